@@ -1,0 +1,184 @@
+//! `motet-relay demo`: relay and a misbehaving receiver in one process, counted by the receiver.
+
+mod publisher;
+mod receiver;
+mod report;
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, interval};
+
+use self::publisher::Publisher;
+use self::receiver::{Misbehaviour, Receiver};
+pub use self::report::DemoReport;
+use crate::config::Config;
+use crate::dispatch::{InFlight, RetrySchedule};
+use crate::outbound::Deadlines;
+use crate::relay::{Relay, StartError};
+use crate::signature::Secret;
+
+/// Without a new arrival for this long, what has not arrived counts as lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the demo does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DemoOptions {
+    /// How many events are published.
+    pub events: u32,
+    /// The same seed makes the receiver misbehave in the same way.
+    pub seed: u64,
+}
+
+/// Why the demo could not be carried out.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DemoError {
+    /// No temporary directory, or no socket for the receiver.
+    #[error("cannot set the demo up")]
+    SetUp(#[from] std::io::Error),
+    /// relay did not start.
+    #[error("relay did not start")]
+    Start(#[from] StartError),
+    /// No secret could be made.
+    #[error("no random bytes from the operating system")]
+    Random(#[from] getrandom::Error),
+    /// relay answered a request in a way it should not.
+    #[error("relay answered {0}")]
+    Answer(String),
+    /// relay ended while the demo ran.
+    #[error("relay ended before the demo did")]
+    Ended,
+}
+
+/// Runs relay in a temporary directory against a receiver that misbehaves, and reports what arrived.
+///
+/// Progress goes to standard error.
+///
+/// # Cancel safety
+/// Dropping the future stops everything and removes the directory.
+///
+/// # Errors
+/// [`DemoError`] when something could not be set up. Lost events are not an error: see
+/// [`DemoReport::is_clean`].
+pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
+    let directory = tempfile::tempdir()?;
+    let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut config = Config::new(directory.path().to_owned(), loopback);
+    config.allow_net = vec![std::net::IpAddr::from([127, 0, 0, 1]).into()];
+    config.retry =
+        RetrySchedule { base: Duration::from_millis(50), cap: Duration::from_secs(1), max_attempts: 20 };
+    config.deadlines = Deadlines {
+        connect: Duration::from_millis(400),
+        headers: Duration::from_millis(400),
+        total: Duration::from_millis(500),
+    };
+    config.in_flight = InFlight { per_endpoint: 64, ..InFlight::default() };
+    let misbehaviour = Misbehaviour::new(options.seed, 2 * config.deadlines.total);
+    announce(options, &config, &misbehaviour);
+
+    let secret = Secret::generate()?;
+    let listener = TcpListener::bind(loopback).await?;
+    let hook = format!("http://{}/hook", listener.local_addr()?);
+    let receiver = Arc::new(Receiver::new(options.events, secret.clone(), misbehaviour));
+    let relay = Relay::start(config).await?;
+    let Some(key) = relay.new_api_key().map(str::to_owned) else {
+        return Err(DemoError::Answer("a new store with an old key".to_owned()));
+    };
+    let publisher = Publisher::new(relay.address(), key);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let demo = async {
+        publisher.create_endpoint(&hook, &secret).await?;
+        let report = play(options, &publisher, &receiver).await;
+        drop(stop);
+        report
+    };
+    let relay = relay.run(async {
+        // Nothing is sent: dropping the sender is the signal.
+        let _dropped = stopped.await;
+    });
+    let serving = receiver::serve(listener, Arc::clone(&receiver));
+    let (mut demo, mut relay, mut serving) =
+        (std::pin::pin!(demo), std::pin::pin!(relay), std::pin::pin!(serving));
+    let report = tokio::select! {
+        report = &mut demo => report,
+        _ = &mut relay => Err(DemoError::Ended),
+        () = &mut serving => Err(DemoError::Ended),
+    };
+    if report.is_ok() {
+        // The receiver stays up, so that what is still under way can end.
+        tokio::select! {
+            _ = &mut relay => {}
+            () = &mut serving => {}
+        }
+    }
+    report
+}
+
+async fn play(
+    options: &DemoOptions,
+    publisher: &Publisher,
+    receiver: &Receiver,
+) -> Result<DemoReport, DemoError> {
+    let bar = progress_bar(u64::from(options.events));
+    let started = Instant::now();
+    let mut publishing = std::pin::pin!(publisher.publish_all(options.events, receiver));
+    let mut accepted = None;
+    let mut ticks = interval(Duration::from_millis(100));
+    let mut last_change = (0, Instant::now());
+    loop {
+        tokio::select! {
+            done = &mut publishing, if accepted.is_none() => {
+                accepted = Some(done?);
+                last_change.1 = Instant::now();
+            }
+            () = receiver.all_arrived() => {}
+            _ = ticks.tick() => {}
+        }
+        let arrived = receiver.arrived();
+        bar.set_position(u64::from(arrived));
+        if arrived != last_change.0 {
+            last_change = (arrived, Instant::now());
+        }
+        let Some(accepted) = accepted else { continue };
+        if arrived >= accepted || last_change.1.elapsed() > PATIENCE {
+            let took = receiver.last_arrival().unwrap_or(started) - started;
+            bar.finish_and_clear();
+            let dead = publisher.count_dead().await?;
+            return Ok(DemoReport::new(accepted, dead, took, &receiver.tally()));
+        }
+    }
+}
+
+fn progress_bar(events: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(events), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("delivered {bar:40} {pos}/{len}  {per_sec}  {elapsed}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+#[allow(clippy::print_stderr, reason = "a demo speaks to whoever started it")]
+fn announce(options: &DemoOptions, config: &Config, misbehaviour: &Misbehaviour) {
+    let RetrySchedule { base, cap, max_attempts } = &config.retry;
+    eprintln!(
+        "relay demo: {} events to a receiver on loopback, in a temporary directory\n\
+         receiver:   {misbehaviour}\n\
+         retries:    full jitter, up to {} ms after the first failure, doubling to {} ms; {max_attempts} attempts\n\
+         deadlines:  {} ms to the headers, {} ms in all; {} attempts in flight",
+        options.events,
+        base.as_millis(),
+        cap.as_millis(),
+        config.deadlines.headers.as_millis(),
+        config.deadlines.total.as_millis(),
+        config.in_flight.per_endpoint,
+    );
+    if !std::io::stderr().is_terminal() {
+        eprintln!("working (a terminal would show a progress bar) ..");
+    }
+}

@@ -1,0 +1,126 @@
+//! The demo's client of the API.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::DemoError;
+use super::receiver::Receiver;
+use crate::signature::Secret;
+
+/// Clients that publish at once.
+const CLIENTS: u32 = 16;
+
+/// After a 503, which says that nothing was stored.
+const RETRY: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Clone)]
+pub(super) struct Publisher {
+    client: Client<HttpConnector, Full<Bytes>>,
+    relay: SocketAddr,
+    key: String,
+}
+
+#[derive(Deserialize)]
+struct DeadLetters {
+    items: Vec<serde_json::Value>,
+    next_cursor: Option<String>,
+}
+
+impl Publisher {
+    pub(super) fn new(relay: SocketAddr, key: String) -> Self {
+        Self { client: Client::builder(TokioExecutor::new()).build_http(), relay, key }
+    }
+
+    pub(super) async fn create_endpoint(&self, url: &str, secret: &Secret) -> Result<(), DemoError> {
+        let body = json!({"url": url, "event_types": ["demo.>"], "secret": secret.expose()});
+        match self.call(Method::POST, "/v1/endpoints", body.to_string()).await? {
+            (StatusCode::CREATED, _) => Ok(()),
+            (status, body) => Err(unexpected(status, &body)),
+        }
+    }
+
+    /// Publishes the events 0 to `events`, each under an idempotency key, until each is accepted. Returns how
+    /// many were.
+    pub(super) async fn publish_all(&self, events: u32, receiver: &Receiver) -> Result<u32, DemoError> {
+        let mut clients = JoinSet::new();
+        let mut next = 0;
+        let mut accepted = 0;
+        loop {
+            while next < events && clients.len() < CLIENTS as usize {
+                receiver.sending(next);
+                let publisher = self.clone();
+                clients.spawn(async move { publisher.publish(next).await });
+                next += 1;
+            }
+            match clients.join_next().await {
+                Some(Ok(done)) => {
+                    done?;
+                    accepted += 1;
+                }
+                Some(Err(panicked)) => return Err(DemoError::Answer(panicked.to_string())),
+                None => return Ok(accepted),
+            }
+        }
+    }
+
+    async fn publish(&self, n: u32) -> Result<(), DemoError> {
+        let body = json!({"type": "demo.counted", "data": {"n": n}, "idempotency_key": format!("demo-{n}")});
+        loop {
+            match self.call(Method::POST, "/v1/events", body.to_string()).await? {
+                (StatusCode::ACCEPTED, _) => return Ok(()),
+                (StatusCode::SERVICE_UNAVAILABLE, _) => sleep(RETRY).await,
+                (status, body) => return Err(unexpected(status, &body)),
+            }
+        }
+    }
+
+    pub(super) async fn count_dead(&self) -> Result<u32, DemoError> {
+        let mut dead = 0;
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/dead-letters?limit=100{cursor}");
+            let (status, body) = self.call(Method::GET, &path, String::new()).await?;
+            if status != StatusCode::OK {
+                return Err(unexpected(status, &body));
+            }
+            let page: DeadLetters =
+                serde_json::from_slice(&body).map_err(|error| DemoError::Answer(error.to_string()))?;
+            dead += u32::try_from(page.items.len()).unwrap_or(u32::MAX);
+            match page.next_cursor {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(dead),
+            }
+        }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: String) -> Result<(StatusCode, Bytes), DemoError> {
+        let failed = |what: &dyn std::fmt::Display| DemoError::Answer(what.to_string());
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.relay))
+            .header(AUTHORIZATION, format!("Bearer {}", self.key))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| failed(&error))?;
+        let response = self.client.request(request).await.map_err(|error| failed(&error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| failed(&error))?.to_bytes();
+        Ok((status, body))
+    }
+}
+
+fn unexpected(status: StatusCode, body: &[u8]) -> DemoError {
+    DemoError::Answer(format!("{status}: {}", String::from_utf8_lossy(body)))
+}

@@ -1,0 +1,251 @@
+//! The receiver: verifies, misbehaves as its seed says, and keeps count.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::signature::Secret;
+
+/// Percent of attempts that are answered with 5xx.
+const FAILS: u32 = 12;
+/// Percent of attempts that are left without an answer until the deadline is past.
+const STALLS: u32 = 3;
+/// Percent of attempts whose connection is dropped without an answer.
+const DROPS: u32 = 3;
+
+/// What the receiver does to an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Accept,
+    Fail,
+    Stall,
+    Drop,
+}
+
+/// How the receiver misbehaves: by event and attempt, so the same seed gives the same behaviour whatever
+/// the order of arrival.
+#[derive(Debug)]
+pub(super) struct Misbehaviour {
+    seed: u64,
+    stall: Duration,
+}
+
+impl Misbehaviour {
+    pub(super) const fn new(seed: u64, stall: Duration) -> Self {
+        Self { seed, stall }
+    }
+
+    fn act(&self, event: u32, attempt: u32) -> Act {
+        let mixed = self.seed ^ (u64::from(event) << 32 | u64::from(attempt));
+        let percent = fastrand::Rng::with_seed(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).u32(0..100);
+        match percent {
+            _ if percent < FAILS => Act::Fail,
+            _ if percent < FAILS + STALLS => Act::Stall,
+            _ if percent < FAILS + STALLS + DROPS => Act::Drop,
+            _ => Act::Accept,
+        }
+    }
+}
+
+impl fmt::Display for Misbehaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{FAILS} % 5xx, {STALLS} % stalled past the deadline, {DROPS} % dropped connections (seed {})",
+            self.seed
+        )
+    }
+}
+
+/// What the receiver knows of one event.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    pub(super) sent: Option<Instant>,
+    pub(super) attempts: u32,
+    pub(super) accepted: u32,
+    pub(super) arrived: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Receiver {
+    secret: Secret,
+    misbehaviour: Misbehaviour,
+    book: Mutex<Book>,
+    complete: Notify,
+}
+
+#[derive(Debug)]
+struct Book {
+    seen: Vec<Seen>,
+    arrived: u32,
+    last_arrival: Option<Instant>,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    n: u32,
+}
+
+impl Receiver {
+    pub(super) fn new(events: u32, secret: Secret, misbehaviour: Misbehaviour) -> Self {
+        let seen = vec![Seen::default(); events as usize];
+        let book = Mutex::new(Book { seen, arrived: 0, last_arrival: None });
+        Self { secret, misbehaviour, book, complete: Notify::new() }
+    }
+
+    /// The event is about to be published.
+    pub(super) fn sending(&self, event: u32) {
+        if let Some(seen) = self.book().seen.get_mut(event as usize) {
+            seen.sent = Some(Instant::now());
+        }
+    }
+
+    /// Events accepted at least once.
+    pub(super) fn arrived(&self) -> u32 {
+        self.book().arrived
+    }
+
+    pub(super) fn last_arrival(&self) -> Option<Instant> {
+        self.book().last_arrival
+    }
+
+    /// Ready when the last missing event arrives.
+    pub(super) async fn all_arrived(&self) {
+        self.complete.notified().await;
+    }
+
+    pub(super) fn tally(&self) -> Vec<Seen> {
+        self.book().seen.clone()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn receive(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, io::Error> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let Some(event) = self.verify(&head.headers, &body) else {
+            return Ok(answer(StatusCode::BAD_REQUEST));
+        };
+        let attempt = match self.book().seen.get_mut(event as usize) {
+            Some(seen) => {
+                seen.attempts += 1;
+                seen.attempts
+            }
+            None => return Ok(answer(StatusCode::BAD_REQUEST)),
+        };
+        match self.misbehaviour.act(event, attempt) {
+            Act::Accept => {
+                self.accept(event);
+                Ok(answer(StatusCode::NO_CONTENT))
+            }
+            Act::Fail => Ok(answer(StatusCode::SERVICE_UNAVAILABLE)),
+            Act::Stall => {
+                sleep(self.misbehaviour.stall).await;
+                Ok(answer(StatusCode::SERVICE_UNAVAILABLE))
+            }
+            Act::Drop => Err(io::ErrorKind::ConnectionReset.into()),
+        }
+    }
+
+    /// The event's number, if the signature holds.
+    fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Option<u32> {
+        let header = |name| headers.get(name)?.to_str().ok();
+        let timestamp = header("webhook-timestamp")?.parse().ok()?;
+        let expected = self.secret.sign(header("webhook-id")?, timestamp, body);
+        if header("webhook-signature")? != expected {
+            return None;
+        }
+        Some(serde_json::from_slice::<Envelope>(body).ok()?.data.n)
+    }
+
+    fn accept(&self, event: u32) {
+        let mut book = self.book();
+        let now = Instant::now();
+        let all = book.seen.len();
+        let Some(seen) = book.seen.get_mut(event as usize) else { return };
+        seen.accepted += 1;
+        if seen.arrived.is_none() {
+            seen.arrived = Some(now);
+            book.arrived += 1;
+            book.last_arrival = Some(now);
+        }
+        if book.arrived as usize == all {
+            self.complete.notify_one();
+        }
+    }
+}
+
+fn answer(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}
+
+/// Takes deliveries until dropped.
+pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(ended) = connections.join_next() => {
+                if let Err(panicked) = ended {
+                    tracing::error!(%panicked, "the receiver panicked");
+                }
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(converse(stream, Arc::clone(&receiver)));
+                }
+                Err(error) => tracing::error!(%error, "the receiver cannot accept"),
+            },
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, receiver: Arc<Receiver>) {
+    let service = service_fn(|request| receiver.receive(request));
+    // An error here is a dropped connection, which is one of the ways to misbehave.
+    if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection to the receiver ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_receiver_misbehaves_as_much_as_it_says_and_the_same_each_time() {
+        let count = |seed| {
+            let misbehaviour = Misbehaviour::new(seed, Duration::ZERO);
+            let acts: Vec<_> = (0..10_000).map(|event| misbehaviour.act(event, 1)).collect();
+            [Act::Fail, Act::Stall, Act::Drop].map(|act| acts.iter().filter(|a| **a == act).count())
+        };
+        assert_eq!(count(1), count(1));
+        assert_ne!(count(1), count(2));
+        for seed in 0..20 {
+            let [fails, stalls, drops] = count(seed);
+            assert!(fails > 1_000 && stalls > 200 && drops > 200, "seed {seed}: {fails} {stalls} {drops}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! One attempt at one delivery, from the request to its record on disk.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::{Instant, sleep};
+
+use super::RetrySchedule;
+use crate::clock::{Millis, millis, rfc3339};
+use crate::ids::Kind;
+use crate::outbound::{Answer, Outbound, SendError};
+use crate::store::{Attempt, Due, RetryAt, Store, StoreError, Target, Verdict};
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("motet-relay/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Between tries to record an outcome while the store refuses writes.
+const RECORD_RETRY: Duration = Duration::from_secs(1);
+
+/// What every attempt needs.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    store: Store,
+    outbound: Outbound,
+    schedule: RetrySchedule,
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl Attempts {
+    pub(super) fn new(store: Store, outbound: Outbound, schedule: RetrySchedule) -> Self {
+        Self { store, outbound, schedule, rng: Mutex::new(fastrand::Rng::new()) }
+    }
+
+    /// Makes the attempt and records it; returns when the delivery is due again, if it is.
+    ///
+    /// Dropped before the record is queued, nothing of the attempt is kept and the delivery stays due.
+    pub(super) async fn make(&self, target: &Target, due: Due) -> Option<Millis> {
+        let clock = self.store.clock();
+        let (started, started_at) = (Instant::now(), clock.wall());
+        let sent = self.send(target, &due, started_at).await;
+        let took = started.elapsed();
+        let (status, error, response, asked) = match sent {
+            Ok(Answer { status, .. }) if (200..300).contains(&status) => (Some(status), None, None, None),
+            Ok(Answer { status, excerpt, retry_after }) => {
+                (Some(status), Some(format!("status {status}")), excerpt, retry_after)
+            }
+            Err(error) => (None, Some(error.to_string()), None, None),
+        };
+        let verdict = match &error {
+            None => Verdict::Delivered,
+            Some(error) => self.after_failure(&due, error, asked),
+        };
+        let retry_at = if let Verdict::Retry(RetryAt(at)) = verdict { Some(at) } else { None };
+        self.count(&verdict, took, clock.wall() - due.created_at);
+        let attempt = Attempt { started_at, took_ms: millis(took), status, error, response };
+        self.record(due.delivery, attempt, verdict).await;
+        retry_at
+    }
+
+    async fn send(&self, target: &Target, due: &Due, at: Millis) -> Result<Answer, SendError> {
+        let id = self.store.ids().format(Kind::Event, due.event);
+        let body = envelope(due);
+        // Signed with the time of the attempt: a retry days later is still inside a receiver's tolerance.
+        let timestamp = at / 1_000;
+        let signature = target.secret.sign(&id, timestamp, &body);
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(USER_AGENT, AGENT);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+        for (name, value) in [(WEBHOOK_ID, id), (WEBHOOK_SIGNATURE, signature)] {
+            let value = HeaderValue::try_from(value).map_err(|e| SendError::Url(e.into()))?;
+            headers.insert(name, value);
+        }
+        self.outbound.post(&target.url, headers, Bytes::from(body)).await
+    }
+
+    fn after_failure(&self, due: &Due, error: &str, asked: Option<Duration>) -> Verdict {
+        let failed = due.round_attempts + 1;
+        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.schedule.delay(failed, asked, &mut rng) {
+            Some(delay) => Verdict::Retry(RetryAt(self.store.clock().due_now().saturating_add(delay))),
+            None => Verdict::Dead { reason: format!("{failed} attempts failed; the last one: {error}") },
+        }
+    }
+
+    /// Keeps trying while the store refuses writes: the delivery stays leased meanwhile, so it is not sent
+    /// twice, and its slot stays taken, so nothing piles up.
+    async fn record(&self, delivery: i64, attempt: Attempt, verdict: Verdict) {
+        loop {
+            match self.store.record(delivery, attempt.clone(), verdict.clone()).await {
+                // Closed: the next start finds the delivery due.
+                Ok(()) | Err(StoreError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, delivery, "an outcome is not recorded yet; trying again");
+                    sleep(RECORD_RETRY).await;
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::unused_self, reason = "beside its siblings")]
+    fn count(&self, verdict: &Verdict, took: Duration, age: Millis) {
+        let outcome = match verdict {
+            Verdict::Delivered => "delivered",
+            Verdict::Retry(_) => "retry",
+            Verdict::Dead { .. } => "dead",
+        };
+        metrics::counter!("relay_attempts_total", "outcome" => outcome).increment(1);
+        metrics::histogram!("relay_attempt_seconds").record(took);
+        if *verdict == Verdict::Delivered {
+            metrics::histogram!("relay_delivery_seconds").record(age as f64 / 1_000.0);
+        }
+    }
+}
+
+/// The body receivers get: `{"type":..,"timestamp":..,"data":..}`, as Standard Webhooks recommends. The same
+/// bytes in every attempt.
+fn envelope(due: &Due) -> Vec<u8> {
+    let timestamp = rfc3339(due.created_at);
+    let mut body = Vec::with_capacity(due.data.len() + due.event_type.len() + timestamp.len() + 40);
+    // An event type and a time stamp hold no character that JSON escapes.
+    body.extend_from_slice(br#"{"type":""#);
+    body.extend_from_slice(due.event_type.as_bytes());
+    body.extend_from_slice(br#"","timestamp":""#);
+    body.extend_from_slice(timestamp.as_bytes());
+    body.extend_from_slice(br#"","data":"#);
+    body.extend_from_slice(&due.data);
+    body.push(b'}');
+    body
+}

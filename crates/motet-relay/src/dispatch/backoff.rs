@@ -1,0 +1,97 @@
+//! When a failed delivery is attempted again.
+
+use std::time::Duration;
+
+use crate::clock::{Millis, millis};
+
+/// Exponential back-off with full jitter, up to a number of attempts.
+///
+/// After the n-th failed attempt the wait is drawn evenly from zero to `base * 2^(n-1)`, or to `cap` once
+/// that is smaller. Full jitter spreads the retries of many deliveries that failed together over the whole
+/// interval (Marc Brooker, "Exponential Backoff and Jitter", 2015).
+///
+/// # Defaults
+/// 5 s doubling up to 12 h, 18 attempts: about 1.2 days from first to last on average, at most 2.4, so that
+/// a receiver that is down for a weekend day is still reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySchedule {
+    /// The longest wait after the first failure.
+    pub base: Duration,
+    /// The longest wait after any failure.
+    pub cap: Duration,
+    /// Attempts in all; a delivery that failed this often is a dead letter. At least one is made.
+    pub max_attempts: u32,
+}
+
+impl Default for RetrySchedule {
+    fn default() -> Self {
+        Self { base: Duration::from_secs(5), cap: Duration::from_secs(12 * 60 * 60), max_attempts: 18 }
+    }
+}
+
+impl RetrySchedule {
+    /// The longest wait after this many failed attempts.
+    #[must_use]
+    pub fn ceiling(&self, failed: u32) -> Duration {
+        let doublings = failed.saturating_sub(1).min(31);
+        self.base.saturating_mul(1 << doublings).min(self.cap)
+    }
+
+    /// The wait after this many failed attempts, in milliseconds, or `None` when there is none left.
+    ///
+    /// `asked` is what the receiver asked for with `Retry-After`: honoured as a floor, up to the cap.
+    pub(super) fn delay(
+        &self,
+        failed: u32,
+        asked: Option<Duration>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Millis> {
+        if failed >= self.max_attempts {
+            return None;
+        }
+        let jittered = rng.i64(0..=millis(self.ceiling(failed)));
+        let floor = asked.map_or(0, |asked| millis(asked.min(self.cap)));
+        Some(jittered.max(floor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEDULE: RetrySchedule =
+        RetrySchedule { base: Duration::from_secs(1), cap: Duration::from_secs(60), max_attempts: 40 };
+
+    #[test]
+    fn the_ceiling_doubles_up_to_the_cap_and_never_overflows() {
+        let seconds: Vec<_> = [1, 2, 3, 6, 7, 8, 33, u32::MAX].map(|n| SCHEDULE.ceiling(n).as_secs()).into();
+        assert_eq!(seconds, [1, 2, 4, 32, 60, 60, 60, 60]);
+    }
+
+    #[test]
+    fn waits_fill_the_whole_interval_from_zero() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut waits: Vec<_> = (0..1_000).map(|_| SCHEDULE.delay(4, None, &mut rng).unwrap()).collect();
+        waits.sort_unstable();
+        assert!(waits[0] >= 0 && waits[999] <= 8_000);
+        assert!(waits[0] < 200 && waits[999] > 7_800, "{}..{}", waits[0], waits[999]);
+        assert!((3_500..4_500).contains(&waits[500]), "median {}", waits[500]);
+    }
+
+    #[test]
+    fn the_last_attempt_has_no_wait_after_it() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        assert!(SCHEDULE.delay(39, None, &mut rng).is_some());
+        assert_eq!(SCHEDULE.delay(40, None, &mut rng), None);
+    }
+
+    #[test]
+    fn what_the_receiver_asks_for_is_a_floor_up_to_the_cap() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let ask = |s| Some(Duration::from_secs(s));
+        for _ in 0..100 {
+            assert_eq!(SCHEDULE.delay(1, ask(30), &mut rng), Some(30_000));
+            assert_eq!(SCHEDULE.delay(1, ask(86_400), &mut rng), Some(60_000));
+        }
+    }
+}

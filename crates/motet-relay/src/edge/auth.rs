@@ -1,0 +1,86 @@
+//! Who may use the API: whoever holds the API key.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
+
+use super::App;
+use super::problem::Problem;
+use crate::store::hash_key;
+
+/// An API key in clear text; exists only between making it and showing it. `Debug` does not show it.
+#[derive(Clone)]
+pub(crate) struct ApiKey(String);
+
+impl ApiKey {
+    /// `rk_` and 256 random bits.
+    pub(crate) fn generate() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(format!("rk_{}", URL_SAFE_NO_PAD.encode(bytes))))
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn hash(&self) -> [u8; 32] {
+        hash_key(&self.0)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(..)")
+    }
+}
+
+/// The hashes of the keys that are let in.
+#[derive(Debug)]
+pub(crate) struct Keys(pub(crate) Vec<[u8; 32]>);
+
+impl Keys {
+    /// Hashes are compared, not keys: how long a comparison takes tells nothing about a key.
+    fn accept(&self, key: &str) -> bool {
+        self.0.contains(&hash_key(key))
+    }
+}
+
+/// For the API.
+pub(super) async fn require_bearer(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let key = credentials(request.headers(), "Bearer").ok_or_else(|| {
+        Problem::new(StatusCode::UNAUTHORIZED, "send the API key as 'Authorization: Bearer rk_...'")
+    })?;
+    if !app.keys.accept(key) {
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "this API key is not known; relay showed the key when it first started on its data directory",
+        ));
+    }
+    Ok(next.run(request).await)
+}
+
+/// For the page: browsers ask for a name and a password, and the password is the key.
+pub(super) fn basic_is_accepted(keys: &Keys, headers: &HeaderMap) -> bool {
+    credentials(headers, "Basic")
+        .and_then(|encoded| STANDARD.decode(encoded).ok())
+        .and_then(|decoded| String::from_utf8(decoded).ok())
+        .and_then(|pair| pair.split_once(':').map(|(_, password)| keys.accept(password)))
+        .unwrap_or(false)
+}
+
+fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {
+    let (given, credentials) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    given.eq_ignore_ascii_case(scheme).then(|| credentials.trim())
+}

@@ -1,0 +1,268 @@
+//! `/v1/events`
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::App;
+use super::body::{MOST_JSON_BYTES, media_type, parse_json, read as read_body};
+use super::extract::{Id, Params};
+use super::paging::{List, Page};
+use super::problem::Problem;
+use super::views::EventView;
+use crate::ids::{Ids, Kind};
+use crate::pattern::EventType;
+use crate::store::{NewEvent, Published};
+
+const NDJSON: &str = "application/x-ndjson";
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const MOST_KEY_BYTES: usize = 255;
+
+/// A body of many events.
+const MOST_NDJSON_BYTES: usize = 16 << 20;
+
+/// Events of one body that share a commit: no more than a commit holds, so that one large body does not
+/// make other callers wait.
+const EVENTS_AT_ONCE: usize = 256;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish {
+    r#type: String,
+    data: Box<RawValue>,
+    idempotency_key: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Accepted {
+    id: String,
+    /// How many endpoints it goes to.
+    deliveries: i64,
+}
+
+/// The answer to one line of many. `status` is what the line would have been answered alone.
+#[derive(Debug, Serialize)]
+struct LineAnswer {
+    line: usize,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replayed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListParams {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// One event as JSON, or many as NDJSON.
+pub(super) async fn publish(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    match media_type(&head.headers).as_deref() {
+        Some("application/json") => publish_one(&app, &head.headers, body).await,
+        Some(NDJSON) => publish_many(&app, &head.headers, body).await,
+        _ => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("send one event as 'Content-Type: application/json', or one per line as {NDJSON}"),
+        )),
+    }
+}
+
+async fn publish_one(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let mut publish: Publish = parse_json(&read_body(body, MOST_JSON_BYTES).await?)?;
+    if let Some(header) = headers.get(IDEMPOTENCY_KEY) {
+        let key = header.to_str().map_err(|_| Problem::invalid("idempotency-key must be visible ASCII"))?;
+        if publish.idempotency_key.as_ref().is_some_and(|in_body| in_body != key) {
+            return Err(Problem::invalid("the idempotency key in the header and in the body differ"));
+        }
+        publish.idempotency_key = Some(key.to_owned());
+    }
+    let published = app.store.publish(vec![check(publish)?]).await?;
+    let ids = app.store.ids();
+    match published.first() {
+        Some(Published::Accepted { event, deliveries }) => {
+            Ok(accepted(ids, *event, *deliveries).into_response())
+        }
+        Some(Published::Replayed { event, deliveries }) => {
+            let replayed = [(REPLAYED, HeaderValue::from_static("true"))];
+            Ok((replayed, accepted(ids, *event, *deliveries)).into_response())
+        }
+        Some(Published::Conflict { event }) => Err(conflict(ids, *event)),
+        None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the store gave no answer")),
+    }
+}
+
+fn accepted(ids: Ids, event: i64, deliveries: i64) -> (StatusCode, Answer<Accepted>) {
+    (StatusCode::ACCEPTED, Answer(Accepted { id: ids.format(Kind::Event, event), deliveries }))
+}
+
+fn conflict(ids: Ids, event: i64) -> Problem {
+    let id = ids.format(Kind::Event, event);
+    Problem::new(
+        StatusCode::CONFLICT,
+        format!(
+            "this idempotency key was used for another event, {id}, in the last 24 h; nothing was stored"
+        ),
+    )
+}
+
+async fn publish_many(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        return Err(Problem::invalid("with many events, give each line its own \"idempotency_key\""));
+    }
+    let body = read_body(body, MOST_NDJSON_BYTES).await?;
+    let lines: Vec<_> = (1..)
+        .zip(body.split(|byte| *byte == b'\n'))
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
+        .map(|(number, line)| (number, parse_line(line)))
+        .collect();
+    if lines.is_empty() {
+        return Err(Problem::invalid("the body holds no event"));
+    }
+    let mut answers: Vec<LineAnswer> = Vec::with_capacity(lines.len());
+    let mut batch = Vec::new();
+    let mut numbers = Vec::new();
+    for (number, line) in lines {
+        match line {
+            Ok(event) => {
+                batch.push(event);
+                numbers.push(number);
+            }
+            Err(problem) => answers.push(refused(number, &problem)),
+        }
+        if batch.len() == EVENTS_AT_ONCE {
+            store_batch(app, std::mem::take(&mut batch), &mut numbers, &mut answers).await;
+        }
+    }
+    store_batch(app, batch, &mut numbers, &mut answers).await;
+    answers.sort_unstable_by_key(|answer| answer.line);
+    ndjson(&answers)
+}
+
+fn parse_line(line: &[u8]) -> Result<NewEvent, Problem> {
+    if line.len() > MOST_JSON_BYTES {
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the line is longer than {MOST_JSON_BYTES} bytes"),
+        ));
+    }
+    check(parse_json(line)?)
+}
+
+async fn store_batch(
+    app: &App,
+    batch: Vec<NewEvent>,
+    numbers: &mut Vec<usize>,
+    answers: &mut Vec<LineAnswer>,
+) {
+    if batch.is_empty() {
+        return;
+    }
+    let ids = app.store.ids();
+    match app.store.publish(batch).await {
+        Ok(published) => {
+            answers.extend(
+                numbers.drain(..).zip(published).map(|(line, published)| taken(ids, line, published)),
+            );
+        }
+        Err(error) => {
+            let problem = Problem::from(error);
+            answers.extend(numbers.drain(..).map(|line| refused(line, &problem)));
+        }
+    }
+}
+
+fn taken(ids: Ids, line: usize, published: Published) -> LineAnswer {
+    let (event, deliveries, replayed) = match published {
+        Published::Accepted { event, deliveries } => (event, deliveries, None),
+        Published::Replayed { event, deliveries } => (event, deliveries, Some(true)),
+        Published::Conflict { event } => return refused(line, &conflict(ids, event)),
+    };
+    LineAnswer {
+        line,
+        status: StatusCode::ACCEPTED.as_u16(),
+        id: Some(ids.format(Kind::Event, event)),
+        deliveries: Some(deliveries),
+        replayed,
+        detail: None,
+    }
+}
+
+fn refused(line: usize, problem: &Problem) -> LineAnswer {
+    LineAnswer {
+        line,
+        status: problem.status.as_u16(),
+        id: None,
+        deliveries: None,
+        replayed: None,
+        detail: Some(problem.detail.clone()),
+    }
+}
+
+/// One answer per line. The response's own status is the lines' status where they agree, and 207 where
+/// they do not.
+fn ndjson(answers: &[LineAnswer]) -> Result<Response, Problem> {
+    let first = answers.first().map_or(0, |answer| answer.status);
+    let status = if answers.iter().all(|answer| answer.status == first) {
+        StatusCode::from_u16(first).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    } else {
+        StatusCode::MULTI_STATUS
+    };
+    let mut body = Vec::new();
+    for answer in answers {
+        serde_json::to_writer(&mut body, answer)
+            .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an answer could not be written"))?;
+        body.push(b'\n');
+    }
+    Ok((status, [(CONTENT_TYPE, HeaderValue::from_static(NDJSON))], Bytes::from(body)).into_response())
+}
+
+fn check(publish: Publish) -> Result<NewEvent, Problem> {
+    let event_type = EventType::parse(&publish.r#type)
+        .map_err(|error| Problem::invalid(format!("type: {:?} {error}", publish.r#type)))?;
+    if let Some(key) = &publish.idempotency_key
+        && (key.is_empty() || key.len() > MOST_KEY_BYTES)
+    {
+        return Err(Problem::invalid(format!(
+            "idempotency_key has {} bytes; it must have 1 to {MOST_KEY_BYTES}",
+            key.len()
+        )));
+    }
+    Ok(NewEvent { event_type, data: publish.data, idempotency_key: publish.idempotency_key })
+}
+
+pub(super) async fn read(State(app): State<Arc<App>>, Id(id): Id) -> Result<Answer<EventView>, Problem> {
+    let unknown = || Problem::not_found("event", &id);
+    let ids = app.store.ids();
+    let seq = ids.parse(Kind::Event, &id).ok_or_else(unknown)?;
+    let row = app.store.event(seq).await?.ok_or_else(unknown)?;
+    Ok(Answer(EventView::new(ids, row)?))
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Params(params): Params<ListParams>,
+) -> Result<Answer<List<EventView>>, Problem> {
+    let ids = app.store.ids();
+    let page = Page::read(ids, Kind::Event, params.limit, params.cursor.as_deref())?;
+    let rows = app.store.events(page.before, page.fetch()).await?;
+    let id = |row: &crate::store::EventRow| ids.format(Kind::Event, row.seq);
+    let list: List<Result<EventView, Problem>> = page.answer(rows, id, |row| EventView::new(ids, row));
+    Ok(Answer(list.transpose()?))
+}

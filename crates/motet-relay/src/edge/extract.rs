@@ -1,0 +1,67 @@
+//! What handlers take from a request, refused with a reason.
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use http::StatusCode;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::body::{MOST_JSON_BYTES, media_type, parse_json, read};
+use super::problem::Problem;
+
+/// A JSON body, read whole.
+#[derive(Debug)]
+pub(super) struct Json<T>(pub(super) T);
+
+impl<S, T> FromRequest<S> for Json<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        if media_type(&head.headers).as_deref() != Some("application/json") {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "send JSON, with 'Content-Type: application/json'",
+            ));
+        }
+        parse_json(&read(body, MOST_JSON_BYTES).await?).map(Self)
+    }
+}
+
+/// The query string.
+#[derive(Debug)]
+pub(super) struct Params<T>(pub(super) T);
+
+impl<S, T> FromRequestParts<S> for Params<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(params) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|error: QueryRejection| Problem::invalid(error.body_text()))?;
+        Ok(Self(params))
+    }
+}
+
+/// The `{id}` of the path.
+#[derive(Debug)]
+pub(super) struct Id(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(id) = Path::from_request_parts(parts, state)
+            .await
+            .map_err(|error: PathRejection| Problem::invalid(error.body_text()))?;
+        Ok(Self(id))
+    }
+}

@@ -1,0 +1,41 @@
+//! `/healthz`, `/readyz` and `/metrics`: open to all, and so without names or URLs of endpoints.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+
+use super::App;
+use super::problem::Problem;
+use crate::ids::Kind;
+
+/// The process runs and answers.
+pub(super) async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// New events would be accepted.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    if app.intake.is_closed() {
+        return Err(Problem::unavailable("shutting down"));
+    }
+    // After a failed write only a write can tell that it works again; without events nobody else makes one.
+    if app.store.trouble().is_some() {
+        app.store.probe().await?;
+    }
+    Ok("ready\n")
+}
+
+/// Prometheus text. Gauges are read from the store here, so between scrapes they cost nothing.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    for (endpoint, backlog) in app.store.backlogs().await? {
+        let id = app.store.ids().format(Kind::Endpoint, endpoint.seq);
+        metrics::gauge!("relay_endpoint_pending", "endpoint" => id.clone()).set(backlog.pending as f64);
+        metrics::gauge!("relay_endpoint_dead", "endpoint" => id.clone()).set(backlog.dead as f64);
+        metrics::gauge!("relay_endpoint_overdue_seconds", "endpoint" => id)
+            .set(backlog.overdue as f64 / 1_000.0);
+    }
+    metrics::gauge!("relay_store_writable").set(if app.store.trouble().is_none() { 1.0 } else { 0.0 });
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
+}

@@ -1,0 +1,134 @@
+//! The page at `/`: endpoints with what they are owed, and the latest deliveries. No script.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, StatusCode};
+
+use super::App;
+use super::auth::basic_is_accepted;
+use super::problem::Problem;
+use super::views::DeliveryView;
+use crate::ids::{Ids, Kind};
+use crate::store::{Backlog, DeliveryFilter, EndpointRow};
+
+const LATEST: usize = 25;
+
+const HEAD: &str = r#"<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">
+<meta name="viewport" content="width=device-width"><title>relay</title><style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color-scheme: light dark }
+table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884 }
+td { font-variant-numeric: tabular-nums; overflow-wrap: anywhere } .n { text-align: right } h1, h2 { font-weight: 600 }
+code { font-size: .9em } .bad { color: #c33; font-weight: 600 } .dim { opacity: .6 }
+</style></head><body><h1>relay</h1>
+"#;
+
+pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+    if !basic_is_accepted(&app.keys, &headers) {
+        let ask = [(WWW_AUTHENTICATE, "Basic realm=\"relay: any name, and the API key as password\"")];
+        return Ok((StatusCode::UNAUTHORIZED, ask, "the password is the API key\n").into_response());
+    }
+    let ids = app.store.ids();
+    let endpoints = app.store.backlogs().await?;
+    let deliveries = app.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;
+    let deliveries: Vec<_> = deliveries.into_iter().map(|row| DeliveryView::new(ids, row)).collect();
+    let page = render(ids, app.store.trouble().map(|t| t.to_string()), &endpoints, &deliveries)
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be written"))?;
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    Ok((headers, page).into_response())
+}
+
+fn render(
+    ids: Ids,
+    trouble: Option<String>,
+    endpoints: &[(EndpointRow, Backlog)],
+    deliveries: &[DeliveryView],
+) -> Result<String, fmt::Error> {
+    let mut page = HEAD.to_owned();
+    if let Some(trouble) = trouble {
+        write!(page, "<p class=bad>Writing fails: {}. New events are refused.</p>", Escaped(&trouble))?;
+    }
+    page += "<h2>Endpoints</h2>\n";
+    if endpoints.is_empty() {
+        page += "<p class=dim>None yet: <code>POST /v1/endpoints</code> makes one.</p>\n";
+    } else {
+        page += "<table><tr><th>Endpoint<th>URL<th>Event types<th>State<th class=n>Pending<th class=n>Overdue<th class=n>Dead</tr>\n";
+        for (endpoint, backlog) in endpoints {
+            let patterns = endpoint.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ");
+            writeln!(
+                page,
+                "<tr><td><code>{}</code><td>{}<td>{}<td>{}<td class=n>{}<td class=n>{:.1} s<td class=\"n{}\">{}</tr>",
+                ids.format(Kind::Endpoint, endpoint.seq),
+                Escaped(&endpoint.url),
+                Escaped(&patterns),
+                if endpoint.enabled { "enabled" } else { "<span class=bad>disabled</span>" },
+                backlog.pending,
+                backlog.overdue as f64 / 1_000.0,
+                if backlog.dead > 0 { " bad" } else { "" },
+                backlog.dead,
+            )?;
+        }
+        page += "</table>\n";
+    }
+    page += "<h2>Latest deliveries</h2>\n";
+    if deliveries.is_empty() {
+        page += "<p class=dim>None yet: <code>POST /v1/events</code> makes some.</p>\n";
+    } else {
+        page += "<table><tr><th>Delivery<th>Event type<th>Endpoint<th>State<th class=n>Attempts<th>Updated</tr>\n";
+        for delivery in deliveries {
+            writeln!(
+                page,
+                "<tr><td><code>{}</code><td>{}<td><code>{}</code><td>{}<td class=n>{}<td>{}</tr>",
+                delivery.id,
+                Escaped(&delivery.event_type),
+                delivery.endpoint_id,
+                delivery.state.as_str(),
+                delivery.attempts,
+                delivery.updated_at,
+            )?;
+        }
+        page += "</table>\n";
+    }
+    page += "</body></html>\n";
+    Ok(page)
+}
+
+/// Text inside HTML.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                other => f.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_callers_choose_cannot_become_markup() {
+        assert_eq!(Escaped("<a href='x'>\"&").to_string(), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;");
+    }
+}

@@ -1,0 +1,71 @@
+//! Lists, newest first, in pages: `?limit=..&cursor=..`.
+
+use serde::Serialize;
+
+use super::problem::Problem;
+use crate::ids::{Ids, Kind};
+
+const DEFAULT_LIMIT: usize = 50;
+const MOST_LIMIT: usize = 100;
+
+/// The part of a list that is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Page {
+    pub(super) before: Option<i64>,
+    pub(super) limit: usize,
+}
+
+impl Page {
+    pub(super) fn read(
+        ids: Ids,
+        kind: Kind,
+        limit: Option<usize>,
+        cursor: Option<&str>,
+    ) -> Result<Self, Problem> {
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MOST_LIMIT).contains(&limit) {
+            return Err(Problem::invalid(format!("limit is {limit}; it must be from 1 to {MOST_LIMIT}")));
+        }
+        let before = cursor
+            .map(|cursor| {
+                ids.parse(kind, cursor).ok_or_else(|| {
+                    Problem::invalid(format!("cursor {cursor:?} is not a 'next_cursor' of this list"))
+                })
+            })
+            .transpose()?;
+        Ok(Self { before, limit })
+    }
+
+    /// One more than asked for tells whether there is a next page.
+    pub(super) const fn fetch(self) -> usize {
+        self.limit + 1
+    }
+
+    /// The answer, made of what was fetched.
+    pub(super) fn answer<Row, View>(
+        self,
+        mut rows: Vec<Row>,
+        id: impl Fn(&Row) -> String,
+        view: impl Fn(Row) -> View,
+    ) -> List<View> {
+        let more = rows.len() > self.limit;
+        rows.truncate(self.limit);
+        let next_cursor = if more { rows.last().map(id) } else { None };
+        List { items: rows.into_iter().map(view).collect(), next_cursor }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct List<View> {
+    items: Vec<View>,
+    /// To be sent as `cursor` for the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+impl<View, E> List<Result<View, E>> {
+    /// The first error, if any item is one.
+    pub(super) fn transpose(self) -> Result<List<View>, E> {
+        let items = self.items.into_iter().collect::<Result<_, _>>()?;
+        Ok(List { items, next_cursor: self.next_cursor })
+    }
+}

@@ -1,0 +1,124 @@
+//! What the API shows of stored rows.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::problem::Problem;
+use crate::clock::rfc3339;
+use crate::ids::{Ids, Kind};
+use crate::store::{Attempt, DeliveryRow, DeliveryState, EndpointRow, EventRow};
+
+#[derive(Debug, Serialize)]
+pub(super) struct EndpointView {
+    id: String,
+    url: String,
+    event_types: Vec<String>,
+    enabled: bool,
+    /// Shown where one endpoint is asked for, not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    created_at: String,
+    updated_at: String,
+}
+
+impl EndpointView {
+    pub(super) fn new(ids: Ids, row: &EndpointRow) -> Self {
+        Self {
+            id: ids.format(Kind::Endpoint, row.seq),
+            url: row.url.clone(),
+            event_types: row.patterns.iter().map(ToString::to_string).collect(),
+            enabled: row.enabled,
+            secret: None,
+            created_at: rfc3339(row.created_at),
+            updated_at: rfc3339(row.updated_at),
+        }
+    }
+
+    pub(super) fn with_secret(ids: Ids, row: &EndpointRow) -> Self {
+        Self { secret: Some(row.secret.expose()), ..Self::new(ids, row) }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct EventView {
+    id: String,
+    r#type: String,
+    created_at: String,
+    data: Box<RawValue>,
+}
+
+impl EventView {
+    pub(super) fn new(ids: Ids, row: EventRow) -> Result<Self, Problem> {
+        let stored = String::from_utf8(row.data).ok().and_then(|text| RawValue::from_string(text).ok());
+        let Some(data) = stored else {
+            return Err(Problem::unavailable("the stored event is damaged"));
+        };
+        Ok(Self {
+            id: ids.format(Kind::Event, row.seq),
+            r#type: row.event_type,
+            created_at: rfc3339(row.created_at),
+            data,
+        })
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DeliveryView {
+    pub(super) id: String,
+    pub(super) event_id: String,
+    pub(super) event_type: String,
+    pub(super) endpoint_id: String,
+    pub(super) state: DeliveryState,
+    pub(super) attempts: u32,
+    /// When the next attempt is due; only while pending.
+    next_attempt_at: Option<String>,
+    pub(super) updated_at: String,
+    /// Why it was given up; only for dead letters.
+    dead_reason: Option<String>,
+}
+
+impl DeliveryView {
+    pub(super) fn new(ids: Ids, row: DeliveryRow) -> Self {
+        Self {
+            id: ids.format(Kind::Delivery, row.seq),
+            event_id: ids.format(Kind::Event, row.event),
+            event_type: row.event_type,
+            endpoint_id: ids.format(Kind::Endpoint, row.endpoint),
+            state: row.state,
+            attempts: row.attempts,
+            next_attempt_at: (row.state == DeliveryState::Pending).then(|| rfc3339(row.due_at)),
+            updated_at: rfc3339(row.updated_at),
+            dead_reason: row.dead_reason,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct AttemptView {
+    number: usize,
+    started_at: String,
+    took_ms: i64,
+    status: Option<u16>,
+    error: Option<String>,
+    response: Option<String>,
+}
+
+impl AttemptView {
+    pub(super) fn new(number: usize, attempt: Attempt) -> Self {
+        Self {
+            number,
+            started_at: rfc3339(attempt.started_at),
+            took_ms: attempt.took_ms,
+            status: attempt.status,
+            error: attempt.error,
+            response: attempt.response,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DeliveryDetail {
+    #[serde(flatten)]
+    pub(super) delivery: DeliveryView,
+    pub(super) attempt_log: Vec<AttemptView>,
+}

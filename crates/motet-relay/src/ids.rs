@@ -1,0 +1,92 @@
+//! Public identifiers: `evt_`, `dlv_` and `ep_`, made from a store's own id and a persisted counter.
+
+use std::fmt;
+
+/// What an identifier names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Event,
+    Delivery,
+    Endpoint,
+}
+
+impl Kind {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Event => "evt_",
+            Self::Delivery => "dlv_",
+            Self::Endpoint => "ep_",
+        }
+    }
+}
+
+/// Turns row numbers into public identifiers and back.
+///
+/// An identifier is the prefix, twelve hexadecimal digits of the store's random id, and the row number in
+/// twelve more: `evt_5f0c9a3be1d700000000002a`. The row number comes from a counter on disk and is never
+/// used twice; the store's part keeps identifiers apart when a data directory is started afresh, so that
+/// a receiver that remembers identifiers never takes a new event for an old one. There is no `.` in it,
+/// and no caller chooses any of it, which the signature scheme requires.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ids {
+    store: u64,
+}
+
+const STORE_MASK: u64 = (1 << 48) - 1;
+
+impl Ids {
+    pub(crate) const fn new(store: u64) -> Self {
+        Self { store: store & STORE_MASK }
+    }
+
+    pub(crate) fn format(self, kind: Kind, row: i64) -> String {
+        format!("{}{:012x}{:012x}", kind.prefix(), self.store, row)
+    }
+
+    /// The row an identifier names, or `None` if it is not one of this store's of that kind.
+    pub(crate) fn parse(self, kind: Kind, id: &str) -> Option<i64> {
+        let digits = id.strip_prefix(kind.prefix())?;
+        let ours = digits.len() == 24
+            && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            && u64::from_str_radix(&digits[..12], 16).ok()? == self.store;
+        if !ours {
+            return None;
+        }
+        i64::from_str_radix(&digits[12..], 16).ok()
+    }
+}
+
+impl fmt::Debug for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ids({:012x})", self.store)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_comes_back_as_its_row() {
+        let ids = Ids::new(0x5f0c_9a3b_e1d7);
+        assert_eq!(ids.format(Kind::Event, 42), "evt_5f0c9a3be1d700000000002a");
+        for row in [1, 42, i64::from(u32::MAX), (1 << 47)] {
+            for kind in [Kind::Event, Kind::Delivery, Kind::Endpoint] {
+                assert_eq!(ids.parse(kind, &ids.format(kind, row)), Some(row));
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_identifiers_are_not_ours() {
+        let ids = Ids::new(7);
+        let other_store = Ids::new(8).format(Kind::Event, 1);
+        let other_kind = ids.format(Kind::Endpoint, 1);
+        let upper = ids.format(Kind::Event, 10).to_uppercase();
+        for id in
+            ["", "evt_", "evt_+", "evt_00000000000g000000000001", "évt", &other_store, &other_kind, &upper]
+        {
+            assert_eq!(ids.parse(Kind::Event, id), None, "{id}");
+        }
+    }
+}

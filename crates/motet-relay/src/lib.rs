@@ -1,0 +1,50 @@
+//! relay delivers events to webhook endpoints: durable, signed, retried, in one binary.
+//!
+//! **202 means that the event and every delivery it owes are on disk, in one commit. Each delivery is made
+//! at least once, under a stable id, or is visible as a dead letter.**
+//!
+//! ```no_run
+//! use motet_relay::{Config, Relay};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let relay = Relay::start(Config::new("./relay-data".into(), "127.0.0.1:8181".parse()?)).await?;
+//! println!("listening on {}", relay.address());
+//! relay.run(async { tokio::signal::ctrl_c().await.expect("signals can be listened to") }).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rooms
+//! - `edge`: HTTP in; translates requests into calls on the store, and nothing more.
+//! - `store`: what is true: events, deliveries, attempts, in one SQLite file.
+//! - `dispatch`: what is due, and whose turn it is.
+//! - `outbound`: HTTP out, behind the [`AddressGuard`].
+//! - `demo`: all of it at work, against a receiver that misbehaves.
+//!
+//! An event goes edge, store, dispatch, outbound, and its outcome goes back to the store. `edge` and
+//! `dispatch` know the store and not each other.
+
+mod cli;
+mod clock;
+mod config;
+mod demo;
+mod dispatch;
+mod edge;
+mod guard;
+mod ids;
+mod outbound;
+mod pattern;
+mod relay;
+mod signature;
+mod store;
+
+pub use self::cli::{Cli, Command, DemoArgs, RotateKeyArgs, ServeArgs};
+pub use self::config::Config;
+pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
+pub use self::dispatch::{InFlight, RetrySchedule};
+pub use self::guard::{AddressGuard, Blocked};
+pub use self::outbound::Deadlines;
+pub use self::pattern::{EventType, MAX_TYPE_LENGTH, Pattern, TypeError};
+pub use self::relay::{Ended, Relay, StartError, rotate_api_key};
+pub use self::signature::{Secret, SecretError};
+pub use self::store::OpenError;

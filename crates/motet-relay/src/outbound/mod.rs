@@ -1,0 +1,167 @@
+//! The client side: one signed POST to an endpoint, inside its deadlines.
+//!
+//! - Kept-alive connections, only to addresses the guard lets through; a pooled connection stays on the
+//!   address that was checked when it was dialled.
+//! - No redirect is followed, no proxy variable is read, no cookie kept, nothing decompressed.
+//! - The status line is the answer. The body is read only so that the connection can be used again and a
+//!   failure be explained, and no further than [`MOST_BODY_BYTES`].
+
+mod connector;
+mod resolver;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+
+use self::connector::{ConnectDeadline, GuardedConnector};
+use crate::guard::AddressGuard;
+
+/// Reading an answer stops here.
+const MOST_BODY_BYTES: usize = 64 << 10;
+
+/// Of a failure's body, this much is recorded.
+const EXCERPT_BYTES: usize = 1 << 10;
+
+/// The most an answer's headers may take.
+const MOST_HEADER_BYTES: usize = 64 << 10;
+
+/// Long enough to serve a steady trickle of events, shorter than the idle limit of most servers (60 s and
+/// more), so that a connection is rarely found closed.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// How long one attempt may take, part by part. All are counted from its start.
+///
+/// # Defaults
+/// 5 s to connect, 10 s to the end of the headers, 15 s in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Until the connection stands: name resolution, TCP and TLS.
+    pub connect: Duration,
+    /// Until the answer's status and headers are there.
+    pub headers: Duration,
+    /// Until the answer's body is read. Nothing of an attempt goes on after this.
+    pub total: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            headers: Duration::from_secs(10),
+            total: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What the receiver answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The beginning of the body, kept for failures only.
+    pub(crate) excerpt: Option<String>,
+    /// `Retry-After` in seconds, if it was sent in that form.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Why there was no answer.
+#[derive(Debug, Error)]
+pub(crate) enum SendError {
+    #[error("the URL cannot be requested: {0}")]
+    Url(http::Error),
+    #[error("no answer within {} ms", .0.as_millis())]
+    HeadersDeadline(Duration),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Sends requests. Clones share connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbound {
+    client: Client<ConnectDeadline<HttpsConnector<GuardedConnector>>, Full<Bytes>>,
+    deadlines: Deadlines,
+}
+
+impl Outbound {
+    /// `per_host` connections at most stay open while idle.
+    pub(crate) fn new(guard: AddressGuard, deadlines: Deadlines, per_host: usize) -> Self {
+        // The system's certificates, so that a private CA works as everywhere else on the machine; the
+        // bundled ones where the system has none.
+        let https = match HttpsConnectorBuilder::new().with_native_roots() {
+            Ok(https) => https,
+            Err(error) => {
+                tracing::warn!(%error, "no system certificates; using the bundled Mozilla roots");
+                HttpsConnectorBuilder::new().with_webpki_roots()
+            }
+        };
+        let https = https.https_or_http().enable_http1().wrap_connector(GuardedConnector::new(guard));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_max_idle_per_host(per_host)
+            .http1_max_buf_size(MOST_HEADER_BYTES)
+            .build(ConnectDeadline::new(https, deadlines.connect));
+        Self { client, deadlines }
+    }
+
+    /// One attempt. Dropping the future closes its connection.
+    pub(crate) async fn post(&self, url: &str, headers: HeaderMap, body: Bytes) -> Result<Answer, SendError> {
+        let started = Instant::now();
+        let mut request =
+            Request::builder().method(Method::POST).uri(url).body(Full::new(body)).map_err(SendError::Url)?;
+        *request.headers_mut() = headers;
+        let response = timeout_at(started + self.deadlines.headers, self.client.request(request))
+            .await
+            .map_err(|_| SendError::HeadersDeadline(self.deadlines.headers))?
+            .map_err(|error| SendError::Failed(explain(&error)))?;
+        let (head, body) = response.into_parts();
+        let begun = read_some(body, started + self.deadlines.total).await;
+        let excerpt = (!head.status.is_success() && !begun.is_empty())
+            .then(|| String::from_utf8_lossy(&begun[..begun.len().min(EXCERPT_BYTES)]).into_owned());
+        Ok(Answer { status: head.status.as_u16(), excerpt, retry_after: retry_after(&head.headers) })
+    }
+}
+
+/// Reads up to the limit or the deadline; what ends the body early does not matter here.
+async fn read_some(mut body: Incoming, deadline: Instant) -> Vec<u8> {
+    let mut begun = Vec::new();
+    let mut read = 0;
+    while read < MOST_BODY_BYTES {
+        let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await else { break };
+        if let Some(data) = frame.data_ref() {
+            read += data.len();
+            let wanted = EXCERPT_BYTES.saturating_sub(begun.len()).min(data.len());
+            begun.extend_from_slice(&data[..wanted]);
+        }
+    }
+    begun
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// An error with all of its causes, each said once.
+fn explain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            // Writing to a String does not fail.
+            let _infallible = write!(text, ": {next}");
+        }
+        cause = error.source();
+    }
+    text
+}

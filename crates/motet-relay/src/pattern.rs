@@ -1,0 +1,255 @@
+//! Event types and the patterns that endpoints select them by.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// The most characters an event type or a pattern may have.
+pub const MAX_TYPE_LENGTH: usize = 128;
+
+/// Why a text is not an event type or a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TypeError {
+    /// Nothing at all.
+    #[error("is empty")]
+    Empty,
+    /// Longer than [`MAX_TYPE_LENGTH`].
+    #[error("has {0} characters; at most {MAX_TYPE_LENGTH} are allowed")]
+    TooLong(usize),
+    /// Two dots in a row, or one at an end.
+    #[error("has an empty segment; write segments of letters, digits and '_' with single dots between them")]
+    EmptySegment,
+    /// A character outside letters, digits and `_`.
+    #[error("has {0:?}; segments are made of ASCII letters, digits and '_'")]
+    BadCharacter(char),
+    /// `*` inside a longer segment, or `>` anywhere but at the end.
+    #[error("has a misplaced wildcard; '*' stands for one whole segment, and '>' for one or more at the end")]
+    MisplacedWildcard,
+}
+
+/// The type of an event: segments of `[A-Za-z0-9_]` joined by dots, as in `user.created`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventType(String);
+
+impl EventType {
+    /// Checks a text and takes it as an event type.
+    ///
+    /// # Errors
+    /// [`TypeError`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, TypeError> {
+        check_length(text)?;
+        text.split('.').try_for_each(check_segment)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Selects event types: a literal type, `*` for exactly one segment, `>` for one or more at the end.
+///
+/// `user.*` matches `user.created` but neither `user` nor `user.email.changed`; `user.>` matches both of
+/// the longer ones but not `user`; `>` matches every type.
+///
+/// ```
+/// use motet_relay::{EventType, Pattern};
+///
+/// let pattern = Pattern::parse("user.>")?;
+/// assert!(pattern.matches(&EventType::parse("user.email.changed")?));
+/// assert!(!pattern.matches(&EventType::parse("user")?));
+/// # Ok::<(), motet_relay::TypeError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Checks a text and takes it as a pattern.
+    ///
+    /// # Errors
+    /// [`TypeError`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, TypeError> {
+        check_length(text)?;
+        let mut segments = text.split('.').peekable();
+        while let Some(segment) = segments.next() {
+            match segment {
+                "*" => {}
+                ">" if segments.peek().is_none() => {}
+                _ if segment.contains(['*', '>']) => return Err(TypeError::MisplacedWildcard),
+                _ => check_segment(segment)?,
+            }
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Whether events of this type are selected.
+    #[must_use]
+    pub fn matches(&self, event_type: &EventType) -> bool {
+        let mut types = event_type.0.split('.');
+        for segment in self.0.split('.') {
+            match (segment, types.next()) {
+                (">", Some(_)) => return true,
+                ("*", Some(_)) => {}
+                (literal, Some(actual)) if literal == actual => {}
+                _ => return false,
+            }
+        }
+        types.next().is_none()
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn check_length(text: &str) -> Result<(), TypeError> {
+    if text.is_empty() {
+        return Err(TypeError::Empty);
+    }
+    let characters = text.chars().count();
+    if characters > MAX_TYPE_LENGTH {
+        return Err(TypeError::TooLong(characters));
+    }
+    Ok(())
+}
+
+fn check_segment(segment: &str) -> Result<(), TypeError> {
+    if segment.is_empty() {
+        return Err(TypeError::EmptySegment);
+    }
+    match segment.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '_')) {
+        Some(bad) => Err(TypeError::BadCharacter(bad)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, prop_assert_eq, proptest};
+    use proptest::strategy::Strategy;
+
+    use super::*;
+
+    #[test]
+    fn patterns_select_by_whole_segments() {
+        let table = [
+            // pattern, type, selected
+            ("user.created", "user.created", true),
+            ("user.created", "user.created.twice", false),
+            ("user.created", "user", false),
+            ("user.created", "User.created", false),
+            ("user.*", "user.created", true),
+            ("user.*", "user", false),
+            ("user.*", "user.email.changed", false),
+            ("user.*", "users.created", false),
+            ("*.created", "user.created", true),
+            ("*.created", "created", false),
+            ("*", "user", true),
+            ("*", "user.created", false),
+            ("*.*", "user.created", true),
+            ("user.>", "user.created", true),
+            ("user.>", "user.email.changed", true),
+            ("user.>", "user", false),
+            ("user.>", "order.created", false),
+            (">", "user", true),
+            (">", "user.email.changed", true),
+            ("*.>", "user", false),
+            ("*.>", "user.created", true),
+            ("user.*.changed", "user.email.changed", true),
+            ("user.*.changed", "user.email.sent", false),
+            ("user.*.>", "user.email.changed.twice", true),
+        ];
+        for (pattern, event_type, selected) in table {
+            let got = Pattern::parse(pattern).unwrap().matches(&EventType::parse(event_type).unwrap());
+            assert_eq!(got, selected, "{pattern} on {event_type}");
+        }
+    }
+
+    #[test]
+    fn malformed_texts_are_refused_with_the_reason() {
+        let long = "a".repeat(MAX_TYPE_LENGTH + 1);
+        let patterns = [
+            ("", TypeError::Empty),
+            (long.as_str(), TypeError::TooLong(MAX_TYPE_LENGTH + 1)),
+            (".", TypeError::EmptySegment),
+            ("a.", TypeError::EmptySegment),
+            (".a", TypeError::EmptySegment),
+            ("a..b", TypeError::EmptySegment),
+            ("a b", TypeError::BadCharacter(' ')),
+            ("a-b", TypeError::BadCharacter('-')),
+            ("é", TypeError::BadCharacter('é')),
+            ("a\nb", TypeError::BadCharacter('\n')),
+            (">.a", TypeError::MisplacedWildcard),
+            ("a.b*", TypeError::MisplacedWildcard),
+            ("**", TypeError::MisplacedWildcard),
+            ("a.>>", TypeError::MisplacedWildcard),
+        ];
+        for (text, error) in patterns {
+            assert_eq!(Pattern::parse(text), Err(error), "{text}");
+        }
+        assert_eq!(EventType::parse("user.*"), Err(TypeError::BadCharacter('*')));
+        assert_eq!(EventType::parse("user.>"), Err(TypeError::BadCharacter('>')));
+        assert!(EventType::parse(&"a".repeat(MAX_TYPE_LENGTH)).is_ok());
+    }
+
+    /// The definition, written as recursion over lists.
+    fn naive(pattern: &[&str], event_type: &[&str]) -> bool {
+        match (pattern, event_type) {
+            ([], []) => true,
+            ([">"], [_, ..]) => true,
+            (["*", rest @ ..], [_, tail @ ..]) => naive(rest, tail),
+            ([literal, rest @ ..], [segment, tail @ ..]) => literal == segment && naive(rest, tail),
+            _ => false,
+        }
+    }
+
+    fn segments(of: &'static str) -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec(of, 1..5)
+    }
+
+    proptest! {
+        #[test]
+        fn matching_agrees_with_its_definition(
+            event_type in segments("[ab]{1,2}"),
+            mut pattern in segments("[ab]{1,2}|\\*"),
+            open_ended in any::<bool>(),
+        ) {
+            if open_ended {
+                pattern.push(">".to_owned());
+            }
+            let as_strs = |v: &[String]| v.iter().map(String::as_str).collect::<Vec<_>>().join(".");
+            let (pattern, event_type) = (as_strs(&pattern), as_strs(&event_type));
+            let expected =
+                naive(&pattern.split('.').collect::<Vec<_>>(), &event_type.split('.').collect::<Vec<_>>());
+            let got = Pattern::parse(&pattern).unwrap().matches(&EventType::parse(&event_type).unwrap());
+            prop_assert_eq!(got, expected, "{} on {}", pattern, event_type);
+        }
+
+        #[test]
+        fn any_text_is_taken_or_refused_without_a_panic(text in "\\PC{0,12}|[a.*>_]{0,12}") {
+            let event_type = EventType::parse(&text);
+            let pattern = Pattern::parse(&text);
+            if let (Ok(pattern), Ok(event_type)) = (&pattern, &event_type) {
+                prop_assert_eq!(pattern.matches(event_type), true);
+            }
+            prop_assert_eq!(event_type.is_ok() && pattern.is_err(), false);
+        }
+    }
+}

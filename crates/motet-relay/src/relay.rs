@@ -1,0 +1,251 @@
+//! A running relay: start, work, and an orderly end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dispatch::Dispatcher;
+use crate::edge::{self, ApiKey, App, Intake, Keys};
+use crate::guard::AddressGuard;
+use crate::outbound::Outbound;
+use crate::store::{self, OpenError, Store, StoreError, StoreOptions};
+
+/// Requests under way get this long once deliveries are drained.
+const HTTP_GRACE: Duration = Duration::from_secs(5);
+
+/// Histograms gather samples until they are folded; this bounds how many when nobody scrapes.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Seconds, from a commit or a loopback delivery to an attempt's total deadline and beyond.
+const BUCKETS: [f64; 14] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// Why relay did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The store was opened but not usable.
+    #[error("cannot use the store: {0}")]
+    Store(String),
+    /// The operating system gave no random bytes for an API key.
+    #[error("no random bytes from the operating system")]
+    Random(#[source] getrandom::Error),
+    /// Metrics could not be set up.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(String),
+}
+
+/// How relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Deliveries that were under way and did not finish in time; they are due at the next start.
+    pub handed_back: usize,
+    /// Whether relay stopped because the store's writer died, and not because it was asked to.
+    pub store_died: bool,
+}
+
+/// A relay that has opened its store and listens, and is about to run.
+#[derive(Debug)]
+pub struct Relay {
+    config: Config,
+    store: Store,
+    listener: TcpListener,
+    address: SocketAddr,
+    new_key: Option<ApiKey>,
+    app: Arc<App>,
+}
+
+impl Relay {
+    /// Opens the store and the listening socket. From here on clients can connect; they are answered once
+    /// [`Relay::run`] runs.
+    ///
+    /// # Cancel safety
+    /// Safe: dropping the future releases the data directory.
+    ///
+    /// # Errors
+    /// [`StartError`] says what could not be opened and what to do.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        raise_open_files();
+        let options = StoreOptions {
+            directory: config.data.clone(),
+            max_bytes: config.max_store_bytes,
+            longest_delay: config.retry.cap,
+        };
+        let store = Store::open(&options, Clock::new())?;
+        let listen_failed = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
+        let address = listener.local_addr().map_err(listen_failed)?;
+        let unusable = |error: StoreError| StartError::Store(error.to_string());
+        let mut keys = store.key_hashes().await.map_err(unusable)?;
+        let new_key = if keys.is_empty() {
+            let key = replace_key(&store).await?;
+            keys.push(key.hash());
+            Some(key)
+        } else {
+            None
+        };
+        for net in &config.allow_net {
+            tracing::warn!(%net, "deliveries to this network are allowed beyond the public addresses");
+        }
+        let app = Arc::new(App {
+            store: store.clone(),
+            keys: Keys(keys),
+            guard: AddressGuard::new(config.allow_net.clone()),
+            metrics: metrics_handle()?,
+            intake: Intake::default(),
+        });
+        Ok(Self { config, store, listener, address, new_key, app })
+    }
+
+    /// The address the API listens on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The API key, if this start made it. It is stored hashed and cannot be had again.
+    #[must_use]
+    pub fn new_api_key(&self) -> Option<&str> {
+        self.new_key.as_ref().map(ApiKey::expose)
+    }
+
+    /// Serves and delivers until `stop` is ready, then ends in order: intake closes (new events get 503),
+    /// deliveries under way finish or are handed back, requests under way are answered, the store is
+    /// checkpointed and closed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops at once, as a crash would: nothing acknowledged is lost.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
+        let Self { config, store, listener, app, .. } = self;
+        let outbound =
+            Outbound::new(app.guard.clone(), config.deadlines.clone(), config.in_flight.per_endpoint);
+        let dispatcher = Dispatcher::new(store.clone(), outbound, config.retry.clone(), &config.in_flight);
+        let (stop_dispatch, dispatch_stopped) = watch::channel(());
+        let (stop_http, http_stopped) = watch::channel(());
+
+        let mut dispatching = std::pin::pin!(dispatcher.run(closed(dispatch_stopped), config.shutdown_grace));
+        let mut serving = std::pin::pin!(edge::serve(
+            listener,
+            edge::router(Arc::clone(&app)),
+            closed(http_stopped),
+            HTTP_GRACE
+        ));
+        let mut upkeep = std::pin::pin!(keep_metrics(app.metrics.clone()));
+        let mut stop = std::pin::pin!(stop);
+        let store_died = tokio::select! {
+            biased;
+            () = &mut stop => false,
+            () = store.writer_gone() => true,
+            // These three end only when told to.
+            _ = &mut dispatching => true,
+            () = &mut serving => true,
+            () = &mut upkeep => true,
+        };
+        if store_died {
+            tracing::error!("the store's writer is gone; stopping");
+            return Ended { handed_back: 0, store_died };
+        }
+
+        tracing::info!("stopping: no new events are taken in");
+        app.intake.close();
+        drop(stop_dispatch);
+        let drained = tokio::select! {
+            drained = &mut dispatching => drained,
+            () = &mut serving => return Ended { handed_back: 0, store_died: true },
+        };
+        tracing::info!(handed_back = drained.handed_back, "deliveries are drained");
+        drop(stop_http);
+        serving.await;
+        if let Err(error) = store.close().await {
+            tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
+        }
+        tracing::info!("stopped");
+        Ended { handed_back: drained.handed_back, store_died: false }
+    }
+}
+
+/// Makes a new API key for the store in `data` and revokes the ones before. The relay there must be stopped.
+///
+/// # Cancel safety
+/// Dropped before it is done, either the old keys hold or the new one does.
+///
+/// # Errors
+/// [`StartError`] as for [`Relay::start`].
+pub async fn rotate_api_key(data: &std::path::Path) -> Result<String, StartError> {
+    if !store::exists(data) {
+        return Err(StartError::Store(format!(
+            "there is none in {}; start relay there first",
+            data.display()
+        )));
+    }
+    let options = StoreOptions { directory: data.to_owned(), max_bytes: None, longest_delay: Duration::MAX };
+    let store = Store::open(&options, Clock::new())?;
+    let key = replace_key(&store).await?;
+    store.close().await.map_err(|error| StartError::Store(error.to_string()))?;
+    Ok(key.expose().to_owned())
+}
+
+async fn replace_key(store: &Store) -> Result<ApiKey, StartError> {
+    let key = ApiKey::generate().map_err(StartError::Random)?;
+    store.replace_keys(key.hash()).await.map_err(|error| StartError::Store(error.to_string()))?;
+    Ok(key)
+}
+
+/// Ready once the other half is dropped.
+async fn closed(mut stop: watch::Receiver<()>) {
+    // Nothing is ever sent; an error means that the sender is gone, which is the signal.
+    while stop.changed().await.is_ok() {}
+}
+
+/// The recorder is the process's, made once; several relays in one process share it.
+fn metrics_handle() -> Result<PrometheusHandle, StartError> {
+    static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    HANDLE.get_or_init(|| install_recorder().map_err(|e| e.to_string())).clone().map_err(StartError::Metrics)
+}
+
+fn install_recorder() -> Result<PrometheusHandle, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_jobs".to_owned()), &[1.0, 4.0, 16.0, 64.0, 256.0])?
+        .install_recorder()
+}
+
+async fn keep_metrics(handle: PrometheusHandle) {
+    let mut ticks = interval(METRICS_UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+/// A connection is an open file; the usual soft limit of 1 024 is less than relay may need.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

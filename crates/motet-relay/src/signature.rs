@@ -1,0 +1,109 @@
+//! Standard Webhooks signatures, version 1: HMAC-SHA256 over `id.timestamp.body`.
+//!
+//! Source: the Standard Webhooks specification 1.0.0, symmetric signatures.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use thiserror::Error;
+
+const PREFIX: &str = "whsec_";
+/// Key lengths the specification allows, in bytes.
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// Why a text is not a signing secret.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("a secret is 'whsec_' followed by the base64 of 24 to 64 bytes")]
+pub struct SecretError;
+
+/// An endpoint's signing secret. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    key: Vec<u8>,
+}
+
+impl Secret {
+    /// A new secret of 32 bytes from the operating system.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let mut key = vec![0; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self { key })
+    }
+
+    /// Reads `whsec_<base64>`.
+    ///
+    /// # Errors
+    /// [`SecretError`] when it has another form or length.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        let encoded = text.strip_prefix(PREFIX).ok_or(SecretError)?;
+        let key = STANDARD.decode(encoded).map_err(|_| SecretError)?;
+        if KEY_BYTES.contains(&key.len()) { Ok(Self { key }) } else { Err(SecretError) }
+    }
+
+    /// The text form, `whsec_<base64>`: what a receiver's library is given.
+    #[must_use]
+    pub fn expose(&self) -> String {
+        format!("{PREFIX}{}", STANDARD.encode(&self.key))
+    }
+
+    /// The `webhook-signature` header of one attempt.
+    ///
+    /// `timestamp` is the time of the attempt in seconds since the Unix epoch, as sent in
+    /// `webhook-timestamp`.
+    #[must_use]
+    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else {
+            unreachable!("HMAC takes keys of every length")
+        };
+        mac.update(id.as_bytes());
+        mac.update(b".");
+        mac.update(timestamp.to_string().as_bytes());
+        mac.update(b".");
+        mac.update(body);
+        let mut header = String::with_capacity(48);
+        header.push_str("v1,");
+        STANDARD.encode_string(mac.finalize().into_bytes(), &mut header);
+        header
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_specifications_example_is_reproduced() {
+        let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signature =
+            secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn secrets_come_back_from_their_text_and_stay_out_of_logs() {
+        let secret = Secret::generate().unwrap();
+        assert_eq!(Secret::parse(&secret.expose()).unwrap(), secret);
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        let short = format!("whsec_{}", STANDARD.encode([0; 23]));
+        let long = format!("whsec_{}", STANDARD.encode([0; 65]));
+        for text in ["", "whsec_", "whsec_!!!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &short, &long] {
+            assert_eq!(Secret::parse(text), Err(SecretError), "{text}");
+        }
+    }
+}

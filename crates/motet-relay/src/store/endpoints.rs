@@ -1,0 +1,211 @@
+//! Endpoints: where events are delivered to.
+
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use super::routes::parse_patterns;
+use super::{Store, StoreError};
+use crate::clock::Millis;
+use crate::pattern::Pattern;
+use crate::signature::Secret;
+
+/// A stored endpoint that is not deleted.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointRow {
+    pub(crate) seq: i64,
+    pub(crate) url: String,
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) enabled: bool,
+    pub(crate) secret: Secret,
+    pub(crate) created_at: Millis,
+    pub(crate) updated_at: Millis,
+}
+
+#[derive(Debug)]
+pub(crate) struct NewEndpoint {
+    pub(crate) url: String,
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) enabled: bool,
+    pub(crate) secret: Secret,
+}
+
+/// What to change; `None` leaves as it is.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointChange {
+    pub(crate) url: Option<String>,
+    pub(crate) patterns: Option<Vec<Pattern>>,
+    pub(crate) enabled: Option<bool>,
+    pub(crate) secret: Option<Secret>,
+}
+
+/// What an endpoint is owed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Backlog {
+    pub(crate) pending: u64,
+    pub(crate) dead: u64,
+    /// The longest any pending delivery has been due, in milliseconds.
+    pub(crate) overdue: Millis,
+}
+
+const COLUMNS: &str = "seq, url, patterns, enabled, secret, created_at, updated_at";
+
+impl Store {
+    pub(crate) async fn create_endpoint(&self, new: NewEndpoint) -> Result<EndpointRow, StoreError> {
+        self.write(1, move |tx| {
+            tx.connection
+                .prepare_cached(
+                    "INSERT INTO endpoints (url, patterns, enabled, secret, created_at, updated_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+                )?
+                .execute(params![new.url, join(&new.patterns), new.enabled, new.secret.expose(), tx.wall])?;
+            tx.routes.invalidate();
+            Ok(EndpointRow {
+                seq: tx.connection.last_insert_rowid(),
+                url: new.url,
+                patterns: new.patterns,
+                enabled: new.enabled,
+                secret: new.secret,
+                created_at: tx.wall,
+                updated_at: tx.wall,
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn endpoint(&self, seq: i64) -> Result<Option<EndpointRow>, StoreError> {
+        self.inner.readers.read(move |connection| find(connection, seq)).await
+    }
+
+    /// Newest first; `before` excludes that row and all newer ones.
+    pub(crate) async fn endpoints(
+        &self,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<EndpointRow>, StoreError> {
+        self.inner
+            .readers
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM endpoints WHERE deleted_at IS NULL AND seq < ?1
+                     ORDER BY seq DESC LIMIT ?2"
+                ))?;
+                let rows = statement.query_and_then(params![before.unwrap_or(i64::MAX), limit], from_row)?;
+                rows.collect()
+            })
+            .await
+    }
+
+    /// Changes an endpoint; its pending deliveries follow the change. `None`: there is no such endpoint.
+    pub(crate) async fn update_endpoint(
+        &self,
+        seq: i64,
+        change: EndpointChange,
+    ) -> Result<Option<EndpointRow>, StoreError> {
+        self.write(1, move |tx| {
+            let Some(mut row) = find(tx.connection, seq)? else { return Ok(None) };
+            if let Some(url) = change.url {
+                row.url = url;
+            }
+            if let Some(patterns) = change.patterns {
+                row.patterns = patterns;
+            }
+            if let Some(enabled) = change.enabled {
+                row.enabled = enabled;
+            }
+            if let Some(secret) = change.secret {
+                row.secret = secret;
+            }
+            row.updated_at = tx.wall;
+            tx.connection
+                .prepare_cached(
+                    "UPDATE endpoints SET url = ?2, patterns = ?3, enabled = ?4, secret = ?5, updated_at = ?6
+                     WHERE seq = ?1",
+                )?
+                .execute(params![
+                    seq,
+                    row.url,
+                    join(&row.patterns),
+                    row.enabled,
+                    row.secret.expose(),
+                    row.updated_at
+                ])?;
+            tx.routes.invalidate();
+            // Enabled again: what was held is looked at at once.
+            tx.woken.push((seq, tx.due_now));
+            Ok(Some(row))
+        })
+        .await
+    }
+
+    /// Deletes an endpoint. What it was still owed becomes dead letters, soon and in small steps.
+    /// `false`: there is no such endpoint.
+    pub(crate) async fn delete_endpoint(&self, seq: i64) -> Result<bool, StoreError> {
+        self.write(1, move |tx| {
+            let changed = tx.connection.execute(
+                "UPDATE endpoints SET deleted_at = ?2, enabled = 0 WHERE seq = ?1 AND deleted_at IS NULL",
+                params![seq, tx.wall],
+            )?;
+            tx.routes.invalidate();
+            tx.woken.push((seq, tx.due_now));
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    /// What every endpoint that is not deleted is owed, newest endpoint first.
+    pub(crate) async fn backlogs(&self) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
+        let now = self.clock().due_now();
+        self.inner
+            .readers
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq DESC"
+                ))?;
+                let rows = statement.query_and_then([], from_row)?;
+                rows.map(|row| {
+                    let row = row?;
+                    let owed = backlog(connection, row.seq, now)?;
+                    Ok((row, owed))
+                })
+                .collect()
+            })
+            .await
+    }
+}
+
+fn backlog(connection: &rusqlite::Connection, seq: i64, now: Millis) -> Result<Backlog, StoreError> {
+    let (pending, earliest): (u64, Option<Millis>) = connection
+        .prepare_cached("SELECT count(*), min(due_at) FROM deliveries WHERE endpoint_seq = ?1 AND state = 0")?
+        .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let dead = connection
+        .prepare_cached("SELECT count(*) FROM deliveries WHERE endpoint_seq = ?1 AND state = 2")?
+        .query_row([seq], |row| row.get(0))?;
+    Ok(Backlog { pending, dead, overdue: earliest.map_or(0, |due| (now - due).max(0)) })
+}
+
+fn find(connection: &rusqlite::Connection, seq: i64) -> Result<Option<EndpointRow>, StoreError> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM endpoints WHERE seq = ?1 AND deleted_at IS NULL"))?
+        .query_row([seq], |row| Ok(from_row(row)))
+        .optional()?
+        .transpose()
+}
+
+fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
+    Ok(EndpointRow {
+        seq: row.get(0)?,
+        url: row.get(1)?,
+        patterns: parse_patterns(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?)?,
+        enabled: row.get(3)?,
+        secret: parse_secret(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)?,
+        created_at: row.get(5)?,
+        updated_at: row.get(6)?,
+    })
+}
+
+pub(super) fn parse_secret(stored: &str) -> Result<Secret, StoreError> {
+    Secret::parse(stored).map_err(|_| StoreError::Corrupt("a stored secret is not readable".to_owned()))
+}
+
+fn join(patterns: &[Pattern]) -> String {
+    patterns.iter().map(Pattern::as_str).collect::<Vec<_>>().join(" ")
+}

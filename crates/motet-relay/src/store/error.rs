@@ -1,0 +1,118 @@
+//! What can go wrong with the store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// Why a read or a write was not done. Nothing of a failed write is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum StoreError {
+    /// The disk, or the size the store may have, is used up.
+    #[error("the disk is full, or the store has reached its size limit")]
+    Full,
+    /// The operating system refused a read or a write.
+    #[error("input/output error: {0}")]
+    Io(String),
+    /// The database file is damaged.
+    #[error("the database is damaged: {0}")]
+    Corrupt(String),
+    /// The store is closed, or closing.
+    #[error("the store is closed")]
+    Closed,
+    /// A statement failed for a reason that is a bug in relay.
+    #[error("internal store error: {0}")]
+    Internal(String),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => Self::Io(text),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(text),
+            _ => Self::Internal(text),
+        }
+    }
+}
+
+/// Why a data directory was not opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process works in this directory.
+    #[error("the data directory {} is in use by {holder}; stop it, or choose another directory with --data", directory.display())]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// Who holds it, as far as the lock file tells.
+        holder: String,
+    },
+    /// The directory or a file in it could not be made, locked or read.
+    #[error("cannot use the data directory {}", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The file is a SQLite database of some other program.
+    #[error("{} is not a relay database; move it away or choose another directory with --data", database.display())]
+    NotRelay {
+        /// The file.
+        database: PathBuf,
+    },
+    /// The database was written by a newer relay.
+    #[error(
+        "{} has schema version {found}, and this relay knows versions up to {known}; start the newer relay that wrote it",
+        database.display()
+    )]
+    TooNew {
+        /// The file.
+        database: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version this program knows.
+        known: i64,
+    },
+    /// The database is damaged.
+    #[error(
+        "{} is damaged ({detail}); nothing was changed; restore it from a backup, or recover what is readable with `sqlite3 {} .recover`",
+        database.display(), database.display()
+    )]
+    Damaged {
+        /// The file.
+        database: PathBuf,
+        /// What SQLite found.
+        detail: String,
+    },
+    /// Any other failure of SQLite.
+    #[error("cannot open {}", database.display())]
+    Sql {
+        /// The file.
+        database: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The operating system gave no random bytes for the store's id.
+    #[error("no random bytes from the operating system")]
+    Random(#[source] getrandom::Error),
+}
+
+impl OpenError {
+    pub(super) fn directory(directory: &Path, source: io::Error) -> Self {
+        Self::Directory { directory: directory.to_owned(), source }
+    }
+
+    pub(super) fn sql(database: &Path, source: rusqlite::Error) -> Self {
+        let database = database.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged { database, detail: source.to_string() }
+            }
+            _ => Self::Sql { database, source },
+        }
+    }
+}

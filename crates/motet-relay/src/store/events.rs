@@ -1,0 +1,161 @@
+//! Events: accepted together with every delivery they owe.
+
+use rusqlite::{OptionalExtension as _, Row, params};
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::writer::Tx;
+use super::{Store, StoreError};
+use crate::clock::{Millis, millis};
+use crate::pattern::EventType;
+
+/// How long an idempotency key is remembered.
+const IDEMPOTENCY_WINDOW: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+
+/// Expired keys removed with each new one: more than one, so that their number shrinks.
+const EXPIRED_REMOVED: i64 = 4;
+
+#[derive(Debug)]
+pub(crate) struct NewEvent {
+    pub(crate) event_type: EventType,
+    pub(crate) data: Box<RawValue>,
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// What became of a published event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// Stored now, with this many deliveries.
+    Accepted { event: i64, deliveries: i64 },
+    /// The same event was stored under this key before.
+    Replayed { event: i64, deliveries: i64 },
+    /// Another event was stored under this key before.
+    Conflict { event: i64 },
+}
+
+#[derive(Debug)]
+pub(crate) struct EventRow {
+    pub(crate) seq: i64,
+    pub(crate) event_type: String,
+    pub(crate) data: Vec<u8>,
+    pub(crate) created_at: Millis,
+}
+
+const COLUMNS: &str = "seq, type, data, created_at";
+
+impl Store {
+    /// Stores events with the deliveries they owe, all in one commit. One answer per event, in order.
+    pub(crate) async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
+        self.write(events.len(), move |tx| events.iter().map(|event| publish(tx, event)).collect()).await
+    }
+
+    pub(crate) async fn event(&self, seq: i64) -> Result<Option<EventRow>, StoreError> {
+        self.inner
+            .readers
+            .read(move |connection| {
+                Ok(connection
+                    .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?
+                    .query_row([seq], from_row)
+                    .optional()?)
+            })
+            .await
+    }
+
+    /// Newest first; `before` excludes that row and all newer ones.
+    pub(crate) async fn events(
+        &self,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        self.inner
+            .readers
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM events WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2"
+                ))?;
+                let rows = statement.query_map(params![before.unwrap_or(i64::MAX), limit], from_row)?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}
+
+fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
+    let hash = event.idempotency_key.as_ref().map(|_| content_hash(event));
+    if let (Some(key), Some(hash)) = (&event.idempotency_key, &hash)
+        && let Some(known) = known_key(tx, key, hash)?
+    {
+        return Ok(known);
+    }
+    tx.connection
+        .prepare_cached("INSERT INTO events (type, data, created_at) VALUES (?1, ?2, ?3)")?
+        .execute(params![event.event_type.as_str(), event.data.get().as_bytes(), tx.wall])?;
+    let seq = tx.connection.last_insert_rowid();
+    let endpoints = tx.routes.matching(tx.connection, &event.event_type)?;
+    let mut insert = tx.connection.prepare_cached(
+        "INSERT INTO deliveries (event_seq, endpoint_seq, state, attempts, round_attempts, due_at, updated_at)
+         VALUES (?1, ?2, 0, 0, 0, ?3, ?4)",
+    )?;
+    for endpoint in &endpoints {
+        insert.execute(params![seq, endpoint, tx.due_now, tx.wall])?;
+        tx.woken.push((*endpoint, tx.due_now));
+    }
+    let deliveries = i64::try_from(endpoints.len()).unwrap_or(i64::MAX);
+    if let (Some(key), Some(hash)) = (&event.idempotency_key, &hash) {
+        remember_key(tx, key, hash, seq, deliveries)?;
+    }
+    Ok(Published::Accepted { event: seq, deliveries })
+}
+
+fn content_hash(event: &NewEvent) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(event.event_type.as_str());
+    // A type holds no line break, so no two events read the same.
+    hash.update(b"\n");
+    hash.update(event.data.get());
+    hash.finalize().into()
+}
+
+fn known_key(tx: &Tx<'_>, key: &str, hash: &[u8; 32]) -> Result<Option<Published>, StoreError> {
+    let known = tx
+        .connection
+        .prepare_cached(
+            "SELECT hash, event_seq, deliveries FROM idempotency WHERE key = ?1 AND expires_at > ?2",
+        )?
+        .query_row(params![key, tx.due_now], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    Ok(known.map(|(known_hash, event, deliveries)| {
+        if known_hash == *hash {
+            Published::Replayed { event, deliveries }
+        } else {
+            Published::Conflict { event }
+        }
+    }))
+}
+
+fn remember_key(
+    tx: &Tx<'_>,
+    key: &str,
+    hash: &[u8; 32],
+    event: i64,
+    deliveries: i64,
+) -> Result<(), StoreError> {
+    tx.connection
+        .prepare_cached(
+            "DELETE FROM idempotency WHERE key IN
+             (SELECT key FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+        )?
+        .execute(params![tx.due_now, EXPIRED_REMOVED])?;
+    // OR REPLACE: the key may be there still, expired.
+    tx.connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO idempotency (key, hash, event_seq, deliveries, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![key, hash, event, deliveries, tx.due_now + millis(IDEMPOTENCY_WINDOW)])?;
+    Ok(())
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+    Ok(EventRow { seq: row.get(0)?, event_type: row.get(1)?, data: row.get(2)?, created_at: row.get(3)? })
+}

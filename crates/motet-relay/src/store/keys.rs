@@ -1,0 +1,38 @@
+//! API keys: only their hashes are kept.
+
+use rusqlite::params;
+use sha2::{Digest as _, Sha256};
+
+use super::{Store, StoreError};
+
+pub(crate) type KeyHash = [u8; 32];
+
+pub(crate) fn hash_key(key: &str) -> KeyHash {
+    // The key holds 256 random bits, so a plain hash cannot be searched; no salt or stretching is needed.
+    Sha256::digest(key.as_bytes()).into()
+}
+
+impl Store {
+    /// The hashes of the keys that open the API.
+    pub(crate) async fn key_hashes(&self) -> Result<Vec<KeyHash>, StoreError> {
+        self.inner
+            .readers
+            .read(|connection| {
+                let mut statement = connection.prepare_cached("SELECT hash FROM api_keys ORDER BY hash")?;
+                let rows = statement.query_map([], |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// Makes this the one key of the API; keys made before are refused from now on.
+    pub(crate) async fn replace_keys(&self, hash: KeyHash) -> Result<(), StoreError> {
+        self.write(1, move |tx| {
+            tx.connection.execute("DELETE FROM api_keys", [])?;
+            tx.connection
+                .execute("INSERT INTO api_keys (hash, created_at) VALUES (?1, ?2)", params![hash, tx.wall])?;
+            Ok(())
+        })
+        .await
+    }
+}

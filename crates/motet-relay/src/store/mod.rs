@@ -1,0 +1,176 @@
+//! The embedded store: events, the deliveries they owe, and every attempt, in one SQLite file.
+//!
+//! One writer thread owns the only connection that writes, and commits in groups: it takes what queued up
+//! while the last fsync ran, so an idle store adds no delay and a busy one shares each fsync between many
+//! callers. Readers have connections of their own and see whole commits only. Checkpoints run on a third
+//! thread, so that none of them stalls a commit.
+//!
+//! # Guarantees
+//! - A write that is answered with `Ok` is on disk (`synchronous=FULL`).
+//! - An event and all of its deliveries become visible in the same commit.
+//! - One process at a time: the data directory is locked.
+
+mod checkpoint;
+mod deliveries;
+mod endpoints;
+mod error;
+mod events;
+mod keys;
+mod lock;
+mod readers;
+mod routes;
+mod schema;
+mod wakes;
+mod writer;
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use self::deliveries::{
+    Attempt, DeliveryFilter, DeliveryRow, DeliveryState, Due, RetryAt, Target, Turn, TurnState, Verdict,
+};
+pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint};
+pub use self::error::OpenError;
+pub(crate) use self::error::StoreError;
+pub(crate) use self::events::{EventRow, NewEvent, Published};
+pub(crate) use self::keys::hash_key;
+use self::lock::DirectoryLock;
+use self::readers::Readers;
+use self::wakes::Wakes;
+use self::writer::{Tx, Writer};
+use crate::clock::{Clock, millis};
+use crate::ids::Ids;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct StoreOptions {
+    /// The directory that holds the store; made if it is not there.
+    pub(crate) directory: PathBuf,
+    /// The size the database file may grow to; further writes fail as on a full disk.
+    pub(crate) max_bytes: Option<u64>,
+    /// No due time may lie further ahead than this; limits what a clock that jumped between two runs does.
+    pub(crate) longest_delay: Duration,
+}
+
+/// A handle on the open store. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ids: Ids,
+    clock: Clock,
+    writer: Writer,
+    /// The dispatcher's own readers: no listing, however slow, delays a delivery.
+    dispatch_readers: Readers,
+    readers: Readers,
+    wakes: Arc<Wakes>,
+    _lock: DirectoryLock,
+}
+
+/// One reader feeds both cores; the second keeps a large payload from holding up the next lane.
+const DISPATCH_READERS: usize = 2;
+const READERS: usize = 4;
+
+impl Store {
+    /// Opens the store, making or migrating it where needed.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the directory is in use, not ours, too new, damaged, or not accessible.
+    pub(crate) fn open(options: &StoreOptions, clock: Clock) -> Result<Self, OpenError> {
+        let directory = &options.directory;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|e| OpenError::directory(directory, e))?;
+        let lock = DirectoryLock::acquire(directory)?;
+        let database = directory.join(schema::FILE_NAME);
+        let mut connection = schema::open(&database)?;
+        if let Some(max_bytes) = options.max_bytes {
+            schema::limit_size(&connection, max_bytes)?;
+        }
+        let store_id = schema::store_id(&mut connection)?;
+        let latest_due = clock.due_now().saturating_add(millis(options.longest_delay));
+        deliveries::clamp_due_times(&connection, latest_due).map_err(|e| OpenError::sql(&database, e))?;
+
+        let ids = Ids::new(store_id);
+        let wakes = Arc::new(Wakes::default());
+        let writer = Writer::start(connection, &database, clock.clone(), Arc::clone(&wakes))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                ids,
+                clock,
+                writer,
+                dispatch_readers: Readers::new(database.clone(), DISPATCH_READERS),
+                readers: Readers::new(database, READERS),
+                wakes,
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// Translates between rows and public identifiers.
+    pub(crate) fn ids(&self) -> Ids {
+        self.inner.ids
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Endpoints for which work has been committed since the last call.
+    ///
+    /// # Cancel safety
+    /// Safe: wakes are taken only by the poll that returns them.
+    pub(crate) async fn woken(&self) -> Vec<(i64, crate::clock::Millis)> {
+        self.inner.wakes.next().await
+    }
+
+    /// Why writes fail at present, or `None` when the last one succeeded.
+    pub(crate) fn trouble(&self) -> Option<StoreError> {
+        self.inner.writer.trouble()
+    }
+
+    /// Writes something of no meaning, to find out whether writing works.
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        self.write(1, |tx| {
+            tx.connection
+                .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', ?1)")?
+                .execute([tx.wall])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the writer is gone: after [`Store::close`], or because it died of a bug.
+    pub(crate) async fn writer_gone(&self) {
+        self.inner.writer.gone().await;
+    }
+
+    /// Finishes the queued writes, moves the log into the database and closes the writer.
+    ///
+    /// # Errors
+    /// When the last checkpoint failed; nothing is lost then, the next start replays the log.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        self.inner.writer.close().await
+    }
+
+    async fn write<T, F>(&self, weight: usize, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.inner.writer.write(weight, job).await
+    }
+}
+
+/// Whether a directory holds a store already.
+pub(crate) fn exists(directory: &Path) -> bool {
+    directory.join(schema::FILE_NAME).exists()
+}

@@ -1,0 +1,127 @@
+//! The database file: how it is recognised, migrated and set up.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
+
+use super::OpenError;
+
+pub(super) const FILE_NAME: &str = "relay.db";
+
+/// `mtrl`: tells a relay database from any other SQLite file.
+const APPLICATION_ID: i64 = 0x6d74_726c;
+
+/// Each entry takes the schema from the version of its index to the next one. Never edit an entry that
+/// was released; add one.
+const MIGRATIONS: [&str; 1] = [include_str!("schema_v1.sql")];
+
+const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Files up to this size are checked page by page at start: about a third of a second on one core.
+/// Beyond it damage shows when the damaged page is read.
+const CHECKED_AT_START_BYTES: u64 = 64 << 20;
+
+/// Opens the writer's connection: checks that the file is ours, whole and not too new, and migrates it.
+pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
+    let sql = |e| OpenError::sql(database, e);
+    let mut connection = Connection::open(database).map_err(sql)?;
+    let found = check(&connection, database)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
+    configure(&connection).map_err(sql)?;
+    // The checkpoint thread does this; a checkpoint inside a commit would stall every caller of it.
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(sql)?;
+    migrate(&mut connection, found).map_err(sql)?;
+    Ok(connection)
+}
+
+/// A connection that cannot write.
+pub(super) fn open_reader(database: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+/// A connection for checkpoints.
+pub(super) fn open_checkpointer(database: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(database)?;
+    configure(&connection)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    // `synchronous` is a property of the connection, not of the file.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Returns the file's schema version, 0 for a new one.
+fn check(connection: &Connection, database: &Path) -> Result<i64, OpenError> {
+    let sql = |e| OpenError::sql(database, e);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).map_err(sql)?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    let pragma = |name| connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(sql);
+    if pragma("application_id")? != APPLICATION_ID {
+        return Err(OpenError::NotRelay { database: database.to_owned() });
+    }
+    let found = pragma("user_version")?;
+    if found > VERSION {
+        return Err(OpenError::TooNew { database: database.to_owned(), found, known: VERSION });
+    }
+    let size = std::fs::metadata(database).map(|m| m.len()).unwrap_or_default();
+    if size <= CHECKED_AT_START_BYTES {
+        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(sql)?;
+        if verdict != "ok" {
+            return Err(OpenError::Damaged { database: database.to_owned(), detail: verdict });
+        }
+    }
+    Ok(found)
+}
+
+fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
+    for (version, step) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(step)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", version)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+/// Caps the database file; a write past it fails with "full".
+pub(super) fn limit_size(connection: &Connection, max_bytes: u64) -> Result<(), OpenError> {
+    let limit = || {
+        let page: i64 = connection.pragma_query_value(None, "page_size", |r| r.get(0))?;
+        let pages = i64::try_from(max_bytes).unwrap_or(i64::MAX) / page;
+        connection.pragma_update_and_check(None, "max_page_count", pages.max(1), |_| Ok(()))
+    };
+    limit().map_err(|e| OpenError::sql(Path::new(FILE_NAME), e))
+}
+
+/// The store's random id, made with the store.
+pub(super) fn store_id(connection: &mut Connection) -> Result<u64, OpenError> {
+    let sql = |e| OpenError::sql(Path::new(FILE_NAME), e);
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
+    let known: Option<i64> = tx
+        .query_row("SELECT value FROM meta WHERE name = 'store_id'", [], |r| r.get(0))
+        .optional()
+        .map_err(sql)?;
+    let id = match known {
+        Some(id) => id,
+        None => {
+            let fresh = i64::try_from(getrandom::u64().map_err(OpenError::Random)? >> 16).unwrap_or_default();
+            tx.execute("INSERT INTO meta (name, value) VALUES ('store_id', ?1)", [fresh]).map_err(sql)?;
+            fresh
+        }
+    };
+    tx.commit().map_err(sql)?;
+    Ok(u64::try_from(id).unwrap_or_default())
+}
