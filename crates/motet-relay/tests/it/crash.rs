@@ -1,0 +1,214 @@
+//! `kill -9` at any moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::StatusCode;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::harness::{Act, Client, FAIL, Home, OK, Receiver, Relay, eventually};
+
+/// `cargo xtask verify` asks for more.
+fn rounds() -> u64 {
+    std::env::var("RELAY_TEST_KILL_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap())
+}
+
+const PUBLISHERS: u32 = 8;
+const ENDPOINTS: usize = 2;
+
+/// Publishes until told to stop, each event under a key of its own, through kill and restart: an event that
+/// got no answer is sent again under the same key. Keeps what was acknowledged.
+async fn publish_through_crashes(
+    mut relay: watch::Receiver<Option<Client>>,
+    next: Arc<AtomicU32>,
+    acknowledged: Arc<Mutex<BTreeMap<u32, String>>>,
+) {
+    'events: loop {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let event =
+            json!({"type": "crash.test", "data": {"n": n}, "idempotency_key": format!("n-{n}")}).to_string();
+        loop {
+            let Ok(client) = relay.wait_for(Option::is_some).await.map(|client| client.clone().unwrap())
+            else {
+                return;
+            };
+            let bearer = format!("Bearer {}", client.key);
+            let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+            if let Ok(answer) =
+                client.request(http::Method::POST, "/v1/events", &headers, event.clone()).await
+                && answer.status == StatusCode::ACCEPTED
+                && let Ok(body) = serde_json::from_slice::<serde_json::Value>(&answer.body)
+            {
+                let id = body["id"].as_str().unwrap().to_owned();
+                acknowledged.lock().unwrap().insert(n, id);
+                continue 'events;
+            }
+            if relay.has_changed().is_err() {
+                return;
+            }
+            // The process is gone; the next one is announced.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    println!("seed {seed}");
+    let mut receivers = Vec::new();
+    for salt in 0..ENDPOINTS {
+        // One in eight requests fails the first time, so that retries are pending at each kill.
+        receivers.push(
+            Receiver::start(
+                move |hit| if hit.nth == 1 && (hit.body.len() + salt) % 8 == 0 { FAIL } else { OK },
+            )
+            .await,
+        );
+    }
+    let home = Home::new();
+    let mut relay = Relay::start_in(&home, &[]).await;
+    for receiver in &receivers {
+        relay.client().endpoint(receiver).await;
+    }
+    let (announce, announced) = watch::channel(Some(relay.client().clone()));
+    let next = Arc::new(AtomicU32::new(0));
+    let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
+    let mut publishers = JoinSet::new();
+    for _ in 0..PUBLISHERS {
+        publishers.spawn(publish_through_crashes(
+            announced.clone(),
+            Arc::clone(&next),
+            Arc::clone(&acknowledged),
+        ));
+    }
+    drop(announced);
+    for _ in 0..rounds() {
+        // The one place where time passing is the point: the moment of the kill is arbitrary.
+        sleep(Duration::from_millis(rng.u64(1..150))).await;
+        announce.send_replace(None);
+        relay.kill().await;
+        relay = Relay::start_in(&home, &[]).await;
+        announce.send_replace(Some(relay.client().clone()));
+    }
+    sleep(Duration::from_millis(50)).await;
+    drop(announce);
+    while let Some(ended) = publishers.join_next().await {
+        ended.unwrap();
+    }
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    assert!(acknowledged.len() > 100, "only {} events: the test says little", acknowledged.len());
+    let ids: BTreeSet<_> = acknowledged.values().cloned().collect();
+    assert_eq!(ids.len(), acknowledged.len(), "two events have one id (seed {seed})");
+    for receiver in &receivers {
+        receiver
+            .hits_when("every acknowledged event", |hits| {
+                let arrived: BTreeSet<_> = hits.iter().map(crate::harness::Hit::id).collect();
+                ids.is_subset(&arrived)
+            })
+            .await;
+        // Each id carries one event, however often it was sent.
+        let mut numbers = BTreeMap::new();
+        for hit in receiver.hits() {
+            let n = hit.json()["data"]["n"].clone();
+            assert_eq!(numbers.entry(hit.id()).or_insert_with(|| n.clone()), &n, "seed {seed}");
+        }
+    }
+    eventually("all deliveries to be settled", || async {
+        relay.client().list("/v1/deliveries?state=pending").await.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(relay.client().list("/v1/dead-letters").await.len(), 0);
+    relay.kill().await;
+    let database = open(&home);
+    assert_eq!(events_without_all_deliveries(&database), 0);
+    let events: usize = database.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
+    println!("{} acknowledged, {events} stored", acknowledged.len());
+    assert!(events >= acknowledged.len());
+}
+
+fn open(home: &Home) -> Connection {
+    Connection::open_with_flags(home.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+}
+
+fn events_without_all_deliveries(database: &Connection) -> usize {
+    database
+        .prepare_cached(
+            "SELECT count(*) FROM events e
+             WHERE (SELECT count(*) FROM deliveries d WHERE d.event_seq = e.seq) <> ?1",
+        )
+        .unwrap()
+        .query_row([ENDPOINTS], |row| row.get(0))
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_without_its_deliveries_is_never_visible() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    for _ in 0..ENDPOINTS {
+        relay.client().endpoint(&receiver).await;
+    }
+    let database = open(relay.client().home());
+    let mut publishers = JoinSet::new();
+    for _ in 0..4 {
+        let client = relay.client().clone();
+        publishers.spawn(async move {
+            for n in 0..100 {
+                client.publish("seen.whole", json!({"n": n})).await;
+            }
+        });
+    }
+    let mut looks = 0;
+    let mut seen = BTreeSet::new();
+    while !publishers.is_empty() {
+        let events: usize = database.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
+        seen.insert(events);
+        assert_eq!(events_without_all_deliveries(&database), 0);
+        looks += 1;
+        if let Some(ended) = publishers.try_join_next() {
+            ended.unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(seen.len() > 10, "{looks} looks saw only {seen:?} events");
+}
+
+#[tokio::test]
+async fn after_a_kill_what_was_in_flight_is_due_at_once_and_the_rest_keeps_its_time() {
+    let receiver = Receiver::start(|hit| match (hit.json()["type"].as_str().unwrap(), hit.nth) {
+        ("in.flight", 1) => Act::Hang,
+        ("waits.long", _) => FAIL,
+        _ => OK,
+    })
+    .await;
+    // So long a back-off that nothing but the kill can make the first one due again within the test.
+    let slow = ["--retry-base", "40000", "--headers-timeout", "3000", "--total-timeout", "3000"];
+    let relay = Relay::start_with(&slow).await;
+    let home = relay.client().home().clone();
+    relay.client().endpoint(&receiver).await;
+    let waits = relay.client().publish("waits.long", json!({})).await;
+    let waiting = eventually("the failure to be recorded", || async {
+        let delivery = relay.client().delivery_of(&waits).await;
+        (delivery["attempts"] == 1).then_some(delivery)
+    })
+    .await;
+    let in_flight = relay.client().publish("in.flight", json!({})).await;
+    receiver.hits_when("the hanging request", |hits| hits.iter().any(|hit| hit.id() == in_flight)).await;
+    relay.kill().await;
+
+    let relay = Relay::start_in(&home, &slow).await;
+    let delivered = relay.client().delivery_in_state(&in_flight, "delivered").await;
+    // The attempt that the kill cut off left no record: it was never answered.
+    assert_eq!(delivered["attempts"], 1);
+    let still_waiting = relay.client().delivery_of(&waits).await;
+    assert_eq!(still_waiting["next_attempt_at"], waiting["next_attempt_at"]);
+    assert_eq!(still_waiting["attempts"], 1);
+}

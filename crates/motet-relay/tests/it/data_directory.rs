@@ -1,0 +1,158 @@
+//! Data directories that must not be used, and what is said about them.
+
+use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::harness::{Home, Relay, program, within};
+
+/// Starts relay where it must refuse to start; gives its last words.
+async fn refusal(data: &Path) -> String {
+    let serve = program().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).output();
+    let output = within("relay to refuse", serve).await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8(output.stderr).unwrap();
+    log.lines()
+        .find(|line| line.starts_with("motet-relay: "))
+        .unwrap_or_else(|| panic!("no last words:\n{log}"))
+        .to_owned()
+}
+
+/// A data directory with an event in it, at rest.
+async fn used() -> Arc<Home> {
+    let relay = Relay::start().await;
+    let home = Arc::clone(relay.client().home());
+    for n in 0..50 {
+        relay.client().publish("kept", json!({"n": n, "filler": "x".repeat(1_000)})).await;
+    }
+    relay.stop().await;
+    home
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_and_the_first_is_not_disturbed() {
+    let relay = Relay::start().await;
+    let said = refusal(&relay.client().home().data()).await;
+    assert!(said.contains("in use by process") && said.contains(&relay.pid().to_string()), "{said}");
+    assert!(said.contains("--data"), "{said}");
+    relay.client().publish("still.works", json!({})).await;
+}
+
+#[tokio::test]
+async fn a_killed_process_leaves_no_lock() {
+    let relay = Relay::start().await;
+    let home = Arc::clone(relay.client().home());
+    relay.kill().await;
+    Relay::start_in(&home, &[]).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_clean_stop_leaves_one_file_to_copy() {
+    let home = used().await;
+    assert!(!home.data().join("relay.db-wal").exists(), "the log was not moved into the database");
+    let events: u32 = Connection::open(home.database())
+        .unwrap()
+        .query_row("SELECT count(*) FROM events", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(events, 50);
+}
+
+#[tokio::test]
+async fn a_newer_version_is_refused_and_left_as_it_is() {
+    let home = used().await;
+    Connection::open(home.database()).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let before = fs::read(home.database()).unwrap();
+    let said = refusal(&home.data()).await;
+    assert!(said.contains("schema version 99") && said.contains("newer relay"), "{said}");
+    assert_eq!(fs::read(home.database()).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_database_of_another_program_is_refused() {
+    let home = Home::new();
+    fs::create_dir_all(home.data()).unwrap();
+    Connection::open(home.database()).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let said = refusal(&home.data()).await;
+    assert!(said.contains("not a relay database"), "{said}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let home = Home::new();
+    fs::create_dir_all(home.data()).unwrap();
+    fs::write(home.database(), "these are not the pages you are looking for ".repeat(200)).unwrap();
+    let said = refusal(&home.data()).await;
+    assert!(said.contains("damaged") && said.contains("nothing was changed"), "{said}");
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_found_at_start() {
+    let home = used().await;
+    let pages = fs::metadata(home.database()).unwrap().len() / 4096;
+    assert!(pages > 10);
+    let mut file = fs::OpenOptions::new().write(true).open(home.database()).unwrap();
+    // Everything but the first page, which holds the header and the schema.
+    file.seek(SeekFrom::Start(4096)).unwrap();
+    for _ in 1..pages {
+        file.write_all(&[0xa5; 4096]).unwrap();
+    }
+    drop(file);
+    let said = refusal(&home.data()).await;
+    assert!(said.contains("damaged") && said.contains("backup"), "{said}");
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_is_refused_with_its_name() {
+    let home = Home::new();
+    fs::create_dir_all(home.data()).unwrap();
+    let file = home.data().join("file");
+    fs::write(&file, "").unwrap();
+    let said = refusal(&file.join("below")).await;
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_refused_with_the_option_to_change_it() {
+    let relay = Relay::start().await;
+    let other = Home::new();
+    let address = relay.client().address.to_string();
+    let serve = program().args(["--listen", &address, "--data"]).arg(other.data()).output();
+    let output = within("relay to refuse", serve).await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(&address) && said.contains("--listen"), "{said}");
+}
+
+#[tokio::test]
+async fn a_rotated_key_replaces_the_old_one() {
+    let home = used().await;
+    let rotate = async || program().args(["rotate-key", "--data"]).arg(home.data()).output().await.unwrap();
+    let output = rotate().await;
+    assert!(output.status.success());
+    let new = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    assert!(new.starts_with("rk_"));
+    let relay = Relay::start_in(&home, &[]).await;
+    // The client still holds the key of the first start.
+    assert_eq!(relay.client().get("/v1/events").await.status.as_u16(), 401);
+    let mut client = relay.client().clone();
+    client.key = new;
+    assert_eq!(client.list("/v1/events").await.len(), 50);
+    // Not under a running relay.
+    let refused = rotate().await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("in use by process"));
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_the_data() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let home = used().await;
+    assert_eq!(fs::metadata(home.data()).unwrap().permissions().mode() & 0o777, 0o700);
+    let text = fs::read(home.database()).unwrap();
+    assert!(!text.windows(3).any(|w| w == b"rk_"), "the API key is stored in clear text");
+}

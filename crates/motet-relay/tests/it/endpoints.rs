@@ -1,0 +1,112 @@
+//! The life of an endpoint.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{Act, FAIL, OK, Receiver, Relay, eventually};
+
+#[tokio::test]
+async fn endpoints_are_created_read_listed_updated_and_deleted() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let created = client.post("/v1/endpoints", json!({"url": "http://127.0.0.1:9"})).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    let created = created.json();
+    let id = created["id"].as_str().unwrap();
+    assert_eq!(created["url"], "http://127.0.0.1:9/");
+    assert_eq!(created["event_types"], json!([">"]));
+    assert_eq!(created["enabled"], true);
+    assert!(created["secret"].as_str().unwrap().starts_with("whsec_"));
+
+    let path = format!("/v1/endpoints/{id}");
+    assert_eq!(client.get(&path).await.json(), created);
+    let listed = client.list("/v1/endpoints").await;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].get("secret"), None, "secrets are not listed");
+
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let change = json!({"event_types": ["a.*", "b"], "enabled": false, "secret": secret});
+    let updated = client.patch(&path, change).await.json();
+    assert_eq!(updated["url"], created["url"], "what is not named stays");
+    assert_eq!(updated["event_types"], json!(["a.*", "b"]));
+    assert_eq!(updated["enabled"], false);
+    assert_eq!(updated["secret"], secret);
+    assert_eq!(client.get(&path).await.json(), updated);
+    let refused = client.patch(&path, json!({"url": "http://10.0.0.1/"})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(client.get(&path).await.json(), updated);
+
+    assert_eq!(client.delete(&path).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(client.get(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(client.patch(&path, json!({})).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(client.delete(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(client.list("/v1/endpoints").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_disabled_endpoint_is_owed_nothing_new_and_keeps_what_it_is_owed() {
+    let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
+    let relay = Relay::start_with(&["--retry-base", "600", "--retry-cap", "600"]).await;
+    let client = relay.client();
+    let endpoint = client.endpoint(&receiver).await;
+    let path = format!("/v1/endpoints/{endpoint}");
+    let owed = client.publish("before", json!({})).await;
+    eventually("the first attempt to be recorded", || async {
+        (client.delivery_of(&owed).await["attempts"] == 1).then_some(())
+    })
+    .await;
+    client.patch(&path, json!({"enabled": false})).await;
+    let answer = client.post("/v1/events", json!({"type": "during", "data": 1})).await;
+    assert_eq!(answer.json()["deliveries"], 0);
+    // Due at once, and held: the endpoint is disabled.
+    let delivery = client.delivery_of(&owed).await;
+    let resend = format!("/v1/deliveries/{}/resend", delivery["id"].as_str().unwrap());
+    assert_eq!(client.post(&resend, json!({})).await.status, StatusCode::ACCEPTED);
+    let other = Receiver::accepting().await;
+    client.endpoint_at(&other.url(), json!({"event_types": ["other"]})).await;
+    client.publish("other", json!({})).await;
+    other.hits_at_least(1).await;
+    assert_eq!(receiver.hits().len(), 1);
+
+    client.patch(&path, json!({"enabled": true})).await;
+    client.delivery_in_state(&owed, "delivered").await;
+    assert_eq!(receiver.hits().len(), 2);
+}
+
+#[tokio::test]
+async fn pending_deliveries_follow_a_new_url_and_secret() {
+    let broken = Receiver::start(|_| FAIL).await;
+    let repaired = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let endpoint = client.endpoint(&broken).await;
+    let event = client.publish("user.created", json!({})).await;
+    broken.hits_at_least(1).await;
+    client.patch(&format!("/v1/endpoints/{endpoint}"), json!({"url": repaired.url()})).await;
+    client.delivery_in_state(&event, "delivered").await;
+    assert_eq!(repaired.hits_at_least(1).await[0].id(), event);
+}
+
+#[tokio::test]
+async fn what_a_deleted_endpoint_was_owed_becomes_dead_letters() {
+    let receiver = Receiver::start(|_| Act::Hang).await;
+    let relay = Relay::start_with(&["--headers-timeout", "3000", "--total-timeout", "3000"]).await;
+    let client = relay.client();
+    let endpoint = client.endpoint(&receiver).await;
+    let lines: String = (0..600).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
+    assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
+    // All slots are taken by hanging requests: burying must not need one.
+    receiver.hits_at_least(16).await;
+    client.delete(&format!("/v1/endpoints/{endpoint}")).await;
+    let letters = eventually("all deliveries to be buried", || async {
+        let letters = client.list("/v1/dead-letters").await;
+        (letters.len() == 600).then_some(letters)
+    })
+    .await;
+    assert!(letters.iter().all(|letter| letter["dead_reason"] == "the endpoint was deleted"));
+    // They can be read and not revived.
+    let path = format!("/v1/deliveries/{}/resend", letters[0]["id"].as_str().unwrap());
+    assert_eq!(client.post(&path, json!({})).await.status, StatusCode::CONFLICT);
+    let redriven = client.post("/v1/dead-letters/redrive", json!({})).await.json();
+    assert_eq!(redriven, json!({"redriven": 0, "more": false}));
+}

@@ -1,0 +1,74 @@
+//! One endpoint's trouble is its own.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::harness::{Act, Home, OK, Receiver, Relay, have_the_machine_alone};
+
+const QUEUED: usize = 2_000;
+const MEASURED: u64 = 300;
+
+/// The project's promise to an endpoint whose neighbour is stuck.
+const P99: Duration = Duration::from_millis(50);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_takes_ten_seconds_does_not_delay_its_neighbour() {
+    let _machine = have_the_machine_alone().await;
+    let slow = Receiver::start(|_| Act::Slow(Duration::from_secs(10), StatusCode::OK)).await;
+    let epoch = Instant::now();
+    let fast = Receiver::accepting().await;
+    let relay = Relay::start_unshared(&Home::new(), &["--allow-net", "127.0.0.1"]).await;
+    let client = relay.client();
+    client.endpoint_at(&slow.url(), json!({"event_types": ["slow.*"]})).await;
+    client.endpoint_at(&fast.url(), json!({"event_types": ["fast.*"]})).await;
+    let queued: String =
+        (0..QUEUED).map(|n| json!({"type": "slow.event", "data": {"n": n}}).to_string() + "\n").collect();
+    let (status, answers) = client.ndjson(queued).await;
+    assert_eq!((status, answers.len()), (StatusCode::ACCEPTED, QUEUED));
+    slow.hits_at_least(16).await;
+
+    // Open loop: each event is sent at its time, whatever became of those before.
+    let mut ticks = interval(Duration::from_millis(10));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    for n in 0..MEASURED {
+        let due = ticks.tick().await - epoch;
+        client.publish("fast.event", json!({"n": n, "due_us": due.as_micros() as u64})).await;
+    }
+    let hits = fast.hits_at_least(MEASURED as usize).await;
+    let mut latencies: Vec<_> = hits
+        .iter()
+        .map(|hit| {
+            let due = Duration::from_micros(hit.json()["data"]["due_us"].as_u64().unwrap());
+            hit.at - epoch - due
+        })
+        .collect();
+    latencies.sort_unstable();
+    let at = |share: f64| latencies[(share * latencies.len() as f64) as usize];
+    println!("p50 {:?}, p99 {:?}, most {:?}", at(0.5), at(0.99), latencies.last().unwrap());
+    assert!(at(0.99) < P99, "p99 is {:?}", at(0.99));
+    // The slow endpoint was busy throughout, within its bound.
+    let at_slow = slow.hits().len();
+    assert!((16..QUEUED).contains(&at_slow), "{at_slow} requests at the slow endpoint");
+}
+
+#[tokio::test]
+async fn no_endpoint_gets_more_than_its_share_in_flight() {
+    let receiver = Receiver::start(|_| Act::Hang).await;
+    let other = Receiver::start(|_| OK).await;
+    let relay = Relay::start_with(&["--in-flight-per-endpoint", "3"]).await;
+    relay.client().endpoint_at(&receiver.url(), json!({"event_types": ["stuck"]})).await;
+    relay.client().endpoint_at(&other.url(), json!({"event_types": ["free"]})).await;
+    for n in 0..10 {
+        relay.client().publish("stuck", json!(n)).await;
+    }
+    receiver.hits_at_least(3).await;
+    // The dispatcher takes lanes in turn: by the time these are through it has passed the stuck one often.
+    for n in 0..10 {
+        relay.client().publish("free", json!(n)).await;
+    }
+    other.hits_at_least(10).await;
+    assert_eq!(receiver.hits().len(), 3);
+}

@@ -1,0 +1,122 @@
+//! A full disk: refused with 503, nothing acknowledged lost, and work goes on when there is room again.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Home, LOOPBACK, Receiver, Relay, eventually};
+
+/// A small file system of its own, where the machine lets us mount one.
+struct SmallDisk {
+    mounted_at: std::path::PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], at)
+            .then(|| Self { mounted_at: at.to_owned() })
+    }
+
+    fn grow(&self, size: &str) {
+        assert!(mount(&["-o", &format!("remount,size={size}")], &self.mounted_at));
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the process under test may still be ending.
+        let unmounted = Command::new("umount").arg("-l").arg(&self.mounted_at).status();
+        assert!(unmounted.unwrap().success());
+    }
+}
+
+fn mount(options: &[&str], at: &Path) -> bool {
+    Command::new("mount").args(options).arg(at).output().is_ok_and(|done| done.status.success())
+}
+
+/// Publishes until relay says that it is full; gives the ids that were acknowledged.
+async fn fill(client: &Client) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for n in 0..100_000 {
+        let event = json!({"type": "filling", "data": {"n": n, "filler": "x".repeat(4_000)}});
+        let answer = client.post("/v1/events", event).await;
+        match answer.status {
+            StatusCode::ACCEPTED => acknowledged.push(answer.json()["id"].as_str().unwrap().to_owned()),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                assert!(answer.problem().contains("nothing was stored"), "{}", answer.problem());
+                assert_eq!(answer.headers["retry-after"], "5");
+                return acknowledged;
+            }
+            other => panic!("{other}: {}", answer.text()),
+        }
+    }
+    panic!("the store never became full");
+}
+
+async fn stored(client: &Client) -> Vec<String> {
+    let mut ids: Vec<_> = client
+        .list("/v1/events")
+        .await
+        .iter()
+        .map(|event| event["id"].as_str().unwrap().to_owned())
+        .collect();
+    ids.reverse();
+    ids
+}
+
+#[tokio::test]
+async fn a_full_disk_is_a_503_and_relay_goes_on_when_there_is_room() {
+    let home = Home::new();
+    let Some(disk) = SmallDisk::mount(&home.data(), "4m") else {
+        println!("no right to mount a file system here; the next test injects the error instead");
+        return;
+    };
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start_in(&home, &[]).await;
+    relay.client().endpoint(&receiver).await;
+    let acknowledged = fill(relay.client()).await;
+    assert!(acknowledged.len() > 10, "{}", acknowledged.len());
+    relay.log_line("writing fails; new events are refused with 503").await;
+    let ready = relay.client().get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{}", ready.text());
+    assert_eq!(relay.client().get("/healthz").await.status, StatusCode::OK);
+    // What is stored can still be read, and is what was acknowledged.
+    assert_eq!(stored(relay.client()).await, acknowledged);
+
+    disk.grow("64m");
+    eventually("relay to be ready again", || async {
+        (relay.client().get("/readyz").await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    relay.log_line("writing works again").await;
+    let later = relay.client().publish("after", json!({})).await;
+    for event in acknowledged.iter().chain([&later]) {
+        relay.client().delivery_in_state(event, "delivered").await;
+    }
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn at_its_size_limit_relay_refuses_and_keeps_what_it_has() {
+    let receiver = Receiver::accepting().await;
+    let home = Home::new();
+    let limit = (1 << 20).to_string();
+    let relay = Relay::start_in(&home, &["--max-store-bytes", &limit]).await;
+    relay.client().endpoint(&receiver).await;
+    let acknowledged = fill(relay.client()).await;
+    assert!(acknowledged.len() > 10, "{}", acknowledged.len());
+    relay.log_line("writing fails; new events are refused with 503").await;
+    assert_eq!(stored(relay.client()).await, acknowledged);
+    relay.kill().await;
+
+    let unlimited: &[&str] = &LOOPBACK;
+    let relay = Relay::start_unshared(&Arc::clone(&home), unlimited).await;
+    for event in &acknowledged {
+        relay.client().delivery_in_state(event, "delivered").await;
+    }
+    assert_eq!(relay.client().list("/v1/dead-letters").await, Vec::<Value>::new());
+}

@@ -1,0 +1,68 @@
+//! The address guard at work; its table of addresses is tested beside it.
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::harness::{Home, Receiver, Relay};
+
+#[tokio::test]
+async fn without_allow_net_loopback_endpoints_are_refused_and_the_refusal_names_the_option() {
+    let relay = Relay::start_unshared(&Home::new(), &[]).await;
+    for url in [
+        "http://127.0.0.1:9000/",
+        "http://localhost/",
+        "http://[::1]/",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/",
+    ] {
+        let answer = relay.client().post("/v1/endpoints", json!({"url": url})).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{url}");
+        assert!(answer.problem().contains("--allow-net"), "{}", answer.problem());
+    }
+    assert_eq!(relay.client().list("/v1/endpoints").await.len(), 0);
+}
+
+#[tokio::test]
+async fn an_opened_network_is_warned_about() {
+    let relay = Relay::start_unshared(&Home::new(), &["--allow-net", "10.1.0.0/16"]).await;
+    assert!(relay.log_line("relay is ready").await.contains("10.1.0.0/16"), "{}", relay.log());
+    let answer = relay.client().post("/v1/endpoints", json!({"url": "http://10.1.2.3/"})).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+}
+
+/// The URL is checked when an endpoint is made; what counts is the check of the address that is dialled.
+#[tokio::test]
+async fn the_address_that_is_dialled_is_checked_whatever_the_url_was_when_it_was_taken() {
+    let receiver = Receiver::accepting().await;
+    let home = Home::new();
+    let relay = Relay::start_in(&home, &[]).await;
+    relay.client().endpoint(&receiver).await;
+    let by_name = format!("http://localhost:{}/hook", receiver.port());
+    relay.client().endpoint_at(&by_name, json!({})).await;
+    relay.client().publish("allowed", json!({})).await;
+    receiver.hits_at_least(2).await;
+    relay.stop().await;
+
+    let relay = Relay::start_unshared(&home, &["--max-attempts", "1"]).await;
+    relay.client().publish("refused", json!({})).await;
+    let letters = crate::harness::eventually("both deliveries to be refused", || async {
+        let letters = relay.client().list("/v1/dead-letters").await;
+        (letters.len() == 2).then_some(letters)
+    })
+    .await;
+    for letter in letters {
+        let reason = letter["dead_reason"].as_str().unwrap();
+        assert!(reason.contains("is a loopback address"), "{reason}");
+    }
+    assert_eq!(receiver.hits().len(), 2, "a refused address was connected to");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_failed_attempt_with_a_reason() {
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    relay.client().endpoint_at("http://no-such-host.invalid/", json!({})).await;
+    let event = relay.client().publish("user.created", json!({})).await;
+    let dead = relay.client().delivery_in_state(&event, "dead").await;
+    let error = dead["attempt_log"][0]["error"].as_str().unwrap();
+    assert!(error.contains("no-such-host.invalid") || error.contains("no connection within"), "{error}");
+}

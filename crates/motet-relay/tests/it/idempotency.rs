@@ -1,0 +1,126 @@
+//! Idempotency keys: the same event once, another event never.
+
+use futures_like::join_all;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Client, Receiver, Relay};
+
+/// Many requests at once, answers in the order of the requests.
+mod futures_like {
+    use std::future::Future;
+
+    use tokio::task::JoinSet;
+
+    pub(super) async fn join_all<F>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        for (index, future) in futures.into_iter().enumerate() {
+            tasks.spawn(async move { (index, future.await) });
+        }
+        let mut done = tasks.join_all().await;
+        done.sort_by_key(|(index, _)| *index);
+        done.into_iter().map(|(_, output)| output).collect()
+    }
+}
+
+fn event(n: u32, key: &str) -> Value {
+    json!({"type": "order.paid", "data": {"n": n}, "idempotency_key": key})
+}
+
+async fn publish(client: Client, event: Value) -> Answer {
+    client.post("/v1/events", event).await
+}
+
+#[tokio::test]
+async fn of_many_equal_requests_at_once_one_is_stored_and_all_get_its_answer() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    for round in 0..10 {
+        let key = format!("round-{round}");
+        let answers = join_all((0..32).map(|_| publish(client.clone(), event(round, &key)))).await;
+        let ids: Vec<_> = answers.iter().map(|answer| answer.json()["id"].clone()).collect();
+        assert!(answers.iter().all(|answer| answer.status == StatusCode::ACCEPTED));
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert!(answers.iter().all(|answer| answer.json()["deliveries"] == 1));
+        let replayed = answers.iter().filter(|a| a.headers.get("idempotent-replayed").is_some()).count();
+        assert_eq!(replayed, 31);
+    }
+    assert_eq!(client.list("/v1/events").await.len(), 10);
+    assert_eq!(client.list("/v1/deliveries").await.len(), 10);
+}
+
+#[tokio::test]
+async fn of_many_different_requests_at_once_one_wins_and_the_others_conflict() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    for round in 0..10 {
+        let key = format!("round-{round}");
+        let answers = join_all((0..32).map(|n| publish(client.clone(), event(n, &key)))).await;
+        let won: Vec<_> = answers.iter().filter(|answer| answer.status == StatusCode::ACCEPTED).collect();
+        assert_eq!(won.len(), 1);
+        let id = won[0].json()["id"].as_str().unwrap().to_owned();
+        for lost in answers.iter().filter(|answer| answer.status != StatusCode::ACCEPTED) {
+            assert_eq!(lost.status, StatusCode::CONFLICT);
+            assert!(lost.problem().contains(&id), "{}", lost.problem());
+        }
+    }
+    assert_eq!(client.list("/v1/events").await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_key_outlives_a_kill() {
+    let relay = Relay::start().await;
+    let home = relay.client().home().clone();
+    let first = publish(relay.client().clone(), event(1, "once")).await;
+    relay.kill().await;
+    let relay = Relay::start_in(&home, &[]).await;
+    let again = publish(relay.client().clone(), event(1, "once")).await;
+    assert_eq!(again.json(), first.json());
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    let other = publish(relay.client().clone(), event(2, "once")).await;
+    assert_eq!(other.status, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn the_type_and_the_data_make_the_event_and_the_header_is_as_good_as_the_field() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let bearer = format!("Bearer {}", client.key);
+    let send = async |key: &str, body: Value| {
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        client.request(http::Method::POST, "/v1/events", &headers, body.to_string()).await.unwrap()
+    };
+    let plain = json!({"type": "order.paid", "data": {"n": 1}});
+    let first = send("k", plain.clone()).await;
+    assert_eq!(first.status, StatusCode::ACCEPTED);
+    assert_eq!(send("k", plain.clone()).await.json(), first.json());
+    assert_eq!(publish(client.clone(), event(1, "k")).await.json(), first.json());
+    assert_eq!(send("k", json!({"type": "order.made", "data": {"n": 1}})).await.status, StatusCode::CONFLICT);
+    assert_eq!(send("k", event(1, "other")).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(send("", plain.clone()).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(send(&"k".repeat(256), plain.clone()).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(send(&"k".repeat(255), plain).await.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn lines_of_one_body_share_the_keys_too() {
+    let relay = Relay::start().await;
+    let lines = [event(1, "a"), event(1, "a"), event(2, "a"), event(2, "b")];
+    let body = lines.map(|line| line.to_string()).join("\n");
+    let (status, answers) = relay.client().ndjson(body).await;
+    assert_eq!(status, StatusCode::MULTI_STATUS);
+    let statuses: Vec<_> = answers.iter().map(|answer| answer["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [202, 202, 409, 202]);
+    assert_eq!(answers[0]["id"], answers[1]["id"]);
+    assert_eq!(answers[1]["replayed"], true);
+    assert_eq!(relay.client().list("/v1/events").await.len(), 2);
+}

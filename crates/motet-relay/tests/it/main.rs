@@ -1,0 +1,20 @@
+//! relay as its users meet it: the program, over HTTP, with receivers of every kind.
+//!
+//! Each test starts the program on a data directory of its own. Tests wait for what they expect to see and
+//! never for time to pass; where a deadline is what is tested, the receiver's side of it is.
+
+mod api;
+mod crash;
+mod data_directory;
+mod demo;
+mod endpoints;
+mod fairness;
+mod full_disk;
+mod guard;
+mod harness;
+mod idempotency;
+mod management;
+mod observability;
+mod receivers;
+mod shutdown;
+mod signature;

@@ -1,0 +1,124 @@
+//! Looking at events and deliveries, and sending them again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{FAIL, Hit, OK, Receiver, Relay, eventually};
+
+#[tokio::test]
+async fn lists_come_newest_first_in_pages_that_neither_skip_nor_repeat() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let mut published = Vec::new();
+    for n in 0..7 {
+        published.push(client.publish("a.b", json!(n)).await);
+    }
+    published.reverse();
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    let mut sizes = Vec::new();
+    loop {
+        let page = client.get(&format!("/v1/events?limit=3{cursor}")).await.json();
+        let items = page["items"].as_array().unwrap();
+        sizes.push(items.len());
+        seen.extend(items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+        // What comes in meanwhile is newer than every page to come.
+        client.publish("a.b", json!("later")).await;
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, published);
+    assert_eq!(sizes, [3, 3, 1]);
+    let event = client.get(&format!("/v1/events/{}", published[0])).await.json();
+    assert_eq!((&event["type"], &event["data"]), (&json!("a.b"), &json!(6)));
+}
+
+#[tokio::test]
+async fn deliveries_are_found_by_event_endpoint_and_state() {
+    let good = Receiver::accepting().await;
+    let bad = Receiver::start(|_| FAIL).await;
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let client = relay.client();
+    let [good_id, bad_id] = [client.endpoint(&good).await, client.endpoint(&bad).await];
+    let [first, _second] = [client.publish("a", json!(1)).await, client.publish("a", json!(2)).await];
+    eventually("all to be settled", || async {
+        client.list("/v1/deliveries?state=pending").await.is_empty().then_some(())
+    })
+    .await;
+    for (query, count) in [
+        (String::new(), 4),
+        (format!("?event_id={first}"), 2),
+        (format!("?endpoint_id={good_id}"), 2),
+        (format!("?event_id={first}&endpoint_id={bad_id}"), 1),
+        ("?state=delivered".to_owned(), 2),
+        ("?state=dead".to_owned(), 2),
+        (format!("?state=dead&endpoint_id={good_id}"), 0),
+        (format!("?state=dead&endpoint_id={bad_id}"), 2),
+        (format!("?state=delivered&event_id={first}&endpoint_id={good_id}"), 1),
+    ] {
+        assert_eq!(client.list(&format!("/v1/deliveries{query}")).await.len(), count, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_resent_under_its_id_with_fresh_attempts() {
+    let healthy = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&healthy);
+    let receiver = Receiver::start(move |_| if switch.load(Ordering::Relaxed) { OK } else { FAIL }).await;
+    let relay = Relay::start_with(&["--max-attempts", "2", "--retry-base", "0.01"]).await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    let event = client.publish("a", json!(1)).await;
+    let dead = client.delivery_in_state(&event, "dead").await;
+    let resend = format!("/v1/deliveries/{}/resend", dead["id"].as_str().unwrap());
+    // Still broken: two attempts more, and dead again.
+    assert_eq!(client.post(&resend, json!({})).await.status, StatusCode::ACCEPTED);
+    receiver.hits_at_least(4).await;
+    assert_eq!(client.delivery_in_state(&event, "dead").await["attempts"], 4);
+    healthy.store(true, Ordering::Relaxed);
+    client.post(&resend, json!({})).await;
+    let delivered = client.delivery_in_state(&event, "delivered").await;
+    assert_eq!((&delivered["attempts"], &delivered["dead_reason"]), (&json!(5), &Value::Null));
+    // A delivered one can be sent again as well, when the receiver lost it.
+    client.post(&resend, json!({})).await;
+    let hits = receiver.hits_at_least(6).await;
+    assert!(hits.iter().all(|hit| hit.id() == event));
+}
+
+#[tokio::test]
+async fn dead_letters_of_an_endpoint_are_redriven_in_steps() {
+    let healthy = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&healthy);
+    let receiver = Receiver::start(move |_| if switch.load(Ordering::Relaxed) { OK } else { FAIL }).await;
+    let other = Receiver::start(|_| FAIL).await;
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let client = relay.client();
+    let endpoint = client.endpoint(&receiver).await;
+    client.endpoint(&other).await;
+    let lines: String = (0..300).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
+    client.ndjson(lines).await;
+    eventually("all to be dead", || async {
+        (client.list("/v1/dead-letters").await.len() == 600).then_some(())
+    })
+    .await;
+    healthy.store(true, Ordering::Relaxed);
+    let redrive =
+        async || client.post("/v1/dead-letters/redrive", json!({"endpoint_id": endpoint})).await.json();
+    assert_eq!(redrive().await, json!({"redriven": 256, "more": true}));
+    assert_eq!(redrive().await, json!({"redriven": 44, "more": false}));
+    assert_eq!(redrive().await, json!({"redriven": 0, "more": false}));
+    let hits = receiver.hits_at_least(600).await;
+    let mut ids: Vec<_> = hits.iter().map(Hit::id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 300, "a redriven delivery keeps its id");
+    eventually("the redriven ones to be delivered", || async {
+        (client.list("/v1/dead-letters").await.len() == 300).then_some(())
+    })
+    .await;
+}

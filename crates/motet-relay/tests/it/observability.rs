@@ -1,0 +1,98 @@
+//! What an operator sees: health, metrics, the page, the help.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::harness::{FAIL, Receiver, Relay, program};
+
+#[tokio::test]
+async fn metrics_count_attempts_and_show_every_backlog() {
+    let receiver = Receiver::accepting().await;
+    let broken = Receiver::start(|_| FAIL).await;
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let client = relay.client();
+    let good = client.endpoint_at(&receiver.url(), json!({"event_types": ["good"]})).await;
+    let bad = client.endpoint_at(&broken.url(), json!({"event_types": ["bad"]})).await;
+    let delivered = client.publish("good", json!({})).await;
+    let dead = client.publish("bad", json!({})).await;
+    client.delivery_in_state(&delivered, "delivered").await;
+    client.delivery_in_state(&dead, "dead").await;
+    // Open to a scraper without the key.
+    let answer = client.request(Method::GET, "/metrics", &[], "").await.unwrap();
+    assert_eq!(answer.status, StatusCode::OK);
+    let text = answer.text();
+    for line in [
+        "relay_attempts_total{outcome=\"delivered\"} 1".to_owned(),
+        "relay_attempts_total{outcome=\"dead\"} 1".to_owned(),
+        format!("relay_endpoint_pending{{endpoint=\"{good}\"}} 0"),
+        format!("relay_endpoint_dead{{endpoint=\"{bad}\"}} 1"),
+        "relay_store_writable 1".to_owned(),
+        "relay_delivery_seconds_count 1".to_owned(),
+        "relay_http_requests_total{method=\"POST\",path=\"/v1/events\",status=\"202\"} 2".to_owned(),
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing:\n{text}");
+    }
+    assert!(!text.contains(&receiver.port().to_string()), "metrics name a receiver");
+}
+
+#[tokio::test]
+async fn health_is_open_to_all() {
+    let relay = Relay::start().await;
+    for path in ["/healthz", "/readyz"] {
+        let answer = relay.client().request(Method::GET, path, &[], "").await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn the_page_shows_endpoints_and_deliveries_to_whoever_has_the_key() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let endpoint = client.endpoint_at(&format!("{}?q=<b>'\"&", receiver.url()), json!({})).await;
+    let event = client.publish("page.shown", json!({})).await;
+    client.delivery_in_state(&event, "delivered").await;
+    let page = async |authorization: Option<String>| {
+        let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+        client.request(Method::GET, "/", &headers, "").await.unwrap()
+    };
+    let basic = |password: &str| Some(format!("Basic {}", STANDARD.encode(format!("anyone:{password}"))));
+
+    for refused in [None, basic("wrong"), Some("Basic !".to_owned()), Some(format!("Bearer {}", client.key))]
+    {
+        let answer = page(refused).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Basic realm="));
+        assert!(!answer.text().contains(&endpoint));
+    }
+    let answer = page(basic(&client.key)).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.headers["content-type"], "text/html; charset=utf-8");
+    let text = answer.text();
+    for shown in [endpoint.as_str(), "page.shown", "delivered", "enabled"] {
+        assert!(text.contains(shown), "{shown} is missing:\n{text}");
+    }
+    assert!(!text.contains("<b>"), "a URL became markup");
+}
+
+#[tokio::test]
+async fn help_names_every_command_and_its_defaults() {
+    let help = async |args: &[&str]| {
+        let output = program().args(args).output().await.unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let top = help(&["--help"]).await;
+    for word in ["serve", "demo", "rotate-key", "--data", "--allow-net"] {
+        assert!(top.contains(word), "{word} is missing:\n{top}");
+    }
+    let serve = help(&["serve", "--help"]).await;
+    for word in ["./relay-data", "127.0.0.1:8181", "--max-attempts", "[default: 18]", "--shutdown-grace"] {
+        assert!(serve.contains(word), "{word} is missing:\n{serve}");
+    }
+    let wrong = program().args(["serve", "--allow-net", "everything"]).output().await.unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("10.0.0.0/8"));
+}

@@ -1,0 +1,162 @@
+//! The end: in order, in time, and without losing or repeating anything.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use http::{Method, StatusCode};
+use rustix::process::Signal;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::harness::{Act, Hit, OK, Receiver, Relay, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_load_loses_and_repeats_nothing() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let home = Arc::clone(relay.client().home());
+    relay.client().endpoint(&receiver).await;
+    let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
+    let refused = Arc::new(Mutex::new(0));
+    let stop = Arc::new(Notify::new());
+    let mut publishers = JoinSet::new();
+    for publisher in 0..8 {
+        let client = relay.client().clone();
+        let (acknowledged, refused, stop) =
+            (Arc::clone(&acknowledged), Arc::clone(&refused), Arc::clone(&stop));
+        publishers.spawn(async move {
+            let bearer = format!("Bearer {}", client.key);
+            let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+            for n in 0.. {
+                if publisher == 0 && n == 30 {
+                    stop.notify_one();
+                }
+                let event = json!({"type": "load", "data": {"n": n, "publisher": publisher}}).to_string();
+                // An error is a closed connection: the end of the stop.
+                let Ok(answer) = client.request(Method::POST, "/v1/events", &headers, event).await else {
+                    break;
+                };
+                match answer.status {
+                    StatusCode::ACCEPTED => {
+                        acknowledged.lock().unwrap().insert(answer.json()["id"].as_str().unwrap().to_owned());
+                    }
+                    StatusCode::SERVICE_UNAVAILABLE => *refused.lock().unwrap() += 1,
+                    other => panic!("{other}: {}", answer.text()),
+                }
+            }
+        });
+    }
+    stop.notified().await;
+    relay.stop().await;
+    publishers.join_all().await;
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    assert!(acknowledged.len() >= 30);
+
+    // What the stop left over is delivered by the next start, and nothing twice.
+    let relay = Relay::start_in(&home, &[]).await;
+    eventually("everything to be delivered", || async {
+        relay.client().list("/v1/deliveries?state=pending").await.is_empty().then_some(())
+    })
+    .await;
+    let hits: Vec<_> = receiver.hits().iter().map(Hit::id).collect();
+    let distinct: BTreeSet<_> = hits.iter().cloned().collect();
+    assert!(acknowledged.is_subset(&distinct));
+    assert_eq!(hits.len(), distinct.len(), "an orderly stop made duplicates");
+}
+
+#[tokio::test]
+async fn while_stopping_new_events_get_503_and_what_is_in_flight_finishes() {
+    let release = Arc::new(Notify::new());
+    let held = Arc::clone(&release);
+    // The answer comes when the test says so, long before the deadline.
+    let receiver = Receiver::start_async(move |_| {
+        let held = Arc::clone(&held);
+        async move {
+            held.notified().await;
+            OK
+        }
+    })
+    .await;
+    let mut relay =
+        Relay::start_with(&["--headers-timeout", "60", "--total-timeout", "60", "--shutdown-grace", "60"])
+            .await;
+    let client = relay.client().clone();
+    let home = Arc::clone(client.home());
+    client.endpoint(&receiver).await;
+    let event = client.publish("in.flight", json!({})).await;
+    receiver.hits_at_least(1).await;
+
+    relay.signal(Signal::TERM);
+    relay.log_line("no new events are taken in").await;
+    let refused = client.post("/v1/events", json!({"type": "late", "data": 1})).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.problem().contains("shutting down"), "{}", refused.problem());
+    assert_eq!(client.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(client.get("/healthz").await.status, StatusCode::OK);
+    assert_eq!(client.delivery_of(&event).await["state"], "pending", "reads go on");
+
+    release.notify_one();
+    assert_eq!(relay.ended().await.code(), Some(0));
+    let relay = Relay::start_in(&home, &[]).await;
+    let delivery = relay.client().delivery_of(&event).await;
+    assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("delivered"), &json!(1)));
+    assert_eq!(relay.client().list("/v1/events").await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_does_not_finish_in_time_is_handed_back_without_counting_as_an_attempt() {
+    let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Hang } else { OK }).await;
+    let relay = Relay::start_with(&[
+        "--headers-timeout",
+        "3000",
+        "--total-timeout",
+        "3000",
+        "--shutdown-grace",
+        "0.2",
+    ])
+    .await;
+    let home = Arc::clone(relay.client().home());
+    relay.client().endpoint(&receiver).await;
+    let event = relay.client().publish("in.flight", json!({})).await;
+    receiver.hits_at_least(1).await;
+    relay.signal(Signal::INT);
+    let log = relay.log_line("deliveries are drained").await;
+    assert!(log.contains("handed_back=1"), "{log}");
+    assert_eq!(relay.ended().await.code(), Some(0));
+
+    let relay = Relay::start_in(&home, &[]).await;
+    let delivery = relay.client().delivery_in_state(&event, "delivered").await;
+    assert_eq!(delivery["attempts"], 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let receiver = Receiver::start(|_| Act::Hang).await;
+        let relay = Relay::start_with(&[
+            "--headers-timeout",
+            "3000",
+            "--total-timeout",
+            "3000",
+            "--shutdown-grace",
+            "3000",
+        ])
+        .await;
+        relay.client().endpoint(&receiver).await;
+        relay.client().publish("in.flight", json!({})).await;
+        receiver.hits_at_least(1).await;
+        relay.signal(Signal::TERM);
+        relay.log_line("A second one stops at once").await;
+        relay.signal(signal);
+        assert_eq!(relay.ended().await.code(), Some(code));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_relay_stops_with_idle_connections_open() {
+    let relay = Relay::start().await;
+    // The client keeps this connection; a stop must not wait for it.
+    relay.client().list("/v1/events").await;
+    relay.stop().await;
+}

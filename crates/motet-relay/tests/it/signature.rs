@@ -1,0 +1,117 @@
+//! Signatures, judged by the reference library of Standard Webhooks.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use crate::harness::{FAIL, Hit, OK, Receiver, Relay};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn as_json(hit: &Hit) -> Value {
+    let header = |name| hit.headers[name].to_str().unwrap();
+    json!({
+        "headers": {
+            "webhook-id": header("webhook-id"),
+            "webhook-timestamp": header("webhook-timestamp"),
+            "webhook-signature": header("webhook-signature"),
+        },
+        "body": String::from_utf8(hit.body.to_vec()).unwrap(),
+    })
+}
+
+/// One verdict per delivery: "ok", or the library's reason.
+async fn verdicts(secret: &str, deliveries: &[Value]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = root.join("../../target/test-tools/python/bin/python");
+    assert!(python.exists(), "{} is missing; `cargo xtask test` installs it", python.display());
+    let mut child = Command::new(python)
+        .arg(root.join("tests/it/verify_signatures.py"))
+        .arg(secret)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = serde_json::to_vec(deliveries).unwrap();
+    child.stdin.take().unwrap().write_all(&input).await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    assert!(output.status.success());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_reference_library_accepts_real_deliveries_and_refuses_forged_ones() {
+    // Every delivery fails once, so that retries are judged too.
+    let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
+    let relay = Relay::start().await;
+    relay.client().endpoint_at(&receiver.url(), json!({"secret": SECRET})).await;
+    let payloads = [
+        json!({}),
+        json!(null),
+        json!("plain text"),
+        json!({"name": "Zoë 🦀", "nested": [[1.5e300, -0.0, {"a": null}]], "escaped": "\u{0}\"\\\n\u{7f}"}),
+        json!({"large": "x".repeat(200_000)}),
+    ];
+    for payload in &payloads {
+        relay.client().publish("signature.checked", payload.clone()).await;
+    }
+    let hits = receiver.hits_at_least(2 * payloads.len()).await;
+    let mut deliveries: Vec<_> = hits.iter().map(as_json).collect();
+
+    let mut forged_body = as_json(&hits[0]);
+    forged_body["body"] = json!(forged_body["body"].as_str().unwrap().replace("signature", "Signature"));
+    let mut forged_id = as_json(&hits[0]);
+    forged_id["headers"]["webhook-id"] = json!("evt_another");
+    deliveries.extend([forged_body, forged_id]);
+
+    let verdicts = verdicts(SECRET, &deliveries).await;
+    let (real, forged) = verdicts.split_at(hits.len());
+    assert!(real.iter().all(|verdict| verdict == "ok"), "{real:?}");
+    assert_eq!(forged, ["No matching signature found", "No matching signature found"]);
+}
+
+#[tokio::test]
+async fn the_payload_arrives_as_it_was_sent_under_the_events_id() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    // Sent as text: a JSON library in between would tidy the number and the spaces.
+    let sent = r#"{"type":"user.created","data":{"a" : 1.000, "b":"\u00e9"}}"#;
+    let key = format!("Bearer {}", client.key);
+    let headers = [("authorization", key.as_str()), ("content-type", "application/json; charset=utf-8")];
+    let answer = client.request(http::Method::POST, "/v1/events", &headers, sent).await.unwrap();
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+
+    let hit = receiver.hits_at_least(1).await.remove(0);
+    assert_eq!(hit.id(), answer.json()["id"]);
+    assert_eq!(hit.headers["content-type"], "application/json");
+    assert!(hit.headers["user-agent"].to_str().unwrap().starts_with("motet-relay/"));
+    let body = String::from_utf8(hit.body.to_vec()).unwrap();
+    assert!(body.starts_with(r#"{"type":"user.created","timestamp":""#), "{body}");
+    assert!(body.ends_with(r#"Z","data":{"a" : 1.000, "b":"\u00e9"}}"#), "{body}");
+}
+
+#[tokio::test]
+async fn a_retry_is_the_same_message_signed_at_its_own_time() {
+    let receiver = Receiver::start(|hit| if hit.nth < 3 { FAIL } else { OK }).await;
+    // Between attempts more than a second must pass for their time stamps to differ.
+    let relay = Relay::start_with(&["--retry-base", "4", "--retry-cap", "4"]).await;
+    relay.client().endpoint(&receiver).await;
+    relay.client().publish("user.created", json!({"n": 1})).await;
+    let hits = receiver.hits_at_least(3).await;
+    for hit in &hits[1..] {
+        assert_eq!(hit.id(), hits[0].id());
+        assert_eq!(hit.body, hits[0].body);
+    }
+    let stamp = |hit: &Hit| hit.headers["webhook-timestamp"].to_str().unwrap().parse::<u64>().unwrap();
+    for (a, b) in hits.iter().zip(&hits[1..]) {
+        let apart = (b.at - a.at).as_secs_f64();
+        let stamped_apart = (stamp(b) - stamp(a)) as f64;
+        assert!((stamped_apart - apart).abs() <= 1.5, "{stamped_apart} s on the stamps, {apart} s apart");
+    }
+}

@@ -1,0 +1,64 @@
+//! What the tests need beyond Rust: the Standard Webhooks reference library, in a Python environment of
+//! the project's own under `target/`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::shell::{root, run, say};
+
+const REFERENCE_LIBRARY: &str = "standardwebhooks==1.1.0";
+const DEBIAN_PACKAGES: [&str; 2] = ["python3", "python3-venv"];
+
+/// Installs what is missing; does nothing when all is there.
+pub(crate) fn install() -> Result<(), String> {
+    let environment = environment();
+    let stamp = environment.join("installed");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REFERENCE_LIBRARY) {
+        return Ok(());
+    }
+    let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment));
+    if let Err(first) = make() {
+        install_packages().map_err(|why| format!("{first}\n{why}"))?;
+        make()?;
+    }
+    run(Command::new(environment.join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        REFERENCE_LIBRARY,
+    ]))?;
+    fs::write(&stamp, REFERENCE_LIBRARY).map_err(|error| format!("cannot write {}: {error}", stamp.display()))
+}
+
+/// Where the tests look for it too.
+fn environment() -> PathBuf {
+    root().join("target/test-tools/python")
+}
+
+fn install_packages() -> Result<(), String> {
+    let needed = DEBIAN_PACKAGES.join(" ");
+    let advice = format!("the tests need Python with venv; on Debian: apt-get install {needed}");
+    let can_run = |program: &str, args: &[&str]| {
+        let quiet = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        quiet.is_ok_and(|status| status.success())
+    };
+    if !can_run("apt-get", &["--version"]) {
+        return Err(advice);
+    }
+    let may_ask_root = can_run("sudo", &["-n", "true"]);
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.trim_ascii() == b"0");
+    let apt = |args: &[&str]| {
+        let mut command = if is_root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !is_root {
+            command.args(["-n", "apt-get"]);
+        }
+        run(command.args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    if !is_root && !may_ask_root {
+        return Err(advice);
+    }
+    say("installing what the tests need, once");
+    apt(&["update", "--quiet"])?;
+    apt(&[&["install", "--yes", "--quiet", "--no-install-recommends"], &DEBIAN_PACKAGES[..]].concat())
+}
