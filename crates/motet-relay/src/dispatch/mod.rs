@@ -13,14 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use self::attempt::Attempts;
 pub use self::backoff::RetrySchedule;
 use self::lanes::{Grant, Lanes};
 use crate::clock::{Clock, Millis, millis};
 use crate::outbound::Outbound;
-use crate::store::{Store, StoreError, Turn, TurnState};
+use crate::store::{Store, StoreError, Turn, TurnState, Wake};
 
 /// How much is attempted at once.
 ///
@@ -41,14 +41,14 @@ impl Default for InFlight {
     }
 }
 
-/// How long a lane waits after the store could not be read.
-const READ_RETRY: Duration = Duration::from_secs(1);
+/// How long to wait after the store refused a read or a write.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What a finished task reports to the dispatcher.
 #[derive(Debug)]
 enum Done {
     Turn(Grant, Result<Turn, StoreError>),
-    Buried(Grant, Result<bool, StoreError>),
+    Buried { endpoint: i64, more: bool },
     Attempt { endpoint: i64, delivery: i64, retry_at: Option<Millis> },
 }
 
@@ -100,7 +100,7 @@ impl Dispatcher {
                     tokio::select! {
                         biased;
                         () = &mut stop => return Drained { handed_back: 0 },
-                        () = tokio::time::sleep(READ_RETRY) => {}
+                        () = sleep(STORE_RETRY) => {}
                     }
                 }
             }
@@ -119,11 +119,32 @@ impl Dispatcher {
         self.drain(grace).await
     }
 
-    fn wake(&mut self, woken: Vec<(i64, Millis)>) {
+    fn wake(&mut self, woken: Vec<(i64, Wake)>) {
         let now = self.clock.due_now();
-        for (endpoint, due) in woken {
-            self.lanes.wake(endpoint, due, now);
+        for (endpoint, wake) in woken {
+            match wake {
+                Wake::Due(due) => self.lanes.wake(endpoint, due, now),
+                Wake::Deleted => self.bury(endpoint),
+            }
         }
+    }
+
+    /// Turns what a deleted endpoint is owed into dead letters, step by step. Takes no slot: the endpoint's
+    /// may all be held by a receiver that hangs.
+    fn bury(&mut self, endpoint: i64) {
+        let store = self.store.clone();
+        self.tasks.spawn(async move {
+            let more = match store.bury(endpoint).await {
+                Ok(more) => more,
+                Err(StoreError::Closed) => false,
+                Err(error) => {
+                    tracing::error!(%error, "a deleted endpoint's deliveries are not buried yet; trying again");
+                    sleep(STORE_RETRY).await;
+                    true
+                }
+            };
+            Done::Buried { endpoint, more }
+        });
     }
 
     fn grant_turns(&mut self) {
@@ -131,10 +152,6 @@ impl Dispatcher {
             let store = self.store.clone();
             self.tasks.spawn(async move {
                 let turn = store.turn(grant.endpoint, grant.slots, grant.leased.clone()).await;
-                if let Ok(Turn { state: TurnState::Deleted, .. }) = turn {
-                    let more = store.bury(grant.endpoint).await;
-                    return Done::Buried(grant, more);
-                }
                 Done::Turn(grant, turn)
             });
         }
@@ -147,12 +164,11 @@ impl Dispatcher {
                 self.lanes.finished(endpoint, delivery, retry_at, now);
             }
             Ok(Done::Turn(grant, Ok(turn))) => self.start(&grant, turn, now),
-            Ok(Done::Buried(grant, Ok(more))) => {
-                self.lanes.fetched(&grant, &[], more.then_some(now), now);
-            }
-            Ok(Done::Turn(grant, Err(error)) | Done::Buried(grant, Err(error))) => {
+            Ok(Done::Buried { endpoint, more: true }) => self.bury(endpoint),
+            Ok(Done::Buried { more: false, .. }) => {}
+            Ok(Done::Turn(grant, Err(error))) => {
                 tracing::error!(%error, "an endpoint's turn failed; trying again");
-                self.lanes.fetched(&grant, &[], Some(now + millis(READ_RETRY)), now);
+                self.lanes.fetched(&grant, &[], Some(now + millis(STORE_RETRY)), now);
             }
             // The slot stays taken and the delivery leased, so a bug that panics on one delivery cannot
             // turn into a loop; a restart finds the delivery still due.

@@ -1,8 +1,9 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
+use axum::extract::OriginalUri;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
 use crate::store::StoreError;
@@ -76,10 +77,10 @@ impl IntoResponse for Problem {
     }
 }
 
-pub(super) async fn no_such_path(uri: Uri) -> Problem {
+pub(super) async fn no_such_path(OriginalUri(uri): OriginalUri) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
 }
 
-pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+pub(super) async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoints::parse_secret;
 use super::writer::Tx;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Wake};
 use crate::clock::Millis;
 use crate::signature::Secret;
 
@@ -78,10 +78,9 @@ pub(crate) struct Turn {
 pub(crate) enum TurnState {
     /// Deliveries to attempt, at most as many as asked for.
     Open { target: Target, due: Vec<Due> },
-    /// The endpoint is disabled: its deliveries are kept until it is enabled.
+    /// The endpoint is disabled, so its deliveries are kept until it is enabled; or it is deleted, and they
+    /// are being buried.
     Held,
-    /// The endpoint is deleted: what it is owed is to be buried.
-    Deleted,
 }
 
 /// One attempt, as it is recorded.
@@ -153,17 +152,20 @@ pub(super) fn clamp_due_times(connection: &Connection, latest: Millis) -> rusqli
 }
 
 impl Store {
-    /// Every endpoint that is owed something, with the earliest due time.
-    pub(crate) async fn owed(&self) -> Result<Vec<(i64, Millis)>, StoreError> {
+    /// A wake for every endpoint that is owed something.
+    pub(crate) async fn owed(&self) -> Result<Vec<(i64, Wake)>, StoreError> {
         self.inner
             .dispatch_readers
             .read(|connection| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT p.seq, (SELECT min(due_at) FROM deliveries d WHERE d.endpoint_seq = p.seq AND d.state = 0)
-                         AS due
+                    "SELECT p.seq, p.deleted_at IS NOT NULL,
+                         (SELECT min(due_at) FROM deliveries d WHERE d.endpoint_seq = p.seq AND d.state = 0) AS due
                      FROM endpoints p WHERE due IS NOT NULL ORDER BY p.seq",
                 )?;
-                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                let rows = statement.query_map([], |row| {
+                    let wake = if row.get(1)? { Wake::Deleted } else { Wake::Due(row.get(2)?) };
+                    Ok((row.get(0)?, wake))
+                })?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
             .await
@@ -298,16 +300,15 @@ fn turn(
     now: Millis,
 ) -> Result<Turn, StoreError> {
     let found = connection
-        .prepare_cached("SELECT url, secret, enabled, deleted_at IS NOT NULL FROM endpoints WHERE seq = ?1")?
-        .query_row([endpoint], |row| {
-            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?, row.get::<_, bool>(3)?))
-        })
+        .prepare_cached(
+            "SELECT url, secret FROM endpoints WHERE seq = ?1 AND enabled = 1 AND deleted_at IS NULL",
+        )?
+        .query_row([endpoint], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
         .optional()?;
-    let (url, secret) = match found {
-        Some((_, _, _, true)) => return Ok(Turn { state: TurnState::Deleted, next_due: None }),
-        Some((_, _, false, _)) | None => return Ok(Turn { state: TurnState::Held, next_due: None }),
-        Some((url, secret, true, false)) => (url, parse_secret(&secret)?),
+    let Some((url, secret)) = found else {
+        return Ok(Turn { state: TurnState::Held, next_due: None });
     };
+    let secret = parse_secret(&secret)?;
     let mut pending = connection.prepare_cached(
         "SELECT seq, due_at, event_seq, round_attempts FROM deliveries
          WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2",
@@ -399,7 +400,7 @@ fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreErro
              WHERE seq = ?1",
         )?
         .execute(params![delivery, tx.due_now, tx.wall])?;
-    tx.woken.push((endpoint, tx.due_now));
+    tx.woken.push((endpoint, Wake::Due(tx.due_now)));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::routes::parse_patterns;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Wake};
 use crate::clock::Millis;
 use crate::pattern::Pattern;
 use crate::signature::Secret;
@@ -130,7 +130,7 @@ impl Store {
                 ])?;
             tx.routes.invalidate();
             // Enabled again: what was held is looked at at once.
-            tx.woken.push((seq, tx.due_now));
+            tx.woken.push((seq, Wake::Due(tx.due_now)));
             Ok(Some(row))
         })
         .await
@@ -145,7 +145,7 @@ impl Store {
                 params![seq, tx.wall],
             )?;
             tx.routes.invalidate();
-            tx.woken.push((seq, tx.due_now));
+            tx.woken.push((seq, Wake::Deleted));
             Ok(changed == 1)
         })
         .await

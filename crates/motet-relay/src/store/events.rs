@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::writer::Tx;
-use super::{Store, StoreError};
+use super::{Store, StoreError, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::EventType;
 
@@ -98,7 +98,7 @@ fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
     )?;
     for endpoint in &endpoints {
         insert.execute(params![seq, endpoint, tx.due_now, tx.wall])?;
-        tx.woken.push((*endpoint, tx.due_now));
+        tx.woken.push((*endpoint, Wake::Due(tx.due_now)));
     }
     let deliveries = i64::try_from(endpoints.len()).unwrap_or(i64::MAX);
     if let (Some(key), Some(hash)) = (&event.idempotency_key, &hash) {

@@ -39,6 +39,7 @@ pub(crate) use self::events::{EventRow, NewEvent, Published};
 pub(crate) use self::keys::hash_key;
 use self::lock::DirectoryLock;
 use self::readers::Readers;
+pub(crate) use self::wakes::Wake;
 use self::wakes::Wakes;
 use self::writer::{Tx, Writer};
 use crate::clock::{Clock, millis};
@@ -124,11 +125,11 @@ impl Store {
         &self.inner.clock
     }
 
-    /// Endpoints for which work has been committed since the last call.
+    /// Endpoints for which something was committed since the last call.
     ///
     /// # Cancel safety
     /// Safe: wakes are taken only by the poll that returns them.
-    pub(crate) async fn woken(&self) -> Vec<(i64, crate::clock::Millis)> {
+    pub(crate) async fn woken(&self) -> Vec<(i64, Wake)> {
         self.inner.wakes.next().await
     }
 
@@ -153,11 +154,14 @@ impl Store {
         self.inner.writer.gone().await;
     }
 
-    /// Finishes the queued writes, moves the log into the database and closes the writer.
+    /// Finishes the reads under way and the queued writes, moves the log into the database and closes it.
     ///
     /// # Errors
     /// When the last checkpoint failed; nothing is lost then, the next start replays the log.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        // The readers first: whoever closes the file last takes the log away.
+        self.inner.dispatch_readers.close().await;
+        self.inner.readers.close().await;
         self.inner.writer.close().await
     }
 

@@ -20,12 +20,22 @@ struct Inner {
     database: PathBuf,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
+    most: usize,
 }
 
 impl Readers {
     pub(super) fn new(database: PathBuf, most: usize) -> Self {
         let permits = Arc::new(Semaphore::new(most));
-        Self { inner: Arc::new(Inner { database, idle: Mutex::default(), permits }) }
+        Self { inner: Arc::new(Inner { database, idle: Mutex::default(), permits, most }) }
+    }
+
+    /// Waits for the reads under way and closes every connection; later reads are refused.
+    pub(super) async fn close(&self) {
+        let all = u32::try_from(self.inner.most).unwrap_or(u32::MAX);
+        // An error means closed already.
+        let _all = self.inner.permits.acquire_many(all).await;
+        self.inner.permits.close();
+        self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Runs `read` inside one read transaction, so that it sees one commit throughout.

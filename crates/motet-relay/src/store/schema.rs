@@ -79,7 +79,10 @@ fn check(connection: &Connection, database: &Path) -> Result<i64, OpenError> {
     if size <= CHECKED_AT_START_BYTES {
         let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0)).map_err(sql)?;
         if verdict != "ok" {
-            return Err(OpenError::Damaged { database: database.to_owned(), detail: verdict });
+            return Err(OpenError::Damaged {
+                database: database.to_owned(),
+                detail: verdict.replace('\n', " "),
+            });
         }
     }
     Ok(found)

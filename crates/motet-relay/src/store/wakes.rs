@@ -1,39 +1,63 @@
 //! From the writer to the dispatcher: which endpoints got work, and when the first of it is due.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::clock::Millis;
 
+/// What happened to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// It has a delivery that is due then.
+    Due(Millis),
+    /// It is deleted, and what it is owed is to be buried.
+    Deleted,
+}
+
+impl Wake {
+    /// Both at once: the earlier time; and a deletion is final.
+    fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Due(a), Self::Due(b)) => Self::Due(a.min(b)),
+            (Self::Deleted, _) | (_, Self::Deleted) => Self::Deleted,
+        }
+    }
+}
+
 /// Coalesces wakes, so that it holds one entry per endpoint at most, however far the dispatcher is behind.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
-    due: Mutex<HashMap<i64, Millis>>,
+    waiting: Mutex<BTreeMap<i64, Wake>>,
     notify: Notify,
 }
 
 impl Wakes {
-    pub(super) fn add(&self, woken: impl IntoIterator<Item = (i64, Millis)>) {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        for (endpoint, at) in woken {
-            due.entry(endpoint).and_modify(|known| *known = at.min(*known)).or_insert(at);
+    pub(super) fn add(&self, woken: impl IntoIterator<Item = (i64, Wake)>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (endpoint, wake) in woken {
+            match waiting.entry(endpoint) {
+                Entry::Vacant(entry) => {
+                    entry.insert(wake);
+                }
+                Entry::Occupied(mut entry) => *entry.get_mut() = entry.get().merge(wake),
+            }
         }
-        let any = !due.is_empty();
-        drop(due);
+        let any = !waiting.is_empty();
+        drop(waiting);
         if any {
             self.notify.notify_one();
         }
     }
 
-    /// Cancel safe: entries are taken only by the poll that returns them.
-    pub(super) async fn next(&self) -> Vec<(i64, Millis)> {
+    /// In the order of the endpoints. Cancel safe: entries are taken only by the poll that returns them.
+    pub(super) async fn next(&self) -> Vec<(i64, Wake)> {
         loop {
-            let mut taken: Vec<_> = self.due.lock().unwrap_or_else(PoisonError::into_inner).drain().collect();
+            let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {
-                taken.sort_unstable();
-                return taken;
+                return taken.into_iter().collect();
             }
             // A permit is kept for a wake between the look and the wait.
             self.notify.notified().await;
@@ -51,12 +75,12 @@ mod tests {
     #[tokio::test]
     async fn wakes_are_merged_to_the_earliest_time_per_endpoint() {
         let wakes = Wakes::default();
-        wakes.add([(2, 50), (1, 30)]);
-        wakes.add([(2, 40), (1, 60)]);
-        assert_eq!(wakes.next().await, [(1, 30), (2, 40)]);
+        wakes.add([(2, Wake::Due(50)), (1, Wake::Due(30)), (3, Wake::Deleted)]);
+        wakes.add([(2, Wake::Due(40)), (1, Wake::Due(60)), (3, Wake::Due(1))]);
+        assert_eq!(wakes.next().await, [(1, Wake::Due(30)), (2, Wake::Due(40)), (3, Wake::Deleted)]);
         let mut next = std::pin::pin!(wakes.next());
         assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        wakes.add([(3, 1)]);
-        assert_eq!(next.await, [(3, 1)]);
+        wakes.add([(3, Wake::Due(1))]);
+        assert_eq!(next.await, [(3, Wake::Due(1))]);
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpointer;
 use super::routes::Routes;
-use super::wakes::Wakes;
+use super::wakes::{Wake, Wakes};
 use super::{OpenError, StoreError};
 use crate::clock::{Clock, Millis};
 
@@ -38,8 +38,8 @@ pub(super) struct Tx<'a> {
     pub(super) wall: Millis,
     /// The time due times are written in.
     pub(super) due_now: Millis,
-    /// Endpoints that got work, told to the dispatcher once the commit is on disk.
-    pub(super) woken: Vec<(i64, Millis)>,
+    /// What the dispatcher is told once the commit is on disk.
+    pub(super) woken: Vec<(i64, Wake)>,
 }
 
 /// A queued unit of writing. `settle` is called exactly once, after the commit it was part of.
@@ -241,7 +241,7 @@ impl Thread {
         &mut self,
         batch: &mut [Box<dyn Job>],
         refused: &mut Vec<Option<StoreError>>,
-    ) -> Result<Vec<(i64, Millis)>, StoreError> {
+    ) -> Result<Vec<(i64, Wake)>, StoreError> {
         let connection = &self.connection;
         let run =
             |sql| -> Result<(), StoreError> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };

@@ -26,8 +26,9 @@ async fn malformed_requests_are_refused_with_a_reason() {
     let long_key = format!(r#"{{"type":"a","data":1,"idempotency_key":"{}"}}"#, "k".repeat(256));
     let many_patterns = json!({"url": "http://127.0.0.1/", "event_types": vec!["a"; 65]}).to_string();
     let foreign = "evt_000000000000000000000001";
-    let table: Vec<(Method, String, &str, &[u8], u16, &str)> = vec![
-        // method, path, content type, body, status, part of the reason
+    // method, path, content type, body, status, part of the reason
+    type Case<'a> = (Method, String, &'a str, &'a [u8], u16, &'a str);
+    let table: Vec<Case<'_>> = vec![
         (Method::POST, "/v1/events".into(), json_type, b"", 400, "JSON"),
         (Method::POST, "/v1/events".into(), json_type, b"{", 400, "line 1 column 1"),
         (Method::POST, "/v1/events".into(), json_type, b"[]", 400, "JSON"),

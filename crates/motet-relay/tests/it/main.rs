@@ -3,6 +3,8 @@
 //! Each test starts the program on a data directory of its own. Tests wait for what they expect to see and
 //! never for time to pass; where a deadline is what is tested, the receiver's side of it is.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod api;
 mod crash;
 mod data_directory;

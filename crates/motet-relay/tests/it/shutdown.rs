@@ -78,7 +78,7 @@ async fn while_stopping_new_events_get_503_and_what_is_in_flight_finishes() {
         }
     })
     .await;
-    let mut relay =
+    let relay =
         Relay::start_with(&["--headers-timeout", "60", "--total-timeout", "60", "--shutdown-grace", "60"])
             .await;
     let client = relay.client().clone();

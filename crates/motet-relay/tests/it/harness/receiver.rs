@@ -28,7 +28,6 @@ use super::within;
 /// One request that arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Hit {
-    pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) at: Instant,
@@ -77,7 +76,7 @@ pub(crate) struct Receiver {
 
 struct Shared {
     hits: watch::Sender<Vec<Hit>>,
-    act: Box<dyn Fn(&Hit) -> Pin<Box<dyn Future<Output = Act> + Send>> + Send + Sync>,
+    act: Box<dyn Fn(&Hit) -> Deciding + Send + Sync>,
     nth: Mutex<HashMap<String, usize>>,
     /// Requests being handled, by webhook-id, and the most there ever were of one.
     under_way: Mutex<(HashMap<String, usize>, usize)>,
@@ -94,6 +93,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+type Deciding = Pin<Box<dyn Future<Output = Act> + Send>>;
 type Body = BoxBody<Bytes, io::Error>;
 
 impl Receiver {
@@ -218,7 +218,7 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         *nth
     };
     let under_way = UnderWay::new(Arc::clone(&shared), id);
-    let hit = Hit { path: head.uri.to_string(), headers: head.headers, body, at: Instant::now(), nth };
+    let hit = Hit { headers: head.headers, body, at: Instant::now(), nth };
     let act = (shared.act)(&hit);
     shared.hits.send_modify(|hits| hits.push(hit));
     let act = act.await;

@@ -67,6 +67,10 @@ impl Relay {
     /// Without waiting for a test that has the machine alone, and with no option but these.
     pub(crate) async fn start_unshared(home: &Arc<Home>, options: &[&str]) -> Self {
         let mut relay = Self::spawn(&home.data(), options);
+        if home.key.lock().unwrap().is_none() {
+            // On standard output, and so in no order to the log.
+            relay.log_line("    rk_").await;
+        }
         let log = relay.log_line("relay is ready").await;
         let address = log.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
         if let Some(key) = log.lines().find_map(|line| line.trim().strip_prefix("rk_")) {
