@@ -1,0 +1,37 @@
+//! Ours beside each rival, on the same work, in one run.
+//!
+//! `cargo xtask compare [AREA ..]`: one JSON object per case on standard output, a table on standard error.
+
+mod allocations;
+mod measure;
+mod report;
+mod signature;
+
+use std::env;
+use std::process::ExitCode;
+
+use report::Case;
+
+/// An area: its name, and what runs it.
+type Area = (&'static str, fn() -> Vec<Case>);
+
+const AREAS: [Area; 1] = [("signature", signature::run)];
+
+fn main() -> ExitCode {
+    let asked: Vec<String> = env::args().skip(1).collect();
+    let known = |name: &String| AREAS.iter().any(|(area, _)| area == name);
+    if let Some(unknown) = asked.iter().find(|name| !known(name)) {
+        let names: Vec<_> = AREAS.iter().map(|(area, _)| *area).collect();
+        eprintln!("there is no area {unknown:?}; there are: {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
+    report::head();
+    for (area, run) in AREAS {
+        if asked.is_empty() || asked.iter().any(|name| name == area) {
+            for case in run() {
+                report::show(area, &case);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}

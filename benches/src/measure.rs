@@ -1,0 +1,57 @@
+//! Measuring two sides in turns, so that a noisy machine is as noisy to both.
+
+use std::time::{Duration, Instant};
+
+use crate::allocations;
+
+const ROUNDS: usize = 31;
+const ROUND: Duration = Duration::from_millis(20);
+
+/// The cost of one operation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cost {
+    /// The median over the rounds.
+    pub(crate) nanoseconds: f64,
+    pub(crate) allocations: f64,
+}
+
+/// Runs both in alternating rounds and gives the cost of each.
+pub(crate) fn both(mut ours: impl FnMut(), mut rival: impl FnMut()) -> (Cost, Cost) {
+    let (per_round_ours, per_round_rival) = (calibrate(&mut ours), calibrate(&mut rival));
+    let mut costs_ours = Vec::with_capacity(ROUNDS);
+    let mut costs_rival = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        costs_ours.push(round(&mut ours, per_round_ours));
+        costs_rival.push(round(&mut rival, per_round_rival));
+    }
+    (median(costs_ours), median(costs_rival))
+}
+
+/// How many operations fill a round.
+fn calibrate(operation: &mut impl FnMut()) -> u32 {
+    let mut count: u32 = 1;
+    loop {
+        let started = Instant::now();
+        (0..count).for_each(|_| operation());
+        if started.elapsed() >= ROUND / 4 {
+            return count.saturating_mul(4);
+        }
+        count *= 2;
+    }
+}
+
+fn round(operation: &mut impl FnMut(), count: u32) -> Cost {
+    let allocations_before = allocations::count();
+    let started = Instant::now();
+    (0..count).for_each(|_| operation());
+    let took = started.elapsed();
+    Cost {
+        nanoseconds: took.as_nanos() as f64 / f64::from(count),
+        allocations: (allocations::count() - allocations_before) as f64 / f64::from(count),
+    }
+}
+
+fn median(mut costs: Vec<Cost>) -> Cost {
+    costs.sort_by(|a, b| a.nanoseconds.total_cmp(&b.nanoseconds));
+    costs[costs.len() / 2]
+}

@@ -1,0 +1,38 @@
+//! Question: what does signing one delivery cost?
+//!
+//! Both make the `webhook-signature` header of Standard Webhooks v1 from an id, a time stamp and a body, with
+//! the key decoded outside the loop. The rival is the reference library for Rust; like it, ours makes the
+//! header as an owned string.
+
+use std::hint::black_box;
+
+use motet_relay::Secret;
+use standardwebhooks::Webhook;
+
+use crate::measure::both;
+use crate::report::Case;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const ID: &str = "evt_5f0c9a3be1d700000000002a";
+const TIMESTAMP: i64 = 1_700_000_000;
+
+pub(crate) fn run() -> Vec<Case> {
+    let ours = Secret::parse(SECRET).expect("a valid secret");
+    let rival = Webhook::new(SECRET).expect("a valid secret");
+    [("sign 300 B", 300), ("sign 4 KiB", 4 << 10), ("sign 256 KiB", 256 << 10)]
+        .map(|(case, size)| {
+            let body = vec![b'x'; size];
+            let reference = rival.sign(ID, TIMESTAMP, &body).expect("a signature");
+            assert_eq!(ours.sign(ID, TIMESTAMP, &body), reference, "the two sides do not do the same");
+            let (ours, rival) = both(
+                || {
+                    black_box(ours.sign(black_box(ID), TIMESTAMP, black_box(&body)));
+                },
+                || {
+                    black_box(rival.sign(black_box(ID), TIMESTAMP, black_box(&body)).expect("a signature"));
+                },
+            );
+            Case { case, rival_name: "standardwebhooks", ours, rival }
+        })
+        .into()
+}
