@@ -177,12 +177,15 @@ fn parse_net(text: &str) -> Result<IpNet, String> {
         .map_err(|_| "not a network; write an address and a prefix length, such as 10.0.0.0/8".to_owned())
 }
 
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Seconds, with a fraction if wanted.
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
-        Ok(duration) if duration >= Duration::from_millis(1) => Ok(duration),
-        _ => Err("must be at least 0.001 seconds".to_owned()),
+        Ok(duration) if (SHORTEST..=LONGEST).contains(&duration) => Ok(duration),
+        _ => Err("must be from 0.001 seconds to a year of 31536000".to_owned()),
     }
 }
 
@@ -235,6 +238,7 @@ mod tests {
             &["--total-timeout", "0"],
             &["--total-timeout", "-1"],
             &["--retry-base", "NaN"],
+            &["--retry-cap", "1e12"],
             &["--in-flight", "0"],
             &["demo", "--events", "0"],
             &["serve", "--no-such-option"],

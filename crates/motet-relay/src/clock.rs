@@ -7,6 +7,9 @@ use tokio::time::Instant;
 /// Milliseconds since the Unix epoch, the unit of every stored time.
 pub(crate) type Millis = i64;
 
+/// No timer is set for longer; what wakes then finds that it is not due and waits again.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Calendar time for signatures and records, and a due time that does not jump.
 ///
 /// Due times are stored as calendar time, because they must survive a restart. Inside one process they
@@ -35,10 +38,10 @@ impl Clock {
         self.started_wall + millis(self.started.elapsed())
     }
 
-    /// The moment, on the runtime's clock, at which `due` comes.
+    /// The moment, on the runtime's clock, at which `due` comes; a year from the start if it is later still.
     pub(crate) fn instant_of(&self, due: Millis) -> Instant {
-        let from_start = u64::try_from(due - self.started_wall).unwrap_or(0);
-        self.started + Duration::from_millis(from_start)
+        let from_start = u64::try_from(due.saturating_sub(self.started_wall)).unwrap_or(0);
+        self.started + Duration::from_millis(from_start).min(YEAR)
     }
 }
 

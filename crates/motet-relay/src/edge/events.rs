@@ -30,6 +30,9 @@ const MOST_KEY_BYTES: usize = 255;
 /// A body of many events.
 const MOST_NDJSON_BYTES: usize = 16 << 20;
 
+/// Each line costs an answer, so their number is bounded as well.
+const MOST_LINES: usize = 10_000;
+
 /// Events of one body that share a commit: no more than a commit holds, so that one large body does not
 /// make other callers wait.
 const EVENTS_AT_ONCE: usize = 256;
@@ -130,16 +133,22 @@ async fn publish_many(app: &App, headers: &HeaderMap, body: Body) -> Result<Resp
     let lines: Vec<_> = (1..)
         .zip(body.split(|byte| *byte == b'\n'))
         .filter(|(_, line)| !line.trim_ascii().is_empty())
-        .map(|(number, line)| (number, parse_line(line)))
+        .take(MOST_LINES + 1)
         .collect();
     if lines.is_empty() {
         return Err(Problem::invalid("the body holds no event"));
+    }
+    if lines.len() > MOST_LINES {
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body holds more than {MOST_LINES} events; nothing was stored"),
+        ));
     }
     let mut answers: Vec<LineAnswer> = Vec::with_capacity(lines.len());
     let mut batch = Vec::new();
     let mut numbers = Vec::new();
     for (number, line) in lines {
-        match line {
+        match parse_line(line) {
             Ok(event) => {
                 batch.push(event);
                 numbers.push(number);

@@ -182,6 +182,12 @@ async fn malformed_requests_are_refused_with_a_reason() {
     }
     let (status, answers) = client.ndjson(huge_line).await;
     assert_eq!((status, &answers[0]["status"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!(413)));
+    // Small lines would make a large answer: their number is bounded.
+    let too_many = "{\"type\":\"a\",\"data\":1}\n".repeat(10_001);
+    let headers = [("authorization", bearer.as_str()), ("content-type", ndjson)];
+    let answer = client.request(Method::POST, "/v1/events", &headers, too_many).await.unwrap();
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(answer.problem().contains("10000 events"), "{}", answer.problem());
     nothing_is_stored(client).await;
 }
 

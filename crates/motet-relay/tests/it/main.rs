@@ -20,3 +20,4 @@ mod observability;
 mod receivers;
 mod shutdown;
 mod signature;
+mod tls;

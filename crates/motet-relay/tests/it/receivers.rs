@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinSet;
 
 use crate::harness::{Act, FAIL, Hit, OK, Receiver, Relay, within};
@@ -210,9 +210,10 @@ async fn a_body_shorter_than_its_length_does_not_undo_the_answer() {
 
 #[tokio::test]
 async fn a_receiver_that_is_not_there_gets_it_when_it_is_back() {
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Bound and not listening: connections are refused, and no other test gets the port meanwhile.
+    let gone = TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = gone.local_addr().unwrap();
-    drop(gone);
     let relay = Relay::start().await;
     relay.client().endpoint_at(&format!("http://{address}/"), json!({})).await;
     let event = relay.client().publish("user.created", json!({})).await;
@@ -220,7 +221,7 @@ async fn a_receiver_that_is_not_there_gets_it_when_it_is_back() {
         (relay.client().delivery_of(&event).await["attempts"].as_u64().unwrap() >= 2).then_some(())
     })
     .await;
-    let back = TcpListener::bind(address).await.unwrap();
+    let back = gone.listen(16).unwrap();
     let (mut stream, _) = within("the next attempt", back.accept()).await.unwrap();
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     let delivery = relay.client().delivery_in_state(&event, "delivered").await;

@@ -58,15 +58,28 @@ impl Relay {
     }
 
     pub(crate) async fn start_in(home: &Arc<Home>, options: &[&str]) -> Self {
+        Self::start_in_environment(home, options, &[]).await
+    }
+
+    /// With these environment variables as well.
+    pub(crate) async fn start_in_environment(
+        home: &Arc<Home>,
+        options: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> Self {
         let machine = share_the_machine().await;
-        let mut relay = Self::start_unshared(home, &[&LOOPBACK, options].concat()).await;
+        let mut relay = Self::ready(home, &[&LOOPBACK, options].concat(), environment).await;
         relay._machine = Some(machine);
         relay
     }
 
     /// Without waiting for a test that has the machine alone, and with no option but these.
     pub(crate) async fn start_unshared(home: &Arc<Home>, options: &[&str]) -> Self {
-        let mut relay = Self::spawn(&home.data(), options);
+        Self::ready(home, options, &[]).await
+    }
+
+    async fn ready(home: &Arc<Home>, options: &[&str], environment: &[(&str, &Path)]) -> Self {
+        let mut relay = Self::spawn(&home.data(), options, environment);
         if home.key.lock().unwrap().is_none() {
             // On standard output, and so in no order to the log.
             relay.log_line("    rk_").await;
@@ -81,11 +94,12 @@ impl Relay {
         relay
     }
 
-    fn spawn(data: &Path, options: &[&str]) -> Self {
+    fn spawn(data: &Path, options: &[&str], environment: &[(&str, &Path)]) -> Self {
         let mut child = program()
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(with_short_retries(options))
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
