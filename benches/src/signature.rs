@@ -13,7 +13,7 @@ use crate::measure::both;
 use crate::report::Case;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-const ID: &str = "evt_5f0c9a3be1d700000000002a";
+const ID: &str = "evt_5f0c9a3be1d7000000000000002a";
 const TIMESTAMP: i64 = 1_700_000_000;
 
 pub(crate) fn run() -> Vec<Case> {

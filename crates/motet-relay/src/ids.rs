@@ -23,10 +23,11 @@ impl Kind {
 /// Turns row numbers into public identifiers and back.
 ///
 /// An identifier is the prefix, twelve hexadecimal digits of the store's random id, and the row number in
-/// twelve more: `evt_5f0c9a3be1d700000000002a`. The row number comes from a counter on disk and is never
-/// used twice; the store's part keeps identifiers apart when a data directory is started afresh, so that
-/// a receiver that remembers identifiers never takes a new event for an old one. There is no `.` in it,
-/// and no caller chooses any of it, which the signature scheme requires.
+/// sixteen more: `evt_5f0c9a3be1d7000000000000002a`. The row number comes from a counter on disk. A receiver
+/// that remembers identifiers must never take a new event for an old one: the store's part keeps them apart
+/// when a data directory is started afresh, and a random step of the events' counter at each start when it is
+/// restored from a backup. There is no `.` in it, and no caller chooses any of it, which the signature scheme
+/// requires.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ids {
     store: u64,
@@ -40,18 +41,19 @@ impl Ids {
     }
 
     pub(crate) fn format(self, kind: Kind, row: i64) -> String {
-        format!("{}{:012x}{:012x}", kind.prefix(), self.store, row)
+        format!("{}{:012x}{:016x}", kind.prefix(), self.store, row)
     }
 
     /// The row an identifier names, or `None` if it is not one of this store's of that kind.
     pub(crate) fn parse(self, kind: Kind, id: &str) -> Option<i64> {
         let digits = id.strip_prefix(kind.prefix())?;
-        let ours = digits.len() == 24
+        let ours = digits.len() == 28
             && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
             && u64::from_str_radix(&digits[..12], 16).ok()? == self.store;
         if !ours {
             return None;
         }
+        // More than an i64 holds is no row.
         i64::from_str_radix(&digits[12..], 16).ok()
     }
 }
@@ -69,8 +71,8 @@ mod tests {
     #[test]
     fn an_identifier_comes_back_as_its_row() {
         let ids = Ids::new(0x5f0c_9a3b_e1d7);
-        assert_eq!(ids.format(Kind::Event, 42), "evt_5f0c9a3be1d700000000002a");
-        for row in [1, 42, i64::from(u32::MAX), (1 << 47)] {
+        assert_eq!(ids.format(Kind::Event, 42), "evt_5f0c9a3be1d7000000000000002a");
+        for row in [1, 42, i64::from(u32::MAX), i64::MAX] {
             for kind in [Kind::Event, Kind::Delivery, Kind::Endpoint] {
                 assert_eq!(ids.parse(kind, &ids.format(kind, row)), Some(row));
             }
@@ -83,9 +85,17 @@ mod tests {
         let other_store = Ids::new(8).format(Kind::Event, 1);
         let other_kind = ids.format(Kind::Endpoint, 1);
         let upper = ids.format(Kind::Event, 10).to_uppercase();
-        for id in
-            ["", "evt_", "evt_+", "evt_00000000000g000000000001", "évt", &other_store, &other_kind, &upper]
-        {
+        for id in [
+            "",
+            "evt_",
+            "evt_+",
+            "evt_00000000000g0000000000000001",
+            "evt_000000000007ffffffffffffffff",
+            "évt",
+            &other_store,
+            &other_kind,
+            &upper,
+        ] {
             assert_eq!(ids.parse(Kind::Event, id), None, "{id}");
         }
     }

@@ -53,9 +53,14 @@ async fn run(command: Command) -> ExitCode {
 async fn serve(args: ServeArgs, mut signals: Signals) -> ExitCode {
     let config = Config::from(args);
     let data = config.data.display().to_string();
-    let relay = match Relay::start(config).await {
-        Ok(relay) => relay,
-        Err(error) => return fail(&chain(&error)),
+    let relay = tokio::select! {
+        biased;
+        // Nothing is under way yet.
+        number = signals.next() => return ExitCode::from(128 + number),
+        started = Relay::start(config) => match started {
+            Ok(relay) => relay,
+            Err(error) => return fail(&chain(&error)),
+        },
     };
     let address = relay.address();
     if let Some(key) = relay.new_api_key() {

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -25,6 +26,9 @@ const HTTP_GRACE: Duration = Duration::from_secs(5);
 
 /// Histograms gather samples until they are folded; this bounds how many when nobody scrapes.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// A gauge that was not set for this long is no longer shown.
+const GAUGE_KEPT: Duration = Duration::from_secs(30);
 
 /// Seconds, from a commit or a loopback delivery to an attempt's total deadline and beyond.
 const BUCKETS: [f64; 14] =
@@ -78,7 +82,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Opens the store and the listening socket. From here on clients can connect; they are answered once
+    /// Opens the store and the listening socket, and raises the process's limit of open files. From here on clients can connect; they are answered once
     /// [`Relay::run`] runs.
     ///
     /// # Cancel safety
@@ -229,6 +233,8 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_jobs".to_owned()), &[1.0, 4.0, 16.0, 64.0, 256.0])?
+        // Gauges are set just before they are rendered; those of a deleted endpoint are set no more, and go.
+        .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_KEPT))
         .install_recorder()
 }
 

@@ -56,11 +56,9 @@ impl Attempts {
             None => Verdict::Delivered,
             Some(error) => self.after_failure(&due, error, asked),
         };
-        let retry_at = if let Verdict::Retry(RetryAt(at)) = verdict { Some(at) } else { None };
         self.count(&verdict, took, clock.wall() - due.created_at);
         let attempt = Attempt { started_at, took_ms: millis(took), status, error, response };
-        self.record(due.delivery, attempt, verdict).await;
-        retry_at
+        self.record(&due, attempt, verdict).await
     }
 
     async fn send(&self, target: &Target, due: &Due, at: Millis) -> Result<Answer, SendError> {
@@ -91,13 +89,14 @@ impl Attempts {
 
     /// Keeps trying while the store refuses writes: the delivery stays leased meanwhile, so it is not sent
     /// twice, and its slot stays taken, so nothing piles up.
-    async fn record(&self, delivery: i64, attempt: Attempt, verdict: Verdict) {
+    async fn record(&self, due: &Due, attempt: Attempt, verdict: Verdict) -> Option<Millis> {
         loop {
-            match self.store.record(delivery, attempt.clone(), verdict.clone()).await {
-                // Closed: the next start finds the delivery due.
-                Ok(()) | Err(StoreError::Closed) => return,
+            match self.store.record(due.delivery, due.round, attempt.clone(), verdict.clone()).await {
+                Ok(due_again) => return due_again,
+                // The next start finds the delivery due.
+                Err(StoreError::Closed) => return None,
                 Err(error) => {
-                    tracing::error!(%error, delivery, "an outcome is not recorded yet; trying again");
+                    tracing::error!(%error, delivery = due.delivery, "an outcome is not recorded yet; trying again");
                     sleep(RECORD_RETRY).await;
                 }
             }

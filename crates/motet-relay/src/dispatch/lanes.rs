@@ -9,6 +9,10 @@
 //! - *full*: it may have due deliveries, and all its slots are taken; the next slot that comes free makes
 //!   it ready.
 //!
+//! Slots are shared out evenly once many lanes work: a lane may hold no more than its part of three quarters of
+//! all slots. So however many receivers hang, the last quarter is there for the lanes that hold nothing, as
+//! long as there are fewer lanes than slots.
+//!
 //! A slot is taken from the grant until the outcome is on disk, so no delivery is ever attempted twice at
 //! once. A lane that holds nothing and waits for nothing is forgotten: memory follows the endpoints at
 //! work, not the endpoints that exist.
@@ -23,8 +27,11 @@ pub(super) struct Lanes {
     /// Lanes whose turn is to come, in order. Each stands here once at most.
     ready: VecDeque<i64>,
     timers: BTreeSet<(Millis, i64)>,
+    in_all: usize,
     free: usize,
     per_lane: usize,
+    /// Lanes that hold a slot or want one.
+    working: usize,
 }
 
 #[derive(Debug, Default)]
@@ -33,10 +40,13 @@ struct Lane {
     taken: usize,
     /// Deliveries that are being attempted or recorded.
     leased: Vec<i64>,
+    /// Of the leased ones, those that may have been made due again since: to be looked at once they are done.
+    revived: Vec<i64>,
     /// The store may hold a due delivery that is not leased.
     hungry: bool,
     fetching: bool,
     queued: bool,
+    working: bool,
     timer: Option<Millis>,
 }
 
@@ -55,8 +65,10 @@ impl Lanes {
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
+            in_all,
             free: in_all,
             per_lane,
+            working: 0,
         }
     }
 
@@ -72,6 +84,14 @@ impl Lanes {
             self.timers.insert((due, endpoint));
         }
         self.settle(endpoint);
+    }
+
+    /// As [`Lanes::wake`], and the delivery in question may be one that is leased.
+    pub(super) fn revive(&mut self, endpoint: i64, due: Millis, now: Millis) {
+        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            lane.revived.clone_from(&lane.leased);
+        }
+        self.wake(endpoint, due, now);
     }
 
     /// Time has passed: lanes whose due time has come are woken.
@@ -91,13 +111,20 @@ impl Lanes {
 
     /// The next turn, if a lane is ready and a slot is free.
     pub(super) fn next_grant(&mut self) -> Option<Grant> {
-        if self.free == 0 {
-            return None;
-        }
-        let endpoint = self.ready.pop_front()?;
-        let lane = self.lanes.get_mut(&endpoint)?;
-        let slots = (self.per_lane - lane.taken).min(self.free);
-        lane.queued = false;
+        let share = self.share();
+        let (endpoint, lane, slots) = loop {
+            if self.free == 0 {
+                return None;
+            }
+            let endpoint = self.ready.pop_front()?;
+            let lane = self.lanes.get_mut(&endpoint)?;
+            lane.queued = false;
+            let slots = share.saturating_sub(lane.taken).min(self.free);
+            if slots > 0 {
+                break (endpoint, self.lanes.get_mut(&endpoint)?, slots);
+            }
+            // The share has become smaller than what the lane holds; its next free slot brings it back.
+        };
         lane.hungry = false;
         lane.fetching = true;
         lane.taken += slots;
@@ -134,6 +161,10 @@ impl Lanes {
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.taken -= 1;
             lane.leased.retain(|leased| *leased != delivery);
+            if lane.revived.contains(&delivery) {
+                lane.revived.retain(|revived| *revived != delivery);
+                lane.hungry = true;
+            }
         }
         match retry_at {
             Some(due) => self.wake(endpoint, due, now),
@@ -146,10 +177,22 @@ impl Lanes {
         self.timers.first().map(|(due, _)| *due)
     }
 
+    /// How many slots a lane may hold now.
+    fn share(&self) -> usize {
+        (self.in_all / 4 * 3 / self.working.max(1)).clamp(1, self.per_lane)
+    }
+
     /// Puts a lane into the queue if it belongs there, and forgets it if nothing is left of it.
     fn settle(&mut self, endpoint: i64) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        if lane.hungry && !lane.fetching && !lane.queued && lane.taken < self.per_lane {
+        let working = lane.hungry || lane.taken > 0;
+        if working != lane.working {
+            lane.working = working;
+            self.working = if working { self.working + 1 } else { self.working - 1 };
+        }
+        let share = self.share();
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        if lane.hungry && !lane.fetching && !lane.queued && lane.taken < share {
             lane.queued = true;
             self.ready.push_back(endpoint);
         } else if lane.taken == 0 && !lane.hungry && !lane.fetching && lane.timer.is_none() {
@@ -201,6 +244,40 @@ mod tests {
     }
 
     #[test]
+    fn lanes_whose_receivers_hang_leave_room_for_the_others() {
+        const STUCK: i64 = 64;
+        let mut lanes = Lanes::new(1_024, 16);
+        let mut next = 0;
+        for endpoint in 0..STUCK {
+            lanes.wake(endpoint, 0, 0);
+        }
+        while let Some(grant) = lanes.next_grant() {
+            let due: Vec<_> = (0..grant.slots as i64).map(|n| next + n).collect();
+            next += grant.slots as i64;
+            lanes.fetched(&grant, &due, Some(0), 0);
+        }
+        lanes.wake(STUCK, 0, 0);
+        let grant = lanes.next_grant().unwrap();
+        assert_eq!(grant.endpoint, STUCK);
+        assert!(grant.slots >= 8, "{} slots", grant.slots);
+    }
+
+    #[test]
+    fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
+        let mut lanes = Lanes::new(100, 2);
+        lanes.wake(1, 0, 0);
+        let grant = lanes.next_grant().unwrap();
+        lanes.fetched(&grant, &[10], None, 0);
+        lanes.revive(1, 0, 0);
+        // The turn that the wake brings cannot take it: it is leased still.
+        let grant = lanes.next_grant().unwrap();
+        assert_eq!(grant.leased, [10]);
+        lanes.fetched(&grant, &[], None, 0);
+        lanes.finished(1, 10, None, 0);
+        assert!(lanes.next_grant().is_some(), "the revived delivery is forgotten");
+    }
+
+    #[test]
     fn the_earliest_due_time_sets_the_timer() {
         let mut lanes = Lanes::new(100, 2);
         lanes.wake(1, 50, 0);
@@ -217,11 +294,19 @@ mod tests {
     /// Drives lanes against a store that is a map, by arbitrary interleavings of all that can happen.
     #[derive(Debug, Clone)]
     enum Step {
-        Publish { endpoint: i64, in_ms: Millis },
+        Publish {
+            endpoint: i64,
+            in_ms: Millis,
+        },
         Grant,
         AnswerFetch(prop::sample::Index),
-        Finish(prop::sample::Index, Option<Millis>),
+        /// An attempt's outcome is committed: due again after so long, or done.
+        Record(prop::sample::Index, Option<Millis>),
+        /// The dispatcher hears of it.
+        Report(prop::sample::Index),
         Advance(Millis),
+        /// Due again, whether it is leased or not.
+        Revive(prop::sample::Index),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -230,19 +315,35 @@ mod tests {
             3 => Just(Step::Grant),
             3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::AnswerFetch),
             3 => (proptest::arbitrary::any::<prop::sample::Index>(), prop::option::weighted(0.3, 1..30_i64))
-                .prop_map(|(which, retry)| Step::Finish(which, retry)),
+                .prop_map(|(which, retry)| Step::Record(which, retry)),
+            3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Report),
             1 => (0..30_i64).prop_map(Step::Advance),
+            1 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Revive),
         ]
+    }
+
+    #[derive(Debug)]
+    struct Stored {
+        endpoint: i64,
+        round: u32,
+        /// `None`: delivered or dead.
+        due: Option<Millis>,
+    }
+
+    struct Attempt {
+        endpoint: i64,
+        delivery: i64,
+        round: u32,
+        /// Once recorded: when it is due again.
+        recorded: Option<Option<Millis>>,
     }
 
     struct Model {
         lanes: Lanes,
         now: Millis,
-        /// delivery -> (endpoint, due)
-        store: BTreeMap<i64, (i64, Millis)>,
+        store: BTreeMap<i64, Stored>,
         fetches: Vec<Grant>,
-        attempts: Vec<(i64, i64)>,
-        next: i64,
+        attempts: Vec<Attempt>,
     }
 
     const IN_ALL: usize = 5;
@@ -253,45 +354,67 @@ mod tests {
             let mut rows: Vec<_> = self
                 .store
                 .iter()
-                .filter(|(delivery, (endpoint, _))| {
-                    *endpoint == grant.endpoint && !grant.leased.contains(delivery)
-                })
-                .map(|(delivery, (_, due))| (*due, *delivery))
+                .filter(|(delivery, row)| row.endpoint == grant.endpoint && !grant.leased.contains(delivery))
+                .filter_map(|(delivery, row)| Some((row.due?, *delivery)))
                 .collect();
             rows.sort_unstable();
             let due: Vec<_> =
                 rows.iter().filter(|(due, _)| *due <= self.now).take(grant.slots).map(|(_, d)| *d).collect();
             let next_due = rows.get(due.len()).map(|(due, _)| *due);
-            self.attempts.extend(due.iter().map(|d| (grant.endpoint, *d)));
+            self.attempts.extend(due.iter().map(|delivery| Attempt {
+                endpoint: grant.endpoint,
+                delivery: *delivery,
+                round: self.store[delivery].round,
+                recorded: None,
+            }));
             self.lanes.fetched(grant, &due, next_due, self.now);
         }
 
-        fn finish(&mut self, at: usize, retry: Option<Millis>) {
-            let (endpoint, delivery) = self.attempts.swap_remove(at);
-            let retry_at = retry.map(|after| self.now + after);
-            match retry_at {
-                Some(due) => self.store.insert(delivery, (endpoint, due)),
-                None => self.store.remove(&delivery),
-            };
-            self.lanes.finished(endpoint, delivery, retry_at, self.now);
+        fn record(&mut self, at: usize, retry: Option<Millis>) {
+            let attempt = &mut self.attempts[at];
+            if let (None, Some(row)) = (attempt.recorded, self.store.get_mut(&attempt.delivery)) {
+                if row.round == attempt.round {
+                    row.due = retry.map(|after| self.now + after);
+                }
+                attempt.recorded = Some(row.due);
+            }
+        }
+
+        fn report(&mut self, at: usize) {
+            if let Some(due) = self.attempts[at].recorded {
+                let attempt = self.attempts.swap_remove(at);
+                self.lanes.finished(attempt.endpoint, attempt.delivery, due, self.now);
+            }
         }
 
         fn take(&mut self, step: &Step) {
             match step {
                 Step::Publish { endpoint, in_ms } => {
-                    self.next += 1;
-                    self.store.insert(self.next, (*endpoint, self.now + in_ms));
-                    self.lanes.wake(*endpoint, self.now + in_ms, self.now);
+                    let due = self.now + in_ms;
+                    let delivery = self.store.len() as i64;
+                    self.store.insert(delivery, Stored { endpoint: *endpoint, round: 0, due: Some(due) });
+                    self.lanes.wake(*endpoint, due, self.now);
                 }
                 Step::Grant => self.fetches.extend(self.lanes.next_grant()),
                 Step::AnswerFetch(which) if !self.fetches.is_empty() => {
                     let grant = self.fetches.swap_remove(which.index(self.fetches.len()));
                     self.answer(&grant);
                 }
-                Step::Finish(which, retry) if !self.attempts.is_empty() => {
-                    self.finish(which.index(self.attempts.len()), *retry);
+                Step::Record(which, retry) if !self.attempts.is_empty() => {
+                    self.record(which.index(self.attempts.len()), *retry);
                 }
-                Step::AnswerFetch(_) | Step::Finish(..) => {}
+                Step::Report(which) if !self.attempts.is_empty() => {
+                    self.report(which.index(self.attempts.len()));
+                }
+                Step::Revive(which) if !self.store.is_empty() => {
+                    let delivery = which.index(self.store.len()) as i64;
+                    if let Some(row) = self.store.get_mut(&delivery) {
+                        row.due = Some(self.now);
+                        row.round += 1;
+                        self.lanes.revive(row.endpoint, self.now, self.now);
+                    }
+                }
+                Step::AnswerFetch(_) | Step::Record(..) | Step::Report(_) | Step::Revive(_) => {}
                 Step::Advance(by) => {
                     self.now += by;
                     self.lanes.advance(self.now);
@@ -309,18 +432,17 @@ mod tests {
                 store: BTreeMap::new(),
                 fetches: Vec::new(),
                 attempts: Vec::new(),
-                next: 0,
             };
             for step in &steps {
                 model.take(step);
                 let granted: usize = model.fetches.iter().map(|g| g.slots).sum();
                 prop_assert!(model.attempts.len() + granted <= IN_ALL);
-                let mut seen = model.attempts.clone();
+                let mut seen: Vec<_> = model.attempts.iter().map(|attempt| attempt.delivery).collect();
                 seen.sort_unstable();
                 seen.dedup();
                 prop_assert_eq!(seen.len(), model.attempts.len(), "a delivery was attempted twice at once");
                 for endpoint in 0..4 {
-                    let at_once = model.attempts.iter().filter(|(e, _)| *e == endpoint).count();
+                    let at_once = model.attempts.iter().filter(|a| a.endpoint == endpoint).count();
                     prop_assert!(at_once <= PER_LANE);
                 }
             }
@@ -331,7 +453,8 @@ mod tests {
                 } else if let Some(grant) = model.fetches.pop() {
                     model.answer(&grant);
                 } else if !model.attempts.is_empty() {
-                    model.finish(0, None);
+                    model.record(0, None);
+                    model.report(0);
                 } else if let Some(due) = model.lanes.next_timer() {
                     model.now = model.now.max(due);
                     model.lanes.advance(model.now);
@@ -339,7 +462,9 @@ mod tests {
                     break;
                 }
             }
-            prop_assert_eq!(&model.store, &BTreeMap::new(), "deliveries were forgotten");
+            let forgotten: Vec<_> = model.store.iter().filter(|(_, row)| row.due.is_some()).collect();
+            prop_assert!(forgotten.is_empty(), "{:?}", forgotten);
+            prop_assert_eq!(model.lanes.working, 0);
             prop_assert_eq!(model.lanes.lanes.len(), 0);
             prop_assert_eq!(model.lanes.free, IN_ALL);
         }

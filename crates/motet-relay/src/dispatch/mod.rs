@@ -124,6 +124,7 @@ impl Dispatcher {
         for (endpoint, wake) in woken {
             match wake {
                 Wake::Due(due) => self.lanes.wake(endpoint, due, now),
+                Wake::Revived(due) => self.lanes.revive(endpoint, due, now),
                 Wake::Deleted => self.bury(endpoint),
             }
         }

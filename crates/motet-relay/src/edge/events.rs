@@ -16,7 +16,7 @@ use super::App;
 use super::body::{MOST_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
 use super::paging::{List, Page};
-use super::problem::Problem;
+use super::problem::{self, Problem};
 use super::views::EventView;
 use crate::ids::{Ids, Kind};
 use crate::pattern::EventType;
@@ -32,10 +32,6 @@ const MOST_NDJSON_BYTES: usize = 16 << 20;
 
 /// Each line costs an answer, so their number is bounded as well.
 const MOST_LINES: usize = 10_000;
-
-/// Events of one body that share a commit: no more than a commit holds, so that one large body does not
-/// make other callers wait.
-const EVENTS_AT_ONCE: usize = 256;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +143,8 @@ async fn publish_many(app: &App, headers: &HeaderMap, body: Body) -> Result<Resp
     let mut answers: Vec<LineAnswer> = Vec::with_capacity(lines.len());
     let mut batch = Vec::new();
     let mut numbers = Vec::new();
+    // No more than a commit holds, so that one large body does not make other callers wait.
+    let at_once = app.store.events_at_once();
     for (number, line) in lines {
         match parse_line(line) {
             Ok(event) => {
@@ -155,7 +153,7 @@ async fn publish_many(app: &App, headers: &HeaderMap, body: Body) -> Result<Resp
             }
             Err(problem) => answers.push(refused(number, &problem)),
         }
-        if batch.len() == EVENTS_AT_ONCE {
+        if batch.len() == at_once {
             store_batch(app, std::mem::take(&mut batch), &mut numbers, &mut answers).await;
         }
     }
@@ -239,7 +237,10 @@ fn ndjson(answers: &[LineAnswer]) -> Result<Response, Problem> {
             .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an answer could not be written"))?;
         body.push(b'\n');
     }
-    Ok((status, [(CONTENT_TYPE, HeaderValue::from_static(NDJSON))], Bytes::from(body)).into_response())
+    let mut response =
+        (status, [(CONTENT_TYPE, HeaderValue::from_static(NDJSON))], Bytes::from(body)).into_response();
+    problem::add_headers(status, response.headers_mut());
+    Ok(response)
 }
 
 fn check(publish: Publish) -> Result<NewEvent, Problem> {

@@ -21,6 +21,10 @@ const MOST_CONNECTIONS: usize = 4_096;
 /// A client has this long to send a request's headers, and an idle connection this long to send any.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A client has this long to take what was sent to it.
+#[cfg(target_os = "linux")]
+const UNREAD_DEADLINE: Duration = Duration::from_secs(30);
+
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -71,8 +75,7 @@ async fn accept(
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => {
-            // Answers are small; waiting to fill a packet only adds delay.
-            if let Err(error) = stream.set_nodelay(true) {
+            if let Err(error) = set_up(&stream) {
                 tracing::debug!(%error, "a connection was gone before it was served");
             }
             Some((stream, permit))
@@ -91,6 +94,15 @@ async fn accept(
             None
         }
     }
+}
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    // Answers are small; waiting to fill a packet only adds delay.
+    stream.set_nodelay(true)?;
+    // Without it a client that never reads its answers holds its connection for ever.
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_DEADLINE.as_millis() as u32)?;
+    Ok(())
 }
 
 fn report(ended: Result<hyper::Result<()>, tokio::task::JoinError>) {

@@ -119,9 +119,10 @@ impl Outbound {
         let mut request =
             Request::builder().method(Method::POST).uri(url).body(Full::new(body)).map_err(SendError::Url)?;
         *request.headers_mut() = headers;
-        let response = timeout_at(started + self.deadlines.headers, self.client.request(request))
+        let to_headers = self.deadlines.headers.min(self.deadlines.total);
+        let response = timeout_at(started + to_headers, self.client.request(request))
             .await
-            .map_err(|_| SendError::HeadersDeadline(self.deadlines.headers))?
+            .map_err(|_| SendError::HeadersDeadline(to_headers))?
             .map_err(|error| SendError::Failed(explain(&error)))?;
         let (head, body) = response.into_parts();
         let begun = read_some(body, started + self.deadlines.total).await;

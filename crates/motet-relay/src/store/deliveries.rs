@@ -62,6 +62,8 @@ pub(crate) struct Due {
     pub(crate) event_type: String,
     pub(crate) data: Vec<u8>,
     pub(crate) created_at: Millis,
+    /// How often the delivery was resent.
+    pub(crate) round: i64,
     /// Attempts since the delivery was made or last resent.
     pub(crate) round_attempts: u32,
 }
@@ -185,14 +187,16 @@ impl Store {
             .await
     }
 
-    /// Records an attempt and what follows from it, in one commit.
+    /// Records an attempt, made in this round, and what follows from it, in one commit. Gives the time at which
+    /// the delivery is due again, if it is pending still.
     pub(crate) async fn record(
         &self,
         delivery: i64,
+        round: i64,
         attempt: Attempt,
         verdict: Verdict,
-    ) -> Result<(), StoreError> {
-        self.write(1, move |tx| record(tx, delivery, &attempt, &verdict)).await
+    ) -> Result<Option<Millis>, StoreError> {
+        self.write(1, move |tx| record(tx, delivery, round, &attempt, &verdict)).await
     }
 
     /// Turns some pending deliveries of a deleted endpoint into dead letters; `true` when more are left.
@@ -270,15 +274,17 @@ impl Store {
         .await
     }
 
-    /// Makes dead letters due now, oldest first, of one endpoint or of all that are not deleted.
+    /// Makes dead letters due now, endpoint by endpoint and oldest first, of one endpoint or of all that are not
+    /// deleted.
     pub(crate) async fn redrive(&self, endpoint: Option<i64>) -> Result<Redriven, StoreError> {
         self.write(REDRIVEN_AT_ONCE as usize, move |tx| {
             let letters: Vec<(i64, i64)> = tx
                 .connection
                 .prepare_cached(
-                    "SELECT d.seq, d.endpoint_seq FROM endpoints p JOIN deliveries d ON d.endpoint_seq = p.seq
-                     WHERE d.state = 2 AND p.deleted_at IS NULL AND (?1 IS NULL OR p.seq = ?1)
-                     ORDER BY d.seq LIMIT ?2",
+                    "SELECT d.seq, d.endpoint_seq FROM endpoints p
+                     CROSS JOIN deliveries d INDEXED BY deliveries_dead ON d.endpoint_seq = p.seq AND d.state = 2
+                     WHERE p.deleted_at IS NULL AND (?1 IS NULL OR p.seq = ?1)
+                     ORDER BY p.seq, d.seq LIMIT ?2",
                 )?
                 .query_map(params![endpoint, REDRIVEN_AT_ONCE + 1], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<_, _>>()?;
@@ -310,7 +316,7 @@ fn turn(
     };
     let secret = parse_secret(&secret)?;
     let mut pending = connection.prepare_cached(
-        "SELECT seq, due_at, event_seq, round_attempts FROM deliveries
+        "SELECT seq, due_at, event_seq, round, round_attempts FROM deliveries
          WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2",
     )?;
     let mut event = connection.prepare_cached("SELECT type, data, created_at FROM events WHERE seq = ?1")?;
@@ -329,7 +335,7 @@ fn turn(
             break;
         }
         let event_seq: i64 = row.get(2)?;
-        let round_attempts = row.get(3)?;
+        let (round, round_attempts) = (row.get(3)?, row.get(4)?);
         due.push(event.query_row([event_seq], |row| {
             Ok(Due {
                 delivery,
@@ -337,6 +343,7 @@ fn turn(
                 event_type: row.get(0)?,
                 data: row.get(1)?,
                 created_at: row.get(2)?,
+                round,
                 round_attempts,
             })
         })?);
@@ -344,29 +351,42 @@ fn turn(
     Ok(Turn { state: TurnState::Open { target: Target { endpoint, url, secret }, due }, next_due })
 }
 
-fn record(tx: &Tx<'_>, delivery: i64, attempt: &Attempt, verdict: &Verdict) -> Result<(), StoreError> {
+fn record(
+    tx: &Tx<'_>,
+    delivery: i64,
+    round: i64,
+    attempt: &Attempt,
+    verdict: &Verdict,
+) -> Result<Option<Millis>, StoreError> {
     let (state, due_at, reason) = match verdict {
         Verdict::Delivered => (DELIVERED, None, None),
         Verdict::Retry(RetryAt(at)) => (PENDING, Some(*at), None),
         Verdict::Dead { reason } => (DEAD, None, Some(reason)),
     };
-    // A success holds whatever happened meanwhile. A failure does not: a delivery that was buried during
-    // the attempt stays buried.
-    let attempts: Option<i64> = tx
+    // A success holds whatever happened meanwhile. A failure is only counted when the delivery was buried during
+    // the attempt, or resent: then it is due anew, with all of its attempts.
+    let holds = "(state = 0 AND round = :round)";
+    let updated = tx
         .connection
-        .prepare_cached(
+        .prepare_cached(&format!(
             "UPDATE deliveries SET
                  attempts = attempts + 1,
-                 round_attempts = round_attempts + 1,
-                 state = CASE WHEN ?2 = 1 OR state = 0 THEN ?2 ELSE state END,
-                 due_at = CASE WHEN state = 0 THEN coalesce(?3, due_at) ELSE due_at END,
-                 dead_reason = CASE WHEN ?2 = 1 THEN NULL WHEN state = 0 THEN ?4 ELSE dead_reason END,
-                 updated_at = ?5
-             WHERE seq = ?1 RETURNING attempts",
-        )?
-        .query_row(params![delivery, state, due_at, reason, tx.wall], |row| row.get(0))
+                 round_attempts = round_attempts + {holds},
+                 due_at = CASE WHEN {holds} THEN coalesce(:due_at, due_at) ELSE due_at END,
+                 dead_reason = CASE WHEN :state = 1 THEN NULL WHEN {holds} THEN :reason ELSE dead_reason END,
+                 state = CASE WHEN :state = 1 OR {holds} THEN :state ELSE state END,
+                 updated_at = :wall
+             WHERE seq = :seq RETURNING attempts, state, due_at"
+        ))?
+        .query_row(
+            named_params! {
+                ":seq": delivery, ":round": round, ":state": state, ":due_at": due_at, ":reason": reason,
+                ":wall": tx.wall,
+            },
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?)),
+        )
         .optional()?;
-    let Some(number) = attempts else {
+    let Some((number, state, due_at)) = updated else {
         return Err(StoreError::Internal(format!("delivery {delivery} is gone")));
     };
     tx.connection
@@ -383,7 +403,7 @@ fn record(tx: &Tx<'_>, delivery: i64, attempt: &Attempt, verdict: &Verdict) -> R
             attempt.error,
             attempt.response
         ])?;
-    Ok(())
+    Ok((state == PENDING).then_some(due_at))
 }
 
 fn endpoint_exists(tx: &Tx<'_>, endpoint: i64) -> Result<bool, StoreError> {
@@ -396,11 +416,11 @@ fn endpoint_exists(tx: &Tx<'_>, endpoint: i64) -> Result<bool, StoreError> {
 fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreError> {
     tx.connection
         .prepare_cached(
-            "UPDATE deliveries SET state = 0, round_attempts = 0, due_at = ?2, updated_at = ?3, dead_reason = NULL
+            "UPDATE deliveries SET state = 0, round = round + 1, round_attempts = 0, due_at = ?2, updated_at = ?3, dead_reason = NULL
              WHERE seq = ?1",
         )?
         .execute(params![delivery, tx.due_now, tx.wall])?;
-    tx.woken.push((endpoint, Wake::Due(tx.due_now)));
+    tx.woken.push((endpoint, Wake::Revived(tx.due_now)));
     Ok(())
 }
 
@@ -410,12 +430,23 @@ fn list(
     before: Option<i64>,
     limit: usize,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
-    // The text depends on which filters are set, so that each shape gets the index that serves it.
-    let before = before.unwrap_or(i64::MAX);
-    let state = filter.state.map(DeliveryState::stored);
+    // Which index serves depends on the filters, and without being told SQLite walks all deliveries to find few.
+    // Partial indexes need the state as a literal.
+    let index = match filter {
+        DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_by_event",
+        DeliveryFilter { state: Some(DeliveryState::Pending), .. } => "INDEXED BY deliveries_due",
+        DeliveryFilter { state: Some(DeliveryState::Dead), endpoint: Some(_), .. } => {
+            "INDEXED BY deliveries_dead"
+        }
+        DeliveryFilter { state: Some(DeliveryState::Dead), .. } => "INDEXED BY deliveries_dead_all",
+        DeliveryFilter { endpoint: Some(_), .. } => "INDEXED BY deliveries_by_endpoint",
+        // Newest first, from the table itself.
+        DeliveryFilter { .. } => "NOT INDEXED",
+    };
     let mut sql = format!(
-        "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE d.seq < :before"
+        "SELECT {COLUMNS} FROM deliveries d {index} CROSS JOIN events e ON e.seq = d.event_seq WHERE d.seq < :before"
     );
+    let before = before.unwrap_or(i64::MAX);
     let mut values: Vec<(&str, &dyn ToSql)> = named_params! {":before": before, ":limit": limit}.to_vec();
     if let Some(event) = &filter.event {
         sql += " AND d.event_seq = :event";
@@ -425,14 +456,8 @@ fn list(
         sql += " AND d.endpoint_seq = :endpoint";
         values.push((":endpoint", endpoint));
     }
-    match &state {
-        // As a literal, which is what lets SQLite use the index over dead letters alone.
-        Some(DEAD) => sql += " AND d.state = 2",
-        Some(state) => {
-            sql += " AND d.state = :state";
-            values.push((":state", state));
-        }
-        None => {}
+    if let Some(state) = filter.state {
+        sql += &format!(" AND d.state = {}", state.stored());
     }
     sql += " ORDER BY d.seq DESC LIMIT :limit";
     let mut statement = connection.prepare_cached(&sql)?;

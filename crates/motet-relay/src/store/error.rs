@@ -81,6 +81,17 @@ pub enum OpenError {
         /// The newest version this program knows.
         known: i64,
     },
+    /// The file system does not allow what a write-ahead log needs.
+    #[error(
+        "{} cannot have a write-ahead log (journal mode is {mode}); use a local file system",
+        database.display()
+    )]
+    NoLog {
+        /// The file.
+        database: PathBuf,
+        /// The journal mode that SQLite fell back to.
+        mode: String,
+    },
     /// The database is damaged.
     #[error(
         "{} is damaged ({detail}); nothing was changed; restore it from a backup, or recover what is readable with `sqlite3 {} .recover`",

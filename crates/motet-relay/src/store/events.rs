@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::writer::Tx;
+use super::writer::{MOST_WEIGHT, Tx};
 use super::{Store, StoreError, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::EventType;
@@ -46,7 +46,14 @@ const COLUMNS: &str = "seq, type, data, created_at";
 impl Store {
     /// Stores events with the deliveries they owe, all in one commit. One answer per event, in order.
     pub(crate) async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
-        self.write(events.len(), move |tx| events.iter().map(|event| publish(tx, event)).collect()).await
+        let weight = events.len() * self.inner.writer.fan_out().rows_per_event();
+        self.write(weight, move |tx| events.iter().map(|event| publish(tx, event)).collect()).await
+    }
+
+    /// How many events should share a call of [`Store::publish`]: as many as fill a commit with the rows that
+    /// they are likely to need.
+    pub(crate) fn events_at_once(&self) -> usize {
+        (MOST_WEIGHT / self.inner.writer.fan_out().rows_per_event()).max(1)
     }
 
     pub(crate) async fn event(&self, seq: i64) -> Result<Option<EventRow>, StoreError> {
@@ -93,8 +100,8 @@ fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
     let seq = tx.connection.last_insert_rowid();
     let endpoints = tx.routes.matching(tx.connection, &event.event_type)?;
     let mut insert = tx.connection.prepare_cached(
-        "INSERT INTO deliveries (event_seq, endpoint_seq, state, attempts, round_attempts, due_at, updated_at)
-         VALUES (?1, ?2, 0, 0, 0, ?3, ?4)",
+        "INSERT INTO deliveries (event_seq, endpoint_seq, state, attempts, round, round_attempts, due_at, updated_at)
+         VALUES (?1, ?2, 0, 0, 0, 0, ?3, ?4)",
     )?;
     for endpoint in &endpoints {
         insert.execute(params![seq, endpoint, tx.due_now, tx.wall])?;

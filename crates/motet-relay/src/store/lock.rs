@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::OpenError;
@@ -20,6 +21,7 @@ impl DirectoryLock {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(directory.join("relay.lock"))
             .map_err(failed)?;
         match file.try_lock() {

@@ -24,10 +24,13 @@ mod wakes;
 mod writer;
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 pub(crate) use self::deliveries::{
     Attempt, DeliveryFilter, DeliveryRow, DeliveryState, Due, RetryAt, Target, Turn, TurnState, Verdict,
@@ -71,8 +74,12 @@ struct Inner {
     dispatch_readers: Readers,
     readers: Readers,
     wakes: Arc<Wakes>,
+    last_probe: Mutex<Option<Instant>>,
     _lock: DirectoryLock,
 }
+
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+const PROBE_BYTES: i64 = 256 << 10;
 
 /// One reader feeds both cores; the second keeps a large payload from holding up the next lane.
 const DISPATCH_READERS: usize = 2;
@@ -89,6 +96,7 @@ impl Store {
             .recursive(true)
             .mode(0o700)
             .create(directory)
+            .and_then(|()| sync_parent(directory))
             .map_err(|e| OpenError::directory(directory, e))?;
         let lock = DirectoryLock::acquire(directory)?;
         let database = directory.join(schema::FILE_NAME);
@@ -97,6 +105,7 @@ impl Store {
             schema::limit_size(&connection, max_bytes)?;
         }
         let store_id = schema::store_id(&mut connection)?;
+        schema::step_events(&connection)?;
         let latest_due = clock.due_now().saturating_add(millis(options.longest_delay));
         deliveries::clamp_due_times(&connection, latest_due).map_err(|e| OpenError::sql(&database, e))?;
 
@@ -111,6 +120,7 @@ impl Store {
                 dispatch_readers: Readers::new(database.clone(), DISPATCH_READERS),
                 readers: Readers::new(database, READERS),
                 wakes,
+                last_probe: Mutex::default(),
                 _lock: lock,
             }),
         })
@@ -138,13 +148,21 @@ impl Store {
         self.inner.writer.trouble()
     }
 
-    /// Writes something of no meaning, to find out whether writing works.
+    /// Finds out whether writing works again, by writing as much as the largest event and taking it back.
+    /// Not more often than once a second; in between the answer is the last one.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        {
+            let mut last = self.inner.last_probe.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| last.elapsed() < PROBE_EVERY) {
+                return self.trouble().map_or(Ok(()), Err);
+            }
+            *last = Some(Instant::now());
+        }
+        let insert = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', zeroblob(?1))";
+        // Two commits: the pages have to be written, and are then free for what comes.
+        self.write(1, move |tx| Ok(tx.connection.execute(insert, [PROBE_BYTES]).map(drop)?)).await?;
         self.write(1, |tx| {
-            tx.connection
-                .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', ?1)")?
-                .execute([tx.wall])?;
-            Ok(())
+            Ok(tx.connection.execute("DELETE FROM meta WHERE name = 'probe'", []).map(drop)?)
         })
         .await
     }
@@ -172,6 +190,12 @@ impl Store {
     {
         self.inner.writer.write(weight, job).await
     }
+}
+
+/// Puts the directory's own entry on disk: without it a crash could take the whole store away.
+fn sync_parent(directory: &Path) -> io::Result<()> {
+    let parent = directory.canonicalize()?;
+    fs::File::open(parent.parent().unwrap_or(&parent))?.sync_all()
 }
 
 /// Whether a directory holds a store already.

@@ -1,15 +1,30 @@
 //! Which endpoints an event goes to: the writer's copy of the enabled endpoints' patterns.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rusqlite::Connection;
 
 use super::StoreError;
 use crate::pattern::{EventType, Pattern};
 
 /// Kept by the writer thread, which makes every change to endpoints itself, and so never stale.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Routes {
     /// `None` until loaded, and after a change or a rollback.
     routes: Option<Vec<Route>>,
+    fan_out: FanOut,
+}
+
+/// How many endpoints an event can go to; what a publish weighs in a commit depends on it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FanOut(Arc<AtomicUsize>);
+
+impl FanOut {
+    /// As of the last event that was stored.
+    pub(super) fn rows_per_event(&self) -> usize {
+        1 + self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -19,6 +34,10 @@ struct Route {
 }
 
 impl Routes {
+    pub(super) fn new(fan_out: FanOut) -> Self {
+        Self { routes: None, fan_out }
+    }
+
     /// To be called after any change to an endpoint, and after a rollback.
     pub(super) fn invalidate(&mut self) {
         self.routes = None;
@@ -32,7 +51,11 @@ impl Routes {
     ) -> Result<Vec<i64>, StoreError> {
         let routes = match &mut self.routes {
             Some(routes) => routes,
-            empty => empty.insert(load(connection)?),
+            empty => {
+                let loaded = load(connection)?;
+                self.fan_out.0.store(loaded.len(), Ordering::Relaxed);
+                empty.insert(loaded)
+            }
         };
         Ok(routes
             .iter()

@@ -1,12 +1,18 @@
 //! The database file: how it is recognised, migrated and set up.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 
 use super::OpenError;
 
 pub(super) const FILE_NAME: &str = "relay.db";
+
+/// How long a statement waits for a program other than relay to let go of the database.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `mtrl`: tells a relay database from any other SQLite file.
 const APPLICATION_ID: i64 = 0x6d74_726c;
@@ -21,12 +27,29 @@ const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Beyond it damage shows when the damaged page is read.
 const CHECKED_AT_START_BYTES: u64 = 64 << 20;
 
+/// At each start the events' counter takes a random step of up to this. A store that was restored from a backup
+/// would otherwise give its new events the identifiers of those that the backup lacks. Eight million starts
+/// fit into the counter.
+const LONGEST_STEP: u64 = 1 << 40;
+
+/// The log file is cut back to this when it is next reused.
+const LOG_FILE_BYTES: i64 = 64 << 20;
+
 /// Opens the writer's connection: checks that the file is ours, whole and not too new, and migrates it.
 pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     let sql = |e| OpenError::sql(database, e);
+    // Made here so that only its owner can read it; SQLite gives its other files the same mode.
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(database);
+    made.map_err(|e| OpenError::directory(database, e))?;
     let mut connection = Connection::open(database).map_err(sql)?;
     let found = check(&connection, database)?;
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
+    let mode = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
+        .map_err(sql)?;
+    if mode != "wal" {
+        return Err(OpenError::NoLog { database: database.to_owned(), mode });
+    }
+    connection.pragma_update(None, "journal_size_limit", LOG_FILE_BYTES).map_err(sql)?;
     configure(&connection).map_err(sql)?;
     // The checkpoint thread does this; a checkpoint inside a commit would stall every caller of it.
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(sql)?;
@@ -54,7 +77,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // `synchronous` is a property of the connection, not of the file.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
@@ -109,6 +132,15 @@ pub(super) fn limit_size(connection: &Connection, max_bytes: u64) -> Result<(), 
     limit().map_err(|e| OpenError::sql(Path::new(FILE_NAME), e))
 }
 
+/// Leaves a gap in the events' counter, so that no identifier is given twice.
+pub(super) fn step_events(connection: &Connection) -> Result<(), OpenError> {
+    let step = getrandom::u64().map_err(OpenError::Random)? % LONGEST_STEP;
+    connection
+        .execute("UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'", [step])
+        .map(drop)
+        .map_err(|e| OpenError::sql(Path::new(FILE_NAME), e))
+}
+
 /// The store's random id, made with the store.
 pub(super) fn store_id(connection: &mut Connection) -> Result<u64, OpenError> {
     let sql = |e| OpenError::sql(Path::new(FILE_NAME), e);
@@ -127,4 +159,23 @@ pub(super) fn store_id(connection: &mut Connection) -> Result<u64, OpenError> {
     };
     tx.commit().map_err(sql)?;
     Ok(u64::try_from(id).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kill does not show whether commits reach the disk, since the system keeps what it was given: only a
+    /// power failure would. So the setting itself is looked at.
+    #[test]
+    fn the_writer_waits_for_the_disk_at_every_commit() {
+        const FULL: i64 = 2;
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open(&directory.path().join(FILE_NAME)).unwrap();
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(pragma("synchronous"), FULL);
+        assert_eq!(pragma("wal_autocheckpoint"), 0);
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
 }

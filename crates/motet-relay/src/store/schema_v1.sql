@@ -37,6 +37,7 @@ CREATE TABLE deliveries (
     endpoint_seq   INTEGER NOT NULL,
     state          INTEGER NOT NULL, -- 0 pending, 1 delivered, 2 dead
     attempts       INTEGER NOT NULL, -- all of them
+    round          INTEGER NOT NULL, -- how often it was resent
     round_attempts INTEGER NOT NULL, -- those since the delivery was made or last resent
     due_at         INTEGER NOT NULL,
     updated_at     INTEGER NOT NULL,
@@ -44,6 +45,7 @@ CREATE TABLE deliveries (
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (endpoint_seq, due_at) WHERE state = 0;
 CREATE INDEX deliveries_dead ON deliveries (endpoint_seq) WHERE state = 2;
+CREATE INDEX deliveries_dead_all ON deliveries (state) WHERE state = 2;
 CREATE INDEX deliveries_by_event ON deliveries (event_seq);
 CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_seq);
 

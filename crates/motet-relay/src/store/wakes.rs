@@ -13,6 +13,8 @@ use crate::clock::Millis;
 pub(crate) enum Wake {
     /// It has a delivery that is due then.
     Due(Millis),
+    /// A delivery was made due again, then; it may be one that is being attempted.
+    Revived(Millis),
     /// It is deleted, and what it is owed is to be buried.
     Deleted,
 }
@@ -21,8 +23,9 @@ impl Wake {
     /// Both at once: the earlier time; and a deletion is final.
     fn merge(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Due(a), Self::Due(b)) => Self::Due(a.min(b)),
             (Self::Deleted, _) | (_, Self::Deleted) => Self::Deleted,
+            (Self::Due(a), Self::Due(b)) => Self::Due(a.min(b)),
+            (Self::Due(a) | Self::Revived(a), Self::Due(b) | Self::Revived(b)) => Self::Revived(a.min(b)),
         }
     }
 }
@@ -75,9 +78,10 @@ mod tests {
     #[tokio::test]
     async fn wakes_are_merged_to_the_earliest_time_per_endpoint() {
         let wakes = Wakes::default();
-        wakes.add([(2, Wake::Due(50)), (1, Wake::Due(30)), (3, Wake::Deleted)]);
-        wakes.add([(2, Wake::Due(40)), (1, Wake::Due(60)), (3, Wake::Due(1))]);
-        assert_eq!(wakes.next().await, [(1, Wake::Due(30)), (2, Wake::Due(40)), (3, Wake::Deleted)]);
+        wakes.add([(2, Wake::Due(50)), (1, Wake::Due(30)), (3, Wake::Deleted), (4, Wake::Due(5))]);
+        wakes.add([(2, Wake::Due(40)), (1, Wake::Due(60)), (3, Wake::Due(1)), (4, Wake::Revived(9))]);
+        let expected = [(1, Wake::Due(30)), (2, Wake::Due(40)), (3, Wake::Deleted), (4, Wake::Revived(5))];
+        assert_eq!(wakes.next().await, expected);
         let mut next = std::pin::pin!(wakes.next());
         assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         wakes.add([(3, Wake::Due(1))]);

@@ -4,21 +4,22 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
+use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpointer;
-use super::routes::Routes;
+use super::routes::{FanOut, Routes};
 use super::wakes::{Wake, Wakes};
-use super::{OpenError, StoreError};
+use super::{OpenError, StoreError, schema};
 use crate::clock::{Clock, Millis};
 
 /// The most weight one commit takes on. Beyond about 256 rows the fsync is shared widely enough, and a
 /// larger commit only makes its callers wait longer (186 926 events/s at 64 a commit, 309 185 at 1 024,
 /// where the slowest commit takes 38 ms instead of 0.6 ms).
-const MOST_WEIGHT: usize = 256;
+pub(super) const MOST_WEIGHT: usize = 256;
 
 /// Jobs that may wait for the writer. The next one waits to be queued.
 const QUEUE: usize = 1024;
@@ -29,6 +30,12 @@ const CHECKPOINT_PAGES: i32 = 1_000;
 /// Log pages after which the writer itself stops for a checkpoint: 64 MiB. Reached only when a reader, or
 /// steady load, keeps the passive ones from catching up.
 const RESTART_PAGES: i32 = 16_000;
+
+/// After a failed one, it is tried again when the log has grown by this much: 8 MiB.
+const RESTART_AGAIN_PAGES: i32 = 2_000;
+
+/// How long that checkpoint waits for readers; every writer waits with it.
+const RESTART_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What a job works with: the open transaction, and what belongs to it.
 pub(super) struct Tx<'a> {
@@ -90,6 +97,7 @@ enum Message {
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    fan_out: FanOut,
     trouble: Arc<Mutex<Option<StoreError>>>,
 }
 
@@ -112,22 +120,23 @@ impl Writer {
         let checkpointer = Checkpointer::start(database.to_owned()).map_err(no_thread)?;
         let (queue, inbox) = mpsc::channel(QUEUE);
         let trouble = Arc::new(Mutex::new(None));
+        let fan_out = FanOut::default();
         let thread = Thread {
             connection,
             checkpointer,
-            routes: Routes::default(),
+            routes: Routes::new(fan_out.clone()),
             clock,
             wakes,
             trouble: Arc::clone(&trouble),
             log_pages,
-            retry_restart_at: RESTART_PAGES,
+            restart_at: RESTART_PAGES,
         };
         // Not joined by a handle: `close` waits for its answer, and `gone` for its end.
         let _handle = Builder::new()
             .name("relay-writer".to_owned())
             .spawn(move || thread.run(inbox))
             .map_err(no_thread)?;
-        Ok(Self { queue, trouble })
+        Ok(Self { queue, fan_out, trouble })
     }
 
     /// Runs `work` in the next commit and answers once it is on disk.
@@ -150,6 +159,10 @@ impl Writer {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
+    pub(super) fn fan_out(&self) -> &FanOut {
+        &self.fan_out
+    }
+
     pub(super) async fn gone(&self) {
         self.queue.closed().await;
     }
@@ -169,7 +182,7 @@ struct Thread {
     /// Pages in the log, as the last commit left it.
     log_pages: Arc<AtomicI32>,
     /// The log length at which the writer next stops for a checkpoint of its own.
-    retry_restart_at: i32,
+    restart_at: i32,
 }
 
 impl Thread {
@@ -218,7 +231,10 @@ impl Thread {
         let mut refused = Vec::new();
         let outcome = self.transaction(batch, &mut refused);
         metrics::histogram!("relay_store_commit_seconds").record(started.elapsed());
-        self.note(&outcome);
+        // A job that failed alone for want of room tells as much as a commit that failed.
+        let out_of_room =
+            refused.iter().flatten().find(|e| matches!(e, StoreError::Full | StoreError::Io(_)));
+        self.note(outcome.as_ref().err().or(out_of_room).cloned());
         let committed = match outcome {
             Ok(woken) => {
                 // Before the answers: whoever hears of the commit finds its deliveries under way.
@@ -280,8 +296,7 @@ impl Thread {
     }
 
     /// Keeps the state of the last commit for readiness, and logs when it changes.
-    fn note<T>(&self, outcome: &Result<T, StoreError>) {
-        let now = outcome.as_ref().err().cloned();
+    fn note(&self, now: Option<StoreError>) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if *trouble == now {
             return;
@@ -295,25 +310,37 @@ impl Thread {
 
     fn care_for_the_log(&mut self) {
         let pages = self.log_pages.load(Ordering::Relaxed);
-        if pages >= self.retry_restart_at {
-            // A reader in the way makes this give up after the busy timeout; then not before the log has
-            // grown by as much again.
-            self.retry_restart_at = match self.checkpoint("RESTART") {
-                Ok(()) => RESTART_PAGES,
-                Err(error) => {
-                    tracing::warn!(%error, pages, "checkpoint failed; the log keeps growing until one succeeds");
-                    pages.saturating_add(RESTART_PAGES)
+        if pages < RESTART_PAGES {
+            self.restart_at = RESTART_PAGES;
+        }
+        if pages >= self.restart_at {
+            match self.restart_log() {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(pages, "the log grows: a reader, or a checkpoint under way, holds it");
+                    self.restart_at = pages.saturating_add(RESTART_AGAIN_PAGES);
                 }
-            };
+                Err(error) => {
+                    tracing::error!(%error, pages, "checkpoint failed; the log grows until one succeeds");
+                    self.restart_at = pages.saturating_add(RESTART_AGAIN_PAGES);
+                }
+            }
         } else if pages >= CHECKPOINT_PAGES {
             self.checkpointer.request();
         }
     }
 
-    fn checkpoint(&self, mode: &str) -> Result<(), StoreError> {
-        let busy: i64 =
-            self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(0))?;
-        if busy == 0 { Ok(()) } else { Err(StoreError::Io("a reader holds the log".to_owned())) }
+    /// Moves all of the log into the database, so that it begins anew. `false`: somebody is in the way.
+    fn restart_log(&self) -> Result<bool, StoreError> {
+        self.connection.busy_timeout(RESTART_PATIENCE)?;
+        let busy =
+            self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get::<_, i64>(0));
+        self.connection.busy_timeout(schema::BUSY_TIMEOUT)?;
+        match busy {
+            Ok(busy) => Ok(busy == 0),
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn finish(self) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::harness::{Act, Client, FAIL, Home, OK, Receiver, Relay, eventually};
+use crate::harness::{Act, Client, FAIL, Hit, Home, OK, Receiver, Relay, eventually};
 
 /// `cargo xtask verify` asks for more.
 fn rounds() -> u64 {
@@ -63,13 +63,10 @@ async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
     println!("seed {seed}");
     let mut receivers = Vec::new();
     for salt in 0..ENDPOINTS {
-        // One in eight requests fails the first time, so that retries are pending at each kill.
-        receivers.push(
-            Receiver::start(
-                move |hit| if hit.nth == 1 && (hit.body.len() + salt) % 8 == 0 { FAIL } else { OK },
-            )
-            .await,
-        );
+        // One event in eight fails the first time, another one at each endpoint, so that retries are pending
+        // at each kill.
+        receivers
+            .push(Receiver::start(move |hit| if hit.nth == 1 && fails(hit, salt) { FAIL } else { OK }).await);
     }
     let home = Home::new();
     let mut relay = Relay::start_in(&home, &[]).await;
@@ -108,10 +105,11 @@ async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
     for receiver in &receivers {
         receiver
             .hits_when("every acknowledged event", |hits| {
-                let arrived: BTreeSet<_> = hits.iter().map(crate::harness::Hit::id).collect();
+                let arrived: BTreeSet<_> = hits.iter().map(Hit::id).collect();
                 ids.is_subset(&arrived)
             })
             .await;
+        assert!(receiver.hits().iter().any(|hit| hit.nth > 1), "nothing was retried: the test says little");
         // Each id carries one event, however often it was sent.
         let mut numbers = BTreeMap::new();
         for hit in receiver.hits() {
@@ -130,6 +128,10 @@ async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
     let events: usize = database.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
     println!("{} acknowledged, {events} stored", acknowledged.len());
     assert!(events >= acknowledged.len());
+}
+
+fn fails(hit: &Hit, salt: usize) -> bool {
+    hit.json()["data"]["n"].as_u64().unwrap() % 8 == salt as u64
 }
 
 fn open(home: &Home) -> Connection {
@@ -179,16 +181,21 @@ async fn an_event_without_its_deliveries_is_never_visible() {
     assert!(seen.len() > 10, "{looks} looks saw only {seen:?} events");
 }
 
+/// So long that nothing but a kill makes anything due again within the test.
+const LONG_SECONDS: &str = "40000";
+
 #[tokio::test]
 async fn after_a_kill_what_was_in_flight_is_due_at_once_and_the_rest_keeps_its_time() {
     let receiver = Receiver::start(|hit| match (hit.json()["type"].as_str().unwrap(), hit.nth) {
         ("in.flight", 1) => Act::Hang,
-        ("waits.long", _) => FAIL,
+        // The receiver's wish is a floor under the jitter.
+        ("waits.long", _) => {
+            Act::AnswerWith(StatusCode::SERVICE_UNAVAILABLE, "retry-after", LONG_SECONDS.to_owned())
+        }
         _ => OK,
     })
     .await;
-    // So long a back-off that nothing but the kill can make the first one due again within the test.
-    let slow = ["--retry-base", "40000", "--headers-timeout", "3000", "--total-timeout", "3000"];
+    let slow = ["--retry-cap", LONG_SECONDS, "--headers-timeout", "3000", "--total-timeout", "3000"];
     let relay = Relay::start_with(&slow).await;
     let home = relay.client().home().clone();
     relay.client().endpoint(&receiver).await;

@@ -152,7 +152,39 @@ async fn only_the_owner_can_read_the_data() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let home = used().await;
-    assert_eq!(fs::metadata(home.data()).unwrap().permissions().mode() & 0o777, 0o700);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&home.data()), 0o700);
     let text = fs::read(home.database()).unwrap();
     assert!(!text.windows(3).any(|w| w == b"rk_"), "the API key is stored in clear text");
+
+    // In a directory that others may read, they can still not read what is in it.
+    let shared = Home::new();
+    fs::create_dir_all(shared.data()).unwrap();
+    fs::set_permissions(shared.data(), fs::Permissions::from_mode(0o755)).unwrap();
+    let relay = Relay::start_in(&shared, &[]).await;
+    relay.client().publish("kept", json!({})).await;
+    let files: Vec<_> = fs::read_dir(shared.data()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn a_store_restored_from_a_backup_gives_no_id_a_second_time() {
+    let home = used().await;
+    let backup = Home::new();
+    fs::create_dir_all(backup.data()).unwrap();
+    fs::copy(home.database(), backup.database()).unwrap();
+    let key = home.key();
+    let mut ids = std::collections::BTreeSet::new();
+    for home in [home, backup] {
+        home.set_key(key.clone());
+        let relay = Relay::start_in(&home, &[]).await;
+        for n in 0..10 {
+            let id = relay.client().publish("after.the.backup", json!(n)).await;
+            assert!(ids.insert(id), "an id was given twice");
+        }
+        relay.stop().await;
+    }
 }

@@ -72,3 +72,24 @@ async fn no_endpoint_gets_more_than_its_share_in_flight() {
     other.hits_at_least(10).await;
     assert_eq!(receiver.hits().len(), 3);
 }
+
+#[tokio::test]
+async fn as_many_hanging_endpoints_as_could_take_every_slot_leave_room_for_another() {
+    let stuck = Receiver::start(|_| Act::Hang).await;
+    let healthy = Receiver::accepting().await;
+    let slots = ["--in-flight", "64", "--in-flight-per-endpoint", "8"];
+    let patience = ["--headers-timeout", "3000", "--total-timeout", "3000"];
+    let relay = Relay::start_with(&[&slots[..], &patience].concat()).await;
+    for _ in 0..8 {
+        relay.client().endpoint_at(&stuck.url(), json!({"event_types": ["stuck"]})).await;
+    }
+    relay.client().endpoint_at(&healthy.url(), json!({"event_types": ["healthy"]})).await;
+    for n in 0..20 {
+        relay.client().publish("stuck", json!(n)).await;
+    }
+    stuck.hits_at_least(48).await;
+    for n in 0..20 {
+        relay.client().publish("healthy", json!(n)).await;
+    }
+    healthy.hits_at_least(20).await;
+}

@@ -110,6 +110,8 @@ async fn at_its_size_limit_relay_refuses_and_keeps_what_it_has() {
     let acknowledged = fill(relay.client()).await;
     assert!(acknowledged.len() > 10, "{}", acknowledged.len());
     relay.log_line("writing fails; new events are refused with 503").await;
+    let ready = relay.client().get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "ready, and refusing: {}", ready.text());
     assert_eq!(stored(relay.client()).await, acknowledged);
     relay.kill().await;
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::harness::{FAIL, Hit, OK, Receiver, Relay, eventually};
 
@@ -88,6 +90,61 @@ async fn a_dead_letter_is_resent_under_its_id_with_fresh_attempts() {
     client.post(&resend, json!({})).await;
     let hits = receiver.hits_at_least(6).await;
     assert!(hits.iter().all(|hit| hit.id() == event));
+}
+
+#[tokio::test]
+async fn a_resend_during_the_last_attempt_outlives_that_attempts_failure() {
+    let release = Arc::new(Notify::new());
+    let held = Arc::clone(&release);
+    let receiver = Receiver::start_async(move |hit| {
+        let (held, first) = (Arc::clone(&held), hit.nth == 1);
+        async move {
+            if first {
+                held.notified().await;
+                FAIL
+            } else {
+                OK
+            }
+        }
+    })
+    .await;
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    let event = client.publish("a", json!(1)).await;
+    receiver.hits_at_least(1).await;
+    let id = client.delivery_of(&event).await["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        client.post(&format!("/v1/deliveries/{id}/resend"), json!({})).await.status,
+        StatusCode::ACCEPTED
+    );
+    release.notify_one();
+    let delivered = client.delivery_in_state(&event, "delivered").await;
+    assert_eq!(delivered["attempts"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_resend_is_forgotten_however_it_meets_the_attempt_before() {
+    let receiver = Receiver::start(|_| FAIL).await;
+    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    let event = client.publish("a", json!(1)).await;
+    let id = client.delivery_in_state(&event, "dead").await["id"].as_str().unwrap().to_owned();
+    for _ in 0..30 {
+        let mut resends = JoinSet::new();
+        for _ in 0..8 {
+            let (client, path) = (client.clone(), format!("/v1/deliveries/{id}/resend"));
+            resends.spawn(async move {
+                for _ in 0..4 {
+                    assert_eq!(client.post(&path, json!({})).await.status, StatusCode::ACCEPTED);
+                }
+            });
+        }
+        resends.join_all().await;
+        // A forgotten one would stay pending, and due, until something else woke its endpoint.
+        client.delivery_in_state(&event, "dead").await;
+    }
 }
 
 #[tokio::test]

@@ -64,6 +64,16 @@ async fn a_receiver_that_hangs_is_given_up_at_the_headers_deadline() {
 }
 
 #[tokio::test]
+async fn the_total_deadline_covers_the_headers_too() {
+    let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Hang } else { OK }).await;
+    let relay = Relay::start_with(&["--headers-timeout", "3000", "--total-timeout", "0.3"]).await;
+    relay.client().endpoint(&receiver).await;
+    let event = relay.client().publish("user.created", json!({})).await;
+    let delivery = relay.client().delivery_in_state(&event, "delivered").await;
+    assert_eq!(delivery["attempt_log"][0]["error"], "no answer within 300 ms");
+}
+
+#[tokio::test]
 async fn a_dropped_connection_is_retried() {
     let (failed, _) = second_attempt_after(Act::Drop).await;
     assert_eq!(failed["status"], Value::Null);

@@ -30,6 +30,14 @@ impl Home {
         self.directory.path().join("data")
     }
 
+    pub(crate) fn key(&self) -> Option<String> {
+        self.key.lock().unwrap().clone()
+    }
+
+    pub(crate) fn set_key(&self, key: Option<String>) {
+        *self.key.lock().unwrap() = key;
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.data().join("relay.db")
     }
@@ -80,16 +88,16 @@ impl Relay {
 
     async fn ready(home: &Arc<Home>, options: &[&str], environment: &[(&str, &Path)]) -> Self {
         let mut relay = Self::spawn(&home.data(), options, environment);
-        if home.key.lock().unwrap().is_none() {
+        if home.key().is_none() {
             // On standard output, and so in no order to the log.
             relay.log_line("    rk_").await;
         }
         let log = relay.log_line("relay is ready").await;
         let address = log.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
         if let Some(key) = log.lines().find_map(|line| line.trim().strip_prefix("rk_")) {
-            *home.key.lock().unwrap() = Some(format!("rk_{key}"));
+            home.set_key(Some(format!("rk_{key}")));
         }
-        let key = home.key.lock().unwrap().clone().unwrap_or_default();
+        let key = home.key().unwrap_or_default();
         relay.client = Client::new(address.parse().unwrap(), key, Arc::clone(home));
         relay
     }
