@@ -15,14 +15,15 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::write_deadline::WriteDeadline;
+
 /// Connections at once; further ones wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 4_096;
 
 /// A client has this long to send a request's headers, and an idle connection this long to send any.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A client has this long to take what was sent to it.
-#[cfg(target_os = "linux")]
+/// A client that takes nothing of its answers for this long loses its connection.
 const UNREAD_DEADLINE: Duration = Duration::from_secs(30);
 
 /// After an accept that failed for want of descriptors or memory.
@@ -55,7 +56,9 @@ pub(crate) async fn serve(
             accepted = accept(&listener, &permits) => accepted,
         };
         let Some((stream, permit)) = accepted else { continue };
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service.clone()));
+        let connection = graceful.watch(
+            http.serve_connection(TokioIo::new(WriteDeadline::new(stream, UNREAD_DEADLINE)), service.clone()),
+        );
         connections.spawn(async move {
             let _permit = permit;
             connection.await
@@ -75,7 +78,8 @@ async fn accept(
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => {
-            if let Err(error) = set_up(&stream) {
+            // Answers are small; waiting to fill a packet only adds delay.
+            if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection was gone before it was served");
             }
             Some((stream, permit))
@@ -94,15 +98,6 @@ async fn accept(
             None
         }
     }
-}
-
-fn set_up(stream: &TcpStream) -> io::Result<()> {
-    // Answers are small; waiting to fill a packet only adds delay.
-    stream.set_nodelay(true)?;
-    // Without it a client that never reads its answers holds its connection for ever.
-    #[cfg(target_os = "linux")]
-    rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_DEADLINE.as_millis() as u32)?;
-    Ok(())
 }
 
 fn report(ended: Result<hyper::Result<()>, tokio::task::JoinError>) {

@@ -14,6 +14,7 @@ mod page;
 mod paging;
 mod problem;
 mod views;
+mod write_deadline;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
