@@ -28,7 +28,6 @@ impl Clock {
     }
 
     /// Calendar time now: for signatures, and for what people read.
-    #[allow(clippy::unused_self, reason = "a clock that a test sets will answer from its own state")]
     pub(crate) fn wall(&self) -> Millis {
         wall_now()
     }

@@ -12,7 +12,7 @@ use super::RetrySchedule;
 use crate::clock::{Millis, millis, rfc3339};
 use crate::ids::Kind;
 use crate::outbound::{Answer, Outbound, SendError};
-use crate::store::{Attempt, Due, RetryAt, Store, StoreError, Target, Verdict};
+use crate::store::{Attempt, Due, Store, StoreError, Target, Verdict};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -56,7 +56,7 @@ impl Attempts {
             None => Verdict::Delivered,
             Some(error) => self.after_failure(&due, error, asked),
         };
-        self.count(&verdict, took, clock.wall() - due.created_at);
+        count(&verdict, took, clock.wall() - due.created_at);
         let attempt = Attempt { started_at, took_ms: millis(took), status, error, response };
         self.record(&due, attempt, verdict).await
     }
@@ -82,7 +82,7 @@ impl Attempts {
         let failed = due.round_attempts + 1;
         let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
         match self.schedule.delay(failed, asked, &mut rng) {
-            Some(delay) => Verdict::Retry(RetryAt(self.store.clock().due_now().saturating_add(delay))),
+            Some(delay) => Verdict::Retry(self.store.clock().due_now().saturating_add(delay)),
             None => Verdict::Dead { reason: format!("{failed} attempts failed; the last one: {error}") },
         }
     }
@@ -102,19 +102,18 @@ impl Attempts {
             }
         }
     }
+}
 
-    #[allow(clippy::unused_self, reason = "beside its siblings")]
-    fn count(&self, verdict: &Verdict, took: Duration, age: Millis) {
-        let outcome = match verdict {
-            Verdict::Delivered => "delivered",
-            Verdict::Retry(_) => "retry",
-            Verdict::Dead { .. } => "dead",
-        };
-        metrics::counter!("relay_attempts_total", "outcome" => outcome).increment(1);
-        metrics::histogram!("relay_attempt_seconds").record(took);
-        if *verdict == Verdict::Delivered {
-            metrics::histogram!("relay_delivery_seconds").record(age as f64 / 1_000.0);
-        }
+fn count(verdict: &Verdict, took: Duration, age: Millis) {
+    let outcome = match verdict {
+        Verdict::Delivered => "delivered",
+        Verdict::Retry(_) => "retry",
+        Verdict::Dead { .. } => "dead",
+    };
+    metrics::counter!("relay_attempts_total", "outcome" => outcome).increment(1);
+    metrics::histogram!("relay_attempt_seconds").record(took);
+    if *verdict == Verdict::Delivered {
+        metrics::histogram!("relay_delivery_seconds").record(age as f64 / 1_000.0);
     }
 }
 

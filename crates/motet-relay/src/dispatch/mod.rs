@@ -106,6 +106,8 @@ impl Dispatcher {
             }
         }
         loop {
+            // Here and not after the timer below, which a stream of finished attempts could hold up.
+            self.lanes.advance(self.clock.due_now());
             self.grant_turns();
             let timer = self.lanes.next_timer().map(|due| self.clock.instant_of(due));
             tokio::select! {
@@ -113,7 +115,7 @@ impl Dispatcher {
                 () = &mut stop => break,
                 Some(done) = self.tasks.join_next() => self.done(done),
                 woken = self.store.woken() => self.wake(woken),
-                () = at(timer) => self.lanes.advance(self.clock.due_now()),
+                () = at(timer) => {}
             }
         }
         self.drain(grace).await

@@ -100,13 +100,12 @@ pub(crate) struct Attempt {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Delivered,
-    Retry(RetryAt),
-    Dead { reason: String },
+    /// Due again then.
+    Retry(Millis),
+    Dead {
+        reason: String,
+    },
 }
-
-/// The due time of the next attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RetryAt(pub(crate) Millis);
 
 #[derive(Debug)]
 pub(crate) struct DeliveryRow {
@@ -360,7 +359,7 @@ fn record(
 ) -> Result<Option<Millis>, StoreError> {
     let (state, due_at, reason) = match verdict {
         Verdict::Delivered => (DELIVERED, None, None),
-        Verdict::Retry(RetryAt(at)) => (PENDING, Some(*at), None),
+        Verdict::Retry(at) => (PENDING, Some(*at), None),
         Verdict::Dead { reason } => (DEAD, None, Some(reason)),
     };
     // A success holds whatever happened meanwhile. A failure is only counted when the delivery was buried during

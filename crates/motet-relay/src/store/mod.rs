@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use self::deliveries::{
-    Attempt, DeliveryFilter, DeliveryRow, DeliveryState, Due, RetryAt, Target, Turn, TurnState, Verdict,
+    Attempt, DeliveryFilter, DeliveryRow, DeliveryState, Due, Target, Turn, TurnState, Verdict,
 };
 pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint};
 pub use self::error::OpenError;

@@ -233,6 +233,8 @@ async fn a_receiver_that_is_not_there_gets_it_when_it_is_back() {
     .await;
     let back = gone.listen(16).unwrap();
     let (mut stream, _) = within("the next attempt", back.accept()).await.unwrap();
+    // The answer must not be there before the request.
+    assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     let delivery = relay.client().delivery_in_state(&event, "delivered").await;
     let error = delivery["attempt_log"][0]["error"].as_str().unwrap();
