@@ -1,8 +1,8 @@
 //! `kill -9` at any moment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::harness::{Act, Client, FAIL, Hit, Home, OK, Receiver, Relay, eventually};
+use crate::harness::{Act, Client, FAIL, Hit, Home, OK, Receiver, Relay, eventually, within};
 
 /// `cargo xtask verify` asks for more.
 fn rounds() -> u64 {
@@ -27,7 +27,7 @@ const ENDPOINTS: usize = 2;
 async fn publish_through_crashes(
     mut relay: watch::Receiver<Option<Client>>,
     next: Arc<AtomicU32>,
-    acknowledged: Arc<Mutex<BTreeMap<u32, String>>>,
+    acknowledged: Arc<watch::Sender<BTreeMap<u32, String>>>,
 ) {
     // An error says that the test has dropped its end: enough.
     'events: while relay.has_changed().is_ok() {
@@ -47,7 +47,9 @@ async fn publish_through_crashes(
                 && let Ok(body) = serde_json::from_slice::<serde_json::Value>(&answer.body)
             {
                 let id = body["id"].as_str().unwrap().to_owned();
-                acknowledged.lock().unwrap().insert(n, id);
+                acknowledged.send_modify(|acknowledged| {
+                    acknowledged.insert(n, id);
+                });
                 continue 'events;
             }
             // The process is gone; the next one is announced.
@@ -75,7 +77,7 @@ async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
     }
     let (announce, announced) = watch::channel(Some(relay.client().clone()));
     let next = Arc::new(AtomicU32::new(0));
-    let acknowledged = Arc::new(Mutex::new(BTreeMap::new()));
+    let acknowledged = Arc::new(watch::Sender::new(BTreeMap::new()));
     let mut publishers = JoinSet::new();
     for _ in 0..PUBLISHERS {
         publishers.spawn(publish_through_crashes(
@@ -86,20 +88,21 @@ async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
     }
     drop(announced);
     for _ in 0..rounds() {
-        // The one place where time passing is the point: the moment of the kill is arbitrary.
-        sleep(Duration::from_millis(rng.u64(1..150))).await;
+        // An arbitrary moment, and not one at which the process has done nothing yet.
+        let enough = acknowledged.borrow().len() + rng.usize(1..40);
+        let mut progress = acknowledged.subscribe();
+        within("events to be acknowledged", progress.wait_for(|all| all.len() >= enough)).await.unwrap();
+        sleep(Duration::from_micros(rng.u64(0..20_000))).await;
         announce.send_replace(None);
         relay.kill().await;
         relay = Relay::start_in(&home, &[]).await;
         announce.send_replace(Some(relay.client().clone()));
     }
-    sleep(Duration::from_millis(50)).await;
     drop(announce);
     while let Some(ended) = publishers.join_next().await {
         ended.unwrap();
     }
-    let acknowledged = acknowledged.lock().unwrap().clone();
-    assert!(acknowledged.len() > 100, "only {} events: the test says little", acknowledged.len());
+    let acknowledged = acknowledged.borrow().clone();
     let ids: BTreeSet<_> = acknowledged.values().cloned().collect();
     assert_eq!(ids.len(), acknowledged.len(), "two events have one id (seed {seed})");
     for receiver in &receivers {
