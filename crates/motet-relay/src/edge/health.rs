@@ -20,10 +20,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, P
     if app.intake.is_closed() {
         return Err(Problem::unavailable("shutting down"));
     }
-    // After a failed write only a write can tell that it works again; without events nobody else makes one.
-    if app.store.trouble().is_some() {
-        app.store.probe().await?;
-    }
+    app.store.writable().await?;
     Ok("ready\n")
 }
 
@@ -36,6 +33,6 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         metrics::gauge!("relay_endpoint_overdue_seconds", "endpoint" => id)
             .set(backlog.overdue as f64 / 1_000.0);
     }
-    metrics::gauge!("relay_store_writable").set(if app.store.trouble().is_none() { 1.0 } else { 0.0 });
+    metrics::gauge!("relay_store_writable").set(if app.store.writable().await.is_ok() { 1.0 } else { 0.0 });
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
 }

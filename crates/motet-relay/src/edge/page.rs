@@ -38,8 +38,13 @@ pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
     let endpoints = app.store.backlogs().await?;
     let deliveries = app.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;
     let deliveries: Vec<_> = deliveries.into_iter().map(|row| DeliveryView::new(ids, row)).collect();
-    let page = render(ids, app.store.trouble().map(|t| t.to_string()), &endpoints, &deliveries)
-        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be written"))?;
+    let page = render(
+        ids,
+        app.store.writable().await.err().map(|trouble| trouble.to_string()),
+        &endpoints,
+        &deliveries,
+    )
+    .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be written"))?;
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CACHE_CONTROL, "no-store"),

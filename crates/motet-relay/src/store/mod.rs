@@ -143,21 +143,28 @@ impl Store {
         self.inner.wakes.next().await
     }
 
-    /// Why writes fail at present, or `None` when the last one succeeded.
-    pub(crate) fn trouble(&self) -> Option<StoreError> {
-        self.inner.writer.trouble()
-    }
-
-    /// Finds out whether writing works again, by writing as much as the largest event and taking it back.
-    /// Not more often than once a second; in between the answer is the last one.
-    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+    /// Whether writing works, or why it does not.
+    ///
+    /// After a failure this writes as much as the largest event and takes it back, though not more often than once a
+    /// second; in between it gives the last answer.
+    ///
+    /// # Errors
+    /// Why writing fails.
+    pub(crate) async fn writable(&self) -> Result<(), StoreError> {
+        let Some(trouble) = self.inner.writer.trouble() else { return Ok(()) };
         {
             let mut last = self.inner.last_probe.lock().unwrap_or_else(PoisonError::into_inner);
             if last.is_some_and(|last| last.elapsed() < PROBE_EVERY) {
-                return self.trouble().map_or(Ok(()), Err);
+                return Err(trouble);
             }
             *last = Some(Instant::now());
         }
+        self.probe().await?;
+        self.inner.writer.works_again();
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
         let insert = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', zeroblob(?1))";
         // Two commits: the pages have to be written, and are then free for what comes.
         self.write(1, move |tx| Ok(tx.connection.execute(insert, [PROBE_BYTES]).map(drop)?)).await?;

@@ -167,6 +167,13 @@ impl Writer {
         self.queue.closed().await;
     }
 
+    /// Only a write as large as any tells: small ones may find room where an event does not.
+    pub(super) fn works_again(&self) {
+        if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("writing works again");
+        }
+    }
+
     pub(super) fn trouble(&self) -> Option<StoreError> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -234,7 +241,9 @@ impl Thread {
         // A job that failed alone for want of room tells as much as a commit that failed.
         let out_of_room =
             refused.iter().flatten().find(|e| matches!(e, StoreError::Full | StoreError::Io(_)));
-        self.note(outcome.as_ref().err().or(out_of_room).cloned());
+        if let Some(failed) = outcome.as_ref().err().or(out_of_room) {
+            self.note(failed.clone());
+        }
         let committed = match outcome {
             Ok(woken) => {
                 // Before the answers: whoever hears of the commit finds its deliveries under way.
@@ -295,17 +304,13 @@ impl Thread {
         done.map(|()| tx.woken)
     }
 
-    /// Keeps the state of the last commit for readiness, and logs when it changes.
-    fn note(&self, now: Option<StoreError>) {
+    /// Keeps why writing failed, until [`Writer::works_again`], and logs it when it is new.
+    fn note(&self, failed: StoreError) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *trouble == now {
-            return;
+        if trouble.as_ref() != Some(&failed) {
+            tracing::error!(error = %failed, "writing fails; new events are refused with 503");
+            *trouble = Some(failed);
         }
-        match &now {
-            Some(error) => tracing::error!(%error, "writing fails; new events are refused with 503"),
-            None => tracing::info!("writing works again"),
-        }
-        *trouble = now;
     }
 
     fn care_for_the_log(&mut self) {

@@ -1,0 +1,267 @@
+//! Lanes by example, and against a store that is a map.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+use super::*;
+
+#[test]
+fn lanes_take_turns_in_order_of_waking() {
+    let mut lanes = Lanes::new(100, 2);
+    for endpoint in [3, 1, 2] {
+        lanes.wake(endpoint, 0, 0);
+    }
+    let order: Vec<_> = std::iter::from_fn(|| lanes.next_grant()).map(|g| (g.endpoint, g.slots)).collect();
+    assert_eq!(order, [(3, 2), (1, 2), (2, 2)]);
+}
+
+#[test]
+fn a_full_lane_waits_for_its_own_slot_and_not_in_the_queue() {
+    let mut lanes = Lanes::new(100, 2);
+    lanes.wake(1, 0, 0);
+    let grant = lanes.next_grant().unwrap();
+    lanes.fetched(&grant, &[10, 11], Some(0), 0);
+    assert_eq!(lanes.next_grant(), None);
+    lanes.wake(2, 0, 0);
+    assert_eq!(lanes.next_grant().unwrap().endpoint, 2);
+    lanes.finished(1, 10, None, 0);
+    assert_eq!(lanes.next_grant(), Some(Grant { endpoint: 1, slots: 1, leased: vec![11] }));
+}
+
+#[test]
+fn a_wake_during_the_fetch_is_not_lost() {
+    let mut lanes = Lanes::new(100, 2);
+    lanes.wake(1, 0, 0);
+    let grant = lanes.next_grant().unwrap();
+    lanes.wake(1, 0, 0);
+    lanes.fetched(&grant, &[], None, 0);
+    assert!(lanes.next_grant().is_some());
+}
+
+#[test]
+fn lanes_whose_receivers_hang_leave_room_for_the_others() {
+    const STUCK: i64 = 64;
+    let mut lanes = Lanes::new(1_024, 16);
+    let mut next = 0;
+    for endpoint in 0..STUCK {
+        lanes.wake(endpoint, 0, 0);
+    }
+    while let Some(grant) = lanes.next_grant() {
+        let due: Vec<_> = (0..grant.slots as i64).map(|n| next + n).collect();
+        next += grant.slots as i64;
+        lanes.fetched(&grant, &due, Some(0), 0);
+    }
+    lanes.wake(STUCK, 0, 0);
+    let grant = lanes.next_grant().unwrap();
+    assert_eq!(grant.endpoint, STUCK);
+    assert!(grant.slots >= 8, "{} slots", grant.slots);
+}
+
+#[test]
+fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
+    let mut lanes = Lanes::new(100, 2);
+    lanes.wake(1, 0, 0);
+    let grant = lanes.next_grant().unwrap();
+    lanes.fetched(&grant, &[10], None, 0);
+    lanes.revive(1, 0, 0);
+    // The turn that the wake brings cannot take it: it is leased still.
+    let grant = lanes.next_grant().unwrap();
+    assert_eq!(grant.leased, [10]);
+    lanes.fetched(&grant, &[], None, 0);
+    lanes.finished(1, 10, None, 0);
+    assert!(lanes.next_grant().is_some(), "the revived delivery is forgotten");
+}
+
+#[test]
+fn the_earliest_due_time_sets_the_timer() {
+    let mut lanes = Lanes::new(100, 2);
+    lanes.wake(1, 50, 0);
+    lanes.wake(1, 80, 0);
+    lanes.wake(2, 60, 0);
+    assert_eq!(lanes.next_timer(), Some(50));
+    lanes.advance(49);
+    assert_eq!(lanes.next_grant(), None);
+    lanes.advance(60);
+    assert_eq!([1, 2].map(|_| lanes.next_grant().unwrap().endpoint), [1, 2]);
+    assert_eq!(lanes.next_timer(), None);
+}
+
+/// Drives lanes against a store that is a map, by arbitrary interleavings of all that can happen.
+#[derive(Debug, Clone)]
+enum Step {
+    Publish {
+        endpoint: i64,
+        in_ms: Millis,
+    },
+    Grant,
+    AnswerFetch(prop::sample::Index),
+    /// An attempt's outcome is committed: due again after so long, or done.
+    Record(prop::sample::Index, Option<Millis>),
+    /// The dispatcher hears of it.
+    Report(prop::sample::Index),
+    Advance(Millis),
+    /// Due again, whether it is leased or not.
+    Revive(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..4_i64, 0..20_i64).prop_map(|(endpoint, in_ms)| Step::Publish { endpoint, in_ms }),
+        3 => Just(Step::Grant),
+        3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::AnswerFetch),
+        3 => (proptest::arbitrary::any::<prop::sample::Index>(), prop::option::weighted(0.3, 1..30_i64))
+            .prop_map(|(which, retry)| Step::Record(which, retry)),
+        3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Report),
+        1 => (0..30_i64).prop_map(Step::Advance),
+        1 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Revive),
+    ]
+}
+
+#[derive(Debug)]
+struct Stored {
+    endpoint: i64,
+    round: u32,
+    /// `None`: delivered or dead.
+    due: Option<Millis>,
+}
+
+struct Attempt {
+    endpoint: i64,
+    delivery: i64,
+    round: u32,
+    /// Once recorded: when it is due again.
+    recorded: Option<Option<Millis>>,
+}
+
+struct Model {
+    lanes: Lanes,
+    now: Millis,
+    store: BTreeMap<i64, Stored>,
+    fetches: Vec<Grant>,
+    attempts: Vec<Attempt>,
+}
+
+const IN_ALL: usize = 5;
+const PER_LANE: usize = 2;
+
+impl Model {
+    fn answer(&mut self, grant: &Grant) {
+        let mut rows: Vec<_> = self
+            .store
+            .iter()
+            .filter(|(delivery, row)| row.endpoint == grant.endpoint && !grant.leased.contains(delivery))
+            .filter_map(|(delivery, row)| Some((row.due?, *delivery)))
+            .collect();
+        rows.sort_unstable();
+        let due: Vec<_> =
+            rows.iter().filter(|(due, _)| *due <= self.now).take(grant.slots).map(|(_, d)| *d).collect();
+        let next_due = rows.get(due.len()).map(|(due, _)| *due);
+        self.attempts.extend(due.iter().map(|delivery| Attempt {
+            endpoint: grant.endpoint,
+            delivery: *delivery,
+            round: self.store[delivery].round,
+            recorded: None,
+        }));
+        self.lanes.fetched(grant, &due, next_due, self.now);
+    }
+
+    fn record(&mut self, at: usize, retry: Option<Millis>) {
+        let attempt = &mut self.attempts[at];
+        if let (None, Some(row)) = (attempt.recorded, self.store.get_mut(&attempt.delivery)) {
+            if row.round == attempt.round {
+                row.due = retry.map(|after| self.now + after);
+            }
+            attempt.recorded = Some(row.due);
+        }
+    }
+
+    fn report(&mut self, at: usize) {
+        if let Some(due) = self.attempts[at].recorded {
+            let attempt = self.attempts.swap_remove(at);
+            self.lanes.finished(attempt.endpoint, attempt.delivery, due, self.now);
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Publish { endpoint, in_ms } => {
+                let due = self.now + in_ms;
+                let delivery = self.store.len() as i64;
+                self.store.insert(delivery, Stored { endpoint: *endpoint, round: 0, due: Some(due) });
+                self.lanes.wake(*endpoint, due, self.now);
+            }
+            Step::Grant => self.fetches.extend(self.lanes.next_grant()),
+            Step::AnswerFetch(which) if !self.fetches.is_empty() => {
+                let grant = self.fetches.swap_remove(which.index(self.fetches.len()));
+                self.answer(&grant);
+            }
+            Step::Record(which, retry) if !self.attempts.is_empty() => {
+                self.record(which.index(self.attempts.len()), *retry);
+            }
+            Step::Report(which) if !self.attempts.is_empty() => {
+                self.report(which.index(self.attempts.len()));
+            }
+            Step::Revive(which) if !self.store.is_empty() => {
+                let delivery = which.index(self.store.len()) as i64;
+                if let Some(row) = self.store.get_mut(&delivery) {
+                    row.due = Some(self.now);
+                    row.round += 1;
+                    self.lanes.revive(row.endpoint, self.now, self.now);
+                }
+            }
+            Step::AnswerFetch(_) | Step::Record(..) | Step::Report(_) | Step::Revive(_) => {}
+            Step::Advance(by) => {
+                self.now += by;
+                self.lanes.advance(self.now);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_delivery_gets_its_turn_and_no_bound_is_passed(steps in prop::collection::vec(step(), 0..200)) {
+        let mut model = Model {
+            lanes: Lanes::new(IN_ALL, PER_LANE),
+            now: 0,
+            store: BTreeMap::new(),
+            fetches: Vec::new(),
+            attempts: Vec::new(),
+        };
+        for step in &steps {
+            model.take(step);
+            let granted: usize = model.fetches.iter().map(|g| g.slots).sum();
+            prop_assert!(model.attempts.len() + granted <= IN_ALL);
+            let mut seen: Vec<_> = model.attempts.iter().map(|attempt| attempt.delivery).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            prop_assert_eq!(seen.len(), model.attempts.len(), "a delivery was attempted twice at once");
+            for endpoint in 0..4 {
+                let at_once = model.attempts.iter().filter(|a| a.endpoint == endpoint).count();
+                prop_assert!(at_once <= PER_LANE);
+            }
+        }
+        // Left to itself, with every attempt succeeding, it works off everything and forgets all lanes.
+        for _ in 0..10_000 {
+            if let Some(grant) = model.lanes.next_grant() {
+                model.fetches.push(grant);
+            } else if let Some(grant) = model.fetches.pop() {
+                model.answer(&grant);
+            } else if !model.attempts.is_empty() {
+                model.record(0, None);
+                model.report(0);
+            } else if let Some(due) = model.lanes.next_timer() {
+                model.now = model.now.max(due);
+                model.lanes.advance(model.now);
+            } else {
+                break;
+            }
+        }
+        let forgotten: Vec<_> = model.store.iter().filter(|(_, row)| row.due.is_some()).collect();
+        prop_assert!(forgotten.is_empty(), "{:?}", forgotten);
+        prop_assert_eq!(model.lanes.working, 0);
+        prop_assert_eq!(model.lanes.lanes.len(), 0);
+        prop_assert_eq!(model.lanes.free, IN_ALL);
+    }
+}

@@ -1,0 +1,206 @@
+//! Looking at deliveries, and sending them again.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
+
+use super::{Attempt, DEAD, DELIVERED, DeliveryState, PENDING};
+use crate::clock::Millis;
+use crate::store::writer::Tx;
+use crate::store::{Store, StoreError, Wake};
+
+/// Dead letters one redrive takes back.
+const REDRIVEN_AT_ONCE: i64 = 256;
+
+#[derive(Debug)]
+pub(crate) struct DeliveryRow {
+    pub(crate) seq: i64,
+    pub(crate) event: i64,
+    pub(crate) event_type: String,
+    pub(crate) endpoint: i64,
+    pub(crate) state: DeliveryState,
+    pub(crate) attempts: u32,
+    pub(crate) due_at: Millis,
+    pub(crate) updated_at: Millis,
+    pub(crate) dead_reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DeliveryFilter {
+    pub(crate) event: Option<i64>,
+    pub(crate) endpoint: Option<i64>,
+    pub(crate) state: Option<DeliveryState>,
+}
+
+/// What a redrive did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Redriven {
+    pub(crate) redriven: usize,
+    /// Whether dead letters that match are left for another call.
+    pub(crate) more: bool,
+}
+
+const COLUMNS: &str =
+    "d.seq, d.event_seq, e.type, d.endpoint_seq, d.state, d.attempts, d.due_at, d.updated_at,
+     d.dead_reason";
+
+impl Store {
+    pub(crate) async fn delivery(&self, seq: i64) -> Result<Option<(DeliveryRow, Vec<Attempt>)>, StoreError> {
+        self.inner
+            .readers
+            .read(move |connection| {
+                let row = connection
+                    .prepare_cached(&format!(
+                        "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE d.seq = ?1"
+                    ))?
+                    .query_row([seq], |row| Ok(from_row(row)))
+                    .optional()?
+                    .transpose()?;
+                let Some(row) = row else { return Ok(None) };
+                let mut statement = connection.prepare_cached(
+                    "SELECT started_at, took_ms, status, error, response FROM attempts
+                     WHERE delivery_seq = ?1 ORDER BY number",
+                )?;
+                let attempts = statement.query_map([seq], |row| {
+                    Ok(Attempt {
+                        started_at: row.get(0)?,
+                        took_ms: row.get(1)?,
+                        status: row.get(2)?,
+                        error: row.get(3)?,
+                        response: row.get(4)?,
+                    })
+                })?;
+                Ok(Some((row, attempts.collect::<Result<_, _>>()?)))
+            })
+            .await
+    }
+
+    /// Newest first; `before` excludes that row and all newer ones.
+    pub(crate) async fn deliveries(
+        &self,
+        filter: DeliveryFilter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
+        self.inner.readers.read(move |connection| list(connection, filter, before, limit)).await
+    }
+
+    /// Makes a delivery due now, whatever its state, with a fresh count of attempts.
+    ///
+    /// `Ok(None)`: no such delivery. `Ok(Some(false))`: its endpoint is deleted.
+    pub(crate) async fn resend(&self, delivery: i64) -> Result<Option<bool>, StoreError> {
+        self.write(1, move |tx| {
+            let endpoint: Option<i64> = tx
+                .connection
+                .prepare_cached("SELECT endpoint_seq FROM deliveries WHERE seq = ?1")?
+                .query_row([delivery], |row| row.get(0))
+                .optional()?;
+            let Some(endpoint) = endpoint else { return Ok(None) };
+            if !endpoint_exists(tx, endpoint)? {
+                return Ok(Some(false));
+            }
+            revive(tx, delivery, endpoint)?;
+            Ok(Some(true))
+        })
+        .await
+    }
+
+    /// Makes dead letters due now, endpoint by endpoint and oldest first, of one endpoint or of all that are not
+    /// deleted.
+    pub(crate) async fn redrive(&self, endpoint: Option<i64>) -> Result<Redriven, StoreError> {
+        self.write(REDRIVEN_AT_ONCE as usize, move |tx| {
+            let letters: Vec<(i64, i64)> = tx
+                .connection
+                .prepare_cached(
+                    "SELECT d.seq, d.endpoint_seq FROM endpoints p
+                     CROSS JOIN deliveries d INDEXED BY deliveries_dead ON d.endpoint_seq = p.seq AND d.state = 2
+                     WHERE p.deleted_at IS NULL AND (?1 IS NULL OR p.seq = ?1)
+                     ORDER BY p.seq, d.seq LIMIT ?2",
+                )?
+                .query_map(params![endpoint, REDRIVEN_AT_ONCE + 1], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            let taken = letters.len().min(REDRIVEN_AT_ONCE as usize);
+            for (delivery, endpoint) in &letters[..taken] {
+                revive(tx, *delivery, *endpoint)?;
+            }
+            Ok(Redriven { redriven: taken, more: letters.len() > taken })
+        })
+        .await
+    }
+}
+
+fn endpoint_exists(tx: &Tx<'_>, endpoint: i64) -> Result<bool, StoreError> {
+    Ok(tx
+        .connection
+        .prepare_cached("SELECT 1 FROM endpoints WHERE seq = ?1 AND deleted_at IS NULL")?
+        .exists([endpoint])?)
+}
+
+fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreError> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE deliveries SET state = 0, round = round + 1, round_attempts = 0, due_at = ?2, updated_at = ?3, dead_reason = NULL
+             WHERE seq = ?1",
+        )?
+        .execute(params![delivery, tx.due_now, tx.wall])?;
+    tx.woken.push((endpoint, Wake::Revived(tx.due_now)));
+    Ok(())
+}
+
+fn list(
+    connection: &Connection,
+    filter: DeliveryFilter,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    // Which index serves depends on the filters, and without being told SQLite walks all deliveries to find few.
+    // Partial indexes need the state as a literal.
+    let index = match filter {
+        DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_by_event",
+        DeliveryFilter { state: Some(DeliveryState::Pending), .. } => "INDEXED BY deliveries_due",
+        DeliveryFilter { state: Some(DeliveryState::Dead), endpoint: Some(_), .. } => {
+            "INDEXED BY deliveries_dead"
+        }
+        DeliveryFilter { state: Some(DeliveryState::Dead), .. } => "INDEXED BY deliveries_dead_all",
+        DeliveryFilter { endpoint: Some(_), .. } => "INDEXED BY deliveries_by_endpoint",
+        // Newest first, from the table itself.
+        DeliveryFilter { .. } => "NOT INDEXED",
+    };
+    let mut sql = format!(
+        "SELECT {COLUMNS} FROM deliveries d {index} CROSS JOIN events e ON e.seq = d.event_seq WHERE d.seq < :before"
+    );
+    let before = before.unwrap_or(i64::MAX);
+    let mut values: Vec<(&str, &dyn ToSql)> = named_params! {":before": before, ":limit": limit}.to_vec();
+    if let Some(event) = &filter.event {
+        sql += " AND d.event_seq = :event";
+        values.push((":event", event));
+    }
+    if let Some(endpoint) = &filter.endpoint {
+        sql += " AND d.endpoint_seq = :endpoint";
+        values.push((":endpoint", endpoint));
+    }
+    if let Some(state) = filter.state {
+        sql += &format!(" AND d.state = {}", state.stored());
+    }
+    sql += " ORDER BY d.seq DESC LIMIT :limit";
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_and_then(values.as_slice(), from_row)?.collect()
+}
+
+fn from_row(row: &Row<'_>) -> Result<DeliveryRow, StoreError> {
+    let state = match row.get::<_, i64>(4)? {
+        PENDING => DeliveryState::Pending,
+        DELIVERED => DeliveryState::Delivered,
+        DEAD => DeliveryState::Dead,
+        other => return Err(StoreError::Corrupt(format!("a delivery has the unknown state {other}"))),
+    };
+    Ok(DeliveryRow {
+        seq: row.get(0)?,
+        event: row.get(1)?,
+        event_type: row.get(2)?,
+        endpoint: row.get(3)?,
+        state,
+        attempts: row.get(5)?,
+        due_at: row.get(6)?,
+        updated_at: row.get(7)?,
+        dead_reason: row.get(8)?,
+    })
+}

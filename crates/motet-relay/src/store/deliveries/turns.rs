@@ -1,0 +1,247 @@
+//! What the dispatcher asks for and reports.
+
+use rusqlite::{Connection, OptionalExtension as _, named_params, params};
+
+use super::{Attempt, DEAD, DELIVERED, PENDING};
+use crate::clock::Millis;
+use crate::signature::Secret;
+use crate::store::endpoints::parse_secret;
+use crate::store::writer::Tx;
+use crate::store::{Store, StoreError, Wake};
+
+/// Deliveries of a deleted endpoint that become dead letters in one commit: few enough that other
+/// callers of that commit do not notice.
+const BURIED_AT_ONCE: i64 = 256;
+
+/// Where a turn's deliveries go to: the endpoint as it is now, not as it was when the event came.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) endpoint: i64,
+    pub(crate) url: String,
+    pub(crate) secret: Secret,
+}
+
+/// One delivery whose time has come.
+#[derive(Debug)]
+pub(crate) struct Due {
+    pub(crate) delivery: i64,
+    pub(crate) event: i64,
+    pub(crate) event_type: String,
+    pub(crate) data: Vec<u8>,
+    pub(crate) created_at: Millis,
+    /// How often the delivery was resent.
+    pub(crate) round: i64,
+    /// Attempts since the delivery was made or last resent.
+    pub(crate) round_attempts: u32,
+}
+
+/// What the store has for an endpoint's turn.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) state: TurnState,
+    /// When the next delivery beyond these is due, if there is one and these are all that are due now.
+    pub(crate) next_due: Option<Millis>,
+}
+
+#[derive(Debug)]
+pub(crate) enum TurnState {
+    /// Deliveries to attempt, at most as many as asked for.
+    Open { target: Target, due: Vec<Due> },
+    /// The endpoint is disabled, so its deliveries are kept until it is enabled; or it is deleted, and they
+    /// are being buried.
+    Held,
+}
+
+/// What follows from an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Delivered,
+    /// Due again then.
+    Retry(Millis),
+    Dead {
+        reason: String,
+    },
+}
+
+/// Called once at start: no delivery may be further off than the longest delay, whatever the clock said
+/// when it was stored.
+pub(in crate::store) fn clamp_due_times(connection: &Connection, latest: Millis) -> rusqlite::Result<()> {
+    // Per endpoint, so that the index on due times is used and nothing is written in the usual case.
+    connection.execute(
+        "UPDATE deliveries SET due_at = ?1 WHERE state = 0 AND seq IN (
+             SELECT d.seq FROM endpoints p JOIN deliveries d INDEXED BY deliveries_due
+                 ON d.endpoint_seq = p.seq AND d.state = 0 AND d.due_at > ?1)",
+        [latest],
+    )?;
+    Ok(())
+}
+
+impl Store {
+    /// A wake for every endpoint that is owed something.
+    pub(crate) async fn owed(&self) -> Result<Vec<(i64, Wake)>, StoreError> {
+        self.inner
+            .dispatch_readers
+            .read(|connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT p.seq, p.deleted_at IS NOT NULL,
+                         (SELECT min(due_at) FROM deliveries d WHERE d.endpoint_seq = p.seq AND d.state = 0) AS due
+                     FROM endpoints p WHERE due IS NOT NULL ORDER BY p.seq",
+                )?;
+                let rows = statement.query_map([], |row| {
+                    let wake = if row.get(1)? { Wake::Deleted } else { Wake::Due(row.get(2)?) };
+                    Ok((row.get(0)?, wake))
+                })?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// Up to `most` deliveries of an endpoint that are due now, earliest first, without those in `leased`.
+    pub(crate) async fn turn(
+        &self,
+        endpoint: i64,
+        most: usize,
+        leased: Vec<i64>,
+    ) -> Result<Turn, StoreError> {
+        let now = self.clock().due_now();
+        self.inner
+            .dispatch_readers
+            .read(move |connection| turn(connection, endpoint, most, &leased, now))
+            .await
+    }
+
+    /// Records an attempt, made in this round, and what follows from it, in one commit. Gives the time at which
+    /// the delivery is due again, if it is pending still.
+    pub(crate) async fn record(
+        &self,
+        delivery: i64,
+        round: i64,
+        attempt: Attempt,
+        verdict: Verdict,
+    ) -> Result<Option<Millis>, StoreError> {
+        self.write(1, move |tx| record(tx, delivery, round, &attempt, &verdict)).await
+    }
+
+    /// Turns some pending deliveries of a deleted endpoint into dead letters; `true` when more are left.
+    pub(crate) async fn bury(&self, endpoint: i64) -> Result<bool, StoreError> {
+        self.write(BURIED_AT_ONCE as usize, move |tx| {
+            let buried = tx
+                .connection
+                .prepare_cached(
+                    "UPDATE deliveries SET state = 2, updated_at = ?2, dead_reason = 'the endpoint was deleted'
+                     WHERE seq IN (SELECT seq FROM deliveries WHERE endpoint_seq = ?1 AND state = 0 LIMIT ?3)",
+                )?
+                .execute(params![endpoint, tx.wall, BURIED_AT_ONCE])?;
+            Ok(buried as i64 == BURIED_AT_ONCE)
+        })
+        .await
+    }
+}
+
+fn turn(
+    connection: &Connection,
+    endpoint: i64,
+    most: usize,
+    leased: &[i64],
+    now: Millis,
+) -> Result<Turn, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT url, secret FROM endpoints WHERE seq = ?1 AND enabled = 1 AND deleted_at IS NULL",
+        )?
+        .query_row([endpoint], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    let Some((url, secret)) = found else {
+        return Ok(Turn { state: TurnState::Held, next_due: None });
+    };
+    let secret = parse_secret(&secret)?;
+    let mut pending = connection.prepare_cached(
+        "SELECT seq, due_at, event_seq, round, round_attempts FROM deliveries
+         WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2",
+    )?;
+    let mut event = connection.prepare_cached("SELECT type, data, created_at FROM events WHERE seq = ?1")?;
+    let mut due = Vec::with_capacity(most);
+    let mut next_due = None;
+    // One more than asked for tells when the next one is due.
+    let mut rows = pending.query(params![endpoint, most + leased.len() + 1])?;
+    while let Some(row) = rows.next()? {
+        let delivery: i64 = row.get(0)?;
+        if leased.contains(&delivery) {
+            continue;
+        }
+        let due_at: Millis = row.get(1)?;
+        if due_at > now || due.len() == most {
+            next_due = Some(due_at);
+            break;
+        }
+        let event_seq: i64 = row.get(2)?;
+        let (round, round_attempts) = (row.get(3)?, row.get(4)?);
+        due.push(event.query_row([event_seq], |row| {
+            Ok(Due {
+                delivery,
+                event: event_seq,
+                event_type: row.get(0)?,
+                data: row.get(1)?,
+                created_at: row.get(2)?,
+                round,
+                round_attempts,
+            })
+        })?);
+    }
+    Ok(Turn { state: TurnState::Open { target: Target { endpoint, url, secret }, due }, next_due })
+}
+
+fn record(
+    tx: &Tx<'_>,
+    delivery: i64,
+    round: i64,
+    attempt: &Attempt,
+    verdict: &Verdict,
+) -> Result<Option<Millis>, StoreError> {
+    let (state, due_at, reason) = match verdict {
+        Verdict::Delivered => (DELIVERED, None, None),
+        Verdict::Retry(at) => (PENDING, Some(*at), None),
+        Verdict::Dead { reason } => (DEAD, None, Some(reason)),
+    };
+    // A success holds whatever happened meanwhile. A failure is only counted when the delivery was buried during
+    // the attempt, or resent: then it is due anew, with all of its attempts.
+    let holds = "(state = 0 AND round = :round)";
+    let updated = tx
+        .connection
+        .prepare_cached(&format!(
+            "UPDATE deliveries SET
+                 attempts = attempts + 1,
+                 round_attempts = round_attempts + {holds},
+                 due_at = CASE WHEN {holds} THEN coalesce(:due_at, due_at) ELSE due_at END,
+                 dead_reason = CASE WHEN :state = 1 THEN NULL WHEN {holds} THEN :reason ELSE dead_reason END,
+                 state = CASE WHEN :state = 1 OR {holds} THEN :state ELSE state END,
+                 updated_at = :wall
+             WHERE seq = :seq RETURNING attempts, state, due_at"
+        ))?
+        .query_row(
+            named_params! {
+                ":seq": delivery, ":round": round, ":state": state, ":due_at": due_at, ":reason": reason,
+                ":wall": tx.wall,
+            },
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?)),
+        )
+        .optional()?;
+    let Some((number, state, due_at)) = updated else {
+        return Err(StoreError::Internal(format!("delivery {delivery} is gone")));
+    };
+    tx.connection
+        .prepare_cached(
+            "INSERT INTO attempts (delivery_seq, number, started_at, took_ms, status, error, response)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            delivery,
+            number,
+            attempt.started_at,
+            attempt.took_ms,
+            attempt.status,
+            attempt.error,
+            attempt.response
+        ])?;
+    Ok((state == PENDING).then_some(due_at))
+}
