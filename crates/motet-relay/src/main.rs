@@ -91,7 +91,7 @@ async fn serve(args: ServeArgs, mut signals: Signals) -> ExitCode {
     tokio::select! {
         biased;
         ended = relay => match ended {
-            Ended { store_died: true, .. } => ExitCode::FAILURE,
+            Ended { failed: true, .. } => ExitCode::FAILURE,
             Ended { .. } => ExitCode::SUCCESS,
         },
         number = forced => {

@@ -11,11 +11,12 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Drained};
 use crate::edge::{self, ApiKey, App, Intake, Keys};
 use crate::guard::AddressGuard;
 use crate::outbound::Outbound;
@@ -66,8 +67,8 @@ pub enum StartError {
 pub struct Ended {
     /// Deliveries that were under way and did not finish in time; they are due at the next start.
     pub handed_back: usize,
-    /// Whether relay stopped because the store's writer died, and not because it was asked to.
-    pub store_died: bool,
+    /// Whether relay stopped because a part of it died, which the log names, and not because it was asked to.
+    pub failed: bool,
 }
 
 /// A relay that has opened its store and listens, and is about to run.
@@ -82,8 +83,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Opens the store and the listening socket, and raises the process's limit of open files. From here on clients can connect; they are answered once
-    /// [`Relay::run`] runs.
+    /// Opens the store and the listening socket, and raises the process's limit of open files. From here on clients
+    /// can connect; they are answered once [`Relay::run`] runs.
     ///
     /// # Cancel safety
     /// Safe: dropping the future releases the data directory.
@@ -149,44 +150,45 @@ impl Relay {
         let (stop_dispatch, dispatch_stopped) = watch::channel(());
         let (stop_http, http_stopped) = watch::channel(());
 
-        let mut dispatching = std::pin::pin!(dispatcher.run(closed(dispatch_stopped), config.shutdown_grace));
-        let mut serving = std::pin::pin!(edge::serve(
-            listener,
-            edge::router(Arc::clone(&app)),
-            closed(http_stopped),
-            HTTP_GRACE
-        ));
+        // Tasks of their own, so that each runs on any worker; dropped with these sets.
+        let mut dispatching = JoinSet::new();
+        dispatching.spawn(dispatcher.run(closed(dispatch_stopped), config.shutdown_grace));
+        let mut serving = JoinSet::new();
+        let router = edge::router(Arc::clone(&app));
+        serving.spawn(edge::serve(listener, router, closed(http_stopped), HTTP_GRACE));
         let mut upkeep = std::pin::pin!(keep_metrics(app.metrics.clone()));
-        let mut stop = std::pin::pin!(stop);
-        let store_died = tokio::select! {
+        let failure = tokio::select! {
             biased;
-            () = &mut stop => false,
-            () = store.writer_gone() => true,
-            // These three end only when told to.
-            _ = &mut dispatching => true,
-            () = &mut serving => true,
-            () = &mut upkeep => true,
+            () = stop => None,
+            () = store.writer_gone() => Some("the store's writer is gone"),
+            // These end only when told to, or of a bug.
+            _ = dispatching.join_next() => Some("the dispatcher is gone"),
+            _ = serving.join_next() => Some("the listener is gone"),
+            () = &mut upkeep => Some("the upkeep of metrics is gone"),
         };
-        if store_died {
-            tracing::error!("the store's writer is gone; stopping");
-            return Ended { handed_back: 0, store_died };
+        if let Some(failure) = failure {
+            tracing::error!("{failure}; stopping");
+            return Ended { handed_back: 0, failed: true };
         }
 
         tracing::info!("stopping: no new events are taken in");
         app.intake.close();
         drop(stop_dispatch);
-        let drained = tokio::select! {
-            drained = &mut dispatching => drained,
-            () = &mut serving => return Ended { handed_back: 0, store_died: true },
+        let drained = dispatching.join_next().await;
+        let Some(Ok(Drained { handed_back })) = drained else {
+            tracing::error!("the dispatcher did not end in order");
+            return Ended { handed_back: 0, failed: true };
         };
-        tracing::info!(handed_back = drained.handed_back, "deliveries are drained");
+        tracing::info!(handed_back, "deliveries are drained");
         drop(stop_http);
-        serving.await;
+        if let Some(Err(panicked)) = serving.join_next().await {
+            tracing::error!(%panicked, "the listener did not end in order");
+        }
         if let Err(error) = store.close().await {
             tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
         }
         tracing::info!("stopped");
-        Ended { handed_back: drained.handed_back, store_died: false }
+        Ended { handed_back, failed: false }
     }
 }
 

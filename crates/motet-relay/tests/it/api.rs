@@ -263,8 +263,9 @@ async fn what_is_not_http_is_refused() {
     ];
     for (case, request, status) in cases {
         let line = raw(client, &request).await;
-        // A refusal is either said or shown by closing the connection; it is never an acceptance.
-        assert!(line.is_empty() || line.contains(status), "{case}: {line}");
+        // Where the server hangs up before all of it is sent, the answer may be lost on the way.
+        let lost = line.is_empty() && case == "headers too long";
+        assert_eq!(line.split(' ').nth(1).unwrap_or_default() == status, !lost, "{case}: {line}");
     }
     nothing_is_stored(client).await;
 }
