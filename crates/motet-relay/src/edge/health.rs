@@ -26,7 +26,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, P
 
 /// Prometheus text. Gauges are read from the store here, so between scrapes they cost nothing.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    for (endpoint, backlog) in app.store.backlogs().await? {
+    for (endpoint, backlog) in app.store.backlogs(i64::MAX).await? {
         let id = app.store.ids().format(Kind::Endpoint, endpoint.seq);
         metrics::gauge!("relay_endpoint_pending", "endpoint" => id.clone()).set(backlog.pending as f64);
         metrics::gauge!("relay_endpoint_dead", "endpoint" => id.clone()).set(backlog.dead as f64);

@@ -17,6 +17,7 @@ use super::views::DeliveryView;
 use crate::ids::{Ids, Kind};
 use crate::store::{Backlog, DeliveryFilter, EndpointRow};
 
+const NEWEST: i64 = 100;
 const LATEST: usize = 25;
 
 const HEAD: &str = r#"<!doctype html>
@@ -35,7 +36,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
         return Ok((StatusCode::UNAUTHORIZED, ask, "the password is the API key\n").into_response());
     }
     let ids = app.store.ids();
-    let endpoints = app.store.backlogs().await?;
+    let endpoints = app.store.backlogs(NEWEST).await?;
     let deliveries = app.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;
     let deliveries: Vec<_> = deliveries.into_iter().map(|row| DeliveryView::new(ids, row)).collect();
     let page = render(
@@ -85,6 +86,12 @@ fn render(
             )?;
         }
         page += "</table>\n";
+        if endpoints.len() as i64 == NEWEST {
+            writeln!(
+                page,
+                "<p class=dim>The newest {NEWEST}; <code>/metrics</code> has the backlog of all.</p>"
+            )?;
+        }
     }
     page += "<h2>Latest deliveries</h2>\n";
     if deliveries.is_empty() {

@@ -151,16 +151,16 @@ impl Store {
         .await
     }
 
-    /// What every endpoint that is not deleted is owed, newest endpoint first.
-    pub(crate) async fn backlogs(&self) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
+    /// What the endpoints that are not deleted are owed; the newest endpoints first, at most `limit`.
+    pub(crate) async fn backlogs(&self, limit: i64) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
         self.inner
             .readers
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq DESC"
+                    "SELECT {COLUMNS} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq DESC LIMIT ?1"
                 ))?;
-                let rows = statement.query_and_then([], from_row)?;
+                let rows = statement.query_and_then([limit], from_row)?;
                 rows.map(|row| {
                     let row = row?;
                     let owed = backlog(connection, row.seq, now)?;
