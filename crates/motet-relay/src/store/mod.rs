@@ -209,3 +209,53 @@ fn sync_parent(directory: &Path) -> io::Result<()> {
 pub(crate) fn exists(directory: &Path) -> bool {
     directory.join(schema::FILE_NAME).exists()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::{EventType, Pattern};
+    use crate::signature::Secret;
+
+    #[tokio::test]
+    async fn a_job_that_fails_is_undone_alone_and_wakes_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            directory: directory.path().to_owned(),
+            max_bytes: None,
+            longest_delay: Duration::from_secs(1),
+        };
+        let store = Store::open(&options, Clock::new()).unwrap();
+        let event = |event_type: &str| NewEvent {
+            event_type: EventType::parse(event_type).unwrap(),
+            data: serde_json::value::RawValue::from_string("1".to_owned()).unwrap(),
+            idempotency_key: None,
+        };
+        let endpoint = NewEndpoint {
+            url: "http://127.0.0.1/".to_owned(),
+            patterns: vec![Pattern::parse(">").unwrap()],
+            enabled: true,
+            secret: Secret::generate().unwrap(),
+        };
+        let endpoint = store.create_endpoint(endpoint).await.unwrap().seq;
+
+        let insert = "INSERT INTO events (type, data, created_at) VALUES ('undone', x'31', 0)";
+        // All three are queued before the writer sees the first, so that they share a commit.
+        let (before, failed, after) = tokio::join!(
+            biased;
+            store.publish(vec![event("kept.before")]),
+            store.write(1, move |tx| {
+                tx.connection.execute(insert, [])?;
+                tx.woken.push((99, Wake::Deleted));
+                Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
+            }),
+            store.publish(vec![event("kept.after")]),
+        );
+        assert!(before.is_ok() && after.is_ok());
+        assert_eq!(failed, Err(StoreError::Internal("on purpose".to_owned())));
+        let types: Vec<_> = store.events(None, 10).await.unwrap().into_iter().map(|e| e.event_type).collect();
+        assert_eq!(types, ["kept.after", "kept.before"]);
+        let woken: Vec<_> = store.woken().await.into_iter().map(|(woken, _)| woken).collect();
+        assert_eq!(woken, [endpoint]);
+        store.close().await.unwrap();
+    }
+}

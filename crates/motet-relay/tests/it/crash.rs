@@ -220,3 +220,19 @@ async fn after_a_kill_what_was_in_flight_is_due_at_once_and_the_rest_keeps_its_t
     assert_eq!(still_waiting["next_attempt_at"], waiting["next_attempt_at"]);
     assert_eq!(still_waiting["attempts"], 1);
 }
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_when_it_was_stored_delays_a_delivery_by_the_longest_backoff_at_most() {
+    let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
+    let slow = ["--retry-base", "600", "--retry-cap", "600"];
+    let relay = Relay::start_with(&slow).await;
+    let home = relay.client().home().clone();
+    relay.client().endpoint(&receiver).await;
+    let event = relay.client().publish("user.created", json!({})).await;
+    receiver.hits_at_least(1).await;
+    relay.stop().await;
+    // As if the clock had been decades ahead.
+    assert_eq!(home.sql("UPDATE deliveries SET due_at = due_at + 1000000000000 WHERE state = 0"), 1);
+    let relay = Relay::start_in(&home, &["--retry-cap", "0.1"]).await;
+    relay.client().delivery_in_state(&event, "delivered").await;
+}

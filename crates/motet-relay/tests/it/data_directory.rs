@@ -188,3 +188,17 @@ async fn a_store_restored_from_a_backup_gives_no_id_a_second_time() {
         relay.stop().await;
     }
 }
+
+#[tokio::test]
+async fn the_log_is_moved_into_the_database_while_relay_runs() {
+    let relay = Relay::start().await;
+    let database = relay.client().home().database();
+    // Twice what makes a checkpoint due.
+    for n in 0..40 {
+        relay.client().publish("large", json!({"n": n, "filler": "x".repeat(200_000)})).await;
+    }
+    crate::harness::eventually("the database to grow", || async {
+        (fs::metadata(&database).unwrap().len() > 4 << 20).then_some(())
+    })
+    .await;
+}

@@ -1,7 +1,10 @@
 //! The life of an endpoint.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::harness::{Act, FAIL, OK, Receiver, Relay, eventually};
 
@@ -36,7 +39,13 @@ async fn endpoints_are_created_read_listed_updated_and_deleted() {
     assert_eq!(refused.status, StatusCode::BAD_REQUEST);
     assert_eq!(client.get(&path).await.json(), updated);
 
+    client.patch(&path, json!({"event_types": ["a"], "enabled": true})).await;
+    let goes_to = async || {
+        client.post("/v1/events", json!({"type": "a", "data": 1})).await.json()["deliveries"].clone()
+    };
+    assert_eq!(goes_to().await, 1);
     assert_eq!(client.delete(&path).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(goes_to().await, 0, "a deleted endpoint is owed something new");
     assert_eq!(client.get(&path).await.status, StatusCode::NOT_FOUND);
     assert_eq!(client.patch(&path, json!({})).await.status, StatusCode::NOT_FOUND);
     assert_eq!(client.delete(&path).await.status, StatusCode::NOT_FOUND);
@@ -109,4 +118,38 @@ async fn what_a_deleted_endpoint_was_owed_becomes_dead_letters() {
     assert_eq!(client.post(&path, json!({})).await.status, StatusCode::CONFLICT);
     let redriven = client.post("/v1/dead-letters/redrive", json!({})).await.json();
     assert_eq!(redriven, json!({"redriven": 0, "more": false}));
+}
+
+#[tokio::test]
+async fn a_burial_that_a_crash_cut_off_is_taken_up_at_the_next_start() {
+    let receiver = Receiver::start(|_| FAIL).await;
+    let slow = ["--retry-base", "600", "--retry-cap", "600"];
+    let relay = Relay::start_with(&slow).await;
+    let home = Arc::clone(relay.client().home());
+    relay.client().endpoint(&receiver).await;
+    let event = relay.client().publish("user.created", json!({})).await;
+    receiver.hits_at_least(1).await;
+    relay.stop().await;
+    // As if it had died between the deletion and the burial.
+    let deleted = home.sql("UPDATE endpoints SET deleted_at = 1, enabled = 0");
+    assert_eq!(deleted, 1);
+    let relay = Relay::start_in(&home, &slow).await;
+    let dead = relay.client().delivery_in_state(&event, "dead").await;
+    assert_eq!(dead["dead_reason"], "the endpoint was deleted");
+}
+
+#[tokio::test]
+async fn a_success_during_the_burial_is_a_success() {
+    let release = Arc::new(Notify::new());
+    let receiver = Receiver::held(&release, OK).await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let endpoint = client.endpoint(&receiver).await;
+    let event = client.publish("user.created", json!({})).await;
+    receiver.hits_at_least(1).await;
+    client.delete(&format!("/v1/endpoints/{endpoint}")).await;
+    client.delivery_in_state(&event, "dead").await;
+    release.notify_one();
+    let delivered = client.delivery_in_state(&event, "delivered").await;
+    assert_eq!(delivered["dead_reason"], Value::Null);
 }

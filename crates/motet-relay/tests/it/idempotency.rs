@@ -124,3 +124,24 @@ async fn lines_of_one_body_share_the_keys_too() {
     assert_eq!(answers[1]["replayed"], true);
     assert_eq!(relay.client().list("/v1/events").await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_key_is_free_again_after_its_time() {
+    let relay = Relay::start().await;
+    let home = relay.client().home().clone();
+    let first = publish(relay.client().clone(), event(1, "k")).await.json();
+    relay.stop().await;
+    assert_eq!(home.sql("UPDATE idempotency SET expires_at = 1"), 1);
+    let relay = Relay::start_in(&home, &[]).await;
+    let second = publish(relay.client().clone(), event(2, "k")).await;
+    assert_eq!(second.status, StatusCode::ACCEPTED);
+    assert_ne!(second.json()["id"], first["id"]);
+    assert_eq!(publish(relay.client().clone(), event(2, "k")).await.json(), second.json());
+    relay.stop().await;
+    // Keys that nobody uses again are removed by those that come.
+    assert_eq!(home.sql("UPDATE idempotency SET expires_at = 1"), 1);
+    let relay = Relay::start_in(&home, &[]).await;
+    publish(relay.client().clone(), event(3, "another")).await;
+    relay.stop().await;
+    assert_eq!(home.sql("UPDATE idempotency SET expires_at = 1"), 1, "expired keys pile up");
+}

@@ -123,6 +123,26 @@ async fn a_resend_during_the_last_attempt_outlives_that_attempts_failure() {
     assert_eq!(delivered["attempts"], 2);
 }
 
+#[tokio::test]
+async fn a_resend_during_an_attempt_that_succeeds_is_satisfied_by_it() {
+    let release = Arc::new(Notify::new());
+    let receiver = Receiver::held(&release, OK).await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    let event = client.publish("a", json!(1)).await;
+    receiver.hits_at_least(1).await;
+    let id = client.delivery_of(&event).await["id"].as_str().unwrap().to_owned();
+    client.post(&format!("/v1/deliveries/{id}/resend"), json!({})).await;
+    release.notify_one();
+    assert_eq!(client.delivery_in_state(&event, "delivered").await["attempts"], 1);
+    // A turn later there is nothing left to send.
+    release.notify_one();
+    let next = client.publish("a", json!(2)).await;
+    client.delivery_in_state(&next, "delivered").await;
+    assert_eq!(receiver.hits().len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_resend_is_forgotten_however_it_meets_the_attempt_before() {
     let receiver = Receiver::start(|_| FAIL).await;

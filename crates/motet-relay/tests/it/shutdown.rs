@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use http::{Method, StatusCode};
 use rustix::process::Signal;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::harness::{Act, Hit, OK, Receiver, Relay, eventually};
+use crate::harness::{Act, Hit, OK, Receiver, Relay, eventually, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_under_load_loses_and_repeats_nothing() {
@@ -66,16 +68,8 @@ async fn a_stop_under_load_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn while_stopping_new_events_get_503_and_what_is_in_flight_finishes() {
     let release = Arc::new(Notify::new());
-    let held = Arc::clone(&release);
     // The answer comes when the test says so, long before the deadline.
-    let receiver = Receiver::start_async(move |_| {
-        let held = Arc::clone(&held);
-        async move {
-            held.notified().await;
-            OK
-        }
-    })
-    .await;
+    let receiver = Receiver::held(&release, OK).await;
     let relay =
         Relay::start_with(&["--headers-timeout", "60", "--total-timeout", "60", "--shutdown-grace", "60"])
             .await;
@@ -90,6 +84,8 @@ async fn while_stopping_new_events_get_503_and_what_is_in_flight_finishes() {
     let refused = client.post("/v1/events", json!({"type": "late", "data": 1})).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.problem().contains("shutting down"), "{}", refused.problem());
+    let stranger = client.request(Method::POST, "/v1/events", &[], "").await.unwrap();
+    assert_eq!(stranger.status, StatusCode::UNAUTHORIZED, "strangers are told what relay does");
     assert_eq!(client.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(client.get("/healthz").await.status, StatusCode::OK);
     assert_eq!(client.delivery_of(&event).await["state"], "pending", "reads go on");
@@ -157,4 +153,31 @@ async fn an_idle_relay_stops_with_idle_connections_open() {
     // The client keeps this connection; a stop must not wait for it.
     relay.client().list("/v1/events").await;
     relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_let_in_is_answered_before_the_end() {
+    let relay = Relay::start().await;
+    let home = Arc::clone(relay.client().home());
+    let body = r#"{"type":"late","data":1}"#;
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        relay.client().key,
+        body.len()
+    );
+    let mut stream = TcpStream::connect(relay.client().address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // relay asks for the body: the request is past the point at which it is refused.
+    let mut answer = vec![0; 1_024];
+    let read = within("the go-ahead", stream.read(&mut answer)).await.unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&answer[..read]));
+    relay.signal(Signal::TERM);
+    relay.log_line("deliveries are drained").await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let read = within("the answer", stream.read(&mut answer)).await.unwrap();
+    assert!(answer[..read].starts_with(b"HTTP/1.1 202 "), "{}", String::from_utf8_lossy(&answer[..read]));
+    assert_eq!(relay.ended().await.code(), Some(0));
+    let relay = Relay::start_in(&home, &[]).await;
+    assert_eq!(relay.client().list("/v1/events").await.len(), 1);
 }

@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -104,6 +104,19 @@ impl Receiver {
 
     pub(crate) async fn start(act: impl Fn(&Hit) -> Act + Send + Sync + 'static) -> Self {
         Self::start_async(move |hit| std::future::ready(act(hit))).await
+    }
+
+    /// Answers each request when the test says so, by a notification for each.
+    pub(crate) async fn held(release: &Arc<Notify>, then: Act) -> Self {
+        let release = Arc::clone(release);
+        Self::start_async(move |_| {
+            let (release, then) = (Arc::clone(&release), then.clone());
+            async move {
+                release.notified().await;
+                then
+            }
+        })
+        .await
     }
 
     /// Takes its time to decide.

@@ -38,6 +38,11 @@ impl Home {
         *self.key.lock().unwrap() = key;
     }
 
+    /// Changes the store of a relay that is not running; gives the number of rows changed.
+    pub(crate) fn sql(&self, statement: &str) -> usize {
+        rusqlite::Connection::open(self.database()).unwrap().execute(statement, []).unwrap()
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.data().join("relay.db")
     }
