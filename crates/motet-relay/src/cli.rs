@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,12 +87,12 @@ pub struct ServeArgs {
     total_timeout: Duration,
 
     /// Attempts at once at one endpoint
-    #[arg(long, value_name = "N", default_value_t = InFlight::default().per_endpoint, value_parser = parse_count)]
-    in_flight_per_endpoint: usize,
+    #[arg(long, value_name = "N", default_value_t = InFlight::default().per_endpoint)]
+    in_flight_per_endpoint: NonZeroUsize,
 
     /// Attempts at once in all
-    #[arg(long, value_name = "N", default_value_t = InFlight::default().in_all, value_parser = parse_count)]
-    in_flight: usize,
+    #[arg(long, value_name = "N", default_value_t = InFlight::default().in_all)]
+    in_flight: NonZeroUsize,
 
     /// Size the database may grow to; beyond it new events get 503. Default: the disk's
     #[arg(long, value_name = "BYTES")]
@@ -186,13 +187,6 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if (SHORTEST..=LONGEST).contains(&duration) => Ok(duration),
         _ => Err("must be from 0.001 seconds to a year of 31536000".to_owned()),
-    }
-}
-
-fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("must be a whole number from 1".to_owned()),
-        Ok(count) => Ok(count),
     }
 }
 

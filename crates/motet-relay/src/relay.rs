@@ -145,7 +145,7 @@ impl Relay {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
         let Self { config, store, listener, app, .. } = self;
         let outbound =
-            Outbound::new(app.guard.clone(), config.deadlines.clone(), config.in_flight.per_endpoint);
+            Outbound::new(app.guard.clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get());
         let dispatcher = Dispatcher::new(store.clone(), outbound, config.retry.clone(), &config.in_flight);
         let (stop_dispatch, dispatch_stopped) = watch::channel(());
         let (stop_http, http_stopped) = watch::channel(());

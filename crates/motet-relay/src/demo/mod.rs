@@ -5,6 +5,7 @@ mod receiver;
 mod report;
 
 use std::io::IsTerminal as _;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use crate::signature::Secret;
 
 /// Without a new arrival for this long, what has not arrived counts as lost.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Each stalled attempt holds a slot until its deadline; the usual 16 would be all the demo shows.
+const IN_FLIGHT: NonZeroUsize = const { NonZeroUsize::new(64).unwrap() };
 
 /// What the demo does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +82,7 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
         headers: Duration::from_millis(400),
         total: Duration::from_millis(500),
     };
-    config.in_flight = InFlight { per_endpoint: 64, ..InFlight::default() };
+    config.in_flight = InFlight { per_endpoint: IN_FLIGHT, ..InFlight::default() };
     let misbehaviour = Misbehaviour::new(options.seed, 2 * config.deadlines.total);
     announce(options, &config, &misbehaviour);
 

@@ -9,6 +9,7 @@ mod backoff;
 mod lanes;
 
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,14 +31,14 @@ use crate::store::{Store, StoreError, Turn, TurnState, Wake};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InFlight {
     /// Attempts at one endpoint.
-    pub per_endpoint: usize,
+    pub per_endpoint: NonZeroUsize,
     /// Attempts in all.
-    pub in_all: usize,
+    pub in_all: NonZeroUsize,
 }
 
 impl Default for InFlight {
     fn default() -> Self {
-        Self { per_endpoint: 16, in_all: 1_024 }
+        const { Self { per_endpoint: NonZeroUsize::new(16).unwrap(), in_all: NonZeroUsize::new(1_024).unwrap() } }
     }
 }
 

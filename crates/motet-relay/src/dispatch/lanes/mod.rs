@@ -18,6 +18,7 @@
 //! work, not the endpoints that exist.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroUsize;
 
 use crate::clock::Millis;
 
@@ -60,7 +61,8 @@ pub(super) struct Grant {
 }
 
 impl Lanes {
-    pub(super) fn new(in_all: usize, per_lane: usize) -> Self {
+    pub(super) fn new(in_all: NonZeroUsize, per_lane: NonZeroUsize) -> Self {
+        let (in_all, per_lane) = (in_all.get(), per_lane.get());
         Self {
             lanes: HashMap::new(),
             ready: VecDeque::new(),

@@ -6,9 +6,13 @@ use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_
 
 use super::*;
 
+fn lanes(in_all: usize, per_lane: usize) -> Lanes {
+    Lanes::new(in_all.try_into().unwrap(), per_lane.try_into().unwrap())
+}
+
 #[test]
 fn lanes_take_turns_in_order_of_waking() {
-    let mut lanes = Lanes::new(100, 2);
+    let mut lanes = lanes(100, 2);
     for endpoint in [3, 1, 2] {
         lanes.wake(endpoint, 0, 0);
     }
@@ -18,7 +22,7 @@ fn lanes_take_turns_in_order_of_waking() {
 
 #[test]
 fn a_full_lane_waits_for_its_own_slot_and_not_in_the_queue() {
-    let mut lanes = Lanes::new(100, 2);
+    let mut lanes = lanes(100, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
     lanes.fetched(&grant, &[10, 11], Some(0), 0);
@@ -31,7 +35,7 @@ fn a_full_lane_waits_for_its_own_slot_and_not_in_the_queue() {
 
 #[test]
 fn a_wake_during_the_fetch_is_not_lost() {
-    let mut lanes = Lanes::new(100, 2);
+    let mut lanes = lanes(100, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
     lanes.wake(1, 0, 0);
@@ -42,7 +46,7 @@ fn a_wake_during_the_fetch_is_not_lost() {
 #[test]
 fn lanes_whose_receivers_hang_leave_room_for_the_others() {
     const STUCK: i64 = 64;
-    let mut lanes = Lanes::new(1_024, 16);
+    let mut lanes = lanes(1_024, 16);
     let mut next = 0;
     for endpoint in 0..STUCK {
         lanes.wake(endpoint, 0, 0);
@@ -60,7 +64,7 @@ fn lanes_whose_receivers_hang_leave_room_for_the_others() {
 
 #[test]
 fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
-    let mut lanes = Lanes::new(100, 2);
+    let mut lanes = lanes(100, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
     lanes.fetched(&grant, &[10], None, 0);
@@ -75,7 +79,7 @@ fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
 
 #[test]
 fn the_earliest_due_time_sets_the_timer() {
-    let mut lanes = Lanes::new(100, 2);
+    let mut lanes = lanes(100, 2);
     lanes.wake(1, 50, 0);
     lanes.wake(1, 80, 0);
     lanes.wake(2, 60, 0);
@@ -223,7 +227,7 @@ proptest! {
     #[test]
     fn every_delivery_gets_its_turn_and_no_bound_is_passed(steps in prop::collection::vec(step(), 0..200)) {
         let mut model = Model {
-            lanes: Lanes::new(IN_ALL, PER_LANE),
+            lanes: lanes(IN_ALL, PER_LANE),
             now: 0,
             store: BTreeMap::new(),
             fetches: Vec::new(),
