@@ -1,5 +1,7 @@
 //! Measuring two sides in turns, so that a noisy machine is as noisy to both.
 
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
 use std::time::{Duration, Instant};
 
 use crate::allocations;
