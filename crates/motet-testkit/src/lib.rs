@@ -1,0 +1,1 @@
+//! Tests for async code: seeded interleavings in virtual time, cancellation at every await, mocks.

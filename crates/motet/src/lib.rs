@@ -1,0 +1,1 @@
+//! The async architecture toolkit for Rust, on tokio.
