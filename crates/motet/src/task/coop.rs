@@ -1,0 +1,49 @@
+//! Children that are told of their cancellation, and have a grace to end by themselves.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::child::{Link, Sink};
+use super::{CancelToken, Name, TaskFailed};
+
+/// Runs the task's future until it ends, or until the grace after its cancellation is over.
+pub(crate) async fn cooperative<F: Future>(
+    task: Name,
+    token: CancelToken,
+    grace: Duration,
+    future: F,
+) -> Result<F::Output, TaskFailed> {
+    let mut future = pin!(future);
+    let mut out_of_grace = pin!(async {
+        let reason = token.cancelled().await.clone();
+        sleep(grace).await;
+        reason
+    });
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        let over = out_of_grace.as_mut().poll(cx);
+        over.map(|reason| Err(TaskFailed::Cancelled { task: task.clone(), reason }))
+    })
+    .await
+}
+
+/// The sink of cooperative children.
+pub(crate) struct Cooperative;
+
+impl<T> Sink<Result<T, TaskFailed>> for Cooperative {
+    type Out = Result<T, TaskFailed>;
+
+    fn returned(_: &Link, output: Result<T, TaskFailed>) -> Self::Out {
+        output
+    }
+
+    fn failed(failed: TaskFailed) -> Self::Out {
+        Err(failed)
+    }
+}

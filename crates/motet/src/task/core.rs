@@ -1,0 +1,289 @@
+//! The shared state of a scope: its children, how far it is cancelled, and what went wrong in it.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::finalizer::{Counters, Finalizer};
+use super::gate::{Class, Gate};
+use super::{CancelToken, Exit, Name, Policy, Reason, ReasonKind, ReleaseFailed};
+
+/// How far a scope is cancelled. Each level includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Level {
+    /// Nothing is cancelled.
+    Open,
+    /// Children are; the body is not ([`Policy::FirstOk`]).
+    Children,
+    /// Children and the body are.
+    Work,
+    /// Services are, too.
+    Services,
+}
+
+/// How many names of unfinished tasks a report carries.
+const NAMES: usize = 32;
+
+pub(crate) struct Core {
+    pub(crate) name: Name,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) policy: Policy,
+    pub(crate) grace: Duration,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) runtime: Handle,
+    pub(crate) parent: Option<Arc<Core>>,
+    /// When the scope was opened; `None` unless ages are kept, since each would cost a look at the clock.
+    pub(crate) opened: Option<Instant>,
+    pub(crate) gate: Gate,
+    pub(crate) releases: Counters,
+    level: AtomicU8,
+    token: OnceLock<CancelToken>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) children: Slab<Entry>,
+    pub(crate) scopes: Slab<Weak<Core>>,
+    pub(crate) components: Slab<crate::observe::Component>,
+    pub(crate) finalizers: Vec<Finalizer>,
+    pub(crate) release_failures: Vec<ReleaseFailed>,
+    pub(crate) reason: Option<Reason>,
+    /// Names of those that were still there when the deadline passed.
+    pub(crate) unfinished: Vec<Name>,
+    pub(crate) panics: Vec<Panic>,
+    /// Each is a `Failure<E>` of the scope's own error type.
+    pub(crate) failures: Vec<Box<dyn Any + Send>>,
+    pub(crate) succeeded: bool,
+    joiner: Option<Waker>,
+}
+
+/// A child that has been polled and waits.
+pub(crate) struct Entry {
+    pub(crate) name: Name,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) class: Class,
+    pub(crate) since: Option<Instant>,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) stop: Stop,
+}
+
+/// What a child does when its class is cancelled.
+#[derive(Clone)]
+pub(crate) enum Stop {
+    /// It is dropped at its next await.
+    Drop,
+    /// It is told, and sees to its own end.
+    Tell(CancelToken),
+    /// It goes on: a cleanup.
+    Never,
+}
+
+pub(crate) struct Panic {
+    pub(crate) payload: Box<dyn Any + Send>,
+}
+
+pub(crate) struct Settings {
+    pub(crate) name: Name,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) policy: Policy,
+    pub(crate) grace: Duration,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) keeps_ages: bool,
+}
+
+impl Core {
+    pub(crate) fn new(settings: Settings, parent: Option<Arc<Self>>, runtime: Handle) -> Self {
+        let keeps_ages = settings.keeps_ages || parent.as_ref().is_some_and(|parent| parent.opened.is_some());
+        Self {
+            name: settings.name,
+            site: settings.site,
+            policy: settings.policy,
+            grace: settings.grace,
+            deadline: settings.deadline,
+            runtime,
+            parent,
+            opened: keeps_ages.then(Instant::now),
+            gate: Gate::new(),
+            releases: Counters::default(),
+            level: AtomicU8::new(Level::Open as u8),
+            token: OnceLock::new(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// No code of a user runs under this lock, so a poisoned one holds a sound state.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One relaxed load. Who is woken by a cancellation sees it: the waker orders the two.
+    pub(crate) fn reached(&self, level: Level) -> bool {
+        self.level.load(Ordering::Relaxed) >= level as u8
+    }
+
+    /// Cancels up to `level`. The first reason is kept.
+    pub(crate) fn raise(&self, level: Level, reason: Reason) {
+        let mut state = self.state();
+        if self.reached(level) {
+            return;
+        }
+        if state.reason.is_none() && level < Level::Services {
+            if reason.kind() == ReasonKind::Deadline {
+                state.unfinished = state.names(Class::Work);
+            }
+            state.reason = Some(reason.clone());
+        }
+        // Under the lock: a child that registers sees either the level, or is seen here.
+        self.level.store(level as u8, Ordering::Relaxed);
+        let mut wakers = Vec::new();
+        let mut told = Vec::new();
+        for (_, child) in &mut state.children {
+            if child.class.cancelled_at() <= level {
+                match &child.stop {
+                    Stop::Drop => wakers.extend(child.waker.take()),
+                    Stop::Tell(token) => told.push(token.clone()),
+                    Stop::Never => {}
+                }
+            }
+        }
+        wakers.extend(state.joiner.take());
+        drop(state);
+        if let Some(token) = self.token.get()
+            && level >= Level::Work
+        {
+            token.cancel(reason.clone());
+        }
+        for token in told {
+            token.cancel(reason.clone());
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// The token that is cancelled with the body.
+    pub(crate) fn token(&self) -> &CancelToken {
+        let token = self.token.get_or_init(CancelToken::new);
+        if self.reached(Level::Work) {
+            // A cancellation that did not see the token yet.
+            if let Some(reason) = self.reason() {
+                token.cancel(reason);
+            }
+        }
+        token
+    }
+
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.state().reason.clone()
+    }
+
+    /// Waits until `done`, which is asked again whenever a class of children has become empty, or the scope
+    /// is cancelled further.
+    pub(crate) async fn wait(&self, done: impl Fn(&Self) -> bool) {
+        poll_fn(|cx| {
+            if done(self) {
+                return Poll::Ready(());
+            }
+            self.set_joiner(cx.waker());
+            // Again, after the waker is in place: between the two the last child may have left.
+            if done(self) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    pub(crate) fn set_joiner(&self, waker: &Waker) {
+        let mut state = self.state();
+        let replaced = match &mut state.joiner {
+            Some(joiner) if joiner.will_wake(waker) => None,
+            joiner => joiner.replace(waker.clone()),
+        };
+        drop(state);
+        // Dropping a waker may run somebody's code.
+        drop(replaced);
+    }
+
+    pub(crate) fn wake_joiner(&self) {
+        let joiner = self.state().joiner.take();
+        if let Some(joiner) = joiner {
+            joiner.wake();
+        }
+    }
+
+    pub(crate) fn leave(&self, class: Class) {
+        if self.gate.leave(class) {
+            self.wake_joiner();
+        }
+    }
+
+    /// Whether nothing is left to wait for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.gate.count(Class::Work) == 0
+            && self.gate.count(Class::Service) == 0
+            && self.state().finalizers.is_empty()
+    }
+
+    pub(crate) fn task_panicked(&self, task: Name, payload: Box<dyn Any + Send>) {
+        tracing::error!(scope = %self.name, %task, message = panic_message(&*payload), "a task panicked");
+        if self.policy == Policy::Isolate {
+            return;
+        }
+        self.state().panics.push(Panic { payload });
+        self.raise(Level::Work, Reason::by(ReasonKind::Panicked, Some(task)));
+    }
+
+    /// The body's panic is the scope's own, whatever the policy.
+    pub(crate) fn body_panicked(&self, payload: Box<dyn Any + Send>) {
+        self.state().panics.push(Panic { payload });
+        self.raise(Level::Work, Reason::of(ReasonKind::Panicked));
+    }
+
+    /// How the use of the scope's resources ended, as far as is known.
+    pub(crate) fn exit(&self) -> Exit {
+        let state = self.state();
+        if !state.panics.is_empty() {
+            return Exit::Panic;
+        }
+        if !state.failures.is_empty() && !state.succeeded {
+            return Exit::Err;
+        }
+        match state.reason.as_ref().map(Reason::kind) {
+            None | Some(ReasonKind::Succeeded) => Exit::Ok,
+            Some(_) => Exit::Cancelled,
+        }
+    }
+}
+
+impl State {
+    /// The names of the children of a class, for a report.
+    pub(crate) fn names(&self, class: Class) -> Vec<Name> {
+        let of_class = self.children.iter().filter(|(_, child)| child.class == class);
+        of_class.map(|(_, child)| child.name.clone()).take(NAMES).collect()
+    }
+}
+
+impl Class {
+    /// The level at which children of this class are cancelled.
+    pub(crate) fn cancelled_at(self) -> Level {
+        match self {
+            Self::Work => Level::Children,
+            Self::Service => Level::Services,
+        }
+    }
+}
+
+/// The words of a panic, where it has some.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(a payload that is not text)")
+}

@@ -1,0 +1,107 @@
+//! How a scope ends: by itself, or adopted when its future is dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{timeout, timeout_at};
+
+use super::child::{Plain, Spec, launch};
+use super::core::{Core, Level, Stop};
+use super::finalizer;
+use super::gate::Class;
+use super::{Name, Reason, ReasonKind};
+
+/// How long a scope waits for what it cancelled before it says, once, for whom.
+const WARN_AFTER: Duration = Duration::from_secs(5);
+
+/// Waits for everything in the scope, cancels what has to be, releases its resources and closes it.
+pub(crate) async fn finish(core: &Arc<Core>) {
+    loop {
+        work(core).await;
+        core.raise(Level::Services, Reason::of(ReasonKind::Ended));
+        gone(core, Class::Service).await;
+        if crate::sim::mutant!("scope.close_before_release") && core.gate.close() {
+            return;
+        }
+        if !finalizer::start(core) && core.gate.close() {
+            return;
+        }
+    }
+}
+
+async fn work(core: &Arc<Core>) {
+    let settled = core.wait(|core| core.gate.count(Class::Work) == 0 || core.reached(Level::Work));
+    match core.deadline {
+        Some(at) if !core.reached(Level::Work) => {
+            if timeout_at(at, settled).await.is_err() {
+                core.raise(Level::Work, Reason::of(ReasonKind::Deadline));
+            }
+        }
+        _ => settled.await,
+    }
+    gone(core, Class::Work).await;
+}
+
+/// Waits until no child of the class is left, and names those that take long.
+async fn gone(core: &Arc<Core>, class: Class) {
+    let none = |core: &Core| core.gate.count(class) == 0;
+    if none(core) {
+        return;
+    }
+    if timeout(WARN_AFTER, core.wait(none)).await.is_err() {
+        let names = core.state().names(class);
+        let left = core.gate.count(class);
+        tracing::warn!(scope = %core.name, left, ?names, "a scope still waits for tasks that it cancelled");
+        core.wait(none).await;
+    }
+}
+
+/// Ends a scope whose future was dropped: cancels its children at once, and hands them to the nearest scope
+/// that is still open to wait for them.
+pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
+    core.raise(Level::Work, Reason::of(ReasonKind::Dropped));
+    if core.is_idle() && core.gate.close() {
+        unlist(&core, place);
+        return;
+    }
+    if crate::sim::mutant!("scope.orphan_children") {
+        return;
+    }
+    let mut host = core.parent.clone();
+    let name = core.name.clone();
+    let site = core.site;
+    let mut rest = Box::pin(async move {
+        finish(&core).await;
+        unlist(&core, place);
+    });
+    while let Some(above) = host {
+        if above.parent.is_none() {
+            tracing::warn!(scope = %name, %site, "a scope was dropped with no scope around it: `motet::drain` waits for its children");
+        }
+        let spec = Spec { name: name.clone(), site, class: Class::Work, stop: Stop::Never };
+        match launch::<_, Plain>(&above, spec, rest) {
+            Ok(_) => return,
+            // It has ended: the one around it is asked.
+            Err(refused) => rest = refused,
+        }
+        host = above.parent.clone();
+    }
+}
+
+/// Takes the scope off its parent's list.
+pub(crate) fn unlist(core: &Core, place: Option<usize>) {
+    if let (Some(parent), Some(place)) = (&core.parent, place) {
+        let listed = parent.state().scopes.try_remove(place);
+        drop(listed);
+    }
+}
+
+/// Lists the scope with its parent, for the tree.
+pub(crate) fn list(core: &Arc<Core>) -> Option<usize> {
+    core.parent.as_ref().map(|parent| parent.state().scopes.insert(Arc::downgrade(core)))
+}
+
+/// The name of a scope that got none.
+pub(crate) fn unnamed() -> Name {
+    Name::from("scope")
+}

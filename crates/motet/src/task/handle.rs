@@ -1,0 +1,107 @@
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::task::JoinHandle;
+
+use super::{CancelToken, Name, Reason, ReasonKind, Shared, TaskFailed};
+
+/// A task of a scope: await it for its value.
+///
+/// # Drop
+/// The task goes on, in its scope.
+///
+/// # Cancel safety
+/// Safe: awaiting `&mut task` and dropping the wait loses nothing.
+#[must_use = "a task that nobody awaits still runs, and its scope waits for it; say so with `drop` or `let _`"]
+pub struct Task<T, E = Infallible> {
+    join: JoinHandle<Result<T, TaskFailed<E>>>,
+    name: Name,
+    /// The token of a cooperative task; the others are dropped at their next await.
+    token: Option<CancelToken>,
+    cancelled: AtomicBool,
+}
+
+/// How far a [`Task`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskState {
+    /// It has not ended, and its handle did not cancel it.
+    Running,
+    /// It was cancelled through its handle and has not ended yet.
+    Cancelling,
+    /// It has ended: awaiting it gives its value at once.
+    Ended,
+}
+
+impl<T, E> Task<T, E> {
+    pub(crate) fn new(
+        join: JoinHandle<Result<T, TaskFailed<E>>>,
+        name: Name,
+        token: Option<CancelToken>,
+    ) -> Self {
+        Self { join, name, token, cancelled: AtomicBool::new(false) }
+    }
+
+    /// Gives the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Gives the state.
+    #[must_use]
+    pub fn state(&self) -> TaskState {
+        if self.join.is_finished() {
+            TaskState::Ended
+        } else if self.cancelled.load(Ordering::Relaxed) {
+            TaskState::Cancelling
+        } else {
+            TaskState::Running
+        }
+    }
+
+    /// Cancels the task alone: a cooperative one is told and has its scope's grace, any other is dropped at its
+    /// next await. Its scope goes on.
+    pub fn cancel(&self, reason: Reason) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        match &self.token {
+            Some(token) => token.cancel(reason),
+            None => self.join.abort(),
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Task<T, E> {
+    /// Makes a handle that many can await.
+    #[must_use]
+    pub fn shared(self) -> Shared<T, E> {
+        Shared::new(self)
+    }
+}
+
+impl<T, E> Future for Task<T, E> {
+    type Output = Result<T, TaskFailed<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.join).poll(cx).map(|joined| {
+            joined.unwrap_or_else(|error| {
+                // Its future was dropped from outside: by `cancel`, or because the runtime went away. Panics are
+                // caught in the task.
+                let kind = match self.cancelled.load(Ordering::Relaxed) && error.is_cancelled() {
+                    true => ReasonKind::Requested,
+                    false => ReasonKind::Shutdown,
+                };
+                Err(TaskFailed::Cancelled { task: self.name.clone(), reason: Reason::of(kind) })
+            })
+        })
+    }
+}
+
+impl<T, E> fmt::Debug for Task<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task").field("name", &self.name).field("state", &self.state()).finish_non_exhaustive()
+    }
+}

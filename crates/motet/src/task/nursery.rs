@@ -1,0 +1,200 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::child::{Fallible, Plain, Sink, Spec, launch};
+use super::coop::cooperative;
+use super::core::{Core, Stop};
+use super::gate::Class;
+use super::start::{self, Ready, StartFailed};
+use super::{CancelToken, Name, Scope, Task};
+
+/// What the body of a scope starts children with.
+///
+/// It derefs to [`Scope`], the handle that functions take and tasks carry. Inside the body a scope is open, so
+/// nothing started here is refused.
+pub struct Nursery<E> {
+    scope: Scope,
+    error: PhantomData<fn(E)>,
+}
+
+impl<E: Send + 'static> Nursery<E> {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { scope: Scope(core), error: PhantomData }
+    }
+
+    /// Starts a child. When the scope is cancelled, its future is dropped at its next await.
+    #[track_caller]
+    pub fn spawn<F>(&self, name: impl Into<Name>, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.launch::<_, _, _, Plain>(name.into(), Class::Work, Stop::Drop, future)
+    }
+
+    /// Starts a child whose error goes to the scope, which acts by its [`Policy`](super::Policy).
+    #[track_caller]
+    pub fn try_spawn<F, T>(&self, name: impl Into<Name>, future: F) -> Task<T, E>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Work, Stop::Drop, future)
+    }
+
+    /// Starts a child that sees the cancellation and its reason, and has the scope's grace to end by itself;
+    /// then it is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{CancelToken, Nursery, Reason, scope};
+    /// use std::convert::Infallible;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// scope(async |n: &Nursery<Infallible>| {
+    ///     let last_words = n.spawn_coop("flush", async |cx: CancelToken| {
+    ///         let reason = cx.cancelled().await;
+    ///         format!("flushed, because {reason}")
+    ///     });
+    ///     last_words.cancel(Reason::requested("that is enough"));
+    ///     assert_eq!(last_words.await.unwrap(), "flushed, because cancelled on request: that is enough");
+    ///     Ok(())
+    /// }).await.unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn spawn_coop<F, Fut>(&self, name: impl Into<Name>, task: F) -> Task<Fut::Output>
+    where
+        F: FnOnce(CancelToken) -> Fut,
+        Fut: Future + Send + 'static,
+        Fut::Output: Send + 'static,
+    {
+        self.launch_coop(name.into(), Class::Work, task)
+    }
+
+    /// Starts a service: a child that is cancelled last, when the body and all other children have ended. The
+    /// scope does not wait for it to end by itself.
+    #[track_caller]
+    pub fn service<F>(&self, name: impl Into<Name>, future: F) -> Task<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.launch::<_, _, _, Plain>(name.into(), Class::Service, Stop::Drop, future)
+    }
+
+    /// Starts a service whose error goes to the scope.
+    #[track_caller]
+    pub fn try_service<F, T>(&self, name: impl Into<Name>, future: F) -> Task<T, E>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Service, Stop::Drop, future)
+    }
+
+    /// Starts a service that sees its cancellation, and has the scope's grace to end by itself.
+    #[track_caller]
+    pub fn service_coop<F, Fut>(&self, name: impl Into<Name>, service: F) -> Task<Fut::Output>
+    where
+        F: FnOnce(CancelToken) -> Fut,
+        Fut: Future + Send + 'static,
+        Fut::Output: Send + 'static,
+    {
+        self.launch_coop(name.into(), Class::Service, service)
+    }
+
+    /// Starts a child, and waits until it says that it is ready.
+    ///
+    /// Gives what the child sent through [`Ready`]. From then on it is a child like any other.
+    ///
+    /// # Cancel safety
+    /// The child goes on; whether it became ready is not heard.
+    ///
+    /// # Errors
+    /// [`StartFailed`]: the child ended before it was ready. Its error is here then, and not with the scope.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{Nursery, Reason, scope};
+    /// use std::convert::Infallible;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let port = scope(async |n: &Nursery<Infallible>| {
+    ///     let port = n.start("server", async |ready| {
+    ///         ready.send(8080);
+    ///         std::future::pending().await
+    ///     }).await.expect("the server starts");
+    ///     n.cancel(Reason::requested("the example is over"));
+    ///     Ok(port)
+    /// });
+    /// assert_eq!(port.await.unwrap(), 8080);
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn start<N, F, Fut, R>(
+        &self,
+        name: N,
+        task: F,
+    ) -> impl Future<Output = Result<R, StartFailed<E>>> + use<E, N, F, Fut, R>
+    where
+        N: Into<Name>,
+        F: FnOnce(Ready<R, E>) -> Fut,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        R: Send + 'static,
+    {
+        let (ready, starting) = start::handshake();
+        let answer = ready.answer();
+        let child = start::answering(answer, task(ready));
+        let task = self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Work, Stop::Drop, child);
+        starting.ready(task)
+    }
+
+    #[track_caller]
+    fn launch_coop<F, Fut>(&self, name: Name, class: Class, task: F) -> Task<Fut::Output>
+    where
+        F: FnOnce(CancelToken) -> Fut,
+        Fut: Future + Send + 'static,
+        Fut::Output: Send + 'static,
+    {
+        let token = CancelToken::new();
+        let future = cooperative(name.clone(), token.clone(), self.scope.0.grace, task(token.clone()));
+        self.launch::<_, _, _, super::coop::Cooperative>(name, class, Stop::Tell(token), future)
+    }
+
+    #[track_caller]
+    fn launch<F, T, X, S>(&self, name: Name, class: Class, stop: Stop, future: F) -> Task<T, X>
+    where
+        F: Future + Send + 'static,
+        S: Sink<F::Output, Out = Result<T, super::TaskFailed<X>>> + 'static,
+        T: Send + 'static,
+        X: Send + 'static,
+    {
+        let token = match &stop {
+            Stop::Tell(token) => Some(token.clone()),
+            Stop::Drop | Stop::Never => None,
+        };
+        let spec = Spec { name: name.clone(), site: Location::caller(), class, stop };
+        match launch::<F, S>(&self.scope.0, spec, future) {
+            Ok(join) => Task::new(join, name, token),
+            Err(_) => unreachable!("a scope is open while its body runs, and the nursery is the body's"),
+        }
+    }
+}
+
+impl<E> Deref for Nursery<E> {
+    type Target = Scope;
+
+    fn deref(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+impl<E> fmt::Debug for Nursery<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.scope.fmt(f)
+    }
+}

@@ -1,0 +1,349 @@
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::ambient::{self, Inside};
+use super::core::{Core, Level, Settings};
+use super::end::{abandon, finish, list, unlist, unnamed};
+use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
+
+/// Opens a scope: runs `body`, and returns when the body, all children, services and cleanups have ended.
+///
+/// A scope is a nursery, a cancel scope and a stack of resources in one. The body is handed a
+/// [`Nursery`] to start children in. A scope that is opened in a task of another scope is a child of it.
+///
+/// # When to use
+/// Whenever something has to run beside something else. For options (deadline, policy), [`Scope::options`]
+/// (super::Scope::options). To wait for a few futures in place, [`gather`](super::gather). To borrow from the
+/// stack, [`local_scope`](super::local_scope).
+///
+/// # Drop
+/// Children are cancelled at once and handed to the scope around this one, which waits for them and for the
+/// releases of resources; without one, [`drain`](super::drain) does.
+///
+/// # Cancel safety
+/// Safe: see Drop. Nothing that was started is left behind or forgotten.
+///
+/// # Errors
+/// [`ScopeError`]: the body or a child returned an error, or the scope was cancelled.
+///
+/// # Panics
+/// Rethrows the first panic of the body or a child when all have ended; the others are logged. Panics outside of a
+/// tokio runtime.
+///
+/// # Examples
+/// ```
+/// use motet::task::{Nursery, scope};
+/// use std::convert::Infallible;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let sum = scope(async |n: &Nursery<Infallible>| {
+///     let a = n.spawn("a", async { 1 });
+///     let b = n.spawn("b", async { 2 });
+///     Ok(a.await.unwrap() + b.await.unwrap())
+/// });
+/// assert_eq!(sum.await.unwrap(), 3);
+/// # });
+/// ```
+#[track_caller]
+pub fn scope<T, E, F>(body: F) -> impl Future<Output = Result<T, ScopeError<E>>>
+where
+    F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
+    E: Send + 'static,
+{
+    Options::new().run(body)
+}
+
+/// Sets up a scope.
+///
+/// # Defaults
+/// Named `scope`; no deadline; a grace of 1 s, long enough to answer a request in flight and short enough for a
+/// stop by hand; [`Policy::FailFast`]; ages are kept only where a scope around keeps them.
+#[derive(Debug, Clone)]
+#[must_use = "options do nothing until `run`"]
+pub struct Options {
+    name: Name,
+    deadline: Option<Deadline>,
+    grace: Duration,
+    policy: Policy,
+    keeps_ages: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Deadline {
+    After(Duration),
+    At(Instant),
+}
+
+impl Options {
+    pub(crate) fn new() -> Self {
+        Self {
+            name: unnamed(),
+            deadline: None,
+            grace: Duration::from_secs(1),
+            policy: Policy::default(),
+            keeps_ages: false,
+        }
+    }
+
+    /// Names the scope in trees, reports and logs.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Cancels the scope this long after it is opened. A scope around it with an earlier deadline wins.
+    pub fn deadline(mut self, after: Duration) -> Self {
+        self.deadline = Some(Deadline::After(after));
+        self
+    }
+
+    /// Cancels the scope at a moment. A scope around it with an earlier deadline wins.
+    pub fn deadline_at(mut self, at: Instant) -> Self {
+        self.deadline = Some(Deadline::At(at));
+        self
+    }
+
+    /// Gives cooperative children this long from the cancellation to their end; then they are dropped.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Decides what a child's error does.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Keeps the age of every task in this scope and those below it: a look at the clock for each.
+    pub fn keep_ages(mut self) -> Self {
+        self.keeps_ages = true;
+        self
+    }
+
+    /// Opens the scope and runs `body` in it: see [`scope`].
+    ///
+    /// # Cancel safety
+    /// Safe: see [`scope`].
+    ///
+    /// # Errors
+    /// See [`scope`].
+    ///
+    /// # Panics
+    /// See [`scope`].
+    #[track_caller]
+    pub fn run<T, E, F>(self, body: F) -> impl Future<Output = Result<T, ScopeError<E>>>
+    where
+        F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
+        E: Send + 'static,
+    {
+        let site = Location::caller();
+        async move {
+            let open = self.open(site);
+            let nursery = Nursery::new(Arc::clone(open.core()));
+            let ended = {
+                // Ends before `open` is dropped, also when this future is.
+                let running = pin!(Body {
+                    body: Some(body(&nursery)),
+                    core: Some(Arc::clone(open.core())),
+                    sleep: None,
+                });
+                running.await
+            };
+            let ended = note(open.core(), ended);
+            finish(open.core()).await;
+            let core = open.closed();
+            ended.outcome(&core)
+        }
+    }
+
+    fn open(self, site: &'static Location<'static>) -> Open {
+        let runtime = Handle::current();
+        let parent = ambient::current().unwrap_or_else(|| root::of(&runtime));
+        let own = self.deadline.map(|deadline| match deadline {
+            // A deadline beyond the end of the clock is none.
+            Deadline::After(after) => Instant::now().checked_add(after),
+            Deadline::At(at) => Some(at),
+        });
+        let deadline = match (own.flatten(), parent.deadline) {
+            (Some(own), Some(around)) => Some(own.min(around)),
+            (own, around) => own.or(around),
+        };
+        let settings = Settings {
+            name: self.name,
+            site,
+            policy: self.policy,
+            grace: self.grace,
+            deadline,
+            keeps_ages: self.keeps_ages,
+        };
+        let core = Arc::new(Core::new(settings, Some(parent), runtime));
+        let place = list(&core);
+        Open { core: Some(core), place }
+    }
+}
+
+/// A scope that has not ended. Dropping it abandons the scope.
+struct Open {
+    core: Option<Arc<Core>>,
+    place: Option<usize>,
+}
+
+impl Open {
+    fn core(&self) -> &Arc<Core> {
+        self.core.as_ref().expect("taken by `closed` alone, which consumes")
+    }
+
+    fn closed(mut self) -> Arc<Core> {
+        let core = self.core.take().expect("taken here alone");
+        unlist(&core, self.place);
+        core
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.take() {
+            abandon(core, self.place);
+        }
+    }
+}
+
+/// How the body ended.
+enum Ended<T, E> {
+    Returned(Result<T, E>),
+    Panicked(Box<dyn Any + Send>),
+    Stopped,
+}
+
+/// How the body ended, once the scope knows of errors and panics.
+enum Noted<T> {
+    Value(T),
+    NoValue,
+}
+
+fn note<T, E: Send + 'static>(core: &Core, ended: Ended<T, E>) -> Noted<T> {
+    match ended {
+        Ended::Returned(Ok(value)) => return Noted::Value(value),
+        Ended::Returned(Err(error)) => {
+            core.state().failures.push(Box::new(Failure { task: None, error }));
+            core.raise(Level::Work, Reason::of(ReasonKind::Failed));
+        }
+        Ended::Panicked(payload) => core.body_panicked(payload),
+        Ended::Stopped => {}
+    }
+    Noted::NoValue
+}
+
+impl<T> Noted<T> {
+    fn outcome<E: Send + 'static>(self, core: &Core) -> Result<T, ScopeError<E>> {
+        let mut state = core.state();
+        let mut panics = std::mem::take(&mut state.panics).into_iter();
+        let failures = std::mem::take(&mut state.failures);
+        let release = std::mem::take(&mut state.release_failures);
+        let unfinished = std::mem::take(&mut state.unfinished);
+        let succeeded = state.succeeded;
+        let reason = state.reason.clone();
+        drop(state);
+        if let Some(first) = panics.next() {
+            // Each has been logged with its name when it happened.
+            resume_unwind(first.payload);
+        }
+        let failures = failures.into_iter().filter_map(|failure| failure.downcast::<Failure<E>>().ok());
+        // Once one succeeded, the others may fail; the body may not.
+        let mut failures = failures.filter(|failure| !succeeded || failure.task.is_none());
+        if let Some(first) = failures.next() {
+            let others = failures.map(|failure| *failure).collect();
+            return Err(ScopeError::Failed { first: *first, others, release });
+        }
+        let deadline = reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Deadline);
+        match self {
+            _ if deadline => Err(ScopeError::DeadlineExceeded { unfinished, release }),
+            Self::Value(value) if release.is_empty() => Ok(value),
+            Self::Value(_) => Err(ScopeError::Release(release)),
+            Self::NoValue => {
+                let reason = reason.unwrap_or_else(|| Reason::of(ReasonKind::Requested));
+                Err(ScopeError::Cancelled { reason, release })
+            }
+        }
+    }
+}
+
+pin_project! {
+    /// The body, which ends at its next await when the scope is cancelled.
+    struct Body<B> {
+        #[pin]
+        body: Option<B>,
+        // The current scope while the body is polled.
+        core: Option<Arc<Core>>,
+        // Armed when the body first waits: a body that never does costs no timer.
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+impl<B, T, E> Future for Body<B>
+where
+    B: Future<Output = Result<T, E>>,
+{
+    type Output = Ended<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<T, E>> {
+        let mut this = self.project();
+        loop {
+            let core = this.core.as_ref().expect("outside of a poll the body holds its scope");
+            if core.reached(Level::Work) {
+                return Poll::Ready(match drop_inside(this.body, this.core) {
+                    Ok(()) => Ended::Stopped,
+                    Err(payload) => Ended::Panicked(payload),
+                });
+            }
+            let polled = {
+                let _inside = Inside::enter(this.core);
+                catch_unwind(AssertUnwindSafe(|| {
+                    let body = this.body.as_mut().as_pin_mut().expect("not polled after its end");
+                    let polled = body.poll(cx);
+                    if polled.is_ready() {
+                        this.body.set(None);
+                    }
+                    polled
+                }))
+            };
+            match polled {
+                Ok(Poll::Ready(returned)) => return Poll::Ready(Ended::Returned(returned)),
+                Err(payload) => return Poll::Ready(Ended::Panicked(payload)),
+                Ok(Poll::Pending) => {}
+            }
+            let core = this.core.as_ref().expect("outside of a poll the body holds its scope");
+            core.set_joiner(cx.waker());
+            if core.reached(Level::Work) {
+                // Cancelled before the waker was in place.
+                continue;
+            }
+            let Some(at) = core.deadline else { return Poll::Pending };
+            if this.sleep.is_none() {
+                this.sleep.set(Some(sleep_until(at)));
+            }
+            match this.sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
+                Some(Poll::Ready(())) => core.raise(Level::Work, Reason::of(ReasonKind::Deadline)),
+                _ => return Poll::Pending,
+            }
+        }
+    }
+}
+
+fn drop_inside<B>(
+    mut body: Pin<&mut Option<B>>,
+    core: &mut Option<Arc<Core>>,
+) -> Result<(), Box<dyn Any + Send>> {
+    let _inside = Inside::enter(core);
+    catch_unwind(AssertUnwindSafe(|| body.set(None)))
+}

@@ -1,0 +1,122 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Name;
+
+/// Says why something was cancelled, by whom and when.
+///
+/// The first reason is the one that is kept: later ones do not replace it. Cloning is cheap.
+#[derive(Clone)]
+pub struct Reason(Arc<Inner>);
+
+struct Inner {
+    kind: ReasonKind,
+    by: Option<Name>,
+    text: Option<Name>,
+    at: Instant,
+}
+
+/// The kinds of [`Reason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReasonKind {
+    /// Somebody asked for it.
+    Requested,
+    /// The body or a sibling returned an error.
+    Failed,
+    /// The body or a sibling panicked.
+    Panicked,
+    /// A sibling succeeded first ([`Policy::FirstOk`](super::Policy::FirstOk)).
+    Succeeded,
+    /// The deadline passed.
+    Deadline,
+    /// The future of the scope was dropped before its end.
+    Dropped,
+    /// The scope's work is done, so its services end.
+    Ended,
+    /// The program, or its runtime, is shutting down.
+    Shutdown,
+}
+
+impl Reason {
+    /// Makes a reason: somebody asked for it, and says why.
+    pub fn requested(text: impl Into<Name>) -> Self {
+        Self::new(ReasonKind::Requested, None, Some(text.into()))
+    }
+
+    pub(crate) fn of(kind: ReasonKind) -> Self {
+        Self::new(kind, None, None)
+    }
+
+    pub(crate) fn by(kind: ReasonKind, by: Option<Name>) -> Self {
+        Self::new(kind, by, None)
+    }
+
+    pub(crate) fn new(kind: ReasonKind, by: Option<Name>, text: Option<Name>) -> Self {
+        Self(Arc::new(Inner { kind, by, text, at: Instant::now() }))
+    }
+
+    /// Gives the kind of the reason.
+    #[must_use]
+    pub fn kind(&self) -> ReasonKind {
+        self.0.kind
+    }
+
+    /// Gives the name of the task that caused it, if a task did.
+    #[must_use]
+    pub fn caused_by(&self) -> Option<&str> {
+        self.0.by.as_ref().map(Name::as_str)
+    }
+
+    /// Gives the words of whoever asked for it.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.0.text.as_ref().map(Name::as_str)
+    }
+
+    /// Gives the moment of the cancellation.
+    #[must_use]
+    pub fn at(&self) -> Instant {
+        self.0.at
+    }
+}
+
+impl fmt::Display for ReasonKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Requested => "cancelled on request",
+            Self::Failed => "a sibling failed",
+            Self::Panicked => "a sibling panicked",
+            Self::Succeeded => "a sibling succeeded first",
+            Self::Deadline => "the deadline passed",
+            Self::Dropped => "the scope's future was dropped",
+            Self::Ended => "the scope's work is done",
+            Self::Shutdown => "the program is shutting down",
+        })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.kind.fmt(f)?;
+        if let Some(by) = self.caused_by() {
+            write!(f, ": `{by}`")?;
+        }
+        if let Some(text) = self.text() {
+            write!(f, ": {text}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reason")
+            .field("kind", &self.0.kind)
+            .field("caused_by", &self.caused_by())
+            .field("text", &self.text())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! The scope above all others of a runtime, for what is dropped with no scope around it.
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::{Handle, Id};
+
+use super::child::{Plain, Spec, launch};
+use super::core::{Core, Settings, Stop};
+use super::gate::Class;
+use super::{Name, Policy};
+
+/// A root lives as long as a scope or an adopted task of its runtime does.
+static ROOTS: LazyLock<Mutex<HashMap<Id, Weak<Core>>>> = LazyLock::new(Mutex::default);
+
+/// Gives the root of the runtime.
+pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
+    let mut roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(root) = roots.get(&runtime.id()).and_then(Weak::upgrade) {
+        return root;
+    }
+    // The roots of runtimes that are gone.
+    roots.retain(|_, root| root.strong_count() > 0);
+    let settings = Settings {
+        name: Name::from("runtime"),
+        site: Location::caller(),
+        // A panic in a task that nobody waits for is logged; there is nobody to rethrow it to.
+        policy: Policy::Isolate,
+        grace: Duration::from_secs(1),
+        deadline: None,
+        keeps_ages: false,
+    };
+    let root = Arc::new(Core::new(settings, None, runtime.clone()));
+    roots.insert(runtime.id(), Arc::downgrade(&root));
+    root
+}
+
+fn existing() -> Option<Arc<Core>> {
+    let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    roots.get(&Handle::current().id()).and_then(Weak::upgrade)
+}
+
+/// Waits for everything of this runtime that has no scope around it: children and cleanups of scopes that were
+/// dropped at the top, and detached tasks. Gives how many there were.
+///
+/// [`run`](crate::run) does this at its end. A program with `#[tokio::main]` calls it last; without it, what
+/// is still cleaning up when the runtime goes is cut off at its next await.
+///
+/// # Cancel safety
+/// Safe: a dropped drain stops waiting, and can be called again.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub async fn drain() -> usize {
+    let Some(root) = existing() else { return 0 };
+    let waited_for = root.gate.count(Class::Work);
+    root.wait(|root| root.gate.count(Class::Work) == 0).await;
+    waited_for
+}
+
+/// Starts a task that belongs to no scope: nothing cancels it and only [`drain`] waits for it.
+///
+/// # When to use
+/// Hardly ever: a task that outlives what started it is what scopes are there to prevent.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+#[track_caller]
+pub fn detach<F>(name: impl Into<Name>, future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let root = of(&Handle::current());
+    let spec = Spec { name: name.into(), site: Location::caller(), class: Class::Work, stop: Stop::Never };
+    let started = launch::<_, Plain>(&root, spec, future);
+    debug_assert!(started.is_ok(), "a root never closes");
+}
+
+/// Counts the tasks of this runtime that no scope waits for: adopted by the runtime, and detached.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+#[must_use]
+pub fn unscoped() -> usize {
+    existing().map_or(0, |root| root.gate.count(Class::Work))
+}

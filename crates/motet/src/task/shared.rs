@@ -1,0 +1,127 @@
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use slab::Slab;
+
+use super::{Task, TaskFailed};
+
+/// A task that many can await: clone it.
+///
+/// A value settled from outside and awaited by many is a tokio `oneshot` in a task, shared.
+///
+/// # Cancel safety
+/// Safe: every waiter polls for itself, so one that is dropped, or held and not polled, holds up no other.
+///
+/// # Examples
+/// ```
+/// use motet::task::{Nursery, scope};
+/// use std::convert::Infallible;
+/// use tokio::sync::oneshot;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// scope(async |n: &Nursery<Infallible>| {
+///     let (settle, settled) = oneshot::channel();
+///     let answer = n.spawn("answer", async { settled.await.unwrap_or(0) }).shared();
+///     let waiters = [1, 2].map(|_| n.spawn("waiter", answer.clone()));
+///     settle.send(42).unwrap();
+///     for waiter in waiters {
+///         assert_eq!(*waiter.await.unwrap(), Ok(42));
+///     }
+///     Ok(())
+/// }).await.unwrap();
+/// # });
+/// ```
+pub struct Shared<T, E = Infallible> {
+    inner: Arc<Inner<T, E>>,
+    /// This waiter's place among the wakers.
+    place: Option<usize>,
+}
+
+struct Inner<T, E> {
+    state: Mutex<State<T, E>>,
+    wakers: Arc<Wakers>,
+}
+
+enum State<T, E> {
+    Running(Task<T, E>),
+    Ended(Arc<Result<T, TaskFailed<E>>>),
+}
+
+#[derive(Default)]
+struct Wakers(Mutex<Slab<Option<Waker>>>);
+
+impl Wakers {
+    fn lock(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers: Vec<Waker> = self.lock().iter_mut().filter_map(|(_, waker)| waker.take()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<T, E> Shared<T, E> {
+    pub(crate) fn new(task: Task<T, E>) -> Self {
+        let inner = Inner { state: Mutex::new(State::Running(task)), wakers: Arc::default() };
+        Self { inner: Arc::new(inner), place: None }
+    }
+}
+
+impl<T, E> Future for Shared<T, E> {
+    type Output = Arc<Result<T, TaskFailed<E>>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let replaced = {
+            let mut wakers = this.inner.wakers.lock();
+            let place = *this.place.get_or_insert_with(|| wakers.insert(None));
+            wakers[place].replace(cx.waker().clone())
+        };
+        drop(replaced);
+        let mut state = this.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = match &mut *state {
+            State::Ended(output) => return Poll::Ready(Arc::clone(output)),
+            State::Running(task) => {
+                // Whoever polls last would take the task's only waker; this one wakes all.
+                let all = Waker::from(Arc::clone(&this.inner.wakers));
+                match Pin::new(task).poll(&mut Context::from_waker(&all)) {
+                    Poll::Ready(output) => Arc::new(output),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        };
+        *state = State::Ended(Arc::clone(&output));
+        Poll::Ready(output)
+    }
+}
+
+impl<T, E> Clone for Shared<T, E> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), place: None }
+    }
+}
+
+impl<T, E> Drop for Shared<T, E> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            let waker = self.inner.wakers.lock().remove(place);
+            drop(waker);
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Shared<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

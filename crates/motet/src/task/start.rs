@@ -1,0 +1,110 @@
+use std::error::Error;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::{Task, TaskFailed};
+
+/// Says that a task started with [`Nursery::start`](super::Nursery::start) is ready.
+///
+/// # Drop
+/// The starter waits on, until the task ends.
+pub struct Ready<R, E>(Answer<R, E>);
+
+/// The one answer to the starter: the value, or what went wrong before.
+pub(crate) type Answer<R, E> = Arc<Mutex<Option<oneshot::Sender<Result<R, StartFailed<E>>>>>>;
+
+fn take<R, E>(answer: &Answer<R, E>) -> Option<oneshot::Sender<Result<R, StartFailed<E>>>> {
+    answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+impl<R, E> Ready<R, E> {
+    pub(crate) fn answer(&self) -> Answer<R, E> {
+        Arc::clone(&self.0)
+    }
+
+    /// Says so, and hands a value to whoever started the task: an address, a handle.
+    ///
+    /// If the starter is gone, the value is dropped: the task is a child of its scope all the same.
+    pub fn send(self, value: R) {
+        if let Some(starter) = take(&self.0) {
+            drop(starter.send(Ok(value)));
+        }
+    }
+}
+
+/// The starter's side.
+pub(crate) struct Starting<R, E>(oneshot::Receiver<Result<R, StartFailed<E>>>);
+
+/// Makes the two sides of a start.
+pub(crate) fn handshake<R, E>() -> (Ready<R, E>, Starting<R, E>) {
+    let (sender, receiver) = oneshot::channel();
+    (Ready(Arc::new(Mutex::new(Some(sender)))), Starting(receiver))
+}
+
+/// Runs the task, and answers the starter if the task does not.
+pub(crate) async fn answering<R, E>(
+    answer: Answer<R, E>,
+    task: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    let ended = task.await;
+    let Some(starter) = take(&answer) else { return ended };
+    let failed = match ended {
+        Ok(()) => StartFailed::NeverReady,
+        Err(error) => StartFailed::Error(error),
+    };
+    match starter.send(Err(failed)) {
+        // Nobody waits for the start any more: the scope hears of the error.
+        Err(Err(StartFailed::Error(error))) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl<R, E> Starting<R, E> {
+    pub(crate) async fn ready(self, task: Task<(), E>) -> Result<R, StartFailed<E>> {
+        match self.0.await {
+            Ok(answer) => answer,
+            // The child's future was dropped with its answer: cancelled, or panicked.
+            Err(_) => Err(task.await.map_or_else(StartFailed::Ended, |()| StartFailed::NeverReady)),
+        }
+    }
+}
+
+impl<R, E> fmt::Debug for Ready<R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").finish_non_exhaustive()
+    }
+}
+
+/// Says why a task did not become ready.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartFailed<E> {
+    /// It returned an error first.
+    Error(E),
+    /// It ended well, but never said that it was ready.
+    NeverReady,
+    /// It was cancelled, or it panicked.
+    Ended(TaskFailed<E>),
+}
+
+impl<E> fmt::Display for StartFailed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(_) => f.write_str("the task failed before it was ready"),
+            Self::NeverReady => f.write_str("the task ended and never said that it was ready"),
+            Self::Ended(_) => f.write_str("the task was ended before it was ready"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for StartFailed<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Error(error) => Some(error),
+            Self::NeverReady => None,
+            Self::Ended(failed) => Some(failed),
+        }
+    }
+}

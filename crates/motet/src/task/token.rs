@@ -1,0 +1,89 @@
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+use tokio::task::coop;
+
+use super::Reason;
+
+/// Tells many that they should stop, and why.
+///
+/// Cancelling is final. Asking is one relaxed load, so that a loop may ask at every turn.
+///
+/// # Examples
+/// ```
+/// use motet::task::{CancelToken, Reason};
+///
+/// let token = CancelToken::new();
+/// let theirs = token.clone();
+/// assert!(!theirs.is_cancelled());
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// token.cancel(Reason::requested("lunch"));
+/// assert_eq!(theirs.cancelled().await.text(), Some("lunch"));
+/// # });
+/// ```
+#[derive(Clone, Default)]
+pub struct CancelToken(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    cancelled: AtomicBool,
+    reason: OnceLock<Reason>,
+    waiters: Notify,
+}
+
+impl CancelToken {
+    /// Makes a token that is not cancelled.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels the token. The first reason is kept.
+    pub fn cancel(&self, reason: Reason) {
+        if self.0.reason.set(reason).is_ok() {
+            // Release, after the reason: whoever is woken by it finds the reason.
+            self.0.cancelled.store(true, Ordering::Release);
+            self.0.waiters.notify_waiters();
+        }
+    }
+
+    /// Asks whether the token is cancelled: one relaxed load.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Gives the reason, once the token is cancelled.
+    #[must_use]
+    pub fn reason(&self) -> Option<&Reason> {
+        self.0.reason.get()
+    }
+
+    /// Waits until the token is cancelled, and gives the reason.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped wait loses nothing.
+    pub async fn cancelled(&self) -> &Reason {
+        coop::consume_budget().await;
+        loop {
+            let notified = self.0.waiters.notified();
+            let mut notified = std::pin::pin!(notified);
+            // Before the flag is read, so that a cancellation between the two is not missed.
+            notified.as_mut().enable();
+            if let Some(reason) = self.0.reason.get()
+                && self.0.cancelled.load(Ordering::Acquire)
+            {
+                return reason;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken").field("reason", &self.reason()).finish()
+    }
+}

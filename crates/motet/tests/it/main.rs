@@ -1,0 +1,4 @@
+//! The library's behaviour, through its public API.
+
+mod closures;
+mod scope;

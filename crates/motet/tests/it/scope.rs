@@ -1,0 +1,347 @@
+//! The law of scopes.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use motet::task::{
+    CancelToken, Nursery, Policy, Reason, ReasonKind, Scope, ScopeError, TaskFailed, drain, scope, unscoped,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Adds to a log when dropped.
+struct Noted(Arc<Mutex<Vec<&'static str>>>, &'static str);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().push(self.1);
+    }
+}
+
+type Log = Arc<Mutex<Vec<&'static str>>>;
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_returns_before_a_child_has_ended() {
+    let begin = Instant::now();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let value = scope(async |n: &Nursery<Infallible>| {
+        for seconds in 1..=3 {
+            let ended = Arc::clone(&ended);
+            drop(n.spawn("child", async move {
+                sleep(SECOND * seconds).await;
+                ended.fetch_add(1, Ordering::Relaxed);
+            }));
+        }
+        Ok("value")
+    });
+    assert_eq!(value.await.unwrap(), "value");
+    assert_eq!(ended.load(Ordering::Relaxed), 3);
+    assert_eq!(begin.elapsed(), SECOND * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_child_leaves_its_siblings_or_the_body_running() {
+    let log = Log::default();
+    let begin = Instant::now();
+    let failed = scope(async |n: &Nursery<&'static str>| {
+        let noted = Noted(Arc::clone(&log), "sibling dropped");
+        drop(n.spawn("sibling", async move {
+            let _noted = noted;
+            pending::<()>().await;
+        }));
+        drop(n.try_spawn("fails", async {
+            sleep(SECOND).await;
+            Err::<(), _>("broken")
+        }));
+        let _noted = Noted(Arc::clone(&log), "body dropped");
+        pending::<()>().await;
+        Ok(())
+    });
+    let failed = failed.await.unwrap_err();
+    assert_eq!(failed.to_string(), "task `fails` failed");
+    let ScopeError::Failed { first, others, .. } = failed else { panic!("{failed:?}") };
+    assert_eq!((first.task.unwrap().as_str(), first.error), ("fails", "broken"));
+    assert!(others.is_empty());
+    assert_eq!(begin.elapsed(), SECOND);
+    let mut dropped = log.lock().unwrap().clone();
+    dropped.sort_unstable();
+    assert_eq!(dropped, ["body dropped", "sibling dropped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn collect_all_stops_at_the_first_error() {
+    let failed = Scope::options()
+        .policy(Policy::CollectAll)
+        .run(async |n: &Nursery<u64>| {
+            for at in 1..=3 {
+                drop(n.try_spawn("child", async move {
+                    sleep(SECOND * at as u32).await;
+                    if at == 2 { Ok(()) } else { Err(at) }
+                }));
+            }
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(failed.to_string(), "task `child` failed, and 1 more");
+    let ScopeError::Failed { first, others, .. } = failed else { panic!("{failed:?}") };
+    assert_eq!(first.error, 1);
+    assert_eq!(others.iter().map(|other| other.error).collect::<Vec<_>>(), [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn first_ok_lets_losers_run_on_or_counts_earlier_errors() {
+    let begin = Instant::now();
+    let won = Scope::options().policy(Policy::FirstOk).run(async |n: &Nursery<&'static str>| {
+        let loser = n.try_spawn("slow", async {
+            pending::<()>().await;
+            Ok(1)
+        });
+        drop(n.try_spawn("broken", async { Err::<(), _>("broken") }));
+        let winner = n.try_spawn("quick", async {
+            sleep(SECOND).await;
+            Ok(2)
+        });
+        let won = winner.await.unwrap();
+        let TaskFailed::Cancelled { reason, .. } = loser.await.unwrap_err() else { panic!() };
+        assert_eq!((reason.kind(), reason.caused_by()), (ReasonKind::Succeeded, Some("quick")));
+        Ok(won)
+    });
+    assert_eq!(won.await.unwrap(), 2);
+    assert_eq!(begin.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn isolate_tells_the_scope_of_an_error_or_a_panic() {
+    let value = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<&'static str>| {
+        let failed = n.try_spawn("fails", async { Err::<(), _>("mine") }).await;
+        let TaskFailed::Error { error, .. } = failed.unwrap_err() else { panic!() };
+        assert_eq!(error, "mine");
+        let panicked = n.spawn("panics", async { panic!("too hot") }).await;
+        assert_eq!(panicked.unwrap_err().to_string(), "task `panics` panicked: too hot");
+        Ok(1)
+    });
+    assert_eq!(value.await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_child_is_lost_or_does_not_wait_for_siblings() {
+    let log = Log::default();
+    let noted = Arc::clone(&log);
+    let task = spawn_apart(async move {
+        scope(async |n: &Nursery<Infallible>| {
+            drop(n.spawn_coop("tidies up", async move |cx: CancelToken| {
+                let reason = cx.cancelled().await;
+                assert_eq!((reason.kind(), reason.caused_by()), (ReasonKind::Panicked, Some("panics")));
+                sleep(Duration::from_millis(500)).await;
+                noted.lock().unwrap().push("tidied");
+            }));
+            drop(n.spawn("panics", async { std::panic::panic_any(17) }));
+            Ok(())
+        })
+        .await
+    });
+    let payload = task.await.unwrap_err().into_panic();
+    assert_eq!(payload.downcast_ref(), Some(&17));
+    assert_eq!(*log.lock().unwrap(), ["tidied"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cooperative_child_outlives_its_grace() {
+    let begin = Instant::now();
+    let failed = Scope::options().grace(SECOND * 2).deadline(SECOND).run(async |n: &Nursery<Infallible>| {
+        drop(n.spawn_coop("deaf", async |_| pending::<()>().await));
+        pending::<()>().await;
+        Ok(())
+    });
+    let failed = failed.await.unwrap_err();
+    assert_eq!(failed.to_string(), "the scope's deadline passed before the end of `deaf`");
+    assert_eq!(begin.elapsed(), SECOND * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nested_deadline_reaches_beyond_the_one_around() {
+    let begin = Instant::now();
+    let outer = Scope::options().deadline(SECOND).run(async |_: &Nursery<Infallible>| {
+        let inner = Scope::options().deadline(SECOND * 9).run(async |n: &Nursery<Infallible>| {
+            assert_eq!(n.deadline(), Some(begin + SECOND));
+            pending::<()>().await;
+            Ok(())
+        });
+        assert!(inner.await.unwrap_err().is_deadline());
+        Ok(())
+    });
+    // The outer body was done in time: just.
+    outer.await.unwrap();
+    assert_eq!(begin.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_cancelled_before_plain_children_have_ended_or_keeps_the_scope_open() {
+    let log = Log::default();
+    let begin = Instant::now();
+    scope(async |n: &Nursery<Infallible>| {
+        let (plain, coop) = (Noted(Arc::clone(&log), "service dropped"), Arc::clone(&log));
+        drop(n.service("serves", async move {
+            let _noted = plain;
+            pending::<()>().await;
+        }));
+        drop(n.service_coop("flushes", async move |cx: CancelToken| {
+            assert_eq!(cx.cancelled().await.kind(), ReasonKind::Ended);
+            coop.lock().unwrap().push("flushed");
+        }));
+        let child = Noted(Arc::clone(&log), "child ended");
+        drop(n.spawn("child", async move {
+            let _noted = child;
+            sleep(SECOND).await;
+        }));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let log = log.lock().unwrap();
+    assert_eq!(log[0], "child ended");
+    assert_eq!(log.len(), 3);
+    assert_eq!(begin.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_scope_forgets_the_cleanup_of_its_children() {
+    let log = Log::default();
+    let begin = Instant::now();
+    scope(async |_: &Nursery<Infallible>| {
+        let noted = Arc::clone(&log);
+        let inner = scope(async |n: &Nursery<Infallible>| {
+            drop(n.spawn_coop("tidies", async move |cx: CancelToken| {
+                assert_eq!(cx.cancelled().await.kind(), ReasonKind::Dropped);
+                sleep(Duration::from_millis(40)).await;
+                noted.lock().unwrap().push("tidied");
+            }));
+            pending::<()>().await;
+            Ok(())
+        });
+        assert!(timeout(Duration::from_millis(10), inner).await.is_err());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(*log.lock().unwrap(), ["tidied"]);
+    assert_eq!(begin.elapsed(), Duration::from_millis(50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_does_not_wait_for_a_scope_dropped_at_the_top() {
+    let log = Log::default();
+    let noted = Noted(Arc::clone(&log), "dropped");
+    let dropped = scope(async |n: &Nursery<Infallible>| {
+        drop(n.spawn_coop("tidies", async move |cx: CancelToken| {
+            let _noted = noted;
+            cx.cancelled().await;
+            sleep(SECOND / 2).await;
+        }));
+        pending::<()>().await;
+        Ok(())
+    });
+    assert!(timeout(SECOND, dropped).await.is_err());
+    assert_eq!(unscoped(), 1);
+    assert!(log.lock().unwrap().is_empty());
+    assert_eq!(drain().await, 1);
+    assert_eq!(*log.lock().unwrap(), ["dropped"]);
+    assert_eq!(unscoped(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_scope_takes_a_task_or_swallows_it() {
+    let mut handle = None;
+    scope(async |n: &Nursery<Infallible>| {
+        handle = Some(Scope::clone(n));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let handle = handle.unwrap();
+    assert!(handle.is_closed());
+    let refused = handle.spawn("late", async { 7 }).unwrap_err();
+    assert_eq!(refused.to_string(), "the scope has ended and takes no more tasks");
+    assert_eq!(refused.0.await, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_cannot_start_siblings_once_the_body_is_done() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&started);
+    scope(async |n: &Nursery<Infallible>| {
+        let scope = Scope::clone(n);
+        drop(n.spawn("acceptor", async move {
+            for _ in 0..3 {
+                sleep(SECOND).await;
+                let count = Arc::clone(&count);
+                drop(scope.spawn("connection", async move {
+                    sleep(SECOND).await;
+                    count.fetch_add(1, Ordering::Relaxed);
+                }));
+            }
+        }));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(started.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_task_hangs_when_the_waiter_that_polled_last_is_held_and_not_polled() {
+    scope(async |n: &Nursery<Infallible>| {
+        let shared = n.spawn("value", async {
+            sleep(SECOND).await;
+            5
+        });
+        let shared = shared.shared();
+        let waiter = n.spawn("waiter", shared.clone());
+        tokio::task::yield_now().await;
+        let mut held = Box::pin(shared);
+        assert!(timeout(Duration::from_millis(1), &mut held).await.is_err());
+        assert_eq!(waiter.await.unwrap().as_ref().as_ref().ok(), Some(&5));
+        drop(held);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn a_panic_in_the_drop_of_a_cancelled_child_is_lost() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(scope(async |n: &Nursery<Infallible>| {
+            drop(n.spawn("bomb", async {
+                let _bomb = Bomb;
+                pending::<()>().await;
+            }));
+            tokio::task::yield_now().await;
+            n.cancel(Reason::requested("now"));
+            Ok(())
+        }))
+    }));
+    assert_eq!(panicked.unwrap_err().downcast_ref::<&str>(), Some(&"in drop"));
+}
+
+#[allow(clippy::disallowed_methods, reason = "the panic has to leave the scope's caller")]
+fn spawn_apart<F>(future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
+}
