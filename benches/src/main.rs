@@ -6,6 +6,7 @@ mod allocations;
 mod measure;
 mod report;
 mod signature;
+mod task;
 
 use std::env;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 1] = [("signature", signature::run)];
+const AREAS: [Area; 2] = [("signature", signature::run), ("task", task::run)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();

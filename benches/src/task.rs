@@ -1,0 +1,94 @@
+//! Question: what does a child of a scope cost beside a bare task?
+//!
+//! Each side starts 10 000 children that yield once, and waits for all of them. Ours has the guarantees of a
+//! scope: names, cancellation with a reason, panics that reach the parent, nothing left behind when it is
+//! dropped. `tokio::spawn` and `FuturesUnordered` of join handles have none of these; `JoinSet` aborts its tasks
+//! when dropped but does not wait for them; `TaskTracker` with a token cancels, but hides panics.
+
+#![allow(clippy::disallowed_methods, reason = "rivals start their tasks themselves")]
+
+use std::convert::Infallible;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use motet::task::{Nursery, scope};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinSet, yield_now};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::measure::both_of;
+use crate::report::Case;
+
+const CHILDREN: u32 = 10_000;
+
+pub(crate) fn run() -> Vec<Case> {
+    let current = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let two = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+    let mut cases = Vec::new();
+    for (name, runtime) in [("current thread", &current), ("two workers", &two)] {
+        let mut add = |rival_name, mut rival: Box<dyn FnMut()>| {
+            let (ours, theirs) = both_of(CHILDREN, || on(runtime, ours()), &mut *rival);
+            cases.extend(Case::median_and_minimum(name, rival_name, ours, theirs));
+        };
+        add("tokio::spawn", Box::new(|| on(runtime, bare())));
+        add("JoinSet", Box::new(|| on(runtime, join_set())));
+        add("TaskTracker + token", Box::new(|| on(runtime, tracker())));
+        add("FuturesUnordered<JoinHandle>", Box::new(|| on(runtime, unordered())));
+    }
+    cases
+}
+
+/// In a task of the runtime, as a server's code runs: `block_on` alone would measure another path.
+fn on(runtime: &Runtime, work: impl Future<Output = ()> + Send + 'static) {
+    runtime.block_on(async { tokio::spawn(work).await.expect("the work does not panic") });
+}
+
+async fn ours() {
+    let done = scope(async |n: &Nursery<Infallible>| {
+        for _ in 0..CHILDREN {
+            drop(n.spawn("child", yield_now()));
+        }
+        Ok(())
+    });
+    done.await.expect("nothing fails");
+}
+
+async fn bare() {
+    let mut handles = Vec::with_capacity(CHILDREN as usize);
+    for _ in 0..CHILDREN {
+        handles.push(tokio::spawn(yield_now()));
+    }
+    for handle in handles {
+        handle.await.expect("nothing panics");
+    }
+}
+
+async fn join_set() {
+    let mut set = JoinSet::new();
+    for _ in 0..CHILDREN {
+        set.spawn(yield_now());
+    }
+    while let Some(joined) = set.join_next().await {
+        joined.expect("nothing panics");
+    }
+}
+
+async fn tracker() {
+    let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
+    for _ in 0..CHILDREN {
+        let token = token.clone();
+        tracker.spawn(async move { token.run_until_cancelled(yield_now()).await });
+    }
+    tracker.close();
+    tracker.wait().await;
+}
+
+async fn unordered() {
+    let mut handles = FuturesUnordered::new();
+    for _ in 0..CHILDREN {
+        handles.push(tokio::spawn(yield_now()));
+    }
+    while let Some(joined) = handles.next().await {
+        joined.expect("nothing panics");
+    }
+}
