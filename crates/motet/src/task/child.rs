@@ -10,13 +10,13 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::ambient::Inside;
-use super::core::{Core, Entry, Level, Stop, panic_message};
+use super::core::{Core, Level, panic_message};
 use super::error::{Failure, TaskFailed};
 use super::gate::Class;
-use super::{Name, Policy, Reason, ReasonKind};
+use super::list::Node;
+use super::{CancelToken, Name, Policy, Reason, ReasonKind};
 
 /// What is known of a child before it runs.
 pub(crate) struct Spec {
@@ -24,6 +24,19 @@ pub(crate) struct Spec {
     pub(crate) site: &'static Location<'static>,
     pub(crate) class: Class,
     pub(crate) stop: Stop,
+    /// The token of a child that is told.
+    pub(crate) token: Option<CancelToken>,
+}
+
+/// What a child does when its class is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It is dropped at its next await.
+    Drop,
+    /// It is told, and sees to its own end.
+    Tell,
+    /// It goes on: a cleanup.
+    Never,
 }
 
 /// Starts a child of the scope; gives the future back if the scope is closed.
@@ -37,15 +50,19 @@ where
     if !core.gate.enter(spec.class) {
         return Err(future);
     }
-    let link = Link { core: Some(Arc::clone(core)), key: None, spec };
-    let child = Child::<F, S> { future: Some(future), link, sink: PhantomData };
+    let child = Child::<F, S> {
+        future: Some(future),
+        core: Some(Arc::clone(core)),
+        node: Node::new(spec),
+        sink: PhantomData,
+    };
     Ok(core.runtime.spawn(child))
 }
 
 /// What becomes of a child's end.
 pub(crate) trait Sink<O> {
     type Out;
-    fn returned(link: &Link, output: O) -> Self::Out;
+    fn returned(link: &Link<'_>, output: O) -> Self::Out;
     fn failed(failed: TaskFailed<Infallible>) -> Self::Out;
 }
 
@@ -55,7 +72,7 @@ pub(crate) struct Plain;
 impl<T> Sink<T> for Plain {
     type Out = Result<T, TaskFailed>;
 
-    fn returned(_: &Link, output: T) -> Self::Out {
+    fn returned(_: &Link<'_>, output: T) -> Self::Out {
         Ok(output)
     }
 
@@ -70,8 +87,8 @@ pub(crate) struct Fallible<E>(PhantomData<fn(E)>);
 impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
     type Out = Result<T, TaskFailed<E>>;
 
-    fn returned(link: &Link, output: Result<T, E>) -> Self::Out {
-        let core = link.core();
+    fn returned(link: &Link<'_>, output: Result<T, E>) -> Self::Out {
+        let core = link.core;
         match (output, core.policy) {
             (Ok(value), Policy::FirstOk) => {
                 core.state().succeeded = true;
@@ -98,11 +115,22 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
 
 pin_project! {
     pub(crate) struct Child<F, S> {
-        // Dropped before `link`, which counts the child out: a scope must not end before its futures have.
         #[pin]
         future: Option<F>,
-        link: Link,
+        // `None` only while the child is being polled: then it is the current scope.
+        core: Option<Arc<Core>>,
+        #[pin]
+        node: Node,
         sink: PhantomData<fn(S)>,
+    }
+
+    impl<F, S> PinnedDrop for Child<F, S> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // Also if the future's own drop panics: a scope would wait for ever for a child not counted out.
+            let _out = CountOut { core: this.core, node: this.node.into_ref() };
+            this.future.set(None);
+        }
     }
 }
 
@@ -111,11 +139,12 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<S::Out> {
         let mut this = self.project();
-        if this.link.must_stop() {
-            return Poll::Ready(end::<F, S>(this.future, this.link));
+        let node = this.node.into_ref();
+        if held(this.core, &node).must_stop() {
+            return Poll::Ready(end::<F, S>(this.future, this.core, &node));
         }
         let polled = {
-            let _inside = Inside::enter(&mut this.link.core);
+            let _inside = Inside::enter(this.core);
             catch_unwind(AssertUnwindSafe(|| {
                 let future = this.future.as_mut().as_pin_mut().expect("a child is not polled after its end");
                 let polled = future.poll(cx);
@@ -126,15 +155,25 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
                 polled
             }))
         };
+        let link = held(this.core, &node);
         match polled {
-            Ok(Poll::Ready(output)) => Poll::Ready(S::returned(this.link, output)),
-            Ok(Poll::Pending) if this.link.register(cx) => Poll::Ready(end::<F, S>(this.future, this.link)),
-            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(S::returned(&link, output)),
+            Ok(Poll::Pending) => {
+                if !node.is_listed() {
+                    // Once: the waker of a task is the same at every poll.
+                    link.list(node, cx);
+                }
+                if link.must_stop() {
+                    return Poll::Ready(end::<F, S>(this.future, this.core, &node));
+                }
+                Poll::Pending
+            }
             Err(payload) => {
-                let failed = this.link.panicked(payload);
-                let dropped = drop_inside(this.future, this.link);
-                // One panic is enough for the task's answer; the scope hears of both.
-                drop(dropped.map_err(|payload| this.link.panicked(payload)));
+                let failed = link.panicked(payload);
+                if let Err(payload) = drop_inside(this.future, this.core) {
+                    // One panic is enough for the task's answer; the scope hears of both.
+                    held(this.core, &node).panicked(payload);
+                }
                 Poll::Ready(S::failed(failed))
             }
         }
@@ -142,40 +181,46 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
 }
 
 /// Drops the future of a cancelled child.
-fn end<F: Future, S: Sink<F::Output>>(future: Pin<&mut Option<F>>, link: &mut Link) -> S::Out {
-    let failed = match drop_inside(future, link) {
+fn end<F: Future, S: Sink<F::Output>>(
+    future: Pin<&mut Option<F>>,
+    core: &mut Option<Arc<Core>>,
+    node: &Node,
+) -> S::Out {
+    let dropped = drop_inside(future, core);
+    let link = held(core, node);
+    S::failed(match dropped {
         Ok(()) => TaskFailed::Cancelled { task: link.name(), reason: link.reason() },
         Err(payload) => link.panicked(payload),
-    };
-    S::failed(failed)
+    })
 }
 
-fn drop_inside<F>(mut future: Pin<&mut Option<F>>, link: &mut Link) -> Result<(), Box<dyn Any + Send>> {
-    let _inside = Inside::enter(&mut link.core);
+fn drop_inside<F>(
+    mut future: Pin<&mut Option<F>>,
+    core: &mut Option<Arc<Core>>,
+) -> Result<(), Box<dyn Any + Send>> {
+    let _inside = Inside::enter(core);
     catch_unwind(AssertUnwindSafe(|| future.set(None)))
 }
 
-/// A child's place in its scope. Dropping it counts the child out.
-pub(crate) struct Link {
-    /// `None` only while the child is being polled: then it is the current scope.
-    core: Option<Arc<Core>>,
-    /// The child's entry in the scope's list; made when it first waits.
-    key: Option<usize>,
-    spec: Spec,
+fn held<'a>(core: &'a Option<Arc<Core>>, node: &'a Node) -> Link<'a> {
+    let core = core.as_ref().expect("outside of a poll the child holds its scope");
+    Link { core, spec: node.spec() }
 }
 
-impl Link {
-    fn core(&self) -> &Arc<Core> {
-        self.core.as_ref().expect("outside of a poll the link holds its scope")
-    }
+/// A child's tie to its scope.
+pub(crate) struct Link<'a> {
+    core: &'a Arc<Core>,
+    spec: &'a Spec,
+}
 
+impl Link<'_> {
     pub(crate) fn name(&self) -> Name {
         self.spec.name.clone()
     }
 
     fn reason(&self) -> Reason {
         let reason = match self.spec.class {
-            Class::Work => self.core().reason(),
+            Class::Work => self.core.reason(),
             Class::Service => None,
         };
         reason.unwrap_or_else(|| Reason::of(ReasonKind::Ended))
@@ -183,46 +228,44 @@ impl Link {
 
     /// Whether the scope wants this child's future dropped.
     fn must_stop(&self) -> bool {
-        matches!(self.spec.stop, Stop::Drop) && self.core().reached(self.spec.class.cancelled_at())
+        self.spec.stop == Stop::Drop && self.core.reached(self.spec.class.cancelled_at())
     }
 
-    /// Lists the child with its waker, so that a cancellation reaches it; true if it came already.
-    fn register(&mut self, cx: &Context<'_>) -> bool {
-        if self.key.is_some() {
-            // The waker of a task is the same at every poll.
-            return self.must_stop();
-        }
-        let waker = matches!(self.spec.stop, Stop::Drop).then(|| cx.waker().clone());
-        let core = self.core.as_ref().expect("outside of a poll the link holds its scope");
-        let since = core.opened.is_some().then(Instant::now);
-        let Spec { name, site, class, stop } = &self.spec;
-        let entry = Entry { name: name.clone(), site, class: *class, since, waker, stop: stop.clone() };
-        let mut state = core.state();
-        // Under the lock, as the level is raised under it.
-        let cancelled = core.reached(class.cancelled_at());
-        self.key = Some(state.children.insert(entry));
+    /// Lists the child with its waker, so that a cancellation reaches it.
+    fn list(&self, node: Pin<&Node>, cx: &Context<'_>) {
+        let waker = (self.spec.stop == Stop::Drop).then(|| cx.waker().clone());
+        let age = self.core.opened.map(|opened| opened.elapsed());
+        let mut state = self.core.state();
+        // Under the lock, as the level is raised under it: a cancellation is seen here, or sees this child.
+        let cancelled = self.core.reached(self.spec.class.cancelled_at());
+        state.children.push(node, waker, age);
         drop(state);
-        if let (true, Stop::Tell(token)) = (cancelled, stop) {
+        if let (true, Some(token)) = (cancelled, &self.spec.token) {
             token.cancel(self.reason());
         }
-        self.must_stop()
     }
 
     fn panicked(&self, payload: Box<dyn Any + Send>) -> TaskFailed {
         let message = panic_message(&*payload).to_owned();
-        self.core().task_panicked(self.name(), payload);
+        self.core.task_panicked(self.name(), payload);
         TaskFailed::Panicked { task: self.name(), message }
     }
 }
 
-impl Drop for Link {
+/// Counts a child out when dropped.
+struct CountOut<'a> {
+    core: &'a Option<Arc<Core>>,
+    node: Pin<&'a Node>,
+}
+
+impl Drop for CountOut<'_> {
     fn drop(&mut self) {
-        let Some(core) = &self.core else { return };
-        if let Some(key) = self.key {
-            let entry = core.state().children.remove(key);
-            // Outside of the lock: it holds a waker.
-            drop(entry);
+        let Some(core) = self.core else { return };
+        if self.node.is_listed() {
+            let waker = core.state().children.remove(self.node);
+            // Outside of the lock.
+            drop(waker);
         }
-        core.leave(self.spec.class);
+        core.leave(self.node.spec().class);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Cooperative;
 impl<T> Sink<Result<T, TaskFailed>> for Cooperative {
     type Out = Result<T, TaskFailed>;
 
-    fn returned(_: &Link, output: Result<T, TaskFailed>) -> Self::Out {
+    fn returned(_: &Link<'_>, output: Result<T, TaskFailed>) -> Self::Out {
         output
     }
 

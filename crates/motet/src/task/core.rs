@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
+use super::list::List;
 use super::{CancelToken, Exit, Name, Policy, Reason, ReasonKind, ReleaseFailed};
 
 /// How far a scope is cancelled. Each level includes the ones before it.
@@ -52,7 +53,7 @@ pub(crate) struct Core {
 
 #[derive(Default)]
 pub(crate) struct State {
-    pub(crate) children: Slab<Entry>,
+    pub(crate) children: List,
     pub(crate) scopes: Slab<Weak<Core>>,
     pub(crate) components: Slab<crate::observe::Component>,
     pub(crate) finalizers: Vec<Finalizer>,
@@ -65,27 +66,6 @@ pub(crate) struct State {
     pub(crate) failures: Vec<Box<dyn Any + Send>>,
     pub(crate) succeeded: bool,
     joiner: Option<Waker>,
-}
-
-/// A child that has been polled and waits.
-pub(crate) struct Entry {
-    pub(crate) name: Name,
-    pub(crate) site: &'static Location<'static>,
-    pub(crate) class: Class,
-    pub(crate) since: Option<Instant>,
-    pub(crate) waker: Option<Waker>,
-    pub(crate) stop: Stop,
-}
-
-/// What a child does when its class is cancelled.
-#[derive(Clone)]
-pub(crate) enum Stop {
-    /// It is dropped at its next await.
-    Drop,
-    /// It is told, and sees to its own end.
-    Tell(CancelToken),
-    /// It goes on: a cleanup.
-    Never,
 }
 
 pub(crate) struct Panic {
@@ -147,15 +127,12 @@ impl Core {
         self.level.store(level as u8, Ordering::Relaxed);
         let mut wakers = Vec::new();
         let mut told = Vec::new();
-        for (_, child) in &mut state.children {
-            if child.class.cancelled_at() <= level {
-                match &child.stop {
-                    Stop::Drop => wakers.extend(child.waker.take()),
-                    Stop::Tell(token) => told.push(token.clone()),
-                    Stop::Never => {}
-                }
+        state.children.for_each(|child| {
+            if child.spec.class.cancelled_at() <= level {
+                wakers.extend(child.waker.take());
+                told.extend(child.spec.token.clone());
             }
-        }
+        });
         wakers.extend(state.joiner.take());
         drop(state);
         if let Some(token) = self.token.get()
@@ -263,9 +240,14 @@ impl Core {
 
 impl State {
     /// The names of the children of a class, for a report.
-    pub(crate) fn names(&self, class: Class) -> Vec<Name> {
-        let of_class = self.children.iter().filter(|(_, child)| child.class == class);
-        of_class.map(|(_, child)| child.name.clone()).take(NAMES).collect()
+    pub(crate) fn names(&mut self, class: Class) -> Vec<Name> {
+        let mut names = Vec::new();
+        self.children.for_each(|child| {
+            if child.spec.class == class && names.len() < NAMES {
+                names.push(child.spec.name.clone());
+            }
+        });
+        names
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::{timeout, timeout_at};
 
-use super::child::{Plain, Spec, launch};
-use super::core::{Core, Level, Stop};
+use super::child::{Plain, Spec, Stop, launch};
+use super::core::{Core, Level};
 use super::finalizer;
 use super::gate::Class;
 use super::{Name, Reason, ReasonKind};
@@ -78,7 +78,7 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
         if above.parent.is_none() {
             tracing::warn!(scope = %name, %site, "a scope was dropped with no scope around it: `motet::drain` waits for its children");
         }
-        let spec = Spec { name: name.clone(), site, class: Class::Work, stop: Stop::Never };
+        let spec = Spec { name: name.clone(), site, class: Class::Work, stop: Stop::Never, token: None };
         match launch::<_, Plain>(&above, spec, rest) {
             Ok(_) => return,
             // It has ended: the one around it is asked.

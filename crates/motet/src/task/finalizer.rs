@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::child::{Plain, Spec, launch};
-use super::core::{Core, Stop, panic_message};
+use super::child::{Plain, Spec, Stop, launch};
+use super::core::{Core, panic_message};
 use super::error::ReleaseError;
 use super::gate::Class;
 use super::{Exit, Name, ReleaseFailed};
@@ -92,7 +92,8 @@ impl Core {
 /// when none is owed.
 pub(crate) fn start(core: &Arc<Core>) -> bool {
     let Some(last) = core.state().finalizers.last().map(|last| last.site) else { return false };
-    let spec = Spec { name: Name::from("release"), site: last, class: Class::Work, stop: Stop::Never };
+    let spec =
+        Spec { name: Name::from("release"), site: last, class: Class::Work, stop: Stop::Never, token: None };
     let scope = Arc::clone(core);
     let releases = async move {
         loop {

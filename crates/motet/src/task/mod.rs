@@ -10,6 +10,7 @@ mod exit;
 mod finalizer;
 mod gate;
 mod handle;
+mod list;
 mod name;
 mod nursery;
 mod options;

@@ -4,9 +4,9 @@ use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::child::{Fallible, Plain, Sink, Spec, launch};
+use super::child::{Fallible, Plain, Sink, Spec, Stop, launch};
 use super::coop::cooperative;
-use super::core::{Core, Stop};
+use super::core::Core;
 use super::gate::Class;
 use super::start::{self, Ready, StartFailed};
 use super::{CancelToken, Name, Scope, Task};
@@ -32,7 +32,7 @@ impl<E: Send + 'static> Nursery<E> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.launch::<_, _, _, Plain>(name.into(), Class::Work, Stop::Drop, future)
+        self.launch::<_, _, _, Plain>(name.into(), Class::Work, None, future)
     }
 
     /// Starts a child whose error goes to the scope, which acts by its [`Policy`](super::Policy).
@@ -42,7 +42,7 @@ impl<E: Send + 'static> Nursery<E> {
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
     {
-        self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Work, Stop::Drop, future)
+        self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Work, None, future)
     }
 
     /// Starts a child that sees the cancellation and its reason, and has the scope's grace to end by itself;
@@ -83,7 +83,7 @@ impl<E: Send + 'static> Nursery<E> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.launch::<_, _, _, Plain>(name.into(), Class::Service, Stop::Drop, future)
+        self.launch::<_, _, _, Plain>(name.into(), Class::Service, None, future)
     }
 
     /// Starts a service whose error goes to the scope.
@@ -93,7 +93,7 @@ impl<E: Send + 'static> Nursery<E> {
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
     {
-        self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Service, Stop::Drop, future)
+        self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Service, None, future)
     }
 
     /// Starts a service that sees its cancellation, and has the scope's grace to end by itself.
@@ -149,7 +149,7 @@ impl<E: Send + 'static> Nursery<E> {
         let (ready, starting) = start::handshake();
         let answer = ready.answer();
         let child = start::answering(answer, task(ready));
-        let task = self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Work, Stop::Drop, child);
+        let task = self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Work, None, child);
         starting.ready(task)
     }
 
@@ -162,22 +162,25 @@ impl<E: Send + 'static> Nursery<E> {
     {
         let token = CancelToken::new();
         let future = cooperative(name.clone(), token.clone(), self.scope.0.grace, task(token.clone()));
-        self.launch::<_, _, _, super::coop::Cooperative>(name, class, Stop::Tell(token), future)
+        self.launch::<_, _, _, super::coop::Cooperative>(name, class, Some(token), future)
     }
 
     #[track_caller]
-    fn launch<F, T, X, S>(&self, name: Name, class: Class, stop: Stop, future: F) -> Task<T, X>
+    fn launch<F, T, X, S>(
+        &self,
+        name: Name,
+        class: Class,
+        token: Option<CancelToken>,
+        future: F,
+    ) -> Task<T, X>
     where
         F: Future + Send + 'static,
         S: Sink<F::Output, Out = Result<T, super::TaskFailed<X>>> + 'static,
         T: Send + 'static,
         X: Send + 'static,
     {
-        let token = match &stop {
-            Stop::Tell(token) => Some(token.clone()),
-            Stop::Drop | Stop::Never => None,
-        };
-        let spec = Spec { name: name.clone(), site: Location::caller(), class, stop };
+        let stop = if token.is_some() { Stop::Tell } else { Stop::Drop };
+        let spec = Spec { name: name.clone(), site: Location::caller(), class, stop, token: token.clone() };
         match launch::<F, S>(&self.scope.0, spec, future) {
             Ok(join) => Task::new(join, name, token),
             Err(_) => unreachable!("a scope is open while its body runs, and the nursery is the body's"),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
 
-use super::child::{Plain, Spec, launch};
-use super::core::{Core, Settings, Stop};
+use super::child::{Plain, Spec, Stop, launch};
+use super::core::{Core, Settings};
 use super::gate::Class;
 use super::{Name, Policy};
 
@@ -73,7 +73,13 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let root = of(&Handle::current());
-    let spec = Spec { name: name.into(), site: Location::caller(), class: Class::Work, stop: Stop::Never };
+    let spec = Spec {
+        name: name.into(),
+        site: Location::caller(),
+        class: Class::Work,
+        stop: Stop::Never,
+        token: None,
+    };
     let started = launch::<_, Plain>(&root, spec, future);
     debug_assert!(started.is_ok(), "a root never closes");
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::child::{Plain, Spec, launch};
-use super::core::{Core, Level, Stop};
+use super::child::{Plain, Spec, Stop, launch};
+use super::core::{Core, Level};
 use super::finalizer::ReleaseCounts;
 use super::gate::Class;
 use super::{CancelToken, Closed, Name, Options, Reason, Task};
@@ -71,7 +71,8 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let spec = Spec { name: name.clone(), site: Location::caller(), class, stop: Stop::Drop };
+        let spec =
+            Spec { name: name.clone(), site: Location::caller(), class, stop: Stop::Drop, token: None };
         match launch::<_, Plain>(&self.0, spec, future) {
             Ok(join) => Ok(Task::new(join, name, None)),
             Err(future) => Err(Closed(future)),
