@@ -1,6 +1,7 @@
 //! The async architecture toolkit for Rust, on tokio.
 
 pub mod observe;
+pub mod resource;
 mod sim;
 pub mod task;
 

@@ -92,7 +92,7 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
         match (output, core.policy) {
             (Ok(value), Policy::FirstOk) => {
                 core.state().succeeded = true;
-                core.raise(Level::Children, Reason::by(ReasonKind::Succeeded, Some(link.name())));
+                core.raise(Level::Children, &Reason::by(ReasonKind::Succeeded, Some(link.name())));
                 Ok(value)
             }
             (Ok(value), _) => Ok(value),
@@ -101,7 +101,7 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
                 let failure = Failure { task: Some(link.name()), error };
                 core.state().failures.push(Box::new(failure));
                 if policy == Policy::FailFast {
-                    core.raise(Level::Work, Reason::by(ReasonKind::Failed, Some(link.name())));
+                    core.raise(Level::Work, &Reason::by(ReasonKind::Failed, Some(link.name())));
                 }
                 Err(TaskFailed::Reported { task: link.name() })
             }

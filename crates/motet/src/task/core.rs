@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
 use super::list::List;
-use super::{CancelToken, Exit, Name, Policy, Reason, ReasonKind, ReleaseFailed};
+use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseFailed};
+use crate::resource::Exit;
 
 /// How far a scope is cancelled. Each level includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,9 +40,10 @@ pub(crate) struct Core {
     pub(crate) site: &'static Location<'static>,
     pub(crate) policy: Policy,
     pub(crate) grace: Duration,
+    pub(crate) release_timeout: Duration,
     pub(crate) deadline: Option<Instant>,
     pub(crate) runtime: Handle,
-    pub(crate) parent: Option<Arc<Core>>,
+    pub(crate) parent: Option<Arc<Self>>,
     /// When the scope was opened; `None` unless ages are kept, since each would cost a look at the clock.
     pub(crate) opened: Option<Instant>,
     pub(crate) gate: Gate,
@@ -57,6 +59,7 @@ pub(crate) struct State {
     pub(crate) scopes: Slab<Weak<Core>>,
     pub(crate) components: Slab<crate::observe::Component>,
     pub(crate) finalizers: Vec<Finalizer>,
+    pub(crate) next_finalizer: u64,
     pub(crate) release_failures: Vec<ReleaseFailed>,
     pub(crate) reason: Option<Reason>,
     /// Names of those that were still there when the deadline passed.
@@ -77,6 +80,7 @@ pub(crate) struct Settings {
     pub(crate) site: &'static Location<'static>,
     pub(crate) policy: Policy,
     pub(crate) grace: Duration,
+    pub(crate) release_timeout: Duration,
     pub(crate) deadline: Option<Instant>,
     pub(crate) keeps_ages: bool,
 }
@@ -89,6 +93,7 @@ impl Core {
             site: settings.site,
             policy: settings.policy,
             grace: settings.grace,
+            release_timeout: settings.release_timeout,
             deadline: settings.deadline,
             runtime,
             parent,
@@ -112,7 +117,7 @@ impl Core {
     }
 
     /// Cancels up to `level`. The first reason is kept.
-    pub(crate) fn raise(&self, level: Level, reason: Reason) {
+    pub(crate) fn raise(&self, level: Level, reason: &Reason) {
         let mut state = self.state();
         if self.reached(level) {
             return;
@@ -213,13 +218,13 @@ impl Core {
             return;
         }
         self.state().panics.push(Panic { payload });
-        self.raise(Level::Work, Reason::by(ReasonKind::Panicked, Some(task)));
+        self.raise(Level::Work, &Reason::by(ReasonKind::Panicked, Some(task)));
     }
 
     /// The body's panic is the scope's own, whatever the policy.
     pub(crate) fn body_panicked(&self, payload: Box<dyn Any + Send>) {
         self.state().panics.push(Panic { payload });
-        self.raise(Level::Work, Reason::of(ReasonKind::Panicked));
+        self.raise(Level::Work, &Reason::of(ReasonKind::Panicked));
     }
 
     /// How the use of the scope's resources ended, as far as is known.

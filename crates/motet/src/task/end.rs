@@ -1,15 +1,17 @@
 //! How a scope ends: by itself, or adopted when its future is dropped.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Level};
 use super::finalizer;
 use super::gate::Class;
-use super::{Name, Reason, ReasonKind};
+use super::{Name, Reason, ReasonKind, TaskFailed};
 
 /// How long a scope waits for what it cancelled before it says, once, for whom.
 const WARN_AFTER: Duration = Duration::from_secs(5);
@@ -18,7 +20,7 @@ const WARN_AFTER: Duration = Duration::from_secs(5);
 pub(crate) async fn finish(core: &Arc<Core>) {
     loop {
         work(core).await;
-        core.raise(Level::Services, Reason::of(ReasonKind::Ended));
+        core.raise(Level::Services, &Reason::of(ReasonKind::Ended));
         gone(core, Class::Service).await;
         if crate::sim::mutant!("scope.close_before_release") && core.gate.close() {
             return;
@@ -34,7 +36,7 @@ async fn work(core: &Arc<Core>) {
     match core.deadline {
         Some(at) if !core.reached(Level::Work) => {
             if timeout_at(at, settled).await.is_err() {
-                core.raise(Level::Work, Reason::of(ReasonKind::Deadline));
+                core.raise(Level::Work, &Reason::of(ReasonKind::Deadline));
             }
         }
         _ => settled.await,
@@ -59,7 +61,7 @@ async fn gone(core: &Arc<Core>, class: Class) {
 /// Ends a scope whose future was dropped: cancels its children at once, and hands them to the nearest scope
 /// that is still open to wait for them.
 pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
-    core.raise(Level::Work, Reason::of(ReasonKind::Dropped));
+    core.raise(Level::Work, &Reason::of(ReasonKind::Dropped));
     if core.is_idle() && core.gate.close() {
         unlist(&core, place);
         return;
@@ -67,24 +69,41 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
     if crate::sim::mutant!("scope.orphan_children") {
         return;
     }
-    let mut host = core.parent.clone();
-    let name = core.name.clone();
-    let site = core.site;
-    let mut rest = Box::pin(async move {
+    let (name, site, parent) = (core.name.clone(), core.site, core.parent.clone());
+    // The root has no future that could be dropped, so there is a parent.
+    let Some(parent) = parent else { return };
+    drop(adopt(&parent, &name, site, async move {
         finish(&core).await;
         unlist(&core, place);
-    });
-    while let Some(above) = host {
-        if above.parent.is_none() {
-            tracing::warn!(scope = %name, %site, "a scope was dropped with no scope around it: `motet::drain` waits for its children");
-        }
+    }));
+}
+
+/// Runs the future as a task that nothing cancels, in the scope or, if it has ended, in the nearest around it
+/// that has not.
+pub(crate) fn adopt<F>(
+    scope: &Arc<Core>,
+    name: &Name,
+    site: &'static Location<'static>,
+    future: F,
+) -> JoinHandle<Result<F::Output, TaskFailed>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let mut host = scope;
+    let mut future = future;
+    loop {
         let spec = Spec { name: name.clone(), site, class: Class::Work, stop: Stop::Never, token: None };
-        match launch::<_, Plain>(&above, spec, rest) {
-            Ok(_) => return,
-            // It has ended: the one around it is asked.
-            Err(refused) => rest = refused,
+        match launch::<_, Plain>(host, spec, future) {
+            Ok(join) => {
+                if host.parent.is_none() {
+                    tracing::warn!(task = %name, %site, "there is no scope around: `motet::drain` waits for this");
+                }
+                return join;
+            }
+            Err(refused) => future = refused,
         }
-        host = above.parent.clone();
+        host = host.parent.as_ref().expect("a root never closes, so it has taken the task");
     }
 }
 

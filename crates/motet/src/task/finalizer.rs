@@ -8,25 +8,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, panic_message};
+use super::end::adopt;
 use super::error::ReleaseError;
 use super::gate::Class;
-use super::{Exit, Name, ReleaseFailed};
+use super::{Name, ReleaseFailed, TaskFailed};
+use crate::resource::{Exit, Owe};
 
 pub(crate) type ReleaseFuture =
     Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>>;
+
+/// A release that was started.
+pub(crate) type Running = JoinHandle<Result<Result<(), ReleaseFailed>, TaskFailed>>;
+
+/// How long a release may take, unless it is set: longer than a round trip to a slow database, shorter than
+/// the patience of whoever stops the process.
+pub(crate) const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One release, still owed.
 pub(crate) struct Finalizer {
     pub(crate) id: u64,
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
-    pub(crate) timeout: Duration,
-    /// Begins the release; `None` when the resource is out of reach: its guard left the scope.
-    pub(crate) begin: Box<dyn FnOnce(Exit) -> Option<ReleaseFuture> + Send>,
+    pub(crate) owed: Box<dyn Owe>,
 }
 
 /// Counts of releases, in a scope and all scopes below it.
@@ -100,10 +108,9 @@ pub(crate) fn start(core: &Arc<Core>) -> bool {
             // One at a time: a release may register another.
             let next = scope.state().finalizers.pop();
             let Some(finalizer) = next else { return };
-            let (name, limit) = (finalizer.name, finalizer.timeout);
             let exit = scope.exit();
-            let begin = finalizer.begin;
-            if let Err(failed) = run(&scope, name, limit, move || begin(exit)).await {
+            let limit = scope.release_timeout;
+            if let Err(failed) = run(&scope, finalizer.name, limit, finalizer.owed, exit).await {
                 scope.state().release_failures.push(failed);
             }
         }
@@ -112,29 +119,69 @@ pub(crate) fn start(core: &Arc<Core>) -> bool {
     launch::<_, Plain>(core, spec, releases).is_ok()
 }
 
+/// Owes the release to the scope's end; gives it back when the scope is closed. The number finds it again.
+pub(crate) fn push(
+    core: &Core,
+    name: Name,
+    site: &'static Location<'static>,
+    owed: Box<dyn Owe>,
+) -> Result<u64, Box<dyn Owe>> {
+    // Counted in for the moment, so that the scope cannot close between the question and the registration.
+    if !core.gate.enter(Class::Work) {
+        return Err(owed);
+    }
+    let mut state = core.state();
+    let id = state.next_finalizer;
+    state.next_finalizer += 1;
+    state.finalizers.push(Finalizer { id, name, site, owed });
+    drop(state);
+    core.leave(Class::Work);
+    Ok(id)
+}
+
+/// Runs a release that is owed at once, as a task of the scope.
+pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseFailed> {
+    let finalizer = {
+        let mut state = core.state();
+        let at = state.finalizers.iter().position(|finalizer| finalizer.id == id);
+        at.map(|at| state.finalizers.remove(at))
+    };
+    // None: the scope's end has it already.
+    let Some(Finalizer { name, site, owed, .. }) = finalizer else { return Ok(()) };
+    let (scope, limit) = (Arc::clone(core), core.release_timeout);
+    let named = name.clone();
+    let released = adopt(core, &name, site, async move { run(&scope, named, limit, owed, exit).await });
+    match released.await {
+        Ok(Ok(outcome)) => outcome,
+        // The runtime is going away, and this future with it.
+        Ok(Err(_)) | Err(_) => std::future::pending().await,
+    }
+}
+
 /// Runs one release within its limit, and counts it.
 pub(crate) async fn run(
     core: &Core,
     resource: Name,
     limit: Duration,
-    begin: impl FnOnce() -> Option<ReleaseFuture>,
+    owed: Box<dyn Owe>,
+    exit: Exit,
 ) -> Result<(), ReleaseFailed> {
-    core.count_release(Event::Started);
-    let mut counted = Counted { core, event: Event::Lost };
-    let outcome = match catch_unwind(AssertUnwindSafe(begin)) {
+    let begun = match catch_unwind(AssertUnwindSafe(|| owed.begin(exit))) {
+        // Out of reach, and counted as lost.
         Ok(None) => return Ok(()),
-        Ok(Some(release)) => match timeout(limit, caught(release)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                counted.event = Event::TimedOut;
-                Err(ReleaseError::TimedOut(limit))
-            }
-        },
+        Ok(Some(release)) => Ok(release),
         Err(payload) => Err(ReleaseError::Panicked(panic_message(&*payload).to_owned())),
     };
-    if counted.event as u8 == Event::Lost as u8 {
-        counted.event = Event::Finished;
-    }
+    core.count_release(Event::Started);
+    let mut counted = Counted { core, event: Event::Lost };
+    let outcome = match begun {
+        Ok(release) => timeout(limit, caught(release)).await.unwrap_or(Err(ReleaseError::TimedOut(limit))),
+        Err(panicked) => Err(panicked),
+    };
+    counted.event = match &outcome {
+        Err(ReleaseError::TimedOut(_)) => Event::TimedOut,
+        _ => Event::Finished,
+    };
     outcome.map_err(|source| {
         tracing::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
         ReleaseFailed { resource, source }

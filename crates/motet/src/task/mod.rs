@@ -1,34 +1,34 @@
 //! Structured concurrency: nothing outlives the scope that started it.
 
-mod ambient;
+pub(crate) mod ambient;
 mod child;
 mod coop;
-mod core;
-mod end;
+pub(crate) mod core;
+pub(crate) mod end;
 mod error;
-mod exit;
-mod finalizer;
+pub(crate) mod finalizer;
 mod gate;
 mod handle;
 mod list;
 mod name;
 mod nursery;
 mod options;
+mod owing;
 mod policy;
 mod reason;
-mod root;
+pub(crate) mod root;
 mod scope;
 mod shared;
 mod start;
 mod token;
 
 pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};
-pub use exit::Exit;
 pub use finalizer::ReleaseCounts;
 pub use handle::{Task, TaskState};
 pub use name::Name;
 pub use nursery::Nursery;
 pub use options::{Options, scope};
+pub use owing::AcquireFailed;
 pub use policy::Policy;
 pub use reason::{Reason, ReasonKind};
 pub use root::{detach, drain, unscoped};

@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::ambient::{self, Inside};
 use super::core::{Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist, unnamed};
+use super::finalizer::RELEASE_TIMEOUT;
 use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
 
 /// Opens a scope: runs `body`, and returns when the body, all children, services and cleanups have ended.
@@ -65,13 +66,14 @@ where
 ///
 /// # Defaults
 /// Named `scope`; no deadline; a grace of 1 s, long enough to answer a request in flight and short enough for a
-/// stop by hand; [`Policy::FailFast`]; ages are kept only where a scope around keeps them.
+/// stop by hand; 5 s for each release; [`Policy::FailFast`]; ages are kept only where a scope around keeps them.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing until `run`"]
 pub struct Options {
     name: Name,
     deadline: Option<Deadline>,
     grace: Duration,
+    release_timeout: Duration,
     policy: Policy,
     keeps_ages: bool,
 }
@@ -88,6 +90,7 @@ impl Options {
             name: unnamed(),
             deadline: None,
             grace: Duration::from_secs(1),
+            release_timeout: RELEASE_TIMEOUT,
             policy: Policy::default(),
             keeps_ages: false,
         }
@@ -114,6 +117,12 @@ impl Options {
     /// Gives cooperative children this long from the cancellation to their end; then they are dropped.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Gives each release of a resource this long; then it is dropped and reported.
+    pub fn release_timeout(mut self, limit: Duration) -> Self {
+        self.release_timeout = limit;
         self
     }
 
@@ -182,6 +191,7 @@ impl Options {
             site,
             policy: self.policy,
             grace: self.grace,
+            release_timeout: self.release_timeout,
             deadline,
             keeps_ages: self.keeps_ages,
         };
@@ -235,7 +245,7 @@ fn note<T, E: Send + 'static>(core: &Core, ended: Ended<T, E>) -> Noted<T> {
         Ended::Returned(Ok(value)) => return Noted::Value(value),
         Ended::Returned(Err(error)) => {
             core.state().failures.push(Box::new(Failure { task: None, error }));
-            core.raise(Level::Work, Reason::of(ReasonKind::Failed));
+            core.raise(Level::Work, &Reason::of(ReasonKind::Failed));
         }
         Ended::Panicked(payload) => core.body_panicked(payload),
         Ended::Stopped => {}
@@ -333,7 +343,7 @@ where
                 this.sleep.set(Some(sleep_until(at)));
             }
             match this.sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
-                Some(Poll::Ready(())) => core.raise(Level::Work, Reason::of(ReasonKind::Deadline)),
+                Some(Poll::Ready(())) => core.raise(Level::Work, &Reason::of(ReasonKind::Deadline)),
                 _ => return Poll::Pending,
             }
         }

@@ -9,6 +9,7 @@ use tokio::runtime::{Handle, Id};
 
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Settings};
+use super::finalizer::RELEASE_TIMEOUT;
 use super::gate::Class;
 use super::{Name, Policy};
 
@@ -29,6 +30,7 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
         // A panic in a task that nobody waits for is logged; there is nobody to rethrow it to.
         policy: Policy::Isolate,
         grace: Duration::from_secs(1),
+        release_timeout: RELEASE_TIMEOUT,
         deadline: None,
         keeps_ages: false,
     };

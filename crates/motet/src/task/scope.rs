@@ -81,8 +81,9 @@ impl Scope {
 
     /// Cancels the scope: its body and children now, its services when those have ended. A reason that came
     /// before is kept.
+    #[allow(clippy::needless_pass_by_value, reason = "callers make the reason in place")]
     pub fn cancel(&self, reason: Reason) {
-        self.0.raise(Level::Work, reason);
+        self.0.raise(Level::Work, &reason);
     }
 
     /// Asks whether the scope is cancelled: one relaxed load.

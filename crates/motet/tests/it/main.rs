@@ -1,4 +1,5 @@
 //! The library's behaviour, through its public API.
 
 mod closures;
+mod resource;
 mod scope;

@@ -1,0 +1,34 @@
+//! Opening a resource, in a task that nothing cancels.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+/// Opens the resource. Once nobody waits for it any more it has `limit` left, and is then dropped.
+///
+/// Dropping an open connection attempt half-way may leave something behind at the other end, so it is
+/// not dropped with its caller.
+pub(crate) async fn open<T, A>(
+    opening: impl Future<Output = T>,
+    caller: &mut oneshot::Sender<A>,
+    limit: Duration,
+) -> Option<T> {
+    let mut opening = pin!(opening);
+    let mut given_up = pin!(async {
+        caller.closed().await;
+        sleep(limit).await;
+    });
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
+            return Poll::Ready(Some(opened));
+        }
+        given_up.as_mut().poll(cx).map(|()| {
+            tracing::warn!(?limit, "a resource took too long to open, and nobody waits for it: dropped");
+            None
+        })
+    })
+    .await
+}

@@ -1,0 +1,96 @@
+//! A release that is owed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Exit, ReleaseOutcome};
+use crate::task::core::Core;
+use crate::task::finalizer::{Event, ReleaseFuture};
+
+/// Where a resource waits for its release while nobody uses it.
+pub(crate) struct Slot<R>(Mutex<Option<R>>);
+
+impl<R> Slot<R> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(None)))
+    }
+
+    pub(crate) fn put(&self, resource: R) {
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(resource);
+        debug_assert!(before.is_none(), "a resource has one guard");
+    }
+
+    fn take(&self) -> Option<R> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Begins a release, or, when dropped before that, counts it as lost.
+pub(crate) trait Owe: Send {
+    /// `None` when the resource is out of reach: its guard left the scope.
+    fn begin(self: Box<Self>, exit: Exit) -> Option<ReleaseFuture>;
+}
+
+pub(crate) type OnLost<R> = Box<dyn FnOnce(R) + Send>;
+
+pub(crate) struct Owed<R, C> {
+    pub(crate) slot: Arc<Slot<R>>,
+    pub(crate) core: Arc<Core>,
+    /// `None` once begun.
+    pub(crate) close: Option<C>,
+    pub(crate) on_lost: Option<OnLost<R>>,
+}
+
+impl<R, C, Fut> Owe for Owed<R, C>
+where
+    R: Send + 'static,
+    C: FnOnce(R, Exit) -> Fut + Send,
+    Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+{
+    fn begin(mut self: Box<Self>, exit: Exit) -> Option<ReleaseFuture> {
+        let resource = self.slot.take()?;
+        let close = self.close.take()?;
+        let release = close(resource, exit);
+        Some(Box::pin(async move { release.await.into_result() }))
+    }
+}
+
+impl<R, C> Drop for Owed<R, C> {
+    fn drop(&mut self) {
+        if self.close.is_none() {
+            return;
+        }
+        self.core.count_release(Event::Lost);
+        tracing::error!(scope = %self.core.name, "a resource was never released");
+        if let (Some(resource), Some(on_lost)) = (self.slot.take(), self.on_lost.take()) {
+            // A panic here would abort the process if another is under way; the panic hook has shown it.
+            drop(catch_unwind(AssertUnwindSafe(|| on_lost(resource))));
+        }
+    }
+}
+
+/// A cleanup without a resource.
+pub(crate) struct Deferred<C> {
+    pub(crate) core: Arc<Core>,
+    pub(crate) cleanup: Option<C>,
+}
+
+impl<C, Fut> Owe for Deferred<C>
+where
+    C: FnOnce(Exit) -> Fut + Send,
+    Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+{
+    fn begin(mut self: Box<Self>, exit: Exit) -> Option<ReleaseFuture> {
+        let release = self.cleanup.take()?(exit);
+        Some(Box::pin(async move { release.await.into_result() }))
+    }
+}
+
+impl<C> Drop for Deferred<C> {
+    fn drop(&mut self) {
+        if self.cleanup.is_some() {
+            self.core.count_release(Event::Lost);
+            tracing::error!(scope = %self.core.name, "a deferred cleanup never ran");
+        }
+    }
+}

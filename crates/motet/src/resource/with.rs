@@ -1,0 +1,216 @@
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::acquired::Acquired;
+use super::open::open;
+use super::owed::{OnLost, Owe, Owed, Slot};
+use super::{Exit, ReleaseOutcome, ResourceError};
+use crate::task::core::Core;
+use crate::task::end::adopt;
+use crate::task::finalizer::{self, RELEASE_TIMEOUT};
+use crate::task::{Name, ReleaseFailed, ambient, root};
+
+/// Describes a resource by how it is opened.
+///
+/// `opening` runs as a task of its own, so it is `Send + 'static`.
+///
+/// See [the module](super) for an example.
+#[track_caller]
+pub fn resource<O, R, E>(opening: O) -> Unreleased<O>
+where
+    O: Future<Output = Result<R, E>> + Send + 'static,
+{
+    Unreleased { opening, name: Name::from("resource"), site: Location::caller() }
+}
+
+/// A resource of which it is not yet said how to release it.
+#[must_use = "a resource is opened by `with`"]
+pub struct Unreleased<O> {
+    opening: O,
+    name: Name,
+    site: &'static Location<'static>,
+}
+
+impl<O> Unreleased<O> {
+    /// Names the resource in reports and logs.
+    pub fn named(mut self, name: impl Into<Name>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Says how the resource is released. The release is told how the use ended.
+    pub fn release<R, E, C, Fut>(self, close: C) -> Resource<O, R, C>
+    where
+        O: Future<Output = Result<R, E>>,
+        C: FnOnce(R, Exit) -> Fut + Send + 'static,
+        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+    {
+        let Self { opening, name, site } = self;
+        Resource { opening, name, site, close, limit: RELEASE_TIMEOUT, on_lost: None }
+    }
+}
+
+/// A resource: how to open it and how to release it.
+#[must_use = "a resource is opened by `with`"]
+pub struct Resource<O, R, C> {
+    opening: O,
+    name: Name,
+    site: &'static Location<'static>,
+    close: C,
+    limit: Duration,
+    on_lost: Option<OnLost<R>>,
+}
+
+impl<O, R, C> Resource<O, R, C> {
+    /// Drops the release when it takes longer than this; 5 s unless set.
+    pub fn release_timeout(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Hands the resource to `on_lost` if its release cannot run, since the runtime is gone.
+    pub fn on_lost(mut self, on_lost: impl FnOnce(R) + Send + 'static) -> Self {
+        self.on_lost = Some(Box::new(on_lost));
+        self
+    }
+}
+
+impl<O, R, E, C, Fut> Resource<O, R, C>
+where
+    O: Future<Output = Result<R, E>> + Send + 'static,
+    R: Send + 'static,
+    E: Send + 'static,
+    C: FnOnce(R, Exit) -> Fut + Send + 'static,
+    Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+{
+    /// Opens the resource, uses it, and releases it.
+    ///
+    /// # Cancel safety
+    /// Safe: whenever the future is dropped, the resource is released in the scope around, with
+    /// [`Exit::Cancelled`]. One that is being opened has the release's limit left to become open, to be released
+    /// then.
+    ///
+    /// # Errors
+    /// [`ResourceError`] says whether opening, using or releasing failed.
+    ///
+    /// # Panics
+    /// Rethrows a panic of `using`, after the release.
+    pub async fn with<T, F>(self, using: F) -> Result<T, ResourceError<E>>
+    where
+        F: AsyncFnOnce(&mut R) -> Result<T, E>,
+    {
+        let host = ambient::current().unwrap_or_else(|| root::of(&Handle::current()));
+        let (caller, opened) = oneshot::channel();
+        let (name, site) = (self.name.clone(), self.site);
+        drop(adopt(&host, &name, site, self.open(Arc::clone(&host), caller)));
+        let (acquired, owed) = match opened.await {
+            Ok(Ok(held)) => held,
+            Ok(Err(error)) => return Err(ResourceError::Open(error)),
+            Err(_) => return Err(ResourceError::OpenEnded),
+        };
+        let ended = {
+            // Dropped before `owed` when this future is: then the release finds the resource in its place.
+            let mut acquired = acquired;
+            caught(using(&mut acquired)).await
+        };
+        let exit = match &ended {
+            Ok(Ok(_)) => Exit::Ok,
+            Ok(Err(_)) => Exit::Err,
+            Err(_) => Exit::Panic,
+        };
+        let released = owed.release(exit).await;
+        match (ended, released) {
+            (Err(payload), _) => resume_unwind(payload),
+            (Ok(Err(error)), released) => Err(ResourceError::Use { error, release: released.err() }),
+            (Ok(Ok(_)), Err(failed)) => Err(ResourceError::Release(failed)),
+            (Ok(Ok(value)), Ok(())) => Ok(value),
+        }
+    }
+
+    /// The task that opens the resource, and hands it to the caller with the release that is owed for it.
+    async fn open(self, host: Arc<Core>, mut caller: oneshot::Sender<Result<(Acquired<R>, Release), E>>) {
+        let Self { opening, name, site, close, limit, on_lost } = self;
+        let opened = match open(opening, &mut caller, limit).await {
+            None => return,
+            Some(Ok(resource)) => {
+                let slot = Slot::new();
+                let owed =
+                    Owed { slot: Arc::clone(&slot), core: Arc::clone(&host), close: Some(close), on_lost };
+                let release = Release { owed: Some(Box::new(owed)), host, name, site, limit };
+                Ok((Acquired::new(resource, slot, None), release))
+            }
+            Some(Err(error)) => Err(error),
+        };
+        // If the caller is gone this drops the two, and that starts the release.
+        drop(caller.send(opened));
+    }
+}
+
+/// The release that a use of a resource owes. Dropping it starts the release.
+struct Release {
+    owed: Option<Box<dyn Owe>>,
+    host: Arc<Core>,
+    name: Name,
+    site: &'static Location<'static>,
+    limit: Duration,
+}
+
+impl Release {
+    async fn release(mut self, exit: Exit) -> Result<(), ReleaseFailed> {
+        match self.start(exit) {
+            Some(released) => match released.await {
+                Ok(Ok(outcome)) => outcome,
+                // The runtime is going away, and this future with it.
+                Ok(Err(_)) | Err(_) => std::future::pending().await,
+            },
+            None => Ok(()),
+        }
+    }
+
+    fn start(&mut self, exit: Exit) -> Option<finalizer::Running> {
+        let owed = self.owed.take()?;
+        if crate::sim::mutant!("resource.forget_release") {
+            return None;
+        }
+        let (core, name, limit) = (Arc::clone(&self.host), self.name.clone(), self.limit);
+        let release = async move { finalizer::run(&core, name, limit, owed, exit).await };
+        Some(adopt(&self.host, &self.name, self.site, release))
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        drop(self.start(Exit::Cancelled));
+    }
+}
+
+/// Gives the panic of a future as a value.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(payload) => Poll::Ready(Err(payload)),
+    })
+    .await
+}
+
+impl<O> fmt::Debug for Unreleased<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unreleased").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<O, R, C> fmt::Debug for Resource<O, R, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,7 +1,0 @@
-//! placeholder
-macro_rules! mutant {
-    ($name:literal) => {
-        false
-    };
-}
-pub(crate) use mutant;

@@ -1,0 +1,157 @@
+//! Resources and cleanups that a scope owes the release of.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::child::{Plain, Spec, Stop, launch};
+use super::finalizer;
+use super::gate::Class;
+use super::{Closed, Name, Scope};
+use crate::resource::{Acquired, Exit, ReleaseOutcome};
+use crate::resource::{Deferred, Owed, Slot, open};
+
+impl Scope {
+    /// Opens a resource that belongs to the scope: the scope releases it at its end, when all children and
+    /// services have ended, the last one opened first.
+    ///
+    /// `opening` runs as a task that nothing cancels, so nothing is lost between its end and the registration.
+    ///
+    /// # Cancel safety
+    /// Safe: if this is dropped while `opening` runs, that has the scope's release timeout left, and the resource is
+    /// released as soon as it is open.
+    ///
+    /// # Errors
+    /// [`AcquireFailed`]: `opening` failed, or the scope has ended.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::resource::Exit;
+    /// use motet::task::{Nursery, scope};
+    /// use std::convert::Infallible;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// scope(async |n: &Nursery<Infallible>| {
+    ///     let opening = async { Ok::<_, std::io::Error>(String::from("connection")) };
+    ///     let close = async |connection: String, exit: Exit| println!("close {connection} after {exit}");
+    ///     let connection = n.acquire("connection", opening, close).await.unwrap();
+    ///     assert_eq!(connection.len(), 10);
+    ///     Ok(())
+    /// }).await.unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn acquire<N, R, E, O, C, Fut>(
+        &self,
+        name: N,
+        opening: O,
+        close: C,
+    ) -> impl Future<Output = Result<Acquired<R>, AcquireFailed<E>>> + use<N, R, E, O, C, Fut>
+    where
+        N: Into<Name>,
+        O: Future<Output = Result<R, E>> + Send + 'static,
+        R: Send + 'static,
+        E: Send + 'static,
+        C: FnOnce(R, Exit) -> Fut + Send + 'static,
+        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+    {
+        let (name, site) = (name.into(), Location::caller());
+        let core = Arc::clone(&self.0);
+        async move {
+            let (mut caller, opened) = oneshot::channel();
+            let spec = Spec { name: name.clone(), site, class: Class::Work, stop: Stop::Never, token: None };
+            let host = Arc::clone(&core);
+            let task = async move {
+                let opened = match open(opening, &mut caller, host.release_timeout).await {
+                    None => return,
+                    Some(Err(error)) => Err(AcquireFailed::Open(error)),
+                    Some(Ok(resource)) => {
+                        let slot = Slot::new();
+                        let owed = Owed {
+                            slot: Arc::clone(&slot),
+                            core: Arc::clone(&host),
+                            close: Some(close),
+                            on_lost: None,
+                        };
+                        // The scope is open: this is a task of it.
+                        match finalizer::push(&host, name, site, Box::new(owed)) {
+                            Ok(id) => Ok((Acquired::new(resource, slot, Some((Arc::clone(&host), id))), id)),
+                            Err(_) => Err(AcquireFailed::Closed),
+                        }
+                    }
+                };
+                let id = opened.as_ref().ok().map(|(_, id)| *id);
+                let sent = caller.send(opened.map(|(acquired, _)| acquired));
+                if let (Err(refused), Some(id)) = (sent, id) {
+                    // Nobody is there to use it, so it is not kept until the end of the scope.
+                    drop(refused);
+                    if let Err(failed) = finalizer::release_now(&host, id, Exit::Cancelled).await {
+                        host.state().release_failures.push(failed);
+                    }
+                }
+            };
+            match launch::<_, Plain>(&core, spec, task) {
+                Ok(join) => drop(join),
+                Err(_) => return Err(AcquireFailed::Closed),
+            }
+            opened.await.unwrap_or(Err(AcquireFailed::Ended))
+        }
+    }
+
+    /// Owes a cleanup to the end of the scope: it runs when all children and services have ended, the last one
+    /// deferred first.
+    ///
+    /// # Errors
+    /// [`Closed`] with the cleanup, if the scope has ended.
+    #[track_caller]
+    pub fn defer<C, Fut>(&self, name: impl Into<Name>, cleanup: C) -> Result<(), Closed<C>>
+    where
+        C: FnOnce(Exit) -> Fut + Send + 'static,
+        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+    {
+        let site = Location::caller();
+        // Counted in for the moment, so that the scope cannot close before the registration.
+        if !self.0.gate.enter(Class::Work) {
+            return Err(Closed(cleanup));
+        }
+        let owed = Deferred { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
+        let pushed = finalizer::push(&self.0, name.into(), site, Box::new(owed));
+        debug_assert!(pushed.is_ok(), "the gate is held");
+        self.0.leave(Class::Work);
+        Ok(())
+    }
+}
+
+/// Says why a scope did not get a resource.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AcquireFailed<E> {
+    /// It could not be opened.
+    Open(E),
+    /// The scope has ended.
+    Closed,
+    /// Opening it panicked, or the runtime went away meanwhile.
+    Ended,
+}
+
+impl<E> fmt::Display for AcquireFailed<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open(_) => "the resource could not be opened",
+            Self::Closed => "the scope has ended and takes no more resources",
+            Self::Ended => "opening the resource panicked or was cut off",
+        })
+    }
+}
+
+impl<E: Error + 'static> Error for AcquireFailed<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Open(error) => Some(error),
+            Self::Closed | Self::Ended => None,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Resources are released on every path.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use motet::resource::{Exit, ReleaseOutcome, ResourceError, resource};
+use motet::task::{CancelToken, Nursery, Reason, Scope, ScopeError, drain, scope};
+use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A resource.
+#[derive(Debug)]
+struct Held(&'static str);
+
+/// What happened, in order.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn note(&self, what: impl Into<String>) {
+        self.0.lock().unwrap().push(what.into());
+    }
+
+    fn read(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Opens `name` in a second.
+    fn open(&self, name: &'static str) -> impl Future<Output = Result<Held, io::Error>> + Send + use<> {
+        let log = self.clone();
+        async move {
+            sleep(SECOND).await;
+            log.note(format!("open {name}"));
+            Ok(Held(name))
+        }
+    }
+
+    /// Closes it in a second.
+    fn close(&self) -> impl FnOnce(Held, Exit) -> Closing + Send + use<> {
+        let log = self.clone();
+        move |held, exit| {
+            Box::pin(async move {
+                sleep(SECOND).await;
+                log.note(format!("close {}: {exit}", held.0));
+            })
+        }
+    }
+}
+
+type Closing = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+#[tokio::test(start_paused = true)]
+async fn release_is_told_the_wrong_end_of_the_use() {
+    let log = Log::default();
+    let used = resource(log.open("a")).release(log.close()).with(async |held| Ok(held.0.len())).await;
+    assert_eq!(used.unwrap(), 1);
+    let failed =
+        resource(log.open("b")).release(log.close()).with(async |_| Err::<(), _>(io::Error::other("no")));
+    let ResourceError::Use { error, release: None } = failed.await.unwrap_err() else { panic!() };
+    assert_eq!(error.to_string(), "no");
+    assert_eq!(log.read(), ["open a", "close a: ok", "open b", "close b: error"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_did_not_open_is_released() {
+    let log = Log::default();
+    let failed = resource(async { Err::<Held, _>(io::Error::other("down")) })
+        .release(log.close())
+        .with(async |_| Ok(()))
+        .await;
+    assert!(matches!(failed, Err(ResourceError::Open(_))));
+    assert!(log.read().is_empty());
+}
+
+#[test]
+fn a_panic_in_the_use_skips_the_release_or_is_swallowed() {
+    let log = Log::default();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(
+            resource(log.open("a")).release(log.close()).with::<(), _>(async |_| std::panic::panic_any(3)),
+        )
+    }));
+    assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&3));
+    assert_eq!(log.read(), ["open a", "close a: panic"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_use_skips_the_release_or_its_scope_does_not_wait_for_it() {
+    let log = Log::default();
+    let begin = Instant::now();
+    scope(async |_: &Nursery<Infallible>| {
+        let used = resource(log.open("a")).release(log.close()).with(async |_| {
+            pending::<()>().await;
+            Ok(())
+        });
+        assert!(timeout(SECOND * 2, used).await.is_err());
+        assert_eq!(log.read(), ["open a"]);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["open a", "close a: cancelled"]);
+    assert_eq!(begin.elapsed(), SECOND * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_dropped_while_the_resource_opens_leaks_it() {
+    let log = Log::default();
+    scope(async |n: &Nursery<Infallible>| {
+        let used = resource(log.open("a")).release(log.close()).with(async |_| Ok(()));
+        assert!(timeout(SECOND / 2, used).await.is_err());
+        let bound = n.acquire("b", log.open("b"), log.close());
+        assert!(timeout(SECOND / 2, bound).await.is_err());
+        sleep(SECOND * 3).await;
+        // Not at the end of the scope: nobody has them.
+        assert_eq!(log.read(), ["open a", "open b", "close a: cancelled", "close b: cancelled"]);
+        assert_eq!(n.release_counts().started, 2);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_that_hangs_keeps_its_scope_for_ever() {
+    let log = Log::default();
+    let begin = Instant::now();
+    scope(async |_: &Nursery<Infallible>| {
+        let hangs = resource(pending::<Result<Held, io::Error>>())
+            .release(log.close())
+            .release_timeout(SECOND * 3)
+            .with(async |_| Ok(()));
+        assert!(timeout(SECOND, hangs).await.is_err());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(begin.elapsed(), SECOND * 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aborted_task_skips_the_release() {
+    let log = Log::default();
+    let begin = Instant::now();
+    scope(async |n: &Nursery<Infallible>| {
+        let (open, close) = (log.open("a"), log.close());
+        let task = n.spawn("uses", async move {
+            let used = resource(open).release(close).with(async |_| {
+                pending::<()>().await;
+                Ok(())
+            });
+            used.await.unwrap();
+        });
+        sleep(SECOND * 2).await;
+        task.cancel(Reason::requested("enough"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["open a", "close a: cancelled"]);
+    assert_eq!(begin.elapsed(), SECOND * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_releases_in_the_wrong_order_or_before_its_children_have_ended() {
+    let log = Log::default();
+    scope(async |n: &Nursery<Infallible>| {
+        let first = n.acquire("first", log.open("first"), log.close()).await.unwrap();
+        let second = n.acquire("second", log.open("second"), log.close()).await.unwrap();
+        assert_eq!((first.0, second.0), ("first", "second"));
+        let deferred = log.clone();
+        n.defer("note", async move |exit| deferred.note(format!("deferred: {exit}"))).unwrap();
+        let ended = log.clone();
+        drop(n.spawn("child", async move {
+            let _second = second;
+            sleep(SECOND * 9).await;
+            ended.note("child ended");
+        }));
+        let stopped = log.clone();
+        drop(n.service_coop("service", async move |cx: CancelToken| {
+            cx.cancelled().await;
+            stopped.note("service stopped");
+        }));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        log.read(),
+        [
+            "open first",
+            "open second",
+            "child ended",
+            "service stopped",
+            "deferred: ok",
+            "close second: ok",
+            "close first: ok"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_was_released_early_is_released_again() {
+    let log = Log::default();
+    scope(async |n: &Nursery<Infallible>| {
+        let a = n.acquire("a", log.open("a"), log.close()).await.unwrap();
+        a.release().await.unwrap();
+        log.note("body goes on");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["open a", "close a: ok", "body goes on"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_release_that_fails_skips_the_rest_or_hides_another() {
+    let log = Log::default();
+    let last = log.clone();
+    let failed = Scope::options().release_timeout(SECOND * 2).run(async |n: &Nursery<Infallible>| {
+        n.defer("last", async move |_| last.note("last")).unwrap();
+        n.defer("fails", async |_| Err::<(), _>("disk full")).unwrap();
+        n.defer("hangs", async |_| pending::<()>().await).unwrap();
+        n.defer("panics", async |_| -> () { panic!("in release") }).unwrap();
+        Ok(())
+    });
+    let failed = failed.await.unwrap_err();
+    assert_eq!(failed.to_string(), "resources could not be released: `panics`, `hangs`, `fails`");
+    let ScopeError::Release(release) = failed else { panic!("{failed:?}") };
+    assert!(release[0].is_panic() && release[1].is_timeout());
+    let cause = std::error::Error::source(&release[2]).unwrap();
+    assert_eq!(cause.to_string(), "disk full");
+    assert_eq!(log.read(), ["last"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_release_replaces_the_error_of_the_body() {
+    let failed = scope(async |n: &Nursery<&'static str>| {
+        n.defer("fails", async |exit| {
+            assert_eq!(exit, Exit::Err);
+            Err::<(), _>("disk full")
+        })
+        .unwrap();
+        Err::<(), _>("the body's own")
+    });
+    let failed = failed.await.unwrap_err();
+    assert_eq!(failed.release_failures().len(), 1);
+    assert_eq!(failed.into_error(), Some("the body's own"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_of_releases_miss_one_or_count_twice() {
+    let failed = Scope::options().release_timeout(SECOND).run(async |outer: &Nursery<Infallible>| {
+        let guard = scope(async |n: &Nursery<Infallible>| {
+            n.defer("good", async |_| ()).unwrap();
+            Ok(n.acquire("taken out", async { Ok::<_, io::Error>(1) }, async |_, _| ()).await.unwrap())
+        });
+        let guard = guard.await.unwrap();
+        assert_eq!(*guard, 1);
+        let counts = outer.release_counts();
+        assert_eq!((counts.started, counts.finished, counts.timed_out, counts.lost), (1, 1, 0, 1));
+        outer.defer("hangs", async |_| pending::<()>().await).unwrap();
+        let outer = Scope::clone(outer);
+        drop(guard);
+        Ok(outer)
+    });
+    assert!(matches!(failed.await, Err(ScopeError::Release(_))));
+}
+
+#[test]
+fn a_runtime_that_goes_away_loses_a_resource_in_silence() {
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (log, heard) = (Log::default(), Arc::clone(&lost));
+    let using = resource(log.open("a"))
+        .release(log.close())
+        .on_lost(move |held| heard.lock().unwrap().push(held.0))
+        .with(async |_| {
+            pending::<()>().await;
+            Ok(())
+        });
+    let mut using = Box::pin(using);
+    runtime.block_on(async { assert!(timeout(SECOND * 2, &mut using).await.is_err()) });
+    drop(runtime);
+    drop(using);
+    assert_eq!(*lost.lock().unwrap(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_does_not_wait_for_a_release_at_the_top() {
+    let log = Log::default();
+    let used = resource(log.open("a")).release(log.close()).with(async |_| {
+        pending::<()>().await;
+        Ok(())
+    });
+    assert!(timeout(SECOND * 2, used).await.is_err());
+    assert_eq!(drain().await, 1);
+    assert_eq!(log.read(), ["open a", "close a: cancelled"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cleanup_cannot_register_another() {
+    let log = Log::default();
+    let inner = log.clone();
+    scope(async |n: &Nursery<Infallible>| {
+        let scope = Scope::clone(n);
+        n.defer("outer", async move |_| {
+            scope.defer("inner", async move |_| inner.note("inner")).unwrap();
+        })
+        .unwrap();
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["inner"]);
+}
+
+fn _outcomes(unit: (), result: Result<(), io::Error>) -> (impl ReleaseOutcome, impl ReleaseOutcome) {
+    (unit, result)
+}
