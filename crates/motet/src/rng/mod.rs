@@ -1,6 +1,6 @@
 //! The one source of chance: a seedable generator, and one per thread.
 //!
-//! Whatever in this crate draws lots - jitter of a backoff, the lifetime of a pooled
+//! Whatever in this crate draws lots - jitter of a [`Backoff`](crate::Backoff), the lifetime of a pooled
 //! connection - draws from [`with`]. In production each thread seeds its generator from the operating system.
 //! Under test, [`seed_thread`] makes everything that runs on the current thread repeat exactly, which on a
 //! current-thread runtime is the whole program.
