@@ -1,8 +1,11 @@
 //! The async architecture toolkit for Rust, on tokio.
 
+mod backoff;
 pub mod observe;
 pub mod resource;
-mod sim;
+pub mod rng;
+pub mod sim;
 pub mod task;
 
+pub use backoff::{Backoff, Jitter};
 pub use task::drain;

@@ -1,0 +1,3 @@
+//! Behaviour of motet-testkit through its public API.
+
+mod mock;

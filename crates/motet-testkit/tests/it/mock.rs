@@ -1,0 +1,514 @@
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use motet_testkit::MockFn;
+use motet_testkit::mock::{Outcome, PendingCall, after, call, err, ok, on_demand, panics, pending, value};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+const MS: Duration = Duration::from_millis(1);
+
+type Fetch = MockFn<(u64,), Result<String, &'static str>>;
+
+/// Neither `Clone` nor `Debug` nor `PartialEq`.
+struct Opaque(u32);
+
+fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn text_of(payload: Box<dyn std::any::Any + Send>) -> String {
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => (*payload.downcast::<&str>().expect("a panic with text")).into(),
+    }
+}
+
+/// What `future` panics with.
+async fn panic_of<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> String {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        future.await;
+    });
+    let end = tasks.join_next().await.expect("a task was spawned");
+    text_of(end.expect_err("it returned").into_panic())
+}
+
+fn panic_of_sync(assertion: impl FnOnce()) -> String {
+    text_of(panic::catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion held"))
+}
+
+async fn call_in_task<A, R>(mock: &MockFn<A, R>, args: A) -> String
+where
+    A: fmt::Debug + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    let mock = mock.clone();
+    panic_of(async move { mock.call(args).await }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_are_served_out_of_order_or_to_one_handle_only() {
+    let get = Fetch::new("get");
+    get.script([ok("one".into()), err("busy")]).script([value(Ok("three".into()))]);
+    assert_eq!(get.call((1,)).await.unwrap(), "one");
+    assert_eq!(get.clone().call((2,)).await, Err("busy"));
+    assert_eq!(get.call((3,)).await.unwrap(), "three");
+    get.assert_calls(3);
+    get.clone().assert_called_with(&[(1,), (2,), (3,)]);
+    assert!(get.calls().iter().all(|call| call.outcome() == Outcome::Returned));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exhausted_script_hides_what_was_called() {
+    let get = Fetch::new("get_user");
+    get.script([after(20 * MS, ok("Ada".into())), pending()]);
+    get.call((7,)).await.unwrap();
+    timeout(5 * MS, get.call((8,))).await.unwrap_err();
+    let text = call_in_task(&get, (9,)).await;
+    let expected = "mock `get_user` was called with (9,) when its script was at its end: script one more step, \
+                    or say what comes then with `then` or `then_repeat_last`\n\
+                    calls of `get_user`:\n  \
+                    1. (7,) at 0ns: ok, returned after 20ms\n  \
+                    2. (8,) at 20ms: pending, cancelled after 5ms\n  \
+                    3. (9,) at 25ms: no step left, panicked after 0ns";
+    assert_eq!(text, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorded_times_are_not_those_of_the_virtual_clock() {
+    let get = Fetch::new("get");
+    get.script([after(20 * MS, after(30 * MS, err("late")))]);
+    sleep(5 * MS).await;
+    let begin = Instant::now();
+    let call = get.call((1,));
+    sleep(5 * MS).await;
+    assert_eq!(call.await, Err("late"));
+    let record = &get.calls()[0];
+    assert_eq!(record.started() - begin, 5 * MS, "a call starts with its first poll");
+    assert_eq!(record.ended().unwrap() - record.started(), 50 * MS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_never_polled_counts_or_takes_a_step() {
+    let get = Fetch::new("get");
+    get.script([err("the only one")]);
+    drop(get.call((1,)));
+    get.assert_calls(0);
+    assert_eq!(get.call((2,)).await, Err("the only one"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_is_not_seen_as_cancelled() {
+    let get = Fetch::new("get");
+    let hang = || call(async |_| std::future::pending().await);
+    get.script([pending(), after(MS * 1000, err("late")), on_demand(), hang(), err("in time")]);
+    for n in 0..4 {
+        timeout(10 * MS, get.call((n,))).await.unwrap_err();
+    }
+    get.call((4,)).await.unwrap_err();
+    get.assert_cancelled(4);
+    get.assert_max_concurrent(1);
+    let ends = get.calls().iter().map(|call| call.ended().unwrap() - call.started()).collect::<Vec<_>>();
+    assert_eq!(ends, [10 * MS, 10 * MS, 10 * MS, 10 * MS, Duration::ZERO]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scripted_panic_is_taken_for_a_cancellation() {
+    let get = Fetch::new("get");
+    get.script([
+        panics("the disk is gone"),
+        call(|_| -> std::future::Ready<_> { panic!("before the future") }),
+        call(async |_| {
+            sleep(MS).await;
+            panic!("in the future")
+        }),
+    ]);
+    get.then(|| panic!("while making a step"));
+    for expected in ["the disk is gone", "before the future", "in the future", "while making a step"] {
+        assert_eq!(call_in_task(&get, (1,)).await, expected);
+    }
+    assert!(get.calls().iter().all(|call| call.outcome() == Outcome::Panicked), "{get:?}");
+    get.assert_cancelled(0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_dropped_by_a_foreign_panic_aborts_or_is_blamed_for_it() {
+    let get = Fetch::new("get");
+    get.script([call(async |_| std::future::pending().await), pending()]);
+    let mock = get.clone();
+    let text = panic_of(async move {
+        let (mut one, mut two) = (pin!(mock.call((1,))), pin!(mock.call((2,))));
+        assert!(poll_once(one.as_mut()).is_pending() && poll_once(two.as_mut()).is_pending());
+        panic!("of the caller")
+    })
+    .await;
+    assert_eq!(text, "of the caller");
+    get.assert_cancelled(2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_as_step_misses_its_arguments() {
+    let get = Fetch::new("get");
+    get.script([call(|(id,)| async move {
+        sleep(id as u32 * MS).await;
+        Ok(format!("user {id}"))
+    })])
+    .then_repeat_last();
+    let (one, two) = tokio::join!(get.call((20,)), get.call((10,)));
+    assert_eq!([one.unwrap(), two.unwrap()], ["user 20", "user 10"]);
+    get.assert_max_concurrent(2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_step_changes_or_the_script_before_it_is_skipped() {
+    let get = Fetch::new("get");
+    get.script([err("first"), after(10 * MS, ok("last".into()))]).then_repeat_last();
+    assert_eq!(get.call((0,)).await, Err("first"));
+    for n in 1..4 {
+        let begin = Instant::now();
+        assert_eq!(get.call((n,)).await.unwrap(), "last");
+        assert_eq!(begin.elapsed(), 10 * MS);
+    }
+    get.assert_calls(4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_scripted_later_overtakes_the_one_to_repeat() {
+    let next = MockFn::<(), u32>::new("next");
+    next.script([value(1)]).then_repeat_last();
+    next.script([value(2)]);
+    let answers = [next.call(()).await, next.call(()).await, next.call(()).await];
+    assert_eq!(answers, [1, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_without_a_value_does_not_repeat() {
+    let hangs = MockFn::<(), ()>::new("hangs");
+    hangs.script([pending()]).then_repeat_last();
+    let breaks = MockFn::<(), ()>::new("breaks");
+    breaks.script([panics("broken")]).then_repeat_last();
+    let asks = MockFn::<(), u32>::new("asks");
+    asks.script([on_demand()]).then_repeat_last();
+    for n in 0..3 {
+        timeout(MS, hangs.call(())).await.unwrap_err();
+        assert_eq!(call_in_task(&breaks, ()).await, "broken");
+        let (answer, ()) = tokio::join!(asks.call(()), async { asks.next_call().await.reply(n) });
+        assert_eq!(answer, n);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_clone_cannot_repeat() {
+    let get = MockFn::<(), Opaque>::new("get");
+    get.script([value(Opaque(1))]).then(|| value(Opaque(2)));
+    get.script([value(Opaque(3))]);
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(get.call(()).await.0);
+    }
+    assert_eq!(answers, [1, 3, 2, 2], "steps scripted later still come before `then`");
+}
+
+#[test]
+fn an_empty_script_repeats_its_last_step() {
+    let text = panic_of_sync(|| Fetch::new("get").then_repeat_last());
+    assert_eq!(text, "mock `get` has no step to repeat: script one first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_reaches_another_call() {
+    let get = MockFn::<(&str,), u32>::new("get");
+    get.then(on_demand);
+    let test = async {
+        let (one, two) = (get.next_call().await, get.next_call().await);
+        assert_eq!((one.args(), two.args()), (&("one",), &("two",)));
+        two.reply(2);
+        sleep(10 * MS).await;
+        one.reply(1);
+    };
+    let (one, two, ()) = tokio::join!(get.call(("one",)), get.call(("two",)), test);
+    assert_eq!((one, two), (1, 2));
+    let took: Vec<_> = get.calls().iter().map(|call| call.ended().unwrap() - call.started()).collect();
+    assert_eq!(took, [10 * MS, Duration::ZERO]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_made_while_the_test_waits_is_missed() {
+    let get = MockFn::<(u32,), u32>::new("get");
+    get.then(on_demand);
+    let answer_one = || async {
+        let call = get.next_call().await;
+        let answer = call.args().0 * 10;
+        call.reply(answer);
+    };
+    let late = async {
+        sleep(10 * MS).await;
+        tokio::join!(get.call((1,)), get.call((2,)))
+    };
+    let both = async { tokio::join!(answer_one(), answer_one(), late) };
+    let ((), (), answers) = timeout(20 * MS, both).await.expect("a waiting next_call was not woken");
+    assert_eq!(answers, (10, 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_next_call_takes_a_call_with_it() {
+    let get = MockFn::<(u32,), u32>::new("get");
+    get.then(on_demand);
+    let (mut cancelled, mut waiting) = (Box::pin(get.next_call()), pin!(get.next_call()));
+    assert!(poll_once(cancelled.as_mut()).is_pending());
+    assert!(poll_once(waiting.as_mut()).is_pending());
+    let mut call = pin!(get.call((1,)));
+    assert!(poll_once(call.as_mut()).is_pending());
+    // Woken for the call, and dropped before it looks.
+    drop(cancelled);
+    timeout(MS, waiting).await.expect("the other waiter was not woken").reply(10);
+    assert_eq!(call.await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_call_is_handed_to_the_test() {
+    let get = MockFn::<(u32,), u32>::new("get");
+    get.then(on_demand);
+    timeout(MS, get.call((1,))).await.unwrap_err();
+    let (answer, args) = tokio::join!(get.call((2,)), async {
+        let call = get.next_call().await;
+        let args = *call.args();
+        call.reply(0);
+        args
+    });
+    assert_eq!((answer, args), (0, (2,)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cancellation_of_a_taken_call_goes_unnoticed() {
+    let get = MockFn::<(u32,), u32>::new("get");
+    get.then(on_demand);
+    let test = async {
+        let mut call: PendingCall<_, _> = get.next_call().await;
+        assert!(!call.is_cancelled());
+        timeout(100 * MS, call.cancelled()).await.expect("told of the cancellation");
+        assert!(call.is_cancelled());
+        call.reply(1);
+    };
+    let (answer, ()) = tokio::join!(timeout(10 * MS, get.call((1,))), test);
+    answer.unwrap_err();
+    get.assert_cancelled(1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unanswered_call_hangs() {
+    let get = MockFn::<(u32,), u32>::new("get");
+    get.then(on_demand);
+    let (text, ()) = tokio::join!(call_in_task(&get, (5,)), async { drop(get.next_call().await) });
+    let expected = "call 1 of mock `get`, with (5,), was taken by `next_call` and dropped without a reply: \
+                    answer it with `reply`";
+    assert_eq!(text, expected);
+    assert_eq!(get.calls()[0].outcome(), Outcome::Panicked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_at_once_are_miscounted() {
+    let get = MockFn::<(u32,), ()>::new("get");
+    get.script([after(10 * MS, value(()))]).then_repeat_last();
+    get.assert_max_concurrent(0);
+    get.call((0,)).await;
+    get.assert_max_concurrent(1);
+    let mut tasks = JoinSet::new();
+    for n in 0..100 {
+        let get = get.clone();
+        tasks.spawn(async move {
+            sleep(n / 10 * 20 * MS).await;
+            get.call((n,)).await;
+        });
+    }
+    tasks.join_all().await;
+    get.assert_calls(101);
+    get.assert_max_concurrent(10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assertion_holds_where_it_should_not_or_hides_the_history() {
+    let get = MockFn::<(u32,), ()>::new("get");
+    get.script([value(()), pending()]);
+    get.call((1,)).await;
+    timeout(MS, get.call((2,))).await.unwrap_err();
+
+    type Assertion = fn(&MockFn<(u32,), ()>);
+    let cases: [(Assertion, &str); 9] = [
+        (|get| get.assert_calls(1), "was called 2 times, not 1"),
+        (|get| get.assert_calls(3), "was called 2 times, not 3"),
+        (|get| get.assert_called_with(&[(1,), (3,)]), "had (2,) in call 2, not (3,)"),
+        (|get| get.assert_called_with(&[(1,)]), "was called 2 times, not 1"),
+        (|get| get.assert_called_with(&[(1,), (2,), (3,)]), "was called 2 times, not 3"),
+        (|get| get.assert_max_concurrent(0), "ran 1 times at once, not 0"),
+        (|get| get.assert_max_concurrent(2), "ran 1 times at once, not 2"),
+        (|get| get.assert_cancelled(0), "was cancelled in 1 calls, not 0"),
+        (|get| get.assert_cancelled(2), "was cancelled in 1 calls, not 2"),
+    ];
+    let history = "calls of `get`:\n  1. (1,) at 0ns: value, returned after 0ns\n  \
+                   2. (2,) at 0ns: pending, cancelled after 1ms";
+    for (assertion, words) in cases {
+        assert_eq!(panic_of_sync(|| assertion(&get)), format!("mock `get` {words}\n{history}"));
+    }
+    let never = panic_of_sync(|| Fetch::new("never").assert_calls(1));
+    assert_eq!(never, "mock `never` was called 0 times, not 1\n`never` was never called");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_call_has_an_end() {
+    let get = Fetch::new("get");
+    get.then(pending);
+    let mut call = pin!(get.call((1,)));
+    assert!(poll_once(call.as_mut()).is_pending());
+    let record = &get.calls()[0];
+    assert_eq!((record.outcome(), record.ended()), (Outcome::Running, None));
+    let text = panic_of_sync(|| get.assert_cancelled(1));
+    assert!(text.ends_with("1. (1,) at 0ns: pending, still running"), "{text}");
+}
+
+/// A task that sets the flag as soon as it is let run.
+fn bystander() -> (JoinSet<()>, Arc<AtomicBool>) {
+    let (mut tasks, ran) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+    let flag = Arc::clone(&ran);
+    tasks.spawn(async move { flag.store(true, Ordering::Relaxed) });
+    (tasks, ran)
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_ready_starve_other_tasks() {
+    let get = MockFn::<(), ()>::new("get");
+    get.then(|| value(()));
+    let (_task, ran) = bystander();
+    for _ in 0..1_000 {
+        get.call(()).await;
+    }
+    assert!(ran.load(Ordering::Relaxed), "a thousand calls in one poll");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_wait_for_the_test_starve_other_tasks() {
+    let get = MockFn::<(), ()>::new("get");
+    get.then(on_demand);
+    let mut callers = JoinSet::new();
+    for _ in 0..1_000 {
+        let get = get.clone();
+        callers.spawn(async move { get.call(()).await });
+    }
+    sleep(MS).await;
+    let (_task, ran) = bystander();
+    for _ in 0..1_000 {
+        get.next_call().await.reply(());
+    }
+    assert!(ran.load(Ordering::Relaxed), "a thousand calls taken in one poll");
+    callers.join_all().await;
+}
+
+#[test]
+fn an_executor_without_a_runtime_is_refused() {
+    let get = MockFn::<(), u32>::new("get");
+    get.script([value(1)]);
+    assert_eq!(poll_once(pin!(get.call(()))), Poll::Ready(1));
+    get.assert_calls(1);
+}
+
+/// Asks the mock about its calls wherever foreign code may run: under the lock it would wait for itself.
+struct Nosy(MockFn<Self, Self>);
+
+thread_local!(static ASKED: Cell<usize> = const { Cell::new(0) });
+
+impl Nosy {
+    fn ask(&self) {
+        ASKED.set(ASKED.get() + 1);
+        let _ = self.0.max_concurrent();
+    }
+}
+
+impl Clone for Nosy {
+    fn clone(&self) -> Self {
+        self.ask();
+        Self(self.0.clone())
+    }
+}
+
+impl fmt::Debug for Nosy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ask();
+        f.write_str("Nosy")
+    }
+}
+
+impl PartialEq for Nosy {
+    fn eq(&self, _: &Self) -> bool {
+        self.ask();
+        true
+    }
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        self.ask();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn foreign_code_runs_under_the_lock() {
+    let get = MockFn::<Nosy, Nosy>::new("get");
+    let nosy = || Nosy(get.clone());
+    get.script([()].map(|()| {
+        let _ = get.max_concurrent();
+        value(nosy())
+    }));
+    get.script([call(async |args| args)]).script([value(nosy())]).then_repeat_last();
+    for _ in 0..4 {
+        drop(get.call(nosy()).await);
+    }
+    get.assert_called_with(&[nosy(), nosy(), nosy(), nosy()]);
+    let (one, kept) = (nosy(), nosy());
+    get.then(move || value(one.clone()));
+    get.then(move || value(kept.clone()));
+    get.call(nosy()).await;
+    get.then(on_demand);
+    timeout(MS, get.call(nosy())).await.unwrap_err();
+    timeout(MS, get.next_call()).await.unwrap_err();
+    panic_of_sync(|| get.assert_calls(0));
+    assert!(ASKED.get() > 20, "only {} times", ASKED.get());
+}
+
+#[test]
+fn a_mock_cannot_cross_threads() {
+    fn shared<T: Clone + Send + Sync>(_: &T) {}
+    fn sent<T: Send>(_: &T) {}
+    let get = MockFn::<(u64,), Opaque>::new("get");
+    shared(&get);
+    sent(&get.call((1,)));
+    sent(&get.next_call());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_from_another_thread_is_lost() {
+    const CALLS: u32 = 500;
+    let get = MockFn::<(u32,), u32>::new("get");
+    get.then(on_demand);
+    let mut tasks = JoinSet::new();
+    for n in 0..CALLS {
+        let caller = get.clone();
+        tasks.spawn(async move { assert_eq!(caller.call((n,)).await, n) });
+        let test = get.clone();
+        tasks.spawn(async move {
+            let call = test.next_call().await;
+            let answer = call.args().0;
+            call.reply(answer);
+        });
+    }
+    tasks.join_all().await;
+    get.assert_calls(CALLS as usize);
+    get.assert_cancelled(0);
+}
