@@ -1,1 +1,3 @@
 //! The async architecture toolkit for Rust, on tokio.
+
+pub mod sim;
