@@ -1,0 +1,6 @@
+//! The behaviour of the testkit, through its public API.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
+mod cancel;
+mod sim;
