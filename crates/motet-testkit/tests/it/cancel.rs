@@ -126,6 +126,22 @@ fn an_await_whose_value_is_ready_is_no_point() {
 }
 
 #[test]
+fn a_set_up_that_uses_the_budget_adds_a_point() {
+    let report = cancel_everywhere(
+        async || {
+            let total = Mutex::new(0);
+            for _ in 0..100 {
+                *total.lock().await += 1;
+            }
+            total
+        },
+        async |total: &Mutex<u32>| *total.lock().await += 1,
+        async |_: &Mutex<u32>, _| {},
+    );
+    assert_eq!(report.points(), 1);
+}
+
+#[test]
 fn the_invariant_cannot_tell_a_lost_item_from_a_received_one() {
     // `recv` is cancel-safe: an item is either handed out or still there.
     cancel_everywhere(

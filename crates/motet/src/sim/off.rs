@@ -96,3 +96,14 @@ pub const fn sometimes(_holds: bool, _text: &'static str) {}
 pub const fn mutant(_name: &'static str) -> bool {
     false
 }
+
+/// Holds the promise: this file does not compile once something here has a size or says yes.
+const _: () = {
+    const fn evaluated() -> bool {
+        panic!("a condition is evaluated")
+    }
+    assert!(size_of::<TaskHook>() == 0 && size_of::<Fault>() == 0);
+    assert!(!crate::mutant!("any") && !crate::fault!("any").fails());
+    crate::always!(evaluated(), "any");
+    crate::sometimes!(evaluated(), "any");
+};

@@ -80,6 +80,7 @@ fn a_loop_without_time_never_ends() {
 fn a_task_left_over_is_not_named() {
     let failure = failure(
         sim(|| async {
+            sleep(BLOCKED_AT).await;
             spawn("forgotten", Kind::Service, pending::<()>());
         })
         .seeds(1)
@@ -87,6 +88,8 @@ fn a_task_left_over_is_not_named() {
         |cause| matches!(cause, Cause::LeftOver { names, unnamed: 0 } if names == &["forgotten"]),
     );
     assert!(failure.to_string().contains("`forgotten`, service, spawned at"), "{failure}");
+    // A millisecond later, when what was about to end has ended; by the virtual clock.
+    assert_eq!(failure.virtual_time(), Some(BLOCKED_AT + Duration::from_millis(1)));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Bugs of order: found under seeds, and never without.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
-use motet::sim::Kind;
-use motet_testkit::sim::{Cause, sim};
+use motet::sim::{Kind, TaskHook};
+use motet_testkit::sim::{Cause, SelfCheck, sim};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 
@@ -113,13 +116,9 @@ fn starved_polls_let_the_virtual_clock_run() {
 fn a_hook_made_outside_a_simulation_does_not_poll() {
     let task = async { work("adder", async { 42 }).await.unwrap() };
     assert_eq!(plain_runtime().block_on(task), 42);
-    let hook = std::sync::Mutex::new(motet::sim::TaskHook::new(
-        "outside",
-        std::panic::Location::caller(),
-        Kind::Work,
-    ));
+    let hook = std::sync::Mutex::new(TaskHook::new("outside", Location::caller(), Kind::Work));
     sim(|| async {
-        let polled = std::future::poll_fn(|cx| hook.lock().unwrap().poll(cx, |_| std::task::Poll::Ready(7)));
+        let polled = poll_fn(|cx| hook.lock().unwrap().poll(cx, |_| Poll::Ready(7)));
         assert_eq!(polled.await, 7);
     })
     .seeds(5)
@@ -128,17 +127,64 @@ fn a_hook_made_outside_a_simulation_does_not_poll() {
 
 #[test]
 fn a_hook_of_one_run_is_taken_for_a_task_of_the_next() {
-    let kept = std::cell::RefCell::new(Vec::new());
-    let runs = AtomicU64::new(0);
+    let kept = RefCell::new(None);
     let sweep = sim(|| async {
-        runs.fetch_add(1, Relaxed);
-        // Dropped by the next run, where it is nobody's task.
-        kept.borrow_mut().clear();
-        let mut hook = motet::sim::TaskHook::new("kept", std::panic::Location::caller(), Kind::Work);
-        std::future::poll_fn(|cx| hook.poll(cx, |_| std::task::Poll::Ready(()))).await;
-        kept.borrow_mut().push(hook);
+        let mut polls = 0;
+        // Were it taken for a task of this run, some seed would put its poll off.
+        if let Some(mut hook) = kept.take() {
+            poll_fn(|cx| {
+                polls += 1;
+                TaskHook::poll(&mut hook, cx, |_| Poll::Ready(()))
+            })
+            .await;
+            assert_eq!(polls, 1);
+        }
+        let mut hook = TaskHook::new("kept", Location::caller(), Kind::Work);
+        poll_fn(|cx| hook.poll(cx, |_| Poll::Ready(()))).await;
+        kept.replace(Some(hook));
     })
-    .seeds(10)
+    .seeds(50)
+    .self_check(SelfCheck::Off)
     .run();
-    assert_eq!(runs.load(Relaxed), 2 * sweep.runs());
+    assert!(sweep.runs() > 0);
+}
+
+#[test]
+fn tasks_that_await_nothing_always_run_in_the_order_of_spawning() {
+    sim(|| async {
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let tasks: Vec<_> = (0..2)
+            .map(|number| {
+                let order = Arc::clone(&order);
+                work("short", async move { order.lock().unwrap().push(number) })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        motet::sometimes!(*order.lock().unwrap() == [1, 0], "the other way round");
+    })
+    .seeds(50)
+    .run();
+}
+
+#[test]
+fn no_seed_leaves_the_first_poll_its_whole_budget() {
+    sim(|| async {
+        let (total, mut polls) = (Mutex::new(0), 0);
+        let mut add = std::pin::pin!(async {
+            for _ in 0..100 {
+                *total.lock().await += 1;
+            }
+        });
+        poll_fn(|cx| {
+            polls += 1;
+            add.as_mut().poll(cx)
+        })
+        .await;
+        motet::sometimes!(polls == 1, "in one poll");
+        motet::sometimes!(polls > 1, "in several polls");
+    })
+    .seeds(50)
+    .run();
 }

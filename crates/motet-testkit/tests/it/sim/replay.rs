@@ -30,6 +30,7 @@ fn probe_fails_under_one_seed_in_sixteen() {
     if is_probed() {
         sim(|| async {
             let drawn = motet::sim::choice(std::num::NonZeroUsize::new(16).unwrap());
+            motet::sometimes!(drawn == Some(99), "out of range");
             motet::always!(drawn != Some(3), "no three");
         })
         .seeds(100)
@@ -72,14 +73,22 @@ fn the_replay_line_does_not_replay() {
 }
 
 #[test]
-fn the_number_of_runs_is_not_taken_from_the_environment() {
-    // The first failing seed is found by running fewer and fewer of them.
-    let fails = |runs: u32| {
-        let output = probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_RUNS", &runs.to_string())]);
-        !output.status.success()
+fn one_seed_is_asked_for_what_the_whole_sweep_is_to_see() {
+    let passes = |seed: u32| {
+        probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", &seed.to_string())]).status.success()
     };
-    assert!(fails(100));
-    assert!((1..10).any(|runs| !fails(runs)), "one run fails like a hundred");
+    assert!((0..5).any(passes));
+}
+
+#[test]
+fn the_number_of_runs_is_not_taken_from_the_environment() {
+    // Of 100 runs one fails; of few none does, and the sweep says what it has not seen.
+    let says = |runs: u32, words: &str| {
+        said(&probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_RUNS", &runs.to_string())]))
+            .contains(words)
+    };
+    assert!(says(100, "of 100, at 0ns of virtual time"));
+    assert!((1..10).any(|runs| says(runs, "never true in any run: `out of range`")));
 }
 
 #[test]
