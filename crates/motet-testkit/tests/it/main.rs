@@ -1,3 +1,7 @@
-//! Behaviour of motet-testkit through its public API.
+//! The behaviour of the testkit, through its public API.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
+mod cancel;
 mod mock;
+mod sim;

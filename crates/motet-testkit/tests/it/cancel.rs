@@ -1,0 +1,202 @@
+//! Dropping an operation everywhere.
+
+use std::cell::Cell;
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use motet_testkit::cancel::Outcome;
+use motet_testkit::{CancelEverywhere, cancel_everywhere};
+use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+/// Counts those within, with a guard or by hand.
+#[derive(Debug, Default)]
+struct Counted {
+    inside: Cell<usize>,
+}
+
+struct Inside<'a>(&'a Counted);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.set(self.0.inside.get() - 1);
+    }
+}
+
+impl Counted {
+    fn enter(&self) -> Inside<'_> {
+        self.inside.set(self.inside.get() + 1);
+        Inside(self)
+    }
+}
+
+struct State {
+    permits: Semaphore,
+    counted: Counted,
+}
+
+async fn state() -> State {
+    State { permits: Semaphore::new(1), counted: Counted::default() }
+}
+
+async fn three_awaits() {
+    sleep(Duration::from_secs(1)).await;
+    yield_now().await;
+    sleep(Duration::from_secs(1)).await;
+}
+
+async fn by_hand(state: &State) {
+    let _permit = state.permits.acquire().await.unwrap();
+    state.counted.inside.set(state.counted.inside.get() + 1);
+    three_awaits().await;
+    state.counted.inside.set(state.counted.inside.get() - 1);
+}
+
+async fn guarded(state: &State) {
+    let _permit = state.permits.acquire().await.unwrap();
+    let _inside = state.counted.enter();
+    three_awaits().await;
+}
+
+fn panic_of(run: impl FnOnce()) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(run)).expect_err("it passes");
+    *payload.downcast::<String>().unwrap()
+}
+
+#[test]
+fn a_counter_without_a_guard_is_only_found_at_some_awaits() {
+    let wrong = std::cell::RefCell::new(Vec::new());
+    let report = cancel_everywhere(state, by_hand, async |state: &State, outcome| {
+        if state.counted.inside.get() != 0 {
+            wrong.borrow_mut().push(outcome);
+        }
+    });
+    let wrong = wrong.into_inner();
+    // Not before the first poll, nor once it is done; the acquired permit is one operation, so the first
+    // suspension is within.
+    assert_eq!(report.points(), wrong.len() + 1, "{wrong:?}");
+    assert!(wrong.len() >= 3, "{wrong:?}");
+    assert!(
+        !wrong.contains(&Outcome::Completed(())) && !wrong.contains(&Outcome::Dropped { suspensions: 0 })
+    );
+}
+
+#[test]
+fn a_broken_invariant_passes_or_does_not_say_where() {
+    let said = panic_of(|| {
+        cancel_everywhere(state, by_hand, async |state: &State, _| {
+            assert_eq!(state.counted.inside.get(), 0, "somebody is still inside");
+        });
+    });
+    assert!(
+        said.starts_with("cancel_everywhere, dropped after suspension 1: the invariant panicked"),
+        "{said}"
+    );
+    assert!(said.contains("somebody is still inside") && said.contains("operation: pending"), "{said}");
+}
+
+#[test]
+fn a_counter_with_a_guard_fails() {
+    let completed = Cell::new(0);
+    let report = cancel_everywhere(state, guarded, async |state: &State, outcome| {
+        assert_eq!((state.counted.inside.get(), state.permits.available_permits()), (0, 1));
+        completed.set(completed.get() + usize::from(outcome == Outcome::Completed(())));
+    });
+    assert!(report.points() >= 4, "{report:?}");
+    assert_eq!(completed.get(), 1);
+}
+
+#[test]
+fn an_await_whose_value_is_ready_is_no_point() {
+    // Never contended: in an ordinary run nothing here suspends.
+    let report = cancel_everywhere(
+        async || Mutex::new(0),
+        async |total: &Mutex<u32>| {
+            let read = *total.lock().await;
+            *total.lock().await = read + 1;
+        },
+        async |total: &Mutex<u32>, outcome| {
+            let expected = u32::from(outcome == Outcome::Completed(()));
+            assert_eq!(*total.lock().await, expected);
+        },
+    );
+    assert_eq!(report.points(), 2);
+}
+
+#[test]
+fn a_set_up_that_uses_the_budget_adds_a_point() {
+    let report = cancel_everywhere(
+        async || {
+            let total = Mutex::new(0);
+            for _ in 0..100 {
+                *total.lock().await += 1;
+            }
+            total
+        },
+        async |total: &Mutex<u32>| *total.lock().await += 1,
+        async |_: &Mutex<u32>, _| {},
+    );
+    assert_eq!(report.points(), 1);
+}
+
+#[test]
+fn the_invariant_cannot_tell_a_lost_item_from_a_received_one() {
+    // `recv` is cancel-safe: an item is either handed out or still there.
+    cancel_everywhere(
+        async || {
+            let (sender, receiver) = mpsc::channel(4);
+            sender.send(1).await.unwrap();
+            Mutex::new(receiver)
+        },
+        async |receiver: &Mutex<mpsc::Receiver<u32>>| receiver.lock().await.recv().await,
+        async |receiver: &Mutex<mpsc::Receiver<u32>>, outcome| match outcome {
+            Outcome::Completed(item) => assert_eq!(item, Some(1)),
+            Outcome::Dropped { .. } => assert_eq!(receiver.lock().await.recv().await, Some(1)),
+        },
+    );
+}
+
+#[test]
+fn the_invariant_has_no_time_to_wait() {
+    let waited = Cell::new(0);
+    cancel_everywhere(
+        async || (),
+        async |()| yield_now().await,
+        async |(), _| {
+            sleep(Duration::from_secs(60)).await;
+            waited.set(waited.get() + 1);
+        },
+    );
+    assert_eq!(waited.get(), 3);
+}
+
+#[test]
+fn what_does_not_end_runs_for_ever() {
+    let nothing = async || ();
+    let limits = CancelEverywhere::new().max_points(50).virtual_limit(Duration::from_secs(5));
+    let said = panic_of(|| {
+        limits.run(nothing, async |()| pending::<()>().await, async |(), _| {});
+    });
+    assert!(said.contains("the operation does not end within the limit of virtual time"), "{said}");
+    let endless = async |(): &()| loop {
+        yield_now().await;
+    };
+    let said = panic_of(|| {
+        limits.run(nothing, endless, async |(), _: Outcome<()>| {});
+    });
+    assert!(said.contains("the operation suspends more than 50 times"), "{said}");
+    let said = panic_of(|| {
+        limits.run(nothing, async |()| (), async |(), _| pending().await);
+    });
+    assert!(said.contains("the invariant does not end within the limit of virtual time"), "{said}");
+}
+
+#[test]
+fn a_statement_of_the_operation_goes_unheard() {
+    let said = panic_of(|| {
+        cancel_everywhere(async || (), async |()| motet::always!(false, "said within"), async |(), _| {});
+    });
+    assert!(said.contains("does not hold: said within"), "{said}");
+}

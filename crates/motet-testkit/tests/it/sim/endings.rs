@@ -1,0 +1,195 @@
+//! Runs that do not end well: blocked, endless, panicking, or leaving tasks behind.
+
+use std::future::pending;
+use std::time::Duration;
+
+use motet::sim::Kind;
+use motet_testkit::sim::{Cause, Panics, real_io, sim};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{failure, spawn, work};
+
+const BLOCKED_AT: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_deadlock_runs_into_the_limit_or_is_reported_at_the_wrong_time() {
+    let failure = failure(
+        sim(|| async {
+            sleep(BLOCKED_AT).await;
+            let (kept, never) = oneshot::channel::<()>();
+            let waiter = work("waiter", never);
+            let _ = waiter.await;
+            drop(kept);
+        })
+        .seeds(5)
+        .check(),
+        |cause| *cause == Cause::Deadlock { since: BLOCKED_AT },
+    );
+    let live = failure.live_tasks().join("\n");
+    assert!(live.contains("`body`, work") && live.contains("`waiter`, work, spawned at"), "{live}");
+    assert!(live.contains("endings.rs:"), "{live}");
+}
+
+#[test]
+fn the_ticks_of_a_service_hide_a_deadlock() {
+    failure(
+        sim(|| async {
+            spawn("ticker", Kind::Service, async {
+                loop {
+                    sleep(Duration::from_secs(1)).await;
+                }
+            });
+            sleep(BLOCKED_AT).await;
+            pending::<()>().await;
+        })
+        .virtual_limit(Duration::from_secs(300))
+        .seeds(5)
+        .check(),
+        |cause| *cause == Cause::Deadlock { since: BLOCKED_AT },
+    );
+}
+
+#[test]
+fn slow_work_is_taken_for_a_deadlock() {
+    failure(
+        sim(|| async {
+            loop {
+                sleep(Duration::from_secs(50)).await;
+            }
+        })
+        .virtual_limit(Duration::from_secs(60))
+        .seeds(1)
+        .check(),
+        |cause| *cause == Cause::TimeLimit,
+    );
+}
+
+#[test]
+fn a_loop_without_time_never_ends() {
+    let endless = sim(|| async {
+        loop {
+            yield_now().await;
+        }
+    });
+    failure(endless.step_limit(1_000).seeds(1).check(), |cause| *cause == Cause::StepLimit);
+}
+
+#[test]
+fn a_task_left_over_is_not_named() {
+    let failure = failure(
+        sim(|| async {
+            sleep(BLOCKED_AT).await;
+            spawn("forgotten", Kind::Service, pending::<()>());
+        })
+        .seeds(1)
+        .check(),
+        |cause| matches!(cause, Cause::LeftOver { names, unnamed: 0 } if names == &["forgotten"]),
+    );
+    assert!(failure.to_string().contains("`forgotten`, service, spawned at"), "{failure}");
+    // A millisecond later, when what was about to end has ended; by the virtual clock.
+    assert_eq!(failure.virtual_time(), Some(BLOCKED_AT + Duration::from_millis(1)));
+}
+
+#[test]
+fn a_task_left_over_past_the_library_is_not_counted() {
+    failure(
+        sim(|| async {
+            #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+            tokio::spawn(pending::<()>());
+        })
+        .seeds(1)
+        .check(),
+        |cause| matches!(cause, Cause::LeftOver { names, unnamed: 1 } if names.is_empty()),
+    );
+}
+
+#[test]
+fn a_task_that_is_about_to_end_counts_as_left_over() {
+    sim(|| async {
+        spawn("aborted", Kind::Service, pending::<()>()).abort();
+        work("ending", async {
+            for _ in 0..10 {
+                yield_now().await;
+            }
+        });
+    })
+    .seeds(50)
+    .run();
+}
+
+async fn nobody_joins_a_task_that_panics() {
+    work("unlucky", async { panic!("out of luck") });
+    yield_now().await;
+}
+
+#[test]
+fn the_panic_of_a_task_that_nobody_joins_is_lost() {
+    failure(sim(nobody_joins_a_task_that_panics).seeds(1).check(), |cause| {
+        *cause == Cause::Panicked { task: "unlucky".to_owned(), message: "out of luck".to_owned() }
+    });
+}
+
+#[test]
+fn a_panic_that_is_only_to_be_recorded_fails_the_run() {
+    sim(nobody_joins_a_task_that_panics).panics(Panics::Record).seeds(5).run();
+}
+
+#[test]
+fn a_panic_that_the_spawner_caught_is_lost() {
+    failure(
+        sim(|| async {
+            let mut hook = motet::sim::TaskHook::new("caught", std::panic::Location::caller(), Kind::Work);
+            hook.panicked("reported by the spawner");
+            hook.panicked("reported again");
+        })
+        .seeds(1)
+        .check(),
+        |cause| {
+            let message = "reported by the spawner".to_owned();
+            *cause == Cause::Panicked { task: "caught".to_owned(), message }
+        },
+    );
+}
+
+#[test]
+fn a_destructor_that_panics_takes_the_report_with_it() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    failure(
+        sim(|| async {
+            let _bomb = Bomb;
+            motet::always!(false, "the first failure");
+            pending::<()>().await;
+        })
+        .seeds(1)
+        .check(),
+        |cause| matches!(cause, Cause::Broken { text: "the first failure", .. }),
+    );
+}
+
+#[test]
+fn the_clock_jumps_while_another_thread_answers() {
+    sim(|| async {
+        let start = Instant::now();
+        let (answer, asked) = oneshot::channel();
+        // The thread goes on when the simulation has had every occasion to jump.
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let _ = wait.recv_timeout(Duration::from_millis(20));
+            let _ = answer.send(42);
+        });
+        let answered = timeout(Duration::from_secs(1), real_io(asked)).await;
+        assert_eq!((answered, start.elapsed()), (Ok(Ok(42)), Duration::ZERO));
+        drop(go);
+        thread.join().unwrap();
+    })
+    .seeds(3)
+    .self_check(motet_testkit::sim::SelfCheck::Off)
+    .run();
+}

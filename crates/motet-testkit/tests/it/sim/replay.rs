@@ -1,0 +1,111 @@
+//! What a report says can be done again: in a process of its own, as a reader would.
+
+use std::process::{Command, Output};
+
+use motet_testkit::sim::sim;
+
+/// Runs one of the probes below, as `cargo test` would.
+fn probe(name: &str, environment: &[(&str, &str)]) -> Output {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("sim::replay::{name}"), "--test-threads=2"])
+        .env_remove("MOTET_SEED")
+        .env_remove("MOTET_RUNS")
+        .env("MOTET_PROBE", "1")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// The probes fail, so they do nothing in an ordinary run.
+fn is_probed() -> bool {
+    std::env::var_os("MOTET_PROBE").is_some()
+}
+
+#[test]
+fn probe_fails_under_one_seed_in_sixteen() {
+    if is_probed() {
+        sim(|| async {
+            let drawn = motet::sim::choice(std::num::NonZeroUsize::new(16).unwrap());
+            motet::sometimes!(drawn == Some(99), "out of range");
+            motet::always!(drawn != Some(3), "no three");
+        })
+        .seeds(100)
+        .run();
+    }
+}
+
+#[test]
+fn probe_never_returns_from_a_poll() {
+    if is_probed() {
+        sim(|| async {
+            super::work("spinner", async {
+                loop {
+                    std::hint::spin_loop();
+                }
+            })
+            .await
+            .unwrap();
+        })
+        .poll_limit(std::time::Duration::from_millis(200))
+        .run();
+    }
+}
+
+#[test]
+fn the_replay_line_does_not_replay() {
+    let first = said(&probe("probe_fails_under_one_seed_in_sixteen", &[]));
+    let line = first.lines().find_map(|line| line.strip_prefix("replay: MOTET_SEED=")).expect(&first);
+    let (seed, command) = line.split_once(' ').unwrap();
+    assert_eq!(command, "cargo test sim::replay::probe_fails_under_one_seed_in_sixteen");
+    let again = said(&probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", seed)]));
+    let trace = |said: &str| {
+        let lines: Vec<_> =
+            said.lines().skip_while(|line| !line.starts_with("last ")).map(str::to_owned).collect();
+        lines.into_iter().take_while(|line| !line.starts_with("replay")).collect::<Vec<_>>()
+    };
+    assert!(trace(&first).len() > 3, "{first}");
+    assert_eq!(trace(&first), trace(&again));
+    assert!(again.contains(&format!("seed {seed}, run 1 of 1, at 0ns of virtual time")), "{again}");
+}
+
+#[test]
+fn one_seed_is_asked_for_what_the_whole_sweep_is_to_see() {
+    let passes = |seed: u32| {
+        probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", &seed.to_string())]).status.success()
+    };
+    assert!((0..5).any(passes));
+}
+
+#[test]
+fn the_number_of_runs_is_not_taken_from_the_environment() {
+    // Of 100 runs one fails; of few none does, and the sweep says what it has not seen.
+    let says = |runs: u32, words: &str| {
+        said(&probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_RUNS", &runs.to_string())]))
+            .contains(words)
+    };
+    assert!(says(100, "of 100, at 0ns of virtual time"));
+    assert!((1..10).any(|runs| says(runs, "never true in any run: `out of range`")));
+}
+
+#[test]
+fn a_seed_that_cannot_be_read_is_not_explained() {
+    let output = probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", "seventeen")]);
+    assert!(!output.status.success());
+    let said = said(&output);
+    assert!(said.contains("MOTET_SEED is `seventeen`, not a whole number"), "{said}");
+}
+
+#[test]
+fn a_poll_that_never_returns_hangs_the_test_or_is_not_named() {
+    let output = probe("probe_never_returns_from_a_poll", &[]);
+    assert!(!output.status.success());
+    let said = said(&output);
+    assert!(
+        said.contains("a poll of `spinner`, spawned at") && said.contains("has not returned for 200ms"),
+        "{said}"
+    );
+}

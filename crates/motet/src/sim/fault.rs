@@ -1,0 +1,80 @@
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use super::chance::coin;
+use super::runner::{Act, Faults, Simulation, What, current};
+
+/// Holds what the simulation decided for one pass through a fault point; made by [`fault!`](crate::fault).
+///
+/// Await it to wait as decided and learn whether to fail.
+#[derive(Debug)]
+#[must_use = "a fault that nobody looks at is not injected"]
+pub struct Fault(Act);
+
+impl Fault {
+    /// Tells whether to fail here, without waiting: for places where nothing can be awaited.
+    #[must_use]
+    pub const fn fails(&self) -> bool {
+        matches!(self.0, Act::Fail)
+    }
+}
+
+impl IntoFuture for Fault {
+    type Output = bool;
+    type IntoFuture = FaultWait;
+
+    fn into_future(self) -> FaultWait {
+        FaultWait(self.0, None)
+    }
+}
+
+/// Waits as the simulation decided; the output tells whether to fail.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct FaultWait(Act, Option<Pin<Box<Sleep>>>);
+
+impl Future for FaultWait {
+    type Output = bool;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        match self.0 {
+            Act::Pass => Poll::Ready(false),
+            Act::Fail => Poll::Ready(true),
+            Act::Yield => {
+                self.0 = Act::Pass;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Act::Delay(delay) => {
+                let sleep = self.1.get_or_insert_with(|| Box::pin(tokio::time::sleep(delay)));
+                sleep.as_mut().poll(cx).map(|()| false)
+            }
+        }
+    }
+}
+
+#[doc(hidden)]
+pub fn fault(point: &'static str) -> Fault {
+    let Some(sim) = current() else { return Fault(Act::Pass) };
+    let act = decide(&sim, point);
+    sim.record(What::Fault(point, act));
+    Fault(act)
+}
+
+fn decide(sim: &Simulation, point: &'static str) -> Act {
+    if sim.plan().faults == Faults::Off || !coin(sim.plan().seed, point) {
+        return Act::Pass;
+    }
+    let chance = sim.chance();
+    // One pass in four acts: FoundationDB's rate for an enabled point.
+    match chance.below(12) {
+        0 => Act::Yield,
+        1 => Act::Delay(Duration::from_millis(1 + chance.below(1_000))),
+        2 => Act::Fail,
+        _ => Act::Pass,
+    }
+}

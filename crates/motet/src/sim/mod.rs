@@ -1,0 +1,69 @@
+//! The points at which a simulation reaches into a program: none of them costs anything without the feature
+//! `sim`.
+//!
+//! A test of `motet-testkit` runs a program many times, each time under another seed: in virtual time, with
+//! its tasks interleaved as the seed wants it. What it needs for that inside the program is here. Every task
+//! that this library starts is polled through a [`TaskHook`]; fault points ([`fault!`](crate::fault)),
+//! statements ([`always!`](crate::always), [`sometimes!`](crate::sometimes)) and planted bugs
+//! ([`mutant!`](crate::mutant)) are written into the code.
+//!
+//! # When to use
+//! Use the macros in your own code. A [`TaskHook`] is for whoever spawns tasks without a scope of this
+//! library and still wants them simulated.
+//!
+//! # Guarantees
+//! - Without the feature `sim` every item here has no size and does nothing; with it, and outside a
+//!   simulation, a poll costs one comparison and a point one look at a thread-local.
+//! - Everything random comes from the seed, and is drawn on the simulation's thread alone: the same seed
+//!   gives the same run.
+//! - Blind spots: `tokio::task::unconstrained`, `Notify`, `Barrier` and channels of other crates take no part
+//!   in tokio's budget, so the simulator does not suspend a task there; nor does it reach a task that is
+//!   spawned without a hook.
+//!
+//! # Examples
+//! ```
+//! use motet::sim::{Kind, TaskHook};
+//! use std::panic::Location;
+//!
+//! async fn hooked<F: Future>(name: &str, future: F) -> F::Output {
+//!     let mut hook = TaskHook::new(name, Location::caller(), Kind::Work);
+//!     let mut future = std::pin::pin!(future);
+//!     std::future::poll_fn(move |cx| hook.poll(cx, |cx| future.as_mut().poll(cx))).await
+//! }
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! assert_eq!(hooked("answer", async { 42 }).await, 42);
+//! # });
+//! ```
+
+mod kind;
+mod macros;
+
+pub use kind::Kind;
+
+#[cfg(not(feature = "sim"))]
+mod off;
+#[cfg(not(feature = "sim"))]
+pub use off::{Fault, TaskHook, always, choice, fault, is_current, mutant, op, sometimes};
+
+#[cfg(feature = "sim")]
+mod chance;
+#[cfg(feature = "sim")]
+mod fault;
+#[cfg(feature = "sim")]
+mod hook;
+#[cfg(feature = "sim")]
+pub mod mutants;
+#[cfg(feature = "sim")]
+mod points;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod runner;
+
+#[cfg(feature = "sim")]
+pub use fault::{Fault, FaultWait, fault};
+#[cfg(feature = "sim")]
+pub use hook::TaskHook;
+#[cfg(feature = "sim")]
+pub use mutants::is_enabled as mutant;
+#[cfg(feature = "sim")]
+pub use points::{always, choice, is_current, op, sometimes};

@@ -1,0 +1,109 @@
+//! What stands in for the simulation without the feature `sim`: nothing, of no size, at no cost.
+
+use std::future::{IntoFuture, Ready, ready};
+use std::num::NonZeroUsize;
+use std::panic::Location;
+use std::task::{Context, Poll};
+
+use super::Kind;
+
+/// Does nothing: stands in for the hook of the feature `sim`.
+#[derive(Debug)]
+pub struct TaskHook(());
+
+impl TaskHook {
+    /// Makes a hook of no size.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(_name: &str, _site: &'static Location<'static>, _kind: Kind) -> Self {
+        Self(())
+    }
+
+    /// Polls.
+    #[inline(always)]
+    pub fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        poll(cx)
+    }
+
+    /// Does nothing.
+    #[inline(always)]
+    pub const fn panicked(&mut self, _message: &str) {}
+}
+
+/// Is never a fault: stands in for the decision of the feature `sim`.
+#[derive(Debug)]
+#[must_use = "a fault that nobody looks at is not injected"]
+pub struct Fault(());
+
+impl Fault {
+    /// Answers no.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fails(&self) -> bool {
+        false
+    }
+}
+
+impl IntoFuture for Fault {
+    type Output = bool;
+    type IntoFuture = Ready<bool>;
+
+    #[inline(always)]
+    fn into_future(self) -> Ready<bool> {
+        ready(false)
+    }
+}
+
+#[doc(hidden)]
+#[inline(always)]
+pub const fn fault(_point: &'static str) -> Fault {
+    Fault(())
+}
+
+/// Does nothing without the feature `sim`.
+#[inline(always)]
+pub const fn op(_name: &'static str) {}
+
+/// Answers `None` without the feature `sim`.
+#[inline(always)]
+#[must_use]
+pub const fn choice(_options: NonZeroUsize) -> Option<usize> {
+    None
+}
+
+/// Answers no without the feature `sim`.
+#[inline(always)]
+#[must_use]
+pub const fn is_current() -> bool {
+    false
+}
+
+#[doc(hidden)]
+#[inline(always)]
+pub const fn always(_holds: bool, _text: &'static str) {}
+
+#[doc(hidden)]
+#[inline(always)]
+pub const fn sometimes(_holds: bool, _text: &'static str) {}
+
+#[doc(hidden)]
+#[inline(always)]
+#[must_use]
+pub const fn mutant(_name: &'static str) -> bool {
+    false
+}
+
+/// Holds the promise: this file does not compile once something here has a size or says yes.
+const _: () = {
+    const fn evaluated() -> bool {
+        panic!("a condition is evaluated")
+    }
+    assert!(size_of::<TaskHook>() == 0 && size_of::<Fault>() == 0);
+    assert!(!crate::mutant!("any") && !crate::fault!("any").fails());
+    crate::always!(evaluated(), "any");
+    crate::sometimes!(evaluated(), "any");
+};

@@ -1,0 +1,51 @@
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::rc::Rc;
+
+use super::{Plan, Simulation};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Simulation>>> = const { RefCell::new(None) };
+}
+
+/// The simulation that runs on this thread.
+#[must_use]
+pub fn current() -> Option<Rc<Simulation>> {
+    // Hooks may be dropped while their thread ends, when the thread-local is gone.
+    CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
+}
+
+/// Keeps a simulation current on this thread.
+#[derive(Debug)]
+pub struct Installed(Rc<Simulation>);
+
+impl Installed {
+    /// Makes a simulation current.
+    ///
+    /// # Panics
+    /// When one is current already: simulations do not nest.
+    #[track_caller]
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let sim = Rc::new(Simulation::new(plan));
+        CURRENT.with_borrow_mut(|current| {
+            assert!(current.is_none(), "a simulation within a simulation; run them one after the other");
+            *current = Some(Rc::clone(&sim));
+        });
+        Self(sim)
+    }
+}
+
+impl Deref for Installed {
+    type Target = Simulation;
+
+    fn deref(&self) -> &Simulation {
+        &self.0
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        let _ = CURRENT.try_with(|current| current.borrow_mut().take());
+    }
+}

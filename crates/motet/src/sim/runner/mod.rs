@@ -1,0 +1,18 @@
+//! The simulation that is current on a thread, for `motet-testkit` to install and drive. Not for others:
+//! it changes without notice.
+
+mod current;
+mod outcome;
+mod plan;
+mod pulse;
+mod simulation;
+mod tasks;
+mod trace;
+
+pub use current::{Installed, current};
+pub use outcome::{Failed, Problem, Record, panic_message};
+pub use plan::{Faults, Interleaving, Panics, Plan};
+pub use pulse::Pulse;
+pub use simulation::{Simulation, Turn};
+pub use tasks::{End, Task, TaskId};
+pub use trace::{Act, Event, What};

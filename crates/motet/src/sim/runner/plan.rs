@@ -1,0 +1,47 @@
+use std::sync::Arc;
+
+use super::Pulse;
+
+/// What one run is to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// All chance of the run comes from it.
+    pub seed: u64,
+    /// How tasks are interleaved.
+    pub interleaving: Interleaving,
+    /// What fault points do.
+    pub faults: Faults,
+    /// What the panic of a task does.
+    pub panics: Panics,
+    /// Polls of hooked tasks, in all, after which the run fails.
+    pub step_limit: u64,
+    /// Where a watchdog on another thread can see that the run goes on.
+    pub pulse: Arc<Pulse>,
+}
+
+/// Tells how tasks are interleaved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interleaving {
+    /// As the seed wants it.
+    Seeded,
+    /// As tokio does it, only recorded.
+    Plain,
+}
+
+/// Tells what fault points do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Faults {
+    /// Each seed enables half of the points.
+    Swarm,
+    /// None is ever a fault.
+    Off,
+}
+
+/// Tells what the panic of a task other than the body means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Panics {
+    /// It fails the run.
+    Fail,
+    /// It is recorded in the trace only: for tests of what a program does about panics.
+    Record,
+}

@@ -1,0 +1,69 @@
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use super::TaskId;
+
+/// Shows another thread whether the run goes on, and which poll it is in.
+#[derive(Debug, Default)]
+pub struct Pulse {
+    beats: AtomicU64,
+    /// One more than the number of the task whose poll runs; zero outside polls.
+    running: AtomicU64,
+    held: AtomicU64,
+    tasks: Mutex<Vec<String>>,
+}
+
+impl Pulse {
+    /// A number that changes as long as the run goes on.
+    #[must_use]
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Relaxed)
+    }
+
+    /// Whether something real is waited for, so that a pause proves nothing.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held.load(Relaxed) > 0
+    }
+
+    /// Counts one more wait for something real, until [`release`](Self::release).
+    pub fn hold(&self) {
+        self.held.fetch_add(1, Relaxed);
+    }
+
+    /// Takes one [`hold`](Self::hold) back.
+    pub fn release(&self) {
+        self.held.fetch_sub(1, Relaxed);
+        self.beat();
+    }
+
+    /// Shows that the run goes on.
+    pub fn beat(&self) {
+        self.beats.fetch_add(1, Relaxed);
+    }
+
+    /// Name and spawn site of the task whose poll runs.
+    #[must_use]
+    pub fn running(&self) -> Option<String> {
+        let number = self.running.load(Relaxed).checked_sub(1)?;
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.get(usize::try_from(number).ok()?).cloned()
+    }
+
+    pub(super) fn started(&self) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.running.store(0, Relaxed);
+        self.beat();
+    }
+
+    pub(super) fn spawned(&self, name: &str, site: &Location<'_>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.push(format!("`{name}`, spawned at {site}"));
+    }
+
+    pub(super) fn runs(&self, task: Option<TaskId>) {
+        self.running.store(task.map_or(0, |task| u64::from(task.number()) + 1), Relaxed);
+        self.beat();
+    }
+}

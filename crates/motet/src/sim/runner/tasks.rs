@@ -1,0 +1,102 @@
+use std::fmt;
+use std::panic::Location;
+
+use crate::sim::Kind;
+
+/// Numbers a task within its run, in the order of spawning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskId(u32);
+
+impl TaskId {
+    pub(super) const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Its place in the table of tasks.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// A task of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Its number.
+    pub id: TaskId,
+    /// The name it was spawned under.
+    pub name: String,
+    /// Where it was spawned.
+    pub site: &'static Location<'static>,
+    /// What its polls mean.
+    pub kind: Kind,
+    /// How it ended, once it has.
+    pub end: Option<End>,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Work => "work",
+            Kind::Service => "service",
+        };
+        write!(f, "{} `{}`, {kind}, spawned at {}", self.id, self.name, self.site)
+    }
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// It was ready.
+    Completed,
+    /// Its future was dropped before.
+    Dropped,
+    /// It panicked.
+    Panicked,
+}
+
+/// The tasks of a run, in the order of spawning.
+#[derive(Debug, Default)]
+pub(super) struct Tasks(Vec<Task>);
+
+impl Tasks {
+    pub(super) fn add(&mut self, name: &str, site: &'static Location<'static>, kind: Kind) -> TaskId {
+        // The step limit ends a run long before 2^32 tasks.
+        let id = TaskId(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
+        self.0.push(Task { id, name: name.to_owned(), site, kind, end: None });
+        id
+    }
+
+    pub(super) fn kind(&self, id: TaskId) -> Option<Kind> {
+        self.0.get(id.index()).map(|task| task.kind)
+    }
+
+    pub(super) fn name(&self, id: TaskId) -> String {
+        self.0.get(id.index()).map_or_else(String::new, |task| task.name.clone())
+    }
+
+    /// Takes note of the end, unless the task has ended before.
+    pub(super) fn end(&mut self, id: TaskId, end: End) -> bool {
+        match self.0.get_mut(id.index()) {
+            Some(task) if task.end.is_none() => {
+                task.end = Some(end);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn live(&self) -> Vec<Task> {
+        self.0.iter().filter(|task| task.end.is_none()).cloned().collect()
+    }
+
+    pub(super) fn all(&self) -> Vec<Task> {
+        self.0.clone()
+    }
+}
