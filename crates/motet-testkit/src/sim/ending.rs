@@ -22,7 +22,8 @@ impl Leftovers {
 
 /// Waits for what the body may leave to others, then tells who is left.
 pub(super) async fn leftovers(sim: &Simulation) -> Leftovers {
-    drained().await;
+    // Scopes that were dropped handed their children to the runtime.
+    motet::drain().await;
     // A paused clock moves only when nothing can run: whatever ends without waiting for time has ended then,
     // such as a task that was aborted.
     sleep(SETTLING).await;
@@ -33,6 +34,3 @@ pub(super) async fn leftovers(sim: &Simulation) -> Leftovers {
 
 /// The shortest time that tokio's timer knows.
 const SETTLING: Duration = Duration::from_millis(1);
-
-/// Waits for the scopes that were dropped and handed their children to the runtime's root.
-async fn drained() {}

@@ -13,6 +13,7 @@ use super::acquired::Acquired;
 use super::open::open;
 use super::owed::{OnLost, Owe, Owed, Slot};
 use super::{Exit, ReleaseOutcome, ResourceError};
+use crate::mutant;
 use crate::task::core::Core;
 use crate::task::end::adopt;
 use crate::task::finalizer::{self, RELEASE_TIMEOUT};
@@ -177,7 +178,7 @@ impl Release {
 
     fn start(&mut self, exit: Exit) -> Option<finalizer::Running> {
         let owed = self.owed.take()?;
-        if crate::sim::mutant!("resource.forget_release") {
+        if mutant!("resource.forget_release") {
             return None;
         }
         let (core, name, limit) = (Arc::clone(&self.host), self.name.clone(), self.limit);

@@ -17,6 +17,8 @@ use super::error::{Failure, TaskFailed};
 use super::gate::Class;
 use super::list::Node;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind};
+use crate::mutant;
+use crate::sim::{Kind, TaskHook};
 
 /// What is known of a child before it runs.
 pub(crate) struct Spec {
@@ -53,6 +55,7 @@ where
     let child = Child::<F, S> {
         future: Some(future),
         core: Some(Arc::clone(core)),
+        hook: TaskHook::new(spec.name.as_str(), spec.site, spec.class.simulated()),
         node: Node::new(spec),
         sink: PhantomData,
     };
@@ -121,6 +124,7 @@ pin_project! {
         core: Option<Arc<Core>>,
         #[pin]
         node: Node,
+        hook: TaskHook,
         sink: PhantomData<fn(S)>,
     }
 
@@ -140,58 +144,59 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<S::Out> {
         let mut this = self.project();
         let node = this.node.into_ref();
-        if held(this.core, &node).must_stop() {
-            return Poll::Ready(end::<F, S>(this.future, this.core, &node));
-        }
-        let polled = {
-            let _inside = Inside::enter(this.core);
-            catch_unwind(AssertUnwindSafe(|| {
-                let future = this.future.as_mut().as_pin_mut().expect("a child is not polled after its end");
-                let polled = future.poll(cx);
-                if polled.is_ready() {
-                    // Here, where a panic of its drop is caught, too.
-                    this.future.set(None);
+        loop {
+            let stop = held(this.core, &node).must_stop();
+            let polled = {
+                let _inside = Inside::enter(this.core);
+                let (future, hook) = (&mut this.future, &mut *this.hook);
+                catch_unwind(AssertUnwindSafe(|| hook.poll(cx, |cx| step(future, stop, cx))))
+            };
+            let link = held(this.core, &node);
+            match polled {
+                Ok(Poll::Ready(Some(output))) => return Poll::Ready(S::returned(&link, output)),
+                Ok(Poll::Ready(None)) => {
+                    let cancelled = TaskFailed::Cancelled { task: link.name(), reason: link.reason() };
+                    return Poll::Ready(S::failed(cancelled));
                 }
-                polled
-            }))
-        };
-        let link = held(this.core, &node);
-        match polled {
-            Ok(Poll::Ready(output)) => Poll::Ready(S::returned(&link, output)),
-            Ok(Poll::Pending) => {
-                if !node.is_listed() {
-                    // Once: the waker of a task is the same at every poll.
-                    link.list(node, cx);
+                Ok(Poll::Pending) => {
+                    if !node.is_listed() {
+                        // Once: the waker of a task is the same at every poll.
+                        link.list(node, cx);
+                    }
+                    if stop || !link.must_stop() || mutant!("task.miss_cancel") {
+                        return Poll::Pending;
+                    }
                 }
-                if link.must_stop() {
-                    return Poll::Ready(end::<F, S>(this.future, this.core, &node));
+                Err(payload) => {
+                    let failed = link.panicked(payload);
+                    if let Err(payload) = drop_inside(this.future, this.core) {
+                        // One panic is enough for the task's answer; the scope hears of both.
+                        held(this.core, &node).panicked(payload);
+                    }
+                    return Poll::Ready(S::failed(failed));
                 }
-                Poll::Pending
-            }
-            Err(payload) => {
-                let failed = link.panicked(payload);
-                if let Err(payload) = drop_inside(this.future, this.core) {
-                    // One panic is enough for the task's answer; the scope hears of both.
-                    held(this.core, &node).panicked(payload);
-                }
-                Poll::Ready(S::failed(failed))
             }
         }
     }
 }
 
-/// Drops the future of a cancelled child.
-fn end<F: Future, S: Sink<F::Output>>(
-    future: Pin<&mut Option<F>>,
-    core: &mut Option<Arc<Core>>,
-    node: &Node,
-) -> S::Out {
-    let dropped = drop_inside(future, core);
-    let link = held(core, node);
-    S::failed(match dropped {
-        Ok(()) => TaskFailed::Cancelled { task: link.name(), reason: link.reason() },
-        Err(payload) => link.panicked(payload),
-    })
+/// Polls the future, or drops it if it is to stop. It is dropped here in either case, where a panic of that is
+/// caught, too.
+fn step<F: Future>(
+    future: &mut Pin<&mut Option<F>>,
+    stop: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<F::Output>> {
+    if stop {
+        future.set(None);
+        return Poll::Ready(None);
+    }
+    let running = future.as_mut().as_pin_mut().expect("a child is not polled after its end");
+    let polled = running.poll(cx).map(Some);
+    if polled.is_ready() {
+        future.set(None);
+    }
+    polled
 }
 
 fn drop_inside<F>(
@@ -247,6 +252,9 @@ impl Link<'_> {
 
     fn panicked(&self, payload: Box<dyn Any + Send>) -> TaskFailed {
         let message = panic_message(&*payload).to_owned();
+        if mutant!("task.lose_panic") {
+            return TaskFailed::Panicked { task: self.name(), message };
+        }
         self.core.task_panicked(self.name(), payload);
         TaskFailed::Panicked { task: self.name(), message }
     }
@@ -256,6 +264,15 @@ impl Link<'_> {
 struct CountOut<'a> {
     core: &'a Option<Arc<Core>>,
     node: Pin<&'a Node>,
+}
+
+impl Class {
+    fn simulated(self) -> Kind {
+        match self {
+            Self::Work => Kind::Work,
+            Self::Service => Kind::Service,
+        }
+    }
 }
 
 impl Drop for CountOut<'_> {

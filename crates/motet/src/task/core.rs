@@ -16,6 +16,7 @@ use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
 use super::list::List;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseFailed};
+use crate::mutant;
 use crate::resource::Exit;
 
 /// How far a scope is cancelled. Each level includes the ones before it.
@@ -175,6 +176,9 @@ impl Core {
                 return Poll::Ready(());
             }
             self.set_joiner(cx.waker());
+            if mutant!("scope.check_once") {
+                return Poll::Pending;
+            }
             // Again, after the waker is in place: between the two the last child may have left.
             if done(self) { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -200,7 +204,7 @@ impl Core {
     }
 
     pub(crate) fn leave(&self, class: Class) {
-        if self.gate.leave(class) {
+        if self.gate.leave(class) && !mutant!("scope.skip_wake") {
             self.wake_joiner();
         }
     }

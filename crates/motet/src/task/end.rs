@@ -12,6 +12,7 @@ use super::core::{Core, Level};
 use super::finalizer;
 use super::gate::Class;
 use super::{Name, Reason, ReasonKind, TaskFailed};
+use crate::mutant;
 
 /// How long a scope waits for what it cancelled before it says, once, for whom.
 const WARN_AFTER: Duration = Duration::from_secs(5);
@@ -19,12 +20,11 @@ const WARN_AFTER: Duration = Duration::from_secs(5);
 /// Waits for everything in the scope, cancels what has to be, releases its resources and closes it.
 pub(crate) async fn finish(core: &Arc<Core>) {
     loop {
-        work(core).await;
+        if !mutant!("scope.release_before_join") {
+            work(core).await;
+        }
         core.raise(Level::Services, &Reason::of(ReasonKind::Ended));
         gone(core, Class::Service).await;
-        if crate::sim::mutant!("scope.close_before_release") && core.gate.close() {
-            return;
-        }
         if !finalizer::start(core) && core.gate.close() {
             return;
         }
@@ -66,7 +66,7 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
         unlist(&core, place);
         return;
     }
-    if crate::sim::mutant!("scope.orphan_children") {
+    if mutant!("scope.orphan_children") {
         return;
     }
     let (name, site, parent) = (core.name.clone(), core.site, core.parent.clone());

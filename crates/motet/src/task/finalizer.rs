@@ -12,11 +12,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::child::{Plain, Spec, Stop, launch};
-use super::core::{Core, panic_message};
+use super::core::{Core, State, panic_message};
 use super::end::adopt;
 use super::error::ReleaseError;
 use super::gate::Class;
 use super::{Name, ReleaseFailed, TaskFailed};
+use crate::mutant;
 use crate::resource::{Exit, Owe};
 
 pub(crate) type ReleaseFuture =
@@ -106,7 +107,7 @@ pub(crate) fn start(core: &Arc<Core>) -> bool {
     let releases = async move {
         loop {
             // One at a time: a release may register another.
-            let next = scope.state().finalizers.pop();
+            let next = scope.state().next_release();
             let Some(finalizer) = next else { return };
             let exit = scope.exit();
             let limit = scope.release_timeout;
@@ -186,6 +187,15 @@ pub(crate) async fn run(
         tracing::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
         ReleaseFailed { resource, source }
     })
+}
+
+impl State {
+    fn next_release(&mut self) -> Option<Finalizer> {
+        if mutant!("resource.first_in_first_out") && !self.finalizers.is_empty() {
+            return Some(self.finalizers.remove(0));
+        }
+        self.finalizers.pop()
+    }
 }
 
 /// Counts a release as lost when it is dropped before its end: the runtime goes away.

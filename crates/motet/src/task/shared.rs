@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use slab::Slab;
 
 use super::{Task, TaskFailed};
+use crate::mutant;
 
 /// A task that many can await: clone it.
 ///
@@ -93,7 +94,10 @@ impl<T, E> Future for Shared<T, E> {
             State::Ended(output) => return Poll::Ready(Arc::clone(output)),
             State::Running(task) => {
                 // Whoever polls last would take the task's only waker; this one wakes all.
-                let all = Waker::from(Arc::clone(&this.inner.wakers));
+                let all = match mutant!("shared.wake_last") {
+                    true => cx.waker().clone(),
+                    false => Waker::from(Arc::clone(&this.inner.wakers)),
+                };
                 match Pin::new(task).poll(&mut Context::from_waker(&all)) {
                     Poll::Ready(output) => Arc::new(output),
                     Poll::Pending => return Poll::Pending,
