@@ -16,6 +16,7 @@ use super::core::{Core, Level, panic_message};
 use super::error::{Failure, TaskFailed};
 use super::gate::Class;
 use super::list::Node;
+use super::stall;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind};
 use crate::mutant;
 use crate::sim::{Kind, TaskHook};
@@ -147,6 +148,7 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
         loop {
             let stop = held(this.core, &node).must_stop();
             let polled = {
+                let _watched = stall::polling(node.spec());
                 let _inside = Inside::enter(this.core);
                 let (future, hook) = (&mut this.future, &mut *this.hook);
                 catch_unwind(AssertUnwindSafe(|| hook.poll(cx, |cx| step(future, stop, cx))))

@@ -116,6 +116,10 @@ impl List {
     }
 
     /// Shows every listed child, the oldest first.
+    #[allow(
+        clippy::needless_pass_by_ref_mut,
+        reason = "whoever holds the list exclusively may touch the nodes"
+    )]
     pub(crate) fn for_each(&mut self, mut show: impl FnMut(Listed<'_>)) {
         let mut next = self.first;
         while let Some(node) = next {

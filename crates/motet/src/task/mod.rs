@@ -1,13 +1,14 @@
 //! Structured concurrency: nothing outlives the scope that started it.
 
 pub(crate) mod ambient;
-mod child;
+mod blocking;
+pub(crate) mod child;
 mod coop;
 pub(crate) mod core;
 pub(crate) mod end;
 mod error;
 pub(crate) mod finalizer;
-mod gate;
+pub(crate) mod gate;
 mod handle;
 mod list;
 mod name;
@@ -19,9 +20,11 @@ mod reason;
 pub(crate) mod root;
 mod scope;
 mod shared;
+mod stall;
 mod start;
 mod token;
 
+pub use blocking::BLOCKING_LIMIT;
 pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};
 pub use finalizer::ReleaseCounts;
 pub use handle::{Task, TaskState};
@@ -34,5 +37,6 @@ pub use reason::{Reason, ReasonKind};
 pub use root::{detach, drain, unscoped};
 pub use scope::Scope;
 pub use shared::Shared;
+pub use stall::{Stall, StallWatch};
 pub use start::{Ready, StartFailed};
 pub use token::CancelToken;

@@ -10,6 +10,7 @@ use super::core::Core;
 use super::gate::Class;
 use super::start::{self, Ready, StartFailed};
 use super::{CancelToken, Name, Scope, Task};
+use crate::resource::{Exit, ReleaseOutcome};
 
 /// What the body of a scope starts children with.
 ///
@@ -153,6 +154,26 @@ impl<E: Send + 'static> Nursery<E> {
         starting.ready(task)
     }
 
+    /// Runs a closure that blocks, on a thread that may: see [`Scope::blocking`].
+    #[track_caller]
+    pub fn blocking<F, T>(&self, name: impl Into<Name>, closure: F) -> Task<T>
+    where
+        F: FnOnce(&CancelToken) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        open(self.scope.blocking(name, closure))
+    }
+
+    /// Owes a cleanup to the end of the scope: see [`Scope::defer`].
+    #[track_caller]
+    pub fn defer<C, Fut>(&self, name: impl Into<Name>, cleanup: C)
+    where
+        C: FnOnce(Exit) -> Fut + Send + 'static,
+        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+    {
+        open(self.scope.defer(name, cleanup));
+    }
+
     #[track_caller]
     fn launch_coop<F, Fut>(&self, name: Name, class: Class, task: F) -> Task<Fut::Output>
     where
@@ -181,10 +202,15 @@ impl<E: Send + 'static> Nursery<E> {
     {
         let stop = if token.is_some() { Stop::Tell } else { Stop::Drop };
         let spec = Spec { name: name.clone(), site: Location::caller(), class, stop, token: token.clone() };
-        match launch::<F, S>(&self.scope.0, spec, future) {
-            Ok(join) => Task::new(join, name, token),
-            Err(_) => unreachable!("a scope is open while its body runs, and the nursery is the body's"),
-        }
+        Task::new(open(launch::<F, S>(&self.scope.0, spec, future)), name, token)
+    }
+}
+
+/// The scope is open while its body runs, and the nursery is the body's.
+fn open<T, Refused>(taken: Result<T, Refused>) -> T {
+    match taken {
+        Ok(taken) => taken,
+        Err(_) => unreachable!("a scope does not close while its body runs"),
     }
 }
 

@@ -39,9 +39,10 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
     root
 }
 
-fn existing() -> Option<Arc<Core>> {
+/// Gives the root of the runtime, if anything needs one.
+pub(crate) fn existing(runtime: &Handle) -> Option<Arc<Core>> {
     let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
-    roots.get(&Handle::current().id()).and_then(Weak::upgrade)
+    roots.get(&runtime.id()).and_then(Weak::upgrade)
 }
 
 /// Waits for everything of this runtime that has no scope around it: children and cleanups of scopes that were
@@ -56,7 +57,7 @@ fn existing() -> Option<Arc<Core>> {
 /// # Panics
 /// Outside of a tokio runtime.
 pub async fn drain() -> usize {
-    let Some(root) = existing() else { return 0 };
+    let Some(root) = existing(&Handle::current()) else { return 0 };
     let waited_for = root.gate.count(Class::Work);
     root.wait(|root| root.gate.count(Class::Work) == 0).await;
     waited_for
@@ -92,5 +93,5 @@ where
 /// Outside of a tokio runtime.
 #[must_use]
 pub fn unscoped() -> usize {
-    existing().map_or(0, |root| root.gate.count(Class::Work))
+    existing(&Handle::current()).map_or(0, |root| root.gate.count(Class::Work))
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
+mod blocking;
 mod closures;
+mod observe;
 mod resource;
 mod scope;
+mod stall;

@@ -176,7 +176,7 @@ async fn a_scope_releases_in_the_wrong_order_or_before_its_children_have_ended()
         let second = n.acquire("second", log.open("second"), log.close()).await.unwrap();
         assert_eq!((first.0, second.0), ("first", "second"));
         let deferred = log.clone();
-        n.defer("note", async move |exit| deferred.note(format!("deferred: {exit}"))).unwrap();
+        n.defer("note", async move |exit| deferred.note(format!("deferred: {exit}")));
         let ended = log.clone();
         drop(n.spawn("child", async move {
             let _second = second;
@@ -225,10 +225,10 @@ async fn one_release_that_fails_skips_the_rest_or_hides_another() {
     let log = Log::default();
     let last = log.clone();
     let failed = Scope::options().release_timeout(SECOND * 2).run(async |n: &Nursery<Infallible>| {
-        n.defer("last", async move |_| last.note("last")).unwrap();
-        n.defer("fails", async |_| Err::<(), _>("disk full")).unwrap();
-        n.defer("hangs", async |_| pending::<()>().await).unwrap();
-        n.defer("panics", async |_| -> () { panic!("in release") }).unwrap();
+        n.defer("last", async move |_| last.note("last"));
+        n.defer("fails", async |_| Err::<(), _>("disk full"));
+        n.defer("hangs", async |_| pending::<()>().await);
+        n.defer("panics", async |_| -> () { panic!("in release") });
         Ok(())
     });
     let failed = failed.await.unwrap_err();
@@ -246,8 +246,7 @@ async fn a_failed_release_replaces_the_error_of_the_body() {
         n.defer("fails", async |exit| {
             assert_eq!(exit, Exit::Err);
             Err::<(), _>("disk full")
-        })
-        .unwrap();
+        });
         Err::<(), _>("the body's own")
     });
     let failed = failed.await.unwrap_err();
@@ -259,14 +258,14 @@ async fn a_failed_release_replaces_the_error_of_the_body() {
 async fn counts_of_releases_miss_one_or_count_twice() {
     let failed = Scope::options().release_timeout(SECOND).run(async |outer: &Nursery<Infallible>| {
         let guard = scope(async |n: &Nursery<Infallible>| {
-            n.defer("good", async |_| ()).unwrap();
+            n.defer("good", async |_| ());
             Ok(n.acquire("taken out", async { Ok::<_, io::Error>(1) }, async |_, _| ()).await.unwrap())
         });
         let guard = guard.await.unwrap();
         assert_eq!(*guard, 1);
         let counts = outer.release_counts();
         assert_eq!((counts.started, counts.finished, counts.timed_out, counts.lost), (1, 1, 0, 1));
-        outer.defer("hangs", async |_| pending::<()>().await).unwrap();
+        outer.defer("hangs", async |_| pending::<()>().await);
         let outer = Scope::clone(outer);
         drop(guard);
         Ok(outer)
@@ -314,8 +313,7 @@ async fn a_cleanup_cannot_register_another() {
         let scope = Scope::clone(n);
         n.defer("outer", async move |_| {
             scope.defer("inner", async move |_| inner.note("inner")).unwrap();
-        })
-        .unwrap();
+        });
         Ok(())
     })
     .await

@@ -1,0 +1,112 @@
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use crate::task::core::Core;
+use crate::task::{Name, Scope};
+
+/// A number or a word that a component shows.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Stat {
+    /// A count, of what is or of what has been.
+    Count(u64),
+    /// A measured value.
+    Value(f64),
+    /// A word: a state.
+    Text(String),
+}
+
+/// What a component shows of itself, in order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stats(pub(crate) Vec<(&'static str, Stat)>);
+
+impl Stats {
+    /// Makes empty stats.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a count.
+    #[must_use]
+    pub fn count(mut self, name: &'static str, count: u64) -> Self {
+        self.0.push((name, Stat::Count(count)));
+        self
+    }
+
+    /// Adds a measured value.
+    #[must_use]
+    pub fn value(mut self, name: &'static str, value: f64) -> Self {
+        self.0.push((name, Stat::Value(value)));
+        self
+    }
+
+    /// Adds a word.
+    #[must_use]
+    pub fn text(mut self, name: &'static str, text: impl Into<String>) -> Self {
+        self.0.push((name, Stat::Text(text.into())));
+        self
+    }
+
+    /// Gives the stats in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Stat)> {
+        self.0.iter().map(|(name, stat)| (*name, stat))
+    }
+}
+
+impl fmt::Display for Stat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::Value(value) => value.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A component as its scope keeps it.
+#[derive(Clone)]
+pub(crate) struct Component {
+    pub(crate) kind: &'static str,
+    pub(crate) name: Name,
+    pub(crate) stats: Arc<dyn Fn() -> Stats + Send + Sync>,
+}
+
+/// Shows a component in the snapshots of its scope, until it is dropped.
+#[must_use = "the component is shown until this is dropped"]
+pub struct Registration {
+    core: Weak<Core>,
+    place: usize,
+}
+
+impl Scope {
+    /// Shows a component of the given kind in the scope's snapshots: a pool, a queue, a breaker.
+    ///
+    /// `stats` is called for each snapshot, with no lock held; it should read state that is kept anyway.
+    pub fn register(
+        &self,
+        kind: &'static str,
+        name: impl Into<Name>,
+        stats: impl Fn() -> Stats + Send + Sync + 'static,
+    ) -> Registration {
+        let component = Component { kind, name: name.into(), stats: Arc::new(stats) };
+        let place = self.0.state().components.insert(component);
+        Registration { core: Arc::downgrade(&self.0), place }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            let component = core.state().components.try_remove(self.place);
+            // Outside of the lock: it holds somebody's closure.
+            drop(component);
+        }
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! Blocking work, as children of a scope.
+
+use std::panic::{Location, resume_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+use tokio::sync::Semaphore;
+
+use super::child::{Spec, Stop, launch};
+use super::coop::Cooperative;
+use super::gate::Class;
+use super::{CancelToken, Closed, Name, Reason, ReasonKind, Scope, Task, TaskFailed};
+
+/// How many closures block at a time, in the whole process. Tokio's own bound is 512 threads: enough to fill the
+/// memory of a small machine with stacks, and more than any disk serves at once.
+pub const BLOCKING_LIMIT: usize = 64;
+
+static POOL: Semaphore = Semaphore::const_new(BLOCKING_LIMIT);
+
+impl Scope {
+    /// Runs a closure that blocks, on a thread that may, as a child of the scope.
+    ///
+    /// At most [`BLOCKING_LIMIT`] run at a time in the process; the rest wait their turn, in order. A closure
+    /// cannot be stopped from outside: it is told through the token, and its scope waits for it. One that has
+    /// not begun when it is cancelled never does.
+    ///
+    /// # Errors
+    /// [`Closed`] with the closure, if the scope has ended.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{Nursery, scope};
+    /// use std::convert::Infallible;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// scope(async |n: &Nursery<Infallible>| {
+    ///     let sum = n.blocking("sum", |cx| (1..=100).take_while(|_| !cx.is_cancelled()).sum::<u32>());
+    ///     assert_eq!(sum.await.unwrap(), 5050);
+    ///     Ok(())
+    /// }).await.unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn blocking<F, T>(&self, name: impl Into<Name>, closure: F) -> Result<Task<T>, Closed<F>>
+    where
+        F: FnOnce(&CancelToken) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let site = Location::caller();
+        // Counted in for the moment, so that the closure can be given back before it is wrapped.
+        if !self.0.gate.enter(Class::Work) {
+            return Err(Closed(closure));
+        }
+        let (name, token) = (name.into(), CancelToken::new());
+        let spec = Spec {
+            name: name.clone(),
+            site,
+            class: Class::Work,
+            stop: Stop::Tell,
+            token: Some(token.clone()),
+        };
+        let work = block(name.clone(), token.clone(), self.0.runtime.clone(), closure);
+        let join = launch::<_, Cooperative>(&self.0, spec, work);
+        self.0.leave(Class::Work);
+        match join {
+            Ok(join) => Ok(Task::new(join, name, Some(token))),
+            Err(_) => unreachable!("the scope was held open"),
+        }
+    }
+}
+
+async fn block<F, T>(
+    task: Name,
+    token: CancelToken,
+    runtime: tokio::runtime::Handle,
+    closure: F,
+) -> Result<T, TaskFailed>
+where
+    F: FnOnce(&CancelToken) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let turn = {
+        let mut turn = pin!(POOL.acquire());
+        let mut cancelled = pin!(token.cancelled());
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(reason) = cancelled.as_mut().poll(cx) {
+                return Poll::Ready(Err(reason.clone()));
+            }
+            turn.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    };
+    let permit = match turn {
+        Ok(permit) => permit.expect("the pool is never closed"),
+        Err(reason) => return Err(TaskFailed::Cancelled { task, reason }),
+    };
+    let blocked = runtime.spawn_blocking(move || {
+        let value = closure(&token);
+        // When the closure is done, not when somebody has heard of it.
+        drop(permit);
+        value
+    });
+    match blocked.await {
+        Ok(value) => Ok(value),
+        Err(ended) => match ended.try_into_panic() {
+            Ok(payload) => resume_unwind(payload),
+            // Only a runtime that goes away cancels a closure, before it begins.
+            Err(_) => Err(TaskFailed::Cancelled { task, reason: Reason::of(ReasonKind::Shutdown) }),
+        },
+    }
+}

@@ -1,0 +1,171 @@
+use std::cell::OnceCell;
+use std::fmt;
+use std::panic::Location;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Name;
+use super::child::Spec;
+
+/// How many watches are on: with none, a poll costs one relaxed load.
+static WATCHES: AtomicUsize = AtomicUsize::new(0);
+static THREADS: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    static OWN: OnceCell<Arc<Slot>> = const { OnceCell::new() };
+}
+
+/// What a thread polls now.
+#[derive(Default)]
+struct Slot(Mutex<Option<Polling>>);
+
+#[derive(Clone)]
+struct Polling {
+    name: Name,
+    site: &'static Location<'static>,
+    since: Instant,
+}
+
+/// A poll that takes too long: it holds up every other task of its thread.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Stall {
+    /// The task.
+    pub task: Name,
+    /// Where it was started.
+    pub site: &'static Location<'static>,
+    /// How long its poll has been running so far.
+    pub running: Duration,
+}
+
+/// Watches for polls that run longer than a limit, until it is dropped.
+///
+/// It watches the tasks of scopes, in every runtime of the process, from a thread of its own, by the real clock:
+/// a task that blocks its thread holds up timers, too. While a watch is on, each poll reads the clock; with none
+/// it costs one relaxed load.
+///
+/// # Drop
+/// The watch ends, and its thread with it.
+#[must_use = "the watch ends when this is dropped"]
+pub struct StallWatch {
+    stop: Option<Sender<()>>,
+    watcher: Option<JoinHandle<()>>,
+}
+
+impl StallWatch {
+    /// Starts a watch: `report` hears once of each poll that runs longer than `limit`, while it still runs.
+    ///
+    /// A limit of 10 ms to 100 ms finds blocking calls and not busy moments. A stall is noticed between one
+    /// and one and a quarter limits.
+    ///
+    /// # Errors
+    /// The operating system gives no more threads.
+    pub fn start(limit: Duration, mut report: impl FnMut(Stall) + Send + 'static) -> std::io::Result<Self> {
+        let (stop, stopped) = channel::<()>();
+        let watcher = std::thread::Builder::new().name("motet-stall-watch".to_owned()).spawn(move || {
+            let mut reported = Vec::new();
+            let turn = (limit / 4).max(Duration::from_millis(1));
+            while stopped.recv_timeout(turn) == Err(RecvTimeoutError::Timeout) {
+                let stalls = stalls(limit);
+                // A poll is known by its thread and its beginning.
+                reported.retain(|known| stalls.iter().any(|(stall, _)| stall == known));
+                for (key, stall) in stalls {
+                    if !reported.contains(&key) {
+                        reported.push(key);
+                        report(stall);
+                    }
+                }
+            }
+        })?;
+        WATCHES.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { stop: Some(stop), watcher: Some(watcher) })
+    }
+}
+
+impl Drop for StallWatch {
+    fn drop(&mut self) {
+        WATCHES.fetch_sub(1, Ordering::Relaxed);
+        drop(self.stop.take());
+        if let Some(watcher) = self.watcher.take()
+            && watcher.join().is_err()
+        {
+            tracing::error!("the report of a stall watch panicked");
+        }
+    }
+}
+
+impl fmt::Debug for StallWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StallWatch").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { task, site, running } = self;
+        write!(f, "task `{task}` ({site}) has blocked its thread for {running:?}")
+    }
+}
+
+type Key = (usize, Instant);
+
+#[allow(clippy::disallowed_methods, reason = "a blocked thread blocks tokio's clock, too")]
+fn stalls(limit: Duration) -> Vec<(Key, Stall)> {
+    let mut threads = THREADS.lock().unwrap_or_else(PoisonError::into_inner);
+    threads.retain(|slot| slot.strong_count() > 0);
+    let slots: Vec<Arc<Slot>> = threads.iter().filter_map(Weak::upgrade).collect();
+    drop(threads);
+    let now = Instant::now();
+    let stalled = slots.iter().filter_map(|slot| {
+        let polling = slot.lock().clone()?;
+        let running = now.saturating_duration_since(polling.since);
+        let key = (Arc::as_ptr(slot).addr(), polling.since);
+        (running > limit).then_some((key, Stall { task: polling.name, site: polling.site, running }))
+    });
+    stalled.collect()
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Polling>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Marks a poll for the watches, until it is dropped. It holds what was being polled around it.
+pub(crate) struct Watched(Option<(Arc<Slot>, Option<Polling>)>);
+
+/// Marks a poll of the child, if anybody watches.
+pub(crate) fn polling(spec: &Spec) -> Watched {
+    if WATCHES.load(Ordering::Relaxed) == 0 {
+        return Watched(None);
+    }
+    mark(spec)
+}
+
+#[cold]
+#[allow(clippy::disallowed_methods, reason = "a blocked thread blocks tokio's clock, too")]
+fn mark(spec: &Spec) -> Watched {
+    let own = OWN.try_with(|own| {
+        Arc::clone(own.get_or_init(|| {
+            let slot = Arc::new(Slot::default());
+            THREADS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&slot));
+            slot
+        }))
+    });
+    // The thread ends: nobody waits for it.
+    let Ok(slot) = own else { return Watched(None) };
+    let polling = Polling { name: spec.name.clone(), site: spec.site, since: Instant::now() };
+    let around = slot.lock().replace(polling);
+    Watched(Some((slot, around)))
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some((slot, around)) = self.0.take() {
+            *slot.lock() = around;
+        }
+    }
+}
