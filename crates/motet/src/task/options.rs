@@ -160,11 +160,7 @@ impl Options {
             let nursery = Nursery::new(Arc::clone(open.core()));
             let ended = {
                 // Ends before `open` is dropped, also when this future is.
-                let running = pin!(Body {
-                    body: Some(body(&nursery)),
-                    core: Some(Arc::clone(open.core())),
-                    sleep: None,
-                });
+                let running = pin!(Body { body: Some(body(&nursery)), core: open.core(), sleep: None });
                 running.await
             };
             let ended = note(open.core(), ended);
@@ -289,18 +285,17 @@ impl<T> Noted<T> {
 
 pin_project! {
     /// The body, which ends at its next await when the scope is cancelled.
-    struct Body<B> {
+    struct Body<'a, B> {
         #[pin]
         body: Option<B>,
-        // The current scope while the body is polled.
-        core: Option<Arc<Core>>,
+        core: &'a Arc<Core>,
         // Armed when the body first waits: a body that never does costs no timer.
         #[pin]
         sleep: Option<Sleep>,
     }
 }
 
-impl<B, T, E> Future for Body<B>
+impl<B, T, E> Future for Body<'_, B>
 where
     B: Future<Output = Result<T, E>>,
 {
@@ -309,15 +304,15 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<T, E>> {
         let mut this = self.project();
         loop {
-            let core = this.core.as_ref().expect("outside of a poll the body holds its scope");
+            let core = *this.core;
             if core.reached(Level::Work) {
-                return Poll::Ready(match drop_inside(this.body, this.core) {
+                return Poll::Ready(match drop_inside(this.body, core) {
                     Ok(()) => Ended::Stopped,
                     Err(payload) => Ended::Panicked(payload),
                 });
             }
             let polled = {
-                let _inside = Inside::enter(this.core);
+                let _inside = Inside::enter(core);
                 catch_unwind(AssertUnwindSafe(|| {
                     let body = this.body.as_mut().as_pin_mut().expect("not polled after its end");
                     let polled = body.poll(cx);
@@ -332,7 +327,6 @@ where
                 Err(payload) => return Poll::Ready(Ended::Panicked(payload)),
                 Ok(Poll::Pending) => {}
             }
-            let core = this.core.as_ref().expect("outside of a poll the body holds its scope");
             core.set_joiner(cx.waker());
             if core.reached(Level::Work) {
                 // Cancelled before the waker was in place.
@@ -350,10 +344,7 @@ where
     }
 }
 
-fn drop_inside<B>(
-    mut body: Pin<&mut Option<B>>,
-    core: &mut Option<Arc<Core>>,
-) -> Result<(), Box<dyn Any + Send>> {
+fn drop_inside<B>(mut body: Pin<&mut Option<B>>, core: &Arc<Core>) -> Result<(), Box<dyn Any + Send>> {
     let _inside = Inside::enter(core);
     catch_unwind(AssertUnwindSafe(|| body.set(None)))
 }
