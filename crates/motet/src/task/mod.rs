@@ -30,7 +30,7 @@ pub use finalizer::ReleaseCounts;
 pub use handle::{Task, TaskState};
 pub use name::Name;
 pub use nursery::Nursery;
-pub use options::{Options, scope};
+pub use options::{Options, SendBody, scope};
 pub use owing::AcquireFailed;
 pub use policy::Policy;
 pub use reason::{Reason, ReasonKind};
