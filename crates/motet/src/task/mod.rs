@@ -19,6 +19,7 @@ mod root;
 mod scope;
 mod shared;
 mod start;
+mod timeout;
 mod token;
 
 pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};
@@ -34,4 +35,5 @@ pub use root::{detach, drain, unscoped};
 pub use scope::Scope;
 pub use shared::Shared;
 pub use start::{Ready, StartFailed};
+pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 pub use token::CancelToken;
