@@ -1,5 +1,6 @@
 //! The library's behaviour, through its public API.
 
 mod closures;
+mod race;
 mod scope;
 mod timeout;
