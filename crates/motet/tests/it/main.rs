@@ -1,6 +1,8 @@
 //! The library's behaviour, through its public API.
 
 mod closures;
+mod gather;
+mod local;
 mod race;
 mod scope;
 mod timeout;
