@@ -403,7 +403,7 @@ async fn a_wait_for_a_task_that_is_dropped_loses_the_value() {
 fn wakers_of_a_leaked_scope_touch_what_is_gone() {
     let kept = Cell::new(None);
     let mut scope = ManuallyDrop::new(Box::pin(local_scope(async |s| {
-        let _task = ManuallyDrop::new(s.spawn(async { 1 }));
+        let _task = s.spawn(async { 1 });
         s.spawn(poll_fn(|cx| {
             kept.set(Some(cx.waker().clone()));
             Poll::<()>::Pending
