@@ -20,6 +20,7 @@ pub(crate) mod root;
 mod scope;
 mod shared;
 mod start;
+pub mod supervisor;
 mod token;
 
 pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};
@@ -35,4 +36,5 @@ pub use root::{detach, drain, unscoped};
 pub use scope::Scope;
 pub use shared::Shared;
 pub use start::{Ready, StartFailed};
+pub use supervisor::{Child, Restart, Supervisor, SupervisorFailed};
 pub use token::CancelToken;

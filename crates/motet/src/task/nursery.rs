@@ -166,7 +166,7 @@ impl<E: Send + 'static> Nursery<E> {
     }
 
     #[track_caller]
-    fn launch<F, T, X, S>(
+    pub(crate) fn launch<F, T, X, S>(
         &self,
         name: Name,
         class: Class,
@@ -179,8 +179,26 @@ impl<E: Send + 'static> Nursery<E> {
         T: Send + 'static,
         X: Send + 'static,
     {
+        self.launch_at::<F, T, X, S>(name, class, token, Location::caller(), future)
+    }
+
+    /// Starts a child on behalf of code at `site`.
+    pub(crate) fn launch_at<F, T, X, S>(
+        &self,
+        name: Name,
+        class: Class,
+        token: Option<CancelToken>,
+        site: &'static Location<'static>,
+        future: F,
+    ) -> Task<T, X>
+    where
+        F: Future + Send + 'static,
+        S: Sink<F::Output, Out = Result<T, super::TaskFailed<X>>> + 'static,
+        T: Send + 'static,
+        X: Send + 'static,
+    {
         let stop = if token.is_some() { Stop::Tell } else { Stop::Drop };
-        let spec = Spec { name: name.clone(), site: Location::caller(), class, stop, token: token.clone() };
+        let spec = Spec { name: name.clone(), site, class, stop, token: token.clone() };
         match launch::<F, S>(&self.scope.0, spec, future) {
             Ok(join) => Task::new(join, name, token),
             Err(_) => unreachable!("a scope is open while its body runs, and the nursery is the body's"),

@@ -76,6 +76,7 @@ pub struct Options {
     release_timeout: Duration,
     policy: Policy,
     keeps_ages: bool,
+    shielded: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +94,7 @@ impl Options {
             release_timeout: RELEASE_TIMEOUT,
             policy: Policy::default(),
             keeps_ages: false,
+            shielded: false,
         }
     }
 
@@ -135,6 +137,12 @@ impl Options {
     /// Keeps the age of every task in this scope and those below it: a look at the clock for each.
     pub fn keep_ages(mut self) -> Self {
         self.keeps_ages = true;
+        self
+    }
+
+    /// Keeps the deadline of the scope around out. For a body that is told of it, and ends in an order of its own.
+    pub(crate) fn shielded(mut self) -> Self {
+        self.shielded = true;
         self
     }
 
@@ -182,7 +190,8 @@ impl Options {
             Deadline::After(after) => Instant::now().checked_add(after),
             Deadline::At(at) => Some(at),
         });
-        let deadline = match (own.flatten(), parent.deadline) {
+        let around = if self.shielded { None } else { parent.deadline };
+        let deadline = match (own.flatten(), around) {
             (Some(own), Some(around)) => Some(own.min(around)),
             (own, around) => own.or(around),
         };

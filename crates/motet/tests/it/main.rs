@@ -5,3 +5,4 @@
 mod closures;
 mod resource;
 mod scope;
+mod supervisor;
