@@ -1,18 +1,18 @@
 //! Structured concurrency: nothing outlives the scope that started it.
 
 pub(crate) mod ambient;
-mod child;
-mod coop;
+pub(crate) mod child;
+pub(crate) mod coop;
 pub(crate) mod core;
 pub(crate) mod end;
 mod error;
 pub(crate) mod finalizer;
-mod gate;
+pub(crate) mod gate;
 mod handle;
 mod list;
 mod name;
 mod nursery;
-mod options;
+pub(crate) mod options;
 mod owing;
 mod policy;
 mod reason;

@@ -77,6 +77,7 @@ pub struct Options {
     policy: Policy,
     keeps_ages: bool,
     shielded: bool,
+    site: Option<&'static Location<'static>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +96,7 @@ impl Options {
             policy: Policy::default(),
             keeps_ages: false,
             shielded: false,
+            site: None,
         }
     }
 
@@ -146,6 +148,12 @@ impl Options {
         self
     }
 
+    /// Opens the scope on behalf of code elsewhere.
+    pub(crate) fn at(mut self, site: &'static Location<'static>) -> Self {
+        self.site = Some(site);
+        self
+    }
+
     /// Opens the scope and runs `body` in it: see [`scope`].
     ///
     /// # Cancel safety
@@ -162,7 +170,7 @@ impl Options {
         F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
         E: Send + 'static,
     {
-        let site = Location::caller();
+        let site = self.site.unwrap_or_else(Location::caller);
         async move {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
@@ -182,7 +190,7 @@ impl Options {
         }
     }
 
-    fn open(self, site: &'static Location<'static>) -> Open {
+    pub(crate) fn open(self, site: &'static Location<'static>) -> Open {
         let runtime = Handle::current();
         let parent = ambient::current().unwrap_or_else(|| root::of(&runtime));
         let own = self.deadline.map(|deadline| match deadline {
@@ -211,17 +219,17 @@ impl Options {
 }
 
 /// A scope that has not ended. Dropping it abandons the scope.
-struct Open {
+pub(crate) struct Open {
     core: Option<Arc<Core>>,
     place: Option<usize>,
 }
 
 impl Open {
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         self.core.as_ref().expect("taken by `closed` alone, which consumes")
     }
 
-    fn closed(mut self) -> Arc<Core> {
+    pub(crate) fn closed(mut self) -> Arc<Core> {
         let core = self.core.take().expect("taken here alone");
         unlist(&core, self.place);
         core

@@ -47,7 +47,7 @@ fn existing() -> Option<Arc<Core>> {
 /// Waits for everything of this runtime that has no scope around it: children and cleanups of scopes that were
 /// dropped at the top, and detached tasks. Gives how many there were.
 ///
-/// [`run`](crate::run) does this at its end. A program with `#[tokio::main]` calls it last; without it, what
+/// [`run`](crate::run()) does this at its end. A program with `#[tokio::main]` calls it last; without it, what
 /// is still cleaning up when the runtime goes is cut off at its next await.
 ///
 /// # Cancel safety
@@ -82,6 +82,19 @@ where
         stop: Stop::Never,
         token: None,
     };
+    let started = launch::<_, Plain>(&root, spec, future);
+    debug_assert!(started.is_ok(), "a root never closes");
+}
+
+/// Starts a task that lives as long as the runtime: nothing waits for it.
+#[track_caller]
+pub(crate) fn service<F>(name: impl Into<Name>, future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let root = of(&Handle::current());
+    let site = Location::caller();
+    let spec = Spec { name: name.into(), site, class: Class::Service, stop: Stop::Never, token: None };
     let started = launch::<_, Plain>(&root, spec, future);
     debug_assert!(started.is_ok(), "a root never closes");
 }

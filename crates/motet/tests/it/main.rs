@@ -4,5 +4,7 @@
 
 mod closures;
 mod resource;
+mod run;
 mod scope;
+mod shutdown;
 mod supervisor;
