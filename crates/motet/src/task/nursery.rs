@@ -187,7 +187,7 @@ impl<E: Send + 'static> Nursery<E> {
     }
 
     #[track_caller]
-    fn launch<F, T, X, S>(
+    pub(crate) fn launch<F, T, X, S>(
         &self,
         name: Name,
         class: Class,
@@ -200,7 +200,24 @@ impl<E: Send + 'static> Nursery<E> {
         T: Send + 'static,
         X: Send + 'static,
     {
-        let site = Location::caller();
+        self.launch_at::<F, T, X, S>(name, class, token, Location::caller(), future)
+    }
+
+    /// Starts a child on behalf of code at `site`.
+    pub(crate) fn launch_at<F, T, X, S>(
+        &self,
+        name: Name,
+        class: Class,
+        token: Option<CancelToken>,
+        site: &'static Location<'static>,
+        future: F,
+    ) -> Task<T, X>
+    where
+        F: Future + Send + 'static,
+        S: Sink<F::Output, Out = Result<T, super::TaskFailed<X>>> + 'static,
+        T: Send + 'static,
+        X: Send + 'static,
+    {
         let spec = match &token {
             Some(token) => Spec::told(name.clone(), site, class, token.clone()),
             None => Spec::new(name.clone(), site, class, Stop::Drop),
