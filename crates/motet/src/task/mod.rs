@@ -11,6 +11,8 @@ pub(crate) mod finalizer;
 pub(crate) mod gate;
 mod handle;
 mod list;
+#[cfg(all(test, motet_loom))]
+mod models;
 mod name;
 mod nursery;
 mod options;

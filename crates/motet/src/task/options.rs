@@ -333,7 +333,7 @@ where
                 Ok(Poll::Pending) => {}
             }
             let core = this.core.as_ref().expect("outside of a poll the body holds its scope");
-            core.set_joiner(cx.waker());
+            core.gate.set_joiner(cx.waker());
             if core.reached(Level::Work) {
                 // Cancelled before the waker was in place.
                 continue;

@@ -54,8 +54,7 @@ fn what_a_program_draws_shifts_how_its_tasks_are_interleaved() {
         for task in tasks {
             task.await.unwrap();
         }
-        let order = order.lock().unwrap().clone();
-        order
+        order.lock().unwrap().clone()
     };
     assert_eq!(of_each_seed(20, async || order(0).await), of_each_seed(20, async || order(3).await));
 }
