@@ -55,7 +55,7 @@ where
     }
     let child = Child::<F, S> {
         future: Some(future),
-        core: Some(Arc::clone(core)),
+        core: Arc::clone(core),
         hook: TaskHook::new(spec.name.as_str(), spec.site, spec.class.simulated()),
         node: Node::new(spec),
         sink: PhantomData,
@@ -121,8 +121,7 @@ pin_project! {
     pub(crate) struct Child<F, S> {
         #[pin]
         future: Option<F>,
-        // `None` only while the child is being polled: then it is the current scope.
-        core: Option<Arc<Core>>,
+        core: Arc<Core>,
         #[pin]
         node: Node,
         hook: TaskHook,
@@ -146,14 +145,14 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
         let mut this = self.project();
         let node = this.node.into_ref();
         loop {
-            let stop = held(this.core, &node).must_stop();
+            let link = Link { core: this.core, spec: node.spec() };
+            let stop = link.must_stop();
             let polled = {
                 let _watched = stall::polling(node.spec());
                 let _inside = Inside::enter(this.core);
                 let (future, hook) = (&mut this.future, &mut *this.hook);
                 catch_unwind(AssertUnwindSafe(|| hook.poll(cx, |cx| step(future, stop, cx))))
             };
-            let link = held(this.core, &node);
             match polled {
                 Ok(Poll::Ready(Some(output))) => return Poll::Ready(S::returned(&link, output)),
                 Ok(Poll::Ready(None)) => {
@@ -173,7 +172,7 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
                     let failed = link.panicked(payload);
                     if let Err(payload) = drop_inside(this.future, this.core) {
                         // One panic is enough for the task's answer; the scope hears of both.
-                        held(this.core, &node).panicked(payload);
+                        link.panicked(payload);
                     }
                     return Poll::Ready(S::failed(failed));
                 }
@@ -201,17 +200,9 @@ fn step<F: Future>(
     polled
 }
 
-fn drop_inside<F>(
-    mut future: Pin<&mut Option<F>>,
-    core: &mut Option<Arc<Core>>,
-) -> Result<(), Box<dyn Any + Send>> {
+fn drop_inside<F>(mut future: Pin<&mut Option<F>>, core: &Arc<Core>) -> Result<(), Box<dyn Any + Send>> {
     let _inside = Inside::enter(core);
     catch_unwind(AssertUnwindSafe(|| future.set(None)))
-}
-
-fn held<'a>(core: &'a Option<Arc<Core>>, node: &'a Node) -> Link<'a> {
-    let core = core.as_ref().expect("outside of a poll the child holds its scope");
-    Link { core, spec: node.spec() }
 }
 
 /// A child's tie to its scope.
@@ -239,13 +230,16 @@ impl Link<'_> {
     }
 
     /// Lists the child with its waker, so that a cancellation reaches it.
+    #[allow(unsafe_code, reason = "the list borrows the task's waker")]
     fn list(&self, node: Pin<&Node>, cx: &Context<'_>) {
-        let waker = (self.spec.stop == Stop::Drop).then(|| cx.waker().clone());
+        let waker = (self.spec.stop == Stop::Drop).then(|| cx.waker());
         let age = self.core.opened.map(|opened| opened.elapsed());
         let mut state = self.core.state();
         // Under the lock, as the level is raised under it: a cancellation is seen here, or sees this child.
         let cancelled = self.core.reached(self.spec.class.cancelled_at());
-        state.children.push(node, waker, age);
+        // SAFETY: `launch` makes the child a task of its own, so this is the runtime's waker of the task that
+        // holds the node.
+        unsafe { state.children.push(node, waker, age) };
         drop(state);
         if let (true, Some(token)) = (cancelled, &self.spec.token) {
             token.cancel(self.reason());
@@ -264,7 +258,7 @@ impl Link<'_> {
 
 /// Counts a child out when dropped.
 struct CountOut<'a> {
-    core: &'a Option<Arc<Core>>,
+    core: &'a Arc<Core>,
     node: Pin<&'a Node>,
 }
 
@@ -279,12 +273,9 @@ impl Class {
 
 impl Drop for CountOut<'_> {
     fn drop(&mut self) {
-        let Some(core) = self.core else { return };
         if self.node.is_listed() {
-            let waker = core.state().children.remove(self.node);
-            // Outside of the lock.
-            drop(waker);
+            self.core.state().children.remove(self.node);
         }
-        core.leave(self.node.spec().class);
+        self.core.leave(self.node.spec().class);
     }
 }

@@ -128,12 +128,13 @@ impl Core {
             state.reason = Some(reason.clone());
         }
         // Under the lock: a child that registers sees either the level, or is seen here.
-        self.level.store(level as u8, Ordering::Relaxed);
+        let before = self.level.swap(level as u8, Ordering::Relaxed);
         let mut wakers = Vec::new();
         let mut told = Vec::new();
         state.children.for_each(|child| {
-            if child.spec.class.cancelled_at() <= level {
-                wakers.extend(child.waker.take());
+            let at = child.spec.class.cancelled_at();
+            if before < at as u8 && at <= level {
+                wakers.extend(child.waker.cloned());
                 told.extend(child.spec.token.clone());
             }
         });

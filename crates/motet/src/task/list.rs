@@ -14,6 +14,7 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::marker::PhantomPinned;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::Waker;
@@ -34,7 +35,8 @@ pub(crate) struct Node {
 struct Shared {
     before: Option<NonNull<Node>>,
     after: Option<NonNull<Node>>,
-    waker: Option<Waker>,
+    /// The waker of the node's own task, without a count of references: the task outlives its node.
+    waker: Option<ManuallyDrop<Waker>>,
     /// How old the scope was when the child first waited, in nanoseconds; `UNKNOWN` where ages are not kept.
     scope_age: u64,
 }
@@ -59,7 +61,8 @@ pub(crate) struct Listed<'a> {
     pub(crate) spec: &'a Spec,
     /// How old the scope was when the child first waited.
     pub(crate) scope_age: Option<Duration>,
-    pub(crate) waker: &'a mut Option<Waker>,
+    /// `None` for a child that is not woken by a cancellation.
+    pub(crate) waker: Option<&'a Waker>,
 }
 
 impl Node {
@@ -73,6 +76,7 @@ impl Node {
     }
 
     /// Whether the child is listed: asked by its own task.
+    #[inline]
     pub(crate) fn is_listed(&self) -> bool {
         self.listed.get()
     }
@@ -80,11 +84,22 @@ impl Node {
 
 impl List {
     /// Lists a node at the end.
-    pub(crate) fn push(&mut self, node: Pin<&Node>, waker: Option<Waker>, scope_age: Option<Duration>) {
+    ///
+    /// # Safety
+    /// `waker` is what the runtime polls the task with whose future holds the node: it is valid for as long as
+    /// the task's memory is.
+    pub(crate) unsafe fn push(
+        &mut self,
+        node: Pin<&Node>,
+        waker: Option<&Waker>,
+        scope_age: Option<Duration>,
+    ) {
         assert!(!node.listed.replace(true), "a child is listed once");
         let scope_age = scope_age.map_or(UNKNOWN, |age| u64::try_from(age.as_nanos()).unwrap_or(UNKNOWN - 1));
         // SAFETY: the list is ours, so nobody else touches what is shared of an unlinked node.
         let shared = unsafe { &mut *node.shared.get() };
+        // SAFETY: the caller's promise; the copy is never dropped, and gone when the node is unlinked.
+        let waker = waker.map(|waker| ManuallyDrop::new(unsafe { std::ptr::read(waker) }));
         *shared = Shared { before: self.last, after: None, waker, scope_age };
         let node = NonNull::from(node.get_ref());
         match self.last.replace(node) {
@@ -94,14 +109,13 @@ impl List {
         }
     }
 
-    /// Takes a listed node off the list and gives its waker, to be dropped outside of the lock.
-    ///
-    /// It must be of this list.
-    pub(crate) fn remove(&mut self, node: Pin<&Node>) -> Option<Waker> {
+    /// Takes a listed node off the list. It must be of this list.
+    pub(crate) fn remove(&mut self, node: Pin<&Node>) {
         assert!(node.listed.replace(false), "a child is taken off the list once");
         // SAFETY: the list is ours, and the node is of this list.
         let shared = unsafe { &mut *node.shared.get() };
-        let (before, after, waker) = (shared.before.take(), shared.after.take(), shared.waker.take());
+        shared.waker = None;
+        let (before, after) = (shared.before.take(), shared.after.take());
         match before {
             // SAFETY: a linked node is alive, and the list is ours.
             Some(before) => unsafe { (*before.as_ref().shared.get()).after = after },
@@ -112,7 +126,6 @@ impl List {
             Some(after) => unsafe { (*after.as_ref().shared.get()).before = before },
             None => self.last = before,
         }
-        waker
     }
 
     /// Shows every listed child, the oldest first.
@@ -126,10 +139,10 @@ impl List {
             // SAFETY: a linked node is alive: it is unlinked, through this list, before it goes.
             let node = unsafe { node.as_ref() };
             // SAFETY: the list is ours, and one node is shown at a time.
-            let shared = unsafe { &mut *node.shared.get() };
+            let shared = unsafe { &*node.shared.get() };
             next = shared.after;
             let scope_age = (shared.scope_age != UNKNOWN).then(|| Duration::from_nanos(shared.scope_age));
-            show(Listed { spec: &node.spec, scope_age, waker: &mut shared.waker });
+            show(Listed { spec: &node.spec, scope_age, waker: shared.waker.as_deref() });
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -76,6 +76,22 @@ pub struct Options {
     release_timeout: Duration,
     policy: Policy,
     keeps_ages: bool,
+}
+
+/// A closure whose future is `Send`: what generic code asks for, to run a scope in a task.
+///
+/// Implemented for every such closure; see [`Options::run_send`]. The technique is lcnr's.
+pub trait SendBody<A, R>: FnOnce(A) -> Self::Future {
+    /// What the closure returns.
+    type Future: Future<Output = R> + Send;
+}
+
+impl<F, Fut, A, R> SendBody<A, R> for F
+where
+    F: FnOnce(A) -> Fut,
+    Fut: Future<Output = R> + Send,
+{
+    type Future = Fut;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -158,19 +174,38 @@ impl Options {
         async move {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
-            let ended = {
-                // Ends before `open` is dropped, also when this future is.
-                let running = pin!(Body {
-                    body: Some(body(&nursery)),
-                    core: Some(Arc::clone(open.core())),
-                    sleep: None,
-                });
-                running.await
-            };
-            let ended = note(open.core(), ended);
-            finish(open.core()).await;
-            let core = open.closed();
-            ended.outcome(&core)
+            // Ends before `open` is dropped, also when this future is.
+            let ended = Body::new(body(&nursery), open.core()).await;
+            open.settle(ended).await
+        }
+    }
+
+    /// Does what [`run`](Self::run) does, for generic code that has to know that the future is `Send`.
+    ///
+    /// Rust cannot yet say so of an `async` closure's future; [`SendBody`] can, and every `async` closure whose
+    /// future is `Send` is one. Use `run` wherever the closure is written in place.
+    ///
+    /// # Cancel safety
+    /// Safe: see [`scope`].
+    ///
+    /// # Errors
+    /// See [`scope`].
+    ///
+    /// # Panics
+    /// See [`scope`].
+    #[track_caller]
+    pub fn run_send<T, E, F>(self, body: F) -> impl Future<Output = Result<T, ScopeError<E>>> + Send
+    where
+        F: for<'n> SendBody<&'n Nursery<E>, Result<T, E>> + Send,
+        E: Send + 'static,
+        T: Send,
+    {
+        let site = Location::caller();
+        async move {
+            let open = self.open(site);
+            let nursery = Nursery::new(Arc::clone(open.core()));
+            let ended = Body::new(body(&nursery), open.core()).await;
+            open.settle(ended).await
         }
     }
 
@@ -210,6 +245,13 @@ struct Open {
 impl Open {
     fn core(&self) -> &Arc<Core> {
         self.core.as_ref().expect("taken by `closed` alone, which consumes")
+    }
+
+    async fn settle<T, E: Send + 'static>(self, ended: Ended<T, E>) -> Result<T, ScopeError<E>> {
+        let ended = note(self.core(), ended);
+        finish(self.core()).await;
+        let core = self.closed();
+        ended.outcome(&core)
     }
 
     fn closed(mut self) -> Arc<Core> {
@@ -289,18 +331,23 @@ impl<T> Noted<T> {
 
 pin_project! {
     /// The body, which ends at its next await when the scope is cancelled.
-    struct Body<B> {
+    struct Body<'a, B> {
         #[pin]
         body: Option<B>,
-        // The current scope while the body is polled.
-        core: Option<Arc<Core>>,
+        core: &'a Arc<Core>,
         // Armed when the body first waits: a body that never does costs no timer.
         #[pin]
         sleep: Option<Sleep>,
     }
 }
 
-impl<B, T, E> Future for Body<B>
+impl<'a, B> Body<'a, B> {
+    fn new(body: B, core: &'a Arc<Core>) -> Self {
+        Self { body: Some(body), core, sleep: None }
+    }
+}
+
+impl<B, T, E> Future for Body<'_, B>
 where
     B: Future<Output = Result<T, E>>,
 {
@@ -309,15 +356,15 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<T, E>> {
         let mut this = self.project();
         loop {
-            let core = this.core.as_ref().expect("outside of a poll the body holds its scope");
+            let core = *this.core;
             if core.reached(Level::Work) {
-                return Poll::Ready(match drop_inside(this.body, this.core) {
+                return Poll::Ready(match drop_inside(this.body, core) {
                     Ok(()) => Ended::Stopped,
                     Err(payload) => Ended::Panicked(payload),
                 });
             }
             let polled = {
-                let _inside = Inside::enter(this.core);
+                let _inside = Inside::enter(core);
                 catch_unwind(AssertUnwindSafe(|| {
                     let body = this.body.as_mut().as_pin_mut().expect("not polled after its end");
                     let polled = body.poll(cx);
@@ -332,7 +379,6 @@ where
                 Err(payload) => return Poll::Ready(Ended::Panicked(payload)),
                 Ok(Poll::Pending) => {}
             }
-            let core = this.core.as_ref().expect("outside of a poll the body holds its scope");
             core.gate.set_joiner(cx.waker());
             if core.reached(Level::Work) {
                 // Cancelled before the waker was in place.
@@ -350,10 +396,7 @@ where
     }
 }
 
-fn drop_inside<B>(
-    mut body: Pin<&mut Option<B>>,
-    core: &mut Option<Arc<Core>>,
-) -> Result<(), Box<dyn Any + Send>> {
+fn drop_inside<B>(mut body: Pin<&mut Option<B>>, core: &Arc<Core>) -> Result<(), Box<dyn Any + Send>> {
     let _inside = Inside::enter(core);
     catch_unwind(AssertUnwindSafe(|| body.set(None)))
 }

@@ -135,19 +135,21 @@ impl Slot {
 }
 
 /// Marks a poll for the watches, until it is dropped. It holds what was being polled around it.
-pub(crate) struct Watched(Option<(Arc<Slot>, Option<Polling>)>);
+pub(crate) struct Watched {
+    slot: Arc<Slot>,
+    around: Option<Polling>,
+}
 
-/// Marks a poll of the child, if anybody watches.
-pub(crate) fn polling(spec: &Spec) -> Watched {
-    if WATCHES.load(Ordering::Relaxed) == 0 {
-        return Watched(None);
-    }
-    mark(spec)
+/// Marks a poll of the child, if anybody watches. In a box, so that a poll that nobody watches carries one
+/// null.
+#[inline]
+pub(crate) fn polling(spec: &Spec) -> Option<Box<Watched>> {
+    if WATCHES.load(Ordering::Relaxed) == 0 { None } else { mark(spec) }
 }
 
 #[cold]
 #[allow(clippy::disallowed_methods, reason = "a blocked thread blocks tokio's clock, too")]
-fn mark(spec: &Spec) -> Watched {
+fn mark(spec: &Spec) -> Option<Box<Watched>> {
     let own = OWN.try_with(|own| {
         Arc::clone(own.get_or_init(|| {
             let slot = Arc::new(Slot::default());
@@ -156,16 +158,14 @@ fn mark(spec: &Spec) -> Watched {
         }))
     });
     // The thread ends: nobody waits for it.
-    let Ok(slot) = own else { return Watched(None) };
+    let slot = own.ok()?;
     let polling = Polling { name: spec.name.clone(), site: spec.site, since: Instant::now() };
     let around = slot.lock().replace(polling);
-    Watched(Some((slot, around)))
+    Some(Box::new(Watched { slot, around }))
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if let Some((slot, around)) = self.0.take() {
-            *slot.lock() = around;
-        }
+        *self.slot.lock() = self.around.take();
     }
 }

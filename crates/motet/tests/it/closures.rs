@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use motet::task::{Nursery, ScopeError, scope};
+use motet::task::{Nursery, Scope, ScopeError, SendBody, scope};
 use tokio::task::LocalSet;
 
 #[tokio::test(start_paused = true)]
@@ -76,4 +76,22 @@ fn a_closure_that_moves_and_returns_a_borrowed_error_type_is_generic() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let failed = runtime.block_on(generic(async |_| Err("no".to_owned()))).unwrap_err();
     assert_eq!(failed.into_error().as_deref(), Some("no"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn generic_code_cannot_run_a_scope_in_a_task() {
+    fn in_a_task<F>(n: &Nursery<Infallible>, body: F) -> motet::task::Task<u32>
+    where
+        F: for<'n> SendBody<&'n Nursery<String>, Result<u32, String>> + Send + 'static,
+    {
+        n.spawn("generic", async { Scope::options().run_send(body).await.unwrap() })
+    }
+    scope(async |n: &Nursery<Infallible>| {
+        let local = 4;
+        let body = async move |n: &Nursery<String>| Ok(local + n.spawn("one", async { 1 }).await.unwrap());
+        assert_eq!(in_a_task(n, body).await.unwrap(), 5);
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

@@ -4,7 +4,11 @@
 
 mod blocking;
 mod closures;
+mod gather;
+mod local;
 mod observe;
+mod race;
 mod resource;
 mod scope;
 mod stall;
+mod timeout;

@@ -1,0 +1,70 @@
+//! The engine for futures of one type, whose outputs are wanted in order.
+#![allow(unsafe_code, reason = "the group vouches for the lifetime of the futures in its set")]
+
+use std::marker::PhantomData;
+use std::mem;
+use std::task::{Context, Poll};
+
+use super::set::{Handle, Set};
+
+/// Futures of one type and their outputs, by the order in which they came.
+pub(in crate::task) struct Group<F: Future> {
+    set: Set,
+    members: Vec<Handle<F::Output>>,
+    futures: PhantomData<F>,
+}
+
+// SAFETY: the nodes, with their futures and outputs, are reached from here alone, and move along with the group.
+// What wakers on other threads share is atomic.
+unsafe impl<F: Future + Send> Send for Group<F> where F::Output: Send {}
+
+impl<F: Future> Group<F> {
+    pub(in crate::task) fn new(futures: impl Iterator<Item = F>) -> Self {
+        let set = Set::new();
+        // SAFETY: a `Group<F>` does not outlive `F`, and its destructor clears the set.
+        let members = futures.enumerate().map(|(at, future)| unsafe { set.push(at, future) }).collect();
+        Self { set, members, futures: PhantomData }
+    }
+
+    /// Polls until a member ends, and gives its place; `None` once all have.
+    pub(in crate::task) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        self.set.poll_next(cx)
+    }
+
+    /// Looks at the output of the member at this place.
+    pub(in crate::task) fn output(&self, at: usize) -> Option<&F::Output> {
+        self.members[at].peek()
+    }
+
+    /// Takes the output of the member at this place.
+    pub(in crate::task) fn take(&mut self, at: usize) -> Option<F::Output> {
+        self.members[at].take()
+    }
+
+    /// Takes all outputs.
+    ///
+    /// # Panics
+    /// If one is missing: a future panicked, and yet the group was polled on.
+    #[track_caller]
+    pub(in crate::task) fn outputs(&mut self) -> Vec<F::Output> {
+        let members = mem::take(&mut self.members);
+        let output = |mut member: Handle<F::Output>| match member.take() {
+            Some(output) => output,
+            None => panic!("polled again after one of the futures panicked"),
+        };
+        members.into_iter().map(output).collect()
+    }
+}
+
+/// It has to be written out: only so does the borrow checker know that futures are used here, so that they cannot
+/// borrow what goes before the group.
+/// ```compile_fail,E0597
+/// let gathered;
+/// let text = String::new();
+/// gathered = motet::task::gather([async { text.len() }]);
+/// ```
+impl<F: Future> Drop for Group<F> {
+    fn drop(&mut self) {
+        self.set.clear_on_drop();
+    }
+}

@@ -1,0 +1,60 @@
+#![allow(unsafe_code, reason = "children are pushed with a lifetime that the scope's future vouches for")]
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::LocalTask;
+use super::set::Set;
+
+/// What the body of a [`local_scope`](super::local_scope) starts children with.
+///
+/// Children borrow what outlives the scope, `'env`, and the nursery itself, so that they can start siblings. A
+/// function that starts children takes `&LocalNursery<'_, '_>`; one whose children start siblings through the
+/// same reference, `&'s LocalNursery<'s, '_>`.
+pub struct LocalNursery<'scope, 'env: 'scope> {
+    set: &'scope Set,
+    // Invariant, as in `std::thread::Scope`: a shorter `'scope` would let a child borrow from the body, which it
+    // outlives; a longer `'env`, from what is gone.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+impl<'scope, 'env> LocalNursery<'scope, 'env> {
+    pub(super) fn new(set: &'scope Set) -> Self {
+        Self { set, scope: PhantomData, env: PhantomData }
+    }
+
+    /// Starts a child; it is polled for the first time behind all that are woken already.
+    ///
+    /// The scope waits for it whether or not the task is awaited.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{LocalNursery, local_scope};
+    /// use std::rc::Rc;
+    ///
+    /// async fn both(s: &LocalNursery<'_, '_>, left: Rc<u32>) -> u32 {
+    ///     let left = s.spawn(async move { *left });
+    ///     let right = s.spawn(async { 2 });
+    ///     left.await + right.await
+    /// }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// assert_eq!(local_scope(async |s| both(s, Rc::new(1)).await).await, 3);
+    /// # });
+    /// ```
+    pub fn spawn<F>(&self, future: F) -> LocalTask<'scope, F::Output>
+    where
+        F: Future + 'scope,
+        F::Output: 'scope,
+    {
+        // SAFETY: what it borrows outlives `'scope`, and the future of the scope clears the set before that ends.
+        LocalTask::new(unsafe { self.set.push(0, future) })
+    }
+}
+
+impl fmt::Debug for LocalNursery<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalNursery").finish_non_exhaustive()
+    }
+}

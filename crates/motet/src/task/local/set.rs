@@ -1,0 +1,290 @@
+//! The engine: futures of any types, each polled only after it was woken.
+#![allow(
+    unsafe_code,
+    reason = "a set forgets the lifetimes of its futures; whoever pushes one vouches for it"
+)]
+
+use std::any::Any;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
+use std::thread;
+
+use tokio::task::coop;
+
+use super::node::{Header, NodeRef, Phase};
+use super::queue::{Asleep, Queue};
+
+/// How many children are polled before the task's other work has a turn: tokio's own budget, for where no budget
+/// is kept.
+const POLLS: u32 = 128;
+
+/// Futures that run in the task that polls the set. One allocation per future.
+pub(super) struct Set {
+    queue: Arc<Queue>,
+    /// All children that have not ended, last pushed first. Each is a reference counted.
+    newest: Cell<Option<NonNull<Header>>>,
+    /// The children to be polled next, in order; linked through the queue's link, each a reference counted.
+    ready: Cell<*mut Header>,
+    /// The last of them, if there is one.
+    ready_last: Cell<*mut Header>,
+    /// Polls since the set last gave way.
+    polls: Cell<u32>,
+}
+
+/// What a panic carries.
+pub(super) type Payload = Box<dyn Any + Send>;
+
+impl Set {
+    pub(super) fn new() -> Self {
+        Self {
+            queue: Arc::new(Queue::new()),
+            newest: Cell::new(None),
+            ready: Cell::new(ptr::null_mut()),
+            ready_last: Cell::new(ptr::null_mut()),
+            polls: Cell::new(0),
+        }
+    }
+
+    /// Adds a future, which is polled behind all that are to be polled now.
+    ///
+    /// # Safety
+    /// Before anything that the future borrows goes, the set is cleared or dropped; or it is leaked.
+    pub(super) unsafe fn push<F: Future>(&self, tag: usize, future: F) -> Handle<F::Output> {
+        // SAFETY: the caller's promise; clearing ends every node.
+        let [mine, queued, handle] = unsafe { NodeRef::queued(Arc::clone(&self.queue), tag, future) };
+        self.link(mine);
+        // What is in order are references given away, by their pointers.
+        let queued = ManuallyDrop::new(queued).raw();
+        self.append(queued, queued);
+        Handle { node: handle, output: PhantomData }
+    }
+
+    /// Polls what was woken until a child ends, and gives its tag; `None` if no child is left.
+    ///
+    /// # Panics
+    /// With a child's panic, once all children have been dropped.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        if self.newest.get().is_none() {
+            self.polls.set(0);
+            return Poll::Ready(None);
+        }
+        loop {
+            if self.ready.get().is_null()
+                && let Some((first, last)) = self.queue.take()
+            {
+                self.append(first, last);
+            }
+            if self.ready.get().is_null() {
+                match self.queue.sleep(cx.waker()) {
+                    Asleep::No => continue,
+                    Asleep::Yes => {
+                        self.polls.set(0);
+                        return Poll::Pending;
+                    }
+                }
+            }
+            ready!(self.give_way(cx));
+            if let Some(tag) = self.poll_first() {
+                return Poll::Ready(Some(tag));
+            }
+        }
+    }
+
+    /// Pending, with a wake arranged, if the task should do something else first.
+    fn give_way(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let polls = self.polls.get() + 1;
+        if polls > POLLS {
+            self.polls.set(0);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        // Without budget left the children's own resources would all turn them away: polling on would be for
+        // nothing.
+        match coop::poll_proceed(cx) {
+            Poll::Ready(budget) => budget.made_progress(),
+            Poll::Pending => {
+                self.polls.set(0);
+                return Poll::Pending;
+            }
+        }
+        self.polls.set(polls);
+        Poll::Ready(())
+    }
+
+    /// Polls the child that is first in order; gives its tag if it has ended.
+    fn poll_first(&self) -> Option<usize> {
+        let first = self.ready.get();
+        // SAFETY: a node in order is a counted reference, and its link is ours.
+        let node = unsafe {
+            self.ready.set((*first).next_ready.load(Ordering::Relaxed));
+            NodeRef::from_raw(first)
+        };
+        if node.phase() != Phase::Running {
+            return None;
+        }
+        let tag = node.header().tag;
+        let node = node.unqueue();
+        match catch_unwind(AssertUnwindSafe(|| node.poll())) {
+            Ok(Poll::Pending) => None,
+            Ok(Poll::Ready(())) => {
+                self.retire(node.raw());
+                Some(tag)
+            }
+            Err(payload) => {
+                // The set is left empty, and nothing panics a second time while this panic is on its way.
+                drop(self.clear());
+                resume_unwind(payload)
+            }
+        }
+    }
+
+    /// Drops all children, the last pushed first, and gives the first panic of their destructors.
+    pub(super) fn clear(&self) -> Option<Payload> {
+        let mut panic = None;
+        // A destructor may push more: until none is left.
+        while let Some(newest) = self.newest.get() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.retire(newest))) {
+                panic.get_or_insert(payload);
+            }
+        }
+        panic
+    }
+
+    /// [`clear`](Self::clear) for a destructor.
+    pub(super) fn clear_on_drop(&self) {
+        go_on(self.clear());
+    }
+
+    /// Ends a child and lets go of it.
+    fn retire(&self, node: NonNull<Header>) {
+        // SAFETY: it is in the list, which holds a reference to it.
+        let node = unsafe { NodeRef::from_raw(node.as_ptr()) };
+        self.unlink(node.header());
+        let joiner = node.header().joiner.take();
+        node.end();
+        if let Some(joiner) = joiner {
+            joiner.wake();
+        }
+    }
+
+    fn link(&self, node: NodeRef) {
+        let older = self.newest.get();
+        node.header().older.set(older);
+        if let Some(older) = older {
+            // SAFETY: it is in the list, which holds a reference to it.
+            unsafe { older.as_ref() }.newer.set(Some(node.raw()));
+        }
+        self.newest.set(NonNull::new(node.into_raw()));
+    }
+
+    fn unlink(&self, node: &Header) {
+        let (newer, older) = (node.newer.take(), node.older.take());
+        match newer {
+            // SAFETY: it is in the list, which holds a reference to it.
+            Some(newer) => unsafe { newer.as_ref() }.older.set(older),
+            None => self.newest.set(older),
+        }
+        if let Some(older) = older {
+            // SAFETY: as above.
+            unsafe { older.as_ref() }.newer.set(newer);
+        }
+    }
+
+    /// Puts a chain of nodes behind those to be polled.
+    fn append(&self, first: NonNull<Header>, last: NonNull<Header>) {
+        let before = self.ready_last.replace(last.as_ptr());
+        match self.ready.get().is_null() {
+            true => self.ready.set(first.as_ptr()),
+            // SAFETY: while there are nodes in order, the last of them is one: a counted reference.
+            false => unsafe { (*before).next_ready.store(first.as_ptr(), Ordering::Relaxed) },
+        }
+    }
+}
+
+impl Drop for Set {
+    fn drop(&mut self) {
+        let panic = self.clear();
+        self.queue.close();
+        let mut rest = self.ready.replace(ptr::null_mut());
+        while !rest.is_null() {
+            // SAFETY: a node in order is a counted reference.
+            unsafe {
+                let next = (*rest).next_ready.load(Ordering::Relaxed);
+                drop(NodeRef::from_raw(rest));
+                rest = next;
+            }
+        }
+        go_on(panic);
+    }
+}
+
+/// Lets a panic of a destructor go on, unless one is on its way already: two would abort the process.
+fn go_on(panic: Option<Payload>) {
+    if let Some(payload) = panic
+        && !thread::panicking()
+    {
+        resume_unwind(payload);
+    }
+}
+
+/// The way to a child's output. A child whose handle is dropped goes on.
+pub(super) struct Handle<T> {
+    node: NodeRef,
+    output: PhantomData<T>,
+}
+
+impl<T> Handle<T> {
+    /// Looks at the output, if the child has ended.
+    pub(super) fn peek(&self) -> Option<&T> {
+        // SAFETY: `T` is the type of the output, from `push`; it leaves its place by `&mut self` alone.
+        self.node.output().map(|output| unsafe { output.as_ref() })
+    }
+
+    /// Takes the output, if the child has ended and it was not taken before.
+    pub(super) fn take(&mut self) -> Option<T> {
+        // SAFETY: `T` is the type of the output, from `push`; it is not read again, because it counts as taken.
+        self.node.output().map(|output: NonNull<T>| unsafe {
+            self.node.taken();
+            output.read()
+        })
+    }
+
+    /// Takes the output, or waits for it.
+    ///
+    /// # Panics
+    /// If the output was taken before.
+    #[track_caller]
+    pub(super) fn poll_take(&mut self, waker: &Waker) -> Poll<T> {
+        if let Some(output) = self.take() {
+            return Poll::Ready(output);
+        }
+        let joiner = &self.node.header().joiner;
+        match self.node.phase() {
+            Phase::Running => {
+                let waker = match joiner.take() {
+                    Some(current) if current.will_wake(waker) => current,
+                    _ => waker.clone(),
+                };
+                joiner.set(Some(waker));
+            }
+            // Its scope is being dropped, or a panic of the child is on its way through it.
+            Phase::Gone => {}
+            Phase::Done | Phase::Taken => panic!("a local task was polled after it gave its value"),
+        }
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for Handle<T> {
+    fn drop(&mut self) {
+        self.node.header().awaited.set(false);
+        drop(self.node.header().joiner.take());
+        drop(self.take());
+    }
+}

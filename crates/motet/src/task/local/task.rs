@@ -1,0 +1,45 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::set::Handle;
+
+/// A child of a [`local_scope`](super::local_scope): await it for its value, in the body or in a sibling.
+///
+/// # Drop
+/// The child goes on, and its value is dropped when it ends.
+///
+/// # Cancel safety
+/// Safe: awaiting `&mut task` and dropping the wait loses nothing.
+///
+/// # Panics
+/// If it is polled after it gave its value. The panic of a child is not seen here: it ends the scope.
+pub struct LocalTask<'scope, T> {
+    handle: Handle<T>,
+    scope: PhantomData<&'scope ()>,
+}
+
+impl<T> LocalTask<'_, T> {
+    pub(super) fn new(handle: Handle<T>) -> Self {
+        Self { handle, scope: PhantomData }
+    }
+}
+
+// The value is moved out of the child, never pinned here.
+impl<T> Unpin for LocalTask<'_, T> {}
+
+impl<T> Future for LocalTask<'_, T> {
+    type Output = T;
+
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        self.handle.poll_take(cx.waker())
+    }
+}
+
+impl<T> fmt::Debug for LocalTask<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalTask").finish_non_exhaustive()
+    }
+}

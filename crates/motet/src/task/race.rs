@@ -1,0 +1,107 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+/// Runs two futures until one ends, and gives its output once both have been dropped.
+///
+/// A `select!` runs the winner's arm while a loser that it only borrows is still there: not polled, but with a lock
+/// in hand or a place in a queue. An arm that needs the same lock waits for ever ("futurelock", Oxide RFD 609).
+/// Here the loser is gone, and what it held is free, before the winner's value is seen.
+///
+/// # When to use
+/// For two futures of different types. For many of one type, [`race_all`](super::race_all); against time,
+/// [`timeout`](super::timeout), which reads no clock for a future that is ready.
+///
+/// # Ordering and fairness
+/// Biased: at every wake `a` is polled first, and `b` only if `a` is not ready. So `a` wins a tie, and `b` was not
+/// polled to an end that nobody sees.
+///
+/// # Drop
+/// Both futures are dropped.
+///
+/// # Cancel safety
+/// Both are dropped where they are. So is the loser, always: let it be a future that loses nothing by it.
+///
+/// # Panics
+/// With the panic of either. If it is polled after its end.
+///
+/// # Examples
+/// ```
+/// use motet::task::{Either, race};
+/// use std::time::Duration;
+/// use tokio::sync::Mutex;
+/// use tokio::time::sleep;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// let lock = Mutex::new(());
+/// let holds_the_lock = async {
+///     let _guard = lock.lock().await;
+///     sleep(Duration::from_secs(60)).await;
+/// };
+/// assert_eq!(race(holds_the_lock, sleep(Duration::from_secs(1))).await, Either::Right(()));
+/// drop(lock.lock().await);
+/// # });
+/// ```
+pub fn race<A: Future, B: Future>(a: A, b: B) -> Race<A, B> {
+    Race { a: Some(a), b: Some(b) }
+}
+
+pin_project! {
+    /// The future of [`race`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Race<A, B> {
+        #[pin]
+        a: Option<A>,
+        #[pin]
+        b: Option<B>,
+    }
+}
+
+impl<A: Future, B: Future> Future for Race<A, B> {
+    type Output = Either<A::Output, B::Output>;
+
+    #[track_caller]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let (Some(a), Some(b)) = (this.a.as_mut().as_pin_mut(), this.b.as_mut().as_pin_mut()) else {
+            panic!("`race` was polled after its end")
+        };
+        let won = match a.poll(cx) {
+            Poll::Ready(output) => Either::Left(output),
+            Poll::Pending => match b.poll(cx) {
+                Poll::Ready(output) => Either::Right(output),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        this.a.set(None);
+        this.b.set(None);
+        Poll::Ready(won)
+    }
+}
+
+impl<A, B> fmt::Debug for Race<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Race").finish_non_exhaustive()
+    }
+}
+
+/// Says which of two won, with its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Either<A, B> {
+    /// The first.
+    Left(A),
+    /// The second.
+    Right(B),
+}
+
+impl<T> Either<T, T> {
+    /// Gives the output, whichever won.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Left(output) | Self::Right(output) => output,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+use std::error::Error;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::task::coop;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Gives a future so much time, from its first poll on.
+///
+/// The future is polled first. Only if it is not ready is the clock read and a timer armed. A duration beyond what
+/// the clock can tell is no limit.
+///
+/// # When to use
+/// For a single future. [`timeout_at`] for several that share a deadline; a scope's
+/// [`deadline`](super::Options::deadline) for a body with children.
+///
+/// # Drop
+/// The future is dropped.
+///
+/// # Cancel safety
+/// As safe as the future, which is dropped where it is. So it is when time is up, before the error is seen: what
+/// it held is free. It is taken by value, so that it cannot stay behind, half done, in the caller's hands.
+///
+/// # Errors
+/// [`Elapsed`]: time was up, and the future was not ready. What it had done stays done.
+///
+/// # Panics
+/// With the future's panic. If it is polled after its end. Outside of a runtime with time, if the future is not
+/// ready at once.
+///
+/// # Examples
+/// ```
+/// use motet::task::timeout;
+/// use std::{future::pending, time::Duration};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// assert_eq!(timeout(Duration::from_secs(1), async { 7 }).await, Ok(7));
+/// let late = timeout(Duration::from_secs(1), pending::<()>()).await;
+/// assert_eq!(late.unwrap_err().to_string(), "time was up");
+/// # });
+/// ```
+pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
+    Timeout { future: Some(future), timer: None, limit: Limit::After(time) }
+}
+
+/// Gives a future until the deadline.
+///
+/// The future is polled first, even if the deadline has passed; so work that is ready is not thrown away.
+///
+/// # When to use
+/// Where several futures in turn share one deadline. Otherwise [`timeout`].
+///
+/// # Drop
+/// As [`timeout`].
+///
+/// # Cancel safety
+/// As [`timeout`].
+///
+/// # Errors
+/// As [`timeout`].
+///
+/// # Panics
+/// As [`timeout`].
+///
+/// # Examples
+/// ```
+/// use motet::task::timeout_at;
+/// use std::time::Duration;
+/// use tokio::time::{Instant, sleep};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// let deadline = Instant::now() + Duration::from_secs(3);
+/// assert!(timeout_at(deadline, sleep(Duration::from_secs(2))).await.is_ok());
+/// assert!(timeout_at(deadline, sleep(Duration::from_secs(2))).await.is_err());
+/// # });
+/// ```
+pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
+    Timeout { future: Some(future), timer: None, limit: Limit::At(deadline) }
+}
+
+pin_project! {
+    /// The future of [`timeout`] and [`timeout_at`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: Option<F>,
+        #[pin]
+        timer: Option<Sleep>,
+        limit: Limit,
+    }
+}
+
+enum Limit {
+    After(Duration),
+    At(Instant),
+    /// The timer has it, or there is none.
+    Set,
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    #[track_caller]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(future) = this.future.as_mut().as_pin_mut() else {
+            panic!("`timeout` was polled after its end")
+        };
+        let had_budget = coop::has_budget_remaining();
+        if let Poll::Ready(output) = future.poll(cx) {
+            this.timer.set(None);
+            this.future.set(None);
+            return Poll::Ready(Ok(output));
+        }
+        match std::mem::replace(this.limit, Limit::Set) {
+            Limit::After(time) => this.timer.set(Instant::now().checked_add(time).map(sleep_until)),
+            Limit::At(deadline) => this.timer.set(Some(sleep_until(deadline))),
+            Limit::Set => {}
+        }
+        let Some(timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
+        let elapsed = match had_budget && !coop::has_budget_remaining() {
+            // A future that uses up the budget at every poll would keep the timer from ever being looked at.
+            true => pin!(coop::unconstrained(timer)).poll(cx),
+            false => timer.poll(cx),
+        };
+        if elapsed.is_pending() {
+            return Poll::Pending;
+        }
+        this.timer.set(None);
+        this.future.set(None);
+        Poll::Ready(Err(Elapsed(())))
+    }
+}
+
+impl<F> fmt::Debug for Timeout<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeout").finish_non_exhaustive()
+    }
+}
+
+/// Says that time was up before a future was ready: see [`timeout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed(());
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("time was up")
+    }
+}
+
+impl Error for Elapsed {}

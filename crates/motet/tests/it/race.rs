@@ -1,0 +1,106 @@
+//! Races: who wins, and that losers are gone by then.
+
+use std::cell::Cell;
+use std::future::{Ready, pending, poll_fn, ready};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use motet::task::{Either, race, race_all};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_loser_that_holds_a_lock_locks_out_the_winner() {
+    let lock = Mutex::new(());
+    let holds = async |seconds| {
+        let _guard = lock.lock().await;
+        sleep(SECOND * seconds).await;
+    };
+    assert_eq!(race(holds(9), sleep(SECOND)).await, Either::Right(()));
+    assert!(lock.try_lock().is_ok());
+    // A loser that waits for the lock, in the queue, is as bad: the lock would be handed to it.
+    let held = lock.lock().await;
+    let won = race(async { drop(lock.lock().await) }, async {
+        sleep(SECOND).await;
+        drop(held);
+    });
+    assert_eq!(won.await, Either::Right(()));
+    drop(timeout(SECOND, lock.lock()).await.unwrap());
+    let won = race_all([9, 1, 9].map(|seconds| {
+        let lock = &lock;
+        async move {
+            if seconds == 9 {
+                let _guard = lock.lock().await;
+                pending::<()>().await;
+            }
+            sleep(SECOND).await;
+        }
+    }));
+    assert_eq!(won.await, Some((1, ())));
+    assert!(lock.try_lock().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tie_goes_to_the_later_or_takes_an_item_of_the_loser() {
+    let (send, mut first) = mpsc::channel(1);
+    let (send_too, mut second) = mpsc::channel(1);
+    send.send(1).await.unwrap();
+    send_too.send(2).await.unwrap();
+    assert_eq!(race(first.recv(), second.recv()).await, Either::Left(Some(1)));
+    assert_eq!(second.try_recv(), Ok(2));
+    let polled = Cell::new(0);
+    let racers = [false, true, true].map(|ready| {
+        let polled = &polled;
+        poll_fn(move |_| {
+            polled.set(polled.get() + 1);
+            if ready { Poll::Ready(polled.get()) } else { Poll::Pending }
+        })
+    });
+    assert_eq!(race_all(racers).await, Some((1, 2)));
+    assert_eq!(polled.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_race_takes_as_long_as_the_slower() {
+    let begin = Instant::now();
+    let fast = async {
+        sleep(SECOND).await;
+        "fast"
+    };
+    assert_eq!(race(fast, sleep(SECOND * 2)).await, Either::Left("fast"));
+    let won = race_all([4, 2, 3].map(async |seconds| sleep(SECOND * seconds).await));
+    assert_eq!(won.await, Some((1, ())));
+    assert_eq!(begin.elapsed(), SECOND * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_race_of_nobody_hangs() {
+    assert_eq!(race_all(Vec::<Ready<u8>>::new()).await, None);
+}
+
+#[tokio::test]
+async fn either_of_one_type_needs_a_match() {
+    assert_eq!(race(ready(1), ready(2)).await.into_inner(), 1);
+    assert_eq!(race(pending(), ready(2)).await.into_inner(), 2);
+}
+
+#[test]
+#[should_panic = "`race` was polled after its end"]
+fn a_race_polled_after_its_end_hangs() {
+    let mut race = pin!(race(ready(1), pending::<()>()));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(race.as_mut().poll(&mut cx).is_ready());
+    let _ = race.as_mut().poll(&mut cx);
+}
+
+#[test]
+#[should_panic = "`race_all` was polled after its end"]
+fn a_race_of_many_polled_after_its_end_names_nobody() {
+    let mut race = pin!(race_all([ready(1)]));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(race.as_mut().poll(&mut cx).is_ready());
+    let _ = race.as_mut().poll(&mut cx);
+}
