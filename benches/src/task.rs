@@ -8,9 +8,11 @@
 #![allow(clippy::disallowed_methods, reason = "rivals start their tasks themselves")]
 
 use std::convert::Infallible;
+use std::hint::black_box;
 
+use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
-use motet::task::{Nursery, scope};
+use motet::task::{CancelToken, Nursery, gather, local_scope, scope};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,8 @@ pub(crate) fn run() -> Vec<Case> {
         add("TaskTracker + token", Box::new(|| on(runtime, tracker())));
         add("FuturesUnordered<JoinHandle>", Box::new(|| on(runtime, unordered())));
     }
+    cases.extend(in_one_task(&current));
+    cases.push(asking());
     cases
 }
 
@@ -91,4 +95,70 @@ async fn unordered() {
     while let Some(joined) = handles.next().await {
         joined.expect("nothing panics");
     }
+}
+
+/// Children that stay in their task: they may borrow, and need one core.
+fn in_one_task(runtime: &Runtime) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |case, rival_name, ours: &mut dyn FnMut(), rival: &mut dyn FnMut()| {
+        let (ours, theirs) = both_of(CHILDREN, ours, rival);
+        cases.extend(Case::median_and_minimum(case, rival_name, ours, theirs));
+    };
+    let mut local = || {
+        runtime.block_on(local_scope(async |s| {
+            for _ in 0..CHILDREN {
+                s.spawn(yield_now());
+            }
+        }));
+    };
+    add("local_scope", "FuturesUnordered", &mut local, &mut || {
+        runtime.block_on(async {
+            let mut children = FuturesUnordered::new();
+            for _ in 0..CHILDREN {
+                children.push(yield_now());
+            }
+            while children.next().await.is_some() {}
+        });
+    });
+    add("local_scope", "moro", &mut local, &mut || {
+        runtime.block_on(moro::async_scope!(|scope| {
+            for _ in 0..CHILDREN {
+                scope.spawn(yield_now());
+            }
+        }));
+    });
+    let users = || (0..CHILDREN).map(|user| async move { user });
+    add(
+        "gather, ready at once",
+        "join_all",
+        &mut || {
+            black_box(runtime.block_on(gather(users())));
+        },
+        &mut || {
+            black_box(runtime.block_on(join_all(users())));
+        },
+    );
+    let users = || (0..CHILDREN).map(|_| yield_now());
+    add(
+        "gather",
+        "join_all",
+        &mut || {
+            black_box(runtime.block_on(gather(users())));
+        },
+        &mut || {
+            black_box(runtime.block_on(join_all(users())));
+        },
+    );
+    cases
+}
+
+/// A loop that asks at every turn whether it is to stop.
+fn asking() -> Case {
+    let (ours, theirs) = (CancelToken::new(), CancellationToken::new());
+    let (ours, rival) = both_of(
+        CHILDREN,
+        || (0..CHILDREN).for_each(|_| assert!(!black_box(&ours).is_cancelled())),
+        || (0..CHILDREN).for_each(|_| assert!(!black_box(&theirs).is_cancelled())),
+    );
+    Case { case: "is_cancelled".to_owned(), rival_name: "CancellationToken", ours, rival }
 }

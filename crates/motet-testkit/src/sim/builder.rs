@@ -158,7 +158,7 @@ where
     }
 
     /// Enables sockets, which a simulation refuses otherwise: what they do depends on no seed. Use them
-    /// within [`real_io`](super::real_io) only, and switch the self-check off.
+    /// within [`real_io`](super::real_io()) only, and switch the self-check off.
     pub fn with_io(mut self) -> Self {
         self.options.io = Io::Enabled;
         self

@@ -1,6 +1,6 @@
 //! What runs, as data: the tree of scopes with their tasks and components.
 //!
-//! [`Scope::snapshot`](crate::task::Scope::snapshot) shows a scope and all below it; [`snapshot`] shows the whole
+//! [`Scope::snapshot`](crate::task::Scope::snapshot) shows a scope and all below it; [`snapshot()`] shows the whole
 //! runtime. A snapshot prints as a tree and gives itself as JSON. What is named is visible: tasks and scopes have
 //! names, and a component of any other kind registers with its scope ([`Scope::register`]).
 //!

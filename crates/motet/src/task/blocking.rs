@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use tokio::sync::Semaphore;
 
-use super::child::{Spec, Stop, launch};
+use super::child::{Spec, launch};
 use super::coop::Cooperative;
 use super::gate::Class;
 use super::{CancelToken, Closed, Name, Reason, ReasonKind, Scope, Task, TaskFailed};
@@ -52,13 +52,7 @@ impl Scope {
             return Err(Closed(closure));
         }
         let (name, token) = (name.into(), CancelToken::new());
-        let spec = Spec {
-            name: name.clone(),
-            site,
-            class: Class::Work,
-            stop: Stop::Tell,
-            token: Some(token.clone()),
-        };
+        let spec = Spec::told(name.clone(), site, Class::Work, token.clone());
         let work = block(name.clone(), token.clone(), self.0.runtime.clone(), closure);
         let join = launch::<_, Cooperative>(&self.0, spec, work);
         self.0.leave(Class::Work);

@@ -15,7 +15,7 @@ use super::ambient::Inside;
 use super::core::{Core, Level, panic_message};
 use super::error::{Failure, TaskFailed};
 use super::gate::Class;
-use super::list::Node;
+use super::list::{Node, Place};
 use super::stall;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind};
 use crate::mutant;
@@ -29,6 +29,24 @@ pub(crate) struct Spec {
     pub(crate) stop: Stop,
     /// The token of a child that is told.
     pub(crate) token: Option<CancelToken>,
+    /// Here, where there is room for it: a byte more elsewhere is a word more in every task.
+    pub(super) place: Place,
+}
+
+impl Spec {
+    pub(crate) fn new(name: Name, site: &'static Location<'static>, class: Class, stop: Stop) -> Self {
+        Self { name, site, class, stop, token: None, place: Place::default() }
+    }
+
+    /// A child that is told of its cancellation through the token.
+    pub(crate) fn told(
+        name: Name,
+        site: &'static Location<'static>,
+        class: Class,
+        token: CancelToken,
+    ) -> Self {
+        Self { token: Some(token), ..Self::new(name, site, class, Stop::Tell) }
+    }
 }
 
 /// What a child does when its class is cancelled.

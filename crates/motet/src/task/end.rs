@@ -93,7 +93,7 @@ where
     let mut host = scope;
     let mut future = future;
     loop {
-        let spec = Spec { name: name.clone(), site, class: Class::Work, stop: Stop::Never, token: None };
+        let spec = Spec::new(name.clone(), site, Class::Work, Stop::Never);
         match launch::<_, Plain>(host, spec, future) {
             Ok(join) => {
                 if host.parent.is_none() {

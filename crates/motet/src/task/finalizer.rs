@@ -101,8 +101,7 @@ impl Core {
 /// when none is owed.
 pub(crate) fn start(core: &Arc<Core>) -> bool {
     let Some(last) = core.state().finalizers.last().map(|last| last.site) else { return false };
-    let spec =
-        Spec { name: Name::from("release"), site: last, class: Class::Work, stop: Stop::Never, token: None };
+    let spec = Spec::new(Name::from("release"), last, Class::Work, Stop::Never);
     let scope = Arc::clone(core);
     let releases = async move {
         loop {

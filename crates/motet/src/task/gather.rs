@@ -11,7 +11,7 @@ use super::local::Group;
 ///
 /// # When to use
 /// To overlap waiting: all on one core, and nothing needs to be `'static`. For work on all cores, tasks of a
-/// [`scope`](crate::task::scope). Every future starts at once: bound how many you make.
+/// [`scope`](crate::task::scope()). Every future starts at once: bound how many you make.
 ///
 /// A future that fails does not disturb the others: gathering `Result`s is `asyncio.gather` with
 /// `return_exceptions=True`. Without it, the first error ends all: [`try_gather`].
@@ -58,22 +58,22 @@ where
 ///
 /// # When to use
 /// Where the rest is of no use after an error, as `asyncio.gather` is by default. Where every result counts,
-/// [`gather`]. A scope tells its tasks of the cancellation and lets them tidy up; here they are dropped.
+/// [`gather()`]. A scope tells its tasks of the cancellation and lets them tidy up; here they are dropped.
 ///
 /// # Ordering and fairness
-/// As [`gather`].
+/// As [`gather()`].
 ///
 /// # Drop
-/// As [`gather`].
+/// As [`gather()`].
 ///
 /// # Cancel safety
-/// As [`gather`].
+/// As [`gather()`].
 ///
 /// # Errors
 /// The first error of a future, as it is. What the others had done stays done: a retry does it again.
 ///
 /// # Panics
-/// As [`gather`].
+/// As [`gather()`].
 ///
 /// # Examples
 /// ```
@@ -92,7 +92,7 @@ where
     TryGather { group: Some(Group::new(futures.into_iter())) }
 }
 
-/// The future of [`gather`].
+/// The future of [`gather()`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Gather<F: Future> {
     group: Option<Group<F>>,

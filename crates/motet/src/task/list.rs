@@ -9,7 +9,7 @@
 //!   and a drop of a linked node aborts the process).
 //! - What is `shared` is touched only through the [`List`], which the scope keeps under its lock.
 //! - `listed` is the child's own: its task writes and reads it, nobody else.
-//! - `spec` never changes.
+//! - `scope_age` is written and read under that lock, too; the rest of `spec` never changes.
 #![allow(unsafe_code, reason = "an intrusive list: see the rules above")]
 
 use std::cell::{Cell, UnsafeCell};
@@ -25,8 +25,6 @@ use super::child::Spec;
 /// A child's place in the list.
 pub(crate) struct Node {
     spec: Spec,
-    /// Written under the lock, by the child's own task alone; so that task may read it without.
-    listed: Cell<bool>,
     shared: UnsafeCell<Shared>,
     // Others point at a linked node, so a `&mut` to it must not claim to be the only way to it.
     _pinned: PhantomPinned,
@@ -37,11 +35,20 @@ struct Shared {
     after: Option<NonNull<Node>>,
     /// The waker of the node's own task, without a count of references: the task outlives its node.
     waker: Option<ManuallyDrop<Waker>>,
-    /// How old the scope was when the child first waited, in nanoseconds; `UNKNOWN` where ages are not kept.
-    scope_age: u64,
 }
 
-const UNKNOWN: u64 = u64::MAX;
+/// What the list notes beside its links.
+#[derive(Default)]
+pub(super) struct Place {
+    /// Written under the lock, by the child's own task alone; so that task may read it without.
+    listed: Cell<bool>,
+    /// How old the scope was when the child first waited, in `AGE_STEP`s and one more; 0 where ages are not
+    /// kept. Written and read under the lock.
+    scope_age: Cell<u32>,
+}
+
+/// Four bytes last for a year and four months.
+const AGE_STEP: Duration = Duration::from_millis(10);
 
 // SAFETY: what is shared with other threads is touched under the lock of the list alone.
 unsafe impl Send for Node {}
@@ -67,8 +74,8 @@ pub(crate) struct Listed<'a> {
 
 impl Node {
     pub(crate) fn new(spec: Spec) -> Self {
-        let shared = Shared { before: None, after: None, waker: None, scope_age: UNKNOWN };
-        Self { spec, listed: Cell::new(false), shared: UnsafeCell::new(shared), _pinned: PhantomPinned }
+        let shared = Shared { before: None, after: None, waker: None };
+        Self { spec, shared: UnsafeCell::new(shared), _pinned: PhantomPinned }
     }
 
     pub(crate) fn spec(&self) -> &Spec {
@@ -78,7 +85,7 @@ impl Node {
     /// Whether the child is listed: asked by its own task.
     #[inline]
     pub(crate) fn is_listed(&self) -> bool {
-        self.listed.get()
+        self.spec.place.listed.get()
     }
 }
 
@@ -94,13 +101,16 @@ impl List {
         waker: Option<&Waker>,
         scope_age: Option<Duration>,
     ) {
-        assert!(!node.listed.replace(true), "a child is listed once");
-        let scope_age = scope_age.map_or(UNKNOWN, |age| u64::try_from(age.as_nanos()).unwrap_or(UNKNOWN - 1));
+        assert!(!node.spec.place.listed.replace(true), "a child is listed once");
+        if let Some(age) = scope_age {
+            let steps = u32::try_from(age.as_millis() / AGE_STEP.as_millis()).unwrap_or(u32::MAX - 1);
+            node.spec.place.scope_age.set(steps + 1);
+        }
         // SAFETY: the list is ours, so nobody else touches what is shared of an unlinked node.
         let shared = unsafe { &mut *node.shared.get() };
         // SAFETY: the caller's promise; the copy is never dropped, and gone when the node is unlinked.
         let waker = waker.map(|waker| ManuallyDrop::new(unsafe { std::ptr::read(waker) }));
-        *shared = Shared { before: self.last, after: None, waker, scope_age };
+        *shared = Shared { before: self.last, after: None, waker };
         let node = NonNull::from(node.get_ref());
         match self.last.replace(node) {
             // SAFETY: a linked node is alive, and the list is ours.
@@ -111,7 +121,7 @@ impl List {
 
     /// Takes a listed node off the list. It must be of this list.
     pub(crate) fn remove(&mut self, node: Pin<&Node>) {
-        assert!(node.listed.replace(false), "a child is taken off the list once");
+        assert!(node.spec.place.listed.replace(false), "a child is taken off the list once");
         // SAFETY: the list is ours, and the node is of this list.
         let shared = unsafe { &mut *node.shared.get() };
         shared.waker = None;
@@ -141,7 +151,7 @@ impl List {
             // SAFETY: the list is ours, and one node is shown at a time.
             let shared = unsafe { &*node.shared.get() };
             next = shared.after;
-            let scope_age = (shared.scope_age != UNKNOWN).then(|| Duration::from_nanos(shared.scope_age));
+            let scope_age = node.spec.place.scope_age.get().checked_sub(1).map(|steps| AGE_STEP * steps);
             show(Listed { spec: &node.spec, scope_age, waker: shared.waker.as_deref() });
         }
     }
@@ -149,7 +159,7 @@ impl List {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if self.listed.get() {
+        if self.spec.place.listed.get() {
             // The scope would read freed memory. Its owner unlinks it in its own drop, so this is out of reach.
             std::process::abort();
         }

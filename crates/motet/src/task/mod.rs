@@ -1,19 +1,19 @@
 //! Structured concurrency: nothing outlives the scope that started it.
 //!
-//! [`scope`] opens a nursery, a cancel scope and a stack of resources in one: it returns when its body, its
+//! [`scope()`] opens a nursery, a cancel scope and a stack of resources in one: it returns when its body, its
 //! children, its services and its cleanups have ended, whichever way it ends.
 //!
 //! # When to use what
 //! | You want to | |
 //! |---|---|
-//! | run tasks on all cores, beside something | [`scope`], [`Nursery::spawn`] |
+//! | run tasks on all cores, beside something | [`scope()`], [`Nursery::spawn`] |
 //! | have an error of one cancel the rest | [`Nursery::try_spawn`]; other policies: [`Policy`] |
 //! | let a task finish what it is doing when it is cancelled | [`Nursery::spawn_coop`] |
 //! | run something for as long as the rest runs | [`Nursery::service`] |
 //! | wait until a task is ready | [`Nursery::start`] |
 //! | call something that blocks | [`Nursery::blocking`] |
-//! | limit the time of all of it | [`Options::deadline`]; of one future: [`timeout`] |
-//! | wait for a few futures where they are | [`gather`], [`try_gather`], [`race`], [`race_all`] |
+//! | limit the time of all of it | [`Options::deadline`]; of one future: [`timeout()`] |
+//! | wait for a few futures where they are | [`gather()`], [`try_gather()`], [`race()`], [`race_all()`] |
 //! | have children borrow from the stack | [`local_scope`] |
 //! | release what needs an await | [`resource`](crate::resource), [`Scope::acquire`], [`Nursery::defer`] |
 //! | await one task from many places | [`Task::shared`] |

@@ -200,8 +200,11 @@ impl<E: Send + 'static> Nursery<E> {
         T: Send + 'static,
         X: Send + 'static,
     {
-        let stop = if token.is_some() { Stop::Tell } else { Stop::Drop };
-        let spec = Spec { name: name.clone(), site: Location::caller(), class, stop, token: token.clone() };
+        let site = Location::caller();
+        let spec = match &token {
+            Some(token) => Spec::told(name.clone(), site, class, token.clone()),
+            None => Spec::new(name.clone(), site, class, Stop::Drop),
+        };
         Task::new(open(launch::<F, S>(&self.scope.0, spec, future)), name, token)
     }
 }

@@ -21,8 +21,8 @@ use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root
 /// [`Nursery`] to start children in. A scope that is opened in a task of another scope is a child of it.
 ///
 /// # When to use
-/// Whenever something has to run beside something else. For options (deadline, policy), [`Scope::options`]
-/// (super::Scope::options). To wait for a few futures in place, [`gather`](super::gather). To borrow from the
+/// Whenever something has to run beside something else. For options (deadline, policy), [`Scope::options`](super::Scope::options).
+/// To wait for a few futures in place, [`gather`](super::gather()). To borrow from the
 /// stack, [`local_scope`](super::local_scope).
 ///
 /// # Drop
@@ -154,16 +154,16 @@ impl Options {
         self
     }
 
-    /// Opens the scope and runs `body` in it: see [`scope`].
+    /// Opens the scope and runs `body` in it: see [`scope()`].
     ///
     /// # Cancel safety
-    /// Safe: see [`scope`].
+    /// Safe: see [`scope()`].
     ///
     /// # Errors
-    /// See [`scope`].
+    /// See [`scope()`].
     ///
     /// # Panics
-    /// See [`scope`].
+    /// See [`scope()`].
     #[track_caller]
     pub fn run<T, E, F>(self, body: F) -> impl Future<Output = Result<T, ScopeError<E>>>
     where
@@ -186,13 +186,13 @@ impl Options {
     /// future is `Send` is one. Use `run` wherever the closure is written in place.
     ///
     /// # Cancel safety
-    /// Safe: see [`scope`].
+    /// Safe: see [`scope()`].
     ///
     /// # Errors
-    /// See [`scope`].
+    /// See [`scope()`].
     ///
     /// # Panics
-    /// See [`scope`].
+    /// See [`scope()`].
     #[track_caller]
     pub fn run_send<T, E, F>(self, body: F) -> impl Future<Output = Result<T, ScopeError<E>>> + Send
     where

@@ -62,7 +62,7 @@ impl Scope {
         let core = Arc::clone(&self.0);
         async move {
             let (mut caller, opened) = oneshot::channel();
-            let spec = Spec { name: name.clone(), site, class: Class::Work, stop: Stop::Never, token: None };
+            let spec = Spec::new(name.clone(), site, Class::Work, Stop::Never);
             let host = Arc::clone(&core);
             let task = async move {
                 let opened = match open(opening, &mut caller, host.release_timeout).await {

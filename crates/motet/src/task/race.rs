@@ -11,8 +11,8 @@ use pin_project_lite::pin_project;
 /// Here the loser is gone, and what it held is free, before the winner's value is seen.
 ///
 /// # When to use
-/// For two futures of different types. For many of one type, [`race_all`](super::race_all); against time,
-/// [`timeout`](super::timeout), which reads no clock for a future that is ready.
+/// For two futures of different types. For many of one type, [`race_all`](super::race_all()); against time,
+/// [`timeout`](super::timeout()), which reads no clock for a future that is ready.
 ///
 /// # Ordering and fairness
 /// Biased: at every wake `a` is polled first, and `b` only if `a` is not ready. So `a` wins a tie, and `b` was not
@@ -49,7 +49,7 @@ pub fn race<A: Future, B: Future>(a: A, b: B) -> Race<A, B> {
 }
 
 pin_project! {
-    /// The future of [`race`].
+    /// The future of [`race()`].
     #[must_use = "futures do nothing unless awaited"]
     pub struct Race<A, B> {
         #[pin]

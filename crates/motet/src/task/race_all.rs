@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 /// all.
 ///
 /// # When to use
-/// For a handful of futures: at every wake all are polled. For two of different types, [`race`](super::race). For
+/// For a handful of futures: at every wake all are polled. For two of different types, [`race`](super::race()). For
 /// the first that succeeds, on all cores, a scope with [`Policy::FirstOk`](super::Policy::FirstOk).
 ///
 /// # Ordering and fairness
@@ -47,7 +47,7 @@ where
     RaceAll { futures: Some(Box::into_pin(futures.into_iter().collect())) }
 }
 
-/// The future of [`race_all`].
+/// The future of [`race_all()`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct RaceAll<F> {
     futures: Option<Pin<Box<[F]>>>,

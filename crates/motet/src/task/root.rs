@@ -76,13 +76,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let root = of(&Handle::current());
-    let spec = Spec {
-        name: name.into(),
-        site: Location::caller(),
-        class: Class::Work,
-        stop: Stop::Never,
-        token: None,
-    };
+    let spec = Spec::new(name.into(), Location::caller(), Class::Work, Stop::Never);
     let started = launch::<_, Plain>(&root, spec, future);
     debug_assert!(started.is_ok(), "a root never closes");
 }

@@ -71,8 +71,7 @@ impl Scope {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let spec =
-            Spec { name: name.clone(), site: Location::caller(), class, stop: Stop::Drop, token: None };
+        let spec = Spec::new(name.clone(), Location::caller(), class, Stop::Drop);
         match launch::<_, Plain>(&self.0, spec, future) {
             Ok(join) => Ok(Task::new(join, name, None)),
             Err(future) => Err(Closed(future)),

@@ -51,19 +51,19 @@ pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
 /// The future is polled first, even if the deadline has passed; so work that is ready is not thrown away.
 ///
 /// # When to use
-/// Where several futures in turn share one deadline. Otherwise [`timeout`].
+/// Where several futures in turn share one deadline. Otherwise [`timeout()`].
 ///
 /// # Drop
-/// As [`timeout`].
+/// As [`timeout()`].
 ///
 /// # Cancel safety
-/// As [`timeout`].
+/// As [`timeout()`].
 ///
 /// # Errors
-/// As [`timeout`].
+/// As [`timeout()`].
 ///
 /// # Panics
-/// As [`timeout`].
+/// As [`timeout()`].
 ///
 /// # Examples
 /// ```
@@ -82,7 +82,7 @@ pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
 }
 
 pin_project! {
-    /// The future of [`timeout`] and [`timeout_at`].
+    /// The future of [`timeout()`] and [`timeout_at`].
     #[must_use = "futures do nothing unless awaited"]
     pub struct Timeout<F> {
         #[pin]
@@ -141,7 +141,7 @@ impl<F> fmt::Debug for Timeout<F> {
     }
 }
 
-/// Says that time was up before a future was ready: see [`timeout`].
+/// Says that time was up before a future was ready: see [`timeout()`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed(());
 

@@ -292,6 +292,27 @@ fn a_panic_in_a_destructor_spares_siblings() {
 }
 
 #[test]
+fn a_future_whose_destructor_panics_at_its_end_is_dropped_twice() {
+    struct Ends<'a>(&'a Cell<u32>);
+    impl Future for Ends<'_> {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+            panic_any("end");
+        }
+    }
+    let dropped = Cell::new(0);
+    let scope = pin!(local_scope(async |s| s.spawn(Ends(&dropped)).await));
+    let payload = catch_unwind(AssertUnwindSafe(|| poll_once(scope))).unwrap_err();
+    assert_eq!((payload.downcast_ref(), dropped.get()), (Some(&"end"), 1));
+}
+
+#[test]
 fn dropping_a_scope_while_a_panic_unwinds_aborts() {
     let payload = catch_unwind(|| {
         let mut scope = Box::pin(local_scope(async |s| {

@@ -19,17 +19,22 @@ async fn a_loser_that_holds_a_lock_locks_out_the_winner() {
         let _guard = lock.lock().await;
         sleep(SECOND * seconds).await;
     };
-    assert_eq!(race(holds(9), sleep(SECOND)).await, Either::Right(()));
+    // Awaited in place: nothing but its end drops what it holds.
+    let mut won = pin!(race(holds(9), sleep(SECOND)));
+    assert_eq!(won.as_mut().await, Either::Right(()));
+    assert!(lock.try_lock().is_ok());
+    let mut won = pin!(race(sleep(SECOND), holds(9)));
+    assert_eq!(won.as_mut().await, Either::Left(()));
     assert!(lock.try_lock().is_ok());
     // A loser that waits for the lock, in the queue, is as bad: the lock would be handed to it.
     let held = lock.lock().await;
-    let won = race(async { drop(lock.lock().await) }, async {
+    let mut won = pin!(race(async { drop(lock.lock().await) }, async {
         sleep(SECOND).await;
         drop(held);
-    });
-    assert_eq!(won.await, Either::Right(()));
+    }));
+    assert_eq!(won.as_mut().await, Either::Right(()));
     drop(timeout(SECOND, lock.lock()).await.unwrap());
-    let won = race_all([9, 1, 9].map(|seconds| {
+    let mut won = race_all([9, 1, 9].map(|seconds| {
         let lock = &lock;
         async move {
             if seconds == 9 {
@@ -39,7 +44,7 @@ async fn a_loser_that_holds_a_lock_locks_out_the_winner() {
             sleep(SECOND).await;
         }
     }));
-    assert_eq!(won.await, Some((1, ())));
+    assert_eq!((&mut won).await, Some((1, ())));
     assert!(lock.try_lock().is_ok());
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`local_scope`] and its [`LocalNursery`], with [`LocalTask`] as the handle of a child.
 //! - `set`, the engine: futures of any types, one allocation each, polled only after they were woken.
-//! - `group`, the engine for futures of one type; [`gather`](super::gather) stands on it.
+//! - `group`, the engine for futures of one type; [`gather`](super::gather()) stands on it.
 //! - `node` and `queue`, what wakers on other threads share with it.
 
 mod group;

@@ -14,8 +14,8 @@ use super::set::Set;
 ///
 /// # When to use
 /// To overlap waiting on what cannot be moved into a task: borrowed data, an `Rc`, a `RefCell`. For futures of one
-/// kind whose outputs are wanted in order, [`gather`](crate::task::gather). For work on all cores, children with
-/// names, failures that cancel siblings or a deadline, [`scope`](crate::task::scope). The future of a local scope
+/// kind whose outputs are wanted in order, [`gather`](crate::task::gather()). For work on all cores, children with
+/// names, failures that cancel siblings or a deadline, [`scope`](crate::task::scope()). The future of a local scope
 /// is not `Send`: it is awaited in a body, in `block_on` or on a `LocalSet`, not in a child of a
 /// [`Nursery`](crate::task::Nursery).
 ///
