@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::chance::coin;
 use super::runner::{Act, Faults, Simulation, What, current};
+use crate::rng::Rng;
 
 /// Holds what the simulation decided for one pass through a fault point; made by [`fault!`](crate::fault).
 ///
@@ -69,12 +69,33 @@ fn decide(sim: &Simulation, point: &'static str) -> Act {
     if sim.plan().faults == Faults::Off || !coin(sim.plan().seed, point) {
         return Act::Pass;
     }
-    let chance = sim.chance();
     // One pass in four acts: FoundationDB's rate for an enabled point.
-    match chance.below(12) {
+    match sim.draw_below(12) {
         0 => Act::Yield,
-        1 => Act::Delay(Duration::from_millis(1 + chance.below(1_000))),
+        1 => Act::Delay(Duration::from_millis(1 + sim.draw_below(1_000))),
         2 => Act::Fail,
         _ => Act::Pass,
+    }
+}
+
+/// Tosses a coin that depends on seed and name alone, not on what was drawn before.
+fn coin(seed: u64, name: &str) -> bool {
+    // FNV-1a; the standard hasher is not promised to stay the same.
+    let hash = name
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
+    Rng::seeded(seed ^ hash).below(2) == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_enabled_by_nearly_all_or_nearly_no_seeds() {
+        for name in ["a", "b", "pool.connect"] {
+            let heads = (0..1_000).filter(|seed| coin(*seed, name)).count();
+            assert!((400..600).contains(&heads), "{name}: {heads} of 1000");
+        }
     }
 }

@@ -15,7 +15,8 @@
 //! - Without the feature `sim` every item here has no size and does nothing; with it, and outside a
 //!   simulation, a poll costs one comparison and a point one look at a thread-local.
 //! - Everything random comes from the seed, and is drawn on the simulation's thread alone: the same seed
-//!   gives the same run.
+//!   gives the same run. So does what the program draws from [`rng`](crate::rng), without shifting how its tasks
+//!   are interleaved.
 //! - Blind spots: `tokio::task::unconstrained`, `Notify`, `Barrier` and channels of other crates take no part
 //!   in tokio's budget, so the simulator does not suspend a task there; nor does it reach a task that is
 //!   spawned without a hook.
@@ -45,8 +46,6 @@ mod off;
 #[cfg(not(feature = "sim"))]
 pub use off::{Fault, TaskHook, always, choice, fault, is_current, mutant, op, sometimes};
 
-#[cfg(feature = "sim")]
-mod chance;
 #[cfg(feature = "sim")]
 mod fault;
 #[cfg(feature = "sim")]

@@ -27,7 +27,7 @@ pub fn op(name: &'static str) {
 #[must_use]
 pub fn choice(options: NonZeroUsize) -> Option<usize> {
     let sim = current()?;
-    let picked = usize::try_from(sim.chance().below(options.get() as u64)).ok()?;
+    let picked = usize::try_from(sim.draw_below(options.get() as u64)).ok()?;
     sim.record(What::Choice(picked));
     Some(picked)
 }

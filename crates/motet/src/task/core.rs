@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
@@ -16,7 +16,6 @@ use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
 use super::list::List;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseFailed};
-use crate::mutant;
 use crate::resource::Exit;
 
 /// How far a scope is cancelled. Each level includes the ones before it.
@@ -69,7 +68,6 @@ pub(crate) struct State {
     /// Each is a `Failure<E>` of the scope's own error type.
     pub(crate) failures: Vec<Box<dyn Any + Send>>,
     pub(crate) succeeded: bool,
-    joiner: Option<Waker>,
 }
 
 pub(crate) struct Panic {
@@ -140,7 +138,6 @@ impl Core {
                 told.extend(child.spec.token.clone());
             }
         });
-        wakers.extend(state.joiner.take());
         drop(state);
         if let Some(token) = self.token.get()
             && level >= Level::Work
@@ -151,16 +148,21 @@ impl Core {
             token.cancel(reason.clone());
         }
         wakers.into_iter().for_each(Waker::wake);
+        self.gate.wake_joiner();
     }
 
     /// The token that is cancelled with the body.
     pub(crate) fn token(&self) -> &CancelToken {
+        if let Some(token) = self.token.get() {
+            return token;
+        }
         let token = self.token.get_or_init(CancelToken::new);
-        if self.reached(Level::Work) {
-            // A cancellation that did not see the token yet.
-            if let Some(reason) = self.reason() {
-                token.cancel(reason);
-            }
+        // Under the lock, as the level is raised under it: a cancellation is seen here, or sees the token.
+        let state = self.state();
+        let reason = if self.reached(Level::Work) { state.reason.clone() } else { None };
+        drop(state);
+        if let Some(reason) = reason {
+            token.cancel(reason);
         }
         token
     }
@@ -172,49 +174,19 @@ impl Core {
     /// Waits until `done`, which is asked again whenever a class of children has become empty, or the scope
     /// is cancelled further.
     pub(crate) async fn wait(&self, done: impl Fn(&Self) -> bool) {
-        poll_fn(|cx| {
-            if done(self) {
-                return Poll::Ready(());
-            }
-            self.set_joiner(cx.waker());
-            if mutant!("scope.check_once") {
-                return Poll::Pending;
-            }
-            // Again, after the waker is in place: between the two the last child may have left.
-            if done(self) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    pub(crate) fn set_joiner(&self, waker: &Waker) {
-        let mut state = self.state();
-        let replaced = match &mut state.joiner {
-            Some(joiner) if joiner.will_wake(waker) => None,
-            joiner => joiner.replace(waker.clone()),
-        };
-        drop(state);
-        // Dropping a waker may run somebody's code.
-        drop(replaced);
-    }
-
-    pub(crate) fn wake_joiner(&self) {
-        let joiner = self.state().joiner.take();
-        if let Some(joiner) = joiner {
-            joiner.wake();
-        }
+        poll_fn(|cx| self.gate.poll_until(cx, || done(self))).await;
     }
 
     pub(crate) fn leave(&self, class: Class) {
-        if self.gate.leave(class) && !mutant!("scope.skip_wake") {
-            self.wake_joiner();
-        }
+        self.gate.leave(class);
     }
 
-    /// Whether nothing is left to wait for.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.gate.count(Class::Work) == 0
-            && self.gate.count(Class::Service) == 0
-            && self.state().finalizers.is_empty()
+    /// Closes the scope if nothing is left to wait for and nothing is owed.
+    pub(crate) fn close(&self) -> bool {
+        // Both under the lock, as releases are registered under it by who is inside the gate: between the two
+        // questions somebody could come in, register one, and leave.
+        let state = self.state();
+        state.finalizers.is_empty() && self.gate.close()
     }
 
     pub(crate) fn task_panicked(&self, task: Name, payload: Box<dyn Any + Send>) {

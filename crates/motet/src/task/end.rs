@@ -25,7 +25,7 @@ pub(crate) async fn finish(core: &Arc<Core>) {
         }
         core.raise(Level::Services, &Reason::of(ReasonKind::Ended));
         gone(core, Class::Service).await;
-        if !finalizer::start(core) && core.gate.close() {
+        if !finalizer::start(core) && core.close() {
             return;
         }
     }
@@ -62,7 +62,7 @@ async fn gone(core: &Arc<Core>, class: Class) {
 /// that is still open to wait for them.
 pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
     core.raise(Level::Work, &Reason::of(ReasonKind::Dropped));
-    if core.is_idle() && core.gate.close() {
+    if core.close() {
         unlist(&core, place);
         return;
     }

@@ -1,9 +1,19 @@
-//! How many children a scope has, and whether it still takes some. Pure atomics, checked with loom.
+//! How many children a scope has, whether it still takes some, and who waits for them. Checked with loom.
 
-#[cfg(motet_loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
-#[cfg(not(motet_loom))]
-use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(all(test, motet_loom))]
+use loom::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+use std::sync::PoisonError;
+#[cfg(not(all(test, motet_loom)))]
+use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, Ordering},
+};
+use std::task::{Context, Poll, Waker};
+
+use crate::mutant;
 
 const WORK: u64 = 1;
 const SERVICE: u64 = 1 << 32;
@@ -32,43 +42,79 @@ impl Class {
     }
 }
 
-/// Both counts and the closed bit in one word, so that closing and entering cannot miss one another.
 #[derive(Debug)]
-pub(crate) struct Gate(AtomicU64);
+pub(crate) struct Gate {
+    /// Both counts and the closed bit in one word, so that closing and entering cannot miss one another.
+    counts: AtomicU64,
+    /// Who waits for a count to become zero: the scope's own end, and nobody else.
+    joiner: Mutex<Option<Waker>>,
+}
 
 impl Gate {
     pub(crate) fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self { counts: AtomicU64::new(0), joiner: Mutex::new(None) }
     }
 
     /// Counts one more child, unless the gate is closed.
     pub(crate) fn enter(&self, class: Class) -> bool {
         // Acquire is not needed: a child reads the rest of the scope under its lock.
-        let before = self.0.fetch_add(class.one(), Ordering::Relaxed);
+        let before = self.counts.fetch_add(class.one(), Ordering::Relaxed);
         if before & CLOSED == 0 {
             return true;
         }
-        self.0.fetch_sub(class.one(), Ordering::Relaxed);
+        self.counts.fetch_sub(class.one(), Ordering::Relaxed);
         false
     }
 
-    /// Counts one child less; true when it was the last of its class.
-    pub(crate) fn leave(&self, class: Class) -> bool {
+    /// Counts one child less; the last of its class wakes the joiner.
+    pub(crate) fn leave(&self, class: Class) {
         // Release: whoever sees zero also sees what the child wrote. Acquire: the last one wakes for all.
-        let before = self.0.fetch_sub(class.one(), Ordering::AcqRel);
-        class.of(before) == 1
+        let before = self.counts.fetch_sub(class.one(), Ordering::AcqRel);
+        if class.of(before) == 1 && !mutant!("scope.skip_wake") {
+            self.wake_joiner();
+        }
     }
 
     pub(crate) fn count(&self, class: Class) -> usize {
-        class.of(self.0.load(Ordering::Acquire)) as usize
+        class.of(self.counts.load(Ordering::Acquire)) as usize
     }
 
     /// Closes the gate if nobody is inside; false when somebody is.
     pub(crate) fn close(&self) -> bool {
-        self.0.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.counts.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire) & CLOSED != 0
+        self.counts.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Is ready when `done`, which is asked again whenever a class has become empty or the joiner is woken.
+    pub(crate) fn poll_until(&self, cx: &Context<'_>, done: impl Fn() -> bool) -> Poll<()> {
+        if done() {
+            return Poll::Ready(());
+        }
+        self.set_joiner(cx.waker());
+        // Again, after the waker is in place: between the two the last child may have left.
+        if !mutant!("scope.check_once") && done() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    pub(crate) fn set_joiner(&self, waker: &Waker) {
+        let replaced = match &mut *self.joiner() {
+            Some(joiner) if joiner.will_wake(waker) => None,
+            joiner => joiner.replace(waker.clone()),
+        };
+        // Outside of the lock: dropping a waker may run somebody's code.
+        drop(replaced);
+    }
+
+    pub(crate) fn wake_joiner(&self) {
+        let joiner = self.joiner().take();
+        if let Some(joiner) = joiner {
+            joiner.wake();
+        }
+    }
+
+    fn joiner(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.joiner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

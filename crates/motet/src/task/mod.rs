@@ -70,6 +70,8 @@ mod gather;
 mod handle;
 mod list;
 mod local;
+#[cfg(all(test, motet_loom))]
+mod models;
 mod name;
 mod nursery;
 pub(crate) mod options;

@@ -396,7 +396,7 @@ where
                 Err(payload) => return Poll::Ready(Ended::Panicked(payload)),
                 Ok(Poll::Pending) => {}
             }
-            core.set_joiner(cx.waker());
+            core.gate.set_joiner(cx.waker());
             if core.reached(Level::Work) {
                 // Cancelled before the waker was in place.
                 continue;

@@ -4,6 +4,7 @@
 
 mod blocking;
 mod closures;
+mod drivers;
 mod gather;
 mod local;
 mod observe;

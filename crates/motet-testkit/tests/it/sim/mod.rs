@@ -1,5 +1,6 @@
 //! Simulations: what they find, and what they say about it.
 
+mod chance;
 mod endings;
 mod interleaving;
 mod replay;

@@ -3,6 +3,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use super::{Plan, Simulation};
+use crate::rng::{self, SeedGuard};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Simulation>>> = const { RefCell::new(None) };
@@ -15,9 +16,12 @@ pub fn current() -> Option<Rc<Simulation>> {
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-/// Keeps a simulation current on this thread.
+/// Keeps a simulation current on this thread, and what is drawn here from its seed.
 #[derive(Debug)]
-pub struct Installed(Rc<Simulation>);
+pub struct Installed {
+    sim: Rc<Simulation>,
+    _draws: SeedGuard,
+}
 
 impl Installed {
     /// Makes a simulation current.
@@ -32,7 +36,8 @@ impl Installed {
             assert!(current.is_none(), "a simulation within a simulation; run them one after the other");
             *current = Some(Rc::clone(&sim));
         });
-        Self(sim)
+        let draws = rng::seed_thread(sim.program_seed());
+        Self { sim, _draws: draws }
     }
 }
 
@@ -40,7 +45,7 @@ impl Deref for Installed {
     type Target = Simulation;
 
     fn deref(&self) -> &Simulation {
-        &self.0
+        &self.sim
     }
 }
 

@@ -9,15 +9,20 @@ use tokio::time::Instant;
 
 use super::tasks::Tasks;
 use super::{End, Event, Failed, Interleaving, Panics, Plan, Problem, Record, Task, TaskId, What};
+use crate::rng::Rng;
 use crate::sim::Kind;
-use crate::sim::chance::Chance;
 
 /// One run: what its hooks and points talk to.
 #[derive(Debug)]
 pub struct Simulation {
     run: u64,
     plan: Plan,
-    chance: Chance,
+    /// Drawn by the scheduler alone: what a program draws must not shift how its tasks are interleaved.
+    turns: RefCell<Rng>,
+    /// Drawn by fault points and choices.
+    points: RefCell<Rng>,
+    /// Seeds what the program itself draws.
+    program: u64,
     /// Nothing is recorded before the start and after the end: the clock outside the runtime is the real one.
     start: Cell<Option<Instant>>,
     budget: Cell<usize>,
@@ -48,9 +53,12 @@ static RUNS: AtomicU64 = AtomicU64::new(0);
 impl Simulation {
     pub(super) fn new(plan: Plan) -> Self {
         plan.pulse.started();
+        let mut rng = Rng::seeded(plan.seed);
         Self {
             run: RUNS.fetch_add(1, Ordering::Relaxed),
-            chance: Chance::seeded(plan.seed),
+            turns: RefCell::new(rng.fork()),
+            points: RefCell::new(rng.fork()),
+            program: rng.next_u64(),
             plan,
             start: Cell::new(None),
             budget: Cell::new(0),
@@ -151,8 +159,14 @@ impl Simulation {
         self.run
     }
 
-    pub(in crate::sim) const fn chance(&self) -> &Chance {
-        &self.chance
+    /// What the thread's generator is seeded with while this is current.
+    pub(super) const fn program_seed(&self) -> u64 {
+        self.program
+    }
+
+    /// Draws a number below the bound, for a point of the program.
+    pub(in crate::sim) fn draw_below(&self, bound: u64) -> u64 {
+        self.points.borrow_mut().below(bound)
     }
 
     pub(in crate::sim) fn budget(&self) -> usize {
@@ -195,7 +209,8 @@ impl Simulation {
         if self.plan.interleaving == Interleaving::Plain {
             return Turn::Plain;
         }
-        match (self.chance.below(4), self.chance.below(4)) {
+        let mut turns = self.turns.borrow_mut();
+        match (turns.below(4), turns.below(4)) {
             (0, _) => Turn::Skip,
             (_, 3) => Turn::Plain,
             (_, 2) => Turn::Leave(2),

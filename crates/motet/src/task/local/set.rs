@@ -90,8 +90,10 @@ impl Set {
                 }
             }
             ready!(self.give_way(cx));
-            if let Some(tag) = self.poll_first() {
-                return Poll::Ready(Some(tag));
+            let ended = self.poll_first();
+            Self::charge(cx);
+            if ended.is_some() {
+                return Poll::Ready(ended);
             }
         }
     }
@@ -106,15 +108,24 @@ impl Set {
         }
         // Without budget left the children's own resources would all turn them away: polling on would be for
         // nothing.
-        match coop::poll_proceed(cx) {
-            Poll::Ready(budget) => budget.made_progress(),
-            Poll::Pending => {
-                self.polls.set(0);
-                return Poll::Pending;
-            }
+        if !coop::has_budget_remaining() {
+            self.polls.set(0);
+            // Which arranges the wake.
+            ready!(coop::poll_proceed(cx)).made_progress();
         }
         self.polls.set(polls);
         Poll::Ready(())
+    }
+
+    /// Takes an operation of the budget for a poll of a child, if the child left one.
+    ///
+    /// Before the poll it could be the last, and a task that has one left at every poll would never come on.
+    fn charge(cx: &mut Context<'_>) {
+        if coop::has_budget_remaining()
+            && let Poll::Ready(operation) = coop::poll_proceed(cx)
+        {
+            operation.made_progress();
+        }
     }
 
     /// Polls the child that is first in order; gives its tag if it has ended.

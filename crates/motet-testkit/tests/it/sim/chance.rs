@@ -1,0 +1,71 @@
+//! What a program draws from the generator of its thread.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
+
+use motet::rng::{self, Rng};
+use motet_testkit::sim::sim;
+use tokio::task::yield_now;
+
+use super::work;
+
+/// What each of the seeds made of the body, in order; one that is run twice is in it twice.
+fn of_each_seed<T>(seeds: u64, body: impl AsyncFn() -> T) -> Vec<T> {
+    let seen = RefCell::new(Vec::new());
+    sim(|| async {
+        let made = body().await;
+        seen.borrow_mut().push(made);
+    })
+    .seeds(0..seeds)
+    .run();
+    seen.into_inner()
+}
+
+#[test]
+fn a_program_draws_what_no_seed_repeats_or_the_same_under_all() {
+    let drawn = of_each_seed(20, async || rng::with(Rng::next_u64));
+    for twice in drawn.chunks(2) {
+        assert_eq!(twice[0], twice[1], "the self-check runs each seed twice");
+    }
+    let mut firsts: Vec<_> = drawn.into_iter().step_by(2).collect();
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert!(firsts.len() == 20 || std::env::var_os("MOTET_SEED").is_some(), "{}", firsts.len());
+}
+
+#[test]
+fn what_a_program_draws_shifts_how_its_tasks_are_interleaved() {
+    let order = async |draws: usize| {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let tasks: Vec<_> = (0..3)
+            .map(|task| {
+                let order = Arc::clone(&order);
+                work("notes", async move {
+                    for _ in 0..4 {
+                        for _ in 0..draws {
+                            let _ = rng::with(Rng::next_u64);
+                        }
+                        order.lock().unwrap().push(task);
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        order.lock().unwrap().clone()
+    };
+    assert_eq!(of_each_seed(20, async || order(0).await), of_each_seed(20, async || order(3).await));
+}
+
+#[test]
+fn a_simulation_leaves_its_seed_in_force_on_the_thread() {
+    let _seeded = rng::seed_thread(5);
+    sim(|| async {
+        let _ = rng::with(Rng::next_u64);
+    })
+    .seeds(1)
+    .run();
+    assert_eq!(rng::with(Rng::next_u64), Rng::seeded(5).next_u64());
+}

@@ -1,0 +1,218 @@
+//! Models of the gate under every order in which two or three threads can meet, with loom.
+//!
+//! `RUSTFLAGS="--cfg motet_loom" cargo test -p motet --lib models`, which `cargo xtask test` does. What needs two
+//! threads is out of reach of the simulator, which has one: these are the tests for it, and for the bugs planted
+//! there.
+
+use std::future::poll_fn;
+use std::process::Command;
+
+use loom::future::block_on;
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::{Arc, Mutex};
+use loom::thread;
+
+use super::gate::{Class, Gate};
+use crate::sim::mutants;
+
+const WORK: Class = Class::Work;
+
+async fn emptied(gate: &Gate, class: Class) {
+    poll_fn(|cx| gate.poll_until(cx, || gate.count(class) == 0)).await;
+}
+
+/// At most two switches away from a thread that could go on; all orders of three threads take minutes, and most
+/// bugs need one or two.
+fn three_threads(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(model);
+}
+
+#[test]
+fn a_child_enters_a_scope_that_closes() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let child = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.enter(WORK)
+        });
+        let closed = gate.close();
+        let entered = child.join().unwrap();
+        assert!(closed != entered, "closed: {closed}, entered: {entered}");
+        assert_eq!((gate.is_closed(), gate.count(WORK)), (closed, usize::from(entered)));
+    });
+}
+
+#[test]
+fn a_child_that_is_refused_keeps_the_scope_open_or_two_close_it() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        assert!(gate.enter(WORK));
+        let tries = |gate: &Arc<Gate>| {
+            let gate = Arc::clone(gate);
+            thread::spawn(move || {
+                let closed = gate.close();
+                assert!(!gate.enter(WORK) || !closed);
+                closed
+            })
+        };
+        let one = tries(&gate);
+        gate.leave(WORK);
+        let two = gate.close();
+        assert!(!(one.join().unwrap() && two), "both closed it");
+    });
+}
+
+/// Where the probe below finds the bug that it is to run with.
+const PLANTED: &str = "MOTET_PLANTED";
+
+#[test]
+fn the_scope_sleeps_through_the_end_of_its_last_child() {
+    let _planted = std::env::var(PLANTED).ok().map(mutants::enable);
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let wrote = Arc::new(AtomicBool::new(false));
+        assert!(gate.enter(WORK));
+        let child = thread::spawn({
+            let (gate, wrote) = (Arc::clone(&gate), Arc::clone(&wrote));
+            move || {
+                wrote.store(true, Ordering::Relaxed);
+                gate.leave(WORK);
+            }
+        });
+        block_on(emptied(&gate, WORK));
+        assert!(wrote.load(Ordering::Relaxed), "the scope ended and does not see what its child did");
+        child.join().unwrap();
+    });
+}
+
+/// In a process of its own: a deadlock that loom finds aborts it.
+#[test]
+fn a_planted_lost_wake_up_goes_unnoticed() {
+    // The first needs two threads: in one, nothing happens between the question and the waker.
+    for planted in ["scope.check_once", "scope.skip_wake"] {
+        let probe = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "task::models::the_scope_sleeps_through_the_end_of_its_last_child"])
+            .env(PLANTED, planted)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&probe.stderr) + String::from_utf8_lossy(&probe.stdout);
+        assert!(!probe.status.success() && said.contains("deadlock"), "{planted}: {said}");
+    }
+}
+
+#[test]
+fn of_two_that_leave_at_once_none_wakes_the_scope() {
+    three_threads(|| {
+        let gate = Arc::new(Gate::new());
+        let leaves = |class| {
+            assert!(gate.enter(class));
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.leave(class))
+        };
+        let children = [leaves(WORK), leaves(WORK)];
+        block_on(emptied(&gate, WORK));
+        children.into_iter().for_each(|child| child.join().unwrap());
+    });
+}
+
+#[test]
+fn a_service_that_leaves_hides_the_last_child_or_is_waited_for_too_early() {
+    three_threads(|| {
+        let gate = Arc::new(Gate::new());
+        let leaves = |class| {
+            assert!(gate.enter(class));
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || gate.leave(class))
+        };
+        let (child, service) = (leaves(WORK), leaves(Class::Service));
+        block_on(emptied(&gate, WORK));
+        block_on(emptied(&gate, Class::Service));
+        assert!(gate.close());
+        child.join().unwrap();
+        service.join().unwrap();
+    });
+}
+
+/// Whoever cancels, or ends, tells the joiner through a flag of its own, and wakes it.
+#[test]
+fn a_cancellation_is_missed_by_a_scope_about_to_sleep() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let cancelled = Arc::new(AtomicBool::new(false));
+        assert!(gate.enter(WORK));
+        let canceller = thread::spawn({
+            let (gate, cancelled) = (Arc::clone(&gate), Arc::clone(&cancelled));
+            move || {
+                // Relaxed, as the level of a scope: the joiner's lock orders the two.
+                cancelled.store(true, Ordering::Relaxed);
+                gate.wake_joiner();
+            }
+        });
+        let done = || gate.count(WORK) == 0 || cancelled.load(Ordering::Relaxed);
+        block_on(poll_fn(|cx| gate.poll_until(cx, done)));
+        canceller.join().unwrap();
+    });
+}
+
+/// What is left behind by a dropped scope goes to the parent if that can still wait for it, and above it if not.
+#[test]
+fn an_adopted_child_is_waited_for_by_nobody() {
+    loom::model(|| {
+        let (parent, root) = (Arc::new(Gate::new()), Arc::new(Gate::new()));
+        let ended = Arc::new(AtomicUsize::new(0));
+        let adopter = thread::spawn({
+            let (parent, root, ended) = (Arc::clone(&parent), Arc::clone(&root), Arc::clone(&ended));
+            move || {
+                let hosts = [&parent, &root];
+                let host = hosts.into_iter().find(|host| host.enter(WORK)).expect("a root never closes");
+                ended.fetch_add(1, Ordering::Relaxed);
+                host.leave(WORK);
+            }
+        });
+        block_on(poll_fn(|cx| parent.poll_until(cx, || parent.count(WORK) == 0)));
+        if parent.close() {
+            // It never came in, or it has left again; else it is above.
+            let done_here = ended.load(Ordering::Relaxed) == 1;
+            adopter.join().unwrap();
+            block_on(emptied(&root, WORK));
+            assert_eq!(ended.load(Ordering::Relaxed), 1, "ended in the parent: {done_here}");
+        } else {
+            block_on(emptied(&parent, WORK));
+            assert_eq!(ended.load(Ordering::Relaxed), 1, "the parent took it and does not wait for it");
+            adopter.join().unwrap();
+        }
+    });
+}
+
+/// The registration of a release from outside, and the end of the scope, as `finalizer::push` and `Core::close`
+/// have them: whoever holds the gate registers under the lock under which the end looks and closes.
+#[test]
+fn a_release_is_registered_in_a_scope_that_has_ended() {
+    loom::model(|| {
+        let gate = Arc::new(Gate::new());
+        let owed = Arc::new(Mutex::new(0));
+        let registers = thread::spawn({
+            let (gate, owed) = (Arc::clone(&gate), Arc::clone(&owed));
+            move || {
+                let entered = gate.enter(WORK);
+                if entered {
+                    *owed.lock().unwrap() += 1;
+                    gate.leave(WORK);
+                }
+                usize::from(entered)
+            }
+        });
+        let mut released = 0;
+        loop {
+            block_on(emptied(&gate, WORK));
+            let mut owed = owed.lock().unwrap();
+            released += std::mem::take(&mut *owed);
+            if gate.close() {
+                break;
+            }
+        }
+        assert_eq!(registers.join().unwrap(), released);
+    });
+}

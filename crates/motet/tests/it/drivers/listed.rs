@@ -1,0 +1,159 @@
+//! The sources are searched for public futures: each has a driver, and each driver drives something that exists.
+//!
+//! A plain search of the text, so it goes by how this crate is written: an `impl` begins at the start of its line,
+//! and `pub` is said of what is public alone (`unreachable_pub` sees to it).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::DRIVERS;
+
+#[test]
+fn a_public_future_has_no_driver_or_a_driver_drives_what_is_gone() {
+    let sources = sources();
+    assert!(sources.len() > 30, "the sources are not where this looks for them");
+    let found: BTreeSet<String> =
+        sources.iter().flat_map(|(path, text)| futures_of(&module(path), text)).collect();
+    let driven: BTreeSet<String> =
+        DRIVERS.iter().flat_map(|driver| driver.drives).map(|path| (*path).to_owned()).collect();
+    let undriven: Vec<_> = found.difference(&driven).collect();
+    let gone: Vec<_> = driven.difference(&found).collect();
+    assert!(undriven.is_empty(), "public futures without a driver: {undriven:?}");
+    assert!(gone.is_empty(), "driven, but not in the sources: {gone:?}");
+}
+
+#[test]
+fn the_search_overlooks_a_future() {
+    let text = "
+pub async fn top() {}
+pub(crate) async fn hidden() {}
+// pub async fn commented() {}
+pub fn plain(future: impl Future<Output = ()>) -> usize { 0 }
+pub fn returns(
+    future: u32,
+) -> impl Future<Output = ()> + use<>
+where
+    F: FnOnce() -> u32,
+{
+}
+impl<T> Handle<T>
+where
+    T: Send,
+{
+    pub async fn method(&self) {
+        async {}
+    }
+    pub fn boxed(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+}
+pub struct Wait<'a, T> {}
+impl<'a, T> Future for Wait<'a, T> {
+impl<T> IntoFuture for Later<T> {
+pub struct Later<T>(T);
+struct Inner;
+impl Future for Inner {
+    pub struct Pinned {
+impl Future for Pinned {
+";
+    let found = futures_of("task", text);
+    let expected = ["top", "returns", "Handle::method", "Handle::boxed", "Wait", "Later", "Pinned"]
+        .map(|path| format!("task::{path}"));
+    assert_eq!(found, expected);
+}
+
+/// All files of the library, with what is in them.
+pub(super) fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut folders, mut files) = (vec![root.clone()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push((path.strip_prefix(&root).unwrap().to_owned(), text));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The folder of a file, as a path of modules.
+fn module(file: &Path) -> String {
+    let folders = file.parent().into_iter().flatten();
+    folders.map(|folder| folder.to_string_lossy().into_owned()).collect::<Vec<_>>().join("::")
+}
+
+fn futures_of(module: &str, text: &str) -> Vec<String> {
+    let mut within = None;
+    let mut found = Vec::new();
+    for (at, line) in lines(text) {
+        let code = line.trim_start();
+        if line.starts_with("impl") {
+            within = subject(line);
+            let (implements, subject) = (line.contains("Future for "), within.unwrap_or_default());
+            if implements && is_public(text, subject) {
+                found.push(subject.to_owned());
+            }
+        } else if line.starts_with('}') {
+            within = None;
+        }
+        let name = match code.strip_prefix("pub async fn ") {
+            Some(rest) => Some(word(rest)),
+            None => code.strip_prefix("pub fn ").filter(|_| returns_a_future(&text[at..])).map(word),
+        };
+        if let Some(name) = name {
+            found.push(within.map_or_else(|| name.to_owned(), |subject| format!("{subject}::{name}")));
+        }
+    }
+    let prefix = if module.is_empty() { String::new() } else { format!("{module}::") };
+    found.into_iter().map(|name| prefix.clone() + &name).collect()
+}
+
+/// Lines with where they begin.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.split_inclusive('\n').scan(0, |next, line| {
+        let at = *next;
+        *next += line.len();
+        Some((at, line))
+    })
+}
+
+/// What an `impl` is for.
+fn subject(line: &str) -> Option<&str> {
+    let after_for = line.split_once(" for ").map(|(_, subject)| subject);
+    let plain = || {
+        let rest = line.strip_prefix("impl")?;
+        // Past the generics, whose brackets may nest.
+        let mut depth = 0;
+        let end = rest.find(|c| {
+            depth += i32::from(c == '<') - i32::from(c == '>');
+            depth == 0 && c != '>'
+        })?;
+        Some(rest[end..].trim_start())
+    };
+    after_for.or_else(plain).map(word)
+}
+
+fn word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+fn is_public(text: &str, subject: &str) -> bool {
+    let declared = |kind: &str| {
+        lines(text)
+            .any(|(_, line)| line.trim_start().strip_prefix(kind).is_some_and(|rest| word(rest) == subject))
+    };
+    declared("pub struct ") || declared("pub enum ")
+}
+
+/// Whether the signature that begins here returns something that can be awaited by its own words. A future with a
+/// name of its own is found by its `impl`.
+fn returns_a_future(text: &str) -> bool {
+    let signature = &text[..text.find(['{', ';']).unwrap_or(text.len())];
+    let signature = signature.split("where\n").next().unwrap_or_default();
+    signature.rsplit_once(") -> ").is_some_and(|(_, returned)| returned.contains("Future"))
+}

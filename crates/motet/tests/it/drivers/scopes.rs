@@ -1,0 +1,238 @@
+//! Scopes, and the wait for those that were dropped.
+
+use std::future::pending;
+
+use motet::task::{
+    CancelToken, Nursery, Policy, Reason, Scope, ScopeError, drain, race, scope, timeout, unscoped,
+};
+use motet_testkit::cancel::Outcome;
+use motet_testkit::cancel_everywhere;
+use motet_testkit::sim::{Failure, Sweep};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+use super::{Driver, Live, Log, caught, draw, millis, passes, swept};
+
+pub(super) const DRIVER: Driver =
+    Driver { drives: &["task::scope", "task::Options::run", "task::Options::run_send"], cancel, sweep };
+
+pub(super) const DRAIN: Driver =
+    Driver { drives: &["task::drain"], cancel: cancel_drain, sweep: sweep_drain };
+
+#[test]
+fn a_scope_dropped_somewhere_leaves_a_child_or_a_cleanup_behind() {
+    cancel();
+}
+
+#[test]
+fn some_order_of_children_breaks_the_law_of_scopes() {
+    passes(sweep);
+}
+
+#[test]
+fn a_drain_dropped_somewhere_keeps_the_next_from_ending() {
+    cancel_drain();
+}
+
+#[test]
+fn of_two_drains_one_never_ends_or_ends_too_early() {
+    passes(sweep_drain);
+}
+
+/// A child that tidies up for a while when it is told, or ends by itself.
+fn tidies(n: &Nursery<&'static str>, live: &Live) {
+    let alive = live.enter();
+    drop(n.spawn_coop("tidies", async move |cx: CancelToken| {
+        race(cx.cancelled(), sleep(millis(700))).await;
+        sleep(millis(400)).await;
+        drop(alive);
+    }));
+}
+
+fn cancel() {
+    cancel_everywhere(
+        async || (Live::default(), Log::default()),
+        async |(live, log)| {
+            let body = async |n: &Nursery<&'static str>| {
+                tidies(n, live);
+                let (plain, service, note) = (live.enter(), live.enter(), log.clone());
+                drop(n.service("serves", async move {
+                    let _service = service;
+                    pending::<()>().await;
+                }));
+                drop(n.try_spawn("plain", async move {
+                    let _plain = plain;
+                    sleep(millis(50)).await;
+                    Ok(())
+                }));
+                log.note("owed");
+                n.defer("cleanup", async move |_| {
+                    sleep(millis(10)).await;
+                    note.note("paid");
+                });
+                yield_now().await;
+                sleep(millis(20)).await;
+                Ok(())
+            };
+            scope(async |outer: &Nursery<&'static str>| {
+                let alive = live.enter();
+                drop(outer.spawn("beside", async move {
+                    let _alive = alive;
+                    sleep(millis(5)).await;
+                }));
+                Scope::options().deadline(millis(300)).run_send(body).await.map_err(|_| "late")
+            })
+            .await
+        },
+        async |(live, log), outcome| {
+            if matches!(outcome, Outcome::Dropped { .. }) {
+                drain().await;
+            }
+            assert_eq!(live.count(), 0, "something outlived its scope");
+            assert_eq!(unscoped(), 0);
+            assert_eq!(log.count("owed"), log.count("paid"), "a cleanup ran not at all, or twice");
+        },
+    );
+}
+
+/// How a run of [`law`] ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    ByItself,
+    CancelledByTheBody,
+    CancelledByAChild,
+    Failed,
+    Panicked,
+    Deadline,
+}
+
+const ENDS: [End; 6] = [
+    End::ByItself,
+    End::CancelledByTheBody,
+    End::CancelledByAChild,
+    End::Failed,
+    End::Panicked,
+    End::Deadline,
+];
+
+fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, law)
+}
+
+/// A scope with children of every kind, some of a scope that is dropped within it.
+async fn law() {
+    let (live, log) = (Live::default(), Log::default());
+    let end = ENDS[usize::try_from(draw(6)).unwrap()];
+    let begin = Instant::now();
+    let options = Scope::options().deadline(millis(2_000)).grace(millis(600)).policy(Policy::FailFast);
+    let ended = caught(options.run(async |n: &Nursery<&'static str>| {
+        for _ in 0..=draw(2) {
+            let (alive, worked) = (live.enter(), log.at_drop("work"));
+            let (turns, time) = (draw(3), draw(40));
+            drop(n.spawn("works", async move {
+                let _worked = (alive, worked);
+                for _ in 0..turns {
+                    yield_now().await;
+                }
+                sleep(millis(time)).await;
+            }));
+        }
+        let served = (live.enter(), log.at_drop("service"));
+        drop(n.service("serves", async move {
+            let _served = served;
+            pending::<()>().await;
+        }));
+        tidies(n, &live);
+        let inner = Scope::options().deadline(millis(9_000)).run(async |inner: &Nursery<&'static str>| {
+            assert!(inner.deadline() <= n.deadline(), "a nested deadline reaches beyond the one around");
+            tidies(inner, &live);
+            pending::<Result<(), _>>().await
+        });
+        assert!(timeout(millis(draw(30)), inner).await.is_err() || unscoped() == 0);
+        end_as(n, end).await
+    }))
+    .await;
+    assert_eq!(live.count(), 0, "something outlived its scope: {end:?}");
+    assert_eq!(unscoped(), 0, "a child of a scope within is not of this one");
+    assert_eq!(log.read().last(), Some(&"service"), "the service went before the last child");
+    let took = begin.elapsed();
+    match (end, ended) {
+        (End::ByItself, Ok(Ok(())))
+        | (End::CancelledByTheBody | End::CancelledByAChild, Ok(Err(ScopeError::Cancelled { .. }))) => {}
+        (End::Failed, Ok(Err(ScopeError::Failed { first, .. }))) => assert_eq!(first.error, "broken"),
+        (End::Panicked, Err(payload)) => assert_eq!(payload.downcast_ref(), Some(&17)),
+        (End::Deadline, Ok(Err(failed))) => {
+            assert!(failed.is_deadline(), "{failed}");
+            assert!(took >= millis(2_000), "cancelled before its deadline");
+        }
+        (end, ended) => panic!("{end:?} ended with {ended:?}"),
+    }
+    // Grace and all: nobody waits for a deaf child.
+    assert!(took <= millis(2_700), "the scope ended {took:?} after it began");
+}
+
+async fn end_as(n: &Nursery<&'static str>, end: End) -> Result<(), &'static str> {
+    // One that does not hear of its cancellation, and is dropped when its grace is over.
+    if end != End::ByItself {
+        drop(n.spawn_coop("deaf", async |_| pending::<()>().await));
+    }
+    match end {
+        End::ByItself => return Ok(()),
+        End::CancelledByTheBody => n.cancel(Reason::requested("enough")),
+        End::CancelledByAChild => {
+            let scope = Scope::clone(n);
+            drop(n.spawn("cancels", async move {
+                scope.cancel(Reason::requested("enough"));
+                pending::<()>().await;
+            }));
+        }
+        End::Failed => drop(n.try_spawn("fails", async { Err::<(), _>("broken") })),
+        End::Panicked => drop(n.spawn("panics", async { std::panic::panic_any(17) })),
+        End::Deadline => {}
+    }
+    pending().await
+}
+
+/// Leaves a child behind that takes a while.
+async fn leave_behind(live: &Live) {
+    let dropped = scope(async |n: &Nursery<&'static str>| {
+        tidies(n, live);
+        pending().await
+    });
+    let _: Result<Result<(), _>, _> = timeout(millis(10), dropped).await;
+}
+
+fn cancel_drain() {
+    cancel_everywhere(
+        async || {
+            let live = Live::default();
+            leave_behind(&live).await;
+            live
+        },
+        async |_| drain().await,
+        async |live, _| {
+            drain().await;
+            assert_eq!((live.count(), unscoped()), (0, 0));
+        },
+    );
+}
+
+fn sweep_drain(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, || async {
+        let live = Live::default();
+        leave_behind(&live).await;
+        scope(async |n: &Nursery<&'static str>| {
+            for _ in 0..2 {
+                let live = live.clone();
+                drop(n.spawn("drains", async move {
+                    sleep(millis(draw(500))).await;
+                    drain().await;
+                    assert_eq!(live.count(), 0, "drained, and somebody is left");
+                }));
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    })
+}

@@ -1,0 +1,103 @@
+//! Tokens, and the fault points of the simulator itself.
+
+use motet::task::{CancelToken, Nursery, Reason, Scope, scope, timeout};
+use motet_testkit::cancel_everywhere;
+use motet_testkit::sim::{Failure, Sweep};
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use super::{Driver, draw, millis, passes, swept};
+
+pub(super) const DRIVER: Driver =
+    Driver { drives: &["task::CancelToken::cancelled", "sim::Fault", "sim::FaultWait"], cancel, sweep };
+
+#[test]
+fn a_wait_for_a_token_dropped_somewhere_takes_the_wake_of_another() {
+    cancel();
+}
+
+#[test]
+fn in_some_order_a_waiter_sleeps_through_a_cancellation() {
+    passes(sweep);
+}
+
+fn cancel() {
+    cancel_everywhere(
+        async || CancelToken::new(),
+        async |token| {
+            scope(async |n: &Nursery<&'static str>| {
+                let (waits, cancels) = (token.clone(), token.clone());
+                let waiter = n.spawn("waits", async move { waits.cancelled().await.clone() });
+                drop(n.spawn("cancels", async move {
+                    sleep(millis(20)).await;
+                    cancels.cancel(Reason::requested("lunch"));
+                }));
+                assert!(timeout(millis(5), token.cancelled()).await.is_err());
+                assert!(!motet::fault!("tokens.cancel").await, "no fault unless a seed wants it");
+                assert_eq!(token.cancelled().await.text(), Some("lunch"));
+                assert_eq!(waiter.await.unwrap().text(), Some("lunch"));
+                Ok(())
+            })
+            .await
+            .unwrap();
+        },
+        async |token, _| {
+            motet::drain().await;
+            token.cancel(Reason::requested("at the end"));
+            let reason = timeout(millis(1), token.cancelled()).await.expect("cancelled is final");
+            assert!(matches!(reason.text(), Some("lunch" | "at the end")));
+        },
+    );
+}
+
+fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, || async {
+        scope(async |n: &Nursery<&'static str>| {
+            let token = CancelToken::new();
+            let waiters: Vec<_> = (0..3)
+                .map(|_| {
+                    let (token, time) = (token.clone(), draw(10));
+                    n.spawn("waits", async move {
+                        if motet::fault!("tokens.sweep").await {
+                            yield_now().await;
+                        }
+                        sleep(millis(time)).await;
+                        token.cancelled().await.clone()
+                    })
+                })
+                .collect();
+            sleep(millis(draw(10))).await;
+            token.cancel(Reason::requested("lunch"));
+            token.cancel(Reason::requested("too late"));
+            for waiter in waiters {
+                let reason = timeout(millis(5_000), waiter).await.expect("all are woken").unwrap();
+                assert_eq!(reason.text(), Some("lunch"));
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        of_a_scope().await;
+    })
+}
+
+/// The token of a scope is cancelled with it, whichever is first.
+async fn of_a_scope() {
+    let handle = scope(async |n: &Nursery<&'static str>| {
+        let scope = Scope::clone(n);
+        let early = draw(2) == 0;
+        if early {
+            drop(n.token());
+        }
+        let watching = scope.clone();
+        drop(n.spawn_coop("watches", async move |_| {
+            sleep(millis(draw(3))).await;
+            timeout(millis(500), watching.token().cancelled()).await.expect("the scope was cancelled").clone()
+        }));
+        sleep(millis(draw(3))).await;
+        n.cancel(Reason::requested("enough"));
+        Ok(scope)
+    });
+    let handle = handle.await.unwrap();
+    assert!(handle.token().is_cancelled());
+}
