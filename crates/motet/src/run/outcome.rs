@@ -2,6 +2,7 @@ use std::any::Any;
 
 use super::report::Report;
 use super::shared::Shared;
+use crate::observe::ScopeView;
 use crate::task::{Failure, Name, Reason, ScopeError};
 
 /// How a program ended, and how its shutdown went.
@@ -45,7 +46,7 @@ pub(super) type Work<T, E> = Result<Result<T, ScopeError<E>>, Box<dyn Any + Send
 pub(super) fn finished<T, E: Send + 'static>(
     app: &Name,
     reason: &Reason,
-    gave_up: bool,
+    left_behind: Option<ScopeView>,
     ended: Option<Work<T, E>>,
     shared: &Shared<E>,
 ) -> Finished<T, E> {
@@ -79,7 +80,7 @@ pub(super) fn finished<T, E: Send + 'static>(
     }
     let outcome = if !panics.is_empty() {
         Outcome::Panicked(panics.swap_remove(0))
-    } else if gave_up {
+    } else if left_behind.is_some() {
         Outcome::GaveUp { failures }
     } else if !failures.is_empty() {
         let first = failures.remove(0);
@@ -88,6 +89,7 @@ pub(super) fn finished<T, E: Send + 'static>(
         value.map_or(Outcome::Stopped, Outcome::Returned)
     };
     let took = reason.at().elapsed();
-    let report = Report { app: app.clone(), reason: reason.clone(), phases, took, gave_up, release_failures };
+    let report =
+        Report { app: app.clone(), reason: reason.clone(), phases, took, left_behind, release_failures };
     Finished { outcome, report }
 }

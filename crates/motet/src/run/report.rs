@@ -1,6 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::observe::ScopeView;
 use crate::task::{Name, Reason, ReleaseFailed};
 
 /// Says how a shutdown went.
@@ -15,8 +16,8 @@ pub struct Report {
     pub phases: Vec<PhaseReport>,
     /// How long the whole shutdown took.
     pub took: Duration,
-    /// Whether the total time was over first: then what is `stuck` in the last phase was left behind.
-    pub gave_up: bool,
+    /// All that was alive when the total time was over and the program gave up; `None` if it did not.
+    pub left_behind: Option<ScopeView>,
     /// Releases of resources that failed.
     pub release_failures: Vec<ReleaseFailed>,
 }
@@ -43,7 +44,7 @@ impl Report {
     /// Asks whether everything ended in its time.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        !self.gave_up
+        self.left_behind.is_none()
             && self.release_failures.is_empty()
             && self.phases.iter().all(|one| one.stuck.is_empty())
     }
@@ -61,13 +62,16 @@ impl fmt::Display for PhaseReport {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = if self.gave_up { "gave up after" } else { "took" };
+        let how = if self.left_behind.is_some() { "gave up after" } else { "took" };
         write!(f, "shutdown of `{}` ({}) {how} {:?}", self.app, self.reason, self.took)?;
         for (at, phase) in self.phases.iter().enumerate() {
             write!(f, "{} {phase}", if at == 0 { ":" } else { ";" })?;
         }
         for failed in &self.release_failures {
             write!(f, "; {failed}")?;
+        }
+        if let Some(tree) = &self.left_behind {
+            write!(f, "\n{}", tree.to_string().trim_end())?;
         }
         Ok(())
     }

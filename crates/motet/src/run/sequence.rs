@@ -17,6 +17,7 @@ use super::outcome::{Finished, Work, finished};
 use super::phase::Open;
 use super::root::Root;
 use super::shared::Shared;
+use crate::observe;
 use crate::task::end::finish;
 use crate::task::options;
 use crate::task::{CancelToken, Name, Nursery, Policy, Reason, ReasonKind, Scope, Task, drain};
@@ -35,8 +36,9 @@ where
     let shared = Arc::new(Shared::<E>::new());
     let scope = OnceLock::new();
     let mut ended = None;
-    let options = Scope::options().name(app.name.clone()).policy(Policy::Isolate).shielded().at(site);
-    let gave_up = {
+    let options =
+        Scope::options().name(app.name.clone()).policy(Policy::Isolate).keep_ages().shielded().at(site);
+    let left_behind = {
         let whole = options.run(async |nursery: &Nursery<Infallible>| {
             let _ = scope.set(Scope::clone(nursery));
             ended = Some(Sequence::new(&app, nursery, &shared, site).run(stop, body).await);
@@ -53,20 +55,21 @@ where
             biased;
             _ = &mut whole => {
                 shared.leave(Vec::new());
-                false
+                None
             }
             () = shared.out_of_time(app.total) => {
                 // Before everything is dropped.
+                let tree = observe::snapshot();
                 if let Some(scope) = scope.get() {
                     shared.leave(left(scope, &app));
                     live::below(&scope.0).iter().for_each(|below| shared.collect(below));
                 }
-                true
+                tree
             }
         }
     };
     let began = shared.begin(Reason::of(ReasonKind::Ended)).clone();
-    let finished = finished(&app.name, &began, gave_up, ended, &shared);
+    let finished = finished(&app.name, &began, left_behind, ended, &shared);
     if let Some(callback) = app.on_report.take() {
         callback(&finished.report);
     }

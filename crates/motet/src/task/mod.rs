@@ -45,10 +45,10 @@
 //!     .deadline(Duration::from_secs(2))
 //!     .run(async |n: &Nursery<&str>| {
 //!         let header = n.try_spawn("header", async { Ok("hello") });
-//!         drop(n.try_spawn("footer", async {
+//!         n.try_spawn("footer", async {
 //!             sleep(Duration::from_secs(1)).await;
 //!             Err::<(), _>("out of ink")
-//!         }));
+//!         });
 //!         assert_eq!(header.await.unwrap(), "hello");
 //!         std::future::pending().await // until the footer fails
 //!     })

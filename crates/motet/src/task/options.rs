@@ -42,10 +42,9 @@ use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root
 /// # Examples
 /// ```
 /// use motet::task::{Nursery, scope};
-/// use std::convert::Infallible;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let sum = scope(async |n: &Nursery<Infallible>| {
+/// let sum = scope(async |n: &Nursery| {
 ///     let a = n.spawn("a", async { 1 });
 ///     let b = n.spawn("b", async { 2 });
 ///     Ok(a.await.unwrap() + b.await.unwrap())

@@ -93,6 +93,7 @@ impl Supervisor {
     /// When the scope is cancelled, the children are stopped in reverse order. That takes as long as their stop
     /// timeouts allow, whatever the grace of the scope. The scope waits for the supervisor; see
     /// [`serve`](Self::serve).
+    #[allow(clippy::must_use_candidate, reason = "its scope awaits the task")]
     #[track_caller]
     pub fn spawn<E>(self, nursery: &Nursery<E>) -> Task<(), E>
     where
@@ -103,6 +104,7 @@ impl Supervisor {
 
     /// Starts the supervisor as a service of a scope: like [`spawn`](Self::spawn), but it is stopped when the
     /// body of the scope and all other children have ended.
+    #[allow(clippy::must_use_candidate, reason = "its scope awaits the task")]
     #[track_caller]
     pub fn serve<E>(self, nursery: &Nursery<E>) -> Task<(), E>
     where
