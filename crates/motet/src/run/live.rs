@@ -1,6 +1,5 @@
-//! What is alive in a scope and below it.
+//! What is left in a scope and below it.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::task::Name;
@@ -22,32 +21,6 @@ pub(super) fn stuck(core: &Core) -> Vec<Name> {
         names.extend(stuck(&below));
     }
     names
-}
-
-/// Draws a scope and everything below it.
-pub(super) fn tree(core: &Core) -> String {
-    let mut text = String::new();
-    draw(core, 0, &mut text);
-    text
-}
-
-fn draw(core: &Core, depth: usize, text: &mut String) {
-    let indent = "  ".repeat(depth);
-    // Writing to a string does not fail.
-    let _ = write!(text, "{indent}scope {} at {}", core.name, core.site);
-    if let Some(reason) = core.reason() {
-        let _ = write!(text, " ({reason})");
-    }
-    let mut state = core.state();
-    text.push('\n');
-    state.children.for_each(|child| {
-        let kind = if child.spec.class == Class::Service { "service" } else { "task" };
-        let _ = writeln!(text, "{indent}  {kind} {} at {}", child.spec.name, child.spec.site);
-    });
-    drop(state);
-    for below in below(core) {
-        draw(&below, depth + 1, text);
-    }
 }
 
 /// The scopes opened in this one. Not under the lock of this one: the last handle may be dropped here.

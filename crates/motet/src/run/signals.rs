@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::live;
 use super::process::{GAVE_UP, say};
+use crate::observe;
 use crate::task::{Name, Reason, ReasonKind, root};
 
 /// How much longer than its total time a shutdown may take, before the process ends whatever it does.
@@ -59,7 +59,9 @@ fn exit(code: i32, why: &str) {
 
 /// Prints the live tasks of the runtime.
 fn dump_tree() {
-    say(&live::tree(&root::of(&tokio::runtime::Handle::current())));
+    if let Some(tree) = observe::snapshot() {
+        say(&tree.to_string());
+    }
 }
 
 #[cfg(unix)]
