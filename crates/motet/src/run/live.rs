@@ -1,4 +1,4 @@
-//! What is alive in a scope and below it.
+//! What is left in a scope and below it.
 
 use std::sync::Arc;
 
