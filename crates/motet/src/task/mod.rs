@@ -87,6 +87,7 @@ mod stall;
 mod start;
 mod timeout;
 mod token;
+mod wakers;
 
 pub use blocking::BLOCKING_LIMIT;
 pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};

@@ -14,6 +14,7 @@ use super::core::{Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist, unnamed};
 use super::finalizer::RELEASE_TIMEOUT;
 use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
+use crate::mutant;
 
 /// Opens a scope: runs `body`, and returns when the body, all children, services and cleanups have ended.
 ///
@@ -218,6 +219,7 @@ impl Options {
             Deadline::At(at) => Some(at),
         });
         let deadline = match (own.flatten(), parent.deadline) {
+            (Some(own), Some(_)) if mutant!("scope.own_deadline") => Some(own),
             (Some(own), Some(around)) => Some(own.min(around)),
             (own, around) => own.or(around),
         };
@@ -385,7 +387,7 @@ where
                 continue;
             }
             let Some(at) = core.deadline else { return Poll::Pending };
-            if this.sleep.is_none() {
+            if this.sleep.is_none() && !mutant!("scope.unarmed_deadline") {
                 this.sleep.set(Some(sleep_until(at)));
             }
             match this.sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
