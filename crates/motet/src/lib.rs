@@ -16,7 +16,7 @@
 //!         let close = async |_, exit: Exit| println!("closed after {exit}");
 //!         let db = n.acquire("db", open, close).await.map_err(std::io::Error::other)?;
 //!         // Cancelled when all else is done; it may flush first.
-//!         drop(n.service_coop("metrics", async |cx: CancelToken| drop(cx.cancelled().await)));
+//!         n.service_coop("metrics", async |cx: CancelToken| drop(cx.cancelled().await));
 //!         // If one fails, the others are cancelled.
 //!         let rows = n.try_spawn("rows", async { Ok(40) });
 //!         Ok(rows.await.map_err(std::io::Error::other)? + db.len())
@@ -50,8 +50,10 @@ mod backoff;
 pub mod observe;
 pub mod resource;
 pub mod rng;
+pub mod run;
 pub mod sim;
 pub mod task;
 
 pub use backoff::{Backoff, Jitter};
+pub use run::{App, run};
 pub use task::drain;

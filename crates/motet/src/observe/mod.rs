@@ -14,10 +14,9 @@
 //! ```
 //! use motet::observe::Stats;
 //! use motet::task::{Nursery, Scope};
-//! use std::convert::Infallible;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! Scope::options().name("server").run(async |n: &Nursery<Infallible>| {
+//! Scope::options().name("server").run(async |n: &Nursery| {
 //!     let accepting = n.service("accept", std::future::pending::<()>());
 //!     let _shown = n.register("pool", "db", || Stats::new().count("idle", 3).text("state", "open"));
 //!     tokio::task::yield_now().await;

@@ -23,7 +23,7 @@ pub enum ResourceError<E> {
 }
 
 impl<E> ResourceError<E> {
-    /// Gives the error that opening or using returned.
+    /// Gives the error that opening or using returned; `None` if neither did.
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::Open(error) | Self::Use { error, .. } => Some(error),

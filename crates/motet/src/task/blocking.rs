@@ -30,10 +30,9 @@ impl Scope {
     /// # Examples
     /// ```
     /// use motet::task::{Nursery, scope};
-    /// use std::convert::Infallible;
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// scope(async |n: &Nursery<Infallible>| {
+    /// scope(async |n: &Nursery| {
     ///     let sum = n.blocking("sum", |cx| (1..=100).take_while(|_| !cx.is_cancelled()).sum::<u32>());
     ///     assert_eq!(sum.await.unwrap(), 5050);
     ///     Ok(())

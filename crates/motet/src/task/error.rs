@@ -9,7 +9,7 @@ use super::{Name, Reason};
 /// A panic is none of these: a scope rethrows it.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum ScopeError<E> {
+pub enum ScopeError<E = Infallible> {
     /// The body or a child returned an error.
     Failed {
         /// What failed first.
@@ -99,7 +99,7 @@ impl Error for ReleaseFailed {
 }
 
 impl<E> ScopeError<E> {
-    /// Gives the first error that the body or a child returned.
+    /// Gives the first error that the body or a child returned; `None` if the scope ended for another reason.
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::Failed { first, .. } => Some(first.error),
@@ -216,6 +216,14 @@ impl<E> TaskFailed<E> {
             | Self::Reported { task }
             | Self::Cancelled { task, .. }
             | Self::Panicked { task, .. } => task.as_str(),
+        }
+    }
+
+    /// Gives the task's own error; `None` if it ended for another reason, or its scope has the error.
+    pub fn into_error(self) -> Option<E> {
+        match self {
+            Self::Error { error, .. } => Some(error),
+            Self::Reported { .. } | Self::Cancelled { .. } | Self::Panicked { .. } => None,
         }
     }
 

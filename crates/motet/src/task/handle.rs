@@ -10,12 +10,13 @@ use super::{CancelToken, Name, Reason, ReasonKind, Shared, TaskFailed};
 
 /// A task of a scope: await it for its value.
 ///
+/// Nobody has to await it: its scope does.
+///
 /// # Drop
 /// The task goes on, in its scope.
 ///
 /// # Cancel safety
 /// Safe: awaiting `&mut task` and dropping the wait loses nothing.
-#[must_use = "a task that nobody awaits still runs, and its scope waits for it; say so with `drop` or `let _`"]
 pub struct Task<T, E = Infallible> {
     join: JoinHandle<Result<T, TaskFailed<E>>>,
     name: Name,

@@ -45,10 +45,10 @@
 //!     .deadline(Duration::from_secs(2))
 //!     .run(async |n: &Nursery<&str>| {
 //!         let header = n.try_spawn("header", async { Ok("hello") });
-//!         drop(n.try_spawn("footer", async {
+//!         n.try_spawn("footer", async {
 //!             sleep(Duration::from_secs(1)).await;
 //!             Err::<(), _>("out of ink")
-//!         }));
+//!         });
 //!         assert_eq!(header.await.unwrap(), "hello");
 //!         std::future::pending().await // until the footer fails
 //!     })
@@ -60,7 +60,7 @@
 pub(crate) mod ambient;
 mod blocking;
 pub(crate) mod child;
-mod coop;
+pub(crate) mod coop;
 pub(crate) mod core;
 pub(crate) mod end;
 mod error;
@@ -74,7 +74,7 @@ mod local;
 mod models;
 mod name;
 mod nursery;
-mod options;
+pub(crate) mod options;
 mod owing;
 mod policy;
 mod race;
@@ -85,6 +85,7 @@ mod scope;
 mod shared;
 mod stall;
 mod start;
+pub mod supervisor;
 mod timeout;
 mod token;
 mod wakers;
@@ -108,5 +109,6 @@ pub use scope::Scope;
 pub use shared::Shared;
 pub use stall::{Stall, StallWatch};
 pub use start::{Ready, StartFailed};
+pub use supervisor::{Child, Restart, Supervisor, SupervisorFailed};
 pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
 pub use token::CancelToken;

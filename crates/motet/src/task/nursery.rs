@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -14,9 +15,11 @@ use crate::resource::{Exit, ReleaseOutcome};
 
 /// What the body of a scope starts children with.
 ///
+/// `E` is the error of the scope; without one, `&Nursery` is a scope in which nothing fails.
+///
 /// It derefs to [`Scope`], the handle that functions take and tasks carry. Inside the body a scope is open, so
 /// nothing started here is refused.
-pub struct Nursery<E> {
+pub struct Nursery<E = Infallible> {
     scope: Scope,
     error: PhantomData<fn(E)>,
 }
@@ -27,6 +30,9 @@ impl<E: Send + 'static> Nursery<E> {
     }
 
     /// Starts a child. When the scope is cancelled, its future is dropped at its next await.
+    ///
+    /// What it returns is a value to the scope, also if it is an error: for one that cancels the siblings,
+    /// [`try_spawn`](Self::try_spawn).
     #[track_caller]
     pub fn spawn<F>(&self, name: impl Into<Name>, future: F) -> Task<F::Output>
     where
@@ -52,10 +58,9 @@ impl<E: Send + 'static> Nursery<E> {
     /// # Examples
     /// ```
     /// use motet::task::{CancelToken, Nursery, Reason, scope};
-    /// use std::convert::Infallible;
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// scope(async |n: &Nursery<Infallible>| {
+    /// scope(async |n: &Nursery| {
     ///     let last_words = n.spawn_coop("flush", async |cx: CancelToken| {
     ///         let reason = cx.cancelled().await;
     ///         format!("flushed, because {reason}")
@@ -121,10 +126,9 @@ impl<E: Send + 'static> Nursery<E> {
     /// # Examples
     /// ```
     /// use motet::task::{Nursery, Reason, scope};
-    /// use std::convert::Infallible;
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// let port = scope(async |n: &Nursery<Infallible>| {
+    /// let port = scope(async |n: &Nursery| {
     ///     let port = n.start("server", async |ready| {
     ///         ready.send(8080);
     ///         std::future::pending().await
@@ -187,7 +191,7 @@ impl<E: Send + 'static> Nursery<E> {
     }
 
     #[track_caller]
-    fn launch<F, T, X, S>(
+    pub(crate) fn launch<F, T, X, S>(
         &self,
         name: Name,
         class: Class,
@@ -200,7 +204,24 @@ impl<E: Send + 'static> Nursery<E> {
         T: Send + 'static,
         X: Send + 'static,
     {
-        let site = Location::caller();
+        self.launch_at::<F, T, X, S>(name, class, token, Location::caller(), future)
+    }
+
+    /// Starts a child on behalf of code at `site`.
+    pub(crate) fn launch_at<F, T, X, S>(
+        &self,
+        name: Name,
+        class: Class,
+        token: Option<CancelToken>,
+        site: &'static Location<'static>,
+        future: F,
+    ) -> Task<T, X>
+    where
+        F: Future + Send + 'static,
+        S: Sink<F::Output, Out = Result<T, super::TaskFailed<X>>> + 'static,
+        T: Send + 'static,
+        X: Send + 'static,
+    {
         let spec = match &token {
             Some(token) => Spec::told(name.clone(), site, class, token.clone()),
             None => Spec::new(name.clone(), site, class, Stop::Drop),

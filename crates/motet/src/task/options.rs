@@ -43,10 +43,9 @@ use crate::mutant;
 /// # Examples
 /// ```
 /// use motet::task::{Nursery, scope};
-/// use std::convert::Infallible;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let sum = scope(async |n: &Nursery<Infallible>| {
+/// let sum = scope(async |n: &Nursery| {
 ///     let a = n.spawn("a", async { 1 });
 ///     let b = n.spawn("b", async { 2 });
 ///     Ok(a.await.unwrap() + b.await.unwrap())
@@ -77,6 +76,8 @@ pub struct Options {
     release_timeout: Duration,
     policy: Policy,
     keeps_ages: bool,
+    shielded: bool,
+    site: Option<&'static Location<'static>>,
 }
 
 /// A closure whose future is `Send`: what generic code asks for, to run a scope in a task.
@@ -110,6 +111,8 @@ impl Options {
             release_timeout: RELEASE_TIMEOUT,
             policy: Policy::default(),
             keeps_ages: false,
+            shielded: false,
+            site: None,
         }
     }
 
@@ -155,6 +158,18 @@ impl Options {
         self
     }
 
+    /// Keeps the deadline of the scope around out. For a body that is told of it, and ends in an order of its own.
+    pub(crate) fn shielded(mut self) -> Self {
+        self.shielded = true;
+        self
+    }
+
+    /// Opens the scope on behalf of code elsewhere.
+    pub(crate) fn at(mut self, site: &'static Location<'static>) -> Self {
+        self.site = Some(site);
+        self
+    }
+
     /// Opens the scope and runs `body` in it: see [`scope()`].
     ///
     /// # Cancel safety
@@ -171,7 +186,7 @@ impl Options {
         F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
         E: Send + 'static,
     {
-        let site = Location::caller();
+        let site = self.site.unwrap_or_else(Location::caller);
         async move {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
@@ -210,7 +225,7 @@ impl Options {
         }
     }
 
-    fn open(self, site: &'static Location<'static>) -> Open {
+    pub(crate) fn open(self, site: &'static Location<'static>) -> Open {
         let runtime = Handle::current();
         let parent = ambient::current().unwrap_or_else(|| root::of(&runtime));
         let own = self.deadline.map(|deadline| match deadline {
@@ -218,7 +233,8 @@ impl Options {
             Deadline::After(after) => Instant::now().checked_add(after),
             Deadline::At(at) => Some(at),
         });
-        let deadline = match (own.flatten(), parent.deadline) {
+        let around = if self.shielded { None } else { parent.deadline };
+        let deadline = match (own.flatten(), around) {
             (Some(own), Some(_)) if mutant!("scope.own_deadline") => Some(own),
             (Some(own), Some(around)) => Some(own.min(around)),
             (own, around) => own.or(around),
@@ -239,13 +255,13 @@ impl Options {
 }
 
 /// A scope that has not ended. Dropping it abandons the scope.
-struct Open {
+pub(crate) struct Open {
     core: Option<Arc<Core>>,
     place: Option<usize>,
 }
 
 impl Open {
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         self.core.as_ref().expect("taken by `closed` alone, which consumes")
     }
 
@@ -256,7 +272,7 @@ impl Open {
         ended.outcome(&core)
     }
 
-    fn closed(mut self) -> Arc<Core> {
+    pub(crate) fn closed(mut self) -> Arc<Core> {
         let core = self.core.take().expect("taken here alone");
         unlist(&core, self.place);
         core

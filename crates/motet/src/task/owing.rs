@@ -32,10 +32,9 @@ impl Scope {
     /// ```
     /// use motet::resource::Exit;
     /// use motet::task::{Nursery, scope};
-    /// use std::convert::Infallible;
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// scope(async |n: &Nursery<Infallible>| {
+    /// scope(async |n: &Nursery| {
     ///     let opening = async { Ok::<_, std::io::Error>(String::from("connection")) };
     ///     let close = async |connection: String, exit: Exit| println!("close {connection} after {exit}");
     ///     let connection = n.acquire("connection", opening, close).await.unwrap();

@@ -14,6 +14,7 @@ pub enum Policy {
     /// none succeeds.
     FirstOk,
     /// Errors and panics stay with the task that made them: its [`Task`](super::Task) yields them, and the
-    /// scope does not.
+    /// scope does not. Where panics need no containing, [`gather`](super::gather()) of futures that return
+    /// `Result`s does the same in one task.
     Isolate,
 }

@@ -63,7 +63,7 @@ fn place_among_drains(runtime: &Handle) -> Option<Place> {
 /// Waits for everything of this runtime that has no scope around it: children and cleanups of scopes that were
 /// dropped at the top, and detached tasks. Gives how many there were.
 ///
-/// [`run`](crate::run) does this at its end. A program with `#[tokio::main]` calls it last; without it, what
+/// [`run`](crate::run()) does this at its end. A program with `#[tokio::main]` calls it last; without it, what
 /// is still cleaning up when the runtime goes is cut off at its next await.
 ///
 /// # Cancel safety
@@ -101,6 +101,19 @@ where
 {
     let root = of(&Handle::current());
     let spec = Spec::new(name.into(), Location::caller(), Class::Work, Stop::Never);
+    let started = launch::<_, Plain>(&root, spec, future);
+    debug_assert!(started.is_ok(), "a root never closes");
+}
+
+/// Starts a task that lives as long as the runtime: nothing waits for it.
+#[track_caller]
+pub(crate) fn service<F>(name: impl Into<Name>, future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let root = of(&Handle::current());
+    let site = Location::caller();
+    let spec = Spec::new(name.into(), site, Class::Service, Stop::Never);
     let started = launch::<_, Plain>(&root, spec, future);
     debug_assert!(started.is_ok(), "a root never closes");
 }

@@ -23,13 +23,13 @@ impl Scope {
     /// # Examples
     /// ```
     /// use motet::task::{Nursery, Scope};
-    /// use std::{convert::Infallible, time::Duration};
+    /// use std::time::Duration;
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
     /// let late = Scope::options()
     ///     .name("lookup")
     ///     .deadline(Duration::from_secs(1))
-    ///     .run(async |n: &Nursery<Infallible>| Ok(std::future::pending::<()>().await))
+    ///     .run(async |n: &Nursery| Ok(std::future::pending::<()>().await))
     ///     .await;
     /// assert!(late.unwrap_err().is_deadline());
     /// # });

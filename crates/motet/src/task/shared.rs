@@ -18,11 +18,10 @@ use crate::mutant;
 /// # Examples
 /// ```
 /// use motet::task::{Nursery, scope};
-/// use std::convert::Infallible;
 /// use tokio::sync::oneshot;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// scope(async |n: &Nursery<Infallible>| {
+/// scope(async |n: &Nursery| {
 ///     let (settle, settled) = oneshot::channel();
 ///     let answer = n.spawn("answer", async { settled.await.unwrap_or(0) }).shared();
 ///     let waiters = [1, 2].map(|_| n.spawn("waiter", answer.clone()));

@@ -1,0 +1,156 @@
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::process::{ExitCode, Termination};
+use std::time::Duration;
+
+use super::outcome::Finished;
+use super::report::Report;
+use super::root::Root;
+use super::{process, sequence};
+use crate::task::{Name, Reason};
+
+/// The phases that every program has.
+pub(super) const WORK: &str = "work";
+pub(super) const CLEANUP: &str = "cleanup";
+
+type OnReport = Box<dyn FnOnce(&Report) + Send>;
+
+/// Sets up a program that shuts down in phases: see the [module](super).
+///
+/// # Defaults
+/// No phases; 5 s for the work to end; 20 s in total, well within the 30 s that Kubernetes gives; a grace of
+/// 1 s for cooperative children of the root scope.
+#[must_use = "an app does nothing until `run`"]
+pub struct App {
+    pub(super) name: Name,
+    pub(super) phases: Vec<(Name, Duration)>,
+    pub(super) work: Duration,
+    pub(super) total: Duration,
+    pub(super) grace: Duration,
+    pub(super) on_report: Option<OnReport>,
+}
+
+impl App {
+    /// Sets up a program.
+    pub fn new(name: impl Into<Name>) -> Self {
+        Self {
+            name: name.into(),
+            phases: Vec::new(),
+            work: Duration::from_secs(5),
+            total: Duration::from_secs(20),
+            grace: Duration::from_secs(1),
+            on_report: None,
+        }
+    }
+
+    /// Adds a phase after those before it. Its members have `limit` to end, or what is left of the
+    /// [`total`](Self::total).
+    ///
+    /// # Panics
+    /// If there is a phase of that name: `work` and `cleanup` always are.
+    #[track_caller]
+    pub fn phase(mut self, name: impl Into<Name>, limit: Duration) -> Self {
+        let name = name.into();
+        let taken = self.phases.iter().any(|(taken, _)| *taken == name) || name == WORK || name == CLEANUP;
+        assert!(!taken, "there is a phase `{name}` already: give this one another name");
+        self.phases.push((name, limit));
+        self
+    }
+
+    /// Waits this long for the root scope to end before the first phase is told all the same.
+    pub fn work(mut self, limit: Duration) -> Self {
+        self.work = limit;
+        self
+    }
+
+    /// Caps the whole shutdown: then the program gives up on what has not ended.
+    pub fn total(mut self, limit: Duration) -> Self {
+        self.total = limit;
+        self
+    }
+
+    /// Gives cooperative children of the root scope this long from their cancellation to their end.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Hands the report of the shutdown to `callback`, also if all went well.
+    pub fn on_report(mut self, callback: impl FnOnce(&Report) + Send + 'static) -> Self {
+        self.on_report = Some(Box::new(callback));
+        self
+    }
+
+    /// Runs the program, and gives its exit code.
+    ///
+    /// Prints to the standard error: errors with their causes, and the report if something had to be dropped.
+    ///
+    /// # Panics
+    /// Inside of a tokio runtime: it makes its own.
+    #[track_caller]
+    pub fn run<T, E, F>(self, body: F) -> ExitCode
+    where
+        F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
+        T: Termination,
+        E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
+    {
+        process::run(self, Location::caller(), body)
+    }
+
+    /// Runs the program in the runtime that is there, until it ends or `stop` does, and gives its outcome with
+    /// the report.
+    ///
+    /// # When to use
+    /// In tests of the shutdown, in virtual time and without signals; and where somebody else owns `main`.
+    /// Nothing is printed, and no signal is handled.
+    ///
+    /// # Drop
+    /// All is cancelled at once, in no order, and handed to the scope around, or to [`drain`](crate::drain).
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind (see Drop), but the phases are lost: end `stop` instead.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::run::{App, Outcome, Root};
+    /// use motet::task::Reason;
+    /// use std::{convert::Infallible, future::pending, time::Duration};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// let stop = async { Reason::requested("the test is over") };
+    /// let app = App::new("shop").phase("drain", Duration::from_secs(3));
+    /// let finished = app.run_until(stop, async |app: &Root<Infallible>| {
+    ///     drop(app.in_phase("drain").service_coop("deaf", async |_| pending::<()>().await));
+    ///     Ok(pending::<()>().await)
+    /// }).await;
+    /// assert!(matches!(finished.outcome, Outcome::Stopped));
+    /// let drain = finished.report.phase("drain").unwrap();
+    /// assert_eq!((drain.took, drain.stuck[0].as_str()), (Duration::from_secs(3), "deaf"));
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn run_until<T, E, F, S>(self, stop: S, body: F) -> impl Future<Output = Finished<T, E>>
+    where
+        F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
+        E: Send + 'static,
+        S: Future<Output = Reason>,
+    {
+        sequence::run(self, Location::caller(), stop, body)
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("name", &self.name)
+            .field("phases", &self.phases)
+            .field("work", &self.work)
+            .field("total", &self.total)
+            .field("grace", &self.grace)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,95 @@
+use std::any::Any;
+
+use super::report::Report;
+use super::shared::Shared;
+use crate::observe::ScopeView;
+use crate::task::{Failure, Name, Reason, ScopeError};
+
+/// How a program ended, and how its shutdown went.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Finished<T, E> {
+    /// How it ended.
+    pub outcome: Outcome<T, E>,
+    /// How the shutdown went.
+    pub report: Report,
+}
+
+/// How a program ended. The worst that happened counts, whatever came first.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Outcome<T, E> {
+    /// The body returned, and nothing failed.
+    Returned(T),
+    /// It was asked to stop before the body returned, and nothing failed.
+    Stopped,
+    /// The body, a child or a member of a phase returned an error.
+    Failed {
+        /// What failed first.
+        first: Failure<E>,
+        /// What else failed.
+        others: Vec<Failure<E>>,
+    },
+    /// The total time was over before everything had ended.
+    GaveUp {
+        /// What had failed by then.
+        failures: Vec<Failure<E>>,
+    },
+    /// The body, a child or a member of a phase panicked: the payload of the first that did.
+    Panicked(Box<dyn Any + Send>),
+}
+
+/// How the root scope ended; an error is its panic.
+pub(super) type Work<T, E> = Result<Result<T, ScopeError<E>>, Box<dyn Any + Send>>;
+
+/// Draws the conclusion, from how the root scope ended, if it did, and what was noted.
+pub(super) fn finished<T, E: Send + 'static>(
+    app: &Name,
+    reason: &Reason,
+    left_behind: Option<ScopeView>,
+    ended: Option<Work<T, E>>,
+    shared: &Shared<E>,
+) -> Finished<T, E> {
+    let mut noted = shared.noted();
+    let mut failures: Vec<Failure<E>> = std::mem::take(&mut noted.failures);
+    let mut panics = std::mem::take(&mut noted.panics);
+    let mut release_failures = std::mem::take(&mut noted.release_failures);
+    let phases = std::mem::take(&mut noted.phases);
+    drop(noted);
+    let mut value = None;
+    match ended {
+        None => {}
+        Some(Ok(Ok(returned))) => value = Some(returned),
+        Some(Err(payload)) => panics.insert(0, payload),
+        Some(Ok(Err(error))) => match error {
+            ScopeError::Failed { first, others, release } => {
+                failures.splice(0..0, [first].into_iter().chain(others));
+                release_failures.extend(release);
+            }
+            ScopeError::Cancelled { release, .. }
+            | ScopeError::DeadlineExceeded { release, .. }
+            | ScopeError::Release(release) => release_failures.extend(release),
+        },
+    }
+    // The one that began the shutdown is the first, whoever it was.
+    let by = reason.caused_by();
+    if let Some(at) =
+        failures.iter().position(|one| by.is_some() && one.task.as_ref().map(Name::as_str) == by)
+    {
+        failures[..=at].rotate_right(1);
+    }
+    let outcome = if !panics.is_empty() {
+        Outcome::Panicked(panics.swap_remove(0))
+    } else if left_behind.is_some() {
+        Outcome::GaveUp { failures }
+    } else if !failures.is_empty() {
+        let first = failures.remove(0);
+        Outcome::Failed { first, others: failures }
+    } else {
+        value.map_or(Outcome::Stopped, Outcome::Returned)
+    };
+    let took = reason.at().elapsed();
+    let report =
+        Report { app: app.clone(), reason: reason.clone(), phases, took, left_behind, release_failures };
+    Finished { outcome, report }
+}

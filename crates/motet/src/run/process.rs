@@ -1,0 +1,97 @@
+//! The process around the shutdown: the runtime, the exit code, what is printed.
+
+use std::error::Error;
+use std::panic::Location;
+use std::process::{ExitCode, Termination};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+
+use super::app::App;
+use super::outcome::{Finished, Outcome};
+use super::root::Root;
+use super::{sequence, signals};
+use crate::task::Failure;
+
+/// As from a panic of a plain `main`.
+const PANICKED: u8 = 101;
+
+/// As from `timeout(1)`.
+pub(super) const GAVE_UP: u8 = 124;
+
+/// How long threads that nobody waits for (`spawn_blocking`) may hold up the exit.
+const THREADS: Duration = Duration::from_secs(1);
+
+pub(super) fn run<T, E, F>(app: App, site: &'static Location<'static>, body: F) -> ExitCode
+where
+    F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
+    T: Termination,
+    E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
+{
+    let runtime = match Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(&format!("error: there is no runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let finished = runtime.block_on(async {
+        let stop = signals::watch(app.total)?;
+        Ok::<_, std::io::Error>(sequence::run(app, site, stop, body).await)
+    });
+    let code = match finished {
+        Ok(finished) => conclude(finished),
+        Err(error) => {
+            say(&format!("error: signals cannot be watched: {error}"));
+            ExitCode::FAILURE
+        }
+    };
+    runtime.shutdown_timeout(THREADS);
+    code
+}
+
+fn conclude<T, E>(finished: Finished<T, E>) -> ExitCode
+where
+    T: Termination,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    let Finished { outcome, report } = finished;
+    if !report.is_clean() {
+        say(&report.to_string());
+    }
+    let code = match outcome {
+        Outcome::Returned(value) => value.report(),
+        Outcome::Stopped => ExitCode::SUCCESS,
+        Outcome::Failed { first, others } => {
+            [first].into_iter().chain(others).for_each(complain);
+            ExitCode::FAILURE
+        }
+        Outcome::GaveUp { failures } => {
+            failures.into_iter().for_each(complain);
+            ExitCode::from(GAVE_UP)
+        }
+        // The hook for panics has printed it.
+        Outcome::Panicked(_) => ExitCode::from(PANICKED),
+    };
+    if code == ExitCode::SUCCESS && !report.release_failures.is_empty() { ExitCode::FAILURE } else { code }
+}
+
+fn complain<E: Into<Box<dyn Error + Send + Sync>>>(failure: Failure<E>) {
+    let error: Box<dyn Error + Send + Sync> = failure.error.into();
+    let mut line = match failure.task {
+        Some(task) => format!("error: task `{task}` failed: {error}"),
+        None => format!("error: {error}"),
+    };
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    say(&line);
+}
+
+/// The program may have no subscriber for its logs, and this is its last word.
+#[allow(clippy::print_stderr, reason = "this is a program's main")]
+pub(super) fn say(line: &str) {
+    eprintln!("{line}");
+}

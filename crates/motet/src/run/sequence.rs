@@ -1,0 +1,230 @@
+//! The shutdown itself: no signals, no process, no clock but tokio's.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::app::{App, CLEANUP, WORK};
+use super::caught::Caught;
+use super::live;
+use super::outcome::{Finished, Work, finished};
+use super::phase::Open;
+use super::root::Root;
+use super::shared::Shared;
+use crate::observe;
+use crate::task::end::finish;
+use crate::task::options;
+use crate::task::{CancelToken, Name, Nursery, Policy, Reason, ReasonKind, Scope, Task, drain};
+
+pub(super) async fn run<T, E, F, S>(
+    mut app: App,
+    site: &'static Location<'static>,
+    stop: S,
+    body: F,
+) -> Finished<T, E>
+where
+    F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
+    E: Send + 'static,
+    S: Future<Output = Reason>,
+{
+    let shared = Arc::new(Shared::<E>::new());
+    let scope = OnceLock::new();
+    let mut ended = None;
+    let options =
+        Scope::options().name(app.name.clone()).policy(Policy::Isolate).keep_ages().shielded().at(site);
+    let left_behind = {
+        let whole = options.run(async |nursery: &Nursery<Infallible>| {
+            let _ = scope.set(Scope::clone(nursery));
+            ended = Some(Sequence::new(&app, nursery, &shared, site).run(stop, body).await);
+            Ok(())
+        });
+        let mut whole = pin!(async {
+            if let Err(error) = whole.await {
+                // Whatever can fail in here is noted; this scope itself holds nothing.
+                tracing::error!(error = &error as &dyn std::error::Error, "the scope of the program failed");
+            }
+            drain().await
+        });
+        tokio::select! {
+            biased;
+            _ = &mut whole => {
+                shared.leave(Vec::new());
+                None
+            }
+            () = shared.out_of_time(app.total) => {
+                // Before everything is dropped.
+                let tree = observe::snapshot();
+                if let Some(scope) = scope.get() {
+                    shared.leave(left(scope, &app));
+                    live::below(&scope.0).iter().for_each(|below| shared.collect(below));
+                }
+                tree
+            }
+        }
+    };
+    let began = shared.begin(Reason::of(ReasonKind::Ended)).clone();
+    let finished = finished(&app.name, &began, left_behind, ended, &shared);
+    if let Some(callback) = app.on_report.take() {
+        callback(&finished.report);
+    }
+    finished
+}
+
+/// Who is still there when the program gives up.
+fn left(scope: &Scope, app: &App) -> Vec<Name> {
+    let mut names = live::stuck(&scope.0);
+    // The tasks of ours that wait for the members of a phase.
+    names.retain(|name| !app.phases.iter().any(|(phase, _)| phase == name));
+    names
+}
+
+struct Sequence<'a, E> {
+    app: &'a App,
+    shared: &'a Arc<Shared<E>>,
+    site: &'static Location<'static>,
+    phases: Arc<[Open]>,
+    /// One for each phase, which ends when the phase has; and what lets it end.
+    ends: Vec<(Task<()>, CancelToken)>,
+}
+
+impl<'a, E: Send + 'static> Sequence<'a, E> {
+    fn new(
+        app: &'a App,
+        nursery: &Nursery<Infallible>,
+        shared: &'a Arc<Shared<E>>,
+        site: &'static Location<'static>,
+    ) -> Self {
+        let mut phases = Vec::new();
+        let mut ends = Vec::new();
+        for (name, limit) in &app.phases {
+            let opened = Scope::options().name(name.clone()).shielded().open(site);
+            let scope = Scope(Arc::clone(opened.core()));
+            phases.push(Open { name: name.clone(), limit: *limit, scope, cut: CancelToken::new() });
+            let go = CancelToken::new();
+            ends.push((nursery.spawn(name.clone(), end(opened, go.clone(), Arc::clone(shared))), go));
+        }
+        Self { app, shared, site, phases: phases.into(), ends }
+    }
+
+    async fn run<T, F, S>(self, stop: S, body: F) -> Work<T, E>
+    where
+        F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
+        S: Future<Output = Reason>,
+    {
+        let (scope, shared) = (OnceLock::new(), self.shared);
+        let phases = Arc::clone(&self.phases);
+        let work = Scope::options().name(WORK).grace(self.app.grace).at(self.site);
+        let work = work.run(async |nursery: &Nursery<E>| {
+            let _ = scope.set(Scope::clone(nursery));
+            // A service is told when body and children have ended: from then on time counts.
+            let begin = shared.begin_token();
+            drop(nursery.service_coop("end of work", async move |token: CancelToken| {
+                begin.cancel(token.cancelled().await.clone());
+            }));
+            body(&Root::new(Nursery::new(Arc::clone(&nursery.0)), phases, Arc::clone(shared))).await
+        });
+        let mut work = pin!(Caught::new(work));
+        let mut ended = match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            Poll::Ready(ended) => Some(ended),
+            Poll::Pending => None,
+        };
+        let scope = scope.get().expect("its first poll opens a scope");
+        let reason = if ended.is_some() {
+            shared.begin(Reason::of(ReasonKind::Ended))
+        } else {
+            let token = scope.token();
+            tokio::select! {
+                biased;
+                out = &mut work => {
+                    ended = Some(out);
+                    shared.begin(Reason::of(ReasonKind::Ended))
+                }
+                reason = shared.begun() => reason,
+                reason = token.cancelled() => shared.begin(reason.clone()),
+                reason = stop => shared.begin(reason),
+            }
+        };
+        tracing::info!(app = %self.app.name, %reason, "the program shuts down");
+        scope.cancel(reason.clone());
+        self.shut_down(reason, scope, work, ended).await
+    }
+
+    async fn shut_down<T>(
+        self,
+        reason: &Reason,
+        scope: &Scope,
+        mut work: Pin<&mut impl Future<Output = Work<T, E>>>,
+        mut ended: Option<Work<T, E>>,
+    ) -> Work<T, E> {
+        let shared = self.shared;
+        let last = reason.at().checked_add(self.app.total);
+        let until = |limit: Duration| {
+            let own = Instant::now().checked_add(limit);
+            own.into_iter().chain(last).min()
+        };
+        shared.enter(Name::from(WORK));
+        if ended.is_none() {
+            ended = within(until(self.app.work), work.as_mut()).await;
+        }
+        shared.leave(if ended.is_none() { live::stuck(&scope.0) } else { Vec::new() });
+        for (phase, (end, go)) in self.phases.iter().zip(self.ends) {
+            shared.enter(phase.name.clone());
+            phase.scope.cancel(reason.clone());
+            go.cancel(reason.clone());
+            // The root scope, if it is stuck, goes on with its own end beside the phases.
+            let both = beside(within(until(phase.limit), end), work.as_mut(), &mut ended);
+            if both.await.is_some() {
+                shared.leave(Vec::new());
+                continue;
+            }
+            shared.leave(live::stuck(&phase.scope.0));
+            phase.cut.cancel(reason.clone());
+        }
+        shared.enter(Name::from(CLEANUP));
+        match ended {
+            Some(ended) => ended,
+            None => work.await,
+        }
+    }
+}
+
+/// Ends a phase when it is its turn; a panic in its scope begins the shutdown before that.
+async fn end<E: Send + 'static>(opened: options::Open, go: CancelToken, shared: Arc<Shared<E>>) {
+    let token = opened.core().token().clone();
+    shared.begin(token.cancelled().await.clone());
+    go.cancelled().await;
+    finish(opened.core()).await;
+    shared.collect(&opened.closed());
+}
+
+/// Gives the output, or nothing if the moment comes first.
+async fn within<F: Future>(moment: Option<Instant>, future: F) -> Option<F::Output> {
+    match moment {
+        Some(at) => timeout_at(at, future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+/// Polls the work, while it has not ended, beside a step.
+async fn beside<W: Future, S: Future>(
+    step: S,
+    mut work: Pin<&mut W>,
+    ended: &mut Option<W::Output>,
+) -> S::Output {
+    let mut step = pin!(step);
+    poll_fn(|cx| {
+        if ended.is_none()
+            && let Poll::Ready(out) = work.as_mut().poll(cx)
+        {
+            *ended = Some(out);
+        }
+        step.as_mut().poll(cx)
+    })
+    .await
+}

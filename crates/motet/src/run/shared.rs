@@ -1,0 +1,103 @@
+//! What members of phases, the sequence and the report know of one another.
+
+use std::any::Any;
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::report::PhaseReport;
+use crate::task::core::Core;
+use crate::task::{CancelToken, Failure, Name, Reason, ReasonKind, ReleaseFailed};
+
+pub(super) struct Shared<E> {
+    /// Cancelled when the shutdown begins.
+    begin: CancelToken,
+    noted: Mutex<Noted<E>>,
+}
+
+pub(super) struct Noted<E> {
+    pub(super) failures: Vec<Failure<E>>,
+    pub(super) panics: Vec<Box<dyn Any + Send>>,
+    pub(super) release_failures: Vec<ReleaseFailed>,
+    pub(super) phases: Vec<PhaseReport>,
+    /// The phase that goes on, and since when.
+    current: Option<(Name, Instant)>,
+}
+
+impl<E: Send + 'static> Shared<E> {
+    pub(super) fn new() -> Self {
+        let noted = Noted {
+            failures: Vec::new(),
+            panics: Vec::new(),
+            release_failures: Vec::new(),
+            phases: Vec::new(),
+            current: None,
+        };
+        Self { begin: CancelToken::new(), noted: Mutex::new(noted) }
+    }
+
+    pub(super) fn noted(&self) -> MutexGuard<'_, Noted<E>> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins the shutdown; gives the reason of the one that began it.
+    pub(super) fn begin(&self, reason: Reason) -> &Reason {
+        self.begin.cancel(reason);
+        self.begin.reason().expect("it was cancelled just now")
+    }
+
+    pub(super) async fn begun(&self) -> &Reason {
+        self.begin.cancelled().await
+    }
+
+    pub(super) fn begin_token(&self) -> CancelToken {
+        self.begin.clone()
+    }
+
+    /// Waits until the shutdown has taken its total time.
+    pub(super) async fn out_of_time(&self, total: Duration) {
+        let began = self.begun().await.at();
+        match began.checked_add(total) {
+            Some(at) => tokio::time::sleep_until(at).await,
+            // Longer than the clock runs.
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn failed(&self, member: Name, error: E) {
+        self.noted().failures.push(Failure { task: Some(member.clone()), error });
+        self.begin(Reason::by(ReasonKind::Failed, Some(member)));
+    }
+
+    pub(super) fn panicked(&self, member: Name, payload: Box<dyn Any + Send>) {
+        self.noted().panics.push(payload);
+        self.begin(Reason::by(ReasonKind::Panicked, Some(member)));
+    }
+
+    /// Takes over what went wrong in a scope.
+    pub(super) fn collect(&self, scope: &Core) {
+        let mut state = scope.state();
+        let failures = mem::take(&mut state.failures);
+        let (panics, releases) = (mem::take(&mut state.panics), mem::take(&mut state.release_failures));
+        drop(state);
+        let failures = failures.into_iter().filter_map(|failure| failure.downcast::<Failure<E>>().ok());
+        let mut noted = self.noted();
+        noted.failures.extend(failures.map(|failure| *failure));
+        noted.panics.extend(panics.into_iter().map(|panic| panic.payload));
+        noted.release_failures.extend(releases);
+    }
+
+    pub(super) fn enter(&self, phase: Name) {
+        self.noted().current = Some((phase, Instant::now()));
+    }
+
+    pub(super) fn leave(&self, stuck: Vec<Name>) {
+        let mut noted = self.noted();
+        if let Some((phase, since)) = noted.current.take() {
+            tracing::info!(%phase, took = ?since.elapsed(), ?stuck, "a phase of the shutdown is over");
+            noted.phases.push(PhaseReport { phase, took: since.elapsed(), stuck });
+        }
+    }
+}

@@ -1,0 +1,169 @@
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::child::{Child, ChildOutput, Restart};
+use super::error::SupervisorFailed;
+use super::machine::Machine;
+use super::shell;
+use super::watch::{ChildStatus, SupervisorWatch};
+use crate::Backoff;
+use crate::task::child::Fallible;
+use crate::task::gate::Class;
+use crate::task::{CancelToken, Name, Nursery, Task};
+
+/// Starts children in order, starts them again when they fail, and stops them in reverse order.
+///
+/// Each child is started when the one before it is ready. A child that fails before it is ready is started
+/// again like any other, and the ones after it wait.
+///
+/// A failed child waits for its [`Backoff`] before it is started again; the backoff begins anew for a child that
+/// was ready for as long as the window of the [`intensity`](Self::intensity). When there are more restarts, of
+/// all children together, than the intensity allows, the supervisor stops the children and fails itself.
+/// When no child is left to run, it ends well.
+///
+/// # Defaults
+/// An intensity of 5 restarts in 60 s; the default [`Backoff`]: with it a child that fails at once uses them up
+/// in about two seconds.
+#[must_use = "a supervisor does nothing until it is started"]
+pub struct Supervisor {
+    name: Name,
+    max_restarts: u32,
+    within: Duration,
+    backoff: Backoff,
+    children: Vec<Child>,
+    statuses: watch::Sender<Vec<ChildStatus>>,
+}
+
+impl Supervisor {
+    /// Makes a supervisor without children.
+    pub fn new(name: impl Into<Name>) -> Self {
+        Self {
+            name: name.into(),
+            max_restarts: 5,
+            within: Duration::from_secs(60),
+            backoff: Backoff::default(),
+            children: Vec::new(),
+            statuses: watch::Sender::default(),
+        }
+    }
+
+    /// Allows this many restarts within any time this long, of all children together.
+    pub fn intensity(mut self, max_restarts: u32, within: Duration) -> Self {
+        self.max_restarts = max_restarts;
+        self.within = within;
+        self
+    }
+
+    /// Waits so between the failure of a child and its restart.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Adds a child that is ready as soon as it is started, and is dropped at its next await to stop it.
+    ///
+    /// `child` is called for its start and every restart.
+    #[track_caller]
+    pub fn child<F, Fut>(self, name: impl Into<Name>, restart: Restart, child: F) -> Self
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output: ChildOutput> + Send + 'static,
+    {
+        self.with_child(Child::plain(name.into(), restart, child))
+    }
+
+    /// Adds a child that says when it is ready, and sees when it has to stop.
+    pub fn with_child(mut self, child: Child) -> Self {
+        self.children.push(child);
+        let statuses = self.machine().statuses();
+        self.statuses.send_replace(statuses);
+        self
+    }
+
+    /// Gives a view of the children, for as long as one likes.
+    #[must_use]
+    pub fn watch(&self) -> SupervisorWatch {
+        SupervisorWatch::new(self.statuses.subscribe())
+    }
+
+    /// Starts the supervisor as a child of a scope, which hears if it fails.
+    ///
+    /// When the scope is cancelled, the children are stopped in reverse order. That takes as long as their stop
+    /// timeouts allow, whatever the grace of the scope. The scope waits for the supervisor; see
+    /// [`serve`](Self::serve).
+    #[allow(clippy::must_use_candidate, reason = "its scope awaits the task")]
+    #[track_caller]
+    pub fn spawn<E>(self, nursery: &Nursery<E>) -> Task<(), E>
+    where
+        E: From<SupervisorFailed> + Send + 'static,
+    {
+        self.start(nursery, Class::Work)
+    }
+
+    /// Starts the supervisor as a service of a scope: like [`spawn`](Self::spawn), but it is stopped when the
+    /// body of the scope and all other children have ended.
+    #[allow(clippy::must_use_candidate, reason = "its scope awaits the task")]
+    #[track_caller]
+    pub fn serve<E>(self, nursery: &Nursery<E>) -> Task<(), E>
+    where
+        E: From<SupervisorFailed> + Send + 'static,
+    {
+        self.start(nursery, Class::Service)
+    }
+
+    #[track_caller]
+    fn start<E>(self, nursery: &Nursery<E>, class: Class) -> Task<(), E>
+    where
+        E: From<SupervisorFailed> + Send + 'static,
+    {
+        let (name, token) = (self.name.clone(), CancelToken::new());
+        let run = self.run(token.clone());
+        let run = async move { run.await.map_err(E::from) };
+        // Told, with no grace of the scope's around it: its own end is bounded by those of its children.
+        nursery.launch::<_, _, _, Fallible<E>>(name, class, Some(token), run)
+    }
+
+    /// Runs the supervisor until no child is left, it fails, or `stop` is cancelled and all children have
+    /// been stopped.
+    ///
+    /// # Drop
+    /// The children are told at once, all together, and handed to the scope around, which waits for them; each
+    /// is dropped when its stop timeout is over.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind (see Drop), but the order of the stop is lost: cancel `stop` instead.
+    ///
+    /// # Errors
+    /// [`SupervisorFailed`]: there were more restarts than the intensity allows.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[track_caller]
+    pub fn run(self, stop: CancelToken) -> impl Future<Output = Result<(), SupervisorFailed>> + Send {
+        let machine = self.machine();
+        shell::run(self.name, machine, self.children, self.statuses, stop)
+    }
+
+    fn machine(&self) -> Machine {
+        let mut machine =
+            Machine::new(self.name.clone(), self.max_restarts, self.within, self.backoff.clone());
+        for child in &self.children {
+            machine.add(child.name.clone(), child.restart);
+        }
+        machine
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("name", &self.name)
+            .field("max_restarts", &self.max_restarts)
+            .field("within", &self.within)
+            .field("backoff", &self.backoff)
+            .field("children", &self.children)
+            .finish_non_exhaustive()
+    }
+}

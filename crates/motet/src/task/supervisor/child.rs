@@ -1,0 +1,189 @@
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::task::{CancelToken, Name};
+
+/// Decides when a child of a supervisor is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// Always: that it returns is a failure, too.
+    Permanent,
+    /// When it fails: it returned an error, or it panicked.
+    Transient,
+    /// Never: its failure is noted, and the supervisor goes on.
+    Temporary,
+}
+
+/// What a child's future may give: nothing, a `Result` without a value, or never anything.
+///
+/// Errors are whatever `?` turns into a boxed error: error types, boxed errors, strings.
+pub trait ChildOutput {
+    /// Gives the error, if it is one.
+    ///
+    /// # Errors
+    /// The child's error.
+    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>>;
+}
+
+impl ChildOutput for () {
+    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> ChildOutput for Result<(), E> {
+    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.map_err(Into::into)
+    }
+}
+
+/// The way to the never type, which cannot be written in an `impl` yet: a future that loops for ever gives it,
+/// and that is what most children do.
+trait Returns {
+    type Output;
+}
+
+impl<T> Returns for fn() -> T {
+    type Output = T;
+}
+
+#[allow(private_interfaces, reason = "`Returns` stands for `!` here, and that is public")]
+impl ChildOutput for <fn() -> ! as Returns>::Output {
+    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self
+    }
+}
+
+/// How a child ended by itself.
+pub(super) type Ended = Result<(), Box<dyn Error + Send + Sync>>;
+
+pub(super) type ChildFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// Makes the child's future, for its start and every restart.
+pub(super) type Factory = Box<dyn FnMut(ChildContext) -> ChildFuture + Send>;
+
+/// Describes a child of a supervisor that says when it is ready and sees when it has to stop.
+///
+/// # When to use
+/// When other children need this one, or when it has to end tidily. A plain loop is shorter with
+/// [`Supervisor::child`](super::Supervisor::child).
+///
+/// # Defaults
+/// A stop timeout of 5 s, after the default of OTP.
+#[must_use = "a child is started by the supervisor it is added to"]
+pub struct Child {
+    pub(super) name: Name,
+    pub(super) site: &'static Location<'static>,
+    pub(super) restart: Restart,
+    pub(super) stop: ChildStop,
+    pub(super) factory: Factory,
+}
+
+/// How a child is stopped, and with it how it becomes ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChildStop {
+    /// It has no context: ready at once, dropped at its next await.
+    Drop,
+    /// It is told, and dropped after this time.
+    Tell(Duration),
+}
+
+impl Child {
+    /// Describes a child: `child` is called for its start and every restart.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{Child, Restart};
+    ///
+    /// let child = Child::new("ticker", Restart::Permanent, async |cx| {
+    ///     cx.ready();
+    ///     while !cx.token().is_cancelled() {
+    ///         tokio::task::yield_now().await;
+    ///     }
+    /// });
+    /// # drop(child);
+    /// ```
+    #[track_caller]
+    pub fn new<F, Fut>(name: impl Into<Name>, restart: Restart, mut child: F) -> Self
+    where
+        F: FnMut(ChildContext) -> Fut + Send + 'static,
+        Fut: Future<Output: ChildOutput> + Send + 'static,
+    {
+        Self {
+            name: name.into(),
+            site: Location::caller(),
+            restart,
+            stop: ChildStop::Tell(Duration::from_secs(5)),
+            factory: Box::new(move |cx| {
+                let future = child(cx);
+                Box::pin(async { future.await.into_result() })
+            }),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn plain<F, Fut>(name: Name, restart: Restart, mut child: F) -> Self
+    where
+        F: FnMut() -> Fut + Send + 'static,
+        Fut: Future<Output: ChildOutput> + Send + 'static,
+    {
+        Self { stop: ChildStop::Drop, ..Self::new(name, restart, move |_| child()) }
+    }
+
+    /// Gives the child this long from being told to its end; then it is dropped.
+    pub fn stop_timeout(mut self, timeout: Duration) -> Self {
+        self.stop = ChildStop::Tell(timeout);
+        self
+    }
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Child")
+            .field("name", &self.name)
+            .field("restart", &self.restart)
+            .field("stop", &self.stop)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a child of a supervisor talks to it with: a new one for every start.
+#[derive(Clone)]
+pub struct ChildContext {
+    token: CancelToken,
+    ready: Arc<Mutex<Option<oneshot::Sender<()>>>>,
+}
+
+impl ChildContext {
+    pub(super) fn new(token: CancelToken) -> (Self, oneshot::Receiver<()>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { token, ready: Arc::new(Mutex::new(Some(sender))) }, receiver)
+    }
+
+    /// Says that the child is ready: the next one is started. Saying it again changes nothing.
+    pub fn ready(&self) {
+        let sender = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            // The supervisor may be gone; then nobody waits.
+            let _ = sender.send(());
+        }
+    }
+
+    /// Gives the token that is cancelled when the child has to stop.
+    #[must_use]
+    pub fn token(&self) -> &CancelToken {
+        &self.token
+    }
+}
+
+impl fmt::Debug for ChildContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildContext").field("token", &self.token).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,92 @@
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::task::Name;
+
+/// Says which child failed, when and of what.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ChildFailure {
+    /// The child.
+    pub child: Name,
+    /// When its end was seen.
+    pub at: Instant,
+    /// What it failed of.
+    pub cause: FailureCause,
+}
+
+/// Says what a child failed of.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum FailureCause {
+    /// It returned this error.
+    Error(Arc<dyn Error + Send + Sync>),
+    /// It panicked, with these words.
+    Panicked(String),
+    /// It returned without an error, though it is [`Restart::Permanent`](super::Restart::Permanent).
+    Returned,
+    /// It was told to stop, did not within this time, and was dropped.
+    NotStopped(Duration),
+}
+
+impl fmt::Display for ChildFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let child = &self.child;
+        match &self.cause {
+            FailureCause::Error(_) => write!(f, "child `{child}` failed"),
+            FailureCause::Panicked(message) => write!(f, "child `{child}` panicked: {message}"),
+            FailureCause::Returned => write!(f, "child `{child}` returned, but is permanent"),
+            FailureCause::NotStopped(timeout) => {
+                write!(f, "child `{child}` did not stop within {timeout:?} and was dropped")
+            }
+        }
+    }
+}
+
+impl Error for ChildFailure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.cause {
+            FailureCause::Error(error) => Some(&**error),
+            FailureCause::Panicked(_) | FailureCause::Returned | FailureCause::NotStopped(_) => None,
+        }
+    }
+}
+
+/// Says that a supervisor gave up, because its children failed too often in too short a time.
+///
+/// All children have been stopped when this is returned. A retry is sane only once what they fail of is mended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SupervisorFailed {
+    /// The supervisor.
+    pub supervisor: Name,
+    /// The child whose failure was one too many.
+    pub child: Name,
+    /// How many restarts were allowed,
+    pub max_restarts: u32,
+    /// in how long a time.
+    pub within: Duration,
+    /// The last failures of all children, at most eight, the decisive one last.
+    pub failures: Vec<ChildFailure>,
+}
+
+impl fmt::Display for SupervisorFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { supervisor, child, max_restarts, within, .. } = self;
+        let restarts = if *max_restarts == 1 { "restart" } else { "restarts" };
+        write!(
+            f,
+            "supervisor `{supervisor}` gave up on `{child}` after {max_restarts} {restarts} in {within:?}"
+        )
+    }
+}
+
+impl Error for SupervisorFailed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.failures.last().map(|last| last as _)
+    }
+}

@@ -1,0 +1,70 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many restarts there were lately: the intensity of OTP.
+///
+/// Keeps the moments themselves, at most one more than are allowed: a count per interval would let through
+/// twice as many around the border of two.
+#[derive(Debug)]
+pub(super) struct Window {
+    max: u32,
+    within: Duration,
+    moments: VecDeque<Instant>,
+}
+
+impl Window {
+    pub(super) fn new(max: u32, within: Duration) -> Self {
+        Self { max, within, moments: VecDeque::new() }
+    }
+
+    pub(super) fn max(&self) -> u32 {
+        self.max
+    }
+
+    pub(super) fn within(&self) -> Duration {
+        self.within
+    }
+
+    /// Counts a restart, unless it is one too many. One that is `within` old counts no more.
+    pub(super) fn admit(&mut self, now: Instant) -> bool {
+        let within = self.within;
+        while self.moments.pop_front_if(|moment| now.duration_since(*moment) >= within).is_some() {}
+        if self.moments.len() >= self.max as usize {
+            return false;
+        }
+        self.moments.push_back(now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop_assert_eq, proptest};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_window_admits_more_or_fewer_than_were_lately(
+            max in 0..6u32,
+            within in 0..20u64,
+            steps in proptest::collection::vec(0..8u64, 0..60),
+        ) {
+            let begin = Instant::now();
+            let mut window = Window::new(max, Duration::from_secs(within));
+            let mut admitted: Vec<u64> = Vec::new();
+            let mut at = 0;
+            for step in steps {
+                at += step;
+                let lately = admitted.iter().filter(|then| at - **then < within).count();
+                let expected = lately < max as usize;
+                if expected {
+                    admitted.push(at);
+                }
+                prop_assert_eq!(window.admit(begin + Duration::from_secs(at)), expected, "at {}", at);
+            }
+        }
+    }
+}

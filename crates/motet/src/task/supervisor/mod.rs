@@ -1,0 +1,51 @@
+//! Children that are started in order, restarted when they fail, and stopped in reverse order.
+//!
+//! # When to use
+//! For what has to run as long as the program does and can fail for reasons of its own: a consumer, a listener,
+//! a connection kept open. A task whose failure should end its siblings is a child of a plain
+//! [`scope`](super::scope()); one call that may be tried again wants a retry.
+//!
+//! # Examples
+//! ```
+//! use motet::task::{Child, Nursery, Reason, Restart, Supervisor, SupervisorFailed, scope};
+//! use motet::Backoff;
+//! use std::time::Duration;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! let supervisor = Supervisor::new("app")
+//!     .intensity(5, Duration::from_secs(60))
+//!     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30)))
+//!     .child("db", Restart::Permanent, || async {
+//!         tokio::time::sleep(Duration::from_secs(1)).await;
+//!         Err::<(), _>("connection lost")
+//!     })
+//!     .with_child(Child::new("web", Restart::Transient, async |cx| {
+//!         cx.ready();
+//!         cx.token().cancelled().await;
+//!     }));
+//! let watch = supervisor.watch();
+//! scope(async |n: &Nursery<SupervisorFailed>| {
+//!     drop(supervisor.spawn(n));
+//!     let db = watch.wait_for(|children| children[0].restarts == 2).await.expect("it is up");
+//!     assert_eq!(db[0].last_failure.as_ref().unwrap().to_string(), "child `db` failed");
+//!     n.cancel(Reason::requested("the example is over"));
+//!     Ok(())
+//! }).await.unwrap();
+//! # });
+//! ```
+//!
+//! # Guarantees
+//! One for one: the failure of a child restarts that child alone. A panic is a failure. Nothing of a child is
+//! left when its supervisor has ended.
+
+mod builder;
+mod child;
+mod error;
+mod machine;
+mod shell;
+mod watch;
+
+pub use builder::Supervisor;
+pub use child::{Child, ChildContext, ChildOutput, Restart};
+pub use error::{ChildFailure, FailureCause, SupervisorFailed};
+pub use watch::{ChildState, ChildStatus, SupervisorWatch};

@@ -1,0 +1,187 @@
+//! The asynchronous shell around the state machine: tasks, the clock, and the stop token.
+
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::child::{Child, ChildContext, ChildStop, Ended};
+use super::error::{FailureCause, SupervisorFailed};
+use super::machine::{Command, End, Machine};
+use super::watch::ChildStatus;
+use crate::task::child::Plain;
+use crate::task::coop::{Cooperative, cooperative};
+use crate::task::core::panic_message;
+use crate::task::gate::Class;
+use crate::task::{CancelToken, Name, Nursery, Policy, Reason, Scope, Task, TaskFailed};
+
+#[track_caller]
+pub(super) fn run(
+    name: Name,
+    machine: Machine,
+    children: Vec<Child>,
+    statuses: watch::Sender<Vec<ChildStatus>>,
+    stop: CancelToken,
+) -> impl Future<Output = Result<(), SupervisorFailed>> + Send {
+    let mut shell =
+        Shell { machine, children: children.into_iter().map(|child| (child, None)).collect(), statuses };
+    let supervisor = name.clone();
+    let scope = Scope::options().name(name).policy(Policy::Isolate).shielded();
+    let scope = scope.run(async move |nursery: &Nursery<Infallible>| {
+        shell.supervise(nursery, &stop).await;
+        Ok(shell.machine.outcome())
+    });
+    async move {
+        scope.await.unwrap_or_else(|error| {
+            // The children have ended, but something that they left to the scope did not end well.
+            tracing::error!(%supervisor, error = &error as &dyn std::error::Error, "a supervisor's scope failed");
+            Ok(())
+        })
+    }
+}
+
+struct Shell {
+    machine: Machine,
+    children: Vec<(Child, Option<Running>)>,
+    statuses: watch::Sender<Vec<ChildStatus>>,
+}
+
+/// A child's task, while it runs.
+struct Running {
+    task: Task<Ended>,
+    /// Until it has said so.
+    ready: Option<oneshot::Receiver<()>>,
+    told: bool,
+}
+
+enum Event {
+    Ready(usize),
+    Ended(usize, End),
+    Wake,
+    Stop,
+}
+
+impl Shell {
+    async fn supervise(&mut self, nursery: &Nursery<Infallible>, stop: &CancelToken) {
+        loop {
+            while let Some(command) = self.machine.next(Instant::now()) {
+                match command {
+                    Command::Start(child) => self.start(child, nursery),
+                    Command::Stop(child) => self.stop(child, stop),
+                }
+            }
+            self.statuses.send_replace(self.machine.statuses());
+            if self.machine.is_over() {
+                return;
+            }
+            match self.event(stop).await {
+                Event::Ready(child) => self.machine.ready(child, Instant::now()),
+                Event::Ended(child, end) => {
+                    self.children[child].1 = None;
+                    self.ended(child, end);
+                }
+                Event::Wake => {}
+                Event::Stop => self.machine.stop(),
+            }
+        }
+    }
+
+    async fn event(&mut self, stop: &CancelToken) -> Event {
+        let wake_at = self.machine.wake_at();
+        let stopping = self.machine.is_stopping();
+        let wake = async move {
+            match wake_at {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        // In this order: a stop is not put off by children that fail all the time.
+        tokio::select! {
+            biased;
+            _ = stop.cancelled(), if !stopping => Event::Stop,
+            event = poll_fn(|cx| self.poll_children(cx)) => event,
+            () = wake => Event::Wake,
+        }
+    }
+
+    fn poll_children(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        for (child, (spec, running)) in self.children.iter_mut().enumerate() {
+            let Some(running) = running else { continue };
+            // First: a child may say that it is ready with its last breath.
+            if let Some(ready) = &mut running.ready
+                && let Poll::Ready(said) = Pin::new(ready).poll(cx)
+            {
+                running.ready = None;
+                if said.is_ok() {
+                    return Poll::Ready(Event::Ready(child));
+                }
+            }
+            if let Poll::Ready(ended) = Pin::new(&mut running.task).poll(cx) {
+                return Poll::Ready(Event::Ended(child, end(ended, spec.stop, running.told)));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn start(&mut self, child: usize, nursery: &Nursery<Infallible>) {
+        let (spec, running) = &mut self.children[child];
+        let token = CancelToken::new();
+        let (context, ready) = ChildContext::new(token.clone());
+        let future = match catch_unwind(AssertUnwindSafe(|| (spec.factory)(context))) {
+            Ok(future) => future,
+            Err(payload) => {
+                let message = panic_message(&*payload).to_owned();
+                return self.ended(child, End::Failed(FailureCause::Panicked(message)));
+            }
+        };
+        let name = spec.name.clone();
+        match spec.stop {
+            ChildStop::Drop => {
+                let task = nursery.launch_at::<_, _, _, Plain>(name, Class::Work, None, spec.site, future);
+                *running = Some(Running { task, ready: None, told: false });
+                self.machine.ready(child, Instant::now());
+            }
+            ChildStop::Tell(timeout) => {
+                let future = cooperative(name.clone(), token.clone(), timeout, future);
+                let task = nursery.launch_at::<_, _, _, Cooperative>(
+                    name,
+                    Class::Work,
+                    Some(token),
+                    spec.site,
+                    future,
+                );
+                *running = Some(Running { task, ready: Some(ready), told: false });
+            }
+        }
+    }
+
+    fn stop(&mut self, child: usize, stop: &CancelToken) {
+        if let Some(running) = &mut self.children[child].1 {
+            running.told = true;
+            let reason = stop.reason().cloned();
+            running.task.cancel(reason.unwrap_or_else(|| Reason::requested("its supervisor gave up")));
+        }
+    }
+
+    fn ended(&mut self, child: usize, end: End) {
+        if let End::Failed(cause) = &end {
+            let name = &self.children[child].0.name;
+            tracing::warn!(child = %name, ?cause, "a supervised child failed");
+        }
+        self.machine.ended(child, end, Instant::now());
+    }
+}
+
+fn end(ended: Result<Ended, TaskFailed>, stop: ChildStop, told: bool) -> End {
+    match (ended, stop) {
+        (Ok(Ok(())), _) => End::Returned,
+        (Ok(Err(error)), _) => End::Failed(FailureCause::Error(error.into())),
+        (Err(TaskFailed::Panicked { message, .. }), _) => End::Failed(FailureCause::Panicked(message)),
+        (Err(_), ChildStop::Tell(timeout)) if told => End::Failed(FailureCause::NotStopped(timeout)),
+        (Err(_), _) => End::Dropped,
+    }
+}

@@ -1,0 +1,97 @@
+use std::fmt;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::error::ChildFailure;
+use crate::task::Name;
+
+/// Says what a child of a supervisor does now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChildState {
+    /// It has not been started: a child before it is not ready yet.
+    Waiting,
+    /// It was started and has not said that it is ready.
+    Starting,
+    /// It is ready.
+    Running,
+    /// It failed, and will be started again.
+    Backoff {
+        /// The moment of the restart.
+        until: Instant,
+    },
+    /// It was told to stop and has not ended.
+    Stopping,
+    /// It has ended for good: by itself, or because the supervisor stopped it.
+    Stopped,
+    /// It failed and is not started again.
+    Failed,
+}
+
+/// Shows a child of a supervisor.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ChildStatus {
+    /// Its name.
+    pub name: Name,
+    /// What it does now.
+    pub state: ChildState,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Its last failure, also when it has recovered.
+    pub last_failure: Option<ChildFailure>,
+}
+
+/// Shows the children of a supervisor while it runs and after.
+///
+/// Cheap to clone; keeps nothing alive.
+#[derive(Clone)]
+pub struct SupervisorWatch(watch::Receiver<Vec<ChildStatus>>);
+
+impl SupervisorWatch {
+    pub(super) fn new(receiver: watch::Receiver<Vec<ChildStatus>>) -> Self {
+        Self(receiver)
+    }
+
+    /// Gives the children in the order of their start.
+    #[must_use]
+    pub fn children(&self) -> Vec<ChildStatus> {
+        self.0.borrow().clone()
+    }
+
+    /// Gives the first child of that name.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Option<ChildStatus> {
+        self.0.borrow().iter().find(|child| child.name == *name).cloned()
+    }
+
+    /// Waits until `pred` holds for the children, and gives them; `None` if the supervisor ended before.
+    ///
+    /// States that are left again at once may be skipped: what is seen is the latest.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped wait loses nothing.
+    pub async fn wait_for(&self, mut pred: impl FnMut(&[ChildStatus]) -> bool) -> Option<Vec<ChildStatus>> {
+        let mut receiver = self.0.clone();
+        receiver.wait_for(|children| pred(children)).await.ok().map(|children| children.clone())
+    }
+
+    /// Waits until every child has been started and is ready, or has ended for good; false if the supervisor
+    /// ended before.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped wait loses nothing.
+    pub async fn started(&self) -> bool {
+        let up = |child: &ChildStatus| {
+            matches!(child.state, ChildState::Running | ChildState::Stopped | ChildState::Failed)
+        };
+        self.wait_for(|children| children.iter().all(up)).await.is_some()
+    }
+}
+
+impl fmt::Debug for SupervisorWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.borrow().iter()).finish()
+    }
+}

@@ -1,0 +1,231 @@
+//! The process around a program: signals and exit codes.
+//!
+//! The programs are this binary itself, started anew: see [`a_program_of_these_tests`].
+#![cfg(unix)]
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::pending;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use motet::App;
+use motet::run::Root;
+use motet::task::{CancelToken, Nursery};
+use rustix::process::{Pid, Signal, kill_process};
+
+const PROGRAM: &str = "MOTET_PROGRAM_OF_THESE_TESTS";
+
+/// Is no test, but what the tests start: `main` of the program that the environment names.
+#[test]
+fn a_program_of_these_tests() {
+    let Ok(program) = std::env::var(PROGRAM) else { return };
+    let code = match program.as_str() {
+        "server" => server(),
+        "blocked" => motet::run(async |_: &Nursery<Infallible>| {
+            say("ready");
+            while std::hint::black_box(true) {
+                std::thread::park();
+            }
+            Ok(())
+        }),
+        "fails" => motet::run(async |root: &Nursery<Broken>| {
+            drop(root.try_spawn("http", async { Err::<(), _>(Broken(None)) }));
+            pending::<()>().await;
+            Ok(())
+        }),
+        "fails itself" => motet::run(async |_| Err::<(), _>(Broken(Some(fmt::Error)))),
+        "panics" => motet::run(async |root: &Nursery<Infallible>| {
+            drop(root.spawn("hot", async { panic!("too hot") }));
+            pending::<()>().await;
+            Ok(())
+        }),
+        "seven" => motet::run(async |_: &Nursery<Infallible>| Ok(ExitCode::from(7))),
+        "ends" => motet::run(async |_: &Nursery<Infallible>| Ok(())),
+        "stuck" => App::new("stuck").total(Duration::ZERO).grace(Duration::from_secs(600)).run(
+            async |root: &Root<&str>| {
+                drop(root.spawn_coop("deaf", async |_| pending::<()>().await));
+                Err::<(), _>("broken")
+            },
+        ),
+        other => panic!("there is no program `{other}`"),
+    };
+    let code = (0..=u8::MAX).find(|number| code == ExitCode::from(*number)).expect("a code is a byte");
+    exit(code.into());
+}
+
+fn server() -> ExitCode {
+    let app = App::new("server").phase("drain", Duration::from_secs(600)).total(Duration::from_secs(600));
+    app.run(async |app: &Root<Infallible>| {
+        drop(app.in_phase("drain").service_coop("http", async |cx: CancelToken| {
+            say(&format!("draining: {}", cx.cancelled().await));
+            // Until the test closes the pipe, or sends the next signal.
+            tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await.unwrap().unwrap();
+            say("drained");
+        }));
+        say("ready");
+        pending::<()>().await;
+        Ok(())
+    })
+}
+
+#[derive(Debug)]
+struct Broken(Option<fmt::Error>);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("broken")
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.as_ref().map(|cause| cause as _)
+    }
+}
+
+/// Past the harness, which would capture it.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").unwrap();
+    out.flush().unwrap();
+}
+
+#[allow(clippy::exit, reason = "stands for the return from `main`")]
+fn exit(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+/// A running program.
+struct Program {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    err: BufReader<ChildStderr>,
+}
+
+impl Program {
+    fn start(name: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "run::a_program_of_these_tests", "--nocapture"])
+            .env(PROGRAM, name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let err = BufReader::new(child.stderr.take().unwrap());
+        Self { child, out, err }
+    }
+
+    fn ready(name: &str) -> Self {
+        let mut program = Self::start(name);
+        wait_for(&mut program.out, "ready");
+        program
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The exit code, and what it printed to the standard error.
+    fn end(mut self) -> (Option<i32>, String) {
+        drop(self.child.stdin.take());
+        let mut printed = String::new();
+        self.err.read_to_string(&mut printed).unwrap();
+        (self.child.wait().unwrap().code(), printed)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The first line that has these words.
+fn wait_for(pipe: &mut impl BufRead, words: &str) -> String {
+    let mut all = String::new();
+    for line in pipe.lines() {
+        let line = line.unwrap();
+        if line.contains(words) {
+            return line;
+        }
+        all.push_str(&line);
+        all.push('\n');
+    }
+    panic!("it never said `{words}`, but:\n{all}");
+}
+
+#[test]
+fn a_signal_kills_the_program_before_it_has_drained() {
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let mut program = Program::ready("server");
+        program.signal(signal);
+        let draining = wait_for(&mut program.out, "draining");
+        assert_eq!(draining, format!("draining: the program is shutting down: {name}"));
+        drop(program.child.stdin.take());
+        wait_for(&mut program.out, "drained");
+        let (code, printed) = program.end();
+        assert_eq!(code, Some(0), "{printed}");
+        assert!(!printed.contains("shutdown of"), "{printed}");
+    }
+}
+
+#[test]
+fn a_second_signal_waits_for_the_shutdown() {
+    for (signal, name, expected) in [(Signal::TERM, "SIGTERM", 143), (Signal::INT, "SIGINT", 130)] {
+        let mut program = Program::ready("server");
+        program.signal(Signal::TERM);
+        wait_for(&mut program.out, "draining");
+        program.signal(signal);
+        let printed = wait_for(&mut program.err, "again");
+        assert_eq!(printed, format!("{name} again: the process ends at once"));
+        assert_eq!(program.child.wait().unwrap().code(), Some(expected));
+    }
+}
+
+#[test]
+fn a_second_signal_waits_for_a_body_that_blocks_its_thread() {
+    let mut program = Program::ready("blocked");
+    // More than twice, perhaps: two that come at once may count as one.
+    let code = loop {
+        program.signal(Signal::TERM);
+        if let Some(status) = program.child.try_wait().unwrap() {
+            break status.code();
+        }
+    };
+    assert_eq!(code, Some(143));
+}
+
+#[test]
+fn a_dump_stops_the_program_or_names_nobody() {
+    let mut program = Program::ready("server");
+    program.signal(Signal::USR1);
+    let line = wait_for(&mut program.err, "http");
+    assert!(line.contains("task `http`") && line.contains("(crates/motet/tests/it/run.rs:"), "{line}");
+    program.signal(Signal::TERM);
+    wait_for(&mut program.out, "draining");
+    assert_eq!(program.end().0, Some(0));
+}
+
+#[test]
+fn an_exit_code_hides_how_the_program_ended_or_nothing_says_why() {
+    let table = [
+        ("ends", 0, ""),
+        ("seven", 7, ""),
+        ("fails", 1, "error: task `http` failed: broken\n"),
+        ("fails itself", 1, "error: broken: an error occurred when formatting an argument\n"),
+        ("panics", 101, "too hot"),
+        ("stuck", 124, "stuck: `deaf`"),
+        ("stuck", 124, "error: broken\n"),
+    ];
+    for (name, expected, words) in table {
+        let (code, printed) = Program::start(name).end();
+        assert_eq!(code, Some(expected), "{name}: {printed}");
+        assert!(printed.contains(words), "{name}: {printed}");
+    }
+}

@@ -1,0 +1,422 @@
+//! The shutdown of a program in phases, in virtual time.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use motet::run::{App, Outcome, Report, Root};
+use motet::task::{CancelToken, Reason, ReasonKind, drain, unscoped};
+use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn add(&self, line: impl Into<String>) {
+        self.0.lock().unwrap().push(line.into());
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+struct Noted(Log, &'static str);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.0.add(self.1);
+    }
+}
+
+fn app() -> App {
+    App::new("shop").phase("drain", SECOND * 10).phase("flush", SECOND * 5).phase("close", SECOND * 2)
+}
+
+async fn for_ever() -> Result<(), Infallible> {
+    pending().await
+}
+
+async fn after(seconds: u32) -> Reason {
+    sleep(SECOND * seconds).await;
+    Reason::requested("enough")
+}
+
+/// Takes a second to stop, and says so.
+fn tidy<E: Send + 'static>(root: &Root<E>, phase: &str, name: &'static str, log: &Log) {
+    let log = log.clone();
+    drop(root.in_phase(phase).service_coop(name, async move |cx: CancelToken| {
+        cx.cancelled().await;
+        log.add(format!("{name} told"));
+        sleep(SECOND).await;
+        log.add(format!("{name} ended"));
+    }));
+}
+
+fn tooks(report: &Report) -> Vec<(&str, u64)> {
+    report.phases.iter().map(|phase| (phase.phase.as_str(), phase.took.as_secs())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn phases_are_told_in_another_order_or_before_the_one_before_has_ended() {
+    let log = Log::default();
+    let finished = app().run_until(after(3), async |app: &Root<Infallible>| {
+        // Joined in the reverse order.
+        for (phase, name) in [("close", "db"), ("flush", "queue"), ("drain", "http")] {
+            tidy(app, phase, name, &log);
+        }
+        let noted = Noted(log.clone(), "child dropped");
+        drop(app.spawn("child", async move {
+            let _noted = noted;
+            pending::<()>().await;
+        }));
+        let noted = Noted(log.clone(), "metrics dropped");
+        drop(app.in_phase("flush").service("metrics", async move {
+            let _noted = noted;
+            pending::<()>().await;
+        }));
+        let _noted = Noted(log.clone(), "body dropped");
+        pending::<()>().await;
+        Ok(())
+    });
+    let begin = Instant::now();
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert_eq!(begin.elapsed(), SECOND * 6);
+    let mut lines = log.lines();
+    lines[..2].sort();
+    lines[4..6].sort();
+    let expected = [
+        "body dropped",
+        "child dropped",
+        "http told",
+        "http ended",
+        "metrics dropped",
+        "queue told",
+        "queue ended",
+        "db told",
+        "db ended",
+    ];
+    assert_eq!(lines, expected);
+    let report = finished.report;
+    let expected = [("work", 0), ("drain", 1), ("flush", 1), ("close", 1), ("cleanup", 0)];
+    assert_eq!(tooks(&report), expected);
+    assert!(report.is_clean() && report.took == SECOND * 3);
+    let words = "shutdown of `shop` (cancelled on request: enough) took 3s: \
+                 work 0ns; drain 1s; flush 1s; close 1s; cleanup 0ns";
+    assert_eq!(report.to_string(), words);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deaf_member_holds_up_the_next_phase_or_goes_unnamed() {
+    let log = Log::default();
+    let begin = Instant::now();
+    let finished = app().run_until(after(0), async |app: &Root<Infallible>| {
+        let noted = Noted(log.clone(), "deaf dropped");
+        drop(app.in_phase("drain").service_coop("deaf", async move |_| {
+            let _noted = noted;
+            pending::<()>().await;
+        }));
+        tidy(app, "drain", "http", &log);
+        tidy(app, "flush", "queue", &log);
+        pending::<()>().await;
+        Ok(())
+    });
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert_eq!(begin.elapsed(), SECOND * 11);
+    assert_eq!(log.lines().len(), 5);
+    assert!(!finished.report.is_clean());
+    let drain = finished.report.phase("drain").unwrap();
+    assert_eq!(drain.stuck, ["deaf"]);
+    assert_eq!(drain.took, SECOND * 10);
+    assert_eq!(finished.report.phase("flush").unwrap().took, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phase_takes_more_than_is_left_of_the_total() {
+    let begin = Instant::now();
+    let finished = app().total(SECOND * 12).run_until(after(0), async |app: &Root<Infallible>| {
+        for phase in ["drain", "flush", "close"] {
+            drop(
+                app.in_phase(phase).service_coop(format!("deaf in {phase}"), async |_| pending::<()>().await),
+            );
+        }
+        pending::<()>().await;
+        Ok(())
+    });
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::GaveUp { .. }), "{finished:?}");
+    assert_eq!(begin.elapsed(), SECOND * 12);
+    let report = finished.report;
+    assert_eq!(tooks(&report), [("work", 0), ("drain", 10), ("flush", 2), ("close", 0), ("cleanup", 0)]);
+    let stuck: Vec<_> =
+        report.phases.iter().flat_map(|phase| &phase.stuck).map(|name| name.as_str()).collect();
+    assert_eq!(stuck[..3], ["deaf in drain", "deaf in flush", "deaf in close"]);
+    assert!(
+        report.to_string().starts_with("shutdown of `shop` (cancelled on request: enough) gave up after 12s")
+    );
+    // What was left behind is dropped, though nobody waited for it.
+    drain().await;
+    assert_eq!(unscoped(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cleanup_that_never_ends_holds_the_program_past_its_total() {
+    let begin = Instant::now();
+    let finished = App::new("stuck").total(SECOND * 4).grace(SECOND * 100).run_until(
+        after(1),
+        async |app: &Root<Infallible>| {
+            drop(app.spawn_coop("deaf", async |_| pending::<()>().await));
+            pending::<()>().await;
+            Ok(())
+        },
+    );
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::GaveUp { .. }), "{finished:?}");
+    assert_eq!(begin.elapsed(), SECOND * 5);
+    let report = finished.report;
+    assert_eq!((report.phases[0].stuck[0].as_str(), report.phases[0].took), ("deaf", SECOND * 4));
+    assert!(report.left_behind.is_some());
+    let last = report.phase("cleanup").unwrap();
+    assert_eq!(last.stuck, ["deaf"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_gives_up_forgets_what_failed_or_panicked() {
+    for panics in [false, true] {
+        let app = App::new("stuck").work(SECOND).phase("drain", SECOND).total(SECOND * 4).grace(SECOND * 100);
+        let finished = app.run_until(pending(), async |app: &Root<&'static str>| {
+            drop(app.spawn_coop("deaf", async |_| pending::<()>().await));
+            drop(app.in_phase("drain").try_service_coop("member", async |cx: CancelToken| {
+                cx.cancelled().await;
+                Err::<(), _>("cannot drain")
+            }));
+            sleep(SECOND).await;
+            assert!(!panics, "too hot");
+            Err::<(), _>("broken")
+        });
+        match finished.await.outcome {
+            Outcome::Panicked(payload) if panics => assert_eq!(payload.downcast_ref(), Some(&"too hot")),
+            Outcome::GaveUp { failures } if !panics => {
+                let mut errors: Vec<_> = failures.iter().map(|failure| failure.error).collect();
+                errors.sort_unstable();
+                assert_eq!(errors, ["broken", "cannot drain"]);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stuck_work_keeps_the_phases_waiting_or_is_not_waited_for_at_all() {
+    let (log, begin) = (Log::default(), Instant::now());
+    let work = log.clone();
+    let app = app().work(SECOND * 3).grace(SECOND * 8);
+    let finished = app.run_until(after(0), async |app: &Root<Infallible>| {
+        drop(app.spawn_coop("slow", async move |cx: CancelToken| {
+            cx.cancelled().await;
+            sleep(SECOND * 6).await;
+            work.add("work ended");
+        }));
+        tidy(app, "drain", "http", &log);
+        pending::<()>().await;
+        Ok(())
+    });
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert_eq!(log.lines(), ["http told", "http ended", "work ended"]);
+    assert_eq!(begin.elapsed(), SECOND * 6);
+    assert_eq!(finished.report.phases[0].stuck, ["slow"]);
+    assert_eq!(finished.report.phase("cleanup").unwrap().took, SECOND * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_body_cuts_its_children_short_or_leaves_the_phases_running() {
+    let (log, begin) = (Log::default(), Instant::now());
+    let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
+        tidy(app, "drain", "http", &log);
+        let log = log.clone();
+        drop(app.spawn("last order", async move {
+            sleep(SECOND * 60).await;
+            log.add("served");
+        }));
+        Ok(7)
+    });
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::Returned(7)), "{finished:?}");
+    assert_eq!(log.lines(), ["served", "http told", "http ended"]);
+    assert_eq!(begin.elapsed(), SECOND * 61);
+    assert_eq!(finished.report.reason.kind(), ReasonKind::Ended);
+    assert_eq!(finished.report.took, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_does_not_begin_the_shutdown_or_is_lost_in_it() {
+    for who in ["body", "child", "member"] {
+        let log = Log::default();
+        let finished = app().run_until(pending(), async |app: &Root<String>| {
+            tidy(app, "drain", "http", &log);
+            tidy(app, "close", "db", &log);
+            let broken = async {
+                sleep(SECOND).await;
+                Err::<(), _>(who.to_owned())
+            };
+            match who {
+                "body" => broken.await?,
+                "child" => drop(app.try_spawn("child", broken)),
+                // Of the last phase: its mates must not be told before their turn.
+                _ => drop(app.in_phase("close").try_service("member", broken)),
+            }
+            pending::<()>().await;
+            Ok(())
+        });
+        let finished = finished.await;
+        let Outcome::Failed { first, others } = finished.outcome else { panic!("{who}: {finished:?}") };
+        assert_eq!(first.error, who);
+        assert_eq!(first.task.as_ref().map(|task| task.as_str()), (who != "body").then_some(who));
+        assert!(others.is_empty());
+        assert_eq!(finished.report.reason.kind(), ReasonKind::Failed);
+        assert_eq!(finished.report.took, SECOND * 2);
+        assert_eq!(log.lines(), ["http told", "http ended", "db told", "db ended"], "{who}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_does_not_begin_the_shutdown_or_is_lost_in_it() {
+    for who in ["body", "child", "member", "in the scope of a phase"] {
+        let log = Log::default();
+        let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
+            tidy(app, "drain", "http", &log);
+            let hot = async {
+                sleep(SECOND).await;
+                std::panic::panic_any(17)
+            };
+            match who {
+                "body" => hot.await,
+                "child" => drop(app.spawn(who, hot)),
+                "member" => drop(app.in_phase("close").service(who, hot)),
+                _ => drop(app.in_phase("close").scope().spawn(who, hot)),
+            }
+            pending::<()>().await;
+            Ok(())
+        });
+        let finished = finished.await;
+        let Outcome::Panicked(payload) = finished.outcome else { panic!("{who}: {finished:?}") };
+        assert_eq!(payload.downcast_ref(), Some(&17), "{who}");
+        assert_eq!(finished.report.reason.kind(), ReasonKind::Panicked);
+        assert_eq!(log.lines(), ["http told", "http ended"], "{who}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_while_shutting_down_is_lost_or_comes_before_the_first() {
+    let finished = app().run_until(pending(), async |app: &Root<&'static str>| {
+        drop(app.in_phase("drain").try_service_coop("late", async |cx: CancelToken| {
+            cx.cancelled().await;
+            Err::<(), _>("cannot drain")
+        }));
+        drop(app.in_phase("flush").try_service("first", async { Err::<(), _>("broken") }));
+        pending::<()>().await;
+        Ok(())
+    });
+    let Outcome::Failed { first, others } = finished.await.outcome else { panic!() };
+    assert_eq!((first.error, others[0].error), ("broken", "cannot drain"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_release_is_not_reported_or_not_waited_for() {
+    let log = Log::default();
+    let finished = app().run_until(after(1), async |app: &Root<Infallible>| {
+        let in_work = log.clone();
+        app.defer("goodbye", async move |_| {
+            sleep(SECOND).await;
+            in_work.add("goodbye");
+            Err::<(), _>(std::io::Error::other("the line is dead"))
+        });
+        let in_phase = log.clone();
+        app.in_phase("flush").scope().defer("flushed", async move |_| in_phase.add("flushed")).unwrap();
+        tidy(app, "drain", "http", &log);
+        pending::<()>().await;
+        Ok(())
+    });
+    let finished = finished.await;
+    assert_eq!(log.lines(), ["goodbye", "http told", "http ended", "flushed"]);
+    let failed = &finished.report.release_failures;
+    assert_eq!((failed.len(), failed[0].resource()), (1, "goodbye"));
+    assert!(!finished.report.is_clean());
+    assert!(finished.report.to_string().ends_with("; release of `goodbye` failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_callback_is_not_given_the_report() {
+    let seen = Log::default();
+    let callback = seen.clone();
+    let app = app().on_report(move |report| callback.add(report.app.as_str()));
+    app.run_until(after(0), async |_: &Root<Infallible>| for_ever().await).await;
+    assert_eq!(seen.lines(), ["shop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_program_leaves_its_members_running() {
+    let log = Log::default();
+    let running = app().run_until(pending(), async |app: &Root<Infallible>| {
+        tidy(app, "drain", "http", &log);
+        tidy(app, "close", "db", &log);
+        for_ever().await
+    });
+    assert!(timeout(SECOND, running).await.is_err());
+    drain().await;
+    let mut lines = log.lines();
+    lines.sort();
+    assert_eq!(lines, ["db ended", "db told", "http ended", "http told"]);
+    assert_eq!(unscoped(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_cancelled_by_its_handle_takes_its_phase_along() {
+    let log = Log::default();
+    let finished = app().run_until(after(5), async |app: &Root<Infallible>| {
+        tidy(app, "drain", "http", &log);
+        let log = log.clone();
+        let task = app.in_phase("drain").service_coop("alone", async move |cx: CancelToken| {
+            cx.cancelled().await;
+            log.add("alone told");
+        });
+        task.cancel(Reason::requested("no more"));
+        task.await.unwrap();
+        for_ever().await
+    });
+    let finished = finished.await;
+    assert_eq!(log.lines(), ["alone told", "http told", "http ended"]);
+    assert_eq!(finished.report.reason.text(), Some("enough"));
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(
+    expected = r#"the app has no phase `drian`: declare it with `App::phase`, or use one of ["drain", "flush", "close"]"#
+)]
+async fn a_misspelt_phase_makes_a_new_one() {
+    let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
+        drop(app.in_phase("drian").service("http", async {}));
+        Ok(())
+    });
+    if let Outcome::Panicked(payload) = finished.await.outcome {
+        std::panic::resume_unwind(payload);
+    }
+}
+
+#[test]
+#[should_panic(expected = "there is a phase `drain` already")]
+fn two_phases_share_a_name() {
+    drop(app().phase("drain", SECOND));
+}
+
+#[test]
+#[should_panic(expected = "there is a phase `work` already")]
+fn a_phase_hides_one_that_every_program_has() {
+    drop(app().phase("work", SECOND));
+}

@@ -1,0 +1,387 @@
+//! Supervised children: order, restarts, stop.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use motet::task::supervisor::{ChildState, FailureCause};
+use motet::task::{
+    CancelToken, Child, Nursery, Reason, Restart, Scope, Supervisor, SupervisorFailed, TaskFailed, drain,
+    scope, unscoped,
+};
+use motet::{Backoff, Jitter, rng};
+use tokio::time::{Instant, sleep, timeout};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn add(&self, line: impl Into<String>) {
+        self.0.lock().unwrap().push(line.into());
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Adds to a log when dropped.
+struct Noted(Log, &'static str);
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.0.add(self.1);
+    }
+}
+
+/// Says when it starts and stops, and takes a second for each.
+fn tidy(name: &'static str, log: &Log) -> Child {
+    let log = log.clone();
+    Child::new(name, Restart::Permanent, move |cx| {
+        let log = log.clone();
+        async move {
+            log.add(format!("{name} starts"));
+            sleep(SECOND).await;
+            cx.ready();
+            cx.token().cancelled().await;
+            log.add(format!("{name} stops"));
+            sleep(SECOND).await;
+            log.add(format!("{name} stopped"));
+        }
+    })
+}
+
+fn every_second() -> Backoff {
+    Backoff::constant(SECOND)
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_start_all_at_once_or_stop_in_the_order_of_their_start() {
+    let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
+    let supervisor = Supervisor::new("app")
+        .with_child(tidy("a", &log))
+        .with_child(tidy("b", &log))
+        .with_child(tidy("c", &log));
+    let watch = supervisor.watch();
+    scope(async |n: &Nursery<Infallible>| {
+        let running = n.spawn("app", supervisor.run(stop.clone()));
+        assert!(watch.started().await);
+        assert_eq!(begin.elapsed(), SECOND * 3);
+        assert_eq!(log.lines(), ["a starts", "b starts", "c starts"]);
+        stop.cancel(Reason::requested("enough"));
+        running.await.unwrap().unwrap();
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(begin.elapsed(), SECOND * 6);
+    let stops = ["c stops", "c stopped", "b stops", "b stopped", "a stops", "a stopped"];
+    assert_eq!(log.lines()[3..], stops);
+    assert!(watch.children().iter().all(|child| child.state == ChildState::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_scope_cuts_the_ordered_stop_short_at_its_grace_or_deadline() {
+    for deadline in [None, Some(SECOND * 3)] {
+        let (log, begin) = (Log::default(), Instant::now());
+        let supervisor = Supervisor::new("app")
+            .with_child(tidy("a", &log))
+            .with_child(tidy("b", &log))
+            .with_child(tidy("c", &log));
+        let watch = supervisor.watch();
+        let mut options = Scope::options().grace(Duration::ZERO);
+        if let Some(deadline) = deadline {
+            options = options.deadline(deadline);
+        }
+        let ended = options.run(async |n: &Nursery<SupervisorFailed>| {
+            drop(supervisor.spawn(n));
+            watch.started().await;
+            if deadline.is_none() {
+                n.cancel(Reason::requested("enough"));
+            }
+            pending::<()>().await;
+            Ok(())
+        });
+        let error = ended.await.unwrap_err();
+        assert_eq!(error.is_deadline(), deadline.is_some());
+        assert_eq!(begin.elapsed(), SECOND * 6, "{deadline:?}");
+        assert_eq!(log.lines()[3..].last().unwrap(), "a stopped");
+        assert_eq!(log.lines()[3], "c stops");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_supervisor_is_stopped_before_the_work_is_done_or_never() {
+    let (log, begin) = (Log::default(), Instant::now());
+    let supervisor = Supervisor::new("app").with_child(tidy("a", &log));
+    scope(async |n: &Nursery<SupervisorFailed>| {
+        drop(supervisor.serve(n));
+        let log = log.clone();
+        drop(n.spawn("work", async move {
+            sleep(SECOND * 5).await;
+            log.add("work done");
+        }));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.lines(), ["a starts", "work done", "a stops", "a stopped"]);
+    assert_eq!(begin.elapsed(), SECOND * 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_takes_siblings_down_or_is_not_a_failure() {
+    let starts = Arc::new(AtomicUsize::new(0));
+    let sibling = Arc::new(AtomicUsize::new(0));
+    let (count, siblings, stop) = (Arc::clone(&starts), Arc::clone(&sibling), CancelToken::new());
+    let supervisor = Supervisor::new("app")
+        .backoff(every_second())
+        .child("sibling", Restart::Permanent, move || {
+            siblings.fetch_add(1, Ordering::Relaxed);
+            pending::<()>()
+        })
+        .child("hot", Restart::Transient, move || {
+            let start = count.fetch_add(1, Ordering::Relaxed);
+            async move {
+                assert!(start > 0, "too hot");
+                pending::<()>().await;
+            }
+        });
+    let watch = supervisor.watch();
+    scope(async |n: &Nursery<Infallible>| {
+        let begin = Instant::now();
+        drop(n.spawn("app", supervisor.run(stop.clone())));
+        let backoff = watch.wait_for(|all| matches!(all[1].state, ChildState::Backoff { .. })).await.unwrap();
+        assert_eq!(backoff[1].state, ChildState::Backoff { until: begin + SECOND });
+        let up = watch.wait_for(|all| all[1].restarts == 1).await.unwrap();
+        assert_eq!(begin.elapsed(), SECOND);
+        assert_eq!(up[1].state, ChildState::Running);
+        let failure = up[1].last_failure.clone().unwrap();
+        assert_eq!(failure.to_string(), "child `hot` panicked: too hot");
+        assert_eq!(failure.at, begin);
+        stop.cancel(Reason::requested("enough"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(sibling.load(Ordering::Relaxed), 1);
+    assert_eq!(starts.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_closure_itself_takes_the_supervisor_down() {
+    let mut calls = 0;
+    let supervisor =
+        Supervisor::new("app").backoff(every_second()).child("odd", Restart::Transient, move || {
+            calls += 1;
+            assert!(calls > 2, "call {calls}");
+            async {}
+        });
+    let watch = supervisor.watch();
+    supervisor.run(CancelToken::new()).await.unwrap();
+    let child = watch.child("odd").unwrap();
+    assert_eq!((child.state, child.restarts), (ChildState::Stopped, 2));
+    assert!(matches!(child.last_failure.unwrap().cause, FailureCause::Panicked(words) if words == "call 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_restarts_for_ever_or_does_not_name_who_failed_and_why() {
+    let (log, begin) = (Log::default(), Instant::now());
+    let mut starts = 0;
+    let supervisor = Supervisor::new("app")
+        .intensity(2, SECOND * 60)
+        .backoff(every_second())
+        .with_child(tidy("web", &log))
+        .child("db", Restart::Permanent, move || {
+            starts += 1;
+            async move { Err::<(), _>(format!("connection {starts} lost")) }
+        });
+    let failed = scope(async |n: &Nursery<SupervisorFailed>| {
+        drop(supervisor.spawn(n));
+        pending::<()>().await;
+        Ok(())
+    });
+    let error = failed.await.unwrap_err().into_error().unwrap();
+    assert_eq!(error.to_string(), "supervisor `app` gave up on `db` after 2 restarts in 60s");
+    let causes = error.failures.iter().map(|failure| std::error::Error::source(failure).unwrap().to_string());
+    assert_eq!(causes.collect::<Vec<_>>(), ["connection 1 lost", "connection 2 lost", "connection 3 lost"]);
+    assert_eq!(log.lines(), ["web starts", "web stops", "web stopped"]);
+    // A second for the start of `web`, two restarts, and a second for its stop.
+    assert_eq!(begin.elapsed(), SECOND * 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_farther_apart_than_the_window_are_added_up() {
+    let mut starts = 0;
+    let supervisor = Supervisor::new("app").intensity(1, SECOND * 10).backoff(every_second()).child(
+        "slow",
+        Restart::Transient,
+        move || {
+            starts += 1;
+            async move {
+                sleep(SECOND * 9).await;
+                if starts < 6 { Err("again") } else { Ok(()) }
+            }
+        },
+    );
+    let watch = supervisor.watch();
+    supervisor.run(CancelToken::new()).await.unwrap();
+    assert_eq!(watch.children()[0].restarts, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deaf_child_outlives_its_stop_timeout_or_the_next_stop_does_not_wait() {
+    let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
+    let noted = log.clone();
+    let deaf = Child::new("deaf", Restart::Permanent, move |cx| {
+        let noted = Noted(noted.clone(), "deaf dropped");
+        async move {
+            let _noted = noted;
+            cx.ready();
+            pending::<()>().await;
+        }
+    });
+    let supervisor =
+        Supervisor::new("app").with_child(tidy("first", &log)).with_child(deaf.stop_timeout(SECOND * 3));
+    let watch = supervisor.watch();
+    scope(async |n: &Nursery<Infallible>| {
+        drop(n.spawn("app", supervisor.run(stop.clone())));
+        watch.started().await;
+        stop.cancel(Reason::requested("enough"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.lines(), ["first starts", "deaf dropped", "first stops", "first stopped"]);
+    assert_eq!(begin.elapsed(), SECOND * 5);
+    let deaf = watch.child("deaf").unwrap();
+    assert_eq!(deaf.state, ChildState::Failed);
+    let words = deaf.last_failure.unwrap().to_string();
+    assert_eq!(words, "child `deaf` did not stop within 3s and was dropped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_the_start_or_a_backoff_waits_for_it() {
+    // One that is told while it starts is ready first, here, and then ends.
+    for (stop_at, ended_at) in [(500, 2_000), (1_500, 4_000), (2_500, 4_500)] {
+        let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
+        let supervisor = Supervisor::new("app")
+            .backoff(Backoff::constant(SECOND * 100))
+            .with_child(tidy("a", &log))
+            .child("fails", Restart::Permanent, async || Err::<(), _>("no"))
+            .with_child(tidy("b", &log));
+        let stopper = stop.clone();
+        scope(async |n: &Nursery<Infallible>| {
+            drop(n.spawn("app", supervisor.run(stop)));
+            sleep(Duration::from_millis(stop_at)).await;
+            stopper.cancel(Reason::requested("enough"));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(begin.elapsed(), Duration::from_millis(ended_at), "{stop_at}");
+        assert_eq!(log.lines().last().unwrap(), "a stopped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_supervisor_leaves_its_children_behind() {
+    let log = Log::default();
+    let begin = Instant::now();
+    let supervisor = Supervisor::new("app").with_child(tidy("a", &log)).child("b", Restart::Permanent, {
+        let log = log.clone();
+        move || {
+            let noted = Noted(log.clone(), "b dropped");
+            async move {
+                let _noted = noted;
+                pending::<()>().await;
+            }
+        }
+    });
+    let watch = supervisor.watch();
+    assert!(timeout(SECOND * 2, supervisor.run(CancelToken::new())).await.is_err());
+    assert_eq!(unscoped(), 1);
+    drain().await;
+    assert_eq!(begin.elapsed(), SECOND * 3);
+    let mut lines = log.lines();
+    lines.sort();
+    assert_eq!(lines, ["a starts", "a stopped", "a stops", "b dropped"]);
+    assert!(watch.wait_for(|_| false).await.is_none(), "a watch of a supervisor that is gone must not wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_without_children_or_with_only_ended_ones_waits_for_ever() {
+    Supervisor::new("none").run(CancelToken::new()).await.unwrap();
+    let begin = Instant::now();
+    let supervisor = Supervisor::new("app")
+        .child("once", Restart::Transient, async || sleep(SECOND).await)
+        .child("fails", Restart::Temporary, async || Err::<(), _>("no"));
+    let watch = supervisor.watch();
+    supervisor.run(CancelToken::new()).await.unwrap();
+    assert_eq!(begin.elapsed(), SECOND);
+    let states: Vec<_> = watch.children().iter().map(|child| child.state).collect();
+    assert_eq!(states, [ChildState::Stopped, ChildState::Failed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn restarts_of_a_seeded_program_do_not_repeat() {
+    async fn waits(seed: u64) -> Vec<Duration> {
+        let _seeded = rng::seed_thread(seed);
+        let starts = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&starts);
+        let backoff = Backoff::exponential(SECOND, SECOND * 8).jitter(Jitter::Full);
+        let supervisor =
+            Supervisor::new("app").backoff(backoff).child("fails", Restart::Permanent, move || {
+                noted.lock().unwrap().push(Instant::now());
+                async { Err::<(), _>("no") }
+            });
+        supervisor.run(CancelToken::new()).await.unwrap_err();
+        let starts = starts.lock().unwrap();
+        assert_eq!(starts.len(), 6);
+        starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
+    }
+    let (one, again, two) = (waits(1).await, waits(1).await, waits(2).await);
+    assert_eq!(one, again);
+    assert_ne!(one, two);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_handle_of_a_supervisor_drops_it_instead_of_telling_it() {
+    let log = Log::default();
+    let supervisor = Supervisor::new("app").with_child(tidy("a", &log));
+    let watch = supervisor.watch();
+    scope(async |n: &Nursery<SupervisorFailed>| {
+        let task = supervisor.spawn(n);
+        watch.started().await;
+        task.cancel(Reason::requested("enough"));
+        let ended: Result<(), TaskFailed<SupervisorFailed>> = task.await;
+        ended.unwrap();
+        assert_eq!(log.lines().last().unwrap(), "a stopped");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_loops_for_ever_or_borrows_nothing_needs_a_type() {
+    let stop = CancelToken::new();
+    let supervisor = Supervisor::new("app").child("ticks", Restart::Permanent, || async {
+        loop {
+            sleep(SECOND).await;
+        }
+    });
+    let stopper = stop.clone();
+    scope(async |n: &Nursery<Infallible>| {
+        drop(n.spawn("app", supervisor.run(stop)));
+        sleep(SECOND * 5).await;
+        stopper.cancel(Reason::requested("enough"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
