@@ -124,6 +124,7 @@ where
         };
         let exit = match &ended {
             Ok(Ok(_)) => Exit::Ok,
+            Ok(Err(_)) if mutant!("resource.always_commit") => Exit::Ok,
             Ok(Err(_)) => Exit::Err,
             Err(_) => Exit::Panic,
         };

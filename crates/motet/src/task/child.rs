@@ -122,7 +122,7 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
             (Err(error), policy) => {
                 let failure = Failure { task: Some(link.name()), error };
                 core.state().failures.push(Box::new(failure));
-                if policy == Policy::FailFast {
+                if policy == Policy::FailFast && !mutant!("scope.fail_slow") {
                     core.raise(Level::Work, &Reason::by(ReasonKind::Failed, Some(link.name())));
                 }
                 Err(TaskFailed::Reported { task: link.name() })
@@ -148,10 +148,17 @@ pin_project! {
 
     impl<F, S> PinnedDrop for Child<F, S> {
         fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
+            let this = this.project();
             // Also if the future's own drop panics: a scope would wait for ever for a child not counted out.
-            let _out = CountOut { core: this.core, node: this.node.into_ref() };
-            this.future.set(None);
+            let node = this.node.into_ref();
+            let _out = CountOut { core: this.core, node };
+            if this.future.is_none() {
+                return;
+            }
+            // Aborted: a panic of the drop would end with the abort, and the scope would not hear of it.
+            if let Err(payload) = drop_inside(this.future, this.core) {
+                this.core.task_panicked(node.spec().name.clone(), payload);
+            }
         }
     }
 }

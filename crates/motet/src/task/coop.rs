@@ -1,6 +1,6 @@
 //! Children that are told of their cancellation, and have a grace to end by themselves.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::child::{Link, Sink};
 use super::{CancelToken, Name, TaskFailed};
+use crate::mutant;
 
 /// Runs the task's future until it ends, or until the grace after its cancellation is over.
 pub(crate) async fn cooperative<F: Future>(
@@ -20,7 +21,10 @@ pub(crate) async fn cooperative<F: Future>(
     let mut future = pin!(future);
     let mut out_of_grace = pin!(async {
         let reason = token.cancelled().await.clone();
-        sleep(grace).await;
+        match mutant!("coop.endless_grace") {
+            true => pending().await,
+            false => sleep(grace).await,
+        }
         reason
     });
     poll_fn(|cx| {

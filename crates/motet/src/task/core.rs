@@ -16,6 +16,7 @@ use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
 use super::list::List;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseFailed};
+use crate::mutant;
 use crate::resource::Exit;
 
 /// How far a scope is cancelled. Each level includes the ones before it.
@@ -144,6 +145,9 @@ impl Core {
         {
             token.cancel(reason.clone());
         }
+        if mutant!("scope.tell_nobody") {
+            told.clear();
+        }
         for token in told {
             token.cancel(reason.clone());
         }
@@ -238,6 +242,7 @@ impl Class {
     pub(crate) fn cancelled_at(self) -> Level {
         match self {
             Self::Work => Level::Children,
+            Self::Service if mutant!("scope.services_first") => Level::Children,
             Self::Service => Level::Services,
         }
     }

@@ -20,9 +20,10 @@ const WARN_AFTER: Duration = Duration::from_secs(5);
 /// Waits for everything in the scope, cancels what has to be, releases its resources and closes it.
 pub(crate) async fn finish(core: &Arc<Core>) {
     loop {
-        if !mutant!("scope.release_before_join") {
-            work(core).await;
+        if mutant!("scope.release_before_join") {
+            finalizer::start(core);
         }
+        work(core).await;
         core.raise(Level::Services, &Reason::of(ReasonKind::Ended));
         gone(core, Class::Service).await;
         if !finalizer::start(core) && core.close() {
@@ -90,7 +91,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let mut host = scope;
+    let mut host = match &scope.parent {
+        Some(above) if mutant!("scope.adopt_above") => above,
+        _ => scope,
+    };
     let mut future = future;
     loop {
         let spec = Spec::new(name.clone(), site, Class::Work, Stop::Never);

@@ -92,7 +92,7 @@ impl Core {
                 Event::Lost => &one.releases.lost,
             };
             counter.fetch_add(1, Ordering::Relaxed);
-            core = one.parent.as_deref();
+            core = if mutant!("release.count_here_only") { None } else { one.parent.as_deref() };
         }
     }
 }
@@ -101,7 +101,8 @@ impl Core {
 /// when none is owed.
 pub(crate) fn start(core: &Arc<Core>) -> bool {
     let Some(last) = core.state().finalizers.last().map(|last| last.site) else { return false };
-    let spec = Spec::new(Name::from("release"), last, Class::Work, Stop::Never);
+    let stop = if mutant!("resource.unshielded") { Stop::Drop } else { Stop::Never };
+    let spec = Spec::new(Name::from("release"), last, Class::Work, stop);
     let scope = Arc::clone(core);
     let releases = async move {
         loop {
@@ -179,7 +180,7 @@ pub(crate) async fn run(
         Err(panicked) => Err(panicked),
     };
     counted.event = match &outcome {
-        Err(ReleaseError::TimedOut(_)) => Event::TimedOut,
+        Err(ReleaseError::TimedOut(_)) if !mutant!("release.finished_late") => Event::TimedOut,
         _ => Event::Finished,
     };
     outcome.map_err(|source| {

@@ -88,6 +88,7 @@ mod start;
 pub mod supervisor;
 mod timeout;
 mod token;
+mod wakers;
 
 pub use blocking::BLOCKING_LIMIT;
 pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};

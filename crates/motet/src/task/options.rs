@@ -14,6 +14,7 @@ use super::core::{Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist, unnamed};
 use super::finalizer::RELEASE_TIMEOUT;
 use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
+use crate::mutant;
 
 /// Opens a scope: runs `body`, and returns when the body, all children, services and cleanups have ended.
 ///
@@ -234,6 +235,7 @@ impl Options {
         });
         let around = if self.shielded { None } else { parent.deadline };
         let deadline = match (own.flatten(), around) {
+            (Some(own), Some(_)) if mutant!("scope.own_deadline") => Some(own),
             (Some(own), Some(around)) => Some(own.min(around)),
             (own, around) => own.or(around),
         };
@@ -401,7 +403,7 @@ where
                 continue;
             }
             let Some(at) = core.deadline else { return Poll::Pending };
-            if this.sleep.is_none() {
+            if this.sleep.is_none() && !mutant!("scope.unarmed_deadline") {
                 this.sleep.set(Some(sleep_until(at)));
             }
             match this.sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {

@@ -11,6 +11,7 @@ use super::child::{Plain, Spec, Stop, launch};
 use super::finalizer;
 use super::gate::Class;
 use super::{Closed, Name, Scope};
+use crate::mutant;
 use crate::resource::{Acquired, Exit, ReleaseOutcome};
 use crate::resource::{Deferred, Owed, Slot, open};
 
@@ -84,7 +85,9 @@ impl Scope {
                 };
                 let id = opened.as_ref().ok().map(|(_, id)| *id);
                 let sent = caller.send(opened.map(|(acquired, _)| acquired));
-                if let (Err(refused), Some(id)) = (sent, id) {
+                if let (Err(refused), Some(id)) = (sent, id)
+                    && !mutant!("acquire.keep_for_nobody")
+                {
                     // Nobody is there to use it, so it is not kept until the end of the scope.
                     drop(refused);
                     if let Err(failed) = finalizer::release_now(&host, id, Exit::Cancelled).await {

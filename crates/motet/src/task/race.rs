@@ -4,6 +4,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use crate::mutant;
+
 /// Runs two futures until one ends, and gives its output once both have been dropped.
 ///
 /// A `select!` runs the winner's arm while a loser that it only borrows is still there: not polled, but with a lock
@@ -75,6 +77,9 @@ impl<A: Future, B: Future> Future for Race<A, B> {
                 Poll::Pending => return Poll::Pending,
             },
         };
+        if mutant!("race.keep_loser") {
+            return Poll::Ready(won);
+        }
         this.a.set(None);
         this.b.set(None);
         Poll::Ready(won)

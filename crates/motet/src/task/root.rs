@@ -1,8 +1,10 @@
 //! The scope above all others of a runtime, for what is dropped with no scope around it.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::panic::Location;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
@@ -11,19 +13,27 @@ use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Settings};
 use super::finalizer::RELEASE_TIMEOUT;
 use super::gate::Class;
+use super::wakers::{Place, Wakers};
 use super::{Name, Policy};
+use crate::mutant;
 
-/// A root lives as long as a scope or an adopted task of its runtime does.
-static ROOTS: LazyLock<Mutex<HashMap<Id, Weak<Core>>>> = LazyLock::new(Mutex::default);
+static ROOTS: LazyLock<Mutex<HashMap<Id, Root>>> = LazyLock::new(Mutex::default);
+
+struct Root {
+    /// Lives as long as a scope or an adopted task of its runtime does.
+    core: Weak<Core>,
+    /// A scope has one end that waits for its children; a root has any number of drains.
+    drains: Arc<Wakers>,
+}
 
 /// Gives the root of the runtime.
 pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
     let mut roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(root) = roots.get(&runtime.id()).and_then(Weak::upgrade) {
-        return root;
+    if let Some(core) = roots.get(&runtime.id()).and_then(|root| root.core.upgrade()) {
+        return core;
     }
     // The roots of runtimes that are gone.
-    roots.retain(|_, root| root.strong_count() > 0);
+    roots.retain(|_, root| root.core.strong_count() > 0);
     let settings = Settings {
         name: Name::from("runtime"),
         site: Location::caller(),
@@ -34,15 +44,20 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
         deadline: None,
         keeps_ages: false,
     };
-    let root = Arc::new(Core::new(settings, None, runtime.clone()));
-    roots.insert(runtime.id(), Arc::downgrade(&root));
-    root
+    let core = Arc::new(Core::new(settings, None, runtime.clone()));
+    roots.insert(runtime.id(), Root { core: Arc::downgrade(&core), drains: Arc::default() });
+    core
 }
 
 /// Gives the root of the runtime, if anything needs one.
 pub(crate) fn existing(runtime: &Handle) -> Option<Arc<Core>> {
     let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
-    roots.get(&runtime.id()).and_then(Weak::upgrade)
+    roots.get(&runtime.id()).and_then(|root| root.core.upgrade())
+}
+
+fn place_among_drains(runtime: &Handle) -> Option<Place> {
+    let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    roots.get(&runtime.id()).map(|root| Place::among(&root.drains))
 }
 
 /// Waits for everything of this runtime that has no scope around it: children and cleanups of scopes that were
@@ -57,9 +72,18 @@ pub(crate) fn existing(runtime: &Handle) -> Option<Arc<Core>> {
 /// # Panics
 /// Outside of a tokio runtime.
 pub async fn drain() -> usize {
-    let Some(root) = existing(&Handle::current()) else { return 0 };
+    let runtime = Handle::current();
+    // As long as the one is held, the other is of the same root.
+    let Some(root) = existing(&runtime) else { return 0 };
+    let Some(mut place) = place_among_drains(&runtime) else { return 0 };
     let waited_for = root.gate.count(Class::Work);
-    root.wait(|root| root.gate.count(Class::Work) == 0).await;
+    let all = place.all();
+    poll_fn(|cx| {
+        place.set(cx.waker());
+        let none_left = || root.gate.count(Class::Work) == 0 || mutant!("drain.look_away");
+        root.gate.poll_until(&Context::from_waker(&all), none_left)
+    })
+    .await;
     waited_for
 }
 

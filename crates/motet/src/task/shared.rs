@@ -1,11 +1,10 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
-use slab::Slab;
-
+use super::wakers::{Place, Wakers};
 use super::{Task, TaskFailed};
 use crate::mutant;
 
@@ -36,44 +35,21 @@ use crate::mutant;
 /// ```
 pub struct Shared<T, E = Infallible> {
     inner: Arc<Inner<T, E>>,
-    /// This waiter's place among the wakers.
-    place: Option<usize>,
+    /// Where this waiter is woken.
+    place: Place,
 }
 
-struct Inner<T, E> {
-    state: Mutex<State<T, E>>,
-    wakers: Arc<Wakers>,
-}
+struct Inner<T, E>(Mutex<State<T, E>>);
 
 enum State<T, E> {
     Running(Task<T, E>),
     Ended(Arc<Result<T, TaskFailed<E>>>),
 }
 
-#[derive(Default)]
-struct Wakers(Mutex<Slab<Option<Waker>>>);
-
-impl Wakers {
-    fn lock(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Wake for Wakers {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let wakers: Vec<Waker> = self.lock().iter_mut().filter_map(|(_, waker)| waker.take()).collect();
-        wakers.into_iter().for_each(Waker::wake);
-    }
-}
-
 impl<T, E> Shared<T, E> {
     pub(crate) fn new(task: Task<T, E>) -> Self {
-        let inner = Inner { state: Mutex::new(State::Running(task)), wakers: Arc::default() };
-        Self { inner: Arc::new(inner), place: None }
+        let inner = Inner(Mutex::new(State::Running(task)));
+        Self { inner: Arc::new(inner), place: Place::among(&Arc::<Wakers>::default()) }
     }
 }
 
@@ -82,20 +58,15 @@ impl<T, E> Future for Shared<T, E> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let replaced = {
-            let mut wakers = this.inner.wakers.lock();
-            let place = *this.place.get_or_insert_with(|| wakers.insert(None));
-            wakers[place].replace(cx.waker().clone())
-        };
-        drop(replaced);
-        let mut state = this.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        this.place.set(cx.waker());
+        let mut state = this.inner.0.lock().unwrap_or_else(PoisonError::into_inner);
         let output = match &mut *state {
             State::Ended(output) => return Poll::Ready(Arc::clone(output)),
             State::Running(task) => {
                 // Whoever polls last would take the task's only waker; this one wakes all.
                 let all = match mutant!("shared.wake_last") {
                     true => cx.waker().clone(),
-                    false => Waker::from(Arc::clone(&this.inner.wakers)),
+                    false => this.place.all(),
                 };
                 match Pin::new(task).poll(&mut Context::from_waker(&all)) {
                     Poll::Ready(output) => Arc::new(output),
@@ -110,16 +81,7 @@ impl<T, E> Future for Shared<T, E> {
 
 impl<T, E> Clone for Shared<T, E> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), place: None }
-    }
-}
-
-impl<T, E> Drop for Shared<T, E> {
-    fn drop(&mut self) {
-        if let Some(place) = self.place {
-            let waker = self.inner.wakers.lock().remove(place);
-            drop(waker);
-        }
+        Self { inner: Arc::clone(&self.inner), place: self.place.another() }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::{Task, TaskFailed};
+use crate::mutant;
 
 /// Says that a task started with [`Nursery::start`](super::Nursery::start) is ready.
 ///
@@ -28,7 +29,9 @@ impl<R, E> Ready<R, E> {
     ///
     /// If the starter is gone, the value is dropped: the task is a child of its scope all the same.
     pub fn send(self, value: R) {
-        if let Some(starter) = take(&self.0) {
+        if let Some(starter) = take(&self.0)
+            && !mutant!("start.lose_answer")
+        {
             drop(starter.send(Ok(value)));
         }
     }
@@ -56,7 +59,7 @@ pub(crate) async fn answering<R, E>(
     };
     match starter.send(Err(failed)) {
         // Nobody waits for the start any more: the scope hears of the error.
-        Err(Err(StartFailed::Error(error))) => Err(error),
+        Err(Err(StartFailed::Error(error))) if !mutant!("start.swallow_error") => Err(error),
         _ => Ok(()),
     }
 }

@@ -8,6 +8,8 @@ use pin_project_lite::pin_project;
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::mutant;
+
 /// Gives a future so much time, from its first poll on.
 ///
 /// The future is polled first. Only if it is not ready is the clock read and a timer armed. A duration beyond what
@@ -130,7 +132,9 @@ impl<F: Future> Future for Timeout<F> {
             return Poll::Pending;
         }
         this.timer.set(None);
-        this.future.set(None);
+        if !mutant!("timeout.keep_future") {
+            this.future.set(None);
+        }
         Poll::Ready(Err(Elapsed(())))
     }
 }

@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 use tokio::task::coop;
 
 use super::Reason;
+use crate::mutant;
 
 /// Tells many that they should stop, and why.
 ///
@@ -45,7 +46,10 @@ impl CancelToken {
         if self.0.reason.set(reason).is_ok() {
             // Release, after the reason: whoever is woken by it finds the reason.
             self.0.cancelled.store(true, Ordering::Release);
-            self.0.waiters.notify_waiters();
+            match mutant!("token.wake_one") {
+                true => self.0.waiters.notify_one(),
+                false => self.0.waiters.notify_waiters(),
+            }
         }
     }
 

@@ -124,6 +124,7 @@ async fn in_order() {
     let is_cancelled = draw(2) == 0;
     let mut counts = None;
     let ended = scope(async |n: &Nursery<&'static str>| {
+        let mut held = Vec::new();
         for name in ["a", "b"] {
             let closing = log.clone();
             let expected = if is_cancelled { Exit::Cancelled } else { Exit::Ok };
@@ -131,7 +132,9 @@ async fn in_order() {
                 assert_eq!(exit, expected);
                 close(closing, name).await;
             });
-            let acquired = acquired.await.unwrap();
+            held.push(acquired.await.unwrap());
+        }
+        for acquired in held {
             let used = log.at_drop("used");
             let time = draw(50);
             drop(n.spawn("uses", async move {

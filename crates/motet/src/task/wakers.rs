@@ -1,0 +1,69 @@
+//! Many who wait for what wakes one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+
+use slab::Slab;
+
+/// The wakers of those who wait; as a waker, it wakes them all.
+#[derive(Default)]
+pub(crate) struct Wakers(Mutex<Slab<Option<Waker>>>);
+
+impl Wakers {
+    fn lock(&self) -> MutexGuard<'_, Slab<Option<Waker>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers: Vec<Waker> = self.lock().iter_mut().filter_map(|(_, waker)| waker.take()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// One waiter's place among them.
+pub(crate) struct Place {
+    wakers: Arc<Wakers>,
+    /// `None` until it first waits.
+    at: Option<usize>,
+}
+
+impl Place {
+    pub(crate) fn among(wakers: &Arc<Wakers>) -> Self {
+        Self { wakers: Arc::clone(wakers), at: None }
+    }
+
+    /// The place of another waiter.
+    pub(crate) fn another(&self) -> Self {
+        Self::among(&self.wakers)
+    }
+
+    /// Wakes this waiter, once, when all are woken.
+    pub(crate) fn set(&mut self, waker: &Waker) {
+        let mut wakers = self.wakers.lock();
+        let at = *self.at.get_or_insert_with(|| wakers.insert(None));
+        let replaced = wakers[at].replace(waker.clone());
+        drop(wakers);
+        // Outside of the lock: dropping a waker may run somebody's code.
+        drop(replaced);
+    }
+
+    /// The waker that wakes all.
+    pub(crate) fn all(&self) -> Waker {
+        Waker::from(Arc::clone(&self.wakers))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(at) = self.at {
+            let waker = self.wakers.lock().remove(at);
+            drop(waker);
+        }
+    }
+}
