@@ -29,13 +29,18 @@ pub(crate) fn run() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, runtime) in [("current thread", &current), ("two workers", &two)] {
         let mut add = |rival_name, mut rival: Box<dyn FnMut()>| {
-            let (ours, theirs) = both_of(CHILDREN, || on(runtime, ours()), &mut *rival);
+            let (ours, theirs) = both_of(CHILDREN, || on(runtime, ours(yield_now)), &mut *rival);
             cases.extend(Case::median_and_minimum(name, rival_name, ours, theirs));
         };
-        add("tokio::spawn", Box::new(|| on(runtime, bare())));
+        add("tokio::spawn", Box::new(|| on(runtime, bare(yield_now))));
         add("JoinSet", Box::new(|| on(runtime, join_set())));
         add("TaskTracker + token", Box::new(|| on(runtime, tracker())));
         add("FuturesUnordered<JoinHandle>", Box::new(|| on(runtime, unordered())));
+        // A bare task with next to no state fits two cache lines less than a child. Most have some.
+        let (ours, theirs) =
+            both_of(CHILDREN, || on(runtime, ours(stateful)), || on(runtime, bare(stateful)));
+        let case = format!("{name}, 200 B of state");
+        cases.extend(Case::median_and_minimum(&case, "tokio::spawn", ours, theirs));
     }
     cases.extend(in_one_task(&current));
     cases.push(asking());
@@ -47,20 +52,33 @@ fn on(runtime: &Runtime, work: impl Future<Output = ()> + Send + 'static) {
     runtime.block_on(async { tokio::spawn(work).await.expect("the work does not panic") });
 }
 
-async fn ours() {
+/// A child that carries something over its await.
+async fn stateful() {
+    let state = black_box([1_u8; 200]);
+    yield_now().await;
+    black_box(&state);
+}
+
+async fn ours<F>(child: fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let done = scope(async |n: &Nursery<Infallible>| {
         for _ in 0..CHILDREN {
-            drop(n.spawn("child", yield_now()));
+            n.spawn("child", child());
         }
         Ok(())
     });
     done.await.expect("nothing fails");
 }
 
-async fn bare() {
+async fn bare<F>(child: fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut handles = Vec::with_capacity(CHILDREN as usize);
     for _ in 0..CHILDREN {
-        handles.push(tokio::spawn(yield_now()));
+        handles.push(tokio::spawn(child()));
     }
     for handle in handles {
         handle.await.expect("nothing panics");
