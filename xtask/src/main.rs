@@ -6,6 +6,7 @@
 //! - `cargo xtask compare [AREA ..]`: ours beside its rivals, one JSON line per case.
 //! - `cargo xtask verify`: what is too slow for every push: dependency policy and long runs.
 
+mod memory;
 mod shell;
 mod test_tools;
 
@@ -22,7 +23,8 @@ usage: cargo xtask COMMAND
   lint                cargo fmt, clippy and doc, with warnings as errors
   ci                  test and lint
   compare [AREA ..]   ours beside its rivals: a JSON line per case on stdout, a table on stderr
-  verify              slow checks: dependency policy, many rounds of kill -9, many proptest cases
+  verify              slow checks: dependency policy, loom models, valgrind, many seeds, many rounds of kill -9,
+                      many proptest cases
 ";
 
 fn main() -> ExitCode {
@@ -68,14 +70,25 @@ fn compare(areas: &[String]) -> Result<(), String> {
     run(cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/Cargo.toml", "--"]).args(areas))
 }
 
+/// The models of what needs two threads, under loom: in a target folder of its own, since the flag is for all
+/// that is built. From nothing it takes more than a minute, hence not at every push.
+fn models() -> Result<(), String> {
+    run(cargo(&["test", "--package", "motet", "--lib", "models"])
+        .env("RUSTFLAGS", "--cfg motet_loom")
+        .env("CARGO_TARGET_DIR", "target/loom"))
+}
+
 fn verify() -> Result<(), String> {
     if run(cargo(&["deny", "--version"]).stdout(std::process::Stdio::null())).is_err() {
         run(&mut cargo(&["install", "--locked", "cargo-deny"]))?;
     }
     run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
     run(&mut cargo(&["clippy", "--manifest-path", "benches/Cargo.toml", "--", "-D", "warnings"]))?;
+    models()?;
+    memory::check()?;
     test_tools::install()?;
     run(cargo(&["test", "--workspace", "--release"])
         .env("PROPTEST_CASES", "20000")
+        .env("MOTET_RUNS", "20000")
         .env("RELAY_TEST_KILL_ROUNDS", "200"))
 }

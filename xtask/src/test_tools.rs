@@ -19,7 +19,7 @@ pub(crate) fn install() -> Result<(), String> {
     }
     let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment));
     if let Err(first) = make() {
-        install_packages().map_err(|why| format!("{first}\n{why}"))?;
+        install_packages(&DEBIAN_PACKAGES).map_err(|why| format!("{first}\n{why}"))?;
         make()?;
     }
     run(Command::new(environment.join("bin/pip")).args([
@@ -36,9 +36,9 @@ fn environment() -> PathBuf {
     root().join("target/test-tools/python")
 }
 
-fn install_packages() -> Result<(), String> {
-    let needed = DEBIAN_PACKAGES.join(" ");
-    let advice = format!("the tests need Python with venv; on Debian: apt-get install {needed}");
+/// Installs packages where that can be done without asking anybody; else the error says what to install.
+pub(crate) fn install_packages(needed: &[&str]) -> Result<(), String> {
+    let advice = format!("the tests need more packages; on Debian: apt-get install {}", needed.join(" "));
     let can_run = |program: &str, args: &[&str]| {
         let quiet = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
         quiet.is_ok_and(|status| status.success())
@@ -60,5 +60,5 @@ fn install_packages() -> Result<(), String> {
     }
     say("installing what the tests need, once");
     apt(&["update", "--quiet"])?;
-    apt(&[&["install", "--yes", "--quiet", "--no-install-recommends"], &DEBIAN_PACKAGES[..]].concat())
+    apt(&[&["install", "--yes", "--quiet", "--no-install-recommends"], needed].concat())
 }

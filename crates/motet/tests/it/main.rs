@@ -5,6 +5,7 @@
 mod blocking;
 mod closures;
 mod drivers;
+mod forget;
 mod gather;
 mod local;
 mod observe;
@@ -14,5 +15,6 @@ mod run;
 mod scope;
 mod shutdown;
 mod stall;
+mod stress;
 mod supervisor;
 mod timeout;

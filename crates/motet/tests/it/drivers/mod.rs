@@ -7,6 +7,7 @@ mod handles;
 mod listed;
 mod local;
 mod planted;
+mod programs;
 mod resources;
 mod scopes;
 mod starting;
@@ -34,7 +35,7 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 10] = [
+const DRIVERS: [&Driver; 12] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -45,6 +46,8 @@ const DRIVERS: [&Driver; 10] = [
     &resources::USED,
     &local::DRIVER,
     &time::DRIVER,
+    &programs::APP,
+    &programs::SUPERVISOR,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

@@ -1,0 +1,181 @@
+//! Futures that are leaked: polled once, twice, .. and then forgotten.
+//!
+//! Nobody can run what a leaked future still had to do. What must hold is that nothing else waits for it: the
+//! scope around ends, and so does a drain. What is lost with it is said here, case by case.
+
+#![allow(clippy::mem_forget, reason = "what is forgotten is what is tested")]
+
+use std::future::{pending, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use motet::resource::resource;
+use motet::run::{App, Root};
+use motet::task::{
+    CancelToken, Child, Nursery, Reason, Restart, Scope, Supervisor, detach, drain, gather, local_scope,
+    race, race_all, scope, timeout, try_gather, unscoped,
+};
+use tokio::time::sleep;
+
+type Leaky = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Polls the future so often, a while apart, and forgets it.
+async fn forget_after(polls: usize, mut future: Leaky) {
+    for _ in 0..polls {
+        if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await.is_ready() {
+            return;
+        }
+        sleep(MILLI).await;
+    }
+    std::mem::forget(future);
+}
+
+const MILLI: Duration = Duration::from_millis(1);
+
+fn leaky(future: impl Future + 'static) -> Leaky {
+    Box::pin(async { drop(future.await) })
+}
+
+/// What a leaked future keeps alive.
+#[derive(Debug, PartialEq, Eq)]
+enum Keeps {
+    Nothing,
+    /// A scope whose end was leaked: its children run on, cancelled by nobody, waited for by nobody. So here, all
+    /// end by themselves.
+    ItsScope,
+}
+
+fn value(n: &Nursery<()>) -> motet::task::Task<u32, ()> {
+    n.try_spawn("value", async {
+        sleep(MILLI * 3).await;
+        Ok(5)
+    })
+}
+
+async fn fails_in_a_while() -> Result<(), ()> {
+    sleep(MILLI * 3).await;
+    Err(())
+}
+
+fn futures(n: &Nursery<()>) -> Vec<(&'static str, Keeps, Leaky)> {
+    let token = CancelToken::new();
+    let shared = value(n).shared();
+    let (task, started) = (
+        value(n),
+        n.start("starts", async |ready| {
+            sleep(MILLI * 2).await;
+            ready.send(());
+            Ok(())
+        }),
+    );
+    let acquiring = n.acquire("held", async { Ok::<_, ()>(1) }, async |_, _| sleep(MILLI).await);
+    let releasing = n.acquire("released", async { Ok::<_, ()>(1) }, async |_, _| sleep(MILLI).await);
+    let used = resource(async { Ok::<_, ()>(1) })
+        .release(async |_, _| sleep(MILLI).await)
+        .with(async |_| fails_in_a_while().await);
+    let in_the_task = local_scope(async |s| {
+        s.spawn(sleep(MILLI * 3));
+        s.spawn(sleep(MILLI)).await;
+    });
+    let inner = scope(async |n: &Nursery<()>| {
+        drop(n.spawn("child", sleep(MILLI * 3)));
+        sleep(MILLI * 4).await;
+        Ok(())
+    });
+    let stop = async { Reason::requested("enough") };
+    let program = App::new("app").run_until(stop, async |app: &Root<()>| {
+        drop(app.spawn("child", sleep(MILLI * 3)));
+        pending::<Result<(), _>>().await
+    });
+    let supervisor =
+        Supervisor::new("pool").with_child(Child::new("child", Restart::Temporary, |_| sleep(MILLI * 3)));
+    vec![
+        ("Task", Keeps::Nothing, leaky(task)),
+        ("Shared", Keeps::Nothing, leaky(shared)),
+        ("cancelled", Keeps::Nothing, leaky(async move { token.cancelled().await.clone() })),
+        ("drain", Keeps::Nothing, leaky(drain())),
+        ("start", Keeps::Nothing, leaky(started)),
+        ("acquire", Keeps::Nothing, leaky(acquiring)),
+        ("release", Keeps::Nothing, leaky(async { releasing.await.unwrap().release().await })),
+        ("with", Keeps::Nothing, leaky(used)),
+        ("timeout", Keeps::Nothing, leaky(timeout(MILLI * 4, pending::<()>()))),
+        ("race", Keeps::Nothing, leaky(race(sleep(MILLI * 3), pending::<()>()))),
+        ("race_all", Keeps::Nothing, leaky(race_all([sleep(MILLI * 3)]))),
+        ("gather", Keeps::Nothing, leaky(gather([sleep(MILLI * 3), sleep(MILLI)]))),
+        ("try_gather", Keeps::Nothing, leaky(try_gather([fails_in_a_while()]))),
+        ("local_scope", Keeps::Nothing, leaky(in_the_task)),
+        ("scope", Keeps::ItsScope, leaky(inner)),
+        ("run_until", Keeps::ItsScope, leaky(program)),
+        ("supervisor", Keeps::ItsScope, leaky(supervisor.run(CancelToken::new()))),
+    ]
+}
+
+/// Also one that is leaked in a task of the scope: what is leaked is then the future, not the task.
+#[tokio::test(start_paused = true)]
+async fn a_leaked_future_wedges_the_scope_around_it_or_a_drain() {
+    let count = scope(async |n: &Nursery<()>| Ok(futures(n).len())).await.unwrap();
+    assert_eq!(count, 17);
+    for at in 0..count {
+        for polls in 0..6 {
+            let around = scope(async |n: &Nursery<()>| {
+                let (name, keeps, leaky) = futures(n).swap_remove(at);
+                forget_after(polls, leaky).await;
+                Ok((name, keeps))
+            });
+            let ended = timeout(Duration::from_secs(60), around).await;
+            let (name, keeps) = ended.unwrap_or_else(|_| panic!("{at}: wedged after {polls} polls")).unwrap();
+            assert!(
+                timeout(Duration::from_secs(60), drain()).await.is_ok(),
+                "{name}: a drain hangs after {polls} polls"
+            );
+            assert!(keeps == Keeps::ItsScope || unscoped() == 0, "{name}");
+        }
+    }
+}
+
+/// The documented loss: children of a leaked scope are neither cancelled nor waited for.
+#[tokio::test(start_paused = true)]
+async fn a_leaked_scope_is_waited_for_by_nobody() {
+    let (left, mut leaves) = tokio::sync::oneshot::channel::<()>();
+    let inner = scope(async |n: &Nursery<()>| {
+        drop(n.spawn("child", async move {
+            sleep(MILLI * 50).await;
+            drop(left);
+        }));
+        pending::<Result<(), _>>().await
+    });
+    scope(async |_: &Nursery<()>| {
+        forget_after(1, leaky(inner)).await;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(leaves.try_recv().is_err_and(|error| error == tokio::sync::oneshot::error::TryRecvError::Empty));
+    assert!(leaves.await.is_err(), "the child runs on, to its own end");
+}
+
+/// The documented loss: a guard that is leaked keeps its resource from being released, and that is counted.
+#[tokio::test(start_paused = true)]
+async fn a_leaked_guard_is_not_counted_as_lost() {
+    let handle = scope(async |n: &Nursery<()>| {
+        let held = n
+            .acquire("held", async { Ok::<_, ()>(1) }, async |_, _| -> () { panic!("released") })
+            .await
+            .unwrap();
+        let _: &u32 = &held;
+        std::mem::forget(held);
+        Ok(Scope::clone(n))
+    });
+    let counts = handle.await.unwrap().release_counts();
+    assert_eq!((counts.started, counts.lost), (0, 1));
+}
+
+/// A drain that was leaked while it waited does not take the wake of the next.
+#[tokio::test(start_paused = true)]
+async fn a_leaked_drain_takes_the_wake_of_the_next() {
+    detach("takes a while", sleep(MILLI * 50));
+    forget_after(1, leaky(drain())).await;
+    assert_eq!(drain().await, 1);
+    assert_eq!(unscoped(), 0);
+}
