@@ -7,9 +7,11 @@ mod handles;
 mod listed;
 mod local;
 mod planted;
+mod program;
 mod resources;
 mod scopes;
 mod starting;
+mod supervised;
 mod time;
 mod tokens;
 
@@ -34,7 +36,7 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 10] = [
+const DRIVERS: [&Driver; 12] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -45,6 +47,8 @@ const DRIVERS: [&Driver; 10] = [
     &resources::USED,
     &local::DRIVER,
     &time::DRIVER,
+    &supervised::DRIVER,
+    &program::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.
