@@ -313,6 +313,22 @@ async fn a_panic_does_not_begin_the_shutdown_or_is_lost_in_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_phase_that_a_panic_emptied_refuses_a_member_before_its_turn() {
+    let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
+        let close = app.in_phase("close");
+        drop(close.scope().spawn("hot", async { std::panic::panic_any(17) }));
+        while !close.scope().is_cancelled() {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::yield_now().await;
+        drop(close.service("late", pending::<()>()));
+        for_ever().await
+    });
+    let Outcome::Panicked(payload) = finished.await.outcome else { panic!() };
+    assert_eq!(payload.downcast_ref(), Some(&17));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_while_shutting_down_is_lost_or_comes_before_the_first() {
     let finished = app().run_until(pending(), async |app: &Root<&'static str>| {
         drop(app.in_phase("drain").try_service_coop("late", async |cx: CancelToken| {
