@@ -64,6 +64,10 @@ fn server() -> ExitCode {
             tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await.unwrap().unwrap();
             say("drained");
         }));
+        // Until the service waits: only then is it on the list that a dump prints.
+        while !motet::observe::snapshot().is_some_and(|tree| tree.to_string().contains("`http`")) {
+            tokio::task::yield_now().await;
+        }
         say("ready");
         pending::<()>().await;
         Ok(())
