@@ -5,7 +5,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::sleep;
+
+use crate::task::timeout::poll_limit;
 
 /// Opens the resource. Once nobody waits for it any more it has `limit` left, and is then dropped.
 ///
@@ -22,10 +25,11 @@ pub(crate) async fn open<T, A>(
         sleep(limit).await;
     });
     std::future::poll_fn(|cx| {
+        let had_budget = has_budget_remaining();
         if let Poll::Ready(opened) = opening.as_mut().poll(cx) {
             return Poll::Ready(Some(opened));
         }
-        given_up.as_mut().poll(cx).map(|()| {
+        poll_limit(given_up.as_mut(), had_budget, cx).map(|()| {
             tracing::warn!(?limit, "a resource took too long to open, and nobody waits for it: dropped");
             None
         })

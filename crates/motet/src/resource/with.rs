@@ -15,7 +15,7 @@ use super::owed::{OnLost, Owe, Owed, Slot};
 use super::{Exit, ReleaseOutcome, ResourceError};
 use crate::mutant;
 use crate::task::core::Core;
-use crate::task::end::adopt;
+use crate::task::end::{self, adopt};
 use crate::task::finalizer::{self, RELEASE_TIMEOUT};
 use crate::task::{Name, ReleaseFailed, ambient, root};
 
@@ -168,11 +168,7 @@ struct Release {
 impl Release {
     async fn release(mut self, exit: Exit) -> Result<(), ReleaseFailed> {
         match self.start(exit) {
-            Some(released) => match released.await {
-                Ok(Ok(outcome)) => outcome,
-                // The runtime is going away, and this future with it.
-                Ok(Err(_)) | Err(_) => std::future::pending().await,
-            },
+            Some(released) => finalizer::outcome(released, self.name.clone()).await,
             None => Ok(()),
         }
     }
@@ -190,7 +186,18 @@ impl Release {
 
 impl Drop for Release {
     fn drop(&mut self) {
-        drop(self.start(Exit::Cancelled));
+        let Some(owed) = self.owed.take() else { return };
+        if mutant!("resource.forget_release") {
+            return;
+        }
+        let (core, name, limit) = (Arc::clone(&self.host), self.name.clone(), self.limit);
+        let release = async move {
+            if let Err(failed) = finalizer::run(&core, name, limit, owed, Exit::Cancelled).await {
+                // Nobody waits for it: the scope that has taken it in reports it.
+                end::inherit(Vec::new(), vec![failed]);
+            }
+        };
+        drop(adopt(&self.host, &self.name, self.site, release));
     }
 }
 

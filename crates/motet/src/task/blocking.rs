@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use tokio::sync::Semaphore;
 
+use super::ambient::{self, Inside};
 use super::child::{Spec, launch};
 use super::coop::Cooperative;
 use super::gate::Class;
@@ -45,12 +46,12 @@ impl Scope {
         F: FnOnce(&CancelToken) -> T + Send + 'static,
         T: Send + 'static,
     {
-        let site = Location::caller();
+        let (name, site) = (name.into(), Location::caller());
         // Counted in for the moment, so that the closure can be given back before it is wrapped.
         if !self.0.gate.enter(Class::Work) {
             return Err(Closed(closure));
         }
-        let (name, token) = (name.into(), CancelToken::new());
+        let token = CancelToken::new();
         let spec = Spec::told(name.clone(), site, Class::Work, token.clone());
         let work = block(name.clone(), token.clone(), self.0.runtime.clone(), closure);
         let join = launch::<_, Cooperative>(&self.0, spec, work);
@@ -87,14 +88,22 @@ where
         Ok(permit) => permit.expect("the pool is never closed"),
         Err(reason) => return Err(TaskFailed::Cancelled { task, reason }),
     };
+    let inside = ambient::current();
     let blocked = runtime.spawn_blocking(move || {
+        if let Some(reason) = token.reason() {
+            // While it waited for a thread.
+            return Err(reason.clone());
+        }
+        // A scope that the closure opens is a child of this one.
+        let _inside = inside.as_ref().map(Inside::enter);
         let value = closure(&token);
         // When the closure is done, not when somebody has heard of it.
         drop(permit);
-        value
+        Ok(value)
     });
     match blocked.await {
-        Ok(value) => Ok(value),
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(reason)) => Err(TaskFailed::Cancelled { task, reason }),
         Err(ended) => match ended.try_into_panic() {
             Ok(payload) => resume_unwind(payload),
             // Only a runtime that goes away cancels a closure, before it begins.

@@ -171,6 +171,10 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
         let node = this.node.into_ref();
         loop {
             let link = Link { core: this.core, spec: node.spec() };
+            if link.spec.token.is_some() && !node.is_listed() {
+                // Before its first poll, which may be a long one that asks the token.
+                link.list(node, cx);
+            }
             let stop = link.must_stop();
             let polled = {
                 let _watched = stall::polling(node.spec());

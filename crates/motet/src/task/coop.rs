@@ -5,9 +5,11 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::sleep;
 
 use super::child::{Link, Sink};
+use super::timeout::poll_limit;
 use super::{CancelToken, Name, TaskFailed};
 use crate::mutant;
 
@@ -28,10 +30,11 @@ pub(crate) async fn cooperative<F: Future>(
         reason
     });
     poll_fn(|cx| {
+        let had_budget = has_budget_remaining();
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        let over = out_of_grace.as_mut().poll(cx);
+        let over = poll_limit(out_of_grace.as_mut(), had_budget, cx);
         over.map(|reason| Err(TaskFailed::Cancelled { task: task.clone(), reason }))
     })
     .await

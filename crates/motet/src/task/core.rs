@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::future::poll_fn;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
@@ -69,6 +69,17 @@ pub(crate) struct State {
     /// Each is a `Failure<E>` of the scope's own error type.
     pub(crate) failures: Vec<Box<dyn Any + Send>>,
     pub(crate) succeeded: bool,
+    /// `None` while the body runs, and when it was dropped with its scope.
+    pub(crate) body: Option<BodyEnd>,
+}
+
+/// How the body of a scope ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyEnd {
+    Value,
+    Failed,
+    /// It was cancelled.
+    Stopped,
 }
 
 pub(crate) struct Panic {
@@ -122,7 +133,9 @@ impl Core {
         if self.reached(level) {
             return;
         }
-        if state.reason.is_none() && level < Level::Services {
+        // That a sibling succeeded is the reason of the children alone: the body was spared.
+        let spared = state.reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Succeeded);
+        if (state.reason.is_none() || spared) && level < Level::Services {
             if reason.kind() == ReasonKind::Deadline {
                 state.unfinished = state.names(Class::Work);
             }
@@ -163,7 +176,8 @@ impl Core {
         let token = self.token.get_or_init(CancelToken::new);
         // Under the lock, as the level is raised under it: a cancellation is seen here, or sees the token.
         let state = self.state();
-        let reason = if self.reached(Level::Work) { state.reason.clone() } else { None };
+        let ended = || state.reason.clone().unwrap_or_else(|| Reason::of(ReasonKind::Ended));
+        let reason = self.reached(Level::Work).then(ended);
         drop(state);
         if let Some(reason) = reason {
             token.cancel(reason);
@@ -196,6 +210,8 @@ impl Core {
     pub(crate) fn task_panicked(&self, task: Name, payload: Box<dyn Any + Send>) {
         tracing::error!(scope = %self.name, %task, message = panic_message(&*payload), "a task panicked");
         if self.policy == Policy::Isolate {
+            // It may panic when it is dropped; one panic is enough.
+            drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
             return;
         }
         self.state().panics.push(Panic { payload });
@@ -204,22 +220,24 @@ impl Core {
 
     /// The body's panic is the scope's own, whatever the policy.
     pub(crate) fn body_panicked(&self, payload: Box<dyn Any + Send>) {
+        tracing::error!(scope = %self.name, message = panic_message(&*payload), "the body of a scope panicked");
         self.state().panics.push(Panic { payload });
         self.raise(Level::Work, &Reason::of(ReasonKind::Panicked));
     }
 
-    /// How the use of the scope's resources ended, as far as is known.
+    /// How the use of the scope's resources ended: as the scope itself will say it did.
     pub(crate) fn exit(&self) -> Exit {
         let state = self.state();
         if !state.panics.is_empty() {
             return Exit::Panic;
         }
-        if !state.failures.is_empty() && !state.succeeded {
+        if state.body == Some(BodyEnd::Failed) || (!state.failures.is_empty() && !state.succeeded) {
             return Exit::Err;
         }
-        match state.reason.as_ref().map(Reason::kind) {
-            None | Some(ReasonKind::Succeeded) => Exit::Ok,
-            Some(_) => Exit::Cancelled,
+        let late = state.reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Deadline);
+        match state.body {
+            Some(BodyEnd::Value) if !late => Exit::Ok,
+            _ => Exit::Cancelled,
         }
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 
+use super::ambient;
 use super::child::{Plain, Spec, Stop, launch};
-use super::core::{Core, Level};
+use super::core::{Core, Level, Panic};
 use super::finalizer;
 use super::gate::Class;
-use super::{Name, Reason, ReasonKind, TaskFailed};
+use super::{Name, Policy, Reason, ReasonKind, ReleaseFailed, TaskFailed};
 use crate::mutant;
 
 /// How long a scope waits for what it cancelled before it says, once, for whom.
@@ -21,13 +22,19 @@ const WARN_AFTER: Duration = Duration::from_secs(5);
 pub(crate) async fn finish(core: &Arc<Core>) {
     loop {
         if mutant!("scope.release_before_join") {
-            finalizer::start(core);
+            drop(finalizer::start(core));
         }
         work(core).await;
         core.raise(Level::Services, &Reason::of(ReasonKind::Ended));
         gone(core, Class::Service).await;
-        if !finalizer::start(core) && core.close() {
-            return;
+        match finalizer::start(core) {
+            Some(releases) => {
+                let ran = releases.await;
+                // A task that was not run means that the runtime is gone.
+                drop(ran.map_err(|_| finalizer::lose(core)));
+            }
+            None if core.close() => return,
+            None => {}
         }
     }
 }
@@ -73,10 +80,42 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
     let (name, site, parent) = (core.name.clone(), core.site, core.parent.clone());
     // The root has no future that could be dropped, so there is a parent.
     let Some(parent) = parent else { return };
+    let rest = Unfinished(core);
     drop(adopt(&parent, &name, site, async move {
-        finish(&core).await;
-        unlist(&core, place);
+        let core = &rest.0;
+        finish(core).await;
+        unlist(core, place);
+        let mut state = core.state();
+        let (panics, release) =
+            (std::mem::take(&mut state.panics), std::mem::take(&mut state.release_failures));
+        drop(state);
+        inherit(panics, release);
     }));
+}
+
+/// Hands what went wrong in a scope that nobody waits for to the scope that has taken it in.
+pub(crate) fn inherit(panics: Vec<Panic>, release: Vec<ReleaseFailed>) {
+    let Some(host) = ambient::current() else { return };
+    let panicked = !panics.is_empty() && host.policy != Policy::Isolate;
+    let mut state = host.state();
+    state.release_failures.extend(release);
+    if panicked {
+        state.panics.extend(panics);
+    }
+    drop(state);
+    if panicked {
+        host.raise(Level::Work, &Reason::of(ReasonKind::Panicked));
+    }
+}
+
+/// A scope that is ended by others. Dropped before that, with the runtime, it gives up on what is owed: that would
+/// keep the scope alive, and the scope it.
+struct Unfinished(Arc<Core>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        finalizer::lose(&self.0);
+    }
 }
 
 /// Runs the future as a task that nothing cancels, in the scope or, if it has ended, in the nearest around it

@@ -61,6 +61,10 @@ pub(crate) enum ReleaseError {
     TimedOut(std::time::Duration),
     #[error("it panicked: {0}")]
     Panicked(String),
+    #[error("the runtime went away")]
+    CutOff,
+    #[error("its scope has ended without it")]
+    ScopeEnded,
 }
 
 impl ReleaseFailed {

@@ -97,10 +97,10 @@ impl Core {
     }
 }
 
-/// Starts the releases that are owed, last in first out, as a task of the scope that nothing cancels; false
+/// Starts the releases that are owed, last in first out, as a task of the scope that nothing cancels; `None`
 /// when none is owed.
-pub(crate) fn start(core: &Arc<Core>) -> bool {
-    let Some(last) = core.state().finalizers.last().map(|last| last.site) else { return false };
+pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskFailed>>> {
+    let last = core.state().finalizers.last().map(|last| last.site)?;
     let stop = if mutant!("resource.unshielded") { Stop::Drop } else { Stop::Never };
     let spec = Spec::new(Name::from("release"), last, Class::Work, stop);
     let scope = Arc::clone(core);
@@ -117,7 +117,14 @@ pub(crate) fn start(core: &Arc<Core>) -> bool {
         }
     };
     // The scope's own end calls this, so the scope is open.
-    launch::<_, Plain>(core, spec, releases).is_ok()
+    launch::<_, Plain>(core, spec, releases).ok()
+}
+
+/// Gives up on what is still owed: the runtime is gone. Each counts itself as lost.
+pub(crate) fn lose(core: &Core) {
+    let owed = std::mem::take(&mut core.state().finalizers);
+    // Outside of the lock: they hold what users gave.
+    drop(owed);
 }
 
 /// Owes the release to the scope's end; gives it back when the scope is closed. The number finds it again.
@@ -147,16 +154,24 @@ pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result
         let at = state.finalizers.iter().position(|finalizer| finalizer.id == id);
         at.map(|at| state.finalizers.remove(at))
     };
-    // None: the scope's end has it already.
-    let Some(Finalizer { name, site, owed, .. }) = finalizer else { return Ok(()) };
+    let Some(Finalizer { name, site, owed, .. }) = finalizer else {
+        let source = ReleaseError::ScopeEnded;
+        return Err(ReleaseFailed { resource: Name::from("resource"), source });
+    };
     let (scope, limit) = (Arc::clone(core), core.release_timeout);
     let named = name.clone();
     let released = adopt(core, &name, site, async move { run(&scope, named, limit, owed, exit).await });
-    match released.await {
-        Ok(Ok(outcome)) => outcome,
-        // The runtime is going away, and this future with it.
-        Ok(Err(_)) | Err(_) => std::future::pending().await,
-    }
+    outcome(released, name).await
+}
+
+/// Waits for a release that was started.
+pub(crate) async fn outcome(released: Running, resource: Name) -> Result<(), ReleaseFailed> {
+    let source = match released.await {
+        Ok(Ok(outcome)) => return outcome,
+        Ok(Err(failed)) => ReleaseError::Panicked(failed.to_string()),
+        Err(_) => ReleaseError::CutOff,
+    };
+    Err(ReleaseFailed { resource, source })
 }
 
 /// Runs one release within its limit, and counts it.
@@ -176,7 +191,16 @@ pub(crate) async fn run(
     core.count_release(Event::Started);
     let mut counted = Counted { core, event: Event::Lost };
     let outcome = match begun {
-        Ok(release) => timeout(limit, caught(release)).await.unwrap_or(Err(ReleaseError::TimedOut(limit))),
+        Ok(mut release) => {
+            let ended = timeout(limit, caught(&mut release)).await;
+            // Here, where a panic of that is caught, too.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(release)));
+            match (ended, dropped) {
+                (_, Err(payload)) => Err(ReleaseError::Panicked(panic_message(&*payload).to_owned())),
+                (Ok(outcome), Ok(())) => outcome,
+                (Err(_), Ok(())) => Err(ReleaseError::TimedOut(limit)),
+            }
+        }
         Err(panicked) => Err(panicked),
     };
     counted.event = match &outcome {
@@ -210,7 +234,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-async fn caught(mut release: ReleaseFuture) -> Result<(), ReleaseError> {
+async fn caught(release: &mut ReleaseFuture) -> Result<(), ReleaseError> {
     std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| release.as_mut().poll(cx))) {
         Ok(Poll::Pending) => Poll::Pending,
         Ok(Poll::Ready(outcome)) => Poll::Ready(outcome.map_err(ReleaseError::Returned)),

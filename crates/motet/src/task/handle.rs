@@ -1,11 +1,12 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
 
+use super::core::panic_message;
 use super::{CancelToken, Name, Reason, ReasonKind, Shared, TaskFailed};
 
 /// A task of a scope: await it for its value.
@@ -22,7 +23,7 @@ pub struct Task<T, E = Infallible> {
     name: Name,
     /// The token of a cooperative task; the others are dropped at their next await.
     token: Option<CancelToken>,
-    cancelled: AtomicBool,
+    cancelled: OnceLock<Reason>,
 }
 
 /// How far a [`Task`] is.
@@ -43,7 +44,7 @@ impl<T, E> Task<T, E> {
         name: Name,
         token: Option<CancelToken>,
     ) -> Self {
-        Self { join, name, token, cancelled: AtomicBool::new(false) }
+        Self { join, name, token, cancelled: OnceLock::new() }
     }
 
     /// Gives the name.
@@ -57,7 +58,7 @@ impl<T, E> Task<T, E> {
     pub fn state(&self) -> TaskState {
         if self.join.is_finished() {
             TaskState::Ended
-        } else if self.cancelled.load(Ordering::Relaxed) {
+        } else if self.cancelled.get().is_some() {
             TaskState::Cancelling
         } else {
             TaskState::Running
@@ -67,7 +68,8 @@ impl<T, E> Task<T, E> {
     /// Cancels the task alone: a cooperative one is told and has its scope's grace, any other is dropped at its
     /// next await. Its scope goes on.
     pub fn cancel(&self, reason: Reason) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        // The first reason is kept.
+        let reason = self.cancelled.get_or_init(|| reason).clone();
         match &self.token {
             Some(token) => token.cancel(reason),
             None => self.join.abort(),
@@ -89,13 +91,19 @@ impl<T, E> Future for Task<T, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.join).poll(cx).map(|joined| {
             joined.unwrap_or_else(|error| {
-                // Its future was dropped from outside: by `cancel`, or because the runtime went away. Panics are
-                // caught in the task.
-                let kind = match self.cancelled.load(Ordering::Relaxed) && error.is_cancelled() {
-                    true => ReasonKind::Requested,
-                    false => ReasonKind::Shutdown,
-                };
-                Err(TaskFailed::Cancelled { task: self.name.clone(), reason: Reason::of(kind) })
+                let task = self.name.clone();
+                Err(match error.try_into_panic() {
+                    // Panics are caught in the task; this one was beyond that.
+                    Ok(payload) => {
+                        TaskFailed::Panicked { task, message: panic_message(&*payload).to_owned() }
+                    }
+                    // Its future was dropped from outside: by `cancel`, or because the runtime went away.
+                    Err(_) => {
+                        let shutdown = || Reason::of(ReasonKind::Shutdown);
+                        let reason = self.cancelled.get().cloned().unwrap_or_else(shutdown);
+                        TaskFailed::Cancelled { task, reason }
+                    }
+                })
             })
         })
     }

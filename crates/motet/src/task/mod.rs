@@ -86,7 +86,7 @@ mod shared;
 mod stall;
 mod start;
 pub mod supervisor;
-mod timeout;
+pub(crate) mod timeout;
 mod token;
 mod wakers;
 

@@ -9,7 +9,7 @@ use super::child::{Fallible, Plain, Sink, Spec, Stop, launch};
 use super::coop::cooperative;
 use super::core::Core;
 use super::gate::Class;
-use super::start::{self, Ready, StartFailed};
+use super::start::{self, Ready, StartFailed, Starter};
 use super::{CancelToken, Name, Scope, Task};
 use crate::resource::{Exit, ReleaseOutcome};
 
@@ -154,7 +154,7 @@ impl<E: Send + 'static> Nursery<E> {
         let (ready, starting) = start::handshake();
         let answer = ready.answer();
         let child = start::answering(answer, task(ready));
-        let task = self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Work, None, child);
+        let task = self.launch::<_, _, _, Starter<E>>(name.into(), Class::Work, None, child);
         starting.ready(task)
     }
 

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::ambient::{self, Inside};
-use super::core::{Core, Level, Settings};
+use super::core::{BodyEnd, Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist, unnamed};
 use super::finalizer::RELEASE_TIMEOUT;
+use super::timeout::poll_limit;
 use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
 use crate::mutant;
 
@@ -302,13 +304,22 @@ enum Noted<T> {
 
 fn note<T, E: Send + 'static>(core: &Core, ended: Ended<T, E>) -> Noted<T> {
     match ended {
-        Ended::Returned(Ok(value)) => return Noted::Value(value),
+        Ended::Returned(Ok(value)) => {
+            core.state().body = Some(BodyEnd::Value);
+            return Noted::Value(value);
+        }
         Ended::Returned(Err(error)) => {
-            core.state().failures.push(Box::new(Failure { task: None, error }));
-            core.raise(Level::Work, &Reason::of(ReasonKind::Failed));
+            let mut state = core.state();
+            state.body = Some(BodyEnd::Failed);
+            state.failures.push(Box::new(Failure { task: None, error }));
+            drop(state);
+            // Under this policy errors cancel nobody, the body's no more than a child's.
+            if core.policy != Policy::CollectAll {
+                core.raise(Level::Work, &Reason::of(ReasonKind::Failed));
+            }
         }
         Ended::Panicked(payload) => core.body_panicked(payload),
-        Ended::Stopped => {}
+        Ended::Stopped => core.state().body = Some(BodyEnd::Stopped),
     }
     Noted::NoValue
 }
@@ -381,6 +392,7 @@ where
                     Err(payload) => Ended::Panicked(payload),
                 });
             }
+            let had_budget = has_budget_remaining();
             let polled = {
                 let _inside = Inside::enter(core);
                 catch_unwind(AssertUnwindSafe(|| {
@@ -406,7 +418,7 @@ where
             if this.sleep.is_none() && !mutant!("scope.unarmed_deadline") {
                 this.sleep.set(Some(sleep_until(at)));
             }
-            match this.sleep.as_mut().as_pin_mut().map(|sleep| sleep.poll(cx)) {
+            match this.sleep.as_mut().as_pin_mut().map(|sleep| poll_limit(sleep, had_budget, cx)) {
                 Some(Poll::Ready(())) => core.raise(Level::Work, &Reason::of(ReasonKind::Deadline)),
                 _ => return Poll::Pending,
             }

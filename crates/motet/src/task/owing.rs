@@ -114,13 +114,13 @@ impl Scope {
         C: FnOnce(Exit) -> Fut + Send + 'static,
         Fut: Future<Output: ReleaseOutcome> + Send + 'static,
     {
-        let site = Location::caller();
+        let (name, site) = (name.into(), Location::caller());
         // Counted in for the moment, so that the scope cannot close before the registration.
         if !self.0.gate.enter(Class::Work) {
             return Err(Closed(cleanup));
         }
         let owed = Deferred { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
-        let pushed = finalizer::push(&self.0, name.into(), site, Box::new(owed));
+        let pushed = finalizer::push(&self.0, name, site, Box::new(owed));
         debug_assert!(pushed.is_ok(), "the gate is held");
         self.0.leave(Class::Work);
         Ok(())

@@ -90,6 +90,8 @@ impl Drop for StallWatch {
         WATCHES.fetch_sub(1, Ordering::Relaxed);
         drop(self.stop.take());
         if let Some(watcher) = self.watcher.take()
+            // Its own report may drop it.
+            && watcher.thread().id() != std::thread::current().id()
             && watcher.join().is_err()
         {
             tracing::error!("the report of a stall watch panicked");

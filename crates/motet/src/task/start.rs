@@ -1,9 +1,11 @@
 use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::child::{Fallible, Link, Sink};
 use super::{Task, TaskFailed};
 use crate::mutant;
 
@@ -46,13 +48,50 @@ pub(crate) fn handshake<R, E>() -> (Ready<R, E>, Starting<R, E>) {
     (Ready(Arc::new(Mutex::new(Some(sender)))), Starting(receiver))
 }
 
+/// How a started task ended well.
+pub(crate) enum Started {
+    /// After it was ready.
+    Done,
+    /// Before: the starter has heard, and for the scope it is neither a success nor a failure.
+    Answered,
+}
+
+/// The sink of started tasks.
+pub(crate) struct Starter<E>(PhantomData<fn(E)>);
+
+impl<E: Send + 'static> Sink<Result<Started, E>> for Starter<E> {
+    type Out = Result<(), TaskFailed<E>>;
+
+    fn returned(link: &Link<'_>, output: Result<Started, E>) -> Self::Out {
+        match output {
+            Ok(Started::Answered) => Ok(()),
+            Ok(Started::Done) => Fallible::returned(link, Ok(())),
+            Err(error) => Fallible::returned(link, Err(error)),
+        }
+    }
+
+    fn failed(failed: TaskFailed) -> Self::Out {
+        Err(failed.widen())
+    }
+}
+
+/// Lets go of the starter when the task's future goes, wherever its `Ready` is by then.
+struct LetGo<'a, R, E>(&'a Answer<R, E>);
+
+impl<R, E> Drop for LetGo<'_, R, E> {
+    fn drop(&mut self) {
+        drop(take(self.0));
+    }
+}
+
 /// Runs the task, and answers the starter if the task does not.
 pub(crate) async fn answering<R, E>(
     answer: Answer<R, E>,
     task: impl Future<Output = Result<(), E>>,
-) -> Result<(), E> {
+) -> Result<Started, E> {
+    let _let_go = LetGo(&answer);
     let ended = task.await;
-    let Some(starter) = take(&answer) else { return ended };
+    let Some(starter) = take(&answer) else { return ended.map(|()| Started::Done) };
     let failed = match ended {
         Ok(()) => StartFailed::NeverReady,
         Err(error) => StartFailed::Error(error),
@@ -60,7 +99,7 @@ pub(crate) async fn answering<R, E>(
     match starter.send(Err(failed)) {
         // Nobody waits for the start any more: the scope hears of the error.
         Err(Err(StartFailed::Error(error))) if !mutant!("start.swallow_error") => Err(error),
-        _ => Ok(()),
+        _ => Ok(Started::Answered),
     }
 }
 

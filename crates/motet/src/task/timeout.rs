@@ -123,12 +123,7 @@ impl<F: Future> Future for Timeout<F> {
             Limit::Set => {}
         }
         let Some(timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
-        let elapsed = match had_budget && !coop::has_budget_remaining() {
-            // A future that uses up the budget at every poll would keep the timer from ever being looked at.
-            true => pin!(coop::unconstrained(timer)).poll(cx),
-            false => timer.poll(cx),
-        };
-        if elapsed.is_pending() {
+        if poll_limit(timer, had_budget, cx).is_pending() {
             return Poll::Pending;
         }
         this.timer.set(None);
@@ -136,6 +131,20 @@ impl<F: Future> Future for Timeout<F> {
             this.future.set(None);
         }
         Poll::Ready(Err(Elapsed(())))
+    }
+}
+
+/// Polls what limits a future, after the future; `had_budget` says what there was before that.
+///
+/// A future that uses up the budget at every poll would keep its limit from ever being looked at.
+pub(crate) fn poll_limit<L: Future>(
+    limit: Pin<&mut L>,
+    had_budget: bool,
+    cx: &mut Context<'_>,
+) -> Poll<L::Output> {
+    match had_budget && !coop::has_budget_remaining() {
+        true => pin!(coop::unconstrained(limit)).poll(cx),
+        false => limit.poll(cx),
     }
 }
 
