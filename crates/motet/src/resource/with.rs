@@ -103,7 +103,8 @@ where
     /// [`ResourceError`] says whether opening, using or releasing failed.
     ///
     /// # Panics
-    /// Rethrows a panic of `using`, after the release.
+    /// Rethrows a panic of `using`, after the release. A panic while opening is a panic of a task of the scope around:
+    /// that scope ends with it.
     pub async fn with<T, F>(self, using: F) -> Result<T, ResourceError<E>>
     where
         F: AsyncFnOnce(&mut R) -> Result<T, E>,

@@ -241,6 +241,10 @@ pub(crate) struct Link<'a> {
 }
 
 impl Link<'_> {
+    pub(crate) fn policy(&self) -> Policy {
+        self.core.policy
+    }
+
     pub(crate) fn name(&self) -> Name {
         self.spec.name.clone()
     }

@@ -14,7 +14,8 @@ use super::{CancelToken, Name, Reason, ReasonKind, Shared, TaskFailed};
 /// Nobody has to await it: its scope does.
 ///
 /// # Drop
-/// The task goes on, in its scope.
+/// The task goes on, in its scope. A value that nobody awaits is dropped by the runtime, maybe a moment after the
+/// scope has returned: a value whose drop does something should be awaited.
 ///
 /// # Cancel safety
 /// Safe: awaiting `&mut task` and dropping the wait loses nothing.

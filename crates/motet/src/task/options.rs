@@ -30,7 +30,8 @@ use crate::mutant;
 ///
 /// # Drop
 /// Children are cancelled at once and handed to the scope around this one, which waits for them and for the
-/// releases of resources; without one, [`drain`](super::drain) does.
+/// releases of resources; without one, [`drain`](super::drain) does. A scope that is leaked (`mem::forget`) is
+/// not cancelled and has nobody who waits for it.
 ///
 /// # Cancel safety
 /// Safe: see Drop. Nothing that was started is left behind or forgotten.
@@ -40,7 +41,7 @@ use crate::mutant;
 ///
 /// # Panics
 /// Rethrows the first panic of the body or a child when all have ended; the others are logged. Panics outside of a
-/// tokio runtime.
+/// tokio runtime, and in one without time.
 ///
 /// # Examples
 /// ```

@@ -26,7 +26,7 @@ impl Scope {
     /// released as soon as it is open.
     ///
     /// # Errors
-    /// [`AcquireFailed`]: `opening` failed, or the scope has ended.
+    /// [`AcquireFailed`]: `opening` failed, or the scope has ended. If it panicked, so does the scope.
     ///
     /// # Examples
     /// ```

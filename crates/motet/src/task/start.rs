@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::child::{Fallible, Link, Sink};
-use super::{Task, TaskFailed};
+use super::{Policy, Task, TaskFailed};
 use crate::mutant;
 
 /// Says that a task started with [`Nursery::start`](super::Nursery::start) is ready.
@@ -66,7 +66,13 @@ impl<E: Send + 'static> Sink<Result<Started, E>> for Starter<E> {
         match output {
             Ok(Started::Answered) => Ok(()),
             Ok(Started::Done) => Fallible::returned(link, Ok(())),
-            Err(error) => Fallible::returned(link, Err(error)),
+            Err(error) => {
+                if link.policy() == Policy::Isolate {
+                    // Its handle is gone, and under this policy the scope does not hear of it.
+                    tracing::error!(task = %link.name(), "a task failed after it was ready");
+                }
+                Fallible::returned(link, Err(error))
+            }
         }
     }
 

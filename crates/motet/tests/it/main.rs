@@ -5,6 +5,7 @@
 mod blocking;
 mod closures;
 mod drivers;
+mod edges;
 mod forget;
 mod gather;
 mod local;

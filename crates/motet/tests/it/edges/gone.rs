@@ -1,0 +1,156 @@
+//! Runtimes that go, releases that panic, guards that leave.
+
+#![allow(clippy::disallowed_methods, reason = "what goes away here is what a scope would wait for")]
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use motet::resource::resource;
+use motet::task::{Nursery, Scope, StallWatch, scope};
+use tokio::time::{sleep, timeout};
+
+use super::{Bomb, MS, SECOND, bounded, one, workers};
+
+#[test]
+fn a_scope_that_outlives_its_runtime_ends() {
+    bounded(|| {
+        let rt = workers(1);
+        let handle = rt.handle().clone();
+        let (opened, is_open) = mpsc::channel();
+        let (go, mut wait) = tokio::sync::mpsc::channel::<()>(1);
+        let thread = std::thread::spawn(move || {
+            handle.block_on(async {
+                scope(async |n: &Nursery| {
+                    n.defer("cleanup", async |_| ());
+                    opened.send(()).unwrap();
+                    wait.recv().await;
+                    Ok(())
+                })
+                .await
+            })
+        });
+        is_open.recv().unwrap();
+        rt.shutdown_background();
+        drop(go);
+        drop(thread.join());
+    });
+}
+
+#[test]
+fn what_a_scope_owed_when_its_runtime_went_is_neither_counted_nor_dropped() {
+    struct Connection(Arc<AtomicBool>);
+    impl Drop for Connection {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let dropped = Arc::new(AtomicBool::new(false));
+    let kept: Arc<Mutex<Option<Scope>>> = Arc::default();
+    let rt = one();
+    rt.block_on(async {
+        let (note, keep) = (Arc::clone(&dropped), Arc::clone(&kept));
+        let around = tokio::spawn(scope(async move |n: &Nursery| {
+            *keep.lock().unwrap() = Some((**n).clone());
+            let opening = async move { Ok::<_, Infallible>(Connection(note)) };
+            let _held = n.acquire("connection", opening, async |_, _| ()).await.unwrap();
+            pending::<()>().await;
+            Ok(())
+        }));
+        sleep(MS * 20).await;
+        drop(around);
+    });
+    drop(rt);
+    let scope = kept.lock().unwrap().take().unwrap();
+    let lost = scope.release_counts().lost;
+    drop(scope);
+    assert_eq!((lost, dropped.load(Ordering::SeqCst)), (1, true), "(lost, dropped)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_times_out_and_panics_hangs_its_caller() {
+    let used = resource(async { Ok::<_, Infallible>(1) })
+        .release(async |_, _| {
+            let _bomb = Bomb;
+            pending::<()>().await;
+        })
+        .with(async |_| Ok(()));
+    let ended = timeout(SECOND * 100, used).await;
+    assert!(ended.is_ok(), "it hangs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_times_out_and_panics_hangs_its_scope() {
+    let ended = tokio::spawn(scope(async |n: &Nursery| {
+        let opening = async {
+            sleep(SECOND).await;
+            Ok::<_, Infallible>(1)
+        };
+        let acquiring = n.acquire("slow", opening, async |_, _| {
+            let _bomb = Bomb;
+            pending::<()>().await;
+        });
+        drop(timeout(MS * 500, acquiring).await);
+        Ok(())
+    }));
+    let ended = timeout(SECOND * 100, ended).await;
+    assert!(ended.is_ok(), "the scope hangs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_release_of_a_guard_that_escaped_says_ok() {
+    let released = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&released);
+    let guard = scope(async move |n: &Nursery| {
+        let opening = async { Ok::<_, Infallible>(1) };
+        Ok(n.acquire("one", opening, async move |_, _| note.store(true, Ordering::SeqCst)).await.unwrap())
+    })
+    .await
+    .unwrap();
+    let ended = guard.release().await;
+    assert_eq!(ended.is_ok(), released.load(Ordering::SeqCst), "Ok, and it was never released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_name_leaves_the_gate_held() {
+    let ended = tokio::spawn(scope(async |n: &Nursery| {
+        n.defer(NoName, async |_| ());
+        Ok(())
+    }));
+    assert!(timeout(SECOND * 100, ended).await.is_ok(), "it hangs");
+}
+
+#[test]
+fn a_stall_watch_dropped_in_its_report_panics() {
+    bounded(|| {
+        let slot: Arc<Mutex<Option<StallWatch>>> = Arc::default();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let (theirs, note) = (Arc::clone(&slot), Arc::clone(&ended));
+        let watch = StallWatch::start(MS * 10, move |_| {
+            let own = theirs.lock().unwrap().take();
+            note.store(1, Ordering::SeqCst);
+            drop(own);
+            note.store(2, Ordering::SeqCst);
+        });
+        *slot.lock().unwrap() = Some(watch.unwrap());
+        one().block_on(async {
+            scope(async |n: &Nursery| {
+                drop(n.spawn("blocks", async { std::thread::sleep(MS * 200) }));
+                Ok(())
+            })
+            .await
+            .unwrap();
+        });
+        assert_eq!(ended.load(Ordering::SeqCst), 2, "the drop panicked");
+    });
+}
+
+struct NoName;
+
+impl From<NoName> for motet::task::Name {
+    fn from(_: NoName) -> Self {
+        panic!("no name")
+    }
+}

@@ -1,0 +1,191 @@
+//! What a scope says, and what it tells its releases and tasks.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use motet::resource::Exit;
+use motet::task::{CancelToken, Nursery, Policy, Reason, Scope, ScopeError, TaskFailed, scope};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+
+use super::{Bomb, SECOND};
+
+async fn told(
+    policy: Policy,
+    body: impl AsyncFnOnce(&Nursery<&'static str>) -> Result<(), &'static str>,
+) -> (Option<Exit>, Result<(), ScopeError<&'static str>>) {
+    let heard = Arc::new(Mutex::new(None));
+    let tell = Arc::clone(&heard);
+    let ended =
+        Scope::options().policy(policy).deadline(SECOND * 10).run(async |n: &Nursery<&'static str>| {
+            n.defer("transaction", async move |exit| *tell.lock().unwrap() = Some(exit));
+            body(n).await
+        });
+    let ended = ended.await;
+    let heard = heard.lock().unwrap().take();
+    (heard, ended)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_fails_after_the_first_success_commits() {
+    let (exit, ended) = told(Policy::FirstOk, async |n| {
+        drop(n.try_spawn("wins", async { Ok(()) }).await);
+        Err("the body failed")
+    })
+    .await;
+    assert!(ended.is_err());
+    assert_eq!(exit, Some(Exit::Err), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_after_the_first_success_is_none_and_commits() {
+    let (exit, ended) = told(Policy::FirstOk, async |n| {
+        drop(n.try_spawn("wins", async { Ok(()) }).await);
+        pending().await
+    })
+    .await;
+    assert!(ended.as_ref().unwrap_err().is_deadline(), "{exit:?} {ended:?}");
+    assert_eq!(exit, Some(Exit::Cancelled), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_returns_its_value_rolls_back() {
+    let (exit, ended) = told(Policy::FailFast, async |n| {
+        drop(n.spawn("poller", pending::<()>()));
+        n.cancel(Reason::requested("the work is done"));
+        Ok(())
+    })
+    .await;
+    assert!(ended.is_ok());
+    assert_eq!(exit, Some(Exit::Ok), "the caller sees a value");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_body_cancels_under_collect_all() {
+    let done = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&done);
+    let ended = Scope::options().policy(Policy::CollectAll).run(async |n: &Nursery<&'static str>| {
+        drop(n.spawn("child", async move {
+            sleep(SECOND).await;
+            note.store(true, Ordering::SeqCst);
+        }));
+        Err::<(), _>("body")
+    });
+    assert!(ended.await.is_err());
+    assert!(done.load(Ordering::SeqCst), "`CollectAll`: errors cancel nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_failed_counts_as_the_first_success() {
+    let ended = Scope::options()
+        .policy(Policy::FirstOk)
+        .run(async |n: &Nursery<&'static str>| {
+            let slow = n.try_spawn("slow", async {
+                sleep(SECOND).await;
+                Ok("value")
+            });
+            let failed = n.start("mirror", async |_ready: motet::task::Ready<(), _>| Err("down")).await;
+            assert!(failed.is_err());
+            Ok(slow.await.map_err(|failed| failed.to_string()))
+        })
+        .await;
+    assert_eq!(ended.unwrap(), Ok("value"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_scope_that_has_ended_waits_for_ever() {
+    let mut kept = None;
+    scope(async |n: &Nursery| {
+        kept = Some((**n).clone());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let scope = kept.unwrap();
+    assert!(scope.is_cancelled(), "it says so");
+    assert!(timeout(SECOND, scope.token().cancelled()).await.is_ok(), "its token does not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_asked_for_by_a_service_in_its_grace_waits_for_ever() {
+    let mut kept = None;
+    scope(async |n: &Nursery| {
+        let handle = (**n).clone();
+        kept = Some(n.service_coop("service", async move |cx: CancelToken| {
+            cx.cancelled().await;
+            handle.token().cancelled().await.kind()
+        }));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let ended = kept.unwrap().await;
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reason_of_a_cancelled_task_is_lost() {
+    scope(async |n: &Nursery| {
+        let task = n.spawn("task", pending::<()>());
+        tokio::task::yield_now().await;
+        task.cancel(Reason::requested("lunch"));
+        let Err(TaskFailed::Cancelled { reason, .. }) = task.await else { panic!() };
+        assert_eq!(reason.text(), Some("lunch"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_starter_waits_for_a_task_that_has_ended() {
+    let kept = Arc::new(Mutex::new(None));
+    let keep = Arc::clone(&kept);
+    let ended = timeout(
+        SECOND * 100,
+        Scope::options().policy(Policy::Isolate).run(async move |n: &Nursery| {
+            let started = n
+                .start("server", async move |ready: motet::task::Ready<(), Infallible>| {
+                    *keep.lock().unwrap() = Some(ready);
+                    panic!("no port");
+                })
+                .await;
+            assert!(started.is_err());
+            Ok(())
+        }),
+    )
+    .await;
+    assert!(ended.is_ok(), "it waits for ever");
+    drop(kept);
+}
+
+#[tokio::test]
+async fn a_scope_in_a_blocking_child_is_not_of_the_scope() {
+    let deadline = Scope::options()
+        .deadline(SECOND * 100)
+        .run(async |n: &Nursery| {
+            let inner = n.blocking("closure", |_| {
+                Handle::current().block_on(scope(async |n: &Nursery| Ok(n.deadline()))).unwrap()
+            });
+            Ok(inner.await.unwrap())
+        })
+        .await
+        .unwrap();
+    assert!(deadline.is_some(), "it has no parent but the runtime");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_panics_when_dropped_makes_a_panic_a_shutdown() {
+    Scope::options()
+        .policy(Policy::Isolate)
+        .run(async |n: &Nursery| {
+            let task = n.spawn("bomb", async { std::panic::panic_any(Bomb) });
+            let failed = task.await.unwrap_err();
+            assert!(matches!(failed, TaskFailed::Panicked { .. }), "{failed:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
