@@ -5,25 +5,27 @@
 //!
 //! ```
 //! use motet::resource::Exit;
-//! use motet::task::{CancelToken, Nursery, Scope, ScopeError};
+//! use motet::task::{CancelToken, Nursery, Scope};
 //! use std::time::Duration;
 //!
-//! async fn serve() -> Result<usize, ScopeError<std::io::Error>> {
-//!     let options = Scope::options().name("server").deadline(Duration::from_secs(5));
-//!     options.run(async |n: &Nursery<std::io::Error>| {
-//!         // Released last, whatever happens below.
-//!         let open = async { Ok::<_, std::io::Error>(vec![1, 2, 3]) };
-//!         let close = async |_, exit: Exit| println!("closed after {exit}");
-//!         let db = n.acquire("db", open, close).await.map_err(std::io::Error::other)?;
-//!         // Cancelled when all else is done; it may flush first.
-//!         n.service_coop("metrics", async |cx: CancelToken| drop(cx.cancelled().await));
-//!         // If one fails, the others are cancelled.
-//!         let rows = n.try_spawn("rows", async { Ok(40) });
-//!         Ok(rows.await.map_err(std::io::Error::other)? + db.len())
-//!     }).await
-//! }
+//! type Error = Box<dyn std::error::Error + Send + Sync>;
+//! # async fn connect() -> std::io::Result<Vec<u32>> { Ok(vec![1, 2, 3]) }
+//! # async fn fetch_user() -> Result<u32, Error> { Ok(40) }
+//! # async fn fetch_news() -> Result<u32, Error> { Ok(0) }
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! assert_eq!(serve().await.unwrap(), 43);
+//! let options = Scope::options().name("page").deadline(Duration::from_secs(2));
+//! let page = options.run(async |n: &Nursery<Error>| {
+//!     // Released last, whatever happens below.
+//!     let close = async |_db, exit: Exit| println!("closed after {exit}");
+//!     let db = n.acquire("db", connect(), close).await?;
+//!     // If one fails, the other is cancelled.
+//!     let user = n.try_spawn("user", fetch_user());
+//!     let news = n.try_spawn("news", fetch_news());
+//!     // Cancelled when all else is done; it may flush first.
+//!     n.service_coop("metrics", async |cx: CancelToken| drop(cx.cancelled().await));
+//!     Ok(user.await? + news.await? + db[2])
+//! });
+//! assert_eq!(page.await.unwrap(), 43); // everything has ended, and `db` is closed
 //! # });
 //! ```
 //!
@@ -33,6 +35,8 @@
 //! | run things side by side, and be sure of their end | [`task`] |
 //! | give back what needs an await to be given back | [`resource`] |
 //! | see what runs | [`observe`] |
+//! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
+//! | restart what fails | [`Supervisor`](task::Supervisor) |
 //! | wait between attempts | [`Backoff`] |
 //! | draw chance that a test can repeat | [`rng`] |
 //! | let tests reach into a program | [`sim`]; the tests themselves: the crate `motet-testkit` |

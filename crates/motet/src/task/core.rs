@@ -16,8 +16,8 @@ use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
 use super::list::List;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseFailed};
-use crate::mutant;
 use crate::resource::Exit;
+use crate::{mutant, sim};
 
 /// How far a scope is cancelled. Each level includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +141,7 @@ impl Core {
             }
             state.reason = Some(reason.clone());
         }
+        sim::op("scope.cancel");
         // Under the lock: a child that registers sees either the level, or is seen here.
         let before = self.level.swap(level as u8, Ordering::Relaxed);
         let mut wakers = Vec::new();

@@ -249,10 +249,10 @@ impl TaskFailed {
     }
 }
 
-impl<E> fmt::Display for TaskFailed<E> {
+impl<E: fmt::Debug> fmt::Display for TaskFailed<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Error { task, .. } => write!(f, "task `{task}` failed"),
+            Self::Error { task, error } => write!(f, "task `{task}` failed: {error:?}"),
             Self::Reported { task } => write!(f, "task `{task}` failed; its scope has the error"),
             Self::Cancelled { task, reason } => write!(f, "task `{task}` was cancelled: {reason}"),
             Self::Panicked { task, message } => write!(f, "task `{task}` panicked: {message}"),
@@ -260,14 +260,8 @@ impl<E> fmt::Display for TaskFailed<E> {
     }
 }
 
-impl<E: Error + 'static> Error for TaskFailed<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Error { error, .. } => Some(error),
-            Self::Reported { .. } | Self::Cancelled { .. } | Self::Panicked { .. } => None,
-        }
-    }
-}
+// For any `E` that can be shown, so that `?` works in a scope whose error is a boxed one, which is no `Error`.
+impl<E: fmt::Debug> Error for TaskFailed<E> {}
 
 /// Gives back what a closed scope did not take.
 ///

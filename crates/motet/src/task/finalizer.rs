@@ -17,8 +17,8 @@ use super::end::adopt;
 use super::error::ReleaseError;
 use super::gate::Class;
 use super::{Name, ReleaseFailed, TaskFailed};
-use crate::mutant;
 use crate::resource::{Exit, Owe};
+use crate::{mutant, sim};
 
 pub(crate) type ReleaseFuture =
     Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>>;
@@ -188,6 +188,7 @@ pub(crate) async fn run(
         Ok(Some(release)) => Ok(release),
         Err(payload) => Err(ReleaseError::Panicked(panic_message(&*payload).to_owned())),
     };
+    sim::op("resource.release");
     core.count_release(Event::Started);
     let mut counted = Counted { core, event: Event::Lost };
     let outcome = match begun {

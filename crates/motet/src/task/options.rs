@@ -16,7 +16,7 @@ use super::end::{abandon, finish, list, unlist, unnamed};
 use super::finalizer::RELEASE_TIMEOUT;
 use super::timeout::poll_limit;
 use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
-use crate::mutant;
+use crate::{mutant, sim};
 
 /// Opens a scope: runs `body`, and returns when the body, all children, services and cleanups have ended.
 ///
@@ -229,6 +229,7 @@ impl Options {
     }
 
     pub(crate) fn open(self, site: &'static Location<'static>) -> Open {
+        sim::op("scope.open");
         let runtime = Handle::current();
         let parent = ambient::current().unwrap_or_else(|| root::of(&runtime));
         let own = self.deadline.map(|deadline| match deadline {
@@ -276,6 +277,7 @@ impl Open {
     }
 
     pub(crate) fn closed(mut self) -> Arc<Core> {
+        sim::op("scope.close");
         let core = self.core.take().expect("taken here alone");
         unlist(&core, self.place);
         core

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use tokio::task::coop;
 
 use super::Reason;
-use crate::mutant;
+use crate::{mutant, sim};
 
 /// Tells many that they should stop, and why.
 ///
@@ -44,6 +44,7 @@ impl CancelToken {
     /// Cancels the token. The first reason is kept.
     pub fn cancel(&self, reason: Reason) {
         if self.0.reason.set(reason).is_ok() {
+            sim::op("token.cancel");
             // Release, after the reason: whoever is woken by it finds the reason.
             self.0.cancelled.store(true, Ordering::Release);
             match mutant!("token.wake_one") {
