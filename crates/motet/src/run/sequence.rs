@@ -124,8 +124,12 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
             let _ = scope.set(Scope::clone(nursery));
             // A service is told when body and children have ended: from then on time counts.
             let begin = shared.begin_token();
+            let ending = Scope::clone(nursery);
             drop(nursery.service_coop("end of work", async move |token: CancelToken| {
-                begin.cancel(token.cancelled().await.clone());
+                let told = token.cancelled().await.clone();
+                // What it is told is only that the work has ended; the scope knows if an error or a panic ended
+                // it, and on another thread this may come before whoever waits for the scope says so.
+                begin.cancel(ending.reason().unwrap_or(told));
             }));
             body(&Root::new(Nursery::new(Arc::clone(&nursery.0)), phases, Arc::clone(shared))).await
         });

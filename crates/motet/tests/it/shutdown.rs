@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use motet::run::{App, Outcome, Report, Root};
 use motet::task::{CancelToken, Reason, ReasonKind, drain, unscoped};
+use motet_testkit::sim::{Panics, sim};
 use tokio::time::{Instant, sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -282,6 +283,34 @@ async fn an_error_does_not_begin_the_shutdown_or_is_lost_in_it() {
         assert_eq!(finished.report.reason.kind(), ReasonKind::Failed);
         assert_eq!(finished.report.took, SECOND * 2);
         assert_eq!(log.lines(), ["http told", "http ended", "db told", "db ended"], "{who}");
+    }
+}
+
+#[test]
+fn an_error_or_a_panic_is_reported_as_the_end_of_the_work() {
+    for (who, expected) in [
+        ("body fails", ReasonKind::Failed),
+        ("child fails", ReasonKind::Failed),
+        ("child panics", ReasonKind::Panicked),
+    ] {
+        sim(move || async move {
+            let finished = App::new("shop").run_until(pending(), async |app: &Root<&'static str>| {
+                match who {
+                    "body fails" => {
+                        tokio::task::yield_now().await;
+                        return Err("broken");
+                    }
+                    "child fails" => drop(app.try_spawn("child", async { Err::<(), _>("broken") })),
+                    _ => drop(app.spawn("child", async { panic!("too hot") })),
+                }
+                pending::<()>().await;
+                Ok(())
+            });
+            assert_eq!(finished.await.report.reason.kind(), expected, "{who}");
+        })
+        .panics(Panics::Record)
+        .seeds(100)
+        .run();
     }
 }
 
