@@ -25,6 +25,7 @@ use crate::task::{CancelToken, Name, Nursery, Policy, Reason, ReasonKind, Scope,
 pub(super) async fn run<T, E, F, S>(
     mut app: App,
     site: &'static Location<'static>,
+    begin: CancelToken,
     stop: S,
     body: F,
 ) -> Finished<T, E>
@@ -33,7 +34,7 @@ where
     E: Send + 'static,
     S: Future<Output = Reason>,
 {
-    let shared = Arc::new(Shared::<E>::new());
+    let shared = Arc::new(Shared::<E>::new(begin));
     let scope = OnceLock::new();
     let mut ended = None;
     let options =
@@ -122,14 +123,19 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         let work = Scope::options().name(WORK).grace(self.app.grace).at(self.site);
         let work = work.run(async |nursery: &Nursery<E>| {
             let _ = scope.set(Scope::clone(nursery));
-            // A service is told when body and children have ended: from then on time counts.
-            let begin = shared.begin_token();
-            let ending = Scope::clone(nursery);
+            // A service is told when body and children have ended: from then on time counts. It runs beside
+            // the body, so that it counts also if the body blocks its thread.
+            let (begin, ending) = (shared.begin_token(), Scope::clone(nursery));
             drop(nursery.service_coop("end of work", async move |token: CancelToken| {
-                let told = token.cancelled().await.clone();
+                let cancelled = ending.token();
+                let told = tokio::select! {
+                    biased;
+                    reason = cancelled.cancelled() => reason,
+                    reason = token.cancelled() => reason,
+                };
                 // What it is told is only that the work has ended; the scope knows if an error or a panic ended
                 // it, and on another thread this may come before whoever waits for the scope says so.
-                begin.cancel(ending.reason().unwrap_or(told));
+                begin.cancel(ending.reason().unwrap_or_else(|| told.clone()));
             }));
             body(&Root::new(Nursery::new(Arc::clone(&nursery.0)), phases, Arc::clone(shared))).await
         });

@@ -27,7 +27,7 @@ pub(super) struct Noted<E> {
 }
 
 impl<E: Send + 'static> Shared<E> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(begin: CancelToken) -> Self {
         let noted = Noted {
             failures: Vec::new(),
             panics: Vec::new(),
@@ -35,7 +35,7 @@ impl<E: Send + 'static> Shared<E> {
             phases: Vec::new(),
             current: None,
         };
-        Self { begin: CancelToken::new(), noted: Mutex::new(noted) }
+        Self { begin, noted: Mutex::new(noted) }
     }
 
     pub(super) fn noted(&self) -> MutexGuard<'_, Noted<E>> {
