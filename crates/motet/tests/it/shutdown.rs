@@ -465,3 +465,57 @@ fn two_phases_share_a_name() {
 fn a_phase_hides_one_that_every_program_has() {
     drop(app().phase("work", SECOND));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reason_made_early_uses_up_the_total() {
+    let reason = Reason::requested("enough");
+    let stop = async {
+        sleep(SECOND * 60).await;
+        reason
+    };
+    let finished = app().run_until(stop, async |app: &Root<Infallible>| {
+        tidy(app, "drain", "http", &Log::default());
+        for_ever().await
+    });
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert_eq!(finished.report.took, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_task_with_the_name_of_a_phase_is_not_named() {
+    let app = App::new("stuck").phase("http", SECOND).total(SECOND * 4).grace(SECOND * 100);
+    let finished = app.run_until(after(0), async |app: &Root<Infallible>| {
+        drop(app.spawn_coop("http", async |_| pending::<()>().await));
+        for_ever().await
+    });
+    assert_eq!(finished.await.report.phase("cleanup").unwrap().stuck, ["http"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_shutdown_hides_the_one_that_began_it() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("second");
+        }
+    }
+    let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
+        drop(app.in_phase("drain").service("hot", async { panic!("first") }));
+        let _bomb = Bomb;
+        for_ever().await
+    });
+    let Outcome::Panicked(payload) = finished.await.outcome else { panic!() };
+    assert_eq!(payload.downcast_ref(), Some(&"first"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_release_takes_the_value_of_the_body() {
+    let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
+        app.defer("flush", async |_| Err::<(), _>(std::io::Error::other("disk full")));
+        Ok(7)
+    });
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::Returned(7)), "{finished:?}");
+    assert_eq!(finished.report.release_failures.len(), 1);
+}
