@@ -8,7 +8,7 @@ use super::outcome::Finished;
 use super::report::Report;
 use super::root::Root;
 use super::{process, sequence};
-use crate::task::{Name, Reason};
+use crate::task::{CancelToken, Name, Reason};
 
 /// The phases that every program has.
 pub(super) const WORK: &str = "work";
@@ -139,7 +139,7 @@ impl App {
         E: Send + 'static,
         S: Future<Output = Reason>,
     {
-        sequence::run(self, Location::caller(), stop, body)
+        sequence::run(self, Location::caller(), CancelToken::new(), stop, body)
     }
 }
 

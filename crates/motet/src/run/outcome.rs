@@ -39,8 +39,8 @@ pub enum Outcome<T, E> {
     Panicked(Box<dyn Any + Send>),
 }
 
-/// How the root scope ended; an error is its panic.
-pub(super) type Work<T, E> = Result<Result<T, ScopeError<E>>, Box<dyn Any + Send>>;
+/// How the root scope ended, with the value of the body if there was one; an error is its panic.
+pub(super) type Work<T, E> = Result<(Option<T>, Result<(), ScopeError<E>>), Box<dyn Any + Send>>;
 
 /// Draws the conclusion, from how the root scope ended, if it did, and what was noted.
 pub(super) fn finished<T, E: Send + 'static>(
@@ -55,13 +55,20 @@ pub(super) fn finished<T, E: Send + 'static>(
     let mut panics = std::mem::take(&mut noted.panics);
     let mut release_failures = std::mem::take(&mut noted.release_failures);
     let phases = std::mem::take(&mut noted.phases);
+    let panic_began = noted.panic_began;
     drop(noted);
     let mut value = None;
     match ended {
         None => {}
-        Some(Ok(Ok(returned))) => value = Some(returned),
-        Some(Err(payload)) => panics.insert(0, payload),
-        Some(Ok(Err(error))) => match error {
+        Some(Ok((returned, Ok(())))) => value = returned,
+        // The root scope panics in the shutdown, too: a destructor may.
+        Some(Err(payload)) => panics.insert(usize::from(panic_began), payload),
+        // The value is there; the report names the release.
+        Some(Ok((returned, Err(ScopeError::Release(release))))) => {
+            value = returned;
+            release_failures.extend(release);
+        }
+        Some(Ok((_, Err(error)))) => match error {
             ScopeError::Failed { first, others, release } => {
                 failures.splice(0..0, [first].into_iter().chain(others));
                 release_failures.extend(release);
@@ -88,7 +95,7 @@ pub(super) fn finished<T, E: Send + 'static>(
     } else {
         value.map_or(Outcome::Stopped, Outcome::Returned)
     };
-    let took = reason.at().elapsed();
+    let took = shared.began().elapsed();
     let report =
         Report { app: app.clone(), reason: reason.clone(), phases, took, left_behind, release_failures };
     Finished { outcome, report }

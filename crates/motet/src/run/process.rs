@@ -1,6 +1,7 @@
 //! The process around the shutdown: the runtime, the exit code, what is printed.
 
 use std::error::Error;
+use std::io::{Write, stderr};
 use std::panic::Location;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::app::App;
 use super::outcome::{Finished, Outcome};
 use super::root::Root;
 use super::{sequence, signals};
-use crate::task::Failure;
+use crate::task::{CancelToken, Failure};
 
 /// As from a panic of a plain `main`.
 const PANICKED: u8 = 101;
@@ -35,18 +36,25 @@ where
             return ExitCode::FAILURE;
         }
     };
+    let begin = CancelToken::new();
     let finished = runtime.block_on(async {
-        let stop = signals::watch(app.total)?;
-        Ok::<_, std::io::Error>(sequence::run(app, site, stop, body).await)
+        let (stop, watch) = signals::watch(app.total, begin.clone())?;
+        Ok::<_, std::io::Error>((sequence::run(app, site, begin, stop, body).await, watch))
     });
+    // Until all is printed and the runtime is gone, a second signal has to end the process.
+    let mut watching = None;
     let code = match finished {
-        Ok(finished) => conclude(finished),
+        Ok((finished, watch)) => {
+            watching = Some(watch.finished());
+            conclude(finished)
+        }
         Err(error) => {
             say(&format!("error: signals cannot be watched: {error}"));
             ExitCode::FAILURE
         }
     };
     runtime.shutdown_timeout(THREADS);
+    drop(watching);
     code
 }
 
@@ -91,7 +99,8 @@ fn complain<E: Into<Box<dyn Error + Send + Sync>>>(failure: Failure<E>) {
 }
 
 /// The program may have no subscriber for its logs, and this is its last word.
-#[allow(clippy::print_stderr, reason = "this is a program's main")]
 pub(super) fn say(line: &str) {
-    eprintln!("{line}");
+    // Where nobody reads it any more there is nobody to tell, and a panic, as from `eprintln!`, would replace the
+    // exit code.
+    let _ = writeln!(stderr(), "{line}");
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::task::{CancelToken, Name, Nursery, Policy, Reason, ReasonKind, Scope,
 pub(super) async fn run<T, E, F, S>(
     mut app: App,
     site: &'static Location<'static>,
+    begin: CancelToken,
     stop: S,
     body: F,
 ) -> Finished<T, E>
@@ -33,7 +34,7 @@ where
     E: Send + 'static,
     S: Future<Output = Reason>,
 {
-    let shared = Arc::new(Shared::<E>::new());
+    let shared = Arc::new(Shared::<E>::new(begin));
     let scope = OnceLock::new();
     let mut ended = None;
     let options =
@@ -79,8 +80,13 @@ where
 /// Who is still there when the program gives up.
 fn left(scope: &Scope, app: &App) -> Vec<Name> {
     let mut names = live::stuck(&scope.0);
-    // The tasks of ours that wait for the members of a phase.
-    names.retain(|name| !app.phases.iter().any(|(phase, _)| phase == name));
+    // The tasks of ours that wait for the members of a phase: the scope's own come first, and those below it may
+    // have the same names.
+    for (phase, _) in &app.phases {
+        if let Some(ours) = names.iter().position(|name| name == phase) {
+            names.remove(ours);
+        }
+    }
     names
 }
 
@@ -119,17 +125,33 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
     {
         let (scope, shared) = (OnceLock::new(), self.shared);
         let phases = Arc::clone(&self.phases);
+        // Not the output of the scope, which a failed release would take the place of.
+        let returned = Mutex::new(None);
         let work = Scope::options().name(WORK).grace(self.app.grace).at(self.site);
         let work = work.run(async |nursery: &Nursery<E>| {
             let _ = scope.set(Scope::clone(nursery));
-            // A service is told when body and children have ended: from then on time counts.
-            let begin = shared.begin_token();
+            // A service is told when body and children have ended: from then on time counts. It runs beside
+            // the body, so that it counts also if the body blocks its thread.
+            let (begin, ending) = (Arc::clone(shared), Scope::clone(nursery));
             drop(nursery.service_coop("end of work", async move |token: CancelToken| {
-                begin.cancel(token.cancelled().await.clone());
+                let cancelled = ending.token();
+                let told = tokio::select! {
+                    biased;
+                    reason = cancelled.cancelled() => reason,
+                    reason = token.cancelled() => reason,
+                };
+                // What it is told is only that the work has ended; the scope knows if an error or a panic ended
+                // it, and on another thread this may come before whoever waits for the scope says so.
+                begin.begin(ending.reason().unwrap_or_else(|| told.clone()));
             }));
-            body(&Root::new(Nursery::new(Arc::clone(&nursery.0)), phases, Arc::clone(shared))).await
+            let root = Root::new(Nursery::new(Arc::clone(&nursery.0)), phases, Arc::clone(shared));
+            *returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(body(&root).await?);
+            Ok(())
         });
-        let mut work = pin!(Caught::new(work));
+        let mut work = pin!(Caught::new(async {
+            let ended = work.await;
+            (returned.lock().unwrap_or_else(PoisonError::into_inner).take(), ended)
+        }));
         let mut ended = match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
             Poll::Ready(ended) => Some(ended),
             Poll::Pending => None,
@@ -163,7 +185,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         mut ended: Option<Work<T, E>>,
     ) -> Work<T, E> {
         let shared = self.shared;
-        let last = reason.at().checked_add(self.app.total);
+        let last = shared.began().checked_add(self.app.total);
         let until = |limit: Duration| {
             let own = Instant::now().checked_add(limit);
             own.into_iter().chain(last).min()

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,12 +14,16 @@ use crate::task::{CancelToken, Failure, Name, Reason, ReasonKind, ReleaseFailed}
 pub(super) struct Shared<E> {
     /// Cancelled when the shutdown begins.
     begin: CancelToken,
+    /// When that was: a reason may have been made long before.
+    began: OnceLock<Instant>,
     noted: Mutex<Noted<E>>,
 }
 
 pub(super) struct Noted<E> {
     pub(super) failures: Vec<Failure<E>>,
     pub(super) panics: Vec<Box<dyn Any + Send>>,
+    /// Whether the first of the panics began the shutdown.
+    pub(super) panic_began: bool,
     pub(super) release_failures: Vec<ReleaseFailed>,
     pub(super) phases: Vec<PhaseReport>,
     /// The phase that goes on, and since when.
@@ -27,15 +31,16 @@ pub(super) struct Noted<E> {
 }
 
 impl<E: Send + 'static> Shared<E> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(begin: CancelToken) -> Self {
         let noted = Noted {
             failures: Vec::new(),
             panics: Vec::new(),
+            panic_began: false,
             release_failures: Vec::new(),
             phases: Vec::new(),
             current: None,
         };
-        Self { begin: CancelToken::new(), noted: Mutex::new(noted) }
+        Self { begin, began: OnceLock::new(), noted: Mutex::new(noted) }
     }
 
     pub(super) fn noted(&self) -> MutexGuard<'_, Noted<E>> {
@@ -44,6 +49,7 @@ impl<E: Send + 'static> Shared<E> {
 
     /// Begins the shutdown; gives the reason of the one that began it.
     pub(super) fn begin(&self, reason: Reason) -> &Reason {
+        self.began();
         self.begin.cancel(reason);
         self.begin.reason().expect("it was cancelled just now")
     }
@@ -52,14 +58,15 @@ impl<E: Send + 'static> Shared<E> {
         self.begin.cancelled().await
     }
 
-    pub(super) fn begin_token(&self) -> CancelToken {
-        self.begin.clone()
+    /// Gives the moment when the shutdown began, which is now if it had not begun.
+    pub(super) fn began(&self) -> Instant {
+        *self.began.get_or_init(Instant::now)
     }
 
     /// Waits until the shutdown has taken its total time.
     pub(super) async fn out_of_time(&self, total: Duration) {
-        let began = self.begun().await.at();
-        match began.checked_add(total) {
+        self.begun().await;
+        match self.began().checked_add(total) {
             Some(at) => tokio::time::sleep_until(at).await,
             // Longer than the clock runs.
             None => std::future::pending().await,
@@ -72,8 +79,15 @@ impl<E: Send + 'static> Shared<E> {
     }
 
     pub(super) fn panicked(&self, member: Name, payload: Box<dyn Any + Send>) {
-        self.noted().panics.push(payload);
-        self.begin(Reason::by(ReasonKind::Panicked, Some(member)));
+        let mut noted = self.noted();
+        noted.panics.push(payload);
+        let reason = Reason::by(ReasonKind::Panicked, Some(member.clone()));
+        let is_first = noted.panics.len() == 1;
+        drop(noted);
+        let begun = self.begin(reason);
+        if is_first && begun.kind() == ReasonKind::Panicked && begun.caused_by() == Some(member.as_str()) {
+            self.noted().panic_began = true;
+        }
     }
 
     /// Takes over what went wrong in a scope.

@@ -1,47 +1,119 @@
 //! The signals of a process.
 
+use std::future::pending;
 use std::io;
+use std::pin::pin;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::process::{GAVE_UP, say};
 use crate::observe;
-use crate::task::{Name, Reason, ReasonKind, root};
+use crate::task::{CancelToken, Name, Reason, ReasonKind, root};
 
 /// How much longer than its total time a shutdown may take, before the process ends whatever it does.
 ///
 /// The shutdown keeps its time itself, unless the body blocks the thread that runs both.
 const SLACK: Duration = Duration::from_secs(1);
 
+/// How long the last words of the process may take: nobody may be reading a pipe that is full.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Watches the signals until it is dropped.
+pub(super) struct Watch {
+    finished: Option<oneshot::Sender<()>>,
+    /// Dropped with this: then the thread ends.
+    _alive: oneshot::Sender<()>,
+}
+
+impl Watch {
+    /// Says that the shutdown is over: its time is no longer watched.
+    pub(super) fn finished(mut self) -> Self {
+        self.finished = None;
+        self
+    }
+}
+
 /// Handles signals from now on; gives a future that ends at the first that asks to stop.
-pub(super) fn watch(total: Duration) -> io::Result<impl Future<Output = Reason>> {
+///
+/// The time of the shutdown counts from when `begun` is cancelled.
+pub(super) fn watch(
+    total: Duration,
+    begun: CancelToken,
+) -> io::Result<(impl Future<Output = Reason>, Watch)> {
     let (first, stop) = oneshot::channel();
-    let mut stops = os::Stops::new()?;
+    let (finished, is_finished) = oneshot::channel();
+    let (alive, is_gone) = oneshot::channel();
+    // A runtime and a thread of its own: all those of the program may be blocked by it.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let stops = {
+        let _inside = runtime.enter();
+        os::Stops::new()?
+    };
+    let guard = Guard { stops, first: Some(first), begun, total, is_finished, is_gone };
+    thread::Builder::new().name("signals".to_owned()).spawn(move || guard.run(&runtime))?;
     let mut dumps = os::Dumps::new()?;
-    // On a thread of the runtime: the one that runs the body may be blocked by it.
-    root::service("signals", async move {
-        let signal = stops.recv().await;
-        // It may have ended already.
-        let _ = first.send(Reason::new(ReasonKind::Shutdown, None, Some(Name::from(signal.name))));
-        match timeout(total.saturating_add(SLACK), stops.recv()).await {
-            Ok(again) => exit(again.code, &format!("{} again: the process ends at once", again.name)),
-            Err(_) => exit(i32::from(GAVE_UP), "the program does not shut down: the process ends at once"),
-        }
-    });
     root::service("dumps", async move {
         loop {
             dumps.recv().await;
             dump_tree();
         }
     });
-    Ok(async {
+    let stop = async {
         match stop.await {
             Ok(reason) => reason,
-            Err(_) => std::future::pending().await,
+            Err(_) => pending().await,
         }
-    })
+    };
+    Ok((stop, Watch { finished: Some(finished), _alive: alive }))
+}
+
+/// What the thread of the signals needs.
+struct Guard {
+    stops: os::Stops,
+    first: Option<oneshot::Sender<Reason>>,
+    begun: CancelToken,
+    total: Duration,
+    is_finished: oneshot::Receiver<()>,
+    is_gone: oneshot::Receiver<()>,
+}
+
+impl Guard {
+    fn run(self, runtime: &Runtime) {
+        let Self { mut stops, mut first, begun, total, is_finished, mut is_gone } = self;
+        runtime.block_on(async {
+            let mut late = pin!(async {
+                begun.cancelled().await;
+                if timeout(total.saturating_add(SLACK), is_finished).await.is_ok() {
+                    pending::<()>().await;
+                }
+            });
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = &mut is_gone => return,
+                    signal = stops.recv() => match first.take() {
+                        // The program may have ended already.
+                        Some(first) => drop(first.send(asked_by(&signal))),
+                        None => {
+                            exit(signal.code, format!("{} again: the process ends at once", signal.name));
+                        }
+                    },
+                    () = &mut late => {
+                        exit(GAVE_UP.into(), "the program does not shut down: the process ends at once".to_owned());
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn asked_by(signal: &Signal) -> Reason {
+    Reason::new(ReasonKind::Shutdown, None, Some(Name::from(signal.name)))
 }
 
 struct Signal {
@@ -52,9 +124,18 @@ struct Signal {
 const INTERRUPT: Signal = Signal { name: "SIGINT", code: 130 };
 
 #[allow(clippy::exit, reason = "the user has asked twice, or the shutdown is blocked")]
-fn exit(code: i32, why: &str) {
-    say(why);
-    std::process::exit(code);
+fn exit(code: i32, why: String) -> ! {
+    let (said, is_said) = mpsc::channel();
+    let words = thread::Builder::new().spawn(move || {
+        say(&why);
+        // The process may be ending already.
+        let _ = said.send(());
+    });
+    if words.is_ok() {
+        // Said or not, the process ends.
+        let _ = is_said.recv_timeout(LAST_WORDS);
+    }
+    std::process::exit(code)
 }
 
 /// Prints the live tasks of the runtime.

@@ -25,9 +25,7 @@ fn a_program_of_these_tests() {
         "server" => server(),
         "blocked" => motet::run(async |_: &Nursery<Infallible>| {
             say("ready");
-            while std::hint::black_box(true) {
-                std::thread::park();
-            }
+            park();
             Ok(())
         }),
         "fails" => motet::run(async |root: &Nursery<Broken>| {
@@ -49,13 +47,58 @@ fn a_program_of_these_tests() {
                 Err::<(), _>("broken")
             },
         ),
+        "fails later" => motet::run(async |_: &Nursery<&str>| {
+            say("ready");
+            tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await.unwrap().unwrap();
+            Err::<(), _>("broken")
+        }),
+        "busy" => motet::run(async |root: &Nursery<Infallible>| {
+            for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
+                drop(root.spawn("busy", async { park() }));
+            }
+            say("ready");
+            park();
+            Ok(())
+        }),
+        "chatty" => server_with(|| {
+            // Until nobody takes it any more.
+            std::thread::spawn(|| {
+                loop {
+                    eprintln!("a line of a log");
+                }
+            });
+        }),
+        "blocked, child fails" | "blocked, member fails" => App::new("blocked")
+            .phase("drain", Duration::ZERO)
+            .total(Duration::ZERO)
+            .run(async |root: &Root<&str>| {
+                let broken = async { Err::<(), _>("broken") };
+                if program == "blocked, child fails" {
+                    drop(root.try_spawn("child", broken));
+                } else {
+                    drop(root.in_phase("drain").try_service("member", broken));
+                }
+                park();
+                Ok(())
+            }),
         other => panic!("there is no program `{other}`"),
     };
     let code = (0..=u8::MAX).find(|number| code == ExitCode::from(*number)).expect("a code is a byte");
     exit(code.into());
 }
 
+/// Blocks its thread for ever.
+fn park() {
+    while std::hint::black_box(true) {
+        std::thread::park();
+    }
+}
+
 fn server() -> ExitCode {
+    server_with(|| ())
+}
+
+fn server_with(set_up: fn()) -> ExitCode {
     let app = App::new("server").phase("drain", Duration::from_secs(600)).total(Duration::from_secs(600));
     app.run(async |app: &Root<Infallible>| {
         drop(app.in_phase("drain").service_coop("http", async |cx: CancelToken| {
@@ -68,6 +111,7 @@ fn server() -> ExitCode {
         while !motet::observe::snapshot().is_some_and(|tree| tree.to_string().contains("`http`")) {
             tokio::task::yield_now().await;
         }
+        set_up();
         say("ready");
         pending::<()>().await;
         Ok(())
@@ -203,6 +247,52 @@ fn a_second_signal_waits_for_a_body_that_blocks_its_thread() {
         }
     };
     assert_eq!(code, Some(143));
+}
+
+/// Signals until it ends: two that come at once may count as one.
+fn signalled_to_death(program: &mut Program) -> Option<i32> {
+    loop {
+        program.signal(Signal::TERM);
+        if let Some(status) = program.child.try_wait().unwrap() {
+            return status.code();
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_second_signal_waits_for_workers_that_are_all_blocked() {
+    assert_eq!(signalled_to_death(&mut Program::ready("busy")), Some(143));
+}
+
+#[test]
+fn a_second_signal_is_lost_when_the_standard_error_is_closed_or_full() {
+    for name in ["server", "chatty"] {
+        let mut program = Program::ready(name);
+        if name == "server" {
+            let (closed, _) = std::io::pipe().unwrap();
+            program.err = BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(closed)));
+        }
+        program.signal(Signal::TERM);
+        wait_for(&mut program.out, "draining");
+        assert_eq!(signalled_to_death(&mut program), Some(143), "{name}");
+    }
+}
+
+#[test]
+fn a_closed_standard_error_turns_an_error_into_a_panic() {
+    let mut program = Program::ready("fails later");
+    let (closed, _) = std::io::pipe().unwrap();
+    program.err = BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(closed)));
+    assert_eq!(program.end().0, Some(1));
+}
+
+#[test]
+fn a_failure_beside_a_body_that_blocks_its_thread_never_ends_the_program() {
+    for name in ["blocked, child fails", "blocked, member fails"] {
+        let (code, printed) = Program::start(name).end();
+        assert_eq!(code, Some(124), "{name}: {printed}");
+    }
 }
 
 #[test]

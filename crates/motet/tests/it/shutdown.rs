@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use motet::run::{App, Outcome, Report, Root};
 use motet::task::{CancelToken, Reason, ReasonKind, drain, unscoped};
+use motet_testkit::sim::{Panics, sim};
 use tokio::time::{Instant, sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -285,6 +286,34 @@ async fn an_error_does_not_begin_the_shutdown_or_is_lost_in_it() {
     }
 }
 
+#[test]
+fn an_error_or_a_panic_is_reported_as_the_end_of_the_work() {
+    for (who, expected) in [
+        ("body fails", ReasonKind::Failed),
+        ("child fails", ReasonKind::Failed),
+        ("child panics", ReasonKind::Panicked),
+    ] {
+        sim(move || async move {
+            let finished = App::new("shop").run_until(pending(), async |app: &Root<&'static str>| {
+                match who {
+                    "body fails" => {
+                        tokio::task::yield_now().await;
+                        return Err("broken");
+                    }
+                    "child fails" => drop(app.try_spawn("child", async { Err::<(), _>("broken") })),
+                    _ => drop(app.spawn("child", async { panic!("too hot") })),
+                }
+                pending::<()>().await;
+                Ok(())
+            });
+            assert_eq!(finished.await.report.reason.kind(), expected, "{who}");
+        })
+        .panics(Panics::Record)
+        .seeds(100)
+        .run();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_does_not_begin_the_shutdown_or_is_lost_in_it() {
     for who in ["body", "child", "member", "in the scope of a phase"] {
@@ -435,4 +464,58 @@ fn two_phases_share_a_name() {
 #[should_panic(expected = "there is a phase `work` already")]
 fn a_phase_hides_one_that_every_program_has() {
     drop(app().phase("work", SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reason_made_early_uses_up_the_total() {
+    let reason = Reason::requested("enough");
+    let stop = async {
+        sleep(SECOND * 60).await;
+        reason
+    };
+    let finished = app().run_until(stop, async |app: &Root<Infallible>| {
+        tidy(app, "drain", "http", &Log::default());
+        for_ever().await
+    });
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert_eq!(finished.report.took, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_task_with_the_name_of_a_phase_is_not_named() {
+    let app = App::new("stuck").phase("http", SECOND).total(SECOND * 4).grace(SECOND * 100);
+    let finished = app.run_until(after(0), async |app: &Root<Infallible>| {
+        drop(app.spawn_coop("http", async |_| pending::<()>().await));
+        for_ever().await
+    });
+    assert_eq!(finished.await.report.phase("cleanup").unwrap().stuck, ["http"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_shutdown_hides_the_one_that_began_it() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("second");
+        }
+    }
+    let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
+        drop(app.in_phase("drain").service("hot", async { panic!("first") }));
+        let _bomb = Bomb;
+        for_ever().await
+    });
+    let Outcome::Panicked(payload) = finished.await.outcome else { panic!() };
+    assert_eq!(payload.downcast_ref(), Some(&"first"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_release_takes_the_value_of_the_body() {
+    let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
+        app.defer("flush", async |_| Err::<(), _>(std::io::Error::other("disk full")));
+        Ok(7)
+    });
+    let finished = finished.await;
+    assert!(matches!(finished.outcome, Outcome::Returned(7)), "{finished:?}");
+    assert_eq!(finished.report.release_failures.len(), 1);
 }
