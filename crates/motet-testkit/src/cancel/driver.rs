@@ -19,7 +19,8 @@ use super::{CancelReport, Outcome};
 ///     async |()| tokio::time::sleep(Duration::from_secs(1)).await,
 ///     async |(), _| {},
 /// );
-/// assert_eq!(report.points(), 2);
+/// // Dropped unpolled, as it comes to the `sleep`, and while it sleeps.
+/// assert_eq!(report.points(), 3);
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is cancelled until it is run"]
