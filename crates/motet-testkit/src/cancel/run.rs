@@ -94,7 +94,16 @@ async fn drop_at<T>(
             }
         }
         if let Poll::Ready(output) = operation.as_mut().poll(cx) {
-            return Poll::Ready(Ok(Outcome::Completed(output)));
+            return Poll::Ready(match drop_after {
+                None => Ok(Outcome::Completed(output)),
+                // A point of the first run that this run does not have: it was not tried.
+                Some(k) => Err(format!(
+                    "the operation goes differently from run to run: it suspended at least {k} times in the \
+                     first, and has ended after {} in this one; look for state that is shared between runs, a \
+                     thread, a real clock, or a `select!` without `biased`",
+                    suspensions.get()
+                )),
+            });
         }
         suspensions.set(suspensions.get() + 1);
         if suspensions.get() > limits.max_points {

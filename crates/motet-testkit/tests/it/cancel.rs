@@ -258,3 +258,23 @@ fn a_statement_of_the_operation_goes_unheard() {
     });
     assert!(said.contains("does not hold: said within"), "{said}");
 }
+
+#[test]
+fn an_operation_that_goes_differently_each_time_passes() {
+    // Suspends twice in the first run and once in each further one: the last point would never be tried.
+    let runs = Cell::new(0);
+    let said = panic_of(|| {
+        cancel_everywhere(
+            async || runs.replace(runs.get() + 1),
+            async |run: &u32| {
+                yield_now().await;
+                if *run == 0 {
+                    yield_now().await;
+                }
+            },
+            async |_: &u32, _| {},
+        );
+    });
+    assert!(said.contains("dropped after suspension 2: the operation goes differently"), "{said}");
+    assert!(said.contains("has ended after 1 in this one"), "{said}");
+}
