@@ -39,7 +39,9 @@ pub(super) fn run_once<S, T>(
         runtime.block_on(async {
             let budget = measure_budget().await;
             sim.start(budget);
-            let state = setup().await;
+            let state = timeout(limits.virtual_limit, setup())
+                .await
+                .map_err(|_| "the set-up does not end within the limit of virtual time".to_owned())?;
             // The first poll of the operation is one with all its budget, whatever the set-up used.
             yield_now().await;
             phase.set(Phase::Operation);
