@@ -7,7 +7,8 @@ use super::{CancelReport, Outcome};
 /// Drops an operation at each of its suspensions, within limits of your own.
 ///
 /// # Defaults
-/// At most 10,000 suspensions, and an hour of virtual time for the operation and again for the invariant.
+/// At most 10,000 suspensions, and an hour of virtual time for each of set-up, operation and
+/// invariant.
 ///
 /// # Examples
 /// ```
@@ -19,7 +20,8 @@ use super::{CancelReport, Outcome};
 ///     async |()| tokio::time::sleep(Duration::from_secs(1)).await,
 ///     async |(), _| {},
 /// );
-/// assert_eq!(report.points(), 2);
+/// // Dropped unpolled, as it comes to the `sleep`, and while it sleeps.
+/// assert_eq!(report.points(), 3);
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "nothing is cancelled until it is run"]
@@ -47,7 +49,7 @@ impl CancelEverywhere {
         self
     }
 
-    /// Fails an operation, or an invariant, that needs more virtual time than this; an hour by default.
+    /// Fails a set-up, an operation or an invariant that needs more virtual time than this; an hour by default.
     pub const fn virtual_limit(mut self, limit: Duration) -> Self {
         self.virtual_limit = limit;
         self

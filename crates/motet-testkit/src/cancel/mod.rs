@@ -1,15 +1,15 @@
 //! Drops a future at every place where it can be dropped.
 //!
 //! A future can be cancelled wherever it suspends. Which awaits suspend depends on the day: one whose value
-//! is ready does not. Here every poll has a single operation of tokio's budget, so that each operation after
-//! the first suspends, ready or not; and the future is dropped after its first suspension, in a run of its
-//! own after its second, and so on, until it comes to its end.
+//! is ready does not. Here the first poll has nothing of tokio's budget and each further one a single
+//! operation of it, so that each operation suspends, ready or not; and the future is dropped after its first
+//! suspension, in a run of its own after its second, and so on, until it comes to its end.
 //!
 //! # Limits
 //! Operations outside tokio's budget (`Notify`, `Barrier`, `tokio::task::unconstrained`, channels of other
 //! crates) suspend only when they have to. Tasks that the operation spawns run as they always do, in virtual
 //! time.
-
+//!
 //! # When to use
 //! For one future and all places where it can be dropped. For what several tasks do together use
 //! [`sim`](crate::sim()).
@@ -28,7 +28,8 @@ pub use driver::CancelEverywhere;
 ///
 /// # Panics
 /// When the invariant, the operation or a task panics, with the number of the suspension and the last
-/// events; when an `always!` does not hold; when operation or invariant do not end; and within a runtime.
+/// events; when an `always!` does not hold; when set-up, operation or invariant do not end; when the
+/// operation ends before a suspension that it had in the first run; and within a runtime.
 ///
 /// # Examples
 /// ```
@@ -43,8 +44,8 @@ pub use driver::CancelEverywhere;
 ///     },
 ///     async |permits: &Semaphore, _| assert_eq!(permits.available_permits(), 1),
 /// );
-/// // Dropped unpolled, and at the `yield_now`.
-/// assert_eq!(report.points(), 2);
+/// // Dropped unpolled, at the `acquire`, and at the `yield_now`.
+/// assert_eq!(report.points(), 3);
 /// ```
 #[track_caller]
 pub fn cancel_everywhere<S, T>(

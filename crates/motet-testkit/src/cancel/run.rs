@@ -1,4 +1,5 @@
-//! One run: the operation polled with one operation of budget at a time, and dropped where it is to be.
+//! One run: the operation polled with no budget at first, then with one operation of it at a time, and dropped
+//! where it is to be.
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
@@ -38,7 +39,9 @@ pub(super) fn run_once<S, T>(
         runtime.block_on(async {
             let budget = measure_budget().await;
             sim.start(budget);
-            let state = setup().await;
+            let state = timeout(limits.virtual_limit, setup())
+                .await
+                .map_err(|_| "the set-up does not end within the limit of virtual time".to_owned())?;
             // The first poll of the operation is one with all its budget, whatever the set-up used.
             yield_now().await;
             phase.set(Phase::Operation);
@@ -85,13 +88,24 @@ async fn drop_at<T>(
                 Err("the operation does not end within the limit of virtual time".to_owned()),
             );
         }
-        for _ in 1..budget {
+        // None in the first poll: with one, the first await that is ready would never be a place to be dropped.
+        let left = usize::from(suspensions.get() > 0);
+        for _ in left..budget {
             if let Poll::Ready(operation) = coop::poll_proceed(cx) {
                 operation.made_progress();
             }
         }
         if let Poll::Ready(output) = operation.as_mut().poll(cx) {
-            return Poll::Ready(Ok(Outcome::Completed(output)));
+            return Poll::Ready(match drop_after {
+                None => Ok(Outcome::Completed(output)),
+                // A point of the first run that this run does not have: it was not tried.
+                Some(k) => Err(format!(
+                    "the operation goes differently from run to run: it suspended at least {k} times in the \
+                     first, and has ended after {} in this one; look for state that is shared between runs, a \
+                     thread, a real clock, or a `select!` without `biased`",
+                    suspensions.get()
+                )),
+            });
         }
         suspensions.set(suspensions.get() + 1);
         if suspensions.get() > limits.max_points {
