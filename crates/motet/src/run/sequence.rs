@@ -19,6 +19,7 @@ use super::root::Root;
 use super::shared::Shared;
 use crate::observe;
 use crate::task::end::finish;
+use crate::task::gate::Class;
 use crate::task::options;
 use crate::task::{CancelToken, Name, Nursery, Policy, Reason, ReasonKind, Scope, Task, drain};
 
@@ -79,14 +80,10 @@ where
 
 /// Who is still there when the program gives up.
 fn left(scope: &Scope, app: &App) -> Vec<Name> {
-    let mut names = live::stuck(&scope.0);
-    // The tasks of ours that wait for the members of a phase: the scope's own come first, and those below it may
-    // have the same names.
-    for (phase, _) in &app.phases {
-        if let Some(ours) = names.iter().position(|name| name == phase) {
-            names.remove(ours);
-        }
-    }
+    let mut names = scope.0.state().names(Class::Work);
+    // The tasks of ours that wait for the members of a phase; those below may have the same names.
+    names.retain(|name| !app.phases.iter().any(|(phase, _)| phase == name));
+    names.extend(live::below(&scope.0).iter().flat_map(|below| live::stuck(below)));
     names
 }
 

@@ -78,7 +78,7 @@ impl<E: Send + 'static> Shared<E> {
         self.begin(Reason::by(ReasonKind::Failed, Some(member)));
     }
 
-    pub(super) fn panicked(&self, member: Name, payload: Box<dyn Any + Send>) {
+    pub(super) fn panicked(&self, member: &Name, payload: Box<dyn Any + Send>) {
         let mut noted = self.noted();
         noted.panics.push(payload);
         let reason = Reason::by(ReasonKind::Panicked, Some(member.clone()));

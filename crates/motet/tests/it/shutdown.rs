@@ -484,12 +484,15 @@ async fn a_reason_made_early_uses_up_the_total() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stuck_task_with_the_name_of_a_phase_is_not_named() {
-    let app = App::new("stuck").phase("http", SECOND).total(SECOND * 4).grace(SECOND * 100);
-    let finished = app.run_until(after(0), async |app: &Root<Infallible>| {
-        drop(app.spawn_coop("http", async |_| pending::<()>().await));
-        for_ever().await
-    });
-    assert_eq!(finished.await.report.phase("cleanup").unwrap().stuck, ["http"]);
+    // Before and after the end of the phase.
+    for work in [1, 5] {
+        let app = App::new("stuck").work(SECOND * work).phase("http", SECOND).total(SECOND * 4);
+        let finished = app.grace(SECOND * 100).run_until(after(0), async |app: &Root<Infallible>| {
+            drop(app.spawn_coop("http", async |_| pending::<()>().await));
+            for_ever().await
+        });
+        assert_eq!(finished.await.report.phase("cleanup").unwrap().stuck, ["http"], "{work}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Supervised children: order, restarts, stop.
 
+#![allow(clippy::disallowed_methods, reason = "waiters that stand outside of the scope under test")]
+
 use std::convert::Infallible;
 use std::future::pending;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -384,4 +386,50 @@ async fn a_child_that_loops_for_ever_or_borrows_nothing_needs_a_type() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_failed_counts_as_started() {
+    let supervisor = Supervisor::new("app")
+        .intensity(0, SECOND)
+        .with_child(Child::new("db", Restart::Permanent, async |_cx| Err::<(), _>("no route")))
+        .with_child(Child::new("web", Restart::Permanent, async |cx| {
+            cx.ready();
+            pending::<()>().await;
+        }));
+    let watch = supervisor.watch();
+    let started = tokio::spawn(async move { watch.started().await });
+    tokio::task::yield_now().await;
+    supervisor.run(CancelToken::new()).await.unwrap_err();
+    assert!(!started.await.unwrap(), "`web` was never started, and the supervisor has failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_the_start_counts_as_started() {
+    let (stop, supervisor) = (CancelToken::new(), Supervisor::new("app"));
+    let supervisor = supervisor
+        .with_child(Child::new("db", Restart::Permanent, async |cx| {
+            cx.token().cancelled().await;
+        }))
+        .child("web", Restart::Permanent, pending::<()>);
+    let watch = supervisor.watch();
+    let started = tokio::spawn(async move { watch.started().await });
+    let run = tokio::spawn(supervisor.run(stop.clone()));
+    sleep(SECOND).await;
+    stop.cancel(Reason::requested("enough"));
+    run.await.unwrap().unwrap();
+    assert!(!started.await.unwrap(), "neither was ever ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_before_the_start_starts_the_children() {
+    let (stop, starts) = (CancelToken::new(), Arc::new(Mutex::new(0)));
+    stop.cancel(Reason::requested("never mind"));
+    let counted = Arc::clone(&starts);
+    let supervisor = Supervisor::new("app").child("web", Restart::Permanent, move || {
+        *counted.lock().unwrap() += 1;
+        pending::<()>()
+    });
+    supervisor.run(stop).await.unwrap();
+    assert_eq!(*starts.lock().unwrap(), 0);
 }

@@ -7,7 +7,7 @@ use super::child::{Child, ChildOutput, Restart};
 use super::error::SupervisorFailed;
 use super::machine::Machine;
 use super::shell;
-use super::watch::{ChildStatus, SupervisorWatch};
+use super::watch::{Seen, SupervisorWatch};
 use crate::Backoff;
 use crate::task::child::Fallible;
 use crate::task::gate::Class;
@@ -33,7 +33,7 @@ pub struct Supervisor {
     within: Duration,
     backoff: Backoff,
     children: Vec<Child>,
-    statuses: watch::Sender<Vec<ChildStatus>>,
+    statuses: watch::Sender<Seen>,
 }
 
 impl Supervisor {
@@ -77,8 +77,8 @@ impl Supervisor {
     /// Adds a child that says when it is ready, and sees when it has to stop.
     pub fn with_child(mut self, child: Child) -> Self {
         self.children.push(child);
-        let statuses = self.machine().statuses();
-        self.statuses.send_replace(statuses);
+        let children = self.machine().statuses();
+        self.statuses.send_modify(|seen| seen.children = children);
         self
     }
 

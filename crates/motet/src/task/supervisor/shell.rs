@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::child::{Child, ChildContext, ChildStop, Ended};
 use super::error::{FailureCause, SupervisorFailed};
 use super::machine::{Command, End, Machine};
-use super::watch::ChildStatus;
+use super::watch::Seen;
 use crate::task::child::Plain;
 use crate::task::coop::{Cooperative, cooperative};
 use crate::task::core::panic_message;
@@ -24,7 +24,7 @@ pub(super) fn run(
     name: Name,
     machine: Machine,
     children: Vec<Child>,
-    statuses: watch::Sender<Vec<ChildStatus>>,
+    statuses: watch::Sender<Seen>,
     stop: CancelToken,
 ) -> impl Future<Output = Result<(), SupervisorFailed>> + Send {
     let mut shell =
@@ -47,7 +47,7 @@ pub(super) fn run(
 struct Shell {
     machine: Machine,
     children: Vec<(Child, Option<Running>)>,
-    statuses: watch::Sender<Vec<ChildStatus>>,
+    statuses: watch::Sender<Seen>,
 }
 
 /// A child's task, while it runs.
@@ -68,13 +68,22 @@ enum Event {
 impl Shell {
     async fn supervise(&mut self, nursery: &Nursery<Infallible>, stop: &CancelToken) {
         loop {
+            // Before anything is started: the stop may have come first.
+            if stop.is_cancelled() && !self.machine.is_stopping() {
+                self.machine.stop();
+            }
             while let Some(command) = self.machine.next(Instant::now()) {
                 match command {
                     Command::Start(child) => self.start(child, nursery),
                     Command::Stop(child) => self.stop(child, stop),
                 }
             }
-            self.statuses.send_replace(self.machine.statuses());
+            let children = self.machine.statuses();
+            let is_started = self.machine.is_started();
+            self.statuses.send_modify(|seen| {
+                seen.is_started |= is_started;
+                seen.children = children;
+            });
             if self.machine.is_over() {
                 return;
             }

@@ -43,27 +43,35 @@ pub struct ChildStatus {
     pub last_failure: Option<ChildFailure>,
 }
 
+/// What a watch sees.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) children: Vec<ChildStatus>,
+    /// Stays: states of children that a stop left look like those of children that ended by themselves.
+    pub(super) is_started: bool,
+}
+
 /// Shows the children of a supervisor while it runs and after.
 ///
 /// Cheap to clone; keeps nothing alive.
 #[derive(Clone)]
-pub struct SupervisorWatch(watch::Receiver<Vec<ChildStatus>>);
+pub struct SupervisorWatch(watch::Receiver<Seen>);
 
 impl SupervisorWatch {
-    pub(super) fn new(receiver: watch::Receiver<Vec<ChildStatus>>) -> Self {
+    pub(super) fn new(receiver: watch::Receiver<Seen>) -> Self {
         Self(receiver)
     }
 
     /// Gives the children in the order of their start.
     #[must_use]
     pub fn children(&self) -> Vec<ChildStatus> {
-        self.0.borrow().clone()
+        self.0.borrow().children.clone()
     }
 
     /// Gives the first child of that name.
     #[must_use]
     pub fn child(&self, name: &str) -> Option<ChildStatus> {
-        self.0.borrow().iter().find(|child| child.name == *name).cloned()
+        self.0.borrow().children.iter().find(|child| child.name == *name).cloned()
     }
 
     /// Waits until `pred` holds for the children, and gives them; `None` if the supervisor ended before.
@@ -74,24 +82,21 @@ impl SupervisorWatch {
     /// Safe: a dropped wait loses nothing.
     pub async fn wait_for(&self, mut pred: impl FnMut(&[ChildStatus]) -> bool) -> Option<Vec<ChildStatus>> {
         let mut receiver = self.0.clone();
-        receiver.wait_for(|children| pred(children)).await.ok().map(|children| children.clone())
+        receiver.wait_for(|seen| pred(&seen.children)).await.ok().map(|seen| seen.children.clone())
     }
 
-    /// Waits until every child has been started and is ready, or has ended for good; false if the supervisor
-    /// ended before.
+    /// Waits until the start is over: every child has been ready, or has ended for good by itself; false if the
+    /// supervisor failed, was stopped or was dropped before.
     ///
     /// # Cancel safety
     /// Safe: a dropped wait loses nothing.
     pub async fn started(&self) -> bool {
-        let up = |child: &ChildStatus| {
-            matches!(child.state, ChildState::Running | ChildState::Stopped | ChildState::Failed)
-        };
-        self.wait_for(|children| children.iter().all(up)).await.is_some()
+        self.0.clone().wait_for(|seen| seen.is_started).await.is_ok()
     }
 }
 
 impl fmt::Debug for SupervisorWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.borrow().iter()).finish()
+        f.debug_list().entries(self.0.borrow().children.iter()).finish()
     }
 }

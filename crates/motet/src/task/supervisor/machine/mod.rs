@@ -189,6 +189,11 @@ impl Machine {
         }
     }
 
+    /// Whether the start is over: every child was ready, or ended for good, before a stop.
+    pub(super) fn is_started(&self) -> bool {
+        self.mode == Mode::Up && self.slots.iter().all(Slot::lets_next_start)
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.mode == Mode::Down
     }
