@@ -62,6 +62,7 @@ mod watchdog;
 pub(crate) use builder::Io;
 pub use builder::{SelfCheck, Sim, sim};
 pub(crate) use driver::{hooked, measure_budget, runtime};
+pub(crate) use ending::{alive, settled};
 pub use failure::{Cause, Failure};
 #[doc(inline)]
 pub use motet::sim::runner::{Faults, Panics};
