@@ -29,7 +29,8 @@ pub use driver::CancelEverywhere;
 /// # Panics
 /// When the invariant, the operation or a task panics, with the number of the suspension and the last
 /// events; when an `always!` does not hold; when set-up, operation or invariant do not end; when the
-/// operation ends before a suspension that it had in the first run; and within a runtime.
+/// operation ends before a suspension that it had in the first run; when tasks are alive after the invariant
+/// and the drop of the state, once what dropped scopes left behind has ended; and within a runtime.
 ///
 /// # Examples
 /// ```

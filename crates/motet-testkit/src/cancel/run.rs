@@ -14,7 +14,7 @@ use tokio::task::{coop, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::{CancelEverywhere, Outcome};
-use crate::sim::{Cause, Io, hooked, measure_budget, runtime, write_events};
+use crate::sim::{Cause, Io, alive, hooked, measure_budget, runtime, settled, write_events};
 
 /// Gives the number of suspensions that there were; the error is the report.
 pub(super) fn run_once<S, T>(
@@ -50,7 +50,14 @@ pub(super) fn run_once<S, T>(
             phase.set(Phase::Invariant);
             timeout(limits.virtual_limit, invariant(&state, outcome))
                 .await
-                .map_err(|_| "the invariant does not end within the limit of virtual time".to_owned())
+                .map_err(|_| "the invariant does not end within the limit of virtual time".to_owned())?;
+            phase.set(Phase::Ending);
+            // What the state holds alive ends with it.
+            drop(state);
+            // A child that never ends must not keep the test for ever: it is alive then.
+            let _ = timeout(limits.virtual_limit, settled()).await;
+            let left = alive(&sim);
+            if left.is_none() { Ok(()) } else { Err(Cause::from(&left).to_string()) }
         })
     }));
     // Within the runtime, whose clock is the virtual one.
@@ -125,6 +132,7 @@ enum Phase {
     Setup,
     Operation,
     Invariant,
+    Ending,
 }
 
 impl fmt::Display for Phase {
@@ -133,6 +141,7 @@ impl fmt::Display for Phase {
             Self::Setup => "the set-up",
             Self::Operation => "the operation",
             Self::Invariant => "the invariant",
+            Self::Ending => "the drop of the state",
         })
     }
 }

@@ -16,7 +16,24 @@ impl<A: fmt::Debug, R> MockFn<A, R> {
         }
     }
 
+    /// Asserts that every step of the script was taken by a call.
+    ///
+    /// Steps that [`then`](Self::then) or [`then_repeat_last`](Self::then_repeat_last) make past the end of the
+    /// script are not asked for.
+    ///
+    /// # Panics
+    /// If steps are left.
+    #[track_caller]
+    pub fn assert_exhausted(&self) {
+        let left = self.shared.lock().steps.len();
+        if left > 0 {
+            self.fail(format_args!("has {left} steps left that no call took"));
+        }
+    }
+
     /// Asserts that the calls had these arguments, in this order, and that there were no others.
+    ///
+    /// With a single element it is what Python calls `assert_called_once_with`: `assert_called_with(&[(7,)])`.
     ///
     /// # Panics
     /// If they differ.

@@ -27,7 +27,7 @@ where
 /// Runs a body under many seeds; made by [`sim`].
 ///
 /// # Defaults
-/// The seeds 0 to 99, an hour of virtual time, 200,000 polls per run, fault points by swarm, every seed run
+/// The seeds 0 to 99, an hour of virtual time, 200,000 polls of work per run, fault points by swarm, every seed run
 /// twice, and a minute of real time for one poll.
 #[derive(Debug, Clone)]
 #[must_use = "a simulation does nothing until it is run"]
@@ -114,7 +114,8 @@ where
         self
     }
 
-    /// Fails a run with more polls of hooked tasks than this; 200,000 by default.
+    /// Fails a run with more polls of work than this, or of services at one instant of virtual time; 200,000
+    /// by default.
     pub fn step_limit(mut self, polls: u64) -> Self {
         self.options.step_limit = polls;
         self

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use motet::sim::runner::{Event, Problem, Task};
 
+use super::ending::Leftovers;
+
 /// Why a simulation failed, with all that is known about it. `Display` gives the report.
 #[derive(Debug, Clone)]
 pub struct Failure(pub(super) Box<Details>);
@@ -84,6 +86,13 @@ pub enum Cause {
     },
     /// A setting cannot be read, or leaves nothing to run.
     Settings(String),
+}
+
+impl From<&Leftovers> for Cause {
+    fn from(left: &Leftovers) -> Self {
+        let names = left.named.iter().map(|task| task.name.clone()).collect();
+        Self::LeftOver { names, unnamed: left.unnamed }
+    }
 }
 
 impl From<Problem> for Cause {

@@ -29,6 +29,9 @@
 //! - Probability, not proof; and one thread, so no data races and no memory orderings.
 //! - The coin tosses of tokio's own `select!` cannot be seeded on stable: write `biased`. The self-check finds
 //!   what forgets it, and iteration over a `HashMap` of the standard library, and real clocks.
+//! - A closure given to `blocking` runs on a thread of its own, in real time. When it answers depends on no seed,
+//!   so the self-check fails; and its `always!` and `sometimes!` are not evaluated, since the simulation is
+//!   another thread's. State after the await what must hold of its answer.
 //! - A task spawned past this library runs, and is counted at the end, but is neither named nor interleaved;
 //!   its panic is tokio's to report.
 //! - A seed is valid for one `Cargo.lock`: another tokio may poll in another order.
@@ -62,6 +65,7 @@ mod watchdog;
 pub(crate) use builder::Io;
 pub use builder::{SelfCheck, Sim, sim};
 pub(crate) use driver::{hooked, measure_budget, runtime};
+pub(crate) use ending::{alive, settled};
 pub use failure::{Cause, Failure};
 #[doc(inline)]
 pub use motet::sim::runner::{Faults, Panics};

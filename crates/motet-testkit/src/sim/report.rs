@@ -57,7 +57,7 @@ impl fmt::Display for Cause {
                 write!(
                     f,
                     "two runs of the seed differ at event {event}: first `{}`, then `{}`; look for a real clock, \
-                     a thread, a `select!` without `biased`, the order of a hash map, or state that is shared \
+                     a thread, `blocking`, a `select!` without `biased`, the order of a hash map, or state that is shared \
                      between runs",
                     first.clone().unwrap_or_else(over),
                     second.clone().unwrap_or_else(over)

@@ -125,8 +125,7 @@ fn judge(
     let (cause, at, live) = if let Some(failed) = &record.failed {
         (failed.problem.clone().into(), failed.at, failed.live.clone())
     } else if !leftovers.is_none() {
-        let names = leftovers.named.iter().map(|task| task.name.clone()).collect();
-        (Cause::LeftOver { names, unnamed: leftovers.unnamed }, record.took, leftovers.named.clone())
+        (leftovers.into(), record.took, leftovers.named.clone())
     } else if let Some(difference) = difference {
         (difference, record.took, Vec::new())
     } else {

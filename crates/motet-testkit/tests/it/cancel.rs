@@ -1,14 +1,15 @@
 //! Dropping an operation everywhere.
 
 use std::cell::Cell;
-use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::time::Duration;
 
+use motet::sim::{Kind, TaskHook};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::mock::value;
 use motet_testkit::{CancelEverywhere, MockFn, cancel_everywhere};
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -281,4 +282,59 @@ fn an_operation_that_goes_differently_each_time_passes() {
     });
     assert!(said.contains("dropped after suspension 2: the operation goes differently"), "{said}");
     assert!(said.contains("has ended after 1 in this one"), "{said}");
+}
+
+#[test]
+fn a_task_that_panics_after_the_invariant_is_not_seen() {
+    let said = panic_of(|| {
+        cancel_everywhere(
+            async || (),
+            async |(): &()| {
+                let mut hook = TaskHook::new("late", Location::caller(), Kind::Work);
+                let mut late = Box::pin(async {
+                    yield_now().await;
+                    panic!("too hot");
+                });
+                #[expect(clippy::disallowed_methods, reason = "a task that no scope waits for")]
+                drop(tokio::spawn(poll_fn(move |cx| hook.poll(cx, |cx| late.as_mut().poll(cx)))));
+            },
+            async |(): &(), _| {},
+        );
+    });
+    assert!(said.contains("`late` panicked: too hot"), "{said}");
+}
+
+#[test]
+fn a_task_that_a_dropped_operation_leaves_over_is_not_counted() {
+    let said = panic_of(|| {
+        cancel_everywhere(
+            async || (),
+            async |(): &()| {
+                #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+                let helper = tokio::spawn(pending::<()>());
+                sleep(Duration::from_secs(1)).await;
+                helper.abort();
+            },
+            async |(): &(), _| {},
+        );
+    });
+    assert!(
+        said.contains("dropped after suspension 1: tasks outlive the body: 1 that no name is known of"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_task_that_the_state_stops_counts_as_left_over() {
+    cancel_everywhere(
+        async || {
+            let (stop, stopped) = oneshot::channel::<()>();
+            let helper = async move { drop(stopped.await) };
+            #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+            drop(tokio::spawn(helper));
+            stop
+        },
+        async |_: &oneshot::Sender<()>| yield_now().await,
+        async |_: &oneshot::Sender<()>, _| {},
+    );
 }

@@ -482,6 +482,20 @@ async fn foreign_code_runs_under_the_lock() {
     assert!(ASKED.get() > 20, "only {} times", ASKED.get());
 }
 
+#[tokio::test]
+async fn steps_that_nobody_called_for_pass() {
+    let save = MockFn::<(), Result<(), ()>>::new("save");
+    save.assert_exhausted();
+    save.script([ok(()), ok(()), ok(())]).then_repeat_last();
+    save.call(()).await.unwrap();
+    let said = panic_of_sync(|| save.assert_exhausted());
+    assert!(said.starts_with("mock `save` has 2 steps left that no call took"), "{said}");
+    for _ in 0..3 {
+        save.call(()).await.unwrap();
+    }
+    save.assert_exhausted();
+}
+
 #[test]
 fn a_mock_cannot_cross_threads() {
     fn shared<T: Clone + Send + Sync>(_: &T) {}

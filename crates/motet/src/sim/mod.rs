@@ -19,7 +19,7 @@
 //!   are interleaved.
 //! - Blind spots: `tokio::task::unconstrained`, `Notify`, `Barrier` and channels of other crates take no part
 //!   in tokio's budget, so the simulator does not suspend a task there; nor does it reach a task that is
-//!   spawned without a hook.
+//!   spawned without a hook. A `blocking` closure is on another thread, where no statement is evaluated.
 //!
 //! # Examples
 //! ```

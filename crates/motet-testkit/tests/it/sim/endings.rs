@@ -52,6 +52,34 @@ fn the_ticks_of_a_service_hide_a_deadlock() {
 }
 
 #[test]
+fn a_deadlock_beside_a_fast_ticker_is_called_a_loop() {
+    let blocked = sim(|| async {
+        spawn("ticker", Kind::Service, async {
+            loop {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        pending::<()>().await;
+    });
+    failure(blocked.virtual_limit(Duration::from_secs(60)).step_limit(1_000).seeds(1).check(), |cause| {
+        *cause == Cause::Deadlock { since: Duration::ZERO }
+    });
+}
+
+#[test]
+fn a_service_that_loops_without_time_never_ends() {
+    let endless = sim(|| async {
+        spawn("spinner", Kind::Service, async {
+            loop {
+                yield_now().await;
+            }
+        });
+        pending::<()>().await;
+    });
+    failure(endless.step_limit(1_000).seeds(1).check(), |cause| *cause == Cause::StepLimit);
+}
+
+#[test]
 fn slow_work_is_taken_for_a_deadlock() {
     failure(
         sim(|| async {

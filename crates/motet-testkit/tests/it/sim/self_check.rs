@@ -19,6 +19,7 @@ fn state_shared_between_runs_goes_unnoticed() {
         failure(sim(body).seeds(5).check(), |cause| matches!(cause, Cause::Nondeterministic { .. }));
     let report = failure.to_string();
     assert!(report.contains("two runs of the seed differ at event"), "{report}");
+    assert!(report.contains("a thread, `blocking`, a `select!`"), "{report}");
     counter.store(0, Relaxed);
     sim(body).seeds(5).self_check(SelfCheck::Off).run();
 }

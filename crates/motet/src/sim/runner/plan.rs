@@ -13,7 +13,7 @@ pub struct Plan {
     pub faults: Faults,
     /// What the panic of a task does.
     pub panics: Panics,
-    /// Polls of hooked tasks, in all, after which the run fails.
+    /// Polls of work, in all, or of services without the clock moving, after which the run fails.
     pub step_limit: u64,
     /// Where a watchdog on another thread can see that the run goes on.
     pub pulse: Arc<Pulse>,

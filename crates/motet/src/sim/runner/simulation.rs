@@ -27,6 +27,9 @@ pub struct Simulation {
     start: Cell<Option<Instant>>,
     budget: Cell<usize>,
     steps: Cell<u64>,
+    work_steps: Cell<u64>,
+    /// Since the clock last moved, and when that was.
+    service_steps: Cell<(Duration, u64)>,
     running: Cell<Option<TaskId>>,
     last_work: Cell<Duration>,
     out_of_time: Cell<bool>,
@@ -63,6 +66,8 @@ impl Simulation {
             start: Cell::new(None),
             budget: Cell::new(0),
             steps: Cell::new(0),
+            work_steps: Cell::new(0),
+            service_steps: Cell::default(),
             running: Cell::new(None),
             last_work: Cell::new(Duration::ZERO),
             out_of_time: Cell::new(false),
@@ -182,10 +187,11 @@ impl Simulation {
 
     pub(in crate::sim) fn turn(&self, task: TaskId) -> Turn {
         self.steps.set(self.steps.get() + 1);
-        if self.steps.get() > self.plan.step_limit {
+        let is_work = self.tasks.borrow().kind(task) == Some(Kind::Work);
+        if self.count(is_work) > self.plan.step_limit {
             self.fail(Problem::StepLimit);
         }
-        if self.tasks.borrow().kind(task) == Some(Kind::Work) {
+        if is_work {
             if self.out_of_time.get() {
                 self.fail(Problem::TimeLimit);
             }
@@ -201,6 +207,20 @@ impl Simulation {
             },
         );
         turn
+    }
+
+    /// Counts a poll towards the limit. Those of services start anew whenever the clock moves: their ticks
+    /// would reach the limit before a deadlock beside them shows, and only a loop without time never ends.
+    fn count(&self, is_work: bool) -> u64 {
+        if is_work {
+            self.work_steps.set(self.work_steps.get() + 1);
+            return self.work_steps.get();
+        }
+        let (at, polls) = self.service_steps.get();
+        let now = self.now();
+        let polls = if at == now { polls + 1 } else { 1 };
+        self.service_steps.set((now, polls));
+        polls
     }
 
     /// One poll in four is put off; of the others, one in four has its whole budget and the rest at most two
