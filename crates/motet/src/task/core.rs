@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -47,11 +48,24 @@ pub(crate) struct Core {
     pub(crate) parent: Option<Arc<Self>>,
     /// When the scope was opened; `None` unless ages are kept, since each would cost a look at the clock.
     pub(crate) opened: Option<Instant>,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Apart<Gate>,
     pub(crate) releases: Counters,
     level: AtomicU8,
     token: OnceLock<CancelToken>,
-    state: Mutex<State>,
+    state: Apart<Mutex<State>>,
+}
+
+/// Cache lines of its own for what the children of all workers write, away from what each of their polls reads. Two
+/// lines: they are fetched in pairs.
+#[repr(align(128))]
+pub(crate) struct Apart<T>(T);
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 #[derive(Default)]
@@ -109,11 +123,11 @@ impl Core {
             runtime,
             parent,
             opened: keeps_ages.then(Instant::now),
-            gate: Gate::new(),
+            gate: Apart(Gate::new()),
             releases: Counters::default(),
             level: AtomicU8::new(Level::Open as u8),
             token: OnceLock::new(),
-            state: Mutex::default(),
+            state: Apart(Mutex::default()),
         }
     }
 
