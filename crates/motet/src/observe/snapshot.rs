@@ -94,8 +94,7 @@ impl Scope {
 pub(crate) fn view(core: &Arc<Core>) -> ScopeView {
     let age = core.opened.map(|opened| opened.elapsed());
     let mut tasks = Vec::new();
-    let mut state = core.state();
-    state.children.for_each(|child| {
+    core.each_child(|child| {
         let kind = match (child.spec.class, child.spec.stop) {
             (_, Stop::Never) => Kind::Cleanup,
             (Class::Service, _) => Kind::Service,
@@ -110,6 +109,7 @@ pub(crate) fn view(core: &Arc<Core>) -> ScopeView {
             age: age.zip(child.scope_age).map(|(now, then)| now.saturating_sub(then)),
         });
     });
+    let state = core.state();
     let reason = state.reason.clone();
     let components: Vec<Component> =
         state.components.iter().map(|(_, component)| component.clone()).collect();

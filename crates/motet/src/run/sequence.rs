@@ -80,7 +80,7 @@ where
 
 /// Who is still there when the program gives up.
 fn left(scope: &Scope, app: &App) -> Vec<Name> {
-    let mut names = scope.0.state().names(Class::Work);
+    let mut names = scope.0.names(Class::Work);
     // The tasks of ours that wait for the members of a phase; those below may have the same names.
     names.retain(|name| !app.phases.iter().any(|(phase, _)| phase == name));
     names.extend(live::below(&scope.0).iter().flat_map(|below| live::stuck(below)));

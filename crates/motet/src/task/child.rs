@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
 use super::ambient::Inside;
-use super::core::{Core, Level, panic_message};
+use super::core::{Core, Level, own_list, panic_message};
 use super::error::{Failure, TaskFailed};
 use super::gate::Class;
 use super::list::{Node, Place};
@@ -267,13 +267,14 @@ impl Link<'_> {
     fn list(&self, node: Pin<&Node>, cx: &Context<'_>) {
         let waker = (self.spec.stop == Stop::Drop).then(|| cx.waker());
         let age = self.core.opened.map(|opened| opened.elapsed());
-        let mut state = self.core.state();
-        // Under the lock, as the level is raised under it: a cancellation is seen here, or sees this child.
-        let cancelled = self.core.reached(self.spec.class.cancelled_at());
+        let number = own_list();
+        let mut list = self.core.list(number);
         // SAFETY: `launch` makes the child a task of its own, so this is the runtime's waker of the task that
         // holds the node.
-        unsafe { state.children.push(node, waker, age) };
-        drop(state);
+        unsafe { list.push(number, node, waker, age) };
+        drop(list);
+        // After the lock: a cancellation that had this list before sees to it that this is seen.
+        let cancelled = self.core.reached(self.spec.class.cancelled_at());
         if let (true, Some(token)) = (cancelled, &self.spec.token) {
             token.cancel(self.reason());
         }
@@ -307,7 +308,7 @@ impl Class {
 impl Drop for CountOut<'_> {
     fn drop(&mut self) {
         if self.node.is_listed() {
-            self.core.state().children.remove(self.node);
+            self.core.list(self.node.number()).remove(self.node);
         }
         self.core.leave(self.node.spec().class);
     }

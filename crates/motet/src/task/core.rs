@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
-use super::list::List;
+use super::list::{List, Listed};
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseFailed};
 use crate::resource::Exit;
 use crate::{mutant, sim};
@@ -52,11 +52,28 @@ pub(crate) struct Core {
     pub(crate) releases: Counters,
     level: AtomicU8,
     token: OnceLock<CancelToken>,
+    /// One for each of a few groups of threads: a child is listed by the thread that polls it first, and mostly
+    /// ends there. With one list for all, two workers spent half of their time on its lock.
+    lists: [Apart<Mutex<List>>; LISTS],
     state: Apart<Mutex<State>>,
+}
+
+/// How many lists of children a scope has. Each is 128 bytes.
+const LISTS: usize = 4;
+
+/// Which list the thread uses, as numbers are given out.
+pub(crate) fn own_list() -> u8 {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    thread_local! {
+        static OWN: u8 = NEXT.fetch_add(1, Ordering::Relaxed) % LISTS as u8;
+    }
+    // A thread that ends has none any more; any will do.
+    OWN.try_with(|own| *own).unwrap_or(0)
 }
 
 /// Cache lines of its own for what the children of all workers write, away from what each of their polls reads. Two
 /// lines: they are fetched in pairs.
+#[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Apart<T>(T);
 
@@ -70,7 +87,6 @@ impl<T> Deref for Apart<T> {
 
 #[derive(Default)]
 pub(crate) struct State {
-    pub(crate) children: List,
     pub(crate) scopes: Slab<Weak<Core>>,
     pub(crate) components: Slab<crate::observe::Component>,
     pub(crate) finalizers: Vec<Finalizer>,
@@ -127,6 +143,7 @@ impl Core {
             releases: Counters::default(),
             level: AtomicU8::new(Level::Open as u8),
             token: OnceLock::new(),
+            lists: Default::default(),
             state: Apart(Mutex::default()),
         }
     }
@@ -151,23 +168,23 @@ impl Core {
         let spared = state.reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Succeeded);
         if (state.reason.is_none() || spared) && level < Level::Services {
             if reason.kind() == ReasonKind::Deadline {
-                state.unfinished = state.names(Class::Work);
+                state.unfinished = self.names(Class::Work);
             }
             state.reason = Some(reason.clone());
         }
         sim::op("scope.cancel");
-        // Under the lock: a child that registers sees either the level, or is seen here.
+        // Before the lists are locked: a child that is listed after that sees the level, one before is seen here.
         let before = self.level.swap(level as u8, Ordering::Relaxed);
         let mut wakers = Vec::new();
         let mut told = Vec::new();
-        state.children.for_each(|child| {
+        drop(state);
+        self.each_child(|child| {
             let at = child.spec.class.cancelled_at();
             if before < at as u8 && at <= level {
                 wakers.extend(child.waker.cloned());
                 told.extend(child.spec.token.clone());
             }
         });
-        drop(state);
         if let Some(token) = self.token.get()
             && level >= Level::Work
         {
@@ -181,6 +198,27 @@ impl Core {
         }
         wakers.into_iter().for_each(Waker::wake);
         self.gate.wake_joiner();
+    }
+
+    /// The list of that number.
+    pub(crate) fn list(&self, number: u8) -> MutexGuard<'_, List> {
+        self.lists[usize::from(number)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows every listed child; those of each list, the oldest first.
+    pub(crate) fn each_child(&self, mut show: impl FnMut(Listed<'_>)) {
+        (0..LISTS as u8).for_each(|number| self.list(number).for_each(&mut show));
+    }
+
+    /// The names of the children of a class, for a report.
+    pub(crate) fn names(&self, class: Class) -> Vec<Name> {
+        let mut names = Vec::new();
+        self.each_child(|child| {
+            if child.spec.class == class && names.len() < NAMES {
+                names.push(child.spec.name.clone());
+            }
+        });
+        names
     }
 
     /// The token that is cancelled with the body.
@@ -254,19 +292,6 @@ impl Core {
             Some(BodyEnd::Value) if !late => Exit::Ok,
             _ => Exit::Cancelled,
         }
-    }
-}
-
-impl State {
-    /// The names of the children of a class, for a report.
-    pub(crate) fn names(&mut self, class: Class) -> Vec<Name> {
-        let mut names = Vec::new();
-        self.children.for_each(|child| {
-            if child.spec.class == class && names.len() < NAMES {
-                names.push(child.spec.name.clone());
-            }
-        });
-        names
     }
 }
 

@@ -59,7 +59,7 @@ async fn gone(core: &Arc<Core>, class: Class) {
         return;
     }
     if timeout(WARN_AFTER, core.wait(none)).await.is_err() {
-        let names = core.state().names(class);
+        let names = core.names(class);
         let left = core.gate.count(class);
         tracing::warn!(scope = %core.name, left, ?names, "a scope still waits for tasks that it cancelled");
         core.wait(none).await;

@@ -42,6 +42,8 @@ struct Shared {
 pub(super) struct Place {
     /// Written under the lock, by the child's own task alone; so that task may read it without.
     listed: Cell<bool>,
+    /// Which of the scope's lists: the child's own, like `listed`.
+    number: Cell<u8>,
     /// How old the scope was when the child first waited, in `AGE_STEP`s and one more; 0 where ages are not
     /// kept. Written and read under the lock.
     scope_age: Cell<u32>,
@@ -82,6 +84,11 @@ impl Node {
         &self.spec
     }
 
+    /// Which of the scope's lists it is on.
+    pub(crate) fn number(&self) -> u8 {
+        self.spec.place.number.get()
+    }
+
     /// Whether the child is listed: asked by its own task.
     #[inline]
     pub(crate) fn is_listed(&self) -> bool {
@@ -97,11 +104,13 @@ impl List {
     /// the task's memory is.
     pub(crate) unsafe fn push(
         &mut self,
+        number: u8,
         node: Pin<&Node>,
         waker: Option<&Waker>,
         scope_age: Option<Duration>,
     ) {
         assert!(!node.spec.place.listed.replace(true), "a child is listed once");
+        node.spec.place.number.set(number);
         if let Some(age) = scope_age {
             let steps = u32::try_from(age.as_millis() / AGE_STEP.as_millis()).unwrap_or(u32::MAX - 1);
             node.spec.place.scope_age.set(steps + 1);
