@@ -1,20 +1,15 @@
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
-use tokio::task::coop::has_budget_remaining;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-use super::ambient::{self, Inside};
+use super::ambient;
+use super::body::{Body, Ended};
 use super::core::{BodyEnd, Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist, unnamed};
 use super::finalizer::RELEASE_TIMEOUT;
-use super::timeout::poll_limit;
 use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
 use crate::{mutant, sim};
 
@@ -292,13 +287,6 @@ impl Drop for Open {
     }
 }
 
-/// How the body ended.
-enum Ended<T, E> {
-    Returned(Result<T, E>),
-    Panicked(Box<dyn Any + Send>),
-    Stopped,
-}
-
 /// How the body ended, once the scope knows of errors and panics.
 enum Noted<T> {
     Value(T),
@@ -359,77 +347,4 @@ impl<T> Noted<T> {
             }
         }
     }
-}
-
-pin_project! {
-    /// The body, which ends at its next await when the scope is cancelled.
-    struct Body<'a, B> {
-        #[pin]
-        body: Option<B>,
-        core: &'a Arc<Core>,
-        // Armed when the body first waits: a body that never does costs no timer.
-        #[pin]
-        sleep: Option<Sleep>,
-    }
-}
-
-impl<'a, B> Body<'a, B> {
-    fn new(body: B, core: &'a Arc<Core>) -> Self {
-        Self { body: Some(body), core, sleep: None }
-    }
-}
-
-impl<B, T, E> Future for Body<'_, B>
-where
-    B: Future<Output = Result<T, E>>,
-{
-    type Output = Ended<T, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<T, E>> {
-        let mut this = self.project();
-        loop {
-            let core = *this.core;
-            if core.reached(Level::Work) {
-                return Poll::Ready(match drop_inside(this.body, core) {
-                    Ok(()) => Ended::Stopped,
-                    Err(payload) => Ended::Panicked(payload),
-                });
-            }
-            let had_budget = has_budget_remaining();
-            let polled = {
-                let _inside = Inside::enter(core);
-                catch_unwind(AssertUnwindSafe(|| {
-                    let body = this.body.as_mut().as_pin_mut().expect("not polled after its end");
-                    let polled = body.poll(cx);
-                    if polled.is_ready() {
-                        this.body.set(None);
-                    }
-                    polled
-                }))
-            };
-            match polled {
-                Ok(Poll::Ready(returned)) => return Poll::Ready(Ended::Returned(returned)),
-                Err(payload) => return Poll::Ready(Ended::Panicked(payload)),
-                Ok(Poll::Pending) => {}
-            }
-            core.gate.set_joiner(cx.waker());
-            if core.reached(Level::Work) {
-                // Cancelled before the waker was in place.
-                continue;
-            }
-            let Some(at) = core.deadline else { return Poll::Pending };
-            if this.sleep.is_none() && !mutant!("scope.unarmed_deadline") {
-                this.sleep.set(Some(sleep_until(at)));
-            }
-            match this.sleep.as_mut().as_pin_mut().map(|sleep| poll_limit(sleep, had_budget, cx)) {
-                Some(Poll::Ready(())) => core.raise(Level::Work, &Reason::of(ReasonKind::Deadline)),
-                _ => return Poll::Pending,
-            }
-        }
-    }
-}
-
-fn drop_inside<B>(mut body: Pin<&mut Option<B>>, core: &Arc<Core>) -> Result<(), Box<dyn Any + Send>> {
-    let _inside = Inside::enter(core);
-    catch_unwind(AssertUnwindSafe(|| body.set(None)))
 }
