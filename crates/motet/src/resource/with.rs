@@ -1,23 +1,22 @@
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::pin::pin;
+use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::acquired::Acquired;
 use super::open::open;
 use super::owed::{OnLost, Owe, Owed, Slot};
 use super::{Exit, ReleaseOutcome, ResourceError};
 use crate::mutant;
+use crate::task::caught::Caught;
 use crate::task::core::Core;
 use crate::task::end::{self, adopt};
 use crate::task::finalizer::{self, RELEASE_TIMEOUT};
-use crate::task::{Name, ReleaseFailed, ambient, root};
+use crate::task::{Name, ReleaseFailed, TaskFailed, ambient, root};
 
 /// Describes a resource by how it is opened.
 ///
@@ -121,7 +120,7 @@ where
         let ended = {
             // Dropped before `owed` when this future is: then the release finds the resource in its place.
             let mut acquired = acquired;
-            caught(using(&mut acquired)).await
+            Caught::new(using(&mut acquired)).await
         };
         let exit = match &ended {
             Ok(Ok(_)) => Exit::Ok,
@@ -168,49 +167,37 @@ struct Release {
 
 impl Release {
     async fn release(mut self, exit: Exit) -> Result<(), ReleaseFailed> {
-        match self.start(exit) {
+        match self.start(exit, |outcome| outcome) {
             Some(released) => finalizer::outcome(released, self.name.clone()).await,
             None => Ok(()),
         }
     }
 
-    fn start(&mut self, exit: Exit) -> Option<finalizer::Running> {
+    /// Starts the release, in the scope around; its outcome goes to `then`. `None` if it was started before.
+    fn start<T, F>(&mut self, exit: Exit, then: F) -> Option<JoinHandle<Result<T, TaskFailed>>>
+    where
+        F: FnOnce(Result<(), ReleaseFailed>) -> T + Send + 'static,
+        T: Send + 'static,
+    {
         let owed = self.owed.take()?;
         if mutant!("resource.forget_release") {
             return None;
         }
         let (core, name, limit) = (Arc::clone(&self.host), self.name.clone(), self.limit);
-        let release = async move { finalizer::run(&core, name, limit, owed, exit).await };
+        let release = async move { then(finalizer::run(&core, name, limit, owed, exit).await) };
         Some(adopt(&self.host, &self.name, self.site, release))
     }
 }
 
 impl Drop for Release {
     fn drop(&mut self) {
-        let Some(owed) = self.owed.take() else { return };
-        if mutant!("resource.forget_release") {
-            return;
-        }
-        let (core, name, limit) = (Arc::clone(&self.host), self.name.clone(), self.limit);
-        let release = async move {
-            if let Err(failed) = finalizer::run(&core, name, limit, owed, Exit::Cancelled).await {
+        drop(self.start(Exit::Cancelled, |outcome| {
+            if let Err(failed) = outcome {
                 // Nobody waits for it: the scope that has taken it in reports it.
                 end::inherit(Vec::new(), vec![failed]);
             }
-        };
-        drop(adopt(&self.host, &self.name, self.site, release));
+        }));
     }
-}
-
-/// Gives the panic of a future as a value.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
-    let mut future = pin!(future);
-    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(payload) => Poll::Ready(Err(payload)),
-    })
-    .await
 }
 
 impl<O> fmt::Debug for Unreleased<O> {

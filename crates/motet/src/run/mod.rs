@@ -47,7 +47,6 @@
 //! ```
 
 mod app;
-mod caught;
 mod live;
 mod outcome;
 mod phase;

@@ -63,19 +63,19 @@ pub(super) fn finished<T, E: Send + 'static>(
         Some(Ok((returned, Ok(())))) => value = returned,
         // The root scope panics in the shutdown, too: a destructor may.
         Some(Err(payload)) => panics.insert(usize::from(panic_began), payload),
-        // The value is there; the report names the release.
-        Some(Ok((returned, Err(ScopeError::Release(release))))) => {
-            value = returned;
-            release_failures.extend(release);
-        }
-        Some(Ok((_, Err(error)))) => match error {
+        Some(Ok((returned, Err(error)))) => match error {
             ScopeError::Failed { first, others, release } => {
                 failures.splice(0..0, [first].into_iter().chain(others));
                 release_failures.extend(release);
             }
-            ScopeError::Cancelled { release, .. }
-            | ScopeError::DeadlineExceeded { release, .. }
-            | ScopeError::Release(release) => release_failures.extend(release),
+            ScopeError::Cancelled { release, .. } | ScopeError::DeadlineExceeded { release, .. } => {
+                release_failures.extend(release);
+            }
+            // The value is there; the report names the release.
+            ScopeError::Release(release) => {
+                value = returned;
+                release_failures.extend(release);
+            }
         },
     }
     // The one that began the shutdown is the first, whoever it was.

@@ -4,9 +4,9 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::caught::Caught;
 use super::root::Root;
 use super::shared::Shared;
+use crate::task::caught::Caught;
 use crate::task::coop::Cooperative;
 use crate::task::core::panic_message;
 use crate::task::gate::Class;

@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::app::{App, CLEANUP, WORK};
-use super::caught::Caught;
 use super::live;
 use super::outcome::{Finished, Work, finished};
 use super::phase::Open;
 use super::root::Root;
 use super::shared::Shared;
 use crate::observe;
+use crate::task::caught::Caught;
 use crate::task::end::finish;
 use crate::task::gate::Class;
 use crate::task::options;

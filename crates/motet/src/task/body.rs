@@ -11,6 +11,7 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Sleep, sleep_until};
 
 use super::ambient::Inside;
+use super::child::step;
 use super::core::{Core, Level};
 use super::timeout::poll_limit;
 use super::{Reason, ReasonKind};
@@ -51,26 +52,15 @@ where
         let mut this = self.project();
         loop {
             let core = *this.core;
-            if core.reached(Level::Work) {
-                return Poll::Ready(match drop_inside(this.body, core) {
-                    Ok(()) => Ended::Stopped,
-                    Err(payload) => Ended::Panicked(payload),
-                });
-            }
+            let stop = core.reached(Level::Work);
             let had_budget = has_budget_remaining();
             let polled = {
                 let _inside = Inside::enter(core);
-                catch_unwind(AssertUnwindSafe(|| {
-                    let body = this.body.as_mut().as_pin_mut().expect("not polled after its end");
-                    let polled = body.poll(cx);
-                    if polled.is_ready() {
-                        this.body.set(None);
-                    }
-                    polled
-                }))
+                catch_unwind(AssertUnwindSafe(|| step(&mut this.body, stop, cx)))
             };
             match polled {
-                Ok(Poll::Ready(returned)) => return Poll::Ready(Ended::Returned(returned)),
+                Ok(Poll::Ready(Some(returned))) => return Poll::Ready(Ended::Returned(returned)),
+                Ok(Poll::Ready(None)) => return Poll::Ready(Ended::Stopped),
                 Err(payload) => return Poll::Ready(Ended::Panicked(payload)),
                 Ok(Poll::Pending) => {}
             }
@@ -89,9 +79,4 @@ where
             }
         }
     }
-}
-
-fn drop_inside<B>(mut body: Pin<&mut Option<B>>, core: &Arc<Core>) -> Result<(), Box<dyn Any + Send>> {
-    let _inside = Inside::enter(core);
-    catch_unwind(AssertUnwindSafe(|| body.set(None)))
 }

@@ -212,7 +212,7 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
 
 /// Polls the future, or drops it if it is to stop. It is dropped here in either case, where a panic of that is
 /// caught, too.
-fn step<F: Future>(
+pub(super) fn step<F: Future>(
     future: &mut Pin<&mut Option<F>>,
     stop: bool,
     cx: &mut Context<'_>,
@@ -221,7 +221,7 @@ fn step<F: Future>(
         future.set(None);
         return Poll::Ready(None);
     }
-    let running = future.as_mut().as_pin_mut().expect("a child is not polled after its end");
+    let running = future.as_mut().as_pin_mut().expect("it is not polled after its end");
     let polled = running.poll(cx).map(Some);
     if polled.is_ready() {
         future.set(None);

@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::caught::Caught;
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, State, panic_message};
 use super::end::adopt;
@@ -193,12 +193,14 @@ pub(crate) async fn run(
     let mut counted = Counted { core, event: Event::Lost };
     let outcome = match begun {
         Ok(mut release) => {
-            let ended = timeout(limit, caught(&mut release)).await;
+            let ended = timeout(limit, Caught::new(&mut release)).await;
             // Here, where a panic of that is caught, too.
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(release)));
             match (ended, dropped) {
-                (_, Err(payload)) => Err(ReleaseError::Panicked(panic_message(&*payload).to_owned())),
-                (Ok(outcome), Ok(())) => outcome,
+                (_, Err(payload)) | (Ok(Err(payload)), Ok(())) => {
+                    Err(ReleaseError::Panicked(panic_message(&*payload).to_owned()))
+                }
+                (Ok(Ok(outcome)), Ok(())) => outcome.map_err(ReleaseError::Returned),
                 (Err(_), Ok(())) => Err(ReleaseError::TimedOut(limit)),
             }
         }
@@ -233,13 +235,4 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.core.count_release(self.event);
     }
-}
-
-async fn caught(release: &mut ReleaseFuture) -> Result<(), ReleaseError> {
-    std::future::poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| release.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(outcome)) => Poll::Ready(outcome.map_err(ReleaseError::Returned)),
-        Err(payload) => Poll::Ready(Err(ReleaseError::Panicked(panic_message(&*payload).to_owned()))),
-    })
-    .await
 }

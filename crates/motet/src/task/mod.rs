@@ -60,6 +60,7 @@
 pub(crate) mod ambient;
 mod blocking;
 mod body;
+pub(crate) mod caught;
 pub(crate) mod child;
 pub(crate) mod coop;
 pub(crate) mod core;

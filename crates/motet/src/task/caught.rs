@@ -9,14 +9,14 @@ use pin_project_lite::pin_project;
 
 pin_project! {
     /// A future whose panic is its output. It must not be polled after that.
-    pub(super) struct Caught<F> {
+    pub(crate) struct Caught<F> {
         #[pin]
         future: F,
     }
 }
 
 impl<F> Caught<F> {
-    pub(super) fn new(future: F) -> Self {
+    pub(crate) fn new(future: F) -> Self {
         Self { future }
     }
 }
