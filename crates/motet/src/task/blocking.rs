@@ -10,6 +10,7 @@ use super::ambient::{self, Inside};
 use super::child::{Spec, launch};
 use super::coop::Cooperative;
 use super::gate::Class;
+use super::member::Member;
 use super::{CancelToken, Closed, Name, Reason, ReasonKind, Scope, Task, TaskFailed};
 
 /// How many closures block at a time, in the whole process. Tokio's own bound is 512 threads: enough to fill the
@@ -48,14 +49,12 @@ impl Scope {
     {
         let (name, site) = (name.into(), Location::caller());
         // Counted in for the moment, so that the closure can be given back before it is wrapped.
-        if !self.0.gate.enter(Class::Work) {
-            return Err(Closed(closure));
-        }
+        let Some(member) = Member::enter(&self.0, Class::Work) else { return Err(Closed(closure)) };
         let token = CancelToken::new();
         let spec = Spec::told(name.clone(), site, Class::Work, token.clone());
         let work = block(name.clone(), token.clone(), self.0.runtime.clone(), closure);
         let join = launch::<_, Cooperative>(&self.0, spec, work);
-        self.0.leave(Class::Work);
+        drop(member);
         match join {
             Ok(join) => Ok(Task::new(join, name, Some(token))),
             Err(_) => unreachable!("the scope was held open"),

@@ -16,6 +16,7 @@ use super::core::{Core, Level, own_list, panic_message};
 use super::error::{Failure, TaskFailed};
 use super::gate::Class;
 use super::list::{Node, Place};
+use super::member::Hold;
 use super::stall;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind};
 use crate::mutant;
@@ -68,12 +69,10 @@ where
     S: Sink<F::Output> + 'static,
     S::Out: Send + 'static,
 {
-    if !core.gate.enter(spec.class) {
-        return Err(future);
-    }
+    let Some(hold) = Hold::enter(core, spec.class) else { return Err(future) };
     let child = Child::<F, S> {
         future: Some(future),
-        core: Arc::clone(core),
+        core: hold,
         hook: TaskHook::new(spec.name.as_str(), spec.site, spec.class.simulated()),
         node: Node::new(spec),
         sink: PhantomData,
@@ -139,7 +138,7 @@ pin_project! {
     pub(crate) struct Child<F, S> {
         #[pin]
         future: Option<F>,
-        core: Arc<Core>,
+        core: Hold,
         #[pin]
         node: Node,
         hook: TaskHook,
@@ -150,14 +149,13 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             // Also if the future's own drop panics: a scope would wait for ever for a child not counted out.
-            let node = this.node.into_ref();
-            let _out = CountOut { core: this.core, node };
+            let out = CountOut { core: this.core, node: this.node.into_ref() };
             if this.future.is_none() {
                 return;
             }
             // Aborted: a panic of the drop would end with the abort, and the scope would not hear of it.
-            if let Err(payload) = drop_inside(this.future, this.core) {
-                this.core.task_panicked(node.spec().name.clone(), payload);
+            if let Err(payload) = drop_inside(this.future, out.core) {
+                out.core.task_panicked(out.node.spec().name.clone(), payload);
             }
         }
     }
@@ -292,7 +290,7 @@ impl Link<'_> {
 
 /// Counts a child out when dropped.
 struct CountOut<'a> {
-    core: &'a Arc<Core>,
+    core: &'a mut Hold,
     node: Pin<&'a Node>,
 }
 
@@ -306,10 +304,12 @@ impl Class {
 }
 
 impl Drop for CountOut<'_> {
+    #[allow(unsafe_code, reason = "the hold is given up")]
     fn drop(&mut self) {
         if self.node.is_listed() {
             self.core.list(self.node.number()).remove(self.node);
         }
-        self.core.leave(self.node.spec().class);
+        // SAFETY: once, in the drop of the child, which entered with this class and touches its scope no more.
+        unsafe { self.core.leave(self.node.spec().class) };
     }
 }

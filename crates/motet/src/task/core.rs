@@ -248,10 +248,6 @@ impl Core {
         poll_fn(|cx| self.gate.poll_until(cx, || done(self))).await;
     }
 
-    pub(crate) fn leave(&self, class: Class) {
-        self.gate.leave(class);
-    }
-
     /// Closes the scope if nothing is left to wait for and nothing is owed.
     pub(crate) fn close(&self) -> bool {
         // Both under the lock, as releases are registered under it by who is inside the gate: between the two

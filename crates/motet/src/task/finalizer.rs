@@ -127,24 +127,14 @@ pub(crate) fn lose(core: &Core) {
     drop(owed);
 }
 
-/// Owes the release to the scope's end; gives it back when the scope is closed. The number finds it again.
-pub(crate) fn push(
-    core: &Core,
-    name: Name,
-    site: &'static Location<'static>,
-    owed: Box<dyn Owe>,
-) -> Result<u64, Box<dyn Owe>> {
-    // Counted in for the moment, so that the scope cannot close between the question and the registration.
-    if !core.gate.enter(Class::Work) {
-        return Err(owed);
-    }
+/// Owes the release to the scope's end; the number finds it again. The caller is a member of the scope, so that it
+/// is open.
+pub(crate) fn push(core: &Core, name: Name, site: &'static Location<'static>, owed: Box<dyn Owe>) -> u64 {
     let mut state = core.state();
     let id = state.next_finalizer;
     state.next_finalizer += 1;
     state.finalizers.push(Finalizer { id, name, site, owed });
-    drop(state);
-    core.leave(Class::Work);
-    Ok(id)
+    id
 }
 
 /// Runs a release that is owed at once, as a task of the scope.

@@ -42,6 +42,16 @@ impl Class {
     }
 }
 
+/// How entering went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// The gate is closed.
+    Refused,
+    /// Nobody of the class was inside.
+    First,
+    Next,
+}
+
 #[derive(Debug)]
 pub(crate) struct Gate {
     /// Both counts and the closed bit in one word, so that closing and entering cannot miss one another.
@@ -56,23 +66,26 @@ impl Gate {
     }
 
     /// Counts one more child, unless the gate is closed.
-    pub(crate) fn enter(&self, class: Class) -> bool {
+    pub(crate) fn enter(&self, class: Class) -> Entered {
         // Acquire is not needed: a child reads the rest of the scope under its lock.
         let before = self.counts.fetch_add(class.one(), Ordering::Relaxed);
-        if before & CLOSED == 0 {
-            return true;
+        if before & CLOSED != 0 {
+            self.counts.fetch_sub(class.one(), Ordering::Relaxed);
+            return Entered::Refused;
         }
-        self.counts.fetch_sub(class.one(), Ordering::Relaxed);
-        false
+        if class.of(before) == 0 { Entered::First } else { Entered::Next }
     }
 
-    /// Counts one child less; the last of its class wakes the joiner.
-    pub(crate) fn leave(&self, class: Class) {
+    /// Counts one child less; the last of its class wakes the joiner, and hears that it is the last. Whoever is not
+    /// must not touch the scope after this.
+    pub(crate) fn leave(&self, class: Class) -> bool {
         // Release: whoever sees zero also sees what the child wrote. Acquire: the last one wakes for all.
         let before = self.counts.fetch_sub(class.one(), Ordering::AcqRel);
-        if class.of(before) == 1 && !mutant!("scope.skip_wake") {
+        let last = class.of(before) == 1;
+        if last && !mutant!("scope.skip_wake") {
             self.wake_joiner();
         }
+        last
     }
 
     pub(crate) fn count(&self, class: Class) -> usize {

@@ -12,10 +12,14 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use super::gate::{Class, Gate};
+use super::gate::{Class, Entered, Gate};
 use crate::sim::mutants;
 
 const WORK: Class = Class::Work;
+
+fn enters(gate: &Gate, class: Class) -> bool {
+    gate.enter(class) != Entered::Refused
+}
 
 async fn emptied(gate: &Gate, class: Class) {
     poll_fn(|cx| gate.poll_until(cx, || gate.count(class) == 0)).await;
@@ -35,7 +39,7 @@ fn a_child_enters_a_scope_that_closes() {
         let gate = Arc::new(Gate::new());
         let child = thread::spawn({
             let gate = Arc::clone(&gate);
-            move || gate.enter(WORK)
+            move || enters(&gate, WORK)
         });
         let closed = gate.close();
         let entered = child.join().unwrap();
@@ -48,12 +52,12 @@ fn a_child_enters_a_scope_that_closes() {
 fn a_child_that_is_refused_keeps_the_scope_open_or_two_close_it() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
-        assert!(gate.enter(WORK));
+        assert!(enters(&gate, WORK));
         let tries = |gate: &Arc<Gate>| {
             let gate = Arc::clone(gate);
             thread::spawn(move || {
                 let closed = gate.close();
-                assert!(!gate.enter(WORK) || !closed);
+                assert!(!enters(&gate, WORK) || !closed);
                 closed
             })
         };
@@ -73,7 +77,7 @@ fn the_scope_sleeps_through_the_end_of_its_last_child() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let wrote = Arc::new(AtomicBool::new(false));
-        assert!(gate.enter(WORK));
+        assert!(enters(&gate, WORK));
         let child = thread::spawn({
             let (gate, wrote) = (Arc::clone(&gate), Arc::clone(&wrote));
             move || {
@@ -107,9 +111,9 @@ fn of_two_that_leave_at_once_none_wakes_the_scope() {
     three_threads(|| {
         let gate = Arc::new(Gate::new());
         let leaves = |class| {
-            assert!(gate.enter(class));
+            assert!(enters(&gate, class));
             let gate = Arc::clone(&gate);
-            thread::spawn(move || gate.leave(class))
+            thread::spawn(move || _ = gate.leave(class))
         };
         let children = [leaves(WORK), leaves(WORK)];
         block_on(emptied(&gate, WORK));
@@ -122,9 +126,9 @@ fn a_service_that_leaves_hides_the_last_child_or_is_waited_for_too_early() {
     three_threads(|| {
         let gate = Arc::new(Gate::new());
         let leaves = |class| {
-            assert!(gate.enter(class));
+            assert!(enters(&gate, class));
             let gate = Arc::clone(&gate);
-            thread::spawn(move || gate.leave(class))
+            thread::spawn(move || _ = gate.leave(class))
         };
         let (child, service) = (leaves(WORK), leaves(Class::Service));
         block_on(emptied(&gate, WORK));
@@ -135,13 +139,44 @@ fn a_service_that_leaves_hides_the_last_child_or_is_waited_for_too_early() {
     });
 }
 
+/// The reference that members of a class share, as `Hold` has it: the first makes it, while it borrows one of its own,
+/// and the last gives it back.
+#[test]
+fn a_member_outlives_its_scope_or_the_scope_its_last_member() {
+    three_threads(|| {
+        let gate = Arc::new(Gate::new());
+        // One for each of the two that start a member.
+        let references = Arc::new(AtomicUsize::new(2));
+        let member = |gate: Arc<Gate>, references: Arc<AtomicUsize>| {
+            let gives_back = |references: &AtomicUsize| {
+                assert!(references.fetch_sub(1, Ordering::AcqRel) > 0, "given back twice");
+            };
+            if gate.enter(WORK) == Entered::First {
+                references.fetch_add(1, Ordering::Relaxed);
+            }
+            gives_back(&references);
+            assert!(references.load(Ordering::Acquire) > 0, "the scope is gone, and a member is inside");
+            if gate.leave(WORK) {
+                gives_back(&references);
+            }
+        };
+        let start = || {
+            let (gate, references) = (Arc::clone(&gate), Arc::clone(&references));
+            thread::spawn(move || member(gate, references))
+        };
+        let members = [start(), start()];
+        members.into_iter().for_each(|member| member.join().unwrap());
+        assert_eq!(references.load(Ordering::Relaxed), 0, "the scope is never freed");
+    });
+}
+
 /// Whoever cancels, or ends, tells the joiner through a flag of its own, and wakes it.
 #[test]
 fn a_cancellation_is_missed_by_a_scope_about_to_sleep() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let cancelled = Arc::new(AtomicBool::new(false));
-        assert!(gate.enter(WORK));
+        assert!(enters(&gate, WORK));
         let canceller = thread::spawn({
             let (gate, cancelled) = (Arc::clone(&gate), Arc::clone(&cancelled));
             move || {
@@ -166,7 +201,7 @@ fn an_adopted_child_is_waited_for_by_nobody() {
             let (parent, root, ended) = (Arc::clone(&parent), Arc::clone(&root), Arc::clone(&ended));
             move || {
                 let hosts = [&parent, &root];
-                let host = hosts.into_iter().find(|host| host.enter(WORK)).expect("a root never closes");
+                let host = hosts.into_iter().find(|host| enters(host, WORK)).expect("a root never closes");
                 ended.fetch_add(1, Ordering::Relaxed);
                 host.leave(WORK);
             }
@@ -196,7 +231,7 @@ fn a_release_is_registered_in_a_scope_that_has_ended() {
         let registers = thread::spawn({
             let (gate, owed) = (Arc::clone(&gate), Arc::clone(&owed));
             move || {
-                let entered = gate.enter(WORK);
+                let entered = enters(&gate, WORK);
                 if entered {
                     *owed.lock().unwrap() += 1;
                     gate.leave(WORK);

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::child::{Plain, Spec, Stop, launch};
 use super::finalizer;
 use super::gate::Class;
+use super::member::Member;
 use super::{Closed, Name, Scope};
 use crate::mutant;
 use crate::resource::{Acquired, Exit, ReleaseOutcome};
@@ -76,11 +77,8 @@ impl Scope {
                             close: Some(close),
                             on_lost: None,
                         };
-                        // The scope is open: this is a task of it.
-                        match finalizer::push(&host, name, site, Box::new(owed)) {
-                            Ok(id) => Ok((Acquired::new(resource, slot, Some((Arc::clone(&host), id))), id)),
-                            Err(_) => Err(AcquireFailed::Closed),
-                        }
+                        let id = finalizer::push(&host, name, site, Box::new(owed));
+                        Ok((Acquired::new(resource, slot, Some((Arc::clone(&host), id))), id))
                     }
                 };
                 let id = opened.as_ref().ok().map(|(_, id)| *id);
@@ -116,13 +114,9 @@ impl Scope {
     {
         let (name, site) = (name.into(), Location::caller());
         // Counted in for the moment, so that the scope cannot close before the registration.
-        if !self.0.gate.enter(Class::Work) {
-            return Err(Closed(cleanup));
-        }
+        let Some(_member) = Member::enter(&self.0, Class::Work) else { return Err(Closed(cleanup)) };
         let owed = Deferred { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
-        let pushed = finalizer::push(&self.0, name, site, Box::new(owed));
-        debug_assert!(pushed.is_ok(), "the gate is held");
-        self.0.leave(Class::Work);
+        finalizer::push(&self.0, name, site, Box::new(owed));
         Ok(())
     }
 }
