@@ -99,7 +99,7 @@ impl<E: Send + 'static> Shared<E> {
         let failures = failures.into_iter().filter_map(|failure| failure.downcast::<Failure<E>>().ok());
         let mut noted = self.noted();
         noted.failures.extend(failures.map(|failure| *failure));
-        noted.panics.extend(panics.into_iter().map(|panic| panic.payload));
+        noted.panics.extend(panics);
         noted.release_failures.extend(releases);
     }
 

@@ -95,7 +95,7 @@ pub(crate) struct State {
     pub(crate) reason: Option<Reason>,
     /// Names of those that were still there when the deadline passed.
     pub(crate) unfinished: Vec<Name>,
-    pub(crate) panics: Vec<Panic>,
+    pub(crate) panics: Vec<Box<dyn Any + Send>>,
     /// Each is a `Failure<E>` of the scope's own error type.
     pub(crate) failures: Vec<Box<dyn Any + Send>>,
     pub(crate) succeeded: bool,
@@ -110,10 +110,6 @@ pub(crate) enum BodyEnd {
     Failed,
     /// It was cancelled.
     Stopped,
-}
-
-pub(crate) struct Panic {
-    pub(crate) payload: Box<dyn Any + Send>,
 }
 
 pub(crate) struct Settings {
@@ -263,14 +259,14 @@ impl Core {
             drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
             return;
         }
-        self.state().panics.push(Panic { payload });
+        self.state().panics.push(payload);
         self.raise(Level::Work, &Reason::by(ReasonKind::Panicked, Some(task)));
     }
 
     /// The body's panic is the scope's own, whatever the policy.
     pub(crate) fn body_panicked(&self, payload: Box<dyn Any + Send>) {
         tracing::error!(scope = %self.name, message = panic_message(&*payload), "the body of a scope panicked");
-        self.state().panics.push(Panic { payload });
+        self.state().panics.push(payload);
         self.raise(Level::Work, &Reason::of(ReasonKind::Panicked));
     }
 

@@ -1,5 +1,6 @@
 //! How a scope ends: by itself, or adopted when its future is dropped.
 
+use std::any::Any;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::ambient;
 use super::child::{Plain, Spec, Stop, launch};
-use super::core::{Core, Level, Panic};
+use super::core::{Core, Level};
 use super::finalizer;
 use super::gate::Class;
 use super::{Name, Policy, Reason, ReasonKind, ReleaseFailed, TaskFailed};
@@ -94,7 +95,7 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
 }
 
 /// Hands what went wrong in a scope that nobody waits for to the scope that has taken it in.
-pub(crate) fn inherit(panics: Vec<Panic>, release: Vec<ReleaseFailed>) {
+pub(crate) fn inherit(panics: Vec<Box<dyn Any + Send>>, release: Vec<ReleaseFailed>) {
     let Some(host) = ambient::current() else { return };
     let panicked = !panics.is_empty() && host.policy != Policy::Isolate;
     let mut state = host.state();
@@ -161,9 +162,4 @@ pub(crate) fn unlist(core: &Core, place: Option<usize>) {
 /// Lists the scope with its parent, for the tree.
 pub(crate) fn list(core: &Arc<Core>) -> Option<usize> {
     core.parent.as_ref().map(|parent| parent.state().scopes.insert(Arc::downgrade(core)))
-}
-
-/// The name of a scope that got none.
-pub(crate) fn unnamed() -> Name {
-    Name::from("scope")
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::ambient;
 use super::body::{Body, Ended};
 use super::core::{BodyEnd, Core, Level, Settings};
-use super::end::{abandon, finish, list, unlist, unnamed};
+use super::end::{abandon, finish, list, unlist};
 use super::finalizer::RELEASE_TIMEOUT;
 use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
 use crate::{mutant, sim};
@@ -103,7 +103,7 @@ enum Deadline {
 impl Options {
     pub(crate) fn new() -> Self {
         Self {
-            name: unnamed(),
+            name: Name::from("scope"),
             deadline: None,
             grace: Duration::from_secs(1),
             release_timeout: RELEASE_TIMEOUT,
@@ -214,7 +214,7 @@ impl Options {
         E: Send + 'static,
         T: Send,
     {
-        let site = Location::caller();
+        let site = self.site.unwrap_or_else(Location::caller);
         async move {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
@@ -327,7 +327,7 @@ impl<T> Noted<T> {
         drop(state);
         if let Some(first) = panics.next() {
             // Each has been logged with its name when it happened.
-            resume_unwind(first.payload);
+            resume_unwind(first);
         }
         let failures = failures.into_iter().filter_map(|failure| failure.downcast::<Failure<E>>().ok());
         // Once one succeeded, the others may fail; the body may not.

@@ -51,13 +51,14 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
 
 /// Gives the root of the runtime, if anything needs one.
 pub(crate) fn existing(runtime: &Handle) -> Option<Arc<Core>> {
-    let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
-    roots.get(&runtime.id()).and_then(|root| root.core.upgrade())
+    drained(runtime).map(|(root, _)| root)
 }
 
-fn place_among_drains(runtime: &Handle) -> Option<Place> {
+/// The root, and who waits for what is in it.
+fn drained(runtime: &Handle) -> Option<(Arc<Core>, Arc<Wakers>)> {
     let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
-    roots.get(&runtime.id()).map(|root| Place::among(&root.drains))
+    let root = roots.get(&runtime.id())?;
+    Some((root.core.upgrade()?, Arc::clone(&root.drains)))
 }
 
 /// Waits for everything of this runtime that has no scope around it: children and cleanups of scopes that were
@@ -72,10 +73,8 @@ fn place_among_drains(runtime: &Handle) -> Option<Place> {
 /// # Panics
 /// Outside of a tokio runtime.
 pub async fn drain() -> usize {
-    let runtime = Handle::current();
-    // As long as the one is held, the other is of the same root.
-    let Some(root) = existing(&runtime) else { return 0 };
-    let Some(mut place) = place_among_drains(&runtime) else { return 0 };
+    let Some((root, drains)) = drained(&Handle::current()) else { return 0 };
+    let mut place = Place::among(&drains);
     let waited_for = root.gate.count(Class::Work);
     let all = place.all();
     poll_fn(|cx| {
@@ -99,10 +98,7 @@ pub fn detach<F>(name: impl Into<Name>, future: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let root = of(&Handle::current());
-    let spec = Spec::new(name.into(), Location::caller(), Class::Work, Stop::Never);
-    let started = launch::<_, Plain>(&root, spec, future);
-    debug_assert!(started.is_ok(), "a root never closes");
+    start(name.into(), Class::Work, future);
 }
 
 /// Starts a task that lives as long as the runtime: nothing waits for it.
@@ -111,10 +107,16 @@ pub(crate) fn service<F>(name: impl Into<Name>, future: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let root = of(&Handle::current());
-    let site = Location::caller();
-    let spec = Spec::new(name.into(), site, Class::Service, Stop::Never);
-    let started = launch::<_, Plain>(&root, spec, future);
+    start(name.into(), Class::Service, future);
+}
+
+#[track_caller]
+fn start<F>(name: Name, class: Class, future: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let spec = Spec::new(name, Location::caller(), class, Stop::Never);
+    let started = launch::<_, Plain>(&of(&Handle::current()), spec, future);
     debug_assert!(started.is_ok(), "a root never closes");
 }
 
