@@ -9,7 +9,7 @@
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let relay = Relay::start(Config::new("./relay-data".into(), "127.0.0.1:8181".parse()?)).await?;
 //! println!("listening on {}", relay.address());
-//! relay.run(async { tokio::signal::ctrl_c().await.expect("signals can be listened to") }).await;
+//! relay.run(async { tokio::signal::ctrl_c().await.expect("signals can be listened to") }).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -45,6 +45,6 @@ pub use self::dispatch::{InFlight, RetrySchedule};
 pub use self::guard::{AddressGuard, Blocked};
 pub use self::outbound::Deadlines;
 pub use self::pattern::{EventType, MAX_TYPE_LENGTH, Pattern, TypeError};
-pub use self::relay::{Ended, Relay, StartError, rotate_api_key};
+pub use self::relay::{Relay, RunError, StartError, rotate_api_key};
 pub use self::signature::{Secret, SecretError};
 pub use self::store::OpenError;

@@ -1,17 +1,25 @@
 //! The `motet-relay` program.
 
+use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
-use motet_relay::{Cli, Command, Config, DemoArgs, Ended, Relay, ServeArgs, rotate_api_key, run_demo};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use motet::App;
+use motet::run::Root;
+use motet::task::{Nursery, ReasonKind};
+use motet_relay::{
+    Cli, Command, Config, DemoArgs, Relay, RotateKeyArgs, ServeArgs, rotate_api_key, run_demo,
+};
 use tracing_subscriber::EnvFilter;
 
-/// Tasks that are still there when the program has done its work get this long to be dropped.
-const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+/// Whatever ends the program early; it is printed with its causes.
+type Failed = Box<dyn Error + Send + Sync>;
+
+/// As from a program that dies of SIGINT.
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let command = Cli::parse().into_command();
@@ -23,140 +31,54 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
-    };
-    let code = runtime.block_on(run(command));
-    runtime.shutdown_timeout(RUNTIME_GRACE);
-    code
-}
-
-async fn run(command: Command) -> ExitCode {
-    let mut signals = match Signals::install() {
-        Ok(signals) => signals,
-        Err(error) => return fail(&format!("cannot listen for signals: {error}")),
-    };
     match command {
-        Command::Serve(args) => serve(args, signals).await,
-        Command::Demo(args) => tokio::select! {
-            code = demo(&args) => code,
-            number = signals.next() => ExitCode::from(128 + number),
-        },
-        Command::RotateKey(args) => match rotate_api_key(args.data()).await {
-            Ok(key) => print(&format!("{key}\n")),
-            Err(error) => fail(&chain(&error)),
-        },
+        Command::Serve(args) => serve(args),
+        Command::Demo(args) => demo(&args),
+        Command::RotateKey(args) => rotate_key(&args),
     }
 }
 
-async fn serve(args: ServeArgs, mut signals: Signals) -> ExitCode {
+fn serve(args: ServeArgs) -> ExitCode {
     let config = Config::from(args);
-    let data = config.data.display().to_string();
-    let relay = tokio::select! {
-        biased;
-        // Nothing is under way yet.
-        number = signals.next() => return ExitCode::from(128 + number),
-        started = Relay::start(config) => match started {
-            Ok(relay) => relay,
-            Err(error) => return fail(&chain(&error)),
-        },
-    };
-    let address = relay.address();
-    if let Some(key) = relay.new_api_key() {
-        let shown = format!(
-            "\nThis is the API key. It is shown once and stored hashed; `motet-relay rotate-key` makes another.\n\n    {key}\n\n"
-        );
-        let printed = print(&shown);
-        if printed != ExitCode::SUCCESS {
-            return printed;
+    Relay::app(&config).run(async |app: &Root<Failed>| {
+        let data = config.data.display().to_string();
+        let relay = Relay::start(config).await?;
+        let address = relay.address();
+        if let Some(key) = relay.new_api_key() {
+            print(&format!(
+                "\nThis is the API key. It is shown once and stored hashed; `motet-relay rotate-key` makes another.\n\n    {key}\n\n"
+            ))?;
         }
-    }
-    tracing::info!(%address, data, "relay is ready; the page is at http://{address}/");
-    let (first, asked_to_stop) = tokio::sync::oneshot::channel();
-    let relay = relay.run(async {
-        // The sender lives as long as the signals do.
-        if asked_to_stop.await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        tracing::info!(%address, data, "relay is ready; the page is at http://{address}/");
+        relay.serve(app).await
+    })
+}
+
+fn demo(args: &DemoArgs) -> ExitCode {
+    let cut_short = Arc::new(AtomicBool::new(false));
+    let app = App::new("demo").on_report({
+        let cut_short = Arc::clone(&cut_short);
+        move |report| cut_short.store(report.reason.kind() == ReasonKind::Shutdown, Ordering::Relaxed)
     });
-    let forced = async {
-        signals.next().await;
-        tracing::info!("a signal came; stopping. A second one stops at once");
-        if first.send(()).is_err() {
-            tracing::debug!("already stopped");
-        }
-        signals.next().await
-    };
-    tokio::select! {
-        biased;
-        ended = relay => match ended {
-            Ended { failed: true, .. } => ExitCode::FAILURE,
-            Ended { .. } => ExitCode::SUCCESS,
-        },
-        number = forced => {
-            tracing::warn!("a second signal came; stopping at once. What was under way is due at the next start");
-            ExitCode::from(128 + number)
-        }
-    }
+    let code = app.run(async |_: &Root<Failed>| {
+        let report = run_demo(&args.into()).await?;
+        print(&if args.json() { format!("{}\n", report.json()) } else { report.table() })?;
+        Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    });
+    // Whoever waits for its report must not take a demo that was stopped for one that went well.
+    if cut_short.load(Ordering::Relaxed) { ExitCode::from(INTERRUPTED) } else { code }
 }
 
-async fn demo(args: &DemoArgs) -> ExitCode {
-    match run_demo(&args.into()).await {
-        Ok(report) => {
-            let shown = if args.json() { format!("{}\n", report.json()) } else { report.table() };
-            let printed = print(&shown);
-            if report.is_clean() { printed } else { ExitCode::FAILURE }
-        }
-        Err(error) => fail(&chain(&error)),
-    }
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    /// The number of the next signal that asks to stop.
-    async fn next(&mut self) -> u8 {
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => 15,
-            _ = self.interrupt.recv() => 2,
-        }
-    }
+fn rotate_key(args: &RotateKeyArgs) -> ExitCode {
+    motet::run(async |_: &Nursery<Failed>| {
+        let key = rotate_api_key(args.data()).await?;
+        print(&format!("{key}\n"))
+    })
 }
 
 /// Writes to standard output; a closed pipe is a failure, not a panic.
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> Result<(), Failed> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("cannot write to standard output: {error}")),
-    }
-}
-
-#[allow(
-    clippy::print_stderr,
-    reason = "the last words of the program, readable whatever the log filter says"
-)]
-fn fail(message: &str) -> ExitCode {
-    eprintln!("motet-relay: {message}");
-    ExitCode::FAILURE
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| format!("cannot write to standard output: {error}").into())
 }

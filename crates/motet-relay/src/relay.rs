@@ -1,5 +1,6 @@
 //! A running relay: start, work, and an orderly end.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -7,23 +8,35 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
+use motet::App;
+use motet::run::{Outcome, Root};
+use motet::task::{CancelToken, Reason};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Drained};
-use crate::edge::{self, ApiKey, App, Intake, Keys};
+use crate::edge::{self, ApiKey, Edge, Intake, Keys};
 use crate::guard::AddressGuard;
 use crate::outbound::Outbound;
 use crate::store::{self, OpenError, Store, StoreError, StoreOptions};
 
+/// The phases of the shutdown.
+const DELIVERIES: &str = "deliveries";
+const HTTP: &str = "http";
+const STORE: &str = "store";
+
 /// Requests under way get this long once deliveries are drained.
 const HTTP_GRACE: Duration = Duration::from_secs(5);
+
+/// What is cut off at the end of its grace gets this long to be dropped.
+const HAND_BACK: Duration = Duration::from_secs(1);
+
+/// The log is at most 64 MiB and a little; a slow disk moves that in this time.
+const STORE_CLOSE: Duration = Duration::from_secs(10);
 
 /// Histograms gather samples until they are folded; this bounds how many when nobody scrapes.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -61,14 +74,19 @@ pub enum StartError {
     Metrics(String),
 }
 
-/// How relay ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a relay that ran did not end as it was asked to.
+#[derive(Debug, Error)]
 #[non_exhaustive]
-pub struct Ended {
-    /// Deliveries that were under way and did not finish in time; they are due at the next start.
-    pub handed_back: usize,
-    /// Whether relay stopped because a part of it died, which the log names, and not because it was asked to.
-    pub failed: bool,
+pub enum RunError {
+    /// The thread that writes is gone, of a bug that the log names: nothing can be stored any more.
+    #[error("the store's writer is gone")]
+    WriterGone,
+    /// A part of relay panicked, which the log names.
+    #[error("a part of relay panicked")]
+    Panicked,
+    /// Something did not end in its time: see [`Relay::app`].
+    #[error("relay did not end in its time")]
+    GaveUp,
 }
 
 /// A relay that has opened its store and listens, and is about to run.
@@ -79,7 +97,7 @@ pub struct Relay {
     listener: TcpListener,
     address: SocketAddr,
     new_key: Option<ApiKey>,
-    app: Arc<App>,
+    edge: Arc<Edge>,
 }
 
 impl Relay {
@@ -114,14 +132,14 @@ impl Relay {
         for net in &config.allow_net {
             tracing::warn!(%net, "deliveries to this network are allowed beyond the public addresses");
         }
-        let app = Arc::new(App {
+        let edge = Arc::new(Edge {
             store: store.clone(),
             keys: Keys(keys),
             guard: AddressGuard::new(config.allow_net.clone()),
             metrics: metrics_handle()?,
             intake: Intake::default(),
         });
-        Ok(Self { config, store, listener, address, new_key, app })
+        Ok(Self { config, store, listener, address, new_key, edge })
     }
 
     /// The address the API listens on.
@@ -136,59 +154,90 @@ impl Relay {
         self.new_key.as_ref().map(ApiKey::expose)
     }
 
-    /// Serves and delivers until `stop` is ready, then ends in order: intake closes (new events get 503),
-    /// deliveries under way finish or are handed back, requests under way are answered, the store is
-    /// checkpointed and closed.
+    /// Sets up the program that [`Relay::serve`] runs in, with the phases of its shutdown:
+    ///
+    /// | phase | |
+    /// |---|---|
+    /// | `deliveries` | intake closes (new events get 503); deliveries under way finish or are handed back |
+    /// | `http` | requests under way are answered |
+    /// | `store` | the log is moved into the database, which is closed |
+    pub fn app(config: &Config) -> App {
+        let deliveries = config.shutdown_grace.saturating_add(HAND_BACK);
+        let http = HTTP_GRACE + HAND_BACK;
+        let total = deliveries.saturating_add(http + STORE_CLOSE);
+        App::new("relay")
+            .phase(DELIVERIES, deliveries)
+            .phase(HTTP, http)
+            .phase(STORE, STORE_CLOSE)
+            .total(total)
+    }
+
+    /// Serves and delivers, as members of the phases that [`Relay::app`] sets up, until the program shuts down.
+    ///
+    /// # Cancel safety
+    /// The members go on until their phases are told: this is dropped first in the shutdown.
+    ///
+    /// # Errors
+    /// [`RunError::WriterGone`]; a member's errors go to the program.
+    pub async fn serve<E>(self, app: &Root<E>) -> Result<Infallible, E>
+    where
+        E: From<RunError> + Send + 'static,
+    {
+        let Self { config, store, listener, edge, .. } = self;
+        let outbound =
+            Outbound::new(edge.guard.clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get());
+        let dispatcher = Dispatcher::new(store.clone(), outbound, config.retry.clone(), &config.in_flight);
+        let grace = config.shutdown_grace;
+        let closing = store.clone();
+        drop(app.in_phase(STORE).service_coop("store", async move |stop: CancelToken| {
+            stop.cancelled().await;
+            if let Err(error) = closing.close().await {
+                tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
+            }
+            tracing::info!("stopped");
+        }));
+        let router = edge::router(Arc::clone(&edge));
+        let http = app.in_phase(HTTP);
+        drop(http.service_coop("listener", |stop| edge::serve(listener, router, stop, HTTP_GRACE)));
+        drop(http.service("upkeep of metrics", keep_metrics(edge.metrics.clone())));
+        drop(app.in_phase(DELIVERIES).service_coop("dispatcher", async move |stop: CancelToken| {
+            let stopping = async {
+                stop.cancelled().await;
+                edge.intake.close();
+                tracing::info!("stopping: no new events are taken in. A second signal stops at once");
+            };
+            let Drained { handed_back } = dispatcher.run(stopping, grace).await;
+            tracing::info!(handed_back, "deliveries are drained");
+        }));
+        store.writer_gone().await;
+        Err(RunError::WriterGone.into())
+    }
+
+    /// Serves and delivers until `stop` is ready, then ends in the order of [`Relay::app`].
+    ///
+    /// # When to use
+    /// In a runtime that somebody else owns. A program of its own is [`Relay::app`], which handles signals.
     ///
     /// # Cancel safety
     /// Dropping the future stops at once, as a crash would: nothing acknowledged is lost.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Ended {
-        let Self { config, store, listener, app, .. } = self;
-        let outbound =
-            Outbound::new(app.guard.clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get());
-        let dispatcher = Dispatcher::new(store.clone(), outbound, config.retry.clone(), &config.in_flight);
-        let (stop_dispatch, dispatch_stopped) = watch::channel(());
-        let (stop_http, http_stopped) = watch::channel(());
-
-        // Tasks of their own, so that each runs on any worker; dropped with these sets.
-        let mut dispatching = JoinSet::new();
-        dispatching.spawn(dispatcher.run(closed(dispatch_stopped), config.shutdown_grace));
-        let mut serving = JoinSet::new();
-        let router = edge::router(Arc::clone(&app));
-        serving.spawn(edge::serve(listener, router, closed(http_stopped), HTTP_GRACE));
-        let mut upkeep = std::pin::pin!(keep_metrics(app.metrics.clone()));
-        let failure = tokio::select! {
-            biased;
-            () = stop => None,
-            () = store.writer_gone() => Some("the store's writer is gone"),
-            // These end only when told to, or of a bug.
-            _ = dispatching.join_next() => Some("the dispatcher is gone"),
-            _ = serving.join_next() => Some("the listener is gone"),
-            () = &mut upkeep => Some("the upkeep of metrics is gone"),
+    ///
+    /// # Errors
+    /// [`RunError`]: a part of relay failed, or did not end in its time.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let stop = async {
+            stop.await;
+            Reason::requested("relay was asked to stop")
         };
-        if let Some(failure) = failure {
-            tracing::error!("{failure}; stopping");
-            return Ended { handed_back: 0, failed: true };
+        let app = Self::app(&self.config);
+        // On the heap: it holds all of the shutdown, some 20 KiB, and its callers have more of their own.
+        let finished =
+            Box::pin(app.run_until(stop, async |app: &Root<RunError>| self.serve(app).await)).await;
+        match finished.outcome {
+            Outcome::Failed { first, .. } => Err(first.error),
+            Outcome::Panicked(_) => Err(RunError::Panicked),
+            Outcome::GaveUp { .. } => Err(RunError::GaveUp),
+            _ => Ok(()),
         }
-
-        tracing::info!("stopping: no new events are taken in");
-        app.intake.close();
-        drop(stop_dispatch);
-        let drained = dispatching.join_next().await;
-        let Some(Ok(Drained { handed_back })) = drained else {
-            tracing::error!("the dispatcher did not end in order");
-            return Ended { handed_back: 0, failed: true };
-        };
-        tracing::info!(handed_back, "deliveries are drained");
-        drop(stop_http);
-        if let Some(Err(panicked)) = serving.join_next().await {
-            tracing::error!(%panicked, "the listener did not end in order");
-        }
-        if let Err(error) = store.close().await {
-            tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
-        }
-        tracing::info!("stopped");
-        Ended { handed_back, failed: false }
     }
 }
 
@@ -217,12 +266,6 @@ async fn replace_key(store: &Store) -> Result<ApiKey, StartError> {
     let key = ApiKey::generate().map_err(StartError::Random)?;
     store.replace_keys(key.hash()).await.map_err(|error| StartError::Store(error.to_string()))?;
     Ok(key)
-}
-
-/// Ready once the other half is dropped.
-async fn closed(mut stop: watch::Receiver<()>) {
-    // Nothing is ever sent; an error means that the sender is gone, which is the signal.
-    while stop.changed().await.is_ok() {}
 }
 
 /// The recorder is the process's, made once; several relays in one process share it.

@@ -6,14 +6,15 @@ mod report;
 
 use std::io::IsTerminal as _;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use motet::task::{CancelToken, Either, Nursery, Reason, ScopeError, race, scope};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, sleep};
 
 use self::publisher::Publisher;
 use self::receiver::{Misbehaviour, Receiver};
@@ -21,11 +22,14 @@ pub use self::report::DemoReport;
 use crate::config::Config;
 use crate::dispatch::{InFlight, RetrySchedule};
 use crate::outbound::Deadlines;
-use crate::relay::{Relay, StartError};
+use crate::relay::{Relay, RunError, StartError};
 use crate::signature::Secret;
 
 /// Without a new arrival for this long, what has not arrived counts as lost.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the progress bar moves.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Each stalled attempt holds a slot until its deadline; the usual 16 would be all the demo shows.
 const IN_FLIGHT: NonZeroUsize = const { NonZeroUsize::new(64).unwrap() };
@@ -58,6 +62,9 @@ pub enum DemoError {
     /// relay ended while the demo ran.
     #[error("relay ended before the demo did")]
     Ended,
+    /// relay did not end in order.
+    #[error("relay did not end in order")]
+    Relay(#[source] RunError),
 }
 
 /// Runs relay in a temporary directory against a receiver that misbehaves, and reports what arrived.
@@ -95,54 +102,54 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
         return Err(DemoError::Answer("a new store with an old key".to_owned()));
     };
     let publisher = Publisher::new(relay.address(), key);
-    let (stop, stopped) = oneshot::channel::<()>();
+    let stop = CancelToken::new();
     let demo = async {
         publisher.create_endpoint(&hook, &secret).await?;
-        let report = play(options, &publisher, &receiver).await;
-        drop(stop);
-        report
+        play(options, &publisher, &receiver).await
     };
-    let relay = relay.run(async {
-        // Nothing is sent: dropping the sender is the signal.
-        let _dropped = stopped.await;
+    let whole = scope(async |n: &Nursery<DemoError>| {
+        // Up until relay has ended, so that what is still under way can end.
+        drop(n.service("receiver", receiver::serve(listener, Arc::clone(&receiver))));
+        let mut relay = pin!(relay.run(async {
+            stop.cancelled().await;
+        }));
+        let report = match race(relay.as_mut(), demo).await {
+            Either::Left(_) => return Err(DemoError::Ended),
+            Either::Right(report) => report?,
+        };
+        stop.cancel(Reason::requested("the demo is over"));
+        relay.await.map_err(DemoError::Relay)?;
+        Ok(report)
     });
-    let serving = receiver::serve(listener, Arc::clone(&receiver));
-    let (mut demo, mut relay, mut serving) =
-        (std::pin::pin!(demo), std::pin::pin!(relay), std::pin::pin!(serving));
-    let report = tokio::select! {
-        report = &mut demo => report,
-        _ = &mut relay => Err(DemoError::Ended),
-        () = &mut serving => Err(DemoError::Ended),
-    };
-    if report.is_ok() {
-        // The receiver stays up, so that what is still under way can end.
-        tokio::select! {
-            _ = &mut relay => {}
-            () = &mut serving => {}
-        }
+    whole.await.map_err(failed)
+}
+
+/// What ended a scope of the demo.
+fn failed(error: ScopeError<DemoError>) -> DemoError {
+    match error {
+        ScopeError::Failed { first, .. } => first.error,
+        other => DemoError::Answer(other.to_string()),
     }
-    report
 }
 
 async fn play(
     options: &DemoOptions,
     publisher: &Publisher,
-    receiver: &Receiver,
+    receiver: &Arc<Receiver>,
 ) -> Result<DemoReport, DemoError> {
     let bar = progress_bar(u64::from(options.events));
     let started = Instant::now();
-    let mut publishing = std::pin::pin!(publisher.publish_all(options.events, receiver));
+    let mut publishing = pin!(publisher.publish_all(options.events, receiver));
     let mut accepted = None;
-    let mut ticks = interval(Duration::from_millis(100));
     let mut last_change = (0, Instant::now());
     loop {
-        tokio::select! {
-            done = &mut publishing, if accepted.is_none() => {
-                accepted = Some(done?);
-                last_change.1 = Instant::now();
-            }
-            () = receiver.all_arrived() => {}
-            _ = ticks.tick() => {}
+        let news = race(receiver.all_arrived(), sleep(TICK));
+        if accepted.is_some() {
+            news.await;
+        } else if let Either::Left(published) = race(publishing.as_mut(), news).await {
+            published?;
+            accepted = Some(options.events);
+            last_change.1 = Instant::now();
         }
         let arrived = receiver.arrived();
         bar.set_position(u64::from(arrived));

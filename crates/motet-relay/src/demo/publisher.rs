@@ -1,6 +1,8 @@
 //! The demo's client of the API.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,13 +12,13 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use motet::task::{Nursery, scope};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::DemoError;
 use super::receiver::Receiver;
+use super::{DemoError, failed};
 use crate::signature::Secret;
 
 /// Clients that publish at once.
@@ -51,27 +53,32 @@ impl Publisher {
         }
     }
 
-    /// Publishes the events 0 to `events`, each under an idempotency key, until each is accepted. Returns how
-    /// many were.
-    pub(super) async fn publish_all(&self, events: u32, receiver: &Receiver) -> Result<u32, DemoError> {
-        let mut clients = JoinSet::new();
-        let mut next = 0;
-        let mut accepted = 0;
+    /// Publishes the events 0 to `events`, each under an idempotency key, until each is accepted.
+    pub(super) async fn publish_all(&self, events: u32, receiver: &Arc<Receiver>) -> Result<(), DemoError> {
+        let next = Arc::new(AtomicU32::new(0));
+        let published = scope(async |n: &Nursery<DemoError>| {
+            for _ in 0..CLIENTS {
+                let client = self.clone().client(Arc::clone(&next), events, Arc::clone(receiver));
+                drop(n.try_spawn("client", client));
+            }
+            Ok(())
+        });
+        published.await.map_err(failed)
+    }
+
+    async fn client(
+        self,
+        next: Arc<AtomicU32>,
+        events: u32,
+        receiver: Arc<Receiver>,
+    ) -> Result<(), DemoError> {
         loop {
-            while next < events && clients.len() < CLIENTS as usize {
-                receiver.sending(next);
-                let publisher = self.clone();
-                clients.spawn(async move { publisher.publish(next).await });
-                next += 1;
+            let event = next.fetch_add(1, Ordering::Relaxed);
+            if event >= events {
+                return Ok(());
             }
-            match clients.join_next().await {
-                Some(Ok(done)) => {
-                    done?;
-                    accepted += 1;
-                }
-                Some(Err(panicked)) => return Err(DemoError::Answer(panicked.to_string())),
-                None => return Ok(accepted),
-            }
+            receiver.sending(event);
+            self.publish(event).await?;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The receiver: verifies, misbehaves as its seed says, and keeps count.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +13,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use motet::task::{Nursery, Policy, Scope};
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::signature::Secret;
@@ -204,22 +205,17 @@ fn answer(status: StatusCode) -> Response<Full<Bytes>> {
 
 /// Takes deliveries until dropped.
 pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(ended) = connections.join_next() => {
-                if let Err(panicked) = ended {
-                    tracing::error!(%panicked, "the receiver panicked");
-                }
-            }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(converse(stream, Arc::clone(&receiver)));
-                }
+    let connections = Scope::options().name("connections").policy(Policy::Isolate);
+    let served = connections.run(async |n: &Nursery| {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(n.spawn("connection", converse(stream, Arc::clone(&receiver)))),
                 Err(error) => tracing::error!(%error, "the receiver cannot accept"),
-            },
+            }
         }
-    }
+    });
+    let Err::<Infallible, _>(ended) = served.await;
+    tracing::debug!(%ended, "the receiver ended");
 }
 
 async fn converse(stream: TcpStream, receiver: Arc<Receiver>) {

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 
-use super::App;
+use super::Edge;
 use super::problem::Problem;
 use crate::store::hash_key;
 
@@ -55,7 +55,7 @@ impl Keys {
 
 /// For the API.
 pub(super) async fn require_bearer(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {

@@ -7,7 +7,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::App;
+use super::Edge;
 use super::endpoints;
 use super::extract::{Id, Json, Params};
 use super::paging::{List, Page};
@@ -49,14 +49,14 @@ pub(super) struct Redriven {
 }
 
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     Params(params): Params<ListParams>,
 ) -> Result<Answer<List<DeliveryView>>, Problem> {
     page(&app, params).await
 }
 
 pub(super) async fn list_dead(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     Params(params): Params<DeadParams>,
 ) -> Result<Answer<List<DeliveryView>>, Problem> {
     let DeadParams { limit, cursor, endpoint_id } = params;
@@ -64,7 +64,7 @@ pub(super) async fn list_dead(
         .await
 }
 
-async fn page(app: &App, params: ListParams) -> Result<Answer<List<DeliveryView>>, Problem> {
+async fn page(app: &Edge, params: ListParams) -> Result<Answer<List<DeliveryView>>, Problem> {
     let ids = app.store.ids();
     let page = Page::read(ids, Kind::Delivery, params.limit, params.cursor.as_deref())?;
     let event = params
@@ -78,7 +78,10 @@ async fn page(app: &App, params: ListParams) -> Result<Answer<List<DeliveryView>
     Ok(Answer(page.answer(rows, id, |row| DeliveryView::new(ids, row))))
 }
 
-pub(super) async fn read(State(app): State<Arc<App>>, Id(id): Id) -> Result<Answer<DeliveryDetail>, Problem> {
+pub(super) async fn read(
+    State(app): State<Arc<Edge>>,
+    Id(id): Id,
+) -> Result<Answer<DeliveryDetail>, Problem> {
     let seq = parse_id(&app, &id)?;
     let (row, attempts) = app.store.delivery(seq).await?.ok_or_else(|| unknown(&id))?;
     Ok(Answer(DeliveryDetail {
@@ -87,7 +90,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, Id(id): Id) -> Result<Answ
     }))
 }
 
-pub(super) async fn resend(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Problem> {
+pub(super) async fn resend(State(app): State<Arc<Edge>>, Id(id): Id) -> Result<StatusCode, Problem> {
     match app.store.resend(parse_id(&app, &id)?).await? {
         Some(true) => Ok(StatusCode::ACCEPTED),
         Some(false) => Err(Problem::new(StatusCode::CONFLICT, "the delivery's endpoint is deleted")),
@@ -96,7 +99,7 @@ pub(super) async fn resend(State(app): State<Arc<App>>, Id(id): Id) -> Result<St
 }
 
 pub(super) async fn redrive(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     Json(redrive): Json<Redrive>,
 ) -> Result<(StatusCode, Answer<Redriven>), Problem> {
     let endpoint = redrive.endpoint_id.map(|id| endpoints::parse_id(&app, &id)).transpose()?;
@@ -104,7 +107,7 @@ pub(super) async fn redrive(
     Ok((StatusCode::ACCEPTED, Answer(Redriven { redriven: done.redriven, more: done.more })))
 }
 
-fn parse_id(app: &App, id: &str) -> Result<i64, Problem> {
+fn parse_id(app: &Edge, id: &str) -> Result<i64, Problem> {
     app.store.ids().parse(Kind::Delivery, id).ok_or_else(|| unknown(id))
 }
 

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::App;
+use super::Edge;
 use super::extract::{Id, Json, Params};
 use super::paging::{List, Page};
 use super::problem::Problem;
@@ -51,7 +51,7 @@ pub(super) struct ListParams {
 }
 
 pub(super) async fn create(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     Json(create): Json<Create>,
 ) -> Result<(StatusCode, Answer<EndpointView>), Problem> {
     let secret = match create.secret {
@@ -69,13 +69,13 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Answer(EndpointView::with_secret(app.store.ids(), &row))))
 }
 
-pub(super) async fn read(State(app): State<Arc<App>>, Id(id): Id) -> Result<Answer<EndpointView>, Problem> {
+pub(super) async fn read(State(app): State<Arc<Edge>>, Id(id): Id) -> Result<Answer<EndpointView>, Problem> {
     let row = app.store.endpoint(parse_id(&app, &id)?).await?.ok_or_else(|| unknown(&id))?;
     Ok(Answer(EndpointView::with_secret(app.store.ids(), &row)))
 }
 
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     Params(params): Params<ListParams>,
 ) -> Result<Answer<List<EndpointView>>, Problem> {
     let ids = app.store.ids();
@@ -86,7 +86,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn update(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     Id(id): Id,
     Json(update): Json<Update>,
 ) -> Result<Answer<EndpointView>, Problem> {
@@ -101,7 +101,7 @@ pub(super) async fn update(
     Ok(Answer(EndpointView::with_secret(app.store.ids(), &row)))
 }
 
-pub(super) async fn delete(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(State(app): State<Arc<Edge>>, Id(id): Id) -> Result<StatusCode, Problem> {
     if app.store.delete_endpoint(parse_id(&app, &id)?).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -109,7 +109,7 @@ pub(super) async fn delete(State(app): State<Arc<App>>, Id(id): Id) -> Result<St
     }
 }
 
-pub(super) fn parse_id(app: &App, id: &str) -> Result<i64, Problem> {
+pub(super) fn parse_id(app: &Edge, id: &str) -> Result<i64, Problem> {
     app.store.ids().parse(Kind::Endpoint, id).ok_or_else(|| unknown(id))
 }
 

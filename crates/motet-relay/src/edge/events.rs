@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::App;
+use super::Edge;
 use super::body::{MOST_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
 use super::paging::{List, Page};
@@ -71,7 +71,7 @@ pub(super) struct ListParams {
 }
 
 /// One event as JSON, or many as NDJSON.
-pub(super) async fn publish(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn publish(State(app): State<Arc<Edge>>, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     match media_type(&head.headers).as_deref() {
         Some("application/json") => publish_one(&app, &head.headers, body).await,
@@ -83,7 +83,7 @@ pub(super) async fn publish(State(app): State<Arc<App>>, request: Request) -> Re
     }
 }
 
-async fn publish_one(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn publish_one(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     let mut publish: Publish = parse_json(&read_body(body, MOST_JSON_BYTES).await?)?;
     if let Some(header) = headers.get(IDEMPOTENCY_KEY) {
         let key = header.to_str().map_err(|_| Problem::invalid("idempotency-key must be visible ASCII"))?;
@@ -121,7 +121,7 @@ fn conflict(ids: Ids, event: i64) -> Problem {
     )
 }
 
-async fn publish_many(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn publish_many(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::invalid("with many events, give each line its own \"idempotency_key\""));
     }
@@ -173,7 +173,7 @@ fn parse_line(line: &[u8]) -> Result<NewEvent, Problem> {
 }
 
 async fn store_batch(
-    app: &App,
+    app: &Edge,
     batch: Vec<NewEvent>,
     numbers: &mut Vec<usize>,
     answers: &mut Vec<LineAnswer>,
@@ -257,7 +257,7 @@ fn check(publish: Publish) -> Result<NewEvent, Problem> {
     Ok(NewEvent { event_type, data: publish.data, idempotency_key: publish.idempotency_key })
 }
 
-pub(super) async fn read(State(app): State<Arc<App>>, Id(id): Id) -> Result<Answer<EventView>, Problem> {
+pub(super) async fn read(State(app): State<Arc<Edge>>, Id(id): Id) -> Result<Answer<EventView>, Problem> {
     let unknown = || Problem::not_found("event", &id);
     let ids = app.store.ids();
     let seq = ids.parse(Kind::Event, &id).ok_or_else(unknown)?;
@@ -266,7 +266,7 @@ pub(super) async fn read(State(app): State<Arc<App>>, Id(id): Id) -> Result<Answ
 }
 
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     Params(params): Params<ListParams>,
 ) -> Result<Answer<List<EventView>>, Problem> {
     let ids = app.store.ids();

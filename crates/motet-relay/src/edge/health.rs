@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 
-use super::App;
+use super::Edge;
 use super::problem::Problem;
 use crate::ids::Kind;
 
@@ -16,7 +16,7 @@ pub(super) async fn live() -> &'static str {
 }
 
 /// New events would be accepted.
-pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+pub(super) async fn ready(State(app): State<Arc<Edge>>) -> Result<&'static str, Problem> {
     if app.intake.is_closed() {
         return Err(Problem::unavailable("shutting down"));
     }
@@ -25,7 +25,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, P
 }
 
 /// Prometheus text. Gauges are read from the store here, so between scrapes they cost nothing.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+pub(super) async fn metrics(State(app): State<Arc<Edge>>) -> Result<Response, Problem> {
     for (endpoint, backlog) in app.store.backlogs(i64::MAX).await? {
         let id = app.store.ids().format(Kind::Endpoint, endpoint.seq);
         metrics::gauge!("relay_endpoint_pending", "endpoint" => id.clone()).set(backlog.pending as f64);

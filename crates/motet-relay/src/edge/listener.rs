@@ -1,6 +1,5 @@
 //! Accepting connections.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +9,10 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use motet::task::{CancelToken, Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::write_deadline::WriteDeadline;
 
@@ -29,13 +28,27 @@ const UNREAD_DEADLINE: Duration = Duration::from_secs(30);
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Serves until `stop` is ready; then lets requests under way finish, for up to `grace`.
+/// Serves until it is told to stop; then lets requests under way finish, for up to `grace`.
 ///
 /// Dropping the future closes every connection.
-pub(crate) async fn serve(
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancelToken, grace: Duration) {
+    // A handler that panics ends its own connection, and no other.
+    let connections = Scope::options().name("connections").policy(Policy::Isolate);
+    let served = connections.run(async |n: &Nursery| {
+        accept_all(n, listener, router, stop, grace).await;
+        Ok(())
+    });
+    match served.await {
+        Ok(()) | Err(ScopeError::Cancelled { .. }) => {}
+        Err(error) => tracing::error!(%error, "the listener did not end in order"),
+    }
+}
+
+async fn accept_all(
+    connections: &Nursery,
     listener: TcpListener,
     router: Router,
-    stop: impl Future<Output = ()>,
+    stop: CancelToken,
     grace: Duration,
 ) {
     let mut http = http1::Builder::new();
@@ -43,32 +56,28 @@ pub(crate) async fn serve(
     let service = TowerToHyperService::new(router);
     let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    let mut stop = std::pin::pin!(stop);
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            Some(ended) = connections.join_next() => {
-                report(ended);
-                continue;
-            }
-            accepted = accept(&listener, &permits) => accepted,
+        let (stream, permit) = match race(stop.cancelled(), accept(&listener, &permits)).await {
+            Either::Left(_) => break,
+            Either::Right(Some(accepted)) => accepted,
+            Either::Right(None) => continue,
         };
-        let Some((stream, permit)) = accepted else { continue };
         let connection = graceful.watch(
             http.serve_connection(TokioIo::new(WriteDeadline::new(stream, UNREAD_DEADLINE)), service.clone()),
         );
-        connections.spawn(async move {
+        drop(connections.spawn("connection", async move {
             let _permit = permit;
-            connection.await
-        });
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        }));
     }
     drop(listener);
     if timeout(grace, graceful.shutdown()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "closing connections whose requests did not finish");
+        let left = connections.snapshot().tasks.len();
+        tracing::warn!(connections = left, "closing connections whose requests did not finish");
+        connections.cancel(Reason::requested("their time is over"));
     }
-    connections.shutdown().await;
 }
 
 async fn accept(
@@ -97,13 +106,5 @@ async fn accept(
             }
             None
         }
-    }
-}
-
-fn report(ended: Result<hyper::Result<()>, tokio::task::JoinError>) {
-    match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
-        Err(panicked) => tracing::error!(%panicked, "a request handler panicked"),
     }
 }

@@ -35,7 +35,7 @@ use crate::store::Store;
 
 /// What the handlers work with.
 #[derive(Debug)]
-pub(crate) struct App {
+pub(crate) struct Edge {
     pub(crate) store: Store,
     pub(crate) keys: Keys,
     pub(crate) guard: AddressGuard,
@@ -59,7 +59,7 @@ impl Intake {
     }
 }
 
-pub(crate) fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<Edge>) -> Router {
     let v1 = Router::new()
         .route("/events", post(events::publish).get(events::list))
         .route("/events/{id}", get(events::read))
@@ -88,7 +88,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 /// During shutdown reads still work, and everything else is refused so that the client tries elsewhere.
 async fn refuse_when_closed(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<Edge>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {

@@ -10,7 +10,7 @@ use http::header::{
 };
 use http::{HeaderMap, StatusCode};
 
-use super::App;
+use super::Edge;
 use super::auth::basic_is_accepted;
 use super::problem::Problem;
 use super::views::DeliveryView;
@@ -30,7 +30,7 @@ code { font-size: .9em } .bad { color: #c33; font-weight: 600 } .dim { opacity: 
 </style></head><body><h1>relay</h1>
 "#;
 
-pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn show(State(app): State<Arc<Edge>>, headers: HeaderMap) -> Result<Response, Problem> {
     if !basic_is_accepted(&app.keys, &headers) {
         let ask = [(WWW_AUTHENTICATE, "Basic realm=\"relay: any name, and the API key as password\"")];
         return Ok((StatusCode::UNAUTHORIZED, ask, "the password is the API key\n").into_response());

@@ -17,7 +17,7 @@ async fn refusal(data: &Path) -> String {
     assert_eq!(output.status.code(), Some(1));
     let log = String::from_utf8(output.stderr).unwrap();
     log.lines()
-        .find(|line| line.starts_with("motet-relay: "))
+        .find(|line| line.starts_with("error: "))
         .unwrap_or_else(|| panic!("no last words:\n{log}"))
         .to_owned()
 }

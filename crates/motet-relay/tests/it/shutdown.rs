@@ -141,7 +141,7 @@ async fn a_second_signal_ends_it_at_once() {
         relay.client().publish("in.flight", json!({})).await;
         receiver.hits_at_least(1).await;
         relay.signal(Signal::TERM);
-        relay.log_line("A second one stops at once").await;
+        relay.log_line("A second signal stops at once").await;
         relay.signal(signal);
         assert_eq!(relay.ended().await.code(), Some(code));
     }
