@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::demo::DemoOptions;
 use crate::dispatch::{InFlight, RetrySchedule};
 use crate::outbound::Deadlines;
+use crate::store::AutoDisable;
 
 /// relay delivers events to webhook endpoints: durable, signed, retried.
 ///
@@ -22,14 +23,14 @@ pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: ServeArgs,
+    serve: Box<ServeArgs>,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Take events in and deliver them, until Ctrl-C or SIGTERM
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Show relay at work: deliver events to a receiver that misbehaves, and count what arrives
     Demo(DemoArgs),
     /// Make a new API key for a data directory and revoke the old one; relay must be stopped
@@ -94,6 +95,15 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = InFlight::default().in_all)]
     in_flight: NonZeroUsize,
 
+    /// An endpoint whose every attempt failed for this long, and 20 times at least, is disabled: what it is owed is
+    /// kept until a probe succeeds
+    #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
+    disable_after: Duration,
+
+    /// How often a disabled endpoint is probed with one of its deliveries
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = parse_seconds)]
+    probe_every: Duration,
+
     /// Size the database may grow to; beyond it new events get 503. Default: the disk's
     #[arg(long, value_name = "BYTES")]
     max_store_bytes: Option<u64>,
@@ -118,6 +128,11 @@ impl From<ServeArgs> for Config {
                 total: args.total_timeout,
             },
             in_flight: InFlight { per_endpoint: args.in_flight_per_endpoint, in_all: args.in_flight },
+            auto_disable: AutoDisable {
+                after: args.disable_after,
+                probe_every: args.probe_every,
+                ..AutoDisable::default()
+            },
             max_store_bytes: args.max_store_bytes,
             shutdown_grace: args.shutdown_grace,
             ..Self::new(args.data, args.listen)
@@ -199,7 +214,7 @@ mod tests {
     fn config(args: &[&str]) -> Config {
         let cli = Cli::try_parse_from([&["motet-relay"], args].concat()).unwrap();
         let Command::Serve(serve) = cli.into_command() else { panic!("not serve: {args:?}") };
-        serve.into()
+        (*serve).into()
     }
 
     #[test]

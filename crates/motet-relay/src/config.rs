@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::dispatch::{InFlight, RetrySchedule};
 use crate::outbound::Deadlines;
+use crate::store::AutoDisable;
 
 /// How a relay is set up; [`Config::new`] gives the defaults.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How much is attempted at once.
     pub in_flight: InFlight,
+    /// When an endpoint that only fails is disabled, and how often it is probed then.
+    pub auto_disable: AutoDisable,
     /// The size the database file may grow to; beyond it events are refused with 503. None: the disk's.
     pub max_store_bytes: Option<u64>,
     /// How long shutdown waits for deliveries under way.
@@ -49,6 +52,7 @@ impl Config {
             retry: RetrySchedule::default(),
             deadlines: Deadlines::default(),
             in_flight: InFlight::default(),
+            auto_disable: AutoDisable::default(),
             max_store_bytes: None,
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
         }

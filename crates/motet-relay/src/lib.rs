@@ -47,4 +47,4 @@ pub use self::outbound::Deadlines;
 pub use self::pattern::{EventType, MAX_TYPE_LENGTH, Pattern, TypeError};
 pub use self::relay::{Relay, RunError, StartError, rotate_api_key};
 pub use self::signature::{Secret, SecretError};
-pub use self::store::OpenError;
+pub use self::store::{AutoDisable, OpenError};

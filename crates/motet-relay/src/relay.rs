@@ -22,7 +22,7 @@ use crate::dispatch::{Dispatcher, Drained};
 use crate::edge::{self, ApiKey, Edge, Intake, Keys};
 use crate::guard::AddressGuard;
 use crate::outbound::Outbound;
-use crate::store::{self, OpenError, Store, StoreError, StoreOptions};
+use crate::store::{self, AutoDisable, OpenError, Store, StoreError, StoreOptions};
 
 /// The phases of the shutdown.
 const DELIVERIES: &str = "deliveries";
@@ -115,6 +115,7 @@ impl Relay {
             directory: config.data.clone(),
             max_bytes: config.max_store_bytes,
             longest_delay: config.retry.cap,
+            auto_disable: config.auto_disable.clone(),
         };
         let store = Store::open(&options, Clock::new())?;
         let listen_failed = |source| StartError::Listen { address: config.listen, source };
@@ -255,7 +256,12 @@ pub async fn rotate_api_key(data: &std::path::Path) -> Result<String, StartError
             data.display()
         )));
     }
-    let options = StoreOptions { directory: data.to_owned(), max_bytes: None, longest_delay: Duration::MAX };
+    let options = StoreOptions {
+        directory: data.to_owned(),
+        max_bytes: None,
+        longest_delay: Duration::MAX,
+        auto_disable: AutoDisable::default(),
+    };
     let store = Store::open(&options, Clock::new())?;
     let key = replace_key(&store).await?;
     store.close().await.map_err(|error| StartError::Store(error.to_string()))?;

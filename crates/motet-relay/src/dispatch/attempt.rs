@@ -12,7 +12,7 @@ use super::RetrySchedule;
 use crate::clock::{Millis, millis, rfc3339};
 use crate::ids::Kind;
 use crate::outbound::{Answer, Outbound, SendError};
-use crate::store::{Attempt, Due, Store, StoreError, Target, Verdict};
+use crate::store::{Attempt, Change, Due, Recorded, Store, StoreError, Target, Verdict};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -48,7 +48,8 @@ impl Attempts {
         let (status, error, response, asked) = match sent {
             Ok(Answer { status, .. }) if (200..300).contains(&status) => (Some(status), None, None, None),
             Ok(Answer { status, excerpt, retry_after }) => {
-                (Some(status), Some(format!("status {status}")), excerpt, retry_after)
+                let asked = retry_after.map(|asked| asked.from(clock.wall()));
+                (Some(status), Some(format!("status {status}")), excerpt, asked)
             }
             Err(error) => (None, Some(error.to_string()), None, None),
         };
@@ -58,7 +59,7 @@ impl Attempts {
         };
         count(&verdict, took, clock.wall() - due.created_at);
         let attempt = Attempt { started_at, took_ms: millis(took), status, error, response };
-        self.record(&due, attempt, verdict).await
+        self.record(target.endpoint, &due, attempt, verdict).await
     }
 
     async fn send(&self, target: &Target, due: &Due, at: Millis) -> Result<Answer, SendError> {
@@ -87,12 +88,29 @@ impl Attempts {
         }
     }
 
+    fn tell(&self, endpoint: i64, change: Change) {
+        let endpoint = self.store.ids().format(Kind::Endpoint, endpoint);
+        match change {
+            Change::Held(held) => {
+                let because = held.as_str();
+                metrics::counter!("relay_endpoints_disabled_total", "because" => because).increment(1);
+                tracing::warn!(endpoint, because, "an endpoint is disabled; what it is owed is kept");
+            }
+            Change::Recovered => tracing::info!(endpoint, "an endpoint that only failed works again"),
+        }
+    }
+
     /// Keeps trying while the store refuses writes: the delivery stays leased meanwhile, so it is not sent
     /// twice, and its slot stays taken, so nothing piles up.
-    async fn record(&self, due: &Due, attempt: Attempt, verdict: Verdict) -> Option<Millis> {
+    async fn record(&self, endpoint: i64, due: &Due, attempt: Attempt, verdict: Verdict) -> Option<Millis> {
         loop {
             match self.store.record(due.delivery, due.round, attempt.clone(), verdict.clone()).await {
-                Ok(due_again) => return due_again,
+                Ok(Recorded { retry_at, change }) => {
+                    if let Some(change) = change {
+                        self.tell(endpoint, change);
+                    }
+                    return retry_at;
+                }
                 // The next start finds the delivery due.
                 Err(StoreError::Closed) => return None,
                 Err(error) => {

@@ -184,7 +184,7 @@ impl Dispatcher {
 
     fn start(&mut self, grant: &Grant, turn: Turn, now: Millis) {
         let TurnState::Open { target, due } = turn.state else {
-            self.lanes.fetched(grant, &[], None, now);
+            self.lanes.fetched(grant, &[], turn.next_due, now);
             return;
         };
         let deliveries: Vec<_> = due.iter().map(|due| due.delivery).collect();

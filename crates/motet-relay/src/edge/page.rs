@@ -15,7 +15,7 @@ use super::auth::basic_is_accepted;
 use super::problem::Problem;
 use super::views::DeliveryView;
 use crate::ids::{Ids, Kind};
-use crate::store::{Backlog, DeliveryFilter, EndpointRow};
+use crate::store::{Backlog, DeliveryFilter, EndpointRow, Held};
 
 const NEWEST: i64 = 100;
 const LATEST: usize = 25;
@@ -78,7 +78,12 @@ fn render(
                 ids.format(Kind::Endpoint, endpoint.seq),
                 Escaped(&endpoint.url),
                 Escaped(&patterns),
-                if endpoint.enabled { "enabled" } else { "<span class=bad>disabled</span>" },
+                match (endpoint.enabled, endpoint.held) {
+                    (true, None) => "enabled",
+                    (true, Some(Held::Gone)) => "<span class=bad>gone</span>",
+                    (true, Some(Held::Failing)) => "<span class=bad>failing</span>",
+                    (false, _) => "<span class=bad>disabled</span>",
+                },
                 backlog.pending,
                 backlog.overdue as f64 / 1_000.0,
                 if backlog.dead > 0 { " bad" } else { "" },

@@ -6,14 +6,17 @@ use serde_json::value::RawValue;
 use super::problem::Problem;
 use crate::clock::rfc3339;
 use crate::ids::{Ids, Kind};
-use crate::store::{Attempt, DeliveryRow, DeliveryState, EndpointRow, EventRow};
+use crate::store::{Attempt, DeliveryRow, DeliveryState, EndpointRow, EventRow, Held};
 
 #[derive(Debug, Serialize)]
 pub(super) struct EndpointView {
     id: String,
     url: String,
     event_types: Vec<String>,
+    /// Whether attempts are made.
     enabled: bool,
+    /// Why relay makes none: `gone` (it answered 410) or `failing` (every attempt failed).
+    disabled_because: Option<Held>,
     /// Shown where one endpoint is asked for, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -27,7 +30,8 @@ impl EndpointView {
             id: ids.format(Kind::Endpoint, row.seq),
             url: row.url.clone(),
             event_types: row.patterns.iter().map(ToString::to_string).collect(),
-            enabled: row.enabled,
+            enabled: row.enabled && row.held.is_none(),
+            disabled_because: row.held,
             secret: None,
             created_at: rfc3339(row.created_at),
             updated_at: rfc3339(row.updated_at),

@@ -20,10 +20,12 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use jiff::fmt::rfc2822::DateTimeParser;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use self::connector::{ConnectDeadline, GuardedConnector};
+use crate::clock::Millis;
 use crate::guard::AddressGuard;
 
 /// Reading an answer stops here.
@@ -69,8 +71,36 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The beginning of the body, kept for failures only.
     pub(crate) excerpt: Option<String>,
-    /// `Retry-After` in seconds, if it was sent in that form.
-    pub(crate) retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<RetryAfter>,
+}
+
+/// What a receiver asked for with `Retry-After`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RetryAfter {
+    Wait(Duration),
+    /// In calendar time.
+    Until(Millis),
+}
+
+impl RetryAfter {
+    /// How long to wait from now on.
+    pub(crate) fn from(self, now: Millis) -> Duration {
+        match self {
+            Self::Wait(wait) => wait,
+            Self::Until(at) => Duration::from_millis(u64::try_from(at.saturating_sub(now)).unwrap_or(0)),
+        }
+    }
+
+    /// Reads the header's value: a number of seconds, or a date (RFC 9110, 10.2.3).
+    fn parse(value: &str) -> Option<Self> {
+        let value = value.trim();
+        let date = || DateTimeParser::new().parse_timestamp(value).ok();
+        value
+            .parse()
+            .map(|seconds| Self::Wait(Duration::from_secs(seconds)))
+            .ok()
+            .or_else(|| date().map(|date| Self::Until(date.as_millisecond())))
+    }
 }
 
 /// Why there was no answer.
@@ -147,9 +177,8 @@ async fn read_some(mut body: Incoming, deadline: Instant) -> Vec<u8> {
     begun
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
+    RetryAfter::parse(headers.get(header::RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// An error with all of its causes, each said once.
@@ -165,4 +194,22 @@ fn explain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_retry_after_are_read_and_nonsense_is_none() {
+        let wait = RetryAfter::Wait(Duration::from_secs(120));
+        assert_eq!(RetryAfter::parse(" 120 "), Some(wait));
+        // The date of RFC 9110's own example.
+        let date = RetryAfter::parse("Fri, 31 Dec 1999 23:59:59 GMT").unwrap();
+        assert_eq!(date.from(946_684_799_000 - 5_000), Duration::from_secs(5));
+        assert_eq!(date.from(946_684_800_000), Duration::ZERO);
+        for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999", "Fri, 31 Dec"] {
+            assert_eq!(RetryAfter::parse(nonsense), None, "{nonsense}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::routes::parse_patterns;
-use super::{Store, StoreError, Wake};
+use super::{Held, Store, StoreError, Wake};
 use crate::clock::Millis;
 use crate::pattern::Pattern;
 use crate::signature::Secret;
@@ -14,10 +14,13 @@ pub(crate) struct EndpointRow {
     pub(crate) seq: i64,
     pub(crate) url: String,
     pub(crate) patterns: Vec<Pattern>,
+    /// As its owner wants it.
     pub(crate) enabled: bool,
     pub(crate) secret: Secret,
     pub(crate) created_at: Millis,
     pub(crate) updated_at: Millis,
+    /// Why relay makes no attempts, though it is enabled.
+    pub(crate) held: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -46,7 +49,7 @@ pub(crate) struct Backlog {
     pub(crate) overdue: Millis,
 }
 
-const COLUMNS: &str = "seq, url, patterns, enabled, secret, created_at, updated_at";
+const COLUMNS: &str = "seq, url, patterns, enabled, secret, created_at, updated_at, held";
 
 impl Store {
     pub(crate) async fn create_endpoint(&self, new: NewEndpoint) -> Result<EndpointRow, StoreError> {
@@ -66,6 +69,7 @@ impl Store {
                 secret: new.secret,
                 created_at: tx.wall,
                 updated_at: tx.wall,
+                held: None,
             })
         })
         .await
@@ -110,6 +114,13 @@ impl Store {
             }
             if let Some(enabled) = change.enabled {
                 row.enabled = enabled;
+                row.held = None;
+                tx.connection
+                    .prepare_cached(
+                        "UPDATE endpoints SET held = 0, failures = 0, failing_since = NULL, probe_at = NULL
+                         WHERE seq = ?1",
+                    )?
+                    .execute([seq])?;
             }
             if let Some(secret) = change.secret {
                 row.secret = secret;
@@ -199,6 +210,7 @@ fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
         secret: parse_secret(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)?,
         created_at: row.get(5)?,
         updated_at: row.get(6)?,
+        held: Held::read(row.get(7)?),
     })
 }
 

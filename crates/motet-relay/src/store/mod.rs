@@ -32,8 +32,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::deliveries::AutoDisable;
 pub(crate) use self::deliveries::{
-    Attempt, DeliveryFilter, DeliveryRow, DeliveryState, Due, Target, Turn, TurnState, Verdict,
+    Attempt, Change, DeliveryFilter, DeliveryRow, DeliveryState, Due, Held, Recorded, Target, Turn,
+    TurnState, Verdict,
 };
 pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint};
 pub use self::error::OpenError;
@@ -57,6 +59,8 @@ pub(crate) struct StoreOptions {
     pub(crate) max_bytes: Option<u64>,
     /// No due time may lie further ahead than this; limits what a clock that jumped between two runs does.
     pub(crate) longest_delay: Duration,
+    /// When endpoints that only fail are held.
+    pub(crate) auto_disable: AutoDisable,
 }
 
 /// A handle on the open store. Clones share it.
@@ -74,6 +78,7 @@ struct Inner {
     dispatch_readers: Readers,
     readers: Readers,
     wakes: Arc<Wakes>,
+    auto_disable: AutoDisable,
     last_probe: Mutex<Option<Instant>>,
     _lock: DirectoryLock,
 }
@@ -107,7 +112,10 @@ impl Store {
         let store_id = schema::store_id(&mut connection)?;
         schema::step_events(&connection)?;
         let latest_due = clock.due_now().saturating_add(millis(options.longest_delay));
-        deliveries::clamp_due_times(&connection, latest_due).map_err(|e| OpenError::sql(&database, e))?;
+        let latest_probe = clock.due_now().saturating_add(millis(options.auto_disable.probe_every));
+        deliveries::clamp_due_times(&connection, latest_due)
+            .and_then(|()| deliveries::clamp_probes(&connection, latest_probe))
+            .map_err(|e| OpenError::sql(&database, e))?;
 
         let ids = Ids::new(store_id);
         let wakes = Arc::new(Wakes::default());
@@ -120,6 +128,7 @@ impl Store {
                 dispatch_readers: Readers::new(database.clone(), DISPATCH_READERS),
                 readers: Readers::new(database, READERS),
                 wakes,
+                auto_disable: options.auto_disable.clone(),
                 last_probe: Mutex::default(),
                 _lock: lock,
             }),
@@ -223,6 +232,7 @@ mod tests {
             directory: directory.path().to_owned(),
             max_bytes: None,
             longest_delay: Duration::from_secs(1),
+            auto_disable: AutoDisable::default(),
         };
         let store = Store::open(&options, Clock::new()).unwrap();
         let event = |event_type: &str| NewEvent {

@@ -67,7 +67,8 @@ impl Routes {
 
 fn load(connection: &Connection) -> Result<Vec<Route>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, patterns FROM endpoints WHERE enabled = 1 AND deleted_at IS NULL ORDER BY seq",
+        "SELECT seq, patterns FROM endpoints
+         WHERE enabled = 1 AND held <> 1 AND deleted_at IS NULL ORDER BY seq",
     )?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
     rows.map(|row| {

@@ -19,7 +19,7 @@ const APPLICATION_ID: i64 = 0x6d74_726c;
 
 /// Each entry takes the schema from the version of its index to the next one. Never edit an entry that
 /// was released; add one.
-const MIGRATIONS: [&str; 1] = [include_str!("schema_v1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema_v1.sql"), include_str!("schema_v2.sql")];
 
 const VERSION: i64 = MIGRATIONS.len() as i64;
 

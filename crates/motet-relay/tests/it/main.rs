@@ -14,6 +14,7 @@ mod fairness;
 mod full_disk;
 mod guard;
 mod harness;
+mod holding;
 mod idempotency;
 mod management;
 mod observability;

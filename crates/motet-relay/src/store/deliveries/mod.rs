@@ -1,15 +1,19 @@
 //! Deliveries: what is owed to which endpoint, when, and what every attempt brought.
 //!
-//! `turns` is what the dispatcher works with, `management` what people look at and set going again.
+//! `turns` is what the dispatcher works with, `holding` what it is kept from, `management` what people look at and set going again.
 
+mod holding;
 mod management;
 mod turns;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::holding::AutoDisable;
+pub(super) use self::holding::clamp_probes;
+pub(crate) use self::holding::{Change, Held};
 pub(crate) use self::management::{DeliveryFilter, DeliveryRow};
 pub(super) use self::turns::clamp_due_times;
-pub(crate) use self::turns::{Due, Target, Turn, TurnState, Verdict};
+pub(crate) use self::turns::{Due, Recorded, Target, Turn, TurnState, Verdict};
 use crate::clock::Millis;
 
 const PENDING: i64 = 0;

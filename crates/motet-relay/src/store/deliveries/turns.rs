@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, named_params, params};
 
+use super::holding::{self, AutoDisable, Change, FAILING};
 use super::{Attempt, DEAD, DELIVERED, PENDING};
 use crate::clock::Millis;
 use crate::signature::Secret;
@@ -47,9 +48,17 @@ pub(crate) struct Turn {
 pub(crate) enum TurnState {
     /// Deliveries to attempt, at most as many as asked for.
     Open { target: Target, due: Vec<Due> },
-    /// The endpoint is disabled, so its deliveries are kept until it is enabled; or it is deleted, and they
-    /// are being buried.
+    /// The endpoint is disabled, or held by relay, so its deliveries are kept; or it is deleted, and they are being
+    /// buried.
     Held,
+}
+
+/// What came of a recorded attempt.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// When the delivery is due again, if it is pending still.
+    pub(crate) retry_at: Option<Millis>,
+    pub(crate) change: Option<Change>,
 }
 
 /// What follows from an attempt.
@@ -110,16 +119,16 @@ impl Store {
             .await
     }
 
-    /// Records an attempt, made in this round, and what follows from it, in one commit. Gives the time at which
-    /// the delivery is due again, if it is pending still.
+    /// Records an attempt, made in this round, and what follows from it, in one commit.
     pub(crate) async fn record(
         &self,
         delivery: i64,
         round: i64,
         attempt: Attempt,
         verdict: Verdict,
-    ) -> Result<Option<Millis>, StoreError> {
-        self.write(1, move |tx| record(tx, delivery, round, &attempt, &verdict)).await
+    ) -> Result<Recorded, StoreError> {
+        let rules = self.inner.auto_disable.clone();
+        self.write(1, move |tx| record(tx, &rules, delivery, round, &attempt, &verdict)).await
     }
 
     /// Turns some pending deliveries of a deleted endpoint into dead letters; `true` when more are left.
@@ -147,12 +156,28 @@ fn turn(
 ) -> Result<Turn, StoreError> {
     let found = connection
         .prepare_cached(
-            "SELECT url, secret FROM endpoints WHERE seq = ?1 AND enabled = 1 AND deleted_at IS NULL",
+            "SELECT url, secret, held, probe_at FROM endpoints
+             WHERE seq = ?1 AND enabled = 1 AND held <> 1 AND deleted_at IS NULL",
         )?
-        .query_row([endpoint], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
+        .query_row([endpoint], |row| {
+            Ok((
+                row.get(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, i64>(2)?,
+                row.get::<_, Option<Millis>>(3)?,
+            ))
+        })
         .optional()?;
-    let Some((url, secret)) = found else {
+    let Some((url, secret, held, probe_at)) = found else {
         return Ok(Turn { state: TurnState::Held, next_due: None });
+    };
+    let (most, now) = match (held, probe_at) {
+        (FAILING, Some(at)) if at > now => return Ok(Turn { state: TurnState::Held, next_due: Some(at) }),
+        // Its outcome sets the next probe, or frees all.
+        (FAILING, _) if !leased.is_empty() => return Ok(Turn { state: TurnState::Held, next_due: None }),
+        // A probe: one delivery, whenever it is due.
+        (FAILING, _) => (1, Millis::MAX),
+        _ => (most, now),
     };
     let secret = parse_secret(&secret)?;
     let mut pending = connection.prepare_cached(
@@ -192,12 +217,13 @@ fn turn(
 }
 
 fn record(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
+    rules: &AutoDisable,
     delivery: i64,
     round: i64,
     attempt: &Attempt,
     verdict: &Verdict,
-) -> Result<Option<Millis>, StoreError> {
+) -> Result<Recorded, StoreError> {
     let (state, due_at, reason) = match verdict {
         Verdict::Delivered => (DELIVERED, None, None),
         Verdict::Retry(at) => (PENDING, Some(*at), None),
@@ -216,17 +242,17 @@ fn record(
                  dead_reason = CASE WHEN :state = 1 THEN NULL WHEN {holds} THEN :reason ELSE dead_reason END,
                  state = CASE WHEN :state = 1 OR {holds} THEN :state ELSE state END,
                  updated_at = :wall
-             WHERE seq = :seq RETURNING attempts, state, due_at"
+             WHERE seq = :seq RETURNING attempts, state, due_at, endpoint_seq"
         ))?
         .query_row(
             named_params! {
                 ":seq": delivery, ":round": round, ":state": state, ":due_at": due_at, ":reason": reason,
                 ":wall": tx.wall,
             },
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?)),
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?)),
         )
         .optional()?;
-    let Some((number, state, due_at)) = updated else {
+    let Some((number, state, due_at, endpoint)) = updated else {
         return Err(StoreError::Internal(format!("delivery {delivery} is gone")));
     };
     tx.connection
@@ -243,5 +269,6 @@ fn record(
             attempt.error,
             attempt.response
         ])?;
-    Ok((state == PENDING).then_some(due_at))
+    let change = holding::note(tx, rules, endpoint, attempt)?;
+    Ok(Recorded { retry_at: (state == PENDING).then_some(due_at), change })
 }

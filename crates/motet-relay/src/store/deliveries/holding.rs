@@ -1,0 +1,140 @@
+//! Endpoints that relay itself stops attempting: the receiver is gone, or it only fails.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Serialize;
+
+use super::Attempt;
+use crate::clock::{Millis, millis};
+use crate::store::writer::Tx;
+use crate::store::{StoreError, Wake};
+
+/// When relay holds what an endpoint is owed, and how it finds out that the receiver is back.
+///
+/// Both conditions have to hold: a busy endpoint fails often within a minute, a quiet one fails seldom.
+///
+/// # Defaults
+/// 20 failed attempts in a row, over a day; then one attempt an hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoDisable {
+    /// Failed attempts in a row, at least.
+    pub failures: u32,
+    /// From the first of them, at least.
+    pub after: Duration,
+    /// How often one delivery is attempted all the same.
+    pub probe_every: Duration,
+}
+
+impl Default for AutoDisable {
+    fn default() -> Self {
+        Self {
+            failures: 20,
+            after: Duration::from_secs(24 * 60 * 60),
+            probe_every: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// Why relay holds what an endpoint is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Held {
+    /// The receiver answered 410: until somebody enables the endpoint again. It is owed nothing new.
+    Gone,
+    /// Every attempt failed: until a probe succeeds. It is owed what comes.
+    Failing,
+}
+
+pub(super) const GONE: i64 = 1;
+pub(super) const FAILING: i64 = 2;
+
+impl Held {
+    pub(in crate::store) fn read(stored: i64) -> Option<Self> {
+        match stored {
+            GONE => Some(Self::Gone),
+            FAILING => Some(Self::Failing),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Failing => "failing",
+        }
+    }
+}
+
+/// What an attempt changed for its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Held(Held),
+    Recovered,
+}
+
+/// Notes with the endpoint how an attempt went.
+pub(super) fn note(
+    tx: &mut Tx<'_>,
+    rules: &AutoDisable,
+    endpoint: i64,
+    attempt: &Attempt,
+) -> Result<Option<Change>, StoreError> {
+    let known: Option<(i64, u32, Option<Millis>)> = tx
+        .connection
+        .prepare_cached("SELECT held, failures, failing_since FROM endpoints WHERE seq = ?1")?
+        .query_row([endpoint], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((held, failures, since)) = known else { return Ok(None) };
+    if attempt.error.is_none() {
+        if failures == 0 {
+            return Ok(None);
+        }
+        set(tx, endpoint, if held == FAILING { 0 } else { held }, 0, None, None)?;
+        if held != FAILING {
+            return Ok(None);
+        }
+        // All that was held is looked at at once.
+        tx.woken.push((endpoint, Wake::Due(tx.due_now)));
+        return Ok(Some(Change::Recovered));
+    }
+    let failures = failures.saturating_add(1);
+    let since = since.unwrap_or(tx.due_now);
+    if attempt.status == Some(410) && held != GONE {
+        set(tx, endpoint, GONE, failures, Some(since), None)?;
+        tx.routes.invalidate();
+        return Ok(Some(Change::Held(Held::Gone)));
+    }
+    let only_fails = failures >= rules.failures && tx.due_now - since >= millis(rules.after);
+    if held != FAILING && !(held == 0 && only_fails) {
+        set(tx, endpoint, held, failures, Some(since), None)?;
+        return Ok(None);
+    }
+    let probe_at = tx.due_now.saturating_add(millis(rules.probe_every));
+    set(tx, endpoint, FAILING, failures, Some(since), Some(probe_at))?;
+    tx.woken.push((endpoint, Wake::Due(probe_at)));
+    Ok((held != FAILING).then_some(Change::Held(Held::Failing)))
+}
+
+/// Called once at start: no probe may be further off than the longest time between two, whatever the clock said
+/// when it was stored.
+pub(in crate::store) fn clamp_probes(connection: &Connection, latest: Millis) -> rusqlite::Result<()> {
+    let sql = "UPDATE endpoints SET probe_at = ?1 WHERE probe_at > ?1";
+    connection.execute(sql, [latest]).map(drop)
+}
+
+fn set(
+    tx: &Tx<'_>,
+    endpoint: i64,
+    held: i64,
+    failures: u32,
+    since: Option<Millis>,
+    probe_at: Option<Millis>,
+) -> Result<(), StoreError> {
+    tx.connection
+        .prepare_cached(
+            "UPDATE endpoints SET held = ?2, failures = ?3, failing_since = ?4, probe_at = ?5 WHERE seq = ?1",
+        )?
+        .execute(params![endpoint, held, failures, since, probe_at])?;
+    Ok(())
+}

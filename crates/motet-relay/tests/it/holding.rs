@@ -1,0 +1,93 @@
+//! Endpoints that relay itself disables: their receiver is gone, or only fails.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::harness::{Act, Client, FAIL, OK, Receiver, Relay, eventually};
+
+async fn disabled(client: &Client, path: &str, because: &str) {
+    eventually("the endpoint to be disabled", || async {
+        let endpoint = client.get(path).await.json();
+        (endpoint["disabled_because"] == because && endpoint["enabled"] == false).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_gone_is_called_again_before_somebody_enables_it() {
+    let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Answer(StatusCode::GONE) } else { OK }).await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
+    let owed = client.publish("before", json!({})).await;
+    disabled(client, &path, "gone").await;
+    relay.log_line("an endpoint is disabled").await;
+    let answer = client.post("/v1/events", json!({"type": "during", "data": 1})).await;
+    assert_eq!(answer.json()["deliveries"], 0, "it is owed nothing new");
+    assert_eq!(client.delivery_of(&owed).await["state"], "pending", "and keeps what it is owed");
+    assert_eq!(receiver.hits().len(), 1);
+
+    client.patch(&path, json!({"enabled": true})).await;
+    client.delivery_in_state(&owed, "delivered").await;
+    assert_eq!(client.get(&path).await.json()["disabled_because"], Value::Null);
+}
+
+/// Fails until it is repaired.
+async fn broken() -> (Receiver, Arc<AtomicBool>) {
+    let repaired = Arc::new(AtomicBool::new(false));
+    let works = Arc::clone(&repaired);
+    let receiver = Receiver::start(move |_| if works.load(Ordering::Relaxed) { OK } else { FAIL }).await;
+    (receiver, repaired)
+}
+
+const QUICK: [&str; 8] =
+    ["--retry-base", "0.001", "--retry-cap", "0.001", "--max-attempts", "100000", "--disable-after", "0.001"];
+
+#[tokio::test]
+async fn an_endpoint_that_only_fails_is_attempted_on_and_on_or_forgotten() {
+    let (receiver, repaired) = broken().await;
+    let relay = Relay::start_with(&[&QUICK[..], &["--probe-every", "3600"]].concat()).await;
+    let home = Arc::clone(relay.client().home());
+    let client = relay.client();
+    let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
+    let before = client.publish("before", json!({})).await;
+    disabled(client, &path, "failing").await;
+    assert_eq!(receiver.hits().len(), 20);
+    let during = client.publish("during", json!({})).await;
+    let other = Receiver::accepting().await;
+    client.endpoint_at(&other.url(), json!({"event_types": ["other"]})).await;
+    client.publish("other", json!({})).await;
+    other.hits_at_least(1).await;
+    assert_eq!(receiver.hits().len(), 20, "the next probe is an hour off");
+    relay.stop().await;
+
+    // A probe that is further off than the rules allow comes sooner; all that was kept follows its success.
+    repaired.store(true, Ordering::Relaxed);
+    let relay = Relay::start_in(&home, &[&QUICK[..], &["--probe-every", "0.05"]].concat()).await;
+    for event in [before, during] {
+        relay.client().delivery_in_state(&event, "delivered").await;
+    }
+    let endpoint = relay.client().get(&path).await.json();
+    assert_eq!((&endpoint["enabled"], &endpoint["disabled_because"]), (&json!(true), &Value::Null));
+    relay.log_line("an endpoint that only failed works again").await;
+}
+
+#[tokio::test]
+async fn probes_stop_after_the_first_that_fails() {
+    let (receiver, repaired) = broken().await;
+    let relay = Relay::start_with(&[&QUICK[..], &["--probe-every", "0.05"]].concat()).await;
+    let client = relay.client();
+    let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
+    let events = [client.publish("first", json!({})).await, client.publish("second", json!({})).await];
+    disabled(client, &path, "failing").await;
+    let so_far = receiver.hits().len();
+    receiver.hits_at_least(so_far + 3).await;
+    assert_eq!(client.get(&path).await.json()["enabled"], false);
+    repaired.store(true, Ordering::Relaxed);
+    for event in &events {
+        client.delivery_in_state(event, "delivered").await;
+    }
+}
