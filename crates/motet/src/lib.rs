@@ -52,6 +52,7 @@
 
 mod backoff;
 pub mod observe;
+pub mod queue;
 pub mod resource;
 pub mod rng;
 pub mod run;

@@ -1,0 +1,319 @@
+//! How many items and claims a queue has, in two words.
+//!
+//! `tail` is where the next item goes, with how many places are held: by permits, by leases, by what waits to come
+//! back. `head` is where the next item is taken, with how many items are promised to receivers that were woken. Each
+//! word has its count beside its position, so that a claim of either kind is one compare-and-swap and the bound is
+//! exact: what is inside and what is held together never exceed the capacity.
+//!
+//! All that the hand-off depends on is sequentially consistent: whoever claims reads afterwards whether somebody is
+//! parked, and whoever parks says so before it looks at the counts again. One of the two sees the other.
+
+use super::sync::{AtomicU64, Ordering, Padded};
+
+// 40 bits of position repeat after hours at the highest rates; what compares two is never that far apart.
+const POSITION_BITS: u32 = 40;
+const POSITION: u64 = (1 << POSITION_BITS) - 1;
+const ONE: u64 = 1 << POSITION_BITS;
+const CLOSED: u64 = 1 << 63;
+const MOST: u64 = (CLOSED >> POSITION_BITS) - 1;
+
+/// The most that a queue may hold by its counts: half of what they can tell, so that they have room to be ahead.
+pub(super) const MAX_CAPACITY: usize = 1 << 22;
+/// No bound: as many as positions can tell apart.
+pub(super) const UNBOUNDED: usize = 1 << (POSITION_BITS - 2);
+
+/// By what right something is claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// As a newcomer: what is held or promised is out of reach.
+    Open,
+    /// With a place held, or an item promised, which this uses up.
+    Granted,
+    /// All there is, promised or not.
+    All,
+}
+
+/// Why there is no place for an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    Full,
+    Closed,
+    /// There is one, and whoever took the item from it is not quite done.
+    Busy,
+}
+
+/// Why there is no item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoItem {
+    Empty,
+    /// There is one, and whoever brings it is not quite done.
+    Busy,
+}
+
+#[derive(Debug)]
+pub(super) struct Counts {
+    head: Padded<AtomicU64>,
+    tail: Padded<AtomicU64>,
+    capacity: u64,
+    /// So many slots as the capacity: then a slot that is free says that there is room.
+    exact: bool,
+}
+
+fn position(word: u64) -> u64 {
+    word & POSITION
+}
+
+fn count(word: u64) -> u64 {
+    (word & !CLOSED) >> POSITION_BITS
+}
+
+/// How far it is to another position; negative if that is behind.
+fn distance(from: u64, to: u64) -> i64 {
+    const SHIFT: u32 = u64::BITS - POSITION_BITS;
+    ((to.wrapping_sub(from) << SHIFT) as i64) >> SHIFT
+}
+
+pub(super) fn advance(position: u64, by: u64) -> u64 {
+    position.wrapping_add(by) & POSITION
+}
+
+/// The word with its position moved on.
+fn moved(word: u64, by: u64) -> u64 {
+    (word & !POSITION) | advance(position(word), by)
+}
+
+impl Counts {
+    /// `slots`: how many there are, if the items are in slots.
+    pub(super) fn new(capacity: usize, slots: Option<usize>) -> Self {
+        let word = || Padded(AtomicU64::new(0));
+        Self { head: word(), tail: word(), capacity: capacity as u64, exact: slots == Some(capacity) }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity as usize
+    }
+
+    /// Claims up to `want` places in a row: where, and how many. `free` says whether the place can be written.
+    #[inline]
+    pub(super) fn claim_places(
+        &self,
+        claim: Claim,
+        want: u64,
+        free: impl Fn(u64) -> bool,
+    ) -> Result<(u64, u64), NoPlace> {
+        let mut word = self.tail.0.load(Ordering::SeqCst);
+        loop {
+            if word & CLOSED != 0 {
+                return Err(NoPlace::Closed);
+            }
+            let (at, held) = (position(word), count(word));
+            let granted = u64::from(claim == Claim::Granted);
+            let most = match self.exact && held == 0 {
+                true => want,
+                false => {
+                    let room = (self.room(word) + granted as i64).max(0);
+                    want.min(room.unsigned_abs())
+                }
+            };
+            let places = (0..most).take_while(|place| free(advance(at, *place))).count() as u64;
+            if places == 0 {
+                let full = self.room(word) + granted as i64 <= 0;
+                let now = self.tail.0.load(Ordering::SeqCst);
+                if now != word {
+                    word = now;
+                    continue;
+                }
+                return Err(if full { NoPlace::Full } else { NoPlace::Busy });
+            }
+            let next = moved(word, places) - granted * ONE;
+            match self.tail.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok((at, places)),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// How much more there is room for. More than there is when the word is out of date.
+    fn room(&self, tail: u64) -> i64 {
+        let head = position(self.head.0.load(Ordering::SeqCst));
+        self.capacity as i64 - distance(head, position(tail)) - count(tail) as i64
+    }
+
+    /// Claims up to `want` items in a row: where, and how many. `there` says whether the item can be read.
+    #[inline]
+    pub(super) fn claim_items(
+        &self,
+        claim: Claim,
+        want: u64,
+        there: impl Fn(u64) -> bool,
+    ) -> Result<(u64, u64), NoItem> {
+        let mut word = self.head.0.load(Ordering::SeqCst);
+        loop {
+            let (at, promised) = (position(word), count(word));
+            let granted = u64::from(claim == Claim::Granted);
+            let spared = if claim == Claim::All { 0 } else { promised - granted.min(promised) };
+            let most = match spared {
+                0 => want,
+                _ => want.min((self.ready(word) - spared as i64).max(0).unsigned_abs()),
+            };
+            let items = (0..most).take_while(|item| there(advance(at, *item))).count() as u64;
+            if items == 0 {
+                let empty = self.ready(word) - spared as i64 <= 0;
+                let now = self.head.0.load(Ordering::SeqCst);
+                if now != word {
+                    word = now;
+                    continue;
+                }
+                return Err(if empty { NoItem::Empty } else { NoItem::Busy });
+            }
+            let next = moved(word, items) - granted * ONE;
+            match self.head.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok((at, items)),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// How many items there are, promised or not.
+    fn ready(&self, head: u64) -> i64 {
+        distance(position(head), position(self.tail.0.load(Ordering::SeqCst)))
+    }
+
+    /// Holds a place.
+    pub(super) fn hold(&self) -> Result<(), NoPlace> {
+        let mut word = self.tail.0.load(Ordering::SeqCst);
+        loop {
+            if word & CLOSED != 0 {
+                return Err(NoPlace::Closed);
+            }
+            if count(word) == MOST || self.room(word) <= 0 {
+                let now = self.tail.0.load(Ordering::SeqCst);
+                if now == word {
+                    return Err(NoPlace::Full);
+                }
+                word = now;
+                continue;
+            }
+            match self.tail.0.compare_exchange_weak(word, word + ONE, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(()),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Holds a place for an item that is about to be taken, and will not give its own back: for that moment the two
+    /// are counted. False if the count is at its end.
+    pub(super) fn hold_for_item(&self) -> bool {
+        let more = |word| (count(word) < MOST).then(|| word + ONE);
+        self.tail.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// Gives a held place back.
+    pub(super) fn release(&self) {
+        let before = self.tail.0.fetch_sub(ONE, Ordering::SeqCst);
+        debug_assert!(count(before) > 0, "a place was released that nobody held");
+    }
+
+    /// Makes the place that is held that of an item, also in a queue that is closed: the item was in it before.
+    pub(super) fn settle_back(&self) {
+        let back = |word| Some(moved(word, 1) - ONE);
+        let settled = self.tail.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, back);
+        debug_assert!(settled.is_ok_and(|before| count(before) > 0), "an item came back to no place");
+    }
+
+    /// Promises an item; `aside` are kept elsewhere, beside those that have positions.
+    pub(super) fn promise(&self, aside: usize) -> bool {
+        let mut word = self.head.0.load(Ordering::SeqCst);
+        loop {
+            if count(word) == MOST || self.unpromised_of(word, aside) <= 0 {
+                let now = self.head.0.load(Ordering::SeqCst);
+                if now == word {
+                    return false;
+                }
+                word = now;
+                continue;
+            }
+            match self.head.0.compare_exchange_weak(word, word + ONE, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Takes a promise back.
+    pub(super) fn unpromise(&self) {
+        let before = self.head.0.fetch_sub(ONE, Ordering::SeqCst);
+        debug_assert!(count(before) > 0, "a promise was taken back that nobody had");
+    }
+
+    fn unpromised_of(&self, head: u64, aside: usize) -> i64 {
+        self.ready(head) + aside as i64 - count(head) as i64
+    }
+
+    /// Whether a newcomer may have one, of all and those kept aside.
+    pub(super) fn has_unpromised(&self, aside: usize) -> bool {
+        self.unpromised_of(self.head.0.load(Ordering::SeqCst), aside) > 0
+    }
+
+    /// Lets no more items in. False if it was so before.
+    pub(super) fn close(&self) -> bool {
+        self.tail.0.fetch_or(CLOSED, Ordering::SeqCst) & CLOSED == 0
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.tail.0.load(Ordering::SeqCst) & CLOSED != 0
+    }
+
+    /// How many items have positions.
+    pub(super) fn len(&self) -> usize {
+        let ready = self.ready(self.head.0.load(Ordering::SeqCst));
+        ready.clamp(0, self.capacity as i64).unsigned_abs() as usize
+    }
+
+    /// How many places are held.
+    pub(super) fn held(&self) -> usize {
+        count(self.tail.0.load(Ordering::SeqCst)) as usize
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(motet_loom))]
+mod tests {
+    use super::*;
+
+    fn counts(capacity: usize, slots: Option<usize>, at: u64) -> Counts {
+        let counts = Counts::new(capacity, slots);
+        counts.head.0.store(at, Ordering::Relaxed);
+        counts.tail.0.store(at, Ordering::Relaxed);
+        counts
+    }
+
+    /// Just before positions begin again, where a carry would count a place as held.
+    #[test]
+    fn positions_that_begin_again_spill_into_the_count() {
+        for (slots, places) in [(Some(4), 4), (None, 3)] {
+            let counts = counts(places, slots, POSITION - 1);
+            counts.hold().unwrap();
+            let open = counts.claim_places(Claim::Open, 9, |_| true);
+            assert_eq!(open, Ok((POSITION - 1, places as u64 - 1)));
+            assert_eq!(counts.claim_places(Claim::Open, 1, |_| true), Err(NoPlace::Full));
+            assert_eq!((counts.len(), counts.held()), (places - 1, 1));
+            assert!(counts.promise(0));
+            let items = counts.claim_items(Claim::Open, 9, |_| true);
+            assert_eq!(items, Ok((POSITION - 1, places as u64 - 2)));
+            assert_eq!(counts.claim_items(Claim::Open, 1, |_| true), Err(NoItem::Empty));
+            assert_eq!(counts.claim_items(Claim::Granted, 1, |_| true).unwrap().1, 1);
+            counts.settle_back();
+            assert_eq!((counts.len(), counts.held()), (1, 0));
+        }
+    }
+
+    #[test]
+    fn a_claim_waits_for_a_slot_that_is_in_use() {
+        let counts = counts(4, Some(4), 0);
+        assert_eq!(counts.claim_places(Claim::Open, 1, |_| false), Err(NoPlace::Busy));
+        assert_eq!(counts.claim_places(Claim::Open, 3, |at| at < 2), Ok((0, 2)));
+        assert_eq!(counts.claim_items(Claim::Open, 1, |_| false), Err(NoItem::Busy));
+        assert_eq!(counts.claim_items(Claim::Open, 3, |at| at < 1), Ok((0, 1)));
+    }
+}

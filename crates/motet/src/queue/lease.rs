@@ -1,0 +1,168 @@
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::core::{Core, flag};
+use super::place::Place;
+use super::store::Entry;
+use super::waiters::Wakes;
+use super::{DeadLetter, LeaseError};
+use crate::mutant;
+
+/// An item in the hands of one worker, until it says what became of it.
+///
+/// The item keeps its place in the queue's capacity. The words are those of a queue on another machine: settling it
+/// is awaited and can fail, since somebody else may have the item by then.
+///
+/// # Drop
+/// The item goes back to the front of the queue, with this attempt counted; after the last attempt it goes to the
+/// dead letters, if the queue has such. Dropping never waits.
+#[must_use = "the item goes back to the queue when this is dropped"]
+pub struct Lease<T> {
+    core: Arc<Core<T>>,
+    /// `None` once settled.
+    entry: Option<Entry<T>>,
+}
+
+impl<T> Lease<T> {
+    pub(super) fn new(core: Arc<Core<T>>, entry: Entry<T>) -> Self {
+        Self { core, entry: Some(entry) }
+    }
+
+    /// Settles the item: it is done, and its place is free.
+    ///
+    /// # Cancel safety
+    /// A future that was never polled returns the item to the queue, as a drop of the lease does. It does not
+    /// suspend in a queue in memory.
+    ///
+    /// # Errors
+    /// [`LeaseError`]: the lease did not count any more. What was done stays done, and may be done again.
+    pub async fn done(self) -> Result<(), LeaseError> {
+        self.end()
+    }
+
+    fn end(mut self) -> Result<(), LeaseError> {
+        self.counts()?;
+        if self.entry.take().is_some() {
+            self.core.settle();
+        }
+        Ok(())
+    }
+
+    /// Asks for more time. A queue in memory sets no limit, and grants it.
+    ///
+    /// # Cancel safety
+    /// Safe: the lease is as it was, or extended.
+    ///
+    /// # Errors
+    /// [`LeaseError`]: the lease does not count any more.
+    #[allow(clippy::unused_async, reason = "a queue on another machine has to be asked")]
+    pub async fn extend(&mut self, _by: Duration) -> Result<(), LeaseError> {
+        self.counts()
+    }
+
+    /// Gives the item back, to be handed out again after so much time: before those that were sent meanwhile.
+    ///
+    /// The attempt counts: after the last one it goes to the dead letters, if the queue has such.
+    ///
+    /// # Cancel safety
+    /// As [`done`](Self::done).
+    ///
+    /// # Errors
+    /// [`LeaseError`]: the lease did not count any more.
+    pub async fn retry(mut self, after: Duration) -> Result<(), LeaseError> {
+        self.counts()?;
+        if let Some(entry) = self.entry.take() {
+            // A time beyond what the clock can tell never comes.
+            let now = Instant::now();
+            let due = now.checked_add(after).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365 * 30));
+            self.core.take_back(entry, Some(due));
+        }
+        Ok(())
+    }
+
+    /// Counts how often the item has been handed out, this time included.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.entry.as_ref().map_or(0, |entry| entry.returns.saturating_add(1))
+    }
+
+    /// Asks whether the lease still counts.
+    fn counts(&self) -> Result<(), LeaseError> {
+        if self.core.has(flag::FENCED) && !mutant!("queue.no_fence") {
+            return Err(LeaseError::Closed);
+        }
+        Ok(())
+    }
+}
+
+impl<T> Deref for Lease<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match &self.entry {
+            Some(entry) => &entry.item,
+            None => unreachable!("a lease is consumed by what settles it"),
+        }
+    }
+}
+
+impl<T> Drop for Lease<T> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.core.take_back(entry, None);
+        }
+    }
+}
+
+impl<T> Core<T> {
+    /// Takes back what was leased: to the front, or to be due later, or to the dead letters.
+    fn take_back(&self, mut entry: Entry<T>, due: Option<Instant>) {
+        if !mutant!("queue.attempt_uncounted") {
+            entry.returns = entry.returns.saturating_add(1);
+        }
+        if let Some(letters) = &self.letters
+            && entry.returns >= letters.after()
+        {
+            Arc::clone(letters).put(DeadLetter { item: entry.item, attempts: entry.returns });
+            return;
+        }
+        let mut wakes = Wakes::default();
+        let mut slow = self.lock();
+        if self.has(flag::ENDED) {
+            if !self.has(flag::FENCED) {
+                slow.abandoned += 1;
+            }
+            drop(slow);
+            self.settle();
+            drop(entry);
+            return;
+        }
+        match (&self.place, due) {
+            (_, Some(due)) => self.schedule(&mut slow, entry, due, &mut wakes),
+            (Place::Store(store), None) => {
+                store.push_front(&self.counts, entry);
+                self.forget_lease(&slow);
+            }
+            (Place::Ring(_) | Place::Later(_), None) => {
+                match mutant!("queue.return_to_back") {
+                    true => slow.front.push_back(entry),
+                    false => slow.front.push_front(entry),
+                }
+                self.raise(&slow, flag::ASIDE);
+            }
+        }
+        self.grant_items(&mut slow, &mut wakes);
+        drop(slow);
+        wakes.wake();
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Lease<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("item", &**self).field("attempt", &self.attempt()).finish()
+    }
+}

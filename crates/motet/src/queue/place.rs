@@ -1,0 +1,153 @@
+//! Where the items of a queue are: in a ring, or in a store behind a lock.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::PoisonError;
+
+use tokio::time::Instant;
+
+use super::counts::{Claim, Counts, NoItem, NoPlace};
+use super::ring::Ring;
+use super::store::{Entry, Store};
+use super::sync::{Mutex, MutexGuard};
+
+pub(super) type RankFn<T> = Box<dyn Fn(&T) -> i64 + Send + Sync>;
+pub(super) type DueFn<T> = Box<dyn Fn(&T) -> Instant + Send + Sync>;
+
+pub(super) enum Place<T> {
+    Ring(Ring<T>),
+    Store(Locked<T>),
+    /// Nowhere here: the core keeps what is due later, and beside it what is due.
+    Later(DueFn<T>),
+}
+
+/// A store, whose lock is held while its items are counted, so that the two are never apart.
+pub(super) struct Locked<T> {
+    store: Mutex<Box<dyn Store<T>>>,
+    rank: Option<RankFn<T>>,
+}
+
+impl<T> Locked<T> {
+    pub(super) fn new(store: Box<dyn Store<T>>, rank: Option<RankFn<T>>) -> Self {
+        Self { store: Mutex::new(store), rank }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Store<T>>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// With its rank, which is somebody's code, before the lock is taken.
+    fn ranked(&self, item: T) -> Entry<T> {
+        let rank = self.rank.as_ref().map_or(0, |rank| rank(&item));
+        Entry { rank, ..Entry::new(item) }
+    }
+
+    fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
+        let entry = self.ranked(item);
+        let mut store = self.lock();
+        match counts.claim_places(claim, 1, |_| true) {
+            Ok(_) => {
+                store.push(entry);
+                Ok(())
+            }
+            Err(why) => Err((why, entry.item)),
+        }
+    }
+
+    /// A few at a time, so that the lock is not held for long.
+    fn push_many(&self, counts: &Counts, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
+        const AT_ONCE: usize = 64;
+        let ranks: Vec<i64> = match &self.rank {
+            Some(rank) => items.iter().take(AT_ONCE).map(rank).collect(),
+            None => Vec::new(),
+        };
+        let most = items.len().min(AT_ONCE);
+        let mut store = self.lock();
+        let (_, places) = counts.claim_places(Claim::Open, most as u64, |_| true)?;
+        for (place, item) in items.drain(..places as usize).enumerate() {
+            store.push(Entry { rank: ranks.get(place).copied().unwrap_or(0), ..Entry::new(item) });
+        }
+        Ok(())
+    }
+
+    fn pop(&self, counts: &Counts, claim: Claim) -> Result<Entry<T>, NoItem> {
+        let mut store = self.lock();
+        counts.claim_items(claim, 1, |_| true)?;
+        // What is counted is there, since both were done under the lock.
+        store.pop().ok_or(NoItem::Empty)
+    }
+
+    fn pop_many(
+        &self,
+        counts: &Counts,
+        claim: Claim,
+        into: &mut Vec<T>,
+        most: usize,
+    ) -> Result<usize, NoItem> {
+        into.reserve(most.min(counts.len()).max(1));
+        let most = most.min(into.capacity() - into.len());
+        let mut store = self.lock();
+        let (_, items) = counts.claim_items(claim, most as u64, |_| true)?;
+        into.extend((0..items).filter_map(|_| store.pop()).map(|entry| entry.item));
+        Ok(items as usize)
+    }
+
+    /// Takes back what came out of it, into the place that was held for it.
+    pub(super) fn push_front(&self, counts: &Counts, entry: Entry<T>) {
+        let mut store = self.lock();
+        counts.settle_back();
+        store.push_front(entry);
+    }
+}
+
+impl<T> Place<T> {
+    #[inline]
+    pub(super) fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
+        match self {
+            Self::Ring(ring) => ring.push(counts, claim, item),
+            Self::Store(store) => store.push(counts, claim, item),
+            Self::Later(_) => Err((NoPlace::Busy, item)),
+        }
+    }
+
+    pub(super) fn push_many(&self, counts: &Counts, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
+        match self {
+            Self::Ring(ring) => ring.push_many(counts, items),
+            Self::Store(store) => store.push_many(counts, items),
+            Self::Later(_) => Err(NoPlace::Full),
+        }
+    }
+
+    #[inline]
+    pub(super) fn pop(&self, counts: &Counts, claim: Claim) -> Result<Entry<T>, NoItem> {
+        match self {
+            Self::Ring(ring) => ring.pop(counts, claim).map(Entry::new),
+            Self::Store(store) => store.pop(counts, claim),
+            Self::Later(_) => Err(NoItem::Empty),
+        }
+    }
+
+    pub(super) fn pop_many(
+        &self,
+        counts: &Counts,
+        claim: Claim,
+        into: &mut Vec<T>,
+        most: usize,
+    ) -> Result<usize, NoItem> {
+        match self {
+            Self::Ring(ring) => ring.pop_many(counts, claim, into, most),
+            Self::Store(store) => store.pop_many(counts, claim, into, most),
+            Self::Later(_) => Err(NoItem::Empty),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Place<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ring(_) => "Ring",
+            Self::Store(_) => "Store",
+            Self::Later(_) => "Later",
+        })
+    }
+}

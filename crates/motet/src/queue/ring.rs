@@ -1,0 +1,155 @@
+//! The items of a queue that is first in, first out: slots in a ring, without a lock.
+//!
+//! Dmitry Vyukov's bounded queue, as in crossbeam's `ArrayQueue`: each slot has a stamp that says whose turn it is.
+//! For position `p` a slot is free when its stamp is `p`, and full when it is `p + 1`; whoever empties it stamps it
+//! for the next lap. The positions are claimed in [`Counts`].
+//!
+//! The rules that make it sound:
+//! - Only who has claimed a place writes its slot, and only while the stamp says that it is free; a claim is made
+//!   only when the stamp says so, and nobody else can change the stamp of a free slot before that.
+//! - Likewise with items, and reading.
+//! - The stamp is written last, with release, and read first, with acquire.
+#![allow(unsafe_code, reason = "slots without a lock: see the rules above")]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use super::counts::{Claim, Counts, NoItem, NoPlace, advance};
+use super::sync::{AtomicU64, Ordering, UnsafeCell};
+
+pub(super) struct Ring<T> {
+    slots: Box<[Slot<T>]>,
+}
+
+struct Slot<T> {
+    stamp: AtomicU64,
+    value: UnsafeCell<MaybeUninit<T>>,
+}
+
+// SAFETY: an item is moved in by one thread and out by another, and is never shared.
+unsafe impl<T: Send> Send for Ring<T> {}
+// SAFETY: as above; what two threads reach at once are the stamps.
+unsafe impl<T: Send> Sync for Ring<T> {}
+
+/// How many slots there are for so many items: a power of two, and never one, with which the stamp of a full slot
+/// would be that of a free one in the next lap.
+pub(super) fn slots(capacity: usize) -> usize {
+    capacity.next_power_of_two().max(2)
+}
+
+impl<T> Ring<T> {
+    pub(super) fn new(capacity: usize) -> Self {
+        let slot = |at| Slot {
+            stamp: AtomicU64::new(at as u64),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+        };
+        Self { slots: (0..slots(capacity)).map(slot).collect() }
+    }
+
+    #[inline(always)]
+    fn slot(&self, position: u64) -> &Slot<T> {
+        // The number of slots is a power of two: this is the remainder, and within them.
+        &self.slots[position as usize & (self.slots.len() - 1)]
+    }
+
+    #[inline(always)]
+    fn is_free(&self, position: u64) -> bool {
+        self.slot(position).stamp.load(Ordering::Acquire) == position
+    }
+
+    #[inline(always)]
+    fn is_full(&self, position: u64) -> bool {
+        self.slot(position).stamp.load(Ordering::Acquire) == advance(position, 1)
+    }
+
+    /// # Safety
+    /// The position was claimed by the caller when it was free, and is written once.
+    #[inline(always)]
+    unsafe fn write(&self, position: u64, item: T) {
+        let slot = self.slot(position);
+        slot.value.with_mut(|value| {
+            // SAFETY: the claim makes the slot the caller's alone until the stamp is written.
+            unsafe { (*value).write(item) };
+        });
+        slot.stamp.store(advance(position, 1), Ordering::Release);
+    }
+
+    /// # Safety
+    /// The position was claimed by the caller when it was full, and is read once.
+    #[inline(always)]
+    unsafe fn read(&self, position: u64) -> T {
+        let slot = self.slot(position);
+        // SAFETY: the stamp said that the item is there, and the claim makes it the caller's alone.
+        let item = slot.value.with_mut(|value| unsafe { (*value).assume_init_read() });
+        slot.stamp.store(advance(position, self.slots.len() as u64), Ordering::Release);
+        item
+    }
+
+    #[inline]
+    pub(super) fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
+        match counts.claim_places(claim, 1, |at| self.is_free(at)) {
+            Ok((at, _)) => {
+                // SAFETY: claimed just now.
+                unsafe { self.write(at, item) };
+                Ok(())
+            }
+            Err(why) => Err((why, item)),
+        }
+    }
+
+    /// Moves in as many as there is room for now.
+    pub(super) fn push_many(&self, counts: &Counts, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
+        let (at, count) = counts.claim_places(Claim::Open, items.len() as u64, |at| self.is_free(at))?;
+        for (place, item) in (0..count).zip(items.drain(..count as usize)) {
+            // SAFETY: claimed just now, each position once.
+            unsafe { self.write(advance(at, place), item) };
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn pop(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
+        let (at, _) = counts.claim_items(claim, 1, |at| self.is_full(at))?;
+        // SAFETY: claimed just now.
+        Ok(unsafe { self.read(at) })
+    }
+
+    /// Moves out as many as there are now, up to `most`.
+    pub(super) fn pop_many(
+        &self,
+        counts: &Counts,
+        claim: Claim,
+        into: &mut Vec<T>,
+        most: usize,
+    ) -> Result<usize, NoItem> {
+        // Before anything is claimed: it may panic.
+        into.reserve(most.min(counts.len()).max(1));
+        let most = most.min(into.capacity() - into.len());
+        let (at, count) = counts.claim_items(claim, most as u64, |at| self.is_full(at))?;
+        for item in 0..count {
+            // SAFETY: claimed just now, each position once.
+            into.push(unsafe { self.read(advance(at, item)) });
+        }
+        Ok(count as usize)
+    }
+}
+
+impl<T> Drop for Ring<T> {
+    fn drop(&mut self) {
+        let lap = self.slots.len() as u64;
+        for (at, slot) in (0..lap).zip(&*self.slots) {
+            // A free slot's stamp is its place in some lap, a full one's is one more.
+            if slot.stamp.load(Ordering::Relaxed) % lap != at {
+                // SAFETY: the item is there, nobody else can reach it any more, and it is dropped once.
+                slot.value.with_mut(|value| unsafe { (*value).assume_init_drop() });
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Ring<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("slots", &self.slots.len()).finish_non_exhaustive()
+    }
+}

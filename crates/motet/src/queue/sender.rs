@@ -1,0 +1,264 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::core::Core;
+use super::counts::NoPlace;
+use super::line::{Closed, Placing};
+use super::{Abandoned, Permit, SendError, SendTimeoutError, TrySendError};
+use crate::mutant;
+use crate::observe::Stats;
+use crate::task::timeout;
+use tokio::task::coop;
+
+/// The side of a queue that items go in at. Clone it for more senders.
+///
+/// # Ordering and fairness
+/// Senders that wait for room are served in the order in which they began to wait. While one waits, no newcomer goes
+/// before it: a `send` goes behind it, and a [`try_send`](Self::try_send) is refused as if the queue were full. What
+/// one sender has sent is received in that order.
+///
+/// # Drop
+/// With the last sender the queue is closed: receivers get what is left, and then `None`.
+pub struct Sender<T> {
+    pub(super) core: Arc<Core<T>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends an item, as soon as there is room.
+    ///
+    /// # When to use
+    /// Where the item may go with the future. [`reserve`](Self::reserve), or `send_all` of a buffer, keep it in the
+    /// caller's hands.
+    ///
+    /// # Cancel safety
+    /// Nothing is sent unless the future returns; but the item was the future's, and is dropped with it.
+    ///
+    /// # Errors
+    /// [`SendError`] with the item, if the queue is closed, now or while this waits.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (sender, receiver) = motet::queue::bounded(2);
+    /// sender.send("first").await.unwrap();
+    /// receiver.close();
+    /// assert_eq!(sender.send("late").await.unwrap_err().0, "late");
+    /// assert_eq!((receiver.recv().await, receiver.recv().await), (Some("first"), None));
+    /// # });
+    /// ```
+    pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
+        let mut item = Some(item);
+        let mut turn = Placing::new(&self.core);
+        let sent = poll_fn(|cx| turn.poll_send(cx, &mut item)).await;
+        match (sent, item) {
+            (Err(Closed), Some(item)) => Err(SendError(item)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends an item if there is room now, and nobody waits for it.
+    ///
+    /// # Errors
+    /// [`TrySendError`] with the item. It also counts as full while a receiver on another thread is in the middle of
+    /// taking what was in the last place.
+    pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
+        self.core.push(item).map_err(|(why, item)| match why {
+            NoPlace::Closed => TrySendError::Closed(item),
+            NoPlace::Full | NoPlace::Busy => TrySendError::Full(item),
+        })
+    }
+
+    /// Sends an item if there is room within so much time.
+    ///
+    /// # Cancel safety
+    /// As [`send`](Self::send).
+    ///
+    /// # Errors
+    /// [`SendTimeoutError`] with the item: nothing was sent.
+    ///
+    /// # Panics
+    /// Outside of a runtime with time, if there is no room at once.
+    pub async fn send_timeout(&self, item: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
+        match timeout(time, self.reserve()).await {
+            Ok(Ok(permit)) => permit.send(item).map_err(|SendError(item)| SendTimeoutError::Closed(item)),
+            Ok(Err(_)) => Err(SendTimeoutError::Closed(item)),
+            Err(_) => Err(SendTimeoutError::Elapsed(item)),
+        }
+    }
+
+    /// Sends all of a buffer, from its front, many at a time where there is room.
+    ///
+    /// The items of other senders may come between.
+    ///
+    /// # Cancel safety
+    /// Safe: what was sent has left the buffer, and what was not is there, in order.
+    ///
+    /// # Errors
+    /// [`SendError`], if the queue is closed; what was not sent stays in the buffer.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (sender, receiver) = motet::queue::bounded(100);
+    /// sender.send_all(&mut (1..=3).collect()).await.unwrap();
+    /// let mut received = Vec::new();
+    /// assert_eq!(receiver.recv_many(&mut received, 50).await, 3);
+    /// assert_eq!(received, [1, 2, 3]);
+    /// # });
+    /// ```
+    pub async fn send_all(&self, items: &mut VecDeque<T>) -> Result<(), SendError<()>> {
+        coop::consume_budget().await;
+        let mut first = true;
+        while !items.is_empty() {
+            if !std::mem::take(&mut first) {
+                coop::consume_budget().await;
+            }
+            match self.core.push_many(items) {
+                Ok(()) => continue,
+                Err(NoPlace::Closed) => return Err(SendError(())),
+                Err(NoPlace::Full | NoPlace::Busy) => {}
+            }
+            let permit = self.reserve().await?;
+            if let Some(item) = items.pop_front()
+                && let Err(SendError(item)) = permit.send(item)
+            {
+                items.push_front(item);
+                return Err(SendError(()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds a place, as soon as there is room, for an item that need not be there yet.
+    ///
+    /// # When to use
+    /// The way to send that loses nothing when it is cancelled: wait for the place first, then make the item.
+    ///
+    /// # Cancel safety
+    /// Safe: a place that was granted to a future that is dropped goes to the next.
+    ///
+    /// # Errors
+    /// [`SendError`], if the queue is closed, now or while this waits.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (sender, receiver) = motet::queue::bounded(1);
+    /// let place = sender.reserve().await.unwrap();
+    /// assert!(sender.try_send("no room").is_err());
+    /// place.send("mine").unwrap();
+    /// assert_eq!(receiver.recv().await, Some("mine"));
+    /// # });
+    /// ```
+    pub async fn reserve(&self) -> Result<Permit<'_, T>, SendError<()>> {
+        match Placing::new(&self.core).hold().await {
+            Ok(()) => Ok(Permit { core: &self.core }),
+            Err(Closed) => Err(SendError(())),
+        }
+    }
+
+    /// Closes the queue: senders are refused from now on, and those that wait are refused, too, with their items.
+    /// Receivers get what is inside.
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// Asks whether the queue takes no more items.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.core.counts.is_closed()
+    }
+
+    /// Waits until the queue takes no more items: it was closed, or its last receiver has gone.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped wait loses nothing.
+    pub async fn closed(&self) {
+        self.core.wait_closed().await;
+    }
+
+    /// Waits until all that was sent is settled: received with `recv`, or leased and done, or handed to the dead
+    /// letters.
+    ///
+    /// It says so of one moment; another sender may send at the next. It always ends, unless receivers that are there
+    /// leave items where they are.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped wait loses nothing.
+    ///
+    /// # Errors
+    /// [`Abandoned`], if the last receiver has gone, and items were left.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (sender, receiver) = motet::queue::bounded(8);
+    /// sender.send("job").await.unwrap();
+    /// let job = receiver.lease().await.unwrap();
+    /// let (joined, done) = tokio::join!(sender.join(), job.done());
+    /// assert!(joined.is_ok() && done.is_ok());
+    /// # });
+    /// ```
+    pub async fn join(&self) -> Result<(), Abandoned> {
+        coop::consume_budget().await;
+        let _watch = self.core.watch();
+        loop {
+            let settled = self.core.settled.notified();
+            let mut settled = std::pin::pin!(settled);
+            // Before the state is read, so that a change between the two is not missed.
+            settled.as_mut().enable();
+            match self.core.outcome() {
+                Some(0) => return Ok(()),
+                Some(left) => return Err(Abandoned { left }),
+                None if mutant!("queue.join_early") && self.core.counts.len() == 0 => return Ok(()),
+                None => settled.await,
+            }
+        }
+    }
+
+    /// Counts the items inside: all that were sent and not handed out, those due later included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.core.len()
+    }
+
+    /// Asks whether there is no item inside.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives how many items there can be, places that are held included; `None` if there is no bound.
+    #[must_use]
+    pub fn capacity(&self) -> Option<usize> {
+        self.core.capacity()
+    }
+
+    /// Shows what the queue does now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        self.core.add_sender();
+        Self { core: Arc::clone(&self.core) }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.core.drop_sender();
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt_handle("Sender", f)
+    }
+}

@@ -1,0 +1,63 @@
+//! What a queue shows of itself: read from what it keeps anyway.
+
+use std::fmt;
+
+use tokio::task::coop;
+
+use super::core::Core;
+use super::counts::UNBOUNDED;
+use crate::observe::Stats;
+
+impl<T> Core<T> {
+    /// Items that were sent and are not handed out.
+    pub(super) fn len(&self) -> usize {
+        let slow = self.lock();
+        self.counts.len() + slow.front.len() + slow.later.len()
+    }
+
+    pub(super) fn capacity(&self) -> Option<usize> {
+        Some(self.counts.capacity()).filter(|capacity| *capacity < UNBOUNDED)
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let letters = self.letters.as_ref().map_or(0, |letters| letters.waiting());
+        let slow = self.lock();
+        let (front, later) = (slow.front.len(), slow.later.len());
+        let unsettled = self.unsettled();
+        let count = |count: usize| count as u64;
+        let stats = Stats::new()
+            .count("len", count(self.counts.len() + front))
+            .count("later", count(later))
+            .count("leased", count(unsettled.saturating_sub(front + later + letters)))
+            .count("permits", count(self.counts.held().saturating_sub(unsettled)))
+            .count("letters_waiting", count(letters))
+            .count("senders_waiting", count(slow.senders.waiting()))
+            .count("receivers_waiting", count(slow.receivers.waiting()));
+        drop(slow);
+        let stats = match self.capacity() {
+            Some(capacity) => stats.count("capacity", count(capacity)),
+            None => stats,
+        };
+        stats.text("state", if self.counts.is_closed() { "closed" } else { "open" })
+    }
+
+    pub(super) async fn wait_closed(&self) {
+        coop::consume_budget().await;
+        loop {
+            let closed = self.closed.notified();
+            let mut closed = std::pin::pin!(closed);
+            // Before the state is read, so that a change between the two is not missed.
+            closed.as_mut().enable();
+            if self.counts.is_closed() {
+                return;
+            }
+            closed.await;
+        }
+    }
+
+    pub(super) fn fmt_handle(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct(name);
+        shown.field("len", &self.len()).field("capacity", &self.capacity());
+        shown.field("closed", &self.counts.is_closed()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,27 @@
+use std::collections::VecDeque;
+
+use super::{Entry, Store};
+
+/// First in, first out, growing as it must: the order of an unbounded queue.
+#[derive(Debug)]
+pub(crate) struct Fifo<T>(VecDeque<Entry<T>>);
+
+impl<T> Fifo<T> {
+    pub(crate) fn new() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T: Send> Store<T> for Fifo<T> {
+    fn push(&mut self, entry: Entry<T>) {
+        self.0.push_back(entry);
+    }
+
+    fn push_front(&mut self, entry: Entry<T>) {
+        self.0.push_front(entry);
+    }
+
+    fn pop(&mut self) -> Option<Entry<T>> {
+        self.0.pop_front()
+    }
+}

@@ -1,0 +1,71 @@
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use tokio::time::Instant;
+
+use super::Entry;
+
+/// What is due later: by due time, and by order of arrival where two are due at once.
+#[derive(Debug)]
+pub(crate) struct Later<T> {
+    heap: BinaryHeap<Due<T>>,
+    arrived: u64,
+}
+
+#[derive(Debug)]
+struct Due<T> {
+    at: Instant,
+    arrival: u64,
+    entry: Entry<T>,
+}
+
+impl<T> Later<T> {
+    pub(crate) fn new() -> Self {
+        Self { heap: BinaryHeap::new(), arrived: 0 }
+    }
+
+    pub(crate) fn push(&mut self, entry: Entry<T>, due: Instant) {
+        self.heap.push(Due { at: due, arrival: self.arrived, entry });
+        self.arrived += 1;
+    }
+
+    /// When the first is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.heap.peek().map(|due| due.at)
+    }
+
+    /// Gives the first, if it is due.
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Entry<T>> {
+        self.next_due().filter(|due| *due <= now)?;
+        self.heap.pop().map(|due| due.entry)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry<T>> {
+        std::iter::from_fn(|| self.heap.pop().map(|due| due.entry))
+    }
+}
+
+impl<T> PartialEq for Due<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T> Eq for Due<T> {}
+
+impl<T> PartialOrd for Due<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Due<T> {
+    /// The one that is due first is the greatest, which is what the heap gives first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.arrival).cmp(&(self.at, self.arrival))
+    }
+}

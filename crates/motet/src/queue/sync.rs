@@ -1,0 +1,41 @@
+//! Atomics and locks: the standard ones, or loom's in its models.
+
+#[cfg(all(test, motet_loom))]
+pub(super) use loom::{
+    cell::UnsafeCell,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::yield_now,
+};
+#[cfg(not(all(test, motet_loom)))]
+pub(super) use std::{
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::yield_now,
+};
+
+/// Loom's way to a cell, which it checks for two accesses at once.
+#[cfg(not(all(test, motet_loom)))]
+#[derive(Debug)]
+pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(all(test, motet_loom)))]
+impl<T> UnsafeCell<T> {
+    pub(super) fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    #[inline(always)]
+    pub(super) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
+        access(self.0.get())
+    }
+}
+
+/// Keeps what different threads write on different cache lines; two lines each, since they are fetched in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Padded<T>(pub(super) T);

@@ -1,0 +1,127 @@
+//! Those who are parked on one side of a queue, in order: plain state, kept under the queue's lock.
+
+use std::task::Waker;
+
+use slab::Slab;
+
+/// A waiter's place.
+pub(super) type Key = usize;
+
+/// A line of waiters. The first is granted what there is, and then out of the line; its place stays until it
+/// comes for it.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    places: Slab<Waiter>,
+    first: Option<Key>,
+    last: Option<Key>,
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    waker: Option<Waker>,
+    state: State,
+    before: Option<Key>,
+    after: Option<Key>,
+}
+
+/// What has become of a waiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Waiting,
+    Granted,
+    /// Out of the line without anything: the queue is closed.
+    Released,
+}
+
+impl Waiters {
+    /// How many are in line.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn push(&mut self, waker: Waker) -> Key {
+        let before = self.last;
+        let key = self.places.insert(Waiter {
+            waker: Some(waker),
+            state: State::Waiting,
+            before,
+            after: None,
+        });
+        match before {
+            Some(before) => self.places[before].after = Some(key),
+            None => self.first = Some(key),
+        }
+        self.last = Some(key);
+        self.waiting += 1;
+        key
+    }
+
+    pub(super) fn state(&self, key: Key) -> State {
+        self.places[key].state
+    }
+
+    pub(super) fn first(&self) -> Option<Key> {
+        self.first
+    }
+
+    /// Sets whom to wake, and gives who was set before.
+    pub(super) fn replace(&mut self, key: Key, waker: Waker) -> Option<Waker> {
+        self.places[key].waker.replace(waker)
+    }
+
+    /// Takes a waiter out of the line, and gives its waker.
+    pub(super) fn settle(&mut self, key: Key, state: State) -> Option<Waker> {
+        self.unlink(key);
+        self.places[key].state = state;
+        self.places[key].waker.take()
+    }
+
+    /// Gives a waiter's waker, and leaves the waiter in line.
+    pub(super) fn nudge(&mut self, key: Key) -> Option<Waker> {
+        self.places[key].waker.take()
+    }
+
+    /// Gives the place up: what had become of the waiter, and its waker.
+    pub(super) fn remove(&mut self, key: Key) -> (State, Option<Waker>) {
+        let state = self.places[key].state;
+        if state == State::Waiting {
+            self.unlink(key);
+        }
+        (state, self.places.remove(key).waker)
+    }
+
+    fn unlink(&mut self, key: Key) {
+        let (before, after) = (self.places[key].before.take(), self.places[key].after.take());
+        match before {
+            Some(before) => self.places[before].after = after,
+            None => self.first = after,
+        }
+        match after {
+            Some(after) => self.places[after].before = before,
+            None => self.last = before,
+        }
+        self.waiting -= 1;
+    }
+}
+
+/// Wakers to be called once the lock is free. Most often it is one, which needs no allocation.
+#[derive(Debug, Default)]
+pub(super) struct Wakes {
+    one: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Wakes {
+    pub(super) fn add(&mut self, waker: Option<Waker>) {
+        match waker {
+            Some(waker) if self.one.is_none() => self.one = Some(waker),
+            more => self.more.extend(more),
+        }
+    }
+
+    /// Call it with no lock held.
+    pub(super) fn wake(self) {
+        self.one.into_iter().chain(self.more).for_each(Waker::wake);
+    }
+}
