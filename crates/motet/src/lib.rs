@@ -37,6 +37,7 @@
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |
+//! | guard calls that can fail | [`resilience`] |
 //! | wait between attempts | [`Backoff`] |
 //! | draw chance that a test can repeat | [`rng`] |
 //! | let tests reach into a program | [`sim`]; the tests themselves: the crate `motet-testkit` |
@@ -53,6 +54,7 @@
 mod backoff;
 pub mod observe;
 pub mod queue;
+pub mod resilience;
 pub mod resource;
 pub mod rng;
 pub mod run;
