@@ -2,7 +2,18 @@
 
 mod breaker;
 mod invalid;
+mod attempt;
+mod budget;
+mod classify;
+mod error;
+mod event;
+mod fallback;
+mod hedge;
+pub mod pipeline;
+mod policy_kind;
 mod rejected;
+mod retry;
+mod timeout;
 mod verdict;
 
 pub use breaker::{
@@ -10,5 +21,16 @@ pub use breaker::{
     Counts, OnCancel, StateChange, Trip, Window,
 };
 pub use invalid::InvalidPolicy;
+pub use attempt::Attempt;
+pub use budget::{Charge, RetryBudget};
+pub use classify::{Class, Classify, ErrorsAreRetryable};
+pub use error::{Error, ErrorKind, Limited};
+pub use event::{Event, EventKind};
+pub use fallback::Fallback;
+pub use hedge::Hedge;
+pub use pipeline::{DynPipeline, Pipeline};
+pub use policy_kind::PolicyKind;
 pub use rejected::{Rejected, RejectedBy};
+pub use retry::Retry;
+pub use timeout::Timeout;
 pub use verdict::Verdict;

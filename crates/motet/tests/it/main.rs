@@ -12,6 +12,7 @@ mod local;
 mod observe;
 mod queue;
 mod race;
+mod resilience;
 mod resource;
 mod run;
 mod scope;

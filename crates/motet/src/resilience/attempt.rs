@@ -1,0 +1,48 @@
+use std::fmt;
+use std::time::Duration;
+
+/// What an operation is told of the attempt it is called for.
+pub struct Attempt<'a, E> {
+    pub(super) number: u32,
+    pub(super) remaining: Option<Duration>,
+    pub(super) last_error: Option<&'a E>,
+}
+
+impl<'a, E> Attempt<'a, E> {
+    /// Gives its number among the attempts of this call, hedges included; the first is 1.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Gives the time that was left for it when it began: until the nearest of all limits around it, those of an outer
+    /// pipeline included. `None` if there is no limit.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.remaining
+    }
+
+    /// Gives the last error of the operation itself in this call.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&'a E> {
+        self.last_error
+    }
+}
+
+impl<E> Clone for Attempt<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Attempt<'_, E> {}
+
+impl<E: fmt::Debug> fmt::Debug for Attempt<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("number", &self.number)
+            .field("remaining", &self.remaining)
+            .field("last_error", &self.last_error)
+            .finish()
+    }
+}

@@ -1,0 +1,176 @@
+//! How many calls may be made in addition to those that were asked for.
+
+mod tokens;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::time::Instant;
+
+use crate::mutant;
+use tokens::{MEMORY, Rates, TOKEN, Tokens};
+
+/// Limits retries, or hedges, to a share of the calls: when all fail, their retries do not bury what is failing.
+///
+/// Each call earns a fraction of a token and each second some more, so that a client with few calls may retry too; an
+/// additional attempt costs a token. What is earned fades, with a time constant of ten seconds: the good hour before
+/// does not pay for a storm. A retry is charged when it is decided, before its wait: those who wait count. One that is
+/// dropped while it waits is given back.
+///
+/// A handle: clones share the balance. Share one between the clients of one backend, and between retries and hedges.
+///
+/// The scheme is that of Finagle ("retry budgets", 2016), with a fading sum in place of a ring of slices, so that it
+/// is one word and one compare-and-swap. A call adds to one counter, and reads no clock.
+///
+/// # Defaults
+/// 20 % of the calls and 10 a second; it begins with the tokens of ten idle seconds, 100.
+///
+/// # Examples
+/// ```
+/// use motet::resilience::RetryBudget;
+///
+/// let budget = RetryBudget::new(0.5, 0.0);
+/// budget.deposit();
+/// assert!(budget.try_withdraw().is_none(), "half a token");
+/// budget.deposit();
+/// budget.try_withdraw().expect("a whole one").spend();
+/// assert!(budget.try_withdraw().is_none());
+/// ```
+#[derive(Clone)]
+pub struct RetryBudget(Arc<Shared>);
+
+struct Shared {
+    rates: Rates,
+    origin: Instant,
+    /// Calls that are not in the balance yet.
+    calls: AtomicU64,
+    tokens: AtomicU64,
+    /// Whether the last withdrawal was refused, so that an operator reads of it once.
+    empty: AtomicBool,
+}
+
+impl RetryBudget {
+    /// Allows `ratio` additional attempts for each call, and `floor` for each second.
+    ///
+    /// # Panics
+    /// If one of them is negative or not finite.
+    #[must_use]
+    #[track_caller]
+    pub fn new(ratio: f64, floor: f64) -> Self {
+        assert!(ratio.is_finite() && ratio >= 0.0, "a budget allows a share of the calls, not {ratio}");
+        assert!(floor.is_finite() && floor >= 0.0, "a budget allows some attempts a second, not {floor}");
+        let rates = Rates { ratio, floor };
+        Self(Arc::new(Shared {
+            rates,
+            origin: Instant::now(),
+            calls: AtomicU64::new(0),
+            tokens: AtomicU64::new(Tokens::full(rates).pack()),
+            empty: AtomicBool::new(false),
+        }))
+    }
+
+    /// Counts a call.
+    #[inline]
+    pub fn deposit(&self) {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a token for an additional attempt, if there is one.
+    #[must_use]
+    pub fn try_withdraw(&self) -> Option<Charge> {
+        let calls = self.0.calls.swap(0, Ordering::Relaxed);
+        let now = self.0.now();
+        let mut word = self.0.tokens.load(Ordering::Relaxed);
+        let taken = loop {
+            let earned = Tokens::unpack(word).earned(self.0.rates, calls, now);
+            let taken = earned.taken();
+            let new = taken.unwrap_or(earned).pack();
+            match self.0.tokens.compare_exchange_weak(word, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => break taken,
+                Err(current) => word = current,
+            }
+        };
+        let was_empty = self.0.empty.load(Ordering::Relaxed);
+        if taken.is_none() != was_empty {
+            self.0.empty.store(taken.is_none(), Ordering::Relaxed);
+            if taken.is_none() {
+                tracing::warn!("the retry budget is used up: calls fail without being retried");
+            }
+        }
+        taken.map(|_| Charge { budget: Some(self.clone()) })
+    }
+
+    /// Gives the tokens there are, without the time since they were last counted.
+    #[must_use]
+    pub fn balance(&self) -> f64 {
+        let calls = self.0.calls.load(Ordering::Relaxed) as f64;
+        let tokens = Tokens::unpack(self.0.tokens.load(Ordering::Relaxed));
+        f64::from(tokens.balance) / f64::from(TOKEN) + calls * self.0.rates.ratio
+    }
+
+    pub(super) fn rates(&self) -> (f64, f64) {
+        (self.0.rates.ratio, self.0.rates.floor)
+    }
+}
+
+impl Shared {
+    fn now(&self) -> u32 {
+        // Wraps, as `Tokens` expects.
+        Instant::now().saturating_duration_since(self.origin).as_millis() as u32
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self::new(0.2, 10.0)
+    }
+}
+
+impl fmt::Debug for RetryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryBudget")
+            .field("ratio", &self.0.rates.ratio)
+            .field("floor", &self.0.rates.floor)
+            .field("memory_ms", &MEMORY)
+            .field("balance", &self.balance())
+            .finish()
+    }
+}
+
+/// A token for an additional attempt that has not begun.
+///
+/// # Drop
+/// Gives it back: the attempt is not made.
+#[must_use = "a charge that is dropped is given back"]
+pub struct Charge {
+    budget: Option<RetryBudget>,
+}
+
+impl Charge {
+    /// Spends it: the attempt begins.
+    pub fn spend(mut self) {
+        self.budget = None;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let Some(RetryBudget(shared)) = self.budget.take().filter(|_| !mutant!("resilience.keep_charge"))
+        else {
+            return;
+        };
+        let returned = |word| Some(Tokens::unpack(word).returned().pack());
+        // Never refused: the closure always answers.
+        let _ = shared.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, returned);
+    }
+}
+
+impl fmt::Debug for Charge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Charge").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

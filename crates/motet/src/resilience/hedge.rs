@@ -1,0 +1,275 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::task::coop;
+use tokio::time::{Sleep, sleep};
+
+use super::budget::RetryBudget;
+use super::pipeline::{Call, Kind, Layer, Layers, Machine, Outcome};
+use super::{ErrorKind, EventKind};
+use crate::mutant;
+use crate::task::timeout::poll_limit;
+
+/// Calls an operation once more, beside the attempt under way, when that takes long: the first acceptable answer
+/// counts.
+///
+/// It cuts off the slowest of answers, for the price of a few calls more (Dean and Barroso, "The Tail at Scale", 2013).
+/// An answer is acceptable unless it is to be retried; losers are dropped before it is given. If all fail, the error of
+/// the first attempt is given. Whatever becomes of a hedge, the attempts under way are not touched: neither a budget
+/// that is used up nor a hedge that is rejected ends them.
+///
+/// # When to use
+/// For reads, and writes that may be done twice, where a few calls take much longer than the rest. A
+/// [`Retry`](super::Retry) waits until an attempt has failed.
+///
+/// # Defaults
+/// One extra attempt, and a budget of its own: 5 % of the calls, and one a second.
+///
+/// # Examples
+/// ```
+/// use motet::resilience::{Hedge, Pipeline};
+/// use std::{cell::Cell, time::Duration};
+/// use tokio::time::{Instant, sleep};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// let pipeline = Pipeline::new().hedge(Hedge::after(Duration::from_millis(50)));
+/// let calls = Cell::new(0);
+/// let read = async || {
+///     calls.set(calls.get() + 1);
+///     let takes = if calls.get() == 1 { 1_000 } else { 10 };
+///     sleep(Duration::from_millis(takes)).await;
+///     Ok::<_, std::io::Error>("row")
+/// };
+/// let begin = Instant::now();
+/// assert_eq!(pipeline.run(read).await.unwrap(), "row");
+/// assert_eq!(begin.elapsed(), Duration::from_millis(60));
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Hedge {
+    delay: Delay,
+    pub(super) extra: u32,
+    pub(super) budget: Option<RetryBudget>,
+}
+
+#[derive(Clone)]
+enum Delay {
+    Fixed(Duration),
+    By(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
+}
+
+impl Hedge {
+    /// Calls once more when there is no answer after `delay`: about what 95 of 100 calls take.
+    #[must_use]
+    pub fn after(delay: Duration) -> Self {
+        Self { delay: Delay::Fixed(delay), extra: 1, budget: Some(RetryBudget::new(0.05, 1.0)) }
+    }
+
+    /// Asks `delay` how long to wait before each extra attempt, from the one before it; the first has number 1.
+    ///
+    /// It is asked when an attempt first has to wait: for a delay that is measured, or drawn.
+    #[must_use]
+    pub fn after_fn(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
+        Self { delay: Delay::By(Arc::new(delay)), ..Self::after(Duration::ZERO) }
+    }
+
+    /// Makes up to so many attempts beside the first.
+    #[must_use]
+    pub fn extra(mut self, attempts: u32) -> Self {
+        self.extra = attempts;
+        self
+    }
+
+    /// Takes its extra attempts from this budget.
+    #[must_use]
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Hedges without a budget.
+    #[must_use]
+    pub fn without_budget(mut self) -> Self {
+        self.budget = None;
+        self
+    }
+
+    /// The fixed delay, if that is what it has.
+    pub(super) fn fixed(&self) -> Option<Duration> {
+        match self.delay {
+            Delay::Fixed(delay) => Some(delay),
+            Delay::By(_) => None,
+        }
+    }
+
+    fn delay(&self, number: u32) -> Duration {
+        match &self.delay {
+            Delay::Fixed(delay) => *delay,
+            Delay::By(delay) => delay(number),
+        }
+    }
+}
+
+impl fmt::Debug for Hedge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hedge")
+            .field("delay", &self.fixed())
+            .field("extra", &self.extra)
+            .field("budget", &self.budget)
+            .finish()
+    }
+}
+
+impl<'p, T, E, Inner: Layers<'p, T, E> + 'p> Layers<'p, T, E> for Layer<Hedge, Inner> {
+    type Machine<K: Kind<Ok = T, Err = E>>
+        = Hedging<'p, K, Inner>
+    where
+        Self: 'p;
+
+    #[inline]
+    fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> Hedging<'p, K, Inner> {
+        Hedging {
+            hedge: &self.policy,
+            next: &self.inner,
+            first: Some(self.inner.start()),
+            more: Vec::new(),
+            timer: None,
+            launched: 0,
+            begun: false,
+            withheld: false,
+            failed: None,
+        }
+    }
+}
+
+pin_project! {
+    /// A [`Hedge`] at work.
+    pub struct Hedging<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> {
+        hedge: &'p Hedge,
+        next: &'p Inner,
+        #[pin]
+        first: Option<Inner::Machine<K>>,
+        // Boxed, for few calls have any.
+        more: Vec<Pin<Box<Inner::Machine<K>>>>,
+        #[pin]
+        timer: Option<Sleep>,
+        launched: u32,
+        begun: bool,
+        withheld: bool,
+        // How the first attempt failed.
+        failed: Option<Outcome<K>>,
+    }
+}
+
+impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Hedging<'p, K, Inner> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+        if !self.begun {
+            *self.as_mut().project().begun = true;
+            if let Some(budget) = &self.hedge.budget {
+                budget.deposit();
+            }
+        }
+        loop {
+            let had_budget = coop::has_budget_remaining();
+            if let Some(outcome) = self.as_mut().poll_attempts(cx, call) {
+                self.as_mut().stop(call);
+                let this = self.project();
+                if !mutant!("resilience.keep_losers") {
+                    this.more.clear();
+                    let mut first = this.first;
+                    first.set(None);
+                }
+                return Poll::Ready(outcome);
+            }
+            if !self.as_mut().launch(cx, had_budget, call) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+        let this = self.project();
+        if let Some(first) = this.first.as_pin_mut() {
+            first.stop(call);
+        }
+        for attempt in this.more {
+            attempt.as_mut().stop(call);
+        }
+    }
+}
+
+impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
+    /// Gives the outcome of all, once there is one.
+    fn poll_attempts(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut Call<'_, K>,
+    ) -> Option<Outcome<K>> {
+        let mut this = self.project();
+        if let Some(first) = this.first.as_mut().as_pin_mut()
+            && let Poll::Ready(outcome) = first.poll(cx, call)
+        {
+            this.first.set(None);
+            if accepts(&outcome, call) {
+                return Some(outcome);
+            }
+            *this.failed = Some(outcome);
+        }
+        let mut at = 0;
+        while let Some(attempt) = this.more.get_mut(at) {
+            let Poll::Ready(outcome) = attempt.as_mut().poll(cx, call) else {
+                at += 1;
+                continue;
+            };
+            drop(this.more.remove(at));
+            if accepts(&outcome, call) {
+                return Some(outcome);
+            }
+        }
+        // All have failed: the error of the first is that of the call.
+        this.failed.take_if(|_| this.more.is_empty())
+    }
+
+    /// Begins one more attempt if it is time.
+    fn launch(self: Pin<&mut Self>, cx: &mut Context<'_>, had_budget: bool, call: &Call<'_, K>) -> bool {
+        let mut this = self.project();
+        if *this.withheld || *this.launched == this.hedge.extra {
+            return false;
+        }
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep(this.hedge.delay(*this.launched + 1))));
+        }
+        let Some(timer) = this.timer.as_mut().as_pin_mut() else { return false };
+        if poll_limit(timer, had_budget, cx).is_pending() {
+            return false;
+        }
+        this.timer.set(None);
+        match this.hedge.budget.as_ref().map(RetryBudget::try_withdraw) {
+            Some(None) => {
+                *this.withheld = true;
+                call.tell(|| EventKind::HedgeWithheld);
+                return false;
+            }
+            Some(Some(charge)) => charge.spend(),
+            None => {}
+        }
+        *this.launched += 1;
+        this.more.push(Box::pin(this.next.start()));
+        let extra = *this.launched;
+        call.tell(|| EventKind::Hedged { extra });
+        true
+    }
+}
+
+/// Whether it ends the call while others are under way.
+fn accepts<K: Kind>(outcome: &Outcome<K>, call: &Call<'_, K>) -> bool {
+    let judged_by_the_operation = match outcome {
+        Ok(_) => true,
+        Err(failure) => matches!(failure.kind, ErrorKind::Failed),
+    };
+    judged_by_the_operation && !call.classify(outcome).retryable
+}

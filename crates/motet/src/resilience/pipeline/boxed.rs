@@ -1,0 +1,295 @@
+//! A pipeline whose policies are not in its type.
+//!
+//! The policies at work are one box for a whole call. The attempts stay where the caller is, in the future of the
+//! call: what the box holds for each is a ticket.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::Pipeline;
+use super::call::{Call, Hooks, Session};
+use super::describe::{Describe, Description};
+use super::direct::{Operate, Plain, Told};
+use super::machine::{Action, Kind, Layers, Machine};
+use crate::resilience::{Attempt, Class, Classify, Error};
+
+/// A [`Pipeline`] of whatever policies, for operations that give `T` or fail with `E`.
+///
+/// A handle: clones share the policies. A call costs one allocation.
+///
+/// # When to use
+/// For the field of a struct, or a map of pipelines by name. Where its type can be written or inferred, a
+/// [`Pipeline`] costs no allocation.
+///
+/// # Examples
+/// ```
+/// use motet::resilience::{DynPipeline, Pipeline, Retry};
+/// use std::{collections::HashMap, io, time::Duration};
+///
+/// struct Client {
+///     calls: HashMap<&'static str, DynPipeline<String, io::Error>>,
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let read = Pipeline::new().timeout(Duration::from_secs(1)).retry(Retry::new()).boxed();
+/// let client = Client { calls: HashMap::from([("read", read), ("write", Pipeline::noop().boxed())]) };
+/// assert_eq!(client.calls["read"].run(async || Ok("hello".to_owned())).await.unwrap(), "hello");
+/// # });
+/// ```
+pub struct DynPipeline<T, E>(pub(super) Arc<dyn Dynamic<T, E> + Send + Sync>);
+
+impl<T: 'static, E: 'static> DynPipeline<T, E> {
+    /// Runs an operation through the policies: see [`Pipeline::run`].
+    ///
+    /// # Cancel safety
+    /// As [`Pipeline::run`].
+    ///
+    /// # Errors
+    /// As [`Pipeline::run`].
+    ///
+    /// # Panics
+    /// As [`Pipeline::run`].
+    pub fn run<F, Fut>(&self, operation: F) -> DynRun<'_, Plain<F>>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        DynRun::new(&*self.0, Plain(operation))
+    }
+
+    /// Runs an operation that is told of its attempts: see [`Pipeline::run_attempts`].
+    ///
+    /// # Cancel safety
+    /// As [`Pipeline::run`].
+    ///
+    /// # Errors
+    /// As [`Pipeline::run`].
+    ///
+    /// # Panics
+    /// As [`Pipeline::run`].
+    pub fn run_attempts<F, Fut>(&self, operation: F) -> DynRun<'_, Told<F, E>>
+    where
+        F: FnMut(Attempt<'_, E>) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        DynRun::new(&*self.0, Told::new(operation))
+    }
+
+    /// Says what it is made of.
+    #[must_use]
+    pub fn describe(&self) -> Description {
+        self.0.describe()
+    }
+}
+
+impl<T, E> Clone for DynPipeline<T, E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T, E> fmt::Debug for DynPipeline<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DynPipeline({})", self.0.describe())
+    }
+}
+
+/// What can be boxed: every pipeline that owns its policies, for values and errors that are `Send`.
+pub trait Dynamic<T, E> {
+    /// Begins a call.
+    fn start(&self) -> BoxMachine<'_, T, E>;
+    /// Judges an outcome.
+    fn judge(&self, outcome: Result<&T, &E>) -> Class;
+    /// Who is told of a call.
+    fn hooks(&self) -> Hooks<'_>;
+    /// Says what it is made of.
+    fn describe(&self) -> Description;
+}
+
+/// Policies at work that are not known by their type.
+pub type BoxMachine<'p, T, E> = Pin<Box<dyn Machine<Erased<T, E>> + Send + 'p>>;
+
+/// Policies that can begin in a box.
+pub trait Boxed<'p, T, E> {
+    /// Begins.
+    fn start_boxed(&'p self) -> BoxMachine<'p, T, E>;
+}
+
+impl<'p, L, T: 'static, E: 'static> Boxed<'p, T, E> for L
+where
+    L: Layers<'p, T, E>,
+    L::Machine<Erased<T, E>>: Send + 'p,
+{
+    fn start_boxed(&'p self) -> BoxMachine<'p, T, E> {
+        Box::pin(self.start())
+    }
+}
+
+impl<L, C, T, E> Dynamic<T, E> for Pipeline<L, C>
+where
+    L: for<'p> Boxed<'p, T, E> + Describe,
+    C: Classify<T, E>,
+    T: 'static,
+    E: 'static,
+{
+    fn start(&self) -> BoxMachine<'_, T, E> {
+        self.layers.start_boxed()
+    }
+
+    fn judge(&self, outcome: Result<&T, &E>) -> Class {
+        self.classify.classify(outcome)
+    }
+
+    fn hooks(&self) -> Hooks<'_> {
+        Self::hooks(self)
+    }
+
+    fn describe(&self) -> Description {
+        Self::describe(self)
+    }
+}
+
+/// The types of a call whose policies do not know the operation.
+pub struct Erased<T, E>(PhantomData<fn() -> (T, E)>);
+
+/// Stands for an attempt, which is where the caller is.
+#[derive(Debug)]
+pub struct Ticket(Option<NonZeroU32>);
+
+impl<T: 'static, E: 'static> Kind for Erased<T, E> {
+    type Ok = T;
+    type Err = E;
+    type Started = Ticket;
+    type Action<'x> = dyn Action<Self> + 'x;
+}
+
+pin_project! {
+    /// The future of a call through a [`DynPipeline`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct DynRun<'p, O>
+    where
+        O: Operate,
+    {
+        // The attempts are dropped before what the policies hold for them.
+        #[pin]
+        first: Option<O::Future>,
+        more: Vec<(Option<NonZeroU32>, Pin<Box<O::Future>>)>,
+        machine: Option<BoxMachine<'p, O::Ok, O::Err>>,
+        operation: O,
+        session: Session<O::Err>,
+        pipeline: &'p (dyn Dynamic<O::Ok, O::Err> + Send + Sync),
+    }
+}
+
+impl<'p, O> DynRun<'p, O>
+where
+    O: Operate<Ok: 'static, Err: 'static>,
+{
+    fn new(pipeline: &'p (dyn Dynamic<O::Ok, O::Err> + Send + Sync), operation: O) -> Self {
+        Self {
+            first: None,
+            more: Vec::new(),
+            machine: Some(pipeline.start()),
+            operation,
+            session: Session::new(),
+            pipeline,
+        }
+    }
+}
+
+impl<O> Future for DynRun<'_, O>
+where
+    O: Operate<Ok: 'static, Err: 'static>,
+{
+    type Output = Result<O::Ok, Error<O::Err>>;
+
+    #[track_caller]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(machine) = this.machine else { panic!("a call through policies was polled after its end") };
+        this.session.polled();
+        let mut attempts = Attempts {
+            operation: this.operation,
+            first: this.first,
+            more: this.more,
+            pipeline: *this.pipeline,
+        };
+        let mut call: Call<'_, Erased<O::Ok, O::Err>> =
+            Call { action: &mut attempts, session: this.session, hooks: this.pipeline.hooks() };
+        let output = match machine.as_mut().poll(cx, &mut call) {
+            Poll::Pending => {
+                call.session.now();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(value)) => Ok(value),
+            Poll::Ready(Err(failure)) => Err(call.error(failure)),
+        };
+        *this.machine = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<O: Operate> fmt::Debug for DynRun<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynRun").field("attempts", &self.session.attempts).finish_non_exhaustive()
+    }
+}
+
+/// The operation with its attempts, as they are lent to policies.
+struct Attempts<'x, O: Operate> {
+    operation: &'x mut O,
+    first: Pin<&'x mut Option<O::Future>>,
+    /// Beside the first; the number is that of the ticket.
+    more: &'x mut Vec<(Option<NonZeroU32>, Pin<Box<O::Future>>)>,
+    pipeline: &'x (dyn Dynamic<O::Ok, O::Err> + Send + Sync),
+}
+
+impl<O> Action<Erased<O::Ok, O::Err>> for Attempts<'_, O>
+where
+    O: Operate<Ok: 'static, Err: 'static>,
+{
+    fn begin(&mut self, attempt: Attempt<'_, O::Err>) -> Ticket {
+        let number = NonZeroU32::new(attempt.number);
+        let future = self.operation.call(attempt);
+        if self.first.is_none() {
+            self.first.set(Some(future));
+            return Ticket(None);
+        }
+        self.more.push((number, Box::pin(future)));
+        Ticket(number)
+    }
+
+    fn poll(&mut self, ticket: Pin<&mut Ticket>, cx: &mut Context<'_>) -> Poll<Result<O::Ok, O::Err>> {
+        let polled = match ticket.0 {
+            None => self.first.as_mut().as_pin_mut().map(|future| future.poll(cx)),
+            Some(_) => {
+                let mut more = self.more.iter_mut();
+                more.find(|(number, _)| *number == ticket.0).map(|(_, future)| future.as_mut().poll(cx))
+            }
+        };
+        let Some(polled) = polled else { unreachable!("an attempt that was dropped is not polled") };
+        if polled.is_ready() {
+            self.stop(ticket);
+        }
+        polled
+    }
+
+    fn stop(&mut self, ticket: Pin<&mut Ticket>) {
+        match ticket.0 {
+            None => self.first.set(None),
+            Some(_) => self.more.retain(|(number, _)| *number != ticket.0),
+        }
+    }
+
+    fn classify(&self, outcome: Result<&O::Ok, &O::Err>) -> Class {
+        self.pipeline.judge(outcome)
+    }
+}
+
+opaque!("Erased": <T, E> fmt::Debug for Erased<T, E>);

@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::limit::{Armed, Limit};
+use super::machine::{Action, Kind, Outcome};
+use crate::resilience::error::Failure;
+use crate::resilience::{Attempt, Class, Error, ErrorKind, Event, EventKind};
+use crate::task::Name;
+
+/// What is lent to a machine for a poll.
+pub struct Call<'c, K: Kind + 'c> {
+    pub(crate) action: &'c mut K::Action<'c>,
+    pub(crate) session: &'c mut Session<K::Err>,
+    pub(crate) hooks: Hooks<'c>,
+}
+
+/// What is known of a call, from its first poll to its end.
+pub(crate) struct Session<E> {
+    pub(crate) attempts: u32,
+    /// When it first had to wait, or failed. A call that does neither reads no clock.
+    begun: Option<Instant>,
+    /// The time of this poll, once somebody asked.
+    clock: Option<Instant>,
+    /// The nearest limit around whatever is polled.
+    pub(crate) limit: Limit,
+    /// Of the operation, in an attempt that was followed by another.
+    pub(crate) last_error: Option<E>,
+}
+
+/// Who is told of a call.
+#[derive(Clone, Copy)]
+pub struct Hooks<'p> {
+    pub(crate) name: Option<&'p Name>,
+    pub(crate) listener: Option<&'p Listener>,
+}
+
+pub(crate) type Listener = dyn Fn(&Event<'_>) + Send + Sync;
+
+impl Hooks<'_> {
+    pub(crate) const NONE: Self = Self { name: None, listener: None };
+}
+
+impl<E> Session<E> {
+    pub(crate) fn new() -> Self {
+        Self { attempts: 0, begun: None, clock: None, limit: Limit::NONE, last_error: None }
+    }
+
+    /// At the begin of each poll.
+    #[inline]
+    pub(crate) fn polled(&mut self) {
+        self.clock = None;
+        if self.begun.is_none() {
+            self.limit = Limit::inherited();
+        }
+    }
+
+    /// The time, read once in each poll, and only if it is asked for.
+    #[inline]
+    pub(crate) fn now(&mut self) -> Instant {
+        let now = *self.clock.get_or_insert_with(Instant::now);
+        self.begun.get_or_insert(now);
+        now
+    }
+
+    /// Sets a timer's end, at the first `Pending`.
+    pub(crate) fn arm(&mut self, within: Duration) -> Armed {
+        self.now().checked_add(within).map_or(Armed::Never, Armed::At)
+    }
+
+    fn elapsed(&mut self) -> Duration {
+        match self.begun {
+            Some(begun) => self.now().saturating_duration_since(begun),
+            None => Duration::ZERO,
+        }
+    }
+}
+
+impl<K: Kind> Call<'_, K> {
+    /// Calls the operation.
+    #[inline]
+    pub(crate) fn begin(&mut self) -> K::Started {
+        self.session.attempts += 1;
+        self.tell(|| EventKind::AttemptStarted);
+        let limit = self.session.limit;
+        let remaining = if limit.is_none() { None } else { limit.remaining(|| self.session.now()) };
+        self.action.begin(Attempt {
+            number: self.session.attempts,
+            remaining,
+            last_error: self.session.last_error.as_ref(),
+        })
+    }
+
+    /// Judges what an attempt gave.
+    #[inline]
+    pub(crate) fn classify(&self, outcome: &Outcome<K>) -> Class {
+        match outcome {
+            Ok(value) => self.action.classify(Ok(value)),
+            Err(failure) => self.classify_failure(failure),
+        }
+    }
+
+    fn classify_failure(&self, failure: &Failure<K::Err>) -> Class {
+        let class = match (failure.kind, &failure.source) {
+            // What a retry inside has given up for good is not taken up again out here.
+            (ErrorKind::BudgetExhausted | ErrorKind::OutOfTime, _) => Class::fail(),
+            (ErrorKind::Rejected(_), _) => Class::ignore(),
+            (ErrorKind::Failed | ErrorKind::AttemptsExhausted, Some(error)) => {
+                self.action.classify(Err(error))
+            }
+            (ErrorKind::Failed | ErrorKind::AttemptsExhausted | ErrorKind::TimedOut(_), _) => Class::retry(),
+        };
+        Class { retry_after: failure.retry_after.or(class.retry_after), ..class }
+    }
+
+    /// Tells whoever listens.
+    #[inline]
+    pub(crate) fn tell(&self, what: impl FnOnce() -> EventKind) {
+        if let Some(listener) = self.hooks.listener {
+            let pipeline = self.hooks.name.map(Name::as_str);
+            listener(&Event { pipeline, attempts: self.session.attempts, what: what() });
+        }
+    }
+
+    /// Makes of a failure what the caller gets.
+    pub(crate) fn error(&mut self, mut failure: Failure<K::Err>) -> Error<K::Err> {
+        if failure.source.is_none() {
+            failure.source = self.session.last_error.take();
+        } else if failure.retry_after.is_none() {
+            failure.retry_after = self.classify_failure(&failure).retry_after;
+        }
+        Error {
+            failure,
+            attempts: self.session.attempts,
+            elapsed: self.session.elapsed(),
+            pipeline: self.hooks.name.cloned(),
+        }
+    }
+}
+
+opaque!("Call": <K: Kind> std::fmt::Debug for Call<'_, K>);
+opaque!("Hooks": std::fmt::Debug for Hooks<'_>);

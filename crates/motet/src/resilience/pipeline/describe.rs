@@ -1,0 +1,208 @@
+use std::fmt;
+
+use super::{End, Layer};
+use crate::observe::Stats;
+use crate::resilience::{Fallback, Hedge, Limited, PolicyKind, Retry, RetryBudget, Timeout};
+use crate::task::Name;
+
+/// What a pipeline is made of, outermost first.
+///
+/// # Examples
+/// ```
+/// use motet::resilience::{Pipeline, PolicyKind, Retry};
+/// use std::time::Duration;
+///
+/// let pipeline = Pipeline::new().named("users").timeout(Duration::from_secs(5)).retry(Retry::new());
+/// let made_of = pipeline.describe();
+/// assert_eq!(made_of.layers()[1].policy, PolicyKind::Retry);
+/// assert!(made_of.to_string().starts_with("users: timeout (total, within 5s) > retry (attempts 3"));
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    name: Option<Name>,
+    layers: Vec<LayerDescription>,
+}
+
+/// One policy of a pipeline.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LayerDescription {
+    /// What it is.
+    pub policy: PolicyKind,
+    /// How it is set.
+    pub settings: Stats,
+}
+
+impl Description {
+    pub(crate) fn of(name: Option<&Name>, layers: &impl Describe) -> Self {
+        let mut described = Vec::new();
+        layers.describe(&mut described);
+        Self { name: name.cloned(), layers: described }
+    }
+
+    /// Gives the policies, outermost first.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerDescription] {
+        &self.layers
+    }
+
+    /// Says what in the order of the policies is seldom meant; empty for most pipelines.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<&'static str> {
+        let place = |policy| self.layers.iter().position(|layer| layer.policy == policy);
+        let retries = self.layers.iter().filter(|layer| layer.policy == PolicyKind::Retry).count();
+        let mut remarks = Vec::new();
+        if retries > 1 {
+            remarks.push("two retries multiply their attempts");
+        }
+        if let Some(retry) = place(PolicyKind::Retry) {
+            if place(PolicyKind::CircuitBreaker).is_some_and(|breaker| breaker < retry) {
+                remarks
+                    .push("a breaker around a retry counts a call once, however many of its attempts fail");
+            }
+            if place(PolicyKind::Fallback).is_some_and(|fallback| fallback > retry) {
+                remarks.push("a retry around a fallback sees what the fallback gives, not the failure");
+            }
+            let after = |layer: &LayerDescription| {
+                layer.policy == PolicyKind::Timeout
+                    && layer.settings.iter().any(|(name, _)| name == "attempt")
+            };
+            if self.layers[..retry].iter().any(after) {
+                remarks.push("an attempt timeout around a retry limits all its attempts together");
+            }
+        }
+        remarks
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}: ")?;
+        }
+        if self.layers.is_empty() {
+            return f.write_str("no policies");
+        }
+        for (at, layer) in self.layers.iter().enumerate() {
+            if at > 0 {
+                f.write_str(" > ")?;
+            }
+            layer.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for LayerDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.policy.fmt(f)?;
+        let mut open = " (";
+        for (name, value) in self.settings.iter() {
+            write!(f, "{open}{name}")?;
+            let value = value.to_string();
+            if !value.is_empty() {
+                write!(f, " {value}")?;
+            }
+            open = ", ";
+        }
+        if open == ", " { f.write_str(")") } else { Ok(()) }
+    }
+}
+
+/// What can say how it is set.
+pub trait Describe {
+    /// Appends it.
+    fn describe(&self, layers: &mut Vec<LayerDescription>);
+}
+
+/// A policy that can say how it is set.
+pub trait DescribePolicy {
+    /// What it is.
+    fn policy(&self) -> PolicyKind;
+    /// How it is set.
+    fn settings(&self) -> Stats;
+}
+
+impl Describe for End {
+    fn describe(&self, _: &mut Vec<LayerDescription>) {}
+}
+
+impl<P: DescribePolicy, Inner: Describe> Describe for Layer<P, Inner> {
+    fn describe(&self, layers: &mut Vec<LayerDescription>) {
+        let (policy, settings) = (self.policy.policy(), self.policy.settings());
+        layers.push(LayerDescription { policy, settings });
+        self.inner.describe(layers);
+    }
+}
+
+impl DescribePolicy for Timeout {
+    fn policy(&self) -> PolicyKind {
+        PolicyKind::Timeout
+    }
+
+    fn settings(&self) -> Stats {
+        let limited = match self.limited {
+            Limited::Total => "total",
+            Limited::Attempt => "attempt",
+        };
+        Stats::new().text(limited, "").text("within", format!("{:?}", self.within))
+    }
+}
+
+impl DescribePolicy for Retry {
+    fn policy(&self) -> PolicyKind {
+        PolicyKind::Retry
+    }
+
+    fn settings(&self) -> Stats {
+        let (first, last) = (self.backoff.ceiling(0), self.backoff.ceiling(u32::MAX));
+        let mut settings = Stats::new()
+            .count("attempts", self.attempts.into())
+            .text(
+                "waits",
+                if first == last { format!("{first:?}") } else { format!("{first:?} to {last:?}") },
+            )
+            .text("budget", budget(self.budget.as_ref()));
+        if let Some(within) = self.timeout {
+            settings = settings.text("within", format!("{within:?}"));
+        }
+        if let Some(within) = self.attempt_timeout {
+            settings = settings.text("each within", format!("{within:?}"));
+        }
+        if self.rejected {
+            settings = settings.text("rejections too", "");
+        }
+        settings
+    }
+}
+
+impl DescribePolicy for Hedge {
+    fn policy(&self) -> PolicyKind {
+        PolicyKind::Hedge
+    }
+
+    fn settings(&self) -> Stats {
+        let delay = self.fixed().map_or_else(|| "a delay that is asked for".to_owned(), |d| format!("{d:?}"));
+        Stats::new()
+            .text("after", delay)
+            .count("extra", self.extra.into())
+            .text("budget", budget(self.budget.as_ref()))
+    }
+}
+
+impl<F> DescribePolicy for Fallback<F> {
+    fn policy(&self) -> PolicyKind {
+        PolicyKind::Fallback
+    }
+
+    fn settings(&self) -> Stats {
+        Stats::new()
+    }
+}
+
+fn budget(budget: Option<&RetryBudget>) -> String {
+    match budget.map(RetryBudget::rates) {
+        Some((ratio, floor)) => format!("{} % and {floor} a second", ratio * 100.0),
+        None => "none".to_owned(),
+    }
+}

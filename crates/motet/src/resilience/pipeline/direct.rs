@@ -1,0 +1,114 @@
+//! A call whose operation is known by its type.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::machine::{Action, Kind};
+use crate::resilience::{Attempt, Class, Classify};
+
+/// What can be called, again and again.
+pub trait Operate {
+    /// The value.
+    type Ok;
+    /// The error.
+    type Err;
+    /// One attempt.
+    type Future: Future<Output = Result<Self::Ok, Self::Err>>;
+    /// Makes an attempt.
+    fn call(&mut self, attempt: Attempt<'_, Self::Err>) -> Self::Future;
+}
+
+/// An operation that asks for nothing.
+pub struct Plain<F>(pub(crate) F);
+
+impl<F, Fut, T, E> Operate for Plain<F>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Ok = T;
+    type Err = E;
+    type Future = Fut;
+
+    #[inline]
+    fn call(&mut self, _: Attempt<'_, E>) -> Fut {
+        (self.0)()
+    }
+}
+
+/// An operation that is told of its attempts.
+pub struct Told<F, E>(F, PhantomData<fn(E)>);
+
+impl<F, Fut, T, E> Operate for Told<F, E>
+where
+    F: FnMut(Attempt<'_, E>) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    type Ok = T;
+    type Err = E;
+    type Future = Fut;
+
+    #[inline]
+    fn call(&mut self, attempt: Attempt<'_, E>) -> Fut {
+        (self.0)(attempt)
+    }
+}
+
+/// The types of such a call.
+pub struct Direct<'p, O, C>(PhantomData<(O, &'p C)>);
+
+/// An operation, and what judges it.
+pub struct Judged<'p, O, C> {
+    pub(crate) operation: O,
+    pub(crate) classify: &'p C,
+}
+
+impl<'p, O, C> Kind for Direct<'p, O, C>
+where
+    O: Operate,
+    C: Classify<O::Ok, O::Err>,
+{
+    type Ok = O::Ok;
+    type Err = O::Err;
+    type Started = O::Future;
+    type Action<'x>
+        = Judged<'p, O, C>
+    where
+        Self: 'x;
+}
+
+impl<'p, O, C> Action<Direct<'p, O, C>> for Judged<'p, O, C>
+where
+    O: Operate,
+    C: Classify<O::Ok, O::Err>,
+{
+    #[inline]
+    fn begin(&mut self, attempt: Attempt<'_, O::Err>) -> O::Future {
+        self.operation.call(attempt)
+    }
+
+    #[inline]
+    fn poll(&mut self, started: Pin<&mut O::Future>, cx: &mut Context<'_>) -> Poll<Result<O::Ok, O::Err>> {
+        started.poll(cx)
+    }
+
+    #[inline]
+    fn stop(&mut self, _: Pin<&mut O::Future>) {}
+
+    #[inline]
+    fn classify(&self, outcome: Result<&O::Ok, &O::Err>) -> Class {
+        self.classify.classify(outcome)
+    }
+}
+
+impl<F, E> Told<F, E> {
+    pub(crate) fn new(operation: F) -> Self {
+        Self(operation, PhantomData)
+    }
+}
+
+opaque!("Plain": <F> std::fmt::Debug for Plain<F>);
+opaque!("Told": <F, E> std::fmt::Debug for Told<F, E>);
+opaque!("Direct": <O, C> std::fmt::Debug for Direct<'_, O, C>);
+opaque!("Judged": <O, C> std::fmt::Debug for Judged<'_, O, C>);

@@ -1,0 +1,58 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tokio::task::coop;
+
+use super::call::Call;
+use super::machine::{Action, Kind, Machine, Outcome};
+use crate::resilience::ErrorKind;
+use crate::resilience::error::Failure;
+
+pin_project! {
+    /// One attempt.
+    pub struct Leaf<K: Kind> {
+        #[pin]
+        started: Option<K::Started>,
+    }
+}
+
+impl<K: Kind> Leaf<K> {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self { started: None }
+    }
+}
+
+impl<K: Kind> Machine<K> for Leaf<K> {
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+        let mut this = self.project();
+        // A retry without a wait, of what is always ready, would keep its worker for itself otherwise.
+        let begins = this.started.is_none();
+        let progress = if begins { Some(ready!(coop::poll_proceed(cx))) } else { None };
+        let limit = call.session.limit;
+        let polled = limit.around(|| {
+            if begins {
+                let started = call.begin();
+                this.started.set(Some(started));
+            }
+            match this.started.as_mut().as_pin_mut() {
+                Some(started) => call.action.poll(started, cx),
+                None => unreachable!("it has begun"),
+            }
+        });
+        if let Some(progress) = progress {
+            progress.made_progress();
+        }
+        let output = ready!(polled);
+        this.started.set(None);
+        Poll::Ready(output.map_err(|error| Failure::of(ErrorKind::Failed, Some(error), None)))
+    }
+
+    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+        if let Some(started) = self.project().started.as_pin_mut() {
+            call.action.stop(started);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::call::{Call, Hooks, Session};
+use super::direct::{Direct, Judged, Operate};
+use super::machine::{Layers, Machine};
+use crate::resilience::{Classify, Error};
+
+pin_project! {
+    /// The future of a call through policies: of [`Pipeline::run`](crate::resilience::Pipeline::run) and its
+    /// siblings. It is one piece, without an allocation.
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Run<'p, L, O, C>
+    where
+        L: Layers<'p, O::Ok, O::Err>,
+        O: Operate,
+        C: Classify<O::Ok, O::Err>,
+    {
+        // Dropped before what it was called with.
+        #[pin]
+        machine: Option<L::Machine<Direct<'p, O, C>>>,
+        action: Judged<'p, O, C>,
+        session: Session<O::Err>,
+        hooks: Hooks<'p>,
+    }
+}
+
+impl<'p, L, O, C> Run<'p, L, O, C>
+where
+    L: Layers<'p, O::Ok, O::Err>,
+    O: Operate,
+    C: Classify<O::Ok, O::Err>,
+{
+    #[inline]
+    pub(crate) fn new(
+        machine: L::Machine<Direct<'p, O, C>>,
+        operation: O,
+        classify: &'p C,
+        hooks: Hooks<'p>,
+    ) -> Self {
+        let action = Judged { operation, classify };
+        Self { machine: Some(machine), action, session: Session::new(), hooks }
+    }
+}
+
+impl<'p, L, O, C> Future for Run<'p, L, O, C>
+where
+    L: Layers<'p, O::Ok, O::Err>,
+    O: Operate,
+    C: Classify<O::Ok, O::Err>,
+{
+    type Output = Result<O::Ok, Error<O::Err>>;
+
+    #[inline]
+    #[track_caller]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(machine) = this.machine.as_mut().as_pin_mut() else {
+            panic!("a call through policies was polled after its end")
+        };
+        this.session.polled();
+        let mut call = Call { action: this.action, session: this.session, hooks: *this.hooks };
+        match machine.poll(cx, &mut call) {
+            Poll::Pending => {
+                // What it waits for counts from here on.
+                call.session.now();
+                Poll::Pending
+            }
+            Poll::Ready(Ok(value)) => {
+                this.machine.set(None);
+                Poll::Ready(Ok(value))
+            }
+            Poll::Ready(Err(failure)) => {
+                let error = call.error(failure);
+                this.machine.set(None);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+}
+
+impl<'p, L, O, C> fmt::Debug for Run<'p, L, O, C>
+where
+    L: Layers<'p, O::Ok, O::Err>,
+    O: Operate,
+    C: Classify<O::Ok, O::Err>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("attempts", &self.session.attempts).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+//! Operations that borrow mutably: what they borrow goes into each attempt by value, and comes back from it.
+
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+
+use crate::mutant;
+
+/// A boxed `Send` future, as `run_with` takes it.
+pub type BoxFuture<'s, T> = Pin<Box<dyn Future<Output = T> + Send + 's>>;
+
+/// Where the operation is between two attempts.
+///
+/// Locked to move it in or out, never while it runs.
+pub(crate) struct Slot<T>(Mutex<Option<T>>);
+
+impl<T> Slot<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Mutex::new(Some(value)))
+    }
+
+    fn take(&self) -> Lent<'_, T> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Lent { value: slot.take(), slot: self }
+    }
+}
+
+/// Brings the operation back, also when its attempt is dropped.
+struct Lent<'c, T> {
+    value: Option<T>,
+    slot: &'c Slot<T>,
+}
+
+impl<T> Lent<'_, T> {
+    fn get(&mut self) -> &mut T {
+        match &mut self.value {
+            Some(value) => value,
+            None => unreachable!("one attempt at a time, and each brings it back"),
+        }
+    }
+}
+
+impl<T> Drop for Lent<'_, T> {
+    fn drop(&mut self) {
+        if !mutant!("resilience.lose_operation") {
+            *self.slot.0.lock().unwrap_or_else(PoisonError::into_inner) = self.value.take();
+        }
+    }
+}
+
+pub(crate) async fn call_mut<F, T>(slot: &Slot<F>) -> T
+where
+    F: AsyncFnMut() -> T,
+{
+    let mut operation = slot.take();
+    operation.get()().await
+}
+
+pub(crate) async fn call_with<S, F, T>(slot: &Slot<(&mut S, F)>) -> T
+where
+    S: ?Sized,
+    F: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, T>,
+{
+    let mut lent = slot.take();
+    let (state, operation) = lent.get();
+    operation(state).await
+}

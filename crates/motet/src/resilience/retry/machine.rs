@@ -1,0 +1,222 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::task::coop;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{Next, Retry};
+use crate::mutant;
+use crate::resilience::budget::Charge;
+use crate::resilience::error::Failure;
+use crate::resilience::pipeline::{Armed, Call, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
+use crate::resilience::{ErrorKind, EventKind, Limited};
+use crate::task::timeout::poll_limit;
+
+impl OneAtATime for Retry {}
+
+impl<'p, T, E, Inner: Layers<'p, T, E> + 'p> Layers<'p, T, E> for Layer<Retry, Inner> {
+    type Machine<K: Kind<Ok = T, Err = E>>
+        = Retrying<'p, K, Inner>
+    where
+        Self: 'p;
+
+    #[inline]
+    fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> Retrying<'p, K, Inner> {
+        Retrying::new(&self.policy, &self.inner)
+    }
+}
+
+pin_project! {
+    /// A [`Retry`] at work.
+    pub struct Retrying<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> {
+        retry: &'p Retry,
+        next: &'p Inner,
+        #[pin]
+        inner: Option<Inner::Machine<K>>,
+        // Of an attempt, the nearer of both limits; between two, the wait.
+        #[pin]
+        timer: Option<Sleep>,
+        tries: u32,
+        total: Armed,
+        attempt: Armed,
+        // Between two attempts, with a charge where there is a budget.
+        waits: Option<Option<Charge>>,
+    }
+}
+
+impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
+    #[inline]
+    pub(crate) fn new(retry: &'p Retry, next: &'p Inner) -> Self {
+        Self {
+            retry,
+            next,
+            inner: Some(next.start()),
+            timer: None,
+            tries: 0,
+            total: Armed::No,
+            attempt: Armed::No,
+            waits: None,
+        }
+    }
+}
+
+impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Retrying<'p, K, Inner> {
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+        if self.tries == 0 {
+            *self.as_mut().project().tries = 1;
+            if let Some(budget) = &self.retry.budget {
+                budget.deposit();
+            }
+        }
+        loop {
+            if self.waits.is_some() {
+                ready!(self.as_mut().wait(cx));
+            }
+            let outcome = ready!(self.as_mut().attempt(cx, call));
+            if outcome.is_ok() && !call.classify(&outcome).retryable {
+                return Poll::Ready(outcome);
+            }
+            match self.as_mut().decide(call, outcome) {
+                Some(outcome) => return Poll::Ready(outcome),
+                None => continue,
+            }
+        }
+    }
+
+    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+        if let Some(inner) = self.project().inner.as_pin_mut() {
+            inner.stop(call);
+        }
+    }
+}
+
+impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
+    /// Waits between two attempts, and begins the next.
+    fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+            ready!(timer.poll(cx));
+            this.timer.set(None);
+        }
+        if let Some(Some(charge)) = this.waits.take() {
+            charge.spend();
+        }
+        *this.tries += 1;
+        *this.attempt = Armed::No;
+        this.inner.set(Some(this.next.start()));
+        Poll::Ready(())
+    }
+
+    /// Polls the attempt, within its limits.
+    #[inline]
+    fn attempt(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+        let mut this = self.project();
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
+            unreachable!("its end was told to whoever polls it")
+        };
+        let had_budget = coop::has_budget_remaining();
+        let around = call.session.limit;
+        let within =
+            around.and(this.retry.timeout, *this.total).and(this.retry.attempt_timeout, *this.attempt);
+        call.session.limit = within;
+        let polled = inner.as_mut().poll(cx, call);
+        call.session.limit = around;
+        let outcome = match polled {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                if this.timer.is_none() {
+                    arm(this.total, this.retry.timeout, call);
+                    arm(this.attempt, this.retry.attempt_timeout, call);
+                    let until = [*this.total, *this.attempt].into_iter().filter_map(end).min();
+                    this.timer.set(until.map(sleep_until));
+                }
+                let Some(timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
+                ready!(poll_limit(timer, had_budget, cx));
+                inner.stop(call);
+                let limited = match (end(*this.total), end(*this.attempt)) {
+                    (Some(total), Some(attempt)) if attempt < total => Limited::Attempt,
+                    (None, _) => Limited::Attempt,
+                    _ => Limited::Total,
+                };
+                call.tell(|| EventKind::TimedOut { limited });
+                Err(Failure::of(ErrorKind::TimedOut(limited), None, None))
+            }
+        };
+        // What an attempt holds is free while the next is waited for.
+        this.inner.set(None);
+        this.timer.set(None);
+        Poll::Ready(outcome)
+    }
+
+    /// Gives the outcome back if it is the last.
+    #[cold]
+    fn decide(self: Pin<&mut Self>, call: &mut Call<'_, K>, mut outcome: Outcome<K>) -> Option<Outcome<K>> {
+        let mut this = self.project();
+        if matches!(&outcome, Err(failure) if failure.kind == ErrorKind::TimedOut(Limited::Total))
+            && end(*this.total).is_some_and(|total| total <= call.session.now())
+        {
+            return Some(outcome);
+        }
+        let mut class = call.classify(&outcome);
+        if this.retry.rejected
+            && matches!(&outcome, Err(failure) if matches!(failure.kind, ErrorKind::Rejected(_)))
+        {
+            class.retryable = true;
+        }
+        if !class.retryable {
+            return Some(outcome);
+        }
+        arm(this.total, this.retry.timeout, call);
+        let limit = call.session.limit.and(this.retry.timeout, *this.total);
+        let now = call.session.now();
+        match this.retry.next(*this.tries, class.retry_after, limit.remaining(|| now)) {
+            Next::After(delay, charge) => {
+                let after = outcome.as_ref().err().map(|failure| failure.kind);
+                let attempts = call.session.attempts;
+                let pipeline = call.hooks.name.map(tracing::field::display);
+                tracing::debug!(pipeline, attempts, ?delay, ?after, "an attempt is to be repeated");
+                call.tell(|| EventKind::RetryScheduled { delay, after });
+                if let Err(Failure { source: Some(error), .. }) = outcome {
+                    call.session.last_error = Some(error);
+                }
+                *this.waits = Some(charge);
+                this.timer.set(wake(now, delay));
+                None
+            }
+            Next::GiveUp(reason) => {
+                let pipeline = call.hooks.name.map(tracing::field::display);
+                tracing::debug!(pipeline, attempts = call.session.attempts, ?reason, "gave up");
+                call.tell(|| EventKind::GaveUp { reason });
+                if let Err(failure) = &mut outcome {
+                    failure.kind = reason;
+                }
+                Some(outcome)
+            }
+        }
+    }
+}
+
+/// The timer of a wait; a wait that is none has none.
+fn wake(now: Instant, delay: Duration) -> Option<Sleep> {
+    if delay.is_zero() || mutant!("resilience.no_wait") {
+        return None;
+    }
+    // So far off that no clock can tell: tokio's own notion of never.
+    Some(now.checked_add(delay).map_or_else(|| tokio::time::sleep(Duration::MAX), sleep_until))
+}
+
+fn end(armed: Armed) -> Option<Instant> {
+    match armed {
+        Armed::At(at) => Some(at),
+        Armed::No | Armed::Never => None,
+    }
+}
+
+fn arm<K: Kind>(armed: &mut Armed, within: Option<Duration>, call: &mut Call<'_, K>) {
+    if let (Armed::No, Some(within)) = (*armed, within) {
+        *armed = call.session.arm(within);
+    }
+}

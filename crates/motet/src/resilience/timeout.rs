@@ -1,0 +1,96 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::task::coop;
+use tokio::time::{Sleep, sleep_until};
+
+use super::error::Failure;
+use super::pipeline::{Armed, Call, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
+use super::{ErrorKind, EventKind, Limited};
+use crate::mutant;
+use crate::task::timeout::poll_limit;
+
+/// Limits the time of what is inside of it in a [`Pipeline`](super::Pipeline).
+///
+/// The clock is read and a timer armed only when the inside first has to wait. When time is up, the attempts under
+/// way are dropped before the error is seen.
+///
+/// # When to use
+/// [`task::timeout`](crate::task::timeout()) for a future that is guarded by nothing else.
+#[derive(Debug, Clone)]
+pub struct Timeout {
+    pub(super) within: Duration,
+    pub(super) limited: Limited,
+}
+
+impl OneAtATime for Timeout {}
+
+impl<'p, T, E, Inner: Layers<'p, T, E>> Layers<'p, T, E> for Layer<Timeout, Inner> {
+    type Machine<K: Kind<Ok = T, Err = E>>
+        = Timing<Inner::Machine<K>>
+    where
+        Self: 'p;
+
+    #[inline]
+    fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> Timing<Inner::Machine<K>> {
+        let Timeout { within, limited } = self.policy;
+        Timing { inner: Some(self.inner.start()), timer: None, armed: Armed::No, within, limited }
+    }
+}
+
+pin_project! {
+    /// A [`Timeout`] at work.
+    pub struct Timing<M> {
+        #[pin]
+        inner: Option<M>,
+        #[pin]
+        timer: Option<Sleep>,
+        armed: Armed,
+        within: Duration,
+        limited: Limited,
+    }
+}
+
+impl<K: Kind, M: Machine<K>> Machine<K> for Timing<M> {
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+        let mut this = self.project();
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
+            unreachable!("its end was told to whoever polls it")
+        };
+        let had_budget = coop::has_budget_remaining();
+        let around = call.session.limit;
+        call.session.limit = around.and(Some(*this.within), *this.armed);
+        let polled = inner.as_mut().poll(cx, call);
+        call.session.limit = around;
+        if polled.is_ready() {
+            return polled;
+        }
+        if *this.armed == Armed::No {
+            *this.armed = call.session.arm(*this.within);
+            if let Armed::At(at) = *this.armed {
+                this.timer.set(Some(sleep_until(at)));
+            }
+        }
+        let Some(timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
+        if poll_limit(timer, had_budget, cx).is_pending() {
+            return Poll::Pending;
+        }
+        if !mutant!("resilience.keep_timed_out") {
+            inner.stop(call);
+            this.inner.set(None);
+        }
+        this.timer.set(None);
+        let limited = *this.limited;
+        call.tell(|| EventKind::TimedOut { limited });
+        Poll::Ready(Err(Failure::of(ErrorKind::TimedOut(limited), None, None)))
+    }
+
+    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+        if let Some(inner) = self.project().inner.as_pin_mut() {
+            inner.stop(call);
+        }
+    }
+}

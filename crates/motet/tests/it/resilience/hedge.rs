@@ -1,0 +1,180 @@
+//! Hedges: who wins, and what becomes of the rest.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::rc::Rc;
+
+use motet::resilience::{Attempt, Class, ErrorKind, Event, EventKind, Hedge, Limited, Pipeline, RetryBudget};
+use tokio::time::{Instant, sleep};
+
+use super::{ms, steady, tokens};
+
+/// What attempt n does: how long it takes, and what it gives.
+type Script = &'static [(u64, Result<&'static str, &'static str>)];
+
+async fn play(
+    hedge: Hedge,
+    script: Script,
+) -> (Result<&'static str, motet::resilience::Error<&'static str>>, u64, usize) {
+    let begin = Instant::now();
+    let alive = Rc::new(());
+    let pipeline = Pipeline::new().hedge(hedge);
+    let mut run = Box::pin(pipeline.run_attempts(|attempt: Attempt<'_, &'static str>| {
+        let (takes, gives) = script[attempt.number() as usize - 1];
+        let alive = Rc::clone(&alive);
+        async move {
+            let _alive = alive;
+            sleep(ms(takes)).await;
+            gives
+        }
+    }));
+    let result = (&mut run).await;
+    // The future is still here.
+    (result, begin.elapsed().as_millis() as u64, Rc::strong_count(&alive) - 1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quick_call_is_hedged() {
+    let (result, took, alive) = play(Hedge::after(ms(50)), &[(40, Ok("first"))]).await;
+    assert_eq!((result.unwrap(), took, alive), ("first", 40, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loser_is_alive_when_the_winner_is_seen() {
+    let (result, took, alive) = play(Hedge::after(ms(50)), &[(500, Ok("first")), (10, Ok("second"))]).await;
+    assert_eq!((result.unwrap(), took, alive), ("second", 60, 0));
+    let (result, took, alive) = play(Hedge::after(ms(50)), &[(70, Ok("first")), (100, Ok("second"))]).await;
+    assert_eq!((result.unwrap(), took, alive), ("first", 70, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_ends_a_call_while_another_attempt_may_do_better() {
+    let script: Script = &[(100, Err("first")), (200, Ok("second"))];
+    let (result, took, _) = play(Hedge::after(ms(50)), script).await;
+    assert_eq!((result.unwrap(), took), ("second", 250));
+    let script: Script = &[(300, Ok("first")), (10, Err("second"))];
+    let (result, took, _) = play(Hedge::after(ms(50)), script).await;
+    assert_eq!((result.unwrap(), took), ("first", 300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_hedge_hides_that_of_the_first() {
+    let script: Script = &[(100, Err("first")), (200, Err("second"))];
+    let (result, took, alive) = play(Hedge::after(ms(50)), script).await;
+    let error = result.unwrap_err();
+    assert_eq!((error.error(), error.attempts(), took, alive), (Some(&"first"), 2, 250, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_before_the_delay_waits_for_a_hedge() {
+    let (result, took, _) = play(Hedge::after(ms(50)), &[(10, Err("first"))]).await;
+    assert_eq!((result.unwrap_err().attempts(), took), (1, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_is_used_up_harms_the_attempts_under_way() {
+    let budget = RetryBudget::new(0.0, 0.0);
+    let script: Script = &[(500, Ok("first"))];
+    let (result, took, _) = play(Hedge::after(ms(50)).budget(budget), script).await;
+    assert_eq!((result.unwrap(), took), ("first", 500));
+    // With one token left, one of two extra attempts is made, and goes on.
+    let script: Script = &[(500, Ok("first")), (300, Ok("second"))];
+    let (result, took, _) = play(Hedge::after(ms(50)).extra(2).budget(tokens(0)), script).await;
+    assert_eq!((result.unwrap(), took), ("second", 350));
+}
+
+#[tokio::test(start_paused = true)]
+async fn extra_attempts_begin_together_or_are_too_many() {
+    let hedge = Hedge::after_fn(|number| ms(10) * number).extra(2).without_budget();
+    let script: Script = &[(500, Ok("first")), (500, Ok("second")), (100, Ok("third"))];
+    let (result, took, _) = play(hedge, script).await;
+    assert_eq!((result.unwrap(), took), ("third", 130));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_would_retry_waits_for_another() {
+    let pipeline = Pipeline::new()
+        .classify_by(
+            |outcome: Result<&(), &u16>| if outcome == Err(&404) { Class::ignore() } else { Class::retry() },
+        )
+        .hedge(Hedge::after(ms(50)).without_budget());
+    let begin = Instant::now();
+    let error = pipeline.run_attempts(|attempt: Attempt<'_, u16>| {
+        let first = attempt.number() == 1;
+        async move {
+            sleep(ms(if first { 500 } else { 10 })).await;
+            Err(404)
+        }
+    });
+    assert_eq!((error.await.unwrap_err().error(), begin.elapsed()), (Some(&404), ms(60)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_around_a_timeout_or_inside_a_retry_loses_count() {
+    let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
+    let pipeline = Pipeline::new()
+        .retry(steady(ms(100)).attempts(2))
+        .hedge(Hedge::after(ms(50)).without_budget())
+        .attempt_timeout(ms(200));
+    let begin = Instant::now();
+    let error = pipeline
+        .run_attempts(|attempt: Attempt<'_, &str>| {
+            seen.borrow_mut().push(attempt.number());
+            pending::<Result<(), &str>>()
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(*seen.borrow(), [1, 2, 3, 4]);
+    assert_eq!((error.attempts(), begin.elapsed()), (4, ms(250 + 100 + 250)));
+    assert_eq!(
+        (error.kind(), error.last_attempt()),
+        (ErrorKind::AttemptsExhausted, ErrorKind::TimedOut(Limited::Attempt))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boxed_pipeline_mixes_up_its_attempts() {
+    let hedge = Hedge::after(ms(50)).extra(2).without_budget();
+    let pipeline = Pipeline::new().hedge(hedge).boxed::<u32, u32>();
+    for (takes, wins) in [([100, 100, 100], 1), ([500, 10, 500], 2), ([500, 500, 10], 3), ([500, 90, 10], 3)]
+    {
+        let alive = Rc::new(());
+        let mut run = Box::pin(pipeline.run_attempts(|attempt: Attempt<'_, u32>| {
+            let number = attempt.number();
+            let alive = Rc::clone(&alive);
+            async move {
+                let _alive = alive;
+                sleep(ms(takes[number as usize - 1])).await;
+                Ok(number)
+            }
+        }));
+        assert_eq!((&mut run).await.unwrap(), wins);
+        assert_eq!(Rc::strong_count(&alive), 2, "the losers are alive");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_hears_of_a_hedge() {
+    use std::sync::{Arc, Mutex};
+    let heard: Arc<Mutex<Vec<EventKind>>> = Arc::default();
+    let hears = Arc::clone(&heard);
+    let pipeline = Pipeline::new()
+        .on_event(move |event: &Event<'_>| hears.lock().unwrap().push(event.what))
+        .hedge(Hedge::after(ms(50)).budget(tokens(0)).extra(2));
+    let calls = Cell::new(0);
+    pipeline
+        .run(async || {
+            calls.set(calls.get() + 1);
+            sleep(ms(200)).await;
+            Ok::<_, &str>(())
+        })
+        .await
+        .unwrap();
+    let expected = [
+        EventKind::AttemptStarted,
+        EventKind::Hedged { extra: 1 },
+        EventKind::AttemptStarted,
+        EventKind::HedgeWithheld,
+    ];
+    assert_eq!(*heard.lock().unwrap(), expected);
+}

@@ -1,0 +1,32 @@
+//! Policies around calls.
+
+mod hedge;
+mod pipeline;
+mod retry;
+mod shapes;
+
+use std::time::Duration;
+
+use motet::resilience::{Retry, RetryBudget};
+use motet::{Backoff, Jitter};
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Waits `wait` each time, and knows no budget.
+fn steady(wait: Duration) -> Retry {
+    Retry::new().backoff(Backoff::constant(wait)).without_budget()
+}
+
+/// 100 ms doubling, without jitter.
+fn doubling() -> Retry {
+    Retry::new().backoff(Backoff::default().jitter(Jitter::None)).without_budget()
+}
+
+/// A budget of so many tokens, more or less for ever.
+fn tokens(count: u32) -> RetryBudget {
+    let budget = RetryBudget::new(1.0, 0.0);
+    (0..count).for_each(|_| budget.deposit());
+    budget
+}

@@ -1,0 +1,305 @@
+//! What a retry decides.
+
+use std::cell::{Cell, RefCell};
+use std::future::pending;
+use std::time::Duration;
+
+use motet::resilience::{Attempt, Class, Error, ErrorKind, Limited, Pipeline, Retry, RetryBudget};
+use motet::{Backoff, Jitter, rng};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{doubling, ms, steady, tokens};
+
+/// Runs it, and gives when each attempt began.
+async fn times(retry: &Retry, fails: u32) -> (Vec<Duration>, Result<u32, Error<u32>>) {
+    let (begin, times) = (Instant::now(), RefCell::new(Vec::new()));
+    let result = retry.run_attempts(|attempt: Attempt<'_, u32>| {
+        times.borrow_mut().push(begin.elapsed());
+        let number = attempt.number();
+        async move { if number <= fails { Err(number) } else { Ok(number) } }
+    });
+    let result = result.await;
+    (times.into_inner(), result)
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_are_one_too_many_or_the_last_error_is_lost() {
+    for attempts in 1..6 {
+        let (times, result) = times(&steady(ms(10)).attempts(attempts), 9).await;
+        let error = result.unwrap_err();
+        assert_eq!(times.len(), attempts as usize);
+        assert_eq!((error.kind(), error.attempts()), (ErrorKind::AttemptsExhausted, attempts));
+        assert_eq!((error.last_attempt(), error.error()), (ErrorKind::Failed, Some(&attempts)));
+        assert_eq!(error.elapsed(), ms(10) * (attempts - 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_do_not_grow() {
+    let (times, result) = times(&doubling().attempts(4), 3).await;
+    assert_eq!(result.unwrap(), 4);
+    assert_eq!(times, [ms(0), ms(100), ms(300), ms(700)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_reaches_past_the_cap_or_piles_up_at_it() {
+    let cap = ms(2_000);
+    let retry = Retry::new().attempts(60).without_budget().backoff(Backoff::exponential(ms(100), cap));
+    let (times, _) = times(&retry, 99).await;
+    let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // The timer is good for a millisecond.
+    assert!(waits.iter().all(|wait| *wait <= cap + ms(1)), "{waits:?}");
+    assert!(waits.iter().filter(|wait| **wait >= cap).count() < 6, "clamped after the draw: {waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_share_a_policy_wait_for_the_same_time() {
+    let _seeded = rng::seed_thread(5);
+    let retry = Retry::new().attempts(2).without_budget();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        waits.push(times(&retry.clone(), 1).await.0[1]);
+    }
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() >= 7, "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_adds_attempts_or_shortens_a_wait_or_holds_for_ever() {
+    for (hint, wait) in [(50, 100), (100, 100), (900, 900), (5_100, 5_100), (60_000, 5_100)] {
+        let pipeline = Pipeline::new()
+            .classify_by(move |outcome: Result<&(), &&str>| match outcome {
+                Ok(()) => Class::success(),
+                Err(_) => Class::retry().after(ms(hint)),
+            })
+            .retry(doubling().attempts(2));
+        let begin = Instant::now();
+        let error = pipeline.run(async || Err("busy")).await.unwrap_err();
+        assert_eq!((error.attempts(), begin.elapsed()), (2, ms(wait)), "hinted at {hint} ms");
+        assert_eq!(error.retry_after(), Some(ms(hint)), "for whoever is further out");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_past_the_deadline_is_waited_for() {
+    let pipeline = Pipeline::new()
+        .classify_by(|_: Result<&(), &&str>| Class::retry().after(ms(2_000)))
+        .timeout(ms(1_500))
+        .retry(doubling());
+    let begin = Instant::now();
+    let error = pipeline.run(async || Err("busy")).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::OutOfTime, 1));
+    assert_eq!((error.error(), begin.elapsed()), (Some(&"busy"), ms(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_not_to_be_retried_is_retried() {
+    let pipeline = Pipeline::new()
+        .classify_by(|outcome: Result<&(), &u16>| match outcome {
+            Ok(()) => Class::success(),
+            Err(400..=499) => Class::ignore(),
+            Err(501) => Class::fail(),
+            Err(_) => Class::retry(),
+        })
+        .retry(steady(ms(10)));
+    for (status, attempts) in [(404, 1), (501, 1), (503, 3)] {
+        let error = pipeline.run(async || Err(status)).await.unwrap_err();
+        assert_eq!((error.attempts(), error.error()), (attempts, Some(&status)));
+        let kind = if attempts == 1 { ErrorKind::Failed } else { ErrorKind::AttemptsExhausted };
+        assert_eq!(error.kind(), kind);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_a_failure_is_taken_for_a_success_or_lost() {
+    let pipeline = Pipeline::new()
+        .classify_by(|outcome: Result<&u16, &&str>| match outcome {
+            Ok(503) => Class::retry(),
+            _ => Class::success(),
+        })
+        .retry(steady(ms(10)));
+    let calls = Cell::new(0);
+    let status = |of: u16| {
+        calls.set(0);
+        move |calls: &Cell<u16>| {
+            calls.set(calls.get() + 1);
+            Ok::<_, &str>(if calls.get() < of { 503 } else { 200 })
+        }
+    };
+    let second = status(2);
+    assert_eq!(pipeline.run_mut(async || second(&calls)).await.unwrap(), 200);
+    assert_eq!(calls.get(), 2);
+    let never = status(9);
+    assert_eq!(pipeline.run_mut(async || never(&calls)).await.unwrap(), 503, "the last answer is given");
+    assert_eq!(calls.get(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_counts_waits_and_not_what_the_operation_takes() {
+    let retry = steady(ms(10)).attempts(100).timeout(ms(1_000));
+    let begin = Instant::now();
+    let error = retry
+        .run(async || {
+            sleep(ms(300)).await;
+            Err::<(), _>("slow")
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut(Limited::Total));
+    assert_eq!((error.attempts(), error.elapsed(), begin.elapsed()), (4, ms(1_000), ms(1_000)));
+    assert_eq!(error.error(), Some(&"slow"), "of the attempt before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_ends_past_the_deadline_is_begun() {
+    let retry = steady(ms(400)).attempts(100).timeout(ms(1_000));
+    let begin = Instant::now();
+    let error = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::OutOfTime, 3));
+    assert_eq!(begin.elapsed(), ms(800));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_hangs_holds_up_the_rest() {
+    let retry = steady(ms(10)).attempt_timeout(ms(100));
+    let begin = Instant::now();
+    let error = retry.run(|| pending::<Result<(), &str>>()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.last_attempt()),
+        (ErrorKind::AttemptsExhausted, ErrorKind::TimedOut(Limited::Attempt))
+    );
+    assert_eq!(error.to_string(), "gave up after 3 attempts; the time of the last was up");
+    assert_eq!(begin.elapsed(), ms(320));
+    // The nearer of both limits is named.
+    let error = retry.clone().timeout(ms(50)).run(|| pending::<Result<(), &str>>()).await.unwrap_err();
+    assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Total), ms(50)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_is_not_told_what_is_left_or_what_went_wrong() {
+    let retry = steady(ms(100)).attempts(9).timeout(ms(1_000)).attempt_timeout(ms(500));
+    let told = RefCell::new(Vec::new());
+    let _ = retry
+        .run_attempts(|attempt: Attempt<'_, u32>| {
+            let number = attempt.number();
+            told.borrow_mut().push((number, attempt.remaining().unwrap(), attempt.last_error().copied()));
+            async move {
+                sleep(ms(200)).await;
+                Err::<(), _>(number)
+            }
+        })
+        .await;
+    let expected = [(1, ms(500), None), (2, ms(500), Some(1)), (3, ms(400), Some(2)), (4, ms(100), Some(3))];
+    assert_eq!(told.into_inner(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_lets_all_retry_or_counts_only_what_has_begun() {
+    // Of a hundred that fail at once, ten may wait for their retry, though none has begun.
+    let retry = steady(ms(1_000)).attempts(2).budget(tokens(0));
+    let retry = retry.budget(RetryBudget::new(0.1, 0.0));
+    let mut calls = JoinSet::new();
+    for _ in 0..100 {
+        let retry = retry.clone();
+        calls.spawn(async move {
+            let failed = retry.run(async || {
+                sleep(ms(10)).await;
+                Err::<(), _>("down")
+            });
+            failed.await.unwrap_err()
+        });
+    }
+    let errors = calls.join_all().await;
+    let retried = errors.iter().filter(|error| error.attempts() == 2).count();
+    assert_eq!(retried, 10);
+    let out = errors.iter().filter(|error| error.kind() == ErrorKind::BudgetExhausted);
+    assert!(out.clone().all(|error| error.error() == Some(&"down") && error.elapsed() == ms(10)));
+    assert_eq!(out.count(), 90);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_of_the_calls_is_rounded_up_to_all_of_them() {
+    let retry = steady(ms(1)).attempts(2).budget(RetryBudget::new(0.6, 0.0));
+    let mut retried = 0;
+    for _ in 0..100 {
+        retried += retry.run(async || Err::<(), _>("down")).await.unwrap_err().attempts() - 1;
+    }
+    assert!((59..=60).contains(&retried), "{retried}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_few_calls_never_retries() {
+    let retry = steady(ms(1)).attempts(2).budget(RetryBudget::default());
+    for _ in 0..50 {
+        sleep(ms(60_000)).await;
+        assert_eq!(retry.run(async || Err::<(), _>("down")).await.unwrap_err().attempts(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_hour_pays_for_a_storm() {
+    let budget = RetryBudget::new(0.2, 0.0);
+    for _ in 0..3_600 {
+        sleep(ms(1_000)).await;
+        (0..100).for_each(|_| budget.deposit());
+    }
+    // 100 a second for the ten seconds that are remembered.
+    let mut granted = 0;
+    while let Some(charge) = budget.try_withdraw() {
+        charge.spend();
+        granted += 1;
+    }
+    assert!((180..=220).contains(&granted), "{granted}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_while_it_waits_keeps_its_charge() {
+    let budget = tokens(1);
+    let retry = steady(ms(1_000)).attempts(2).budget(budget.clone());
+    for _ in 0..5 {
+        let before = budget.balance();
+        assert!(timeout(ms(10), retry.run(async || Err::<(), _>("down"))).await.is_err(), "it waits");
+        assert!(budget.balance() > before - 0.1, "and is given back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clones_have_budgets_of_their_own() {
+    let retry = steady(ms(1)).attempts(9).budget(tokens(4));
+    let clone = retry.clone();
+    let one = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
+    let two = clone.run(async || Err::<(), _>("down")).await.unwrap_err();
+    // One token each is earned by the calls themselves.
+    assert_eq!((one.kind(), one.attempts()), (ErrorKind::BudgetExhausted, 6));
+    assert_eq!((two.kind(), two.attempts()), (ErrorKind::BudgetExhausted, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_without_a_wait_starves_its_worker() {
+    let retry = steady(ms(0)).attempts(1_000_000);
+    let other = async {
+        tokio::task::yield_now().await;
+        "polled"
+    };
+    let busy = retry.run(async || Err::<(), _>("down"));
+    assert!(matches!(motet::task::race(busy, other).await, motet::task::Either::Right("polled")));
+}
+
+#[test]
+#[should_panic(expected = "a retry makes one attempt at least")]
+fn no_attempts_are_taken_for_one() {
+    let _ = Retry::new().attempts(0);
+}
+
+#[test]
+#[should_panic(expected = "a budget allows a share of the calls")]
+fn a_budget_takes_any_number() {
+    let _ = RetryBudget::new(f64::NAN, 1.0);
+}
+
+#[test]
+fn the_default_has_no_jitter() {
+    assert_eq!(Backoff::default(), Backoff::default().jitter(Jitter::Full));
+}
