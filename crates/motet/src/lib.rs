@@ -34,6 +34,7 @@
 //! |---|---|
 //! | run things side by side, and be sure of their end | [`task`] |
 //! | give back what needs an await to be given back | [`resource`] |
+//! | lend connections to many in turn | [`pool`] |
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |
@@ -55,6 +56,7 @@ mod backoff;
 pub mod observe;
 pub mod queue;
 pub mod resilience;
+pub mod pool;
 pub mod resource;
 pub mod rng;
 pub mod run;

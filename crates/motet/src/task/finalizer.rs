@@ -137,14 +137,16 @@ pub(crate) fn push(core: &Core, name: Name, site: &'static Location<'static>, ow
     id
 }
 
+/// Takes back a release that is owed. To be dropped outside of any lock: it holds what a user gave.
+pub(crate) fn forget(core: &Core, id: u64) -> Option<Finalizer> {
+    let mut state = core.state();
+    let at = state.finalizers.iter().position(|finalizer| finalizer.id == id);
+    at.map(|at| state.finalizers.remove(at))
+}
+
 /// Runs a release that is owed at once, as a task of the scope.
 pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseFailed> {
-    let finalizer = {
-        let mut state = core.state();
-        let at = state.finalizers.iter().position(|finalizer| finalizer.id == id);
-        at.map(|at| state.finalizers.remove(at))
-    };
-    let Some(Finalizer { name, site, owed, .. }) = finalizer else {
+    let Some(Finalizer { name, site, owed, .. }) = forget(core, id) else {
         let source = ReleaseError::ScopeEnded;
         return Err(ReleaseFailed { resource: Name::from("resource"), source });
     };

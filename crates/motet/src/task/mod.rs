@@ -91,7 +91,7 @@ mod start;
 pub mod supervisor;
 pub(crate) mod timeout;
 mod token;
-mod wakers;
+pub(crate) mod wakers;
 
 pub use blocking::BLOCKING_LIMIT;
 pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};

@@ -1,0 +1,249 @@
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::end::{Handles, Owing};
+use super::error::InvalidPool;
+use super::keeper::{Keeper, keep};
+use super::manager::Manager;
+use super::pool::Pool;
+use super::shared::{Settings, Shared};
+use super::state::{Rules, State};
+use super::stats::PoolStats;
+use crate::observe::Stats;
+use crate::task::child::{Plain, Spec, Stop, launch};
+use crate::task::gate::Class;
+use crate::task::{Name, Scope, finalizer};
+use crate::{Backoff, Jitter};
+
+/// Sets up a [`Pool`].
+///
+/// # Defaults
+/// | | | |
+/// |---|---|---|
+/// | [`max`](Self::max) | 10 | most databases do best with a few connections for each of their cores |
+/// | [`min`](Self::min) | 0 | |
+/// | [`acquire_timeout`](Self::acquire_timeout) | 30 s | the patience of a user; callers with less set their own |
+/// | [`connect_timeout`](Self::connect_timeout) | 10 s | three lost packets of a handshake |
+/// | [`connects`](Self::connects) | 4 | |
+/// | [`backoff`](Self::backoff) | 100 ms to 5 s | half of each wait is jitter |
+/// | [`check_after`](Self::check_after) | 500 ms | as `HikariCP` has it: what was used just now is alive |
+/// | [`check_timeout`](Self::check_timeout) | 3 s | |
+/// | [`idle_timeout`](Self::idle_timeout) | 10 min | |
+/// | [`max_lifetime`](Self::max_lifetime) | 30 min | |
+/// | [`close_timeout`](Self::close_timeout) | 5 s | |
+/// | [`leak_after`](Self::leak_after) | off | |
+#[must_use = "a pool is not opened before `build`"]
+pub struct Builder<M> {
+    scope: Scope,
+    manager: M,
+    site: &'static Location<'static>,
+    name: Option<Name>,
+    min: usize,
+    max: usize,
+    connects: usize,
+    backoff: Backoff,
+    acquire_timeout: Option<Duration>,
+    connect_timeout: Duration,
+    check_after: Option<Duration>,
+    check_timeout: Duration,
+    close_timeout: Duration,
+    idle_timeout: Option<Duration>,
+    max_lifetime: Option<Duration>,
+    leak_after: Option<Duration>,
+}
+
+const fn seconds(seconds: u64) -> Option<Duration> {
+    Some(Duration::from_secs(seconds))
+}
+
+impl<M: Manager> Builder<M> {
+    #[track_caller]
+    pub(super) fn new(scope: &Scope, manager: M) -> Self {
+        Self {
+            scope: scope.clone(),
+            manager,
+            site: Location::caller(),
+            name: None,
+            min: 0,
+            max: 10,
+            connects: 4,
+            // A wait near zero would press on what has just failed.
+            backoff: Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5))
+                .jitter(Jitter::Equal),
+            acquire_timeout: seconds(30),
+            connect_timeout: Duration::from_secs(10),
+            check_after: Some(Duration::from_millis(500)),
+            check_timeout: Duration::from_secs(3),
+            close_timeout: Duration::from_secs(5),
+            idle_timeout: seconds(600),
+            max_lifetime: seconds(1800),
+            leak_after: None,
+        }
+    }
+
+    /// Names the pool, and shows it in the snapshots of its scope.
+    pub fn named(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Keeps so many connections open, in the background and from the start. Neither
+    /// [`idle_timeout`](Self::idle_timeout) nor [`max_lifetime`](Self::max_lifetime) leaves fewer for long.
+    pub fn min(mut self, connections: usize) -> Self {
+        self.min = connections;
+        self
+    }
+
+    /// Has at most so many connections at any instant, those that are being opened or closed included.
+    pub fn max(mut self, connections: usize) -> Self {
+        self.max = connections;
+        self
+    }
+
+    /// Opens at most so many connections at once.
+    pub fn connects(mut self, connects: usize) -> Self {
+        self.connects = connects;
+        self
+    }
+
+    /// Waits so long after a connect that failed, before the next.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Lets nobody wait for longer than this; with `None`, for as long as it takes. A check comes on top of it.
+    pub fn acquire_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.acquire_timeout = timeout.into();
+        self
+    }
+
+    /// Gives up a connect that takes longer than this.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Checks a connection before it is used again when it has been idle for so long: zero checks always, `None`
+    /// never. Idle times are known to a quarter of this, so a check may come that much early.
+    pub fn check_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.check_after = idle.into();
+        self
+    }
+
+    /// Closes a connection whose check takes longer than this; checks that were cut off count.
+    pub fn check_timeout(mut self, timeout: Duration) -> Self {
+        self.check_timeout = timeout;
+        self
+    }
+
+    /// Drops a connection that takes longer than this to close.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// Closes a connection above the minimum that has been idle for so long, known to a quarter; with `None`,
+    /// never.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Closes a connection when it is so old or, for each drawn anew, up to a tenth less; one in use then is closed
+    /// when it comes back. With `None`, never.
+    pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.max_lifetime = lifetime.into();
+        self
+    }
+
+    /// Reports whoever has held a connection for longer than this: a warning with where it was acquired, once for
+    /// each, and [`Pool::leaks`]. It costs a look at the clock and a second lock at each acquire; off, nothing.
+    pub fn leak_after(mut self, held: impl Into<Option<Duration>>) -> Self {
+        self.leak_after = held.into();
+        self
+    }
+
+    /// Opens the pool. In a scope that has ended, it is closed from the start.
+    ///
+    /// # Errors
+    /// [`InvalidPool`]: the numbers contradict each other.
+    pub fn build(self) -> Result<Pool<M>, InvalidPool> {
+        let Self { min, max, .. } = self;
+        match () {
+            () if max == 0 => Err(InvalidPool::NoConnections),
+            () if min > max => Err(InvalidPool::MinAboveMax { min, max }),
+            () if self.connects == 0 => Err(InvalidPool::NoConnects),
+            () => Ok(self.open()),
+        }
+    }
+
+    pub(super) fn open(self) -> Pool<M> {
+        let is_named = self.name.is_some();
+        let name = self.name.clone().unwrap_or_else(|| Name::from("pool"));
+        let task = |does: &'static str| match &self.name {
+            Some(name) => Name::from(format!("{name}: {does}")),
+            None => Name::from(does),
+        };
+        let keeper = task("keep the pool");
+        let rules = Rules {
+            connects: self.connects,
+            acquire_timeout: self.acquire_timeout,
+            idle_timeout: self.idle_timeout,
+            tick: tick(self.check_after, self.idle_timeout),
+            leak_after: self.leak_after,
+            backoff: self.backoff,
+        };
+        let settings = Settings {
+            connects: task("connect"),
+            closes: task("close a connection"),
+            name: name.clone(),
+            site: self.site,
+            check_after: self.check_after,
+            check_timeout: self.check_timeout,
+            connect_timeout: self.connect_timeout,
+            close_timeout: self.close_timeout,
+            max_lifetime: self.max_lifetime,
+            keeps_holders: self.leak_after.is_some(),
+        };
+        let core = Arc::clone(&self.scope.0);
+        let state = State::new(self.min, self.max, rules);
+        let shared = Arc::new(Shared::new(state, self.manager, settings, Arc::clone(&core)));
+        if is_named {
+            let seen = Arc::downgrade(&shared);
+            let stats = move || {
+                let counts = seen.upgrade().map(|shared| shared.state().counts());
+                counts.map_or_else(Stats::new, |counts| PoolStats::new(counts).show())
+            };
+            let shown = self.scope.register("pool", name.clone(), stats);
+            *shared.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        }
+        let owing = Box::new(Owing { shared: Arc::clone(&shared), has_begun: false });
+        match finalizer::push(&core, name, self.site, owing) {
+            Ok(id) => drop(shared.owed.set(id)),
+            Err(_) => shared.begin_close(),
+        }
+        let spec = Spec::new(keeper, self.site, Class::Service, Stop::Drop);
+        // Refused, it is dropped, and ends the pool.
+        drop(launch::<_, Plain>(&core, spec, keep(Keeper(Arc::clone(&shared)))));
+        Pool { handles: Arc::new(Handles(Arc::clone(&shared))), shared }
+    }
+}
+
+/// How exactly idle times are to be kept: to a quarter, and no more often than the timer can tell.
+fn tick(check_after: Option<Duration>, idle_timeout: Option<Duration>) -> Option<Duration> {
+    let asked = check_after.filter(|after| !after.is_zero()).into_iter().chain(idle_timeout).min()?;
+    Some((asked / 4).max(Duration::from_millis(1)))
+}
+
+impl<M> fmt::Debug for Builder<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("min", &self.min)
+            .field("max", &self.max)
+            .finish_non_exhaustive()
+    }
+}

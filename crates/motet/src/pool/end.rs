@@ -1,0 +1,84 @@
+//! How a pool ends: closed by its user, with its last handle, or with its scope.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tokio::task::coop;
+use tokio::time::Instant;
+
+use super::manager::Manager;
+use super::shared::{Shared, quietly_drop};
+use super::stats::{CloseReport, Holder};
+use crate::mutant;
+use crate::resource::{Exit, Owe};
+use crate::task::finalizer::{Event, ReleaseFuture};
+use crate::task::timeout;
+use crate::task::wakers::Place;
+
+/// What all handles of a pool have in common. With the last of them the pool closes.
+pub(super) struct Handles<M: Manager>(pub(super) Arc<Shared<M>>);
+
+impl<M: Manager> Drop for Handles<M> {
+    fn drop(&mut self) {
+        self.0.begin_close();
+    }
+}
+
+pub(super) async fn close<M: Manager>(shared: &Arc<Shared<M>>, within: Duration) -> CloseReport {
+    shared.begin_close();
+    let mut place = Place::among(&shared.changed);
+    let over = poll_fn(|cx| {
+        let coop = ready!(coop::poll_proceed(cx));
+        // Before the question, so that no answer is missed.
+        place.set(cx.waker());
+        if !shared.state().is_over() && !mutant!("pool.close_at_once") {
+            return Poll::Pending;
+        }
+        coop.made_progress();
+        Poll::Ready(())
+    });
+    let _ = timeout(within, over).await;
+    let now = Instant::now();
+    let state = shared.state();
+    let (counts, holders) = (state.counts(), state.holders(now));
+    drop(state);
+    CloseReport {
+        in_use: counts.live,
+        closing: counts.closing,
+        holders: holders.into_iter().map(Holder::new).collect(),
+    }
+}
+
+/// The end of a pool, owed by its scope.
+pub(super) struct Owing<M: Manager> {
+    pub(super) shared: Arc<Shared<M>>,
+    pub(super) has_begun: bool,
+}
+
+impl<M: Manager> Owe for Owing<M> {
+    fn begin(mut self: Box<Self>, _: Exit) -> Option<ReleaseFuture> {
+        self.has_begun = true;
+        let shared = Arc::clone(&self.shared);
+        Some(Box::pin(async move {
+            // The other half is for saying who holds what is left.
+            let report = close(&shared, shared.core.release_timeout / 2).await;
+            if report.is_complete() { Ok(()) } else { Err(report.into()) }
+        }))
+    }
+}
+
+impl<M: Manager> Drop for Owing<M> {
+    fn drop(&mut self) {
+        if self.has_begun || self.shared.state().is_over() {
+            return;
+        }
+        // The runtime has gone: there is nothing to close connections with.
+        self.shared.core.count_release(Event::Lost);
+        tracing::error!(pool = %self.shared.settings.name, "a pool was never closed");
+        let idle = self.shared.state().take_all();
+        quietly_drop(idle);
+        self.shared.begin_close();
+    }
+}

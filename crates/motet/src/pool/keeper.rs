@@ -1,0 +1,58 @@
+//! The service that looks at the clock for a pool: what is idle or old for too long, who has waited for too long, and
+//! when to try again.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::manager::Manager;
+use super::shared::Shared;
+use crate::task::finalizer;
+
+/// Ends the pool's connecting when the keeper is dropped: its scope cancels its services.
+pub(super) struct Keeper<M: Manager>(pub(super) Arc<Shared<M>>);
+
+impl<M: Manager> Drop for Keeper<M> {
+    fn drop(&mut self) {
+        self.0.change(|state, todo| state.end(todo));
+    }
+}
+
+pub(super) async fn keep<M: Manager>(keeper: Keeper<M>) {
+    let shared = &keeper.0;
+    let mut alarm = pin!(sleep_until(Instant::now()));
+    poll_fn(|cx| {
+        loop {
+            let (now, waker) = (Instant::now(), cx.waker().clone());
+            let (at, is_over, former) = shared.change(|state, todo| {
+                let (at, former) = state.keep(now, waker, todo);
+                (at, state.is_over(), former)
+            });
+            drop(former);
+            if is_over {
+                return Poll::Ready(());
+            }
+            let Some(at) = at else { return Poll::Pending };
+            alarm.as_mut().reset(at);
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
+    shared.retire();
+}
+
+impl<M: Manager> Shared<M> {
+    /// Takes a pool of which nothing is left out of its scope.
+    pub(super) fn retire(&self) {
+        if let Some(id) = self.owed.get() {
+            drop(finalizer::forget(&self.core, *id));
+        }
+        let shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        drop(shown);
+    }
+}

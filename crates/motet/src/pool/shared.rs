@@ -1,0 +1,271 @@
+//! What all handles, guards and tasks of a pool share, and what is done when the lock is free again.
+
+use std::any::Any;
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Wake;
+use std::thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::ConnectError;
+use super::manager::{Manager, Recycle};
+use super::state::{At, Entry, State, Todo};
+use crate::observe::Registration;
+use crate::task::caught::Caught;
+use crate::task::child::{Plain, Spec, Stop, launch};
+use crate::task::core::{Core, panic_message};
+use crate::task::gate::Class;
+use crate::task::wakers::Wakers;
+use crate::task::{CancelToken, Either, Name, Reason, race, timeout};
+use crate::{mutant, rng};
+
+/// A connection in the pool or in somebody's hands.
+pub(super) type Member<M> = Box<Entry<Inner<<M as Manager>::Connection>>>;
+
+pub(super) type Work<M> = Todo<Inner<<M as Manager>::Connection>, <M as Manager>::Error>;
+
+pub(super) struct Inner<C> {
+    pub(super) connection: C,
+    pub(super) is_poisoned: bool,
+    /// The number under which its holder is kept, if holders are.
+    pub(super) held: Option<(Instant, u64)>,
+}
+
+pub(super) struct Shared<M: Manager> {
+    state: Mutex<State<Inner<M::Connection>, M::Error>>,
+    pub(super) manager: M,
+    pub(super) settings: Settings,
+    pub(super) core: Arc<Core>,
+    /// Cuts off connects when the pool closes.
+    closed: CancelToken,
+    /// Those who wait for the pool to become warm or closed.
+    pub(super) changed: Arc<Wakers>,
+    /// What the scope owes.
+    pub(super) owed: OnceLock<u64>,
+    pub(super) shown: Mutex<Option<Registration>>,
+}
+
+pub(super) struct Settings {
+    pub(super) name: Name,
+    /// What the tasks are called that connect and close.
+    pub(super) connects: Name,
+    pub(super) closes: Name,
+    pub(super) site: &'static Location<'static>,
+    pub(super) check_after: Option<Duration>,
+    pub(super) check_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) close_timeout: Duration,
+    pub(super) max_lifetime: Option<Duration>,
+    pub(super) keeps_holders: bool,
+}
+
+impl<M: Manager> Shared<M> {
+    pub(super) fn new(
+        state: State<Inner<M::Connection>, M::Error>,
+        manager: M,
+        settings: Settings,
+        core: Arc<Core>,
+    ) -> Self {
+        Self {
+            state: Mutex::new(state),
+            manager,
+            settings,
+            core,
+            closed: CancelToken::new(),
+            changed: Arc::default(),
+            owed: OnceLock::new(),
+            shown: Mutex::default(),
+        }
+    }
+
+    /// No code of a user runs under this lock, so a poisoned one holds a sound state.
+    #[inline]
+    pub(super) fn state(&self) -> MutexGuard<'_, State<Inner<M::Connection>, M::Error>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and does what follows from it.
+    pub(super) fn change<T>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State<Inner<M::Connection>, M::Error>, &mut Work<M>) -> T,
+    ) -> T {
+        let mut todo = Todo::default();
+        let result = change(&mut self.state(), &mut todo);
+        self.run(todo);
+        result
+    }
+
+    /// Takes a connection back from its user. Waits for nothing, and starts a task only to close one.
+    #[inline]
+    pub(super) fn release(self: &Arc<Self>, mut entry: Member<M>) {
+        let is_fit = (!entry.what.is_poisoned && !thread::panicking() && self.recycles(&mut entry))
+            || mutant!("pool.keep_broken");
+        let held = entry.what.held.take();
+        let mut state = self.state();
+        if let Some(held) = held {
+            state.let_go(held);
+        }
+        let kept = if is_fit { state.give_back(entry) } else { Err(entry) };
+        drop(state);
+        match kept {
+            Ok(None) => {}
+            Ok(Some(waker)) => waker.wake(),
+            Err(entry) => self.discard(entry),
+        }
+    }
+
+    fn recycles(&self, entry: &mut Member<M>) -> bool {
+        let recycled = || self.manager.recycle(&mut entry.what.connection);
+        match catch_unwind(AssertUnwindSafe(recycled)) {
+            Ok(recycle) => recycle == Recycle::Keep,
+            Err(payload) => {
+                self.report_panic("recycling", payload);
+                false
+            }
+        }
+    }
+
+    /// Takes back a connection that nobody has used since it was handed out.
+    pub(super) fn put_back(self: &Arc<Self>, at: At, entry: Member<M>) {
+        let kept = self.state().put_back(at, entry);
+        match kept {
+            Ok(waker) => {
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Err(entry) => self.discard(entry),
+        }
+    }
+
+    pub(super) fn discard(self: &Arc<Self>, entry: Member<M>) {
+        self.change(|state, todo| state.discard(entry, todo));
+    }
+
+    /// Refuses newcomers, closes what is idle and cuts off connects.
+    pub(super) fn begin_close(self: &Arc<Self>) {
+        self.change(|state, todo| state.close(todo));
+        self.closed.cancel(Reason::requested("the pool is closed"));
+    }
+
+    pub(super) fn run(self: &Arc<Self>, todo: Work<M>) {
+        let Todo { connect, close, wake, changed, garbage, overdue } = todo;
+        for entry in close {
+            self.start_close(entry);
+        }
+        for _ in 0..connect {
+            self.start_connect();
+        }
+        for (site, held_for) in overdue {
+            let pool = &self.settings.name;
+            tracing::warn!(%pool, %site, ?held_for, "a connection has been held for too long");
+        }
+        if changed {
+            self.changed.wake_by_ref();
+        }
+        drop(garbage);
+        wake.into_iter().for_each(std::task::Waker::wake);
+    }
+
+    fn start_connect(self: &Arc<Self>) {
+        let attempt = Attempt { shared: Arc::clone(self), is_over: false };
+        let spec = Spec::new(self.settings.connects.clone(), self.settings.site, Class::Service, Stop::Drop);
+        // Refused, it is dropped, and knows what to do then.
+        drop(launch::<_, Plain>(&self.core, spec, connect(attempt)));
+    }
+
+    fn start_close(self: &Arc<Self>, entry: Member<M>) {
+        let leaving = Leaving { shared: Arc::clone(self), entry: Some(entry) };
+        // Of the class for which the scope waits, and not cancelled with it.
+        let spec = Spec::new(self.settings.closes.clone(), self.settings.site, Class::Work, Stop::Never);
+        drop(launch::<_, Plain>(&self.core, spec, close(leaving)));
+    }
+
+    pub(super) fn report_panic(&self, doing: &str, payload: Box<dyn Any + Send>) {
+        let (pool, message) = (&self.settings.name, panic_message(&*payload));
+        tracing::error!(%pool, message, "{doing} a connection panicked");
+        quietly_drop(payload);
+    }
+}
+
+/// Drops what is a user's. A panic of that is one too many where the drop of a guard may be what it runs in; the panic
+/// hook has shown it.
+pub(super) fn quietly_drop<T>(value: T) {
+    drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
+}
+
+/// A connect under way. Dropped before it is over, it was cut off.
+struct Attempt<M: Manager> {
+    shared: Arc<Shared<M>>,
+    is_over: bool,
+}
+
+async fn connect<M: Manager>(mut attempt: Attempt<M>) {
+    let shared = Arc::clone(&attempt.shared);
+    let limit = shared.settings.connect_timeout;
+    let connecting = timeout(limit, Caught::new(async { shared.manager.connect().await }));
+    let Either::Right(outcome) = race(shared.closed.cancelled(), connecting).await else { return };
+    attempt.is_over = true;
+    let error = match outcome {
+        Ok(Ok(Ok(connection))) => {
+            let now = Instant::now();
+            let expires = shared.settings.max_lifetime.and_then(|lifetime| {
+                // So that connections which were opened together are not all renewed together.
+                now.checked_add(rng::with(|rng| rng.duration(lifetime - lifetime / 10..=lifetime)))
+            });
+            let inner = Inner { connection, is_poisoned: false, held: None };
+            return shared.change(|state, todo| state.connected(inner, expires, now, todo));
+        }
+        Ok(Ok(Err(error))) => ConnectError::Failed(error),
+        Ok(Err(payload)) => {
+            let message = panic_message(&*payload).to_owned();
+            shared.report_panic("making", payload);
+            ConnectError::Panicked(message)
+        }
+        Err(_) => ConnectError::TimedOut(limit),
+    };
+    let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    tracing::warn!(pool = %shared.settings.name, error = source, "a connection could not be made");
+    shared.change(|state, todo| state.connect_failed(Arc::new(error), Instant::now(), todo));
+}
+
+impl<M: Manager> Drop for Attempt<M> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.shared.change(|state, todo| state.connect_cut_off(todo));
+        }
+    }
+}
+
+/// A connection on its way out: in its place until it is closed or, where there is no scope to close it in, dropped.
+struct Leaving<M: Manager> {
+    shared: Arc<Shared<M>>,
+    entry: Option<Member<M>>,
+}
+
+async fn close<M: Manager>(mut leaving: Leaving<M>) {
+    let Some(entry) = leaving.entry.take() else { return };
+    let shared = Arc::clone(&leaving.shared);
+    if mutant!("pool.forget_close") {
+        return;
+    }
+    let closing = Caught::new(async { shared.manager.close(entry.what.connection).await });
+    match timeout(shared.settings.close_timeout, closing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(payload)) => shared.report_panic("closing", payload),
+        Err(_) => {
+            let (pool, limit) = (&shared.settings.name, shared.settings.close_timeout);
+            tracing::warn!(%pool, ?limit, "a connection took too long to close, and was dropped");
+        }
+    }
+}
+
+impl<M: Manager> Drop for Leaving<M> {
+    fn drop(&mut self) {
+        quietly_drop(self.entry.take());
+        self.shared.change(|state, todo| state.has_closed(Instant::now(), todo));
+    }
+}

@@ -1,0 +1,145 @@
+//! What happens as time goes by. The keeper looks at the clock, so that those who take and give back need not.
+
+use std::panic::Location;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::holders::Held;
+use super::{AcquireError, Entry, Phase, State, Todo};
+use crate::mutant;
+
+impl<X, E> State<X, E> {
+    /// Does what is due, as the keeper does whenever it is woken; keeps its waker and tells when it is to come
+    /// again at the latest. The waker that comes back is the former one.
+    pub(in crate::pool) fn keep(
+        &mut self,
+        now: Instant,
+        keeper: Waker,
+        todo: &mut Todo<X, E>,
+    ) -> (Option<Instant>, Option<Waker>) {
+        self.told = Some(now);
+        while self.queue.front_deadline().is_some_and(|deadline| deadline <= now) {
+            let refusal = AcquireError::TimedOut { cause: self.cause() };
+            todo.wake.extend(self.queue.settle(Err(refusal)).ok());
+        }
+        self.discard_expired(now, todo);
+        self.tick(now);
+        self.discard_long_idle(now, todo);
+        if let Some(after) = self.rules.leak_after {
+            todo.overdue = self.holders.report(now, after);
+        }
+        self.connect_what_is_due(now, todo);
+        self.alarm = self.next_alarm();
+        (self.alarm, self.keeper.replace(keeper))
+    }
+
+    fn discard_expired(&mut self, now: Instant, todo: &mut Todo<X, E>) {
+        let before = self.expiries.len();
+        while self.expiries.first().is_some_and(|(expires, _)| *expires <= now) {
+            self.expiries.pop_first();
+        }
+        if self.expiries.len() == before {
+            return;
+        }
+        // Those in use are seen to when they come back.
+        for entry in self.take_all() {
+            if self.has_expired(&entry) { self.discard(entry, todo) } else { self.idle.push_back(entry) }
+        }
+    }
+
+    #[inline]
+    pub(super) fn has_expired(&self, entry: &Entry<X>) -> bool {
+        matches!((entry.expires, self.told), (Some(expires), Some(told)) if expires <= told)
+            && !mutant!("pool.live_for_ever")
+    }
+
+    /// Marks what came back during the tick that ends as idle since its beginning. Another begins if something was
+    /// marked, or else with the next that comes back.
+    fn tick(&mut self, now: Instant) {
+        let Some(tick) = self.rules.tick else { return };
+        let is_stirred = std::mem::take(&mut self.is_stirred);
+        match self.ticking {
+            Some(began) if now.saturating_duration_since(began) >= tick => {
+                let came_back = self.idle.iter_mut().filter(|entry| entry.since.is_none());
+                let marked = came_back.map(|entry| entry.since = Some(began)).count();
+                self.ticking = (marked > 0).then_some(now);
+            }
+            Some(_) => {}
+            None => self.ticking = is_stirred.then_some(now),
+        }
+    }
+
+    fn discard_long_idle(&mut self, now: Instant, todo: &mut Todo<X, E>) {
+        while self.long_idle_at().is_some_and(|at| at <= now)
+            && let Some(entry) = self.idle.pop_front()
+        {
+            self.discard(entry, todo);
+        }
+    }
+
+    /// When the connection that has been idle longest is to go: those of the minimum stay.
+    fn long_idle_at(&self) -> Option<Instant> {
+        let timeout = self.rules.idle_timeout?;
+        let spare = self.live > self.min || mutant!("pool.starve_minimum");
+        let since = self.idle.front().filter(|_| spare)?.since?;
+        since.checked_add(timeout)
+    }
+
+    /// When something is due, if nothing happens before.
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        let retry = self.down.as_ref().filter(|_| {
+            let is_wanted = !self.queue.is_empty() || self.live < self.min;
+            self.phase == Phase::Open && is_wanted && self.connecting == 0 && self.room() > 0
+        });
+        let tick_ends = self.ticking.zip(self.rules.tick).and_then(|(began, tick)| began.checked_add(tick));
+        let leak = self.holders.longest().zip(self.rules.leak_after);
+        [
+            self.queue.front_deadline(),
+            self.expiries.first().map(|(expires, _)| *expires),
+            tick_ends,
+            self.long_idle_at(),
+            retry.map(|down| down.retry_at()),
+            leak.and_then(|(since, after)| since.checked_add(after)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Wakes the keeper if something is due before it comes.
+    pub(super) fn poke(&mut self, todo: &mut Todo<X, E>) {
+        let Some(next) = self.next_alarm() else { return };
+        if self.alarm.is_none_or(|alarm| next < alarm) {
+            todo.wake.extend(self.keeper.take());
+        }
+    }
+
+    /// Notes who holds a connection, where leaks are to be reported.
+    pub(in crate::pool) fn hold(
+        &mut self,
+        now: Instant,
+        site: &'static Location<'static>,
+        todo: &mut Todo<X, E>,
+    ) -> Held {
+        let held = self.holders.add(now, site);
+        self.poke(todo);
+        held
+    }
+
+    pub(in crate::pool) fn let_go(&mut self, held: Held) {
+        self.holders.remove(held);
+    }
+
+    /// Those who hold a connection and have been reported.
+    pub(in crate::pool) fn overdue(&self, now: Instant) -> Vec<(&'static Location<'static>, Duration)> {
+        let overdue = self.holders.overdue().iter();
+        overdue.map(|((since, _), site)| (*site, now.saturating_duration_since(*since))).collect()
+    }
+
+    /// All who hold a connection, as far as that is kept.
+    pub(in crate::pool) fn holders(&self, now: Instant) -> Vec<(&'static Location<'static>, Duration)> {
+        self.holders.iter().map(|(since, site)| (site, now.saturating_duration_since(since))).collect()
+    }
+}

@@ -1,0 +1,479 @@
+//! What a pool has and who waits for it, as a pure state machine: `now` is an argument, and nothing here waits, calls
+//! a user's code, or drops what is a user's.
+
+mod ages;
+mod downtime;
+mod holders;
+mod queue;
+#[cfg(test)]
+mod tests;
+mod todo;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use self::downtime::Downtime;
+use self::holders::Holders;
+use self::queue::Queue;
+use super::error::{AcquireError, ConnectError};
+use crate::{Backoff, mutant};
+
+pub(super) use self::queue::{At, Seen, Stage};
+pub(super) use self::todo::Todo;
+
+/// A connection, with what the pool knows of it.
+pub(super) struct Entry<X> {
+    pub(super) what: X,
+    id: u64,
+    expires: Option<Instant>,
+    /// Since when it has been idle, at the earliest; `None` while it is used, and until the next tick.
+    pub(super) since: Option<Instant>,
+    /// A check of it was cut off, so nobody knows.
+    pub(super) unverified: bool,
+    /// How long it has been checked without an outcome.
+    pub(super) checked_for: Duration,
+}
+
+/// What a waiter is handed.
+pub(super) type Handed<X, E> = Result<Box<Entry<X>>, AcquireError<E>>;
+
+/// What a pool does not change while it is open.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    /// How many connects may be under way at once.
+    pub(super) connects: usize,
+    pub(super) acquire_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    /// How exactly idle times are kept; `None` when nobody asks for them.
+    pub(super) tick: Option<Duration>,
+    pub(super) leak_after: Option<Duration>,
+    pub(super) backoff: Backoff,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// The scope has cancelled its services: nothing is connected any more, what is idle is still given out.
+    Ending,
+    Closed,
+}
+
+/// `X` is the connection, `E` the error of a connect.
+pub(super) struct State<X, E> {
+    /// Nobody waits while something is idle.
+    idle: VecDeque<Box<Entry<X>>>,
+    queue: Queue<Handed<X, E>>,
+    phase: Phase,
+    min: usize,
+    max: usize,
+    /// Open connections, idle or not.
+    live: usize,
+    connecting: usize,
+    closing: usize,
+    rules: Rules,
+    down: Option<Downtime<E>>,
+    /// When the tick began, since when everything idle without a `since` has come back.
+    ticking: Option<Instant>,
+    /// The keeper was woken to begin a tick.
+    is_stirred: bool,
+    /// The last time that the keeper told: what expired before that is not handed on.
+    told: Option<Instant>,
+    expiries: BTreeSet<(Instant, u64)>,
+    holders: Holders,
+    keeper: Option<Waker>,
+    alarm: Option<Instant>,
+    next_id: u64,
+    closed: u64,
+}
+
+/// How a pool is, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) min: usize,
+    pub(super) max: usize,
+    pub(super) idle: usize,
+    pub(super) live: usize,
+    pub(super) connecting: usize,
+    pub(super) closing: usize,
+    pub(super) waiting: usize,
+    pub(super) overdue: usize,
+    pub(super) made: u64,
+    pub(super) closed: u64,
+    pub(super) down: bool,
+    pub(super) phase: Phase,
+}
+
+/// What becomes of one who wants a connection.
+pub(super) enum Joined<X, E> {
+    Got(Box<Entry<X>>),
+    Refused(AcquireError<E>),
+    /// It waits at this place.
+    Waits(usize),
+}
+
+/// Where warming up is.
+pub(super) enum Warmth<E> {
+    Warm,
+    Cold(AcquireError<E>),
+    Warming,
+}
+
+impl<X, E> State<X, E> {
+    pub(super) fn new(min: usize, max: usize, rules: Rules) -> Self {
+        Self {
+            idle: VecDeque::new(),
+            queue: Queue::new(),
+            phase: Phase::Open,
+            min,
+            max,
+            live: 0,
+            connecting: 0,
+            closing: 0,
+            rules,
+            down: None,
+            ticking: None,
+            is_stirred: false,
+            told: None,
+            expiries: BTreeSet::new(),
+            holders: Holders::default(),
+            keeper: None,
+            alarm: None,
+            next_id: 0,
+            closed: 0,
+        }
+    }
+
+    /// Takes the connection that was used last. If one is idle, nobody waits.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<Box<Entry<X>>> {
+        self.idle.pop_back()
+    }
+
+    /// Takes the connection that was used last, if it will do.
+    pub(super) fn take_if(&mut self, will_do: impl FnOnce(&Entry<X>) -> bool) -> Option<Box<Entry<X>>> {
+        self.idle.pop_back_if(|entry| will_do(entry))
+    }
+
+    /// Takes all that is idle.
+    pub(super) fn take_all(&mut self) -> VecDeque<Box<Entry<X>>> {
+        std::mem::take(&mut self.idle)
+    }
+
+    /// Hands a connection back, fit for the next: gives the waker to call, of who gets it or of the keeper. The error
+    /// is a connection that must not be used any more.
+    #[inline]
+    pub(super) fn give_back(&mut self, mut entry: Box<Entry<X>>) -> Result<Option<Waker>, Box<Entry<X>>> {
+        if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
+            return Err(entry);
+        }
+        if !self.queue.is_empty() && !mutant!("pool.ignore_waiters") {
+            return Ok(self.hand_over(entry));
+        }
+        entry.since = None;
+        self.idle.push_back(entry);
+        if self.ticking.is_some() || self.is_stirred || self.rules.tick.is_none() {
+            return Ok(None);
+        }
+        // Once a tick at most, so that nobody else has to look at the clock.
+        self.is_stirred = true;
+        Ok(self.keeper.take())
+    }
+
+    /// Hands back what nobody has used, as it was; at the front it is the last to be taken.
+    pub(super) fn put_back(
+        &mut self,
+        at: At,
+        entry: Box<Entry<X>>,
+    ) -> Result<Option<Waker>, Box<Entry<X>>> {
+        if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
+            return Err(entry);
+        }
+        if !self.queue.is_empty() {
+            return Ok(self.hand_over(entry));
+        }
+        match at {
+            At::Front => self.idle.push_front(entry),
+            At::Back => self.idle.push_back(entry),
+        }
+        Ok(self.keeper.take())
+    }
+
+    fn hand_over(&mut self, mut entry: Box<Entry<X>>) -> Option<Waker> {
+        entry.since = None;
+        match self.queue.settle(Ok(entry)) {
+            Ok(_) if mutant!("pool.skip_wake") => None,
+            Ok(waker) => Some(waker),
+            Err(_) => unreachable!("somebody waits"),
+        }
+    }
+
+    /// Gives a connection to one who came without waiting, or puts it in the queue.
+    pub(super) fn join(
+        &mut self,
+        at: At,
+        waker: &mut Option<Waker>,
+        began: Instant,
+        now: Instant,
+        todo: &mut Todo<X, E>,
+    ) -> Joined<X, E> {
+        if let Some(entry) = self.take() {
+            return Joined::Got(entry);
+        }
+        if self.phase != Phase::Open {
+            return Joined::Refused(AcquireError::Closed);
+        }
+        if let Some(cause) = self.refusal(now)
+            && !mutant!("pool.hang_when_down")
+        {
+            return Joined::Refused(AcquireError::Unavailable(cause));
+        }
+        let deadline = self.rules.acquire_timeout.and_then(|timeout| began.checked_add(timeout));
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Joined::Refused(AcquireError::TimedOut { cause: self.cause() });
+        }
+        let Some(waker) = waker.take() else { unreachable!("whoever waits has a waker") };
+        let key = self.queue.join(at, waker, deadline);
+        self.connect_what_is_due(now, todo);
+        self.poke(todo);
+        Joined::Waits(key)
+    }
+
+    /// What was handed to a place.
+    pub(super) fn look(&mut self, key: usize, waker: &Waker) -> Seen<Handed<X, E>> {
+        self.queue.look(key, waker)
+    }
+
+    pub(super) fn set_waker(&mut self, key: usize, waker: Waker) -> Waker {
+        self.queue.set_waker(key, waker)
+    }
+
+    /// Somebody waits no more. What it was handed meanwhile is the caller's to hand back.
+    pub(super) fn leave(&mut self, key: usize) -> Stage<Handed<X, E>> {
+        self.queue.remove(key)
+    }
+
+    /// A connect has come to its end: the connection goes to whoever has waited longest.
+    pub(super) fn connected(
+        &mut self,
+        what: X,
+        expires: Option<Instant>,
+        now: Instant,
+        todo: &mut Todo<X, E>,
+    ) {
+        self.connecting -= 1;
+        let id = self.next_id;
+        self.next_id += 1;
+        todo.garbage.extend(self.down.take().map(Downtime::into_cause));
+        let entry = Entry {
+            what,
+            id,
+            expires,
+            since: Some(now),
+            unverified: false,
+            checked_for: Duration::ZERO,
+        };
+        todo.changed = true;
+        if self.phase == Phase::Closed || self.live >= self.max {
+            self.closing += 1;
+            todo.close.push(Box::new(entry));
+            return;
+        }
+        self.live += 1;
+        self.expiries.extend(expires.map(|expires| (expires, id)));
+        if self.queue.is_empty() {
+            self.idle.push_back(Box::new(entry));
+        } else {
+            todo.wake.extend(self.hand_over(Box::new(entry)));
+        }
+        self.connect_what_is_due(now, todo);
+        self.poke(todo);
+    }
+
+    /// A connect has failed.
+    pub(super) fn connect_failed(
+        &mut self,
+        cause: Arc<ConnectError<E>>,
+        now: Instant,
+        todo: &mut Todo<X, E>,
+    ) {
+        if !mutant!("pool.leak_slot") {
+            self.connecting -= 1;
+        }
+        todo.changed = true;
+        let former = self.down.take();
+        let (down, former) = Downtime::after(former, cause, self.connecting, &self.rules.backoff, now);
+        self.down = Some(down);
+        todo.garbage.extend(former);
+        self.refuse_the_stranded(todo);
+        self.connect_what_is_due(now, todo);
+        self.poke(todo);
+    }
+
+    /// A connect was cut off: the pool closes, or its scope ends.
+    pub(super) fn connect_cut_off(&mut self, todo: &mut Todo<X, E>) {
+        self.connecting -= 1;
+        self.end(todo);
+    }
+
+    /// A connection is to be closed; until that is done, it has its place in the pool.
+    pub(super) fn discard(&mut self, entry: Box<Entry<X>>, todo: &mut Todo<X, E>) {
+        self.closing += 1;
+        self.lose(&entry, todo);
+        todo.close.push(entry);
+    }
+
+    /// A connection leaves the pool as it is.
+    pub(super) fn detach(&mut self, entry: &Entry<X>, now: Instant, todo: &mut Todo<X, E>) {
+        self.lose(entry, todo);
+        self.connect_what_is_due(now, todo);
+        self.poke(todo);
+    }
+
+    fn lose(&mut self, entry: &Entry<X>, todo: &mut Todo<X, E>) {
+        self.live -= 1;
+        if let Some(expires) = entry.expires {
+            self.expiries.remove(&(expires, entry.id));
+        }
+        self.refuse_the_stranded(todo);
+        self.tell(todo);
+    }
+
+    /// A connection was closed.
+    pub(super) fn has_closed(&mut self, now: Instant, todo: &mut Todo<X, E>) {
+        self.closing -= 1;
+        self.closed += 1;
+        self.tell(todo);
+        self.connect_what_is_due(now, todo);
+        self.poke(todo);
+    }
+
+    pub(super) fn resize(&mut self, max: usize, now: Instant, todo: &mut Todo<X, E>) {
+        self.max = max;
+        while self.live > self.max
+            && let Some(longest_idle) = self.idle.pop_front()
+        {
+            self.discard(longest_idle, todo);
+        }
+        self.connect_what_is_due(now, todo);
+        self.poke(todo);
+    }
+
+    /// Connects up to the minimum, if that is not under way.
+    pub(super) fn warm_up(&mut self, now: Instant, todo: &mut Todo<X, E>) -> Warmth<E> {
+        if self.phase != Phase::Open {
+            return Warmth::Cold(AcquireError::Closed);
+        }
+        if self.live >= self.min {
+            return Warmth::Warm;
+        }
+        self.connect_what_is_due(now, todo);
+        match &self.down {
+            Some(down) if self.connecting == 0 => Warmth::Cold(AcquireError::Unavailable(down.cause())),
+            _ => Warmth::Warming,
+        }
+    }
+
+    /// Nothing is connected any more, so nobody waits.
+    pub(super) fn end(&mut self, todo: &mut Todo<X, E>) {
+        self.phase = self.phase.max(Phase::Ending);
+        self.refuse_all(todo, || AcquireError::Closed);
+        self.tell(todo);
+    }
+
+    /// Refuses whoever comes or waits, and closes what is idle.
+    pub(super) fn close(&mut self, todo: &mut Todo<X, E>) {
+        self.end(todo);
+        self.phase = Phase::Closed;
+        for entry in self.take_all() {
+            self.discard(entry, todo);
+        }
+        todo.wake.extend(self.keeper.take());
+    }
+
+    /// Has those look again who wait for the pool to become warm or closed.
+    fn tell(&mut self, todo: &mut Todo<X, E>) {
+        todo.changed = true;
+        if self.is_over() {
+            todo.wake.extend(self.keeper.take());
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    /// Whether nothing is left of a closed pool.
+    pub(super) fn is_over(&self) -> bool {
+        self.phase == Phase::Closed && self.live + self.connecting + self.closing == 0
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            min: self.min,
+            max: self.max,
+            idle: self.idle.len(),
+            live: self.live,
+            connecting: self.connecting,
+            closing: self.closing,
+            waiting: self.queue.len(),
+            overdue: self.holders.overdue().len(),
+            made: self.next_id,
+            closed: self.closed,
+            down: self.down.is_some(),
+            phase: self.phase,
+        }
+    }
+
+    /// Starts as many connects as are wanted and may be.
+    fn connect_what_is_due(&mut self, now: Instant, todo: &mut Todo<X, E>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let missing = self.min.saturating_sub(self.live);
+        let wanted = self.queue.len().max(missing).saturating_sub(self.connecting);
+        let at_once = match &self.down {
+            Some(down) if !mutant!("pool.herd") => usize::from(down.may_try(now)),
+            _ => self.rules.connects,
+        };
+        let due = wanted.min(at_once.saturating_sub(self.connecting)).min(self.room());
+        self.connecting += due;
+        todo.connect += due;
+    }
+
+    /// How many more connections there may be.
+    fn room(&self) -> usize {
+        let closing = if mutant!("pool.closing_has_gone") { 0 } else { self.closing };
+        self.max.saturating_sub(self.live + self.connecting + closing)
+    }
+
+    fn cause(&self) -> Option<Arc<ConnectError<E>>> {
+        self.down.as_ref().map(Downtime::cause)
+    }
+
+    /// Why nobody may wait now: there is no connection to wait for, and it is not the time to try for one.
+    fn refusal(&self, now: Instant) -> Option<Arc<ConnectError<E>>> {
+        let down = self.down.as_ref().filter(|_| self.live == 0)?;
+        (self.connecting > 0 || !down.may_try(now)).then(|| down.cause())
+    }
+
+    /// Refuses those who wait, if there is nothing left that they could get.
+    fn refuse_the_stranded(&mut self, todo: &mut Todo<X, E>) {
+        if let Some(cause) = self.cause()
+            && self.live + self.connecting == 0
+            && !mutant!("pool.hang_when_down")
+        {
+            self.refuse_all(todo, || AcquireError::Unavailable(Arc::clone(&cause)));
+        }
+    }
+
+    fn refuse_all(&mut self, todo: &mut Todo<X, E>, refusal: impl Fn() -> AcquireError<E>) {
+        while !self.queue.is_empty() {
+            // What comes back is a refusal that nobody is left to hear.
+            todo.wake.extend(self.queue.settle(Err(refusal())).ok());
+        }
+    }
+}

@@ -1,0 +1,35 @@
+use std::panic::Location;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::{ConnectError, Entry};
+
+/// What the shell has to do when the lock is free again.
+#[must_use]
+pub(in crate::pool) struct Todo<X, E> {
+    /// So many connects are to be started; they are counted already.
+    pub(in crate::pool) connect: usize,
+    /// These are to be closed; they are counted already.
+    pub(in crate::pool) close: Vec<Box<Entry<X>>>,
+    pub(in crate::pool) wake: Vec<Waker>,
+    /// Whoever waits for the pool to change is to look again.
+    pub(in crate::pool) changed: bool,
+    /// Errors that are not needed any more.
+    pub(in crate::pool) garbage: Vec<Arc<ConnectError<E>>>,
+    /// Those who have held a connection for too long, since the last report.
+    pub(in crate::pool) overdue: Vec<(&'static Location<'static>, Duration)>,
+}
+
+impl<X, E> Default for Todo<X, E> {
+    fn default() -> Self {
+        Self {
+            connect: 0,
+            close: Vec::new(),
+            wake: Vec::new(),
+            changed: false,
+            garbage: Vec::new(),
+            overdue: Vec::new(),
+        }
+    }
+}
