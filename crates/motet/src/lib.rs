@@ -34,6 +34,7 @@
 //! |---|---|
 //! | run things side by side, and be sure of their end | [`task`] |
 //! | give back what needs an await to be given back | [`resource`] |
+//! | tell whoever listens what has happened | [`event`] |
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |
@@ -51,6 +52,7 @@
 //! `panic = "abort"` the first panic ends the process, as always.
 
 mod backoff;
+pub mod event;
 pub mod observe;
 pub mod resource;
 pub mod rng;
