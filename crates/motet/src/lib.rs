@@ -35,6 +35,7 @@
 //! | run things side by side, and be sure of their end | [`task`] |
 //! | give back what needs an await to be given back | [`resource`] |
 //! | lend connections to many in turn | [`pool`] |
+//! | tell whoever listens what has happened | [`event`] |
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |
@@ -53,6 +54,7 @@
 //! `panic = "abort"` the first panic ends the process, as always.
 
 mod backoff;
+pub mod event;
 pub mod observe;
 pub mod queue;
 pub mod resilience;

@@ -98,6 +98,7 @@ pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};
 pub use finalizer::ReleaseCounts;
 pub use gather::{Gather, TryGather, gather, try_gather};
 pub use handle::{Task, TaskState};
+pub(crate) use local::Group;
 pub use local::{LocalNursery, LocalTask, local_scope};
 pub use name::Name;
 pub use nursery::Nursery;

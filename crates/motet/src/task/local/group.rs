@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::set::{Handle, Set};
 
 /// Futures of one type and their outputs, by the order in which they came.
-pub(in crate::task) struct Group<F: Future> {
+pub(crate) struct Group<F: Future> {
     set: Set,
     members: Vec<Handle<F::Output>>,
     futures: PhantomData<F>,
@@ -19,25 +19,37 @@ pub(in crate::task) struct Group<F: Future> {
 unsafe impl<F: Future + Send> Send for Group<F> where F::Output: Send {}
 
 impl<F: Future> Group<F> {
-    pub(in crate::task) fn new(futures: impl Iterator<Item = F>) -> Self {
+    pub(crate) fn new(futures: impl Iterator<Item = F>) -> Self {
         let set = Set::new();
         // SAFETY: a `Group<F>` does not outlive `F`, and its destructor clears the set.
         let members = futures.enumerate().map(|(at, future)| unsafe { set.push(at, future) }).collect();
         Self { set, members, futures: PhantomData }
     }
 
+    /// Makes a group of none, for members that come one by one.
+    pub(crate) fn empty() -> Self {
+        Self::new(std::iter::empty())
+    }
+
+    /// Adds a member behind all others.
+    pub(crate) fn push(&mut self, future: F) {
+        // SAFETY: as in `new`.
+        let member = unsafe { self.set.push(self.members.len(), future) };
+        self.members.push(member);
+    }
+
     /// Polls until a member ends, and gives its place; `None` once all have.
-    pub(in crate::task) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         self.set.poll_next(cx)
     }
 
     /// Looks at the output of the member at this place.
-    pub(in crate::task) fn output(&self, at: usize) -> Option<&F::Output> {
+    pub(crate) fn output(&self, at: usize) -> Option<&F::Output> {
         self.members[at].peek()
     }
 
     /// Takes the output of the member at this place.
-    pub(in crate::task) fn take(&mut self, at: usize) -> Option<F::Output> {
+    pub(crate) fn take(&mut self, at: usize) -> Option<F::Output> {
         self.members[at].take()
     }
 
@@ -46,7 +58,7 @@ impl<F: Future> Group<F> {
     /// # Panics
     /// If one is missing: a future panicked, and yet the group was polled on.
     #[track_caller]
-    pub(in crate::task) fn outputs(&mut self) -> Vec<F::Output> {
+    pub(crate) fn outputs(&mut self) -> Vec<F::Output> {
         let members = mem::take(&mut self.members);
         let output = |mut member: Handle<F::Output>| match member.take() {
             Some(output) => output,

@@ -13,7 +13,7 @@ mod scope;
 mod set;
 mod task;
 
-pub(in crate::task) use group::Group;
+pub(crate) use group::Group;
 pub use nursery::LocalNursery;
 pub use scope::local_scope;
 pub use task::LocalTask;

@@ -1,0 +1,88 @@
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Event, NamedEvent};
+
+/// Any event, as a listener to a pattern gets it. Implemented for every [`Event`] and for [`NamedEvent`].
+///
+/// # Examples
+/// ```
+/// use motet::event::{AnyEvent, Event};
+/// use std::sync::Arc;
+///
+/// struct UserCreated(u64);
+/// impl Event for UserCreated {
+///     const NAME: &'static str = "user.created";
+/// }
+///
+/// let any: Arc<dyn AnyEvent> = Arc::new(UserCreated(7));
+/// assert_eq!(any.name(), "user.created");
+/// assert_eq!(any.downcast_ref::<UserCreated>().unwrap().0, 7);
+/// assert!(any.downcast_ref::<u32>().is_none());
+/// ```
+pub trait AnyEvent: sealed::Sealed + Any + Send + Sync {
+    /// Gives the name of the event.
+    fn name(&self) -> &str;
+
+    #[doc(hidden)]
+    fn value(&self) -> &(dyn Any + Send + Sync);
+
+    #[doc(hidden)]
+    fn into_value(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<E: Event> AnyEvent for E {
+    fn name(&self) -> &str {
+        E::NAME
+    }
+
+    fn value(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn into_value(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl AnyEvent for NamedEvent {
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    fn value(&self) -> &(dyn Any + Send + Sync) {
+        &*self.value
+    }
+
+    fn into_value(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        Arc::clone(&self.value)
+    }
+}
+
+impl dyn AnyEvent {
+    /// Gives the event, or the value of a named one, if it is of this type.
+    #[must_use]
+    pub fn downcast_ref<T: Any>(&self) -> Option<&T> {
+        self.value().downcast_ref()
+    }
+
+    /// Shares the event, or the value of a named one, if it is of this type.
+    #[must_use]
+    pub fn downcast<T: Any + Send + Sync>(self: &Arc<Self>) -> Option<Arc<T>> {
+        self.value().is::<T>().then(|| Arc::clone(self).into_value().downcast().ok()).flatten()
+    }
+}
+
+impl fmt::Debug for dyn AnyEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyEvent").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "nobody else implements it")]
+    pub trait Sealed {}
+    impl<E: super::Event> Sealed for E {}
+    impl Sealed for super::NamedEvent {}
+}

@@ -1,0 +1,142 @@
+//! Posted events on their way: one task at a time for each listener, in the scope of the listener, for as long as
+//! something waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::task::coop;
+
+use super::failed::{Cause, ListenerFailed};
+use super::hearing::let_go;
+use super::inbox::Put;
+use super::inner::Inner;
+use super::slot::{Call, Called, Claim, Slot};
+use super::snapshot::{Entry, Snapshot};
+use super::{AnyEvent, Posted};
+use crate::sim;
+use crate::task::{Closed as ScopeEnded, timeout};
+
+impl<E: AnyEvent> Snapshot<E> {
+    /// Puts the event before each listener.
+    pub(super) fn post(&self, inner: &Arc<Inner>, event: &Arc<E>) -> Posted {
+        let mut posted = Posted::default();
+        for entry in &self.entries {
+            match entry {
+                Entry::Own(slot) => slot.post(inner, Arc::clone(event), &mut posted),
+                Entry::Pattern(slot) => slot.post(inner, Arc::clone(event) as Arc<dyn AnyEvent>, &mut posted),
+            }
+        }
+        posted
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
+    fn post(self: &Arc<Self>, inner: &Arc<Inner>, event: Arc<T>, posted: &mut Posted) {
+        let meta = &self.meta;
+        if !meta.is_on() {
+            return;
+        }
+        if let Call::Keep(keep) = &self.call {
+            match meta.claim() {
+                Claim::No => return,
+                Claim::Yes => {}
+                Claim::Once => inner.remove(meta),
+            }
+            keep(&event);
+            posted.queued += 1;
+            return;
+        }
+        inner.open.enter();
+        match self.inbox.put(event, meta.backlog, meta.overflow) {
+            Put::Queued => posted.queued += 1,
+            Put::Instead(oldest) => {
+                posted.queued += 1;
+                posted.dropped += 1;
+                inner.drops(1);
+                let_go(oldest);
+            }
+            Put::Full(event) => {
+                posted.dropped += 1;
+                inner.drops(1);
+                let_go(event);
+            }
+            Put::Begin => {
+                let (inner, slot) = (Arc::clone(inner), Arc::clone(self));
+                let attends = Attends { inner, slot, busy: false, ended: false };
+                match meta.scope.spawn(meta.name.clone(), attends.run()) {
+                    Ok(_) => posted.queued += 1,
+                    // It is dropped, and drops what is in the inbox.
+                    Err(ScopeEnded(_)) => posted.dropped += 1,
+                }
+            }
+        }
+    }
+}
+
+/// Attends to an inbox.
+struct Attends<T: ?Sized + Send + Sync + 'static> {
+    inner: Arc<Inner>,
+    slot: Arc<Slot<T>>,
+    /// An event was taken out, and the listener is at it.
+    busy: bool,
+    /// Nothing was left in the inbox: it is another's now.
+    ended: bool,
+}
+
+impl Inner {
+    /// So many posted events are thrown away.
+    fn drops(&self, count: usize) {
+        self.counters.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        (0..count).for_each(|_| self.handled());
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Attends<T> {
+    async fn run(mut self) {
+        while let Some(event) = self.slot.inbox.take() {
+            self.busy = true;
+            sim::op("event.deliver");
+            coop::consume_budget().await;
+            if let Err(cause) = self.hear(event).await {
+                self.inner.counters.failed.fetch_add(1, Ordering::Relaxed);
+                let failed = ListenerFailed { listener: self.slot.meta.name.clone(), cause };
+                let error: &(dyn std::error::Error + 'static) = &failed;
+                tracing::warn!(
+                    emitter = %self.inner.settings.name, error, cause = error.source(),
+                    "a listener to a posted event did not come to a good end"
+                );
+            }
+            self.busy = false;
+            self.inner.handled();
+        }
+        self.ended = true;
+    }
+
+    async fn hear(&self, event: Arc<T>) -> Result<(), Cause> {
+        let meta = &self.slot.meta;
+        match meta.claim() {
+            Claim::No => return Ok(()),
+            Claim::Yes => {}
+            Claim::Once => self.inner.remove(meta),
+        }
+        match self.slot.call(&event) {
+            Called::Done(result) => result,
+            Called::Running(hearing) => {
+                let ended = timeout(meta.limit, hearing).await;
+                ended.unwrap_or(Err(Cause::TimedOut(meta.limit)))
+            }
+        }
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Drop for Attends<T> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // Cut off: the scope of the listener is cancelled, or has ended.
+        let left = self.slot.inbox.abandon();
+        self.inner.drops(left.len() + usize::from(self.busy));
+        left.into_iter().for_each(let_go);
+    }
+}

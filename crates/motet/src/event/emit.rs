@@ -1,0 +1,228 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arc_swap::Guard;
+use pin_project_lite::pin_project;
+use tokio::task::coop;
+
+use super::failed::Cause;
+use super::hearing::Hearing;
+use super::inner::Inner;
+use super::slot::{Called, Claim, Meta};
+use super::snapshot::Snapshot;
+use super::topic::Topic;
+use super::{AnyEvent, Closed, Emitted};
+use crate::task::{Elapsed, Group, Timeout, timeout};
+use crate::{mutant, sim};
+
+/// The future of [`Emitter::emit`](super::Emitter::emit): how every listener ended, or the event back.
+#[must_use = "futures do nothing unless awaited"]
+pub struct Emit<'a, E> {
+    inner: &'a Inner,
+    state: State<'a, E>,
+    with_names: bool,
+}
+
+enum State<'a, E> {
+    Begin(Listeners<'a, E>, E),
+    Running(Running<E>),
+    Ended,
+}
+
+/// Where the listeners are to be found.
+pub(super) enum Listeners<'a, E> {
+    Topic(&'a Topic<E>),
+    /// They are looked for when the emit begins.
+    Search(fn(&Inner, &E) -> Arc<Snapshot<E>>),
+}
+
+impl<'a, E: AnyEvent> Emit<'a, E> {
+    pub(super) fn new(inner: &'a Inner, listeners: Listeners<'a, E>, event: E) -> Self {
+        Self { inner, state: State::Begin(listeners, event), with_names: false }
+    }
+
+    /// Keeps the names of the listeners that succeed, too; [`Emitted::names`] gives them. It costs an allocation.
+    pub fn with_names(mut self) -> Self {
+        self.with_names = true;
+        self
+    }
+}
+
+// The event is moved and never pinned; what is pinned is on the heap.
+impl<E> Unpin for Emit<'_, E> {}
+
+impl<E: AnyEvent> Future for Emit<'_, E> {
+    type Output = Result<Emitted, Closed<E>>;
+
+    #[track_caller]
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = self.inner;
+        if let State::Running(running) = &mut self.state {
+            let emitted = ready!(running.poll(inner, cx));
+            self.state = State::Ended;
+            return Poll::Ready(Ok(emitted));
+        }
+        let operation = ready!(coop::poll_proceed(cx));
+        let with_names = self.with_names;
+        let State::Begin(listeners, event) = std::mem::replace(&mut self.state, State::Ended) else {
+            panic!("`emit` was polled after its end")
+        };
+        operation.made_progress();
+        if inner.open.is_closed() {
+            return Poll::Ready(Err(Closed(event)));
+        }
+        let snapshot = match listeners {
+            Listeners::Topic(topic) => {
+                let snapshot = topic.snapshot.load();
+                if snapshot.by_ref {
+                    return Poll::Ready(Ok(snapshot.call_in_turn(inner, with_names, &event)));
+                }
+                // With a count of its own from here on: the emit may be long.
+                Guard::into_inner(snapshot)
+            }
+            Listeners::Search(search) => search(inner, &event),
+        };
+        if snapshot.by_ref {
+            return Poll::Ready(Ok(snapshot.call_in_turn(inner, with_names, &event)));
+        }
+        sim::op("event.emit");
+        let mut running = Running::new(snapshot, event, with_names);
+        let polled = running.poll(inner, cx);
+        if polled.is_pending() {
+            self.state = State::Running(running);
+        }
+        polled.map(Ok)
+    }
+}
+
+impl<E: AnyEvent> Snapshot<E> {
+    /// Calls listeners of which none waits: on the stack of the caller, and without an allocation.
+    #[inline]
+    fn call_in_turn(&self, inner: &Inner, with_names: bool, event: &E) -> Emitted {
+        let mut emitted = Emitted::default();
+        if self.entries.is_empty() {
+            inner.dead(event);
+        }
+        for entry in &self.entries {
+            if begins(inner, entry.meta()) {
+                emitted.note(&entry.meta().name, with_names, entry.call_by_ref(event));
+            } else {
+                emitted.skip();
+            }
+        }
+        emitted
+    }
+}
+
+/// Asks whether a listener is to be called, and takes it out if that is its last time.
+#[inline]
+fn begins(inner: &Inner, meta: &Meta) -> bool {
+    match meta.claim() {
+        Claim::No => false,
+        Claim::Yes => true,
+        Claim::Once => {
+            inner.remove(meta);
+            true
+        }
+    }
+}
+
+impl Inner {
+    /// Nobody listens.
+    pub(super) fn dead(&self, event: &dyn AnyEvent) {
+        if let Some(on_dead) = &self.settings.on_dead {
+            on_dead(event);
+        }
+    }
+}
+
+/// An emit whose listeners may have to wait for something.
+struct Running<E> {
+    snapshot: Arc<Snapshot<E>>,
+    event: Arc<E>,
+    /// The first listener that was not called yet.
+    next: usize,
+    /// Those that wait, and how many they are.
+    group: Option<Group<Waits>>,
+    waiting: usize,
+    with_names: bool,
+    emitted: Emitted,
+}
+
+impl<E: AnyEvent> Running<E> {
+    fn new(snapshot: Arc<Snapshot<E>>, event: E, with_names: bool) -> Self {
+        let event = Arc::new(event);
+        Self { snapshot, event, next: 0, group: None, waiting: 0, with_names, emitted: Emitted::default() }
+    }
+
+    fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Emitted> {
+        loop {
+            while self.waiting < inner.settings.concurrency.get() && self.next < self.snapshot.entries.len() {
+                self.begin_next(inner, cx);
+            }
+            let Some(group) = self.group.as_mut().filter(|_| self.waiting > 0) else {
+                return Poll::Ready(std::mem::take(&mut self.emitted));
+            };
+            let Some(ended) = ready!(group.poll_next(cx)) else { unreachable!("so many wait") };
+            let Some((at, ended)) = group.take(ended) else { unreachable!("it has just ended") };
+            self.waiting -= 1;
+            let meta = self.snapshot.entries[at].meta();
+            let result = ended.unwrap_or_else(|Elapsed { .. }| Err(Cause::TimedOut(meta.limit)));
+            self.emitted.note(&meta.name, self.with_names, result);
+        }
+    }
+
+    #[inline]
+    fn begin_next(&mut self, inner: &Inner, cx: &mut Context<'_>) {
+        let at = self.next;
+        self.next += 1;
+        let entry = &self.snapshot.entries[at];
+        let meta = entry.meta();
+        if !begins(inner, meta) {
+            return self.emitted.skip();
+        }
+        let result = match entry.call(&self.event) {
+            Called::Done(result) => result,
+            Called::Running(mut hearing) => match Pin::new(&mut hearing).poll(cx) {
+                Poll::Ready(result) => result,
+                // Only now does it need a place, and its timer.
+                Poll::Pending => {
+                    let limit = if mutant!("event.no_deadline") { Duration::MAX } else { meta.limit };
+                    let hearing = timeout(limit, hearing);
+                    self.group.get_or_insert_with(Group::empty).push(Waits { at, hearing });
+                    self.waiting += 1;
+                    return;
+                }
+            },
+        };
+        self.emitted.note(&meta.name, self.with_names, result);
+    }
+}
+
+pin_project! {
+    /// A listener that waits, and its place.
+    struct Waits {
+        at: usize,
+        #[pin]
+        hearing: Timeout<Hearing>,
+    }
+}
+
+impl Future for Waits {
+    type Output = (usize, Result<Result<(), Cause>, Elapsed>);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.hearing.poll(cx).map(|ended| (*this.at, ended))
+    }
+}
+
+impl<E> fmt::Debug for Emit<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emit").field("emitter", &self.inner.settings.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,71 @@
+//! A listener at work.
+
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::failed::Cause;
+use crate::task::core::panic_message;
+
+pub(super) type Heard = Result<(), Box<dyn Error + Send + Sync>>;
+pub(super) type Future = Pin<Box<dyn std::future::Future<Output = Heard> + Send>>;
+
+/// The future of a listener, whose panics go nowhere: neither those of its polls nor that of its drop.
+pub(super) struct Hearing(Option<Future>);
+
+impl Hearing {
+    pub(super) fn new(future: Future) -> Self {
+        Self(Some(future))
+    }
+}
+
+impl std::future::Future for Hearing {
+    type Output = Result<(), Cause>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = run(|| {
+            let future = self.0.as_mut().expect("it is not polled after its end");
+            let polled = future.as_mut().poll(cx);
+            if polled.is_ready() {
+                self.0 = None;
+            }
+            polled
+        });
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(heard)) => Poll::Ready(heard.map_err(Cause::Failed)),
+            Err(cause) => Poll::Ready(Err(cause)),
+        }
+    }
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        if let Some(future) = self.0.take() {
+            let_go(future);
+        }
+    }
+}
+
+/// Calls a listener that is called and not awaited.
+pub(super) fn call(listener: impl FnOnce() -> Heard) -> Result<(), Cause> {
+    run(listener)?.map_err(Cause::Failed)
+}
+
+fn run<T>(code: impl FnOnce() -> T) -> Result<T, Cause> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
+        let message = panic_message(&*payload).to_owned();
+        let_go(payload);
+        Cause::Panicked(message)
+    })
+}
+
+/// Drops what is somebody else's: a panic of that is shown, and goes no further.
+pub(super) fn let_go<T>(theirs: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(theirs))) {
+        tracing::error!(message = panic_message(&*payload), "the drop of a listener or of an event panicked");
+        // It may panic when it is dropped; one panic is enough.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+    }
+}

@@ -1,0 +1,279 @@
+//! What the handles of an emitter share: who listens, and whether it is closed.
+
+use std::any::TypeId;
+use std::collections::BTreeSet;
+use std::future::ready;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use super::builder::OnDead;
+use super::hearing::let_go;
+use super::open::Open;
+use super::slot::{Hears, Meta, Registered, Slot};
+use super::snapshot::{Entry, Snapshot};
+use super::stats::Counters;
+use super::subscription::Subscription;
+use super::topic::{TakenOut, Topic, Topics};
+use super::{AnyEvent, Closed, Event, NamedEvent, Overflow, Pattern};
+use crate::observe::Registration;
+use crate::task::{Name, Scope};
+
+pub(crate) struct Inner {
+    pub(super) home: Scope,
+    pub(super) settings: Settings,
+    pub(super) topics: Topics,
+    pub(super) open: Open,
+    pub(super) counters: Counters,
+    pub(super) shown: OnceLock<Registration>,
+    registry: Mutex<Registry>,
+}
+
+pub(super) struct Settings {
+    pub(super) name: Name,
+    pub(super) concurrency: NonZeroUsize,
+    pub(super) limit: Duration,
+    pub(super) backlog: NonZeroUsize,
+    pub(super) overflow: Overflow,
+    pub(super) max_listeners: usize,
+    pub(super) on_dead: Option<OnDead>,
+}
+
+/// Whoever adds a listener, or takes one out, holds this; whoever emits does not.
+#[derive(Default)]
+pub(super) struct Registry {
+    patterns: Vec<(Pattern, Arc<Slot<dyn AnyEvent>>)>,
+    /// The scopes that take their listeners along when they end, by where they are in memory.
+    scopes: BTreeSet<usize>,
+    next_number: u64,
+}
+
+impl Inner {
+    pub(super) fn new(home: Scope, settings: Settings) -> Self {
+        Self {
+            home,
+            settings,
+            topics: Topics::default(),
+            open: Open::default(),
+            counters: Counters::default(),
+            shown: OnceLock::new(),
+            registry: Mutex::default(),
+        }
+    }
+
+    /// Only our own code runs under this lock, so a poisoned one holds a sound state.
+    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The topic of an event; made when it is first asked for.
+    #[inline]
+    pub(super) fn topic<E: Event>(&self) -> &Topic<E> {
+        self.topics.find().unwrap_or_else(|| self.topic_of::<E>(&self.registry()))
+    }
+
+    #[cold]
+    fn topic_of<E: Event>(&self, registry: &Registry) -> &Topic<E> {
+        match self.topics.find() {
+            Some(topic) => topic,
+            None => self.topics.add(Topic::new(registry.matching(E::NAME))),
+        }
+    }
+
+    /// The listeners to an event whose name is known only now.
+    pub(super) fn named(&self, event: &NamedEvent) -> Arc<Snapshot<NamedEvent>> {
+        let matching: Vec<_> = self.registry().matching(event.name()).map(Entry::Pattern).collect();
+        Arc::new(Snapshot::of(matching))
+    }
+
+    pub(super) fn add_to_topic<E: Event, F>(
+        self: &Arc<Self>,
+        scope: &Scope,
+        listener: F,
+        slot: impl FnOnce(F, u64) -> Slot<E>,
+    ) -> Result<Subscription, Closed<F>> {
+        self.add(scope, listener, |registry, listener, number| {
+            let slot = Arc::new(slot(listener, number));
+            let topic = self.topic_of::<E>(registry);
+            let before = topic.add(Entry::Own(Arc::clone(&slot)));
+            (slot, vec![before])
+        })
+    }
+
+    pub(super) fn add_to_pattern<F>(
+        self: &Arc<Self>,
+        scope: &Scope,
+        pattern: Pattern,
+        listener: F,
+        slot: impl FnOnce(F, u64) -> Slot<dyn AnyEvent>,
+    ) -> Result<Subscription, Closed<F>> {
+        self.add(scope, listener, |registry, listener, number| {
+            let slot = Arc::new(slot(listener, number));
+            let matching = self.topics.iter().filter(|topic| pattern.matches(topic.event()));
+            let before = matching.map(|topic| topic.add_pattern(Arc::clone(&slot))).collect();
+            let at = registry.patterns.partition_point(|(_, listed)| !slot.meta.goes_before(&listed.meta));
+            registry.patterns.insert(at, (pattern, Arc::clone(&slot)));
+            (slot, before)
+        })
+    }
+
+    fn add<F, S: Registered + 'static>(
+        self: &Arc<Self>,
+        scope: &Scope,
+        listener: F,
+        list: impl FnOnce(&mut Registry, F, u64) -> (Arc<S>, Vec<TakenOut>),
+    ) -> Result<Subscription, Closed<F>> {
+        if !self.joins(scope) {
+            return Err(Closed(listener));
+        }
+        let mut registry = self.registry();
+        // Again, under the lock: meanwhile the scope may have ended, or the emitter have been closed.
+        if self.open.is_closed() || !registry.scopes.contains(&key(scope)) {
+            return Err(Closed(listener));
+        }
+        let number = registry.next_number;
+        registry.next_number += 1;
+        let (slot, before) = list(&mut registry, listener, number);
+        let crowded = self.crowded();
+        drop(registry);
+        before.into_iter().for_each(let_go);
+        if let Some((event, listeners)) = crowded {
+            tracing::warn!(
+                emitter = %self.settings.name, event, listeners,
+                "many listeners to one event: is one added again and again, and never dropped?"
+            );
+        }
+        Ok(Subscription::new(&slot, Arc::downgrade(self)))
+    }
+
+    fn crowded(&self) -> Option<(&'static str, usize)> {
+        let mut topics = self.topics.iter();
+        let crowded = topics.find(|topic| topic.outgrows(self.settings.max_listeners))?;
+        Some((crowded.event(), crowded.len()))
+    }
+
+    /// Sees to it that the end of the scope takes its listeners along; false if it has ended.
+    fn joins(self: &Arc<Self>, scope: &Scope) -> bool {
+        if self.open.is_closed() {
+            return false;
+        }
+        // Before the cleanup is owed: should the scope end meanwhile, the cleanup finds it here.
+        if !self.registry().scopes.insert(key(scope)) {
+            return true;
+        }
+        let leaves = Leaves { inner: Arc::downgrade(self), scope: key(scope) };
+        // When it is refused, or lost with its runtime, it is dropped as well.
+        let owed = scope.defer("event listeners", move |_| {
+            drop(leaves);
+            ready(())
+        });
+        owed.is_ok()
+    }
+
+    /// Takes a listener out that is off.
+    pub(super) fn remove(&self, meta: &Meta) {
+        let mut registry = self.registry();
+        let keep = |listed: &Meta| listed.number != meta.number;
+        let taken_out = match meta.hears {
+            Hears::Event(event) => self.retain_in(event, &keep).into_iter().collect(),
+            Hears::Pattern => self.retain(&mut registry, &keep),
+        };
+        drop(registry);
+        taken_out.into_iter().for_each(let_go);
+    }
+
+    fn retain_in(&self, event: TypeId, keep: &dyn Fn(&Meta) -> bool) -> Option<TakenOut> {
+        self.topics.of(event).and_then(|topic| topic.retain(keep))
+    }
+
+    fn retain(&self, registry: &mut Registry, keep: &dyn Fn(&Meta) -> bool) -> Vec<TakenOut> {
+        let mut taken_out: Vec<TakenOut> =
+            self.topics.iter().filter_map(|topic| topic.retain(keep)).collect();
+        let gone = registry.patterns.extract_if(.., |(_, slot)| !keep(&slot.meta));
+        taken_out.extend(gone.map(|(_, slot)| slot as TakenOut));
+        taken_out
+    }
+
+    /// Takes out all listeners to whom this applies, and switches them off.
+    fn remove_all(&self, applies: impl Fn(&Meta) -> bool, scope: Option<usize>) {
+        let mut registry = self.registry();
+        if let Some(scope) = scope {
+            registry.scopes.remove(&scope);
+        }
+        let keep = |meta: &Meta| {
+            let goes = applies(meta);
+            if goes {
+                meta.go_off();
+            }
+            !goes
+        };
+        let taken_out = self.retain(&mut registry, &keep);
+        drop(registry);
+        taken_out.into_iter().for_each(let_go);
+    }
+
+    pub(super) fn close(&self) {
+        if self.open.close() {
+            self.settle();
+        }
+    }
+
+    /// One posted event less that waits.
+    pub(super) fn handled(&self) {
+        if self.open.leave() {
+            self.settle();
+        }
+    }
+
+    /// It is closed, and nothing waits any more: whoever listens has heard all there was.
+    #[cold]
+    fn settle(&self) {
+        self.remove_all(|_| true, None);
+        self.open.wake();
+    }
+
+    pub(super) fn count_listeners(&self) -> (usize, usize, usize) {
+        let patterns = self.registry().patterns.len();
+        let topics = self.topics.iter();
+        topics.fold((0, 0, patterns), |(topics, listeners, patterns), topic| {
+            (topics + 1, listeners + topic.len(), patterns)
+        })
+    }
+
+    pub(super) fn shows_stats(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let shown = self.home.register("emitter", self.settings.name.clone(), move || {
+            weak.upgrade().map(|inner| inner.stats()).unwrap_or_default()
+        });
+        let set = self.shown.set(shown);
+        debug_assert!(set.is_ok(), "it is shown once");
+    }
+}
+
+impl Registry {
+    fn matching(&self, name: &str) -> impl Iterator<Item = Arc<Slot<dyn AnyEvent>>> {
+        self.patterns
+            .iter()
+            .filter(move |(pattern, _)| pattern.matches(name))
+            .map(|(_, slot)| Arc::clone(slot))
+    }
+}
+
+/// Which scope it is. Its memory is not used again meanwhile: it owes us a cleanup, which keeps it.
+fn key(scope: &Scope) -> usize {
+    Arc::as_ptr(&scope.0).addr()
+}
+
+/// Takes the listeners of a scope along, when dropped.
+struct Leaves {
+    inner: Weak<Inner>,
+    scope: usize,
+}
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.remove_all(|meta| key(&meta.scope) == self.scope, Some(self.scope));
+        }
+    }
+}

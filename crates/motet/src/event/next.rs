@@ -1,0 +1,49 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop;
+
+use super::events::Fills;
+use super::ring::{Read, Ring};
+use super::slot::Call;
+use super::{Closed, Emitter, Event, Subscription};
+
+/// The future of [`Emitter::next`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Next<E> {
+    ring: Arc<Ring<Arc<E>>>,
+    /// `None` if nobody was there to listen to.
+    _on: Option<Subscription>,
+}
+
+impl<E: Event> Next<E> {
+    pub(super) fn new(emitter: &Emitter) -> Self {
+        let ring = Arc::new(Ring::new(1));
+        let fills = Fills(Arc::clone(&ring));
+        let listener = emitter.listener("next").once();
+        let on = listener.hear_event(fills, |fills| Call::Keep(Box::new(move |event| fills.put(event)))).ok();
+        Self { ring, _on: on }
+    }
+}
+
+impl<E: Event> Future for Next<E> {
+    type Output = Result<Arc<E>, Closed<()>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let operation = ready!(coop::poll_proceed(cx));
+        let read = ready!(self.ring.poll_read(cx));
+        operation.made_progress();
+        Poll::Ready(match read {
+            Read::Event(event) => Ok(event),
+            Read::Missed(_) | Read::End => Err(Closed(())),
+        })
+    }
+}
+
+impl<E> fmt::Debug for Next<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").finish_non_exhaustive()
+    }
+}

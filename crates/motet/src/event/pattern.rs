@@ -1,0 +1,128 @@
+use std::fmt;
+
+/// Selects events by name: a name as it is, `*` for exactly one segment, `>` for one or more at the end.
+///
+/// `user.*` matches `user.created` but neither `user` nor `user.email.changed`; `user.>` matches both of the longer
+/// ones but not `user`; `>` matches every name.
+///
+/// # Examples
+/// ```
+/// use motet::event::Pattern;
+///
+/// let pattern = Pattern::parse("user.*")?;
+/// assert!(pattern.matches("user.created"));
+/// assert!(!pattern.matches("user.email.changed"));
+/// # Ok::<(), motet::event::PatternError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Checks a text and takes it as a pattern.
+    ///
+    /// # Errors
+    /// [`PatternError`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let mut segments = text.split('.').peekable();
+        while let Some(segment) = segments.next() {
+            match segment {
+                "" => return Err(PatternError::EmptySegment),
+                "*" => {}
+                ">" if segments.peek().is_none() => {}
+                _ if segment.contains(['*', '>']) => return Err(PatternError::MisplacedWildcard),
+                _ => {}
+            }
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Asks whether events of this name are selected.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let mut names = name.split('.');
+        for segment in self.0.split('.') {
+            match (segment, names.next()) {
+                (">", Some(_)) => return true,
+                ("*", Some(_)) => {}
+                (literal, Some(actual)) if literal == actual => {}
+                _ => return false,
+            }
+        }
+        names.next().is_none()
+    }
+
+    /// Gives the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Says why a text is not a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PatternError {
+    /// Nothing at all, two dots in a row, or one at an end.
+    #[error("a pattern has an empty segment")]
+    EmptySegment,
+    /// `*` inside a longer segment, or `>` anywhere but alone at the end.
+    #[error(
+        "a pattern has a misplaced wildcard: `*` stands for one whole segment, `>` for one or more at the end"
+    )]
+    MisplacedWildcard,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a pattern says, in the words of its definition.
+    fn naive(pattern: &[&str], name: &[&str]) -> bool {
+        match (pattern, name) {
+            ([], []) => true,
+            ([">"], [_, ..]) => true,
+            (["*", pattern @ ..], [_, name @ ..]) => naive(pattern, name),
+            ([one, pattern @ ..], [other, name @ ..]) => one == other && naive(pattern, name),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_selects_another_name_than_it_says(
+            pattern in prop::collection::vec(prop::sample::select(vec!["a", "b", "*"]), 1..4),
+            rest in any::<bool>(),
+            name in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..5),
+        ) {
+            let mut pattern = pattern;
+            if rest {
+                pattern.push(">");
+            }
+            let parsed = Pattern::parse(&pattern.join(".")).unwrap();
+            prop_assert_eq!(parsed.matches(&name.join(".")), naive(&pattern, &name));
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_pattern_is_taken_for_one() {
+        for (text, error) in [
+            ("", PatternError::EmptySegment),
+            ("a..b", PatternError::EmptySegment),
+            (".a", PatternError::EmptySegment),
+            ("a.", PatternError::EmptySegment),
+            ("a*", PatternError::MisplacedWildcard),
+            (">.a", PatternError::MisplacedWildcard),
+            ("**", PatternError::MisplacedWildcard),
+        ] {
+            assert_eq!(Pattern::parse(text), Err(error), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Events that wait for the reader of a stream, the oldest of which go when there is no room.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::mutant;
+
+pub(super) struct Ring<T>(Mutex<State<T>>);
+
+struct State<T> {
+    events: VecDeque<T>,
+    room: usize,
+    /// Dropped since the reader was told last.
+    missed: u64,
+    ended: bool,
+    reader: Option<Waker>,
+}
+
+/// What a reader gets.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read<T> {
+    Event(T),
+    Missed(u64),
+    End,
+}
+
+impl<T> Ring<T> {
+    pub(super) fn new(room: usize) -> Self {
+        Self(Mutex::new(State { events: VecDeque::new(), room, missed: 0, ended: false, reader: None }))
+    }
+
+    /// Puts an event in, and gives the one that had to go.
+    pub(super) fn put(&self, event: T) -> Option<T> {
+        let mut state = self.state();
+        let oldest = if state.events.len() >= state.room { state.events.pop_front() } else { None };
+        state.missed += u64::from(oldest.is_some());
+        state.events.push_back(event);
+        let reader = if mutant!("event.reader_not_woken") { None } else { state.reader.take() };
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+        oldest
+    }
+
+    /// No more events come.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        let reader = state.reader.take();
+        drop(state);
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn poll_read(&self, cx: &Context<'_>) -> Poll<Read<T>> {
+        let mut state = self.state();
+        if state.missed > 0 {
+            return Poll::Ready(Read::Missed(std::mem::take(&mut state.missed)));
+        }
+        if let Some(event) = state.events.pop_front() {
+            return Poll::Ready(Read::Event(event));
+        }
+        if state.ended {
+            return Poll::Ready(Read::End);
+        }
+        let replaced = state.reader.replace(cx.waker().clone());
+        drop(state);
+        // Outside of the lock: dropping a waker may run somebody's code.
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Only our own code runs under this lock.
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_ring_loses_an_event_without_a_word(
+            puts in prop::collection::vec(any::<bool>(), 0..60),
+            room in 1_usize..4,
+        ) {
+            let ring = Ring::new(room);
+            let cx = Context::from_waker(Waker::noop());
+            let (mut naive, mut missed) = (VecDeque::new(), 0);
+            for (number, put) in puts.into_iter().enumerate() {
+                if put {
+                    let oldest = (naive.len() == room).then(|| naive.pop_front().unwrap());
+                    missed += u64::from(oldest.is_some());
+                    naive.push_back(number);
+                    prop_assert_eq!(ring.put(number), oldest);
+                    continue;
+                }
+                let expected = match (std::mem::take(&mut missed), naive.is_empty()) {
+                    (0, true) => Poll::Pending,
+                    (0, false) => Poll::Ready(Read::Event(naive.pop_front().unwrap())),
+                    (missed, _) => Poll::Ready(Read::Missed(missed)),
+                };
+                prop_assert_eq!(ring.poll_read(&cx), expected);
+            }
+            ring.end();
+            let left = std::iter::from_fn(|| match ring.poll_read(&cx) {
+                Poll::Ready(Read::End) | Poll::Pending => None,
+                Poll::Ready(read) => Some(read),
+            });
+            let missed = (missed > 0).then_some(Read::Missed(missed));
+            prop_assert_eq!(
+                left.collect::<Vec<_>>(),
+                missed.into_iter().chain(naive.into_iter().map(Read::Event)).collect::<Vec<_>>()
+            );
+        }
+    }
+}
