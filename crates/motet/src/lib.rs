@@ -56,9 +56,9 @@
 mod backoff;
 pub mod event;
 pub mod observe;
+pub mod pool;
 pub mod queue;
 pub mod resilience;
-pub mod pool;
 pub mod resource;
 pub mod rng;
 pub mod run;

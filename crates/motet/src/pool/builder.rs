@@ -14,6 +14,7 @@ use super::stats::PoolStats;
 use crate::observe::Stats;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::gate::Class;
+use crate::task::member::Member;
 use crate::task::{Name, Scope, finalizer};
 use crate::{Backoff, Jitter};
 
@@ -221,9 +222,10 @@ impl<M: Manager> Builder<M> {
             *shared.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
         }
         let owing = Box::new(Owing { shared: Arc::clone(&shared), has_begun: false });
-        match finalizer::push(&core, name, self.site, owing) {
-            Ok(id) => drop(shared.owed.set(id)),
-            Err(_) => shared.begin_close(),
+        // Counted in for the moment, so that the scope cannot close before the registration.
+        match Member::enter(&core, Class::Work) {
+            Some(_member) => drop(shared.owed.set(finalizer::push(&core, name, self.site, owing))),
+            None => shared.begin_close(),
         }
         let spec = Spec::new(keeper, self.site, Class::Service, Stop::Drop);
         // Refused, it is dropped, and ends the pool.

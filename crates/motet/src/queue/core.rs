@@ -534,6 +534,9 @@ impl<T> Drop for Watch<'_, T> {
 
 impl<T> fmt::Debug for Core<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("counts", &self.counts).field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("counts", &self.counts)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }

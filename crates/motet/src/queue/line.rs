@@ -187,7 +187,11 @@ impl<'a, T> Placing<'a, T> {
     }
 
     #[inline]
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, item: &mut Option<T>) -> Poll<Result<(), Closed>> {
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        item: &mut Option<T>,
+    ) -> Poll<Result<(), Closed>> {
         let coop = ready!(coop::poll_proceed(cx));
         let sent = match self.turn.send(self.core, cx.waker(), item) {
             Sent::Done => Ok(()),

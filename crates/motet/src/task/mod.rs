@@ -72,7 +72,7 @@ mod gather;
 mod handle;
 mod list;
 mod local;
-mod member;
+pub(crate) mod member;
 #[cfg(all(test, motet_loom))]
 mod models;
 mod name;
