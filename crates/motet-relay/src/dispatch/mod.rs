@@ -10,11 +10,13 @@ mod lanes;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use motet::queue::{self, Receiver, Sender};
+use motet::task::{Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::attempt::Attempts;
 pub use self::backoff::RetrySchedule;
@@ -53,6 +55,12 @@ enum Done {
     Attempt { endpoint: i64, delivery: i64, retry_at: Option<Millis> },
 }
 
+/// How many reports may wait for the dispatcher; the next task waits to report.
+const REPORTS: usize = 1_024;
+
+/// How many of them are looked at before the dispatcher looks at what else there is.
+const MOST_REPORTS: usize = 64;
+
 /// How the dispatcher ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Drained {
@@ -66,7 +74,6 @@ pub(crate) struct Dispatcher {
     clock: Clock,
     attempts: Arc<Attempts>,
     lanes: Lanes,
-    tasks: JoinSet<Done>,
 }
 
 impl Dispatcher {
@@ -81,63 +88,108 @@ impl Dispatcher {
             attempts: Arc::new(Attempts::new(store.clone(), outbound, schedule)),
             store,
             lanes: Lanes::new(in_flight.in_all, in_flight.per_endpoint),
-            tasks: JoinSet::new(),
         }
     }
 
     /// Delivers until `stop` is ready; then starts nothing new and waits up to `grace` for what is under way.
     ///
     /// Dropping the future aborts what is under way.
-    pub(crate) async fn run(mut self, stop: impl Future<Output = ()>, grace: Duration) -> Drained {
-        let mut stop = std::pin::pin!(stop);
+    pub(crate) async fn run(self, stop: impl Future<Output = ()>, grace: Duration) -> Drained {
+        // A task that panics, of a bug, harms no other: its slot stays taken and its delivery leased, so that a
+        // bug that one delivery brings out cannot turn into a loop; a restart finds the delivery still due.
+        let tasks = Scope::options().name("dispatch").policy(Policy::Isolate);
+        let mut drained = Drained { handed_back: 0 };
+        let ran = tasks.run(async |n: &Nursery| {
+            let (sender, reports) = queue::bounded(REPORTS);
+            let mut running = Running { dispatcher: self, tasks: n, sender };
+            running.deliver(&reports, stop).await;
+            drained = running.drain(&reports, grace).await;
+            Ok(())
+        });
+        match ran.await {
+            Ok(()) | Err(ScopeError::Cancelled { .. }) => {}
+            Err(error) => tracing::error!(%error, "the dispatcher did not end in order"),
+        }
+        drained
+    }
+
+    fn wake(&mut self, woken: Vec<(i64, Wake)>) -> Vec<i64> {
+        let now = self.clock.due_now();
+        let mut deleted = Vec::new();
+        for (endpoint, wake) in woken {
+            match wake {
+                Wake::Due(due) => self.lanes.wake(endpoint, due, now),
+                Wake::Revived(due) => self.lanes.revive(endpoint, due, now),
+                Wake::Deleted => deleted.push(endpoint),
+            }
+        }
+        deleted
+    }
+}
+
+/// A dispatcher with the tasks it has started, each of which holds a sender.
+struct Running<'a> {
+    dispatcher: Dispatcher,
+    tasks: &'a Nursery,
+    sender: Sender<Done>,
+}
+
+impl Running<'_> {
+    async fn deliver(&mut self, reports: &Receiver<Done>, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
         loop {
-            match self.store.owed().await {
+            match self.dispatcher.store.owed().await {
                 Ok(owed) => {
                     self.wake(owed);
                     break;
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot read what is owed; trying again");
-                    tokio::select! {
-                        biased;
-                        () = &mut stop => return Drained { handed_back: 0 },
-                        () = sleep(STORE_RETRY) => {}
+                    if let Either::Left(()) = race(stop.as_mut(), sleep(STORE_RETRY)).await {
+                        return;
                     }
                 }
             }
         }
+        let mut done = Vec::new();
         loop {
+            let Dispatcher { store, clock, lanes, .. } = &mut self.dispatcher;
             // Here and not after the timer below, which a stream of finished attempts could hold up.
-            self.lanes.advance(self.clock.due_now());
+            lanes.advance(clock.due_now());
+            let timer = lanes.next_timer().map(|due| clock.instant_of(due));
+            let store = store.clone();
             self.grant_turns();
-            let timer = self.lanes.next_timer().map(|due| self.clock.instant_of(due));
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                Some(done) = self.tasks.join_next() => self.done(done),
-                woken = self.store.woken() => self.wake(woken),
-                () = at(timer) => {}
+            let reported = reports.recv_many(&mut done, MOST_REPORTS);
+            let next = race(reported, race(store.woken(), at(timer)));
+            match race(stop.as_mut(), next).await {
+                Either::Left(()) => return,
+                Either::Right(Either::Left(_)) => done.drain(..).for_each(|done| self.done(done)),
+                Either::Right(Either::Right(Either::Left(woken))) => self.wake(woken),
+                Either::Right(Either::Right(Either::Right(()))) => {}
             }
         }
-        self.drain(grace).await
+    }
+
+    /// Runs the work as a task that reports when it is done.
+    fn start(&self, name: &'static str, work: impl Future<Output = Done> + Send + 'static) {
+        let sender = self.sender.clone();
+        drop(self.tasks.spawn(name, async move {
+            // Refused, nobody is there any more to hear of it.
+            drop(sender.send(work.await).await);
+        }));
     }
 
     fn wake(&mut self, woken: Vec<(i64, Wake)>) {
-        let now = self.clock.due_now();
-        for (endpoint, wake) in woken {
-            match wake {
-                Wake::Due(due) => self.lanes.wake(endpoint, due, now),
-                Wake::Revived(due) => self.lanes.revive(endpoint, due, now),
-                Wake::Deleted => self.bury(endpoint),
-            }
+        for endpoint in self.dispatcher.wake(woken) {
+            self.bury(endpoint);
         }
     }
 
     /// Turns what a deleted endpoint is owed into dead letters, step by step. Takes no slot: the endpoint's
     /// may all be held by a receiver that hangs.
-    fn bury(&mut self, endpoint: i64) {
-        let store = self.store.clone();
-        self.tasks.spawn(async move {
+    fn bury(&self, endpoint: i64) {
+        let store = self.dispatcher.store.clone();
+        self.start("bury", async move {
             let more = match store.bury(endpoint).await {
                 Ok(more) => more,
                 Err(StoreError::Closed) => false,
@@ -152,48 +204,43 @@ impl Dispatcher {
     }
 
     fn grant_turns(&mut self) {
-        while let Some(grant) = self.lanes.next_grant() {
-            let store = self.store.clone();
-            self.tasks.spawn(async move {
+        while let Some(grant) = self.dispatcher.lanes.next_grant() {
+            let store = self.dispatcher.store.clone();
+            self.start("turn", async move {
                 let turn = store.turn(grant.endpoint, grant.slots, grant.leased.clone()).await;
                 Done::Turn(grant, turn)
             });
         }
     }
 
-    fn done(&mut self, done: Result<Done, JoinError>) {
-        let now = self.clock.due_now();
+    fn done(&mut self, done: Done) {
+        let now = self.dispatcher.clock.due_now();
         match done {
-            Ok(Done::Attempt { endpoint, delivery, retry_at }) => {
-                self.lanes.finished(endpoint, delivery, retry_at, now);
+            Done::Attempt { endpoint, delivery, retry_at } => {
+                self.dispatcher.lanes.finished(endpoint, delivery, retry_at, now);
             }
-            Ok(Done::Turn(grant, Ok(turn))) => self.start(&grant, turn, now),
-            Ok(Done::Buried { endpoint, more: true }) => self.bury(endpoint),
-            Ok(Done::Buried { more: false, .. }) => {}
-            Ok(Done::Turn(grant, Err(error))) => {
+            Done::Turn(grant, Ok(turn)) => self.attempt(&grant, turn, now),
+            Done::Buried { endpoint, more: true } => self.bury(endpoint),
+            Done::Buried { more: false, .. } => {}
+            Done::Turn(grant, Err(error)) => {
                 tracing::error!(%error, "an endpoint's turn failed; trying again");
-                self.lanes.fetched(&grant, &[], Some(now + millis(STORE_RETRY)), now);
-            }
-            // The slot stays taken and the delivery leased, so a bug that panics on one delivery cannot
-            // turn into a loop; a restart finds the delivery still due.
-            Err(panicked) => {
-                tracing::error!(%panicked, "a delivery task panicked; its delivery waits for a restart")
+                self.dispatcher.lanes.fetched(&grant, &[], Some(now + millis(STORE_RETRY)), now);
             }
         }
     }
 
-    fn start(&mut self, grant: &Grant, turn: Turn, now: Millis) {
+    fn attempt(&mut self, grant: &Grant, turn: Turn, now: Millis) {
         let TurnState::Open { target, due } = turn.state else {
-            self.lanes.fetched(grant, &[], turn.next_due, now);
+            self.dispatcher.lanes.fetched(grant, &[], turn.next_due, now);
             return;
         };
         let deliveries: Vec<_> = due.iter().map(|due| due.delivery).collect();
-        self.lanes.fetched(grant, &deliveries, turn.next_due, now);
+        self.dispatcher.lanes.fetched(grant, &deliveries, turn.next_due, now);
         let target = Arc::new(target);
         for due in due {
-            let attempts = Arc::clone(&self.attempts);
+            let attempts = Arc::clone(&self.dispatcher.attempts);
             let target = Arc::clone(&target);
-            self.tasks.spawn(async move {
+            self.start("attempt", async move {
                 let (endpoint, delivery) = (target.endpoint, due.delivery);
                 let retry_at = attempts.make(&target, due).await;
                 Done::Attempt { endpoint, delivery, retry_at }
@@ -201,15 +248,17 @@ impl Dispatcher {
         }
     }
 
-    async fn drain(mut self, grace: Duration) -> Drained {
-        let deadline = Instant::now() + grace;
-        while let Ok(Some(done)) = timeout_at(deadline, self.tasks.join_next()).await {
-            if let Err(panicked) = done {
-                tracing::error!(%panicked, "a delivery task panicked");
-            }
+    /// Waits for what is under way, and drops what is not done in time.
+    async fn drain(self, reports: &Receiver<Done>, grace: Duration) -> Drained {
+        let Self { tasks, sender, .. } = self;
+        // The last task to end drops the last sender.
+        drop(sender);
+        let all_ended = async { while reports.recv().await.is_some() {} };
+        if timeout(grace, all_ended).await.is_ok() {
+            return Drained { handed_back: 0 };
         }
-        let handed_back = self.tasks.len();
-        self.tasks.shutdown().await;
+        let handed_back = tasks.snapshot().tasks.len();
+        tasks.cancel(Reason::requested("their time is over"));
         Drained { handed_back }
     }
 }
