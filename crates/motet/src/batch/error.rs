@@ -42,7 +42,6 @@ pub enum PostError<T> {
 }
 
 /// Says why a key has no value.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum LoadError<K, E> {
     /// The loader is closed, or its scope is cancelled or has ended. The key; nobody was asked for it.
@@ -221,6 +220,21 @@ impl<T> fmt::Debug for PostError<T> {
     }
 }
 
+/// The key need not be `Debug`.
+impl<K, E: fmt::Debug> fmt::Debug for LoadError<K, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(_) => f.write_str("Closed(..)"),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+            Self::Panicked(message) => f.debug_tuple("Panicked").field(message).finish(),
+            Self::Mismatch { keys, answers } => {
+                f.debug_struct("Mismatch").field("keys", keys).field("answers", answers).finish()
+            }
+            Self::Cancelled => f.write_str("Cancelled"),
+        }
+    }
+}
+
 impl<T, E: Error + 'static> Error for SubmitError<T, E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
@@ -233,7 +247,7 @@ impl<T, E: Error + 'static> Error for SubmitError<T, E> {
 
 impl<T> Error for PostError<T> {}
 
-impl<K: fmt::Debug, E: Error + 'static> Error for LoadError<K, E> {
+impl<K, E: Error + 'static> Error for LoadError<K, E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
