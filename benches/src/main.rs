@@ -3,6 +3,7 @@
 //! `cargo xtask compare [AREA ..]`: one JSON object per case on standard output, a table on standard error.
 
 mod allocations;
+mod batch;
 mod measure;
 mod pool;
 mod report;
@@ -18,6 +19,7 @@ use report::Case;
 type Area = (&'static str, fn() -> Vec<Case>);
 
 const AREAS: [Area; 3] = [("pool", pool::run), ("signature", signature::run), ("task", task::run)];
+const AREAS: [Area; 3] = [("batch", batch::run), ("signature", signature::run), ("task", task::run)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();

@@ -38,6 +38,7 @@
 //! | tell whoever listens what has happened | [`event`] |
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
+//! | handle items of many callers in batches | [`batch`] |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |
 //! | guard calls that can fail | [`resilience`] |
 //! | wait between attempts | [`Backoff`] |
@@ -55,6 +56,7 @@
 
 mod backoff;
 pub mod event;
+pub mod batch;
 pub mod observe;
 pub mod pool;
 pub mod queue;

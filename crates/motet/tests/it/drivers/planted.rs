@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, handles, local, resources, scopes, starting, time, tokens};
+use super::{Driver, batches, handles, local, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -23,6 +23,18 @@ enum By {
 /// All planted bugs.
 const PLANTED: &[(&str, By)] = &[
     ("acquire.keep_for_nobody", By::Sweep(&resources::OWNED)),
+    ("batch.close_forgets_open", By::Sweep(&batches::BATCHER)),
+    ("batch.first_asker_only", By::Sweep(&batches::LOADER)),
+    ("batch.forget_at_drop", By::Sweep(&batches::BATCHER)),
+    ("batch.join_any", By::Sweep(&batches::LOADER)),
+    ("batch.keep_offer", By::Sweep(&batches::BATCHER)),
+    ("batch.leak_slot", By::Sweep(&batches::BATCHER)),
+    ("batch.lost_wake", By::Sweep(&batches::BATCHER)),
+    ("batch.remove_neighbour", By::Sweep(&batches::BATCHER)),
+    ("batch.start_no_next", By::Sweep(&batches::BATCHER)),
+    ("batch.strand_on_cancel", By::Sweep(&batches::BATCHER)),
+    ("batch.swap_answers", By::Sweep(&batches::BATCHER)),
+    ("batch.timer_per_item", By::Sweep(&batches::BATCHER)),
     ("coop.endless_grace", By::Sweep(&scopes::DRIVER)),
     ("drain.look_away", By::Cancel(&scopes::DRAIN)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),

@@ -1,0 +1,173 @@
+//! Where the answers of one batch will be, and who is told: one for all that asked.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use super::state::Seat;
+
+pub(super) struct Block<T, R, E> {
+    pub(super) number: u64,
+    phase: Mutex<Phase<T, R, E>>,
+}
+
+enum Phase<T, R, E> {
+    /// The batch is not taken: the seats are with the state.
+    Waits,
+    Runs(Vec<Seat<Waker>>),
+    /// Each answer is there until whoever asked takes it.
+    Ended(Answers<T, R, E>),
+}
+
+/// What became of a batch, by seat.
+pub(super) enum Answers<T, R, E> {
+    Each(Vec<Option<Result<R, E>>>),
+    All(Failure<E>),
+    /// It did not run: the items.
+    Back(Vec<Option<T>>),
+}
+
+/// What became of one item.
+pub(super) enum Answer<T, R, E> {
+    Each(Result<R, E>),
+    All(Failure<E>),
+    Back(Option<T>),
+}
+
+/// Why a whole batch has no answers.
+#[derive(Debug)]
+pub(super) enum Failure<E> {
+    Failed(Arc<E>),
+    Panicked(Arc<str>),
+    Mismatch { items: usize, answers: usize },
+    Cancelled,
+}
+
+/// Where an answer is.
+pub(super) enum Found<T, R, E> {
+    /// The batch is not taken yet.
+    Waits,
+    Runs,
+    Here(Answer<T, R, E>),
+}
+
+/// What is left of a batch that has ended.
+pub(super) struct Ended<T, R, E> {
+    pub(super) seats: Vec<Seat<Waker>>,
+    /// Answers to what was posted, or asked by somebody who is gone.
+    pub(super) unasked: Vec<(Seat<Waker>, Answer<T, R, E>)>,
+}
+
+impl<T, R, E> Block<T, R, E> {
+    pub(super) fn new(number: u64) -> Self {
+        Self { number, phase: Mutex::new(Phase::Waits) }
+    }
+
+    /// The batch is taken: whoever asks finds the seats here now. Called under the lock of the state.
+    pub(super) fn run(&self, seats: Vec<Seat<Waker>>) {
+        *self.phase() = Phase::Runs(seats);
+    }
+
+    /// Puts the answers in place. Those on the seats are to be woken.
+    pub(super) fn end(&self, mut answers: Answers<T, R, E>) -> Ended<T, R, E> {
+        let mut phase = self.phase();
+        let seats = match &mut *phase {
+            Phase::Runs(seats) => std::mem::take(seats),
+            Phase::Waits | Phase::Ended(_) => Vec::new(),
+        };
+        // Nobody would ever take these, and their drop is not to happen in the task of a neighbour.
+        let mut unasked = Vec::new();
+        for (at, seat) in seats.iter().enumerate() {
+            let gone = match seat {
+                Seat::Asked(_) => continue,
+                Seat::Posted => Seat::Posted,
+                Seat::Gone => Seat::Gone,
+            };
+            unasked.extend(answers.take(at as u32).map(|answer| (gone, answer)));
+        }
+        *phase = Phase::Ended(answers);
+        Ended { seats, unasked }
+    }
+
+    /// Takes the answer, or sees to it that the task is woken when it is there.
+    pub(super) fn poll(&self, seat: u32, cx: &Context<'_>) -> Found<T, R, E> {
+        let mut spare = None;
+        loop {
+            let mut phase = self.phase();
+            let waker = match &mut *phase {
+                Phase::Waits => return Found::Waits,
+                Phase::Ended(answers) => {
+                    // It was never taken before: it is with whoever has the seat.
+                    return answers.take(seat).map_or(Found::Here(Answer::Back(None)), Found::Here);
+                }
+                Phase::Runs(seats) => match &mut seats[seat as usize] {
+                    Seat::Asked(waker) => waker,
+                    Seat::Posted | Seat::Gone => return Found::Runs,
+                },
+            };
+            if waker.will_wake(cx.waker()) {
+                return Found::Runs;
+            }
+            if let Some(spare) = spare.take() {
+                let replaced = std::mem::replace(waker, spare);
+                drop(phase);
+                drop(replaced);
+                return Found::Runs;
+            }
+            // Outside of the lock: cloning a waker may run somebody's code.
+            drop(phase);
+            spare = Some(cx.waker().clone());
+        }
+    }
+
+    /// Takes one off its seat; `None` when the batch is not taken. What comes back is to be dropped outside of
+    /// the lock.
+    #[allow(clippy::type_complexity, reason = "what was in the seat, or the answer that was there")]
+    pub(super) fn leave(&self, seat: u32) -> Option<(Option<Seat<Waker>>, Option<Answer<T, R, E>>)> {
+        match &mut *self.phase() {
+            Phase::Waits => None,
+            Phase::Runs(seats) => {
+                Some((Some(std::mem::replace(&mut seats[seat as usize], Seat::Gone)), None))
+            }
+            Phase::Ended(answers) => Some((None, answers.take(seat))),
+        }
+    }
+
+    /// No code of a user runs under this lock, so a poisoned one holds a sound state.
+    fn phase(&self) -> MutexGuard<'_, Phase<T, R, E>> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T, R, E> Answers<T, R, E> {
+    fn take(&mut self, seat: u32) -> Option<Answer<T, R, E>> {
+        let at = seat as usize;
+        match self {
+            Self::Each(each) => each.get_mut(at)?.take().map(Answer::Each),
+            Self::All(failure) => Some(Answer::All(failure.clone())),
+            Self::Back(items) => items.get_mut(at)?.take().map(|item| Answer::Back(Some(item))),
+        }
+    }
+}
+
+impl<E> Failure<E> {
+    /// For the log; the error itself need not be printable.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Failed(_) => "the handler returned an error".to_owned(),
+            Self::Panicked(message) => format!("the handler panicked: {message}"),
+            Self::Mismatch { items, answers } => format!("{answers} answers to {items} items"),
+            Self::Cancelled => "it was cancelled with its scope".to_owned(),
+        }
+    }
+}
+
+impl<E> Clone for Failure<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(Arc::clone(error)),
+            Self::Panicked(message) => Self::Panicked(Arc::clone(message)),
+            Self::Mismatch { items, answers } => Self::Mismatch { items: *items, answers: *answers },
+            Self::Cancelled => Self::Cancelled,
+        }
+    }
+}

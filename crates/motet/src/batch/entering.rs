@@ -1,0 +1,170 @@
+//! An item on its way in: waits for a place, in order, and stays with its caller until it has one.
+
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll, Waker};
+
+use super::block::Block;
+use super::error::PostError;
+use super::shared::{Core, Shared};
+use super::state::{Door, Seat};
+
+pub(super) struct Entering<'a, T, R, E> {
+    shared: &'a Arc<Shared<T, R, E>>,
+    /// Until it is in, or refused.
+    item: Option<T>,
+    /// What it weighs, once that was asked.
+    weight: Option<u64>,
+    /// One's own in the line.
+    place: Option<usize>,
+}
+
+/// The seat of an item that is in.
+pub(super) struct Entered<T, R, E> {
+    pub(super) block: Arc<Block<T, R, E>>,
+    pub(super) seat: u32,
+    pub(super) weight: u64,
+}
+
+/// Why an item is not in.
+pub(super) enum Denied<T> {
+    Refused(PostError<T>),
+    /// It waits in the line.
+    Waits,
+    /// Others came in since it was asked whether its key is there.
+    Changed,
+}
+
+/// Where the key of an item belongs: after so many of the same hash, in the batch that was seen.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    pub(super) hash: u64,
+    pub(super) before: u32,
+    pub(super) batch: Option<u64>,
+}
+
+impl Key {
+    /// Whether that is still where it belongs.
+    fn holds<T, R, E>(self, state: &mut Core<T, R, E>) -> bool {
+        let Some(open) = state.open() else { return self.before == 0 };
+        (self.before == 0 || self.batch == Some(open.number))
+            && open.candidate(self.hash, self.before).is_none()
+    }
+}
+
+/// Who is to have the answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wants {
+    Answer,
+    Nothing,
+}
+
+impl<'a, T, R, E> Entering<'a, T, R, E> {
+    pub(super) fn new(shared: &'a Arc<Shared<T, R, E>>, item: T) -> Self {
+        Self { shared, item: Some(item), weight: None, place: None }
+    }
+
+    pub(super) fn shared(&self) -> &'a Arc<Shared<T, R, E>> {
+        self.shared
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        wants: Wants,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Entered<T, R, E>, PostError<T>>> {
+        // Before the lock: cloning a waker may run somebody's code.
+        match self.enter(wants, Some(cx.waker().clone()), None) {
+            Ok(entered) => Poll::Ready(Ok(entered)),
+            Err(Denied::Refused(refused)) => Poll::Ready(Err(refused)),
+            Err(Denied::Waits | Denied::Changed) => Poll::Pending,
+        }
+    }
+
+    /// Goes in if there is a place; if not, and with a waker, waits in the line.
+    pub(super) fn enter(
+        &mut self,
+        wants: Wants,
+        mut waker: Option<Waker>,
+        key: Option<Key>,
+    ) -> Result<Entered<T, R, E>, Denied<T>> {
+        let shared = self.shared;
+        let refused = |refused| Err(Denied::Refused(refused));
+        let Some(item) = self.item.take() else { unreachable!("it is not polled after its end") };
+        let weight = match (self.weight, &shared.weigh) {
+            (Some(weight), _) => weight,
+            (None, None) => 0,
+            (None, Some((most, weigh))) => {
+                let weight = weigh(&item);
+                if weight > *most {
+                    return refused(PostError::TooHeavy(item));
+                }
+                *self.weight.insert(weight)
+            }
+        };
+        if shared.is_over() {
+            self.leave_line();
+            return refused(PostError::Closed(item));
+        }
+        let mut state = shared.state();
+        match state.door(self.place) {
+            Door::Closed => {
+                drop(state);
+                self.leave_line();
+                refused(PostError::Closed(item))
+            }
+            Door::Full => {
+                let Some(waker) = waker else {
+                    drop(state);
+                    return refused(PostError::Full(item));
+                };
+                self.item = Some(item);
+                let replaced = self.wait(&mut state, waker);
+                drop(state);
+                drop(replaced);
+                Err(Denied::Waits)
+            }
+            Door::Open if key.as_ref().is_some_and(|key| !key.holds(&mut state)) => {
+                self.item = Some(item);
+                Err(Denied::Changed)
+            }
+            Door::Open => {
+                if let Some(place) = self.place.take() {
+                    // It was offered, so no waker comes back.
+                    state.line.leave(place);
+                }
+                let seat = match wants {
+                    Wants::Answer => waker.take().map_or(Seat::Posted, Seat::Asked),
+                    Wants::Nothing => Seat::Posted,
+                };
+                let (block, seat) = shared.push(state, item, weight, seat, key);
+                Ok(Entered { block, seat, weight })
+            }
+        }
+    }
+
+    /// Gives what is to be dropped outside of the lock.
+    fn wait(&mut self, state: &mut MutexGuard<'_, Core<T, R, E>>, waker: Waker) -> Option<Waker> {
+        let Some(place) = self.place else {
+            self.place = Some(state.line.join(waker));
+            return None;
+        };
+        let known = state.line.waker(place)?;
+        Some(std::mem::replace(known, waker))
+    }
+
+    /// Leaves the line; a place that was offered is offered to the next.
+    pub(super) fn leave_line(&mut self) {
+        if let Some(place) = self.place.take() {
+            let mut state = self.shared.state();
+            let waker = state.line.leave(place);
+            self.shared.settle(state);
+            drop(waker);
+        }
+    }
+}
+
+impl<T, R, E> Drop for Entering<'_, T, R, E> {
+    fn drop(&mut self) {
+        self.leave_line();
+    }
+}

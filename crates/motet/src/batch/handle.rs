@@ -1,0 +1,81 @@
+//! What the clones of a handle share: gone with the last of them.
+
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::stats::BatchStats;
+use crate::mutant;
+use crate::observe::{Registration, Stats};
+use crate::task::Scope;
+
+pub(super) struct Handle<T, R, E> {
+    pub(super) shared: Arc<Shared<T, R, E>>,
+    /// In the snapshots, if it has a name.
+    _shown: Option<Registration>,
+}
+
+impl<T: Send + 'static, R: Send + 'static, E: Send + Sync + 'static> Handle<T, R, E> {
+    /// Shows it in the snapshots of its scope.
+    pub(super) fn shown(mut self, kind: &'static str, scope: &Scope) -> Self {
+        let shared = Arc::downgrade(&self.shared);
+        let stats = move || shared.upgrade().map_or_else(Stats::new, |shared| BatchStats::of(&shared).show());
+        self._shown = Some(scope.register(kind, self.shared.name.clone(), stats));
+        self
+    }
+}
+
+impl<T, R, E> Handle<T, R, E> {
+    pub(super) fn new(shared: Arc<Shared<T, R, E>>) -> Self {
+        Self { shared, _shown: None }
+    }
+
+    pub(super) async fn flush(&self) {
+        tokio::task::coop::consume_budget().await;
+        let count = self.flush_now();
+        self.ended(count).await;
+    }
+
+    pub(super) async fn close(&self) {
+        tokio::task::coop::consume_budget().await;
+        let count = self.close_now();
+        self.ended(count).await;
+    }
+
+    fn flush_now(&self) -> u64 {
+        let mut state = self.shared.state();
+        let count = state.flush();
+        self.shared.settle(state);
+        count
+    }
+
+    fn close_now(&self) -> u64 {
+        let mut state = self.shared.state();
+        let count = state.close();
+        self.shared.settle(state);
+        self.shared.watch.notify_one();
+        count
+    }
+
+    /// Waits until so many batches have ended.
+    async fn ended(&self, count: u64) {
+        loop {
+            let ended = self.shared.ended.notified();
+            let mut ended = std::pin::pin!(ended);
+            // Before the question, so that an end between the two is not missed.
+            ended.as_mut().enable();
+            if self.shared.state().window.have_ended(count) {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Nobody can bring an item any more: what is here goes, and nothing waits for a deadline.
+impl<T, R, E> Drop for Handle<T, R, E> {
+    fn drop(&mut self) {
+        if !mutant!("batch.forget_at_drop") {
+            self.close_now();
+        }
+    }
+}

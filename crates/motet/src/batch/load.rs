@@ -1,0 +1,134 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop;
+
+use super::block::Answer;
+use super::entering::{Denied, Entered, Entering, Key, Wants};
+use super::error::{LoadError, PostError};
+use crate::mutant;
+
+/// A key and the wait for its value: see [`Loader::load`](super::Loader::load).
+///
+/// # Drop
+/// A key that nobody else asks for is removed, unless its batch is taken; the others stay.
+///
+/// # Cancel safety
+/// Safe: nobody else is disturbed.
+#[must_use = "a key is not asked for until it is awaited"]
+pub struct Load<'a, K, V, E> {
+    entering: Entering<'a, Arc<K>, Arc<V>, Arc<E>>,
+    key: Arc<K>,
+    hash: u64,
+    /// Once the key is in.
+    entered: Option<Seat<K, V, E>>,
+}
+
+type Seat<K, V, E> = Entered<Arc<K>, Arc<V>, Arc<E>>;
+
+impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
+    pub(super) fn new(entering: Entering<'a, Arc<K>, Arc<V>, Arc<E>>, key: Arc<K>, hash: u64) -> Self {
+        Self { entering, key, hash, entered: None }
+    }
+
+    /// Joins those that ask for the same key in the open batch; goes in, or waits for a place, if there are none.
+    ///
+    /// Keys are compared with no lock held, since that is the user's code: so what was seen is looked at again.
+    #[allow(clippy::type_complexity, reason = "what `Entering` gives, for keys")]
+    fn seek(&mut self, cx: &Context<'_>) -> Poll<Result<Seat<K, V, E>, PostError<Arc<K>>>> {
+        let shared = self.entering.shared();
+        let mut key = Key { hash: self.hash, before: 0, batch: None };
+        loop {
+            let mut state = shared.state();
+            let is_closed = state.is_closed();
+            let found = state.open().filter(|_| !is_closed).and_then(|open| {
+                if key.batch != Some(open.number) {
+                    key = Key { before: 0, batch: Some(open.number), ..key };
+                }
+                let (number, theirs) = open.candidate(key.hash, key.before)?;
+                Some((open.number, number, theirs.cloned()))
+            });
+            let opened = state.is_open();
+            drop(state);
+            let waker = cx.waker().clone();
+            match found {
+                Some((batch, number, Some(theirs))) if *theirs == *self.key || mutant!("batch.join_any") => {
+                    let mut state = shared.state();
+                    let open = state.open().filter(|open| open.number == batch);
+                    let still = open
+                        .filter(|open| matches!(open.candidate(key.hash, key.before), Some((_, Some(_)))));
+                    let joined = still.map(|open| (Arc::clone(&open.block), open.join(number, waker)));
+                    drop(state);
+                    if let Some((block, seat)) = joined {
+                        self.entering.leave_line();
+                        return Poll::Ready(Ok(Entered { block, seat, weight: 0 }));
+                    }
+                }
+                // Another key of the same hash, or one that was removed.
+                Some(_) => key.before += 1,
+                None => {
+                    if !opened {
+                        key = Key { before: 0, batch: None, ..key };
+                    }
+                    match self.entering.enter(Wants::Answer, Some(waker), Some(key)) {
+                        Ok(entered) => return Poll::Ready(Ok(entered)),
+                        Err(Denied::Refused(refused)) => return Poll::Ready(Err(refused)),
+                        Err(Denied::Waits) => return Poll::Pending,
+                        Err(Denied::Changed) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn closed(&self) -> LoadError<K, E> {
+        LoadError::Closed(K::clone(&self.key))
+    }
+}
+
+impl<K: Eq + Clone, V, E> Future for Load<'_, K, V, E> {
+    type Output = Result<Arc<V>, LoadError<K, E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let budget = ready!(coop::poll_proceed(cx));
+        let this = &mut *self;
+        let Some(Entered { block, seat, .. }) = &this.entered else {
+            let entered = ready!(this.seek(cx));
+            budget.made_progress();
+            return match entered {
+                Ok(entered) => {
+                    this.entered = Some(entered);
+                    Poll::Pending
+                }
+                Err(_) => Poll::Ready(Err(this.closed())),
+            };
+        };
+        let Some(answer) = this.entering.shared().answer(block, *seat, cx) else { return Poll::Pending };
+        budget.made_progress();
+        this.entered = None;
+        Poll::Ready(match answer {
+            Answer::Each(result) => result.map_err(LoadError::Failed),
+            Answer::All(failure) => Err(LoadError::of_batch(failure)),
+            Answer::Back(_) => Err(this.closed()),
+        })
+    }
+}
+
+impl<K, V, E> Drop for Load<'_, K, V, E> {
+    fn drop(&mut self) {
+        if let Some(Entered { block, seat, weight }) = self.entered.take() {
+            self.entering.shared().leave(&block, seat, weight);
+        }
+    }
+}
+
+impl<K: fmt::Debug, V, E> fmt::Debug for Load<'_, K, V, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Load")
+            .field("key", &self.key)
+            .field("entered", &self.entered.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! One batch that was taken: it runs as a task of the scope, and always ends with answers.
+
+use std::sync::Arc;
+
+use super::block::{Answers, Block, Failure};
+use super::outcome::BatchOutcome;
+use super::shared::{Shared, Start};
+use super::state::Seating;
+use crate::task::caught::Caught;
+use crate::task::child::{Plain, Spec, Stop, launch};
+use crate::task::coop::cooperative;
+use crate::task::core::{Level, panic_message};
+use crate::task::gate::Class;
+use crate::task::{CancelToken, Scope};
+use crate::{mutant, sim};
+
+pub(super) struct Running<T, R, E> {
+    shared: Arc<Shared<T, R, E>>,
+    block: Arc<Block<T, R, E>>,
+    /// Until the handler has them.
+    items: Option<Vec<T>>,
+    seating: Seating,
+    ended: bool,
+}
+
+impl<T, R, E> Running<T, R, E> {
+    pub(super) fn new(
+        shared: Arc<Shared<T, R, E>>,
+        block: Arc<Block<T, R, E>>,
+        items: Vec<T>,
+        seating: Seating,
+    ) -> Self {
+        Self { shared, block, items: Some(items), seating, ended: false }
+    }
+
+    async fn run<F, Fut>(mut self, handler: Arc<F>)
+    where
+        F: Fn(Vec<T>) -> Fut,
+        Fut: Future<Output: BatchOutcome<Value = R, Error = E>>,
+    {
+        let items = self.items.take().unwrap_or_default();
+        let count = items.len();
+        sim::op("batch.run");
+        // The call in it, too: a handler may panic before it gives its future.
+        let answers = match Caught::new(async move { handler(items).await.into_answers() }).await {
+            Ok(Ok(answers)) if answers.len() == count => Ok((self.shared.spread)(&self.seating, answers)),
+            Ok(Ok(answers)) => {
+                let mismatch = Failure::Mismatch { items: count, answers: answers.len() };
+                self.shared.drop_caught(answers);
+                Err(mismatch)
+            }
+            Ok(Err(error)) => Err(Failure::Failed(Arc::new(error))),
+            Err(payload) => Err(Failure::Panicked(panic_message(&*payload).into())),
+        };
+        self.end(answers.map_or_else(Answers::All, Answers::Each));
+    }
+
+    fn end(&mut self, answers: Answers<T, R, E>) {
+        self.ended = true;
+        self.shared.end(&self.block, answers);
+    }
+}
+
+/// Dropped before its end: the scope is cancelled, or the runtime goes away. No batch would run any more.
+impl<T, R, E> Drop for Running<T, R, E> {
+    fn drop(&mut self) {
+        if self.ended || mutant!("batch.strand_on_cancel") {
+            return;
+        }
+        let answers = match self.items.take() {
+            Some(items) => Answers::Back(self.seating.by_number(items)),
+            None => Answers::All(Failure::Cancelled),
+        };
+        // First, so that the end of this one starts no other.
+        self.shared.abandon();
+        self.end(answers);
+    }
+}
+
+/// What starts a task for a batch.
+pub(super) fn starter<T, R, E, F, Fut>(scope: Scope, handler: F) -> Start<T, R, E>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    E: Send + Sync + 'static,
+    F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output: BatchOutcome<Value = R, Error = E>> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Box::new(move |running: Running<T, R, E>| {
+        let (name, site) = (running.shared.name.clone(), running.shared.site);
+        let core = &scope.0;
+        let batch = running.run(Arc::clone(&handler));
+        // Only services are left: this is the last of what the scope waits for, and has its grace.
+        if core.reached(Level::Services) && core.reason().is_none() {
+            let token = CancelToken::new();
+            let spec = Spec::told(name.clone(), site, Class::Service, token.clone());
+            drop(launch::<_, crate::task::coop::Cooperative>(
+                core,
+                spec,
+                cooperative(name, token, core.grace, batch),
+            ));
+            return;
+        }
+        let spec = Spec::new(name, site, Class::Work, Stop::Drop);
+        // Refused by a scope that has ended, it is dropped, and hands its items back.
+        drop(launch::<_, Plain>(core, spec, batch));
+    })
+}

@@ -1,0 +1,259 @@
+//! What the handles of a batcher, its waiting callers and its running batches share.
+
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::block::{Answer, Answers, Block, Found};
+use super::entering::Key;
+use super::run::Running;
+use super::state::{Batch, Seat, Seating, State};
+use crate::mutant;
+use crate::task::core::{Level, panic_message};
+use crate::task::{Name, Scope};
+
+pub(super) type Core<T, R, E> = State<T, Waker, Arc<Block<T, R, E>>>;
+type Taken<T, R, E> = Batch<T, Waker, Arc<Block<T, R, E>>>;
+
+pub(super) struct Shared<T, R, E> {
+    pub(super) state: Mutex<Core<T, R, E>>,
+    /// Told whenever a batch has ended, for those that wait for many.
+    pub(super) ended: Notify,
+    /// Told when the watch has less to wait for.
+    pub(super) watch: Notify,
+    pub(super) scope: Scope,
+    pub(super) name: Name,
+    pub(super) site: &'static Location<'static>,
+    pub(super) max_delay: Option<Duration>,
+    pub(super) weigh: Option<Weigh<T>>,
+    pub(super) start: Start<T, R, E>,
+    /// Starts the watch: a function, so that only whoever makes a batcher has to know that all of it is `Send`.
+    pub(super) start_watch: fn(&Arc<Self>),
+    pub(super) spread: Spread<R, E>,
+}
+
+/// Weighs an item. Runs in the task of whoever brings it.
+pub(super) type Weigh<T> = (u64, Box<dyn Fn(&T) -> u64 + Send + Sync>);
+
+/// Starts a task for a batch: knows the handler and the type of its future.
+pub(super) type Start<T, R, E> = Box<dyn Fn(Running<T, R, E>) + Send + Sync>;
+
+/// Puts the answers to the items on the seats of those that asked.
+pub(super) type Spread<R, E> = fn(&Seating, Vec<Result<R, E>>) -> Vec<Option<Result<R, E>>>;
+
+/// What a change of the state leaves to do once its lock is gone.
+struct Todo<T, R, E> {
+    batches: Vec<Running<T, R, E>>,
+    told: Vec<Waker>,
+}
+
+impl<T, R, E> Shared<T, R, E> {
+    /// No code of a user runs under this lock, so a poisoned one holds a sound state.
+    pub(super) fn state(&self) -> MutexGuard<'_, Core<T, R, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the scope starts no more batches.
+    pub(super) fn is_over(&self) -> bool {
+        self.scope.0.reached(Level::Children)
+    }
+
+    /// Adds an item for which there is a place, and does what follows from that.
+    pub(super) fn push(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, Core<T, R, E>>,
+        item: T,
+        weight: u64,
+        seat: Seat<Waker>,
+        key: Option<Key>,
+    ) -> (Arc<Block<T, R, E>>, u32) {
+        let begin = |number| {
+            let deadline = self.max_delay.and_then(|delay| Instant::now().checked_add(delay));
+            (Arc::new(Block::new(number)), deadline)
+        };
+        let pushed = state.push(item, weight, seat, begin);
+        if let (Some(key), Some(open)) = (key, state.open()) {
+            open.note_key(key.hash, key.before);
+        }
+        self.settle(state);
+        pushed
+    }
+
+    /// Does what a change of the state leaves to do: starts batches, tells those in the line, sets a watch. All of
+    /// it once the lock is gone.
+    pub(super) fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, Core<T, R, E>>) {
+        let mut todo = Todo { batches: Vec::new(), told: Vec::new() };
+        while let Some(batch) = state.next() {
+            todo.batches.push(self.take(batch));
+        }
+        state.offer(&mut todo.told);
+        let unwatched = state.wants_watch();
+        state.watched |= unwatched;
+        drop(state);
+        wake(todo.told);
+        todo.batches.into_iter().for_each(&self.start);
+        if unwatched {
+            (self.start_watch)(self);
+        }
+    }
+
+    /// Makes a batch one that runs: under the lock, so that whoever asks finds its seat in one place or the other.
+    fn take(self: &Arc<Self>, batch: Taken<T, R, E>) -> Running<T, R, E> {
+        let Batch { block, items, seats, seating, .. } = batch;
+        block.run(seats);
+        Running::new(Arc::clone(self), block, items, seating)
+    }
+
+    /// Ends a batch that was taken: whoever asked is answered, and the next batch may go.
+    pub(super) fn end(self: &Arc<Self>, block: &Block<T, R, E>, mut answers: Answers<T, R, E>) {
+        let whole = match &answers {
+            Answers::Each(_) => None,
+            Answers::All(failure) => Some(failure.words()),
+            Answers::Back(_) => Some("it did not run".into()),
+        };
+        if let Some(why) = &whole {
+            tracing::warn!(scope = self.scope.name(), batcher = %self.name, why, "a batch failed");
+        }
+        if let Answers::Each(each) = &mut answers
+            && mutant!("batch.swap_answers")
+            && each.len() > 1
+        {
+            each.swap(0, 1);
+        }
+        let panicked = whole.is_some() && !matches!(answers, Answers::Back(_));
+        let mut ended = block.end(answers);
+        let failed = |(seat, answer): &&(Seat<Waker>, Answer<T, R, E>)| {
+            matches!(seat, Seat::Posted) && !matches!(answer, Answer::Each(Ok(_)))
+        };
+        let failed_posts = ended.unasked.iter().filter(failed).count();
+        let mut state = self.state();
+        if !(panicked && mutant!("batch.leak_slot")) {
+            state.end(block.number);
+        }
+        state.totals.failed_batches += u64::from(whole.is_some());
+        state.totals.failed_posts += failed_posts as u64;
+        if !mutant!("batch.start_no_next") {
+            // The next batch first: the handler has something to wait for, those that are answered do not.
+            self.settle(state);
+        }
+        if mutant!("batch.lost_wake") {
+            ended.seats.pop();
+        }
+        wake(ended.seats.into_iter().filter_map(|seat| match seat {
+            Seat::Asked(waker) => Some(waker),
+            Seat::Posted | Seat::Gone => None,
+        }));
+        self.ended.notify_waiters();
+        if failed_posts > 0 {
+            tracing::warn!(scope = self.scope.name(), batcher = %self.name, failed_posts, "posted items failed");
+        }
+        for unasked in ended.unasked {
+            self.drop_caught(unasked);
+        }
+    }
+
+    /// Closes the batcher, and hands back all that waits: the scope has ended, or is cancelled.
+    pub(super) fn abandon(self: &Arc<Self>) {
+        let mut state = self.state();
+        let left = state.abandon();
+        let left: Vec<_> = left.into_iter().map(|batch| (Arc::clone(&batch.block), batch)).collect();
+        let mut posted = 0;
+        let mut backs = Vec::with_capacity(left.len());
+        for (block, batch) in left {
+            let Batch { items, seats, seating, .. } = batch;
+            posted += seats.iter().filter(|seat| matches!(seat, Seat::Posted)).count();
+            block.run(seats);
+            backs.push((block, items, seating));
+        }
+        state.totals.failed_posts += posted as u64;
+        self.settle(state);
+        for (block, items, seating) in backs {
+            let ended = block.end(Answers::Back(seating.by_number(items)));
+            wake(ended.seats.into_iter().filter_map(|seat| match seat {
+                Seat::Asked(waker) => Some(waker),
+                Seat::Posted | Seat::Gone => None,
+            }));
+            ended.unasked.into_iter().for_each(|unasked| self.drop_caught(unasked));
+        }
+        self.ended.notify_waiters();
+        self.watch.notify_one();
+        if posted > 0 {
+            tracing::warn!(scope = self.scope.name(), batcher = %self.name, posted, "posted items are lost: the scope has ended");
+        }
+    }
+
+    /// Takes the answer, or sees to it that the task is woken when it is there.
+    pub(super) fn answer(
+        &self,
+        block: &Block<T, R, E>,
+        seat: u32,
+        cx: &Context<'_>,
+    ) -> Option<Answer<T, R, E>> {
+        let mut spare: Option<Waker> = None;
+        loop {
+            match block.poll(seat, cx) {
+                Found::Here(answer) => return Some(answer),
+                Found::Runs => return None,
+                Found::Waits => {}
+            }
+            let mut state = self.state();
+            // Taken in between: then the block has the seats.
+            let Some(batch) = state.find(block.number) else { continue };
+            let Seat::Asked(waker) = &mut batch.seats[seat as usize] else { return None };
+            if waker.will_wake(cx.waker()) {
+                return None;
+            }
+            if let Some(spare) = spare.take() {
+                let replaced = std::mem::replace(waker, spare);
+                drop(state);
+                drop(replaced);
+                return None;
+            }
+            // Outside of the lock: cloning a waker may run somebody's code.
+            drop(state);
+            spare = Some(cx.waker().clone());
+        }
+    }
+
+    /// Gives up a seat. An item that is not taken is taken out, unless somebody else asks for it, too.
+    pub(super) fn leave(self: &Arc<Self>, block: &Block<T, R, E>, seat: u32, weight: u64) {
+        loop {
+            // What comes back is dropped here, with no lock held.
+            if let Some(was) = block.leave(seat) {
+                drop(was);
+                return;
+            }
+            let mut state = self.state();
+            if let Some(was) = state.leave(block.number, seat, weight) {
+                let emptied = was.2.is_some();
+                self.settle(state);
+                if emptied {
+                    self.ended.notify_waiters();
+                }
+                drop(was);
+                return;
+            }
+        }
+    }
+
+    /// Drops what may panic, in a task where nobody is to hear of it.
+    pub(super) fn drop_caught<X>(&self, value: X) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            let message = panic_message(&*payload);
+            tracing::error!(scope = self.scope.name(), batcher = %self.name, message, "an answer panicked when it was dropped");
+        }
+    }
+}
+
+/// Wakes each, also if one panics: the others wait for it.
+fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            tracing::error!("a waker panicked");
+        }
+    }
+}

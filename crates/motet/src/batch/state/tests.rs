@@ -1,0 +1,346 @@
+//! The state beside a naive model: lists of items, searched from the front at every step.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use super::{Batch, Door, Limits, Seat, State};
+
+/// One thing that is done to both.
+#[derive(Debug, Clone)]
+enum Step {
+    /// Somebody brings an item that weighs so much.
+    Bring(u64),
+    /// The one that is so far in the line, or among those that are in, goes away.
+    Leave(usize),
+    /// The one that is so far in the line looks whether there is a place.
+    Look(usize),
+    /// Somebody asks for the item of another, if that is in the open batch.
+    Join(usize),
+    /// The batch that is so far among those in flight ends.
+    End(usize),
+    Flush,
+    Close,
+    Abandon,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => (0..6_u64).prop_map(Step::Bring),
+        4 => (0..40_usize).prop_map(Step::Leave),
+        5 => (0..8_usize).prop_map(Step::Look),
+        2 => (0..40_usize).prop_map(Step::Join),
+        5 => (0..4_usize).prop_map(Step::End),
+        1 => Just(Step::Flush),
+    ];
+    let ends = prop_oneof![4 => Just(None), 1 => Just(Some(Step::Close)), 1 => Just(Some(Step::Abandon))];
+    (vec(step, 0..120), ends, 0..120_usize).prop_map(|(mut steps, end, at)| {
+        if let Some(end) = end {
+            steps.insert(at.min(steps.len()), end);
+        }
+        steps
+    })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    (1..6_usize, 5..12_u64, 1..4_usize, 0..8_usize, any::<bool>()).prop_map(
+        |(max_items, max_weight, max_in_flight, more, eager)| Limits {
+            max_items,
+            max_weight,
+            max_in_flight,
+            max_waiting: max_items + more,
+            eager,
+        },
+    )
+}
+
+/// What the model knows of a batch: who asks for what.
+#[derive(Debug, Clone, Default)]
+struct Naive {
+    number: u64,
+    /// Item, weight, and who asks for it.
+    items: Vec<(u32, u64, Vec<u32>)>,
+    due: bool,
+}
+
+impl Naive {
+    fn weight(&self) -> u64 {
+        self.items.iter().map(|item| item.1).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Model {
+    limits: Limits,
+    open: Option<Naive>,
+    full: Vec<Naive>,
+    flying: Vec<Naive>,
+    /// Who waits, with the weight; and whether a place is kept for them.
+    line: Vec<(u32, u64, bool)>,
+    begun: u64,
+    closed: bool,
+}
+
+impl Model {
+    fn waiting(&self) -> usize {
+        self.full.iter().chain(&self.open).map(|batch| batch.items.len()).sum()
+    }
+
+    fn offer(&mut self) {
+        loop {
+            let kept = self.line.iter().filter(|one| one.2).count();
+            let room = self.closed || self.waiting() + kept < self.limits.max_waiting;
+            match self.line.iter_mut().find(|one| !one.2) {
+                Some(next) if room => next.2 = true,
+                _ => return,
+            }
+        }
+    }
+
+    fn admits(&self) -> bool {
+        let kept = self.line.iter().filter(|one| one.2).count();
+        self.line.iter().all(|one| one.2) && self.waiting() + kept < self.limits.max_waiting
+    }
+
+    fn bring(&mut self, item: u32, weight: u64) {
+        if self.open.as_ref().is_some_and(|open| open.weight() + weight > self.limits.max_weight) {
+            self.full.extend(self.open.take());
+        }
+        let begun = &mut self.begun;
+        let open = self.open.get_or_insert_with(|| {
+            *begun += 1;
+            Naive { number: *begun - 1, ..Naive::default() }
+        });
+        open.items.push((item, weight, vec![item]));
+        if open.items.len() >= self.limits.max_items || open.weight() >= self.limits.max_weight {
+            self.full.extend(self.open.take());
+        }
+    }
+
+    fn go(&mut self) {
+        while self.flying.len() < self.limits.max_in_flight {
+            let at_once = self.limits.eager && self.flying.is_empty();
+            let next = match self.full.is_empty() {
+                false => self.full.remove(0),
+                true => match self.open.take() {
+                    Some(open) if open.due || at_once => open,
+                    open => {
+                        self.open = open;
+                        return;
+                    }
+                },
+            };
+            self.flying.push(next);
+        }
+    }
+}
+
+/// Where each of the real state is.
+#[derive(Debug)]
+struct Real {
+    state: State<u32, u32, u64>,
+    /// In the line: who, and the place.
+    line: Vec<(u32, usize)>,
+    /// In a batch: who, its number, the seat, the weight.
+    seated: Vec<(u32, u64, u32, u64)>,
+    flying: Vec<Batch<u32, u32, u64>>,
+    told: Vec<u32>,
+}
+
+impl Real {
+    fn settle(&mut self) {
+        while let Some(batch) = self.state.next() {
+            self.seated.retain(|seat| seat.1 != batch.number);
+            self.flying.push(batch);
+        }
+        self.state.offer(&mut self.told);
+    }
+}
+
+/// Who is answered by which item, through the seating.
+fn answered(batch: &Batch<u32, u32, u64>) -> Vec<(u32, u32)> {
+    let answers = batch.seating.by_seat(batch.items.clone());
+    let seats = batch.seats.iter().enumerate();
+    seats
+        .filter_map(|(at, seat)| match seat {
+            Seat::Asked(who) => Some((*who, answers.get(at).copied().flatten().expect("an answer"))),
+            Seat::Posted | Seat::Gone => None,
+        })
+        .collect()
+}
+
+fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut model = Model {
+        limits,
+        open: None,
+        full: Vec::new(),
+        flying: Vec::new(),
+        line: Vec::new(),
+        begun: 0,
+        closed: false,
+    };
+    let mut real = Real {
+        state: State::new(limits),
+        line: Vec::new(),
+        seated: Vec::new(),
+        flying: Vec::new(),
+        told: Vec::new(),
+    };
+    let mut next = 0;
+    for step in steps {
+        match step {
+            Step::Bring(weight) => {
+                let who = next;
+                next += 1;
+                let door = real.state.door(None);
+                let expected = match (model.closed, model.admits()) {
+                    (true, _) => Door::Closed,
+                    (false, true) => Door::Open,
+                    (false, false) => Door::Full,
+                };
+                prop_assert_eq!(door, expected);
+                match door {
+                    Door::Open => enter(&mut real, &mut model, who, weight),
+                    Door::Full => {
+                        real.line.push((who, real.state.line.join(who)));
+                        model.line.push((who, weight, false));
+                    }
+                    Door::Closed => {}
+                }
+            }
+            Step::Look(at) if at < real.line.len() => {
+                let (who, place) = real.line[at];
+                let (_, weight, offered) = model.line[at];
+                let expected = match (model.closed, offered) {
+                    (true, _) => Door::Closed,
+                    (false, true) => Door::Open,
+                    (false, false) => Door::Full,
+                };
+                prop_assert_eq!(real.state.door(Some(place)), expected);
+                if expected != Door::Full {
+                    real.state.line.leave(place);
+                    real.line.remove(at);
+                    model.line.remove(at);
+                }
+                if expected == Door::Open {
+                    enter(&mut real, &mut model, who, weight);
+                }
+            }
+            Step::Leave(at) if at < real.line.len() => {
+                let (_, place) = real.line.remove(at);
+                real.state.line.leave(place);
+                model.line.remove(at);
+            }
+            Step::Leave(at) if at - real.line.len() < real.seated.len() => {
+                let (who, number, seat, weight) = real.seated.remove(at - real.line.len());
+                let (item, _, _) = real.state.leave(number, seat, weight).expect("it is not taken");
+                let waits = model.full.iter_mut().chain(&mut model.open);
+                let batch = waits.into_iter().find(|batch| batch.number == number).expect("the same batches");
+                let of = batch.items.iter().position(|item| item.2.contains(&who)).expect("the same items");
+                batch.items[of].2.retain(|asker| *asker != who);
+                let gone = batch.items[of].2.is_empty().then(|| batch.items.remove(of).0);
+                prop_assert_eq!(item, gone);
+                model.full.retain(|batch| !batch.items.is_empty());
+                model.open = model.open.take().filter(|open| !open.items.is_empty());
+            }
+            Step::Join(at) if at < real.seated.len() => {
+                let (asked, number, _, _) = real.seated[at];
+                let Some(open) = model.open.as_mut().filter(|open| open.number == number) else { continue };
+                let item =
+                    open.items.iter_mut().find(|item| item.2.contains(&asked)).expect("the same items");
+                let who = next;
+                next += 1;
+                item.2.push(who);
+                // The items of a batch are numbered in the order in which they came.
+                let batch = real.state.open().expect("the same batch");
+                let key = u64::from(item.0);
+                let (of, there) = batch.candidate(key, 0).expect("each item was noted");
+                prop_assert_eq!(there, Some(&item.0));
+                let (weight, seat) = (item.1, batch.join(of, who));
+                real.seated.push((who, number, seat, weight));
+            }
+            Step::End(at) if at < real.flying.len() => {
+                let batch = real.flying.remove(at);
+                real.state.end(batch.number);
+                let naive = model.flying.remove(at);
+                prop_assert_eq!(batch.number, naive.number);
+                prop_assert!(batch.items.len() <= limits.max_items && !batch.items.is_empty());
+                prop_assert!(batch.weight <= limits.max_weight);
+                let items: Vec<u32> = naive.items.iter().map(|item| item.0).collect();
+                prop_assert_eq!(&batch.items, &items);
+                let mut got = answered(&batch);
+                got.sort_unstable();
+                let asked = naive.items.iter();
+                let mut expected: Vec<(u32, u32)> =
+                    asked.flat_map(|item| item.2.iter().map(|who| (*who, item.0))).collect();
+                expected.sort_unstable();
+                prop_assert_eq!(got, expected);
+            }
+            Step::Flush => {
+                prop_assert_eq!(real.state.flush(), model.begun);
+                model.open.iter_mut().for_each(|open| open.due = true);
+            }
+            Step::Close => {
+                real.state.close();
+                model.closed = true;
+                model.open.iter_mut().for_each(|open| open.due = true);
+            }
+            Step::Abandon => {
+                let left = real.state.abandon();
+                let items: Vec<Vec<u32>> = left.into_iter().map(|batch| batch.items).collect();
+                let full = std::mem::take(&mut model.full);
+                let expected = full.into_iter().chain(model.open.take());
+                let expected: Vec<Vec<u32>> =
+                    expected.map(|batch| batch.items.iter().map(|item| item.0).collect()).collect();
+                prop_assert_eq!(items, expected);
+                real.seated.clear();
+                model.closed = true;
+            }
+            Step::Leave(_) | Step::Look(_) | Step::Join(_) | Step::End(_) => continue,
+        }
+        real.settle();
+        model.go();
+        model.offer();
+        prop_assert_eq!(real.state.waiting(), model.waiting());
+        prop_assert!(real.state.waiting() <= limits.max_waiting);
+        prop_assert_eq!(real.state.in_flight(), model.flying.len());
+        let first_open =
+            model.full.iter().chain(&model.open).chain(&model.flying).map(|batch| batch.number).min();
+        let ended = first_open.unwrap_or(model.begun);
+        prop_assert!(real.state.window.have_ended(ended) && !real.state.window.have_ended(ended + 1));
+        let mut told: Vec<u32> = model.line.iter().filter(|one| one.2).map(|one| one.0).collect();
+        told.retain(|who| !real.told.contains(who));
+        prop_assert!(told.is_empty(), "{told:?} have a place and are not told");
+    }
+    Ok(())
+}
+
+fn enter(real: &mut Real, model: &mut Model, who: u32, weight: u64) {
+    model.bring(who, weight);
+    let (number, seat) = real.state.push(who, weight, Seat::Asked(who), |number| (number, None));
+    if let Some(open) = real.state.open() {
+        open.note_key(u64::from(who), 0);
+    }
+    real.seated.push((who, number, seat, weight));
+}
+
+proptest! {
+    #[test]
+    fn it_goes_differently_from_lists_that_are_searched(limits in limits(), steps in steps()) {
+        run(limits, steps)?;
+    }
+}
+
+#[test]
+fn a_line_that_many_leave_keeps_their_entries() {
+    let mut line = super::Line::new();
+    let first = line.join(0);
+    for who in 1..10_000 {
+        let place = line.join(who);
+        line.leave(place);
+    }
+    assert_eq!(line.len(), 1);
+    assert!(line.footprint() < 16, "{} entries for one that waits", line.footprint());
+    line.leave(first);
+    assert_eq!((line.len(), line.offered()), (0, 0));
+}

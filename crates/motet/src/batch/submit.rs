@@ -1,0 +1,74 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::coop;
+
+use super::block::Answer;
+use super::entering::{Entered, Entering, Wants};
+use super::error::SubmitError;
+
+/// An item and the wait for its answer: see [`Batcher::submit`](super::Batcher::submit).
+///
+/// # Drop
+/// Before the item is taken by a batch, it is removed and dropped; the others of its batch stay. After that the
+/// handler has it, and its answer is dropped. One that is held and not polled keeps its place in the line.
+///
+/// # Cancel safety
+/// Safe for all others, see Drop; one's own item is dropped with the future, or handled for nobody.
+#[must_use = "an item is not submitted until it is awaited"]
+pub struct Submit<'a, T, R, E> {
+    entering: Entering<'a, T, R, E>,
+    /// Once the item is in.
+    entered: Option<Entered<T, R, E>>,
+}
+
+/// The item is never pinned.
+impl<T, R, E> Unpin for Submit<'_, T, R, E> {}
+
+impl<'a, T, R, E> Submit<'a, T, R, E> {
+    pub(super) fn new(entering: Entering<'a, T, R, E>) -> Self {
+        Self { entering, entered: None }
+    }
+}
+
+impl<T, R, E> Future for Submit<'_, T, R, E> {
+    type Output = Result<R, SubmitError<T, E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let budget = ready!(coop::poll_proceed(cx));
+        let this = &mut *self;
+        let Some(Entered { block, seat, .. }) = &this.entered else {
+            let entered = ready!(this.entering.poll(Wants::Answer, cx));
+            budget.made_progress();
+            this.entered = match entered {
+                Ok(entered) => Some(entered),
+                Err(refused) => return Poll::Ready(Err(refused.into())),
+            };
+            return Poll::Pending;
+        };
+        let Some(answer) = this.entering.shared().answer(block, *seat, cx) else { return Poll::Pending };
+        budget.made_progress();
+        this.entered = None;
+        Poll::Ready(match answer {
+            Answer::Each(result) => result.map_err(SubmitError::Failed),
+            Answer::All(failure) => Err(SubmitError::of_batch(failure)),
+            Answer::Back(Some(item)) => Err(SubmitError::Closed(item)),
+            Answer::Back(None) => unreachable!("only this future takes what is on its seat"),
+        })
+    }
+}
+
+impl<T, R, E> Drop for Submit<'_, T, R, E> {
+    fn drop(&mut self) {
+        if let Some(Entered { block, seat, weight }) = self.entered.take() {
+            self.entering.shared().leave(&block, seat, weight);
+        }
+    }
+}
+
+impl<T, R, E> fmt::Debug for Submit<'_, T, R, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Submit").field("entered", &self.entered.is_some()).finish_non_exhaustive()
+    }
+}
