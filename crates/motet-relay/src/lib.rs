@@ -7,9 +7,9 @@
 //! use motet_relay::{Config, Relay};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let relay = Relay::start(Config::new("./relay-data".into(), "127.0.0.1:8181".parse()?)).await?;
-//! println!("listening on {}", relay.address());
-//! relay.run(async { tokio::signal::ctrl_c().await.expect("signals can be listened to") }).await?;
+//! let config = Config::new("./relay-data".into(), "127.0.0.1:8181".parse()?);
+//! let stop = async { tokio::signal::ctrl_c().await.expect("signals can be listened to") };
+//! Relay::run(config, |relay| println!("listening on {}", relay.address()), stop).await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -42,7 +42,7 @@ fn serve(args: ServeArgs) -> ExitCode {
     let config = Config::from(args);
     Relay::app(&config).run(async |app: &Root<Failed>| {
         let data = config.data.display().to_string();
-        let relay = Relay::start(config).await?;
+        let relay = Relay::start(config, app).await?;
         let address = relay.address();
         if let Some(key) = relay.new_api_key() {
             print(&format!(

@@ -10,10 +10,11 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use metrics_util::MetricKindMask;
 use motet::App;
 use motet::run::{Outcome, Root};
-use motet::task::{CancelToken, Reason};
+use motet::task::{CancelToken, Nursery, Policy, Reason, Scope, ScopeError, scope};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
@@ -74,10 +75,13 @@ pub enum StartError {
     Metrics(String),
 }
 
-/// Why a relay that ran did not end as it was asked to.
+/// Why a relay did not run until it was asked to stop.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RunError {
+    /// It did not start.
+    #[error("relay did not start")]
+    Start(#[from] StartError),
     /// The thread that writes is gone, of a bug that the log names: nothing can be stored any more.
     #[error("the store's writer is gone")]
     WriterGone,
@@ -102,14 +106,14 @@ pub struct Relay {
 
 impl Relay {
     /// Opens the store and the listening socket, and raises the process's limit of open files. From here on clients
-    /// can connect; they are answered once [`Relay::run`] runs.
+    /// can connect; they are answered once it [serves](Self::serve).
     ///
     /// # Cancel safety
-    /// Safe: dropping the future releases the data directory.
+    /// Safe: the store is closed in its phase of the shutdown.
     ///
     /// # Errors
     /// [`StartError`] says what could not be opened and what to do.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start<E: Send + 'static>(config: Config, app: &Root<E>) -> Result<Self, StartError> {
         raise_open_files();
         let options = StoreOptions {
             directory: config.data.clone(),
@@ -117,7 +121,10 @@ impl Relay {
             longest_delay: config.retry.cap,
             auto_disable: config.auto_disable.clone(),
         };
-        let store = Store::open(&options, Clock::new())?;
+        let (ready, opened) = oneshot::channel();
+        drop(app.in_phase(STORE).service_coop("store", |stop| keep_store(options, ready, stop)));
+        // It gives an answer, or panics, which ends the program.
+        let store = opened.await.map_err(|_| StartError::Store("it could not be opened".to_owned()))??;
         let listen_failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
         let address = listener.local_addr().map_err(listen_failed)?;
@@ -189,14 +196,6 @@ impl Relay {
             Outbound::new(edge.guard.clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get());
         let dispatcher = Dispatcher::new(store.clone(), outbound, config.retry.clone(), &config.in_flight);
         let grace = config.shutdown_grace;
-        let closing = store.clone();
-        drop(app.in_phase(STORE).service_coop("store", async move |stop: CancelToken| {
-            stop.cancelled().await;
-            if let Err(error) = closing.close().await {
-                tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
-            }
-            tracing::info!("stopped");
-        }));
         let router = edge::router(Arc::clone(&edge));
         let http = app.in_phase(HTTP);
         drop(http.service_coop("listener", |stop| edge::serve(listener, router, stop, HTTP_GRACE)));
@@ -214,7 +213,8 @@ impl Relay {
         Err(RunError::WriterGone.into())
     }
 
-    /// Serves and delivers until `stop` is ready, then ends in the order of [`Relay::app`].
+    /// Starts, serves and delivers until `stop` is ready, then ends in the order of [`Relay::app`]. `ready` is called
+    /// once clients can connect.
     ///
     /// # When to use
     /// In a runtime that somebody else owns. A program of its own is [`Relay::app`], which handles signals.
@@ -224,15 +224,23 @@ impl Relay {
     ///
     /// # Errors
     /// [`RunError`]: a part of relay failed, or did not end in its time.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    pub async fn run(
+        config: Config,
+        ready: impl FnOnce(&Self),
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), RunError> {
         let stop = async {
             stop.await;
             Reason::requested("relay was asked to stop")
         };
-        let app = Self::app(&self.config);
+        let app = Self::app(&config);
+        let whole = app.run_until(stop, async |app: &Root<RunError>| {
+            let relay = Self::start(config, app).await?;
+            ready(&relay);
+            relay.serve(app).await
+        });
         // On the heap: it holds all of the shutdown, some 20 KiB, and its callers have more of their own.
-        let finished =
-            Box::pin(app.run_until(stop, async |app: &Root<RunError>| self.serve(app).await)).await;
+        let finished = Box::pin(whole).await;
         match finished.outcome {
             Outcome::Failed { first, .. } => Err(first.error),
             Outcome::Panicked(_) => Err(RunError::Panicked),
@@ -262,10 +270,43 @@ pub async fn rotate_api_key(data: &std::path::Path) -> Result<String, StartError
         longest_delay: Duration::MAX,
         auto_disable: AutoDisable::default(),
     };
-    let store = Store::open(&options, Clock::new())?;
-    let key = replace_key(&store).await?;
-    store.close().await.map_err(|error| StartError::Store(error.to_string()))?;
-    Ok(key.expose().to_owned())
+    let rotated = scope(async |n: &Nursery<StartError>| {
+        let store = Store::open(&options, Clock::new(), n)?;
+        let key = replace_key(&store).await?;
+        store.close().await.map_err(|error| StartError::Store(error.to_string()))?;
+        Ok(key.expose().to_owned())
+    });
+    rotated.await.map_err(|error| match error {
+        ScopeError::Failed { first, .. } => first.error,
+        other => StartError::Store(other.to_string()),
+    })
+}
+
+/// The room of the store: opens it, and closes it when all who used it have ended.
+async fn keep_store(
+    options: StoreOptions,
+    ready: oneshot::Sender<Result<Store, OpenError>>,
+    stop: CancelToken,
+) {
+    // A read that panics, of a bug, is an error to whoever asked.
+    let room = Scope::options().name("store").policy(Policy::Isolate);
+    let kept = room.run(async |n: &Nursery| {
+        let opened = Store::open(&options, Clock::new(), n);
+        let store = opened.as_ref().ok().cloned();
+        // Whoever does not wait for it any more is on the way out.
+        drop(ready.send(opened));
+        let Some(store) = store else { return Ok(()) };
+        stop.cancelled().await;
+        if let Err(error) = store.close().await {
+            tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    });
+    match kept.await {
+        Ok(()) | Err(ScopeError::Cancelled { .. }) => {}
+        Err(error) => tracing::error!(%error, "the store did not end in order"),
+    }
 }
 
 async fn replace_key(store: &Store) -> Result<ApiKey, StartError> {

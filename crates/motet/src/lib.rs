@@ -55,8 +55,8 @@
 //! `panic = "abort"` the first panic ends the process, as always.
 
 mod backoff;
-pub mod event;
 pub mod batch;
+pub mod event;
 pub mod observe;
 pub mod pool;
 pub mod queue;

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use motet::task::{CancelToken, Either, Nursery, Reason, ScopeError, race, scope};
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use self::publisher::Publisher;
@@ -22,7 +23,7 @@ pub use self::report::DemoReport;
 use crate::config::Config;
 use crate::dispatch::{InFlight, RetrySchedule};
 use crate::outbound::Deadlines;
-use crate::relay::{Relay, RunError, StartError};
+use crate::relay::{Relay, RunError};
 use crate::signature::Secret;
 
 /// Without a new arrival for this long, what has not arrived counts as lost.
@@ -50,9 +51,6 @@ pub enum DemoError {
     /// No temporary directory, or no socket for the receiver.
     #[error("cannot set the demo up")]
     SetUp(#[from] std::io::Error),
-    /// relay did not start.
-    #[error("relay did not start")]
-    Start(#[from] StartError),
     /// No secret could be made.
     #[error("no random bytes from the operating system")]
     Random(#[from] getrandom::Error),
@@ -62,8 +60,8 @@ pub enum DemoError {
     /// relay ended while the demo ran.
     #[error("relay ended before the demo did")]
     Ended,
-    /// relay did not end in order.
-    #[error("relay did not end in order")]
+    /// relay did not start, or did not end in order.
+    #[error("relay failed")]
     Relay(#[source] RunError),
 }
 
@@ -97,24 +95,30 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
     let listener = TcpListener::bind(loopback).await?;
     let hook = format!("http://{}/hook", listener.local_addr()?);
     let receiver = Arc::new(Receiver::new(options.events, secret.clone(), misbehaviour));
-    let relay = Relay::start(config).await?;
-    let Some(key) = relay.new_api_key().map(str::to_owned) else {
-        return Err(DemoError::Answer("a new store with an old key".to_owned()));
-    };
-    let publisher = Publisher::new(relay.address(), key);
+    let (ready, up) = oneshot::channel();
     let stop = CancelToken::new();
+    let relay = Relay::run(
+        config,
+        |relay| drop(ready.send((relay.address(), relay.new_api_key().map(str::to_owned)))),
+        async {
+            stop.cancelled().await;
+        },
+    );
     let demo = async {
+        let (address, key) = up.await.map_err(|_| DemoError::Ended)?;
+        let Some(key) = key else {
+            return Err(DemoError::Answer("a new store with an old key".to_owned()));
+        };
+        let publisher = Publisher::new(address, key);
         publisher.create_endpoint(&hook, &secret).await?;
         play(options, &publisher, &receiver).await
     };
     let whole = scope(async |n: &Nursery<DemoError>| {
         // Up until relay has ended, so that what is still under way can end.
         drop(n.service("receiver", receiver::serve(listener, Arc::clone(&receiver))));
-        let mut relay = pin!(relay.run(async {
-            stop.cancelled().await;
-        }));
+        let mut relay = pin!(relay);
         let report = match race(relay.as_mut(), demo).await {
-            Either::Left(_) => return Err(DemoError::Ended),
+            Either::Left(ended) => return Err(ended.err().map_or(DemoError::Ended, DemoError::Relay)),
             Either::Right(report) => report?,
         };
         stop.cancel(Reason::requested("the demo is over"));

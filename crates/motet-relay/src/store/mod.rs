@@ -1,9 +1,8 @@
 //! The embedded store: events, the deliveries they owe, and every attempt, in one SQLite file.
 //!
-//! One writer thread owns the only connection that writes, and commits in groups: it takes what queued up
-//! while the last fsync ran, so an idle store adds no delay and a busy one shares each fsync between many
-//! callers. Readers have connections of their own and see whole commits only. Checkpoints run on a third
-//! thread, so that none of them stalls a commit.
+//! One connection writes, and commits in groups: it takes what came in while the last fsync ran, so an idle store
+//! adds no delay and a busy one shares each fsync between many callers. Readers have connections of their own
+//! and see whole commits only. Checkpoints run on a thread of their own, so that none of them stalls a commit.
 //!
 //! # Guarantees
 //! - A write that is answered with `Ok` is on disk (`synchronous=FULL`).
@@ -30,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use motet::task::Scope;
 use tokio::time::Instant;
 
 pub use self::deliveries::AutoDisable;
@@ -91,11 +91,12 @@ const DISPATCH_READERS: usize = 2;
 const READERS: usize = 4;
 
 impl Store {
-    /// Opens the store, making or migrating it where needed.
+    /// Opens the store, making or migrating it where needed. What it runs are tasks of the scope, which should
+    /// isolate panics: a read that panics harms no other.
     ///
     /// # Errors
     /// [`OpenError`] when the directory is in use, not ours, too new, damaged, or not accessible.
-    pub(crate) fn open(options: &StoreOptions, clock: Clock) -> Result<Self, OpenError> {
+    pub(crate) fn open(options: &StoreOptions, clock: Clock, scope: &Scope) -> Result<Self, OpenError> {
         let directory = &options.directory;
         fs::DirBuilder::new()
             .recursive(true)
@@ -119,14 +120,18 @@ impl Store {
 
         let ids = Ids::new(store_id);
         let wakes = Arc::new(Wakes::default());
-        let writer = Writer::start(connection, &database, clock.clone(), Arc::clone(&wakes))?;
+        let writer = Writer::start(scope, connection, &database, clock.clone(), Arc::clone(&wakes))?;
+        let readers = |name, most| {
+            Readers::open(scope, name, database.clone(), most)
+                .map_err(|error| OpenError::directory(&database, io::Error::other(error)))
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 ids,
                 clock,
                 writer,
-                dispatch_readers: Readers::new(database.clone(), DISPATCH_READERS),
-                readers: Readers::new(database, READERS),
+                dispatch_readers: readers("readers of the dispatcher", DISPATCH_READERS)?,
+                readers: readers("readers", READERS)?,
                 wakes,
                 auto_disable: options.auto_disable.clone(),
                 last_probe: Mutex::default(),
@@ -183,7 +188,7 @@ impl Store {
         .await
     }
 
-    /// Waits until the writer is gone: after [`Store::close`], or because it died of a bug.
+    /// Waits until the writer has died of a bug.
     pub(crate) async fn writer_gone(&self) {
         self.inner.writer.gone().await;
     }
@@ -221,6 +226,8 @@ pub(crate) fn exists(directory: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use motet::task::{Nursery, scope};
+
     use super::*;
     use crate::pattern::{EventType, Pattern};
     use crate::signature::Secret;
@@ -234,38 +241,44 @@ mod tests {
             longest_delay: Duration::from_secs(1),
             auto_disable: AutoDisable::default(),
         };
-        let store = Store::open(&options, Clock::new()).unwrap();
-        let event = |event_type: &str| NewEvent {
-            event_type: EventType::parse(event_type).unwrap(),
-            data: serde_json::value::RawValue::from_string("1".to_owned()).unwrap(),
-            idempotency_key: None,
-        };
-        let endpoint = NewEndpoint {
-            url: "http://127.0.0.1/".to_owned(),
-            patterns: vec![Pattern::parse(">").unwrap()],
-            enabled: true,
-            secret: Secret::generate().unwrap(),
-        };
-        let endpoint = store.create_endpoint(endpoint).await.unwrap().seq;
+        scope(async |n: &Nursery| {
+            let store = Store::open(&options, Clock::new(), n).unwrap();
+            let event = |event_type: &str| NewEvent {
+                event_type: EventType::parse(event_type).unwrap(),
+                data: serde_json::value::RawValue::from_string("1".to_owned()).unwrap(),
+                idempotency_key: None,
+            };
+            let endpoint = NewEndpoint {
+                url: "http://127.0.0.1/".to_owned(),
+                patterns: vec![Pattern::parse(">").unwrap()],
+                enabled: true,
+                secret: Secret::generate().unwrap(),
+            };
+            let endpoint = store.create_endpoint(endpoint).await.unwrap().seq;
 
-        let insert = "INSERT INTO events (type, data, created_at) VALUES ('undone', x'31', 0)";
-        // All three are queued before the writer sees the first, so that they share a commit.
-        let (before, failed, after) = tokio::join!(
-            biased;
-            store.publish(vec![event("kept.before")]),
-            store.write(1, move |tx| {
-                tx.connection.execute(insert, [])?;
-                tx.woken.push((99, Wake::Deleted));
-                Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
-            }),
-            store.publish(vec![event("kept.after")]),
-        );
-        assert!(before.is_ok() && after.is_ok());
-        assert_eq!(failed, Err(StoreError::Internal("on purpose".to_owned())));
-        let types: Vec<_> = store.events(None, 10).await.unwrap().into_iter().map(|e| e.event_type).collect();
-        assert_eq!(types, ["kept.after", "kept.before"]);
-        let woken: Vec<_> = store.woken().await.into_iter().map(|(woken, _)| woken).collect();
-        assert_eq!(woken, [endpoint]);
-        store.close().await.unwrap();
+            let insert = "INSERT INTO events (type, data, created_at) VALUES ('undone', x'31', 0)";
+            // All three are queued before the writer sees the first, so that they share a commit.
+            let (before, failed, after) = tokio::join!(
+                biased;
+                store.publish(vec![event("kept.before")]),
+                store.write(1, move |tx| {
+                    tx.connection.execute(insert, [])?;
+                    tx.woken.push((99, Wake::Deleted));
+                    Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
+                }),
+                store.publish(vec![event("kept.after")]),
+            );
+            assert!(before.is_ok() && after.is_ok());
+            assert_eq!(failed, Err(StoreError::Internal("on purpose".to_owned())));
+            let types: Vec<_> =
+                store.events(None, 10).await.unwrap().into_iter().map(|e| e.event_type).collect();
+            assert_eq!(types, ["kept.after", "kept.before"]);
+            let woken: Vec<_> = store.woken().await.into_iter().map(|(woken, _)| woken).collect();
+            assert_eq!(woken, [endpoint]);
+            store.close().await.unwrap();
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
 }

@@ -1,41 +1,68 @@
-//! Read-only connections, used on the runtime's blocking threads.
+//! Read-only connections, used on threads that may block.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use motet::pool::{AcquireError, Manager, Pool};
+use motet::task::Scope;
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use super::{StoreError, schema};
 
 /// A bounded set of connections, opened when first needed.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
-    inner: Arc<Inner>,
+    scope: Scope,
+    pool: Pool<Reading>,
 }
 
+/// How connections are opened. A file needs no check: it does not hang up.
 #[derive(Debug)]
-struct Inner {
+struct Reading {
+    scope: Scope,
     database: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    permits: Arc<Semaphore>,
-    most: usize,
 }
+
+impl Manager for Reading {
+    type Connection = Connection;
+    type Error = StoreError;
+
+    async fn connect(&self) -> Result<Connection, StoreError> {
+        let database = self.database.clone();
+        let opened = self.scope.blocking("open", move |_| schema::open_reader(&database));
+        let opened = opened.map_err(|_| StoreError::Closed)?;
+        let opened = opened.await.map_err(|failed| StoreError::Internal(failed.to_string()))?;
+        opened.map_err(StoreError::from)
+    }
+}
+
+/// A read that takes this long holds up others; the log says who holds a connection.
+const LONG: Duration = Duration::from_secs(10);
 
 impl Readers {
-    pub(super) fn new(database: PathBuf, most: usize) -> Self {
-        let permits = Arc::new(Semaphore::new(most));
-        Self { inner: Arc::new(Inner { database, idle: Mutex::default(), permits, most }) }
+    pub(super) fn open(
+        scope: &Scope,
+        name: &'static str,
+        database: PathBuf,
+        most: usize,
+    ) -> Result<Self, StoreError> {
+        let reading = Reading { scope: scope.clone(), database };
+        let pool = Pool::builder(scope, reading)
+            .named(name)
+            .max(most)
+            // Whoever asks has a deadline, or none: the dispatcher.
+            .acquire_timeout(None)
+            .max_lifetime(None)
+            .leak_after(LONG)
+            .build()
+            .map_err(|error| StoreError::Internal(error.to_string()))?;
+        Ok(Self { scope: scope.clone(), pool })
     }
 
     /// Waits for the reads under way and closes every connection; later reads are refused.
     pub(super) async fn close(&self) {
-        let all = u32::try_from(self.inner.most).unwrap_or(u32::MAX);
-        // An error means closed already.
-        let _all = self.inner.permits.acquire_many(all).await;
-        self.inner.permits.close();
-        self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let report = self.pool.close(Duration::MAX).await;
+        tracing::debug!(?report, "the readers are closed");
     }
 
     /// Runs `read` inside one read transaction, so that it sees one commit throughout.
@@ -46,26 +73,19 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let Ok(permit) = Arc::clone(&self.inner.permits).acquire_owned().await else {
-            return Err(StoreError::Closed);
-        };
-        let inner = Arc::clone(&self.inner);
-        let done = spawn_blocking(move || {
-            let _permit = permit;
-            let idle = inner.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => schema::open_reader(&inner.database)?,
-            };
+        let mut connection = self.pool.acquire().await.map_err(|refused| match refused {
+            AcquireError::Closed => StoreError::Closed,
+            other => StoreError::Io(format!("the database cannot be opened for reading: {other}")),
+        })?;
+        let reading = self.scope.blocking("read", move |_| {
             let tx = connection.transaction()?;
             let answer = read(&tx);
             tx.finish()?;
-            inner.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             answer
         });
-        match done.await {
-            Ok(answer) => answer,
-            Err(failed) => Err(StoreError::Internal(format!("a read did not finish: {failed}"))),
-        }
+        let reading = reading.map_err(|_| StoreError::Closed)?;
+        reading
+            .await
+            .unwrap_or_else(|failed| Err(StoreError::Internal(format!("a read did not finish: {failed}"))))
     }
 }

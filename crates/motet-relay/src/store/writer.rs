@@ -1,14 +1,17 @@
-//! The one thread that writes, and its group commit.
+//! The one connection that writes, and its group commit.
 
+use std::any::Any;
+use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Builder;
 use std::time::Duration;
 
+use motet::batch::{Batcher, Builder, SubmitError};
+use motet::task::{CancelToken, Reason, Scope};
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpointer;
 use super::routes::{FanOut, Routes};
@@ -49,60 +52,48 @@ pub(super) struct Tx<'a> {
     pub(super) woken: Vec<(i64, Wake)>,
 }
 
-/// A queued unit of writing. `settle` is called exactly once, after the commit it was part of.
+/// What a job answers, whatever it is.
+type Answer = Box<dyn Any + Send>;
+
+/// A queued unit of writing.
 trait Job: Send {
     fn weight(&self) -> usize;
-    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
-    fn settle(self: Box<Self>, committed: Result<(), StoreError>);
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<Answer, StoreError>;
 }
 
-struct Write<T, F> {
+struct Write<F> {
     weight: usize,
     work: Option<F>,
-    answer: Option<T>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T, F> Job for Write<T, F>
+impl<T, F> Job for Write<F>
 where
-    T: Send,
+    T: Send + 'static,
     F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send,
 {
     fn weight(&self) -> usize {
         self.weight
     }
 
-    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<Answer, StoreError> {
         let work = self.work.take().ok_or_else(|| StoreError::Internal("a job ran twice".to_owned()))?;
-        self.answer = Some(work(tx)?);
-        Ok(())
-    }
-
-    fn settle(self: Box<Self>, committed: Result<(), StoreError>) {
-        let Self { answer, reply, .. } = *self;
-        let answer = committed.and_then(|()| {
-            answer.ok_or_else(|| StoreError::Internal("a job was committed without its answer".to_owned()))
-        });
-        // A caller that is gone has no use for the answer; what it wrote stays written.
-        let _caller_gone = reply.send(answer);
+        Ok(Box::new(work(tx)?))
     }
 }
 
-enum Message {
-    Write(Box<dyn Job>),
-    Close(oneshot::Sender<Result<(), StoreError>>),
-}
-
-/// The handle on the writer thread.
-#[derive(Debug)]
+/// The one who writes: jobs go in, in groups, while the commit before them is written.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Message>,
+    scope: Scope,
+    jobs: Batcher<Box<dyn Job>, Answer, StoreError>,
+    committer: Arc<Mutex<Option<Committer>>>,
     fan_out: FanOut,
     trouble: Arc<Mutex<Option<StoreError>>>,
+    gone: CancelToken,
 }
 
 impl Writer {
     pub(super) fn start(
+        scope: &Scope,
         mut connection: Connection,
         database: &Path,
         clock: Clock,
@@ -116,12 +107,11 @@ impl Writer {
                 Ok(())
             }))
             .map_err(|e| OpenError::sql(database, e))?;
-        let no_thread = |e| OpenError::directory(database, e);
-        let checkpointer = Checkpointer::start(database.to_owned()).map_err(no_thread)?;
-        let (queue, inbox) = mpsc::channel(QUEUE);
+        let checkpointer = Checkpointer::start(database.to_owned())
+            .map_err(|error| OpenError::directory(database, error))?;
         let trouble = Arc::new(Mutex::new(None));
         let fan_out = FanOut::default();
-        let thread = Thread {
+        let committer = Arc::new(Mutex::new(Some(Committer {
             connection,
             checkpointer,
             routes: Routes::new(fan_out.clone()),
@@ -130,41 +120,63 @@ impl Writer {
             trouble: Arc::clone(&trouble),
             log_pages,
             restart_at: RESTART_PAGES,
-        };
-        // Not joined by a handle: `close` waits for its answer, and `gone` for its end.
-        let _handle = Builder::new()
-            .name("relay-writer".to_owned())
-            .spawn(move || thread.run(inbox))
-            .map_err(no_thread)?;
-        Ok(Self { queue, fan_out, trouble })
+        })));
+        let gone = CancelToken::new();
+        let jobs = Builder::new(scope)
+            .named("writer")
+            // No timer: a commit takes what has come in while the one before it was written.
+            .eager()
+            .max_delay(None)
+            .max_in_flight(1)
+            .max_items(MOST_WEIGHT)
+            // A job that is heavier than a commit may be has one of its own.
+            .max_weight(MOST_WEIGHT as u64, |job: &Box<dyn Job>| job.weight().min(MOST_WEIGHT) as u64)
+            .max_waiting(QUEUE)
+            .build({
+                let (scope, committer, gone) = (scope.clone(), Arc::clone(&committer), gone.clone());
+                move |jobs| commit(scope.clone(), Arc::clone(&committer), gone.clone(), jobs)
+            })
+            .map_err(|error| OpenError::directory(database, io::Error::other(error)))?;
+        Ok(Self { scope: scope.clone(), jobs, committer, fan_out, trouble, gone })
     }
 
     /// Runs `work` in the next commit and answers once it is on disk.
     ///
-    /// Dropping the future before it is queued writes nothing; after that the write takes place.
+    /// Dropping the future before the commit has begun writes nothing; after that the write takes place.
     pub(super) async fn write<T, F>(&self, weight: usize, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let job = Write { weight, work: Some(work), answer: None, reply };
-        self.queue.send(Message::Write(Box::new(job))).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        let answer = match self.jobs.submit(Box::new(Write { weight, work: Some(work) })).await {
+            Ok(answer) => answer,
+            Err(SubmitError::Closed(_) | SubmitError::Cancelled) => return Err(StoreError::Closed),
+            Err(SubmitError::Failed(error)) => return Err(error),
+            Err(SubmitError::BatchFailed(error)) => return Err(StoreError::clone(&error)),
+            Err(other) => return Err(StoreError::Internal(other.to_string())),
+        };
+        let answer = answer.downcast::<T>();
+        answer.map(|answer| *answer).map_err(|_| StoreError::Internal("another job's answer".to_owned()))
     }
 
     pub(super) async fn close(&self) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue.send(Message::Close(reply)).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        self.jobs.close().await;
+        let committer = Arc::clone(&self.committer);
+        let finishing = self.scope.blocking("close", move |_| match take(&committer) {
+            Some(committer) => committer.finish(),
+            None => Err(StoreError::Closed),
+        });
+        let finished = finishing.map_err(|_| StoreError::Closed)?.await;
+        finished.unwrap_or_else(|failed| Err(StoreError::Internal(failed.to_string())))
     }
 
     pub(super) fn fan_out(&self) -> &FanOut {
         &self.fan_out
     }
 
+    /// Waits until it has died of a bug.
     pub(super) async fn gone(&self) {
-        self.queue.closed().await;
+        self.gone.cancelled().await;
     }
 
     /// Only a write as large as any tells: small ones may find room where an event does not.
@@ -179,7 +191,42 @@ impl Writer {
     }
 }
 
-struct Thread {
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("jobs", &self.jobs).finish_non_exhaustive()
+    }
+}
+
+/// A commit that panicked leaves a connection in no known state behind, so it is used no more.
+fn take(committer: &Mutex<Option<Committer>>) -> Option<Committer> {
+    committer.lock().ok()?.take()
+}
+
+/// Writes a batch, on a thread that may block.
+async fn commit(
+    scope: Scope,
+    committer: Arc<Mutex<Option<Committer>>>,
+    gone: CancelToken,
+    jobs: Vec<Box<dyn Job>>,
+) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
+    let writing = scope.blocking("commit", move |_| {
+        let mut committer = committer.lock().map_err(|_| StoreError::Closed)?;
+        let committer = committer.as_mut().ok_or(StoreError::Closed)?;
+        let answers = committer.commit(jobs);
+        committer.care_for_the_log();
+        Ok(answers)
+    });
+    match writing.map_err(|_| StoreError::Closed)?.await {
+        Ok(written) => written,
+        Err(failed) => {
+            gone.cancel(Reason::requested("a commit panicked"));
+            Err(StoreError::Internal(failed.to_string()))
+        }
+    }
+}
+
+/// What the one who commits has to itself.
+struct Committer {
     connection: Connection,
     checkpointer: Checkpointer,
     routes: Routes,
@@ -192,80 +239,39 @@ struct Thread {
     restart_at: i32,
 }
 
-impl Thread {
-    fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        let mut batch: Vec<Box<dyn Job>> = Vec::new();
-        while let Some(first) = inbox.blocking_recv() {
-            let mut closing = None;
-            let mut weight = 0;
-            let mut next = Some(first);
-            while let Some(message) = next {
-                match message {
-                    Message::Write(job) => {
-                        weight += job.weight();
-                        batch.push(job);
-                    }
-                    Message::Close(reply) => {
-                        closing = Some(reply);
-                        inbox.close();
-                    }
-                }
-                next = if weight < MOST_WEIGHT { inbox.try_recv().ok() } else { None };
-            }
-            self.commit(&mut batch);
-            if let Some(reply) = closing {
-                // What was queued before the channel closed is still written.
-                while let Ok(message) = inbox.try_recv() {
-                    if let Message::Write(job) = message {
-                        batch.push(job);
-                    }
-                }
-                self.commit(&mut batch);
-                let done = self.finish();
-                let _caller_gone = reply.send(done);
-                return;
-            }
-            self.care_for_the_log();
-        }
-    }
-
-    fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) {
-        if batch.is_empty() {
-            return;
-        }
-        metrics::histogram!("relay_store_commit_jobs").record(batch.len() as f64);
+impl Committer {
+    fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) -> Vec<Result<Answer, StoreError>> {
+        metrics::histogram!("relay_store_commit_jobs").record(jobs.len() as f64);
         let started = tokio::time::Instant::now();
-        let mut refused = Vec::new();
-        let outcome = self.transaction(batch, &mut refused);
+        let mut answers = Vec::with_capacity(jobs.len());
+        let outcome = self.transaction(&mut jobs, &mut answers);
         metrics::histogram!("relay_store_commit_seconds").record(started.elapsed());
         // A job that failed alone for want of room tells as much as a commit that failed.
-        let out_of_room =
-            refused.iter().flatten().find(|e| matches!(e, StoreError::Full | StoreError::Io(_)));
+        let out_of_room = answers.iter().find_map(|answer| match answer {
+            Err(error @ (StoreError::Full | StoreError::Io(_))) => Some(error),
+            _ => None,
+        });
         if let Some(failed) = outcome.as_ref().err().or(out_of_room) {
             self.note(failed.clone());
         }
-        let committed = match outcome {
+        match outcome {
             Ok(woken) => {
                 // Before the answers: whoever hears of the commit finds its deliveries under way.
                 self.wakes.add(woken);
-                Ok(())
+                answers
             }
             Err(error) => {
                 self.routes.invalidate();
-                Err(error)
+                jobs.iter().map(|_| Err(error.clone())).collect()
             }
-        };
-        for (job, refused) in batch.drain(..).zip(refused.into_iter().chain(std::iter::repeat(None))) {
-            job.settle(refused.map_or_else(|| committed.clone(), Err));
         }
     }
 
-    /// One transaction over the batch. A job that fails is undone alone, and its error put into
-    /// `refused` at its place.
+    /// One transaction over the jobs. One that fails is undone alone, and its answer is the error.
     fn transaction(
         &mut self,
-        batch: &mut [Box<dyn Job>],
-        refused: &mut Vec<Option<StoreError>>,
+        jobs: &mut [Box<dyn Job>],
+        answers: &mut Vec<Result<Answer, StoreError>>,
     ) -> Result<Vec<(i64, Wake)>, StoreError> {
         let connection = &self.connection;
         let run =
@@ -279,20 +285,21 @@ impl Thread {
         };
         let all = || {
             run("BEGIN IMMEDIATE")?;
-            for job in batch {
+            for job in jobs {
                 run("SAVEPOINT job")?;
                 let woken = tx.woken.len();
-                match job.run(&mut tx) {
-                    Ok(()) => refused.push(None),
+                let answer = job.run(&mut tx);
+                match &answer {
+                    Ok(_) => {}
                     // SQLite has undone the whole transaction: all of it fails.
-                    Err(error) if connection.is_autocommit() => return Err(error),
-                    Err(error) => {
+                    Err(error) if connection.is_autocommit() => return Err(error.clone()),
+                    Err(_) => {
                         run("ROLLBACK TO job")?;
                         tx.woken.truncate(woken);
                         tx.routes.invalidate();
-                        refused.push(Some(error));
                     }
                 }
+                answers.push(answer);
                 run("RELEASE job")?;
             }
             run("COMMIT")
