@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::config::{Config, Probes};
 use super::machine::Machine;
-use super::shared::{Listener, Shared};
+use super::shared::Shared;
 use super::trip::check_rate;
 use super::{CircuitBreaker, OnCancel, StateChange, Trip, Window};
 use crate::resilience::InvalidPolicy;
+use crate::resilience::listeners::Listeners;
 use crate::task::{Name, Scope};
 use crate::{Backoff, Jitter};
 
@@ -26,7 +27,7 @@ use crate::{Backoff, Jitter};
 pub struct CircuitBreakerBuilder {
     config: Config,
     on_cancel: Option<OnCancel>,
-    listeners: Vec<Listener>,
+    listeners: Listeners<StateChange>,
     shown: Option<(Scope, Name)>,
 }
 
@@ -53,7 +54,7 @@ impl Default for CircuitBreakerBuilder {
             stable_after: MINUTE,
             probes,
         };
-        Self { config, on_cancel: None, listeners: Vec::new(), shown: None }
+        Self { config, on_cancel: None, listeners: Listeners::default(), shown: None }
     }
 }
 
@@ -125,7 +126,7 @@ impl CircuitBreakerBuilder {
     /// Calls `listener` at each change of state: after the change, in the order of changes, with no lock held. It runs
     /// in the call that made the change, so it should be quick. A panic of it is logged, and goes no further.
     pub fn on_change(mut self, listener: impl Fn(&StateChange) + Send + Sync + 'static) -> Self {
-        self.listeners.push(Arc::new(listener));
+        self.listeners.add(listener);
         self
     }
 
