@@ -7,6 +7,7 @@ mod invalid;
 mod line;
 mod listeners;
 mod rate;
+mod registry;
 mod rejected;
 mod verdict;
 
@@ -18,5 +19,6 @@ pub use breaker::{
 pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadPermit, BulkheadStats};
 pub use invalid::InvalidPolicy;
 pub use rate::{RateLimiter, RateLimiterBuilder, RateLimiterStats};
+pub use registry::CircuitBreakers;
 pub use rejected::{Rejected, RejectedBy};
 pub use verdict::Verdict;

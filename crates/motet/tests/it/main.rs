@@ -11,6 +11,7 @@ mod gather;
 mod local;
 mod observe;
 mod race;
+mod resilience;
 mod resource;
 mod run;
 mod scope;

@@ -142,6 +142,10 @@ impl CircuitBreakerBuilder {
     /// [`InvalidPolicy`], if a rate is not more than 0 and up to 1, a count or a time is zero, or a window of calls never
     /// holds its minimum.
     pub fn build(self) -> Result<CircuitBreaker, InvalidPolicy> {
+        Ok(self.check()?.checked())
+    }
+
+    pub(in crate::resilience) fn check(self) -> Result<Self, InvalidPolicy> {
         let probes = &self.config.probes;
         self.config.trip.check()?;
         check_rate(probes.failure_rate)?;
@@ -151,10 +155,10 @@ impl CircuitBreakerBuilder {
         InvalidPolicy::unless(!probes.lease.is_zero(), "a probe has more than no time")?;
         let slow = self.config.slow_call.is_none_or(|time| !time.is_zero());
         InvalidPolicy::unless(slow, "a slow call takes more than no time")?;
-        Ok(self.checked())
+        Ok(self)
     }
 
-    pub(super) fn checked(self) -> CircuitBreaker {
+    pub(in crate::resilience) fn checked(self) -> CircuitBreaker {
         let slow_call = self.config.slow_call;
         let hung = slow_call.unwrap_or(Duration::from_secs(1));
         let on_cancel = self.on_cancel.unwrap_or(OnCancel::FailureIfLongerThan(hung));

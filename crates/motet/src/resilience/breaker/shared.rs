@@ -118,6 +118,10 @@ impl Shared {
         answer
     }
 
+    pub(super) fn peek(&self) -> BreakerState {
+        self.lock().machine.state()
+    }
+
     /// Tells of all changes, in their order: one at a time, by one thread at a time.
     fn tell(&self) {
         loop {
