@@ -7,6 +7,7 @@ mod batch;
 mod measure;
 mod pool;
 mod report;
+mod resilience;
 mod signature;
 mod task;
 
@@ -20,6 +21,8 @@ type Area = (&'static str, fn() -> Vec<Case>);
 
 const AREAS: [Area; 3] = [("pool", pool::run), ("signature", signature::run), ("task", task::run)];
 const AREAS: [Area; 3] = [("batch", batch::run), ("signature", signature::run), ("task", task::run)];
+const AREAS: [Area; 3] =
+    [("resilience", resilience::run), ("signature", signature::run), ("task", task::run)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();

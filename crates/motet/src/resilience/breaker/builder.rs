@@ -4,29 +4,30 @@ use std::time::Duration;
 
 use super::config::{Config, Probes};
 use super::machine::Machine;
-use super::shared::{Listener, Shared};
+use super::shared::Shared;
 use super::trip::check_rate;
 use super::{CircuitBreaker, OnCancel, StateChange, Trip, Window};
 use crate::resilience::InvalidPolicy;
+use crate::resilience::listeners::Listeners;
 use crate::task::{Name, Scope};
 use crate::{Backoff, Jitter};
 
 /// Builds a [`CircuitBreaker`].
 ///
 /// # Defaults
-/// It opens when half of the last 100 calls failed, from 20 calls on; for 30 s, a fifth more or less, and twice as long
-/// each time up to 5 min, until it was closed for a minute. Then 3 probes, of which less than half may fail or be slow,
-/// each of which has a minute. No call is slow. A dropped call is a failure if it had been under way for as long as a
-/// slow call, or for a second where no call is slow.
+/// It opens when half of the last 100 calls failed, from 20 calls on; for 30 s, a fifth more or less, and
+/// twice as long each time up to 5 min, until it was closed for a minute. Then 3 probes, of which less than
+/// half may fail or be slow, each of which has a minute. No call is slow. A dropped call is a failure if it
+/// had been under way for as long as a slow call, or for a second where no call is slow.
 ///
-/// The rate, window and open time are those of Resilience4j, with its minimum of 100 calls lowered for services that
-/// have few; the growth of the open time is failsafe-rs's.
+/// The rate, window and open time are those of Resilience4j, with its minimum of 100 calls lowered for
+/// services that have few; the growth of the open time is failsafe-rs's.
 #[derive(Clone)]
 #[must_use = "nothing is guarded until the breaker is built"]
 pub struct CircuitBreakerBuilder {
     config: Config,
     on_cancel: Option<OnCancel>,
-    listeners: Vec<Listener>,
+    listeners: Listeners<StateChange>,
     shown: Option<(Scope, Name)>,
 }
 
@@ -53,7 +54,7 @@ impl Default for CircuitBreakerBuilder {
             stable_after: MINUTE,
             probes,
         };
-        Self { config, on_cancel: None, listeners: Vec::new(), shown: None }
+        Self { config, on_cancel: None, listeners: Listeners::default(), shown: None }
     }
 }
 
@@ -64,8 +65,8 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Counts a call as slow that takes this long: for the slow rates of windows and probes. Each call then reads the
-    /// clock twice.
+    /// Counts a call as slow that takes this long: for the slow rates of windows and probes. Each call then
+    /// reads the clock twice.
     pub fn slow_call(mut self, time: Duration) -> Self {
         self.config.slow_call = Some(time);
         self
@@ -108,24 +109,25 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Takes the place of a probe that has not ended after so long, and counts it as failed and slow: neither a hung
-    /// call nor a permit that was leaked keeps the breaker half open.
+    /// Takes the place of a probe that has not ended after so long, and counts it as failed and slow: neither
+    /// a hung call nor a permit that was leaked keeps the breaker half open.
     pub fn probe_lease(mut self, time: Duration) -> Self {
         self.config.probes.lease = time;
         self
     }
 
-    /// Ends the half-open state after so long, if too few probes have ended by then. Without it, a breaker with hardly
-    /// any calls stays half open, and lets them through, until there were enough.
+    /// Ends the half-open state after so long, if too few probes have ended by then. Without it, a breaker
+    /// with hardly any calls stays half open, and lets them through, until there were enough.
     pub fn half_open_max_wait(mut self, time: Duration, then: AfterWait) -> Self {
         self.config.probes.max_wait = Some((time, then));
         self
     }
 
-    /// Calls `listener` at each change of state: after the change, in the order of changes, with no lock held. It runs
-    /// in the call that made the change, so it should be quick. A panic of it is logged, and goes no further.
+    /// Calls `listener` at each change of state: after the change, in the order of changes, with no lock
+    /// held. It runs in the call that made the change, so it should be quick. A panic of it is logged, and
+    /// goes no further.
     pub fn on_change(mut self, listener: impl Fn(&StateChange) + Send + Sync + 'static) -> Self {
-        self.listeners.push(Arc::new(listener));
+        self.listeners.add(listener);
         self
     }
 
@@ -138,9 +140,13 @@ impl CircuitBreakerBuilder {
     /// Makes the breaker.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if a rate is not more than 0 and up to 1, a count or a time is zero, or a window of calls never
-    /// holds its minimum.
+    /// [`InvalidPolicy`], if a rate is not more than 0 and up to 1, a count or a time is zero, or a window of
+    /// calls never holds its minimum.
     pub fn build(self) -> Result<CircuitBreaker, InvalidPolicy> {
+        Ok(self.check()?.checked())
+    }
+
+    pub(in crate::resilience) fn check(self) -> Result<Self, InvalidPolicy> {
         let probes = &self.config.probes;
         self.config.trip.check()?;
         check_rate(probes.failure_rate)?;
@@ -150,10 +156,10 @@ impl CircuitBreakerBuilder {
         InvalidPolicy::unless(!probes.lease.is_zero(), "a probe has more than no time")?;
         let slow = self.config.slow_call.is_none_or(|time| !time.is_zero());
         InvalidPolicy::unless(slow, "a slow call takes more than no time")?;
-        Ok(self.checked())
+        Ok(self)
     }
 
-    pub(super) fn checked(self) -> CircuitBreaker {
+    pub(in crate::resilience) fn checked(self) -> CircuitBreaker {
         let slow_call = self.config.slow_call;
         let hung = slow_call.unwrap_or(Duration::from_secs(1));
         let on_cancel = self.on_cancel.unwrap_or(OnCancel::FailureIfLongerThan(hung));

@@ -1,10 +1,12 @@
 //! Every public future of the library is dropped at each of its suspensions, and interleaved under many seeds.
 //!
-//! A [`Driver`] says which ones it drives; [`listed`] fails when one in the sources has none. [`planted`] shows that
-//! the drivers find the bugs that are planted there.
+//! A [`Driver`] says which ones it drives; [`listed`] fails when one in the sources has none. [`planted`]
+//! shows that the drivers find the bugs that are planted there.
 
 mod batches;
+mod breakers;
 mod handles;
+mod limits;
 mod listed;
 mod local;
 mod planted;
@@ -39,6 +41,7 @@ pub(crate) struct Driver {
 const DRIVERS: [&Driver; 14] = [
     &batches::BATCHER,
     &batches::LOADER,
+const DRIVERS: [&Driver; 16] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -49,6 +52,10 @@ const DRIVERS: [&Driver; 14] = [
     &resources::USED,
     &local::DRIVER,
     &time::DRIVER,
+    &breakers::DRIVER,
+    &limits::BULKHEAD,
+    &limits::RATE,
+    &limits::ADAPTIVE,
     &programs::APP,
     &programs::SUPERVISOR,
 ];

@@ -1,7 +1,13 @@
 //! Policies around calls.
 
+mod adaptive;
+mod breaker;
+mod breaker_time;
+mod bulkhead;
 mod hedge;
 mod pipeline;
+mod rate;
+mod registry;
 mod retry;
 mod shapes;
 
@@ -29,4 +35,12 @@ fn tokens(count: u32) -> RetryBudget {
     let budget = RetryBudget::new(1.0, 0.0);
     (0..count).for_each(|_| budget.deposit());
     budget
+}
+
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
 }
