@@ -1,0 +1,59 @@
+use crate::resilience::breaker::counts::{Counts, Ended};
+
+/// The last so many calls: two bits for each, and their counts.
+#[derive(Debug)]
+pub(super) struct CallRing {
+    size: u32,
+    /// Where the next call goes; once the ring is full, the oldest stands there.
+    next: u32,
+    failed: Box<[u64]>,
+    slow: Box<[u64]>,
+    counts: Counts,
+}
+
+impl CallRing {
+    pub(super) fn new(size: u32) -> Self {
+        let words = || vec![0; size.div_ceil(u64::BITS) as usize].into_boxed_slice();
+        Self { size, next: 0, failed: words(), slow: words(), counts: Counts::default() }
+    }
+
+    pub(super) fn record(&mut self, ended: Ended) {
+        let (word, bit) = ((self.next / u64::BITS) as usize, 1 << (self.next % u64::BITS));
+        let replace = |bits: &mut [u64], set: bool| {
+            let had = bits[word] & bit != 0;
+            bits[word] = if set { bits[word] | bit } else { bits[word] & !bit };
+            had
+        };
+        let failed = replace(&mut self.failed, ended.failed);
+        let slow = replace(&mut self.slow, ended.slow);
+        // Until the ring is full, the bits that are replaced are zero and stand for no call.
+        if self.is_full() {
+            self.counts.subtract(Counts { calls: 1, failures: failed.into(), slow: slow.into() });
+        }
+        self.counts.add(ended);
+        self.next += 1;
+        if self.next == self.size {
+            self.next = 0;
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    fn is_full(&self) -> bool {
+        self.counts.calls == u64::from(self.size)
+    }
+
+    /// Whether one more call that is well would leave everything as it is: one good call takes the place of another.
+    pub(super) fn is_saturated(&self) -> bool {
+        self.is_full() && self.counts.is_clean()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.failed.fill(0);
+        self.slow.fill(0);
+        self.next = 0;
+        self.counts = Counts::default();
+    }
+}

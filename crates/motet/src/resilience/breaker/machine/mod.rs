@@ -1,0 +1,264 @@
+//! What a breaker decides: no clock of its own, no lock, no runtime.
+
+mod calls;
+mod probing;
+mod rule;
+mod time;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::Config;
+use super::counts::{Counts, Ended};
+use super::state::{BreakerState, Cause, StateChange};
+use super::{AfterWait, Word};
+use crate::rng::Rng;
+use crate::{mutant, rng};
+use probing::{Probing, later};
+use rule::Rule;
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    config: Config,
+    phase: Phase,
+    /// A new one at every change: what was let through before it says nothing of what is now.
+    generation: u64,
+    /// Failures in a row.
+    streak: u32,
+    rules: Vec<Rule>,
+    /// How often it opened since it was last closed for long.
+    attempt: u32,
+    closed_at: Option<Instant>,
+    pub(super) totals: Totals,
+    /// Changes that nobody was told of yet.
+    pub(super) changes: VecDeque<StateChange>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    pub(super) opened: u64,
+    pub(super) would_have_opened: u64,
+    pub(super) rejected: u64,
+    pub(super) stale: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed,
+    Open {
+        until: Instant,
+    },
+    HalfOpen(Probing),
+    /// `ForcedOpen`, `ForcedClosed`, `MetricsOnly` or `Disabled`.
+    Manual(BreakerState),
+}
+
+/// A call that was let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Admitted {
+    pub(super) generation: u64,
+    /// Its number, where it is a probe.
+    pub(super) probe: Option<u32>,
+}
+
+impl Machine {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            rules: config.trip.windows.iter().copied().map(Rule::new).collect(),
+            config,
+            phase: Phase::Closed,
+            generation: 0,
+            streak: 0,
+            attempt: 0,
+            closed_at: None,
+            totals: Totals::default(),
+            changes: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn state(&self) -> BreakerState {
+        match self.phase {
+            Phase::Closed => BreakerState::Closed,
+            Phase::Open { .. } => BreakerState::Open,
+            Phase::HalfOpen(_) => BreakerState::HalfOpen,
+            Phase::Manual(state) => state,
+        }
+    }
+
+    /// What can be known without asking the machine.
+    pub(super) fn word(&self) -> Word {
+        let (admits, counts) = match self.phase {
+            Phase::Closed | Phase::Manual(BreakerState::ForcedClosed | BreakerState::MetricsOnly) => {
+                (true, true)
+            }
+            Phase::Open { .. } | Phase::HalfOpen(_) => (false, true),
+            Phase::Manual(BreakerState::Disabled) => (true, false),
+            Phase::Manual(_) => (false, false),
+        };
+        // A success would change nothing: no streak to end, and no window with a place or a call that is not well.
+        let settled = self.streak == 0 && self.rules.iter().all(Rule::is_saturated);
+        let in_half_open = matches!(self.phase, Phase::HalfOpen(_));
+        Word::new(self.generation, admits, !counts || settled && !in_half_open)
+    }
+
+    /// Lets a call through, or says in how long to ask again where that is known.
+    pub(super) fn admit(&mut self, now: Instant) -> Result<Admitted, Option<Duration>> {
+        self.pass_time(now);
+        let probe = match &mut self.phase {
+            Phase::Closed => None,
+            Phase::Open { until } => {
+                let left = until.saturating_duration_since(now);
+                return self.reject(Some(left));
+            }
+            Phase::HalfOpen(probing) => match probing.admit(&self.config.probes, now) {
+                Some(probe) => Some(probe),
+                None => return self.reject(None),
+            },
+            Phase::Manual(BreakerState::ForcedOpen) => return self.reject(None),
+            Phase::Manual(_) => None,
+        };
+        Ok(Admitted { generation: self.generation, probe })
+    }
+
+    fn reject(&mut self, after: Option<Duration>) -> Result<Admitted, Option<Duration>> {
+        self.totals.rejected += 1;
+        Err(after)
+    }
+
+    /// Takes notice of how a call ended; `None` if that says nothing. Asks for the time where it matters only.
+    pub(super) fn record(&mut self, call: Admitted, ended: Option<Ended>, now: impl Fn() -> Instant + Copy) {
+        if call.generation != self.generation && !mutant!("breaker.act_on_stale") {
+            self.totals.stale += 1;
+            return;
+        }
+        if let (Phase::HalfOpen(probing), Some(probe)) = (&mut self.phase, call.probe) {
+            if !probing.end(probe, ended) {
+                self.totals.stale += 1;
+            }
+            self.pass_time(now());
+            return;
+        }
+        let Some(ended) = ended else { return };
+        match self.phase {
+            Phase::Closed | Phase::Manual(BreakerState::ForcedClosed | BreakerState::MetricsOnly) => {}
+            _ => return,
+        }
+        self.streak = if ended.failed { self.streak.saturating_add(1) } else { 0 };
+        self.rules.iter_mut().for_each(|rule| rule.record(ended, now));
+        let Some(cause) = self.tripped() else { return };
+        match self.phase {
+            Phase::Closed => self.open(cause, now()),
+            Phase::Manual(BreakerState::MetricsOnly) => {
+                self.totals.would_have_opened += 1;
+                // Anew, or each further call would say so again.
+                self.clear();
+                let state = BreakerState::MetricsOnly;
+                self.changes.push_back(StateChange { from: state, to: state, cause, open_for: None });
+            }
+            _ => {}
+        }
+    }
+
+    fn tripped(&self) -> Option<Cause> {
+        match self.config.trip.consecutive {
+            Some(limit) if self.streak >= limit => Some(Cause::Consecutive { failures: self.streak }),
+            _ => self.rules.iter().find_map(Rule::tripped),
+        }
+    }
+
+    /// Makes the changes that are due by time, or by what probes have said.
+    pub(super) fn pass_time(&mut self, now: Instant) {
+        if let Phase::Open { until } = self.phase
+            && now >= until
+        {
+            self.change(Phase::HalfOpen(Probing::new(now)), Cause::OpenTimeOver, None);
+        }
+        let Phase::HalfOpen(probing) = &mut self.phase else { return };
+        let probes = &self.config.probes;
+        probing.expire(now);
+        let decided = probing.verdict(probes).or_else(|| {
+            let (longest, then) = probes.max_wait?;
+            let cause = probing.waited(longest, now)?;
+            Some((then == AfterWait::Close, cause))
+        });
+        match decided {
+            Some((true, cause)) => {
+                self.closed_at = Some(now);
+                self.clear();
+                self.change(Phase::Closed, cause, None);
+            }
+            Some((false, cause)) => self.open(cause, now),
+            None => {}
+        }
+    }
+
+    fn open(&mut self, cause: Cause, now: Instant) {
+        let was_closed = matches!(self.phase, Phase::Closed);
+        let stable =
+            |closed_at: Instant| now.saturating_duration_since(closed_at) >= self.config.stable_after;
+        if was_closed && self.closed_at.is_none_or(stable) {
+            self.attempt = 0;
+        }
+        let open_for = rng::with(|rng: &mut Rng| self.config.open_for.delay(self.attempt, rng));
+        self.attempt = self.attempt.saturating_add(1);
+        self.totals.opened += 1;
+        self.clear();
+        self.change(Phase::Open { until: later(now, open_for) }, cause, Some(open_for));
+    }
+
+    /// Does so until told otherwise; `Closed` is to begin anew.
+    pub(super) fn force(&mut self, state: BreakerState) {
+        if state == BreakerState::Closed {
+            (self.attempt, self.closed_at) = (0, None);
+        }
+        self.clear();
+        let phase = match state {
+            BreakerState::Closed => Phase::Closed,
+            manual => Phase::Manual(manual),
+        };
+        self.change(phase, Cause::Manual, None);
+    }
+
+    fn change(&mut self, phase: Phase, cause: Cause, open_for: Option<Duration>) {
+        let from = self.state();
+        self.phase = phase;
+        self.generation += 1;
+        let to = self.state();
+        if from != to {
+            self.changes.push_back(StateChange { from, to, cause, open_for });
+        }
+    }
+
+    fn clear(&mut self) {
+        self.streak = 0;
+        self.rules.iter_mut().for_each(Rule::clear);
+    }
+
+    pub(super) fn streak(&self) -> u32 {
+        self.streak
+    }
+
+    pub(super) fn windows(&mut self, now: Instant) -> Vec<Counts> {
+        self.rules.iter_mut().for_each(|rule| rule.advance(now));
+        self.rules.iter().map(Rule::counts).collect()
+    }
+
+    pub(super) fn probes_under_way(&self) -> usize {
+        match &self.phase {
+            Phase::HalfOpen(probing) => probing.under_way(),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn retry_after(&self, now: Instant) -> Option<Duration> {
+        match self.phase {
+            Phase::Open { until } => Some(until.saturating_duration_since(now)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::mutant;
+use crate::resilience::breaker::config::Probes;
+use crate::resilience::breaker::counts::{Counts, Ended};
+use crate::resilience::breaker::state::Cause;
+
+/// What a half-open breaker knows.
+#[derive(Debug)]
+pub(super) struct Probing {
+    since: Instant,
+    /// Of probes that ended, or whose time was over.
+    counts: Counts,
+    /// Of probes under way: their numbers, and until when they have a place.
+    leases: Vec<(u32, Instant)>,
+    last: u32,
+}
+
+impl Probing {
+    pub(super) fn new(since: Instant) -> Self {
+        Self { since, counts: Counts::default(), leases: Vec::new(), last: 0 }
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Gives a probe its number, if there is a place.
+    pub(super) fn admit(&mut self, probes: &Probes, now: Instant) -> Option<u32> {
+        if self.counts.calls + self.leases.len() as u64 >= u64::from(probes.count) {
+            return None;
+        }
+        self.last = self.last.wrapping_add(1);
+        self.leases.push((self.last, later(now, probes.lease)));
+        Some(self.last)
+    }
+
+    /// Counts how a probe ended, or that it says nothing; false if its place was taken from it before.
+    pub(super) fn end(&mut self, probe: u32, ended: Option<Ended>) -> bool {
+        let Some(at) = self.leases.iter().position(|(number, _)| *number == probe) else { return false };
+        if ended.is_none() && mutant!("breaker.keep_cancelled_probe") {
+            return true;
+        }
+        self.leases.swap_remove(at);
+        if let Some(ended) = ended {
+            self.counts.add(ended);
+        }
+        true
+    }
+
+    /// Takes the places of probes whose time is over: each counts as hung.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let before = self.leases.len();
+        self.leases.retain(|(_, until)| now < *until);
+        for _ in self.leases.len()..before {
+            self.counts.add(Ended { failed: true, slow: true });
+        }
+    }
+
+    /// Whether the probes have decided, and for the better.
+    pub(super) fn verdict(&self, probes: &Probes) -> Option<(bool, Cause)> {
+        // Of all probes, not of those that ended: the first failure of ten is not a rate of 1.
+        let reached = |count: u64, rate: f64| count as f64 / f64::from(probes.count) >= rate;
+        let slow = reached(self.counts.slow, probes.slow_rate) && !mutant!("breaker.slow_probe_is_well");
+        if reached(self.counts.failures, probes.failure_rate) || slow {
+            return Some((false, Cause::ProbesFailed(self.counts)));
+        }
+        let all = self.counts.calls >= u64::from(probes.count);
+        all.then_some((true, Cause::ProbesSucceeded(self.counts)))
+    }
+
+    /// Whether it has been half open for too long.
+    pub(super) fn waited(&self, longest: Duration, now: Instant) -> Option<Cause> {
+        let over = now.saturating_duration_since(self.since) >= longest;
+        over.then_some(Cause::HalfOpenWaitOver(self.counts))
+    }
+}
+
+/// `now + time`, or a day that does not come.
+pub(super) fn later(now: Instant, time: Duration) -> Instant {
+    const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    now.checked_add(time).unwrap_or_else(|| now + THIRTY_YEARS)
+}

@@ -1,0 +1,367 @@
+//! The machine beside a model that keeps every call and counts them anew each time.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::calls::CallRing;
+use super::time::TimeRing;
+use super::*;
+use crate::resilience::breaker::config::Probes;
+use crate::resilience::{Trip, Window};
+use crate::{Backoff, Jitter};
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn count<'a>(calls: impl IntoIterator<Item = &'a Ended>) -> Counts {
+    let mut counts = Counts::default();
+    calls.into_iter().for_each(|ended| counts.add(*ended));
+    counts
+}
+
+fn ended() -> impl Strategy<Value = Ended> {
+    (prop::bool::weighted(0.3), prop::bool::weighted(0.2)).prop_map(|(failed, slow)| Ended { failed, slow })
+}
+
+proptest! {
+    #[test]
+    fn a_window_of_calls_counts_others_than_the_last(
+        size in 1_u32..150,
+        calls in prop::collection::vec(ended(), 0..500),
+        clear_at in 0_usize..500,
+    ) {
+        let mut ring = CallRing::new(size);
+        let mut last = VecDeque::new();
+        for (at, call) in calls.into_iter().enumerate() {
+            if at == clear_at {
+                ring.clear();
+                last.clear();
+            }
+            ring.record(call);
+            last.push_back(call);
+            if last.len() > size as usize {
+                last.pop_front();
+            }
+            prop_assert_eq!(ring.counts(), count(&last));
+            let all_well = last.iter().all(|call| !call.failed && !call.slow);
+            prop_assert_eq!(ring.is_saturated(), all_well && last.len() == size as usize);
+        }
+    }
+
+    #[test]
+    fn a_window_of_time_keeps_a_call_for_too_long_or_not_long_enough(
+        calls in prop::collection::vec((0_u64..2_500, ended()), 0..300),
+        intervals in 10_u32..20,
+    ) {
+        let length = seconds(10);
+        let mut ring = TimeRing::new(length, intervals);
+        let mut now = Instant::now();
+        let mut all = Vec::new();
+        for (millis, call) in calls {
+            // Mostly close together, now and then far apart.
+            now += Duration::from_millis(if millis > 2_400 { millis * 10 } else { millis / 10 });
+            ring.record(call, now);
+            all.push((now, call));
+            let within = |time: Duration| {
+                count(all.iter().filter(|(at, _)| now - *at < time).map(|(_, call)| call))
+            };
+            let (least, most) = (within(length - length / intervals), within(length));
+            let has = ring.counts();
+            prop_assert!(least.calls <= has.calls && has.calls <= most.calls, "{least:?} {has:?} {most:?}");
+            prop_assert!(least.failures <= has.failures && has.failures <= most.failures);
+            prop_assert!(least.slow <= has.slow && has.slow <= most.slow);
+        }
+    }
+}
+
+#[test]
+fn a_late_thread_or_a_jump_of_the_clock_upsets_a_window_of_time() {
+    let mut ring = TimeRing::new(seconds(10), 10);
+    let (well, now) = (Ended { failed: false, slow: false }, Instant::now() + seconds(3600));
+    ring.record(well, now);
+    ring.record(well, now - seconds(100));
+    assert_eq!(ring.counts().calls, 2);
+    ring.record(well, now + seconds(1_000_000_000));
+    assert_eq!(ring.counts().calls, 1);
+}
+
+/// What is done to a breaker.
+#[derive(Debug, Clone)]
+enum Step {
+    Acquire,
+    /// Ends one of the calls under way, the oldest ones too: `None` is a verdict to ignore it, or a cancelled call.
+    End(prop::sample::Index, Option<Ended>),
+    Pass(u64),
+    Force(BreakerState),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => Just(Step::Acquire),
+        8 => (any::<prop::sample::Index>(), prop::option::weighted(0.8, ended()))
+            .prop_map(|(which, ended)| Step::End(which, ended)),
+        3 => (1_u64..15).prop_map(Step::Pass),
+        1 => prop::sample::select(vec![
+            BreakerState::Closed,
+            BreakerState::ForcedOpen,
+            BreakerState::ForcedClosed,
+            BreakerState::MetricsOnly,
+            BreakerState::Disabled,
+        ])
+        .prop_map(Step::Force),
+    ];
+    prop::collection::vec(step, 0..250)
+}
+
+const PROBES: u32 = 3;
+const LEASE: u64 = 20;
+const MAX_WAIT: u64 = 30;
+const STABLE: u64 = 40;
+
+fn config() -> Config {
+    Config {
+        trip: Trip::consecutive(4).or(Window::calls(8).min_calls(5).failure_rate(0.6).slow_rate(0.5)),
+        slow_call: Some(seconds(1)),
+        open_for: Backoff::exponential(seconds(8), seconds(60)).jitter(Jitter::None),
+        stable_after: seconds(STABLE),
+        probes: Probes {
+            count: PROBES,
+            failure_rate: 0.6,
+            slow_rate: 1.0,
+            lease: seconds(LEASE),
+            max_wait: Some((seconds(MAX_WAIT), AfterWait::Open)),
+        },
+    }
+}
+
+/// A breaker that remembers all and is in no hurry; times are whole seconds.
+#[derive(Debug)]
+struct Model {
+    now: u64,
+    state: BreakerState,
+    /// Counts changes of state.
+    era: u64,
+    /// Ends of calls of this era; of probes when half open.
+    calls: Vec<Ended>,
+    until: u64,
+    /// Of the half-open state: since when, and the probes under way with their begin.
+    since: u64,
+    probes: Vec<(usize, u64)>,
+    openings: u32,
+    closed_at: Option<u64>,
+    stale: u64,
+    would_have: u64,
+}
+
+/// A call under way, as the model knows it.
+#[derive(Debug, Clone, Copy)]
+struct Under {
+    number: usize,
+    era: u64,
+}
+
+impl Model {
+    fn enter(&mut self, state: BreakerState) {
+        (self.state, self.era) = (state, self.era + 1);
+        self.calls.clear();
+        self.probes.clear();
+        self.since = self.now;
+    }
+
+    fn open(&mut self) {
+        if self.state == BreakerState::Closed && self.closed_at.is_none_or(|at| self.now - at >= STABLE) {
+            self.openings = 0;
+        }
+        self.until = self.now + (8 << self.openings.min(10)).min(60);
+        self.openings += 1;
+        self.enter(BreakerState::Open);
+    }
+
+    fn time(&mut self) {
+        if self.state == BreakerState::Open && self.now >= self.until {
+            self.enter(BreakerState::HalfOpen);
+        }
+        if self.state != BreakerState::HalfOpen {
+            return;
+        }
+        let hung = self.probes.iter().filter(|(_, begun)| self.now - begun >= LEASE).count();
+        self.probes.retain(|(_, begun)| self.now - begun < LEASE);
+        self.calls.extend(vec![Ended { failed: true, slow: true }; hung]);
+        let seen = count(&self.calls);
+        // Two of three failed are 0.66, three of three slow are 1.
+        if seen.failures >= 2 || seen.slow >= 3 {
+            self.open();
+        } else if seen.calls == u64::from(PROBES) {
+            self.closed_at = Some(self.now);
+            self.enter(BreakerState::Closed);
+        } else if self.now - self.since >= MAX_WAIT {
+            self.open();
+        }
+    }
+
+    fn acquire(&mut self, number: usize) -> Result<Under, Option<Duration>> {
+        self.time();
+        match self.state {
+            BreakerState::Open => return Err(Some(seconds(self.until - self.now))),
+            BreakerState::ForcedOpen => return Err(None),
+            BreakerState::HalfOpen if self.calls.len() + self.probes.len() >= PROBES as usize => {
+                return Err(None);
+            }
+            BreakerState::HalfOpen => self.probes.push((number, self.now)),
+            _ => {}
+        }
+        Ok(Under { number, era: self.era })
+    }
+
+    fn end(&mut self, call: Under, ended: Option<Ended>) {
+        if call.era != self.era {
+            self.stale += 1;
+            return;
+        }
+        match self.state {
+            BreakerState::HalfOpen => {
+                match self.probes.iter().position(|(number, _)| *number == call.number) {
+                    Some(at) => {
+                        self.probes.remove(at);
+                        self.calls.extend(ended);
+                    }
+                    None => self.stale += 1,
+                }
+                self.time();
+            }
+            BreakerState::Closed | BreakerState::ForcedClosed | BreakerState::MetricsOnly => {
+                let Some(ended) = ended else { return };
+                self.calls.push(ended);
+                if !self.trips() {
+                    return;
+                }
+                match self.state {
+                    BreakerState::Closed => self.open(),
+                    BreakerState::MetricsOnly => {
+                        self.would_have += 1;
+                        self.calls.clear();
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn streak(&self) -> usize {
+        self.calls.iter().rev().take_while(|call| call.failed).count()
+    }
+
+    fn window(&self) -> Counts {
+        count(self.calls.iter().rev().take(8))
+    }
+
+    fn trips(&self) -> bool {
+        let window = self.window();
+        let enough = window.calls >= 5;
+        let rates = window.failure_rate() >= 0.6 || window.slow_rate() >= 0.5;
+        self.streak() >= 4 || enough && rates
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_breaker_and_a_naive_model_part_ways(steps in steps()) {
+        let begin = Instant::now();
+        let mut machine = Machine::new(config());
+        let mut model = Model {
+            now: 0,
+            state: BreakerState::Closed,
+            era: 0,
+            calls: Vec::new(),
+            until: 0,
+            since: 0,
+            probes: Vec::new(),
+            openings: 0,
+            closed_at: None,
+            stale: 0,
+            would_have: 0,
+        };
+        let mut under_way: Vec<(Admitted, Under)> = Vec::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            let now = begin + seconds(model.now);
+            match step {
+                Step::Acquire => match (machine.admit(now), model.acquire(number)) {
+                    (Ok(admitted), Ok(under)) => {
+                        prop_assert_eq!(admitted.probe.is_some(), model.state == BreakerState::HalfOpen);
+                        under_way.push((admitted, under));
+                    }
+                    (ours, theirs) => prop_assert_eq!(ours.map(drop), theirs.map(drop)),
+                },
+                Step::End(which, ended) if !under_way.is_empty() => {
+                    let (admitted, under) = under_way.swap_remove(which.index(under_way.len()));
+                    let was_settled = machine.word();
+                    machine.record(admitted, ended, || now);
+                    model.end(under, ended);
+                    // The shell does not even ask for these.
+                    if was_settled.is_settled()
+                        && was_settled.generation() == admitted.generation
+                        && ended == Some(Ended { failed: false, slow: false })
+                    {
+                        prop_assert_eq!(machine.word(), was_settled);
+                    }
+                }
+                Step::End(..) => {}
+                Step::Pass(time) => model.now += time,
+                Step::Force(state) => {
+                    machine.force(state);
+                    if state == BreakerState::Closed {
+                        (model.openings, model.closed_at) = (0, None);
+                    }
+                    model.enter(state);
+                }
+            }
+            prop_assert_eq!(machine.state(), model.state);
+            prop_assert_eq!(machine.totals.stale, model.stale);
+            prop_assert_eq!(machine.totals.would_have_opened, model.would_have);
+            if model.state == BreakerState::HalfOpen {
+                prop_assert_eq!(machine.probes_under_way(), model.probes.len());
+            } else {
+                prop_assert_eq!(machine.streak() as usize, model.streak());
+                prop_assert_eq!(machine.windows(now)[0], model.window());
+            }
+            let admits = machine.word().admits();
+            let open = [BreakerState::Open, BreakerState::HalfOpen, BreakerState::ForcedOpen];
+            prop_assert_eq!(admits, !open.contains(&model.state));
+        }
+        // Each change is there, and begins where the one before it ended.
+        let mut state = BreakerState::Closed;
+        for change in &machine.changes {
+            prop_assert_eq!(change.from, state);
+            state = change.to;
+        }
+        prop_assert_eq!(state, model.state);
+    }
+
+    /// Whatever was done, and whoever is still under way for ever: time alone makes the next call pass.
+    #[test]
+    fn a_breaker_never_lets_a_call_through_again(steps in steps()) {
+        let mut now = Instant::now();
+        let mut machine = Machine::new(config());
+        let mut under_way = Vec::new();
+        for step in steps {
+            match step {
+                Step::Acquire => under_way.extend(machine.admit(now)),
+                Step::End(which, ended) if !under_way.is_empty() => {
+                    machine.record(under_way.swap_remove(which.index(under_way.len())), ended, || now);
+                }
+                Step::Pass(time) => now += seconds(time),
+                _ => {}
+            }
+        }
+        // Once to take the places of those who hang, and once for the time that the breaker is open then.
+        let mut passes = || {
+            now += seconds(61);
+            machine.admit(now).is_ok()
+        };
+        let passed = passes() || passes();
+        prop_assert!(passed, "{machine:?}");
+    }
+}

@@ -1,0 +1,151 @@
+use std::sync::Arc;
+use std::{fmt, mem, thread};
+
+use tokio::time::Instant;
+
+use super::counts::Ended;
+use super::machine::Admitted;
+use super::shared::Shared;
+use super::{CircuitBreaker, OnCancel};
+use crate::mutant;
+use crate::resilience::Verdict;
+
+/// A call that a [`CircuitBreaker`] let through, and that is to tell how it ended.
+///
+/// What is told counts for the state in which the call was let through. If the breaker has changed since, it counts for
+/// nothing: a success of long ago does not close it, and a failure of long ago does not open it.
+///
+/// # Drop
+/// The call was cancelled, and counts as the breaker's [`OnCancel`] says; dropped by a panic, it failed. The place of a
+/// probe is free again.
+#[must_use = "a call that does not tell how it ended counts as cancelled"]
+pub struct BreakerPermit<'a> {
+    breaker: Held<'a>,
+    call: Admitted,
+    /// When it began to count how long the call takes; `None` where nobody asks, and before the call first waits.
+    begun: Option<Instant>,
+}
+
+enum Held<'a> {
+    Borrowed(&'a Arc<Shared>),
+    Owned(Arc<Shared>),
+    /// The call has told.
+    Done,
+}
+
+impl<'a> BreakerPermit<'a> {
+    #[inline]
+    pub(super) fn new(breaker: &'a CircuitBreaker, call: Admitted, begun: Option<Instant>) -> Self {
+        Self { breaker: Held::Borrowed(&breaker.0), call, begun }
+    }
+
+    /// Counts the call as well.
+    #[inline]
+    pub fn success(self) {
+        self.record(Verdict::Success);
+    }
+
+    /// Counts the call as failed.
+    pub fn failure(self) {
+        self.record(Verdict::Failure);
+    }
+
+    /// Counts the call as nothing: neither for nor against.
+    pub fn ignore(self) {
+        self.record(Verdict::Ignore);
+    }
+
+    /// Counts the call as the verdict says.
+    #[inline]
+    pub fn record(mut self, verdict: Verdict) {
+        let breaker = mem::replace(&mut self.breaker, Held::Done);
+        let Some(shared) = breaker.shared() else { return };
+        // One look at the clock, and none where nothing counts how long calls take.
+        let now = match shared.slow_call {
+            Some(_) if verdict != Verdict::Ignore => Some(Instant::now()),
+            _ => None,
+        };
+        let slow = now.is_some_and(|now| self.is_slow(shared, now));
+        let ended = match verdict {
+            Verdict::Success => Some(Ended { failed: false, slow }),
+            Verdict::Failure => Some(Ended { failed: true, slow }),
+            Verdict::Ignore => None,
+        };
+        shared.record(self.call, ended, now);
+    }
+
+    /// Notes that the call waits: from now on it counts how long, if that was not counted from its begin.
+    #[inline]
+    pub(crate) fn waits(&mut self) {
+        if self.begun.is_none()
+            && let Some(shared) = self.breaker.shared()
+            && matches!(shared.on_cancel, OnCancel::FailureIfLongerThan(_))
+        {
+            self.begun = Some(Instant::now());
+        }
+    }
+
+    /// Makes a permit that borrows nothing, for a call that outlives the handle: the body of an answer, say.
+    ///
+    /// It counts one more handle of the breaker.
+    pub fn into_owned(mut self) -> BreakerPermit<'static> {
+        let breaker = match mem::replace(&mut self.breaker, Held::Done) {
+            Held::Borrowed(shared) => Held::Owned(Arc::clone(shared)),
+            Held::Owned(shared) => Held::Owned(shared),
+            Held::Done => Held::Done,
+        };
+        BreakerPermit { breaker, call: self.call, begun: self.begun }
+    }
+
+    fn is_slow(&self, shared: &Shared, now: Instant) -> bool {
+        let took = self.begun.map(|begun| now.saturating_duration_since(begun));
+        shared.slow_call.zip(took).is_some_and(|(slow, took)| took >= slow)
+    }
+
+    /// How the call counts that is dropped now.
+    fn cancelled(&self, shared: &Shared) -> (Option<Ended>, Option<Instant>) {
+        let is_failure = match shared.on_cancel {
+            _ if thread::panicking() => true,
+            OnCancel::Ignore => false,
+            OnCancel::Failure => true,
+            OnCancel::FailureIfLongerThan(limit) => {
+                let now = Instant::now();
+                let took = self.begun.map(|begun| now.saturating_duration_since(begun));
+                let hung = took.is_some_and(|took| took >= limit) && !mutant!("breaker.forget_hung");
+                return (hung.then_some(Ended { failed: true, slow: true }), Some(now));
+            }
+        };
+        if !is_failure {
+            return (None, None);
+        }
+        let now = Instant::now();
+        (Some(Ended { failed: true, slow: self.is_slow(shared, now) }), Some(now))
+    }
+}
+
+impl Held<'_> {
+    #[inline]
+    fn shared(&self) -> Option<&Shared> {
+        match self {
+            Held::Borrowed(shared) => Some(shared),
+            Held::Owned(shared) => Some(shared),
+            Held::Done => None,
+        }
+    }
+}
+
+impl Drop for BreakerPermit<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(shared) = self.breaker.shared() {
+            let (ended, now) = self.cancelled(shared);
+            shared.record(self.call, ended, now);
+        }
+    }
+}
+
+impl fmt::Debug for BreakerPermit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BreakerPermit").field("is_probe", &self.call.probe.is_some()).finish_non_exhaustive()
+    }
+}
