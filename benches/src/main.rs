@@ -5,6 +5,7 @@
 mod allocations;
 mod measure;
 mod report;
+mod resilience;
 mod signature;
 mod task;
 
@@ -16,7 +17,8 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 2] = [("signature", signature::run), ("task", task::run)];
+const AREAS: [Area; 3] =
+    [("resilience", resilience::run), ("signature", signature::run), ("task", task::run)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();
