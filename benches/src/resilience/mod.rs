@@ -7,4 +7,69 @@ use crate::report::Case;
 
 pub(crate) fn run() -> Vec<Case> {
     [breaker::run, limits::run].into_iter().flat_map(|area| area()).collect()
+//! Question: what does a policy cost a call that succeeds?
+
+mod pipeline;
+mod retry;
+
+use std::hint::black_box;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::measure::both_of;
+use crate::report::Case;
+
+/// In each run of the runtime, so that entering it weighs nothing.
+const CALLS: u32 = 10_000;
+
+pub(crate) fn run() -> Vec<Case> {
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let mut cases = retry::run(&runtime);
+    cases.extend(pipeline::run(&runtime));
+    cases
+}
+
+/// What is called: ready, and not to be foreseen by the compiler.
+async fn operation() -> Result<u64, Failed> {
+    black_box(Ok(black_box(7)))
+}
+
+/// An error that every rival takes.
+#[derive(Debug, Clone, PartialEq)]
+struct Failed;
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("failed")
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// Calls both, again and again.
+fn compare<T, U>(
+    runtime: &Runtime,
+    case: &str,
+    rival_name: &'static str,
+    mut ours: impl AsyncFnMut() -> T,
+    mut rival: impl AsyncFnMut() -> U,
+) -> [Case; 2] {
+    let (ours, rival) = both_of(
+        CALLS,
+        || {
+            runtime.block_on(async {
+                for _ in 0..CALLS {
+                    black_box(ours().await);
+                }
+            });
+        },
+        || {
+            runtime.block_on(async {
+                for _ in 0..CALLS {
+                    black_box(rival().await);
+                }
+            });
+        },
+    );
+    Case::median_and_minimum(case, rival_name, ours, rival)
 }

@@ -14,6 +14,7 @@ macro_rules! opaque {
     };
 }
 
+mod admit;
 mod boxed;
 mod call;
 mod describe;
@@ -30,10 +31,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Attempt, Class, Classify, Error, ErrorsAreRetryable, Event, Fallback, Hedge, Limited, Retry, Timeout,
+    Attempt, CircuitBreaker, Class, Classify, Error, ErrorsAreRetryable, Event, Fallback, Hedge, Limited,
+    Retry, Timeout,
 };
 use crate::task::Name;
 
+pub use admit::{Admitting, Gate};
 pub use boxed::{BoxMachine, Boxed, DynPipeline, DynRun, Dynamic, Erased, Ticket};
 use call::Listener;
 pub use call::{Call, Hooks};
@@ -169,6 +172,14 @@ impl<L, C> Pipeline<L, C> {
         L: Append<Hedge>,
     {
         self.layer(hedge)
+    }
+
+    /// Rejects calls of what comes after it while that fails.
+    pub fn breaker(self, breaker: CircuitBreaker) -> Pipeline<L::Out, C>
+    where
+        L: Append<CircuitBreaker>,
+    {
+        self.layer(breaker)
     }
 
     /// Asks for another answer when what comes after it has none.

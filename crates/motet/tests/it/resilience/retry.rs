@@ -197,9 +197,8 @@ async fn an_attempt_is_not_told_what_is_left_or_what_went_wrong() {
 
 #[tokio::test(start_paused = true)]
 async fn a_budget_lets_all_retry_or_counts_only_what_has_begun() {
-    // Of a hundred that fail at once, ten may wait for their retry, though none has begun.
-    let retry = steady(ms(1_000)).attempts(2).budget(tokens(0));
-    let retry = retry.budget(RetryBudget::new(0.1, 0.0));
+    // Of a hundred that fail at once, nine may wait for their retry, though none has begun.
+    let retry = steady(ms(1_000)).attempts(2).budget(RetryBudget::new(0.1, 0.0));
     let mut calls = JoinSet::new();
     for _ in 0..100 {
         let retry = retry.clone();
@@ -213,10 +212,11 @@ async fn a_budget_lets_all_retry_or_counts_only_what_has_begun() {
     }
     let errors = calls.join_all().await;
     let retried = errors.iter().filter(|error| error.attempts() == 2).count();
-    assert_eq!(retried, 10);
+    // A little of what the calls earned has faded in the 10 ms.
+    assert_eq!(retried, 9);
     let out = errors.iter().filter(|error| error.kind() == ErrorKind::BudgetExhausted);
     assert!(out.clone().all(|error| error.error() == Some(&"down") && error.elapsed() == ms(10)));
-    assert_eq!(out.count(), 90);
+    assert_eq!(out.count(), 91);
 }
 
 #[tokio::test(start_paused = true)]

@@ -219,7 +219,7 @@ async fn mutable_state_is_out_of_reach_or_lost_with_an_attempt_that_is_cut_off()
 async fn errors_and_values_must_be_clone_or_static() {
     struct Odd<'a>(&'a str);
     let text = String::from("borrowed");
-    let pipeline = Pipeline::new().timeout(ms(10)).retry(Retry::new());
+    let pipeline = Pipeline::new().timeout(ms(10_000)).retry(Retry::new());
     let first = Cell::new(true);
     let odd = pipeline.run(async || if first.replace(false) { Err(Odd(&text)) } else { Ok(Odd(&text)) });
     assert_eq!(odd.await.ok().unwrap().0, "borrowed");
