@@ -124,7 +124,7 @@ impl<T> Core<T> {
     /// Moves an item in as a newcomer, who goes before nobody in line.
     #[inline]
     pub(super) fn push(&self, item: T) -> Result<(), (NoPlace, T)> {
-        if self.has(flag::SENDERS) && !mutant!("queue.barge") {
+        if self.has(flag::SENDERS) {
             let why = if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full };
             return Err((why, item));
         }
@@ -534,6 +534,9 @@ impl<T> Drop for Watch<'_, T> {
 
 impl<T> fmt::Debug for Core<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("counts", &self.counts).field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("counts", &self.counts)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::hint::spin_loop;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
@@ -187,7 +187,11 @@ impl<'a, T> Placing<'a, T> {
     }
 
     #[inline]
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, item: &mut Option<T>) -> Poll<Result<(), Closed>> {
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        item: &mut Option<T>,
+    ) -> Poll<Result<(), Closed>> {
         let coop = ready!(coop::poll_proceed(cx));
         let sent = match self.turn.send(self.core, cx.waker(), item) {
             Sent::Done => Ok(()),
@@ -279,7 +283,8 @@ impl Line {
                 None => self.timer = Some(Box::pin(sleep_until(until))),
             }
             if let Some(timer) = &mut self.timer {
-                ready!(timer.as_mut().poll(cx));
+                // The budget is this wait's already: with none left the timer would never be looked at.
+                ready!(pin!(coop::unconstrained(timer.as_mut())).poll(cx));
             }
         }
     }

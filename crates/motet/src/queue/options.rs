@@ -53,7 +53,10 @@ enum Order<T> {
 #[track_caller]
 pub fn options<T>(capacity: usize) -> Options<T> {
     assert!(capacity > 0, "a queue needs room for an item: give it a capacity of at least 1");
-    assert!(capacity <= MAX_CAPACITY, "a queue has room for {MAX_CAPACITY} items at most: store more elsewhere");
+    assert!(
+        capacity <= MAX_CAPACITY,
+        "a queue has room for {MAX_CAPACITY} items at most: store more elsewhere"
+    );
     Options { capacity, order: Order::Fifo, letters: None, register: None }
 }
 

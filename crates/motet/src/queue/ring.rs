@@ -40,10 +40,8 @@ pub(super) fn slots(capacity: usize) -> usize {
 
 impl<T> Ring<T> {
     pub(super) fn new(capacity: usize) -> Self {
-        let slot = |at| Slot {
-            stamp: AtomicU64::new(at as u64),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
-        };
+        let slot =
+            |at| Slot { stamp: AtomicU64::new(at as u64), value: UnsafeCell::new(MaybeUninit::uninit()) };
         Self { slots: (0..slots(capacity)).map(slot).collect() }
     }
 

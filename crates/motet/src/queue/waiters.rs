@@ -42,12 +42,8 @@ impl Waiters {
 
     pub(super) fn push(&mut self, waker: Waker) -> Key {
         let before = self.last;
-        let key = self.places.insert(Waiter {
-            waker: Some(waker),
-            state: State::Waiting,
-            before,
-            after: None,
-        });
+        let key =
+            self.places.insert(Waiter { waker: Some(waker), state: State::Waiting, before, after: None });
         match before {
             Some(before) => self.places[before].after = Some(key),
             None => self.first = Some(key),

@@ -4,10 +4,12 @@
 //! the drivers find the bugs that are planted there.
 
 mod handles;
+mod leases;
 mod listed;
 mod local;
 mod planted;
 mod programs;
+mod queues;
 mod resources;
 mod scopes;
 mod starting;
@@ -35,7 +37,7 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 12] = [
+const DRIVERS: [&Driver; 14] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -48,6 +50,8 @@ const DRIVERS: [&Driver; 12] = [
     &time::DRIVER,
     &programs::APP,
     &programs::SUPERVISOR,
+    &queues::DRIVER,
+    &leases::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, handles, local, resources, scopes, starting, time, tokens};
+use super::{Driver, handles, leases, local, queues, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -25,6 +25,21 @@ const PLANTED: &[(&str, By)] = &[
     ("acquire.keep_for_nobody", By::Sweep(&resources::OWNED)),
     ("coop.endless_grace", By::Sweep(&scopes::DRIVER)),
     ("drain.look_away", By::Cancel(&scopes::DRAIN)),
+    ("queue.attempt_uncounted", By::Sweep(&leases::DRIVER)),
+    ("queue.close_and_tell_nobody", By::Sweep(&queues::DRIVER)),
+    ("queue.hand_out_again", By::Sweep(&leases::DRIVER)),
+    ("queue.join_early", By::Sweep(&leases::DRIVER)),
+    ("queue.keep_permit", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_place", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_promise", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_receiver_waker", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_sender_waker", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_timer", By::Sweep(&leases::DRIVER)),
+    ("queue.lose_letter", By::Sweep(&leases::DRIVER)),
+    ("queue.lose_wake", By::Sweep(&queues::DRIVER)),
+    ("queue.no_fence", By::Sweep(&leases::DRIVER)),
+    ("queue.return_to_back", By::Sweep(&leases::DRIVER)),
+    ("queue.take_and_drop", By::Sweep(&queues::DRIVER)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
     ("release.count_here_only", By::Sweep(&resources::OWNED)),
     ("release.finished_late", By::Sweep(&resources::OWNED)),
