@@ -46,8 +46,10 @@ impl<T> Lease<T> {
 
     fn end(mut self) -> Result<(), LeaseError> {
         self.counts()?;
-        if self.entry.take().is_some() {
-            self.core.settle();
+        match self.entry.take() {
+            Some(entry) if mutant!("queue.hand_out_again") => self.core.take_back(entry, None),
+            Some(_settled) => self.core.settle(),
+            None => {}
         }
         Ok(())
     }

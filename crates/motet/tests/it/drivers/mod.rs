@@ -7,10 +7,12 @@ mod batches;
 mod breakers;
 mod handles;
 mod limits;
+mod leases;
 mod listed;
 mod local;
 mod planted;
 mod programs;
+mod queues;
 mod resources;
 mod scopes;
 mod starting;
@@ -58,6 +60,8 @@ const DRIVERS: [&Driver; 16] = [
     &limits::ADAPTIVE,
     &programs::APP,
     &programs::SUPERVISOR,
+    &queues::DRIVER,
+    &leases::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

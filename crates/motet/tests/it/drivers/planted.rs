@@ -10,6 +10,7 @@ use motet::sim::mutants;
 use super::listed::sources;
 use super::{Driver, batches, handles, local, resources, scopes, starting, time, tokens};
 use super::{Driver, breakers, handles, limits, local, resources, scopes, starting, time, tokens};
+use super::{Driver, handles, leases, local, queues, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -47,6 +48,21 @@ const PLANTED: &[(&str, By)] = &[
     ("limit.leak", By::Cancel(&limits::ADAPTIVE)),
     ("limit.never_shrink", By::Sweep(&limits::ADAPTIVE)),
     ("line.never_leave", By::Cancel(&limits::BULKHEAD)),
+    ("queue.attempt_uncounted", By::Sweep(&leases::DRIVER)),
+    ("queue.close_and_tell_nobody", By::Sweep(&queues::DRIVER)),
+    ("queue.hand_out_again", By::Sweep(&leases::DRIVER)),
+    ("queue.join_early", By::Sweep(&leases::DRIVER)),
+    ("queue.keep_permit", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_place", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_promise", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_receiver_waker", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_sender_waker", By::Sweep(&queues::DRIVER)),
+    ("queue.keep_timer", By::Sweep(&leases::DRIVER)),
+    ("queue.lose_letter", By::Sweep(&leases::DRIVER)),
+    ("queue.lose_wake", By::Sweep(&queues::DRIVER)),
+    ("queue.no_fence", By::Sweep(&leases::DRIVER)),
+    ("queue.return_to_back", By::Sweep(&leases::DRIVER)),
+    ("queue.take_and_drop", By::Sweep(&queues::DRIVER)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
     ("rate.keep_place", By::Cancel(&limits::RATE)),
     ("rate.lost_update", By::Loom),

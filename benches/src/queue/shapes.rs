@@ -1,0 +1,117 @@
+//! So many producers and consumers, on one runtime or on two.
+
+#![allow(clippy::disallowed_methods, reason = "the tasks of a benchmark are awaited one by one")]
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::channels::{
+    AsyncChannel, Channel, Crossfire, Flume, FlumeBatch, Kanal, Loole, LooleBatch, Ours, OursBatch, Thingbuf,
+    Tokio, TokioBatch,
+};
+use crate::measure::both_of;
+use crate::report::Case;
+
+struct Shape {
+    name: &'static str,
+    producers: u64,
+    consumers: u64,
+    capacity: usize,
+    /// Items of one run: as many as take a few milliseconds.
+    items: u64,
+}
+
+const SHAPES: [Shape; 6] = [
+    Shape { name: "1p1c, 1024", producers: 1, consumers: 1, capacity: 1024, items: 200_000 },
+    Shape { name: "4p1c, 1024", producers: 4, consumers: 1, capacity: 1024, items: 200_000 },
+    Shape { name: "4p4c, 1024", producers: 4, consumers: 4, capacity: 1024, items: 200_000 },
+    Shape { name: "1p1c, 1", producers: 1, consumers: 1, capacity: 1, items: 1_000 },
+    Shape { name: "4p4c, 1", producers: 4, consumers: 4, capacity: 1, items: 1_000 },
+    Shape { name: "64p64c, 16", producers: 64, consumers: 64, capacity: 16, items: 6_400 },
+];
+
+/// Where the two sides run.
+struct Runtimes {
+    name: &'static str,
+    producers: Handle,
+    consumers: Handle,
+}
+
+pub(super) fn run() -> Vec<Case> {
+    // As its documentation asks for, on machines that may be virtual.
+    crossfire::detect_backoff_cfg();
+    let shared = workers(2);
+    let (left, right) = (workers(1), workers(1));
+    let runtimes = [
+        Runtimes { name: "shared", producers: shared.handle().clone(), consumers: shared.handle().clone() },
+        Runtimes { name: "split", producers: left.handle().clone(), consumers: right.handle().clone() },
+    ];
+    // To look at some of the cases alone.
+    let only = std::env::var("MOTET_COMPARE_ONLY").unwrap_or_default();
+    let mut cases = Vec::new();
+    for shape in SHAPES {
+        for runtimes in &runtimes {
+            let case = format!("{} {}", shape.name, runtimes.name);
+            if case.contains(&only) {
+                compare(&case, &shape, runtimes, &mut cases);
+            }
+        }
+    }
+    cases
+}
+
+fn workers(count: usize) -> Runtime {
+    Builder::new_multi_thread().worker_threads(count).enable_time().build().expect("a runtime")
+}
+
+fn compare(case: &str, shape: &Shape, on: &Runtimes, cases: &mut Vec<Case>) {
+    if shape.consumers == 1 {
+        side_by_side::<Ours, Tokio>(case, "tokio mpsc", shape, on, cases);
+        side_by_side::<Ours, Thingbuf>(case, "thingbuf", shape, on, cases);
+    }
+    side_by_side::<Ours, Flume>(case, "flume", shape, on, cases);
+    side_by_side::<Ours, AsyncChannel>(case, "async-channel", shape, on, cases);
+    side_by_side::<Ours, Crossfire>(case, "crossfire", shape, on, cases);
+    side_by_side::<Ours, Loole>(case, "loole", shape, on, cases);
+    side_by_side::<Ours, Kanal>(case, "kanal", shape, on, cases);
+    if shape.capacity < 1024 {
+        return;
+    }
+    let case = &format!("{case}, batch");
+    if shape.consumers == 1 {
+        side_by_side::<OursBatch, TokioBatch>(case, "tokio mpsc", shape, on, cases);
+        side_by_side::<OursBatch, Thingbuf>(case, "thingbuf", shape, on, cases);
+    }
+    side_by_side::<OursBatch, FlumeBatch>(case, "flume", shape, on, cases);
+    side_by_side::<OursBatch, AsyncChannel>(case, "async-channel", shape, on, cases);
+    side_by_side::<OursBatch, Crossfire>(case, "crossfire", shape, on, cases);
+    side_by_side::<OursBatch, LooleBatch>(case, "loole", shape, on, cases);
+}
+
+fn side_by_side<A: Channel, B: Channel>(
+    case: &str,
+    rival: &'static str,
+    shape: &Shape,
+    on: &Runtimes,
+    cases: &mut Vec<Case>,
+) {
+    let items = u32::try_from(shape.items).expect("few enough");
+    let (ours, theirs) = both_of(items, || all_through::<A>(shape, on), || all_through::<B>(shape, on));
+    cases.push(Case { case: case.to_owned(), rival_name: rival, ours, rival: theirs });
+}
+
+fn all_through<C: Channel>(shape: &Shape, on: &Runtimes) {
+    let (sender, receiver) = C::new(shape.capacity);
+    let mut receivers: Vec<_> = (1..shape.consumers).map(|_| C::another(&receiver)).collect();
+    receivers.push(receiver);
+    let consumers: Vec<_> =
+        receivers.into_iter().map(|receiver| on.consumers.spawn(C::consume(receiver))).collect();
+    for _ in 0..shape.producers {
+        on.producers.spawn(C::produce(sender.clone(), shape.items / shape.producers));
+    }
+    drop(sender);
+    let received: u64 = consumers
+        .into_iter()
+        .map(|consumer| on.consumers.block_on(consumer).expect("no consumer panics"))
+        .sum();
+    assert_eq!(received, shape.items, "items were lost");
+}
