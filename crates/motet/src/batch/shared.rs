@@ -229,9 +229,10 @@ impl<T, R, E> Shared<T, R, E> {
             }
             let mut state = self.state();
             if let Some(was) = state.leave(block.number, seat, weight) {
-                let emptied = was.2.is_some();
                 self.settle(state);
-                if emptied {
+                if let Some(emptied) = &was.2 {
+                    // Nobody has a seat there. If somebody had, that one would look for the batch for ever.
+                    emptied.block.end(Answers::Back(Vec::new()));
                     self.ended.notify_waiters();
                 }
                 drop(was);
