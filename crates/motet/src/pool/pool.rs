@@ -125,7 +125,10 @@ impl<M: Manager> Pool<M> {
     #[track_caller]
     pub fn resize(&self, max: usize) {
         let min = self.stats().min;
-        assert!(max > 0 && max >= min, "a pool that keeps {min} connections needs a maximum of more than {max}");
+        assert!(
+            max > 0 && max >= min,
+            "a pool that keeps {min} connections needs a maximum of more than {max}"
+        );
         self.shared.change(|state, todo| state.resize(max, Instant::now(), todo));
     }
 

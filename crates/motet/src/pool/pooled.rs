@@ -33,8 +33,7 @@ impl<M: Manager> Pooled<M> {
         site: &'static Location<'static>,
     ) -> Self {
         if shared.settings.keeps_holders {
-            entry.what.held =
-                Some(shared.change(|state, todo| state.hold(Instant::now(), site, todo)));
+            entry.what.held = Some(shared.change(|state, todo| state.hold(Instant::now(), site, todo)));
         }
         Self { entry: Some(entry), shared: Arc::clone(shared) }
     }

@@ -10,6 +10,7 @@ mod forget;
 mod gather;
 mod local;
 mod observe;
+mod pool;
 mod race;
 mod resource;
 mod run;

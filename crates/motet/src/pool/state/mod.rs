@@ -184,11 +184,7 @@ impl<X, E> State<X, E> {
     }
 
     /// Hands back what nobody has used, as it was; at the front it is the last to be taken.
-    pub(super) fn put_back(
-        &mut self,
-        at: At,
-        entry: Box<Entry<X>>,
-    ) -> Result<Option<Waker>, Box<Entry<X>>> {
+    pub(super) fn put_back(&mut self, at: At, entry: Box<Entry<X>>) -> Result<Option<Waker>, Box<Entry<X>>> {
         if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
             return Err(entry);
         }
@@ -268,14 +264,8 @@ impl<X, E> State<X, E> {
         let id = self.next_id;
         self.next_id += 1;
         todo.garbage.extend(self.down.take().map(Downtime::into_cause));
-        let entry = Entry {
-            what,
-            id,
-            expires,
-            since: Some(now),
-            unverified: false,
-            checked_for: Duration::ZERO,
-        };
+        let entry =
+            Entry { what, id, expires, since: Some(now), unverified: false, checked_for: Duration::ZERO };
         todo.changed = true;
         if self.phase == Phase::Closed || self.live >= self.max {
             self.closing += 1;

@@ -7,6 +7,7 @@ mod handles;
 mod listed;
 mod local;
 mod planted;
+mod pools;
 mod programs;
 mod resources;
 mod scopes;
@@ -35,7 +36,7 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 12] = [
+const DRIVERS: [&Driver; 13] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -48,6 +49,7 @@ const DRIVERS: [&Driver; 12] = [
     &time::DRIVER,
     &programs::APP,
     &programs::SUPERVISOR,
+    &pools::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, handles, local, resources, scopes, starting, time, tokens};
+use super::{Driver, handles, local, pools, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -25,6 +25,20 @@ const PLANTED: &[(&str, By)] = &[
     ("acquire.keep_for_nobody", By::Sweep(&resources::OWNED)),
     ("coop.endless_grace", By::Sweep(&scopes::DRIVER)),
     ("drain.look_away", By::Cancel(&scopes::DRAIN)),
+    ("pool.close_at_once", By::Sweep(&pools::DRIVER)),
+    ("pool.closing_has_gone", By::Sweep(&pools::DRIVER)),
+    ("pool.discard_unverified", By::Sweep(&pools::DRIVER)),
+    ("pool.forget_close", By::Sweep(&pools::DRIVER)),
+    ("pool.hang_when_down", By::Sweep(&pools::DRIVER)),
+    ("pool.herd", By::Sweep(&pools::DRIVER)),
+    ("pool.ignore_waiters", By::Sweep(&pools::DRIVER)),
+    ("pool.keep_broken", By::Sweep(&pools::DRIVER)),
+    ("pool.leak_slot", By::Sweep(&pools::DRIVER)),
+    ("pool.live_for_ever", By::Sweep(&pools::DRIVER)),
+    ("pool.lose_hand_off", By::Sweep(&pools::DRIVER)),
+    ("pool.skip_wake", By::Sweep(&pools::DRIVER)),
+    ("pool.starve_minimum", By::Sweep(&pools::DRIVER)),
+    ("pool.trust_unverified", By::Sweep(&pools::DRIVER)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
     ("release.count_here_only", By::Sweep(&resources::OWNED)),
     ("release.finished_late", By::Sweep(&resources::OWNED)),
