@@ -35,7 +35,7 @@ const PLANTED: &[(&str, By)] = &[
     ("pool.keep_broken", By::Sweep(&pools::DRIVER)),
     ("pool.leak_slot", By::Sweep(&pools::DRIVER)),
     ("pool.live_for_ever", By::Sweep(&pools::DRIVER)),
-    ("pool.lose_hand_off", By::Sweep(&pools::DRIVER)),
+    ("pool.lose_hand_off", By::Cancel(&pools::DRIVER)),
     ("pool.skip_wake", By::Sweep(&pools::DRIVER)),
     ("pool.starve_minimum", By::Sweep(&pools::DRIVER)),
     ("pool.trust_unverified", By::Sweep(&pools::DRIVER)),
