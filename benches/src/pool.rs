@@ -268,16 +268,16 @@ fn percentile(waits: &mut [u64], percent: f64) -> Cost {
 
 /// Our pool, with the scope that it lives in.
 fn ours(runtime: &Runtime) -> (Driven, Scope, tokio::task::JoinHandle<()>) {
-    let (sender, opened) = std::sync::mpsc::channel();
+    let (sender, opened) = tokio::sync::oneshot::channel();
     let ended = runtime.spawn(async move {
         let lives = scope(async |n: &Nursery<Infallible>| {
             let pool = Pool::builder(n, Nothing).max(CONNECTIONS).build().expect("the settings are sound");
-            sender.send((pool, Scope::clone(n))).expect("somebody waits");
+            drop(sender.send((pool, Scope::clone(n))));
             std::future::pending::<()>().await;
             Ok(())
         });
         assert!(lives.await.is_err_and(|error| error.is_cancelled()), "it ends when it is cancelled");
     });
-    let (pool, scope) = opened.recv().expect("the pool opens");
+    let (pool, scope) = runtime.block_on(opened).expect("the pool opens");
     (driven!(pool, |pool| pool.acquire().await.expect("nothing fails")), scope, ended)
 }

@@ -94,7 +94,9 @@ impl<M: Manager> Shared<M> {
     ) -> T {
         let mut todo = Todo::default();
         let result = change(&mut self.state(), &mut todo);
-        self.run(todo);
+        if !todo.is_empty() {
+            self.run(todo);
+        }
         result
     }
 
@@ -151,7 +153,7 @@ impl<M: Manager> Shared<M> {
         self.closed.cancel(Reason::requested("the pool is closed"));
     }
 
-    pub(super) fn run(self: &Arc<Self>, todo: Work<M>) {
+    fn run(self: &Arc<Self>, todo: Work<M>) {
         let Todo { connect, close, wake, changed, garbage, overdue } = todo;
         for entry in close {
             self.start_close(entry);

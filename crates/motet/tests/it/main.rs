@@ -12,6 +12,7 @@ mod gather;
 mod local;
 mod observe;
 mod queue;
+mod pool;
 mod race;
 mod resilience;
 mod resource;

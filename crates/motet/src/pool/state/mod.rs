@@ -234,7 +234,14 @@ impl<X, E> State<X, E> {
         let Some(waker) = waker.take() else { unreachable!("whoever waits has a waker") };
         let key = self.queue.join(at, waker, deadline);
         self.connect_what_is_due(now, todo);
-        self.poke(todo);
+        // Whoever waits while the pool is up brings nothing else that the keeper would have to come for.
+        let is_first = match (deadline, self.alarm) {
+            (Some(deadline), Some(alarm)) => deadline < alarm,
+            (deadline, _) => deadline.is_some(),
+        };
+        if is_first || self.down.is_some() {
+            self.poke(todo);
+        }
         Joined::Waits(key)
     }
 
@@ -419,6 +426,7 @@ impl<X, E> State<X, E> {
     }
 
     /// Starts as many connects as are wanted and may be.
+    #[inline]
     fn connect_what_is_due(&mut self, now: Instant, todo: &mut Todo<X, E>) {
         if self.phase != Phase::Open {
             return;

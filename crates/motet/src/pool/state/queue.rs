@@ -62,6 +62,11 @@ impl<T> Queue<T> {
         self.waiting == 0
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.places.capacity()
+    }
+
     pub(super) fn front_deadline(&self) -> Option<Instant> {
         self.places.get(self.front)?.deadline
     }

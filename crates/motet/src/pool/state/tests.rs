@@ -1,1 +1,422 @@
+//! The state beside a naive model of it: lists that are searched, and no times but the deadlines of those who wait.
 
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::Jitter;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Acquire,
+    /// The waiter of this number, out of those there are.
+    GiveUp(usize),
+    Look(usize),
+    Return(usize),
+    Break(usize),
+    Detach(usize),
+    ConnectEnds,
+    ConnectFails,
+    CloseEnds,
+    Resize(usize),
+    Pass(u64),
+    Close,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => Just(Step::Acquire),
+        2 => any::<usize>().prop_map(Step::GiveUp),
+        6 => any::<usize>().prop_map(Step::Look),
+        5 => any::<usize>().prop_map(Step::Return),
+        2 => any::<usize>().prop_map(Step::Break),
+        1 => any::<usize>().prop_map(Step::Detach),
+        6 => Just(Step::ConnectEnds),
+        1 => Just(Step::ConnectFails),
+        3 => Just(Step::CloseEnds),
+        1 => (2_usize..6).prop_map(Step::Resize),
+        2 => (0_u64..60).prop_map(Step::Pass),
+        1 => prop_oneof![30 => Just(Step::Acquire), 1 => Just(Step::Close)],
+    ]
+}
+
+/// The number of a connection stands for it.
+type Subject = State<u32, ()>;
+
+/// What a waiter of the model is to find at its place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Found {
+    Nothing,
+    Link(u32),
+    TimedOut,
+    Unavailable,
+    Closed,
+}
+
+#[derive(Default)]
+struct Model {
+    min: usize,
+    max: usize,
+    connects: usize,
+    idle: Vec<u32>,
+    held: Vec<u32>,
+    /// In the order in which they came, with their deadlines, and their places in the subject.
+    waiters: Vec<(usize, Duration, Found)>,
+    connecting: usize,
+    closing: usize,
+    next: u32,
+    /// Until when nothing is tried again.
+    down_until: Option<Duration>,
+    stragglers: usize,
+    failures: u32,
+    is_closed: bool,
+}
+
+const PATIENCE: Duration = Duration::from_millis(100);
+
+impl Model {
+    fn live(&self) -> usize {
+        let handed = self.waiters.iter().filter(|(_, _, found)| matches!(found, Found::Link(_))).count();
+        self.idle.len() + self.held.len() + handed
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiters.iter().filter(|(_, _, found)| *found == Found::Nothing).count()
+    }
+
+    fn next_waiter(&mut self) -> Option<&mut (usize, Duration, Found)> {
+        self.waiters.iter_mut().find(|(_, _, found)| *found == Found::Nothing)
+    }
+
+    fn refuse_all(&mut self, with: Found) {
+        while let Some((_, _, found)) = self.next_waiter() {
+            *found = with;
+        }
+    }
+
+    /// A connection is free.
+    fn give(&mut self, link: u32) {
+        match self.next_waiter() {
+            Some((_, _, found)) => *found = Found::Link(link),
+            None => self.idle.push(link),
+        }
+    }
+
+    fn strand(&mut self) {
+        if self.down_until.is_some() && self.live() + self.connecting == 0 {
+            self.refuse_all(Found::Unavailable);
+        }
+    }
+
+    /// How many connects are to be started now.
+    fn connect(&mut self, now: Duration) -> usize {
+        let mut started = 0;
+        while !self.is_closed {
+            let total = self.live() + self.connecting + self.closing;
+            let may = match self.down_until {
+                Some(until) => usize::from(now >= until),
+                None => self.connects,
+            };
+            let is_wanted = self.waiting() > self.connecting || self.live() + self.connecting < self.min;
+            if !is_wanted || total >= self.max || self.connecting >= may {
+                break;
+            }
+            self.connecting += 1;
+            started += 1;
+        }
+        started
+    }
+}
+
+struct Pair {
+    model: Model,
+    subject: Subject,
+    begin: Instant,
+    now: Duration,
+    held: Vec<Box<Entry<u32>>>,
+    closing: VecDeque<Box<Entry<u32>>>,
+    max_ever: usize,
+}
+
+impl Pair {
+    fn new(min: usize, max: usize, connects: usize) -> Self {
+        let rules = Rules {
+            connects,
+            acquire_timeout: Some(PATIENCE),
+            idle_timeout: None,
+            tick: None,
+            leak_after: None,
+            backoff: Backoff::exponential(Duration::from_millis(20), Duration::from_millis(80))
+                .jitter(Jitter::None),
+        };
+        Self {
+            model: Model { min, max, connects, ..Model::default() },
+            subject: State::new(min, max, rules),
+            begin: Instant::now(),
+            now: Duration::ZERO,
+            held: Vec::new(),
+            closing: VecDeque::new(),
+            max_ever: max,
+        }
+    }
+
+    fn at(&self) -> Instant {
+        self.begin + self.now
+    }
+
+    fn done(&mut self, todo: Todo<u32, ()>) -> usize {
+        self.closing.extend(todo.close);
+        todo.connect
+    }
+
+    fn acquire(&mut self) {
+        let (mut todo, mut waker) = (Todo::default(), Some(Waker::noop().clone()));
+        let joined = self.subject.join(At::Back, &mut waker, self.at(), self.at(), &mut todo);
+        let model = &mut self.model;
+        match joined {
+            Joined::Got(entry) => {
+                assert_eq!(model.idle.pop(), Some(entry.what), "the one used last");
+                model.held.push(entry.what);
+                self.held.push(entry);
+            }
+            Joined::Refused(error) => {
+                assert!(model.idle.is_empty());
+                match error {
+                    AcquireError::Closed => assert!(model.is_closed),
+                    AcquireError::Unavailable(_) => {
+                        let until = model.down_until.expect("it is down");
+                        assert!(model.live() == 0 && (model.connecting > 0 || self.now < until));
+                    }
+                    AcquireError::TimedOut { .. } => panic!("it has just come"),
+                }
+            }
+            Joined::Waits(key) => {
+                assert!(model.idle.is_empty() && !model.is_closed);
+                model.waiters.push((key, self.now + PATIENCE, Found::Nothing));
+                let started = self.done(todo);
+                return assert_eq!(started, self.model.connect(self.now));
+            }
+        }
+        // What the minimum wants is the keeper's to see to.
+        assert_eq!(self.done(todo), 0);
+    }
+
+    fn look(&mut self, number: usize) {
+        if self.model.waiters.is_empty() {
+            return;
+        }
+        let number = number % self.model.waiters.len();
+        let (key, _, found) = self.model.waiters[number];
+        match self.subject.look(key, Waker::noop()) {
+            // A waker that does nothing may be one of several.
+            Seen::Waiting | Seen::OtherWaker => return assert_eq!(found, Found::Nothing),
+            Seen::Settled(Ok(entry)) => {
+                assert_eq!(found, Found::Link(entry.what));
+                self.model.held.push(entry.what);
+                self.held.push(entry);
+            }
+            Seen::Settled(Err(error)) => {
+                let refused = match error {
+                    AcquireError::Closed => Found::Closed,
+                    AcquireError::Unavailable(_) => Found::Unavailable,
+                    AcquireError::TimedOut { .. } => Found::TimedOut,
+                };
+                assert_eq!(found, refused);
+            }
+        }
+        self.model.waiters.remove(number);
+    }
+
+    fn give_up(&mut self, number: usize) {
+        if self.model.waiters.is_empty() {
+            return;
+        }
+        let (key, _, found) = self.model.waiters.remove(number % self.model.waiters.len());
+        match self.subject.leave(key) {
+            Stage::Waiting(_) => assert_eq!(found, Found::Nothing),
+            Stage::Settled(Ok(entry)) => {
+                assert_eq!(found, Found::Link(entry.what));
+                self.model.held.push(entry.what);
+                self.give_back(entry);
+            }
+            Stage::Settled(Err(_)) => assert!(!matches!(found, Found::Nothing | Found::Link(_))),
+        }
+    }
+
+    fn give_back(&mut self, entry: Box<Entry<u32>>) {
+        let link = entry.what;
+        let is_surplus = self.model.is_closed || self.model.live() > self.model.max;
+        self.model.held.retain(|held| *held != link);
+        match self.subject.give_back(entry) {
+            Ok(_) => {
+                assert!(!is_surplus);
+                self.model.give(link);
+            }
+            Err(entry) => {
+                assert!(is_surplus);
+                self.discard(entry);
+            }
+        }
+    }
+
+    /// One that is in nobody's hands in the model any more.
+    fn discard(&mut self, entry: Box<Entry<u32>>) {
+        let mut todo = Todo::default();
+        self.subject.discard(entry, &mut todo);
+        self.model.closing += 1;
+        self.model.strand();
+        assert_eq!(self.done(todo), 0);
+    }
+
+    fn take_held(&mut self, number: usize) -> Option<Box<Entry<u32>>> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let number = number % self.held.len();
+        Some(self.held.swap_remove(number))
+    }
+
+    fn step(&mut self, step: Step) {
+        let mut todo = Todo::default();
+        match step {
+            Step::Acquire => return self.acquire(),
+            Step::GiveUp(number) => return self.give_up(number),
+            Step::Look(number) => return self.look(number),
+            Step::Return(number) => {
+                if let Some(entry) = self.take_held(number) {
+                    self.give_back(entry);
+                }
+                return;
+            }
+            Step::Break(number) => {
+                if let Some(entry) = self.take_held(number) {
+                    self.model.held.retain(|held| *held != entry.what);
+                    self.discard(entry);
+                }
+                return;
+            }
+            Step::Detach(number) => {
+                let Some(entry) = self.take_held(number) else { return };
+                self.model.held.retain(|held| *held != entry.what);
+                self.subject.detach(&entry, self.begin + self.now, &mut todo);
+                self.model.strand();
+            }
+            Step::ConnectEnds => {
+                if self.model.connecting == 0 {
+                    return;
+                }
+                self.subject.connected(self.model.next, None, self.begin + self.now, &mut todo);
+                let model = &mut self.model;
+                let link = model.next;
+                (model.connecting, model.next, model.down_until) = (model.connecting - 1, link + 1, None);
+                if model.is_closed || model.live() >= model.max {
+                    model.closing += 1;
+                } else {
+                    model.give(link);
+                }
+            }
+            Step::ConnectFails => {
+                if self.model.connecting == 0 {
+                    return;
+                }
+                let cause = Arc::new(ConnectError::Failed(()));
+                self.subject.connect_failed(cause, self.begin + self.now, &mut todo);
+                let model = &mut self.model;
+                model.connecting -= 1;
+                if model.down_until.is_none() {
+                    (model.failures, model.stragglers) = (0, model.connecting);
+                    model.down_until = Some(self.now + Duration::from_millis(20));
+                } else if model.stragglers > 0 {
+                    model.stragglers -= 1;
+                } else {
+                    model.failures = (model.failures + 1).min(2);
+                    model.down_until = Some(self.now + Duration::from_millis(20 << model.failures));
+                }
+                model.strand();
+            }
+            Step::CloseEnds => {
+                if self.closing.pop_front().is_none() {
+                    return;
+                }
+                self.subject.has_closed(self.begin + self.now, &mut todo);
+                self.model.closing -= 1;
+            }
+            Step::Resize(max) => {
+                let max = max.max(self.model.min);
+                self.max_ever = self.max_ever.max(max);
+                self.subject.resize(max, self.begin + self.now, &mut todo);
+                let model = &mut self.model;
+                model.max = max;
+                while model.live() > max && !model.idle.is_empty() {
+                    model.idle.remove(0);
+                    model.closing += 1;
+                }
+            }
+            Step::Pass(millis) => {
+                self.now += Duration::from_millis(millis);
+                drop(self.subject.keep(self.begin + self.now, Waker::noop().clone(), &mut todo));
+                for (_, deadline, found) in &mut self.model.waiters {
+                    if *found == Found::Nothing && *deadline <= self.now {
+                        *found = Found::TimedOut;
+                    }
+                }
+            }
+            Step::Close => {
+                self.subject.close(&mut todo);
+                let model = &mut self.model;
+                model.is_closed = true;
+                model.refuse_all(Found::Closed);
+                model.closing += model.idle.len();
+                model.idle.clear();
+            }
+        }
+        let started = self.done(todo);
+        assert_eq!(started, self.model.connect(self.now));
+    }
+
+    fn check(&self) {
+        let (counts, model) = (self.subject.counts(), &self.model);
+        assert_eq!(
+            (counts.idle, counts.live, counts.connecting, counts.closing, counts.waiting),
+            (model.idle.len(), model.live(), model.connecting, model.closing, model.waiting())
+        );
+        assert!(counts.live + counts.connecting + counts.closing <= self.max_ever);
+        assert!(counts.idle == 0 || counts.waiting == 0, "somebody waits while something is idle");
+        assert_eq!(self.closing.len(), model.closing, "each is closed once");
+        if let Some(alarm) = self.subject.next_alarm() {
+            let retries = self.subject.down.is_some();
+            assert!(alarm > self.begin + self.now || retries || counts.waiting > 0, "it is due and not done");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_state_does_what_its_model_does_not(
+        (min, max) in (0_usize..3, 2_usize..6),
+        connects in 1_usize..4,
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        let mut pair = Pair::new(min, max, connects);
+        for step in steps {
+            pair.step(step);
+            pair.check();
+        }
+    }
+}
+
+#[test]
+fn a_crowd_that_has_gone_keeps_its_memory() {
+    let mut queue = Queue::<()>::new();
+    let places: Vec<_> = (0..100_000).map(|_| queue.join(At::Back, Waker::noop().clone(), None)).collect();
+    // First out of the middle.
+    let (middle, ends): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| place % 3 == 1);
+    for place in middle.into_iter().chain(ends) {
+        drop(queue.remove(place));
+    }
+    assert!(queue.is_empty() && queue.front_deadline().is_none());
+    assert_eq!(queue.capacity(), 0);
+}

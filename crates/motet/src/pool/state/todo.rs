@@ -33,3 +33,15 @@ impl<X, E> Default for Todo<X, E> {
         }
     }
 }
+
+impl<X, E> Todo<X, E> {
+    pub(in crate::pool) fn is_empty(&self) -> bool {
+        let Self { connect, close, wake, changed, garbage, overdue } = self;
+        *connect == 0
+            && close.is_empty()
+            && wake.is_empty()
+            && !changed
+            && garbage.is_empty()
+            && overdue.is_empty()
+    }
+}

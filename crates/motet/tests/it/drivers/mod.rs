@@ -11,6 +11,7 @@ mod leases;
 mod listed;
 mod local;
 mod planted;
+mod pools;
 mod programs;
 mod queues;
 mod resources;
@@ -44,6 +45,7 @@ const DRIVERS: [&Driver; 14] = [
     &batches::BATCHER,
     &batches::LOADER,
 const DRIVERS: [&Driver; 16] = [
+const DRIVERS: [&Driver; 13] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -62,6 +64,7 @@ const DRIVERS: [&Driver; 16] = [
     &programs::SUPERVISOR,
     &queues::DRIVER,
     &leases::DRIVER,
+    &pools::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

@@ -1,0 +1,278 @@
+//! What time does to connections, and to those who wait or hold.
+
+use std::panic::AssertUnwindSafe;
+
+use motet::pool::AcquireError;
+use motet::task::{gather, timeout};
+use tokio::time::{Instant, sleep};
+
+use super::backend::{Answer, Backend};
+use super::{millis, seconds, with_pool};
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_checked_at_each_use_or_never() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |_, pool| {
+            for _ in 0..20 {
+                drop(pool.acquire().await.unwrap());
+                sleep(millis(300)).await;
+            }
+            assert_eq!(backend.checked(), 0, "it was used just now");
+            for checks in 1..5 {
+                sleep(millis(510)).await;
+                assert!(pool.try_acquire().is_none(), "it would have to be checked");
+                drop(pool.acquire().await.unwrap());
+                assert_eq!(backend.checked(), checks);
+            }
+        },
+    )
+    .await;
+    assert_eq!(backend.opened(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_setting_of_always_or_never_is_not_obeyed() {
+    for (after, checks) in [(Some(millis(0)), 4), (None, 0)] {
+        let backend = Backend::limited_to(1);
+        with_pool(
+            &backend,
+            |pool| pool.max(1).check_after(after),
+            async |_, pool| {
+                drop(pool.acquire().await.unwrap());
+                for pause in [0, 1, 5_000] {
+                    sleep(millis(pause)).await;
+                    drop(pool.acquire().await.unwrap());
+                }
+            },
+        )
+        .await;
+        // Always: also one that was made just now.
+        assert_eq!(backend.checked(), checks);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_fails_its_check_or_hangs_in_it_is_used() {
+    let backend = Backend::limited_to(2);
+    with_pool(
+        &backend,
+        |pool| pool.max(2),
+        async |_, pool| {
+            let mut link = pool.acquire().await.unwrap();
+            drop(pool.acquire().await.unwrap());
+            link.uses = 7;
+            drop(link);
+            sleep(seconds(1)).await;
+            backend.behave(|b| b.check = Answer::Fail);
+            assert_eq!(pool.acquire().await.unwrap().id, 2, "both had failed");
+            assert_eq!(backend.checked(), 2);
+
+            sleep(seconds(1)).await;
+            backend.behave(|b| b.check = Answer::Hang);
+            let begin = Instant::now();
+            assert_eq!(pool.acquire().await.unwrap().id, 3);
+            assert_eq!(begin.elapsed(), seconds(3), "the time for a check");
+
+            sleep(seconds(1)).await;
+            backend.behave(|b| b.check = Answer::Panic);
+            let checks = AssertUnwindSafe(async { pool.acquire().await.map(|link| link.id) });
+            assert!(caught(checks).await.is_err(), "the caller hears of it");
+            backend.behave(|b| b.check = Answer::Well);
+            assert_eq!(pool.acquire().await.unwrap().id, 4);
+        },
+    )
+    .await;
+}
+
+async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn std::any::Any + Send>> {
+    let mut future = Box::pin(future);
+    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(payload) => std::task::Poll::Ready(Err(payload)),
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_give_up_during_the_check_throw_good_connections_away_or_use_them_unchecked() {
+    let backend = Backend::limited_to(4);
+    backend.behave(|b| b.check_takes = millis(20));
+    with_pool(
+        &backend,
+        |pool| pool.max(4),
+        async |_, pool| {
+            drop(gather((0..4).map(|_| pool.acquire())).await);
+            sleep(seconds(1)).await;
+            for round in 0..200 {
+                drop(timeout(millis(round % 18), pool.acquire()).await);
+            }
+            let checked = backend.checked();
+            let links = gather((0..4).map(|_| pool.acquire())).await;
+            assert!(links.iter().all(Result::is_ok));
+            assert_eq!(backend.checked() - checked, 4, "each was in doubt");
+        },
+    )
+    .await;
+    assert_eq!(backend.opened(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_goes_round_for_ever_among_callers_without_patience() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |_, pool| {
+            drop(pool.acquire().await.unwrap());
+            sleep(seconds(1)).await;
+            backend.behave(|b| b.check = Answer::Hang);
+            let mut tries = 0;
+            let link = loop {
+                tries += 1;
+                if let Ok(link) = timeout(millis(500), pool.acquire()).await {
+                    break link.unwrap();
+                }
+            };
+            assert_eq!((link.id, tries), (1, 7), "after three seconds of checks in all");
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_connections_stay_or_those_of_the_minimum_go() {
+    let backend = Backend::default();
+    let settings = |pool: motet::pool::Builder<Backend>| pool.min(2).max(6).connects(6).max_lifetime(None);
+    with_pool(&backend, settings, async |_, pool| {
+        drop(gather((0..6).map(|_| pool.acquire())).await);
+        // A second of use now and then keeps one of them.
+        for _ in 0..12 {
+            sleep(seconds(60)).await;
+            drop(pool.acquire().await.unwrap());
+        }
+        let stats = pool.stats();
+        assert_eq!((stats.idle, stats.closed, stats.opened), (2, 4, 6));
+        sleep(seconds(100_000)).await;
+        assert_eq!(pool.stats().idle, 2);
+    })
+    .await;
+    assert_eq!(backend.attempts(), 6, "none was closed and made again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_outlives_its_lifetime_idle_or_always_in_use() {
+    let backend = Backend::default();
+    let settings = |pool: motet::pool::Builder<Backend>| {
+        pool.min(1).max(2).idle_timeout(None).acquire_timeout(None).max_lifetime(seconds(100))
+    };
+    with_pool(&backend, settings, async |n, pool| {
+        pool.warm_up().await.unwrap();
+        sleep(seconds(89)).await;
+        assert_eq!(pool.stats().closed, 0, "a tenth less at most");
+        sleep(seconds(12)).await;
+        let stats = pool.stats();
+        assert_eq!((stats.closed, stats.idle), (1, 1), "idle, and replaced");
+
+        // One that is never idle: it goes from hand to hand.
+        pool.resize(1);
+        for _ in 0..2 {
+            let pool = pool.clone();
+            drop(n.service("uses", async move {
+                loop {
+                    let _link = pool.acquire().await.unwrap();
+                    sleep(seconds(1)).await;
+                }
+            }));
+        }
+        sleep(seconds(1_000)).await;
+        let closed = pool.stats().closed;
+        assert!((10..=12).contains(&closed), "{closed} in eleven lifetimes");
+
+        // One that is held beyond its lifetime is closed when it comes back.
+        let id = {
+            let link = pool.acquire().await.unwrap();
+            sleep(seconds(200)).await;
+            link.id
+        };
+        assert_ne!(pool.acquire().await.unwrap().id, id);
+        n.cancel(motet::task::Reason::requested("enough"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_opened_together_are_renewed_together() {
+    let backend = Backend::default();
+    let settings = |pool: motet::pool::Builder<Backend>| {
+        pool.min(50).max(50).connects(50).idle_timeout(None).check_after(None).max_lifetime(seconds(1_000))
+    };
+    with_pool(&backend, settings, async |_, pool| {
+        pool.warm_up().await.unwrap();
+        let mut at_once = 0;
+        for _ in 0..1_000 {
+            let before = backend.closed();
+            sleep(seconds(1)).await;
+            at_once = at_once.max(backend.closed() - before);
+        }
+        assert!(backend.closed() >= 50 && at_once <= 10, "{at_once} within a second");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_waits_is_not_told_when_the_time_is_up_or_told_too_early() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1).acquire_timeout(millis(700)),
+        async |n, pool| {
+            let held = pool.acquire().await.unwrap();
+            let begin = Instant::now();
+            let late = pool.clone();
+            let late = n.spawn("late", async move {
+                sleep(millis(300)).await;
+                (late.acquire().await.map(|link| link.id), Instant::now())
+            });
+            let refused = pool.acquire().await.unwrap_err();
+            assert!(matches!(refused, AcquireError::TimedOut { cause: None }), "{refused:?}");
+            assert_eq!(begin.elapsed(), millis(700));
+            sleep(millis(200)).await;
+            drop(held);
+            let (got, at) = late.await.unwrap();
+            assert_eq!((got.unwrap(), at - begin), (0, millis(900)), "it had a tenth of a second left");
+            assert_eq!(pool.stats().waiting, 0);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leak_is_not_reported_or_reported_where_nobody_leaks() {
+    let backend = Backend::default();
+    with_pool(
+        &backend,
+        |pool| pool.leak_after(seconds(10)).named("db"),
+        async |n, pool| {
+            let line = line!() + 1;
+            let leaked = pool.acquire().await.unwrap();
+            for _ in 0..15 {
+                drop(pool.acquire().await.unwrap());
+                sleep(seconds(1)).await;
+            }
+            let leaks = pool.leaks();
+            assert_eq!(leaks.len(), 1);
+            assert_eq!((leaks[0].site.file(), leaks[0].site.line()), (file!(), line));
+            assert_eq!((leaks[0].held_for, pool.stats().overdue), (seconds(15), 1));
+            assert!(n.snapshot().to_string().contains("overdue 1"));
+            let report = pool.close(seconds(1)).await;
+            assert_eq!((report.in_use, report.holders.len()), (1, 1));
+            assert!(report.to_string().contains(file!()), "{report}");
+            drop(leaked);
+            assert!(pool.leaks().is_empty() && pool.close(seconds(1)).await.is_complete());
+        },
+    )
+    .await;
+}

@@ -1,0 +1,221 @@
+//! A backend that cannot be reached.
+
+use std::error::Error;
+
+use motet::pool::{AcquireError, ConnectError, Pool};
+use motet::task::{gather, timeout};
+use motet::{Backoff, Jitter};
+use tokio::time::{Instant, sleep};
+
+use super::backend::{Answer, Backend};
+use super::{millis, poll_once, seconds, with_pool};
+
+/// Fails if this is not the failed attempt of that number.
+#[track_caller]
+fn assert_refused<T>(outcome: Result<T, AcquireError<super::backend::Refused>>, attempt: usize) {
+    let Err(error) = outcome else { panic!("it was not refused") };
+    let AcquireError::Unavailable(cause) = &error else { panic!("{error:?}") };
+    let ConnectError::Failed(refused) = &**cause else { panic!("{cause:?}") };
+    assert_eq!(refused.0, attempt);
+    let sources = [error.source().unwrap().to_string(), cause.source().unwrap().to_string()];
+    assert_eq!(sources, ["connecting failed", &format!("attempt {attempt} was refused")]);
+}
+
+fn no_jitter(pool: motet::pool::Builder<Backend>) -> motet::pool::Builder<Backend> {
+    pool.backoff(Backoff::exponential(millis(100), seconds(5)).jitter(Jitter::None))
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_hang_while_the_backend_is_down() {
+    let backend = Backend::limited_to(8);
+    backend.behave(|b| (b.connect, b.connect_takes) = (Answer::Fail, millis(20)));
+    with_pool(
+        &backend,
+        |pool| no_jitter(pool).max(8).connects(2),
+        async |_, pool| {
+            let begin = Instant::now();
+            for outcome in gather((0..100).map(|_| pool.acquire())).await {
+                let Err(AcquireError::Unavailable(_)) = outcome else { panic!("{outcome:?}") };
+            }
+            assert_eq!(begin.elapsed(), millis(20), "with the first attempts, and not one after the other");
+            assert_eq!(backend.attempts(), 2);
+
+            assert_refused(pool.acquire().await, 2);
+            assert_eq!(begin.elapsed(), millis(20), "newcomers fail at once");
+            assert!(pool.stats().is_down);
+
+            // After the back-off one caller tries; the others do not wait for it.
+            sleep(millis(100)).await;
+            let mut tries = Box::pin(pool.acquire());
+            assert!(poll_once(&mut tries).await.is_pending());
+            assert_refused(pool.acquire().await, 2);
+            assert_refused(tries.await, 3);
+            assert_refused(pool.acquire().await, 3);
+        },
+    )
+    .await;
+    assert_eq!(backend.attempts(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_connects_at_once_when_the_backend_is_back() {
+    let backend = Backend::limited_to(20);
+    backend.behave(|b| (b.connect, b.connect_takes) = (Answer::Fail, millis(20)));
+    with_pool(
+        &backend,
+        |pool| no_jitter(pool).max(20).connects(3),
+        async |_, pool| {
+            assert!(pool.acquire().await.is_err());
+            backend.behave(|b| b.connect = Answer::Well);
+            let before = backend.attempts();
+            let mut served = 0;
+            while served < 200 {
+                let outcomes = gather((0..200).map(|_| timeout(millis(200), pool.acquire()))).await;
+                served = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Ok(_)))).count().max(served);
+                drop(outcomes);
+                sleep(millis(10)).await;
+                if !pool.stats().is_down {
+                    break;
+                }
+                assert!(backend.attempts() - before <= 1, "one at a time while it is down");
+            }
+            drop(gather((0..20).map(|_| pool.acquire())).await);
+            assert!(!pool.stats().is_down);
+        },
+    )
+    .await;
+    assert!(backend.connecting_peak() <= 3, "{} at once", backend.connecting_peak());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_downtime_is_filled_with_attempts_or_never_noticed_to_be_over() {
+    let backend = Backend::limited_to(5);
+    backend.behave(|b| b.connect = Answer::Fail);
+    with_pool(
+        &backend,
+        |pool| pool.min(5).max(5),
+        async |_, pool| {
+            assert!(pool.warm_up().await.is_err());
+            sleep(seconds(600)).await;
+            let attempts = backend.attempts();
+            assert!((120..300).contains(&attempts), "{attempts} in ten minutes");
+            backend.behave(|b| b.connect = Answer::Well);
+            sleep(seconds(5)).await;
+            pool.warm_up().await.unwrap();
+            let stats = pool.stats();
+            assert_eq!((stats.idle, stats.is_down), (5, false));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_panics_hangs_its_caller() {
+    let backend = Backend::limited_to(1);
+    backend.behave(|b| b.connect = Answer::Panic);
+    with_pool(
+        &backend,
+        |pool| no_jitter(pool).max(1),
+        async |_, pool| {
+            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else { panic!("it is up") };
+            assert_eq!(cause.to_string(), "connecting panicked: the driver has a bug");
+            backend.behave(|b| b.connect = Answer::Well);
+            sleep(millis(100)).await;
+            assert_eq!(pool.acquire().await.unwrap().id, 0);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connect_that_hangs_holds_its_place_for_ever() {
+    let backend = Backend::limited_to(1);
+    backend.behave(|b| b.connect = Answer::Hang);
+    with_pool(
+        &backend,
+        |pool| no_jitter(pool).max(1).acquire_timeout(None),
+        async |_, pool| {
+            let begin = Instant::now();
+            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else { panic!("it is up") };
+            assert_eq!(cause.to_string(), "connecting took longer than 10s");
+            assert_eq!(begin.elapsed(), seconds(10));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_connections_there_are_go_unused_while_no_more_can_be_made() {
+    let backend = Backend::limited_to(4);
+    with_pool(
+        &backend,
+        |pool| no_jitter(pool).max(4).acquire_timeout(seconds(1)),
+        async |_, pool| {
+            let held = pool.acquire().await.unwrap();
+            backend.behave(|b| b.connect = Answer::Fail);
+            // Ten users of one connection.
+            let uses = gather((0..10).map(|_| async {
+                let _link = pool.acquire().await?;
+                sleep(millis(10)).await;
+                Ok::<_, AcquireError<_>>(())
+            }));
+            drop(held);
+            uses.await.into_iter().for_each(|used| used.unwrap());
+
+            let held = pool.acquire().await.unwrap();
+            let Err(AcquireError::TimedOut { cause: Some(_) }) = pool.acquire().await else {
+                panic!("no cause")
+            };
+            // When the last one goes, nobody can wait for it any more.
+            let begin = Instant::now();
+            let mut waits = Box::pin(pool.acquire());
+            assert!(poll_once(&mut waits).await.is_pending());
+            let mut broken = held;
+            broken.is_broken = true;
+            drop(broken);
+            assert!(matches!(waits.await, Err(AcquireError::Unavailable(_))));
+            assert!(begin.elapsed() < millis(100));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_hangs_in_its_close_blocks_its_place_for_ever() {
+    let backend = Backend::limited_to(1);
+    backend.behave(|b| b.close = Answer::Hang);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |_, pool| {
+            pool.acquire().await.unwrap().poison();
+            let begin = Instant::now();
+            assert_eq!(pool.acquire().await.unwrap().id, 1);
+            assert_eq!(begin.elapsed(), seconds(5), "one too many before that");
+            backend.behave(|b| b.close = Answer::Panic);
+            pool.acquire().await.unwrap().poison();
+            assert_eq!(pool.acquire().await.unwrap().id, 2);
+            backend.behave(|b| b.close = Answer::Well);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_without_its_minimum_says_that_it_is_warm() {
+    let backend = Backend::limited_to(6);
+    backend.behave(|b| b.connect_takes = millis(30));
+    with_pool(
+        &backend,
+        |pool| pool.min(6).max(6).connects(4),
+        async |_, pool: Pool<Backend>| {
+            let begin = Instant::now();
+            pool.warm_up().await.unwrap();
+            assert_eq!((pool.stats().idle, begin.elapsed()), (6, millis(60)), "in two turns");
+            pool.warm_up().await.unwrap();
+            assert_eq!(begin.elapsed(), millis(60));
+        },
+    )
+    .await;
+    assert_eq!(backend.connecting_peak(), 4);
+}

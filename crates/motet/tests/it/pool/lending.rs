@@ -1,0 +1,419 @@
+//! Who gets which connection.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+
+use motet::pool::{InvalidPool, Manager, Pool};
+use motet::task::{Nursery, Policy, Scope, gather, timeout};
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use super::backend::{Answer, Backend};
+use super::{millis, poll_once, with_pool};
+
+#[tokio::test(start_paused = true)]
+async fn another_connection_is_made_while_one_is_idle_or_the_oldest_is_used_first() {
+    let backend = Backend::default();
+    with_pool(
+        &backend,
+        |pool| pool,
+        async |_, pool| {
+            assert!(pool.try_acquire().is_none(), "nothing is connected yet");
+            let (first, second) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+            assert_eq!((first.id, second.id), (0, 1));
+            drop(second);
+            drop(first);
+            assert_eq!(pool.acquire().await.unwrap().id, 0, "the one used last");
+            assert_eq!(pool.try_acquire().unwrap().id, 0);
+            assert_eq!(pool.stats().idle, 2);
+        },
+    )
+    .await;
+    assert_eq!(backend.opened(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_overtakes_one_who_waits() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |n, pool| {
+            let served = Arc::new(Mutex::new(Vec::new()));
+            let held = pool.acquire().await.unwrap();
+            for number in 0..10 {
+                let (pool, served) = (pool.clone(), Arc::clone(&served));
+                n.spawn("waits", async move {
+                    let _held = pool.acquire().await.unwrap();
+                    served.lock().unwrap().push(number);
+                    yield_now().await;
+                });
+                yield_now().await;
+            }
+            drop(held);
+            // It goes from hand to hand, and is never idle meanwhile.
+            assert!(pool.try_acquire().is_none(), "taken from under those who wait");
+            let _last = pool.acquire().await.unwrap();
+            assert_eq!(*served.lock().unwrap(), Vec::from_iter(0..10));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_makes_more_connections_than_the_maximum() {
+    let backend = Backend::limited_to(4);
+    backend.behave(|b| (b.connect_takes, b.close_takes) = (millis(10), millis(50)));
+    with_pool(
+        &backend,
+        |pool| pool.max(4).connects(100),
+        async |_, pool| {
+            gather((0..32).map(|number| {
+                let pool = &pool;
+                async move {
+                    let mut link = pool.acquire().await.unwrap();
+                    sleep(millis(number % 7)).await;
+                    link.is_broken = number % 3 == 0;
+                }
+            }))
+            .await;
+        },
+    )
+    .await;
+    assert_eq!(backend.peak(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_callers_each_connect_for_all_of_them() {
+    let backend = Backend::limited_to(5);
+    backend.behave(|b| b.connect_takes = millis(10));
+    with_pool(
+        &backend,
+        |pool| pool.max(5),
+        async |_, pool| {
+            gather((0..2).map(|_| pool.acquire())).await.into_iter().for_each(|link| drop(link.unwrap()));
+            assert_eq!(backend.opened(), 2, "one for each who came");
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_give_up_cost_connections() {
+    let backend = Backend::limited_to(4);
+    backend.behave(|b| b.connect_takes = millis(30));
+    with_pool(
+        &backend,
+        |pool| pool.max(4),
+        async |_, pool| {
+            for round in 0..200 {
+                drop(timeout(millis(round % 50), pool.acquire()).await);
+            }
+            let links = gather((0..4).map(|_| pool.acquire())).await;
+            assert!(links.iter().all(Result::is_ok), "fewer are usable than there are");
+        },
+    )
+    .await;
+    assert!(backend.attempts() <= 4, "{} connects", backend.attempts());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_handed_to_one_who_has_gone_is_lost() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |_, pool| {
+            let held = pool.acquire().await.unwrap();
+            let (mut goes, mut stays) = (Box::pin(pool.acquire()), Box::pin(pool.acquire()));
+            assert!(poll_once(&mut goes).await.is_pending() && poll_once(&mut stays).await.is_pending());
+            drop(held);
+            // It has been handed the connection, and has not seen it.
+            drop(goes);
+            let Poll::Ready(link) = poll_once(&mut stays).await else { panic!("it waits for ever") };
+            assert_eq!(link.unwrap().id, 0);
+
+            // The same without anybody behind.
+            let held = pool.acquire().await.unwrap();
+            let mut goes = Box::pin(pool.acquire());
+            assert!(poll_once(&mut goes).await.is_pending());
+            drop(held);
+            drop(goes);
+            assert_eq!(pool.stats().idle, 1);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_polled_by_another_task_is_never_woken() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |n, pool| {
+            let held = pool.acquire().await.unwrap();
+            let waiter = pool.clone();
+            let mut waits = Box::pin(async move { waiter.acquire().await.map(|link| link.id) });
+            assert!(poll_once(&mut waits).await.is_pending());
+            let moved = n.spawn("waits on", waits);
+            yield_now().await;
+            drop(held);
+            assert_eq!(moved.await.unwrap().unwrap(), 0);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_connection_goes_to_the_next_user() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |_, pool| {
+            let mut broken = pool.acquire().await.unwrap();
+            broken.is_broken = true;
+            drop(broken);
+            let mut poisoned = pool.acquire().await.unwrap();
+            assert_eq!(poisoned.id, 1);
+            poisoned.poison();
+            drop(poisoned);
+            backend.behave(|b| b.recycle = Answer::Panic);
+            let recycled = pool.acquire().await.unwrap();
+            assert_eq!(recycled.id, 2);
+            drop(recycled);
+            backend.behave(|b| b.recycle = Answer::Well);
+            assert_eq!(pool.acquire().await.unwrap().id, 3);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connection_of_a_holder_who_panicked_is_used_again() {
+    let backend = Backend::limited_to(1);
+    Scope::options()
+        .policy(Policy::Isolate)
+        .run(async |n: &Nursery<Infallible>| {
+            let pool = Pool::builder(n, backend.clone()).max(1).build().unwrap();
+            let user = pool.clone();
+            let panics = n.spawn("panics", async move {
+                let _link = user.acquire().await.unwrap();
+                panic!("in the middle of a transaction");
+            });
+            assert!(panics.await.is_err());
+            assert_eq!(pool.acquire().await.unwrap().id, 1);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    backend.assert_settled();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_connection_keeps_its_place_or_is_closed_by_the_pool() {
+    let backend = Backend::default();
+    let mut detached = None;
+    let ended = motet::task::scope(async |n: &Nursery<Infallible>| {
+        let pool = Pool::builder(n, backend.clone()).max(1).build().unwrap();
+        let link = pool.acquire().await.unwrap();
+        let mut waits = Box::pin(pool.acquire());
+        assert!(poll_once(&mut waits).await.is_pending());
+        detached = Some(link.detach());
+        assert_eq!(waits.await.unwrap().id, 1);
+        Ok(())
+    });
+    ended.await.unwrap();
+    assert_eq!((detached.unwrap().id, backend.closed()), (0, 1));
+    assert_eq!(backend.dropped(), 1, "by its owner, just now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retain_closes_what_is_wanted_or_loses_it_when_it_panics() {
+    let backend = Backend::default();
+    with_pool(
+        &backend,
+        |pool| pool.max(6).connects(6),
+        async |_, pool| {
+            drop(gather((0..6).map(|_| pool.acquire())).await);
+            assert_eq!(pool.retain(|link| link.id % 2 == 0), 3);
+            assert_eq!(pool.stats().idle, 3);
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                pool.retain(|link| if link.id == 2 { panic!("a bug") } else { true })
+            }));
+            assert!(panicked.is_err());
+            sleep(millis(1)).await;
+            let stats = pool.stats();
+            assert_eq!((stats.idle, stats.in_use, stats.closing, stats.closed), (2, 0, 0, 4));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_made_smaller_while_it_is_not_full_keeps_its_old_size() {
+    let backend = Backend::default();
+    with_pool(
+        &backend,
+        |pool| pool.max(10).connects(10),
+        async |_, pool| {
+            let held = pool.acquire().await.unwrap();
+            pool.resize(3);
+            let rest = gather((0..9).map(|_| timeout(millis(10), pool.acquire()))).await;
+            assert_eq!(rest.iter().filter(|link| link.is_ok()).count(), 2, "three in all");
+            assert_eq!(backend.peak(), 3);
+            drop((held, rest));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_waits_for_something_else_to_happen_or_closes_too_much() {
+    let backend = Backend::default();
+    backend.behave(|b| b.close_takes = millis(20));
+    with_pool(
+        &backend,
+        |pool| pool.max(8).connects(8),
+        async |_, pool| {
+            let mut held = gather((0..8).map(|_| pool.acquire())).await;
+            held.truncate(6);
+            pool.resize(3);
+            let stats = pool.stats();
+            assert_eq!((stats.idle, stats.in_use, stats.closing), (0, 6, 2), "what is idle goes at once");
+            drop(held);
+            let stats = pool.stats();
+            assert_eq!((stats.idle, stats.closing), (3, 5), "of what comes back, so many stay");
+            sleep(millis(30)).await;
+            assert_eq!(pool.stats().closing, 0);
+
+            let held = gather((0..3).map(|_| pool.acquire())).await;
+            let mut waits = Box::pin(pool.acquire());
+            assert!(poll_once(&mut waits).await.is_pending());
+            pool.resize(4);
+            assert_eq!(waits.await.unwrap().id, 8, "there is room for it now");
+            drop(held);
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_during_a_connect_leaves_one_too_many() {
+    let backend = Backend::default();
+    backend.behave(|b| b.connect_takes = millis(10));
+    with_pool(
+        &backend,
+        |pool| pool.max(2),
+        async |_, pool| {
+            let mut both = Box::pin(gather((0..2).map(|_| pool.acquire())));
+            assert!(poll_once(&mut both).await.is_pending());
+            pool.resize(1);
+            sleep(millis(50)).await;
+            let stats = pool.stats();
+            assert_eq!((stats.in_use + stats.idle, stats.closed, stats.waiting), (1, 1, 1));
+        },
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_acquires_starves_the_other_tasks_of_its_worker() {
+    let backend = Backend::default();
+    with_pool(
+        &backend,
+        |pool| pool,
+        async |n, pool| {
+            drop(pool.acquire().await.unwrap());
+            let turns = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&turns);
+            drop(n.service("other", async move {
+                loop {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    yield_now().await;
+                }
+            }));
+            for _ in 0..10_000 {
+                drop(pool.acquire().await.unwrap());
+            }
+            assert!(turns.load(Ordering::Relaxed) > 50);
+        },
+    )
+    .await;
+}
+
+#[test]
+fn a_guard_dropped_outside_of_the_runtime_loses_its_connection() {
+    let backend = Backend::limited_to(2);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    runtime.block_on(with_pool(
+        &backend,
+        |pool| pool.max(2),
+        async |_, pool| {
+            let (kept, mut broken) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+            broken.is_broken = true;
+            std::thread::scope(|threads| {
+                threads.spawn(|| drop((kept, broken)));
+            });
+            drop(gather((0..2).map(|_| pool.acquire())).await);
+        },
+    ));
+    assert_eq!(backend.opened(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_of_a_pool_is_not_what_it_is() {
+    let backend = Backend::default();
+    with_pool(&backend, |pool| pool.named("db").max(2).min(1), async |n, pool| {
+        pool.warm_up().await.unwrap();
+        let held = pool.acquire().await.unwrap();
+        let other = pool.acquire().await.unwrap();
+        let mut waits = Box::pin(pool.acquire());
+        assert!(poll_once(&mut waits).await.is_pending());
+        drop(other);
+        drop(waits);
+        let shown = n.snapshot().to_string();
+        let expected = "pool `db`: state open, idle 1, in use 1, connecting 0, closing 0, waiting 0, overdue 0, max 2";
+        assert!(shown.contains(expected), "{shown}");
+        assert!(shown.contains("db: keep the pool"), "{shown}");
+        drop(held);
+        assert!(pool.close(millis(1)).await.is_complete());
+        sleep(millis(1)).await;
+        assert!(n.snapshot().components.is_empty(), "it is over");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn numbers_that_contradict_each_other_make_a_pool() {
+    motet::task::scope(async |n: &Nursery<Infallible>| {
+        let pool = || Pool::builder(n, Backend::default());
+        assert_eq!(pool().max(0).build().unwrap_err(), InvalidPool::NoConnections);
+        assert_eq!(pool().min(3).max(2).build().unwrap_err(), InvalidPool::MinAboveMax { min: 3, max: 2 });
+        assert_eq!(pool().connects(0).build().unwrap_err(), InvalidPool::NoConnects);
+        let pool = pool().min(2).build().unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| pool.resize(1))).is_err());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Compiles only if the futures are `Send` for every manager.
+#[test]
+fn an_acquire_cannot_be_spawned_by_generic_code() {
+    fn spawned<M: Manager>(n: &Nursery<Infallible>, pool: Pool<M>) {
+        n.spawn("uses", async move {
+            pool.warm_up().await.map_err(drop)?;
+            drop(pool.acquire().await.map_err(drop)?);
+            drop(pool.close(millis(1)).await);
+            Ok::<_, ()>(())
+        });
+    }
+    let _: fn(&Nursery<Infallible>, Pool<Backend>) = spawned::<Backend>;
+}
