@@ -43,25 +43,23 @@
 //! # });
 //! ```
 
+mod adaptive;
 mod attempt;
 mod breaker;
 mod budget;
+mod bulkhead;
 mod classify;
 mod error;
 mod event;
 mod fallback;
 mod hedge;
 mod invalid;
-pub mod pipeline;
-mod policy_kind;
-mod adaptive;
-mod breaker;
-mod bulkhead;
-mod invalid;
 mod line;
 mod listeners;
 #[cfg(all(test, motet_loom))]
 mod models;
+pub mod pipeline;
+mod policy_kind;
 mod rate;
 mod registry;
 mod rejected;
@@ -69,13 +67,14 @@ mod retry;
 mod timeout;
 mod verdict;
 
-pub use attempt::Attempt;
 pub use adaptive::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptiveLimitStats, LimitChange, LimitPermit};
+pub use attempt::Attempt;
 pub use breaker::{
     AfterWait, BreakerPermit, BreakerState, BreakerStats, Cause, CircuitBreaker, CircuitBreakerBuilder,
     Counts, OnCancel, StateChange, Trip, Window,
 };
 pub use budget::{Charge, RetryBudget};
+pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadPermit, BulkheadStats};
 pub use classify::{Class, Classify, ErrorsAreRetryable};
 pub use error::{Error, ErrorKind, Limited};
 pub use event::{Event, EventKind};
@@ -84,8 +83,6 @@ pub use hedge::Hedge;
 pub use invalid::InvalidPolicy;
 pub use pipeline::{DynPipeline, Pipeline};
 pub use policy_kind::PolicyKind;
-pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadPermit, BulkheadStats};
-pub use invalid::InvalidPolicy;
 pub use rate::{RateLimiter, RateLimiterBuilder, RateLimiterStats};
 pub use registry::CircuitBreakers;
 pub use rejected::{Rejected, RejectedBy};
