@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::config::Config;
 use crate::demo::DemoOptions;
-use crate::dispatch::{InFlight, RetrySchedule};
+use crate::dispatch::{InFlight, RetrySchedule, Sparing};
 use crate::outbound::Deadlines;
 use crate::store::AutoDisable;
 
@@ -95,6 +95,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = InFlight::default().in_all)]
     in_flight: NonZeroUsize,
 
+    /// Failed attempts in a row after which an endpoint is left alone for a while
+    #[arg(long, value_name = "N", default_value_t = Sparing::default().breaker_failures)]
+    breaker_failures: NonZeroU32,
+
+    /// The longest such while; the first is a second, each further one twice as long
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
+    breaker_open: Duration,
+
+    /// Attempts a second at one endpoint. Default: as many as there are
+    #[arg(long, value_name = "N")]
+    rate_per_endpoint: Option<NonZeroU32>,
+
     /// An endpoint whose every attempt failed for this long, and 20 times at least, is disabled: what it is owed is
     /// kept until a probe succeeds
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
@@ -128,6 +140,11 @@ impl From<ServeArgs> for Config {
                 total: args.total_timeout,
             },
             in_flight: InFlight { per_endpoint: args.in_flight_per_endpoint, in_all: args.in_flight },
+            sparing: Sparing {
+                breaker_failures: args.breaker_failures,
+                breaker_open: args.breaker_open,
+                rate: args.rate_per_endpoint,
+            },
             auto_disable: AutoDisable {
                 after: args.disable_after,
                 probe_every: args.probe_every,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::dispatch::{InFlight, RetrySchedule};
+use crate::dispatch::{InFlight, RetrySchedule, Sparing};
 use crate::outbound::Deadlines;
 use crate::store::AutoDisable;
 
@@ -26,6 +26,8 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How much is attempted at once.
     pub in_flight: InFlight,
+    /// When an endpoint that fails is left alone for a while, and how often any is called.
+    pub sparing: Sparing,
     /// When an endpoint that only fails is disabled, and how often it is probed then.
     pub auto_disable: AutoDisable,
     /// The size the database file may grow to; beyond it events are refused with 503. None: the disk's.
@@ -52,6 +54,7 @@ impl Config {
             retry: RetrySchedule::default(),
             deadlines: Deadlines::default(),
             in_flight: InFlight::default(),
+            sparing: Sparing::default(),
             auto_disable: AutoDisable::default(),
             max_store_bytes: None,
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,

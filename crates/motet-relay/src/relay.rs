@@ -9,6 +9,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
 use motet::App;
+use motet::resilience::InvalidPolicy;
 use motet::run::{Outcome, Root};
 use motet::task::{CancelToken, Nursery, Policy, Reason, Scope, ScopeError, scope};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -85,6 +86,9 @@ pub enum RunError {
     /// The thread that writes is gone, of a bug that the log names: nothing can be stored any more.
     #[error("the store's writer is gone")]
     WriterGone,
+    /// The settings of breakers and rates make no sense.
+    #[error("the settings of breakers and rates make no sense")]
+    Settings(#[source] InvalidPolicy),
     /// A part of relay panicked, which the log names.
     #[error("a part of relay panicked")]
     Panicked,
@@ -194,7 +198,7 @@ impl Relay {
         let Self { config, store, listener, edge, .. } = self;
         let outbound =
             Outbound::new(edge.guard.clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get());
-        let dispatcher = Dispatcher::new(store.clone(), outbound, config.retry.clone(), &config.in_flight);
+        let dispatcher = Dispatcher::new(store.clone(), outbound, &config).map_err(RunError::Settings)?;
         let grace = config.shutdown_grace;
         let router = edge::router(Arc::clone(&edge));
         let http = app.in_phase(HTTP);

@@ -87,6 +87,7 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
         headers: Duration::from_millis(400),
         total: Duration::from_millis(500),
     };
+    config.sparing.breaker_open = Duration::from_secs(1);
     config.in_flight = InFlight { per_endpoint: IN_FLIGHT, ..InFlight::default() };
     let misbehaviour = Misbehaviour::new(options.seed, 2 * config.deadlines.total);
     announce(options, &config, &misbehaviour);

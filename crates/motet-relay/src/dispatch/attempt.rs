@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use motet::resilience::BreakerPermit;
 use tokio::time::{Instant, sleep};
 
 use super::RetrySchedule;
@@ -40,11 +41,17 @@ impl Attempts {
     /// Makes the attempt and records it; returns when the delivery is due again, if it is.
     ///
     /// Dropped before the record is queued, nothing of the attempt is kept and the delivery stays due.
-    pub(super) async fn make(&self, target: &Target, due: Due) -> Option<Millis> {
+    pub(super) async fn make(
+        &self,
+        target: &Target,
+        due: Due,
+        permit: BreakerPermit<'static>,
+    ) -> Option<Millis> {
         let clock = self.store.clock();
         let (started, started_at) = (Instant::now(), clock.wall());
         let sent = self.send(target, &due, started_at).await;
         let took = started.elapsed();
+        permit.record(health(&sent));
         let (status, error, response, asked) = match sent {
             Ok(Answer { status, .. }) if (200..300).contains(&status) => (Some(status), None, None, None),
             Ok(Answer { status, excerpt, retry_after }) => {
@@ -119,6 +126,17 @@ impl Attempts {
                 }
             }
         }
+    }
+}
+
+/// What the attempt says of its endpoint. A receiver that refuses one event may well take the next.
+fn health(sent: &Result<Answer, SendError>) -> motet::resilience::Verdict {
+    use motet::resilience::Verdict;
+
+    match sent {
+        Ok(Answer { status: 200..=299, .. }) => Verdict::Success,
+        Ok(Answer { status: 408 | 429 | 500.., .. }) | Err(_) => Verdict::Failure,
+        Ok(_) => Verdict::Ignore,
     }
 }
 

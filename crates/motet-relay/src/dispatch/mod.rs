@@ -6,6 +6,7 @@
 
 mod attempt;
 mod backoff;
+mod door;
 mod lanes;
 
 use std::future::Future;
@@ -15,13 +16,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use motet::queue::{self, Receiver, Sender};
+use motet::resilience::InvalidPolicy;
 use motet::task::{Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::attempt::Attempts;
 pub use self::backoff::RetrySchedule;
+use self::door::Doors;
+pub use self::door::Sparing;
 use self::lanes::{Grant, Lanes};
 use crate::clock::{Clock, Millis, millis};
+use crate::config::Config;
 use crate::outbound::Outbound;
 use crate::store::{Store, StoreError, Turn, TurnState, Wake};
 
@@ -74,21 +79,21 @@ pub(crate) struct Dispatcher {
     clock: Clock,
     attempts: Arc<Attempts>,
     lanes: Lanes,
+    doors: Doors,
 }
 
 impl Dispatcher {
-    pub(crate) fn new(
-        store: Store,
-        outbound: Outbound,
-        schedule: RetrySchedule,
-        in_flight: &InFlight,
-    ) -> Self {
-        Self {
+    /// # Errors
+    /// The settings of breakers and rates make no sense.
+    pub(crate) fn new(store: Store, outbound: Outbound, config: &Config) -> Result<Self, InvalidPolicy> {
+        let InFlight { per_endpoint, in_all } = config.in_flight;
+        Ok(Self {
             clock: store.clock().clone(),
-            attempts: Arc::new(Attempts::new(store.clone(), outbound, schedule)),
+            lanes: Lanes::new(in_all, per_endpoint),
+            doors: Doors::new(&config.sparing, config.deadlines.total, store.ids())?,
+            attempts: Arc::new(Attempts::new(store.clone(), outbound, config.retry.clone())),
             store,
-            lanes: Lanes::new(in_flight.in_all, in_flight.per_endpoint),
-        }
+        })
     }
 
     /// Delivers until `stop` is ready; then starts nothing new and waits up to `grace` for what is under way.
@@ -234,15 +239,27 @@ impl Running<'_> {
             self.dispatcher.lanes.fetched(grant, &[], turn.next_due, now);
             return;
         };
-        let deliveries: Vec<_> = due.iter().map(|due| due.delivery).collect();
-        self.dispatcher.lanes.fetched(grant, &deliveries, turn.next_due, now);
-        let target = Arc::new(target);
+        let mut next_due = turn.next_due;
+        let mut admitted = Vec::with_capacity(due.len());
         for due in due {
+            match self.dispatcher.doors.enter(grant.endpoint) {
+                Ok(permit) => admitted.push((due, permit)),
+                Err(wait) => {
+                    // The rest stays due; the lane comes back when it may pass.
+                    next_due = Some(now + millis(wait).max(1));
+                    break;
+                }
+            }
+        }
+        let deliveries: Vec<_> = admitted.iter().map(|(due, _)| due.delivery).collect();
+        self.dispatcher.lanes.fetched(grant, &deliveries, next_due, now);
+        let target = Arc::new(target);
+        for (due, permit) in admitted {
             let attempts = Arc::clone(&self.dispatcher.attempts);
             let target = Arc::clone(&target);
             self.start("attempt", async move {
                 let (endpoint, delivery) = (target.endpoint, due.delivery);
-                let retry_at = attempts.make(&target, due).await;
+                let retry_at = attempts.make(&target, due, permit).await;
                 Done::Attempt { endpoint, delivery, retry_at }
             });
         }

@@ -21,4 +21,5 @@ mod observability;
 mod receivers;
 mod shutdown;
 mod signature;
+mod sparing;
 mod tls;

@@ -111,7 +111,7 @@ impl Relay {
         let mut child = program()
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
-            .args(with_short_retries(options))
+            .args(with_short_waits(options))
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -168,8 +168,8 @@ impl Relay {
 }
 
 /// Each of these holds unless the options say otherwise.
-fn with_short_retries<'a>(options: &[&'a str]) -> Vec<&'a str> {
-    let short = [["--retry-base", "0.05"], ["--retry-cap", "1"]];
+fn with_short_waits<'a>(options: &[&'a str]) -> Vec<&'a str> {
+    let short = [["--retry-base", "0.05"], ["--retry-cap", "1"], ["--breaker-open", "0.05"]];
     let unsaid = short.into_iter().filter(|pair| !options.contains(&pair[0])).flatten();
     unsaid.chain(options.iter().copied()).collect()
 }

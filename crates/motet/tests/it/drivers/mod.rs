@@ -6,8 +6,8 @@
 mod batches;
 mod breakers;
 mod handles;
-mod limits;
 mod leases;
+mod limits;
 mod listed;
 mod local;
 mod planted;
@@ -41,11 +41,9 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 14] = [
+const DRIVERS: &[&Driver] = &[
     &batches::BATCHER,
     &batches::LOADER,
-const DRIVERS: [&Driver; 16] = [
-const DRIVERS: [&Driver; 13] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,

@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, batches, handles, local, resources, scopes, starting, time, tokens};
-use super::{Driver, breakers, handles, limits, local, resources, scopes, starting, time, tokens};
-use super::{Driver, handles, leases, local, queues, resources, scopes, starting, time, tokens};
-use super::{Driver, handles, local, pools, resources, scopes, starting, time, tokens};
+use super::{
+    Driver, batches, breakers, handles, leases, limits, local, pools, queues, resources, scopes, starting,
+    time, tokens,
+};
 
 /// What finds a bug.
 enum By {
@@ -49,6 +49,20 @@ const PLANTED: &[(&str, By)] = &[
     ("limit.leak", By::Cancel(&limits::ADAPTIVE)),
     ("limit.never_shrink", By::Sweep(&limits::ADAPTIVE)),
     ("line.never_leave", By::Cancel(&limits::BULKHEAD)),
+    ("pool.close_at_once", By::Sweep(&pools::DRIVER)),
+    ("pool.closing_has_gone", By::Sweep(&pools::DRIVER)),
+    ("pool.discard_unverified", By::Sweep(&pools::DRIVER)),
+    ("pool.forget_close", By::Sweep(&pools::DRIVER)),
+    ("pool.hang_when_down", By::Sweep(&pools::DRIVER)),
+    ("pool.herd", By::Sweep(&pools::DRIVER)),
+    ("pool.ignore_waiters", By::Sweep(&pools::DRIVER)),
+    ("pool.keep_broken", By::Sweep(&pools::DRIVER)),
+    ("pool.leak_slot", By::Sweep(&pools::DRIVER)),
+    ("pool.live_for_ever", By::Sweep(&pools::DRIVER)),
+    ("pool.lose_hand_off", By::Cancel(&pools::DRIVER)),
+    ("pool.skip_wake", By::Sweep(&pools::DRIVER)),
+    ("pool.starve_minimum", By::Sweep(&pools::DRIVER)),
+    ("pool.trust_unverified", By::Sweep(&pools::DRIVER)),
     ("queue.attempt_uncounted", By::Sweep(&leases::DRIVER)),
     ("queue.close_and_tell_nobody", By::Sweep(&queues::DRIVER)),
     ("queue.hand_out_again", By::Sweep(&leases::DRIVER)),
@@ -64,20 +78,6 @@ const PLANTED: &[(&str, By)] = &[
     ("queue.no_fence", By::Sweep(&leases::DRIVER)),
     ("queue.return_to_back", By::Sweep(&leases::DRIVER)),
     ("queue.take_and_drop", By::Sweep(&queues::DRIVER)),
-    ("pool.close_at_once", By::Sweep(&pools::DRIVER)),
-    ("pool.closing_has_gone", By::Sweep(&pools::DRIVER)),
-    ("pool.discard_unverified", By::Sweep(&pools::DRIVER)),
-    ("pool.forget_close", By::Sweep(&pools::DRIVER)),
-    ("pool.hang_when_down", By::Sweep(&pools::DRIVER)),
-    ("pool.herd", By::Sweep(&pools::DRIVER)),
-    ("pool.ignore_waiters", By::Sweep(&pools::DRIVER)),
-    ("pool.keep_broken", By::Sweep(&pools::DRIVER)),
-    ("pool.leak_slot", By::Sweep(&pools::DRIVER)),
-    ("pool.live_for_ever", By::Sweep(&pools::DRIVER)),
-    ("pool.lose_hand_off", By::Cancel(&pools::DRIVER)),
-    ("pool.skip_wake", By::Sweep(&pools::DRIVER)),
-    ("pool.starve_minimum", By::Sweep(&pools::DRIVER)),
-    ("pool.trust_unverified", By::Sweep(&pools::DRIVER)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
     ("rate.keep_place", By::Cancel(&limits::RATE)),
     ("rate.lost_update", By::Loom),

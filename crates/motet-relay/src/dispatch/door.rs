@@ -1,0 +1,114 @@
+//! Whether an endpoint may be called now: its breaker, and its rate.
+
+use std::collections::HashMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use motet::resilience::{
+    BreakerPermit, BreakerState, CircuitBreaker, CircuitBreakers, InvalidPolicy, OnCancel, RateLimiter,
+    RateLimiterBuilder, Trip,
+};
+use motet::{Backoff, Jitter};
+
+use crate::ids::{Ids, Kind};
+
+/// How an endpoint is spared.
+///
+/// # Defaults
+/// Left alone after 10 failures in a row, for a second at first and up to a minute; no rate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sparing {
+    /// After so many failed attempts in a row, over all its deliveries, an endpoint is left alone for a while; then one
+    /// attempt at a time tells whether it is back. Deliveries that wait for that are not attempted.
+    pub breaker_failures: NonZeroU32,
+    /// The longest such while. The first is a second, if that is shorter, and each further one twice as long.
+    pub breaker_open: Duration,
+    /// Attempts a second. `None`: as many as there are.
+    pub rate: Option<NonZeroU32>,
+}
+
+impl Default for Sparing {
+    fn default() -> Self {
+        Self {
+            breaker_failures: const { NonZeroU32::new(10).unwrap() },
+            breaker_open: Duration::from_secs(60),
+            rate: None,
+        }
+    }
+}
+
+/// Breakers and limiters of endpoints that were called lately.
+const MOST_KEPT: NonZeroUsize = const { NonZeroUsize::new(16_384).unwrap() };
+
+/// Where a policy cannot tell when to come again: a probe is under way.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Rate {
+    burst: u64,
+    builder: RateLimiterBuilder,
+}
+
+#[derive(Debug)]
+pub(super) struct Doors {
+    breakers: CircuitBreakers<i64>,
+    rate: Option<Rate>,
+    rates: HashMap<i64, RateLimiter>,
+}
+
+impl Doors {
+    /// `attempt` is the longest that an attempt can take.
+    pub(super) fn new(sparing: &Sparing, attempt: Duration, ids: Ids) -> Result<Self, InvalidPolicy> {
+        let first = Duration::from_secs(1).min(sparing.breaker_open);
+        let builder = CircuitBreaker::builder()
+            .opens_on(Trip::consecutive(sparing.breaker_failures.get()))
+            .open_for(Backoff::exponential(first, sparing.breaker_open).jitter(Jitter::Proportional(0.2)))
+            .probes(1)
+            .probe_lease(attempt.saturating_mul(2))
+            // An attempt is dropped at the end of relay alone, which says nothing of the endpoint.
+            .on_cancel(OnCancel::Ignore);
+        // Here, so that nothing can be wrong with it later.
+        builder.clone().build()?;
+        let breakers = CircuitBreakers::new(MOST_KEPT, move |endpoint: &i64| {
+            let endpoint = ids.format(Kind::Endpoint, *endpoint);
+            let told = builder.clone().on_change(move |change| {
+                if change.to == BreakerState::Open {
+                    metrics::counter!("relay_breakers_opened_total").increment(1);
+                }
+                tracing::info!(endpoint, from = ?change.from, to = ?change.to, "the breaker of an endpoint");
+            });
+            told.build().expect("it was built before")
+        });
+        let rate = sparing.rate.map(|rate| {
+            let builder = RateLimiter::builder(rate.get(), Duration::from_secs(1));
+            builder.clone().build()?;
+            Ok(Rate { burst: rate.get().into(), builder })
+        });
+        Ok(Self { breakers, rate: rate.transpose()?, rates: HashMap::new() })
+    }
+
+    /// Lets an attempt through, or tells when to come again.
+    pub(super) fn enter(&mut self, endpoint: i64) -> Result<BreakerPermit<'static>, Duration> {
+        let breaker = self.breakers.get(&endpoint);
+        let permit = breaker.try_acquire().map_err(|refused| refused.retry_after().unwrap_or(ASK_AGAIN))?;
+        if let Err(wait) = self.take(endpoint) {
+            // Nothing was called.
+            permit.ignore();
+            return Err(wait);
+        }
+        Ok(permit.into_owned())
+    }
+
+    fn take(&mut self, endpoint: i64) -> Result<(), Duration> {
+        let Some(Rate { burst, builder }) = &self.rate else { return Ok(()) };
+        if self.rates.len() >= MOST_KEPT.get() {
+            // Those that were not called for so long that a new one would say the same.
+            self.rates.retain(|_, limiter| limiter.stats().available < *burst);
+        }
+        let limiter = self
+            .rates
+            .entry(endpoint)
+            .or_insert_with(|| builder.clone().build().expect("it was built before"));
+        limiter.try_acquire(1).map_err(|refused| refused.retry_after().unwrap_or(ASK_AGAIN))
+    }
+}
