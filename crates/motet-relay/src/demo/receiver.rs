@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use motet::rng::Rng;
 use motet::task::{Nursery, Policy, Scope};
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
@@ -22,11 +23,11 @@ use tokio::time::{Instant, sleep};
 use crate::signature::Secret;
 
 /// Percent of attempts that are answered with 5xx.
-const FAILS: u32 = 12;
+const FAILS: u64 = 12;
 /// Percent of attempts that are left without an answer until the deadline is past.
-const STALLS: u32 = 3;
+const STALLS: u64 = 3;
 /// Percent of attempts whose connection is dropped without an answer.
-const DROPS: u32 = 3;
+const DROPS: u64 = 3;
 
 /// What the receiver does to an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Misbehaviour {
 
     fn act(&self, event: u32, attempt: u32) -> Act {
         let mixed = self.seed ^ (u64::from(event) << 32 | u64::from(attempt));
-        let percent = fastrand::Rng::with_seed(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).u32(0..100);
+        let percent = Rng::seeded(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).below(100);
         match percent {
             _ if percent < FAILS => Act::Fail,
             _ if percent < FAILS + STALLS => Act::Stall,

@@ -1,12 +1,11 @@
 //! One attempt at one delivery, from the request to its record on disk.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use motet::resilience::BreakerPermit;
+use motet::resilience::{self, BreakerPermit};
 use tokio::time::{Instant, sleep};
 
 use super::RetrySchedule;
@@ -30,12 +29,11 @@ pub(super) struct Attempts {
     store: Store,
     outbound: Outbound,
     schedule: RetrySchedule,
-    rng: Mutex<fastrand::Rng>,
 }
 
 impl Attempts {
     pub(super) fn new(store: Store, outbound: Outbound, schedule: RetrySchedule) -> Self {
-        Self { store, outbound, schedule, rng: Mutex::new(fastrand::Rng::new()) }
+        Self { store, outbound, schedule }
     }
 
     /// Makes the attempt and records it; returns when the delivery is due again, if it is.
@@ -88,8 +86,7 @@ impl Attempts {
 
     fn after_failure(&self, due: &Due, error: &str, asked: Option<Duration>) -> Verdict {
         let failed = due.round_attempts + 1;
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.schedule.delay(failed, asked, &mut rng) {
+        match self.schedule.delay(failed, asked) {
             Some(delay) => Verdict::Retry(self.store.clock().due_now().saturating_add(delay)),
             None => Verdict::Dead { reason: format!("{failed} attempts failed; the last one: {error}") },
         }
@@ -130,13 +127,11 @@ impl Attempts {
 }
 
 /// What the attempt says of its endpoint. A receiver that refuses one event may well take the next.
-fn health(sent: &Result<Answer, SendError>) -> motet::resilience::Verdict {
-    use motet::resilience::Verdict;
-
+fn health(sent: &Result<Answer, SendError>) -> resilience::Verdict {
     match sent {
-        Ok(Answer { status: 200..=299, .. }) => Verdict::Success,
-        Ok(Answer { status: 408 | 429 | 500.., .. }) | Err(_) => Verdict::Failure,
-        Ok(_) => Verdict::Ignore,
+        Ok(Answer { status: 200..=299, .. }) => resilience::Verdict::Success,
+        Ok(Answer { status: 408 | 429 | 500.., .. }) | Err(_) => resilience::Verdict::Failure,
+        Ok(_) => resilience::Verdict::Ignore,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use motet::{Backoff, rng};
+
 use crate::clock::{Millis, millis};
 
 /// Exponential back-off with full jitter, up to a number of attempts.
@@ -33,25 +35,23 @@ impl RetrySchedule {
     /// The longest wait after this many failed attempts.
     #[must_use]
     pub fn ceiling(&self, failed: u32) -> Duration {
-        let doublings = failed.saturating_sub(1).min(31);
-        self.base.saturating_mul(1 << doublings).min(self.cap)
+        self.backoff().ceiling(failed.saturating_sub(1))
     }
 
     /// The wait after this many failed attempts, in milliseconds, or `None` when there is none left.
     ///
     /// `asked` is what the receiver asked for with `Retry-After`: honoured as a floor, up to the cap.
-    pub(super) fn delay(
-        &self,
-        failed: u32,
-        asked: Option<Duration>,
-        rng: &mut fastrand::Rng,
-    ) -> Option<Millis> {
+    pub(super) fn delay(&self, failed: u32, asked: Option<Duration>) -> Option<Millis> {
         if failed >= self.max_attempts {
             return None;
         }
-        let jittered = rng.i64(0..=millis(self.ceiling(failed)));
-        let floor = asked.map_or(0, |asked| millis(asked.min(self.cap)));
-        Some(jittered.max(floor))
+        let jittered = rng::with(|rng| self.backoff().delay(failed.saturating_sub(1), rng));
+        let floor = asked.map_or(Duration::ZERO, |asked| asked.min(self.cap));
+        Some(millis(jittered.max(floor)))
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::exponential(self.base.min(self.cap), self.cap)
     }
 }
 
@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn waits_fill_the_whole_interval_from_zero() {
-        let mut rng = fastrand::Rng::with_seed(7);
-        let mut waits: Vec<_> = (0..1_000).map(|_| SCHEDULE.delay(4, None, &mut rng).unwrap()).collect();
+        let _seeded = rng::seed_thread(7);
+        let mut waits: Vec<_> = (0..1_000).map(|_| SCHEDULE.delay(4, None).unwrap()).collect();
         waits.sort_unstable();
         assert!(waits[0] >= 0 && waits[999] <= 8_000);
         assert!(waits[0] < 200 && waits[999] > 7_800, "{}..{}", waits[0], waits[999]);
@@ -80,18 +80,18 @@ mod tests {
 
     #[test]
     fn the_last_attempt_has_no_wait_after_it() {
-        let mut rng = fastrand::Rng::with_seed(7);
-        assert!(SCHEDULE.delay(39, None, &mut rng).is_some());
-        assert_eq!(SCHEDULE.delay(40, None, &mut rng), None);
+        let _seeded = rng::seed_thread(7);
+        assert!(SCHEDULE.delay(39, None).is_some());
+        assert_eq!(SCHEDULE.delay(40, None), None);
     }
 
     #[test]
     fn what_the_receiver_asks_for_is_a_floor_up_to_the_cap() {
-        let mut rng = fastrand::Rng::with_seed(7);
+        let _seeded = rng::seed_thread(7);
         let ask = |s| Some(Duration::from_secs(s));
         for _ in 0..100 {
-            assert_eq!(SCHEDULE.delay(1, ask(30), &mut rng), Some(30_000));
-            assert_eq!(SCHEDULE.delay(1, ask(86_400), &mut rng), Some(60_000));
+            assert_eq!(SCHEDULE.delay(1, ask(30)), Some(30_000));
+            assert_eq!(SCHEDULE.delay(1, ask(86_400)), Some(60_000));
         }
     }
 }

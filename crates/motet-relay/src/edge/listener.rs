@@ -1,7 +1,6 @@
 //! Accepting connections.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,9 +8,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use motet::resilience::{Bulkhead, BulkheadPermit};
 use motet::task::{CancelToken, Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::write_deadline::WriteDeadline;
@@ -54,10 +53,12 @@ async fn accept_all(
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_DEADLINE);
     let service = TowerToHyperService::new(router);
-    let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    // One waits for a place: the accept loop, for as long as it takes.
+    let places = Bulkhead::builder(MOST_CONNECTIONS).queue(1, Duration::MAX).build();
+    let places = places.expect("a number of places that a semaphore counts");
     let graceful = GracefulShutdown::new();
     loop {
-        let (stream, permit) = match race(stop.cancelled(), accept(&listener, &permits)).await {
+        let (stream, place) = match race(stop.cancelled(), accept(&listener, &places)).await {
             Either::Left(_) => break,
             Either::Right(Some(accepted)) => accepted,
             Either::Right(None) => continue,
@@ -66,7 +67,7 @@ async fn accept_all(
             http.serve_connection(TokioIo::new(WriteDeadline::new(stream, UNREAD_DEADLINE)), service.clone()),
         );
         drop(connections.spawn("connection", async move {
-            let _permit = permit;
+            let _place = place;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
@@ -80,18 +81,15 @@ async fn accept_all(
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener, places: &Bulkhead) -> Option<(TcpStream, BulkheadPermit<'static>)> {
+    let place = places.acquire().await.ok()?.into_owned();
     match listener.accept().await {
         Ok((stream, _)) => {
             // Answers are small; waiting to fill a packet only adds delay.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "a connection was gone before it was served");
             }
-            Some((stream, permit))
+            Some((stream, place))
         }
         Err(error) => {
             let of_the_client = matches!(

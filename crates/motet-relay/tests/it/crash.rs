@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use motet::rng::Rng;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 use tokio::sync::watch;
@@ -60,8 +61,8 @@ async fn publish_through_crashes(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
-    let seed = fastrand::u64(..);
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let seed = motet::rng::with(Rng::next_u64);
+    let mut rng = Rng::seeded(seed);
     println!("seed {seed}");
     let mut receivers = Vec::new();
     for salt in 0..ENDPOINTS {
@@ -89,10 +90,10 @@ async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
     drop(announced);
     for _ in 0..rounds() {
         // An arbitrary moment, and not one at which the process has done nothing yet.
-        let enough = acknowledged.borrow().len() + rng.usize(1..40);
+        let enough = acknowledged.borrow().len() + (1 + rng.below(39) as usize);
         let mut progress = acknowledged.subscribe();
         within("events to be acknowledged", progress.wait_for(|all| all.len() >= enough)).await.unwrap();
-        sleep(Duration::from_micros(rng.u64(0..20_000))).await;
+        sleep(Duration::from_micros(rng.below(20_000))).await;
         announce.send_replace(None);
         relay.kill().await;
         relay = Relay::start_in(&home, &[]).await;

@@ -4,6 +4,12 @@
 //! never for time to pass; where a deadline is what is tested, the receiver's side of it is.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "the tests are on the other side of the wire, and stand on tokio alone"
+)]
 
 mod api;
 mod crash;
