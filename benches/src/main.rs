@@ -6,6 +6,7 @@ mod allocations;
 mod batch;
 mod measure;
 mod pool;
+mod queue;
 mod report;
 mod resilience;
 mod signature;
@@ -23,6 +24,7 @@ const AREAS: [Area; 3] = [("pool", pool::run), ("signature", signature::run), ("
 const AREAS: [Area; 3] = [("batch", batch::run), ("signature", signature::run), ("task", task::run)];
 const AREAS: [Area; 3] =
     [("resilience", resilience::run), ("signature", signature::run), ("task", task::run)];
+const AREAS: [Area; 3] = [("queue", queue::run), ("signature", signature::run), ("task", task::run)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();

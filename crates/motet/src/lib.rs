@@ -36,6 +36,7 @@
 //! | give back what needs an await to be given back | [`resource`] |
 //! | lend connections to many in turn | [`pool`] |
 //! | tell whoever listens what has happened | [`event`] |
+//! | hand work from task to task, bounded, and know when it is done | [`queue`] |
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
 //! | handle items of many callers in batches | [`batch`] |

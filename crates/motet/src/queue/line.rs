@@ -21,13 +21,16 @@ const LOOKS: usize = 32;
 /// The queue takes no more items.
 pub(super) struct Closed;
 
+/// How often one that finds no room, or no item, lets others run before it goes into the line: mostly they make some.
+/// Four times were no better.
+const YIELDS: u8 = 1;
+
 /// A sender's turn, apart from its queue. Whoever drops it [leaves](Self::leave) first.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     key: Option<Key>,
     held: bool,
-    /// It has let others run once before it goes into the line.
-    waited: bool,
+    yields: u8,
 }
 
 /// What became of an item on its way in.
@@ -56,14 +59,17 @@ impl Turn {
         self.send_in_turn(core, waker, item)
     }
 
+    fn may_yield(&mut self) -> bool {
+        self.yields = self.yields.saturating_add(1);
+        self.yields <= YIELDS
+    }
+
     #[inline(never)]
     fn send_in_turn<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
         if self.key.is_none() && !self.held {
             match push(core, item, Core::push) {
                 Ok(()) => return Sent::Done,
-                Err(NoPlace::Full)
-                    if !std::mem::replace(&mut self.waited, true) && !core.has(flag::SENDERS) =>
-                {
+                Err(NoPlace::Full) if self.may_yield() && !core.has(flag::SENDERS) => {
                     return Sent::Busy;
                 }
                 Err(NoPlace::Full | NoPlace::Closed) => {}
@@ -244,7 +250,7 @@ impl<T> Drop for Placing<'_, T> {
 #[derive(Debug, Default)]
 pub(super) struct Line {
     key: Option<Key>,
-    waited: bool,
+    yields: u8,
     /// Only while something is due later, and this is who watches the clock.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -283,6 +289,11 @@ impl Line {
         Poll::Ready(taken)
     }
 
+    fn may_yield(&mut self) -> bool {
+        self.yields = self.yields.saturating_add(1);
+        self.yields <= YIELDS
+    }
+
     fn is_parked(&self) -> bool {
         self.key.is_some()
     }
@@ -299,7 +310,7 @@ impl Line {
                 match core.take_quickly(take) {
                     Ok(entry) => return Poll::Ready(Some(entry)),
                     Err(NoItem::Empty)
-                        if !std::mem::replace(&mut self.waited, true)
+                        if self.may_yield()
                             && !core.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED)
                             && !core.counts.is_closed() =>
                     {
