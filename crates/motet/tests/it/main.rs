@@ -20,3 +20,4 @@ mod stall;
 mod stress;
 mod supervisor;
 mod timeout;
+mod workers;

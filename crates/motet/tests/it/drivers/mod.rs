@@ -15,6 +15,7 @@ mod scopes;
 mod starting;
 mod time;
 mod tokens;
+mod workers;
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +38,7 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 14] = [
+const DRIVERS: [&Driver; 15] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -52,6 +53,7 @@ const DRIVERS: [&Driver; 14] = [
     &programs::SUPERVISOR,
     &queues::DRIVER,
     &leases::DRIVER,
+    &workers::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.
