@@ -122,21 +122,26 @@ impl<T> Core<T> {
     // Items in.
 
     /// Moves an item in as a newcomer, who goes before nobody in line.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, item: T) -> Result<(), (NoPlace, T)> {
         if self.has(flag::SENDERS) {
             let why = if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full };
             return Err((why, item));
         }
         if let Place::Later(_) = &self.place {
-            if let Err(why) = self.counts.hold() {
-                return Err((why, item));
-            }
-            return self.push_held(item).inspect_err(|_| self.release());
+            return self.push_later(item);
         }
         self.place.push(&self.counts, Claim::Open, item)?;
         self.after_push();
         Ok(())
+    }
+
+    #[cold]
+    fn push_later(&self, item: T) -> Result<(), (NoPlace, T)> {
+        if let Err(why) = self.counts.hold() {
+            return Err((why, item));
+        }
+        self.push_held(item).inspect_err(|_| self.release())
     }
 
     /// Moves an item into a place that the caller holds. It is held still when the item comes back.
@@ -189,8 +194,18 @@ impl<T> Core<T> {
 
     // Items out.
 
+    /// Takes an item as a newcomer and settles it, if nothing speaks against the quick way.
+    #[inline(always)]
+    pub(super) fn pop_quickly(&self) -> Result<T, NoItem> {
+        if self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
+            return Err(NoItem::Empty);
+        }
+        let item = self.place.pop_item(&self.counts, Claim::Open)?;
+        self.after_take();
+        Ok(item)
+    }
+
     /// Takes an item as a newcomer, if nothing speaks against the quick way.
-    #[inline]
     pub(super) fn take_quickly(&self, take: Take) -> Result<Entry<T>, NoItem> {
         if self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
             return Err(NoItem::Empty);
@@ -216,7 +231,6 @@ impl<T> Core<T> {
     }
 
     /// Takes an item from its place, and wakes nobody.
-    #[inline]
     fn take(&self, claim: Claim, take: Take) -> Result<Entry<T>, NoItem> {
         match take {
             Take::Settled => self.place.pop(&self.counts, claim),

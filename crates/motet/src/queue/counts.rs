@@ -59,25 +59,30 @@ pub(super) struct Counts {
     exact: bool,
 }
 
+#[inline(always)]
 fn position(word: u64) -> u64 {
     word & POSITION
 }
 
+#[inline(always)]
 fn count(word: u64) -> u64 {
     (word & !CLOSED) >> POSITION_BITS
 }
 
 /// How far it is to another position; negative if that is behind.
+#[inline(always)]
 fn distance(from: u64, to: u64) -> i64 {
     const SHIFT: u32 = u64::BITS - POSITION_BITS;
     ((to.wrapping_sub(from) << SHIFT) as i64) >> SHIFT
 }
 
+#[inline(always)]
 pub(super) fn advance(position: u64, by: u64) -> u64 {
     position.wrapping_add(by) & POSITION
 }
 
 /// The word with its position moved on.
+#[inline(always)]
 fn moved(word: u64, by: u64) -> u64 {
     (word & !POSITION) | advance(position(word), by)
 }
@@ -93,8 +98,39 @@ impl Counts {
         self.capacity as usize
     }
 
+    /// Claims one place. As [`claim_places`](Self::claim_places), with the plain case in place.
+    #[inline(always)]
+    pub(super) fn claim_place(&self, claim: Claim, free: impl Fn(u64) -> bool) -> Result<u64, NoPlace> {
+        let at = self.tail.0.load(Ordering::SeqCst);
+        // Nothing is held, and it is not closed: the word is the position.
+        if at <= POSITION
+            && claim == Claim::Open
+            && self.exact
+            && free(at)
+            && self.tail.0.compare_exchange(at, advance(at, 1), Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            return Ok(at);
+        }
+        self.claim_places(claim, 1, free).map(|(at, _)| at)
+    }
+
+    /// Claims one item. As [`claim_items`](Self::claim_items), with the plain case in place.
+    #[inline(always)]
+    pub(super) fn claim_item(&self, claim: Claim, there: impl Fn(u64) -> bool) -> Result<u64, NoItem> {
+        let at = self.head.0.load(Ordering::SeqCst);
+        // Nothing is promised: the word is the position.
+        if at <= POSITION
+            && claim == Claim::Open
+            && there(at)
+            && self.head.0.compare_exchange(at, advance(at, 1), Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            return Ok(at);
+        }
+        self.claim_items(claim, 1, there).map(|(at, _)| at)
+    }
+
     /// Claims up to `want` places in a row: where, and how many. `free` says whether the place can be written.
-    #[inline]
+    #[inline(never)]
     pub(super) fn claim_places(
         &self,
         claim: Claim,
@@ -134,13 +170,14 @@ impl Counts {
     }
 
     /// How much more there is room for. More than there is when the word is out of date.
+    #[inline(always)]
     fn room(&self, tail: u64) -> i64 {
         let head = position(self.head.0.load(Ordering::SeqCst));
         self.capacity as i64 - distance(head, position(tail)) - count(tail) as i64
     }
 
     /// Claims up to `want` items in a row: where, and how many. `there` says whether the item can be read.
-    #[inline]
+    #[inline(never)]
     pub(super) fn claim_items(
         &self,
         claim: Claim,
@@ -175,6 +212,7 @@ impl Counts {
     }
 
     /// How many items there are, promised or not.
+    #[inline(always)]
     fn ready(&self, head: u64) -> i64 {
         distance(position(head), position(self.tail.0.load(Ordering::SeqCst)))
     }

@@ -26,6 +26,8 @@ pub(super) struct Closed;
 pub(super) struct Turn {
     key: Option<Key>,
     held: bool,
+    /// It has let others run once before it goes into the line.
+    waited: bool,
 }
 
 /// What became of an item on its way in.
@@ -40,11 +42,30 @@ pub(super) enum Sent {
 
 impl Turn {
     /// Moves the item in when there is room. It stays where it is until it is inside, and when it is refused.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
+        if self.key.is_none()
+            && !self.held
+            && let Some(moving) = item.take()
+        {
+            match core.push(moving) {
+                Ok(()) => return Sent::Done,
+                Err((_, back)) => *item = Some(back),
+            }
+        }
+        self.send_in_turn(core, waker, item)
+    }
+
+    #[inline(never)]
+    fn send_in_turn<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
         if self.key.is_none() && !self.held {
             match push(core, item, Core::push) {
                 Ok(()) => return Sent::Done,
+                Err(NoPlace::Full)
+                    if !std::mem::replace(&mut self.waited, true) && !core.has(flag::SENDERS) =>
+                {
+                    return Sent::Busy;
+                }
                 Err(NoPlace::Full | NoPlace::Closed) => {}
                 Err(NoPlace::Busy) => return Sent::Busy,
             }
@@ -120,7 +141,15 @@ impl Turn {
     }
 
     /// Leaves the line, and gives up what was granted.
+    #[inline(always)]
     pub(super) fn leave<T>(&mut self, core: &Core<T>) {
+        if self.held || self.key.is_some() {
+            self.give_up(core);
+        }
+    }
+
+    #[inline(never)]
+    fn give_up<T>(&mut self, core: &Core<T>) {
         if std::mem::take(&mut self.held) {
             core.release();
         }
@@ -186,7 +215,7 @@ impl<'a, T> Placing<'a, T> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -215,6 +244,7 @@ impl<T> Drop for Placing<'_, T> {
 #[derive(Debug, Default)]
 pub(super) struct Line {
     key: Option<Key>,
+    waited: bool,
     /// Only while something is due later, and this is who watches the clock.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -230,28 +260,25 @@ enum Visit<T> {
 }
 
 impl Line {
-    /// Takes an item when there is one for this receiver; `None` when none can come any more.
-    #[inline]
-    pub(super) fn poll_take<T>(
-        &mut self,
-        core: &Core<T>,
-        cx: &mut Context<'_>,
-        take: Take,
-    ) -> Poll<Option<Entry<T>>> {
+    /// Takes an item and settles it, when there is one for this receiver; `None` when none can come any more.
+    #[inline(always)]
+    pub(super) fn poll_recv<T>(&mut self, core: &Core<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let coop = ready!(coop::poll_proceed(cx));
-        if self.key.is_none() {
-            for _ in 0..LOOKS {
-                match core.take_quickly(take) {
-                    Ok(entry) => {
-                        coop.made_progress();
-                        return Poll::Ready(Some(entry));
-                    }
-                    Err(NoItem::Empty) => break,
-                    Err(NoItem::Busy) => spin_loop(),
-                }
-            }
+        if self.key.is_none()
+            && let Ok(item) = core.pop_quickly()
+        {
+            coop.made_progress();
+            return Poll::Ready(Some(item));
         }
-        let taken = ready!(self.poll_in_line(core, cx, take));
+        let taken = ready!(self.poll_in_line(core, cx, Take::Settled));
+        coop.made_progress();
+        Poll::Ready(taken.map(|entry| entry.item))
+    }
+
+    /// Leases an item when there is one for this receiver; `None` when none can come any more.
+    pub(super) fn poll_lease<T>(&mut self, core: &Core<T>, cx: &mut Context<'_>) -> Poll<Option<Entry<T>>> {
+        let coop = ready!(coop::poll_proceed(cx));
+        let taken = ready!(self.poll_in_line(core, cx, Take::Leased));
         coop.made_progress();
         Poll::Ready(taken)
     }
@@ -260,12 +287,29 @@ impl Line {
         self.key.is_some()
     }
 
+    #[inline(never)]
     fn poll_in_line<T>(
         &mut self,
         core: &Core<T>,
         cx: &mut Context<'_>,
         take: Take,
     ) -> Poll<Option<Entry<T>>> {
+        if self.key.is_none() {
+            for _ in 0..LOOKS {
+                match core.take_quickly(take) {
+                    Ok(entry) => return Poll::Ready(Some(entry)),
+                    Err(NoItem::Empty)
+                        if !std::mem::replace(&mut self.waited, true)
+                            && !core.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED)
+                            && !core.counts.is_closed() =>
+                    {
+                        return again(cx);
+                    }
+                    Err(NoItem::Empty) => break,
+                    Err(NoItem::Busy) => spin_loop(),
+                }
+            }
+        }
         loop {
             let until = match self.visit(core, Some(cx.waker()), take) {
                 Visit::Taken(entry) => return Poll::Ready(Some(entry)),
@@ -376,7 +420,15 @@ impl Line {
     }
 
     /// Leaves the line; what was granted goes to the next.
+    #[inline(always)]
     pub(super) fn leave<T>(&mut self, core: &Core<T>) {
+        if self.key.is_some() {
+            self.give_up(core);
+        }
+    }
+
+    #[inline(never)]
+    fn give_up<T>(&mut self, core: &Core<T>) {
         self.timer = None;
         let Some(key) = self.key.take() else { return };
         let mut wakes = Wakes::default();
@@ -433,9 +485,13 @@ impl<'a, T> Taking<'a, T> {
         Poll::Ready(1 + self.core.take_many(into, most - 1))
     }
 
-    #[inline]
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, take: Take) -> Poll<Option<Entry<T>>> {
-        self.line.poll_take(self.core, cx, take)
+    #[inline(always)]
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.line.poll_recv(self.core, cx)
+    }
+
+    pub(super) fn poll_lease(&mut self, cx: &mut Context<'_>) -> Poll<Option<Entry<T>>> {
+        self.line.poll_lease(self.core, cx)
     }
 }
 

@@ -105,7 +105,7 @@ impl<T> Locked<T> {
 }
 
 impl<T> Place<T> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
         match self {
             Self::Ring(ring) => ring.push(counts, claim, item),
@@ -122,11 +122,21 @@ impl<T> Place<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop(&self, counts: &Counts, claim: Claim) -> Result<Entry<T>, NoItem> {
         match self {
             Self::Ring(ring) => ring.pop(counts, claim).map(Entry::new),
             Self::Store(store) => store.pop(counts, claim),
+            Self::Later(_) => Err(NoItem::Empty),
+        }
+    }
+
+    /// As [`pop`](Self::pop), without what the queue knows of the item.
+    #[inline(always)]
+    pub(super) fn pop_item(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
+        match self {
+            Self::Ring(ring) => ring.pop(counts, claim),
+            Self::Store(store) => store.pop(counts, claim).map(|entry| entry.item),
             Self::Later(_) => Err(NoItem::Empty),
         }
     }

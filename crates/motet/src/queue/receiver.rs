@@ -47,7 +47,7 @@ impl<T> Receiver<T> {
     /// Safe: an item stays in the queue, in order, until the future returns it.
     pub async fn recv(&self) -> Option<T> {
         let mut turn = Taking::new(&self.core);
-        poll_fn(|cx| turn.poll(cx, Take::Settled)).await.map(|entry| entry.item)
+        poll_fn(|cx| turn.poll_recv(cx)).await
     }
 
     /// Receives the next item if there is one that nobody waits for.
@@ -108,7 +108,7 @@ impl<T> Receiver<T> {
     /// ```
     pub async fn lease(&self) -> Option<Lease<T>> {
         let mut turn = Taking::new(&self.core);
-        let entry = poll_fn(|cx| turn.poll(cx, Take::Leased)).await?;
+        let entry = poll_fn(|cx| turn.poll_lease(cx)).await?;
         Some(Lease::new(Arc::clone(&self.core), entry))
     }
 
@@ -186,7 +186,7 @@ impl<T> Stream for Receiver<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let Self { core, streaming } = self.get_mut();
-        streaming.poll_take(core, cx, Take::Settled).map(|entry| entry.map(|entry| entry.item))
+        streaming.poll_recv(core, cx)
     }
 }
 

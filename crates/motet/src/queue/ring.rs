@@ -84,10 +84,10 @@ impl<T> Ring<T> {
         item
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
-        match counts.claim_places(claim, 1, |at| self.is_free(at)) {
-            Ok((at, _)) => {
+        match counts.claim_place(claim, |at| self.is_free(at)) {
+            Ok(at) => {
                 // SAFETY: claimed just now.
                 unsafe { self.write(at, item) };
                 Ok(())
@@ -106,9 +106,9 @@ impl<T> Ring<T> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
-        let (at, _) = counts.claim_items(claim, 1, |at| self.is_full(at))?;
+        let at = counts.claim_item(claim, |at| self.is_full(at))?;
         // SAFETY: claimed just now.
         Ok(unsafe { self.read(at) })
     }
