@@ -14,11 +14,14 @@
 //!
 //! With a capacity of 1 and with 64 of each side, what is measured is how tasks are switched: reported, not judged.
 
+mod asyncio;
 mod channels;
 mod shapes;
 
 use crate::report::Case;
 
 pub(crate) fn run() -> Vec<Case> {
-    shapes::run()
+    let mut cases = shapes::run();
+    cases.extend(asyncio::run());
+    cases
 }

@@ -44,7 +44,7 @@ impl<T> Lease<T> {
         self.end()
     }
 
-    fn end(mut self) -> Result<(), LeaseError> {
+    pub(super) fn end(mut self) -> Result<(), LeaseError> {
         self.counts()?;
         match self.entry.take() {
             Some(entry) if mutant!("queue.hand_out_again") => self.core.take_back(entry, None),
@@ -75,7 +75,11 @@ impl<T> Lease<T> {
     ///
     /// # Errors
     /// [`LeaseError`]: the lease did not count any more.
-    pub async fn retry(mut self, after: Duration) -> Result<(), LeaseError> {
+    pub async fn retry(self, after: Duration) -> Result<(), LeaseError> {
+        self.fail(after)
+    }
+
+    pub(super) fn fail(mut self, after: Duration) -> Result<(), LeaseError> {
         self.counts()?;
         if let Some(entry) = self.entry.take() {
             // A time beyond what the clock can tell never comes.
@@ -84,6 +88,39 @@ impl<T> Lease<T> {
             self.core.take_back(entry, Some(due));
         }
         Ok(())
+    }
+
+    /// Gives the item back to the front, and the attempt does not count: nothing was done with it.
+    ///
+    /// # When to use
+    /// When the worker has to stop, for a reason that is not the item's.
+    ///
+    /// # Cancel safety
+    /// As [`done`](Self::done): a future that was never polled returns the item with the attempt counted.
+    ///
+    /// # Errors
+    /// [`LeaseError`]: the lease did not count any more.
+    pub async fn release(self) -> Result<(), LeaseError> {
+        self.give_back()
+    }
+
+    pub(super) fn give_back(mut self) -> Result<(), LeaseError> {
+        self.counts()?;
+        if let Some(entry) = self.entry.take() {
+            self.core.put_back(entry, None);
+        }
+        Ok(())
+    }
+
+    /// Counts this attempt as one that failed, and begins the next with the lease in hand. False if it was the last.
+    pub(super) fn try_again(&mut self) -> bool {
+        let Some(entry) = &mut self.entry else { return false };
+        let returns = entry.returns.saturating_add(1);
+        if self.core.letters.as_ref().is_some_and(|letters| returns >= letters.after()) {
+            return false;
+        }
+        entry.returns = returns;
+        true
     }
 
     /// Counts how often the item has been handed out, this time included.
@@ -132,6 +169,11 @@ impl<T> Core<T> {
             Arc::clone(letters).put(DeadLetter { item: entry.item, attempts: entry.returns });
             return;
         }
+        self.put_back(entry, due);
+    }
+
+    /// Puts an item back that is to be handed out again.
+    fn put_back(&self, entry: Entry<T>, due: Option<Instant>) {
         let mut wakes = Wakes::default();
         let mut slow = self.lock();
         if self.has(flag::ENDED) {

@@ -69,13 +69,15 @@ mod stats;
 mod store;
 mod sync;
 mod waiters;
+pub mod workers;
 
 pub use dead_letter::DeadLetter;
 pub use error::{
     Abandoned, LeaseError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 pub use lease::Lease;
-pub use options::{Options, bounded, delay, options, unbounded};
+pub use options::{Options, bounded, delay, lifo, options, priority, unbounded};
 pub use permit::Permit;
 pub use receiver::Receiver;
 pub use sender::Sender;
+pub use workers::{Crew, CrewStats, Job, Workers};

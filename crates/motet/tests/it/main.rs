@@ -23,3 +23,4 @@ mod stall;
 mod stress;
 mod supervisor;
 mod timeout;
+mod workers;

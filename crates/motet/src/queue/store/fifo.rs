@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use super::{Entry, Store};
+use super::{Entry, Store, spare};
 
 /// First in, first out, growing as it must: the order of an unbounded queue.
 #[derive(Debug)]
@@ -9,6 +9,11 @@ pub(crate) struct Fifo<T>(VecDeque<Entry<T>>);
 impl<T> Fifo<T> {
     pub(crate) fn new() -> Self {
         Self(VecDeque::new())
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.0.capacity()
     }
 }
 
@@ -22,6 +27,10 @@ impl<T: Send> Store<T> for Fifo<T> {
     }
 
     fn pop(&mut self) -> Option<Entry<T>> {
-        self.0.pop_front()
+        let entry = self.0.pop_front();
+        if let Some(enough) = spare(self.0.len(), self.0.capacity()) {
+            self.0.shrink_to(enough);
+        }
+        entry
     }
 }

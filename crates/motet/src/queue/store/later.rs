@@ -3,7 +3,7 @@ use std::collections::BinaryHeap;
 
 use tokio::time::Instant;
 
-use super::Entry;
+use super::{Entry, spare};
 
 /// What is due later: by due time, and by order of arrival where two are due at once.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl<T> Later<T> {
     /// Gives the first, if it is due.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Entry<T>> {
         self.next_due().filter(|due| *due <= now)?;
-        self.heap.pop().map(|due| due.entry)
+        self.pop()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -45,7 +45,20 @@ impl<T> Later<T> {
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Entry<T>> {
-        std::iter::from_fn(|| self.heap.pop().map(|due| due.entry))
+        std::iter::from_fn(|| self.pop())
+    }
+
+    fn pop(&mut self) -> Option<Entry<T>> {
+        let first = self.heap.pop();
+        if let Some(enough) = spare(self.heap.len(), self.heap.capacity()) {
+            self.heap.shrink_to(enough);
+        }
+        first.map(|due| due.entry)
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.heap.capacity()
     }
 }
 

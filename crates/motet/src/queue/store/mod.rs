@@ -5,9 +5,16 @@
 
 mod fifo;
 mod later;
+mod levels;
+mod lifo;
+mod priority;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use fifo::Fifo;
 pub(crate) use later::Later;
+pub(crate) use lifo::Lifo;
+pub(crate) use priority::Priority;
 
 /// An item with what the queue knows of it.
 #[derive(Debug)]
@@ -16,7 +23,6 @@ pub(crate) struct Entry<T> {
     /// How often it has come back from a lease.
     pub(crate) returns: u32,
     /// What a ranked store orders by, drawn from the item before the store is locked; 0 elsewhere.
-    #[allow(dead_code, reason = "the ranked store comes with the next commits")]
     pub(crate) rank: i64,
 }
 
@@ -38,4 +44,12 @@ pub(crate) trait Store<T>: Send {
 
     /// Hands out the next.
     fn pop(&mut self) -> Option<Entry<T>>;
+}
+
+/// What is left to keep of memory for `capacity` entries, when it is much more than `len` of them need.
+///
+/// Asked after each removal: a queue that was full once does not hold the memory for ever. Halving what is a
+/// quarter full costs less than a copy for each removal.
+const fn spare(len: usize, capacity: usize) -> Option<usize> {
+    if capacity > 64 && len < capacity / 4 { Some(capacity / 2) } else { None }
 }

@@ -19,6 +19,7 @@ mod scopes;
 mod starting;
 mod time;
 mod tokens;
+mod workers;
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +45,7 @@ pub(crate) struct Driver {
 const DRIVERS: &[&Driver] = &[
     &batches::BATCHER,
     &batches::LOADER,
+const DRIVERS: [&Driver; 15] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -63,6 +65,7 @@ const DRIVERS: &[&Driver] = &[
     &queues::DRIVER,
     &leases::DRIVER,
     &pools::DRIVER,
+    &workers::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

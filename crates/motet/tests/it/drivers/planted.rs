@@ -12,6 +12,7 @@ use super::{
     Driver, batches, breakers, handles, leases, limits, local, pools, queues, resources, scopes, starting,
     time, tokens,
 };
+use super::{Driver, handles, leases, local, queues, resources, scopes, starting, time, tokens, workers};
 
 /// What finds a bug.
 enum By {
@@ -100,10 +101,18 @@ const PLANTED: &[(&str, By)] = &[
     ("shared.wake_last", By::Sweep(&handles::SHARED)),
     ("start.lose_answer", By::Sweep(&starting::DRIVER)),
     ("start.swallow_error", By::Sweep(&starting::DRIVER)),
+    ("store.return_behind", By::Sweep(&workers::DRIVER)),
     ("task.lose_panic", By::Sweep(&scopes::DRIVER)),
     ("task.miss_cancel", By::Sweep(&scopes::DRIVER)),
     ("timeout.keep_future", By::Cancel(&time::DRIVER)),
     ("token.wake_one", By::Sweep(&tokens::DRIVER)),
+    ("workers.burn_attempt", By::Sweep(&workers::DRIVER)),
+    ("workers.give_back_in_order", By::Sweep(&workers::DRIVER)),
+    ("workers.keep_keys", By::Sweep(&workers::DRIVER)),
+    ("workers.keep_room", By::Sweep(&workers::DRIVER)),
+    ("workers.newest_of_a_key", By::Sweep(&workers::DRIVER)),
+    ("workers.take_when_told", By::Sweep(&workers::DRIVER)),
+    ("workers.two_of_a_key", By::Sweep(&workers::DRIVER)),
 ];
 
 /// What loom runs.

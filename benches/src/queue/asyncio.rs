@@ -1,0 +1,91 @@
+//! Ours beside the queues of Python's asyncio: the same number of producers and consumers, the same capacity and
+//! items, on the same machine one after the other. Python runs in one thread; ours has two workers, as in `shared`.
+//!
+//! The orders are compared as well. Ours keeps the order of arrival within a priority; asyncio compares the items.
+
+#![allow(clippy::disallowed_methods, reason = "the tasks of a benchmark are awaited one by one")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use motet::queue::{Receiver, Sender, bounded, lifo, priority};
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::measure::{Cost, both_of};
+use crate::report::Case;
+
+const CAPACITY: usize = 1024;
+const ITEMS: u64 = 200_000;
+
+type Make = fn() -> (Sender<u64>, Receiver<u64>);
+
+/// Each queue of asyncio, its name as a rival, and ours.
+const QUEUES: [(&str, &str, Make); 3] = [
+    ("Queue", "asyncio.Queue", || bounded(CAPACITY)),
+    ("PriorityQueue", "asyncio.PriorityQueue", || priority(CAPACITY, |item| *item as i64)),
+    ("LifoQueue", "asyncio.LifoQueue", || lifo(CAPACITY)),
+];
+
+/// Gives nothing, and says so, where there is no Python.
+pub(super) fn run() -> Vec<Case> {
+    if std::env::var("MOTET_COMPARE_ONLY").is_ok_and(|only| !"asyncio".contains(&only)) {
+        return Vec::new();
+    }
+    let Some(rows) = python() else {
+        eprintln!("queue: no comparison with asyncio, for python3 could not be run");
+        return Vec::new();
+    };
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+    let mut cases = Vec::new();
+    for row in rows {
+        let known = QUEUES.iter().find(|(queue, ..)| row["queue"] == *queue);
+        let (Some((_, rival_name, make)), Some(shape)) = (known, row["case"].as_str()) else { continue };
+        let pairs = if shape == "1p1c" { 1 } else { 4 };
+        let items = u32::try_from(ITEMS).expect("few enough");
+        let (ours, _) = both_of(items, || all_through(&runtime, *make, pairs), || ());
+        let cost = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
+        // Python does not count allocations as we do.
+        let rival =
+            Cost { nanoseconds: cost("ns"), minimum: cost("minimum"), allocations: f64::NAN };
+        let case = format!("{shape}, {CAPACITY} shared");
+        cases.extend(Case::median_and_minimum(&case, rival_name, ours, rival));
+    }
+    cases
+}
+
+/// Runs Python's side: a row for each case.
+fn python() -> Option<Vec<Value>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/queue.py");
+    let ran = Command::new("python3").arg(script).stderr(Stdio::inherit()).output().ok()?;
+    let text = String::from_utf8(ran.stdout).ok().filter(|_| ran.status.success())?;
+    text.lines().map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn all_through(runtime: &Runtime, make: Make, pairs: u64) {
+    let (sender, receiver) = make();
+    let consumers: Vec<_> = (0..pairs)
+        .map(|_| {
+            let receiver = receiver.clone();
+            runtime.spawn(async move {
+                let mut count = 0;
+                while receiver.recv().await.is_some() {
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for _ in 0..pairs {
+        let sender = sender.clone();
+        runtime.spawn(async move {
+            for number in 0..ITEMS / pairs {
+                sender.send(number & 7).await.expect("a receiver is there");
+            }
+        });
+    }
+    drop((sender, receiver));
+    let received: u64 =
+        consumers.into_iter().map(|consumer| runtime.block_on(consumer).expect("no consumer panics")).sum();
+    assert_eq!(received, ITEMS, "items were lost");
+}

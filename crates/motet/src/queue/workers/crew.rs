@@ -1,0 +1,54 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::stats::{Counters, CrewStats};
+use crate::task::{Name, Reason, Task};
+
+/// The workers that were started together.
+///
+/// # Drop
+/// They go on: they belong to their scope.
+pub struct Crew {
+    pub(super) name: Name,
+    pub(super) tasks: Vec<Task<()>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Crew {
+    /// Gives the name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Gives what the workers have done, and do now.
+    #[must_use]
+    pub fn stats(&self) -> CrewStats {
+        self.counters.read()
+    }
+
+    /// Cancels the workers, as the end of their scope does: they take nothing any more, and the handlers that run
+    /// have the scope's grace. The queue stays open.
+    #[allow(clippy::needless_pass_by_value, reason = "callers make the reason in place")]
+    pub fn cancel(&self, reason: Reason) {
+        self.tasks.iter().for_each(|task| task.cancel(reason.clone()));
+    }
+
+    /// Waits until all workers have ended: the queue is closed and settled, or they were cancelled.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped wait leaves the workers to their scope.
+    pub async fn ended(self) -> CrewStats {
+        for task in self.tasks {
+            // How a worker ended is for its scope to hear.
+            let _ended = task.await;
+        }
+        self.counters.read()
+    }
+}
+
+impl fmt::Debug for Crew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crew").field("name", &self.name).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,61 @@
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::observe::Stats;
+
+/// What workers have done, and do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CrewStats {
+    /// How many workers there are.
+    pub workers: usize,
+    /// How many handlers run.
+    pub busy: usize,
+    /// How many items wait for another of their key, or for the time to be tried again, outside of the queue.
+    pub waiting: usize,
+    /// How often a handler has returned `Ok`.
+    pub done: u64,
+    /// How often a handler has returned an error.
+    pub failed: u64,
+    /// How often a handler has panicked.
+    pub panicked: u64,
+    /// How many handlers were cut off, and their items went back.
+    pub cut_off: u64,
+}
+
+/// The numbers as they are kept.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) workers: AtomicUsize,
+    pub(super) busy: AtomicUsize,
+    pub(super) waiting: AtomicUsize,
+    pub(super) done: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) panicked: AtomicU64,
+    pub(super) cut_off: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> CrewStats {
+        CrewStats {
+            workers: self.workers.load(Ordering::Relaxed),
+            busy: self.busy.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            done: self.done.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            panicked: self.panicked.load(Ordering::Relaxed),
+            cut_off: self.cut_off.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn show(&self) -> Stats {
+        let stats = self.read();
+        Stats::new()
+            .count("workers", stats.workers as u64)
+            .count("busy", stats.busy as u64)
+            .count("waiting", stats.waiting as u64)
+            .count("done", stats.done)
+            .count("failed", stats.failed)
+            .count("panicked", stats.panicked)
+            .count("cut_off", stats.cut_off)
+    }
+}

@@ -1,0 +1,214 @@
+//! How workers end: with their queue, or with their scope.
+
+use std::convert::Infallible;
+use std::future::pending;
+
+use motet::queue::{self, Job};
+use motet::task::{Nursery, Reason, Scope, ScopeError, scope};
+use tokio::time::{Instant, sleep};
+
+use super::{Log, ms};
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_takes_what_is_sent_after_it_was_cancelled() {
+    let (sender, receiver) = queue::bounded(8);
+    scope(async |n: &Nursery| {
+        let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
+        let crew = receiver.workers(3).start(n, "idle", handler).unwrap();
+        sleep(ms(1)).await;
+        // Both before a worker runs again: it is woken by either.
+        sender.try_send(1).unwrap();
+        crew.cancel(Reason::requested("enough"));
+        sender.try_send(2).unwrap();
+        assert_eq!(crew.ended().await.done, 0);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(!sender.is_closed(), "the queue is the caller's");
+    assert_eq!((receiver.try_recv(), receiver.try_recv()), (Ok(1), Ok(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_under_way_has_no_grace_or_what_is_cut_off_burns_an_attempt() {
+    let (sender, receiver) = queue::bounded(8);
+    let log = Log::new();
+    let begin = Instant::now();
+    let options = Scope::options().grace(ms(100));
+    let ended = options.run(async |n: &Nursery<Infallible>| {
+        let seen = log.clone();
+        let crew = receiver.workers(3).start(n, "slow", move |job: Job<u64>| {
+            let seen = seen.clone();
+            async move {
+                sleep(ms(*job)).await;
+                seen.note(*job);
+                Ok::<_, Infallible>(())
+            }
+        });
+        for time in [50, 1_000, 2_000, 3_000] {
+            sender.send(time).await.unwrap();
+        }
+        sleep(ms(10)).await;
+        drop(crew);
+        n.cancel(Reason::requested("shutdown"));
+        pending::<Result<(), _>>().await
+    });
+    assert!(matches!(ended.await, Err(ScopeError::Cancelled { .. })));
+    assert_eq!(begin.elapsed(), ms(110));
+    assert_eq!(log.read(), [50]);
+    // Nothing is lost, and no attempt counted.
+    let mut left = Vec::new();
+    while let Ok(lease) = receiver.try_lease() {
+        left.push((*lease, lease.attempt()));
+        lease.done().await.unwrap();
+    }
+    left.sort_unstable();
+    assert_eq!(left, [(1_000, 1), (2_000, 1), (3_000, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_its_key_comes_back_out_of_order() {
+    for cut_off in [true, false] {
+        let (sender, receiver) = queue::bounded(8);
+        let options = Scope::options().grace(ms(100));
+        let ended = options.run(async |n: &Nursery<Infallible>| {
+            let handler = move |_: Job<(u32, u32)>| async move {
+                sleep(if cut_off { ms(1_000) } else { ms(50) }).await;
+                Ok::<_, Infallible>(())
+            };
+            let crew = receiver.workers(3).keyed(|(key, _): &(u32, u32)| *key).start(n, "keyed", handler);
+            for number in 0..6 {
+                sender.send((number / 3, number)).await.unwrap();
+            }
+            sleep(ms(10)).await;
+            assert_eq!(crew.unwrap().stats().waiting, 4);
+            n.cancel(Reason::requested("shutdown"));
+            pending::<Result<(), _>>().await
+        });
+        assert!(ended.await.unwrap_err().is_cancelled());
+        let mut left = Vec::new();
+        while let Ok(lease) = receiver.try_lease() {
+            assert_eq!(lease.attempt(), 1);
+            left.push(lease.1);
+            lease.done().await.unwrap();
+        }
+        let of = |key| left.iter().copied().filter(|number| number / 3 == key).collect::<Vec<_>>();
+        let done = u32::from(!cut_off);
+        assert_eq!(of(0), (done..3).collect::<Vec<_>>());
+        assert_eq!(of(1), (3 + done..6).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_rests_is_lost_or_keeps_the_scope_at_the_end() {
+    let (sender, receiver) = queue::bounded(8);
+    let begin = Instant::now();
+    let ended = Scope::options().grace(ms(100)).run(async |n: &Nursery<Infallible>| {
+        let workers = receiver.workers(1).keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(10_000)));
+        let crew = workers.start(n, "keyed", async |_: Job<u32>| Err::<(), _>("not now"));
+        for number in 0..3 {
+            sender.send(number).await.unwrap();
+        }
+        sleep(ms(10)).await;
+        assert_eq!(crew.unwrap().stats().waiting, 3);
+        n.cancel(Reason::requested("shutdown"));
+        pending::<Result<(), _>>().await
+    });
+    assert!(ended.await.unwrap_err().is_cancelled());
+    assert_eq!(begin.elapsed(), ms(10));
+    let mut left = Vec::new();
+    while let Ok(lease) = receiver.try_lease() {
+        left.push((*lease, lease.attempt()));
+        lease.done().await.unwrap();
+    }
+    // The first was tried once, which counts; the others were not.
+    assert_eq!(left, [(0, 2), (1, 1), (2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_end_before_what_is_left_in_a_closed_queue() {
+    let log = Log::new();
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::bounded(100);
+        for number in 0..50 {
+            sender.send(number).await.unwrap();
+        }
+        sender.close();
+        let seen = log.clone();
+        let handler = move |job: Job<u32>| {
+            let seen = seen.clone();
+            async move {
+                sleep(ms(1)).await;
+                // The last comes back when the queue is closed and all others are done.
+                if *job == 49 && job.attempt() < 3 {
+                    return Err("not now");
+                }
+                seen.note(*job);
+                Ok(())
+            }
+        };
+        drop(receiver.workers(4).backoff(motet::Backoff::constant(ms(100))).start(n, "drain", handler));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let mut done = log.read();
+    done.sort_unstable();
+    assert_eq!(done, (0..50).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_keep_their_scope_open_or_end_before_the_senders() {
+    let log = Log::new();
+    let (sender, receiver) = queue::bounded(8);
+    let begin = Instant::now();
+    scope(async |n: &Nursery| {
+        let seen = log.clone();
+        let handler = move |job: Job<u32>| {
+            seen.note(*job);
+            async { Ok::<_, Infallible>(()) }
+        };
+        drop(receiver.workers(2).as_services().start(n, "serves", handler));
+        let theirs = sender.clone();
+        drop(n.spawn("sends", async move {
+            for number in 0..3 {
+                sleep(ms(10)).await;
+                theirs.send(number).await.unwrap();
+            }
+            theirs.join().await.unwrap();
+        }));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!((log.read(), begin.elapsed()), (vec![0, 1, 2], ms(30)));
+    sender.send(4).await.unwrap();
+    assert_eq!(receiver.try_recv(), Ok(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_has_ended_swallows_the_handler_or_holds_the_queue() {
+    let (sender, receiver) = queue::bounded::<u32>(8);
+    let ended = scope(async |n: &Nursery| Ok(Scope::clone(n))).await.unwrap();
+    let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
+    assert!(receiver.workers(2).start(&ended, "late", handler).is_err());
+    drop(receiver);
+    assert!(sender.is_closed(), "the workers that never were hold a receiver");
+}
+
+/// With no receiver but the workers', nobody is there for what they leave.
+#[tokio::test(start_paused = true)]
+async fn a_join_waits_for_ever_for_workers_that_were_cancelled() {
+    let (sender, receiver) = queue::bounded(8);
+    let left = scope(async |n: &Nursery| {
+        let workers = receiver.workers(1);
+        drop(receiver);
+        let crew = workers.start(n, "gone", async |_: Job<u32>| pending::<Result<(), Infallible>>().await);
+        sender.send(1).await.unwrap();
+        sender.send(2).await.unwrap();
+        sleep(ms(1)).await;
+        crew.unwrap().cancel(Reason::requested("enough"));
+        Ok(sender.join().await)
+    });
+    assert_eq!(left.await.unwrap().unwrap_err().left, 2);
+}

@@ -1,0 +1,84 @@
+//! The orders of a queue, through its handles.
+
+use std::time::Duration;
+
+use motet::queue::{self, Receiver, Sender};
+use tokio::time::Instant;
+
+async fn fill(sender: &Sender<i64>, items: impl IntoIterator<Item = i64>) {
+    for item in items {
+        sender.send(item).await.unwrap();
+    }
+}
+
+fn rest(receiver: &Receiver<i64>) -> Vec<i64> {
+    std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+}
+
+#[tokio::test]
+async fn what_a_lease_brings_back_comes_after_newer_items() {
+    let (sender, receiver) = queue::lifo(8);
+    fill(&sender, 0..4).await;
+    drop(receiver.try_lease());
+    let lease = receiver.try_lease().unwrap();
+    assert_eq!((*lease, lease.attempt()), (3, 2));
+    drop(lease);
+    assert_eq!(rest(&receiver), [3, 2, 1, 0]);
+}
+
+#[tokio::test]
+async fn what_a_lease_brings_back_comes_after_others_of_its_rank() {
+    let (sender, receiver) = queue::priority(16, |item: &i64| item / 10);
+    fill(&sender, [20, 10, 11, 0, 12]).await;
+    assert_eq!(receiver.try_recv(), Ok(0));
+    let (first, second) = (receiver.try_lease().unwrap(), receiver.try_lease().unwrap());
+    assert_eq!((*first, *second), (10, 11));
+    fill(&sender, [13, 1]).await;
+    drop(second);
+    drop(first);
+    assert_eq!(rest(&receiver), [1, 10, 11, 12, 13, 20]);
+}
+
+#[tokio::test]
+async fn a_released_item_has_its_attempt_counted() {
+    for (sender, receiver) in [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0)] {
+        fill(&sender, [7]).await;
+        receiver.try_lease().unwrap().release().await.unwrap();
+        assert_eq!(receiver.try_lease().unwrap().attempt(), 1);
+        assert_eq!(receiver.try_lease().unwrap().attempt(), 2, "dropped once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_of_any_order_that_is_due_later_comes_early_or_never() {
+    let begin = Instant::now();
+    for (sender, receiver) in [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0)] {
+        fill(&sender, [7]).await;
+        let begin = Instant::now();
+        receiver.try_lease().unwrap().retry(Duration::from_secs(5)).await.unwrap();
+        assert!(receiver.try_recv().is_err());
+        assert_eq!(receiver.recv().await, Some(7));
+        assert_eq!(begin.elapsed(), Duration::from_secs(5));
+    }
+    let (sender, receiver) =
+        queue::delay(4, move |seconds: &i64| begin + Duration::from_secs(*seconds as u64));
+    fill(&sender, [30, 20]).await;
+    let lease = receiver.lease().await.unwrap();
+    assert_eq!((*lease, begin.elapsed().as_secs()), (20, 20));
+    lease.release().await.unwrap();
+    assert_eq!((receiver.recv().await, receiver.recv().await), (Some(20), Some(30)));
+}
+
+#[tokio::test]
+async fn looking_into_an_empty_queue_swallows_the_next_item() {
+    let orders = [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0), queue::unbounded()];
+    for (sender, receiver) in orders {
+        assert!(receiver.try_recv().is_err());
+        assert!(receiver.try_lease().is_err());
+        assert!(motet::task::timeout(Duration::ZERO, receiver.recv_many(&mut Vec::new(), 3)).await.is_err());
+        fill(&sender, [7, 8]).await;
+        assert_eq!(receiver.len(), 2);
+        let mut taken = Vec::new();
+        assert_eq!(receiver.recv_many(&mut taken, 3).await, 2);
+    }
+}

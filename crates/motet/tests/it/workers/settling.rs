@@ -1,0 +1,226 @@
+//! What becomes of items, by what their handler does.
+
+use std::convert::Infallible;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use motet::observe::Stat;
+use motet::queue::{self, Job};
+use motet::task::{Nursery, scope};
+use motet::{Backoff, Jitter};
+use tokio::time::{Instant, sleep};
+
+use super::{Log, ms};
+
+#[tokio::test(start_paused = true)]
+async fn more_handlers_run_at_once_than_there_are_workers_or_fewer() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let begin = Instant::now();
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::bounded(100);
+        let (running, seen) = (Arc::clone(&now), Arc::clone(&most));
+        let crew = receiver.workers(3).start(n, "resize", move |_: Job<u32>| {
+            let (running, seen) = (Arc::clone(&running), Arc::clone(&seen));
+            async move {
+                seen.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                sleep(ms(10)).await;
+                running.fetch_sub(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(())
+            }
+        });
+        for number in 0..30 {
+            sender.send(number).await.unwrap();
+        }
+        drop(sender);
+        let stats = crew.unwrap().ended().await;
+        assert_eq!((stats.done, stats.busy, stats.workers), (30, 0, 0));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(most.load(Ordering::Relaxed), 3);
+    assert_eq!(begin.elapsed(), ms(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_is_tried_again_too_early_too_often_or_never() {
+    let tries = Log::new();
+    let begin = Instant::now();
+    let (dead, letters) = queue::bounded(8);
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::new(4).unwrap(), dead).build();
+        let handler = {
+            let tries = tries.clone();
+            move |job: Job<&'static str>| {
+                tries.note((begin.elapsed(), *job, job.attempt()));
+                async move {
+                    match (*job, job.attempt()) {
+                        ("flaky", 3) | ("good", _) => Ok(()),
+                        ("bomb", _) => panic!("a bad item"),
+                        _ => Err("not now"),
+                    }
+                }
+            }
+        };
+        let backoff = Backoff::exponential(ms(10), ms(1_000)).jitter(Jitter::None);
+        let crew = receiver.workers(2).backoff(backoff).start(n, "flaky", handler).unwrap();
+        for item in ["flaky", "poison", "bomb", "good"] {
+            sender.send(item).await.unwrap();
+        }
+        sender.join().await.unwrap();
+        assert_eq!(begin.elapsed(), ms(70));
+        let stats = crew.stats();
+        assert_eq!((stats.done, stats.failed, stats.panicked, stats.workers), (2, 6, 4, 2));
+        drop(sender);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let of = |item| {
+        let tries = tries.read().into_iter().filter(move |(_, other, _)| *other == item);
+        tries.map(|(at, _, attempt)| (at.as_millis(), attempt)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("good"), [(0, 1)]);
+    assert_eq!(of("flaky"), [(0, 1), (10, 2), (30, 3)]);
+    assert_eq!(of("poison"), [(0, 1), (10, 2), (30, 3), (70, 4)]);
+    assert_eq!(of("bomb"), [(0, 1), (10, 2), (30, 3), (70, 4)]);
+    let mut dead = Vec::new();
+    letters.recv_many(&mut dead, 8).await;
+    let mut dead: Vec<_> = dead.into_iter().map(|letter| (letter.item, letter.attempts)).collect();
+    dead.sort_unstable();
+    assert_eq!(dead, [("bomb", 4), ("poison", 4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_backoff_what_failed_waits_behind_others() {
+    let tries = Log::new();
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::bounded(8);
+        for number in 0..3 {
+            sender.send(number).await.unwrap();
+        }
+        drop(sender);
+        let seen = tries.clone();
+        let crew = receiver.workers(1).start(n, "again", move |job: Job<u32>| {
+            seen.note((*job, job.attempt()));
+            let failed = *job == 0 && job.attempt() < 3;
+            async move { if failed { Err("not now") } else { Ok(()) } }
+        });
+        drop(crew);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(tries.read(), [(0, 1), (0, 2), (0, 3), (1, 1), (2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_drop_of_a_handler_ends_its_worker() {
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::panic_any(23);
+        }
+    }
+
+    struct Late(Option<Bomb>);
+
+    impl Future for Late {
+        type Output = Result<(), Infallible>;
+
+        fn poll(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Self::Output> {
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    let (dead, letters) = queue::bounded(8);
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::MIN, dead).build();
+        let handler = |job: Job<u32>| Late((*job == 0).then(|| Bomb));
+        let crew = receiver.workers(1).start(n, "bombs", handler).unwrap();
+        for number in 0..3 {
+            sender.send(number).await.unwrap();
+        }
+        drop(sender);
+        let stats = crew.ended().await;
+        assert_eq!((stats.done, stats.panicked), (2, 1));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(letters.recv().await.unwrap().item, 0);
+    assert!(Late(None).0.is_none());
+}
+
+/// It is the handler's word that counts, when the job is dropped.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_lives_on_is_settled_before_or_never() {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::bounded(8);
+        let shelf = Arc::clone(&kept);
+        let crew = receiver.workers(1).start(n, "keeps", move |job: Job<u32>| {
+            let (number, attempt) = (*job, job.attempt());
+            shelf.lock().unwrap().push(job);
+            async move { if number == 1 && attempt == 1 { Err("not now") } else { Ok(()) } }
+        });
+        for number in 0..3 {
+            sender.send(number).await.unwrap();
+        }
+        sleep(ms(1)).await;
+        assert_eq!((crew.unwrap().stats().done, kept.lock().unwrap().len()), (2, 3));
+        let mut join = std::pin::pin!(sender.join());
+        assert!(motet::task::timeout(ms(10), &mut join).await.is_err(), "settled before it is dropped");
+        let jobs = std::mem::take(&mut *kept.lock().unwrap());
+        drop(jobs);
+        sleep(ms(1)).await;
+        let again = std::mem::take(&mut *kept.lock().unwrap());
+        assert_eq!(again.iter().map(|job| (**job, job.attempt())).collect::<Vec<_>>(), [(1, 2)]);
+        drop(again);
+        join.await.unwrap();
+        sender.close();
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_are_missing_in_the_snapshot_or_stay_in_it() {
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::bounded(8);
+        let handler = async |_: Job<u32>| {
+            sleep(ms(10)).await;
+            Ok::<_, Infallible>(())
+        };
+        let crew = receiver.workers(2).start(n, "resize", handler).unwrap();
+        assert_eq!(crew.name(), "resize");
+        sender.send(1).await.unwrap();
+        sleep(ms(5)).await;
+        let seen = n.snapshot();
+        let names: Vec<_> = seen.tasks.iter().map(|task| task.name.as_str()).collect();
+        assert_eq!(names, ["resize", "resize"]);
+        let component = &seen.components[0];
+        assert_eq!((component.kind, component.name.as_str()), ("workers", "resize"));
+        let stat = |name| component.stats.iter().find(|(other, _)| *other == name).unwrap().1.clone();
+        assert_eq!((stat("workers"), stat("busy")), (Stat::Count(2), Stat::Count(1)));
+        drop(sender);
+        crew.ended().await;
+        assert!(n.snapshot().components.is_empty());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+#[should_panic(expected = "no worker takes nothing")]
+async fn no_workers_at_all_wait_for_ever() {
+    let (_sender, receiver) = queue::bounded::<u32>(1);
+    drop(receiver.workers(0));
+}
