@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::config::{Config, Probes};
 use super::machine::Machine;
-use super::shared::{Listener, Shared};
+use super::shared::Shared;
 use super::trip::check_rate;
 use super::{CircuitBreaker, OnCancel, StateChange, Trip, Window};
 use crate::resilience::InvalidPolicy;
+use crate::resilience::listeners::Listeners;
 use crate::task::{Name, Scope};
 use crate::{Backoff, Jitter};
 
@@ -26,7 +27,7 @@ use crate::{Backoff, Jitter};
 pub struct CircuitBreakerBuilder {
     config: Config,
     on_cancel: Option<OnCancel>,
-    listeners: Vec<Listener>,
+    listeners: Listeners<StateChange>,
     shown: Option<(Scope, Name)>,
 }
 
@@ -53,7 +54,7 @@ impl Default for CircuitBreakerBuilder {
             stable_after: MINUTE,
             probes,
         };
-        Self { config, on_cancel: None, listeners: Vec::new(), shown: None }
+        Self { config, on_cancel: None, listeners: Listeners::default(), shown: None }
     }
 }
 
@@ -125,7 +126,7 @@ impl CircuitBreakerBuilder {
     /// Calls `listener` at each change of state: after the change, in the order of changes, with no lock held. It runs
     /// in the call that made the change, so it should be quick. A panic of it is logged, and goes no further.
     pub fn on_change(mut self, listener: impl Fn(&StateChange) + Send + Sync + 'static) -> Self {
-        self.listeners.push(Arc::new(listener));
+        self.listeners.add(listener);
         self
     }
 
@@ -141,6 +142,10 @@ impl CircuitBreakerBuilder {
     /// [`InvalidPolicy`], if a rate is not more than 0 and up to 1, a count or a time is zero, or a window of calls never
     /// holds its minimum.
     pub fn build(self) -> Result<CircuitBreaker, InvalidPolicy> {
+        Ok(self.check()?.checked())
+    }
+
+    pub(in crate::resilience) fn check(self) -> Result<Self, InvalidPolicy> {
         let probes = &self.config.probes;
         self.config.trip.check()?;
         check_rate(probes.failure_rate)?;
@@ -150,10 +155,10 @@ impl CircuitBreakerBuilder {
         InvalidPolicy::unless(!probes.lease.is_zero(), "a probe has more than no time")?;
         let slow = self.config.slow_call.is_none_or(|time| !time.is_zero());
         InvalidPolicy::unless(slow, "a slow call takes more than no time")?;
-        Ok(self.checked())
+        Ok(self)
     }
 
-    pub(super) fn checked(self) -> CircuitBreaker {
+    pub(in crate::resilience) fn checked(self) -> CircuitBreaker {
         let slow_call = self.config.slow_call;
         let hung = slow_call.unwrap_or(Duration::from_secs(1));
         let on_cancel = self.on_cancel.unwrap_or(OnCancel::FailureIfLongerThan(hung));

@@ -196,7 +196,16 @@ impl CircuitBreaker {
         self.0.with(|machine| machine.force(state));
     }
 
-    /// What a call counts as that is dropped.
+    /// The state as it is, without the changes that are due: tells nobody of anything.
+    pub(in crate::resilience) fn peek(&self) -> BreakerState {
+        self.0.peek()
+    }
+
+    pub(in crate::resilience) fn handles(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    /// Says what a call counts as that is dropped.
     #[must_use]
     pub fn on_cancel(&self) -> OnCancel {
         self.0.on_cancel

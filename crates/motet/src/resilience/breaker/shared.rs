@@ -1,8 +1,7 @@
 //! The machine behind its lock, and whom it tells of changes.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 #[cfg(all(test, motet_loom))]
@@ -25,10 +24,8 @@ use super::machine::{Admitted, Machine};
 use super::{BreakerState, OnCancel, StateChange, Word};
 use crate::mutant;
 use crate::observe::Registration;
+use crate::resilience::listeners::{self, Listeners};
 use crate::task::Name;
-
-/// Whom a breaker tells of its changes.
-pub(super) type Listener = Arc<dyn Fn(&StateChange) + Send + Sync>;
 
 pub(super) struct Shared {
     /// A copy of what the machine says, written under its lock: calls that need no lock go by it.
@@ -37,7 +34,7 @@ pub(super) struct Shared {
     pub(super) slow_call: Option<Duration>,
     pub(super) on_cancel: OnCancel,
     pub(super) name: Option<Name>,
-    listeners: Vec<Listener>,
+    listeners: Listeners<StateChange>,
     watch: watch::Sender<BreakerState>,
     pub(super) shown: OnceLock<Registration>,
 }
@@ -54,7 +51,7 @@ impl Shared {
         slow_call: Option<Duration>,
         on_cancel: OnCancel,
         name: Option<Name>,
-        listeners: Vec<Listener>,
+        listeners: Listeners<StateChange>,
     ) -> Self {
         Self {
             word: AtomicU64::new(machine.word().0),
@@ -121,6 +118,10 @@ impl Shared {
         answer
     }
 
+    pub(super) fn peek(&self) -> BreakerState {
+        self.lock().machine.state()
+    }
+
     /// Tells of all changes, in their order: one at a time, by one thread at a time.
     fn tell(&self) {
         loop {
@@ -132,18 +133,11 @@ impl Shared {
                 return;
             };
             drop(locked);
-            // A call may end in a drop, and in that of a panicking thread: nothing may get out of here.
-            let told = catch_unwind(AssertUnwindSafe(|| {
+            let name = self.name.as_ref();
+            listeners::guarded(name, || {
                 self.watch.send_replace(change.to);
-            }));
-            let mut panicked = told.is_err();
-            for listener in &self.listeners {
-                panicked |= catch_unwind(AssertUnwindSafe(|| listener(&change))).is_err();
-            }
-            if panicked {
-                let name = self.name.as_ref().map_or("", Name::as_str);
-                tracing::error!(breaker = name, "a listener panicked when the breaker changed its state");
-            }
+            });
+            self.listeners.tell(name, &change);
         }
     }
 

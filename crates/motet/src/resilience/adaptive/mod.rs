@@ -1,0 +1,12 @@
+//! The adaptive limit: what it is, is said in [`resilience`](super).
+
+mod adaptive_limit;
+mod builder;
+mod permit;
+mod rules;
+mod stats;
+
+pub use adaptive_limit::AdaptiveLimit;
+pub use builder::AdaptiveLimitBuilder;
+pub use permit::LimitPermit;
+pub use stats::{AdaptiveLimitStats, LimitChange};

@@ -1,0 +1,41 @@
+//! Who wants to know of changes.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::task::Name;
+
+type Listener<C> = Arc<dyn Fn(&C) + Send + Sync>;
+
+pub(super) struct Listeners<C>(Vec<Listener<C>>);
+
+impl<C> Listeners<C> {
+    pub(super) fn add(&mut self, listener: impl Fn(&C) + Send + Sync + 'static) {
+        self.0.push(Arc::new(listener));
+    }
+
+    /// Tells all of them. To be called with no lock held.
+    pub(super) fn tell(&self, policy: Option<&Name>, change: &C) {
+        self.0.iter().for_each(|listener| guarded(policy, || listener(change)));
+    }
+}
+
+/// Runs somebody's code where nothing may get out of it: at the end of a call, which may be a drop by a panic.
+pub(super) fn guarded(policy: Option<&Name>, tell: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
+        let name = policy.map_or("", Name::as_str);
+        tracing::error!(policy = name, "a listener panicked when it was told of a change");
+    }
+}
+
+impl<C> Clone for Listeners<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C> Default for Listeners<C> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}

@@ -1,0 +1,10 @@
+//! The rate limiter: what it is, is said in [`resilience`](super).
+
+mod builder;
+mod gcra;
+mod rate_limiter;
+mod stats;
+
+pub use builder::RateLimiterBuilder;
+pub use rate_limiter::RateLimiter;
+pub use stats::RateLimiterStats;

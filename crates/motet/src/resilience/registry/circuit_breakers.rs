@@ -1,0 +1,164 @@
+use std::fmt;
+use std::hash::Hash;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::slots::Slots;
+use crate::observe::{Registration, Stats};
+use crate::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, InvalidPolicy};
+use crate::task::{Name, Scope};
+
+/// A [`CircuitBreaker`] for each key - a host, a tenant, an endpoint - made when it is first asked for.
+///
+/// At most so many are kept. When there are more keys, a breaker that is closed and that nobody else has a handle of makes
+/// room, one that was not asked for lately before the others; one that is open only where there is nothing else among
+/// the few dozen that are looked at, and one that was told what to do last of all. What made room is forgotten: if its
+/// key comes again, it begins closed.
+///
+/// A handle: clones are one registry. Hash and comparison of keys run under its lock.
+///
+/// # Examples
+/// ```
+/// use motet::resilience::{CircuitBreaker, CircuitBreakers, Trip};
+/// use std::num::NonZeroUsize;
+///
+/// let max = NonZeroUsize::new(1000).unwrap();
+/// let hosts = CircuitBreakers::new(max, |host: &String| {
+///     let failures = if host.ends_with(".internal") { 20 } else { 5 };
+///     let builder = CircuitBreaker::builder().opens_on(Trip::consecutive(failures));
+///     builder.build().expect("the settings make sense")
+/// });
+/// hosts.get(&"a.example".to_owned()).force_open();
+/// assert!(hosts.get(&"a.example".to_owned()).try_acquire().is_err());
+/// assert!(hosts.get(&"b.example".to_owned()).try_acquire().is_ok());
+/// ```
+pub struct CircuitBreakers<K>(Arc<Shared<K>>);
+
+type Make<K> = Box<dyn Fn(&K) -> CircuitBreaker + Send + Sync>;
+
+struct Shared<K> {
+    make: Make<K>,
+    slots: Mutex<Slots<K, CircuitBreaker>>,
+    shown: OnceLock<Registration>,
+}
+
+impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
+    /// Makes a registry that keeps up to `max` breakers, each made by `make`, with no lock held.
+    pub fn new(max: NonZeroUsize, make: impl Fn(&K) -> CircuitBreaker + Send + Sync + 'static) -> Self {
+        let slots = Mutex::new(Slots::new(max.get()));
+        Self(Arc::new(Shared { make: Box::new(make), slots, shown: OnceLock::new() }))
+    }
+
+    /// Makes a registry whose breakers are all alike.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`], as [`CircuitBreakerBuilder::build`].
+    pub fn alike(max: NonZeroUsize, builder: CircuitBreakerBuilder) -> Result<Self, InvalidPolicy> {
+        let builder = builder.check()?;
+        Ok(Self::new(max, move |_| builder.clone().checked()))
+    }
+
+    /// Gives the breaker of the key.
+    #[must_use]
+    pub fn get(&self, key: &K) -> CircuitBreaker {
+        if let Some(breaker) = self.0.lock().get(key) {
+            return breaker;
+        }
+        let breaker = (self.0.make)(key);
+        let owned = Arc::new(key.clone());
+        let mut slots = self.0.lock();
+        if let Some(first) = slots.get(key) {
+            // Another was quicker. Dropped without the lock: it holds somebody's closures.
+            drop(slots);
+            return first;
+        }
+        let gone = slots.insert(owned, breaker.clone(), worth);
+        drop(slots);
+        drop(gone);
+        breaker
+    }
+
+    /// Forgets the breaker of the key. Those who have a handle of it keep it.
+    pub fn remove(&self, key: &K) -> Option<CircuitBreaker> {
+        let gone = self.0.lock().remove(key);
+        gone.map(|(_, breaker)| breaker)
+    }
+
+    /// Counts the breakers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Asks whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives all keys with the states of their breakers, in no order that means something but the same each time.
+    #[must_use]
+    pub fn states(&self) -> Vec<(Arc<K>, BreakerState)> {
+        let all = self.0.lock().all();
+        // Without the lock: a breaker that moves on tells its listeners.
+        all.into_iter().map(|(key, breaker)| (key, breaker.state())).collect()
+    }
+
+    /// Names the registry, and shows it in the snapshots of the scope. The first name is kept.
+    #[must_use]
+    pub fn named(self, scope: &Scope, name: impl Into<Name>) -> Self
+    where
+        K: Send + Sync + 'static,
+    {
+        let weak = Arc::downgrade(&self.0);
+        let shown = scope.register("circuit breakers", name, move || {
+            weak.upgrade().map(|shared| Self(shared).shown()).unwrap_or_default()
+        });
+        // A second one is dropped here, and not shown.
+        let _ = self.0.shown.set(shown);
+        self
+    }
+
+    fn shown(&self) -> Stats {
+        let states = self.states();
+        let count = |wanted: &[BreakerState]| {
+            states.iter().filter(|(_, state)| wanted.contains(state)).count() as u64
+        };
+        Stats::new()
+            .count("breakers", states.len() as u64)
+            .count("closed", count(&[BreakerState::Closed]))
+            .count("open", count(&[BreakerState::Open, BreakerState::ForcedOpen]))
+            .count("half_open", count(&[BreakerState::HalfOpen]))
+    }
+}
+
+/// How much a breaker would be missed.
+fn worth(breaker: &CircuitBreaker) -> u8 {
+    match breaker.peek() {
+        BreakerState::Closed if breaker.handles() == 1 => 0,
+        BreakerState::Closed => 1,
+        BreakerState::Open | BreakerState::HalfOpen => 2,
+        BreakerState::ForcedOpen
+        | BreakerState::ForcedClosed
+        | BreakerState::MetricsOnly
+        | BreakerState::Disabled => 3,
+    }
+}
+
+impl<K> Shared<K> {
+    fn lock(&self) -> MutexGuard<'_, Slots<K, CircuitBreaker>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K> Clone for CircuitBreakers<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K> fmt::Debug for CircuitBreakers<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CircuitBreakers").finish_non_exhaustive()
+    }
+}

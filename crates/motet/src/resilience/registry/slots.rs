@@ -1,0 +1,146 @@
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// What is kept by key, up to so many: the one that is missed least makes room.
+///
+/// A clock with a hand: a look at a key marks it, and the hand that looks for room takes the mark away. So it costs
+/// next to nothing to look, and no more than [`LOOKS`] steps to make room.
+#[derive(Debug)]
+pub(super) struct Slots<K, V> {
+    max: usize,
+    at: HashMap<Arc<K>, usize>,
+    slots: Vec<Slot<K, V>>,
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Slot<K, V> {
+    key: Arc<K>,
+    value: V,
+    marked: bool,
+}
+
+const LOOKS: usize = 64;
+
+impl<K: Eq + Hash, V: Clone> Slots<K, V> {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, at: HashMap::new(), slots: Vec::new(), hand: 0 }
+    }
+
+    pub(super) fn get(&mut self, key: &K) -> Option<V> {
+        let slot = &mut self.slots[*self.at.get(key)?];
+        slot.marked = true;
+        Some(slot.value.clone())
+    }
+
+    /// Puts a new key in. What had to make room for it is given back, to be dropped elsewhere.
+    ///
+    /// `worth` says how much a value would be missed; among equals the one that was not looked at for longer goes.
+    pub(super) fn insert(&mut self, key: Arc<K>, value: V, worth: impl Fn(&V) -> u8) -> Option<(Arc<K>, V)> {
+        let slot = Slot { key: Arc::clone(&key), value, marked: true };
+        if self.slots.len() < self.max {
+            self.at.insert(key, self.slots.len());
+            self.slots.push(slot);
+            return None;
+        }
+        let place = self.least(worth);
+        let gone = std::mem::replace(&mut self.slots[place], slot);
+        // The map's own copy of the key is not the last one.
+        self.at.remove(&gone.key);
+        self.at.insert(key, place);
+        Some((gone.key, gone.value))
+    }
+
+    fn least(&mut self, worth: impl Fn(&V) -> u8) -> usize {
+        let mut least = (self.hand, (u8::MAX, true));
+        for _ in 0..LOOKS.min(self.slots.len()) {
+            let slot = &mut self.slots[self.hand];
+            let rank = (worth(&slot.value), std::mem::take(&mut slot.marked));
+            if rank < least.1 {
+                least = (self.hand, rank);
+            }
+            self.hand = (self.hand + 1) % self.slots.len();
+            if rank == (0, false) {
+                break;
+            }
+        }
+        least.0
+    }
+
+    pub(super) fn remove(&mut self, key: &K) -> Option<(Arc<K>, V)> {
+        let place = self.at.remove(key)?;
+        let gone = self.slots.swap_remove(place);
+        if let Some(moved) = self.slots.get(place)
+            && let Some(at) = self.at.get_mut(&moved.key)
+        {
+            *at = place;
+        }
+        if self.hand >= self.slots.len() {
+            self.hand = 0;
+        }
+        Some((gone.key, gone.value))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn all(&self) -> Vec<(Arc<K>, V)> {
+        self.slots.iter().map(|slot| (Arc::clone(&slot.key), slot.value.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_lost_doubled_or_makes_room_for_nothing(
+            steps in prop::collection::vec((0_u8..3, 0_u8..30), 0..300),
+            max in 1_usize..20,
+        ) {
+            let mut slots = Slots::new(max);
+            let mut model: HashMap<u8, u8> = HashMap::new();
+            for (step, key) in steps {
+                match step {
+                    0 => prop_assert_eq!(slots.remove(&key).map(|gone| *gone.0), model.remove(&key).map(|_| key)),
+                    1 => prop_assert_eq!(slots.get(&key), model.get(&key).copied()),
+                    _ if model.contains_key(&key) => {}
+                    _ => {
+                        let was_full = model.len() == max;
+                        let gone = slots.insert(Arc::new(key), key, |value| value % 3);
+                        prop_assert_eq!(gone.is_some(), was_full);
+                        if let Some((gone, value)) = gone {
+                            prop_assert_eq!(model.remove(&gone), Some(value));
+                            // With so few, every one was looked at.
+                            prop_assert!(model.values().all(|kept| value % 3 <= kept % 3));
+                        }
+                        model.insert(key, key);
+                    }
+                }
+                let mut kept: Vec<_> = slots.all().into_iter().map(|(key, value)| (*key, value)).collect();
+                let mut expected: Vec<_> = model.iter().map(|(key, value)| (*key, *value)).collect();
+                kept.sort_unstable();
+                expected.sort_unstable();
+                prop_assert_eq!(kept, expected);
+                prop_assert_eq!(slots.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_looked_at_makes_room_before_what_is_not() {
+        let mut slots = Slots::new(3);
+        for key in 0..3 {
+            slots.insert(Arc::new(key), key, |_| 0);
+        }
+        // The first to come takes all marks away, and then the place of the first.
+        assert_eq!(slots.insert(Arc::new(3), 3, |_| 0).map(|gone| gone.1), Some(0));
+        assert_eq!(slots.get(&1), Some(1));
+        assert_eq!(slots.insert(Arc::new(4), 4, |_| 0).map(|gone| gone.1), Some(2));
+    }
+}

@@ -1,0 +1,142 @@
+//! Adaptive limits.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+
+use motet::resilience::{AdaptiveLimit, RejectedBy, Verdict};
+use motet::task::{Nursery, scope, timeout};
+use tokio::time::{advance, sleep};
+
+use super::{millis, seconds};
+
+/// Small windows, so that a few calls change the limit.
+fn quick() -> AdaptiveLimit {
+    AdaptiveLimit::builder().start(4).between(1, 8).window(millis(10), 1).build().unwrap()
+}
+
+/// One window of failures.
+async fn lower(limit: &AdaptiveLimit) {
+    limit.try_acquire().unwrap().failure();
+    advance(millis(10)).await;
+    limit.try_acquire().unwrap().failure();
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_are_let_in_than_the_limit_says() {
+    let limit = AdaptiveLimit::default();
+    let permits: Vec<_> = (0..100).filter_map(|_| limit.try_acquire().ok()).collect();
+    assert_eq!((permits.len(), limit.stats().in_flight), (20, 20));
+    assert_eq!(limit.acquire().await.unwrap_err().by(), RejectedBy::AdaptiveLimit);
+    drop(permits);
+    assert_eq!((limit.stats().in_flight, limit.stats().waiting), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_was_lowered_lets_in_as_many_as_before() {
+    let limit = quick();
+    let held = limit.try_acquire().unwrap();
+    while limit.stats().limit > 2 {
+        lower(&limit).await;
+    }
+    let second = limit.try_acquire().unwrap();
+    assert!(limit.try_acquire().is_err(), "{limit:?}");
+    drop((held, second));
+    let permits: Vec<_> = (0..10).filter_map(|_| limit.try_acquire().ok()).collect();
+    assert_eq!(permits.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_lowered_while_all_are_under_way_forgets_places_or_mints_some() {
+    let limit = quick();
+    for round in 0..20 {
+        let all: Vec<_> = (0..10).filter_map(|_| limit.try_acquire().ok()).collect();
+        assert_eq!(all.len(), limit.stats().limit, "round {round}");
+        advance(millis(10)).await;
+        // Down to the least and up again.
+        let verdict = if round % 8 < 4 { Verdict::Failure } else { Verdict::Success };
+        all.into_iter().for_each(|permit| permit.record(verdict));
+        assert_eq!(limit.stats().in_flight, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelled_calls_count_as_quick_or_slow() {
+    let limit = quick();
+    for _ in 0..100 {
+        let permit = limit.acquire().await.unwrap();
+        advance(millis(20)).await;
+        drop(permit);
+        limit.acquire().await.unwrap().ignore();
+    }
+    assert_eq!(limit.stats().limit, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_opens_is_offered_to_nobody_who_waits() {
+    let builder = AdaptiveLimit::builder().start(1).between(1, 10).window(millis(1), 1);
+    let limit = builder.queue(10, seconds(10)).build().unwrap();
+    let held = limit.acquire().await.unwrap().into_owned();
+    scope(async |n: &Nursery<Infallible>| {
+        let tasks: Vec<_> = (0..5)
+            .map(|_| {
+                let limit = limit.clone();
+                n.spawn("waits", async move {
+                    let permit = limit.acquire().await.unwrap();
+                    sleep(millis(10)).await;
+                    permit.success();
+                })
+            })
+            .collect();
+        sleep(millis(5)).await;
+        assert_eq!(limit.stats().waiting, 5);
+        held.success();
+        for task in tasks {
+            timeout(seconds(1), task).await.unwrap().unwrap();
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!((limit.stats().in_flight, limit.stats().waiting), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_is_not_told_or_takes_the_call_down() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let builder = AdaptiveLimit::builder().start(4).between(1, 8).window(millis(10), 1);
+    let builder = builder
+        .on_change(|_| panic!("a listener"))
+        .on_change(move |change| log.lock().unwrap().push((change.from, change.to)));
+    let limit = builder.build().unwrap();
+    let lowered = catch_unwind(AssertUnwindSafe(|| limit.try_acquire().unwrap().failure()));
+    assert!(lowered.is_ok());
+    advance(millis(10)).await;
+    limit.try_acquire().unwrap().failure();
+    assert_eq!(*seen.lock().unwrap(), [(4, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_make_no_sense_are_taken_or_a_named_limit_is_not_shown() {
+    let builder = AdaptiveLimit::builder;
+    let refused = [
+        builder().start(0),
+        builder().between(30, 40),
+        builder().between(0, 40),
+        builder().between(1, usize::MAX),
+        builder().queue(usize::MAX, seconds(1)),
+        builder().window(seconds(1), 0),
+        builder().window(std::time::Duration::MAX, 1),
+    ];
+    for builder in refused {
+        assert!(builder.clone().build().is_err(), "{builder:?}");
+    }
+    scope(async |n: &Nursery<Infallible>| {
+        let _limit = builder().named(n, "search").build().unwrap();
+        assert!(n.snapshot().to_string().contains("search"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}

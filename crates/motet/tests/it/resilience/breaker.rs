@@ -1,0 +1,410 @@
+//! The circuit breaker: what it counts, and whom it lets through.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use motet::resilience::{
+    AfterWait, BreakerState, Cause, CircuitBreaker, CircuitBreakerBuilder, InvalidPolicy, OnCancel,
+    RejectedBy, Trip, Verdict, Window,
+};
+use motet::task::{Nursery, scope, timeout};
+use motet::{Backoff, Jitter};
+use tokio::time::{advance, sleep};
+
+use super::{millis, seconds};
+
+fn opens_on(trip: impl Into<Trip>) -> CircuitBreakerBuilder {
+    CircuitBreaker::builder().opens_on(trip).open_for(Backoff::constant(seconds(30)))
+}
+
+fn built(builder: CircuitBreakerBuilder) -> CircuitBreaker {
+    builder.build().unwrap()
+}
+
+/// Lets so many calls through that end so.
+fn calls(breaker: &CircuitBreaker, count: u32, verdict: Verdict) {
+    (0..count).for_each(|_| breaker.try_acquire().unwrap().record(verdict));
+}
+
+/// How many failures open it, from here on.
+fn failures_to_open(breaker: &CircuitBreaker) -> u32 {
+    let mut failures = 0;
+    while let Ok(permit) = breaker.try_acquire() {
+        permit.failure();
+        failures += 1;
+        assert!(failures < 10_000, "it never opens");
+    }
+    failures
+}
+
+async fn half_open(builder: CircuitBreakerBuilder) -> CircuitBreaker {
+    let breaker = built(builder);
+    failures_to_open(&breaker);
+    advance(seconds(30)).await;
+    assert_eq!(breaker.state(), BreakerState::HalfOpen);
+    breaker
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_calls_never_lets_go_of_the_first() {
+    let breaker = built(opens_on(Window::calls(100).failure_rate(0.5)));
+    calls(&breaker, 1000, Verdict::Success);
+    assert_eq!(failures_to_open(&breaker), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_has_to_be_full_before_it_counts() {
+    let breaker = built(opens_on(Window::calls(100).min_calls(5)));
+    assert_eq!(failures_to_open(&breaker), 5);
+    let breaker = built(opens_on(Window::time(seconds(60)).min_calls(5)));
+    assert_eq!(failures_to_open(&breaker), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_is_looked_at_after_failures_only() {
+    let breaker = built(opens_on(Window::calls(100).min_calls(20)));
+    calls(&breaker, 10, Verdict::Failure);
+    calls(&breaker, 9, Verdict::Success);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    calls(&breaker, 1, Verdict::Success);
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_triggers_one_does_not_count() {
+    let trip = || Trip::consecutive(3).or(Window::calls(10).min_calls(10)).or(Trip::consecutive(7));
+    assert_eq!(failures_to_open(&built(opens_on(trip()))), 3);
+    let breaker = built(opens_on(trip()));
+    for _ in 0..4 {
+        calls(&breaker, 1, Verdict::Failure);
+        calls(&breaker, 1, Verdict::Success);
+    }
+    assert_eq!(failures_to_open(&breaker), 2, "six of ten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ignored_call_ends_a_streak_or_counts_in_a_window() {
+    let breaker = built(opens_on(Trip::consecutive(3).or(Window::calls(10).min_calls(4))));
+    calls(&breaker, 2, Verdict::Failure);
+    calls(&breaker, 50, Verdict::Ignore);
+    assert_eq!((breaker.stats().streak, breaker.stats().windows[0].calls), (2, 2));
+    assert_eq!(failures_to_open(&breaker), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ignored_or_cancelled_probe_closes_the_breaker_or_keeps_its_place() {
+    let breaker = half_open(opens_on(Trip::consecutive(3)).probes(2)).await;
+    for _ in 0..10 {
+        breaker.try_acquire().unwrap().ignore();
+        drop(breaker.try_acquire().unwrap());
+        let call = breaker.call(pending::<()>(), |()| Verdict::Success);
+        assert!(timeout(millis(5), call).await.is_err());
+        drop(breaker.call(pending::<()>(), |()| Verdict::Success));
+    }
+    assert_eq!((breaker.state(), breaker.stats().probes), (BreakerState::HalfOpen, 0));
+    calls(&breaker, 2, Verdict::Success);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_open_breaker_lets_all_through_at_once() {
+    let breaker = half_open(opens_on(Trip::consecutive(3)).probes(2)).await;
+    let probes: Vec<_> = (0..500).filter_map(|_| breaker.try_acquire().ok()).collect();
+    assert_eq!((probes.len(), breaker.stats().rejected), (2, 499));
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), None);
+    // One that has ended well does not make room for a third.
+    probes.into_iter().next().unwrap().success();
+    let second = breaker.try_acquire().unwrap();
+    assert!(breaker.try_acquire().is_err());
+    second.success();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_probes_close_a_breaker_that_slow_calls_have_opened() {
+    let window = Window::calls(10).min_calls(4).slow_rate(0.5);
+    let breaker = built(opens_on(window).slow_call(millis(100)).probes(2));
+    let slow = async || {
+        let permit = breaker.try_acquire().unwrap();
+        advance(millis(100)).await;
+        permit.success();
+    };
+    for _ in 0..4 {
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        slow().await;
+    }
+    assert_eq!(breaker.state(), BreakerState::Open);
+    advance(seconds(30)).await;
+    slow().await;
+    assert_eq!(breaker.state(), BreakerState::Open, "one slow probe of two is the rate");
+    advance(seconds(30)).await;
+    calls(&breaker, 2, Verdict::Success);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_of_before_decides_what_is_now() {
+    let breaker = built(opens_on(Trip::consecutive(3)).probes(1));
+    let old: Vec<_> = (0..9).map(|_| breaker.try_acquire().unwrap()).collect();
+    let mut old = old.into_iter();
+    failures_to_open(&breaker);
+    old.next().unwrap().success();
+    assert_eq!(breaker.state(), BreakerState::Open, "a late success");
+    advance(seconds(30)).await;
+    let probe = breaker.try_acquire().unwrap();
+    old.next().unwrap().success();
+    old.next().unwrap().ignore();
+    assert_eq!(breaker.state(), BreakerState::HalfOpen, "a late success while the probe is under way");
+    assert!(breaker.try_acquire().is_err(), "a late call gives back the place of a probe");
+    old.next().unwrap().failure();
+    probe.failure();
+    assert_eq!(breaker.state(), BreakerState::Open);
+    advance(seconds(30)).await;
+    calls(&breaker, 1, Verdict::Success);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    old.for_each(|old| old.failure());
+    assert_eq!((breaker.state(), breaker.stats().streak), (BreakerState::Closed, 0));
+    assert_eq!(breaker.stats().stale, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_of_the_half_open_time_before_counts_in_this_one() {
+    let builder = opens_on(Trip::consecutive(3)).probes(2).probe_failure_rate(0.5);
+    let breaker = half_open(builder).await;
+    let old = breaker.try_acquire().unwrap();
+    calls(&breaker, 1, Verdict::Failure);
+    assert_eq!(breaker.state(), BreakerState::Open);
+    advance(seconds(30)).await;
+    let probe = breaker.try_acquire().unwrap();
+    old.failure();
+    assert_eq!((breaker.state(), breaker.stats().probes), (BreakerState::HalfOpen, 1));
+    probe.success();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_hangs_under_a_timeout_of_the_caller_never_opens_the_breaker() {
+    let all = [
+        opens_on(Trip::consecutive(5)),
+        opens_on(Window::calls(100).min_calls(5)),
+        opens_on(Window::time(seconds(60)).min_calls(5)).slow_call(millis(500)),
+    ];
+    for breaker in all.map(built) {
+        for _ in 0..5 {
+            let call = breaker.call(pending::<()>(), |()| Verdict::Success);
+            assert!(timeout(seconds(1), call).await.is_err());
+        }
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+    let breaker = built(opens_on(Trip::consecutive(5)));
+    for _ in 0..5 {
+        let call = async {
+            let _permit = breaker.try_acquire().unwrap();
+            pending::<()>().await;
+        };
+        assert!(timeout(seconds(1), call).await.is_err());
+    }
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_lose_interest_open_the_breaker() {
+    let breaker = built(opens_on(Trip::consecutive(2)));
+    for _ in 0..50 {
+        let call = breaker.call(pending::<()>(), |()| Verdict::Success);
+        assert!(timeout(millis(999), call).await.is_err());
+    }
+    assert_eq!((breaker.state(), breaker.stats().streak), (BreakerState::Closed, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_call_counts_as_something_else_than_was_said() {
+    let cases = [
+        (OnCancel::Ignore, seconds(100), 0, 0),
+        (OnCancel::Failure, millis(0), 1, 0),
+        (OnCancel::Failure, millis(50), 1, 1),
+        (OnCancel::FailureIfLongerThan(millis(20)), millis(19), 0, 0),
+        (OnCancel::FailureIfLongerThan(millis(20)), millis(20), 1, 1),
+    ];
+    for (on_cancel, age, failures, slow) in cases {
+        let breaker = built(opens_on(Window::calls(10)).slow_call(millis(50)).on_cancel(on_cancel));
+        let permit = breaker.try_acquire().unwrap();
+        advance(age).await;
+        drop(permit);
+        let counts = breaker.stats().windows[0];
+        assert_eq!((counts.failures, counts.slow), (failures, slow), "{on_cancel:?} after {age:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_call_counts_as_cancelled() {
+    for on_cancel in [OnCancel::Ignore, OnCancel::FailureIfLongerThan(seconds(1))] {
+        let breaker = built(opens_on(Trip::consecutive(2)).on_cancel(on_cancel));
+        let panics = catch_unwind(AssertUnwindSafe(|| {
+            let _permit = breaker.try_acquire().unwrap();
+            panic!("in a call");
+        }));
+        assert!(panics.is_err());
+        scope(async |n: &Nursery<Infallible>| {
+            let breaker = breaker.clone();
+            let call =
+                async move { breaker.call(async { panic!("in a future") }, |()| Verdict::Success).await };
+            let task = n.spawn("panics", without_its_panic(call));
+            task.await.unwrap();
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(breaker.state(), BreakerState::Open, "{on_cancel:?}");
+    }
+}
+
+/// Catches the panic, so that the scope does not see it.
+async fn without_its_panic<F: Future>(future: F) {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(drop),
+        Err(_) => std::task::Poll::Ready(()),
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owned_permit_dies_with_the_handle() {
+    let breaker = built(opens_on(Trip::consecutive(2)));
+    let other = breaker.clone();
+    let permits = [(); 2].map(|()| breaker.try_acquire().unwrap().into_owned());
+    drop(breaker);
+    permits.into_iter().for_each(|permit| permit.failure());
+    let rejected = other.try_acquire().unwrap_err();
+    assert_eq!(rejected.by(), RejectedBy::CircuitBreaker);
+    assert_eq!(rejected.to_string(), "rejected by the circuit breaker, which may let calls pass in 30s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_does_something_else_than_it_is_told() {
+    let breaker = built(opens_on(Trip::consecutive(3)));
+    breaker.force_open();
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), None);
+    advance(seconds(100_000)).await;
+    assert!(breaker.try_acquire().is_err());
+    breaker.force_closed();
+    calls(&breaker, 100, Verdict::Failure);
+    assert_eq!((breaker.state(), breaker.stats().streak), (BreakerState::ForcedClosed, 100));
+    breaker.disable();
+    calls(&breaker, 100, Verdict::Failure);
+    assert_eq!((breaker.state(), breaker.stats().streak), (BreakerState::Disabled, 0));
+    let before = breaker.try_acquire().unwrap();
+    breaker.measure_only();
+    before.failure();
+    calls(&breaker, 7, Verdict::Failure);
+    let stats = breaker.stats();
+    assert_eq!((stats.state, stats.would_have_opened, stats.opened), (BreakerState::MetricsOnly, 2, 0));
+    breaker.reset();
+    assert_eq!((breaker.state(), failures_to_open(&breaker)), (BreakerState::Closed, 3));
+    breaker.reset();
+    assert_eq!((breaker.state(), failures_to_open(&breaker)), (BreakerState::Closed, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_is_called_under_a_lock_or_out_of_order_or_takes_the_call_down() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let handle: Arc<OnceLock<CircuitBreaker>> = Arc::default();
+    let (log, own) = (Arc::clone(&seen), Arc::clone(&handle));
+    let builder =
+        opens_on(Trip::consecutive(2)).on_change(|_| panic!("a listener")).on_change(move |change| {
+            let breaker = own.get().unwrap();
+            // Under the lock, this would hang.
+            let now = breaker.stats().state;
+            log.lock().unwrap().push((change.from, change.to, change.cause, now));
+            if change.to == BreakerState::Open {
+                breaker.reset();
+            }
+        });
+    let breaker = built(builder);
+    handle.set(breaker.clone()).unwrap();
+    // In a drop, too.
+    calls(&breaker, 1, Verdict::Failure);
+    drop(catch_unwind(AssertUnwindSafe(|| {
+        let _permit = breaker.try_acquire().unwrap();
+        panic!("in a call");
+    })));
+    use BreakerState::{Closed, Open};
+    let opened = (Closed, Open, Cause::Consecutive { failures: 2 }, Open);
+    assert_eq!(*seen.lock().unwrap(), [opened, (Open, Closed, Cause::Manual, Closed)]);
+    assert_eq!(*breaker.subscribe().borrow(), Closed);
+    breaker.force_open();
+    assert_eq!(seen.lock().unwrap().len(), 3, "it told, and never again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_misses_the_state() {
+    let breaker = built(opens_on(Trip::consecutive(2)));
+    let mut watch = breaker.subscribe();
+    scope(async |n: &Nursery<Infallible>| {
+        let waits = n.spawn("waits", async move {
+            watch.wait_for(|state| *state == BreakerState::Open).await.unwrap();
+            watch.wait_for(|state| *state == BreakerState::HalfOpen).await.unwrap();
+        });
+        sleep(millis(1)).await;
+        failures_to_open(&breaker);
+        sleep(seconds(30)).await;
+        // It is asked, and no call made.
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        timeout(seconds(1), waits).await.unwrap().unwrap();
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_breaker_is_not_shown_or_stays_when_it_is_gone() {
+    scope(async |n: &Nursery<Infallible>| {
+        let breaker = built(opens_on(Trip::consecutive(2)).named(n, "payments"));
+        failures_to_open(&breaker);
+        assert_eq!(breaker.name(), Some("payments"));
+        let seen = n.snapshot().to_string();
+        assert!(seen.contains("payments") && seen.contains("open"), "{seen}");
+        drop(breaker);
+        assert!(n.snapshot().components.is_empty());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn settings_that_make_no_sense_are_taken() {
+    let builder = CircuitBreaker::builder;
+    let no_time = Duration::ZERO;
+    let all: Vec<(&str, CircuitBreakerBuilder)> = vec![
+        ("not on 0", builder().opens_on(Trip::consecutive(0))),
+        ("a rate is", builder().opens_on(Window::calls(10).min_calls(1).failure_rate(0.0))),
+        ("a rate is", builder().opens_on(Window::calls(10).min_calls(1).slow_rate(f64::NAN))),
+        ("a rate is", builder().probe_failure_rate(1.1)),
+        ("a rate is", builder().probe_slow_rate(-1.0)),
+        ("never holds", builder().opens_on(Window::calls(10))),
+        ("from 1 to 2^20", builder().opens_on(Window::calls(0))),
+        ("from 1 to 2^20", builder().opens_on(Window::calls(u32::MAX))),
+        ("the minimum", builder().opens_on(Window::calls(10).min_calls(0))),
+        ("a nanosecond", builder().opens_on(Window::time(no_time))),
+        ("intervals", builder().opens_on(Window::time(seconds(1)).intervals(9))),
+        ("1 to 1000 probes", builder().probes(0)),
+        ("a probe has", builder().probe_lease(no_time)),
+        ("a slow call", builder().slow_call(no_time)),
+    ];
+    for (says, builder) in all {
+        let refused: InvalidPolicy = builder.build().unwrap_err();
+        assert!(refused.to_string().contains(says), "{refused} does not say {says}");
+    }
+    builder()
+        .open_for(Backoff::constant(Duration::MAX).jitter(Jitter::None))
+        .half_open_max_wait(Duration::MAX, AfterWait::Close)
+        .stable_after(Duration::MAX)
+        .probe_lease(Duration::MAX)
+        .build()
+        .unwrap();
+}

@@ -1,0 +1,154 @@
+//! The circuit breaker and the clock.
+
+use std::time::Duration;
+
+use motet::resilience::{
+    AfterWait, BreakerState, CircuitBreaker, CircuitBreakerBuilder, Trip, Verdict, Window,
+};
+use motet::{Backoff, Jitter, rng};
+use tokio::time::advance;
+
+use super::{millis, seconds};
+
+fn built(builder: CircuitBreakerBuilder) -> CircuitBreaker {
+    builder.build().unwrap()
+}
+
+fn calls(breaker: &CircuitBreaker, count: u32, verdict: Verdict) {
+    (0..count).for_each(|_| breaker.try_acquire().unwrap().record(verdict));
+}
+
+/// Opens it, and says for how long.
+fn open(breaker: &CircuitBreaker) -> Duration {
+    loop {
+        match breaker.try_acquire() {
+            Ok(permit) => permit.failure(),
+            Err(rejected) => return rejected.retry_after().unwrap(),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_does_not_see_a_paused_clock_pass() {
+    let breaker = built(
+        CircuitBreaker::builder().opens_on(Trip::consecutive(1)).open_for(Backoff::constant(seconds(30))),
+    );
+    assert_eq!(open(&breaker), seconds(30));
+    advance(millis(29_999)).await;
+    assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(millis(1)));
+    advance(millis(1)).await;
+    assert!(breaker.try_acquire().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_of_long_ago_open_a_breaker() {
+    for length in [seconds(10), millis(500)] {
+        let window = Window::time(length).min_calls(4);
+        let breaker = built(CircuitBreaker::builder().opens_on(window));
+        calls(&breaker, 3, Verdict::Failure);
+        advance(length).await;
+        calls(&breaker, 3, Verdict::Failure);
+        assert_eq!((breaker.state(), breaker.stats().windows[0].calls), (BreakerState::Closed, 3));
+        advance(length * 8 / 10).await;
+        calls(&breaker, 1, Verdict::Failure);
+        assert_eq!(breaker.state(), BreakerState::Open);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_that_are_far_apart_use_up_their_places() {
+    let window = Window::time(seconds(1)).min_calls(2);
+    let builder =
+        CircuitBreaker::builder().opens_on(window).open_for(Backoff::constant(seconds(1))).probes(3);
+    let breaker = built(builder);
+    open(&breaker);
+    for probe in 0..3 {
+        advance(seconds(20)).await;
+        assert_ne!(breaker.state(), BreakerState::Closed, "after {probe} probes");
+        calls(&breaker, 1, Verdict::Success);
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_hangs_or_is_leaked_keeps_the_breaker_half_open() {
+    let builder = CircuitBreaker::builder()
+        .opens_on(Trip::consecutive(1))
+        .open_for(Backoff::constant(seconds(1)))
+        .probes(2)
+        .probe_failure_rate(1.0)
+        .probe_slow_rate(1.0)
+        .probe_lease(seconds(10));
+    let breaker = built(builder);
+    open(&breaker);
+    advance(seconds(1)).await;
+    let (one, two) = (breaker.try_acquire().unwrap(), breaker.try_acquire().unwrap());
+    advance(millis(9_999)).await;
+    assert_eq!((breaker.state(), breaker.stats().probes), (BreakerState::HalfOpen, 2));
+    advance(millis(1)).await;
+    assert_eq!(breaker.state(), BreakerState::Open);
+    advance(seconds(1)).await;
+    assert!(breaker.try_acquire().is_ok());
+    // Too late: their places went to others.
+    two.success();
+    one.success();
+    assert_eq!((breaker.state(), breaker.stats().stale), (BreakerState::HalfOpen, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_is_half_open_for_longer_than_it_may() {
+    for (then, state) in [(AfterWait::Open, BreakerState::Open), (AfterWait::Close, BreakerState::Closed)] {
+        let builder = CircuitBreaker::builder()
+            .opens_on(Trip::consecutive(1))
+            .open_for(Backoff::constant(seconds(1)))
+            .half_open_max_wait(seconds(5), then);
+        let breaker = built(builder);
+        open(&breaker);
+        advance(seconds(1)).await;
+        calls(&breaker, 1, Verdict::Success);
+        advance(millis(4_999)).await;
+        assert_eq!(breaker.state(), BreakerState::HalfOpen);
+        advance(millis(1)).await;
+        assert_eq!(breaker.state(), state);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_open_time_does_not_grow_or_grows_for_ever() {
+    let backoff = Backoff::exponential(seconds(10), seconds(60)).jitter(Jitter::None);
+    let builder = CircuitBreaker::builder()
+        .opens_on(Trip::consecutive(1))
+        .open_for(backoff)
+        .probes(1)
+        .stable_after(seconds(100));
+    let breaker = built(builder);
+    let mut open_for = open(&breaker);
+    for expected in [10, 20, 40, 60, 60] {
+        assert_eq!(open_for, seconds(expected));
+        advance(open_for).await;
+        // The probe fails.
+        open_for = open(&breaker);
+    }
+    // Closed, but not for long: it has not recovered.
+    advance(open_for).await;
+    calls(&breaker, 1, Verdict::Success);
+    advance(seconds(99)).await;
+    open_for = open(&breaker);
+    assert_eq!(open_for, seconds(60));
+    advance(open_for).await;
+    calls(&breaker, 1, Verdict::Success);
+    advance(seconds(100)).await;
+    assert_eq!(open(&breaker), seconds(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn breakers_that_opened_together_come_back_together_or_another_way_in_a_replay() {
+    let times = || {
+        let _seeded = rng::seed_thread(7);
+        (0..20).map(|_| open(&CircuitBreaker::default())).collect::<Vec<_>>()
+    };
+    let all = times();
+    assert_eq!(all, times());
+    assert!(all.iter().all(|time| (seconds(24)..=seconds(36)).contains(time)), "{all:?}");
+    assert!(all.iter().any(|time| *time != all[0]));
+}

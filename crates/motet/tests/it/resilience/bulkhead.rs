@@ -1,0 +1,101 @@
+//! Bulkheads.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use motet::resilience::{Bulkhead, RejectedBy};
+use motet::task::{Nursery, scope, timeout};
+use tokio::time::{Instant, sleep};
+
+use super::{millis, seconds};
+
+#[tokio::test(start_paused = true)]
+async fn more_are_let_in_than_there_are_places() {
+    let bulkhead = Bulkhead::default();
+    let permits: Vec<_> = (0..100).filter_map(|_| bulkhead.try_acquire().ok()).collect();
+    assert_eq!(permits.len(), 25);
+    let rejected = bulkhead.acquire().await.unwrap_err();
+    assert_eq!((rejected.by(), rejected.retry_after()), (RejectedBy::Bulkhead, None));
+    drop(permits);
+    let stats = bulkhead.stats();
+    assert_eq!((stats.taken, stats.waiting, stats.rejected), (0, 0, 76));
+    assert!(bulkhead.acquire().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_handed_on_still_counts_as_one_in_the_queue() {
+    let bulkhead = Bulkhead::builder(1).queue(1, Duration::MAX).build().unwrap();
+    let first = bulkhead.acquire().await.unwrap();
+    let mut second = Box::pin(bulkhead.acquire());
+    assert!(timeout(millis(1), &mut second).await.is_err());
+    assert!(bulkhead.acquire().await.is_err());
+    drop(first);
+    // The second has the place and does not know it yet; the queue is empty.
+    assert!(bulkhead.try_acquire().is_err(), "a newcomer takes the place of one who waits");
+    let mut third = Box::pin(bulkhead.acquire());
+    assert!(timeout(millis(1), &mut third).await.is_err(), "it waits");
+    drop(second);
+    assert!(third.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_longer_than_it_may_or_is_not_served_in_order() {
+    let bulkhead = Bulkhead::builder(1).queue(10, seconds(2)).build().unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    scope(async |n: &Nursery<Infallible>| {
+        for number in 0..8 {
+            let (bulkhead, order) = (bulkhead.clone(), Arc::clone(&order));
+            drop(n.spawn("calls", async move {
+                let begin = Instant::now();
+                match bulkhead.acquire().await {
+                    Ok(_permit) => {
+                        order.lock().unwrap().push(number);
+                        sleep(millis(500)).await;
+                    }
+                    Err(_) => assert_eq!(begin.elapsed(), seconds(2)),
+                }
+            }));
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // At two seconds a place is free and time is up; who was served is.
+    assert!(order.lock().unwrap().starts_with(&[0, 1, 2, 3]), "{order:?}");
+    assert!(order.lock().unwrap().len() <= 5);
+    assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_task_has_used_up_its_budget_is_rejected() {
+    let bulkhead = Bulkhead::builder(1).build().unwrap();
+    for _ in 0..1_000 {
+        assert!(bulkhead.acquire().await.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owned_permit_holds_its_place_for_ever_or_not_at_all() {
+    let bulkhead = Bulkhead::builder(1).build().unwrap();
+    let permit = bulkhead.try_acquire().unwrap().into_owned();
+    let other = bulkhead.clone();
+    drop(bulkhead);
+    assert!(other.try_acquire().is_err());
+    drop(permit);
+    assert!(other.try_acquire().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulkhead_without_places_is_made_or_a_named_one_is_not_shown() {
+    assert!(Bulkhead::builder(0).build().is_err());
+    assert!(Bulkhead::builder(usize::MAX).build().is_err());
+    assert!(Bulkhead::builder(1).queue(usize::MAX, seconds(1)).build().is_err());
+    scope(async |n: &Nursery<Infallible>| {
+        let _bulkhead = Bulkhead::builder(3).named(n, "reports").build().unwrap();
+        assert!(n.snapshot().to_string().contains("reports"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}

@@ -1,0 +1,117 @@
+//! Rate limiters.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use motet::resilience::{RateLimiter, RejectedBy};
+use motet::task::{Nursery, scope, timeout};
+use tokio::time::{Instant, advance};
+
+use super::{millis, seconds};
+
+#[tokio::test(start_paused = true)]
+async fn cells_come_back_too_early_or_too_late_or_more_than_the_burst() {
+    let limiter = RateLimiter::builder(10, seconds(1)).burst(3).build().unwrap();
+    let take = || (0..100).take_while(|_| limiter.try_acquire(1).is_ok()).count();
+    assert_eq!(take(), 3);
+    let rejected = limiter.try_acquire(2).unwrap_err();
+    assert_eq!((rejected.by(), rejected.retry_after()), (RejectedBy::RateLimiter, Some(millis(200))));
+    advance(millis(99)).await;
+    assert_eq!(take(), 0);
+    advance(millis(1)).await;
+    assert_eq!(take(), 1);
+    advance(millis(250)).await;
+    assert_eq!(take(), 2);
+    advance(seconds(100)).await;
+    assert_eq!(take(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_never_passes_waits_for_ever() {
+    let limiter = RateLimiter::builder(10, seconds(1)).burst(3).build().unwrap();
+    let rejected = limiter.acquire(4).await.unwrap_err();
+    assert_eq!(rejected.retry_after(), None);
+    assert_eq!(limiter.try_acquire(4).unwrap_err().retry_after(), None);
+    assert_eq!(limiter.stats().available, 3, "it took some");
+    limiter.acquire(0).await.unwrap();
+    limiter.acquire(u32::MAX).await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_waits_for_longer_than_it_may_or_is_rejected_too_early() {
+    let limiter = RateLimiter::builder(1, seconds(1)).max_wait(seconds(2)).build().unwrap();
+    limiter.acquire(1).await.unwrap();
+    let begin = Instant::now();
+    let (one, two, three) = tokio::join!(limiter.acquire(1), limiter.acquire(1), limiter.acquire(1));
+    assert!(one.is_ok() && two.is_ok());
+    assert_eq!(begin.elapsed(), seconds(2));
+    // In a second, the wait would be two.
+    assert_eq!(three.unwrap_err().retry_after(), Some(seconds(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_are_overtaken_or_served_out_of_order() {
+    let limiter = RateLimiter::builder(10, seconds(1)).burst(2).build().unwrap();
+    limiter.acquire(2).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    scope(async |n: &Nursery<Infallible>| {
+        let begin = Instant::now();
+        for (number, cells) in [2, 1, 2, 1].into_iter().enumerate() {
+            let (limiter, order) = (limiter.clone(), Arc::clone(&order));
+            drop(n.spawn("waits", async move {
+                limiter.acquire(cells).await.unwrap();
+                order.lock().unwrap().push((number, begin.elapsed()));
+            }));
+        }
+        tokio::time::sleep(millis(150)).await;
+        // One cell is there, and wanted by the first of those who wait.
+        let rejected = limiter.try_acquire(1).unwrap_err();
+        assert_eq!(rejected.retry_after(), Some(millis(550)));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let expected = [(0, millis(200)), (1, millis(300)), (2, millis(500)), (3, millis(600))];
+    assert_eq!(*order.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_gives_up_keeps_its_turn_or_its_cells() {
+    let limiter = RateLimiter::builder(1, seconds(1)).max_wait(seconds(10)).build().unwrap();
+    limiter.acquire(1).await.unwrap();
+    let begin = Instant::now();
+    let (gives_up, waits) = tokio::join!(timeout(millis(500), limiter.acquire(1)), limiter.acquire(1));
+    assert!(gives_up.is_err() && waits.is_ok());
+    assert_eq!(begin.elapsed(), seconds(1));
+    assert_eq!(limiter.stats().wanted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_that_make_no_sense_are_taken() {
+    let refused = [
+        RateLimiter::builder(0, seconds(1)),
+        RateLimiter::builder(1, Duration::ZERO),
+        RateLimiter::builder(1, seconds(1)).burst(0),
+        RateLimiter::builder(1, Duration::MAX),
+        RateLimiter::builder(1, seconds(3600 * 24 * 365)).burst(u32::MAX),
+    ];
+    for builder in refused {
+        assert!(builder.clone().build().is_err(), "{builder:?}");
+    }
+    // Rounded up: never faster than asked for.
+    let limiter = RateLimiter::builder(3, Duration::from_nanos(10)).build().unwrap();
+    limiter.try_acquire(3).unwrap();
+    assert_eq!(limiter.try_acquire(3).unwrap_err().retry_after(), Some(Duration::from_nanos(12)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_limiter_is_not_shown() {
+    scope(async |n: &Nursery<Infallible>| {
+        let _limiter = RateLimiter::builder(3, seconds(1)).named(n, "partner api").build().unwrap();
+        assert!(n.snapshot().to_string().contains("partner api"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
