@@ -7,6 +7,7 @@ mod handles;
 mod listed;
 mod local;
 mod planted;
+mod policies;
 mod programs;
 mod resources;
 mod scopes;
@@ -35,7 +36,7 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 12] = [
+const DRIVERS: [&Driver; 14] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -46,6 +47,8 @@ const DRIVERS: [&Driver; 12] = [
     &resources::USED,
     &local::DRIVER,
     &time::DRIVER,
+    &policies::RETRY,
+    &policies::PIPELINE,
     &programs::APP,
     &programs::SUPERVISOR,
 ];

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, handles, local, resources, scopes, starting, time, tokens};
+use super::{Driver, handles, local, policies, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -28,6 +28,14 @@ const PLANTED: &[(&str, By)] = &[
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
     ("release.count_here_only", By::Sweep(&resources::OWNED)),
     ("release.finished_late", By::Sweep(&resources::OWNED)),
+    ("resilience.hedge_takes_failures", By::Sweep(&policies::PIPELINE)),
+    ("resilience.hint_adds_attempts", By::Sweep(&policies::RETRY)),
+    ("resilience.inherit_nothing", By::Sweep(&policies::PIPELINE)),
+    ("resilience.keep_charge", By::Cancel(&policies::RETRY)),
+    ("resilience.keep_timed_out", By::Sweep(&policies::PIPELINE)),
+    ("resilience.lose_operation", By::Sweep(&policies::RETRY)),
+    ("resilience.no_wait", By::Sweep(&policies::RETRY)),
+    ("resilience.wait_past_deadline", By::Sweep(&policies::RETRY)),
     ("resource.always_commit", By::Sweep(&resources::USED)),
     ("resource.first_in_first_out", By::Sweep(&resources::OWNED)),
     ("resource.forget_release", By::Cancel(&resources::USED)),
