@@ -5,7 +5,7 @@ pub enum Verdict {
     Success,
     /// It is not: the call counts against it.
     Failure,
-    /// The call says nothing of it: the caller's own mistake, say. It neither counts as a failure nor ends a streak
-    /// of them.
+    /// The call says nothing of it: the caller's own mistake, say. It neither counts as a failure nor ends a
+    /// streak of them.
     Ignore,
 }

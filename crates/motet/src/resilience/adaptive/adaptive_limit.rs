@@ -16,9 +16,10 @@ use crate::task::Name;
 
 /// Finds out how many calls the other side can take at the same time, and lets no more through.
 ///
-/// It compares how long calls take with how long they took before: calls that take longer queue somewhere, and the limit
-/// is lowered; else it is raised, as long as that brings more calls through, and to no more than five times the calls
-/// that there are. The rules are failsafe-go's. Each call reads the clock twice. A handle: clones are one limit.
+/// It compares how long calls take with how long they took before: calls that take longer queue somewhere,
+/// and the limit is lowered; else it is raised, as long as that brings more calls through, and to no more
+/// than five times the calls that there are. The rules are failsafe-go's. Each call reads the clock twice. A
+/// handle: clones are one limit.
 ///
 /// # When to use
 /// In front of what has no known limit, or one that changes. Where it is known, a
@@ -56,7 +57,8 @@ pub(super) struct Shared {
 
 struct Ruled {
     rules: Rules,
-    /// How many places there are, free, taken, and on their way back. Above the limit until enough have come back.
+    /// How many places there are, free, taken, and on their way back. Above the limit until enough have come
+    /// back.
     places: usize,
 }
 

@@ -12,8 +12,8 @@ use crate::task::{Name, Scope};
 /// Builds an [`AdaptiveLimit`].
 ///
 /// # Defaults
-/// It starts at 20 and stays within 1 to 200; windows are of a second and of 50 calls, at least. No queue. They are
-/// failsafe-go's.
+/// It starts at 20 and stays within 1 to 200; windows are of a second and of 50 calls, at least. No queue.
+/// They are failsafe-go's.
 #[derive(Clone)]
 #[must_use = "nothing is limited until the limit is built"]
 pub struct AdaptiveLimitBuilder {
@@ -56,8 +56,8 @@ impl AdaptiveLimitBuilder {
         self
     }
 
-    /// Calls `listener` when the limit has changed, with no lock held, in the call whose end changed it. A panic of it
-    /// is logged, and goes no further.
+    /// Calls `listener` when the limit has changed, with no lock held, in the call whose end changed it. A
+    /// panic of it is logged, and goes no further.
     pub fn on_change(mut self, listener: impl Fn(&LimitChange) + Send + Sync + 'static) -> Self {
         self.listeners.add(listener);
         self
@@ -72,8 +72,8 @@ impl AdaptiveLimitBuilder {
     /// Makes the limit.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if the limits are not in order from 1 to a million, the queue is longer than that, a window has
-    /// no sample, or more than a day.
+    /// [`InvalidPolicy`], if the limits are not in order from 1 to a million, the queue is longer than that,
+    /// a window has no sample, or more than a day.
     pub fn build(self) -> Result<AdaptiveLimit, InvalidPolicy> {
         const MILLION: usize = 1_000_000;
         let Config { start, min, max, window, min_samples } = self.config;

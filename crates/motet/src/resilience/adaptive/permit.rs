@@ -10,8 +10,8 @@ use crate::resilience::Verdict;
 /// A place below an [`AdaptiveLimit`](super::AdaptiveLimit), for one call that is to tell how it went.
 ///
 /// # Drop
-/// The place is free. A call that does not tell how it went says nothing of the limit: one that was cancelled has taken
-/// as long as its caller was patient.
+/// The place is free. A call that does not tell how it went says nothing of the limit: one that was cancelled
+/// has taken as long as its caller was patient.
 #[must_use = "the place is free when the permit is dropped"]
 pub struct LimitPermit<'a> {
     limit: Held<'a>,

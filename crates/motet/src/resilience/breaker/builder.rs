@@ -15,13 +15,13 @@ use crate::{Backoff, Jitter};
 /// Builds a [`CircuitBreaker`].
 ///
 /// # Defaults
-/// It opens when half of the last 100 calls failed, from 20 calls on; for 30 s, a fifth more or less, and twice as long
-/// each time up to 5 min, until it was closed for a minute. Then 3 probes, of which less than half may fail or be slow,
-/// each of which has a minute. No call is slow. A dropped call is a failure if it had been under way for as long as a
-/// slow call, or for a second where no call is slow.
+/// It opens when half of the last 100 calls failed, from 20 calls on; for 30 s, a fifth more or less, and
+/// twice as long each time up to 5 min, until it was closed for a minute. Then 3 probes, of which less than
+/// half may fail or be slow, each of which has a minute. No call is slow. A dropped call is a failure if it
+/// had been under way for as long as a slow call, or for a second where no call is slow.
 ///
-/// The rate, window and open time are those of Resilience4j, with its minimum of 100 calls lowered for services that
-/// have few; the growth of the open time is failsafe-rs's.
+/// The rate, window and open time are those of Resilience4j, with its minimum of 100 calls lowered for
+/// services that have few; the growth of the open time is failsafe-rs's.
 #[derive(Clone)]
 #[must_use = "nothing is guarded until the breaker is built"]
 pub struct CircuitBreakerBuilder {
@@ -65,8 +65,8 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Counts a call as slow that takes this long: for the slow rates of windows and probes. Each call then reads the
-    /// clock twice.
+    /// Counts a call as slow that takes this long: for the slow rates of windows and probes. Each call then
+    /// reads the clock twice.
     pub fn slow_call(mut self, time: Duration) -> Self {
         self.config.slow_call = Some(time);
         self
@@ -109,22 +109,23 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Takes the place of a probe that has not ended after so long, and counts it as failed and slow: neither a hung
-    /// call nor a permit that was leaked keeps the breaker half open.
+    /// Takes the place of a probe that has not ended after so long, and counts it as failed and slow: neither
+    /// a hung call nor a permit that was leaked keeps the breaker half open.
     pub fn probe_lease(mut self, time: Duration) -> Self {
         self.config.probes.lease = time;
         self
     }
 
-    /// Ends the half-open state after so long, if too few probes have ended by then. Without it, a breaker with hardly
-    /// any calls stays half open, and lets them through, until there were enough.
+    /// Ends the half-open state after so long, if too few probes have ended by then. Without it, a breaker
+    /// with hardly any calls stays half open, and lets them through, until there were enough.
     pub fn half_open_max_wait(mut self, time: Duration, then: AfterWait) -> Self {
         self.config.probes.max_wait = Some((time, then));
         self
     }
 
-    /// Calls `listener` at each change of state: after the change, in the order of changes, with no lock held. It runs
-    /// in the call that made the change, so it should be quick. A panic of it is logged, and goes no further.
+    /// Calls `listener` at each change of state: after the change, in the order of changes, with no lock
+    /// held. It runs in the call that made the change, so it should be quick. A panic of it is logged, and
+    /// goes no further.
     pub fn on_change(mut self, listener: impl Fn(&StateChange) + Send + Sync + 'static) -> Self {
         self.listeners.add(listener);
         self
@@ -139,8 +140,8 @@ impl CircuitBreakerBuilder {
     /// Makes the breaker.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if a rate is not more than 0 and up to 1, a count or a time is zero, or a window of calls never
-    /// holds its minimum.
+    /// [`InvalidPolicy`], if a rate is not more than 0 and up to 1, a count or a time is zero, or a window of
+    /// calls never holds its minimum.
     pub fn build(self) -> Result<CircuitBreaker, InvalidPolicy> {
         Ok(self.check()?.checked())
     }

@@ -13,15 +13,17 @@ use crate::resilience::{Rejected, RejectedBy, Verdict};
 
 /// Stops calling what fails, and tries now and then whether it is well again.
 ///
-/// Closed, it lets calls through and counts how they end; when its [`Trip`](super::Trip) says so it opens, and rejects
-/// calls without calling anything. After its open time it is half open: it lets a few calls through as probes, and
-/// closes or opens again by how they end. A handle: clones are one breaker.
+/// Closed, it lets calls through and counts how they end; when its [`Trip`](super::Trip) says so it opens,
+/// and rejects calls without calling anything. After its open time it is half open: it lets a few calls
+/// through as probes, and closes or opens again by how they end. A handle: clones are one breaker.
 ///
-/// The state moves with calls, and when it is asked for: no task runs and no timer is armed for it. Time is tokio's.
+/// The state moves with calls, and when it is asked for: no task runs and no timer is armed for it. Time is
+/// tokio's.
 ///
 /// # When to use
-/// Where calls to something that fails cost more than they bring: time, connections, load on what tries to recover. Not
-/// for the errors of a caller: their verdict is [`Verdict::Ignore`]. Inside a retry it sees each attempt.
+/// Where calls to something that fails cost more than they bring: time, connections, load on what tries to
+/// recover. Not for the errors of a caller: their verdict is [`Verdict::Ignore`]. Inside a retry it sees each
+/// attempt.
 ///
 /// # Drop
 /// When the last handle is dropped, the breaker is. Permits borrow it.
@@ -53,12 +55,13 @@ impl CircuitBreaker {
 
     /// Lets a call through that is to tell how it ended.
     ///
-    /// While the breaker is closed that takes no lock. It reads the clock where slow calls count, or where a call that
-    /// is dropped counts by its age, which is the default: [`call`](Self::call) does not, for a future that is ready.
+    /// While the breaker is closed that takes no lock. It reads the clock where slow calls count, or where a
+    /// call that is dropped counts by its age, which is the default: [`call`](Self::call) does not, for a
+    /// future that is ready.
     ///
     /// # Errors
-    /// [`Rejected`] when the breaker is open, half open with all probes under way, or forced open; with the time until
-    /// it lets probes through, where it is open.
+    /// [`Rejected`] when the breaker is open, half open with all probes under way, or forced open; with the
+    /// time until it lets probes through, where it is open.
     #[inline]
     pub fn try_acquire(&self) -> Result<BreakerPermit<'_>, Rejected> {
         let mut permit = self.try_acquire_untimed()?;
@@ -66,8 +69,8 @@ impl CircuitBreaker {
         Ok(permit)
     }
 
-    /// The same for a call that says when it [waits](BreakerPermit::waits), so that one that is ready reads no clock
-    /// only because it could have been cancelled.
+    /// The same for a call that says when it [waits](BreakerPermit::waits), so that one that is ready reads
+    /// no clock only because it could have been cancelled.
     #[inline]
     pub(crate) fn try_acquire_untimed(&self) -> Result<BreakerPermit<'_>, Rejected> {
         match self.0.admit() {
@@ -84,8 +87,8 @@ impl CircuitBreaker {
     /// Calls, if the breaker lets it through, and counts the output as `verdict` says.
     ///
     /// # Cancel safety
-    /// As safe as the future, which is dropped where it is. The call then counts as the breaker's [`OnCancel`] says; how
-    /// long it was under way is counted from its first wait.
+    /// As safe as the future, which is dropped where it is. The call then counts as the breaker's
+    /// [`OnCancel`] says; how long it was under way is counted from its first wait.
     ///
     /// # Errors
     /// [`Rejected`], as [`try_acquire`](Self::try_acquire); the future is dropped unpolled.
@@ -176,8 +179,8 @@ impl CircuitBreaker {
         self.force(BreakerState::ForcedClosed);
     }
 
-    /// Lets all calls through until told otherwise, counts how they end, and says when it would have opened: to try
-    /// settings out on calls that matter.
+    /// Lets all calls through until told otherwise, counts how they end, and says when it would have opened:
+    /// to try settings out on calls that matter.
     pub fn measure_only(&self) {
         self.force(BreakerState::MetricsOnly);
     }

@@ -30,7 +30,8 @@ impl Counts {
         self.part(self.slow)
     }
 
-    // A division, not a product with the threshold: 7/100 is the very number that `0.07` is, and 0.07 * 100 is not 7.
+    // A division, not a product with the threshold: 7/100 is the very number that `0.07` is, and 0.07 * 100
+    // is not 7.
     fn part(&self, count: u64) -> f64 {
         if self.calls == 0 { 0.0 } else { count as f64 / self.calls as f64 }
     }

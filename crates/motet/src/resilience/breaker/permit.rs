@@ -12,17 +12,18 @@ use crate::resilience::Verdict;
 
 /// A call that a [`CircuitBreaker`] let through, and that is to tell how it ended.
 ///
-/// What is told counts for the state in which the call was let through. If the breaker has changed since, it counts for
-/// nothing: a success of long ago does not close it, and a failure of long ago does not open it.
+/// What is told counts for the state in which the call was let through. If the breaker has changed since, it
+/// counts for nothing: a success of long ago does not close it, and a failure of long ago does not open it.
 ///
 /// # Drop
-/// The call was cancelled, and counts as the breaker's [`OnCancel`] says; dropped by a panic, it failed. The place of a
-/// probe is free again.
+/// The call was cancelled, and counts as the breaker's [`OnCancel`] says; dropped by a panic, it failed. The
+/// place of a probe is free again.
 #[must_use = "a call that does not tell how it ended counts as cancelled"]
 pub struct BreakerPermit<'a> {
     breaker: Held<'a>,
     call: Admitted,
-    /// When it began to count how long the call takes; `None` where nobody asks, and before the call first waits.
+    /// When it began to count how long the call takes; `None` where nobody asks, and before the call first
+    /// waits.
     begun: Option<Instant>,
 }
 

@@ -1,20 +1,9 @@
 //! The machine behind its lock, and whom it tells of changes.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-
-#[cfg(all(test, motet_loom))]
-use loom::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering},
-};
-use std::sync::PoisonError;
-#[cfg(not(all(test, motet_loom)))]
-use std::sync::{
-    Mutex, MutexGuard,
-    atomic::{AtomicU64, Ordering},
-};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -72,7 +61,8 @@ impl Shared {
     /// Lets a call through; while it is closed, without the lock.
     #[inline]
     pub(super) fn admit(&self) -> Result<(Admitted, Option<Instant>), Option<Duration>> {
-        // Relaxed: nothing else is read by it. A change that is missed by a moment is a call that came before it.
+        // Relaxed: nothing else is read by it. A change that is missed by a moment is a call that came before
+        // it.
         let word = Word(self.word.load(Ordering::Relaxed));
         if word.admits() {
             return Ok((Admitted { generation: word.generation(), probe: None }, None));

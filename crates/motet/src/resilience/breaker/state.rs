@@ -69,8 +69,8 @@ pub enum Cause {
 pub struct StateChange {
     /// The state before.
     pub from: BreakerState,
-    /// The state now. The same as before for a breaker of [metrics only](BreakerState::MetricsOnly), which says that
-    /// it would have opened.
+    /// The state now. The same as before for a breaker of [metrics only](BreakerState::MetricsOnly), which
+    /// says that it would have opened.
     pub to: BreakerState,
     /// What made it.
     pub cause: Cause,

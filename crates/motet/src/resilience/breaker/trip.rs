@@ -52,12 +52,13 @@ impl Trip {
 
 /// Says at which rate of failures, or of slow calls, a breaker opens, and over which calls the rate is taken.
 ///
-/// The window slides: a call leaves it when so many have come after it, or when so much time has passed. Rates count
-/// from the minimum of calls on, whether the window is full or not, and are looked at after each call, a good one too.
+/// The window slides: a call leaves it when so many have come after it, or when so much time has passed.
+/// Rates count from the minimum of calls on, whether the window is full or not, and are looked at after each
+/// call, a good one too.
 ///
 /// # Defaults
-/// A failure rate of 0.5, a slow rate of 0.5, at least 20 calls, and 10 intervals for a window of time. A minimum of
-/// 100, as others have it, leaves a service with few calls without a breaker.
+/// A failure rate of 0.5, a slow rate of 0.5, at least 20 calls, and 10 intervals for a window of time. A
+/// minimum of 100, as others have it, leaves a service with few calls without a breaker.
 ///
 /// Slow calls are counted where the breaker knows what is [slow](super::CircuitBreakerBuilder::slow_call).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,15 +82,16 @@ const MAX_CALLS: u32 = 1 << 20;
 impl Window {
     /// Looks at the last so many calls, at most 2^20. It keeps two bits for each.
     ///
-    /// A success reads no clock, unless slow calls count; while all calls in a full window are well, it takes no lock.
+    /// A success reads no clock, unless slow calls count; while all calls in a full window are well, it takes
+    /// no lock.
     pub const fn calls(size: u32) -> Self {
         Self::over(Over::Calls(size))
     }
 
     /// Looks at the calls that ended within so much time.
     ///
-    /// Time passes in intervals of a tenth of it: a call leaves the window when it is between nine tenths of the
-    /// time and all of it old. The cost does not depend on the number of calls.
+    /// Time passes in intervals of a tenth of it: a call leaves the window when it is between nine tenths of
+    /// the time and all of it old. The cost does not depend on the number of calls.
     pub const fn time(length: Duration) -> Self {
         Self::over(Over::Time { length, intervals: 10 })
     }

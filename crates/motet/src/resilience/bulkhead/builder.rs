@@ -42,7 +42,8 @@ impl BulkheadBuilder {
     /// Makes the bulkhead.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if it has no place, or more places, or a longer queue, than the semaphore of tokio counts.
+    /// [`InvalidPolicy`], if it has no place, or more places, or a longer queue, than the semaphore of tokio
+    /// counts.
     pub fn build(self) -> Result<Bulkhead, InvalidPolicy> {
         let counted = 1..=Semaphore::MAX_PERMITS;
         InvalidPolicy::unless(

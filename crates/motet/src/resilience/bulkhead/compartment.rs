@@ -9,12 +9,13 @@ use crate::resilience::{Rejected, RejectedBy};
 
 /// Lets so many calls be under way at the same time; some more wait, and the rest is rejected.
 ///
-/// What is called can then hang or be slow without taking everything else with it. A handle: clones are one bulkhead.
+/// What is called can then hang or be slow without taking everything else with it. A handle: clones are one
+/// bulkhead.
 ///
 /// # When to use
 /// Where the number of calls that the other side can take is known. An
-/// [`AdaptiveLimit`](super::super::AdaptiveLimit) finds it out; a [`RateLimiter`](super::super::RateLimiter) limits
-/// calls per time.
+/// [`AdaptiveLimit`](super::super::AdaptiveLimit) finds it out; a [`RateLimiter`](super::super::RateLimiter)
+/// limits calls per time.
 ///
 /// # Ordering and fairness
 /// Those who wait are served in the order in which they came, and before those who come later.

@@ -44,11 +44,12 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Makes the limiter. The time of one cell is rounded up to whole nanoseconds: never faster than asked for, and at
-    /// a million per second slower by a thousandth at most.
+    /// Makes the limiter. The time of one cell is rounded up to whole nanoseconds: never faster than asked
+    /// for, and at a million per second slower by a thousandth at most.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if the count, the time or the burst is zero, or all cells take centuries to come back.
+    /// [`InvalidPolicy`], if the count, the time or the burst is zero, or all cells take centuries to come
+    /// back.
     pub fn build(self) -> Result<RateLimiter, InvalidPolicy> {
         let some = self.count > 0 && self.burst > 0 && !self.per.is_zero();
         InvalidPolicy::unless(some, "a rate lets 1 cell or more through, in more than no time")?;

@@ -9,7 +9,7 @@ use crate::mutant;
 
 /// Times are nanoseconds since a moment of the caller's choice: 584 years of them.
 #[derive(Debug)]
-pub(super) struct Gcra {
+pub(in crate::resilience) struct Gcra {
     /// When all cells that were taken will have come back.
     full_at: AtomicU64,
     /// How long one cell takes to come back.
@@ -20,7 +20,7 @@ pub(super) struct Gcra {
 
 /// No cells were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(in crate::resilience) enum Refused {
     /// They can be in so many nanoseconds, if nobody else takes any.
     For(u64),
     /// There are never so many.
@@ -28,18 +28,18 @@ pub(super) enum Refused {
 }
 
 impl Gcra {
-    pub(super) fn new(cell: u64, burst: u64) -> Self {
+    pub(in crate::resilience) fn new(cell: u64, burst: u64) -> Self {
         Self { full_at: AtomicU64::new(0), cell, burst }
     }
 
     /// How long so many cells take to come back.
-    pub(super) fn cost(&self, cells: u32) -> u64 {
+    pub(in crate::resilience) fn cost(&self, cells: u32) -> u64 {
         self.cell.saturating_mul(cells.into())
     }
 
     /// Takes what takes `cost` to come back.
     #[inline]
-    pub(super) fn take(&self, cost: u64, now: u64) -> Result<(), Refused> {
+    pub(in crate::resilience) fn take(&self, cost: u64, now: u64) -> Result<(), Refused> {
         // Relaxed: the moment is all there is, and says nothing of other memory.
         let mut full_at = self.full_at.load(Ordering::Relaxed);
         loop {
@@ -57,7 +57,7 @@ impl Gcra {
     }
 
     /// For how long what takes `cost` cannot be taken, when `before` is taken first.
-    pub(super) fn wait(&self, before: u64, cost: u64, now: u64) -> Result<u64, Refused> {
+    pub(in crate::resilience) fn wait(&self, before: u64, cost: u64, now: u64) -> Result<u64, Refused> {
         let full_at = self.full_at.load(Ordering::Relaxed).max(now).saturating_add(before);
         match self.check(full_at, cost, now) {
             Ok(_) => Ok(0),
@@ -77,7 +77,7 @@ impl Gcra {
     }
 
     /// Counts the cells that are there.
-    pub(super) fn available(&self, now: u64) -> u64 {
+    pub(in crate::resilience) fn available(&self, now: u64) -> u64 {
         let ahead = self.full_at.load(Ordering::Relaxed).saturating_sub(now);
         self.burst.saturating_sub(ahead) / self.cell
     }

@@ -1,7 +1,7 @@
 //! The rate limiter: what it is, is said in [`resilience`](super).
 
 mod builder;
-mod gcra;
+pub(super) mod gcra;
 mod rate_limiter;
 mod stats;
 

@@ -15,13 +15,14 @@ use crate::resilience::{Rejected, RejectedBy};
 
 /// Lets so many calls through per time, with a burst: the rest waits, or is rejected.
 ///
-/// It counts in *cells*: a call takes one, or as many as it costs. Taken cells come back one by one, evenly: with 100
-/// per second, every 10 ms one, up to the burst. In any stretch of time no more are taken than come back within it,
-/// and the burst. All of it is one moment in one atomic (GCRA). Time is tokio's. A handle: clones are one limiter.
+/// It counts in *cells*: a call takes one, or as many as it costs. Taken cells come back one by one, evenly:
+/// with 100 per second, every 10 ms one, up to the burst. In any stretch of time no more are taken than come
+/// back within it, and the burst. All of it is one moment in one atomic (GCRA). Time is tokio's. A handle:
+/// clones are one limiter.
 ///
 /// # When to use
-/// To keep to a limit per time: of an API, of a budget. A [`Bulkhead`](super::super::Bulkhead) limits how many calls
-/// are under way, which follows what the other side can take; a rate does not.
+/// To keep to a limit per time: of an API, of a budget. A [`Bulkhead`](super::super::Bulkhead) limits how
+/// many calls are under way, which follows what the other side can take; a rate does not.
 ///
 /// # Ordering and fairness
 /// Those who wait are served in the order in which they came; while somebody waits, nobody else takes cells.
@@ -76,8 +77,8 @@ impl RateLimiter {
     /// Takes cells, if they are there and nobody waits for some.
     ///
     /// # Errors
-    /// [`Rejected`], with the time until there will be as many after those who wait; without it, where the burst has
-    /// never as many.
+    /// [`Rejected`], with the time until there will be as many after those who wait; without it, where the
+    /// burst has never as many.
     #[inline]
     pub fn try_acquire(&self, cells: u32) -> Result<(), Rejected> {
         let shared = &*self.0;
@@ -99,15 +100,15 @@ impl RateLimiter {
     ///
     /// One who would have to wait for longer than the longest wait is rejected at once.
     ///
-    /// Timers are as fine as a millisecond: to let more than a thousand per second through that wait, give a burst of
-    /// as many as come back within some milliseconds.
+    /// Timers are as fine as a millisecond: to let more than a thousand per second through that wait, give a
+    /// burst of as many as come back within some milliseconds.
     ///
     /// # Cancel safety
     /// Safe: cells are taken when it returns and not before, and the next in line has its turn.
     ///
     /// # Errors
-    /// [`Rejected`], with the time after which the wait would be short enough; without it, where the burst has never as
-    /// many.
+    /// [`Rejected`], with the time after which the wait would be short enough; without it, where the burst
+    /// has never as many.
     pub async fn acquire(&self, cells: u32) -> Result<(), Rejected> {
         // Before any is taken: a call that is put off here has taken nothing.
         coop::consume_budget().await;

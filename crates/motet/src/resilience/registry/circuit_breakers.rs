@@ -10,10 +10,10 @@ use crate::task::{Name, Scope};
 
 /// A [`CircuitBreaker`] for each key - a host, a tenant, an endpoint - made when it is first asked for.
 ///
-/// At most so many are kept. When there are more keys, a breaker that is closed and that nobody else has a handle of makes
-/// room, one that was not asked for lately before the others; one that is open only where there is nothing else among
-/// the few dozen that are looked at, and one that was told what to do last of all. What made room is forgotten: if its
-/// key comes again, it begins closed.
+/// At most so many are kept. When there are more keys, a breaker that is closed and that nobody else has a
+/// handle of makes room, one that was not asked for lately before the others; one that is open only where
+/// there is nothing else among the few dozen that are looked at, and one that was told what to do last of
+/// all. What made room is forgotten: if its key comes again, it begins closed.
 ///
 /// A handle: clones are one registry. Hash and comparison of keys run under its lock.
 ///
@@ -96,7 +96,8 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
         self.len() == 0
     }
 
-    /// Gives all keys with the states of their breakers, in no order that means something but the same each time.
+    /// Gives all keys with the states of their breakers, in no order that means something but the same each
+    /// time.
     #[must_use]
     pub fn states(&self) -> Vec<(Arc<K>, BreakerState)> {
         let all = self.0.lock().all();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 /// What is kept by key, up to so many: the one that is missed least makes room.
 ///
-/// A clock with a hand: a look at a key marks it, and the hand that looks for room takes the mark away. So it costs
-/// next to nothing to look, and no more than [`LOOKS`] steps to make room.
+/// A clock with a hand: a look at a key marks it, and the hand that looks for room takes the mark away. So it
+/// costs next to nothing to look, and no more than [`LOOKS`] steps to make room.
 #[derive(Debug)]
 pub(super) struct Slots<K, V> {
     max: usize,

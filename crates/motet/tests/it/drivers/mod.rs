@@ -1,9 +1,11 @@
 //! Every public future of the library is dropped at each of its suspensions, and interleaved under many seeds.
 //!
-//! A [`Driver`] says which ones it drives; [`listed`] fails when one in the sources has none. [`planted`] shows that
-//! the drivers find the bugs that are planted there.
+//! A [`Driver`] says which ones it drives; [`listed`] fails when one in the sources has none. [`planted`]
+//! shows that the drivers find the bugs that are planted there.
 
+mod breakers;
 mod handles;
+mod limits;
 mod listed;
 mod local;
 mod planted;
@@ -36,7 +38,7 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 14] = [
+const DRIVERS: [&Driver; 18] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -47,6 +49,10 @@ const DRIVERS: [&Driver; 14] = [
     &resources::USED,
     &local::DRIVER,
     &time::DRIVER,
+    &breakers::DRIVER,
+    &limits::BULKHEAD,
+    &limits::RATE,
+    &limits::ADAPTIVE,
     &policies::RETRY,
     &policies::PIPELINE,
     &programs::APP,

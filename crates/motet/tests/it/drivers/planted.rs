@@ -1,14 +1,14 @@
 //! The bugs that are planted in the library: the drivers find each, and nothing without it.
 //!
-//! That they find nothing without it is what their own tests say. What needs two threads is planted under the models
-//! of `src/task/models.rs`, which loom runs.
+//! That they find nothing without it is what their own tests say. What needs two threads is planted under the
+//! models of `src/task/models.rs` and `src/resilience/models.rs`, which loom runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, handles, local, policies, resources, scopes, starting, time, tokens};
+use super::{Driver, breakers, handles, limits, local, policies, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -23,9 +23,20 @@ enum By {
 /// All planted bugs.
 const PLANTED: &[(&str, By)] = &[
     ("acquire.keep_for_nobody", By::Sweep(&resources::OWNED)),
+    ("breaker.act_on_stale", By::Sweep(&breakers::DRIVER)),
+    ("breaker.forget_hung", By::Sweep(&breakers::DRIVER)),
+    ("breaker.keep_cancelled_probe", By::Cancel(&breakers::DRIVER)),
+    ("breaker.slow_probe_is_well", By::Sweep(&breakers::DRIVER)),
+    ("breaker.tell_once", By::Sweep(&breakers::DRIVER)),
+    ("bulkhead.keep_place", By::Sweep(&limits::BULKHEAD)),
     ("coop.endless_grace", By::Sweep(&scopes::DRIVER)),
     ("drain.look_away", By::Cancel(&scopes::DRAIN)),
+    ("limit.leak", By::Cancel(&limits::ADAPTIVE)),
+    ("limit.never_shrink", By::Sweep(&limits::ADAPTIVE)),
+    ("line.never_leave", By::Cancel(&limits::BULKHEAD)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
+    ("rate.keep_place", By::Cancel(&limits::RATE)),
+    ("rate.lost_update", By::Loom),
     ("release.count_here_only", By::Sweep(&resources::OWNED)),
     ("release.finished_late", By::Sweep(&resources::OWNED)),
     ("resilience.hedge_takes_failures", By::Sweep(&policies::PIPELINE)),
@@ -59,6 +70,10 @@ const PLANTED: &[(&str, By)] = &[
     ("token.wake_one", By::Sweep(&tokens::DRIVER)),
 ];
 
+/// What loom runs.
+const MODELS: [&str; 2] =
+    [include_str!("../../../src/task/models.rs"), include_str!("../../../src/resilience/models.rs")];
+
 #[test]
 fn a_planted_bug_goes_unnoticed() {
     let unnoticed = PLANTED.iter().filter(|(planted, by)| match by {
@@ -67,7 +82,7 @@ fn a_planted_bug_goes_unnoticed() {
             let _planted = mutants::enable(*planted);
             catch_unwind(AssertUnwindSafe(driver.cancel)).is_ok()
         }
-        By::Loom => !include_str!("../../../src/task/models.rs").contains(planted),
+        By::Loom => !MODELS.iter().any(|models| models.contains(planted)),
     });
     let unnoticed: Vec<_> = unnoticed.map(|(planted, _)| planted).collect();
     assert!(unnoticed.is_empty(), "nobody finds {unnoticed:?}");

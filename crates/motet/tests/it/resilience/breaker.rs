@@ -319,7 +319,7 @@ async fn a_listener_is_called_under_a_lock_or_out_of_order_or_takes_the_call_dow
             // Under the lock, this would hang.
             let now = breaker.stats().state;
             log.lock().unwrap().push((change.from, change.to, change.cause, now));
-            if change.to == BreakerState::Open {
+            if change.to == Open {
                 breaker.reset();
             }
         });

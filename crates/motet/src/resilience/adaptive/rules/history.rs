@@ -40,7 +40,8 @@ impl History {
         more_through < 0.0 || longer > 0.5 && (more_through < 0.3 || self.variation() < 0.2)
     }
 
-    /// How a value goes with the calls under way, from -1 to 1; 0 where one of the two stands still (Pearson's).
+    /// How a value goes with the calls under way, from -1 to 1; 0 where one of the two stands still
+    /// (Pearson's).
     fn correlation(&self, of: impl Fn(&Seen) -> f64) -> f64 {
         let (x, y) = (self.mean(|seen| seen.in_flight), self.mean(&of));
         let sum = |f: &dyn Fn(&Seen) -> f64| self.0.iter().map(f).sum::<f64>();

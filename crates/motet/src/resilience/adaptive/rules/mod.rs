@@ -1,11 +1,11 @@
 //! What an adaptive limit goes by: no clock of its own, no lock, no runtime.
 //!
-//! The rules are those of failsafe-go's adaptive limiter (Jonathan Halterman, 2024; version 0.9), which is in the line
-//! of TCP Vegas and of Netflix's concurrency-limits: the times of late are compared with a slow average of them, which
-//! tells how many calls queue; few are room for more, many are too many. An average drifts up with a queue that
-//! stays, so that the comparison alone would raise a limit without end (Netflix/concurrency-limits has that). Hence the
-//! second look: whether more calls under way have brought more through. From concurrency-limits' AIMD is the answer to
-//! calls that failed of too much load.
+//! The rules are those of failsafe-go's adaptive limiter (Jonathan Halterman, 2024; version 0.9), which is in
+//! the line of TCP Vegas and of Netflix's concurrency-limits: the times of late are compared with a slow
+//! average of them, which tells how many calls queue; few are room for more, many are too many. An average
+//! drifts up with a queue that stays, so that the comparison alone would raise a limit without end
+//! (Netflix/concurrency-limits has that). Hence the second look: whether more calls under way have brought
+//! more through. From concurrency-limits' AIMD is the answer to calls that failed of too much load.
 
 mod history;
 mod quantile;
@@ -45,7 +45,8 @@ pub(in crate::resilience::adaptive) struct Rules {
 const LONGEST: Duration = Duration::from_secs(30);
 /// Most calls of a window are quicker; what the rest needs is often their own affair.
 const QUANTILE: f64 = 0.9;
-/// There is no telling where the limit of calls that are few would be: it is not raised above this many times them.
+/// There is no telling where the limit of calls that are few would be: it is not raised above this many times
+/// them.
 const AHEAD: f64 = 5.0;
 /// One failure of this many calls lowers the limit; fewer are errors, as there always are.
 const FAILURES: u32 = 10;

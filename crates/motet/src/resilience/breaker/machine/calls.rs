@@ -45,7 +45,8 @@ impl CallRing {
         self.counts.calls == u64::from(self.size)
     }
 
-    /// Whether one more call that is well would leave everything as it is: one good call takes the place of another.
+    /// Whether one more call that is well would leave everything as it is: one good call takes the place of
+    /// another.
     pub(super) fn is_saturated(&self) -> bool {
         self.is_full() && self.counts.is_clean()
     }

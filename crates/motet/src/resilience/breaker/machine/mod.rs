@@ -97,7 +97,8 @@ impl Machine {
             Phase::Manual(BreakerState::Disabled) => (true, false),
             Phase::Manual(_) => (false, false),
         };
-        // A success would change nothing: no streak to end, and no window with a place or a call that is not well.
+        // A success would change nothing: no streak to end, and no window with a place or a call that is not
+        // well.
         let settled = self.streak == 0 && self.rules.iter().all(Rule::is_saturated);
         let in_half_open = matches!(self.phase, Phase::HalfOpen(_));
         Word::new(self.generation, admits, !counts || settled && !in_half_open)

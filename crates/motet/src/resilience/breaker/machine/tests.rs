@@ -91,7 +91,8 @@ fn a_late_thread_or_a_jump_of_the_clock_upsets_a_window_of_time() {
 #[derive(Debug, Clone)]
 enum Step {
     Acquire,
-    /// Ends one of the calls under way, the oldest ones too: `None` is a verdict to ignore it, or a cancelled call.
+    /// Ends one of the calls under way, the oldest ones too: `None` is a verdict to ignore it, or a cancelled
+    /// call.
     End(prop::sample::Index, Option<Ended>),
     Pass(u64),
     Force(BreakerState),

@@ -34,8 +34,8 @@ impl TimeRing {
         self.counts.add(ended);
     }
 
-    /// Lets go of the intervals that are past. A `now` of before, from a thread that was late at the lock, is taken
-    /// for the current interval.
+    /// Lets go of the intervals that are past. A `now` of before, from a thread that was late at the lock, is
+    /// taken for the current interval.
     pub(super) fn advance(&mut self, now: Instant) {
         let Some(ends) = self.ends else {
             self.ends = now.checked_add(self.width);

@@ -1,0 +1,264 @@
+//! Question: what does a circuit breaker cost a call?
+//!
+//! Each side guards a call that is ready at once. `failsafe` and `recloser` guard closures and futures; ours guards with
+//! a permit, and futures. Guarantees of ours that the others do not state: what a dropped call counts as, and that a call
+//! which was let through in one state decides nothing in another; for that, `tower-resilience` has its own permits in the
+//! half-open state. A default breaker of ours reads the clock for a permit, since its age decides what it counts as when
+//! it is dropped: cases without that say `no clock`, and are the ones that are like for like.
+
+use std::convert::Infallible;
+use std::future::{Future, ready};
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use failsafe::failure_policy::consecutive_failures;
+use failsafe::{CircuitBreaker as _, backoff};
+use motet::resilience::{BreakerState, CircuitBreaker, OnCancel, Trip, Verdict, Window};
+use recloser::{AsyncRecloser, Recloser};
+use tokio::runtime::Builder;
+use tower::{Layer, Service};
+use tower_resilience_circuitbreaker::{CircuitBreakerLayer, SlidingWindowType};
+
+use crate::measure::{Cost, both_of};
+use crate::report::Case;
+
+const CALLS: u32 = 1_000;
+const HOUR: Duration = Duration::from_secs(3600);
+
+pub(crate) fn run() -> Vec<Case> {
+    let mut cases = closures();
+    cases.extend(futures());
+    cases.extend(rejections());
+    cases.extend(windows_of_time());
+    cases.extend(two_threads());
+    cases
+}
+
+fn ours(trip: impl Into<Trip>) -> CircuitBreaker {
+    let builder = CircuitBreaker::builder().opens_on(trip).on_cancel(OnCancel::Ignore);
+    builder.build().expect("settings that make sense")
+}
+
+fn guarded(breaker: &CircuitBreaker, result: Result<u32, ()>) {
+    if let Ok(permit) = breaker.try_acquire() {
+        let result = black_box(result);
+        permit.record(if result.is_ok() { Verdict::Success } else { Verdict::Failure });
+    }
+}
+
+fn failsafe() -> impl failsafe::CircuitBreaker + failsafe::futures::CircuitBreaker + Sync {
+    failsafe::Config::new().failure_policy(consecutive_failures(5, backoff::constant(HOUR))).build()
+}
+
+fn recloser() -> Recloser {
+    Recloser::custom().error_rate(0.5).closed_len(100).half_open_len(10).open_wait(HOUR).build()
+}
+
+/// One failure in so many, or none.
+fn result(call: u32, failures: Option<u32>) -> Result<u32, ()> {
+    match failures {
+        Some(every) if call % every == 0 => Err(()),
+        _ => Ok(call),
+    }
+}
+
+fn closures() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (calls, failures) in [("all well", None), ("1 of 10 fails", Some(10))] {
+        let each = |call: &dyn Fn(Result<u32, ()>)| (0..CALLS).for_each(|n| call(result(n, failures)));
+        let consecutive = ours(Trip::consecutive(5));
+        let window = ours(Window::calls(100));
+        let timed = CircuitBreaker::builder().opens_on(Trip::consecutive(5)).build().expect("it makes sense");
+        let (failsafe, recloser) = (failsafe(), recloser());
+        let with_failsafe = |result| {
+            let _ = black_box(failsafe.call(|| black_box(result)));
+        };
+        let with_recloser = |result| {
+            let _ = black_box(recloser.call(|| black_box(result)));
+        };
+        let mut add = |name: &str, ours: &CircuitBreaker, rival_name, rival: &dyn Fn(Result<u32, ()>)| {
+            let (ours, rival) = both_of(CALLS, || each(&|result| guarded(ours, result)), || each(rival));
+            cases.extend(Case::median_and_minimum(&format!("{name}, {calls}"), rival_name, ours, rival));
+        };
+        add("consecutive, no clock", &consecutive, "failsafe, consecutive", &with_failsafe);
+        add("consecutive, no clock", &consecutive, "recloser", &with_recloser);
+        add("window of calls, no clock", &window, "failsafe, consecutive", &with_failsafe);
+        add("window of calls, no clock", &window, "recloser", &with_recloser);
+        add("consecutive, default", &timed, "failsafe, consecutive", &with_failsafe);
+        assert_eq!([&consecutive, &window, &timed].map(CircuitBreaker::state), [BreakerState::Closed; 3]);
+    }
+    cases
+}
+
+/// Polls a future that is ready.
+fn now<F: Future>(future: F) -> F::Output {
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(future).poll(&mut cx) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("it is ready"),
+    }
+}
+
+fn verdict(result: &Result<u32, ()>) -> Verdict {
+    if result.is_ok() { Verdict::Success } else { Verdict::Failure }
+}
+
+fn futures() -> Vec<Case> {
+    use failsafe::futures::CircuitBreaker as _;
+    let mut cases = Vec::new();
+    let all = |call: &dyn Fn(u32)| (0..CALLS).for_each(call);
+    let consecutive =
+        CircuitBreaker::builder().opens_on(Trip::consecutive(5)).build().expect("it makes sense");
+    let window = CircuitBreaker::default();
+    let (failsafe, recloser) = (failsafe(), AsyncRecloser::from(recloser()));
+    let mut add = |name: &str, ours: &CircuitBreaker, rival_name, rival: &dyn Fn(u32)| {
+        let call = |n: u32| {
+            let _ = black_box(now(ours.call(ready(black_box(Ok(n))), verdict)));
+        };
+        let (ours, rival) = both_of(CALLS, || all(&call), || all(rival));
+        cases.extend(Case::median_and_minimum(name, rival_name, ours, rival));
+    };
+    let with_failsafe = |n: u32| {
+        let _ = black_box(now(failsafe.call(ready(black_box(Ok::<_, ()>(n))))));
+    };
+    let with_recloser = |n: u32| {
+        let _ = black_box(now(recloser.call(ready(black_box(Ok::<_, ()>(n))))));
+    };
+    add("a future, consecutive, default", &consecutive, "failsafe, consecutive", &with_failsafe);
+    add("a future, window of calls, default", &window, "recloser", &with_recloser);
+
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let layer = CircuitBreakerLayer::builder().sliding_window_size(100).build().expect("a layer");
+    let mut service = layer.layer(tower::service_fn(|n: u32| ready(Ok::<_, Infallible>(n))));
+    let (ours, rival) = both_of(
+        CALLS,
+        || {
+            runtime.block_on(async {
+                for n in 0..CALLS {
+                    let _ = black_box(window.call(ready(black_box(Ok(n))), verdict).await);
+                }
+            });
+        },
+        || {
+            runtime.block_on(async {
+                for n in 0..CALLS {
+                    std::future::poll_fn(|cx| service.poll_ready(cx)).await.expect("closed");
+                    let _ = black_box(service.call(black_box(n)).await);
+                }
+            });
+        },
+    );
+    cases.extend(Case::median_and_minimum(
+        "in a task, window of calls, default",
+        "tower-resilience",
+        ours,
+        rival,
+    ));
+    cases
+}
+
+fn rejections() -> Vec<Case> {
+    let ours = ours(Trip::consecutive(5));
+    ours.force_open();
+    let by_itself = CircuitBreaker::builder()
+        .opens_on(Trip::consecutive(5))
+        .open_for(motet::Backoff::constant(HOUR))
+        .build()
+        .expect("it makes sense");
+    (0..5).for_each(|_| guarded(&by_itself, Err(())));
+    assert_eq!(by_itself.state(), BreakerState::Open);
+    let (failsafe, recloser) = (failsafe(), recloser());
+    for _ in 0..200 {
+        let _ = failsafe.call(|| Err::<(), _>(()));
+        let _ = recloser.call(|| Err::<(), _>(()));
+    }
+    let all = |call: &dyn Fn()| (0..CALLS).for_each(|_| call());
+    let rejected = || assert!(black_box(by_itself.try_acquire()).is_err());
+    let (a, b) =
+        both_of(CALLS, || all(&rejected), || all(&|| assert!(!black_box(failsafe.is_call_permitted()))));
+    let mut cases = Vec::from(Case::median_and_minimum("open, rejected", "failsafe, consecutive", a, b));
+    let closure = || assert!(black_box(recloser.call(|| Ok::<_, ()>(()))).is_err());
+    let (a, b) = both_of(CALLS, || all(&rejected), || all(&closure));
+    cases.extend(Case::median_and_minimum("open, rejected", "recloser", a, b));
+    cases
+}
+
+fn windows_of_time() -> Vec<Case> {
+    let filled = |calls: u32| {
+        let breaker = ours(Window::time(HOUR));
+        (0..calls).for_each(|n| guarded(&breaker, Ok(n)));
+        breaker
+    };
+    let (empty, full) = (filled(0), filled(100_000));
+    let all = |breaker: &CircuitBreaker| (0..CALLS).for_each(|n| guarded(breaker, Ok(n)));
+    let (a, b) = both_of(CALLS, || all(&full), || all(&empty));
+    let mut cases =
+        Vec::from(Case::median_and_minimum("window of time, 100 000 calls in it", "ours, few in it", a, b));
+
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let layer = CircuitBreakerLayer::builder()
+        .sliding_window_type(SlidingWindowType::TimeBased)
+        .sliding_window_duration(HOUR)
+        .build()
+        .expect("a layer");
+    let mut service = layer.layer(tower::service_fn(|n: u32| ready(Ok::<_, Infallible>(n))));
+    let mut call = |count: u32| {
+        runtime.block_on(async {
+            for n in 0..count {
+                std::future::poll_fn(|cx| service.poll_ready(cx)).await.expect("closed");
+                let _ = black_box(service.call(n).await);
+            }
+        });
+    };
+    // It keeps every call, so this is as far as patience goes; the measurement adds some.
+    call(1_000);
+    let few = ours(Window::time(HOUR));
+    let cost = |calls: u32, run: &mut dyn FnMut(u32)| {
+        let started = std::time::Instant::now();
+        let before = crate::allocations::count();
+        run(calls);
+        let nanoseconds = started.elapsed().as_nanos() as f64 / f64::from(calls);
+        let allocations = (crate::allocations::count() - before) as f64 / f64::from(calls);
+        Cost { nanoseconds, minimum: nanoseconds, allocations }
+    };
+    let ours = cost(9_000, &mut |calls| (0..calls).for_each(|n| guarded(&few, Ok(n))));
+    let rival = cost(9_000, &mut call);
+    let case = "window of time, the 1 000th to 10 000th call".to_owned();
+    cases.push(Case { case, rival_name: "tower-resilience", ours, rival });
+    cases
+}
+
+fn two_threads() -> Vec<Case> {
+    const EACH: u32 = 50_000;
+    let on_two = |call: &(dyn Fn(u32) + Sync)| {
+        thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| (0..EACH).for_each(call));
+            }
+        });
+    };
+    let mut cases = Vec::new();
+    let (failsafe, recloser) = (failsafe(), recloser());
+    let with_failsafe = |n: u32| {
+        let _ = black_box(failsafe.call(|| black_box(Ok::<_, ()>(n))));
+    };
+    let with_recloser = |n: u32| {
+        let _ = black_box(recloser.call(|| black_box(Ok::<_, ()>(n))));
+    };
+    let rivals: [(_, &(dyn Fn(u32) + Sync)); 2] =
+        [("failsafe, consecutive", &with_failsafe), ("recloser", &with_recloser)];
+    let breakers =
+        [("consecutive", ours(Trip::consecutive(5))), ("window of calls", ours(Window::calls(100)))];
+    for (name, breaker) in &breakers {
+        for (rival_name, rival) in rivals {
+            let guarded = |n: u32| guarded(breaker, Ok(n));
+            let (ours, rival) = both_of(2 * EACH, || on_two(&guarded), || on_two(rival));
+            let case = format!("two threads, {name}, no clock");
+            cases.extend(Case::median_and_minimum(&case, rival_name, ours, rival));
+        }
+    }
+    cases
+}

@@ -1,0 +1,239 @@
+//! Bulkheads, rate limiters, adaptive limits: places and cells are neither lost nor given twice.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use motet::resilience::{AdaptiveLimit, Bulkhead, RateLimiter, Verdict};
+use motet::task::{Nursery, scope, timeout};
+use motet_testkit::cancel_everywhere;
+use motet_testkit::sim::{Failure, Sweep};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+use super::{Driver, Live, draw, millis, passes, swept};
+
+pub(super) const BULKHEAD: Driver = Driver {
+    drives: &["resilience::bulkhead::Bulkhead::acquire"],
+    cancel: cancel_bulkhead,
+    sweep: sweep_bulkhead,
+};
+
+pub(super) const RATE: Driver =
+    Driver { drives: &["resilience::rate::RateLimiter::acquire"], cancel: cancel_rate, sweep: sweep_rate };
+
+pub(super) const ADAPTIVE: Driver = Driver {
+    drives: &["resilience::adaptive::AdaptiveLimit::acquire"],
+    cancel: cancel_adaptive,
+    sweep: sweep_adaptive,
+};
+
+#[test]
+fn a_call_to_a_bulkhead_dropped_somewhere_keeps_its_place() {
+    cancel_bulkhead();
+}
+
+#[test]
+fn some_order_loses_a_place_of_a_bulkhead_or_gives_it_twice() {
+    passes(sweep_bulkhead);
+}
+
+#[test]
+fn a_wait_for_a_rate_limiter_dropped_somewhere_keeps_its_turn() {
+    cancel_rate();
+}
+
+#[test]
+fn some_order_lets_more_through_a_rate_limiter_than_it_may() {
+    passes(sweep_rate);
+}
+
+#[test]
+fn a_call_to_an_adaptive_limit_dropped_somewhere_keeps_its_place() {
+    cancel_adaptive();
+}
+
+#[test]
+fn some_order_loses_a_place_of_an_adaptive_limit_or_gives_it_twice() {
+    passes(sweep_adaptive);
+}
+
+fn cancel_bulkhead() {
+    cancel_everywhere(
+        async || Bulkhead::builder(1).queue(2, Duration::from_secs(1)).build().unwrap(),
+        async |bulkhead| {
+            let call = async || {
+                let _permit = bulkhead.acquire().await.unwrap();
+                yield_now().await;
+                sleep(millis(5)).await;
+            };
+            tokio::join!(biased; call(), call(), call());
+        },
+        async |bulkhead, _| {
+            assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
+            let permit = bulkhead.try_acquire().unwrap();
+            assert!(timeout(millis(1), bulkhead.acquire()).await.is_err(), "two have the same place");
+            drop(permit);
+        },
+    );
+}
+
+fn sweep_bulkhead(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, || async {
+        let (places, queue) = (1 + draw(3) as usize, draw(4) as usize);
+        let bulkhead = Bulkhead::builder(places).queue(queue, millis(20)).build().unwrap();
+        let inside = Live::default();
+        scope(async |n: &Nursery<Infallible>| {
+            for _ in 0..8 {
+                let (bulkhead, inside) = (bulkhead.clone(), inside.clone());
+                let (comes, takes, patience) = (draw(10), draw(15), draw(40));
+                drop(n.spawn("calls", async move {
+                    sleep(millis(comes)).await;
+                    let call = async {
+                        let Ok(_permit) = bulkhead.acquire().await else { return };
+                        let _inside = inside.enter();
+                        assert!(inside.count() <= places, "more calls than places");
+                        assert!(bulkhead.stats().waiting <= queue);
+                        sleep(millis(takes)).await;
+                    };
+                    let _ = timeout(millis(patience), call).await;
+                }));
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
+        let permits: Vec<_> = (0..places + 1).filter_map(|_| bulkhead.try_acquire().ok()).collect();
+        assert_eq!(permits.len(), places);
+    })
+}
+
+fn cancel_rate() {
+    cancel_everywhere(
+        async || {
+            let limiter = RateLimiter::builder(1, millis(10)).build().unwrap();
+            limiter.try_acquire(1).unwrap();
+            limiter
+        },
+        async |limiter| {
+            let (one, two) = tokio::join!(biased; limiter.acquire(1), limiter.acquire(1));
+            assert!(one.is_ok() && two.is_ok());
+        },
+        async |limiter, _| {
+            assert_eq!(limiter.stats().wanted, 0);
+            assert_eq!(timeout(millis(12), limiter.acquire(1)).await, Ok(Ok(())));
+        },
+    );
+}
+
+fn sweep_rate(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    const CELL: u64 = 5;
+    swept(planted, || async {
+        let burst = 1 + draw(4);
+        let limiter = RateLimiter::builder(1, millis(CELL)).burst(burst as u32).max_wait(millis(60));
+        let limiter = limiter.build().unwrap();
+        let passed: Arc<Mutex<Vec<(Instant, u64)>>> = Arc::default();
+        scope(async |n: &Nursery<Infallible>| {
+            for _ in 0..10 {
+                let (limiter, passed) = (limiter.clone(), Arc::clone(&passed));
+                let (comes, cells, patience) = (draw(20), 1 + draw(burst), draw(80));
+                drop(n.spawn("calls", async move {
+                    sleep(millis(comes)).await;
+                    if draw(4) == 0 {
+                        if limiter.try_acquire(cells as u32).is_ok() {
+                            passed.lock().unwrap().push((Instant::now(), cells));
+                        }
+                        return;
+                    }
+                    let wait = async {
+                        if limiter.acquire(cells as u32).await.is_ok() {
+                            passed.lock().unwrap().push((Instant::now(), cells));
+                        }
+                    };
+                    let _ = timeout(millis(patience), wait).await;
+                }));
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        let passed = passed.lock().unwrap();
+        for (at, (last, _)) in passed.iter().enumerate() {
+            let mut sum = 0;
+            for (first, cells) in passed[..=at].iter().rev() {
+                sum += cells;
+                let back = (*last - *first).as_millis() as u64 / CELL + 1;
+                assert!(sum <= burst + back, "{sum} cells within {:?}", *last - *first);
+            }
+        }
+        assert_eq!(limiter.stats().wanted, 0);
+        // Whoever came and went: the burst is there again in its time, and no more.
+        sleep(millis(CELL * (burst + 1))).await;
+        assert_eq!(limiter.stats().available, burst);
+    })
+}
+
+fn adaptive(queue: usize) -> AdaptiveLimit {
+    let builder = AdaptiveLimit::builder().start(3).between(1, 6).window(millis(2), 2);
+    builder.queue(queue, millis(20)).build().unwrap()
+}
+
+/// As many as the limit says get a place, and no more.
+async fn has_its_places(limit: &AdaptiveLimit) {
+    let stats = limit.stats();
+    assert_eq!((stats.in_flight, stats.waiting), (0, 0));
+    let mut permits = Vec::new();
+    while let Ok(Ok(permit)) = timeout(millis(1), limit.acquire()).await {
+        permits.push(permit);
+        assert!(permits.len() <= stats.limit, "more places than {}", stats.limit);
+    }
+    assert_eq!(permits.len(), stats.limit);
+}
+
+fn cancel_adaptive() {
+    cancel_everywhere(
+        async || adaptive(4),
+        async |limit| {
+            let call = async || {
+                let permit = limit.acquire().await.unwrap();
+                yield_now().await;
+                sleep(millis(5)).await;
+                permit.success();
+            };
+            tokio::join!(biased; call(), call(), call(), call(), call());
+        },
+        async |limit, _| has_its_places(limit).await,
+    );
+}
+
+fn sweep_adaptive(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, || async {
+        let limit = adaptive(4);
+        scope(async |n: &Nursery<Infallible>| {
+            for _ in 0..8 {
+                let limit = limit.clone();
+                drop(n.spawn("calls", async move {
+                    for _ in 0..4 {
+                        let (takes, patience, verdict) = (draw(6), draw(30), draw(4) as usize);
+                        let verdict =
+                            [Verdict::Success, Verdict::Failure, Verdict::Failure, Verdict::Ignore][verdict];
+                        let call = async {
+                            let Ok(permit) = limit.acquire().await else { return };
+                            assert!(limit.stats().in_flight <= 6);
+                            sleep(millis(takes)).await;
+                            permit.record(verdict);
+                        };
+                        let _ = timeout(millis(patience), call).await;
+                    }
+                }));
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        motet::sometimes!(limit.stats().limit < 3, "the limit was lowered");
+        motet::sometimes!(limit.stats().limit > 3, "the limit was raised");
+        has_its_places(&limit).await;
+    })
+}
