@@ -177,12 +177,9 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Hedging<'p, K
             let had_budget = coop::has_budget_remaining();
             if let Some(outcome) = self.as_mut().poll_attempts(cx, call) {
                 self.as_mut().stop(call);
-                let this = self.project();
-                if !mutant!("resilience.keep_losers") {
-                    this.more.clear();
-                    let mut first = this.first;
-                    first.set(None);
-                }
+                let mut this = self.project();
+                this.more.clear();
+                this.first.set(None);
                 return Poll::Ready(outcome);
             }
             if !self.as_mut().launch(cx, had_budget, call) {
@@ -271,5 +268,6 @@ fn accepts<K: Kind>(outcome: &Outcome<K>, call: &Call<'_, K>) -> bool {
         Ok(_) => true,
         Err(failure) => matches!(failure.kind, ErrorKind::Failed),
     };
-    judged_by_the_operation && !call.classify(outcome).retryable
+    judged_by_the_operation
+        && (!call.classify(outcome).retryable || mutant!("resilience.hedge_takes_failures"))
 }

@@ -1,5 +1,17 @@
 //! Policies around calls that can fail: retry, breaker, timeout, hedge, bulkhead, rate limit.
 //!
+//! A [`Pipeline`] puts them around each other and has one error; each also works alone.
+//!
+//! # When to use what
+//! | You want to | |
+//! |---|---|
+//! | have several policies around a call, in an order that you choose | [`Pipeline`]; as a field of a struct: [`DynPipeline`] |
+//! | call again what failed | [`Retry`], within a [`RetryBudget`] |
+//! | limit the time of a call, and of each attempt | [`Pipeline::timeout`], [`Pipeline::attempt_timeout`] |
+//! | cut off the slowest answers | [`Hedge`] |
+//! | answer though all has failed | [`Pipeline::fallback`] |
+//! | say what is a failure, and what is worth another attempt | [`Classify`] |
+//!
 //! # Which call is let through
 //! | You want to | |
 //! |---|---|
@@ -19,27 +31,37 @@
 //! - **Waiting.** In order, bounded, and safe to drop: nobody who left is waited for, and no place is lost.
 //! - **Time** is tokio's, so a test can pause it, and moves no task: states change with calls, and when they
 //!   are asked for.
-//! - **Price.** No allocation for a call. Listeners run with no lock held.
+//! - **Retrying.** The last error is kept, whatever ended the call. A hint makes a wait longer and never an attempt
+//!   more; no wait is begun that would end past a deadline; those who wait are charged to the budget.
+//! - **Losers.** An attempt that lost, or whose time was up, is dropped before the call goes on.
+//! - **Price.** No allocation for a call, but where it is stated: a [`DynPipeline`], a hedge that is begun, a wait for
+//!   a place. A pipeline around a call that is ready reads no clock. Listeners run with no lock held.
 //!
 //! # Examples
 //! ```
-//! use motet::resilience::{Bulkhead, CircuitBreaker, RateLimiter, Rejected, Verdict};
+//! use motet::resilience::{CircuitBreaker, Class, ErrorKind, Pipeline, Retry};
 //! use std::time::Duration;
 //!
-//! # async fn fetch() -> Result<u32, std::io::Error> { Ok(7) }
+//! # #[derive(Debug)] struct Status(u16);
+//! # async fn fetch(path: &str) -> Result<String, Status> {
+//! #     if path == "/" { Ok("hello".to_owned()) } else { Err(Status(404)) }
+//! # }
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! let rate = RateLimiter::builder(100, Duration::from_secs(1)).build().unwrap();
-//! let (breaker, bulkhead) = (CircuitBreaker::default(), Bulkhead::default());
-//! let guarded = async {
-//!     rate.acquire(1).await?;
-//!     let _place = bulkhead.acquire().await?;
-//!     let verdict = |answer: &Result<u32, _>| match answer {
-//!         Ok(_) => Verdict::Success,
-//!         Err(_) => Verdict::Failure,
-//!     };
-//!     Ok::<_, Rejected>(breaker.call(fetch(), verdict).await?)
-//! };
-//! assert_eq!(guarded.await.unwrap().unwrap(), 7);
+//! let client = Pipeline::new()
+//!     .named("users")
+//!     .classify_by(|answer: Result<&String, &Status>| match answer {
+//!         Ok(_) => Class::success(),
+//!         Err(Status(400..=499)) => Class::ignore(), // our own mistake
+//!         Err(_) => Class::retry(),
+//!     })
+//!     .timeout(Duration::from_secs(5))
+//!     .retry(Retry::new().attempts(4))
+//!     .breaker(CircuitBreaker::default())
+//!     .attempt_timeout(Duration::from_secs(1));
+//!
+//! assert_eq!(client.run(|| fetch("/")).await.unwrap(), "hello");
+//! let error = client.run(|| fetch("/nobody")).await.unwrap_err();
+//! assert_eq!((error.kind(), error.attempts()), (ErrorKind::Failed, 1));
 //! # });
 //! ```
 

@@ -102,6 +102,12 @@ impl AdaptiveLimit {
         self.permit(self.0.line.try_take(self.0.limit.load(Ordering::Relaxed)))
     }
 
+    /// A place that is free, without a count of those for whom there was none.
+    pub(in crate::resilience) fn take_free(&self) -> Option<LimitPermit<'_>> {
+        let taken = self.0.line.try_take(self.0.limit.load(Ordering::Relaxed));
+        taken.is_ok().then(|| self.permit(taken).ok()).flatten()
+    }
+
     /// Takes a place, or waits for one if the queue has room.
     ///
     /// # Cancel safety

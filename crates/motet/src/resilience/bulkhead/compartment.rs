@@ -65,6 +65,11 @@ impl Bulkhead {
         taken.map(|()| BulkheadPermit::new(&self.0)).map_err(|_| self.0.reject())
     }
 
+    /// A place that is free, without a count of those for whom there was none.
+    pub(in crate::resilience) fn take_free(&self) -> Option<BulkheadPermit<'_>> {
+        self.0.line.try_take(self.0.places).ok().map(|()| BulkheadPermit::new(&self.0))
+    }
+
     /// Takes a place, or waits for one if the queue has room.
     ///
     /// # Cancel safety

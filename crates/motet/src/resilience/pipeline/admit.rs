@@ -8,7 +8,10 @@ use pin_project_lite::pin_project;
 use super::{BoxFuture, Call, DescribePolicy, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
 use crate::observe::Stats;
 use crate::resilience::error::Failure;
-use crate::resilience::{BreakerPermit, CircuitBreaker, ErrorKind, EventKind, PolicyKind, Rejected, Verdict};
+use crate::resilience::{
+    AdaptiveLimit, BreakerPermit, Bulkhead, BulkheadPermit, CircuitBreaker, ErrorKind, EventKind,
+    LimitPermit, PolicyKind, RateLimiter, Rejected, Verdict,
+};
 
 /// A policy that gives out permits.
 pub trait Gate {
@@ -16,30 +19,42 @@ pub trait Gate {
     type Permit<'p>
     where
         Self: 'p;
-    /// Gives a permit at once, or none.
-    #[allow(clippy::missing_errors_doc, reason = "as the gate's own")]
-    fn try_pass(&self) -> Result<Self::Permit<'_>, Rejected>;
-    /// Waits for a permit, where there was none at once; boxed, for that is rare.
-    fn wait(&self) -> Option<BoxFuture<'_, Result<Self::Permit<'_>, Rejected>>>;
+    /// Lets a call through, or not, or not yet.
+    fn pass(&self) -> Passed<'_, Self::Permit<'_>>;
     /// The call has to wait.
-    fn waits(permit: &mut Self::Permit<'_>);
-    /// The call has ended.
-    fn record(permit: Self::Permit<'_>, verdict: Verdict);
+    fn waits(_permit: &mut Self::Permit<'_>) {}
+    /// The call has ended; `overload` if it failed for the load: its time was up, or the called side said when to come
+    /// back.
+    fn record(permit: Self::Permit<'_>, verdict: Verdict, overload: bool);
     /// What it is, and how it is set.
     fn kind_and_settings(&self) -> (PolicyKind, Stats);
 }
+
+/// What a [`Gate`] says to a call.
+#[derive(Debug)]
+pub enum Passed<'p, P> {
+    /// Go on.
+    Yes(P),
+    /// Not now.
+    No(Rejected),
+    /// Stand in line: boxed, for that is rare.
+    Queued(Queued<'p, P>),
+}
+
+/// A call that stands in line.
+pub struct Queued<'p, P>(BoxFuture<'p, Result<P, Rejected>>);
+
+opaque!("Queued": <P> std::fmt::Debug for Queued<'_, P>);
 
 impl Gate for CircuitBreaker {
     type Permit<'p> = BreakerPermit<'p>;
 
     #[inline]
-    fn try_pass(&self) -> Result<BreakerPermit<'_>, Rejected> {
-        self.try_acquire_untimed()
-    }
-
-    #[inline]
-    fn wait(&self) -> Option<BoxFuture<'_, Result<BreakerPermit<'_>, Rejected>>> {
-        None
+    fn pass(&self) -> Passed<'_, BreakerPermit<'_>> {
+        match self.try_acquire_untimed() {
+            Ok(permit) => Passed::Yes(permit),
+            Err(rejected) => Passed::No(rejected),
+        }
     }
 
     fn waits(permit: &mut BreakerPermit<'_>) {
@@ -47,17 +62,71 @@ impl Gate for CircuitBreaker {
     }
 
     #[inline]
-    fn record(permit: BreakerPermit<'_>, verdict: Verdict) {
+    fn record(permit: BreakerPermit<'_>, verdict: Verdict, _: bool) {
         permit.record(verdict);
     }
 
     fn kind_and_settings(&self) -> (PolicyKind, Stats) {
-        let settings = self.name().map_or_else(Stats::new, |name| Stats::new().text(NAMED, name));
+        let settings = self.name().map_or_else(Stats::new, |name| Stats::new().text("named", name));
         (PolicyKind::CircuitBreaker, settings)
     }
 }
 
-const NAMED: &str = "named";
+impl Gate for Bulkhead {
+    type Permit<'p> = BulkheadPermit<'p>;
+
+    fn pass(&self) -> Passed<'_, BulkheadPermit<'_>> {
+        match self.take_free() {
+            Some(permit) => Passed::Yes(permit),
+            None => Passed::Queued(Queued(Box::pin(self.acquire()))),
+        }
+    }
+
+    fn record(permit: BulkheadPermit<'_>, _: Verdict, _: bool) {
+        drop(permit);
+    }
+
+    fn kind_and_settings(&self) -> (PolicyKind, Stats) {
+        (PolicyKind::Bulkhead, Stats::new().count("places", self.stats().places as u64))
+    }
+}
+
+impl Gate for RateLimiter {
+    type Permit<'p> = ();
+
+    fn pass(&self) -> Passed<'_, ()> {
+        match self.take_free(1) {
+            true => Passed::Yes(()),
+            false => Passed::Queued(Queued(Box::pin(self.acquire(1)))),
+        }
+    }
+
+    fn record((): (), _: Verdict, _: bool) {}
+
+    fn kind_and_settings(&self) -> (PolicyKind, Stats) {
+        (PolicyKind::RateLimiter, Stats::new())
+    }
+}
+
+impl Gate for AdaptiveLimit {
+    type Permit<'p> = LimitPermit<'p>;
+
+    fn pass(&self) -> Passed<'_, LimitPermit<'_>> {
+        match self.take_free() {
+            Some(permit) => Passed::Yes(permit),
+            None => Passed::Queued(Queued(Box::pin(self.acquire()))),
+        }
+    }
+
+    fn record(permit: LimitPermit<'_>, verdict: Verdict, overload: bool) {
+        // A failure of another kind says nothing of the load.
+        permit.record(if verdict == Verdict::Failure && !overload { Verdict::Ignore } else { verdict });
+    }
+
+    fn kind_and_settings(&self) -> (PolicyKind, Stats) {
+        (PolicyKind::AdaptiveLimit, Stats::new())
+    }
+}
 
 impl<G: Gate> OneAtATime for G {}
 
@@ -99,7 +168,7 @@ pin_project! {
         #[pin]
         inner: Option<M>,
         permit: Option<G::Permit<'p>>,
-        queued: Option<BoxFuture<'p, Result<G::Permit<'p>, Rejected>>>,
+        queued: Option<Queued<'p, G::Permit<'p>>>,
     }
 }
 
@@ -125,9 +194,10 @@ impl<'p, K: Kind, G: Gate, M: Machine<K>> Machine<K> for Admitting<'p, G, M> {
         };
         // Before the permit is: what the call held is free.
         this.inner.set(None);
-        let verdict = call.classify(&outcome).verdict;
+        let class = call.classify(&outcome);
+        let timed_out = matches!(&outcome, Err(failure) if matches!(failure.kind, ErrorKind::TimedOut(_)));
         if let Some(permit) = this.permit.take() {
-            G::record(permit, verdict);
+            G::record(permit, class.verdict, timed_out || class.retry_after.is_some());
         }
         Poll::Ready(outcome)
     }
@@ -144,18 +214,16 @@ impl<'p, G: Gate, M> Admitting<'p, G, M> {
     fn admit(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
         let this = self.project();
         if this.queued.is_none() {
-            match this.gate.try_pass() {
-                Ok(permit) => {
+            match this.gate.pass() {
+                Passed::Yes(permit) => {
                     *this.permit = Some(permit);
                     return Poll::Ready(Ok(()));
                 }
-                Err(rejected) => match this.gate.wait() {
-                    Some(queued) => *this.queued = Some(queued),
-                    None => return Poll::Ready(Err(rejected)),
-                },
+                Passed::No(rejected) => return Poll::Ready(Err(rejected)),
+                Passed::Queued(queued) => *this.queued = Some(queued),
             }
         }
-        let Some(queued) = this.queued else { unreachable!("it was queued above") };
+        let Some(Queued(queued)) = this.queued else { unreachable!("it was queued above") };
         let admitted = ready!(queued.as_mut().poll(cx));
         *this.queued = None;
         Poll::Ready(admitted.map(|permit| *this.permit = Some(permit)))

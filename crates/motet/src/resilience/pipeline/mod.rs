@@ -31,12 +31,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Attempt, CircuitBreaker, Class, Classify, Error, ErrorsAreRetryable, Event, Fallback, Hedge, Limited,
-    Retry, Timeout,
+    AdaptiveLimit, Attempt, Bulkhead, CircuitBreaker, Class, Classify, Error, ErrorsAreRetryable, Event,
+    Fallback, Hedge, Limited, RateLimiter, Retry, Timeout,
 };
 use crate::task::Name;
 
-pub use admit::{Admitting, Gate};
+pub use admit::{Admitting, Gate, Passed, Queued};
 pub use boxed::{BoxMachine, Boxed, DynPipeline, DynRun, Dynamic, Erased, Ticket};
 use call::Listener;
 pub use call::{Call, Hooks};
@@ -180,6 +180,37 @@ impl<L, C> Pipeline<L, C> {
         L: Append<CircuitBreaker>,
     {
         self.layer(breaker)
+    }
+
+    /// Has so many calls of what comes after it under way at a time, and lets others wait as that says.
+    ///
+    /// A call that has to wait costs one allocation.
+    pub fn bulkhead(self, bulkhead: Bulkhead) -> Pipeline<L::Out, C>
+    where
+        L: Append<Bulkhead>,
+    {
+        self.layer(bulkhead)
+    }
+
+    /// Begins so many calls of what comes after it in a time, and lets others wait as that says.
+    ///
+    /// A call that has to wait costs one allocation.
+    pub fn rate_limit(self, limiter: RateLimiter) -> Pipeline<L::Out, C>
+    where
+        L: Append<RateLimiter>,
+    {
+        self.layer(limiter)
+    }
+
+    /// Has as many calls of what comes after it under way as that bears.
+    ///
+    /// Of failures, those count against the limit whose time was up, or to which the called side has said when to come
+    /// back; the others say nothing of the load. A call that has to wait costs one allocation.
+    pub fn adaptive_limit(self, limit: AdaptiveLimit) -> Pipeline<L::Out, C>
+    where
+        L: Append<AdaptiveLimit>,
+    {
+        self.layer(limit)
     }
 
     /// Asks for another answer when what comes after it has none.

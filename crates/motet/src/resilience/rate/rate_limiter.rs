@@ -90,6 +90,12 @@ impl RateLimiter {
         Err(shared.reject(shared.gcra.wait(before, cost, now).ok()))
     }
 
+    /// Takes cells that are there, without a count of those for whom there were none.
+    pub(in crate::resilience) fn take_free(&self, cells: u32) -> bool {
+        let (cost, now) = (self.0.gcra.cost(cells), self.0.now());
+        self.0.wanted.load(Ordering::Relaxed) == 0 && self.0.gcra.take(cost, now).is_ok()
+    }
+
     /// Waits for its turn, and until the cells are there; and takes them.
     ///
     /// One who would have to wait for longer than the longest wait is rejected at once.

@@ -12,6 +12,7 @@ mod listed;
 mod local;
 mod planted;
 mod pools;
+mod policies;
 mod programs;
 mod queues;
 mod resources;
@@ -46,6 +47,7 @@ const DRIVERS: &[&Driver] = &[
     &batches::BATCHER,
     &batches::LOADER,
 const DRIVERS: [&Driver; 15] = [
+const DRIVERS: [&Driver; 18] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -60,6 +62,8 @@ const DRIVERS: [&Driver; 15] = [
     &limits::BULKHEAD,
     &limits::RATE,
     &limits::ADAPTIVE,
+    &policies::RETRY,
+    &policies::PIPELINE,
     &programs::APP,
     &programs::SUPERVISOR,
     &queues::DRIVER,

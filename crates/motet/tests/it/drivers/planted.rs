@@ -13,6 +13,7 @@ use super::{
     time, tokens,
 };
 use super::{Driver, handles, leases, local, queues, resources, scopes, starting, time, tokens, workers};
+use super::{Driver, breakers, handles, limits, local, policies, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -84,6 +85,14 @@ const PLANTED: &[(&str, By)] = &[
     ("rate.lost_update", By::Loom),
     ("release.count_here_only", By::Sweep(&resources::OWNED)),
     ("release.finished_late", By::Sweep(&resources::OWNED)),
+    ("resilience.hedge_takes_failures", By::Sweep(&policies::PIPELINE)),
+    ("resilience.hint_adds_attempts", By::Sweep(&policies::RETRY)),
+    ("resilience.inherit_nothing", By::Sweep(&policies::PIPELINE)),
+    ("resilience.keep_charge", By::Cancel(&policies::RETRY)),
+    ("resilience.keep_timed_out", By::Sweep(&policies::PIPELINE)),
+    ("resilience.lose_operation", By::Sweep(&policies::RETRY)),
+    ("resilience.no_wait", By::Sweep(&policies::RETRY)),
+    ("resilience.wait_past_deadline", By::Sweep(&policies::RETRY)),
     ("resource.always_commit", By::Sweep(&resources::USED)),
     ("resource.first_in_first_out", By::Sweep(&resources::OWNED)),
     ("resource.forget_release", By::Cancel(&resources::USED)),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use motet::resilience::{Attempt, Class, ErrorKind, Event, EventKind, Hedge, Limited, Pipeline, RetryBudget};
 use tokio::time::{Instant, sleep};
 
-use super::{ms, steady, tokens};
+use super::{millis, steady, tokens};
 
 /// What attempt n does: how long it takes, and what it gives.
 type Script = &'static [(u64, Result<&'static str, &'static str>)];
@@ -24,7 +24,7 @@ async fn play(
         let alive = Rc::clone(&alive);
         async move {
             let _alive = alive;
-            sleep(ms(takes)).await;
+            sleep(millis(takes)).await;
             gives
         }
     }));
@@ -35,39 +35,41 @@ async fn play(
 
 #[tokio::test(start_paused = true)]
 async fn a_quick_call_is_hedged() {
-    let (result, took, alive) = play(Hedge::after(ms(50)), &[(40, Ok("first"))]).await;
+    let (result, took, alive) = play(Hedge::after(millis(50)), &[(40, Ok("first"))]).await;
     assert_eq!((result.unwrap(), took, alive), ("first", 40, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_loser_is_alive_when_the_winner_is_seen() {
-    let (result, took, alive) = play(Hedge::after(ms(50)), &[(500, Ok("first")), (10, Ok("second"))]).await;
+    let (result, took, alive) =
+        play(Hedge::after(millis(50)), &[(500, Ok("first")), (10, Ok("second"))]).await;
     assert_eq!((result.unwrap(), took, alive), ("second", 60, 0));
-    let (result, took, alive) = play(Hedge::after(ms(50)), &[(70, Ok("first")), (100, Ok("second"))]).await;
+    let (result, took, alive) =
+        play(Hedge::after(millis(50)), &[(70, Ok("first")), (100, Ok("second"))]).await;
     assert_eq!((result.unwrap(), took, alive), ("first", 70, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_error_ends_a_call_while_another_attempt_may_do_better() {
     let script: Script = &[(100, Err("first")), (200, Ok("second"))];
-    let (result, took, _) = play(Hedge::after(ms(50)), script).await;
+    let (result, took, _) = play(Hedge::after(millis(50)), script).await;
     assert_eq!((result.unwrap(), took), ("second", 250));
     let script: Script = &[(300, Ok("first")), (10, Err("second"))];
-    let (result, took, _) = play(Hedge::after(ms(50)), script).await;
+    let (result, took, _) = play(Hedge::after(millis(50)), script).await;
     assert_eq!((result.unwrap(), took), ("first", 300));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_hedge_hides_that_of_the_first() {
     let script: Script = &[(100, Err("first")), (200, Err("second"))];
-    let (result, took, alive) = play(Hedge::after(ms(50)), script).await;
+    let (result, took, alive) = play(Hedge::after(millis(50)), script).await;
     let error = result.unwrap_err();
     assert_eq!((error.error(), error.attempts(), took, alive), (Some(&"first"), 2, 250, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_fails_before_the_delay_waits_for_a_hedge() {
-    let (result, took, _) = play(Hedge::after(ms(50)), &[(10, Err("first"))]).await;
+    let (result, took, _) = play(Hedge::after(millis(50)), &[(10, Err("first"))]).await;
     assert_eq!((result.unwrap_err().attempts(), took), (1, 10));
 }
 
@@ -75,17 +77,17 @@ async fn a_call_that_fails_before_the_delay_waits_for_a_hedge() {
 async fn a_budget_that_is_used_up_harms_the_attempts_under_way() {
     let budget = RetryBudget::new(0.0, 0.0);
     let script: Script = &[(500, Ok("first"))];
-    let (result, took, _) = play(Hedge::after(ms(50)).budget(budget), script).await;
+    let (result, took, _) = play(Hedge::after(millis(50)).budget(budget), script).await;
     assert_eq!((result.unwrap(), took), ("first", 500));
     // With one token left, one of two extra attempts is made, and goes on.
     let script: Script = &[(500, Ok("first")), (300, Ok("second"))];
-    let (result, took, _) = play(Hedge::after(ms(50)).extra(2).budget(tokens(1)), script).await;
+    let (result, took, _) = play(Hedge::after(millis(50)).extra(2).budget(tokens(1)), script).await;
     assert_eq!((result.unwrap(), took), ("second", 350));
 }
 
 #[tokio::test(start_paused = true)]
 async fn extra_attempts_begin_together_or_are_too_many() {
-    let hedge = Hedge::after_fn(|number| ms(10) * number).extra(2).without_budget();
+    let hedge = Hedge::after_fn(|number| millis(10) * number).extra(2).without_budget();
     let script: Script = &[(500, Ok("first")), (500, Ok("second")), (100, Ok("third"))];
     let (result, took, _) = play(hedge, script).await;
     assert_eq!((result.unwrap(), took), ("third", 130));
@@ -97,25 +99,25 @@ async fn an_answer_that_nobody_would_retry_waits_for_another() {
         .classify_by(
             |outcome: Result<&(), &u16>| if outcome == Err(&404) { Class::ignore() } else { Class::retry() },
         )
-        .hedge(Hedge::after(ms(50)).without_budget());
+        .hedge(Hedge::after(millis(50)).without_budget());
     let begin = Instant::now();
     let error = pipeline.run_attempts(|attempt: Attempt<'_, u16>| {
         let first = attempt.number() == 1;
         async move {
-            sleep(ms(if first { 500 } else { 10 })).await;
+            sleep(millis(if first { 500 } else { 10 })).await;
             Err(404)
         }
     });
-    assert_eq!((error.await.unwrap_err().error(), begin.elapsed()), (Some(&404), ms(60)));
+    assert_eq!((error.await.unwrap_err().error(), begin.elapsed()), (Some(&404), millis(60)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hedge_around_a_timeout_or_inside_a_retry_loses_count() {
     let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
     let pipeline = Pipeline::new()
-        .retry(steady(ms(100)).attempts(2))
-        .hedge(Hedge::after(ms(50)).without_budget())
-        .attempt_timeout(ms(200));
+        .retry(steady(millis(100)).attempts(2))
+        .hedge(Hedge::after(millis(50)).without_budget())
+        .attempt_timeout(millis(200));
     let begin = Instant::now();
     let error = pipeline
         .run_attempts(|attempt: Attempt<'_, &str>| {
@@ -125,7 +127,7 @@ async fn a_hedge_around_a_timeout_or_inside_a_retry_loses_count() {
         .await
         .unwrap_err();
     assert_eq!(*seen.borrow(), [1, 2, 3, 4]);
-    assert_eq!((error.attempts(), begin.elapsed()), (4, ms(250 + 100 + 250)));
+    assert_eq!((error.attempts(), begin.elapsed()), (4, millis(250 + 100 + 250)));
     assert_eq!(
         (error.kind(), error.last_attempt()),
         (ErrorKind::AttemptsExhausted, ErrorKind::TimedOut(Limited::Attempt))
@@ -134,7 +136,7 @@ async fn a_hedge_around_a_timeout_or_inside_a_retry_loses_count() {
 
 #[tokio::test(start_paused = true)]
 async fn a_boxed_pipeline_mixes_up_its_attempts() {
-    let hedge = Hedge::after(ms(50)).extra(2).without_budget();
+    let hedge = Hedge::after(millis(50)).extra(2).without_budget();
     let pipeline = Pipeline::new().hedge(hedge).boxed::<u32, u32>();
     for (takes, wins) in [([100, 100, 100], 1), ([500, 10, 500], 2), ([500, 500, 10], 3), ([500, 90, 10], 3)]
     {
@@ -144,7 +146,7 @@ async fn a_boxed_pipeline_mixes_up_its_attempts() {
             let alive = Rc::clone(&alive);
             async move {
                 let _alive = alive;
-                sleep(ms(takes[number as usize - 1])).await;
+                sleep(millis(takes[number as usize - 1])).await;
                 Ok(number)
             }
         }));
@@ -160,12 +162,12 @@ async fn nobody_hears_of_a_hedge() {
     let hears = Arc::clone(&heard);
     let pipeline = Pipeline::new()
         .on_event(move |event: &Event<'_>| hears.lock().unwrap().push(event.what))
-        .hedge(Hedge::after(ms(50)).budget(tokens(1)).extra(2));
+        .hedge(Hedge::after(millis(50)).budget(tokens(1)).extra(2));
     let calls = Cell::new(0);
     pipeline
         .run(async || {
             calls.set(calls.get() + 1);
-            sleep(ms(200)).await;
+            sleep(millis(200)).await;
             Ok::<_, &str>(())
         })
         .await

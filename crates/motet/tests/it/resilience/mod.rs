@@ -4,6 +4,7 @@ mod adaptive;
 mod breaker;
 mod breaker_time;
 mod bulkhead;
+mod gates;
 mod hedge;
 mod pipeline;
 mod rate;
@@ -16,8 +17,12 @@ use std::time::Duration;
 use motet::resilience::{Retry, RetryBudget};
 use motet::{Backoff, Jitter};
 
-fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
+fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
 }
 
 /// Waits `wait` each time, and knows no budget.
@@ -30,7 +35,7 @@ fn doubling() -> Retry {
     Retry::new().backoff(Backoff::default().jitter(Jitter::None)).without_budget()
 }
 
-/// A budget of so many tokens, more or less for ever.
+/// A budget of so many tokens, which fade within seconds.
 fn tokens(count: u32) -> RetryBudget {
     let budget = RetryBudget::new(1.0, 0.0);
     (0..count).for_each(|_| budget.deposit());

@@ -12,28 +12,28 @@ use motet::resilience::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{ms, steady};
+use super::{millis, steady};
 
 #[tokio::test(start_paused = true)]
 async fn the_first_policy_is_not_the_outermost() {
     // Around: attempts share one second. Inside: each has its own.
-    let around = Pipeline::new().timeout(ms(1_000)).retry(steady(ms(0)).attempts(3));
-    let inside = Pipeline::new().retry(steady(ms(0)).attempts(3)).timeout(ms(1_000));
+    let around = Pipeline::new().timeout(millis(1_000)).retry(steady(millis(0)).attempts(3));
+    let inside = Pipeline::new().retry(steady(millis(0)).attempts(3)).timeout(millis(1_000));
     let begin = Instant::now();
     let error = around.run(|| pending::<Result<(), ()>>()).await.unwrap_err();
-    assert_eq!((error.attempts(), begin.elapsed()), (1, ms(1_000)));
+    assert_eq!((error.attempts(), begin.elapsed()), (1, millis(1_000)));
     let begin = Instant::now();
     let error = inside.run(|| pending::<Result<(), ()>>()).await.unwrap_err();
-    assert_eq!((error.attempts(), begin.elapsed()), (3, ms(3_000)));
+    assert_eq!((error.attempts(), begin.elapsed()), (3, millis(3_000)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_error_does_not_say_whose_time_was_up() {
-    let pipeline = Pipeline::new().named("users").timeout(ms(1_000)).attempt_timeout(ms(100));
+    let pipeline = Pipeline::new().named("users").timeout(millis(1_000)).attempt_timeout(millis(100));
     let error = pipeline.run(|| pending::<Result<(), io::Error>>()).await.unwrap_err();
-    assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Attempt), ms(100)));
+    assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Attempt), millis(100)));
     assert_eq!(error.to_string(), "`users`: the time of the attempt was up");
-    let pipeline = Pipeline::new().timeout(ms(100)).attempt_timeout(ms(1_000));
+    let pipeline = Pipeline::new().timeout(millis(100)).attempt_timeout(millis(1_000));
     let error = pipeline.run(|| pending::<Result<(), io::Error>>()).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.policy()),
@@ -45,7 +45,7 @@ async fn an_error_does_not_say_whose_time_was_up() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_repeats_its_source() {
-    let pipeline = Pipeline::new().retry(steady(ms(1)));
+    let pipeline = Pipeline::new().retry(steady(millis(1)));
     let error = pipeline.run(async || Err::<(), _>(io::Error::other("disk on fire"))).await.unwrap_err();
     assert_eq!(error.to_string(), "gave up after 3 attempts");
     assert_eq!(error.source().unwrap().to_string(), "disk on fire");
@@ -67,10 +67,10 @@ async fn an_attempt_whose_time_was_up_is_alive_during_the_wait() {
                 pending::<Result<(), ()>>().await
             }
         };
-        let pipeline = Pipeline::new().retry(steady(ms(1_000)).attempts(2)).attempt_timeout(ms(100));
+        let pipeline = Pipeline::new().retry(steady(millis(1_000)).attempts(2)).attempt_timeout(millis(100));
         let dynamic = pipeline.clone().boxed();
         let look = async {
-            sleep(ms(500)).await;
+            sleep(millis(500)).await;
             // The operation has one; a clone that is alive would be an attempt.
             assert_eq!(Rc::strong_count(&alive), 1);
         };
@@ -83,13 +83,13 @@ async fn an_attempt_whose_time_was_up_is_alive_during_the_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn an_inner_pipeline_retries_past_the_deadline_of_the_outer() {
-    let outer = Pipeline::new().timeout(ms(1_000));
-    let inner = Pipeline::new().timeout(ms(60_000)).retry(steady(ms(400)).attempts(100));
+    let outer = Pipeline::new().timeout(millis(1_000));
+    let inner = Pipeline::new().timeout(millis(60_000)).retry(steady(millis(400)).attempts(100));
     let begin = Instant::now();
     let told = RefCell::new(Vec::new());
     let error = outer
         .run(async || {
-            sleep(ms(100)).await;
+            sleep(millis(100)).await;
             let inner = inner.run_attempts(|attempt: Attempt<'_, &str>| {
                 told.borrow_mut().push(attempt.remaining().unwrap());
                 async { Err::<(), _>("down") }
@@ -99,16 +99,16 @@ async fn an_inner_pipeline_retries_past_the_deadline_of_the_outer() {
         .await
         .unwrap_err();
     // The third attempt would begin at 900 ms, the fourth at 1300.
-    assert_eq!(begin.elapsed(), ms(900));
+    assert_eq!(begin.elapsed(), millis(900));
     assert_eq!(error.into_error().unwrap().kind(), ErrorKind::OutOfTime);
-    assert_eq!(told.into_inner(), [ms(900), ms(500), ms(100)]);
+    assert_eq!(told.into_inner(), [millis(900), millis(500), millis(100)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_after_another_inherits_its_deadline() {
-    let outer = Pipeline::new().timeout(ms(1_000));
+    let outer = Pipeline::new().timeout(millis(1_000));
     outer.run(|| ready(Ok::<_, ()>(()))).await.unwrap();
-    assert!(timeout(ms(10), outer.run(|| pending::<Result<(), ()>>())).await.is_err());
+    assert!(timeout(millis(10), outer.run(|| pending::<Result<(), ()>>())).await.is_err());
     let free = Pipeline::new();
     let free = free.run_attempts(|attempt: Attempt<'_, ()>| ready(Ok(attempt.remaining())));
     assert_eq!(free.await.unwrap(), None);
@@ -118,7 +118,7 @@ async fn a_pipeline_after_another_inherits_its_deadline() {
 async fn a_time_without_end_is_an_end() {
     let pipeline = Pipeline::new().timeout(std::time::Duration::MAX).retry(Retry::new());
     let value = pipeline.run(async || {
-        sleep(ms(1_000_000)).await;
+        sleep(millis(1_000_000)).await;
         Ok::<_, ()>(7)
     });
     assert_eq!(value.await.unwrap(), 7);
@@ -128,14 +128,17 @@ async fn a_time_without_end_is_an_end() {
 async fn a_fallback_hides_a_success_or_never_hears_of_a_failure() {
     let pipeline = Pipeline::new()
         .fallback(async |error: Error<&str>| {
-            sleep(ms(5)).await;
+            sleep(millis(5)).await;
             if error.error() == Some(&"fatal") { Err(error) } else { Ok(error.attempts()) }
         })
-        .retry(steady(ms(10)));
+        .retry(steady(millis(10)));
     assert_eq!(pipeline.run(async || Ok(77)).await.unwrap(), 77);
     assert_eq!(pipeline.run(async || Err("down")).await.unwrap(), 3);
     let error = pipeline.run(async || Err("fatal")).await.unwrap_err();
-    assert_eq!((error.kind(), error.attempts(), error.elapsed()), (ErrorKind::AttemptsExhausted, 3, ms(25)));
+    assert_eq!(
+        (error.kind(), error.attempts(), error.elapsed()),
+        (ErrorKind::AttemptsExhausted, 3, millis(25))
+    );
     assert_eq!(error.into_error(), Some("fatal"));
 }
 
@@ -150,8 +153,8 @@ async fn events_are_out_of_order_or_made_for_nobody() {
         .named("users")
         .on_event(listener)
         .fallback(async |_: Error<&str>| Ok::<_, Error<&str>>(()))
-        .retry(steady(ms(10)).attempts(2))
-        .attempt_timeout(ms(100));
+        .retry(steady(millis(10)).attempts(2))
+        .attempt_timeout(millis(100));
     let first = Cell::new(true);
     pipeline
         .run(async || match first.replace(false) {
@@ -163,7 +166,7 @@ async fn events_are_out_of_order_or_made_for_nobody() {
     let limited = Limited::Attempt;
     let expected = [
         (1, EventKind::AttemptStarted),
-        (1, EventKind::RetryScheduled { delay: ms(10), after: Some(ErrorKind::Failed) }),
+        (1, EventKind::RetryScheduled { delay: millis(10), after: Some(ErrorKind::Failed) }),
         (2, EventKind::AttemptStarted),
         (2, EventKind::TimedOut { limited }),
         (2, EventKind::GaveUp { reason: ErrorKind::AttemptsExhausted }),
@@ -177,8 +180,8 @@ async fn events_are_out_of_order_or_made_for_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_inside_a_retry_is_taken_up_again_when_the_budget_is_out() {
-    let inner = steady(ms(1)).attempts(3).budget(RetryBudget::new(0.0, 0.0));
-    let pipeline = Pipeline::new().retry(steady(ms(1)).attempts(5)).retry(inner);
+    let inner = steady(millis(1)).attempts(3).budget(RetryBudget::new(0.0, 0.0));
+    let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5)).retry(inner);
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::BudgetExhausted, 1));
 }
@@ -205,9 +208,9 @@ async fn a_pipeline_without_policies_changes_something() {
 fn a_description_lies_or_misses_an_order_that_is_seldom_meant() {
     let pipeline = Pipeline::new()
         .named("users")
-        .timeout(ms(5_000))
-        .retry(Retry::new().attempt_timeout(ms(500)))
-        .attempt_timeout(ms(1_000));
+        .timeout(millis(5_000))
+        .retry(Retry::new().attempt_timeout(millis(500)))
+        .attempt_timeout(millis(1_000));
     let described = pipeline.describe();
     assert_eq!(
         described.to_string(),
@@ -216,7 +219,7 @@ fn a_description_lies_or_misses_an_order_that_is_seldom_meant() {
     );
     assert_eq!(described, pipeline.boxed::<(), ()>().describe());
     assert!(described.remarks().is_empty());
-    let twice = Pipeline::new().attempt_timeout(ms(1)).retry(Retry::new()).retry(Retry::new());
+    let twice = Pipeline::new().attempt_timeout(millis(1)).retry(Retry::new()).retry(Retry::new());
     assert_eq!(twice.describe().remarks().len(), 2);
 }
 

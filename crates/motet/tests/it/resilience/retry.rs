@@ -9,7 +9,7 @@ use motet::{Backoff, Jitter, rng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{doubling, ms, steady, tokens};
+use super::{doubling, millis, steady, tokens};
 
 /// Runs it, and gives when each attempt began.
 async fn times(retry: &Retry, fails: u32) -> (Vec<Duration>, Result<u32, Error<u32>>) {
@@ -26,12 +26,12 @@ async fn times(retry: &Retry, fails: u32) -> (Vec<Duration>, Result<u32, Error<u
 #[tokio::test(start_paused = true)]
 async fn attempts_are_one_too_many_or_the_last_error_is_lost() {
     for attempts in 1..6 {
-        let (times, result) = times(&steady(ms(10)).attempts(attempts), 9).await;
+        let (times, result) = times(&steady(millis(10)).attempts(attempts), 9).await;
         let error = result.unwrap_err();
         assert_eq!(times.len(), attempts as usize);
         assert_eq!((error.kind(), error.attempts()), (ErrorKind::AttemptsExhausted, attempts));
         assert_eq!((error.last_attempt(), error.error()), (ErrorKind::Failed, Some(&attempts)));
-        assert_eq!(error.elapsed(), ms(10) * (attempts - 1));
+        assert_eq!(error.elapsed(), millis(10) * (attempts - 1));
     }
 }
 
@@ -39,17 +39,17 @@ async fn attempts_are_one_too_many_or_the_last_error_is_lost() {
 async fn waits_do_not_grow() {
     let (times, result) = times(&doubling().attempts(4), 3).await;
     assert_eq!(result.unwrap(), 4);
-    assert_eq!(times, [ms(0), ms(100), ms(300), ms(700)]);
+    assert_eq!(times, [millis(0), millis(100), millis(300), millis(700)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn jitter_reaches_past_the_cap_or_piles_up_at_it() {
-    let cap = ms(2_000);
-    let retry = Retry::new().attempts(60).without_budget().backoff(Backoff::exponential(ms(100), cap));
+    let cap = millis(2_000);
+    let retry = Retry::new().attempts(60).without_budget().backoff(Backoff::exponential(millis(100), cap));
     let (times, _) = times(&retry, 99).await;
     let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // The timer is good for a millisecond.
-    assert!(waits.iter().all(|wait| *wait <= cap + ms(1)), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= cap + millis(1)), "{waits:?}");
     assert!(waits.iter().filter(|wait| **wait >= cap).count() < 6, "clamped after the draw: {waits:?}");
 }
 
@@ -72,26 +72,26 @@ async fn a_hint_adds_attempts_or_shortens_a_wait_or_holds_for_ever() {
         let pipeline = Pipeline::new()
             .classify_by(move |outcome: Result<&(), &&str>| match outcome {
                 Ok(()) => Class::success(),
-                Err(_) => Class::retry().after(ms(hint)),
+                Err(_) => Class::retry().after(millis(hint)),
             })
             .retry(doubling().attempts(2));
         let begin = Instant::now();
         let error = pipeline.run(async || Err("busy")).await.unwrap_err();
-        assert_eq!((error.attempts(), begin.elapsed()), (2, ms(wait)), "hinted at {hint} ms");
-        assert_eq!(error.retry_after(), Some(ms(hint)), "for whoever is further out");
+        assert_eq!((error.attempts(), begin.elapsed()), (2, millis(wait)), "hinted at {hint} ms");
+        assert_eq!(error.retry_after(), Some(millis(hint)), "for whoever is further out");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_hint_past_the_deadline_is_waited_for() {
     let pipeline = Pipeline::new()
-        .classify_by(|_: Result<&(), &&str>| Class::retry().after(ms(2_000)))
-        .timeout(ms(1_500))
+        .classify_by(|_: Result<&(), &&str>| Class::retry().after(millis(2_000)))
+        .timeout(millis(1_500))
         .retry(doubling());
     let begin = Instant::now();
     let error = pipeline.run(async || Err("busy")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::OutOfTime, 1));
-    assert_eq!((error.error(), begin.elapsed()), (Some(&"busy"), ms(0)));
+    assert_eq!((error.error(), begin.elapsed()), (Some(&"busy"), millis(0)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,7 +103,7 @@ async fn an_error_that_is_not_to_be_retried_is_retried() {
             Err(501) => Class::fail(),
             Err(_) => Class::retry(),
         })
-        .retry(steady(ms(10)));
+        .retry(steady(millis(10)));
     for (status, attempts) in [(404, 1), (501, 1), (503, 3)] {
         let error = pipeline.run(async || Err(status)).await.unwrap_err();
         assert_eq!((error.attempts(), error.error()), (attempts, Some(&status)));
@@ -119,7 +119,7 @@ async fn a_value_that_is_a_failure_is_taken_for_a_success_or_lost() {
             Ok(503) => Class::retry(),
             _ => Class::success(),
         })
-        .retry(steady(ms(10)));
+        .retry(steady(millis(10)));
     let calls = Cell::new(0);
     let status = |of: u16| {
         calls.set(0);
@@ -138,32 +138,32 @@ async fn a_value_that_is_a_failure_is_taken_for_a_success_or_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn the_deadline_counts_waits_and_not_what_the_operation_takes() {
-    let retry = steady(ms(10)).attempts(100).timeout(ms(1_000));
+    let retry = steady(millis(10)).attempts(100).timeout(millis(1_000));
     let begin = Instant::now();
     let error = retry
         .run(async || {
-            sleep(ms(300)).await;
+            sleep(millis(300)).await;
             Err::<(), _>("slow")
         })
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut(Limited::Total));
-    assert_eq!((error.attempts(), error.elapsed(), begin.elapsed()), (4, ms(1_000), ms(1_000)));
+    assert_eq!((error.attempts(), error.elapsed(), begin.elapsed()), (4, millis(1_000), millis(1_000)));
     assert_eq!(error.error(), Some(&"slow"), "of the attempt before");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_ends_past_the_deadline_is_begun() {
-    let retry = steady(ms(400)).attempts(100).timeout(ms(1_000));
+    let retry = steady(millis(400)).attempts(100).timeout(millis(1_000));
     let begin = Instant::now();
     let error = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::OutOfTime, 3));
-    assert_eq!(begin.elapsed(), ms(800));
+    assert_eq!(begin.elapsed(), millis(800));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_hangs_holds_up_the_rest() {
-    let retry = steady(ms(10)).attempt_timeout(ms(100));
+    let retry = steady(millis(10)).attempt_timeout(millis(100));
     let begin = Instant::now();
     let error = retry.run(|| pending::<Result<(), &str>>()).await.unwrap_err();
     assert_eq!(
@@ -171,40 +171,45 @@ async fn an_attempt_that_hangs_holds_up_the_rest() {
         (ErrorKind::AttemptsExhausted, ErrorKind::TimedOut(Limited::Attempt))
     );
     assert_eq!(error.to_string(), "gave up after 3 attempts; the time of the last was up");
-    assert_eq!(begin.elapsed(), ms(320));
+    assert_eq!(begin.elapsed(), millis(320));
     // The nearer of both limits is named.
-    let error = retry.clone().timeout(ms(50)).run(|| pending::<Result<(), &str>>()).await.unwrap_err();
-    assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Total), ms(50)));
+    let error = retry.clone().timeout(millis(50)).run(|| pending::<Result<(), &str>>()).await.unwrap_err();
+    assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Total), millis(50)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_is_not_told_what_is_left_or_what_went_wrong() {
-    let retry = steady(ms(100)).attempts(9).timeout(ms(1_000)).attempt_timeout(ms(500));
+    let retry = steady(millis(100)).attempts(9).timeout(millis(1_000)).attempt_timeout(millis(500));
     let told = RefCell::new(Vec::new());
     let _ = retry
         .run_attempts(|attempt: Attempt<'_, u32>| {
             let number = attempt.number();
             told.borrow_mut().push((number, attempt.remaining().unwrap(), attempt.last_error().copied()));
             async move {
-                sleep(ms(200)).await;
+                sleep(millis(200)).await;
                 Err::<(), _>(number)
             }
         })
         .await;
-    let expected = [(1, ms(500), None), (2, ms(500), Some(1)), (3, ms(400), Some(2)), (4, ms(100), Some(3))];
+    let expected = [
+        (1, millis(500), None),
+        (2, millis(500), Some(1)),
+        (3, millis(400), Some(2)),
+        (4, millis(100), Some(3)),
+    ];
     assert_eq!(told.into_inner(), expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_budget_lets_all_retry_or_counts_only_what_has_begun() {
     // Of a hundred that fail at once, nine may wait for their retry, though none has begun.
-    let retry = steady(ms(1_000)).attempts(2).budget(RetryBudget::new(0.1, 0.0));
+    let retry = steady(millis(1_000)).attempts(2).budget(RetryBudget::new(0.1, 0.0));
     let mut calls = JoinSet::new();
     for _ in 0..100 {
         let retry = retry.clone();
         calls.spawn(async move {
             let failed = retry.run(async || {
-                sleep(ms(10)).await;
+                sleep(millis(10)).await;
                 Err::<(), _>("down")
             });
             failed.await.unwrap_err()
@@ -215,13 +220,13 @@ async fn a_budget_lets_all_retry_or_counts_only_what_has_begun() {
     // A little of what the calls earned has faded in the 10 ms.
     assert_eq!(retried, 9);
     let out = errors.iter().filter(|error| error.kind() == ErrorKind::BudgetExhausted);
-    assert!(out.clone().all(|error| error.error() == Some(&"down") && error.elapsed() == ms(10)));
+    assert!(out.clone().all(|error| error.error() == Some(&"down") && error.elapsed() == millis(10)));
     assert_eq!(out.count(), 91);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_share_of_the_calls_is_rounded_up_to_all_of_them() {
-    let retry = steady(ms(1)).attempts(2).budget(RetryBudget::new(0.6, 0.0));
+    let retry = steady(millis(1)).attempts(2).budget(RetryBudget::new(0.6, 0.0));
     let mut retried = 0;
     for _ in 0..100 {
         retried += retry.run(async || Err::<(), _>("down")).await.unwrap_err().attempts() - 1;
@@ -231,9 +236,9 @@ async fn a_share_of_the_calls_is_rounded_up_to_all_of_them() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_with_few_calls_never_retries() {
-    let retry = steady(ms(1)).attempts(2).budget(RetryBudget::default());
+    let retry = steady(millis(1)).attempts(2).budget(RetryBudget::default());
     for _ in 0..50 {
-        sleep(ms(60_000)).await;
+        sleep(millis(60_000)).await;
         assert_eq!(retry.run(async || Err::<(), _>("down")).await.unwrap_err().attempts(), 2);
     }
 }
@@ -242,7 +247,7 @@ async fn a_client_with_few_calls_never_retries() {
 async fn a_good_hour_pays_for_a_storm() {
     let budget = RetryBudget::new(0.2, 0.0);
     for _ in 0..3_600 {
-        sleep(ms(1_000)).await;
+        sleep(millis(1_000)).await;
         (0..100).for_each(|_| budget.deposit());
     }
     // 100 a second for the ten seconds that are remembered.
@@ -257,17 +262,17 @@ async fn a_good_hour_pays_for_a_storm() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_dropped_while_it_waits_keeps_its_charge() {
     let budget = tokens(1);
-    let retry = steady(ms(1_000)).attempts(2).budget(budget.clone());
+    let retry = steady(millis(1_000)).attempts(2).budget(budget.clone());
     for _ in 0..5 {
         let before = budget.balance();
-        assert!(timeout(ms(10), retry.run(async || Err::<(), _>("down"))).await.is_err(), "it waits");
+        assert!(timeout(millis(10), retry.run(async || Err::<(), _>("down"))).await.is_err(), "it waits");
         assert!(budget.balance() > before - 0.1, "and is given back");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn clones_have_budgets_of_their_own() {
-    let retry = steady(ms(1)).attempts(9).budget(tokens(4));
+    let retry = steady(millis(1)).attempts(9).budget(tokens(4));
     let clone = retry.clone();
     let one = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
     let two = clone.run(async || Err::<(), _>("down")).await.unwrap_err();
@@ -278,7 +283,7 @@ async fn clones_have_budgets_of_their_own() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_without_a_wait_starves_its_worker() {
-    let retry = steady(ms(0)).attempts(1_000_000);
+    let retry = steady(millis(0)).attempts(1_000_000);
     let other = async {
         tokio::task::yield_now().await;
         "polled"

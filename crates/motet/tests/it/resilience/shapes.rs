@@ -11,7 +11,7 @@ use motet::resilience::{Attempt, DynPipeline, Error, Hedge, Pipeline, Retry};
 use motet::task::{Nursery, scope};
 use tokio::task::{LocalSet, yield_now};
 
-use super::ms;
+use super::millis;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -27,10 +27,10 @@ macro_rules! pipeline {
     () => {
         Pipeline::new()
             .fallback(async |error: Error<Failed>| Err::<usize, _>(error))
-            .timeout(ms(1_000))
+            .timeout(millis(1_000))
             .retry(Retry::new())
-            .hedge(Hedge::after(ms(50)))
-            .attempt_timeout(ms(100))
+            .hedge(Hedge::after(millis(50)))
+            .attempt_timeout(millis(100))
     };
 }
 
@@ -69,7 +69,7 @@ async fn a_spawned_caller_cannot_borrow() {
                 let name = Arc::clone(&name);
                 async move {
                     let pipeline =
-                        Pipeline::new().timeout(ms(100)).retry(Retry::new()).attempt_timeout(ms(10));
+                        Pipeline::new().timeout(millis(100)).retry(Retry::new()).attempt_timeout(millis(10));
                     let length = async || if name.is_empty() { Err("no name") } else { Ok(&*name) };
                     pipeline.run(length).await.unwrap().len()
                 }
@@ -118,7 +118,7 @@ impl Fetch for Client {
 
     fn count<'a>(&'a self, log: &'a mut Vec<String>) -> BoxFuture<'a, Result<usize, Failed>> {
         Box::pin(async move {
-            let pipeline = Pipeline::new().timeout(ms(10_000)).retry(self.retry.clone());
+            let pipeline = Pipeline::new().timeout(millis(10_000)).retry(self.retry.clone());
             let counted = pipeline.run_with(log, |log| {
                 Box::pin(async move {
                     yield_now().await;
@@ -148,7 +148,7 @@ async fn generic_code_cannot_spawn_a_call() {
         F: FnMut() -> Fut + Send + 'static,
         Fut: Future<Output = Result<usize, String>> + Send + 'static,
     {
-        let pipeline = Pipeline::new().timeout(ms(100)).retry(Retry::new());
+        let pipeline = Pipeline::new().timeout(millis(100)).retry(Retry::new());
         n.spawn("generic", async move { pipeline.run(operation).await.unwrap() })
     }
     let sum = scope(async |n: &Nursery<Infallible>| {
@@ -187,8 +187,8 @@ async fn an_operation_that_is_not_send_runs_nowhere() {
 
 #[tokio::test(start_paused = true)]
 async fn mutable_state_is_out_of_reach_or_lost_with_an_attempt_that_is_cut_off() {
-    let retry = Retry::new().attempts(4).attempt_timeout(ms(10));
-    let pipeline = Pipeline::new().retry(Retry::new().attempts(4)).attempt_timeout(ms(10));
+    let retry = Retry::new().attempts(4).attempt_timeout(millis(10));
+    let pipeline = Pipeline::new().retry(Retry::new().attempts(4)).attempt_timeout(millis(10));
     let mut lengths = Vec::new();
     for alone in [true, false] {
         let mut log = vec![0];
@@ -219,7 +219,7 @@ async fn mutable_state_is_out_of_reach_or_lost_with_an_attempt_that_is_cut_off()
 async fn errors_and_values_must_be_clone_or_static() {
     struct Odd<'a>(&'a str);
     let text = String::from("borrowed");
-    let pipeline = Pipeline::new().timeout(ms(10_000)).retry(Retry::new());
+    let pipeline = Pipeline::new().timeout(millis(10_000)).retry(Retry::new());
     let first = Cell::new(true);
     let odd = pipeline.run(async || if first.replace(false) { Err(Odd(&text)) } else { Ok(Odd(&text)) });
     assert_eq!(odd.await.ok().unwrap().0, "borrowed");

@@ -1,0 +1,188 @@
+//! Permits as policies of a pipeline: who passes, and what a call counts as.
+
+use std::future::pending;
+use std::rc::Rc;
+
+use motet::resilience::{
+    AdaptiveLimit, BreakerState, Bulkhead, CircuitBreaker, Class, ErrorKind, Hedge, Pipeline, PolicyKind,
+    RateLimiter, Rejected, RejectedBy, Trip,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{millis, seconds, steady};
+
+fn trips_after(failures: u32) -> CircuitBreaker {
+    CircuitBreaker::builder().opens_on(Trip::consecutive(failures)).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_inside_a_retry_counts_once_for_all_attempts_and_is_asked_again_when_open() {
+    let breaker = trips_after(2);
+    let pipeline = Pipeline::new().retry(steady(millis(10)).attempts(5)).breaker(breaker.clone());
+    let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
+    assert_eq!(breaker.state(), BreakerState::Open);
+    // The third attempt is rejected, and a rejection is not retried.
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::Rejected(RejectedBy::CircuitBreaker), 2));
+    assert_eq!((error.policy(), error.error()), (Some(PolicyKind::CircuitBreaker), Some(&"down")));
+    assert!(error.retry_after().is_some_and(|after| after > seconds(1)), "{error:?}");
+    let begin = Instant::now();
+    let error = pipeline.run(async || Err::<(), _>("called")).await.unwrap_err();
+    assert_eq!((error.attempts(), error.error(), begin.elapsed()), (0, None, millis(0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_that_may_be_retried_is_retried_before_its_time() {
+    let breaker = trips_after(1);
+    let retry = steady(millis(10)).attempts(2).retry_rejected().follow_hints_for(seconds(600));
+    let pipeline = Pipeline::new().retry(retry).breaker(breaker.clone());
+    let after = {
+        breaker.try_acquire().unwrap().failure();
+        breaker.try_acquire().unwrap_err().retry_after().unwrap()
+    };
+    let begin = Instant::now();
+    assert_eq!(pipeline.run(async || Ok::<_, ()>(1)).await.unwrap(), 1);
+    assert!(begin.elapsed() >= after && begin.elapsed() <= after + millis(2), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_s_own_mistake_opens_a_breaker_or_ends_a_streak() {
+    let breaker = trips_after(2);
+    let pipeline = Pipeline::new()
+        .classify_by(|outcome: Result<&(), &u16>| match outcome {
+            Ok(()) => Class::success(),
+            Err(404) => Class::ignore(),
+            Err(_) => Class::retry(),
+        })
+        .breaker(breaker.clone());
+    for status in [404, 404, 503, 404] {
+        let _ = pipeline.run(async || Err(status)).await;
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+    let _ = pipeline.run(async || Err(503)).await;
+    assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_hangs_never_opens_a_breaker_under_a_timeout() {
+    // Inside of the breaker, around it, and of the caller.
+    for place in 0..3 {
+        let breaker = trips_after(3);
+        for _ in 0..3 {
+            let hang = || pending::<Result<(), ()>>();
+            match place {
+                0 => {
+                    let inside = Pipeline::new().breaker(breaker.clone()).attempt_timeout(seconds(5));
+                    assert!(inside.run(hang).await.is_err());
+                }
+                1 => {
+                    let around = Pipeline::new().timeout(seconds(5)).breaker(breaker.clone());
+                    assert!(around.run(hang).await.is_err());
+                }
+                _ => {
+                    let bare = Pipeline::new().breaker(breaker.clone());
+                    assert!(timeout(seconds(5), bare.run(hang)).await.is_err());
+                }
+            }
+        }
+        assert_eq!(breaker.state(), BreakerState::Open, "{place}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_is_free_while_its_call_is_alive_or_lost_with_it() {
+    let bulkhead = Bulkhead::builder(1).build().unwrap();
+    let pipeline = Pipeline::new().attempt_timeout(millis(100)).bulkhead(bulkhead.clone());
+    let alive = Rc::new(());
+    let hang = || {
+        let alive = Rc::clone(&alive);
+        async move {
+            let _alive = alive;
+            pending::<Result<(), ()>>().await
+        }
+    };
+    let second = async {
+        sleep(millis(50)).await;
+        let error = pipeline.run(async || Ok::<_, ()>(())).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Rejected(RejectedBy::Bulkhead));
+    };
+    let _ = tokio::join!(pipeline.run(hang), second);
+    assert_eq!((Rc::strong_count(&alive), bulkhead.stats().taken), (1, 0));
+    drop(timeout(millis(10), pipeline.run(hang)).await);
+    assert_eq!((Rc::strong_count(&alive), bulkhead.stats().taken), (1, 0));
+    assert_eq!(bulkhead.stats().rejected, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_place_is_not_limited_or_counted_as_a_rejection() {
+    let bulkhead = Bulkhead::builder(1).queue(8, seconds(60)).build().unwrap();
+    let pipeline = Pipeline::new().timeout(seconds(5)).bulkhead(bulkhead.clone());
+    let permit = bulkhead.try_acquire().unwrap();
+    let begin = Instant::now();
+    let waits = async {
+        let value = pipeline.run(async || Ok::<_, ()>(1)).await;
+        (value.unwrap(), begin.elapsed())
+    };
+    let (waited, ()) = tokio::join!(waits, async {
+        sleep(seconds(1)).await;
+        drop(permit);
+    });
+    assert_eq!((waited, bulkhead.stats().rejected), ((1, seconds(1)), 0));
+    let _permit = bulkhead.try_acquire().unwrap();
+    let error = pipeline.run(async || Ok::<_, ()>(1)).await.unwrap_err();
+    assert_eq!((error.policy(), error.attempts()), (Some(PolicyKind::Timeout), 0));
+    assert_eq!(bulkhead.stats().waiting, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_lets_a_burst_pass_too_soon() {
+    let limiter = RateLimiter::builder(10, seconds(1)).burst(1).max_wait(seconds(10)).build().unwrap();
+    let pipeline = Pipeline::new().rate_limit(limiter);
+    let begin = Instant::now();
+    for _ in 0..11 {
+        pipeline.run(async || Ok::<_, ()>(())).await.unwrap();
+    }
+    assert!(begin.elapsed() >= seconds(1) && begin.elapsed() <= millis(1_050), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adaptive_limit_keeps_the_place_of_a_call_that_is_gone() {
+    let limit = AdaptiveLimit::builder().build().unwrap();
+    let pipeline = Pipeline::new().adaptive_limit(limit.clone());
+    assert!(timeout(millis(10), pipeline.run(|| pending::<Result<(), ()>>())).await.is_err());
+    pipeline.run(async || Ok::<_, ()>(())).await.unwrap();
+    assert!(pipeline.run(async || Err::<(), _>(())).await.is_err());
+    assert_eq!(limit.stats().in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_is_rejected_ends_the_attempt_under_way() {
+    let bulkhead = Bulkhead::builder(1).build().unwrap();
+    let pipeline =
+        Pipeline::new().hedge(Hedge::after(millis(10)).without_budget()).bulkhead(bulkhead.clone());
+    let value = pipeline.run(async || {
+        sleep(millis(100)).await;
+        Ok::<_, ()>(1)
+    });
+    assert_eq!(value.await.unwrap(), 1);
+    assert_eq!((bulkhead.stats().rejected, bulkhead.stats().taken), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejection_counts_as_a_failure_of_what_was_not_called() {
+    let outer = trips_after(1);
+    let inner = trips_after(1);
+    inner.force_open();
+    let pipeline = Pipeline::new().breaker(outer.clone()).breaker(inner);
+    let error = pipeline.run(async || Ok::<_, ()>(())).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), outer.state()),
+        (ErrorKind::Rejected(RejectedBy::CircuitBreaker), BreakerState::Closed)
+    );
+    assert_eq!(error.retry_after(), Rejected::retry_after(&trips_forced()));
+}
+
+fn trips_forced() -> Rejected {
+    let breaker = trips_after(1);
+    breaker.force_open();
+    breaker.try_acquire().unwrap_err()
+}
