@@ -36,6 +36,7 @@
 //! | give back what needs an await to be given back | [`resource`] |
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
+//! | build a program from components, start and stop them along their graph | [`container`] |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |
 //! | wait between attempts | [`Backoff`] |
 //! | draw chance that a test can repeat | [`rng`] |
@@ -51,6 +52,7 @@
 //! `panic = "abort"` the first panic ends the process, as always.
 
 mod backoff;
+pub mod container;
 pub mod observe;
 pub mod resource;
 pub mod rng;

@@ -35,6 +35,8 @@ pub(crate) struct Finalizer {
     pub(crate) id: u64,
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
+    /// How long it may take; `None` for as long as the scope gives to each.
+    pub(crate) limit: Option<Duration>,
     pub(crate) owed: Box<dyn Owe>,
 }
 
@@ -110,7 +112,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskFailed
             let next = scope.state().next_release();
             let Some(finalizer) = next else { return };
             let exit = scope.exit();
-            let limit = scope.release_timeout;
+            let limit = finalizer.limit.unwrap_or(scope.release_timeout);
             if let Err(failed) = run(&scope, finalizer.name, limit, finalizer.owed, exit).await {
                 scope.state().release_failures.push(failed);
             }
@@ -132,6 +134,7 @@ pub(crate) fn push(
     core: &Core,
     name: Name,
     site: &'static Location<'static>,
+    limit: Option<Duration>,
     owed: Box<dyn Owe>,
 ) -> Result<u64, Box<dyn Owe>> {
     // Counted in for the moment, so that the scope cannot close between the question and the registration.
@@ -141,24 +144,26 @@ pub(crate) fn push(
     let mut state = core.state();
     let id = state.next_finalizer;
     state.next_finalizer += 1;
-    state.finalizers.push(Finalizer { id, name, site, owed });
+    state.finalizers.push(Finalizer { id, name, site, limit, owed });
     drop(state);
     core.leave(Class::Work);
     Ok(id)
 }
 
+/// Takes a release that is owed off the scope; `None` if the scope has begun it.
+pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
+    let mut state = core.state();
+    let at = state.finalizers.iter().position(|finalizer| finalizer.id == id)?;
+    Some(state.finalizers.remove(at))
+}
+
 /// Runs a release that is owed at once, as a task of the scope.
 pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseFailed> {
-    let finalizer = {
-        let mut state = core.state();
-        let at = state.finalizers.iter().position(|finalizer| finalizer.id == id);
-        at.map(|at| state.finalizers.remove(at))
-    };
-    let Some(Finalizer { name, site, owed, .. }) = finalizer else {
+    let Some(Finalizer { name, site, limit, owed, .. }) = take(core, id) else {
         let source = ReleaseError::ScopeEnded;
         return Err(ReleaseFailed { resource: Name::from("resource"), source });
     };
-    let (scope, limit) = (Arc::clone(core), core.release_timeout);
+    let (scope, limit) = (Arc::clone(core), limit.unwrap_or(core.release_timeout));
     let named = name.clone();
     let released = adopt(core, &name, site, async move { run(&scope, named, limit, owed, exit).await });
     outcome(released, name).await

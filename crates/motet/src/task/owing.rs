@@ -77,7 +77,7 @@ impl Scope {
                             on_lost: None,
                         };
                         // The scope is open: this is a task of it.
-                        match finalizer::push(&host, name, site, Box::new(owed)) {
+                        match finalizer::push(&host, name, site, None, Box::new(owed)) {
                             Ok(id) => Ok((Acquired::new(resource, slot, Some((Arc::clone(&host), id))), id)),
                             Err(_) => Err(AcquireFailed::Closed),
                         }
@@ -120,7 +120,7 @@ impl Scope {
             return Err(Closed(cleanup));
         }
         let owed = Deferred { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
-        let pushed = finalizer::push(&self.0, name, site, Box::new(owed));
+        let pushed = finalizer::push(&self.0, name, site, None, Box::new(owed));
         debug_assert!(pushed.is_ok(), "the gate is held");
         self.0.leave(Class::Work);
         Ok(())

@@ -4,6 +4,7 @@
 
 mod blocking;
 mod closures;
+mod container;
 mod drivers;
 mod edges;
 mod forget;
