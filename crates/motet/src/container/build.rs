@@ -5,7 +5,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::sync::watch;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, sleep_until};
 
@@ -13,6 +12,7 @@ use super::error::Cause;
 use super::factory::BoxError;
 use super::graph::Needed;
 use super::inject::{Arg, Args};
+use super::settled::Settled;
 use super::stop::stop_instances;
 use super::store::{Asked, Built, Outcome, Slot, Store};
 use super::{BuildFailed, Lifetime, Phase, Started, Value};
@@ -37,11 +37,11 @@ pub(crate) struct Attempt {
     store: Arc<Store>,
     node: usize,
     /// `None` once settled.
-    settle: Option<watch::Sender<Option<Outcome>>>,
+    settle: Option<Arc<Settled>>,
 }
 
 impl Attempt {
-    pub(crate) fn new(store: Arc<Store>, node: usize, settle: watch::Sender<Option<Outcome>>) -> Self {
+    pub(crate) fn new(store: Arc<Store>, node: usize, settle: Arc<Settled>) -> Self {
         Self { store, node, settle: Some(settle) }
     }
 
@@ -84,8 +84,11 @@ impl Attempt {
         state.building -= 1;
         let before = match (slot, &outcome) {
             (None, _) => None,
-            (Some(slot), Ok(value)) => Some(std::mem::replace(&mut state.slots[slot], Slot::Ready(value.clone()))),
-            (Some(_), Err(_)) if mutant!("container.keep_failed_slot") => None,
+            (Some(slot), Ok(value)) => {
+                Some(std::mem::replace(&mut state.slots[slot], Slot::Ready(value.clone())))
+            }
+            // The factory of a singleton can be called once: who asks for it later gets this same error.
+            (Some(_), Err(_)) if self.store.parent.is_none() || mutant!("container.keep_failed_slot") => None,
             (Some(slot), Err(_)) => Some(std::mem::take(&mut state.slots[slot])),
         };
         if let Some((built, started)) = built {
@@ -103,8 +106,8 @@ impl Attempt {
         }
         drop(state);
         drop(before);
-        settle.send_replace(Some(outcome));
-        self.store.changed.send_replace(());
+        settle.settle(outcome);
+        self.store.changed.notify_waiters();
     }
 }
 
@@ -116,17 +119,6 @@ impl Drop for Attempt {
             self.settle(Err(closed), None);
         }
     }
-}
-
-/// Waits for what was asked for. Its task settles it also when the store gives up.
-pub(crate) async fn wait(
-    store: &Store,
-    node: usize,
-    mut built: watch::Receiver<Option<Outcome>>,
-) -> Outcome {
-    let settled = built.wait_for(Option::is_some).await.ok().and_then(|settled| settled.clone());
-    // An attempt settles before it drops its end.
-    settled.unwrap_or_else(|| Err(store.failed(node, Phase::Factory, Cause::Closed)))
 }
 
 /// Makes a component: first the transients it needs, into `instances`, then itself, as the last of them. `ready`
@@ -204,7 +196,7 @@ async fn gather_args(
             Needed::Node { target, .. } => {
                 let value = match asked {
                     Some(Asked::Ready(value)) => value,
-                    Some(Asked::Wait(built)) => wait(store, target.node, built).await?,
+                    Some(Asked::Wait(built)) => built.wait().await?,
                     None => make(store, target.node, instances, &mut None).await?,
                 };
                 Given::Arg(Arg::Value(match &target.cast {

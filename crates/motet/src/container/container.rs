@@ -16,8 +16,8 @@ use crate::task::{Name, Scope};
 /// the whole graph is known before that.
 ///
 /// # Defaults
-/// Unnamed; 15 s for each component to start, what a cold database may need; 5 s to stop, and 5 s more for its tasks
-/// and cleanups to end, as for any release of a scope; 1 s for a health check, short enough for a probe.
+/// Unnamed; 15 s for each component to start, what a cold database may need; 5 s for its `on_stop`, as for any release
+/// of a scope; 1 s for a health check, short enough for a probe.
 ///
 /// # Examples
 /// See [the module](super).

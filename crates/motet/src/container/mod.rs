@@ -86,6 +86,7 @@ mod provided;
 mod provider;
 mod running;
 mod scoped;
+mod settled;
 mod start;
 mod start_report;
 mod stop;

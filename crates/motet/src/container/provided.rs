@@ -113,8 +113,8 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Gives `on_stop` this long, and as long again to the component's tasks and deferred cleanups; then it goes on
-    /// with what comes next. What is left is waited for by the scope that the container is in.
+    /// Gives `on_stop` this long, and each cleanup that the component deferred; its tasks and cleanups together have twice
+    /// as long. Then what comes next is stopped, and what is left is waited for by the scope that the container is in.
     pub fn stop_timeout(self, limit: Duration) -> Self {
         self.provider.limits.stop = limit;
         self

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::factory::Maker;
 use super::owner::Owner;
 use super::store::Asked;
-use super::{GetFailed, Key, StopReport, Value, build};
+use super::{GetFailed, Key, StopReport, Value};
 use crate::task::Reason;
 
 /// A container within a scope: what is scoped is built here, when it is first asked for.
@@ -77,7 +77,7 @@ impl Scoped {
         let target = store.graph.target(key).map_err(GetFailed::Unavailable)?.clone();
         let built = match store.ask(target.node) {
             Ok(Asked::Ready(value)) => Ok(value),
-            Ok(Asked::Wait(built)) => build::wait(store, target.node, built).await,
+            Ok(Asked::Wait(built)) => built.wait().await,
             Err(closed) => Err(closed),
         };
         let value = built.map_err(GetFailed::Build)?;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::graph::{Graph, Node};
 use super::owner::Owner;
-use super::store::{Asked, Store};
+use super::store::Store;
 use super::{BuildFailed, Key, Lifetime, Running, StartFailed, Unavailable, dag};
+use crate::mutant;
 use crate::observe::Stats;
 use crate::task::{Name, Reason, ReasonKind, Scope};
 
@@ -37,12 +38,9 @@ pub(crate) fn start(
         let Some(owner) = Owner::new(store, name, site) else { return Err(StartFailed::Closed) };
         let starting = Starting(Some(owner));
         let store = Arc::clone(starting.store());
-        let mut waits = Vec::new();
         for node in wanted {
-            match store.ask(node) {
-                Ok(Asked::Ready(_)) => {}
-                Ok(Asked::Wait(built)) => waits.push((node, built)),
-                Err(closed) => return Err(starting.failed(closed).await),
+            if let Err(closed) = store.ask(node) {
+                return Err(starting.failed(closed).await);
             }
         }
         let failed = store
@@ -51,7 +49,6 @@ pub(crate) fn start(
                 None => (state.building == 0).then_some(None),
             })
             .await;
-        drop(waits);
         match failed {
             Some(first) => Err(starting.failed(first).await),
             None => Ok(Running::new(starting.done())),
@@ -110,7 +107,9 @@ impl Starting {
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        if let Some(owner) = self.0.take() {
+        if let Some(owner) = self.0.take()
+            && !mutant!("container.keep_dropped_start")
+        {
             owner.stop_later(Reason::of(ReasonKind::Dropped));
         }
     }

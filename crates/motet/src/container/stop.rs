@@ -42,6 +42,7 @@ impl Store {
         self.cancel.cancel(Reason::requested("the container is stopped"));
         // They use what is stopped here.
         let scoped = std::mem::take(&mut self.state().scoped);
+        let scoped = if mutant!("container.forget_scoped") { Vec::new() } else { scoped };
         gather(scoped.iter().filter_map(std::sync::Weak::upgrade).map(|scoped| async move {
             // Boxed: it is this very function.
             Box::pin(scoped.close()).await;
@@ -73,7 +74,7 @@ impl Drop for Closed<'_> {
         let registration = state.registration.take();
         drop(state);
         drop(registration);
-        self.0.changed.send_replace(());
+        self.0.changed.notify_waiters();
     }
 }
 
@@ -102,7 +103,11 @@ async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
             drop(adopt(&store.host, &described.name, described.site, stopping));
         }
         let Some((at, stopped)) = ended.recv().await else { break };
+        let failed = stopped.iter().any(|one| !one.failures.is_empty());
         all.extend(stopped);
+        if failed && mutant!("container.skip_after_failure") {
+            break;
+        }
         next.extend(unwind.stopped(at));
     }
     all
@@ -168,6 +173,8 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
     }
     let core = Arc::clone(open.core());
     core.raise(Level::Work, &Reason::of(ReasonKind::Ended));
+    // Longer than one of its cleanups may take, so that one that hangs is given up by the scope itself.
+    let limit = limit.saturating_mul(2);
     match timeout(limit, finish(&core)).await {
         Ok(()) => drop(open.closed()),
         Err(_) => {

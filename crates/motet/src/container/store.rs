@@ -7,12 +7,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::build::{Attempt, Instance};
 use super::error::{Cause, Failed};
 use super::graph::Graph;
+use super::settled::{Settled, until};
 use super::{BuildFailed, Lifetime, Phase, StartReport, Started, StopReport, Stopped, Value};
 use crate::observe::Registration;
 use crate::task::child::{Plain, Spec, Stop, launch};
@@ -32,8 +33,8 @@ pub(crate) struct Store {
     pub(crate) cancel: CancelToken,
     pub(crate) begun: Instant,
     pub(crate) state: Mutex<State>,
-    /// Marked whenever a build or the stop ends: who waits for one looks at the state again.
-    pub(crate) changed: watch::Sender<()>,
+    /// Notified whenever a build or the stop ends: who waits for one looks at the state again.
+    pub(crate) changed: Notify,
 }
 
 #[derive(Default)]
@@ -65,7 +66,7 @@ pub(crate) enum Life {
 pub(crate) enum Slot {
     #[default]
     Empty,
-    Building(watch::Receiver<Option<Outcome>>),
+    Building(Arc<Settled>),
     Ready(Value),
 }
 
@@ -78,7 +79,7 @@ pub(crate) struct Built {
 /// What comes of asking for a component.
 pub(crate) enum Asked {
     Ready(Value),
-    Wait(watch::Receiver<Option<Outcome>>),
+    Wait(Arc<Settled>),
 }
 
 impl Store {
@@ -92,7 +93,7 @@ impl Store {
             cancel: CancelToken::new(),
             begun: Instant::now(),
             state: Mutex::new(state),
-            changed: watch::Sender::new(()),
+            changed: Notify::new(),
         })
     }
 
@@ -113,25 +114,25 @@ impl Store {
     pub(crate) fn ask(self: &Arc<Self>, node: usize) -> Result<Asked, BuildFailed> {
         let owner = self.owner(node);
         let slot = owner.graph.nodes[node].slot;
-        let (settle, built) = {
+        let built = {
             let mut state = owner.state();
             match slot.map(|slot| &state.slots[slot]) {
                 Some(Slot::Ready(value)) => return Ok(Asked::Ready(value.clone())),
-                Some(Slot::Building(built)) => return Ok(Asked::Wait(built.clone())),
+                Some(Slot::Building(built)) => return Ok(Asked::Wait(Arc::clone(built))),
                 Some(Slot::Empty) | None => {}
             }
             if state.phase != Life::Open {
                 drop(state);
                 return Err(owner.failed(node, Phase::Factory, Cause::Closed));
             }
-            let (settle, built) = watch::channel(None);
+            let built = Arc::<Settled>::default();
             if let Some(slot) = slot {
-                state.slots[slot] = Slot::Building(built.clone());
+                state.slots[slot] = Slot::Building(Arc::clone(&built));
             }
             state.building += 1;
-            (settle, built)
+            built
         };
-        let attempt = Attempt::new(Arc::clone(owner), node, settle);
+        let attempt = Attempt::new(Arc::clone(owner), node, Arc::clone(&built));
         let described = &owner.graph.nodes[node];
         let spec = Spec::new(described.name.clone(), described.site, Class::Work, Stop::Never);
         // Refused by a scope that has ended: dropping the attempt settles it.
@@ -164,16 +165,7 @@ impl Store {
 
     /// Waits until the state is as asked.
     pub(crate) async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
-        let mut changed = self.changed.subscribe();
-        loop {
-            // What is marked after this is seen below.
-            changed.mark_unchanged();
-            if let Some(found) = look(&mut self.state()) {
-                return found;
-            }
-            // The store has the sender.
-            drop(changed.changed().await);
-        }
+        until(&self.changed, || look(&mut self.state())).await
     }
 
     pub(crate) fn start_report(&self) -> StartReport {
@@ -183,7 +175,7 @@ impl Store {
 
     /// How long stopping everything may take at most.
     pub(crate) fn stop_limit(&self) -> Duration {
-        let one = |limit: Duration| limit.saturating_mul(2).saturating_add(Duration::from_secs(1));
+        let one = |limit: Duration| limit.saturating_mul(3).saturating_add(Duration::from_secs(1));
         let all = self.graph.nodes.iter().map(|node| one(node.limits.stop));
         // A component that is being built when the stop begins cleans up first, within its own limit.
         all.fold(Duration::ZERO, |sum, one| sum.saturating_add(one)).saturating_mul(2)

@@ -3,6 +3,7 @@
 //! A [`Driver`] says which ones it drives; [`listed`] fails when one in the sources has none. [`planted`] shows that
 //! the drivers find the bugs that are planted there.
 
+mod containers;
 mod handles;
 mod listed;
 mod local;
@@ -35,7 +36,9 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 12] = [
+const DRIVERS: [&Driver; 14] = [
+    &containers::SINGLETONS,
+    &containers::SCOPED,
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, handles, local, resources, scopes, starting, time, tokens};
+use super::{Driver, containers, handles, local, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -23,6 +23,14 @@ enum By {
 /// All planted bugs.
 const PLANTED: &[(&str, By)] = &[
     ("acquire.keep_for_nobody", By::Sweep(&resources::OWNED)),
+    ("container.forget_scoped", By::Sweep(&containers::SCOPED)),
+    ("container.health_alone", By::Sweep(&containers::SINGLETONS)),
+    ("container.keep_dropped_start", By::Sweep(&containers::SINGLETONS)),
+    ("container.keep_failed_slot", By::Sweep(&containers::SCOPED)),
+    ("container.no_rollback_on_timeout", By::Sweep(&containers::SINGLETONS)),
+    ("container.skip_after_failure", By::Sweep(&containers::SINGLETONS)),
+    ("container.stop_forward", By::Sweep(&containers::SINGLETONS)),
+    ("container.stop_twice", By::Sweep(&containers::SINGLETONS)),
     ("coop.endless_grace", By::Sweep(&scopes::DRIVER)),
     ("drain.look_away", By::Cancel(&scopes::DRAIN)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
