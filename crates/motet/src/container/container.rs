@@ -90,7 +90,12 @@ impl Container {
         T: Send + Sync + 'static,
         A: 'static,
     {
-        self.add(Key::of::<(), T>(), Lifetime::Singleton, needs::<A, F>(), Maker::once(factory, infallible::<T>))
+        self.add(
+            Key::of::<(), T>(),
+            Lifetime::Singleton,
+            needs::<A, F>(),
+            Maker::once(factory, infallible::<T>),
+        )
     }
 
     /// Provides a singleton, by a factory that can fail.
@@ -136,7 +141,12 @@ impl Container {
         T: Send + Sync + 'static,
         A: 'static,
     {
-        self.add(Key::of::<(), T>(), Lifetime::Transient, needs::<A, F>(), Maker::each(factory, infallible::<T>))
+        self.add(
+            Key::of::<(), T>(),
+            Lifetime::Transient,
+            needs::<A, F>(),
+            Maker::each(factory, infallible::<T>),
+        )
     }
 
     /// Provides a component of which everyone who needs it has one of its own, by a factory that can fail.

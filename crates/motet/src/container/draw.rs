@@ -48,7 +48,8 @@ pub(crate) fn dot(graph: &Graph) -> String {
         }
         for at in nodes {
             // `\n` is what DOT itself breaks a line at, so the escape goes in as it is.
-            let label = label(&graph.nodes[at], "\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let label =
+                label(&graph.nodes[at], "\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
             let _ = writeln!(out, "{indent}n{at} [label=\"{label}\"];");
         }
         if !module.is_empty() {

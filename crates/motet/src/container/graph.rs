@@ -58,7 +58,10 @@ pub(crate) struct Target {
 impl Graph {
     /// Names from a component that nobody needs down to this one.
     pub(crate) fn path(&self, node: usize) -> Vec<Name> {
-        dag::path_from_top(&self.needed_by, node).into_iter().map(|node| self.nodes[node].name.clone()).collect()
+        dag::path_from_top(&self.needed_by, node)
+            .into_iter()
+            .map(|node| self.nodes[node].name.clone())
+            .collect()
     }
 
     /// The component together with what its factory owns: transients it needs, directly or through each other. Gives what

@@ -134,15 +134,17 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
     let there: Vec<_> = {
         let state = store.state();
         let singletons = graph.nodes.iter().enumerate();
-        let found = singletons.filter(|(_, node)| node.lifetime == Lifetime::Singleton).filter_map(|(at, node)| {
-            match node.slot.map(|slot| &state.slots[slot]) {
-                Some(Slot::Ready(value)) => Some((at, value.clone())),
-                _ => None,
-            }
-        });
+        let found =
+            singletons.filter(|(_, node)| node.lifetime == Lifetime::Singleton).filter_map(|(at, node)| {
+                match node.slot.map(|slot| &state.slots[slot]) {
+                    Some(Slot::Ready(value)) => Some((at, value.clone())),
+                    _ => None,
+                }
+            });
         let found: Vec<_> = found.collect();
         let ended = |at: usize| {
-            let instances = state.built.iter().filter(|built| built.node == at).flat_map(|built| &built.instances);
+            let instances =
+                state.built.iter().filter(|built| built.node == at).flat_map(|built| &built.instances);
             instances.map(|instance| instance.open.core()).any(|core| core.reached(Level::Work))
         };
         found.into_iter().map(|(at, value)| (at, value, ended(at))).collect()

@@ -12,7 +12,9 @@ pub(crate) fn hints(missing: Key, provided: &[(Key, Site)]) -> Vec<String> {
     let mut guesses: Vec<(u8, String)> = provided
         .iter()
         .filter(|(key, _)| *key != missing)
-        .filter_map(|(key, site)| guess(missing, *key).map(|(rank, words)| (rank, format!("{words} ({site})"))))
+        .filter_map(|(key, site)| {
+            guess(missing, *key).map(|(rank, words)| (rank, format!("{words} ({site})")))
+        })
         .collect();
     guesses.sort_by_key(|(rank, _)| *rank);
     guesses.into_iter().map(|(_, words)| words).take(HINTS).collect()
@@ -39,7 +41,12 @@ fn guess(missing: Key, key: Key) -> Option<(u8, String)> {
     }
     if short_wanted == short_given {
         let (wanted, given) = (missing.full(), key.full());
-        return Some((1, format!("`{given}` is provided: another type than `{wanted}`, or of another version of its crate")));
+        return Some((
+            1,
+            format!(
+                "`{given}` is provided: another type than `{wanted}`, or of another version of its crate"
+            ),
+        ));
     }
     if let Some(of_trait) = short_wanted.strip_prefix("dyn ") {
         // Who implements a trait cannot be asked; those who do are often named after it.

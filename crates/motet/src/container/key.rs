@@ -109,7 +109,10 @@ mod tests {
             ("u8", "u8"),
             ("app::db::Pool", "Pool"),
             ("dyn app::Repo", "dyn Repo"),
-            ("core::result::Result<a::B, alloc::boxed::Box<dyn c::D + core::marker::Send>>", "Result<B, Box<dyn D + Send>>"),
+            (
+                "core::result::Result<a::B, alloc::boxed::Box<dyn c::D + core::marker::Send>>",
+                "Result<B, Box<dyn D + Send>>",
+            ),
             ("(a::B, &c::D)", "(B, &D)"),
         ] {
             assert_eq!(short(full), expected);

@@ -62,7 +62,8 @@ impl Owner {
         F: FnOnce(Result<(), crate::task::ReleaseFailed>) + Send + 'static,
     {
         self.store.cancel.cancel(reason);
-        let Some(Finalizer { name, site, limit, owed, .. }) = finalizer::take(&self.store.host, self.owed) else {
+        let Some(Finalizer { name, site, limit, owed, .. }) = finalizer::take(&self.store.host, self.owed)
+        else {
             return;
         };
         let (host, named) = (Arc::clone(&self.store.host), name.clone());

@@ -155,7 +155,8 @@ fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
             });
         }
         let Some((node, _)) = overrides.first().or_else(|| originals.first()) else { continue };
-        let cast = providers[*node].binds.iter().find(|bind| bind.key == key).map(|bind| Arc::clone(&bind.cast));
+        let cast =
+            providers[*node].binds.iter().find(|bind| bind.key == key).map(|bind| Arc::clone(&bind.cast));
         targets.insert(key, Target { node: *node, cast });
     }
     targets
@@ -182,7 +183,10 @@ fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
         }
     }
     let is_replaced = |at: usize, provider: &Provider| {
-        !provider.overrides && provider.keys().any(|(key, _)| targets.get(&key).is_some_and(|to| to.node != at && providers[to.node].overrides))
+        !provider.overrides
+            && provider.keys().any(|(key, _)| {
+                targets.get(&key).is_some_and(|to| to.node != at && providers[to.node].overrides)
+            })
     };
     loop {
         let mut users = vec![0_usize; providers.len()];
@@ -192,8 +196,12 @@ fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
         let gone = |at: usize, provider: &Provider| {
             live[at] && users[at] == 0 && !provider.overrides && (was_needed[at] || is_replaced(at, provider))
         };
-        let gone: Vec<usize> =
-            providers.iter().enumerate().filter(|(at, provider)| gone(*at, provider)).map(|(at, _)| at).collect();
+        let gone: Vec<usize> = providers
+            .iter()
+            .enumerate()
+            .filter(|(at, provider)| gone(*at, provider))
+            .map(|(at, _)| at)
+            .collect();
         if gone.is_empty() {
             return live;
         }
@@ -224,8 +232,12 @@ fn missing(
             }
         }
     }
-    let provided: Vec<(Key, Site)> =
-        providers.iter().zip(live).filter(|(_, live)| **live).flat_map(|(provider, _)| provider.keys()).collect();
+    let provided: Vec<(Key, Site)> = providers
+        .iter()
+        .zip(live)
+        .filter(|(_, live)| **live)
+        .flat_map(|(provider, _)| provider.keys())
+        .collect();
     problems.extend(missing.into_iter().map(|(key, mut by)| {
         by.dedup();
         Problem::Missing {
@@ -267,8 +279,7 @@ fn graph(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &
         number[at] = count;
         count += 1;
     }
-    let renumbered =
-        |target: &Target| Target { node: number[target.node], cast: target.cast.clone() };
+    let renumbered = |target: &Target| Target { node: number[target.node], cast: target.cast.clone() };
     let (mut singletons, mut scoped) = (0, 0);
     let mut nodes: Vec<Node> = Vec::with_capacity(count);
     for (provider, _) in providers.into_iter().zip(live).filter(|(_, live)| **live) {

@@ -48,7 +48,14 @@ pub(crate) struct Limits {
 }
 
 impl Provider {
-    pub(crate) fn new(key: Key, lifetime: Lifetime, site: Site, needs: Vec<Need>, maker: Maker, limits: Limits) -> Self {
+    pub(crate) fn new(
+        key: Key,
+        lifetime: Lifetime,
+        site: Site,
+        needs: Vec<Need>,
+        maker: Maker,
+        limits: Limits,
+    ) -> Self {
         Self {
             key,
             binds: Vec::new(),

@@ -178,4 +178,3 @@ impl fmt::Debug for Running {
             .finish_non_exhaustive()
     }
 }
-

@@ -67,7 +67,9 @@ impl Scoped {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, GetFailed> {
+    pub async fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(
+        &self,
+    ) -> Result<Arc<T>, GetFailed> {
         self.find(Key::of::<Tag, T>()).await.map(|value| value.arc())
     }
 

@@ -133,4 +133,3 @@ impl Store {
             .count("scoped", state.scoped.iter().filter(|scoped| scoped.strong_count() > 0).count() as u64)
     }
 }
-

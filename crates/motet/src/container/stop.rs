@@ -80,7 +80,8 @@ impl Drop for Closed<'_> {
 
 /// Stops components side by side, each when all that need it are stopped.
 async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
-    let places: HashMap<usize, usize> = built.iter().enumerate().map(|(at, built)| (built.node, at)).collect();
+    let places: HashMap<usize, usize> =
+        built.iter().enumerate().map(|(at, built)| (built.node, at)).collect();
     let needs = |built: &Built| {
         let needed = store.graph.needs_beyond_transients(built.node);
         needed.iter().filter_map(|node| places.get(node).copied()).collect::<Vec<_>>()

@@ -103,11 +103,12 @@ async fn a_transient_is_shared_or_outlives_whom_it_was_made_for() {
     within(async |n| {
         let mut c = Container::new();
         let (stopping, number) = (log.clone(), Arc::clone(&made));
-        c.provide_transient(move || async move { number.fetch_add(1, Ordering::Relaxed) })
-            .on_stop(move |_: Arc<usize>| {
+        c.provide_transient(move || async move { number.fetch_add(1, Ordering::Relaxed) }).on_stop(
+            move |_: Arc<usize>| {
                 stopping.note("transient");
                 async {}
-            });
+            },
+        );
         c.provide(|one: Arc<usize>, two: Arc<usize>| async move {
             assert_ne!(one, two);
             A

@@ -36,8 +36,11 @@ async fn a_component_waits_for_its_level_and_not_for_what_it_needs() {
         let running = started(n, c).await;
         assert_eq!(begin.elapsed(), millis(230));
         let report = running.start_report();
-        let path: Vec<_> =
-            report.critical_path().iter().map(|one| (one.name.as_str().to_owned(), one.waited, one.took)).collect();
+        let path: Vec<_> = report
+            .critical_path()
+            .iter()
+            .map(|one| (one.name.as_str().to_owned(), one.waited, one.took))
+            .collect();
         assert_eq!(
             path,
             [
@@ -53,7 +56,10 @@ async fn a_component_waits_for_its_level_and_not_for_what_it_needs() {
     .unwrap();
 }
 
-fn slow<T>(log: &Log, what: &'static str) -> impl Fn(Arc<T>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + use<T> {
+fn slow<T>(
+    log: &Log,
+    what: &'static str,
+) -> impl Fn(Arc<T>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + use<T> {
     let log = log.clone();
     move |_| {
         let log = log.clone();

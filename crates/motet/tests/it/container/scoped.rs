@@ -111,7 +111,10 @@ async fn scoped_ones_outlive_their_scope_or_the_singletons_they_use() {
         within(async |inner| {
             let scoped = running.within(inner).unwrap();
             let GetFailed::Build(failed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
-            assert!(failed.to_string().starts_with("`u32` is an input that the scope was not given"), "{failed}");
+            assert!(
+                failed.to_string().starts_with("`u32` is an input that the scope was not given"),
+                "{failed}"
+            );
             scoped.value(7_u32).unwrap();
             assert_eq!((scoped.value(8_u32), scoped.value("other").is_err()), (Err(8), true));
             scoped.get::<C>().await.unwrap();

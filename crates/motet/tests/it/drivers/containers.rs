@@ -195,17 +195,24 @@ impl World {
             assert_eq!(all(node, Event::Begins).len(), all(node, Event::Cleaned).len(), "{node}: {events:?}");
             for (cleaned, ended) in all(node, Event::Cleaned).iter().zip(all(node, Event::StopEnds)) {
                 // Of what failed before it was built, none ended.
-                assert!(built.len() < all(node, Event::Begins).len() || *cleaned > ended, "{node}: {events:?}");
+                assert!(
+                    built.len() < all(node, Event::Begins).len() || *cleaned > ended,
+                    "{node}: {events:?}"
+                );
             }
             for needed in state.needs[node] {
                 // At most one of each is alive at a time here, so the last of what is needed outlives the last user.
-                if let (Some(cleaned), Some(stops)) = (all(node, Event::Cleaned).last(), all(*needed, Event::StopBegins).last())
+                if let (Some(cleaned), Some(stops)) =
+                    (all(node, Event::Cleaned).last(), all(*needed, Event::StopBegins).last())
                 {
                     assert!(cleaned < stops, "{needed} stops before {node}: {events:?}");
                 }
                 if let Some(begins) = all(node, Event::Begins).first() {
                     let ready = all(*needed, Event::Ready);
-                    assert!(ready.first().is_some_and(|ready| ready < begins), "{node} begins early: {events:?}");
+                    assert!(
+                        ready.first().is_some_and(|ready| ready < begins),
+                        "{node} begins early: {events:?}"
+                    );
                 }
             }
         }
@@ -242,14 +249,18 @@ type Shape = (&'static [usize], fn(&mut Container, &World, bool));
 /// What each part may need.
 const SHAPES: [&[Shape]; NODES] = [
     &[part!(0 [])],
-    &[part!(1 []), part!(1 [0])],
-    &[part!(2 []), part!(2 [0]), part!(2 [1]), part!(2 [0, 1])],
-    &[part!(3 []), part!(3 [0]), part!(3 [2]), part!(3 [1, 2]), part!(3 [0, 1, 2])],
-    &[part!(4 []), part!(4 [1]), part!(4 [3]), part!(4 [2, 3]), part!(4 [0, 3])],
-    &[part!(5 [4]), part!(5 [0]), part!(5 [3, 4]), part!(5 [1, 2]), part!(5 [0, 1, 2, 3, 4])],
+    &[part!(1 []), part!(1[0])],
+    &[part!(2 []), part!(2[0]), part!(2[1]), part!(2 [0, 1])],
+    &[part!(3 []), part!(3[0]), part!(3[2]), part!(3 [1, 2]), part!(3 [0, 1, 2])],
+    &[part!(4 []), part!(4[1]), part!(4[3]), part!(4 [2, 3]), part!(4 [0, 3])],
+    &[part!(5[4]), part!(5[0]), part!(5 [3, 4]), part!(5 [1, 2]), part!(5 [0, 1, 2, 3, 4])],
 ];
 
-fn container(world: &World, mut shape: impl FnMut(usize) -> usize, scoped: impl Fn(usize) -> bool) -> Container {
+fn container(
+    world: &World,
+    mut shape: impl FnMut(usize) -> usize,
+    scoped: impl Fn(usize) -> bool,
+) -> Container {
     let mut c = Container::new();
     for (node, shapes) in SHAPES.iter().enumerate() {
         let (needs, provide) = shapes[shape(shapes.len())];
@@ -491,7 +502,8 @@ fn sweep_scoped(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             drop(inner.await);
             if way != 0 {
                 for node in singletons..NODES {
-                    let (built, stopped) = (world.count(node, Event::Built), world.count(node, Event::StopEnds));
+                    let (built, stopped) =
+                        (world.count(node, Event::Built), world.count(node, Event::StopEnds));
                     assert_eq!(built, stopped, "the scope ended without it");
                 }
             }
