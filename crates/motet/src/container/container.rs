@@ -221,7 +221,7 @@ impl Container {
     /// c.provide(|db: Arc<Database>| async move { SqlRepo(db) }).bind::<dyn Repo>(|repo| repo);
     /// c.provide(|repo: Arc<dyn Repo>| async move { Server(repo) });
     ///
-    /// c.overrides(|c| drop(c.shared::<dyn Repo>(Arc::new(Mock))));
+    /// c.overrides(|c| { c.shared::<dyn Repo>(Arc::new(Mock)); });
     /// let plan = c.check().unwrap();
     /// assert_eq!(plan.names().collect::<Vec<_>>(), ["Server", "dyn Repo"]);
     /// ```

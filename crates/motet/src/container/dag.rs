@@ -181,7 +181,7 @@ mod tests {
             let found = cycles(&needs);
             let is_cyclic = (0..needs.len()).any(|node| naively_reaches(&needs, node, node));
             prop_assert_eq!(!found.is_empty(), is_cyclic);
-            let mut in_one = Vec::new();
+            let mut in_one: Vec<usize> = Vec::new();
             for cycle in &found {
                 for (at, node) in cycle.iter().enumerate() {
                     prop_assert!(needs[*node].contains(&cycle[(at + 1) % cycle.len()]));

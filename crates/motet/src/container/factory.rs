@@ -71,10 +71,12 @@ factory!(A1, A2, A3, A4, A5, A6, A7, A8, A9, A10, A11, A12);
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) type Making = Pin<Box<dyn Future<Output = Result<Value, BoxError>> + Send>>;
 
+type CalledOnce = Box<dyn FnOnce(Args) -> Making + Send>;
+
 /// A factory of which only the graph knows what it makes.
 pub(crate) enum Maker {
     /// `None` once called.
-    Once(Mutex<Option<Box<dyn FnOnce(Args) -> Making + Send>>>),
+    Once(Mutex<Option<CalledOnce>>),
     Each(Box<dyn Fn(Args) -> Making + Send + Sync>),
     /// What a scope is opened with.
     Input,

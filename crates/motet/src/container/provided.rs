@@ -33,6 +33,11 @@ impl<'c, T: ?Sized + Send + Sync + 'static> Provided<'c, T> {
     }
 }
 
+#[allow(
+    clippy::return_self_not_must_use,
+    clippy::must_use_candidate,
+    reason = "what is said is kept by the container, which this borrows"
+)]
 impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     /// Makes it known as a trait, too: `bind::<dyn Repo>(|repo| repo)`.
     #[track_caller]

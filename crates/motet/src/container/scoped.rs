@@ -31,17 +31,9 @@ impl Scoped {
         let store = self.owner.store();
         let Some(target) = store.graph.keys.get(&std::any::TypeId::of::<T>()) else { return Err(value) };
         let node = &store.graph.nodes[target.node];
-        if !matches!(node.maker, Maker::Input) || target.cast.is_some() {
-            return Err(value);
-        }
-        let value = Arc::new(value);
-        let Some(slot) = node.slot else { unreachable!("an input is scoped") };
-        match store.fill(slot, Value::new(Arc::clone(&value))) {
-            Ok(()) => Ok(()),
-            Err(refused) => {
-                drop(refused);
-                Err(Arc::into_inner(value).expect("the other reference was dropped"))
-            }
+        match (&node.maker, &target.cast, node.slot) {
+            (Maker::Input, None, Some(slot)) => store.fill(slot, value),
+            _ => Err(value),
         }
     }
 

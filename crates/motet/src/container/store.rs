@@ -141,11 +141,11 @@ impl Store {
     }
 
     /// Puts what a scope is opened with into its slot; gives it back if one is there.
-    pub(crate) fn fill(&self, slot: usize, value: Value) -> Result<(), Value> {
+    pub(crate) fn fill<T: Send + Sync + 'static>(&self, slot: usize, value: T) -> Result<(), T> {
         let mut state = self.state();
         match (&state.slots[slot], state.phase) {
             (Slot::Empty, Life::Open) => {
-                state.slots[slot] = Slot::Ready(value);
+                state.slots[slot] = Slot::Ready(Value::new(Arc::new(value)));
                 Ok(())
             }
             _ => Err(value),

@@ -33,7 +33,9 @@ fn only_the_first_problem_is_reported_or_a_factory_runs() {
     c.provide(|| async { Pool });
     c.provide_scoped(|| async { C });
     c.provide(|| async { PgRepo });
-    c.overrides(|c| drop(c.value(7_u8)));
+    c.overrides(|c| {
+        c.value(7_u8);
+    });
     let failed = failed(c);
     let at = |line: u32| format!("(FILE:{}:{})", base + line, 7);
     let expected = format!(
@@ -45,7 +47,7 @@ provided more than once: `Pool`
   give each a tag with `named`, or put it into `overrides`
 
 overrides nothing: `u8`
-  provided by `u8` (FILE:{}:28)
+  provided by `u8` (FILE:{}:11)
 
 missing: `dyn Repo`
   needed by `D` {}
@@ -62,7 +64,7 @@ outlives what it needs:
     needs `C` {}, scoped",
         at(4),
         at(5),
-        base + 8,
+        base + 9,
         at(3),
         at(4),
         at(7),
@@ -167,16 +169,22 @@ fn an_override_leaves_what_it_replaced_or_takes_what_is_needed() {
     impl Repo for Mock {}
 
     let mut mocked = build();
-    mocked.overrides(|c| drop(c.shared::<dyn Repo>(Arc::new(Mock))));
+    mocked.overrides(|c| {
+        c.shared::<dyn Repo>(Arc::new(Mock));
+    });
     assert_eq!(names(mocked), ["A", "dyn Repo"], "the pool would be opened for nobody");
 
     let mut also_used = build();
     also_used.provide(|_: Arc<Pool>| async { B });
-    also_used.overrides(|c| drop(c.shared::<dyn Repo>(Arc::new(Mock))));
+    also_used.overrides(|c| {
+        c.shared::<dyn Repo>(Arc::new(Mock));
+    });
     assert_eq!(names(also_used), ["A", "B", "Pool", "dyn Repo"]);
 
     let mut by_the_mock = build();
-    by_the_mock.overrides(|c| drop(c.provide(|_: Arc<Pool>| async { Mock }).bind::<dyn Repo>(|mock| mock)));
+    by_the_mock.overrides(|c| {
+        c.provide(|_: Arc<Pool>| async { Mock }).bind::<dyn Repo>(|mock| mock);
+    });
     let failed = failed(by_the_mock);
     // It has to say `dyn Repo` alone: nobody provided a `Mock` before.
     assert!(matches!(failed.problems(), [Problem::UselessOverride { what, .. }] if what == "Mock"));

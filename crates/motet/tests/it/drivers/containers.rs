@@ -54,6 +54,8 @@ fn in_some_order_a_scoped_component_is_built_twice_or_left() {
 const NODES: usize = 6;
 const STOP_LIMIT: u64 = 200;
 
+type Hooked = std::pin::Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>>;
+
 /// A component; they differ by number.
 struct Part<const N: usize>;
 struct Tag;
@@ -150,10 +152,7 @@ impl World {
         Ok(Part)
     }
 
-    fn ready<const N: usize>(
-        &self,
-    ) -> impl Fn(Arc<Part<N>>) -> std::pin::Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>> + use<N>
-    {
+    fn ready<const N: usize>(&self) -> impl Fn(Arc<Part<N>>) -> Hooked + use<N> {
         let world = self.clone();
         move |_| {
             let world = world.clone();
@@ -165,10 +164,7 @@ impl World {
         }
     }
 
-    fn stop<const N: usize>(
-        &self,
-    ) -> impl Fn(Arc<Part<N>>) -> std::pin::Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>> + use<N>
-    {
+    fn stop<const N: usize>(&self) -> impl Fn(Arc<Part<N>>) -> Hooked + use<N> {
         let world = self.clone();
         move |_| {
             let world = world.clone();
