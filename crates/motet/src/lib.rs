@@ -40,6 +40,7 @@
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
 //! | handle items of many callers in batches | [`batch`] |
+//! | build a program from components, start and stop them along their graph | [`container`] |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |
 //! | guard calls that can fail | [`resilience`] |
 //! | wait between attempts | [`Backoff`] |
@@ -58,6 +59,7 @@
 mod backoff;
 pub mod batch;
 pub mod event;
+pub mod container;
 pub mod observe;
 pub mod pool;
 pub mod queue;

@@ -224,7 +224,7 @@ impl<M: Manager> Builder<M> {
         let owing = Box::new(Owing { shared: Arc::clone(&shared), has_begun: false });
         // Counted in for the moment, so that the scope cannot close before the registration.
         match Member::enter(&core, Class::Work) {
-            Some(_member) => drop(shared.owed.set(finalizer::push(&core, name, self.site, owing))),
+            Some(_member) => drop(shared.owed.set(finalizer::push(&core, name, self.site, None, owing))),
             None => shared.begin_close(),
         }
         let spec = Spec::new(keeper, self.site, Class::Service, Stop::Drop);

@@ -50,7 +50,7 @@ impl<M: Manager> Shared<M> {
     /// Takes a pool of which nothing is left out of its scope.
     pub(super) fn retire(&self) {
         if let Some(id) = self.owed.get() {
-            drop(finalizer::forget(&self.core, *id));
+            drop(finalizer::take(&self.core, *id));
         }
         let shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         drop(shown);

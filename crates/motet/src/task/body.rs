@@ -18,7 +18,7 @@ use super::{Reason, ReasonKind};
 use crate::mutant;
 
 /// How the body ended.
-pub(super) enum Ended<T, E> {
+pub(crate) enum Ended<T, E> {
     Returned(Result<T, E>),
     Panicked(Box<dyn Any + Send>),
     Stopped,
@@ -26,7 +26,7 @@ pub(super) enum Ended<T, E> {
 
 pin_project! {
     /// The body, which ends at its next await when the scope is cancelled.
-    pub(super) struct Body<'a, B> {
+    pub(crate) struct Body<'a, B> {
         #[pin]
         body: Option<B>,
         core: &'a Arc<Core>,
@@ -37,7 +37,7 @@ pin_project! {
 }
 
 impl<'a, B> Body<'a, B> {
-    pub(super) fn new(body: B, core: &'a Arc<Core>) -> Self {
+    pub(crate) fn new(body: B, core: &'a Arc<Core>) -> Self {
         Self { body: Some(body), core, sleep: None }
     }
 }

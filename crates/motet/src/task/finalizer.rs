@@ -35,6 +35,8 @@ pub(crate) struct Finalizer {
     pub(crate) id: u64,
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
+    /// How long it may take; `None` for as long as the scope gives to each.
+    pub(crate) limit: Option<Duration>,
     pub(crate) owed: Box<dyn Owe>,
 }
 
@@ -110,7 +112,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskFailed
             let next = scope.state().next_release();
             let Some(finalizer) = next else { return };
             let exit = scope.exit();
-            let limit = scope.release_timeout;
+            let limit = finalizer.limit.unwrap_or(scope.release_timeout);
             if let Err(failed) = run(&scope, finalizer.name, limit, finalizer.owed, exit).await {
                 scope.state().release_failures.push(failed);
             }
@@ -127,30 +129,37 @@ pub(crate) fn lose(core: &Core) {
     drop(owed);
 }
 
-/// Owes the release to the scope's end; the number finds it again. The caller is a member of the scope, so that it
-/// is open.
-pub(crate) fn push(core: &Core, name: Name, site: &'static Location<'static>, owed: Box<dyn Owe>) -> u64 {
+/// Owes the release to the scope's end, with a limit of its own or the scope's; the number finds it again. The caller is
+/// a member of the scope, so that it is open.
+pub(crate) fn push(
+    core: &Core,
+    name: Name,
+    site: &'static Location<'static>,
+    limit: Option<Duration>,
+    owed: Box<dyn Owe>,
+) -> u64 {
     let mut state = core.state();
     let id = state.next_finalizer;
     state.next_finalizer += 1;
-    state.finalizers.push(Finalizer { id, name, site, owed });
+    state.finalizers.push(Finalizer { id, name, site, limit, owed });
     id
 }
 
-/// Takes back a release that is owed. To be dropped outside of any lock: it holds what a user gave.
-pub(crate) fn forget(core: &Core, id: u64) -> Option<Finalizer> {
+/// Takes a release that is owed off the scope; `None` if the scope has begun it. To be dropped outside of any lock: it
+/// holds what a user gave.
+pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
     let mut state = core.state();
-    let at = state.finalizers.iter().position(|finalizer| finalizer.id == id);
-    at.map(|at| state.finalizers.remove(at))
+    let at = state.finalizers.iter().position(|finalizer| finalizer.id == id)?;
+    Some(state.finalizers.remove(at))
 }
 
 /// Runs a release that is owed at once, as a task of the scope.
 pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseFailed> {
-    let Some(Finalizer { name, site, owed, .. }) = forget(core, id) else {
+    let Some(Finalizer { name, site, limit, owed, .. }) = take(core, id) else {
         let source = ReleaseError::ScopeEnded;
         return Err(ReleaseFailed { resource: Name::from("resource"), source });
     };
-    let (scope, limit) = (Arc::clone(core), core.release_timeout);
+    let (scope, limit) = (Arc::clone(core), limit.unwrap_or(core.release_timeout));
     let named = name.clone();
     let released = adopt(core, &name, site, async move { run(&scope, named, limit, owed, exit).await });
     outcome(released, name).await

@@ -59,7 +59,7 @@
 
 pub(crate) mod ambient;
 mod blocking;
-mod body;
+pub(crate) mod body;
 pub(crate) mod caught;
 pub(crate) mod child;
 pub(crate) mod coop;

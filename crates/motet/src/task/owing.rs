@@ -77,7 +77,7 @@ impl Scope {
                             close: Some(close),
                             on_lost: None,
                         };
-                        let id = finalizer::push(&host, name, site, Box::new(owed));
+                        let id = finalizer::push(&host, name, site, None, Box::new(owed));
                         Ok((Acquired::new(resource, slot, Some((Arc::clone(&host), id))), id))
                     }
                 };
@@ -116,7 +116,7 @@ impl Scope {
         // Counted in for the moment, so that the scope cannot close before the registration.
         let Some(_member) = Member::enter(&self.0, Class::Work) else { return Err(Closed(cleanup)) };
         let owed = Deferred { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
-        finalizer::push(&self.0, name, site, Box::new(owed));
+        finalizer::push(&self.0, name, site, None, Box::new(owed));
         Ok(())
     }
 }

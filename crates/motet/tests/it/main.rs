@@ -5,6 +5,7 @@
 mod batch;
 mod blocking;
 mod closures;
+mod container;
 mod drivers;
 mod edges;
 mod forget;

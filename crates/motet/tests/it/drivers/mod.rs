@@ -5,6 +5,7 @@
 
 mod batches;
 mod breakers;
+mod containers;
 mod handles;
 mod leases;
 mod limits;
@@ -48,6 +49,9 @@ const DRIVERS: &[&Driver] = &[
     &batches::LOADER,
 const DRIVERS: [&Driver; 15] = [
 const DRIVERS: [&Driver; 18] = [
+const DRIVERS: [&Driver; 14] = [
+    &containers::SINGLETONS,
+    &containers::SCOPED,
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,

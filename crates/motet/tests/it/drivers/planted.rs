@@ -14,6 +14,7 @@ use super::{
 };
 use super::{Driver, handles, leases, local, queues, resources, scopes, starting, time, tokens, workers};
 use super::{Driver, breakers, handles, limits, local, policies, resources, scopes, starting, time, tokens};
+use super::{Driver, containers, handles, local, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -46,6 +47,14 @@ const PLANTED: &[(&str, By)] = &[
     ("breaker.slow_probe_is_well", By::Sweep(&breakers::DRIVER)),
     ("breaker.tell_once", By::Sweep(&breakers::DRIVER)),
     ("bulkhead.keep_place", By::Sweep(&limits::BULKHEAD)),
+    ("container.forget_scoped", By::Sweep(&containers::SCOPED)),
+    ("container.health_alone", By::Sweep(&containers::SINGLETONS)),
+    ("container.keep_dropped_start", By::Sweep(&containers::SINGLETONS)),
+    ("container.keep_failed_slot", By::Sweep(&containers::SCOPED)),
+    ("container.no_rollback_on_timeout", By::Sweep(&containers::SINGLETONS)),
+    ("container.skip_after_failure", By::Sweep(&containers::SINGLETONS)),
+    ("container.stop_forward", By::Sweep(&containers::SINGLETONS)),
+    ("container.stop_twice", By::Sweep(&containers::SINGLETONS)),
     ("coop.endless_grace", By::Sweep(&scopes::DRIVER)),
     ("drain.look_away", By::Cancel(&scopes::DRAIN)),
     ("limit.leak", By::Cancel(&limits::ADAPTIVE)),

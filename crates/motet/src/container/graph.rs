@@ -1,0 +1,107 @@
+//! The graph of a plan: every component knows which ones it needs.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::dag::{self, Needs};
+use super::factory::Maker;
+use super::provider::{Cast, HealthHook, Hook, Limits, Site};
+use super::{Key, Lifetime};
+use crate::task::Name;
+
+pub(crate) struct Graph {
+    /// The container's name.
+    pub(crate) name: Option<Name>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) keys: KeyMap<Target>,
+    pub(crate) needs: Needs,
+    pub(crate) needed_by: Needs,
+    /// How many slots the stores of singletons and of scoped ones have.
+    pub(crate) singletons: usize,
+    pub(crate) scoped: usize,
+}
+
+pub(crate) struct Node {
+    pub(crate) key: Key,
+    /// Its module and key, for people.
+    pub(crate) name: Name,
+    pub(crate) module: Option<Name>,
+    /// What it is known as, too.
+    pub(crate) binds: Vec<Key>,
+    pub(crate) site: Site,
+    pub(crate) lifetime: Lifetime,
+    /// Its place among those of its lifetime; a transient has none.
+    pub(crate) slot: Option<usize>,
+    pub(crate) args: Vec<Needed>,
+    pub(crate) maker: Maker,
+    pub(crate) on_start: Option<Hook>,
+    pub(crate) on_stop: Option<Hook>,
+    pub(crate) health: Option<HealthHook>,
+    pub(crate) limits: Limits,
+}
+
+/// What an argument is filled with.
+pub(crate) enum Needed {
+    Node { target: Target, optional: bool },
+    Absent,
+    Scope,
+}
+
+/// What a key leads to.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) node: usize,
+    pub(crate) cast: Option<Cast>,
+}
+
+impl Graph {
+    /// Names from a component that nobody needs down to this one.
+    pub(crate) fn path(&self, node: usize) -> Vec<Name> {
+        dag::path_from_top(&self.needed_by, node)
+            .into_iter()
+            .map(|node| self.nodes[node].name.clone())
+            .collect()
+    }
+
+    /// The component together with what its factory owns: transients it needs, directly or through each other. Gives what
+    /// all of these need that is not transient.
+    pub(crate) fn needs_beyond_transients(&self, node: usize) -> Vec<usize> {
+        let mut found = Vec::new();
+        let mut stack: Vec<usize> = self.needs[node].clone();
+        let mut seen = vec![false; self.nodes.len()];
+        while let Some(needed) = stack.pop() {
+            if std::mem::replace(&mut seen[needed], true) {
+                continue;
+            }
+            match self.nodes[needed].lifetime {
+                Lifetime::Transient => stack.extend(&self.needs[needed]),
+                Lifetime::Singleton | Lifetime::Scoped => found.push(needed),
+            }
+        }
+        found
+    }
+}
+
+/// A map of types, whose ids are hashes already: hashing them again cost 8 ns of 15 per look-up.
+pub(crate) type KeyMap<V> = HashMap<TypeId, V, BuildHasherDefault<IdHasher>>;
+
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // What else a later standard library may hash of a `TypeId`.
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id;
+    }
+}

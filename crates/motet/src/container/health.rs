@@ -1,0 +1,266 @@
+//! How healthy components are, along the graph.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use super::Lifetime;
+use super::dag::Needs;
+use super::factory::BoxError;
+use super::graph::{Graph, Needed};
+use super::store::{Slot, Store};
+use crate::mutant;
+use crate::task::caught::Caught;
+use crate::task::core::{Level, panic_message};
+use crate::task::{Name, gather, timeout};
+
+/// How healthy a component is; the less, the smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// It does not work.
+    Unhealthy,
+    /// It works, but not as it should.
+    Degraded,
+    /// It works.
+    Healthy,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unhealthy => "unhealthy",
+            Self::Degraded => "degraded",
+            Self::Healthy => "healthy",
+        })
+    }
+}
+
+/// What a health check returns: a [`Health`], or a `Result` of it or of nothing; an error is [`Health::Unhealthy`].
+pub trait HealthOutcome: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_health(self) -> Result<Health, BoxError>;
+}
+
+impl HealthOutcome for Health {
+    fn into_health(self) -> Result<Health, BoxError> {
+        Ok(self)
+    }
+}
+
+impl<E: Into<BoxError>> HealthOutcome for Result<(), E> {
+    fn into_health(self) -> Result<Health, BoxError> {
+        self.map(|()| Health::Healthy).map_err(Into::into)
+    }
+}
+
+impl<E: Into<BoxError>> HealthOutcome for Result<Health, E> {
+    fn into_health(self) -> Result<Health, BoxError> {
+        self.map_err(Into::into)
+    }
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "nobody else implements it")]
+    pub trait Sealed {}
+    impl Sealed for super::Health {}
+    impl<E> Sealed for Result<(), E> {}
+    impl<E> Sealed for Result<super::Health, E> {}
+}
+
+/// How healthy the components of a container are.
+#[derive(Debug)]
+pub struct HealthReport {
+    components: Vec<ComponentHealth>,
+}
+
+/// How healthy a component is.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ComponentHealth {
+    /// Its module and type.
+    pub name: Name,
+    /// How healthy it is: no more than what it needs. What it only can use makes it degraded at most.
+    pub health: Health,
+    /// What it says of itself.
+    pub own: Health,
+    /// Why that is less than healthy, where it said so.
+    pub error: Option<BoxError>,
+    /// The component whose own health makes it less healthy than it is itself.
+    pub because_of: Option<Name>,
+}
+
+impl HealthReport {
+    /// Says how healthy the whole is: as healthy as the least healthy component.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.components.iter().map(|component| component.health).min().unwrap_or(Health::Healthy)
+    }
+
+    /// Gives the components, in the order in which they were provided.
+    #[must_use]
+    pub fn components(&self) -> &[ComponentHealth] {
+        &self.components
+    }
+
+    /// Gives a component by its name.
+    #[must_use]
+    pub fn component(&self, name: &str) -> Option<&ComponentHealth> {
+        self.components.iter().find(|component| component.name == name)
+    }
+}
+
+impl fmt::Display for HealthReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.health())?;
+        for component in &self.components {
+            write!(f, "\n  `{}` {}", component.name, component.health)?;
+            if let Some(other) = &component.because_of {
+                write!(f, ", because of `{other}`")?;
+            }
+            let mut error: Option<&dyn Error> = component.error.as_deref().map(|error| error as _);
+            while let Some(cause) = error {
+                write!(f, ": {cause}")?;
+                error = cause.source();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks all, side by side, in the calling task.
+pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
+    let graph = &store.graph;
+    // Those that are there; each with whether its scope was cancelled, by a panic of one of its tasks.
+    let there: Vec<_> = {
+        let state = store.state();
+        let singletons = graph.nodes.iter().enumerate();
+        let found =
+            singletons.filter(|(_, node)| node.lifetime == Lifetime::Singleton).filter_map(|(at, node)| {
+                match node.slot.map(|slot| &state.slots[slot]) {
+                    Some(Slot::Ready(value)) => Some((at, value.clone())),
+                    _ => None,
+                }
+            });
+        let found: Vec<_> = found.collect();
+        let ended = |at: usize| {
+            let instances =
+                state.built.iter().filter(|built| built.node == at).flat_map(|built| &built.instances);
+            instances.map(|instance| instance.open.core()).any(|core| core.reached(Level::Work))
+        };
+        found.into_iter().map(|(at, value)| (at, value, ended(at))).collect()
+    };
+    let answers = gather(there.iter().map(|(at, value, ended)| async move {
+        let node = &graph.nodes[*at];
+        if *ended {
+            return Err("a task of it has panicked".into());
+        }
+        let Some(ask) = &node.health else { return Ok(Health::Healthy) };
+        let asking = async { ask(value.clone()).await };
+        match Caught::new(Box::pin(timeout(node.limits.health, asking))).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(format!("no answer within {:?}", node.limits.health).into()),
+            Err(payload) => Err(format!("the check panicked: {}", panic_message(&*payload)).into()),
+        }
+    }))
+    .await;
+    let mut own = vec![Health::Healthy; graph.nodes.len()];
+    let mut errors: Vec<Option<BoxError>> = Vec::with_capacity(answers.len());
+    for ((at, ..), answer) in there.iter().zip(answers) {
+        let (health, error) = match answer {
+            Ok(health) => (health, None),
+            Err(error) => (Health::Unhealthy, Some(error)),
+        };
+        own[*at] = health;
+        errors.push(error);
+    }
+    let along = aggregate(&own, &graph.needs, |node, needed| is_optional(graph, node, needed));
+    let components = there.iter().zip(errors).map(|((at, ..), error)| {
+        let (health, because_of) = along[*at];
+        ComponentHealth {
+            name: graph.nodes[*at].name.clone(),
+            health,
+            own: own[*at],
+            error,
+            because_of: (health < own[*at]).then(|| graph.nodes[because_of].name.clone()),
+        }
+    });
+    HealthReport { components: components.collect() }
+}
+
+/// Whether a component can do without another: each argument that is filled with it is optional.
+fn is_optional(graph: &Graph, node: usize, needed: usize) -> bool {
+    graph.nodes[node].args.iter().all(|arg| match arg {
+        Needed::Node { target, optional } if target.node == needed => *optional,
+        _ => true,
+    })
+}
+
+/// How healthy each is with what it needs, and whose own health says so.
+fn aggregate(
+    own: &[Health],
+    needs: &Needs,
+    is_optional: impl Fn(usize, usize) -> bool,
+) -> Vec<(Health, usize)> {
+    let mut along: Vec<(Health, usize)> = own.iter().copied().zip(0..).collect();
+    // Health only falls, along a chain no further than there are components.
+    let mut changed = true;
+    while changed && !mutant!("container.health_alone") {
+        changed = false;
+        for node in 0..needs.len() {
+            for &needed in &needs[node] {
+                let (mut health, because_of) = along[needed];
+                if is_optional(node, needed) {
+                    health = health.max(Health::Degraded);
+                }
+                if health < along[node].0 {
+                    along[node] = (health, because_of);
+                    changed = true;
+                }
+            }
+        }
+    }
+    along
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn one_is_healthier_than_what_it_needs_or_less_than_the_least_of_it(
+            own in vec(0..3_u8, 1..10),
+            edges in vec((0..10_usize, 0..10_usize, any::<bool>()), 0..20),
+        ) {
+            let levels = [Health::Unhealthy, Health::Degraded, Health::Healthy];
+            let own: Vec<Health> = own.into_iter().map(|level| levels[usize::from(level)]).collect();
+            let mut needs = vec![Vec::new(); own.len()];
+            let mut optional = Vec::new();
+            for (from, to, is_optional) in edges {
+                if from < own.len() && to < from && !needs[from].contains(&to) {
+                    needs[from].push(to);
+                    if is_optional {
+                        optional.push((from, to));
+                    }
+                }
+            }
+            let along = aggregate(&own, &needs, |from, to| optional.contains(&(from, to)));
+            // Edges go down, so by number is an order in which what is needed is known.
+            let mut expected = own.clone();
+            for node in 0..own.len() {
+                for needed in &needs[node] {
+                    let most = match optional.contains(&(node, *needed)) {
+                        true => expected[*needed].max(Health::Degraded),
+                        false => expected[*needed],
+                    };
+                    expected[node] = expected[node].min(most);
+                }
+            }
+            let found: Vec<Health> = along.iter().map(|(health, _)| *health).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a provider is known by: a type, and for some a tag.
+
+use std::any::{TypeId, type_name};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use super::Named;
+
+/// A type that can be injected, alone or under a tag.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    id: TypeId,
+    of: &'static str,
+    tag: Option<&'static str>,
+}
+
+impl Key {
+    /// The tag `()` is none.
+    pub(crate) fn of<Tag: 'static, T: ?Sized + 'static>() -> Self {
+        if TypeId::of::<Tag>() == TypeId::of::<()>() {
+            Self { id: TypeId::of::<T>(), of: type_name::<T>(), tag: None }
+        } else {
+            Self { id: id_named::<Tag, T>(), of: type_name::<T>(), tag: Some(type_name::<Tag>()) }
+        }
+    }
+
+    pub(crate) fn id(&self) -> TypeId {
+        self.id
+    }
+
+    /// The full name of the type, without its tag.
+    pub(crate) fn type_name(&self) -> &'static str {
+        self.of
+    }
+
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.tag.is_some()
+    }
+
+    /// With all paths in full.
+    pub(crate) fn full(&self) -> String {
+        match self.tag {
+            Some(tag) => format!("Named<{tag}, {}>", self.of),
+            None => self.of.to_owned(),
+        }
+    }
+}
+
+pub(crate) fn id_named<Tag: 'static, T: ?Sized + 'static>() -> TypeId {
+    TypeId::of::<Named<Tag, T>>()
+}
+
+/// Without the paths of modules: `Named<Replica, Pool>`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tag {
+            Some(tag) => write!(f, "Named<{}, {}>", short(tag), short(self.of)),
+            None => f.write_str(&short(self.of)),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.full())
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
+/// Takes the paths off a type's name: `Option<alloc::string::String>` becomes `Option<String>`.
+pub(crate) fn short(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut word = 0;
+    let mut rest = name.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c == ':' && rest.peek() == Some(&':') {
+            rest.next();
+            out.truncate(word);
+            continue;
+        }
+        out.push(c);
+        if !(c.is_alphanumeric() || c == '_') {
+            word = out.len();
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_name_keeps_a_path_or_loses_a_bracket() {
+        for (full, expected) in [
+            ("u8", "u8"),
+            ("app::db::Pool", "Pool"),
+            ("dyn app::Repo", "dyn Repo"),
+            (
+                "core::result::Result<a::B, alloc::boxed::Box<dyn c::D + core::marker::Send>>",
+                "Result<B, Box<dyn D + Send>>",
+            ),
+            ("(a::B, &c::D)", "(B, &D)"),
+        ] {
+            assert_eq!(short(full), expected);
+        }
+    }
+}

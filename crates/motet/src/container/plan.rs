@@ -1,0 +1,351 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::dag;
+use super::graph::{Graph, KeyMap, Needed, Node, Target};
+use super::hint::hints;
+use super::inject::Need;
+use super::provider::{Provider, Site};
+use super::start::{self, Wanted};
+use super::{CheckFailed, Key, Lifetime, Place, Problem, Running, StartFailed, Unavailable, draw};
+use crate::task::{Name, Scope};
+
+/// A graph that was checked: every component finds what it needs.
+///
+/// It prints as a list, and draws itself as [DOT](Self::to_dot) and [Mermaid](Self::to_mermaid).
+pub struct Plan {
+    graph: Arc<Graph>,
+}
+
+impl Plan {
+    /// Builds every singleton, and waits until all have started.
+    ///
+    /// Each begins as soon as all that it needs has started, in a task of its own. The first error gives up what is under
+    /// way and stops what was built, in reverse. The components belong to the scope from the beginning: at its
+    /// end, when all its children and services have ended, they are stopped in reverse, before resources that it acquired
+    /// earlier.
+    ///
+    /// # Cancel safety
+    /// Safe: if this is dropped, or the scope is cancelled meanwhile, what was built is stopped at once; the scope
+    /// waits for that and reports what could not be stopped.
+    ///
+    /// # Errors
+    /// [`StartFailed`] with what failed, what else did meanwhile, and how each component was stopped.
+    #[track_caller]
+    pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
+        start::start(self.graph, scope, Wanted::All)
+    }
+
+    /// Builds one component and what it needs, as [`start`](Self::start) does; the others are left out. A `Scoped` that
+    /// needs one of those builds it then.
+    ///
+    /// # Cancel safety
+    /// Safe: as [`start`](Self::start).
+    ///
+    /// # Errors
+    /// [`StartFailed`]; [`StartFailed::Unavailable`] if nobody provides it, or it is no singleton.
+    #[track_caller]
+    pub fn start_only<T: ?Sized + 'static>(
+        self,
+        scope: &Scope,
+    ) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<T> {
+        start::start(self.graph, scope, Wanted::Only(Key::of::<(), T>()))
+    }
+
+    /// Gives the names of the components, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let mut names: Vec<&str> = self.graph.nodes.iter().map(|node| node.name.as_str()).collect();
+        names.sort_unstable();
+        names.into_iter()
+    }
+
+    /// Draws the graph for Graphviz: modules as clusters, optional edges dashed.
+    #[must_use]
+    pub fn to_dot(&self) -> String {
+        draw::dot(&self.graph)
+    }
+
+    /// Draws the graph for Mermaid: modules as subgraphs, optional edges dotted.
+    #[must_use]
+    pub fn to_mermaid(&self) -> String {
+        draw::mermaid(&self.graph)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        draw::list(&self.graph, f)
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("components", &self.names().collect::<Vec<_>>()).finish()
+    }
+}
+
+impl Graph {
+    /// The component of a key, for messages that say why there is none.
+    pub(crate) fn target(&self, key: Key) -> Result<&Target, Unavailable> {
+        self.keys.get(&key.id()).ok_or_else(|| {
+            let provided: Vec<(Key, Site)> = self.nodes.iter().map(|node| (node.key, node.site)).collect();
+            Unavailable::unknown(key, hints(key, &provided))
+        })
+    }
+}
+
+/// Ties every need to its provider, and says all that is wrong.
+pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan, CheckFailed> {
+    let mut problems = Vec::new();
+    let mut targets = targets(&providers, &mut problems);
+    let live = live(&providers, &targets);
+    targets.retain(|_, target| live[target.node]);
+    let needs = missing(&providers, &live, &targets, &mut problems);
+    problems.extend(dag::cycles(&needs).into_iter().map(|cycle| Problem::Cycle(places(&providers, &cycle))));
+    outliving(&providers, &needs, &mut problems);
+    if problems.is_empty() {
+        Ok(Plan { graph: Arc::new(graph(name, providers, &live, &targets)) })
+    } else {
+        Err(CheckFailed(problems))
+    }
+}
+
+type Targets = HashMap<Key, Target>;
+
+/// What each key leads to. Where several say they are it, the first is taken, so that the rest can be looked at.
+fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
+    /// In the order of their registration, so that reports are.
+    struct Claims {
+        originals: Vec<(usize, Site)>,
+        overrides: Vec<(usize, Site)>,
+    }
+    let mut order: Vec<Key> = Vec::new();
+    let mut claims: HashMap<Key, Claims> = HashMap::new();
+    for (at, provider) in providers.iter().enumerate() {
+        for (key, site) in provider.keys() {
+            let claims = claims.entry(key).or_insert_with(|| {
+                order.push(key);
+                Claims { originals: Vec::new(), overrides: Vec::new() }
+            });
+            let same = if provider.overrides { &mut claims.overrides } else { &mut claims.originals };
+            same.push((at, site));
+        }
+    }
+    let provided: Vec<(Key, Site)> =
+        providers.iter().filter(|provider| !provider.overrides).flat_map(Provider::keys).collect();
+    let mut targets = HashMap::new();
+    for key in order {
+        let Claims { originals, overrides } = &claims[&key];
+        for same in [originals, overrides] {
+            if same.len() > 1 {
+                let at = |(provider, site): &(usize, Site)| Place { site, ..place(&providers[*provider]) };
+                problems.push(Problem::Duplicate {
+                    what: key.to_string(),
+                    providers: same.iter().map(at).collect(),
+                });
+            }
+        }
+        if let (Some((at, site)), true) = (overrides.first(), originals.is_empty()) {
+            let place = Place { site, ..place(&providers[*at]) };
+            problems.push(Problem::UselessOverride {
+                what: key.to_string(),
+                place,
+                hints: hints(key, &provided),
+            });
+        }
+        let Some((node, _)) = overrides.first().or_else(|| originals.first()) else { continue };
+        let cast =
+            providers[*node].binds.iter().find(|bind| bind.key == key).map(|bind| Arc::clone(&bind.cast));
+        targets.insert(key, Target { node: *node, cast });
+    }
+    targets
+}
+
+/// Which providers are left when overrides have replaced others, and with them what only those needed.
+fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
+    let mut live = vec![true; providers.len()];
+    let needed = |need: &Need| match need {
+        Need::Key { key, .. } => targets.get(key).map(|target| target.node),
+        Need::Scope => None,
+    };
+    // What was needed by somebody before: the first of the originals, as if there were no overrides.
+    let mut before: HashMap<Key, usize> = HashMap::new();
+    for (at, provider) in providers.iter().enumerate().filter(|(_, provider)| !provider.overrides) {
+        provider.keys().for_each(|(key, _)| _ = before.entry(key).or_insert(at));
+    }
+    let mut was_needed = vec![false; providers.len()];
+    for need in providers.iter().filter(|provider| !provider.overrides).flat_map(|provider| &provider.needs) {
+        if let Need::Key { key, .. } = need
+            && let Some(at) = before.get(key)
+        {
+            was_needed[*at] = true;
+        }
+    }
+    let is_replaced = |at: usize, provider: &Provider| {
+        !provider.overrides
+            && provider.keys().any(|(key, _)| {
+                targets.get(&key).is_some_and(|to| to.node != at && providers[to.node].overrides)
+            })
+    };
+    loop {
+        let mut users = vec![0_usize; providers.len()];
+        for (_, provider) in providers.iter().enumerate().filter(|(at, _)| live[*at]) {
+            provider.needs.iter().filter_map(needed).for_each(|at| users[at] += 1);
+        }
+        let gone = |at: usize, provider: &Provider| {
+            live[at] && users[at] == 0 && !provider.overrides && (was_needed[at] || is_replaced(at, provider))
+        };
+        let gone: Vec<usize> = providers
+            .iter()
+            .enumerate()
+            .filter(|(at, provider)| gone(*at, provider))
+            .map(|(at, _)| at)
+            .collect();
+        if gone.is_empty() {
+            return live;
+        }
+        gone.into_iter().for_each(|at| live[at] = false);
+    }
+}
+
+/// Whom each provider needs; what nobody provides is a problem.
+fn missing(
+    providers: &[Provider],
+    live: &[bool],
+    targets: &Targets,
+    problems: &mut Vec<Problem>,
+) -> dag::Needs {
+    let mut missing: Vec<(Key, Vec<usize>)> = Vec::new();
+    let mut needs = vec![Vec::new(); providers.len()];
+    for (at, provider) in providers.iter().enumerate().filter(|(at, _)| live[*at]) {
+        for need in &provider.needs {
+            let Need::Key { key, optional } = need else { continue };
+            match targets.get(key) {
+                Some(target) if !needs[at].contains(&target.node) => needs[at].push(target.node),
+                Some(_) => {}
+                None if *optional => {}
+                None => match missing.iter_mut().find(|(known, _)| known == key) {
+                    Some((_, by)) => by.push(at),
+                    None => missing.push((*key, vec![at])),
+                },
+            }
+        }
+    }
+    let provided: Vec<(Key, Site)> = providers
+        .iter()
+        .zip(live)
+        .filter(|(_, live)| **live)
+        .flat_map(|(provider, _)| provider.keys())
+        .collect();
+    problems.extend(missing.into_iter().map(|(key, mut by)| {
+        by.dedup();
+        Problem::Missing {
+            what: key.to_string(),
+            needed_by: places(providers, &by),
+            hints: hints(key, &provided),
+        }
+    }));
+    needs
+}
+
+/// Singletons that need something scoped, directly or through transients.
+fn outliving(providers: &[Provider], needs: &dag::Needs, problems: &mut Vec<Problem>) {
+    for (at, _) in providers.iter().enumerate().filter(|(_, one)| one.lifetime == Lifetime::Singleton) {
+        let mut seen = vec![false; providers.len()];
+        let mut paths: Vec<Vec<usize>> = needs[at].iter().map(|needed| vec![at, *needed]).collect();
+        while let Some(path) = paths.pop() {
+            let end = path[path.len() - 1];
+            if std::mem::replace(&mut seen[end], true) {
+                continue;
+            }
+            match providers[end].lifetime {
+                Lifetime::Singleton => {}
+                Lifetime::Scoped => problems.push(Problem::Outlives(places(providers, &path))),
+                Lifetime::Transient => paths.extend(needs[end].iter().map(|needed| {
+                    let mut longer = path.clone();
+                    longer.push(*needed);
+                    longer
+                })),
+            }
+        }
+    }
+}
+
+fn graph(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &Targets) -> Graph {
+    let mut number = vec![0; providers.len()];
+    let mut count = 0;
+    for (at, _) in live.iter().enumerate().filter(|(_, live)| **live) {
+        number[at] = count;
+        count += 1;
+    }
+    let renumbered = |target: &Target| Target { node: number[target.node], cast: target.cast.clone() };
+    let (mut singletons, mut scoped) = (0, 0);
+    let mut nodes: Vec<Node> = Vec::with_capacity(count);
+    for (provider, _) in providers.into_iter().zip(live).filter(|(_, live)| **live) {
+        let next = match provider.lifetime {
+            Lifetime::Singleton => Some(&mut singletons),
+            Lifetime::Scoped => Some(&mut scoped),
+            Lifetime::Transient => None,
+        };
+        let slot = next.map(|next| {
+            *next += 1;
+            *next - 1
+        });
+        let args = provider.needs.iter().map(|need| match need {
+            Need::Scope => Needed::Scope,
+            Need::Key { key, optional } => match targets.get(key) {
+                Some(target) => Needed::Node { target: renumbered(target), optional: *optional },
+                None => Needed::Absent,
+            },
+        });
+        nodes.push(Node {
+            args: args.collect(),
+            name: provider_name(&provider),
+            key: provider.key,
+            module: provider.module,
+            binds: provider.binds.iter().map(|bind| bind.key).collect(),
+            site: provider.site,
+            lifetime: provider.lifetime,
+            slot,
+            maker: provider.maker,
+            on_start: provider.on_start,
+            on_stop: provider.on_stop,
+            health: provider.health,
+            limits: provider.limits,
+        });
+    }
+    let needs: dag::Needs = nodes
+        .iter()
+        .map(|node| {
+            let mut needs: Vec<usize> = node
+                .args
+                .iter()
+                .filter_map(|arg| match arg {
+                    Needed::Node { target, .. } => Some(target.node),
+                    Needed::Absent | Needed::Scope => None,
+                })
+                .collect();
+            needs.sort_unstable();
+            needs.dedup();
+            needs
+        })
+        .collect();
+    let keys: KeyMap<Target> = targets.iter().map(|(key, target)| (key.id(), renumbered(target))).collect();
+    Graph { name, nodes, keys, needed_by: dag::reversed(&needs), needs, singletons, scoped }
+}
+
+fn provider_name(provider: &Provider) -> Name {
+    Name::from(match &provider.module {
+        Some(module) => format!("{module}/{}", provider.key),
+        None => provider.key.to_string(),
+    })
+}
+
+fn place(provider: &Provider) -> Place {
+    Place { name: provider_name(provider), site: provider.site, lifetime: provider.lifetime }
+}
+
+fn places(providers: &[Provider], which: &[usize]) -> Vec<Place> {
+    which.iter().map(|at| place(&providers[*at])).collect()
+}

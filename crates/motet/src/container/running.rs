@@ -1,0 +1,180 @@
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::graph::KeyMap;
+use super::health::{self, HealthReport};
+use super::key::id_named;
+use super::owner::Owner;
+use super::provider::Cast;
+use super::store::{Slot, Store};
+use super::{Key, Lifetime, Scoped, StartReport, StopReport, Unavailable, Value};
+use crate::task::{Closed, Name, Reason, Scope};
+
+/// A container whose components have started.
+///
+/// # Drop
+/// The components stay with the scope, which stops them at its end. [`stop`](Self::stop) stops them earlier.
+pub struct Running {
+    owner: Owner,
+    /// The singletons that were started, under all their keys.
+    values: KeyMap<Value>,
+    report: StartReport,
+}
+
+impl Running {
+    pub(crate) fn new(owner: Owner) -> Self {
+        let store = owner.store();
+        let mut values: KeyMap<(Value, Option<Cast>)> = KeyMap::default();
+        {
+            let state = store.state();
+            for (id, target) in &store.graph.keys {
+                let node = &store.graph.nodes[target.node];
+                if node.lifetime == Lifetime::Singleton
+                    && let Some(Slot::Ready(value)) = node.slot.map(|slot| &state.slots[slot])
+                {
+                    values.insert(*id, (value.clone(), target.cast.clone()));
+                }
+            }
+        }
+        // Outside of the lock: a cast is a user's.
+        let cast = |(value, cast): (Value, Option<Cast>)| match cast {
+            Some(cast) => cast(&value),
+            None => value,
+        };
+        let values: KeyMap<Value> = values.into_iter().map(|(id, found)| (id, cast(found))).collect();
+        let report = store.start_report();
+        Self { owner, values, report }
+    }
+
+    /// Gives a singleton: a look into a map, and a count.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: nobody provides it, it is no singleton, or it was left out of this start.
+    pub fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, Unavailable> {
+        self.get_ref().cloned()
+    }
+
+    /// Gives a singleton without counting a reference to it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_ref<T: ?Sized + Send + Sync + 'static>(&self) -> Result<&Arc<T>, Unavailable> {
+        match self.values.get(&std::any::TypeId::of::<T>()).and_then(Value::get) {
+            Some(value) => Ok(value),
+            None => Err(self.unavailable(Key::of::<(), T>())),
+        }
+    }
+
+    /// Gives a singleton that was provided under a tag.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, Unavailable> {
+        match self.values.get(&id_named::<Tag, T>()).and_then(Value::get) {
+            Some(value) => Ok(Arc::clone(value)),
+            None => Err(self.unavailable(Key::of::<Tag, T>())),
+        }
+    }
+
+    #[cold]
+    fn unavailable(&self, key: Key) -> Unavailable {
+        let graph = &self.owner.store().graph;
+        match graph.target(key).map(|target| graph.nodes[target.node].lifetime) {
+            Err(unknown) => unknown,
+            Ok(Lifetime::Singleton) => Unavailable::not_started(key),
+            Ok(lifetime) => Unavailable::not_singleton(key, lifetime),
+        }
+    }
+
+    /// Opens the container to a scope of its own: a request, a job. Scoped components are built in it when they are
+    /// first asked for, and stopped at its end.
+    ///
+    /// # Errors
+    /// [`Closed`], if the scope has ended.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::container::Container;
+    /// use motet::task::{Nursery, scope};
+    /// use std::sync::Arc;
+    ///
+    /// struct Request(u32);
+    /// struct Database;
+    /// struct Transaction(Arc<Database>, Arc<Request>);
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// scope(async |n: &Nursery| {
+    ///     let mut c = Container::new();
+    ///     c.input::<Request>();
+    ///     c.value(Database);
+    ///     c.provide_scoped(|db: Arc<Database>, request: Arc<Request>| async move { Transaction(db, request) })
+    ///         .on_stop(|transaction| async move { println!("commit {}", transaction.1.0) });
+    ///     let running = c.start(n).await.unwrap();
+    ///
+    ///     for request in 0..3 {
+    ///         scope(async |n: &Nursery| {
+    ///             let scoped = running.within(n).unwrap();
+    ///             scoped.value(Request(request)).unwrap();
+    ///             assert_eq!(scoped.get::<Transaction>().await.unwrap().1.0, request);
+    ///             Ok(())
+    ///         }).await.unwrap(); // committed
+    ///     }
+    ///     Ok(())
+    /// }).await.unwrap();
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn within(&self, scope: &Scope) -> Result<Scoped, Closed<()>> {
+        let parent = self.owner.store();
+        let store = Store::new(Arc::clone(&parent.graph), Arc::clone(&scope.0), Some(Arc::clone(parent)));
+        let name = Name::from("scoped components");
+        let owner = Owner::new(Arc::clone(&store), name, Location::caller()).ok_or(Closed(()))?;
+        let mut state = parent.state();
+        // Those that are gone, so that the list is no longer than those that there are at a time, twice.
+        if state.scoped.len() == state.scoped.capacity() {
+            state.scoped.retain(|scoped| scoped.strong_count() > 0);
+        }
+        state.scoped.push(Arc::downgrade(&store));
+        drop(state);
+        Ok(Scoped::new(owner))
+    }
+
+    /// Asks every component how it is, side by side, and says how healthy each can be: no more than what it needs.
+    ///
+    /// A check that fails, panics or takes longer than its limit makes its component unhealthy; so does the panic of a
+    /// task in the component's scope.
+    ///
+    /// # Cancel safety
+    /// Safe: the checks are dropped.
+    pub async fn health(&self) -> HealthReport {
+        health::check(self.owner.store()).await
+    }
+
+    /// Says how long what took at the start, and what it waited for.
+    #[must_use]
+    pub fn start_report(&self) -> &StartReport {
+        &self.report
+    }
+
+    /// Stops the components now: each once, after all that need it, and side by side where that leaves it open. What is
+    /// left of scoped ones is stopped before.
+    ///
+    /// # Cancel safety
+    /// The stop goes on in the scope, which waits for it; its report is lost.
+    pub async fn stop(self) -> StopReport {
+        let Self { owner, values, .. } = self;
+        // What nobody else holds is dropped when it is stopped.
+        drop(values);
+        owner.stop(Reason::requested("the container is stopped")).await
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("name", &self.owner.store().graph.name)
+            .field("components", &self.report.components.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,135 @@
+//! The start of a container: ask for everything, wait for all or the first that fails.
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::graph::{Graph, Node};
+use super::owner::Owner;
+use super::store::Store;
+use super::{BuildFailed, Key, Lifetime, Running, StartFailed, Unavailable, dag};
+use crate::mutant;
+use crate::observe::Stats;
+use crate::task::{Name, Reason, ReasonKind, Scope};
+
+/// What is to be built.
+pub(crate) enum Wanted {
+    All,
+    Only(Key),
+}
+
+#[track_caller]
+pub(crate) fn start(
+    graph: Arc<Graph>,
+    scope: &Scope,
+    wanted: Wanted,
+) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
+    let (site, scope) = (Location::caller(), scope.clone());
+    async move {
+        let wanted = wanted.nodes(&graph).map_err(StartFailed::Unavailable)?;
+        let name = graph.name.clone().unwrap_or_else(|| Name::from("container"));
+        let store = Store::new(graph, Arc::clone(&scope.0), None);
+        if store.graph.name.is_some() {
+            let of = Arc::downgrade(&store);
+            let stats = move || of.upgrade().map(|store| store.stats()).unwrap_or_default();
+            let registration = scope.register("container", name.clone(), stats);
+            store.state().registration = Some(registration);
+        }
+        // From here on the scope owes the stop of whatever is built.
+        let Some(owner) = Owner::new(store, name, site) else { return Err(StartFailed::Closed) };
+        let starting = Starting(Some(owner));
+        let store = Arc::clone(starting.store());
+        for node in wanted {
+            if let Err(closed) = store.ask(node) {
+                return Err(starting.failed(closed).await);
+            }
+        }
+        let failed = store
+            .until(|state| match state.failures.first() {
+                Some(first) => Some(Some(first.clone())),
+                None => (state.building == 0).then_some(None),
+            })
+            .await;
+        match failed {
+            Some(first) => Err(starting.failed(first).await),
+            None => Ok(Running::new(starting.done())),
+        }
+    }
+}
+
+impl Wanted {
+    /// The singletons to build, in the order in which they were provided.
+    fn nodes(self, graph: &Graph) -> Result<Vec<usize>, Unavailable> {
+        let is_singleton = |node: &Node| node.lifetime == Lifetime::Singleton;
+        let within = match self {
+            Self::All => vec![true; graph.nodes.len()],
+            Self::Only(key) => {
+                let node = graph.target(key)?.node;
+                let found = &graph.nodes[node];
+                if !is_singleton(found) {
+                    return Err(Unavailable::not_singleton(key, found.lifetime));
+                }
+                dag::closure(&graph.needs, node)
+            }
+        };
+        let nodes = graph.nodes.iter().enumerate();
+        Ok(nodes.filter(|(at, node)| within[*at] && is_singleton(node)).map(|(at, _)| at).collect())
+    }
+}
+
+/// A start that is under way. Dropping it stops what was built.
+struct Starting(Option<Owner>);
+
+impl Starting {
+    fn store(&self) -> &Arc<Store> {
+        self.0.as_ref().expect("there until it is done").store()
+    }
+
+    fn done(mut self) -> Owner {
+        self.0.take().expect("there until it is done")
+    }
+
+    /// Stops what was built, and says what failed.
+    async fn failed(self, first: BuildFailed) -> StartFailed {
+        let store = Arc::clone(self.store());
+        let rollback = self.done().stop(Reason::of(ReasonKind::Failed)).await;
+        let others: Vec<BuildFailed> = {
+            let state = store.state();
+            let others = state.failures.iter().filter(|one| !Arc::ptr_eq(&one.0, &first.0));
+            // That the rest was given up is no news.
+            others.filter(|other| !other.is_cancelled()).cloned().collect()
+        };
+        match (store.host.reason(), first.is_cancelled()) {
+            (Some(reason), true) => StartFailed::Cancelled { reason, rollback },
+            _ => StartFailed::Build { first, others, rollback },
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(owner) = self.0.take()
+            && !mutant!("container.keep_dropped_start")
+        {
+            owner.stop_later(Reason::of(ReasonKind::Dropped));
+        }
+    }
+}
+
+impl Store {
+    /// What it does now, for snapshots.
+    fn stats(&self) -> Stats {
+        let state = self.state();
+        let phase = match state.phase {
+            super::store::Life::Closing => "stopping",
+            super::store::Life::Closed => "stopped",
+            super::store::Life::Open if state.building > 0 => "starting",
+            super::store::Life::Open => "running",
+        };
+        Stats::new()
+            .text("state", phase)
+            .count("components", self.graph.nodes.len() as u64)
+            .count("starting", state.building as u64)
+            .count("ready", state.built.len() as u64)
+            .count("scoped", state.scoped.iter().filter(|scoped| scoped.strong_count() > 0).count() as u64)
+    }
+}

@@ -1,0 +1,224 @@
+//! Stopping what was built: once each, in reverse, whatever goes wrong with one.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::build::Instance;
+use super::dag::Unwind;
+use super::graph::Node;
+use super::stop_report::StopCause;
+use super::store::{Built, Life, Slot, Store};
+use super::{StopFailed, StopReport, Stopped};
+use crate::mutant;
+use crate::resource::Owe;
+use crate::task::caught::Caught;
+use crate::task::core::{Level, panic_message};
+use crate::task::end::{adopt, finish};
+use crate::task::finalizer::{Event, ReleaseFuture};
+use crate::task::{Reason, ReasonKind, gather, timeout};
+
+impl Store {
+    /// Stops everything, once: who comes later waits for the end of it.
+    pub(crate) async fn close(self: &Arc<Self>) {
+        let begun = Instant::now();
+        let is_first = {
+            let mut state = self.state();
+            let is_first = state.phase == Life::Open;
+            if is_first {
+                state.phase = Life::Closing;
+            }
+            is_first
+        };
+        if !is_first {
+            self.until(|state| (state.phase == Life::Closed).then_some(())).await;
+            return;
+        }
+        let _closed = Closed(self);
+        // What is being built cleans up after itself.
+        self.cancel.cancel(Reason::requested("the container is stopped"));
+        // They use what is stopped here.
+        let scoped = std::mem::take(&mut self.state().scoped);
+        let scoped = if mutant!("container.forget_scoped") { Vec::new() } else { scoped };
+        gather(scoped.iter().filter_map(std::sync::Weak::upgrade).map(|scoped| async move {
+            // Boxed: it is this very function.
+            Box::pin(scoped.close()).await;
+        }))
+        .await;
+        self.until(|state| (state.building == 0).then_some(())).await;
+        let (built, slots, mut stopped) = {
+            let mut state = self.state();
+            let slots: Vec<Slot> = state.slots.iter_mut().map(std::mem::take).collect();
+            (std::mem::take(&mut state.built), slots, std::mem::take(&mut state.stopped))
+        };
+        // Outside of the lock: what nobody else holds is dropped when it is stopped.
+        drop(slots);
+        stopped.extend(stop_all(self, built).await);
+        let report = StopReport { components: stopped, took: begun.elapsed() };
+        let mut state = self.state();
+        state.report = Some(report);
+        drop(state);
+    }
+}
+
+/// Says that the store is closed, also when its stop is dropped: the runtime goes away.
+struct Closed<'a>(&'a Store);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.phase = Life::Closed;
+        let registration = state.registration.take();
+        drop(state);
+        drop(registration);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// Stops components side by side, each when all that need it are stopped.
+async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
+    let places: HashMap<usize, usize> =
+        built.iter().enumerate().map(|(at, built)| (built.node, at)).collect();
+    let needs = |built: &Built| {
+        let needed = store.graph.needs_beyond_transients(built.node);
+        needed.iter().filter_map(|node| places.get(node).copied()).collect::<Vec<_>>()
+    };
+    let mut needs: Vec<Vec<usize>> = built.iter().map(needs).collect();
+    if mutant!("container.stop_forward") {
+        needs = super::dag::reversed(&needs);
+    }
+    let mut unwind = Unwind::new(needs);
+    let mut built: Vec<Option<Built>> = built.into_iter().map(Some).collect();
+    let mut next = unwind.first();
+    let mut all = Vec::new();
+    let (done, mut ended) = mpsc::unbounded_channel();
+    while !unwind.is_done() {
+        for at in next.drain(..) {
+            let Some(Built { node, instances }) = built[at].take() else { continue };
+            let described = &store.graph.nodes[node];
+            let end = Done { at, stopped: Vec::new(), done: done.clone() };
+            let stopping = stop_in_task(Arc::clone(store), instances, end);
+            drop(adopt(&store.host, &described.name, described.site, stopping));
+        }
+        let Some((at, stopped)) = ended.recv().await else { break };
+        let failed = stopped.iter().any(|one| !one.failures.is_empty());
+        all.extend(stopped);
+        if failed && mutant!("container.skip_after_failure") {
+            break;
+        }
+        next.extend(unwind.stopped(at));
+    }
+    all
+}
+
+async fn stop_in_task(store: Arc<Store>, instances: Vec<Instance>, mut end: Done) {
+    end.stopped = stop_instances(&store, instances).await;
+}
+
+/// Tells of the end of a stop, also if its task is cut off.
+struct Done {
+    at: usize,
+    stopped: Vec<Stopped>,
+    done: mpsc::UnboundedSender<(usize, Vec<Stopped>)>,
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        // Nobody listens if the whole stop was dropped.
+        drop(self.done.send((self.at, std::mem::take(&mut self.stopped))));
+    }
+}
+
+/// Stops a component and the transients made for it: the last one made first.
+pub(crate) async fn stop_instances(store: &Arc<Store>, instances: Vec<Instance>) -> Vec<Stopped> {
+    let mut all = Vec::new();
+    for instance in instances.into_iter().rev() {
+        let described = &store.graph.nodes[instance.node];
+        let (was_built, begun) = (instance.value.is_some(), Instant::now());
+        let failures = stop_one(described, instance).await;
+        for failure in &failures {
+            let error: &dyn std::error::Error = failure;
+            tracing::error!(component = %described.name, site = %described.site, error, source = error.source(), "a stop failed");
+        }
+        // One that was never there is of interest only if its cleanup failed.
+        if was_built || !failures.is_empty() {
+            let (name, site) = (described.name.clone(), described.site);
+            all.push(Stopped { name, site, took: begun.elapsed(), failures });
+        }
+    }
+    all
+}
+
+/// `on_stop`, then the end of its tasks and cleanups, then the drop of the value.
+async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
+    let Instance { open, value, .. } = instance;
+    let limit = described.limits.stop;
+    let mut failures = Vec::new();
+    if let (Some(value), Some(on_stop)) = (&value, &described.on_stop) {
+        let stopping = async {
+            if mutant!("container.stop_twice") {
+                on_stop(value.clone()).await?;
+            }
+            on_stop(value.clone()).await
+        };
+        // Dropped by the timeout within the poll, where a panic of that is caught, too.
+        match Caught::new(Box::pin(timeout(limit, stopping))).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => failures.push(StopCause::Returned(error)),
+            Ok(Err(_)) => failures.push(StopCause::TimedOut(limit)),
+            Err(payload) => failures.push(StopCause::Panicked(panic_message(&*payload).to_owned())),
+        }
+    }
+    let core = Arc::clone(open.core());
+    core.raise(Level::Work, &Reason::of(ReasonKind::Ended));
+    // Longer than one of its cleanups may take, so that one that hangs is given up by the scope itself.
+    let limit = limit.saturating_mul(2);
+    match timeout(limit, finish(&core)).await {
+        Ok(()) => drop(open.closed()),
+        Err(_) => {
+            failures.push(StopCause::Left(limit));
+            // The scope around takes in what is left.
+            drop(open);
+        }
+    }
+    let (panics, releases) = {
+        let mut state = core.state();
+        (std::mem::take(&mut state.panics), std::mem::take(&mut state.release_failures))
+    };
+    for panic in panics {
+        failures.push(StopCause::TaskPanicked(panic_message(&*panic.payload).to_owned()));
+        // It may panic when it is dropped; one panic is enough.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
+    }
+    failures.extend(releases.into_iter().map(StopCause::Release));
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        failures.push(StopCause::DropPanicked(panic_message(&*payload).to_owned()));
+    }
+    failures.into_iter().map(StopFailed).collect()
+}
+
+/// The stop of a store, as the release that its scope owes.
+pub(crate) struct StopOwed(pub(crate) Option<Arc<Store>>);
+
+impl Owe for StopOwed {
+    fn begin(mut self: Box<Self>, _: crate::resource::Exit) -> Option<ReleaseFuture> {
+        let store = self.0.take()?;
+        Some(Box::pin(async move {
+            store.close().await;
+            let state = store.state();
+            state.report.as_ref().map_or(Ok(()), StopReport::to_result)
+        }))
+    }
+}
+
+impl Drop for StopOwed {
+    fn drop(&mut self) {
+        if let Some(store) = self.0.take() {
+            store.host.count_release(Event::Lost);
+            tracing::error!(scope = %store.host.name, "a container was never stopped");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What is wrong with a graph is found before anything runs, all of it at once.
+
+use std::sync::Arc;
+
+use motet::container::{CheckFailed, Container, Named, Problem};
+
+use super::{A, B, C, D};
+
+trait Repo: Send + Sync {}
+struct PgRepo;
+impl Repo for PgRepo {}
+struct Pool;
+struct Primary;
+struct Replica;
+
+fn failed(c: Container) -> CheckFailed {
+    c.check().expect_err("something is wrong with it")
+}
+
+/// Without the path of this file, and line numbers as they are.
+fn text(failed: &CheckFailed) -> String {
+    failed.to_string().replace(file!(), "FILE")
+}
+
+#[test]
+fn only_the_first_problem_is_reported_or_a_factory_runs() {
+    let mut c = Container::new();
+    let base = line!();
+    c.provide(|_: Arc<B>| async { A });
+    c.provide(|_: Arc<A>| async { B });
+    c.provide(|_: Arc<dyn Repo>, _: Arc<C>| async { D });
+    c.provide(|_: Arc<dyn Repo>| async { panic!("a factory runs") as Pool });
+    c.provide(|| async { Pool });
+    c.provide_scoped(|| async { C });
+    c.provide(|| async { PgRepo });
+    c.overrides(|c| {
+        c.value(7_u8);
+    });
+    let failed = failed(c);
+    let at = |line: u32| format!("(FILE:{}:{})", base + line, 7);
+    let expected = format!(
+        "the container has 5 problems
+
+provided more than once: `Pool`
+  by `Pool` {}
+  by `Pool` {}
+  give each a tag with `named`, or put it into `overrides`
+
+overrides nothing: `u8`
+  provided by `u8` (FILE:{}:11)
+
+missing: `dyn Repo`
+  needed by `D` {}
+  needed by `Pool` {}
+  did you mean to `bind::<dyn Repo>` on `PgRepo` {}
+
+cycle:
+  +-> `A` {}
+  |     needs
+  +-- `B` {}
+
+outlives what it needs:
+  `D` {}, singleton
+    needs `C` {}, scoped",
+        at(4),
+        at(5),
+        base + 9,
+        at(3),
+        at(4),
+        at(7),
+        at(1),
+        at(2),
+        at(3),
+        at(6),
+    );
+    assert_eq!(text(&failed), expected);
+    assert_eq!(failed.problems().len(), 5);
+}
+
+#[test]
+fn a_guess_is_missed_or_wrong() {
+    mod other {
+        pub(super) struct Pool;
+    }
+    struct Poool;
+    let mut tagged = Container::new();
+    tagged.value(Pool).named(Replica);
+    tagged.provide(|_: Named<Primary, Pool>| async { A });
+    let mut result = Container::new();
+    result.provide(|| async { Ok::<_, std::io::Error>(Pool) });
+    result.provide(|_: Arc<Pool>| async { A });
+    let mut arc = Container::new();
+    arc.value(Arc::new(Pool));
+    arc.provide(|_: Arc<Pool>| async { A });
+    let mut other_path = Container::new();
+    other_path.value(other::Pool);
+    other_path.provide(|_: Arc<Pool>| async { A });
+    let mut typo = Container::new();
+    typo.value(Poool);
+    typo.value(String::new());
+    typo.provide(|_: Arc<Pool>| async { A });
+    let mut concrete = Container::new();
+    concrete.shared::<dyn Repo>(Arc::new(PgRepo));
+    concrete.provide(|_: Arc<PgRepo>| async { A });
+    for (c, expected) in [
+        (tagged, "did you mean `Named<Replica, Pool>`"),
+        (result, "`Result<Pool, Error>` is provided: `try_provide` would take it apart"),
+        (arc, "`Arc<Pool>` is provided: `shared` takes an `Arc` as it is"),
+        (other_path, "another type than `"),
+        (typo, "did you mean `Poool`"),
+        (concrete, "did you mean `dyn Repo`"),
+    ] {
+        let failed = failed(c);
+        let [Problem::Missing { hints, .. }] = failed.problems() else { panic!("{failed}") };
+        assert_eq!(hints.len(), 1, "{hints:?}");
+        assert!(hints[0].contains(expected), "{hints:?}");
+    }
+}
+
+#[test]
+fn a_cycle_through_a_bind_a_transient_or_itself_is_missed() {
+    let mut bind = Container::new();
+    bind.provide(|_: Arc<A>| async { PgRepo }).bind::<dyn Repo>(|repo| repo);
+    bind.provide(|_: Arc<dyn Repo>| async { A });
+    let mut transient = Container::new();
+    transient.provide_transient(|_: Arc<B>| async { A });
+    transient.provide_transient(|_: Option<Arc<A>>| async { B });
+    let mut itself = Container::new();
+    itself.provide(|_: Arc<A>| async { A });
+    for (c, length) in [(bind, 2), (transient, 2), (itself, 1)] {
+        let failed = failed(c);
+        let [Problem::Cycle(places)] = failed.problems() else { panic!("{failed}") };
+        assert_eq!(places.len(), length);
+    }
+}
+
+#[test]
+fn a_singleton_that_outlives_through_a_transient_or_an_option_is_missed() {
+    let mut c = Container::new();
+    c.provide_scoped(|| async { A });
+    c.provide_transient(|_: Arc<A>| async { B });
+    c.provide(|_: Option<Arc<B>>| async { C });
+    // No problem: it lives as long.
+    c.provide_scoped(|_: Arc<B>| async { D });
+    let failed = failed(c);
+    let [Problem::Outlives(places)] = failed.problems() else { panic!("{failed}") };
+    let names: Vec<_> = places.iter().map(|place| place.name.as_str()).collect();
+    assert_eq!(names, ["C", "B", "A"]);
+}
+
+#[test]
+fn what_is_optional_counts_as_missing() {
+    let mut c = Container::new();
+    c.provide(|_: Option<Arc<A>>, _: Option<Named<Replica, Pool>>| async { B });
+    c.check().unwrap();
+}
+
+#[test]
+fn an_override_leaves_what_it_replaced_or_takes_what_is_needed() {
+    let build = || {
+        let mut c = Container::new();
+        c.provide(|| async { Pool });
+        c.provide(|_: Arc<Pool>| async { PgRepo }).bind::<dyn Repo>(|repo| repo);
+        c.provide(|_: Arc<dyn Repo>| async { A });
+        c
+    };
+    let names = |c: Container| c.check().unwrap().names().map(str::to_owned).collect::<Vec<_>>();
+    struct Mock;
+    impl Repo for Mock {}
+
+    let mut mocked = build();
+    mocked.overrides(|c| {
+        c.shared::<dyn Repo>(Arc::new(Mock));
+    });
+    assert_eq!(names(mocked), ["A", "dyn Repo"], "the pool would be opened for nobody");
+
+    let mut also_used = build();
+    also_used.provide(|_: Arc<Pool>| async { B });
+    also_used.overrides(|c| {
+        c.shared::<dyn Repo>(Arc::new(Mock));
+    });
+    assert_eq!(names(also_used), ["A", "B", "Pool", "dyn Repo"]);
+
+    let mut by_the_mock = build();
+    by_the_mock.overrides(|c| {
+        c.provide(|_: Arc<Pool>| async { Mock }).bind::<dyn Repo>(|mock| mock);
+    });
+    let failed = failed(by_the_mock);
+    // It has to say `dyn Repo` alone: nobody provided a `Mock` before.
+    assert!(matches!(failed.problems(), [Problem::UselessOverride { what, .. }] if what == "Mock"));
+}
+
+#[test]
+fn a_drawing_loses_an_edge_a_module_or_its_quotes() {
+    let mut c = Container::new();
+    c.module("store", |c| {
+        c.provide(|| async { Pool });
+        c.module("sql", |c| {
+            c.provide(|_: Arc<Pool>, _: Option<Arc<B>>| async { PgRepo }).bind::<dyn Repo>(|repo| repo);
+        });
+    });
+    c.value(B);
+    c.provide_scoped(|_: Arc<dyn Repo>, _: Option<Named<Replica, Pool>>| async { Vec::<u8>::new() });
+    let plan = c.check().unwrap();
+    assert_eq!(
+        plan.to_dot(),
+        r#"digraph container {
+  rankdir=LR;
+  node [shape=box];
+  n2 [label="B"];
+  n3 [label="Vec<u8>\nscoped"];
+  subgraph cluster_1 {
+    label="store";
+    n0 [label="Pool"];
+  }
+  subgraph cluster_2 {
+    label="store/sql";
+    n1 [label="PgRepo\nas dyn Repo"];
+  }
+  n1 -> n0;
+  n1 -> n2 [style=dashed];
+  n3 -> n1;
+}
+"#
+    );
+    assert_eq!(
+        plan.to_mermaid(),
+        r#"flowchart LR
+  n2["B"]
+  n3["Vec#lt;u8#gt;<br/>scoped"]
+  subgraph m1 ["store"]
+    n0["Pool"]
+  end
+  subgraph m2 ["store/sql"]
+    n1["PgRepo<br/>as dyn Repo"]
+  end
+  n1 --> n0
+  n1 -.-> n2
+  n3 --> n1
+"#
+    );
+    let listed = plan.to_string();
+    assert!(listed.contains("store/sql/PgRepo (singleton, ") && listed.contains("\n  can use B"), "{listed}");
+}

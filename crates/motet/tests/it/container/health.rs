@@ -1,0 +1,86 @@
+//! Health, along the graph.
+
+use std::sync::Arc;
+
+use motet::container::{Container, Health};
+use motet::task::Scope;
+use tokio::time::Instant;
+
+use super::{A, B, C, D, Refused, after, millis, never, started, within};
+
+#[tokio::test(start_paused = true)]
+async fn one_is_healthier_than_what_it_needs() {
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).health(|_| after(100, Err::<(), _>(Refused("disk full"))));
+        c.provide(|_: Arc<A>| async { B }).health(|_| after(100, Ok::<_, Refused>(Health::Degraded)));
+        c.provide(|_: Option<Arc<B>>| async { C });
+        c.provide(|| async { D }).health(|_| async { Health::Healthy });
+        let running = started(n, c).await;
+        let begin = Instant::now();
+        let report = running.health().await;
+        assert_eq!(begin.elapsed(), millis(100), "side by side");
+        assert_eq!(report.health(), Health::Unhealthy);
+        let seen: Vec<_> = report
+            .components()
+            .iter()
+            .map(|one| (one.name.as_str(), one.own, one.health, one.because_of.as_ref().map(|name| name.as_str())))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("A", Health::Unhealthy, Health::Unhealthy, None),
+                ("B", Health::Degraded, Health::Unhealthy, Some("A")),
+                ("C", Health::Healthy, Health::Degraded, Some("A")),
+                ("D", Health::Healthy, Health::Healthy, None),
+            ]
+        );
+        assert_eq!(
+            report.to_string(),
+            "unhealthy\n  `A` unhealthy: disk full\n  `B` unhealthy, because of `A`\n  `C` degraded, because of `A`\n  `D` healthy"
+        );
+        assert_eq!(report.component("C").unwrap().health, Health::Degraded);
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_hangs_or_panics_or_a_component_whose_task_died_counts_as_healthy() {
+    let ended = within(async |n| {
+        let mut c = Container::new();
+        c.health_timeout(millis(200));
+        c.value(A).health(|_| never::<Health>());
+        c.value(B).health(|_| async { panic!("a bug") as Health });
+        c.provide(|scope: Scope| async move {
+            drop(scope.spawn("heartbeat", async {
+                after(50, ()).await;
+                panic!("no more");
+            }));
+            C
+        });
+        let running = started(n, c).await;
+        assert_eq!(running.health().await.component("C").unwrap().health, Health::Healthy);
+        let begin = Instant::now();
+        let report = running.health().await;
+        assert_eq!(begin.elapsed(), millis(200));
+        let text = report.to_string();
+        for part in [
+            "`A` unhealthy: no answer within 200ms",
+            "`B` unhealthy: the check panicked: a bug",
+            "`C` unhealthy: a task of it has panicked",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(running.stop().await.failures().count(), 1);
+    })
+    .await;
+    ended.unwrap();
+}
+
+#[test]
+#[should_panic(expected = "`on_stop` of `A` is given twice: put both into one")]
+fn of_two_hooks_one_is_silently_lost() {
+    let mut c = Container::new();
+    c.value(A).on_stop(|_| async {}).on_stop(|_| async {});
+}

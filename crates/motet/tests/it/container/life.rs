@@ -1,0 +1,321 @@
+//! Starting along the graph, stopping against it.
+
+use std::sync::Arc;
+
+use motet::container::{Container, StartFailed};
+use motet::observe::Stat;
+use motet::task::{Reason, Scope, timeout};
+use tokio::time::Instant;
+
+use super::{A, B, C, D, Log, Refused, after, millis, never, started, within};
+
+#[tokio::test(start_paused = true)]
+async fn two_that_need_nothing_of_each_other_start_one_after_the_other() {
+    let begin = Instant::now();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| after(100, A));
+        c.provide(|| after(100, B));
+        drop(started(n, c).await);
+        assert_eq!(begin.elapsed(), millis(100));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_waits_for_its_level_and_not_for_what_it_needs() {
+    within(async |n| {
+        let begin = Instant::now();
+        let mut c = Container::new();
+        // Level by level this would take 350 ms: the slow one holds up nobody but the last.
+        c.provide(|| after(50, A));
+        c.provide(|| after(200, B));
+        c.provide(|_: Arc<A>| after(150, C)).on_start(|_| after(20, ()));
+        c.provide(|_: Arc<B>, _: Arc<C>| after(10, D));
+        let running = started(n, c).await;
+        assert_eq!(begin.elapsed(), millis(230));
+        let report = running.start_report();
+        let path: Vec<_> = report
+            .critical_path()
+            .iter()
+            .map(|one| (one.name.as_str().to_owned(), one.waited, one.took))
+            .collect();
+        assert_eq!(
+            path,
+            [
+                ("A".to_owned(), millis(0), millis(50)),
+                ("C".to_owned(), millis(50), millis(170)),
+                ("D".to_owned(), millis(220), millis(10)),
+            ]
+        );
+        assert_eq!((report.took(), report.components().len()), (millis(230), 4));
+        assert!(report.to_string().ends_with("the longest way: `A`, `C`, `D`"), "{report}");
+    })
+    .await
+    .unwrap();
+}
+
+fn slow<T>(
+    log: &Log,
+    what: &'static str,
+) -> impl Fn(Arc<T>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + use<T> {
+    let log = log.clone();
+    move |_| {
+        let log = log.clone();
+        Box::pin(async move {
+            after(100, ()).await;
+            log.note(what);
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn something_stops_before_what_needs_it_or_waits_for_what_does_not() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(slow(&log, "A"));
+        c.provide(|_: Arc<A>| async { B }).on_stop(slow(&log, "B"));
+        c.provide(|_: Arc<A>| async { C }).on_stop(slow(&log, "C"));
+        c.provide(|_: Arc<C>| async { D }).on_stop(|_: Arc<D>| async { Err(Refused("no")) });
+        let begin = Instant::now();
+        let report = started(n, c).await.stop().await;
+        // B and C side by side, then A.
+        assert_eq!((begin.elapsed(), report.took()), (millis(200), millis(200)));
+        let failed: Vec<_> = report.failures().map(|one| one.name.as_str()).collect();
+        assert_eq!(failed, ["D"], "and the rest stopped");
+        assert_eq!(report.components().len(), 4);
+    })
+    .await
+    .unwrap();
+    let mut order = log.read();
+    order[..2].sort();
+    assert_eq!(order, ["B", "C", "A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_dropped_stops_before_the_children_that_use_it_or_never() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.value(B).on_stop(log.hook("B"));
+        let a = started(n, c).await.get::<A>().unwrap();
+        let used = log.clone();
+        drop(n.spawn("user", async move {
+            after(50, ()).await;
+            drop(a);
+            used.note("used");
+        }));
+    })
+    .await
+    .unwrap();
+    let mut order = log.read();
+    order[1..].sort();
+    assert_eq!(order, ["used", "A", "B"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_scope_acquired_before_is_released_before_the_container_stops() {
+    let log = Log::default();
+    within(async |n| {
+        let first = log.clone();
+        n.defer("first", async move |_| first.note("first"));
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        drop(started(n, c).await);
+        let last = log.clone();
+        n.defer("last", async move |_| last.note("last"));
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["last", "A", "first"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_stop_is_cut_off_at_the_limit_of_the_scope_and_not_at_its_own() {
+    let log = Log::default();
+    let done = log.clone();
+    let ended = Scope::options()
+        .release_timeout(millis(10))
+        .run(async |n: &motet::task::Nursery<Refused>| {
+            let mut c = Container::new();
+            c.provide(|| async { A }).on_stop(move |_| {
+                let done = done.clone();
+                async move {
+                    after(4_000, ()).await;
+                    done.note("stopped");
+                }
+            });
+            drop(started(n, c).await);
+            Ok(())
+        })
+        .await;
+    ended.unwrap();
+    assert_eq!(log.read(), ["stopped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_hangs_panics_or_leaves_something_behind_keeps_others_from_being_stopped() {
+    struct DropsBadly;
+    impl Drop for DropsBadly {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    let log = Log::default();
+    let failed = within(async |n| {
+        let mut c = Container::new();
+        c.stop_timeout(millis(100));
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| async { B }).on_stop(|_| never::<()>());
+        c.provide(|_: Arc<B>, scope: Scope| async move {
+            scope.defer("hangs", async |_| never::<()>().await).unwrap();
+            C
+        })
+        .on_stop(|_| async { panic!("in on_stop") as () });
+        c.provide(|_: Arc<C>| async { DropsBadly });
+        c.provide(|_: Arc<C>, scope: Scope| async move {
+            drop(scope.spawn("bad", async { panic!("in a task") }));
+            D
+        });
+        let running = started(n, c).await;
+        let begin = Instant::now();
+        tokio::task::yield_now().await;
+        let report = running.stop().await;
+        assert!(begin.elapsed() <= millis(400), "{:?}", begin.elapsed());
+        let text = report.to_string();
+        for part in [
+            "`B` in 100ms: `on_stop` took longer than 100ms and was dropped",
+            "`on_stop` panicked: in on_stop",
+            "its drop panicked: in drop",
+            "a task of it panicked: in a task",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let of_c = report.components().iter().find(|one| one.name == "C").unwrap();
+        assert!(of_c.failures.iter().any(|failure| failure.is_panic()));
+        assert!(of_c.failures.iter().any(|failure| failure.is_timeout()), "{text}");
+        assert_eq!(report.failures().count(), 4);
+    })
+    .await;
+    failed.unwrap();
+    assert_eq!(log.read(), ["A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_a_stop_that_nobody_asked_for_is_lost() {
+    let failed = within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(|_| async { Err(Refused("will not")) });
+        drop(started(n, c).await);
+    })
+    .await
+    .unwrap_err();
+    let release = &failed.release_failures()[0];
+    assert_eq!(release.resource(), "container");
+    let source = std::error::Error::source(release).unwrap().to_string();
+    assert_eq!(source, "could not be stopped as they should: `A` (`on_stop` failed: will not)");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_alone_builds_what_it_does_not_need_or_gives_what_was_left_out() {
+    within(async |n| {
+        let log = Log::default();
+        let build = |log: &Log| {
+            let mut c = Container::new();
+            c.provide(|| async { A }).on_start(log.hook("A"));
+            c.provide(|_: Arc<A>| async { B }).on_start(log.hook("B"));
+            c.provide(|_: Arc<A>| async { C }).on_start(log.hook("C"));
+            c.provide_scoped(|_: Arc<C>| async { D });
+            c.check().unwrap()
+        };
+        let running = build(&log).start_only::<B>(n).await.unwrap();
+        assert_eq!(log.read(), ["A", "B"]);
+        assert!(running.get::<C>().unwrap_err().is_not_started());
+        let unknown = running.get::<u8>().unwrap_err();
+        assert!(unknown.is_unknown() && unknown.to_string() == "nobody provides `u8`", "{unknown}");
+        assert_eq!(running.get::<D>().unwrap_err().to_string(), "`D` is scoped: a `Scoped` builds it");
+        // What needs it builds it then.
+        running.within(n).unwrap().get::<D>().await.unwrap();
+        assert_eq!(log.read(), ["A", "B", "C"]);
+        assert_eq!(running.stop().await.components().len(), 4 - 1, "D is stopped before, with its own scope");
+
+        for plan in [build(&log).start_only::<u8>(n).await, build(&log).start_only::<D>(n).await] {
+            assert!(matches!(plan, Err(StartFailed::Unavailable(_))));
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_container_is_not_seen_or_stays_when_it_is_stopped() {
+    within(async |n| {
+        let mut c = Container::new();
+        c.named("api");
+        c.provide(|| after(100, A));
+        c.value(B);
+        let seen = |n: &Scope| {
+            let component = n.snapshot().components.first().cloned()?;
+            assert_eq!((component.kind, component.name.as_str()), ("container", "api"));
+            let stats: Vec<_> = component.stats.iter().map(|(name, stat)| (name, stat.clone())).collect();
+            Some((stats[0].1.clone(), stats[3].1.clone()))
+        };
+        let starting = n.spawn("start", c.start(n));
+        after(50, ()).await;
+        assert_eq!(seen(n), Some((Stat::Text("starting".into()), Stat::Count(1))));
+        let running = starting.await.unwrap().unwrap();
+        assert_eq!(seen(n), Some((Stat::Text("running".into()), Stat::Count(2))));
+        assert!(n.snapshot().scopes.iter().any(|scope| scope.name == "A"));
+        running.stop().await;
+        assert_eq!(seen(n), None);
+
+        let mut unnamed = Container::new();
+        unnamed.value(A);
+        let _running = started(n, unnamed).await;
+        assert_eq!(seen(n), None);
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_starts_in_a_scope_that_has_ended() {
+    let ended = within(async |n| Scope::clone(n)).await.unwrap();
+    let mut c = Container::new();
+    c.provide(|| async { panic!("a factory runs") as A });
+    assert!(matches!(c.start(&ended).await, Err(StartFailed::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_dropped_goes_on_in_nobodys_hands() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| async { B }).on_stop(|_| after(100, ()));
+        let running = started(n, c).await;
+        assert!(timeout(millis(50), running.stop()).await.is_err());
+        assert!(log.read().is_empty());
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_scope_leaves_what_runs_in_it() {
+    let log = Log::default();
+    let cancelled = within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        let _running = started(n, c).await;
+        n.cancel(Reason::requested("enough"));
+        never::<()>().await;
+    })
+    .await;
+    assert!(cancelled.unwrap_err().is_cancelled());
+    assert_eq!(log.read(), ["A"]);
+}

@@ -1,0 +1,203 @@
+//! A start that fails leaves nothing behind.
+
+use std::sync::Arc;
+
+use motet::container::{Container, Phase, StartFailed};
+use motet::task::{Reason, Scope, timeout};
+use tokio::time::Instant;
+
+use super::{A, B, C, D, Log, Refused, after, millis, never, within};
+
+fn errors(error: &dyn std::error::Error) -> Vec<String> {
+    let mut all = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(error) = source {
+        all.push(error.to_string());
+        source = error.source();
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_leaves_what_was_built_or_names_another() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| async { B }).on_stop(log.hook("B"));
+        let line = line!() + 1;
+        c.try_provide(|_: Arc<B>| async { Err::<C, _>(Refused("port in use")) }).on_stop(log.hook("C"));
+        c.provide(|_: Arc<C>| async { D }).on_stop(log.hook("D"));
+        let failed = c.start(n).await.unwrap_err();
+        assert_eq!(
+            errors(&failed),
+            [
+                "the container did not start; stopped 2 that had been built".to_owned(),
+                format!("the factory of `C` failed ({}:{line}:11), needed by `D`", file!()),
+                "port in use".to_owned(),
+            ]
+        );
+        let first = failed.build_failed().unwrap();
+        assert_eq!((first.component(), first.phase()), ("C", Phase::Factory));
+        assert_eq!(first.path().collect::<Vec<_>>(), ["D", "C"]);
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["B", "A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_timeout_nothing_is_rolled_back_or_too_little_time_is_left_for_it() {
+    let log = Log::default();
+    within(async |n| {
+        let begin = Instant::now();
+        let mut c = Container::new();
+        let stopped = log.clone();
+        // Longer than what starts in time: rolled back under a limit of its own.
+        c.provide(|| async { A }).on_stop(move |_| {
+            let stopped = stopped.clone();
+            async move {
+                after(300, ()).await;
+                stopped.note("A");
+            }
+        });
+        let left = log.clone();
+        c.provide(|_: Arc<A>, scope: Scope| async move {
+            scope.defer("half a connection", async move |_| left.note("cleanup")).unwrap();
+            never::<B>().await
+        })
+        .start_timeout(millis(100))
+        .on_stop(log.hook("B"));
+        c.provide(|_: Arc<B>| async { C });
+        let failed = c.start(n).await.unwrap_err();
+        let first = failed.build_failed().unwrap();
+        assert!(first.is_timeout());
+        assert!(first.to_string().starts_with("the factory of `B` took longer than 100ms ("), "{first}");
+        assert_eq!(begin.elapsed(), millis(400));
+        assert!(failed.rollback().unwrap().is_ok());
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["cleanup", "A"], "what was deferred may need what its component did");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_whose_on_start_fails_is_not_stopped() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| async { B })
+            .on_start(|_| async { Err(Refused("no migration")) })
+            .on_stop(log.hook("B"));
+        c.provide(|_: Arc<B>| async { panic!("it needs what did not start") as C });
+        let failed = c.start(n).await.unwrap_err();
+        let first = failed.build_failed().unwrap();
+        assert_eq!((first.component(), first.phase()), ("B", Phase::OnStart));
+        assert_eq!(failed.rollback().unwrap().components().len(), 2);
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["B", "A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_factory_or_in_its_drop_takes_more_than_the_start_along() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in the drop of a factory that was given up");
+        }
+    }
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| async { panic!("no config") as B });
+        c.provide(|| async {
+            let _bomb = Bomb;
+            never::<C>().await
+        });
+        // Before its first await, in the closure itself.
+        c.provide(|| {
+            if true {
+                panic!("at once");
+            }
+            async { D }
+        });
+        let failed = c.start(n).await.unwrap_err();
+        let StartFailed::Build { first, others, .. } = &failed else { panic!("{failed}") };
+        assert!(first.is_panic() && others.iter().all(|other| other.is_panic()), "{failed:?}");
+        assert!(!others.is_empty());
+        assert_eq!(failed.rollback().unwrap().components().len(), log.read().len());
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_error_waits_for_others_or_loses_them() {
+    within(async |n| {
+        let begin = Instant::now();
+        let mut c = Container::new();
+        c.try_provide(|| after(100, Err::<A, _>(Refused("first"))));
+        c.try_provide(|| after(100, Err::<B, _>(Refused("second"))));
+        c.provide(|| after(5_000, C));
+        let failed = c.start(n).await.unwrap_err();
+        assert_eq!(begin.elapsed(), millis(100));
+        let StartFailed::Build { first, others, rollback } = failed else { panic!("{failed}") };
+        assert_eq!((first.component(), others.len(), rollback.components().len()), ("A", 1, 0));
+        assert_eq!(others[0].component(), "B");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_dropped_leaves_what_was_built() {
+    let log = Log::default();
+    let ended = within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| after(50, B)).on_stop(|_: Arc<B>| async { Err(Refused("will not")) });
+        c.provide(|_: Arc<B>| never::<C>()).on_stop(log.hook("C"));
+        assert!(timeout(millis(100), c.start(n)).await.is_err());
+        after(10, ()).await;
+        assert_eq!(log.read(), ["A"], "at once, and not at the end of the scope");
+    })
+    .await;
+    assert_eq!(ended.unwrap_err().release_failures().len(), 1, "and the scope hears of what went wrong");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_is_cancelled_waits_for_the_whole_start() {
+    let log = Log::default();
+    let outer = within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| never::<B>());
+        // Awaited outside of the scope that it is in.
+        let (give, take) = tokio::sync::oneshot::channel();
+        drop(n.spawn("inner", async {
+            let inner = within(async |inner| {
+                drop(give.send(Scope::clone(inner)));
+                never::<()>().await;
+            });
+            drop(inner.await);
+        }));
+        let inner = take.await.unwrap();
+        let begin = Instant::now();
+        let canceller = inner.clone();
+        drop(n.spawn("canceller", async move {
+            after(100, ()).await;
+            canceller.cancel(Reason::requested("enough"));
+        }));
+        let failed = c.start(&inner).await.unwrap_err();
+        assert!(matches!(failed, StartFailed::Cancelled { .. }), "{failed}");
+        assert_eq!(begin.elapsed(), millis(100));
+        assert_eq!(failed.rollback().unwrap().components().len(), 1);
+    })
+    .await;
+    outer.unwrap();
+    assert_eq!(log.read(), ["A"]);
+}

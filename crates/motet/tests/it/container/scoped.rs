@@ -1,0 +1,185 @@
+//! Components of a scope, built when they are asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use motet::container::{BuildFailed, Container, GetFailed};
+use motet::task::{Reason, Scope, gather, timeout};
+use tokio::time::Instant;
+
+use super::{A, B, C, D, Log, Refused, after, millis, never, started, within};
+
+#[tokio::test(start_paused = true)]
+async fn two_who_ask_at_once_have_it_built_twice_or_are_told_of_a_cycle() {
+    let built = Arc::new(AtomicUsize::new(0));
+    within(async |n| {
+        let mut c = Container::new();
+        let count = Arc::clone(&built);
+        c.provide_scoped(move || async move {
+            count.fetch_add(1, Ordering::Relaxed);
+            after(100, A).await
+        });
+        c.provide_scoped(|_: Arc<A>| after(100, B));
+        c.provide_scoped(|_: Arc<A>| after(100, C));
+        let running = started(n, c).await;
+        let scoped = running.within(n).unwrap();
+        let begin = Instant::now();
+        let (a, b, other_a, c) =
+            tokio::join!(scoped.get::<A>(), scoped.get::<B>(), scoped.get::<A>(), scoped.get::<C>());
+        assert!(Arc::ptr_eq(&a.unwrap(), &other_a.unwrap()));
+        drop((b.unwrap(), c.unwrap()));
+        assert_eq!(begin.elapsed(), millis(200), "B and C side by side");
+        assert_eq!(built.load(Ordering::Relaxed), 1);
+        running.within(n).unwrap().get::<A>().await.unwrap();
+        assert_eq!(built.load(Ordering::Relaxed), 2, "another scope, another component");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_build_is_kept_for_ever_or_leaves_someone_waiting() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    within(async |n| {
+        let mut c = Container::new();
+        let count = Arc::clone(&tries);
+        c.try_provide_scoped(move || async move {
+            after(10, ()).await;
+            match count.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(Refused("not yet")),
+                1 => panic!("a bug"),
+                2 => never().await,
+                _ => Ok(A),
+            }
+        })
+        .start_timeout(millis(100));
+        c.provide_scoped(|_: Arc<A>| async { B });
+        let running = started(n, c).await;
+        let scoped = running.within(n).unwrap();
+        for check in [
+            |failed: &BuildFailed| !failed.is_panic() && !failed.is_timeout(),
+            |failed: &BuildFailed| failed.is_panic(),
+            |failed: &BuildFailed| failed.is_timeout(),
+        ] {
+            // All who wait get the same, whatever they wait for.
+            let (b, a) = tokio::join!(scoped.get::<B>(), scoped.get::<A>());
+            for failed in [b.unwrap_err(), a.unwrap_err()] {
+                let GetFailed::Build(failed) = failed else { panic!("{failed}") };
+                assert_eq!(failed.component(), "A");
+                assert!(check(&failed), "{failed}");
+            }
+        }
+        scoped.get::<B>().await.unwrap();
+        assert_eq!(tries.load(Ordering::Relaxed), 4);
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_asking_takes_the_build_along() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide_scoped(|| after(100, A)).on_stop(log.hook("A"));
+        c.provide_transient(|| after(100, B)).on_stop(log.hook("B"));
+        let running = started(n, c).await;
+        let scoped = running.within(n).unwrap();
+        let begin = Instant::now();
+        assert!(timeout(millis(50), scoped.get::<A>()).await.is_err());
+        assert!(timeout(millis(0), scoped.get::<B>()).await.is_err());
+        scoped.get::<A>().await.unwrap();
+        assert_eq!(begin.elapsed(), millis(100), "it went on");
+        after(100, ()).await;
+        assert_eq!(scoped.close().await.components().len(), 2);
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn scoped_ones_outlive_their_scope_or_the_singletons_they_use() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.input::<u32>();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide_scoped(|_: Arc<A>, _: Arc<u32>| async { B }).on_stop(log.hook("B"));
+        c.provide_scoped(|_: Arc<B>| async { C }).on_stop(log.hook("C"));
+        let running = started(n, c).await;
+        within(async |inner| {
+            let scoped = running.within(inner).unwrap();
+            let GetFailed::Build(failed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
+            assert!(
+                failed.to_string().starts_with("`u32` is an input that the scope was not given"),
+                "{failed}"
+            );
+            scoped.value(7_u32).unwrap();
+            assert_eq!((scoped.value(8_u32), scoped.value("other").is_err()), (Err(8), true));
+            scoped.get::<C>().await.unwrap();
+            assert_eq!(*scoped.get::<u32>().await.unwrap(), 7);
+        })
+        .await
+        .unwrap();
+        assert_eq!(log.read(), ["C", "B"]);
+        // Still open when the container stops.
+        let scoped = running.within(n).unwrap();
+        scoped.value(7_u32).unwrap();
+        scoped.get::<C>().await.unwrap();
+        running.stop().await;
+        assert_eq!(log.read(), ["C", "B", "C", "B", "A"]);
+        let GetFailed::Build(closed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
+        assert!(closed.is_cancelled());
+        assert!(scoped.close().await.components().len() <= 2);
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read().len(), 5, "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_scope_waits_for_the_limit_of_a_build() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        let left = log.clone();
+        c.provide_scoped(move |scope: Scope| async move {
+            scope.defer("half", async move |_| left.note("cleanup")).unwrap();
+            never::<A>().await
+        });
+        let running = started(n, c).await;
+        let begin = Instant::now();
+        let cancelled = within(async |inner| {
+            let scoped = running.within(inner).unwrap();
+            assert!(timeout(millis(50), scoped.get::<A>()).await.is_err());
+            inner.cancel(Reason::requested("enough"));
+            never::<()>().await;
+        });
+        assert!(cancelled.await.unwrap_err().is_cancelled());
+        assert_eq!(begin.elapsed(), millis(50));
+        assert_eq!(log.read(), ["cleanup"]);
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_that_failed_stays_until_the_end_with_its_transients() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide_transient(|| async { D }).on_stop(log.hook("D"));
+        c.provide_scoped(|_: Arc<D>| async { A })
+            .on_start(|_| async { Err(Refused("no")) })
+            .on_stop(log.hook("A"));
+        let running = started(n, c).await;
+        let scoped = running.within(n).unwrap();
+        let asked = gather((0..3).map(|_| scoped.get::<A>())).await;
+        assert!(asked.iter().all(Result::is_err));
+        assert_eq!(log.read(), ["A", "D"]);
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["A", "D"]);
+}
