@@ -9,6 +9,8 @@ use super::store::{Life, Store};
 use crate::resource::Exit;
 use crate::task::end::{adopt, inherit};
 use crate::task::finalizer::{self, Finalizer};
+use crate::task::gate::Class;
+use crate::task::member::Member;
 use crate::task::{Name, Reason};
 
 /// Who may stop a store before its scope does.
@@ -23,15 +25,14 @@ impl Owner {
     pub(crate) fn new(store: Arc<Store>, name: Name, site: &'static Location<'static>) -> Option<Self> {
         let owed = Box::new(StopOwed(Some(Arc::clone(&store))));
         let limit = Some(store.stop_limit());
-        match finalizer::push(&store.host, name, site, limit, owed) {
-            Ok(owed) => Some(Self { store, owed }),
-            Err(refused) => {
-                // Nothing was built.
-                store.state().phase = Life::Closed;
-                drop(refused);
-                None
-            }
-        }
+        // Counted in for the moment, so that the scope cannot close before the registration.
+        let Some(_member) = Member::enter(&store.host, Class::Work) else {
+            // Nothing was built.
+            store.state().phase = Life::Closed;
+            return None;
+        };
+        let owed = finalizer::push(&store.host, name, site, limit, owed);
+        Some(Self { store, owed })
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

@@ -12,8 +12,8 @@ mod limits;
 mod listed;
 mod local;
 mod planted;
-mod pools;
 mod policies;
+mod pools;
 mod programs;
 mod queues;
 mod resources;
@@ -47,9 +47,6 @@ pub(crate) struct Driver {
 const DRIVERS: &[&Driver] = &[
     &batches::BATCHER,
     &batches::LOADER,
-const DRIVERS: [&Driver; 15] = [
-const DRIVERS: [&Driver; 18] = [
-const DRIVERS: [&Driver; 14] = [
     &containers::SINGLETONS,
     &containers::SCOPED,
     &scopes::DRIVER,

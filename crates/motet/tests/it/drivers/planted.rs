@@ -8,13 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{
-    Driver, batches, breakers, handles, leases, limits, local, pools, queues, resources, scopes, starting,
-    time, tokens,
-};
-use super::{Driver, handles, leases, local, queues, resources, scopes, starting, time, tokens, workers};
-use super::{Driver, breakers, handles, limits, local, policies, resources, scopes, starting, time, tokens};
-use super::{Driver, containers, handles, local, resources, scopes, starting, time, tokens};
+use super::{Driver, batches, breakers, containers, handles, leases, limits, local, policies, pools, queues, resources, scopes, starting, time, tokens, workers};
 
 /// What finds a bug.
 enum By {
