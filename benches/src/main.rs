@@ -3,6 +3,7 @@
 //! `cargo xtask compare [AREA ..]`: one JSON object per case on standard output, a table on standard error.
 
 mod allocations;
+mod event;
 mod measure;
 mod report;
 mod signature;
@@ -16,7 +17,7 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 2] = [("signature", signature::run), ("task", task::run)];
+const AREAS: [Area; 3] = [("event", event::run), ("signature", signature::run), ("task", task::run)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();

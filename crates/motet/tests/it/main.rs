@@ -6,6 +6,7 @@ mod blocking;
 mod closures;
 mod drivers;
 mod edges;
+mod event;
 mod forget;
 mod gather;
 mod local;

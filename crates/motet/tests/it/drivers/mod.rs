@@ -3,6 +3,7 @@
 //! A [`Driver`] says which ones it drives; [`listed`] fails when one in the sources has none. [`planted`] shows that
 //! the drivers find the bugs that are planted there.
 
+mod events;
 mod handles;
 mod listed;
 mod local;
@@ -35,7 +36,7 @@ pub(crate) struct Driver {
     pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
 }
 
-const DRIVERS: [&Driver; 12] = [
+const DRIVERS: [&Driver; 15] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -48,6 +49,9 @@ const DRIVERS: [&Driver; 12] = [
     &time::DRIVER,
     &programs::APP,
     &programs::SUPERVISOR,
+    &events::EMITTED,
+    &events::POSTED,
+    &events::READ,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, handles, local, resources, scopes, starting, time, tokens};
+use super::{Driver, events, handles, local, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -25,6 +25,13 @@ const PLANTED: &[(&str, By)] = &[
     ("acquire.keep_for_nobody", By::Sweep(&resources::OWNED)),
     ("coop.endless_grace", By::Sweep(&scopes::DRIVER)),
     ("drain.look_away", By::Cancel(&scopes::DRAIN)),
+    ("event.call_after_off", By::Sweep(&events::EMITTED)),
+    ("event.drain_looks_away", By::Sweep(&events::POSTED)),
+    ("event.inbox_left_attended", By::Sweep(&events::POSTED)),
+    ("event.last_first", By::Sweep(&events::POSTED)),
+    ("event.no_deadline", By::Sweep(&events::EMITTED)),
+    ("event.once_twice", By::Sweep(&events::EMITTED)),
+    ("event.reader_not_woken", By::Sweep(&events::READ)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
     ("release.count_here_only", By::Sweep(&resources::OWNED)),
     ("release.finished_late", By::Sweep(&resources::OWNED)),
