@@ -50,7 +50,8 @@ async fn an_emitter_grows_with_its_emits_or_a_sync_emit_allocates() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let _sync = [(); 8].map(|()| emitter.on("sync", |tick: &Tick| assert!(tick.0 < 2_000_000)).unwrap());
-        emit(&emitter, 10).await;
+        // Past the first time that the budget is used up: the runtime makes room for who gives way.
+        emit(&emitter, 1_000).await;
         let (before, allocations) = (live(), ALLOCATIONS.load(Ordering::Relaxed));
         emit(&emitter, 1_000_000).await;
         assert_eq!(live(), before, "a million emits leave something behind");
