@@ -5,6 +5,7 @@
 mod allocations;
 mod batch;
 mod container;
+mod event;
 mod measure;
 mod pool;
 mod queue;
@@ -27,6 +28,7 @@ const AREAS: [Area; 3] =
     [("resilience", resilience::run), ("signature", signature::run), ("task", task::run)];
 const AREAS: [Area; 3] = [("queue", queue::run), ("signature", signature::run), ("task", task::run)];
 const AREAS: [Area; 3] = [("container", container::run), ("signature", signature::run), ("task", task::run)];
+const AREAS: [Area; 3] = [("event", event::run), ("signature", signature::run), ("task", task::run)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();

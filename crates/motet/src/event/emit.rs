@@ -22,14 +22,12 @@ use crate::{mutant, sim};
 #[must_use = "futures do nothing unless awaited"]
 pub struct Emit<'a, E> {
     inner: &'a Inner,
-    state: State<'a, E>,
+    listeners: Listeners<'a, E>,
+    /// `None` once it has begun.
+    event: Option<E>,
+    /// There if a listener had to wait for something.
+    running: Option<Running<E>>,
     with_names: bool,
-}
-
-enum State<'a, E> {
-    Begin(Listeners<'a, E>, E),
-    Running(Running<E>),
-    Ended,
 }
 
 /// Where the listeners are to be found.
@@ -41,13 +39,28 @@ pub(super) enum Listeners<'a, E> {
 
 impl<'a, E: AnyEvent> Emit<'a, E> {
     pub(super) fn new(inner: &'a Inner, listeners: Listeners<'a, E>, event: E) -> Self {
-        Self { inner, state: State::Begin(listeners, event), with_names: false }
+        Self { inner, listeners, event: Some(event), running: None, with_names: false }
     }
 
     /// Keeps the names of the listeners that succeed, too; [`Emitted::names`] gives them. It costs an allocation.
     pub fn with_names(mut self) -> Self {
         self.with_names = true;
         self
+    }
+
+    fn run(
+        &mut self,
+        snapshot: Arc<Snapshot<E>>,
+        event: E,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Emitted, Closed<E>>> {
+        sim::op("event.emit");
+        let mut running = Running::new(snapshot, event, self.with_names);
+        let polled = running.poll(self.inner, cx);
+        if polled.is_pending() {
+            self.running = Some(running);
+        }
+        polled.map(Ok)
     }
 }
 
@@ -60,42 +73,34 @@ impl<E: AnyEvent> Future for Emit<'_, E> {
     #[track_caller]
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let inner = self.inner;
-        if let State::Running(running) = &mut self.state {
-            let emitted = ready!(running.poll(inner, cx));
-            self.state = State::Ended;
+        let this = &mut *self;
+        if let Some(running) = &mut this.running {
+            let emitted = ready!(running.poll(this.inner, cx));
+            this.running = None;
             return Poll::Ready(Ok(emitted));
         }
-        let operation = ready!(coop::poll_proceed(cx));
-        let with_names = self.with_names;
-        let State::Begin(listeners, event) = std::mem::replace(&mut self.state, State::Ended) else {
-            panic!("`emit` was polled after its end")
-        };
-        operation.made_progress();
-        if inner.open.is_closed() {
+        ready!(coop::poll_proceed(cx)).made_progress();
+        let Some(event) = this.event.take() else { panic!("`emit` was polled after its end") };
+        if this.inner.open.is_closed() {
             return Poll::Ready(Err(Closed(event)));
         }
-        let snapshot = match listeners {
+        match this.listeners {
             Listeners::Topic(topic) => {
                 let snapshot = topic.snapshot.load();
-                if snapshot.by_ref {
-                    return Poll::Ready(Ok(snapshot.call_in_turn(inner, with_names, &event)));
+                match snapshot.by_ref {
+                    true => Poll::Ready(Ok(snapshot.call_in_turn(this.inner, this.with_names, &event))),
+                    // With a count of its own from here on: the emit may be long.
+                    false => this.run(Guard::into_inner(snapshot), event, cx),
                 }
-                // With a count of its own from here on: the emit may be long.
-                Guard::into_inner(snapshot)
             }
-            Listeners::Search(search) => search(inner, &event),
-        };
-        if snapshot.by_ref {
-            return Poll::Ready(Ok(snapshot.call_in_turn(inner, with_names, &event)));
+            Listeners::Search(search) => {
+                let snapshot = search(this.inner, &event);
+                match snapshot.by_ref {
+                    true => Poll::Ready(Ok(snapshot.call_in_turn(this.inner, this.with_names, &event))),
+                    false => this.run(snapshot, event, cx),
+                }
+            }
         }
-        sim::op("event.emit");
-        let mut running = Running::new(snapshot, event, with_names);
-        let polled = running.poll(inner, cx);
-        if polled.is_pending() {
-            self.state = State::Running(running);
-        }
-        polled.map(Ok)
     }
 }
 
@@ -146,8 +151,8 @@ struct Running<E> {
     event: Arc<E>,
     /// The first listener that was not called yet.
     next: usize,
-    /// Those that wait, and how many they are.
-    group: Option<Group<Waits>>,
+    /// Those that wait, and how many they are. On the heap: most emits have none, and are moved around.
+    group: Option<Box<Group<Waits>>>,
     waiting: usize,
     with_names: bool,
     emitted: Emitted,
@@ -193,7 +198,7 @@ impl<E: AnyEvent> Running<E> {
                 Poll::Pending => {
                     let limit = if mutant!("event.no_deadline") { Duration::MAX } else { meta.limit };
                     let hearing = timeout(limit, hearing);
-                    self.group.get_or_insert_with(Group::empty).push(Waits { at, hearing });
+                    self.group.get_or_insert_with(|| Box::new(Group::empty())).push(Waits { at, hearing });
                     self.waiting += 1;
                     return;
                 }

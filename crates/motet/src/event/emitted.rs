@@ -10,8 +10,14 @@ use crate::task::Name;
 pub struct Emitted {
     succeeded: usize,
     skipped: usize,
+    /// There if a listener failed, or names were asked for: a word, so that a success carries next to nothing.
+    details: Option<Box<Details>>,
+}
+
+#[derive(Debug, Default)]
+struct Details {
     failed: Vec<ListenerFailed>,
-    /// Names of those that succeeded, where they were asked for.
+    /// Those that succeeded, where they were asked for.
     names: Vec<Name>,
 }
 
@@ -26,13 +32,13 @@ impl Emitted {
     /// [`Emit::with_names`](super::Emit::with_names).
     #[must_use]
     pub fn names(&self) -> &[Name] {
-        &self.names
+        self.details.as_ref().map_or(&[], |details| &details.names)
     }
 
     /// Gives the listeners that failed, panicked or timed out, in the order in which they did.
     #[must_use]
     pub fn failed(&self) -> &[ListenerFailed] {
-        &self.failed
+        self.details.as_ref().map_or(&[], |details| &details.failed)
     }
 
     /// Counts the listeners that went off after the emit had begun and before it came to them.
@@ -44,7 +50,7 @@ impl Emitted {
     /// Asks whether no listener failed.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.failed.is_empty()
+        self.failed().is_empty()
     }
 
     /// Gives how many listeners succeeded, or an error if one did not.
@@ -52,22 +58,34 @@ impl Emitted {
     /// # Errors
     /// [`EmitFailed`] with all that failed. The others have heard the event: a second emit tells them twice.
     pub fn into_result(self) -> Result<usize, EmitFailed> {
-        if self.is_ok() { Ok(self.succeeded) } else { Err(EmitFailed(self.failed)) }
+        match self.details {
+            Some(details) if !details.failed.is_empty() => Err(EmitFailed(details.failed)),
+            _ => Ok(self.succeeded),
+        }
     }
 
+    #[inline]
     pub(super) fn skip(&mut self) {
         self.skipped += 1;
     }
 
+    #[inline]
     pub(super) fn note(&mut self, listener: &Name, named: bool, result: Result<(), Cause>) {
+        match result {
+            Ok(()) if !named => self.succeeded += 1,
+            result => self.note_with_name(listener.clone(), result),
+        }
+    }
+
+    #[cold]
+    fn note_with_name(&mut self, listener: Name, result: Result<(), Cause>) {
+        let details = self.details.get_or_insert_default();
         match result {
             Ok(()) => {
                 self.succeeded += 1;
-                if named {
-                    self.names.push(listener.clone());
-                }
+                details.names.push(listener);
             }
-            Err(cause) => self.failed.push(ListenerFailed { listener: listener.clone(), cause }),
+            Err(cause) => details.failed.push(ListenerFailed { listener, cause }),
         }
     }
 }

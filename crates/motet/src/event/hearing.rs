@@ -49,10 +49,12 @@ impl Drop for Hearing {
 }
 
 /// Calls a listener that is called and not awaited.
+#[inline]
 pub(super) fn call(listener: impl FnOnce() -> Heard) -> Result<(), Cause> {
     run(listener)?.map_err(Cause::Failed)
 }
 
+#[inline]
 fn run<T>(code: impl FnOnce() -> T) -> Result<T, Cause> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
         let message = panic_message(&*payload).to_owned();

@@ -8,6 +8,7 @@ mod closures;
 mod container;
 mod drivers;
 mod edges;
+mod event;
 mod forget;
 mod gather;
 mod local;

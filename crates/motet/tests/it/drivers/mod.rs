@@ -6,6 +6,7 @@
 mod batches;
 mod breakers;
 mod containers;
+mod events;
 mod handles;
 mod leases;
 mod limits;
@@ -49,6 +50,7 @@ const DRIVERS: &[&Driver] = &[
     &batches::LOADER,
     &containers::SINGLETONS,
     &containers::SCOPED,
+const DRIVERS: [&Driver; 15] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,
@@ -71,6 +73,9 @@ const DRIVERS: &[&Driver] = &[
     &leases::DRIVER,
     &pools::DRIVER,
     &workers::DRIVER,
+    &events::EMITTED,
+    &events::POSTED,
+    &events::READ,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

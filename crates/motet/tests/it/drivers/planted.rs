@@ -9,6 +9,7 @@ use motet::sim::mutants;
 
 use super::listed::sources;
 use super::{Driver, batches, breakers, containers, handles, leases, limits, local, policies, pools, queues, resources, scopes, starting, time, tokens, workers};
+use super::{Driver, events, handles, local, resources, scopes, starting, time, tokens};
 
 /// What finds a bug.
 enum By {
@@ -83,6 +84,13 @@ const PLANTED: &[(&str, By)] = &[
     ("queue.no_fence", By::Sweep(&leases::DRIVER)),
     ("queue.return_to_back", By::Sweep(&leases::DRIVER)),
     ("queue.take_and_drop", By::Sweep(&queues::DRIVER)),
+    ("event.call_after_off", By::Sweep(&events::EMITTED)),
+    ("event.drain_looks_away", By::Sweep(&events::POSTED)),
+    ("event.inbox_left_attended", By::Sweep(&events::POSTED)),
+    ("event.last_first", By::Sweep(&events::POSTED)),
+    ("event.no_deadline", By::Sweep(&events::EMITTED)),
+    ("event.once_twice", By::Sweep(&events::EMITTED)),
+    ("event.reader_not_woken", By::Sweep(&events::READ)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
     ("rate.keep_place", By::Cancel(&limits::RATE)),
     ("rate.lost_update", By::Loom),

@@ -1,0 +1,93 @@
+//! What an emitter leaves behind in memory: a binary of its own, since it counts all that is allocated.
+#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+use motet::event::{Emitter, Event, Lag};
+use motet::task::{Nursery, scope};
+use tokio::task::yield_now;
+
+struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; the counters are beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+struct Tick(u64);
+
+impl Event for Tick {
+    const NAME: &'static str = "tick";
+}
+
+fn live() -> isize {
+    LIVE.load(Ordering::Relaxed)
+}
+
+/// One test: with two at once, each would count what the other allocates.
+#[tokio::test]
+async fn an_emitter_grows_with_its_emits_or_a_sync_emit_allocates() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let _sync = [(); 8].map(|()| emitter.on("sync", |tick: &Tick| assert!(tick.0 < 2_000_000)).unwrap());
+        // Past the first time that the budget is used up: the runtime makes room for who gives way.
+        emit(&emitter, 1_000).await;
+        let (before, allocations) = (live(), ALLOCATIONS.load(Ordering::Relaxed));
+        emit(&emitter, 1_000_000).await;
+        assert_eq!(live(), before, "a million emits leave something behind");
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), allocations, "a sync emit allocates");
+
+        let _stream = emitter.stream::<Tick>(Lag::DropOldest(4.try_into().unwrap()));
+        let _waits = emitter.on_async("waits", async |_: Arc<Tick>| yield_now().await).unwrap();
+        everything(&emitter, 100).await;
+        let before = live();
+        everything(&emitter, 10_000).await;
+        assert_eq!(live(), before, "who comes, goes, emits and posts leaves something behind");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+async fn emit(emitter: &Emitter, count: u64) {
+    for number in 0..count {
+        assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
+    }
+}
+
+async fn everything(emitter: &Emitter, count: u64) {
+    for number in 0..count {
+        let short = emitter.on("short", |_: &Tick| ()).unwrap();
+        let once = emitter.once("once", |_: &Tick| ()).unwrap();
+        let pattern = emitter.on_pattern("pattern", ">", async |_| {}).unwrap();
+        let next = emitter.next::<Tick>();
+        assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
+        assert!(emitter.emit_named("named", number).await.unwrap().is_ok());
+        assert_eq!(next.await.unwrap().0, number);
+        drop((short, once, pattern));
+        assert_eq!(emitter.post(Tick(number)).unwrap().dropped, 0);
+        for _ in 0..4 {
+            yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Emitters: emits, posts and their end, and those who read events one by one.
+
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use motet::event::{Emitter, Event, Lag, Missed, Overflow};
+use motet::task::{Nursery, drain, scope, timeout, unscoped};
+use motet_testkit::cancel::Outcome;
+use motet_testkit::cancel_everywhere;
+use motet_testkit::sim::{Failure, Sweep};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+use super::{Driver, Live, draw, millis, passes, swept};
+
+pub(super) const EMITTED: Driver =
+    Driver { drives: &["event::Emit"], cancel: cancel_emitted, sweep: sweep_emitted };
+
+pub(super) const POSTED: Driver =
+    Driver { drives: &["event::Emitter::drain"], cancel: cancel_posted, sweep: sweep_posted };
+
+pub(super) const READ: Driver =
+    Driver { drives: &["event::Events::next", "event::Next"], cancel: cancel_read, sweep: sweep_read };
+
+#[test]
+fn an_emit_dropped_somewhere_leaves_a_listener_at_work_or_calls_one_twice() {
+    cancel_emitted();
+}
+
+#[test]
+fn some_order_of_emits_calls_a_listener_twice_never_or_when_it_is_off() {
+    passes(sweep_emitted);
+}
+
+#[test]
+fn a_drain_dropped_somewhere_loses_what_was_posted() {
+    cancel_posted();
+}
+
+#[test]
+fn some_order_of_posts_mixes_them_up_or_leaves_one_waiting() {
+    passes(sweep_posted);
+}
+
+#[test]
+fn a_reader_dropped_somewhere_takes_an_event_along() {
+    cancel_read();
+}
+
+#[test]
+fn in_some_order_a_reader_is_never_woken() {
+    passes(sweep_read);
+}
+
+struct Tick(u64);
+
+impl Event for Tick {
+    const NAME: &'static str = "tick";
+}
+
+/// The numbers that were heard, in order.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<u64>>>);
+
+impl Heard {
+    fn note(&self, number: u64) {
+        self.0.lock().unwrap().push(number);
+    }
+
+    fn read(&self) -> Vec<u64> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn sorted(&self) -> Vec<u64> {
+        let mut heard = self.read();
+        heard.sort_unstable();
+        heard
+    }
+}
+
+/// Listens, takes up to so many milliseconds, and then notes what it heard.
+fn slow(emitter: &Emitter, heard: &Heard, live: &Live, below: u64) {
+    let (heard, live) = (heard.clone(), live.clone());
+    let listener = move |tick: Arc<Tick>| {
+        let (heard, alive) = (heard.clone(), live.enter());
+        async move {
+            let _alive = alive;
+            yield_now().await;
+            sleep(millis(draw(below))).await;
+            heard.note(tick.0);
+        }
+    };
+    emitter.listener("slow").priority(1).on_async(listener).unwrap().forever();
+}
+
+fn cancel_emitted() {
+    cancel_everywhere(
+        async || (Live::default(), Heard::default(), Heard::default()),
+        async |(live, heard, once)| {
+            scope(async |n: &Nursery| {
+                let emitter = Emitter::builder().concurrency(2.try_into().unwrap()).build(n);
+                slow(&emitter, heard, live, 3);
+                slow(&emitter, heard, live, 3);
+                let notes = once.clone();
+                emitter.once("once", move |tick: &Tick| notes.note(tick.0)).unwrap().forever();
+                slow(&emitter, heard, live, 3);
+                for number in 0..2 {
+                    assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
+                    assert_eq!(live.count(), 0, "the emit is at its end before its listeners are");
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        },
+        async |(live, heard, once), outcome| {
+            if matches!(outcome, Outcome::Dropped { .. }) {
+                drain().await;
+            }
+            assert_eq!((live.count(), unscoped()), (0, 0));
+            let (heard, once) = (heard.sorted(), once.read());
+            assert!([0, 1].iter().all(|number| heard.iter().filter(|heard| *heard == number).count() <= 3));
+            assert!(once.is_empty() || once == [0]);
+            if outcome == Outcome::Completed(()) {
+                assert_eq!((heard, once), (vec![0, 0, 0, 1, 1, 1], vec![0]));
+            }
+        },
+    );
+}
+
+fn sweep_emitted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, || async {
+        let (live, heard, once) = (Live::default(), Heard::default(), Heard::default());
+        let begin = Instant::now();
+        scope(async |n: &Nursery| {
+            let concurrency = usize::try_from(1 + draw(3)).unwrap();
+            let emitter =
+                Emitter::builder().concurrency(concurrency.try_into().unwrap()).deadline(millis(50)).build(n);
+            slow(&emitter, &heard, &live, 10);
+            let notes = once.clone();
+            emitter.once("once", move |tick: &Tick| notes.note(tick.0)).unwrap().forever();
+            let hangs = draw(4) == 0;
+            if hangs {
+                emitter.on_async("hangs", |_: Arc<Tick>| pending::<()>()).unwrap().forever();
+            }
+            let off = Arc::new(AtomicBool::new(false));
+            let sees = Arc::clone(&off);
+            let short = emitter.on("short", move |_: &Tick| {
+                assert!(!sees.load(Ordering::Relaxed), "called when it is off");
+            });
+            let short = short.unwrap();
+            drop(n.spawn("goes off", async move {
+                sleep(millis(draw(20))).await;
+                short.off();
+                off.store(true, Ordering::Relaxed);
+            }));
+            let emits: Vec<_> = (0..3)
+                .map(|number| {
+                    let (emitter, time) = (emitter.clone(), draw(20));
+                    n.spawn("emits", async move {
+                        sleep(millis(time)).await;
+                        emitter.emit(Tick(number)).await.unwrap()
+                    })
+                })
+                .collect();
+            let mut single = 0;
+            for emits in emits {
+                let emitted = emits.await.unwrap();
+                let failed: Vec<_> = emitted.failed().iter().map(ToString::to_string).collect();
+                let expected: &[&str] = if hangs { &["listener `hangs` took longer than 50ms"] } else { &[] };
+                assert_eq!(failed, expected);
+                motet::sometimes!(emitted.skipped() > 0, "a listener goes off before its turn");
+                single += emitted.succeeded();
+            }
+            // Each by the slow one, and one by the one for a single event; the short one may have heard any.
+            assert!((4..=7).contains(&single), "{single}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!((heard.sorted(), once.read().len(), live.count()), (vec![0, 1, 2], 1, 0));
+        assert!(begin.elapsed() < millis(400));
+    })
+}
+
+fn cancel_posted() {
+    cancel_everywhere(
+        async || (Live::default(), Heard::default()),
+        async |(live, heard)| {
+            scope(async |n: &Nursery| {
+                let emitter = Emitter::new(n);
+                slow(&emitter, heard, live, 5);
+                for number in 0..3 {
+                    assert_eq!(emitter.post(Tick(number)).unwrap().queued, 1);
+                    yield_now().await;
+                }
+                // A wait that is dropped loses nothing.
+                assert!(timeout(millis(0), emitter.drain()).await.is_err());
+                emitter.drain().await;
+                assert_eq!((heard.read(), live.count()), (vec![0, 1, 2], 0));
+                Ok(())
+            })
+            .await
+            .unwrap();
+        },
+        async |(live, heard), outcome| {
+            if matches!(outcome, Outcome::Dropped { .. }) {
+                drain().await;
+            }
+            assert_eq!((live.count(), unscoped()), (0, 0));
+            assert!([0, 1, 2].starts_with(&heard.read()));
+        },
+    );
+}
+
+fn sweep_posted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, || async {
+        let (live, heard) = (Live::default(), Heard::default());
+        let begin = Instant::now();
+        scope(async |n: &Nursery| {
+            let room = usize::try_from(1 + draw(6)).unwrap();
+            let emitter = Emitter::builder().backlog(room.try_into().unwrap(), Overflow::DropNewest).build(n);
+            slow(&emitter, &heard, &live, 3);
+            let mut expected = Vec::new();
+            for number in 0..6 {
+                sleep(millis(draw(4))).await;
+                if emitter.post(Tick(number)).unwrap().queued == 1 {
+                    expected.push(number);
+                }
+            }
+            motet::sometimes!(expected.len() < 6, "a backlog is full");
+            motet::sometimes!(heard.read().len() < expected.len(), "some wait when the emitter is closed");
+            timeout(millis(1_000), emitter.drain()).await.expect("a drain has an end");
+            assert_eq!((heard.read(), live.count()), (expected, 0));
+            assert!(emitter.post(Tick(9)).is_err());
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert!(begin.elapsed() < millis(100));
+    })
+}
+
+fn cancel_read() {
+    cancel_everywhere(
+        async || (),
+        async |()| {
+            scope(async |n: &Nursery| {
+                let emitter = Emitter::new(n);
+                let mut lossless = emitter.stream::<Tick>(Lag::Wait(1.try_into().unwrap()));
+                let mut lossy = emitter.stream::<Tick>(Lag::DropOldest(2.try_into().unwrap()));
+                let next = emitter.next::<Tick>();
+                drop(n.spawn("emits", async move {
+                    for number in 0..4 {
+                        sleep(millis(5)).await;
+                        assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
+                    }
+                    emitter.close();
+                }));
+                assert_eq!(next.await.unwrap().0, 0);
+                for number in 0..4 {
+                    // A wait that is dropped leaves the event.
+                    let event = match timeout(millis(0), lossless.next()).await {
+                        Ok(event) => event,
+                        Err(_) => lossless.next().await,
+                    };
+                    assert_eq!(event.unwrap().unwrap().0, number);
+                }
+                assert!(lossless.next().await.is_none());
+                assert_eq!(lossy.next().await.unwrap().err(), Some(Missed(2)));
+                assert_eq!(lossy.next().await.unwrap().unwrap().0, 2);
+                assert_eq!(lossy.next().await.unwrap().unwrap().0, 3);
+                assert!(lossy.next().await.is_none());
+                Ok(())
+            })
+            .await
+            .unwrap();
+        },
+        async |(), outcome| {
+            if matches!(outcome, Outcome::Dropped { .. }) {
+                drain().await;
+            }
+            assert_eq!(unscoped(), 0);
+        },
+    );
+}
+
+fn sweep_read(planted: Option<&'static str>) -> Result<Sweep, Failure> {
+    swept(planted, || async {
+        let begin = Instant::now();
+        scope(async |n: &Nursery| {
+            let emitter = Emitter::new(n);
+            let mut lossless = emitter.stream::<Tick>(Lag::Wait(2.try_into().unwrap()));
+            let mut lossy = emitter.stream::<Tick>(Lag::DropOldest(2.try_into().unwrap()));
+            let next = n.spawn("waits", emitter.next::<Tick>());
+            let reads = n.spawn("reads all", async move {
+                for number in 0..6 {
+                    let event = timeout(millis(1_000), lossless.next()).await.expect("it is woken");
+                    assert_eq!(event.unwrap().unwrap().0, number);
+                    sleep(millis(draw(4))).await;
+                }
+                assert!(timeout(millis(1_000), lossless.next()).await.expect("it ends").is_none());
+            });
+            let reads_some = n.spawn("reads some", async move {
+                let mut expected = 0;
+                while let Some(read) = timeout(millis(1_000), lossy.next()).await.expect("it is woken") {
+                    match read {
+                        Ok(tick) => {
+                            assert_eq!(tick.0, expected);
+                            expected += 1;
+                        }
+                        Err(Missed(count)) => {
+                            motet::sometimes!(true, "a stream lags");
+                            expected += count;
+                        }
+                    }
+                    sleep(millis(draw(6))).await;
+                }
+                assert_eq!(expected, 6);
+            });
+            for number in 0..6 {
+                sleep(millis(draw(3))).await;
+                assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
+            }
+            emitter.close();
+            assert_eq!(timeout(millis(1_000), next).await.expect("it is woken").unwrap().unwrap().0, 0);
+            reads.await.unwrap();
+            reads_some.await.unwrap();
+            Ok(())
+        })
+        .await
+        .unwrap();
+        // A reader that is not woken finds its event when its time is up.
+        assert!(begin.elapsed() < millis(100));
+    })
+}

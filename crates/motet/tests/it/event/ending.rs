@@ -1,0 +1,214 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use motet::event::{AnyEvent, Emitter};
+use motet::resource::Exit;
+use motet::task::{Nursery, Reason, Scope, drain, scope, timeout};
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use super::{Heard, SECOND, Tick};
+
+/// A listener, and who knows whether it is still held.
+fn held() -> (Arc<()>, impl Fn(&Tick) + Send + Sync) {
+    let held = Arc::new(());
+    let listener = Arc::clone(&held);
+    (held, move |_: &Tick| assert!(Arc::strong_count(&listener) > 1))
+}
+
+fn is_held(held: &Arc<()>) -> bool {
+    Arc::strong_count(held) > 1
+}
+
+#[tokio::test]
+async fn a_listener_or_what_it_holds_outlives_its_scope() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let (kept, listener) = held();
+        let (at_home, home_listener) = held();
+        let _home = emitter.on("home", home_listener).unwrap();
+        let mut subscription = None;
+        let inner = Scope::options()
+            .run(async |inner: &Nursery| {
+                subscription = Some(emitter.listener("kept").within(inner).on(listener).unwrap());
+                let pattern = Arc::clone(&kept);
+                let listener = emitter.listener("forever").within(inner);
+                listener.on_pattern(">", move |_| drop(Arc::clone(&pattern))).unwrap().forever();
+                assert_eq!(emitter.emit(Tick(1)).await.unwrap().into_result().unwrap(), 3);
+                Ok(())
+            })
+            .await;
+        inner.unwrap();
+        assert!(!is_held(&kept), "the subscription is kept, the listener is not");
+        assert!(!subscription.unwrap().is_on());
+        assert!(is_held(&at_home));
+        assert_eq!(emitter.listener_count::<Tick>(), 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn the_scope_of_the_emitter_ends_and_its_listeners_stay_in_a_circle() {
+    let (kept, listener) = held();
+    let mut outlives = None;
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let circle = emitter.clone();
+        let on = emitter.on("circle", move |_: &Tick| assert!(!circle.is_closed())).unwrap();
+        on.forever();
+        emitter.on("held", listener).unwrap().forever();
+        outlives = Some(emitter);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(!is_held(&kept));
+    let emitter = outlives.unwrap();
+    assert_eq!(emitter.listener_count::<Tick>(), 0);
+    let (late, listener) = held();
+    let refused = emitter.on("late", listener).unwrap_err();
+    assert!(is_held(&late), "it is handed back");
+    drop(refused);
+    assert!(emitter.next::<Tick>().await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_scope_leaves_its_listeners_on() {
+    let (kept, listener) = held();
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let waits = Scope::options().run(async |inner: &Nursery| {
+            emitter.listener("kept").within(inner).on(listener).unwrap().forever();
+            sleep(SECOND * 5).await;
+            Ok(())
+        });
+        assert!(timeout(SECOND, waits).await.is_err());
+        sleep(SECOND).await;
+        assert_eq!(emitter.listener_count::<Tick>(), 0);
+        assert!(!is_held(&kept));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    drain().await;
+}
+
+/// A listener may use what the scope opened before it: it is off before that is released.
+#[tokio::test]
+async fn a_listener_is_called_with_a_resource_that_is_released() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let _count = emitter.on("count", |_: &Tick| ()).unwrap();
+        let (seen, at_close, at_end) = (Arc::new(AtomicUsize::new(9)), emitter.clone(), emitter.clone());
+        let sees = Arc::clone(&seen);
+        Scope::options()
+            .run(async |inner: &Nursery| {
+                let close = move |_: u32, _: Exit| {
+                    sees.store(at_close.listener_count::<Tick>(), Ordering::Relaxed);
+                    async {}
+                };
+                let opened = inner.acquire("db", async { Ok::<_, ()>(1) }, close).await.unwrap();
+                emitter.listener("uses it").within(inner).on(|_: &Tick| ()).unwrap().forever();
+                // A service that is still at work hears, and is heard by, the listener.
+                inner.service_coop("last words", async move |cx| {
+                    cx.cancelled().await;
+                    assert_eq!(at_end.emit(Tick(1)).await.unwrap().into_result().unwrap(), 2);
+                });
+                yield_now().await;
+                drop(opened);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        assert_eq!(seen.load(Ordering::Relaxed), 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn listeners_that_come_and_go_leave_something_behind_in_their_scope() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        Scope::options()
+            .run(async |inner: &Nursery| {
+                for _ in 0..1_000 {
+                    let _on = emitter.listener("short").within(inner).on(|_: &Tick| ()).unwrap();
+                    let _pattern = emitter
+                        .listener("short")
+                        .within(inner)
+                        .on_pattern(">", |_: &dyn AnyEvent| ())
+                        .unwrap();
+                }
+                assert_eq!(emitter.listener_count::<Tick>(), 0);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        assert_eq!(n.release_counts().finished, 1, "one cleanup for all of them");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn an_emitter_that_is_gone_keeps_its_listeners_or_its_place_among_the_components() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::builder().named("events").build(n);
+        let (kept, listener) = held();
+        let on = emitter.on("kept", listener).unwrap();
+        let ticks = emitter.stream::<Tick>(motet::event::Lag::Latest);
+        assert!(n.snapshot().to_string().contains("emitter `events`: events 1, listeners 2, patterns 0"));
+        drop(emitter);
+        assert!(!is_held(&kept) && !on.is_on());
+        assert_eq!(on.name(), "kept");
+        let mut ticks = ticks;
+        assert!(ticks.next().await.is_none());
+        assert!(n.snapshot().components.is_empty());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_whose_drop_panics_takes_others_with_it() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the drop");
+        }
+    }
+    scope(async |n: &Nursery| {
+        let (emitter, heard) = (Emitter::new(n), Heard::default());
+        let bomb = Bomb;
+        let bombs = move |_: &Tick| {
+            let _bomb = &bomb;
+        };
+        let first = emitter.on("bomb", bombs).unwrap();
+        let _other = emitter.on("other", heard.by("other")).unwrap();
+        first.off();
+        assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
+        assert_eq!(heard.take(), [("other", 1)]);
+        let inner: Result<(), motet::task::ScopeError> = Scope::options()
+            .run(async |inner: &Nursery| {
+                let bomb = Bomb;
+                let bombs = move |_: &Tick| {
+                    let _bomb = &bomb;
+                };
+                emitter.listener("bomb").within(inner).on(bombs).unwrap().forever();
+                inner.cancel(Reason::requested("enough"));
+                Ok(())
+            })
+            .await;
+        drop(inner);
+        assert_eq!(emitter.listener_count::<Tick>(), 1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}

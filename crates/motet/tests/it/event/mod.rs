@@ -1,0 +1,80 @@
+//! Events and their listeners.
+
+mod emitting;
+mod ending;
+mod model;
+mod posting;
+mod reading;
+mod threads;
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use motet::event::Event;
+
+/// Neither `Clone` nor anything else.
+#[derive(Debug, PartialEq)]
+struct Tick(u32);
+
+impl Event for Tick {
+    const NAME: &'static str = "clock.tick";
+}
+
+struct Tock;
+
+impl Event for Tock {
+    const NAME: &'static str = "clock.tock";
+}
+
+struct Other;
+
+impl Event for Other {
+    const NAME: &'static str = "other";
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn count(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).unwrap()
+}
+
+/// What listeners heard, in order.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<(&'static str, u32)>>>);
+
+impl Heard {
+    fn note(&self, listener: &'static str, number: u32) {
+        self.0.lock().unwrap().push((listener, number));
+    }
+
+    fn take(&self) -> Vec<(&'static str, u32)> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// A listener that notes what it hears.
+    fn by(&self, listener: &'static str) -> impl Fn(&Tick) + Send + Sync + use<> {
+        let heard = self.clone();
+        move |tick| heard.note(listener, tick.0)
+    }
+
+    /// A listener that takes a while before it notes what it hears.
+    fn slowly(
+        &self,
+        listener: &'static str,
+        time: Duration,
+    ) -> impl Fn(Arc<Tick>) -> futures_of::Noting + Send + Sync + use<> {
+        let heard = self.clone();
+        move |tick| {
+            let heard = heard.clone();
+            Box::pin(async move {
+                tokio::time::sleep(time).await;
+                heard.note(listener, tick.0);
+            })
+        }
+    }
+}
+
+mod futures_of {
+    pub(super) type Noting = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+}

@@ -1,0 +1,200 @@
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use motet::event::{Emitter, Overflow, Posted};
+use motet::observe::Stat;
+use motet::task::{Nursery, Reason, Scope, ScopeError, scope, timeout};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+
+use super::{Heard, SECOND, Tick, count};
+
+fn posted(queued: usize, dropped: usize) -> Posted {
+    let mut posted = Posted::default();
+    (posted.queued, posted.dropped) = (queued, dropped);
+    posted
+}
+
+fn stat(n: &Scope, name: &str) -> u64 {
+    let seen = n.snapshot();
+    let emitter = seen.components.iter().find(|component| component.kind == "emitter").unwrap();
+    match emitter.stats.iter().find(|(stat, _)| *stat == name) {
+        Some((_, Stat::Count(count))) => *count,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_listener_holds_up_the_poster_or_another_or_hears_events_out_of_order() {
+    let begin = Instant::now();
+    let heard = Heard::default();
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        // The scope keeps them on, and waits until they have heard all.
+        emitter.on_async("slow", heard.slowly("slow", SECOND)).unwrap().forever();
+        emitter.on("quick", heard.by("quick")).unwrap().forever();
+        for number in 1..=3 {
+            assert_eq!(emitter.post(Tick(number)).unwrap(), posted(2, 0));
+        }
+        assert_eq!(heard.take(), [], "in tasks of their own");
+        yield_now().await;
+        yield_now().await;
+        assert_eq!(heard.take(), [1, 2, 3].map(|number| ("quick", number)));
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(heard.take(), [1, 2, 3].map(|number| ("slow", number)));
+    assert_eq!(begin.elapsed(), SECOND * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_backlog_grows_or_drops_another_event_than_it_says() {
+    for (overflow, expected) in [(Overflow::DropNewest, [0, 1, 2]), (Overflow::DropOldest, [0, 4, 5])] {
+        let heard = Heard::default();
+        scope(async |n: &Nursery| {
+            let emitter = Emitter::builder().backlog(count(2), overflow).named("events").build(n);
+            emitter.on_async("slow", heard.slowly("slow", SECOND)).unwrap().forever();
+            assert_eq!(emitter.post(Tick(0)).unwrap(), posted(1, 0));
+            sleep(SECOND / 2).await;
+            let all: Vec<_> = (1..=5).map(|number| emitter.post(Tick(number)).unwrap()).collect();
+            let full = posted(usize::from(overflow == Overflow::DropOldest), 1);
+            assert_eq!(all, [posted(1, 0), posted(1, 0), full, full, full]);
+            assert_eq!((stat(n, "posted"), stat(n, "dropped")), (3, 3));
+            emitter.drain().await;
+            assert_eq!((stat(n, "posted"), stat(n, "dropped")), (0, 3));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(heard.take(), expected.map(|number| ("slow", number)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_goes_wrong_hears_nothing_more_or_takes_its_scope_down() {
+    let heard = Heard::default();
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::builder().deadline(SECOND).named("events").build(n);
+        let hears = heard.clone();
+        let listener = move |tick: Arc<Tick>| {
+            hears.note("begins", tick.0);
+            async move {
+                match tick.0 {
+                    1 => panic!("one"),
+                    2 => Err("two"),
+                    3 => pending().await,
+                    _ => Ok(()),
+                }
+            }
+        };
+        emitter.on_async("goes wrong", listener).unwrap().forever();
+        for number in 0..=4 {
+            assert_eq!(emitter.post(Tick(number)).unwrap(), posted(1, 0));
+        }
+        emitter.drain().await;
+        assert_eq!(heard.take(), [0, 1, 2, 3, 4].map(|number| ("begins", number)));
+        assert_eq!((stat(n, "failed"), stat(n, "dropped")), (3, 0));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_listener_of_a_cancelled_scope_is_heard_or_waited_for() {
+    let heard = Heard::default();
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::builder().named("events").build(n);
+        let inner = Scope::options().run(async |inner: &Nursery| {
+            let listener = emitter.listener("slow").within(inner);
+            listener.on_async(heard.slowly("slow", SECOND)).unwrap().forever();
+            for number in 0..3 {
+                assert_eq!(emitter.post(Tick(number)).unwrap(), posted(1, 0));
+            }
+            sleep(SECOND + SECOND / 2).await;
+            inner.cancel(Reason::requested("enough"));
+            sleep(SECOND).await;
+            Ok(())
+        });
+        assert!(matches!(inner.await, Err(ScopeError::Cancelled { .. })));
+        assert_eq!(heard.take(), [("slow", 0)]);
+        assert_eq!((stat(n, "posted"), stat(n, "dropped")), (0, 2));
+        assert_eq!(emitter.post(Tick(3)).unwrap(), posted(0, 0), "it is off");
+        timeout(SECOND, emitter.drain()).await.expect("nothing is left to wait for");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_loses_what_was_posted_or_takes_more() {
+    let heard = Heard::default();
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let slow = emitter.on_async("slow", heard.slowly("slow", SECOND)).unwrap();
+        for number in 0..3 {
+            assert_eq!(emitter.post(Tick(number)).unwrap(), posted(1, 0));
+        }
+        emitter.close();
+        assert!(emitter.is_closed() && slow.is_on());
+        assert_eq!(emitter.post(Tick(7)).unwrap_err().0, Tick(7));
+        assert_eq!(emitter.emit(Tick(8)).await.unwrap_err().0, Tick(8));
+        let named = emitter.emit_named("named", String::from("kept")).await.unwrap_err().0;
+        assert_eq!(named.into_value::<String>().unwrap(), "kept");
+        assert!(emitter.on("late", heard.by("late")).is_err());
+        assert!(timeout(SECOND, emitter.drain()).await.is_err(), "two are still to be heard");
+        let begin = Instant::now();
+        emitter.drain().await;
+        assert_eq!(begin.elapsed(), SECOND * 2);
+        assert_eq!(heard.take(), [0, 1, 2].map(|number| ("slow", number)));
+        assert!(!slow.is_on());
+        emitter.drain().await;
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_for_one_event_hears_two_that_were_posted() {
+    scope(async |n: &Nursery| {
+        let (emitter, heard) = (Emitter::new(n), Heard::default());
+        emitter.once("once", heard.by("once")).unwrap().forever();
+        let off = emitter.on("off", heard.by("off")).unwrap();
+        for number in 0..3 {
+            assert_eq!(emitter.post(Tick(number)).unwrap(), posted(2, 0));
+        }
+        // What waits for it is not heard.
+        off.off();
+        emitter.drain().await;
+        assert_eq!(heard.take(), [("once", 0)]);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_that_posts_loses_its_own_event() {
+    let heard = Heard::default();
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let (again, notes) = (emitter.clone(), heard.clone());
+        let counts = emitter.on("counts", move |tick: &Tick| {
+            notes.note("counts", tick.0);
+            if tick.0 > 0 {
+                assert_eq!(again.post(Tick(tick.0 - 1)).unwrap(), posted(1, 0));
+            }
+        });
+        counts.unwrap().forever();
+        assert_eq!(emitter.post(Tick(3)).unwrap(), posted(1, 0));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(heard.take(), [3, 2, 1, 0].map(|number| ("counts", number)));
+}

@@ -1,0 +1,157 @@
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use motet::event::{Cause, Closed, Emitter, Lag, Missed};
+use motet::task::{Nursery, Scope, scope, timeout};
+use tokio::time::{Instant, sleep};
+
+use super::{SECOND, Tick, count};
+
+const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_to_miss_nothing_misses_something_or_holds_up_the_emit_with_room_left() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let mut ticks = emitter.stream::<Tick>(Lag::Wait(TWO));
+        let emits = emitter.clone();
+        let task = n.spawn("emits", async move {
+            for number in 0..5 {
+                assert!(emits.emit(Tick(number)).await.unwrap().is_ok());
+            }
+            Instant::now()
+        });
+        let begin = Instant::now();
+        sleep(SECOND).await;
+        for number in 0..5 {
+            assert_eq!(ticks.next().await.unwrap().unwrap().0, number);
+            sleep(SECOND).await;
+        }
+        // Two fit in at once; the last of the other three when the third is read.
+        assert_eq!(task.await.unwrap() - begin, SECOND * 3);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_reads_holds_up_the_emit_for_ever() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::builder().deadline(SECOND).build(n);
+        let ticks = emitter.stream::<Tick>(Lag::Wait(count(1)));
+        assert!(emitter.emit(Tick(0)).await.unwrap().is_ok());
+        let emitted = emitter.emit(Tick(1)).await.unwrap();
+        assert_eq!(emitted.failed()[0].listener(), "stream");
+        assert!(matches!(emitted.failed()[0].cause(), Cause::TimedOut(SECOND)));
+        // One that goes lets go of who waits for it.
+        let emits = emitter.clone();
+        let waits = n.spawn("emits", async move { emits.emit(Tick(2)).await.unwrap().is_ok() });
+        sleep(SECOND / 2).await;
+        drop(ticks);
+        let begin = Instant::now();
+        assert!(waits.await.unwrap());
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_lags_hides_it() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let mut lags = emitter.stream::<Tick>(Lag::DropOldest(TWO));
+        let mut latest = emitter.stream::<Tick>(Lag::Latest);
+        for number in 0..5 {
+            assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
+        }
+        assert_eq!(lags.next().await.unwrap().unwrap_err(), Missed(3));
+        assert_eq!(lags.next().await.unwrap().unwrap().0, 3);
+        assert!(emitter.post(Tick(5)).unwrap().queued == 2);
+        assert_eq!(lags.next().await.unwrap().unwrap().0, 4);
+        assert_eq!(lags.next().await.unwrap().unwrap().0, 5);
+        assert_eq!(latest.next().await.unwrap().unwrap().0, 5);
+        assert_eq!(emitter.listener_count::<Tick>(), 2);
+        drop(lags);
+        assert_eq!(emitter.listener_count::<Tick>(), 1);
+        emitter.close();
+        assert!(latest.next().await.is_none());
+        assert!(latest.next().await.is_none());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_before_what_was_posted_or_never() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let mut ticks = emitter.stream::<Tick>(Lag::Wait(count(1)));
+        for number in 0..3 {
+            assert_eq!(emitter.post(Tick(number)).unwrap().queued, 1);
+        }
+        emitter.close();
+        for number in 0..3 {
+            assert_eq!(ticks.next().await.unwrap().unwrap().0, number);
+        }
+        assert!(timeout(SECOND, ticks.next()).await.expect("it ends").is_none());
+        let mut late = emitter.stream::<Tick>(Lag::Latest);
+        assert!(late.next().await.is_none(), "of a closed emitter");
+        assert!(emitter.stream::<Tick>(Lag::Wait(count(1))).next().await.is_none());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_an_event_misses_it_hears_a_later_one_or_stays_on() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let next = emitter.next::<Tick>();
+        assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
+        assert!(emitter.emit(Tick(2)).await.unwrap().is_ok());
+        assert_eq!(next.await.unwrap().0, 1);
+        // One that is dropped, since the event never comes, leaves nothing behind.
+        assert!(timeout(SECOND, emitter.next::<Tick>()).await.is_err());
+        assert_eq!(emitter.listener_count::<Tick>(), 0);
+        let waits = n.spawn("waits", emitter.next::<Tick>());
+        sleep(SECOND).await;
+        assert_eq!(emitter.post(Tick(3)).unwrap().queued, 1);
+        assert_eq!(waits.await.unwrap().unwrap().0, 3);
+        let waits = n.spawn("waits", emitter.next::<Tick>());
+        sleep(SECOND).await;
+        emitter.close();
+        assert!(matches!(waits.await.unwrap(), Err(Closed(()))));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_the_scope_leaves_a_stream_waiting() {
+    let mut streams = Vec::new();
+    let mut next = None;
+    Scope::options()
+        .run(async |n: &Nursery| {
+            let emitter = Emitter::new(n);
+            for lag in [Lag::Wait(TWO), Lag::DropOldest(TWO), Lag::Latest] {
+                streams.push(emitter.stream::<Tick>(lag));
+            }
+            assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
+            next = Some((emitter.next::<Tick>(), emitter));
+            Ok(())
+        })
+        .await
+        .unwrap();
+    for mut stream in streams {
+        assert_eq!(stream.next().await.unwrap().unwrap().0, 1);
+        assert!(stream.next().await.is_none());
+    }
+    let (next, _emitter) = next.unwrap();
+    assert!(next.await.is_err());
+}
