@@ -23,7 +23,6 @@ pub(crate) struct Owner {
 impl Owner {
     /// Owes the stop of the store to the end of its scope; `None` if that has ended.
     pub(crate) fn new(store: Arc<Store>, name: Name, site: &'static Location<'static>) -> Option<Self> {
-        let owed = Box::new(StopOwed(Some(Arc::clone(&store))));
         let limit = Some(store.stop_limit());
         // Counted in for the moment, so that the scope cannot close before the registration.
         let Some(_member) = Member::enter(&store.host, Class::Work) else {
@@ -31,6 +30,7 @@ impl Owner {
             store.state().phase = Life::Closed;
             return None;
         };
+        let owed = Box::new(StopOwed(Some(Arc::clone(&store))));
         let owed = finalizer::push(&store.host, name, site, limit, owed);
         Some(Self { store, owed })
     }

@@ -50,7 +50,6 @@ const DRIVERS: &[&Driver] = &[
     &batches::LOADER,
     &containers::SINGLETONS,
     &containers::SCOPED,
-const DRIVERS: [&Driver; 15] = [
     &scopes::DRIVER,
     &scopes::DRAIN,
     &starting::DRIVER,

@@ -8,8 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, batches, breakers, containers, handles, leases, limits, local, policies, pools, queues, resources, scopes, starting, time, tokens, workers};
-use super::{Driver, events, handles, local, resources, scopes, starting, time, tokens};
+use super::{Driver, batches, breakers, containers, events, handles, leases, limits, local, policies, pools, queues, resources, scopes, starting, time, tokens, workers};
 
 /// What finds a bug.
 enum By {
@@ -52,6 +51,13 @@ const PLANTED: &[(&str, By)] = &[
     ("container.stop_twice", By::Sweep(&containers::SINGLETONS)),
     ("coop.endless_grace", By::Sweep(&scopes::DRIVER)),
     ("drain.look_away", By::Cancel(&scopes::DRAIN)),
+    ("event.call_after_off", By::Sweep(&events::EMITTED)),
+    ("event.drain_looks_away", By::Sweep(&events::POSTED)),
+    ("event.inbox_left_attended", By::Sweep(&events::POSTED)),
+    ("event.last_first", By::Sweep(&events::POSTED)),
+    ("event.no_deadline", By::Sweep(&events::EMITTED)),
+    ("event.once_twice", By::Sweep(&events::EMITTED)),
+    ("event.reader_not_woken", By::Sweep(&events::READ)),
     ("limit.leak", By::Cancel(&limits::ADAPTIVE)),
     ("limit.never_shrink", By::Sweep(&limits::ADAPTIVE)),
     ("line.never_leave", By::Cancel(&limits::BULKHEAD)),
@@ -84,13 +90,6 @@ const PLANTED: &[(&str, By)] = &[
     ("queue.no_fence", By::Sweep(&leases::DRIVER)),
     ("queue.return_to_back", By::Sweep(&leases::DRIVER)),
     ("queue.take_and_drop", By::Sweep(&queues::DRIVER)),
-    ("event.call_after_off", By::Sweep(&events::EMITTED)),
-    ("event.drain_looks_away", By::Sweep(&events::POSTED)),
-    ("event.inbox_left_attended", By::Sweep(&events::POSTED)),
-    ("event.last_first", By::Sweep(&events::POSTED)),
-    ("event.no_deadline", By::Sweep(&events::EMITTED)),
-    ("event.once_twice", By::Sweep(&events::EMITTED)),
-    ("event.reader_not_woken", By::Sweep(&events::READ)),
     ("race.keep_loser", By::Cancel(&local::DRIVER)),
     ("rate.keep_place", By::Cancel(&limits::RATE)),
     ("rate.lost_update", By::Loom),
