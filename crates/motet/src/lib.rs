@@ -58,8 +58,8 @@
 
 mod backoff;
 pub mod batch;
-pub mod event;
 pub mod container;
+pub mod event;
 pub mod observe;
 pub mod pool;
 pub mod queue;

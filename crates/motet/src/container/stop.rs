@@ -189,7 +189,7 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
         (std::mem::take(&mut state.panics), std::mem::take(&mut state.release_failures))
     };
     for panic in panics {
-        failures.push(StopCause::TaskPanicked(panic_message(&*panic.payload).to_owned()));
+        failures.push(StopCause::TaskPanicked(panic_message(&*panic).to_owned()));
         // It may panic when it is dropped; one panic is enough.
         drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
     }

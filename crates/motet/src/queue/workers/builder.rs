@@ -13,6 +13,7 @@ use crate::Backoff;
 use crate::task::child::{Spec, launch};
 use crate::task::coop::{Cooperative, cooperative};
 use crate::task::gate::Class;
+use crate::task::member::Member;
 use crate::task::{CancelToken, Closed, Name, Scope, Task};
 
 /// How many items each worker may take from the queue and not handle, because another of their key is under way.
@@ -139,9 +140,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
     {
         let (name, site) = (name.into(), Location::caller());
         // Counted in for the moment, so that the scope cannot close between two workers.
-        if !scope.0.gate.enter(self.class) {
-            return Err(Closed(handler));
-        }
+        let Some(_member) = Member::enter(&scope.0, self.class) else { return Err(Closed(handler)) };
         let counters = Arc::new(Counters::default());
         let shown = Arc::clone(&counters);
         // One lease for each worker beside those that wait.
@@ -167,7 +166,6 @@ impl<T: Send + Sync + 'static> Workers<T> {
             Some(Task::new(join, name.clone(), Some(token)))
         });
         let tasks = tasks.collect();
-        scope.0.leave(self.class);
         Ok(Crew { name, tasks, counters })
     }
 }

@@ -7,7 +7,7 @@ const SETTLED: u64 = 2;
 
 impl Word {
     pub(super) fn new(generation: u64, admits: bool, settled: bool) -> Self {
-        Self(generation << 2 | u64::from(settled) * SETTLED | u64::from(admits) * ADMITS)
+        Self((generation << 2) | (u64::from(settled) * SETTLED) | (u64::from(admits) * ADMITS))
     }
 
     /// A number that no other state of the breaker has, before or after.
