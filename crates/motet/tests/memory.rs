@@ -39,6 +39,8 @@ fn live() -> isize {
     LIVE.load(Ordering::Relaxed)
 }
 
+type Make = Box<dyn Fn() -> (Sender<u64>, Receiver<u64>)>;
+
 const ROUNDS: u64 = 1_000;
 const IN_A_ROUND: u64 = 500;
 
@@ -71,7 +73,7 @@ fn a_queue_grows_with_what_went_through_it() {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let now = Instant::now();
-        let queues: [(_, Box<dyn Fn() -> (Sender<u64>, Receiver<u64>)>); 5] = [
+        let queues: [(_, Make); 5] = [
             ("first in, first out", Box::new(|| queue::bounded(512))),
             ("unbounded", Box::new(queue::unbounded)),
             ("last in, first out", Box::new(|| queue::lifo(512))),

@@ -122,7 +122,7 @@ impl Turn {
                 key
             }
         };
-        let mut state = slow.senders.state(key);
+        let (mut state, mut known) = (slow.senders.state(key), None);
         if state == State::Waiting && core.counts.is_closed() && !mutant!("queue.close_and_tell_nobody") {
             // It came into the line after those in it had been dismissed.
             state = State::Released;
@@ -130,11 +130,11 @@ impl Turn {
         if state != State::Waiting {
             self.key = None;
             // One that was dismissed by itself has its waker still.
-            unused = unused.or(slow.senders.remove(key).1);
+            known = slow.senders.remove(key).1;
             core.grant_places(&mut slow, &mut wakes);
         }
         drop(slow);
-        drop(unused);
+        drop((unused, known));
         wakes.wake();
         match state {
             State::Waiting => Poll::Pending,
