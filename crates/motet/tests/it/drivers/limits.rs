@@ -158,7 +158,7 @@ fn sweep_rate(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         })
         .await
         .unwrap();
-        let passed = passed.lock().unwrap();
+        let passed = std::mem::take(&mut *passed.lock().unwrap());
         for (at, (last, _)) in passed.iter().enumerate() {
             let mut sum = 0;
             for (first, cells) in passed[..=at].iter().rev() {
