@@ -350,7 +350,7 @@ impl<L, C> Pipeline<L, C> {
     ///
     /// # When to use
     /// For `&mut` state in a task of its own or a boxed future, of which [`run_mut`](Self::run_mut) cannot show that it
-    /// is `Send`.
+    /// is `Send`. What else the operation borrows goes into `state` too: its futures may borrow from there alone.
     ///
     /// # Cancel safety
     /// As [`run`](Self::run); `state` is as the attempt left it.

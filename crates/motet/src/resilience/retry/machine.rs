@@ -41,8 +41,9 @@ pin_project! {
         tries: u32,
         total: Armed,
         attempt: Armed,
-        // Between two attempts, with a charge where there is a budget.
-        waits: Option<Option<Charge>>,
+        waits: bool,
+        // Of an attempt that has not begun: it is waited for, or held up by a policy inside.
+        charge: Option<Charge>,
     }
 }
 
@@ -57,7 +58,8 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
             tries: 0,
             total: Armed::No,
             attempt: Armed::No,
-            waits: None,
+            waits: false,
+            charge: None,
         }
     }
 }
@@ -72,7 +74,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Retrying<'p, 
             }
         }
         loop {
-            if self.waits.is_some() {
+            if self.waits {
                 ready!(self.as_mut().wait(cx));
             }
             let outcome = ready!(self.as_mut().attempt(cx, call));
@@ -101,9 +103,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
             ready!(timer.poll(cx));
             this.timer.set(None);
         }
-        if let Some(Some(charge)) = this.waits.take() {
-            charge.spend();
-        }
+        *this.waits = false;
         *this.tries += 1;
         *this.attempt = Armed::No;
         this.inner.set(Some(this.next.start()));
@@ -122,8 +122,14 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
         let within =
             around.and(this.retry.timeout, *this.total).and(this.retry.attempt_timeout, *this.attempt);
         call.session.limit = within;
+        let begun = call.session.attempts;
         let polled = inner.as_mut().poll(cx, call);
         call.session.limit = around;
+        if call.session.attempts > begun
+            && let Some(charge) = this.charge.take()
+        {
+            charge.spend();
+        }
         let outcome = match polled {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
@@ -155,6 +161,8 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
     #[cold]
     fn decide(self: Pin<&mut Self>, call: &mut Call<'_, K>, mut outcome: Outcome<K>) -> Option<Outcome<K>> {
         let mut this = self.project();
+        // Back, if its attempt was rejected before it began.
+        *this.charge = None;
         if matches!(&outcome, Err(failure) if failure.kind == ErrorKind::TimedOut(Limited::Total))
             && end(*this.total).is_some_and(|total| total <= call.session.now())
         {
@@ -182,7 +190,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
                 if let Err(Failure { source: Some(error), .. }) = outcome {
                     call.session.last_error = Some(error);
                 }
-                *this.waits = Some(charge);
+                (*this.waits, *this.charge) = (true, charge);
                 this.timer.set(wake(now, delay));
                 None
             }
