@@ -291,6 +291,12 @@ fn sweep_read(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let begin = Instant::now();
         scope(async |n: &Nursery| {
             let emitter = Emitter::new(n);
+            // A reader that waits is woken by the event, and not by the end of the stream.
+            let mut latest = emitter.stream::<Tick>(Lag::Latest);
+            let waits = n.spawn("waits", async move { latest.next().await.unwrap().unwrap().0 });
+            sleep(millis(draw(4))).await;
+            assert!(emitter.emit(Tick(7)).await.unwrap().is_ok());
+            assert_eq!(timeout(millis(1_000), waits).await.expect("it is woken").unwrap(), 7);
             let mut lossless = emitter.stream::<Tick>(Lag::Wait(2.try_into().unwrap()));
             let mut lossy = emitter.stream::<Tick>(Lag::DropOldest(2.try_into().unwrap()));
             let next = n.spawn("waits", emitter.next::<Tick>());
