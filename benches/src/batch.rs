@@ -13,7 +13,7 @@
 //! - `tower-batch-control`: limits of weight, batches in flight and items waiting; an error of the service is final;
 //!   what is in the open batch when the last handle is dropped is not flushed.
 
-#![allow(clippy::disallowed_methods, reason = "rivals start their tasks themselves")]
+#![allow(clippy::disallowed_methods, reason = "callers are bare tasks on every side")]
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -42,7 +42,8 @@ const DELAY: Duration = Duration::from_millis(1);
 
 pub(crate) fn run() -> Vec<Case> {
     let current = runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let two = runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+    let two =
+        runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     let mut cases = Vec::new();
     for (name, runtime) in [("current thread", &current), ("two workers", &two)] {
         for callers in [64, 256] {
@@ -82,7 +83,7 @@ async fn ask<F: Future<Output = u64>>(numbers: Numbers, mut ask: impl FnMut(u64)
     }
 }
 
-/// Starts the callers of a rival and waits for them.
+/// Starts the callers, bare tasks on every side, and waits for them.
 async fn callers<F>(count: usize, mut caller: impl FnMut(Numbers) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -101,14 +102,14 @@ async fn ours(count: usize) {
             .max_delay(DELAY)
             .build(async |items: Vec<u64>| items.into_iter().map(|n| Ok(n + 1)).collect::<Vec<_>>())
             .expect("these limits make sense");
-        let numbers = Numbers::default();
-        for _ in 0..count {
-            let (numbers, batcher) = (numbers.clone(), batcher.clone());
-            n.spawn("caller", async move {
+        callers(count, |numbers| {
+            let batcher = batcher.clone();
+            async move {
                 let batcher = &batcher;
                 ask(numbers, |n| async move { batcher.submit(n).await.expect("an answer") }).await;
-            });
-        }
+            }
+        })
+        .await;
         Ok(())
     });
     done.await.expect("nothing fails");

@@ -22,7 +22,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// What the handler was given, batch by batch, with the time.
 #[derive(Clone)]
-struct Batches(Arc<Mutex<Vec<(Duration, Vec<u32>)>>>, Instant);
+struct Batches(Arc<Mutex<Vec<Noted>>>, Instant);
+
+type Noted = (Duration, Vec<u32>);
 
 impl Batches {
     fn new() -> Self {
@@ -498,12 +500,12 @@ impl Wake for Reenters {
 }
 
 /// An item that comes back to the batcher when it is dropped.
-struct Nosy(Option<Batcher<Nosy, u32, &'static str>>);
+struct Nosy(Option<Batcher<Self, u32, &'static str>>);
 
 impl Drop for Nosy {
     fn drop(&mut self) {
         if let Some(batcher) = self.0.take() {
-            let _ = (batcher.stats(), batcher.try_post(Nosy(None)));
+            let _ = (batcher.stats(), batcher.try_post(Self(None)));
         }
     }
 }
@@ -657,7 +659,7 @@ async fn a_key_is_asked_for_once_for_each_that_wants_it() {
 
 /// Keys whose comparison comes back to the loader.
 #[derive(Clone)]
-struct Reads(u32, Arc<OnceLock<Loader<Reads, u32, ()>>>);
+struct Reads(u32, Arc<OnceLock<Loader<Self, u32, ()>>>);
 
 impl PartialEq for Reads {
     fn eq(&self, other: &Self) -> bool {

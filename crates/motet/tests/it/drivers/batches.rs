@@ -266,7 +266,10 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                     let (at, patience) = (draw(15), if draw(3) == 0 { draw(8) } else { 2_000 });
                     outer.spawn("caller", async move {
                         sleep(millis(at)).await;
-                        let asked = timeout(millis(patience), batcher.submit((id, Instant::now()))).await;
+                        let begin = Instant::now();
+                        let asked = timeout(millis(patience), batcher.submit((id, begin))).await;
+                        // A wait that ends with its patience may find the answer at that very moment.
+                        assert!(begin.elapsed() < millis(1_000), "a caller is not woken");
                         judge(id, patience, asked.ok(), &seen);
                     })
                 })
@@ -314,14 +317,13 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             let failed_posts = |stats: &Batcher<Item, u32, u32>| stats.stats().failed_posts;
             if end == 3 {
                 // The last handles: what was posted goes, though nobody is there any more.
+                if batcher.try_post((110, Instant::now())).is_ok() {
+                    posted.push(110);
+                }
                 drop((batcher, stats));
                 sleep(millis(200)).await;
-                let handled = seen.0.lock().unwrap();
-                assert!(
-                    posted.iter().all(|id| handled.contains_key(id)),
-                    "a posted item is lost with its handle"
-                );
-                drop(handled);
+                let is_handled = |id| seen.0.lock().unwrap().contains_key(id);
+                assert!(posted.iter().all(is_handled), "a posted item is lost with its handle");
                 ending.cancel(Reason::requested("end"));
                 drop(host.await);
                 return Ok(());
@@ -476,20 +478,24 @@ fn sweep_loader(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                     }
                 })
                 .unwrap();
+            let closes = draw(2) == 0;
             let callers: Vec<_> = (0..14)
                 .map(|caller| {
                     let (loader, key, at) = (loader.clone(), caller % 5, draw(8));
                     let patience = if draw(3) == 0 { draw(8) } else { 2_000 };
                     n.spawn("caller", async move {
                         sleep(millis(at)).await;
-                        match timeout(millis(patience), loader.load(Key(key))).await {
+                        let begin = Instant::now();
+                        let loaded = timeout(millis(patience), loader.load(Key(key))).await;
+                        assert!(begin.elapsed() < millis(1_000), "a caller is not woken");
+                        match loaded {
+                            Ok(Err(LoadError::Closed(_))) if !closes => panic!("it is not closed"),
                             Ok(loaded) => assert!(fits(key, &loaded), "{loaded:?}"),
                             Err(_) => assert!(patience < 2_000, "a caller waits for ever"),
                         }
                     })
                 })
                 .collect();
-            let closes = draw(2) == 0;
             sleep(millis(draw(12))).await;
             if closes {
                 loader.close().await;
