@@ -1,6 +1,7 @@
 //! What the tests need beyond Rust: the Standard Webhooks reference library, in a Python environment of
-//! the project's own under `target/`.
+//! the project's own under `target/`, and the programs of a PostgreSQL server.
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,6 +13,21 @@ const DEBIAN_PACKAGES: [&str; 2] = ["python3", "python3-venv"];
 
 /// Installs what is missing; does nothing when all is there.
 pub(crate) fn install() -> Result<(), String> {
+    if !has_postgres() {
+        install_packages(&["postgresql"])?;
+    }
+    install_reference_library()
+}
+
+/// Where the tests look for it too: in the path, and where Debian has it.
+fn has_postgres() -> bool {
+    let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let in_path = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect::<Vec<_>>();
+    let mut folders = in_path.into_iter().chain(of_debian.map(|version| version.path().join("bin")));
+    folders.any(|folder| folder.join("initdb").is_file())
+}
+
+fn install_reference_library() -> Result<(), String> {
     let environment = environment();
     let stamp = environment.join("installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REFERENCE_LIBRARY) {

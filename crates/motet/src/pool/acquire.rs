@@ -4,6 +4,7 @@ use std::error::Error;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::thread;
 use std::time::Duration;
@@ -121,6 +122,8 @@ impl<M: Manager> Future for Wait<'_, M> {
         let coop = ready!(coop::poll_proceed(cx));
         let taken = match self.place {
             Some(place) => self.look(place, cx.waker()),
+            // Where others had to wait it joins them at once, and saves a lock: joining takes what is idle, too.
+            None if self.shared.is_busy.load(Ordering::Relaxed) => self.join(cx.waker()),
             None => {
                 let idle = self.shared.state().take();
                 idle.map_or_else(|| self.join(cx.waker()), |entry| Poll::Ready(Ok(entry)))
@@ -144,6 +147,9 @@ impl<M: Manager> Wait<'_, M> {
             Joined::Refused(error) => Poll::Ready(Err(error)),
             Joined::Waits(place) => {
                 self.place = Some(place);
+                if !self.shared.is_busy.load(Ordering::Relaxed) {
+                    self.shared.is_busy.store(true, Ordering::Relaxed);
+                }
                 Poll::Pending
             }
         }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Wake;
 use std::thread;
@@ -36,6 +37,8 @@ pub(super) struct Inner<C> {
 
 pub(super) struct Shared<M: Manager> {
     state: Mutex<State<Inner<M::Connection>, M::Error>>,
+    /// Whether somebody had to wait when somebody last looked: a hint, with which nothing but time can be lost.
+    pub(super) is_busy: AtomicBool,
     pub(super) manager: M,
     pub(super) settings: Settings,
     pub(super) core: Arc<Core>,
@@ -71,6 +74,7 @@ impl<M: Manager> Shared<M> {
     ) -> Self {
         Self {
             state: Mutex::new(state),
+            is_busy: AtomicBool::new(false),
             manager,
             settings,
             core,
@@ -113,8 +117,10 @@ impl<M: Manager> Shared<M> {
         let kept = if is_fit { state.give_back(entry) } else { Err(entry) };
         drop(state);
         match kept {
-            Ok(None) => {}
             Ok(Some(waker)) => waker.wake(),
+            // Written only when it changes, as all workers read it.
+            Ok(None) if self.is_busy.load(Ordering::Relaxed) => self.is_busy.store(false, Ordering::Relaxed),
+            Ok(None) => {}
             Err(entry) => self.discard(entry),
         }
     }

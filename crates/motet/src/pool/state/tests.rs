@@ -1,5 +1,7 @@
 //! The state beside a naive model of it: lists that are searched, and no times but the deadlines of those who wait.
 
+#![allow(clippy::vec_box, reason = "entries are boxed wherever they go")]
+
 use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Jitter;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Acquire,
     /// The waiter of this number, out of those there are.
