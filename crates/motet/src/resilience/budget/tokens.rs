@@ -40,10 +40,11 @@ impl Tokens {
     /// Counts what was earned up to `now`: with `calls` since the last count, spread evenly over that time, for
     /// nobody noted when each came.
     pub(super) fn earned(self, rates: Rates, calls: u64, now: u32) -> Self {
+        const LONGEST: u32 = u32::MAX / 2;
         // Milliseconds wrap after 49 days. A clock that seems to have gone back stands still.
         let passed = match now.wrapping_sub(self.at) {
-            passed if passed > u32::MAX / 2 || passed < STEP => 0,
-            passed => passed,
+            passed @ STEP..=LONGEST => passed,
+            _ => 0,
         };
         let time = f64::from(passed) / MEMORY;
         let (keep, share) = fade(time);

@@ -241,12 +241,15 @@ impl<O: Operate> fmt::Debug for DynRun<'_, O> {
     }
 }
 
+/// An attempt beside the first, with the number of its ticket.
+type Further<O> = (Option<NonZeroU32>, Pin<Box<<O as Operate>::Future>>);
+
 /// The operation with its attempts, as they are lent to policies.
 struct Attempts<'x, O: Operate> {
     operation: &'x mut O,
     first: Pin<&'x mut Option<O::Future>>,
     /// Beside the first; the number is that of the ticket.
-    more: &'x mut Vec<(Option<NonZeroU32>, Pin<Box<O::Future>>)>,
+    more: &'x mut Vec<Further<O>>,
     pipeline: &'x (dyn Dynamic<O::Ok, O::Err> + Send + Sync),
 }
 
