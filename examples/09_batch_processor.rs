@@ -160,7 +160,7 @@ mod tests {
             let processor = processor(n, &journal);
             drop(processor.post("item_1".to_owned()).await);
             n.cancel(Reason::requested("enough"));
-            Ok(std::future::pending::<()>().await)
+            std::future::pending::<Result<(), Infallible>>().await
         });
         assert!(ended.await.unwrap_err().is_cancelled());
         assert_eq!((batches(&journal).len(), motet::task::unscoped()), (0, 0));
