@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use motet::container::{CheckFailed, Container, StartFailed};
+use motet::container::Container;
 use motet::task::{Nursery, ScopeError, scope};
 use motet_examples::Journal;
 use rusqlite::{Connection, OptionalExtension};
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the service needs of a database: a test may bring another.
 trait Users: Send + Sync {
@@ -93,7 +95,10 @@ impl UserService {
 fn container(journal: &Journal<Event>) -> Container {
     let closed = |what| {
         let journal = journal.clone();
-        move || journal.note(Event::Closed(what))
+        move || {
+            journal.note(Event::Closed(what));
+            std::future::ready(())
+        }
     };
     let (of_database, of_cache) = (closed("database"), closed("cache"));
     let mut c = Container::new();
@@ -104,17 +109,17 @@ fn container(journal: &Journal<Event>) -> Container {
         journal.note(Event::Opened("cache"));
         Cache::new(users)
     })
-    .on_stop(move |_| std::future::ready(of_cache()));
+    .on_stop(move |_| of_cache());
     c.try_provide(Database::open)
         .on_start(|database| async move { database.migrate().await })
-        .on_stop(move |_| std::future::ready(of_database()))
+        .on_stop(move |_| of_database())
         .health(|database| async move { database.is_healthy().await })
         .bind::<dyn Users>(|database| database);
     c
 }
 
-async fn program(journal: &Journal<Event>) -> Result<(), ScopeError<Failed>> {
-    scope(async |n: &Nursery<Failed>| {
+async fn program(journal: &Journal<Event>) -> Result<(), ScopeError<Error>> {
+    scope(async |n: &Nursery<Error>| {
         let running = container(journal).start(n).await?;
         let service = running.get::<UserService>().expect("it was started");
         for id in [1, 2, 1, 3] {
@@ -127,44 +132,10 @@ async fn program(journal: &Journal<Event>) -> Result<(), ScopeError<Failed>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), ScopeError<Failed>> {
+async fn main() -> Result<(), ScopeError<Error>> {
     let done = program(&Journal::on_terminal()).await;
     motet::drain().await;
     done
-}
-
-#[derive(Debug)]
-enum Failed {
-    Check(CheckFailed),
-    Start(StartFailed),
-    Database(rusqlite::Error),
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Check(failed) => failed.fmt(f),
-            Self::Start(failed) => failed.fmt(f),
-            Self::Database(failed) => failed.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Failed {}
-
-impl From<StartFailed> for Failed {
-    fn from(failed: StartFailed) -> Self {
-        match failed {
-            StartFailed::Check(failed) => Self::Check(failed),
-            failed => Self::Start(failed),
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Failed {
-    fn from(failed: rusqlite::Error) -> Self {
-        Self::Database(failed)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -194,7 +165,7 @@ impl fmt::Display for Event {
 mod tests {
     use std::time::Duration;
 
-    use motet::container::Problem;
+    use motet::container::{Problem, StartFailed};
     use motet::task::gather;
     use tokio::time::{Instant, sleep};
 
@@ -229,7 +200,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_get_starts_something() {
         let journal = Journal::in_memory();
-        scope(async |n: &Nursery<Failed>| {
+        scope(async |n: &Nursery<Error>| {
             let running = container(&journal).start(n).await?;
             let before = journal.events();
             assert!(running.get::<UserService>().is_ok() && running.get::<dyn Users>().is_ok());
@@ -264,7 +235,7 @@ mod tests {
     async fn two_who_ask_at_once_have_two() {
         let made = Arc::new(Mutex::new(0));
         let count = Arc::clone(&made);
-        scope(async |n: &Nursery<Failed>| {
+        scope(async |n: &Nursery<Error>| {
             let mut c = Container::new();
             c.provide_scoped(move || async move {
                 sleep(Duration::from_millis(100)).await;
@@ -288,7 +259,7 @@ mod tests {
         struct Mail;
         struct Metrics;
         let begin = Instant::now();
-        scope(async |n: &Nursery<Failed>| {
+        scope(async |n: &Nursery<Error>| {
             let mut c = Container::new();
             let slow = || sleep(Duration::from_millis(100));
             c.provide(move || async move {
@@ -312,7 +283,7 @@ mod tests {
     async fn a_start_that_fails_leaves_the_database_open() {
         struct Broken;
         let journal = Journal::in_memory();
-        let failed = scope(async |n: &Nursery<Failed>| {
+        let failed = scope(async |n: &Nursery<Error>| {
             let mut c = container(&journal);
             c.try_provide(|_: Arc<UserService>| async { Err::<Broken, _>("port in use") });
             drop(c.start(n).await?);
@@ -320,7 +291,9 @@ mod tests {
         })
         .await
         .unwrap_err();
-        assert!(matches!(failed.into_error(), Some(Failed::Start(_))));
+        let failed = failed.into_error().unwrap();
+        let Some(StartFailed::Build { first, .. }) = failed.downcast_ref() else { panic!("{failed}") };
+        assert_eq!(first.component(), "Broken");
         assert_eq!(journal.events()[3..], [Event::Closed("cache"), Event::Closed("database")]);
     }
 
@@ -333,7 +306,7 @@ mod tests {
             }
         }
         let journal = Journal::in_memory();
-        scope(async |n: &Nursery<Failed>| {
+        scope(async |n: &Nursery<Error>| {
             let mut c = container(&journal);
             c.overrides(|c| {
                 c.shared::<dyn Users>(Arc::new(Nobody));

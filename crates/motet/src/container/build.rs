@@ -18,6 +18,7 @@ use super::store::{Asked, Built, Outcome, Slot, Store};
 use super::{BuildFailed, Lifetime, Phase, Started, Value};
 use crate::mutant;
 use crate::task::body::{Body, Ended};
+use crate::task::caught::Caught;
 use crate::task::core::{Core, Level, panic_message};
 use crate::task::options::Open;
 use crate::task::timeout::poll_limit;
@@ -49,7 +50,13 @@ impl Attempt {
         let store = Arc::clone(&self.store);
         let mut instances = Vec::new();
         let mut ready = None;
-        match make(&store, self.node, &mut instances, &mut ready).await {
+        // Phases catch their own panics; what is left is a cast of `bind`.
+        let made = Caught::new(make(&store, self.node, &mut instances, &mut ready)).await;
+        let made = made.unwrap_or_else(|payload| {
+            let message = panic_message(&*payload).to_owned();
+            Err(store.failed(self.node, Phase::Factory, Cause::Panicked(message)))
+        });
+        match made {
             Ok(value) => {
                 let described = &store.graph.nodes[self.node];
                 let ready = ready.unwrap_or(store.begun);

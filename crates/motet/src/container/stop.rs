@@ -216,7 +216,10 @@ impl Owe for StopOwed {
 
 impl Drop for StopOwed {
     fn drop(&mut self) {
-        if let Some(store) = self.0.take() {
+        // One that its scope has refused is closed: there is nothing to stop.
+        if let Some(store) = self.0.take()
+            && store.state().phase != Life::Closed
+        {
             store.host.count_release(Event::Lost);
             tracing::error!(scope = %store.host.name, "a container was never stopped");
         }

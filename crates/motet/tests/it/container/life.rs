@@ -287,6 +287,7 @@ async fn a_container_starts_in_a_scope_that_has_ended() {
     let mut c = Container::new();
     c.provide(|| async { panic!("a factory runs") as A });
     assert!(matches!(c.start(&ended).await, Err(StartFailed::Closed)));
+    assert_eq!(ended.release_counts().lost, 0, "there was nothing to stop");
 }
 
 #[tokio::test(start_paused = true)]

@@ -201,3 +201,23 @@ async fn a_scope_that_is_cancelled_waits_for_the_whole_start() {
     outer.unwrap();
     assert_eq!(log.read(), ["A"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cast_that_panics_takes_the_scope_along_or_leaves_what_was_built() {
+    trait Nothing: Send + Sync {}
+    impl Nothing for A {}
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide_transient(|| async { C }).on_stop(log.hook("C"));
+        c.provide(|| async { A })
+            .on_stop(log.hook("A"))
+            .bind::<dyn Nothing>(|a| if true { panic!("no such thing") } else { a });
+        c.provide(|_: Arc<C>, _: Arc<dyn Nothing>| async { B }).on_stop(log.hook("B"));
+        let failed = c.start(n).await.unwrap_err();
+        assert!(failed.build_failed().is_some_and(|first| first.is_panic() && first.component() == "B"));
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["C", "A"]);
+}
