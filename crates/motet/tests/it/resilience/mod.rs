@@ -41,11 +41,3 @@ fn tokens(count: u32) -> RetryBudget {
     (0..count).for_each(|_| budget.deposit());
     budget
 }
-
-fn millis(count: u64) -> Duration {
-    Duration::from_millis(count)
-}
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
