@@ -65,6 +65,8 @@ impl Books {
 
     pub(super) fn received(&self, item: Item) {
         self.received.lock().unwrap().push(item.id);
+        // Here its life ends, with its place in the books.
+        drop(item);
     }
 
     pub(super) fn alive(&self) -> usize {
