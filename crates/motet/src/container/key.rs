@@ -92,7 +92,8 @@ pub(crate) fn short(name: &str) -> String {
             continue;
         }
         out.push(c);
-        if !(c.is_alphanumeric() || c == '_') {
+        // Braces are of a path, too: `main::{{closure}}::Pool` is declared within an `async fn`.
+        if !(c.is_alphanumeric() || matches!(c, '_' | '{' | '}' | '#')) {
             word = out.len();
         }
     }
@@ -108,6 +109,7 @@ mod tests {
         for (full, expected) in [
             ("u8", "u8"),
             ("app::db::Pool", "Pool"),
+            ("Option<app::main::{{closure}}::Pool>", "Option<Pool>"),
             ("dyn app::Repo", "dyn Repo"),
             (
                 "core::result::Result<a::B, alloc::boxed::Box<dyn c::D + core::marker::Send>>",

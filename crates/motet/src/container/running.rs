@@ -99,6 +99,7 @@ impl Running {
     /// use motet::task::{Nursery, scope};
     /// use std::sync::Arc;
     ///
+    /// #[derive(Debug)]
     /// struct Request(u32);
     /// struct Database;
     /// struct Transaction(Arc<Database>, Arc<Request>);
