@@ -107,7 +107,6 @@ fn verdict(result: &Result<u32, ()>) -> Verdict {
 }
 
 fn futures() -> Vec<Case> {
-    use failsafe::futures::CircuitBreaker as _;
     let mut cases = Vec::new();
     let all = |call: &dyn Fn(u32)| (0..CALLS).for_each(call);
     let consecutive =
@@ -122,7 +121,10 @@ fn futures() -> Vec<Case> {
         cases.extend(Case::median_and_minimum(name, rival_name, ours, rival));
     };
     let with_failsafe = |n: u32| {
-        let _ = black_box(now(failsafe.call(ready(black_box(Ok::<_, ()>(n))))));
+        let _ = black_box(now(failsafe::futures::CircuitBreaker::call(
+            &failsafe,
+            ready(black_box(Ok::<_, ()>(n))),
+        )));
     };
     let with_recloser = |n: u32| {
         let _ = black_box(now(recloser.call(ready(black_box(Ok::<_, ()>(n))))));

@@ -64,22 +64,29 @@ impl CircuitBreaker {
     /// time until it lets probes through, where it is open.
     #[inline]
     pub fn try_acquire(&self) -> Result<BreakerPermit<'_>, Rejected> {
-        let mut permit = self.try_acquire_untimed()?;
-        permit.waits();
-        Ok(permit)
+        self.admit(self.0.times_permits)
     }
 
-    /// The same for a call that says when it [waits](BreakerPermit::waits), so that one that is ready reads
-    /// no clock only because it could have been cancelled.
+    /// The same for a call that says when it [waits](BreakerPermit::waits), so that one that is ready reads no clock
+    /// only because it could have been cancelled.
     #[inline]
     pub(crate) fn try_acquire_untimed(&self) -> Result<BreakerPermit<'_>, Rejected> {
-        match self.0.admit() {
-            Ok((call, mut begun)) => {
-                if begun.is_none() && self.0.slow_call.is_some() {
-                    begun = Some(Instant::now());
-                }
-                Ok(BreakerPermit::new(self, call, begun))
-            }
+        self.admit(self.0.slow_call.is_some())
+    }
+
+    #[inline]
+    fn admit(&self, timed: bool) -> Result<BreakerPermit<'_>, Rejected> {
+        let Some(call) = self.0.admit() else { return self.admit_by_machine() };
+        let begun = if timed { Some(Instant::now()) } else { None };
+        Ok(BreakerPermit::new(self, call, begun))
+    }
+
+    #[cold]
+    fn admit_by_machine(&self) -> Result<BreakerPermit<'_>, Rejected> {
+        // One that is forced closed since a moment ago, say, is timed all the same: it reads the clock here anyway.
+        let now = Instant::now();
+        match self.0.with(|machine| machine.admit(now)) {
+            Ok(call) => Ok(BreakerPermit::new(self, call, Some(now))),
             Err(retry_after) => Err(Rejected::new(RejectedBy::CircuitBreaker, retry_after)),
         }
     }
@@ -120,7 +127,7 @@ impl CircuitBreaker {
                 permit.waits();
                 Poll::Pending
             }
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         })
         .await;
         permit.record(verdict(&output));

@@ -59,6 +59,18 @@ impl<'a> BreakerPermit<'a> {
     /// Counts the call as the verdict says.
     #[inline]
     pub fn record(mut self, verdict: Verdict) {
+        if let Held::Borrowed(shared) = self.breaker
+            && verdict == Verdict::Success
+            && shared.slow_call.is_none()
+            && shared.is_settled(self.call)
+        {
+            self.breaker = Held::Done;
+            return;
+        }
+        self.tell(verdict);
+    }
+
+    fn tell(&mut self, verdict: Verdict) {
         let breaker = mem::replace(&mut self.breaker, Held::Done);
         let Some(shared) = breaker.shared() else { return };
         // One look at the clock, and none where nothing counts how long calls take.

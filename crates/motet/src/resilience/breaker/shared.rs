@@ -22,6 +22,8 @@ pub(super) struct Shared {
     locked: Mutex<Locked>,
     pub(super) slow_call: Option<Duration>,
     pub(super) on_cancel: OnCancel,
+    /// Whether it matters when a permit was given.
+    pub(super) times_permits: bool,
     pub(super) name: Option<Name>,
     listeners: Listeners<StateChange>,
     watch: watch::Sender<BreakerState>,
@@ -47,6 +49,7 @@ impl Shared {
             locked: Mutex::new(Locked { machine, telling: false }),
             slow_call,
             on_cancel,
+            times_permits: slow_call.is_some() || matches!(on_cancel, OnCancel::FailureIfLongerThan(_)),
             name,
             listeners,
             watch: watch::Sender::new(BreakerState::Closed),
@@ -58,36 +61,32 @@ impl Shared {
         self.watch.subscribe()
     }
 
-    /// Lets a call through; while it is closed, without the lock.
+    /// Lets a call through without the lock, as it does while it is closed; `None` if the machine is to say.
     #[inline]
-    pub(super) fn admit(&self) -> Result<(Admitted, Option<Instant>), Option<Duration>> {
-        // Relaxed: nothing else is read by it. A change that is missed by a moment is a call that came before
-        // it.
+    pub(super) fn admit(&self) -> Option<Admitted> {
+        // Relaxed: nothing else is read by it. A change that is missed by a moment is a call that came before it.
         let word = Word(self.word.load(Ordering::Relaxed));
-        if word.admits() {
-            return Ok((Admitted { generation: word.generation(), probe: None }, None));
-        }
-        self.admit_by_machine()
+        word.admits().then_some(Admitted { generation: word.generation(), probe: None })
     }
 
-    #[cold]
-    fn admit_by_machine(&self) -> Result<(Admitted, Option<Instant>), Option<Duration>> {
-        let now = Instant::now();
-        let admitted = self.with(|machine| machine.admit(now))?;
-        Ok((admitted, admitted.probe.map(|_| now)))
+    /// Whether a success that was not slow changes nothing.
+    #[inline]
+    pub(super) fn is_settled(&self, call: Admitted) -> bool {
+        let word = Word(self.word.load(Ordering::Relaxed));
+        call.probe.is_none() && word.generation() == call.generation && word.is_settled()
+    }
+
+    fn is_current(&self, call: Admitted) -> bool {
+        Word(self.word.load(Ordering::Relaxed)).generation() == call.generation
     }
 
     /// Takes notice of how a call ended; `now` where it is known.
-    #[inline]
     pub(super) fn record(&self, call: Admitted, ended: Option<Ended>, now: Option<Instant>) {
-        if call.probe.is_none() {
-            let word = Word(self.word.load(Ordering::Relaxed));
-            let is_current = word.generation() == call.generation;
-            match ended {
-                None if is_current => return,
-                Some(Ended { failed: false, slow: false }) if is_current && word.is_settled() => return,
-                _ => {}
-            }
+        match ended {
+            // Most calls, by far.
+            Some(Ended { failed: false, slow: false }) if self.is_settled(call) => return,
+            None if call.probe.is_none() && self.is_current(call) => return,
+            _ => {}
         }
         self.with(|machine| machine.record(call, ended, || now.unwrap_or_else(Instant::now)));
     }

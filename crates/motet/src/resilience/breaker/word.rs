@@ -7,7 +7,8 @@ const SETTLED: u64 = 2;
 
 impl Word {
     pub(super) fn new(generation: u64, admits: bool, settled: bool) -> Self {
-        Self(generation << 2 | u64::from(settled) * SETTLED | u64::from(admits) * ADMITS)
+        let (settled, admits) = (if settled { SETTLED } else { 0 }, if admits { ADMITS } else { 0 });
+        Self((generation << 2) | settled | admits)
     }
 
     /// A number that no other state of the breaker has, before or after.

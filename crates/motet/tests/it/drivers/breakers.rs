@@ -87,13 +87,15 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         })
         .await
         .unwrap();
+        let now = breaker.state();
+        assert_eq!(*breaker.subscribe().borrow(), now, "not told");
         let changes = std::mem::take(&mut *changes.lock().unwrap());
         let mut state = BreakerState::Closed;
         for change in changes {
             assert_eq!(change.from, state, "told out of order, or not told");
             state = change.to;
         }
-        assert_eq!(*breaker.subscribe().borrow(), state);
+        assert_eq!(state, now, "not told");
         assert_eq!(breaker.stats().probes, 0, "nothing is under way");
         // Whatever was: time alone lets calls through again.
         sleep(millis(25)).await;

@@ -158,7 +158,7 @@ fn sweep_rate(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         })
         .await
         .unwrap();
-        let passed = passed.lock().unwrap();
+        let passed = std::mem::take(&mut *passed.lock().unwrap());
         for (at, (last, _)) in passed.iter().enumerate() {
             let mut sum = 0;
             for (first, cells) in passed[..=at].iter().rev() {
@@ -235,5 +235,32 @@ fn sweep_adaptive(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         motet::sometimes!(limit.stats().limit < 3, "the limit was lowered");
         motet::sometimes!(limit.stats().limit > 3, "the limit was raised");
         has_its_places(&limit).await;
+        lowered_while_all_is_wanted().await;
     })
+}
+
+/// A place above the new limit goes to nobody, though some wait for one.
+async fn lowered_while_all_is_wanted() {
+    let limit = adaptive(4);
+    let mut held: Vec<_> = (0..3).map(|_| limit.try_acquire().unwrap()).collect();
+    scope(async |n: &Nursery<Infallible>| {
+        for _ in 0..3 {
+            let limit = limit.clone();
+            drop(n.spawn("waits", async move {
+                if let Ok(_permit) = limit.acquire().await {
+                    sleep(millis(100)).await;
+                }
+            }));
+        }
+        for pause in [1, 3] {
+            sleep(millis(pause)).await;
+            held.pop().unwrap().failure();
+        }
+        sleep(millis(2)).await;
+        assert_eq!(limit.stats().limit, 2);
+        assert_eq!(limit.stats().in_flight, 2, "a place above the limit is given away");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

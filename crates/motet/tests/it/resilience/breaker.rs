@@ -229,7 +229,7 @@ async fn a_dropped_call_counts_as_something_else_than_was_said() {
         (OnCancel::FailureIfLongerThan(millis(20)), millis(20), 1, 1),
     ];
     for (on_cancel, age, failures, slow) in cases {
-        let breaker = built(opens_on(Window::calls(10)).slow_call(millis(50)).on_cancel(on_cancel));
+        let breaker = built(opens_on(Window::calls(20)).slow_call(millis(50)).on_cancel(on_cancel));
         let permit = breaker.try_acquire().unwrap();
         advance(age).await;
         drop(permit);
