@@ -20,21 +20,21 @@ async fn the_first_policy_is_not_the_outermost() {
     let around = Pipeline::new().timeout(millis(1_000)).retry(steady(millis(0)).attempts(3));
     let inside = Pipeline::new().retry(steady(millis(0)).attempts(3)).timeout(millis(1_000));
     let begin = Instant::now();
-    let error = around.run(|| pending::<Result<(), ()>>()).await.unwrap_err();
+    let error = around.run(pending::<Result<(), ()>>).await.unwrap_err();
     assert_eq!((error.attempts(), begin.elapsed()), (1, millis(1_000)));
     let begin = Instant::now();
-    let error = inside.run(|| pending::<Result<(), ()>>()).await.unwrap_err();
+    let error = inside.run(pending::<Result<(), ()>>).await.unwrap_err();
     assert_eq!((error.attempts(), begin.elapsed()), (3, millis(3_000)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_error_does_not_say_whose_time_was_up() {
     let pipeline = Pipeline::new().named("users").timeout(millis(1_000)).attempt_timeout(millis(100));
-    let error = pipeline.run(|| pending::<Result<(), io::Error>>()).await.unwrap_err();
+    let error = pipeline.run(pending::<Result<(), io::Error>>).await.unwrap_err();
     assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Attempt), millis(100)));
     assert_eq!(error.to_string(), "`users`: the time of the attempt was up");
     let pipeline = Pipeline::new().timeout(millis(100)).attempt_timeout(millis(1_000));
-    let error = pipeline.run(|| pending::<Result<(), io::Error>>()).await.unwrap_err();
+    let error = pipeline.run(pending::<Result<(), io::Error>>).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.policy()),
         (ErrorKind::TimedOut(Limited::Total), Some(PolicyKind::Timeout))
@@ -108,7 +108,7 @@ async fn an_inner_pipeline_retries_past_the_deadline_of_the_outer() {
 async fn a_pipeline_after_another_inherits_its_deadline() {
     let outer = Pipeline::new().timeout(millis(1_000));
     outer.run(|| ready(Ok::<_, ()>(()))).await.unwrap();
-    assert!(timeout(millis(10), outer.run(|| pending::<Result<(), ()>>())).await.is_err());
+    assert!(timeout(millis(10), outer.run(pending::<Result<(), ()>>)).await.is_err());
     let free = Pipeline::new();
     let free = free.run_attempts(|attempt: Attempt<'_, ()>| ready(Ok(attempt.remaining())));
     assert_eq!(free.await.unwrap(), None);
@@ -142,9 +142,12 @@ async fn a_fallback_hides_a_success_or_never_hears_of_a_failure() {
     assert_eq!(error.into_error(), Some("fatal"));
 }
 
+/// The pipeline's name, its attempts, and what happened.
+type Heard = (Option<String>, u32, EventKind);
+
 #[tokio::test(start_paused = true)]
 async fn events_are_out_of_order_or_made_for_nobody() {
-    let heard: Arc<Mutex<Vec<(Option<String>, u32, EventKind)>>> = Arc::default();
+    let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
     let hears = Arc::clone(&heard);
     let listener = move |event: &Event<'_>| {
         hears.lock().unwrap().push((event.pipeline.map(str::to_owned), event.attempts, event.what));

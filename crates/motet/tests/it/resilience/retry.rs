@@ -165,7 +165,7 @@ async fn a_wait_that_ends_past_the_deadline_is_begun() {
 async fn an_attempt_that_hangs_holds_up_the_rest() {
     let retry = steady(millis(10)).attempt_timeout(millis(100));
     let begin = Instant::now();
-    let error = retry.run(|| pending::<Result<(), &str>>()).await.unwrap_err();
+    let error = retry.run(pending::<Result<(), &str>>).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.last_attempt()),
         (ErrorKind::AttemptsExhausted, ErrorKind::TimedOut(Limited::Attempt))
@@ -173,7 +173,7 @@ async fn an_attempt_that_hangs_holds_up_the_rest() {
     assert_eq!(error.to_string(), "gave up after 3 attempts; the time of the last was up");
     assert_eq!(begin.elapsed(), millis(320));
     // The nearer of both limits is named.
-    let error = retry.clone().timeout(millis(50)).run(|| pending::<Result<(), &str>>()).await.unwrap_err();
+    let error = retry.clone().timeout(millis(50)).run(pending::<Result<(), &str>>).await.unwrap_err();
     assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Total), millis(50)));
 }
 
