@@ -30,7 +30,7 @@ pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
     cases.extend(compare(runtime, "retry", "backon", ours, rival));
 
     let strategy = ExponentialBackoff::from_millis(100).map(jitter as fn(Duration) -> Duration).take(2);
-    let rival = async || tokio_retry::Retry::spawn(strategy.clone(), operation).await.expect("it succeeds");
+    let rival = async || tokio_retry::Retry::start(strategy.clone(), operation).await.expect("it succeeds");
     cases.extend(compare(runtime, "retry", "tokio-retry", ours, rival));
 
     let mut service = tower::retry::Retry::new(Attempts(2), service_fn(|()| operation()));

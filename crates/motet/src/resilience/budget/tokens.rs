@@ -4,6 +4,8 @@
 pub(super) const MEMORY: f64 = 10_000.0;
 /// Time goes on in steps of this: a tenth of a token a second is then a whole unit of the balance in each.
 const STEP: u32 = 10;
+/// A step that is longer leads back.
+const BACK: u32 = u32::MAX / 2;
 /// A token, in units of the balance.
 pub(super) const TOKEN: u32 = 1_000;
 
@@ -40,10 +42,9 @@ impl Tokens {
     /// Counts what was earned up to `now`: with `calls` since the last count, spread evenly over that time, for
     /// nobody noted when each came.
     pub(super) fn earned(self, rates: Rates, calls: u64, now: u32) -> Self {
-        const LONGEST: u32 = u32::MAX / 2;
         // Milliseconds wrap after 49 days. A clock that seems to have gone back stands still.
         let passed = match now.wrapping_sub(self.at) {
-            passed @ STEP..=LONGEST => passed,
+            passed @ STEP..=BACK => passed,
             _ => 0,
         };
         let time = f64::from(passed) / MEMORY;

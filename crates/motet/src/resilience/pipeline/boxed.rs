@@ -179,7 +179,7 @@ pin_project! {
         // The attempts are dropped before what the policies hold for them.
         #[pin]
         first: Option<O::Future>,
-        more: Vec<(Option<NonZeroU32>, Pin<Box<O::Future>>)>,
+        more: Vec<Numbered<O::Future>>,
         machine: Option<BoxMachine<'p, O::Ok, O::Err>>,
         operation: O,
         session: Session<O::Err>,
@@ -242,14 +242,13 @@ impl<O: Operate> fmt::Debug for DynRun<'_, O> {
 }
 
 /// An attempt beside the first, with the number of its ticket.
-type Further<O> = (Option<NonZeroU32>, Pin<Box<<O as Operate>::Future>>);
+type Numbered<F> = (Option<NonZeroU32>, Pin<Box<F>>);
 
 /// The operation with its attempts, as they are lent to policies.
 struct Attempts<'x, O: Operate> {
     operation: &'x mut O,
     first: Pin<&'x mut Option<O::Future>>,
-    /// Beside the first; the number is that of the ticket.
-    more: &'x mut Vec<Further<O>>,
+    more: &'x mut Vec<Numbered<O::Future>>,
     pipeline: &'x (dyn Dynamic<O::Ok, O::Err> + Send + Sync),
 }
 

@@ -50,9 +50,8 @@ impl<E> Session<E> {
     #[inline]
     pub(crate) fn polled(&mut self) {
         self.clock = None;
-        if self.begun.is_none() {
-            self.limit = Limit::inherited();
-        }
+        // Anew each time: what was a duration from its begin on may have become a point in time.
+        self.limit = Limit::inherited();
     }
 
     /// The time, read once in each poll, and only if it is asked for.

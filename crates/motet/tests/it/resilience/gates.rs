@@ -68,7 +68,7 @@ async fn a_backend_that_hangs_never_opens_a_breaker_under_a_timeout() {
     for place in 0..3 {
         let breaker = trips_after(3);
         for _ in 0..3 {
-            let hang = || pending::<Result<(), ()>>();
+            let hang = pending::<Result<(), ()>>;
             match place {
                 0 => {
                     let inside = Pipeline::new().breaker(breaker.clone()).attempt_timeout(seconds(5));

@@ -142,12 +142,12 @@ async fn a_fallback_hides_a_success_or_never_hears_of_a_failure() {
     assert_eq!(error.into_error(), Some("fatal"));
 }
 
-/// The pipeline, the attempt and the kind of each event.
-type Heard = Vec<(Option<String>, u32, EventKind)>;
+/// The pipeline's name, its attempts, and what happened.
+type Heard = (Option<String>, u32, EventKind);
 
 #[tokio::test(start_paused = true)]
 async fn events_are_out_of_order_or_made_for_nobody() {
-    let heard: Arc<Mutex<Heard>> = Arc::default();
+    let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
     let hears = Arc::clone(&heard);
     let listener = move |event: &Event<'_>| {
         hears.lock().unwrap().push((event.pipeline.map(str::to_owned), event.attempts, event.what));
