@@ -22,7 +22,7 @@ fn a_queue_without_room_is_made() {
 }
 
 /// A thing that says so when it is dropped, and looks at its queue then.
-struct Looks(Receiver<Option<Looks>>, Arc<AtomicUsize>);
+struct Looks(Receiver<Option<Self>>, Arc<AtomicUsize>);
 
 impl Drop for Looks {
     fn drop(&mut self) {

@@ -76,7 +76,10 @@ proptest! {
                     let expected = match (naive.closed, room) {
                         (true, _) => Err(TrySendError::Closed(next)),
                         (false, 0) => Err(TrySendError::Full(next)),
-                        (false, _) => Ok(naive.items.push_back((next, 1))),
+                        (false, _) => {
+                            naive.items.push_back((next, 1));
+                            Ok(())
+                        }
                     };
                     prop_assert_eq!(sender.try_send(next), expected);
                 }
