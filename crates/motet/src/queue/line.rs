@@ -102,7 +102,7 @@ impl Turn {
         }
         // Wakers are cloned and dropped outside of the lock: both may run somebody's code.
         let waker = waker.clone();
-        let mut unused = None;
+        let (mut unused, mut known) = (None, None);
         let mut wakes = Wakes::default();
         let mut slow = core.lock();
         let key = match self.key {
@@ -129,7 +129,7 @@ impl Turn {
         }
         if state != State::Waiting {
             self.key = None;
-            // One that was dismissed by itself has its waker still.
+            // One that dismissed itself has its waker still.
             known = slow.senders.remove(key).1;
             core.grant_places(&mut slow, &mut wakes);
         }
