@@ -4,6 +4,7 @@
 
 mod allocations;
 mod measure;
+mod queue;
 mod report;
 mod signature;
 mod task;
@@ -16,7 +17,7 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 2] = [("signature", signature::run), ("task", task::run)];
+const AREAS: [Area; 3] = [("queue", queue::run), ("signature", signature::run), ("task", task::run)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = env::args().skip(1).collect();

@@ -34,6 +34,7 @@
 //! |---|---|
 //! | run things side by side, and be sure of their end | [`task`] |
 //! | give back what needs an await to be given back | [`resource`] |
+//! | hand work from task to task, bounded, and know when it is done | [`queue`] |
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |

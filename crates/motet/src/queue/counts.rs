@@ -57,6 +57,8 @@ pub(super) struct Counts {
     capacity: u64,
     /// So many slots as the capacity: then a slot that is free says that there is room.
     exact: bool,
+    /// The items are in slots, each of which says whether an item is there. Otherwise the counts alone do.
+    slotted: bool,
 }
 
 #[inline(always)]
@@ -91,7 +93,13 @@ impl Counts {
     /// `slots`: how many there are, if the items are in slots.
     pub(super) fn new(capacity: usize, slots: Option<usize>) -> Self {
         let word = || Padded(AtomicU64::new(0));
-        Self { head: word(), tail: word(), capacity: capacity as u64, exact: slots == Some(capacity) }
+        Self {
+            head: word(),
+            tail: word(),
+            capacity: capacity as u64,
+            exact: slots == Some(capacity),
+            slotted: slots.is_some(),
+        }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -121,6 +129,7 @@ impl Counts {
         // Nothing is promised: the word is the position.
         if at <= POSITION
             && claim == Claim::Open
+            && self.slotted
             && there(at)
             && self.head.0.compare_exchange(at, advance(at, 1), Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
@@ -190,7 +199,7 @@ impl Counts {
             let granted = u64::from(claim == Claim::Granted);
             let spared = if claim == Claim::All { 0 } else { promised - granted.min(promised) };
             let most = match spared {
-                0 => want,
+                0 if self.slotted => want,
                 _ => want.min((self.ready(word) - spared as i64).max(0).unsigned_abs()),
             };
             let items = (0..most).take_while(|item| there(advance(at, *item))).count() as u64;

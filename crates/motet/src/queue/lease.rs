@@ -159,7 +159,7 @@ impl<T> Drop for Lease<T> {
 
 impl<T> Core<T> {
     /// Takes back what was leased: to the front, or to be due later, or to the dead letters.
-    fn take_back(&self, mut entry: Entry<T>, due: Option<Instant>) {
+    pub(super) fn take_back(&self, mut entry: Entry<T>, due: Option<Instant>) {
         if !mutant!("queue.attempt_uncounted") {
             entry.returns = entry.returns.saturating_add(1);
         }

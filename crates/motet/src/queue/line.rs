@@ -21,13 +21,16 @@ const LOOKS: usize = 32;
 /// The queue takes no more items.
 pub(super) struct Closed;
 
+/// How often one that finds no room, or no item, lets others run before it goes into the line: mostly they make some.
+/// Four times were no better.
+const YIELDS: u8 = 1;
+
 /// A sender's turn, apart from its queue. Whoever drops it [leaves](Self::leave) first.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     key: Option<Key>,
     held: bool,
-    /// It has let others run once before it goes into the line.
-    waited: bool,
+    yields: u8,
 }
 
 /// What became of an item on its way in.
@@ -56,14 +59,17 @@ impl Turn {
         self.send_in_turn(core, waker, item)
     }
 
+    fn may_yield(&mut self) -> bool {
+        self.yields = self.yields.saturating_add(1);
+        self.yields <= YIELDS
+    }
+
     #[inline(never)]
     fn send_in_turn<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
         if self.key.is_none() && !self.held {
             match push(core, item, Core::push) {
                 Ok(()) => return Sent::Done,
-                Err(NoPlace::Full)
-                    if !std::mem::replace(&mut self.waited, true) && !core.has(flag::SENDERS) =>
-                {
+                Err(NoPlace::Full) if self.may_yield() && !core.has(flag::SENDERS) => {
                     return Sent::Busy;
                 }
                 Err(NoPlace::Full | NoPlace::Closed) => {}
@@ -96,7 +102,7 @@ impl Turn {
         }
         // Wakers are cloned and dropped outside of the lock: both may run somebody's code.
         let waker = waker.clone();
-        let mut unused = None;
+        let (mut unused, mut known) = (None, None);
         let mut wakes = Wakes::default();
         let mut slow = core.lock();
         let key = match self.key {
@@ -116,14 +122,14 @@ impl Turn {
                 key
             }
         };
-        let (mut state, mut known) = (slow.senders.state(key), None);
+        let mut state = slow.senders.state(key);
         if state == State::Waiting && core.counts.is_closed() && !mutant!("queue.close_and_tell_nobody") {
             // It came into the line after those in it had been dismissed.
             state = State::Released;
         }
         if state != State::Waiting {
             self.key = None;
-            // One that was dismissed by itself has its waker still.
+            // One that dismissed itself has its waker still.
             known = slow.senders.remove(key).1;
             core.grant_places(&mut slow, &mut wakes);
         }
@@ -244,7 +250,7 @@ impl<T> Drop for Placing<'_, T> {
 #[derive(Debug, Default)]
 pub(super) struct Line {
     key: Option<Key>,
-    waited: bool,
+    yields: u8,
     /// Only while something is due later, and this is who watches the clock.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -283,6 +289,11 @@ impl Line {
         Poll::Ready(taken)
     }
 
+    fn may_yield(&mut self) -> bool {
+        self.yields = self.yields.saturating_add(1);
+        self.yields <= YIELDS
+    }
+
     fn is_parked(&self) -> bool {
         self.key.is_some()
     }
@@ -299,7 +310,7 @@ impl Line {
                 match core.take_quickly(take) {
                     Ok(entry) => return Poll::Ready(Some(entry)),
                     Err(NoItem::Empty)
-                        if !std::mem::replace(&mut self.waited, true)
+                        if self.may_yield()
                             && !core.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED)
                             && !core.counts.is_closed() =>
                     {

@@ -1,15 +1,53 @@
-//! Producer and consumer: queues that lose nothing.
-//
-// For the one who builds stores and workers on this (this comment goes when both are in):
-// - `store/mod.rs` has the trait. `Lifo` and `Priority` implement `Store<T>`; `Priority` orders by `Entry::rank`, lowest
-//   first, stable. Constructors go into `options.rs`: `queue::lifo(cap)`, `queue::priority(cap, |item: &T| -> i64)`, with
-//   `options(cap).stored(Box::new(..), Some(Box::new(rank)))`; the core calls the closure before it takes a lock.
-//   `queue::delay(cap, |item: &T| -> Instant)` is there already: it needs no `Store`, but `store/later.rs`, a *pure*
-//   structure which the core also uses for `Lease::retry(after)`. Make it better if you can, keep the signatures.
-// - Handles: `Sender::{send, try_send, send_timeout, send_all(&mut VecDeque<T>), reserve, close, closed, join, len,
-//   capacity, is_closed}`, `Receiver::{recv, try_recv, recv_many(&mut Vec<T>, n), recv_timeout, lease, try_lease, close,
-//   shutdown_now() -> Vec<T>, closed, len, capacity, is_closed, stats}`, `Lease::{done, extend, retry}` (async, fallible),
-//   `Lease::attempt()`, `Deref`; builder `queue::options(cap)` with `dead_letters`, `named`, `build`.
+//! Producer and consumer: queues with many senders and receivers that lose nothing, whoever gives up when.
+//!
+//! # When to use
+//! | | |
+//! |---|---|
+//! | hand items to other tasks, and wait when they are behind | [`bounded`] |
+//! | the same with dead letters, a name | [`options`] |
+//! | the urgent before the rest, the newest first | [`priority`], [`lifo`] |
+//! | each item at its time | [`delay`] |
+//! | senders that cannot wait, bounded by something else | [`unbounded`] |
+//! | an item that must not be lost with the task that works on it | [`Receiver::lease`] |
+//! | have a function called for each item, so many at a time, in order for each key | [`Receiver::workers`] |
+//! | send without a chance to lose the item when cancelled | [`Sender::reserve`], [`Sender::send_all`] |
+//!
+//! # Guarantees
+//! - What is inside, leased and held by permits together never exceeds the capacity.
+//! - A receive that is dropped leaves the item, in order; a send that is dropped has sent nothing. One that was
+//!   granted an item or a place and goes passes it on.
+//! - Parked senders, and parked receivers, are served in the order in which they went into the line, and none waits for
+//!   ever: what is granted to one nobody else can take. One that finds no room, or no item, first lets other tasks run
+//!   once, and goes into the line after that. While senders are in line a newcomer goes behind them.
+//! - A refusal hands the item back. Every operation takes part in tokio's coop budget, a batch as one.
+//! - No waker and no code of an item runs under a lock.
+//! - While an item is due later, receivers take a lock and read the clock for each item; otherwise neither.
+//!
+//! # Examples
+//! ```
+//! use motet::queue;
+//! use motet::task::{Nursery, scope};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! scope(async |n: &Nursery<()>| {
+//!     let (sender, receiver) = queue::bounded(16);
+//!     for _ in 0..2 {
+//!         let receiver = receiver.clone();
+//!         drop(n.spawn("worker", async move {
+//!             while let Some(job) = receiver.lease().await {
+//!                 println!("works on {}", *job);
+//!                 job.done().await.unwrap();
+//!             }
+//!         }));
+//!     }
+//!     for job in 0..100 {
+//!         sender.send(job).await.unwrap();
+//!     }
+//!     sender.join().await.unwrap();
+//!     Ok(())
+//! }).await.unwrap();
+//! # });
+//! ```
 
 mod core;
 mod counts;
@@ -18,6 +56,8 @@ mod error;
 mod lease;
 mod letters;
 mod line;
+#[cfg(all(test, motet_loom))]
+mod models;
 mod options;
 mod permit;
 mod place;

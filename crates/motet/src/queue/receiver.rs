@@ -56,7 +56,10 @@ impl<T> Receiver<T> {
     /// [`TryRecvError`]: it is empty, or closed. It also counts as empty while a sender on another thread is in the
     /// middle of moving the first item in.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        self.try_take(Take::Settled).map(|entry| entry.item)
+        match self.core.pop_quickly() {
+            Ok(item) => Ok(item),
+            Err(_) => self.try_take(Take::Settled).map(|entry| entry.item),
+        }
     }
 
     /// Receives the next item if there is one within so much time.

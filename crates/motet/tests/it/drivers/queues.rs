@@ -65,6 +65,7 @@ impl Books {
 
     pub(super) fn received(&self, item: Item) {
         self.received.lock().unwrap().push(item.id);
+        drop(item);
     }
 
     pub(super) fn alive(&self) -> usize {
@@ -325,23 +326,27 @@ async fn a_future_that_changes_its_task() {
     .unwrap();
 }
 
+/// Polls it until it is in the line.
+async fn parked<F: Future + ?Sized>(mut future: Pin<&mut F>) {
+    let mut polls = 0;
+    poll_fn(|cx| {
+        polls += 1;
+        assert!(future.as_mut().poll(cx).is_pending());
+        // A few times: it first lets others run, and may have no budget left.
+        if polls > 6 {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 async fn moved<T: Send + 'static>(
     scope: &Scope,
     mut future: Pin<Box<dyn Future<Output = T> + Send>>,
 ) -> Task<T> {
-    let mut polls = 0;
-    poll_fn(|cx| {
-        polls += 1;
-        // Twice, since the budget may be used up at the first.
-        assert!(future.as_mut().poll(cx).is_pending());
-        if polls > 3 {
-            Poll::Ready(())
-        } else {
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
-    })
-    .await;
+    parked(future.as_mut()).await;
     scope.spawn("awaits", future).unwrap()
 }
 
@@ -386,6 +391,20 @@ async fn places_held_for_nothing() {
     })
     .await
     .unwrap();
+    // Granted, and never polled again.
+    for item in [4, 5] {
+        sender.send(item).await.unwrap();
+    }
+    let mut waits = Box::pin(sender.send(6));
+    parked(waits.as_mut()).await;
+    assert_eq!(receiver.recv().await, Some(4));
+    drop(waits);
+    assert_eq!(receiver.recv().await, Some(5));
+    let mut waits = Box::pin(receiver.recv());
+    parked(waits.as_mut()).await;
+    sender.send(7).await.unwrap();
+    drop(waits);
+    assert_eq!(receiver.try_recv(), Ok(7));
     // All of the capacity is there.
     assert!(sender.try_send(5).is_ok() && sender.try_send(6).is_ok() && sender.try_send(7).is_err());
 }

@@ -1,0 +1,145 @@
+//! Models of the hand-off under every order in which two threads can meet, with loom.
+//!
+//! What is a matter of several threads is out of reach of the simulator, which has one. The counts, the slots, the
+//! flags and the line are those of the queue; a wake that is lost is a deadlock, which loom reports.
+
+use std::future::poll_fn;
+
+use loom::future::block_on;
+use loom::sync::Arc;
+use loom::thread;
+
+use super::core::{Core, Take};
+use super::counts::Counts;
+use super::line::{Line, Placing, Taking};
+use super::place::Place;
+use super::ring::{Ring, slots};
+
+fn queue(capacity: usize) -> Arc<Core<Box<u32>>> {
+    let counts = Counts::new(capacity, Some(slots(capacity)));
+    Arc::new(Core::new(counts, Place::Ring(Ring::new(capacity)), None))
+}
+
+/// At most so many switches away from a thread that could go on: all orders take minutes, and most bugs need two.
+fn model(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(model);
+}
+
+fn on_a_thread(
+    core: &Arc<Core<Box<u32>>>,
+    work: impl FnOnce(&Core<Box<u32>>) + Send + 'static,
+) -> thread::JoinHandle<()> {
+    let core = Arc::clone(core);
+    thread::spawn(move || work(&core))
+}
+
+async fn recv(core: &Core<Box<u32>>) -> Option<u32> {
+    let mut turn = Taking::new(core);
+    poll_fn(|cx| turn.poll_recv(cx)).await.map(|item| *item)
+}
+
+async fn send(core: &Core<Box<u32>>, item: u32) -> bool {
+    let mut item = Some(Box::new(item));
+    let mut turn = Placing::new(core);
+    poll_fn(|cx| turn.poll_send(cx, &mut item)).await.is_ok()
+}
+
+#[test]
+fn a_receiver_parks_and_sleeps_through_the_item() {
+    model(3, || {
+        let core = queue(2);
+        let sender = on_a_thread(&core, |core| assert!(block_on(send(core, 7))));
+        assert_eq!(block_on(recv(&core)), Some(7));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sender_parks_and_sleeps_through_the_room() {
+    model(3, || {
+        let core = queue(1);
+        assert!(block_on(send(&core, 1)));
+        let sender = on_a_thread(&core, |core| assert!(block_on(send(core, 2))));
+        assert_eq!(block_on(recv(&core)), Some(1));
+        assert_eq!(block_on(recv(&core)), Some(2));
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn an_item_is_read_before_it_is_written_or_twice() {
+    model(2, || {
+        let core = queue(2);
+        let takes = |core: &Arc<Core<Box<u32>>>| {
+            let core = Arc::clone(core);
+            thread::spawn(move || block_on(recv(&core)).unwrap())
+        };
+        let one = takes(&core);
+        assert!(block_on(send(&core, 1)));
+        assert!(block_on(send(&core, 2)));
+        let mut all = [block_on(recv(&core)).unwrap(), one.join().unwrap()];
+        all.sort_unstable();
+        assert_eq!(all, [1, 2]);
+    });
+}
+
+#[test]
+fn who_is_parked_sleeps_through_the_end_or_an_item_comes_after_it() {
+    model(3, || {
+        let core = queue(1);
+        let closer = on_a_thread(&core, Core::close);
+        let sent = block_on(send(&core, 1));
+        assert_eq!(block_on(recv(&core)), sent.then_some(1));
+        assert_eq!(block_on(recv(&core)), None);
+        closer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_permit_is_given_up_and_the_parked_sender_sleeps_on() {
+    model(3, || {
+        let core = queue(1);
+        core.hold().unwrap();
+        let gives_up = on_a_thread(&core, Core::release);
+        assert!(block_on(send(&core, 1)));
+        gives_up.join().unwrap();
+        assert_eq!((core.counts.len(), core.counts.held()), (1, 0));
+    });
+}
+
+#[test]
+fn a_lease_comes_back_and_the_parked_receiver_sleeps_on() {
+    model(3, || {
+        let core = queue(1);
+        assert!(block_on(send(&core, 1)));
+        let Ok(Some(entry)) = Line::try_take(&core, Take::Leased) else { panic!("it is there") };
+        let gives_back = on_a_thread(&core, move |core| core.take_back(entry, None));
+        assert_eq!(block_on(recv(&core)), Some(1));
+        gives_back.join().unwrap();
+        assert!(core.is_settled() && core.counts.held() == 0);
+    });
+}
+
+#[test]
+fn a_receiver_that_was_granted_an_item_goes_and_the_next_sleeps_on() {
+    model(2, || {
+        let core = queue(1);
+        let goes = on_a_thread(&core, |core| {
+            let mut turn = Taking::new(core);
+            // Twice: at the first it lets others run before it parks.
+            for _ in 0..2 {
+                let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+                if turn.poll_recv(&mut cx).is_ready() {
+                    // It was quicker: the other one gets another.
+                    assert!(block_on(send(core, 1)));
+                    return;
+                }
+            }
+        });
+        assert!(block_on(send(&core, 1)));
+        assert_eq!(block_on(recv(&core)), Some(1));
+        goes.join().unwrap();
+    });
+}

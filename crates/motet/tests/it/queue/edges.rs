@@ -1,0 +1,171 @@
+//! Small promises.
+
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use motet::queue::{self, Receiver, TrySendError};
+use motet::task::{Nursery, scope};
+use tokio::task::yield_now;
+
+use super::now;
+
+#[test]
+#[should_panic = "a queue needs room"]
+fn a_queue_without_room_is_made() {
+    drop(queue::bounded::<()>(0));
+}
+
+/// A thing that says so when it is dropped, and looks at its queue then.
+struct Looks(Receiver<Option<Self>>, Arc<AtomicUsize>);
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        self.1.fetch_add(self.0.len() + 1, Ordering::Relaxed);
+    }
+}
+
+impl Wake for Looks {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// If one of the two ran under the lock, this test would not end.
+#[test]
+fn a_waker_or_an_item_is_dropped_under_the_lock() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let (sender, receiver) = queue::bounded(1);
+    let looks = || Looks(receiver.clone(), Arc::clone(&dropped));
+    for _ in 0..2 {
+        let mut waits = pin!(receiver.recv());
+        for _ in 0..4 {
+            let waker = Waker::from(Arc::new(looks()));
+            assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        sender.try_send(None).unwrap_or_else(|_| panic!("there is room"));
+        assert!(now(waits).is_some());
+    }
+    sender.try_send(Some(looks())).unwrap_or_else(|_| panic!("there is room"));
+    drop(now(receiver.lease()).flatten());
+    let mut waits = pin!(sender.send(Some(looks())));
+    for _ in 0..4 {
+        let waker = Waker::from(Arc::new(looks()));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    assert_eq!(receiver.shutdown_now().len(), 1);
+    assert!(now(waits).unwrap().is_err());
+    assert!(dropped.load(Ordering::Relaxed) > 8);
+}
+
+#[test]
+fn the_last_receiver_or_sender_goes_and_items_or_wakers_stay() {
+    let alive = Rc::new(());
+    let (sender, receiver) = queue::bounded(4);
+    sender.try_send(Rc::clone(&alive)).unwrap();
+    let other = receiver.clone();
+    drop(receiver);
+    assert!(sender.try_send(Rc::clone(&alive)).is_ok());
+    drop(other);
+    assert_eq!(Rc::strong_count(&alive), 1);
+    assert!(matches!(sender.try_send(Rc::clone(&alive)), Err(TrySendError::Closed(_))));
+    let (sender, receiver) = queue::bounded(4);
+    sender.try_send(Rc::clone(&alive)).unwrap();
+    drop(sender);
+    assert!(now(receiver.recv()).flatten().is_some() && now(receiver.recv()) == Some(None));
+    let (sender, receiver) = queue::bounded(3);
+    (0..3).for_each(|_| sender.try_send(Rc::clone(&alive)).unwrap());
+    drop((now(receiver.recv()), receiver, sender));
+    assert_eq!(Rc::strong_count(&alive), 1);
+}
+
+/// As many as tokio's budget allows, which is what its own channels do.
+#[tokio::test]
+async fn a_drain_of_a_full_queue_starves_its_neighbours() {
+    const ITEMS: usize = 100_000;
+    let (sender, receiver) = queue::bounded(ITEMS);
+    (0..ITEMS).for_each(|item| sender.try_send(item).unwrap());
+    let (taken, done) = (Cell::new(0), Cell::new(false));
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let drains = async {
+                for _ in 0..ITEMS {
+                    receiver.recv().await.unwrap();
+                    taken.set(taken.get() + 1);
+                }
+                done.set(true);
+            };
+            let watches = async {
+                let (mut before, mut most) = (0, 0);
+                while !done.get() {
+                    most = most.max(taken.get() - before);
+                    before = taken.get();
+                    yield_now().await;
+                }
+                assert!(most <= 256, "{most} items between two turns of a neighbour");
+            };
+            tokio::join!(drains, watches);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_queue_is_not_shown_or_stays_after_its_end() {
+    scope(async |n: &Nursery<()>| {
+        let (sender, receiver) = queue::options(4).named("jobs", n).build();
+        sender.send(1).await.unwrap();
+        sender.send(2).await.unwrap();
+        let held = receiver.lease().await.unwrap();
+        let place = sender.reserve().await.unwrap();
+        let seen = n.snapshot().to_string();
+        assert!(seen.contains("queue `jobs`: len 1, later 0, leased 1, permits 1,"), "{seen}");
+        drop((place, held, receiver));
+        drop(sender);
+        assert!(n.snapshot().components.is_empty());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unbounded_queue_makes_a_sender_wait_or_forgets_its_order() {
+    let (sender, receiver) = queue::unbounded();
+    for item in 0..10_000 {
+        sender.try_send(item).unwrap();
+    }
+    assert_eq!(sender.capacity(), None);
+    drop(receiver.lease().await);
+    for item in 0..10_000 {
+        assert_eq!(receiver.recv().await, Some(item));
+    }
+    sender.join().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_to_a_closed_queue_keeps_its_place_for_ever() {
+    let (dead, letters) = queue::bounded(1);
+    let (sender, receiver) = queue::options(1).dead_letters(NonZeroU32::MIN, dead).build();
+    drop(letters);
+    sender.send(1).await.unwrap();
+    drop(receiver.lease().await);
+    sender.join().await.unwrap();
+    assert!(sender.try_send(2).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_on_a_closed_queue_ends_before_what_is_leased_comes_back() {
+    let (sender, receiver) = queue::bounded(4);
+    sender.send(1).await.unwrap();
+    let lease = receiver.lease().await.unwrap();
+    drop(sender);
+    let waits = receiver.recv_timeout(Duration::from_secs(1)).await;
+    assert_eq!(waits, Err(queue::RecvTimeoutError::Elapsed));
+    lease.retry(Duration::from_secs(2)).await.unwrap();
+    assert_eq!(receiver.recv().await, Some(1));
+    assert_eq!(receiver.recv().await, None);
+}
