@@ -122,7 +122,7 @@ impl Turn {
                 key
             }
         };
-        let (mut state, mut known) = (slow.senders.state(key), None);
+        let mut state = slow.senders.state(key);
         if state == State::Waiting && core.counts.is_closed() && !mutant!("queue.close_and_tell_nobody") {
             // It came into the line after those in it had been dismissed.
             state = State::Released;

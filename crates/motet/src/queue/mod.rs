@@ -5,9 +5,11 @@
 //! |---|---|
 //! | hand items to other tasks, and wait when they are behind | [`bounded`] |
 //! | the same with dead letters, a name | [`options`] |
+//! | the urgent before the rest, the newest first | [`priority`], [`lifo`] |
 //! | each item at its time | [`delay`] |
 //! | senders that cannot wait, bounded by something else | [`unbounded`] |
 //! | an item that must not be lost with the task that works on it | [`Receiver::lease`] |
+//! | have a function called for each item, so many at a time, in order for each key | [`Receiver::workers`] |
 //! | send without a chance to lose the item when cancelled | [`Sender::reserve`], [`Sender::send_all`] |
 //!
 //! # Guarantees
@@ -46,9 +48,6 @@
 //! }).await.unwrap();
 //! # });
 //! ```
-//
-// For the one who builds stores and workers on this: the trait is in `store/mod.rs`, `Options::stored` takes one, and
-// ranked ones order by `Entry::rank`, lowest first. This comment goes when both are in.
 
 mod core;
 mod counts;

@@ -72,11 +72,8 @@ impl<T> Locked<T> {
 
     fn pop(&self, counts: &Counts, claim: Claim) -> Result<Entry<T>, NoItem> {
         let mut store = self.lock();
-        // What is counted is there, since both are done under the lock.
-        if counts.len() == 0 {
-            return Err(NoItem::Empty);
-        }
         counts.claim_items(claim, 1, |_| true)?;
+        // What is counted is there, since both were done under the lock.
         store.pop().ok_or(NoItem::Empty)
     }
 
@@ -90,7 +87,6 @@ impl<T> Locked<T> {
         into.reserve(most.min(counts.len()).max(1));
         let most = most.min(into.capacity() - into.len());
         let mut store = self.lock();
-        let most = most.min(counts.len());
         let (_, items) = counts.claim_items(claim, most as u64, |_| true)?;
         into.extend((0..items).filter_map(|_| store.pop()).map(|entry| entry.item));
         Ok(items as usize)
