@@ -8,7 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use motet::sim::mutants;
 
 use super::listed::sources;
-use super::{Driver, batches, breakers, containers, events, handles, leases, limits, local, policies, pools, queues, resources, scopes, starting, time, tokens, workers};
+use super::{
+    Driver, batches, breakers, containers, events, handles, leases, limits, local, policies, pools, queues,
+    resources, scopes, starting, time, tokens, workers,
+};
 
 /// What finds a bug.
 enum By {
