@@ -122,7 +122,7 @@ impl Writer {
             restart_at: RESTART_PAGES,
         })));
         let gone = CancelToken::new();
-        let jobs = Builder::new(scope)
+        let jobs = Builder::<Box<dyn Job>>::new(scope)
             .named("writer")
             // No timer: a commit takes what has come in while the one before it was written.
             .eager()
@@ -130,7 +130,7 @@ impl Writer {
             .max_in_flight(1)
             .max_items(MOST_WEIGHT)
             // A job that is heavier than a commit may be has one of its own.
-            .max_weight(MOST_WEIGHT as u64, |job: &Box<dyn Job>| job.weight().min(MOST_WEIGHT) as u64)
+            .max_weight(MOST_WEIGHT as u64, |job| job.weight().min(MOST_WEIGHT) as u64)
             .max_waiting(QUEUE)
             .build({
                 let (scope, committer, gone) = (scope.clone(), Arc::clone(&committer), gone.clone());
