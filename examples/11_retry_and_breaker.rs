@@ -93,9 +93,10 @@ mod tests {
     use std::future::pending;
 
     use motet::resilience::{BreakerState, ErrorKind, RejectedBy, RetryBudget};
+    use motet::task::gather;
     use motet_testkit::MockFn;
     use motet_testkit::mock::{err, ok};
-    use tokio::time::{Instant, advance, timeout};
+    use tokio::time::{Instant, advance, sleep, timeout};
 
     use super::*;
 
@@ -182,19 +183,16 @@ mod tests {
     async fn a_backend_that_is_down_gets_three_times_its_load() {
         let retry = Retry::new().budget(RetryBudget::new(0.2, 1.0));
         let calls = Cell::new(0);
-        let mut out_of_budget = 0;
-        for _ in 0..1_000 {
-            let failed = retry.run(async || {
-                calls.set(calls.get() + 1);
-                Err::<(), _>(RandomFailure)
-            });
-            // Nobody waits for the wait: they all come at once.
-            if let Ok(Err(error)) = timeout(Duration::ZERO, failed).await {
-                assert_eq!((error.kind(), error.error()), (ErrorKind::BudgetExhausted, Some(&RandomFailure)));
-                out_of_budget += 1;
-            }
-        }
-        assert!(calls.get() <= 1_210 && out_of_budget > 0, "{} calls, {out_of_budget} refused", calls.get());
+        let call = async || {
+            calls.set(calls.get() + 1);
+            sleep(Duration::from_millis(5)).await;
+            Err::<(), _>(RandomFailure)
+        };
+        let errors = gather((0..1_000).map(|_| async { retry.run(call).await.unwrap_err() })).await;
+        assert!((1_200..1_250).contains(&calls.get()), "{} calls", calls.get());
+        let refused = errors.iter().filter(|error| error.kind() == ErrorKind::BudgetExhausted);
+        assert!(refused.clone().all(|error| error.error() == Some(&RandomFailure)), "it says why");
+        assert!(refused.count() > 700);
     }
 
     /// The origin counted failures for ever: three in a week opened its circuit.
