@@ -11,7 +11,10 @@
 //! serve in order, takes no part in tokio's budget, and has no lifetimes without a plug-in. The floor is a semaphore of
 //! tokio with a stack of connections behind a lock: no connects, no checks, no limits of time, no closing.
 
-#![allow(clippy::disallowed_methods, reason = "rivals start their tasks themselves, and waits are measured in real time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "rivals start their tasks themselves, and waits are measured in real time"
+)]
 
 use std::convert::Infallible;
 use std::hint::black_box;

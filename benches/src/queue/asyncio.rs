@@ -46,8 +46,7 @@ pub(super) fn run() -> Vec<Case> {
         let (ours, _) = both_of(items, || all_through(&runtime, *make, pairs), || ());
         let cost = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
         // Python does not count allocations as we do.
-        let rival =
-            Cost { nanoseconds: cost("ns"), minimum: cost("minimum"), allocations: f64::NAN };
+        let rival = Cost { nanoseconds: cost("ns"), minimum: cost("minimum"), allocations: f64::NAN };
         let case = format!("{shape}, {CAPACITY} shared");
         cases.extend(Case::median_and_minimum(&case, rival_name, ours, rival));
     }

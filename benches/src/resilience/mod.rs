@@ -1,13 +1,3 @@
-//! Policies around calls, each area in a file of its own.
-
-mod breaker;
-mod limits;
-
-use crate::report::Case;
-
-pub(crate) fn run() -> Vec<Case> {
-    [breaker::run, limits::run].into_iter().flat_map(|area| area()).collect()
-//! Question: what does a policy cost a call that succeeds?
 //! Policies around calls, each area in a file of its own: what do they cost a call that succeeds?
 
 mod breaker;
