@@ -11,7 +11,7 @@ use super::counts::{Claim, Counts, NoItem, NoPlace};
 use super::letters::Letters;
 use super::place::Place;
 use super::store::{Entry, Later};
-use super::sync::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, Padded};
+use super::sync::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, Padded, in_one_order};
 use super::waiters::{Key, State, Waiters, Wakes};
 use crate::mutant;
 use crate::observe::Registration;
@@ -101,12 +101,14 @@ impl<T> Core<T> {
 
     #[inline(always)]
     pub(super) fn has(&self, flags: u32) -> bool {
+        in_one_order();
         self.flags.0.load(Ordering::SeqCst) & flags != 0
     }
 
     /// Flags are written under the lock.
     pub(super) fn raise(&self, _: &Slow<T>, flags: u32) {
         self.flags.0.fetch_or(flags, Ordering::SeqCst);
+        in_one_order();
     }
 
     pub(super) fn lower(&self, _: &Slow<T>, flags: u32) {

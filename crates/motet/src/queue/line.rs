@@ -1,7 +1,6 @@
 //! Waiting in line, on either side of a queue.
 
 use std::future::poll_fn;
-use std::hint::spin_loop;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -11,12 +10,13 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::core::{Core, Slow, Take, flag};
 use super::counts::{Claim, NoItem, NoPlace};
 use super::store::Entry;
+use super::sync::spin_loop;
 use super::waiters::{Key, State, Wakes};
 use crate::mutant;
 
 /// How often a slot that another thread is just using is looked at again before the task yields: it is a matter of
 /// nanoseconds, unless that thread was stopped in the middle.
-const LOOKS: usize = 32;
+const LOOKS: usize = if cfg!(all(test, motet_loom)) { 1 } else { 32 };
 
 /// The queue takes no more items.
 pub(super) struct Closed;
@@ -514,6 +514,8 @@ impl<T> Drop for Taking<'_, T> {
 
 /// Lets others run first: a thread that was stopped in the middle of a slot among them.
 fn again<T>(cx: &Context<'_>) -> Poll<T> {
+    #[cfg(all(test, motet_loom))]
+    super::sync::yield_now();
     cx.waker().wake_by_ref();
     Poll::Pending
 }

@@ -30,7 +30,7 @@
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
 //! scope(async |n: &Nursery<()>| {
-//!     let (sender, receiver) = queue::bounded(16);
+//!     let (sender, receiver) = queue::bounded::<u32>(16);
 //!     for _ in 0..2 {
 //!         let receiver = receiver.clone();
 //!         drop(n.spawn("worker", async move {

@@ -24,6 +24,7 @@ fn queue(capacity: usize) -> Arc<Core<Box<u32>>> {
 fn model(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
     builder.check(model);
 }
 

@@ -1,11 +1,10 @@
 use std::fmt;
-use std::hint::spin_loop;
 use std::mem::ManuallyDrop;
 
 use super::SendError;
 use super::core::Core;
 use super::counts::NoPlace;
-use super::sync::yield_now;
+use super::sync::{spin_loop, yield_now};
 use crate::mutant;
 
 /// A place in a queue, held for one item.

@@ -3,6 +3,7 @@
 #[cfg(all(test, motet_loom))]
 pub(super) use loom::{
     cell::UnsafeCell,
+    hint::spin_loop,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -11,6 +12,7 @@ pub(super) use loom::{
 };
 #[cfg(not(all(test, motet_loom)))]
 pub(super) use std::{
+    hint::spin_loop,
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -39,3 +41,11 @@ impl<T> UnsafeCell<T> {
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Padded<T>(pub(super) T);
+
+/// Stands between two sequentially consistent accesses that the hand-off needs in one order for all threads. They are
+/// in one by the language; loom takes such accesses for acquire and release, and needs a fence to know.
+#[inline(always)]
+pub(super) fn in_one_order() {
+    #[cfg(all(test, motet_loom))]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
