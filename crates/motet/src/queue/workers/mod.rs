@@ -4,9 +4,9 @@
 //! # When to use
 //! | You want to | |
 //! |---|---|
-//! | have a function called for each item, on all cores, and failures tried again | [`Receiver::workers`] |
+//! | have a function called for each item, on all cores, and failures tried again | [`Receiver::workers`](super::Receiver::workers) |
 //! | have the items of one user, file or account handled one after the other | [`Workers::keyed`] |
-//! | take items in a loop of your own | [`Receiver::recv`], [`Receiver::lease`] |
+//! | take items in a loop of your own | [`Receiver::recv`](super::Receiver::recv), [`Receiver::lease`](super::Receiver::lease) |
 //!
 //! # Guarantees
 //! - At most so many handlers run at once. One that fails, panics or hangs harms no other.
