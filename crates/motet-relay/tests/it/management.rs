@@ -173,7 +173,7 @@ async fn dead_letters_of_an_endpoint_are_redriven_in_steps() {
     let switch = Arc::clone(&healthy);
     let receiver = Receiver::start(move |_| if switch.load(Ordering::Relaxed) { OK } else { FAIL }).await;
     let other = Receiver::start(|_| FAIL).await;
-    let relay = Relay::start_with(&["--max-attempts", "1"]).await;
+    let relay = Relay::start_with(&["--max-attempts", "1", "--breaker-failures", "1000000"]).await;
     let client = relay.client();
     let endpoint = client.endpoint(&receiver).await;
     client.endpoint(&other).await;
