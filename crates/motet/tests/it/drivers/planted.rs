@@ -30,7 +30,7 @@ macro_rules! planted {
         $(
             #[test]
             fn $test() {
-                found($planted, $by);
+                found($planted, &$by);
             }
         )*
     };
@@ -154,7 +154,7 @@ const MODELS: [&str; 2] =
     [include_str!("../../../src/task/models.rs"), include_str!("../../../src/resilience/models.rs")];
 
 #[track_caller]
-fn found(planted: &'static str, by: By) {
+fn found(planted: &'static str, by: &By) {
     let goes_unnoticed = match by {
         By::Sweep(driver) => (driver.sweep)(Some(planted)).is_ok(),
         By::Cancel(driver) => {
