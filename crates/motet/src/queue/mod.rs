@@ -4,7 +4,7 @@
 //! | | |
 //! |---|---|
 //! | hand items to other tasks, and wait when they are behind | [`bounded`] |
-//! | the same with dead letters, a name | [`options`] |
+//! | the same with dead letters, a name | [`options()`] |
 //! | the urgent before the rest, the newest first | [`priority`], [`lifo`] |
 //! | each item at its time | [`delay`] |
 //! | senders that cannot wait, bounded by something else | [`unbounded`] |
