@@ -2,6 +2,7 @@
 //! a user's code, or drops what is a user's.
 
 mod ages;
+mod connects;
 mod downtime;
 mod holders;
 mod queue;
@@ -22,6 +23,7 @@ use self::queue::Queue;
 use super::error::{AcquireError, ConnectError};
 use crate::{Backoff, mutant};
 
+pub(super) use self::connects::Warmth;
 pub(super) use self::queue::{At, Seen, Stage};
 pub(super) use self::todo::Todo;
 
@@ -113,13 +115,6 @@ pub(super) enum Joined<X, E> {
     Refused(AcquireError<E>),
     /// It waits at this place.
     Waits(usize),
-}
-
-/// Where warming up is.
-pub(super) enum Warmth<E> {
-    Warm,
-    Cold(AcquireError<E>),
-    Warming,
 }
 
 impl<X, E> State<X, E> {
@@ -259,121 +254,6 @@ impl<X, E> State<X, E> {
         self.queue.remove(key)
     }
 
-    /// A connect has come to its end: the connection goes to whoever has waited longest.
-    pub(super) fn connected(
-        &mut self,
-        what: X,
-        expires: Option<Instant>,
-        now: Instant,
-        todo: &mut Todo<X, E>,
-    ) {
-        self.connecting -= 1;
-        let id = self.next_id;
-        self.next_id += 1;
-        todo.garbage.extend(self.down.take().map(Downtime::into_cause));
-        let entry =
-            Entry { what, id, expires, since: Some(now), unverified: false, checked_for: Duration::ZERO };
-        todo.changed = true;
-        if self.phase == Phase::Closed || self.live >= self.max {
-            self.closing += 1;
-            todo.close.push(Box::new(entry));
-            return;
-        }
-        self.live += 1;
-        self.expiries.extend(expires.map(|expires| (expires, id)));
-        if self.queue.is_empty() {
-            self.idle.push_back(Box::new(entry));
-        } else {
-            todo.wake.extend(self.hand_over(Box::new(entry)));
-        }
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
-    }
-
-    /// A connect has failed.
-    pub(super) fn connect_failed(
-        &mut self,
-        cause: Arc<ConnectError<E>>,
-        now: Instant,
-        todo: &mut Todo<X, E>,
-    ) {
-        if !mutant!("pool.leak_slot") {
-            self.connecting -= 1;
-        }
-        todo.changed = true;
-        let former = self.down.take();
-        let (down, former) = Downtime::after(former, cause, self.connecting, &self.rules.backoff, now);
-        self.down = Some(down);
-        todo.garbage.extend(former);
-        self.refuse_the_stranded(todo);
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
-    }
-
-    /// A connect was cut off: the pool closes, or its scope ends.
-    pub(super) fn connect_cut_off(&mut self, todo: &mut Todo<X, E>) {
-        self.connecting -= 1;
-        self.end(todo);
-    }
-
-    /// A connection is to be closed; until that is done, it has its place in the pool.
-    pub(super) fn discard(&mut self, entry: Box<Entry<X>>, todo: &mut Todo<X, E>) {
-        self.closing += 1;
-        self.lose(&entry, todo);
-        todo.close.push(entry);
-    }
-
-    /// A connection leaves the pool as it is.
-    pub(super) fn detach(&mut self, entry: &Entry<X>, now: Instant, todo: &mut Todo<X, E>) {
-        self.lose(entry, todo);
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
-    }
-
-    fn lose(&mut self, entry: &Entry<X>, todo: &mut Todo<X, E>) {
-        self.live -= 1;
-        if let Some(expires) = entry.expires {
-            self.expiries.remove(&(expires, entry.id));
-        }
-        self.refuse_the_stranded(todo);
-        self.tell(todo);
-    }
-
-    /// A connection was closed.
-    pub(super) fn has_closed(&mut self, now: Instant, todo: &mut Todo<X, E>) {
-        self.closing -= 1;
-        self.closed += 1;
-        self.tell(todo);
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
-    }
-
-    pub(super) fn resize(&mut self, max: usize, now: Instant, todo: &mut Todo<X, E>) {
-        self.max = max;
-        while self.live > self.max
-            && let Some(longest_idle) = self.idle.pop_front()
-        {
-            self.discard(longest_idle, todo);
-        }
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
-    }
-
-    /// Connects up to the minimum, if that is not under way.
-    pub(super) fn warm_up(&mut self, now: Instant, todo: &mut Todo<X, E>) -> Warmth<E> {
-        if self.phase != Phase::Open {
-            return Warmth::Cold(AcquireError::Closed);
-        }
-        if self.live >= self.min {
-            return Warmth::Warm;
-        }
-        self.connect_what_is_due(now, todo);
-        match &self.down {
-            Some(down) if self.connecting == 0 => Warmth::Cold(AcquireError::Unavailable(down.cause())),
-            _ => Warmth::Warming,
-        }
-    }
-
     /// Nothing is connected any more, so nobody waits.
     pub(super) fn end(&mut self, todo: &mut Todo<X, E>) {
         self.phase = self.phase.max(Phase::Ending);
@@ -423,29 +303,6 @@ impl<X, E> State<X, E> {
             down: self.down.is_some(),
             phase: self.phase,
         }
-    }
-
-    /// Starts as many connects as are wanted and may be.
-    #[inline]
-    fn connect_what_is_due(&mut self, now: Instant, todo: &mut Todo<X, E>) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        let missing = self.min.saturating_sub(self.live);
-        let wanted = self.queue.len().max(missing).saturating_sub(self.connecting);
-        let at_once = match &self.down {
-            Some(down) if !mutant!("pool.herd") => usize::from(down.may_try(now)),
-            _ => self.rules.connects,
-        };
-        let due = wanted.min(at_once.saturating_sub(self.connecting)).min(self.room());
-        self.connecting += due;
-        todo.connect += due;
-    }
-
-    /// How many more connections there may be.
-    fn room(&self) -> usize {
-        let closing = if mutant!("pool.closing_has_gone") { 0 } else { self.closing };
-        self.max.saturating_sub(self.live + self.connecting + closing)
     }
 
     fn cause(&self) -> Option<Arc<ConnectError<E>>> {

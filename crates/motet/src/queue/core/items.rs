@@ -1,0 +1,201 @@
+//! Items in and out by the quick way, which takes no lock, and the wakes after it.
+
+use std::collections::VecDeque;
+
+use super::super::counts::{Claim, NoItem, NoPlace};
+use super::super::place::Place;
+use super::super::store::Entry;
+use super::super::sync::Ordering;
+use super::super::waiters::Wakes;
+use super::{Core, Slow, flag};
+use crate::mutant;
+
+/// What becomes of an item that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::queue) enum Take {
+    /// It is settled, and its place is free.
+    Settled,
+    /// It is leased, and keeps its place.
+    Leased,
+}
+
+impl<T> Core<T> {
+    // Items in.
+
+    /// Moves an item in as a newcomer, who goes before nobody in line.
+    #[inline(always)]
+    pub(in crate::queue) fn push(&self, item: T) -> Result<(), (NoPlace, T)> {
+        if self.has(flag::SENDERS) {
+            let why = if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full };
+            return Err((why, item));
+        }
+        if let Place::Later(_) = &self.place {
+            return self.push_later(item);
+        }
+        self.place.push(&self.counts, Claim::Open, item)?;
+        self.after_push();
+        Ok(())
+    }
+
+    #[cold]
+    fn push_later(&self, item: T) -> Result<(), (NoPlace, T)> {
+        if let Err(why) = self.counts.hold() {
+            return Err((why, item));
+        }
+        self.push_held(item).inspect_err(|_| self.release())
+    }
+
+    /// Moves an item into a place that the caller holds. It is held still when the item comes back.
+    pub(in crate::queue) fn push_held(&self, item: T) -> Result<(), (NoPlace, T)> {
+        if let Place::Later(due) = &self.place {
+            let due = due(&item);
+            let mut wakes = Wakes::default();
+            let mut slow = self.lock();
+            if self.counts.is_closed() {
+                return Err((NoPlace::Closed, item));
+            }
+            self.unsettled.fetch_add(1, Ordering::SeqCst);
+            self.schedule(&mut slow, Entry::new(item), due, &mut wakes);
+            drop(slow);
+            wakes.wake();
+            return Ok(());
+        }
+        self.place.push(&self.counts, Claim::Granted, item)?;
+        self.after_push();
+        Ok(())
+    }
+
+    /// Moves in as many as there is room for now.
+    pub(in crate::queue) fn push_many(&self, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
+        if self.has(flag::SENDERS) {
+            return Err(if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full });
+        }
+        self.place.push_many(&self.counts, items)?;
+        self.after_push();
+        Ok(())
+    }
+
+    /// Wakes for items that came in. The claim before it and the parking of receivers are in one order for all
+    /// threads, so either a receiver that parks finds the item, or this finds the receiver.
+    #[inline(always)]
+    fn after_push(&self) {
+        if self.has(flag::RECEIVERS) && !mutant!("queue.lose_wake") {
+            self.feed_receivers();
+        }
+    }
+
+    #[cold]
+    fn feed_receivers(&self) {
+        let mut wakes = Wakes::default();
+        let mut slow = self.lock();
+        self.grant_items(&mut slow, &mut wakes);
+        drop(slow);
+        wakes.wake();
+    }
+
+    // Items out.
+
+    /// Takes an item as a newcomer and settles it, if nothing speaks against the quick way.
+    #[inline(always)]
+    pub(in crate::queue) fn pop_quickly(&self) -> Result<T, NoItem> {
+        if self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
+            return Err(NoItem::Empty);
+        }
+        let item = self.place.pop_item(&self.counts, Claim::Open)?;
+        self.after_take();
+        Ok(item)
+    }
+
+    /// Takes an item as a newcomer, if nothing speaks against the quick way.
+    pub(in crate::queue) fn take_quickly(&self, take: Take) -> Result<Entry<T>, NoItem> {
+        if self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
+            return Err(NoItem::Empty);
+        }
+        let taken = self.take(Claim::Open, take);
+        // Also after a lease that came to nothing: somebody may have seen the counts that were ahead.
+        if taken.is_ok() || take == Take::Leased {
+            self.after_take();
+        }
+        taken
+    }
+
+    /// Takes more items, if nothing speaks against the quick way.
+    pub(in crate::queue) fn take_many(&self, into: &mut Vec<T>, most: usize) -> usize {
+        if most == 0 || self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
+            return 0;
+        }
+        let taken = self.place.pop_many(&self.counts, Claim::Open, into, most).unwrap_or(0);
+        if taken > 0 {
+            self.after_take();
+        }
+        taken
+    }
+
+    /// Takes an item from its place, and wakes nobody.
+    pub(super) fn take(&self, claim: Claim, take: Take) -> Result<Entry<T>, NoItem> {
+        match take {
+            Take::Settled => self.place.pop(&self.counts, claim),
+            Take::Leased if self.counts.len() == 0 => Err(NoItem::Empty),
+            Take::Leased => {
+                // Both before the item is taken: its place must not look free, nor it settled.
+                self.unsettled.fetch_add(1, Ordering::SeqCst);
+                let taken = match self.counts.hold_for_item() {
+                    true => self.place.pop(&self.counts, claim).inspect_err(|_| self.counts.release()),
+                    false => Err(NoItem::Busy),
+                };
+                if taken.is_err() {
+                    self.unsettled.fetch_sub(1, Ordering::SeqCst);
+                }
+                taken
+            }
+        }
+    }
+
+    /// Wakes for the room that was made. As [`after_push`](Self::after_push).
+    #[inline(always)]
+    pub(in crate::queue) fn after_take(&self) {
+        if self.has(flag::SENDERS | flag::WATCHED) {
+            self.feed_senders();
+        }
+    }
+
+    #[cold]
+    fn feed_senders(&self) {
+        if self.has(flag::SENDERS) {
+            let mut wakes = Wakes::default();
+            let mut slow = self.lock();
+            self.grant_places(&mut slow, &mut wakes);
+            drop(slow);
+            wakes.wake();
+        }
+        self.look_whether_settled();
+    }
+
+    // What is held.
+
+    /// Holds a place as a newcomer.
+    pub(in crate::queue) fn hold(&self) -> Result<(), NoPlace> {
+        if self.has(flag::SENDERS) {
+            return Err(if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full });
+        }
+        self.counts.hold()
+    }
+
+    /// Gives up a place that was held for nothing.
+    pub(in crate::queue) fn release(&self) {
+        self.counts.release();
+        self.after_take();
+    }
+
+    /// Settles an item that was leased.
+    pub(in crate::queue) fn settle(&self) {
+        self.counts.release();
+        self.unsettled.fetch_sub(1, Ordering::SeqCst);
+        self.after_take();
+    }
+
+    /// A lease whose item is back where items are counted by position.
+    pub(in crate::queue) fn forget_lease(&self, _: &Slow<T>) {
+        self.unsettled.fetch_sub(1, Ordering::SeqCst);
+    }
+}

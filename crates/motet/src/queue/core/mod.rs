@@ -1,0 +1,149 @@
+//! What all handles of a queue share.
+
+mod end;
+mod grants;
+mod items;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
+
+pub(super) use self::end::End;
+pub(super) use self::items::Take;
+use super::counts::Counts;
+use super::letters::Letters;
+use super::place::Place;
+use super::store::{Entry, Later};
+use super::sync::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, Padded, in_one_order};
+use super::waiters::{Key, Waiters};
+use crate::observe::Registration;
+
+/// What an operation must know before it takes the quick way, in one word that is seldom written.
+pub(super) mod flag {
+    /// Senders are in line: no newcomer goes before them, and whoever makes room grants it to them.
+    pub(in super::super) const SENDERS: u32 = 1;
+    /// Receivers are in line.
+    pub(in super::super) const RECEIVERS: u32 = 2;
+    /// Items came back from leases, or are due later: they come before those in the ring.
+    pub(in super::super) const ASIDE: u32 = 4;
+    /// Somebody waits for the last item to be settled.
+    pub(in super::super) const WATCHED: u32 = 8;
+    /// Nothing is handed out any more.
+    pub(in super::super) const ENDED: u32 = 16;
+    /// Leases are void.
+    pub(in super::super) const FENCED: u32 = 32;
+}
+
+pub(super) struct Core<T> {
+    pub(super) counts: Counts,
+    pub(super) place: Place<T>,
+    flags: Padded<AtomicU32>,
+    slow: Mutex<Slow<T>>,
+    /// Items that were handed out as leases and are not settled: with a holder, returned, due later, or on their way
+    /// to the dead letters. Counted before the item leaves its place, so that it is never in neither.
+    unsettled: AtomicUsize,
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+    pub(super) closed: Notify,
+    pub(super) settled: Notify,
+    pub(super) letters: Option<Arc<dyn Letters<T>>>,
+    pub(super) registration: OnceLock<Registration>,
+}
+
+/// What is touched only by those who wait, who wake them, and who bring something back.
+pub(super) struct Slow<T> {
+    pub(super) senders: Waiters,
+    pub(super) receivers: Waiters,
+    /// Ready, and before all in the place; each holds its place by count.
+    pub(super) front: VecDeque<Entry<T>>,
+    pub(super) later: Later<T>,
+    /// The parked receiver that has set its timer to what is due first.
+    pub(super) timer: Option<Key>,
+    joiners: usize,
+    pub(super) abandoned: usize,
+}
+
+impl<T> Core<T> {
+    pub(super) fn new(counts: Counts, place: Place<T>, letters: Option<Arc<dyn Letters<T>>>) -> Self {
+        Self {
+            counts,
+            place,
+            flags: Padded(AtomicU32::new(0)),
+            slow: Mutex::new(Slow {
+                senders: Waiters::default(),
+                receivers: Waiters::default(),
+                front: VecDeque::new(),
+                later: Later::new(),
+                timer: None,
+                joiners: 0,
+                abandoned: 0,
+            }),
+            unsettled: AtomicUsize::new(0),
+            senders: AtomicUsize::new(1),
+            receivers: AtomicUsize::new(1),
+            closed: Notify::new(),
+            settled: Notify::new(),
+            letters,
+            registration: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Slow<T>> {
+        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline(always)]
+    pub(super) fn has(&self, flags: u32) -> bool {
+        in_one_order();
+        self.flags.0.load(Ordering::SeqCst) & flags != 0
+    }
+
+    /// Flags are written under the lock.
+    pub(super) fn raise(&self, _: &Slow<T>, flags: u32) {
+        self.flags.0.fetch_or(flags, Ordering::SeqCst);
+        in_one_order();
+    }
+
+    pub(super) fn lower(&self, _: &Slow<T>, flags: u32) {
+        if self.has(flags) {
+            self.flags.0.fetch_and(!flags, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled.load(Ordering::SeqCst)
+    }
+
+    // Handles.
+
+    pub(super) fn add_sender(&self) {
+        self.senders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn drop_sender(&self) {
+        if self.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.close();
+        }
+    }
+
+    pub(super) fn add_receiver(&self) {
+        self.receivers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn drop_receiver(&self) {
+        if self.receivers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            drop(self.end(End::Abandoned));
+        }
+    }
+}
+
+impl<T> fmt::Debug for Core<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("counts", &self.counts)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
