@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::time::Instant;
 
 use crate::mutant;
-use tokens::{MEMORY, Rates, TOKEN, Tokens};
+use tokens::{LAST_TICK, MEMORY, Rates, TICK, TOKEN, Tokens};
 
 /// Limits retries, or hedges, to a share of the calls: when all fail, their retries do not bury what is failing.
 ///
@@ -115,9 +115,9 @@ impl RetryBudget {
 }
 
 impl Shared {
-    fn now(&self) -> u32 {
+    fn now(&self) -> u64 {
         // Wraps, as `Tokens` expects.
-        Instant::now().saturating_duration_since(self.origin).as_millis() as u32
+        (Instant::now().saturating_duration_since(self.origin).as_millis() as u64 / TICK) & LAST_TICK
     }
 }
 

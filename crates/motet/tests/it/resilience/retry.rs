@@ -2,14 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::iter;
 use std::time::Duration;
 
-use motet::resilience::{Attempt, Class, Error, ErrorKind, Limited, Pipeline, Retry, RetryBudget};
+use motet::resilience::{Attempt, Charge, Class, Error, ErrorKind, Limited, Pipeline, Retry, RetryBudget};
 use motet::{Backoff, Jitter, rng};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 
-use super::{doubling, millis, steady, tokens};
+use super::{doubling, millis, seconds, steady, tokens};
 
 /// Runs it, and gives when each attempt began.
 async fn times(retry: &Retry, fails: u32) -> (Vec<Duration>, Result<u32, Error<u32>>) {
@@ -240,6 +241,19 @@ async fn a_client_with_few_calls_never_retries() {
     for _ in 0..50 {
         sleep(millis(60_000)).await;
         assert_eq!(retry.run(async || Err::<(), _>("down")).await.unwrap_err().attempts(), 2);
+    }
+}
+
+/// A backend that is well gives no cause to look at the balance: calls are counted, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_good_month_pays_for_a_storm() {
+    for days in [1, 24, 25, 40, 49, 50, 60, 200, 600] {
+        let budget = RetryBudget::new(0.2, 10.0);
+        (0..1_000_000).for_each(|_| budget.deposit());
+        advance(seconds(days * 24 * 60 * 60)).await;
+        let granted = iter::from_fn(|| budget.try_withdraw()).take(10_000).map(Charge::spend).count();
+        // A hundred by the time, and what a day's calls earned in its last ten seconds.
+        assert!((100..=125).contains(&granted), "{granted} after {days} days");
     }
 }
 
