@@ -154,6 +154,9 @@ impl CircuitBreakerBuilder {
         let within = (1..=MAX_PROBES).contains(&probes.count);
         InvalidPolicy::unless(within, "a breaker decides by 1 to 1000 probes")?;
         InvalidPolicy::unless(!probes.lease.is_zero(), "a probe has more than no time")?;
+        // Or it would open again, or close, before it has let a probe through.
+        let waits = probes.max_wait.is_none_or(|(time, _)| !time.is_zero());
+        InvalidPolicy::unless(waits, "a breaker is half open for more than no time")?;
         let slow = self.config.slow_call.is_none_or(|time| !time.is_zero());
         InvalidPolicy::unless(slow, "a slow call takes more than no time")?;
         Ok(self)

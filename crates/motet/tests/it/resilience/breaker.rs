@@ -394,6 +394,7 @@ fn settings_that_make_no_sense_are_taken() {
         ("intervals", builder().opens_on(Window::time(seconds(1)).intervals(9))),
         ("1 to 1000 probes", builder().probes(0)),
         ("a probe has", builder().probe_lease(no_time)),
+        ("half open for", builder().half_open_max_wait(no_time, AfterWait::Open)),
         ("a slow call", builder().slow_call(no_time)),
     ];
     for (says, builder) in all {
