@@ -32,7 +32,7 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Rejects who would have to wait for longer.
+    /// Rejects who would have to wait for longer. So it bounds how many wait, too: as many as are served in that time.
     pub fn max_wait(mut self, time: Duration) -> Self {
         self.max_wait = time;
         self

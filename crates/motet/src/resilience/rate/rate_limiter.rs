@@ -149,14 +149,17 @@ impl Shared {
 
     /// Gets in line, unless the wait would be too long.
     fn queue(&self, cost: u64) -> Result<Wanted<'_>, Rejected> {
-        let before = self.wanted.fetch_add(cost, Ordering::Relaxed);
-        let wanted = Wanted { shared: self, cost };
-        let Ok(wait) = self.gcra.wait(before, cost, self.now()) else {
-            return Err(self.reject(None));
+        let now = self.now();
+        let mut too_long = None;
+        // Asked before it is counted: one who is rejected is never in the way of another.
+        let one_more = |before: u64| {
+            let wait = Duration::from_nanos(self.gcra.wait(before, cost, now).ok()?);
+            too_long = wait.checked_sub(self.max_wait).filter(|too_long| !too_long.is_zero());
+            if too_long.is_some() { None } else { before.checked_add(cost) }
         };
-        match Duration::from_nanos(wait).checked_sub(self.max_wait) {
-            None | Some(Duration::ZERO) => Ok(wanted),
-            Some(too_long) => Err(self.reject(Some(too_long.as_nanos() as u64))),
+        match self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+            Ok(_) => Ok(Wanted { shared: self, cost }),
+            Err(_) => Err(self.reject(too_long.map(|too_long| too_long.as_nanos() as u64))),
         }
     }
 

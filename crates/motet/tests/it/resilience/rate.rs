@@ -1,11 +1,16 @@
 //! Rate limiters.
 
 use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use std::{hint, thread};
 
 use motet::resilience::{RateLimiter, RejectedBy};
 use motet::task::{Nursery, scope, timeout};
+use tokio::runtime::Builder;
 use tokio::time::{Instant, advance};
 
 use super::{millis, seconds};
@@ -85,6 +90,35 @@ async fn one_who_gives_up_keeps_its_turn_or_its_cells() {
     assert!(gives_up.is_err() && waits.is_ok());
     assert_eq!(begin.elapsed(), seconds(1));
     assert_eq!(limiter.stats().wanted, 0);
+}
+
+/// One asks for more than there ever is, again and again: that is its own affair.
+#[test]
+fn one_who_is_rejected_has_another_rejected() {
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let limiter = RateLimiter::builder(1, seconds(1)).build().unwrap();
+    limiter.try_acquire(1).unwrap();
+    let (begun, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let rejected = thread::scope(|threads| {
+        threads.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(matches!(poll_once(limiter.acquire(u32::MAX)), Poll::Ready(Err(_))));
+                begun.store(true, Ordering::Relaxed);
+            }
+        });
+        while !begun.load(Ordering::Relaxed) {
+            hint::spin_loop();
+        }
+        let rejected = (0..50_000).filter(|_| poll_once(limiter.acquire(1)).is_ready()).count();
+        done.store(true, Ordering::Relaxed);
+        rejected
+    });
+    assert_eq!(rejected, 0, "it may wait for a second, and longer than that for nobody");
+}
+
+fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 #[tokio::test(start_paused = true)]
