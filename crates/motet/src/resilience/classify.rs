@@ -25,7 +25,8 @@ use super::Verdict;
 /// assert!(by_kind.classify(Ok(&503)).retryable);
 /// ```
 pub trait Classify<T, E> {
-    /// Judges an outcome. Called once by each policy that asks; it should be cheap.
+    /// Judges an outcome. Called by each policy that asks, and for the error that is given; so it should be cheap, and do
+    /// nothing else.
     fn classify(&self, outcome: Result<&T, &E>) -> Class;
 }
 

@@ -123,6 +123,15 @@ impl Shared {
             };
             drop(locked);
             let name = self.name.as_ref();
+            let breaker = name.map(tracing::field::display);
+            let StateChange { from, to, cause, open_for } = change;
+            match to {
+                BreakerState::Open => {
+                    tracing::warn!(breaker, %from, ?cause, ?open_for, "a circuit breaker opened");
+                }
+                _ if from == to => tracing::warn!(breaker, ?cause, "a circuit breaker would have opened"),
+                _ => tracing::info!(breaker, %from, %to, ?cause, "a circuit breaker changed its state"),
+            }
             listeners::guarded(name, || {
                 self.watch.send_replace(change.to);
             });

@@ -60,7 +60,8 @@ impl Trip {
 /// A failure rate of 0.5, a slow rate of 0.5, at least 20 calls, and 10 intervals for a window of time. A
 /// minimum of 100, as others have it, leaves a service with few calls without a breaker.
 ///
-/// Slow calls are counted where the breaker knows what is [slow](super::CircuitBreakerBuilder::slow_call).
+/// Slow calls are counted where the breaker knows what is [slow](super::CircuitBreakerBuilder::slow_call); a dropped
+/// call that [hung](super::OnCancel) is one everywhere.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[must_use = "a breaker opens on it when it is given to its builder"]
 pub struct Window {
