@@ -68,7 +68,7 @@ impl EmitterBuilder {
         self
     }
 
-    /// Calls this for an event that is emitted or posted while nobody listens to it.
+    /// Calls this for an event that is emitted or posted while nobody listens to it. A panic of it is that of the emit.
     pub fn on_dead(mut self, on_dead: impl Fn(&dyn AnyEvent) + Send + Sync + 'static) -> Self {
         self.settings.on_dead = Some(Box::new(on_dead));
         self

@@ -178,20 +178,18 @@ impl Emitter {
     /// # Panics
     /// If the runtime of the listener's scope is gone.
     pub fn post<E: Event>(&self, event: E) -> Result<Posted, Closed<E>> {
-        if !self.0.open.enter() {
-            self.0.handled();
+        let is_open = self.0.open.enter();
+        let _entered = Entered(&self.0);
+        if !is_open {
             return Err(Closed(event));
         }
         let snapshot = self.0.topic().snapshot.load();
-        let posted = if snapshot.entries.is_empty() {
+        Ok(if snapshot.entries.is_empty() {
             self.0.dead(&event);
             Posted::default()
         } else {
             snapshot.post(&self.0, &Arc::new(event))
-        };
-        drop(snapshot);
-        self.0.handled();
-        Ok(posted)
+        })
     }
 
     /// Waits for the next event of a type. It listens from this call on, not from the first poll.
@@ -269,8 +267,9 @@ impl Emitter {
         self.0.topic::<E>().snapshot.load().entries.len()
     }
 
-    /// Closes the emitter: it refuses events and listeners from now on. What was posted is still heard, and emits that
-    /// have begun go on; then all listeners are off, and streams end.
+    /// Closes the emitter: it refuses events and listeners from now on. What was posted is still heard; then all listeners
+    /// are off, and streams end. An emit that has begun goes on with the listeners that it has called, and skips those
+    /// that go off before it comes to them.
     pub fn close(&self) {
         self.0.close();
     }
@@ -291,6 +290,16 @@ impl Emitter {
     pub async fn drain(&self) {
         self.close();
         self.0.open.settled().await;
+    }
+}
+
+/// An event that is being posted. It is counted out however that ends: `on_dead` is somebody's code, and a count that
+/// is left behind would keep the emitter from ever being drained.
+struct Entered<'a>(&'a Inner);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.handled();
     }
 }
 

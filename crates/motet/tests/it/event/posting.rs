@@ -1,8 +1,9 @@
 use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use motet::event::{Emitter, Overflow, Posted};
+use motet::event::{Emitter, Lag, Overflow, Posted};
 use motet::observe::Stat;
 use motet::task::{Nursery, Reason, Scope, ScopeError, scope, timeout};
 use tokio::task::yield_now;
@@ -197,4 +198,19 @@ async fn a_listener_that_posts_loses_its_own_event() {
     .await
     .unwrap();
     assert_eq!(heard.take(), [3, 2, 1, 0].map(|number| ("counts", number)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_on_dead_keeps_the_emitter_from_being_drained() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::builder().on_dead(|_| panic!("nobody")).build(n);
+        let ticks = emitter.stream::<Tick>(Lag::Latest);
+        drop(ticks);
+        let panicked = catch_unwind(AssertUnwindSafe(|| emitter.post(Tick(1))));
+        assert!(panicked.is_err());
+        timeout(SECOND, emitter.drain()).await.unwrap();
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
