@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::coop;
 
 use super::hearing::let_go;
@@ -38,7 +38,8 @@ impl<E: Event> Events<E> {
         let listener = emitter.listener("stream");
         let (room, tells) = match lag {
             Lag::Wait(room) => {
-                let (sender, receiver) = mpsc::channel(room.get());
+                // More than that fits into no memory, and tokio panics.
+                let (sender, receiver) = mpsc::channel(room.get().min(Semaphore::MAX_PERMITS));
                 // The stream is dropped together with its subscription: nobody is left to be told.
                 let hears = move |event: Arc<E>| {
                     let sender = sender.clone();

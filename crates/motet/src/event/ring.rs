@@ -52,26 +52,35 @@ impl<T> Ring<T> {
     }
 
     pub(super) fn poll_read(&self, cx: &Context<'_>) -> Poll<Read<T>> {
+        if let Some(read) = self.state().read() {
+            return Poll::Ready(read);
+        }
+        // Outside of the lock, as its drop below: somebody's code may run.
+        let waker = cx.waker().clone();
         let mut state = self.state();
-        if state.missed > 0 {
-            return Poll::Ready(Read::Missed(std::mem::take(&mut state.missed)));
-        }
-        if let Some(event) = state.events.pop_front() {
-            return Poll::Ready(Read::Event(event));
-        }
-        if state.ended {
-            return Poll::Ready(Read::End);
-        }
-        let replaced = state.reader.replace(cx.waker().clone());
+        // Again: something may have come meanwhile.
+        let read = state.read();
+        let unused = if read.is_none() { state.reader.replace(waker) } else { Some(waker) };
         drop(state);
-        // Outside of the lock: dropping a waker may run somebody's code.
-        drop(replaced);
-        Poll::Pending
+        drop(unused);
+        read.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Only our own code runs under this lock.
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn read(&mut self) -> Option<Read<T>> {
+        if self.missed > 0 {
+            return Some(Read::Missed(std::mem::take(&mut self.missed)));
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Some(Read::Event(event));
+        }
+        self.ended.then_some(Read::End)
     }
 }
 

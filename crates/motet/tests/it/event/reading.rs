@@ -133,6 +133,21 @@ async fn a_wait_for_an_event_misses_it_hears_a_later_one_or_stays_on() {
 }
 
 #[tokio::test]
+async fn a_stream_with_room_for_everything_is_refused_by_a_panic() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        for lag in [Lag::Wait(NonZeroUsize::MAX), Lag::DropOldest(NonZeroUsize::MAX)] {
+            let mut ticks = emitter.stream::<Tick>(lag);
+            assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
+            assert_eq!(ticks.next().await.unwrap().unwrap().0, 1);
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
 async fn the_end_of_the_scope_leaves_a_stream_waiting() {
     let mut streams = Vec::new();
     let mut next = None;
