@@ -14,6 +14,7 @@ struct Counting;
 
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -23,6 +24,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
@@ -56,6 +58,13 @@ async fn an_emitter_grows_with_its_emits_or_a_sync_emit_allocates() {
         emit(&emitter, 1_000_000).await;
         assert_eq!(live(), before, "a million emits leave something behind");
         assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), allocations, "a sync emit allocates");
+
+        let nexts: Vec<_> = (0..2_000).map(|_| emitter.next::<Tick>()).collect();
+        let bytes = BYTES.load(Ordering::Relaxed);
+        emit(&emitter, 1).await;
+        let bytes = BYTES.load(Ordering::Relaxed) - bytes;
+        assert!(bytes < 2_000 * 200, "{bytes} bytes: the list is copied for each of those who wait");
+        drop(nexts);
 
         let _stream = emitter.stream::<Tick>(Lag::DropOldest(4.try_into().unwrap()));
         let _waits = emitter.on_async("waits", async |_: Arc<Tick>| yield_now().await).unwrap();

@@ -9,9 +9,9 @@ use pin_project_lite::pin_project;
 use tokio::task::coop;
 
 use super::failed::Cause;
-use super::hearing::Hearing;
+use super::hearing::{Hearing, let_go};
 use super::inner::Inner;
-use super::slot::{Called, Claim, Meta};
+use super::slot::{Called, Claim, Hears, Meta};
 use super::snapshot::Snapshot;
 use super::topic::Topic;
 use super::{AnyEvent, Closed, Emitted};
@@ -57,8 +57,9 @@ impl<'a, E: AnyEvent> Emit<'a, E> {
         sim::op("event.emit");
         let mut running = Running::new(snapshot, event, self.with_names);
         let polled = running.poll(self.inner, cx);
-        if polled.is_pending() {
-            self.running = Some(running);
+        match polled {
+            Poll::Pending => self.running = Some(running),
+            Poll::Ready(_) => let_go(running),
         }
         polled.map(Ok)
     }
@@ -76,7 +77,7 @@ impl<E: AnyEvent> Future for Emit<'_, E> {
         let this = &mut *self;
         if let Some(running) = &mut this.running {
             let emitted = ready!(running.poll(this.inner, cx));
-            this.running = None;
+            let_go(this.running.take());
             return Poll::Ready(Ok(emitted));
         }
         ready!(coop::poll_proceed(cx)).made_progress();
@@ -88,7 +89,11 @@ impl<E: AnyEvent> Future for Emit<'_, E> {
             Listeners::Topic(topic) => {
                 let snapshot = topic.snapshot.load();
                 match snapshot.by_ref {
-                    true => Poll::Ready(Ok(snapshot.call_in_turn(this.inner, this.with_names, &event))),
+                    true => {
+                        let emitted = snapshot.call_in_turn(this.inner, this.with_names, &event);
+                        leave(snapshot);
+                        Poll::Ready(Ok(emitted))
+                    }
                     // With a count of its own from here on: the emit may be long.
                     false => this.run(Guard::into_inner(snapshot), event, cx),
                 }
@@ -96,7 +101,11 @@ impl<E: AnyEvent> Future for Emit<'_, E> {
             Listeners::Search(search) => {
                 let snapshot = search(this.inner, &event);
                 match snapshot.by_ref {
-                    true => Poll::Ready(Ok(snapshot.call_in_turn(this.inner, this.with_names, &event))),
+                    true => {
+                        let emitted = snapshot.call_in_turn(this.inner, this.with_names, &event);
+                        let_go(snapshot);
+                        Poll::Ready(Ok(emitted))
+                    }
                     false => this.run(snapshot, event, cx),
                 }
             }
@@ -112,8 +121,9 @@ impl<E: AnyEvent> Snapshot<E> {
         if self.entries.is_empty() {
             inner.dead(event);
         }
+        let mut spent = Spent::new(inner);
         for entry in &self.entries {
-            if begins(inner, entry.meta()) {
+            if begins(&mut spent, entry.meta()) {
                 emitted.note(&entry.meta().name, with_names, entry.call_by_ref(event));
             } else {
                 emitted.skip();
@@ -123,16 +133,57 @@ impl<E: AnyEvent> Snapshot<E> {
     }
 }
 
-/// Asks whether a listener is to be called, and takes it out if that is its last time.
+/// Asks whether a listener is to be called, and has it taken out if that is its last time.
 #[inline]
-fn begins(inner: &Inner, meta: &Meta) -> bool {
+fn begins(spent: &mut Spent<'_>, meta: &Meta) -> bool {
     match meta.claim() {
         Claim::No => false,
         Claim::Yes => true,
         Claim::Once => {
-            inner.remove(meta);
+            spent.one(meta);
             true
         }
+    }
+}
+
+/// Those who were called for the last time, by this emit. They are off, and taken out when this is dropped: all at once,
+/// for to take one out is to copy the list of all, and ten thousand may wait for one event.
+struct Spent<'a> {
+    inner: &'a Inner,
+    /// Where they are to be found, if there are any.
+    hears: Option<Hears>,
+}
+
+impl<'a> Spent<'a> {
+    #[inline]
+    fn new(inner: &'a Inner) -> Self {
+        Self { inner, hears: None }
+    }
+
+    #[cold]
+    fn one(&mut self, meta: &Meta) {
+        self.hears = match self.hears {
+            // Where a pattern is taken out, all topics are looked through.
+            Some(Hears::Pattern) => Some(Hears::Pattern),
+            _ => Some(meta.hears),
+        };
+    }
+}
+
+impl Drop for Spent<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(hears) = self.hears {
+            self.inner.remove_spent(hears);
+        }
+    }
+}
+
+/// Drops a list that may have been replaced meanwhile: then this was the last to hold those who went off.
+#[inline]
+fn leave<E>(snapshot: Guard<Arc<Snapshot<E>>>) {
+    if !snapshot.entries.is_empty() {
+        let_go(snapshot);
     }
 }
 
@@ -166,9 +217,11 @@ impl<E: AnyEvent> Running<E> {
 
     fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Emitted> {
         loop {
+            let mut spent = Spent::new(inner);
             while self.waiting < inner.settings.concurrency.get() && self.next < self.snapshot.entries.len() {
-                self.begin_next(inner, cx);
+                self.begin_next(&mut spent, cx);
             }
+            drop(spent);
             let Some(group) = self.group.as_mut().filter(|_| self.waiting > 0) else {
                 return Poll::Ready(std::mem::take(&mut self.emitted));
             };
@@ -182,12 +235,12 @@ impl<E: AnyEvent> Running<E> {
     }
 
     #[inline]
-    fn begin_next(&mut self, inner: &Inner, cx: &mut Context<'_>) {
+    fn begin_next(&mut self, spent: &mut Spent<'_>, cx: &mut Context<'_>) {
         let at = self.next;
         self.next += 1;
         let entry = &self.snapshot.entries[at];
         let meta = entry.meta();
-        if !begins(inner, meta) {
+        if !begins(spent, meta) {
             return self.emitted.skip();
         }
         let result = match entry.call(&self.event) {
@@ -223,6 +276,15 @@ impl Future for Waits {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         this.hearing.poll(cx).map(|ended| (*this.at, ended))
+    }
+}
+
+impl<E> Drop for Emit<'_, E> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            let_go(running);
+        }
     }
 }
 

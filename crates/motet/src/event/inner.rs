@@ -182,6 +182,19 @@ impl Inner {
         taken_out.into_iter().for_each(let_go);
     }
 
+    /// Takes out those that have been called for the last time, in one go; they are off.
+    #[cold]
+    pub(super) fn remove_spent(&self, hears: Hears) {
+        let mut registry = self.registry();
+        let keep = |listed: &Meta| listed.is_on();
+        let taken_out = match hears {
+            Hears::Event(event) => self.retain_in(event, &keep).into_iter().collect(),
+            Hears::Pattern => self.retain(&mut registry, &keep),
+        };
+        drop(registry);
+        taken_out.into_iter().for_each(let_go);
+    }
+
     fn retain_in(&self, event: TypeId, keep: &dyn Fn(&Meta) -> bool) -> Option<TakenOut> {
         self.topics.of(event).and_then(|topic| topic.retain(keep))
     }

@@ -29,8 +29,7 @@ impl<E: AnyEvent> Snapshot<E> {
     pub(super) fn with(&self, entry: Entry<E>) -> Self {
         let before = |listed: &Entry<E>| !entry.meta().goes_before(listed.meta());
         let (before, after) = self.entries.split_at(self.entries.partition_point(before));
-        let (before, after) = (before.to_vec(), after.to_vec());
-        Self::of(before.into_iter().chain([entry]).chain(after))
+        Self::of(before.iter().cloned().chain([entry]).chain(after.iter().cloned()))
     }
 }
 
