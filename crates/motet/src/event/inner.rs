@@ -1,9 +1,11 @@
 //! What the handles of an emitter share: who listens, and whether it is closed.
 
 use std::any::TypeId;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, btree_map};
 use std::future::ready;
+use std::mem;
 use std::num::NonZeroUsize;
+use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,6 +19,11 @@ use super::subscription::Subscription;
 use super::topic::{TakenOut, Topic, Topics};
 use super::{AnyEvent, Closed, Event, NamedEvent, Overflow, Pattern};
 use crate::observe::Registration;
+use crate::resource::{Exit, Owe};
+use crate::task::core::Core;
+use crate::task::finalizer::{self, ReleaseFuture};
+use crate::task::gate::Class;
+use crate::task::member::Member;
 use crate::task::{Name, Scope};
 
 pub(crate) struct Inner {
@@ -43,8 +50,9 @@ pub(super) struct Settings {
 #[derive(Default)]
 pub(super) struct Registry {
     patterns: Vec<(Pattern, Arc<Slot<dyn AnyEvent>>)>,
-    /// The scopes that take their listeners along when they end, by where they are in memory.
-    scopes: BTreeSet<usize>,
+    /// The scopes that take their listeners along when they end, by where they are in memory; each with the number of
+    /// the cleanup that it owes, once it does.
+    scopes: BTreeMap<usize, Option<(Weak<Core>, u64)>>,
     next_number: u64,
 }
 
@@ -128,7 +136,7 @@ impl Inner {
         }
         let mut registry = self.registry();
         // Again, under the lock: meanwhile the scope may have ended, or the emitter have been closed.
-        if self.open.is_closed() || !registry.scopes.contains(&key(scope)) {
+        if self.open.is_closed() || !registry.scopes.contains_key(&key(scope)) {
             return Err(Closed(listener));
         }
         let number = registry.next_number;
@@ -157,17 +165,22 @@ impl Inner {
         if self.open.is_closed() {
             return false;
         }
-        // Before the cleanup is owed: should the scope end meanwhile, the cleanup finds it here.
-        if !self.registry().scopes.insert(key(scope)) {
+        if self.registry().scopes.contains_key(&key(scope)) {
             return true;
         }
-        let leaves = Leaves { inner: Arc::downgrade(self), scope: key(scope) };
-        // When it is refused, or lost with its runtime, it is dropped as well.
-        let owed = scope.defer("event listeners", move |_| {
-            drop(leaves);
-            ready(())
-        });
-        owed.is_ok()
+        // Counted in for the moment, so that the scope cannot close before the registration.
+        let Some(_member) = Member::enter(&scope.0, Class::Work) else { return false };
+        // Before the cleanup is owed: should the scope end meanwhile, the cleanup finds it here.
+        match self.registry().scopes.entry(key(scope)) {
+            btree_map::Entry::Occupied(_) => return true,
+            btree_map::Entry::Vacant(place) => _ = place.insert(None),
+        }
+        let leaves = Box::new(Leaves { inner: Arc::downgrade(self), scope: key(scope) });
+        let owed = finalizer::push(&scope.0, Name::from("event listeners"), Location::caller(), None, leaves);
+        if let Some(place) = self.registry().scopes.get_mut(&key(scope)) {
+            *place = Some((Arc::downgrade(&scope.0), owed));
+        }
+        true
     }
 
     /// Takes a listener out that is off.
@@ -272,15 +285,35 @@ impl Registry {
     }
 }
 
-/// Which scope it is. Its memory is not used again meanwhile: it owes us a cleanup, which keeps it.
+/// Which scope it is. Its memory is not used again while it is listed: the cleanup that it owes takes it off the list, and
+/// goes before it.
 fn key(scope: &Scope) -> usize {
     Arc::as_ptr(&scope.0).addr()
 }
 
-/// Takes the listeners of a scope along, when dropped.
+/// Scopes that live on owe nothing to an emitter that is gone.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let registry = self.registry.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (core, owed) in mem::take(&mut registry.scopes).into_values().flatten() {
+            if let Some(core) = core.upgrade() {
+                drop(finalizer::take(&core, owed));
+            }
+        }
+    }
+}
+
+/// Takes the listeners of a scope along, when dropped: by its scope, or lost with the runtime.
 struct Leaves {
     inner: Weak<Inner>,
     scope: usize,
+}
+
+impl Owe for Leaves {
+    fn begin(self: Box<Self>, _: Exit) -> Option<ReleaseFuture> {
+        drop(self);
+        Some(Box::pin(ready(Ok(()))))
+    }
 }
 
 impl Drop for Leaves {

@@ -1,9 +1,11 @@
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use motet::event::{AnyEvent, Emitter};
 use motet::resource::Exit;
-use motet::task::{Nursery, Reason, Scope, drain, scope, timeout};
+use motet::task::{Nursery, Reason, ReleaseCounts, Scope, drain, scope, timeout};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -155,6 +157,28 @@ async fn listeners_that_come_and_go_leave_something_behind_in_their_scope() {
     .unwrap();
 }
 
+/// One for each connection, say, in the scope of the server.
+#[tokio::test]
+async fn emitters_that_come_and_go_leave_something_behind_in_their_scope() {
+    scope(async |n: &Nursery| {
+        Scope::options()
+            .run(async |inner: &Nursery| {
+                for _ in 0..1_000 {
+                    let emitter = Emitter::new(inner);
+                    let _on = emitter.on("short", |_: &Tick| ()).unwrap();
+                    assert_eq!(emitter.emit(Tick(1)).await.unwrap().succeeded(), 1);
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        assert_eq!(n.release_counts(), ReleaseCounts::default());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn an_emitter_that_is_gone_keeps_its_listeners_or_its_place_among_the_components() {
     scope(async |n: &Nursery| {
@@ -175,14 +199,78 @@ async fn an_emitter_that_is_gone_keeps_its_listeners_or_its_place_among_the_comp
     .unwrap();
 }
 
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the drop");
+    }
+}
+
+/// The emit is then the last to hold it.
+#[tokio::test]
+async fn a_listener_that_goes_off_during_an_emit_and_whose_drop_panics_takes_the_emit_with_it() {
+    scope(async |n: &Nursery| {
+        for waits in [false, true] {
+            let emitter = Emitter::new(n);
+            let bomb = || {
+                let bomb = Bomb;
+                move || {
+                    let _bomb = &bomb;
+                }
+            };
+            let (typed, named) = (bomb(), bomb());
+            let other = emitter.clone();
+            emitter.once("typed", move |_: &Tick| typed()).unwrap().forever();
+            emitter.listener("named").once().on_pattern("named", move |_| named()).unwrap().forever();
+            let waiting = move |_: Arc<dyn AnyEvent>| {
+                let other = other.clone();
+                async move {
+                    while other.listener_count::<Tick>() > 1 {
+                        yield_now().await;
+                    }
+                }
+            };
+            let _waits = waits.then(|| emitter.on_pattern("waits", ">", waiting).unwrap());
+            let expected = 1 + usize::from(waits);
+            assert_eq!(emitter.emit(Tick(1)).await.unwrap().succeeded(), expected);
+            assert_eq!(emitter.emit_named("named", 1).await.unwrap().succeeded(), expected);
+            assert_eq!(emitter.emit(Tick(2)).await.unwrap().succeeded(), expected - 1);
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_emit_drops_a_listener_whose_drop_panics_into_the_caller() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let bomb = Bomb;
+        let on = emitter
+            .on("bomb", move |_: &Tick| {
+                let _bomb = &bomb;
+            })
+            .unwrap();
+        let _slow =
+            emitter.on_async("slow", async |_: Arc<Tick>| std::future::pending::<()>().await).unwrap();
+        let mut emit = emitter.emit(Tick(1));
+        assert!(poll_once(&mut emit).is_pending());
+        on.off();
+        drop(emit);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
 #[tokio::test]
 async fn a_listener_whose_drop_panics_takes_others_with_it() {
-    struct Bomb;
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            panic!("the drop");
-        }
-    }
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
         let bomb = Bomb;
