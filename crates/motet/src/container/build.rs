@@ -19,7 +19,7 @@ use super::{BuildFailed, Lifetime, Phase, Started, Value};
 use crate::mutant;
 use crate::task::body::{Body, Ended};
 use crate::task::caught::Caught;
-use crate::task::core::{Core, Level, panic_message};
+use crate::task::core::{Core, Level, panic_words};
 use crate::task::options::Open;
 use crate::task::timeout::poll_limit;
 use crate::task::{Options, Reason, ReasonKind, Scope};
@@ -53,8 +53,7 @@ impl Attempt {
         // Phases catch their own panics; what is left is a cast of `bind`.
         let made = Caught::new(make(&store, self.node, &mut instances, &mut ready)).await;
         let made = made.unwrap_or_else(|payload| {
-            let message = panic_message(&*payload).to_owned();
-            Err(store.failed(self.node, Phase::Factory, Cause::Panicked(message)))
+            Err(store.failed(self.node, Phase::Factory, Cause::Panicked(panic_words(payload))))
         });
         match made {
             Ok(value) => {
@@ -228,7 +227,7 @@ async fn run<T>(
     let cause = match limited(core, store, deadline, future).await {
         Ended::Returned(Ok(value)) => return Ok(value),
         Ended::Returned(Err(error)) => Cause::Returned(error),
-        Ended::Panicked(payload) => Cause::Panicked(panic_message(&*payload).to_owned()),
+        Ended::Panicked(payload) => Cause::Panicked(panic_words(payload)),
         // Given up; or a task that it started has panicked, or it has cancelled its own scope.
         Ended::Stopped => match core.reason().unwrap_or_else(|| Reason::of(ReasonKind::Ended)) {
             late if late.kind() == ReasonKind::Deadline => {

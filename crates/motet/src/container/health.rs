@@ -11,7 +11,7 @@ use super::graph::{Graph, Needed};
 use super::store::{Slot, Store};
 use crate::mutant;
 use crate::task::caught::Caught;
-use crate::task::core::{Level, panic_message};
+use crate::task::core::{Level, panic_words};
 use crate::task::{Name, gather, timeout};
 
 /// How healthy a component is; the less, the smaller.
@@ -159,7 +159,7 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
         match Caught::new(Box::pin(timeout(node.limits.health, asking))).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(format!("no answer within {:?}", node.limits.health).into()),
-            Err(payload) => Err(format!("the check panicked: {}", panic_message(&*payload)).into()),
+            Err(payload) => Err(format!("the check panicked: {}", panic_words(payload)).into()),
         }
     }))
     .await;

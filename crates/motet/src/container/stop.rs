@@ -16,7 +16,7 @@ use super::{StopFailed, StopReport, Stopped};
 use crate::mutant;
 use crate::resource::Owe;
 use crate::task::caught::Caught;
-use crate::task::core::{Level, panic_message};
+use crate::task::core::{Level, panic_words};
 use crate::task::end::{adopt, finish};
 use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::{Reason, ReasonKind, gather, timeout};
@@ -169,7 +169,7 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => failures.push(StopCause::Returned(error)),
             Ok(Err(_)) => failures.push(StopCause::TimedOut(limit)),
-            Err(payload) => failures.push(StopCause::Panicked(panic_message(&*payload).to_owned())),
+            Err(payload) => failures.push(StopCause::Panicked(panic_words(payload))),
         }
     }
     let core = Arc::clone(open.core());
@@ -188,14 +188,10 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
         let mut state = core.state();
         (std::mem::take(&mut state.panics), std::mem::take(&mut state.release_failures))
     };
-    for panic in panics {
-        failures.push(StopCause::TaskPanicked(panic_message(&*panic).to_owned()));
-        // It may panic when it is dropped; one panic is enough.
-        drop(catch_unwind(AssertUnwindSafe(|| drop(panic))));
-    }
+    failures.extend(panics.into_iter().map(|panic| StopCause::TaskPanicked(panic_words(panic))));
     failures.extend(releases.into_iter().map(StopCause::Release));
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        failures.push(StopCause::DropPanicked(panic_message(&*payload).to_owned()));
+        failures.push(StopCause::DropPanicked(panic_words(payload)));
     }
     failures.into_iter().map(StopFailed).collect()
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::failed::Cause;
-use crate::task::core::panic_message;
+use crate::task::core::panic_words;
 
 pub(super) type Heard = Result<(), Box<dyn Error + Send + Sync>>;
 pub(super) type Future = Pin<Box<dyn std::future::Future<Output = Heard> + Send>>;
@@ -56,18 +56,13 @@ pub(super) fn call(listener: impl FnOnce() -> Heard) -> Result<(), Cause> {
 
 #[inline]
 fn run<T>(code: impl FnOnce() -> T) -> Result<T, Cause> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
-        let message = panic_message(&*payload).to_owned();
-        let_go(payload);
-        Cause::Panicked(message)
-    })
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| Cause::Panicked(panic_words(payload)))
 }
 
 /// Drops what is somebody else's: a panic of that is shown, and goes no further.
 pub(super) fn let_go<T>(theirs: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(theirs))) {
-        tracing::error!(message = panic_message(&*payload), "the drop of a listener or of an event panicked");
-        // It may panic when it is dropped; one panic is enough.
-        drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+        let message = panic_words(payload);
+        tracing::error!(message, "the drop of a listener or of an event panicked");
     }
 }

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::task::Name;
+use crate::task::core::panic_words;
 
 type Listener<C> = Arc<dyn Fn(&C) + Send + Sync>;
 
@@ -22,9 +23,9 @@ impl<C> Listeners<C> {
 
 /// Runs somebody's code where nothing may get out of it: at the end of a call, which may be a drop by a panic.
 pub(super) fn guarded(policy: Option<&Name>, tell: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(tell)).is_err() {
-        let name = policy.map_or("", Name::as_str);
-        tracing::error!(policy = name, "a listener panicked when it was told of a change");
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(tell)) {
+        let (policy, message) = (policy.map_or("", Name::as_str), panic_words(payload));
+        tracing::error!(policy, message, "a listener panicked when it was told of a change");
     }
 }
 

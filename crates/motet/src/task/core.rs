@@ -298,6 +298,14 @@ impl Class {
     }
 }
 
+/// The words of a panic that nobody goes on with.
+pub(crate) fn panic_words(payload: Box<dyn Any + Send>) -> String {
+    let words = panic_message(&*payload).to_owned();
+    // It may panic when it is dropped; one panic is enough.
+    drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+    words
+}
+
 /// The words of a panic, where it has some.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload
