@@ -188,6 +188,9 @@ impl fmt::Display for StartFailed {
                 rollback
             }
         };
+        if rollback.is_cut_off() {
+            return f.write_str("; the stop of what had been built was cut off");
+        }
         write!(f, "; stopped {} that had been built", rollback.components().len())?;
         match rollback.failures().count() {
             0 => Ok(()),

@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
 
 use super::dag::{self, Needs};
 use super::factory::Maker;
@@ -62,6 +63,29 @@ impl Graph {
             .into_iter()
             .map(|node| self.nodes[node].name.clone())
             .collect()
+    }
+
+    /// For each component, how long it may take to stop it together with the transients that were made for it: one after
+    /// the other, as often as they are asked for.
+    pub(crate) fn stop_limits(&self) -> impl Iterator<Item = Duration> {
+        fn limit(graph: &Graph, node: usize, known: &mut [Option<Duration>]) -> Duration {
+            if let Some(known) = known[node] {
+                return known;
+            }
+            let described = &graph.nodes[node];
+            let own = described.limits.stop.saturating_mul(3).saturating_add(Duration::from_secs(1));
+            let made_for_it = described.args.iter().filter_map(|arg| match arg {
+                Needed::Node { target, .. } => Some(target.node),
+                Needed::Absent | Needed::Scope => None,
+            });
+            let all = made_for_it
+                .filter(|needed| graph.nodes[*needed].lifetime == Lifetime::Transient)
+                .fold(own, |sum, needed| sum.saturating_add(limit(graph, needed, known)));
+            known[node] = Some(all);
+            all
+        }
+        let mut known = vec![None; self.nodes.len()];
+        (0..self.nodes.len()).map(move |node| limit(self, node, &mut known))
     }
 
     /// The component together with what its factory owns: transients it needs, directly or through each other. Gives what

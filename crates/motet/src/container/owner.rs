@@ -46,7 +46,7 @@ impl Owner {
         // Or the scope has begun to.
         store.until(|state| (state.phase == Life::Closed).then_some(())).await;
         let report = store.state().report.take();
-        report.unwrap_or_default()
+        report.unwrap_or_else(StopReport::of_cut_off)
     }
 
     /// Stops the store in the scope, which hears of what goes wrong.

@@ -57,7 +57,7 @@ impl Store {
         // Outside of the lock: what nobody else holds is dropped when it is stopped.
         drop(slots);
         stopped.extend(stop_all(self, built).await);
-        let report = StopReport { components: stopped, took: begun.elapsed() };
+        let report = StopReport { components: stopped, took: begun.elapsed(), cut_off: false };
         let mut state = self.state();
         state.report = Some(report);
         drop(state);

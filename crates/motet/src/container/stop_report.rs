@@ -11,6 +11,7 @@ use crate::task::{Name, ReleaseFailed};
 pub struct StopReport {
     pub(crate) components: Vec<Stopped>,
     pub(crate) took: Duration,
+    pub(crate) cut_off: bool,
 }
 
 /// How a component was stopped.
@@ -45,10 +46,22 @@ impl StopReport {
         self.components.iter().filter(|component| !component.failures.is_empty())
     }
 
+    /// Asks whether the stop was cut off, by the end of the runtime or by code that blocked for longer than all of it may
+    /// take: what became of the components is not known then.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.cut_off
+    }
+
     /// Asks whether nothing went wrong.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.failures().next().is_none()
+        !self.cut_off && self.failures().next().is_none()
+    }
+
+    /// The report of a stop that did not come to its end.
+    pub(crate) fn of_cut_off() -> Self {
+        Self { cut_off: true, ..Self::default() }
     }
 
     /// The same for who has room for an error alone.
@@ -73,6 +86,9 @@ impl StopReport {
 
 impl fmt::Display for StopReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.cut_off {
+            return f.write_str("the stop was cut off");
+        }
         write!(f, "stopped {} in {:?}", self.components.len(), self.took)?;
         for component in &self.components {
             write!(f, "\n  `{}` in {:?}", component.name, component.took)?;

@@ -175,10 +175,9 @@ impl Store {
 
     /// How long stopping everything may take at most.
     pub(crate) fn stop_limit(&self) -> Duration {
-        let one = |limit: Duration| limit.saturating_mul(3).saturating_add(Duration::from_secs(1));
-        let all = self.graph.nodes.iter().map(|node| one(node.limits.stop));
+        let all = self.graph.stop_limits();
         // A component that is being built when the stop begins cleans up first, within its own limit.
-        all.fold(Duration::ZERO, |sum, one| sum.saturating_add(one)).saturating_mul(2)
+        all.fold(Duration::ZERO, Duration::saturating_add).saturating_mul(2)
     }
 
     /// Waits until what is being built is to be given up: the store is stopped, or its scope cancelled.

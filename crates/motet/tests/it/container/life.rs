@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use motet::container::{Container, StartFailed};
+use motet::container::{Container, Health, StartFailed};
 use motet::observe::Stat;
 use motet::task::{Reason, Scope, timeout};
 use tokio::time::Instant;
@@ -319,4 +319,128 @@ async fn a_cancelled_scope_leaves_what_runs_in_it() {
     .await;
     assert!(cancelled.unwrap_err().is_cancelled());
     assert_eq!(log.read(), ["A"]);
+}
+
+/// They are stopped one after the other, each within its own limit.
+#[tokio::test(start_paused = true)]
+async fn many_transients_that_hang_use_up_the_time_for_what_they_need() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide_transient(|scope: Scope| async move {
+            scope.defer("hangs", async |_| never::<()>().await).unwrap();
+            B
+        })
+        .on_stop(|_| never::<()>());
+        type Arg = Arc<B>;
+        c.provide(
+            |_: Arc<A>, _: Arg, _: Arg, _: Arg, _: Arg, _: Arg, _: Arg, _: Arg, _: Arg, _: Arg| async { C },
+        );
+        let report = started(n, c).await.stop().await;
+        assert!(!report.is_ok() && !report.is_cut_off(), "{report}");
+        assert_eq!((report.components().len(), report.failures().count()), (11, 9));
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["A"]);
+}
+
+/// With no time left, the scope gives the whole stop up.
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_is_cut_off_is_reported_as_a_good_one() {
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(|_| async {
+            tokio::task::yield_now().await;
+            // The thread is blocked for an hour, as far as the clock can tell.
+            tokio::time::advance(millis(3_600_000)).await;
+        });
+        c.provide(|_: Arc<A>| async { B }).on_stop(|_| async {
+            tokio::task::yield_now().await;
+            tokio::time::advance(millis(3_600_000)).await;
+            never::<()>().await;
+        });
+        let report = started(n, c).await.stop().await;
+        assert!(!report.is_ok(), "{report}");
+        assert!(report.is_cut_off() || report.components().len() == 2, "{report}");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_whose_drop_panics_keeps_others_from_being_stopped() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("the drop of a payload");
+        }
+    }
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide_transient(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| async { B })
+            .on_stop(|_| async { std::panic::panic_any(Bomb) as () })
+            .health(|_| async { std::panic::panic_any(Bomb) as Result<(), Refused> });
+        let running = started(n, c).await;
+        assert_eq!(running.health().await.health(), Health::Unhealthy);
+        let report = running.stop().await;
+        assert_eq!((report.components().len(), report.failures().count()), (2, 1), "{report}");
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_without_end_overflows_or_one_of_no_time_refuses_what_is_ready() {
+    for limit in [std::time::Duration::MAX, millis(0)] {
+        let waits = u64::from(!limit.is_zero());
+        within(async |n| {
+            let mut c = Container::new();
+            c.start_timeout(limit).stop_timeout(limit).health_timeout(limit);
+            c.provide(move || async move {
+                if waits > 0 {
+                    after(waits, ()).await;
+                }
+                A
+            })
+            .health(|_| async { Health::Healthy })
+            .on_stop(|_| async {});
+            c.provide_scoped(|_: Arc<A>| async { B }).on_stop(|_| async {});
+            let running = started(n, c).await;
+            assert_eq!(running.health().await.health(), Health::Healthy);
+            let scoped = running.within(n).unwrap();
+            scoped.get::<B>().await.unwrap();
+            assert!(scoped.close().await.is_ok());
+            assert!(running.stop().await.is_ok());
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_within_a_component_outlives_it() {
+    let log = Log::default();
+    let noted = log.clone();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        let inner = log.clone();
+        c.provide(|a: Arc<A>, scope: Scope| async move {
+            let mut within = Container::new();
+            within.shared(a);
+            within.provide(|_: Arc<A>| async { C }).on_stop(inner.hook("C"));
+            drop(within.start(&scope).await.unwrap());
+            B
+        })
+        .on_stop(log.hook("B"));
+        assert!(started(n, c).await.stop().await.is_ok());
+    })
+    .await
+    .unwrap();
+    assert_eq!(noted.read(), ["B", "C", "A"]);
 }
