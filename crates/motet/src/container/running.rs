@@ -23,8 +23,8 @@ pub struct Running {
 }
 
 impl Running {
-    pub(crate) fn new(owner: Owner) -> Self {
-        let store = owner.store();
+    /// The singletons of a store, under all their keys.
+    pub(crate) fn values(store: &Store) -> KeyMap<Value> {
         let mut values: KeyMap<(Value, Option<Cast>)> = KeyMap::default();
         {
             let state = store.state();
@@ -42,8 +42,11 @@ impl Running {
             Some(cast) => cast(&value),
             None => value,
         };
-        let values: KeyMap<Value> = values.into_iter().map(|(id, found)| (id, cast(found))).collect();
-        let report = store.start_report();
+        values.into_iter().map(|(id, found)| (id, cast(found))).collect()
+    }
+
+    pub(crate) fn new(owner: Owner, values: KeyMap<Value>) -> Self {
+        let report = owner.store().start_report();
         Self { owner, values, report }
     }
 

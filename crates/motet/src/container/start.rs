@@ -51,7 +51,11 @@ pub(crate) fn start(
             .await;
         match failed {
             Some(first) => Err(starting.failed(first).await),
-            None => Ok(Running::new(starting.done())),
+            None => {
+                // While its drop still stops what was built: a cast may panic.
+                let values = Running::values(&store);
+                Ok(Running::new(starting.done(), values))
+            }
         }
     }
 }

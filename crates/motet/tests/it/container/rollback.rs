@@ -1,6 +1,9 @@
 //! A start that fails leaves nothing behind.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 
 use motet::container::{Container, Phase, StartFailed};
 use motet::task::{Reason, Scope, timeout};
@@ -220,4 +223,29 @@ async fn a_cast_that_panics_takes_the_scope_along_or_leaves_what_was_built() {
     .await
     .unwrap();
     assert_eq!(log.read(), ["C", "A"]);
+}
+
+/// Nobody needs it as that.
+#[tokio::test(start_paused = true)]
+async fn a_cast_that_panics_at_the_end_of_the_start_leaves_what_was_built() {
+    trait Nothing: Send + Sync {}
+    impl Nothing for A {}
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A })
+            .on_stop(log.hook("A"))
+            .bind::<dyn Nothing>(|a| if true { panic!("no such thing") } else { a });
+        let mut start = Box::pin(c.start(n));
+        let panicked = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| start.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            ended => Poll::Ready(ended.is_err()),
+        });
+        assert!(panicked.await);
+        drop(start);
+        after(10, ()).await;
+        assert_eq!(log.read(), ["A"], "at once, and not at the end of the scope");
+    })
+    .await
+    .unwrap();
 }
