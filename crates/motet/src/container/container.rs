@@ -162,7 +162,8 @@ impl Container {
     }
 
     /// Says that every [`Scoped`](super::Scoped) is given a value of this type, with
-    /// [`Scoped::value`](super::Scoped::value): a request, who sent it.
+    /// [`Scoped::value`](super::Scoped::value): a request, who sent it. Of several of one type, each
+    /// [has a tag](Provided::named).
     #[track_caller]
     pub fn input<T: Send + Sync + 'static>(&mut self) -> Provided<'_, T> {
         self.add(Key::of::<(), T>(), Lifetime::Scoped, Vec::new(), Maker::Input)

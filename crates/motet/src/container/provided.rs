@@ -4,6 +4,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::factory::Maker;
 use super::health::HealthOutcome;
 use super::provider::{Bind, Provider};
 use super::{Key, Lifetime, Value};
@@ -55,13 +56,14 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     /// If it fails, so does the start, and the component is stopped like one that had started.
     ///
     /// # Panics
-    /// If it is given twice.
+    /// If it is given twice, or for an [`input`](super::Container::input).
     #[track_caller]
     pub fn on_start<H, Fut>(self, hook: H) -> Self
     where
         H: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: ReleaseOutcome> + Send + 'static,
     {
+        self.of_built("on_start");
         self.once("on_start", self.provider.on_start.is_some());
         self.provider.on_start = Some(Box::new(move |value| {
             let starting = hook(value.arc());
@@ -75,13 +77,14 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     /// It runs whenever the factory returned a component, whatever came after that.
     ///
     /// # Panics
-    /// If it is given twice.
+    /// If it is given twice, or for an [`input`](super::Container::input).
     #[track_caller]
     pub fn on_stop<H, Fut>(self, hook: H) -> Self
     where
         H: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: ReleaseOutcome> + Send + 'static,
     {
+        self.of_built("on_stop");
         self.once("on_stop", self.provider.on_stop.is_some());
         self.provider.on_stop = Some(Box::new(move |value| {
             let stopping = hook(value.arc());
@@ -129,6 +132,13 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     pub fn health_timeout(self, limit: Duration) -> Self {
         self.provider.limits.health = limit;
         self
+    }
+
+    #[track_caller]
+    fn of_built(&self, hook: &str) {
+        let is_input = matches!(self.provider.maker, Maker::Input);
+        let key = self.provider.key;
+        assert!(!is_input, "`{key}` is an input: it is given, not built, so its `{hook}` would never run");
     }
 
     #[track_caller]

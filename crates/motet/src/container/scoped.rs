@@ -28,8 +28,20 @@ impl Scoped {
     /// # Errors
     /// The value, if it is no input, or was given before.
     pub fn value<T: Send + Sync + 'static>(&self, value: T) -> Result<(), T> {
+        self.fill(Key::of::<(), T>(), value)
+    }
+
+    /// Gives the scope an input that was declared under a tag, as [`value`](Self::value) does.
+    ///
+    /// # Errors
+    /// As [`value`](Self::value).
+    pub fn value_named<Tag: 'static, T: Send + Sync + 'static>(&self, value: T) -> Result<(), T> {
+        self.fill(Key::of::<Tag, T>(), value)
+    }
+
+    fn fill<T: Send + Sync + 'static>(&self, input: Key, value: T) -> Result<(), T> {
         let store = self.owner.store();
-        let Some(target) = store.graph.keys.get(&std::any::TypeId::of::<T>()) else { return Err(value) };
+        let Some(target) = store.graph.keys.get(&input.id()) else { return Err(value) };
         let node = &store.graph.nodes[target.node];
         match (&node.maker, &target.cast, node.slot) {
             (Maker::Input, None, Some(slot)) => store.fill(slot, value),

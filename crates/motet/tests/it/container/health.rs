@@ -84,3 +84,9 @@ fn of_two_hooks_one_is_silently_lost() {
     let mut c = Container::new();
     c.value(A).on_stop(|_| async {}).on_stop(|_| async {});
 }
+
+#[test]
+#[should_panic(expected = "`u8` is an input: it is given, not built, so its `on_stop` would never run")]
+fn the_hook_of_an_input_is_silently_lost() {
+    Container::new().input::<u8>().on_stop(|_| async {});
+}
