@@ -202,7 +202,7 @@ async fn gather_args(
             Needed::Node { target, .. } => {
                 let value = match asked {
                     Some(Asked::Ready(value)) => value,
-                    Some(Asked::Wait(built)) => built.wait().await?,
+                    Some(Asked::Wait(built)) => store.built(target.node, node, &built).await?,
                     None => make(store, target.node, instances, &mut None).await?,
                 };
                 Given::Arg(Arg::Value(match &target.cast {

@@ -7,7 +7,7 @@ use super::health::{self, HealthReport};
 use super::key::id_named;
 use super::owner::Owner;
 use super::provider::Cast;
-use super::store::{Slot, Store};
+use super::store::{Life, Slot, Store};
 use super::{Key, Lifetime, Scoped, StartReport, StopReport, Unavailable, Value};
 use crate::task::{Closed, Name, Reason, Scope};
 
@@ -94,7 +94,7 @@ impl Running {
     /// first asked for, and stopped at its end.
     ///
     /// # Errors
-    /// [`Closed`], if the scope has ended.
+    /// [`Closed`], if the scope has ended, or the container was stopped with its own.
     ///
     /// # Examples
     /// ```
@@ -135,6 +135,12 @@ impl Running {
         let name = Name::from("scoped components");
         let owner = Owner::new(Arc::clone(&store), name, Location::caller()).ok_or(Closed(()))?;
         let mut state = parent.state();
+        // Its stop has looked for those that are open: nobody would stop this one before what it uses.
+        if state.phase != Life::Open {
+            drop(state);
+            owner.stop_later(Reason::requested("the container is stopped"));
+            return Err(Closed(()));
+        }
         // Those that are gone, so that the list is no longer than those that there are at a time, twice.
         if state.scoped.len() == state.scoped.capacity() {
             state.scoped.retain(|scoped| scoped.strong_count() > 0);

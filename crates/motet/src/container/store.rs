@@ -19,7 +19,7 @@ use crate::observe::Registration;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
 use crate::task::gate::Class;
-use crate::task::{CancelToken, Reason, race};
+use crate::task::{CancelToken, Either, Reason, race};
 
 pub(crate) type Outcome = Result<Value, BuildFailed>;
 
@@ -138,6 +138,19 @@ impl Store {
         // Refused by a scope that has ended: dropping the attempt settles it.
         drop(launch::<_, Plain>(&owner.host, spec, attempt.run()));
         Ok(Asked::Wait(built))
+    }
+
+    /// Waits for a component that another needs.
+    pub(crate) async fn built(self: &Arc<Self>, needed: usize, by: usize, built: &Settled) -> Outcome {
+        if Arc::ptr_eq(self.owner(needed), self) {
+            // It is given up when this store is.
+            return built.wait().await;
+        }
+        // The container builds it, for whoever asks: a scope that ends does not wait for that.
+        match race(built.wait(), self.given_up()).await {
+            Either::Left(outcome) => outcome,
+            Either::Right(reason) => Err(self.failed(by, Phase::Factory, Cause::Cancelled(reason))),
+        }
     }
 
     /// Puts what a scope is opened with into its slot; gives it back if one is there.

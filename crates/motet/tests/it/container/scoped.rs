@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use motet::container::{BuildFailed, Container, GetFailed};
+use motet::container::{BuildFailed, Container, GetFailed, Named};
 use motet::task::{Reason, Scope, gather, timeout};
 use tokio::time::Instant;
 
@@ -182,4 +182,90 @@ async fn a_component_that_failed_stays_until_the_end_with_its_transients() {
     .await
     .unwrap();
     assert_eq!(log.read(), ["A", "D"]);
+}
+
+/// The singleton is built by the container, for whoever asks.
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_ends_waits_for_a_build_of_the_container() {
+    within(async |n| {
+        let mut c = Container::new();
+        c.value(A);
+        c.provide(|| after(10_000, B));
+        c.provide_scoped(|_: Arc<B>| async { C });
+        let running = c.check().unwrap().start_only::<A>(n).await.unwrap();
+        let begin = Instant::now();
+        let cancelled = within(async |inner| {
+            let scoped = running.within(inner).unwrap();
+            assert!(timeout(millis(50), scoped.get::<C>()).await.is_err());
+            inner.cancel(Reason::requested("enough"));
+            never::<()>().await;
+        });
+        assert!(cancelled.await.unwrap_err().is_cancelled());
+        assert_eq!(begin.elapsed(), millis(50));
+        let closed = running.within(n).unwrap();
+        assert!(timeout(millis(50), closed.get::<C>()).await.is_err());
+        assert!(closed.close().await.is_ok());
+        assert_eq!(begin.elapsed(), millis(100));
+        running.within(n).unwrap().get::<C>().await.unwrap();
+        assert_eq!(begin.elapsed(), millis(10_000), "and it was built once");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_is_opened_that_outlives_the_singletons_it_uses() {
+    let log = Log::default();
+    let noted = log.clone();
+    within(async |n| {
+        let (give, take) = tokio::sync::oneshot::channel();
+        let inner = n.spawn("inner", async move {
+            let inner = within(async |inner| {
+                let mut c = Container::new();
+                c.provide(|| async { A }).on_stop(log.hook("A"));
+                let stopping = log.clone();
+                c.provide_scoped(|_: Arc<A>| async { B }).on_stop(move |_| {
+                    stopping.note("B");
+                    after(1_000, ())
+                });
+                let running = Arc::new(started(inner, c).await);
+                assert!(give.send(Arc::clone(&running)).is_ok());
+                after(10, ()).await;
+            });
+            inner.await.unwrap();
+        });
+        let running = take.await.unwrap();
+        // Its stop takes a while, and so does that of the container.
+        running.within(n).unwrap().get::<B>().await.unwrap();
+        after(500, ()).await;
+        assert!(running.within(n).is_err(), "the stop has begun");
+        inner.await.unwrap();
+        assert!(running.within(n).is_err(), "the stop has ended");
+    })
+    .await
+    .unwrap();
+    assert_eq!(noted.read(), ["B", "A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_inputs_of_one_type_cannot_be_told_apart() {
+    struct User;
+    struct Tenant;
+    within(async |n| {
+        let mut c = Container::new();
+        c.input::<u32>().named(User);
+        c.input::<u32>().named(Tenant);
+        c.provide_scoped(|user: Named<User, u32>, tenant: Named<Tenant, u32>| async move {
+            format!("{user} of {tenant}")
+        });
+        let running = started(n, c).await;
+        let scoped = running.within(n).unwrap();
+        scoped.value_named::<User, _>(7_u32).unwrap();
+        assert_eq!(scoped.value_named::<User, _>(8_u32), Err(8));
+        scoped.value_named::<Tenant, _>(9_u32).unwrap();
+        assert_eq!(scoped.value(1_u32), Err(1));
+        assert_eq!(*scoped.get::<String>().await.unwrap(), "7 of 9");
+    })
+    .await
+    .unwrap();
 }
