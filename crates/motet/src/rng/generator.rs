@@ -55,6 +55,11 @@ impl Rng {
         Self::seeded(self.next_u64())
     }
 
+    /// A seed that follows from the state, and leaves it as it is.
+    pub(super) fn aside(&self) -> u64 {
+        self.state[0].wrapping_add(self.state[2].rotate_left(32))
+    }
+
     /// Draws from all of `u64`, evenly.
     pub fn next_u64(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;

@@ -28,4 +28,5 @@ mod generator;
 mod thread;
 
 pub use generator::Rng;
+pub(crate) use thread::aside;
 pub use thread::{SeedGuard, seed_thread, with};

@@ -9,8 +9,8 @@ enum Slot {
     /// Nothing was drawn yet; the first draw seeds it from entropy.
     Unseeded,
     Ready(Rng),
-    /// A closure given to [`with`] has it.
-    Lent,
+    /// A closure given to [`with`] has it. What [`aside`] seeds its next generator with.
+    Lent(u64),
 }
 
 thread_local! {
@@ -34,13 +34,39 @@ thread_local! {
 /// ```
 #[track_caller]
 pub fn with<T>(draw: impl FnOnce(&mut Rng) -> T) -> T {
-    let rng = match SLOT.replace(Slot::Lent) {
+    match lend(draw) {
+        Ok(drawn) => drawn,
+        Err(_) => panic!("rng::with was called inside rng::with: draw from the generator at hand"),
+    }
+}
+
+/// Does what [`with`] does, and where the generator is lent already lends another, which follows from it.
+///
+/// For what is drawn at the end of a call: that may be reached from anybody's closure, one given to [`with`] too.
+pub(crate) fn aside<T>(draw: impl FnOnce(&mut Rng) -> T) -> T {
+    lend(draw).unwrap_or_else(|draw| match SLOT.replace(Slot::Lent(0)) {
+        Slot::Lent(seed) => {
+            SLOT.set(Slot::Lent(seed.wrapping_add(1)));
+            draw(&mut Rng::seeded(seed))
+        }
+        // It was lent a moment ago, on this very thread.
+        _ => unreachable!("a generator is brought back at the end of its closure alone"),
+    })
+}
+
+/// Gives `draw` back where the generator is lent already.
+fn lend<T, D: FnOnce(&mut Rng) -> T>(draw: D) -> Result<T, D> {
+    let rng = match SLOT.replace(Slot::Lent(0)) {
         Slot::Unseeded => Rng::from_entropy(),
         Slot::Ready(rng) => rng,
-        Slot::Lent => panic!("rng::with was called inside rng::with: draw from the generator at hand"),
+        lent @ Slot::Lent(_) => {
+            SLOT.set(lent);
+            return Err(draw);
+        }
     };
+    SLOT.set(Slot::Lent(rng.aside()));
     let mut loan = Loan { rng };
-    draw(&mut loan.rng)
+    Ok(draw(&mut loan.rng))
 }
 
 /// Brings the generator back, also when the closure panics.
@@ -54,7 +80,7 @@ impl Drop for Loan {
         let found = SLOT.replace(back);
         // A guard of `seed_thread` dropped inside the closure has restored what was before it, and that
         // is what counts: this generator belonged to the guard.
-        if !matches!(found, Slot::Lent) {
+        if !matches!(found, Slot::Lent(_)) {
             SLOT.set(found);
         }
     }
@@ -79,8 +105,8 @@ impl Drop for Loan {
 #[track_caller]
 pub fn seed_thread(seed: u64) -> SeedGuard {
     match SLOT.replace(Slot::Ready(Rng::seeded(seed))) {
-        Slot::Lent => {
-            SLOT.set(Slot::Lent);
+        lent @ Slot::Lent(_) => {
+            SLOT.set(lent);
             panic!("rng::seed_thread was called inside rng::with: seed the thread before drawing from it")
         }
         former => SeedGuard { former, this_thread_only: PhantomData },
@@ -181,6 +207,20 @@ mod tests {
         let text = *panicked.unwrap_err().downcast::<&str>().unwrap();
         assert!(text.contains("inside rng::with"), "{text}");
         assert_eq!(draw(), numbers::<1>(6)[0], "the refused draw must take nothing");
+    }
+
+    #[test]
+    fn a_draw_aside_is_refused_or_repeats_or_takes_a_number_from_the_generator() {
+        let nested = || {
+            let _seeded = seed_thread(6);
+            let aside = || aside(Rng::next_u64);
+            (aside(), with(|rng| (aside(), aside(), rng.next_u64(), aside())), aside())
+        };
+        let (first, (one, two, second, three), third) = nested();
+        assert_eq!([first, second, third], numbers(6));
+        let drawn = [first, one, two, second, three, third];
+        assert!((0..6).all(|at| !drawn[..at].contains(&drawn[at])), "{drawn:?}");
+        assert_eq!(nested(), (first, (one, two, second, three), third), "it does not follow from the seed");
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl Retry {
         if tries >= self.attempts && !(mutant!("resilience.hint_adds_attempts") && hint.is_some()) {
             return Next::GiveUp(ErrorKind::AttemptsExhausted);
         }
-        let mut delay = rng::with(|rng| self.backoff.delay(tries - 1, rng));
+        let mut delay = rng::aside(|rng| self.backoff.delay(tries - 1, rng));
         if let Some(hint) = hint {
             delay = hint.clamp(delay, delay.saturating_add(self.patience));
         }

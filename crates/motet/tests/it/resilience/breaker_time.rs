@@ -152,3 +152,45 @@ async fn breakers_that_opened_together_come_back_together_or_another_way_in_a_re
     assert!(all.iter().all(|time| (seconds(24)..=seconds(36)).contains(time)), "{all:?}");
     assert!(all.iter().any(|time| *time != all[0]));
 }
+
+/// The jitter of the open time is drawn wherever a call happens to end.
+#[tokio::test(start_paused = true)]
+async fn a_breaker_cannot_open_while_its_caller_draws_lots() {
+    let times = || {
+        let _seeded = rng::seed_thread(7);
+        let opened = || rng::with(|_| [open(&CircuitBreaker::default()), open(&CircuitBreaker::default())]);
+        (opened(), rng::with(|rng| rng.below(1_000)))
+    };
+    let ([one, two], next) = times();
+    assert_ne!(one, two, "they come back together");
+    assert_eq!(times(), ([one, two], next), "another way in a replay");
+    let _seeded = rng::seed_thread(7);
+    assert_eq!(rng::with(|rng| rng.below(1_000)), next, "what the caller draws has shifted");
+}
+
+/// A breaker of a program with a clock of its own, such as a static, is used by a test whose clock is paused.
+#[test]
+fn a_breaker_of_another_clock_says_nonsense() {
+    let breaker =
+        CircuitBreaker::builder().opens_on(Trip::consecutive(1)).open_for(Backoff::constant(seconds(30)));
+    let breaker = built(breaker);
+    let open = || assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(seconds(30)));
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime().block_on(async {
+        calls(&breaker, 1, Verdict::Failure);
+        open();
+        breaker.reset();
+        advance(seconds(1_000_000)).await;
+        calls(&breaker, 1, Verdict::Failure);
+        open();
+    });
+    // Back in time, by a million seconds.
+    runtime().block_on(async {
+        breaker.reset();
+        calls(&breaker, 1, Verdict::Failure);
+        open();
+        advance(seconds(30)).await;
+        calls(&breaker, 1, Verdict::Success);
+    });
+}

@@ -14,7 +14,6 @@ use super::config::Config;
 use super::counts::{Counts, Ended};
 use super::state::{BreakerState, Cause, StateChange};
 use super::{AfterWait, Word};
-use crate::rng::Rng;
 use crate::{mutant, rng};
 use probing::{Probing, later};
 use rule::Rule;
@@ -202,7 +201,7 @@ impl Machine {
         if was_closed && self.closed_at.is_none_or(stable) {
             self.attempt = 0;
         }
-        let open_for = rng::with(|rng: &mut Rng| self.config.open_for.delay(self.attempt, rng));
+        let open_for = rng::aside(|rng| self.config.open_for.delay(self.attempt, rng));
         self.attempt = self.attempt.saturating_add(1);
         self.totals.opened += 1;
         self.clear();
