@@ -1,16 +1,18 @@
-//! A model of the rate limiter's atomic under every order in which threads can meet, with loom: see
-//! `src/task/models.rs`.
+//! Models of the rate limiter's atomic, and of those of a breaker, under every order in which threads can meet, with
+//! loom: see `src/task/models.rs`.
 
 use std::process::Command;
 
 use loom::sync::Arc;
 use loom::thread;
 
+use super::breaker::published::Published;
+use super::breaker::word::{Calls, Success, Word};
 use super::rate::gcra::Gcra;
 use crate::sim::mutants;
 
 /// Where the probe below finds the bug that it is to run with.
-const PLANTED: &str = "MOTET_PLANTED_RATE";
+const PLANTED: &str = "MOTET_PLANTED_RESILIENCE";
 
 #[test]
 fn two_take_the_same_cell() {
@@ -31,11 +33,85 @@ fn two_take_the_same_cell() {
     });
 }
 
+/// Opened for long, reset, and opened for a short time: who sees that it is open sees for how long.
+#[test]
+fn a_breaker_is_open_until_the_end_of_an_opening_before() {
+    let planted = std::env::var(PLANTED).ok();
+    loom::model(move || {
+        let published = Arc::new(Published::new(Word::new(0, Calls::Admitted, Success::Settled)));
+        let writes = {
+            let (published, planted) = (Arc::clone(&published), planted.clone());
+            thread::spawn(move || {
+                let _planted = planted.map(mutants::enable);
+                published.publish(Word::new(1, Calls::RejectedForATime, Success::Told), || 1_000);
+                published.publish(Word::new(2, Calls::Admitted, Success::Settled), || {
+                    unreachable!("it is closed")
+                });
+                published.publish(Word::new(3, Calls::RejectedForATime, Success::Told), || 20);
+            })
+        };
+        let was_reset = published.word().generation() >= 2;
+        let until = published.open_until();
+        // By a time that is newer than its word, it is no longer open than it will be.
+        let known: &[_] = if was_reset { &[None, Some(20)] } else { &[None, Some(1_000), Some(20)] };
+        assert!(known.contains(&until), "open until {until:?}, and reset before that: {was_reset}");
+        writes.join().unwrap();
+        assert_eq!(published.open_until(), Some(20));
+    });
+}
+
+/// Counted while a failure is recorded, and while the breaker is reset: each counts once, in its generation.
+#[test]
+fn a_success_is_lost_or_counts_twice_or_after_its_generation() {
+    let planted = std::env::var(PLANTED).ok();
+    loom::model(move || {
+        let closed = |generation, success| Word::new(generation, Calls::Admitted, success);
+        let published = Arc::new(Published::new(closed(0, Success::Counted)));
+        let succeeds = {
+            let published = Arc::clone(&published);
+            thread::spawn(move || {
+                u32::from(published.count_success(0)) + u32::from(published.count_success(0))
+            })
+        };
+        let records = {
+            let (published, planted) = (Arc::clone(&published), planted.clone());
+            thread::spawn(move || {
+                let _planted = planted.map(mutants::enable);
+                let unused = || unreachable!("it is closed");
+                let first = published.take_successes();
+                published.publish(closed(0, Success::Told), unused);
+                let second = published.take_successes();
+                published.publish(closed(0, Success::Counted), unused);
+                first + second
+            })
+        };
+        let (counted, taken) = (succeeds.join().unwrap(), records.join().unwrap());
+        assert_eq!(taken + published.take_successes(), counted);
+        published.publish(closed(1, Success::Counted), || unreachable!("it is closed"));
+        assert!(!published.count_success(0), "a success of before the reset counts");
+        assert!(published.count_success(1));
+    });
+}
+
 #[test]
 fn a_planted_lost_update_goes_unnoticed() {
+    finds("rate.lost_update", "two_take_the_same_cell");
+}
+
+#[test]
+fn a_planted_late_time_goes_unnoticed() {
+    finds("breaker.publish_late", "a_breaker_is_open_until_the_end_of_an_opening_before");
+}
+
+#[test]
+fn a_planted_lost_success_goes_unnoticed() {
+    finds("breaker.forget_successes", "a_success_is_lost_or_counts_twice_or_after_its_generation");
+}
+
+fn finds(planted: &str, model: &str) {
     let probe = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "resilience::models::two_take_the_same_cell"])
-        .env(PLANTED, "rate.lost_update")
+        .args(["--exact", &format!("resilience::models::{model}")])
+        .env(PLANTED, planted)
         .output()
         .unwrap();
     assert!(!probe.status.success(), "nobody finds it");

@@ -85,6 +85,9 @@ impl CircuitBreaker {
     fn admit_by_machine(&self) -> Result<BreakerPermit<'_>, Rejected> {
         // One that is forced closed since a moment ago, say, is timed all the same: it reads the clock here anyway.
         let now = Instant::now();
+        if let Some(left) = self.0.reject(now) {
+            return Err(Rejected::new(RejectedBy::CircuitBreaker, Some(left)));
+        }
         match self.0.with(|machine| machine.admit(now)) {
             Ok(call) => Ok(BreakerPermit::new(self, call, Some(now))),
             Err(retry_after) => Err(Rejected::new(RejectedBy::CircuitBreaker, retry_after)),
@@ -158,7 +161,7 @@ impl CircuitBreaker {
                 retry_after: machine.retry_after(now),
                 opened: machine.totals.opened,
                 would_have_opened: machine.totals.would_have_opened,
-                rejected: machine.totals.rejected,
+                rejected: machine.totals.rejected + self.0.rejected(),
                 stale: machine.totals.stale,
             }
         })

@@ -7,11 +7,12 @@ mod counts;
 mod machine;
 mod on_cancel;
 mod permit;
+pub(super) mod published;
 mod shared;
 mod state;
 mod stats;
 mod trip;
-mod word;
+pub(super) mod word;
 
 pub use builder::{AfterWait, CircuitBreakerBuilder};
 pub use circuit_breaker::CircuitBreaker;

@@ -62,7 +62,7 @@ impl<'a> BreakerPermit<'a> {
         if let Held::Borrowed(shared) = self.breaker
             && verdict == Verdict::Success
             && shared.slow_call.is_none()
-            && shared.is_settled(self.call)
+            && shared.succeeds(self.call)
         {
             self.breaker = Held::Done;
             return;
@@ -70,6 +70,7 @@ impl<'a> BreakerPermit<'a> {
         self.tell(verdict);
     }
 
+    #[inline(never)]
     fn tell(&mut self, verdict: Verdict) {
         let breaker = mem::replace(&mut self.breaker, Held::Done);
         let Some(shared) = breaker.shared() else { return };

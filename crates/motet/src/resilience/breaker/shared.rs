@@ -10,16 +10,20 @@ use tokio::time::Instant;
 
 use super::counts::Ended;
 use super::machine::{Admitted, Machine};
-use super::{BreakerState, OnCancel, StateChange, Word};
+use super::published::Published;
+use super::{BreakerState, OnCancel, StateChange};
 use crate::mutant;
 use crate::observe::Registration;
 use crate::resilience::listeners::{self, Listeners};
 use crate::task::Name;
 
 pub(super) struct Shared {
-    /// A copy of what the machine says, written under its lock: calls that need no lock go by it.
-    word: AtomicU64,
+    published: Published,
     locked: Mutex<Locked>,
+    /// Calls that were rejected without the lock.
+    rejected: AtomicU64,
+    /// What published times are counted from, in nanoseconds.
+    since: Instant,
     pub(super) slow_call: Option<Duration>,
     pub(super) on_cancel: OnCancel,
     /// Whether it matters when a permit was given.
@@ -45,8 +49,10 @@ impl Shared {
         listeners: Listeners<StateChange>,
     ) -> Self {
         Self {
-            word: AtomicU64::new(machine.word().0),
+            published: Published::new(machine.word()),
             locked: Mutex::new(Locked { machine, telling: false }),
+            rejected: AtomicU64::new(0),
+            since: Instant::now(),
             slow_call,
             on_cancel,
             times_permits: slow_call.is_some() || matches!(on_cancel, OnCancel::FailureIfLongerThan(_)),
@@ -64,27 +70,53 @@ impl Shared {
     /// Lets a call through without the lock, as it does while it is closed; `None` if the machine is to say.
     #[inline]
     pub(super) fn admit(&self) -> Option<Admitted> {
-        // Relaxed: nothing else is read by it. A change that is missed by a moment is a call that came before it.
-        let word = Word(self.word.load(Ordering::Relaxed));
+        let word = self.published.word();
         word.admits().then_some(Admitted { generation: word.generation(), probe: None })
     }
 
-    /// Whether a success that was not slow changes nothing.
+    /// Rejects a call without the lock, as it does while it is open: gives for how long that will be. `None` if the
+    /// machine is to say.
     #[inline]
-    pub(super) fn is_settled(&self, call: Admitted) -> bool {
-        let word = Word(self.word.load(Ordering::Relaxed));
-        call.probe.is_none() && word.generation() == call.generation && word.is_settled()
+    pub(super) fn reject(&self, now: Instant) -> Option<Duration> {
+        let left = self.published.open_until()?.saturating_sub(self.nanos(now)?);
+        if left == 0 {
+            return None;
+        }
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+        Some(Duration::from_nanos(left))
+    }
+
+    pub(super) fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Nanoseconds up to `at`, 584 years of them; `None` before there was a breaker, by the clock of another runtime.
+    #[inline]
+    fn nanos(&self, at: Instant) -> Option<u64> {
+        let since = at.checked_duration_since(self.since)?;
+        Some(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()))
+    }
+
+    /// Takes notice of a success that was not slow, if the machine need not be told of it.
+    #[inline]
+    pub(super) fn succeeds(&self, call: Admitted) -> bool {
+        if call.probe.is_some() {
+            return false;
+        }
+        let word = self.published.word();
+        // Most calls, by far.
+        let is_settled = word.is_settled() && word.generation() == call.generation;
+        is_settled || self.published.count_success(call.generation)
     }
 
     fn is_current(&self, call: Admitted) -> bool {
-        Word(self.word.load(Ordering::Relaxed)).generation() == call.generation
+        self.published.word().generation() == call.generation
     }
 
     /// Takes notice of how a call ended; `now` where it is known.
     pub(super) fn record(&self, call: Admitted, ended: Option<Ended>, now: Option<Instant>) {
         match ended {
-            // Most calls, by far.
-            Some(Ended { failed: false, slow: false }) if self.is_settled(call) => return,
+            Some(Ended { failed: false, slow: false }) if self.succeeds(call) => return,
             None if call.probe.is_none() && self.is_current(call) => return,
             _ => {}
         }
@@ -94,11 +126,14 @@ impl Shared {
     /// Asks or tells the machine, and then tells others what has changed, with no lock held.
     pub(super) fn with<T>(&self, ask: impl FnOnce(&mut Machine) -> T) -> T {
         let mut locked = self.lock();
-        let answer = ask(&mut locked.machine);
-        let word = locked.machine.word();
-        if self.word.load(Ordering::Relaxed) != word.0 {
-            self.word.store(word.0, Ordering::Relaxed);
+        let successes = self.published.take_successes();
+        if successes > 0 {
+            locked.machine.succeeded(successes);
         }
+        let answer = ask(&mut locked.machine);
+        let machine = &locked.machine;
+        let until = || machine.open_until().and_then(|until| self.nanos(until));
+        self.published.publish(machine.word(), || until().unwrap_or_default());
         if !locked.machine.changes.is_empty() && !locked.telling {
             locked.telling = true;
             drop(locked);

@@ -52,7 +52,9 @@ planted! {
     batch_timer_per_item: "batch.timer_per_item", By::Sweep(&batches::BATCHER);
     breaker_act_on_stale: "breaker.act_on_stale", By::Sweep(&breakers::DRIVER);
     breaker_forget_hung: "breaker.forget_hung", By::Sweep(&breakers::DRIVER);
+    breaker_forget_successes: "breaker.forget_successes", By::Loom;
     breaker_keep_cancelled_probe: "breaker.keep_cancelled_probe", By::Cancel(&breakers::DRIVER);
+    breaker_publish_late: "breaker.publish_late", By::Loom;
     breaker_slow_probe_is_well: "breaker.slow_probe_is_well", By::Sweep(&breakers::DRIVER);
     breaker_tell_once: "breaker.tell_once", By::Sweep(&breakers::DRIVER);
     bulkhead_keep_place: "bulkhead.keep_place", By::Sweep(&limits::BULKHEAD);

@@ -12,6 +12,7 @@ use motet::resilience::{
 };
 use motet::task::{Nursery, scope, timeout};
 use motet::{Backoff, Jitter};
+use proptest::prelude::*;
 use tokio::time::{advance, sleep};
 
 use super::{millis, seconds};
@@ -71,6 +72,73 @@ async fn a_rate_is_looked_at_after_failures_only() {
     assert_eq!(breaker.state(), BreakerState::Closed);
     calls(&breaker, 1, Verdict::Success);
     assert_eq!(breaker.state(), BreakerState::Open);
+}
+
+proptest! {
+    /// Whichever way its calls are counted, with the lock or without: beside a list of all of them.
+    #[test]
+    fn a_breaker_opens_at_another_call_than_it_should(
+        size in 1_usize..150,
+        least in 1_usize..40,
+        consecutive in 4_usize..9,
+        calls in prop::collection::vec((0_usize..120, any::<bool>()), 1..40),
+    ) {
+        let least = least.min(size);
+        let window = Window::calls(size as u32).min_calls(least as u32).failure_rate(0.3);
+        let breaker = built(opens_on(window.or(Trip::consecutive(consecutive as u32))));
+        let mut ended: Vec<Verdict> = Vec::new();
+        let all = calls.into_iter().flat_map(|(successes, ignored)| {
+            let between = if ignored { Some(Verdict::Ignore) } else { None };
+            // Mostly a few, now and then so many that none but successes are left.
+            let successes = if successes < 100 { successes / 10 } else { successes * 2 };
+            std::iter::repeat_n(Verdict::Success, successes).chain(between).chain([Verdict::Failure])
+        });
+        for verdict in all {
+            let permit = breaker.try_acquire();
+            prop_assert!(permit.is_ok(), "it is open");
+            permit.unwrap().record(verdict);
+            if verdict != Verdict::Ignore {
+                ended.push(verdict);
+            }
+            let failed = |verdict: &&Verdict| **verdict == Verdict::Failure;
+            let last = &ended[ended.len().saturating_sub(size)..];
+            let failures = last.iter().filter(failed).count();
+            let streak = ended.iter().rev().take_while(failed).count();
+            if streak >= consecutive
+                || last.len() >= least && failures as f64 / last.len() as f64 >= 0.3
+            {
+                prop_assert_eq!(breaker.state(), BreakerState::Open);
+                return Ok(());
+            }
+        }
+        let counts = breaker.stats().windows[0];
+        let last = &ended[ended.len().saturating_sub(size)..];
+        prop_assert_eq!(counts.calls, last.len() as u64);
+    }
+}
+
+/// The state is asked for at the end alone: meanwhile successes are counted without the lock.
+#[tokio::test(start_paused = true)]
+async fn successes_that_take_no_lock_are_lost() {
+    let breaker = built(opens_on(Window::calls(100).min_calls(20).failure_rate(0.5)));
+    calls(&breaker, 19, Verdict::Success);
+    calls(&breaker, 10, Verdict::Failure);
+    calls(&breaker, 31, Verdict::Success);
+    let window = breaker.stats().windows[0];
+    assert_eq!((window.calls, window.failures), (60, 10));
+    calls(&breaker, 59, Verdict::Success);
+    assert_eq!(breaker.stats().windows[0].failures, 10);
+    // All before them have left; now they do.
+    calls(&breaker, 5, Verdict::Success);
+    assert_eq!(breaker.stats().windows[0].failures, 5);
+    calls(&breaker, 1_000, Verdict::Success);
+    assert_eq!(breaker.stats().windows[0].failures, 0);
+    // Those of before a reset say nothing after it.
+    calls(&breaker, 1, Verdict::Failure);
+    calls(&breaker, 7, Verdict::Success);
+    breaker.reset();
+    assert_eq!(breaker.stats().windows[0].calls, 0);
+    assert_eq!(failures_to_open(&breaker), 20);
 }
 
 #[tokio::test(start_paused = true)]

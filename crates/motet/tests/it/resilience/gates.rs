@@ -186,3 +186,22 @@ fn trips_forced() -> Rejected {
     breaker.force_open();
     breaker.try_acquire().unwrap_err()
 }
+
+/// A probe that a bulkhead rejects, inside of the breaker, has not told how the backend is.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_was_never_called_keeps_its_place_for_ever() {
+    let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).probes(1).build().unwrap();
+    let bulkhead = Bulkhead::builder(1).build().unwrap();
+    let pipeline = Pipeline::new().breaker(breaker.clone()).bulkhead(bulkhead.clone());
+    breaker.try_acquire().unwrap().failure();
+    sleep(seconds(40)).await;
+    let place = bulkhead.try_acquire().unwrap();
+    for _ in 0..1_000 {
+        let error = pipeline.run(async || Ok::<_, ()>(1)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Rejected(RejectedBy::Bulkhead));
+    }
+    assert_eq!((breaker.state(), breaker.stats().probes), (BreakerState::HalfOpen, 0));
+    drop(place);
+    assert_eq!(pipeline.run(async || Ok::<_, ()>(1)).await.unwrap(), 1);
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}

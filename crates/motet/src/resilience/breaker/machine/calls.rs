@@ -37,6 +37,28 @@ impl CallRing {
         }
     }
 
+    /// Records so many calls that are well, 64 at a time.
+    pub(super) fn succeeded(&mut self, calls: u32) {
+        // Those beyond its size take the places of each other.
+        let mut left = calls.min(self.size);
+        while left > 0 {
+            let (word, from) = ((self.next / u64::BITS) as usize, self.next % u64::BITS);
+            let here = left.min(u64::BITS - from).min(self.size - self.next);
+            let places = (u64::MAX >> (u64::BITS - here)) << from;
+            let replaced = |bits: &mut [u64]| {
+                let had = bits[word] & places;
+                bits[word] &= !places;
+                u64::from(had.count_ones())
+            };
+            let (failures, slow) = (replaced(&mut self.failed), replaced(&mut self.slow));
+            self.counts.calls += u64::from(here);
+            let calls = self.counts.calls.saturating_sub(self.size.into());
+            self.counts.subtract(Counts { calls, failures, slow });
+            self.next = (self.next + here) % self.size;
+            left -= here;
+        }
+    }
+
     pub(super) fn counts(&self) -> Counts {
         self.counts
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::config::Config;
 use super::counts::{Counts, Ended};
 use super::state::{BreakerState, Cause, StateChange};
+use super::word::{Calls, Success};
 use super::{AfterWait, Word};
 use crate::{mutant, rng};
 use probing::{Probing, later};
@@ -88,19 +89,38 @@ impl Machine {
 
     /// What can be known without asking the machine.
     pub(super) fn word(&self) -> Word {
-        let (admits, counts) = match self.phase {
+        let (calls, counts) = match self.phase {
             Phase::Closed | Phase::Manual(BreakerState::ForcedClosed | BreakerState::MetricsOnly) => {
-                (true, true)
+                (Calls::Admitted, true)
             }
-            Phase::Open { .. } | Phase::HalfOpen(_) => (false, true),
-            Phase::Manual(BreakerState::Disabled) => (true, false),
-            Phase::Manual(_) => (false, false),
+            Phase::Open { .. } => (Calls::RejectedForATime, true),
+            Phase::HalfOpen(_) => (Calls::Asked, true),
+            Phase::Manual(BreakerState::Disabled) => (Calls::Admitted, false),
+            Phase::Manual(_) => (Calls::Asked, false),
         };
-        // A success would change nothing: no streak to end, and no window with a place or a call that is not
-        // well.
-        let settled = self.streak == 0 && self.rules.iter().all(Rule::is_saturated);
-        let in_half_open = matches!(self.phase, Phase::HalfOpen(_));
-        Word::new(self.generation, admits, !counts || settled && !in_half_open)
+        let success = match calls {
+            _ if !counts => Success::Settled,
+            Calls::Admitted if self.streak == 0 => self.success_without_a_streak(),
+            // Closed, one ends a streak. Else it is a probe's, or of a generation before.
+            _ => Success::Told,
+        };
+        Word::new(self.generation, calls, success)
+    }
+
+    fn success_without_a_streak(&self) -> Success {
+        if self.rules.iter().all(Rule::is_saturated) {
+            return Success::Settled;
+        }
+        match self.rules.iter().all(Rule::only_counts_successes) {
+            true => Success::Counted,
+            false => Success::Told,
+        }
+    }
+
+    /// Takes notice of successes that were counted while that was enough.
+    pub(super) fn succeeded(&mut self, calls: u32) {
+        self.streak = 0;
+        self.rules.iter_mut().for_each(|rule| rule.succeeded(calls));
     }
 
     /// Lets a call through, or says in how long to ask again where that is known.
@@ -253,8 +273,12 @@ impl Machine {
     }
 
     pub(super) fn retry_after(&self, now: Instant) -> Option<Duration> {
+        self.open_until().map(|until| until.saturating_duration_since(now))
+    }
+
+    pub(super) fn open_until(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Open { until } => Some(until.saturating_duration_since(now)),
+            Phase::Open { until } => Some(until),
             _ => None,
         }
     }

@@ -55,10 +55,30 @@ impl Rule {
         if counts.calls < u64::from(self.window.min_calls) {
             return None;
         }
-        if counts.failure_rate() >= self.window.failure_rate {
+        // A rate is more than zero, so that most calls need no division.
+        if counts.failures > 0 && counts.failure_rate() >= self.window.failure_rate {
             return Some(Cause::FailureRate(counts));
         }
-        (counts.slow_rate() >= self.window.slow_rate).then_some(Cause::SlowRate(counts))
+        let is_slow = counts.slow > 0 && counts.slow_rate() >= self.window.slow_rate;
+        is_slow.then_some(Cause::SlowRate(counts))
+    }
+
+    /// Whether a success is of no interest but for the place it takes: it does not open the breaker, now or before the
+    /// next call that is not well.
+    pub(super) fn only_counts_successes(&self) -> bool {
+        match &self.ring {
+            // From the minimum on, one more never raises a rate.
+            Ring::Calls(ring) => ring.counts().calls >= u64::from(self.window.min_calls),
+            // It leaves some time after it came.
+            Ring::Time(_) => false,
+        }
+    }
+
+    /// Records so many successes, where they are [only counted](Self::only_counts_successes).
+    pub(super) fn succeeded(&mut self, calls: u32) {
+        if let Ring::Calls(ring) = &mut self.ring {
+            ring.succeeded(calls);
+        }
     }
 
     pub(super) fn is_saturated(&self) -> bool {

@@ -51,6 +51,27 @@ proptest! {
     }
 
     #[test]
+    fn many_successes_at_once_count_as_others_than_one_by_one(
+        size in 1_u32..200,
+        calls in prop::collection::vec((ended(), 0_u32..300), 0..50),
+    ) {
+        let (mut at_once, mut one_by_one) = (CallRing::new(size), CallRing::new(size));
+        for (call, successes) in calls {
+            at_once.record(call);
+            one_by_one.record(call);
+            at_once.succeeded(successes);
+            (0..successes).for_each(|_| one_by_one.record(Ended { failed: false, slow: false }));
+            prop_assert_eq!(at_once.counts(), one_by_one.counts());
+        }
+        // What is left leaves in the same order.
+        for _ in 0..size {
+            at_once.succeeded(1);
+            one_by_one.succeeded(1);
+            prop_assert_eq!(at_once.counts(), one_by_one.counts());
+        }
+    }
+
+    #[test]
     fn a_window_of_time_keeps_a_call_for_too_long_or_not_long_enough(
         calls in prop::collection::vec((0_u64..2_500, ended()), 0..300),
         intervals in 10_u32..20,
