@@ -86,6 +86,10 @@ impl<E: AnyEvent> Future for Emit<'_, E> {
             return Poll::Ready(Err(Closed(event)));
         }
         match this.listeners {
+            Listeners::Topic(topic) if !topic.is_heard() => {
+                this.inner.dead(&event);
+                Poll::Ready(Ok(Emitted::default()))
+            }
             Listeners::Topic(topic) => {
                 let snapshot = topic.snapshot.load();
                 match snapshot.by_ref {

@@ -14,6 +14,8 @@ use super::{AnyEvent, Event};
 /// Written by who holds the registry alone; read by anybody.
 pub(super) struct Topic<E> {
     pub(super) snapshot: ArcSwap<Snapshot<E>>,
+    /// Whether there is anybody in the snapshot, for those who need not look into it.
+    is_heard: AtomicBool,
     warned: AtomicBool,
 }
 
@@ -24,12 +26,27 @@ impl<E: Event> Topic<E> {
     pub(super) fn new(patterns: impl Iterator<Item = Arc<Slot<dyn AnyEvent>>>) -> Self {
         // They are listed in their order already.
         let snapshot = Snapshot::of(patterns.map(Entry::Pattern));
-        Self { snapshot: ArcSwap::from_pointee(snapshot), warned: AtomicBool::new(false) }
+        let is_heard = AtomicBool::new(!snapshot.entries.is_empty());
+        Self { snapshot: ArcSwap::from_pointee(snapshot), is_heard, warned: AtomicBool::new(false) }
     }
 
     pub(super) fn add(&self, entry: Entry<E>) -> TakenOut {
-        let with = self.snapshot.load().with(entry);
-        self.snapshot.swap(Arc::new(with))
+        self.replace(self.snapshot.load().with(entry))
+    }
+
+    fn replace(&self, snapshot: Snapshot<E>) -> TakenOut {
+        let is_heard = !snapshot.entries.is_empty();
+        let before = self.snapshot.swap(Arc::new(snapshot));
+        // Relaxed, as who is told that a listener is on or off, by whatever means, sees this. Others emit before that.
+        self.is_heard.store(is_heard, Ordering::Relaxed);
+        before
+    }
+}
+
+impl<E> Topic<E> {
+    #[inline]
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_heard.load(Ordering::Relaxed)
     }
 }
 
@@ -63,7 +80,7 @@ impl<E: Event> AnyTopic for Topic<E> {
         if kept.len() == now.entries.len() {
             return None;
         }
-        Some(self.snapshot.swap(Arc::new(Snapshot::of(kept))))
+        Some(self.replace(Snapshot::of(kept)))
     }
 
     fn outgrows(&self, limit: usize) -> bool {
