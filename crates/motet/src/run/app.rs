@@ -2,6 +2,7 @@ use std::error::Error;
 use std::fmt;
 use std::panic::Location;
 use std::process::{ExitCode, Termination};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::outcome::Finished;
@@ -14,7 +15,8 @@ use crate::task::{CancelToken, Name, Reason};
 pub(super) const WORK: &str = "work";
 pub(super) const CLEANUP: &str = "cleanup";
 
-type OnReport = Box<dyn FnOnce(&Report) + Send>;
+/// Behind a lock that nobody takes: the program's future borrows the app, and is `Send` where that is `Sync`.
+type OnReport = Mutex<Box<dyn FnOnce(&Report) + Send>>;
 
 /// Sets up a program that shuts down in phases: see the [module](super).
 ///
@@ -78,7 +80,7 @@ impl App {
 
     /// Hands the report of the shutdown to `callback`, also if all went well.
     pub fn on_report(mut self, callback: impl FnOnce(&Report) + Send + 'static) -> Self {
-        self.on_report = Some(Box::new(callback));
+        self.on_report = Some(Mutex::new(Box::new(callback)));
         self
     }
 

@@ -73,7 +73,7 @@ where
     let began = shared.begin(Reason::of(ReasonKind::Ended)).clone();
     let finished = finished(&app.name, &began, left_behind, ended, &shared);
     if let Some(callback) = app.on_report.take() {
-        callback(&finished.report);
+        callback.into_inner().unwrap_or_else(PoisonError::into_inner)(&finished.report);
     }
     finished
 }

@@ -405,6 +405,20 @@ async fn the_callback_is_not_given_the_report() {
     assert_eq!(seen.lines(), ["shop"]);
 }
 
+/// It compiles: what embeds a program runs it in a task of its own.
+#[tokio::test(start_paused = true)]
+async fn a_program_cannot_be_run_by_a_task() {
+    let app = app().on_report(|_| {});
+    let running = app.run_until(after(0), async |app: &Root<Infallible>| {
+        tidy(app, "drain", "http", &Log::default());
+        for_ever().await
+    });
+    fn in_a_task<T: Send>(future: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
+        future
+    }
+    assert!(matches!(in_a_task(running).await.outcome, Outcome::Stopped));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_dropped_program_leaves_its_members_running() {
     let log = Log::default();
