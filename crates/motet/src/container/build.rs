@@ -141,7 +141,8 @@ pub(crate) fn make<'a>(
         let now = Instant::now();
         *ready = Some(now);
         let deadline = now.checked_add(described.limits.start);
-        let options = Options::new().name(described.name.clone()).release_timeout(described.limits.stop);
+        let options = Options::new().name(described.name.clone()).policy(described.policy);
+        let options = options.release_timeout(described.limits.stop);
         let open = options.open(described.site);
         let core = Arc::clone(open.core());
         let at = instances.len();

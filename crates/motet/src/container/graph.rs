@@ -9,7 +9,7 @@ use super::dag::{self, Needs};
 use super::factory::Maker;
 use super::provider::{Cast, HealthHook, Hook, Limits, Site};
 use super::{Key, Lifetime};
-use crate::task::Name;
+use crate::task::{Name, Policy};
 
 pub(crate) struct Graph {
     /// The container's name.
@@ -40,6 +40,7 @@ pub(crate) struct Node {
     pub(crate) on_stop: Option<Hook>,
     pub(crate) health: Option<HealthHook>,
     pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
 }
 
 /// What an argument is filled with.

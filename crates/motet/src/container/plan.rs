@@ -313,6 +313,7 @@ fn graph(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &
             on_stop: provider.on_stop,
             health: provider.health,
             limits: provider.limits,
+            policy: provider.policy,
         });
     }
     let needs: dag::Needs = nodes

@@ -9,6 +9,7 @@ use super::health::HealthOutcome;
 use super::provider::{Bind, Provider};
 use super::{Key, Lifetime, Value};
 use crate::resource::ReleaseOutcome;
+use crate::task::Policy;
 
 /// Says more of what was provided: how it starts and stops, what else it is known as.
 ///
@@ -111,6 +112,15 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
             let asking = check(value.arc());
             Box::pin(async move { asking.await.into_health() })
         }));
+        self
+    }
+
+    /// Keeps a panic of a task in the component's scope with whoever awaits the task: the component's other tasks go on,
+    /// and it stays as healthy as it says. Without this, such a panic cancels them, and the component is unhealthy.
+    ///
+    /// For a component that runs the jobs of others: a pool of readers, where one bad query harms no other.
+    pub fn isolated(self) -> Self {
+        self.provider.policy = Policy::Isolate;
         self
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::factory::{BoxError, Maker};
 use super::inject::Need;
 use super::{Health, Key, Lifetime, Value};
-use crate::task::Name;
+use crate::task::{Name, Policy};
 
 pub(crate) type Site = &'static Location<'static>;
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -28,6 +28,8 @@ pub(crate) struct Provider {
     pub(crate) on_stop: Option<Hook>,
     pub(crate) health: Option<HealthHook>,
     pub(crate) limits: Limits,
+    /// What a panic of its tasks does.
+    pub(crate) policy: Policy,
     /// Takes the place of what was provided before it.
     pub(crate) overrides: bool,
 }
@@ -68,6 +70,7 @@ impl Provider {
             on_stop: None,
             health: None,
             limits,
+            policy: Policy::FailFast,
             overrides: false,
         }
     }

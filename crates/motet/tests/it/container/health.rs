@@ -90,3 +90,28 @@ fn of_two_hooks_one_is_silently_lost() {
 fn the_hook_of_an_input_is_silently_lost() {
     Container::new().input::<u8>().on_stop(|_| async {});
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_takes_the_other_tasks_of_an_isolated_component_along() {
+    within(async |n| {
+        let mut c = Container::new();
+        let (done, heard) = tokio::sync::oneshot::channel();
+        c.provide(|scope: Scope| async move {
+            drop(scope.spawn("bad", async {
+                panic!("a bug");
+            }));
+            drop(scope.spawn("good", async {
+                after(50, ()).await;
+                done.send(()).unwrap();
+            }));
+            A
+        })
+        .isolated();
+        let running = started(n, c).await;
+        heard.await.unwrap();
+        assert_eq!(running.health().await.health(), Health::Healthy);
+        assert!(running.stop().await.is_ok(), "nor is it a failure of the stop");
+    })
+    .await
+    .unwrap();
+}
