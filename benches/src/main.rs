@@ -9,6 +9,7 @@ mod event;
 mod measure;
 mod pool;
 mod queue;
+mod relay;
 mod report;
 mod resilience;
 mod signature;
@@ -22,12 +23,13 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 8] = [
+const AREAS: [Area; 9] = [
     ("batch", batch::run),
     ("container", container::run),
     ("event", event::run),
     ("pool", pool::run),
     ("queue", queue::run),
+    ("relay", relay::run),
     ("resilience", resilience::run),
     ("signature", signature::run),
     ("task", task::run),

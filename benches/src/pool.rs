@@ -254,7 +254,7 @@ pub(crate) fn run() -> Vec<Case> {
         for (name, percent) in [("p50", 50.0), ("p99", 99.0)] {
             let case = format!("256 tasks, yield, wait {name}");
             let (ours, rival) = (percentile(&mut waits, percent), percentile(&mut theirs, percent));
-            cases.push(Case { case, rival_name, ours, rival });
+            cases.push(Case::new(case, rival_name, ours, rival));
         }
     }
     drop(ours);

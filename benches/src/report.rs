@@ -4,16 +4,49 @@ use serde_json::json;
 
 use crate::measure::Cost;
 
-/// One comparison; the unit is nanoseconds per operation.
+/// One comparison. The ratio is above one where ours is better.
 #[derive(Debug)]
 pub(crate) struct Case {
-    pub(crate) case: String,
-    pub(crate) rival_name: &'static str,
-    pub(crate) ours: Cost,
-    pub(crate) rival: Cost,
+    case: String,
+    rival_name: &'static str,
+    ours: Cost,
+    rival: Cost,
+    unit: Unit,
+}
+
+/// How costs are shown.
+#[derive(Debug, Clone, Copy)]
+enum Unit {
+    NanosecondsPerOperation,
+    EventsPerSecond,
+}
+
+impl Unit {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NanosecondsPerOperation => "ns/op",
+            Self::EventsPerSecond => "events/s",
+        }
+    }
+
+    fn of(self, cost: Cost) -> f64 {
+        match self {
+            Self::NanosecondsPerOperation => cost.nanoseconds,
+            Self::EventsPerSecond => 1e9 / cost.nanoseconds,
+        }
+    }
 }
 
 impl Case {
+    pub(crate) fn new(case: String, rival_name: &'static str, ours: Cost, rival: Cost) -> Self {
+        Self { case, rival_name, ours, rival, unit: Unit::NanosecondsPerOperation }
+    }
+
+    /// An operation is an event, and shown is how many are done in a second.
+    pub(crate) fn per_second(self) -> Self {
+        Self { unit: Unit::EventsPerSecond, ..self }
+    }
+
     /// The same comparison twice: by the median, and by the quickest round.
     pub(crate) fn median_and_minimum(
         case: &str,
@@ -23,8 +56,8 @@ impl Case {
     ) -> [Self; 2] {
         let minimum = |cost: Cost| Cost { nanoseconds: cost.minimum, ..cost };
         [
-            Self { case: format!("{case}, median"), rival_name, ours, rival },
-            Self { case: format!("{case}, minimum"), rival_name, ours: minimum(ours), rival: minimum(rival) },
+            Self::new(format!("{case}, median"), rival_name, ours, rival),
+            Self::new(format!("{case}, minimum"), rival_name, minimum(ours), minimum(rival)),
         ]
     }
 }
@@ -32,28 +65,32 @@ impl Case {
 pub(crate) fn head() {
     eprintln!(
         "{:<12}{:<32}{:>12}{:>12}{:>8}{:>9}{:>9}  rival",
-        "area", "case", "ours ns", "rival ns", "ratio", "allocs", "rival's"
+        "area", "case", "ours", "rival", "ratio", "allocs", "rival's"
     );
 }
 
 /// JSON for programs on standard output, a row for people on standard error.
 pub(crate) fn show(area: &str, case: &Case) {
-    let Case { case, rival_name, ours, rival } = case;
+    let Case { case, rival_name, ours, rival, unit } = case;
     let ratio = rival.nanoseconds / ours.nanoseconds;
     let round = |value: f64, digits: i32| (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
     eprintln!(
-        "{area:<12}{case:<32}{:>12.1}{:>12.1}{ratio:>8.2}{:>9.2}{:>9.2}  {rival_name}",
-        ours.nanoseconds, rival.nanoseconds, ours.allocations, rival.allocations
+        "{area:<12}{case:<32}{:>12.1}{:>12.1}{ratio:>8.2}{:>9.2}{:>9.2}  {rival_name} ({})",
+        unit.of(*ours),
+        unit.of(*rival),
+        ours.allocations,
+        rival.allocations,
+        unit.name()
     );
     println!(
         "{}",
         json!({
             "area": area,
             "case": case,
-            "ours": round(ours.nanoseconds, 1),
-            "rival": round(rival.nanoseconds, 1),
+            "ours": round(unit.of(*ours), 1),
+            "rival": round(unit.of(*rival), 1),
             "rival_name": rival_name,
-            "unit": "ns/op",
+            "unit": unit.name(),
             "ratio": round(ratio, 3),
             "allocs_ours": round(ours.allocations, 3),
             "allocs_rival": round(rival.allocations, 3),

@@ -32,7 +32,7 @@ pub(crate) fn run() -> Vec<Case> {
                     black_box(rival.sign(black_box(ID), TIMESTAMP, black_box(&body)).expect("a signature"));
                 },
             );
-            Case { case: case.to_owned(), rival_name: "standardwebhooks", ours, rival }
+            Case::new(case.to_owned(), "standardwebhooks", ours, rival)
         })
         .into()
 }

@@ -178,5 +178,5 @@ fn asking() -> Case {
         || (0..CHILDREN).for_each(|_| assert!(!black_box(&ours).is_cancelled())),
         || (0..CHILDREN).for_each(|_| assert!(!black_box(&theirs).is_cancelled())),
     );
-    Case { case: "is_cancelled".to_owned(), rival_name: "CancellationToken", ours, rival }
+    Case::new("is_cancelled".to_owned(), "CancellationToken", ours, rival)
 }

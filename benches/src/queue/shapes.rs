@@ -96,7 +96,7 @@ fn side_by_side<A: Channel, B: Channel>(
 ) {
     let items = u32::try_from(shape.items).expect("few enough");
     let (ours, theirs) = both_of(items, || all_through::<A>(shape, on), || all_through::<B>(shape, on));
-    cases.push(Case { case: case.to_owned(), rival_name: rival, ours, rival: theirs });
+    cases.push(Case::new(case.to_owned(), rival, ours, theirs));
 }
 
 fn all_through<C: Channel>(shape: &Shape, on: &Runtimes) {

@@ -229,7 +229,7 @@ fn windows_of_time() -> Vec<Case> {
     let ours = cost(9_000, &mut |calls| (0..calls).for_each(|n| guarded(&few, Ok(n))));
     let rival = cost(9_000, &mut call);
     let case = "window of time, the 1 000th to 10 000th call".to_owned();
-    cases.push(Case { case, rival_name: "tower-resilience", ours, rival });
+    cases.push(Case::new(case, "tower-resilience", ours, rival));
     cases
 }
 

@@ -1,0 +1,146 @@
+//! The load: the same requests to both sides.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::receiver::Receiver;
+
+/// The whole body of an event, its frame included.
+const EVENT_BYTES: usize = 300;
+
+/// Clients of the paced load: enough that none is ever waited for.
+const PACED_CLIENTS: usize = 64;
+
+/// Where events are posted.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) path: &'static str,
+    pub(super) key: String,
+}
+
+/// What a round brought.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// Until the last 202.
+    pub(super) acknowledged: Duration,
+    /// Until the last event arrived.
+    pub(super) delivered: Duration,
+    /// Of each event, from when it was to be sent until it arrived.
+    pub(super) waits: Vec<Duration>,
+    pub(super) allocations: u64,
+}
+
+/// So many clients, each with one request at a time.
+pub(super) async fn closed_loop(
+    target: &Target,
+    receiver: &'static Receiver,
+    clients: usize,
+    events: usize,
+) -> Measured {
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        connections.push(connect(target).await);
+    }
+    let next = Arc::new(AtomicUsize::new(0));
+    receiver.expect(events);
+    let started = Instant::now();
+    let clients: Vec<_> = connections
+        .into_iter()
+        .map(|mut connection| {
+            let (next, target) = (Arc::clone(&next), target.clone());
+            tokio::spawn(async move {
+                loop {
+                    let event = next.fetch_add(1, Ordering::Relaxed);
+                    if event >= events {
+                        return;
+                    }
+                    post(&mut connection, &target, event).await;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.expect("no client panics");
+    }
+    let acknowledged = started.elapsed();
+    receiver.all_arrived().await;
+    Measured { acknowledged, delivered: started.elapsed(), waits: Vec::new(), allocations: 0 }
+}
+
+/// An event at each tick, whether or not those before were answered.
+pub(super) async fn paced(
+    target: &Target,
+    receiver: &'static Receiver,
+    per_second: u32,
+    events: usize,
+) -> Measured {
+    let mut connections = Vec::new();
+    for _ in 0..PACED_CLIENTS {
+        connections.push(connect(target).await);
+    }
+    receiver.expect(events);
+    let started = Instant::now() + Duration::from_millis(10);
+    let due = move |event: usize| started + Duration::from_secs(1) * event as u32 / per_second;
+    // Each client has every so manieth event; its next one is a sixth of a second away, so it is never late.
+    let clients: Vec<_> = connections
+        .into_iter()
+        .enumerate()
+        .map(|(client, mut connection)| {
+            let target = target.clone();
+            tokio::spawn(async move {
+                for event in (client..events).step_by(PACED_CLIENTS) {
+                    tokio::time::sleep_until(due(event).into()).await;
+                    post(&mut connection, &target, event).await;
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.expect("no client panics");
+    }
+    let acknowledged = started.elapsed();
+    receiver.all_arrived().await;
+    let delivered = started.elapsed();
+    let arrivals = receiver.arrivals().into_iter().enumerate();
+    let waits = arrivals.map(|(event, at)| at.saturating_duration_since(due(event))).collect();
+    Measured { acknowledged, delivered, waits, allocations: 0 }
+}
+
+async fn connect(target: &Target) -> SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(target.address).await.expect("the server listens");
+    stream.set_nodelay(true).expect("a socket takes its options");
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("it speaks HTTP");
+    tokio::spawn(async move { drop(connection.await) });
+    sender
+}
+
+async fn post(connection: &mut SendRequest<Full<Bytes>>, target: &Target, event: usize) {
+    let request = Request::post(target.path)
+        .header("host", "bench")
+        .header("content-type", "application/json")
+        .header("authorization", &target.key)
+        .body(Full::new(Bytes::from(body(event))))
+        .expect("a request");
+    connection.ready().await.expect("the connection stands");
+    let response = connection.send_request(request).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::ACCEPTED, "an event was refused");
+    response.into_body().collect().await.expect("the whole answer");
+}
+
+/// `"n":` is what the receiver looks for; it ends at the comma.
+fn body(event: usize) -> String {
+    let mut body = format!(r#"{{"type":"bench.counted","data":{{"n":{event},"padding":""#);
+    let end = r#""}}"#;
+    body.extend(std::iter::repeat_n('x', EVENT_BYTES - body.len() - end.len()));
+    body + end
+}
