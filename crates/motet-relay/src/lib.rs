@@ -19,6 +19,8 @@
 //! - `store`: what is true: events, deliveries, attempts, in one SQLite file.
 //! - `dispatch`: what is due, and whose turn it is.
 //! - `outbound`: HTTP out, behind the [`AddressGuard`].
+//! - [`lifecycle`]: what happens, told to whoever listens.
+//! - `parts`: the container that makes and ends them.
 //! - `demo`: all of it at work, against a receiver that misbehaves.
 //!
 //! An event goes edge, store, dispatch, outbound, and its outcome goes back to the store. `edge` and
@@ -32,7 +34,9 @@ mod dispatch;
 mod edge;
 mod guard;
 mod ids;
+pub mod lifecycle;
 mod outbound;
+mod parts;
 mod pattern;
 mod relay;
 mod signature;

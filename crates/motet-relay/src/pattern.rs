@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use motet::event::{self, PatternError};
 use thiserror::Error;
 
 /// The most characters an event type or a pattern may have.
@@ -26,6 +27,15 @@ pub enum TypeError {
     /// `*` inside a longer segment, or `>` anywhere but at the end.
     #[error("has a misplaced wildcard; '*' stands for one whole segment, and '>' for one or more at the end")]
     MisplacedWildcard,
+}
+
+impl From<PatternError> for TypeError {
+    fn from(error: PatternError) -> Self {
+        match error {
+            PatternError::EmptySegment => Self::EmptySegment,
+            _ => Self::MisplacedWildcard,
+        }
+    }
 }
 
 /// The type of an event: segments of `[A-Za-z0-9_]` joined by dots, as in `user.created`.
@@ -59,7 +69,8 @@ impl fmt::Display for EventType {
 /// Selects event types: a literal type, `*` for exactly one segment, `>` for one or more at the end.
 ///
 /// `user.*` matches `user.created` but neither `user` nor `user.email.changed`; `user.>` matches both of
-/// the longer ones but not `user`; `>` matches every type.
+/// the longer ones but not `user`; `>` matches every type. It is the [pattern](event::Pattern) of an emitter, whose
+/// names may be any text, limited to what event types are made of.
 ///
 /// ```
 /// use motet_relay::{EventType, Pattern};
@@ -70,7 +81,7 @@ impl fmt::Display for EventType {
 /// # Ok::<(), motet_relay::TypeError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Pattern(String);
+pub struct Pattern(event::Pattern);
 
 impl Pattern {
     /// Checks a text and takes it as a pattern.
@@ -79,43 +90,27 @@ impl Pattern {
     /// [`TypeError`] says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, TypeError> {
         check_length(text)?;
-        let mut segments = text.split('.').peekable();
-        while let Some(segment) = segments.next() {
-            match segment {
-                "*" => {}
-                ">" if segments.peek().is_none() => {}
-                _ if segment.contains(['*', '>']) => return Err(TypeError::MisplacedWildcard),
-                _ => check_segment(segment)?,
-            }
-        }
-        Ok(Self(text.to_owned()))
+        let pattern = event::Pattern::parse(text).map_err(TypeError::from)?;
+        text.split('.').filter(|segment| !matches!(*segment, "*" | ">")).try_for_each(check_segment)?;
+        Ok(Self(pattern))
     }
 
     /// Whether events of this type are selected.
     #[must_use]
     pub fn matches(&self, event_type: &EventType) -> bool {
-        let mut types = event_type.0.split('.');
-        for segment in self.0.split('.') {
-            match (segment, types.next()) {
-                (">", Some(_)) => return true,
-                ("*", Some(_)) => {}
-                (literal, Some(actual)) if literal == actual => {}
-                _ => return false,
-            }
-        }
-        types.next().is_none()
+        self.0.matches(&event_type.0)
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -1,29 +1,29 @@
 //! A running relay: start, work, and an orderly end.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use metrics_util::MetricKindMask;
 use motet::App;
+use motet::container::{Running, StartFailed};
+use motet::event::Emitter;
 use motet::resilience::InvalidPolicy;
 use motet::run::{Outcome, Root};
-use motet::task::{CancelToken, Nursery, Policy, Reason, Scope, ScopeError, scope};
+use motet::task::{CancelToken, Nursery, Reason, ScopeError, scope};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Drained};
-use crate::edge::{self, ApiKey, Edge, Intake, Keys};
-use crate::guard::AddressGuard;
-use crate::outbound::Outbound;
+use crate::edge::{self, Access, Edge, Intake};
+use crate::lifecycle::Lifecycle;
+use crate::parts::{self, STORE_CLOSE, part};
 use crate::store::{self, AutoDisable, OpenError, Store, StoreError, StoreOptions};
 
 /// The phases of the shutdown.
@@ -37,33 +37,20 @@ const HTTP_GRACE: Duration = Duration::from_secs(5);
 /// What is cut off at the end of its grace gets this long to be dropped.
 const HAND_BACK: Duration = Duration::from_secs(1);
 
-/// The log is at most 64 MiB and a little; a slow disk moves that in this time.
-const STORE_CLOSE: Duration = Duration::from_secs(10);
-
-/// Histograms gather samples until they are folded; this bounds how many when nobody scrapes.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
-
-/// A gauge that was not set for this long is no longer shown.
-const GAUGE_KEPT: Duration = Duration::from_secs(30);
-
-/// Seconds, from a commit or a loopback delivery to an attempt's total deadline and beyond.
-const BUCKETS: [f64; 14] =
-    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
-
 /// Why relay did not start.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(Arc<OpenError>),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}; choose another address with --listen")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The operating system's reason.
-        source: std::io::Error,
+        source: Arc<io::Error>,
     },
     /// The store was opened but not usable.
     #[error("cannot use the store: {0}")]
@@ -74,6 +61,29 @@ pub enum StartError {
     /// Metrics could not be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
+    /// The settings of breakers and rates make no sense.
+    #[error("the settings of breakers and rates make no sense")]
+    Settings(#[source] InvalidPolicy),
+    /// A part could not be made for another reason: a bug, or the program was asked to stop meanwhile.
+    #[error("a part of relay did not start")]
+    Part(#[source] Arc<StartFailed>),
+}
+
+impl StartError {
+    pub(crate) fn open(error: OpenError) -> Self {
+        Self::Open(Arc::new(error))
+    }
+
+    pub(crate) fn unusable(error: &StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<StartFailed> for StartError {
+    fn from(failed: StartFailed) -> Self {
+        let said = failed.build_failed().and_then(|failed| failed.source()?.downcast_ref::<Self>());
+        said.cloned().unwrap_or_else(|| Self::Part(Arc::new(failed)))
+    }
 }
 
 /// Why a relay did not run until it was asked to stop.
@@ -86,9 +96,6 @@ pub enum RunError {
     /// The thread that writes is gone, of a bug that the log names: nothing can be stored any more.
     #[error("the store's writer is gone")]
     WriterGone,
-    /// The settings of breakers and rates make no sense.
-    #[error("the settings of breakers and rates make no sense")]
-    Settings(#[source] InvalidPolicy),
     /// A part of relay panicked, which the log names.
     #[error("a part of relay panicked")]
     Panicked,
@@ -100,12 +107,12 @@ pub enum RunError {
 /// A relay that has opened its store and listens, and is about to run.
 #[derive(Debug)]
 pub struct Relay {
-    config: Config,
-    store: Store,
+    running: Running,
+    access: Arc<Access>,
+    lifecycle: Arc<Lifecycle>,
     listener: TcpListener,
     address: SocketAddr,
-    new_key: Option<ApiKey>,
-    edge: Arc<Edge>,
+    shutdown_grace: Duration,
 }
 
 impl Relay {
@@ -119,39 +126,16 @@ impl Relay {
     /// [`StartError`] says what could not be opened and what to do.
     pub async fn start<E: Send + 'static>(config: Config, app: &Root<E>) -> Result<Self, StartError> {
         raise_open_files();
-        let options = StoreOptions {
-            directory: config.data.clone(),
-            max_bytes: config.max_store_bytes,
-            longest_delay: config.retry.cap,
-            auto_disable: config.auto_disable.clone(),
-        };
-        let (ready, opened) = oneshot::channel();
-        drop(app.in_phase(STORE).service_coop("store", |stop| keep_store(options, ready, stop)));
-        // It gives an answer, or panics, which ends the program.
-        let store = opened.await.map_err(|_| StartError::Store("it could not be opened".to_owned()))??;
-        let listen_failed = |source| StartError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen_failed)?;
-        let address = listener.local_addr().map_err(listen_failed)?;
-        let unusable = |error: StoreError| StartError::Store(error.to_string());
-        let mut keys = store.key_hashes().await.map_err(unusable)?;
-        let new_key = if keys.is_empty() {
-            let key = replace_key(&store).await?;
-            keys.push(key.hash());
-            Some(key)
-        } else {
-            None
-        };
         for net in &config.allow_net {
             tracing::warn!(%net, "deliveries to this network are allowed beyond the public addresses");
         }
-        let edge = Arc::new(Edge {
-            store: store.clone(),
-            keys: Keys(keys),
-            guard: AddressGuard::new(config.allow_net.clone()),
-            metrics: metrics_handle()?,
-            intake: Intake::default(),
-        });
-        Ok(Self { config, store, listener, address, new_key, edge })
+        let (listen, shutdown_grace) = (config.listen, config.shutdown_grace);
+        let running = parts::container(config).start(app.in_phase(STORE).scope()).await?;
+        let failed = |source| StartError::Listen { address: listen, source: Arc::new(source) };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (access, lifecycle) = (part(&running), part(&running));
+        Ok(Self { running, access, lifecycle, listener, address, shutdown_grace })
     }
 
     /// The address the API listens on.
@@ -163,7 +147,14 @@ impl Relay {
     /// The API key, if this start made it. It is stored hashed and cannot be had again.
     #[must_use]
     pub fn new_api_key(&self) -> Option<&str> {
-        self.new_key.as_ref().map(ApiKey::expose)
+        self.access.new_key()
+    }
+
+    /// What tells of endpoints, breakers and deliveries, as [`lifecycle`](crate::lifecycle) has it. Listeners that are on
+    /// before relay [serves](Self::serve) miss nothing.
+    #[must_use]
+    pub fn lifecycle(&self) -> &Emitter {
+        self.lifecycle.emitter()
     }
 
     /// Sets up the program that [`Relay::serve`] runs in, with the phases of its shutdown:
@@ -172,7 +163,7 @@ impl Relay {
     /// |---|---|
     /// | `deliveries` | intake closes (new events get 503); deliveries under way finish or are handed back |
     /// | `http` | requests under way are answered |
-    /// | `store` | the log is moved into the database, which is closed |
+    /// | `store` | the parts end; the log is moved into the database, which is closed |
     pub fn app(config: &Config) -> App {
         let deliveries = config.shutdown_grace.saturating_add(HAND_BACK);
         let http = HTTP_GRACE + HAND_BACK;
@@ -195,25 +186,24 @@ impl Relay {
     where
         E: From<RunError> + Send + 'static,
     {
-        let Self { config, store, listener, edge, .. } = self;
-        let outbound =
-            Outbound::new(edge.guard.clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get());
-        let dispatcher = Dispatcher::new(store.clone(), outbound, &config).map_err(RunError::Settings)?;
-        let grace = config.shutdown_grace;
-        let router = edge::router(Arc::clone(&edge));
-        let http = app.in_phase(HTTP);
-        drop(http.service_coop("listener", |stop| edge::serve(listener, router, stop, HTTP_GRACE)));
-        drop(http.service("upkeep of metrics", keep_metrics(edge.metrics.clone())));
+        let Self { running, listener, shutdown_grace, .. } = self;
+        let running = Arc::new(running);
+        let router = edge::router(part::<Edge>(&running), Arc::clone(&running));
+        drop(
+            app.in_phase(HTTP)
+                .service_coop("listener", |stop| edge::serve(listener, router, stop, HTTP_GRACE)),
+        );
+        let (dispatcher, intake) = (part::<Dispatcher>(&running), part::<Intake>(&running));
         drop(app.in_phase(DELIVERIES).service_coop("dispatcher", async move |stop: CancelToken| {
             let stopping = async {
                 stop.cancelled().await;
-                edge.intake.close();
+                intake.close();
                 tracing::info!("stopping: no new events are taken in. A second signal stops at once");
             };
-            let Drained { handed_back } = dispatcher.run(stopping, grace).await;
+            let Drained { handed_back } = dispatcher.run(stopping, shutdown_grace).await;
             tracing::info!(handed_back, "deliveries are drained");
         }));
-        store.writer_gone().await;
+        part::<Store>(&running).writer_gone().await;
         Err(RunError::WriterGone.into())
     }
 
@@ -275,72 +265,15 @@ pub async fn rotate_api_key(data: &std::path::Path) -> Result<String, StartError
         auto_disable: AutoDisable::default(),
     };
     let rotated = scope(async |n: &Nursery<StartError>| {
-        let store = Store::open(&options, Clock::new(), n)?;
-        let key = replace_key(&store).await?;
-        store.close().await.map_err(|error| StartError::Store(error.to_string()))?;
+        let store = Store::open(&options, Clock::new(), n).map_err(StartError::open)?;
+        let key = Access::replace(&store).await?;
+        store.close().await.map_err(|error| StartError::unusable(&error))?;
         Ok(key.expose().to_owned())
     });
     rotated.await.map_err(|error| match error {
         ScopeError::Failed { first, .. } => first.error,
         other => StartError::Store(other.to_string()),
     })
-}
-
-/// The room of the store: opens it, and closes it when all who used it have ended.
-async fn keep_store(
-    options: StoreOptions,
-    ready: oneshot::Sender<Result<Store, OpenError>>,
-    stop: CancelToken,
-) {
-    // A read that panics, of a bug, is an error to whoever asked.
-    let room = Scope::options().name("store").policy(Policy::Isolate);
-    let kept = room.run(async |n: &Nursery| {
-        let opened = Store::open(&options, Clock::new(), n);
-        let store = opened.as_ref().ok().cloned();
-        // Whoever does not wait for it any more is on the way out.
-        drop(ready.send(opened));
-        let Some(store) = store else { return Ok(()) };
-        stop.cancelled().await;
-        if let Err(error) = store.close().await {
-            tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
-        }
-        tracing::info!("stopped");
-        Ok(())
-    });
-    match kept.await {
-        Ok(()) | Err(ScopeError::Cancelled { .. }) => {}
-        Err(error) => tracing::error!(%error, "the store did not end in order"),
-    }
-}
-
-async fn replace_key(store: &Store) -> Result<ApiKey, StartError> {
-    let key = ApiKey::generate().map_err(StartError::Random)?;
-    store.replace_keys(key.hash()).await.map_err(|error| StartError::Store(error.to_string()))?;
-    Ok(key)
-}
-
-/// The recorder is the process's, made once; several relays in one process share it.
-fn metrics_handle() -> Result<PrometheusHandle, StartError> {
-    static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
-    HANDLE.get_or_init(|| install_recorder().map_err(|e| e.to_string())).clone().map_err(StartError::Metrics)
-}
-
-fn install_recorder() -> Result<PrometheusHandle, BuildError> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
-        .set_buckets_for_metric(Matcher::Suffix("_jobs".to_owned()), &[1.0, 4.0, 16.0, 64.0, 256.0])?
-        // Gauges are set just before they are rendered; those of a deleted endpoint are set no more, and go.
-        .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_KEPT))
-        .install_recorder()
-}
-
-async fn keep_metrics(handle: PrometheusHandle) {
-    let mut ticks = interval(METRICS_UPKEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        handle.run_upkeep();
-    }
 }
 
 /// A connection is an open file; the usual soft limit of 1 024 is less than relay may need.

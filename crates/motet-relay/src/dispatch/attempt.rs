@@ -1,5 +1,6 @@
 //! One attempt at one delivery, from the request to its record on disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +12,12 @@ use tokio::time::{Instant, sleep};
 use super::RetrySchedule;
 use crate::clock::{Millis, millis, rfc3339};
 use crate::ids::Kind;
+use crate::lifecycle::{
+    AttemptFailed, DeadLetter, Delivered, DisabledBecause, EnabledBecause, EndpointDisabled, EndpointEnabled,
+    EndpointProbed, Lifecycle,
+};
 use crate::outbound::{Answer, Outbound, SendError};
-use crate::store::{Attempt, Change, Due, Recorded, Store, StoreError, Target, Verdict};
+use crate::store::{Attempt, Change, Due, Held, Recorded, Store, StoreError, Target, Verdict};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -23,28 +28,38 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Between tries to record an outcome while the store refuses writes.
 const RECORD_RETRY: Duration = Duration::from_secs(1);
 
+/// An attempt that was made, without the payload.
+#[derive(Debug)]
+pub(super) struct Made {
+    endpoint: i64,
+    delivery: i64,
+    event: i64,
+    round: i64,
+    attempt: Attempt,
+    verdict: Verdict,
+}
+
 /// What every attempt needs.
 #[derive(Debug)]
 pub(super) struct Attempts {
     store: Store,
-    outbound: Outbound,
+    outbound: Arc<Outbound>,
     schedule: RetrySchedule,
+    lifecycle: Arc<Lifecycle>,
 }
 
 impl Attempts {
-    pub(super) fn new(store: Store, outbound: Outbound, schedule: RetrySchedule) -> Self {
-        Self { store, outbound, schedule }
+    pub(super) fn new(
+        store: Store,
+        outbound: Arc<Outbound>,
+        schedule: RetrySchedule,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Self {
+        Self { store, outbound, schedule, lifecycle }
     }
 
-    /// Makes the attempt and records it; returns when the delivery is due again, if it is.
-    ///
-    /// Dropped before the record is queued, nothing of the attempt is kept and the delivery stays due.
-    pub(super) async fn make(
-        &self,
-        target: &Target,
-        due: Due,
-        permit: BreakerPermit<'static>,
-    ) -> Option<Millis> {
+    /// Makes the attempt. Dropped, nothing of it is kept and the delivery stays due.
+    pub(super) async fn make(&self, target: &Target, due: Due, permit: BreakerPermit<'static>) -> Made {
         let clock = self.store.clock();
         let (started, started_at) = (Instant::now(), clock.wall());
         let sent = self.send(target, &due, started_at).await;
@@ -64,7 +79,8 @@ impl Attempts {
         };
         count(&verdict, took, clock.wall() - due.created_at);
         let attempt = Attempt { started_at, took_ms: millis(took), status, error, response };
-        self.record(target.endpoint, &due, attempt, verdict).await
+        let Due { delivery, event, round, .. } = due;
+        Made { endpoint: target.endpoint, delivery, event, round, attempt, verdict }
     }
 
     async fn send(&self, target: &Target, due: &Due, at: Millis) -> Result<Answer, SendError> {
@@ -92,33 +108,72 @@ impl Attempts {
         }
     }
 
-    fn tell(&self, endpoint: i64, change: Change) {
-        let endpoint = self.store.ids().format(Kind::Endpoint, endpoint);
+    /// Tells what a recorded attempt has brought.
+    fn tell(&self, made: &Made, recorded: &Recorded) {
+        let ids = self.store.ids();
+        let Made { endpoint, delivery, event, ref attempt, ref verdict, .. } = *made;
+        let names = || {
+            (
+                ids.format(Kind::Delivery, delivery),
+                ids.format(Kind::Event, event),
+                ids.format(Kind::Endpoint, endpoint),
+            )
+        };
+        match verdict {
+            Verdict::Delivered => self.lifecycle.tell(|| {
+                let (delivery, event, endpoint) = names();
+                let took = Duration::from_millis(u64::try_from(attempt.took_ms).unwrap_or(0));
+                Delivered { delivery, event, endpoint, took }
+            }),
+            Verdict::Dead { reason } if recorded.is_dead => self.lifecycle.tell(|| {
+                let (delivery, event, endpoint) = names();
+                DeadLetter { delivery, event, endpoint, reason: reason.clone() }
+            }),
+            // Buried meanwhile, it is not made again, and that was told.
+            _ if recorded.retry_at.is_none() => {}
+            Verdict::Retry(_) | Verdict::Dead { .. } => self.lifecycle.tell(|| {
+                let (delivery, event, endpoint) = names();
+                AttemptFailed { delivery, event, endpoint, error: attempt.error.clone().unwrap_or_default() }
+            }),
+        }
+        let Some(change) = recorded.change else { return };
+        let endpoint = || ids.format(Kind::Endpoint, endpoint);
         match change {
-            Change::Held(held) => {
-                let because = held.as_str();
-                metrics::counter!("relay_endpoints_disabled_total", "because" => because).increment(1);
-                tracing::warn!(endpoint, because, "an endpoint is disabled; what it is owed is kept");
+            Change::Held(held) => self.lifecycle.tell(|| EndpointDisabled {
+                endpoint: endpoint(),
+                because: match held {
+                    Held::Gone => DisabledBecause::Gone,
+                    Held::Failing => DisabledBecause::Failing,
+                },
+            }),
+            Change::StillFailing => {
+                self.lifecycle.tell(|| EndpointProbed { endpoint: endpoint(), succeeded: false });
             }
-            Change::Recovered => tracing::info!(endpoint, "an endpoint that only failed works again"),
+            Change::Recovered => {
+                self.lifecycle.tell(|| EndpointProbed { endpoint: endpoint(), succeeded: true });
+                let because = EnabledBecause::Recovered;
+                self.lifecycle.tell(|| EndpointEnabled { endpoint: endpoint(), because });
+            }
         }
     }
 
-    /// Keeps trying while the store refuses writes: the delivery stays leased meanwhile, so it is not sent
-    /// twice, and its slot stays taken, so nothing piles up.
-    async fn record(&self, endpoint: i64, due: &Due, attempt: Attempt, verdict: Verdict) -> Option<Millis> {
+    /// Records an attempt; returns when its delivery is due again, if it is. Dropped before the record is queued, the
+    /// delivery stays due.
+    ///
+    /// Keeps trying while the store refuses writes: the delivery stays leased meanwhile, so it is not sent twice, and
+    /// what is not recorded is bounded, so nothing piles up.
+    pub(super) async fn record(&self, made: Made) -> Option<Millis> {
         loop {
-            match self.store.record(due.delivery, due.round, attempt.clone(), verdict.clone()).await {
-                Ok(Recorded { retry_at, change }) => {
-                    if let Some(change) = change {
-                        self.tell(endpoint, change);
-                    }
-                    return retry_at;
+            let Made { delivery, round, attempt, verdict, .. } = &made;
+            match self.store.record(*delivery, *round, attempt.clone(), verdict.clone()).await {
+                Ok(recorded) => {
+                    self.tell(&made, &recorded);
+                    return recorded.retry_at;
                 }
                 // The next start finds the delivery due.
                 Err(StoreError::Closed) => return None,
                 Err(error) => {
-                    tracing::error!(%error, delivery = due.delivery, "an outcome is not recorded yet; trying again");
+                    tracing::error!(%error, delivery, "an outcome is not recorded yet; trying again");
                     sleep(RECORD_RETRY).await;
                 }
             }

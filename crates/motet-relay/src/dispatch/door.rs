@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::time::Duration;
 
 use motet::resilience::{
@@ -11,6 +12,7 @@ use motet::resilience::{
 use motet::{Backoff, Jitter};
 
 use crate::ids::{Ids, Kind};
+use crate::lifecycle::{BreakerClosed, BreakerHalfOpened, BreakerOpened, Lifecycle};
 
 /// How an endpoint is spared.
 ///
@@ -43,13 +45,13 @@ const MOST_KEPT: NonZeroUsize = const { NonZeroUsize::new(16_384).unwrap() };
 /// Where a policy cannot tell when to come again: a probe is under way.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Rate {
     burst: u64,
     builder: RateLimiterBuilder,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Doors {
     breakers: CircuitBreakers<i64>,
     rate: Option<Rate>,
@@ -58,7 +60,12 @@ pub(super) struct Doors {
 
 impl Doors {
     /// `attempt` is the longest that an attempt can take.
-    pub(super) fn new(sparing: &Sparing, attempt: Duration, ids: Ids) -> Result<Self, InvalidPolicy> {
+    pub(super) fn new(
+        sparing: &Sparing,
+        attempt: Duration,
+        ids: Ids,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Result<Self, InvalidPolicy> {
         let first = Duration::from_secs(1).min(sparing.breaker_open);
         let builder = CircuitBreaker::builder()
             .opens_on(Trip::consecutive(sparing.breaker_failures.get()))
@@ -70,12 +77,20 @@ impl Doors {
         // Here, so that nothing can be wrong with it later.
         builder.clone().build()?;
         let breakers = CircuitBreakers::new(MOST_KEPT, move |endpoint: &i64| {
-            let endpoint = ids.format(Kind::Endpoint, *endpoint);
+            let (endpoint, lifecycle) = (*endpoint, Arc::clone(&lifecycle));
             let told = builder.clone().on_change(move |change| {
-                if change.to == BreakerState::Open {
-                    metrics::counter!("relay_breakers_opened_total").increment(1);
+                let endpoint = || ids.format(Kind::Endpoint, endpoint);
+                match change.to {
+                    BreakerState::Open => {
+                        lifecycle.tell(|| BreakerOpened { endpoint: endpoint(), open_for: change.open_for })
+                    }
+                    BreakerState::HalfOpen => {
+                        lifecycle.tell(|| BreakerHalfOpened { endpoint: endpoint() });
+                    }
+                    BreakerState::Closed => lifecycle.tell(|| BreakerClosed { endpoint: endpoint() }),
+                    // Nobody forces one.
+                    _ => {}
                 }
-                tracing::info!(endpoint, from = ?change.from, to = ?change.to, "the breaker of an endpoint");
             });
             told.build().expect("it was built before")
         });

@@ -27,8 +27,10 @@ pub use self::door::Sparing;
 use self::lanes::{Grant, Lanes};
 use crate::clock::{Clock, Millis, millis};
 use crate::config::Config;
+use crate::ids::Kind;
+use crate::lifecycle::{DeadLetter, Lifecycle};
 use crate::outbound::Outbound;
-use crate::store::{Store, StoreError, Turn, TurnState, Wake};
+use crate::store::{Buried, DELETED, Store, StoreError, Turn, TurnState, Wake};
 
 /// How much is attempted at once.
 ///
@@ -56,8 +58,20 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 enum Done {
     Turn(Grant, Result<Turn, StoreError>),
-    Buried { endpoint: i64, more: bool },
-    Attempt { endpoint: i64, delivery: i64, retry_at: Option<Millis> },
+    Buried {
+        endpoint: i64,
+        more: bool,
+    },
+    /// A receiver has answered, or not in time.
+    Answered {
+        endpoint: i64,
+    },
+    /// That is on disk.
+    Recorded {
+        endpoint: i64,
+        delivery: i64,
+        retry_at: Option<Millis>,
+    },
 }
 
 /// How many reports may wait for the dispatcher; the next task waits to report.
@@ -73,40 +87,56 @@ pub(crate) struct Drained {
     pub(crate) handed_back: usize,
 }
 
+/// Delivers, once it [runs](Self::run).
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     store: Store,
-    clock: Clock,
     attempts: Arc<Attempts>,
-    lanes: Lanes,
+    in_flight: InFlight,
+    /// As they are at the start: nobody has knocked.
     doors: Doors,
+    lifecycle: Arc<Lifecycle>,
 }
 
 impl Dispatcher {
     /// # Errors
     /// The settings of breakers and rates make no sense.
-    pub(crate) fn new(store: Store, outbound: Outbound, config: &Config) -> Result<Self, InvalidPolicy> {
-        let InFlight { per_endpoint, in_all } = config.in_flight;
+    pub(crate) fn new(
+        config: &Config,
+        store: &Store,
+        outbound: Arc<Outbound>,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Result<Self, InvalidPolicy> {
+        let doors = Doors::new(&config.sparing, config.deadlines.total, store.ids(), Arc::clone(&lifecycle))?;
+        let attempts = Attempts::new(store.clone(), outbound, config.retry.clone(), Arc::clone(&lifecycle));
         Ok(Self {
-            clock: store.clock().clone(),
-            lanes: Lanes::new(in_all, per_endpoint),
-            doors: Doors::new(&config.sparing, config.deadlines.total, store.ids())?,
-            attempts: Arc::new(Attempts::new(store.clone(), outbound, config.retry.clone())),
-            store,
+            store: store.clone(),
+            attempts: Arc::new(attempts),
+            in_flight: config.in_flight.clone(),
+            doors,
+            lifecycle,
         })
     }
 
     /// Delivers until `stop` is ready; then starts nothing new and waits up to `grace` for what is under way.
     ///
     /// Dropping the future aborts what is under way.
-    pub(crate) async fn run(self, stop: impl Future<Output = ()>, grace: Duration) -> Drained {
+    pub(crate) async fn run(&self, stop: impl Future<Output = ()>, grace: Duration) -> Drained {
         // A task that panics, of a bug, harms no other: its slot stays taken and its delivery leased, so that a
         // bug that one delivery brings out cannot turn into a loop; a restart finds the delivery still due.
         let tasks = Scope::options().name("dispatch").policy(Policy::Isolate);
         let mut drained = Drained { handed_back: 0 };
         let ran = tasks.run(async |n: &Nursery| {
             let (sender, reports) = queue::bounded(REPORTS);
-            let mut running = Running { dispatcher: self, tasks: n, sender };
+            let InFlight { per_endpoint, in_all } = self.in_flight;
+            let mut running = Running {
+                dispatcher: self,
+                clock: self.store.clock().clone(),
+                lanes: Lanes::new(in_all, per_endpoint),
+                doors: self.doors.clone(),
+                tasks: n,
+                sender,
+            };
             running.deliver(&reports, stop).await;
             drained = running.drain(&reports, grace).await;
             Ok(())
@@ -117,24 +147,14 @@ impl Dispatcher {
         }
         drained
     }
-
-    fn wake(&mut self, woken: Vec<(i64, Wake)>) -> Vec<i64> {
-        let now = self.clock.due_now();
-        let mut deleted = Vec::new();
-        for (endpoint, wake) in woken {
-            match wake {
-                Wake::Due(due) => self.lanes.wake(endpoint, due, now),
-                Wake::Revived(due) => self.lanes.revive(endpoint, due, now),
-                Wake::Deleted => deleted.push(endpoint),
-            }
-        }
-        deleted
-    }
 }
 
-/// A dispatcher with the tasks it has started, each of which holds a sender.
+/// A dispatcher at work, with the tasks it has started, each of which holds a sender.
 struct Running<'a> {
-    dispatcher: Dispatcher,
+    dispatcher: &'a Dispatcher,
+    clock: Clock,
+    lanes: Lanes,
+    doors: Doors,
     tasks: &'a Nursery,
     sender: Sender<Done>,
 }
@@ -158,11 +178,10 @@ impl Running<'_> {
         }
         let mut done = Vec::new();
         loop {
-            let Dispatcher { store, clock, lanes, .. } = &mut self.dispatcher;
             // Here and not after the timer below, which a stream of finished attempts could hold up.
-            lanes.advance(clock.due_now());
-            let timer = lanes.next_timer().map(|due| clock.instant_of(due));
-            let store = store.clone();
+            self.lanes.advance(self.clock.due_now());
+            let timer = self.lanes.next_timer().map(|due| self.clock.instant_of(due));
+            let store = &self.dispatcher.store;
             self.grant_turns();
             let reported = reports.recv_many(&mut done, MOST_REPORTS);
             let next = race(reported, race(store.woken(), at(timer)));
@@ -185,8 +204,13 @@ impl Running<'_> {
     }
 
     fn wake(&mut self, woken: Vec<(i64, Wake)>) {
-        for endpoint in self.dispatcher.wake(woken) {
-            self.bury(endpoint);
+        let now = self.clock.due_now();
+        for (endpoint, wake) in woken {
+            match wake {
+                Wake::Due(due) => self.lanes.wake(endpoint, due, now),
+                Wake::Revived(due) => self.lanes.revive(endpoint, due, now),
+                Wake::Deleted => self.bury(endpoint),
+            }
         }
     }
 
@@ -194,9 +218,21 @@ impl Running<'_> {
     /// may all be held by a receiver that hangs.
     fn bury(&self, endpoint: i64) {
         let store = self.dispatcher.store.clone();
+        let lifecycle = Arc::clone(&self.dispatcher.lifecycle);
         self.start("bury", async move {
             let more = match store.bury(endpoint).await {
-                Ok(more) => more,
+                Ok(Buried { letters, more }) => {
+                    let ids = store.ids();
+                    for (delivery, event) in letters {
+                        lifecycle.tell(|| DeadLetter {
+                            delivery: ids.format(Kind::Delivery, delivery),
+                            event: ids.format(Kind::Event, event),
+                            endpoint: ids.format(Kind::Endpoint, endpoint),
+                            reason: DELETED.to_owned(),
+                        });
+                    }
+                    more
+                }
                 Err(StoreError::Closed) => false,
                 Err(error) => {
                     tracing::error!(%error, "a deleted endpoint's deliveries are not buried yet; trying again");
@@ -209,7 +245,7 @@ impl Running<'_> {
     }
 
     fn grant_turns(&mut self) {
-        while let Some(grant) = self.dispatcher.lanes.next_grant() {
+        while let Some(grant) = self.lanes.next_grant() {
             let store = self.dispatcher.store.clone();
             self.start("turn", async move {
                 let turn = store.turn(grant.endpoint, grant.slots, grant.leased.clone()).await;
@@ -219,30 +255,31 @@ impl Running<'_> {
     }
 
     fn done(&mut self, done: Done) {
-        let now = self.dispatcher.clock.due_now();
+        let now = self.clock.due_now();
         match done {
-            Done::Attempt { endpoint, delivery, retry_at } => {
-                self.dispatcher.lanes.finished(endpoint, delivery, retry_at, now);
+            Done::Answered { endpoint } => self.lanes.answered(endpoint),
+            Done::Recorded { endpoint, delivery, retry_at } => {
+                self.lanes.finished(endpoint, delivery, retry_at, now);
             }
             Done::Turn(grant, Ok(turn)) => self.attempt(&grant, turn, now),
             Done::Buried { endpoint, more: true } => self.bury(endpoint),
             Done::Buried { more: false, .. } => {}
             Done::Turn(grant, Err(error)) => {
                 tracing::error!(%error, "an endpoint's turn failed; trying again");
-                self.dispatcher.lanes.fetched(&grant, &[], Some(now + millis(STORE_RETRY)), now);
+                self.lanes.fetched(&grant, &[], Some(now + millis(STORE_RETRY)), now);
             }
         }
     }
 
     fn attempt(&mut self, grant: &Grant, turn: Turn, now: Millis) {
         let TurnState::Open { target, due } = turn.state else {
-            self.dispatcher.lanes.fetched(grant, &[], turn.next_due, now);
+            self.lanes.fetched(grant, &[], turn.next_due, now);
             return;
         };
         let mut next_due = turn.next_due;
         let mut admitted = Vec::with_capacity(due.len());
         for due in due {
-            match self.dispatcher.doors.enter(grant.endpoint) {
+            match self.doors.enter(grant.endpoint) {
                 Ok(permit) => admitted.push((due, permit)),
                 Err(wait) => {
                     // The rest stays due; the lane comes back when it may pass.
@@ -252,15 +289,19 @@ impl Running<'_> {
             }
         }
         let deliveries: Vec<_> = admitted.iter().map(|(due, _)| due.delivery).collect();
-        self.dispatcher.lanes.fetched(grant, &deliveries, next_due, now);
+        self.lanes.fetched(grant, &deliveries, next_due, now);
         let target = Arc::new(target);
         for (due, permit) in admitted {
             let attempts = Arc::clone(&self.dispatcher.attempts);
             let target = Arc::clone(&target);
+            let sender = self.sender.clone();
             self.start("attempt", async move {
                 let (endpoint, delivery) = (target.endpoint, due.delivery);
-                let retry_at = attempts.make(&target, due, permit).await;
-                Done::Attempt { endpoint, delivery, retry_at }
+                let made = attempts.make(&target, due, permit).await;
+                // As everywhere: refused, nobody is there any more to hear of it.
+                drop(sender.send(Done::Answered { endpoint }).await);
+                let retry_at = attempts.record(made).await;
+                Done::Recorded { endpoint, delivery, retry_at }
             });
         }
     }

@@ -13,7 +13,8 @@ use http::{HeaderMap, StatusCode};
 
 use super::Edge;
 use super::problem::Problem;
-use crate::store::hash_key;
+use crate::relay::StartError;
+use crate::store::{Store, hash_key};
 
 /// An API key in clear text; exists only between making it and showing it. `Debug` does not show it.
 #[derive(Clone)]
@@ -21,7 +22,7 @@ pub(crate) struct ApiKey(String);
 
 impl ApiKey {
     /// `rk_` and 256 random bits.
-    pub(crate) fn generate() -> Result<Self, getrandom::Error> {
+    fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Self(format!("rk_{}", URL_SAFE_NO_PAD.encode(bytes))))
@@ -31,7 +32,7 @@ impl ApiKey {
         &self.0
     }
 
-    pub(crate) fn hash(&self) -> [u8; 32] {
+    fn hash(&self) -> [u8; 32] {
         hash_key(&self.0)
     }
 }
@@ -42,14 +43,39 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The hashes of the keys that are let in.
+/// The keys that are let in.
 #[derive(Debug)]
-pub(crate) struct Keys(pub(crate) Vec<[u8; 32]>);
+pub(crate) struct Access {
+    hashes: Vec<[u8; 32]>,
+    /// The one that this start made.
+    new: Option<ApiKey>,
+}
 
-impl Keys {
+impl Access {
+    /// The keys of the store; it gets its first one here.
+    pub(crate) async fn of(store: &Store) -> Result<Self, StartError> {
+        let hashes = store.key_hashes().await.map_err(|error| StartError::unusable(&error))?;
+        if !hashes.is_empty() {
+            return Ok(Self { hashes, new: None });
+        }
+        let key = Self::replace(store).await?;
+        Ok(Self { hashes: vec![key.hash()], new: Some(key) })
+    }
+
+    /// Makes a key and revokes all others.
+    pub(crate) async fn replace(store: &Store) -> Result<ApiKey, StartError> {
+        let key = ApiKey::generate().map_err(StartError::Random)?;
+        store.replace_keys(key.hash()).await.map_err(|error| StartError::unusable(&error))?;
+        Ok(key)
+    }
+
+    pub(crate) fn new_key(&self) -> Option<&str> {
+        self.new.as_ref().map(ApiKey::expose)
+    }
+
     /// Hashes are compared, not keys: how long a comparison takes tells nothing about a key.
     fn accept(&self, key: &str) -> bool {
-        self.0.contains(&hash_key(key))
+        self.hashes.contains(&hash_key(key))
     }
 }
 
@@ -62,7 +88,7 @@ pub(super) async fn require_bearer(
     let key = credentials(request.headers(), "Bearer").ok_or_else(|| {
         Problem::new(StatusCode::UNAUTHORIZED, "send the API key as 'Authorization: Bearer rk_...'")
     })?;
-    if !app.keys.accept(key) {
+    if !app.access.accept(key) {
         return Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "this API key is not known; relay showed the key when it first started on its data directory",
@@ -72,11 +98,11 @@ pub(super) async fn require_bearer(
 }
 
 /// For the page: browsers ask for a name and a password, and the password is the key.
-pub(super) fn basic_is_accepted(keys: &Keys, headers: &HeaderMap) -> bool {
+pub(super) fn basic_is_accepted(access: &Access, headers: &HeaderMap) -> bool {
     credentials(headers, "Basic")
         .and_then(|encoded| STANDARD.decode(encoded).ok())
         .and_then(|decoded| String::from_utf8(decoded).ok())
-        .and_then(|pair| pair.split_once(':').map(|(_, password)| keys.accept(password)))
+        .and_then(|pair| pair.split_once(':').map(|(_, password)| access.accept(password)))
         .unwrap_or(false)
 }
 

@@ -16,9 +16,10 @@ use super::problem::Problem;
 use super::views::EndpointView;
 use crate::guard::AddressGuard;
 use crate::ids::Kind;
+use crate::lifecycle::{DisabledBecause, EnabledBecause, EndpointDisabled, EndpointEnabled};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
-use crate::store::{EndpointChange, NewEndpoint};
+use crate::store::{EndpointChange, NewEndpoint, Updated};
 
 const MOST_URL_BYTES: usize = 2_048;
 const MOST_PATTERNS: usize = 64;
@@ -97,7 +98,17 @@ pub(super) async fn update(
         enabled: update.enabled,
         secret: update.secret.map(|secret| parse_secret(&secret)).transpose()?,
     };
-    let row = app.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
+    let Updated { row, switched } =
+        app.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
+    match switched {
+        Some(true) => {
+            app.lifecycle.tell(|| EndpointEnabled { endpoint: id, because: EnabledBecause::Asked });
+        }
+        Some(false) => {
+            app.lifecycle.tell(|| EndpointDisabled { endpoint: id, because: DisabledBecause::Asked });
+        }
+        None => {}
+    }
     Ok(Answer(EndpointView::with_secret(app.store.ids(), &row)))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
+use motet::container::{ComponentHealth, Health, Running};
 
 use super::Edge;
 use super::problem::Problem;
@@ -15,13 +16,14 @@ pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// New events would be accepted.
-pub(super) async fn ready(State(app): State<Arc<Edge>>) -> Result<&'static str, Problem> {
-    if app.intake.is_closed() {
-        return Err(Problem::unavailable("shutting down"));
+/// New events would be accepted: every part is healthy.
+pub(super) async fn ready(State(parts): State<Arc<Running>>) -> Result<&'static str, Problem> {
+    let report = parts.health().await;
+    match report.components().iter().find(|part| part.own != Health::Healthy) {
+        None => Ok("ready\n"),
+        Some(ComponentHealth { error: Some(error), .. }) => Err(Problem::unavailable(error.to_string())),
+        Some(ComponentHealth { name, own, .. }) => Err(Problem::unavailable(format!("{name} is {own}"))),
     }
-    app.store.writable().await?;
-    Ok("ready\n")
 }
 
 /// Prometheus text. Gauges are read from the store here, so between scrapes they cost nothing.

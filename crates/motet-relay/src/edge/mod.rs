@@ -26,21 +26,24 @@ use axum::routing::{get, post};
 use axum::{Router, extract::State};
 use http::Method;
 use metrics_exporter_prometheus::PrometheusHandle;
+use motet::container::Running;
 
-pub(crate) use self::auth::{ApiKey, Keys};
+pub(crate) use self::auth::Access;
 pub(crate) use self::listener::serve;
 use self::problem::Problem;
 use crate::guard::AddressGuard;
+use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 
 /// What the handlers work with.
 #[derive(Debug)]
 pub(crate) struct Edge {
     pub(crate) store: Store,
-    pub(crate) keys: Keys,
-    pub(crate) guard: AddressGuard,
-    pub(crate) metrics: PrometheusHandle,
-    pub(crate) intake: Intake,
+    pub(crate) access: Arc<Access>,
+    pub(crate) guard: Arc<AddressGuard>,
+    pub(crate) metrics: Arc<PrometheusHandle>,
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
 }
 
 /// Open until shutdown begins; then nothing new is taken in.
@@ -57,9 +60,14 @@ impl Intake {
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
+
+    /// Whether it is open, as a check of health.
+    pub(crate) fn open(&self) -> Result<(), &'static str> {
+        if self.is_closed() { Err("shutting down") } else { Ok(()) }
+    }
 }
 
-pub(crate) fn router(app: Arc<Edge>) -> Router {
+pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>) -> Router {
     let v1 = Router::new()
         .route("/events", post(events::publish).get(events::list))
         .route("/events/{id}", get(events::read))
@@ -78,7 +86,7 @@ pub(crate) fn router(app: Arc<Edge>) -> Router {
         .nest("/v1", v1)
         .route("/", get(page::show))
         .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
+        .route("/readyz", get(health::ready).with_state(parts))
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)

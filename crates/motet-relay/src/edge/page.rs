@@ -31,7 +31,7 @@ code { font-size: .9em } .bad { color: #c33; font-weight: 600 } .dim { opacity: 
 "#;
 
 pub(super) async fn show(State(app): State<Arc<Edge>>, headers: HeaderMap) -> Result<Response, Problem> {
-    if !basic_is_accepted(&app.keys, &headers) {
+    if !basic_is_accepted(&app.access, &headers) {
         let ask = [(WWW_AUTHENTICATE, "Basic realm=\"relay: any name, and the API key as password\"")];
         return Ok((StatusCode::UNAUTHORIZED, ask, "the password is the API key\n").into_response());
     }

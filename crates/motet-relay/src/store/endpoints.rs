@@ -23,6 +23,13 @@ pub(crate) struct EndpointRow {
     pub(crate) held: Option<Held>,
 }
 
+impl EndpointRow {
+    /// Whether attempts are made.
+    const fn is_on(&self) -> bool {
+        self.enabled && self.held.is_none()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct NewEndpoint {
     pub(crate) url: String,
@@ -38,6 +45,14 @@ pub(crate) struct EndpointChange {
     pub(crate) patterns: Option<Vec<Pattern>>,
     pub(crate) enabled: Option<bool>,
     pub(crate) secret: Option<Secret>,
+}
+
+/// A changed endpoint.
+#[derive(Debug)]
+pub(crate) struct Updated {
+    pub(crate) row: EndpointRow,
+    /// Whether attempts are made now, where that is new.
+    pub(crate) switched: Option<bool>,
 }
 
 /// What an endpoint is owed.
@@ -103,9 +118,10 @@ impl Store {
         &self,
         seq: i64,
         change: EndpointChange,
-    ) -> Result<Option<EndpointRow>, StoreError> {
+    ) -> Result<Option<Updated>, StoreError> {
         self.write(1, move |tx| {
             let Some(mut row) = find(tx.connection, seq)? else { return Ok(None) };
+            let was_on = row.is_on();
             if let Some(url) = change.url {
                 row.url = url;
             }
@@ -142,7 +158,8 @@ impl Store {
             tx.routes.invalidate();
             // Enabled again: what was held is looked at at once.
             tx.woken.push((seq, Wake::Due(tx.due_now)));
-            Ok(Some(row))
+            let switched = (row.is_on() != was_on).then_some(row.is_on());
+            Ok(Some(Updated { row, switched }))
         })
         .await
     }

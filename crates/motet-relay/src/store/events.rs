@@ -9,6 +9,11 @@ use super::{Store, StoreError, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::EventType;
 
+/// With the first event of each start the events' counter takes a random step of up to this. A store that was restored
+/// from a backup would otherwise give its new events the identifiers of those that the backup lacks. Eight million
+/// starts fit into the counter.
+const LONGEST_STEP: u64 = 1 << 40;
+
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_WINDOW: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
@@ -94,6 +99,7 @@ fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
     {
         return Ok(known);
     }
+    step_counter(tx)?;
     tx.connection
         .prepare_cached("INSERT INTO events (type, data, created_at) VALUES (?1, ?2, ?3)")?
         .execute(params![event.event_type.as_str(), event.data.get().as_bytes(), tx.wall])?;
@@ -112,6 +118,21 @@ fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
         remember_key(tx, key, hash, seq, deliveries)?;
     }
     Ok(Published::Accepted { event: seq, deliveries })
+}
+
+/// Leaves a gap in the events' counter, so that no identifier is given twice. Not at the start itself, which would then
+/// fail on a disk that is full.
+fn step_counter(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    if !tx.stepped {
+        let random = getrandom::u64()
+            .map_err(|error| StoreError::Io(format!("no random bytes from the operating system: {error}")))?;
+        tx.connection.execute(
+            "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'",
+            [random % LONGEST_STEP],
+        )?;
+        tx.stepped = true;
+    }
+    Ok(())
 }
 
 fn content_hash(event: &NewEvent) -> [u8; 32] {

@@ -39,9 +39,14 @@ impl DirectoryLock {
             }
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
-        file.set_len(0).map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        writeln!(file, "process {}", std::process::id()).map_err(failed)?;
+        let named = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "process {}", std::process::id()));
+        if let Err(error) = named {
+            // On a full disk. Whoever comes later is refused all the same, by a message without the number.
+            tracing::warn!(%error, "the lock file does not name this process");
+        }
         Ok(Self { _file: file })
     }
 }

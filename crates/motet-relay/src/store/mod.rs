@@ -34,10 +34,10 @@ use tokio::time::Instant;
 
 pub use self::deliveries::AutoDisable;
 pub(crate) use self::deliveries::{
-    Attempt, Change, DeliveryFilter, DeliveryRow, DeliveryState, Due, Held, Recorded, Target, Turn,
-    TurnState, Verdict,
+    Attempt, Buried, Change, DELETED, DeliveryFilter, DeliveryRow, DeliveryState, Due, Held, Recorded,
+    Target, Turn, TurnState, Verdict,
 };
-pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint};
+pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint, Updated};
 pub use self::error::OpenError;
 pub(crate) use self::error::StoreError;
 pub(crate) use self::events::{EventRow, NewEvent, Published};
@@ -111,7 +111,6 @@ impl Store {
             schema::limit_size(&connection, max_bytes)?;
         }
         let store_id = schema::store_id(&mut connection)?;
-        schema::step_events(&connection)?;
         let latest_due = clock.due_now().saturating_add(millis(options.longest_delay));
         let latest_probe = clock.due_now().saturating_add(millis(options.auto_disable.probe_every));
         deliveries::clamp_due_times(&connection, latest_due)

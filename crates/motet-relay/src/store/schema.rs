@@ -27,11 +27,6 @@ const VERSION: i64 = MIGRATIONS.len() as i64;
 /// Beyond it damage shows when the damaged page is read.
 const CHECKED_AT_START_BYTES: u64 = 64 << 20;
 
-/// At each start the events' counter takes a random step of up to this. A store that was restored from a backup
-/// would otherwise give its new events the identifiers of those that the backup lacks. Eight million starts
-/// fit into the counter.
-const LONGEST_STEP: u64 = 1 << 40;
-
 /// The log file is cut back to this when it is next reused.
 const LOG_FILE_BYTES: i64 = 64 << 20;
 
@@ -130,15 +125,6 @@ pub(super) fn limit_size(connection: &Connection, max_bytes: u64) -> Result<(), 
         connection.pragma_update_and_check(None, "max_page_count", pages.max(1), |_| Ok(()))
     };
     limit().map_err(|e| OpenError::sql(Path::new(FILE_NAME), e))
-}
-
-/// Leaves a gap in the events' counter, so that no identifier is given twice.
-pub(super) fn step_events(connection: &Connection) -> Result<(), OpenError> {
-    let step = getrandom::u64().map_err(OpenError::Random)? % LONGEST_STEP;
-    connection
-        .execute("UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'", [step])
-        .map(drop)
-        .map_err(|e| OpenError::sql(Path::new(FILE_NAME), e))
 }
 
 /// The store's random id, made with the store.

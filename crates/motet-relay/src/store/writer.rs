@@ -48,6 +48,8 @@ pub(super) struct Tx<'a> {
     pub(super) wall: Millis,
     /// The time due times are written in.
     pub(super) due_now: Millis,
+    /// The events' counter has taken its step.
+    pub(super) stepped: bool,
     /// What the dispatcher is told once the commit is on disk.
     pub(super) woken: Vec<(i64, Wake)>,
 }
@@ -118,6 +120,7 @@ impl Writer {
             clock,
             wakes,
             trouble: Arc::clone(&trouble),
+            stepped: false,
             log_pages,
             restart_at: RESTART_PAGES,
         })));
@@ -233,6 +236,8 @@ struct Committer {
     clock: Clock,
     wakes: Arc<Wakes>,
     trouble: Arc<Mutex<Option<StoreError>>>,
+    /// The step of the events' counter is on disk.
+    stepped: bool,
     /// Pages in the log, as the last commit left it.
     log_pages: Arc<AtomicI32>,
     /// The log length at which the writer next stops for a checkpoint of its own.
@@ -281,13 +286,14 @@ impl Committer {
             routes: &mut self.routes,
             wall: self.clock.wall(),
             due_now: self.clock.due_now(),
+            stepped: self.stepped,
             woken: Vec::new(),
         };
         let all = || {
             run("BEGIN IMMEDIATE")?;
             for job in jobs {
                 run("SAVEPOINT job")?;
-                let woken = tx.woken.len();
+                let (woken, stepped) = (tx.woken.len(), tx.stepped);
                 let answer = job.run(&mut tx);
                 match &answer {
                     Ok(_) => {}
@@ -296,6 +302,7 @@ impl Committer {
                     Err(_) => {
                         run("ROLLBACK TO job")?;
                         tx.woken.truncate(woken);
+                        tx.stepped = stepped;
                         tx.routes.invalidate();
                     }
                 }
@@ -308,7 +315,10 @@ impl Committer {
         if done.is_err() && !connection.is_autocommit() {
             run("ROLLBACK")?;
         }
-        done.map(|()| tx.woken)
+        done.map(|()| {
+            self.stepped = tx.stepped;
+            tx.woken
+        })
     }
 
     /// Keeps why writing failed, until [`Writer::works_again`], and logs it when it is new.

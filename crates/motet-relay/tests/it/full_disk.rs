@@ -103,6 +103,38 @@ async fn a_full_disk_is_a_503_and_relay_goes_on_when_there_is_room() {
 }
 
 #[tokio::test]
+async fn started_on_a_full_disk_relay_does_not_serve_what_it_has() {
+    let home = Home::new();
+    let Some(disk) = SmallDisk::mount(&home.data(), "4m") else {
+        println!("no right to mount a file system here; the next test starts at the size limit instead");
+        return;
+    };
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start_in(&home, &[]).await;
+    relay.client().endpoint(&receiver).await;
+    let acknowledged = fill(relay.client()).await;
+    relay.kill().await;
+    // Nothing at all is left.
+    let filler = std::fs::File::create(home.data().join("filler")).unwrap();
+    while std::io::Write::write_all(&mut &filler, &[0; 4_096]).is_ok() {}
+
+    let relay = Relay::start_in(&home, &[]).await;
+    assert_eq!(stored(relay.client()).await, acknowledged);
+    let refused = relay.client().post("/v1/events", json!({"type": "a", "data": 1})).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{}", refused.text());
+    disk.grow("64m");
+    eventually("relay to be ready again", || async {
+        (relay.client().get("/readyz").await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    relay.client().publish("after", json!({})).await;
+    for event in &acknowledged {
+        relay.client().delivery_in_state(event, "delivered").await;
+    }
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn at_its_size_limit_relay_refuses_and_keeps_what_it_has() {
     let receiver = Receiver::accepting().await;
     let home = Home::new();

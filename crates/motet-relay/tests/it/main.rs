@@ -22,6 +22,7 @@ mod guard;
 mod harness;
 mod holding;
 mod idempotency;
+mod lifecycle;
 mod management;
 mod observability;
 mod receivers;

@@ -19,7 +19,7 @@ async fn an_endpoint_that_fails_is_called_on_and_on() {
     let client = relay.client();
     client.endpoint_at(&receiver.url(), json!({"event_types": ["user.*"]})).await;
     let event = client.publish("user.created", json!({})).await;
-    relay.log_line("to=Open").await;
+    relay.log_line("is left alone for a while").await;
     // A neighbour is none the worse for it.
     let other = Receiver::accepting().await;
     client.endpoint_at(&other.url(), json!({"event_types": ["other"]})).await;
@@ -31,7 +31,7 @@ async fn an_endpoint_that_fails_is_called_on_and_on() {
     assert!(hits[3].at - hits[2].at >= Duration::from_millis(750), "{:?}", hits[3].at - hits[2].at);
     repaired.store(true, Ordering::Relaxed);
     let delivery = client.delivery_in_state(&event, "delivered").await;
-    relay.log_line("to=Closed").await;
+    relay.log_line("that was left alone is back").await;
     // What was not let through was no attempt.
     assert_eq!(delivery["attempts"], receiver.hits().len());
 }

@@ -13,14 +13,22 @@
 //! all slots. So however many receivers hang, the last quarter is there for the lanes that hold nothing, as
 //! long as there are fewer lanes than slots.
 //!
-//! A slot is taken from the grant until the outcome is on disk, so no delivery is ever attempted twice at
-//! once. A lane that holds nothing and waits for nothing is forgotten: memory follows the endpoints at
-//! work, not the endpoints that exist.
+//! A slot is taken from the grant until the receiver has answered; its delivery stays leased until the outcome is
+//! on disk, so no delivery is ever attempted twice at once. The receiver does not wait for the disk, but what is not
+//! on disk yet is bounded, too: a lane has at most [`UNRECORDED`] outcomes for each of its slots, and all lanes together
+//! as many as there are slots. Beyond that nothing is granted: a disk that is full stops the attempts.
+//!
+//! A lane that holds nothing and waits for nothing is forgotten: memory follows the endpoints at work, not the
+//! endpoints that exist.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 
 use crate::clock::Millis;
+
+/// Outcomes that a lane may have beyond what is on disk, for each slot that it may have. A commit under load takes as
+/// long as three answers of a receiver next door.
+const UNRECORDED: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -31,6 +39,8 @@ pub(super) struct Lanes {
     in_all: usize,
     free: usize,
     per_lane: usize,
+    /// Attempts that are over, and not on disk.
+    unrecorded: usize,
     /// Lanes that hold a slot or want one.
     working: usize,
 }
@@ -39,6 +49,8 @@ pub(super) struct Lanes {
 struct Lane {
     /// Slots taken: granted to a fetch, or by an attempt.
     taken: usize,
+    /// Attempts that are over, and not on disk.
+    unrecorded: usize,
     /// Deliveries that are being attempted or recorded.
     leased: Vec<i64>,
     /// Of the leased ones, those that may have been made due again since: to be looked at once they are done.
@@ -49,6 +61,14 @@ struct Lane {
     queued: bool,
     working: bool,
     timer: Option<Millis>,
+}
+
+impl Lane {
+    /// How many more slots it may be granted.
+    fn room(&self, share: usize, per_lane: usize) -> usize {
+        let beyond_disk = per_lane * (1 + UNRECORDED) - self.unrecorded;
+        share.min(beyond_disk).saturating_sub(self.taken)
+    }
 }
 
 /// Leave for an endpoint to attempt up to `slots` deliveries.
@@ -70,6 +90,7 @@ impl Lanes {
             in_all,
             free: in_all,
             per_lane,
+            unrecorded: 0,
             working: 0,
         }
     }
@@ -115,13 +136,13 @@ impl Lanes {
     pub(super) fn next_grant(&mut self) -> Option<Grant> {
         let share = self.share();
         let (endpoint, lane, slots) = loop {
-            if self.free == 0 {
+            if self.free == 0 || self.unrecorded >= self.in_all {
                 return None;
             }
             let endpoint = self.ready.pop_front()?;
             let lane = self.lanes.get_mut(&endpoint)?;
             lane.queued = false;
-            let slots = share.saturating_sub(lane.taken).min(self.free);
+            let slots = lane.room(share, self.per_lane).min(self.free);
             if slots > 0 {
                 break (endpoint, self.lanes.get_mut(&endpoint)?, slots);
             }
@@ -157,11 +178,23 @@ impl Lanes {
         }
     }
 
-    /// An attempt is over and on disk; `retry_at` is when the delivery is due again, if it is.
-    pub(super) fn finished(&mut self, endpoint: i64, delivery: i64, retry_at: Option<Millis>, now: Millis) {
+    /// An attempt is over, and its outcome on the way to the disk.
+    pub(super) fn answered(&mut self, endpoint: i64) {
         self.free += 1;
+        self.unrecorded += 1;
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.taken -= 1;
+            lane.unrecorded += 1;
+        }
+        self.settle(endpoint);
+    }
+
+    /// An outcome is on disk, of an attempt that was [answered](Self::answered); `retry_at` is when the delivery is due
+    /// again, if it is.
+    pub(super) fn finished(&mut self, endpoint: i64, delivery: i64, retry_at: Option<Millis>, now: Millis) {
+        self.unrecorded -= 1;
+        if let Some(lane) = self.lanes.get_mut(&endpoint) {
+            lane.unrecorded -= 1;
             lane.leased.retain(|leased| *leased != delivery);
             if lane.revived.contains(&delivery) {
                 lane.revived.retain(|revived| *revived != delivery);
@@ -192,12 +225,17 @@ impl Lanes {
             lane.working = working;
             self.working = if working { self.working + 1 } else { self.working - 1 };
         }
-        let share = self.share();
+        let (share, per_lane) = (self.share(), self.per_lane);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        if lane.hungry && !lane.fetching && !lane.queued && lane.taken < share {
+        if lane.hungry && !lane.fetching && !lane.queued && lane.room(share, per_lane) > 0 {
             lane.queued = true;
             self.ready.push_back(endpoint);
-        } else if lane.taken == 0 && !lane.hungry && !lane.fetching && lane.timer.is_none() {
+        } else if lane.taken == 0
+            && lane.leased.is_empty()
+            && !lane.hungry
+            && !lane.fetching
+            && lane.timer.is_none()
+        {
             self.lanes.remove(&endpoint);
         }
     }

@@ -29,8 +29,39 @@ fn a_full_lane_waits_for_its_own_slot_and_not_in_the_queue() {
     assert_eq!(lanes.next_grant(), None);
     lanes.wake(2, 0, 0);
     assert_eq!(lanes.next_grant().unwrap().endpoint, 2);
-    lanes.finished(1, 10, None, 0);
-    assert_eq!(lanes.next_grant(), Some(Grant { endpoint: 1, slots: 1, leased: vec![11] }));
+    lanes.answered(1);
+    assert_eq!(lanes.next_grant(), Some(Grant { endpoint: 1, slots: 1, leased: vec![10, 11] }));
+}
+
+#[test]
+fn outcomes_pile_up_while_the_disk_takes_none() {
+    let mut lanes = lanes(100, 2);
+    lanes.wake(1, 0, 0);
+    let mut attempts = 0;
+    while let Some(grant) = lanes.next_grant() {
+        let due: Vec<_> = (0..grant.slots as i64).map(|n| attempts + n).collect();
+        attempts += grant.slots as i64;
+        lanes.fetched(&grant, &due, Some(0), 0);
+        due.iter().for_each(|_| lanes.answered(1));
+    }
+    assert_eq!(attempts, 2 * (1 + UNRECORDED as i64));
+    lanes.finished(1, 0, None, 0);
+    assert_eq!(lanes.next_grant().map(|grant| grant.slots), Some(1));
+}
+
+#[test]
+fn outcomes_of_many_lanes_pile_up_while_the_disk_takes_none() {
+    let mut lanes = lanes(8, 2);
+    let mut attempts = 0;
+    for endpoint in 0..100 {
+        lanes.wake(endpoint, 0, 0);
+    }
+    while let Some(grant) = lanes.next_grant() {
+        lanes.fetched(&grant, &[attempts], None, 0);
+        lanes.answered(grant.endpoint);
+        attempts += 1;
+    }
+    assert_eq!(attempts, 8);
 }
 
 #[test]
@@ -73,6 +104,8 @@ fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
     let grant = lanes.next_grant().unwrap();
     assert_eq!(grant.leased, [10]);
     lanes.fetched(&grant, &[], None, 0);
+    lanes.answered(1);
+    assert_eq!(lanes.next_grant(), None);
     lanes.finished(1, 10, None, 0);
     assert!(lanes.next_grant().is_some(), "the revived delivery is forgotten");
 }
@@ -100,6 +133,8 @@ enum Step {
     },
     Grant,
     AnswerFetch(prop::sample::Index),
+    /// A receiver answers an attempt.
+    Answer(prop::sample::Index),
     /// An attempt's outcome is committed: due again after so long, or done.
     Record(prop::sample::Index, Option<Millis>),
     /// The dispatcher hears of it.
@@ -116,6 +151,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::AnswerFetch),
         3 => (proptest::arbitrary::any::<prop::sample::Index>(), prop::option::weighted(0.3, 1..30_i64))
             .prop_map(|(which, retry)| Step::Record(which, retry)),
+        3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Answer),
         3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Report),
         1 => (0..30_i64).prop_map(Step::Advance),
         1 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Revive),
@@ -134,6 +170,7 @@ struct Attempt {
     endpoint: i64,
     delivery: i64,
     round: u32,
+    answered: bool,
     /// Once recorded: when it is due again.
     recorded: Option<Option<Millis>>,
 }
@@ -165,13 +202,24 @@ impl Model {
             endpoint: grant.endpoint,
             delivery: *delivery,
             round: self.store[delivery].round,
+            answered: false,
             recorded: None,
         }));
         self.lanes.fetched(grant, &due, next_due, self.now);
     }
 
+    fn answered(&mut self, at: usize) {
+        let attempt = &mut self.attempts[at];
+        if !std::mem::replace(&mut attempt.answered, true) {
+            self.lanes.answered(attempt.endpoint);
+        }
+    }
+
     fn record(&mut self, at: usize, retry: Option<Millis>) {
         let attempt = &mut self.attempts[at];
+        if !attempt.answered {
+            return;
+        }
         if let (None, Some(row)) = (attempt.recorded, self.store.get_mut(&attempt.delivery)) {
             if row.round == attempt.round {
                 row.due = retry.map(|after| self.now + after);
@@ -200,6 +248,9 @@ impl Model {
                 let grant = self.fetches.swap_remove(which.index(self.fetches.len()));
                 self.answer(&grant);
             }
+            Step::Answer(which) if !self.attempts.is_empty() => {
+                self.answered(which.index(self.attempts.len()));
+            }
             Step::Record(which, retry) if !self.attempts.is_empty() => {
                 self.record(which.index(self.attempts.len()), *retry);
             }
@@ -214,7 +265,8 @@ impl Model {
                     self.lanes.revive(row.endpoint, self.now, self.now);
                 }
             }
-            Step::AnswerFetch(_) | Step::Record(..) | Step::Report(_) | Step::Revive(_) => {}
+            Step::AnswerFetch(_) | Step::Answer(_) | Step::Record(..) | Step::Report(_) | Step::Revive(_) => {
+            }
             Step::Advance(by) => {
                 self.now += by;
                 self.lanes.advance(self.now);
@@ -236,14 +288,17 @@ proptest! {
         for step in &steps {
             model.take(step);
             let granted: usize = model.fetches.iter().map(|g| g.slots).sum();
-            prop_assert!(model.attempts.len() + granted <= IN_ALL);
+            let waiting = model.attempts.iter().filter(|attempt| !attempt.answered).count();
+            prop_assert!(waiting + granted <= IN_ALL);
+            prop_assert!(model.attempts.len() - waiting <= 2 * IN_ALL);
             let mut seen: Vec<_> = model.attempts.iter().map(|attempt| attempt.delivery).collect();
             seen.sort_unstable();
             seen.dedup();
             prop_assert_eq!(seen.len(), model.attempts.len(), "a delivery was attempted twice at once");
             for endpoint in 0..4 {
-                let at_once = model.attempts.iter().filter(|a| a.endpoint == endpoint).count();
-                prop_assert!(at_once <= PER_LANE);
+                let of_it = || model.attempts.iter().filter(|attempt| attempt.endpoint == endpoint);
+                prop_assert!(of_it().filter(|attempt| !attempt.answered).count() <= PER_LANE);
+                prop_assert!(of_it().count() <= PER_LANE * (1 + UNRECORDED));
             }
         }
         // Left to itself, with every attempt succeeding, it works off everything and forgets all lanes.
@@ -253,6 +308,7 @@ proptest! {
             } else if let Some(grant) = model.fetches.pop() {
                 model.answer(&grant);
             } else if !model.attempts.is_empty() {
+                model.answered(0);
                 model.record(0, None);
                 model.report(0);
             } else if let Some(due) = model.lanes.next_timer() {
@@ -267,5 +323,6 @@ proptest! {
         prop_assert_eq!(model.lanes.working, 0);
         prop_assert_eq!(model.lanes.lanes.len(), 0);
         prop_assert_eq!(model.lanes.free, IN_ALL);
+        prop_assert_eq!(model.lanes.unrecorded, 0);
     }
 }

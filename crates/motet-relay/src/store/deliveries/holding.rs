@@ -57,19 +57,14 @@ impl Held {
             _ => None,
         }
     }
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gone => "gone",
-            Self::Failing => "failing",
-        }
-    }
 }
 
 /// What an attempt changed for its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Held(Held),
+    /// One that is held because it only fails has failed again.
+    StillFailing,
     Recovered,
 }
 
@@ -113,7 +108,7 @@ pub(super) fn note(
     let probe_at = tx.due_now.saturating_add(millis(rules.probe_every));
     set(tx, endpoint, FAILING, failures, Some(since), Some(probe_at))?;
     tx.woken.push((endpoint, Wake::Due(probe_at)));
-    Ok((held != FAILING).then_some(Change::Held(Held::Failing)))
+    Ok(Some(if held == FAILING { Change::StillFailing } else { Change::Held(Held::Failing) }))
 }
 
 /// Called once at start: no probe may be further off than the longest time between two, whatever the clock said

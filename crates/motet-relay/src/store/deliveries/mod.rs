@@ -13,7 +13,7 @@ pub(super) use self::holding::clamp_probes;
 pub(crate) use self::holding::{Change, Held};
 pub(crate) use self::management::{DeliveryFilter, DeliveryRow};
 pub(super) use self::turns::clamp_due_times;
-pub(crate) use self::turns::{Due, Recorded, Target, Turn, TurnState, Verdict};
+pub(crate) use self::turns::{Buried, DELETED, Due, Recorded, Target, Turn, TurnState, Verdict};
 use crate::clock::Millis;
 
 const PENDING: i64 = 0;

@@ -58,8 +58,22 @@ pub(crate) enum TurnState {
 pub(crate) struct Recorded {
     /// When the delivery is due again, if it is pending still.
     pub(crate) retry_at: Option<Millis>,
+    /// Whether this made it a dead letter.
+    pub(crate) is_dead: bool,
     pub(crate) change: Option<Change>,
 }
+
+/// What became of a step of burying.
+#[derive(Debug)]
+pub(crate) struct Buried {
+    /// The new dead letters: deliveries with their events.
+    pub(crate) letters: Vec<(i64, i64)>,
+    /// Whether there may be more.
+    pub(crate) more: bool,
+}
+
+/// Why, for the dead letters of a deleted endpoint.
+pub(crate) const DELETED: &str = "the endpoint was deleted";
 
 /// What follows from an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,17 +145,22 @@ impl Store {
         self.write(1, move |tx| record(tx, &rules, delivery, round, &attempt, &verdict)).await
     }
 
-    /// Turns some pending deliveries of a deleted endpoint into dead letters; `true` when more are left.
-    pub(crate) async fn bury(&self, endpoint: i64) -> Result<bool, StoreError> {
+    /// Turns some pending deliveries of a deleted endpoint into dead letters.
+    pub(crate) async fn bury(&self, endpoint: i64) -> Result<Buried, StoreError> {
         self.write(BURIED_AT_ONCE as usize, move |tx| {
-            let buried = tx
+            let letters: Vec<(i64, i64)> = tx
                 .connection
                 .prepare_cached(
-                    "UPDATE deliveries SET state = 2, updated_at = ?2, dead_reason = 'the endpoint was deleted'
-                     WHERE seq IN (SELECT seq FROM deliveries WHERE endpoint_seq = ?1 AND state = 0 LIMIT ?3)",
+                    "UPDATE deliveries SET state = 2, updated_at = ?2, dead_reason = ?4
+                     WHERE seq IN (SELECT seq FROM deliveries WHERE endpoint_seq = ?1 AND state = 0 LIMIT ?3)
+                     RETURNING seq, event_seq",
                 )?
-                .execute(params![endpoint, tx.wall, BURIED_AT_ONCE])?;
-            Ok(buried as i64 == BURIED_AT_ONCE)
+                .query_map(params![endpoint, tx.wall, BURIED_AT_ONCE, DELETED], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?
+                .collect::<Result<_, _>>()?;
+            let more = letters.len() as i64 == BURIED_AT_ONCE;
+            Ok(Buried { letters, more })
         })
         .await
     }
@@ -180,11 +199,15 @@ fn turn(
         _ => (most, now),
     };
     let secret = parse_secret(&secret)?;
+    // Of those that are passed over, the index alone is read.
     let mut pending = connection.prepare_cached(
-        "SELECT seq, due_at, event_seq, round, round_attempts FROM deliveries
+        "SELECT seq, due_at FROM deliveries INDEXED BY deliveries_due
          WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2",
     )?;
-    let mut event = connection.prepare_cached("SELECT type, data, created_at FROM events WHERE seq = ?1")?;
+    let mut whole = connection.prepare_cached(
+        "SELECT d.event_seq, d.round, d.round_attempts, e.type, e.data, e.created_at
+         FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq WHERE d.seq = ?1",
+    )?;
     let mut due = Vec::with_capacity(most);
     let mut next_due = None;
     // One more than asked for tells when the next one is due.
@@ -199,22 +222,32 @@ fn turn(
             next_due = Some(due_at);
             break;
         }
-        let event_seq: i64 = row.get(2)?;
-        let (round, round_attempts) = (row.get(3)?, row.get(4)?);
-        due.push(event.query_row([event_seq], |row| {
+        due.push(whole.query_row([delivery], |row| {
             Ok(Due {
                 delivery,
-                event: event_seq,
-                event_type: row.get(0)?,
-                data: row.get(1)?,
-                created_at: row.get(2)?,
-                round,
-                round_attempts,
+                event: row.get(0)?,
+                round: row.get(1)?,
+                round_attempts: row.get(2)?,
+                event_type: row.get(3)?,
+                data: row.get(4)?,
+                created_at: row.get(5)?,
             })
         })?);
     }
     Ok(Turn { state: TurnState::Open { target: Target { endpoint, url, secret }, due }, next_due })
 }
+
+/// A success holds whatever happened meanwhile. A failure is only counted when the delivery was buried during the
+/// attempt, or resent: then it is due anew, with all of its attempts.
+const RECORD: &str = "UPDATE deliveries SET
+         attempts = attempts + 1,
+         round_attempts = round_attempts + (state = 0 AND round = :round),
+         due_at = CASE WHEN state = 0 AND round = :round THEN coalesce(:due_at, due_at) ELSE due_at END,
+         dead_reason = CASE WHEN :state = 1 THEN NULL WHEN state = 0 AND round = :round THEN :reason ELSE dead_reason END,
+         state = CASE WHEN :state = 1 OR (state = 0 AND round = :round) THEN :state ELSE state END,
+         updated_at = :wall
+     WHERE seq = :seq
+     RETURNING attempts, state, due_at, endpoint_seq, state = 2 AND dead_reason IS :reason";
 
 fn record(
     tx: &mut Tx<'_>,
@@ -229,30 +262,18 @@ fn record(
         Verdict::Retry(at) => (PENDING, Some(*at), None),
         Verdict::Dead { reason } => (DEAD, None, Some(reason)),
     };
-    // A success holds whatever happened meanwhile. A failure is only counted when the delivery was buried during
-    // the attempt, or resent: then it is due anew, with all of its attempts.
-    let holds = "(state = 0 AND round = :round)";
     let updated = tx
         .connection
-        .prepare_cached(&format!(
-            "UPDATE deliveries SET
-                 attempts = attempts + 1,
-                 round_attempts = round_attempts + {holds},
-                 due_at = CASE WHEN {holds} THEN coalesce(:due_at, due_at) ELSE due_at END,
-                 dead_reason = CASE WHEN :state = 1 THEN NULL WHEN {holds} THEN :reason ELSE dead_reason END,
-                 state = CASE WHEN :state = 1 OR {holds} THEN :state ELSE state END,
-                 updated_at = :wall
-             WHERE seq = :seq RETURNING attempts, state, due_at, endpoint_seq"
-        ))?
+        .prepare_cached(RECORD)?
         .query_row(
             named_params! {
                 ":seq": delivery, ":round": round, ":state": state, ":due_at": due_at, ":reason": reason,
                 ":wall": tx.wall,
             },
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?)),
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )
         .optional()?;
-    let Some((number, state, due_at, endpoint)) = updated else {
+    let Some((number, state, due_at, endpoint, is_dead)) = updated else {
         return Err(StoreError::Internal(format!("delivery {delivery} is gone")));
     };
     tx.connection
@@ -270,5 +291,5 @@ fn record(
             attempt.response
         ])?;
     let change = holding::note(tx, rules, endpoint, attempt)?;
-    Ok(Recorded { retry_at: (state == PENDING).then_some(due_at), change })
+    Ok(Recorded { retry_at: (state == PENDING).then_some(due_at), is_dead, change })
 }

@@ -49,7 +49,7 @@ impl Answer {
 }
 
 impl Client {
-    pub(super) fn new(address: SocketAddr, key: String, home: Arc<Home>) -> Self {
+    pub(crate) fn new(address: SocketAddr, key: String, home: Arc<Home>) -> Self {
         Self { address, key, home: Some(home), ..Self::nowhere() }
     }
 

@@ -1,0 +1,154 @@
+//! What relay is made of, and which part needs which: one container.
+//!
+//! The container makes the parts, tells how they are, and ends them, in reverse, in the last phase of the shutdown. What
+//! runs - the listener and the dispatcher - are members of the phases before that, and take what they need from it.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
+use motet::container::{Container, Running};
+use motet::event::Emitter;
+use motet::task::Scope;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dispatch::Dispatcher;
+use crate::edge::{Access, Edge, Intake};
+use crate::guard::AddressGuard;
+use crate::lifecycle::Lifecycle;
+use crate::outbound::Outbound;
+use crate::relay::StartError;
+use crate::store::{Store, StoreError, StoreOptions};
+
+/// The log is at most 64 MiB and a little; a slow disk moves that in this time.
+pub(crate) const STORE_CLOSE: Duration = Duration::from_secs(10);
+
+/// Histograms gather samples until they are folded; this bounds how many when nobody scrapes.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// A gauge that was not set for this long is no longer shown.
+const GAUGE_KEPT: Duration = Duration::from_secs(30);
+
+/// Seconds, from a commit or a loopback delivery to an attempt's total deadline and beyond.
+const BUCKETS: [f64; 14] =
+    [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+pub(crate) fn container(config: Config) -> Container {
+    let mut c = Container::new();
+    c.named("relay");
+    c.value(config);
+    c.provide(|config: Arc<Config>| async move { AddressGuard::new(config.allow_net.clone()) });
+    c.provide(
+        |scope: Scope| async move { Lifecycle::new(Emitter::builder().named("lifecycle").build(&scope)) },
+    )
+    // What was told last is still heard.
+    .on_stop(|lifecycle| async move { lifecycle.emitter().drain().await });
+    c.try_provide(metrics);
+    c.try_provide(open_store)
+        // A read that panics, of a bug, is an error to whoever asked.
+        .isolated()
+        // However long a log there is to replay.
+        .start_timeout(Duration::MAX)
+        .stop_timeout(STORE_CLOSE)
+        .on_stop(close_store)
+        .health(|store| async move { store.writable().await });
+    c.try_provide(|store: Arc<Store>| async move { Access::of(&store).await });
+    c.provide(|| async { Intake::default() }).health(|intake| async move { intake.open() });
+    c.provide(|config: Arc<Config>, guard: Arc<AddressGuard>| async move {
+        Outbound::new((*guard).clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get())
+    });
+    c.try_provide(
+        |config: Arc<Config>, store: Arc<Store>, outbound: Arc<Outbound>, lifecycle: Arc<Lifecycle>| async move {
+            Dispatcher::new(&config, &store, outbound, lifecycle).map_err(StartError::Settings)
+        },
+    );
+    c.provide(
+        |store: Arc<Store>,
+         access: Arc<Access>,
+         guard: Arc<AddressGuard>,
+         intake: Arc<Intake>,
+         metrics: Arc<PrometheusHandle>,
+         lifecycle: Arc<Lifecycle>| async move {
+            Edge { store: (*store).clone(), access, guard, intake, metrics, lifecycle }
+        },
+    );
+    c
+}
+
+/// A part. All of them are there once the container has started.
+pub(crate) fn part<T: Send + Sync + 'static>(running: &Running) -> Arc<T> {
+    running.get().expect("the container provides it")
+}
+
+async fn open_store(config: Arc<Config>, scope: Scope) -> Result<Store, StartError> {
+    let options = StoreOptions {
+        directory: config.data.clone(),
+        max_bytes: config.max_store_bytes,
+        longest_delay: config.retry.cap,
+        auto_disable: config.auto_disable.clone(),
+    };
+    Store::open(&options, Clock::new(), &scope).map_err(StartError::open)
+}
+
+async fn close_store(store: Arc<Store>) {
+    if let Err(error) = store.close().await {
+        let error: StoreError = error;
+        tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
+    }
+    tracing::info!("stopped");
+}
+
+/// The recorder is the process's, made once; several relays in one process share it.
+async fn metrics(scope: Scope) -> Result<PrometheusHandle, StartError> {
+    static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    let handle = HANDLE.get_or_init(|| install_recorder().map_err(|error| error.to_string()));
+    let handle = handle.clone().map_err(StartError::Metrics)?;
+    // Refused, the scope has ended already, and so has relay.
+    drop(scope.spawn("upkeep of metrics", keep_metrics(handle.clone())));
+    Ok(handle)
+}
+
+fn install_recorder() -> Result<PrometheusHandle, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_jobs".to_owned()), &[1.0, 4.0, 16.0, 64.0, 256.0])?
+        // Gauges are set just before they are rendered; those of a deleted endpoint are set no more, and go.
+        .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_KEPT))
+        .install_recorder()
+}
+
+async fn keep_metrics(handle: PrometheusHandle) {
+    let mut ticks = interval(METRICS_UPKEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_missing_or_one_ends_before_those_that_need_it() {
+        let config = Config::new("unused".into(), "127.0.0.1:0".parse().unwrap());
+        let plan = container(config).check().unwrap();
+        let names: Vec<_> = plan.names().collect();
+        let place = |name| names.iter().position(|known| *known == name).unwrap();
+        // Parts stop in reverse.
+        for (needs, needed) in [
+            ("Edge", "Store"),
+            ("Edge", "Lifecycle"),
+            ("Dispatcher", "Store"),
+            ("Dispatcher", "Outbound"),
+            ("Dispatcher", "Lifecycle"),
+            ("Access", "Store"),
+        ] {
+            assert!(place(needs) > place(needed), "{needs} before {needed}: {names:?}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a program that embeds relay is told.
+
+use std::sync::{Arc, Mutex};
+
+use http::StatusCode;
+use motet::event::{AnyEvent, Subscription};
+use motet_relay::lifecycle::{
+    BreakerOpened, DeadLetter, Delivered, DisabledBecause, EnabledBecause, EndpointDisabled, EndpointEnabled,
+    EndpointProbed,
+};
+use motet_relay::{Config, RunError};
+use serde_json::json;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::harness::{Act, Client, FAIL, Home, OK, Receiver, eventually, within};
+
+type Heard = Arc<Mutex<Vec<Arc<dyn AnyEvent>>>>;
+
+/// relay in the process of the test, with a listener to everything.
+struct Embedded {
+    client: Client,
+    heard: Heard,
+    stop: Arc<Notify>,
+    relay: JoinHandle<Result<(), RunError>>,
+}
+
+impl Embedded {
+    async fn start(setup: impl FnOnce(&mut Config)) -> Self {
+        let home = Home::new();
+        let mut config = Config::new(home.data(), "127.0.0.1:0".parse().unwrap());
+        config.allow_net = vec!["127.0.0.0/8".parse().unwrap()];
+        setup(&mut config);
+        let (heard, stop) = (Heard::default(), Arc::<Notify>::default());
+        let (into, stopping) = (Arc::clone(&heard), Arc::clone(&stop));
+        let (ready, up) = oneshot::channel();
+        let relay = tokio::spawn(async move {
+            let mut listening: Option<Subscription> = None;
+            let ready = |relay: &motet_relay::Relay| {
+                let listener = relay.lifecycle().on_pattern("test", ">", move |event| {
+                    into.lock().unwrap().push(event);
+                    async {}
+                });
+                listening = listener.ok();
+                ready.send((relay.address(), relay.new_api_key().unwrap().to_owned())).unwrap();
+            };
+            let ended = motet_relay::Relay::run(config, ready, stopping.notified()).await;
+            drop(listening);
+            ended
+        });
+        let (address, key) = within("relay to start", up).await.unwrap();
+        Self { client: Client::new(address, key, home), heard, stop, relay }
+    }
+
+    /// The first event of a type that is so.
+    async fn heard<E: Clone + 'static>(&self, what: &str, is_so: impl Fn(&E) -> bool) -> E {
+        eventually(what, || async {
+            let heard = self.heard.lock().unwrap();
+            heard.iter().filter_map(|event| event.downcast_ref::<E>()).find(|event| is_so(event)).cloned()
+        })
+        .await
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.heard.lock().unwrap().iter().filter(|event| event.name() == name).count()
+    }
+
+    async fn stop(self) -> Heard {
+        self.stop.notify_one();
+        within("relay to end", self.relay).await.unwrap().unwrap();
+        self.heard
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_or_a_dead_letter_is_told_to_nobody_or_twice() {
+    let relay = Embedded::start(|config| config.retry.max_attempts = 1).await;
+    let (good, bad) = (Receiver::accepting().await, Receiver::start(|_| FAIL).await);
+    let good = relay.client.endpoint_at(&good.url(), json!({"event_types": ["good"]})).await;
+    let bad = relay.client.endpoint_at(&bad.url(), json!({"event_types": ["bad"]})).await;
+    let delivered = relay.client.publish("good", json!({})).await;
+    let dead = relay.client.publish("bad", json!({})).await;
+
+    let told: Delivered = relay.heard("a delivery", |_| true).await;
+    assert_eq!((&told.event, &told.endpoint), (&delivered, &good));
+    assert_eq!(relay.client.delivery_of(&delivered).await["id"], told.delivery.as_str());
+    let told: DeadLetter = relay.heard("a dead letter", |_| true).await;
+    assert_eq!((&told.event, &told.endpoint), (&dead, &bad));
+    assert_eq!(told.reason, relay.client.delivery_of(&dead).await["dead_reason"].as_str().unwrap());
+    let heard = relay.stop().await;
+    let mut names: Vec<_> = heard.lock().unwrap().iter().map(|event| event.name().to_owned()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["delivery.dead", "delivery.delivered"]);
+}
+
+#[tokio::test]
+async fn an_endpoint_comes_and_goes_unheard() {
+    let relay = Embedded::start(|config| config.sparing.breaker_failures = 1.try_into().unwrap()).await;
+    let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Answer(StatusCode::GONE) } else { OK }).await;
+    let endpoint = relay.client.endpoint(&receiver).await;
+    let path = format!("/v1/endpoints/{endpoint}");
+    relay.client.publish("a", json!({})).await;
+    let of_it = |told: &str| assert_eq!(told, endpoint);
+    let told: EndpointDisabled = relay.heard("it to be gone", |_| true).await;
+    of_it(&told.endpoint);
+    assert_eq!(told.because, DisabledBecause::Gone);
+    relay.client.patch(&path, json!({"enabled": true})).await;
+    let told: EndpointEnabled = relay.heard("it to be enabled", |_| true).await;
+    of_it(&told.endpoint);
+    assert_eq!(told.because, EnabledBecause::Asked);
+    relay.client.patch(&path, json!({"enabled": false})).await;
+    relay.client.patch(&path, json!({"enabled": false, "event_types": ["b"]})).await;
+    relay.heard("it to be disabled", |told: &EndpointDisabled| told.because == DisabledBecause::Asked).await;
+    // A receiver that is gone says nothing of its health, so its breaker stays closed.
+    let heard = relay.stop().await;
+    let names: Vec<_> = heard.lock().unwrap().iter().map(|event| event.name().to_owned()).collect();
+    let disabled = names.iter().filter(|name| *name == "endpoint.disabled").count();
+    assert_eq!(disabled, 2, "what was so before is told again: {names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("breaker.")), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_breaker_and_probes_go_unheard() {
+    let relay = Embedded::start(|config| {
+        config.retry.base = std::time::Duration::from_millis(1);
+        config.retry.cap = std::time::Duration::from_millis(1);
+        config.retry.max_attempts = 1_000;
+        config.sparing.breaker_failures = 3.try_into().unwrap();
+        config.sparing.breaker_open = std::time::Duration::from_millis(1);
+        config.auto_disable.failures = 4;
+        config.auto_disable.after = std::time::Duration::from_millis(1);
+        config.auto_disable.probe_every = std::time::Duration::from_millis(10);
+    })
+    .await;
+    let receiver = Receiver::start(|hit| if hit.nth <= 8 { FAIL } else { OK }).await;
+    let endpoint = relay.client.endpoint(&receiver).await;
+    let event = relay.client.publish("a", json!({})).await;
+    relay.client.delivery_in_state(&event, "delivered").await;
+    let told: EndpointEnabled = relay.heard("it to work again", |_| true).await;
+    assert_eq!((told.endpoint, told.because), (endpoint.clone(), EnabledBecause::Recovered));
+    let told: EndpointProbed = relay.heard("a probe", |told: &EndpointProbed| !told.succeeded).await;
+    assert_eq!(told.endpoint, endpoint);
+    relay.heard("a probe that succeeded", |told: &EndpointProbed| told.succeeded).await;
+    let told: BreakerOpened = relay.heard("its breaker to open", |_| true).await;
+    assert_eq!(told.endpoint, endpoint);
+    eventually("its breaker to close", || async { (relay.count("breaker.closed") > 0).then_some(()) }).await;
+    assert!(relay.count("breaker.half_opened") > 0);
+    assert_eq!(relay.count("delivery.failed"), 8);
+    assert_eq!(relay.count("endpoint.disabled"), 1);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_deleted_endpoint_was_owed_dies_unheard() {
+    let relay = Embedded::start(|_| {}).await;
+    let receiver = Receiver::accepting().await;
+    let endpoint = relay.client.endpoint(&receiver).await;
+    relay.client.patch(&format!("/v1/endpoints/{endpoint}"), json!({"enabled": false})).await;
+    let answer = relay.client.post("/v1/events", json!({"type": "a", "data": 1})).await;
+    assert_eq!(answer.json()["deliveries"], 0, "an endpoint that somebody disabled is owed nothing new");
+    relay.client.patch(&format!("/v1/endpoints/{endpoint}"), json!({"enabled": true})).await;
+    let hanging = Receiver::start(|_| Act::Hang).await;
+    relay.client.patch(&format!("/v1/endpoints/{endpoint}"), json!({"url": hanging.url()})).await;
+    let event = relay.client.publish("a", json!({})).await;
+    hanging.hits_at_least(1).await;
+    relay.client.delete(&format!("/v1/endpoints/{endpoint}")).await;
+    let told: DeadLetter = relay.heard("a dead letter", |_| true).await;
+    assert_eq!((told.event, told.endpoint), (event, endpoint));
+    assert_eq!(told.reason, "the endpoint was deleted");
+}
