@@ -50,12 +50,14 @@ pub struct Failure<E> {
     /// How the last attempt ended; differs from the kind where a retry gave up.
     pub(super) last: ErrorKind,
     pub(super) source: Option<E>,
+    /// Whether the source is what the last attempt gave, and not left from one before.
+    pub(super) answered: bool,
     pub(super) retry_after: Option<Duration>,
 }
 
 impl<E> Failure<E> {
-    pub(super) fn of(kind: ErrorKind, source: Option<E>, retry_after: Option<Duration>) -> Self {
-        Self { kind, last: kind, source, retry_after }
+    pub(crate) fn of(kind: ErrorKind, source: Option<E>, retry_after: Option<Duration>) -> Self {
+        Self { kind, last: kind, answered: source.is_some(), source, retry_after }
     }
 }
 
@@ -83,6 +85,23 @@ impl<E> Error<E> {
     #[must_use]
     pub fn into_error(self) -> Option<E> {
         self.failure.source
+    }
+
+    /// Gives the error that the last attempt gave, or, if it gave none, all that is known besides.
+    pub(crate) fn into_answer(self) -> Result<E, Error<()>> {
+        let Self {
+            failure: Failure { kind, last, source, answered, retry_after },
+            attempts,
+            elapsed,
+            pipeline,
+        } = self;
+        match source {
+            Some(error) if answered => Ok(error),
+            _ => {
+                let failure = Failure { kind, last, source: None, answered, retry_after };
+                Err(Error { failure, attempts, elapsed, pipeline })
+            }
+        }
     }
 
     /// Counts how often the operation was called.

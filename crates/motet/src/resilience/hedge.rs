@@ -9,7 +9,7 @@ use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
 use super::budget::RetryBudget;
-use super::pipeline::{Call, Kind, Layer, Layers, Machine, Outcome};
+use super::pipeline::{Action, Call, Kind, Layer, Layers, Machine, Outcome};
 use super::{ErrorKind, EventKind};
 use crate::mutant;
 use crate::task::timeout::poll_limit;
@@ -234,7 +234,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
     /// Begins one more attempt if it is time.
     fn launch(self: Pin<&mut Self>, cx: &mut Context<'_>, had_budget: bool, call: &Call<'_, K>) -> bool {
         let mut this = self.project();
-        if *this.withheld || *this.launched == this.hedge.extra {
+        if *this.withheld || *this.launched == this.hedge.extra || !call.action.repeatable() {
             return false;
         }
         if this.timer.is_none() {

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
@@ -17,6 +17,7 @@ use super::call::{Call, Hooks, Session};
 use super::describe::{Describe, Description};
 use super::direct::{Operate, Plain, Told};
 use super::machine::{Action, Kind, Layers, Machine};
+use crate::resilience::error::Failure;
 use crate::resilience::{Attempt, Class, Classify, Error};
 
 /// A [`Pipeline`] of whatever policies, for operations that give `T` or fail with `E`.
@@ -244,6 +245,14 @@ impl<O: Operate> fmt::Debug for DynRun<'_, O> {
 /// An attempt beside the first, with the number of its ticket.
 type Numbered<F> = (Option<NonZeroU32>, Pin<Box<F>>);
 
+fn poll_one<O: Operate>(
+    mut attempt: Pin<&mut O::Future>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<O::Ok, Failure<O::Err>>> {
+    let output = ready!(attempt.as_mut().poll(cx));
+    Poll::Ready(output.map_err(|error| O::failure(&attempt, error)))
+}
+
 /// The operation with its attempts, as they are lent to policies.
 struct Attempts<'x, O: Operate> {
     operation: &'x mut O,
@@ -267,12 +276,21 @@ where
         Ticket(number)
     }
 
-    fn poll(&mut self, ticket: Pin<&mut Ticket>, cx: &mut Context<'_>) -> Poll<Result<O::Ok, O::Err>> {
+    fn repeatable(&self) -> bool {
+        self.operation.repeatable()
+    }
+
+    fn poll(
+        &mut self,
+        ticket: Pin<&mut Ticket>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<O::Ok, Failure<O::Err>>> {
         let polled = match ticket.0 {
-            None => self.first.as_mut().as_pin_mut().map(|future| future.poll(cx)),
+            None => self.first.as_mut().as_pin_mut().map(|future| poll_one::<O>(future, cx)),
             Some(_) => {
                 let mut more = self.more.iter_mut();
-                more.find(|(number, _)| *number == ticket.0).map(|(_, future)| future.as_mut().poll(cx))
+                more.find(|(number, _)| *number == ticket.0)
+                    .map(|(_, future)| poll_one::<O>(future.as_mut(), cx))
             }
         };
         let Some(polled) = polled else { unreachable!("an attempt that was dropped is not polled") };

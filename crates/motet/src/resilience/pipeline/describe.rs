@@ -40,6 +40,12 @@ impl Description {
         Self { name: name.cloned(), layers: described }
     }
 
+    /// Gives the name of the pipeline, if it has one.
+    #[must_use]
+    pub fn name(&self) -> Option<&Name> {
+        self.name.as_ref()
+    }
+
     /// Gives the policies, outermost first.
     #[must_use]
     pub fn layers(&self) -> &[LayerDescription] {

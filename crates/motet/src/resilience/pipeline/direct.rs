@@ -2,10 +2,11 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::machine::{Action, Kind};
-use crate::resilience::{Attempt, Class, Classify};
+use crate::resilience::error::Failure;
+use crate::resilience::{Attempt, Class, Classify, ErrorKind};
 
 /// What can be called, again and again.
 pub trait Operate {
@@ -17,6 +18,16 @@ pub trait Operate {
     type Future: Future<Output = Result<Self::Ok, Self::Err>>;
     /// Makes an attempt.
     fn call(&mut self, attempt: Attempt<'_, Self::Err>) -> Self::Future;
+    /// Asks whether another attempt can be made.
+    #[inline]
+    fn repeatable(&self) -> bool {
+        true
+    }
+    /// Says of an error that an attempt gave what ended the attempt: the operation, by itself.
+    #[inline]
+    fn failure(_finished: &Self::Future, error: Self::Err) -> Failure<Self::Err> {
+        Failure::of(ErrorKind::Failed, Some(error), None)
+    }
 }
 
 /// An operation that asks for nothing.
@@ -89,8 +100,18 @@ where
     }
 
     #[inline]
-    fn poll(&mut self, started: Pin<&mut O::Future>, cx: &mut Context<'_>) -> Poll<Result<O::Ok, O::Err>> {
-        started.poll(cx)
+    fn repeatable(&self) -> bool {
+        self.operation.repeatable()
+    }
+
+    #[inline]
+    fn poll(
+        &mut self,
+        mut started: Pin<&mut O::Future>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<O::Ok, Failure<O::Err>>> {
+        let output = ready!(started.as_mut().poll(cx));
+        Poll::Ready(output.map_err(|error| O::failure(&started, error)))
     }
 
     #[inline]

@@ -6,8 +6,6 @@ use tokio::task::coop;
 
 use super::call::Call;
 use super::machine::{Action, Kind, Machine, Outcome};
-use crate::resilience::ErrorKind;
-use crate::resilience::error::Failure;
 
 pin_project! {
     /// One attempt.
@@ -45,9 +43,9 @@ impl<K: Kind> Machine<K> for Leaf<K> {
         if let Some(progress) = progress {
             progress.made_progress();
         }
-        let output = ready!(polled);
+        let outcome = ready!(polled);
         this.started.set(None);
-        Poll::Ready(output.map_err(|error| Failure::of(ErrorKind::Failed, Some(error), None)))
+        Poll::Ready(outcome)
     }
 
     fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {

@@ -31,8 +31,10 @@ pub trait Kind {
 pub trait Action<K: Kind + ?Sized> {
     /// Calls the operation.
     fn begin(&mut self, attempt: Attempt<'_, K::Err>) -> K::Started;
+    /// Asks whether the operation can be called again.
+    fn repeatable(&self) -> bool;
     /// Polls an attempt. What it held is dropped once it is ready.
-    fn poll(&mut self, started: Pin<&mut K::Started>, cx: &mut Context<'_>) -> Poll<Result<K::Ok, K::Err>>;
+    fn poll(&mut self, started: Pin<&mut K::Started>, cx: &mut Context<'_>) -> Poll<Outcome<K>>;
     /// Drops what an attempt holds that is not in `started`, which is dropped after this.
     fn stop(&mut self, started: Pin<&mut K::Started>);
     /// Judges an outcome.

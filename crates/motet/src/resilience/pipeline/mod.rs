@@ -387,6 +387,17 @@ impl<L, C> Pipeline<L, C> {
         self.run(|| with_state::call_with(&slot)).await
     }
 
+    /// Runs an operation that says more of itself than a closure can.
+    #[inline]
+    pub(crate) fn operate<'p, O>(&'p self, operation: O) -> Run<'p, L, O, C>
+    where
+        O: Operate,
+        L: Layers<'p, O::Ok, O::Err>,
+        C: Classify<O::Ok, O::Err>,
+    {
+        Run::new(self.layers.start(), operation, &self.classify, self.hooks())
+    }
+
     fn hooks(&self) -> Hooks<'_> {
         Hooks { name: self.name.as_ref(), listener: self.listener.as_deref() }
     }

@@ -10,7 +10,7 @@ use super::{Next, Retry};
 use crate::mutant;
 use crate::resilience::budget::Charge;
 use crate::resilience::error::Failure;
-use crate::resilience::pipeline::{Armed, Call, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
+use crate::resilience::pipeline::{Action, Armed, Call, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
 use crate::resilience::{ErrorKind, EventKind, Limited};
 use crate::task::timeout::poll_limit;
 
@@ -174,7 +174,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
         {
             class.retryable = true;
         }
-        if !class.retryable {
+        if !class.retryable || !call.action.repeatable() {
             return Some(outcome);
         }
         arm(this.total, this.retry.timeout, call);
