@@ -43,6 +43,7 @@
 //! | build a program from components, start and stop them along their graph | [`container`] |
 //! | restart what fails | [`Supervisor`](task::Supervisor) |
 //! | guard calls that can fail | [`resilience`] |
+//! | put something around every call of a handler | [`middleware`] |
 //! | wait between attempts | [`Backoff`] |
 //! | draw chance that a test can repeat | [`rng`] |
 //! | let tests reach into a program | [`sim`]; the tests themselves: the crate `motet-testkit` |
@@ -60,6 +61,7 @@ mod backoff;
 pub mod batch;
 pub mod container;
 pub mod event;
+pub mod middleware;
 pub mod observe;
 pub mod pool;
 pub mod queue;

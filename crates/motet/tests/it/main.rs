@@ -12,6 +12,7 @@ mod event;
 mod forget;
 mod gather;
 mod local;
+mod middleware;
 mod observe;
 mod pool;
 mod queue;

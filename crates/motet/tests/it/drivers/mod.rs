@@ -5,6 +5,7 @@
 
 mod batches;
 mod breakers;
+mod chains;
 mod containers;
 mod events;
 mod handles;
@@ -48,6 +49,8 @@ pub(crate) struct Driver {
 const DRIVERS: &[&Driver] = &[
     &batches::BATCHER,
     &batches::LOADER,
+    &chains::CHAIN,
+    &chains::PARTS,
     &containers::SINGLETONS,
     &containers::SCOPED,
     &scopes::DRIVER,

@@ -9,8 +9,8 @@ use motet::sim::mutants;
 
 use super::listed::sources;
 use super::{
-    Driver, batches, breakers, containers, events, handles, leases, limits, local, policies, pools, queues,
-    resources, scopes, starting, time, tokens, workers,
+    Driver, batches, breakers, chains, containers, events, handles, leases, limits, local, policies, pools,
+    queues, resources, scopes, starting, time, tokens, workers,
 };
 
 /// What finds a bug.
@@ -78,6 +78,11 @@ planted! {
     limit_leak: "limit.leak", By::Cancel(&limits::ADAPTIVE);
     limit_never_shrink: "limit.never_shrink", By::Sweep(&limits::ADAPTIVE);
     line_never_leave: "line.never_leave", By::Cancel(&limits::BULKHEAD);
+    middleware_clone_without_context: "middleware.clone_without_context", By::Sweep(&chains::CHAIN);
+    middleware_forget_dropped: "middleware.forget_dropped", By::Cancel(&chains::PARTS);
+    middleware_let_panics_out: "middleware.let_panics_out", By::Sweep(&chains::PARTS);
+    middleware_policies_apart: "middleware.policies_apart", By::Sweep(&chains::PARTS);
+    middleware_skip_part: "middleware.skip_part", By::Sweep(&chains::CHAIN);
     pool_close_at_once: "pool.close_at_once", By::Sweep(&pools::DRIVER);
     pool_closing_has_gone: "pool.closing_has_gone", By::Sweep(&pools::DRIVER);
     pool_discard_unverified: "pool.discard_unverified", By::Sweep(&pools::DRIVER);

@@ -1,0 +1,189 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::adapter::Adapter;
+use super::built::Built;
+use super::endpoint::{Endpoint, WithContext};
+use super::{Context, Description, Handler, Middleware, Next, NoSuchPart, Part, PartDescription};
+
+/// Parts around a handler, in the order in which they are added: the first is outermost, sees the request first and
+/// the answer last. There is no other order.
+///
+/// `Q` and `R` are the request and the answer of the part that is added next; `CallQ` and `CallR` those of the whole,
+/// which differ only after [`adapt`](Self::adapt). Any types will do; an answer is mostly a `Result`.
+///
+/// A chain is `Clone`, so that several handlers can have the same parts.
+///
+/// # Examples
+/// ```
+/// use motet::middleware::{Chain, Next};
+///
+/// async fn exclaim(request: String, next: Next<String, String>) -> String {
+///     next.run(request).await + "!"
+/// }
+/// async fn greet(name: String) -> String { format!("hello, {name}") }
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let handler = Chain::new().with(exclaim).to(greet);
+/// assert_eq!(handler.call("alice".to_owned()).await, "hello, alice!");
+/// # });
+/// ```
+#[must_use = "a chain does nothing until it leads to a handler"]
+pub struct Chain<Q: 'static, R: 'static, CallQ: 'static = Q, CallR: 'static = R> {
+    parts: Vec<Part<Q, R>>,
+    /// What is around these parts, in chains over other types.
+    outside: Description,
+    /// Puts that around a handler.
+    enclose: Arc<Enclose<Q, R, CallQ, CallR>>,
+}
+
+type Enclose<Q, R, CallQ, CallR> = dyn Fn(Handler<Q, R>) -> Handler<CallQ, CallR> + Send + Sync;
+
+impl<Q: 'static, R: 'static> Chain<Q, R> {
+    /// Makes a chain without parts.
+    pub fn new() -> Self {
+        Self { parts: Vec::new(), outside: Description::default(), enclose: Arc::new(|handler| handler) }
+    }
+}
+
+impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, CallR> {
+    /// Adds a part, inside of those that are there.
+    pub fn with(mut self, part: impl Middleware<Q, R>) -> Self {
+        self.parts.push(part.into_part());
+        self
+    }
+
+    /// Adds a part if `condition` holds: one that a setting switches on.
+    pub fn with_if(self, condition: bool, part: impl Middleware<Q, R>) -> Self {
+        if condition { self.with(part) } else { self }
+    }
+
+    /// Adds a part around the one that is called `name`; of several, around the outermost.
+    ///
+    /// # Errors
+    /// [`NoSuchPart`], if there is none. What is outside of an [`adapt`](Self::adapt) is of other types, and not looked
+    /// through.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::middleware::{Chain, Next, named};
+    ///
+    /// async fn log(request: u32, next: Next<u32, u32>) -> u32 { next.run(request).await }
+    /// async fn answer(request: u32) -> u32 { request }
+    ///
+    /// let chain = Chain::new().with(log).insert_before("log", named("outer", log)).unwrap();
+    /// assert_eq!(chain.clone().to(answer).describe().to_string(), "outer > log > answer");
+    /// let error = chain.insert_before("retry", log).unwrap_err();
+    /// assert_eq!(error.to_string(), "the chain has no part `retry`; it has `outer`, `log`");
+    /// ```
+    pub fn insert_before(mut self, name: &str, part: impl Middleware<Q, R>) -> Result<Self, NoSuchPart> {
+        let at = self.place(name)?;
+        self.parts.insert(at, part.into_part());
+        Ok(self)
+    }
+
+    /// Adds a part inside of the one that is called `name`; of several, inside of the outermost.
+    ///
+    /// # Errors
+    /// As [`insert_before`](Self::insert_before).
+    pub fn insert_after(mut self, name: &str, part: impl Middleware<Q, R>) -> Result<Self, NoSuchPart> {
+        let at = self.place(name)?;
+        self.parts.insert(at + 1, part.into_part());
+        Ok(self)
+    }
+
+    fn place(&self, name: &str) -> Result<usize, NoSuchPart> {
+        let place = self.parts.iter().position(|part| part.description.name == name);
+        place.ok_or_else(|| NoSuchPart::new(name, self.parts.iter().map(|part| &part.description)))
+    }
+
+    /// Changes the types: what is added from here on is over requests `A` and answers `B`.
+    ///
+    /// `adapt` is called as a part is: it may answer by itself, await, and keep something of the request for the
+    /// answer. What the handler needs of it is in `A`, so that it cannot be missing.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::middleware::{Chain, Next};
+    ///
+    /// struct Request { token: &'static str, body: String }
+    /// struct Known { user: String, body: String }
+    /// type Answer = Result<String, &'static str>;
+    ///
+    /// async fn log(request: Request, next: Next<Request, Answer>) -> Answer { next.run(request).await }
+    /// async fn authenticate(request: Request, next: Next<Known, String>) -> Answer {
+    ///     let user = request.token.strip_prefix("token of ").ok_or("unauthorized")?.to_owned();
+    ///     Ok(next.run(Known { user, body: request.body }).await)
+    /// }
+    /// async fn shout(mut request: Known, next: Next<Known, String>) -> String {
+    ///     request.body.make_ascii_uppercase();
+    ///     next.run(request).await
+    /// }
+    /// async fn post(request: Known) -> String { format!("{}: {}", request.user, request.body) }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let handler = Chain::new().with(log).adapt(authenticate).with(shout).to(post);
+    /// assert_eq!(handler.describe().to_string(), "log > authenticate > shout > post");
+    /// let answer = handler.call(Request { token: "token of alice", body: "hello".to_owned() });
+    /// assert_eq!(answer.await, Ok("alice: HELLO".to_owned()));
+    /// assert_eq!(handler.call(Request { token: "", body: String::new() }).await, Err("unauthorized"));
+    /// # });
+    /// ```
+    pub fn adapt<A, B, F, Fut>(self, adapt: F) -> Chain<A, B, CallQ, CallR>
+    where
+        A: 'static,
+        B: 'static,
+        F: Fn(Q, Next<A, B>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+    {
+        let mut outside = self.describe();
+        outside.push(PartDescription::of::<F>());
+        let (adapt, around) = (Arc::new(adapt), self);
+        let enclose = move |inside| around.clone().to(Adapter { adapt: Arc::clone(&adapt), inside });
+        Chain { parts: Vec::new(), outside, enclose: Arc::new(enclose) }
+    }
+
+    /// Ends the chain in a handler: an `async fn` from the request to the answer, or the [`Handler`] of another chain.
+    #[must_use]
+    pub fn to(self, handler: impl Endpoint<Q, R>) -> Handler<CallQ, CallR> {
+        let Self { parts, enclose, .. } = self;
+        enclose(Handler(Arc::new(Built::new(parts, handler))))
+    }
+
+    /// Ends the chain in a handler that reads what the parts have put into the context.
+    #[must_use]
+    pub fn to_with_context<F, Fut>(self, handler: F) -> Handler<CallQ, CallR>
+    where
+        F: Fn(Q, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = R> + Send + 'static,
+    {
+        self.to(WithContext(handler))
+    }
+
+    /// Says what it is made of so far, outermost first.
+    #[must_use]
+    pub fn describe(&self) -> Description {
+        let mut description = self.outside.clone();
+        self.parts.iter().for_each(|part| description.push(part.description.clone()));
+        description
+    }
+}
+
+impl<Q: 'static, R: 'static> Default for Chain<Q, R> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Clone for Chain<Q, R, CallQ, CallR> {
+    fn clone(&self) -> Self {
+        let (parts, outside) = (self.parts.clone(), self.outside.clone());
+        Self { parts, outside, enclose: Arc::clone(&self.enclose) }
+    }
+}
+
+impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> fmt::Debug for Chain<Q, R, CallQ, CallR> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chain({})", self.describe())
+    }
+}

@@ -1,0 +1,72 @@
+use std::fmt;
+
+use super::part::short;
+use crate::task::Name;
+
+/// What a chain is made of, outermost first.
+///
+/// # Examples
+/// ```
+/// use motet::middleware::{Chain, Next, named};
+///
+/// async fn log(request: u32, next: Next<u32, u32>) -> u32 { next.run(request).await }
+/// async fn double(request: u32) -> u32 { request * 2 }
+///
+/// let handler = Chain::new().with(log).with(named("again", log)).to(double);
+/// assert_eq!(handler.describe().to_string(), "log > again > double");
+/// assert_eq!(handler.describe().parts()[1].name, "again");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Description(Vec<PartDescription>);
+
+/// One part of a chain, or its handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartDescription {
+    /// Its name.
+    pub name: Name,
+    /// How it is set; empty if there is nothing to say.
+    pub settings: String,
+}
+
+impl Description {
+    /// Gives the parts, outermost first; the handler is the last.
+    #[must_use]
+    pub fn parts(&self) -> &[PartDescription] {
+        &self.0
+    }
+
+    pub(super) fn push(&mut self, part: PartDescription) {
+        self.0.push(part);
+    }
+
+    pub(super) fn append(&mut self, inside: Self) {
+        self.0.extend(inside.0);
+    }
+}
+
+impl PartDescription {
+    /// Of a function that says nothing of itself.
+    pub(super) fn of<F>() -> Self {
+        Self { name: Name::from(short::<F>()), settings: String::new() }
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str(" > ")?;
+            }
+            part.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PartDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)?;
+        if self.settings.is_empty() { Ok(()) } else { write!(f, " ({})", self.settings) }
+    }
+}

@@ -1,0 +1,43 @@
+use std::sync::Arc;
+
+use super::{BoxFuture, Middleware, Next, Part};
+use crate::task::Name;
+
+/// Gives a part another name, in [`Chain::describe`](super::Chain::describe) and for
+/// [`Chain::insert_before`](super::Chain::insert_before).
+pub fn named<M>(name: impl Into<Name>, part: M) -> Named<M> {
+    Named { name: name.into(), part: Arc::new(part) }
+}
+
+/// A part with a name that was given to it: see [`named`].
+#[derive(Debug, Clone)]
+#[must_use = "a part does nothing until a chain has it"]
+pub struct Named<M> {
+    name: Name,
+    part: Arc<M>,
+}
+
+impl<Q: 'static, R: 'static, M: Middleware<Q, R>> Middleware<Q, R> for Named<M> {
+    fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
+        Arc::clone(&self.part).handle(request, next)
+    }
+
+    fn name(&self) -> Name {
+        self.name.clone()
+    }
+
+    fn settings(&self) -> String {
+        self.part.settings()
+    }
+
+    fn into_part(self) -> Part<Q, R> {
+        let Self { name, part } = self;
+        // Named, it is what it was: nothing stands between.
+        let mut part = match Arc::try_unwrap(part) {
+            Ok(part) => part.into_part(),
+            Err(part) => Part::of(part),
+        };
+        part.description.name = name;
+        part
+    }
+}

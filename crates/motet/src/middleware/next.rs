@@ -1,0 +1,77 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::built::Built;
+use super::part::Run;
+use super::{BoxFuture, Context};
+use crate::mutant;
+
+/// What is inside of a part: the parts after it, and the handler.
+///
+/// It is owned, so that a plain `async fn` can take it and its future is `Send`; a part that does not
+/// [run](Self::run) it answers by itself. A clone runs the same again: that is how a part retries.
+pub struct Next<Q: 'static, R: 'static> {
+    pub(super) built: Arc<Built<Q, R>>,
+    pub(super) at: usize,
+    pub(super) context: Context,
+}
+
+impl<Q: 'static, R: 'static> Next<Q, R> {
+    /// Gives the answer of what is inside.
+    ///
+    /// # Cancel safety
+    /// As safe as the parts inside and the handler: the future that is dropped drops theirs, at once and where they
+    /// are.
+    ///
+    /// # Panics
+    /// With a panic of a part inside or of the handler.
+    #[must_use = "nothing inside is called before this is awaited"]
+    pub fn run(mut self, request: Q) -> BoxFuture<R> {
+        let Some(part) = self.built.parts.get(self.at) else {
+            return self.built.endpoint.call(request, self.context);
+        };
+        self.at += if mutant!("middleware.skip_part") { 2 } else { 1 };
+        match &part.run {
+            // What has nothing of its own needs nothing to keep it: the whole call costs one count.
+            Run::Free(part) => {
+                let part = *part;
+                part.call(request, self)
+            }
+            Run::Shared(part) => Arc::clone(part).handle(request, self),
+        }
+    }
+
+    /// Adds a value to the context, for what is inside.
+    #[must_use]
+    pub fn with<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.context = self.context.with(value);
+        self
+    }
+}
+
+impl<Q: 'static, R: 'static> Next<Q, R> {
+    /// Gives what the parts outside have added.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+impl<Q: 'static, R: 'static> Clone for Next<Q, R> {
+    fn clone(&self) -> Self {
+        let context = match mutant!("middleware.clone_without_context") {
+            true => Context::new(),
+            false => self.context.clone(),
+        };
+        Self { built: Arc::clone(&self.built), at: self.at, context }
+    }
+}
+
+impl<Q: 'static, R: 'static> fmt::Debug for Next<Q, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inside = self.built.description.parts().get(self.at..).unwrap_or_default();
+        f.debug_tuple("Next")
+            .field(&inside.iter().map(|part| part.name.as_str()).collect::<Vec<_>>())
+            .finish()
+    }
+}

@@ -1,0 +1,188 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::PolicyError;
+use super::forward::Forward;
+use super::replay::{Attempts, Once, Replay, ReplayBy};
+use super::run::RunsWith;
+use super::settle::{IntoError, OrAnswer, OrError, Settle, settle};
+use crate::middleware::{BoxFuture, Middleware, Next, Part};
+use crate::resilience::pipeline::Describe;
+use crate::resilience::{Class, ErrorsAreRetryable, Event, Pipeline, PolicyKind};
+use crate::task::Name;
+
+/// The policies of a [`Pipeline`] as a part of a chain: see [`pipeline`], [`timeout`](super::timeout()) and the others.
+///
+/// # Errors
+/// What is inside answers with a `Result<T, E>`, and its errors are what the policies judge; one that they do not take
+/// for the last word is given as it is. If a policy ends the call, the answer is made of a [`PolicyError`]: an `E` that
+/// has `From<PolicyError>`, which every `Box<dyn Error + Send + Sync>` and every error of `anyhow` has, and an `enum` by
+/// one variant. [`or_error`](Self::or_error) is for other errors, [`or_answer`](Self::or_answer) for answers that are no
+/// `Result`.
+///
+/// # Parts that know of each other
+/// A retry whose attempt was ended by a policy of another part further inside, a breaker say, judges that as it would
+/// within one pipeline: what was rejected it does not try again, what had no time it does. Nothing has to be said for
+/// that, and errors need not tell.
+///
+/// # Panics
+/// In a call, outside of a runtime with time, once there is something to wait for.
+#[must_use = "a part does nothing until a chain has it"]
+pub struct Policies<L, C = ErrorsAreRetryable, S = IntoError, P = Once> {
+    pipeline: Pipeline<L, C>,
+    settle: S,
+    replay: P,
+}
+
+/// Makes a part of a whole pipeline.
+///
+/// A pipeline with a retry or a hedge needs the request more than once: it has to be `Clone`, or
+/// [`replay_by`](Policies::replay_by) says how to have it again.
+///
+/// # When to use
+/// For policies that belong together: they have one name, one judgement and one listener, and a call one allocation for
+/// all of them. As parts of their own they can have others between them.
+///
+/// # Examples
+/// ```
+/// use motet::middleware::{Chain, PolicyError, pipeline};
+/// use motet::resilience::{CircuitBreaker, Pipeline, Retry};
+/// use std::time::Duration;
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum Failed {
+///     #[error("the row is locked")]
+///     Locked,
+///     #[error(transparent)]
+///     Policy(#[from] PolicyError),
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// let policies = Pipeline::new().named("db").retry(Retry::new()).breaker(CircuitBreaker::default());
+/// let handler = Chain::new().with(pipeline(policies)).to(|id: u32| async move {
+///     if id == 0 { Err(Failed::Locked) } else { Ok(id) }
+/// });
+/// assert_eq!(handler.call(7).await.unwrap(), 7);
+/// assert!(matches!(handler.call(0).await, Err(Failed::Locked))); // after three attempts
+/// # });
+/// ```
+pub fn pipeline<L: Attempts<Replay: Default>, C>(
+    pipeline: Pipeline<L, C>,
+) -> Policies<L, C, IntoError, L::Replay> {
+    Policies { pipeline, settle: IntoError, replay: L::Replay::default() }
+}
+
+impl<L, C, S, P> Policies<L, C, S, P> {
+    /// Makes the error of a call that a policy ended.
+    pub fn or_error<E, F: Fn(PolicyError) -> E>(self, error: F) -> Policies<L, C, OrError<F>, P> {
+        Policies { pipeline: self.pipeline, settle: OrError(error), replay: self.replay }
+    }
+
+    /// Makes the answer to a call that a policy ended, where answers are no `Result`.
+    ///
+    /// Every answer is a success then, unless [`classify_by`](Self::classify_by) says otherwise.
+    pub fn or_answer<R, F: Fn(PolicyError) -> R>(self, answer: F) -> Policies<L, C, OrAnswer<F>, P> {
+        Policies { pipeline: self.pipeline, settle: OrAnswer(answer), replay: self.replay }
+    }
+
+    /// Makes the request again for each attempt; one for which that gives `None` is tried once.
+    pub fn replay_by<Q, F: Fn(&Q) -> Option<Q>>(self, again: F) -> Policies<L, C, S, ReplayBy<F>> {
+        Policies { pipeline: self.pipeline, settle: self.settle, replay: ReplayBy(again) }
+    }
+
+    /// Judges answers like this: see [`Classify`](crate::resilience::Classify).
+    pub fn classify<D>(self, classify: D) -> Policies<L, D, S, P> {
+        Policies { pipeline: self.pipeline.classify(classify), settle: self.settle, replay: self.replay }
+    }
+
+    /// Judges answers by a closure: see [`Pipeline::classify_by`].
+    pub fn classify_by<T, E, F>(self, classify: F) -> Policies<L, F, S, P>
+    where
+        F: Fn(Result<&T, &E>) -> Class,
+    {
+        self.classify(classify)
+    }
+
+    /// Tells `listener` what the policies do: see [`Pipeline::on_event`].
+    pub fn on_event(mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+        self.pipeline = self.pipeline.on_event(listener);
+        self
+    }
+}
+
+impl<Q, R, L, C, S, P> Middleware<Q, R> for Policies<L, C, S, P>
+where
+    Q: Send + 'static,
+    R: Send + 'static,
+    L: Describe + Send + Sync + 'static,
+    C: Send + Sync + 'static,
+    S: Settle<R>,
+    P: Replay<Q>,
+    Pipeline<L, C>: for<'p> RunsWith<'p, Forward<'p, Q, R, S, P>>,
+{
+    fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
+        Box::pin(async move {
+            let around = next.context.mark.clone();
+            let operation = Forward::new(next, request, &self.replay);
+            let outcome = self.pipeline.call(operation).await;
+            if let (Some(mark), Err(error)) = (around, &outcome) {
+                mark.set(error);
+            }
+            settle(&self.settle, outcome)
+        })
+    }
+
+    fn name(&self) -> Name {
+        let description = self.pipeline.describe();
+        match (description.name(), description.layers()) {
+            (Some(name), _) => name.clone(),
+            (None, [layer]) => Name::from(name_of(layer.policy)),
+            (None, _) => Name::from("policies"),
+        }
+    }
+
+    fn settings(&self) -> String {
+        let description = self.pipeline.describe();
+        match description.layers() {
+            // The policy's name is that of the part.
+            [layer] if description.name().is_none() => {
+                let whole = layer.to_string();
+                let settings =
+                    whole.split_once('(').map_or("", |(_, settings)| settings.trim_end_matches(')'));
+                settings.to_owned()
+            }
+            _ => description.layers().iter().map(ToString::to_string).collect::<Vec<_>>().join(" > "),
+        }
+    }
+
+    fn into_part(self) -> Part<Q, R> {
+        Part { policy: true, ..Part::shared(self) }
+    }
+}
+
+/// The name of the function that makes the part.
+fn name_of(policy: PolicyKind) -> &'static str {
+    match policy {
+        PolicyKind::Timeout => "timeout",
+        PolicyKind::Retry => "retry",
+        PolicyKind::Hedge => "hedge",
+        PolicyKind::Fallback => "fallback",
+        PolicyKind::CircuitBreaker => "breaker",
+        PolicyKind::Bulkhead => "bulkhead",
+        PolicyKind::RateLimiter => "rate_limit",
+        PolicyKind::AdaptiveLimit => "adaptive_limit",
+    }
+}
+
+impl<L: Clone, C: Clone, S: Clone, P: Clone> Clone for Policies<L, C, S, P> {
+    fn clone(&self) -> Self {
+        let Self { pipeline, settle, replay } = self;
+        Self { pipeline: pipeline.clone(), settle: settle.clone(), replay: replay.clone() }
+    }
+}
+
+impl<L: Describe, C, S, P> fmt::Debug for Policies<L, C, S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Policies({})", self.pipeline.describe())
+    }
+}

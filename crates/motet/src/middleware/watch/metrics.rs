@@ -1,0 +1,229 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::latency::Latency;
+use super::watch::{End, Ended, watched};
+use crate::middleware::{BoxFuture, Middleware, Next};
+use crate::observe::{Registration, Stats};
+use crate::resilience::Verdict;
+use crate::task::{Name, Scope};
+
+/// Counts calls, how they end, and how long they take: see [`metrics()`].
+///
+/// A handle: clones are one count, and several chains may share it. It is 2 KiB.
+///
+/// # Examples
+/// ```
+/// use motet::middleware::{Chain, Metrics, metrics};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let calls = Metrics::new();
+/// let handler = Chain::new().with(metrics(&calls)).to(|n: u32| async move { if n > 0 { Ok(n) } else { Err("none") } });
+/// assert!(handler.call(1).await.is_ok() && handler.call(0).await.is_err());
+/// let seen = calls.stats();
+/// assert_eq!((seen.begun, seen.succeeded, seen.failed), (2, 1, 1));
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Metrics(Arc<Counts>);
+
+struct Counts {
+    begun: AtomicU64,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    ignored: AtomicU64,
+    dropped: AtomicU64,
+    panicked: AtomicU64,
+    latency: Latency,
+}
+
+/// What a [`Metrics`] knows.
+///
+/// Counts are read one after the other: those of calls that end meanwhile may be in one and not yet in another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MetricsStats {
+    /// Calls that were begun.
+    pub begun: u64,
+    /// Those that have not ended.
+    pub under_way: u64,
+    /// Those that ended well.
+    pub succeeded: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that say nothing of what is inside.
+    pub ignored: u64,
+    /// Those that were dropped.
+    pub dropped: u64,
+    /// Those that panicked.
+    pub panicked: u64,
+    /// What half of the calls took at most, up to an eighth more; `None` before the first has ended. The time of those
+    /// that were dropped is in it, up to then.
+    pub p50: Option<Duration>,
+    /// What 99 of 100 took at most, likewise.
+    pub p99: Option<Duration>,
+}
+
+impl Metrics {
+    /// Makes one that has counted nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self(Arc::new(Counts {
+            begun: zero(),
+            succeeded: zero(),
+            failed: zero(),
+            ignored: zero(),
+            dropped: zero(),
+            panicked: zero(),
+            latency: Latency::new(),
+        }))
+    }
+
+    /// Gives what it has counted.
+    #[must_use]
+    pub fn stats(&self) -> MetricsStats {
+        let Counts { begun, succeeded, failed, ignored, dropped, panicked, latency } = &*self.0;
+        // Ends first: a call that ends meanwhile is under way, rather than less than none.
+        let [succeeded, failed, ignored, dropped, panicked] =
+            [succeeded, failed, ignored, dropped, panicked].map(|count| count.load(Relaxed));
+        let begun = begun.load(Relaxed);
+        MetricsStats {
+            begun,
+            under_way: begun.saturating_sub(succeeded + failed + ignored + dropped + panicked),
+            succeeded,
+            failed,
+            ignored,
+            dropped,
+            panicked,
+            p50: latency.quantile(0.5),
+            p99: latency.quantile(0.99),
+        }
+    }
+
+    /// Shows it in the snapshots of a scope, until what this gives is dropped.
+    pub fn register(&self, scope: &Scope, name: impl Into<Name>) -> Registration {
+        let metrics = self.clone();
+        scope.register("calls", name, move || metrics.stats().shown())
+    }
+
+    fn end(&self, took: Duration, count: impl Fn(&Counts) -> &AtomicU64) {
+        self.0.latency.add(took);
+        count(&self.0).fetch_add(1, Relaxed);
+    }
+}
+
+impl MetricsStats {
+    fn shown(&self) -> Stats {
+        let millis = |took: Option<Duration>| took.map_or(0.0, |took| took.as_secs_f64() * 1_000.0);
+        Stats::new()
+            .count("begun", self.begun)
+            .count("under way", self.under_way)
+            .count("succeeded", self.succeeded)
+            .count("failed", self.failed)
+            .count("ignored", self.ignored)
+            .count("dropped", self.dropped)
+            .count("panicked", self.panicked)
+            .value("p50 ms", millis(self.p50))
+            .value("p99 ms", millis(self.p99))
+    }
+}
+
+/// Counts the calls of what is inside; an `Err` is a failure, unless [`judged_by`](Measured::judged_by) says otherwise.
+pub fn metrics(metrics: &Metrics) -> Measured {
+    Measured { metrics: metrics.clone(), judge: Errs }
+}
+
+/// A part that counts: see [`metrics()`].
+#[derive(Clone)]
+#[must_use = "a part does nothing until a chain has it"]
+pub struct Measured<J = Errs> {
+    metrics: Metrics,
+    judge: J,
+}
+
+/// Takes every `Err` for a failure.
+#[derive(Debug, Clone, Copy)]
+pub struct Errs;
+
+impl<J> Measured<J> {
+    /// Asks `judge` what answers are, where they are no `Result`, or not every `Err` is a failure.
+    pub fn judged_by<R, F: Fn(&R) -> Verdict>(self, judge: F) -> Measured<JudgedBy<F>> {
+        Measured { metrics: self.metrics, judge: JudgedBy(judge) }
+    }
+}
+
+/// Asks a closure what answers are.
+#[derive(Clone)]
+pub struct JudgedBy<F>(F);
+
+/// Says what an answer is.
+pub trait Judge<R>: Send + Sync + 'static {
+    /// Says it.
+    fn judge(&self, answer: &R) -> Verdict;
+}
+
+impl<T, E> Judge<Result<T, E>> for Errs {
+    fn judge(&self, answer: &Result<T, E>) -> Verdict {
+        if answer.is_ok() { Verdict::Success } else { Verdict::Failure }
+    }
+}
+
+impl<R, F: Fn(&R) -> Verdict + Send + Sync + 'static> Judge<R> for JudgedBy<F> {
+    fn judge(&self, answer: &R) -> Verdict {
+        self.0(answer)
+    }
+}
+
+impl<Q, R, J> Middleware<Q, R> for Measured<J>
+where
+    Q: Send + 'static,
+    R: Send + 'static,
+    J: Judge<R>,
+{
+    fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
+        Box::pin(async move {
+            self.metrics.0.begun.fetch_add(1, Relaxed);
+            let tell = |ended: &Ended<'_, R>| match ended.how {
+                End::Answered(answer) => match self.judge.judge(answer) {
+                    Verdict::Success => self.metrics.end(ended.took, |counts| &counts.succeeded),
+                    Verdict::Failure => self.metrics.end(ended.took, |counts| &counts.failed),
+                    Verdict::Ignore => self.metrics.end(ended.took, |counts| &counts.ignored),
+                },
+                End::Dropped => self.metrics.end(ended.took, |counts| &counts.dropped),
+                End::Panicked => self.metrics.end(ended.took, |counts| &counts.panicked),
+            };
+            watched(request, next, tell).await
+        })
+    }
+
+    fn name(&self) -> Name {
+        Name::from("metrics")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Metrics").field(&self.stats()).finish()
+    }
+}
+
+impl<J> fmt::Debug for Measured<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Measured").field(&self.metrics).finish()
+    }
+}
+
+impl<F> fmt::Debug for JudgedBy<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JudgedBy").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,66 @@
+use std::fmt;
+use std::sync::Arc;
+
+use tracing::{Instrument, Span};
+
+use super::watch::{End, Ended, watched};
+use crate::middleware::{BoxFuture, Middleware, Next};
+use crate::task::Name;
+
+/// Runs what is inside in a span of [`tracing`], made of the request, and says in it how the call ended and how long it
+/// took, at the level `DEBUG`.
+///
+/// A span that nobody listens to costs the making of it, and no allocation.
+///
+/// # Examples
+/// ```
+/// use motet::middleware::{Chain, trace};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let span = |id: &u32| tracing::info_span!("user", id);
+/// let handler = Chain::new().with(trace(span)).to(|id: u32| async move { format!("user {id}") });
+/// assert_eq!(handler.call(7).await, "user 7");
+/// # });
+/// ```
+pub fn trace<Q, F: Fn(&Q) -> Span>(span: F) -> Trace<F> {
+    Trace(span)
+}
+
+/// A part with a span: see [`trace`].
+#[derive(Clone)]
+#[must_use = "a part does nothing until a chain has it"]
+pub struct Trace<F>(F);
+
+impl<Q, R, F> Middleware<Q, R> for Trace<F>
+where
+    Q: Send + 'static,
+    R: Send + 'static,
+    F: Fn(&Q) -> Span + Send + Sync + 'static,
+{
+    fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
+        let span = self.0(&request);
+        if span.is_disabled() {
+            return next.run(request);
+        }
+        let told = span.clone();
+        let call = watched(request, next, move |ended: &Ended<'_, R>| {
+            let how = match ended.how {
+                End::Answered(_) => "answered",
+                End::Dropped => "dropped",
+                End::Panicked => "panicked",
+            };
+            told.in_scope(|| tracing::debug!(took = ?ended.took, "{how}"));
+        });
+        Box::pin(call.instrument(span))
+    }
+
+    fn name(&self) -> Name {
+        Name::from("trace")
+    }
+}
+
+impl<F> fmt::Debug for Trace<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trace").finish_non_exhaustive()
+    }
+}

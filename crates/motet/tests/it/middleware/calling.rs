@@ -1,0 +1,196 @@
+//! What becomes of a call.
+
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use motet::middleware::{Chain, Handler, Next, with_state};
+use motet::task::{Nursery, race, scope};
+use tokio::time::{Instant, sleep};
+
+use super::{Held, Log, Noting, pass};
+
+fn is_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+
+#[tokio::test]
+async fn what_cannot_be_sent_cannot_pass() {
+    // Neither the request nor the answer is `Sync`, and the answer is not even `Clone`.
+    use std::cell::Cell;
+    let handler = Chain::new().with(pass).to(async |n: Cell<u32>| Ok::<_, ()>(Box::new(n.get())));
+    is_shared(&handler);
+    let call = tokio::join!(handler.call(Cell::new(1)), handler.call(Cell::new(2)));
+    assert_eq!(call, (Ok(Box::new(1)), Ok(Box::new(2))));
+}
+
+#[tokio::test]
+async fn a_part_that_answers_by_itself_runs_the_rest() {
+    let log = Log::default();
+    let refuse = |n: u32, next: Next<u32, Result<u32, &'static str>>| async move {
+        if n == 0 {
+            return Err("nothing");
+        }
+        next.run(n).await
+    };
+    let handler = Chain::new().with(refuse).with(Noting("inside", log.clone())).to(async |n| Ok(100 / n));
+    assert_eq!(handler.call(0).await, Err("nothing"));
+    assert!(log.read().is_empty());
+    assert_eq!(handler.call(5).await, Ok(20));
+    assert_eq!(log.read().len(), 3);
+}
+
+#[tokio::test]
+async fn a_clone_of_next_begins_somewhere_else() {
+    let log = Log::default();
+    let twice = async |n: u32, next: Next<u32, u32>| {
+        let first = next.clone().run(n).await;
+        first + next.run(n * 10).await
+    };
+    let handler = Chain::new()
+        .with(Noting("out", log.clone()))
+        .with(twice)
+        .with(Noting("in", log.clone()))
+        .to(async |n| n);
+    assert_eq!(handler.call(1).await, 11);
+    let begun = log.read().iter().filter(|line| line.ends_with("begins")).cloned().collect::<Vec<_>>();
+    assert_eq!(begun, ["out begins", "in begins", "in begins"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_run_twice_at_once_does_one_after_the_other() {
+    let both = async |n: u64, next: Next<u64, u64>| {
+        let (a, b) = tokio::join!(next.clone().run(n), next.run(n + 1));
+        a + b
+    };
+    let handler = Chain::new().with(both).to(async |n| {
+        sleep(Duration::from_secs(n)).await;
+        n
+    });
+    let begun = Instant::now();
+    assert_eq!(handler.call(1).await, 3);
+    assert_eq!(begun.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn nothing_is_called_before_the_first_poll_but_what_forwards() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let handler = Chain::new().with(pass).to(move |n: u32| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { n }
+    });
+    let call = handler.call(1);
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+    assert_eq!(call.await, 1);
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_dropped_call_leaves_something_running() {
+    let log = Log::default();
+    let held = log.clone();
+    let handler: Handler<(), ()> =
+        Chain::new().with(Noting("out", log.clone())).with(Noting("in", log.clone())).to(move |()| {
+            let held = Held(held.clone(), "handler".to_owned());
+            async move {
+                let _held = held;
+                pending().await
+            }
+        });
+    let mut call = handler.call(());
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(call.as_mut().poll(&mut cx).is_pending());
+    drop(call);
+    assert_eq!(log.read()[2..], ["handler dropped", "in dropped", "out dropped"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_outlives_the_handle_it_was_made_through() {
+    let log = Log::default();
+    let handler = Chain::new().with(Noting("out", log.clone())).with(pass).to(async |n: u32| {
+        sleep(Duration::from_secs(1)).await;
+        n
+    });
+    let call = handler.call(7);
+    drop(handler);
+    assert_eq!(call.await, 7);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_handler_does_not_come_out() {
+    let log = Log::default();
+    let handler = Chain::new().with(Noting("out", log.clone())).with(pass).to(async |n: u32| -> u32 {
+        assert!(n > 0, "nothing");
+        n
+    });
+    let mut call = handler.call(0);
+    let mut cx = Context::from_waker(Waker::noop());
+    let panicked = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(&mut cx))).unwrap_err();
+    assert_eq!(panicked.downcast_ref::<&str>(), Some(&"nothing"));
+    drop(call);
+    assert_eq!(log.read(), ["out begins", "out dropped"]);
+    // The chain is as it was.
+    assert_eq!(handler.call(1).await, 1);
+}
+
+#[tokio::test]
+async fn a_part_runs_in_a_task_of_its_own() {
+    tokio::task_local! {
+        static WHO: &'static str;
+    }
+    let handler = Chain::new().with(pass).to(async |()| WHO.get());
+    assert_eq!(WHO.scope("the caller", handler.call(())).await, "the caller");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loser_of_a_race_stays_under_way() {
+    let log = Log::default();
+    let part = log.clone();
+    let hurry = move |n: u32, next: Next<u32, u32>| {
+        let log = part.clone();
+        async move {
+            let late = async {
+                sleep(Duration::from_millis(10)).await;
+                0
+            };
+            let answer = race(next.run(n), late).await.into_inner();
+            log.note("decided");
+            answer
+        }
+    };
+    let handler = Chain::new().with(hurry).with(Noting("in", log.clone())).to(async |n: u32| {
+        sleep(Duration::from_secs(1)).await;
+        n
+    });
+    assert_eq!(handler.call(9).await, 0);
+    assert_eq!(log.read(), ["in begins", "in dropped", "decided"]);
+}
+
+#[tokio::test]
+async fn calls_of_many_threads_meet_in_a_part() {
+    let count = Arc::new(AtomicU32::new(0));
+    async fn counted(count: Arc<AtomicU32>, n: u32, next: Next<u32, u32>) -> u32 {
+        count.fetch_add(1, Ordering::Relaxed);
+        next.run(n).await
+    }
+    let handler = Chain::new().with(pass).with(with_state(Arc::clone(&count), counted)).to(async |n| n);
+    scope(async |n: &Nursery| {
+        for at in 0..100 {
+            let handler = handler.clone();
+            n.spawn("call", async move {
+                for round in 0..10 {
+                    assert_eq!(handler.call(at + round).await, at + round);
+                }
+            });
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(count.load(Ordering::Relaxed), 1_000);
+    // What the calls shared they have given back.
+    drop(handler);
+    assert_eq!(Arc::strong_count(&count), 1);
+}

@@ -1,0 +1,365 @@
+//! Policies as parts: what they let through, what they answer, and what they know of each other.
+
+use std::error::Error;
+use std::future::{Ready, pending, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use motet::Backoff;
+use motet::middleware::{
+    Chain, Handler, Next, PolicyError, adaptive_limit, breaker, bulkhead, fallback, hedge, pipeline,
+    rate_limit, retry, timeout,
+};
+use motet::resilience::{
+    AdaptiveLimit, Bulkhead, CircuitBreaker, Class, ErrorKind, EventKind, Hedge, Limited, Pipeline,
+    PolicyKind, RateLimiter, RejectedBy, Retry, Trip,
+};
+use tokio::time::{Instant, sleep};
+
+use super::{Log, Noting, pass};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("busy")]
+    Busy,
+    #[error("no such row")]
+    Missing,
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+type Answer = Result<u32, Failed>;
+
+fn attempts(attempts: u32) -> Retry {
+    Retry::new().attempts(attempts).backoff(Backoff::constant(SECOND)).without_budget()
+}
+
+/// Fails so often, then answers with the number of the call.
+fn failing(times: u32, calls: &Arc<AtomicU32>) -> impl Fn(u32) -> Ready<Answer> + use<> {
+    let calls = Arc::clone(calls);
+    move |_| {
+        let call = calls.fetch_add(1, Ordering::Relaxed) + 1;
+        ready(if call > times { Ok(call) } else { Err(Failed::Busy) })
+    }
+}
+
+fn kind(answer: Answer) -> ErrorKind {
+    match answer {
+        Err(Failed::Policy(error)) => error.kind(),
+        other => panic!("no policy ended it: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_without_time_goes_on() {
+    let log = Log::default();
+    let handler: Handler<u32, Answer> =
+        Chain::new().with(timeout(SECOND)).with(Noting("inside", log.clone())).to(|_| pending());
+    let begun = Instant::now();
+    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("it has no time") };
+    assert_eq!(begun.elapsed(), SECOND);
+    assert_eq!(log.read(), ["inside begins", "inside dropped"]);
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut(Limited::Total), 1));
+    assert_eq!((error.policy(), error.elapsed()), (Some(PolicyKind::Timeout), SECOND));
+    assert_eq!((error.retry_after(), error.pipeline()), (None, None));
+    assert_eq!(error.to_string(), "time was up, in 1 attempt");
+    assert!(error.source().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_gives_up_too_early_or_never() {
+    let calls = Arc::default();
+    let handler = Chain::new().with(retry(attempts(3))).to(failing(2, &calls));
+    assert_eq!(handler.call(1).await.unwrap(), 3);
+    let calls = Arc::default();
+    let handler = Chain::new().with(retry(attempts(3))).to(failing(9, &calls));
+    // The last error, as it is.
+    assert!(matches!(handler.call(1).await, Err(Failed::Busy)));
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_inside_of_a_retry_runs_once() {
+    let (log, calls) = (Log::default(), Arc::default());
+    let handler = Chain::new()
+        .with(Noting("outside", log.clone()))
+        .with(retry(attempts(3)))
+        .with(Noting("inside", log.clone()))
+        .to(failing(2, &calls));
+    assert_eq!(handler.call(1).await.unwrap(), 3);
+    let begun = |name: &str| log.read().iter().filter(|line| **line == format!("{name} begins")).count();
+    assert_eq!((begun("outside"), begun("inside")), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_had_again_is_sent_twice() {
+    #[derive(Debug)]
+    struct Request(Option<u32>); // not `Clone`
+    let calls: Arc<AtomicU32> = Arc::default();
+    let counted = Arc::clone(&calls);
+    let again = |request: &Request| request.0.map(|n| Request(Some(n)));
+    let handler = Chain::new().with(retry(attempts(3)).replay_by(again)).to(move |_: Request| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Err::<u32, _>(Failed::Busy) }
+    });
+    let begun = Instant::now();
+    assert!(matches!(handler.call(Request(None)).await, Err(Failed::Busy)));
+    assert_eq!((calls.swap(0, Ordering::Relaxed), begun.elapsed()), (1, Duration::ZERO));
+    assert!(handler.call(Request(Some(1))).await.is_err());
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_cannot_be_had_again_is_hedged() {
+    struct Request(bool);
+    let calls: Arc<AtomicU32> = Arc::default();
+    let counted = Arc::clone(&calls);
+    let part = hedge(Hedge::after(SECOND).without_budget());
+    let part = part.replay_by(|request: &Request| request.0.then_some(Request(true)));
+    let handler = Chain::new().with(part).to(move |_: Request| {
+        let call = counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            sleep(if call == 0 { SECOND * 10 } else { SECOND }).await;
+            Ok::<_, Failed>(call)
+        }
+    });
+    let begun = Instant::now();
+    assert_eq!(handler.call(Request(false)).await.unwrap(), 0);
+    assert_eq!(begun.elapsed(), SECOND * 10);
+    calls.store(0, Ordering::Relaxed);
+    assert_eq!(handler.call(Request(true)).await.unwrap(), 1);
+    assert_eq!(begun.elapsed(), SECOND * 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_repeats_what_a_breaker_inside_rejected() {
+    let opens = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).build().unwrap();
+    let calls = Arc::default();
+    let handler =
+        Chain::new().with(retry(attempts(5))).with(pass).with(breaker(opens.clone())).to(failing(9, &calls));
+    let begun = Instant::now();
+    // The first attempt opens it, the second is rejected: that is the last word.
+    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(RejectedBy::CircuitBreaker));
+    assert_eq!((calls.load(Ordering::Relaxed), begun.elapsed()), (1, SECOND));
+    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(RejectedBy::CircuitBreaker));
+    assert_eq!((calls.load(Ordering::Relaxed), begun.elapsed()), (1, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_was_told_to_repeats_no_rejection() {
+    let one = Bulkhead::builder(1).build().unwrap();
+    let handler: Handler<u32, Answer> = Chain::new()
+        .with(retry(attempts(5).retry_rejected()))
+        .with(bulkhead(one.clone()))
+        .to(async |n| Ok(n));
+    let permit = one.try_acquire().unwrap().into_owned();
+    let (answer, ()) = tokio::join!(handler.call(1), async {
+        sleep(SECOND * 3 / 2).await;
+        drop(permit);
+    });
+    assert_eq!(answer.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_repeats_no_attempt_without_time() {
+    let calls: Arc<AtomicU32> = Arc::default();
+    let counted = Arc::clone(&calls);
+    let handler: Handler<u32, Answer> =
+        Chain::new().with(retry(attempts(3))).with(timeout(SECOND)).to(move |n| {
+            let call = counted.fetch_add(1, Ordering::Relaxed);
+            async move { if call < 2 { pending().await } else { Ok(n) } }
+        });
+    let begun = Instant::now();
+    assert_eq!(handler.call(7).await.unwrap(), 7);
+    assert_eq!(begun.elapsed(), SECOND * 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_counts_what_was_rejected_inside() {
+    let outer = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).build().unwrap();
+    let one = Bulkhead::builder(1).build().unwrap();
+    let handler: Handler<u32, Answer> =
+        Chain::new().with(breaker(outer)).with(bulkhead(one.clone())).to(async |n| Ok(n));
+    let permit = one.try_acquire().unwrap();
+    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(RejectedBy::Bulkhead));
+    drop(permit);
+    assert_eq!(handler.call(1).await.unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_repairs_a_rejection_is_overruled() {
+    let shut = Bulkhead::builder(1).build().unwrap();
+    let _permit = shut.try_acquire().unwrap();
+    let repair = async |n: u32, next: Next<u32, Answer>| match next.run(n).await {
+        Err(Failed::Policy(_)) => Ok(0),
+        answer => answer,
+    };
+    let handler: Handler<u32, Answer> =
+        Chain::new().with(retry(attempts(3))).with(repair).with(bulkhead(shut.clone())).to(async |n| Ok(n));
+    assert_eq!(handler.call(1).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_does_not_reach_a_retry_in_a_part_of_its_own() {
+    let calls = Arc::default();
+    let handler =
+        Chain::new().with(timeout(SECOND * 5 / 2)).with(pass).with(retry(attempts(9))).to(failing(9, &calls));
+    let begun = Instant::now();
+    // A third wait would end too late: it is not begun.
+    assert!(matches!(handler.call(1).await, Err(Failed::Busy)));
+    assert_eq!((calls.load(Ordering::Relaxed), begun.elapsed()), (3, SECOND * 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_let_too_much_through() {
+    let rate = RateLimiter::builder(1, SECOND).max_wait(Duration::ZERO).build().unwrap();
+    let handler: Handler<u32, Answer> = Chain::new().with(rate_limit(rate)).to(async |n| Ok(n));
+    assert_eq!(handler.call(1).await.unwrap(), 1);
+    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("it is limited") };
+    assert_eq!(error.kind(), ErrorKind::Rejected(RejectedBy::RateLimiter));
+    assert_eq!((error.retry_after(), error.attempts()), (Some(SECOND), 0));
+
+    let limit = AdaptiveLimit::default();
+    let handler: Handler<u32, Answer> = Chain::new().with(adaptive_limit(limit.clone())).to(async |n| Ok(n));
+    assert_eq!(handler.call(1).await.unwrap(), 1);
+
+    let one = Bulkhead::builder(1).queue(1, SECOND).build().unwrap();
+    let handler: Handler<u32, Answer> = Chain::new().with(bulkhead(one)).to(async |n| {
+        sleep(SECOND / 2).await;
+        Ok(n)
+    });
+    let (a, b, c) = tokio::join!(handler.call(1), handler.call(2), handler.call(3));
+    assert_eq!((a.unwrap(), b.unwrap()), (1, 2));
+    assert_eq!(kind(c), ErrorKind::Rejected(RejectedBy::Bulkhead));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_no_result_has_no_policies() {
+    #[derive(Debug, PartialEq)]
+    struct Response(u16);
+    let calls: Arc<AtomicU32> = Arc::default();
+    let counted = Arc::clone(&calls);
+    let handler = Chain::new()
+        .with(timeout(SECOND * 10).or_answer(|_| Response(504)))
+        .with(retry(attempts(3)).or_answer(|_| Response(500)).classify_by(
+            |answer: Result<&Response, &std::convert::Infallible>| match answer {
+                Ok(Response(503)) => Class::retry(),
+                _ => Class::success(),
+            },
+        ))
+        .to(move |status: u16| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move { if status == 0 { pending().await } else { Response(status) } }
+        });
+    assert_eq!(handler.call(0).await, Response(504));
+    assert_eq!(calls.swap(0, Ordering::Relaxed), 1);
+    // The last that was not acceptable.
+    assert_eq!(handler.call(503).await, Response(503));
+    assert_eq!(calls.swap(0, Ordering::Relaxed), 3);
+    assert_eq!(handler.call(404).await, Response(404));
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_every_kind_need_a_conversion_of_their_own() {
+    type Boxed = Result<u32, Box<dyn Error + Send + Sync>>;
+    let handler: Handler<u32, Boxed> = Chain::new().with(timeout(SECOND)).to(|_| pending());
+    assert!(handler.call(1).await.unwrap_err().is::<PolicyError>());
+    let status = timeout(SECOND).or_error(|error: PolicyError| match error.kind() {
+        ErrorKind::TimedOut(_) => 504_u16,
+        _ => 503,
+    });
+    let handler: Handler<u32, Result<u32, u16>> = Chain::new().with(status).to(|_| pending());
+    assert_eq!(handler.call(1).await, Err(504));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_judgement_is_not_asked() {
+    let calls: Arc<AtomicU32> = Arc::default();
+    let judged = retry(attempts(3)).classify_by(|outcome: Result<&u32, &Failed>| match outcome {
+        Err(Failed::Missing) => Class::ignore(),
+        Err(_) => Class::retry(),
+        Ok(_) => Class::success(),
+    });
+    let first = Arc::clone(&calls);
+    let handler = Chain::new().with(judged).to(move |_: u32| {
+        let call = first.fetch_add(1, Ordering::Relaxed);
+        async move { if call == 0 { Err(Failed::Busy) } else { Err(Failed::Missing) } }
+    });
+    assert!(matches!(handler.call(1).await, Err(Failed::Missing)));
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_pipeline_is_less_than_its_policies() {
+    let log = Log::default();
+    let noted = log.clone();
+    let policies = Pipeline::new()
+        .named("db")
+        .fallback(async |error: motet::resilience::Error<Failed>| match error.error() {
+            Some(Failed::Missing) => Ok(0),
+            _ => Err(error),
+        })
+        .retry(attempts(2))
+        .attempt_timeout(SECOND);
+    let part = pipeline(policies).on_event(move |event| {
+        if let EventKind::GaveUp { .. } = event.what {
+            noted.note("gave up");
+        }
+    });
+    let handler = Chain::new().with(part).to(|n: u32| async move {
+        match n {
+            0 => Err(Failed::Missing),
+            1 => pending().await,
+            n => Ok(n),
+        }
+    });
+    assert_eq!(handler.call(7).await.unwrap(), 7);
+    assert_eq!(handler.call(0).await.unwrap(), 0);
+    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("it has no time") };
+    assert_eq!((error.kind(), error.pipeline()), (ErrorKind::AttemptsExhausted, Some("db")));
+    assert_eq!(error.last_attempt(), ErrorKind::TimedOut(Limited::Attempt));
+    assert_eq!(log.read(), ["gave up", "gave up"]);
+    assert_eq!(
+        handler.describe().to_string(),
+        "db (fallback > retry (attempts 2, waits 1s, budget none) > timeout (attempt, within 1s)) > closure"
+    );
+}
+
+#[tokio::test]
+async fn a_fallback_hides_what_it_was_not_asked_for() {
+    let part = fallback(|error: Failed| async move {
+        match error {
+            Failed::Busy => Ok(0),
+            other => Err(other),
+        }
+    });
+    let handler = Chain::new().with(part).to(|n: u32| async move {
+        match n {
+            0 => Err(Failed::Busy),
+            1 => Err(Failed::Missing),
+            n => Ok(n),
+        }
+    });
+    assert_eq!((handler.call(0).await.unwrap(), handler.call(2).await.unwrap()), (0, 2));
+    assert!(matches!(handler.call(1).await, Err(Failed::Missing)));
+}
+
+#[test]
+fn a_policy_does_not_say_how_it_is_set() {
+    let handler: Handler<u32, Answer> = Chain::new()
+        .with(timeout(SECOND))
+        .with(retry(attempts(3)))
+        .with(breaker(CircuitBreaker::default()))
+        .with(bulkhead(Bulkhead::builder(4).build().unwrap()))
+        .with(hedge(Hedge::after(SECOND).without_budget()))
+        .to(async |n| Ok(n));
+    assert_eq!(
+        handler.describe().to_string(),
+        "timeout (total, within 1s) > retry (attempts 3, waits 1s, budget none) > breaker > bulkhead (places 4) > \
+         hedge (after 1s, extra 1, budget none) > closure"
+    );
+}
