@@ -317,6 +317,14 @@ impl Counts {
         ready.clamp(0, self.capacity as i64).unsigned_abs() as usize
     }
 
+    /// Whether no item has a position, at a moment at which `also` holds.
+    pub(super) fn is_empty_while(&self, also: impl FnOnce() -> bool) -> bool {
+        let tail = position(self.tail.0.load(Ordering::SeqCst));
+        let is_empty = position(self.head.0.load(Ordering::SeqCst)) == tail;
+        // Nothing came in meanwhile: so it was empty all the time.
+        is_empty && also() && position(self.tail.0.load(Ordering::SeqCst)) == tail
+    }
+
     /// How many places are held.
     pub(super) fn held(&self) -> usize {
         count(self.tail.0.load(Ordering::SeqCst)) as usize

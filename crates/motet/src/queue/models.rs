@@ -144,3 +144,38 @@ fn a_receiver_that_was_granted_an_item_goes_and_the_next_sleeps_on() {
         goes.join().unwrap();
     });
 }
+
+#[test]
+fn a_join_ends_between_an_item_and_what_its_worker_has_sent() {
+    model(3, || {
+        let core = queue(2);
+        assert!(block_on(send(&core, 1)));
+        let Ok(Some(entry)) = Line::try_take(&core, Take::Leased) else { panic!("it is there") };
+        let works = on_a_thread(&core, move |core| {
+            assert!(block_on(send(core, 2)));
+            drop(entry);
+            core.settle();
+        });
+        assert!(!core.is_settled(), "one of the two is always there");
+        works.join().unwrap();
+    });
+}
+
+#[test]
+fn a_lease_that_comes_to_nothing_leaves_a_sender_parked() {
+    model(2, || {
+        let core = queue(1);
+        assert!(block_on(send(&core, 1)));
+        let leases = on_a_thread(&core, |core| {
+            if let Ok(Some(entry)) = Line::try_take(core, Take::Leased) {
+                drop(entry);
+                core.settle();
+            }
+        });
+        let takes = on_a_thread(&core, |core| drop(Line::try_take(core, Take::Settled)));
+        // One of the two makes room.
+        assert!(block_on(send(&core, 2)));
+        leases.join().unwrap();
+        takes.join().unwrap();
+    });
+}

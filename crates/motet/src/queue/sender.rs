@@ -183,8 +183,9 @@ impl<T> Sender<T> {
     /// Waits until all that was sent is settled: received with `recv`, or leased and done, or handed to the dead
     /// letters.
     ///
-    /// It says so of one moment; another sender may send at the next. It always ends, unless receivers that are there
-    /// leave items where they are.
+    /// It says so of one moment; another sender may send at the next. Whoever sends more while it works on an item,
+    /// and settles that afterwards, is waited for. It always ends, unless receivers that are there leave items where
+    /// they are, or a lease is never dropped.
     ///
     /// # Cancel safety
     /// Safe: a dropped wait loses nothing.

@@ -9,8 +9,9 @@ use crate::mutant;
 impl<T> Core<T> {
     /// Whether nothing is inside, and nothing can come back.
     pub(in crate::queue) fn is_settled(&self) -> bool {
-        // In this order: a lease counts itself before its item leaves its place.
-        (self.counts.len() == 0 && self.unsettled() == 0) || self.has(flag::FENCED)
+        // A lease counts itself before its item leaves its place. What is sent by whoever works on the last item is
+        // inside before that is settled, so the two are asked as of one moment.
+        self.counts.is_empty_while(|| self.unsettled() == 0) || self.has(flag::FENCED)
     }
 
     pub(in crate::queue) fn is_finished(&self) -> bool {
