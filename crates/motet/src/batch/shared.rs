@@ -14,6 +14,7 @@ use super::run::Running;
 use super::state::{Batch, Seat, Seating, State};
 use crate::mutant;
 use crate::task::core::{Level, panic_message};
+use crate::task::wakers::wake_each;
 use crate::task::{Name, Scope};
 
 pub(super) type Core<T, R, E> = State<T, Waker, Arc<Block<T, R, E>>>;
@@ -94,7 +95,7 @@ impl<T, R, E> Shared<T, R, E> {
         let unwatched = state.wants_watch();
         state.watched |= unwatched;
         drop(state);
-        wake(todo.told);
+        wake_each(todo.told);
         todo.batches.into_iter().for_each(&self.start);
         if unwatched {
             (self.start_watch)(self);
@@ -143,7 +144,7 @@ impl<T, R, E> Shared<T, R, E> {
         if mutant!("batch.lost_wake") {
             ended.seats.pop();
         }
-        wake(ended.seats.into_iter().filter_map(|seat| match seat {
+        wake_each(ended.seats.into_iter().filter_map(|seat| match seat {
             Seat::Asked(waker) => Some(waker),
             Seat::Posted | Seat::Gone => None,
         }));
@@ -173,7 +174,7 @@ impl<T, R, E> Shared<T, R, E> {
         self.settle(state);
         for (block, items, seating) in backs {
             let ended = block.end(Answers::Back(seating.by_number(items)));
-            wake(ended.seats.into_iter().filter_map(|seat| match seat {
+            wake_each(ended.seats.into_iter().filter_map(|seat| match seat {
                 Seat::Asked(waker) => Some(waker),
                 Seat::Posted | Seat::Gone => None,
             }));
@@ -246,15 +247,6 @@ impl<T, R, E> Shared<T, R, E> {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
             let message = panic_message(&*payload);
             tracing::error!(scope = self.scope.name(), batcher = %self.name, message, "an answer panicked when it was dropped");
-        }
-    }
-}
-
-/// Wakes each, also if one panics: the others wait for it.
-fn wake(wakers: impl IntoIterator<Item = Waker>) {
-    for waker in wakers {
-        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-            tracing::error!("a waker panicked");
         }
     }
 }

@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use super::error::AcquireError;
 use super::manager::Manager;
 use super::pooled::Pooled;
-use super::shared::{Inner, Member, Shared, quietly_drop};
+use super::shared::{Inner, Member, Shared};
 use super::state::{At, Entry, Joined, Seen, Stage};
 use crate::mutant;
+use crate::task::caught::quietly_drop;
 use crate::task::timeout;
 
 pub(super) async fn acquire<M: Manager>(
@@ -43,8 +44,9 @@ pub(super) async fn acquire<M: Manager>(
             Ok(Err(error)) => error,
             Err(elapsed) => elapsed,
         };
-        tracing::debug!(pool = %shared.settings.name, error, "a connection failed its check");
+        // Before the error is shown, which may panic.
         shared.discard(entry);
+        tracing::debug!(pool = %shared.settings.name, error, "a connection failed its check");
         // It was its turn, and it got nothing out of it.
         (at, began) = (At::Front, Some(began_to_wait));
     }

@@ -9,10 +9,11 @@ use tokio::task::coop;
 use tokio::time::Instant;
 
 use super::manager::Manager;
-use super::shared::{Shared, quietly_drop};
+use super::shared::Shared;
 use super::stats::{CloseReport, Holder};
 use crate::mutant;
 use crate::resource::{Exit, Owe};
+use crate::task::caught::quietly_drop;
 use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::timeout;
 use crate::task::wakers::Place;

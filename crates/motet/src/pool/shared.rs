@@ -15,11 +15,11 @@ use super::error::ConnectError;
 use super::manager::{Manager, Recycle};
 use super::state::{At, Entry, State, Todo};
 use crate::observe::Registration;
-use crate::task::caught::Caught;
+use crate::task::caught::{Caught, quietly_drop};
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::{Core, panic_message};
 use crate::task::gate::Class;
-use crate::task::wakers::Wakers;
+use crate::task::wakers::{Wakers, wake_each};
 use crate::task::{CancelToken, Either, Name, Reason, race, timeout};
 use crate::{mutant, rng};
 
@@ -174,8 +174,8 @@ impl<M: Manager> Shared<M> {
         if changed {
             self.changed.wake_by_ref();
         }
-        drop(garbage);
-        wake.into_iter().for_each(std::task::Waker::wake);
+        wake_each(wake);
+        quietly_drop(garbage);
     }
 
     fn start_connect(self: &Arc<Self>) {
@@ -197,12 +197,6 @@ impl<M: Manager> Shared<M> {
         tracing::error!(%pool, message, "{doing} a connection panicked");
         quietly_drop(payload);
     }
-}
-
-/// Drops what is a user's. A panic of that is one too many where the drop of a guard may be what it runs in; the panic
-/// hook has shown it.
-pub(super) fn quietly_drop<T>(value: T) {
-    drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
 }
 
 /// A connect under way. Dropped before it is over, it was cut off.
@@ -235,9 +229,18 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
         }
         Err(_) => ConnectError::TimedOut(limit),
     };
-    let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-    tracing::warn!(pool = %shared.settings.name, error = source, "a connection could not be made");
-    shared.change(|state, todo| state.connect_failed(Arc::new(error), Instant::now(), todo));
+    let error = Arc::new(error);
+    let cause = Arc::clone(&error);
+    shared.change(|state, todo| state.connect_failed(cause, Instant::now(), todo));
+    // Last, and caught: what an error does where it is shown is somebody's code.
+    let shown = catch_unwind(AssertUnwindSafe(|| {
+        let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        tracing::warn!(pool = %shared.settings.name, error = source, "a connection could not be made");
+    }));
+    if let Err(payload) = shown {
+        shared.report_panic("showing the error of", payload);
+    }
+    quietly_drop(error);
 }
 
 impl<M: Manager> Drop for Attempt<M> {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Wake, Waker};
 
@@ -10,6 +11,8 @@ use super::line::{Sent, Turn};
 use super::sync::yield_now;
 use super::{DeadLetter, Sender};
 use crate::mutant;
+use crate::task::caught::quietly_drop;
+use crate::task::core::panic_message;
 
 /// Where dead letters go, whatever the rest of that queue's type: it would be without end otherwise.
 pub(super) trait Letters<T>: Send + Sync {
@@ -74,17 +77,11 @@ impl<T: Send + 'static> LetterBox<T> {
             let mut letter = desk.letters.pop_front();
             drop(desk);
             let sent = match letter {
-                Some(_) => turn.send(&self.sink.core, &waker, &mut letter),
+                Some(_) => self.send(&mut turn, &waker, &mut letter),
                 None => Sent::Waiting,
             };
             let waits = match sent {
-                Sent::Done => {
-                    self.settled();
-                    false
-                }
-                Sent::Closed => {
-                    tracing::error!("a dead letter is lost: the queue for them is closed");
-                    drop(letter.take());
+                Sent::Done | Sent::Closed => {
                     self.settled();
                     false
                 }
@@ -105,6 +102,29 @@ impl<T: Send + 'static> LetterBox<T> {
                 return;
             }
         }
+    }
+}
+
+impl<T: Send + 'static> LetterBox<T> {
+    /// Hands one over. What panics in that is code of the item or of the sink's order: the letter is lost with it, and
+    /// those behind it are not.
+    fn send(&self, turn: &mut Turn, waker: &Waker, letter: &mut Option<DeadLetter<T>>) -> Sent {
+        let sent = catch_unwind(AssertUnwindSafe(|| {
+            let sent = turn.send(&self.sink.core, waker, letter);
+            if matches!(sent, Sent::Closed) {
+                tracing::error!("a dead letter is lost: the queue for them is closed");
+                drop(letter.take());
+            }
+            sent
+        }));
+        sent.unwrap_or_else(|payload| {
+            let panic = panic_message(&*payload);
+            tracing::error!(panic, "a dead letter is lost: it panicked on its way");
+            quietly_drop(payload);
+            // It may hold a place for this letter, and there may be no other.
+            turn.leave(&self.sink.core);
+            Sent::Closed
+        })
     }
 }
 

@@ -4,6 +4,8 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use crate::task::wakers::wake_each;
+
 /// A waiter's place.
 pub(super) type Key = usize;
 
@@ -118,6 +120,23 @@ impl Wakes {
 
     /// Call it with no lock held.
     pub(super) fn wake(self) {
-        self.one.into_iter().chain(self.more).for_each(Waker::wake);
+        wake_each(self.one.into_iter().chain(self.more));
+    }
+}
+
+#[cfg(all(test, not(motet_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_that_has_gone_keeps_its_memory() {
+        let mut line = Waiters::default();
+        let keys: Vec<Key> = (0..100_000).map(|_| line.push(Waker::noop().clone())).collect();
+        // First out of the middle.
+        let (middle, ends): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| key % 3 == 1);
+        for key in middle.into_iter().chain(ends) {
+            drop(line.remove(key));
+        }
+        assert_eq!((line.waiting(), line.first(), line.places.capacity()), (0, None, 0));
     }
 }

@@ -15,6 +15,12 @@ pin_project! {
     }
 }
 
+/// Drops what is a user's. A panic of that is one too many where the drop of a guard may be what it runs in; the panic
+/// hook has shown it.
+pub(crate) fn quietly_drop<T>(value: T) {
+    drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
+}
+
 impl<F> Caught<F> {
     pub(crate) fn new(future: F) -> Self {
         Self { future }

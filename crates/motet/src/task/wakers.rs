@@ -1,9 +1,22 @@
 //! Many who wait for what wakes one.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 
 use slab::Slab;
+
+use super::caught::quietly_drop;
+
+/// Wakes each, also if one panics: the others wait for it.
+pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+            tracing::error!("a waker panicked");
+            quietly_drop(payload);
+        }
+    }
+}
 
 /// The wakers of those who wait; as a waker, it wakes them all.
 #[derive(Default)]
@@ -22,7 +35,7 @@ impl Wake for Wakers {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let wakers: Vec<Waker> = self.lock().iter_mut().filter_map(|(_, waker)| waker.take()).collect();
-        wakers.into_iter().for_each(Waker::wake);
+        wake_each(wakers);
     }
 }
 

@@ -17,6 +17,7 @@ mod observe;
 mod pool;
 mod queue;
 mod race;
+mod reader;
 mod resilience;
 mod resource;
 mod run;

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 use super::super::counts::{Claim, NoItem, NoPlace};
-use super::super::place::Place;
+use super::super::place::{DueFn, Place};
 use super::super::store::Entry;
 use super::super::sync::Ordering;
 use super::super::waiters::Wakes;
@@ -29,8 +31,8 @@ impl<T> Core<T> {
             let why = if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full };
             return Err((why, item));
         }
-        if let Place::Later(_) = &self.place {
-            return self.push_later(item);
+        if let Place::Later(due) = &self.place {
+            return self.push_later(item, due);
         }
         self.place.push(&self.counts, Claim::Open, item)?;
         self.after_push();
@@ -38,27 +40,33 @@ impl<T> Core<T> {
     }
 
     #[cold]
-    fn push_later(&self, item: T) -> Result<(), (NoPlace, T)> {
+    fn push_later(&self, item: T, due: &DueFn<T>) -> Result<(), (NoPlace, T)> {
+        // Before a place is held: it is somebody's code, and may panic.
+        let due = due(&item);
         if let Err(why) = self.counts.hold() {
             return Err((why, item));
         }
-        self.push_held(item).inspect_err(|_| self.release())
+        self.schedule_held(item, due).inspect_err(|_| self.release())
+    }
+
+    fn schedule_held(&self, item: T, due: Instant) -> Result<(), (NoPlace, T)> {
+        let mut wakes = Wakes::default();
+        let mut slow = self.lock();
+        if self.counts.is_closed() {
+            return Err((NoPlace::Closed, item));
+        }
+        self.unsettled.fetch_add(1, Ordering::SeqCst);
+        self.schedule(&mut slow, Entry::new(item), due, &mut wakes);
+        drop(slow);
+        wakes.wake();
+        Ok(())
     }
 
     /// Moves an item into a place that the caller holds. It is held still when the item comes back.
     pub(in crate::queue) fn push_held(&self, item: T) -> Result<(), (NoPlace, T)> {
         if let Place::Later(due) = &self.place {
             let due = due(&item);
-            let mut wakes = Wakes::default();
-            let mut slow = self.lock();
-            if self.counts.is_closed() {
-                return Err((NoPlace::Closed, item));
-            }
-            self.unsettled.fetch_add(1, Ordering::SeqCst);
-            self.schedule(&mut slow, Entry::new(item), due, &mut wakes);
-            drop(slow);
-            wakes.wake();
-            return Ok(());
+            return self.schedule_held(item, due);
         }
         self.place.push(&self.counts, Claim::Granted, item)?;
         self.after_push();

@@ -5,6 +5,7 @@ pub(crate) mod backend;
 mod downtime;
 mod ending;
 mod lending;
+mod panics;
 
 use std::convert::Infallible;
 use std::future::poll_fn;

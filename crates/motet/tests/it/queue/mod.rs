@@ -2,6 +2,7 @@
 
 mod edges;
 mod model;
+mod panics;
 mod threads;
 
 use std::future::Future;

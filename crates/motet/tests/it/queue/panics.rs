@@ -1,0 +1,103 @@
+//! Code of users that panics where a queue calls it.
+
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
+
+use motet::queue::{self, DeadLetter};
+use tokio::time::Instant;
+
+use super::now;
+
+#[tokio::test(start_paused = true)]
+async fn a_due_time_that_cannot_be_told_keeps_its_place() {
+    let (sender, receiver) = queue::delay(1, |item: &u32| match item {
+        0 => panic!("no such time"),
+        _ => Instant::now(),
+    });
+    let sent = catch_unwind(AssertUnwindSafe(|| sender.try_send(0)));
+    assert!(sent.is_err());
+    let sent = catch_unwind(AssertUnwindSafe(|| now(sender.send(0))));
+    assert!(sent.is_err());
+    let place = now(sender.reserve()).unwrap().unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| place.send(0))).is_err());
+    assert!(sender.try_send(1).is_ok());
+    assert_eq!(receiver.recv().await, Some(1));
+}
+
+/// A letter whose rank panics is lost, as one to a queue that is closed is; those behind it are not.
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_panics_ends_the_hand_over_or_the_drop_of_a_lease_panics() {
+    let (dead, letters) = queue::priority(1, |letter: &DeadLetter<u32>| match letter.item {
+        1 | 3 => panic!("no such rank"),
+        _ => 0,
+    });
+    let other = dead.clone();
+    let (sender, receiver) = queue::options(4).dead_letters(NonZeroU32::MIN, dead).build();
+    for item in 0..4 {
+        sender.send(item).await.unwrap();
+    }
+    for _ in 0..4 {
+        drop(receiver.lease().await);
+    }
+    for item in [0, 2] {
+        assert_eq!(letters.recv().await.map(|letter| letter.item), Some(item));
+    }
+    sender.join().await.unwrap();
+    assert!(other.try_send(DeadLetter { item: 4, attempts: 1 }).is_ok(), "a lost letter keeps its place");
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("an item goes off");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_to_a_closed_queue_goes_off_and_keeps_the_others() {
+    let (dead, letters) = queue::bounded(1);
+    drop(letters);
+    let (sender, receiver) = queue::options(4).dead_letters(NonZeroU32::MIN, dead).build();
+    for _ in 0..3 {
+        assert!(sender.send(Some(Bomb)).await.is_ok());
+    }
+    for _ in 0..3 {
+        drop(receiver.lease().await);
+    }
+    sender.join().await.unwrap();
+}
+
+/// Panics, or counts how often it is woken.
+struct Alarm {
+    panics: bool,
+    woken: AtomicUsize,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        assert!(!self.panics, "a waker has a bug");
+        self.woken.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_those_behind_it_asleep() {
+    let (sender, receiver) = queue::bounded::<u32>(1);
+    let alarms: Vec<_> =
+        [true, false, false].map(|panics| Arc::new(Alarm { panics, woken: AtomicUsize::new(0) })).into();
+    let wakers: Vec<Waker> = alarms.iter().map(|alarm| Waker::from(Arc::clone(alarm))).collect();
+    let mut waiting = [pin!(receiver.recv()), pin!(receiver.recv()), pin!(receiver.recv())];
+    for (waits, waker) in waiting.iter_mut().zip(&wakers) {
+        // At the first poll it lets others run.
+        while waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {}
+        assert!(waits.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+    }
+    let _ = catch_unwind(AssertUnwindSafe(|| sender.close()));
+    let woken: Vec<_> = alarms.iter().map(|alarm| alarm.woken.load(Ordering::Relaxed)).collect();
+    assert_eq!(woken, [0, 1, 1]);
+}
