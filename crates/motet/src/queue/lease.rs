@@ -165,6 +165,7 @@ impl<T> Core<T> {
         }
         if let Some(letters) = &self.letters
             && entry.returns >= letters.after()
+            && !self.has(flag::FENCED)
         {
             Arc::clone(letters).put(DeadLetter { item: entry.item, attempts: entry.returns });
             return;

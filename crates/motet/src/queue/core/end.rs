@@ -74,7 +74,8 @@ impl<T> Core<T> {
         self.unsettled.fetch_add(1, Ordering::SeqCst);
         let mut wakes = Wakes::default();
         let mut slow = self.lock();
-        self.raise(&slow, flag::ENDED);
+        // Together: what a holder gives back from now on was not left behind.
+        self.raise(&slow, flag::ENDED | if how == End::Handed { flag::FENCED } else { 0 });
         let mut left: Vec<T> = slow.front.drain(..).map(|entry| entry.item).collect();
         let due_later: Vec<T> = slow.later.drain().map(|entry| entry.item).collect();
         self.lower(&slow, flag::ASIDE);
@@ -92,12 +93,9 @@ impl<T> Core<T> {
             }
         }
         left.extend(due_later);
-        let mut slow = self.lock();
-        match how {
-            End::Handed => self.raise(&slow, flag::FENCED),
-            End::Abandoned => slow.abandoned += left.len(),
+        if how == End::Abandoned {
+            self.lock().abandoned += left.len();
         }
-        drop(slow);
         self.unsettled.fetch_sub(aside + 1, Ordering::SeqCst);
         self.look_whether_settled();
         left

@@ -10,7 +10,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use motet::queue::{self, Receiver, TrySendError};
-use motet::task::{Nursery, scope};
+use motet::task::{Nursery, scope, timeout};
 use tokio::task::yield_now;
 
 use super::now;
@@ -168,4 +168,49 @@ async fn a_receiver_on_a_closed_queue_ends_before_what_is_leased_comes_back() {
     lease.retry(Duration::from_secs(2)).await.unwrap();
     assert_eq!(receiver.recv().await, Some(1));
     assert_eq!(receiver.recv().await, None);
+}
+
+/// The item is the holder's: it was neither handed back nor tried too often.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_does_not_count_any_more_makes_a_dead_letter() {
+    let (dead, letters) = queue::bounded(4);
+    let (sender, receiver) = queue::options(4).dead_letters(NonZeroU32::MIN, dead).build();
+    for item in 0..3 {
+        sender.send(item).await.unwrap();
+    }
+    let leases = [receiver.lease().await.unwrap(), receiver.lease().await.unwrap()];
+    assert_eq!(receiver.shutdown_now(), [2]);
+    let [done, dropped] = leases;
+    assert_eq!(done.done().await, Err(queue::LeaseError::Closed));
+    drop(dropped);
+    assert_eq!(letters.try_recv().map(|letter| letter.item), Err(queue::TryRecvError::Empty));
+    sender.join().await.unwrap();
+}
+
+/// The end is for all who wait, also after one who waited for it has gone.
+#[tokio::test(start_paused = true)]
+async fn a_join_that_is_dropped_takes_the_end_from_a_receiver_that_waits() {
+    let (sender, receiver) = queue::bounded(4);
+    sender.send(1).await.unwrap();
+    let lease = receiver.lease().await.unwrap();
+    sender.close();
+    let mut waits = pin!(receiver.recv());
+    assert!(timeout(Duration::from_secs(1), &mut waits).await.is_err());
+    assert!(timeout(Duration::from_secs(1), sender.join()).await.is_err());
+    lease.done().await.unwrap();
+    assert_eq!(timeout(Duration::from_secs(1), waits).await, Ok(None));
+}
+
+/// Who has been granted an item may be slow to come for it.
+#[tokio::test(start_paused = true)]
+async fn one_who_was_granted_an_item_watches_the_clock_for_the_others() {
+    let (sender, receiver) = queue::bounded(4);
+    sender.send("later").await.unwrap();
+    receiver.lease().await.unwrap().retry(Duration::from_secs(5)).await.unwrap();
+    let (mut first, mut second) = (pin!(receiver.recv()), pin!(receiver.recv()));
+    assert!(timeout(Duration::from_secs(1), &mut first).await.is_err());
+    assert!(timeout(Duration::from_secs(1), &mut second).await.is_err());
+    sender.send("now").await.unwrap();
+    assert_eq!(timeout(Duration::from_secs(5), second).await, Ok(Some("later")));
+    assert_eq!(first.await, Some("now"));
 }
