@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::super::counts::{Claim, NoItem};
+use super::super::place::Place;
 use super::super::store::Entry;
 use super::super::sync::Ordering;
 use super::super::waiters::{State, Wakes};
@@ -96,14 +97,26 @@ impl<T> Core<T> {
         }
     }
 
-    /// Moves what is due by now to the front.
+    /// Moves what is due by now to the front: of the queue, or of its rank where items have one.
     pub(in crate::queue) fn advance(&self, slow: &mut Slow<T>) {
         if slow.later.len() == 0 {
             return;
         }
         let now = Instant::now();
-        while let Some(entry) = slow.later.pop_due(now) {
-            slow.front.push_back(entry);
+        let Place::Store(store) = &self.place else {
+            while let Some(entry) = slow.later.pop_due(now) {
+                slow.front.push_back(entry);
+            }
+            return;
+        };
+        let due: Vec<Entry<T>> = std::iter::from_fn(|| slow.later.pop_due(now)).collect();
+        // The last one first, so that the first comes before it.
+        for entry in due.into_iter().rev() {
+            store.push_front(&self.counts, entry);
+            self.forget_lease(slow);
+        }
+        if slow.later.len() == 0 {
+            self.lower(slow, flag::ASIDE);
         }
     }
 }

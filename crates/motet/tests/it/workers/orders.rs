@@ -39,6 +39,31 @@ async fn what_a_lease_brings_back_comes_after_others_of_its_rank() {
     assert_eq!(rest(&receiver), [1, 10, 11, 12, 13, 20]);
 }
 
+/// What is due comes before all of its rank, and before no better one.
+#[tokio::test(start_paused = true)]
+async fn what_is_tried_again_later_comes_before_what_is_more_urgent() {
+    let (sender, receiver) = queue::priority(16, |item: &i64| item / 10);
+    fill(&sender, [20, 21]).await;
+    for item in [20, 21] {
+        let lease = receiver.try_lease().unwrap();
+        assert_eq!(*lease, item);
+        lease.retry(Duration::from_secs(5)).await.unwrap();
+    }
+    fill(&sender, [30, 0, 22]).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(rest(&receiver), [0, 20, 21, 22, 30]);
+    let (sender, receiver) = queue::lifo(4);
+    fill(&sender, [1]).await;
+    receiver.try_lease().unwrap().retry(Duration::from_secs(5)).await.unwrap();
+    fill(&sender, [2]).await;
+    drop(sender);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let lease = receiver.try_lease().unwrap();
+    assert_eq!((*lease, lease.attempt(), receiver.len()), (1, 2, 1));
+    lease.done().await.unwrap();
+    assert_eq!((receiver.recv().await, receiver.recv().await), (Some(2), None));
+}
+
 #[tokio::test]
 async fn a_released_item_has_its_attempt_counted() {
     for (sender, receiver) in [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0)] {
