@@ -1,10 +1,13 @@
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::super::Lease;
+use super::super::{Lease, LeaseError};
 use crate::mutant;
+use crate::task::caught::quietly_drop;
+use crate::task::core::panic_message;
 
 /// An item in the hands of a worker's handler.
 ///
@@ -40,9 +43,21 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Settles the item, or gives it back to the queue.
+    /// Settles the item, or gives it back to the queue. An item that panics in its drop is settled, and harms nobody.
     pub(super) fn apply<T: Send + 'static>(self, lease: Lease<T>) {
-        let applied = match self {
+        match catch_unwind(AssertUnwindSafe(|| self.settle(lease))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an item was somebody else's before it was settled"),
+            Err(payload) => {
+                let panic = panic_message(&*payload);
+                tracing::error!(panic, "an item panicked when it was dropped");
+                quietly_drop(payload);
+            }
+        }
+    }
+
+    fn settle<T: Send + 'static>(self, lease: Lease<T>) -> Result<(), LeaseError> {
+        match self {
             Self::Done => lease.end(),
             Self::Release if !mutant!("workers.burn_attempt") => lease.give_back(),
             Self::Retry(after) if !after.is_zero() => lease.fail(after),
@@ -50,9 +65,6 @@ impl Verdict {
                 drop(lease);
                 Ok(())
             }
-        };
-        if let Err(error) = applied {
-            tracing::debug!(%error, "an item was somebody else's before it was settled");
         }
     }
 }

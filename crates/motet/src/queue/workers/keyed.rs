@@ -125,9 +125,20 @@ impl<T: Send + 'static> Keyed<T> {
         self.ready.add_permits(1);
     }
 
-    /// Gives what waits in a lane back to the queue, the last first, so that the first comes first again.
+    /// Gives what waits in a lane back to the queue, the last first, so that the first comes first again. What is
+    /// under way in it still keeps others out.
     pub(super) fn give_back(&self, lane: u64) {
+        let waiting = self.state().lanes.take(lane);
+        self.release(waiting);
+    }
+
+    /// Ends a lane, and gives what came in meanwhile back, too.
+    pub(super) fn end(&self, lane: u64) {
         let waiting = self.state().lanes.end(lane);
+        self.release(waiting);
+    }
+
+    fn release(&self, waiting: VecDeque<Lease<T>>) {
         for lease in waiting.into_iter().rev() {
             Verdict::Release.apply(lease);
             self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -141,7 +152,8 @@ impl<T: Send + 'static> Drop for Keyed<T> {
         // No worker is left that would handle them.
         let ready = std::mem::take(&mut self.state().ready);
         for (lane, lease) in ready {
-            self.give_back(lane);
+            self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.end(lane);
             Verdict::Release.apply(lease);
         }
     }

@@ -16,7 +16,7 @@ use super::job::{Job, Slot, Verdict};
 use super::keyed::Keyed;
 use super::stats::Counters;
 use crate::observe::Registration;
-use crate::task::caught::Caught;
+use crate::task::caught::{Caught, quietly_drop};
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::panic_message;
 use crate::task::gate::Class;
@@ -136,32 +136,45 @@ where
         {
             return self.try_again(keyed, lane, lease, after);
         }
-        if token.is_cancelled() {
+        // Asked once: told in between, it would give them back behind the one in hand.
+        let is_told = token.is_cancelled();
+        if is_told {
             // Before the one in hand, so that it comes before them again.
             keyed.give_back(lane);
         }
         lease.into_iter().for_each(|lease| verdict.apply(lease));
         keyed.left();
+        if is_told {
+            keyed.end(lane);
+            return None;
+        }
         keyed.next(lane)
     }
 
     fn judge(&self, attempt: u32, ended: Result<Result<(), E>, Box<dyn Any + Send>>) -> Verdict {
         let counters = &self.counters;
-        match ended {
+        let counter = match &ended {
             Ok(Ok(())) => {
                 counters.done.fetch_add(1, Ordering::Relaxed);
                 return Verdict::Done;
             }
+            Ok(Err(_)) => &counters.failed,
+            Err(_) => &counters.panicked,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        // What an error does where it is shown or dropped is somebody's code.
+        let shown = catch_unwind(AssertUnwindSafe(|| match &ended {
             Ok(Err(error)) => {
-                counters.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(workers = %self.name, attempt, %error, "an item was not handled");
+                tracing::warn!(workers = %self.name, attempt, %error, "an item was not handled")
             }
             Err(payload) => {
-                counters.panicked.fetch_add(1, Ordering::Relaxed);
-                let panic = panic_message(&*payload);
+                let panic = panic_message(&**payload);
                 tracing::error!(workers = %self.name, attempt, panic, "the handler of an item panicked");
             }
-        }
+            Ok(Ok(())) => {}
+        }));
+        quietly_drop(shown);
+        quietly_drop(ended);
         let backoff = |backoff: &Backoff| rng::with(|rng| backoff.delay(attempt.saturating_sub(1), rng));
         Verdict::Retry(self.backoff.as_ref().map_or(Duration::ZERO, backoff))
     }
@@ -202,7 +215,7 @@ impl<T: Send + 'static, F> Shared<T, F> {
             keyed.give_back(lane);
         }
         lease.into_iter().for_each(|lease| Verdict::Release.apply(lease));
-        keyed.give_back(lane);
+        keyed.end(lane);
         keyed.left();
     }
 }

@@ -1,5 +1,6 @@
 //! How workers end: with their queue, or with their scope.
 
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::future::pending;
 
@@ -102,6 +103,7 @@ async fn what_waits_for_its_key_comes_back_out_of_order() {
 #[tokio::test(start_paused = true)]
 async fn what_rests_is_lost_or_keeps_the_scope_at_the_end() {
     let (sender, receiver) = queue::bounded(8);
+    let after = OnceCell::new();
     let begin = Instant::now();
     let ended = Scope::options().grace(ms(100)).run(async |n: &Nursery<Infallible>| {
         let workers = receiver.workers(1).keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(10_000)));
@@ -110,12 +112,15 @@ async fn what_rests_is_lost_or_keeps_the_scope_at_the_end() {
             sender.send(number).await.unwrap();
         }
         sleep(ms(10)).await;
-        assert_eq!(crew.unwrap().stats().waiting, 3);
+        let crew = crew.unwrap();
+        assert_eq!(crew.stats().waiting, 3);
         n.cancel(Reason::requested("shutdown"));
+        after.set(crew).unwrap();
         pending::<Result<(), _>>().await
     });
     assert!(ended.await.unwrap_err().is_cancelled());
     assert_eq!(begin.elapsed(), ms(10));
+    assert_eq!(after.get().unwrap().stats().waiting, 0);
     let mut left = Vec::new();
     while let Ok(lease) = receiver.try_lease() {
         left.push((*lease, lease.attempt()));
@@ -123,6 +128,38 @@ async fn what_rests_is_lost_or_keeps_the_scope_at_the_end() {
     }
     // The first was tried once, which counts; the others were not.
     assert_eq!(left, [(0, 2), (1, 1), (2, 1)]);
+}
+
+/// It has rested, and no worker has come for it.
+#[tokio::test(start_paused = true)]
+async fn what_has_rested_burns_an_attempt_when_its_workers_end() {
+    let (sender, receiver) = queue::bounded(8);
+    scope(async |n: &Nursery| {
+        let workers =
+            receiver.workers(1).keyed(|number: &u32| *number).backoff(motet::Backoff::constant(ms(10)));
+        let handler = async |job: Job<u32>| match *job {
+            0 => Err("not now"),
+            _ => {
+                sleep(ms(100)).await;
+                Ok(())
+            }
+        };
+        let crew = workers.start(n, "keyed", handler).unwrap();
+        for number in 0..2 {
+            sender.send(number).await.unwrap();
+        }
+        sleep(ms(50)).await;
+        assert_eq!(crew.stats().waiting, 1);
+        crew.cancel(Reason::requested("enough"));
+        let stats = crew.ended().await;
+        assert_eq!((stats.done, stats.failed, stats.waiting), (1, 1, 0));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let lease = receiver.try_lease().unwrap();
+    assert_eq!((*lease, lease.attempt()), (0, 2), "once with the worker, and now");
+    assert!(receiver.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

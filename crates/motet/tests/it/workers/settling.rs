@@ -12,6 +12,7 @@ use motet::{Backoff, Jitter};
 use tokio::time::{Instant, sleep};
 
 use super::{Log, ms};
+use crate::reader::Reader;
 
 #[tokio::test(start_paused = true)]
 async fn more_handlers_run_at_once_than_there_are_workers_or_fewer() {
@@ -223,4 +224,60 @@ async fn workers_are_missing_in_the_snapshot_or_stay_in_it() {
 async fn no_workers_at_all_wait_for_ever() {
     let (_sender, receiver) = queue::bounded::<u32>(1);
     drop(receiver.workers(0));
+}
+
+/// Goes off when it is dropped, or shown.
+#[derive(Clone, Copy, PartialEq)]
+enum Touch {
+    Drop,
+    Show,
+    Nothing,
+}
+
+struct Mine(Touch);
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        assert!(self.0 != Touch::Drop, "it goes off");
+    }
+}
+
+impl std::fmt::Display for Mine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        assert!(self.0 != Touch::Show, "it goes off");
+        f.write_str("a mine")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_or_an_error_that_goes_off_ends_its_worker() {
+    let _read = tracing::subscriber::set_default(Reader);
+    let (dead, letters) = queue::bounded(8);
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::MIN, dead).build();
+        let handler = |job: Job<(u32, Mine)>| async move {
+            match job.0 {
+                1 => Err(Mine(Touch::Show)),
+                2 => Err(Mine(Touch::Drop)),
+                _ => Ok(()),
+            }
+        };
+        let crew = receiver.workers(1).keyed(|_| 0).start(n, "mines", handler).unwrap();
+        for number in 0..4 {
+            assert!(
+                sender
+                    .send((number, Mine(if number == 0 { Touch::Drop } else { Touch::Nothing })))
+                    .await
+                    .is_ok()
+            );
+        }
+        drop(sender);
+        let stats = crew.ended().await;
+        assert_eq!((stats.done, stats.failed), (2, 2));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(letters.recv().await.unwrap().item.0, 1);
+    assert_eq!(letters.recv().await.unwrap().item.0, 2);
 }
