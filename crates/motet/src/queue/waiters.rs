@@ -9,6 +9,9 @@ use crate::task::wakers::wake_each;
 /// A waiter's place.
 pub(super) type Key = usize;
 
+/// Places kept when nobody has one; more are given back, for a crowd may come once.
+const KEPT: usize = 256;
+
 /// A line of waiters. The first is granted what there is, and then out of the line; its place stays until it
 /// comes for it.
 #[derive(Debug, Default)]
@@ -86,7 +89,11 @@ impl Waiters {
         if state == State::Waiting {
             self.unlink(key);
         }
-        (state, self.places.remove(key).waker)
+        let waker = self.places.remove(key).waker;
+        if self.places.is_empty() && self.places.capacity() > KEPT {
+            self.places = Slab::new();
+        }
+        (state, waker)
     }
 
     fn unlink(&mut self, key: Key) {

@@ -183,8 +183,14 @@ impl<T, W, B: Clone> State<T, W, B> {
 
     /// The batch of this number, unless it was taken.
     pub(crate) fn find(&mut self, number: u64) -> Option<&mut Batch<T, W, B>> {
+        let at = self.full_at(number);
         let open = self.open.as_mut().filter(|open| open.number == number);
-        open.or_else(|| self.full.iter_mut().find(|batch| batch.number == number))
+        open.or_else(|| self.full.get_mut(at?))
+    }
+
+    /// Where a batch is among the full ones, which are in the order of their numbers.
+    fn full_at(&self, number: u64) -> Option<usize> {
+        self.full.binary_search_by_key(&number, |batch| batch.number).ok()
     }
 
     /// Takes one off its seat, with its item; `None` if the batch was taken. What comes back is to be dropped
@@ -208,10 +214,7 @@ impl<T, W, B: Clone> State<T, W, B> {
         let mut emptied = None;
         if empty {
             emptied = match self.open.take_if(|open| open.number == number) {
-                None => {
-                    let at = self.full.iter().position(|batch| batch.number == number);
-                    at.and_then(|at| self.full.remove(at))
-                }
+                None => self.full_at(number).and_then(|at| self.full.remove(at)),
                 open => open,
             };
             self.window.end(number);

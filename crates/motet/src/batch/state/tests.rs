@@ -344,3 +344,17 @@ fn a_line_that_many_leave_keeps_their_entries() {
     line.leave(first);
     assert_eq!((line.len(), line.offered()), (0, 0));
 }
+
+#[test]
+fn a_batch_that_hangs_keeps_a_note_of_each_that_comes_after_it() {
+    let mut window = super::Window::default();
+    let hangs = window.begin();
+    for _ in 0..100_000 {
+        let number = window.begin();
+        window.end(number);
+    }
+    assert!(window.footprint() < 16, "{} notes of one batch", window.footprint());
+    assert!(!window.have_ended(1) && window.have_ended(0));
+    window.end(hangs);
+    assert!(window.have_ended(100_001) && window.begun() == 100_001);
+}

@@ -5,33 +5,38 @@ use std::collections::VecDeque;
 /// Numbers batches, and knows up to which number all have ended.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
-    /// All before this one have ended.
-    first: u64,
-    /// Whether each from `first` on has.
-    ended: VecDeque<bool>,
+    begun: u64,
+    /// Those that have not ended, in order: so that one which hangs costs its own number, and not one for each that
+    /// comes after it.
+    open: VecDeque<u64>,
 }
 
 impl Window {
     pub(crate) fn begin(&mut self) -> u64 {
-        self.ended.push_back(false);
-        self.begun() - 1
+        let number = self.begun;
+        self.begun += 1;
+        self.open.push_back(number);
+        number
     }
 
     /// How many were begun.
     pub(crate) fn begun(&self) -> u64 {
-        self.first + self.ended.len() as u64
+        self.begun
     }
 
     pub(crate) fn end(&mut self, number: u64) {
-        self.ended[(number - self.first) as usize] = true;
-        while self.ended.front() == Some(&true) {
-            self.ended.pop_front();
-            self.first += 1;
+        if let Ok(at) = self.open.binary_search(&number) {
+            self.open.remove(at);
         }
     }
 
     /// Whether the first `count` batches have ended.
     pub(crate) fn have_ended(&self, count: u64) -> bool {
-        self.first >= count
+        *self.open.front().unwrap_or(&self.begun) >= count
+    }
+
+    #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        self.open.capacity()
     }
 }
