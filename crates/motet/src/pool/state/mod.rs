@@ -186,6 +186,8 @@ impl<X, E> State<X, E> {
         if !self.queue.is_empty() {
             return Ok(self.hand_over(entry));
         }
+        // One that was handed to somebody who did not use it has no age: as with those that come back from use.
+        self.is_stirred |= entry.since.is_none() && self.rules.tick.is_some();
         match at {
             At::Front => self.idle.push_front(entry),
             At::Back => self.idle.push_back(entry),
@@ -222,10 +224,9 @@ impl<X, E> State<X, E> {
         {
             return Joined::Refused(AcquireError::Unavailable(cause));
         }
+        // It may have passed. Whoever comes without patience is a reason for a connect all the same: otherwise a pool
+        // that only such callers use would never have a connection. The keeper refuses it.
         let deadline = self.rules.acquire_timeout.and_then(|timeout| began.checked_add(timeout));
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return Joined::Refused(AcquireError::TimedOut { cause: self.cause() });
-        }
         let Some(waker) = waker.take() else { unreachable!("whoever waits has a waker") };
         let key = self.queue.join(at, waker, deadline);
         self.connect_what_is_due(now, todo);

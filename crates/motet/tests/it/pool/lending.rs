@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
-use motet::pool::{InvalidPool, Manager, Pool};
+use motet::pool::{AcquireError, InvalidPool, Manager, Pool};
 use motet::task::{Nursery, Policy, Scope, gather, timeout};
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::backend::{Answer, Backend};
-use super::{millis, poll_once, with_pool};
+use super::{millis, poll_once, seconds, with_pool};
 
 #[tokio::test(start_paused = true)]
 async fn another_connection_is_made_while_one_is_idle_or_the_oldest_is_used_first() {
@@ -143,6 +143,56 @@ async fn a_connection_handed_to_one_who_has_gone_is_lost() {
             drop(held);
             drop(goes);
             assert_eq!(pool.stats().idle, 1);
+        },
+    )
+    .await;
+}
+
+/// None of them waits, and each is a reason for a connection.
+#[tokio::test(start_paused = true)]
+async fn a_pool_of_callers_without_patience_never_connects() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1).acquire_timeout(std::time::Duration::ZERO),
+        async |_, pool| {
+            let begin = Instant::now();
+            let refused = pool.acquire().await;
+            assert!(matches!(refused, Err(AcquireError::TimedOut { cause: None })));
+            assert_eq!(begin.elapsed(), std::time::Duration::ZERO);
+            sleep(millis(1)).await;
+            let held = pool.acquire().await.unwrap();
+            assert!(matches!(pool.acquire().await, Err(AcquireError::TimedOut { .. })));
+            drop(held);
+            assert!(pool.acquire().await.is_ok());
+        },
+    )
+    .await;
+}
+
+/// Nothing else happens in the pool by which it could notice.
+#[tokio::test(start_paused = true)]
+async fn a_connection_handed_to_one_who_has_gone_never_grows_old() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |_, pool| {
+            let give_to_nobody = async || {
+                let held = pool.acquire().await.unwrap();
+                let mut goes = Box::pin(pool.acquire());
+                assert!(poll_once(&mut goes).await.is_pending());
+                drop(held);
+                drop(goes);
+                assert_eq!(pool.stats().idle, 1);
+            };
+            give_to_nobody().await;
+            sleep(seconds(60)).await;
+            let checked = backend.checked();
+            give_to_nobody().await;
+            assert_eq!(backend.checked(), checked + 1, "it was idle for a minute");
+            sleep(seconds(3600)).await;
+            assert_eq!(pool.stats().idle, 0, "nobody wanted it for an hour");
         },
     )
     .await;
