@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -33,7 +34,8 @@ impl<E> Downtime<E> {
         };
         let after_a_while = || {
             let delay = rng::with(|rng| backoff.delay(failures - 1, rng));
-            now.checked_add(delay).unwrap_or(now)
+            // Beyond what the clock can tell: never, as far as anybody will know.
+            now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365 * 30))
         };
         let retry_at = retry_at.unwrap_or_else(after_a_while);
         (Self { failures, stragglers, cause, retry_at }, garbage)

@@ -1,6 +1,7 @@
 //! A backend that cannot be reached.
 
 use std::error::Error;
+use std::time::Duration;
 
 use motet::pool::{AcquireError, ConnectError, Pool};
 use motet::task::{gather, timeout};
@@ -218,4 +219,22 @@ async fn a_pool_without_its_minimum_says_that_it_is_warm() {
     )
     .await;
     assert_eq!(backend.connecting_peak(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backoff_beyond_what_the_clock_can_tell_is_none_at_all() {
+    let backend = Backend::default();
+    backend.behave(|b| b.connect = Answer::Fail);
+    with_pool(
+        &backend,
+        |pool| pool.max(1).backoff(Backoff::constant(Duration::MAX)),
+        async |_, pool| {
+            for _ in 0..3 {
+                assert!(pool.acquire().await.is_err());
+                sleep(millis(500)).await;
+            }
+        },
+    )
+    .await;
+    assert_eq!(backend.attempts(), 1);
 }
