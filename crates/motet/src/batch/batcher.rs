@@ -69,6 +69,9 @@ impl<T, R, E> Batcher<T, R, E> {
     /// Waits for a place first if as many items wait as may. The item is in its batch from the first poll that
     /// finds a place.
     ///
+    /// A handler that submits to its own batcher waits for another batch, and for ever once all that may be in flight
+    /// do so: give the work of a handler a batcher of its own.
+    ///
     /// # Cancel safety
     /// See [`Submit`]: an item that is not taken yet is removed, and nobody else is disturbed.
     ///

@@ -59,7 +59,10 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
                     let open = state.open().filter(|open| open.number == batch);
                     let still = open
                         .filter(|open| matches!(open.candidate(key.hash, key.before), Some((_, Some(_)))));
-                    let joined = still.map(|open| (Arc::clone(&open.block), open.join(number, waker)));
+                    // Not into the closure, which is dropped under the lock: it may be somebody's code.
+                    let mut waker = Some(waker);
+                    let joined = still
+                        .and_then(|open| Some((Arc::clone(&open.block), open.join(number, waker.take()?))));
                     drop(state);
                     if let Some((block, seat)) = joined {
                         self.entering.leave_line();

@@ -15,7 +15,8 @@
 //! - **Limits.** No batch has more items, or more weight, than it may; no more batches are in flight and no more items
 //!   wait than may. Who brings more waits, and is served in order.
 //! - **Time.** The delay counts from the first item of a batch, and no later item prolongs it. When there is no room
-//!   in flight, a batch that is due stays open until there is. Without items there is no timer and no task.
+//!   in flight, a batch that is due stays open until there is. Without items there is no timer, and no task once the last
+//!   delay has passed; without a delay one task stays, and sleeps.
 //! - **Dropped callers.** An item that is not taken yet is removed; a batch that is left without items does not
 //!   run. (A batch that is full and waits for room stays as it is, with what is left of it; one from which as many
 //!   were removed as it may hold goes early.)

@@ -211,7 +211,7 @@ pub fn lifo<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 
 /// Makes a queue for so many items that hands out those of the lowest rank first.
 ///
-/// `rank` is called once for each item, when it is sent.
+/// `rank` is called when an item is sent, and again each time that it finds no room.
 ///
 /// # When to use
 /// Where some items must not wait for others. A rank may wait for as long as items of a lower one come.

@@ -16,7 +16,9 @@ use crate::task::timeout;
 
 /// The side of a queue that items come out at. Clone it for more receivers: each item goes to one of them.
 ///
-/// As a [`Stream`] it gives what [`recv`](Self::recv) gives.
+/// As a [`Stream`] it gives what [`recv`](Self::recv) gives. A stream that was polled and found nothing has a place in
+/// the line until it is polled again or dropped, and an item that was granted to it meanwhile is nobody else's: poll it
+/// on, or use [`recv`](Self::recv), whose future gives its place up when it is dropped.
 ///
 /// # Ordering and fairness
 /// Receivers that wait are served in the order in which they began to wait. Once one of them was woken for an item,

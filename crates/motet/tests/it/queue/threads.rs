@@ -1,6 +1,7 @@
 //! Real threads. `cargo xtask verify` runs these under valgrind, too, with fewer items.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -47,6 +48,40 @@ fn threads_lose_an_item_or_find_it_twice_in_a_queue_of_many() {
 #[test]
 fn threads_lose_an_item_or_find_it_twice_in_a_store() {
     run(0, true);
+}
+
+/// Each goes over on whichever thread fails or makes room, and one thread at a time is at it.
+#[test]
+fn threads_leave_a_dead_letter_behind() {
+    let count = items(20_000);
+    let runtime = Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (dead, letters) = queue::bounded(1);
+        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::MIN, dead).build();
+        scope(async |n: &Nursery<()>| {
+            for _ in 0..3 {
+                let receiver = receiver.clone();
+                drop(n.spawn("fails", async move { while receiver.lease().await.is_some() {} }));
+            }
+            drop(receiver);
+            let reads = n.spawn("reads", async move {
+                let mut sum = 0;
+                while let Some(letter) = letters.recv().await {
+                    sum += letter.item;
+                }
+                sum
+            });
+            for item in 1..=count {
+                sender.send(item).await.unwrap();
+            }
+            sender.join().await.unwrap();
+            drop(sender);
+            assert_eq!(reads.await.unwrap(), count * (count + 1) / 2);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
 }
 
 /// All ways in and out at once, given up now and then.
