@@ -11,8 +11,7 @@ use super::line::{Sent, Turn};
 use super::sync::yield_now;
 use super::{DeadLetter, Sender};
 use crate::mutant;
-use crate::task::caught::quietly_drop;
-use crate::task::core::panic_message;
+use crate::task::core::panic_words;
 
 /// Where dead letters go, whatever the rest of that queue's type: it would be without end otherwise.
 pub(super) trait Letters<T>: Send + Sync {
@@ -118,9 +117,8 @@ impl<T: Send + 'static> LetterBox<T> {
             sent
         }));
         sent.unwrap_or_else(|payload| {
-            let panic = panic_message(&*payload);
+            let panic = panic_words(payload);
             tracing::error!(panic, "a dead letter is lost: it panicked on its way");
-            quietly_drop(payload);
             // It may hold a place for this letter, and there may be no other.
             turn.leave(&self.sink.core);
             Sent::Closed

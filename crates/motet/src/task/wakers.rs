@@ -6,14 +6,14 @@ use std::task::{Wake, Waker};
 
 use slab::Slab;
 
-use super::caught::quietly_drop;
+use super::core::panic_words;
 
 /// Wakes each, also if one panics: the others wait for it.
 pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-            tracing::error!("a waker panicked");
-            quietly_drop(payload);
+            let panic = panic_words(payload);
+            tracing::error!(panic, "a waker panicked");
         }
     }
 }

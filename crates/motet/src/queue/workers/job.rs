@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::super::{Lease, LeaseError};
 use crate::mutant;
-use crate::task::caught::quietly_drop;
-use crate::task::core::panic_message;
+use crate::task::core::panic_words;
 
 /// An item in the hands of a worker's handler.
 ///
@@ -49,9 +48,8 @@ impl Verdict {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "an item was somebody else's before it was settled"),
             Err(payload) => {
-                let panic = panic_message(&*payload);
+                let panic = panic_words(payload);
                 tracing::error!(panic, "an item panicked when it was dropped");
-                quietly_drop(payload);
             }
         }
     }
