@@ -657,6 +657,38 @@ async fn a_key_is_asked_for_once_for_each_that_wants_it() {
     .await;
 }
 
+/// Between the look whether a key is there and the moment it goes in, another thread may have brought it.
+#[test]
+fn threads_that_ask_for_a_key_at_once_put_it_into_a_batch_twice() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
+    runtime.block_on(within(async |n| {
+        let twice = Arc::new(AtomicUsize::new(0));
+        let found = Arc::clone(&twice);
+        let handler = move |mut keys: Vec<u32>| {
+            let answers: Vec<_> = keys.iter().copied().map(Ok::<_, ()>).collect();
+            keys.sort_unstable();
+            found.fetch_add(keys.windows(2).filter(|two| two[0] == two[1]).count(), Ordering::Relaxed);
+            async move { answers }
+        };
+        let loader = LoaderBuilder::new(n).max_delay(Duration::ZERO).max_in_flight(1).build(handler);
+        let loader = loader.unwrap();
+        let asks = (0..8).map(|_| {
+            let loader = loader.clone();
+            n.spawn("asks", async move {
+                for _ in 0..1_000 {
+                    let loaded = gather((0..8).map(|key| loader.load(key))).await;
+                    assert!(loaded.into_iter().zip(0..).all(|(one, key)| *one.unwrap() == key));
+                }
+            })
+        });
+        for asks in asks.collect::<Vec<_>>() {
+            asks.await.unwrap();
+        }
+        assert_eq!(twice.load(Ordering::Relaxed), 0);
+    }));
+}
+
 /// Keys whose comparison comes back to the loader.
 #[derive(Clone)]
 struct Reads(u32, Arc<OnceLock<Loader<Self, u32, ()>>>);

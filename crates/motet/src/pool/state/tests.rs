@@ -310,7 +310,9 @@ impl Pair {
                 if self.model.connecting == 0 {
                     return;
                 }
-                self.subject.connected(self.model.next, None, self.begin + self.now, &mut todo);
+                // Far beyond the end: what counts is that nothing is kept of those that have gone.
+                let expires = Some(self.begin + Duration::from_secs(86_400));
+                self.subject.connected(self.model.next, expires, self.begin + self.now, &mut todo);
                 let model = &mut self.model;
                 let link = model.next;
                 (model.connecting, model.next, model.down_until) = (model.connecting - 1, link + 1, None);
@@ -388,6 +390,7 @@ impl Pair {
         assert!(counts.live + counts.connecting + counts.closing <= self.max_ever);
         assert!(counts.idle == 0 || counts.waiting == 0, "somebody waits while something is idle");
         assert_eq!(self.closing.len(), model.closing, "each is closed once");
+        assert_eq!(self.subject.expiries.len(), model.live(), "an expiry is kept of one that has gone");
         if let Some(alarm) = self.subject.next_alarm() {
             let retries = self.subject.down.is_some();
             assert!(alarm > self.begin + self.now || retries || counts.waiting > 0, "it is due and not done");

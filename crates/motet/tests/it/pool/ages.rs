@@ -1,9 +1,12 @@
 //! What time does to connections, and to those who wait or hold.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use motet::pool::AcquireError;
 use motet::task::{gather, timeout};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::backend::{Answer, Backend};
@@ -275,4 +278,43 @@ async fn a_leak_is_not_reported_or_reported_where_nobody_leaks() {
         },
     )
     .await;
+}
+
+/// It was its turn, and nobody else's: neither its place nor its patience begins anew.
+#[tokio::test(start_paused = true)]
+async fn one_whose_connection_failed_its_check_goes_to_the_end_or_waits_for_ever() {
+    for (held_for, expected) in
+        [(100, [(0, true, 600), (1, true, 600)]), (900, [(0, false, 1000), (1, false, 1000)])]
+    {
+        let backend = Backend::limited_to(1);
+        backend.behave(|b| b.connect_takes = millis(500));
+        let ends = Arc::new(Mutex::new(Vec::new()));
+        with_pool(
+            &backend,
+            |pool| pool.max(1).check_after(Duration::ZERO).acquire_timeout(seconds(1)),
+            async |n, pool| {
+                let held = pool.acquire().await.unwrap();
+                backend.behave(|b| b.check = Answer::Fail);
+                let begin = Instant::now();
+                let waits = [0, 1].map(|who| {
+                    let (pool, ends) = (pool.clone(), Arc::clone(&ends));
+                    n.spawn("waits", async move {
+                        let got = pool.acquire().await.is_ok();
+                        ends.lock().unwrap().push((who, got, begin.elapsed().as_millis()));
+                    })
+                });
+                sleep(millis(held_for)).await;
+                drop(held);
+                while backend.checked() < 2 {
+                    yield_now().await;
+                }
+                backend.behave(|b| b.check = Answer::Well);
+                for waits in waits {
+                    waits.await.unwrap();
+                }
+            },
+        )
+        .await;
+        assert_eq!(*ends.lock().unwrap(), expected);
+    }
 }

@@ -148,6 +148,26 @@ async fn a_connection_handed_to_one_who_has_gone_is_lost() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_handed_to_one_who_has_gone_makes_a_pool_larger_than_it_may_be() {
+    let backend = Backend::limited_to(2);
+    with_pool(
+        &backend,
+        |pool| pool.max(2),
+        async |_, pool| {
+            let (first, second) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+            let mut goes = Box::pin(pool.acquire());
+            assert!(poll_once(&mut goes).await.is_pending());
+            drop(first);
+            pool.resize(1);
+            drop(goes);
+            drop(second);
+            assert_eq!((pool.stats().idle, pool.stats().in_use), (1, 0));
+        },
+    )
+    .await;
+}
+
 /// None of them waits, and each is a reason for a connection.
 #[tokio::test(start_paused = true)]
 async fn a_pool_of_callers_without_patience_never_connects() {
