@@ -62,16 +62,19 @@ impl<E> Session<E> {
         now
     }
 
+    /// Has the time read again when it is asked for next.
+    pub(crate) fn look_again(&mut self) {
+        self.clock = None;
+    }
+
     /// Sets a timer's end, at the first `Pending`.
     pub(crate) fn arm(&mut self, within: Duration) -> Armed {
         self.now().checked_add(within).map_or(Armed::Never, Armed::At)
     }
 
-    fn elapsed(&mut self) -> Duration {
-        match self.begun {
-            Some(begun) => self.now().saturating_duration_since(begun),
-            None => Duration::ZERO,
-        }
+    fn elapsed(&self) -> Duration {
+        // Not by the clock of the poll: the last attempt may have held up its thread since.
+        self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 }
 

@@ -161,6 +161,8 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
     #[cold]
     fn decide(self: Pin<&mut Self>, call: &mut Call<'_, K>, mut outcome: Outcome<K>) -> Option<Outcome<K>> {
         let mut this = self.project();
+        // The attempt may have held up its thread since the clock was read, for longer than there is time.
+        call.session.look_again();
         // Back, if its attempt was rejected before it began.
         *this.charge = None;
         if matches!(&outcome, Err(failure) if failure.kind == ErrorKind::TimedOut(Limited::Total))

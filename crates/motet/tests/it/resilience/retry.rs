@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::iter;
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use motet::resilience::{Attempt, Charge, Class, Error, ErrorKind, Limited, Pipeline, Retry, RetryBudget};
@@ -160,6 +162,26 @@ async fn a_wait_that_ends_past_the_deadline_is_begun() {
     let error = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::OutOfTime, 3));
     assert_eq!(begin.elapsed(), millis(800));
+}
+
+/// An attempt that computes: the clock goes on within a poll.
+#[tokio::test(start_paused = true)]
+async fn after_an_attempt_that_held_up_its_thread_others_begin_past_the_deadline() {
+    let retry = steady(millis(10)).attempts(5).timeout(millis(100));
+    let calls = Cell::new(0);
+    let error = retry.run(async || {
+        calls.set(calls.get() + 1);
+        if calls.get() == 1 {
+            sleep(millis(50)).await;
+        } else {
+            let computes = pin!(advance(millis(100)));
+            assert!(computes.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        Err::<(), _>("down")
+    });
+    let error = error.await.unwrap_err();
+    assert_eq!((error.kind(), calls.get()), (ErrorKind::OutOfTime, 2));
+    assert_eq!(error.elapsed(), millis(160));
 }
 
 #[tokio::test(start_paused = true)]
