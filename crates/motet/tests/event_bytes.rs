@@ -72,6 +72,13 @@ async fn an_emitter_grows_with_its_emits_or_a_sync_emit_allocates() {
         let before = live();
         everything(&emitter, 10_000).await;
         assert_eq!(live(), before, "who comes, goes, emits and posts leaves something behind");
+        for number in 0..1_000 {
+            let _ = emitter.post(Tick(number)).unwrap();
+        }
+        for _ in 0..10_000 {
+            yield_now().await;
+        }
+        assert!(live() <= before, "{} bytes of a burst are kept", live() - before);
         Ok(())
     })
     .await

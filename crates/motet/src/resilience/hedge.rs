@@ -71,7 +71,8 @@ impl Hedge {
 
     /// Asks `delay` how long to wait before each extra attempt, from the one before it; the first has number 1.
     ///
-    /// It is asked when an attempt first has to wait: for a delay that is measured, or drawn.
+    /// It is asked when an attempt first has to wait: for a delay that is measured, or drawn. [`Duration::MAX`] is never: so
+    /// it says, too, whether to hedge at all, while the load is high, say.
     #[must_use]
     pub fn after_fn(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self { delay: Delay::By(Arc::new(delay)), ..Self::after(Duration::ZERO) }

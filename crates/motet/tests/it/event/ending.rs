@@ -131,6 +131,37 @@ async fn a_listener_is_called_with_a_resource_that_is_released() {
     .unwrap();
 }
 
+/// The emit began while both were on, and has not come to the second.
+#[tokio::test]
+async fn an_emit_that_has_begun_calls_a_listener_whose_scope_has_ended() {
+    scope(async |n: &Nursery| {
+        let emitter = Emitter::builder().concurrency(super::count(1)).build(n);
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let opened = Arc::clone(&gate);
+        let _first = emitter
+            .on_async("first", move |_: Arc<Tick>| {
+                let opened = Arc::clone(&opened);
+                async move { opened.notified().await }
+            })
+            .unwrap();
+        let mut emit = emitter.emit(Tick(1));
+        Scope::options()
+            .run(async |inner: &Nursery| {
+                emitter.listener("second").within(inner).on(|_: &Tick| ()).unwrap().forever();
+                assert!(poll_once(&mut emit).is_pending());
+                Ok(())
+            })
+            .await
+            .unwrap();
+        gate.notify_one();
+        let emitted = emit.await.unwrap();
+        assert_eq!((emitted.succeeded(), emitted.skipped()), (1, 1));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
 async fn listeners_that_come_and_go_leave_something_behind_in_their_scope() {
     scope(async |n: &Nursery| {

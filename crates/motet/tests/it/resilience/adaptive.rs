@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use motet::resilience::{AdaptiveLimit, RejectedBy, Verdict};
-use motet::task::{Nursery, scope, timeout};
+use motet::task::{Nursery, gather, scope, timeout};
 use tokio::time::{advance, sleep};
 
 use super::{millis, seconds};
@@ -44,6 +44,18 @@ async fn a_limit_that_was_lowered_lets_in_as_many_as_before() {
     drop((held, second));
     let permits: Vec<_> = (0..10).filter_map(|_| limit.try_acquire().ok()).collect();
     assert_eq!(permits.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_has_the_places_that_a_lowered_limit_has_no_more() {
+    let builder = AdaptiveLimit::builder().start(100).between(1, 100).window(millis(10), 1);
+    let limit = builder.queue(100, millis(5)).build().unwrap();
+    // By ten at once, of which one comes back just then.
+    lower(&limit).await;
+    let places = limit.stats().limit;
+    assert!(places < 99, "{limit:?}");
+    let all = gather((0..100).map(|_| limit.acquire())).await;
+    assert_eq!(all.iter().filter(|permit| permit.is_ok()).count(), places);
 }
 
 #[tokio::test(start_paused = true)]

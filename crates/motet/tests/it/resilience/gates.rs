@@ -9,7 +9,7 @@ use motet::resilience::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{millis, seconds, steady};
+use super::{millis, seconds, steady, tokens};
 
 fn trips_after(failures: u32) -> CircuitBreaker {
     CircuitBreaker::builder().opens_on(Trip::consecutive(failures)).build().unwrap()
@@ -42,6 +42,17 @@ async fn a_rejection_that_may_be_retried_is_retried_before_its_time() {
     let begin = Instant::now();
     assert_eq!(pipeline.run(async || Ok::<_, ()>(1)).await.unwrap(), 1);
     assert!(begin.elapsed() >= after && begin.elapsed() <= after + millis(2), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_was_rejected_before_it_began_is_charged() {
+    let (breaker, budget) = (CircuitBreaker::default(), tokens(5));
+    let retry = steady(millis(0)).attempts(4).retry_rejected().budget(budget.clone());
+    let pipeline = Pipeline::new().retry(retry).breaker(breaker.clone());
+    breaker.force_open();
+    let error = pipeline.run(async || Ok::<_, ()>(1)).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::AttemptsExhausted, 0));
+    assert_eq!(budget.balance().round(), 6.0, "five, and one for the call");
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::rc::Rc;
+use std::time::Duration;
 
 use motet::resilience::{Attempt, Class, ErrorKind, Event, EventKind, Hedge, Limited, Pipeline, RetryBudget};
 use tokio::time::{Instant, sleep};
@@ -94,6 +95,13 @@ async fn extra_attempts_begin_together_or_are_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_is_hedged_that_is_never_to_be() {
+    let script: Script = &[(3_600_000_000, Ok("first"))];
+    let (result, took, _) = play(Hedge::after_fn(|_| Duration::MAX), script).await;
+    assert_eq!((result.unwrap(), took), ("first", 3_600_000_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_nobody_would_retry_waits_for_another() {
     let pipeline = Pipeline::new()
         .classify_by(
@@ -167,7 +175,10 @@ async fn nobody_hears_of_a_hedge() {
     pipeline
         .run(async || {
             calls.set(calls.get() + 1);
-            sleep(millis(200)).await;
+            // It is woken meanwhile: one that was withheld is not asked for again.
+            for _ in 0..20 {
+                sleep(millis(10)).await;
+            }
             Ok::<_, &str>(())
         })
         .await

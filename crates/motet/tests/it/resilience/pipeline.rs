@@ -187,6 +187,11 @@ async fn a_retry_inside_a_retry_is_taken_up_again_when_the_budget_is_out() {
     let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5)).retry(inner);
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::BudgetExhausted, 1));
+    // Or the time.
+    let inner = steady(millis(200)).timeout(millis(100));
+    let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5)).retry(inner);
+    let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::OutOfTime, 1));
 }
 
 #[tokio::test(start_paused = true)]
