@@ -238,11 +238,13 @@ fn missing(
         .filter(|(_, live)| **live)
         .flat_map(|(provider, _)| provider.keys())
         .collect();
+    let needed_by = dag::reversed(&needs);
     problems.extend(missing.into_iter().map(|(key, mut by)| {
         by.dedup();
+        let way = |at: &usize| places(providers, &dag::path_from_top(&needed_by, *at));
         Problem::Missing {
             what: key.to_string(),
-            needed_by: places(providers, &by),
+            needed_by: by.iter().map(way).collect(),
             hints: hints(key, &provided),
         }
     }));

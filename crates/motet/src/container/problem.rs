@@ -49,8 +49,8 @@ pub enum Problem {
     Missing {
         /// What is needed.
         what: String,
-        /// Who needs it.
-        needed_by: Vec<Place>,
+        /// Who needs it: for each, the way from a component that nobody needs down to it.
+        needed_by: Vec<Vec<Place>>,
         /// What might have been meant.
         hints: Vec<String>,
     },
@@ -87,7 +87,11 @@ impl fmt::Display for Problem {
         match self {
             Self::Missing { what, needed_by, hints } => {
                 write!(f, "missing: `{what}`")?;
-                needed_by.iter().try_for_each(|place| write!(f, "\n  needed by {place}"))?;
+                for path in needed_by {
+                    let mut up = path.iter().rev();
+                    up.next().map_or(Ok(()), |place| write!(f, "\n  needed by {place}"))?;
+                    up.try_for_each(|place| write!(f, "\n    for {place}"))?;
+                }
                 write_hints(hints, f)
             }
             Self::Cycle(places) => {

@@ -78,6 +78,34 @@ outlives what it needs:
 }
 
 #[test]
+fn what_is_missing_does_not_say_what_for() {
+    let mut c = Container::new();
+    let base = line!();
+    c.provide(|_: Arc<Pool>| async { A });
+    c.provide(|_: Arc<A>| async { B });
+    c.provide_transient(|_: Arc<B>, _: Arc<D>| async { C });
+    // Within a circle there is no end to that.
+    c.provide(|_: Arc<Pool>, _: Arc<PgRepo>| async { D });
+    c.provide(|_: Arc<D>| async { PgRepo });
+    let failed = failed(c);
+    let at = |line: u32| format!("(FILE:{}:7)", base + line);
+    let expected = format!(
+        "missing: `Pool`
+  needed by `A` {}
+    for `B` {}
+    for `C` {}
+  needed by `D` {}
+    for `C` {}",
+        at(1),
+        at(2),
+        at(3),
+        at(5),
+        at(3),
+    );
+    assert!(text(&failed).contains(&expected), "{}", text(&failed));
+}
+
+#[test]
 fn a_guess_is_missed_or_wrong() {
     mod other {
         pub(super) struct Pool;
