@@ -59,6 +59,14 @@ async fn a_check_that_hangs_or_panics_or_a_component_whose_task_died_counts_as_h
             }));
             C
         });
+        c.provide_transient(|scope: Scope| async move {
+            drop(scope.spawn("watch", async {
+                after(50, ()).await;
+                panic!("no more");
+            }));
+            7_u8
+        });
+        c.provide(|_: Arc<u8>| async { D });
         let running = started(n, c).await;
         assert_eq!(running.health().await.component("C").unwrap().health, Health::Healthy);
         let begin = Instant::now();
@@ -69,10 +77,11 @@ async fn a_check_that_hangs_or_panics_or_a_component_whose_task_died_counts_as_h
             "`A` unhealthy: no answer within 200ms",
             "`B` unhealthy: the check panicked: a bug",
             "`C` unhealthy: a task of it has panicked",
+            "`D` unhealthy: a task of it has panicked",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        assert_eq!(running.stop().await.failures().count(), 1);
+        assert_eq!(running.stop().await.failures().count(), 2);
     })
     .await;
     ended.unwrap();

@@ -95,6 +95,24 @@ async fn something_stops_before_what_needs_it_or_waits_for_what_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn something_stops_before_what_needs_it_through_transients() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| after(10, A)).on_stop(log.hook("A"));
+        c.provide_transient(|_: Arc<A>| async { B });
+        c.provide_transient(|_: Arc<B>| async { C });
+        c.provide(|_: Arc<C>| after(10, D)).on_stop(slow(&log, "D"));
+        let running = started(n, c).await;
+        assert_eq!(running.start_report().critical_path().len(), 2);
+        assert!(running.stop().await.is_ok());
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["D", "A"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_that_is_dropped_stops_before_the_children_that_use_it_or_never() {
     let log = Log::default();
     within(async |n| {

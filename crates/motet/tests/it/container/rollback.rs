@@ -85,6 +85,21 @@ async fn after_a_timeout_nothing_is_rolled_back_or_too_little_time_is_left_for_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn factory_and_on_start_have_the_limit_each_and_not_together() {
+    within(async |n| {
+        let begin = Instant::now();
+        let mut c = Container::new();
+        c.provide(|| after(80, A)).on_start(|_| after(80, ())).start_timeout(millis(100));
+        let failed = c.start(n).await.unwrap_err();
+        let first = failed.build_failed().unwrap();
+        assert!(first.is_timeout() && first.phase() == Phase::OnStart, "{first}");
+        assert_eq!(begin.elapsed(), millis(100));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_component_whose_on_start_fails_is_not_stopped() {
     let log = Log::default();
     within(async |n| {
@@ -145,6 +160,8 @@ async fn the_first_error_waits_for_others_or_loses_them() {
         let mut c = Container::new();
         c.try_provide(|| after(100, Err::<A, _>(Refused("first"))));
         c.try_provide(|| after(100, Err::<B, _>(Refused("second"))));
+        // It fails of what it needs, and that is no failure of its own.
+        c.provide(|_: Arc<B>| async { D });
         c.provide(|| after(5_000, C));
         let failed = c.start(n).await.unwrap_err();
         assert_eq!(begin.elapsed(), millis(100));

@@ -184,6 +184,22 @@ async fn a_component_that_failed_stays_until_the_end_with_its_transients() {
     assert_eq!(log.read(), ["A", "D"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_one_needs_is_built_one_after_the_other() {
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide_scoped(|| after(100, A));
+        c.provide_scoped(|| after(100, B));
+        c.provide_scoped(|_: Arc<A>, _: Arc<B>| async { C });
+        let running = started(n, c).await;
+        let begin = Instant::now();
+        running.within(n).unwrap().get::<C>().await.unwrap();
+        assert_eq!(begin.elapsed(), millis(100));
+    })
+    .await
+    .unwrap();
+}
+
 /// The singleton is built by the container, for whoever asks.
 #[tokio::test(start_paused = true)]
 async fn a_scope_that_ends_waits_for_a_build_of_the_container() {
