@@ -90,11 +90,12 @@ impl Shared {
         self.rejected.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds up to `at`, 584 years of them; `None` before there was a breaker, by the clock of another runtime.
+    /// Nanoseconds up to `at`, 584 years of them; `None` after that, and before there was a breaker, by the clock of
+    /// another runtime.
     #[inline]
     fn nanos(&self, at: Instant) -> Option<u64> {
         let since = at.checked_duration_since(self.since)?;
-        Some(since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos()))
+        since.as_secs().checked_mul(1_000_000_000)?.checked_add(since.subsec_nanos().into())
     }
 
     /// Takes notice of a success that was not slow, if the machine need not be told of it.

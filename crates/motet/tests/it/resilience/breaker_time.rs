@@ -41,6 +41,16 @@ async fn an_open_breaker_does_not_see_a_paused_clock_pass() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_breaker_that_is_open_for_a_thousand_years_overflows_or_lets_calls_through() {
+    let millennium = seconds(1_000 * 365 * 24 * 60 * 60);
+    let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(1));
+    let breaker = built(breaker.open_for(Backoff::constant(millennium)));
+    breaker.try_acquire().unwrap().failure();
+    let rejected = breaker.try_acquire().unwrap_err();
+    assert_eq!(rejected.retry_after(), Some(millennium));
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_of_long_ago_open_a_breaker() {
     for length in [seconds(10), millis(500)] {
         let window = Window::time(length).min_calls(4);
