@@ -17,8 +17,10 @@ const LONGEST_STEP: u64 = 1 << 40;
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_WINDOW: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
-/// Expired keys removed with each new one: more than one, so that their number shrinks.
-const EXPIRED_REMOVED: i64 = 4;
+/// Expired keys are removed with each new one: more than one, so that their number shrinks. A limit that is bound would
+/// have the statement planned anew each time.
+const REMOVE_EXPIRED: &str = "DELETE FROM idempotency WHERE key IN
+     (SELECT key FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 4)";
 
 #[derive(Debug)]
 pub(crate) struct NewEvent {
@@ -168,12 +170,7 @@ fn remember_key(
     event: i64,
     deliveries: i64,
 ) -> Result<(), StoreError> {
-    tx.connection
-        .prepare_cached(
-            "DELETE FROM idempotency WHERE key IN
-             (SELECT key FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
-        )?
-        .execute(params![tx.due_now, EXPIRED_REMOVED])?;
+    tx.connection.prepare_cached(REMOVE_EXPIRED)?.execute([tx.due_now])?;
     // OR REPLACE: the key may be there still, expired.
     tx.connection
         .prepare_cached(

@@ -199,10 +199,11 @@ fn turn(
         _ => (most, now),
     };
     let secret = parse_secret(&secret)?;
-    // Of those that are passed over, the index alone is read.
+    // Of those that are passed over, the index alone is read. No more rows are asked for than are looked at; a limit that is
+    // bound would have the statement planned anew at each turn.
     let mut pending = connection.prepare_cached(
         "SELECT seq, due_at FROM deliveries INDEXED BY deliveries_due
-         WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq LIMIT ?2",
+         WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq",
     )?;
     let mut whole = connection.prepare_cached(
         "SELECT d.event_seq, d.round, d.round_attempts, e.type, e.data, e.created_at
@@ -211,7 +212,7 @@ fn turn(
     let mut due = Vec::with_capacity(most);
     let mut next_due = None;
     // One more than asked for tells when the next one is due.
-    let mut rows = pending.query(params![endpoint, most + leased.len() + 1])?;
+    let mut rows = pending.query([endpoint])?;
     while let Some(row) = rows.next()? {
         let delivery: i64 = row.get(0)?;
         if leased.contains(&delivery) {
