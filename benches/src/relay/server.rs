@@ -59,11 +59,10 @@ where
     F: Future<Output = Measured>,
 {
     let directory = tempfile::tempdir().expect("a directory");
-    let measured = runtime.block_on(async {
+    runtime.block_on(async {
         let receiver: &'static Receiver = Box::leak(Box::default());
         let endpoint = receiver.listen().await;
         let address = floor::serve(&directory.path().join("floor.db"), format!("http://{endpoint}/")).await;
         drive(Target { address, path: "/", key: "Bearer none".to_owned() }, receiver).await
-    });
-    measured
+    })
 }
