@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
+use motet::middleware::Next;
 
-use super::Edge;
 use super::problem::Problem;
 use crate::relay::StartError;
 use crate::store::{Store, hash_key};
@@ -44,7 +43,7 @@ impl fmt::Debug for ApiKey {
 }
 
 /// The keys that are let in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Access {
     hashes: Vec<[u8; 32]>,
     /// The one that this start made.
@@ -81,20 +80,18 @@ impl Access {
 
 /// For the API.
 pub(super) async fn require_bearer(
-    State(app): State<Arc<Edge>>,
+    access: Arc<Access>,
     request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let key = credentials(request.headers(), "Bearer").ok_or_else(|| {
-        Problem::new(StatusCode::UNAUTHORIZED, "send the API key as 'Authorization: Bearer rk_...'")
-    })?;
-    if !app.access.accept(key) {
-        return Err(Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "this API key is not known; relay showed the key when it first started on its data directory",
-        ));
-    }
-    Ok(next.run(request).await)
+    next: Next<Request, Response>,
+) -> Response {
+    let refused = match credentials(request.headers(), "Bearer") {
+        Some(key) if access.accept(key) => return next.run(request).await,
+        Some(_) => {
+            "this API key is not known; relay showed the key when it first started on its data directory"
+        }
+        None => "send the API key as 'Authorization: Bearer rk_...'",
+    };
+    Problem::new(StatusCode::UNAUTHORIZED, refused).into_response()
 }
 
 /// For the page: browsers ask for a name and a password, and the password is the key.

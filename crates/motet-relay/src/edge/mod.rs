@@ -4,6 +4,7 @@
 
 mod auth;
 mod body;
+mod chain;
 mod deliveries;
 mod endpoints;
 mod events;
@@ -19,18 +20,13 @@ mod write_deadline;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::extract::{MatchedPath, Request};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::Router;
 use axum::routing::{get, post};
-use axum::{Router, extract::State};
-use http::Method;
 use metrics_exporter_prometheus::PrometheusHandle;
 use motet::container::Running;
 
 pub(crate) use self::auth::Access;
 pub(crate) use self::listener::serve;
-use self::problem::Problem;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -80,8 +76,7 @@ pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>) -> Router {
         .route("/dead-letters/redrive", post(deliveries::redrive))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
-        .layer(from_fn_with_state(Arc::clone(&app), refuse_when_closed))
-        .layer(from_fn_with_state(Arc::clone(&app), auth::require_bearer));
+        .layer(chain::around_api(Arc::clone(&app.access), Arc::clone(&app.intake)));
     Router::new()
         .nest("/v1", v1)
         .route("/", get(page::show))
@@ -90,42 +85,6 @@ pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>) -> Router {
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
-        .layer(from_fn(count))
+        .layer(chain::around_all())
         .with_state(app)
-}
-
-/// During shutdown reads still work, and everything else is refused so that the client tries elsewhere.
-async fn refuse_when_closed(
-    State(app): State<Arc<Edge>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    if app.intake.is_closed() && request.method() != Method::GET {
-        return Err(Problem::unavailable("relay is shutting down; nothing was stored; try again"));
-    }
-    Ok(next.run(request).await)
-}
-
-/// A client may invent methods, and each would be a time series for ever.
-fn known_method(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
-}
-
-async fn count(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    let method = known_method(request.method());
-    let path = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let response = next.run(request).await;
-    let status = response.status().as_u16().to_string();
-    metrics::counter!("relay_http_requests_total", "method" => method, "path" => path, "status" => status)
-        .increment(1);
-    response
 }
