@@ -20,11 +20,12 @@ pub(super) struct Ended {
 }
 
 impl Mark {
-    pub(super) fn set<E>(&self, error: &Error<E>) {
-        let ended = match error.kind() {
+    /// How a policy inside saw its call end; the latest counts.
+    pub(super) fn set<E>(&self, error: Option<&Error<E>>) {
+        let ended = error.and_then(|error| match error.kind() {
             ErrorKind::Failed => None,
             kind => Some(Ended { kind, retry_after: error.retry_after() }),
-        };
+        });
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ended;
     }
 

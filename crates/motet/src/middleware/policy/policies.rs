@@ -23,7 +23,7 @@ use crate::task::Name;
 /// # Parts that know of each other
 /// A retry whose attempt was ended by a policy of another part further inside, a breaker say, judges that as it would
 /// within one pipeline: what was rejected it does not try again, what had no time it does. Nothing has to be said for
-/// that, and errors need not tell.
+/// that, and errors need not tell. What a part between the two makes of such an error is judged likewise.
 ///
 /// # Panics
 /// In a call, outside of a runtime with time, once there is something to wait for.
@@ -125,8 +125,8 @@ where
             let around = next.context.mark.clone();
             let operation = Forward::new(next, request, &self.replay);
             let outcome = self.pipeline.call(operation).await;
-            if let (Some(mark), Err(error)) = (around, &outcome) {
-                mark.set(error);
+            if let Some(mark) = around {
+                mark.set(outcome.as_ref().err());
             }
             settle(&self.settle, outcome)
         })

@@ -203,6 +203,27 @@ async fn a_part_that_repairs_a_rejection_is_overruled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rejection_that_was_got_over_still_counts() {
+    let one = Bulkhead::builder(1).build().unwrap();
+    let permit = std::sync::Mutex::new(Some(one.try_acquire().unwrap().into_owned()));
+    let insist = move |n: u32, next: Next<u32, Answer>| {
+        let first = next.clone().run(n);
+        let permit = permit.lock().unwrap().take();
+        async move {
+            if first.await.is_err() {
+                drop(permit);
+            }
+            next.run(n).await
+        }
+    };
+    let calls = Arc::default();
+    let handler =
+        Chain::new().with(retry(attempts(3))).with(insist).with(bulkhead(one.clone())).to(failing(1, &calls));
+    // Rejected, then failed: that is worth another attempt, which runs it twice.
+    assert_eq!(handler.call(1).await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_does_not_reach_a_retry_in_a_part_of_its_own() {
     let calls = Arc::default();
     let handler =
