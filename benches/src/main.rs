@@ -7,6 +7,7 @@ mod batch;
 mod container;
 mod event;
 mod measure;
+mod middleware;
 mod pool;
 mod queue;
 mod relay;
@@ -23,10 +24,11 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 9] = [
+const AREAS: [Area; 10] = [
     ("batch", batch::run),
     ("container", container::run),
     ("event", event::run),
+    ("middleware", middleware::run),
     ("pool", pool::run),
     ("queue", queue::run),
     ("relay", relay::run),
