@@ -1,12 +1,14 @@
 //! Building one component: wait for what it needs, call its factory, then its `on_start`.
 
+use std::any::Any;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::task::coop::has_budget_remaining;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::coop::{consume_budget, has_budget_remaining};
+use tokio::time::Instant;
 
 use super::error::Cause;
 use super::factory::BoxError;
@@ -22,13 +24,13 @@ use crate::task::caught::Caught;
 use crate::task::core::{Core, Level, panic_words};
 use crate::task::options::Open;
 use crate::task::timeout::poll_limit;
-use crate::task::{Options, Reason, ReasonKind, Scope};
+use crate::task::{Options, Reason, ReasonKind, Scope, timeout_at};
 
 /// Something that was made, or is being made: its scope, and once there is one its value.
 pub(crate) struct Instance {
     pub(crate) node: usize,
-    /// What its factory starts or defers belongs to it.
-    pub(crate) open: Open,
+    /// What its factory starts or defers belongs to it; there if the factory has asked for it.
+    pub(crate) open: Option<Open>,
     /// Once the factory has returned it.
     pub(crate) value: Option<Value>,
 }
@@ -46,12 +48,14 @@ impl Attempt {
         Self { store, node, settle: Some(settle) }
     }
 
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self, depth: usize) {
+        // Of many that begin in place, those for which no budget is left go on in tasks.
+        consume_budget().await;
         let store = Arc::clone(&self.store);
         let mut instances = Vec::new();
         let mut ready = None;
         // Phases catch their own panics; what is left is a cast of `bind`.
-        let made = Caught::new(make(&store, self.node, &mut instances, &mut ready)).await;
+        let made = Caught::new(make(&store, self.node, &mut instances, &mut ready, depth)).await;
         let made = made.unwrap_or_else(|payload| {
             Err(store.failed(self.node, Phase::Factory, Cause::Panicked(panic_words(payload))))
         });
@@ -65,7 +69,6 @@ impl Attempt {
                     waited: ready.duration_since(store.begun),
                     took: ready.elapsed(),
                     node: self.node,
-                    needs: store.graph.needs_beyond_transients(self.node),
                 };
                 self.settle(Ok(value), Some((Built { node: self.node, instances }, started)));
             }
@@ -129,68 +132,76 @@ impl Drop for Attempt {
 
 /// Makes a component: first the transients it needs, into `instances`, then itself, as the last of them. `ready`
 /// becomes the moment when all that it needs was there.
-pub(crate) fn make<'a>(
+async fn make(
+    store: &Arc<Store>,
+    node: usize,
+    instances: &mut Vec<Instance>,
+    ready: &mut Option<Instant>,
+    depth: usize,
+) -> Outcome {
+    let described = &store.graph.nodes[node];
+    let mut args = gather_args(store, node, instances, depth).await?;
+    let now = Instant::now();
+    *ready = Some(now);
+    let deadline = now.checked_add(described.limits.start);
+    let open = described.asks_for_scope().then(|| {
+        let options = Options::new().name(described.name.clone()).policy(described.policy);
+        options.release_timeout(described.limits.stop).open(described.site)
+    });
+    let core = open.as_ref().map(|open| Arc::clone(open.core()));
+    if let Some(core) = &core {
+        for (arg, _) in args.iter_mut().zip(&described.args).filter(|(_, need)| matches!(need, Needed::Scope))
+        {
+            *arg = Arg::Scope(Scope(Arc::clone(core)));
+        }
+    }
+    let at = instances.len();
+    instances.push(Instance { node, open, value: None });
+
+    let args = Args(args.into_iter());
+    let factory = async {
+        match described.maker.call(args) {
+            Some(making) => making.await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let made = run(store, core.as_ref(), node, Phase::Factory, deadline, factory).await?;
+    let Some(value) = made else {
+        // One that a scope is opened with has no factory.
+        return Err(store.failed(node, Phase::Factory, Cause::NoInput));
+    };
+    instances[at].value = Some(value.clone());
+    if let Some(on_start) = &described.on_start {
+        let starting = async { on_start(value.clone()).await };
+        run(store, core.as_ref(), node, Phase::OnStart, deadline, starting).await?;
+    }
+    Ok(value)
+}
+
+/// Makes a transient for another component.
+fn make_transient<'a>(
     store: &'a Arc<Store>,
     node: usize,
     instances: &'a mut Vec<Instance>,
-    ready: &'a mut Option<Instant>,
+    depth: usize,
 ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
-    Box::pin(async move {
-        let described = &store.graph.nodes[node];
-        let given = gather_args(store, node, instances).await?;
-        let now = Instant::now();
-        *ready = Some(now);
-        let deadline = now.checked_add(described.limits.start);
-        let options = Options::new().name(described.name.clone()).policy(described.policy);
-        let options = options.release_timeout(described.limits.stop);
-        let open = options.open(described.site);
-        let core = Arc::clone(open.core());
-        let at = instances.len();
-        instances.push(Instance { node, open, value: None });
-
-        let args = given.into_iter().map(|given| match given {
-            Given::Arg(arg) => arg,
-            Given::Scope => Arg::Scope(Scope(Arc::clone(&core))),
-        });
-        let args = Args(args.collect::<Vec<_>>().into_iter());
-        let factory = async {
-            match described.maker.call(args) {
-                Some(making) => making.await.map(Some),
-                None => Ok(None),
-            }
-        };
-        let made = run(store, &core, node, Phase::Factory, deadline, factory).await?;
-        let Some(value) = made else {
-            // One that a scope is opened with has no factory.
-            return Err(store.failed(node, Phase::Factory, Cause::NoInput));
-        };
-        instances[at].value = Some(value.clone());
-        if let Some(on_start) = &described.on_start {
-            let starting = async { on_start(value.clone()).await };
-            run(store, &core, node, Phase::OnStart, deadline, starting).await?;
-        }
-        Ok(value)
-    })
+    Box::pin(async move { make(store, node, instances, &mut None, depth).await })
 }
 
-enum Given {
-    Arg(Arg),
-    /// The scope of the component, which is opened when all that it needs is there.
-    Scope,
-}
-
+/// The arguments, but for the scope of the component, which is opened when all that it needs is there.
 async fn gather_args(
     store: &Arc<Store>,
     node: usize,
     instances: &mut Vec<Instance>,
-) -> Result<Vec<Given>, BuildFailed> {
+    depth: usize,
+) -> Result<Vec<Arg>, BuildFailed> {
     let described = &store.graph.nodes[node];
     // All are asked for before the first is waited for: they are built side by side.
     let mut asked = Vec::with_capacity(described.args.len());
     for arg in &described.args {
         asked.push(match arg {
             Needed::Node { target, .. } if store.graph.nodes[target.node].lifetime != Lifetime::Transient => {
-                Some(store.ask(target.node)?)
+                Some(store.ask(target.node, depth)?)
             }
             _ => None,
         });
@@ -198,74 +209,122 @@ async fn gather_args(
     let mut given = Vec::with_capacity(asked.len());
     for (arg, asked) in described.args.iter().zip(asked) {
         given.push(match arg {
-            Needed::Scope => Given::Scope,
-            Needed::Absent => Given::Arg(Arg::Absent),
+            Needed::Scope | Needed::Absent => Arg::Absent,
             Needed::Node { target, .. } => {
                 let value = match asked {
                     Some(Asked::Ready(value)) => value,
                     Some(Asked::Wait(built)) => store.built(target.node, node, &built).await?,
-                    None => make(store, target.node, instances, &mut None).await?,
+                    None => make_transient(store, target.node, instances, depth).await?,
                 };
-                Given::Arg(Arg::Value(match &target.cast {
+                Arg::Value(match &target.cast {
                     Some(cast) => cast(&value),
                     None => value,
-                }))
+                })
             }
         });
     }
     Ok(given)
 }
 
-/// Runs a phase in the component's scope, until it ends, is late or is given up.
+/// Runs a phase, in the component's scope if it has one, until it ends, is late or is given up.
 async fn run<T>(
     store: &Store,
-    core: &Arc<Core>,
+    core: Option<&Arc<Core>>,
     node: usize,
     phase: Phase,
     deadline: Option<Instant>,
     future: impl Future<Output = Result<T, BoxError>>,
 ) -> Result<T, BuildFailed> {
-    let cause = match limited(core, store, deadline, future).await {
-        Ended::Returned(Ok(value)) => return Ok(value),
-        Ended::Returned(Err(error)) => Cause::Returned(error),
-        Ended::Panicked(payload) => Cause::Panicked(panic_words(payload)),
-        // Given up; or a task that it started has panicked, or it has cancelled its own scope.
-        Ended::Stopped => match core.reason().unwrap_or_else(|| Reason::of(ReasonKind::Ended)) {
-            late if late.kind() == ReasonKind::Deadline => {
-                Cause::TimedOut(store.graph.nodes[node].limits.start)
-            }
-            reason => Cause::Cancelled(reason),
-        },
+    let ended = match core {
+        Some(core) => in_scope(core, store, deadline, future).await,
+        None => alone(store, deadline, future).await,
+    };
+    let cause = match ended {
+        Phased::Ended(Ok(value)) => return Ok(value),
+        Phased::Ended(Err(error)) => Cause::Returned(error),
+        Phased::Panicked(payload) => Cause::Panicked(panic_words(payload)),
+        Phased::Stopped(late) if late.kind() == ReasonKind::Deadline => {
+            Cause::TimedOut(store.graph.nodes[node].limits.start)
+        }
+        Phased::Stopped(reason) => Cause::Cancelled(reason),
     };
     Err(store.failed(node, phase, cause))
 }
 
-async fn limited<T>(
+/// How a phase ended.
+enum Phased<T> {
+    Ended(Result<T, BoxError>),
+    Panicked(Box<dyn Any + Send>),
+    /// Late, or given up; or a task that it started has panicked, or it has cancelled its own scope.
+    Stopped(Reason),
+}
+
+async fn in_scope<T>(
     core: &Arc<Core>,
     store: &Store,
     deadline: Option<Instant>,
     future: impl Future<Output = Result<T, BoxError>>,
-) -> Ended<T, BoxError> {
+) -> Phased<T> {
     let mut body = pin!(Body::new(future, core));
-    let mut cancelled = pin!(store.given_up());
-    // Armed when the body first waits.
-    let mut late = pin!(deadline.map(sleep_until));
-    poll_fn(|cx| {
+    let mut limits = pin!(limits(store, deadline));
+    let ended = poll_fn(|cx| {
         loop {
             let had_budget = has_budget_remaining();
             if let Poll::Ready(ended) = body.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
             // What is raised ends the body when it is polled again, at once.
-            if let Poll::Ready(reason) = poll_limit(cancelled.as_mut(), had_budget, cx) {
-                core.raise(Level::Work, &reason);
-                continue;
+            match poll_limit(limits.as_mut(), had_budget, cx) {
+                Poll::Ready(reason) => core.raise(Level::Work, &reason),
+                Poll::Pending => return Poll::Pending,
             }
-            match late.as_mut().as_pin_mut().map(|late| poll_limit(late, had_budget, cx)) {
-                Some(Poll::Ready(())) => core.raise(Level::Work, &Reason::of(ReasonKind::Deadline)),
-                _ => return Poll::Pending,
-            }
+        }
+    });
+    match ended.await {
+        Ended::Returned(returned) => Phased::Ended(returned),
+        Ended::Panicked(payload) => Phased::Panicked(payload),
+        Ended::Stopped => Phased::Stopped(core.reason().unwrap_or_else(|| Reason::of(ReasonKind::Ended))),
+    }
+}
+
+/// For a component that has asked for no scope, and so has nothing that could outlive its phases.
+async fn alone<T>(
+    store: &Store,
+    deadline: Option<Instant>,
+    future: impl Future<Output = Result<T, BoxError>>,
+) -> Phased<T> {
+    let mut body = pin!(Some(Caught::new(future)));
+    let mut limits = pin!(limits(store, deadline));
+    poll_fn(|cx| {
+        let had_budget = has_budget_remaining();
+        let Some(running) = body.as_mut().as_pin_mut() else {
+            unreachable!("it is not polled after its end")
+        };
+        let ended = match running.poll(cx) {
+            Poll::Ready(Ok(returned)) => Phased::Ended(returned),
+            Poll::Ready(Err(payload)) => Phased::Panicked(payload),
+            Poll::Pending => match poll_limit(limits.as_mut(), had_budget, cx) {
+                Poll::Ready(reason) => Phased::Stopped(reason),
+                Poll::Pending => return Poll::Pending,
+            },
+        };
+        // Here, where a panic of that is caught, too.
+        match catch_unwind(AssertUnwindSafe(|| body.set(None))) {
+            Ok(()) => Poll::Ready(ended),
+            Err(payload) => Poll::Ready(Phased::Panicked(payload)),
         }
     })
     .await
+}
+
+/// Ends when the phase has to: it is late, or what is being built is given up. Polled when the phase first waits, and no
+/// timer is armed before that.
+async fn limits(store: &Store, deadline: Option<Instant>) -> Reason {
+    let given_up = store.given_up();
+    match deadline {
+        Some(deadline) => {
+            timeout_at(deadline, given_up).await.unwrap_or_else(|_| Reason::of(ReasonKind::Deadline))
+        }
+        None => given_up.await,
+    }
 }

@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dag::{self, Needs};
@@ -18,6 +19,9 @@ pub(crate) struct Graph {
     pub(crate) keys: KeyMap<Target>,
     pub(crate) needs: Needs,
     pub(crate) needed_by: Needs,
+    /// What each needs together with the transients that its factory owns, directly or through each other: those of it
+    /// that are not transient.
+    pub(crate) beyond_transients: Arc<Needs>,
     /// How many slots the stores of singletons and of scoped ones have.
     pub(crate) singletons: usize,
     pub(crate) scoped: usize,
@@ -57,6 +61,13 @@ pub(crate) struct Target {
     pub(crate) cast: Option<Cast>,
 }
 
+impl Node {
+    /// Whether its factory does, or asks for the token of it.
+    pub(crate) fn asks_for_scope(&self) -> bool {
+        self.args.iter().any(|arg| matches!(arg, Needed::Scope))
+    }
+}
+
 impl Graph {
     /// Names from a component that nobody needs down to this one.
     pub(crate) fn path(&self, node: usize) -> Vec<Name> {
@@ -88,23 +99,28 @@ impl Graph {
         let mut known = vec![None; self.nodes.len()];
         (0..self.nodes.len()).map(move |node| limit(self, node, &mut known))
     }
+}
 
-    /// The component together with what its factory owns: transients it needs, directly or through each other. Gives what
-    /// all of these need that is not transient.
-    pub(crate) fn needs_beyond_transients(&self, node: usize) -> Vec<usize> {
+/// See [`Graph::beyond_transients`].
+pub(crate) fn beyond_transients(nodes: &[Node], needs: &Needs) -> Needs {
+    let beyond = |node: usize| {
         let mut found = Vec::new();
-        let mut stack: Vec<usize> = self.needs[node].clone();
-        let mut seen = vec![false; self.nodes.len()];
+        let mut stack: Vec<usize> = needs[node].clone();
+        let mut seen = vec![false; nodes.len()];
         while let Some(needed) = stack.pop() {
             if std::mem::replace(&mut seen[needed], true) {
                 continue;
             }
-            match self.nodes[needed].lifetime {
-                Lifetime::Transient => stack.extend(&self.needs[needed]),
+            match nodes[needed].lifetime {
+                Lifetime::Transient => stack.extend(&needs[needed]),
                 Lifetime::Singleton | Lifetime::Scoped => found.push(needed),
             }
         }
         found
+    };
+    match nodes.iter().any(|node| node.lifetime == Lifetime::Transient) {
+        true => (0..nodes.len()).map(beyond).collect(),
+        false => needs.clone(),
     }
 }
 

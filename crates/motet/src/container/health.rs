@@ -145,7 +145,9 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
         let ended = |at: usize| {
             let instances =
                 state.built.iter().filter(|built| built.node == at).flat_map(|built| &built.instances);
-            instances.map(|instance| instance.open.core()).any(|core| core.reached(Level::Work))
+            instances
+                .filter_map(|instance| Some(instance.open.as_ref()?.core()))
+                .any(|core| core.reached(Level::Work))
         };
         found.into_iter().map(|(at, value)| (at, value, ended(at))).collect()
     };

@@ -14,19 +14,21 @@
 //! # Guarantees
 //! - **Checked.** [`Container::check`] finds everything that is missing, goes in circles, outlives what it needs, is there
 //!   twice or overrides nothing, all at once, with file and line.
-//! - **Started along the graph.** A component is built once, as soon as all that it needs has started, in a task of its
-//!   own, within its own limit. [`StartReport::critical_path`] says what the start waited for.
+//! - **Started along the graph.** A component is built once, as soon as all that it needs has started, within its own
+//!   limit: side by side, each in a task of its own once it waits. One that waits for nothing needs none, until one
+//!   keeps its thread busy. [`StartReport::critical_path`] says what the start waited for.
 //! - **Stopped once.** Every component whose factory returned is stopped exactly once, after all that need it and before
 //!   what it needs: when the container is stopped, when its start fails, is dropped or cancelled, and at the end of its
 //!   scope. Each has its own limit, which begins with its stop; one that fails, panics or hangs does not skip the rest.
-//! - **A scope each.** What a factory starts or defers in the [`Scope`](crate::task::Scope) that it asks for ends with
-//!   its component, also if it is given up half-way.
+//! - **A scope for who asks.** What a factory starts or defers in the [`Scope`](crate::task::Scope) that it asks for ends
+//!   with its component, also if it is given up half-way. What a factory leaves behind that asks for none, in a scope of
+//!   its own making that is cut off with it, ends with the scope around the container.
 //! - **Built once.** However many ask a [`Scoped`] at once; a build that fails or is cut off leaves an empty slot behind,
 //!   and nobody waiting.
 //!
 //! # Price
 //! After the start, [`Running::get`] is a look-up by a type's id, which is its own hash, and a count. A component costs a
-//! scope and a few allocations, a value that is built a task.
+//! few allocations, one that waits a task, and one that asks for a scope that.
 //!
 //! # Examples
 //! ```
@@ -75,6 +77,7 @@ mod factory;
 mod graph;
 mod health;
 mod hint;
+mod in_place;
 mod inject;
 mod key;
 mod lifetime;

@@ -2,13 +2,14 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::dag;
 use super::graph::{Graph, KeyMap, Needed, Node, Target};
 use super::hint::hints;
 use super::inject::Need;
 use super::provider::{Provider, Site};
 use super::start::{self, Wanted};
-use super::{CheckFailed, Key, Lifetime, Place, Problem, Running, StartFailed, Unavailable, draw};
+use super::{
+    CheckFailed, Key, Lifetime, Place, Problem, Running, StartFailed, Unavailable, dag, draw, graph,
+};
 use crate::task::{Name, Scope};
 
 /// A graph that was checked: every component finds what it needs.
@@ -21,7 +22,7 @@ pub struct Plan {
 impl Plan {
     /// Builds every singleton, and waits until all have started.
     ///
-    /// Each begins as soon as all that it needs has started, in a task of its own. The first error gives up what is under
+    /// Each begins as soon as all that it needs has started, and goes on in a task of its own if it waits. The first error gives up what is under
     /// way and stops what was built, in reverse. The components belong to the scope from the beginning: at its
     /// end, when all its children and services have ended, they are stopped in reverse, before resources that it acquired
     /// earlier.
@@ -105,7 +106,7 @@ pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan,
     problems.extend(dag::cycles(&needs).into_iter().map(|cycle| Problem::Cycle(places(&providers, &cycle))));
     outliving(&providers, &needs, &mut problems);
     if problems.is_empty() {
-        Ok(Plan { graph: Arc::new(graph(name, providers, &live, &targets)) })
+        Ok(Plan { graph: Arc::new(tied(name, providers, &live, &targets)) })
     } else {
         Err(CheckFailed(problems))
     }
@@ -274,7 +275,8 @@ fn outliving(providers: &[Provider], needs: &dag::Needs, problems: &mut Vec<Prob
     }
 }
 
-fn graph(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &Targets) -> Graph {
+/// The graph of providers among whom all is well.
+fn tied(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &Targets) -> Graph {
     let mut number = vec![0; providers.len()];
     let mut count = 0;
     for (at, _) in live.iter().enumerate().filter(|(_, live)| **live) {
@@ -335,7 +337,9 @@ fn graph(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &
         })
         .collect();
     let keys: KeyMap<Target> = targets.iter().map(|(key, target)| (key.id(), renumbered(target))).collect();
-    Graph { name, nodes, keys, needed_by: dag::reversed(&needs), needs, singletons, scoped }
+    let beyond_transients = Arc::new(graph::beyond_transients(&nodes, &needs));
+    let needed_by = dag::reversed(&needs);
+    Graph { name, nodes, keys, needs, needed_by, beyond_transients, singletons, scoped }
 }
 
 fn provider_name(provider: &Provider) -> Name {

@@ -81,7 +81,7 @@ impl Scoped {
         tokio::task::coop::consume_budget().await;
         let store = self.owner.store();
         let target = store.graph.target(key).map_err(GetFailed::Unavailable)?.clone();
-        let built = match store.ask(target.node) {
+        let built = match store.ask(target.node, 0) {
             Ok(Asked::Ready(value)) => Ok(value),
             Ok(Asked::Wait(built)) => built.wait().await,
             Err(closed) => Err(closed),

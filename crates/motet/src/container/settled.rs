@@ -22,6 +22,11 @@ impl Settled {
         self.ended.notify_waiters();
     }
 
+    /// The outcome, of an attempt that has ended.
+    pub(crate) fn now(&self) -> Outcome {
+        self.outcome.get().cloned().expect("an attempt settles before it ends")
+    }
+
     pub(crate) async fn wait(&self) -> Outcome {
         coop::consume_budget().await;
         until(&self.ended, || self.outcome.get().cloned()).await

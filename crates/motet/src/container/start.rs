@@ -3,6 +3,8 @@
 use std::panic::Location;
 use std::sync::Arc;
 
+use tokio::task::coop;
+
 use super::graph::{Graph, Node};
 use super::owner::Owner;
 use super::store::Store;
@@ -39,8 +41,9 @@ pub(crate) fn start(
         let starting = Starting(Some(owner));
         let store = Arc::clone(starting.store());
         for node in wanted {
-            if let Err(closed) = store.ask(node) {
-                return Err(starting.failed(closed).await);
+            coop::consume_budget().await;
+            if let Err(failed) = store.ask(node, 0) {
+                return Err(starting.failed(failed).await);
             }
         }
         let failed = store

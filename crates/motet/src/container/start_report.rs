@@ -1,7 +1,9 @@
 use std::fmt;
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::dag::Needs;
 use crate::task::Name;
 
 /// How the components of a container started: what took how long, and what the start waited for.
@@ -9,6 +11,8 @@ use crate::task::Name;
 pub struct StartReport {
     pub(crate) components: Vec<Started>,
     pub(crate) took: Duration,
+    /// What each component needs, by their numbers in the graph.
+    pub(crate) needs: Arc<Needs>,
 }
 
 /// How a component started.
@@ -23,9 +27,8 @@ pub struct Started {
     pub waited: Duration,
     /// How long its factory and `on_start` took after that.
     pub took: Duration,
-    /// Its number in the graph, and those of what it needs.
+    /// Its number in the graph.
     pub(crate) node: usize,
-    pub(crate) needs: Vec<usize>,
 }
 
 impl StartReport {
@@ -50,7 +53,7 @@ impl StartReport {
         let mut next = self.components.iter().rev().max_by_key(ended);
         while let Some(last) = next {
             path.push(last);
-            let needed = |started: &&Started| last.needs.contains(&started.node);
+            let needed = |started: &&Started| self.needs[last.node].contains(&started.node);
             next = self.components.iter().rev().filter(needed).max_by_key(ended);
         }
         path.reverse();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -19,6 +20,7 @@ use crate::task::caught::Caught;
 use crate::task::core::{Level, panic_words};
 use crate::task::end::{adopt, finish};
 use crate::task::finalizer::{Event, ReleaseFuture};
+use crate::task::options::Open;
 use crate::task::{Reason, ReasonKind, gather, timeout};
 
 impl Store {
@@ -83,7 +85,7 @@ async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
     let places: HashMap<usize, usize> =
         built.iter().enumerate().map(|(at, built)| (built.node, at)).collect();
     let needs = |built: &Built| {
-        let needed = store.graph.needs_beyond_transients(built.node);
+        let needed = &store.graph.beyond_transients[built.node];
         needed.iter().filter_map(|node| places.get(node).copied()).collect::<Vec<_>>()
     };
     let mut needs: Vec<Vec<usize>> = built.iter().map(needs).collect();
@@ -93,17 +95,29 @@ async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
     let mut unwind = Unwind::new(needs);
     let mut built: Vec<Option<Built>> = built.into_iter().map(Some).collect();
     let mut next = unwind.first();
-    let mut all = Vec::new();
+    let mut all = Vec::with_capacity(built.len());
     let (done, mut ended) = mpsc::unbounded_channel();
     while !unwind.is_done() {
-        for at in next.drain(..) {
-            let Some(Built { node, instances }) = built[at].take() else { continue };
-            let described = &store.graph.nodes[node];
-            let end = Done { at, stopped: Vec::new(), done: done.clone() };
-            let stopping = stop_in_task(Arc::clone(store), instances, end);
-            drop(adopt(&store.host, &described.name, described.site, stopping));
-        }
-        let Some((at, stopped)) = ended.recv().await else { break };
+        let (at, stopped) = match next.pop() {
+            Some(at) => {
+                let Some(Built { node, instances }) = built[at].take() else { continue };
+                let described = &store.graph.nodes[node];
+                let stop = Arc::clone(store);
+                let stopping = Box::pin(async move { stop_instances(&stop, instances).await });
+                match store.in_place.begin(&store.host, stopping) {
+                    Ok(stopped) => (at, stopped),
+                    Err(waits) => {
+                        let stopping = Done { at, stopped: Vec::new(), done: done.clone() }.after(waits);
+                        drop(adopt(&store.host, &described.name, described.site, stopping));
+                        continue;
+                    }
+                }
+            }
+            None => {
+                let Some(ended) = ended.recv().await else { break };
+                ended
+            }
+        };
         let failed = stopped.iter().any(|one| !one.failures.is_empty());
         all.extend(stopped);
         if failed && mutant!("container.skip_after_failure") {
@@ -114,15 +128,17 @@ async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
     all
 }
 
-async fn stop_in_task(store: Arc<Store>, instances: Vec<Instance>, mut end: Done) {
-    end.stopped = stop_instances(&store, instances).await;
-}
-
 /// Tells of the end of a stop, also if its task is cut off.
 struct Done {
     at: usize,
     stopped: Vec<Stopped>,
     done: mpsc::UnboundedSender<(usize, Vec<Stopped>)>,
+}
+
+impl Done {
+    async fn after(mut self, stopping: impl Future<Output = Vec<Stopped>>) {
+        self.stopped = stopping.await;
+    }
 }
 
 impl Drop for Done {
@@ -172,6 +188,17 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
             Err(payload) => failures.push(StopCause::Panicked(panic_words(payload))),
         }
     }
+    if let Some(open) = open {
+        end_scope(open, limit, &mut failures).await;
+    }
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        failures.push(StopCause::DropPanicked(panic_words(payload)));
+    }
+    failures.into_iter().map(StopFailed).collect()
+}
+
+/// Ends the tasks and cleanups of a component.
+async fn end_scope(open: Open, limit: Duration, failures: &mut Vec<StopCause>) {
     let core = Arc::clone(open.core());
     core.raise(Level::Work, &Reason::of(ReasonKind::Ended));
     // Longer than one of its cleanups may take, so that one that hangs is given up by the scope itself.
@@ -190,10 +217,6 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
     };
     failures.extend(panics.into_iter().map(|panic| StopCause::TaskPanicked(panic_words(panic))));
     failures.extend(releases.into_iter().map(StopCause::Release));
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        failures.push(StopCause::DropPanicked(panic_words(payload)));
-    }
-    failures.into_iter().map(StopFailed).collect()
 }
 
 /// The stop of a store, as the release that its scope owes.
@@ -217,6 +240,8 @@ impl Drop for StopOwed {
             && store.state().phase != Life::Closed
         {
             store.host.count_release(Event::Lost);
+            // Nothing more is built for nobody to stop.
+            drop(Closed(&store));
             tracing::error!(scope = %store.host.name, "a container was never stopped");
         }
     }

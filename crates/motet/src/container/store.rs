@@ -13,12 +13,14 @@ use tokio::time::Instant;
 use super::build::{Attempt, Instance};
 use super::error::{Cause, Failed};
 use super::graph::Graph;
+use super::in_place::InPlace;
 use super::settled::{Settled, until};
 use super::{BuildFailed, Lifetime, Phase, StartReport, Started, StopReport, Stopped, Value};
 use crate::observe::Registration;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
 use crate::task::gate::Class;
+use crate::task::member::Member;
 use crate::task::{CancelToken, Either, Reason, race};
 
 pub(crate) type Outcome = Result<Value, BuildFailed>;
@@ -32,6 +34,7 @@ pub(crate) struct Store {
     /// Gives up what is being built.
     pub(crate) cancel: CancelToken,
     pub(crate) begun: Instant,
+    pub(crate) in_place: InPlace,
     pub(crate) state: Mutex<State>,
     /// Notified whenever a build or the stop ends: who waits for one looks at the state again.
     pub(crate) changed: Notify,
@@ -76,6 +79,9 @@ pub(crate) struct Built {
     pub(crate) instances: Vec<Instance>,
 }
 
+/// A chain of components that is longer than this goes on in a task: each is on the stack of the one that needs it.
+const DEEP: usize = 8;
+
 /// What comes of asking for a component.
 pub(crate) enum Asked {
     Ready(Value),
@@ -92,6 +98,7 @@ impl Store {
             parent,
             cancel: CancelToken::new(),
             begun: Instant::now(),
+            in_place: InPlace::default(),
             state: Mutex::new(state),
             changed: Notify::new(),
         })
@@ -110,8 +117,9 @@ impl Store {
         }
     }
 
-    /// Asks for a component; has it built if nobody did so far, or if it is a transient.
-    pub(crate) fn ask(self: &Arc<Self>, node: usize) -> Result<Asked, BuildFailed> {
+    /// Asks for a component; has it built if nobody did so far, or if it is a transient. `depth` is how many builds this
+    /// is part of, as far as they are under way in place.
+    pub(crate) fn ask(self: &Arc<Self>, node: usize, depth: usize) -> Result<Asked, BuildFailed> {
         let owner = self.owner(node);
         let slot = owner.graph.nodes[node].slot;
         let built = {
@@ -132,11 +140,20 @@ impl Store {
             state.building += 1;
             built
         };
-        let attempt = Attempt::new(Arc::clone(owner), node, Arc::clone(&built));
+        let mut attempt = Box::pin(Attempt::new(Arc::clone(owner), node, Arc::clone(&built)).run(depth + 1));
+        // The scope stays open meanwhile; one that has ended refuses the task below as well.
+        if depth < DEEP
+            && let Some(_member) = Member::enter(&owner.host, Class::Work)
+        {
+            match owner.in_place.begin(&owner.host, attempt) {
+                Ok(()) => return built.now().map(Asked::Ready),
+                Err(waits) => attempt = waits,
+            }
+        }
         let described = &owner.graph.nodes[node];
         let spec = Spec::new(described.name.clone(), described.site, Class::Work, Stop::Never);
         // Refused by a scope that has ended: dropping the attempt settles it.
-        drop(launch::<_, Plain>(&owner.host, spec, attempt.run()));
+        drop(launch::<_, Plain>(&owner.host, spec, attempt));
         Ok(Asked::Wait(built))
     }
 
@@ -182,8 +199,13 @@ impl Store {
     }
 
     pub(crate) fn start_report(&self) -> StartReport {
-        let state = self.state();
-        StartReport { components: state.started.clone(), took: self.begun.elapsed() }
+        // Nobody else asks for it.
+        let components = std::mem::take(&mut self.state().started);
+        StartReport {
+            components,
+            took: self.begun.elapsed(),
+            needs: Arc::clone(&self.graph.beyond_transients),
+        }
     }
 
     /// How long stopping everything may take at most.

@@ -273,7 +273,7 @@ async fn a_named_container_is_not_seen_or_stays_when_it_is_stopped() {
     within(async |n| {
         let mut c = Container::new();
         c.named("api");
-        c.provide(|| after(100, A));
+        c.provide(|_: Scope| after(100, A));
         c.value(B);
         let seen = |n: &Scope| {
             let component = n.snapshot().components.first().cloned()?;

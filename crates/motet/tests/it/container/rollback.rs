@@ -5,11 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
-use motet::container::{Container, Phase, StartFailed};
+use motet::container::{Container, GetFailed, Phase, StartFailed};
 use motet::task::{Reason, Scope, timeout};
 use tokio::time::Instant;
 
-use super::{A, B, C, D, Log, Refused, after, millis, never, within};
+use super::{A, B, C, D, Log, Refused, after, millis, never, started, within};
 
 fn errors(error: &dyn std::error::Error) -> Vec<String> {
     let mut all = vec![error.to_string()];
@@ -130,14 +130,14 @@ async fn a_panic_in_a_factory_or_in_its_drop_takes_more_than_the_start_along() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
-        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|| after(10, A)).on_stop(log.hook("A"));
         c.provide(|_: Arc<A>| async { panic!("no config") as B });
         c.provide(|| async {
             let _bomb = Bomb;
             never::<C>().await
         });
         // Before its first await, in the closure itself.
-        c.provide(|| {
+        c.provide(|_: Arc<A>| {
             if true {
                 panic!("at once");
             }
@@ -230,7 +230,7 @@ async fn a_cast_that_panics_takes_the_scope_along_or_leaves_what_was_built() {
     within(async |n| {
         let mut c = Container::new();
         c.provide_transient(|| async { C }).on_stop(log.hook("C"));
-        c.provide(|| async { A })
+        c.provide(|| after(10, A))
             .on_stop(log.hook("A"))
             .bind::<dyn Nothing>(|a| if true { panic!("no such thing") } else { a });
         c.provide(|_: Arc<C>, _: Arc<dyn Nothing>| async { B }).on_stop(log.hook("B"));
@@ -265,4 +265,68 @@ async fn a_cast_that_panics_at_the_end_of_the_start_leaves_what_was_built() {
     })
     .await
     .unwrap();
+}
+
+/// In place, where nobody waits: by whoever starts, or asks.
+#[tokio::test(start_paused = true)]
+async fn a_panic_before_the_first_wait_reaches_who_starts_or_who_asks() {
+    let log = Log::default();
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).on_stop(log.hook("A"));
+        c.provide(|_: Arc<A>| async { panic!("no config") as B }).on_stop(log.hook("B"));
+        c.provide(|| async { panic!("comes after it") as C });
+        let failed = c.start(n).await.unwrap_err();
+        let StartFailed::Build { first, others, rollback } = &failed else { panic!("{failed}") };
+        assert!(first.is_panic() && others.is_empty(), "{failed:?}");
+        assert_eq!((first.component(), rollback.components().len()), ("B", 1));
+        assert_eq!(log.read(), ["A"]);
+
+        let mut c = Container::new();
+        c.provide_scoped(|| async { panic!("each time") as D }).on_stop(log.hook("D"));
+        let running = started(n, c).await;
+        let scoped = running.within(n).unwrap();
+        for _ in 0..2 {
+            let Err(GetFailed::Build(failed)) = scoped.get::<D>().await else { panic!("it is built") };
+            assert!(failed.is_panic());
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(log.read(), ["A"]);
+}
+
+/// Each is built in place, on the stack of the one that needs it: a chain of any length, provided from its end.
+#[tokio::test(start_paused = true)]
+async fn a_long_chain_uses_up_the_stack() {
+    struct Link<const N: usize>;
+    macro_rules! chain {
+        ($c:ident: $($n:literal needs $needs:literal,)*) => {
+            $($c.provide(|_: Arc<Link<$needs>>| async { Link::<$n> });)*
+        };
+    }
+    within(async |n| {
+        let mut c = Container::new();
+        chain!(c: 40 needs 39, 39 needs 38, 38 needs 37, 37 needs 36, 36 needs 35, 35 needs 34, 34 needs 33,
+            33 needs 32, 32 needs 31, 31 needs 30, 30 needs 29, 29 needs 28, 28 needs 27, 27 needs 26, 26 needs 25,
+            25 needs 24, 24 needs 23, 23 needs 22, 22 needs 21, 21 needs 20, 20 needs 19, 19 needs 18, 18 needs 17,
+            17 needs 16, 16 needs 15, 15 needs 14, 14 needs 13, 13 needs 12, 12 needs 11, 11 needs 10, 10 needs 9,
+            9 needs 8, 8 needs 7, 7 needs 6, 6 needs 5, 5 needs 4, 4 needs 3, 3 needs 2, 2 needs 1, 1 needs 0,);
+        c.provide(|| async {
+            // How deep it is shows in where a variable is, compared to one of the start.
+            DEPTH.with(|depth| depth.set(std::ptr::from_ref(&depth).addr()));
+            Link::<0>
+        });
+        let here = 0;
+        let running = started(n, c).await;
+        let deep = std::ptr::from_ref(&here).addr().abs_diff(DEPTH.with(std::cell::Cell::get));
+        assert!(deep < 256 * 1024, "{deep} bytes of stack for a chain of 40");
+        assert_eq!(running.start_report().components().len(), 41);
+    })
+    .await
+    .unwrap();
+}
+
+thread_local! {
+    static DEPTH: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }

@@ -171,7 +171,7 @@ async fn a_component_that_failed_stays_until_the_end_with_its_transients() {
         let mut c = Container::new();
         c.provide_transient(|| async { D }).on_stop(log.hook("D"));
         c.provide_scoped(|_: Arc<D>| async { A })
-            .on_start(|_| async { Err(Refused("no")) })
+            .on_start(|_| after(10, Err(Refused("no"))))
             .on_stop(log.hook("A"));
         let running = started(n, c).await;
         let scoped = running.within(n).unwrap();
