@@ -117,7 +117,8 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
             unreachable!("its end was told to whoever polls it")
         };
-        let had_budget = coop::has_budget_remaining();
+        let is_limited = this.retry.timeout.is_some() || this.retry.attempt_timeout.is_some();
+        let had_budget = is_limited && coop::has_budget_remaining();
         let around = call.session.limit;
         let within =
             around.and(this.retry.timeout, *this.total).and(this.retry.attempt_timeout, *this.attempt);
