@@ -244,22 +244,24 @@ fn two_threads() -> Vec<Case> {
     };
     let mut cases = Vec::new();
     let (failsafe, recloser) = (failsafe(), recloser());
-    let with_failsafe = |n: u32| {
-        let _ = black_box(failsafe.call(|| black_box(Ok::<_, ()>(n))));
-    };
-    let with_recloser = |n: u32| {
-        let _ = black_box(recloser.call(|| black_box(Ok::<_, ()>(n))));
-    };
-    let rivals: [(_, &(dyn Fn(u32) + Sync)); 2] =
-        [("failsafe, consecutive", &with_failsafe), ("recloser", &with_recloser)];
     let breakers =
         [("consecutive", ours(Trip::consecutive(5))), ("window of calls", ours(Window::calls(100)))];
-    for (name, breaker) in &breakers {
-        for (rival_name, rival) in rivals {
-            let guarded = |n: u32| guarded(breaker, Ok(n));
-            let (ours, rival) = both_of(2 * EACH, || on_two(&guarded), || on_two(rival));
-            let case = format!("two threads, {name}, no clock");
-            cases.extend(Case::median_and_minimum(&case, rival_name, ours, rival));
+    for (calls, failures) in [("all well", None), ("1 of 10 fails", Some(10))] {
+        let with_failsafe = |n: u32| {
+            let _ = black_box(failsafe.call(|| black_box(result(n, failures))));
+        };
+        let with_recloser = |n: u32| {
+            let _ = black_box(recloser.call(|| black_box(result(n, failures))));
+        };
+        let rivals: [(_, &(dyn Fn(u32) + Sync)); 2] =
+            [("failsafe, consecutive", &with_failsafe), ("recloser", &with_recloser)];
+        for (name, breaker) in &breakers {
+            for (rival_name, rival) in rivals {
+                let guarded = |n: u32| guarded(breaker, result(n, failures));
+                let (ours, rival) = both_of(2 * EACH, || on_two(&guarded), || on_two(rival));
+                let case = format!("two threads, {name}, {calls}");
+                cases.extend(Case::median_and_minimum(&case, rival_name, ours, rival));
+            }
         }
     }
     cases
