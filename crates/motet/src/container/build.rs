@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::error::Cause;
 use super::factory::BoxError;
-use super::graph::Needed;
+use super::graph::{Needed, Target};
 use super::inject::{Arg, Args};
 use super::settled::Settled;
 use super::stop::stop_instances;
@@ -196,34 +196,43 @@ async fn gather_args(
     depth: usize,
 ) -> Result<Vec<Arg>, BuildFailed> {
     let described = &store.graph.nodes[node];
+    let mut args = Vec::with_capacity(described.args.len());
     // All are asked for before the first is waited for: they are built side by side.
-    let mut asked = Vec::with_capacity(described.args.len());
-    for arg in &described.args {
-        asked.push(match arg {
-            Needed::Node { target, .. } if store.graph.nodes[target.node].lifetime != Lifetime::Transient => {
-                Some(store.ask(target.node, depth)?)
+    let mut later = Vec::new();
+    for (at, need) in described.args.iter().enumerate() {
+        let asked = match need {
+            Needed::Scope | Needed::Absent => None,
+            Needed::Node { target, .. } if store.graph.nodes[target.node].lifetime == Lifetime::Transient => {
+                later.push((at, target, None));
+                None
             }
-            _ => None,
-        });
+            Needed::Node { target, .. } => match store.ask(target.node, depth)? {
+                Asked::Ready(value) => Some(target.given(value)),
+                Asked::Wait(built) => {
+                    later.push((at, target, Some(built)));
+                    None
+                }
+            },
+        };
+        args.push(asked.unwrap_or(Arg::Absent));
     }
-    let mut given = Vec::with_capacity(asked.len());
-    for (arg, asked) in described.args.iter().zip(asked) {
-        given.push(match arg {
-            Needed::Scope | Needed::Absent => Arg::Absent,
-            Needed::Node { target, .. } => {
-                let value = match asked {
-                    Some(Asked::Ready(value)) => value,
-                    Some(Asked::Wait(built)) => store.built(target.node, node, &built).await?,
-                    None => make_transient(store, target.node, instances, depth).await?,
-                };
-                Arg::Value(match &target.cast {
-                    Some(cast) => cast(&value),
-                    None => value,
-                })
-            }
-        });
+    for (at, target, built) in later {
+        let value = match built {
+            Some(built) => store.built(target.node, node, &built).await?,
+            None => make_transient(store, target.node, instances, depth).await?,
+        };
+        args[at] = target.given(value);
     }
-    Ok(given)
+    Ok(args)
+}
+
+impl Target {
+    fn given(&self, value: Value) -> Arg {
+        Arg::Value(match &self.cast {
+            Some(cast) => cast(&value),
+            None => value,
+        })
+    }
 }
 
 /// Runs a phase, in the component's scope if it has one, until it ends, is late or is given up.

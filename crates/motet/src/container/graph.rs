@@ -125,7 +125,7 @@ pub(crate) fn beyond_transients(nodes: &[Node], needs: &Needs) -> Needs {
 }
 
 /// A map of types, whose ids are hashes already: hashing them again cost 8 ns of 15 per look-up.
-pub(crate) type KeyMap<V> = HashMap<TypeId, V, BuildHasherDefault<IdHasher>>;
+pub(crate) type KeyMap<V, K = TypeId> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 #[derive(Default)]
 pub(crate) struct IdHasher(u64);

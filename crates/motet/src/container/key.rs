@@ -82,21 +82,26 @@ impl Hash for Key {
 
 /// Takes the paths off a type's name: `Option<alloc::string::String>` becomes `Option<String>`.
 pub(crate) fn short(name: &str) -> String {
+    let bytes = name.as_bytes();
     let mut out = String::with_capacity(name.len());
-    let mut word = 0;
-    let mut rest = name.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c == ':' && rest.peek() == Some(&':') {
-            rest.next();
-            out.truncate(word);
+    // Where the word begins that is read, and written once it is known to be no part of a path.
+    let (mut word, mut at) = (0, 0);
+    while at < bytes.len() {
+        if bytes[at..].starts_with(b"::") {
+            at += 2;
+            word = at;
             continue;
         }
-        out.push(c);
-        // Braces are of a path, too: `main::{{closure}}::Pool` is declared within an `async fn`.
-        if !(c.is_alphanumeric() || matches!(c, '_' | '{' | '}' | '#')) {
-            word = out.len();
+        let byte = bytes[at];
+        at += 1;
+        // Braces are of a path, too: `main::{{closure}}::Pool` is declared within an `async fn`. What is not ASCII is
+        // of an identifier.
+        if !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'{' | b'}' | b'#' | 0x80..)) {
+            out.push_str(&name[word..at]);
+            word = at;
         }
     }
+    out.push_str(&name[word..]);
     out
 }
 
@@ -116,6 +121,10 @@ mod tests {
                 "Result<B, Box<dyn D + Send>>",
             ),
             ("(a::B, &c::D)", "(B, &D)"),
+            ("größe::Größe<fn(a::Ä) -> b::Ö>", "Größe<fn(Ä) -> Ö>"),
+            ("[a::B; 3]", "[B; 3]"),
+            ("a::B::", ""),
+            ("dyn for<'a> Fn(&'a x::Y)", "dyn for<'a> Fn(&'a Y)"),
         ] {
             assert_eq!(short(full), expected);
         }

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -112,7 +111,7 @@ pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan,
     }
 }
 
-type Targets = HashMap<Key, Target>;
+type Targets = KeyMap<Target, Key>;
 
 /// What each key leads to. Where several say they are it, the first is taken, so that the rest can be looked at.
 fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
@@ -122,7 +121,7 @@ fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
         overrides: Vec<(usize, Site)>,
     }
     let mut order: Vec<Key> = Vec::new();
-    let mut claims: HashMap<Key, Claims> = HashMap::new();
+    let mut claims: KeyMap<Claims, Key> = KeyMap::default();
     for (at, provider) in providers.iter().enumerate() {
         for (key, site) in provider.keys() {
             let claims = claims.entry(key).or_insert_with(|| {
@@ -135,7 +134,7 @@ fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
     }
     let provided: Vec<(Key, Site)> =
         providers.iter().filter(|provider| !provider.overrides).flat_map(Provider::keys).collect();
-    let mut targets = HashMap::new();
+    let mut targets = Targets::default();
     for key in order {
         let Claims { originals, overrides } = &claims[&key];
         for same in [originals, overrides] {
@@ -171,7 +170,7 @@ fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
         Need::Scope => None,
     };
     // What was needed by somebody before: the first of the originals, as if there were no overrides.
-    let mut before: HashMap<Key, usize> = HashMap::new();
+    let mut before: KeyMap<usize, Key> = KeyMap::default();
     for (at, provider) in providers.iter().enumerate().filter(|(_, provider)| !provider.overrides) {
         provider.keys().for_each(|(key, _)| _ = before.entry(key).or_insert(at));
     }

@@ -1,3 +1,4 @@
+use std::any::TypeId;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub struct Running {
 impl Running {
     /// The singletons of a store, under all their keys.
     pub(crate) fn values(store: &Store) -> KeyMap<Value> {
-        let mut values: KeyMap<(Value, Option<Cast>)> = KeyMap::default();
+        let mut values: Vec<(TypeId, Value, Option<Cast>)> = Vec::with_capacity(store.graph.keys.len());
         {
             let state = store.state();
             for (id, target) in &store.graph.keys {
@@ -33,16 +34,16 @@ impl Running {
                 if node.lifetime == Lifetime::Singleton
                     && let Some(Slot::Ready(value)) = node.slot.map(|slot| &state.slots[slot])
                 {
-                    values.insert(*id, (value.clone(), target.cast.clone()));
+                    values.push((*id, value.clone(), target.cast.clone()));
                 }
             }
         }
         // Outside of the lock: a cast is a user's.
-        let cast = |(value, cast): (Value, Option<Cast>)| match cast {
-            Some(cast) => cast(&value),
-            None => value,
+        let cast = |(id, value, cast): (TypeId, Value, Option<Cast>)| match cast {
+            Some(cast) => (id, cast(&value)),
+            None => (id, value),
         };
-        values.into_iter().map(|(id, found)| (id, cast(found))).collect()
+        values.into_iter().map(cast).collect()
     }
 
     pub(crate) fn new(owner: Owner, values: KeyMap<Value>) -> Self {
@@ -63,7 +64,7 @@ impl Running {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_ref<T: ?Sized + Send + Sync + 'static>(&self) -> Result<&Arc<T>, Unavailable> {
-        match self.values.get(&std::any::TypeId::of::<T>()).and_then(Value::get) {
+        match self.values.get(&TypeId::of::<T>()).and_then(Value::get) {
             Some(value) => Ok(value),
             None => Err(self.unavailable(Key::of::<(), T>())),
         }

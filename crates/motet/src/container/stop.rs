@@ -1,6 +1,5 @@
 //! Stopping what was built: once each, in reverse, whatever goes wrong with one.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,11 +81,11 @@ impl Drop for Closed<'_> {
 
 /// Stops components side by side, each when all that need it are stopped.
 async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
-    let places: HashMap<usize, usize> =
-        built.iter().enumerate().map(|(at, built)| (built.node, at)).collect();
+    let mut places = vec![None; store.graph.nodes.len()];
+    built.iter().enumerate().for_each(|(at, built)| places[built.node] = Some(at));
     let needs = |built: &Built| {
         let needed = &store.graph.beyond_transients[built.node];
-        needed.iter().filter_map(|node| places.get(node).copied()).collect::<Vec<_>>()
+        needed.iter().filter_map(|node| places[*node]).collect::<Vec<_>>()
     };
     let mut needs: Vec<Vec<usize>> = built.iter().map(needs).collect();
     if mutant!("container.stop_forward") {
