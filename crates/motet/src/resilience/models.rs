@@ -50,8 +50,11 @@ fn a_breaker_is_open_until_the_end_of_an_opening_before() {
                 published.publish(Word::new(3, Calls::RejectedForATime, Success::Told), || 20);
             })
         };
-        let was_reset = published.word().generation() >= 2;
-        let until = published.open_until();
+        let reads = {
+            let published = Arc::clone(&published);
+            thread::spawn(move || (published.word().generation() >= 2, published.open_until()))
+        };
+        let (was_reset, until) = reads.join().unwrap();
         // By a time that is newer than its word, it is no longer open than it will be.
         let known: &[_] = if was_reset { &[None, Some(20)] } else { &[None, Some(1_000), Some(20)] };
         assert!(known.contains(&until), "open until {until:?}, and reset before that: {was_reset}");
