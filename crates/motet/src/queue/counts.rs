@@ -106,36 +106,34 @@ impl Counts {
         self.capacity as usize
     }
 
-    /// Claims one place. As [`claim_places`](Self::claim_places), with the plain case in place.
+    /// Where the next item goes in the plain case: nothing is held, it is not closed, and a slot that is free says
+    /// that there is room. The word is the position then.
     #[inline(always)]
-    pub(super) fn claim_place(&self, claim: Claim, free: impl Fn(u64) -> bool) -> Result<u64, NoPlace> {
+    pub(super) fn plain_place(&self) -> Option<u64> {
         let at = self.tail.0.load(Ordering::SeqCst);
-        // Nothing is held, and it is not closed: the word is the position.
-        if at <= POSITION
-            && claim == Claim::Open
-            && self.exact
-            && free(at)
-            && self.tail.0.compare_exchange(at, advance(at, 1), Ordering::SeqCst, Ordering::SeqCst).is_ok()
-        {
-            return Ok(at);
-        }
-        self.claim_places(claim, 1, free).map(|(at, _)| at)
+        (at <= POSITION && self.exact).then_some(at)
     }
 
-    /// Claims one item. As [`claim_items`](Self::claim_items), with the plain case in place.
+    /// Claims the place of [`plain_place`](Self::plain_place), if nothing has changed.
     #[inline(always)]
-    pub(super) fn claim_item(&self, claim: Claim, there: impl Fn(u64) -> bool) -> Result<u64, NoItem> {
+    pub(super) fn claim_plain_place(&self, at: u64) -> bool {
+        let next = advance(at, 1);
+        self.tail.0.compare_exchange(at, next, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Where the next item is in the plain case: nothing is promised, and a slot that is full says that there is an
+    /// item. The word is the position then.
+    #[inline(always)]
+    pub(super) fn plain_item(&self) -> Option<u64> {
         let at = self.head.0.load(Ordering::SeqCst);
-        // Nothing is promised: the word is the position.
-        if at <= POSITION
-            && claim == Claim::Open
-            && self.slotted
-            && there(at)
-            && self.head.0.compare_exchange(at, advance(at, 1), Ordering::SeqCst, Ordering::SeqCst).is_ok()
-        {
-            return Ok(at);
-        }
-        self.claim_items(claim, 1, there).map(|(at, _)| at)
+        (at <= POSITION && self.slotted).then_some(at)
+    }
+
+    /// Claims the item of [`plain_item`](Self::plain_item), if nothing has changed.
+    #[inline(always)]
+    pub(super) fn claim_plain_item(&self, at: u64) -> bool {
+        let next = advance(at, 1);
+        self.head.0.compare_exchange(at, next, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// Claims up to `want` places in a row: where, and how many. `free` says whether the place can be written.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use super::core::{Core, End, Take};
-use super::line::{Line, Taking};
+use super::line::{Line, Receiving, Taking};
 use super::store::Entry;
 use super::{Lease, RecvTimeoutError, TryRecvError};
 use crate::observe::Stats;
@@ -48,8 +48,7 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     /// Safe: an item stays in the queue, in order, until the future returns it.
     pub async fn recv(&self) -> Option<T> {
-        let mut turn = Taking::new(&self.core);
-        poll_fn(|cx| turn.poll_recv(cx)).await
+        Receiving(Taking::new(&self.core)).await
     }
 
     /// Receives the next item if there is one that nobody waits for.

@@ -53,41 +53,56 @@ impl<T> Ring<T> {
 
     #[inline(always)]
     fn is_free(&self, position: u64) -> bool {
-        self.slot(position).stamp.load(Ordering::Acquire) == position
+        self.slot(position).is_free(position)
     }
 
     #[inline(always)]
     fn is_full(&self, position: u64) -> bool {
-        self.slot(position).stamp.load(Ordering::Acquire) == advance(position, 1)
+        self.slot(position).is_full(position)
+    }
+
+    /// The stamp of an empty slot for the next lap.
+    #[inline(always)]
+    fn next_lap(&self, position: u64) -> u64 {
+        advance(position, self.slots.len() as u64)
     }
 
     /// # Safety
     /// The position was claimed by the caller when it was free, and is written once.
     #[inline(always)]
     unsafe fn write(&self, position: u64, item: T) {
-        let slot = self.slot(position);
-        slot.value.with_mut(|value| {
-            // SAFETY: the claim makes the slot the caller's alone until the stamp is written.
-            unsafe { (*value).write(item) };
-        });
-        slot.stamp.store(advance(position, 1), Ordering::Release);
+        // SAFETY: as the caller promises.
+        unsafe { self.slot(position).write(position, item) };
     }
 
     /// # Safety
     /// The position was claimed by the caller when it was full, and is read once.
     #[inline(always)]
     unsafe fn read(&self, position: u64) -> T {
-        let slot = self.slot(position);
-        // SAFETY: the stamp said that the item is there, and the claim makes it the caller's alone.
-        let item = slot.value.with_mut(|value| unsafe { (*value).assume_init_read() });
-        slot.stamp.store(advance(position, self.slots.len() as u64), Ordering::Release);
-        item
+        // SAFETY: as the caller promises.
+        unsafe { self.slot(position).read(self.next_lap(position)) }
     }
 
+    /// Moves an item in: the plain case in place, which looks for its slot once, and the others out of the way.
     #[inline(always)]
     pub(super) fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
-        match counts.claim_place(claim, |at| self.is_free(at)) {
-            Ok(at) => {
+        if claim == Claim::Open
+            && let Some(at) = counts.plain_place()
+        {
+            let slot = self.slot(at);
+            if slot.is_free(at) && counts.claim_plain_place(at) {
+                // SAFETY: claimed just now.
+                unsafe { slot.write(at, item) };
+                return Ok(());
+            }
+        }
+        self.push_any(counts, claim, item)
+    }
+
+    #[inline(never)]
+    fn push_any(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
+        match counts.claim_places(claim, 1, |at| self.is_free(at)) {
+            Ok((at, _)) => {
                 // SAFETY: claimed just now.
                 unsafe { self.write(at, item) };
                 Ok(())
@@ -106,9 +121,24 @@ impl<T> Ring<T> {
         Ok(())
     }
 
+    /// Moves an item out. As [`push`](Self::push).
     #[inline(always)]
     pub(super) fn pop(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
-        let at = counts.claim_item(claim, |at| self.is_full(at))?;
+        if claim == Claim::Open
+            && let Some(at) = counts.plain_item()
+        {
+            let slot = self.slot(at);
+            if slot.is_full(at) && counts.claim_plain_item(at) {
+                // SAFETY: claimed just now.
+                return Ok(unsafe { slot.read(self.next_lap(at)) });
+            }
+        }
+        self.pop_any(counts, claim)
+    }
+
+    #[inline(never)]
+    fn pop_any(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
+        let (at, _) = counts.claim_items(claim, 1, |at| self.is_full(at))?;
         // SAFETY: claimed just now.
         Ok(unsafe { self.read(at) })
     }
@@ -130,6 +160,39 @@ impl<T> Ring<T> {
             into.push(unsafe { self.read(advance(at, item)) });
         }
         Ok(count as usize)
+    }
+}
+
+impl<T> Slot<T> {
+    #[inline(always)]
+    fn is_free(&self, position: u64) -> bool {
+        self.stamp.load(Ordering::Acquire) == position
+    }
+
+    #[inline(always)]
+    fn is_full(&self, position: u64) -> bool {
+        self.stamp.load(Ordering::Acquire) == advance(position, 1)
+    }
+
+    /// # Safety
+    /// As [`Ring::write`], and it is the slot of the position.
+    #[inline(always)]
+    unsafe fn write(&self, position: u64, item: T) {
+        self.value.with_mut(|value| {
+            // SAFETY: the claim makes the slot the caller's alone until the stamp is written.
+            unsafe { (*value).write(item) };
+        });
+        self.stamp.store(advance(position, 1), Ordering::Release);
+    }
+
+    /// # Safety
+    /// As [`Ring::read`], it is the slot of the position, and the stamp is that of the next lap.
+    #[inline(always)]
+    unsafe fn read(&self, stamp: u64) -> T {
+        // SAFETY: the stamp said that the item is there, and the claim makes it the caller's alone.
+        let item = self.value.with_mut(|value| unsafe { (*value).assume_init_read() });
+        self.stamp.store(stamp, Ordering::Release);
+        item
     }
 }
 

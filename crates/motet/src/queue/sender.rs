@@ -1,12 +1,11 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::Core;
 use super::counts::NoPlace;
-use super::line::{Closed, Placing};
+use super::line::{Closed, Placing, Sending};
 use super::{Abandoned, Permit, SendError, SendTimeoutError, TrySendError};
 use crate::mutant;
 use crate::observe::Stats;
@@ -50,13 +49,7 @@ impl<T> Sender<T> {
     /// # });
     /// ```
     pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
-        let mut item = Some(item);
-        let mut turn = Placing::new(&self.core);
-        let sent = poll_fn(|cx| turn.poll_send(cx, &mut item)).await;
-        match (sent, item) {
-            (Err(Closed), Some(item)) => Err(SendError(item)),
-            _ => Ok(()),
-        }
+        Sending::new(&self.core, item).await
     }
 
     /// Sends an item if there is room now, and nobody waits for it.

@@ -71,7 +71,7 @@ impl<T> Core<T> {
     pub(in crate::queue) fn end(&self, how: End) -> Vec<T> {
         self.close();
         // Nobody finds the queue settled before it is known what was left.
-        self.unsettled.fetch_add(1, Ordering::SeqCst);
+        self.unsettled.0.fetch_add(1, Ordering::SeqCst);
         let mut wakes = Wakes::default();
         let mut slow = self.lock();
         // Together: what a holder gives back from now on was not left behind.
@@ -96,7 +96,7 @@ impl<T> Core<T> {
         if how == End::Abandoned {
             self.lock().abandoned += left.len();
         }
-        self.unsettled.fetch_sub(aside + 1, Ordering::SeqCst);
+        self.unsettled.0.fetch_sub(aside + 1, Ordering::SeqCst);
         self.look_whether_settled();
         left
     }

@@ -33,7 +33,7 @@ impl<T> Core<T> {
         }
         if take == Take::Settled {
             self.counts.release();
-            self.unsettled.fetch_sub(1, Ordering::SeqCst);
+            self.unsettled.0.fetch_sub(1, Ordering::SeqCst);
             self.grant_places(slow, wakes);
         }
         Ok(entry)

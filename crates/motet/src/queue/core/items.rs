@@ -55,7 +55,7 @@ impl<T> Core<T> {
         if self.counts.is_closed() {
             return Err((NoPlace::Closed, item));
         }
-        self.unsettled.fetch_add(1, Ordering::SeqCst);
+        self.unsettled.0.fetch_add(1, Ordering::SeqCst);
         self.schedule(&mut slow, Entry::new(item), due, &mut wakes);
         drop(slow);
         wakes.wake();
@@ -146,13 +146,13 @@ impl<T> Core<T> {
             Take::Leased if self.counts.len() == 0 => Err(NoItem::Empty),
             Take::Leased => {
                 // Both before the item is taken: its place must not look free, nor it settled.
-                self.unsettled.fetch_add(1, Ordering::SeqCst);
+                self.unsettled.0.fetch_add(1, Ordering::SeqCst);
                 let taken = match self.counts.hold_for_item() {
                     true => self.place.pop(&self.counts, claim).inspect_err(|_| self.counts.release()),
                     false => Err(NoItem::Busy),
                 };
                 if taken.is_err() {
-                    self.unsettled.fetch_sub(1, Ordering::SeqCst);
+                    self.unsettled.0.fetch_sub(1, Ordering::SeqCst);
                 }
                 taken
             }
@@ -198,12 +198,12 @@ impl<T> Core<T> {
     /// Settles an item that was leased.
     pub(in crate::queue) fn settle(&self) {
         self.counts.release();
-        self.unsettled.fetch_sub(1, Ordering::SeqCst);
+        self.unsettled.0.fetch_sub(1, Ordering::SeqCst);
         self.after_take();
     }
 
     /// A lease whose item is back where items are counted by position.
     pub(in crate::queue) fn forget_lease(&self, _: &Slow<T>) {
-        self.unsettled.fetch_sub(1, Ordering::SeqCst);
+        self.unsettled.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -40,10 +40,11 @@ pub(super) struct Core<T> {
     pub(super) counts: Counts,
     pub(super) place: Place<T>,
     flags: Padded<AtomicU32>,
-    slow: Mutex<Slow<T>>,
+    /// Apart from what is only read, or everybody would read that anew whenever somebody parks.
+    slow: Padded<Mutex<Slow<T>>>,
     /// Items that were handed out as leases and are not settled: with a holder, returned, due later, or on their way
     /// to the dead letters. Counted before the item leaves its place, so that it is never in neither.
-    unsettled: AtomicUsize,
+    unsettled: Padded<AtomicUsize>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
     pub(super) closed: Notify,
@@ -71,7 +72,7 @@ impl<T> Core<T> {
             counts,
             place,
             flags: Padded(AtomicU32::new(0)),
-            slow: Mutex::new(Slow {
+            slow: Padded(Mutex::new(Slow {
                 senders: Waiters::default(),
                 receivers: Waiters::default(),
                 front: VecDeque::new(),
@@ -79,8 +80,8 @@ impl<T> Core<T> {
                 timer: None,
                 joiners: 0,
                 abandoned: 0,
-            }),
-            unsettled: AtomicUsize::new(0),
+            })),
+            unsettled: Padded(AtomicUsize::new(0)),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
             closed: Notify::new(),
@@ -91,7 +92,7 @@ impl<T> Core<T> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Slow<T>> {
-        self.slow.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slow.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline(always)]
@@ -113,7 +114,7 @@ impl<T> Core<T> {
     }
 
     pub(super) fn unsettled(&self) -> usize {
-        self.unsettled.load(Ordering::SeqCst)
+        self.unsettled.0.load(Ordering::SeqCst)
     }
 
     // Handles.

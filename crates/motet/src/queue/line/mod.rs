@@ -5,8 +5,8 @@ mod taking;
 
 use std::task::{Context, Poll};
 
-pub(super) use self::placing::{Closed, Placing, Sent, Turn};
-pub(super) use self::taking::{Line, Taking};
+pub(super) use self::placing::{Closed, Placing, Sending, Sent, Turn};
+pub(super) use self::taking::{Line, Receiving, Taking};
 
 /// How often a slot that another thread is just using is looked at again before the task yields: it is a matter of
 /// nanoseconds, unless that thread was stopped in the middle.

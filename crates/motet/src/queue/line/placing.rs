@@ -1,10 +1,12 @@
 //! A sender's turn.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
 
+use super::super::SendError;
 use super::super::core::{Core, flag};
 use super::super::counts::NoPlace;
 use super::super::sync::spin_loop;
@@ -192,6 +194,7 @@ pub(in crate::queue) struct Placing<'a, T> {
 }
 
 impl<'a, T> Placing<'a, T> {
+    #[inline(always)]
     pub(in crate::queue) fn new(core: &'a Core<T>) -> Self {
         Self { core, turn: Turn::default() }
     }
@@ -230,7 +233,38 @@ impl<'a, T> Placing<'a, T> {
 }
 
 impl<T> Drop for Placing<'_, T> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.turn.leave(self.core);
+    }
+}
+
+/// An item on its way in.
+pub(in crate::queue) struct Sending<'a, T> {
+    turn: Placing<'a, T>,
+    item: Option<T>,
+}
+
+/// The item is never pinned.
+impl<T> Unpin for Sending<'_, T> {}
+
+impl<'a, T> Sending<'a, T> {
+    #[inline(always)]
+    pub(in crate::queue) fn new(core: &'a Core<T>, item: T) -> Self {
+        Self { turn: Placing::new(core), item: Some(item) }
+    }
+}
+
+impl<T> Future for Sending<'_, T> {
+    type Output = Result<(), SendError<T>>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { turn, item } = &mut *self;
+        let sent = ready!(turn.poll_send(cx, item));
+        Poll::Ready(match (sent, item.take()) {
+            (Err(Closed), Some(item)) => Err(SendError(item)),
+            _ => Ok(()),
+        })
     }
 }

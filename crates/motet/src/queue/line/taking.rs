@@ -21,7 +21,27 @@ pub(in crate::queue) struct Line {
     key: Option<Key>,
     yields: u8,
     /// Only while something is due later, and this is who watches the clock.
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
+}
+
+/// None mostly, and then its drop costs a look.
+#[derive(Debug, Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    #[inline(never)]
+    fn stop(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Timer {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.stop();
+        }
+    }
 }
 
 /// What a look for an item has come to.
@@ -100,20 +120,17 @@ impl Line {
                 Visit::Finished => return Poll::Ready(None),
                 Visit::Busy => return again(cx),
                 Visit::Waiting(None) => {
-                    self.timer = None;
+                    self.timer.stop();
                     return Poll::Pending;
                 }
                 Visit::Waiting(Some(until)) => until,
             };
-            match &mut self.timer {
-                Some(timer) if timer.deadline() == until => {}
-                Some(timer) => timer.as_mut().reset(until),
-                None => self.timer = Some(Box::pin(sleep_until(until))),
+            let timer = self.timer.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
+            if timer.deadline() != until {
+                timer.as_mut().reset(until);
             }
-            if let Some(timer) = &mut self.timer {
-                // The budget is this wait's already: with none left the timer would never be looked at.
-                ready!(pin!(coop::unconstrained(timer.as_mut())).poll(cx));
-            }
+            // The budget is this wait's already: with none left the timer would never be looked at.
+            ready!(pin!(coop::unconstrained(timer.as_mut())).poll(cx));
         }
     }
 
@@ -213,7 +230,7 @@ impl Line {
 
     #[inline(never)]
     fn give_up<T>(&mut self, core: &Core<T>) {
-        self.timer = None;
+        self.timer.stop();
         let Some(key) = self.key.take() else { return };
         let mut wakes = Wakes::default();
         let mut slow = core.lock();
@@ -247,6 +264,7 @@ pub(in crate::queue) struct Taking<'a, T> {
 }
 
 impl<'a, T> Taking<'a, T> {
+    #[inline(always)]
     pub(in crate::queue) fn new(core: &'a Core<T>) -> Self {
         Self { core, line: Line::default() }
     }
@@ -285,7 +303,20 @@ impl<'a, T> Taking<'a, T> {
 }
 
 impl<T> Drop for Taking<'_, T> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.line.leave(self.core);
+    }
+}
+
+/// An item on its way out.
+pub(in crate::queue) struct Receiving<'a, T>(pub(in crate::queue) Taking<'a, T>);
+
+impl<T> Future for Receiving<'_, T> {
+    type Output = Option<T>;
+
+    #[inline(always)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.0.poll_recv(cx)
     }
 }
