@@ -88,6 +88,15 @@ impl<T, R, E> Block<T, R, E> {
         Ended { seats, unasked }
     }
 
+    /// Takes the answer if it is there.
+    #[inline(always)]
+    pub(super) fn take(&self, seat: u32) -> Option<Answer<T, R, E>> {
+        match &mut *self.phase() {
+            Phase::Ended(answers) => answers.take(seat),
+            Phase::Waits | Phase::Runs(_) => None,
+        }
+    }
+
     /// Takes the answer, or sees to it that the task is woken when it is there.
     pub(super) fn poll(&self, seat: u32, cx: &Context<'_>) -> Found<T, R, E> {
         let mut spare = None;
@@ -139,6 +148,7 @@ impl<T, R, E> Block<T, R, E> {
 }
 
 impl<T, R, E> Answers<T, R, E> {
+    #[inline(always)]
     fn take(&mut self, seat: u32) -> Option<Answer<T, R, E>> {
         let at = seat as usize;
         match self {

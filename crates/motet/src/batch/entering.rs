@@ -67,6 +67,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
         self.shared
     }
 
+    #[inline(always)]
     pub(super) fn poll(
         &mut self,
         wants: Wants,
@@ -81,6 +82,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
     }
 
     /// Goes in if there is a place; if not, and with a waker, waits in the line.
+    #[inline(always)]
     pub(super) fn enter(
         &mut self,
         wants: Wants,
@@ -153,17 +155,24 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
     }
 
     /// Leaves the line; a place that was offered is offered to the next.
+    #[inline(always)]
     pub(super) fn leave_line(&mut self) {
         if let Some(place) = self.place.take() {
-            let mut state = self.shared.state();
-            let waker = state.line.leave(place);
-            self.shared.settle(state);
-            drop(waker);
+            self.give_up(place);
         }
+    }
+
+    #[inline(never)]
+    fn give_up(&self, place: usize) {
+        let mut state = self.shared.state();
+        let waker = state.line.leave(place);
+        self.shared.settle(state);
+        drop(waker);
     }
 }
 
 impl<T, R, E> Drop for Entering<'_, T, R, E> {
+    #[inline(always)]
     fn drop(&mut self) {
         self.leave_line();
     }

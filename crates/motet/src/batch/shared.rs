@@ -64,6 +64,7 @@ impl<T, R, E> Shared<T, R, E> {
     }
 
     /// Adds an item for which there is a place, and does what follows from that.
+    #[inline(always)]
     pub(super) fn push(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, Core<T, R, E>>,
@@ -86,7 +87,15 @@ impl<T, R, E> Shared<T, R, E> {
 
     /// Does what a change of the state leaves to do: starts batches, tells those in the line, sets a watch. All of
     /// it once the lock is gone.
-    pub(super) fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, Core<T, R, E>>) {
+    #[inline(always)]
+    pub(super) fn settle(self: &Arc<Self>, state: MutexGuard<'_, Core<T, R, E>>) {
+        if !state.is_at_rest() {
+            self.settle_what_is_left(state);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_what_is_left(self: &Arc<Self>, mut state: MutexGuard<'_, Core<T, R, E>>) {
         let mut todo = Todo { batches: Vec::new(), told: Vec::new() };
         while let Some(batch) = state.next() {
             todo.batches.push(self.take(batch));
@@ -188,12 +197,19 @@ impl<T, R, E> Shared<T, R, E> {
     }
 
     /// Takes the answer, or sees to it that the task is woken when it is there.
+    #[inline(always)]
     pub(super) fn answer(
         &self,
         block: &Block<T, R, E>,
         seat: u32,
         cx: &Context<'_>,
     ) -> Option<Answer<T, R, E>> {
+        // Whoever was woken for its answer finds it.
+        block.take(seat).or_else(|| self.answer_or_wait(block, seat, cx))
+    }
+
+    #[inline(never)]
+    fn answer_or_wait(&self, block: &Block<T, R, E>, seat: u32, cx: &Context<'_>) -> Option<Answer<T, R, E>> {
         let mut spare: Option<Waker> = None;
         loop {
             match block.poll(seat, cx) {

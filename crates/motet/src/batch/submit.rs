@@ -35,6 +35,7 @@ impl<'a, T, R, E> Submit<'a, T, R, E> {
 impl<T, R, E> Future for Submit<'_, T, R, E> {
     type Output = Result<R, SubmitError<T, E>>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let budget = ready!(coop::poll_proceed(cx));
         let this = &mut *self;
@@ -60,6 +61,7 @@ impl<T, R, E> Future for Submit<'_, T, R, E> {
 }
 
 impl<T, R, E> Drop for Submit<'_, T, R, E> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(Entered { block, seat, weight }) = self.entered.take() {
             self.entering.shared().leave(&block, seat, weight);

@@ -103,6 +103,7 @@ impl<T, W, B> Batch<T, W, B> {
     }
 
     /// Adds an item, and gives the number of its seat.
+    #[inline(always)]
     pub(crate) fn push(&mut self, item: T, weight: u64, seat: Seat<W>) -> u32 {
         let (number, at) = (self.given, self.seats.len() as u32);
         self.given += 1;
