@@ -6,6 +6,7 @@ mod allocations;
 mod batch;
 mod container;
 mod event;
+mod guarantees;
 mod measure;
 mod middleware;
 mod pool;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::guarantees::missing;
 use crate::measure::Cost;
 
 /// One comparison. The ratio is above one where ours is better.
@@ -18,6 +19,10 @@ pub(crate) struct Case {
 #[derive(Debug, Clone, Copy)]
 enum Unit {
     NanosecondsPerOperation,
+    Microseconds,
+    Milliseconds,
+    /// A figure without a dimension, kept in the place of the nanoseconds.
+    Times,
     EventsPerSecond,
 }
 
@@ -25,13 +30,25 @@ impl Unit {
     const fn name(self) -> &'static str {
         match self {
             Self::NanosecondsPerOperation => "ns/op",
+            Self::Microseconds => "us",
+            Self::Milliseconds => "ms",
+            Self::Times => "times",
             Self::EventsPerSecond => "events/s",
+        }
+    }
+
+    const fn digits(self) -> usize {
+        match self {
+            Self::NanosecondsPerOperation | Self::Microseconds | Self::EventsPerSecond => 1,
+            Self::Milliseconds | Self::Times => 3,
         }
     }
 
     fn of(self, cost: Cost) -> f64 {
         match self {
-            Self::NanosecondsPerOperation => cost.nanoseconds,
+            Self::NanosecondsPerOperation | Self::Times => cost.nanoseconds,
+            Self::Microseconds => cost.nanoseconds / 1e3,
+            Self::Milliseconds => cost.nanoseconds / 1e6,
             Self::EventsPerSecond => 1e9 / cost.nanoseconds,
         }
     }
@@ -45,6 +62,19 @@ impl Case {
     /// An operation is an event, and shown is how many are done in a second.
     pub(crate) fn per_second(self) -> Self {
         Self { unit: Unit::EventsPerSecond, ..self }
+    }
+
+    pub(crate) fn in_microseconds(self) -> Self {
+        Self { unit: Unit::Microseconds, ..self }
+    }
+
+    pub(crate) fn in_milliseconds(self) -> Self {
+        Self { unit: Unit::Milliseconds, ..self }
+    }
+
+    /// The figures are ratios themselves.
+    pub(crate) fn in_times(self) -> Self {
+        Self { unit: Unit::Times, ..self }
     }
 
     /// The same comparison twice: by the median, and by the quickest round.
@@ -64,7 +94,7 @@ impl Case {
 
 pub(crate) fn head() {
     eprintln!(
-        "{:<12}{:<32}{:>12}{:>12}{:>8}{:>9}{:>9}  rival",
+        "{:<12}{:<32}{:>12}{:>12}{:>8}{:>9}{:>9}  rival (unit), and what it lacks",
         "area", "case", "ours", "rival", "ratio", "allocs", "rival's"
     );
 }
@@ -74,22 +104,25 @@ pub(crate) fn show(area: &str, case: &Case) {
     let Case { case, rival_name, ours, rival, unit } = case;
     let ratio = rival.nanoseconds / ours.nanoseconds;
     let round = |value: f64, digits: i32| (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
+    let (digits, lacks) = (unit.digits(), missing(area, rival_name));
     eprintln!(
-        "{area:<12}{case:<32}{:>12.1}{:>12.1}{ratio:>8.2}{:>9.2}{:>9.2}  {rival_name} ({})",
+        "{area:<12}{case:<32}{:>12.digits$}{:>12.digits$}{ratio:>8.2}{:>9.2}{:>9.2}  {rival_name} ({}){}{lacks}",
         unit.of(*ours),
         unit.of(*rival),
         ours.allocations,
         rival.allocations,
-        unit.name()
+        unit.name(),
+        if lacks.is_empty() { "" } else { ": " },
     );
     println!(
         "{}",
         json!({
             "area": area,
             "case": case,
-            "ours": round(unit.of(*ours), 1),
-            "rival": round(unit.of(*rival), 1),
+            "ours": round(unit.of(*ours), digits as i32),
+            "rival": round(unit.of(*rival), digits as i32),
             "rival_name": rival_name,
+            "rival_lacks": lacks,
             "unit": unit.name(),
             "ratio": round(ratio, 3),
             "allocs_ours": round(ours.allocations, 3),

@@ -12,16 +12,21 @@
 //!   sent: tokio, async-channel, crossfire.
 //! - Places held by permits (tokio, thingbuf), leases, `join`: ours alone has all of them behind one handle.
 //!
+//! What a part in the budget is for is measured as well: how long a neighbour in the same thread is kept from running
+//! while three million items are drained.
+//!
 //! With a capacity of 1 and with 64 of each side, what is measured is how tasks are switched: reported, not judged.
 
 mod asyncio;
 mod channels;
 mod shapes;
+mod stall;
 
 use crate::report::Case;
 
 pub(crate) fn run() -> Vec<Case> {
     let mut cases = shapes::run();
+    cases.extend(stall::run());
     cases.extend(asyncio::run());
     cases
 }

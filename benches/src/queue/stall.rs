@@ -1,0 +1,94 @@
+//! How long a neighbour is kept from running while a full queue is drained.
+//!
+//! In one thread a consumer drains a queue of three million items, and a neighbour does nothing but yield. Shown is the
+//! longest time from one of its turns to the next, in milliseconds, of as many drains as there are rounds: the median
+//! over the rounds, and the least. The thread may be stopped by the machine in the middle; that is why the rounds are
+//! in turns, and why the least is shown.
+
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+
+use super::channels::{
+    AsyncChannel, Channel, Crossfire, Flume, Kanal, Loole, Ours, OursBatch, Thingbuf, Tokio,
+};
+use crate::measure::Cost;
+use crate::report::Case;
+
+const ITEMS: u64 = 3_000_000;
+const ROUNDS: usize = 15;
+
+pub(super) fn run() -> Vec<Case> {
+    if std::env::var("MOTET_COMPARE_ONLY").is_ok_and(|only| !"stall".contains(&only)) {
+        return Vec::new();
+    }
+    let runtime = Builder::new_current_thread().build().expect("a runtime");
+    let mut cases = Vec::new();
+    side_by_side::<Ours, Tokio>("", "tokio mpsc", &runtime, &mut cases);
+    side_by_side::<OursBatch, Tokio>(", batch of 64", "tokio mpsc, by item", &runtime, &mut cases);
+    side_by_side::<Ours, Thingbuf>("", "thingbuf", &runtime, &mut cases);
+    side_by_side::<Ours, Flume>("", "flume", &runtime, &mut cases);
+    side_by_side::<Ours, AsyncChannel>("", "async-channel", &runtime, &mut cases);
+    side_by_side::<Ours, Crossfire>("", "crossfire", &runtime, &mut cases);
+    side_by_side::<Ours, Loole>("", "loole", &runtime, &mut cases);
+    side_by_side::<Ours, Kanal>("", "kanal", &runtime, &mut cases);
+    cases
+}
+
+fn side_by_side<A: Channel, B: Channel>(
+    what: &str,
+    rival_name: &'static str,
+    runtime: &Runtime,
+    cases: &mut Vec<Case>,
+) {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(runtime.block_on(worst_stall::<A>()));
+        theirs.push(runtime.block_on(worst_stall::<B>()));
+    }
+    ours.sort_unstable();
+    theirs.sort_unstable();
+    for (name, at) in [("median", ROUNDS / 2), ("minimum", 0)] {
+        let case = format!("stall of a neighbour{what}, {name}");
+        cases.push(Case::new(case, rival_name, figure(ours[at]), figure(theirs[at])).in_milliseconds());
+    }
+}
+
+fn figure(stall: Duration) -> Cost {
+    let nanoseconds = stall.as_nanos() as f64;
+    Cost { nanoseconds, minimum: nanoseconds, allocations: f64::NAN }
+}
+
+async fn worst_stall<C: Channel>() -> Duration {
+    let (sender, receiver) = C::new(ITEMS as usize);
+    // It is the last sender, so the consumer comes to an end.
+    C::produce(sender, ITEMS).await;
+    let drained = Arc::new(AtomicBool::new(false));
+    // Before the consumer, so that its first turn counts as well.
+    let neighbour = tokio::spawn({
+        let drained = Arc::clone(&drained);
+        async move {
+            let (mut worst, mut last) = (Duration::ZERO, Instant::now());
+            while !drained.load(Ordering::Relaxed) {
+                yield_now().await;
+                let now = Instant::now();
+                worst = worst.max(now - last);
+                last = now;
+            }
+            worst
+        }
+    });
+    let consumer = tokio::spawn(async move {
+        let count = C::consume(receiver).await;
+        drained.store(true, Ordering::Relaxed);
+        count
+    });
+    let worst = neighbour.await.expect("it does not panic");
+    assert_eq!(consumer.await.expect("no consumer panics"), ITEMS, "items were lost");
+    worst
+}
