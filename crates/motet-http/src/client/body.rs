@@ -1,0 +1,160 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, StreamBody};
+
+use super::BoxError;
+
+/// The body of a request: bytes, which can be sent again, or a stream, which cannot.
+///
+/// # Examples
+/// ```
+/// use motet_http::Body;
+///
+/// assert_eq!(Body::from("hello").as_bytes().map(|bytes| bytes.len()), Some(5));
+/// ```
+pub struct Body(Kind);
+
+enum Kind {
+    Bytes(Bytes),
+    /// In a lock, so that a request can be shared. Taken once.
+    Stream(Mutex<Option<UnsyncBoxBody<Bytes, BoxError>>>),
+}
+
+impl Body {
+    /// Makes an empty body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Kind::Bytes(Bytes::new()))
+    }
+
+    /// Sends the chunks of a stream, as they come and as the other side takes them.
+    ///
+    /// A request with such a body is sent once: it is not retried, nor redirected with its body.
+    #[must_use]
+    pub fn stream<S, E>(stream: S) -> Self
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Into<BoxError> + 'static,
+    {
+        Self::wrap(StreamBody::new(Frames { stream }))
+    }
+
+    /// Sends a body of another library: one whose length is known is sent with its length.
+    #[must_use]
+    pub fn wrap<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self(Kind::Stream(Mutex::new(Some(body.map_err(Into::into).boxed_unsync()))))
+    }
+
+    /// Gives the bytes, unless it is a stream.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Kind::Bytes(bytes) => Some(bytes),
+            Kind::Stream(_) => None,
+        }
+    }
+
+    pub(super) fn try_clone(&self) -> Option<Self> {
+        self.as_bytes().map(|bytes| Self(Kind::Bytes(bytes.clone())))
+    }
+
+    /// What is sent; `None` of a stream that has been sent.
+    pub(super) fn outgoing(&self) -> Option<Outgoing> {
+        match &self.0 {
+            Kind::Bytes(bytes) => {
+                Some(Outgoing::Bytes(Some(bytes.clone()).filter(|bytes| !bytes.is_empty())))
+            }
+            Kind::Stream(stream) => {
+                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+                stream.map(Outgoing::Stream)
+            }
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    struct Frames<S> {
+        #[pin]
+        stream: S,
+    }
+}
+
+impl<S: Stream<Item = Result<Bytes, E>>, E> Stream for Frames<S> {
+    type Item = Result<Frame<Bytes>, E>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.project().stream.poll_next(cx).map(|item| item.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+/// A body as hyper takes it.
+pub(super) enum Outgoing {
+    Bytes(Option<Bytes>),
+    Stream(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Bytes(bytes) => bytes.is_none(),
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Bytes(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+macro_rules! from_bytes {
+    ($($bytes:ty),+) => {$(
+        impl From<$bytes> for Body {
+            fn from(bytes: $bytes) -> Self {
+                Self(Kind::Bytes(bytes.into()))
+            }
+        }
+    )+};
+}
+
+from_bytes!(Bytes, Vec<u8>, String, &'static [u8], &'static str);
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Bytes(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Kind::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}

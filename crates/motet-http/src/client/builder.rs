@@ -1,0 +1,345 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioTimer;
+use motet::observe::Stats;
+use motet::resilience::{Bulkhead, CircuitBreaker, CircuitBreakers, DynPipeline, Retry};
+use motet::task::{Name, Scope};
+use thiserror::Error as ThisError;
+
+use super::core::{Core, Times};
+use super::host::{Host, Places};
+use super::target::Base;
+use super::{ApiClient, BoxError, Error, Response};
+use crate::connect::{self, AddressFilter, ScopeExecutor};
+
+/// Sets an [`ApiClient`] up: from [`ApiClient::builder`].
+///
+/// # Defaults
+/// | | | |
+/// |---|---|---|
+/// | base URL | none | requests then have absolute URLs |
+/// | time of a call | 30 s | to the end of the answer's body |
+/// | of connecting | 5 s | name, TCP and TLS |
+/// | of an attempt, to the answer's headers | 10 s | so that a host that hangs leaves time for another attempt |
+/// | of a wait for more of a body | 10 s | |
+/// | retry | [`Retry::new`]: 3 attempts within a budget | of what may be repeated: see [`ByStatus`](super::ByStatus) |
+/// | patience | 20 s | a host that asks for longer is not tried again |
+/// | breakers | one for each of the last 1024 hosts | [`CircuitBreaker::builder`] |
+/// | calls under way to a host | 64, and 1024 that wait | what more HTTP/1.1 connections gain is little |
+/// | connections kept while idle | 30 s | shorter than most servers have it, so that one is rarely found closed |
+/// | body of an answer that is read whole | 16 MiB | |
+/// | redirects followed | none | |
+/// | versions of HTTP | 1.1, and 2 where TLS agrees on it | |
+#[must_use = "a builder does nothing until it is built"]
+pub struct ApiClientBuilder {
+    scope: Scope,
+    name: Option<Name>,
+    base: Option<String>,
+    headers: HeaderMap,
+    problem: Option<BoxError>,
+    connect: Duration,
+    times: Times,
+    retry: Retry,
+    pipeline: Option<DynPipeline<Response, Error>>,
+    breakers: Breakers,
+    in_flight: (usize, usize),
+    idle: Duration,
+    max_body: usize,
+    redirects: u32,
+    versions: Versions,
+    filter: Option<AddressFilter>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+/// A connection of HTTP/2 that is in use is asked so often whether it is still there, and given up after as long without
+/// an answer: all calls of a host share it, and would find it dead one after another.
+const PING: Duration = Duration::from_secs(10);
+
+enum Breakers {
+    Default,
+    Given(CircuitBreakers<Host>),
+    None,
+}
+
+/// Which versions of HTTP a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Versions {
+    /// 1.1, and 2 with hosts that choose it in the TLS handshake.
+    #[default]
+    Any,
+    /// 1.1.
+    Http1,
+    /// 2, also without TLS: with hosts that are known to speak it.
+    Http2,
+}
+
+/// A client cannot be made.
+#[derive(Debug, ThisError)]
+#[error("the client cannot be made")]
+pub struct InvalidClient(#[source] BoxError);
+
+impl ApiClientBuilder {
+    pub(super) fn new(scope: &Scope) -> Self {
+        let agent = HeaderValue::from_static(concat!("motet-http/", env!("CARGO_PKG_VERSION")));
+        let ten = Some(Duration::from_secs(10));
+        Self {
+            scope: scope.clone(),
+            name: None,
+            base: None,
+            headers: HeaderMap::from_iter([(USER_AGENT, agent)]),
+            problem: None,
+            connect: Duration::from_secs(5),
+            times: Times {
+                total: Some(Duration::from_secs(30)),
+                head: ten,
+                read: ten,
+                patience: Duration::from_secs(20),
+            },
+            retry: Retry::new(),
+            pipeline: None,
+            breakers: Breakers::Default,
+            in_flight: (64, 1024),
+            idle: Duration::from_secs(30),
+            max_body: 16 << 20,
+            redirects: 0,
+            versions: Versions::Any,
+            filter: None,
+            tls: None,
+        }
+    }
+
+    /// Names the client, and shows it in the snapshots of the scope.
+    pub fn named(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Has the paths of requests be below this URL.
+    pub fn base_url(mut self, url: &str) -> Self {
+        self.base = Some(url.to_owned());
+        self
+    }
+
+    /// Sends a header with every request that has none of that name.
+    pub fn header<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName, Error: Into<BoxError>>,
+        V: TryInto<HeaderValue, Error: Into<BoxError>>,
+    {
+        match (name.try_into().map_err(Into::into), value.try_into().map_err(Into::into)) {
+            (Ok(name), Ok(value)) => drop(self.headers.insert(name, value)),
+            (Err(error), _) | (_, Err(error)) => self.problem = self.problem.or(Some(error)),
+        }
+        self
+    }
+
+    /// Limits the time of a call: of its attempts, the waits between them, and the body of its answer.
+    pub fn timeout(mut self, within: Duration) -> Self {
+        self.times.total = Some(within);
+        self
+    }
+
+    /// Has no limit for the time of a call as a whole; those of its parts stay.
+    pub fn without_timeout(mut self) -> Self {
+        self.times.total = None;
+        self
+    }
+
+    /// Limits the time of connecting: resolving the name, TCP and TLS.
+    pub fn connect_timeout(mut self, within: Duration) -> Self {
+        self.connect = within;
+        self
+    }
+
+    /// Limits the time of an attempt from when it has its place for the host to the end of the answer's headers.
+    pub fn head_timeout(mut self, within: Duration) -> Self {
+        self.times.head = Some(within);
+        self
+    }
+
+    /// Limits the time of a wait for more of a body.
+    pub fn read_timeout(mut self, within: Duration) -> Self {
+        self.times.read = Some(within);
+        self
+    }
+
+    /// Retries like this. How long it follows hints is replaced by the [patience](Self::patience), and its timeout by
+    /// that of the call.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Makes one attempt for each call.
+    pub fn without_retry(self) -> Self {
+        self.retry(Retry::new().attempts(1).without_budget())
+    }
+
+    /// Waits for as long as a host asks for with `Retry-After`, if it is no longer than this; otherwise the call ends
+    /// with what the host said.
+    pub fn patience(mut self, longest: Duration) -> Self {
+        self.times.patience = longest;
+        self
+    }
+
+    /// Runs the attempts of each call through these policies, in place of the retry.
+    ///
+    /// The breaker of the host and the places for it stay inside, where they see each attempt. To retry what the client
+    /// would, classify with [`ByStatus`](super::ByStatus).
+    pub fn pipeline(mut self, pipeline: DynPipeline<Response, Error>) -> Self {
+        self.pipeline = Some(pipeline);
+        self
+    }
+
+    /// Takes the breakers of the hosts from here: with settings of your own, or shared with other clients.
+    pub fn breakers(mut self, breakers: CircuitBreakers<Host>) -> Self {
+        self.breakers = Breakers::Given(breakers);
+        self
+    }
+
+    /// Has no breakers.
+    pub fn without_breakers(mut self) -> Self {
+        self.breakers = Breakers::None;
+        self
+    }
+
+    /// Has so many attempts under way to a host, answers that are still being read included, and so many more wait, in
+    /// order, for as long as the call has time.
+    pub fn max_in_flight(mut self, each_host: usize, waiting: usize) -> Self {
+        self.in_flight = (each_host, waiting);
+        self
+    }
+
+    /// Closes a connection that was idle for so long.
+    pub fn idle_timeout(mut self, after: Duration) -> Self {
+        self.idle = after;
+        self
+    }
+
+    /// Reads bodies whole up to so many bytes. What is read piece by piece has no such limit.
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Follows up to so many redirects.
+    ///
+    /// What proves who sends a request (`Authorization`, `Cookie`) goes to no other host, and no redirect is followed
+    /// from `https` to `http`. A request that a client only sends because an answer says so can reach what the client
+    /// can and the answerer cannot: see [`connect_only_to`](Self::connect_only_to).
+    pub fn redirects(mut self, most: u32) -> Self {
+        self.redirects = most;
+        self
+    }
+
+    /// Speaks these versions of HTTP.
+    pub fn versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// Connects to those addresses only for which this is true: the addresses that are dialled, whatever names lead to
+    /// them.
+    pub fn connect_only_to(mut self, filter: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// Trusts, and proves, by this configuration of TLS, in place of the certificates of the system. It is to name no
+    /// protocols (ALPN): the versions do.
+    pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
+        self.tls = Some(config.into());
+        self
+    }
+
+    /// Makes the client. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`InvalidClient`]: a base URL that is none, a header that is none, no places, protocols in the configuration of
+    /// TLS.
+    pub fn build(self) -> Result<ApiClient, InvalidClient> {
+        if let Some(problem) = self.problem {
+            return Err(InvalidClient(problem));
+        }
+        if self.tls.as_ref().is_some_and(|tls| !tls.alpn_protocols.is_empty()) {
+            return Err(InvalidClient("the configuration of TLS names protocols".into()));
+        }
+        let base = self.base.as_deref().map(Base::parse).transpose();
+        let (places, waiting) = self.in_flight;
+        let each = Bulkhead::builder(places).queue(waiting, Duration::MAX);
+        drop(each.clone().build().map_err(|error| InvalidClient(error.into()))?);
+        let mut http = legacy::Client::builder(ScopeExecutor::new(self.scope.clone()));
+        http.pool_timer(TokioTimer::new())
+            .pool_idle_timeout(self.idle)
+            .pool_max_idle_per_host(places)
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
+            .http2_only(self.versions == Versions::Http2);
+        let connector = connect::connector(self.filter, self.tls, self.versions, self.connect);
+        let no_breaker = CircuitBreaker::default();
+        no_breaker.disable();
+        let core = Arc::new(Core {
+            http: http.build(connector),
+            scope: self.scope.clone(),
+            base: base.map_err(|error| InvalidClient(error.into()))?,
+            headers: self.headers,
+            retry: self.retry.follow_hints_for(self.times.patience),
+            pipeline: self.pipeline,
+            breakers: match self.breakers {
+                Breakers::Default => Some(breakers()),
+                Breakers::Given(breakers) => Some(breakers),
+                Breakers::None => None,
+            },
+            no_breaker,
+            places: Places::new(each),
+            times: self.times,
+            max_body: self.max_body,
+            redirects: self.redirects,
+            shown: OnceLock::new(),
+        });
+        if let Some(name) = self.name {
+            show(&core, &self.scope, name);
+        }
+        Ok(ApiClient { core })
+    }
+}
+
+fn breakers() -> CircuitBreakers<Host> {
+    const MOST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+    CircuitBreakers::new(MOST, |_| CircuitBreaker::default())
+}
+
+fn show(core: &Arc<Core>, scope: &Scope, name: Name) {
+    let weak = Arc::downgrade(core);
+    let shown = scope.register("api client", name, move || {
+        weak.upgrade().map_or_else(Stats::new, |core| {
+            let stats = core.stats();
+            let shown = Stats::new().count("in_flight", stats.in_flight as u64);
+            let shown = shown.count("waiting", stats.waiting as u64);
+            let breakers = core.breakers.as_ref();
+            shown.count("hosts", breakers.map_or(0, CircuitBreakers::len) as u64)
+        })
+    });
+    // It is new, so nothing is there yet.
+    let _ = core.shown.set(shown);
+}
+
+impl fmt::Debug for ApiClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiClientBuilder")
+            .field("base", &self.base)
+            .field("times", &self.times)
+            .field("in_flight", &self.in_flight)
+            .field("versions", &self.versions)
+            .finish_non_exhaustive()
+    }
+}

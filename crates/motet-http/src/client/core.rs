@@ -1,0 +1,252 @@
+//! One call: redirects around policies around attempts, all within one deadline.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use http::HeaderMap;
+use hyper_util::client::legacy;
+use motet::observe::Registration;
+use motet::resilience::{self, CircuitBreaker, CircuitBreakers, DynPipeline, Limited, Pipeline, Retry};
+use motet::task::{Scope, timeout, timeout_at};
+use tokio::time::Instant;
+
+use super::body::Outgoing;
+use super::error::{ErrorKind, Redirect, TimeLimit};
+use super::host::{Host, Places};
+use super::judge::{self, Repeat};
+use super::request::{Reads, Request};
+use super::response_body::{Limits, ResponseBody};
+use super::target::Base;
+use super::{ByStatus, Error, Response, redirect};
+use crate::connect::{ConnectError, Connector};
+
+/// What the clones of a client share.
+pub(super) struct Core {
+    pub(super) http: legacy::Client<Connector, Outgoing>,
+    pub(super) scope: Scope,
+    pub(super) base: Option<Base>,
+    /// Sent with every request.
+    pub(super) headers: HeaderMap,
+    pub(super) retry: Retry,
+    pub(super) pipeline: Option<DynPipeline<Response, Error>>,
+    pub(super) breakers: Option<CircuitBreakers<Host>>,
+    /// In place of those, where there are none.
+    pub(super) no_breaker: CircuitBreaker,
+    pub(super) places: Places,
+    pub(super) times: Times,
+    pub(super) max_body: usize,
+    pub(super) redirects: u32,
+    pub(super) shown: OnceLock<Registration>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Times {
+    pub(super) total: Option<Duration>,
+    pub(super) head: Option<Duration>,
+    pub(super) read: Option<Duration>,
+    pub(super) patience: Duration,
+}
+
+/// A request with what is known of it when it is sent.
+struct Call<'a> {
+    request: Request,
+    host: Host,
+    repeat: Repeat,
+    deadline: Option<Instant>,
+    /// Over all redirects.
+    attempts: &'a AtomicU32,
+}
+
+impl Call<'_> {
+    fn error(&self, kind: ErrorKind) -> Error {
+        let error = self.request.error(kind).attempts_made(self.attempts.load(Ordering::Relaxed));
+        error.repeat(self.repeat)
+    }
+}
+
+impl Core {
+    pub(super) async fn call(&self, request: Request) -> Result<Response, Error> {
+        let total = request.settings.timeout.unwrap_or(self.times.total);
+        // So far off that the clock cannot tell: no limit.
+        let deadline = total.and_then(|total| Instant::now().checked_add(total));
+        let attempts = AtomicU32::new(0);
+        let Some(deadline) = deadline else { return self.follow(request, None, &attempts).await };
+        let (method, uri) = (request.method.clone(), request.uri.clone());
+        let followed = timeout_at(deadline, self.follow(request, Some(deadline), &attempts)).await;
+        followed.unwrap_or_else(|_| {
+            let late = Error::new(ErrorKind::TimedOut(TimeLimit::Total), &method, &uri);
+            Err(late.attempts_made(attempts.load(Ordering::Relaxed)))
+        })
+    }
+
+    async fn follow(
+        &self,
+        mut request: Request,
+        deadline: Option<Instant>,
+        attempts: &AtomicU32,
+    ) -> Result<Response, Error> {
+        let most = request.settings.redirects.unwrap_or(self.redirects);
+        let mut followed = 0;
+        loop {
+            let Some(host) = Host::of(&request.uri) else {
+                return Err(request.error(ErrorKind::Request("the URL has no host".into())));
+            };
+            let repeat = request.repeat(self.times.patience);
+            let call = Call { request, host, repeat, deadline, attempts };
+            let mut response = self.guarded(&call).await?;
+            if most == 0 || !redirect::is_one(response.status, &response.headers) {
+                return Ok(response);
+            }
+            if followed == most {
+                return Err(call.error(ErrorKind::Redirect(Redirect::TooMany)));
+            }
+            followed += 1;
+            response.drain().await;
+            let refused = |redirect| response.body.error(ErrorKind::Redirect(redirect));
+            request = redirect::follow(call.request, response.status, &response.headers).map_err(refused)?;
+        }
+    }
+
+    /// Through the policies: those that were given for the call, or to the client, or else the retry; and the breaker of
+    /// the host in any case, inside, where it sees each attempt.
+    async fn guarded(&self, call: &Call<'_>) -> Result<Response, Error> {
+        let given = call.request.settings.pipeline.as_ref().or(self.pipeline.as_ref());
+        if let Some(pipeline) = given {
+            let done = pipeline.run(|| self.once(call)).await;
+            return done.map_err(|error| flatten(error, call, TimeLimit::Policy));
+        }
+        let mut retry = self.retry.clone();
+        if let Some(deadline) = call.deadline {
+            // So that no wait is begun that would end past it.
+            retry = retry.timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+        let pipeline = Pipeline::new().classify(ByStatus).retry(retry).breaker(self.breaker(&call.host));
+        let done = pipeline.run(|| self.attempt(call)).await;
+        done.map_err(|error| flatten(error, call, TimeLimit::Total))
+    }
+
+    async fn once(&self, call: &Call<'_>) -> Result<Response, Error> {
+        let pipeline = Pipeline::new().classify(ByStatus).breaker(self.breaker(&call.host));
+        let done = pipeline.run(|| self.attempt(call)).await;
+        done.map_err(|error| flatten(error, call, TimeLimit::Policy))
+    }
+
+    fn breaker(&self, host: &Host) -> CircuitBreaker {
+        self.breakers.as_ref().map_or_else(|| self.no_breaker.clone(), |breakers| breakers.get(host))
+    }
+
+    async fn attempt(&self, call: &Call<'_>) -> Result<Response, Error> {
+        let place = self.places.take(&call.host).await;
+        let place = place.map_err(|rejected| {
+            call.error(ErrorKind::Rejected(rejected.by())).hinted(rejected.retry_after())
+        })?;
+        let attempts = call.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(outgoing) = outgoing(&call.request) else {
+            return Err(call.error(ErrorKind::Request("its body is a stream, which was sent before".into())));
+        };
+        let answer = self.http.request(outgoing);
+        let answer = match self.times.head {
+            None => answer.await,
+            Some(within) => match timeout(within, answer).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(call.error(ErrorKind::TimedOut(TimeLimit::Head))),
+            },
+        };
+        let (head, body) = answer.map_err(|error| call.error(self.failed(error)))?.into_parts();
+        let Request { method, uri, .. } = &call.request;
+        let limits = Limits { deadline: call.deadline, read: self.times.read };
+        let mut response = Response {
+            status: head.status,
+            version: head.version,
+            retry_after: super::retry_after::of(&head.headers),
+            headers: head.headers,
+            extensions: head.extensions,
+            body: ResponseBody::new(body, place, limits, method.clone(), uri.clone()),
+            attempts,
+            repeat: call.repeat,
+            max_body: self.max_body,
+        };
+        self.read(call, &mut response).await?;
+        match call.request.settings.reads {
+            Reads::Whole if !self.is_followed(call, &response) => response.success().await,
+            Reads::Head | Reads::Whole => Ok(response),
+        }
+    }
+
+    /// Reads what belongs to the attempt.
+    async fn read(&self, call: &Call<'_>, response: &mut Response) -> Result<(), Error> {
+        if response.status.is_success() && call.request.settings.reads == Reads::Whole {
+            let filled = response.fill().await;
+            return filled.map_err(|error| error.attempts_made(response.attempts).repeat(call.repeat));
+        }
+        if judge::is_passing(response.status) && call.repeat.sent {
+            // Likely to be dropped for another attempt, which is to have its connection.
+            response.drain().await;
+        }
+        Ok(())
+    }
+
+    fn is_followed(&self, call: &Call<'_>, response: &Response) -> bool {
+        call.request.settings.redirects.unwrap_or(self.redirects) > 0
+            && redirect::is_one(response.status, &response.headers)
+    }
+
+    fn failed(&self, error: legacy::Error) -> ErrorKind {
+        if self.scope.is_closed() {
+            return ErrorKind::Closed;
+        }
+        if let Some(ConnectError::Deadline(_)) = find(&error) {
+            return ErrorKind::TimedOut(TimeLimit::Connect);
+        }
+        if error.is_connect() {
+            return ErrorKind::Connect(error.into());
+        }
+        if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_user) {
+            return ErrorKind::RequestBody(error.into());
+        }
+        ErrorKind::Transport(error.into())
+    }
+}
+
+/// What hyper is to send; `None` if its body is gone.
+fn outgoing(request: &Request) -> Option<http::Request<Outgoing>> {
+    let mut outgoing = http::Request::new(request.body.outgoing()?);
+    *outgoing.method_mut() = request.method.clone();
+    *outgoing.uri_mut() = request.uri.clone();
+    *outgoing.headers_mut() = request.headers.clone();
+    Some(outgoing)
+}
+
+/// One error for what the policies say and what the last attempt said.
+fn flatten(error: resilience::Error<Error>, call: &Call<'_>, total: TimeLimit) -> Error {
+    let retry_after = error.retry_after();
+    let ended_by = error.kind();
+    let kind = match ended_by {
+        resilience::ErrorKind::Rejected(by) => ErrorKind::Rejected(by),
+        resilience::ErrorKind::TimedOut(Limited::Total) => ErrorKind::TimedOut(total),
+        resilience::ErrorKind::TimedOut(_) => ErrorKind::TimedOut(TimeLimit::Policy),
+        // A retry gave up: what it gave up on says why.
+        _ => match (error.last_attempt(), error.into_error()) {
+            (_, Some(last)) => {
+                let attempts = call.attempts.load(Ordering::Relaxed);
+                return last.attempts_made(attempts).hinted(retry_after);
+            }
+            (resilience::ErrorKind::Rejected(by), None) => ErrorKind::Rejected(by),
+            (_, None) => ErrorKind::TimedOut(TimeLimit::Policy),
+        },
+    };
+    call.error(kind).hinted(retry_after)
+}
+
+/// The first of this type among an error and its causes.
+fn find<'e, E: std::error::Error + 'static>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

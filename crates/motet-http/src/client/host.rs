@@ -1,0 +1,139 @@
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Uri;
+use http::uri::{Authority, Scheme};
+use motet::resilience::{Bulkhead, BulkheadBuilder, BulkheadPermit, Rejected};
+
+/// Whom a request goes to: scheme, name and port. What connections, places and breakers are kept by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Host {
+    scheme: Scheme,
+    authority: Authority,
+}
+
+impl Host {
+    /// Takes it from an absolute URL; `None` for one that is not.
+    pub(super) fn of(uri: &Uri) -> Option<Self> {
+        Some(Self { scheme: uri.scheme()?.clone(), authority: uri.authority()?.clone() })
+    }
+
+    /// Gives the name, without the port.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.authority.host()
+    }
+
+    /// Gives the port: of those that are usual for the scheme, `None`.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.authority.port_u16()
+    }
+
+    /// Gives the scheme: `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        self.scheme.as_str()
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
+    }
+}
+
+/// Bounds the calls under way to each host, the bodies of their answers included.
+#[derive(Debug)]
+pub(super) struct Places {
+    each: BulkheadBuilder,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    hosts: HashMap<Host, Arc<Bulkhead>>,
+    /// With so many hosts those are looked for that nobody needs any more.
+    sweep_at: usize,
+}
+
+/// So many hosts are kept in any case: a few kilobytes.
+const SWEEP_AT: usize = 256;
+
+impl Places {
+    /// `each` has been built once, so it makes sense.
+    pub(super) fn new(each: BulkheadBuilder) -> Self {
+        Self { each, kept: Mutex::new(Kept { hosts: HashMap::new(), sweep_at: SWEEP_AT }) }
+    }
+
+    pub(super) async fn take(&self, host: &Host) -> Result<BulkheadPermit<'static>, Rejected> {
+        let bulkhead = self.of(host);
+        let permit = bulkhead.acquire().await?.into_owned();
+        // The handle counts as long as the place is not taken: see `sweep`.
+        drop(bulkhead);
+        Ok(permit)
+    }
+
+    fn of(&self, host: &Host) -> Arc<Bulkhead> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bulkhead) = kept.hosts.get(host) {
+            return Arc::clone(bulkhead);
+        }
+        if kept.hosts.len() >= kept.sweep_at {
+            kept.sweep();
+        }
+        let bulkhead = Arc::new(self.each.clone().build().expect("it was built before"));
+        kept.hosts.insert(host.clone(), Arc::clone(&bulkhead));
+        bulkhead
+    }
+
+    /// Counts the calls that are under way, and those that wait, over all hosts.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.hosts
+            .values()
+            .map(|host| host.stats())
+            .fold((0, 0), |(taken, waiting), stats| (taken + stats.taken, waiting + stats.waiting))
+    }
+}
+
+impl Kept {
+    /// Forgets the hosts to which no call is under way. Those that stay may be many, so the next look is when there are
+    /// twice as many: what a new host costs stays the same on average.
+    fn sweep(&mut self) {
+        self.hosts.retain(|_, bulkhead| Arc::strong_count(bulkhead) > 1 || bulkhead.stats().taken > 0);
+        self.sweep_at = SWEEP_AT.max(self.hosts.len() * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(number: usize) -> Host {
+        Host::of(&format!("http://h{number}.example:80/path").parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_name_in_capitals_is_another_host() {
+        let of = |uri: &str| Host::of(&uri.parse().unwrap()).unwrap();
+        assert_eq!(of("http://A.example/x"), of("http://a.example/y?z"));
+        assert_ne!(of("http://a.example"), of("https://a.example"));
+        assert_eq!(of("https://a.example:8443").to_string(), "https://a.example:8443");
+        assert_eq!(Host::of(&"/path".parse().unwrap()), None);
+    }
+
+    #[tokio::test]
+    async fn hosts_that_are_gone_are_kept_for_ever_or_one_in_use_is_forgotten() {
+        let places = Places::new(Bulkhead::builder(1));
+        let held = places.take(&host(0)).await.unwrap();
+        for number in 1..10_000 {
+            drop(places.take(&host(number)).await.unwrap());
+        }
+        assert!(places.kept.lock().unwrap().hosts.len() <= SWEEP_AT);
+        assert!(places.take(&host(0)).await.is_err(), "its only place is taken");
+        drop(held);
+        assert!(places.take(&host(0)).await.is_ok());
+    }
+}

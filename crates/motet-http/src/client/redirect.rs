@@ -1,0 +1,119 @@
+//! Where a redirect leads, and what of the request goes there (RFC 9110, 15.4).
+
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION,
+    PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, Method, StatusCode};
+use url::Url;
+
+use super::error::Redirect;
+use super::host::Host;
+use super::request::Request;
+use super::{Body, target};
+
+/// Asks whether an answer leads elsewhere.
+pub(super) fn is_one(status: StatusCode, headers: &HeaderMap) -> bool {
+    matches!(status.as_u16(), 301..=303 | 307 | 308) && headers.contains_key(LOCATION)
+}
+
+/// The request that follows.
+///
+/// After 303, and after 301 or 302 of a `POST`, it is a `GET` without a body, as browsers have it. What proves who
+/// sends it stays with the host that it was meant for.
+pub(super) fn follow(
+    mut request: Request,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Result<Request, Redirect> {
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).ok_or(Redirect::NoTarget)?;
+    let from = Url::parse(&request.uri.to_string()).map_err(|_| Redirect::NoTarget)?;
+    let to =
+        from.join(location).ok().and_then(|to| target::requestable(to).ok()).ok_or(Redirect::NoTarget)?;
+    if from.scheme() == "https" && to.scheme() == "http" {
+        return Err(Redirect::Downgrade);
+    }
+    let becomes_get = match status.as_u16() {
+        303 => request.method != Method::HEAD,
+        301 | 302 => request.method == Method::POST,
+        _ => false,
+    };
+    if becomes_get {
+        request.method = Method::GET;
+        request.body = Body::empty();
+        for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
+            request.headers.remove(name);
+        }
+    } else if request.body.as_bytes().is_none() {
+        return Err(Redirect::BodyIsGone);
+    }
+    let uri = target::to_uri(&to).map_err(|_| Redirect::NoTarget)?;
+    if Host::of(&uri) != Host::of(&request.uri) {
+        for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST] {
+            request.headers.remove(name);
+        }
+    }
+    request.uri = uri;
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: Method, body: Body) -> Request {
+        let mut request = Request::new(method, "https://a.example/v1/x?y=1".parse().unwrap());
+        request.body = body;
+        for (name, value) in [(AUTHORIZATION, "Bearer me"), (COOKIE, "me=1"), (CONTENT_TYPE, "text/plain")] {
+            request.headers.insert(name, value.parse().unwrap());
+        }
+        request
+    }
+
+    fn go(request: Request, status: u16, location: &str) -> Result<Request, Redirect> {
+        let headers = HeaderMap::from_iter([(LOCATION, location.parse().unwrap())]);
+        let status = StatusCode::from_u16(status).unwrap();
+        assert!(is_one(status, &headers));
+        follow(request, status, &headers)
+    }
+
+    #[test]
+    fn a_post_is_repeated_where_a_get_is_meant_or_the_other_way_round() {
+        for (status, method, becomes) in [
+            (301, Method::POST, Method::GET),
+            (302, Method::POST, Method::GET),
+            (303, Method::PUT, Method::GET),
+            (303, Method::HEAD, Method::HEAD),
+            (301, Method::PUT, Method::PUT),
+            (307, Method::POST, Method::POST),
+            (308, Method::POST, Method::POST),
+        ] {
+            let next = go(request(method.clone(), Body::from("data")), status, "/elsewhere").unwrap();
+            let keeps_body = next.method == method && method != Method::HEAD;
+            assert_eq!(next.method, becomes, "{status} {method}");
+            assert_eq!(next.body.as_bytes().unwrap().is_empty(), !keeps_body && method != Method::HEAD);
+            assert_eq!(next.headers.contains_key(CONTENT_TYPE), next.method == method);
+        }
+    }
+
+    #[test]
+    fn credentials_go_to_another_host_or_are_lost_on_the_same() {
+        let same = go(request(Method::GET, Body::empty()), 302, "../z").unwrap();
+        assert_eq!(same.uri, "https://a.example/z");
+        assert!(same.headers.contains_key(AUTHORIZATION) && same.headers.contains_key(COOKIE));
+        for elsewhere in ["https://b.example/", "//b.example/", "https://a.example:8443/"] {
+            let other = go(request(Method::GET, Body::empty()), 302, elsewhere).unwrap();
+            assert!(!other.headers.contains_key(AUTHORIZATION) && !other.headers.contains_key(COOKIE));
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_followed_that_must_not_be() {
+        let go = |body, location| go(request(Method::POST, body), 307, location).unwrap_err();
+        assert_eq!(go(Body::empty(), "http://a.example/"), Redirect::Downgrade);
+        assert_eq!(go(Body::empty(), "file:///etc/passwd"), Redirect::NoTarget);
+        assert_eq!(go(Body::empty(), "https://me:you@b.example"), Redirect::NoTarget);
+        let stream = Body::wrap(http_body_util::Empty::new());
+        assert_eq!(go(stream, "/elsewhere"), Redirect::BodyIsGone);
+    }
+}

@@ -1,0 +1,150 @@
+//! From a base URL and a path to the URL of a request.
+
+use http::Uri;
+use thiserror::Error;
+use url::Url;
+
+use super::BoxError;
+
+/// What all requests of a client are below of.
+#[derive(Debug, Clone)]
+pub(super) struct Base(Url);
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum InvalidTarget {
+    #[error("`{0}` is not an absolute URL, and the client has no base URL")]
+    NoBase(String),
+    #[error("`{0}` is not a URL")]
+    NotAUrl(String),
+    #[error("`{0}` is neither http nor https")]
+    Scheme(String),
+    #[error("a URL with a user name or a password in it; they belong in a header")]
+    Credentials,
+    #[error("a base URL with a query or a fragment")]
+    MoreThanABase,
+    #[error("`{path}` leads out of {base}")]
+    Outside { path: String, base: Url },
+}
+
+impl Base {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidTarget> {
+        let mut url = absolute(text)?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(InvalidTarget::MoreThanABase);
+        }
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Ok(Self(url))
+    }
+
+    /// The path is always below the base, whatever it says: `//elsewhere` and `http://elsewhere` are paths, too.
+    fn join(&self, path: &str) -> Result<Url, InvalidTarget> {
+        let Self(base) = self;
+        let text = format!("{base}{}", path.trim_start_matches(['/', '\\']));
+        let url = Url::parse(&text).map_err(|_| InvalidTarget::NotAUrl(text))?;
+        if url.path().starts_with(base.path()) {
+            Ok(url)
+        } else {
+            Err(InvalidTarget::Outside { path: path.to_owned(), base: base.clone() })
+        }
+    }
+}
+
+/// The URL of a request.
+pub(super) fn resolve(base: Option<&Base>, path: &str) -> Result<Url, InvalidTarget> {
+    match base {
+        Some(base) => base.join(path),
+        None => absolute(path),
+    }
+}
+
+fn absolute(text: &str) -> Result<Url, InvalidTarget> {
+    let url = Url::parse(text).map_err(|error| match error {
+        url::ParseError::RelativeUrlWithoutBase => InvalidTarget::NoBase(text.to_owned()),
+        _ => InvalidTarget::NotAUrl(text.to_owned()),
+    })?;
+    requestable(url)
+}
+
+/// Refuses what cannot be requested, or should not be.
+pub(super) fn requestable(url: Url) -> Result<Url, InvalidTarget> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(InvalidTarget::Scheme(url.scheme().to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(InvalidTarget::Credentials);
+    }
+    Ok(url)
+}
+
+/// Without the fragment, which is never sent.
+pub(super) fn to_uri(url: &Url) -> Result<Uri, BoxError> {
+    let text = url.as_str();
+    Ok(text.split_once('#').map_or(text, |(before, _)| before).parse::<Uri>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn join(base: &str, path: &str) -> Result<String, InvalidTarget> {
+        resolve(Some(&Base::parse(base)?), path).map(String::from)
+    }
+
+    #[test]
+    fn a_path_replaces_that_of_the_base_or_is_glued_to_its_last_segment() {
+        for (base, path, url) in [
+            ("http://a.example", "users", "http://a.example/users"),
+            ("http://a.example/v1", "/users", "http://a.example/v1/users"),
+            ("http://a.example/v1/", "users?page=2", "http://a.example/v1/users?page=2"),
+            ("http://a.example/v1", "", "http://a.example/v1/"),
+            ("http://a.example/v1", "a b/ä", "http://a.example/v1/a%20b/%C3%A4"),
+            ("http://a.example:80/v1", "a/../b", "http://a.example/v1/b"),
+        ] {
+            assert_eq!(join(base, path).as_deref(), Ok(url));
+        }
+    }
+
+    #[test]
+    fn what_a_user_typed_leads_out_of_the_base() {
+        for path in
+            ["http://evil.example/", "//evil.example/", "/\\evil.example", "@evil.example", ":80@evil"]
+        {
+            let url = join("http://a.example/v1", path).unwrap();
+            assert!(url.starts_with("http://a.example/v1/"), "{url}");
+        }
+        for path in ["../admin", "/..", "a/../../admin", "%2e%2e/admin", "..\\admin"] {
+            assert!(
+                matches!(join("http://a.example/v1", path), Err(InvalidTarget::Outside { .. })),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_base_is_taken_that_is_none() {
+        for (base, error) in [
+            ("/v1", InvalidTarget::NoBase("/v1".to_owned())),
+            ("ftp://a.example", InvalidTarget::Scheme("ftp".to_owned())),
+            ("http://me:secret@a.example", InvalidTarget::Credentials),
+            ("http://a.example?x=1", InvalidTarget::MoreThanABase),
+            ("http://", InvalidTarget::NotAUrl("http://".to_owned())),
+        ] {
+            assert_eq!(Base::parse(base).unwrap_err(), error);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn some_path_leaves_the_base_or_has_no_uri(path in "\\PC{0,20}") {
+            if let Ok(url) = resolve(Some(&Base::parse("http://a.example/v1").unwrap()), &path) {
+                prop_assert!(url.as_str().starts_with("http://a.example/v1/"), "{}", url);
+                let uri = to_uri(&url).unwrap();
+                prop_assert_eq!(uri.host(), Some("a.example"));
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Opening connections: resolve, dial side by side, TLS; all of it within one deadline.
+
+mod deadline;
+mod dial;
+mod dialer;
+mod error;
+mod executor;
+mod resolver;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+
+pub(crate) use deadline::ConnectDeadline;
+pub(crate) use dialer::{AddressFilter, Dialer};
+pub(crate) use error::ConnectError;
+pub(crate) use executor::ScopeExecutor;
+
+use crate::client::Versions;
+
+/// Dials, does the TLS handshake, and gives up in time.
+pub(crate) type Connector = ConnectDeadline<HttpsConnector<Dialer>>;
+
+pub(crate) fn connector(
+    filter: Option<AddressFilter>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    versions: Versions,
+    within: Duration,
+) -> Connector {
+    let builder = HttpsConnectorBuilder::new();
+    let builder = match tls {
+        Some(config) => builder.with_tls_config(Arc::unwrap_or_clone(config)),
+        // The system's certificates, so that a private CA works as everywhere else on the machine; the bundled ones
+        // where the system has none.
+        None => match builder.with_native_roots() {
+            Ok(builder) => builder,
+            Err(error) => {
+                tracing::warn!(%error, "no system certificates; using the bundled Mozilla roots");
+                HttpsConnectorBuilder::new().with_webpki_roots()
+            }
+        },
+    };
+    let builder = builder.https_or_http();
+    let dialer = Dialer::new(filter);
+    let https = match versions {
+        Versions::Any => builder.enable_all_versions().wrap_connector(dialer),
+        Versions::Http1 => builder.enable_http1().wrap_connector(dialer),
+        Versions::Http2 => builder.enable_http2().wrap_connector(dialer),
+    };
+    ConnectDeadline::new(https, within)
+}

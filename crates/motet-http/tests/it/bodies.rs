@@ -1,0 +1,144 @@
+//! Bodies that stream, in either direction, and ones that lie.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body as AxumBody;
+use axum::extract::Request;
+use axum::routing::post;
+use bytes::Bytes;
+use futures_core::Stream;
+use http_body_util::BodyExt as _;
+use motet_http::{Body, ErrorKind};
+
+use crate::harness::{builder, client, scripted, serve, test};
+
+const CHUNK: usize = 16 << 10;
+
+/// So many chunks; counts those that were asked for.
+struct Chunks {
+    left: usize,
+    asked: Arc<AtomicUsize>,
+    fails: bool,
+}
+
+impl Stream for Chunks {
+    type Item = Result<Bytes, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == 0 {
+            let failure = Some(Err(std::io::Error::other("the disk is gone")));
+            return Poll::Ready(if self.fails { failure } else { None });
+        }
+        self.left -= 1;
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Poll::Ready(Some(Ok(Bytes::from_static(&[7; CHUNK]))))
+    }
+}
+
+fn chunks(left: usize) -> (Chunks, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    (Chunks { left, asked: Arc::clone(&asked), fails: false }, asked)
+}
+
+#[tokio::test]
+async fn a_large_body_is_cut_short_on_its_way_there_and_back() {
+    test(async |n| {
+        let echo = post(async |request: Request| AxumBody::new(request.into_body()));
+        let api = client(n, &serve(n, Router::new().route("/", echo)).await);
+        let (stream, _) = chunks(1_000);
+        let mut answer = api.post("/").body(Body::stream(stream)).send().await.unwrap();
+        let mut bytes = 0;
+        while let Some(chunk) = answer.chunk().await.unwrap() {
+            assert!(chunk.iter().all(|byte| *byte == 7));
+            bytes += chunk.len();
+        }
+        assert_eq!(bytes, 1_000 * CHUNK);
+        // It is more than may be read whole, and its pieces go on as a body of their own.
+        let (stream, _) = chunks(1_100);
+        let answer = api.post("/").body(Body::stream(stream)).send().await.unwrap();
+        let passed_on = api.post("/").body(Body::wrap(answer.into_body())).send().await.unwrap();
+        assert_eq!(passed_on.into_body().collect().await.unwrap().to_bytes().len(), 1_100 * CHUNK);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_runs_ahead_of_a_server_that_does_not_read() {
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| {
+            connection.head().await;
+            connection.answer("413 Content Too Large", "").await;
+            // What was sent meanwhile stays where it is.
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let (stream, asked) = chunks(1_000_000);
+        let api = client(n, &base);
+        let answer =
+            api.post("/").header("content-length", "16384000000").body(Body::stream(stream)).send().await;
+        assert_eq!(answer.unwrap().status(), 413);
+        // What fits into the buffers of the kernel, and no more.
+        assert!(asked.load(Ordering::SeqCst) < 10_000, "{asked:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_is_taken_for_a_failure_of_the_server() {
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| connection.closed().await).await;
+        let (stream, _) = chunks(1);
+        let body = Body::stream(Chunks { fails: true, ..stream });
+        let error = client(n, &base).post("/").body(body).send().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::RequestBody(_)), "{error:?}");
+        let mut last: &dyn std::error::Error = &error;
+        while let Some(cause) = last.source() {
+            last = cause;
+        }
+        assert_eq!(last.to_string(), "the disk is gone");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_is_shorter_than_it_says_and_nobody_notices() {
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| {
+            connection.request().await;
+            let lie = ["content-length: 10\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"];
+            connection.write(&format!("HTTP/1.1 200 OK\r\n{}", lie[connection.number % 2])).await;
+        })
+        .await;
+        let api = builder(n, &base).without_retry().build().unwrap();
+        for _ in 0..2 {
+            let mut answer = api.get("/").send().await.unwrap();
+            assert_eq!(answer.chunk().await.unwrap().unwrap(), "hello");
+            let error = answer.chunk().await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Transport(_)), "{error:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_longer_than_it_says_is_the_next_answer() {
+    test(async |n| {
+        let (base, connections) = scripted(n, async |mut connection| {
+            connection.request().await;
+            let smuggled = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+            connection.write(&format!("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello{smuggled}")).await;
+            connection.closed().await;
+        })
+        .await;
+        let api = client(n, &base);
+        for _ in 0..2 {
+            assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 2);
+    })
+    .await;
+}

@@ -1,0 +1,100 @@
+//! Requests as they arrive, and answers as they are read.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::RawQuery;
+use axum::routing::{get, post};
+use http::{HeaderMap, StatusCode, Uri};
+use motet_http::{Sampled, TraceContext};
+use serde::{Deserialize, Serialize};
+
+use crate::harness::{builder, client, serve, test};
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct User {
+    id: u32,
+    name: String,
+}
+
+#[tokio::test]
+async fn json_is_changed_on_the_way_there_or_back() {
+    test(async |n| {
+        let echo = post(async |headers: HeaderMap, Json(user): Json<User>| {
+            assert_eq!(headers["accept"], "application/json");
+            Json(User { id: user.id + 1, ..user })
+        });
+        let api = client(n, &serve(n, Router::new().route("/v1/users", echo)).await);
+        let user = User { id: 1, name: "Ada".to_owned() };
+        let back: User = api.post("v1/users").json(&user).fetch_json().await.unwrap();
+        assert_eq!(back, User { id: 2, ..user });
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn headers_or_the_query_are_not_sent_as_they_were_set() {
+    test(async |n| {
+        let echo = get(async |uri: Uri, RawQuery(query): RawQuery, headers: HeaderMap| {
+            let header = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("-").to_owned();
+            [
+                uri.path().to_owned(),
+                query.unwrap(),
+                header("x-client"),
+                header("x-call"),
+                header("authorization"),
+            ]
+            .join(" ")
+        });
+        let base = serve(n, Router::new().route("/v1/{*path}", echo)).await + "/v1";
+        let api = builder(n, &base).header("x-client", "a").header("x-call", "b").build().unwrap();
+        let call = api.get("/a b").query([("q", "x & y"), ("p", "ä")]).header("x-call", "c").bearer("t0ken");
+        let said = call.fetch_bytes().await.unwrap();
+        assert_eq!(said, "/v1/a%20b q=x+%26+y&p=%C3%A4 a c Bearer t0ken");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_trace_ends_at_the_client_or_its_span_is_not_new() {
+    test(async |n| {
+        let echo = get(async |headers: HeaderMap| headers["traceparent"].to_str().unwrap().to_owned());
+        let api = client(n, &serve(n, Router::new().route("/", echo)).await);
+        let context = TraceContext::begin(Sampled::Yes);
+        let call = api.get("/").trace(&context).send().await.unwrap();
+        let sent: TraceContext = call.text().await.unwrap().parse().unwrap();
+        assert_eq!((sent.trace_id(), sent.is_sampled()), (context.trace_id(), true));
+        assert_ne!(sent.span_id(), context.span_id());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn any_status_is_an_error_of_send() {
+    test(async |n| {
+        let teapot = get(async || (StatusCode::IM_A_TEAPOT, "short and stout"));
+        let api = client(n, &serve(n, Router::new().route("/", teapot)).await);
+        let answer = api.get("/").send().await.unwrap();
+        assert_eq!((answer.status(), answer.attempts()), (StatusCode::IM_A_TEAPOT, 1));
+        assert_eq!(answer.text().await.unwrap(), "short and stout");
+        assert_eq!(api.head("/").send().await.unwrap().text().await.unwrap(), "");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_is_not_used_again() {
+    test(async |n| {
+        let (base, connections) = crate::harness::scripted(n, async |mut connection| {
+            while connection.request().await.is_some() {
+                connection.answer("200 OK", "hello").await;
+            }
+        })
+        .await;
+        let api = client(n, &base);
+        for _ in 0..10 {
+            assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
+        }
+        assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+    })
+    .await;
+}

@@ -1,0 +1,232 @@
+//! What goes wrong has its name.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use http::StatusCode;
+use motet::task::{Nursery, Scope, scope};
+use motet_http::{ApiClient, ErrorKind, TimeLimit};
+use tokio::net::TcpListener;
+
+use crate::harness::{builder, client, scripted, serve, test};
+
+/// Long enough for loopback, short enough to wait for.
+const SHORT: Duration = Duration::from_millis(80);
+
+/// An error with its causes, as a log would have it.
+fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let (mut causes, mut next) = (Vec::new(), Some(error));
+    while let Some(error) = next {
+        causes.push(error.to_string());
+        next = error.source();
+    }
+    causes
+}
+
+#[tokio::test]
+async fn a_status_is_told_without_what_the_server_said() {
+    test(async |n| {
+        let said = "x".repeat(5_000);
+        let routes = Router::new().route("/", get(async move || (StatusCode::NOT_FOUND, said)));
+        let api = client(n, &serve(n, routes).await);
+        let error = api.get("/?token=secret").fetch().await.unwrap_err();
+        let ErrorKind::Status(status) = error.kind() else { panic!("{error:?}") };
+        assert_eq!((status.code, status.excerpt.len()), (StatusCode::NOT_FOUND, 1024));
+        assert_eq!(error.attempts(), 1);
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("404 Not Found") && !text.contains("secret"), "{text}");
+        assert!(error.source().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_does_not_decode_is_told_without_its_place() {
+    test(async |n| {
+        let routes = Router::new().route("/", get(async || r#"[{"id": 1}, {"id": "two"}]"#));
+        let routes = routes.route("/more", get(async || "[] []"));
+        let api = client(n, &serve(n, routes).await);
+        let error =
+            api.get("/").fetch_json::<Vec<std::collections::HashMap<String, u32>>>().await.unwrap_err();
+        let ErrorKind::Decode(decode) = error.kind() else { panic!("{error:?}") };
+        assert_eq!(decode.path, "[1].id");
+        let causes = causes(&error);
+        assert!(causes[0].ends_with("not as expected at `[1].id`"), "{causes:?}");
+        assert!(causes[1].contains("invalid type"), "{causes:?}");
+        let error = api.get("/more").fetch_json::<Vec<u32>>().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Decode(_)), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_listens_and_it_is_not_said() {
+    test(async |n| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        // Nothing was sent, so that also a POST is tried again.
+        let error = client(n, &base).post("/").body("x").send().await.unwrap_err();
+        assert!(error.is_connect() && matches!(error.kind(), ErrorKind::Connect(_)), "{error:?}");
+        assert_eq!(error.attempts(), 3);
+        assert!(causes(&error).iter().any(|cause| cause.starts_with("no connection to 127.0.0.1:")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_is_dialled_that_the_filter_refuses() {
+    test(async |n| {
+        let (base, connections) = scripted(n, async |mut connection| connection.closed().await).await;
+        let api = builder(n, &base).connect_only_to(|address| !address.is_loopback()).build().unwrap();
+        let error = api.get("/").once().send().await.unwrap_err();
+        assert!(
+            causes(&error).contains(&"127.0.0.1 is not an address to connect to".to_owned()),
+            "{error:?}"
+        );
+        assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 0);
+    })
+    .await;
+}
+
+async fn limit_of(n: &Scope, base: &str) -> TimeLimit {
+    let api = builder(n, base).without_retry().head_timeout(SHORT).read_timeout(SHORT).build().unwrap();
+    let error = api.get("/").fetch().await.unwrap_err();
+    let ErrorKind::TimedOut(limit) = error.kind() else { panic!("{error:?}") };
+    assert!(error.is_timeout());
+    *limit
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_waited_for_for_ever() {
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| {
+            connection.request().await;
+            // It is closed with the call.
+            connection.closed().await;
+        })
+        .await;
+        assert_eq!(limit_of(n, &base).await, TimeLimit::Head);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_stops_in_the_middle_is_waited_for_for_ever() {
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| {
+            connection.request().await;
+            connection.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await;
+            connection.closed().await;
+        })
+        .await;
+        assert_eq!(limit_of(n, &base).await, TimeLimit::Read);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_drips_escapes_the_time_of_the_call() {
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| {
+            connection.request().await;
+            connection.write("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n").await;
+            for _ in 0..1_000_000 {
+                connection.write("x").await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        let api = builder(n, &base).timeout(SHORT).build().unwrap();
+        let error = api.get("/").fetch().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(TimeLimit::Total)), "{error:?}");
+        // And so does one that is read as it comes.
+        let mut answer = api.get("/").send().await.unwrap();
+        let error = loop {
+            match answer.chunk().await {
+                Ok(Some(_)) => {}
+                other => break other.unwrap_err(),
+            }
+        };
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(TimeLimit::Total)), "{error:?}");
+        assert_eq!(answer.chunk().await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reset_or_nonsense_is_an_answer() {
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| {
+            connection.request().await;
+            if connection.number == 0 {
+                connection.reset();
+            } else {
+                connection.write("SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+            }
+        })
+        .await;
+        for _ in 0..2 {
+            let error = builder(n, &base).without_retry().build().unwrap().get("/").send().await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Transport(_)), "{error:?}");
+            assert!(error.source().is_some());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_is_sent_that_cannot_be() {
+    test(async |n| {
+        let (base, connections) = scripted(n, async |mut connection| connection.closed().await).await;
+        let api = client(n, &(base + "/v1"));
+        for call in [
+            api.get("../admin"),
+            api.get("/").header("x y", "z"),
+            api.get("/").header("x", "line\r\nbreak"),
+            api.post("/").json(&std::collections::HashMap::from([((1, 2), 3)])),
+        ] {
+            let error = call.send().await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Request(_)), "{error:?}");
+            assert_eq!(error.attempts(), 0);
+        }
+        assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_makes_no_sense_is_made() {
+    test(async |n| {
+        let new = || ApiClient::builder(n);
+        for builder in [
+            new().base_url("users"),
+            new().base_url("http://me:secret@a.example"),
+            new().header("x y", "z"),
+            new().max_in_flight(0, 0),
+        ] {
+            let error = builder.build().unwrap_err();
+            assert_eq!(error.to_string(), "the client cannot be made");
+            assert!(error.source().is_some());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_whose_scope_has_ended_calls_on() {
+    test(async |n| {
+        let base = serve(n, Router::new().route("/", get(async || "hello"))).await;
+        let left = scope(async |inner: &Nursery| {
+            let api = client(inner, &base);
+            assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
+            Ok(api)
+        });
+        let api = left.await.unwrap();
+        let error = api.get("/").send().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Closed), "{error:?}");
+    })
+    .await;
+}

@@ -1,0 +1,105 @@
+//! What is bounded: calls under way, and bodies.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
+use bytes::Bytes;
+use motet::resilience::RejectedBy;
+use motet::task::gather;
+use motet_http::ErrorKind;
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
+
+use crate::harness::{Connection, builder, scripted, serve, test};
+
+#[tokio::test]
+async fn more_calls_are_under_way_than_may_be_or_one_that_waits_is_forgotten() {
+    test(async |n| {
+        let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let highest = Arc::clone(&most);
+        let handler = get(async move || {
+            highest.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            for _ in 0..20 {
+                yield_now().await;
+            }
+            inside.fetch_sub(1, Ordering::SeqCst);
+            "hello"
+        });
+        let base = serve(n, Router::new().route("/", handler)).await;
+        let api = builder(n, &base).max_in_flight(3, 100).named("api").build().unwrap();
+        let answers = gather((0..50).map(|_| api.get("/").fetch_bytes())).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert_eq!(most.load(Ordering::SeqCst), 3);
+        assert_eq!((api.stats().in_flight, api.stats().waiting), (0, 0));
+        assert!(n.snapshot().to_string().contains("api client"), "{}", n.snapshot());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_read_gives_its_place_back_or_keeps_it_for_ever() {
+    test(async |n| {
+        let gate = Arc::new(Semaphore::new(0));
+        let opened = Arc::clone(&gate);
+        let script = move |mut connection: Connection| {
+            let opened = Arc::clone(&opened);
+            async move {
+                while connection.request().await.is_some() {
+                    connection.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").await;
+                }
+                opened.add_permits(1);
+            }
+        };
+        let (base, _) = scripted(n, script).await;
+        let api = builder(n, &base).max_in_flight(1, 0).build().unwrap();
+        let answer = api.get("/").send().await.unwrap();
+        assert_eq!(api.stats().in_flight, 1);
+        let error = api.get("/").send().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Rejected(RejectedBy::Bulkhead)), "{error:?}");
+        drop(answer);
+        assert_eq!(api.stats().in_flight, 0);
+        // The connection is not used again, for the rest of the body is on it.
+        gate.acquire().await.unwrap().forget();
+        drop(api.get("/").send().await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_without_end_fills_the_memory() {
+    test(async |n| {
+        // It says its length, or does not, or has just as many bytes as it may have.
+        let routes = Router::new()
+            .route("/long", get(async || "x".repeat(1_001)))
+            .route("/endless", get(async || Body::new(Endless)))
+            .route("/fits", get(async || "x".repeat(1_000)));
+        let base = serve(n, routes).await;
+        let api = builder(n, &base).max_body(1_000).build().unwrap();
+        for path in ["/long", "/endless"] {
+            let error = api.get(path).fetch().await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 1_000 }), "{error:?}");
+            assert_eq!(error.attempts(), 1);
+            let error = api.get(path).send().await.unwrap().bytes().await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 1_000 }), "{error:?}");
+        }
+        assert_eq!(api.get("/fits").fetch_bytes().await.unwrap().len(), 1_000);
+    })
+    .await;
+}
+
+struct Endless;
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(&[0; 1024])))))
+    }
+}

@@ -1,0 +1,14 @@
+//! The crate's behaviour, through its public API, against servers on loopback.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
+mod bodies;
+mod calls;
+mod cancel;
+mod errors;
+mod harness;
+mod limits;
+mod redirects;
+mod retries;
+mod server;
+mod versions;

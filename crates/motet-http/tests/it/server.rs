@@ -1,0 +1,167 @@
+//! A server in a scope, and how it stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use http::Request;
+use motet::task::{CancelToken, Nursery, Reason, Task};
+use motet_http::{ErrorKind, Peer, Readiness, Served, Server};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+
+use crate::harness::{builder, client, test};
+
+/// Serves until it is stopped.
+async fn serve(n: &Nursery, server: Server, router: Router) -> (String, CancelToken, Task<Served>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let stop = CancelToken::new();
+    let stopped = stop.clone();
+    let serving = n.spawn("server", async move { server.serve(listener, router, stopped).await });
+    (base, stop, serving)
+}
+
+fn enough() -> Reason {
+    Reason::requested("enough")
+}
+
+/// A handler that says when it was called, and answers when it may.
+#[derive(Clone)]
+struct Gate {
+    called: Arc<Notify>,
+    open: Arc<Semaphore>,
+}
+
+fn gated() -> (Router, Gate) {
+    let gate = Gate { called: Arc::default(), open: Arc::new(Semaphore::new(0)) };
+    let handler = async |State(gate): State<Gate>| {
+        gate.called.notify_one();
+        gate.open.acquire().await.unwrap().forget();
+        "done"
+    };
+    (Router::new().route("/", get(handler)).with_state(gate.clone()), gate)
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_cut_off_or_an_idle_connection_holds_the_end_up() {
+    test(async |n| {
+        let (router, gate) = gated();
+        let (base, stop, serving) = serve(n, Server::new(), router).await;
+        let mut idle = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        let api = client(n, &base);
+        gate.open.add_permits(1);
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        gate.called.notified().await;
+        let call = n.spawn("call", async move { api.get("/").fetch_bytes().await });
+        gate.called.notified().await;
+        stop.cancel(enough());
+        let mut all = Vec::new();
+        idle.read_to_end(&mut all).await.unwrap();
+        assert!(all.ends_with(b"done"), "it is closed after its answer");
+        gate.open.add_permits(1);
+        assert_eq!(call.await.unwrap().unwrap(), "done");
+        assert_eq!(serving.await.unwrap(), Served::All);
+        assert!(TcpStream::connect(base.trim_start_matches("http://")).await.is_err());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_without_end_holds_the_server_for_ever() {
+    test(async |n| {
+        let (router, gate) = gated();
+        let (base, stop, serving) = serve(n, Server::new().grace(Duration::from_millis(20)), router).await;
+        let api = builder(n, &base).without_retry().build().unwrap();
+        let call = n.spawn("call", async move { api.get("/").fetch_bytes().await });
+        gate.called.notified().await;
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::Cut { connections: 1 });
+        let error = call.await.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Transport(_)), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_load_balancer_is_told_too_late() {
+    test(async |n| {
+        let readiness = Readiness::new();
+        let asked = readiness.clone();
+        let router = Router::new().route("/readyz", get(async move || asked.status()));
+        let notice = Duration::from_millis(200);
+        let server = Server::new().readiness(&readiness).notice(notice);
+        let (base, stop, serving) = serve(n, server, router).await;
+        let api = builder(n, &base).without_retry().build().unwrap();
+        let ask = async || api.get("/readyz").send().await.unwrap().status().as_u16();
+        assert_eq!(ask().await, 503);
+        readiness.set(true);
+        assert_eq!(ask().await, 200);
+        stop.cancel(enough());
+        while readiness.is_ready() {
+            tokio::task::yield_now().await;
+        }
+        // It is still there to say so.
+        assert_eq!(ask().await, 503);
+        readiness.set(true);
+        assert!(readiness.is_stopping() && !readiness.is_ready());
+        assert_eq!(serving.await.unwrap(), Served::All);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_takes_the_server_with_it() {
+    test(async |n| {
+        let router = Router::new()
+            .route("/panic", get(async || -> &'static str { panic!("a bug") }))
+            .route("/", get(async || "hello"));
+        let (base, stop, serving) = serve(n, Server::new(), router).await;
+        let api = builder(n, &base).without_retry().build().unwrap();
+        let error = api.get("/panic").send().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Transport(_)), "{error:?}");
+        assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_keeps_its_place() {
+    test(async |n| {
+        let router = Router::new().route(
+            "/",
+            get(async |request: Request<axum::body::Body>| {
+                request.extensions().get::<Peer>().unwrap().0.ip().to_string()
+            }),
+        );
+        let server = Server::new().header_timeout(Duration::from_millis(50)).max_connections(1);
+        let (base, stop, serving) = serve(n, server, router).await;
+        let silent = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        // It has the only place until its time is over.
+        assert_eq!(client(n, &base).get("/").fetch_bytes().await.unwrap(), "127.0.0.1");
+        drop(silent);
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_dropped_leaves_connections() {
+    test(async |n| {
+        let (router, gate) = gated();
+        let (base, _stop, serving) = serve(n, Server::new(), router).await;
+        let mut open = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        open.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        gate.called.notified().await;
+        serving.cancel(enough());
+        drop(serving);
+        assert_eq!(open.read(&mut [0; 64]).await.unwrap_or(0), 0, "it is closed");
+    })
+    .await;
+}

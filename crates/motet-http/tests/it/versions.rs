@@ -1,0 +1,143 @@
+//! HTTP/2, by agreement or by knowledge, and TLS.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use motet::task::{Scope, gather};
+use motet_http::{ApiClient, ErrorKind, Versions};
+use rcgen::CertifiedKey;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::{builder, test};
+
+/// Has hyper's tasks belong to the scope of the test.
+#[derive(Clone)]
+struct InScope(Scope);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for InScope {
+    fn execute(&self, future: F) {
+        drop(self.0.service("hyper", future));
+    }
+}
+
+async fn version(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+    Ok(Response::new(Full::from(format!("{:?} {:?}", request.version(), request.uri().path()))))
+}
+
+/// Serves HTTP/2 without TLS; gives its base URL and the number of connections.
+async fn h2(n: &Scope) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (count, scope) = (Arc::clone(&connections), n.clone());
+    drop(n.service("h2 server", async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+            let http = http2::Builder::new(InScope(scope.clone()));
+            let connection = http.serve_connection(TokioIo::new(stream), service_fn(version));
+            drop(scope.service("h2 connection", async move { drop(connection.await) }));
+        }
+    }));
+    (base, connections)
+}
+
+#[tokio::test]
+async fn calls_side_by_side_take_a_connection_each() {
+    test(async |n| {
+        let (base, connections) = h2(n).await;
+        let api = builder(n, &base).versions(Versions::Http2).build().unwrap();
+        let answers = gather((0..20).map(|_| api.get("/x").fetch())).await;
+        for answer in answers {
+            let answer = answer.unwrap();
+            assert_eq!(answer.version(), Version::HTTP_2);
+            assert_eq!(answer.text().await.unwrap(), "HTTP/2.0 \"/x\"");
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), 1);
+    })
+    .await;
+}
+
+/// Serves what is agreed upon in the handshake.
+async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig>) {
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let certificate = cert.der().clone();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    server.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let scope = n.clone();
+    drop(n.service("tls server", async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, inner) = (acceptor.clone(), scope.clone());
+            drop(scope.service("tls connection", async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let stream = TokioIo::new(stream);
+                if is_h2 {
+                    let http = http2::Builder::new(InScope(inner));
+                    drop(http.serve_connection(stream, service_fn(version)).await);
+                } else {
+                    drop(http1::Builder::new().serve_connection(stream, service_fn(version)).await);
+                }
+            }));
+        }
+    }));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (base, Arc::new(client))
+}
+
+#[tokio::test]
+async fn the_version_is_not_the_one_that_was_agreed_upon() {
+    test(async |n| {
+        for (protocols, versions, expected) in [
+            (&["h2", "http/1.1"][..], Versions::Any, Version::HTTP_2),
+            (&["http/1.1"], Versions::Any, Version::HTTP_11),
+            (&["h2", "http/1.1"], Versions::Http1, Version::HTTP_11),
+            (&["h2"], Versions::Http2, Version::HTTP_2),
+        ] {
+            let (base, trusted) = tls(n, protocols).await;
+            let api = builder(n, &base).tls(trusted).versions(versions).build().unwrap();
+            for _ in 0..2 {
+                assert_eq!(api.get("/").fetch().await.unwrap().version(), expected);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_is_believed_that_nobody_vouches_for() {
+    test(async |n| {
+        let (base, _) = tls(n, &[]).await;
+        let error =
+            ApiClient::builder(n).base_url(&base).build().unwrap().get("/").once().send().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Connect(_)), "{error:?}");
+    })
+    .await;
+}
