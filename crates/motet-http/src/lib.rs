@@ -42,6 +42,8 @@
 //! | call an HTTP API | [`ApiClient`], and [`client`] for what a call goes through |
 //! | know why a call failed | [`Error`], [`ErrorKind`] |
 //! | put policies of your own around the attempts | [`ApiClientBuilder::pipeline`], [`ByStatus`] |
+//! | do something with every request and answer of a client | [`ApiClientBuilder::middleware`] |
+//! | use a chain where tower or axum want a layer or a service, or the other way round | [`bridge`] |
 //! | pass a trace on | [`TraceContext`] |
 //! | serve an axum router, or any tower service, in a scope | [`Server`], and [`server`] for how it shuts down |
 //! | tell a load balancer when to come | [`Readiness`] |
@@ -50,6 +52,7 @@
 //! No cookies, no proxies, no decompression, no multipart, no WebSockets: reqwest has them. The server speaks HTTP/1.1
 //! without TLS, as behind a proxy.
 
+pub mod bridge;
 pub mod client;
 mod connect;
 pub mod server;

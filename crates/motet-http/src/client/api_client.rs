@@ -2,10 +2,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
+use motet::middleware::Handler;
 use motet::resilience::CircuitBreakers;
-use motet::task::Scope;
+use motet::task::{Scope, timeout_at};
 
 use super::core::Core;
+use super::error::{ErrorKind, TimeLimit};
 use super::{ApiClientBuilder, Error, Host, Request, RequestBuilder, Response};
 
 /// Calls an HTTP API: with retries, breakers, deadlines and limits, over connections that belong to a scope.
@@ -43,6 +45,8 @@ use super::{ApiClientBuilder, Error, Host, Request, RequestBuilder, Response};
 #[derive(Clone)]
 pub struct ApiClient {
     pub(super) core: Arc<Core>,
+    /// What leads to it, if there is a middleware.
+    pub(super) chain: Option<Handler<Request, Result<Response, Error>>>,
 }
 
 /// What a client knows of itself.
@@ -115,8 +119,13 @@ impl ApiClient {
         &self.core
     }
 
-    pub(super) async fn call(&self, request: Request) -> Result<Response, Error> {
-        self.core.call(request).await
+    pub(super) async fn call(&self, mut request: Request) -> Result<Response, Error> {
+        let Some(chain) = &self.chain else { return self.core.call(request).await };
+        request.settings.deadline = self.core.deadline(&request);
+        let Some(deadline) = request.settings.deadline else { return chain.call(request).await };
+        let (method, uri) = (request.method.clone(), request.uri.clone());
+        let late = |_| Err(Error::new(ErrorKind::TimedOut(TimeLimit::Total), &method, &uri));
+        timeout_at(deadline, chain.call(request)).await.unwrap_or_else(late)
     }
 }
 

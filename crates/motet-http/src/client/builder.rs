@@ -8,6 +8,7 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::client::legacy;
 use hyper_util::rt::TokioTimer;
+use motet::middleware::Chain;
 use motet::observe::Stats;
 use motet::resilience::{Bulkhead, CircuitBreaker, CircuitBreakers, DynPipeline, Retry};
 use motet::task::{Name, Scope};
@@ -16,7 +17,7 @@ use thiserror::Error as ThisError;
 use super::core::{Core, Times};
 use super::host::{Host, Places};
 use super::target::Base;
-use super::{ApiClient, BoxError, Error, Response};
+use super::{ApiClient, BoxError, Error, Request, Response};
 use crate::connect::{self, AddressFilter, ScopeExecutor};
 
 /// Sets an [`ApiClient`] up: from [`ApiClient::builder`].
@@ -48,6 +49,7 @@ pub struct ApiClientBuilder {
     times: Times,
     retry: Retry,
     pipeline: Option<DynPipeline<Response, Error>>,
+    middleware: Option<Chain<Request, Result<Response, Error>>>,
     breakers: Breakers,
     in_flight: (usize, usize),
     idle: Duration,
@@ -105,6 +107,7 @@ impl ApiClientBuilder {
             },
             retry: Retry::new(),
             pipeline: None,
+            middleware: None,
             breakers: Breakers::Default,
             in_flight: (64, 1024),
             idle: Duration::from_secs(30),
@@ -196,6 +199,36 @@ impl ApiClientBuilder {
     /// would, classify with [`ByStatus`](super::ByStatus).
     pub fn pipeline(mut self, pipeline: DynPipeline<Response, Error>) -> Self {
         self.pipeline = Some(pipeline);
+        self
+    }
+
+    /// Has every call go through this chain first, within the time of the call: its parts see the request before the
+    /// first attempt and the answer after the last one, redirects included.
+    ///
+    /// A part that runs what is inside again makes another call of it, with attempts of its own.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::middleware::{Chain, Next};
+    /// use motet::task::{Nursery, scope};
+    /// use motet_http::{ApiClient, Error, Request, Response};
+    ///
+    /// type Answer = Result<Response, Error>;
+    ///
+    /// async fn sign(mut request: Request, next: Next<Request, Answer>) -> Answer {
+    ///     let length = request.body().as_bytes().map_or(0, |body| body.len());
+    ///     request.headers_mut().insert("x-signature", length.into());
+    ///     next.run(request).await
+    /// }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # scope(async |n: &Nursery| {
+    /// let client = ApiClient::builder(n).middleware(Chain::new().with(sign)).build().unwrap();
+    /// # Ok(()) }).await.unwrap();
+    /// # });
+    /// ```
+    pub fn middleware(mut self, chain: Chain<Request, Result<Response, Error>>) -> Self {
+        self.middleware = Some(chain);
         self
     }
 
@@ -309,7 +342,14 @@ impl ApiClientBuilder {
         if let Some(name) = self.name {
             show(&core, &self.scope, name);
         }
-        Ok(ApiClient { core })
+        let chain = self.middleware.map(|chain| {
+            let core = Arc::clone(&core);
+            chain.to(move |request| {
+                let core = Arc::clone(&core);
+                async move { core.call(request).await }
+            })
+        });
+        Ok(ApiClient { core, chain })
     }
 }
 

@@ -67,11 +67,13 @@ impl Call<'_> {
 
 impl Core {
     pub(super) async fn call(&self, request: Request) -> Result<Response, Error> {
-        let total = request.settings.timeout.unwrap_or(self.times.total);
-        // So far off that the clock cannot tell: no limit.
-        let deadline = total.and_then(|total| Instant::now().checked_add(total));
+        let deadline = request.settings.deadline.or_else(|| self.deadline(&request));
         let attempts = AtomicU32::new(0);
         let Some(deadline) = deadline else { return self.follow(request, None, &attempts).await };
+        if self.is_plain(&request) {
+            // Then the retry is around all that waits, and has the deadline: a second timer would only cost.
+            return self.follow(request, Some(deadline), &attempts).await;
+        }
         let (method, uri) = (request.method.clone(), request.uri.clone());
         let followed = timeout_at(deadline, self.follow(request, Some(deadline), &attempts)).await;
         followed.unwrap_or_else(|_| {
@@ -80,13 +82,33 @@ impl Core {
         })
     }
 
+    /// Asks whether the call is one retry and nothing else.
+    fn is_plain(&self, request: &Request) -> bool {
+        self.given(request).is_none() && self.most_redirects(request) == 0
+    }
+
+    /// The policies that stand in the place of the retry.
+    fn given<'a>(&'a self, request: &'a Request) -> Option<&'a DynPipeline<Response, Error>> {
+        request.settings.pipeline.as_ref().or(self.pipeline.as_ref())
+    }
+
+    fn most_redirects(&self, request: &Request) -> u32 {
+        request.settings.redirects.unwrap_or(self.redirects)
+    }
+
+    pub(super) fn deadline(&self, request: &Request) -> Option<Instant> {
+        let total = request.settings.timeout.unwrap_or(self.times.total);
+        // So far off that the clock cannot tell: no limit.
+        total.and_then(|total| Instant::now().checked_add(total))
+    }
+
     async fn follow(
         &self,
         mut request: Request,
         deadline: Option<Instant>,
         attempts: &AtomicU32,
     ) -> Result<Response, Error> {
-        let most = request.settings.redirects.unwrap_or(self.redirects);
+        let most = self.most_redirects(&request);
         let mut followed = 0;
         loop {
             let Some(host) = Host::of(&request.uri) else {
@@ -111,8 +133,7 @@ impl Core {
     /// Through the policies: those that were given for the call, or to the client, or else the retry; and the breaker of
     /// the host in any case, inside, where it sees each attempt.
     async fn guarded(&self, call: &Call<'_>) -> Result<Response, Error> {
-        let given = call.request.settings.pipeline.as_ref().or(self.pipeline.as_ref());
-        if let Some(pipeline) = given {
+        if let Some(pipeline) = self.given(&call.request) {
             let done = pipeline.run(|| self.once(call)).await;
             return done.map_err(|error| flatten(error, call, TimeLimit::Policy));
         }
@@ -188,8 +209,7 @@ impl Core {
     }
 
     fn is_followed(&self, call: &Call<'_>, response: &Response) -> bool {
-        call.request.settings.redirects.unwrap_or(self.redirects) > 0
-            && redirect::is_one(response.status, &response.headers)
+        self.most_redirects(&call.request) > 0 && redirect::is_one(response.status, &response.headers)
     }
 
     fn failed(&self, error: legacy::Error) -> ErrorKind {

@@ -24,9 +24,10 @@
 //! What `fetch` reads belongs to the attempt: a body that breaks off is fetched again. What comes after `send` does not.
 //!
 //! # Connections
-//! They are those of hyper-util's client, which measured better than reqwest: see `cargo xtask compare http`. hyper starts
-//! a task for each, and one for each answer whose body is still on its way; all of them are services of the client's
-//! scope, so that none outlives it.
+//! They are those of hyper-util's client. reqwest stands on the same one, allocates 46 times for a call where that does 17
+//! times, and lets nobody choose where its tasks belong: see `cargo xtask compare http`. hyper starts a task for each
+//! connection, and one for each answer whose body is still on its way; all of them are services of the client's scope,
+//! so that none outlives it.
 //!
 //! What that pool cannot do: it does not bound connections (the places do, for those in use), has no longest life for a
 //! connection, and does not check one before it is used again: a request that finds it closed before a byte of it was

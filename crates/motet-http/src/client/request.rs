@@ -6,6 +6,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use motet::resilience::DynPipeline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::error::ErrorKind;
 use super::judge::Repeat;
@@ -28,6 +29,8 @@ pub struct Request {
 pub(super) struct Settings {
     /// The outer one: whether it was asked for.
     pub(super) timeout: Option<Option<Duration>>,
+    /// Set when it is sent.
+    pub(super) deadline: Option<Instant>,
     pub(super) repeatable: Option<bool>,
     pub(super) pipeline: Option<DynPipeline<Response, Error>>,
     pub(super) redirects: Option<u32>,

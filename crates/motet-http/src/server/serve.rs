@@ -124,7 +124,8 @@ impl Server {
 
     /// Serves until it is told to stop, and returns when the last connection has ended.
     ///
-    /// `service` is any service of tower, of which each request has a clone that is ready: an axum `Router`. It finds
+    /// `service` is any service of tower, of which each request has a clone that is ready: an axum `Router`, or a
+    /// [`Handler`](motet::middleware::Handler) through [`bridge::service`](crate::bridge::service). It finds
     /// the [`Peer`] among the request's extensions. One that panics ends its connection, and no other.
     ///
     /// # Cancel safety

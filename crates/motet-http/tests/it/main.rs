@@ -8,6 +8,7 @@ mod cancel;
 mod errors;
 mod harness;
 mod limits;
+mod middleware;
 mod redirects;
 mod retries;
 mod server;
