@@ -58,11 +58,12 @@ impl Place {
 
     /// Wakes this waiter, once, when all are woken.
     pub(crate) fn set(&mut self, waker: &Waker) {
+        // Outside of the lock, as the drop below: a waker's clone and drop may run somebody's code.
+        let waker = waker.clone();
         let mut wakers = self.wakers.lock();
         let at = *self.at.get_or_insert_with(|| wakers.insert(None));
-        let replaced = wakers[at].replace(waker.clone());
+        let replaced = wakers[at].replace(waker);
         drop(wakers);
-        // Outside of the lock: dropping a waker may run somebody's code.
         drop(replaced);
     }
 
