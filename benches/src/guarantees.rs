@@ -20,6 +20,9 @@ pub(crate) fn missing(area: &str, rival: &str) -> &'static str {
         ("pool", "mobc") => "connects that outlive their caller, returns without a task",
         ("pool", "fast_pool") => "order, a part in the budget, lifetimes",
         ("pool", "Semaphore + Vec (floor)") => "connects, checks, limits of time, an end",
+        ("http", "hyper-util (bare)") => "limits of time, retries, breakers, bounds, a scope",
+        ("http", "reqwest") => "retries, breakers, bounds of calls, a scope",
+        ("http", "reqwest + middleware + retry") => "a budget, breakers, bounds of calls, a scope",
         _ => "",
     }
 }

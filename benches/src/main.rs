@@ -7,6 +7,7 @@ mod batch;
 mod container;
 mod event;
 mod guarantees;
+mod http;
 mod measure;
 mod middleware;
 mod pool;
@@ -25,10 +26,11 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 10] = [
+const AREAS: [Area; 11] = [
     ("batch", batch::run),
     ("container", container::run),
     ("event", event::run),
+    ("http", http::run),
     ("middleware", middleware::run),
     ("pool", pool::run),
     ("queue", queue::run),
