@@ -37,6 +37,7 @@
 //! | lend connections to many in turn | [`pool`] |
 //! | tell whoever listens what has happened | [`event`] |
 //! | hand work from task to task, bounded, and know when it is done | [`queue`] |
+//! | make streams, and have many cores work on what comes out of one | [`stream`] |
 //! | see what runs | [`observe`] |
 //! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
 //! | handle items of many callers in batches | [`batch`] |
@@ -70,6 +71,7 @@ pub mod resource;
 pub mod rng;
 pub mod run;
 pub mod sim;
+pub mod stream;
 pub mod task;
 
 pub use backoff::{Backoff, Jitter};

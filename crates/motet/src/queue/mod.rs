@@ -61,6 +61,7 @@ mod models;
 mod options;
 mod permit;
 mod place;
+mod poll_sender;
 mod receiver;
 mod ring;
 mod sender;
@@ -77,6 +78,7 @@ pub use error::{
 pub use lease::Lease;
 pub use options::{Options, bounded, delay, lifo, options, priority, unbounded};
 pub use permit::Permit;
+pub(crate) use poll_sender::PollSender;
 pub use receiver::Receiver;
 pub use sender::Sender;
 pub use workers::{Crew, CrewStats, Job, Workers};

@@ -108,6 +108,7 @@ pub use policy_kind::PolicyKind;
 pub use rate::{RateLimiter, RateLimiterBuilder, RateLimiterStats};
 pub use registry::CircuitBreakers;
 pub use rejected::{Rejected, RejectedBy};
+pub(crate) use retry::Next;
 pub use retry::Retry;
 pub use timeout::Timeout;
 pub use verdict::Verdict;

@@ -24,6 +24,7 @@ mod run;
 mod scope;
 mod shutdown;
 mod stall;
+mod stream;
 mod stress;
 mod supervisor;
 mod timeout;

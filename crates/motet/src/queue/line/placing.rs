@@ -51,6 +51,24 @@ impl Turn {
         self.send_in_turn(core, waker, item)
     }
 
+    #[inline(always)]
+    pub(in crate::queue) fn poll_send<T>(
+        &mut self,
+        core: &Core<T>,
+        cx: &mut Context<'_>,
+        item: &mut Option<T>,
+    ) -> Poll<Result<(), Closed>> {
+        let coop = ready!(coop::poll_proceed(cx));
+        let sent = match self.send(core, cx.waker(), item) {
+            Sent::Done => Ok(()),
+            Sent::Closed => Err(Closed),
+            Sent::Waiting => return Poll::Pending,
+            Sent::Busy => return again(cx),
+        };
+        coop.made_progress();
+        Poll::Ready(sent)
+    }
+
     fn may_yield(&mut self) -> bool {
         self.yields = self.yields.saturating_add(1);
         self.yields <= YIELDS
@@ -220,15 +238,7 @@ impl<'a, T> Placing<'a, T> {
         cx: &mut Context<'_>,
         item: &mut Option<T>,
     ) -> Poll<Result<(), Closed>> {
-        let coop = ready!(coop::poll_proceed(cx));
-        let sent = match self.turn.send(self.core, cx.waker(), item) {
-            Sent::Done => Ok(()),
-            Sent::Closed => Err(Closed),
-            Sent::Waiting => return Poll::Pending,
-            Sent::Busy => return again(cx),
-        };
-        coop.made_progress();
-        Poll::Ready(sent)
+        self.turn.poll_send(self.core, cx, item)
     }
 }
 

@@ -57,7 +57,7 @@ pub use machine::Retrying;
 pub struct Retry {
     pub(super) attempts: u32,
     pub(super) backoff: Backoff,
-    pub(super) budget: Option<RetryBudget>,
+    pub(crate) budget: Option<RetryBudget>,
     pub(super) patience: Duration,
     pub(super) timeout: Option<Duration>,
     pub(super) attempt_timeout: Option<Duration>,
@@ -228,7 +228,7 @@ impl Retry {
     }
 
     /// Decides what follows attempt number `tries`, which failed.
-    pub(super) fn next(&self, tries: u32, hint: Option<Duration>, remaining: Option<Duration>) -> Next {
+    pub(crate) fn next(&self, tries: u32, hint: Option<Duration>, remaining: Option<Duration>) -> Next {
         if tries >= self.attempts && !(mutant!("resilience.hint_adds_attempts") && hint.is_some()) {
             return Next::GiveUp(ErrorKind::AttemptsExhausted);
         }
@@ -248,7 +248,8 @@ impl Retry {
     }
 }
 
-pub(super) enum Next {
+/// What follows an attempt that failed.
+pub(crate) enum Next {
     After(Duration, Option<Charge>),
     GiveUp(ErrorKind),
 }

@@ -8,6 +8,7 @@ mod breakers;
 mod chains;
 mod containers;
 mod events;
+mod generators;
 mod handles;
 mod leases;
 mod limits;
@@ -21,6 +22,7 @@ mod queues;
 mod resources;
 mod scopes;
 mod starting;
+mod streams;
 mod time;
 mod tokens;
 mod workers;
@@ -78,6 +80,8 @@ const DRIVERS: &[&Driver] = &[
     &events::EMITTED,
     &events::POSTED,
     &events::READ,
+    &generators::DRIVER,
+    &streams::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

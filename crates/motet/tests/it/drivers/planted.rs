@@ -9,8 +9,8 @@ use motet::sim::mutants;
 
 use super::listed::sources;
 use super::{
-    Driver, batches, breakers, chains, containers, events, handles, leases, limits, local, policies, pools,
-    queues, resources, scopes, starting, time, tokens, workers,
+    Driver, batches, breakers, chains, containers, events, generators, handles, leases, limits, local,
+    policies, pools, queues, resources, scopes, starting, streams, time, tokens, workers,
 };
 
 /// What finds a bug.
@@ -143,6 +143,18 @@ planted! {
     start_lose_answer: "start.lose_answer", By::Sweep(&starting::DRIVER);
     start_swallow_error: "start.swallow_error", By::Sweep(&starting::DRIVER);
     store_return_behind: "store.return_behind", By::Sweep(&workers::DRIVER);
+    stream_broadcast_no_wait: "stream.broadcast_no_wait", By::Sweep(&streams::DRIVER);
+    stream_count_for_ever: "stream.count_for_ever", By::Sweep(&streams::DRIVER);
+    stream_drop_last_emit: "stream.drop_last_emit", By::Sweep(&generators::DRIVER);
+    stream_idle_not_woken: "stream.idle_not_woken", By::Sweep(&streams::DRIVER);
+    stream_keep_rest: "stream.keep_rest", By::Sweep(&streams::DRIVER);
+    stream_keep_tasks: "stream.keep_tasks", By::Sweep(&streams::DRIVER);
+    stream_lose_panic: "stream.lose_panic", By::Sweep(&streams::DRIVER);
+    stream_never_wake_group: "stream.never_wake_group", By::Sweep(&generators::DRIVER);
+    stream_no_window: "stream.no_window", By::Sweep(&streams::DRIVER);
+    stream_order_of_ends: "stream.order_of_ends", By::Sweep(&streams::DRIVER);
+    stream_reader_not_woken: "stream.reader_not_woken", By::Sweep(&streams::DRIVER);
+    stream_timer_per_item: "stream.timer_per_item", By::Sweep(&streams::DRIVER);
     task_lose_panic: "task.lose_panic", By::Sweep(&scopes::DRIVER);
     task_miss_cancel: "task.miss_cancel", By::Sweep(&scopes::DRIVER);
     timeout_keep_future: "timeout.keep_future", By::Cancel(&time::DRIVER);

@@ -1,0 +1,187 @@
+//! What the task that reads the source shares with all readers.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::event::{Lag, Missed};
+use crate::stream::tasks::Panicked;
+use crate::task::{Name, Scope};
+use crate::{mutant, sim};
+
+pub(super) struct Hub<T> {
+    pub(super) lag: Lag,
+    pub(super) scope: Scope,
+    pub(super) name: Name,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    readers: Slab<Reader<T>>,
+    end: Option<End>,
+    /// Who reads the source, while it waits.
+    driver: Option<Waker>,
+}
+
+struct Reader<T> {
+    items: VecDeque<Arc<T>>,
+    /// Since it was told last.
+    missed: u64,
+    waker: Option<Waker>,
+    /// It has had its part of the end.
+    told: bool,
+}
+
+/// How the source ended.
+pub(super) enum End {
+    Over,
+    CutOff,
+    /// The first reader who gets there rethrows it, the others its words.
+    Panicked(Option<Box<Panicked>>, String),
+}
+
+/// What a reader gets.
+pub(super) enum Read<T> {
+    Item(Result<Arc<T>, Missed>),
+    Panicked(Box<Panicked>),
+    Words(String),
+    End,
+}
+
+impl<T> Hub<T> {
+    pub(super) fn new(lag: Lag, scope: Scope, name: Name, readers: usize) -> Self {
+        let mut all = Slab::with_capacity(readers);
+        for _ in 0..readers {
+            all.insert(Reader { items: VecDeque::new(), missed: 0, waker: None, told: false });
+        }
+        Self { lag, scope, name, state: Mutex::new(State { readers: all, end: None, driver: None }) }
+    }
+
+    /// Only our own code runs under this lock.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn room(&self) -> usize {
+        match self.lag {
+            Lag::Wait(room) | Lag::DropOldest(room) => room.get(),
+            Lag::Latest => 1,
+        }
+    }
+
+    /// Waits until the next item is wanted; says no when nobody is left to want it.
+    pub(super) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<bool> {
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        if state.readers.is_empty() {
+            return Poll::Ready(false);
+        }
+        // Known whatever it waits for next, the source included: so that it hears that all have gone.
+        let replaced = state.driver.replace(waker);
+        let full = matches!(self.lag, Lag::Wait(_))
+            && state.readers.iter().any(|(_, reader)| reader.items.len() >= self.room())
+            && !mutant!("stream.broadcast_no_wait");
+        drop(state);
+        drop(replaced);
+        if full { Poll::Pending } else { Poll::Ready(true) }
+    }
+
+    /// Gives the item to every reader.
+    pub(super) fn put(&self, item: T) {
+        sim::op("stream.broadcast");
+        let item = Arc::new(item);
+        let (mut wakers, mut gone) = (Vec::new(), Vec::new());
+        let mut state = self.lock();
+        for (_, reader) in &mut state.readers {
+            if reader.items.len() >= self.room() && !matches!(self.lag, Lag::Wait(_)) {
+                gone.extend(reader.items.pop_front());
+                reader.missed += u64::from(matches!(self.lag, Lag::DropOldest(_)));
+            }
+            reader.items.push_back(Arc::clone(&item));
+            wakers.extend(reader.waker.take());
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        // It may be the last of them.
+        drop(gone);
+    }
+
+    pub(super) fn end(&self, end: End) {
+        let mut state = self.lock();
+        let mut end = Some(end);
+        if state.end.is_none() {
+            state.end = end.take();
+        }
+        let driver = state.driver.take();
+        let wakers: Vec<_> = state.readers.iter_mut().filter_map(|(_, reader)| reader.waker.take()).collect();
+        drop(state);
+        drop((driver, end));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn poll_read(&self, reader: usize, cx: &Context<'_>) -> Poll<Read<T>> {
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        let State { readers, end, driver } = &mut *state;
+        let this = &mut readers[reader];
+        if this.missed > 0 {
+            return Poll::Ready(Read::Item(Err(Missed(std::mem::take(&mut this.missed)))));
+        }
+        let was_full = matches!(self.lag, Lag::Wait(_)) && this.items.len() >= self.room();
+        if let Some(item) = this.items.pop_front() {
+            // It may have been waited for.
+            let driver = if was_full { driver.take() } else { None };
+            drop(state);
+            driver.into_iter().for_each(Waker::wake);
+            return Poll::Ready(Read::Item(Ok(item)));
+        }
+        let Some(end) = end else {
+            let replaced = this.waker.replace(waker);
+            drop(state);
+            drop(replaced);
+            return Poll::Pending;
+        };
+        if std::mem::replace(&mut this.told, true) {
+            return Poll::Ready(Read::End);
+        }
+        Poll::Ready(match end {
+            End::Over | End::CutOff => Read::End,
+            End::Panicked(panicked, words) => match panicked.take() {
+                Some(panicked) => Read::Panicked(panicked),
+                None => Read::Words(words.clone()),
+            },
+        })
+    }
+
+    pub(super) fn is_cut_off(&self, reader: usize) -> bool {
+        let state = self.lock();
+        matches!(state.end, Some(End::CutOff)) && state.readers[reader].items.is_empty()
+    }
+
+    /// One more reader, who has before it what this one has.
+    pub(super) fn join(&self, like: usize) -> usize {
+        let mut state = self.lock();
+        let Reader { items, missed, told, .. } = &state.readers[like];
+        let reader = Reader { items: items.clone(), missed: *missed, waker: None, told: *told };
+        state.readers.insert(reader)
+    }
+
+    pub(super) fn leave(&self, reader: usize) {
+        let mut state = self.lock();
+        let left = state.readers.remove(reader);
+        // It was perhaps the one that was waited for, or the last.
+        let driver = state.driver.take();
+        let end = if state.readers.is_empty() { state.end.take() } else { None };
+        drop(state);
+        driver.into_iter().for_each(Waker::wake);
+        drop((left, end));
+    }
+
+    pub(super) fn panicked(&self, payload: Box<dyn Any + Send>) -> End {
+        let words = crate::task::core::panic_message(&*payload).to_owned();
+        End::Panicked(Some(Box::new(Panicked::new(payload, &self.scope, &self.name))), words)
+    }
+}

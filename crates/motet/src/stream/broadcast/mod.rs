@@ -1,0 +1,92 @@
+//! One source for several readers.
+
+mod hub;
+mod reader;
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use futures_core::Stream;
+use tokio::task::coop::consume_budget;
+
+use super::tasks::drop_caught;
+use crate::event::Lag;
+use crate::task::child::{Plain, Spec, Stop, launch};
+use crate::task::gate::Class;
+use crate::task::member::Member;
+use crate::task::{Closed, Name, Scope};
+use hub::{End, Hub};
+pub use reader::Broadcast;
+
+/// Has a stream read by a task of its own, for so many readers.
+pub(super) fn broadcast<S>(
+    source: S,
+    (scope, name, site): (&Scope, Name, &'static Location<'static>),
+    readers: usize,
+    lag: Lag,
+) -> Result<Vec<Broadcast<S::Item>>, Closed<S>>
+where
+    S: Stream<Item: Send + Sync + 'static> + Send + 'static,
+{
+    // Counted in for the moment, so that the source is there to be handed back.
+    let Some(_member) = Member::enter(&scope.0, Class::Work) else { return Err(Closed(source)) };
+    let hub = Arc::new(Hub::new(lag, scope.clone(), name.clone(), readers));
+    let driver = Driver { source: Some(Box::pin(source)), hub: Arc::clone(&hub), ended: false };
+    let spec = Spec::new(name, site, Class::Work, Stop::Drop);
+    drop(launch::<_, Plain>(&scope.0, spec, driver.drive()));
+    Ok((0..readers).map(|reader| Broadcast::new(Arc::clone(&hub), reader)).collect())
+}
+
+struct Driver<S: Stream> {
+    source: Option<Pin<Box<S>>>,
+    hub: Arc<Hub<S::Item>>,
+    ended: bool,
+}
+
+enum Step<T> {
+    Item(T),
+    Over,
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl<S: Stream> Driver<S> {
+    async fn drive(mut self) {
+        let end = loop {
+            consume_budget().await;
+            match self.step().await {
+                Step::Item(item) => self.hub.put(item),
+                Step::Over => break End::Over,
+                Step::Panicked(payload) => break self.hub.panicked(payload),
+            }
+        };
+        drop_caught(self.source.take(), &self.hub.scope, &self.hub.name);
+        self.ended = true;
+        self.hub.end(end);
+    }
+
+    async fn step(&mut self) -> Step<S::Item> {
+        let Self { source, hub, .. } = self;
+        poll_fn(|cx| {
+            // Asked at each poll: the last reader may have gone.
+            let wanted = ready!(hub.poll_wanted(cx));
+            let Some(source) = source.as_mut().filter(|_| wanted) else { return Poll::Ready(Step::Over) };
+            match catch_unwind(AssertUnwindSafe(|| source.as_mut().poll_next(cx))) {
+                Ok(polled) => polled.map(|item| item.map_or(Step::Over, Step::Item)),
+                Err(payload) => Poll::Ready(Step::Panicked(payload)),
+            }
+        })
+        .await
+    }
+}
+
+impl<S: Stream> Drop for Driver<S> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.hub.end(End::CutOff);
+        }
+    }
+}

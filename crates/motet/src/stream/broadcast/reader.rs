@@ -1,0 +1,75 @@
+use std::fmt;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use tokio::task::coop;
+
+use super::hub::{Hub, Read};
+use crate::event::Missed;
+use crate::task::{Reason, ReasonKind};
+
+/// One reader of a stream that several read: see [`broadcast`](crate::stream::Combinators::broadcast).
+///
+/// A clone is one more reader: it gets what this one has still to read, and what comes.
+///
+/// # Drop
+/// The others go on, and nobody waits for this one any more. When the last has gone, the source is dropped.
+///
+/// # Panics
+/// When it is polled: with a panic of the source, after all items; one reader with the panic itself, the others with its
+/// words.
+#[must_use = "the source may wait for whoever does not read"]
+pub struct Broadcast<T> {
+    hub: Arc<Hub<T>>,
+    reader: usize,
+}
+
+impl<T> Broadcast<T> {
+    pub(super) fn new(hub: Arc<Hub<T>>, reader: usize) -> Self {
+        Self { hub, reader }
+    }
+
+    /// Says why the stream ended before its source did, once all is read: its scope was cancelled.
+    #[must_use]
+    pub fn cut_off(&self) -> Option<Reason> {
+        let reason = || self.hub.scope.reason().unwrap_or_else(|| Reason::of(ReasonKind::Shutdown));
+        self.hub.is_cut_off(self.reader).then(reason)
+    }
+}
+
+impl<T> Stream for Broadcast<T> {
+    type Item = Result<Arc<T>, Missed>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let operation = ready!(coop::poll_proceed(cx));
+        let read = ready!(self.hub.poll_read(self.reader, cx));
+        operation.made_progress();
+        match read {
+            Read::Item(item) => Poll::Ready(Some(item)),
+            Read::End => Poll::Ready(None),
+            Read::Panicked(panicked) => panicked.rethrow(),
+            Read::Words(words) => resume_unwind(Box::new(words)),
+        }
+    }
+}
+
+impl<T> Clone for Broadcast<T> {
+    fn clone(&self) -> Self {
+        Self { hub: Arc::clone(&self.hub), reader: self.hub.join(self.reader) }
+    }
+}
+
+impl<T> Drop for Broadcast<T> {
+    fn drop(&mut self) {
+        self.hub.leave(self.reader);
+    }
+}
+
+impl<T> fmt::Debug for Broadcast<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcast").field("lag", &self.hub.lag).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,145 @@
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::slot::Key;
+
+/// What the body of a generator emits its items with.
+///
+/// It belongs to one stream, and works while that stream polls its body: in the body itself, in futures that the body
+/// awaits, and in generators inside of it.
+pub struct Yielder<T>(Key<T>);
+
+impl<T> Yielder<T> {
+    pub(super) fn new(key: Key<T>) -> Self {
+        Self(key)
+    }
+
+    /// Gives an item to whoever reads the stream, and waits until they ask for the next.
+    ///
+    /// It borrows the yielder until then, so that there is one item at a time, and items keep their order: two emits at
+    /// once do not compile.
+    ///
+    /// # Cancel safety
+    /// Once it was polled and the place was free, the item is on its way, also if the future is dropped: a `select` that
+    /// drops it in the same turn loses nothing. One that was never polled has emitted nothing, and its item is dropped
+    /// with it.
+    ///
+    /// # Panics
+    /// If it is polled where its stream does not poll its body: in another stream or task, on another thread, or after
+    /// the stream has gone.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tokio_stream::StreamExt as _;
+    /// let squares = motet::stream::generator(async |mut y| {
+    ///     for number in 1..=3 {
+    ///         y.emit(number * number).await;
+    ///     }
+    /// });
+    /// assert_eq!(squares.collect::<Vec<_>>().await, [1, 4, 9]);
+    /// # });
+    /// ```
+    ///
+    /// ```compile_fail,E0499
+    /// let both = motet::stream::generator(async |mut y| {
+    ///     tokio::join!(y.emit(1), y.emit(2)); // which would be first?
+    /// });
+    /// ```
+    #[inline]
+    pub fn emit(&mut self, item: T) -> Emit<'_, T> {
+        Emit { yielder: self, item: Some(item) }
+    }
+
+    /// Emits all items of a stream, and returns at its end.
+    ///
+    /// # Cancel safety
+    /// What was taken from the stream is on its way; the stream is dropped with the future, unless it is lent as
+    /// `&mut stream`.
+    ///
+    /// # Panics
+    /// As [`emit`](Self::emit).
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::stream::generator;
+    /// use tokio_stream::StreamExt as _;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let framed = generator(async |mut y| {
+    ///     y.emit(0).await;
+    ///     y.emit_all(tokio_stream::iter([1, 2])).await;
+    ///     y.emit(3).await;
+    /// });
+    /// assert_eq!(framed.collect::<Vec<_>>().await, [0, 1, 2, 3]);
+    /// # });
+    /// ```
+    pub async fn emit_all<S: Stream<Item = T>>(&mut self, stream: S) {
+        let mut stream = pin!(stream);
+        while let Some(item) = next(stream.as_mut()).await {
+            self.emit(item).await;
+        }
+    }
+
+    /// Emits the items of a stream up to its first error.
+    ///
+    /// # Cancel safety
+    /// As [`emit_all`](Self::emit_all).
+    ///
+    /// # Errors
+    /// The first error of the stream, which is left there.
+    ///
+    /// # Panics
+    /// As [`emit`](Self::emit).
+    pub async fn try_emit_all<S, E>(&mut self, stream: S) -> Result<(), E>
+    where
+        S: Stream<Item = Result<T, E>>,
+    {
+        let mut stream = pin!(stream);
+        while let Some(item) = next(stream.as_mut()).await {
+            self.emit(item?).await;
+        }
+        Ok(())
+    }
+}
+
+async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> {
+    poll_fn(|cx| stream.as_mut().poll_next(cx)).await
+}
+
+/// The future of [`Yielder::emit`].
+#[must_use = "nothing is emitted unless it is awaited"]
+pub struct Emit<'a, T> {
+    yielder: &'a mut Yielder<T>,
+    /// Until there is a place for it.
+    item: Option<T>,
+}
+
+// The item is never pinned.
+impl<T> Unpin for Emit<'_, T> {}
+
+impl<T> Future for Emit<'_, T> {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { yielder, item } = &mut *self;
+        yielder.0.poll_put(item, cx)
+    }
+}
+
+impl<T> fmt::Debug for Yielder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Yielder").finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Emit<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emit").field("waits_for_place", &self.item.is_some()).finish_non_exhaustive()
+    }
+}

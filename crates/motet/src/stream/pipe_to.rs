@@ -1,0 +1,70 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use crate::queue::{PollSender, SendError, Sender};
+
+pin_project! {
+    /// The future of [`pipe_to`](super::Combinators::pipe_to).
+    #[must_use = "nothing is sent unless it is awaited"]
+    pub struct PipeTo<S: Stream> {
+        #[pin]
+        stream: Option<S>,
+        // Taken from the stream; there was no room for it yet.
+        item: Option<S::Item>,
+        sending: PollSender<S::Item>,
+        sent: u64,
+    }
+}
+
+impl<S: Stream> PipeTo<S> {
+    pub(super) fn new(stream: S, sender: Sender<S::Item>) -> Self {
+        Self { stream: Some(stream), item: None, sending: PollSender::new(sender), sent: 0 }
+    }
+
+    /// Counts the items that are in the queue.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+}
+
+impl<S: Stream<Item: Send + 'static>> Future for PipeTo<S> {
+    type Output = Result<u64, SendError<Option<S::Item>>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            if this.item.is_some() {
+                if ready!(this.sending.poll_send(cx, this.item)).is_err() {
+                    this.stream.set(None);
+                    return Poll::Ready(Err(SendError(this.item.take())));
+                }
+                *this.sent += 1;
+            }
+            let Some(stream) = this.stream.as_mut().as_pin_mut() else { return Poll::Ready(Ok(*this.sent)) };
+            if this.sending.is_closed() {
+                this.stream.set(None);
+                return Poll::Ready(Err(SendError(None)));
+            }
+            match stream.poll_next(cx) {
+                Poll::Ready(Some(item)) => *this.item = Some(item),
+                Poll::Ready(None) => this.stream.set(None),
+                // Round again, where it says so.
+                Poll::Pending => ready!(this.sending.poll_closed(cx)),
+            }
+        }
+    }
+}
+
+impl<S: Stream> fmt::Debug for PipeTo<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PipeTo")
+            .field("sent", &self.sent)
+            .field("holds_one", &self.item.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,259 @@
+//! What the tasks of a stream share with each other and with its reader.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+
+use super::panicked::{Outcome, drop_caught};
+use super::state::{Claim, Counts, Found, State};
+use crate::task::{Name, Reason, ReasonKind, Scope};
+use crate::{mutant, sim};
+
+pub(super) struct Shared<S: Stream, F, O> {
+    pub(super) map: F,
+    pub(super) scope: Scope,
+    pub(super) name: Name,
+    inner: Mutex<Inner<S, O>>,
+}
+
+struct Inner<S: Stream, O> {
+    state: State<S::Item, Outcome<O>>,
+    /// While it is at rest.
+    source: Option<Pin<Box<S>>>,
+    idle: VecDeque<(usize, Waker)>,
+    reader: Option<Waker>,
+    /// The reader has gone.
+    closed: bool,
+}
+
+/// Whom to wake, once the lock is released.
+#[derive(Default)]
+struct Wakes {
+    worker: Option<Waker>,
+    all: VecDeque<(usize, Waker)>,
+    reader: Option<Waker>,
+}
+
+impl Wakes {
+    fn wake(self) {
+        self.reader.into_iter().chain(self.worker).for_each(Waker::wake);
+        self.all.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+}
+
+/// What a worker has got.
+pub(super) enum Claimed<S: Stream> {
+    Item(u64, S::Item),
+    Source(Pin<Box<S>>, usize),
+    Over,
+}
+
+/// The side of the reader, whatever is at the other.
+pub(super) trait Outlet<O>: Send + Sync {
+    /// Moves results to the reader, who has consumed so many beside the first of the last ones; says no at the end.
+    fn poll_collect(
+        &self,
+        consumed: &mut usize,
+        into: &mut VecDeque<Outcome<O>>,
+        cx: &Context<'_>,
+    ) -> Poll<bool>;
+    /// The reader goes.
+    fn leave(&self);
+    fn cut_off(&self) -> Option<Reason>;
+    fn counts(&self) -> Counts;
+}
+
+impl<S: Stream, F, O> Shared<S, F, O> {
+    pub(super) fn new(
+        source: S,
+        map: F,
+        state: State<S::Item, Outcome<O>>,
+        scope: Scope,
+        name: Name,
+    ) -> Self {
+        let inner = Inner {
+            state,
+            source: Some(Box::pin(source)),
+            idle: VecDeque::new(),
+            reader: None,
+            closed: false,
+        };
+        Self { map, scope, name, inner: Mutex::new(inner) }
+    }
+
+    /// Only our own code runs under this lock.
+    fn lock(&self) -> MutexGuard<'_, Inner<S, O>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a worker what to do, or parks it.
+    pub(super) fn poll_claim(&self, worker: usize, cx: &Context<'_>) -> Poll<Claimed<S>> {
+        // Cloned outside of the lock, and only if it is needed.
+        let mut waker = None;
+        loop {
+            let mut inner = self.lock();
+            // The reader has gone, and has taken the source with it.
+            let claim = if inner.closed { Claim::Over } else { inner.state.claim() };
+            let claimed = match claim {
+                Claim::Item(number, item) => Claimed::Item(number, item),
+                Claim::Source(count) => match inner.source.take() {
+                    Some(source) => Claimed::Source(source, count),
+                    None => unreachable!("it is there while it is at rest"),
+                },
+                Claim::Over => Claimed::Over,
+                Claim::Wait => {
+                    let Some(waker) = waker.take() else {
+                        drop(inner);
+                        waker = Some(cx.waker().clone());
+                        continue;
+                    };
+                    let known = inner.idle.iter_mut().find(|(idle, _)| *idle == worker);
+                    let replaced = match known {
+                        Some((_, known)) => Some(std::mem::replace(known, waker)),
+                        None => {
+                            inner.idle.push_back((worker, waker));
+                            None
+                        }
+                    };
+                    drop(inner);
+                    drop(replaced);
+                    return Poll::Pending;
+                }
+            };
+            // Polled for another reason than that it was woken from the list.
+            let at = inner.idle.iter().position(|(idle, _)| *idle == worker);
+            let listed = at.and_then(|at| inner.idle.remove(at));
+            let wakes = inner.wakes();
+            drop(inner);
+            drop((listed, waker));
+            wakes.wake();
+            return Poll::Ready(claimed);
+        }
+    }
+
+    /// Puts the source back, if there is more to come of it, and numbers what was taken.
+    pub(super) fn took(&self, source: Option<Pin<Box<S>>>, count: usize) -> u64 {
+        sim::op("stream.take");
+        let mut inner = self.lock();
+        let first = inner.state.took(count, source.is_none());
+        // Nobody claims it any more if the reader has gone: it goes with the worker.
+        let unwanted = if inner.closed { source } else { std::mem::replace(&mut inner.source, source) };
+        let wakes = inner.wakes();
+        drop(inner);
+        wakes.wake();
+        drop(unwanted);
+        first
+    }
+
+    /// Hands over results, and what was not begun.
+    pub(super) fn deliver(
+        &self,
+        first: u64,
+        results: &mut Vec<Outcome<O>>,
+        update: impl FnOnce(&mut State<S::Item, Outcome<O>>),
+    ) {
+        sim::op("stream.deliver");
+        let mut inner = self.lock();
+        if inner.closed {
+            drop(inner);
+            results.clear();
+            return;
+        }
+        inner.state.deliver(first, results.drain(..));
+        update(&mut inner.state);
+        let wakes = inner.wakes();
+        drop(inner);
+        wakes.wake();
+    }
+
+    /// A worker has gone before its end.
+    pub(super) fn cut_off(&self) {
+        let mut inner = self.lock();
+        inner.state.cut_off();
+        let wakes = inner.wakes();
+        drop(inner);
+        wakes.wake();
+    }
+}
+
+impl<S: Stream, O> Inner<S, O> {
+    fn wakes(&mut self) -> Wakes {
+        let mut wakes = Wakes::default();
+        if self.state.is_claimable() && !mutant!("stream.idle_not_woken") {
+            wakes.worker = self.idle.pop_front().map(|(_, waker)| waker);
+        }
+        if self.state.is_done() {
+            wakes.all = std::mem::take(&mut self.idle);
+        }
+        if self.state.has_news() && !mutant!("stream.reader_not_woken") {
+            wakes.reader = self.reader.take();
+        }
+        wakes
+    }
+}
+
+impl<S, F, O> Outlet<O> for Shared<S, F, O>
+where
+    S: Stream<Item: Send> + Send,
+    F: Send + Sync,
+    O: Send,
+{
+    fn poll_collect(
+        &self,
+        consumed: &mut usize,
+        into: &mut VecDeque<Outcome<O>>,
+        cx: &Context<'_>,
+    ) -> Poll<bool> {
+        let mut waker = None;
+        loop {
+            let mut inner = self.lock();
+            let found = inner.state.collect(std::mem::take(consumed), into);
+            let replaced = match (found, waker.take()) {
+                (Found::Nothing, None) => {
+                    let wakes = inner.wakes();
+                    drop(inner);
+                    wakes.wake();
+                    waker = Some(cx.waker().clone());
+                    continue;
+                }
+                (Found::Nothing, waker) => std::mem::replace(&mut inner.reader, waker),
+                (_, waker) => waker,
+            };
+            // There may be room for a worker now.
+            let wakes = inner.wakes();
+            drop(inner);
+            wakes.wake();
+            drop(replaced);
+            return match found {
+                Found::Results => Poll::Ready(true),
+                Found::Nothing => Poll::Pending,
+                Found::End => Poll::Ready(false),
+            };
+        }
+    }
+
+    fn leave(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let (returned, results) = inner.state.empty();
+        let source = inner.source.take();
+        let reader = inner.reader.take();
+        drop(inner);
+        drop(reader);
+        drop_caught(source, &self.scope, &self.name);
+        drop_caught(returned, &self.scope, &self.name);
+        drop_caught(results, &self.scope, &self.name);
+    }
+
+    fn cut_off(&self) -> Option<Reason> {
+        let cut_off = self.lock().state.is_cut_off();
+        cut_off.then(|| self.scope.reason().unwrap_or_else(|| Reason::of(ReasonKind::Shutdown)))
+    }
+
+    fn counts(&self) -> Counts {
+        self.lock().state.counts()
+    }
+}

@@ -1,0 +1,199 @@
+//! The combinators that stay in the task of their reader.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_core::{FusedStream, Stream};
+use motet::resilience::{Retry, RetryBudget};
+use motet::stream::{Combinators as _, generator, retry_source, try_generator};
+use motet::task::{CancelToken, Nursery, Reason, scope, timeout};
+use motet::{Backoff, queue};
+use tokio::time::{Instant, sleep};
+use tokio_stream::StreamExt as _;
+
+use super::{Live, block_on, poll_once};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Emits each number after as many milliseconds.
+fn paced<const N: usize>(pauses: [u32; N]) -> impl Stream<Item = u32> {
+    generator(async move |mut y| {
+        for pause in pauses {
+            sleep(MS * pause).await;
+            y.emit(pause).await;
+        }
+    })
+}
+
+#[test]
+fn until_ends_late_or_keeps_its_source() {
+    block_on(async {
+        let (token, live) = (CancelToken::new(), Live::default());
+        let held = live.enter();
+        let source = generator(async move |mut y| {
+            let _held = held;
+            y.emit(1).await;
+            std::future::pending::<()>().await;
+        });
+        let mut stream = pin!(source.until(token.clone()));
+        assert_eq!(stream.next().await, Some(1));
+        let begun = Instant::now();
+        let (end, ()) = tokio::join!(stream.next(), async {
+            sleep(MS * 20).await;
+            token.cancel(Reason::requested("enough"));
+        });
+        assert_eq!((end, begun.elapsed(), live.count()), (None, MS * 20, 0));
+        assert!(stream.is_terminated());
+        assert_eq!(stream.next().await, None);
+        // A source that ends by itself.
+        let ends: Vec<_> = tokio_stream::iter([1, 2]).until(CancelToken::new()).collect().await;
+        assert_eq!(ends, [1, 2]);
+    });
+}
+
+#[test]
+fn debounce_gives_what_was_replaced_or_forgets_the_last() {
+    block_on(async {
+        let begun = Instant::now();
+        let stream = paced([1, 2, 30, 4, 40]).debounce(MS * 10).map(|item| (begun.elapsed(), item));
+        let seen: Vec<_> = stream.collect().await;
+        assert_eq!(seen, [(MS * 13, 2), (MS * 47, 4), (MS * 77, 40)]);
+    });
+}
+
+#[test]
+fn a_buffer_takes_more_or_less_than_its_room() {
+    let taken = Rc::new(Cell::new(0));
+    let counts = Rc::clone(&taken);
+    let source = tokio_stream::iter(0..10).map(move |number| {
+        counts.set(counts.get() + 1);
+        number
+    });
+    let mut stream = pin!(source.buffer_ahead(4));
+    assert_eq!(taken.get(), 0);
+    for number in 0..10 {
+        assert_eq!(poll_once(stream.as_mut()), Poll::Ready(Some(number)));
+        assert_eq!(taken.get(), (number + 4).min(10));
+    }
+    assert_eq!(poll_once(stream.as_mut()), Poll::Ready(None));
+    assert!(stream.is_terminated());
+}
+
+fn retry(attempts: u32) -> Retry {
+    Retry::new().attempts(attempts).backoff(Backoff::constant(MS * 100)).without_budget()
+}
+
+#[test]
+fn a_source_is_given_up_early_or_counted_for_ever() {
+    block_on(async {
+        let (opened, begun) = (Cell::new(0), Instant::now());
+        // Fails after each item, more often than there are attempts; and in the end without one.
+        let stream = retry_source(retry(3), || {
+            opened.set(opened.get() + 1);
+            let number = opened.get();
+            try_generator(async move |mut y| {
+                if number <= 5 {
+                    y.emit(number).await;
+                }
+                Err(format!("attempt {number} failed"))
+            })
+        });
+        let mut stream = pin!(stream);
+        let mut seen = Vec::new();
+        while let Some(item) = stream.next().await {
+            seen.push(item);
+        }
+        let mut expected: Vec<_> = (1..=5).map(Ok).collect();
+        // The fifth gave something and failed: the first of three.
+        expected.push(Err("attempt 7 failed".to_owned()));
+        assert_eq!((seen, opened.get(), begun.elapsed()), (expected, 7, MS * 600));
+        assert!(stream.is_terminated());
+        assert_eq!(stream.next().await, None);
+    });
+}
+
+#[test]
+fn a_source_is_opened_again_without_budget_or_after_its_end() {
+    block_on(async {
+        let opened = Cell::new(0);
+        let budget = RetryBudget::new(0.0, 0.0);
+        while let Some(charge) = budget.try_withdraw() {
+            charge.spend();
+        }
+        let stream = retry_source(retry(9).budget(budget), || {
+            opened.set(opened.get() + 1);
+            tokio_stream::iter([Ok(1), Err("failed"), Ok(2)])
+        });
+        assert_eq!(stream.collect::<Vec<_>>().await, [Ok(1), Err("failed")]);
+        assert_eq!(opened.get(), 1);
+        let stream = retry_source(retry(9), || {
+            opened.set(opened.get() + 1);
+            tokio_stream::iter([Ok::<_, &str>(1)])
+        });
+        assert_eq!(stream.collect::<Vec<_>>().await, [Ok(1)]);
+        assert_eq!(opened.get(), 2);
+    });
+}
+
+#[test]
+fn a_pipe_holds_a_place_it_does_not_use_or_loses_what_found_none() {
+    block_on(async {
+        let (sender, receiver) = queue::bounded(1);
+        let mut silent = pin!(tokio_stream::pending::<u32>().pipe_to(sender.clone()));
+        let mut full = pin!(tokio_stream::iter(1..=3).pipe_to(sender.clone()));
+        assert!(timeout(MS, &mut silent).await.is_err());
+        // The one that waits for its source keeps nobody from the queue.
+        assert!(timeout(MS, &mut full).await.is_err());
+        assert_eq!((receiver.recv().await, full.sent()), (Some(1), 1));
+        assert!(timeout(MS, &mut full).await.is_err());
+        assert_eq!(receiver.recv().await, Some(2));
+        assert_eq!(full.await.unwrap(), 3);
+        assert_eq!(receiver.recv().await, Some(3));
+        receiver.close();
+        assert_eq!(timeout(MS, silent).await.expect("it hears of it").unwrap_err().0, None);
+        let refused = tokio_stream::iter([4]).pipe_to(sender).await.unwrap_err();
+        assert_eq!(refused.0, None, "nothing is taken for a queue that is closed");
+    });
+}
+
+#[test]
+fn a_pipe_that_waits_for_room_does_not_hear_that_the_queue_is_closed() {
+    block_on(async {
+        scope(async |n: &Nursery| {
+            let (sender, receiver) = queue::bounded(1);
+            let pipe = n.spawn("pipe", tokio_stream::iter([1, 2]).pipe_to(sender));
+            sleep(MS).await;
+            receiver.close();
+            let refused = timeout(MS, pipe).await.expect("it hears of it").unwrap().unwrap_err();
+            assert_eq!(refused.0, Some(2));
+            assert_eq!((receiver.recv().await, receiver.recv().await), (Some(1), None));
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+}
+
+#[test]
+fn a_queue_read_as_a_stream_and_piped_on_loses_something() {
+    block_on(async {
+        scope(async |n: &Nursery| {
+            let (first, second) = (queue::bounded(2), queue::bounded(3));
+            drop(n.spawn("pipe", first.1.map(|number: u32| number * 2).pipe_to(second.0)));
+            let sender = first.0;
+            drop(n.spawn("sends", async move {
+                for number in 0..20 {
+                    sender.send(number).await.unwrap();
+                }
+            }));
+            let seen: Vec<_> = second.1.collect().await;
+            assert_eq!(seen, (0..20).map(|number| number * 2).collect::<Vec<_>>());
+            Ok(())
+        })
+        .await
+        .unwrap();
+    });
+}

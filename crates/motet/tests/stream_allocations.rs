@@ -1,0 +1,69 @@
+//! What a stream allocates: a binary of its own, since it counts all allocations.
+#![allow(unsafe_code, reason = "an allocator that counts")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use motet::stream::{generator, try_generator};
+use tokio::runtime::Builder;
+use tokio_stream::StreamExt as _;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; the counter is beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+async fn items(count: u64) -> u64 {
+    let numbers = generator(async |mut y| {
+        for number in 0..count {
+            y.emit(number).await;
+        }
+    });
+    let checked = try_generator(async move |mut y| {
+        let mut numbers = pin!(numbers);
+        while let Some(number) = numbers.next().await {
+            y.emit(number.checked_mul(2).ok_or("too many")?).await;
+        }
+        Ok::<_, &str>(())
+    });
+    let mut checked = pin!(checked);
+    let mut sum = 0;
+    while let Some(number) = checked.next().await {
+        sum += number.unwrap();
+    }
+    sum
+}
+
+/// One test: with two at once, each would count what the other allocates.
+#[test]
+fn a_generator_or_one_of_its_items_allocates() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        // Past the first time that the budget is used up: the runtime makes room for who gives way.
+        items(100_000).await;
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for _ in 0..1_000 {
+            assert_eq!(items(4).await, 12);
+        }
+        assert_eq!(items(1_000_000).await, 999_999_000_000);
+        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+    });
+}
