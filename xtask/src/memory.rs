@@ -9,7 +9,15 @@ use crate::shell::{cargo, root, run};
 use crate::test_tools::install_packages;
 
 /// The tests that go through the lists and slots, but for those that leak memory on purpose.
-const TESTS: [&str; 5] = ["stress::", "local::", "gather::", "race::", "queue::threads::"];
+const TESTS: [&str; 7] = [
+    "stress::",
+    "local::",
+    "gather::",
+    "race::",
+    "queue::threads::",
+    "stream::generator::",
+    "stream::tasks::two_threads",
+];
 
 /// Runs them; a read or write of what is not there fails it, and so does memory that nobody points to any more.
 pub(crate) fn check() -> Result<(), String> {
