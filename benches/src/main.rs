@@ -16,6 +16,7 @@ mod relay;
 mod report;
 mod resilience;
 mod signature;
+mod stream;
 mod task;
 
 use std::env;
@@ -26,7 +27,7 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 11] = [
+const AREAS: [Area; 12] = [
     ("batch", batch::run),
     ("container", container::run),
     ("event", event::run),
@@ -37,6 +38,7 @@ const AREAS: [Area; 11] = [
     ("relay", relay::run),
     ("resilience", resilience::run),
     ("signature", signature::run),
+    ("stream", stream::run),
     ("task", task::run),
 ];
 
