@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::convert::Infallible;
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
-use motet::queue::{self, Job, Receiver, Sender};
-use motet::task::{Nursery, scope};
+use motet::observe::Stat;
+use motet::queue::{self, DeadLetter, Job, Receiver, Sender};
+use motet::task::{Nursery, scope, timeout, unscoped};
 use tokio::runtime::Builder;
 use tokio::time::Instant;
 
@@ -41,7 +43,8 @@ fn live() -> isize {
 
 type Make = Box<dyn Fn() -> (Sender<u64>, Receiver<u64>)>;
 
-const ROUNDS: u64 = 1_000;
+/// A million items in each order; without optimizations, where it takes minutes, enough of them.
+const ROUNDS: u64 = if cfg!(debug_assertions) { 100 } else { 1_000 };
 const IN_A_ROUND: u64 = 500;
 
 /// In, and out again: received, or leased and done, or brought back first.
@@ -64,7 +67,62 @@ async fn turn(sender: &Sender<u64>, receiver: &Receiver<u64>, at: u64) {
     assert!(receiver.is_empty());
 }
 
-/// A million operations in each order. An empty queue is compared with the same one a million operations before, when it
+/// In and out by every other way: permits that are used and given up, batches, and those that wait for room or for an
+/// item and give up.
+async fn turn_by_other_ways(sender: &Sender<u64>, receiver: &Receiver<u64>) {
+    const SHORT: Duration = Duration::from_millis(1);
+    drop(sender.reserve().await.unwrap());
+    sender.reserve().await.unwrap().send(7).unwrap();
+    let mut items: VecDeque<u64> = (1..IN_A_ROUND).map(|number| number % 60).collect();
+    sender.send_all(&mut items).await.unwrap();
+    if sender.capacity().is_some() {
+        while sender.try_send(7).is_ok() {}
+        assert!(timeout(SHORT, sender.send(7)).await.is_err());
+        assert!(timeout(SHORT, sender.reserve()).await.is_err());
+        assert!(timeout(SHORT, sender.send_all(&mut VecDeque::from([7]))).await.is_err());
+        assert!(sender.send_timeout(7, SHORT).await.is_err());
+    }
+    let mut taken = Vec::with_capacity(64);
+    while !receiver.is_empty() {
+        assert!(receiver.recv_many(&mut taken, 64).await > 0);
+        taken.clear();
+    }
+    assert!(timeout(SHORT, receiver.recv()).await.is_err());
+    assert!(timeout(SHORT, receiver.lease()).await.is_err());
+    assert!(timeout(SHORT, receiver.recv_many(&mut taken, 64)).await.is_err());
+    assert!(receiver.recv_timeout(SHORT).await.is_err());
+    assert!(receiver.try_recv().is_err() && receiver.try_lease().is_err());
+}
+
+/// Each is leased twice, and is a dead letter then.
+async fn turn_to_dead_letters(
+    sender: &Sender<u64>,
+    receiver: &Receiver<u64>,
+    letters: &Receiver<DeadLetter<u64>>,
+) {
+    for number in 0..IN_A_ROUND {
+        sender.send(number).await.unwrap();
+    }
+    for _ in 0..IN_A_ROUND {
+        drop(receiver.lease().await.unwrap());
+        drop(receiver.lease().await.unwrap());
+    }
+    // Those that found no room wait inside for it.
+    for _ in 0..IN_A_ROUND {
+        assert_eq!(letters.recv().await.unwrap().attempts, 2);
+    }
+    sender.join().await.unwrap();
+}
+
+/// No item, no lease, no permit, and nobody in line but workers.
+fn assert_at_rest(order: &str, sender: &Sender<u64>) {
+    let others = if order == "workers" { &["capacity", "receivers_waiting"][..] } else { &["capacity"] };
+    for (name, stat) in sender.stats().iter().filter(|(name, _)| !others.contains(name)) {
+        assert!(matches!(stat, Stat::Count(0) | Stat::Text(_)), "{order}: {name} is {stat} at the end");
+    }
+}
+
+/// An empty queue is compared with the same one many operations before, when it
 /// may keep a few places more; and what is there after its end with what was there before it was made.
 ///
 /// One test for all, since whatever runs beside it would be counted.
@@ -84,14 +142,18 @@ fn a_queue_grows_with_what_went_through_it() {
             // The runtime keeps what it has made for the first timers.
             let (sender, receiver) = make();
             turn(&sender, &receiver, 59).await;
+            turn_by_other_ways(&sender, &receiver).await;
             drop((sender, receiver));
             let begin = live();
             let (sender, receiver) = make();
             turn(&sender, &receiver, 59).await;
+            turn_by_other_ways(&sender, &receiver).await;
             let before = live();
             for at in 0..ROUNDS {
                 turn(&sender, &receiver, at).await;
+                turn_by_other_ways(&sender, &receiver).await;
             }
+            assert_at_rest(order, &sender);
             let grown = live() - before;
             assert!(grown <= 64 * 1024, "{order}: {grown} bytes more than before");
             drop((sender, receiver));
@@ -99,15 +161,49 @@ fn a_queue_grows_with_what_went_through_it() {
         }
     });
     runtime.block_on(async {
-        let crews = async |rounds: u64| {
+        let make = || {
+            let (to, letters) = queue::bounded(8);
+            let (sender, receiver) =
+                queue::options(512).dead_letters(NonZeroU32::new(2).unwrap(), to).build();
+            (sender, receiver, letters)
+        };
+        // As above: what is made once stays.
+        let (sender, receiver, letters) = make();
+        turn_to_dead_letters(&sender, &receiver, &letters).await;
+        drop((sender, receiver, letters));
+        let begin = live();
+        let (sender, receiver, letters) = make();
+        turn_to_dead_letters(&sender, &receiver, &letters).await;
+        let before = live();
+        for _ in 0..ROUNDS {
+            turn_to_dead_letters(&sender, &receiver, &letters).await;
+        }
+        assert_at_rest("dead letters", &sender);
+        let grown = live() - before;
+        assert!(grown <= 4 * 1024, "dead letters: {grown} bytes more than before");
+        drop((sender, receiver, letters));
+        assert_eq!(live() - begin, 0, "a queue with dead letters that is gone has left something");
+    });
+    runtime.block_on(async {
+        let crews = async |keys: u64, rounds: u64| {
             scope(async |n: &Nursery| {
                 let (sender, receiver) = queue::bounded(64);
-                let handler = async |_: Job<u64>| Ok::<_, Infallible>(());
-                let crew = receiver.workers(4).keyed(|item: &u64| *item).start(n, "works", handler).unwrap();
+                // One in a hundred fails at first.
+                let handler = async |job: Job<u64>| match *job % 100 == 3 && job.attempt() == 1 {
+                    true => Err("once"),
+                    false => Ok(()),
+                };
+                let workers = receiver.workers(4);
+                let workers = if keys > 0 { workers.keyed(move |item: &u64| item % keys) } else { workers };
+                let crew = workers.start(n, "works", handler).unwrap();
+                let tasks = || n.snapshot().tasks.len() + n.snapshot().starting;
+                let before = tasks();
                 for number in 0..rounds {
                     sender.send(number).await.unwrap();
                 }
                 sender.join().await.unwrap();
+                assert_at_rest("workers", &sender);
+                assert_eq!(tasks(), before, "a worker left a task behind");
                 let live = live();
                 drop(sender);
                 assert_eq!(crew.ended().await.done, rounds);
@@ -116,7 +212,11 @@ fn a_queue_grows_with_what_went_through_it() {
             .await
             .unwrap()
         };
-        let (few, many) = (crews(1_000).await, crews(100_000).await);
-        assert!((many - few).abs() <= 4 * 1024, "workers keep {} bytes more", many - few);
+        // In any order, each key its own, and a few keys with many items each.
+        for keys in [0, u64::MAX, 7] {
+            let (few, many) = (crews(keys, 1_000).await, crews(keys, ROUNDS * IN_A_ROUND).await);
+            assert!((many - few).abs() <= 4 * 1024, "workers keep {} bytes more", many - few);
+        }
+        assert_eq!(unscoped(), 0);
     });
 }
