@@ -7,12 +7,12 @@
 //! | You want to | |
 //! |---|---|
 //! | do something before and after every call, or answer in its place | [`Chain::with`] an `async fn` |
-//! | give that a state | [`with_state`] |
+//! | give that a state | [`with_state`](with_state()) |
 //! | have requests or answers of another type from some part on | [`Chain::adapt`] |
 //! | tell parts further inside, or the handler, something beside the request | [`Next::with`], [`Context`] |
 //! | limit times, calls or their number, or try again | [`timeout`], [`retry`], [`hedge`], [`breaker`], [`bulkhead`], [`rate_limit`], [`adaptive_limit`], or several in one: [`pipeline`] |
-//! | answer though all has failed | [`fallback`] |
-//! | survive a panic | [`catch_panic`] |
+//! | answer though all has failed | [`fallback`](fallback()) |
+//! | survive a panic | [`catch_panic`](catch_panic()) |
 //! | see what happens | [`trace`](trace()), [`metrics`](metrics()), [`watch`](watch()) |
 //! | guard one call, with no chain around | [`Pipeline`](crate::resilience::Pipeline) |
 //!

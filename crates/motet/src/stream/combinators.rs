@@ -19,7 +19,7 @@ pub trait Combinators: Stream {
     /// Has the stream read by a task of its own, up to `ahead` items before they are asked for.
     ///
     /// # When to use
-    /// For a stream in which something happens: a [`generator`](super::generator) is at rest while its reader is busy;
+    /// For a stream in which something happens: a [`generator`](super::generator()) is at rest while its reader is busy;
     /// in a task it goes on. And for a reader that waits for other things as well: what is taken from the source waits
     /// in the buffer. To buffer without a task, [`buffer_ahead`](Self::buffer_ahead).
     ///

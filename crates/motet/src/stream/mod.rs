@@ -3,14 +3,14 @@
 //! # When to use what
 //! | You want to | |
 //! |---|---|
-//! | make a stream of a loop that awaits | [`generator`]; with `?`: [`try_generator`] |
+//! | make a stream of a loop that awaits | [`generator`](generator()); with `?`: [`try_generator`] |
 //! | have a stream run ahead of its reader | [`spawned`](Combinators::spawned) |
 //! | apply a function to many items at once, on all cores | [`par_map`](Combinators::par_map) |
 //! | the same with several items in one call | [`par_map_batched`](Combinators::par_map_batched) |
 //! | gather items, up to a number or a time | [`chunks_within`](Combinators::chunks_within) |
 //! | end a stream in good order | [`until`](Combinators::until) |
 //! | have several readers of one stream | [`broadcast`](Combinators::broadcast) |
-//! | open a source again when it fails | [`retry_source`] |
+//! | open a source again when it fails | [`retry_source`](retry_source()) |
 //! | have only the last of many changes | [`debounce`](Combinators::debounce) |
 //! | free the places of what is done, in the reader's task | [`buffer_ahead`](Combinators::buffer_ahead) |
 //! | send a stream into a queue | [`pipe_to`](Combinators::pipe_to) |
