@@ -158,21 +158,29 @@ impl<M: Manager> Wait<'_, M> {
     }
 
     fn look(&mut self, place: usize, waker: &Waker) -> Poll<Taken<M>> {
-        let mut other = None;
+        let mut other: Option<Waker> = None;
         loop {
             let mut state = self.shared.state();
-            let former = other.take().map(|waker| state.set_waker(place, waker));
-            let seen = state.look(place, waker);
-            drop(state);
-            drop(former);
-            match seen {
+            match state.look(place, waker) {
                 Seen::Settled(taken) => {
+                    drop(state);
                     self.place = None;
                     return Poll::Ready(taken);
                 }
                 Seen::Waiting => return Poll::Pending,
-                Seen::OtherWaker => other = Some(waker.clone()),
+                Seen::OtherWaker => {}
             }
+            if let Some(other) = other.take() {
+                let former = state.set_waker(place, other);
+                drop(state);
+                drop(former);
+                // And not compared again: a waker and its clone need not be seen to wake the same task, and with
+                // optimizations those of the standard library are not always.
+                return Poll::Pending;
+            }
+            // Outside of the lock: a waker is somebody's code.
+            drop(state);
+            other = Some(waker.clone());
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use motet::pool::{AcquireError, InvalidPool, Manager, Pool};
 use motet::task::{Nursery, Policy, Scope, gather, timeout};
@@ -486,4 +488,38 @@ fn an_acquire_cannot_be_spawned_by_generic_code() {
         });
     }
     let _: fn(&Nursery<Infallible>, Pool<Backend>) = spawned::<Backend>;
+}
+
+/// A waker whose clones are not seen to wake the same task. With optimizations those of the standard library are like
+/// that, too, now and then.
+#[allow(unsafe_code, reason = "no safe waker is like that for sure")]
+fn unlike_its_clones() -> Waker {
+    static TABLE: RawWakerVTable = RawWakerVTable::new(another, |_| (), |_| (), |_| ());
+    fn another(data: *const ()) -> RawWaker {
+        RawWaker::new(data.wrapping_byte_add(1), &TABLE)
+    }
+    // SAFETY: the pointer is a number, and nothing follows it.
+    unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &TABLE)) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_with_a_waker_unlike_its_clones_is_looked_at_for_ever() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1),
+        async |_, pool| {
+            let held = pool.acquire().await.unwrap();
+            let waker = unlike_its_clones();
+            let mut cx = Context::from_waker(&waker);
+            let mut waits = pin!(pool.acquire());
+            for _ in 0..3 {
+                assert!(waits.as_mut().poll(&mut cx).is_pending());
+            }
+            drop(held);
+            let Poll::Ready(Ok(link)) = waits.as_mut().poll(&mut cx) else { panic!("it was handed over") };
+            assert_eq!(link.id, 0);
+        },
+    )
+    .await;
 }
