@@ -4,6 +4,11 @@ mod placing;
 mod taking;
 
 use std::task::{Context, Poll};
+#[cfg(not(all(test, motet_loom)))]
+use std::{future::Future as _, pin::pin};
+
+#[cfg(not(all(test, motet_loom)))]
+use tokio::task::yield_now;
 
 pub(super) use self::placing::{Closed, Placing, Sending, Sent, Turn};
 pub(super) use self::taking::{Line, Receiving, Taking};
@@ -17,8 +22,17 @@ const LOOKS: usize = if cfg!(all(test, motet_loom)) { 1 } else { 32 };
 const YIELDS: u8 = 1;
 
 /// Lets others run first: a thread that was stopped in the middle of a slot among them.
-fn again<T>(cx: &Context<'_>) -> Poll<T> {
-    #[cfg(all(test, motet_loom))]
+#[cfg(not(all(test, motet_loom)))]
+fn again<T>(cx: &mut Context<'_>) -> Poll<T> {
+    // As tokio yields. A wake from inside of the poll would call another worker to take the task over, and the two would
+    // pass the queue to and fro.
+    let turn = pin!(yield_now()).poll(cx);
+    debug_assert!(turn.is_pending(), "a yield waits once");
+    Poll::Pending
+}
+
+#[cfg(all(test, motet_loom))]
+fn again<T>(cx: &mut Context<'_>) -> Poll<T> {
     super::sync::yield_now();
     cx.waker().wake_by_ref();
     Poll::Pending
