@@ -10,10 +10,8 @@ pub(crate) fn missing(area: &str, rival: &str) -> &'static str {
         ("queue", "kanal") => "a part in the budget; a receive that is dropped loses the item",
         ("queue", rival) if rival.starts_with("asyncio") => "threads; newcomers overtake who waits",
         ("batch", "mpsc + oneshot actor") => "deadlines, weight, panics kept from callers",
-        ("batch", "tower-batch-control") => {
-            "life after an error; the open batch is lost with the last handle"
-        }
-        ("batch", "dataloader") => "deadlines; a caller that is dropped takes its batch with it",
+        ("batch", "tower-batch-control") => "life after an error, a drain at the end",
+        ("batch", "dataloader") => "deadlines, callers that may leave",
         ("batch", "ultra-batch") => "a deadline of the first item, batches side by side, life after a panic",
         ("pool", "bb8") => "order",
         ("pool", "deadpool") => "connects that outlive their caller, idle timeouts",
@@ -23,6 +21,7 @@ pub(crate) fn missing(area: &str, rival: &str) -> &'static str {
         ("http", "hyper-util (bare)") => "limits of time, retries, breakers, bounds, a scope",
         ("http", "reqwest") => "retries, breakers, bounds of calls, a scope",
         ("http", "reqwest + middleware + retry") => "a budget, breakers, bounds of calls, a scope",
+        ("origin", _) => "scopes, bounds, leases, budgets; see the head of the area",
         _ => "",
     }
 }

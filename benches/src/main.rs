@@ -10,6 +10,7 @@ mod guarantees;
 mod http;
 mod measure;
 mod middleware;
+mod origin;
 mod pool;
 mod queue;
 mod relay;
@@ -27,12 +28,13 @@ use report::Case;
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn() -> Vec<Case>);
 
-const AREAS: [Area; 12] = [
+const AREAS: [Area; 13] = [
     ("batch", batch::run),
     ("container", container::run),
     ("event", event::run),
     ("http", http::run),
     ("middleware", middleware::run),
+    ("origin", origin::run),
     ("pool", pool::run),
     ("queue", queue::run),
     ("relay", relay::run),

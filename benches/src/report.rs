@@ -24,6 +24,8 @@ enum Unit {
     /// A figure without a dimension, kept in the place of the nanoseconds.
     Times,
     EventsPerSecond,
+    /// Memory, kept in the place of the nanoseconds.
+    Kibibytes,
 }
 
 impl Unit {
@@ -34,19 +36,20 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Times => "times",
             Self::EventsPerSecond => "events/s",
+            Self::Kibibytes => "KiB",
         }
     }
 
     const fn digits(self) -> usize {
         match self {
-            Self::NanosecondsPerOperation | Self::Microseconds | Self::EventsPerSecond => 1,
+            Self::NanosecondsPerOperation | Self::Microseconds | Self::EventsPerSecond | Self::Kibibytes => 1,
             Self::Milliseconds | Self::Times => 3,
         }
     }
 
     fn of(self, cost: Cost) -> f64 {
         match self {
-            Self::NanosecondsPerOperation | Self::Times => cost.nanoseconds,
+            Self::NanosecondsPerOperation | Self::Times | Self::Kibibytes => cost.nanoseconds,
             Self::Microseconds => cost.nanoseconds / 1e3,
             Self::Milliseconds => cost.nanoseconds / 1e6,
             Self::EventsPerSecond => 1e9 / cost.nanoseconds,
@@ -70,6 +73,11 @@ impl Case {
 
     pub(crate) fn in_milliseconds(self) -> Self {
         Self { unit: Unit::Milliseconds, ..self }
+    }
+
+    /// The figures are of memory.
+    pub(crate) fn in_kibibytes(self) -> Self {
+        Self { unit: Unit::Kibibytes, ..self }
     }
 
     /// The figures are ratios themselves.

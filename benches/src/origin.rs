@@ -1,0 +1,353 @@
+//! Question: what do the thirteen programs of the article cost, on asyncio and on ours?
+//!
+//! The work of each program, without its sleeps and prints: Python's side is `python/origin.py`, by the plainest means
+//! of asyncio, and ours is what the examples are made of. Both run in one thread. One operation is one call, task, item
+//! or event. Each program of either side has a process of its own for its peak of memory, which is compared in a case of
+//! its own; that of the interpreter is in Python's.
+//!
+//! What ours gives and the article's programs do not: a task, a release or a listener that belongs to a scope, an item
+//! that is settled by its lease, a result for each listener and each item of a batch, a budget for retries, bounds
+//! everywhere. The mock of the last program is a plain type on our side: ours come with the simulator, which no
+//! measurement has in it.
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::path::Path;
+use std::pin::pin;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::{env, fs};
+
+use futures::StreamExt as _;
+use motet::batch;
+use motet::container::Container;
+use motet::event::{Emitter, Event};
+use motet::middleware::{Chain, Next};
+use motet::pool::{Manager, Pool, Recycle};
+use motet::queue::{self, Job};
+use motet::resilience::{CircuitBreaker, Pipeline, Retry};
+use motet::resource::{Exit, resource};
+use motet::stream::generator;
+use motet::task::{Nursery, gather, scope};
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+
+use crate::measure::{Cost, both_of};
+use crate::report::Case;
+
+/// What runs a program with so many operations.
+type Program = fn(&Runtime, u32);
+
+/// The programs, and how many operations make a round: as in the script.
+const PROGRAMS: [(&str, Program, u32); 13] = [
+    ("00_coroutine", |runtime, count| runtime.block_on(coroutine(count)), 200_000),
+    ("01_event_loop", |runtime, count| runtime.block_on(event_loop(count)), 10_000),
+    ("02_futures_and_tasks", |runtime, count| runtime.block_on(futures_and_tasks(count)), 12_000),
+    ("03_producer_consumer", |runtime, count| runtime.block_on(producer_consumer(count)), 40_000),
+    ("04_context_manager", |runtime, count| runtime.block_on(context_manager(count)), 40_000),
+    ("05_iterators_and_generators", |runtime, count| runtime.block_on(generators(count)), 100_000),
+    ("06_middleware", |runtime, count| runtime.block_on(middleware(count)), 40_000),
+    ("07_event_emitter", |runtime, count| runtime.block_on(event_emitter(count)), 5_000),
+    ("08_di_container", |runtime, count| runtime.block_on(di_container(count)), 10_000),
+    ("09_batch_processor", |runtime, count| runtime.block_on(batch_processor(count)), 30_000),
+    ("10_connection_pool", |runtime, count| runtime.block_on(connection_pool(count)), 20_000),
+    ("11_retry_and_breaker", |runtime, count| runtime.block_on(retry_and_breaker(count)), 100_000),
+    ("12_testing", |runtime, count| runtime.block_on(testing(count)), 1_000),
+];
+
+/// Has one program run and says its peak of memory, where that is set to its name.
+const PEAK_OF: &str = "MOTET_COMPARE_PEAK_OF";
+
+/// Rounds of a process that is asked for its peak; Python has as many.
+const PEAK_ROUNDS: usize = 15;
+
+/// Gives nothing, and says so, where there is no Python.
+pub(crate) fn run() -> Vec<Case> {
+    if let Ok(name) = env::var(PEAK_OF) {
+        say_peak_of(&name);
+        return Vec::new();
+    }
+    let runtime = runtime();
+    let mut cases = Vec::new();
+    for (name, program, count) in PROGRAMS {
+        let Some(before) = python(name) else {
+            eprintln!("origin: no comparison of {name}, for python3 could not run it");
+            continue;
+        };
+        let (ours, _) = both_of(count, || program(&runtime, count), || ());
+        // A machine that was busy with something else at one time may not be so at the other.
+        let after = python(name).unwrap_or_else(|| before.clone());
+        let best = |what: &str| {
+            let of = |row: &Value| row[what].as_f64().unwrap_or(f64::NAN);
+            of(&before).min(of(&after))
+        };
+        // Python does not count allocations as we do.
+        let rival = Cost { nanoseconds: best("ns"), minimum: best("minimum"), allocations: f64::NAN };
+        cases.extend(Case::median_and_minimum(name, "asyncio", ours, rival));
+        if let Some(ours) = our_peak(name) {
+            let memory = |kib| Cost { nanoseconds: kib, minimum: kib, allocations: f64::NAN };
+            let (ours, rival) = (memory(ours), memory(best("peak_kib")));
+            cases.push(Case::new(format!("{name}, peak"), "asyncio", ours, rival).in_kibibytes());
+        }
+    }
+    cases
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().expect("a runtime")
+}
+
+/// Runs Python's side of a program.
+fn python(program: &str) -> Option<Value> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/origin.py");
+    let ran = Command::new("python3").arg(script).arg(program).stderr(Stdio::inherit()).output().ok()?;
+    let text = String::from_utf8(ran.stdout).ok().filter(|_| ran.status.success())?;
+    serde_json::from_str(&text).ok()
+}
+
+/// The peak of a process that runs nothing but this program, in KiB.
+fn our_peak(program: &str) -> Option<f64> {
+    let itself = env::current_exe().ok()?;
+    let ran = Command::new(itself).arg("origin").env(PEAK_OF, program).output().ok()?;
+    String::from_utf8(ran.stdout).ok()?.trim().parse().ok()
+}
+
+fn say_peak_of(name: &str) {
+    let runtime = runtime();
+    let asked = PROGRAMS.iter().filter(|(program, ..)| *program == name);
+    for (_, program, count) in asked {
+        (0..PEAK_ROUNDS).for_each(|_| program(&runtime, *count));
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    println!("{}", peak.unwrap_or("unknown"));
+}
+
+async fn simple_coroutine() -> &'static str {
+    black_box("Coroutine completed")
+}
+
+async fn fetch_data(site: u32) -> u32 {
+    black_box(site)
+}
+
+async fn coroutine(count: u32) {
+    for _ in 0..count {
+        black_box(simple_coroutine().await);
+    }
+}
+
+async fn event_loop(count: u32) {
+    let done = scope(async |n: &Nursery| {
+        for _ in 0..count / 2 {
+            let first = n.spawn("task 1", simple_coroutine());
+            let second = n.spawn("task 2", simple_coroutine());
+            black_box((first.await.is_ok(), second.await.is_ok()));
+        }
+        Ok(())
+    });
+    done.await.expect("nothing fails");
+}
+
+async fn futures_and_tasks(count: u32) {
+    for _ in 0..count / 6 {
+        let results = gather((0..3).map(fetch_data)).await;
+        black_box(gather(results.into_iter().map(fetch_data)).await);
+    }
+}
+
+async fn producer_consumer(count: u32) {
+    let done = scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::bounded(10);
+        for _ in 0..2 {
+            let sender = sender.clone();
+            drop(n.spawn("producer", async move {
+                for number in 0..count / 2 {
+                    sender.send(number).await.expect("there are consumers");
+                }
+            }));
+        }
+        let consume = async |item: Job<u32>| {
+            black_box(*item);
+            Ok::<_, Infallible>(())
+        };
+        let consumers = receiver.workers(3).start(n, "consumer", consume).expect("the scope is open");
+        drop((sender, receiver));
+        assert_eq!(consumers.ended().await.done, u64::from(count));
+        Ok(())
+    });
+    done.await.expect("nothing fails");
+}
+
+async fn context_manager(count: u32) {
+    for _ in 0..count {
+        let used = resource(async { Ok::<_, Infallible>("database") })
+            .release(async |_, _: Exit| {
+                black_box(simple_coroutine().await);
+            })
+            .with(async |database: &mut &'static str| Ok(black_box(*database)));
+        black_box(used.await.expect("nothing fails"));
+    }
+}
+
+async fn generators(count: u32) {
+    let numbers = generator(async |mut y| {
+        for number in 0..count {
+            y.emit(number).await;
+        }
+    });
+    let mut numbers = pin!(numbers);
+    let mut total = 0_u64;
+    while let Some(number) = numbers.next().await {
+        total += u64::from(number);
+    }
+    assert_eq!(total, u64::from(count) * u64::from(count - 1) / 2);
+}
+
+#[derive(Clone, Copy)]
+struct Request {
+    id: u32,
+    authenticated: bool,
+}
+
+type Answer = Result<u32, &'static str>;
+
+async fn log(request: Request, next: Next<Request, Answer>) -> Answer {
+    next.run(request).await
+}
+
+async fn authenticate(request: Request, next: Next<Request, Answer>) -> Answer {
+    if !request.authenticated {
+        return Err("unauthorized");
+    }
+    next.run(request).await
+}
+
+async fn middleware(count: u32) {
+    let handler = Chain::new().with(log).with(authenticate).to(async |request: Request| Ok(request.id));
+    for id in 0..count {
+        let request = Request { id, authenticated: black_box(true) };
+        black_box(handler.call(request).await.expect("it is authenticated"));
+    }
+}
+
+struct UserCreated(u32);
+
+impl Event for UserCreated {
+    const NAME: &'static str = "user.created";
+}
+
+async fn event_emitter(count: u32) {
+    let done = scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        let listener = async |user: Arc<UserCreated>| {
+            black_box(user.0);
+        };
+        let _mail = emitter.on_async("welcome mail", listener).expect("the scope is open");
+        let _log = emitter.on_async("activity log", listener).expect("the scope is open");
+        for id in 0..count {
+            black_box(emitter.emit(UserCreated(id)).await.expect("it is open").succeeded());
+        }
+        Ok(())
+    });
+    done.await.expect("nothing fails");
+}
+
+struct Database(#[expect(dead_code, reason = "it takes room, as Python's does")] u64);
+struct Cache(#[expect(dead_code, reason = "it keeps the database")] Arc<Database>);
+struct Service(#[expect(dead_code, reason = "it keeps both")] Arc<Database>, Arc<Cache>);
+
+async fn di_container(count: u32) {
+    for _ in 0..count {
+        let done = scope(async |n: &Nursery| {
+            let mut c = Container::new();
+            c.provide(|| async { Database(black_box(1)) });
+            c.provide(|database: Arc<Database>| async move { Cache(database) });
+            c.provide(|database: Arc<Database>, cache: Arc<Cache>| async move { Service(database, cache) });
+            let running = c.start(n).await.expect("nothing fails");
+            black_box(&running.get::<Service>().expect("it is there").1);
+            Ok(())
+        });
+        done.await.expect("nothing fails");
+    }
+}
+
+async fn batch_processor(count: u32) {
+    let done = scope(async |n: &Nursery| {
+        let handler = async |batch: Vec<u32>| batch.into_iter().map(Ok::<_, Infallible>).collect::<Vec<_>>();
+        let batcher = batch::Builder::new(n).max_items(3).build(handler).expect("the limits make sense");
+        for _ in 0..3 {
+            let batcher = batcher.clone();
+            drop(n.spawn("caller", async move {
+                for number in 0..count / 3 {
+                    black_box(batcher.submit(number).await.is_ok());
+                }
+            }));
+        }
+        Ok(())
+    });
+    done.await.expect("nothing fails");
+}
+
+struct Server;
+
+impl Manager for Server {
+    type Connection = u32;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<u32, Infallible> {
+        Ok(1)
+    }
+
+    fn recycle(&self, _: &mut u32) -> Recycle {
+        Recycle::Keep
+    }
+
+    async fn close(&self, _: u32) {}
+}
+
+async fn connection_pool(count: u32) {
+    let done = scope(async |n: &Nursery| {
+        let pool = Pool::builder(n, Server).max(5).connects(5).build().expect("the numbers fit");
+        let callers = (0..10).map(|_| async {
+            for _ in 0..count / 10 {
+                let connection = pool.acquire().await.expect("the server is there");
+                yield_now().await;
+                black_box(*connection);
+            }
+        });
+        gather(callers).await;
+        Ok(())
+    });
+    done.await.expect("nothing fails");
+}
+
+async fn retry_and_breaker(count: u32) {
+    let pipeline = Pipeline::new().retry(Retry::new().attempts(3)).breaker(CircuitBreaker::default());
+    for _ in 0..count {
+        let called = pipeline.run(|| async { Ok::<_, Infallible>(simple_coroutine().await) });
+        black_box(called.await.is_ok());
+    }
+}
+
+/// What the service needs of its client.
+trait ApiClient {
+    async fn get(&self, path: String) -> Result<u32, Infallible>;
+}
+
+struct Stub;
+
+impl ApiClient for Stub {
+    async fn get(&self, path: String) -> Result<u32, Infallible> {
+        black_box(path);
+        Ok(1)
+    }
+}
+
+async fn testing(count: u32) {
+    let client = Stub;
+    for _ in 0..count / 100 {
+        black_box(gather((0..100).map(|number| client.get(format!("/users/{number}")))).await);
+    }
+}
