@@ -50,15 +50,20 @@ fn calibrate(operation: &mut impl FnMut()) -> u32 {
 }
 
 fn round(operation: &mut impl FnMut(), count: u32) -> Cost {
+    once(count, || (0..count).for_each(|_| operation()))
+}
+
+/// The cost of each of so many operations that are done in one run, which cannot be repeated.
+pub(crate) fn once(operations: u32, run: impl FnOnce()) -> Cost {
     let allocations_before = allocations::count();
     let started = Instant::now();
-    (0..count).for_each(|_| operation());
+    run();
     let took = started.elapsed();
-    let nanoseconds = took.as_nanos() as f64 / f64::from(count);
+    let nanoseconds = took.as_nanos() as f64 / f64::from(operations);
     Cost {
         nanoseconds,
         minimum: nanoseconds,
-        allocations: (allocations::count() - allocations_before) as f64 / f64::from(count),
+        allocations: (allocations::count() - allocations_before) as f64 / f64::from(operations),
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::runtime::Builder;
 use tower::{Layer, Service};
 use tower_resilience_circuitbreaker::{CircuitBreakerLayer, SlidingWindowType};
 
-use crate::measure::{Cost, both_of};
+use crate::measure::{both_of, once};
 use crate::report::Case;
 
 const CALLS: u32 = 1_000;
@@ -60,7 +60,7 @@ fn recloser() -> Recloser {
 /// One failure in so many, or none.
 fn result(call: u32, failures: Option<u32>) -> Result<u32, ()> {
     match failures {
-        Some(every) if call % every == 0 => Err(()),
+        Some(every) if call.is_multiple_of(every) => Err(()),
         _ => Ok(call),
     }
 }
@@ -218,16 +218,8 @@ fn windows_of_time() -> Vec<Case> {
     // It keeps every call, so this is as far as patience goes; the measurement adds some.
     call(1_000);
     let few = ours(Window::time(HOUR));
-    let cost = |calls: u32, run: &mut dyn FnMut(u32)| {
-        let started = std::time::Instant::now();
-        let before = crate::allocations::count();
-        run(calls);
-        let nanoseconds = started.elapsed().as_nanos() as f64 / f64::from(calls);
-        let allocations = (crate::allocations::count() - before) as f64 / f64::from(calls);
-        Cost { nanoseconds, minimum: nanoseconds, allocations }
-    };
-    let ours = cost(9_000, &mut |calls| (0..calls).for_each(|n| guarded(&few, Ok(n))));
-    let rival = cost(9_000, &mut call);
+    let ours = once(9_000, || (0..9_000).for_each(|n| guarded(&few, Ok(n))));
+    let rival = once(9_000, || call(9_000));
     let case = "window of time, the 1 000th to 10 000th call".to_owned();
     cases.push(Case::new(case, "tower-resilience", ours, rival));
     cases
