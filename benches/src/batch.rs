@@ -33,18 +33,17 @@ use tower_batch_control::{Batch, BatchControl, RequestWeight};
 use ultra_batch::{BatchExecutor, Executor};
 
 use crate::measure::both_of;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 /// Divides by the size of a batch: the last one is full, and nobody waits for its deadline.
 const ITEMS: u32 = 1 << 17;
 const SIZE: usize = 64;
 const DELAY: Duration = Duration::from_millis(1);
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let current = runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let two =
         runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
-    let mut cases = Vec::new();
     for (name, runtime) in [("current thread", &current), ("two workers", &two)] {
         for callers in [64, 256] {
             let mut add = |rival_name, mut rival: Box<dyn FnMut()>| {
@@ -58,7 +57,6 @@ pub(crate) fn run() -> Vec<Case> {
             add("ultra-batch", Box::new(|| on(runtime, ultra_batch(callers))));
         }
     }
-    cases
 }
 
 /// In a task of the runtime, as a server's code runs.

@@ -26,7 +26,7 @@ use shaku::{Component, HasComponent, Interface, module};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::measure::{both, both_of};
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const NODES: u32 = 50;
 
@@ -134,12 +134,10 @@ async fn a_millisecond() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
-    let mut cases = Vec::new();
-    resolve(&runtime, &mut cases);
-    start(&runtime, &mut cases);
-    cases
+    resolve(&runtime, cases);
+    start(&runtime, cases);
 }
 
 /// A container with all nodes, started in a scope that lasts.
@@ -155,7 +153,7 @@ fn running(runtime: &Runtime, then: impl FnOnce(&Running)) {
     done.expect("nothing fails");
 }
 
-fn resolve(runtime: &Runtime, cases: &mut Vec<Case>) {
+fn resolve(runtime: &Runtime, cases: &mut Cases) {
     running(runtime, |ours| {
         let mut add = |case: &str, rival_name, ours: &mut dyn FnMut(), rival: &mut dyn FnMut()| {
             let (ours, rival) = both(ours, rival);
@@ -200,7 +198,7 @@ fn resolve(runtime: &Runtime, cases: &mut Vec<Case>) {
     });
 }
 
-fn start(runtime: &Runtime, cases: &mut Vec<Case>) {
+fn start(runtime: &Runtime, cases: &mut Cases) {
     let mut add = |case: &str, rival_name, ours: &mut dyn FnMut(), rival: &mut dyn FnMut()| {
         let (ours, rival) = both_of(NODES, ours, rival);
         cases.extend(Case::median_and_minimum(case, rival_name, ours, rival));

@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use typed_emitter::TypedEmitter;
 
 use crate::measure::{Cost, both_of};
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const COUNTS: [usize; 4] = [0, 1, 8, 64];
 
@@ -40,12 +40,11 @@ fn look(tick: &Tick) {
     black_box(tick.0);
 }
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let mut cases = sync_listeners(&runtime);
-    cases.extend(async_listeners(&runtime));
-    cases.extend(node(&runtime));
-    cases
+    sync_listeners(cases, &runtime);
+    async_listeners(cases, &runtime);
+    node(cases, &runtime);
 }
 
 /// Our emitter with so many listeners. It outlives its scope here, and so do they: the scope is never ended.
@@ -99,8 +98,7 @@ impl Ours {
     }
 }
 
-fn sync_listeners(runtime: &Runtime) -> Vec<Case> {
-    let mut cases = Vec::new();
+fn sync_listeners(cases: &mut Cases, runtime: &Runtime) {
     for count in COUNTS {
         let ours = Ours::sync(runtime, count);
         let case = format!("{count} sync");
@@ -162,11 +160,9 @@ fn sync_listeners(runtime: &Runtime) -> Vec<Case> {
         let (rival, _) = both_of(10, rival, || ());
         cases.extend(Case::median_and_minimum(&format!("{count} sync"), "event-emitter-rs", ours, rival));
     }
-    cases
 }
 
-fn async_listeners(runtime: &Runtime) -> Vec<Case> {
-    let mut cases = Vec::new();
+fn async_listeners(cases: &mut Cases, runtime: &Runtime) {
     for count in COUNTS {
         let ours = Ours::asynchronous(runtime, count);
         let case = format!("{count} async");
@@ -209,22 +205,20 @@ fn async_listeners(runtime: &Runtime) -> Vec<Case> {
             });
         });
     }
-    cases
 }
 
 /// Node measures by itself, right before ours.
-fn node(runtime: &Runtime) -> Vec<Case> {
+fn node(cases: &mut Cases, runtime: &Runtime) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/node/event.mjs");
     let counts = COUNTS.map(|count| count.to_string());
     let output = match Command::new("node").arg(script).args(counts).output() {
         Ok(output) if output.status.success() => output,
         failed => {
             eprintln!("node is left out, since it did not run: {failed:?}");
-            return Vec::new();
+            return;
         }
     };
     let said = String::from_utf8(output.stdout).expect("the script prints numbers");
-    let mut cases = Vec::new();
     for (count, line) in COUNTS.into_iter().zip(said.lines()) {
         let (median, minimum) = line.split_once(' ').expect("two numbers on a line");
         let nanoseconds = |text: &str| text.parse().expect("a number");
@@ -235,5 +229,4 @@ fn node(runtime: &Runtime) -> Vec<Case> {
         let (ours, _) = both_of(EMITS, || ours.emit(runtime), || ());
         cases.extend(Case::median_and_minimum(&format!("{count} sync"), "node EventEmitter", ours, theirs));
     }
-    cases
 }

@@ -38,7 +38,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use crate::measure::both_of;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const DOCUMENT: &str = r#"{"id":1,"name":"Ada"}"#;
 
@@ -153,7 +153,7 @@ fn run_calls(runtime: &Runtime, client: &impl Calls, at_once: u32) {
     });
 }
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let base = format!("http://{}", serve());
     let url = format!("{base}/users/1");
@@ -164,7 +164,6 @@ pub(crate) fn run() -> Vec<Case> {
     let policy = ExponentialBackoff::builder().build_with_max_retries(2);
     let retry = RetryTransientMiddleware::new_with_policy(policy);
     let retried = Retried(ClientBuilder::new(timed).with(retry).build(), url);
-    let mut cases = Vec::new();
     for at_once in [1, 16] {
         let case = format!("{at_once} at a time");
         cases.extend(case_of(&runtime, &case, at_once, &ours, "hyper-util (bare)", &bare));
@@ -173,7 +172,6 @@ pub(crate) fn run() -> Vec<Case> {
         let bare_case = format!("bare, {case}");
         cases.extend(case_of(&runtime, &bare_case, at_once, &bare, "reqwest", &alone));
     }
-    cases
 }
 
 fn case_of(

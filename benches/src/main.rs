@@ -23,10 +23,10 @@ mod task;
 use std::env;
 use std::process::ExitCode;
 
-use report::Case;
+use report::Cases;
 
 /// An area: its name, and what runs it.
-type Area = (&'static str, fn() -> Vec<Case>);
+type Area = (&'static str, fn(&mut Cases));
 
 const AREAS: [Area; 13] = [
     ("batch", batch::run),
@@ -55,9 +55,7 @@ fn main() -> ExitCode {
     report::head();
     for (area, run) in AREAS {
         if asked.is_empty() || asked.iter().any(|name| name == area) {
-            for case in run() {
-                report::show(area, &case);
-            }
+            run(&mut Cases::of(area));
         }
     }
     ExitCode::SUCCESS

@@ -34,14 +34,13 @@ use tower::util::BoxCloneService;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::measure::{Cost, both};
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 type Answer = Result<u64, Infallible>;
 
 const PARTS: usize = 8;
 
-pub(crate) fn run() -> Vec<Case> {
-    let mut cases = Vec::new();
+pub(crate) fn run(cases: &mut Cases) {
     let handler = ours(pass, answer);
     let mut ours_ready = || {
         black_box(ready(handler.call(black_box(1)))).expect("it cannot fail");
@@ -51,7 +50,7 @@ pub(crate) fn run() -> Vec<Case> {
     let mut bare = || call_router(&bare);
     let layers = one_by_one(Router::new().route("/", get(ok)));
     taken_off(
-        &mut cases,
+        cases,
         "8 parts",
         "axum from_fn, a layer each",
         &mut ours_ready,
@@ -60,7 +59,7 @@ pub(crate) fn run() -> Vec<Case> {
     );
     let builder = in_one_builder(Router::new().route("/", get(ok)));
     taken_off(
-        &mut cases,
+        cases,
         "8 parts",
         "axum from_fn, one ServiceBuilder",
         &mut ours_ready,
@@ -69,16 +68,16 @@ pub(crate) fn run() -> Vec<Case> {
     );
 
     let boxed = each_boxed(service_fn(answer));
-    add(&mut cases, "8 parts", "tower BoxCloneService each", &mut ours_ready, &mut || {
+    add(cases, "8 parts", "tower BoxCloneService each", &mut ours_ready, &mut || {
         black_box(ready(boxed.clone().oneshot(black_box(1)))).expect("it cannot fail");
     });
     let list = List::of(|_| Arc::new(Passing), answer);
-    add(&mut cases, "8 parts", "Vec<Arc<dyn>>, async_trait", &mut ours_ready, &mut || {
+    add(cases, "8 parts", "Vec<Arc<dyn>>, async_trait", &mut ours_ready, &mut || {
         black_box(ready(list.call(black_box(1)))).expect("it cannot fail");
     });
     let (client, terminal) = (reqwest_stack(PARTS), reqwest_stack(0));
     taken_off(
-        &mut cases,
+        cases,
         "8 parts",
         "reqwest-middleware",
         &mut ours_ready,
@@ -86,7 +85,7 @@ pub(crate) fn run() -> Vec<Case> {
         &mut || call_client(&terminal),
     );
     let mut known = fixed();
-    add(&mut cases, "8 parts", "tower, static types", &mut ours_ready, &mut || {
+    add(cases, "8 parts", "tower, static types", &mut ours_ready, &mut || {
         black_box(ready(known.call(black_box(1)))).expect("it cannot fail");
     });
 
@@ -94,7 +93,7 @@ pub(crate) fn run() -> Vec<Case> {
     let mut ours_forwards = || {
         black_box(ready(forwards.call(black_box(1)))).expect("it cannot fail");
     };
-    add(&mut cases, "8 parts that forward", "tower BoxCloneService each", &mut ours_forwards, &mut || {
+    add(cases, "8 parts that forward", "tower BoxCloneService each", &mut ours_forwards, &mut || {
         black_box(ready(boxed.clone().oneshot(black_box(1)))).expect("it cannot fail");
     });
 
@@ -104,29 +103,22 @@ pub(crate) fn run() -> Vec<Case> {
     let mut ours_waits = || {
         black_box(second_time(handler.call(black_box(1)))).expect("it cannot fail");
     };
-    add(&mut cases, "8 parts, waits once", "tower BoxCloneService each", &mut ours_waits, &mut || {
+    add(cases, "8 parts, waits once", "tower BoxCloneService each", &mut ours_waits, &mut || {
         black_box(second_time(boxed.clone().oneshot(black_box(1)))).expect("it cannot fail");
     });
-    add(&mut cases, "8 parts, waits once", "Vec<Arc<dyn>>, async_trait", &mut ours_waits, &mut || {
+    add(cases, "8 parts, waits once", "Vec<Arc<dyn>>, async_trait", &mut ours_waits, &mut || {
         black_box(second_time(list.call(black_box(1)))).expect("it cannot fail");
     });
-    cases
 }
 
-fn add(
-    cases: &mut Vec<Case>,
-    case: &str,
-    name: &'static str,
-    ours: &mut dyn FnMut(),
-    rival: &mut dyn FnMut(),
-) {
+fn add(cases: &mut Cases, case: &str, name: &'static str, ours: &mut dyn FnMut(), rival: &mut dyn FnMut()) {
     let (ours, rival) = both(ours, rival);
     cases.extend(Case::median_and_minimum(case, name, ours, rival));
 }
 
 /// What the rival costs without parts is not held against it.
 fn taken_off(
-    cases: &mut Vec<Case>,
+    cases: &mut Cases,
     case: &str,
     name: &'static str,
     ours: &mut dyn FnMut(),

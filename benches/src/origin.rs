@@ -34,7 +34,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
 use crate::measure::{Cost, both_of};
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 /// What runs a program with so many operations.
 type Program = fn(&Runtime, u32);
@@ -63,13 +63,12 @@ const PEAK_OF: &str = "MOTET_COMPARE_PEAK_OF";
 const PEAK_ROUNDS: usize = 15;
 
 /// Gives nothing, and says so, where there is no Python.
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     if let Ok(name) = env::var(PEAK_OF) {
         say_peak_of(&name);
-        return Vec::new();
+        return;
     }
     let runtime = runtime();
-    let mut cases = Vec::new();
     for (name, program, count) in PROGRAMS {
         let Some(before) = python(name) else {
             eprintln!("origin: no comparison of {name}, for python3 could not run it");
@@ -91,7 +90,6 @@ pub(crate) fn run() -> Vec<Case> {
             cases.push(Case::new(format!("{name}, peak"), "asyncio", ours, rival).in_kibibytes());
         }
     }
-    cases
 }
 
 fn runtime() -> Runtime {

@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, yield_now};
 
 use crate::measure::{Cost, both_of};
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const CONNECTIONS: usize = 8;
 /// Of all tasks together, in one call.
@@ -225,11 +225,10 @@ fn rivals(runtime: &Runtime) -> [(&'static str, Driven); 5] {
     ]
 }
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     let (ours, scope, ended) = ours(&runtime);
     let rivals = rivals(&runtime);
-    let mut cases = Vec::new();
     for yields in [false, true] {
         for tasks in [1, 16, 256] {
             let load = Load { tasks, yields };
@@ -264,7 +263,6 @@ pub(crate) fn run() -> Vec<Case> {
     drop(ours);
     scope.cancel(Reason::requested("measured"));
     runtime.block_on(ended).expect("the scope does not panic");
-    cases
 }
 
 /// How long it takes to get a connection, in nanoseconds.

@@ -107,8 +107,28 @@ pub(crate) fn head() {
     );
 }
 
+/// Where an area puts its cases, which are shown as they come: a run that is cut off has shown what it measured.
+#[derive(Debug)]
+pub(crate) struct Cases {
+    area: &'static str,
+}
+
+impl Cases {
+    pub(crate) fn of(area: &'static str) -> Self {
+        Self { area }
+    }
+
+    pub(crate) fn push(&mut self, case: Case) {
+        show(self.area, &case);
+    }
+
+    pub(crate) fn extend(&mut self, cases: impl IntoIterator<Item = Case>) {
+        cases.into_iter().for_each(|case| self.push(case));
+    }
+}
+
 /// JSON for programs on standard output, a row for people on standard error.
-pub(crate) fn show(area: &str, case: &Case) {
+fn show(area: &str, case: &Case) {
     let Case { case, rival_name, ours, rival, unit } = case;
     let ratio = rival.nanoseconds / ours.nanoseconds;
     let round = |value: f64, digits: i32| (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits);

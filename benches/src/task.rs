@@ -19,14 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::measure::both_of;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const CHILDREN: u32 = 10_000;
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let current = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let two = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
-    let mut cases = Vec::new();
     for (name, runtime) in [("current thread", &current), ("two workers", &two)] {
         let mut add = |rival_name, mut rival: Box<dyn FnMut()>| {
             let (ours, theirs) = both_of(CHILDREN, || on(runtime, ours(yield_now)), &mut *rival);
@@ -42,9 +41,8 @@ pub(crate) fn run() -> Vec<Case> {
         let case = format!("{name}, 200 B of state");
         cases.extend(Case::median_and_minimum(&case, "tokio::spawn", ours, theirs));
     }
-    cases.extend(in_one_task(&current));
+    in_one_task(cases, &current);
     cases.push(asking());
-    cases
 }
 
 /// In a task of the runtime, as a server's code runs: `block_on` alone would measure another path.
@@ -116,8 +114,7 @@ async fn unordered() {
 }
 
 /// Children that stay in their task: they may borrow, and need one core.
-fn in_one_task(runtime: &Runtime) -> Vec<Case> {
-    let mut cases = Vec::new();
+fn in_one_task(cases: &mut Cases, runtime: &Runtime) {
     let mut add = |case, rival_name, ours: &mut dyn FnMut(), rival: &mut dyn FnMut()| {
         let (ours, theirs) = both_of(CHILDREN, ours, rival);
         cases.extend(Case::median_and_minimum(case, rival_name, ours, theirs));
@@ -167,7 +164,6 @@ fn in_one_task(runtime: &Runtime) -> Vec<Case> {
             black_box(runtime.block_on(join_all(users())));
         },
     );
-    cases
 }
 
 /// A loop that asks at every turn whether it is to stop.

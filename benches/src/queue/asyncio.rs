@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::measure::{Cost, both_of};
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const CAPACITY: usize = 1024;
 const ITEMS: u64 = 200_000;
@@ -28,19 +28,18 @@ const QUEUES: [(&str, &str, Make); 3] = [
 ];
 
 /// Gives nothing, and says so, where there is no Python.
-pub(super) fn run() -> Vec<Case> {
+pub(super) fn run(cases: &mut Cases) {
     if std::env::var("MOTET_COMPARE_ONLY").is_ok_and(|only| !"asyncio".contains(&only)) {
-        return Vec::new();
+        return;
     }
     let Some(before) = python() else {
         eprintln!("queue: no comparison with asyncio, for python3 could not be run");
-        return Vec::new();
+        return;
     };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     let ours: Vec<_> = before.iter().map(|row| ours(&runtime, row)).collect();
     // A machine that was busy with something else at one time may not be so at the other.
     let after = python().unwrap_or_default();
-    let mut cases = Vec::new();
     for (at, (row, ours)) in before.iter().zip(ours).enumerate() {
         let Some((shape, rival_name, ours)) = ours else { continue };
         let cost = |row: &Value, name: &str| row[name].as_f64().unwrap_or(f64::NAN);
@@ -49,7 +48,6 @@ pub(super) fn run() -> Vec<Case> {
         let rival = Cost { nanoseconds: best("ns"), minimum: best("minimum"), allocations: f64::NAN };
         cases.extend(Case::median_and_minimum(&shape, rival_name, ours, rival));
     }
-    cases
 }
 
 /// Measures ours of a case of Python's.

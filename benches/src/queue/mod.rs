@@ -22,11 +22,10 @@ mod channels;
 mod shapes;
 mod stall;
 
-use crate::report::Case;
+use crate::report::Cases;
 
-pub(crate) fn run() -> Vec<Case> {
-    let mut cases = shapes::run();
-    cases.extend(stall::run());
-    cases.extend(asyncio::run());
-    cases
+pub(crate) fn run(cases: &mut Cases) {
+    shapes::run(cases);
+    stall::run(cases);
+    asyncio::run(cases);
 }

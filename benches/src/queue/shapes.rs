@@ -9,7 +9,7 @@ use super::channels::{
     Tokio, TokioBatch,
 };
 use crate::measure::both_of;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 struct Shape {
     name: &'static str,
@@ -36,7 +36,7 @@ struct Runtimes {
     consumers: Handle,
 }
 
-pub(super) fn run() -> Vec<Case> {
+pub(super) fn run(cases: &mut Cases) {
     // As its documentation asks for, on machines that may be virtual.
     crossfire::detect_backoff_cfg();
     let shared = workers(2);
@@ -47,23 +47,21 @@ pub(super) fn run() -> Vec<Case> {
     ];
     // To look at some of the cases alone.
     let only = std::env::var("MOTET_COMPARE_ONLY").unwrap_or_default();
-    let mut cases = Vec::new();
     for shape in SHAPES {
         for runtimes in &runtimes {
             let case = format!("{} {}", shape.name, runtimes.name);
             if case.contains(&only) {
-                compare(&case, &shape, runtimes, &mut cases);
+                compare(&case, &shape, runtimes, cases);
             }
         }
     }
-    cases
 }
 
 fn workers(count: usize) -> Runtime {
     Builder::new_multi_thread().worker_threads(count).enable_time().build().expect("a runtime")
 }
 
-fn compare(case: &str, shape: &Shape, on: &Runtimes, cases: &mut Vec<Case>) {
+fn compare(case: &str, shape: &Shape, on: &Runtimes, cases: &mut Cases) {
     if shape.consumers == 1 {
         side_by_side::<Ours, Tokio>(case, "tokio mpsc", shape, on, cases);
         side_by_side::<Ours, Thingbuf>(case, "thingbuf", shape, on, cases);
@@ -92,7 +90,7 @@ fn side_by_side<A: Channel, B: Channel>(
     rival: &'static str,
     shape: &Shape,
     on: &Runtimes,
-    cases: &mut Vec<Case>,
+    cases: &mut Cases,
 ) {
     let items = u32::try_from(shape.items).expect("few enough");
     let (ours, theirs) = both_of(items, || all_through::<A>(shape, on), || all_through::<B>(shape, on));

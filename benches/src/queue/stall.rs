@@ -18,33 +18,31 @@ use super::channels::{
     AsyncChannel, Channel, Crossfire, Flume, Kanal, Loole, Ours, OursBatch, Thingbuf, Tokio,
 };
 use crate::measure::Cost;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const ITEMS: u64 = 3_000_000;
 const ROUNDS: usize = 15;
 
-pub(super) fn run() -> Vec<Case> {
+pub(super) fn run(cases: &mut Cases) {
     if std::env::var("MOTET_COMPARE_ONLY").is_ok_and(|only| !"stall".contains(&only)) {
-        return Vec::new();
+        return;
     }
     let runtime = Builder::new_current_thread().build().expect("a runtime");
-    let mut cases = Vec::new();
-    side_by_side::<Ours, Tokio>("", "tokio mpsc", &runtime, &mut cases);
-    side_by_side::<OursBatch, Tokio>(", batch of 64", "tokio mpsc, by item", &runtime, &mut cases);
-    side_by_side::<Ours, Thingbuf>("", "thingbuf", &runtime, &mut cases);
-    side_by_side::<Ours, Flume>("", "flume", &runtime, &mut cases);
-    side_by_side::<Ours, AsyncChannel>("", "async-channel", &runtime, &mut cases);
-    side_by_side::<Ours, Crossfire>("", "crossfire", &runtime, &mut cases);
-    side_by_side::<Ours, Loole>("", "loole", &runtime, &mut cases);
-    side_by_side::<Ours, Kanal>("", "kanal", &runtime, &mut cases);
-    cases
+    side_by_side::<Ours, Tokio>("", "tokio mpsc", &runtime, cases);
+    side_by_side::<OursBatch, Tokio>(", batch of 64", "tokio mpsc, by item", &runtime, cases);
+    side_by_side::<Ours, Thingbuf>("", "thingbuf", &runtime, cases);
+    side_by_side::<Ours, Flume>("", "flume", &runtime, cases);
+    side_by_side::<Ours, AsyncChannel>("", "async-channel", &runtime, cases);
+    side_by_side::<Ours, Crossfire>("", "crossfire", &runtime, cases);
+    side_by_side::<Ours, Loole>("", "loole", &runtime, cases);
+    side_by_side::<Ours, Kanal>("", "kanal", &runtime, cases);
 }
 
 fn side_by_side<A: Channel, B: Channel>(
     what: &str,
     rival_name: &'static str,
     runtime: &Runtime,
-    cases: &mut Vec<Case>,
+    cases: &mut Cases,
 ) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

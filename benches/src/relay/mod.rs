@@ -28,7 +28,7 @@ use self::driver::{Measured, Target};
 use self::receiver::Receiver;
 use crate::allocations;
 use crate::measure::Cost;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const CLIENTS: usize = 64;
 const EVENTS: usize = 20_000;
@@ -48,9 +48,8 @@ enum Load {
     Paced,
 }
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let sides: [Side; 2] = [ours, floor];
-    let mut cases = Vec::new();
     let mut rounds: [Vec<Measured>; 2] = Default::default();
     for _ in 0..ROUNDS {
         for (side, rounds) in sides.iter().zip(&mut rounds) {
@@ -73,7 +72,6 @@ pub(crate) fn run() -> Vec<Case> {
         let [ours, rival] = waits.each_mut().map(|waits| percentile(waits, percent));
         cases.push(Case::new(format!("paced {PACE}/s, to arrival {name}"), "floor", ours, rival));
     }
-    cases
 }
 
 /// A new one each round: nothing of a round reaches the next.

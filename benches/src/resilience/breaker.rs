@@ -23,18 +23,17 @@ use tower::{Layer, Service};
 use tower_resilience_circuitbreaker::{CircuitBreakerLayer, SlidingWindowType};
 
 use crate::measure::{both_of, once};
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const CALLS: u32 = 1_000;
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(crate) fn run() -> Vec<Case> {
-    let mut cases = closures();
-    cases.extend(futures());
-    cases.extend(rejections());
-    cases.extend(windows_of_time());
-    cases.extend(two_threads());
-    cases
+pub(crate) fn run(cases: &mut Cases) {
+    closures(cases);
+    futures(cases);
+    rejections(cases);
+    windows_of_time(cases);
+    two_threads(cases);
 }
 
 fn ours(trip: impl Into<Trip>) -> CircuitBreaker {
@@ -65,8 +64,7 @@ fn result(call: u32, failures: Option<u32>) -> Result<u32, ()> {
     }
 }
 
-fn closures() -> Vec<Case> {
-    let mut cases = Vec::new();
+fn closures(cases: &mut Cases) {
     for (calls, failures) in [("all well", None), ("1 of 10 fails", Some(10))] {
         let each = |call: &dyn Fn(Result<u32, ()>)| (0..CALLS).for_each(|n| call(result(n, failures)));
         let consecutive = ours(Trip::consecutive(5));
@@ -90,7 +88,6 @@ fn closures() -> Vec<Case> {
         add("consecutive, default", &timed, "failsafe, consecutive", &with_failsafe);
         assert_eq!([&consecutive, &window, &timed].map(CircuitBreaker::state), [BreakerState::Closed; 3]);
     }
-    cases
 }
 
 /// Polls a future that is ready.
@@ -106,8 +103,7 @@ fn verdict(result: &Result<u32, ()>) -> Verdict {
     if result.is_ok() { Verdict::Success } else { Verdict::Failure }
 }
 
-fn futures() -> Vec<Case> {
-    let mut cases = Vec::new();
+fn futures(cases: &mut Cases) {
     let all = |call: &dyn Fn(u32)| (0..CALLS).for_each(call);
     let consecutive =
         CircuitBreaker::builder().opens_on(Trip::consecutive(5)).build().expect("it makes sense");
@@ -159,10 +155,9 @@ fn futures() -> Vec<Case> {
         ours,
         rival,
     ));
-    cases
 }
 
-fn rejections() -> Vec<Case> {
+fn rejections(cases: &mut Cases) {
     let ours = ours(Trip::consecutive(5));
     ours.force_open();
     let by_itself = CircuitBreaker::builder()
@@ -181,14 +176,13 @@ fn rejections() -> Vec<Case> {
     let rejected = || assert!(black_box(by_itself.try_acquire()).is_err());
     let (a, b) =
         both_of(CALLS, || all(&rejected), || all(&|| assert!(!black_box(failsafe.is_call_permitted()))));
-    let mut cases = Vec::from(Case::median_and_minimum("open, rejected", "failsafe, consecutive", a, b));
+    cases.extend(Case::median_and_minimum("open, rejected", "failsafe, consecutive", a, b));
     let closure = || assert!(black_box(recloser.call(|| Ok::<_, ()>(()))).is_err());
     let (a, b) = both_of(CALLS, || all(&rejected), || all(&closure));
     cases.extend(Case::median_and_minimum("open, rejected", "recloser", a, b));
-    cases
 }
 
-fn windows_of_time() -> Vec<Case> {
+fn windows_of_time(cases: &mut Cases) {
     let filled = |calls: u32| {
         let breaker = ours(Window::time(HOUR));
         (0..calls).for_each(|n| guarded(&breaker, Ok(n)));
@@ -197,8 +191,7 @@ fn windows_of_time() -> Vec<Case> {
     let (empty, full) = (filled(0), filled(100_000));
     let all = |breaker: &CircuitBreaker| (0..CALLS).for_each(|n| guarded(breaker, Ok(n)));
     let (a, b) = both_of(CALLS, || all(&full), || all(&empty));
-    let mut cases =
-        Vec::from(Case::median_and_minimum("window of time, 100 000 calls in it", "ours, few in it", a, b));
+    cases.extend(Case::median_and_minimum("window of time, 100 000 calls in it", "ours, few in it", a, b));
 
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let layer = CircuitBreakerLayer::builder()
@@ -222,10 +215,9 @@ fn windows_of_time() -> Vec<Case> {
     let rival = once(9_000, || call(9_000));
     let case = "window of time, the 1 000th to 10 000th call".to_owned();
     cases.push(Case::new(case, "tower-resilience", ours, rival));
-    cases
 }
 
-fn two_threads() -> Vec<Case> {
+fn two_threads(cases: &mut Cases) {
     const EACH: u32 = 50_000;
     let on_two = |call: &(dyn Fn(u32) + Sync)| {
         thread::scope(|threads| {
@@ -234,7 +226,6 @@ fn two_threads() -> Vec<Case> {
             }
         });
     };
-    let mut cases = Vec::new();
     let (failsafe, recloser) = (failsafe(), recloser());
     let breakers =
         [("consecutive", ours(Trip::consecutive(5))), ("window of calls", ours(Window::calls(100)))];
@@ -256,5 +247,4 @@ fn two_threads() -> Vec<Case> {
             }
         }
     }
-    cases
 }

@@ -20,7 +20,7 @@ use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 
 use crate::measure::both_of;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const CALLS: u32 = 1_000;
 /// As many per second as no machine calls: a cell in 10 ns.
@@ -58,8 +58,7 @@ impl Clock for Tokio {
     }
 }
 
-pub(crate) fn run() -> Vec<Case> {
-    let mut cases = Vec::new();
+pub(crate) fn run(cases: &mut Cases) {
     let ours = RateLimiter::builder(MANY.get(), Duration::from_secs(1)).build().expect("it makes sense");
     let mut add = |rival_name, rival: &mut dyn FnMut()| {
         let all = || (0..CALLS).for_each(|_| assert!(black_box(ours.try_acquire(1)).is_ok()));
@@ -110,7 +109,6 @@ pub(crate) fn run() -> Vec<Case> {
         &mut bare,
     );
     cases.extend(Case::median_and_minimum("adaptive limit", "a bare Semaphore", a, b));
-    cases
 }
 
 fn governor<C>(clock: C) -> impl FnMut()

@@ -10,15 +10,17 @@ use std::hint::black_box;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::measure::both_of;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 /// In each run of the runtime, so that entering it weighs nothing.
 const CALLS: u32 = 10_000;
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
-    let ours = [retry::run(&runtime), pipeline::run(&runtime)];
-    ours.into_iter().chain([breaker::run(), limits::run()]).flatten().collect()
+    retry::run(cases, &runtime);
+    pipeline::run(cases, &runtime);
+    breaker::run(cases);
+    limits::run(cases);
 }
 
 /// What is called: ready, and not to be foreseen by the compiler.

@@ -22,12 +22,11 @@ use tower_resilience_timelimiter::TimeLimiterLayer;
 
 use super::retry::call;
 use super::{Failed, compare, operation};
-use crate::report::Case;
+use crate::report::Cases;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
-    let mut cases = Vec::new();
+pub(super) fn run(cases: &mut Cases, runtime: &Runtime) {
     let pipeline = Pipeline::new().timeout(LIMIT).retry(Retry::new()).breaker(CircuitBreaker::default());
     let ours = async || pipeline.run(operation).await.expect("it succeeds");
     let once = async || {
@@ -93,5 +92,4 @@ pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
     let ours = async || dynamic.run(operation).await.expect("it succeeds");
     let rival = async || policy.run(async || operation().await).await.expect("it succeeds");
     cases.extend(compare(runtime, "pipeline, boxed", "execution-policy", ours, rival));
-    cases
 }

@@ -17,10 +17,9 @@ use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_resilience_retry::RetryLayer;
 
 use super::{Failed, compare, operation};
-use crate::report::Case;
+use crate::report::Cases;
 
-pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
-    let mut cases = Vec::new();
+pub(super) fn run(cases: &mut Cases, runtime: &Runtime) {
     let retry = Retry::new();
     let ours = async || retry.run(operation).await.expect("it succeeds");
 
@@ -54,7 +53,6 @@ pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
         .build();
     let rival = async || policy.run(async || operation().await).await.expect("it succeeds");
     cases.extend(compare(runtime, "retry", "execution-policy", ours, rival));
-    cases
 }
 
 /// Calls a service as its contract has it: ready first.

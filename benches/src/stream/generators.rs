@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::on;
 use crate::measure::both_of;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const ITEMS: u64 = 100_000;
 const SHORT: u64 = 4;
@@ -115,8 +115,7 @@ async fn read_short<S: Stream<Item = u64>>(make: fn(u64) -> S) {
     }
 }
 
-pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
-    let mut cases = Vec::new();
+pub(super) fn run(cases: &mut Cases, runtime: &Runtime) {
     let items = u32::try_from(ITEMS).expect("few enough");
     let mut add = |case: &str, rival, ours: &mut dyn FnMut(), theirs: &mut dyn FnMut()| {
         let (ours, theirs) = both_of(items, ours, theirs);
@@ -142,5 +141,4 @@ pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
     add("generator, nested", "async-stream", &mut three, &mut || {
         on(runtime, read(async_stream_nested(), ITEMS))
     });
-    cases
 }

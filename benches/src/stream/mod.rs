@@ -21,13 +21,12 @@ mod par_map;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::report::Case;
+use crate::report::Cases;
 
-pub(crate) fn run() -> Vec<Case> {
+pub(crate) fn run(cases: &mut Cases) {
     let two = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
-    let mut cases = generators::run(&two);
-    cases.extend(par_map::run(&two));
-    cases
+    generators::run(cases, &two);
+    par_map::run(cases, &two);
 }
 
 /// In a task of the runtime, as a server's code runs.

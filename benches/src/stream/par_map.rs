@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::on;
 use crate::measure::both_of;
-use crate::report::Case;
+use crate::report::{Case, Cases};
 
 const ITEMS: u64 = 100_000;
 const AT_ONCE: usize = 4;
@@ -88,8 +88,7 @@ async fn par_stream(order: Order) {
     }
 }
 
-pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
-    let mut cases = Vec::new();
+pub(super) fn run(cases: &mut Cases, runtime: &Runtime) {
     let items = u32::try_from(ITEMS).expect("few enough");
     for (name, order) in [("par_map, ordered", Order::Source), ("par_map, unordered", Order::Done)] {
         let mut add = |rival, theirs: &mut dyn FnMut()| {
@@ -107,5 +106,4 @@ pub(super) fn run(runtime: &Runtime) -> Vec<Case> {
         }
         add("par-stream", &mut || on(runtime, par_stream(order)));
     }
-    cases
 }
