@@ -25,6 +25,7 @@ use crate::{Backoff, Jitter};
 /// |---|---|---|
 /// | [`max`](Self::max) | 10 | most databases do best with a few connections for each of their cores |
 /// | [`min`](Self::min) | 0 | |
+/// | [`max_waiting`](Self::max_waiting) | 10 000 | more is a crowd that no pool serves before its patience ends |
 /// | [`acquire_timeout`](Self::acquire_timeout) | 30 s | the patience of a user; callers with less set their own |
 /// | [`connect_timeout`](Self::connect_timeout) | 10 s | three lost packets of a handshake |
 /// | [`connects`](Self::connects) | 4 | |
@@ -45,6 +46,7 @@ pub struct Builder<M> {
     max: usize,
     connects: usize,
     backoff: Backoff,
+    max_waiting: usize,
     acquire_timeout: Option<Duration>,
     connect_timeout: Duration,
     check_after: Option<Duration>,
@@ -73,6 +75,7 @@ impl<M: Manager> Builder<M> {
             // A wait near zero would press on what has just failed.
             backoff: Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5))
                 .jitter(Jitter::Equal),
+            max_waiting: 10_000,
             acquire_timeout: seconds(30),
             connect_timeout: Duration::from_secs(10),
             check_after: Some(Duration::from_millis(500)),
@@ -112,6 +115,13 @@ impl<M: Manager> Builder<M> {
     /// Waits so long after a connect that failed, before the next.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
+        self
+    }
+
+    /// Lets at most so many wait for a connection: who would be one more is refused at once, with
+    /// [`TooManyWaiting`](super::AcquireError::TooManyWaiting).
+    pub fn max_waiting(mut self, callers: usize) -> Self {
+        self.max_waiting = callers;
         self
     }
 
@@ -177,6 +187,7 @@ impl<M: Manager> Builder<M> {
             () if max == 0 => Err(InvalidPool::NoConnections),
             () if min > max => Err(InvalidPool::MinAboveMax { min, max }),
             () if self.connects == 0 => Err(InvalidPool::NoConnects),
+            () if self.max_waiting == 0 => Err(InvalidPool::NoneWaiting),
             () => Ok(self.open()),
         }
     }
@@ -191,6 +202,7 @@ impl<M: Manager> Builder<M> {
         let keeper = task("keep the pool");
         let rules = Rules {
             connects: self.connects,
+            max_waiting: self.max_waiting,
             acquire_timeout: self.acquire_timeout,
             idle_timeout: self.idle_timeout,
             tick: tick(self.check_after, self.idle_timeout),

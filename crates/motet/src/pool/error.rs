@@ -16,17 +16,25 @@ pub enum AcquireError<E> {
         /// Why the pool could not make another, if the last attempt failed.
         cause: Option<Arc<ConnectError<E>>>,
     },
+    /// As many wait for a connection as [may](super::Builder::max_waiting). A retry is sane when some of them are served.
+    TooManyWaiting {
+        /// How many may.
+        limit: usize,
+    },
     /// The pool is closed, or its scope is ending and makes no more connections. A retry gets the same answer.
     Closed,
 }
 
 impl<E> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unavailable(_) => "the pool has no connection and could not make one",
-            Self::TimedOut { .. } => "no connection of the pool came free in time",
-            Self::Closed => "the pool is closed",
-        })
+        match self {
+            Self::Unavailable(_) => f.write_str("the pool has no connection and could not make one"),
+            Self::TimedOut { .. } => f.write_str("no connection of the pool came free in time"),
+            Self::TooManyWaiting { limit } => {
+                write!(f, "{limit} wait for a connection of the pool, as many as may (`max_waiting`)")
+            }
+            Self::Closed => f.write_str("the pool is closed"),
+        }
     }
 }
 
@@ -34,7 +42,7 @@ impl<E: Error + 'static> Error for AcquireError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Unavailable(cause) | Self::TimedOut { cause: Some(cause) } => Some(&**cause),
-            Self::TimedOut { cause: None } | Self::Closed => None,
+            Self::TimedOut { cause: None } | Self::TooManyWaiting { .. } | Self::Closed => None,
         }
     }
 }
@@ -44,6 +52,7 @@ impl<E> Clone for AcquireError<E> {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(Arc::clone(cause)),
             Self::TimedOut { cause } => Self::TimedOut { cause: cause.clone() },
+            Self::TooManyWaiting { limit } => Self::TooManyWaiting { limit: *limit },
             Self::Closed => Self::Closed,
         }
     }
@@ -95,6 +104,8 @@ pub enum InvalidPool {
     },
     /// No connect may be under way.
     NoConnects,
+    /// Nobody may wait, so nobody could wait for a first connection.
+    NoneWaiting,
 }
 
 impl fmt::Display for InvalidPool {
@@ -105,6 +116,7 @@ impl fmt::Display for InvalidPool {
                 write!(f, "a pool of at most {max} connections cannot keep {min} open")
             }
             Self::NoConnects => f.write_str("a pool needs at least one connect at a time"),
+            Self::NoneWaiting => f.write_str("a pool needs room for at least one caller that waits"),
         }
     }
 }

@@ -17,7 +17,8 @@
 //! - **Bounds.** At no instant are there more than [`max`](Builder::max) connections: one counts from before its
 //!   connect until its close has ended. Only after a [`resize`](Pool::resize) to fewer are there more, until they come
 //!   back.
-//! - **Fairness.** Strictly first come, first served.
+//! - **Fairness.** Strictly first come, first served. At most [`max_waiting`](Builder::max_waiting) wait; who would be one
+//!   more is refused at once.
 //! - **Cancelling.** Connects run in the scope, so a caller that is dropped wastes none: a crowd that comes and goes makes
 //!   no more connections than there may be, and a connection on its way to somebody who is gone goes to the next.
 //! - **Downtime.** While connecting fails and no connection is left, callers fail at once with the last cause; one at a

@@ -71,7 +71,7 @@ impl<M: Manager> Pool<M> {
     /// queue is lost.
     ///
     /// # Errors
-    /// [`AcquireError`]: nothing can be connected, nothing came free in time, or the pool is closed. While the backend
+    /// [`AcquireError`]: nothing can be connected, nothing came free in time, too many wait, or the pool is closed. While the backend
     /// is down and the pool has no connection left, it fails at once with the last cause, but for one caller at a
     /// time, after each back-off, who waits for the outcome of another attempt. While it has some, it waits for those.
     ///

@@ -48,6 +48,7 @@ pub(super) type Handed<X, E> = Result<Box<Entry<X>>, AcquireError<E>>;
 pub(super) struct Rules {
     /// How many connects may be under way at once.
     pub(super) connects: usize,
+    pub(super) max_waiting: usize,
     pub(super) acquire_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
     /// How exactly idle times are kept; `None` when nobody asks for them.
@@ -223,6 +224,11 @@ impl<X, E> State<X, E> {
             && !mutant!("pool.hang_when_down")
         {
             return Joined::Refused(AcquireError::Unavailable(cause));
+        }
+        // Who comes back to the front, because what it got was no good, was in already.
+        let limit = self.rules.max_waiting;
+        if at == At::Back && self.queue.len() >= limit && !mutant!("pool.wait_unbounded") {
+            return Joined::Refused(AcquireError::TooManyWaiting { limit });
         }
         // It may have passed. Whoever comes without patience is a reason for a connect all the same: otherwise a pool
         // that only such callers use would never have a connection. The keeper refuses it.

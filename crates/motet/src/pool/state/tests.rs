@@ -78,6 +78,8 @@ struct Model {
 }
 
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How many may wait.
+const CROWD: usize = 6;
 
 impl Model {
     fn live(&self) -> usize {
@@ -147,6 +149,7 @@ impl Pair {
     fn new(min: usize, max: usize, connects: usize) -> Self {
         let rules = Rules {
             connects,
+            max_waiting: CROWD,
             acquire_timeout: Some(PATIENCE),
             idle_timeout: None,
             tick: None,
@@ -192,11 +195,14 @@ impl Pair {
                         let until = model.down_until.expect("it is down");
                         assert!(model.live() == 0 && (model.connecting > 0 || self.now < until));
                     }
+                    AcquireError::TooManyWaiting { limit } => {
+                        assert_eq!((limit, model.waiting()), (CROWD, CROWD));
+                    }
                     AcquireError::TimedOut { .. } => panic!("it has just come"),
                 }
             }
             Joined::Waits(key) => {
-                assert!(model.idle.is_empty() && !model.is_closed);
+                assert!(model.idle.is_empty() && !model.is_closed && model.waiting() < CROWD);
                 model.waiters.push((key, self.now + PATIENCE, Found::Nothing));
                 let started = self.done(todo);
                 return assert_eq!(started, self.model.connect(self.now));
@@ -225,6 +231,7 @@ impl Pair {
                     AcquireError::Closed => Found::Closed,
                     AcquireError::Unavailable(_) => Found::Unavailable,
                     AcquireError::TimedOut { .. } => Found::TimedOut,
+                    AcquireError::TooManyWaiting { .. } => panic!("it was let in"),
                 };
                 assert_eq!(found, refused);
             }

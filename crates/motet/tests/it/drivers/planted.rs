@@ -97,6 +97,7 @@ planted! {
     pool_skip_wake: "pool.skip_wake", By::Sweep(&pools::DRIVER);
     pool_starve_minimum: "pool.starve_minimum", By::Sweep(&pools::DRIVER);
     pool_trust_unverified: "pool.trust_unverified", By::Sweep(&pools::DRIVER);
+    pool_wait_unbounded: "pool.wait_unbounded", By::Sweep(&pools::DRIVER);
     queue_attempt_uncounted: "queue.attempt_uncounted", By::Sweep(&leases::DRIVER);
     queue_close_and_tell_nobody: "queue.close_and_tell_nobody", By::Sweep(&queues::DRIVER);
     queue_hand_out_again: "queue.hand_out_again", By::Sweep(&leases::DRIVER);

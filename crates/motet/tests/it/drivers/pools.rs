@@ -169,12 +169,13 @@ fn cancel() {
 fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
         // One in each run: together they would take as long as all the other drivers.
-        match draw(6) {
+        match draw(7) {
             0 => lends().await,
             1 => serves_in_order().await,
             2 => goes_down().await,
             3 => grows_old().await,
             4 => checks().await,
+            5 => crowds().await,
             _ => closes().await,
         }
     })
@@ -229,7 +230,7 @@ async fn use_once(pool: &Pool<Backend>) {
     }
 }
 
-/// Nobody overtakes, and nobody waits while something is idle.
+/// Everybody who waits is served, by as few connections as there are.
 async fn serves_in_order() {
     let home = Home::new(2, |pool| pool.acquire_timeout(millis(900))).await;
     let (came, served) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
@@ -357,6 +358,36 @@ async fn checks() {
     let made = home.backend.opened();
     assert!(made <= if is_dead { 4 } else { 2 }, "{made} were made");
     home.ends().await;
+}
+
+/// No more wait than may, and those who were let in are served.
+async fn crowds() {
+    const MAY_WAIT: usize = 3;
+    let home = Home::new(1, |pool| pool.max_waiting(MAY_WAIT)).await;
+    let users = scope(async |n: &Nursery| {
+        for _ in 0..8 {
+            let pool = home.pool.clone();
+            let (begins, holds) = (millis(draw(30)), millis(1 + draw(20)));
+            drop(n.spawn("uses", async move {
+                sleep(begins).await;
+                let taken = pool.acquire().await;
+                assert!(pool.stats().waiting <= MAY_WAIT, "more wait than may");
+                match taken {
+                    Ok(_link) => sleep(holds).await,
+                    Err(error) => {
+                        assert!(
+                            matches!(error, AcquireError::TooManyWaiting { limit: MAY_WAIT }),
+                            "{error:?}"
+                        );
+                        sometimes!(true, "somebody is not let in");
+                    }
+                }
+            }));
+        }
+        Ok(())
+    });
+    users.await.unwrap();
+    home.whole().await;
 }
 
 /// A close waits for those who hold, and nobody else gets anything.

@@ -170,6 +170,34 @@ async fn a_connection_handed_to_one_who_has_gone_makes_a_pool_larger_than_it_may
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_crowd_waits_without_a_bound() {
+    let backend = Backend::limited_to(1);
+    with_pool(
+        &backend,
+        |pool| pool.max(1).max_waiting(2),
+        async |_, pool| {
+            let held = pool.acquire().await.unwrap();
+            let (mut first, mut second) = (Box::pin(pool.acquire()), Box::pin(pool.acquire()));
+            assert!(poll_once(&mut first).await.is_pending());
+            assert!(poll_once(&mut second).await.is_pending());
+            let refused = pool.acquire().await.unwrap_err();
+            assert!(matches!(refused, AcquireError::TooManyWaiting { limit: 2 }));
+            let says = "2 wait for a connection of the pool, as many as may (`max_waiting`)";
+            assert_eq!(refused.to_string(), says);
+            // One who leaves makes room, and one who is served.
+            drop(first);
+            let mut third = Box::pin(pool.acquire());
+            assert!(poll_once(&mut third).await.is_pending());
+            drop(held);
+            drop(second.await.unwrap());
+            drop(third.await.unwrap());
+            assert_eq!(pool.stats().waiting, 0);
+        },
+    )
+    .await;
+}
+
 /// None of them waits, and each is a reason for a connection.
 #[tokio::test(start_paused = true)]
 async fn a_pool_of_callers_without_patience_never_connects() {
@@ -468,6 +496,7 @@ async fn numbers_that_contradict_each_other_make_a_pool() {
         assert_eq!(pool().max(0).build().unwrap_err(), InvalidPool::NoConnections);
         assert_eq!(pool().min(3).max(2).build().unwrap_err(), InvalidPool::MinAboveMax { min: 3, max: 2 });
         assert_eq!(pool().connects(0).build().unwrap_err(), InvalidPool::NoConnects);
+        assert_eq!(pool().max_waiting(0).build().unwrap_err(), InvalidPool::NoneWaiting);
         let pool = pool().min(2).build().unwrap();
         assert!(catch_unwind(AssertUnwindSafe(|| pool.resize(1))).is_err());
         Ok(())
