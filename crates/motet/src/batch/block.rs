@@ -1,9 +1,10 @@
 //! Where the answers of one batch will be, and who is told: one for all that asked.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::Waker;
 
 use super::state::Seat;
+use crate::task::renew::Renewal;
 
 pub(super) struct Block<T, R, E> {
     pub(super) number: u64,
@@ -47,6 +48,8 @@ pub(super) enum Found<T, R, E> {
     /// The batch is not taken yet.
     Waits,
     Runs,
+    /// It runs, and has another waker on the seat.
+    OtherWaker,
     Here(Answer<T, R, E>),
 }
 
@@ -97,34 +100,22 @@ impl<T, R, E> Block<T, R, E> {
         }
     }
 
-    /// Takes the answer, or sees to it that the task is woken when it is there.
-    pub(super) fn poll(&self, seat: u32, cx: &Context<'_>) -> Found<T, R, E> {
-        let mut spare = None;
-        loop {
-            let mut phase = self.phase();
-            let waker = match &mut *phase {
-                Phase::Waits => return Found::Waits,
-                Phase::Ended(answers) => {
-                    // It was never taken before: it is with whoever has the seat.
-                    return answers.take(seat).map_or(Found::Here(Answer::Back(None)), Found::Here);
+    /// Takes the answer, or looks at the waker on the seat.
+    pub(super) fn look(&self, seat: u32, renewal: &mut Renewal<'_>) -> Found<T, R, E> {
+        match &mut *self.phase() {
+            Phase::Waits => Found::Waits,
+            // It was never taken before: it is with whoever has the seat.
+            Phase::Ended(answers) => answers.take(seat).map_or(Found::Here(Answer::Back(None)), Found::Here),
+            Phase::Runs(seats) => match &mut seats[seat as usize] {
+                Seat::Asked(kept) => {
+                    if renewal.set(kept) {
+                        Found::Runs
+                    } else {
+                        Found::OtherWaker
+                    }
                 }
-                Phase::Runs(seats) => match &mut seats[seat as usize] {
-                    Seat::Asked(waker) => waker,
-                    Seat::Posted | Seat::Gone => return Found::Runs,
-                },
-            };
-            if waker.will_wake(cx.waker()) {
-                return Found::Runs;
-            }
-            if let Some(spare) = spare.take() {
-                let replaced = std::mem::replace(waker, spare);
-                drop(phase);
-                drop(replaced);
-                return Found::Runs;
-            }
-            // Outside of the lock: cloning a waker may run somebody's code.
-            drop(phase);
-            spare = Some(cx.waker().clone());
+                Seat::Posted | Seat::Gone => Found::Runs,
+            },
         }
     }
 

@@ -14,6 +14,7 @@ use super::run::Running;
 use super::state::{Batch, Seat, Seating, State};
 use crate::mutant;
 use crate::task::core::{Level, panic_message};
+use crate::task::renew::renew;
 use crate::task::wakers::wake_each;
 use crate::task::{Name, Scope};
 
@@ -205,35 +206,26 @@ impl<T, R, E> Shared<T, R, E> {
         cx: &Context<'_>,
     ) -> Option<Answer<T, R, E>> {
         // Whoever was woken for its answer finds it.
-        block.take(seat).or_else(|| self.answer_or_wait(block, seat, cx))
+        block.take(seat).or_else(|| self.answer_or_wait(block, seat, cx.waker()))
     }
 
     #[inline(never)]
-    fn answer_or_wait(&self, block: &Block<T, R, E>, seat: u32, cx: &Context<'_>) -> Option<Answer<T, R, E>> {
-        let mut spare: Option<Waker> = None;
-        loop {
-            match block.poll(seat, cx) {
-                Found::Here(answer) => return Some(answer),
-                Found::Runs => return None,
-                Found::Waits => {}
+    fn answer_or_wait(&self, block: &Block<T, R, E>, seat: u32, waker: &Waker) -> Option<Answer<T, R, E>> {
+        renew(waker, |renewal| {
+            loop {
+                match block.look(seat, renewal) {
+                    Found::Here(answer) => return Some(Some(answer)),
+                    Found::Runs => return Some(None),
+                    Found::OtherWaker => return None,
+                    Found::Waits => {}
+                }
+                let mut state = self.state();
+                // Taken in between: then the block has the seats.
+                let Some(batch) = state.find(block.number) else { continue };
+                let Seat::Asked(kept) = &mut batch.seats[seat as usize] else { return Some(None) };
+                return renewal.set(kept).then_some(None);
             }
-            let mut state = self.state();
-            // Taken in between: then the block has the seats.
-            let Some(batch) = state.find(block.number) else { continue };
-            let Seat::Asked(waker) = &mut batch.seats[seat as usize] else { return None };
-            if waker.will_wake(cx.waker()) {
-                return None;
-            }
-            if let Some(spare) = spare.take() {
-                let replaced = std::mem::replace(waker, spare);
-                drop(state);
-                drop(replaced);
-                return None;
-            }
-            // Outside of the lock: cloning a waker may run somebody's code.
-            drop(state);
-            spare = Some(cx.waker().clone());
-        }
+        })
     }
 
     /// Gives up a seat. An item that is not taken is taken out, unless somebody else asks for it, too.

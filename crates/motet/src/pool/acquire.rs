@@ -19,6 +19,7 @@ use super::shared::{Inner, Member, Shared};
 use super::state::{At, Entry, Joined, Seen, Stage};
 use crate::mutant;
 use crate::task::caught::quietly_drop;
+use crate::task::renew::renew;
 use crate::task::timeout;
 
 pub(super) async fn acquire<M: Manager>(
@@ -158,30 +159,15 @@ impl<M: Manager> Wait<'_, M> {
     }
 
     fn look(&mut self, place: usize, waker: &Waker) -> Poll<Taken<M>> {
-        let mut other: Option<Waker> = None;
-        loop {
-            let mut state = self.shared.state();
-            match state.look(place, waker) {
-                Seen::Settled(taken) => {
-                    drop(state);
-                    self.place = None;
-                    return Poll::Ready(taken);
-                }
-                Seen::Waiting => return Poll::Pending,
-                Seen::OtherWaker => {}
-            }
-            if let Some(other) = other.take() {
-                let former = state.set_waker(place, other);
-                drop(state);
-                drop(former);
-                // And not compared again: a waker and its clone need not be seen to wake the same task, and with
-                // optimizations those of the standard library are not always.
-                return Poll::Pending;
-            }
-            // Outside of the lock: a waker is somebody's code.
-            drop(state);
-            other = Some(waker.clone());
+        let taken = renew(waker, |renewal| match self.shared.state().look(place, renewal) {
+            Seen::Settled(taken) => Some(Poll::Ready(taken)),
+            Seen::Waiting => Some(Poll::Pending),
+            Seen::OtherWaker => None,
+        });
+        if taken.is_ready() {
+            self.place = None;
         }
+        taken
     }
 }
 

@@ -83,6 +83,7 @@ mod policy;
 mod race;
 mod race_all;
 mod reason;
+pub(crate) mod renew;
 pub(crate) mod root;
 mod scope;
 mod shared;

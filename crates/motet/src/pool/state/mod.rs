@@ -21,6 +21,7 @@ use self::downtime::Downtime;
 use self::holders::Holders;
 use self::queue::Queue;
 use super::error::{AcquireError, ConnectError};
+use crate::task::renew::Renewal;
 use crate::{Backoff, mutant};
 
 pub(super) use self::connects::Warmth;
@@ -248,12 +249,8 @@ impl<X, E> State<X, E> {
     }
 
     /// What was handed to a place.
-    pub(super) fn look(&mut self, key: usize, waker: &Waker) -> Seen<Handed<X, E>> {
-        self.queue.look(key, waker)
-    }
-
-    pub(super) fn set_waker(&mut self, key: usize, waker: Waker) -> Waker {
-        self.queue.set_waker(key, waker)
+    pub(super) fn look(&mut self, key: usize, renewal: &mut Renewal<'_>) -> Seen<Handed<X, E>> {
+        self.queue.look(key, renewal)
     }
 
     /// Somebody waits no more. What it was handed meanwhile is the caller's to hand back.

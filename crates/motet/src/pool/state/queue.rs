@@ -5,6 +5,8 @@ use std::task::Waker;
 use slab::Slab;
 use tokio::time::Instant;
 
+use crate::task::renew::Renewal;
+
 const NOBODY: usize = usize::MAX;
 
 /// Places kept when the queue is empty; more are given back, for a crowd may come once.
@@ -42,9 +44,9 @@ pub(in crate::pool) enum At {
 /// What there is at a place.
 pub(in crate::pool) enum Seen<T> {
     Settled(T),
-    /// It waits on, and the waker that it has will do.
+    /// It waits on, and its waker is the right one.
     Waiting,
-    /// It waits with another waker.
+    /// It waits on with another waker.
     OtherWaker,
 }
 
@@ -96,23 +98,20 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes what was handed to this place, which is free then; or compares its waker.
-    pub(super) fn look(&mut self, key: usize, waker: &Waker) -> Seen<T> {
-        match &self.places[key].stage {
-            Stage::Waiting(own) if own.will_wake(waker) => Seen::Waiting,
-            Stage::Waiting(_) => Seen::OtherWaker,
+    /// Takes what was handed to this place, which is free then; or looks at its waker.
+    pub(super) fn look(&mut self, key: usize, renewal: &mut Renewal<'_>) -> Seen<T> {
+        match &mut self.places[key].stage {
+            Stage::Waiting(own) => {
+                if renewal.set(own) {
+                    Seen::Waiting
+                } else {
+                    Seen::OtherWaker
+                }
+            }
             Stage::Settled(_) => match self.remove(key) {
                 Stage::Settled(value) => Seen::Settled(value),
                 Stage::Waiting(_) => unreachable!("it was settled"),
             },
-        }
-    }
-
-    /// Replaces the waker of a place that waits, and gives the former; one that is settled gives it back.
-    pub(super) fn set_waker(&mut self, key: usize, waker: Waker) -> Waker {
-        match &mut self.places[key].stage {
-            Stage::Waiting(own) => std::mem::replace(own, waker),
-            Stage::Settled(_) => waker,
         }
     }
 

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Jitter;
+use crate::task::renew::renew;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -218,8 +219,11 @@ impl Pair {
         }
         let number = number % self.model.waiters.len();
         let (key, _, found) = self.model.waiters[number];
-        match self.subject.look(key, Waker::noop()) {
-            // A waker that does nothing may be one of several.
+        let seen = renew(Waker::noop(), |renewal| match self.subject.look(key, renewal) {
+            Seen::OtherWaker => None,
+            seen => Some(seen),
+        });
+        match seen {
             Seen::Waiting | Seen::OtherWaker => return assert_eq!(found, Found::Nothing),
             Seen::Settled(Ok(entry)) => {
                 assert_eq!(found, Found::Link(entry.what));

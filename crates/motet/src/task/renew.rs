@@ -1,0 +1,79 @@
+//! The waker of somebody who waits, kept under a lock, and renewed when another task polls.
+
+use std::mem;
+use std::task::Waker;
+
+/// A look at one's own waker where it is kept: see [`renew`].
+pub(crate) struct Renewal<'a> {
+    waker: &'a Waker,
+    clone: Option<Waker>,
+    replaced: Option<Waker>,
+}
+
+impl Renewal<'_> {
+    /// Sees to it that `kept` wakes the task. Where that is `false`, it does not yet: let go of the lock and give
+    /// `None`, so that [`renew`] looks again.
+    #[must_use]
+    pub(crate) fn set(&mut self, kept: &mut Waker) -> bool {
+        match self.clone.take() {
+            // And not compared again: a waker and its clone need not be seen to wake the same task, and with
+            // optimizations those of the standard library are not always.
+            Some(clone) => {
+                self.replaced = Some(mem::replace(kept, clone));
+                true
+            }
+            None => kept.will_wake(self.waker),
+        }
+    }
+}
+
+/// Has `look` take the lock and look: for what it waits for, and else, with [`Renewal::set`], at the waker that is kept.
+///
+/// It is called at most twice for what is kept in one place. A waker is cloned in between, and one that was replaced is
+/// dropped in the end: both may run somebody's code, and no lock is held.
+#[inline]
+pub(crate) fn renew<R>(waker: &Waker, mut look: impl FnMut(&mut Renewal<'_>) -> Option<R>) -> R {
+    let mut renewal = Renewal { waker, clone: None, replaced: None };
+    loop {
+        if let Some(found) = look(&mut renewal) {
+            return found;
+        }
+        renewal.clone = Some(waker.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_waker_is_kept_that_wakes_whoever_polled_last() {
+        let (first, last) = (Arc::<Count>::default(), Arc::<Count>::default());
+        let mut kept = Waker::from(Arc::clone(&first));
+        let other = Waker::from(Arc::clone(&last));
+        let mut looks = 0;
+        renew(&other, |renewal| {
+            looks += 1;
+            renewal.set(&mut kept).then_some(())
+        });
+        kept.wake_by_ref();
+        assert_eq!((looks, first.0.load(Ordering::Relaxed), last.0.load(Ordering::Relaxed)), (2, 0, 1));
+        assert_eq!(Arc::strong_count(&first), 1, "the former waker is dropped");
+        renew(&kept.clone(), |renewal| renewal.set(&mut kept).then_some(()));
+        kept.wake();
+        assert_eq!((last.0.load(Ordering::Relaxed), Arc::strong_count(&last)), (2, 2));
+    }
+}
