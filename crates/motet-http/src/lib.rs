@@ -62,5 +62,5 @@ pub use client::{
     ApiClient, ApiClientBuilder, ApiClientStats, Body, BoxError, ByStatus, Decode, Error, ErrorKind, Host,
     InvalidClient, Redirect, Request, RequestBuilder, Response, ResponseBody, Status, TimeLimit, Versions,
 };
-pub use server::{Peer, Readiness, Served, Server};
+pub use server::{Peer, Readiness, Served, Server, ServerStats};
 pub use trace::{InvalidTraceContext, Sampled, TraceContext};

@@ -10,11 +10,16 @@
 //! told to stop --notice--> listener closed --grace--> cut off
 //!      |  not ready any more    |  requests under way end
 //! ```
+//! An answer that goes on by itself, as of server-sent events, is for its handler to end: give it a clone of the token, as
+//! with [`until`](motet::stream::Combinators::until).
+//!
 //! [`Readiness`] is what a load balancer asks; the notice is the time that it has to ask.
 
 mod readiness;
 mod serve;
+mod stats;
 mod write_deadline;
 
 pub use readiness::Readiness;
 pub use serve::{Peer, Served, Server};
+pub use stats::ServerStats;

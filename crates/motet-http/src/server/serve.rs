@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,13 +14,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use motet::resilience::{Bulkhead, BulkheadPermit};
-use motet::task::{CancelToken, Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
+use motet::task::{CancelToken, Either, Name, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tower_service::Service;
 
-use super::Readiness;
+use super::stats::{Counted, Counts};
 use super::write_deadline::WriteDeadline;
+use super::{Readiness, ServerStats};
 use crate::client::BoxError;
 
 /// After an accept that failed for want of descriptors or memory.
@@ -27,7 +29,11 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Serves HTTP/1.1, with every connection a task of a scope.
 ///
-/// The time and the size of a request's body are for its handler to limit, which alone knows what is usual.
+/// The time and the size of a request's body are for its handler to limit, which alone knows what is usual. An answer
+/// that has no end of its own, as of server-sent events, is for its handler to end when the server is told to stop: it
+/// holds the end up for the whole grace, and is cut off then.
+///
+/// Clones have the same settings, and one count of connections.
 ///
 /// # Defaults
 /// | | | |
@@ -43,12 +49,14 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 #[must_use = "a server does nothing until it serves"]
 pub struct Server {
+    name: Option<Name>,
     connections: usize,
     headers: Duration,
     unread: Duration,
     notice: Duration,
     grace: Duration,
     readiness: Option<Readiness>,
+    counts: Arc<Counts>,
 }
 
 /// How a server came to its end.
@@ -72,13 +80,21 @@ impl Server {
     /// Makes a server with the defaults.
     pub fn new() -> Self {
         Self {
+            name: None,
             connections: 4_096,
             headers: Duration::from_secs(30),
             unread: Duration::from_secs(30),
             notice: Duration::ZERO,
             grace: Duration::from_secs(20),
             readiness: None,
+            counts: Arc::default(),
         }
+    }
+
+    /// Names the server, and shows it in snapshots while it serves.
+    pub fn named(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Has up to so many connections.
@@ -122,6 +138,12 @@ impl Server {
         self
     }
 
+    /// Gives what the server knows.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.counts.stats()
+    }
+
     /// Serves until it is told to stop, and returns when the last connection has ended.
     ///
     /// `service` is any service of tower, of which each request has a clone that is ready: an axum `Router`, or a
@@ -140,6 +162,10 @@ impl Server {
         let connections = Scope::options().name("http connections").policy(Policy::Isolate);
         let cut = AtomicUsize::new(0);
         let served = connections.run(async |n: &Nursery| {
+            let _shown = self.name.clone().map(|name| {
+                let counts = Arc::clone(&self.counts);
+                n.register("http server", name, move || counts.stats().shown())
+            });
             let left = self.accept_all(n, listener, service, stop).await;
             cut.store(left, Ordering::Relaxed);
             if left > 0 {
@@ -189,8 +215,9 @@ impl Server {
             let stream = TokioIo::new(WriteDeadline::new(stream, self.unread));
             let service = WithPeer { service: service.clone(), peer };
             let connection = graceful.watch(http.serve_connection(stream, service));
+            let counted = Counted::new(&self.counts);
             drop(connections.spawn("http connection", async move {
-                let _place = place;
+                let _held = (place, counted);
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection ended early");
                 }

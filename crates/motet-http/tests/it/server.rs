@@ -1,17 +1,21 @@
 //! A server in a scope, and how it stops.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use bytes::Bytes;
 use http::Request;
+use motet::stream::{Combinators as _, Yielder, generator};
 use motet::task::{CancelToken, Nursery, Reason, Task};
 use motet_http::{ErrorKind, Peer, Readiness, Served, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::sleep;
 
 use crate::harness::{builder, client, test};
 
@@ -146,6 +150,70 @@ async fn a_client_that_says_nothing_keeps_its_place() {
         assert_eq!(client(n, &base).get("/").fetch_bytes().await.unwrap(), "127.0.0.1");
         drop(silent);
         stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+    })
+    .await;
+}
+
+/// Waits for what the server will have seen soon.
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn connections_are_counted_wrong_or_shown_nowhere() {
+    test(async |n| {
+        let (router, gate) = gated();
+        let server = Server::new().named("api");
+        let (base, stop, serving) = serve(n, server.clone(), router).await;
+        let counted = || (server.stats().connections, server.stats().accepted);
+        assert_eq!(counted(), (0, 0));
+        let idle = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        until(|| counted() == (1, 1)).await;
+        let api = client(n, &base);
+        let call = n.spawn("call", async move { api.get("/").fetch_bytes().await });
+        gate.called.notified().await;
+        assert_eq!(counted(), (2, 2));
+        let shown = n.snapshot().to_string();
+        assert!(shown.contains("http server `api`: connections 2, accepted 2"), "{shown}");
+        drop(idle);
+        until(|| counted() == (1, 2)).await;
+        gate.open.add_permits(1);
+        assert_eq!(call.await.unwrap().unwrap(), "done");
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+        assert_eq!(counted(), (0, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_without_end_of_its_own_is_cut_off() {
+    test(async |n| {
+        let stop = CancelToken::new();
+        let told = stop.clone();
+        // As of server-sent events.
+        let endless = async move || {
+            let ticks = generator(async |mut y: Yielder<Result<Bytes, Infallible>>| {
+                loop {
+                    y.emit(Ok(Bytes::from_static(b"tick"))).await;
+                    sleep(Duration::from_millis(5)).await;
+                }
+            });
+            axum::body::Body::from_stream(ticks.until(told.clone()))
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/", get(endless));
+        let stopped = stop.clone();
+        let serving = n.spawn("server", async move { Server::new().serve(listener, router, stopped).await });
+        let mut answer = client(n, &base).get("/").send().await.unwrap();
+        assert_eq!(answer.chunk().await.unwrap().unwrap(), "tick");
+        stop.cancel(enough());
+        // To its end, which is one.
+        while answer.chunk().await.unwrap().is_some() {}
         assert_eq!(serving.await.unwrap(), Served::All);
     })
     .await;

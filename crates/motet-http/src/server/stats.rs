@@ -1,0 +1,52 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use motet::observe::Stats;
+
+/// What a server knows of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections that are open.
+    pub connections: usize,
+    /// Connections that were accepted so far.
+    pub accepted: u64,
+}
+
+impl ServerStats {
+    pub(super) fn shown(self) -> Stats {
+        Stats::new().count("connections", self.connections as u64).count("accepted", self.accepted)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    open: AtomicUsize,
+    accepted: AtomicU64,
+}
+
+impl Counts {
+    pub(super) fn stats(&self) -> ServerStats {
+        let (connections, accepted) =
+            (self.open.load(Ordering::Relaxed), self.accepted.load(Ordering::Relaxed));
+        ServerStats { connections, accepted }
+    }
+}
+
+/// A connection, counted for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<Counts>);
+
+impl Counted {
+    pub(super) fn new(counts: &Arc<Counts>) -> Self {
+        counts.open.fetch_add(1, Ordering::Relaxed);
+        counts.accepted.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counts))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
