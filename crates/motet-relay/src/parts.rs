@@ -11,12 +11,13 @@ use metrics_util::MetricKindMask;
 use motet::container::{Container, Running};
 use motet::event::Emitter;
 use motet::task::Scope;
+use motet_http::{Readiness, Server};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
-use crate::edge::{Access, Edge, Intake};
+use crate::edge::{Access, Edge};
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Outbound;
@@ -25,6 +26,9 @@ use crate::store::{Store, StoreError, StoreOptions};
 
 /// The log is at most 64 MiB and a little; a slow disk moves that in this time.
 pub(crate) const STORE_CLOSE: Duration = Duration::from_secs(10);
+
+/// Requests under way get this long once deliveries are drained.
+pub(crate) const HTTP_GRACE: Duration = Duration::from_secs(5);
 
 /// Histograms gather samples until they are folded; this bounds how many when nobody scrapes.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
@@ -56,7 +60,10 @@ pub(crate) fn container(config: Config) -> Container {
         .on_stop(close_store)
         .health(|store| async move { store.writable().await });
     c.try_provide(|store: Arc<Store>| async move { Access::of(&store).await });
-    c.provide(|| async { Intake::default() }).health(|intake| async move { intake.open() });
+    c.provide(|| async { Readiness::new() }).health(|readiness| async move { taking_in(&readiness) });
+    c.provide(|readiness: Arc<Readiness>| async move {
+        Server::new().named("api").readiness(&readiness).grace(HTTP_GRACE)
+    });
     c.provide(|config: Arc<Config>, guard: Arc<AddressGuard>| async move {
         Outbound::new((*guard).clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get())
     });
@@ -69,10 +76,11 @@ pub(crate) fn container(config: Config) -> Container {
         |store: Arc<Store>,
          access: Arc<Access>,
          guard: Arc<AddressGuard>,
-         intake: Arc<Intake>,
+         readiness: Arc<Readiness>,
+         server: Arc<Server>,
          metrics: Arc<PrometheusHandle>,
          lifecycle: Arc<Lifecycle>| async move {
-            Edge { store: (*store).clone(), access, guard, intake, metrics, lifecycle }
+            Edge { store: (*store).clone(), access, guard, readiness, server, metrics, lifecycle }
         },
     );
     c
@@ -81,6 +89,17 @@ pub(crate) fn container(config: Config) -> Container {
 /// A part. All of them are there once the container has started.
 pub(crate) fn part<T: Send + Sync + 'static>(running: &Running) -> Arc<T> {
     running.get().expect("the container provides it")
+}
+
+/// Whether new events are taken in.
+fn taking_in(readiness: &Readiness) -> Result<(), &'static str> {
+    if readiness.is_ready() {
+        Ok(())
+    } else if readiness.is_stopping() {
+        Err("shutting down")
+    } else {
+        Err("starting")
+    }
 }
 
 async fn open_store(config: Arc<Config>, scope: Scope) -> Result<Store, StartError> {

@@ -14,6 +14,7 @@ use motet::event::Emitter;
 use motet::resilience::InvalidPolicy;
 use motet::run::{Outcome, Root};
 use motet::task::{CancelToken, Nursery, Reason, ScopeError, scope};
+use motet_http::{Readiness, Server};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -21,18 +22,15 @@ use tokio::net::TcpListener;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, Drained};
-use crate::edge::{self, Access, Edge, Intake};
+use crate::edge::{self, Access, Edge};
 use crate::lifecycle::Lifecycle;
-use crate::parts::{self, STORE_CLOSE, part};
+use crate::parts::{self, HTTP_GRACE, STORE_CLOSE, part};
 use crate::store::{self, AutoDisable, OpenError, Store, StoreError, StoreOptions};
 
 /// The phases of the shutdown.
 const DELIVERIES: &str = "deliveries";
 const HTTP: &str = "http";
 const STORE: &str = "store";
-
-/// Requests under way get this long once deliveries are drained.
-const HTTP_GRACE: Duration = Duration::from_secs(5);
 
 /// What is cut off at the end of its grace gets this long to be dropped.
 const HAND_BACK: Duration = Duration::from_secs(1);
@@ -189,15 +187,17 @@ impl Relay {
         let Self { running, listener, shutdown_grace, .. } = self;
         let running = Arc::new(running);
         let router = edge::router(part::<Edge>(&running), Arc::clone(&running));
-        drop(
-            app.in_phase(HTTP)
-                .service_coop("listener", |stop| edge::serve(listener, router, stop, HTTP_GRACE)),
-        );
-        let (dispatcher, intake) = (part::<Dispatcher>(&running), part::<Intake>(&running));
+        let (server, readiness) = (part::<Server>(&running), part::<Readiness>(&running));
+        drop(app.in_phase(HTTP).service_coop("listener", async move |stop: CancelToken| {
+            // What is cut off it logs.
+            let _served = server.serve(listener, router, stop).await;
+        }));
+        readiness.set(true);
+        let dispatcher = part::<Dispatcher>(&running);
         drop(app.in_phase(DELIVERIES).service_coop("dispatcher", async move |stop: CancelToken| {
             let stopping = async {
                 stop.cancelled().await;
-                intake.close();
+                readiness.stop();
                 tracing::info!("stopping: no new events are taken in. A second signal stops at once");
             };
             let Drained { handed_back } = dispatcher.run(stopping, shutdown_grace).await;

@@ -35,6 +35,7 @@ pub(super) async fn metrics(State(app): State<Arc<Edge>>) -> Result<Response, Pr
         metrics::gauge!("relay_endpoint_overdue_seconds", "endpoint" => id)
             .set(backlog.overdue as f64 / 1_000.0);
     }
+    metrics::gauge!("relay_connections").set(app.server.stats().connections as f64);
     metrics::gauge!("relay_store_writable").set(if app.store.writable().await.is_ok() { 1.0 } else { 0.0 });
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
 }

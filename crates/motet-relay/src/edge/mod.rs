@@ -10,23 +10,20 @@ mod endpoints;
 mod events;
 mod extract;
 mod health;
-mod listener;
 mod page;
 mod paging;
 mod problem;
 mod views;
-mod write_deadline;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use motet::container::Running;
+use motet_http::{Readiness, Server};
 
 pub(crate) use self::auth::Access;
-pub(crate) use self::listener::serve;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -38,29 +35,10 @@ pub(crate) struct Edge {
     pub(crate) access: Arc<Access>,
     pub(crate) guard: Arc<AddressGuard>,
     pub(crate) metrics: Arc<PrometheusHandle>,
-    pub(crate) intake: Arc<Intake>,
+    /// Ready until the shutdown begins; then nothing new is taken in.
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) server: Arc<Server>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-}
-
-/// Open until shutdown begins; then nothing new is taken in.
-#[derive(Debug, Default)]
-pub(crate) struct Intake {
-    closed: AtomicBool,
-}
-
-impl Intake {
-    pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Whether it is open, as a check of health.
-    pub(crate) fn open(&self) -> Result<(), &'static str> {
-        if self.is_closed() { Err("shutting down") } else { Ok(()) }
-    }
 }
 
 pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>) -> Router {
@@ -76,7 +54,7 @@ pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>) -> Router {
         .route("/dead-letters/redrive", post(deliveries::redrive))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
-        .layer(chain::around_api(Arc::clone(&app.access), Arc::clone(&app.intake)));
+        .layer(chain::around_api(Arc::clone(&app.access), Arc::clone(&app.readiness)));
     Router::new()
         .nest("/v1", v1)
         .route("/", get(page::show))

@@ -29,6 +29,7 @@ async fn metrics_count_attempts_and_show_every_backlog() {
         format!("relay_endpoint_pending{{endpoint=\"{good}\"}} 0"),
         format!("relay_endpoint_dead{{endpoint=\"{bad}\"}} 1"),
         "relay_store_writable 1".to_owned(),
+        "relay_connections 1".to_owned(),
         "relay_delivery_seconds_count 1".to_owned(),
         "relay_http_requests_total{method=\"POST\",path=\"/v1/events\",status=\"202\"} 2".to_owned(),
     ] {
