@@ -44,7 +44,11 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Full | StoreError::Io(_) | StoreError::Corrupt(_) | StoreError::Closed => {
+            StoreError::Full
+            | StoreError::Busy
+            | StoreError::Io(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Closed => {
                 Self::unavailable(format!("{error}; nothing was stored; try again later"))
             }
             StoreError::Internal(_) => {

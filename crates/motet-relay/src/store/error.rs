@@ -12,6 +12,9 @@ pub(crate) enum StoreError {
     /// The disk, or the size the store may have, is used up.
     #[error("the disk is full, or the store has reached its size limit")]
     Full,
+    /// More reads or writes wait than may.
+    #[error("the store has more to do than may wait for it")]
+    Busy,
     /// The operating system refused a read or a write.
     #[error("input/output error: {0}")]
     Io(String),

@@ -75,6 +75,7 @@ impl Readers {
     {
         let mut connection = self.pool.acquire().await.map_err(|refused| match refused {
             AcquireError::Closed => StoreError::Closed,
+            AcquireError::TooManyWaiting { .. } => StoreError::Busy,
             other => StoreError::Io(format!("the database cannot be opened for reading: {other}")),
         })?;
         let reading = self.scope.blocking("read", move |_| {

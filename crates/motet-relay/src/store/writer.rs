@@ -154,6 +154,7 @@ impl Writer {
         let answer = match self.jobs.submit(Box::new(Write { weight, work: Some(work) })).await {
             Ok(answer) => answer,
             Err(SubmitError::Closed(_) | SubmitError::Cancelled) => return Err(StoreError::Closed),
+            Err(SubmitError::Full(_)) => return Err(StoreError::Busy),
             Err(SubmitError::Failed(error)) => return Err(error),
             Err(SubmitError::BatchFailed(error)) => return Err(StoreError::clone(&error)),
             Err(other) => return Err(StoreError::Internal(other.to_string())),

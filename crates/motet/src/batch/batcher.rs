@@ -66,7 +66,7 @@ impl<T, R, E> Batcher<T, R, E> {
 
     /// Submits an item, and waits for its own answer.
     ///
-    /// Waits for a place first if as many items wait as may. The item is in its batch from the first poll that
+    /// Waits for a place first if as many items wait as may; with too many in that line it is refused. The item is in its batch from the first poll that
     /// finds a place.
     ///
     /// A handler that submits to its own batcher waits for another batch, and for ever once all that may be in flight

@@ -17,7 +17,7 @@ use crate::task::{Name, Scope};
 ///
 /// # Defaults
 /// At most 64 items and any weight in a batch, 1 ms after its first item, 4 batches in flight, 16 times the items of
-/// a batch waiting, not eager, no name.
+/// a batch waiting, 10 000 callers that wait for a place, not eager, no name.
 ///
 /// # Examples
 /// ```
@@ -95,6 +95,13 @@ impl<T: Send + 'static> Builder<T> {
     /// a batch unless set.
     pub fn max_waiting(mut self, items: usize) -> Self {
         self.settings.max_waiting = Some(items);
+        self
+    }
+
+    /// Lets no more than this many callers wait for a place: who would be one more is refused at once, with `Full`.
+    /// 10 000 unless set; with zero nobody waits.
+    pub fn max_in_line(mut self, callers: usize) -> Self {
+        self.settings.max_in_line = callers;
         self
     }
 

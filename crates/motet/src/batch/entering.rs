@@ -115,7 +115,8 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
                 refused(PostError::Closed(item))
             }
             Door::Full => {
-                let Some(waker) = waker else {
+                let may_wait = self.place.is_some() || state.has_room_in_line();
+                let Some(waker) = waker.take_if(|_| may_wait) else {
                     drop(state);
                     return refused(PostError::Full(item));
                 };

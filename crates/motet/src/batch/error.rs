@@ -6,13 +6,15 @@ use super::block::Failure;
 
 /// Says why an item has no answer.
 ///
-/// `Closed` and `TooHeavy` hand the item back: it was in no batch. In all other cases the handler has had it.
+/// `Closed`, `TooHeavy` and `Full` hand the item back: it was in no batch. In all other cases the handler has had it.
 #[non_exhaustive]
 pub enum SubmitError<T, E> {
     /// The batcher is closed, or its scope is cancelled or has ended. The item; it was in no batch.
     Closed(T),
     /// The item alone weighs more than a batch may. The item.
     TooHeavy(T),
+    /// As many callers wait for a place as [may](super::Builder::max_in_line). The item; a retry is sane, later.
+    Full(T),
     /// The handler answered this item with an error.
     Failed(E),
     /// The handler failed for the whole batch.
@@ -37,7 +39,7 @@ pub enum PostError<T> {
     Closed(T),
     /// The item alone weighs more than a batch may.
     TooHeavy(T),
-    /// As many items wait as may: only from [`try_post`](super::Batcher::try_post).
+    /// As many items wait as may, and so do as many callers for a place, unless it was only [tried](super::Batcher::try_post).
     Full(T),
 }
 
@@ -46,6 +48,8 @@ pub enum PostError<T> {
 pub enum LoadError<K, E> {
     /// The loader is closed, or its scope is cancelled or has ended. The key; nobody was asked for it.
     Closed(K),
+    /// As many callers wait for a place as [may](super::LoaderBuilder::max_in_line). The key; a retry is sane, later.
+    Full(K),
     /// The handler answered this key, or the whole batch, with an error.
     Failed(Arc<E>),
     /// The handler panicked; its message, where it is text.
@@ -83,7 +87,7 @@ impl<T, E> SubmitError<T, E> {
     /// Gives the item, if it was handed back.
     pub fn into_item(self) -> Option<T> {
         match self {
-            Self::Closed(item) | Self::TooHeavy(item) => Some(item),
+            Self::Closed(item) | Self::TooHeavy(item) | Self::Full(item) => Some(item),
             _ => None,
         }
     }
@@ -110,8 +114,8 @@ impl<T, E> From<PostError<T>> for SubmitError<T, E> {
     fn from(refused: PostError<T>) -> Self {
         match refused {
             PostError::TooHeavy(item) => Self::TooHeavy(item),
-            // Who submits waits for a place, so it is never full.
-            PostError::Closed(item) | PostError::Full(item) => Self::Closed(item),
+            PostError::Closed(item) => Self::Closed(item),
+            PostError::Full(item) => Self::Full(item),
         }
     }
 }
@@ -144,6 +148,7 @@ impl<K, E> LoadError<K, E> {
 
 const CLOSED: &str = "the batcher is closed";
 const TOO_HEAVY: &str = "the item weighs more than a batch may";
+const FULL: &str = "as many items wait for the batcher as may";
 const FAILED: &str = "the item failed";
 const BATCH_FAILED: &str = "the batch failed";
 const CANCELLED: &str = "the batch was cancelled with its scope";
@@ -161,6 +166,7 @@ impl<T, E> fmt::Display for SubmitError<T, E> {
         match self {
             Self::Closed(_) => f.write_str(CLOSED),
             Self::TooHeavy(_) => f.write_str(TOO_HEAVY),
+            Self::Full(_) => f.write_str(FULL),
             Self::Failed(_) => f.write_str(FAILED),
             Self::BatchFailed(_) => f.write_str(BATCH_FAILED),
             Self::Panicked(message) => panicked(f, message),
@@ -175,7 +181,7 @@ impl<T> fmt::Display for PostError<T> {
         f.write_str(match self {
             Self::Closed(_) => CLOSED,
             Self::TooHeavy(_) => TOO_HEAVY,
-            Self::Full(_) => "as many items wait as may",
+            Self::Full(_) => FULL,
         })
     }
 }
@@ -184,6 +190,7 @@ impl<K, E> fmt::Display for LoadError<K, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(_) => f.write_str("the loader is closed"),
+            Self::Full(_) => f.write_str("as many keys wait for the loader as may"),
             Self::Failed(_) => f.write_str("the key failed"),
             Self::Panicked(message) => panicked(f, message),
             Self::Mismatch { keys, answers } => mismatch(f, *keys, *answers),
@@ -198,6 +205,7 @@ impl<T, E: fmt::Debug> fmt::Debug for SubmitError<T, E> {
         match self {
             Self::Closed(_) => f.write_str("Closed(..)"),
             Self::TooHeavy(_) => f.write_str("TooHeavy(..)"),
+            Self::Full(_) => f.write_str("Full(..)"),
             Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
             Self::BatchFailed(error) => f.debug_tuple("BatchFailed").field(error).finish(),
             Self::Panicked(message) => f.debug_tuple("Panicked").field(message).finish(),
@@ -225,6 +233,7 @@ impl<K, E: fmt::Debug> fmt::Debug for LoadError<K, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(_) => f.write_str("Closed(..)"),
+            Self::Full(_) => f.write_str("Full(..)"),
             Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
             Self::Panicked(message) => f.debug_tuple("Panicked").field(message).finish(),
             Self::Mismatch { keys, answers } => {

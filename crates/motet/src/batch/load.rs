@@ -105,7 +105,9 @@ impl<K: Eq + Clone, V, E> Future for Load<'_, K, V, E> {
                     this.entered = Some(entered);
                     Poll::Pending
                 }
-                Err(_) => Poll::Ready(Err(this.closed())),
+                Err(PostError::Full(_)) => Poll::Ready(Err(LoadError::Full(K::clone(&this.key)))),
+                // A key weighs nothing.
+                Err(PostError::Closed(_) | PostError::TooHeavy(_)) => Poll::Ready(Err(this.closed())),
             };
         };
         let Some(answer) = this.entering.shared().answer(block, *seat, cx) else { return Poll::Pending };

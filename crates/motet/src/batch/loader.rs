@@ -130,7 +130,7 @@ impl<K, V, E> fmt::Debug for Loader<K, V, E> {
 ///
 /// # Defaults
 /// Those of a [`Builder`](super::Builder): at most 64 different keys in a batch, 1 ms after its first key, 4 batches in
-/// flight, 16 times the keys of a batch waiting, not eager, no name.
+/// flight, 16 times the keys of a batch waiting, 10 000 callers that wait for a place, not eager, no name.
 #[derive(Debug)]
 #[must_use = "it is no loader until it is built"]
 pub struct LoaderBuilder {
@@ -174,6 +174,13 @@ impl LoaderBuilder {
     /// batch unless set.
     pub fn max_waiting(mut self, keys: usize) -> Self {
         self.settings.max_waiting = Some(keys);
+        self
+    }
+
+    /// Lets no more than this many callers wait for a place: who would be one more is refused at once, with `Full`.
+    /// 10 000 unless set; with zero nobody waits.
+    pub fn max_in_line(mut self, callers: usize) -> Self {
+        self.settings.max_in_line = callers;
         self
     }
 

@@ -15,6 +15,7 @@ pub(super) struct Settings {
     pub(super) max_delay: Option<Duration>,
     pub(super) max_in_flight: usize,
     pub(super) max_waiting: Option<usize>,
+    pub(super) max_in_line: usize,
     pub(super) eager: bool,
 }
 
@@ -28,6 +29,7 @@ impl Settings {
             max_delay: Some(Duration::from_millis(1)),
             max_in_flight: 4,
             max_waiting: None,
+            max_in_line: 10_000,
             eager: false,
         }
     }
@@ -53,6 +55,7 @@ impl Settings {
             max_weight,
             max_in_flight: self.max_in_flight,
             max_waiting: self.max_waiting(),
+            max_in_line: self.max_in_line,
             eager: self.eager,
         }
     }

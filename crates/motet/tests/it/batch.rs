@@ -259,6 +259,26 @@ async fn more_items_wait_than_may_or_a_newcomer_goes_before_those_in_the_line() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_waits_for_a_place_without_a_bound() {
+    within(async |n| {
+        let batches = Batches::new();
+        let builder = Builder::new(n).max_items(1).max_waiting(1).max_in_flight(1).max_in_line(1);
+        let batcher = tenfold(builder, &batches, 10);
+        batcher.post(0).await.unwrap();
+        batcher.post(1).await.unwrap();
+        let waits = submit(n, &batcher, 2);
+        yield_now().await;
+        let refused = batcher.submit(3).await.unwrap_err();
+        assert_eq!(refused.to_string(), "as many items wait for the batcher as may");
+        assert_eq!(refused.into_item(), Some(3));
+        assert!(batcher.post(4).await.unwrap_err().is_full());
+        assert_eq!(waits.await.unwrap(), "20");
+        assert_eq!(batches.seen(), [[0], [1], [2]]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_the_line_takes_its_place_along() {
     within(async |n| {
         let batches = Batches::new();
@@ -723,6 +743,23 @@ async fn a_key_that_comes_back_to_the_loader_finds_it_locked() {
         let keys = [1, 2, 1, 3, 2, 1];
         let loaded = gather(keys.map(|key| loader.load(Reads(key, Arc::clone(&held))))).await;
         assert_eq!(loaded.into_iter().map(|one| *one.unwrap()).collect::<Vec<_>>(), keys);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_waits_where_nobody_may() {
+    within(async |n| {
+        let builder = LoaderBuilder::new(n).max_keys(1).max_in_flight(1).max_waiting(1).max_in_line(0);
+        let loader = builder.build(async |keys: Vec<u32>| {
+            sleep(ms(5)).await;
+            keys.into_iter().map(Ok::<_, ()>).collect::<Vec<_>>()
+        });
+        let loader = loader.unwrap();
+        let loaded = gather([1, 2, 3].map(|key| loader.load(key))).await;
+        assert!(matches!(&loaded[2], Err(LoadError::Full(3))), "{loaded:?}");
+        assert_eq!(loaded[2].as_ref().unwrap_err().to_string(), "as many keys wait for the loader as may");
+        assert!(loaded[0].is_ok() && loaded[1].is_ok());
     })
     .await;
 }

@@ -24,6 +24,7 @@ pub(crate) struct Limits {
     pub(crate) max_weight: u64,
     pub(crate) max_in_flight: usize,
     pub(crate) max_waiting: usize,
+    pub(crate) max_in_line: usize,
     pub(crate) eager: bool,
 }
 
@@ -121,6 +122,11 @@ impl<T, W, B: Clone> State<T, W, B> {
             (false, true) => Door::Open,
             (false, false) => Door::Full,
         }
+    }
+
+    /// Asks whether one more may wait for a place.
+    pub(crate) fn has_room_in_line(&self) -> bool {
+        self.line.len() + self.line.offered() < self.limits.max_in_line || mutant!("batch.line_unbounded")
     }
 
     /// Places for items that are not kept for anybody.

@@ -43,12 +43,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (1..6_usize, 5..12_u64, 1..4_usize, 0..8_usize, any::<bool>()).prop_map(
-        |(max_items, max_weight, max_in_flight, more, eager)| Limits {
+    (1..6_usize, 5..12_u64, 1..4_usize, 0..8_usize, 0..6_usize, any::<bool>()).prop_map(
+        |(max_items, max_weight, max_in_flight, more, max_in_line, eager)| Limits {
             max_items,
             max_weight,
             max_in_flight,
             max_waiting: max_items + more,
+            max_in_line,
             eager,
         },
     )
@@ -202,6 +203,10 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 match door {
                     Door::Open => enter(&mut real, &mut model, who, weight),
                     Door::Full => {
+                        prop_assert_eq!(real.state.has_room_in_line(), model.line.len() < limits.max_in_line);
+                        if model.line.len() >= limits.max_in_line {
+                            continue;
+                        }
                         real.line.push((who, real.state.line.join(who)));
                         model.line.push((who, weight, false));
                     }

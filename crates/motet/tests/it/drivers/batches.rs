@@ -235,6 +235,7 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             trouble: draw(2) == 0,
             slow: 1 + draw(12),
         };
+        let in_line = [0, 1, 3, 100][draw(4) as usize];
         let (eager, waiting, end) = (draw(4) == 0, drawn.max_items + draw(4) as usize, draw(ENDS));
         let seen = Seen::default();
         let options = Scope::options().policy(motet::task::Policy::Isolate);
@@ -247,6 +248,7 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                     .run_send(async move |n: &Nursery| {
                         let builder = Builder::new(n).named("swept").max_items(drawn.max_items);
                         let builder = builder.max_in_flight(drawn.in_flight).max_waiting(waiting);
+                        let builder = builder.max_in_line(in_line);
                         let builder = if eager { builder.eager() } else { builder };
                         let handler = move |items: Vec<Item>| handle(items, drawn, handling.clone());
                         let batcher = builder.max_delay(drawn.delay).build(handler).unwrap();
@@ -271,6 +273,10 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                         // A wait that ends with its patience may find the answer at that very moment.
                         assert!(begin.elapsed() < millis(1_000), "a caller is not woken");
                         judge(id, patience, asked.ok(), &seen);
+                        motet::always!(
+                            batcher.stats().in_line <= in_line,
+                            "no more wait for a place than may"
+                        );
                     })
                 })
                 .collect();
@@ -281,7 +287,11 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                         sleep(millis(at)).await;
                         match timeout(millis(2_000), batcher.post((id, Instant::now()))).await {
                             Ok(Ok(())) => true,
-                            Ok(Err(PostError::Closed((back, _)))) if back == id => false,
+                            Ok(Err(PostError::Closed((back, _)) | PostError::Full((back, _))))
+                                if back == id =>
+                            {
+                                false
+                            }
                             other => panic!("a post waits for ever, or another's item comes back: {other:?}"),
                         }
                     })
@@ -369,13 +379,14 @@ fn judge(id: u32, patience: u64, asked: Option<Result<u32, SubmitError<Item, u32
         (Err(SubmitError::BatchFailed(error)), Said::BatchFailed(expected)) => **error == expected,
         (Err(SubmitError::Panicked(message)), Said::Panicked) => &**message == "a bug in the handler",
         (Err(SubmitError::Mismatch { items, answers }), Said::Mismatch) => *answers == items + 1,
-        (Err(SubmitError::Closed((back, _))), Said::Never) => *back == id,
+        (Err(SubmitError::Closed((back, _)) | SubmitError::Full((back, _))), Said::Never) => *back == id,
         // It had begun: what it would have said is not heard.
         (Err(SubmitError::Cancelled), said) => said != Said::Never,
         _ => false,
     };
     motet::sometimes!(matches!(answer, Err(SubmitError::Cancelled)), "a batch is cancelled while it runs");
     motet::sometimes!(matches!(answer, Err(SubmitError::Closed(_))), "an item is handed back");
+    motet::sometimes!(matches!(answer, Err(SubmitError::Full(_))), "somebody is not let in");
     motet::sometimes!(matches!(answer, Err(SubmitError::Panicked(_))), "the handler panics");
     assert!(fits, "the handler said {said:?}, and the caller heard {answer:?}");
 }

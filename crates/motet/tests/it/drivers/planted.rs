@@ -44,6 +44,7 @@ planted! {
     batch_join_any: "batch.join_any", By::Sweep(&batches::LOADER);
     batch_keep_offer: "batch.keep_offer", By::Sweep(&batches::BATCHER);
     batch_leak_slot: "batch.leak_slot", By::Sweep(&batches::BATCHER);
+    batch_line_unbounded: "batch.line_unbounded", By::Sweep(&batches::BATCHER);
     batch_lost_wake: "batch.lost_wake", By::Sweep(&batches::BATCHER);
     batch_remove_neighbour: "batch.remove_neighbour", By::Sweep(&batches::BATCHER);
     batch_start_no_next: "batch.start_no_next", By::Sweep(&batches::BATCHER);
