@@ -47,31 +47,23 @@ pub(super) async fn closed_loop(
     clients: usize,
     events: usize,
 ) -> Measured {
-    let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(connect(target).await);
-    }
+    let connections = connections(target, clients).await;
     let next = Arc::new(AtomicUsize::new(0));
     receiver.expect(events);
     let started = Instant::now();
-    let clients: Vec<_> = connections
-        .into_iter()
-        .map(|mut connection| {
-            let (next, target) = (Arc::clone(&next), target.clone());
-            tokio::spawn(async move {
-                loop {
-                    let event = next.fetch_add(1, Ordering::Relaxed);
-                    if event >= events {
-                        return;
-                    }
-                    post(&mut connection, &target, event).await;
+    let done = each(connections, |_, mut connection| {
+        let (next, target) = (Arc::clone(&next), target.clone());
+        async move {
+            loop {
+                let event = next.fetch_add(1, Ordering::Relaxed);
+                if event >= events {
+                    return;
                 }
-            })
-        })
-        .collect();
-    for client in clients {
-        client.await.expect("no client panics");
-    }
+                post(&mut connection, &target, event).await;
+            }
+        }
+    });
+    done.await;
     let acknowledged = started.elapsed();
     receiver.all_arrived().await;
     Measured { acknowledged, delivered: started.elapsed(), waits: Vec::new(), allocations: 0 }
@@ -84,30 +76,21 @@ pub(super) async fn paced(
     per_second: u32,
     events: usize,
 ) -> Measured {
-    let mut connections = Vec::new();
-    for _ in 0..PACED_CLIENTS {
-        connections.push(connect(target).await);
-    }
+    let connections = connections(target, PACED_CLIENTS).await;
     receiver.expect(events);
     let started = Instant::now() + Duration::from_millis(10);
     let due = move |event: usize| started + Duration::from_secs(1) * event as u32 / per_second;
     // Each client has every so manieth event; its next one is a sixth of a second away, so it is never late.
-    let clients: Vec<_> = connections
-        .into_iter()
-        .enumerate()
-        .map(|(client, mut connection)| {
-            let target = target.clone();
-            tokio::spawn(async move {
-                for event in (client..events).step_by(PACED_CLIENTS) {
-                    tokio::time::sleep_until(due(event).into()).await;
-                    post(&mut connection, &target, event).await;
-                }
-            })
-        })
-        .collect();
-    for client in clients {
-        client.await.expect("no client panics");
-    }
+    let done = each(connections, |client, mut connection| {
+        let target = target.clone();
+        async move {
+            for event in (client..events).step_by(PACED_CLIENTS) {
+                tokio::time::sleep_until(due(event).into()).await;
+                post(&mut connection, &target, event).await;
+            }
+        }
+    });
+    done.await;
     let acknowledged = started.elapsed();
     receiver.all_arrived().await;
     let delivered = started.elapsed();
@@ -116,7 +99,30 @@ pub(super) async fn paced(
     Measured { acknowledged, delivered, waits, allocations: 0 }
 }
 
-async fn connect(target: &Target) -> SendRequest<Full<Bytes>> {
+type Connection = SendRequest<Full<Bytes>>;
+
+async fn connections(target: &Target, count: usize) -> Vec<Connection> {
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        connections.push(connect(target).await);
+    }
+    connections
+}
+
+/// Runs a client on each connection, and waits for them all.
+async fn each<F>(connections: Vec<Connection>, client: impl Fn(usize, Connection) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let connections = connections.into_iter().enumerate();
+    let clients: Vec<_> =
+        connections.map(|(number, connection)| tokio::spawn(client(number, connection))).collect();
+    for client in clients {
+        client.await.expect("no client panics");
+    }
+}
+
+async fn connect(target: &Target) -> Connection {
     let stream = TcpStream::connect(target.address).await.expect("the server listens");
     stream.set_nodelay(true).expect("a socket takes its options");
     let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("it speaks HTTP");
@@ -124,7 +130,7 @@ async fn connect(target: &Target) -> SendRequest<Full<Bytes>> {
     sender
 }
 
-async fn post(connection: &mut SendRequest<Full<Bytes>>, target: &Target, event: usize) {
+async fn post(connection: &mut Connection, target: &Target, event: usize) {
     let request = Request::post(target.path)
         .header("host", "bench")
         .header("content-type", "application/json")

@@ -2,38 +2,17 @@
 //!
 //! A binary of its own, since it counts what is allocated in the whole process.
 
-#![allow(unsafe_code, reason = "an allocator that counts")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
+mod counting;
+
 use std::time::Duration;
 
 use motet::batch::{Batcher, Builder, Loader, LoaderBuilder};
 use motet::task::{Nursery, Reason, scope, timeout, unscoped};
 use tokio::task::yield_now;
 
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; the counter is beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
+use counting::live;
 
 const CALLERS: u32 = 64;
 
@@ -143,9 +122,9 @@ fn many_items_leave_memory_a_task_or_a_taken_place_behind() {
                 }
                 // What grows once and stays: queues of the runtime, the slab of the line.
                 turns(n, &batcher, 2_000, stays).await;
-                let before = LIVE.load(Ordering::Relaxed);
+                let before = live();
                 turns(n, &batcher, ITEMS / CALLERS, stays).await;
-                let grown = LIVE.load(Ordering::Relaxed) - before;
+                let grown = live() - before;
                 assert!(grown < 16 << 10, "{mode}: {grown} bytes more than before");
                 flushing.cancel(Reason::requested("done"));
                 Ok(())
@@ -171,9 +150,9 @@ fn many_items_leave_memory_a_task_or_a_taken_place_behind() {
         });
         let loader = loader.unwrap();
         loads(n, &loader, 2_000).await;
-        let before = LIVE.load(Ordering::Relaxed);
+        let before = live();
         loads(n, &loader, ITEMS / CALLERS).await;
-        let grown = LIVE.load(Ordering::Relaxed) - before;
+        let grown = live() - before;
         assert!(grown < 16 << 10, "by key: {grown} bytes more than before");
         let stats = loader.stats();
         assert_eq!((stats.waiting, stats.in_line, stats.in_flight), (0, 0, 0));

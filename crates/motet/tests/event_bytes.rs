@@ -1,49 +1,21 @@
 //! What an emitter leaves behind in memory: a binary of its own, since it counts all that is allocated.
-#![allow(unsafe_code, reason = "an allocator that counts")]
+
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use motet::event::{Emitter, Event, Lag};
 use motet::task::{Nursery, scope};
 use tokio::task::yield_now;
 
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; the counters are beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
+use counting::{allocations, bytes, live};
 
 struct Tick(u64);
 
 impl Event for Tick {
     const NAME: &'static str = "tick";
-}
-
-fn live() -> isize {
-    LIVE.load(Ordering::Relaxed)
 }
 
 /// One test: with two at once, each would count what the other allocates.
@@ -54,15 +26,15 @@ async fn an_emitter_grows_with_its_emits_or_a_sync_emit_allocates() {
         let _sync = [(); 8].map(|()| emitter.on("sync", |tick: &Tick| assert!(tick.0 < 2_000_000)).unwrap());
         // Past the first time that the budget is used up: the runtime makes room for who gives way.
         emit(&emitter, 1_000).await;
-        let (before, allocations) = (live(), ALLOCATIONS.load(Ordering::Relaxed));
+        let (before, allocated) = (live(), allocations());
         emit(&emitter, 1_000_000).await;
         assert_eq!(live(), before, "a million emits leave something behind");
-        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), allocations, "a sync emit allocates");
+        assert_eq!(allocations(), allocated, "a sync emit allocates");
 
         let nexts: Vec<_> = (0..2_000).map(|_| emitter.next::<Tick>()).collect();
-        let bytes = BYTES.load(Ordering::Relaxed);
+        let before = bytes();
         emit(&emitter, 1).await;
-        let bytes = BYTES.load(Ordering::Relaxed) - bytes;
+        let bytes = bytes() - before;
         assert!(bytes < 2_000 * 200, "{bytes} bytes: the list is copied for each of those who wait");
         drop(nexts);
 

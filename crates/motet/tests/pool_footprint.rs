@@ -2,37 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::time::Duration;
 
 use motet::pool::{Manager, Pool};
 use motet::task::{Nursery, scope, timeout, unscoped};
 use tokio::task::yield_now;
 
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; the counter is beside it.
-#[allow(unsafe_code, reason = "an allocator is unsafe to write")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
+use counting::live;
 
 struct Numbers;
 
@@ -80,7 +59,7 @@ fn a_million_uses_leave_memory_tasks_or_connections_behind() {
             // What grows once and then stays.
             uses(n, &pool, 10_000).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let (before, tasks) = (LIVE.load(Ordering::Relaxed), n.snapshot().tasks.len());
+            let (before, tasks) = (live(), n.snapshot().tasks.len());
             let open = pool.stats().idle;
             uses(n, &pool, 1_000_000).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -88,7 +67,7 @@ fn a_million_uses_leave_memory_tasks_or_connections_behind() {
             assert_eq!((stats.in_use, stats.waiting, stats.connecting, stats.closing), (0, 0, 0, 0));
             assert_eq!((stats.idle as u64, seen.tasks.len()), (stats.opened - stats.closed, tasks));
             drop(seen);
-            let grown = LIVE.load(Ordering::Relaxed) - before - (stats.idle as isize - open as isize) * 256;
+            let grown = live() - before - (stats.idle as isize - open as isize) * 256;
             assert!(grown.abs() < 4096, "{grown} bytes");
             Ok(())
         })

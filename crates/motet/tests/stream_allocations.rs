@@ -1,35 +1,16 @@
 //! What a stream allocates: a binary of its own, since it counts all allocations.
-#![allow(unsafe_code, reason = "an allocator that counts")]
+
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use motet::stream::{generator, try_generator};
 use tokio::runtime::Builder;
 use tokio_stream::StreamExt as _;
 
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged; the counter is beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
+use counting::allocations;
 
 async fn items(count: u64) -> u64 {
     let numbers = generator(async |mut y| {
@@ -59,11 +40,11 @@ fn a_generator_or_one_of_its_items_allocates() {
     runtime.block_on(async {
         // Past the first time that the budget is used up: the runtime makes room for who gives way.
         items(100_000).await;
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         for _ in 0..1_000 {
             assert_eq!(items(4).await, 12);
         }
         assert_eq!(items(1_000_000).await, 999_999_000_000);
-        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+        assert_eq!(allocations() - before, 0);
     });
 }

@@ -4,6 +4,7 @@
 
 mod batch;
 mod blocking;
+mod caught;
 mod closures;
 mod container;
 mod drivers;
@@ -13,6 +14,7 @@ mod forget;
 mod gather;
 mod local;
 mod middleware;
+mod notes;
 mod observe;
 mod pool;
 mod queue;

@@ -11,25 +11,15 @@ use motet::resource::{Exit, ReleaseOutcome, ResourceError, resource};
 use motet::task::{CancelToken, Nursery, Reason, Scope, ScopeError, drain, scope};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::notes::Log;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A resource.
 #[derive(Debug)]
 struct Held(&'static str);
 
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
 impl Log {
-    fn note(&self, what: impl Into<String>) {
-        self.0.lock().unwrap().push(what.into());
-    }
-
-    fn read(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
     /// Opens `name` in a second.
     fn open(&self, name: &'static str) -> impl Future<Output = Result<Held, io::Error>> + Send + use<> {
         let log = self.clone();

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use motet::run::{App, Outcome, Report, Root};
@@ -10,28 +9,9 @@ use motet::task::{CancelToken, Reason, ReasonKind, drain, unscoped};
 use motet_testkit::sim::{Panics, sim};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::notes::Log;
+
 const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn add(&self, line: impl Into<String>) {
-        self.0.lock().unwrap().push(line.into());
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-struct Noted(Log, &'static str);
-
-impl Drop for Noted {
-    fn drop(&mut self) {
-        self.0.add(self.1);
-    }
-}
 
 fn app() -> App {
     App::new("shop").phase("drain", SECOND * 10).phase("flush", SECOND * 5).phase("close", SECOND * 2)
@@ -51,9 +31,9 @@ fn tidy<E: Send + 'static>(root: &Root<E>, phase: &str, name: &'static str, log:
     let log = log.clone();
     drop(root.in_phase(phase).service_coop(name, async move |cx: CancelToken| {
         cx.cancelled().await;
-        log.add(format!("{name} told"));
+        log.note(format!("{name} told"));
         sleep(SECOND).await;
-        log.add(format!("{name} ended"));
+        log.note(format!("{name} ended"));
     }));
 }
 
@@ -69,17 +49,17 @@ async fn phases_are_told_in_another_order_or_before_the_one_before_has_ended() {
         for (phase, name) in [("close", "db"), ("flush", "queue"), ("drain", "http")] {
             tidy(app, phase, name, &log);
         }
-        let noted = Noted(log.clone(), "child dropped");
+        let noted = log.at_drop("child dropped");
         drop(app.spawn("child", async move {
             let _noted = noted;
             pending::<()>().await;
         }));
-        let noted = Noted(log.clone(), "metrics dropped");
+        let noted = log.at_drop("metrics dropped");
         drop(app.in_phase("flush").service("metrics", async move {
             let _noted = noted;
             pending::<()>().await;
         }));
-        let _noted = Noted(log.clone(), "body dropped");
+        let _noted = log.at_drop("body dropped");
         pending::<()>().await;
         Ok(())
     });
@@ -87,7 +67,7 @@ async fn phases_are_told_in_another_order_or_before_the_one_before_has_ended() {
     let finished = finished.await;
     assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
     assert_eq!(begin.elapsed(), SECOND * 6);
-    let mut lines = log.lines();
+    let mut lines = log.read();
     lines[..2].sort();
     lines[4..6].sort();
     let expected = [
@@ -116,7 +96,7 @@ async fn a_deaf_member_holds_up_the_next_phase_or_goes_unnamed() {
     let log = Log::default();
     let begin = Instant::now();
     let finished = app().run_until(after(0), async |app: &Root<Infallible>| {
-        let noted = Noted(log.clone(), "deaf dropped");
+        let noted = log.at_drop("deaf dropped");
         drop(app.in_phase("drain").service_coop("deaf", async move |_| {
             let _noted = noted;
             pending::<()>().await;
@@ -129,7 +109,7 @@ async fn a_deaf_member_holds_up_the_next_phase_or_goes_unnamed() {
     let finished = finished.await;
     assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
     assert_eq!(begin.elapsed(), SECOND * 11);
-    assert_eq!(log.lines().len(), 5);
+    assert_eq!(log.read().len(), 5);
     assert!(!finished.report.is_clean());
     let drain = finished.report.phase("drain").unwrap();
     assert_eq!(drain.stuck, ["deaf"]);
@@ -221,7 +201,7 @@ async fn stuck_work_keeps_the_phases_waiting_or_is_not_waited_for_at_all() {
         drop(app.spawn_coop("slow", async move |cx: CancelToken| {
             cx.cancelled().await;
             sleep(SECOND * 6).await;
-            work.add("work ended");
+            work.note("work ended");
         }));
         tidy(app, "drain", "http", &log);
         pending::<()>().await;
@@ -229,7 +209,7 @@ async fn stuck_work_keeps_the_phases_waiting_or_is_not_waited_for_at_all() {
     });
     let finished = finished.await;
     assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
-    assert_eq!(log.lines(), ["http told", "http ended", "work ended"]);
+    assert_eq!(log.read(), ["http told", "http ended", "work ended"]);
     assert_eq!(begin.elapsed(), SECOND * 6);
     assert_eq!(finished.report.phases[0].stuck, ["slow"]);
     assert_eq!(finished.report.phase("cleanup").unwrap().took, SECOND * 2);
@@ -243,13 +223,13 @@ async fn the_end_of_the_body_cuts_its_children_short_or_leaves_the_phases_runnin
         let log = log.clone();
         drop(app.spawn("last order", async move {
             sleep(SECOND * 60).await;
-            log.add("served");
+            log.note("served");
         }));
         Ok(7)
     });
     let finished = finished.await;
     assert!(matches!(finished.outcome, Outcome::Returned(7)), "{finished:?}");
-    assert_eq!(log.lines(), ["served", "http told", "http ended"]);
+    assert_eq!(log.read(), ["served", "http told", "http ended"]);
     assert_eq!(begin.elapsed(), SECOND * 61);
     assert_eq!(finished.report.reason.kind(), ReasonKind::Ended);
     assert_eq!(finished.report.took, SECOND);
@@ -282,7 +262,7 @@ async fn an_error_does_not_begin_the_shutdown_or_is_lost_in_it() {
         assert!(others.is_empty());
         assert_eq!(finished.report.reason.kind(), ReasonKind::Failed);
         assert_eq!(finished.report.took, SECOND * 2);
-        assert_eq!(log.lines(), ["http told", "http ended", "db told", "db ended"], "{who}");
+        assert_eq!(log.read(), ["http told", "http ended", "db told", "db ended"], "{who}");
     }
 }
 
@@ -337,7 +317,7 @@ async fn a_panic_does_not_begin_the_shutdown_or_is_lost_in_it() {
         let Outcome::Panicked(payload) = finished.outcome else { panic!("{who}: {finished:?}") };
         assert_eq!(payload.downcast_ref(), Some(&17), "{who}");
         assert_eq!(finished.report.reason.kind(), ReasonKind::Panicked);
-        assert_eq!(log.lines(), ["http told", "http ended"], "{who}");
+        assert_eq!(log.read(), ["http told", "http ended"], "{who}");
     }
 }
 
@@ -379,17 +359,17 @@ async fn a_failed_release_is_not_reported_or_not_waited_for() {
         let in_work = log.clone();
         app.defer("goodbye", async move |_| {
             sleep(SECOND).await;
-            in_work.add("goodbye");
+            in_work.note("goodbye");
             Err::<(), _>(std::io::Error::other("the line is dead"))
         });
         let in_phase = log.clone();
-        app.in_phase("flush").scope().defer("flushed", async move |_| in_phase.add("flushed")).unwrap();
+        app.in_phase("flush").scope().defer("flushed", async move |_| in_phase.note("flushed")).unwrap();
         tidy(app, "drain", "http", &log);
         pending::<()>().await;
         Ok(())
     });
     let finished = finished.await;
-    assert_eq!(log.lines(), ["goodbye", "http told", "http ended", "flushed"]);
+    assert_eq!(log.read(), ["goodbye", "http told", "http ended", "flushed"]);
     let failed = &finished.report.release_failures;
     assert_eq!((failed.len(), failed[0].resource()), (1, "goodbye"));
     assert!(!finished.report.is_clean());
@@ -400,9 +380,9 @@ async fn a_failed_release_is_not_reported_or_not_waited_for() {
 async fn the_callback_is_not_given_the_report() {
     let seen = Log::default();
     let callback = seen.clone();
-    let app = app().on_report(move |report| callback.add(report.app.as_str()));
+    let app = app().on_report(move |report| callback.note(report.app.as_str()));
     app.run_until(after(0), async |_: &Root<Infallible>| for_ever().await).await;
-    assert_eq!(seen.lines(), ["shop"]);
+    assert_eq!(seen.read(), ["shop"]);
 }
 
 /// It compiles: what embeds a program runs it in a task of its own.
@@ -429,7 +409,7 @@ async fn a_dropped_program_leaves_its_members_running() {
     });
     assert!(timeout(SECOND, running).await.is_err());
     drain().await;
-    let mut lines = log.lines();
+    let mut lines = log.read();
     lines.sort();
     assert_eq!(lines, ["db ended", "db told", "http ended", "http told"]);
     assert_eq!(unscoped(), 0);
@@ -443,14 +423,14 @@ async fn a_member_cancelled_by_its_handle_takes_its_phase_along() {
         let log = log.clone();
         let task = app.in_phase("drain").service_coop("alone", async move |cx: CancelToken| {
             cx.cancelled().await;
-            log.add("alone told");
+            log.note("alone told");
         });
         task.cancel(Reason::requested("no more"));
         task.await.unwrap();
         for_ever().await
     });
     let finished = finished.await;
-    assert_eq!(log.lines(), ["alone told", "http told", "http ended"]);
+    assert_eq!(log.read(), ["alone told", "http told", "http ended"]);
     assert_eq!(finished.report.reason.text(), Some("enough"));
 }
 

@@ -16,29 +16,9 @@ use motet::task::{
 use motet::{Backoff, Jitter, rng};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::notes::Log;
+
 const SECOND: Duration = Duration::from_secs(1);
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn add(&self, line: impl Into<String>) {
-        self.0.lock().unwrap().push(line.into());
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// Adds to a log when dropped.
-struct Noted(Log, &'static str);
-
-impl Drop for Noted {
-    fn drop(&mut self) {
-        self.0.add(self.1);
-    }
-}
 
 /// Says when it starts and stops, and takes a second for each.
 fn tidy(name: &'static str, log: &Log) -> Child {
@@ -46,13 +26,13 @@ fn tidy(name: &'static str, log: &Log) -> Child {
     Child::new(name, Restart::Permanent, move |cx| {
         let log = log.clone();
         async move {
-            log.add(format!("{name} starts"));
+            log.note(format!("{name} starts"));
             sleep(SECOND).await;
             cx.ready();
             cx.token().cancelled().await;
-            log.add(format!("{name} stops"));
+            log.note(format!("{name} stops"));
             sleep(SECOND).await;
-            log.add(format!("{name} stopped"));
+            log.note(format!("{name} stopped"));
         }
     })
 }
@@ -73,7 +53,7 @@ async fn children_start_all_at_once_or_stop_in_the_order_of_their_start() {
         let running = n.spawn("app", supervisor.run(stop.clone()));
         assert!(watch.started().await);
         assert_eq!(begin.elapsed(), SECOND * 3);
-        assert_eq!(log.lines(), ["a starts", "b starts", "c starts"]);
+        assert_eq!(log.read(), ["a starts", "b starts", "c starts"]);
         stop.cancel(Reason::requested("enough"));
         running.await.unwrap().unwrap();
         Ok(())
@@ -82,7 +62,7 @@ async fn children_start_all_at_once_or_stop_in_the_order_of_their_start() {
     .unwrap();
     assert_eq!(begin.elapsed(), SECOND * 6);
     let stops = ["c stops", "c stopped", "b stops", "b stopped", "a stops", "a stopped"];
-    assert_eq!(log.lines()[3..], stops);
+    assert_eq!(log.read()[3..], stops);
     assert!(watch.children().iter().all(|child| child.state == ChildState::Stopped));
 }
 
@@ -111,8 +91,8 @@ async fn a_cancelled_scope_cuts_the_ordered_stop_short_at_its_grace_or_deadline(
         let error = ended.await.unwrap_err();
         assert_eq!(error.is_deadline(), deadline.is_some());
         assert_eq!(begin.elapsed(), SECOND * 6, "{deadline:?}");
-        assert_eq!(log.lines()[3..].last().unwrap(), "a stopped");
-        assert_eq!(log.lines()[3], "c stops");
+        assert_eq!(log.read()[3..].last().unwrap(), "a stopped");
+        assert_eq!(log.read()[3], "c stops");
     }
 }
 
@@ -125,13 +105,13 @@ async fn a_service_supervisor_is_stopped_before_the_work_is_done_or_never() {
         let log = log.clone();
         drop(n.spawn("work", async move {
             sleep(SECOND * 5).await;
-            log.add("work done");
+            log.note("work done");
         }));
         Ok(())
     })
     .await
     .unwrap();
-    assert_eq!(log.lines(), ["a starts", "work done", "a stops", "a stopped"]);
+    assert_eq!(log.read(), ["a starts", "work done", "a stops", "a stopped"]);
     assert_eq!(begin.elapsed(), SECOND * 6);
 }
 
@@ -211,7 +191,7 @@ async fn a_supervisor_restarts_for_ever_or_does_not_name_who_failed_and_why() {
     assert_eq!(error.to_string(), "supervisor `app` gave up on `db` after 2 restarts in 60s");
     let causes = error.failures.iter().map(|failure| std::error::Error::source(failure).unwrap().to_string());
     assert_eq!(causes.collect::<Vec<_>>(), ["connection 1 lost", "connection 2 lost", "connection 3 lost"]);
-    assert_eq!(log.lines(), ["web starts", "web stops", "web stopped"]);
+    assert_eq!(log.read(), ["web starts", "web stops", "web stopped"]);
     // A second for the start of `web`, two restarts, and a second for its stop.
     assert_eq!(begin.elapsed(), SECOND * 4);
 }
@@ -240,7 +220,7 @@ async fn a_deaf_child_outlives_its_stop_timeout_or_the_next_stop_does_not_wait()
     let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
     let noted = log.clone();
     let deaf = Child::new("deaf", Restart::Permanent, move |cx| {
-        let noted = Noted(noted.clone(), "deaf dropped");
+        let noted = noted.at_drop("deaf dropped");
         async move {
             let _noted = noted;
             cx.ready();
@@ -258,7 +238,7 @@ async fn a_deaf_child_outlives_its_stop_timeout_or_the_next_stop_does_not_wait()
     })
     .await
     .unwrap();
-    assert_eq!(log.lines(), ["first starts", "deaf dropped", "first stops", "first stopped"]);
+    assert_eq!(log.read(), ["first starts", "deaf dropped", "first stops", "first stopped"]);
     assert_eq!(begin.elapsed(), SECOND * 5);
     let deaf = watch.child("deaf").unwrap();
     assert_eq!(deaf.state, ChildState::Failed);
@@ -286,7 +266,7 @@ async fn a_stop_during_the_start_or_a_backoff_waits_for_it() {
         .await
         .unwrap();
         assert_eq!(begin.elapsed(), Duration::from_millis(ended_at), "{stop_at}");
-        assert_eq!(log.lines().last().unwrap(), "a stopped");
+        assert_eq!(log.read().last().unwrap(), "a stopped");
     }
 }
 
@@ -297,7 +277,7 @@ async fn a_dropped_supervisor_leaves_its_children_behind() {
     let supervisor = Supervisor::new("app").with_child(tidy("a", &log)).child("b", Restart::Permanent, {
         let log = log.clone();
         move || {
-            let noted = Noted(log.clone(), "b dropped");
+            let noted = log.at_drop("b dropped");
             async move {
                 let _noted = noted;
                 pending::<()>().await;
@@ -309,7 +289,7 @@ async fn a_dropped_supervisor_leaves_its_children_behind() {
     assert_eq!(unscoped(), 1);
     drain().await;
     assert_eq!(begin.elapsed(), SECOND * 3);
-    let mut lines = log.lines();
+    let mut lines = log.read();
     lines.sort();
     assert_eq!(lines, ["a starts", "a stopped", "a stops", "b dropped"]);
     assert!(watch.wait_for(|_| false).await.is_none(), "a watch of a supervisor that is gone must not wait");
@@ -362,7 +342,7 @@ async fn a_task_handle_of_a_supervisor_drops_it_instead_of_telling_it() {
         task.cancel(Reason::requested("enough"));
         let ended: Result<(), TaskFailed<SupervisorFailed>> = task.await;
         ended.unwrap();
-        assert_eq!(log.lines().last().unwrap(), "a stopped");
+        assert_eq!(log.read().last().unwrap(), "a stopped");
         Ok(())
     })
     .await

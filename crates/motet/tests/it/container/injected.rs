@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use motet::container::{Container, Named};
 use motet::task::{CancelToken, Scope};
 
-use super::{A, B, C, D, Log, Refused, never, started, within};
+use super::{A, B, C, D, Refused, never, started, within};
+use crate::notes::Log;
 
 struct Left;
 struct Right;
@@ -64,7 +65,7 @@ async fn a_task_or_a_cleanup_of_a_component_outlives_it_or_ends_before_on_stop()
             let (own, late) = (own.clone(), own);
             scope
                 .spawn("background", async move {
-                    let _ended = Noted(own, "task ended");
+                    let _ended = own.at_drop("task ended");
                     never::<()>().await;
                 })
                 .unwrap();
@@ -84,14 +85,6 @@ async fn a_task_or_a_cleanup_of_a_component_outlives_it_or_ends_before_on_stop()
     .await
     .unwrap();
     assert_eq!(noted.read(), ["B stopped", "on_stop", "task ended", "cleanup"]);
-}
-
-struct Noted(Log, &'static str);
-
-impl Drop for Noted {
-    fn drop(&mut self) {
-        self.0.note(self.1);
-    }
 }
 
 #[tokio::test(start_paused = true)]

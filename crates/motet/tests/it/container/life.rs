@@ -7,7 +7,8 @@ use motet::observe::Stat;
 use motet::task::{Reason, Scope, timeout};
 use tokio::time::Instant;
 
-use super::{A, B, C, D, Log, Refused, after, millis, never, started, within};
+use super::{A, B, C, D, Refused, after, millis, never, started, within};
+use crate::notes::Log;
 
 #[tokio::test(start_paused = true)]
 async fn two_that_need_nothing_of_each_other_start_one_after_the_other() {

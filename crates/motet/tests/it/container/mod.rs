@@ -10,12 +10,14 @@ mod scoped;
 
 use std::fmt;
 use std::future::pending;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use motet::container::{Container, Running};
 use motet::task::{Nursery, ScopeError, scope};
 use tokio::time::sleep;
+
+use crate::notes::Log;
 
 /// Components that need nothing of each other but what the tests say.
 #[derive(Debug)]
@@ -38,19 +40,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
 impl Log {
-    fn note(&self, what: impl Into<String>) {
-        self.0.lock().unwrap().push(what.into());
-    }
-
-    fn read(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-
     /// A hook that notes it.
     fn hook<T: ?Sized>(&self, what: &'static str) -> impl Fn(Arc<T>) -> std::future::Ready<()> + use<T> {
         let log = self.clone();

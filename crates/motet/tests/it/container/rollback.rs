@@ -9,7 +9,8 @@ use motet::container::{Container, GetFailed, Phase, StartFailed};
 use motet::task::{Reason, Scope, timeout};
 use tokio::time::Instant;
 
-use super::{A, B, C, D, Log, Refused, after, millis, never, started, within};
+use super::{A, B, C, D, Refused, after, millis, never, started, within};
+use crate::notes::Log;
 
 fn errors(error: &dyn std::error::Error) -> Vec<String> {
     let mut all = vec![error.to_string()];

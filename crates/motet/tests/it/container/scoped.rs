@@ -7,7 +7,8 @@ use motet::container::{BuildFailed, Container, GetFailed, Named};
 use motet::task::{Reason, Scope, gather, timeout};
 use tokio::time::Instant;
 
-use super::{A, B, C, D, Log, Refused, after, millis, never, started, within};
+use super::{A, B, C, D, Refused, after, millis, never, started, within};
+use crate::notes::Log;
 
 #[tokio::test(start_paused = true)]
 async fn two_who_ask_at_once_have_it_built_twice_or_are_told_of_a_cycle() {

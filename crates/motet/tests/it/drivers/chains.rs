@@ -15,7 +15,8 @@ use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Driver, Live, Log, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::notes::{Live, Log};
 
 pub(super) const CHAIN: Driver = Driver {
     drives: &["middleware::Handler::call", "middleware::Handler::call_with", "middleware::Next::run"],

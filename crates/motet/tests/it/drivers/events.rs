@@ -12,7 +12,8 @@ use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Driver, Live, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::notes::Live;
 
 pub(super) const EMITTED: Driver =
     Driver { drives: &["event::Emit"], cancel: cancel_emitted, sweep: sweep_emitted };

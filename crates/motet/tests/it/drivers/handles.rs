@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::{Driver, Live, caught, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::caught::caught;
+use crate::notes::Live;
 
 pub(super) const TASK: Driver = Driver { drives: &["task::Task"], cancel: cancel_task, sweep: sweep_task };
 

@@ -7,7 +7,8 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::{Driver, Live, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::notes::Live;
 
 pub(super) const DRIVER: Driver = Driver {
     drives: &[

@@ -27,12 +27,6 @@ mod time;
 mod tokens;
 mod workers;
 
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use motet::rng;
@@ -113,69 +107,4 @@ fn draw(below: u64) -> u64 {
 
 fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
-}
-
-/// Counts what is alive.
-#[derive(Clone, Default)]
-struct Live(Arc<AtomicUsize>);
-
-struct Alive(Live);
-
-impl Live {
-    fn enter(&self) -> Alive {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Alive(self.clone())
-    }
-
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<&'static str>>>);
-
-impl Log {
-    fn note(&self, what: &'static str) {
-        self.0.lock().unwrap().push(what);
-    }
-
-    fn read(&self) -> Vec<&'static str> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn count(&self, what: &str) -> usize {
-        self.0.lock().unwrap().iter().filter(|noted| **noted == what).count()
-    }
-
-    /// Notes it when dropped.
-    fn at_drop(&self, what: &'static str) -> Noted {
-        Noted(self.clone(), what)
-    }
-}
-
-struct Noted(Log, &'static str);
-
-impl Drop for Noted {
-    fn drop(&mut self) {
-        self.0.note(self.1);
-    }
-}
-
-/// Gives a panic of the future as a value.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn std::any::Any + Send>> {
-    let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
-        Err(payload) => Poll::Ready(Err(payload)),
-    })
-    .await
 }

@@ -13,7 +13,8 @@ use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Driver, Live, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::notes::Live;
 
 /// Alone, and with an operation that borrows mutably.
 pub(super) const RETRY: Driver = Driver {

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Driver, caught, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::caught::caught;
 use crate::pool::backend::{Answer, Backend};
 
 pub(super) const DRIVER: Driver =

@@ -13,7 +13,8 @@ use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::{Driver, Live, Log, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::notes::{Live, Log};
 
 pub(super) const APP: Driver =
     Driver { drives: &["run::App::run_until"], cancel: cancel_app, sweep: sweep_app };

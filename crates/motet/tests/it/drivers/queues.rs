@@ -12,7 +12,8 @@ use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::{Alive, Driver, Live, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::notes::{Alive, Live};
 
 pub(super) const DRIVER: Driver = Driver {
     drives: &[

@@ -11,7 +11,8 @@ use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Driver, Log, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::notes::Log;
 
 pub(super) const OWNED: Driver = Driver {
     drives: &["task::Scope::acquire", "resource::Acquired::release"],

@@ -11,7 +11,9 @@ use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Driver, Live, Log, caught, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::caught::caught;
+use crate::notes::{Live, Log};
 
 pub(super) const DRIVER: Driver =
     Driver { drives: &["task::scope", "task::Options::run", "task::Options::run_send"], cancel, sweep };
@@ -154,7 +156,7 @@ async fn law() {
     }))
     .await;
     assert_eq!(live.count(), 0, "something outlived its scope: {end:?}");
-    assert_eq!(log.read().last(), Some(&"service"), "the service went before the last child");
+    assert_eq!(log.read().last(), Some(&"service".to_owned()), "the service went before the last child");
     let took = begin.elapsed();
     match (end, ended) {
         (End::ByItself, Ok(Ok(())))

@@ -22,7 +22,9 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt as _;
 
-use super::{Alive, Driver, Live, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::caught::caught;
+use crate::notes::{Alive, Live};
 
 pub(super) const DRIVER: Driver = Driver { drives: &["stream::PipeTo"], cancel, sweep };
 
@@ -221,7 +223,7 @@ async fn side_by_side() {
 /// A reader that goes stops workers and source; a panic that it has not read goes to the scope.
 async fn left_early() {
     let live = Live::default();
-    let ended = super::caught(scope(async |n: &Nursery<()>| {
+    let ended = caught(scope(async |n: &Nursery<()>| {
         let mut stream = source(1_000, &live).par_map(2, work).unordered(n, "map").map_err(drop).unwrap();
         for _ in 0..draw(6) {
             next(&mut stream).await.unwrap();

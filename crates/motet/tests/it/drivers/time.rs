@@ -8,7 +8,8 @@ use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Driver, Live, draw, millis, passes, swept};
+use super::{Driver, draw, millis, passes, swept};
+use crate::notes::Live;
 
 pub(super) const DRIVER: Driver = Driver { drives: &["task::Timeout"], cancel, sweep };
 

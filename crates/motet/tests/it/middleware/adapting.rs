@@ -4,7 +4,8 @@ use std::num::ParseIntError;
 
 use motet::middleware::{Chain, Context, Next};
 
-use super::{Log, Noting};
+use super::Noting;
+use crate::notes::Log;
 
 type Text = Result<String, ParseIntError>;
 

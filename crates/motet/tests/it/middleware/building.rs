@@ -2,7 +2,8 @@
 
 use motet::middleware::{Chain, Next, named, with_state};
 
-use super::{Log, Noting, pass};
+use super::{Noting, pass};
+use crate::notes::Log;
 
 async fn double(n: u32) -> u32 {
     n * 2

@@ -11,7 +11,8 @@ use motet::middleware::{Chain, Handler, Next, with_state};
 use motet::task::{Nursery, race, scope};
 use tokio::time::{Instant, sleep};
 
-use super::{Held, Log, Noting, pass};
+use super::{Noting, pass};
+use crate::notes::Log;
 
 fn is_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
 
@@ -93,7 +94,7 @@ async fn a_dropped_call_leaves_something_running() {
     let held = log.clone();
     let handler: Handler<(), ()> =
         Chain::new().with(Noting("out", log.clone())).with(Noting("in", log.clone())).to(move |()| {
-            let held = Held(held.clone(), "handler".to_owned());
+            let held = held.at_drop("handler dropped");
             async move {
                 let _held = held;
                 pending().await

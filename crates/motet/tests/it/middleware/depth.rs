@@ -7,7 +7,8 @@ use motet::middleware::{BoxFuture, Chain, Handler, Middleware, Next};
 use std::sync::Arc;
 use tokio::task::yield_now;
 
-use super::{Log, Noting, pass};
+use super::{Noting, pass};
+use crate::notes::Log;
 
 const DEEP: usize = 1_000;
 

@@ -9,33 +9,12 @@ mod depth;
 mod policies;
 mod watching;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use motet::middleware::{BoxFuture, Middleware, Next};
 use motet::task::Name;
 
-/// What happened, in order.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
-
-impl Log {
-    fn note(&self, what: impl Into<String>) {
-        self.0.lock().unwrap().push(what.into());
-    }
-
-    fn read(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// Notes its end, however that comes.
-struct Held(Log, String);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.note(format!("{} dropped", self.1));
-    }
-}
+use crate::notes::Log;
 
 /// A part that notes when it begins and when it ends.
 #[derive(Clone)]
@@ -46,7 +25,7 @@ impl<Q: Send + 'static, R: Send + 'static> Middleware<Q, R> for Noting {
         Box::pin(async move {
             let Self(name, log) = &*self;
             log.note(format!("{name} begins"));
-            let _held = Held(log.clone(), (*name).to_owned());
+            let _held = log.at_drop(format!("{name} dropped"));
             let answer = next.run(request).await;
             log.note(format!("{name} ends"));
             answer

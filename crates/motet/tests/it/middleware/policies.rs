@@ -17,7 +17,8 @@ use motet::resilience::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{Log, Noting, pass};
+use super::{Noting, pass};
+use crate::notes::Log;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -12,7 +12,8 @@ use motet::resilience::Verdict;
 use motet::task::{Nursery, scope, timeout};
 use tokio::time::sleep;
 
-use super::{Log, Noting};
+use super::Noting;
+use crate::notes::Log;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::backend::{Answer, Backend};
 use super::{millis, seconds, with_pool};
+use crate::caught::caught;
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_checked_at_each_use_or_never() {
@@ -88,15 +89,6 @@ async fn a_connection_that_fails_its_check_or_hangs_in_it_is_used() {
         },
     )
     .await;
-}
-
-async fn caught<F: Future>(future: F) -> Result<F::Output, Box<dyn std::any::Any + Send>> {
-    let mut future = Box::pin(future);
-    std::future::poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Ok),
-        Err(payload) => std::task::Poll::Ready(Err(payload)),
-    })
-    .await
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,8 @@ use motet::{Backoff, queue};
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt as _;
 
-use super::{Live, block_on, poll_once};
+use super::{block_on, poll_once};
+use crate::notes::Live;
 
 const MS: Duration = Duration::from_millis(1);
 

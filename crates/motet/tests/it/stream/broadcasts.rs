@@ -16,7 +16,9 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_stream::StreamExt as _;
 
-use super::{Live, block_on, caught};
+use super::block_on;
+use crate::caught::caught;
+use crate::notes::Live;
 
 const MS: Duration = Duration::from_millis(1);
 

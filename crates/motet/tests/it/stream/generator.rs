@@ -16,7 +16,8 @@ use motet::task::{gather, local_scope, timeout};
 use tokio::task::yield_now;
 use tokio_stream::StreamExt as _;
 
-use super::{Live, block_on, poll_once};
+use super::{block_on, poll_once};
+use crate::notes::Live;
 
 fn message(payload: Box<dyn std::any::Any + Send>) -> String {
     match payload.downcast::<String>() {

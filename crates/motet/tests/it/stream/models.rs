@@ -9,7 +9,8 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_stream::StreamExt as _;
 
-use super::{Live, Numbers, block_on};
+use super::{Numbers, block_on};
+use crate::notes::Live;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -14,7 +14,9 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt as _;
 
-use super::{Live, block_on};
+use super::block_on;
+use crate::caught::caught;
+use crate::notes::Live;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -198,7 +200,7 @@ fn a_panic_that_nobody_reads_is_swallowed() {
             })
             .await
         };
-        let payload = super::caught(ended).await.expect_err("the scope rethrows it");
+        let payload = caught(ended).await.expect_err("the scope rethrows it");
         assert_eq!(*payload.downcast_ref::<&str>().unwrap(), "unread");
     });
 }
