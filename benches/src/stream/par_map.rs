@@ -1,4 +1,5 @@
-//! A function of numbers that does next to nothing, four at once, each way.
+//! A function of numbers that does next to nothing, four at once, each way; and one of batches of 64 numbers, which the
+//! rivals get from `ready_chunks` of futures, as ours takes what is ready.
 
 #![allow(clippy::disallowed_methods, reason = "rivals start their tasks themselves")]
 
@@ -17,9 +18,15 @@ use crate::report::{Case, Cases};
 
 const ITEMS: u64 = 100_000;
 const AT_ONCE: usize = 4;
+const BATCH: usize = 64;
 
 async fn work(number: u64) -> u64 {
     black_box(number) + 1
+}
+
+async fn work_on_all(mut numbers: Vec<u64>) -> Vec<u64> {
+    numbers.iter_mut().for_each(|number| *number = black_box(*number) + 1);
+    numbers
 }
 
 fn numbers() -> impl Stream<Item = u64> + Send + 'static {
@@ -88,6 +95,45 @@ async fn par_stream(order: Order) {
     }
 }
 
+async fn ours_by_batches(order: Order) {
+    let done = scope(async |n: &Nursery| {
+        let map = Combinators::par_map_batched(numbers(), AT_ONCE, BATCH, work_on_all);
+        let started = match order {
+            Order::Source => map.ordered(n, "map"),
+            Order::Done => map.unordered(n, "map"),
+        };
+        sum(started.expect("the scope is open")).await;
+        Ok(())
+    });
+    done.await.expect("nothing fails");
+}
+
+async fn batches_in_the_reader(order: Order) {
+    let futures = numbers().ready_chunks(BATCH).map(work_on_all);
+    match order {
+        Order::Source => sum(futures.buffered(AT_ONCE).flat_map(stream::iter)).await,
+        Order::Done => sum(futures.buffer_unordered(AT_ONCE).flat_map(stream::iter)).await,
+    }
+}
+
+async fn batches_spawned(order: Order) {
+    let tasks = numbers()
+        .ready_chunks(BATCH)
+        .map(|batch| async move { tokio::spawn(work_on_all(batch)).await.expect("it does not panic") });
+    match order {
+        Order::Source => sum(tasks.buffered(AT_ONCE).flat_map(stream::iter)).await,
+        Order::Done => sum(tasks.buffer_unordered(AT_ONCE).flat_map(stream::iter)).await,
+    }
+}
+
+async fn batches_by_par_stream(order: Order) {
+    let batches = numbers().ready_chunks(BATCH);
+    match order {
+        Order::Source => sum(batches.par_then(AT_ONCE, work_on_all).flat_map(stream::iter)).await,
+        Order::Done => sum(batches.par_then_unordered(AT_ONCE, work_on_all).flat_map(stream::iter)).await,
+    }
+}
+
 pub(super) fn run(cases: &mut Cases, runtime: &Runtime) {
     let items = u32::try_from(ITEMS).expect("few enough");
     for (name, order) in [("par_map, ordered", Order::Source), ("par_map, unordered", Order::Done)] {
@@ -105,5 +151,15 @@ pub(super) fn run(cases: &mut Cases, runtime: &Runtime) {
             add("JoinSet", &mut || on(runtime, join_set()));
         }
         add("par-stream", &mut || on(runtime, par_stream(order)));
+    }
+    let orders = [("par_map_batched, ordered", Order::Source), ("par_map_batched, unordered", Order::Done)];
+    for (name, order) in orders {
+        let mut add = |rival, theirs: &mut dyn FnMut()| {
+            let (ours, theirs) = both_of(items, || on(runtime, ours_by_batches(order)), theirs);
+            cases.extend(Case::median_and_minimum(name, rival, ours, theirs));
+        };
+        add("chunks, in the reader's task", &mut || on(runtime, batches_in_the_reader(order)));
+        add("chunks, a task each", &mut || on(runtime, batches_spawned(order)));
+        add("chunks, par-stream", &mut || on(runtime, batches_by_par_stream(order)));
     }
 }
