@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::config::Config;
 use crate::demo::DemoOptions;
 use crate::dispatch::{InFlight, RetrySchedule, Sparing};
+use crate::edge::Feeds;
 use crate::outbound::Deadlines;
 use crate::store::AutoDisable;
 
@@ -116,6 +117,14 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = parse_seconds)]
     probe_every: Duration,
 
+    /// Feeds of events open at once; one more is refused with 503
+    #[arg(long, value_name = "N", default_value_t = Feeds::default().most)]
+    max_feeds: NonZeroUsize,
+
+    /// A feed without an event for this long sends an empty message, so that no proxy takes it for dead
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
+    feed_keep_alive: Duration,
+
     /// Size the database may grow to; beyond it new events get 503. Default: the disk's
     #[arg(long, value_name = "BYTES")]
     max_store_bytes: Option<u64>,
@@ -150,6 +159,7 @@ impl From<ServeArgs> for Config {
                 probe_every: args.probe_every,
                 ..AutoDisable::default()
             },
+            feeds: Feeds { most: args.max_feeds, keep_alive: args.feed_keep_alive },
             max_store_bytes: args.max_store_bytes,
             shutdown_grace: args.shutdown_grace,
             ..Self::new(args.data, args.listen)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::dispatch::{InFlight, RetrySchedule, Sparing};
+use crate::edge::Feeds;
 use crate::outbound::Deadlines;
 use crate::store::AutoDisable;
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub sparing: Sparing,
     /// When an endpoint that only fails is disabled, and how often it is probed then.
     pub auto_disable: AutoDisable,
+    /// How many may follow the events, and how.
+    pub feeds: Feeds,
     /// The size the database file may grow to; beyond it events are refused with 503. None: the disk's.
     pub max_store_bytes: Option<u64>,
     /// How long shutdown waits for deliveries under way.
@@ -56,6 +59,7 @@ impl Config {
             in_flight: InFlight::default(),
             sparing: Sparing::default(),
             auto_disable: AutoDisable::default(),
+            feeds: Feeds::default(),
             max_store_bytes: None,
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
         }

@@ -46,6 +46,7 @@ pub use self::cli::{Cli, Command, DemoArgs, RotateKeyArgs, ServeArgs};
 pub use self::config::Config;
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
 pub use self::dispatch::{InFlight, RetrySchedule, Sparing};
+pub use self::edge::Feeds;
 pub use self::guard::{AddressGuard, Blocked};
 pub use self::outbound::Deadlines;
 pub use self::pattern::{EventType, MAX_TYPE_LENGTH, Pattern, TypeError};

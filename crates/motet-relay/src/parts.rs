@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
-use crate::edge::{Access, Edge};
+use crate::edge::{Access, Edge, FeedPlaces};
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Outbound;
@@ -72,15 +72,20 @@ pub(crate) fn container(config: Config) -> Container {
             Dispatcher::new(&config, &store, outbound, lifecycle).map_err(StartError::Settings)
         },
     );
+    c.try_provide(|config: Arc<Config>, scope: Scope| async move {
+        FeedPlaces::new(&config.feeds, &scope).map_err(StartError::Settings)
+    });
     c.provide(
         |store: Arc<Store>,
          access: Arc<Access>,
          guard: Arc<AddressGuard>,
          readiness: Arc<Readiness>,
          server: Arc<Server>,
+         feeds: Arc<FeedPlaces>,
          metrics: Arc<PrometheusHandle>,
          lifecycle: Arc<Lifecycle>| async move {
-            Edge { store: (*store).clone(), access, guard, readiness, server, metrics, lifecycle }
+            let store = (*store).clone();
+            Edge { store, access, guard, readiness, server, feeds, metrics, lifecycle }
         },
     );
     c

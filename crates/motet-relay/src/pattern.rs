@@ -98,7 +98,12 @@ impl Pattern {
     /// Whether events of this type are selected.
     #[must_use]
     pub fn matches(&self, event_type: &EventType) -> bool {
-        self.0.matches(&event_type.0)
+        self.selects(&event_type.0)
+    }
+
+    /// As [`matches`](Self::matches), of a text that is known to be an event type.
+    pub(crate) fn selects(&self, event_type: &str) -> bool {
+        self.0.matches(event_type)
     }
 
     /// The text.

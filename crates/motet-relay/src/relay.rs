@@ -186,9 +186,10 @@ impl Relay {
     {
         let Self { running, listener, shutdown_grace, .. } = self;
         let running = Arc::new(running);
-        let router = edge::router(part::<Edge>(&running), Arc::clone(&running));
+        let (edge, parts) = (part::<Edge>(&running), Arc::clone(&running));
         let (server, readiness) = (part::<Server>(&running), part::<Readiness>(&running));
         drop(app.in_phase(HTTP).service_coop("listener", async move |stop: CancelToken| {
+            let router = edge::router(edge, parts, stop.clone());
             // What is cut off it logs.
             let _served = server.serve(listener, router, stop).await;
         }));

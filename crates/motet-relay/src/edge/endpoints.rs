@@ -132,7 +132,7 @@ fn parse_secret(text: &str) -> Result<Secret, Problem> {
     Secret::parse(text).map_err(|error| Problem::invalid(format!("secret: {error}")))
 }
 
-fn parse_patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> {
+pub(super) fn parse_patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> {
     if texts.is_empty() || texts.len() > MOST_PATTERNS {
         return Err(Problem::invalid(format!(
             "event_types has {} entries; give 1 to {MOST_PATTERNS}, or leave it out for all types",

@@ -36,6 +36,7 @@ pub(super) async fn metrics(State(app): State<Arc<Edge>>) -> Result<Response, Pr
             .set(backlog.overdue as f64 / 1_000.0);
     }
     metrics::gauge!("relay_connections").set(app.server.stats().connections as f64);
+    metrics::gauge!("relay_feeds").set(app.feeds.taken() as f64);
     metrics::gauge!("relay_store_writable").set(if app.store.writable().await.is_ok() { 1.0 } else { 0.0 });
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
 }

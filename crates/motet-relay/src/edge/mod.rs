@@ -9,6 +9,7 @@ mod deliveries;
 mod endpoints;
 mod events;
 mod extract;
+mod feed;
 mod health;
 mod page;
 mod paging;
@@ -21,9 +22,13 @@ use axum::Router;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use motet::container::Running;
+use motet::task::CancelToken;
 use motet_http::{Readiness, Server};
 
 pub(crate) use self::auth::Access;
+pub(crate) use self::feed::FeedPlaces;
+use self::feed::FeedState;
+pub use self::feed::Feeds;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -38,12 +43,16 @@ pub(crate) struct Edge {
     /// Ready until the shutdown begins; then nothing new is taken in.
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) server: Arc<Server>,
+    pub(crate) feeds: Arc<FeedPlaces>,
     pub(crate) lifecycle: Arc<Lifecycle>,
 }
 
-pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>) -> Router {
+/// `stop` ends what has no end of its own.
+pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>, stop: CancelToken) -> Router {
+    let feed = FeedState { edge: Arc::clone(&app), stop };
     let v1 = Router::new()
         .route("/events", post(events::publish).get(events::list))
+        .route("/events/feed", get(feed::open).with_state(feed))
         .route("/events/{id}", get(events::read))
         .route("/endpoints", post(endpoints::create).get(endpoints::list))
         .route("/endpoints/{id}", get(endpoints::read).patch(endpoints::update).delete(endpoints::delete))

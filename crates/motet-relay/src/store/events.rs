@@ -1,6 +1,6 @@
 //! Events: accepted together with every delivery they owe.
 
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
@@ -48,7 +48,7 @@ pub(crate) struct EventRow {
     pub(crate) created_at: Millis,
 }
 
-const COLUMNS: &str = "seq, type, data, created_at";
+pub(super) const COLUMNS: &str = "seq, type, data, created_at";
 
 impl Store {
     /// Stores events with the deliveries they owe, all in one commit. One answer per event, in order.
@@ -73,6 +73,11 @@ impl Store {
                     .optional()?)
             })
             .await
+    }
+
+    /// The newest event that there is.
+    pub(super) fn newest_event(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+        connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))
     }
 
     /// Newest first; `before` excludes that row and all newer ones.
@@ -106,6 +111,13 @@ fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
         .prepare_cached("INSERT INTO events (type, data, created_at) VALUES (?1, ?2, ?3)")?
         .execute(params![event.event_type.as_str(), event.data.get().as_bytes(), tx.wall])?;
     let seq = tx.connection.last_insert_rowid();
+    let wall = tx.wall;
+    tx.added.push(seq, || EventRow {
+        seq,
+        event_type: event.event_type.as_str().to_owned(),
+        data: event.data.get().as_bytes().to_owned(),
+        created_at: wall,
+    });
     let endpoints = tx.routes.matching(tx.connection, &event.event_type)?;
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO deliveries (event_seq, endpoint_seq, state, attempts, round, round_attempts, due_at, updated_at)
@@ -181,6 +193,6 @@ fn remember_key(
     Ok(())
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     Ok(EventRow { seq: row.get(0)?, event_type: row.get(1)?, data: row.get(2)?, created_at: row.get(3)? })
 }

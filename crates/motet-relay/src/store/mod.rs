@@ -14,11 +14,13 @@ mod deliveries;
 mod endpoints;
 mod error;
 mod events;
+mod follow;
 mod keys;
 mod lock;
 mod readers;
 mod routes;
 mod schema;
+mod tail;
 mod wakes;
 mod writer;
 
@@ -41,12 +43,14 @@ pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoi
 pub use self::error::OpenError;
 pub(crate) use self::error::StoreError;
 pub(crate) use self::events::{EventRow, NewEvent, Published};
+pub(crate) use self::follow::{Follower, Source};
 pub(crate) use self::keys::hash_key;
 use self::lock::DirectoryLock;
 use self::readers::Readers;
+use self::tail::Tail;
 pub(crate) use self::wakes::Wake;
 use self::wakes::Wakes;
-use self::writer::{Tx, Writer};
+use self::writer::{Told, Tx, Writer};
 use crate::clock::{Clock, millis};
 use crate::ids::Ids;
 
@@ -77,6 +81,9 @@ struct Inner {
     /// The dispatcher's own readers: no listing, however slow, delays a delivery.
     dispatch_readers: Readers,
     readers: Readers,
+    /// Feeds that catch up delay neither.
+    feed_readers: Readers,
+    tail: Arc<Tail>,
     wakes: Arc<Wakes>,
     auto_disable: AutoDisable,
     last_probe: Mutex<Option<Instant>>,
@@ -89,6 +96,7 @@ const PROBE_BYTES: i64 = 256 << 10;
 /// One reader feeds both cores; the second keeps a large payload from holding up the next lane.
 const DISPATCH_READERS: usize = 2;
 const READERS: usize = 4;
+const FEED_READERS: usize = 2;
 
 impl Store {
     /// Opens the store, making or migrating it where needed. What it runs are tasks of the scope, which should
@@ -119,7 +127,10 @@ impl Store {
 
         let ids = Ids::new(store_id);
         let wakes = Arc::new(Wakes::default());
-        let writer = Writer::start(scope, connection, &database, clock.clone(), Arc::clone(&wakes))?;
+        let newest = Self::newest_event(&connection).map_err(|e| OpenError::sql(&database, e))?;
+        let tail = Arc::new(Tail::new(newest.unwrap_or(0)));
+        let told = Told { wakes: Arc::clone(&wakes), tail: Arc::clone(&tail) };
+        let writer = Writer::start(scope, connection, &database, clock.clone(), told)?;
         let readers = |name, most| {
             Readers::open(scope, name, database.clone(), most)
                 .map_err(|error| OpenError::directory(&database, io::Error::other(error)))
@@ -131,6 +142,8 @@ impl Store {
                 writer,
                 dispatch_readers: readers("readers of the dispatcher", DISPATCH_READERS)?,
                 readers: readers("readers", READERS)?,
+                feed_readers: readers("readers of feeds", FEED_READERS)?,
+                tail,
                 wakes,
                 auto_disable: options.auto_disable.clone(),
                 last_probe: Mutex::default(),
@@ -200,6 +213,7 @@ impl Store {
         // The readers first: whoever closes the file last takes the log away.
         self.inner.dispatch_readers.close().await;
         self.inner.readers.close().await;
+        self.inner.feed_readers.close().await;
         self.inner.writer.close().await
     }
 

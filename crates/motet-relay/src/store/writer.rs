@@ -15,6 +15,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::checkpoint::Checkpointer;
 use super::routes::{FanOut, Routes};
+use super::tail::{Added, Tail};
 use super::wakes::{Wake, Wakes};
 use super::{OpenError, StoreError, schema};
 use crate::clock::{Clock, Millis};
@@ -52,6 +53,8 @@ pub(super) struct Tx<'a> {
     pub(super) stepped: bool,
     /// What the dispatcher is told once the commit is on disk.
     pub(super) woken: Vec<(i64, Wake)>,
+    /// What those who follow the events are told then.
+    pub(super) added: Added,
 }
 
 /// What a job answers, whatever it is.
@@ -83,6 +86,13 @@ where
     }
 }
 
+/// Who is told of a commit once it is on disk.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) wakes: Arc<Wakes>,
+    pub(super) tail: Arc<Tail>,
+}
+
 /// The one who writes: jobs go in, in groups, while the commit before them is written.
 pub(super) struct Writer {
     scope: Scope,
@@ -99,7 +109,7 @@ impl Writer {
         mut connection: Connection,
         database: &Path,
         clock: Clock,
-        wakes: Arc<Wakes>,
+        told: Told,
     ) -> Result<Self, OpenError> {
         let log_pages = Arc::new(AtomicI32::new(0));
         let seen = Arc::clone(&log_pages);
@@ -118,7 +128,7 @@ impl Writer {
             checkpointer,
             routes: Routes::new(fan_out.clone()),
             clock,
-            wakes,
+            told,
             trouble: Arc::clone(&trouble),
             stepped: false,
             log_pages,
@@ -235,7 +245,7 @@ struct Committer {
     checkpointer: Checkpointer,
     routes: Routes,
     clock: Clock,
-    wakes: Arc<Wakes>,
+    told: Told,
     trouble: Arc<Mutex<Option<StoreError>>>,
     /// The step of the events' counter is on disk.
     stepped: bool,
@@ -261,9 +271,10 @@ impl Committer {
             self.note(failed.clone());
         }
         match outcome {
-            Ok(woken) => {
+            Ok((woken, added)) => {
                 // Before the answers: whoever hears of the commit finds its deliveries under way.
-                self.wakes.add(woken);
+                self.told.wakes.add(woken);
+                self.told.tail.append(added);
                 answers
             }
             Err(error) => {
@@ -278,7 +289,7 @@ impl Committer {
         &mut self,
         jobs: &mut [Box<dyn Job>],
         answers: &mut Vec<Result<Answer, StoreError>>,
-    ) -> Result<Vec<(i64, Wake)>, StoreError> {
+    ) -> Result<(Vec<(i64, Wake)>, Added), StoreError> {
         let connection = &self.connection;
         let run =
             |sql| -> Result<(), StoreError> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
@@ -289,12 +300,13 @@ impl Committer {
             due_now: self.clock.due_now(),
             stepped: self.stepped,
             woken: Vec::new(),
+            added: self.told.tail.begin(),
         };
         let all = || {
             run("BEGIN IMMEDIATE")?;
             for job in jobs {
                 run("SAVEPOINT job")?;
-                let (woken, stepped) = (tx.woken.len(), tx.stepped);
+                let (woken, added, stepped) = (tx.woken.len(), tx.added.mark(), tx.stepped);
                 let answer = job.run(&mut tx);
                 match &answer {
                     Ok(_) => {}
@@ -303,6 +315,7 @@ impl Committer {
                     Err(_) => {
                         run("ROLLBACK TO job")?;
                         tx.woken.truncate(woken);
+                        tx.added.back_to(added);
                         tx.stepped = stepped;
                         tx.routes.invalidate();
                     }
@@ -318,7 +331,7 @@ impl Committer {
         }
         done.map(|()| {
             self.stepped = tx.stepped;
-            tx.woken
+            (tx.woken, tx.added)
         })
     }
 

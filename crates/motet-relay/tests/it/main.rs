@@ -17,6 +17,7 @@ mod data_directory;
 mod demo;
 mod endpoints;
 mod fairness;
+mod feed;
 mod full_disk;
 mod guard;
 mod harness;

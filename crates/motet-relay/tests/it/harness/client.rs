@@ -16,7 +16,7 @@ use super::{Home, Receiver, eventually, within};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    pub(super) pool: Pool<HttpConnector, Full<Bytes>>,
     pub(crate) address: SocketAddr,
     pub(crate) key: String,
     home: Option<Arc<Home>>,

@@ -1,0 +1,248 @@
+//! `/v1/events/feed`: events as they come, as server-sent events.
+//!
+//! A message is an event, as `/v1/events/{id}` shows it, under its id; whoever comes back with the last id gets what came
+//! after it. A feed reads what is next when its reader has taken what was before, so that a slow one holds a page and no
+//! more, and one that falls behind reads from the disk.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, StatusCode};
+use motet::resilience::{Bulkhead, BulkheadPermit, InvalidPolicy};
+use motet::stream::{Combinators as _, Yielder, try_generator};
+use motet::task::{CancelToken, Scope, timeout};
+use serde::Deserialize;
+
+use super::Edge;
+use super::endpoints::parse_patterns;
+use super::extract::Params;
+use super::problem::Problem;
+use crate::clock::rfc3339;
+use crate::ids::{Ids, Kind};
+use crate::store::{EventRow, Follower, Source, StoreError};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Proxies that gather an answer before they pass it on are asked not to.
+const NO_BUFFERING: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
+
+/// Small messages are sent together, up to this.
+const TOGETHER: usize = 16 << 10;
+
+/// How many may follow the events, and how.
+///
+/// # Defaults
+/// 100 feeds, each with something on its way every 15 s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feeds {
+    /// Open at once. A reader that is slow costs about a MiB.
+    pub most: NonZeroUsize,
+    /// After so long without an event an empty message shows that the feed is alive. Proxies close what is silent for
+    /// long, most of them after a minute.
+    pub keep_alive: Duration,
+}
+
+impl Default for Feeds {
+    fn default() -> Self {
+        Self { most: const { NonZeroUsize::new(100).unwrap() }, keep_alive: Duration::from_secs(15) }
+    }
+}
+
+/// A place for each feed that may be open.
+#[derive(Debug)]
+pub(crate) struct FeedPlaces {
+    places: Bulkhead,
+    keep_alive: Duration,
+}
+
+impl FeedPlaces {
+    pub(crate) fn new(feeds: &Feeds, scope: &Scope) -> Result<Self, InvalidPolicy> {
+        let places = Bulkhead::builder(feeds.most.get()).named(scope, "feeds").build()?;
+        Ok(Self { places, keep_alive: feeds.keep_alive })
+    }
+
+    /// How many feeds are open.
+    pub(super) fn taken(&self) -> usize {
+        self.places.stats().taken
+    }
+
+    fn take(&self) -> Result<BulkheadPermit<'static>, Problem> {
+        self.places.try_acquire().map(BulkheadPermit::into_owned).map_err(|_| {
+            let most = self.places.stats().places;
+            Problem::unavailable(format!("{most} feeds are open, and there may be no more (--max-feeds)"))
+        })
+    }
+}
+
+/// What a feed works with.
+#[derive(Debug, Clone)]
+pub(super) struct FeedState {
+    pub(super) edge: Arc<Edge>,
+    /// The end of all feeds.
+    pub(super) stop: CancelToken,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FeedParams {
+    /// Patterns with commas between them; all event types when left out.
+    event_types: Option<String>,
+}
+
+pub(super) async fn open(
+    State(FeedState { edge, stop }): State<FeedState>,
+    Params(FeedParams { event_types }): Params<FeedParams>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let patterns = event_types.map(|types| {
+        let types: Vec<_> = types.split(',').map(|pattern| pattern.trim().to_owned()).collect();
+        parse_patterns(&types)
+    });
+    let patterns = patterns.transpose()?;
+    let ids = edge.store.ids();
+    let last = last_event_id(ids, &headers)?;
+    let place = edge.feeds.take()?;
+    if stop.is_cancelled() {
+        return Err(Problem::unavailable("relay is shutting down"));
+    }
+    let follower = edge.store.follow(last, patterns).await?.ok_or_else(|| gone(&headers))?;
+    let feed = Feed { ids, follower, said: None, keep_alive: edge.feeds.keep_alive, _place: place };
+    let messages = try_generator(async move |y: Yielder<Bytes>| feed.run(y).await);
+    let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), NO_BUFFERING];
+    Ok((headers, Body::from_stream(messages.until(stop))).into_response())
+}
+
+/// The event to go on after, if there is one. An empty id is none, as with an `EventSource`.
+fn last_event_id(ids: Ids, headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
+    let event = id.to_str().ok().and_then(|id| ids.parse(Kind::Event, id));
+    event.map(Some).ok_or_else(|| {
+        Problem::invalid(format!(
+            "Last-Event-ID {id:?} is not the id of an event of this relay; leave it out for the events to come"
+        ))
+    })
+}
+
+fn gone(headers: &HeaderMap) -> Problem {
+    Problem::new(
+        StatusCode::GONE,
+        format!(
+            "the event of the Last-Event-ID {:?} is not stored, so what came after it may be missing too; leave the \
+             header out for the events to come, and look at /v1/events for those that are stored",
+            headers.get(LAST_EVENT_ID).map_or("", |id| id.to_str().unwrap_or_default())
+        ),
+    )
+}
+
+struct Feed {
+    ids: Ids,
+    follower: Follower,
+    /// The last id that was sent.
+    said: Option<i64>,
+    keep_alive: Duration,
+    _place: BulkheadPermit<'static>,
+}
+
+impl Feed {
+    /// Goes on for as long as somebody reads. An error breaks the answer off, which tells the reader to come again.
+    async fn run(mut self, mut y: Yielder<Bytes>) -> Result<(), StoreError> {
+        // Whoever loses the connection before the first event goes on from here.
+        y.emit(self.pulse()).await;
+        loop {
+            let next = match timeout(self.keep_alive, self.follower.next()).await {
+                Ok(next) => next.inspect_err(|error| tracing::error!(%error, "a feed ends early"))?,
+                Err(_) => {
+                    y.emit(self.pulse()).await;
+                    continue;
+                }
+            };
+            count(next.from, next.events.len());
+            self.said = next.events.last().map(|last| last.row.seq);
+            let mut together = BytesMut::new();
+            for event in &next.events {
+                let message = event.sent_as(|row| message(self.ids, row));
+                if !together.is_empty() && together.len() + message.len() > TOGETHER {
+                    y.emit(together.split().freeze()).await;
+                }
+                if message.len() > TOGETHER {
+                    y.emit(message).await;
+                } else {
+                    together.extend_from_slice(&message);
+                }
+            }
+            if !together.is_empty() {
+                y.emit(together.freeze()).await;
+            }
+        }
+    }
+
+    /// A sign of life: the id to come back with, if it is another one; a comment otherwise. Neither is an event.
+    fn pulse(&mut self) -> Bytes {
+        let position = self.follower.position();
+        if self.said.replace(position) == Some(position) {
+            return Bytes::from_static(b":\n\n");
+        }
+        Bytes::from(format!("id: {}\n\n", self.ids.format(Kind::Event, position)))
+    }
+}
+
+fn count(from: Source, events: usize) {
+    let from = match from {
+        Source::Memory => "memory",
+        Source::Disk => "disk",
+    };
+    metrics::counter!("relay_feed_events_total", "from" => from).increment(events as u64);
+}
+
+/// The same bytes as `/v1/events/{id}` has, but for line breaks between the tokens of its data.
+fn message(ids: Ids, row: &EventRow) -> Bytes {
+    let id = ids.format(Kind::Event, row.seq);
+    let created_at = rfc3339(row.created_at);
+    let length = row.data.len() + row.event_type.len() + created_at.len() + 2 * id.len() + 64;
+    let mut message = BytesMut::with_capacity(length);
+    // None of these holds a character that JSON escapes.
+    for text in [
+        "id: ",
+        &id,
+        "\ndata: {\"id\":\"",
+        &id,
+        "\",\"type\":\"",
+        &row.event_type,
+        "\",\"created_at\":\"",
+        &created_at,
+        "\",\"data\":",
+    ] {
+        message.put_slice(text.as_bytes());
+    }
+    // A string of JSON holds no line break as it is, so these are white space; and there each ends a line of the message.
+    for (nth, line) in row.data.split(|byte| matches!(byte, b'\n' | b'\r')).enumerate() {
+        if nth > 0 {
+            message.put_slice(b"\ndata: ");
+        }
+        message.put_slice(line);
+    }
+    message.put_slice(b"}\n\n");
+    message.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_in_the_data_ends_the_message() {
+        let data = b"{\r\n  \"a\": [1,\r2],\n\n\"b\":\"\\n\"}".to_vec();
+        let row = EventRow { seq: 10, event_type: "a.b".to_owned(), data, created_at: 7 };
+        let text = message(Ids::new(1), &row);
+        let expected = "id: evt_000000000001000000000000000a\n\
+            data: {\"id\":\"evt_000000000001000000000000000a\",\"type\":\"a.b\",\"created_at\":\"1970-01-01T00:00:00.007Z\",\"data\":{\n\
+            data: \ndata:   \"a\": [1,\ndata: 2],\ndata: \ndata: \"b\":\"\\n\"}}\n\n";
+        assert_eq!(std::str::from_utf8(&text).unwrap(), expected);
+    }
+}

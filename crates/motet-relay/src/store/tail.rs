@@ -1,0 +1,295 @@
+//! The newest events, in memory, for those who follow them as they come.
+//!
+//! The writer adds what it has committed, as long as somebody follows. Whoever has fallen behind what is kept reads the
+//! store until they have caught up.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::EventRow;
+
+/// So many events are kept, and so many bytes of their data: a second of a busy relay.
+const MOST_EVENTS: usize = 4_096;
+const MOST_BYTES: usize = 4 << 20;
+
+/// Events given at once.
+pub(super) const MOST_AT_ONCE: usize = 64;
+
+/// An event on disk, shared by those who follow.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) row: EventRow,
+    /// How it is sent, the same to all.
+    sent_as: OnceLock<Bytes>,
+}
+
+impl Followed {
+    pub(super) fn new(row: EventRow) -> Arc<Self> {
+        Arc::new(Self { row, sent_as: OnceLock::new() })
+    }
+
+    /// What `write` has made of it the first time.
+    pub(crate) fn sent_as(&self, write: impl FnOnce(&EventRow) -> Bytes) -> Bytes {
+        self.sent_as.get_or_init(|| write(&self.row)).clone()
+    }
+}
+
+/// The events of a commit that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Added {
+    newest: Option<i64>,
+    /// `None` when nobody follows.
+    events: Option<Vec<Arc<Followed>>>,
+}
+
+/// Where a job of the commit began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    newest: Option<i64>,
+    events: usize,
+}
+
+impl Added {
+    pub(super) fn push(&mut self, seq: i64, row: impl FnOnce() -> EventRow) {
+        self.newest = Some(seq);
+        if let Some(events) = &mut self.events {
+            events.push(Followed::new(row()));
+        }
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { newest: self.newest, events: self.events.as_ref().map_or(0, Vec::len) }
+    }
+
+    /// Forgets what was added since.
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.newest = mark.newest;
+        if let Some(events) = &mut self.events {
+            events.truncate(mark.events);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Tail {
+    kept: Mutex<Kept>,
+    newest: watch::Sender<i64>,
+    followers: AtomicUsize,
+}
+
+impl Tail {
+    pub(super) fn new(newest: i64) -> Self {
+        Self {
+            kept: Mutex::new(Kept::after(newest)),
+            newest: watch::Sender::new(newest),
+            followers: AtomicUsize::new(0),
+        }
+    }
+
+    /// For the events of the next commit.
+    pub(super) fn begin(&self) -> Added {
+        let is_followed = self.followers.load(Ordering::Relaxed) > 0;
+        Added { newest: None, events: is_followed.then(Vec::new) }
+    }
+
+    /// The commit is on disk.
+    pub(super) fn append(&self, added: Added) {
+        let Some(newest) = added.newest else { return };
+        let mut kept = self.kept();
+        match added.events {
+            Some(events) if self.followers.load(Ordering::Relaxed) > 0 => kept.append(events),
+            _ => *kept = Kept::after(newest),
+        }
+        drop(kept);
+        self.newest.send_replace(newest);
+    }
+
+    /// From now on what is committed is kept.
+    pub(super) fn follow(self: Arc<Self>) -> Following {
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        let newest = self.newest.subscribe();
+        Following { tail: self, newest }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody follows, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Following {
+    tail: Arc<Tail>,
+    newest: watch::Receiver<i64>,
+}
+
+impl Following {
+    /// The newest event on disk; 0 when there is none.
+    pub(super) fn newest(&self) -> i64 {
+        *self.newest.borrow()
+    }
+
+    pub(super) fn after(&self, position: i64) -> After {
+        self.tail.kept().since(position)
+    }
+
+    /// Waits until there is one after that.
+    pub(super) async fn wait(&mut self, position: i64) {
+        // The sender is in the tail that this holds.
+        let _never_gone = self.newest.wait_for(|newest| *newest > position).await;
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut kept = self.tail.kept();
+        if self.tail.followers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *kept = Kept::after(kept.newest());
+        }
+    }
+}
+
+/// What there is after a position.
+#[derive(Debug)]
+pub(super) enum After {
+    /// These come next.
+    Events(Vec<Arc<Followed>>),
+    /// What comes next is in the store alone.
+    Stored,
+    Nothing,
+}
+
+/// Every event after one of them, up to the newest.
+#[derive(Debug)]
+struct Kept {
+    after: i64,
+    events: VecDeque<Arc<Followed>>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn after(newest: i64) -> Self {
+        Self { after: newest, events: VecDeque::new(), bytes: 0 }
+    }
+
+    fn newest(&self) -> i64 {
+        self.events.back().map_or(self.after, |event| event.row.seq)
+    }
+
+    fn append(&mut self, events: Vec<Arc<Followed>>) {
+        for event in events {
+            self.bytes += event.row.data.len();
+            self.events.push_back(event);
+        }
+        while self.events.len() > MOST_EVENTS || self.bytes > MOST_BYTES {
+            let Some(oldest) = self.events.pop_front() else { return };
+            self.bytes -= oldest.row.data.len();
+            self.after = oldest.row.seq;
+        }
+    }
+
+    fn since(&self, position: i64) -> After {
+        if position < self.after {
+            return After::Stored;
+        }
+        let first = self.events.partition_point(|event| event.row.seq <= position);
+        let next: Vec<_> = self.events.range(first..).take(MOST_AT_ONCE).map(Arc::clone).collect();
+        if next.is_empty() { After::Nothing } else { After::Events(next) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{
+        Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
+    };
+
+    use super::*;
+
+    fn row(seq: i64, bytes: usize) -> EventRow {
+        EventRow { seq, event_type: "a".to_owned(), data: vec![b'1'; bytes], created_at: 0 }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// A commit of events of these sizes, behind a gap in the numbers, after one job that was undone.
+        Commit(Vec<usize>, i64, bool),
+        Follow,
+        Leave,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let sizes = prop::collection::vec(prop_oneof![9 => 0..200usize, 1 => Just(256 << 10)], 0..90);
+        prop_oneof![
+            6 => (sizes, 1..50i64, any::<bool>()).prop_map(|(sizes, gap, undone)| Step::Commit(sizes, gap, undone)),
+            2 => Just(Step::Follow),
+            1 => Just(Step::Leave),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn an_event_is_left_out_or_given_twice(steps in prop::collection::vec(step(), 1..80), ask: i64) {
+            let tail = Arc::new(Tail::new(7));
+            let mut model: Vec<i64> = Vec::new();
+            let mut followers = Vec::new();
+            let mut newest = 7;
+            for step in steps {
+                match step {
+                    Step::Commit(sizes, gap, undone) => {
+                        let mut added = tail.begin();
+                        let mark = added.mark();
+                        if undone {
+                            added.push(newest + 1, || row(newest + 1, 9));
+                            added.back_to(mark);
+                        }
+                        let mut seq = newest + gap - 1;
+                        for bytes in sizes {
+                            seq += 1;
+                            added.push(seq, || row(seq, bytes));
+                            model.push(seq);
+                            newest = seq;
+                        }
+                        tail.append(added);
+                    }
+                    Step::Follow => followers.push(Arc::clone(&tail).follow()),
+                    Step::Leave => drop(followers.pop()),
+                }
+                let kept = tail.kept();
+                prop_assert_eq!(kept.newest(), newest);
+                prop_assert!(kept.events.len() <= MOST_EVENTS && kept.bytes <= MOST_BYTES);
+                prop_assert_eq!(kept.bytes, kept.events.iter().map(|event| event.row.data.len()).sum::<usize>());
+                prop_assert!(!followers.is_empty() || kept.events.is_empty(), "kept for nobody");
+                for position in [0, kept.after - 1, kept.after, newest, ask.rem_euclid(newest + 2)] {
+                    let next: Vec<_> = model.iter().copied().filter(|seq| *seq > position).take(MOST_AT_ONCE).collect();
+                    match kept.since(position) {
+                        After::Events(events) => {
+                            prop_assert_eq!(events.iter().map(|event| event.row.seq).collect::<Vec<_>>(), next);
+                        }
+                        After::Nothing => prop_assert!(next.is_empty()),
+                        After::Stored => prop_assert!(position < kept.after),
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_misses_a_commit() {
+        let tail = Arc::new(Tail::new(0));
+        let mut following = Arc::clone(&tail).follow();
+        assert!(matches!(following.after(0), After::Nothing));
+        let mut added = tail.begin();
+        added.push(3, || row(3, 1));
+        tail.append(added);
+        following.wait(0).await;
+        assert!(matches!(following.after(0), After::Events(events) if events.len() == 1));
+        assert!(matches!(following.after(3), After::Nothing));
+    }
+}

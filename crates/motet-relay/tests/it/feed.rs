@@ -1,0 +1,350 @@
+//! The feed: every event once, in order, to readers that come, go, sleep, and come back.
+
+use std::collections::BTreeSet;
+use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use http::{Method, StatusCode};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::harness::{Client, End, Feed, Home, Message, Relay, eventually};
+
+/// Their ids, in the order in which they were stored.
+async fn stored(client: &Client) -> Vec<String> {
+    let events = client.list("/v1/events").await;
+    events.iter().rev().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Publishes events of 100 KiB until there are so many.
+async fn publish_large(client: &Client, count: usize) {
+    let filler = "x".repeat(100 << 10);
+    for _ in 0..count / 20 {
+        let lines: String =
+            (0..20).map(|n| format!("{{\"type\":\"large\",\"data\":[{n},\"{filler}\"]}}\n")).collect();
+        assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
+    }
+}
+
+async fn metric(client: &Client, line: &str) -> u64 {
+    let text = client.request(Method::GET, "/metrics", &[], "").await.unwrap().text();
+    let value = text.lines().find_map(|metric| metric.strip_prefix(line));
+    value.map_or(0, |value| value.trim().parse().unwrap())
+}
+
+#[tokio::test]
+async fn an_event_is_shown_otherwise_than_the_api_shows_it_or_not_at_all() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    client.publish("before", json!(1)).await;
+    let mut feed = Feed::open(client, "", None).await;
+    let pretty = "{\"type\":\"a.b\",\n\"data\":{\r\n  \"text\": \"\u{fc} \\n \\r\",\r \"none\": [\n\n]}}";
+    let bearer = format!("Bearer {}", client.key);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let answer = client.request(Method::POST, "/v1/events", &headers, pretty).await.unwrap();
+    let mut ids = vec![answer.json()["id"].as_str().unwrap().to_owned()];
+    for data in [json!(null), json!({"id": "evt_"}), json!("data: \n\nid: 1")] {
+        ids.push(client.publish("a.c", data).await);
+    }
+    for id in ids {
+        let event = feed.event().await.unwrap();
+        assert_eq!(event, client.get(&format!("/v1/events/{id}")).await.json());
+    }
+    assert_eq!(metric(client, r#"relay_feed_events_total{from="memory"}"#).await, 4);
+    assert_eq!(metric(client, r#"relay_feed_events_total{from="disk"}"#).await, 0);
+}
+
+#[tokio::test]
+async fn what_came_while_nobody_read_is_lost() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    // Of a store without an event: the place before the first one.
+    let feed = Feed::open(client, "", None).await;
+    let before_all = feed.last_id().unwrap().to_owned();
+    drop(feed);
+    // Several pages, which are read from the disk.
+    let many: String = (0..200).map(|n| format!("{{\"type\":\"many\",\"data\":{n}}}\n")).collect();
+    client.ndjson(many).await;
+    let all = stored(client).await;
+    let mut feed = Feed::open(client, "", Some(&before_all)).await;
+    assert_eq!(feed.ids(200).await, all);
+    // And on, as they come.
+    let live = client.publish("live", json!(1)).await;
+    assert_eq!(feed.ids(1).await, slice::from_ref(&live));
+    drop(feed);
+    let mut feed = Feed::open(client, "", Some(&all[198])).await;
+    assert_eq!(feed.ids(2).await, [all[199].clone(), live.clone()]);
+    drop(feed);
+    let mut feed = Feed::open(client, "", Some(&live)).await;
+    let next = client.publish("next", json!(2)).await;
+    assert_eq!(feed.ids(1).await, [next]);
+    // As browsers send it when they have none.
+    assert!(Feed::ask(client, "", Some("")).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_a_reader_that_comes_and_goes_misses_an_event_or_sees_it_twice() {
+    const EVENTS: usize = 600;
+    let relay = Relay::start().await;
+    let client = relay.client().clone();
+    // Two that read on, and three that hang up after every few events.
+    let mut readers = JoinSet::new();
+    let reconnects = Arc::new(AtomicUsize::new(0));
+    for reader in 0..5_usize {
+        let (client, reconnects) = (client.clone(), Arc::clone(&reconnects));
+        let mut feed = Feed::open(&client, "", None).await;
+        readers.spawn(async move {
+            let mut seen = Vec::with_capacity(EVENTS);
+            while seen.len() < EVENTS {
+                let at_once = if reader < 2 { EVENTS } else { 1 + (seen.len() * 7 + reader) % 23 };
+                seen.extend(feed.ids(at_once.min(EVENTS - seen.len())).await);
+                if seen.len() < EVENTS {
+                    let last_id = feed.last_id().unwrap().to_owned();
+                    drop(feed);
+                    feed = Feed::open(&client, "", Some(&last_id)).await;
+                    reconnects.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            seen
+        });
+    }
+    let mut publishers = JoinSet::new();
+    for publisher in 0..4 {
+        let client = client.clone();
+        publishers.spawn(async move {
+            for n in 0..EVENTS / 12 {
+                client.publish("load", json!({"publisher": publisher, "n": n})).await;
+                // A commit of several.
+                let two = format!("{{\"type\":\"load\",\"data\":{n}}}\n").repeat(2);
+                assert_eq!(client.ndjson(two).await.0, StatusCode::ACCEPTED);
+            }
+        });
+    }
+    publishers.join_all().await;
+    let all = stored(&client).await;
+    assert_eq!(all.len(), EVENTS);
+    for seen in readers.join_all().await {
+        assert_eq!(seen, all);
+    }
+    assert!(reconnects.load(Ordering::Relaxed) > 50);
+}
+
+#[tokio::test]
+async fn a_reader_that_sleeps_is_buffered_for_or_misses_what_came_meanwhile() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let mut awake = Feed::open(client, "", None).await;
+    let mut asleep = Feed::open(client, "", None).await;
+    // More than sockets hold, and ten times what is kept in memory.
+    let large = publish_large(client, 400);
+    let reading = async {
+        let mut seen = Vec::new();
+        while seen.len() < 400 {
+            seen.extend(awake.ids(1).await);
+        }
+        seen
+    };
+    let ((), seen) = tokio::join!(large, reading);
+    let all = stored(client).await;
+    assert_eq!(seen, all);
+    let from_disk = r#"relay_feed_events_total{from="disk"}"#;
+    let before = metric(client, from_disk).await;
+    assert_eq!(asleep.ids(400).await, all);
+    assert!(metric(client, from_disk).await > before + 100);
+    let next = client.publish("next", json!(1)).await;
+    assert_eq!(asleep.ids(1).await, slice::from_ref(&next));
+    assert_eq!(awake.ids(1).await, [next]);
+}
+
+#[tokio::test]
+async fn only_what_is_asked_for_comes_and_a_quiet_feed_begins_from_the_start() {
+    let relay = Relay::start_with(&["--feed-keep-alive", "0.05"]).await;
+    let client = relay.client();
+    let mut feed = Feed::open(client, "?event_types=user.%3E,order.created", None).await;
+    let begun_at = feed.last_id().unwrap().to_owned();
+    let mut wanted = Vec::new();
+    for event_type in ["other", "user.created", "order.created", "order.deleted", "user.email.changed"] {
+        let id = client.publish(event_type, json!(1)).await;
+        if event_type.starts_with("user") || event_type == "order.created" {
+            wanted.push(id);
+        }
+    }
+    assert_eq!(feed.ids(3).await, wanted);
+    let passed_over = client.publish("other", json!(2)).await;
+    // What comes before it is a sign of life.
+    while feed.next().await.unwrap() != Message::Id(passed_over.clone()) {}
+    // Signs of life between events.
+    assert_eq!(feed.next().await, Ok(Message::Comment));
+    assert_eq!(feed.last_id(), Some(passed_over.as_str()));
+    // The same from the disk.
+    let mut again = Feed::open(client, "?event_types=user.%3E,order.created", Some(&begun_at)).await;
+    assert_eq!(again.ids(3).await, wanted);
+}
+
+#[tokio::test]
+async fn a_feed_that_cannot_be_given_is_refused_without_a_reason() {
+    let home = Home::new();
+    let relay = Relay::start_in(&home, &[]).await;
+    let client = relay.client();
+    let first = client.publish("a", json!(1)).await;
+    let second = client.publish("a", json!(2)).await;
+    let endpoint = client.endpoint_at("http://127.0.0.1:1/", json!({"event_types": ["never"]})).await;
+    let foreign = "evt_0000000000000000000000000001".replace("evt_0", "evt_f");
+    let to_come = format!("{}f", &second[..second.len() - 1]);
+    for (query, last_id, status, reason) in [
+        ("", Some("17"), 400, "not the id of an event"),
+        ("", Some("evt_"), 400, "not the id of an event"),
+        ("", Some("\u{fc}"), 400, "not the id of an event"),
+        ("", Some(endpoint.as_str()), 400, "not the id of an event"),
+        ("", Some(foreign.as_str()), 400, "not the id of an event"),
+        ("", Some(to_come.as_str()), 410, to_come.as_str()),
+        ("?event_types=", None, 400, "empty"),
+        ("?event_types=a,,b", None, 400, "empty"),
+        ("?event_types=a.%3E.b", None, 400, "wildcard"),
+        ("?types=a", None, 400, "unknown field `types`"),
+    ] {
+        let refused = Feed::ask(client, query, last_id).await.unwrap_err();
+        assert_eq!(refused.status.as_u16(), status, "{query} {last_id:?}: {}", refused.text());
+        assert!(refused.problem().contains(reason), "{}", refused.problem());
+    }
+    for key in ["", "rk_wrong"] {
+        let mut stranger = client.clone();
+        key.clone_into(&mut stranger.key);
+        let refused = Feed::ask(&stranger, "", Some(&first)).await.unwrap_err();
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+        assert!(refused.problem().contains("API key"), "{}", refused.problem());
+    }
+    assert_eq!(metric(client, "relay_feeds ").await, 0);
+    relay.stop().await;
+
+    // An event that is not there any more: who knows what else is missing.
+    home.sql("DELETE FROM events WHERE seq = (SELECT min(seq) FROM events)");
+    let relay = Relay::start_in(&home, &[]).await;
+    let refused = Feed::ask(relay.client(), "", Some(&first)).await.unwrap_err();
+    assert_eq!(refused.status, StatusCode::GONE);
+    assert!(refused.problem().contains(&first), "{}", refused.problem());
+    let mut feed = Feed::open(relay.client(), "", Some(&second)).await;
+    let third = relay.client().publish("a", json!(3)).await;
+    assert_eq!(feed.ids(1).await, [third]);
+}
+
+#[tokio::test]
+async fn one_feed_too_many_is_opened_or_a_reader_that_is_gone_keeps_its_place() {
+    let relay = Relay::start_with(&["--max-feeds", "2"]).await;
+    let client = relay.client();
+    let first = Feed::open(client, "", None).await;
+    let _second = Feed::open(client, "", None).await;
+    assert_eq!(metric(client, "relay_feeds ").await, 2);
+    let refused = Feed::ask(client, "", None).await.unwrap_err();
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.problem().contains("2 feeds are open"), "{}", refused.problem());
+    assert!(refused.headers.contains_key("retry-after"));
+    drop(first);
+    eventually("the place of a reader that is gone", || async {
+        Feed::ask(client, "", None).await.ok().map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stop_breaks_feeds_off_or_waits_for_them() {
+    let relay = Relay::start().await;
+    let home = Arc::clone(relay.client().home());
+    let client = relay.client().clone();
+    let mut feed = Feed::open(&client, "", None).await;
+    let _filtered = Feed::open(&client, "?event_types=never", None).await;
+    let first = client.publish("a", json!(1)).await;
+    relay.signal(Signal::TERM);
+    let mut seen = Vec::new();
+    let end = loop {
+        match feed.event().await {
+            Ok(event) => seen.push(event["id"].as_str().unwrap().to_owned()),
+            Err(end) => break end,
+        }
+    };
+    // Whether the event was on its way already or not.
+    let rest = if seen.is_empty() { vec![first.clone()] } else { Vec::new() };
+    assert_eq!(end, End::InOrder);
+    assert_eq!(relay.ended().await.code(), Some(0));
+    let relay = Relay::start_in(&home, &[]).await;
+    let mut feed = Feed::open(relay.client(), "", feed.last_id()).await;
+    let second = relay.client().publish("a", json!(2)).await;
+    assert_eq!(feed.ids(rest.len() + 1).await, [rest, vec![second]].concat());
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_a_reader_that_sleeps() {
+    let relay = Relay::start().await;
+    let client = relay.client().clone();
+    let mut feed = Feed::open(&client, "", None).await;
+    publish_large(&client, 400).await;
+    relay.stop().await;
+    // It was cut off, and not in the middle of an event that it takes for a whole one.
+    let mut seen = 0;
+    let end = loop {
+        match feed.event().await {
+            Ok(_) => seen += 1,
+            Err(end) => break end,
+        }
+    };
+    assert!(seen < 400 && end == End::BrokenOff, "{seen} {end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_kill_an_event_that_was_shown_is_gone_or_one_that_was_taken_is_not_shown() {
+    let home = Home::new();
+    let mut relay = Relay::start_in(&home, &[]).await;
+    let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
+    let mut seen: Vec<String> = Vec::new();
+    let mut last_id = None;
+    for _ in 0..4 {
+        let client = relay.client().clone();
+        // 410 would say that what was shown is not stored.
+        let mut feed = Feed::open(&client, "", last_id.as_deref()).await;
+        let mut publishers = JoinSet::new();
+        for n in 0..4 {
+            let (client, acknowledged) = (client.clone(), Arc::clone(&acknowledged));
+            publishers.spawn(async move {
+                let bearer = format!("Bearer {}", client.key);
+                let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+                let event = json!({"type": "load", "data": n}).to_string();
+                while let Ok(answer) =
+                    client.request(Method::POST, "/v1/events", &headers, event.clone()).await
+                {
+                    // Killed in the middle of its answer, it has not said so.
+                    let Ok(body) = serde_json::from_slice::<Value>(&answer.body) else { break };
+                    acknowledged.lock().unwrap().insert(body["id"].as_str().unwrap().to_owned());
+                }
+            });
+        }
+        seen.extend(feed.ids(60).await);
+        relay.kill().await;
+        publishers.join_all().await;
+        while let Ok(event) = feed.event().await {
+            seen.push(event["id"].as_str().unwrap().to_owned());
+        }
+        last_id = feed.last_id().map(str::to_owned);
+        relay = Relay::start_in(&home, &[]).await;
+    }
+    let client = relay.client();
+    let mut feed = Feed::open(client, "", last_id.as_deref()).await;
+    let all = stored(client).await;
+    seen.extend(feed.ids(all.len() - seen.len()).await);
+    assert_eq!(seen, all);
+    assert!(acknowledged.lock().unwrap().iter().all(|id| all.contains(id)));
+}
+
+#[tokio::test]
+async fn an_event_that_is_sent_again_under_its_key_is_shown_again() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let mut feed = Feed::open(client, "", None).await;
+    let event = json!({"type": "a", "data": 1, "idempotency_key": "k"});
+    let first = client.post("/v1/events", event.clone()).await.json();
+    let again = client.post("/v1/events", event).await.json();
+    assert_eq!(first["id"], again["id"]);
+    let next = client.publish("b", json!(2)).await;
+    assert_eq!(feed.ids(2).await, [first["id"].as_str().unwrap().to_owned(), next]);
+}

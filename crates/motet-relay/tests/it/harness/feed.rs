@@ -1,0 +1,143 @@
+//! A reader of relay's feed, strict about its form.
+
+use std::collections::VecDeque;
+
+use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use super::{Answer, Client, within};
+
+/// A message of a feed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Message {
+    Event(Value),
+    /// An id to come back with, and no event.
+    Id(String),
+    Comment,
+}
+
+/// How a feed came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    InOrder,
+    BrokenOff,
+}
+
+/// An open feed. Dropped, it hangs up.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    body: Incoming,
+    bytes: Vec<u8>,
+    messages: VecDeque<Message>,
+    /// Of the last message that was taken.
+    last_id: Option<String>,
+}
+
+impl Feed {
+    /// Opens a feed that must be given; waits for the id that it begins with.
+    pub(crate) async fn open(client: &Client, query: &str, last_id: Option<&str>) -> Self {
+        let mut feed = match Self::ask(client, query, last_id).await {
+            Ok(feed) => feed,
+            Err(answer) => panic!("{}: {}", answer.status, answer.text()),
+        };
+        let first = feed.next().await.unwrap();
+        assert!(matches!(first, Message::Id(_)), "{first:?}");
+        feed
+    }
+
+    /// Asks for a feed: gives it, or the refusal.
+    pub(crate) async fn ask(client: &Client, query: &str, last_id: Option<&str>) -> Result<Self, Answer> {
+        let mut request = http::Request::get(format!("http://{}/v1/events/feed{query}", client.address))
+            .header(AUTHORIZATION, format!("Bearer {}", client.key));
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let request = client.pool.request(request.body(Full::default()).unwrap());
+        let response = within("the head of a feed", request).await.unwrap();
+        let (head, body) = response.into_parts();
+        if head.status != StatusCode::OK {
+            let body = body.collect().await.unwrap().to_bytes();
+            return Err(Answer { status: head.status, headers: head.headers, body });
+        }
+        assert_eq!(head.headers[CONTENT_TYPE], "text/event-stream");
+        assert_eq!(head.headers["cache-control"], "no-store");
+        Ok(Self { body, bytes: Vec::new(), messages: VecDeque::new(), last_id: last_id.map(str::to_owned) })
+    }
+
+    /// What to come back with.
+    pub(crate) fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Message, End> {
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                match &message {
+                    Message::Event(event) => self.last_id = Some(event["id"].as_str().unwrap().to_owned()),
+                    Message::Id(id) => self.last_id = Some(id.clone()),
+                    Message::Comment => {}
+                }
+                return Ok(message);
+            }
+            match within("more of a feed", self.body.frame()).await {
+                None => {
+                    assert!(self.bytes.is_empty(), "a feed ends inside of a message");
+                    return Err(End::InOrder);
+                }
+                Some(Err(_)) => return Err(End::BrokenOff),
+                Some(Ok(frame)) => self.take(&frame.into_data().unwrap()),
+            }
+        }
+    }
+
+    /// The next event; signs of life are passed over.
+    pub(crate) async fn event(&mut self) -> Result<Value, End> {
+        loop {
+            if let Message::Event(event) = self.next().await? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// The ids of so many events.
+    pub(crate) async fn ids(&mut self, count: usize) -> Vec<String> {
+        let mut ids = Vec::with_capacity(count);
+        while ids.len() < count {
+            ids.push(self.event().await.unwrap()["id"].as_str().unwrap().to_owned());
+        }
+        ids
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        while let Some(at) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
+            let rest = self.bytes.split_off(at + 2);
+            let block = String::from_utf8(std::mem::replace(&mut self.bytes, rest)).unwrap();
+            self.messages.push_back(parse(block.trim_end_matches('\n')));
+        }
+    }
+}
+
+/// As a browser does it, but that it knows no other fields.
+fn parse(block: &str) -> Message {
+    assert!(!block.contains('\r'), "{block:?}");
+    let (mut id, mut data) = (None, Vec::new());
+    for line in block.split('\n') {
+        match line.split_once(": ").unwrap_or((line, "")) {
+            ("id", text) => assert_eq!(id.replace(text), None, "{block:?}"),
+            ("data", text) => data.push(text),
+            (":", "") => return Message::Comment,
+            _ => panic!("{line:?} in {block:?}"),
+        }
+    }
+    let id = id.unwrap().to_owned();
+    if data.is_empty() {
+        return Message::Id(id);
+    }
+    let event: Value = serde_json::from_str(&data.join("\n")).unwrap();
+    assert_eq!(event["id"], id.as_str());
+    Message::Event(event)
+}
