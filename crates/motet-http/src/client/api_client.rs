@@ -120,11 +120,12 @@ impl ApiClient {
     }
 
     pub(super) async fn call(&self, mut request: Request) -> Result<Response, Error> {
-        let Some(chain) = &self.chain else { return self.core.call(request).await };
+        let Some(chain) = &self.chain else { return self.core.call(&mut request).await };
+        request.put_in(&self.core.headers);
         request.settings.deadline = self.core.deadline(&request);
         let Some(deadline) = request.settings.deadline else { return chain.call(request).await };
-        let (method, uri) = (request.method.clone(), request.uri.clone());
-        let late = |_| Err(Error::new(ErrorKind::TimedOut(TimeLimit::Total), &method, &uri));
+        let line = Arc::clone(&request.line);
+        let late = |_| Err(Error::new(ErrorKind::TimedOut(TimeLimit::Total), &line));
         timeout_at(deadline, chain.call(request)).await.unwrap_or_else(late)
     }
 }

@@ -344,9 +344,9 @@ impl ApiClientBuilder {
         }
         let chain = self.middleware.map(|chain| {
             let core = Arc::clone(&core);
-            chain.to(move |request| {
+            chain.to(move |mut request| {
                 let core = Arc::clone(&core);
-                async move { core.call(request).await }
+                async move { core.call(&mut request).await }
             })
         });
         Ok(ApiClient { core, chain })

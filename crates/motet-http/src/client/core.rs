@@ -1,14 +1,17 @@
 //! One call: redirects around policies around attempts, all within one deadline.
 
-use std::sync::OnceLock;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::HeaderMap;
 use hyper_util::client::legacy;
 use motet::observe::Registration;
 use motet::resilience::{self, CircuitBreaker, CircuitBreakers, DynPipeline, Limited, Pipeline, Retry};
-use motet::task::{Scope, timeout, timeout_at};
+use motet::task::{Scope, timeout_at};
 use tokio::time::Instant;
 
 use super::body::Outgoing;
@@ -16,8 +19,9 @@ use super::error::{ErrorKind, Redirect, TimeLimit};
 use super::host::{Host, Places};
 use super::judge::{self, Repeat};
 use super::request::{Reads, Request};
-use super::response_body::{Limits, ResponseBody};
+use super::response_body::ResponseBody;
 use super::target::Base;
+use super::tenure::{Limits, Tenure};
 use super::{ByStatus, Error, Response, redirect};
 use crate::connect::{ConnectError, Connector};
 
@@ -50,8 +54,8 @@ pub(super) struct Times {
 
 /// A request with what is known of it when it is sent.
 struct Call<'a> {
-    request: Request,
-    host: Host,
+    request: &'a Request,
+    host: &'a Host,
     repeat: Repeat,
     deadline: Option<Instant>,
     /// Over all redirects.
@@ -66,18 +70,18 @@ impl Call<'_> {
 }
 
 impl Core {
-    pub(super) async fn call(&self, request: Request) -> Result<Response, Error> {
-        let deadline = request.settings.deadline.or_else(|| self.deadline(&request));
+    pub(super) async fn call(&self, request: &mut Request) -> Result<Response, Error> {
+        let deadline = request.settings.deadline.or_else(|| self.deadline(request));
         let attempts = AtomicU32::new(0);
         let Some(deadline) = deadline else { return self.follow(request, None, &attempts).await };
-        if self.is_plain(&request) {
+        if self.is_plain(request) {
             // Then the retry is around all that waits, and has the deadline: a second timer would only cost.
             return self.follow(request, Some(deadline), &attempts).await;
         }
-        let (method, uri) = (request.method.clone(), request.uri.clone());
+        let line = Arc::clone(&request.line);
         let followed = timeout_at(deadline, self.follow(request, Some(deadline), &attempts)).await;
         followed.unwrap_or_else(|_| {
-            let late = Error::new(ErrorKind::TimedOut(TimeLimit::Total), &method, &uri);
+            let late = Error::new(ErrorKind::TimedOut(TimeLimit::Total), &line);
             Err(late.attempts_made(attempts.load(Ordering::Relaxed)))
         })
     }
@@ -104,15 +108,23 @@ impl Core {
 
     async fn follow(
         &self,
-        mut request: Request,
+        request: &mut Request,
         deadline: Option<Instant>,
         attempts: &AtomicU32,
     ) -> Result<Response, Error> {
-        let most = self.most_redirects(&request);
+        let most = self.most_redirects(request);
         let mut followed = 0;
         loop {
-            let Some(host) = Host::of(&request.uri) else {
-                return Err(request.error(ErrorKind::Request("the URL has no host".into())));
+            let other;
+            let host = match &self.base {
+                Some(base) if base.host.is_of(request.uri()) => &base.host,
+                _ => match Host::of(request.uri()) {
+                    Some(host) => {
+                        other = host;
+                        &other
+                    }
+                    None => return Err(request.error(ErrorKind::Request("the URL has no host".into()))),
+                },
             };
             let repeat = request.repeat(self.times.patience);
             let call = Call { request, host, repeat, deadline, attempts };
@@ -125,15 +137,17 @@ impl Core {
             }
             followed += 1;
             response.drain().await;
+            // What proves who sends it may be among the headers of the client, and not go along.
+            request.put_in(&self.headers);
             let refused = |redirect| response.body.error(ErrorKind::Redirect(redirect));
-            request = redirect::follow(call.request, response.status, &response.headers).map_err(refused)?;
+            redirect::follow(request, response.status, &response.headers).map_err(refused)?;
         }
     }
 
     /// Through the policies: those that were given for the call, or to the client, or else the retry; and the breaker of
     /// the host in any case, inside, where it sees each attempt.
     async fn guarded(&self, call: &Call<'_>) -> Result<Response, Error> {
-        if let Some(pipeline) = self.given(&call.request) {
+        if let Some(pipeline) = self.given(call.request) {
             let done = pipeline.run(|| self.once(call)).await;
             return done.map_err(|error| flatten(error, call, TimeLimit::Policy));
         }
@@ -142,13 +156,13 @@ impl Core {
             // So that no wait is begun that would end past it.
             retry = retry.timeout(deadline.saturating_duration_since(Instant::now()));
         }
-        let pipeline = Pipeline::new().classify(ByStatus).retry(retry).breaker(self.breaker(&call.host));
+        let pipeline = Pipeline::new().classify(ByStatus).retry(retry).breaker(self.breaker(call.host));
         let done = pipeline.run(|| self.attempt(call)).await;
         done.map_err(|error| flatten(error, call, TimeLimit::Total))
     }
 
     async fn once(&self, call: &Call<'_>) -> Result<Response, Error> {
-        let pipeline = Pipeline::new().classify(ByStatus).breaker(self.breaker(&call.host));
+        let pipeline = Pipeline::new().classify(ByStatus).breaker(self.breaker(call.host));
         let done = pipeline.run(|| self.attempt(call)).await;
         done.map_err(|error| flatten(error, call, TimeLimit::Policy))
     }
@@ -158,32 +172,30 @@ impl Core {
     }
 
     async fn attempt(&self, call: &Call<'_>) -> Result<Response, Error> {
-        let place = self.places.take(&call.host).await;
+        let place = self.places.take(call.host).await;
         let place = place.map_err(|rejected| {
             call.error(ErrorKind::Rejected(rejected.by())).hinted(rejected.retry_after())
         })?;
         let attempts = call.attempts.fetch_add(1, Ordering::Relaxed) + 1;
-        let Some(outgoing) = outgoing(&call.request) else {
+        let Some(outgoing) = call.request.outgoing(&self.headers) else {
             return Err(call.error(ErrorKind::Request("its body is a stream, which was sent before".into())));
         };
-        let answer = self.http.request(outgoing);
-        let answer = match self.times.head {
-            None => answer.await,
-            Some(within) => match timeout(within, answer).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(call.error(ErrorKind::TimedOut(TimeLimit::Head))),
-            },
-        };
-        let (head, body) = answer.map_err(|error| call.error(self.failed(error)))?.into_parts();
-        let Request { method, uri, .. } = &call.request;
-        let limits = Limits { deadline: call.deadline, read: self.times.read };
+        let Times { head, read, .. } = self.times;
+        let limits = Limits { deadline: call.deadline, head, read };
+        let mut tenure = Tenure::new(place, limits, &call.request.line);
+        let mut answer = self.http.request(outgoing);
+        let answer = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(answer.map_err(|error| self.failed(error))),
+            Poll::Pending => tenure.as_mut().poll_head(cx).map(|limit| Err(ErrorKind::TimedOut(limit))),
+        });
+        let (head, body) = answer.await.map_err(|kind| call.error(kind))?.into_parts();
         let mut response = Response {
             status: head.status,
             version: head.version,
             retry_after: super::retry_after::of(&head.headers),
             headers: head.headers,
             extensions: head.extensions,
-            body: ResponseBody::new(body, place, limits, method.clone(), uri.clone()),
+            body: ResponseBody::new(body, tenure),
             attempts,
             repeat: call.repeat,
             max_body: self.max_body,
@@ -209,7 +221,7 @@ impl Core {
     }
 
     fn is_followed(&self, call: &Call<'_>, response: &Response) -> bool {
-        self.most_redirects(&call.request) > 0 && redirect::is_one(response.status, &response.headers)
+        self.most_redirects(call.request) > 0 && redirect::is_one(response.status, &response.headers)
     }
 
     fn failed(&self, error: legacy::Error) -> ErrorKind {
@@ -227,15 +239,6 @@ impl Core {
         }
         ErrorKind::Transport(error.into())
     }
-}
-
-/// What hyper is to send; `None` if its body is gone.
-fn outgoing(request: &Request) -> Option<http::Request<Outgoing>> {
-    let mut outgoing = http::Request::new(request.body.outgoing()?);
-    *outgoing.method_mut() = request.method.clone();
-    *outgoing.uri_mut() = request.uri.clone();
-    *outgoing.headers_mut() = request.headers.clone();
-    Some(outgoing)
 }
 
 /// One error for what the policies say and what the last attempt said.

@@ -1,11 +1,13 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode, Uri};
 use motet::resilience::{Class, RejectedBy};
 
 use super::judge::{self, Repeat};
+use super::request_line::RequestLine;
 
 /// Any error.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -17,8 +19,7 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
-    method: Method,
-    uri: Uri,
+    line: Arc<RequestLine>,
     attempts: u32,
     retry_after: Option<Duration>,
     repeat: Repeat,
@@ -107,11 +108,10 @@ pub enum Redirect {
 }
 
 impl Error {
-    pub(super) fn new(kind: ErrorKind, method: &Method, uri: &Uri) -> Self {
+    pub(super) fn new(kind: ErrorKind, line: &Arc<RequestLine>) -> Self {
         Self(Box::new(Inner {
             kind,
-            method: method.clone(),
-            uri: uri.clone(),
+            line: Arc::clone(line),
             attempts: 0,
             retry_after: None,
             repeat: Repeat::NEVER,
@@ -164,13 +164,13 @@ impl Error {
     /// Gives the method of the request.
     #[must_use]
     pub fn method(&self) -> &Method {
-        &self.0.method
+        &self.0.line.method
     }
 
     /// Gives the URL of the request: the last, where redirects were followed.
     #[must_use]
     pub fn uri(&self) -> &Uri {
-        &self.0.uri
+        &self.0.line.uri
     }
 
     /// Counts the attempts that were begun.
@@ -215,7 +215,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, method, uri, attempts, .. } = &*self.0;
+        let Inner { kind, line, attempts, .. } = &*self.0;
+        let RequestLine { method, uri } = &**line;
         write!(f, "{method} ")?;
         if let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) {
             write!(f, "{scheme}://{authority}")?;
@@ -299,12 +300,12 @@ impl StdError for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, method, attempts, retry_after, .. } = &*self.0;
+        let Inner { kind, line, attempts, retry_after, .. } = &*self.0;
         f.debug_struct("Error")
             .field("kind", kind)
-            .field("method", method)
+            .field("method", &line.method)
             // Without the query, as it is printed.
-            .field("path", &self.0.uri.path())
+            .field("path", &line.uri.path())
             .field("attempts", attempts)
             .field("retry_after", retry_after)
             .finish_non_exhaustive()

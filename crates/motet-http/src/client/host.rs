@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
@@ -7,16 +8,32 @@ use http::uri::{Authority, Scheme};
 use motet::resilience::{Bulkhead, BulkheadBuilder, BulkheadPermit, Rejected};
 
 /// Whom a request goes to: scheme, name and port. What connections, places and breakers are kept by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct Host {
-    scheme: Scheme,
-    authority: Authority,
+    pub(super) scheme: Scheme,
+    pub(super) authority: Authority,
+    /// Made once: a call looks its host up twice, and hashing without regard to case goes byte by byte.
+    hash: u64,
 }
 
 impl Host {
     /// Takes it from an absolute URL; `None` for one that is not.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
-        Some(Self { scheme: uri.scheme()?.clone(), authority: uri.authority()?.clone() })
+        let (scheme, authority) = (uri.scheme()?.clone(), uri.authority()?.clone());
+        let mut hasher = DefaultHasher::new();
+        scheme.hash(&mut hasher);
+        if authority.as_str().bytes().any(|byte| byte.is_ascii_uppercase()) {
+            hasher.write(authority.as_str().to_ascii_lowercase().as_bytes());
+        } else {
+            hasher.write(authority.as_str().as_bytes());
+        }
+        Some(Self { scheme, authority, hash: hasher.finish() })
+    }
+
+    /// Asks whether a URL is of it, as it is spelled.
+    pub(super) fn is_of(&self, uri: &Uri) -> bool {
+        uri.authority().is_some_and(|authority| authority.as_str() == self.authority.as_str())
+            && uri.scheme() == Some(&self.scheme)
     }
 
     /// Gives the name, without the port.
@@ -35,6 +52,27 @@ impl Host {
     #[must_use]
     pub fn scheme(&self) -> &str {
         self.scheme.as_str()
+    }
+}
+
+impl PartialEq for Host {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (self.authority.as_str(), other.authority.as_str());
+        self.hash == other.hash && self.scheme == other.scheme && (a == b || a.eq_ignore_ascii_case(b))
+    }
+}
+
+impl Eq for Host {}
+
+impl Hash for Host {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host({self})")
     }
 }
 

@@ -43,10 +43,12 @@ mod host;
 mod judge;
 mod redirect;
 mod request;
+mod request_line;
 mod response;
 mod response_body;
 mod retry_after;
 mod target;
+mod tenure;
 
 pub use api_client::{ApiClient, ApiClientStats};
 pub use body::Body;

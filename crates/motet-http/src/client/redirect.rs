@@ -1,5 +1,7 @@
 //! Where a redirect leads, and what of the request goes there (RFC 9110, 15.4).
 
+use std::sync::Arc;
+
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION,
     PROXY_AUTHORIZATION, TRANSFER_ENCODING,
@@ -10,6 +12,7 @@ use url::Url;
 use super::error::Redirect;
 use super::host::Host;
 use super::request::Request;
+use super::request_line::RequestLine;
 use super::{Body, target};
 
 /// Asks whether an answer leads elsewhere.
@@ -21,25 +24,22 @@ pub(super) fn is_one(status: StatusCode, headers: &HeaderMap) -> bool {
 ///
 /// After 303, and after 301 or 302 of a `POST`, it is a `GET` without a body, as browsers have it. What proves who
 /// sends it stays with the host that it was meant for.
-pub(super) fn follow(
-    mut request: Request,
-    status: StatusCode,
-    headers: &HeaderMap,
-) -> Result<Request, Redirect> {
+///
+/// All headers of the request are to be in it, those of the client too.
+pub(super) fn follow(request: &mut Request, status: StatusCode, headers: &HeaderMap) -> Result<(), Redirect> {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).ok_or(Redirect::NoTarget)?;
-    let from = Url::parse(&request.uri.to_string()).map_err(|_| Redirect::NoTarget)?;
+    let from = Url::parse(&request.uri().to_string()).map_err(|_| Redirect::NoTarget)?;
     let to =
         from.join(location).ok().and_then(|to| target::requestable(to).ok()).ok_or(Redirect::NoTarget)?;
     if from.scheme() == "https" && to.scheme() == "http" {
         return Err(Redirect::Downgrade);
     }
     let becomes_get = match status.as_u16() {
-        303 => request.method != Method::HEAD,
-        301 | 302 => request.method == Method::POST,
+        303 => *request.method() != Method::HEAD,
+        301 | 302 => *request.method() == Method::POST,
         _ => false,
     };
     if becomes_get {
-        request.method = Method::GET;
         request.body = Body::empty();
         for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING] {
             request.headers.remove(name);
@@ -48,13 +48,14 @@ pub(super) fn follow(
         return Err(Redirect::BodyIsGone);
     }
     let uri = target::to_uri(&to).map_err(|_| Redirect::NoTarget)?;
-    if Host::of(&uri) != Host::of(&request.uri) {
+    if Host::of(&uri) != Host::of(request.uri()) {
         for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST] {
             request.headers.remove(name);
         }
     }
-    request.uri = uri;
-    Ok(request)
+    let method = if becomes_get { Method::GET } else { request.method().clone() };
+    request.line = Arc::new(RequestLine { method, uri });
+    Ok(())
 }
 
 #[cfg(test)]
@@ -70,11 +71,11 @@ mod tests {
         request
     }
 
-    fn go(request: Request, status: u16, location: &str) -> Result<Request, Redirect> {
+    fn go(mut request: Request, status: u16, location: &str) -> Result<Request, Redirect> {
         let headers = HeaderMap::from_iter([(LOCATION, location.parse().unwrap())]);
         let status = StatusCode::from_u16(status).unwrap();
         assert!(is_one(status, &headers));
-        follow(request, status, &headers)
+        follow(&mut request, status, &headers).map(|()| request)
     }
 
     #[test]
@@ -89,17 +90,17 @@ mod tests {
             (308, Method::POST, Method::POST),
         ] {
             let next = go(request(method.clone(), Body::from("data")), status, "/elsewhere").unwrap();
-            let keeps_body = next.method == method && method != Method::HEAD;
-            assert_eq!(next.method, becomes, "{status} {method}");
+            let keeps_body = *next.method() == method && method != Method::HEAD;
+            assert_eq!(*next.method(), becomes, "{status} {method}");
             assert_eq!(next.body.as_bytes().unwrap().is_empty(), !keeps_body && method != Method::HEAD);
-            assert_eq!(next.headers.contains_key(CONTENT_TYPE), next.method == method);
+            assert_eq!(next.headers.contains_key(CONTENT_TYPE), *next.method() == method);
         }
     }
 
     #[test]
     fn credentials_go_to_another_host_or_are_lost_on_the_same() {
         let same = go(request(Method::GET, Body::empty()), 302, "../z").unwrap();
-        assert_eq!(same.uri, "https://a.example/z");
+        assert_eq!(same.uri(), "https://a.example/z");
         assert!(same.headers.contains_key(AUTHORIZATION) && same.headers.contains_key(COOKIE));
         for elsewhere in ["https://b.example/", "//b.example/", "https://a.example:8443/"] {
             let other = go(request(Method::GET, Body::empty()), 302, elsewhere).unwrap();

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,16 +9,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::body::Outgoing;
 use super::error::ErrorKind;
 use super::judge::Repeat;
+use super::request_line::RequestLine;
 use super::{ApiClient, Body, BoxError, Error, Response, target};
 use crate::TraceContext;
 
 /// A request on its way: what a middleware of an [`ApiClient`] sees and may change.
 #[derive(Debug)]
 pub struct Request {
-    pub(super) method: Method,
-    pub(super) uri: Uri,
+    pub(super) line: Arc<RequestLine>,
+    /// Those of the client are [put in](Self::put_in) once somebody is to see them.
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
     pub(super) extensions: Extensions,
@@ -35,6 +38,10 @@ pub(super) struct Settings {
     pub(super) pipeline: Option<DynPipeline<Response, Error>>,
     pub(super) redirects: Option<u32>,
     pub(super) reads: Reads,
+    /// Unless a header says what is accepted.
+    accepts_json: bool,
+    /// The headers are all that are sent.
+    is_filled: bool,
 }
 
 /// What is read within an attempt, so that it is repeated if that fails.
@@ -49,20 +56,25 @@ pub(super) enum Reads {
 
 impl Request {
     pub(super) fn new(method: Method, uri: Uri) -> Self {
-        let (headers, extensions) = (HeaderMap::new(), Extensions::new());
-        Self { method, uri, headers, body: Body::empty(), extensions, settings: Settings::default() }
+        Self {
+            line: Arc::new(RequestLine { method, uri }),
+            headers: HeaderMap::new(),
+            body: Body::empty(),
+            extensions: Extensions::new(),
+            settings: Settings::default(),
+        }
     }
 
     /// Gives the method.
     #[must_use]
     pub fn method(&self) -> &Method {
-        &self.method
+        &self.line.method
     }
 
     /// Gives the URL, which is absolute.
     #[must_use]
     pub fn uri(&self) -> &Uri {
-        &self.uri
+        &self.line.uri
     }
 
     /// Gives the headers, those that the client sends by itself included.
@@ -101,10 +113,9 @@ impl Request {
     }
 
     fn with_body(&self, body: Body) -> Self {
-        let Self { method, uri, headers, extensions, settings, .. } = self;
+        let Self { line, headers, extensions, settings, .. } = self;
         Self {
-            method: method.clone(),
-            uri: uri.clone(),
+            line: Arc::clone(line),
             headers: headers.clone(),
             body,
             extensions: extensions.clone(),
@@ -113,7 +124,43 @@ impl Request {
     }
 
     pub(super) fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, &self.method, &self.uri)
+        Error::new(kind, &self.line)
+    }
+
+    /// Puts in what the client sends by itself, so that all headers can be seen and changed.
+    pub(super) fn put_in(&mut self, defaults: &HeaderMap) {
+        if !self.settings.is_filled {
+            self.headers = self.sent_headers(defaults);
+            self.settings.is_filled = true;
+        }
+    }
+
+    /// Makes the headers as they are sent, with room for the `Host` that hyper adds.
+    fn sent_headers(&self, defaults: &HeaderMap) -> HeaderMap {
+        if self.settings.is_filled {
+            return self.headers.clone();
+        }
+        let own = &self.headers;
+        let mut sent = HeaderMap::with_capacity(defaults.len() + own.len() + 2);
+        for (name, value) in defaults.iter().filter(|(name, _)| !own.contains_key(*name)) {
+            sent.append(name, value.clone());
+        }
+        for (name, value) in own {
+            sent.append(name, value.clone());
+        }
+        if self.settings.accepts_json && !sent.contains_key(ACCEPT) {
+            sent.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        }
+        sent
+    }
+
+    /// What hyper is to send; `None` if its body is gone.
+    pub(super) fn outgoing(&self, defaults: &HeaderMap) -> Option<http::Request<Outgoing>> {
+        let mut outgoing = http::Request::new(self.body.outgoing()?);
+        *outgoing.method_mut() = self.line.method.clone();
+        *outgoing.uri_mut() = self.line.uri.clone();
+        *outgoing.headers_mut() = self.sent_headers(defaults);
+        Some(outgoing)
     }
 
     /// When it may be made again.
@@ -123,7 +170,7 @@ impl Request {
         }
         let told = self.settings.repeatable;
         Repeat {
-            sent: told.unwrap_or_else(|| self.method.is_idempotent()),
+            sent: told.unwrap_or_else(|| self.line.method.is_idempotent()),
             unsent: told != Some(false),
             patience,
         }
@@ -143,12 +190,9 @@ pub struct RequestBuilder<'c> {
 impl<'c> RequestBuilder<'c> {
     pub(super) fn new(client: &'c ApiClient, method: Method, path: &str) -> Self {
         let core = client.core();
-        let uri = target::resolve(core.base.as_ref(), path)
-            .map_err(BoxError::from)
-            .and_then(|url| target::to_uri(&url));
-        let request = match uri {
-            Ok(uri) => Ok(Request { headers: core.headers.clone(), ..Request::new(method, uri) }),
-            Err(error) => Err(Error::new(ErrorKind::Request(error), &method, &Uri::default())),
+        let request = match target::resolve(core.base.as_ref(), path) {
+            Ok(uri) => Ok(Request::new(method, uri)),
+            Err(error) => Err(Request::new(method, Uri::default()).error(ErrorKind::Request(error))),
         };
         Self { client, request }
     }
@@ -192,9 +236,10 @@ impl<'c> RequestBuilder<'c> {
         V: AsRef<str>,
     {
         self.change(|request| {
-            let mut url = url::Url::parse(&request.uri.to_string())?;
+            let mut url = url::Url::parse(&request.uri().to_string())?;
             url.query_pairs_mut().extend_pairs(pairs);
-            request.uri = target::to_uri(&url)?;
+            let (method, uri) = (request.method().clone(), target::to_uri(&url)?);
+            request.line = Arc::new(RequestLine { method, uri });
             Ok(())
         })
     }
@@ -209,9 +254,12 @@ impl<'c> RequestBuilder<'c> {
 
     /// Sends a value as JSON.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Self {
+        let defaults = &self.client.core().headers;
         self.change(|request| {
             request.body = Body::from(serde_json::to_vec(value)?);
-            request.headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            if !defaults.contains_key(CONTENT_TYPE) {
+                request.headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+            }
             Ok(())
         })
     }
@@ -330,11 +378,10 @@ impl<'c> RequestBuilder<'c> {
     ///
     /// # Errors
     /// As [`fetch`](Self::fetch), and [`ErrorKind::Decode`] with the place in the document that is not as expected.
-    pub async fn fetch_json<T: DeserializeOwned>(self) -> Result<T, Error> {
-        let accept = |request: &mut Request| {
-            request.headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
-            Ok(())
-        };
-        self.change(accept).fetch().await?.json().await
+    pub async fn fetch_json<T: DeserializeOwned>(mut self) -> Result<T, Error> {
+        if let Ok(request) = &mut self.request {
+            request.settings.accepts_json = true;
+        }
+        self.fetch().await?.json().await
     }
 }

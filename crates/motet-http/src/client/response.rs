@@ -64,13 +64,13 @@ impl Response {
     /// Gives the method of the request: the last, where redirects were followed.
     #[must_use]
     pub fn method(&self) -> &Method {
-        &self.body.method
+        &self.body.line().method
     }
 
     /// Gives the URL that answered: the last, where redirects were followed.
     #[must_use]
     pub fn uri(&self) -> &Uri {
-        &self.body.uri
+        &self.body.line().uri
     }
 
     /// Counts the attempts that were begun.
@@ -167,15 +167,8 @@ impl Response {
     /// [`bytes`](Self::bytes).
     pub async fn json<T: DeserializeOwned>(mut self) -> Result<T, Error> {
         self.fill().await?;
-        let bytes = self.body.take_begun();
-        let mut document = serde_json::Deserializer::from_slice(&bytes);
-        let decoded = serde_path_to_error::deserialize(&mut document)
-            .map_err(|error| Decode { path: error.path().to_string(), error: error.into_inner() });
-        let decoded = decoded.and_then(|value| match document.end() {
-            Ok(()) => Ok(value),
-            Err(error) => Err(Decode { path: ".".to_owned(), error }),
-        });
-        decoded.map_err(|decode| self.body.error(ErrorKind::Decode(decode)).attempts_made(self.attempts))
+        decode(&self.body.take_begun())
+            .map_err(|decode| self.body.error(ErrorKind::Decode(decode)).attempts_made(self.attempts))
     }
 
     /// Reads all of the body, if it is not too large.
@@ -199,5 +192,21 @@ impl Response {
 
     pub(super) fn class(&self) -> Class {
         judge::status(self.status, self.repeat, self.retry_after)
+    }
+}
+
+fn decode<T: DeserializeOwned>(document: &[u8]) -> Result<T, Decode> {
+    serde_json::from_slice(document).or_else(|_| decode_slowly(document))
+}
+
+/// Decodes once more, with a note of where: that costs as much again, which only a failure is to pay.
+#[cold]
+fn decode_slowly<T: DeserializeOwned>(document: &[u8]) -> Result<T, Decode> {
+    let mut document = serde_json::Deserializer::from_slice(document);
+    let value = serde_path_to_error::deserialize(&mut document)
+        .map_err(|error| Decode { path: error.path().to_string(), error: error.into_inner() })?;
+    match document.end() {
+        Ok(()) => Ok(value),
+        Err(error) => Err(Decode { path: ".".to_owned(), error }),
     }
 }

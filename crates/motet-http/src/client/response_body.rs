@@ -1,18 +1,16 @@
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Uri};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
-use motet::resilience::BulkheadPermit;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Error;
 use super::error::{ErrorKind, TimeLimit};
+use super::request_line::RequestLine;
+use super::tenure::Tenure;
 
 /// The body of an answer, as it comes: an [`http_body::Body`], within the time of its call.
 ///
@@ -25,50 +23,25 @@ pub struct ResponseBody {
     pieces: BytesMut,
     /// `None` at the end.
     rest: Option<Incoming>,
-    /// Given back at the end.
-    place: Option<BulkheadPermit<'static>>,
-    limits: Limits,
-    /// Kept once made, for the next wait.
-    timer: Option<Pin<Box<Sleep>>>,
-    is_armed: bool,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-}
-
-/// The time that a body has.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// That of the call.
-    pub(super) deadline: Option<Instant>,
-    /// That of a wait for more.
-    pub(super) read: Option<Duration>,
+    tenure: Pin<Box<Tenure>>,
 }
 
 impl ResponseBody {
-    pub(super) fn new(
-        rest: Incoming,
-        place: BulkheadPermit<'static>,
-        limits: Limits,
-        method: Method,
-        uri: Uri,
-    ) -> Self {
-        let begun = Bytes::new();
-        let (rest, place) = if rest.is_end_stream() { (None, None) } else { (Some(rest), Some(place)) };
-        Self {
-            begun,
-            pieces: BytesMut::new(),
-            rest,
-            place,
-            limits,
-            timer: None,
-            is_armed: false,
-            method,
-            uri,
+    pub(super) fn new(rest: Incoming, mut tenure: Pin<Box<Tenure>>) -> Self {
+        let rest = Some(rest).filter(|rest| !rest.is_end_stream());
+        match rest {
+            Some(_) => tenure.as_mut().waited(),
+            None => tenure.as_mut().end(),
         }
+        Self { begun: Bytes::new(), pieces: BytesMut::new(), rest, tenure }
+    }
+
+    pub(super) fn line(&self) -> &RequestLine {
+        self.tenure.line()
     }
 
     pub(super) fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, &self.method, &self.uri)
+        self.tenure.error(kind)
     }
 
     /// What was read ahead.
@@ -128,16 +101,17 @@ impl ResponseBody {
         let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
         match Pin::new(&mut *rest).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.is_armed = false;
                 let is_over = rest.is_end_stream();
                 match frame {
                     // One that never waits is cut off, too.
-                    Some(Ok(_)) if !is_over && self.is_late() => {
+                    Some(Ok(_)) if !is_over && self.tenure.is_late() => {
                         self.end_early(ErrorKind::TimedOut(TimeLimit::Total))
                     }
                     Some(Ok(frame)) => {
                         if is_over {
                             self.end();
+                        } else {
+                            self.tenure.as_mut().waited();
                         }
                         Poll::Ready(Some(Ok(frame)))
                     }
@@ -149,36 +123,15 @@ impl ResponseBody {
                 }
             }
             Poll::Pending => {
-                let limit = ready!(self.poll_timer(cx));
+                let limit = ready!(self.tenure.as_mut().poll_read(cx));
                 self.end_early(ErrorKind::TimedOut(limit))
             }
         }
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<TimeLimit> {
-        let Limits { deadline, read } = self.limits;
-        if !self.is_armed {
-            let read = read.and_then(|read| Instant::now().checked_add(read));
-            let Some(at) = [deadline, read].into_iter().flatten().min() else { return Poll::Pending };
-            match &mut self.timer {
-                Some(timer) => timer.as_mut().reset(at),
-                None => self.timer = Some(Box::pin(sleep_until(at))),
-            }
-            self.is_armed = true;
-        }
-        match &mut self.timer {
-            Some(timer) => ready!(timer.as_mut().poll(cx)),
-            None => return Poll::Pending,
-        }
-        Poll::Ready(if self.is_late() { TimeLimit::Total } else { TimeLimit::Read })
-    }
-
-    fn is_late(&self) -> bool {
-        self.limits.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
     fn end(&mut self) {
-        (self.rest, self.place, self.timer) = (None, None, None);
+        self.rest = None;
+        self.tenure.as_mut().end();
     }
 
     fn end_early(&mut self, kind: ErrorKind) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
