@@ -8,9 +8,8 @@
 //! The bare client is that of hyper-util, which ours and reqwest are built on: it has none of these. reqwest alone has
 //! none of them either, and is measured without a limit of time; with reqwest-middleware and reqwest-retry it has a
 //! retry, and here a limit of time. Neither has breakers, a budget, bounds of what is under way to a host, or tasks that
-//! belong to anything. The target, a tenth over the bare client, is held against reqwest alone; over the client of
-//! hyper-util ours has a deadline, limits and policies to pay for. With one call at a time most of it is the wake-up of the
-//! other side, which on two cores takes 20 us or 60; 16 at a time say more.
+//! belong to anything. The target is a tenth over the bare client. With one call at a time most of it is the wake-up of
+//! the other side, which on two cores takes 20 us or 60; 16 at a time say more.
 
 #![allow(
     clippy::disallowed_methods,

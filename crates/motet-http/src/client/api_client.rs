@@ -119,14 +119,14 @@ impl ApiClient {
         &self.core
     }
 
-    pub(super) async fn call(&self, mut request: Request) -> Result<Response, Error> {
+    pub(super) async fn call(&self, mut request: Box<Request>) -> Result<Response, Error> {
         let Some(chain) = &self.chain else { return self.core.call(&mut request).await };
-        request.put_in(&self.core.headers);
+        request.put_in(&self.core.defaults);
         request.settings.deadline = self.core.deadline(&request);
-        let Some(deadline) = request.settings.deadline else { return chain.call(request).await };
+        let Some(deadline) = request.settings.deadline else { return chain.call(*request).await };
         let line = Arc::clone(&request.line);
         let late = |_| Err(Error::new(ErrorKind::TimedOut(TimeLimit::Total), &line));
-        timeout_at(deadline, chain.call(request)).await.unwrap_or_else(late)
+        timeout_at(deadline, chain.call(*request)).await.unwrap_or_else(late)
     }
 }
 

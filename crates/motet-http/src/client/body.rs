@@ -71,12 +71,11 @@ impl Body {
     /// What is sent; `None` of a stream that has been sent.
     pub(super) fn outgoing(&self) -> Option<Outgoing> {
         match &self.0 {
-            Kind::Bytes(bytes) => {
-                Some(Outgoing::Bytes(Some(bytes.clone()).filter(|bytes| !bytes.is_empty())))
-            }
+            Kind::Bytes(bytes) if bytes.is_empty() => Some(Outgoing(None)),
+            Kind::Bytes(bytes) => Some(Outgoing(Some(Box::new(Rest::Bytes(Some(bytes.clone())))))),
             Kind::Stream(stream) => {
-                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
-                stream.map(Outgoing::Stream)
+                let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                Some(Outgoing(Some(Box::new(Rest::Stream(stream)))))
             }
         }
     }
@@ -97,8 +96,10 @@ impl<S: Stream<Item = Result<Bytes, E>>, E> Stream for Frames<S> {
     }
 }
 
-/// A body as hyper takes it.
-pub(super) enum Outgoing {
+/// A body as hyper takes it. It moves the request about a good deal, and most have none.
+pub(super) struct Outgoing(Option<Box<Rest>>);
+
+enum Rest {
     Bytes(Option<Bytes>),
     Stream(UnsyncBoxBody<Bytes, BoxError>),
 }
@@ -111,23 +112,26 @@ impl http_body::Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut() {
-            Self::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+        match self.get_mut().0.as_deref_mut() {
+            None => Poll::Ready(None),
+            Some(Rest::Bytes(bytes)) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Some(Rest::Stream(stream)) => Pin::new(stream).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Bytes(bytes) => bytes.is_none(),
-            Self::Stream(stream) => stream.is_end_stream(),
+        match self.0.as_deref() {
+            None | Some(Rest::Bytes(None)) => true,
+            Some(Rest::Bytes(Some(_))) => false,
+            Some(Rest::Stream(stream)) => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Bytes(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Stream(stream) => stream.size_hint(),
+        match self.0.as_deref() {
+            None => SizeHint::with_exact(0),
+            Some(Rest::Bytes(bytes)) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Some(Rest::Stream(stream)) => stream.size_hint(),
         }
     }
 }

@@ -13,8 +13,10 @@ use motet::observe::Stats;
 use motet::resilience::{Bulkhead, CircuitBreaker, CircuitBreakers, DynPipeline, Retry};
 use motet::task::{Name, Scope};
 use thiserror::Error as ThisError;
+use tokio::time::Instant;
 
 use super::core::{Core, Times};
+use super::defaults::Defaults;
 use super::host::{Host, Places};
 use super::target::Base;
 use super::{ApiClient, BoxError, Error, Request, Response};
@@ -306,12 +308,15 @@ impl ApiClientBuilder {
             return Err(InvalidClient("the configuration of TLS names protocols".into()));
         }
         let base = self.base.as_deref().map(Base::parse).transpose();
+        let base = base.map_err(|error| InvalidClient(error.into()))?;
         let (places, waiting) = self.in_flight;
         let each = Bulkhead::builder(places).queue(waiting, Duration::MAX);
         drop(each.clone().build().map_err(|error| InvalidClient(error.into()))?);
         let mut http = legacy::Client::builder(ScopeExecutor::new(self.scope.clone()));
+        // So far off that the clock cannot tell: never. hyper-util would panic over it, in a task of the scope.
+        let idle = Some(self.idle).filter(|idle| Instant::now().checked_add(*idle).is_some());
         http.pool_timer(TokioTimer::new())
-            .pool_idle_timeout(self.idle)
+            .pool_idle_timeout(idle)
             .pool_max_idle_per_host(places)
             .timer(TokioTimer::new())
             .http2_keep_alive_interval(PING)
@@ -323,8 +328,8 @@ impl ApiClientBuilder {
         let core = Arc::new(Core {
             http: http.build(connector),
             scope: self.scope.clone(),
-            base: base.map_err(|error| InvalidClient(error.into()))?,
-            headers: self.headers,
+            defaults: Defaults::new(self.headers, base.as_ref(), self.versions),
+            base,
             retry: self.retry.follow_hints_for(self.times.patience),
             pipeline: self.pipeline,
             breakers: match self.breakers {

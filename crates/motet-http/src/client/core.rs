@@ -2,26 +2,29 @@
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::HeaderMap;
 use hyper_util::client::legacy;
 use motet::observe::Registration;
-use motet::resilience::{self, CircuitBreaker, CircuitBreakers, DynPipeline, Limited, Pipeline, Retry};
+use motet::resilience::{
+    self, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Limited, Pipeline, Rejected, Retry,
+};
 use motet::task::{Scope, timeout_at};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::body::Outgoing;
+use super::defaults::Defaults;
 use super::error::{ErrorKind, Redirect, TimeLimit};
+use super::exchange::{Exchange, Limits};
 use super::host::{Host, Places};
 use super::judge::{self, Repeat};
 use super::request::{Reads, Request};
-use super::response_body::ResponseBody;
 use super::target::Base;
-use super::tenure::{Limits, Tenure};
 use super::{ByStatus, Error, Response, redirect};
 use crate::connect::{ConnectError, Connector};
 
@@ -30,8 +33,7 @@ pub(super) struct Core {
     pub(super) http: legacy::Client<Connector, Outgoing>,
     pub(super) scope: Scope,
     pub(super) base: Option<Base>,
-    /// Sent with every request.
-    pub(super) headers: HeaderMap,
+    pub(super) defaults: Defaults,
     pub(super) retry: Retry,
     pub(super) pipeline: Option<DynPipeline<Response, Error>>,
     pub(super) breakers: Option<CircuitBreakers<Host>>,
@@ -138,8 +140,8 @@ impl Core {
             followed += 1;
             response.drain().await;
             // What proves who sends it may be among the headers of the client, and not go along.
-            request.put_in(&self.headers);
-            let refused = |redirect| response.body.error(ErrorKind::Redirect(redirect));
+            request.put_in(&self.defaults);
+            let refused = |redirect| response.exchange.error(ErrorKind::Redirect(redirect));
             redirect::follow(request, response.status, &response.headers).map_err(refused)?;
         }
     }
@@ -153,8 +155,8 @@ impl Core {
         }
         let mut retry = self.retry.clone();
         if let Some(deadline) = call.deadline {
-            // So that no wait is begun that would end past it.
-            retry = retry.timeout(deadline.saturating_duration_since(Instant::now()));
+            // Each attempt has a timer for it.
+            retry = retry.cut_off_at(deadline);
         }
         let pipeline = Pipeline::new().classify(ByStatus).retry(retry).breaker(self.breaker(call.host));
         let done = pipeline.run(|| self.attempt(call)).await;
@@ -171,35 +173,42 @@ impl Core {
         self.breakers.as_ref().map_or_else(|| self.no_breaker.clone(), |breakers| breakers.get(host))
     }
 
+    /// Waits for a place; when the call is late, for being cut off.
+    async fn place(&self, call: &Call<'_>) -> Result<BulkheadPermit<'static>, Rejected> {
+        let place = self.places.take(call.host);
+        let Some(deadline) = call.deadline else { return place.await };
+        match timeout_at(deadline, place).await {
+            Ok(place) => place,
+            Err(_) => {
+                yield_now().await;
+                std::future::pending().await
+            }
+        }
+    }
+
     async fn attempt(&self, call: &Call<'_>) -> Result<Response, Error> {
-        let place = self.places.take(call.host).await;
-        let place = place.map_err(|rejected| {
+        let place = self.place(call).await.map_err(|rejected| {
             call.error(ErrorKind::Rejected(rejected.by())).hinted(rejected.retry_after())
         })?;
-        let attempts = call.attempts.fetch_add(1, Ordering::Relaxed) + 1;
-        let Some(outgoing) = call.request.outgoing(&self.headers) else {
+        let number = call.attempts.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_below_base = self.base.as_ref().is_some_and(|base| ptr::eq(&base.host, call.host));
+        let Some(outgoing) = call.request.outgoing(&self.defaults, is_below_base) else {
             return Err(call.error(ErrorKind::Request("its body is a stream, which was sent before".into())));
         };
         let Times { head, read, .. } = self.times;
-        let limits = Limits { deadline: call.deadline, head, read };
-        let mut tenure = Tenure::new(place, limits, &call.request.line);
+        let limits = Limits { deadline: call.deadline, head, read, max_body: self.max_body };
+        let mut exchange = Exchange::begin(&call.request.line, number, call.repeat, limits, place);
         let mut answer = self.http.request(outgoing);
         let answer = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
             Poll::Ready(answer) => Poll::Ready(answer.map_err(|error| self.failed(error))),
-            Poll::Pending => tenure.as_mut().poll_head(cx).map(|limit| Err(ErrorKind::TimedOut(limit))),
+            Poll::Pending => {
+                exchange.as_mut().poll_head(cx).map(|()| Err(ErrorKind::TimedOut(TimeLimit::Head)))
+            }
         });
         let (head, body) = answer.await.map_err(|kind| call.error(kind))?.into_parts();
-        let mut response = Response {
-            status: head.status,
-            version: head.version,
-            retry_after: super::retry_after::of(&head.headers),
-            headers: head.headers,
-            extensions: head.extensions,
-            body: ResponseBody::new(body, tenure),
-            attempts,
-            repeat: call.repeat,
-            max_body: self.max_body,
-        };
+        exchange.as_mut().answered(body);
+        let http::response::Parts { status, version, headers, extensions, .. } = head;
+        let mut response = Response { status, version, headers, extensions, exchange };
         self.read(call, &mut response).await?;
         match call.request.settings.reads {
             Reads::Whole if !self.is_followed(call, &response) => response.success().await,
@@ -211,7 +220,7 @@ impl Core {
     async fn read(&self, call: &Call<'_>, response: &mut Response) -> Result<(), Error> {
         if response.status.is_success() && call.request.settings.reads == Reads::Whole {
             let filled = response.fill().await;
-            return filled.map_err(|error| error.attempts_made(response.attempts).repeat(call.repeat));
+            return filled.map_err(|error| error.repeat(call.repeat));
         }
         if judge::is_passing(response.status) && call.repeat.sent {
             // Likely to be dropped for another attempt, which is to have its connection.

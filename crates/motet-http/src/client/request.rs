@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use motet::resilience::DynPipeline;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::body::Outgoing;
+use super::defaults::{Defaults, accept_json};
 use super::error::ErrorKind;
 use super::judge::Repeat;
 use super::request_line::RequestLine;
@@ -38,8 +39,8 @@ pub(super) struct Settings {
     pub(super) pipeline: Option<DynPipeline<Response, Error>>,
     pub(super) redirects: Option<u32>,
     pub(super) reads: Reads,
-    /// Unless a header says what is accepted.
-    accepts_json: bool,
+    /// Which it says it accepts, unless a header says something else.
+    reads_json: bool,
     /// The headers are all that are sent.
     is_filled: bool,
 }
@@ -128,38 +129,43 @@ impl Request {
     }
 
     /// Puts in what the client sends by itself, so that all headers can be seen and changed.
-    pub(super) fn put_in(&mut self, defaults: &HeaderMap) {
+    pub(super) fn put_in(&mut self, defaults: &Defaults) {
         if !self.settings.is_filled {
-            self.headers = self.sent_headers(defaults);
+            self.headers = self.all_headers(&defaults.headers);
             self.settings.is_filled = true;
         }
     }
 
-    /// Makes the headers as they are sent, with room for the `Host` that hyper adds.
-    fn sent_headers(&self, defaults: &HeaderMap) -> HeaderMap {
-        if self.settings.is_filled {
-            return self.headers.clone();
-        }
+    /// Its own headers and those of the client, with room for the `Host` that hyper adds.
+    fn all_headers(&self, defaults: &HeaderMap) -> HeaderMap {
         let own = &self.headers;
-        let mut sent = HeaderMap::with_capacity(defaults.len() + own.len() + 2);
-        for (name, value) in defaults.iter().filter(|(name, _)| !own.contains_key(*name)) {
-            sent.append(name, value.clone());
+        let mut all = HeaderMap::with_capacity(defaults.len() + own.len() + 2);
+        let others = defaults.iter().filter(|(name, _)| !own.contains_key(*name));
+        for (name, value) in others.chain(own) {
+            all.append(name, value.clone());
         }
-        for (name, value) in own {
-            sent.append(name, value.clone());
+        if self.settings.reads_json {
+            accept_json(&mut all);
         }
-        if self.settings.accepts_json && !sent.contains_key(ACCEPT) {
-            sent.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        }
-        sent
+        all
     }
 
     /// What hyper is to send; `None` if its body is gone.
-    pub(super) fn outgoing(&self, defaults: &HeaderMap) -> Option<http::Request<Outgoing>> {
+    pub(super) fn outgoing(
+        &self,
+        defaults: &Defaults,
+        is_below_base: bool,
+    ) -> Option<http::Request<Outgoing>> {
         let mut outgoing = http::Request::new(self.body.outgoing()?);
         *outgoing.method_mut() = self.line.method.clone();
         *outgoing.uri_mut() = self.line.uri.clone();
-        *outgoing.headers_mut() = self.sent_headers(defaults);
+        *outgoing.headers_mut() = if self.settings.is_filled {
+            self.headers.clone()
+        } else if self.headers.is_empty() && is_below_base {
+            defaults.of_base(self.settings.reads_json)
+        } else {
+            self.all_headers(&defaults.headers)
+        };
         Some(outgoing)
     }
 
@@ -184,14 +190,15 @@ impl Request {
 #[derive(Debug)]
 pub struct RequestBuilder<'c> {
     client: &'c ApiClient,
-    request: Result<Request, Error>,
+    /// Boxed, for it is moved by each setter.
+    request: Result<Box<Request>, Error>,
 }
 
 impl<'c> RequestBuilder<'c> {
     pub(super) fn new(client: &'c ApiClient, method: Method, path: &str) -> Self {
         let core = client.core();
         let request = match target::resolve(core.base.as_ref(), path) {
-            Ok(uri) => Ok(Request::new(method, uri)),
+            Ok(uri) => Ok(Box::new(Request::new(method, uri))),
             Err(error) => Err(Request::new(method, Uri::default()).error(ErrorKind::Request(error))),
         };
         Self { client, request }
@@ -254,7 +261,7 @@ impl<'c> RequestBuilder<'c> {
 
     /// Sends a value as JSON.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Self {
-        let defaults = &self.client.core().headers;
+        let defaults = &self.client.core().defaults.headers;
         self.change(|request| {
             request.body = Body::from(serde_json::to_vec(value)?);
             if !defaults.contains_key(CONTENT_TYPE) {
@@ -380,7 +387,7 @@ impl<'c> RequestBuilder<'c> {
     /// As [`fetch`](Self::fetch), and [`ErrorKind::Decode`] with the place in the document that is not as expected.
     pub async fn fetch_json<T: DeserializeOwned>(mut self) -> Result<T, Error> {
         if let Ok(request) = &mut self.request {
-            request.settings.accepts_json = true;
+            request.settings.reads_json = true;
         }
         self.fetch().await?.json().await
     }

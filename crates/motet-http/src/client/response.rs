@@ -1,3 +1,4 @@
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,8 +8,8 @@ use motet::task::timeout;
 use serde::de::DeserializeOwned;
 
 use super::error::{Decode, ErrorKind, Status};
-use super::judge::{self, Repeat};
-use super::{Error, ResponseBody};
+use super::exchange::Exchange;
+use super::{Error, ResponseBody, judge, retry_after};
 
 /// An answer: its status and headers, and its body, which may still be on its way.
 ///
@@ -21,11 +22,7 @@ pub struct Response {
     pub(super) version: Version,
     pub(super) headers: HeaderMap,
     pub(super) extensions: Extensions,
-    pub(super) body: ResponseBody,
-    pub(super) attempts: u32,
-    pub(super) repeat: Repeat,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) max_body: usize,
+    pub(super) exchange: Pin<Box<Exchange>>,
 }
 
 /// Of a failure's body, this much is told with the error.
@@ -64,25 +61,25 @@ impl Response {
     /// Gives the method of the request: the last, where redirects were followed.
     #[must_use]
     pub fn method(&self) -> &Method {
-        &self.body.line().method
+        &self.exchange.line.method
     }
 
     /// Gives the URL that answered: the last, where redirects were followed.
     #[must_use]
     pub fn uri(&self) -> &Uri {
-        &self.body.line().uri
+        &self.exchange.line.uri
     }
 
     /// Counts the attempts that were begun.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        self.attempts
+        self.exchange.number
     }
 
     /// Says when to come back, if the answer does.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        retry_after::of(&self.headers)
     }
 
     /// Gives what middlewares leave for each other.
@@ -108,10 +105,10 @@ impl Response {
             return Ok(self);
         }
         self.drain().await;
-        let begun = self.body.begun();
+        let begun = self.exchange.begun();
         let excerpt = String::from_utf8_lossy(&begun[..begun.len().min(EXCERPT_BYTES)]).into_owned();
-        let error = self.body.error(ErrorKind::Status(Status { code: self.status, excerpt }));
-        Err(error.attempts_made(self.attempts).hinted(self.retry_after).repeat(self.repeat))
+        let error = self.exchange.error(ErrorKind::Status(Status { code: self.status, excerpt }));
+        Err(error.hinted(self.retry_after()).repeat(self.exchange.repeat))
     }
 
     /// Gives the next piece of the body; `None` at its end.
@@ -122,13 +119,13 @@ impl Response {
     /// # Errors
     /// [`ErrorKind::Transport`] and [`ErrorKind::TimedOut`]; the body is at its end then.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        self.body.chunk().await
+        self.exchange.as_mut().chunk().await
     }
 
     /// Gives the body, to be read piece by piece, or passed on.
     #[must_use]
     pub fn into_body(self) -> ResponseBody {
-        self.body
+        ResponseBody(self.exchange)
     }
 
     /// Reads the body to its end.
@@ -142,7 +139,7 @@ impl Response {
     /// Otherwise as [`chunk`](Self::chunk).
     pub async fn bytes(mut self) -> Result<Bytes, Error> {
         self.fill().await?;
-        Ok(self.body.take_begun())
+        Ok(self.exchange.as_mut().take_begun())
     }
 
     /// Reads the body to its end, as text; what is not UTF-8 is replaced by U+FFFD.
@@ -167,31 +164,34 @@ impl Response {
     /// [`bytes`](Self::bytes).
     pub async fn json<T: DeserializeOwned>(mut self) -> Result<T, Error> {
         self.fill().await?;
-        decode(&self.body.take_begun())
-            .map_err(|decode| self.body.error(ErrorKind::Decode(decode)).attempts_made(self.attempts))
+        decode(&self.exchange.as_mut().take_begun())
+            .map_err(|decode| self.exchange.error(ErrorKind::Decode(decode)))
     }
 
     /// Reads all of the body, if it is not too large.
     pub(super) async fn fill(&mut self) -> Result<(), Error> {
-        let limit = self.max_body;
-        let is_whole = !self.body.exceeds(limit) && self.body.fill(limit).await?;
-        if is_whole && self.body.begun().len() <= limit {
+        let limit = self.exchange.max_body();
+        // As soon as that is known, which may be from its length.
+        let fits = self.exchange.size_hint().lower() <= limit as u64;
+        if fits && self.exchange.as_mut().fill(limit).await? && self.exchange.begun().len() <= limit {
             return Ok(());
         }
-        let kind = ErrorKind::TooLarge { limit };
-        Err(self.body.error(kind).attempts_made(self.attempts))
+        Err(self.exchange.error(ErrorKind::TooLarge { limit }))
     }
 
     /// Reads a body of which no more than the beginning is of interest, so that its connection can be used again. What
     /// ends it early does not matter.
     pub(super) async fn drain(&mut self) {
-        if !matches!(timeout(DRAIN_TIME, self.body.fill(DRAIN_BYTES)).await, Ok(Ok(_))) {
+        if !matches!(timeout(DRAIN_TIME, self.exchange.as_mut().fill(DRAIN_BYTES)).await, Ok(Ok(_))) {
             tracing::debug!(status = %self.status, "the body of a failure broke off, or came slowly");
         }
     }
 
     pub(super) fn class(&self) -> Class {
-        judge::status(self.status, self.repeat, self.retry_after)
+        if self.status.is_success() {
+            return Class::success();
+        }
+        judge::status(self.status, self.exchange.repeat, self.retry_after())
     }
 }
 

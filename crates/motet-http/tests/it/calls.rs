@@ -5,10 +5,11 @@ use axum::Router;
 use axum::extract::RawQuery;
 use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode, Uri};
-use motet_http::{Sampled, TraceContext};
+use motet::middleware::{Chain, Next};
+use motet_http::{ApiClient, Error, Request, RequestBuilder, Response, Sampled, TraceContext};
 use serde::{Deserialize, Serialize};
 
-use crate::harness::{builder, client, serve, test};
+use crate::harness::{builder, client, scripted, serve, test};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct User {
@@ -54,6 +55,57 @@ async fn headers_or_the_query_are_not_sent_as_they_were_set() {
     .await;
 }
 
+/// Whatever way its headers come together: copied, joined, or seen by a middleware.
+#[tokio::test]
+async fn a_header_is_missing_sent_twice_or_not_replaced() {
+    type Answer = Result<Response, Error>;
+    test(async |n| {
+        let (base, _) = scripted(n, async |mut connection| {
+            while let Some(head) = connection.request().await {
+                connection.answer("200 OK", &serde_json::to_string(&head).unwrap()).await;
+            }
+        })
+        .await;
+        let host = base.strip_prefix("http://").unwrap();
+        let look = async |request: Request, next: Next<Request, Answer>| {
+            assert_eq!(request.headers()["x-client"], "a");
+            next.run(request).await
+        };
+        let plain = || builder(n, &base).header("x-client", "a");
+        let chained = || plain().middleware(Chain::new().with(look));
+        for accept in [None, Some("text/html")] {
+            for builder in [plain(), chained()] {
+                let builder = accept.into_iter().fold(builder, |b, accept| b.header("accept", accept));
+                let api = builder.build().unwrap();
+                let lines = async |call: RequestBuilder<'_>, name: &str| -> Vec<String> {
+                    let head: String = call.fetch_json().await.unwrap();
+                    let prefix = format!("{name}: ");
+                    head.lines().filter_map(|line| Some(line.strip_prefix(&prefix)?.to_owned())).collect()
+                };
+                let json = accept.unwrap_or("application/json");
+                for own in [false, true] {
+                    let get = |api| {
+                        let call = ApiClient::get(api, "/a");
+                        if own { call.header("x-own", "o") } else { call }
+                    };
+                    assert_eq!(lines(get(&api), "host").await, [host]);
+                    assert_eq!(lines(get(&api), "x-client").await, ["a"]);
+                    assert_eq!(lines(get(&api), "accept").await, [json]);
+                    assert_eq!(lines(get(&api).header("accept", "x/y"), "accept").await, ["x/y"]);
+                    assert_eq!(lines(get(&api).header("host", "h"), "host").await, ["h"]);
+                    assert_eq!(lines(get(&api), "user-agent").await.len(), 1);
+                }
+                assert_eq!(lines(api.get("/").query([("q", "1")]), "host").await, [host]);
+            }
+        }
+        let api = plain().header("host", "virtual.example").build().unwrap();
+        let head: String = api.get("/").fetch_json().await.unwrap();
+        assert_eq!(head.matches("host: virtual.example\r\n").count(), 1, "{head}");
+        assert_eq!(head.matches("host: ").count(), 1, "{head}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_trace_ends_at_the_client_or_its_span_is_not_new() {
     test(async |n| {
@@ -84,7 +136,7 @@ async fn any_status_is_an_error_of_send() {
 #[tokio::test]
 async fn a_connection_is_not_used_again() {
     test(async |n| {
-        let (base, connections) = crate::harness::scripted(n, async |mut connection| {
+        let (base, connections) = scripted(n, async |mut connection| {
             while connection.request().await.is_some() {
                 connection.answer("200 OK", "hello").await;
             }

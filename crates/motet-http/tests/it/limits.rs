@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -86,6 +87,23 @@ async fn a_body_without_end_fills_the_memory() {
             assert!(matches!(error.kind(), ErrorKind::TooLarge { limit: 1_000 }), "{error:?}");
         }
         assert_eq!(api.get("/fits").fetch_bytes().await.unwrap().len(), 1_000);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn limits_that_no_clock_can_tell_end_the_scope() {
+    test(async |n| {
+        let base = serve(n, Router::new().route("/", get(async || "hello"))).await;
+        let never = Duration::MAX;
+        let builder = builder(n, &base).timeout(never).connect_timeout(never).head_timeout(never);
+        let api = builder.read_timeout(never).idle_timeout(never).patience(never).build().unwrap();
+        for _ in 0..3 {
+            assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
+            // What waits for connections to be idle has its turn.
+            yield_now().await;
+        }
+        assert!(!n.is_closed());
     })
     .await;
 }

@@ -44,7 +44,7 @@ pub use describe::{Describe, DescribePolicy, Description, LayerDescription};
 pub use direct::{Direct, Judged, Operate, Plain, Told};
 pub use layer::{Append, End, Layer, OneAtATime};
 pub use leaf::Leaf;
-pub(crate) use limit::Armed;
+pub(crate) use limit::{Armed, Limit};
 pub use machine::{Action, Kind, Layers, Machine, Outcome};
 pub use run::Run;
 pub use with_state::BoxFuture;

@@ -10,7 +10,9 @@ use super::{Next, Retry};
 use crate::mutant;
 use crate::resilience::budget::Charge;
 use crate::resilience::error::Failure;
-use crate::resilience::pipeline::{Action, Armed, Call, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
+use crate::resilience::pipeline::{
+    Action, Armed, Call, Kind, Layer, Layers, Limit, Machine, OneAtATime, Outcome,
+};
 use crate::resilience::{ErrorKind, EventKind, Limited};
 use crate::task::timeout::poll_limit;
 
@@ -120,8 +122,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
         let is_limited = this.retry.timeout.is_some() || this.retry.attempt_timeout.is_some();
         let had_budget = is_limited && coop::has_budget_remaining();
         let around = call.session.limit;
-        let within =
-            around.and(this.retry.timeout, *this.total).and(this.retry.attempt_timeout, *this.attempt);
+        let within = limit(this.retry, *this.total, around).and(this.retry.attempt_timeout, *this.attempt);
         call.session.limit = within;
         let begun = call.session.attempts;
         let polled = inner.as_mut().poll(cx, call);
@@ -140,10 +141,14 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
                     let until = [*this.total, *this.attempt].into_iter().filter_map(end).min();
                     this.timer.set(until.map(sleep_until));
                 }
-                let Some(timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
-                ready!(poll_limit(timer, had_budget, cx));
+                let is_cut_off = this.retry.cut_off.is_some_and(|at| at <= call.session.now());
+                if !is_cut_off {
+                    let Some(timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
+                    ready!(poll_limit(timer, had_budget, cx));
+                }
                 inner.stop(call);
                 let limited = match (end(*this.total), end(*this.attempt)) {
+                    _ if is_cut_off => Limited::Total,
                     (Some(total), Some(attempt)) if attempt < total => Limited::Attempt,
                     (None, _) => Limited::Attempt,
                     _ => Limited::Total,
@@ -167,7 +172,10 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
         // Back, if its attempt was rejected before it began.
         *this.charge = None;
         if matches!(&outcome, Err(failure) if failure.kind == ErrorKind::TimedOut(Limited::Total))
-            && end(*this.total).is_some_and(|total| total <= call.session.now())
+            && [end(*this.total), this.retry.cut_off]
+                .into_iter()
+                .flatten()
+                .any(|total| total <= call.session.now())
         {
             return Some(outcome);
         }
@@ -181,7 +189,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
             return Some(outcome);
         }
         arm(this.total, this.retry.timeout, call);
-        let limit = call.session.limit.and(this.retry.timeout, *this.total);
+        let limit = limit(this.retry, *this.total, call.session.limit);
         let now = call.session.now();
         match this.retry.next(*this.tries, class.retry_after, limit.remaining(|| now)) {
             Next::After(delay, charge) => {
@@ -208,6 +216,13 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
             }
         }
     }
+}
+
+/// With what the retry gives all attempts together.
+#[inline]
+fn limit(retry: &Retry, total: Armed, around: Limit) -> Limit {
+    let limit = around.and(retry.timeout, total);
+    retry.cut_off.map_or(limit, |at| limit.and(None, Armed::At(at)))
 }
 
 /// The timer of a wait; a wait that is none has none.

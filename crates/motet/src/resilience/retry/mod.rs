@@ -4,6 +4,8 @@ mod machine;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::budget::{Charge, RetryBudget};
 use super::classify::ErrorsAreRetryable;
 use super::pipeline::{End, Hooks, Layer, Plain, Run, Told, with_state};
@@ -61,6 +63,7 @@ pub struct Retry {
     pub(super) patience: Duration,
     pub(super) timeout: Option<Duration>,
     pub(super) attempt_timeout: Option<Duration>,
+    pub(super) cut_off: Option<Instant>,
     pub(super) rejected: bool,
 }
 
@@ -75,6 +78,7 @@ impl Retry {
             patience: Duration::from_secs(5),
             timeout: None,
             attempt_timeout: None,
+            cut_off: None,
             rejected: false,
         }
     }
@@ -128,6 +132,35 @@ impl Retry {
     #[must_use]
     pub fn timeout(mut self, within: Duration) -> Self {
         self.timeout = Some(within);
+        self
+    }
+
+    /// Limits the time as [`timeout`](Self::timeout) does, up to a point in time, but without a timer for attempts: one is
+    /// cut off when it is polled and the time is up.
+    ///
+    /// # When to use
+    /// Where each attempt has a timer for the same end, so that a second one would only cost. An attempt that nothing
+    /// wakes by then goes on until something does.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::resilience::{ErrorKind, Limited, Retry};
+    /// use std::time::Duration;
+    /// use tokio::time::{Instant, sleep_until};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// let deadline = Instant::now() + Duration::from_secs(3);
+    /// let hung = async || {
+    ///     sleep_until(deadline).await;
+    ///     std::future::pending::<Result<(), &str>>().await
+    /// };
+    /// let error = Retry::new().cut_off_at(deadline).run(hung).await.unwrap_err();
+    /// assert_eq!((error.kind(), Instant::now()), (ErrorKind::TimedOut(Limited::Total), deadline));
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn cut_off_at(mut self, deadline: Instant) -> Self {
+        self.cut_off = Some(deadline);
         self
     }
 

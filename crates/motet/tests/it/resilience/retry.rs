@@ -164,6 +164,43 @@ async fn a_wait_that_ends_past_the_deadline_is_begun() {
     assert_eq!(begin.elapsed(), millis(800));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_attempt_goes_on_where_it_was_to_be_cut_off_or_another_is_waited_for() {
+    let begin = Instant::now();
+    let deadline = begin + millis(1_000);
+    let retry = || steady(millis(400)).attempts(100).cut_off_at(deadline);
+    let error = retry().run(async || Err::<(), _>("down")).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts(), begin.elapsed()), (ErrorKind::OutOfTime, 3, millis(800)));
+    let hung = async || {
+        // It wakes itself, and does not end.
+        sleep(millis(200)).await;
+        pending::<Result<(), &str>>().await
+    };
+    let error = retry().run(hung).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut(Limited::Total), 1));
+    assert_eq!(begin.elapsed(), millis(1_000));
+    // Past it, what is ready counts, and nothing is begun again.
+    assert_eq!(retry().run(async || Ok::<_, &str>(7)).await.unwrap(), 7);
+    assert_eq!(retry().run(async || Err::<(), _>("down")).await.unwrap_err().attempts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_nearest_of_three_limits_does_not_count() {
+    for (cut_off, timeout, attempt, limited) in
+        [(10, 20, 30, Limited::Total), (30, 10, 20, Limited::Total), (30, 20, 10, Limited::Attempt)]
+    {
+        let begin = Instant::now();
+        let retry = steady(millis(0)).attempts(1).timeout(millis(timeout)).attempt_timeout(millis(attempt));
+        let polled_often = async || -> Result<(), &str> {
+            loop {
+                sleep(millis(1)).await;
+            }
+        };
+        let error = retry.cut_off_at(begin + millis(cut_off)).run(polled_often).await.unwrap_err();
+        assert_eq!((error.last_attempt(), begin.elapsed()), (ErrorKind::TimedOut(limited), millis(10)));
+    }
+}
+
 /// An attempt that computes: the clock goes on within a poll.
 #[tokio::test(start_paused = true)]
 async fn after_an_attempt_that_held_up_its_thread_others_begin_past_the_deadline() {

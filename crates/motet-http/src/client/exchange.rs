@@ -1,0 +1,271 @@
+//! One attempt, from its place for the host to the end of its answer's body.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use motet::resilience::BulkheadPermit;
+use pin_project_lite::pin_project;
+use tokio::task::coop;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Error;
+use super::error::{ErrorKind, TimeLimit};
+use super::judge::Repeat;
+use super::request_line::RequestLine;
+
+pin_project! {
+    /// What an attempt has, and its answer after it: a place, limits, one timer for all of its waits, and the body.
+    ///
+    /// One allocation, made with the attempt, so that an answer is small on its way out through the policies.
+    pub(super) struct Exchange {
+        pub(super) line: Arc<RequestLine>,
+        // Which of the call's attempts it is.
+        pub(super) number: u32,
+        pub(super) repeat: Repeat,
+        limits: Limits,
+        #[pin]
+        timer: Option<Sleep>,
+        // Of the wait that is under way.
+        due: Option<Instant>,
+        // `None` before the answer, and at its end.
+        rest: Option<Incoming>,
+        // Given back with it.
+        place: Option<BulkheadPermit<'static>>,
+        // What was read ahead, and is handed out first. Most bodies come in one piece, and are not copied.
+        begun: Bytes,
+        // In its place once there is a second piece.
+        pieces: BytesMut,
+    }
+}
+
+/// The bounds of an attempt and its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The time of the call.
+    pub(super) deadline: Option<Instant>,
+    /// That of the headers.
+    pub(super) head: Option<Duration>,
+    /// That of a wait for more of the body.
+    pub(super) read: Option<Duration>,
+    /// Of a body that is read whole.
+    pub(super) max_body: usize,
+}
+
+impl Exchange {
+    pub(super) fn begin(
+        line: &Arc<RequestLine>,
+        number: u32,
+        repeat: Repeat,
+        limits: Limits,
+        place: BulkheadPermit<'static>,
+    ) -> Pin<Box<Self>> {
+        Box::pin(Self {
+            line: Arc::clone(line),
+            number,
+            repeat,
+            limits,
+            timer: None,
+            due: None,
+            rest: None,
+            place: Some(place),
+            begun: Bytes::new(),
+            pieces: BytesMut::new(),
+        })
+    }
+
+    pub(super) fn max_body(&self) -> usize {
+        self.limits.max_body
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind) -> Error {
+        Error::new(kind, &self.line).attempts_made(self.number)
+    }
+
+    /// Waits until the headers are late. Wakes its task when the call is late, which whoever polls it cuts off.
+    pub(super) fn poll_head(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Limits { deadline, head, .. } = self.limits;
+        ready!(self.as_mut().poll_due(deadline, head, cx));
+        if self.is_late() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// The headers are there.
+    pub(super) fn answered(self: Pin<&mut Self>, body: Incoming) {
+        if body.is_end_stream() {
+            return self.end();
+        }
+        let this = self.project();
+        (*this.rest, *this.due) = (Some(body), None);
+    }
+
+    /// What was read ahead.
+    pub(super) fn begun(&self) -> &[u8] {
+        if self.pieces.is_empty() { &self.begun } else { &self.pieces }
+    }
+
+    pub(super) fn take_begun(self: Pin<&mut Self>) -> Bytes {
+        let this = self.project();
+        if this.pieces.is_empty() { std::mem::take(this.begun) } else { this.pieces.split().freeze() }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// How much there is of the body, what was read ahead included.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        let begun = self.begun().len() as u64;
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(begun));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(begun));
+        }
+        hint
+    }
+
+    /// Gives the next piece; `None` at the end. Trailers are passed over.
+    pub(super) async fn chunk(mut self: Pin<&mut Self>) -> Result<Option<Bytes>, Error> {
+        while let Some(frame) = poll_fn(|cx| self.as_mut().poll_frame(cx)).await {
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives what was read ahead, and then the rest.
+    pub(super) fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.begun().is_empty() {
+            return self.poll_rest(cx);
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.take_begun()))))
+    }
+
+    /// Reads on, until more than `limit` bytes are there or the end is: gives whether it is. They stay in it, also if
+    /// this is dropped.
+    pub(super) async fn fill(mut self: Pin<&mut Self>, limit: usize) -> Result<bool, Error> {
+        while self.begun().len() <= limit
+            && let Some(frame) = poll_fn(|cx| self.as_mut().poll_rest(cx)).await
+        {
+            let Ok(data) = frame?.into_data() else { continue };
+            let this = self.as_mut().project();
+            if this.begun.is_empty() && this.pieces.is_empty() {
+                *this.begun = data;
+                continue;
+            }
+            if this.pieces.is_empty() {
+                this.pieces.extend_from_slice(&std::mem::take(this.begun));
+            }
+            this.pieces.extend_from_slice(&data);
+        }
+        Ok(self.is_at_end())
+    }
+
+    /// Reads the next frame that was not read ahead.
+    fn poll_rest(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.as_mut().project();
+        let Some(rest) = this.rest else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(&mut *rest).poll_frame(cx) else {
+            let Limits { deadline, read, .. } = *this.limits;
+            ready!(self.as_mut().poll_due(deadline, read, cx));
+            let limit = if self.is_late() { TimeLimit::Total } else { TimeLimit::Read };
+            return self.end_early(ErrorKind::TimedOut(limit));
+        };
+        let is_over = rest.is_end_stream();
+        // The next wait has a time of its own.
+        *this.due = None;
+        match frame {
+            // One that never waits is cut off, too.
+            Some(Ok(_)) if !is_over && self.is_late() => {
+                self.end_early(ErrorKind::TimedOut(TimeLimit::Total))
+            }
+            Some(Ok(frame)) => {
+                if is_over {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => self.end_early(ErrorKind::Transport(error.into())),
+            None => {
+                self.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.limits.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn end(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.timer.set(None);
+        (*this.rest, *this.place) = (None, None);
+    }
+
+    fn end_early(self: Pin<&mut Self>, kind: ErrorKind) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let error = self.error(kind);
+        self.end();
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// Waits for the end of a wait that has so much time, and no more than the call.
+    fn poll_due(
+        self: Pin<&mut Self>,
+        deadline: Option<Instant>,
+        within: Option<Duration>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let mut this = self.project();
+        let due = match *this.due {
+            Some(due) => due,
+            None => {
+                let within = within.and_then(|within| Instant::now().checked_add(within));
+                let Some(due) = [deadline, within].into_iter().flatten().min() else { return Poll::Pending };
+                *this.due = Some(due);
+                due
+            }
+        };
+        loop {
+            match this.timer.as_mut().as_pin_mut() {
+                None => this.timer.set(Some(sleep_until(due))),
+                Some(timer) if timer.deadline() > due => timer.reset(due),
+                // One that is to ring earlier is left as it is: most waits are over by then, and setting it takes a lock.
+                Some(_) => {}
+            }
+            let Some(mut timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
+            // Without the budget: what is waited for takes part in it, and may have used it up.
+            ready!(pin!(coop::unconstrained(timer.as_mut())).poll(cx));
+            if timer.deadline() >= due {
+                return Poll::Ready(());
+            }
+            timer.reset(due);
+        }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("read_ahead", &self.begun().len())
+            .field("is_at_end", &self.is_at_end())
+            .finish_non_exhaustive()
+    }
+}
