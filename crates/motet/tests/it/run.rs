@@ -227,6 +227,8 @@ fn a_signal_kills_the_program_before_it_has_drained() {
 fn a_second_signal_waits_for_the_shutdown() {
     for (signal, name, expected) in [(Signal::TERM, "SIGTERM", 143), (Signal::INT, "SIGINT", 130)] {
         let mut program = Program::ready("server");
+        // It drains until this is closed, as waiting for it would do.
+        let _drains = program.child.stdin.take();
         program.signal(Signal::TERM);
         wait_for(&mut program.out, "draining");
         program.signal(signal);
