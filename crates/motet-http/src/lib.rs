@@ -43,6 +43,7 @@
 //! | know why a call failed | [`Error`], [`ErrorKind`] |
 //! | put policies of your own around the attempts | [`ApiClientBuilder::pipeline`], [`ByStatus`] |
 //! | do something with every request and answer of a client | [`ApiClientBuilder::middleware`] |
+//! | send requests, each one attempt, and decide on everything else yourself | [`Connections`] |
 //! | use a chain where tower or axum want a layer or a service, or the other way round | [`bridge`] |
 //! | pass a trace on | [`TraceContext`] |
 //! | serve an axum router, or any tower service, in a scope | [`Server`], and [`server`] for how it shuts down |
@@ -60,7 +61,8 @@ mod trace;
 
 pub use client::{
     ApiClient, ApiClientBuilder, ApiClientStats, Body, BoxError, ByStatus, Decode, Error, ErrorKind, Host,
-    InvalidClient, Redirect, Request, RequestBuilder, Response, ResponseBody, Status, TimeLimit, Versions,
+    InvalidClient, Redirect, Request, RequestBuilder, Response, ResponseBody, Status, TimeLimit,
 };
+pub use connect::{Connections, ConnectionsBuilder, SendError, Versions};
 pub use server::{Peer, Readiness, Served, Server, ServerStats};
 pub use trace::{InvalidTraceContext, Sampled, TraceContext};

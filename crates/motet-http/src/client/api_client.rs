@@ -139,7 +139,10 @@ impl Core {
 
 impl fmt::Debug for ApiClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Core { base, scope, .. } = &*self.core;
-        f.debug_struct("ApiClient").field("base", base).field("scope", &scope.name()).finish_non_exhaustive()
+        let Core { base, connections, .. } = &*self.core;
+        f.debug_struct("ApiClient")
+            .field("base", base)
+            .field("connections", connections)
+            .finish_non_exhaustive()
     }
 }

@@ -69,7 +69,7 @@ impl Body {
     }
 
     /// What is sent; `None` of a stream that has been sent.
-    pub(super) fn outgoing(&self) -> Option<Outgoing> {
+    pub(crate) fn outgoing(&self) -> Option<Outgoing> {
         match &self.0 {
             Kind::Bytes(bytes) if bytes.is_empty() => Some(Outgoing(None)),
             Kind::Bytes(bytes) => Some(Outgoing(Some(Box::new(Rest::Bytes(Some(bytes.clone())))))),
@@ -97,7 +97,7 @@ impl<S: Stream<Item = Result<Bytes, E>>, E> Stream for Frames<S> {
 }
 
 /// A body as hyper takes it. It moves the request about a good deal, and most have none.
-pub(super) struct Outgoing(Option<Box<Rest>>);
+pub(crate) struct Outgoing(Option<Box<Rest>>);
 
 enum Rest {
     Bytes(Option<Bytes>),

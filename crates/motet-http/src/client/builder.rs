@@ -6,21 +6,18 @@ use std::time::Duration;
 
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use hyper_util::client::legacy;
-use hyper_util::rt::TokioTimer;
 use motet::middleware::Chain;
 use motet::observe::Stats;
 use motet::resilience::{Bulkhead, CircuitBreaker, CircuitBreakers, DynPipeline, Retry};
 use motet::task::{Name, Scope};
 use thiserror::Error as ThisError;
-use tokio::time::Instant;
 
 use super::core::{Core, Times};
 use super::defaults::Defaults;
 use super::host::{Host, Places};
 use super::target::Base;
 use super::{ApiClient, BoxError, Error, Request, Response};
-use crate::connect::{self, AddressFilter, ScopeExecutor};
+use crate::connect::{Connections, ConnectionsBuilder, Versions};
 
 /// Sets an [`ApiClient`] up: from [`ApiClient::builder`].
 ///
@@ -47,24 +44,16 @@ pub struct ApiClientBuilder {
     base: Option<String>,
     headers: HeaderMap,
     problem: Option<BoxError>,
-    connect: Duration,
+    connections: ConnectionsBuilder,
     times: Times,
     retry: Retry,
     pipeline: Option<DynPipeline<Response, Error>>,
     middleware: Option<Chain<Request, Result<Response, Error>>>,
     breakers: Breakers,
     in_flight: (usize, usize),
-    idle: Duration,
     max_body: usize,
     redirects: u32,
-    versions: Versions,
-    filter: Option<AddressFilter>,
-    tls: Option<Arc<rustls::ClientConfig>>,
 }
-
-/// A connection of HTTP/2 that is in use is asked so often whether it is still there, and given up after as long without
-/// an answer: all calls of a host share it, and would find it dead one after another.
-const PING: Duration = Duration::from_secs(10);
 
 enum Breakers {
     Default,
@@ -72,23 +61,16 @@ enum Breakers {
     None,
 }
 
-/// Which versions of HTTP a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Versions {
-    /// 1.1, and 2 with hosts that choose it in the TLS handshake.
-    #[default]
-    Any,
-    /// 1.1.
-    Http1,
-    /// 2, also without TLS: with hosts that are known to speak it.
-    Http2,
-}
-
 /// A client cannot be made.
 #[derive(Debug, ThisError)]
 #[error("the client cannot be made")]
 pub struct InvalidClient(#[source] BoxError);
+
+impl InvalidClient {
+    pub(crate) fn new(why: impl Into<BoxError>) -> Self {
+        Self(why.into())
+    }
+}
 
 impl ApiClientBuilder {
     pub(super) fn new(scope: &Scope) -> Self {
@@ -100,7 +82,7 @@ impl ApiClientBuilder {
             base: None,
             headers: HeaderMap::from_iter([(USER_AGENT, agent)]),
             problem: None,
-            connect: Duration::from_secs(5),
+            connections: Connections::builder(scope),
             times: Times {
                 total: Some(Duration::from_secs(30)),
                 head: ten,
@@ -112,12 +94,8 @@ impl ApiClientBuilder {
             middleware: None,
             breakers: Breakers::Default,
             in_flight: (64, 1024),
-            idle: Duration::from_secs(30),
             max_body: 16 << 20,
             redirects: 0,
-            versions: Versions::Any,
-            filter: None,
-            tls: None,
         }
     }
 
@@ -160,7 +138,7 @@ impl ApiClientBuilder {
 
     /// Limits the time of connecting: resolving the name, TCP and TLS.
     pub fn connect_timeout(mut self, within: Duration) -> Self {
-        self.connect = within;
+        self.connections = self.connections.connect_timeout(within);
         self
     }
 
@@ -255,7 +233,7 @@ impl ApiClientBuilder {
 
     /// Closes a connection that was idle for so long.
     pub fn idle_timeout(mut self, after: Duration) -> Self {
-        self.idle = after;
+        self.connections = self.connections.idle_timeout(after);
         self
     }
 
@@ -277,21 +255,24 @@ impl ApiClientBuilder {
 
     /// Speaks these versions of HTTP.
     pub fn versions(mut self, versions: Versions) -> Self {
-        self.versions = versions;
+        self.connections = self.connections.versions(versions);
         self
     }
 
-    /// Connects to those addresses only for which this is true: the addresses that are dialled, whatever names lead to
-    /// them.
-    pub fn connect_only_to(mut self, filter: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
-        self.filter = Some(Arc::new(filter));
+    /// Connects to those addresses only that this lets through: the addresses that are dialled, whatever names lead to
+    /// them. What it says to the others is the cause of the error.
+    pub fn connect_only_to<E: Into<BoxError>>(
+        mut self,
+        filter: impl Fn(IpAddr) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self {
+        self.connections = self.connections.connect_only_to(filter);
         self
     }
 
     /// Trusts, and proves, by this configuration of TLS, in place of the certificates of the system. It is to name no
     /// protocols (ALPN): the versions do.
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
-        self.tls = Some(config.into());
+        self.connections = self.connections.tls(config);
         self
     }
 
@@ -304,31 +285,16 @@ impl ApiClientBuilder {
         if let Some(problem) = self.problem {
             return Err(InvalidClient(problem));
         }
-        if self.tls.as_ref().is_some_and(|tls| !tls.alpn_protocols.is_empty()) {
-            return Err(InvalidClient("the configuration of TLS names protocols".into()));
-        }
         let base = self.base.as_deref().map(Base::parse).transpose();
         let base = base.map_err(|error| InvalidClient(error.into()))?;
         let (places, waiting) = self.in_flight;
         let each = Bulkhead::builder(places).queue(waiting, Duration::MAX);
         drop(each.clone().build().map_err(|error| InvalidClient(error.into()))?);
-        let mut http = legacy::Client::builder(ScopeExecutor::new(self.scope.clone()));
-        // So far off that the clock cannot tell: never. hyper-util would panic over it, in a task of the scope.
-        let idle = Some(self.idle).filter(|idle| Instant::now().checked_add(*idle).is_some());
-        http.pool_timer(TokioTimer::new())
-            .pool_idle_timeout(idle)
-            .pool_max_idle_per_host(places)
-            .timer(TokioTimer::new())
-            .http2_keep_alive_interval(PING)
-            .http2_keep_alive_timeout(PING)
-            .http2_only(self.versions == Versions::Http2);
-        let connector = connect::connector(self.filter, self.tls, self.versions, self.connect);
         let no_breaker = CircuitBreaker::default();
         no_breaker.disable();
         let core = Arc::new(Core {
-            http: http.build(connector),
-            scope: self.scope.clone(),
-            defaults: Defaults::new(self.headers, base.as_ref(), self.versions),
+            defaults: Defaults::new(self.headers, base.as_ref(), self.connections.versions),
+            connections: self.connections.max_idle_per_host(places).build()?,
             base,
             retry: self.retry.follow_hints_for(self.times.patience),
             pipeline: self.pipeline,
@@ -384,7 +350,7 @@ impl fmt::Debug for ApiClientBuilder {
             .field("base", &self.base)
             .field("times", &self.times)
             .field("in_flight", &self.in_flight)
-            .field("versions", &self.versions)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }

@@ -8,16 +8,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper_util::client::legacy;
 use motet::observe::Registration;
 use motet::resilience::{
     self, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Limited, Pipeline, Rejected, Retry,
 };
-use motet::task::{Scope, timeout_at};
+use motet::task::timeout_at;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use super::body::Outgoing;
 use super::defaults::Defaults;
 use super::error::{ErrorKind, Redirect, TimeLimit};
 use super::exchange::{Exchange, Limits};
@@ -26,12 +24,11 @@ use super::judge::{self, Repeat};
 use super::request::{Reads, Request};
 use super::target::Base;
 use super::{ByStatus, Error, Response, redirect};
-use crate::connect::{ConnectError, Connector};
+use crate::connect::Connections;
 
 /// What the clones of a client share.
 pub(super) struct Core {
-    pub(super) http: legacy::Client<Connector, Outgoing>,
-    pub(super) scope: Scope,
+    pub(super) connections: Connections,
     pub(super) base: Option<Base>,
     pub(super) defaults: Defaults,
     pub(super) retry: Retry,
@@ -198,9 +195,9 @@ impl Core {
         let Times { head, read, .. } = self.times;
         let limits = Limits { deadline: call.deadline, head, read, max_body: self.max_body };
         let mut exchange = Exchange::begin(&call.request.line, number, call.repeat, limits, place);
-        let mut answer = self.http.request(outgoing);
+        let mut answer = self.connections.request(outgoing);
         let answer = poll_fn(|cx| match Pin::new(&mut answer).poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(answer.map_err(|error| self.failed(error))),
+            Poll::Ready(answer) => Poll::Ready(answer.map_err(|error| self.connections.failed(error).into())),
             Poll::Pending => {
                 exchange.as_mut().poll_head(cx).map(|()| Err(ErrorKind::TimedOut(TimeLimit::Head)))
             }
@@ -232,22 +229,6 @@ impl Core {
     fn is_followed(&self, call: &Call<'_>, response: &Response) -> bool {
         self.most_redirects(call.request) > 0 && redirect::is_one(response.status, &response.headers)
     }
-
-    fn failed(&self, error: legacy::Error) -> ErrorKind {
-        if self.scope.is_closed() {
-            return ErrorKind::Closed;
-        }
-        if let Some(ConnectError::Deadline(_)) = find(&error) {
-            return ErrorKind::TimedOut(TimeLimit::Connect);
-        }
-        if error.is_connect() {
-            return ErrorKind::Connect(error.into());
-        }
-        if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_user) {
-            return ErrorKind::RequestBody(error.into());
-        }
-        ErrorKind::Transport(error.into())
-    }
 }
 
 /// One error for what the policies say and what the last attempt said.
@@ -269,16 +250,4 @@ fn flatten(error: resilience::Error<Error>, call: &Call<'_>, total: TimeLimit) -
         },
     };
     call.error(kind).hinted(retry_after)
-}
-
-/// The first of this type among an error and its causes.
-fn find<'e, E: std::error::Error + 'static>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

@@ -1,8 +1,8 @@
 use http::header::{ACCEPT, HOST};
 use http::{HeaderMap, HeaderValue};
 
-use super::Versions;
 use super::target::Base;
+use crate::connect::Versions;
 
 /// The headers that a client sends by itself.
 pub(super) struct Defaults {

@@ -8,6 +8,7 @@ use motet::resilience::{Class, RejectedBy};
 
 use super::judge::{self, Repeat};
 use super::request_line::RequestLine;
+use crate::connect::SendError;
 
 /// Any error.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -55,6 +56,18 @@ pub enum ErrorKind {
     Redirect(Redirect),
     /// The scope of the client has ended, or is about to.
     Closed,
+}
+
+impl From<SendError> for ErrorKind {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Closed => Self::Closed,
+            SendError::ConnectTimedOut(_) => Self::TimedOut(TimeLimit::Connect),
+            SendError::Connect(error) => Self::Connect(error),
+            SendError::RequestBody(error) => Self::RequestBody(error),
+            SendError::Transport(error) => Self::Transport(error),
+        }
+    }
 }
 
 /// Which limit of time was reached.

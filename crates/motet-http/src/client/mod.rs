@@ -54,7 +54,8 @@ mod target;
 
 pub use api_client::{ApiClient, ApiClientStats};
 pub use body::Body;
-pub use builder::{ApiClientBuilder, InvalidClient, Versions};
+pub(crate) use body::Outgoing;
+pub use builder::{ApiClientBuilder, InvalidClient};
 pub use error::{BoxError, Decode, Error, ErrorKind, Redirect, Status, TimeLimit};
 pub use host::Host;
 pub use judge::ByStatus;

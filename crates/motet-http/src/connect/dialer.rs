@@ -12,9 +12,10 @@ use tower_service::Service;
 
 use super::resolver::Resolver;
 use super::{ConnectError, dial};
+use crate::client::BoxError;
 
-/// Says whether to connect to an address.
-pub(crate) type AddressFilter = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
+/// Says whether to connect to an address, and why not.
+pub(crate) type AddressFilter = Arc<dyn Fn(IpAddr) -> Result<(), BoxError> + Send + Sync>;
 
 /// Resolves a host and dials what the filter lets through: exactly the addresses that it has seen.
 #[derive(Clone)]
@@ -53,10 +54,16 @@ impl Shared {
         let port = uri.port_u16().unwrap_or(default_port);
         let mut addresses = self.addresses(host).await?;
         if let Some(filter) = &self.filter {
-            let refused = addresses.iter().copied().find(|address| !filter(*address));
-            addresses.retain(|address| filter(*address));
+            let mut refused = None;
+            addresses.retain(|&address| match filter(address) {
+                Ok(()) => true,
+                Err(source) => {
+                    refused = Some(ConnectError::Refused { address, source });
+                    false
+                }
+            });
             if let (true, Some(refused)) = (addresses.is_empty(), refused) {
-                return Err(ConnectError::Refused(refused));
+                return Err(refused);
             }
         }
         let sockets = addresses.into_iter().map(|address| SocketAddr::new(address, port));

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::client::BoxError;
+
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub(crate) enum ConnectError {
@@ -13,8 +15,8 @@ pub(crate) enum ConnectError {
     Resolve { host: String, source: hickory_resolver::net::NetError },
     #[error("{host} resolves to no address")]
     NoAddress { host: String },
-    #[error("{0} is not an address to connect to")]
-    Refused(IpAddr),
+    #[error("{address} is not an address to connect to")]
+    Refused { address: IpAddr, source: BoxError },
     #[error("no connection to {address}")]
     Dial { address: SocketAddr, source: io::Error },
     #[error("no connection within {} ms", .0.as_millis())]

@@ -1,28 +1,32 @@
-//! Opening connections: resolve, dial side by side, TLS; all of it within one deadline.
+//! Connections to other hosts: opened - resolve, dial side by side, TLS; all of it within one deadline - and kept.
 
+mod builder;
+mod connections;
 mod deadline;
 mod dial;
 mod dialer;
 mod error;
 mod executor;
 mod resolver;
+mod send_error;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 
-pub(crate) use deadline::ConnectDeadline;
-pub(crate) use dialer::{AddressFilter, Dialer};
-pub(crate) use error::ConnectError;
-pub(crate) use executor::ScopeExecutor;
-
-use crate::client::Versions;
+pub use builder::{ConnectionsBuilder, Versions};
+pub use connections::Connections;
+use deadline::ConnectDeadline;
+use dialer::{AddressFilter, Dialer};
+use error::ConnectError;
+use executor::ScopeExecutor;
+pub use send_error::SendError;
 
 /// Dials, does the TLS handshake, and gives up in time.
-pub(crate) type Connector = ConnectDeadline<HttpsConnector<Dialer>>;
+type Connector = ConnectDeadline<HttpsConnector<Dialer>>;
 
-pub(crate) fn connector(
+fn connector(
     filter: Option<AddressFilter>,
     tls: Option<Arc<rustls::ClientConfig>>,
     versions: Versions,

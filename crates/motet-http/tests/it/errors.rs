@@ -1,6 +1,7 @@
 //! What goes wrong has its name.
 
 use std::error::Error as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -80,12 +81,12 @@ async fn nobody_listens_and_it_is_not_said() {
 async fn an_address_is_dialled_that_the_filter_refuses() {
     test(async |n| {
         let (base, connections) = scripted(n, async |mut connection| connection.closed().await).await;
-        let api = builder(n, &base).connect_only_to(|address| !address.is_loopback()).build().unwrap();
+        let outside = |address: IpAddr| if address.is_loopback() { Err("it is here") } else { Ok(()) };
+        let api = builder(n, &base).connect_only_to(outside).build().unwrap();
         let error = api.get("/").once().send().await.unwrap_err();
-        assert!(
-            causes(&error).contains(&"127.0.0.1 is not an address to connect to".to_owned()),
-            "{error:?}"
-        );
+        let causes = causes(&error);
+        assert!(causes.contains(&"127.0.0.1 is not an address to connect to".to_owned()), "{error:?}");
+        assert_eq!(causes.last().map(String::as_str), Some("it is here"));
         assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 0);
     })
     .await;

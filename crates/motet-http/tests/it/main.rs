@@ -5,6 +5,7 @@
 mod bodies;
 mod calls;
 mod cancel;
+mod connections;
 mod errors;
 mod harness;
 mod limits;

@@ -1,0 +1,154 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioTimer;
+use motet::task::Scope;
+use tokio::time::Instant;
+
+use super::{AddressFilter, Connections, ScopeExecutor, connector};
+use crate::client::{BoxError, InvalidClient};
+
+/// A connection of HTTP/2 that is in use is asked so often whether it is still there, and given up after as long without
+/// an answer: all calls of a host share it, and would find it dead one after another.
+const PING: Duration = Duration::from_secs(10);
+
+/// What hyper needs for the head of an answer.
+const LEAST_HEAD: usize = 8 << 10;
+
+/// Which versions of HTTP a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Versions {
+    /// 1.1, and 2 with hosts that choose it in the TLS handshake.
+    #[default]
+    Any,
+    /// 1.1.
+    Http1,
+    /// 2, also without TLS: with hosts that are known to speak it.
+    Http2,
+}
+
+/// Sets [`Connections`] up: from [`Connections::builder`].
+///
+/// # Defaults
+/// | | | |
+/// |---|---|---|
+/// | time of connecting | 5 s | name, TCP and TLS |
+/// | kept while idle | 30 s, 64 to a host | shorter than most servers have it, so that one is rarely found closed |
+/// | head of an answer | some 400 KiB | of HTTP/1.1 |
+/// | versions of HTTP | 1.1, and 2 where TLS agrees on it | |
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct ConnectionsBuilder {
+    scope: Scope,
+    connect: Duration,
+    idle: Duration,
+    max_idle: usize,
+    max_head: Option<usize>,
+    pub(crate) versions: Versions,
+    filter: Option<AddressFilter>,
+    tls: Option<Arc<rustls::ClientConfig>>,
+}
+
+impl ConnectionsBuilder {
+    pub(super) fn new(scope: &Scope) -> Self {
+        Self {
+            scope: scope.clone(),
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(30),
+            max_idle: 64,
+            max_head: None,
+            versions: Versions::Any,
+            filter: None,
+            tls: None,
+        }
+    }
+
+    /// Limits the time of connecting: resolving the name, TCP and TLS.
+    pub fn connect_timeout(mut self, within: Duration) -> Self {
+        self.connect = within;
+        self
+    }
+
+    /// Closes a connection that was idle for so long.
+    pub fn idle_timeout(mut self, after: Duration) -> Self {
+        self.idle = after;
+        self
+    }
+
+    /// Keeps up to so many connections to a host while they are idle.
+    pub fn max_idle_per_host(mut self, most: usize) -> Self {
+        self.max_idle = most;
+        self
+    }
+
+    /// Gives up an answer of HTTP/1.1 whose head has more bytes than this; at least 8 KiB.
+    pub fn max_head(mut self, bytes: usize) -> Self {
+        self.max_head = Some(bytes);
+        self
+    }
+
+    /// Speaks these versions of HTTP.
+    pub fn versions(mut self, versions: Versions) -> Self {
+        self.versions = versions;
+        self
+    }
+
+    /// Connects to those addresses only that this lets through: the addresses that are dialled, whatever names lead to
+    /// them. What it says to the others is the cause of the error.
+    pub fn connect_only_to<E: Into<BoxError>>(
+        mut self,
+        filter: impl Fn(IpAddr) -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self {
+        self.filter = Some(Arc::new(move |address| filter(address).map_err(Into::into)));
+        self
+    }
+
+    /// Trusts, and proves, by this configuration of TLS, in place of the certificates of the system. It is to name no
+    /// protocols (ALPN): the versions do.
+    pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
+        self.tls = Some(config.into());
+        self
+    }
+
+    /// Makes them. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB.
+    pub fn build(self) -> Result<Connections, InvalidClient> {
+        if self.tls.as_ref().is_some_and(|tls| !tls.alpn_protocols.is_empty()) {
+            return Err(InvalidClient::new("the configuration of TLS names protocols"));
+        }
+        let mut http = legacy::Client::builder(ScopeExecutor::new(self.scope.clone()));
+        // So far off that the clock cannot tell: never. hyper-util would panic over it, in a task of the scope.
+        let idle = Some(self.idle).filter(|idle| Instant::now().checked_add(*idle).is_some());
+        http.pool_timer(TokioTimer::new())
+            .pool_idle_timeout(idle)
+            .pool_max_idle_per_host(self.max_idle)
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_timeout(PING)
+            .http2_only(self.versions == Versions::Http2);
+        if let Some(bytes) = self.max_head {
+            if bytes < LEAST_HEAD {
+                return Err(InvalidClient::new("the head of an answer may have less than 8 KiB"));
+            }
+            http.http1_max_buf_size(bytes);
+        }
+        let connector = connector(self.filter, self.tls, self.versions, self.connect);
+        Ok(Connections { http: http.build(connector), scope: self.scope })
+    }
+}
+
+impl fmt::Debug for ConnectionsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionsBuilder")
+            .field("connect", &self.connect)
+            .field("idle", &self.idle)
+            .field("versions", &self.versions)
+            .finish_non_exhaustive()
+    }
+}

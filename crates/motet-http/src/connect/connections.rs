@@ -1,0 +1,117 @@
+use std::fmt;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use motet::task::Scope;
+
+use super::{ConnectError, ConnectionsBuilder, Connector, SendError};
+use crate::client::{Body, Outgoing};
+
+/// Sends requests over connections that are kept and belong to a scope: the lower half of an
+/// [`ApiClient`](crate::ApiClient), without policies.
+///
+/// A request is one attempt, for as long as its future is polled. The answer is given when its headers are there; its body
+/// has neither a limit of time nor of size. A handle: clones are one.
+///
+/// # When to use
+/// Where every attempt is decided on elsewhere: by a queue that has retries of its own, say. For anything else there is
+/// the client.
+///
+/// # Drop
+/// As of an [`ApiClient`](crate::ApiClient): idle connections go with the last handle, and all of them with the scope.
+///
+/// # Examples
+/// ```
+/// use axum::{Router, routing::post};
+/// use http::Request;
+/// use http_body_util::BodyExt as _;
+/// use motet::task::{CancelToken, Nursery, scope};
+/// use motet_http::{Body, Connections, Server};
+/// use tokio::net::TcpListener;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// let url = format!("http://{}/hook", listener.local_addr().unwrap());
+/// let router = Router::new().route("/hook", post(async |body: String| body.to_uppercase()));
+///
+/// scope(async |n: &Nursery| {
+///     n.service("server", async move { Server::new().serve(listener, router, CancelToken::new()).await });
+///
+///     let connections = Connections::builder(n).build().unwrap();
+///     let request = Request::post(url).body(Body::from("event")).unwrap();
+///     let answer = connections.send(request).await.unwrap();
+///     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "EVENT");
+///     Ok(())
+/// })
+/// .await
+/// # .unwrap();});
+/// ```
+#[derive(Clone)]
+pub struct Connections {
+    pub(super) http: legacy::Client<Connector, Outgoing>,
+    pub(super) scope: Scope,
+}
+
+impl Connections {
+    /// Begins connections that belong to this scope.
+    pub fn builder(scope: &Scope) -> ConnectionsBuilder {
+        ConnectionsBuilder::new(scope)
+    }
+
+    /// Sends a request, whose URL is absolute, and waits for the head of the answer.
+    ///
+    /// One that finds its connection closed before a byte of it was sent goes to another, unseen.
+    ///
+    /// # Cancel safety
+    /// The request is given up, and its connection is closed if any of it was sent.
+    ///
+    /// # Errors
+    /// [`SendError`]. After [`RequestBody`](SendError::RequestBody) and [`Transport`](SendError::Transport) the other
+    /// side may have seen the request, and after the others it has not.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        let (head, body) = request.into_parts();
+        let Some(body) = body.outgoing() else {
+            return Err(SendError::RequestBody("it is a stream, which was sent before".into()));
+        };
+        self.request(Request::from_parts(head, body)).await.map_err(|error| self.failed(error))
+    }
+
+    pub(crate) fn request(&self, request: Request<Outgoing>) -> legacy::ResponseFuture {
+        self.http.request(request)
+    }
+
+    pub(crate) fn failed(&self, error: legacy::Error) -> SendError {
+        if self.scope.is_closed() {
+            return SendError::Closed;
+        }
+        if let Some(ConnectError::Deadline(within)) = find(&error) {
+            return SendError::ConnectTimedOut(*within);
+        }
+        if error.is_connect() {
+            return SendError::Connect(error.into());
+        }
+        if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_user) {
+            return SendError::RequestBody(error.into());
+        }
+        SendError::Transport(error.into())
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("scope", &self.scope.name()).finish_non_exhaustive()
+    }
+}
+
+/// The first of this type among an error and its causes.
+fn find<'e, E: std::error::Error + 'static>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
