@@ -64,9 +64,12 @@ pub(crate) fn container(config: Config) -> Container {
     c.provide(|readiness: Arc<Readiness>| async move {
         Server::new().named("api").readiness(&readiness).grace(HTTP_GRACE)
     });
-    c.provide(|config: Arc<Config>, guard: Arc<AddressGuard>| async move {
-        Outbound::new((*guard).clone(), config.deadlines.clone(), config.in_flight.per_endpoint.get())
-    });
+    c.try_provide(|config: Arc<Config>, guard: Arc<AddressGuard>, scope: Scope| async move {
+        let (deadlines, kept) = (config.deadlines.clone(), config.in_flight.per_endpoint.get());
+        Outbound::new((*guard).clone(), deadlines, kept, &scope)
+    })
+    // A connection that ends of a bug fails the attempt that it carries.
+    .isolated();
     c.try_provide(
         |config: Arc<Config>, store: Arc<Store>, outbound: Arc<Outbound>, lifecycle: Arc<Lifecycle>| async move {
             Dispatcher::new(&config, &store, outbound, lifecycle).map_err(StartError::Settings)

@@ -105,12 +105,12 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
             stop.cancelled().await;
         },
     );
-    let demo = async {
+    let demo = async |n: &Nursery<DemoError>| {
         let (address, key) = up.await.map_err(|_| DemoError::Ended)?;
         let Some(key) = key else {
             return Err(DemoError::Answer("a new store with an old key".to_owned()));
         };
-        let publisher = Publisher::new(address, key);
+        let publisher = Publisher::new(address, &key, n)?;
         publisher.create_endpoint(&hook, &secret).await?;
         play(options, &publisher, &receiver).await
     };
@@ -118,7 +118,7 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
         // Up until relay has ended, so that what is still under way can end.
         drop(n.service("receiver", receiver::serve(listener, Arc::clone(&receiver))));
         let mut relay = pin!(relay);
-        let report = match race(relay.as_mut(), demo).await {
+        let report = match race(relay.as_mut(), demo(n)).await {
             Either::Left(ended) => return Err(ended.err().map_or(DemoError::Ended, DemoError::Relay)),
             Either::Right(report) => report?,
         };

@@ -6,15 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use motet::task::{Nursery, scope};
+use http::header::AUTHORIZATION;
+use http::{Method, StatusCode};
+use motet::task::{Nursery, Scope, scope};
+use motet_http::ApiClient;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::receiver::Receiver;
@@ -29,25 +26,30 @@ const RETRY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone)]
 pub(super) struct Publisher {
-    client: Client<HttpConnector, Full<Bytes>>,
-    relay: SocketAddr,
-    key: String,
+    relay: ApiClient,
 }
 
 #[derive(Deserialize)]
 struct DeadLetters {
-    items: Vec<serde_json::Value>,
+    items: Vec<Value>,
     next_cursor: Option<String>,
 }
 
 impl Publisher {
-    pub(super) fn new(relay: SocketAddr, key: String) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build_http(), relay, key }
+    pub(super) fn new(relay: SocketAddr, key: &str, scope: &Scope) -> Result<Self, DemoError> {
+        let relay = ApiClient::builder(scope)
+            .base_url(&format!("http://{relay}"))
+            .header(AUTHORIZATION, format!("Bearer {key}"))
+            // A 503 is for the demo to count on, and to try again by itself.
+            .without_retry()
+            .without_breakers()
+            .build();
+        Ok(Self { relay: relay.map_err(|error| DemoError::Answer(error.to_string()))? })
     }
 
     pub(super) async fn create_endpoint(&self, url: &str, secret: &Secret) -> Result<(), DemoError> {
         let body = json!({"url": url, "event_types": ["demo.>"], "secret": secret.expose()});
-        match self.call(Method::POST, "/v1/endpoints", body.to_string()).await? {
+        match self.call(Method::POST, "/v1/endpoints", Some(&body)).await? {
             (StatusCode::CREATED, _) => Ok(()),
             (status, body) => Err(unexpected(status, &body)),
         }
@@ -85,7 +87,7 @@ impl Publisher {
     async fn publish(&self, n: u32) -> Result<(), DemoError> {
         let body = json!({"type": "demo.counted", "data": {"n": n}, "idempotency_key": format!("demo-{n}")});
         loop {
-            match self.call(Method::POST, "/v1/events", body.to_string()).await? {
+            match self.call(Method::POST, "/v1/events", Some(&body)).await? {
                 (StatusCode::ACCEPTED, _) => return Ok(()),
                 (StatusCode::SERVICE_UNAVAILABLE, _) => sleep(RETRY).await,
                 (status, body) => return Err(unexpected(status, &body)),
@@ -98,7 +100,7 @@ impl Publisher {
         let mut cursor = String::new();
         loop {
             let path = format!("/v1/dead-letters?limit=100{cursor}");
-            let (status, body) = self.call(Method::GET, &path, String::new()).await?;
+            let (status, body) = self.call(Method::GET, &path, None).await?;
             if status != StatusCode::OK {
                 return Err(unexpected(status, &body));
             }
@@ -112,19 +114,22 @@ impl Publisher {
         }
     }
 
-    async fn call(&self, method: Method, path: &str, body: String) -> Result<(StatusCode, Bytes), DemoError> {
-        let failed = |what: &dyn std::fmt::Display| DemoError::Answer(what.to_string());
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.relay))
-            .header(AUTHORIZATION, format!("Bearer {}", self.key))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| failed(&error))?;
-        let response = self.client.request(request).await.map_err(|error| failed(&error))?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| failed(&error))?.to_bytes();
-        Ok((status, body))
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), DemoError> {
+        let request = self.relay.request(method, path);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = async {
+            let answer = request.send().await?;
+            Ok((answer.status(), answer.bytes().await?))
+        };
+        answer.await.map_err(|error: motet_http::Error| DemoError::Answer(error.to_string()))
     }
 }
 

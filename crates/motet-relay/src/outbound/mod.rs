@@ -1,13 +1,10 @@
 //! The client side: one signed POST to an endpoint, inside its deadlines.
 //!
-//! - Kept-alive connections, only to addresses the guard lets through; a pooled connection stays on the
-//!   address that was checked when it was dialled.
+//! - Kept-alive connections of `motet-http`, which belong to the scope of this part, and go only to addresses that the guard
+//!   lets through; a connection stays on the address that was checked when it was dialled.
 //! - No redirect is followed, no proxy variable is read, no cookie kept, nothing decompressed.
 //! - The status line is the answer. The body is read only so that the connection can be used again and a
 //!   failure be explained, and no further than [`MOST_BODY_BYTES`].
-
-mod connector;
-mod resolver;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -15,16 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::fmt::rfc2822::DateTimeParser;
+use motet::task::{Scope, timeout_at};
+use motet_http::{Body, Connections, InvalidClient, Versions};
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use self::connector::{ConnectDeadline, GuardedConnector};
 use crate::clock::Millis;
 use crate::guard::AddressGuard;
 
@@ -114,46 +109,46 @@ pub(crate) enum SendError {
     Failed(String),
 }
 
-/// Sends requests. Clones share connections.
-#[derive(Debug, Clone)]
+/// Sends requests.
+#[derive(Debug)]
 pub(crate) struct Outbound {
-    client: Client<ConnectDeadline<HttpsConnector<GuardedConnector>>, Full<Bytes>>,
+    connections: Connections,
     deadlines: Deadlines,
 }
 
 impl Outbound {
     /// `per_host` connections at most stay open while idle.
-    pub(crate) fn new(guard: AddressGuard, deadlines: Deadlines, per_host: usize) -> Self {
-        // The system's certificates, so that a private CA works as everywhere else on the machine; the
-        // bundled ones where the system has none.
-        let https = match HttpsConnectorBuilder::new().with_native_roots() {
-            Ok(https) => https,
-            Err(error) => {
-                tracing::warn!(%error, "no system certificates; using the bundled Mozilla roots");
-                HttpsConnectorBuilder::new().with_webpki_roots()
-            }
-        };
-        let https = https.https_or_http().enable_http1().wrap_connector(GuardedConnector::new(guard));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(per_host)
-            .http1_max_buf_size(MOST_HEADER_BYTES)
-            .build(ConnectDeadline::new(https, deadlines.connect));
-        Self { client, deadlines }
+    pub(crate) fn new(
+        guard: AddressGuard,
+        deadlines: Deadlines,
+        per_host: usize,
+        scope: &Scope,
+    ) -> Result<Self, InvalidClient> {
+        let connections = Connections::builder(scope)
+            .versions(Versions::Http1)
+            .connect_timeout(deadlines.connect)
+            .connect_only_to(move |address| guard.check(address))
+            .idle_timeout(IDLE_CONNECTION)
+            .max_idle_per_host(per_host)
+            .max_head(MOST_HEADER_BYTES)
+            .build()?;
+        Ok(Self { connections, deadlines })
     }
 
     /// One attempt. Dropping the future closes its connection.
     pub(crate) async fn post(&self, url: &str, headers: HeaderMap, body: Bytes) -> Result<Answer, SendError> {
         let started = Instant::now();
-        let mut request =
-            Request::builder().method(Method::POST).uri(url).body(Full::new(body)).map_err(SendError::Url)?;
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(url)
+            .body(Body::from(body))
+            .map_err(SendError::Url)?;
         *request.headers_mut() = headers;
         let to_headers = self.deadlines.headers.min(self.deadlines.total);
-        let response = timeout_at(started + to_headers, self.client.request(request))
+        let response = timeout_at(started + to_headers, self.connections.send(request))
             .await
             .map_err(|_| SendError::HeadersDeadline(to_headers))?
-            .map_err(|error| SendError::Failed(explain(&error)))?;
+            .map_err(|error| SendError::Failed(explain(error.source().unwrap_or(&error))))?;
         let (head, body) = response.into_parts();
         let begun = read_some(body, started + self.deadlines.total).await;
         let excerpt = (!head.status.is_success() && !begun.is_empty())

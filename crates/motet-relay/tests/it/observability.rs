@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{FAIL, Receiver, Relay, program};
+use crate::harness::{FAIL, Feed, Receiver, Relay, program};
 
 #[tokio::test]
 async fn metrics_count_attempts_and_show_every_backlog() {
@@ -36,6 +37,22 @@ async fn metrics_count_attempts_and_show_every_backlog() {
         assert!(text.lines().any(|l| l == line), "{line} is missing:\n{text}");
     }
     assert!(!text.contains("127.0.0.1"), "metrics name a receiver");
+}
+
+#[tokio::test]
+async fn a_task_of_relay_belongs_to_nobody() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    let event = client.publish("a", json!({})).await;
+    client.delivery_in_state(&event, "delivered").await;
+    let _feed = Feed::open(client, "", None).await;
+    relay.signal(Signal::USR1);
+    // The connection to the receiver, kept for the next delivery, is among what runs.
+    for shown in ["http server `api`", "bulkhead `feeds`: places 100, taken 1", "service `http connection`"] {
+        relay.log_line(shown).await;
+    }
 }
 
 #[tokio::test]
