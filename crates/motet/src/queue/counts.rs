@@ -8,7 +8,7 @@
 //! All that the hand-off depends on is sequentially consistent: whoever claims reads afterwards whether somebody is
 //! parked, and whoever parks says so before it looks at the counts again. One of the two sees the other.
 
-use super::sync::{AtomicU64, Ordering, Padded};
+use super::sync::{AtomicU64, Ordering, Padded, lost_a_race};
 
 // 40 bits of position repeat after hours at the highest rates; what compares two is never that far apart.
 const POSITION_BITS: u32 = 40;
@@ -27,7 +27,7 @@ pub(super) const UNBOUNDED: usize = 1 << (POSITION_BITS - 2);
 pub(super) enum Claim {
     /// As a newcomer: what is held or promised is out of reach.
     Open,
-    /// With a place held, or an item promised, which this uses up.
+    /// With the places held, or the item promised, which this uses up.
     Granted,
     /// All there is, promised or not.
     All,
@@ -118,7 +118,11 @@ impl Counts {
     #[inline(always)]
     pub(super) fn claim_plain_place(&self, at: u64) -> bool {
         let next = advance(at, 1);
-        self.tail.0.compare_exchange(at, next, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        let claimed = self.tail.0.compare_exchange(at, next, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if !claimed {
+            lost_a_race();
+        }
+        claimed
     }
 
     /// Where the next item is in the plain case: nothing is promised, and a slot that is full says that there is an
@@ -133,11 +137,15 @@ impl Counts {
     #[inline(always)]
     pub(super) fn claim_plain_item(&self, at: u64) -> bool {
         let next = advance(at, 1);
-        self.head.0.compare_exchange(at, next, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        let claimed = self.head.0.compare_exchange(at, next, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if !claimed {
+            lost_a_race();
+        }
+        claimed
     }
 
     /// Claims up to `want` places in a row: where, and how many. `free` says whether the place can be written.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn claim_places(
         &self,
         claim: Claim,
@@ -150,17 +158,15 @@ impl Counts {
                 return Err(NoPlace::Closed);
             }
             let (at, held) = (position(word), count(word));
-            let granted = u64::from(claim == Claim::Granted);
-            let most = match self.exact && held == 0 {
+            let is_granted = claim == Claim::Granted;
+            debug_assert!(!is_granted || held >= want, "places were claimed that nobody held");
+            let most = match is_granted || (self.exact && held == 0) {
                 true => want,
-                false => {
-                    let room = (self.room(word) + granted as i64).max(0);
-                    want.min(room.unsigned_abs())
-                }
+                false => want.min(self.room(word).max(0).unsigned_abs()),
             };
             let places = (0..most).take_while(|place| free(advance(at, *place))).count() as u64;
             if places == 0 {
-                let full = self.room(word) + granted as i64 <= 0;
+                let full = !is_granted && self.room(word) <= 0;
                 let now = self.tail.0.load(Ordering::SeqCst);
                 if now != word {
                     word = now;
@@ -168,10 +174,14 @@ impl Counts {
                 }
                 return Err(if full { NoPlace::Full } else { NoPlace::Busy });
             }
-            let next = moved(word, places) - granted * ONE;
+            let used = if is_granted { places * ONE } else { 0 };
+            let next = moved(word, places) - used;
             match self.tail.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return Ok((at, places)),
-                Err(now) => word = now,
+                Err(now) => {
+                    word = now;
+                    lost_a_race();
+                }
             }
         }
     }
@@ -184,7 +194,7 @@ impl Counts {
     }
 
     /// Claims up to `want` items in a row: where, and how many. `there` says whether the item can be read.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn claim_items(
         &self,
         claim: Claim,
@@ -213,9 +223,17 @@ impl Counts {
             let next = moved(word, items) - granted * ONE;
             match self.head.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return Ok((at, items)),
-                Err(now) => word = now,
+                Err(now) => {
+                    word = now;
+                    lost_a_race();
+                }
             }
         }
+    }
+
+    /// Where the next item is taken: to see whether items are.
+    pub(super) fn next_item(&self) -> u64 {
+        position(self.head.0.load(Ordering::SeqCst))
     }
 
     /// How many items there are, promised or not.
@@ -224,14 +242,16 @@ impl Counts {
         distance(position(head), position(self.tail.0.load(Ordering::SeqCst)))
     }
 
-    /// Holds a place.
-    pub(super) fn hold(&self) -> Result<(), NoPlace> {
+    /// Holds up to `want` places: how many.
+    pub(super) fn hold(&self, want: u32) -> Result<u32, NoPlace> {
         let mut word = self.tail.0.load(Ordering::SeqCst);
         loop {
             if word & CLOSED != 0 {
                 return Err(NoPlace::Closed);
             }
-            if count(word) == MOST || self.room(word) <= 0 {
+            let room = self.room(word).max(0).unsigned_abs();
+            let places = room.min(MOST - count(word)).min(want.into());
+            if places == 0 {
                 let now = self.tail.0.load(Ordering::SeqCst);
                 if now == word {
                     return Err(NoPlace::Full);
@@ -239,9 +259,13 @@ impl Counts {
                 word = now;
                 continue;
             }
-            match self.tail.0.compare_exchange_weak(word, word + ONE, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return Ok(()),
-                Err(now) => word = now,
+            let next = word + places * ONE;
+            match self.tail.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(places as u32),
+                Err(now) => {
+                    word = now;
+                    lost_a_race();
+                }
             }
         }
     }
@@ -253,10 +277,10 @@ impl Counts {
         self.tail.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
-    /// Gives a held place back.
-    pub(super) fn release(&self) {
-        let before = self.tail.0.fetch_sub(ONE, Ordering::SeqCst);
-        debug_assert!(count(before) > 0, "a place was released that nobody held");
+    /// Gives held places back.
+    pub(super) fn release(&self, places: u32) {
+        let before = self.tail.0.fetch_sub(u64::from(places) * ONE, Ordering::SeqCst);
+        debug_assert!(count(before) >= places.into(), "a place was released that nobody held");
     }
 
     /// Makes the place that is held that of an item, also in a queue that is closed: the item was in it before.
@@ -280,7 +304,10 @@ impl Counts {
             }
             match self.head.0.compare_exchange_weak(word, word + ONE, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return true,
-                Err(now) => word = now,
+                Err(now) => {
+                    word = now;
+                    lost_a_race();
+                }
             }
         }
     }
@@ -346,7 +373,7 @@ mod tests {
     fn positions_that_begin_again_spill_into_the_count() {
         for (slots, places) in [(Some(4), 4), (None, 3)] {
             let counts = counts(places, slots, POSITION - 1);
-            counts.hold().unwrap();
+            counts.hold(1).unwrap();
             let open = counts.claim_places(Claim::Open, 9, |_| true);
             assert_eq!(open, Ok((POSITION - 1, places as u64 - 1)));
             assert_eq!(counts.claim_places(Claim::Open, 1, |_| true), Err(NoPlace::Full));

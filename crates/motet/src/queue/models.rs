@@ -11,7 +11,7 @@ use loom::thread;
 
 use super::core::{Core, Take};
 use super::counts::Counts;
-use super::line::{Line, Placing, Taking};
+use super::line::{Line, Sending, Taking};
 use super::place::Place;
 use super::ring::{Ring, slots};
 
@@ -42,9 +42,7 @@ async fn recv(core: &Core<Box<u32>>) -> Option<u32> {
 }
 
 async fn send(core: &Core<Box<u32>>, item: u32) -> bool {
-    let mut item = Some(Box::new(item));
-    let mut turn = Placing::new(core);
-    poll_fn(|cx| turn.poll_send(cx, &mut item)).await.is_ok()
+    Sending::new(core, Box::new(item)).await.is_ok()
 }
 
 #[test]
@@ -102,8 +100,8 @@ fn who_is_parked_sleeps_through_the_end_or_an_item_comes_after_it() {
 fn a_permit_is_given_up_and_the_parked_sender_sleeps_on() {
     model(3, || {
         let core = queue(1);
-        core.hold().unwrap();
-        let gives_up = on_a_thread(&core, Core::release);
+        core.hold(1).unwrap();
+        let gives_up = on_a_thread(&core, |core| core.release(1));
         assert!(block_on(send(&core, 1)));
         gives_up.join().unwrap();
         assert_eq!((core.counts.len(), core.counts.held()), (1, 0));

@@ -46,7 +46,7 @@ impl<T> Permit<'_, T> {
 impl<T> Drop for Permit<'_, T> {
     fn drop(&mut self) {
         if !mutant!("queue.keep_permit") {
-            self.core.release();
+            self.core.release(1);
         }
     }
 }

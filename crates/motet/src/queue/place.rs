@@ -55,19 +55,25 @@ impl<T> Locked<T> {
     }
 
     /// A few at a time, so that the lock is not held for long.
-    fn push_many(&self, counts: &Counts, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
+    fn push_many(
+        &self,
+        counts: &Counts,
+        claim: Claim,
+        items: &mut VecDeque<T>,
+        most: usize,
+    ) -> Result<usize, NoPlace> {
         const AT_ONCE: usize = 64;
+        let most = most.min(items.len()).min(AT_ONCE);
         let ranks: Vec<i64> = match &self.rank {
-            Some(rank) => items.iter().take(AT_ONCE).map(rank).collect(),
+            Some(rank) => items.iter().take(most).map(rank).collect(),
             None => Vec::new(),
         };
-        let most = items.len().min(AT_ONCE);
         let mut store = self.lock();
-        let (_, places) = counts.claim_places(Claim::Open, most as u64, |_| true)?;
+        let (_, places) = counts.claim_places(claim, most as u64, |_| true)?;
         for (place, item) in items.drain(..places as usize).enumerate() {
             store.push(Entry { rank: ranks.get(place).copied().unwrap_or(0), ..Entry::new(item) });
         }
-        Ok(())
+        Ok(places as usize)
     }
 
     fn pop(&self, counts: &Counts, claim: Claim) -> Result<Entry<T>, NoItem> {
@@ -110,10 +116,17 @@ impl<T> Place<T> {
         }
     }
 
-    pub(super) fn push_many(&self, counts: &Counts, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
+    /// Moves in as many as there is room for now, up to `most`: how many. Granted, `most` places are held.
+    pub(super) fn push_many(
+        &self,
+        counts: &Counts,
+        claim: Claim,
+        items: &mut VecDeque<T>,
+        most: usize,
+    ) -> Result<usize, NoPlace> {
         match self {
-            Self::Ring(ring) => ring.push_many(counts, items),
-            Self::Store(store) => store.push_many(counts, items),
+            Self::Ring(ring) => ring.push_many(counts, claim, items, most),
+            Self::Store(store) => store.push_many(counts, claim, items, most),
             Self::Later(_) => Err(NoPlace::Full),
         }
     }

@@ -48,7 +48,7 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     /// Safe: an item stays in the queue, in order, until the future returns it.
     pub async fn recv(&self) -> Option<T> {
-        Receiving(Taking::new(&self.core)).await
+        Receiving::new(&self.core).await
     }
 
     /// Receives the next item if there is one that nobody waits for.

@@ -111,14 +111,21 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Moves in as many as there is room for now.
-    pub(super) fn push_many(&self, counts: &Counts, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
-        let (at, count) = counts.claim_places(Claim::Open, items.len() as u64, |at| self.is_free(at))?;
+    /// Moves in as many as there is room for now, up to `most`.
+    pub(super) fn push_many(
+        &self,
+        counts: &Counts,
+        claim: Claim,
+        items: &mut VecDeque<T>,
+        most: usize,
+    ) -> Result<usize, NoPlace> {
+        let most = most.min(items.len()) as u64;
+        let (at, count) = counts.claim_places(claim, most, |at| self.is_free(at))?;
         for (place, item) in (0..count).zip(items.drain(..count as usize)) {
             // SAFETY: claimed just now, each position once.
             unsafe { self.write(advance(at, place), item) };
         }
-        Ok(())
+        Ok(count as usize)
     }
 
     /// Moves an item out. As [`push`](Self::push).

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,12 @@ use tokio::task::coop;
 /// The side of a queue that items go in at. Clone it for more senders.
 ///
 /// # Ordering and fairness
-/// Senders that wait for room are served in the order in which they began to wait. While one waits, no newcomer goes
-/// before it: a `send` goes behind it, and a [`try_send`](Self::try_send) is refused as if the queue were full. What
-/// one sender has sent is received in that order.
+/// Senders that wait for room are served in the order in which they went into the line. A `send` that finds no room
+/// first lets other tasks run, up to 16 times as long as items are taken meanwhile, and may be lucky before or after
+/// others who do the same. While one is in line, no newcomer goes before it: a `send` goes behind it, and a
+/// [`try_send`](Self::try_send) is refused as if the queue were full. What one sender has sent is received in that order.
+///
+/// A [`send_all`](Self::send_all) that is first in line is granted as many places as there are, up to what it brings.
 ///
 /// # Drop
 /// With the last sender the queue is closed: receivers get what is left, and then `None`.
@@ -103,26 +107,8 @@ impl<T> Sender<T> {
     /// # });
     /// ```
     pub async fn send_all(&self, items: &mut VecDeque<T>) -> Result<(), SendError<()>> {
-        coop::consume_budget().await;
-        let mut first = true;
-        while !items.is_empty() {
-            if !std::mem::take(&mut first) {
-                coop::consume_budget().await;
-            }
-            match self.core.push_many(items) {
-                Ok(()) => continue,
-                Err(NoPlace::Closed) => return Err(SendError(())),
-                Err(NoPlace::Full | NoPlace::Busy) => {}
-            }
-            let permit = self.reserve().await?;
-            if let Some(item) = items.pop_front()
-                && let Err(SendError(item)) = permit.send(item)
-            {
-                items.push_front(item);
-                return Err(SendError(()));
-            }
-        }
-        Ok(())
+        let mut turn = Placing::new(&self.core);
+        poll_fn(|cx| turn.poll_send_all(cx, items)).await.map_err(|Closed| SendError(()))
     }
 
     /// Holds a place, as soon as there is room, for an item that need not be there yet.

@@ -49,3 +49,14 @@ pub(super) fn in_one_order() {
     #[cfg(all(test, motet_loom))]
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
+
+/// Waits for about a microsecond after a race that was lost. Whoever has won has the line in its cache, and is to go on
+/// for some items before it is taken away: four senders and four receivers on two workers are three times as fast as
+/// when each takes it from the other for every item, and with a quarter of this, twice.
+#[cold]
+pub(super) fn lost_a_race() {
+    const LOOKS: usize = if cfg!(all(test, motet_loom)) { 1 } else { 64 };
+    for _ in 0..LOOKS {
+        spin_loop();
+    }
+}

@@ -25,6 +25,8 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 struct Waiter {
     waker: Option<Waker>,
+    /// How many places it can use.
+    want: u32,
     state: State,
     before: Option<Key>,
     after: Option<Key>,
@@ -34,7 +36,8 @@ struct Waiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Waiting,
-    Granted,
+    /// With so many places, or an item.
+    Granted(u32),
     /// Out of the line without anything: the queue is closed.
     Released,
 }
@@ -45,10 +48,10 @@ impl Waiters {
         self.waiting
     }
 
-    pub(super) fn push(&mut self, waker: Waker) -> Key {
+    pub(super) fn push(&mut self, waker: Waker, want: u32) -> Key {
         let before = self.last;
-        let key =
-            self.places.insert(Waiter { waker: Some(waker), state: State::Waiting, before, after: None });
+        let waiter = Waiter { waker: Some(waker), want, state: State::Waiting, before, after: None };
+        let key = self.places.insert(waiter);
         match before {
             Some(before) => self.places[before].after = Some(key),
             None => self.first = Some(key),
@@ -64,6 +67,11 @@ impl Waiters {
 
     pub(super) fn first(&self) -> Option<Key> {
         self.first
+    }
+
+    /// How many places a waiter can use.
+    pub(super) fn want(&self, key: Key) -> u32 {
+        self.places[key].want
     }
 
     /// Sets whom to wake, and gives who was set before.
@@ -138,7 +146,7 @@ mod tests {
     #[test]
     fn a_crowd_that_has_gone_keeps_its_memory() {
         let mut line = Waiters::default();
-        let keys: Vec<Key> = (0..100_000).map(|_| line.push(Waker::noop().clone())).collect();
+        let keys: Vec<Key> = (0..100_000).map(|_| line.push(Waker::noop().clone(), 1)).collect();
         // First out of the middle.
         let (middle, ends): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| key % 3 == 1);
         for key in middle.into_iter().chain(ends) {

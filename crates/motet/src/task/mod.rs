@@ -60,6 +60,7 @@
 pub(crate) mod ambient;
 mod blocking;
 pub(crate) mod body;
+pub(crate) mod budget;
 pub(crate) mod caught;
 pub(crate) mod child;
 pub(crate) mod coop;

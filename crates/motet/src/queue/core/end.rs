@@ -83,7 +83,7 @@ impl<T> Core<T> {
         drop(slow);
         wakes.wake();
         let aside = left.len() + due_later.len();
-        (0..aside).for_each(|_| self.counts.release());
+        (0..aside).for_each(|_| self.counts.release(1));
         loop {
             match self.place.pop(&self.counts, Claim::All) {
                 Ok(entry) => left.push(entry.item),

@@ -32,19 +32,19 @@ impl<T> Core<T> {
             self.lower(slow, flag::ASIDE);
         }
         if take == Take::Settled {
-            self.counts.release();
+            self.counts.release(1);
             self.unsettled.0.fetch_sub(1, Ordering::SeqCst);
             self.grant_places(slow, wakes);
         }
         Ok(entry)
     }
 
-    /// Grants places to the senders in line.
+    /// Grants places to the senders in line: as many as it can use to the first, and so on.
     pub(in crate::queue) fn grant_places(&self, slow: &mut Slow<T>, wakes: &mut Wakes) {
         while let Some(first) = slow.senders.first()
-            && self.counts.hold().is_ok()
+            && let Ok(places) = self.counts.hold(slow.senders.want(first))
         {
-            wakes.add(slow.senders.settle(first, State::Granted));
+            wakes.add(slow.senders.settle(first, State::Granted(places)));
         }
         if slow.senders.waiting() == 0 {
             self.lower(slow, flag::SENDERS);
@@ -56,7 +56,7 @@ impl<T> Core<T> {
         while let Some(first) = slow.receivers.first()
             && self.counts.promise(slow.front.len())
         {
-            wakes.add(slow.receivers.settle(first, State::Granted));
+            wakes.add(slow.receivers.settle(first, State::Granted(1)));
         }
         if slow.receivers.waiting() == 0 {
             self.lower(slow, flag::RECEIVERS);

@@ -43,10 +43,10 @@ impl<T> Core<T> {
     fn push_later(&self, item: T, due: &DueFn<T>) -> Result<(), (NoPlace, T)> {
         // Before a place is held: it is somebody's code, and may panic.
         let due = due(&item);
-        if let Err(why) = self.counts.hold() {
+        if let Err(why) = self.counts.hold(1) {
             return Err((why, item));
         }
-        self.schedule_held(item, due).inspect_err(|_| self.release())
+        self.schedule_held(item, due).inspect_err(|_| self.release(1))
     }
 
     fn schedule_held(&self, item: T, due: Instant) -> Result<(), (NoPlace, T)> {
@@ -73,14 +73,32 @@ impl<T> Core<T> {
         Ok(())
     }
 
-    /// Moves in as many as there is room for now.
+    /// Moves in as many as there is room for now, as a newcomer.
     pub(in crate::queue) fn push_many(&self, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
         if self.has(flag::SENDERS) {
             return Err(if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full });
         }
-        self.place.push_many(&self.counts, items)?;
+        if matches!(self.place, Place::Later(_)) {
+            return one_of(items, |item| self.push(item));
+        }
+        let most = items.len();
+        self.place.push_many(&self.counts, Claim::Open, items, most)?;
         self.after_push();
         Ok(())
+    }
+
+    /// Moves items into places that the caller holds: how many. The others are held still.
+    pub(in crate::queue) fn push_many_held(
+        &self,
+        items: &mut VecDeque<T>,
+        held: u32,
+    ) -> Result<u32, NoPlace> {
+        if matches!(self.place, Place::Later(_)) {
+            return one_of(items, |item| self.push_held(item)).map(|()| 1);
+        }
+        let places = self.place.push_many(&self.counts, Claim::Granted, items, held as usize)?;
+        self.after_push();
+        Ok(places as u32)
     }
 
     /// Wakes for items that came in. The claim before it and the parking of receivers are in one order for all
@@ -148,7 +166,7 @@ impl<T> Core<T> {
                 // Both before the item is taken: its place must not look free, nor it settled.
                 self.unsettled.0.fetch_add(1, Ordering::SeqCst);
                 let taken = match self.counts.hold_for_item() {
-                    true => self.place.pop(&self.counts, claim).inspect_err(|_| self.counts.release()),
+                    true => self.place.pop(&self.counts, claim).inspect_err(|_| self.counts.release(1)),
                     false => Err(NoItem::Busy),
                 };
                 if taken.is_err() {
@@ -181,23 +199,23 @@ impl<T> Core<T> {
 
     // What is held.
 
-    /// Holds a place as a newcomer.
-    pub(in crate::queue) fn hold(&self) -> Result<(), NoPlace> {
+    /// Holds up to `want` places as a newcomer: how many.
+    pub(in crate::queue) fn hold(&self, want: u32) -> Result<u32, NoPlace> {
         if self.has(flag::SENDERS) {
             return Err(if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full });
         }
-        self.counts.hold()
+        self.counts.hold(want)
     }
 
-    /// Gives up a place that was held for nothing.
-    pub(in crate::queue) fn release(&self) {
-        self.counts.release();
+    /// Gives up places that were held for nothing.
+    pub(in crate::queue) fn release(&self, places: u32) {
+        self.counts.release(places);
         self.after_take();
     }
 
     /// Settles an item that was leased.
     pub(in crate::queue) fn settle(&self) {
-        self.counts.release();
+        self.counts.release(1);
         self.unsettled.0.fetch_sub(1, Ordering::SeqCst);
         self.after_take();
     }
@@ -206,4 +224,16 @@ impl<T> Core<T> {
     pub(in crate::queue) fn forget_lease(&self, _: &Slow<T>) {
         self.unsettled.0.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// Moves the first in, which is the first still if it is refused.
+fn one_of<T>(
+    items: &mut VecDeque<T>,
+    push: impl FnOnce(T) -> Result<(), (NoPlace, T)>,
+) -> Result<(), NoPlace> {
+    let Some(item) = items.pop_front() else { return Ok(()) };
+    push(item).map_err(|(why, item)| {
+        items.push_front(item);
+        why
+    })
 }

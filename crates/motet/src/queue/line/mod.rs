@@ -17,9 +17,11 @@ pub(super) use self::taking::{Line, Receiving, Taking};
 /// nanoseconds, unless that thread was stopped in the middle.
 const LOOKS: usize = if cfg!(all(test, motet_loom)) { 1 } else { 32 };
 
-/// How often one that finds no room, or no item, lets others run before it goes into the line: mostly they make some.
-/// Four times were no better.
-const YIELDS: u8 = 1;
+/// How often a sender that finds no room lets others run before it goes into the line, as long as items are taken
+/// meanwhile. To be parked and woken, often by another worker that is called for it, costs as much as twenty times this;
+/// and while nobody is in line, whoever makes room takes no lock. Four senders that share two workers with their
+/// receiver are twice as fast as with once.
+const YIELDS: u8 = 16;
 
 /// Lets others run first: a thread that was stopped in the middle of a slot among them.
 #[cfg(not(all(test, motet_loom)))]

@@ -1,6 +1,8 @@
 //! A sender's turn.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -13,6 +15,7 @@ use super::super::sync::spin_loop;
 use super::super::waiters::{Key, State, Wakes};
 use super::{LOOKS, YIELDS, again};
 use crate::mutant;
+use crate::task::budget::poll_share;
 
 /// The queue takes no more items.
 pub(in crate::queue) struct Closed;
@@ -21,8 +24,11 @@ pub(in crate::queue) struct Closed;
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Turn {
     key: Option<Key>,
-    held: bool,
+    /// Places that are this one's.
+    held: u32,
     yields: u8,
+    /// Where the next item was taken when it last looked.
+    seen: u32,
 }
 
 /// What became of an item on its way in.
@@ -39,12 +45,14 @@ impl Turn {
     /// Moves the item in when there is room. It stays where it is until it is inside, and when it is refused.
     #[inline(always)]
     pub(in crate::queue) fn send<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
-        if self.key.is_none()
-            && !self.held
+        if self.is_new()
             && let Some(moving) = item.take()
         {
             match core.push(moving) {
-                Ok(()) => return Sent::Done,
+                Ok(()) => {
+                    self.yields = 0;
+                    return Sent::Done;
+                }
                 Err((_, back)) => *item = Some(back),
             }
         }
@@ -58,42 +66,49 @@ impl Turn {
         cx: &mut Context<'_>,
         item: &mut Option<T>,
     ) -> Poll<Result<(), Closed>> {
-        let coop = ready!(coop::poll_proceed(cx));
+        let share = ready!(poll_share(cx));
         let sent = match self.send(core, cx.waker(), item) {
             Sent::Done => Ok(()),
             Sent::Closed => Err(Closed),
             Sent::Waiting => return Poll::Pending,
             Sent::Busy => return again(cx),
         };
-        coop.made_progress();
+        share.spend();
         Poll::Ready(sent)
     }
 
-    fn may_yield(&mut self) -> bool {
+    #[inline(always)]
+    fn is_new(&self) -> bool {
+        self.key.is_none() && self.held == 0
+    }
+
+    /// Whether to let others run first: at first, and then as long as they take items.
+    fn may_yield<T>(&mut self, core: &Core<T>) -> bool {
+        let seen = core.counts.next_item() as u32;
+        let moves = self.yields == 0 || seen != self.seen;
+        self.seen = seen;
         self.yields = self.yields.saturating_add(1);
-        self.yields <= YIELDS
+        moves && self.yields <= YIELDS && !core.has(flag::SENDERS)
     }
 
     #[inline(never)]
     fn send_in_turn<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
-        if self.key.is_none() && !self.held {
+        if self.is_new() {
             match push(core, item, Core::push) {
                 Ok(()) => return Sent::Done,
-                Err(NoPlace::Full) if self.may_yield() && !core.has(flag::SENDERS) => {
-                    return Sent::Busy;
-                }
+                Err(NoPlace::Full) if self.may_yield(core) => return Sent::Busy,
                 Err(NoPlace::Full | NoPlace::Closed) => {}
                 Err(NoPlace::Busy) => return Sent::Busy,
             }
         }
-        match self.poll_held(core, waker) {
+        match self.poll_held(core, waker, 1) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(Closed)) => return Sent::Closed,
             Poll::Pending => return Sent::Waiting,
         }
         match push(core, item, Core::push_held) {
             Ok(()) => {
-                self.held = false;
+                (self.held, self.yields) = (0, 0);
                 Sent::Done
             }
             Err(NoPlace::Closed) => Sent::Closed,
@@ -101,13 +116,44 @@ impl Turn {
         }
     }
 
-    /// Holds a place, when it is this one's turn.
-    fn poll_held<T>(&mut self, core: &Core<T>, waker: &Waker) -> Poll<Result<(), Closed>> {
-        if self.held {
+    /// Moves as many items in at once as there is room for, when it is this one's turn.
+    fn send_many<T>(&mut self, core: &Core<T>, waker: &Waker, items: &mut VecDeque<T>) -> Sent {
+        if items.is_empty() {
+            return Sent::Done;
+        }
+        if self.is_new() {
+            match looks(|| core.push_many(items)) {
+                Ok(()) => return Sent::Done,
+                Err(NoPlace::Full) if self.may_yield(core) => return Sent::Busy,
+                Err(NoPlace::Full | NoPlace::Closed) => {}
+                Err(NoPlace::Busy) => return Sent::Busy,
+            }
+        }
+        let want = u32::try_from(items.len()).unwrap_or(u32::MAX);
+        match self.poll_held(core, waker, want) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(Closed)) => return Sent::Closed,
+            Poll::Pending => return Sent::Waiting,
+        }
+        match looks(|| core.push_many_held(items, self.held)) {
+            Ok(places) => {
+                self.held -= places;
+                Sent::Done
+            }
+            Err(NoPlace::Closed) => Sent::Closed,
+            Err(NoPlace::Full | NoPlace::Busy) => Sent::Busy,
+        }
+    }
+
+    /// Holds some of the places that are wanted, when it is this one's turn.
+    fn poll_held<T>(&mut self, core: &Core<T>, waker: &Waker, want: u32) -> Poll<Result<(), Closed>> {
+        if self.held > 0 {
             return Poll::Ready(Ok(()));
         }
-        if self.key.is_none() && core.hold().is_ok() {
-            self.held = true;
+        if self.key.is_none()
+            && let Ok(places) = core.hold(want)
+        {
+            self.held = places;
             return Poll::Ready(Ok(()));
         }
         // Wakers are cloned and dropped outside of the lock: both may run somebody's code.
@@ -117,7 +163,7 @@ impl Turn {
         let mut slow = core.lock();
         let key = match self.key {
             None => {
-                let key = *self.key.insert(slow.senders.push(waker));
+                let key = *self.key.insert(slow.senders.push(waker, want));
                 core.raise(&slow, flag::SENDERS);
                 // There may be room by now: for who is first in line.
                 core.grant_places(&mut slow, &mut wakes);
@@ -148,8 +194,8 @@ impl Turn {
         wakes.wake();
         match state {
             State::Waiting => Poll::Pending,
-            State::Granted => {
-                self.held = true;
+            State::Granted(places) => {
+                self.held = places;
                 Poll::Ready(Ok(()))
             }
             State::Released => Poll::Ready(Err(Closed)),
@@ -159,22 +205,25 @@ impl Turn {
     /// Leaves the line, and gives up what was granted.
     #[inline(always)]
     pub(in crate::queue) fn leave<T>(&mut self, core: &Core<T>) {
-        if self.held || self.key.is_some() {
+        if !self.is_new() {
             self.give_up(core);
         }
     }
 
     #[inline(never)]
     fn give_up<T>(&mut self, core: &Core<T>) {
-        if std::mem::take(&mut self.held) {
-            core.release();
+        let held = mem::take(&mut self.held);
+        if held > 0 {
+            core.release(held);
         }
         let Some(key) = self.key.take() else { return };
         let mut wakes = Wakes::default();
         let mut slow = core.lock();
         let (state, waker) = slow.senders.remove(key);
-        if state == State::Granted && !mutant!("queue.keep_place") {
-            core.counts.release();
+        if let State::Granted(places) = state
+            && !mutant!("queue.keep_place")
+        {
+            core.counts.release(places);
         }
         core.grant_places(&mut slow, &mut wakes);
         drop(slow);
@@ -189,20 +238,25 @@ fn push<T>(
     item: &mut Option<T>,
     push: impl Fn(&Core<T>, T) -> Result<(), (NoPlace, T)>,
 ) -> Result<(), NoPlace> {
-    let Some(mut moving) = item.take() else { return Ok(()) };
-    for _ in 0..LOOKS {
-        match push(core, moving) {
-            Ok(()) => return Ok(()),
-            Err((NoPlace::Busy, back)) => moving = back,
-            Err((why, back)) => {
-                *item = Some(back);
-                return Err(why);
-            }
+    looks(|| {
+        let Some(moving) = item.take() else { return Ok(()) };
+        push(core, moving).map_err(|(why, back)| {
+            *item = Some(back);
+            why
+        })
+    })
+}
+
+/// Looks again at a slot that another thread is just using.
+#[inline]
+fn looks<R>(mut look: impl FnMut() -> Result<R, NoPlace>) -> Result<R, NoPlace> {
+    for _ in 1..LOOKS {
+        match look() {
+            Err(NoPlace::Busy) => spin_loop(),
+            other => return other,
         }
-        spin_loop();
     }
-    *item = Some(moving);
-    Err(NoPlace::Busy)
+    look()
 }
 
 /// A [`Turn`] that leaves when it is dropped.
@@ -221,24 +275,38 @@ impl<'a, T> Placing<'a, T> {
     pub(in crate::queue) async fn hold(mut self) -> Result<(), Closed> {
         poll_fn(|cx| {
             let coop = ready!(coop::poll_proceed(cx));
-            let held = self.turn.poll_held(self.core, cx.waker());
+            let held = self.turn.poll_held(self.core, cx.waker(), 1);
             if held.is_ready() {
                 coop.made_progress();
             }
             held
         })
         .await?;
-        self.turn.held = false;
+        self.turn.held = 0;
         Ok(())
     }
 
-    #[inline(always)]
-    pub(in crate::queue) fn poll_send(
+    /// Moves all items in, many at once: one unit of the budget for each time.
+    pub(in crate::queue) fn poll_send_all(
         &mut self,
         cx: &mut Context<'_>,
-        item: &mut Option<T>,
+        items: &mut VecDeque<T>,
     ) -> Poll<Result<(), Closed>> {
-        self.turn.poll_send(self.core, cx, item)
+        loop {
+            let coop = ready!(coop::poll_proceed(cx));
+            let sent = match self.turn.send_many(self.core, cx.waker(), items) {
+                Sent::Done => Ok(()),
+                Sent::Closed => Err(Closed),
+                Sent::Waiting => return Poll::Pending,
+                Sent::Busy => return again(cx),
+            };
+            coop.made_progress();
+            if sent.is_err() || items.is_empty() {
+                return Poll::Ready(sent);
+            }
+            // For the next it has to see anew whether items are taken.
+            self.turn.yields = 0;
+        }
     }
 }
 
@@ -251,7 +319,8 @@ impl<T> Drop for Placing<'_, T> {
 
 /// An item on its way in.
 pub(in crate::queue) struct Sending<'a, T> {
-    turn: Placing<'a, T>,
+    core: &'a Core<T>,
+    turn: Turn,
     item: Option<T>,
 }
 
@@ -261,7 +330,7 @@ impl<T> Unpin for Sending<'_, T> {}
 impl<'a, T> Sending<'a, T> {
     #[inline(always)]
     pub(in crate::queue) fn new(core: &'a Core<T>, item: T) -> Self {
-        Self { turn: Placing::new(core), item: Some(item) }
+        Self { core, turn: Turn::default(), item: Some(item) }
     }
 }
 
@@ -270,11 +339,18 @@ impl<T> Future for Sending<'_, T> {
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { turn, item } = &mut *self;
-        let sent = ready!(turn.poll_send(cx, item));
+        let Self { core, turn, item } = &mut *self;
+        let sent = ready!(turn.poll_send(core, cx, item));
         Poll::Ready(match (sent, item.take()) {
             (Err(Closed), Some(item)) => Err(SendError(item)),
             _ => Ok(()),
         })
+    }
+}
+
+impl<T> Drop for Sending<'_, T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.turn.leave(self.core);
     }
 }

@@ -11,15 +11,16 @@ use super::super::counts::{Claim, NoItem};
 use super::super::store::Entry;
 use super::super::sync::spin_loop;
 use super::super::waiters::{Key, State, Wakes};
-use super::{LOOKS, YIELDS, again};
+use super::{LOOKS, again};
 use crate::mutant;
+use crate::task::budget::poll_share;
 
 /// A receiver's turn, apart from its queue: a stream keeps it from one item to the next. Whoever drops it
 /// [leaves](Self::leave) first.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Line {
     key: Option<Key>,
-    yields: u8,
+    yielded: bool,
     /// Only while something is due later, and this is who watches the clock.
     timer: Timer,
 }
@@ -58,15 +59,16 @@ impl Line {
     /// Takes an item and settles it, when there is one for this receiver; `None` when none can come any more.
     #[inline(always)]
     pub(in crate::queue) fn poll_recv<T>(&mut self, core: &Core<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let coop = ready!(coop::poll_proceed(cx));
+        let share = ready!(poll_share(cx));
         if self.key.is_none()
             && let Ok(item) = core.pop_quickly()
         {
-            coop.made_progress();
+            self.yielded = false;
+            share.spend();
             return Poll::Ready(Some(item));
         }
         let taken = ready!(self.poll_in_line(core, cx, Take::Settled));
-        coop.made_progress();
+        share.spend();
         Poll::Ready(taken.map(|entry| entry.item))
     }
 
@@ -82,9 +84,9 @@ impl Line {
         Poll::Ready(taken)
     }
 
+    /// Once, before it goes into the line: mostly others bring something. More often was no better.
     fn may_yield(&mut self) -> bool {
-        self.yields = self.yields.saturating_add(1);
-        self.yields <= YIELDS
+        !std::mem::replace(&mut self.yielded, true)
     }
 
     fn is_parked(&self) -> bool {
@@ -149,7 +151,7 @@ impl Line {
             }
             let claim = match state {
                 None if slow.receivers.waiting() == 0 => Some(Claim::Open),
-                Some(State::Granted) => Some(Claim::Granted),
+                Some(State::Granted(_)) => Some(Claim::Granted),
                 _ => None,
             };
             match claim.map(|claim| core.take_any(&mut slow, claim, take, &mut wakes)) {
@@ -165,7 +167,7 @@ impl Line {
             match (self.key, waker.take()) {
                 (_, None) => break Visit::Waiting(None),
                 (None, Some(waker)) => {
-                    let key = *self.key.insert(slow.receivers.push(waker));
+                    let key = *self.key.insert(slow.receivers.push(waker, 1));
                     core.raise(&slow, flag::RECEIVERS);
                     // Something may have come by now: for who is first in line.
                     core.grant_items(&mut slow, &mut wakes);
@@ -188,7 +190,7 @@ impl Line {
         {
             (state, known) = remove(&mut slow, key);
         }
-        if state == State::Granted && matches!(visit, Visit::Finished) {
+        if matches!(state, State::Granted(_)) && matches!(visit, Visit::Finished) {
             core.counts.unpromise();
         }
         // What became due may be for others.
@@ -236,7 +238,7 @@ impl Line {
         let mut slow = core.lock();
         let (state, waker) = remove(&mut slow, key);
         let mut lost = None;
-        if state == State::Granted && !mutant!("queue.keep_promise") {
+        if matches!(state, State::Granted(_)) && !mutant!("queue.keep_promise") {
             if mutant!("queue.take_and_drop") {
                 lost = core.take_any(&mut slow, Claim::Granted, Take::Settled, &mut wakes).ok();
             } else {
@@ -310,13 +312,36 @@ impl<T> Drop for Taking<'_, T> {
 }
 
 /// An item on its way out.
-pub(in crate::queue) struct Receiving<'a, T>(pub(in crate::queue) Taking<'a, T>);
+pub(in crate::queue) struct Receiving<'a, T> {
+    core: &'a Core<T>,
+    /// Once it found no item at once: a drop costs a look until then.
+    waits: Option<Taking<'a, T>>,
+}
+
+impl<'a, T> Receiving<'a, T> {
+    #[inline(always)]
+    pub(in crate::queue) fn new(core: &'a Core<T>) -> Self {
+        Self { core, waits: None }
+    }
+
+    #[inline(never)]
+    fn poll_longer(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.waits.get_or_insert_with(|| Taking::new(self.core)).poll_recv(cx)
+    }
+}
 
 impl<T> Future for Receiving<'_, T> {
     type Output = Option<T>;
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.0.poll_recv(cx)
+        if self.waits.is_none() {
+            let share = ready!(poll_share(cx));
+            if let Ok(item) = self.core.pop_quickly() {
+                share.spend();
+                return Poll::Ready(Some(item));
+            }
+        }
+        self.poll_longer(cx)
     }
 }
