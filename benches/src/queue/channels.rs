@@ -22,49 +22,88 @@ pub(super) trait Channel: Send + 'static {
     fn consume(receiver: Self::Receiver) -> impl Future<Output = u64> + Send;
 }
 
-pub(super) struct Ours;
-
-impl Channel for Ours {
-    type Sender = motet::queue::Sender<u64>;
-    type Receiver = motet::queue::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        motet::queue::bounded(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
-    async fn produce(sender: Self::Sender, count: u64) {
-        for item in 0..count {
-            sender.send(item).await.expect("a receiver is there");
+/// A type that stands for the queue of a crate: its two ends, how it is made, and the two ways.
+macro_rules! channel {
+    // Item by item: what is awaited to send one, and what is to be of taking one as long as there are some.
+    ($name:ident: $sender:ty, $receiver:ty, $new:path, $another:expr; $send:ident, $recv:ident, $is_one:ident) => {
+        channel! {
+            $name: $sender, $receiver, $new, $another;
+            async fn produce(sender: Self::Sender, count: u64) {
+                for item in 0..count {
+                    sender.$send(item).await.expect("a receiver is there");
+                }
+            }
+            #[allow(unused_mut, reason = "tokio's alone is received from by reference to what may change")]
+            async fn consume(mut receiver: Self::Receiver) -> u64 {
+                let mut count = 0;
+                while receiver.$recv().await.$is_one() {
+                    count += 1;
+                }
+                count
+            }
         }
-    }
+    };
+    ($(#[$doc:meta])* $name:ident: $sender:ty, $receiver:ty, $new:path, $another:expr; $($ways:tt)*) => {
+        $(#[$doc])*
+        pub(super) struct $name;
 
-    async fn consume(receiver: Self::Receiver) -> u64 {
-        let mut count = 0;
-        while receiver.recv().await.is_some() {
-            count += 1;
+        impl Channel for $name {
+            type Sender = $sender;
+            type Receiver = $receiver;
+
+            fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
+                $new(capacity)
+            }
+
+            fn another(receiver: &Self::Receiver) -> Self::Receiver {
+                $another(receiver)
+            }
+
+            $($ways)*
         }
-        count
-    }
+    };
 }
 
-pub(super) struct OursBatch;
+fn has_one<T>(_: &T) -> T {
+    unreachable!("it has one receiver")
+}
 
-impl Channel for OursBatch {
-    type Sender = motet::queue::Sender<u64>;
-    type Receiver = motet::queue::Receiver<u64>;
+channel!(
+    Ours: motet::queue::Sender<u64>, motet::queue::Receiver<u64>,
+    motet::queue::bounded, Clone::clone; send, recv, is_some
+);
+channel!(
+    Tokio: tokio::sync::mpsc::Sender<u64>, tokio::sync::mpsc::Receiver<u64>,
+    tokio::sync::mpsc::channel, has_one; send, recv, is_some
+);
+channel!(
+    Thingbuf: thingbuf::mpsc::Sender<u64>, thingbuf::mpsc::Receiver<u64>,
+    thingbuf::mpsc::channel, has_one; send, recv, is_some
+);
+channel!(
+    Flume: flume::Sender<u64>, flume::Receiver<u64>,
+    flume::bounded, Clone::clone; send_async, recv_async, is_ok
+);
+channel!(
+    AsyncChannel: async_channel::Sender<u64>, async_channel::Receiver<u64>,
+    async_channel::bounded, Clone::clone; send, recv, is_ok
+);
+channel!(
+    Crossfire: crossfire::MAsyncTx<crossfire::mpmc::Array<u64>>,
+    crossfire::MAsyncRx<crossfire::mpmc::Array<u64>>,
+    crossfire::mpmc::bounded_async, Clone::clone; send, recv, is_ok
+);
+channel!(
+    Loole: loole::Sender<u64>, loole::Receiver<u64>,
+    loole::bounded, Clone::clone; send_async, recv_async, is_ok
+);
+channel!(
+    Kanal: kanal::AsyncSender<u64>, kanal::AsyncReceiver<u64>,
+    kanal::bounded_async, Clone::clone; send, recv, is_ok
+);
 
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        motet::queue::bounded(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
+channel! {
+    OursBatch: motet::queue::Sender<u64>, motet::queue::Receiver<u64>, motet::queue::bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         let mut items = VecDeque::with_capacity(BATCH);
         for item in 0..count {
@@ -75,7 +114,6 @@ impl Channel for OursBatch {
         }
         sender.send_all(&mut items).await.expect("a receiver is there");
     }
-
     async fn consume(receiver: Self::Receiver) -> u64 {
         let (mut count, mut items) = (0, Vec::with_capacity(BATCH));
         while receiver.recv_many(&mut items, BATCH).await > 0 {
@@ -85,50 +123,10 @@ impl Channel for OursBatch {
     }
 }
 
-pub(super) struct Tokio;
-
-impl Channel for Tokio {
-    type Sender = tokio::sync::mpsc::Sender<u64>;
-    type Receiver = tokio::sync::mpsc::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        tokio::sync::mpsc::channel(capacity)
-    }
-
-    fn another(_: &Self::Receiver) -> Self::Receiver {
-        unreachable!("it has one receiver")
-    }
-
-    async fn produce(sender: Self::Sender, count: u64) {
-        for item in 0..count {
-            sender.send(item).await.expect("a receiver is there");
-        }
-    }
-
-    async fn consume(mut receiver: Self::Receiver) -> u64 {
-        let mut count = 0;
-        while receiver.recv().await.is_some() {
-            count += 1;
-        }
-        count
-    }
-}
-
-/// `recv_many`; what it has to send many at once, `reserve_many`, is used for as many.
-pub(super) struct TokioBatch;
-
-impl Channel for TokioBatch {
-    type Sender = tokio::sync::mpsc::Sender<u64>;
-    type Receiver = tokio::sync::mpsc::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        tokio::sync::mpsc::channel(capacity)
-    }
-
-    fn another(_: &Self::Receiver) -> Self::Receiver {
-        unreachable!("it has one receiver")
-    }
-
+channel! {
+    /// `recv_many`; what it has to send many at once, `reserve_many`, is used for as many.
+    TokioBatch: tokio::sync::mpsc::Sender<u64>, tokio::sync::mpsc::Receiver<u64>,
+    tokio::sync::mpsc::channel, has_one;
     async fn produce(sender: Self::Sender, count: u64) {
         let most = BATCH.min(sender.max_capacity()) as u64;
         let mut item = 0;
@@ -140,7 +138,6 @@ impl Channel for TokioBatch {
             }
         }
     }
-
     async fn consume(mut receiver: Self::Receiver) -> u64 {
         let (mut count, mut items) = (0, Vec::with_capacity(BATCH));
         while receiver.recv_many(&mut items, BATCH).await > 0 {
@@ -150,83 +147,12 @@ impl Channel for TokioBatch {
     }
 }
 
-pub(super) struct Thingbuf;
-
-impl Channel for Thingbuf {
-    type Sender = thingbuf::mpsc::Sender<u64>;
-    type Receiver = thingbuf::mpsc::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        thingbuf::mpsc::channel(capacity)
-    }
-
-    fn another(_: &Self::Receiver) -> Self::Receiver {
-        unreachable!("it has one receiver")
-    }
-
-    async fn produce(sender: Self::Sender, count: u64) {
-        for item in 0..count {
-            sender.send(item).await.expect("a receiver is there");
-        }
-    }
-
-    async fn consume(receiver: Self::Receiver) -> u64 {
-        let mut count = 0;
-        while receiver.recv().await.is_some() {
-            count += 1;
-        }
-        count
-    }
-}
-
-pub(super) struct Flume;
-
-impl Channel for Flume {
-    type Sender = flume::Sender<u64>;
-    type Receiver = flume::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        flume::bounded(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
-    async fn produce(sender: Self::Sender, count: u64) {
-        for item in 0..count {
-            sender.send_async(item).await.expect("a receiver is there");
-        }
-    }
-
-    async fn consume(receiver: Self::Receiver) -> u64 {
-        let mut count = 0;
-        while receiver.recv_async().await.is_ok() {
-            count += 1;
-        }
-        count
-    }
-}
-
-/// `drain`, after one that was waited for.
-pub(super) struct FlumeBatch;
-
-impl Channel for FlumeBatch {
-    type Sender = flume::Sender<u64>;
-    type Receiver = flume::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        flume::bounded(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
+channel! {
+    /// `drain`, after one that was waited for.
+    FlumeBatch: flume::Sender<u64>, flume::Receiver<u64>, flume::bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         Flume::produce(sender, count).await;
     }
-
     async fn consume(receiver: Self::Receiver) -> u64 {
         let mut count = 0;
         while receiver.recv_async().await.is_ok() {
@@ -236,145 +162,16 @@ impl Channel for FlumeBatch {
     }
 }
 
-pub(super) struct AsyncChannel;
-
-impl Channel for AsyncChannel {
-    type Sender = async_channel::Sender<u64>;
-    type Receiver = async_channel::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        async_channel::bounded(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
-    async fn produce(sender: Self::Sender, count: u64) {
-        for item in 0..count {
-            sender.send(item).await.expect("a receiver is there");
-        }
-    }
-
-    async fn consume(receiver: Self::Receiver) -> u64 {
-        let mut count = 0;
-        while receiver.recv().await.is_ok() {
-            count += 1;
-        }
-        count
-    }
-}
-
-pub(super) struct Crossfire;
-
-impl Channel for Crossfire {
-    type Sender = crossfire::MAsyncTx<crossfire::mpmc::Array<u64>>;
-    type Receiver = crossfire::MAsyncRx<crossfire::mpmc::Array<u64>>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        crossfire::mpmc::bounded_async(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
-    async fn produce(sender: Self::Sender, count: u64) {
-        for item in 0..count {
-            sender.send(item).await.expect("a receiver is there");
-        }
-    }
-
-    async fn consume(receiver: Self::Receiver) -> u64 {
-        let mut count = 0;
-        while receiver.recv().await.is_ok() {
-            count += 1;
-        }
-        count
-    }
-}
-
-pub(super) struct Loole;
-
-impl Channel for Loole {
-    type Sender = loole::Sender<u64>;
-    type Receiver = loole::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        loole::bounded(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
-    async fn produce(sender: Self::Sender, count: u64) {
-        for item in 0..count {
-            sender.send_async(item).await.expect("a receiver is there");
-        }
-    }
-
-    async fn consume(receiver: Self::Receiver) -> u64 {
-        let mut count = 0;
-        while receiver.recv_async().await.is_ok() {
-            count += 1;
-        }
-        count
-    }
-}
-
-/// `drain`, after one that was waited for.
-pub(super) struct LooleBatch;
-
-impl Channel for LooleBatch {
-    type Sender = loole::Sender<u64>;
-    type Receiver = loole::Receiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        loole::bounded(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
+channel! {
+    /// `drain`, after one that was waited for.
+    LooleBatch: loole::Sender<u64>, loole::Receiver<u64>, loole::bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         Loole::produce(sender, count).await;
     }
-
     async fn consume(receiver: Self::Receiver) -> u64 {
         let mut count = 0;
         while receiver.recv_async().await.is_ok() {
             count += 1 + receiver.drain().count() as u64;
-        }
-        count
-    }
-}
-
-pub(super) struct Kanal;
-
-impl Channel for Kanal {
-    type Sender = kanal::AsyncSender<u64>;
-    type Receiver = kanal::AsyncReceiver<u64>;
-
-    fn new(capacity: usize) -> (Self::Sender, Self::Receiver) {
-        kanal::bounded_async(capacity)
-    }
-
-    fn another(receiver: &Self::Receiver) -> Self::Receiver {
-        receiver.clone()
-    }
-
-    async fn produce(sender: Self::Sender, count: u64) {
-        for item in 0..count {
-            sender.send(item).await.expect("a receiver is there");
-        }
-    }
-
-    async fn consume(receiver: Self::Receiver) -> u64 {
-        let mut count = 0;
-        while receiver.recv().await.is_ok() {
-            count += 1;
         }
         count
     }
