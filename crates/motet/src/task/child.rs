@@ -256,6 +256,7 @@ impl Link<'_> {
     }
 
     /// Whether the scope wants this child's future dropped.
+    #[inline]
     fn must_stop(&self) -> bool {
         self.spec.stop == Stop::Drop && self.core.reached(self.spec.class.cancelled_at())
     }

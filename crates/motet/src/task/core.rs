@@ -80,6 +80,7 @@ pub(crate) struct Apart<T>(T);
 impl<T> Deref for Apart<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.0
     }
@@ -150,6 +151,7 @@ impl Core {
     }
 
     /// One relaxed load. Who is woken by a cancellation sees it: the waker orders the two.
+    #[inline]
     pub(crate) fn reached(&self, level: Level) -> bool {
         self.level.load(Ordering::Relaxed) >= level as u8
     }
@@ -289,6 +291,7 @@ impl Core {
 
 impl Class {
     /// The level at which children of this class are cancelled.
+    #[inline]
     pub(crate) fn cancelled_at(self) -> Level {
         match self {
             Self::Work => Level::Children,

@@ -27,6 +27,7 @@ pub(crate) enum Class {
 }
 
 impl Class {
+    #[inline]
     fn one(self) -> u64 {
         match self {
             Self::Work => WORK,
@@ -34,6 +35,7 @@ impl Class {
         }
     }
 
+    #[inline]
     fn of(self, counts: u64) -> u64 {
         match self {
             Self::Work => counts & (SERVICE - 1),
@@ -66,6 +68,7 @@ impl Gate {
     }
 
     /// Counts one more child, unless the gate is closed.
+    #[inline]
     pub(crate) fn enter(&self, class: Class) -> Entered {
         // Acquire is not needed: a child reads the rest of the scope under its lock.
         let before = self.counts.fetch_add(class.one(), Ordering::Relaxed);

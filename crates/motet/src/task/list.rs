@@ -80,6 +80,7 @@ impl Node {
         Self { spec, shared: UnsafeCell::new(shared), _pinned: PhantomPinned }
     }
 
+    #[inline]
     pub(crate) fn spec(&self) -> &Spec {
         &self.spec
     }
@@ -167,6 +168,7 @@ impl List {
 }
 
 impl Drop for Node {
+    #[inline]
     fn drop(&mut self) {
         if self.spec.place.listed.get() {
             // The scope would read freed memory. Its owner unlinks it in its own drop, so this is out of reach.

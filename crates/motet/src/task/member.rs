@@ -17,6 +17,7 @@ pub(crate) struct Hold(ManuallyDrop<Arc<Core>>);
 
 impl Hold {
     /// Counts one more of the class in, unless the scope is closed.
+    #[inline]
     pub(crate) fn enter(core: &Arc<Core>, class: Class) -> Option<Self> {
         match core.gate.enter(class) {
             Entered::Refused => return None,
@@ -46,6 +47,7 @@ impl Hold {
 impl Deref for Hold {
     type Target = Arc<Core>;
 
+    #[inline]
     fn deref(&self) -> &Arc<Core> {
         &self.0
     }

@@ -1,5 +1,6 @@
 use std::cell::OnceCell;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -136,17 +137,35 @@ impl Slot {
     }
 }
 
-/// Marks a poll for the watches, until it is dropped. It holds what was being polled around it.
-pub(crate) struct Watched {
+/// Marks a poll, if anybody watches, until it is dropped: one that nobody watches carries a null, and compares it.
+// Not dropped by itself: the compiler calls a function for that, where there is something inside or not.
+pub(crate) struct Watch(ManuallyDrop<Option<Box<Watched>>>);
+
+/// It holds what was being polled around it.
+struct Watched {
     slot: Arc<Slot>,
     around: Option<Polling>,
 }
 
-/// Marks a poll of the child, if anybody watches. In a box, so that a poll that nobody watches carries one
-/// null.
+/// Marks a poll of the child, if anybody watches.
 #[inline]
-pub(crate) fn polling(spec: &Spec) -> Option<Box<Watched>> {
-    if WATCHES.load(Ordering::Relaxed) == 0 { None } else { mark(spec) }
+pub(crate) fn polling(spec: &Spec) -> Watch {
+    let watched = if WATCHES.load(Ordering::Relaxed) == 0 { None } else { mark(spec) };
+    Watch(ManuallyDrop::new(watched))
+}
+
+impl Drop for Watch {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            over(self.0.take());
+        }
+    }
+}
+
+#[cold]
+fn over(watched: Option<Box<Watched>>) {
+    drop(watched);
 }
 
 #[cold]

@@ -56,6 +56,7 @@ impl CancelToken {
 
     /// Asks whether the token is cancelled: one relaxed load.
     #[must_use]
+    #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::Relaxed)
     }
