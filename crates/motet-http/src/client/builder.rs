@@ -1,4 +1,6 @@
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
@@ -11,6 +13,7 @@ use motet::observe::Stats;
 use motet::resilience::{Bulkhead, CircuitBreaker, CircuitBreakers, DynPipeline, Retry};
 use motet::task::{Name, Scope};
 use thiserror::Error as ThisError;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::core::{Core, Times};
 use super::defaults::Defaults;
@@ -269,6 +272,48 @@ impl ApiClientBuilder {
         self
     }
 
+    /// Connects by this, in place of resolving the name and dialling TCP: through a tunnel, over a socket of the system, or,
+    /// in a test in virtual time, to a server in memory.
+    ///
+    /// It is called for each connection, within the time of connecting. TLS is spoken over what it gives, where the URL
+    /// says so. What it fails with is an [`ErrorKind::Connect`](super::ErrorKind::Connect).
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{Nursery, Scope, scope};
+    /// use motet_http::ApiClient;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// scope(async |n: &Nursery| {
+    ///     let servers = Scope::clone(n);
+    ///     let dial = move |_host| {
+    ///         let (ours, mut theirs) = duplex(1024);
+    ///         let served = servers.service("server", async move {
+    ///             let mut request = [0; 1024];
+    ///             while theirs.read(&mut request).await.is_ok_and(|length| length > 0) {
+    ///                 theirs.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n42").await.unwrap();
+    ///             }
+    ///         });
+    ///         async move { served.map(|_| ours).map_err(std::io::Error::other) }
+    ///     };
+    ///     let client = ApiClient::builder(n).base_url("http://memory").connect_by(dial).build().unwrap();
+    ///     assert_eq!(client.get("/").fetch_json::<u32>().await.unwrap(), 42);
+    ///     Ok(())
+    /// })
+    /// .await
+    /// # .unwrap();});
+    /// ```
+    pub fn connect_by<F, Fut, S>(mut self, dial: F) -> Self
+    where
+        F: Fn(Host) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.connections = self.connections.connect_by(dial);
+        self
+    }
+
     /// Trusts, and proves, by this configuration of TLS, in place of the certificates of the system. It is to name no
     /// protocols (ALPN): the versions do.
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
@@ -280,7 +325,7 @@ impl ApiClientBuilder {
     ///
     /// # Errors
     /// [`InvalidClient`]: a base URL that is none, a header that is none, no places, protocols in the configuration of
-    /// TLS.
+    /// TLS, a filter for addresses where none are dialled.
     pub fn build(self) -> Result<ApiClient, InvalidClient> {
         if let Some(problem) = self.problem {
             return Err(InvalidClient(problem));

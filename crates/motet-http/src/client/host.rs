@@ -18,7 +18,7 @@ pub struct Host {
 
 impl Host {
     /// Takes it from an absolute URL; `None` for one that is not.
-    pub(super) fn of(uri: &Uri) -> Option<Self> {
+    pub(crate) fn of(uri: &Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme()?.clone(), uri.authority()?.clone());
         let mut hasher = DefaultHasher::new();
         scheme.hash(&mut hasher);

@@ -1,4 +1,6 @@
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +8,11 @@ use std::time::Duration;
 use hyper_util::client::legacy;
 use hyper_util::rt::TokioTimer;
 use motet::task::Scope;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{AddressFilter, Connections, ScopeExecutor, connector};
+use super::{AddressFilter, Connections, Dial, Duplex, ScopeExecutor, connector};
+use crate::Host;
 use crate::client::{BoxError, InvalidClient};
 
 /// A connection of HTTP/2 that is in use is asked so often whether it is still there, and given up after as long without
@@ -50,6 +54,7 @@ pub struct ConnectionsBuilder {
     max_head: Option<usize>,
     pub(crate) versions: Versions,
     filter: Option<AddressFilter>,
+    dial: Option<Dial>,
     tls: Option<Arc<rustls::ClientConfig>>,
 }
 
@@ -63,6 +68,7 @@ impl ConnectionsBuilder {
             max_head: None,
             versions: Versions::Any,
             filter: None,
+            dial: None,
             tls: None,
         }
     }
@@ -107,6 +113,24 @@ impl ConnectionsBuilder {
         self
     }
 
+    /// Connects by this, in place of resolving the name and dialling TCP: through a tunnel, over a socket of the system, or,
+    /// in a test in virtual time, to a server in memory.
+    ///
+    /// It is called for each connection, within the time of connecting. TLS is spoken over what it gives, where the URL
+    /// says so. What it fails with is an [`SendError::Connect`](super::SendError::Connect).
+    pub fn connect_by<F, Fut, S>(mut self, dial: F) -> Self
+    where
+        F: Fn(Host) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.dial = Some(Arc::new(move |host| {
+            let dialled = dial(host);
+            Box::pin(async move { dialled.await.map(|stream| Box::new(stream) as Box<dyn Duplex>) })
+        }));
+        self
+    }
+
     /// Trusts, and proves, by this configuration of TLS, in place of the certificates of the system. It is to name no
     /// protocols (ALPN): the versions do.
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
@@ -117,8 +141,12 @@ impl ConnectionsBuilder {
     /// Makes them. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB.
+    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB, a filter for addresses where
+    /// none are dialled.
     pub fn build(self) -> Result<Connections, InvalidClient> {
+        if self.dial.is_some() && self.filter.is_some() {
+            return Err(InvalidClient::new("a filter for addresses, where none are dialled"));
+        }
         if self.tls.as_ref().is_some_and(|tls| !tls.alpn_protocols.is_empty()) {
             return Err(InvalidClient::new("the configuration of TLS names protocols"));
         }
@@ -138,7 +166,7 @@ impl ConnectionsBuilder {
             }
             http.http1_max_buf_size(bytes);
         }
-        let connector = connector(self.filter, self.tls, self.versions, self.connect);
+        let connector = connector(self.filter, self.dial, self.tls, self.versions, self.connect);
         Ok(Connections { http: http.build(connector), scope: self.scope })
     }
 }

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,11 +12,17 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::resolver::Resolver;
+use super::transport::{Duplex, Transport};
 use super::{ConnectError, dial};
+use crate::Host;
 use crate::client::BoxError;
 
 /// Says whether to connect to an address, and why not.
 pub(crate) type AddressFilter = Arc<dyn Fn(IpAddr) -> Result<(), BoxError> + Send + Sync>;
+
+/// Connects to a host, in place of the resolver and TCP.
+pub(crate) type Dial =
+    Arc<dyn Fn(Host) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Duplex>>> + Send>> + Send + Sync>;
 
 /// Resolves a host and dials what the filter lets through: exactly the addresses that it has seen.
 #[derive(Clone)]
@@ -24,16 +31,17 @@ pub(crate) struct Dialer(Arc<Shared>);
 struct Shared {
     filter: Option<AddressFilter>,
     resolver: Resolver,
+    dial: Option<Dial>,
 }
 
 impl Dialer {
-    pub(crate) fn new(filter: Option<AddressFilter>) -> Self {
-        Self(Arc::new(Shared { filter, resolver: Resolver::default() }))
+    pub(crate) fn new(filter: Option<AddressFilter>, dial: Option<Dial>) -> Self {
+        Self(Arc::new(Shared { filter, resolver: Resolver::default(), dial }))
     }
 }
 
 impl Service<Uri> for Dialer {
-    type Response = TokioIo<TcpStream>;
+    type Response = TokioIo<Transport>;
     type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ConnectError>> + Send>>;
 
@@ -48,7 +56,14 @@ impl Service<Uri> for Dialer {
 }
 
 impl Shared {
-    async fn connect(&self, uri: &Uri) -> Result<TcpStream, ConnectError> {
+    async fn connect(&self, uri: &Uri) -> Result<Transport, ConnectError> {
+        let Some(dial) = &self.dial else { return self.connect_tcp(uri).await.map(Transport::Tcp) };
+        let host = Host::of(uri).ok_or(ConnectError::NoHost)?;
+        let dialled = dial(host.clone()).await;
+        dialled.map(Transport::Given).map_err(|source| ConnectError::Given { host, source })
+    }
+
+    async fn connect_tcp(&self, uri: &Uri) -> Result<TcpStream, ConnectError> {
         let host = uri.host().ok_or(ConnectError::NoHost)?;
         let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::Host;
 use crate::client::BoxError;
 
 /// Why there is no connection.
@@ -19,6 +20,8 @@ pub(crate) enum ConnectError {
     Refused { address: IpAddr, source: BoxError },
     #[error("no connection to {address}")]
     Dial { address: SocketAddr, source: io::Error },
+    #[error("no connection to {host}")]
+    Given { host: Host, source: io::Error },
     #[error("no connection within {} ms", .0.as_millis())]
     Deadline(Duration),
 }

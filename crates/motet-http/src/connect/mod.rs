@@ -9,6 +9,7 @@ mod error;
 mod executor;
 mod resolver;
 mod send_error;
+mod transport;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +19,18 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 pub use builder::{ConnectionsBuilder, Versions};
 pub use connections::Connections;
 use deadline::ConnectDeadline;
-use dialer::{AddressFilter, Dialer};
+use dialer::{AddressFilter, Dial, Dialer};
 use error::ConnectError;
 use executor::ScopeExecutor;
 pub use send_error::SendError;
+use transport::Duplex;
 
 /// Dials, does the TLS handshake, and gives up in time.
 type Connector = ConnectDeadline<HttpsConnector<Dialer>>;
 
 fn connector(
     filter: Option<AddressFilter>,
+    dial: Option<Dial>,
     tls: Option<Arc<rustls::ClientConfig>>,
     versions: Versions,
     within: Duration,
@@ -46,7 +49,7 @@ fn connector(
         },
     };
     let builder = builder.https_or_http();
-    let dialer = Dialer::new(filter);
+    let dialer = Dialer::new(filter, dial);
     let https = match versions {
         Versions::Any => builder.enable_all_versions().wrap_connector(dialer),
         Versions::Http1 => builder.enable_http1().wrap_connector(dialer),

@@ -7,6 +7,7 @@ mod batches;
 mod breakers;
 mod chains;
 mod containers;
+mod driver;
 mod events;
 mod generators;
 mod handles;
@@ -27,20 +28,7 @@ mod time;
 mod tokens;
 mod workers;
 
-use std::time::Duration;
-
-use motet::rng;
-use motet_testkit::sim::{Failure, Panics, Sweep, sim};
-
-/// Drives some public futures.
-pub(crate) struct Driver {
-    /// Their paths, as `listed` finds them in the sources.
-    pub(crate) drives: &'static [&'static str],
-    /// Drops each at all of its suspensions; panics when an invariant does not hold.
-    pub(crate) cancel: fn(),
-    /// Runs them under many seeds, with a bug planted or without.
-    pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
-}
+use driver::{Driver, draw, millis, passes, swept};
 
 const DRIVERS: &[&Driver] = &[
     &batches::BATCHER,
@@ -77,34 +65,3 @@ const DRIVERS: &[&Driver] = &[
     &generators::DRIVER,
     &streams::DRIVER,
 ];
-
-/// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.
-const SEEDS: u64 = 500;
-
-/// Runs a body under many seeds. A child's panic is the body's to judge.
-fn swept<F: Future<Output = ()>>(
-    planted: Option<&'static str>,
-    body: impl Fn() -> F,
-) -> Result<Sweep, Failure> {
-    let mut sweep = sim(body).seeds(SEEDS).panics(Panics::Record);
-    if let Some(planted) = planted {
-        sweep = sweep.mutant(planted);
-    }
-    sweep.check()
-}
-
-#[track_caller]
-fn passes(sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>) {
-    if let Err(failure) = sweep(None) {
-        panic!("{failure}");
-    }
-}
-
-/// Draws from the seed of the run.
-fn draw(below: u64) -> u64 {
-    rng::with(|rng| rng.below(below))
-}
-
-fn millis(count: u64) -> Duration {
-    Duration::from_millis(count)
-}

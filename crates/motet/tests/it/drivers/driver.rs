@@ -1,0 +1,62 @@
+//! What a driver is. The tests of other crates of the workspace have it, too, by its path.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use motet::rng;
+use motet::sim::mutants;
+use motet_testkit::sim::{Failure, Panics, Sweep, sim};
+
+/// Drives some public futures.
+pub(crate) struct Driver {
+    /// Their paths, as `listed` finds them in the sources.
+    pub(crate) drives: &'static [&'static str],
+    /// Drops each at all of its suspensions; panics when an invariant does not hold.
+    pub(crate) cancel: fn(),
+    /// Runs them under many seeds, with a bug planted or without.
+    pub(crate) sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>,
+}
+
+impl Driver {
+    /// Asks whether the sweep notices a bug.
+    pub(super) fn sweep_finds(&self, planted: &'static str) -> bool {
+        (self.sweep)(Some(planted)).is_err()
+    }
+
+    /// Asks whether dropping at every suspension notices a bug.
+    pub(super) fn cancel_finds(&self, planted: &'static str) -> bool {
+        let _planted = mutants::enable(planted);
+        catch_unwind(AssertUnwindSafe(self.cancel)).is_err()
+    }
+}
+
+/// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.
+const SEEDS: u64 = 500;
+
+/// Runs a body under many seeds. A child's panic is the body's to judge.
+pub(super) fn swept<F: Future<Output = ()>>(
+    planted: Option<&'static str>,
+    body: impl Fn() -> F,
+) -> Result<Sweep, Failure> {
+    let mut sweep = sim(body).seeds(SEEDS).panics(Panics::Record);
+    if let Some(planted) = planted {
+        sweep = sweep.mutant(planted);
+    }
+    sweep.check()
+}
+
+#[track_caller]
+pub(super) fn passes(sweep: fn(Option<&'static str>) -> Result<Sweep, Failure>) {
+    if let Err(failure) = sweep(None) {
+        panic!("{failure}");
+    }
+}
+
+/// Draws from the seed of the run.
+pub(super) fn draw(below: u64) -> u64 {
+    rng::with(|rng| rng.below(below))
+}
+
+pub(super) fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
