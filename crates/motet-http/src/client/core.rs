@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
+use motet::mutant;
 use motet::observe::Registration;
 use motet::resilience::{
     self, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Limited, Pipeline, Rejected, Retry,
@@ -131,7 +132,7 @@ impl Core {
             if most == 0 || !redirect::is_one(response.status, &response.headers) {
                 return Ok(response);
             }
-            if followed == most {
+            if followed == most && !mutant!("http.endless_redirects") {
                 return Err(call.error(ErrorKind::Redirect(Redirect::TooMany)));
             }
             followed += 1;
@@ -173,7 +174,8 @@ impl Core {
     /// Waits for a place; when the call is late, for being cut off.
     async fn place(&self, call: &Call<'_>) -> Result<BulkheadPermit<'static>, Rejected> {
         let place = self.places.take(call.host);
-        let Some(deadline) = call.deadline else { return place.await };
+        let deadline = call.deadline.filter(|_| !mutant!("http.wait_for_place_for_ever"));
+        let Some(deadline) = deadline else { return place.await };
         match timeout_at(deadline, place).await {
             Ok(place) => place,
             Err(_) => {
@@ -219,7 +221,7 @@ impl Core {
             let filled = response.fill().await;
             return filled.map_err(|error| error.repeat(call.repeat));
         }
-        if judge::is_passing(response.status) && call.repeat.sent {
+        if judge::is_passing(response.status) && call.repeat.sent && !mutant!("http.leave_body_unread") {
             // Likely to be dropped for another attempt, which is to have its connection.
             response.drain().await;
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use motet::mutant;
 use motet::resilience::BulkheadPermit;
 use pin_project_lite::pin_project;
 use tokio::task::coop;
@@ -91,6 +92,7 @@ impl Exchange {
     /// Waits until the headers are late. Wakes its task when the call is late, which whoever polls it cuts off.
     pub(super) fn poll_head(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Limits { deadline, head, .. } = self.limits;
+        let head = head.filter(|_| !mutant!("http.no_head_deadline"));
         ready!(self.as_mut().poll_due(deadline, head, cx));
         if self.is_late() {
             cx.waker().wake_by_ref();
@@ -106,6 +108,9 @@ impl Exchange {
         }
         let this = self.project();
         (*this.rest, *this.due) = (Some(body), None);
+        if mutant!("http.free_place_early") {
+            *this.place = None;
+        }
     }
 
     /// What was read ahead.
@@ -167,7 +172,7 @@ impl Exchange {
                 *this.begun = data;
                 continue;
             }
-            if this.pieces.is_empty() {
+            if this.pieces.is_empty() && !mutant!("http.lose_begun") {
                 this.pieces.extend_from_slice(&std::mem::take(this.begun));
             }
             this.pieces.extend_from_slice(&data);
@@ -183,6 +188,9 @@ impl Exchange {
         let this = self.as_mut().project();
         let Some(rest) = this.rest else { return Poll::Ready(None) };
         let Poll::Ready(frame) = Pin::new(&mut *rest).poll_frame(cx) else {
+            if mutant!("http.no_body_deadline") {
+                return Poll::Pending;
+            }
             let Limits { deadline, read, .. } = *this.limits;
             ready!(self.as_mut().poll_due(deadline, read, cx));
             let limit = if self.is_late() { TimeLimit::Total } else { TimeLimit::Read };
@@ -217,7 +225,10 @@ impl Exchange {
     fn end(self: Pin<&mut Self>) {
         let mut this = self.project();
         this.timer.set(None);
-        (*this.rest, *this.place) = (None, None);
+        *this.rest = None;
+        if !mutant!("http.keep_place") {
+            *this.place = None;
+        }
     }
 
     fn end_early(self: Pin<&mut Self>, kind: ErrorKind) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -253,7 +264,7 @@ impl Exchange {
             let Some(mut timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
             // Without the budget: what is waited for takes part in it, and may have used it up.
             ready!(pin!(coop::unconstrained(timer.as_mut())).poll(cx));
-            if timer.deadline() >= due {
+            if timer.deadline() >= due || mutant!("http.ring_early") {
                 return Poll::Ready(());
             }
             timer.reset(due);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use motet::mutant;
 use motet::resilience::{Class, Classify, Verdict};
 
 use super::{Error, Response};
@@ -58,11 +59,12 @@ pub(super) fn failure(is_retryable: bool) -> Class {
 pub(super) fn status(code: StatusCode, repeat: Repeat, retry_after: Option<Duration>) -> Class {
     let verdict = match code.as_u16() {
         408 | 425 | 429 => Verdict::Ignore,
+        _ if mutant!("http.pass_every_status") => Verdict::Success,
         501 | 505 => Verdict::Success,
         500.. => Verdict::Failure,
         _ => Verdict::Success,
     };
-    let in_time = retry_after.is_none_or(|after| after <= repeat.patience);
+    let in_time = retry_after.is_none_or(|after| after <= repeat.patience || mutant!("http.no_patience"));
     Class { verdict, retryable: is_passing(code) && repeat.sent && in_time, retry_after }
 }
 

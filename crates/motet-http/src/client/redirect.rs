@@ -7,6 +7,7 @@ use http::header::{
     PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, StatusCode};
+use motet::mutant;
 use url::Url;
 
 use super::error::Redirect;
@@ -48,7 +49,7 @@ pub(super) fn follow(request: &mut Request, status: StatusCode, headers: &Header
         return Err(Redirect::BodyIsGone);
     }
     let uri = target::to_uri(&to).map_err(|_| Redirect::NoTarget)?;
-    if Host::of(&uri) != Host::of(request.uri()) {
+    if Host::of(&uri) != Host::of(request.uri()) && !mutant!("http.keep_credentials") {
         for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST] {
             request.headers.remove(name);
         }

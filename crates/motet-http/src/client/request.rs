@@ -4,6 +4,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use motet::mutant;
 use motet::resilience::DynPipeline;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -176,7 +177,7 @@ impl Request {
         }
         let told = self.settings.repeatable;
         Repeat {
-            sent: told.unwrap_or_else(|| self.line.method.is_idempotent()),
+            sent: told.unwrap_or_else(|| self.line.method.is_idempotent() || mutant!("http.retry_unsafe")),
             unsent: told != Some(false),
             patience,
         }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
+use motet::mutant;
 
 /// How long the answer says to wait.
 ///
 /// A date is compared with the answer's own `Date`, not with a clock of ours: the two are from the same clock, so it
 /// does not matter whose is right. Without a `Date`, which a server with a clock must send (6.6.1), a date says nothing.
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let value =
+        headers.get(RETRY_AFTER).filter(|_| !mutant!("http.ignore_retry_after"))?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
         return Some(Duration::from_secs(seconds));
     }

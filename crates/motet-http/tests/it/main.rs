@@ -6,6 +6,7 @@ mod bodies;
 mod calls;
 mod cancel;
 mod connections;
+mod drivers;
 mod errors;
 mod harness;
 mod limits;

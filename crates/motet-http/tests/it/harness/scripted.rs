@@ -3,17 +3,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use motet::task::Scope;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 /// One connection of a server that does what its script says.
-pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+pub(crate) struct Connection<S = TcpStream> {
+    stream: BufReader<S>,
     /// Counts from 0.
     pub(crate) number: usize,
 }
 
-impl Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(crate) fn new(stream: S, number: usize) -> Self {
+        Self { stream: BufReader::new(stream), number }
+    }
+
     /// Reads the head of a request; `None` at the end of the connection.
     pub(crate) async fn head(&mut self) -> Option<String> {
         let mut head = Vec::new();
@@ -53,7 +57,9 @@ impl Connection {
         let mut rest = [0; 1024];
         while !matches!(self.stream.read(&mut rest).await, Ok(0) | Err(_)) {}
     }
+}
 
+impl Connection {
     /// Closes it with a reset.
     pub(crate) fn reset(self) {
         self.stream.get_ref().set_zero_linger().unwrap();
@@ -74,8 +80,7 @@ where
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let number = count.fetch_add(1, Ordering::SeqCst);
-            let connection = Connection { stream: BufReader::new(stream), number };
-            drop(scope.service("script", script(connection)));
+            drop(scope.service("script", script(Connection::new(stream, number))));
         }
     };
     drop(n.service("scripted server", serving).unwrap());

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use motet::rng;
 use motet::sim::mutants;
-use motet_testkit::sim::{Failure, Panics, Sweep, sim};
+use motet_testkit::sim::{Failure, Panics, Sim, Sweep, sim};
+
+use super::SEEDS;
 
 /// Drives some public futures.
 pub(crate) struct Driver {
@@ -30,19 +32,24 @@ impl Driver {
     }
 }
 
-/// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.
-const SEEDS: u64 = 500;
-
 /// Runs a body under many seeds. A child's panic is the body's to judge.
 pub(super) fn swept<F: Future<Output = ()>>(
     planted: Option<&'static str>,
     body: impl Fn() -> F,
 ) -> Result<Sweep, Failure> {
-    let mut sweep = sim(body).seeds(SEEDS).panics(Panics::Record);
-    if let Some(planted) = planted {
-        sweep = sweep.mutant(planted);
+    with(planted, sim(body).seeds(SEEDS).panics(Panics::Record))
+}
+
+/// Runs a simulation with a bug planted or without.
+pub(super) fn with<B, F>(planted: Option<&'static str>, sim: Sim<B>) -> Result<Sweep, Failure>
+where
+    B: Fn() -> F,
+    F: Future<Output = ()>,
+{
+    match planted {
+        Some(planted) => sim.mutant(planted).check(),
+        None => sim.check(),
     }
-    sweep.check()
 }
 
 #[track_caller]
@@ -57,6 +64,6 @@ pub(super) fn draw(below: u64) -> u64 {
     rng::with(|rng| rng.below(below))
 }
 
-pub(super) fn millis(count: u64) -> Duration {
+pub(super) const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }

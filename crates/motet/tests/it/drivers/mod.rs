@@ -65,3 +65,6 @@ const DRIVERS: &[&Driver] = &[
     &generators::DRIVER,
     &streams::DRIVER,
 ];
+
+/// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.
+const SEEDS: u64 = 500;

@@ -1,0 +1,66 @@
+//! The bugs that are planted in the crate: the drivers find each, and nothing without it.
+
+use super::listed::planted;
+use super::{Driver, answers, bounds, calls};
+
+/// What finds a bug.
+enum By {
+    /// The sweep over seeds of this driver.
+    Sweep(&'static Driver),
+    /// Dropping what this driver drives at every suspension.
+    Cancel(&'static Driver),
+}
+
+/// Lists the planted bugs, with a test for each.
+macro_rules! planted {
+    ($($test:ident: $planted:literal, $by:expr;)*) => {
+        const PLANTED: &[&str] = &[$($planted),*];
+        $(
+            #[test]
+            fn $test() {
+                found($planted, &$by);
+            }
+        )*
+    };
+}
+
+planted! {
+    http_endless_redirects: "http.endless_redirects", By::Sweep(&bounds::DRIVER);
+    http_free_place_early: "http.free_place_early", By::Sweep(&calls::DRIVER);
+    http_ignore_retry_after: "http.ignore_retry_after", By::Sweep(&calls::DRIVER);
+    http_keep_credentials: "http.keep_credentials", By::Sweep(&bounds::DRIVER);
+    http_keep_place: "http.keep_place", By::Sweep(&bounds::DRIVER);
+    http_leave_body_unread: "http.leave_body_unread", By::Sweep(&calls::DRIVER);
+    http_lose_begun: "http.lose_begun", By::Sweep(&answers::DRIVER);
+    http_no_body_deadline: "http.no_body_deadline", By::Sweep(&bounds::DRIVER);
+    http_no_cap: "http.no_cap", By::Sweep(&bounds::DRIVER);
+    http_no_head_deadline: "http.no_head_deadline", By::Sweep(&bounds::DRIVER);
+    http_no_patience: "http.no_patience", By::Sweep(&calls::DRIVER);
+    http_pass_every_status: "http.pass_every_status", By::Sweep(&calls::DRIVER);
+    http_retry_unsafe: "http.retry_unsafe", By::Sweep(&calls::DRIVER);
+    http_ring_early: "http.ring_early", By::Sweep(&bounds::DRIVER);
+    http_wait_for_place_for_ever: "http.wait_for_place_for_ever", By::Sweep(&bounds::DRIVER);
+}
+
+#[track_caller]
+fn found(planted: &'static str, by: &By) {
+    let is_found = match by {
+        By::Sweep(driver) => driver.sweep_finds(planted),
+        By::Cancel(driver) => driver.cancel_finds(planted),
+    };
+    assert!(is_found, "nobody finds `{planted}`");
+}
+
+/// Those of the library that a call would show, too.
+#[test]
+fn a_bug_of_the_library_goes_through_a_call_unseen() {
+    found("bulkhead.keep_place", &By::Cancel(&calls::DRIVER));
+    found("breaker.keep_cancelled_probe", &By::Cancel(&calls::DRIVER));
+    found("resilience.wait_past_deadline", &By::Sweep(&bounds::DRIVER));
+}
+
+/// Whoever plants a bug says who finds it.
+#[test]
+fn a_bug_is_planted_that_nobody_looks_for() {
+    assert_eq!(planted(), PLANTED);
+}
