@@ -61,10 +61,13 @@ pub(super) const LARGE: usize = 1_000;
 #[derive(Clone)]
 pub(super) struct Backend(Arc<Shared>);
 
+/// What a request for a path is answered with.
+type Answers = Box<dyn FnMut(&str) -> Answer + Send>;
+
 struct Shared {
     scope: Scope,
     connect: Mutex<Connect>,
-    answer: Mutex<Box<dyn FnMut(&str) -> Answer + Send>>,
+    answer: Mutex<Answers>,
     opened: AtomicUsize,
     open: AtomicUsize,
     inside: AtomicUsize,
