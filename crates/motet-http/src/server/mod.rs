@@ -17,6 +17,7 @@
 
 mod readiness;
 mod serve;
+mod socket;
 mod stats;
 mod write_deadline;
 

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tower_service::Service;
 
+use super::socket;
 use super::stats::{Counted, Counts};
 use super::write_deadline::WriteDeadline;
 use super::{Readiness, ServerStats};
@@ -114,7 +115,8 @@ impl Server {
         self
     }
 
-    /// Closes the connection of a client that has taken nothing of its answer for so long.
+    /// Closes the connection of a client that has taken nothing of its answer for so long; on Linux also of one that is
+    /// gone without a word.
     pub fn unread_timeout(mut self, within: Duration) -> Self {
         self.unread = within;
         self
@@ -207,11 +209,12 @@ impl Server {
         let notice = self.stopped(&stop);
         let mut notice = std::pin::pin!(notice);
         loop {
-            let (stream, peer, place) = match race(notice.as_mut(), accept(&listener, &places)).await {
-                Either::Left(()) => break,
-                Either::Right(Some(accepted)) => accepted,
-                Either::Right(None) => continue,
-            };
+            let (stream, peer, place) =
+                match race(notice.as_mut(), accept(&listener, &places, self.unread)).await {
+                    Either::Left(()) => break,
+                    Either::Right(Some(accepted)) => accepted,
+                    Either::Right(None) => continue,
+                };
             let stream = TokioIo::new(WriteDeadline::new(stream, self.unread));
             let service = WithPeer { service: service.clone(), peer };
             let connection = graceful.watch(http.serve_connection(stream, service));
@@ -250,12 +253,11 @@ impl Default for Server {
 
 type Accepted = (TcpStream, SocketAddr, BulkheadPermit<'static>);
 
-async fn accept(listener: &TcpListener, places: &Bulkhead) -> Option<Accepted> {
+async fn accept(listener: &TcpListener, places: &Bulkhead, unread: Duration) -> Option<Accepted> {
     let place = places.acquire().await.ok()?.into_owned();
     match listener.accept().await {
         Ok((stream, peer)) => {
-            // Answers are small; waiting to fill a packet only adds delay.
-            if let Err(error) = stream.set_nodelay(true) {
+            if let Err(error) = socket::set_up(&stream, unread) {
                 tracing::debug!(%error, "a connection was gone before it was served");
             }
             Some((stream, peer, place))

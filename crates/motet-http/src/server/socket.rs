@@ -1,0 +1,52 @@
+//! A connection's socket, set up for answers.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+/// Sends what is written at once, and gives a client up that acknowledges nothing of it for so long.
+pub(super) fn set_up(stream: &TcpStream, unread: Duration) -> io::Result<()> {
+    // Answers are small; waiting to fill a packet only adds delay.
+    stream.set_nodelay(true)?;
+    give_up_after(stream, unread)
+}
+
+/// A client that is gone without a word leaves what is small in the socket, where no write has to wait for it: as of the
+/// signs of life of server-sent events. By itself the kernel tries to send them for a quarter of an hour.
+#[cfg(target_os = "linux")]
+fn give_up_after(stream: &TcpStream, unread: Duration) -> io::Result<()> {
+    // 0 would be the system's default, and it takes no more than an `int`.
+    let millis = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX).clamp(1, i32::MAX.cast_unsigned());
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, millis)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_up_after(_: &TcpStream, _: Duration) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::net::sockopt::tcp_user_timeout;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_without_a_word_is_sent_to_for_a_quarter_of_an_hour() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        for (unread, millis) in [
+            (Duration::from_secs(30), 30_000),
+            (Duration::ZERO, 1),
+            // More than it takes is as much as it takes.
+            (Duration::MAX, i32::MAX.cast_unsigned()),
+        ] {
+            set_up(&stream, unread).unwrap();
+            assert_eq!(tcp_user_timeout(&stream).unwrap(), millis);
+            assert!(stream.nodelay().unwrap());
+        }
+    }
+}
