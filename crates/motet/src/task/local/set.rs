@@ -19,6 +19,7 @@ use tokio::task::coop;
 
 use super::node::{Header, NodeRef, Phase};
 use super::queue::{Asleep, Queue};
+use crate::sim;
 
 /// How many children are polled before the task's other work has a turn: tokio's own budget, for where no budget
 /// is kept.
@@ -36,6 +37,10 @@ pub(super) struct Set {
     /// Polls since the set last gave way.
     polls: Cell<u32>,
 }
+
+/// So many polls count as one operation of tokio's budget; what the children do counts by itself. One for each was a
+/// quarter of what a poll costs.
+const POLLS_PER_OPERATION: u32 = 8;
 
 /// What a panic carries.
 pub(super) type Payload = Box<dyn Any + Send>;
@@ -91,7 +96,11 @@ impl Set {
             }
             ready!(self.give_way(cx));
             let ended = self.poll_first();
-            Self::charge(cx);
+            // The first after each time that it gave way or slept, so that none is free, and every one where
+            // interleavings are explored.
+            if self.polls.get() % POLLS_PER_OPERATION == 1 || sim::is_current() {
+                Self::charge(cx);
+            }
             if ended.is_some() {
                 return Poll::Ready(ended);
             }
