@@ -26,6 +26,16 @@ fn ours(count: u64) -> impl Stream<Item = u64> + Send {
     })
 }
 
+/// The innermost of `nested`. A function of its own, as a stream has in a program: one that is both read in place and
+/// boxed is inlined into neither.
+fn ours_boxed(count: u64) -> Pin<Box<dyn Stream<Item = u64> + Send>> {
+    Box::pin(generator(async move |mut y| {
+        for number in 0..count {
+            y.emit(number).await;
+        }
+    }))
+}
+
 fn nested() -> impl Stream<Item = u64> + Send {
     let around = |inner: Pin<Box<dyn Stream<Item = u64> + Send>>| {
         generator(async move |mut y| {
@@ -35,7 +45,7 @@ fn nested() -> impl Stream<Item = u64> + Send {
             }
         })
     };
-    around(Box::pin(around(Box::pin(ours(ITEMS)))))
+    around(Box::pin(around(ours_boxed(ITEMS))))
 }
 
 fn async_stream(count: u64) -> impl Stream<Item = u64> + Send {
@@ -46,6 +56,15 @@ fn async_stream(count: u64) -> impl Stream<Item = u64> + Send {
     }
 }
 
+/// As [`ours_boxed`].
+fn async_stream_boxed(count: u64) -> Pin<Box<dyn Stream<Item = u64> + Send>> {
+    Box::pin(async_stream::stream! {
+        for number in 0..count {
+            yield number;
+        }
+    })
+}
+
 fn async_stream_nested() -> impl Stream<Item = u64> + Send {
     let around = |mut inner: Pin<Box<dyn Stream<Item = u64> + Send>>| {
         async_stream::stream! {
@@ -54,7 +73,7 @@ fn async_stream_nested() -> impl Stream<Item = u64> + Send {
             }
         }
     };
-    around(Box::pin(around(Box::pin(async_stream(ITEMS)))))
+    around(Box::pin(around(async_stream_boxed(ITEMS))))
 }
 
 fn async_fn_stream(count: u64) -> impl Stream<Item = u64> + Send {
