@@ -39,6 +39,7 @@ impl<T, R, E> Running<T, R, E> {
         Fut: Future<Output: BatchOutcome<Value = R, Error = E>>,
     {
         let items = self.items.take().unwrap_or_default();
+        let items = self.seating.in_order(items);
         let count = items.len();
         sim::op("batch.run");
         // The call in it, too: a handler may panic before it gives its future.

@@ -2,11 +2,10 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::task::coop;
-
 use super::block::Answer;
 use super::entering::{Entered, Entering, Wants};
 use super::error::SubmitError;
+use crate::task::budget::poll_share;
 
 /// An item and the wait for its answer: see [`Batcher::submit`](super::Batcher::submit).
 ///
@@ -37,11 +36,11 @@ impl<T, R, E> Future for Submit<'_, T, R, E> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let budget = ready!(coop::poll_proceed(cx));
+        let share = ready!(poll_share(cx));
         let this = &mut *self;
         let Some(Entered { block, seat, .. }) = &this.entered else {
             let entered = ready!(this.entering.poll(Wants::Answer, cx));
-            budget.made_progress();
+            share.spend();
             this.entered = match entered {
                 Ok(entered) => Some(entered),
                 Err(refused) => return Poll::Ready(Err(refused.into())),
@@ -49,7 +48,7 @@ impl<T, R, E> Future for Submit<'_, T, R, E> {
             return Poll::Pending;
         };
         let Some(answer) = this.entering.shared().answer(block, *seat, cx) else { return Poll::Pending };
-        budget.made_progress();
+        share.spend();
         this.entered = None;
         Poll::Ready(match answer {
             Answer::Each(result) => result.map_err(SubmitError::Failed),

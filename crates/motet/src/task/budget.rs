@@ -12,9 +12,9 @@ use tokio::task::coop::{RestoreOnPending, poll_proceed};
 
 use crate::sim;
 
-/// Items that go through a queue for one unit. So many take as long as one in tokio's own channel; with 4, a queue
-/// between two threads is twice as fast as with 1, and with 32 no faster than with 4.
-const ITEMS: u8 = 4;
+/// Operations for a unit: an item into a queue, or out of one; a step of a submit. So many take as long as one of tokio's
+/// own channel; with 4 a queue between two threads is twice as fast as with 1, and with 32 no faster than with 4.
+const OPERATIONS: u8 = 4;
 
 thread_local! {
     /// How many operations the unit that was spent last has paid for. Of this thread, which is as good as of the task:
@@ -42,7 +42,7 @@ impl Share {
     /// The operation has come about.
     #[inline(always)]
     pub(crate) fn spend(self) {
-        PAID_FOR.set((PAID_FOR.get() + 1) % ITEMS);
+        PAID_FOR.set((PAID_FOR.get() + 1) % OPERATIONS);
         // Not `made_progress` and a drop that has nothing to restore: that is a call into tokio.
         let _spent = ManuallyDrop::new(self);
     }
@@ -85,7 +85,7 @@ mod tests {
         for attempts in 0..5 {
             tokio::task::yield_now().await;
             let count = in_one_poll(attempts).await;
-            let most = units * usize::from(ITEMS);
+            let most = units * usize::from(OPERATIONS);
             assert!((most - 3..=most + 3).contains(&count), "{count} with {attempts} attempts each");
         }
     }

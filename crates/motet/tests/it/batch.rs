@@ -191,6 +191,24 @@ async fn a_dropped_caller_leaves_its_item_or_a_batch_of_nothing_runs() {
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_has_later_items_overtake_earlier_ones() {
+    within(async |n| {
+        let batches = Batches::new();
+        let batcher = tenfold(Builder::new(n).max_delay(ms(10)), &batches, 0);
+        let mut leaves = Box::pin(batcher.submit(1));
+        assert!(leaves.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let stay = [2, 3, 4].map(|item| submit(n, &batcher, item));
+        yield_now().await;
+        drop(leaves);
+        for (answer, expected) in stay.into_iter().zip(["20", "30", "40"]) {
+            assert_eq!(answer.await.unwrap(), expected);
+        }
+        assert_eq!(batches.seen(), [[2, 3, 4]]);
+    })
+    .await;
+}
+
 /// What is removed leaves nothing behind that adds up, also where no deadline ends the batch.
 #[tokio::test(start_paused = true)]
 async fn a_batch_that_stays_open_grows_with_every_caller_that_leaves() {

@@ -22,6 +22,7 @@ pub(crate) struct Batch<T, W, B> {
     pub(crate) number: u64,
     /// Where the answers will be.
     pub(crate) block: B,
+    /// In the order in which they came until one is taken out: [`Seating::in_order`].
     pub(crate) items: Vec<T>,
     pub(crate) seats: Vec<Seat<W>>,
     pub(crate) seating: Seating,
@@ -43,19 +44,56 @@ pub(crate) struct Batch<T, W, B> {
 pub(crate) struct Seating {
     /// The number of each item that is left; empty while none was taken out.
     numbers: Vec<u32>,
+    /// Where each item is among those that are left, or `GONE`; empty while none was taken out.
+    places: Vec<u32>,
     /// The item of each seat; empty while each has its own.
     item_of: Vec<u32>,
     /// How many ask for each item; empty while one does.
     askers: Vec<u32>,
 }
 
+const GONE: u32 = u32::MAX;
+
 impl Seating {
     /// Where an item is among those that are left.
     fn position(&self, number: u32) -> Option<usize> {
-        match self.numbers.is_empty() {
+        match self.places.is_empty() {
             true => Some(number as usize),
-            false => self.numbers.binary_search(&number).ok(),
+            false => {
+                self.places.get(number as usize).filter(|place| **place != GONE).map(|place| *place as usize)
+            }
         }
+    }
+
+    /// Takes an item out: the last one takes its place, so that it costs the same in a batch of any size.
+    fn take_out<T>(&mut self, items: &mut Vec<T>, at: usize, given: u32) -> T {
+        if self.places.is_empty() {
+            self.numbers.extend(0..given);
+            self.places.extend(0..given);
+        }
+        let gone = self.numbers.swap_remove(at);
+        self.places[gone as usize] = GONE;
+        if let Some(moved) = self.numbers.get(at) {
+            self.places[*moved as usize] = at as u32;
+        }
+        items.swap_remove(at)
+    }
+
+    /// Puts the items back into the order in which they came.
+    pub(crate) fn in_order<T>(&mut self, items: Vec<T>) -> Vec<T> {
+        if self.numbers.is_sorted() {
+            return items;
+        }
+        let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
+        let places = std::mem::take(&mut self.places);
+        let left = places.iter().filter(|place| **place != GONE);
+        let items = left.filter_map(|place| items.get_mut(*place as usize)?.take()).collect();
+        self.numbers.sort_unstable();
+        self.places = places;
+        for (place, number) in self.numbers.iter().enumerate() {
+            self.places[*number as usize] = place as u32;
+        }
+        items
     }
 
     fn item_of(&self, seat: u32) -> u32 {
@@ -64,11 +102,11 @@ impl Seating {
 
     /// Puts what belongs to the items, in their order, to the numbers they have.
     pub(crate) fn by_number<X>(&self, of_items: Vec<X>) -> Vec<Option<X>> {
-        let Some(last) = self.numbers.last() else {
+        if self.places.is_empty() {
             // In place, mostly: an `Option` of a result is no larger.
             return of_items.into_iter().map(Some).collect();
-        };
-        let mut all: Vec<Option<X>> = (0..=*last).map(|_| None).collect();
+        }
+        let mut all: Vec<Option<X>> = self.places.iter().map(|_| None).collect();
         for (number, one) in self.numbers.iter().zip(of_items) {
             all[*number as usize] = Some(one);
         }
@@ -111,7 +149,8 @@ impl<T, W, B> Batch<T, W, B> {
         self.items.push(item);
         self.seats.push(seat);
         let seating = &mut self.seating;
-        if !seating.numbers.is_empty() {
+        if !seating.places.is_empty() {
+            seating.places.push(seating.numbers.len() as u32);
             seating.numbers.push(number);
         }
         if !seating.item_of.is_empty() {
@@ -149,13 +188,9 @@ impl<T, W, B> Batch<T, W, B> {
         if mutant!("batch.remove_neighbour") {
             at = (at + 1) % self.items.len();
         }
-        if self.seating.numbers.is_empty() {
-            self.seating.numbers.extend(0..self.given);
-        }
-        self.seating.numbers.remove(at);
         self.removed += 1;
         self.weight -= weight;
-        (Some(self.items.remove(at)), was)
+        (Some(self.seating.take_out(&mut self.items, at, self.given)), was)
     }
 
     /// The item with this hash of which `before` came before, if it is still there; `None` when there is no more.

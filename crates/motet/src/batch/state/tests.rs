@@ -265,15 +265,18 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 real.seated.push((who, number, seat, weight));
             }
             Step::End(at) if at < real.flying.len() => {
-                let batch = real.flying.remove(at);
+                let mut batch = real.flying.remove(at);
                 real.state.end(batch.number);
                 let naive = model.flying.remove(at);
                 prop_assert_eq!(batch.number, naive.number);
                 prop_assert!(batch.items.len() <= limits.max_items && !batch.items.is_empty());
                 prop_assert!(batch.weight <= limits.max_weight);
                 let items: Vec<u32> = naive.items.iter().map(|item| item.0).collect();
+                let before = answered(&batch);
+                batch.items = batch.seating.in_order(batch.items);
                 prop_assert_eq!(&batch.items, &items);
                 let mut got = answered(&batch);
+                prop_assert_eq!(&got, &before);
                 got.sort_unstable();
                 let asked = naive.items.iter();
                 let mut expected: Vec<(u32, u32)> =
@@ -292,7 +295,8 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Abandon => {
                 let left = real.state.abandon();
-                let items: Vec<Vec<u32>> = left.into_iter().map(|batch| batch.items).collect();
+                let items: Vec<Vec<u32>> =
+                    left.into_iter().map(|mut batch| batch.seating.in_order(batch.items)).collect();
                 let full = std::mem::take(&mut model.full);
                 let expected = full.into_iter().chain(model.open.take());
                 let expected: Vec<Vec<u32>> =
