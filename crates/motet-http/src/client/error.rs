@@ -43,6 +43,9 @@ pub enum ErrorKind {
     Status(Status),
     /// The connection failed, or the other side broke the rules of HTTP, before the answer was complete.
     Transport(BoxError),
+    /// The other side has said that it does nothing about the request: that its connection of HTTP/2 is to end, or that it
+    /// has no room for it.
+    Refused(BoxError),
     /// The stream that was to be the request's body failed.
     RequestBody(BoxError),
     /// The body of the answer is larger than it may be.
@@ -64,6 +67,7 @@ impl From<SendError> for ErrorKind {
             SendError::Closed => Self::Closed,
             SendError::ConnectTimedOut(_) => Self::TimedOut(TimeLimit::Connect),
             SendError::Connect(error) => Self::Connect(error),
+            SendError::Refused(error) => Self::Refused(error),
             SendError::RequestBody(error) => Self::RequestBody(error),
             SendError::Transport(error) => Self::Transport(error),
         }
@@ -150,6 +154,8 @@ impl Error {
         let Inner { kind, repeat, retry_after, .. } = &*self.0;
         let class = match kind {
             ErrorKind::Connect(_) | ErrorKind::TimedOut(TimeLimit::Connect) => judge::failure(repeat.unsent),
+            // A server that sends its clients elsewhere is well.
+            ErrorKind::Refused(_) => Class { retryable: repeat.unsent, ..Class::ignore() },
             ErrorKind::TimedOut(_) | ErrorKind::Transport(_) => judge::failure(repeat.sent),
             ErrorKind::Status(status) => return judge::status(status.code, *repeat, *retry_after),
             ErrorKind::Decode(_) | ErrorKind::Redirect(_) => Class::success(),
@@ -251,6 +257,7 @@ impl fmt::Display for ErrorKind {
             Self::Rejected(by) => write!(f, "rejected by the {by}"),
             Self::Status(status) => write!(f, "{status}"),
             Self::Transport(_) => f.write_str("the connection failed before the answer was complete"),
+            Self::Refused(_) => f.write_str("the request was refused"),
             Self::RequestBody(_) => f.write_str("the body of the request failed"),
             Self::TooLarge { limit } => write!(f, "the body of the answer has more than {limit} bytes"),
             Self::Decode(decode) => write!(f, "the answer is not as expected at `{}`", decode.path),
@@ -299,6 +306,7 @@ impl StdError for Error {
             ErrorKind::Request(error)
             | ErrorKind::Connect(error)
             | ErrorKind::Transport(error)
+            | ErrorKind::Refused(error)
             | ErrorKind::RequestBody(error) => Some(&**error),
             ErrorKind::Decode(decode) => Some(&decode.error),
             ErrorKind::TimedOut(_)

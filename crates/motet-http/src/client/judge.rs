@@ -18,6 +18,7 @@ use super::{Error, Response};
 /// | other 5xx | failure, but for 501 and 505 | no |
 /// | any other status | success: the host is well | no |
 /// | no connection | failure | yes, whatever the method: nothing was sent |
+/// | refused as HTTP/2 has it | says nothing | yes, whatever the method: nothing was done |
 /// | time was up, the connection failed | failure | if the call may be repeated |
 /// | rejected; a fault of the request; an answer too large | says nothing | no |
 /// | an answer that does not decode | success | no |

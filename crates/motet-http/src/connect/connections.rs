@@ -1,5 +1,6 @@
 use std::fmt;
 
+use h2::Reason;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::client::legacy;
@@ -68,7 +69,7 @@ impl Connections {
     ///
     /// # Errors
     /// [`SendError`]. After [`RequestBody`](SendError::RequestBody) and [`Transport`](SendError::Transport) the other
-    /// side may have seen the request, and after the others it has not.
+    /// side may have done what was asked, and after the others it has not.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
         let (head, body) = request.into_parts();
         let Some(body) = body.outgoing() else {
@@ -94,6 +95,9 @@ impl Connections {
         if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_user) {
             return SendError::RequestBody(error.into());
         }
+        if find(&error).is_some_and(is_refusal) {
+            return SendError::Refused(error.into());
+        }
         SendError::Transport(error.into())
     }
 }
@@ -102,6 +106,12 @@ impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").field("scope", &self.scope.name()).finish_non_exhaustive()
     }
+}
+
+/// Asks whether the request was left alone: a stream that is refused, or was begun past the last one that counts.
+fn is_refusal(error: &h2::Error) -> bool {
+    let is_for = |reason| error.is_remote() && error.reason() == Some(reason);
+    (error.is_reset() && is_for(Reason::REFUSED_STREAM)) || (error.is_go_away() && is_for(Reason::NO_ERROR))
 }
 
 /// The first of this type among an error and its causes.

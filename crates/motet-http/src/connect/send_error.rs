@@ -17,6 +17,10 @@ pub enum SendError {
     /// No connection came about: resolving, dialling, or TLS.
     #[error("no connection")]
     Connect(#[source] BoxError),
+    /// The other side has said that it does nothing about the request (RFC 9113, 8.7): that its connection of HTTP/2 is to
+    /// end, or that it has no room for it.
+    #[error("the request was refused")]
+    Refused(#[source] BoxError),
     /// The stream that was to be the request's body failed.
     #[error("the body of the request failed")]
     RequestBody(#[source] BoxError),

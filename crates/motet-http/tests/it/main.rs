@@ -11,6 +11,7 @@ mod errors;
 mod harness;
 mod limits;
 mod middleware;
+mod nginx;
 mod redirects;
 mod retries;
 mod server;

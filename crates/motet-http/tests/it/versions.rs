@@ -12,12 +12,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use motet::task::{Scope, gather};
 use motet_http::{ApiClient, ErrorKind, Versions};
-use rcgen::CertifiedKey;
-use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{builder, test};
+use crate::harness::{Certificate, builder, test};
 
 /// Has hyper's tasks belong to the scope of the test.
 #[derive(Clone)]
@@ -69,16 +67,14 @@ async fn calls_side_by_side_take_a_connection_each() {
 
 /// Serves what is agreed upon in the handshake.
 async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig>) {
-    let CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-    let certificate = cert.der().clone();
+    let localhost = Certificate::of_localhost();
+    let trusted = localhost.trusted();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let mut server = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
+        .with_single_cert(vec![localhost.certificate], localhost.key)
         .unwrap();
     server.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(server));
@@ -102,14 +98,7 @@ async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig
             }));
         }
     }));
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (base, Arc::new(client))
+    (base, trusted)
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Servers on loopback: well-behaved ones, and ones that are scripted byte by byte.
 
+mod certificate;
 mod scripted;
 
 use std::convert::Infallible;
@@ -12,6 +13,7 @@ use motet::task::{CancelToken, Nursery, Scope, scope, timeout};
 use motet_http::{ApiClient, ApiClientBuilder, Server};
 use tokio::net::TcpListener;
 
+pub(crate) use certificate::Certificate;
 pub(crate) use scripted::{Connection, scripted};
 
 /// No test takes so long; one that does hangs.

@@ -1,0 +1,40 @@
+use std::sync::Arc;
+
+use rcgen::CertifiedKey;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+
+/// A certificate of `localhost`, for which nobody vouches but itself.
+pub(crate) struct Certificate {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
+    /// The same for programs that read files.
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
+}
+
+impl Certificate {
+    pub(crate) fn of_localhost() -> Self {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        Self {
+            certificate: cert.der().clone(),
+            key: PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap(),
+            certificate_pem: cert.pem(),
+            key_pem: signing_key.serialize_pem(),
+        }
+    }
+
+    /// A client that trusts it, and nobody else.
+    pub(crate) fn trusted(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(client)
+    }
+}

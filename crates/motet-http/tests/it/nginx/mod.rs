@@ -1,0 +1,247 @@
+//! Against nginx, which does what servers out there do: limits, closes, cuts off and passes on.
+
+mod server;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use http::{StatusCode, Version};
+use motet::task::gather;
+use motet_http::{Connections, ErrorKind, SendError, TimeLimit};
+use tokio::time::{Instant, sleep};
+
+use crate::harness::{Certificate, builder, client, scripted, test};
+use server::Nginx;
+
+#[tokio::test]
+async fn a_connection_that_has_had_its_requests_fails_the_next() {
+    test(async |n| {
+        let nginx = Nginx::start(
+            "server { listen 127.0.0.1:@PLAIN@; keepalive_requests 3;
+                location / { return 200 $connection; } }",
+            &[],
+        );
+        let api = client(n, &nginx.base);
+        let mut connections = BTreeSet::new();
+        for _ in 0..12 {
+            // Of a POST, too, and at the first attempt.
+            let answer = api.post("/").once().fetch().await.unwrap();
+            connections.insert(answer.text().await.unwrap());
+        }
+        assert_eq!(connections.len(), 4);
+    })
+    .await;
+}
+
+/// The server closes a connection just as it is used again. What nobody has seen is sent again, unseen; what somebody
+/// may have seen is not, unless that does no harm.
+#[tokio::test]
+async fn a_connection_that_is_closed_meanwhile_loses_a_request_or_sends_it_twice() {
+    test(async |n| {
+        let nginx = Nginx::start(
+            "server { listen 127.0.0.1:@PLAIN@; keepalive_timeout 20ms;
+                location / { return 200 hello; } }",
+            &[],
+        );
+        let api = client(n, &nginx.base);
+        for number in 0..60_u64 {
+            // In real time, for that is nginx's.
+            sleep(Duration::from_micros(19_500 + 50 * number)).await;
+            assert_eq!(api.get(&format!("/get{number}")).fetch_bytes().await.unwrap(), "hello");
+            sleep(Duration::from_micros(22_500 - 50 * number)).await;
+            if let Err(error) = api.post(&format!("/post{number}")).body("x").fetch().await {
+                assert!(matches!(error.kind(), ErrorKind::Transport(_)), "{error:?}");
+                assert_eq!(error.attempts(), 1);
+            }
+        }
+        let log = nginx.log();
+        for number in 0..60 {
+            let twice = log.iter().filter(|line| line.contains(&format!("POST /post{number} "))).count();
+            assert!(twice <= 1, "{log:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_of_requests_is_run_against_on_and_on() {
+    test(async |n| {
+        let nginx = Nginx::start(
+            "limit_req_zone $uri zone=each:1m rate=2r/s;
+            server { listen 127.0.0.1:@PLAIN@; limit_req zone=each; add_header Retry-After 1 always;
+                location /many { limit_req_status 429; }
+                location /busy { limit_req_status 503; } }",
+            &[("many", "hello"), ("busy", "hello")],
+        );
+        let api = client(n, &nginx.base);
+        let calls = gather([("/many", 429), ("/busy", 503)].map(|(path, status)| {
+            let api = &api;
+            async move {
+                assert_eq!(api.get(path).fetch().await.unwrap().attempts(), 1);
+                let begun = Instant::now();
+                // What may not be repeated is told at once, and when to come back.
+                let error = api.get(path).once().fetch().await.unwrap_err();
+                assert_eq!(error.status().unwrap().as_u16(), status);
+                assert_eq!((error.attempts(), error.retry_after()), (1, Some(Duration::from_secs(1))));
+                // The client waits for as long as it is asked to; it would not by itself.
+                let answer = api.get(path).fetch().await.unwrap();
+                assert_eq!(answer.attempts(), 2);
+                assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+                assert_eq!(answer.text().await.unwrap(), "hello");
+            }
+        }));
+        calls.await;
+        assert_eq!(nginx.log().len(), 2 * 4, "{:?}", nginx.log());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_is_compressed_unasked_or_not_as_it_came() {
+    test(async |n| {
+        let text = "so it goes ".repeat(100);
+        let nginx = Nginx::start(
+            "gzip on; gzip_min_length 1; gzip_types text/plain;
+            server { listen 127.0.0.1:@PLAIN@; }",
+            &[("text", &text)],
+        );
+        let api = client(n, &nginx.base);
+        let answer = api.get("/text").fetch().await.unwrap();
+        assert_eq!(answer.headers().get("content-encoding"), None);
+        assert_eq!(answer.text().await.unwrap(), text);
+        // Who asks for it has it as it is.
+        let answer = api.get("/text").header("accept-encoding", "gzip").fetch().await.unwrap();
+        assert_eq!(answer.headers()["content-encoding"], "gzip");
+        let body = answer.bytes().await.unwrap();
+        assert!(body.starts_with(&[0x1f, 0x8b]) && body.len() < text.len() / 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_head_breaks_a_call_or_has_no_bound() {
+    test(async |n| {
+        let large = format!("add_header X-Large {} always;\n", "x".repeat(3_000));
+        let nginx = Nginx::start(
+            &format!(
+                "server {{ listen 127.0.0.1:@PLAIN@; {}
+                    location / {{ return 200 hello; }} }}",
+                large.repeat(10)
+            ),
+            &[],
+        );
+        let api = client(n, &nginx.base);
+        let answer = api.get("/").fetch().await.unwrap();
+        assert_eq!(answer.headers().get_all("x-large").iter().count(), 10);
+        assert_eq!(answer.text().await.unwrap(), "hello");
+        // One of ours that is too large for it is our fault, and not tried again.
+        let error = api.get("/").header("x-large", "x".repeat(10_000)).fetch().await.unwrap_err();
+        assert_eq!((error.status(), error.attempts()), (Some(StatusCode::BAD_REQUEST), 1));
+        let careful = Connections::builder(n).max_head(8 << 10).build().unwrap();
+        let request = http::Request::get(&nginx.base).body("".into()).unwrap();
+        let error = careful.send(request).await.unwrap_err();
+        assert!(matches!(error, SendError::Transport(_)), "{error:?}");
+    })
+    .await;
+}
+
+/// nginx says `GOAWAY` after so many requests, while others are under way.
+#[tokio::test]
+async fn a_connection_of_http_2_that_goes_away_takes_calls_along() {
+    test(async |n| {
+        let localhost = Certificate::of_localhost();
+        let nginx = Nginx::start(
+            "server { listen 127.0.0.1:@SECURE@ ssl http2; keepalive_requests 100;
+                ssl_certificate certificate.pem; ssl_certificate_key key.pem;
+                location / { return 200 $connection; } }",
+            &[("certificate.pem", &localhost.certificate_pem), ("key.pem", &localhost.key_pem)],
+        );
+        let api = builder(n, &nginx.secure_base).tls(localhost.trusted()).build().unwrap();
+        // Also of a POST: nginx says which ones it has not looked at.
+        let calls = (0..500).map(|number| match number % 2 {
+            0 => api.get("/").fetch(),
+            _ => api.post("/").fetch(),
+        });
+        let answers = gather(calls).await;
+        let mut connections = BTreeSet::new();
+        for answer in answers {
+            let answer = answer.unwrap();
+            assert_eq!(answer.version(), Version::HTTP_2);
+            connections.insert(answer.text().await.unwrap());
+        }
+        assert!((5..20).contains(&connections.len()), "{connections:?}");
+        assert_eq!(nginx.log().len(), 500, "some were made twice");
+    })
+    .await;
+}
+
+/// Behind it is a server that dies in the middle of its answer, of which it says the length, or does not.
+#[tokio::test]
+async fn half_an_answer_that_is_passed_on_is_taken_for_whole() {
+    test(async |n| {
+        for begun in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        ] {
+            let nginx = proxy(n, async move |mut connection, number| {
+                connection.request().await;
+                if number % 2 == 0 {
+                    return connection.write(begun).await;
+                }
+                connection.answer("200 OK", "hellohello").await;
+            })
+            .await;
+            let api = client(n, &nginx.base);
+            let answer = api.get("/").fetch().await.unwrap();
+            assert_eq!(answer.attempts(), 2);
+            assert_eq!(answer.text().await.unwrap(), "hellohello");
+            let error = api.post("/").fetch().await.unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Transport(_)), "{error:?}");
+            assert_eq!(error.attempts(), 1);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_behind_it_that_hangs_or_dies_is_not_told_of() {
+    test(async |n| {
+        let nginx = proxy(n, async |mut connection, number| {
+            connection.request().await;
+            match number % 4 {
+                0 => connection.closed().await,
+                1 => connection.reset(),
+                2 => {}
+                _ => connection.answer("200 OK", "hello").await,
+            }
+        })
+        .await;
+        let api = client(n, &nginx.base);
+        let error = api.post("/").fetch().await.unwrap_err();
+        assert_eq!((error.status(), error.attempts()), (Some(StatusCode::GATEWAY_TIMEOUT), 1));
+        let answer = api.get("/").fetch().await.unwrap();
+        assert_eq!((answer.attempts(), answer.text().await.unwrap().as_str()), (3, "hello"));
+        // The client may be in more of a hurry.
+        let error = api.get("/").once().timeout(Duration::from_millis(30)).fetch().await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::TimedOut(TimeLimit::Total)), "{error:?}");
+    })
+    .await;
+}
+
+/// nginx before a server that is scripted; it gives that 300 ms.
+async fn proxy<F, Fut>(n: &motet::task::Scope, script: F) -> Nginx
+where
+    F: Fn(crate::harness::Connection, usize) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let (upstream, _) = scripted(n, move |connection| {
+        let number = connection.number;
+        script(connection, number)
+    })
+    .await;
+    let http = format!(
+        "server {{ listen 127.0.0.1:@PLAIN@; proxy_read_timeout 300ms; proxy_http_version 1.1;
+            location / {{ proxy_pass {upstream}; }} }}"
+    );
+    Nginx::start(&http, &[])
+}
