@@ -27,6 +27,9 @@ usage: cargo xtask COMMAND
                       many proptest cases
 ";
 
+/// More than any comparison frees at once.
+const KEPT_BYTES: &str = "1073741824";
+
 fn main() -> ExitCode {
     let mut args = env::args().skip(1);
     let command = args.next().unwrap_or_default();
@@ -67,7 +70,12 @@ fn lint() -> Result<(), String> {
 }
 
 fn compare(areas: &[String]) -> Result<(), String> {
-    run(cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/Cargo.toml", "--"]).args(areas))
+    run(cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/Cargo.toml", "--"])
+        .args(areas)
+        // Or glibc gives memory back between the rounds of some cases and not of others, by what ran before, and a
+        // thousand page faults a round are measured with the work.
+        .env("MALLOC_TRIM_THRESHOLD_", KEPT_BYTES)
+        .env("MALLOC_MMAP_THRESHOLD_", KEPT_BYTES))
 }
 
 /// The models of what needs two threads, under loom: in a target folder of its own, since the flag is for all
