@@ -231,11 +231,6 @@ impl Counts {
         }
     }
 
-    /// Where the next item is taken: to see whether items are.
-    pub(super) fn next_item(&self) -> u64 {
-        position(self.head.0.load(Ordering::SeqCst))
-    }
-
     /// How many items there are, promised or not.
     #[inline(always)]
     fn ready(&self, head: u64) -> i64 {

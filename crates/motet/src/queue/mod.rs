@@ -18,8 +18,8 @@
 //!   granted an item or a place and goes passes it on.
 //! - Parked senders, and parked receivers, are served in the order in which they went into the line, and none waits for
 //!   ever: what is granted to one nobody else can take. A receiver that finds no item first lets other tasks run once,
-//!   and goes into the line after that; a sender that finds no room does so up to 16 times, as long as items are taken
-//!   meanwhile. While senders are in line a newcomer goes behind them.
+//!   and goes into the line after that; a sender that finds no room does so up to 16 times. While senders are in line a
+//!   newcomer goes behind them.
 //! - A refusal hands the item back. Every operation takes part in tokio's coop budget: four items that are sent or
 //!   received one by one for a unit, a batch for one.
 //! - No waker and no code of an item runs under a lock.

@@ -17,9 +17,9 @@ use tokio::task::coop;
 ///
 /// # Ordering and fairness
 /// Senders that wait for room are served in the order in which they went into the line. A `send` that finds no room
-/// first lets other tasks run, up to 16 times as long as items are taken meanwhile, and may be lucky before or after
-/// others who do the same. While one is in line, no newcomer goes before it: a `send` goes behind it, and a
-/// [`try_send`](Self::try_send) is refused as if the queue were full. What one sender has sent is received in that order.
+/// first lets other tasks run, up to 16 times, and may be lucky before or after others who do the same. While one is in
+/// line, no newcomer goes before it: a `send` goes behind it, and a [`try_send`](Self::try_send) is refused as if the
+/// queue were full. What one sender has sent is received in that order.
 ///
 /// A [`send_all`](Self::send_all) that is first in line is granted as many places as there are, up to what it brings.
 ///
