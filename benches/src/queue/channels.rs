@@ -19,7 +19,7 @@ pub(super) trait Channel: Send + 'static {
     fn produce(sender: Self::Sender, count: u64) -> impl Future<Output = ()> + Send;
 
     /// Takes all there are, and gives how many that was.
-    fn consume(receiver: Self::Receiver) -> impl Future<Output = u64> + Send;
+    fn consume(receiver: &mut Self::Receiver) -> impl Future<Output = u64> + Send;
 }
 
 /// A type that stands for the queue of a crate: its two ends, how it is made, and the two ways.
@@ -33,8 +33,7 @@ macro_rules! channel {
                     sender.$send(item).await.expect("a receiver is there");
                 }
             }
-            #[allow(unused_mut, reason = "tokio's alone is received from by reference to what may change")]
-            async fn consume(mut receiver: Self::Receiver) -> u64 {
+            async fn consume(receiver: &mut Self::Receiver) -> u64 {
                 let mut count = 0;
                 while receiver.$recv().await.$is_one() {
                     count += 1;
@@ -114,7 +113,7 @@ channel! {
         }
         sender.send_all(&mut items).await.expect("a receiver is there");
     }
-    async fn consume(receiver: Self::Receiver) -> u64 {
+    async fn consume(receiver: &mut Self::Receiver) -> u64 {
         let (mut count, mut items) = (0, Vec::with_capacity(BATCH));
         while receiver.recv_many(&mut items, BATCH).await > 0 {
             count += items.drain(..).count() as u64;
@@ -138,7 +137,7 @@ channel! {
             }
         }
     }
-    async fn consume(mut receiver: Self::Receiver) -> u64 {
+    async fn consume(receiver: &mut Self::Receiver) -> u64 {
         let (mut count, mut items) = (0, Vec::with_capacity(BATCH));
         while receiver.recv_many(&mut items, BATCH).await > 0 {
             count += items.drain(..).count() as u64;
@@ -153,7 +152,7 @@ channel! {
     async fn produce(sender: Self::Sender, count: u64) {
         Flume::produce(sender, count).await;
     }
-    async fn consume(receiver: Self::Receiver) -> u64 {
+    async fn consume(receiver: &mut Self::Receiver) -> u64 {
         let mut count = 0;
         while receiver.recv_async().await.is_ok() {
             count += 1 + receiver.drain().count() as u64;
@@ -168,7 +167,7 @@ channel! {
     async fn produce(sender: Self::Sender, count: u64) {
         Loole::produce(sender, count).await;
     }
-    async fn consume(receiver: Self::Receiver) -> u64 {
+    async fn consume(receiver: &mut Self::Receiver) -> u64 {
         let mut count = 0;
         while receiver.recv_async().await.is_ok() {
             count += 1 + receiver.drain().count() as u64;

@@ -101,8 +101,10 @@ fn all_through<C: Channel>(shape: &Shape, on: &Runtimes) {
     let (sender, receiver) = C::new(shape.capacity);
     let mut receivers: Vec<_> = (1..shape.consumers).map(|_| C::another(&receiver)).collect();
     receivers.push(receiver);
-    let consumers: Vec<_> =
-        receivers.into_iter().map(|receiver| on.consumers.spawn(C::consume(receiver))).collect();
+    let consumers: Vec<_> = receivers
+        .into_iter()
+        .map(|mut receiver| on.consumers.spawn(async move { C::consume(&mut receiver).await }))
+        .collect();
     for _ in 0..shape.producers {
         on.producers.spawn(C::produce(sender.clone(), shape.items / shape.producers));
     }
