@@ -4,8 +4,10 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 /// An nginx of one test, in a folder of its own, on ports that were free. It ends when dropped.
 pub(super) struct Nginx {
@@ -40,6 +42,14 @@ impl Nginx {
     pub(super) fn log(&self) -> Vec<String> {
         let log = fs::read_to_string(self.folder.path().join("access.log")).unwrap();
         log.lines().map(str::to_owned).collect()
+    }
+
+    /// The same, once it has so many: a line comes after its answer.
+    pub(super) async fn log_of(&self, requests: usize) -> Vec<String> {
+        while self.log().len() < requests {
+            sleep(Duration::from_millis(5)).await;
+        }
+        self.log()
     }
 }
 
