@@ -1,5 +1,6 @@
 //! The bugs that are planted in the crate: the drivers find each, and nothing without it.
 
+use super::driver::planted;
 use super::listed::planted;
 use super::{Driver, answers, bounds, calls};
 
@@ -9,19 +10,6 @@ enum By {
     Sweep(&'static Driver),
     /// Dropping what this driver drives at every suspension.
     Cancel(&'static Driver),
-}
-
-/// Lists the planted bugs, with a test for each.
-macro_rules! planted {
-    ($($test:ident: $planted:literal, $by:expr;)*) => {
-        const PLANTED: &[&str] = &[$($planted),*];
-        $(
-            #[test]
-            fn $test() {
-                found($planted, &$by);
-            }
-        )*
-    };
 }
 
 planted! {

@@ -67,3 +67,18 @@ pub(super) fn draw(below: u64) -> u64 {
 pub(super) const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
+
+/// Lists the planted bugs as `PLANTED`, with a test for each, which asks `found` of whoever lists them.
+macro_rules! planted {
+    ($($test:ident: $planted:literal, $by:expr;)*) => {
+        const PLANTED: &[&str] = &[$($planted),*];
+        $(
+            #[test]
+            fn $test() {
+                found($planted, &$by);
+            }
+        )*
+    };
+}
+
+pub(super) use planted;

@@ -3,6 +3,7 @@
 //! That they find nothing without it is what their own tests say. What needs two threads is planted under the
 //! models of `src/task/models.rs` and `src/resilience/models.rs`, which loom runs.
 
+use super::driver::planted;
 use super::listed::planted;
 use super::{
     Driver, batches, breakers, chains, containers, events, generators, handles, leases, limits, local,
@@ -17,19 +18,6 @@ enum By {
     Cancel(&'static Driver),
     /// A model, since it needs two threads.
     Loom,
-}
-
-/// Lists the planted bugs, with a test for each.
-macro_rules! planted {
-    ($($test:ident: $planted:literal, $by:expr;)*) => {
-        const PLANTED: &[&str] = &[$($planted),*];
-        $(
-            #[test]
-            fn $test() {
-                found($planted, &$by);
-            }
-        )*
-    };
 }
 
 planted! {
