@@ -76,6 +76,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value = "43200", value_parser = parse_seconds)]
     retry_cap: Duration,
 
+    /// A delivery that relay itself cannot attempt (no descriptors, no route, no name server) for this long becomes
+    /// a dead letter; such attempts are not counted
+    #[arg(long, value_name = "SECONDS", default_value = "259200", value_parser = parse_seconds)]
+    max_age: Duration,
+
     /// Deadline of an attempt until the connection stands
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     connect_timeout: Duration,
@@ -142,6 +147,7 @@ impl From<ServeArgs> for Config {
                 base: args.retry_base,
                 cap: args.retry_cap,
                 max_attempts: args.max_attempts,
+                max_age: args.max_age,
             },
             deadlines: Deadlines {
                 connect: args.connect_timeout,

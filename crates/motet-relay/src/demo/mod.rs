@@ -80,8 +80,12 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let mut config = Config::new(directory.path().to_owned(), loopback);
     config.allow_net = vec![std::net::IpAddr::from([127, 0, 0, 1]).into()];
-    config.retry =
-        RetrySchedule { base: Duration::from_millis(50), cap: Duration::from_secs(1), max_attempts: 20 };
+    config.retry = RetrySchedule {
+        base: Duration::from_millis(50),
+        cap: Duration::from_secs(1),
+        max_attempts: 20,
+        ..RetrySchedule::default()
+    };
     config.deadlines = Deadlines {
         connect: Duration::from_millis(400),
         headers: Duration::from_millis(400),
@@ -181,7 +185,7 @@ fn progress_bar(events: u64) -> ProgressBar {
 
 #[allow(clippy::print_stderr, reason = "a demo speaks to whoever started it")]
 fn announce(options: &DemoOptions, config: &Config, misbehaviour: &Misbehaviour) {
-    let RetrySchedule { base, cap, max_attempts } = &config.retry;
+    let RetrySchedule { base, cap, max_attempts, .. } = &config.retry;
     eprintln!(
         "relay demo: {} events to a receiver on loopback, in a temporary directory\n\
          receiver:   {misbehaviour}\n\

@@ -17,7 +17,9 @@ use crate::lifecycle::{
     EndpointProbed, Lifecycle,
 };
 use crate::outbound::{Answer, Outbound, SendError};
-use crate::store::{Attempt, Change, Due, Held, Recorded, Store, StoreError, Target, Verdict};
+use crate::store::{
+    Attempt, Change, Due, FailureClass, Held, Outcome, Recorded, Store, StoreError, Target, Verdict,
+};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -31,12 +33,8 @@ const RECORD_RETRY: Duration = Duration::from_secs(1);
 /// An attempt that was made, without the payload.
 #[derive(Debug)]
 pub(super) struct Made {
-    endpoint: i64,
-    delivery: i64,
     event: i64,
-    round: i64,
-    attempt: Attempt,
-    verdict: Verdict,
+    outcome: Outcome,
 }
 
 /// What every attempt needs.
@@ -78,9 +76,11 @@ impl Attempts {
             Some(error) => self.after_failure(&due, error, asked),
         };
         count(&verdict, took, clock.wall() - due.created_at);
-        let attempt = Attempt { started_at, took_ms: millis(took), status, error, response };
+        let class = error.is_some().then_some(FailureClass::Receiver);
+        let attempt = Attempt { started_at, took_ms: millis(took), status, class, error, response };
         let Due { delivery, event, round, .. } = due;
-        Made { endpoint: target.endpoint, delivery, event, round, attempt, verdict }
+        let Target { endpoint, generation, .. } = *target;
+        Made { event, outcome: Outcome { delivery, round, endpoint, generation, attempt, verdict } }
     }
 
     async fn send(&self, target: &Target, due: &Due, at: Millis) -> Result<Answer, SendError> {
@@ -111,7 +111,8 @@ impl Attempts {
     /// Tells what a recorded attempt has brought.
     fn tell(&self, made: &Made, recorded: &Recorded) {
         let ids = self.store.ids();
-        let Made { endpoint, delivery, event, ref attempt, ref verdict, .. } = *made;
+        let Made { event, ref outcome } = *made;
+        let Outcome { endpoint, delivery, ref attempt, ref verdict, .. } = *outcome;
         let names = || {
             (
                 ids.format(Kind::Delivery, delivery),
@@ -164,8 +165,7 @@ impl Attempts {
     /// what is not recorded is bounded, so nothing piles up.
     pub(super) async fn record(&self, made: Made) -> Option<Millis> {
         loop {
-            let Made { delivery, round, attempt, verdict, .. } = &made;
-            match self.store.record(*delivery, *round, attempt.clone(), verdict.clone()).await {
+            match self.store.record(made.outcome.clone()).await {
                 Ok(recorded) => {
                     self.tell(&made, &recorded);
                     return recorded.retry_at;
@@ -173,6 +173,7 @@ impl Attempts {
                 // The next start finds the delivery due.
                 Err(StoreError::Closed) => return None,
                 Err(error) => {
+                    let delivery = made.outcome.delivery;
                     tracing::error!(%error, delivery, "an outcome is not recorded yet; trying again");
                     sleep(RECORD_RETRY).await;
                 }

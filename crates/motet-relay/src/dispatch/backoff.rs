@@ -14,7 +14,7 @@ use crate::clock::{Millis, millis};
 ///
 /// # Defaults
 /// 5 s doubling up to 12 h, 18 attempts: about 1.2 days from first to last on average, at most 2.4, so that
-/// a receiver that is down for a weekend day is still reached.
+/// a receiver that is down for a weekend day is still reached. 3 days of relay's own trouble.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySchedule {
     /// The longest wait after the first failure.
@@ -23,11 +23,19 @@ pub struct RetrySchedule {
     pub cap: Duration,
     /// Attempts in all; a delivery that failed this often is a dead letter. At least one is made.
     pub max_attempts: u32,
+    /// An attempt that fails because of relay itself (no descriptors, no route, no name server) is not counted. A
+    /// delivery of which every attempt has failed so for this long is a dead letter.
+    pub max_age: Duration,
 }
 
 impl Default for RetrySchedule {
     fn default() -> Self {
-        Self { base: Duration::from_secs(5), cap: Duration::from_secs(12 * 60 * 60), max_attempts: 18 }
+        Self {
+            base: Duration::from_secs(5),
+            cap: Duration::from_secs(12 * 60 * 60),
+            max_attempts: 18,
+            max_age: Duration::from_secs(3 * 24 * 60 * 60),
+        }
     }
 }
 
@@ -59,8 +67,12 @@ impl RetrySchedule {
 mod tests {
     use super::*;
 
-    const SCHEDULE: RetrySchedule =
-        RetrySchedule { base: Duration::from_secs(1), cap: Duration::from_secs(60), max_attempts: 40 };
+    const SCHEDULE: RetrySchedule = RetrySchedule {
+        base: Duration::from_secs(1),
+        cap: Duration::from_secs(60),
+        max_attempts: 40,
+        max_age: Duration::from_secs(3_600),
+    };
 
     #[test]
     fn the_ceiling_doubles_up_to_the_cap_and_never_overflows() {

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::problem::Problem;
 use crate::clock::rfc3339;
 use crate::ids::{Ids, Kind};
-use crate::store::{Attempt, DeliveryRow, DeliveryState, EndpointRow, EventRow, Held};
+use crate::store::{AttemptRow, DeliveryRow, DeliveryState, EndpointRow, EventRow, FailureClass, Held};
 
 #[derive(Debug, Serialize)]
 pub(super) struct EndpointView {
@@ -103,19 +103,27 @@ pub(super) struct AttemptView {
     started_at: String,
     took_ms: i64,
     status: Option<u16>,
+    /// What a failure is charged to: the `receiver`, `relay` itself or the `config`.
+    class: Option<FailureClass>,
     error: Option<String>,
     response: Option<String>,
+    /// How many attempts in a row this entry stands for; the last one is shown. Only those charged to `relay` are
+    /// drawn together.
+    repeats: u32,
 }
 
 impl AttemptView {
-    pub(super) fn new(number: usize, attempt: Attempt) -> Self {
+    pub(super) fn new(number: usize, row: AttemptRow) -> Self {
+        let AttemptRow { attempt, repeats } = row;
         Self {
             number,
             started_at: rfc3339(attempt.started_at),
             took_ms: attempt.took_ms,
             status: attempt.status,
+            class: attempt.class,
             error: attempt.error,
             response: attempt.response,
+            repeats,
         }
     }
 }

@@ -122,6 +122,7 @@ impl Store {
         self.write(1, move |tx| {
             let Some(mut row) = find(tx.connection, seq)? else { return Ok(None) };
             let was_on = row.is_on();
+            let is_another = change.url.is_some() || change.secret.is_some() || change.enabled.is_some();
             if let Some(url) = change.url {
                 row.url = url;
             }
@@ -142,6 +143,11 @@ impl Store {
                 row.secret = secret;
             }
             row.updated_at = tx.wall;
+            if is_another {
+                tx.connection
+                    .prepare_cached("UPDATE endpoints SET generation = generation + 1 WHERE seq = ?1")?
+                    .execute([seq])?;
+            }
             tx.connection
                 .prepare_cached(
                     "UPDATE endpoints SET url = ?2, patterns = ?3, enabled = ?4, secret = ?5, updated_at = ?6

@@ -73,7 +73,7 @@ pub enum OpenError {
     },
     /// The database was written by a newer relay.
     #[error(
-        "{} has schema version {found}, and this relay knows versions up to {known}; start the newer relay that wrote it",
+        "{} has schema version {found} and was written by a newer relay; this relay reads version {known} only; start the newer relay, or choose another directory with --data",
         database.display()
     )]
     TooNew {
@@ -81,7 +81,20 @@ pub enum OpenError {
         database: PathBuf,
         /// Its version.
         found: i64,
-        /// The newest version this program knows.
+        /// The version that this program reads.
+        known: i64,
+    },
+    /// The database was written by an older relay.
+    #[error(
+        "{} has schema version {found} and was written by an older relay; this relay reads version {known} only and converts no store; let the older relay deliver what is pending there, and choose another directory with --data",
+        database.display()
+    )]
+    TooOld {
+        /// The file.
+        database: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that this program reads.
         known: i64,
     },
     /// The file system does not allow what a write-ahead log needs.

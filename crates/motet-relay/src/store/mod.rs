@@ -36,8 +36,8 @@ use tokio::time::Instant;
 
 pub use self::deliveries::AutoDisable;
 pub(crate) use self::deliveries::{
-    Attempt, Buried, Change, DELETED, DeliveryFilter, DeliveryRow, DeliveryState, Due, Held, Recorded,
-    Target, Turn, TurnState, Verdict,
+    Attempt, AttemptRow, Buried, Change, DELETED, DeliveryFilter, DeliveryRow, DeliveryState, Due,
+    FailureClass, Held, Outcome, Recorded, Target, Turn, TurnState, Verdict,
 };
 pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint, Updated};
 pub use self::error::OpenError;
@@ -99,11 +99,11 @@ const READERS: usize = 4;
 const FEED_READERS: usize = 2;
 
 impl Store {
-    /// Opens the store, making or migrating it where needed. What it runs are tasks of the scope, which should
+    /// Opens the store, making it where needed. What it runs are tasks of the scope, which should
     /// isolate panics: a read that panics harms no other.
     ///
     /// # Errors
-    /// [`OpenError`] when the directory is in use, not ours, too new, damaged, or not accessible.
+    /// [`OpenError`] when the directory is in use, not relay's, of another version, damaged, or not accessible.
     pub(crate) fn open(options: &StoreOptions, clock: Clock, scope: &Scope) -> Result<Self, OpenError> {
         let directory = &options.directory;
         fs::DirBuilder::new()
@@ -238,60 +238,4 @@ pub(crate) fn exists(directory: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use motet::task::{Nursery, scope};
-
-    use super::*;
-    use crate::pattern::{EventType, Pattern};
-    use crate::signature::Secret;
-
-    #[tokio::test]
-    async fn a_job_that_fails_is_undone_alone_and_wakes_nobody() {
-        let directory = tempfile::tempdir().unwrap();
-        let options = StoreOptions {
-            directory: directory.path().to_owned(),
-            max_bytes: None,
-            longest_delay: Duration::from_secs(1),
-            auto_disable: AutoDisable::default(),
-        };
-        scope(async |n: &Nursery| {
-            let store = Store::open(&options, Clock::new(), n).unwrap();
-            let event = |event_type: &str| NewEvent {
-                event_type: EventType::parse(event_type).unwrap(),
-                data: serde_json::value::RawValue::from_string("1".to_owned()).unwrap(),
-                idempotency_key: None,
-            };
-            let endpoint = NewEndpoint {
-                url: "http://127.0.0.1/".to_owned(),
-                patterns: vec![Pattern::parse(">").unwrap()],
-                enabled: true,
-                secret: Secret::generate().unwrap(),
-            };
-            let endpoint = store.create_endpoint(endpoint).await.unwrap().seq;
-
-            let insert = "INSERT INTO events (type, data, created_at) VALUES ('undone', x'31', 0)";
-            // All three are queued before the writer sees the first, so that they share a commit.
-            let (before, failed, after) = tokio::join!(
-                biased;
-                store.publish(vec![event("kept.before")]),
-                store.write(1, move |tx| {
-                    tx.connection.execute(insert, [])?;
-                    tx.woken.push((99, Wake::Deleted));
-                    Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
-                }),
-                store.publish(vec![event("kept.after")]),
-            );
-            assert!(before.is_ok() && after.is_ok());
-            assert_eq!(failed, Err(StoreError::Internal("on purpose".to_owned())));
-            let types: Vec<_> =
-                store.events(None, 10).await.unwrap().into_iter().map(|e| e.event_type).collect();
-            assert_eq!(types, ["kept.after", "kept.before"]);
-            let woken: Vec<_> = store.woken().await.into_iter().map(|(woken, _)| woken).collect();
-            assert_eq!(woken, [endpoint]);
-            store.close().await.unwrap();
-            Ok(())
-        })
-        .await
-        .unwrap();
-    }
-}
+mod tests;

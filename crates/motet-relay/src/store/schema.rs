@@ -1,5 +1,6 @@
-//! The database file: how it is recognised, migrated and set up.
+//! The database file: how it is recognised and set up.
 
+use std::cmp::Ordering;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -17,11 +18,10 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// `mtrl`: tells a relay database from any other SQLite file.
 const APPLICATION_ID: i64 = 0x6d74_726c;
 
-/// Each entry takes the schema from the version of its index to the next one. Never edit an entry that
-/// was released; add one.
-const MIGRATIONS: [&str; 2] = [include_str!("schema_v1.sql"), include_str!("schema_v2.sql")];
+const SCHEMA: &str = include_str!("schema.sql");
 
-const VERSION: i64 = MIGRATIONS.len() as i64;
+/// The version of [`SCHEMA`]. A store of another version is refused: nothing migrates it.
+const VERSION: i64 = 3;
 
 /// Files up to this size are checked page by page at start: about a third of a second on one core.
 /// Beyond it damage shows when the damaged page is read.
@@ -30,14 +30,14 @@ const CHECKED_AT_START_BYTES: u64 = 64 << 20;
 /// The log file is cut back to this when it is next reused.
 const LOG_FILE_BYTES: i64 = 64 << 20;
 
-/// Opens the writer's connection: checks that the file is ours, whole and not too new, and migrates it.
+/// Opens the writer's connection: checks that the file is relay's, whole and of this version, or sets a new one up.
 pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     let sql = |e| OpenError::sql(database, e);
     // Made here so that only its owner can read it; SQLite gives its other files the same mode.
     let made = OpenOptions::new().create(true).append(true).mode(0o600).open(database);
     made.map_err(|e| OpenError::directory(database, e))?;
     let mut connection = Connection::open(database).map_err(sql)?;
-    let found = check(&connection, database)?;
+    let is_new = check(&connection, database)? == Found::Nothing;
     let mode = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
         .map_err(sql)?;
@@ -48,7 +48,9 @@ pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     configure(&connection).map_err(sql)?;
     // The checkpoint thread does this; a checkpoint inside a commit would stall every caller of it.
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(sql)?;
-    migrate(&mut connection, found).map_err(sql)?;
+    if is_new {
+        set_up(&mut connection).map_err(sql)?;
+    }
     Ok(connection)
 }
 
@@ -77,21 +79,30 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Returns the file's schema version, 0 for a new one.
-fn check(connection: &Connection, database: &Path) -> Result<i64, OpenError> {
+/// What a database file holds.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Store,
+}
+
+fn check(connection: &Connection, database: &Path) -> Result<Found, OpenError> {
     let sql = |e| OpenError::sql(database, e);
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).map_err(sql)?;
     if tables == 0 {
-        return Ok(0);
+        return Ok(Found::Nothing);
     }
     let pragma = |name| connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(sql);
     if pragma("application_id")? != APPLICATION_ID {
         return Err(OpenError::NotRelay { database: database.to_owned() });
     }
     let found = pragma("user_version")?;
-    if found > VERSION {
-        return Err(OpenError::TooNew { database: database.to_owned(), found, known: VERSION });
+    let (database_of, known) = (database.to_owned(), VERSION);
+    match found.cmp(&VERSION) {
+        Ordering::Equal => {}
+        Ordering::Less => return Err(OpenError::TooOld { database: database_of, found, known }),
+        Ordering::Greater => return Err(OpenError::TooNew { database: database_of, found, known }),
     }
     let size = std::fs::metadata(database).map(|m| m.len()).unwrap_or_default();
     if size <= CHECKED_AT_START_BYTES {
@@ -103,18 +114,15 @@ fn check(connection: &Connection, database: &Path) -> Result<i64, OpenError> {
             });
         }
     }
-    Ok(found)
+    Ok(Found::Store)
 }
 
-fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
-    for (version, step) in (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found) {
-        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        tx.execute_batch(step)?;
-        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-        tx.pragma_update(None, "user_version", version)?;
-        tx.commit()?;
-    }
-    Ok(())
+fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(SCHEMA)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", VERSION)?;
+    tx.commit()
 }
 
 /// Caps the database file; a write past it fails with "full".

@@ -62,13 +62,22 @@ async fn a_clean_stop_leaves_one_file_to_copy() {
 }
 
 #[tokio::test]
-async fn a_newer_version_is_refused_and_left_as_it_is() {
+async fn another_version_is_refused_and_left_as_it_is() {
     let home = used().await;
-    Connection::open(home.database()).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    let before = fs::read(home.database()).unwrap();
-    let said = refusal(&home.data()).await;
-    assert!(said.contains("schema version 99") && said.contains("newer relay"), "{said}");
-    assert_eq!(fs::read(home.database()).unwrap(), before);
+    for (version, what, what_to_do) in [
+        (99, "written by a newer relay", "start the newer relay"),
+        (2, "written by an older relay", "choose another directory with --data"),
+    ] {
+        Connection::open(home.database()).unwrap().pragma_update(None, "user_version", version).unwrap();
+        let before = fs::read(home.database()).unwrap();
+        let said = refusal(&home.data()).await;
+        assert!(
+            said.contains(&format!("schema version {version}")) && said.contains("reads version"),
+            "{said}"
+        );
+        assert!(said.contains(what) && said.contains(what_to_do), "{said}");
+        assert_eq!(fs::read(home.database()).unwrap(), before);
+    }
 }
 
 #[tokio::test]

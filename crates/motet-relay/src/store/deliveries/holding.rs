@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
-use super::Attempt;
+use super::{Attempt, FailureClass};
 use crate::clock::{Millis, millis};
 use crate::store::writer::Tx;
 use crate::store::{StoreError, Wake};
@@ -68,30 +68,59 @@ pub(crate) enum Change {
     Recovered,
 }
 
-/// Notes with the endpoint how an attempt went.
+/// How an endpoint stands, as its attempts have it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    held: i64,
+    failures: u32,
+    since: Option<Millis>,
+}
+
+/// How the endpoint stands, if it is still the one that an attempt was made at.
+pub(super) fn at_generation(
+    tx: &Tx<'_>,
+    endpoint: i64,
+    generation: i64,
+) -> Result<Option<Standing>, StoreError> {
+    let sql = "SELECT held, failures, failing_since FROM endpoints WHERE seq = ?1 AND generation = ?2";
+    let read = |row: &Row<'_>| Ok(Standing { held: row.get(0)?, failures: row.get(1)?, since: row.get(2)? });
+    Ok(tx.connection.prepare_cached(sql)?.query_row([endpoint, generation], read).optional()?)
+}
+
+/// Notes with the endpoint how an attempt went, whose delivery is due again at `due_at`.
 pub(super) fn note(
     tx: &mut Tx<'_>,
     rules: &AutoDisable,
     endpoint: i64,
+    standing: Standing,
     attempt: &Attempt,
+    due_at: Millis,
 ) -> Result<Option<Change>, StoreError> {
-    let known: Option<(i64, u32, Option<Millis>)> = tx
-        .connection
-        .prepare_cached("SELECT held, failures, failing_since FROM endpoints WHERE seq = ?1")?
-        .query_row([endpoint], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((held, failures, since)) = known else { return Ok(None) };
-    if attempt.error.is_none() {
-        if failures == 0 {
+    let Standing { held, failures, since } = standing;
+    match attempt.class {
+        None => {
+            if failures == 0 {
+                return Ok(None);
+            }
+            set(tx, endpoint, if held == FAILING { 0 } else { held }, 0, None, None)?;
+            if held != FAILING {
+                return Ok(None);
+            }
+            // All that was held is looked at at once.
+            tx.woken.push((endpoint, Wake::Due(tx.due_now)));
+            return Ok(Some(Change::Recovered));
+        }
+        Some(FailureClass::Receiver) => {}
+        // It says nothing of the receiver. Without a new time a probe would be repeated at once.
+        Some(class @ (FailureClass::Relay | FailureClass::Config)) => {
+            if held == FAILING {
+                let after_config = tx.due_now.saturating_add(millis(rules.probe_every));
+                let probe_at = if class == FailureClass::Relay { due_at } else { after_config };
+                set(tx, endpoint, FAILING, failures, since, Some(probe_at))?;
+                tx.woken.push((endpoint, Wake::Due(probe_at)));
+            }
             return Ok(None);
         }
-        set(tx, endpoint, if held == FAILING { 0 } else { held }, 0, None, None)?;
-        if held != FAILING {
-            return Ok(None);
-        }
-        // All that was held is looked at at once.
-        tx.woken.push((endpoint, Wake::Due(tx.due_now)));
-        return Ok(Some(Change::Recovered));
     }
     let failures = failures.saturating_add(1);
     let since = since.unwrap_or(tx.due_now);

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 
-use super::{Attempt, DEAD, DELIVERED, DeliveryState, PENDING};
+use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, PENDING};
 use crate::clock::Millis;
 use crate::store::writer::Tx;
 use crate::store::{Store, StoreError, Wake};
@@ -43,7 +43,10 @@ const COLUMNS: &str =
      d.dead_reason";
 
 impl Store {
-    pub(crate) async fn delivery(&self, seq: i64) -> Result<Option<(DeliveryRow, Vec<Attempt>)>, StoreError> {
+    pub(crate) async fn delivery(
+        &self,
+        seq: i64,
+    ) -> Result<Option<(DeliveryRow, Vec<AttemptRow>)>, StoreError> {
         self.inner
             .readers
             .read(move |connection| {
@@ -56,17 +59,19 @@ impl Store {
                     .transpose()?;
                 let Some(row) = row else { return Ok(None) };
                 let mut statement = connection.prepare_cached(
-                    "SELECT started_at, took_ms, status, error, response FROM attempts
+                    "SELECT started_at, took_ms, status, error, response, class, repeats FROM attempts
                      WHERE delivery_seq = ?1 ORDER BY number",
                 )?;
                 let attempts = statement.query_map([seq], |row| {
-                    Ok(Attempt {
+                    let attempt = Attempt {
                         started_at: row.get(0)?,
                         took_ms: row.get(1)?,
                         status: row.get(2)?,
                         error: row.get(3)?,
                         response: row.get(4)?,
-                    })
+                        class: row.get::<_, Option<i64>>(5)?.and_then(FailureClass::read),
+                    };
+                    Ok(AttemptRow { attempt, repeats: row.get(6)? })
                 })?;
                 Ok(Some((row, attempts.collect::<Result<_, _>>()?)))
             })
@@ -137,7 +142,8 @@ fn endpoint_exists(tx: &Tx<'_>, endpoint: i64) -> Result<bool, StoreError> {
 fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreError> {
     tx.connection
         .prepare_cached(
-            "UPDATE deliveries SET state = 0, round = round + 1, round_attempts = 0, due_at = ?2, updated_at = ?3, dead_reason = NULL
+            "UPDATE deliveries SET state = 0, round = round + 1, round_attempts = 0, relay_attempts = 0,
+                 relay_since = NULL, due_at = ?2, updated_at = ?3, dead_reason = NULL
              WHERE seq = ?1",
         )?
         .execute(params![delivery, tx.due_now, tx.wall])?;

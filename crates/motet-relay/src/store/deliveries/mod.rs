@@ -13,7 +13,7 @@ pub(super) use self::holding::clamp_probes;
 pub(crate) use self::holding::{Change, Held};
 pub(crate) use self::management::{DeliveryFilter, DeliveryRow};
 pub(super) use self::turns::clamp_due_times;
-pub(crate) use self::turns::{Buried, DELETED, Due, Recorded, Target, Turn, TurnState, Verdict};
+pub(crate) use self::turns::{Buried, DELETED, Due, Outcome, Recorded, Target, Turn, TurnState, Verdict};
 use crate::clock::Millis;
 
 const PENDING: i64 = 0;
@@ -52,7 +52,50 @@ pub(crate) struct Attempt {
     pub(crate) started_at: Millis,
     pub(crate) took_ms: Millis,
     pub(crate) status: Option<u16>,
+    /// What a failure is charged to; `None` for a success.
+    pub(crate) class: Option<FailureClass>,
     pub(crate) error: Option<String>,
     /// The beginning of a failed attempt's response.
     pub(crate) response: Option<String>,
+}
+
+/// An attempt as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AttemptRow {
+    /// The last attempt that the row stands for.
+    pub(crate) attempt: Attempt,
+    /// How many attempts in a row it stands for: more than 1 only for those charged to relay.
+    pub(crate) repeats: u32,
+}
+
+/// What a failed attempt is charged to.
+///
+/// | class | counted | endpoint's failures and breaker |
+/// |---|---|---|
+/// | `Receiver` | yes | moved |
+/// | `Relay` | no | left alone |
+/// | `Config` | yes | left alone |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FailureClass {
+    /// The receiver, or the way to it.
+    Receiver,
+    /// relay's own process or machine: no descriptors, no route, no name server.
+    Relay,
+    /// The settings: an address that the guard refuses, TLS material that cannot be used.
+    Config,
+}
+
+impl FailureClass {
+    const fn stored(self) -> i64 {
+        match self {
+            Self::Receiver => 1,
+            Self::Relay => 2,
+            Self::Config => 3,
+        }
+    }
+
+    fn read(stored: i64) -> Option<Self> {
+        [Self::Receiver, Self::Relay, Self::Config].into_iter().find(|class| class.stored() == stored)
+    }
 }

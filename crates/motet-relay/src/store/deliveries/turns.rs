@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, named_params, params};
 
 use super::holding::{self, AutoDisable, Change, FAILING};
-use super::{Attempt, DEAD, DELIVERED, PENDING};
+use super::{Attempt, DEAD, DELIVERED, FailureClass, PENDING};
 use crate::clock::Millis;
 use crate::signature::Secret;
 use crate::store::endpoints::parse_secret;
@@ -18,6 +18,9 @@ const BURIED_AT_ONCE: i64 = 256;
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) endpoint: i64,
+    /// Another one after each change of the URL, the secret or `enabled`: what an attempt tells of the endpoint is
+    /// applied to the generation that it was made at, and to no later one.
+    pub(crate) generation: i64,
     pub(crate) url: String,
     pub(crate) secret: Secret,
 }
@@ -34,6 +37,10 @@ pub(crate) struct Due {
     pub(crate) round: i64,
     /// Attempts since the delivery was made or last resent.
     pub(crate) round_attempts: u32,
+    /// The latest attempts in a row that are charged to relay; not among `round_attempts`.
+    pub(crate) relay_attempts: u32,
+    /// When the first of these was made, in the time of due times.
+    pub(crate) relay_since: Option<Millis>,
 }
 
 /// What the store has for an endpoint's turn.
@@ -51,6 +58,17 @@ pub(crate) enum TurnState {
     /// The endpoint is disabled, or held by relay, so its deliveries are kept; or it is deleted, and they are being
     /// buried.
     Held,
+}
+
+/// An attempt, where it was made, and what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) delivery: i64,
+    pub(crate) round: i64,
+    pub(crate) endpoint: i64,
+    pub(crate) generation: i64,
+    pub(crate) attempt: Attempt,
+    pub(crate) verdict: Verdict,
 }
 
 /// What came of a recorded attempt.
@@ -133,16 +151,14 @@ impl Store {
             .await
     }
 
-    /// Records an attempt, made in this round, and what follows from it, in one commit.
-    pub(crate) async fn record(
-        &self,
-        delivery: i64,
-        round: i64,
-        attempt: Attempt,
-        verdict: Verdict,
-    ) -> Result<Recorded, StoreError> {
+    /// Records an attempt, and what follows from it, in one commit.
+    ///
+    /// An attempt that is charged to relay is none of the delivery's counted attempts and leaves the endpoint as it
+    /// is; one that is charged to the configuration counts, and leaves the endpoint as it is. A failure at a
+    /// generation that the endpoint no longer has says nothing of what is there now: the delivery is due at once.
+    pub(crate) async fn record(&self, outcome: Outcome) -> Result<Recorded, StoreError> {
         let rules = self.inner.auto_disable.clone();
-        self.write(1, move |tx| record(tx, &rules, delivery, round, &attempt, &verdict)).await
+        self.write(1, move |tx| record(tx, &rules, &outcome)).await
     }
 
     /// Turns some pending deliveries of a deleted endpoint into dead letters.
@@ -175,7 +191,7 @@ fn turn(
 ) -> Result<Turn, StoreError> {
     let found = connection
         .prepare_cached(
-            "SELECT url, secret, held, probe_at FROM endpoints
+            "SELECT url, secret, held, probe_at, generation FROM endpoints
              WHERE seq = ?1 AND enabled = 1 AND held <> 1 AND deleted_at IS NULL",
         )?
         .query_row([endpoint], |row| {
@@ -184,10 +200,11 @@ fn turn(
                 row.get::<_, String>(1)?,
                 row.get::<_, i64>(2)?,
                 row.get::<_, Option<Millis>>(3)?,
+                row.get(4)?,
             ))
         })
         .optional()?;
-    let Some((url, secret, held, probe_at)) = found else {
+    let Some((url, secret, held, probe_at, generation)) = found else {
         return Ok(Turn { state: TurnState::Held, next_due: None });
     };
     let (most, now) = match (held, probe_at) {
@@ -206,7 +223,7 @@ fn turn(
          WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq",
     )?;
     let mut whole = connection.prepare_cached(
-        "SELECT d.event_seq, d.round, d.round_attempts, e.type, e.data, e.created_at
+        "SELECT d.event_seq, d.round, d.round_attempts, e.type, e.data, e.created_at, d.relay_attempts, d.relay_since
          FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq WHERE d.seq = ?1",
     )?;
     let mut due = Vec::with_capacity(most);
@@ -232,55 +249,78 @@ fn turn(
                 event_type: row.get(3)?,
                 data: row.get(4)?,
                 created_at: row.get(5)?,
+                relay_attempts: row.get(6)?,
+                relay_since: row.get(7)?,
             })
         })?);
     }
-    Ok(Turn { state: TurnState::Open { target: Target { endpoint, url, secret }, due }, next_due })
+    Ok(Turn {
+        state: TurnState::Open { target: Target { endpoint, generation, url, secret }, due },
+        next_due,
+    })
 }
 
 /// A success holds whatever happened meanwhile. A failure is only counted when the delivery was buried during the
 /// attempt, or resent: then it is due anew, with all of its attempts.
 const RECORD: &str = "UPDATE deliveries SET
-         attempts = attempts + 1,
-         round_attempts = round_attempts + (state = 0 AND round = :round),
+         attempts = attempts + :counts,
+         round_attempts = round_attempts + (:counts AND :current AND state = 0 AND round = :round),
+         relay_attempts = CASE WHEN :relay THEN relay_attempts + 1 ELSE 0 END,
+         relay_since = CASE WHEN :relay THEN coalesce(relay_since, :now) ELSE NULL END,
          due_at = CASE WHEN state = 0 AND round = :round THEN coalesce(:due_at, due_at) ELSE due_at END,
          dead_reason = CASE WHEN :state = 1 THEN NULL WHEN state = 0 AND round = :round THEN :reason ELSE dead_reason END,
          state = CASE WHEN :state = 1 OR (state = 0 AND round = :round) THEN :state ELSE state END,
          updated_at = :wall
      WHERE seq = :seq
-     RETURNING attempts, state, due_at, endpoint_seq, state = 2 AND dead_reason IS :reason";
+     RETURNING relay_attempts, state, due_at, state = 2 AND dead_reason IS :reason";
 
-fn record(
-    tx: &mut Tx<'_>,
-    rules: &AutoDisable,
-    delivery: i64,
-    round: i64,
-    attempt: &Attempt,
-    verdict: &Verdict,
-) -> Result<Recorded, StoreError> {
+fn record(tx: &mut Tx<'_>, rules: &AutoDisable, outcome: &Outcome) -> Result<Recorded, StoreError> {
+    let Outcome { delivery, round, attempt, verdict, .. } = outcome;
+    let endpoint = holding::at_generation(tx, outcome.endpoint, outcome.generation)?;
+    let failed_elsewhere = endpoint.is_none() && attempt.class.is_some();
     let (state, due_at, reason) = match verdict {
+        Verdict::Retry(_) | Verdict::Dead { .. } if failed_elsewhere => (PENDING, Some(tx.due_now), None),
         Verdict::Delivered => (DELIVERED, None, None),
         Verdict::Retry(at) => (PENDING, Some(*at), None),
         Verdict::Dead { reason } => (DEAD, None, Some(reason)),
     };
+    let by_relay = attempt.class == Some(FailureClass::Relay);
     let updated = tx
         .connection
         .prepare_cached(RECORD)?
         .query_row(
             named_params! {
                 ":seq": delivery, ":round": round, ":state": state, ":due_at": due_at, ":reason": reason,
-                ":wall": tx.wall,
+                ":wall": tx.wall, ":now": tx.due_now, ":relay": by_relay, ":counts": !by_relay,
+                ":current": !failed_elsewhere,
             },
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+            |row| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get(3)?)),
         )
         .optional()?;
-    let Some((number, state, due_at, endpoint, is_dead)) = updated else {
+    let Some((in_a_row, state, due_at, is_dead)) = updated else {
         return Err(StoreError::Internal(format!("delivery {delivery} is gone")));
     };
+    log(tx, *delivery, attempt, in_a_row)?;
+    let change = match endpoint {
+        Some(endpoint) => holding::note(tx, rules, outcome.endpoint, endpoint, attempt, due_at)?,
+        None => None,
+    };
+    Ok(Recorded { retry_at: (state == PENDING).then_some(due_at), is_dead, change })
+}
+
+/// Keeps an attempt. `in_a_row` is how many attempts, this one included, were charged to relay without another one
+/// between them: they share a row.
+fn log(tx: &Tx<'_>, delivery: i64, attempt: &Attempt, in_a_row: u32) -> Result<(), StoreError> {
+    let last: Option<i64> = tx
+        .connection
+        .prepare_cached("SELECT max(number) FROM attempts WHERE delivery_seq = ?1")?
+        .query_row([delivery], |row| row.get(0))?;
+    let number = if in_a_row > 1 { last.unwrap_or(1) } else { last.unwrap_or(0) + 1 };
     tx.connection
         .prepare_cached(
-            "INSERT INTO attempts (delivery_seq, number, started_at, took_ms, status, error, response)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT OR REPLACE INTO attempts
+                 (delivery_seq, number, started_at, took_ms, status, class, error, response, repeats)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             delivery,
@@ -288,9 +328,10 @@ fn record(
             attempt.started_at,
             attempt.took_ms,
             attempt.status,
+            attempt.class.map(FailureClass::stored),
             attempt.error,
-            attempt.response
+            attempt.response,
+            in_a_row.max(1)
         ])?;
-    let change = holding::note(tx, rules, endpoint, attempt)?;
-    Ok(Recorded { retry_at: (state == PENDING).then_some(due_at), is_dead, change })
+    Ok(())
 }

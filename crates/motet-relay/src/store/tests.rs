@@ -1,0 +1,185 @@
+use motet::task::{Nursery, scope};
+use serde_json::value::RawValue;
+
+use super::*;
+use crate::clock::Millis;
+use crate::pattern::{EventType, Pattern};
+use crate::signature::Secret;
+
+/// Runs the test with a new store.
+async fn with_store(rules: AutoDisable, test: impl AsyncFnOnce(&Store)) {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        directory: directory.path().to_owned(),
+        max_bytes: None,
+        longest_delay: Duration::from_secs(1),
+        auto_disable: rules,
+    };
+    scope(async |n: &Nursery| {
+        let store = Store::open(&options, Clock::new(), n).unwrap();
+        test(&store).await;
+        store.close().await.unwrap();
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+fn event(event_type: &str) -> NewEvent {
+    NewEvent {
+        event_type: EventType::parse(event_type).unwrap(),
+        data: RawValue::from_string("1".to_owned()).unwrap(),
+        idempotency_key: None,
+    }
+}
+
+async fn endpoint(store: &Store) -> i64 {
+    let new = NewEndpoint {
+        url: "http://127.0.0.1/".to_owned(),
+        patterns: vec![Pattern::parse(">").unwrap()],
+        enabled: true,
+        secret: Secret::generate().unwrap(),
+    };
+    store.create_endpoint(new).await.unwrap().seq
+}
+
+/// What is due for the endpoint, and where to.
+async fn open_turn(store: &Store, endpoint: i64) -> (Target, Vec<Due>) {
+    match store.turn(endpoint, 16, Vec::new()).await.unwrap().state {
+        TurnState::Open { target, due } => (target, due),
+        TurnState::Held => panic!("the endpoint is held"),
+    }
+}
+
+fn outcome(target: &Target, due: &Due, class: Option<FailureClass>, verdict: Verdict) -> Outcome {
+    let attempt = Attempt {
+        started_at: 0,
+        took_ms: 1,
+        status: class.is_none().then_some(200),
+        class,
+        error: class.map(|class| format!("{class:?}")),
+        response: None,
+    };
+    let Due { delivery, round, .. } = *due;
+    Outcome { delivery, round, endpoint: target.endpoint, generation: target.generation, attempt, verdict }
+}
+
+async fn failures(store: &Store, endpoint: i64) -> u32 {
+    let sql = "SELECT failures FROM endpoints WHERE seq = ?1";
+    let read =
+        move |connection: &rusqlite::Connection| Ok(connection.query_row(sql, [endpoint], |r| r.get(0))?);
+    store.inner.readers.read(read).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_job_that_fails_is_undone_alone_and_wakes_nothing() {
+    with_store(AutoDisable::default(), async |store| {
+        let endpoint = endpoint(store).await;
+        let insert = "INSERT INTO events (type, data, created_at, checksum) VALUES ('undone', x'31', 0, 0)";
+        // All three are queued before the writer sees the first, so that they share a commit.
+        let (before, failed, after) = tokio::join!(
+            biased;
+            store.publish(vec![event("kept.before")]),
+            store.write(1, move |tx| {
+                tx.connection.execute(insert, [])?;
+                tx.woken.push((99, Wake::Deleted));
+                Err::<(), _>(StoreError::Internal("on purpose".to_owned()))
+            }),
+            store.publish(vec![event("kept.after")]),
+        );
+        assert!(before.is_ok() && after.is_ok());
+        assert_eq!(failed, Err(StoreError::Internal("on purpose".to_owned())));
+        let types: Vec<_> = store.events(None, 10).await.unwrap().into_iter().map(|e| e.event_type).collect();
+        assert_eq!(types, ["kept.after", "kept.before"]);
+        let woken: Vec<_> = store.woken().await.into_iter().map(|(woken, _)| woken).collect();
+        assert_eq!(woken, [endpoint]);
+    })
+    .await;
+}
+
+/// Only one failure is needed, so that any that is counted shows.
+fn quick() -> AutoDisable {
+    AutoDisable { failures: 1, after: Duration::ZERO, probe_every: Duration::from_secs(3_600) }
+}
+
+#[tokio::test]
+async fn relay_failures_are_not_counted_and_share_one_row() {
+    with_store(quick(), async |store| {
+        let endpoint = endpoint(store).await;
+        store.publish(vec![event("a")]).await.unwrap();
+        for nth in 0..3 {
+            let (target, due) = open_turn(store, endpoint).await;
+            assert_eq!((due[0].relay_attempts, due[0].round_attempts), (nth, 0));
+            assert_eq!(due[0].relay_since.is_some(), nth > 0);
+            let failed = outcome(&target, &due[0], Some(FailureClass::Relay), Verdict::Retry(0));
+            let recorded = store.record(failed).await.unwrap();
+            assert_eq!((recorded.retry_at, recorded.change), (Some(0), None));
+        }
+        assert_eq!(failures(store, endpoint).await, 0);
+        let (target, due) = open_turn(store, endpoint).await;
+        store.record(outcome(&target, &due[0], None, Verdict::Delivered)).await.unwrap();
+        let (row, log) = store.delivery(due[0].delivery).await.unwrap().unwrap();
+        assert_eq!((row.state, row.attempts), (DeliveryState::Delivered, 1));
+        let log: Vec<_> = log.into_iter().map(|row| (row.attempt.class, row.repeats)).collect();
+        assert_eq!(log, [(Some(FailureClass::Relay), 3), (None, 1)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn config_failures_count_and_leave_the_endpoint_alone() {
+    with_store(quick(), async |store| {
+        let endpoint = endpoint(store).await;
+        store.publish(vec![event("a")]).await.unwrap();
+        let (target, due) = open_turn(store, endpoint).await;
+        let failed = outcome(&target, &due[0], Some(FailureClass::Config), Verdict::Retry(0));
+        assert_eq!(store.record(failed).await.unwrap().change, None);
+        assert_eq!(failures(store, endpoint).await, 0);
+        let (target, due) = open_turn(store, endpoint).await;
+        assert_eq!(due[0].round_attempts, 1);
+        let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), Verdict::Retry(0));
+        let change = store.record(failed).await.unwrap().change;
+        assert_eq!(change, Some(Change::Held(Held::Failing)), "the control: a receiver's failure counts");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_probe_that_relay_fails_comes_again_at_its_retry() {
+    with_store(quick(), async |store| {
+        let endpoint = endpoint(store).await;
+        store.publish(vec![event("a")]).await.unwrap();
+        let (target, due) = open_turn(store, endpoint).await;
+        let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), Verdict::Retry(0));
+        store.record(failed).await.unwrap();
+        let retry: Millis = store.clock().due_now() + 60_000;
+        let probed = outcome(&target, &due[0], Some(FailureClass::Relay), Verdict::Retry(retry));
+        store.record(probed).await.unwrap();
+        let turn = store.turn(endpoint, 16, Vec::new()).await.unwrap();
+        assert!(matches!(turn.state, TurnState::Held));
+        assert_eq!(turn.next_due, Some(retry));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failure_at_an_old_generation_leaves_the_endpoint_alone() {
+    with_store(quick(), async |store| {
+        let endpoint = endpoint(store).await;
+        store.publish(vec![event("a")]).await.unwrap();
+        let (target, due) = open_turn(store, endpoint).await;
+        let url = Some("http://127.0.0.2/".to_owned());
+        store.update_endpoint(endpoint, EndpointChange { url, ..EndpointChange::default() }).await.unwrap();
+        let dead = Verdict::Dead { reason: "the last attempt".to_owned() };
+        let mut gone = outcome(&target, &due[0], Some(FailureClass::Receiver), dead);
+        gone.attempt.status = Some(410);
+        let recorded = store.record(gone).await.unwrap();
+        assert_eq!((recorded.change, recorded.is_dead), (None, false));
+        assert_eq!(failures(store, endpoint).await, 0);
+        let (target, due) = open_turn(store, endpoint).await;
+        assert_eq!((target.url.as_str(), due[0].round_attempts), ("http://127.0.0.2/", 0), "it is due there");
+        let (row, log) = store.delivery(due[0].delivery).await.unwrap().unwrap();
+        assert_eq!((row.attempts, log.len()), (1, 1), "the attempt is recorded");
+    })
+    .await;
+}
