@@ -1,13 +1,14 @@
 //! Running other programs.
 
 use std::env;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Tells the user something, on standard error: standard output belongs to the command that runs.
-#[allow(clippy::print_stderr, reason = "this is how a command-line tool speaks")]
 pub(crate) fn say(text: &str) {
-    eprintln!("{text}");
+    // Where it cannot be written, the work goes on all the same.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// The root of the repository.

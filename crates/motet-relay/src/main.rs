@@ -1,7 +1,9 @@
 //! The `motet-relay` program.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
 use std::io::{IsTerminal as _, Write as _};
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,14 +30,30 @@ fn main() -> ExitCode {
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        // Neither waits nor fails, whatever standard error is: a pipe that nobody reads, a full disk, closed.
+        .with_writer(motet::run::stderr)
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    // The default hook waits for standard error.
+    std::panic::set_hook(Box::new(log_panic));
     match command {
         Command::Serve(args) => serve(*args),
         Command::Demo(args) => demo(&args),
         Command::RotateKey(args) => rotate_key(&args),
     }
+}
+
+/// With a backtrace where `RUST_BACKTRACE` asks for one.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let message = panic.payload_as_str().unwrap_or("(a payload that is not text)");
+    let place = panic.location().map(tracing::field::display);
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(&backtrace));
+    tracing::error!(thread, place, backtrace, "panicked: {message}");
 }
 
 fn serve(args: ServeArgs) -> ExitCode {

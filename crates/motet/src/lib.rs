@@ -62,6 +62,7 @@ mod backoff;
 pub mod batch;
 pub mod container;
 pub mod event;
+mod log;
 pub mod middleware;
 pub mod observe;
 pub mod pool;

@@ -4,13 +4,14 @@ mod publisher;
 mod receiver;
 mod report;
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use motet::run::stderr;
 use motet::task::{CancelToken, Either, Nursery, Reason, ScopeError, race, scope};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -183,10 +184,11 @@ fn progress_bar(events: u64) -> ProgressBar {
     bar
 }
 
-#[allow(clippy::print_stderr, reason = "a demo speaks to whoever started it")]
 fn announce(options: &DemoOptions, config: &Config, misbehaviour: &Misbehaviour) {
     let RetrySchedule { base, cap, max_attempts, .. } = &config.retry;
-    eprintln!(
+    // Infallible.
+    let _ = writeln!(
+        stderr(),
         "relay demo: {} events to a receiver on loopback, in a temporary directory\n\
          receiver:   {misbehaviour}\n\
          retries:    full jitter, up to {} ms after the first failure, doubling to {} ms; {max_attempts} attempts\n\
@@ -199,6 +201,6 @@ fn announce(options: &DemoOptions, config: &Config, misbehaviour: &Misbehaviour)
         config.in_flight.per_endpoint,
     );
     if !std::io::stderr().is_terminal() {
-        eprintln!("working (a terminal would show a progress bar) ..");
+        let _ = writeln!(stderr(), "working (a terminal would show a progress bar) ..");
     }
 }

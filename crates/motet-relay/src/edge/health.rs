@@ -35,6 +35,9 @@ pub(super) async fn metrics(State(app): State<Arc<Edge>>) -> Result<Response, Pr
         metrics::gauge!("relay_endpoint_overdue_seconds", "endpoint" => id)
             .set(backlog.overdue as f64 / 1_000.0);
     }
+    let log = motet::run::stderr_stats();
+    metrics::counter!("relay_log_lines_lost_total", "reason" => "overflowed").absolute(log.overflowed);
+    metrics::counter!("relay_log_lines_lost_total", "reason" => "failed").absolute(log.failed);
     metrics::gauge!("relay_connections").set(app.server.stats().connections as f64);
     metrics::gauge!("relay_feeds").set(app.feeds.taken() as f64);
     metrics::gauge!("relay_store_writable").set(if app.store.writable().await.is_ok() { 1.0 } else { 0.0 });

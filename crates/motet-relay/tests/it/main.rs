@@ -30,4 +30,5 @@ mod receivers;
 mod shutdown;
 mod signature;
 mod sparing;
+mod standard_error;
 mod tls;

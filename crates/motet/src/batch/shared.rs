@@ -127,7 +127,7 @@ impl<T, R, E> Shared<T, R, E> {
             Answers::Back(_) => Some("it did not run".into()),
         };
         if let Some(why) = &whole {
-            tracing::warn!(scope = self.scope.name(), batcher = %self.name, why, "a batch failed");
+            crate::log::warn!(scope = self.scope.name(), batcher = %self.name, why, "a batch failed");
         }
         if let Answers::Each(each) = &mut answers
             && mutant!("batch.swap_answers")
@@ -160,7 +160,7 @@ impl<T, R, E> Shared<T, R, E> {
         }));
         self.ended.notify_waiters();
         if failed_posts > 0 {
-            tracing::warn!(scope = self.scope.name(), batcher = %self.name, failed_posts, "posted items failed");
+            crate::log::warn!(scope = self.scope.name(), batcher = %self.name, failed_posts, "posted items failed");
         }
         for unasked in ended.unasked {
             self.drop_caught(unasked);
@@ -193,7 +193,7 @@ impl<T, R, E> Shared<T, R, E> {
         self.ended.notify_waiters();
         self.watch.notify_one();
         if posted > 0 {
-            tracing::warn!(scope = self.scope.name(), batcher = %self.name, posted, "posted items are lost: the scope has ended");
+            crate::log::warn!(scope = self.scope.name(), batcher = %self.name, posted, "posted items are lost: the scope has ended");
         }
     }
 
@@ -254,7 +254,7 @@ impl<T, R, E> Shared<T, R, E> {
     pub(super) fn drop_caught<X>(&self, value: X) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
             let message = panic_message(&*payload);
-            tracing::error!(scope = self.scope.name(), batcher = %self.name, message, "an answer panicked when it was dropped");
+            crate::log::error!(scope = self.scope.name(), batcher = %self.name, message, "an answer panicked when it was dropped");
         }
     }
 }

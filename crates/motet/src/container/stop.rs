@@ -156,7 +156,7 @@ pub(crate) async fn stop_instances(store: &Arc<Store>, instances: Vec<Instance>)
         let failures = stop_one(described, instance).await;
         for failure in &failures {
             let error: &dyn std::error::Error = failure;
-            tracing::error!(component = %described.name, site = %described.site, error, source = error.source(), "a stop failed");
+            crate::log::error!(component = %described.name, site = %described.site, error, source = error.source(), "a stop failed");
         }
         // One that was never there is of interest only if its cleanup failed.
         if was_built || !failures.is_empty() {
@@ -241,7 +241,7 @@ impl Drop for StopOwed {
             store.host.count_release(Event::Lost);
             // Nothing more is built for nobody to stop.
             drop(Closed(&store));
-            tracing::error!(scope = %store.host.name, "a container was never stopped");
+            crate::log::error!(scope = %store.host.name, "a container was never stopped");
         }
     }
 }

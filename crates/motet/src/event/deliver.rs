@@ -101,7 +101,7 @@ impl<T: ?Sized + Send + Sync + 'static> Attends<T> {
                 self.inner.counters.failed.fetch_add(1, Ordering::Relaxed);
                 let failed = ListenerFailed { listener: self.slot.meta.name.clone(), cause };
                 let error: &(dyn std::error::Error + 'static) = &failed;
-                tracing::warn!(
+                crate::log::warn!(
                     emitter = %self.inner.settings.name, error, cause = error.source(),
                     "a listener to a posted event did not come to a good end"
                 );

@@ -63,6 +63,6 @@ fn run<T>(code: impl FnOnce() -> T) -> Result<T, Cause> {
 pub(super) fn let_go<T>(theirs: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(theirs))) {
         let message = panic_words(payload);
-        tracing::error!(message, "the drop of a listener or of an event panicked");
+        crate::log::error!(message, "the drop of a listener or of an event panicked");
     }
 }

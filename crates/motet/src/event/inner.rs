@@ -146,7 +146,7 @@ impl Inner {
         drop(registry);
         before.into_iter().for_each(let_go);
         if let Some((event, listeners)) = crowded {
-            tracing::warn!(
+            crate::log::warn!(
                 emitter = %self.settings.name, event, listeners,
                 "many listeners to one event: is one added again and again, and never dropped?"
             );

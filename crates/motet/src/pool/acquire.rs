@@ -47,7 +47,7 @@ pub(super) async fn acquire<M: Manager>(
         };
         // Before the error is shown, which may panic.
         shared.discard(entry);
-        tracing::debug!(pool = %shared.settings.name, error, "a connection failed its check");
+        crate::log::debug!(pool = %shared.settings.name, error, "a connection failed its check");
         // It was its turn, and it got nothing out of it.
         (at, began) = (At::Front, Some(began_to_wait));
     }

@@ -77,7 +77,7 @@ impl<M: Manager> Drop for Owing<M> {
         }
         // The runtime has gone: there is nothing to close connections with.
         self.shared.core.count_release(Event::Lost);
-        tracing::error!(pool = %self.shared.settings.name, "a pool was never closed");
+        crate::log::error!(pool = %self.shared.settings.name, "a pool was never closed");
         let idle = self.shared.state().take_all();
         quietly_drop(idle);
         self.shared.begin_close();

@@ -169,7 +169,7 @@ impl<M: Manager> Shared<M> {
         }
         for (site, held_for) in overdue {
             let pool = &self.settings.name;
-            tracing::warn!(%pool, %site, ?held_for, "a connection has been held for too long");
+            crate::log::warn!(%pool, %site, ?held_for, "a connection has been held for too long");
         }
         if changed {
             self.changed.wake_by_ref();
@@ -194,7 +194,7 @@ impl<M: Manager> Shared<M> {
 
     pub(super) fn report_panic(&self, doing: &str, payload: Box<dyn Any + Send>) {
         let (pool, message) = (&self.settings.name, panic_message(&*payload));
-        tracing::error!(%pool, message, "{doing} a connection panicked");
+        crate::log::error!(%pool, message, "{doing} a connection panicked");
         quietly_drop(payload);
     }
 }
@@ -235,7 +235,7 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
     // Last, and caught: what an error does where it is shown is somebody's code.
     let shown = catch_unwind(AssertUnwindSafe(|| {
         let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        tracing::warn!(pool = %shared.settings.name, error = source, "a connection could not be made");
+        crate::log::warn!(pool = %shared.settings.name, error = source, "a connection could not be made");
     }));
     if let Err(payload) = shown {
         shared.report_panic("showing the error of", payload);
@@ -269,7 +269,7 @@ async fn close<M: Manager>(mut leaving: Leaving<M>) {
         Ok(Err(payload)) => shared.report_panic("closing", payload),
         Err(_) => {
             let (pool, limit) = (&shared.settings.name, shared.settings.close_timeout);
-            tracing::warn!(%pool, ?limit, "a connection took too long to close, and was dropped");
+            crate::log::warn!(%pool, ?limit, "a connection took too long to close, and was dropped");
         }
     }
 }

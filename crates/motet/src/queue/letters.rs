@@ -111,14 +111,14 @@ impl<T: Send + 'static> LetterBox<T> {
         let sent = catch_unwind(AssertUnwindSafe(|| {
             let sent = turn.send(&self.sink.core, waker, letter);
             if matches!(sent, Sent::Closed) {
-                tracing::error!("a dead letter is lost: the queue for them is closed");
+                crate::log::error!("a dead letter is lost: the queue for them is closed");
                 drop(letter.take());
             }
             sent
         }));
         sent.unwrap_or_else(|payload| {
             let panic = panic_words(payload);
-            tracing::error!(panic, "a dead letter is lost: it panicked on its way");
+            crate::log::error!(panic, "a dead letter is lost: it panicked on its way");
             // It may hold a place for this letter, and there may be no other.
             turn.leave(&self.sink.core);
             Sent::Closed

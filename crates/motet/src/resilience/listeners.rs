@@ -25,7 +25,7 @@ impl<C> Listeners<C> {
 pub(super) fn guarded(policy: Option<&Name>, tell: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(tell)) {
         let (policy, message) = (policy.map_or("", Name::as_str), panic_words(payload));
-        tracing::error!(policy, message, "a listener panicked when it was told of a change");
+        crate::log::error!(policy, message, "a listener panicked when it was told of a change");
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn open<T, A>(
             return Poll::Ready(Some(opened));
         }
         poll_limit(given_up.as_mut(), had_budget, cx).map(|()| {
-            tracing::warn!(?limit, "a resource took too long to open, and nobody waits for it: dropped");
+            crate::log::warn!(?limit, "a resource took too long to open, and nobody waits for it: dropped");
             None
         })
     })

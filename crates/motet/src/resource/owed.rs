@@ -61,7 +61,7 @@ impl<R, C> Drop for Owed<R, C> {
             return;
         }
         self.core.count_release(Event::Lost);
-        tracing::error!(scope = %self.core.name, "a resource was never released");
+        crate::log::error!(scope = %self.core.name, "a resource was never released");
         if let (Some(resource), Some(on_lost)) = (self.slot.take(), self.on_lost.take()) {
             // A panic here would abort the process if another is under way; the panic hook has shown it.
             drop(catch_unwind(AssertUnwindSafe(|| on_lost(resource))));
@@ -90,7 +90,7 @@ impl<C> Drop for Deferred<C> {
     fn drop(&mut self) {
         if self.cleanup.is_some() {
             self.core.count_release(Event::Lost);
-            tracing::error!(scope = %self.core.name, "a deferred cleanup never ran");
+            crate::log::error!(scope = %self.core.name, "a deferred cleanup never ran");
         }
     }
 }

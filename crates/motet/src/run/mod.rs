@@ -20,6 +20,10 @@
 //! SIGUSR1 prints the live tasks to the standard error. Handlers stay for the life of the process, even when
 //! `run` has returned.
 //!
+//! # Standard error
+//! What is printed there, by `run` and by logs that are written through [`stderr()`], can neither fail nor wait: a pipe that is
+//! not read, or a disk that is full, costs lines and nothing else.
+//!
 //! # Exit codes
 //! What the body's value reports (`()` is 0), also when the program was asked to stop; 1 after an error or a
 //! failed release; 101 after a panic; 124 when the total time was over, as from `timeout(1)`.
@@ -56,6 +60,7 @@ mod root;
 mod sequence;
 mod shared;
 mod signals;
+mod stderr;
 
 use std::error::Error;
 use std::process::{ExitCode, Termination};
@@ -65,6 +70,7 @@ pub use outcome::{Finished, Outcome};
 pub use phase::Phase;
 pub use report::{PhaseReport, Report};
 pub use root::Root;
+pub use stderr::{Stderr, StderrStats, flush_stderr, stderr, stderr_stats};
 
 use crate::task::Nursery;
 

@@ -116,7 +116,7 @@ async fn member<T, E: Send + 'static>(
         }
         Err(payload) => {
             let message = panic_message(&*payload).to_owned();
-            tracing::error!(task = %name, message, "a task panicked");
+            crate::log::error!(task = %name, message, "a task panicked");
             shared.panicked(&name, payload);
             Err(TaskFailed::Panicked { task: name, message })
         }

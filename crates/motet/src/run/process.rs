@@ -1,7 +1,7 @@
 //! The process around the shutdown: the runtime, the exit code, what is printed.
 
 use std::error::Error;
-use std::io::{Write, stderr};
+use std::io::Write as _;
 use std::panic::Location;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 use super::app::App;
 use super::outcome::{Finished, Outcome};
 use super::root::Root;
+use super::stderr::{flush_stderr, stderr};
 use super::{sequence, signals};
 use crate::task::{CancelToken, Failure};
 
@@ -19,6 +20,9 @@ const PANICKED: u8 = 101;
 
 /// As from `timeout(1)`.
 pub(super) const GAVE_UP: u8 = 124;
+
+/// How long the last messages may take to be written: standard error may be a pipe that is full.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long threads that nobody waits for (`spawn_blocking`) may hold up the exit.
 const THREADS: Duration = Duration::from_secs(1);
@@ -33,6 +37,7 @@ where
         Ok(runtime) => runtime,
         Err(error) => {
             say(&format!("error: there is no runtime: {error}"));
+            let _written = flush_stderr(LAST_WORDS);
             return ExitCode::FAILURE;
         }
     };
@@ -54,6 +59,8 @@ where
         }
     };
     runtime.shutdown_timeout(THREADS);
+    // Lost or written, the program ends; what is lost is counted.
+    let _written = flush_stderr(LAST_WORDS);
     drop(watching);
     code
 }
@@ -98,9 +105,8 @@ fn complain<E: Into<Box<dyn Error + Send + Sync>>>(failure: Failure<E>) {
     say(&line);
 }
 
-/// The program may have no subscriber for its logs, and this is its last word.
+/// Writes a line to standard error: the program may have no subscriber for its logs.
 pub(super) fn say(line: &str) {
-    // Where nobody reads it any more there is nobody to tell, and a panic, as from `eprintln!`, would replace the
-    // exit code.
+    // Infallible: a panic, as from `eprintln!`, would replace the exit code.
     let _ = writeln!(stderr(), "{line}");
 }

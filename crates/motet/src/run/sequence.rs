@@ -49,7 +49,10 @@ where
         let mut whole = pin!(async {
             if let Err(error) = whole.await {
                 // Whatever can fail in here is noted; this scope itself holds nothing.
-                tracing::error!(error = &error as &dyn std::error::Error, "the scope of the program failed");
+                crate::log::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the scope of the program failed"
+                );
             }
             drain().await
         });
@@ -169,7 +172,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
                 reason = stop => shared.begin(reason),
             }
         };
-        tracing::info!(app = %self.app.name, %reason, "the program shuts down");
+        crate::log::info!(app = %self.app.name, %reason, "the program shuts down");
         scope.cancel(reason.clone());
         self.shut_down(reason, scope, work, ended).await
     }

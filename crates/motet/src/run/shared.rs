@@ -110,7 +110,7 @@ impl<E: Send + 'static> Shared<E> {
     pub(super) fn leave(&self, stuck: Vec<Name>) {
         let mut noted = self.noted();
         if let Some((phase, since)) = noted.current.take() {
-            tracing::info!(%phase, took = ?since.elapsed(), ?stuck, "a phase of the shutdown is over");
+            crate::log::info!(%phase, took = ?since.elapsed(), ?stuck, "a phase of the shutdown is over");
             noted.phases.push(PhaseReport { phase, took: since.elapsed(), stuck });
         }
     }

@@ -3,7 +3,6 @@
 use std::future::pending;
 use std::io;
 use std::pin::pin;
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::process::{GAVE_UP, say};
+use super::process::{GAVE_UP, LAST_WORDS, say};
+use super::stderr::flush_stderr;
 use crate::observe;
 use crate::task::{CancelToken, Name, Reason, ReasonKind, root};
 
@@ -19,9 +19,6 @@ use crate::task::{CancelToken, Name, Reason, ReasonKind, root};
 ///
 /// The shutdown keeps its time itself, unless the body blocks the thread that runs both.
 const SLACK: Duration = Duration::from_secs(1);
-
-/// How long the last words of the process may take: nobody may be reading a pipe that is full.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Watches the signals until it is dropped.
 pub(super) struct Watch {
@@ -100,11 +97,11 @@ impl Guard {
                         // The program may have ended already.
                         Some(first) => drop(first.send(asked_by(&signal))),
                         None => {
-                            exit(signal.code, format!("{} again: the process ends at once", signal.name));
+                            exit(signal.code, &format!("{} again: the process ends at once", signal.name));
                         }
                     },
                     () = &mut late => {
-                        exit(GAVE_UP.into(), "the program does not shut down: the process ends at once".to_owned());
+                        exit(GAVE_UP.into(), "the program does not shut down: the process ends at once");
                     }
                 }
             }
@@ -124,17 +121,10 @@ struct Signal {
 const INTERRUPT: Signal = Signal { name: "SIGINT", code: 130 };
 
 #[allow(clippy::exit, reason = "the user has asked twice, or the shutdown is blocked")]
-fn exit(code: i32, why: String) -> ! {
-    let (said, is_said) = mpsc::channel();
-    let words = thread::Builder::new().spawn(move || {
-        say(&why);
-        // The process may be ending already.
-        let _ = said.send(());
-    });
-    if words.is_ok() {
-        // Said or not, the process ends.
-        let _ = is_said.recv_timeout(LAST_WORDS);
-    }
+fn exit(code: i32, why: &str) -> ! {
+    say(why);
+    // Written or lost, the process ends.
+    let _written = flush_stderr(LAST_WORDS);
     std::process::exit(code)
 }
 

@@ -255,7 +255,7 @@ impl Core {
     }
 
     pub(crate) fn task_panicked(&self, task: Name, payload: Box<dyn Any + Send>) {
-        tracing::error!(scope = %self.name, %task, message = panic_message(&*payload), "a task panicked");
+        crate::log::error!(scope = %self.name, %task, message = panic_message(&*payload), "a task panicked");
         if self.policy == Policy::Isolate {
             // It may panic when it is dropped; one panic is enough.
             drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
@@ -267,7 +267,7 @@ impl Core {
 
     /// The body's panic is the scope's own, whatever the policy.
     pub(crate) fn body_panicked(&self, payload: Box<dyn Any + Send>) {
-        tracing::error!(scope = %self.name, message = panic_message(&*payload), "the body of a scope panicked");
+        crate::log::error!(scope = %self.name, message = panic_message(&*payload), "the body of a scope panicked");
         self.state().panics.push(payload);
         self.raise(Level::Work, &Reason::of(ReasonKind::Panicked));
     }

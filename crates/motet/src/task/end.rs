@@ -62,7 +62,7 @@ async fn gone(core: &Arc<Core>, class: Class) {
     if timeout(WARN_AFTER, core.wait(none)).await.is_err() {
         let names = core.names(class);
         let left = core.gate.count(class);
-        tracing::warn!(scope = %core.name, left, ?names, "a scope still waits for tasks that it cancelled");
+        crate::log::warn!(scope = %core.name, left, ?names, "a scope still waits for tasks that it cancelled");
         core.wait(none).await;
     }
 }
@@ -141,7 +141,7 @@ where
         match launch::<_, Plain>(host, spec, future) {
             Ok(join) => {
                 if host.parent.is_none() {
-                    tracing::warn!(task = %name, %site, "there is no scope around: `motet::drain` waits for this");
+                    crate::log::warn!(task = %name, %site, "there is no scope around: `motet::drain` waits for this");
                 }
                 return join;
             }

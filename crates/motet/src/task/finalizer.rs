@@ -212,7 +212,7 @@ pub(crate) async fn run(
         _ => Event::Finished,
     };
     outcome.map_err(|source| {
-        tracing::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
+        crate::log::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
         ReleaseFailed { resource, source }
     })
 }

@@ -95,7 +95,7 @@ impl Drop for StallWatch {
             && watcher.thread().id() != std::thread::current().id()
             && watcher.join().is_err()
         {
-            tracing::error!("the report of a stall watch panicked");
+            crate::log::error!("the report of a stall watch panicked");
         }
     }
 }

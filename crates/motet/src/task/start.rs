@@ -69,7 +69,7 @@ impl<E: Send + 'static> Sink<Result<Started, E>> for Starter<E> {
             Err(error) => {
                 if link.policy() == Policy::Isolate {
                     // Its handle is gone, and under this policy the scope does not hear of it.
-                    tracing::error!(task = %link.name(), "a task failed after it was ready");
+                    crate::log::error!(task = %link.name(), "a task failed after it was ready");
                 }
                 Fallible::returned(link, Err(error))
             }

@@ -13,7 +13,7 @@ pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
             let panic = panic_words(payload);
-            tracing::error!(panic, "a waker panicked");
+            crate::log::error!(panic, "a waker panicked");
         }
     }
 }

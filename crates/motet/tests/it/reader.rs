@@ -1,4 +1,4 @@
-//! Reads all that is logged, as a subscriber does that shows it: what is never shown is never called.
+//! Subscribers: one that reads all that is logged, since what is never shown is never called, and one that panics.
 
 use std::fmt;
 
@@ -23,6 +23,31 @@ impl Subscriber for Reader {
 
     fn event(&self, event: &Event<'_>) {
         event.record(&mut |_: &Field, value: &dyn fmt::Debug| drop(format!("{value:?}")));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// Panics at every event, as one does that writes to a standard error that is closed.
+pub(crate) struct PanicsAtEvents;
+
+impl Subscriber for PanicsAtEvents {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        panic!("a log line cannot be written");
     }
 
     fn enter(&self, _: &Id) {}

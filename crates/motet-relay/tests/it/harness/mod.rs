@@ -13,7 +13,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) use self::client::{Answer, Client};
 pub(crate) use self::feed::{End, Feed, Message};
 pub(crate) use self::receiver::{Act, FAIL, Hit, OK, Receiver};
-pub(crate) use self::relay::{Home, LOOPBACK, Relay, program};
+pub(crate) use self::relay::{Home, LOOPBACK, Relay, Stderr, program};
 
 /// Nothing a test waits for takes this long, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

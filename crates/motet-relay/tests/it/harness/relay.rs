@@ -1,9 +1,13 @@
 //! The program under test.
 
+use std::fs::File;
+use std::io::{PipeReader, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use http::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
@@ -11,7 +15,48 @@ use tokio::process::{Child, Command};
 use tokio::sync::{RwLockReadGuard, watch};
 use tokio::task::JoinSet;
 
-use super::{Client, share_the_machine, within};
+use super::{Client, eventually, share_the_machine, within};
+
+/// What the program under test has as its standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stderr {
+    /// A pipe that the test reads.
+    Read,
+    /// A device on which every write fails for want of space.
+    Full,
+    /// A pipe whose reader is gone.
+    Closed,
+    /// A pipe that is full, and that no one reads.
+    Unread,
+}
+
+impl Stderr {
+    /// What `RELAY_TEST_STDERR` says, for running any test this way: `full`, `closed` or `unread`.
+    fn from_environment() -> Self {
+        match std::env::var("RELAY_TEST_STDERR").as_deref() {
+            Err(_) => Self::Read,
+            Ok("full") => Self::Full,
+            Ok("closed") => Self::Closed,
+            Ok("unread") => Self::Unread,
+            Ok(other) => panic!("RELAY_TEST_STDERR is {other:?}; it may be full, closed or unread"),
+        }
+    }
+
+    /// The program's end, and for [`Stderr::Unread`] the reader that must stay.
+    fn open(self) -> (Stdio, Option<PipeReader>) {
+        match self {
+            Self::Read => (Stdio::piped(), None),
+            Self::Full => (File::options().write(true).open("/dev/full").unwrap().into(), None),
+            Self::Closed => (std::io::pipe().unwrap().1.into(), None),
+            Self::Unread => {
+                let (reader, mut writer) = std::io::pipe().unwrap();
+                let capacity = rustix::pipe::fcntl_setpipe_size(&writer, 4_096).unwrap();
+                writer.write_all(&vec![b'.'; capacity]).unwrap();
+                (writer.into(), Some(reader))
+            }
+        }
+    }
+}
 
 /// A data directory, and the API key of the relay that made it.
 #[derive(Debug)]
@@ -54,6 +99,8 @@ pub(crate) struct Relay {
     child: Child,
     client: Client,
     log: watch::Receiver<String>,
+    stderr: Stderr,
+    _unread: Option<PipeReader>,
     _readers: JoinSet<()>,
     _machine: Option<RwLockReadGuard<'static, ()>>,
 }
@@ -80,60 +127,111 @@ impl Relay {
         options: &[&str],
         environment: &[(&str, &Path)],
     ) -> Self {
+        let stderr = Stderr::from_environment();
         let machine = share_the_machine().await;
-        let mut relay = Self::ready(home, &[&LOOPBACK, options].concat(), environment).await;
+        let mut relay = Self::ready(home, &[&LOOPBACK, options].concat(), environment, stderr).await;
         relay._machine = Some(machine);
         relay
     }
 
-    /// Without waiting for a test that has the machine alone, and with no option but these.
-    pub(crate) async fn start_unshared(home: &Arc<Home>, options: &[&str]) -> Self {
-        Self::ready(home, options, &[]).await
+    /// With another standard error than a pipe that is read.
+    pub(crate) async fn start_with_stderr(stderr: Stderr, home: &Arc<Home>, options: &[&str]) -> Self {
+        Self::ready(home, &[&LOOPBACK, options].concat(), &[], stderr).await
     }
 
-    async fn ready(home: &Arc<Home>, options: &[&str], environment: &[(&str, &Path)]) -> Self {
-        let mut relay = Self::spawn(&home.data(), options, environment);
+    /// Without waiting for a test that has the machine alone, and with no option but these.
+    pub(crate) async fn start_unshared(home: &Arc<Home>, options: &[&str]) -> Self {
+        Self::ready(home, options, &[], Stderr::from_environment()).await
+    }
+
+    async fn ready(
+        home: &Arc<Home>,
+        options: &[&str],
+        environment: &[(&str, &Path)],
+        stderr: Stderr,
+    ) -> Self {
+        // The log names the port that the system chose; where no one reads it, the test has to choose.
+        let port = if stderr == Stderr::Read { 0 } else { free_port() };
+        let mut relay = Self::spawn(&home.data(), options, environment, port, stderr);
         if home.key().is_none() {
             // On standard output, and so in no order to the log.
-            relay.log_line("    rk_").await;
-        }
-        let log = relay.log_line("relay is ready").await;
-        let address = log.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
-        if let Some(key) = log.lines().find_map(|line| line.trim().strip_prefix("rk_")) {
+            let shown = relay.printed("    rk_").await;
+            let key = shown.lines().find_map(|line| line.trim().strip_prefix("rk_")).unwrap();
             home.set_key(Some(format!("rk_{key}")));
         }
-        let key = home.key().unwrap_or_default();
-        relay.client = Client::new(address.parse().unwrap(), key, Arc::clone(home));
+        let address = if stderr == Stderr::Read {
+            let log = relay.printed("relay is ready").await;
+            log.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+        } else {
+            SocketAddr::from(([127, 0, 0, 1], port))
+        };
+        relay.client = Client::new(address, home.key().unwrap_or_default(), Arc::clone(home));
+        if stderr != Stderr::Read {
+            eventually("relay to answer", || async {
+                relay.client.request(Method::GET, "/healthz", &[], "").await.ok()
+            })
+            .await;
+        }
         relay
     }
 
-    fn spawn(data: &Path, options: &[&str], environment: &[(&str, &Path)]) -> Self {
+    fn spawn(
+        data: &Path,
+        options: &[&str],
+        environment: &[(&str, &Path)],
+        port: u16,
+        stderr: Stderr,
+    ) -> Self {
+        let (end, unread) = stderr.open();
         let mut child = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .args(with_short_waits(options))
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(end)
             .spawn()
             .unwrap();
         let (lines, log) = watch::channel(String::new());
         let mut readers = JoinSet::new();
         let lines = Arc::new(lines);
         readers.spawn(follow(child.stdout.take().unwrap(), Arc::clone(&lines)));
-        readers.spawn(follow(child.stderr.take().unwrap(), lines));
-        Self { child, client: Client::nowhere(), log, _readers: readers, _machine: None }
+        if let Some(pipe) = child.stderr.take() {
+            readers.spawn(follow(pipe, lines));
+        }
+        let client = Client::nowhere();
+        Self { child, client, log, stderr, _unread: unread, _readers: readers, _machine: None }
     }
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Waits until the log holds this text; gives the whole log up to then.
+    /// Returns `true` if the test sees what relay logs.
+    pub(crate) fn log_is_read(&self) -> bool {
+        self.stderr == Stderr::Read
+    }
+
+    /// Waits until the log holds this text; returns the whole log up to then. Where the log is not read it does not wait,
+    /// and returns nothing.
     pub(crate) async fn log_line(&self, text: &str) -> String {
+        if self.log_is_read() { self.printed(text).await } else { String::new() }
+    }
+
+    /// Waits until this text is on standard output, or in the log where that is read.
+    async fn printed(&self, text: &str) -> String {
         let mut log = self.log.clone();
         let said = within(text, log.wait_for(|log| log.contains(text))).await.map(|log| log.clone());
-        said.unwrap_or_else(|_| panic!("relay ended without saying {text:?}:\n{}", self.log()))
+        said.unwrap_or_else(|_| panic!("relay ended without printing {text:?}:\n{}", self.log()))
+    }
+
+    /// Waits until relay takes in nothing new.
+    pub(crate) async fn is_stopping(&self) {
+        eventually("relay to begin its shutdown", || async {
+            let ready = self.client.request(Method::GET, "/readyz", &[], "").await.unwrap();
+            (ready.status == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+        })
+        .await;
     }
 
     pub(crate) fn log(&self) -> String {
@@ -165,6 +263,11 @@ impl Relay {
         let status = self.ended().await;
         assert!(status.success(), "{status}:\n{}", *log.borrow());
     }
+}
+
+/// A port that nothing listens on. Another program may take it before relay does, which then fails the test.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Each of these holds unless the options say otherwise.

@@ -49,7 +49,7 @@ where
                 End::Dropped => "dropped",
                 End::Panicked => "panicked",
             };
-            told.in_scope(|| tracing::debug!(took = ?ended.took, "{how}"));
+            told.in_scope(|| crate::log::debug!(took = ?ended.took, "{how}"));
         });
         Box::pin(call.instrument(span))
     }

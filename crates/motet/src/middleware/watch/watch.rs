@@ -117,7 +117,7 @@ impl<R, F: Fn(&Ended<'_, R>)> Watched<R, F> {
         let ended = Ended { took: self.begun.elapsed(), how };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tell(&ended))) {
             let panic = panic_words(payload);
-            tracing::error!(panic, "a listener panicked when it was told how a call ended");
+            crate::log::error!(panic, "a listener panicked when it was told how a call ended");
         }
     }
 }

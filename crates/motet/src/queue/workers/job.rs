@@ -46,10 +46,10 @@ impl Verdict {
     pub(super) fn apply<T: Send + 'static>(self, lease: Lease<T>) {
         match catch_unwind(AssertUnwindSafe(|| self.settle(lease))) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "an item was somebody else's before it was settled"),
+            Ok(Err(error)) => crate::log::debug!(%error, "an item was somebody else's before it was settled"),
             Err(payload) => {
                 let panic = panic_words(payload);
-                tracing::error!(panic, "an item panicked when it was dropped");
+                crate::log::error!(panic, "an item panicked when it was dropped");
             }
         }
     }

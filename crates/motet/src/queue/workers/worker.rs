@@ -165,11 +165,11 @@ where
         // What an error does where it is shown or dropped is somebody's code.
         let shown = catch_unwind(AssertUnwindSafe(|| match &ended {
             Ok(Err(error)) => {
-                tracing::warn!(workers = %self.name, attempt, %error, "an item was not handled")
+                crate::log::warn!(workers = %self.name, attempt, %error, "an item was not handled")
             }
             Err(payload) => {
                 let panic = panic_message(&**payload);
-                tracing::error!(workers = %self.name, attempt, panic, "the handler of an item panicked");
+                crate::log::error!(workers = %self.name, attempt, panic, "the handler of an item panicked");
             }
             Ok(Ok(())) => {}
         }));

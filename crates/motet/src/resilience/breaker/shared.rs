@@ -163,10 +163,10 @@ impl Shared {
             let StateChange { from, to, cause, open_for } = change;
             match to {
                 BreakerState::Open => {
-                    tracing::warn!(breaker, %from, ?cause, ?open_for, "a circuit breaker opened");
+                    crate::log::warn!(breaker, %from, ?cause, ?open_for, "a circuit breaker opened");
                 }
-                _ if from == to => tracing::warn!(breaker, ?cause, "a circuit breaker would have opened"),
-                _ => tracing::info!(breaker, %from, %to, ?cause, "a circuit breaker changed its state"),
+                _ if from == to => crate::log::warn!(breaker, ?cause, "a circuit breaker would have opened"),
+                _ => crate::log::info!(breaker, %from, %to, ?cause, "a circuit breaker changed its state"),
             }
             listeners::guarded(name, || {
                 self.watch.send_replace(change.to);

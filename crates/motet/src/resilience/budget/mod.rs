@@ -95,7 +95,7 @@ impl RetryBudget {
         if taken.is_none() != was_empty {
             self.0.empty.store(taken.is_none(), Ordering::Relaxed);
             if taken.is_none() {
-                tracing::warn!("the retry budget is used up: calls fail without being retried");
+                crate::log::warn!("the retry budget is used up: calls fail without being retried");
             }
         }
         taken.map(|_| Charge { budget: Some(self.clone()) })

@@ -196,7 +196,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
                 let after = outcome.as_ref().err().map(|failure| failure.kind);
                 let attempts = call.session.attempts;
                 let pipeline = call.hooks.name.map(tracing::field::display);
-                tracing::debug!(pipeline, attempts, ?delay, ?after, "an attempt is to be repeated");
+                crate::log::debug!(pipeline, attempts, ?delay, ?after, "an attempt is to be repeated");
                 call.tell(|| EventKind::RetryScheduled { delay, after });
                 if let Err(Failure { source: Some(error), .. }) = outcome {
                     call.session.last_error = Some(error);
@@ -207,7 +207,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
             }
             Next::GiveUp(reason) => {
                 let pipeline = call.hooks.name.map(tracing::field::display);
-                tracing::debug!(pipeline, attempts = call.session.attempts, ?reason, "gave up");
+                crate::log::debug!(pipeline, attempts = call.session.attempts, ?reason, "gave up");
                 call.tell(|| EventKind::GaveUp { reason });
                 if let Err(failure) = &mut outcome {
                     failure.kind = reason;

@@ -38,7 +38,7 @@ pub(super) fn run(
     async move {
         scope.await.unwrap_or_else(|error| {
             // The children have ended, but something that they left to the scope did not end well.
-            tracing::error!(%supervisor, error = &error as &dyn std::error::Error, "a supervisor's scope failed");
+            crate::log::error!(%supervisor, error = &error as &dyn std::error::Error, "a supervisor's scope failed");
             Ok(())
         })
     }
@@ -179,7 +179,7 @@ impl Shell {
     fn ended(&mut self, child: usize, end: End) {
         if let End::Failed(cause) = &end {
             let name = &self.children[child].0.name;
-            tracing::warn!(child = %name, ?cause, "a supervised child failed");
+            crate::log::warn!(child = %name, ?cause, "a supervised child failed");
         }
         self.machine.ended(child, end, Instant::now());
     }

@@ -16,6 +16,8 @@ use proptest::prelude::*;
 use tokio::time::{advance, sleep};
 
 use super::{millis, seconds};
+use crate::notes::Log;
+use crate::reader::PanicsAtEvents;
 
 fn opens_on(trip: impl Into<Trip>) -> CircuitBreakerBuilder {
     CircuitBreaker::builder().opens_on(trip).open_for(Backoff::constant(seconds(30)))
@@ -405,6 +407,24 @@ async fn a_listener_is_called_under_a_lock_or_out_of_order_or_takes_the_call_dow
     assert_eq!(*breaker.subscribe().borrow(), Closed);
     breaker.force_open();
     assert_eq!(seen.lock().unwrap().len(), 3, "it told, and never again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_told_although_the_subscriber_panics() {
+    let told = Log::default();
+    let breaker = {
+        let told = told.clone();
+        built(opens_on(Trip::consecutive(1)).on_change(move |change| told.note(change.to.to_string())))
+    };
+    let watch = breaker.subscribe();
+    {
+        let _broken = tracing::subscriber::set_default(PanicsAtEvents);
+        calls(&breaker, 1, Verdict::Failure);
+        breaker.reset();
+    }
+    breaker.force_open();
+    assert_eq!(told.read(), ["open", "closed", "forced open"]);
+    assert_eq!(*watch.borrow(), BreakerState::ForcedOpen);
 }
 
 #[tokio::test(start_paused = true)]
