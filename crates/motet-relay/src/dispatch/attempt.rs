@@ -10,6 +10,7 @@ use motet::resilience::{self, BreakerPermit};
 use tokio::time::{Instant, sleep};
 
 use super::RetrySchedule;
+use super::lanes::Standing;
 use crate::clock::{Millis, millis, rfc3339};
 use crate::ids::Kind;
 use crate::lifecycle::{
@@ -30,11 +31,27 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Between tries to record an outcome while the store refuses writes.
 const RECORD_RETRY: Duration = Duration::from_secs(1);
 
+/// An attempt that fails within this time gives its slot back as soon as one that succeeds. What matters of a slow failure
+/// is the time: a receiver that answers one of its events with an error does not have to wait beside those that hang.
+const QUICK: Duration = Duration::from_secs(1);
+
 /// An attempt that was made, without the payload.
 #[derive(Debug)]
 pub(super) struct Made {
     event: i64,
     outcome: Outcome,
+}
+
+impl Made {
+    /// What the attempt says of its endpoint's use of slots.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let is_quick = self.outcome.attempt.took_ms <= millis(QUICK);
+        Some(if self.outcome.attempt.error.is_none() || is_quick {
+            Standing::Trusted
+        } else {
+            Standing::Suspect
+        })
+    }
 }
 
 /// What every attempt needs.

@@ -24,7 +24,7 @@ use self::attempt::Attempts;
 pub use self::backoff::RetrySchedule;
 use self::door::Doors;
 pub use self::door::Sparing;
-use self::lanes::{Grant, Lanes};
+use self::lanes::{Grant, Lanes, Standing};
 use crate::clock::{Clock, Millis, millis};
 use crate::config::Config;
 use crate::ids::Kind;
@@ -65,6 +65,7 @@ enum Done {
     /// A receiver has answered, or not in time.
     Answered {
         endpoint: i64,
+        standing: Option<Standing>,
     },
     /// That is on disk.
     Recorded {
@@ -257,7 +258,7 @@ impl Running<'_> {
     fn done(&mut self, done: Done) {
         let now = self.clock.due_now();
         match done {
-            Done::Answered { endpoint } => self.lanes.answered(endpoint),
+            Done::Answered { endpoint, standing } => self.lanes.answered(endpoint, standing),
             Done::Recorded { endpoint, delivery, retry_at } => {
                 self.lanes.finished(endpoint, delivery, retry_at, now);
             }
@@ -299,7 +300,8 @@ impl Running<'_> {
                 let (endpoint, delivery) = (target.endpoint, due.delivery);
                 let made = attempts.make(&target, due, permit).await;
                 // As everywhere: refused, nobody is there any more to hear of it.
-                drop(sender.send(Done::Answered { endpoint }).await);
+                let standing = made.standing();
+                drop(sender.send(Done::Answered { endpoint, standing }).await);
                 let retry_at = attempts.record(made).await;
                 Done::Recorded { endpoint, delivery, retry_at }
             });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -10,63 +11,118 @@ use crate::harness::{Act, Client, Home, OK, Receiver, Relay, have_the_machine_al
 
 const QUEUED: usize = 2_000;
 const IN_WINDOW: usize = 200;
-const WINDOWS: usize = 3;
+const WINDOWS: usize = 5;
 
-/// The project's promise to an endpoint whose neighbour is stuck.
-const P99: Duration = Duration::from_millis(50);
+/// The project's promise to an endpoint whose neighbour is stuck: its p99 is at most this many times what it is without
+/// such a neighbour. A neighbour that delays does so by seconds, which is a factor of hundreds.
+const TIMES: u32 = 5;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_that_takes_ten_seconds_does_not_delay_its_neighbour() {
-    let _machine = have_the_machine_alone().await;
-    let slow = Receiver::start(|_| Act::Slow(Duration::from_secs(10), StatusCode::OK)).await;
-    let epoch = Instant::now();
-    let fast = Receiver::accepting().await;
-    let relay = Relay::start_unshared(&Home::new(), &["--allow-net", "127.0.0.1"]).await;
-    let client = relay.client();
-    client.endpoint_at(&slow.url(), json!({"event_types": ["slow.*"]})).await;
-    client.endpoint_at(&fast.url(), json!({"event_types": ["fast.*"]})).await;
-    let queued: String =
-        (0..QUEUED).map(|n| json!({"type": "slow.event", "data": {"n": n}}).to_string() + "\n").collect();
-    let (status, answers) = client.ndjson(queued).await;
-    assert_eq!((status, answers.len()), (StatusCode::ACCEPTED, QUEUED));
-    slow.hits_at_least(16).await;
+/// A relay with an endpoint whose deliveries are timed.
+struct Timed {
+    relay: Relay,
+    fast: Receiver,
+    seen: usize,
+}
 
-    // A neighbour that delays does so in every window; a machine that is busy with something else does not.
-    let mut seen = 0;
-    let mut p99s = Vec::new();
-    for _ in 0..WINDOWS {
-        publish_at_their_times(client, epoch).await;
-        let hits = fast.hits_at_least(seen + IN_WINDOW).await;
-        let mut latencies: Vec<_> = hits[seen..]
+impl Timed {
+    async fn start() -> Self {
+        let fast = Receiver::accepting().await;
+        let relay = Relay::start_unshared(&Home::new(), &["--allow-net", "127.0.0.1"]).await;
+        relay.client().endpoint_at(&fast.url(), json!({"event_types": ["fast.*"]})).await;
+        Self { relay, fast, seen: 0 }
+    }
+
+    fn client(&self) -> &Client {
+        self.relay.client()
+    }
+
+    /// The p99 of what was published since the last call, from the time at which it was due to be published.
+    async fn p99(&mut self, epoch: Instant) -> Duration {
+        let hits = self.fast.hits_at_least(self.seen + IN_WINDOW).await;
+        let mut latencies: Vec<_> = hits[self.seen..]
             .iter()
             .map(|hit| hit.at - epoch - Duration::from_micros(hit.json()["data"]["due_us"].as_u64().unwrap()))
             .collect();
-        seen = hits.len();
+        self.seen = hits.len();
         latencies.sort_unstable();
-        p99s.push(latencies[latencies.len() * 99 / 100 - 1]);
-        if p99s.last().unwrap() < &P99 {
+        latencies[latencies.len() * 99 / 100 - 1]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_endpoint_delays_no_neighbour() {
+    let _machine = have_the_machine_alone().await;
+    let slow = Receiver::start(|_| Act::Slow(Duration::from_secs(10), StatusCode::OK)).await;
+    let epoch = Instant::now();
+    // The control is measured at the same moments on the same machine, which may be busy with something else.
+    let (mut beside_slow, mut control) = (Timed::start().await, Timed::start().await);
+    beside_slow.client().endpoint_at(&slow.url(), json!({"event_types": ["slow.*"]})).await;
+    let queued: String =
+        (0..QUEUED).map(|n| json!({"type": "slow.event", "data": {"n": n}}).to_string() + "\n").collect();
+    let (status, answers) = beside_slow.client().ndjson(queued).await;
+    assert_eq!((status, answers.len()), (StatusCode::ACCEPTED, QUEUED));
+    slow.hits_at_least(16).await;
+
+    let mut p99s = Vec::new();
+    for _ in 0..WINDOWS {
+        publish_at_their_times([beside_slow.client(), control.client()], epoch).await;
+        p99s.push((beside_slow.p99(epoch).await, control.p99(epoch).await));
+        if p99s.last().is_some_and(|(beside, alone)| *beside <= *alone * TIMES) {
             break;
         }
     }
-    println!("p99 by window: {p99s:?}");
-    assert!(p99s.iter().any(|p99| *p99 < P99), "p99 by window: {p99s:?}");
+    println!("p99 beside the slow endpoint and without one, by window: {p99s:?}");
+    assert!(p99s.iter().any(|(beside, alone)| *beside <= *alone * TIMES), "p99 by window: {p99s:?}");
     // The slow endpoint was busy throughout, within its bound.
     let at_slow = slow.hits().len();
     assert!((16..QUEUED).contains(&at_slow), "{at_slow} requests at the slow endpoint");
 }
 
 /// An open loop: each event is sent at its time, 100 a second, whatever became of those before.
-async fn publish_at_their_times(client: &Client, epoch: Instant) {
+async fn publish_at_their_times([a, b]: [&Client; 2], epoch: Instant) {
     let mut ticks = interval(Duration::from_millis(10));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for n in 0..IN_WINDOW {
         let due = ticks.tick().await - epoch;
-        client.publish("fast.event", json!({"n": n, "due_us": due.as_micros() as u64})).await;
+        let data = json!({"n": n, "due_us": due.as_micros() as u64});
+        tokio::join!(a.publish("fast.event", data.clone()), b.publish("fast.event", data));
     }
 }
 
+const HANGING: usize = 2_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hanging_endpoints_leave_slots_to_those_that_work() {
+    // The receiver's side of every connection is in this process.
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+    let stuck = Receiver::start(|_| Act::Hang).await;
+    let healthy = Receiver::accepting().await;
+    let relay = Relay::start_with(&["--headers-timeout", "3000", "--total-timeout", "3000"]).await;
+    let client = relay.client();
+    client.endpoint_at(&healthy.url(), json!({"event_types": ["healthy"]})).await;
+    client.publish("healthy", json!(0)).await;
+    healthy.hits_at_least(1).await;
+    // More than there are slots, which are 1 024.
+    for _ in 0..HANGING / 20 {
+        let url = stuck.url();
+        motet::task::gather((0..20).map(|_| client.endpoint_at(&url, json!({"event_types": ["stuck"]}))))
+            .await;
+    }
+    for n in 0..2 {
+        client.publish("stuck", json!(n)).await;
+    }
+    stuck.hits_at_least(768).await;
+    for n in 1..=20 {
+        client.publish("healthy", json!(n)).await;
+    }
+    healthy.hits_at_least(21).await;
+    assert_eq!(stuck.hits().len(), 768, "endpoints that never answered hold more than three quarters");
+}
+
 #[tokio::test]
-async fn no_endpoint_gets_more_than_its_share_in_flight() {
+async fn no_endpoint_has_more_attempts_in_flight_than_allowed() {
     let receiver = Receiver::start(|_| Act::Hang).await;
     let other = Receiver::start(|_| OK).await;
     let relay = Relay::start_with(&["--in-flight-per-endpoint", "3"]).await;
@@ -85,7 +141,7 @@ async fn no_endpoint_gets_more_than_its_share_in_flight() {
 }
 
 #[tokio::test]
-async fn as_many_hanging_endpoints_as_could_take_every_slot_leave_room_for_another() {
+async fn a_new_endpoint_finds_a_slot_beside_those_that_hang() {
     let stuck = Receiver::start(|_| Act::Hang).await;
     let healthy = Receiver::accepting().await;
     let slots = ["--in-flight", "64", "--in-flight-per-endpoint", "8"];
@@ -98,7 +154,7 @@ async fn as_many_hanging_endpoints_as_could_take_every_slot_leave_room_for_anoth
     for n in 0..20 {
         relay.client().publish("stuck", json!(n)).await;
     }
-    stuck.hits_at_least(48).await;
+    stuck.hits_at_least(32).await;
     for n in 0..20 {
         relay.client().publish("healthy", json!(n)).await;
     }

@@ -9,9 +9,13 @@
 //! - *full*: it may have due deliveries, and all its slots are taken; the next slot that comes free makes
 //!   it ready.
 //!
-//! Slots are shared out evenly once many lanes work: a lane may hold no more than its part of three quarters of
-//! all slots. So however many receivers hang, the last quarter is there for the lanes that hold nothing, as
-//! long as there are fewer lanes than slots.
+//! Slots are shared out evenly once many lanes work: all lanes together hold no more than three quarters of the slots, as
+//! long as there are fewer lanes than that. The last quarter is for the lanes that hold nothing.
+//!
+//! However many receivers hang, they leave a quarter of the slots to those that work. A lane is *trusted* if its last
+//! attempt gave its slot back in good time ([`Standing`]), and a *suspect* otherwise, which is what a new lane is. All
+//! suspects together are granted no more than three quarters of the slots. The turns of both kinds are in one order, so
+//! that neither starves the other.
 //!
 //! A slot is taken from the grant until the receiver has answered; its delivery stays leased until the outcome is
 //! on disk, so no delivery is ever attempted twice at once. The receiver does not wait for the disk, but what is not
@@ -21,20 +25,36 @@
 //! A lane that holds nothing and waits for nothing is forgotten: memory follows the endpoints at work, not the
 //! endpoints that exist.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod trusted;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 
+use self::trusted::Trusted;
 use crate::clock::Millis;
 
 /// Outcomes that a lane may have beyond what is on disk, for each slot that it may have. A commit under load takes as
 /// long as three answers of a receiver next door.
 const UNRECORDED: usize = 3;
 
+/// What an attempt says of its endpoint's use of slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The attempt succeeded, or failed at once: the endpoint holds no slot for long.
+    Trusted,
+    /// The attempt failed, and took its time.
+    Suspect,
+}
+
 #[derive(Debug)]
 pub(super) struct Lanes {
     lanes: HashMap<i64, Lane>,
-    /// Lanes whose turn is to come, in order. Each stands here once at most.
-    ready: VecDeque<i64>,
+    /// Trusted lanes whose turn is to come, by the number of the turn. Each lane stands here or in `ready_suspects`, once.
+    ready: BTreeMap<u64, i64>,
+    ready_suspects: BTreeMap<u64, i64>,
+    /// The number of the next turn.
+    next_turn: u64,
+    trusted: Trusted,
     timers: BTreeSet<(Millis, i64)>,
     in_all: usize,
     free: usize,
@@ -43,6 +63,10 @@ pub(super) struct Lanes {
     unrecorded: usize,
     /// Lanes that hold a slot or want one.
     working: usize,
+    /// Of these, the trusted ones.
+    working_trusted: usize,
+    /// Slots that suspects hold.
+    taken_by_suspects: usize,
 }
 
 #[derive(Debug, Default)]
@@ -58,8 +82,10 @@ struct Lane {
     /// The store may hold a due delivery that is not leased.
     hungry: bool,
     fetching: bool,
-    queued: bool,
+    /// The number of its turn, while it is in the queue.
+    queued: Option<u64>,
     working: bool,
+    is_trusted: bool,
     timer: Option<Millis>,
 }
 
@@ -85,19 +111,26 @@ impl Lanes {
         let (in_all, per_lane) = (in_all.get(), per_lane.get());
         Self {
             lanes: HashMap::new(),
-            ready: VecDeque::new(),
+            ready: BTreeMap::new(),
+            ready_suspects: BTreeMap::new(),
+            next_turn: 0,
+            trusted: Trusted::default(),
             timers: BTreeSet::new(),
             in_all,
             free: in_all,
             per_lane,
             unrecorded: 0,
             working: 0,
+            working_trusted: 0,
+            taken_by_suspects: 0,
         }
     }
 
     /// The endpoint has, or will have, a delivery due at `due`.
     pub(super) fn wake(&mut self, endpoint: i64, due: Millis, now: Millis) {
-        let lane = self.lanes.entry(endpoint).or_default();
+        let trusted = &mut self.trusted;
+        let fresh = || Lane { is_trusted: trusted.contains(endpoint), ..Lane::default() };
+        let lane = self.lanes.entry(endpoint).or_insert_with(fresh);
         if due <= now {
             lane.hungry = true;
         } else if lane.timer.is_none_or(|known| due < known) {
@@ -132,27 +165,39 @@ impl Lanes {
         }
     }
 
-    /// The next turn, if a lane is ready and a slot is free.
+    /// The next turn, if a lane is ready and a slot is free for it.
     pub(super) fn next_grant(&mut self) -> Option<Grant> {
-        let share = self.share();
-        let (endpoint, lane, slots) = loop {
+        let (endpoint, slots) = loop {
             if self.free == 0 || self.unrecorded >= self.in_all {
                 return None;
             }
-            let endpoint = self.ready.pop_front()?;
+            let for_suspects = most_for_suspects(self.in_all).saturating_sub(self.taken_by_suspects);
+            let trusted = self.ready.first_entry();
+            let suspect = self.ready_suspects.first_entry().filter(|_| for_suspects > 0);
+            let (next, free) = match (trusted, suspect) {
+                (Some(trusted), Some(suspect)) if trusted.key() > suspect.key() => (suspect, for_suspects),
+                (Some(trusted), _) => (trusted, self.free),
+                (None, Some(suspect)) => (suspect, for_suspects),
+                (None, None) => return None,
+            };
+            let endpoint = next.remove();
             let lane = self.lanes.get_mut(&endpoint)?;
-            lane.queued = false;
-            let slots = lane.room(share, self.per_lane).min(self.free);
+            lane.queued = None;
+            let is_trusted = lane.is_trusted;
+            let share = self.share(is_trusted);
+            let lane = self.lanes.get(&endpoint)?;
+            let slots = lane.room(share, self.per_lane).min(free).min(self.free);
             if slots > 0 {
-                break (endpoint, self.lanes.get_mut(&endpoint)?, slots);
+                break (endpoint, slots);
             }
             // The share has become smaller than what the lane holds; its next free slot brings it back.
         };
+        let lane = self.lanes.get_mut(&endpoint)?;
         lane.hungry = false;
         lane.fetching = true;
-        lane.taken += slots;
-        self.free -= slots;
-        Some(Grant { endpoint, slots, leased: lane.leased.clone() })
+        let leased = lane.leased.clone();
+        self.take(endpoint, slots);
+        Some(Grant { endpoint, slots, leased })
     }
 
     /// The grant's fetch is done: these deliveries are attempted now, the other slots come back.
@@ -165,11 +210,9 @@ impl Lanes {
         next_due: Option<Millis>,
         now: Millis,
     ) {
-        let unused = grant.slots - deliveries.len();
-        self.free += unused;
+        self.give_back(grant.endpoint, grant.slots - deliveries.len());
         if let Some(lane) = self.lanes.get_mut(&grant.endpoint) {
             lane.fetching = false;
-            lane.taken -= unused;
             lane.leased.extend_from_slice(deliveries);
         }
         match next_due {
@@ -178,15 +221,65 @@ impl Lanes {
         }
     }
 
-    /// An attempt is over, and its outcome on the way to the disk.
-    pub(super) fn answered(&mut self, endpoint: i64) {
-        self.free += 1;
+    /// An attempt is over, and its outcome on the way to the disk. `standing` is what it says of the endpoint, if it says
+    /// anything.
+    pub(super) fn answered(&mut self, endpoint: i64, standing: Option<Standing>) {
+        self.give_back(endpoint, 1);
         self.unrecorded += 1;
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
-            lane.taken -= 1;
             lane.unrecorded += 1;
         }
+        if let Some(standing) = standing {
+            self.judge(endpoint, standing);
+        }
         self.settle(endpoint);
+    }
+
+    fn take(&mut self, endpoint: i64, slots: usize) {
+        self.free -= slots;
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        lane.taken += slots;
+        if !lane.is_trusted {
+            self.taken_by_suspects += slots;
+        }
+    }
+
+    fn give_back(&mut self, endpoint: i64, slots: usize) {
+        self.free += slots;
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        lane.taken -= slots;
+        if !lane.is_trusted {
+            self.taken_by_suspects -= slots;
+        }
+    }
+
+    /// Moves the lane, with all that it holds, to the trusted ones or to the suspects.
+    fn judge(&mut self, endpoint: i64, standing: Standing) {
+        let is_trusted = standing == Standing::Trusted;
+        if is_trusted {
+            self.trusted.insert(endpoint);
+        } else {
+            self.trusted.remove(endpoint);
+        }
+        let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| lane.is_trusted != is_trusted) else {
+            return;
+        };
+        lane.is_trusted = is_trusted;
+        let (from, to) = if is_trusted {
+            self.taken_by_suspects -= lane.taken;
+            (&mut self.ready_suspects, &mut self.ready)
+        } else {
+            self.taken_by_suspects += lane.taken;
+            (&mut self.ready, &mut self.ready_suspects)
+        };
+        if let Some(turn) = lane.queued {
+            from.remove(&turn);
+            to.insert(turn, endpoint);
+        }
+        if lane.working {
+            self.working_trusted =
+                if is_trusted { self.working_trusted + 1 } else { self.working_trusted - 1 };
+        }
     }
 
     /// An outcome is on disk, of an attempt that was [answered](Self::answered); `retry_at` is when the delivery is due
@@ -213,23 +306,42 @@ impl Lanes {
     }
 
     /// How many slots a lane may hold now.
-    fn share(&self) -> usize {
-        (self.in_all / 4 * 3 / self.working.max(1)).clamp(1, self.per_lane)
+    ///
+    /// A suspect has a part of three quarters of what all suspects may hold, so that a new endpoint finds a slot beside
+    /// suspects that hang. A trusted lane has a part of three quarters of all slots; or, where suspects are many, of three
+    /// quarters of those that no suspect may hold.
+    fn share(&self, is_trusted: bool) -> usize {
+        let most_for_suspects = most_for_suspects(self.in_all);
+        let part = |slots: usize, lanes: usize| slots * 3 / 4 / lanes.max(1);
+        let share = if is_trusted {
+            let of_all = part(self.in_all, self.working);
+            of_all.max(part(self.in_all - most_for_suspects, self.working_trusted))
+        } else {
+            part(most_for_suspects, self.working)
+        };
+        share.clamp(1, self.per_lane)
     }
 
     /// Puts a lane into the queue if it belongs there, and forgets it if nothing is left of it.
     fn settle(&mut self, endpoint: i64) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let working = lane.hungry || lane.taken > 0;
+        let is_trusted = lane.is_trusted;
         if working != lane.working {
             lane.working = working;
-            self.working = if working { self.working + 1 } else { self.working - 1 };
+            let count = |lanes: usize| if working { lanes + 1 } else { lanes - 1 };
+            self.working = count(self.working);
+            if is_trusted {
+                self.working_trusted = count(self.working_trusted);
+            }
         }
-        let (share, per_lane) = (self.share(), self.per_lane);
+        let (share, per_lane) = (self.share(is_trusted), self.per_lane);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        if lane.hungry && !lane.fetching && !lane.queued && lane.room(share, per_lane) > 0 {
-            lane.queued = true;
-            self.ready.push_back(endpoint);
+        if lane.hungry && !lane.fetching && lane.queued.is_none() && lane.room(share, per_lane) > 0 {
+            lane.queued = Some(self.next_turn);
+            let queue = if is_trusted { &mut self.ready } else { &mut self.ready_suspects };
+            queue.insert(self.next_turn, endpoint);
+            self.next_turn += 1;
         } else if lane.taken == 0
             && lane.leased.is_empty()
             && !lane.hungry
@@ -239,6 +351,11 @@ impl Lanes {
             self.lanes.remove(&endpoint);
         }
     }
+}
+
+/// How many slots all suspects together may be granted; at least one, or no new endpoint would ever be attempted.
+fn most_for_suspects(in_all: usize) -> usize {
+    (in_all * 3 / 4).max(1)
 }
 
 #[cfg(test)]

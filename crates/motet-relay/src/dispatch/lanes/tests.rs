@@ -1,6 +1,6 @@
 //! Lanes by example, and against a store that is a map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
@@ -29,7 +29,7 @@ fn a_full_lane_waits_for_its_own_slot_and_not_in_the_queue() {
     assert_eq!(lanes.next_grant(), None);
     lanes.wake(2, 0, 0);
     assert_eq!(lanes.next_grant().unwrap().endpoint, 2);
-    lanes.answered(1);
+    lanes.answered(1, None);
     assert_eq!(lanes.next_grant(), Some(Grant { endpoint: 1, slots: 1, leased: vec![10, 11] }));
 }
 
@@ -42,7 +42,7 @@ fn outcomes_pile_up_while_the_disk_takes_none() {
         let due: Vec<_> = (0..grant.slots as i64).map(|n| attempts + n).collect();
         attempts += grant.slots as i64;
         lanes.fetched(&grant, &due, Some(0), 0);
-        due.iter().for_each(|_| lanes.answered(1));
+        due.iter().for_each(|_| lanes.answered(1, None));
     }
     assert_eq!(attempts, 2 * (1 + UNRECORDED as i64));
     lanes.finished(1, 0, None, 0);
@@ -58,7 +58,7 @@ fn outcomes_of_many_lanes_pile_up_while_the_disk_takes_none() {
     }
     while let Some(grant) = lanes.next_grant() {
         lanes.fetched(&grant, &[attempts], None, 0);
-        lanes.answered(grant.endpoint);
+        lanes.answered(grant.endpoint, None);
         attempts += 1;
     }
     assert_eq!(attempts, 8);
@@ -75,7 +75,7 @@ fn a_wake_during_the_fetch_is_not_lost() {
 }
 
 #[test]
-fn lanes_whose_receivers_hang_leave_room_for_the_others() {
+fn lanes_that_hang_leave_slots_for_new_lanes() {
     const STUCK: i64 = 64;
     let mut lanes = lanes(1_024, 16);
     let mut next = 0;
@@ -93,6 +93,66 @@ fn lanes_whose_receivers_hang_leave_room_for_the_others() {
     assert!(grant.slots >= 8, "{} slots", grant.slots);
 }
 
+/// Every lane of these has a delivery that is attempted without end, in each slot that it is granted.
+fn hang(lanes: &mut Lanes, endpoints: std::ops::Range<i64>) -> usize {
+    endpoints.for_each(|endpoint| lanes.wake(endpoint, 0, 0));
+    let mut taken = 0;
+    while let Some(grant) = lanes.next_grant() {
+        let due: Vec<_> = (0..grant.slots as i64).map(|n| grant.endpoint * 1_000 + n).collect();
+        taken += grant.slots;
+        lanes.fetched(&grant, &due, Some(0), 0);
+    }
+    taken
+}
+
+/// One delivery, with an answer of this standing.
+fn attempt(lanes: &mut Lanes, endpoint: i64, standing: Standing) {
+    lanes.wake(endpoint, 0, 0);
+    let grant = lanes.next_grant().unwrap();
+    assert_eq!(grant.endpoint, endpoint);
+    lanes.fetched(&grant, &[-endpoint], None, 0);
+    lanes.answered(endpoint, Some(standing));
+    lanes.finished(endpoint, -endpoint, None, 0);
+}
+
+#[test]
+fn suspects_hold_three_quarters_of_the_slots_at_most() {
+    let mut lanes = lanes(1_024, 16);
+    attempt(&mut lanes, 1, Standing::Trusted);
+    attempt(&mut lanes, 2, Standing::Trusted);
+    attempt(&mut lanes, 2, Standing::Suspect);
+    assert_eq!(hang(&mut lanes, 100..2_100), 768);
+    lanes.wake(2, 0, 0);
+    assert_eq!(lanes.next_grant(), None, "a lane that failed last is a suspect");
+    lanes.wake(1, 0, 0);
+    let grant = lanes.next_grant().unwrap();
+    assert_eq!((grant.endpoint, grant.slots), (1, 16), "a trusted lane has all its slots");
+}
+
+#[test]
+fn trusted_lanes_share_what_suspects_leave() {
+    let mut lanes = lanes(1_024, 16);
+    (0..48).for_each(|endpoint| attempt(&mut lanes, endpoint, Standing::Trusted));
+    hang(&mut lanes, 100..2_100);
+    (0..48).for_each(|endpoint| lanes.wake(endpoint, 0, 0));
+    let slots: Vec<_> = std::iter::from_fn(|| lanes.next_grant()).map(|grant| grant.slots).collect();
+    // Three quarters of the last quarter, in even parts; the first lanes were alone among the trusted ones.
+    assert_eq!(slots.len(), 48);
+    assert!(slots.iter().all(|slots| *slots == 4), "{slots:?}");
+}
+
+#[test]
+fn a_lane_keeps_its_turn_when_its_standing_changes() {
+    let mut lanes = lanes(4, 2);
+    lanes.wake(1, 0, 0);
+    let grant = lanes.next_grant().unwrap();
+    lanes.fetched(&grant, &[10, 11], Some(0), 0);
+    lanes.answered(1, Some(Standing::Suspect));
+    lanes.wake(2, 0, 0);
+    lanes.answered(1, Some(Standing::Trusted));
+    assert_eq!([1, 2].map(|_| lanes.next_grant().unwrap().endpoint), [1, 2]);
+}
+
 #[test]
 fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
     let mut lanes = lanes(100, 2);
@@ -104,7 +164,7 @@ fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
     let grant = lanes.next_grant().unwrap();
     assert_eq!(grant.leased, [10]);
     lanes.fetched(&grant, &[], None, 0);
-    lanes.answered(1);
+    lanes.answered(1, None);
     assert_eq!(lanes.next_grant(), None);
     lanes.finished(1, 10, None, 0);
     assert!(lanes.next_grant().is_some(), "the revived delivery is forgotten");
@@ -133,8 +193,8 @@ enum Step {
     },
     Grant,
     AnswerFetch(prop::sample::Index),
-    /// A receiver answers an attempt.
-    Answer(prop::sample::Index),
+    /// A receiver answers an attempt, or lets it fail.
+    Answer(prop::sample::Index, Option<Standing>),
     /// An attempt's outcome is committed: due again after so long, or done.
     Record(prop::sample::Index, Option<Millis>),
     /// The dispatcher hears of it.
@@ -144,6 +204,10 @@ enum Step {
     Revive(prop::sample::Index),
 }
 
+fn standing() -> impl Strategy<Value = Option<Standing>> {
+    prop_oneof![Just(None), Just(Some(Standing::Trusted)), Just(Some(Standing::Suspect))]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..4_i64, 0..20_i64).prop_map(|(endpoint, in_ms)| Step::Publish { endpoint, in_ms }),
@@ -151,7 +215,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::AnswerFetch),
         3 => (proptest::arbitrary::any::<prop::sample::Index>(), prop::option::weighted(0.3, 1..30_i64))
             .prop_map(|(which, retry)| Step::Record(which, retry)),
-        3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Answer),
+        3 => (proptest::arbitrary::any::<prop::sample::Index>(), standing())
+            .prop_map(|(which, standing)| Step::Answer(which, standing)),
         3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Report),
         1 => (0..30_i64).prop_map(Step::Advance),
         1 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Revive),
@@ -181,6 +246,8 @@ struct Model {
     store: BTreeMap<i64, Stored>,
     fetches: Vec<Grant>,
     attempts: Vec<Attempt>,
+    /// Endpoints whose last attempt that said anything had them trusted.
+    trusted: BTreeSet<i64>,
 }
 
 const IN_ALL: usize = 5;
@@ -208,10 +275,59 @@ impl Model {
         self.lanes.fetched(grant, &due, next_due, self.now);
     }
 
-    fn answered(&mut self, at: usize) {
+    fn answered(&mut self, at: usize, standing: Option<Standing>) {
         let attempt = &mut self.attempts[at];
         if !std::mem::replace(&mut attempt.answered, true) {
-            self.lanes.answered(attempt.endpoint);
+            match standing {
+                Some(Standing::Trusted) => drop(self.trusted.insert(attempt.endpoint)),
+                Some(Standing::Suspect) => drop(self.trusted.remove(&attempt.endpoint)),
+                None => {}
+            }
+            self.lanes.answered(attempt.endpoint, standing);
+        }
+    }
+
+    /// Slots that an endpoint holds.
+    fn held(&self, endpoint: i64) -> usize {
+        let granted = self.fetches.iter().filter(|grant| grant.endpoint == endpoint).map(|grant| grant.slots);
+        let attempted =
+            self.attempts.iter().filter(|attempt| attempt.endpoint == endpoint && !attempt.answered);
+        granted.sum::<usize>() + attempted.count()
+    }
+
+    fn held_by_suspects(&self) -> usize {
+        (0..4).filter(|endpoint| !self.trusted.contains(endpoint)).map(|endpoint| self.held(endpoint)).sum()
+    }
+
+    /// Whether the store has a delivery for an endpoint that could be attempted now, were there a slot.
+    fn wants(&self, endpoint: i64) -> bool {
+        let is_leased = |delivery| self.attempts.iter().any(|attempt| attempt.delivery == delivery);
+        self.fetches.iter().all(|grant| grant.endpoint != endpoint)
+            && self.store.iter().any(|(delivery, row)| {
+                row.endpoint == endpoint
+                    && row.due.is_some_and(|due| due <= self.now)
+                    && !is_leased(*delivery)
+            })
+    }
+
+    /// Grants what is granted; checks who got it, and who did not, by looking at everything.
+    fn grant(&mut self) {
+        let suspects = self.held_by_suspects();
+        if let Some(grant) = self.lanes.next_grant() {
+            let of_suspect = if self.trusted.contains(&grant.endpoint) { 0 } else { grant.slots };
+            assert!(of_suspect == 0 || suspects + of_suspect <= IN_ALL * 3 / 4, "suspects hold too much");
+            self.fetches.push(grant);
+            return;
+        }
+        let free = IN_ALL - (0..4).map(|endpoint| self.held(endpoint)).sum::<usize>();
+        let unrecorded = self.attempts.iter().filter(|attempt| attempt.answered).count();
+        if free == 0 || unrecorded >= IN_ALL {
+            return;
+        }
+        for endpoint in (0..4).filter(|endpoint| self.held(*endpoint) == 0 && self.wants(*endpoint)) {
+            let of_it = self.attempts.iter().filter(|attempt| attempt.endpoint == endpoint).count();
+            let may = self.trusted.contains(&endpoint) || suspects < IN_ALL * 3 / 4;
+            assert!(!may || of_it >= PER_LANE * (1 + UNRECORDED), "{endpoint} was passed over");
         }
     }
 
@@ -243,13 +359,13 @@ impl Model {
                 self.store.insert(delivery, Stored { endpoint: *endpoint, round: 0, due: Some(due) });
                 self.lanes.wake(*endpoint, due, self.now);
             }
-            Step::Grant => self.fetches.extend(self.lanes.next_grant()),
+            Step::Grant => self.grant(),
             Step::AnswerFetch(which) if !self.fetches.is_empty() => {
                 let grant = self.fetches.swap_remove(which.index(self.fetches.len()));
                 self.answer(&grant);
             }
-            Step::Answer(which) if !self.attempts.is_empty() => {
-                self.answered(which.index(self.attempts.len()));
+            Step::Answer(which, standing) if !self.attempts.is_empty() => {
+                self.answered(which.index(self.attempts.len()), *standing);
             }
             Step::Record(which, retry) if !self.attempts.is_empty() => {
                 self.record(which.index(self.attempts.len()), *retry);
@@ -265,8 +381,11 @@ impl Model {
                     self.lanes.revive(row.endpoint, self.now, self.now);
                 }
             }
-            Step::AnswerFetch(_) | Step::Answer(_) | Step::Record(..) | Step::Report(_) | Step::Revive(_) => {
-            }
+            Step::AnswerFetch(_)
+            | Step::Answer(..)
+            | Step::Record(..)
+            | Step::Report(_)
+            | Step::Revive(_) => {}
             Step::Advance(by) => {
                 self.now += by;
                 self.lanes.advance(self.now);
@@ -284,6 +403,7 @@ proptest! {
             store: BTreeMap::new(),
             fetches: Vec::new(),
             attempts: Vec::new(),
+            trusted: BTreeSet::new(),
         };
         for step in &steps {
             model.take(step);
@@ -308,7 +428,7 @@ proptest! {
             } else if let Some(grant) = model.fetches.pop() {
                 model.answer(&grant);
             } else if !model.attempts.is_empty() {
-                model.answered(0);
+                model.answered(0, Some(Standing::Trusted));
                 model.record(0, None);
                 model.report(0);
             } else if let Some(due) = model.lanes.next_timer() {
@@ -321,6 +441,8 @@ proptest! {
         let forgotten: Vec<_> = model.store.iter().filter(|(_, row)| row.due.is_some()).collect();
         prop_assert!(forgotten.is_empty(), "{:?}", forgotten);
         prop_assert_eq!(model.lanes.working, 0);
+        prop_assert_eq!(model.lanes.working_trusted, 0);
+        prop_assert_eq!(model.lanes.taken_by_suspects, 0);
         prop_assert_eq!(model.lanes.lanes.len(), 0);
         prop_assert_eq!(model.lanes.free, IN_ALL);
         prop_assert_eq!(model.lanes.unrecorded, 0);

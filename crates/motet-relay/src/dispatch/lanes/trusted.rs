@@ -1,0 +1,54 @@
+use std::collections::HashSet;
+
+/// Endpoints in each of the two sets: together some 4 MiB at most.
+const MOST_IN_SET: usize = 1 << 16;
+
+/// The endpoints that gave their slots back in good time when they were last attempted.
+///
+/// Bounded: what was neither added nor asked about while [`MOST_IN_SET`] other endpoints were added is forgotten. Such an
+/// endpoint is a suspect until its next attempt.
+#[derive(Debug, Default)]
+pub(super) struct Trusted {
+    young: HashSet<i64>,
+    old: HashSet<i64>,
+}
+
+impl Trusted {
+    /// Returns `true` if the endpoint is trusted, and keeps it from being forgotten.
+    pub(super) fn contains(&mut self, endpoint: i64) -> bool {
+        if self.old.remove(&endpoint) {
+            self.insert(endpoint);
+        }
+        self.young.contains(&endpoint)
+    }
+
+    pub(super) fn insert(&mut self, endpoint: i64) {
+        self.old.remove(&endpoint);
+        if self.young.insert(endpoint) && self.young.len() >= MOST_IN_SET {
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+
+    pub(super) fn remove(&mut self, endpoint: i64) {
+        self.young.remove(&endpoint);
+        self.old.remove(&endpoint);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_endpoints_are_forgotten() {
+        let mut trusted = Trusted::default();
+        for endpoint in 0..4 * MOST_IN_SET as i64 {
+            trusted.insert(endpoint);
+            assert!(trusted.contains(0) && trusted.contains(endpoint));
+        }
+        assert!(!trusted.contains(1));
+        assert!(trusted.young.len() + trusted.old.len() <= 2 * MOST_IN_SET);
+        trusted.remove(0);
+        assert!(!trusted.contains(0));
+    }
+}
