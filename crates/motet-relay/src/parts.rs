@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
-use crate::edge::{Access, Edge, FeedPlaces};
+use crate::edge::{Access, Edge, FeedPlaces, Memory};
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Outbound;
@@ -88,7 +88,8 @@ pub(crate) fn container(config: Config) -> Container {
          metrics: Arc<PrometheusHandle>,
          lifecycle: Arc<Lifecycle>| async move {
             let store = (*store).clone();
-            Edge { store, access, guard, readiness, server, feeds, metrics, lifecycle }
+            let memory = Arc::new(Memory::new());
+            Edge { store, access, guard, readiness, server, feeds, metrics, lifecycle, memory }
         },
     );
     c

@@ -188,8 +188,9 @@ impl Relay {
         let running = Arc::new(running);
         let (edge, parts) = (part::<Edge>(&running), Arc::clone(&running));
         let (server, readiness) = (part::<Server>(&running), part::<Readiness>(&running));
+        let scope = app.in_phase(STORE).scope().clone();
         drop(app.in_phase(HTTP).service_coop("listener", async move |stop: CancelToken| {
-            let router = edge::router(edge, parts, stop.clone());
+            let router = edge::router(edge, parts, &scope, stop.clone());
             // What is cut off it logs.
             let _served = server.serve(listener, router, stop).await;
         }));

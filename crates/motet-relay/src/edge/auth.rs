@@ -2,14 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, StatusCode};
+use http::request::Parts;
+use http::{Extensions, HeaderMap, StatusCode};
 use motet::middleware::Next;
+use motet::resilience::RateLimiter;
+use motet_http::Peer;
 
 use super::problem::Problem;
 use crate::relay::StartError;
@@ -48,6 +53,40 @@ pub(crate) struct Access {
     hashes: Vec<[u8; 32]>,
     /// The one that this start made.
     new: Option<ApiKey>,
+    refusals: Refusals,
+}
+
+/// Reports keys that are not known: one at a time is a client with a wrong setting, and many are an attack.
+#[derive(Debug)]
+struct Refusals {
+    /// The log has a line a second at most, whatever is sent.
+    lines: RateLimiter,
+    /// Refused since the last line.
+    unlogged: AtomicU64,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        let lines = RateLimiter::builder(1, Duration::from_secs(1)).build();
+        Self { lines: lines.expect("these settings are valid"), unlogged: AtomicU64::new(0) }
+    }
+}
+
+impl Refusals {
+    fn note(&self, peer: Option<&Peer>, path: &str) {
+        metrics::counter!("relay_api_keys_refused_total").increment(1);
+        self.unlogged.fetch_add(1, Ordering::Relaxed);
+        if self.lines.try_acquire(1).is_ok() {
+            let refused = self.unlogged.swap(0, Ordering::Relaxed);
+            let peer = peer.map(|Peer(address)| tracing::field::display(address));
+            tracing::warn!(
+                refused,
+                last_peer = peer,
+                last_path = path,
+                "API keys that are not known were refused"
+            );
+        }
+    }
 }
 
 impl Access {
@@ -55,10 +94,10 @@ impl Access {
     pub(crate) async fn of(store: &Store) -> Result<Self, StartError> {
         let hashes = store.key_hashes().await.map_err(|error| StartError::unusable(&error))?;
         if !hashes.is_empty() {
-            return Ok(Self { hashes, new: None });
+            return Ok(Self { hashes, ..Self::default() });
         }
         let key = Self::replace(store).await?;
-        Ok(Self { hashes: vec![key.hash()], new: Some(key) })
+        Ok(Self { hashes: vec![key.hash()], new: Some(key), ..Self::default() })
     }
 
     /// Makes a key and revokes all others.
@@ -70,6 +109,11 @@ impl Access {
 
     pub(crate) fn new_key(&self) -> Option<&str> {
         self.new.as_ref().map(ApiKey::expose)
+    }
+
+    /// Reports a request with a key that is not accepted.
+    pub(super) fn refused(&self, extensions: &Extensions, path: &str) {
+        self.refusals.note(extensions.get(), path);
     }
 
     /// Hashes are compared, not keys: how long a comparison takes tells nothing about a key.
@@ -87,6 +131,7 @@ pub(super) async fn require_bearer(
     let refused = match credentials(request.headers(), "Bearer") {
         Some(key) if access.accept(key) => return next.run(request).await,
         Some(_) => {
+            access.refused(request.extensions(), request.uri().path());
             "this API key is not known; relay showed the key when it first started on its data directory"
         }
         None => "send the API key as 'Authorization: Bearer rk_...'",
@@ -95,12 +140,18 @@ pub(super) async fn require_bearer(
 }
 
 /// For the page: browsers ask for a name and a password, and the password is the key.
-pub(super) fn basic_is_accepted(access: &Access, headers: &HeaderMap) -> bool {
-    credentials(headers, "Basic")
-        .and_then(|encoded| STANDARD.decode(encoded).ok())
+pub(super) fn basic_is_accepted(access: &Access, request: &Parts) -> bool {
+    let Some(encoded) = credentials(&request.headers, "Basic") else { return false };
+    let accepted = STANDARD
+        .decode(encoded)
+        .ok()
         .and_then(|decoded| String::from_utf8(decoded).ok())
         .and_then(|pair| pair.split_once(':').map(|(_, password)| access.accept(password)))
-        .unwrap_or(false)
+        .unwrap_or(false);
+    if !accepted {
+        access.refused(&request.extensions, request.uri.path());
+    }
+    accepted
 }
 
 fn credentials<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a str> {

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
-use bytes::Bytes;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::memory::Held;
 use super::problem::Problem;
 
-/// One event, or any other single JSON body.
-pub(super) const MOST_JSON_BYTES: usize = 256 << 10;
+/// The data of one event.
+pub(super) const MOST_DATA_BYTES: usize = 256 << 10;
+
+/// One event with all that stands around its data, or any other single JSON body.
+pub(super) const MOST_JSON_BYTES: usize = MOST_DATA_BYTES + (16 << 10);
 
 /// A client has this long to send its body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -22,24 +27,37 @@ pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem
         .map_err(|error| Problem::invalid(format!("the JSON is not accepted: {error}")))
 }
 
-/// Reads a body to its end.
-pub(super) async fn read(body: Body, most: usize) -> Result<Bytes, Problem> {
-    match timeout(BODY_DEADLINE, to_bytes(body, most)).await {
+/// Reads a body to its end, and counts it in `held`.
+pub(super) async fn read(body: Body, most: usize, held: &mut Held) -> Result<Bytes, Problem> {
+    match timeout(BODY_DEADLINE, read_on(body, most, held)).await {
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body was not sent within {} s", BODY_DEADLINE.as_secs()),
         )),
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => {
-            let too_long =
-                std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
-            Err(if too_long {
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {most} bytes"))
-            } else {
-                Problem::invalid(format!("the body broke off: {error}"))
-            })
-        }
+        Ok(read) => read,
     }
+}
+
+async fn read_on(mut body: Body, most: usize, held: &mut Held) -> Result<Bytes, Problem> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Problem::invalid(format!("the body broke off: {error}")))?;
+        // Trailers say nothing.
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > most {
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body is longer than {most} bytes"),
+            ));
+        }
+        if !held.grow(data.len()) {
+            return Err(Problem::unavailable(
+                "relay is reading as many bytes of other requests as it may; nothing was stored; try again",
+            ));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
 }
 
 /// The media type without its parameters, in lower case.

@@ -1,37 +1,39 @@
 //! What every request goes through before its handler, as chains.
 //!
 //! ```text
-//! everything: count > catch_panic
-//! /v1:                              require_bearer > refuse_when_stopping > handler
+//! everything: count > require_host > bound_answers > catch_panic
+//! /v1:        no_store > require_bearer > refuse_when_stopping > handler
 //! ```
 
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse as _, Response};
-use http::{Method, StatusCode};
+use http::header::{CACHE_CONTROL, HOST};
+use http::{HeaderValue, Method, StatusCode, Version};
 use motet::middleware::{Chain, Next, catch_panic_with, with_state};
 use motet_http::Readiness;
 use motet_http::bridge::{self, ChainLayer};
 
 use super::Access;
 use super::auth::require_bearer;
+use super::memory::{Memory, bound_answers};
 use super::problem::Problem;
 
 /// A chain as a layer of a router.
 type Layer = ChainLayer<Request, Response>;
 
 /// Around every route.
-pub(super) fn around_all() -> Layer {
+pub(super) fn around_all(memory: Arc<Memory>) -> Layer {
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay; the log has the details");
     // A panic is counted as the answer that it becomes.
-    let chain = Chain::new().with(count);
+    let chain = Chain::new().with(count).with(require_host).with(with_state(memory, bound_answers));
     bridge::layer(chain.with(catch_panic_with(move |panicked| bug(panicked).into_response())))
 }
 
 /// Around the routes of the API.
 pub(super) fn around_api(access: Arc<Access>, readiness: Arc<Readiness>) -> Layer {
-    let chain = Chain::new().with(with_state(access, require_bearer));
+    let chain = Chain::new().with(no_store).with(with_state(access, require_bearer));
     bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
 }
 
@@ -45,6 +47,22 @@ async fn refuse_when_stopping(
         return Problem::unavailable("relay is shutting down; nothing was stored; try again").into_response();
     }
     next.run(request).await
+}
+
+/// A request without a host, or with two, is read in one way by a proxy and in another here (RFC 9112, 3.2).
+async fn require_host(request: Request, next: Next<Request, Response>) -> Response {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() > Version::HTTP_10) {
+        return Problem::invalid(format!("the request has {hosts} Host headers; send one")).into_response();
+    }
+    next.run(request).await
+}
+
+/// Answers of the API hold secrets and what is true now: no cache may keep them.
+async fn no_store(request: Request, next: Next<Request, Response>) -> Response {
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn count(request: Request, next: Next<Request, Response>) -> Response {
@@ -86,8 +104,8 @@ mod tests {
         async fn bug() {
             panic!("on purpose");
         }
-        let mut router = Router::new().route("/bug", get(bug)).layer(around_all());
-        let request = Request::builder().uri("/bug").body(Body::empty()).unwrap();
+        let mut router = Router::new().route("/bug", get(bug)).layer(around_all(Arc::new(Memory::new())));
+        let request = Request::builder().uri("/bug").header(HOST, "relay").body(Body::empty()).unwrap();
         let Ok(response) = Service::<Request>::call(&mut router, request).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -97,9 +115,10 @@ mod tests {
 
     #[test]
     fn parts_are_left_out_or_in_another_order() {
-        assert_eq!(format!("{:?}", around_all()), "ChainLayer(count > catch_panic)");
+        let all = around_all(Arc::new(Memory::new()));
+        assert_eq!(format!("{all:?}"), "ChainLayer(count > require_host > bound_answers > catch_panic)");
         let access = Arc::new(Access::default());
         let api = around_api(access, Arc::new(Readiness::new()));
-        assert_eq!(format!("{api:?}"), "ChainLayer(require_bearer > refuse_when_stopping)");
+        assert_eq!(format!("{api:?}"), "ChainLayer(no_store > require_bearer > refuse_when_stopping)");
     }
 }

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Edge;
-use super::body::{MOST_JSON_BYTES, media_type, parse_json, read as read_body};
+use super::body::{MOST_DATA_BYTES, MOST_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
+use super::json_text;
 use super::paging::{List, Page};
 use super::problem::{self, Problem};
 use super::views::EventView;
@@ -84,7 +85,9 @@ pub(super) async fn publish(State(app): State<Arc<Edge>>, request: Request) -> R
 }
 
 async fn publish_one(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    let mut publish: Publish = parse_json(&read_body(body, MOST_JSON_BYTES).await?)?;
+    // Until the event is stored: it is as large as its body.
+    let mut held = app.memory.for_request();
+    let mut publish: Publish = parse_json(&read_body(body, MOST_JSON_BYTES, &mut held).await?)?;
     if let Some(header) = headers.get(IDEMPOTENCY_KEY) {
         let key = header.to_str().map_err(|_| Problem::invalid("idempotency-key must be visible ASCII"))?;
         if publish.idempotency_key.as_ref().is_some_and(|in_body| in_body != key) {
@@ -125,7 +128,8 @@ async fn publish_many(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Res
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::invalid("with many events, give each line its own \"idempotency_key\""));
     }
-    let body = read_body(body, MOST_NDJSON_BYTES).await?;
+    let mut held = app.memory.for_request();
+    let body = read_body(body, MOST_NDJSON_BYTES, &mut held).await?;
     let lines: Vec<_> = (1..)
         .zip(body.split(|byte| *byte == b'\n'))
         .filter(|(_, line)| !line.trim_ascii().is_empty())
@@ -254,6 +258,14 @@ fn check(publish: Publish) -> Result<NewEvent, Problem> {
             key.len()
         )));
     }
+    let data = publish.data.get();
+    if data.len() > MOST_DATA_BYTES {
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("data has {} bytes; it may have {MOST_DATA_BYTES}", data.len()),
+        ));
+    }
+    json_text::check(data).map_err(|unfit| Problem::invalid(format!("data: {unfit}")))?;
     Ok(NewEvent { event_type, data: publish.data, idempotency_key: publish.idempotency_key })
 }
 
@@ -271,8 +283,8 @@ pub(super) async fn list(
 ) -> Result<Answer<List<EventView>>, Problem> {
     let ids = app.store.ids();
     let page = Page::read(ids, Kind::Event, params.limit, params.cursor.as_deref())?;
-    let rows = app.store.events(page.before, page.fetch()).await?;
-    let id = |row: &crate::store::EventRow| ids.format(Kind::Event, row.seq);
-    let list: List<Result<EventView, Problem>> = page.answer(rows, id, |row| EventView::new(ids, row));
+    let (rows, more) = app.store.events(page.before, page.limit).await?;
+    let next_cursor = rows.last().filter(|_| more).map(|row| ids.format(Kind::Event, row.seq));
+    let list = List::new(rows.into_iter().map(|row| EventView::new(ids, row)), next_cursor);
     Ok(Answer(list.transpose()?))
 }

@@ -1,11 +1,14 @@
 //! What handlers take from a request, refused with a reason.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
+use super::Edge;
 use super::body::{MOST_JSON_BYTES, media_type, parse_json, read};
 use super::problem::Problem;
 
@@ -13,14 +16,10 @@ use super::problem::Problem;
 #[derive(Debug)]
 pub(super) struct Json<T>(pub(super) T);
 
-impl<S, T> FromRequest<S> for Json<T>
-where
-    S: Send + Sync,
-    T: DeserializeOwned,
-{
+impl<T: DeserializeOwned> FromRequest<Arc<Edge>> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
         if media_type(&head.headers).as_deref() != Some("application/json") {
             return Err(Problem::new(
@@ -28,7 +27,8 @@ where
                 "send JSON, with 'Content-Type: application/json'",
             ));
         }
-        parse_json(&read(body, MOST_JSON_BYTES).await?).map(Self)
+        let mut held = edge.memory.for_request();
+        parse_json(&read(body, MOST_JSON_BYTES, &mut held).await?).map(Self)
     }
 }
 

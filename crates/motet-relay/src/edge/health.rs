@@ -1,15 +1,105 @@
 //! `/healthz`, `/readyz` and `/metrics`: open to all, and so without names or URLs of endpoints.
+//!
+//! Since anyone may ask, what has to be looked up is looked up at most once a second, with a reader of its own.
 
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
+use motet::batch::{Batcher, Builder};
 use motet::container::{ComponentHealth, Health, Running};
+use motet::task::Scope;
+use tokio::time::Instant;
 
 use super::Edge;
 use super::problem::Problem;
 use crate::ids::Kind;
+use crate::store::StoreError;
+
+/// How long an answer is good for.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// An answer that all who ask within a second share, and that one of them looks up.
+pub(super) struct Glance<T>(Batcher<(), T, Infallible>);
+
+impl<T: Clone + Send + Sync + 'static> Glance<T> {
+    pub(super) fn new<F>(
+        scope: &Scope,
+        name: &'static str,
+        look: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let last = Arc::new(Mutex::new(None::<(Instant, T)>));
+        let look = Arc::new(look);
+        let batcher = Builder::new(scope).named(name).eager().max_delay(None).max_in_flight(1);
+        let batcher = batcher.build(move |askers: Vec<()>| {
+            let (last, look) = (Arc::clone(&last), Arc::clone(&look));
+            async move {
+                let known = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let answer = match known {
+                    Some((at, answer)) if at.elapsed() < FRESH => answer,
+                    _ => {
+                        let answer = look().await;
+                        *last.lock().unwrap_or_else(PoisonError::into_inner) =
+                            Some((Instant::now(), answer.clone()));
+                        answer
+                    }
+                };
+                Ok(vec![Ok(answer); askers.len()])
+            }
+        });
+        Self(batcher.expect("these settings are valid"))
+    }
+
+    async fn take(&self) -> Result<T, Problem> {
+        // Too many ask, or relay ends.
+        self.0.submit(()).await.map_err(|refused| Problem::unavailable(refused.to_string()))
+    }
+}
+
+impl<T> fmt::Debug for Glance<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Glance").finish_non_exhaustive()
+    }
+}
+
+/// What `/readyz` works with.
+#[derive(Debug, Clone)]
+pub(super) struct Readyz {
+    edge: Arc<Edge>,
+    trouble: Arc<Glance<Option<String>>>,
+}
+
+impl Readyz {
+    pub(super) fn new(scope: &Scope, edge: &Arc<Edge>, parts: Arc<Running>) -> Self {
+        let look = move || {
+            let parts = Arc::clone(&parts);
+            async move { trouble(&parts).await }
+        };
+        Self { edge: Arc::clone(edge), trouble: Arc::new(Glance::new(scope, "readiness", look)) }
+    }
+}
+
+/// What `/metrics` works with.
+#[derive(Debug, Clone)]
+pub(super) struct Scrape(Arc<Glance<Result<String, StoreError>>>);
+
+impl Scrape {
+    pub(super) fn new(scope: &Scope, edge: &Arc<Edge>) -> Self {
+        let edge = Arc::clone(edge);
+        let look = move || {
+            let edge = Arc::clone(&edge);
+            async move { render(&edge).await }
+        };
+        Self(Arc::new(Glance::new(scope, "metrics", look)))
+    }
+}
 
 /// The process runs and answers.
 pub(super) async fn live() -> &'static str {
@@ -17,18 +107,33 @@ pub(super) async fn live() -> &'static str {
 }
 
 /// New events would be accepted: every part is healthy.
-pub(super) async fn ready(State(parts): State<Arc<Running>>) -> Result<&'static str, Problem> {
-    let report = parts.health().await;
-    match report.components().iter().find(|part| part.own != Health::Healthy) {
-        None => Ok("ready\n"),
-        Some(ComponentHealth { error: Some(error), .. }) => Err(Problem::unavailable(error.to_string())),
-        Some(ComponentHealth { name, own, .. }) => Err(Problem::unavailable(format!("{name} is {own}"))),
+pub(super) async fn ready(State(Readyz { edge, trouble }): State<Readyz>) -> Result<&'static str, Problem> {
+    // A load balancer is told at once.
+    if edge.readiness.is_stopping() {
+        return Err(Problem::unavailable("shutting down"));
     }
+    trouble.take().await?.map_or(Ok("ready\n"), |trouble| Err(Problem::unavailable(trouble)))
 }
 
-/// Prometheus text. Gauges are read from the store here, so between scrapes they cost nothing.
-pub(super) async fn metrics(State(app): State<Arc<Edge>>) -> Result<Response, Problem> {
-    for (endpoint, backlog) in app.store.backlogs(i64::MAX).await? {
+/// Why a part is not healthy, if one is not.
+async fn trouble(parts: &Running) -> Option<String> {
+    let report = parts.health().await;
+    let part = report.components().iter().find(|part| part.own != Health::Healthy)?;
+    Some(match part {
+        ComponentHealth { error: Some(error), .. } => error.to_string(),
+        ComponentHealth { name, own, .. } => format!("{name} is {own}"),
+    })
+}
+
+/// Prometheus text.
+pub(super) async fn metrics(State(Scrape(text)): State<Scrape>) -> Result<Response, Problem> {
+    let text = text.take().await??;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+/// Gauges are read from the store here, so between scrapes they cost nothing.
+async fn render(app: &Edge) -> Result<String, StoreError> {
+    for (endpoint, backlog) in app.store.all_backlogs().await? {
         let id = app.store.ids().format(Kind::Endpoint, endpoint.seq);
         metrics::gauge!("relay_endpoint_pending", "endpoint" => id.clone()).set(backlog.pending as f64);
         metrics::gauge!("relay_endpoint_dead", "endpoint" => id.clone()).set(backlog.dead as f64);
@@ -41,5 +146,50 @@ pub(super) async fn metrics(State(app): State<Arc<Edge>>) -> Result<Response, Pr
     metrics::gauge!("relay_connections").set(app.server.stats().connections as f64);
     metrics::gauge!("relay_feeds").set(app.feeds.taken() as f64);
     metrics::gauge!("relay_store_writable").set(if app.store.writable().await.is_ok() { 1.0 } else { 0.0 });
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics.render()).into_response())
+    for (of, used) in app.memory.used() {
+        metrics::gauge!("relay_body_bytes", "of" => of).set(used as f64);
+    }
+    Ok(app.metrics.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use motet::task::{Nursery, scope};
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_ask_within_a_second_share_one_look() {
+        let looks = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&looks);
+        let looked = scope(async |n: &Nursery<Infallible>| {
+            let glance = Arc::new(Glance::new(n, "glance", move || {
+                let counted = Arc::clone(&counted);
+                async move {
+                    sleep(FRESH / 10).await;
+                    counted.fetch_add(1, Ordering::Relaxed) + 1
+                }
+            }));
+            let mut answers = Vec::new();
+            for _ in 0..3 {
+                let asking: Vec<_> = (0..100)
+                    .map(|_| {
+                        let glance = Arc::clone(&glance);
+                        n.spawn("asking", async move { glance.take().await.unwrap() })
+                    })
+                    .collect();
+                for asking in asking {
+                    answers.push(asking.await.unwrap());
+                }
+                advance(FRESH).await;
+            }
+            Ok(answers)
+        });
+        let answers = looked.await.unwrap();
+        assert_eq!(looks.load(Ordering::Relaxed), 3);
+        assert!(answers.chunks(100).zip(1..).all(|(round, look)| round.iter().all(|answer| *answer == look)));
+    }
 }

@@ -11,6 +11,8 @@ mod events;
 mod extract;
 mod feed;
 mod health;
+mod json_text;
+mod memory;
 mod page;
 mod paging;
 mod problem;
@@ -22,13 +24,14 @@ use axum::Router;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use motet::container::Running;
-use motet::task::CancelToken;
+use motet::task::{CancelToken, Scope};
 use motet_http::{Readiness, Server};
 
 pub(crate) use self::auth::Access;
 pub(crate) use self::feed::FeedPlaces;
 use self::feed::FeedState;
 pub use self::feed::Feeds;
+pub(crate) use self::memory::Memory;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
@@ -45,10 +48,11 @@ pub(crate) struct Edge {
     pub(crate) server: Arc<Server>,
     pub(crate) feeds: Arc<FeedPlaces>,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) memory: Arc<Memory>,
 }
 
-/// `stop` ends what has no end of its own.
-pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>, stop: CancelToken) -> Router {
+/// What the routes start is tasks of `scope`; `stop` ends what has no end of its own.
+pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>, scope: &Scope, stop: CancelToken) -> Router {
     let feed = FeedState { edge: Arc::clone(&app), stop };
     let v1 = Router::new()
         .route("/events", post(events::publish).get(events::list))
@@ -68,10 +72,10 @@ pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>, stop: CancelToken) -> 
         .nest("/v1", v1)
         .route("/", get(page::show))
         .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready).with_state(parts))
-        .route("/metrics", get(health::metrics))
+        .route("/readyz", get(health::ready).with_state(health::Readyz::new(scope, &app, parts)))
+        .route("/metrics", get(health::metrics).with_state(health::Scrape::new(scope, &app)))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
-        .layer(chain::around_all())
+        .layer(chain::around_all(Arc::clone(&app.memory)))
         .with_state(app)
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, StatusCode};
+use http::request::Parts;
 
 use super::Edge;
 use super::auth::basic_is_accepted;
@@ -30,8 +31,8 @@ code { font-size: .9em } .bad { color: #c33; font-weight: 600 } .dim { opacity: 
 </style></head><body><h1>relay</h1>
 "#;
 
-pub(super) async fn show(State(app): State<Arc<Edge>>, headers: HeaderMap) -> Result<Response, Problem> {
-    if !basic_is_accepted(&app.access, &headers) {
+pub(super) async fn show(State(app): State<Arc<Edge>>, request: Parts) -> Result<Response, Problem> {
+    if !basic_is_accepted(&app.access, &request) {
         let ask = [(WWW_AUTHENTICATE, "Basic realm=\"relay: any name, and the API key as password\"")];
         return Ok((StatusCode::UNAUTHORIZED, ask, "the password is the API key\n").into_response());
     }

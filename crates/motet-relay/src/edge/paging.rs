@@ -51,7 +51,7 @@ impl Page {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         let next_cursor = if more { rows.last().map(id) } else { None };
-        List { items: rows.into_iter().map(view).collect(), next_cursor }
+        List::new(rows.into_iter().map(view), next_cursor)
     }
 }
 
@@ -60,6 +60,12 @@ pub(super) struct List<View> {
     items: Vec<View>,
     /// To be sent as `cursor` for the next page; null on the last one.
     next_cursor: Option<String>,
+}
+
+impl<View> List<View> {
+    pub(super) fn new(items: impl IntoIterator<Item = View>, next_cursor: Option<String>) -> Self {
+        Self { items: items.into_iter().collect(), next_cursor }
+    }
 }
 
 impl<View, E> List<Result<View, E>> {

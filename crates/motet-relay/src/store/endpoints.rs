@@ -185,25 +185,34 @@ impl Store {
         .await
     }
 
-    /// What the endpoints that are not deleted are owed; the newest endpoints first, at most `limit`.
+    /// The endpoints that are not deleted with their backlogs; the newest endpoints first, at most `limit`.
     pub(crate) async fn backlogs(&self, limit: i64) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
-        self.inner
-            .readers
-            .read(move |connection| {
-                let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq DESC LIMIT ?1"
-                ))?;
-                let rows = statement.query_and_then([limit], from_row)?;
-                rows.map(|row| {
-                    let row = row?;
-                    let owed = backlog(connection, row.seq, now)?;
-                    Ok((row, owed))
-                })
-                .collect()
-            })
-            .await
+        self.inner.readers.read(move |connection| backlogs(connection, limit, now)).await
     }
+
+    /// As [`Store::backlogs`], for every endpoint, with the reader of the metrics.
+    pub(crate) async fn all_backlogs(&self) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
+        let now = self.clock().due_now();
+        self.inner.metrics_reader.read(move |connection| backlogs(connection, i64::MAX, now)).await
+    }
+}
+
+fn backlogs(
+    connection: &rusqlite::Connection,
+    limit: i64,
+    now: Millis,
+) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq DESC LIMIT ?1"
+    ))?;
+    let rows = statement.query_and_then([limit], from_row)?;
+    rows.map(|row| {
+        let row = row?;
+        let backlog = backlog(connection, row.seq, now)?;
+        Ok((row, backlog))
+    })
+    .collect()
 }
 
 fn backlog(connection: &rusqlite::Connection, seq: i64, now: Millis) -> Result<Backlog, StoreError> {

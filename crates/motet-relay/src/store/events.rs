@@ -48,6 +48,9 @@ pub(crate) struct EventRow {
     pub(crate) created_at: Millis,
 }
 
+/// What the data of a page of events may add up to, unless its first event alone has more.
+const PAGE_BYTES: usize = 1 << 20;
+
 pub(super) const COLUMNS: &str = "seq, type, data, created_at";
 
 impl Store {
@@ -80,20 +83,30 @@ impl Store {
         connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))
     }
 
-    /// Newest first; `before` excludes that row and all newer ones.
+    /// Newest first; `before` excludes that row and all newer ones. Returns at most `limit` events with data of about
+    /// [`PAGE_BYTES`], and whether there are more.
     pub(crate) async fn events(
         &self,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<EventRow>, StoreError> {
+    ) -> Result<(Vec<EventRow>, bool), StoreError> {
         self.inner
             .readers
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(&format!(
                     "SELECT {COLUMNS} FROM events WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2"
                 ))?;
-                let rows = statement.query_map(params![before.unwrap_or(i64::MAX), limit], from_row)?;
-                Ok(rows.collect::<Result<_, _>>()?)
+                let rows = statement.query_map(params![before.unwrap_or(i64::MAX), limit + 1], from_row)?;
+                let (mut page, mut bytes) = (Vec::new(), 0);
+                for row in rows {
+                    let row = row?;
+                    bytes += row.data.len();
+                    if page.len() == limit || (bytes > PAGE_BYTES && !page.is_empty()) {
+                        return Ok((page, true));
+                    }
+                    page.push(row);
+                }
+                Ok((page, false))
             })
             .await
     }

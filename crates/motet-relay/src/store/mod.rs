@@ -83,6 +83,8 @@ struct Inner {
     readers: Readers,
     /// Feeds that catch up delay neither.
     feed_readers: Readers,
+    /// Anyone may ask for the metrics, and no one else waits for it.
+    metrics_reader: Readers,
     tail: Arc<Tail>,
     wakes: Arc<Wakes>,
     auto_disable: AutoDisable,
@@ -143,6 +145,7 @@ impl Store {
                 dispatch_readers: readers("readers of the dispatcher", DISPATCH_READERS)?,
                 readers: readers("readers", READERS)?,
                 feed_readers: readers("readers of feeds", FEED_READERS)?,
+                metrics_reader: readers("reader of the metrics", 1)?,
                 tail,
                 wakes,
                 auto_disable: options.auto_disable.clone(),
@@ -214,6 +217,7 @@ impl Store {
         self.inner.dispatch_readers.close().await;
         self.inner.readers.close().await;
         self.inner.feed_readers.close().await;
+        self.inner.metrics_reader.close().await;
         self.inner.writer.close().await
     }
 

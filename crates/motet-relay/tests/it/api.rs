@@ -83,7 +83,7 @@ async fn malformed_requests_are_refused_with_a_reason() {
             "0 bytes",
         ),
         (Method::POST, "/v1/events".into(), json_type, long_key.as_bytes(), 400, "256 bytes"),
-        (Method::POST, "/v1/events".into(), json_type, huge.as_bytes(), 413, "262144 bytes"),
+        (Method::POST, "/v1/events".into(), json_type, huge.as_bytes(), 413, "278528 bytes"),
         (
             Method::POST,
             "/v1/events".into(),

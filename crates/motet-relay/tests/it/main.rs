@@ -24,6 +24,7 @@ mod harness;
 mod holding;
 mod idempotency;
 mod lifecycle;
+mod limits;
 mod management;
 mod observability;
 mod receivers;

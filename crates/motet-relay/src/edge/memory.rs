@@ -1,0 +1,182 @@
+//! A budget in bytes for what clients make relay hold: the request bodies being read and the answers being written.
+//!
+//! Each body is bounded, and so is the number of connections, but their product is more memory than there is. So the sum
+//! is bounded as well. Nothing waits for the budget: a client that is refused has 503 and `Retry-After`, and one that
+//! sends or reads slowly can make others fail, but not hang.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use motet::middleware::Next;
+
+use super::problem::Problem;
+
+/// Bytes of request bodies, until what they ask for is done.
+const REQUESTS: usize = 64 << 20;
+
+/// Bytes of answers, until the client has taken them.
+const ANSWERS: usize = 64 << 20;
+
+/// What is not larger may use the last quarter, so that large bodies leave room for single events.
+const SMALL: usize = 512 << 10;
+
+/// Answers up to this size are not counted: with as many connections as there may be, all of them are as much as the
+/// budget.
+const UNCOUNTED: usize = 16 << 10;
+
+/// The two budgets of the API.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    requests: Arc<Budget>,
+    answers: Arc<Budget>,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self { requests: Budget::new(REQUESTS), answers: Budget::new(ANSWERS) }
+    }
+
+    /// For a request body of which nothing has been read yet.
+    pub(super) fn for_request(&self) -> Held {
+        Held { budget: Arc::clone(&self.requests), bytes: 0 }
+    }
+
+    pub(super) fn used(&self) -> [(&'static str, usize); 2] {
+        [("requests", self.requests.used()), ("answers", self.answers.used())]
+    }
+}
+
+#[derive(Debug)]
+struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0) })
+    }
+
+    fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// A part of a budget, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Takes `more` bytes, or returns `false`.
+    pub(super) fn grow(&mut self, more: usize) -> bool {
+        let whole = self.bytes.saturating_add(more);
+        let limit = if whole <= SMALL { self.budget.limit } else { self.budget.limit / 4 * 3 };
+        let taken = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            used.checked_add(more).filter(|used| *used <= limit)
+        });
+        if taken.is_ok() {
+            self.bytes = whole;
+        }
+        taken.is_ok()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Middleware: counts an answer of a known size until the connection has written it or is gone.
+pub(super) async fn bound_answers(
+    memory: Arc<Memory>,
+    request: Request,
+    next: Next<Request, Response>,
+) -> Response {
+    let response = next.run(request).await;
+    let Some(size) = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok()) else {
+        // A feed, which holds a bounded part at a time.
+        return response;
+    };
+    if size <= UNCOUNTED {
+        return response;
+    }
+    let mut held = Held { budget: Arc::clone(&memory.answers), bytes: 0 };
+    if !held.grow(size) {
+        return Problem::unavailable("too many answers are waiting for clients to read them").into_response();
+    }
+    let held = Arc::new(held);
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            frame.map_data(|bytes| Bytes::from_owner(Counted { bytes, _held: Arc::clone(&held) }))
+        }))
+    })
+}
+
+/// Bytes that are counted until the last handle on them is gone.
+struct Counted {
+    bytes: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(budget: &Arc<Budget>) -> Held {
+        Held { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    #[test]
+    fn large_bodies_leave_the_last_quarter_to_small_ones() {
+        let budget = Budget::new(REQUESTS);
+        let mut large = held(&budget);
+        assert!(large.grow(REQUESTS / 4 * 3));
+        assert!(!large.grow(1));
+        let mut small: Vec<_> = (0..=REQUESTS / 4 / SMALL).map(|_| held(&budget)).collect();
+        let refused = small.iter_mut().position(|small| !small.grow(SMALL));
+        assert_eq!(refused, Some(REQUESTS / 4 / SMALL));
+        assert_eq!(budget.used(), REQUESTS);
+    }
+
+    #[test]
+    fn dropped_parts_are_given_back() {
+        let budget = Budget::new(10 << 20);
+        let mut part = held(&budget);
+        assert!(part.grow(100) && part.grow(50));
+        assert!(!part.grow(usize::MAX), "the sum does not overflow");
+        assert_eq!(budget.used(), 150);
+        drop(part);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn answer_is_counted_until_its_bytes_are_gone() {
+        let memory = Arc::new(Memory::new());
+        let chain = motet::middleware::Chain::new()
+            .with(motet::middleware::with_state(Arc::clone(&memory), bound_answers))
+            .to(|_: Request| async { Response::new(Body::from(vec![7_u8; 1 << 20])) });
+        let response = motet::middleware::Handler::call(&chain, Request::new(Body::empty())).await;
+        let answers = || memory.answers.used();
+        assert_eq!(answers(), 1 << 20);
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        // As in the buffer of a connection that the client does not read.
+        assert_eq!((bytes.len(), answers()), (1 << 20, 1 << 20));
+        drop(bytes);
+        assert_eq!(answers(), 0);
+    }
+}

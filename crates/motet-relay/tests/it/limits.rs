@@ -1,0 +1,195 @@
+//! Limits of the API: of sizes, of depth, and of the memory that clients can make relay hold.
+
+use http::{Method, StatusCode};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::{Client, Relay, eventually, within};
+
+const MIB: usize = 1 << 20;
+
+/// The most memory that the process had so far, in bytes.
+fn peak_memory(relay: &Relay) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+async fn metric(client: &Client, series: &str) -> Option<f64> {
+    let text = client.request(Method::GET, "/metrics", &[], "").await.unwrap().text();
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(value.parse().unwrap())
+}
+
+fn event(data: &str) -> String {
+    // As much around the data as there may be.
+    format!(
+        r#" {{ "type": "{}", "idempotency_key": "{}", "data": {data} }} "#,
+        "t".repeat(128),
+        "k".repeat(255)
+    )
+}
+
+async fn publish(client: &Client, body: String) -> crate::harness::Answer {
+    let bearer = format!("Bearer {}", client.key);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    client.request(Method::POST, "/v1/events", &headers, body).await.unwrap()
+}
+
+#[tokio::test]
+async fn size_limit_is_that_of_the_data() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let of_size = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+    let accepted = publish(client, event(&of_size(256 << 10))).await;
+    assert_eq!(accepted.status, StatusCode::ACCEPTED, "{}", accepted.text());
+    let refused = publish(client, event(&of_size((256 << 10) + 1))).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(refused.problem().contains("262145 bytes; it may have 262144"), "{}", refused.problem());
+    let line = event(&of_size(256 << 10)).replace("kk", "ll") + "\n" + &event(&of_size((256 << 10) + 1));
+    let (_, answers) = client.ndjson(line).await;
+    assert_eq!((&answers[0]["status"], &answers[1]["status"]), (&json!(202), &json!(413)), "{answers:?}");
+}
+
+#[tokio::test]
+async fn data_that_receivers_cannot_parse_is_refused() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let nested = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    for (data, reason) in [
+        (nested(128), "nested more than 128 levels"),
+        (r#""\ud800""#.to_owned(), "surrogate pair"),
+        (r#"{"\udc00":1}"#.to_owned(), "surrogate pair"),
+    ] {
+        let refused = publish(client, event(&data)).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{data}");
+        assert!(refused.problem().contains(reason), "{}", refused.problem());
+        let (status, answers) = client.ndjson(event(&data)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(answers[0]["detail"].as_str().unwrap().contains(reason), "{answers:?}");
+    }
+    assert_eq!(client.list("/v1/events").await.len(), 0);
+    for data in [nested(127), r#""\ud83d\ude00 \\ud800""#.to_owned()] {
+        let accepted = publish(client, format!(r#"{{"type":"a","data":{data}}}"#)).await;
+        assert_eq!(accepted.status, StatusCode::ACCEPTED, "{}", accepted.text());
+        let stored = client.get(&format!("/v1/events/{}", accepted.json()["id"].as_str().unwrap())).await;
+        assert!(stored.text().contains(&data), "{}", stored.text());
+    }
+}
+
+/// Sends bytes and returns the status of the answer.
+async fn status_of(client: &Client, request: &str) -> String {
+    let mut stream = TcpStream::connect(client.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4_096];
+    let read = within("an answer", stream.read(&mut answer)).await.unwrap();
+    let line = String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or_default().to_owned();
+    line.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn request_must_name_one_host() {
+    let relay = Relay::start().await;
+    for (request, status) in [
+        ("GET /healthz HTTP/1.1\r\nhost: relay\r\n\r\n", "200"),
+        ("GET /healthz HTTP/1.1\r\n\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nhost: relay\r\nhost: relay\r\n\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nhost: relay\r\nhost: other\r\n\r\n", "400"),
+        // Load balancers ask in this way.
+        ("GET /healthz HTTP/1.0\r\n\r\n", "200"),
+    ] {
+        assert_eq!(status_of(relay.client(), request).await, status, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn answers_of_the_api_are_not_for_caches() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let made = client.post("/v1/endpoints", json!({"url": "http://127.0.0.1:9/"})).await;
+    let endpoint = format!("/v1/endpoints/{}", made.json()["id"].as_str().unwrap());
+    let read = client.get(&endpoint).await;
+    assert!(read.json()["secret"].as_str().unwrap().starts_with("whsec_"));
+    for answer in [made, read, client.get("/v1/events").await, client.get("/v1/nothing").await] {
+        assert_eq!(answer.headers["cache-control"], "no-store", "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn refused_keys_are_logged_and_counted() {
+    let relay = Relay::start().await;
+    let mut stranger = relay.client().clone();
+    stranger.key = "rk_guessed".to_owned();
+    for _ in 0..20 {
+        assert_eq!(stranger.get("/v1/events").await.status, StatusCode::UNAUTHORIZED);
+    }
+    let log = relay.log_line("API keys that are not known were refused").await;
+    assert!(!log.contains("guessed"), "{log}");
+    eventually("the metric", || async {
+        (metric(&stranger, "relay_api_keys_refused_total").await == Some(20.0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn stalled_uploads_are_bounded_in_memory_together() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let head = format!(
+        "POST /v1/events HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {}\r\n\
+         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        client.key,
+        16 * MIB
+    );
+    let mut stalled = Vec::new();
+    let mut refused = 0;
+    for _ in 0..32 {
+        let mut stream = TcpStream::connect(client.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Refused early, relay hangs up in the middle of it.
+        let sent = within("15 MiB to be sent", stream.write_all(&vec![b'x'; 15 * MIB])).await;
+        refused += usize::from(sent.is_err());
+        stalled.push(stream);
+    }
+    assert!(refused >= 20, "{refused} of 32 were refused");
+    let peak = peak_memory(&relay);
+    assert!(peak < 256 * MIB, "{} MiB", peak / MIB);
+    // Single events have room beside them.
+    client.publish("small", json!({})).await;
+    drop(stalled);
+    eventually("the memory to be given back", || async {
+        let used = metric(client, "relay_body_bytes{of=\"requests\"}").await?;
+        (used < 1_000.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readers_that_take_nothing_are_bounded_in_memory() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let filler = "x".repeat(250 << 10);
+    for n in 0..100 {
+        client.publish("large", json!({"n": n, "filler": filler})).await;
+    }
+    let head = format!(
+        "GET /v1/events?limit=100 HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {}\r\n\r\n",
+        client.key
+    );
+    let mut readers = Vec::new();
+    for _ in 0..60 {
+        let mut stream = TcpStream::connect(client.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        readers.push(stream);
+    }
+    for stream in &mut readers {
+        let mut status = [0; 12];
+        within("the status line", stream.read_exact(&mut status)).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+    let peak = peak_memory(&relay);
+    assert!(peak < 256 * MIB, "{} MiB", peak / MIB);
+    // Pages that are cut short for their size lack nothing.
+    assert_eq!(client.list("/v1/events").await.len(), 100);
+}
