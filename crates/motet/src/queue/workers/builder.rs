@@ -2,13 +2,14 @@ use std::fmt;
 use std::hash::Hash;
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::Receiver;
 use super::crew::Crew;
 use super::job::Job;
 use super::keyed::{self, Keyed, LaneOf};
 use super::stats::Counters;
-use super::worker::Shared;
+use super::worker::{AtWork, Shared};
 use crate::Backoff;
 use crate::task::child::{Spec, launch};
 use crate::task::coop::{Cooperative, cooperative};
@@ -19,16 +20,25 @@ use crate::task::{CancelToken, Closed, Name, Scope, Task};
 /// How many items each worker may take from the queue and not handle, because another of their key is under way.
 const WAITING_PER_WORKER: usize = 16;
 
+/// How long an item waits at most before its second attempt, unless a back-off is set.
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How long an item waits at most before any attempt, unless a back-off is set. An item that never succeeds then costs
+/// four attempts a minute.
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
 /// Sets up workers that take the items of a queue: see [`Receiver::workers`].
 ///
 /// # Defaults
-/// No keys: items are handled in any order. No backoff: an item whose handler fails goes back to the front at once.
+/// No keys: items are handled in any order. An item whose handler fails is handled again after a
+/// [`backoff`](Self::backoff) of up to 100 ms, growing to 30 s, with full jitter: items that fail do not keep workers
+/// from those that do not.
 /// The workers are children of their scope, which waits until the queue is closed and they are done with it.
 #[must_use = "no worker runs until they are started"]
 pub struct Workers<T: Send + 'static> {
     receiver: Receiver<T>,
     count: usize,
-    backoff: Option<Backoff>,
+    backoff: Backoff,
     lane_of: Option<LaneOf<T>>,
     max_waiting: usize,
     class: Class,
@@ -77,7 +87,7 @@ impl<T: Send + Sync + 'static> Receiver<T> {
         Workers {
             receiver: self.clone(),
             count,
-            backoff: None,
+            backoff: Backoff::exponential(MIN_BACKOFF, MAX_BACKOFF),
             lane_of: None,
             max_waiting: count.saturating_mul(WAITING_PER_WORKER),
             class: Class::Work,
@@ -86,13 +96,18 @@ impl<T: Send + Sync + 'static> Receiver<T> {
 }
 
 impl<T: Send + Sync + 'static> Workers<T> {
-    /// Waits so long before an item is handled again whose handler failed or panicked. How often it is handled again
-    /// is for the queue to say; when it is not, it is a dead letter.
+    /// Waits for the delay of `backoff` before an item is handled again whose handler failed or panicked; by default up
+    /// to 100 ms, growing to 30 s, with full jitter. How often it is handled again is for the queue to say: with
+    /// [dead letters](crate::queue::Options::dead_letters) it is moved there after that number of attempts; without
+    /// them no item is dropped, and one that never succeeds is tried for ever. Such an item is logged as a warning
+    /// once, at its tenth attempt, and counted in [`CrewStats::stubborn`](super::CrewStats::stubborn).
+    ///
+    /// With a delay of zero an item goes back to the front of the queue at once, and is handled before any other.
     ///
     /// Without keys it waits in the queue. With keys it waits with the workers, and those of its key with it; none
     /// of the workers is held up.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = Some(backoff);
+        self.backoff = backoff;
         self
     }
 
@@ -127,7 +142,8 @@ impl<T: Send + Sync + 'static> Workers<T> {
 
     /// Starts the workers in a scope, under a name. `handler` is called with each item.
     ///
-    /// `Ok` settles the item. On an error or a panic, which are logged with the name, it is tried again.
+    /// `Ok` settles the item. On an error or a panic it is tried again. Errors are logged with the name at debug level
+    /// up to an item's tenth attempt, which is a warning; panics are logged as errors up to then.
     ///
     /// # Errors
     /// [`Closed`] with the handler, if the scope has ended.
@@ -152,14 +168,16 @@ impl<T: Send + Sync + 'static> Workers<T> {
             class: self.class,
             handler,
             backoff: self.backoff,
-            keyed: self.lane_of.map(|lane_of| Keyed::new(lane_of, window, Arc::clone(&counters))),
+            keyed: self.lane_of.map(|lane_of| Arc::new(Keyed::new(lane_of, window, Arc::clone(&counters)))),
             receiver: self.receiver,
             _registration: scope.register("workers", name.clone(), move || shown.show()),
             counters: Arc::clone(&counters),
         });
-        let tasks = (0..self.count).filter_map(|_| {
+        // All are counted before the first runs: the last to leave gives back what waits.
+        let at_work: Vec<_> = (0..self.count).map(|_| AtWork::new(&shared)).collect();
+        let tasks = at_work.into_iter().filter_map(|at_work| {
             let token = CancelToken::new();
-            let worker = Arc::clone(&shared).work(token.clone());
+            let worker = Arc::clone(&shared).work(token.clone(), at_work);
             let told = cooperative(name.clone(), token.clone(), scope.0.grace, worker);
             let spec = Spec::told(name.clone(), site, self.class, token.clone());
             let join = launch::<_, Cooperative>(&scope.0, spec, told).ok()?;

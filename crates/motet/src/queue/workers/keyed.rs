@@ -2,22 +2,26 @@ use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 use super::super::{Lease, Receiver};
 use super::job::Verdict;
 use super::lanes::Lanes;
 use super::stats::Counters;
 use crate::mutant;
+use crate::task::{CancelToken, Either, Reason, ReasonKind, race};
 
 /// The hash of an item's key.
 pub(super) type LaneOf<T> = Box<dyn Fn(&T) -> u64 + Send + Sync>;
 
 /// What workers share that handle the items of one key one after the other.
 ///
-/// A lease that a worker has taken is under way, or waits in its lane, or rests until it is tried again, or is ready:
-/// it has rested, and is to be handled before any other.
+/// A lease that a worker has taken is under way, or waits in its lane. One that is to be tried again waits at the head
+/// of its lane, so that all that is leased of a key is in one place, in order. The last worker to leave gives the lanes
+/// back: one that left earlier could not, for between two returns to the queue another might take from it.
 pub(super) struct Keyed<T: Send + 'static> {
     lane_of: LaneOf<T>,
     state: Mutex<State<T>>,
@@ -25,12 +29,15 @@ pub(super) struct Keyed<T: Send + 'static> {
     ready: Semaphore,
     /// A permit for each lease that may still be taken.
     room: Semaphore,
+    /// Cancelled when the last worker has left.
+    over: CancelToken,
     counters: Arc<Counters>,
 }
 
 struct State<T: Send + 'static> {
     lanes: Lanes<Lease<T>>,
-    ready: VecDeque<(u64, Lease<T>)>,
+    /// Lanes whose first item has rested, and is to be handled before any that is fresh.
+    ready: VecDeque<u64>,
 }
 
 /// Hashes a key, always the same way.
@@ -48,6 +55,7 @@ impl<T: Send + 'static> Keyed<T> {
             state: Mutex::new(state),
             ready: Semaphore::new(0),
             room: Semaphore::new(window),
+            over: CancelToken::new(),
             counters,
         }
     }
@@ -67,9 +75,10 @@ impl<T: Send + 'static> Keyed<T> {
                 permit.forget();
             }
             let ready = self.state().ready.pop_front();
-            if let Some(ready) = ready {
-                self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
-                return ready;
+            if let Some(lane) = ready
+                && let Some(lease) = self.next(lane)
+            {
+                return (lane, lease);
             }
         }
     }
@@ -109,52 +118,33 @@ impl<T: Send + 'static> Keyed<T> {
         next
     }
 
-    /// Counts an item that rests until it is tried again.
-    pub(super) fn rests(&self) {
+    /// Keeps an item at the head of its lane: until it has rested, or for the crew's end.
+    pub(super) fn keep_first(&self, lane: u64, lease: Lease<T>) {
+        self.state().lanes.put_first(lane, lease);
         self.counters.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one that does not rest any more, nor is ready.
-    pub(super) fn rests_no_more(&self) {
-        self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Has an item handled again, which stands at the head of its lane.
-    pub(super) fn ready(&self, lane: u64, lease: Lease<T>) {
-        self.state().ready.push_back((lane, lease));
-        self.ready.add_permits(1);
-    }
-
-    /// Gives what waits in a lane back to the queue, the last first, so that the first comes first again. What is
-    /// under way in it still keeps others out.
-    pub(super) fn give_back(&self, lane: u64) {
-        let waiting = self.state().lanes.take(lane);
-        self.release(waiting);
-    }
-
-    /// Ends a lane, and gives what came in meanwhile back, too.
-    pub(super) fn end(&self, lane: u64) {
-        let waiting = self.state().lanes.end(lane);
-        self.release(waiting);
-    }
-
-    fn release(&self, waiting: VecDeque<Lease<T>>) {
-        for lease in waiting.into_iter().rev() {
-            Verdict::Release.apply(lease);
-            self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.left();
+    /// Has the first item of a lane handled again after `rest`, unless the last worker has left by then.
+    pub(super) async fn wake_after(self: Arc<Self>, lane: u64, rest: Duration) {
+        if let Either::Right(()) = race(self.over.cancelled(), sleep(rest)).await {
+            self.state().ready.push_back(lane);
+            self.ready.add_permits(1);
         }
     }
-}
 
-impl<T: Send + 'static> Drop for Keyed<T> {
-    fn drop(&mut self) {
-        // No worker is left that would handle them.
-        let ready = std::mem::take(&mut self.state().ready);
-        for (lane, lease) in ready {
-            self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.end(lane);
-            Verdict::Release.apply(lease);
+    /// Gives all that waits back to the queue, the last of each lane first, so that the first comes first again. For
+    /// the last worker: while another works, what goes back might be taken in the middle of it.
+    pub(super) fn give_back(&self) {
+        self.over.cancel(Reason::of(ReasonKind::Ended));
+        let lanes = self.state().lanes.take_all();
+        for mut lane in lanes {
+            if mutant!("workers.give_back_in_order") {
+                lane.make_contiguous().reverse();
+            }
+            for lease in lane.into_iter().rev() {
+                Verdict::Release.apply(lease);
+                self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 }

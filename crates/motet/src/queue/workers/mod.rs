@@ -11,12 +11,14 @@
 //! # Guarantees
 //! - At most so many handlers run at once. One that fails, panics or hangs harms no other.
 //! - An item is settled by what its handler returns: done on `Ok`; on an error or a panic it is handled again,
-//!   after the [`backoff`](Workers::backoff), as often as the queue allows; then it is a dead letter.
+//!   after the [`backoff`](Workers::backoff), as often as the queue allows; then it is a dead letter. Items that fail
+//!   do not keep workers from other items.
 //! - With [`keyed`](Workers::keyed), two items of one key are never handled at once, and are handled in the order of
 //!   the queue; one that is tried again keeps those behind it waiting, while other keys go on.
 //! - Workers end when the queue is closed and all that was in it is settled. When their scope is cancelled, one that is idle
 //!   takes nothing any more, and a handler that runs has the scope's grace to come to its end. What is cut off then
-//!   goes back to the front of the queue, and the attempt does not count.
+//!   goes back to the front of the queue, and the attempt does not count. With keys it goes back when the last worker
+//!   has ended, with all that waits for its key, so that the next workers go on in order.
 //! - All of it is in the scope's snapshot, by name.
 //!
 //! # Examples

@@ -20,6 +20,8 @@ pub struct CrewStats {
     pub panicked: u64,
     /// How many handlers were cut off, and their items went back.
     pub cut_off: u64,
+    /// How many items have failed ten times.
+    pub stubborn: u64,
 }
 
 /// The numbers as they are kept.
@@ -32,6 +34,7 @@ pub(super) struct Counters {
     pub(super) failed: AtomicU64,
     pub(super) panicked: AtomicU64,
     pub(super) cut_off: AtomicU64,
+    pub(super) stubborn: AtomicU64,
 }
 
 impl Counters {
@@ -44,6 +47,7 @@ impl Counters {
             failed: self.failed.load(Ordering::Relaxed),
             panicked: self.panicked.load(Ordering::Relaxed),
             cut_off: self.cut_off.load(Ordering::Relaxed),
+            stubborn: self.stubborn.load(Ordering::Relaxed),
         }
     }
 
@@ -57,5 +61,6 @@ impl Counters {
             .count("failed", stats.failed)
             .count("panicked", stats.panicked)
             .count("cut_off", stats.cut_off)
+            .count("stubborn", stats.stubborn)
     }
 }

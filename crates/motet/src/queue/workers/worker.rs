@@ -9,7 +9,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
-use tokio::time::sleep;
 
 use super::super::{Lease, Receiver};
 use super::job::{Job, Slot, Verdict};
@@ -23,6 +22,9 @@ use crate::task::gate::Class;
 use crate::task::{CancelToken, Either, Name, Scope, race};
 use crate::{Backoff, always, mutant, rng};
 
+/// The attempt with which an item counts as one that keeps failing.
+const STUBBORN: u32 = 10;
+
 /// What the workers that were started together share.
 pub(super) struct Shared<T: Send + 'static, F> {
     pub(super) name: Name,
@@ -30,10 +32,9 @@ pub(super) struct Shared<T: Send + 'static, F> {
     pub(super) scope: Scope,
     pub(super) class: Class,
     pub(super) handler: F,
-    pub(super) backoff: Option<Backoff>,
+    pub(super) backoff: Backoff,
     pub(super) counters: Arc<Counters>,
-    /// Before the receiver, the last of which ends the queue: what is left in here goes back first.
-    pub(super) keyed: Option<Keyed<T>>,
+    pub(super) keyed: Option<Arc<Keyed<T>>>,
     pub(super) receiver: Receiver<T>,
     pub(super) _registration: Registration,
 }
@@ -49,8 +50,7 @@ where
     E: fmt::Display,
 {
     /// Handles items until the queue has ended, or the token is cancelled.
-    pub(super) async fn work(self: Arc<Self>, token: CancelToken) {
-        let _at_work = AtWork::new(&self.counters);
+    pub(super) async fn work(self: Arc<Self>, token: CancelToken, _at_work: AtWork<T, F>) {
         let mut slot = Slot::new();
         while let Some((lane, first)) = self.next(&token).await {
             let mut lease = Some(first);
@@ -131,24 +131,26 @@ where
             lease.into_iter().for_each(|lease| verdict.apply(lease));
             return None;
         };
-        if let Verdict::Retry(after) = verdict
-            && let Some(lease) = lease.take_if(|lease| !token.is_cancelled() && lease.try_again())
-        {
-            return self.try_again(keyed, lane, lease, after);
-        }
-        // Asked once: told in between, it would give them back behind the one in hand.
         let is_told = token.is_cancelled();
-        if is_told {
-            // Before the one in hand, so that it comes before them again.
-            keyed.give_back(lane);
+        if is_told && mutant!("workers.due_later_when_told") {
+            lease.take().into_iter().for_each(|lease| verdict.apply(lease));
+        }
+        if let Verdict::Retry(after) = verdict
+            && let Some(lease) = lease.take_if(Lease::try_again)
+        {
+            if after.is_zero() && !is_told {
+                return Some(lease);
+            }
+            keyed.keep_first(lane, lease);
+            if !is_told {
+                self.wake_after(keyed, lane, after);
+            }
+            return None;
         }
         lease.into_iter().for_each(|lease| verdict.apply(lease));
         keyed.left();
-        if is_told {
-            keyed.end(lane);
-            return None;
-        }
-        keyed.next(lane)
+        // What waits in the lane of a worker that was told to end goes back when the last worker has ended.
+        if is_told { None } else { keyed.next(lane) }
     }
 
     fn judge(&self, attempt: u32, ended: Result<Result<(), E>, Box<dyn Any + Send>>) -> Verdict {
@@ -162,77 +164,69 @@ where
             Err(_) => &counters.panicked,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        if attempt == STUBBORN {
+            counters.stubborn.fetch_add(1, Ordering::Relaxed);
+        }
         // What an error does where it is shown or dropped is somebody's code.
-        let shown = catch_unwind(AssertUnwindSafe(|| match &ended {
+        let shown = catch_unwind(AssertUnwindSafe(|| self.log(attempt, &ended)));
+        quietly_drop(shown);
+        quietly_drop(ended);
+        let attempts_before = attempt.saturating_sub(1);
+        Verdict::Retry(rng::with(|rng| self.backoff.delay(attempts_before, rng)))
+    }
+
+    /// Logs a failed attempt. An item that never succeeds is tried for ever where there are no dead letters, so that
+    /// there must be a last line about it: it is the one of its tenth attempt.
+    fn log(&self, attempt: u32, ended: &Result<Result<(), E>, Box<dyn Any + Send>>) {
+        let name = &self.name;
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if attempt == STUBBORN => {
+                crate::log::warn!(workers = %name, attempt, %error, "an item has failed ten times and is tried again");
+            }
             Ok(Err(error)) => {
-                crate::log::warn!(workers = %self.name, attempt, %error, "an item was not handled")
+                crate::log::debug!(workers = %name, attempt, %error, "an item was not handled");
+            }
+            Err(payload) if attempt <= STUBBORN => {
+                let panic = panic_message(&**payload);
+                crate::log::error!(workers = %name, attempt, panic, "the handler of an item panicked");
             }
             Err(payload) => {
                 let panic = panic_message(&**payload);
-                crate::log::error!(workers = %self.name, attempt, panic, "the handler of an item panicked");
+                crate::log::debug!(workers = %name, attempt, panic, "the handler of an item panicked");
             }
-            Ok(Ok(())) => {}
-        }));
-        quietly_drop(shown);
-        quietly_drop(ended);
-        let backoff = |backoff: &Backoff| rng::with(|rng| backoff.delay(attempt.saturating_sub(1), rng));
-        Verdict::Retry(self.backoff.as_ref().map_or(Duration::ZERO, backoff))
+        }
     }
 
-    /// Handles an item again, now or later; its lane waits.
-    fn try_again(
-        self: &Arc<Self>,
-        keyed: &Keyed<T>,
-        lane: u64,
-        lease: Lease<T>,
-        after: Duration,
-    ) -> Option<Lease<T>> {
-        if after.is_zero() {
-            return Some(lease);
-        }
-        keyed.rests();
-        let mut resting = Resting { shared: Arc::clone(self), lane, lease: Some(lease) };
+    /// Has the first item of a lane handled again later. No worker is held up by it.
+    fn wake_after(&self, keyed: &Arc<Keyed<T>>, lane: u64, rest: Duration) {
         let spec = Spec::new(self.name.clone(), self.site, self.class, Stop::Drop);
-        // A task of its own, which is next to nothing, so that no worker is held up. It belongs to the scope of the
-        // workers, which is open while this one runs.
-        let task = launch::<_, Plain>(&self.scope.0, spec, async move {
-            sleep(after).await;
-            resting.wake();
-        });
-        drop(task);
-        None
+        // It belongs to the scope of the workers, which is open while this one runs.
+        drop(launch::<_, Plain>(&self.scope.0, spec, Arc::clone(keyed).wake_after(lane, rest)));
     }
 }
 
-impl<T: Send + 'static, F> Shared<T, F> {
-    fn give_back(&self, lane: Option<u64>, lease: Option<Lease<T>>) {
-        let Some((keyed, lane)) = self.keyed.as_ref().zip(lane) else {
-            lease.into_iter().for_each(|lease| Verdict::Release.apply(lease));
-            return;
-        };
-        // Those behind it first, so that it comes before them again.
-        if !mutant!("workers.give_back_in_order") {
-            keyed.give_back(lane);
-        }
-        lease.into_iter().for_each(|lease| Verdict::Release.apply(lease));
-        keyed.end(lane);
-        keyed.left();
+/// Counts a worker from its start to its end.
+///
+/// # Drop
+/// The last one gives what waits for its key back to the queue.
+pub(super) struct AtWork<T: Send + 'static, F>(Arc<Shared<T, F>>);
+
+impl<T: Send + 'static, F> AtWork<T, F> {
+    pub(super) fn new(shared: &Arc<Shared<T, F>>) -> Self {
+        shared.counters.workers.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
     }
 }
 
-/// Counts a worker while it is there.
-struct AtWork<'a>(&'a Counters);
-
-impl<'a> AtWork<'a> {
-    fn new(counters: &'a Counters) -> Self {
-        counters.workers.fetch_add(1, Ordering::Relaxed);
-        Self(counters)
-    }
-}
-
-impl Drop for AtWork<'_> {
+impl<T: Send + 'static, F> Drop for AtWork<T, F> {
     fn drop(&mut self) {
-        self.0.workers.fetch_sub(1, Ordering::Relaxed);
+        let before = self.0.counters.workers.fetch_sub(1, Ordering::AcqRel);
+        if before == 1
+            && let Some(keyed) = &self.0.keyed
+        {
+            keyed.give_back();
+        }
     }
 }
 
@@ -267,33 +261,10 @@ impl<T: Send + 'static, F> Drop for UnderWay<'_, T, F> {
         if !self.ended {
             self.shared.counters.cut_off.fetch_add(1, Ordering::Relaxed);
             let lease = self.slot.take_or(Verdict::Release);
-            self.shared.give_back(self.lane, lease);
-        }
-    }
-}
-
-/// An item that waits to be tried again. Dropped before, it goes back.
-struct Resting<T: Send + 'static, F> {
-    shared: Arc<Shared<T, F>>,
-    lane: u64,
-    lease: Option<Lease<T>>,
-}
-
-impl<T: Send + 'static, F> Resting<T, F> {
-    fn wake(&mut self) {
-        if let (Some(lease), Some(keyed)) = (self.lease.take(), &self.shared.keyed) {
-            keyed.ready(self.lane, lease);
-        }
-    }
-}
-
-impl<T: Send + 'static, F> Drop for Resting<T, F> {
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            if let Some(keyed) = &self.shared.keyed {
-                keyed.rests_no_more();
+            match (lease, &self.shared.keyed, self.lane) {
+                (Some(lease), Some(keyed), Some(lane)) => keyed.keep_first(lane, lease),
+                (lease, ..) => lease.into_iter().for_each(|lease| Verdict::Release.apply(lease)),
             }
-            self.shared.give_back(Some(self.lane), Some(lease));
         }
     }
 }

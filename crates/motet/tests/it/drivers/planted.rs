@@ -146,6 +146,7 @@ planted! {
     timeout_keep_future: "timeout.keep_future", By::Cancel(&time::DRIVER);
     token_wake_one: "token.wake_one", By::Sweep(&tokens::DRIVER);
     workers_burn_attempt: "workers.burn_attempt", By::Sweep(&workers::DRIVER);
+    workers_due_later_when_told: "workers.due_later_when_told", By::Sweep(&workers::DRIVER);
     workers_give_back_in_order: "workers.give_back_in_order", By::Sweep(&workers::DRIVER);
     workers_keep_keys: "workers.keep_keys", By::Sweep(&workers::DRIVER);
     workers_keep_room: "workers.keep_room", By::Sweep(&workers::DRIVER);

@@ -159,9 +159,10 @@ fn cancel() {
 fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
         // One of them a seed: each takes its time.
-        match draw(5) {
+        match draw(6) {
             0 | 1 => by_key_with_failures().await,
             2 | 3 => cancelled_in_the_middle().await,
+            4 => crew_after_crew().await,
             _ => {
                 idle_when_told().await;
                 back_before_others_of_its_rank().await;
@@ -251,9 +252,45 @@ async fn cancelled_in_the_middle() {
     assert_eq!((all.len(), done.len() + left.len()), (8, 8), "lost, or there twice");
     for key in 0..3 {
         assert!(numbers(&done, key).is_sorted(), "a key is out of order: {done:?}");
-        // What has failed may be due later, and then comes after others.
-        let untried: Vec<Item> = left.iter().copied().filter(|item| books.failures(*item) == 0).collect();
-        assert!(!keyed || numbers(&untried, key).is_sorted(), "a key came back out of order: {left:?}");
+        // Those that failed as well: they are tried again before the others of their key.
+        assert!(!keyed || numbers(&left, key).is_sorted(), "a key came back out of order: {left:?}");
+    }
+}
+
+/// One crew after the other is cancelled, and the next goes on where it was: each key is handled in order.
+async fn crew_after_crew() {
+    let (sender, receiver) = queue::bounded(16);
+    let books = Books::default();
+    for number in 0..9 {
+        sender.send((number % 3, number)).await.unwrap();
+    }
+    sender.close();
+    let options = Scope::options().grace(millis(draw(5)));
+    let ended = options.run(async |n: &Nursery<Infallible>| {
+        for crew in 0.. {
+            let seen = books.clone();
+            let workers = receiver.workers(1 + draw(3) as usize).keyed(|(key, _): &Item| *key);
+            let workers = workers.max_waiting(draw(6) as usize).backoff(Backoff::constant(millis(draw(30))));
+            let crew_of = workers.start(n, "works", move |job| handle(job, seen.clone()));
+            let crew_of = crew_of.expect("the scope is open");
+            // The last crew comes to the end of the queue.
+            if crew < 3 {
+                sleep(millis(draw(8))).await;
+                crew_of.cancel(Reason::requested("the next"));
+            }
+            let stats = timeout(millis(60_000), crew_of.ended()).await.expect("they end");
+            assert_eq!((stats.waiting, stats.busy, stats.workers), (0, 0, 0));
+            if crew >= 3 {
+                break;
+            }
+        }
+        Ok(())
+    });
+    ended.await.unwrap();
+    let done = books.all_done();
+    assert_eq!((done.len(), done.iter().collect::<BTreeSet<_>>().len()), (9, 9), "lost, or done twice");
+    for key in 0..3 {
+        assert!(numbers(&done, key).is_sorted(), "a key is out of order: {done:?}");
     }
 }
 

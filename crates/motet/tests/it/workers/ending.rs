@@ -249,3 +249,58 @@ async fn a_join_waits_for_ever_for_workers_that_were_cancelled() {
     });
     assert_eq!(left.await.unwrap().unwrap_err().left, 2);
 }
+
+/// The first item fails in its grace, or rests, when its crew is cancelled.
+#[tokio::test(start_paused = true)]
+async fn next_crew_goes_on_in_the_order_of_each_key() {
+    for takes in [0, 10] {
+        let (sender, receiver) = queue::bounded(8);
+        for number in 0..4 {
+            sender.send(number).await.unwrap();
+        }
+        let log = Log::new();
+        scope(async |n: &Nursery| {
+            let handler = move |_: Job<u32>| async move {
+                sleep(ms(takes)).await;
+                Err::<(), _>("not now")
+            };
+            let workers = receiver.workers(2).keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(1_000)));
+            let crew = workers.start(n, "first", handler).unwrap();
+            sleep(ms(5)).await;
+            crew.cancel(Reason::requested("enough"));
+            let stats = crew.ended().await;
+            assert_eq!((stats.failed, stats.waiting, stats.workers), (1, 0, 0));
+            let seen = log.clone();
+            let handler = move |job: Job<u32>| {
+                seen.note((*job, job.attempt()));
+                async { Ok::<_, Infallible>(()) }
+            };
+            let crew = receiver.workers(2).keyed(|_: &u32| 0).start(n, "second", handler).unwrap();
+            drop(sender);
+            assert_eq!(crew.ended().await.done, 4);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(log.read(), [(0, 2), (1, 1), (2, 1), (3, 1)]);
+    }
+}
+
+/// What waits for its time no longer keeps the scope of a crew that was cancelled.
+#[tokio::test(start_paused = true)]
+async fn cancelled_crew_leaves_no_timer_behind() {
+    let (sender, receiver) = queue::bounded(8);
+    let begin = Instant::now();
+    scope(async |n: &Nursery| {
+        let workers = receiver.workers(1).keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(60_000)));
+        let crew = workers.start(n, "keyed", async |_: Job<u32>| Err::<(), _>("not now")).unwrap();
+        sender.send(1).await.unwrap();
+        sleep(ms(10)).await;
+        crew.cancel(Reason::requested("enough"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(begin.elapsed(), ms(10));
+    assert_eq!(receiver.len(), 1);
+}

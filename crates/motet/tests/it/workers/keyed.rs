@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use motet::queue::{self, Job};
 use motet::task::{Nursery, scope};
@@ -164,7 +165,9 @@ async fn a_panic_of_the_key_ends_a_worker_or_loses_the_item() {
         let key = |(key, _): &Item| if *key == 0 { panic!("no key") } else { *key };
         let handler = async |_: Job<Item>| Ok::<_, Infallible>(());
         // Room for one lease alone: it must come back.
-        let crew = receiver.workers(1).keyed(key).max_waiting(0).start(n, "keyed", handler).unwrap();
+        let workers =
+            receiver.workers(1).keyed(key).max_waiting(0).backoff(Backoff::constant(Duration::ZERO));
+        let crew = workers.start(n, "keyed", handler).unwrap();
         for item in [(0, 0), (1, 0), (0, 1), (1, 1)] {
             sender.send(item).await.unwrap();
         }

@@ -4,15 +4,17 @@ use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use motet::observe::Stat;
 use motet::queue::{self, Job};
 use motet::task::{Nursery, scope};
 use motet::{Backoff, Jitter};
 use tokio::time::{Instant, sleep};
+use tracing::Level;
 
 use super::{Log, ms};
-use crate::reader::Reader;
+use crate::reader::{Lines, Reader};
 
 #[tokio::test(start_paused = true)]
 async fn more_handlers_run_at_once_than_there_are_workers_or_fewer() {
@@ -94,7 +96,7 @@ async fn what_failed_is_tried_again_too_early_too_often_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_backoff_what_failed_waits_behind_others() {
+async fn backoff_of_zero_tries_again_before_others() {
     let tries = Log::new();
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(8);
@@ -103,7 +105,8 @@ async fn without_a_backoff_what_failed_waits_behind_others() {
         }
         drop(sender);
         let seen = tries.clone();
-        let crew = receiver.workers(1).start(n, "again", move |job: Job<u32>| {
+        let workers = receiver.workers(1).backoff(Backoff::constant(Duration::ZERO));
+        let crew = workers.start(n, "again", move |job: Job<u32>| {
             seen.note((*job, job.attempt()));
             let failed = *job == 0 && job.attempt() < 3;
             async move { if failed { Err("not now") } else { Ok(()) } }
@@ -114,6 +117,70 @@ async fn without_a_backoff_what_failed_waits_behind_others() {
     .await
     .unwrap();
     assert_eq!(tries.read(), [(0, 1), (0, 2), (0, 3), (1, 1), (2, 1)]);
+}
+
+/// A poison item stands in front of all others, as often as it is handed out.
+#[tokio::test(start_paused = true)]
+async fn poison_item_does_not_keep_others_waiting() {
+    for keyed in [false, true] {
+        let begin = Instant::now();
+        let log = Log::new();
+        let crew = scope(async |n: &Nursery| {
+            let (sender, receiver) = queue::bounded(128);
+            sender.send(0).await.unwrap();
+            for number in 1..=100 {
+                sender.send(number).await.unwrap();
+            }
+            let seen = log.clone();
+            let handler = move |job: Job<u32>| {
+                let seen = seen.clone();
+                async move {
+                    sleep(ms(1)).await;
+                    if *job == 0 {
+                        return Err("poison");
+                    }
+                    seen.note(begin.elapsed());
+                    Ok(())
+                }
+            };
+            let mut workers = receiver.workers(1);
+            if keyed {
+                workers = workers.keyed(|number: &u32| *number);
+            }
+            let crew = workers.start(n, "mixed", handler).unwrap();
+            sleep(ms(600_000)).await;
+            crew.cancel(motet::task::Reason::requested("enough"));
+            Ok(crew.ended().await)
+        });
+        let stats = crew.await.unwrap();
+        assert_eq!((stats.done, stats.stubborn), (100, 1));
+        // With full jitter a delay is half of its ceiling on average, which is 30 s.
+        assert!((20..120).contains(&stats.failed), "{stats:?}");
+        let last = log.read().pop().unwrap();
+        assert!(last < ms(300), "{last:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn item_that_keeps_failing_is_warned_about_once() {
+    let lines = Lines::default();
+    let _lines = tracing::subscriber::set_default(lines.clone());
+    scope(async |n: &Nursery| {
+        let (sender, receiver) = queue::bounded(8);
+        let workers = receiver.workers(1).backoff(Backoff::constant(ms(1)));
+        let crew = workers.start(n, "poisoned", async |_: Job<u32>| Err::<(), _>("not now")).unwrap();
+        sender.send(1).await.unwrap();
+        sleep(ms(100)).await;
+        let stats = crew.stats();
+        assert!(stats.failed > 20 && stats.stubborn == 1, "{stats:?}");
+        crew.cancel(motet::task::Reason::requested("enough"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let warnings = lines.at_least(Level::WARN);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("attempt=10"), "{warnings:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -165,7 +232,8 @@ async fn a_job_that_lives_on_is_settled_before_or_never() {
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(8);
         let shelf = Arc::clone(&kept);
-        let crew = receiver.workers(1).start(n, "keeps", move |job: Job<u32>| {
+        let workers = receiver.workers(1).backoff(Backoff::constant(Duration::ZERO));
+        let crew = workers.start(n, "keeps", move |job: Job<u32>| {
             let (number, attempt) = (*job, job.attempt());
             shelf.lock().unwrap().push(job);
             async move { if number == 1 && attempt == 1 { Err("not now") } else { Ok(()) } }
