@@ -200,7 +200,9 @@ impl Relay {
             let stopping = async {
                 stop.cancelled().await;
                 readiness.stop();
-                tracing::info!("stopping: no new events are taken in. A second signal stops at once");
+                tracing::info!(
+                    "stopping: no new events are taken in. Ctrl-C, a second from now or later, stops at once"
+                );
             };
             let Drained { handed_back } = dispatcher.run(stopping, shutdown_grace).await;
             tracing::info!(handed_back, "deliveries are drained");

@@ -335,8 +335,8 @@ impl ApiClientBuilder {
         let (places, waiting) = self.in_flight;
         let each = Bulkhead::builder(places).queue(waiting, Duration::MAX);
         drop(each.clone().build().map_err(|error| InvalidClient(error.into()))?);
-        let no_breaker = CircuitBreaker::default();
-        no_breaker.disable();
+        let no_breaker = CircuitBreaker::builder().disabled().build();
+        let no_breaker = no_breaker.map_err(|error| InvalidClient(error.into()))?;
         let core = Arc::new(Core {
             defaults: Defaults::new(self.headers, base.as_ref(), self.connections.versions),
             connections: self.connections.max_idle_per_host(places).build()?,

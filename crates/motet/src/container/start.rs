@@ -98,7 +98,8 @@ impl Starting {
     /// Stops what was built, and says what failed.
     async fn failed(self, first: BuildFailed) -> StartFailed {
         let store = Arc::clone(self.store());
-        let rollback = self.done().stop(Reason::of(ReasonKind::Failed)).await;
+        let reason = Reason::new(ReasonKind::Failed, None, Some(Name::from("a component did not start")));
+        let rollback = self.done().stop(reason).await;
         let others: Vec<BuildFailed> = {
             let state = store.state();
             let others = state.failures.iter().filter(|one| !Arc::ptr_eq(&one.0, &first.0));

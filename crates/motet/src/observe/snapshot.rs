@@ -24,7 +24,7 @@ pub struct ScopeView {
     pub reason: Option<Reason>,
     /// Its tasks, the oldest first.
     pub tasks: Vec<TaskView>,
-    /// How many more tasks it has that have not waited for anything yet: just started, or in their first poll.
+    /// How many more tasks it has: just started, or, where no ages are kept, in their first poll.
     pub starting: usize,
     /// What registered with it.
     pub components: Vec<ComponentView>,
@@ -46,7 +46,7 @@ pub struct TaskView {
     pub state: TaskState,
     /// Where it was started.
     pub site: &'static Location<'static>,
-    /// How long ago it first waited for something; where ages are kept.
+    /// How long ago it was first polled; where ages are kept.
     pub age: Option<Duration>,
 }
 
@@ -93,8 +93,12 @@ impl Scope {
 
 pub(crate) fn view(core: &Arc<Core>) -> ScopeView {
     let age = core.opened.map(|opened| opened.elapsed());
-    let mut tasks = Vec::new();
+    let (mut tasks, mut hidden) = (Vec::new(), 0);
     core.each_child(|child| {
+        if child.spec.is_hidden() {
+            hidden += 1;
+            return;
+        }
         let kind = match (child.spec.class, child.spec.stop) {
             (_, Stop::Never) => Kind::Cleanup,
             (Class::Service, _) => Kind::Service,
@@ -121,7 +125,7 @@ pub(crate) fn view(core: &Arc<Core>) -> ScopeView {
         site: core.site,
         age,
         reason,
-        starting: counted.saturating_sub(tasks.len()),
+        starting: counted.saturating_sub(tasks.len() + hidden),
         tasks,
         components: components
             .into_iter()

@@ -11,9 +11,7 @@ use crate::task::gate::Class;
 /// Services are told last: they are named once nothing else is left.
 pub(super) fn stuck(core: &Core) -> Vec<Name> {
     let class = if core.gate.count(Class::Work) > 0 { Class::Work } else { Class::Service };
-    let mut names = core.names(class);
-    // Those past the limit, and those that have been busy ever since their start, so that no list has them.
-    let more = core.gate.count(class).saturating_sub(names.len());
+    let (mut names, more) = core.named(class);
     if more > 0 {
         names.push(Name::from(format!("({more} more)")));
     }

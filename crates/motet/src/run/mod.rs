@@ -4,7 +4,7 @@
 //! in phases: first what takes requests, then what flushes, then what is flushed to.
 //!
 //! # The shutdown
-//! It begins when SIGINT or SIGTERM arrives, when the work is done (the body has returned and all its children
+//! It begins when SIGINT, SIGTERM or SIGHUP arrives, when the work is done (the body has returned and all its children
 //! have ended), when the body or a child fails, and when a member of a phase fails or panics. Then, one after
 //! the other:
 //! 1. *work*: body and children of the root scope are cancelled, then its services; its resources are released;
@@ -16,8 +16,10 @@
 //! what took how long, and who had to be dropped.
 //!
 //! # Signals
-//! The first SIGINT or SIGTERM begins the shutdown. The second one ends the process at once, with code 130 or 143.
-//! SIGUSR1 prints the live tasks to the standard error. Handlers stay for the life of the process, even when
+//! The first SIGINT, SIGTERM or SIGHUP begins the shutdown; a SIGHUP that the process ignored when it started, as under
+//! `nohup`, stays ignored. A further signal within a second belongs to the first, since `timeout(1)` and shells signal
+//! a process and its group. After that second a SIGINT ends the process at once, with code 130. A SIGTERM or SIGHUP
+//! never shortens the shutdown: it ends by itself after its total time, and what sends them has SIGKILL. SIGUSR1 prints the live tasks to the standard error. Handlers stay for the life of the process, even when
 //! `run` has returned.
 //!
 //! # Standard error

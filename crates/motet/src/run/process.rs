@@ -46,7 +46,7 @@ where
         let (stop, watch) = signals::watch(app.total, begin.clone())?;
         Ok::<_, std::io::Error>((sequence::run(app, site, begin, stop, body).await, watch))
     });
-    // Until all is printed and the runtime is gone, a second signal has to end the process.
+    // Until all is printed and the runtime is gone, an interrupt has to end the process.
     let mut watching = None;
     let code = match finished {
         Ok((finished, watch)) => {
@@ -93,6 +93,8 @@ where
 
 fn complain<E: Into<Box<dyn Error + Send + Sync>>>(failure: Failure<E>) {
     let error: Box<dyn Error + Send + Sync> = failure.error.into();
+    let task = failure.task.as_ref().map(tracing::field::display);
+    crate::log::error!(task, error = &*error as &dyn Error, "the program failed");
     let mut line = match failure.task {
         Some(task) => format!("error: task `{task}` failed: {error}"),
         None => format!("error: {error}"),

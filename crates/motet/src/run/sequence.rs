@@ -18,6 +18,8 @@ use super::root::Root;
 use super::shared::Shared;
 use crate::observe;
 use crate::task::caught::Caught;
+use crate::task::child::{Plain, Spec, Stop, launch};
+use crate::task::coop::{Cooperative, cooperative};
 use crate::task::end::finish;
 use crate::task::gate::Class;
 use crate::task::options;
@@ -66,7 +68,7 @@ where
                 // Before everything is dropped.
                 let tree = observe::snapshot();
                 if let Some(scope) = scope.get() {
-                    shared.leave(left(scope, &app));
+                    shared.leave(left(scope));
                     live::below(&scope.0).iter().for_each(|below| shared.collect(below));
                 }
                 tree
@@ -82,10 +84,8 @@ where
 }
 
 /// Who is still there when the program gives up.
-fn left(scope: &Scope, app: &App) -> Vec<Name> {
+fn left(scope: &Scope) -> Vec<Name> {
     let mut names = scope.0.names(Class::Work);
-    // The tasks of ours that wait for the members of a phase; those below may have the same names.
-    names.retain(|name| !app.phases.iter().any(|(phase, _)| phase == name));
     names.extend(live::below(&scope.0).iter().flat_map(|below| live::stuck(below)));
     names
 }
@@ -113,7 +113,11 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
             let scope = Scope(Arc::clone(opened.core()));
             phases.push(Open { name: name.clone(), limit: *limit, scope, cut: CancelToken::new() });
             let go = CancelToken::new();
-            ends.push((nursery.spawn(name.clone(), end(opened, go.clone(), Arc::clone(shared))), go));
+            let ends_phase = end(opened, go.clone(), Arc::clone(shared));
+            let spec = Spec::new(name.clone(), site, Class::Work, Stop::Drop).hidden();
+            if let Ok(join) = launch::<_, Plain>(&nursery.0, spec, ends_phase) {
+                ends.push((Task::new(join, name.clone(), None), go));
+            }
         }
         Self { app, shared, site, phases: phases.into(), ends }
     }
@@ -123,7 +127,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         F: AsyncFnOnce(&Root<E>) -> Result<T, E>,
         S: Future<Output = Reason>,
     {
-        let (scope, shared) = (OnceLock::new(), self.shared);
+        let (scope, shared, site, grace) = (OnceLock::new(), self.shared, self.site, self.app.grace);
         let phases = Arc::clone(&self.phases);
         // Not the output of the scope, which a failed release would take the place of.
         let returned = Mutex::new(None);
@@ -133,17 +137,22 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
             // A service is told when body and children have ended: from then on time counts. It runs beside
             // the body, so that it counts also if the body blocks its thread.
             let (begin, ending) = (Arc::clone(shared), Scope::clone(nursery));
-            drop(nursery.service_coop("end of work", async move |token: CancelToken| {
+            let (name, token) = (Name::from("end of work"), CancelToken::new());
+            let spec = Spec::told(name.clone(), site, Class::Service, token.clone()).hidden();
+            let told = token.clone();
+            let end_of_work = async move {
                 let cancelled = ending.token();
-                let told = tokio::select! {
+                let reason = tokio::select! {
                     biased;
                     reason = cancelled.cancelled() => reason,
-                    reason = token.cancelled() => reason,
+                    reason = told.cancelled() => reason,
                 };
                 // What it is told is only that the work has ended; the scope knows if an error or a panic ended
                 // it, and on another thread this may come before whoever waits for the scope says so.
-                begin.begin(ending.reason().unwrap_or_else(|| told.clone()));
-            }));
+                begin.begin(ending.reason().unwrap_or_else(|| reason.clone()));
+            };
+            let end_of_work = cooperative(name, token, grace, end_of_work);
+            drop(launch::<_, Cooperative>(&nursery.0, spec, end_of_work));
             let root = Root::new(Nursery::new(Arc::clone(&nursery.0)), phases, Arc::clone(shared));
             *returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(body(&root).await?);
             Ok(())

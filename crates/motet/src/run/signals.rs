@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -19,6 +19,10 @@ use crate::task::{CancelToken, Name, Reason, ReasonKind, root};
 ///
 /// The shutdown keeps its time itself, unless the body blocks the thread that runs both.
 const SLACK: Duration = Duration::from_secs(1);
+
+/// How long after the first signal another belongs to the same request to stop: `timeout(1)` and shells signal both
+/// the process and its group.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// Watches the signals until it is dropped.
 pub(super) struct Watch {
@@ -36,6 +40,9 @@ impl Watch {
 }
 
 /// Handles signals from now on; gives a future that ends at the first that asks to stop.
+///
+/// A further signal within [`SAME_REQUEST`] belongs to the first. After that an interrupt ends the process at once; a
+/// SIGTERM or SIGHUP does not, since whoever sends those to a process that takes too long has SIGKILL.
 ///
 /// The time of the shutdown counts from when `begun` is cancelled.
 pub(super) fn watch(
@@ -83,6 +90,7 @@ impl Guard {
     fn run(self, runtime: &Runtime) {
         let Self { mut stops, mut first, begun, total, is_finished, mut is_gone } = self;
         runtime.block_on(async {
+            let mut asked_at = None;
             let mut late = pin!(async {
                 begun.cancelled().await;
                 if timeout(total.saturating_add(SLACK), is_finished).await.is_ok() {
@@ -93,13 +101,17 @@ impl Guard {
                 tokio::select! {
                     biased;
                     _ = &mut is_gone => return,
-                    signal = stops.recv() => match first.take() {
-                        // The program may have ended already.
-                        Some(first) => drop(first.send(asked_by(&signal))),
-                        None => {
-                            exit(signal.code, &format!("{} again: the process ends at once", signal.name));
+                    signal = stops.recv() => {
+                        let asked_at = *asked_at.get_or_insert_with(now);
+                        match first.take() {
+                            // The program may have ended already.
+                            Some(first) => drop(first.send(asked_by(&signal))),
+                            None if signal.cuts_short && now().duration_since(asked_at) >= SAME_REQUEST => {
+                                exit(signal.code, &format!("{} again: the process ends at once", signal.name));
+                            }
+                            None => {}
                         }
-                    },
+                    }
                     () = &mut late => {
                         exit(GAVE_UP.into(), "the program does not shut down: the process ends at once");
                     }
@@ -116,9 +128,17 @@ fn asked_by(signal: &Signal) -> Reason {
 struct Signal {
     name: &'static str,
     code: i32,
+    /// Whether it ends a shutdown that goes on.
+    cuts_short: bool,
 }
 
-const INTERRUPT: Signal = Signal { name: "SIGINT", code: 130 };
+const INTERRUPT: Signal = Signal { name: "SIGINT", code: 130, cuts_short: true };
+
+/// The real time: signals come from outside.
+#[allow(clippy::disallowed_methods, reason = "a user who presses keys knows nothing of tokio's clock")]
+fn now() -> Instant {
+    Instant::now()
+}
 
 #[allow(clippy::exit, reason = "the user has asked twice, or the shutdown is blocked")]
 fn exit(code: i32, why: &str) -> ! {
@@ -146,21 +166,43 @@ mod os {
     pub(super) struct Stops {
         interrupt: unix::Signal,
         terminate: unix::Signal,
+        /// `None` where it was ignored at the start, as `nohup` asks for.
+        hangup: Option<unix::Signal>,
     }
 
     impl Stops {
         pub(super) fn new() -> io::Result<Self> {
             let interrupt = signal(SignalKind::interrupt())?;
-            Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+            let terminate = signal(SignalKind::terminate())?;
+            let hangup = (!is_ignored(libc::SIGHUP)).then(|| signal(SignalKind::hangup())).transpose()?;
+            Ok(Self { interrupt, terminate, hangup })
         }
 
         pub(super) async fn recv(&mut self) -> Signal {
             tokio::select! {
                 biased;
-                _ = self.terminate.recv() => Signal { name: "SIGTERM", code: 143 },
+                _ = self.terminate.recv() => Signal { name: "SIGTERM", code: 143, cuts_short: false },
                 _ = self.interrupt.recv() => INTERRUPT,
+                () = hung_up(&mut self.hangup) => Signal { name: "SIGHUP", code: 129, cuts_short: false },
             }
         }
+    }
+
+    async fn hung_up(hangup: &mut Option<unix::Signal>) {
+        match hangup {
+            Some(hangup) => drop(hangup.recv().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Asks whether the process ignores a signal.
+    #[allow(unsafe_code, reason = "the standard library does not ask for it")]
+    fn is_ignored(signal: libc::c_int) -> bool {
+        let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: no action is set, and the one in place is written to memory of its type.
+        let asked = unsafe { libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) };
+        // SAFETY: on success it is written.
+        asked == 0 && unsafe { now.assume_init() }.sa_sigaction == libc::SIG_IGN
     }
 
     pub(super) struct Dumps(unix::Signal);

@@ -39,6 +39,16 @@ impl Spec {
         Self { name, site, class, stop, token: None, place: Place::default() }
     }
 
+    /// Keeps the child out of snapshots and reports: it is a task of the library's own.
+    pub(crate) fn hidden(mut self) -> Self {
+        self.place.hide();
+        self
+    }
+
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.place.is_hidden()
+    }
+
     /// A child that is told of its cancellation through the token.
     pub(crate) fn told(
         name: Name,
@@ -169,8 +179,10 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
         let node = this.node.into_ref();
         loop {
             let link = Link { core: this.core, spec: node.spec() };
-            if link.spec.token.is_some() && !node.is_listed() {
-                // Before its first poll, which may be a long one that asks the token.
+            let lists_early = link.spec.token.is_some() || link.core.opened.is_some();
+            if lists_early && !node.is_listed() {
+                // Before its first poll, which may be a long one: that asks the token, or never ends and has to be
+                // named, in a program that is watched by name.
                 link.list(node, cx);
             }
             let stop = link.must_stop();

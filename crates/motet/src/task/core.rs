@@ -210,13 +210,25 @@ impl Core {
 
     /// The names of the children of a class, for a report.
     pub(crate) fn names(&self, class: Class) -> Vec<Name> {
-        let mut names = Vec::new();
+        self.named(class).0
+    }
+
+    /// The names of the children of a class, and how many more there are: past the limit, or not polled yet.
+    pub(crate) fn named(&self, class: Class) -> (Vec<Name>, usize) {
+        let count = self.gate.count(class);
+        let (mut names, mut hidden) = (Vec::new(), 0);
         self.each_child(|child| {
-            if child.spec.class == class && names.len() < NAMES {
+            if child.spec.class != class {
+                return;
+            }
+            if child.spec.is_hidden() {
+                hidden += 1;
+            } else if names.len() < NAMES {
                 names.push(child.spec.name.clone());
             }
         });
-        names
+        let more = count.saturating_sub(names.len() + hidden);
+        (names, more)
     }
 
     /// The token that is cancelled with the body.

@@ -105,7 +105,8 @@ pub(crate) fn inherit(panics: Vec<Box<dyn Any + Send>>, release: Vec<ReleaseFail
     }
     drop(state);
     if panicked {
-        host.raise(Level::Work, &Reason::of(ReasonKind::Panicked));
+        let text = Name::from("a scope that was dropped before its end");
+        host.raise(Level::Work, &Reason::new(ReasonKind::Panicked, None, Some(text)));
     }
 }
 

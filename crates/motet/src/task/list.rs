@@ -44,9 +44,21 @@ pub(super) struct Place {
     listed: Cell<bool>,
     /// Which of the scope's lists: the child's own, like `listed`.
     number: Cell<u8>,
-    /// How old the scope was when the child first waited, in `AGE_STEP`s and one more; 0 where ages are not
+    /// Never changes once the child is started.
+    hidden: bool,
+    /// How old the scope was when the child was listed, in `AGE_STEP`s and one more; 0 where ages are not
     /// kept. Written and read under the lock.
     scope_age: Cell<u32>,
+}
+
+impl Place {
+    pub(super) fn hide(&mut self) {
+        self.hidden = true;
+    }
+
+    pub(super) fn is_hidden(&self) -> bool {
+        self.hidden
+    }
 }
 
 /// Four bytes last for a year and four months.
@@ -68,7 +80,7 @@ unsafe impl Send for List {}
 /// What the list shows of a child.
 pub(crate) struct Listed<'a> {
     pub(crate) spec: &'a Spec,
-    /// How old the scope was when the child first waited.
+    /// How old the scope was when the child was listed: at its first poll.
     pub(crate) scope_age: Option<Duration>,
     /// `None` for a child that is not woken by a cancellation.
     pub(crate) waker: Option<&'a Waker>,

@@ -36,7 +36,8 @@ use crate::{mutant, sim};
 ///
 /// # Panics
 /// Rethrows the first panic of the body or a child when all have ended; the others are logged. Panics outside of a
-/// tokio runtime, and in one without time.
+/// tokio runtime. In a runtime without time, panics where the scope has to wait for time: for its deadline, the grace of
+/// a child or a release of a resource.
 ///
 /// # Examples
 /// ```
@@ -184,7 +185,11 @@ impl Options {
         F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
         E: Send + 'static,
     {
-        let site = self.site.unwrap_or_else(Location::caller);
+        // Not `unwrap_or_else(Location::caller)`: called from in there, it gives a line of the standard library.
+        let site = match self.site {
+            Some(site) => site,
+            None => Location::caller(),
+        };
         async move {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
@@ -214,7 +219,11 @@ impl Options {
         E: Send + 'static,
         T: Send,
     {
-        let site = self.site.unwrap_or_else(Location::caller);
+        // Not `unwrap_or_else(Location::caller)`: called from in there, it gives a line of the standard library.
+        let site = match self.site {
+            Some(site) => site,
+            None => Location::caller(),
+        };
         async move {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));

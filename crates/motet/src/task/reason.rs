@@ -100,7 +100,11 @@ impl fmt::Display for ReasonKind {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.kind.fmt(f)?;
+        match (self.kind(), self.caused_by(), self.text()) {
+            (ReasonKind::Failed, None, None) => f.write_str("the body failed")?,
+            (ReasonKind::Panicked, None, None) => f.write_str("the body panicked")?,
+            (kind, ..) => kind.fmt(f)?,
+        }
         if let Some(by) = self.caused_by() {
             write!(f, ": `{by}`")?;
         }

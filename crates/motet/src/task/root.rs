@@ -98,24 +98,24 @@ pub fn detach<F>(name: impl Into<Name>, future: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    start(name.into(), Class::Work, future);
+    let spec = Spec::new(name.into(), Location::caller(), Class::Work, Stop::Never);
+    start(spec, future);
 }
 
-/// Starts a task that lives as long as the runtime: nothing waits for it.
+/// Starts a task of the library that lives as long as the runtime: nothing waits for it, and no snapshot shows it.
 #[track_caller]
-pub(crate) fn service<F>(name: impl Into<Name>, future: F)
+pub(crate) fn service<F>(name: &'static str, future: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    start(name.into(), Class::Service, future);
+    let spec = Spec::new(Name::from(name), Location::caller(), Class::Service, Stop::Never);
+    start(spec.hidden(), future);
 }
 
-#[track_caller]
-fn start<F>(name: Name, class: Class, future: F)
+fn start<F>(spec: Spec, future: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let spec = Spec::new(name, Location::caller(), class, Stop::Never);
     let started = launch::<_, Plain>(&of(&Handle::current()), spec, future);
     debug_assert!(started.is_ok(), "a root never closes");
 }

@@ -4,6 +4,7 @@
 #![cfg(unix)]
 
 use std::convert::Infallible;
+use std::ffi::OsString;
 use std::fmt;
 use std::future::pending;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -44,6 +45,17 @@ fn a_program_of_these_tests() {
         "stuck" => App::new("stuck").total(Duration::ZERO).grace(Duration::from_secs(600)).run(
             async |root: &Root<&str>| {
                 drop(root.spawn_coop("deaf", async |_| pending::<()>().await));
+                Err::<(), _>("broken")
+            },
+        ),
+        "hog" => App::new("hog").phase("drain", Duration::ZERO).total(Duration::ZERO).run(
+            async |root: &Root<&str>| {
+                let (began, begun) = tokio::sync::oneshot::channel();
+                drop(root.spawn("hog", async {
+                    began.send(()).unwrap();
+                    park();
+                }));
+                begun.await.unwrap();
                 Err::<(), _>("broken")
             },
         ),
@@ -154,7 +166,15 @@ struct Program {
 
 impl Program {
     fn start(name: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::under(name, &[])
+    }
+
+    /// Starts it by another command.
+    fn under(name: &str, command: &[&str]) -> Self {
+        let mut words: Vec<OsString> = command.iter().map(OsString::from).collect();
+        words.push(std::env::current_exe().unwrap().into());
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .args(["--exact", "run::a_program_of_these_tests", "--nocapture"])
             .env(PROGRAM, name)
             .stdin(Stdio::piped())
@@ -223,38 +243,96 @@ fn a_signal_kills_the_program_before_it_has_drained() {
     }
 }
 
+/// Those of the first second belong to the first one.
 #[test]
-fn a_second_signal_waits_for_the_shutdown() {
-    for (signal, name, expected) in [(Signal::TERM, "SIGTERM", 143), (Signal::INT, "SIGINT", 130)] {
+fn repeated_interrupt_ends_the_process_at_once() {
+    let mut program = Program::ready("server");
+    // It drains until this is closed, as waiting for it would do.
+    let _drains = program.child.stdin.take();
+    program.signal(Signal::TERM);
+    wait_for(&mut program.out, "draining");
+    assert_eq!(interrupted_to_death(&mut program), Some(130));
+    let printed = wait_for(&mut program.err, "again");
+    assert_eq!(printed, "SIGINT again: the process ends at once");
+}
+
+/// As `timeout(1)` and shells send them: to the process and to its group, a moment apart.
+#[test]
+fn signals_within_a_second_are_one_request_to_stop() {
+    for (first, second) in
+        [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)]
+    {
         let mut program = Program::ready("server");
-        // It drains until this is closed, as waiting for it would do.
-        let _drains = program.child.stdin.take();
-        program.signal(Signal::TERM);
+        program.signal(first);
         wait_for(&mut program.out, "draining");
-        program.signal(signal);
-        let printed = wait_for(&mut program.err, "again");
-        assert_eq!(printed, format!("{name} again: the process ends at once"));
-        assert_eq!(program.child.wait().unwrap().code(), Some(expected));
+        program.signal(second);
+        drop(program.child.stdin.take());
+        wait_for(&mut program.out, "drained");
+        let (code, printed) = program.end();
+        assert_eq!(code, Some(0), "{printed}");
+    }
+}
+
+/// However late: a control signal of another kind shows that the program has taken each of them.
+#[test]
+fn second_sigterm_does_not_shorten_the_shutdown() {
+    let mut program = Program::ready("server");
+    program.signal(Signal::TERM);
+    wait_for(&mut program.out, "draining");
+    let begin = tokio::time::Instant::now();
+    // Past the second in which any signal belongs to the first.
+    while begin.elapsed() < Duration::from_millis(1_500) {
+        program.signal(Signal::TERM);
+        program.signal(Signal::USR1);
+        wait_for(&mut program.err, "http");
+    }
+    drop(program.child.stdin.take());
+    wait_for(&mut program.out, "drained");
+    let (code, printed) = program.end();
+    assert_eq!(code, Some(0), "{printed}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn hangup_stops_the_program_unless_ignored_at_start() {
+    let mut program = Program::under("server", &["env", "--default-signal=HUP"]);
+    wait_for(&mut program.out, "ready");
+    program.signal(Signal::HUP);
+    let draining = wait_for(&mut program.out, "draining");
+    assert_eq!(draining, "draining: the program is shutting down: SIGHUP");
+    assert_eq!(program.end().0, Some(0));
+
+    let mut program = Program::under("server", &["env", "--ignore-signal=HUP"]);
+    wait_for(&mut program.out, "ready");
+    program.signal(Signal::HUP);
+    program.signal(Signal::USR1);
+    wait_for(&mut program.err, "http");
+    program.signal(Signal::TERM);
+    let draining = wait_for(&mut program.out, "draining");
+    assert_eq!(draining, "draining: the program is shutting down: SIGTERM");
+    assert_eq!(program.end().0, Some(0));
+}
+
+/// A task that is in its first poll for ever.
+#[test]
+fn task_that_never_yields_is_named_at_give_up() {
+    let (code, printed) = Program::start("hog").end();
+    assert_eq!(code, Some(124), "{printed}");
+    assert!(printed.contains("stuck: `hog`"), "{printed}");
+    for own in ["end of work", "dumps", "task `drain`"] {
+        assert!(!printed.contains(own), "a task of the library is shown: {printed}");
     }
 }
 
 #[test]
-fn a_second_signal_waits_for_a_body_that_blocks_its_thread() {
-    let mut program = Program::ready("blocked");
-    // More than twice, perhaps: two that come at once may count as one.
-    let code = loop {
-        program.signal(Signal::TERM);
-        if let Some(status) = program.child.try_wait().unwrap() {
-            break status.code();
-        }
-    };
-    assert_eq!(code, Some(143));
+fn repeated_interrupt_ends_a_body_that_blocks_its_thread() {
+    assert_eq!(interrupted_to_death(&mut Program::ready("blocked")), Some(130));
 }
 
-/// Signals until it ends: two that come at once may count as one.
-fn signalled_to_death(program: &mut Program) -> Option<i32> {
+/// Interrupts until it ends: those of the first second count as one.
+fn interrupted_to_death(program: &mut Program) -> Option<i32> {
     loop {
-        program.signal(Signal::TERM);
+        program.signal(Signal::INT);
         if let Some(status) = program.child.try_wait().unwrap() {
             return status.code();
         }
@@ -263,12 +341,12 @@ fn signalled_to_death(program: &mut Program) -> Option<i32> {
 }
 
 #[test]
-fn a_second_signal_waits_for_workers_that_are_all_blocked() {
-    assert_eq!(signalled_to_death(&mut Program::ready("busy")), Some(143));
+fn repeated_interrupt_ends_workers_that_are_all_blocked() {
+    assert_eq!(interrupted_to_death(&mut Program::ready("busy")), Some(130));
 }
 
 #[test]
-fn a_second_signal_is_lost_when_the_standard_error_is_closed_or_full() {
+fn repeated_interrupt_needs_no_standard_error() {
     for name in ["server", "chatty"] {
         let mut program = Program::ready(name);
         if name == "server" {
@@ -277,7 +355,7 @@ fn a_second_signal_is_lost_when_the_standard_error_is_closed_or_full() {
         }
         program.signal(Signal::TERM);
         wait_for(&mut program.out, "draining");
-        assert_eq!(signalled_to_death(&mut program), Some(143), "{name}");
+        assert_eq!(interrupted_to_death(&mut program), Some(130), "{name}");
     }
 }
 

@@ -345,3 +345,35 @@ where
 {
     tokio::spawn(future)
 }
+
+#[tokio::test]
+async fn site_of_a_scope_is_the_line_that_opens_it() {
+    let mut seen = Vec::new();
+    scope(async |n: &Nursery| {
+        seen.push((n.snapshot().site, line!() - 1));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let opened = Scope::options().run(async |n: &Nursery| {
+        seen.push((n.snapshot().site, line!() - 1));
+        Ok(())
+    });
+    opened.await.unwrap();
+    let opened = Scope::options().run_send(async |n: &Nursery| Ok(n.snapshot().site));
+    seen.push((opened.await.unwrap(), line!() - 1));
+    for (site, line) in seen {
+        assert_eq!((site.file(), site.line()), (file!(), line));
+    }
+}
+
+#[tokio::test]
+async fn failed_body_is_no_sibling() {
+    let token = std::sync::OnceLock::new();
+    let failed = scope(async |n: &Nursery<&str>| {
+        token.set(n.token()).unwrap();
+        Err::<(), _>("broken")
+    });
+    failed.await.unwrap_err();
+    assert_eq!(token.get().unwrap().reason().unwrap().to_string(), "the body failed");
+}

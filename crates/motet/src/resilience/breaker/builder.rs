@@ -6,7 +6,7 @@ use super::config::{Config, Probes};
 use super::machine::Machine;
 use super::shared::Shared;
 use super::trip::check_rate;
-use super::{CircuitBreaker, OnCancel, StateChange, Trip, Window};
+use super::{BreakerState, CircuitBreaker, OnCancel, StateChange, Trip, Window};
 use crate::resilience::InvalidPolicy;
 use crate::resilience::listeners::Listeners;
 use crate::task::{Name, Scope};
@@ -28,6 +28,7 @@ pub struct CircuitBreakerBuilder {
     config: Config,
     on_cancel: Option<OnCancel>,
     listeners: Listeners<StateChange>,
+    is_disabled: bool,
     shown: Option<(Scope, Name)>,
 }
 
@@ -54,7 +55,7 @@ impl Default for CircuitBreakerBuilder {
             stable_after: MINUTE,
             probes,
         };
-        Self { config, on_cancel: None, listeners: Listeners::default(), shown: None }
+        Self { config, on_cancel: None, listeners: Listeners::default(), is_disabled: false, shown: None }
     }
 }
 
@@ -131,6 +132,13 @@ impl CircuitBreakerBuilder {
         self
     }
 
+    /// Makes a breaker that is disabled from the start, which is no change of state: it lets all calls through until it
+    /// is [reset](CircuitBreaker::reset) or told otherwise.
+    pub fn disabled(mut self) -> Self {
+        self.is_disabled = true;
+        self
+    }
+
     /// Names the breaker, and shows it in the snapshots of the scope.
     pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
         self.shown = Some((scope.clone(), name.into()));
@@ -167,7 +175,11 @@ impl CircuitBreakerBuilder {
         let hung = slow_call.unwrap_or(Duration::from_secs(1));
         let on_cancel = self.on_cancel.unwrap_or(OnCancel::FailureIfLongerThan(hung));
         let name = self.shown.as_ref().map(|(_, name)| name.clone());
-        let machine = Machine::new(self.config);
+        let mut machine = Machine::new(self.config);
+        if self.is_disabled {
+            machine.force(BreakerState::Disabled);
+            machine.changes.clear();
+        }
         let shared = Arc::new(Shared::new(machine, slow_call, on_cancel, name, self.listeners));
         if let Some((scope, name)) = self.shown {
             let weak = Arc::downgrade(&shared);

@@ -48,6 +48,7 @@ impl Shared {
         name: Option<Name>,
         listeners: Listeners<StateChange>,
     ) -> Self {
+        let state = machine.state();
         Self {
             published: Published::new(machine.word()),
             locked: Mutex::new(Locked { machine, telling: false }),
@@ -58,7 +59,7 @@ impl Shared {
             times_permits: slow_call.is_some() || matches!(on_cancel, OnCancel::FailureIfLongerThan(_)),
             name,
             listeners,
-            watch: watch::Sender::new(BreakerState::Closed),
+            watch: watch::Sender::new(state),
             shown: OnceLock::new(),
         }
     }

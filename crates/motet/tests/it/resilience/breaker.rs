@@ -497,3 +497,17 @@ fn settings_that_make_no_sense_are_taken() {
         .build()
         .unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn disabled_breaker_starts_without_a_word() {
+    let lines = crate::reader::Lines::default();
+    let _lines = tracing::subscriber::set_default(lines.clone());
+    let breaker =
+        CircuitBreaker::builder().disabled().on_change(|_| panic!("nothing changed")).build().unwrap();
+    assert_eq!(breaker.state(), BreakerState::Disabled);
+    for _ in 0..1_000 {
+        breaker.try_acquire().unwrap().record(Verdict::Failure);
+    }
+    assert_eq!(breaker.state(), BreakerState::Disabled);
+    assert_eq!(lines.at_least(tracing::Level::TRACE), Vec::<String>::new());
+}
