@@ -61,8 +61,9 @@ mod trace;
 
 pub use client::{
     ApiClient, ApiClientBuilder, ApiClientStats, Body, BoxError, ByStatus, Decode, Error, ErrorKind, Host,
-    InvalidClient, Redirect, Request, RequestBuilder, Response, ResponseBody, Status, TimeLimit,
+    InvalidClient, InvalidHostName, Redirect, Request, RequestBuilder, Response, ResponseBody, Status,
+    TimeLimit,
 };
-pub use connect::{Connections, ConnectionsBuilder, SendError, Versions};
+pub use connect::{Connections, ConnectionsBuilder, Fault, ReceivedBody, SendError, Versions};
 pub use server::{Peer, Readiness, Served, Server, ServerStats};
 pub use trace::{InvalidTraceContext, Sampled, TraceContext};

@@ -69,7 +69,7 @@ impl From<SendError> for ErrorKind {
             SendError::Connect(error) => Self::Connect(error),
             SendError::Refused(error) => Self::Refused(error),
             SendError::RequestBody(error) => Self::RequestBody(error),
-            SendError::Transport(error) => Self::Transport(error),
+            SendError::Transport(error) | SendError::Stale(error) => Self::Transport(error),
         }
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use motet::mutant;
 use motet::resilience::BulkheadPermit;
 use pin_project_lite::pin_project;
@@ -20,6 +19,7 @@ use super::Error;
 use super::error::{ErrorKind, TimeLimit};
 use super::judge::Repeat;
 use super::request_line::RequestLine;
+use crate::connect::ReceivedBody;
 
 pin_project! {
     /// What an attempt has, and its answer after it: a place, limits, one timer for all of its waits, and the body.
@@ -36,7 +36,7 @@ pin_project! {
         // Of the wait that is under way.
         due: Option<Instant>,
         // `None` before the answer, and at its end.
-        rest: Option<Incoming>,
+        rest: Option<ReceivedBody>,
         // Given back with it.
         place: Option<BulkheadPermit<'static>>,
         // What was read ahead, and is handed out first. Most bodies come in one piece, and are not copied.
@@ -102,7 +102,7 @@ impl Exchange {
     }
 
     /// The headers are there.
-    pub(super) fn answered(self: Pin<&mut Self>, body: Incoming) {
+    pub(super) fn answered(self: Pin<&mut Self>, body: ReceivedBody) {
         if body.is_end_stream() {
             return self.end();
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::Uri;
 use http::uri::{Authority, Scheme};
 use motet::resilience::{Bulkhead, BulkheadBuilder, BulkheadPermit, Rejected};
+use rustls::pki_types::ServerName;
 
 /// Whom a request goes to: scheme, name and port. What connections, places and breakers are kept by.
 #[derive(Clone)]
@@ -36,6 +37,19 @@ impl Host {
             && uri.scheme() == Some(&self.scheme)
     }
 
+    /// Checks that connections can be made to a host of this name: an address, or a name with labels of 1 to 63 letters,
+    /// digits, hyphens and underscores, 253 bytes in all.
+    ///
+    /// # Errors
+    /// [`InvalidHostName`]: the name can never be resolved.
+    pub fn check_name(name: &str) -> Result<(), InvalidHostName> {
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        match ServerName::try_from(bare) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(InvalidHostName { name: name.to_owned() }),
+        }
+    }
+
     /// Gives the name, without the port.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -53,6 +67,16 @@ impl Host {
     pub fn scheme(&self) -> &str {
         self.scheme.as_str()
     }
+}
+
+/// A name that no host can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name:?} is not a name of a host: its labels have 1 to 63 letters, digits, hyphens and underscores each, no hyphen at \
+     either end, and not digits alone in the last one"
+)]
+pub struct InvalidHostName {
+    name: String,
 }
 
 impl PartialEq for Host {

@@ -57,7 +57,7 @@ pub use body::Body;
 pub(crate) use body::Outgoing;
 pub use builder::{ApiClientBuilder, InvalidClient};
 pub use error::{BoxError, Decode, Error, ErrorKind, Redirect, Status, TimeLimit};
-pub use host::Host;
+pub use host::{Host, InvalidHostName};
 pub use judge::ByStatus;
 pub use request::{Request, RequestBuilder};
 pub use response::Response;

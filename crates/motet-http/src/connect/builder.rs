@@ -1,7 +1,8 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use motet::task::Scope;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::{AddressFilter, Connections, Dial, Duplex, ScopeExecutor, connector};
+use super::{AddressFilter, Connections, Dial, Duplex, Kept, NameSources, Plan, ScopeExecutor, connector};
 use crate::Host;
 use crate::client::{BoxError, InvalidClient};
 
@@ -21,6 +22,12 @@ const PING: Duration = Duration::from_secs(10);
 
 /// What hyper needs for the head of an answer.
 const LEAST_HEAD: usize = 8 << 10;
+
+/// What hyper reads a head into at most, unless told otherwise.
+const MOST_HEAD: usize = (8 << 10) + (4 << 10) * 100;
+
+/// With lenient heads, so many fields; a head of 64 KiB seldom has more. hyper has space for 100 without an allocation.
+const MOST_FIELDS: usize = 512;
 
 /// Which versions of HTTP a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,8 +48,11 @@ pub enum Versions {
 /// | | | |
 /// |---|---|---|
 /// | time of connecting | 5 s | name, TCP and TLS |
-/// | kept while idle | 30 s, 64 to a host | shorter than most servers have it, so that one is rarely found closed |
-/// | head of an answer | some 400 KiB | of HTTP/1.1 |
+/// | kept while idle | 30 s, 64 to a host, 1 024 in all | shorter than most servers have it, so that one is rarely found closed |
+/// | kept at all | 5 minutes | so that changes of DNS are followed |
+/// | open in all | without a limit | |
+/// | head of an answer | some 400 KiB | of HTTP/1.1, with the interim heads (1xx) before it |
+/// | addresses dialled | 4 of each family | |
 /// | versions of HTTP | 1.1, and 2 where TLS agrees on it | |
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it is built"]
@@ -51,7 +61,12 @@ pub struct ConnectionsBuilder {
     connect: Duration,
     idle: Duration,
     max_idle: usize,
+    max_idle_in_all: usize,
+    max_open: usize,
+    max_age: Duration,
     max_head: Option<usize>,
+    lenient_heads: bool,
+    names: NameSources,
     pub(crate) versions: Versions,
     filter: Option<AddressFilter>,
     dial: Option<Dial>,
@@ -65,7 +80,12 @@ impl ConnectionsBuilder {
             connect: Duration::from_secs(5),
             idle: Duration::from_secs(30),
             max_idle: 64,
+            max_idle_in_all: 1_024,
+            max_open: usize::MAX,
+            max_age: Duration::from_secs(5 * 60),
             max_head: None,
+            lenient_heads: false,
+            names: NameSources::default(),
             versions: Versions::Any,
             filter: None,
             dial: None,
@@ -91,7 +111,56 @@ impl ConnectionsBuilder {
         self
     }
 
-    /// Gives up an answer of HTTP/1.1 whose head has more bytes than this; at least 8 KiB.
+    /// Keeps up to `most` connections while they are idle, whatever hosts they are to. One more closes the one that has
+    /// been idle longest.
+    pub fn max_idle(mut self, most: usize) -> Self {
+        self.max_idle_in_all = most;
+        self
+    }
+
+    /// Opens up to `most` connections at once. Where one more is wanted, idle connections are closed for it; without any,
+    /// the request fails after a moment ([`Fault::Local`](super::Fault::Local)). At least one.
+    ///
+    /// Each connection is a descriptor of the process. Descriptors that run out elsewhere close idle connections, too.
+    pub fn max_open(mut self, most: usize) -> Self {
+        self.max_open = most;
+        self
+    }
+
+    /// Closes a connection of HTTP/1.1 that is older than `age`, a tenth more or less, at the end of its next answer, so that
+    /// a host that is in use all the time is resolved anew now and then. One of HTTP/2 when no request is on it.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    /// Reads heads of HTTP/1.1 that are odd: folded fields, blanks before a colon, fields that are none, up to 512 of
+    /// them. The fields that say how long the body is have to be right all the same.
+    pub fn lenient_heads(mut self) -> Self {
+        self.lenient_heads = true;
+        self
+    }
+
+    /// Reads the name servers from this file, in place of `/etc/resolv.conf`. It is read again when it has changed.
+    pub fn resolv_conf(mut self, file: impl Into<PathBuf>) -> Self {
+        self.names.resolv_conf = file.into();
+        self
+    }
+
+    /// Reads names and their addresses from this file, in place of `/etc/hosts`. It is read again when it has changed.
+    pub fn hosts_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.names.hosts = file.into();
+        self
+    }
+
+    /// Asks these name servers, in place of those of `/etc/resolv.conf`.
+    pub fn name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.names.servers = Some(servers.into_iter().collect());
+        self
+    }
+
+    /// Gives up an answer of HTTP/1.1 whose head has more bytes than this, the interim heads (1xx) before it included; at
+    /// least 8 KiB.
     pub fn max_head(mut self, bytes: usize) -> Self {
         self.max_head = Some(bytes);
         self
@@ -141,7 +210,7 @@ impl ConnectionsBuilder {
     /// Makes them. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB, a filter for addresses where
+    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB, no connection that may be open, a filter for addresses where
     /// none are dialled.
     pub fn build(self) -> Result<Connections, InvalidClient> {
         if self.dial.is_some() && self.filter.is_some() {
@@ -160,13 +229,31 @@ impl ConnectionsBuilder {
             .http2_keep_alive_interval(PING)
             .http2_keep_alive_timeout(PING)
             .http2_only(self.versions == Versions::Http2);
+        if self.max_open == 0 {
+            return Err(InvalidClient::new("no connection may be open"));
+        }
+        if self.lenient_heads {
+            http.http1_allow_obsolete_multiline_headers_in_responses(true)
+                .http1_allow_spaces_after_header_name_in_responses(true)
+                .http1_ignore_invalid_headers_in_responses(true)
+                .http1_max_headers(MOST_FIELDS);
+        }
         if let Some(bytes) = self.max_head {
             if bytes < LEAST_HEAD {
                 return Err(InvalidClient::new("the head of an answer may have less than 8 KiB"));
             }
             http.http1_max_buf_size(bytes);
         }
-        let connector = connector(self.filter, self.dial, self.tls, self.versions, self.connect);
+        let connector = connector(Plan {
+            filter: self.filter,
+            dial: self.dial,
+            names: self.names,
+            tls: self.tls,
+            versions: self.versions,
+            within: self.connect,
+            most_head: self.max_head.unwrap_or(MOST_HEAD),
+            kept: Kept::new(self.max_idle_in_all, self.max_open, self.max_age),
+        });
         Ok(Connections { http: http.build(connector), scope: self.scope })
     }
 }

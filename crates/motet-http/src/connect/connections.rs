@@ -1,12 +1,13 @@
 use std::fmt;
 
 use h2::Reason;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Extensions, Request, Response};
 use hyper_util::client::legacy;
 use motet::task::Scope;
 
-use super::{ConnectError, ConnectionsBuilder, Connector, SendError};
+use super::error::find;
+use super::line::{GivenUp, OfLine};
+use super::{ConnectError, ConnectionsBuilder, Connector, ReceivedBody, SendError, Sending};
 use crate::client::{Body, Outgoing};
 
 /// Sends requests over connections that are kept and belong to a scope: the lower half of an
@@ -68,9 +69,9 @@ impl Connections {
     /// The request is given up, and its connection is closed if any of it was sent.
     ///
     /// # Errors
-    /// [`SendError`]. After [`RequestBody`](SendError::RequestBody) and [`Transport`](SendError::Transport) the other
-    /// side may have done what was asked, and after the others it has not.
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+    /// [`SendError`]. After [`RequestBody`](SendError::RequestBody), [`Transport`](SendError::Transport) and, hardly ever,
+    /// [`Stale`](SendError::Stale) the other side may have done what was asked, and after the others it has not.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<ReceivedBody>, SendError> {
         let (head, body) = request.into_parts();
         let Some(body) = body.outgoing() else {
             return Err(SendError::RequestBody("it is a stream, which was sent before".into()));
@@ -78,8 +79,8 @@ impl Connections {
         self.request(Request::from_parts(head, body)).await.map_err(|error| self.failed(error))
     }
 
-    pub(crate) fn request(&self, request: Request<Outgoing>) -> legacy::ResponseFuture {
-        self.http.request(request)
+    pub(crate) fn request(&self, request: Request<Outgoing>) -> Sending {
+        Sending::new(self.http.request(request))
     }
 
     pub(crate) fn failed(&self, error: legacy::Error) -> SendError {
@@ -92,14 +93,25 @@ impl Connections {
         if error.is_connect() {
             return SendError::Connect(error.into());
         }
+        if find::<GivenUp>(&error).is_some() {
+            return SendError::Refused(error.into());
+        }
         if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_user) {
             return SendError::RequestBody(error.into());
         }
         if find(&error).is_some_and(is_refusal) {
             return SendError::Refused(error.into());
         }
-        SendError::Transport(error.into())
+        if is_stale(&error) { SendError::Stale(error.into()) } else { SendError::Transport(error.into()) }
     }
+}
+
+/// Returns `true` if the connection had been used before, and nothing came of this answer.
+fn is_stale(error: &legacy::Error) -> bool {
+    let Some(connected) = error.connect_info() else { return false };
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.remove::<OfLine>().is_some_and(|OfLine(line)| line.is_stale())
 }
 
 impl fmt::Debug for Connections {
@@ -112,16 +124,4 @@ impl fmt::Debug for Connections {
 fn is_refusal(error: &h2::Error) -> bool {
     let is_for = |reason| error.is_remote() && error.reason() == Some(reason);
     (error.is_reset() && is_for(Reason::REFUSED_STREAM)) || (error.is_go_away() && is_for(Reason::NO_ERROR))
-}
-
-/// The first of this type among an error and its causes.
-fn find<'e, E: std::error::Error + 'static>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

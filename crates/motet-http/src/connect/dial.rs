@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -11,6 +12,17 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::ConnectError;
+use super::error::{Fault, lacks_descriptors};
+use super::kept::{Kept, Open};
+
+/// How often it is tried to get a descriptor; idle connections make room meanwhile.
+const TRIES: u32 = 10;
+
+/// Between these tries: connections that are given up are closed by their tasks.
+const ROOM_WAIT: Duration = Duration::from_millis(10);
+
+/// How many idle connections are given up for one that wants a descriptor.
+const GIVEN_UP_AT_ONCE: usize = 4;
 
 /// An address has so much of a start before the next one is tried as well (RFC 8305, 8).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -19,23 +31,45 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// no address.
 pub(super) async fn first_of(
     addresses: impl Iterator<Item = SocketAddr>,
-) -> Option<Result<TcpStream, ConnectError>> {
-    first(addresses.map(dial)).await
+    kept: &Arc<Kept>,
+) -> Option<Result<(TcpStream, Open), ConnectError>> {
+    // What another address says of the other side tells more than that this machine has no route to one.
+    let says_little = |error: &ConnectError| error.fault() == Fault::Local;
+    first(addresses.map(|address| dial(address, kept)), says_little).await
 }
 
-async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let connect = async {
+async fn dial(address: SocketAddr, kept: &Arc<Kept>) -> Result<(TcpStream, Open), ConnectError> {
+    let connect = async || {
         let stream = TcpStream::connect(address).await?;
         // A request is written at once and in full; waiting to fill a packet only adds delay.
         stream.set_nodelay(true)?;
         Ok::<_, io::Error>(stream)
     };
-    connect.await.map_err(|source| ConnectError::Dial { address, source })
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let lacking = match kept.open() {
+            None => ConnectError::TooManyOpen { most: kept.most_open() },
+            Some(open) => match connect().await {
+                Ok(stream) => return Ok((stream, open)),
+                Err(source) if lacks_descriptors(&source) => ConnectError::Dial { address, source },
+                Err(source) => return Err(ConnectError::Dial { address, source }),
+            },
+        };
+        if tries == TRIES {
+            return Err(lacking);
+        }
+        kept.give_up(GIVEN_UP_AT_ONCE);
+        sleep(ROOM_WAIT).await;
+    }
 }
 
 /// Begins the attempts one after another: the next when the one before has failed, or has had its head start. Gives
-/// the first success, or the last failure; `None` if there was nothing to attempt.
-async fn first<F, T, E>(attempts: impl Iterator<Item = F>) -> Option<Result<T, E>>
+/// the first success, or the last failure that says something, or any; `None` if there was nothing to attempt.
+async fn first<F, T, E>(
+    attempts: impl Iterator<Item = F>,
+    says_little: impl Fn(&E) -> bool,
+) -> Option<Result<T, E>>
 where
     F: Future<Output = Result<T, E>>,
 {
@@ -51,7 +85,9 @@ where
                     Poll::Pending => at += 1,
                     Poll::Ready(Ok(done)) => return Poll::Ready(Some(Ok(done))),
                     Poll::Ready(Err(failed)) => {
-                        last = Some(Err(failed));
+                        if last.is_none() || !says_little(&failed) {
+                            last = Some(Err(failed));
+                        }
                         under_way.swap_remove(at);
                     }
                 }
@@ -83,6 +119,9 @@ mod tests {
         Duration::from_millis(millis)
     }
 
+    /// A failure after so long says little.
+    const LITTLE: u64 = 11;
+
     /// Each attempt takes its time and then succeeds with it, or fails with it.
     async fn run(attempts: &[(u64, bool)]) -> (Option<Result<u64, u64>>, Duration) {
         let begun = Instant::now();
@@ -90,7 +129,7 @@ mod tests {
             sleep(ms(millis)).await;
             if succeeds { Ok(millis) } else { Err(millis) }
         });
-        (first(attempts).await, begun.elapsed())
+        (first(attempts, |millis| *millis == LITTLE).await, begun.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
@@ -106,6 +145,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_first_one_is_given_up_when_the_second_begins() {
         assert_eq!(run(&[(300, true), (900, true)]).await, (Some(Ok(300)), ms(300)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_that_says_little_hides_no_other() {
+        assert_eq!(run(&[(5, false), (LITTLE, false)]).await.0, Some(Err(5)));
+        assert_eq!(run(&[(LITTLE, false), (5, false)]).await.0, Some(Err(5)));
+        assert_eq!(run(&[(LITTLE, false)]).await.0, Some(Err(LITTLE)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,17 +5,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use super::resolver::Resolver;
+use super::kept::{Kept, Open};
+use super::resolver::{NameSources, Resolver};
 use super::transport::{Duplex, Transport};
 use super::{ConnectError, dial};
 use crate::Host;
 use crate::client::BoxError;
+
+/// Of a name's addresses, so many of each family are dialled: a name may have thousands.
+const MOST_OF_FAMILY: usize = 4;
 
 /// Says whether to connect to an address, and why not.
 pub(crate) type AddressFilter = Arc<dyn Fn(IpAddr) -> Result<(), BoxError> + Send + Sync>;
@@ -32,11 +37,23 @@ struct Shared {
     filter: Option<AddressFilter>,
     resolver: Resolver,
     dial: Option<Dial>,
+    kept: Arc<Kept>,
+    /// For resolving a name: a part of the time of connecting, so that it can be told what took it.
+    resolve: Duration,
 }
 
 impl Dialer {
-    pub(crate) fn new(filter: Option<AddressFilter>, dial: Option<Dial>) -> Self {
-        Self(Arc::new(Shared { filter, resolver: Resolver::default(), dial }))
+    /// `within` is the time of connecting.
+    pub(super) fn new(
+        filter: Option<AddressFilter>,
+        dial: Option<Dial>,
+        names: NameSources,
+        kept: &Arc<Kept>,
+        within: Duration,
+    ) -> Self {
+        let resolve = within / 5 * 3;
+        let (resolver, kept) = (Resolver::new(names), Arc::clone(kept));
+        Self(Arc::new(Shared { filter, resolver, dial, kept, resolve }))
     }
 }
 
@@ -57,13 +74,15 @@ impl Service<Uri> for Dialer {
 
 impl Shared {
     async fn connect(&self, uri: &Uri) -> Result<Transport, ConnectError> {
-        let Some(dial) = &self.dial else { return self.connect_tcp(uri).await.map(Transport::Tcp) };
+        let Some(dial) = &self.dial else {
+            return self.connect_tcp(uri).await.map(|(stream, open)| Transport::Tcp(stream, open));
+        };
         let host = Host::of(uri).ok_or(ConnectError::NoHost)?;
         let dialled = dial(host.clone()).await;
         dialled.map(Transport::Given).map_err(|source| ConnectError::Given { host, source })
     }
 
-    async fn connect_tcp(&self, uri: &Uri) -> Result<TcpStream, ConnectError> {
+    async fn connect_tcp(&self, uri: &Uri) -> Result<(TcpStream, Open), ConnectError> {
         let host = uri.host().ok_or(ConnectError::NoHost)?;
         let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);
@@ -81,22 +100,49 @@ impl Shared {
                 return Err(refused);
             }
         }
-        let sockets = addresses.into_iter().map(|address| SocketAddr::new(address, port));
+        let sockets = dialled(&addresses).into_iter().map(|address| SocketAddr::new(address, port));
         let no_address = || Err(ConnectError::NoAddress { host: host.to_owned() });
-        dial::first_of(sockets).await.unwrap_or_else(no_address)
+        dial::first_of(sockets, &self.kept).await.unwrap_or_else(no_address)
     }
 
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, ConnectError> {
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         match literal.parse() {
             Ok(address) => Ok(vec![address]),
-            Err(_) => self.resolver.lookup(host).await,
+            Err(_) => self.resolver.lookup(host, self.resolve).await,
         }
     }
+}
+
+/// The addresses that are dialled, in this order: the families in turn, IPv6 first (RFC 8305, 4).
+fn dialled(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut v6 = addresses.iter().filter(|address| address.is_ipv6()).take(MOST_OF_FAMILY);
+    let mut v4 = addresses.iter().filter(|address| address.is_ipv4()).take(MOST_OF_FAMILY);
+    let turns = (0..MOST_OF_FAMILY).flat_map(|_| [v6.next(), v4.next()]);
+    turns.flatten().copied().collect()
 }
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dialer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn four_addresses_of_each_family_are_dialled_in_turns() {
+        let many: Vec<_> = (0..3_000_u32).map(|n| IpAddr::V4(n.into())).collect();
+        assert_eq!(dialled(&many), many[..4]);
+        let mixed = addresses(&["1.1.1.1", "1.1.1.2", "::1", "1.1.1.3", "1.1.1.4", "1.1.1.5", "::2"]);
+        let in_turns = addresses(&["::1", "1.1.1.1", "::2", "1.1.1.2", "1.1.1.3", "1.1.1.4"]);
+        assert_eq!(dialled(&mixed), in_turns);
+        assert!(dialled(&[]).is_empty());
     }
 }

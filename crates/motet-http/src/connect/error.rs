@@ -1,7 +1,11 @@
-use std::io;
+use std::error::Error as StdError;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use hickory_resolver::net::NetError;
+use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::Host;
@@ -12,16 +16,101 @@ use crate::client::BoxError;
 pub(crate) enum ConnectError {
     #[error("the URL has no host")]
     NoHost,
+    #[error("{host:?} is not a name that can be resolved")]
+    Name { host: String },
     #[error("{host} does not resolve")]
-    Resolve { host: String, source: hickory_resolver::net::NetError },
+    Resolve { host: String, source: NetError },
+    #[error("{host} does not resolve: no name server is configured in {}", .resolv_conf.display())]
+    NoNameServer { host: String, resolv_conf: PathBuf },
+    #[error("{host} does not resolve: no name server answers")]
+    NoNameServerAnswers { host: String, source: NetError },
     #[error("{host} resolves to no address")]
     NoAddress { host: String },
     #[error("{address} is not an address to connect to")]
     Refused { address: IpAddr, source: BoxError },
     #[error("no connection to {address}")]
     Dial { address: SocketAddr, source: io::Error },
+    #[error("{most} connections are open, which is as many as may be (`max_open`)")]
+    TooManyOpen { most: usize },
     #[error("no connection to {host}")]
     Given { host: Host, source: io::Error },
+    #[error(
+        "the server's certificate is one of a certificate authority (CA:TRUE), which is refused as a server's even where it \
+         is trusted; the server needs a certificate with CA:FALSE"
+    )]
+    AuthorityAsServer { source: BoxError },
     #[error("no connection within {} ms", .0.as_millis())]
     Deadline(Duration),
+}
+
+/// Whose trouble it is that a request got no answer: from [`SendError::fault`](super::SendError::fault).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// That of the other side, or of the way to it.
+    Remote,
+    /// That of this process or machine: no descriptors or buffers left, no route to any address, no local address left, no
+    /// name server configured, or none that answers for any name. It says nothing of the other side.
+    Local,
+    /// That of the settings: an address that is not to be connected to, a name that none can have, keys of TLS that
+    /// cannot be used.
+    Settings,
+}
+
+impl ConnectError {
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::NoHost | Self::Name { .. } | Self::Refused { .. } => Fault::Settings,
+            Self::NoNameServer { .. } | Self::NoNameServerAnswers { .. } | Self::TooManyOpen { .. } => {
+                Fault::Local
+            }
+            Self::Dial { source, .. } | Self::Given { source, .. } => fault_of(source),
+            Self::Resolve { source: NetError::Io(source), .. } => fault_of(source),
+            Self::Resolve { .. }
+            | Self::NoAddress { .. }
+            | Self::AuthorityAsServer { .. }
+            | Self::Deadline(_) => Fault::Remote,
+        }
+    }
+
+    /// What connecting failed with, in words where that needs some.
+    pub(super) fn explain(error: BoxError) -> BoxError {
+        use rustls::{CertificateError, Error, OtherError};
+        match find::<Error>(&*error) {
+            Some(Error::InvalidCertificate(CertificateError::Other(OtherError(why))))
+                if why.to_string().contains("CaUsedAsEndEntity") =>
+            {
+                Self::AuthorityAsServer { source: error }.into()
+            }
+            _ => error,
+        }
+    }
+}
+
+pub(super) fn fault_of(error: &io::Error) -> Fault {
+    let is_local = matches!(
+        error.kind(),
+        ErrorKind::AddrNotAvailable | ErrorKind::NetworkUnreachable | ErrorKind::OutOfMemory
+    ) || lacks_descriptors(error)
+        || error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error());
+    if is_local { Fault::Local } else { Fault::Remote }
+}
+
+/// Returns `true` if the process, or the system, has no descriptors left.
+pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Returns the first of this type among an error and its causes, those inside of I/O errors included.
+pub(super) fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // The source of an I/O error is the source of what is in it.
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inside.map(|inside| inside as &(dyn StdError + 'static)).or_else(|| error.source());
+    }
+    None
 }

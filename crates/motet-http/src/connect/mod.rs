@@ -7,8 +7,12 @@ mod dial;
 mod dialer;
 mod error;
 mod executor;
+mod head_scan;
+mod kept;
+mod line;
 mod resolver;
 mod send_error;
+mod sending;
 mod transport;
 
 use std::sync::Arc;
@@ -21,20 +25,33 @@ pub use connections::Connections;
 use deadline::ConnectDeadline;
 use dialer::{AddressFilter, Dial, Dialer};
 use error::ConnectError;
+pub use error::Fault;
 use executor::ScopeExecutor;
+use head_scan::HeadFault;
+use kept::Kept;
+use resolver::NameSources;
 pub use send_error::SendError;
+pub use sending::ReceivedBody;
+pub(crate) use sending::Sending;
 use transport::Duplex;
 
 /// Dials, does the TLS handshake, and gives up in time.
 type Connector = ConnectDeadline<HttpsConnector<Dialer>>;
 
-fn connector(
+/// What connections are made by.
+struct Plan {
     filter: Option<AddressFilter>,
     dial: Option<Dial>,
+    names: NameSources,
     tls: Option<Arc<rustls::ClientConfig>>,
     versions: Versions,
     within: Duration,
-) -> Connector {
+    most_head: usize,
+    kept: Arc<Kept>,
+}
+
+fn connector(plan: Plan) -> Connector {
+    let Plan { filter, dial, names, tls, versions, within, most_head, kept } = plan;
     let builder = HttpsConnectorBuilder::new();
     let builder = match tls {
         Some(config) => builder.with_tls_config(Arc::unwrap_or_clone(config)),
@@ -49,11 +66,11 @@ fn connector(
         },
     };
     let builder = builder.https_or_http();
-    let dialer = Dialer::new(filter, dial);
+    let dialer = Dialer::new(filter, dial, names, &kept, within);
     let https = match versions {
         Versions::Any => builder.enable_all_versions().wrap_connector(dialer),
         Versions::Http1 => builder.enable_http1().wrap_connector(dialer),
         Versions::Http2 => builder.enable_http2().wrap_connector(dialer),
     };
-    ConnectDeadline::new(https, within)
+    ConnectDeadline::new(https, within, kept, most_head, versions == Versions::Http2)
 }

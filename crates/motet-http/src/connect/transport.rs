@@ -7,9 +7,12 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::kept::Open;
+
 /// What a connection runs over.
 pub(crate) enum Transport {
-    Tcp(TcpStream),
+    /// Counted as open for as long as it is.
+    Tcp(TcpStream, #[expect(dead_code, reason = "it counts by being there")] Open),
     /// What the caller connects by.
     Given(Box<dyn Duplex>),
 }
@@ -22,7 +25,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 macro_rules! each {
     ($transport:expr, $stream:ident => $call:expr) => {
         match $transport.get_mut() {
-            Transport::Tcp($stream) => $call,
+            Transport::Tcp($stream, _) => $call,
             Transport::Given($stream) => $call,
         }
     };
@@ -49,7 +52,7 @@ impl AsyncWrite for Transport {
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tcp(stream, _) => stream.is_write_vectored(),
             Self::Given(stream) => stream.is_write_vectored(),
         }
     }
@@ -66,7 +69,7 @@ impl AsyncWrite for Transport {
 impl Connection for Transport {
     fn connected(&self) -> Connected {
         match self {
-            Self::Tcp(stream) => stream.connected(),
+            Self::Tcp(stream, _) => stream.connected(),
             Self::Given(_) => Connected::new(),
         }
     }
@@ -75,7 +78,7 @@ impl Connection for Transport {
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tcp(_) => "Transport(TCP)",
+            Self::Tcp(..) => "Transport(TCP)",
             Self::Given(_) => "Transport(given)",
         })
     }

@@ -20,7 +20,7 @@ fn post(base: &str, body: impl Into<Body>) -> Request<Body> {
     Request::post(format!("{base}/hook")).body(body.into()).unwrap()
 }
 
-async fn read(answer: http::Response<hyper::body::Incoming>) -> Bytes {
+async fn read(answer: http::Response<motet_http::ReceivedBody>) -> Bytes {
     answer.into_body().collect().await.unwrap().to_bytes()
 }
 

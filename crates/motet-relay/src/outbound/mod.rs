@@ -13,10 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use jiff::fmt::rfc2822::DateTimeParser;
 use motet::task::{Scope, timeout_at};
-use motet_http::{Body, Connections, InvalidClient, Versions};
+use motet_http::{Body, Connections, InvalidClient, ReceivedBody, Versions};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -158,7 +157,7 @@ impl Outbound {
 }
 
 /// Reads up to the limit or the deadline; what ends the body early does not matter here.
-async fn read_some(mut body: Incoming, deadline: Instant) -> Vec<u8> {
+async fn read_some(mut body: ReceivedBody, deadline: Instant) -> Vec<u8> {
     let mut begun = Vec::new();
     let mut read = 0;
     while read < MOST_BODY_BYTES {

@@ -61,7 +61,11 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                     assert_eq!(whole, document("/a"));
                 }
                 Ok(Err(error)) => {
-                    assert!(matches!(error, SendError::Transport(_) | SendError::Connect(_)), "{error:?}")
+                    let expected = matches!(
+                        error,
+                        SendError::Transport(_) | SendError::Stale(_) | SendError::Connect(_)
+                    );
+                    assert!(expected, "{error:?}");
                 }
             }
             assert!(home.backend.came("/a").len() <= sent, "it was sent twice");

@@ -41,9 +41,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Some(text)
     }
 
+    /// Writes, as long as the client is there.
+    pub(crate) async fn try_write(&mut self, text: &str) -> io::Result<()> {
+        self.stream.get_mut().write_all(text.as_bytes()).await
+    }
+
     /// Writes; a client that is gone is none of the script's business.
     pub(crate) async fn write(&mut self, text: &str) {
-        let _gone: io::Result<()> = self.stream.get_mut().write_all(text.as_bytes()).await;
+        let _gone = self.try_write(text).await;
     }
 
     /// Answers with a body of its true length.
