@@ -51,11 +51,15 @@ struct Rate {
     builder: RateLimiterBuilder,
 }
 
+/// An endpoint, and its generation: an endpoint that was changed begins with a closed breaker and a full rate, and what
+/// attempts at the old one bring changes neither.
+type Subject = (i64, i64);
+
 #[derive(Debug, Clone)]
 pub(super) struct Doors {
-    breakers: CircuitBreakers<i64>,
+    breakers: CircuitBreakers<Subject>,
     rate: Option<Rate>,
-    rates: HashMap<i64, RateLimiter>,
+    rates: HashMap<Subject, RateLimiter>,
 }
 
 impl Doors {
@@ -76,7 +80,7 @@ impl Doors {
             .on_cancel(OnCancel::Ignore);
         // Here, so that nothing can be wrong with it later.
         builder.clone().build()?;
-        let breakers = CircuitBreakers::new(MOST_KEPT, move |endpoint: &i64| {
+        let breakers = CircuitBreakers::new(MOST_KEPT, move |(endpoint, _): &Subject| {
             let (endpoint, lifecycle) = (*endpoint, Arc::clone(&lifecycle));
             let told = builder.clone().on_change(move |change| {
                 let endpoint = || ids.format(Kind::Endpoint, endpoint);
@@ -103,10 +107,15 @@ impl Doors {
     }
 
     /// Lets an attempt through, or tells when to come again.
-    pub(super) fn enter(&mut self, endpoint: i64) -> Result<BreakerPermit<'static>, Duration> {
-        let breaker = self.breakers.get(&endpoint);
+    pub(super) fn enter(
+        &mut self,
+        endpoint: i64,
+        generation: i64,
+    ) -> Result<BreakerPermit<'static>, Duration> {
+        let subject = (endpoint, generation);
+        let breaker = self.breakers.get(&subject);
         let permit = breaker.try_acquire().map_err(|refused| refused.retry_after().unwrap_or(ASK_AGAIN))?;
-        if let Err(wait) = self.take(endpoint) {
+        if let Err(wait) = self.take(subject) {
             // Nothing was called.
             permit.ignore();
             return Err(wait);
@@ -114,7 +123,7 @@ impl Doors {
         Ok(permit.into_owned())
     }
 
-    fn take(&mut self, endpoint: i64) -> Result<(), Duration> {
+    fn take(&mut self, subject: Subject) -> Result<(), Duration> {
         let Some(Rate { burst, builder }) = &self.rate else { return Ok(()) };
         if self.rates.len() >= MOST_KEPT.get() {
             // Those that were not called for so long that a new one would say the same.
@@ -122,8 +131,33 @@ impl Doors {
         }
         let limiter = self
             .rates
-            .entry(endpoint)
+            .entry(subject)
             .or_insert_with(|| builder.clone().build().expect("it was built before"));
         limiter.try_acquire(1).map_err(|refused| refused.retry_after().unwrap_or(ASK_AGAIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use motet::resilience::Verdict;
+    use motet::task::{Nursery, scope};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn another_generation_has_a_breaker_and_a_rate_of_its_own() {
+        scope(async |n: &Nursery| {
+            let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder().build(n)));
+            let one = const { NonZeroU32::new(1).unwrap() };
+            let rate = Some(one);
+            let sparing = Sparing { breaker_failures: one, rate, ..Sparing::default() };
+            let mut doors = Doors::new(&sparing, Duration::from_secs(1), Ids::new(1), lifecycle).unwrap();
+            doors.enter(7, 0).unwrap().record(Verdict::Failure);
+            assert!(doors.enter(7, 0).is_err());
+            doors.enter(7, 1).unwrap().record(Verdict::Success);
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
 }

@@ -280,7 +280,7 @@ impl Running<'_> {
         let mut next_due = turn.next_due;
         let mut admitted = Vec::with_capacity(due.len());
         for due in due {
-            match self.doors.enter(grant.endpoint) {
+            match self.doors.enter(target.endpoint, target.generation) {
                 Ok(permit) => admitted.push((due, permit)),
                 Err(wait) => {
                     // The rest stays due; the lane comes back when it may pass.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::harness::{Act, Client, FAIL, OK, Receiver, Relay, eventually};
 
@@ -33,6 +34,25 @@ async fn a_receiver_that_is_gone_is_called_again_before_somebody_enables_it() {
     client.patch(&path, json!({"enabled": true})).await;
     client.delivery_in_state(&owed, "delivered").await;
     assert_eq!(client.get(&path).await.json()["disabled_because"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_late_410_of_the_old_url_leaves_the_new_one_enabled() {
+    let release = Arc::new(Notify::new());
+    let old = Receiver::held(&release, Act::Answer(StatusCode::GONE)).await;
+    let new = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let path = format!("/v1/endpoints/{}", client.endpoint(&old).await);
+    let event = client.publish("before", json!({})).await;
+    old.hits_at_least(1).await;
+    client.patch(&path, json!({"url": new.url()})).await;
+    release.notify_one();
+    let delivered = client.delivery_in_state(&event, "delivered").await;
+    assert_eq!(delivered["attempt_log"][0]["status"], 410, "the attempt is recorded: {delivered}");
+    assert_eq!(new.hits_at_least(1).await[0].id(), event);
+    let endpoint = client.get(&path).await.json();
+    assert_eq!((&endpoint["enabled"], &endpoint["disabled_because"]), (&json!(true), &Value::Null));
 }
 
 /// Fails until it is repaired.
