@@ -58,7 +58,7 @@ pub(crate) fn container(config: Config) -> Container {
         .start_timeout(Duration::MAX)
         .stop_timeout(STORE_CLOSE)
         .on_stop(close_store)
-        .health(|store| async move { store.writable().await });
+        .health(|store| async move { store.health().await });
     c.try_provide(|store: Arc<Store>| async move { Access::of(&store).await });
     c.provide(|| async { Readiness::new() }).health(|readiness| async move { taking_in(&readiness) });
     c.provide(|readiness: Arc<Readiness>| async move {

@@ -189,6 +189,17 @@ impl Attempts {
                 }
                 // The next start finds the delivery due.
                 Err(StoreError::Closed) => return None,
+                // Time does not cure it, and other outcomes must not wait behind this one.
+                Err(StoreError::Corrupt(why)) => {
+                    let delivery = made.outcome.delivery;
+                    tracing::error!(
+                        why,
+                        delivery,
+                        "an outcome cannot be recorded; the delivery is left alone"
+                    );
+                    self.store.pass_over(delivery);
+                    return None;
+                }
                 Err(error) => {
                     let delivery = made.outcome.delivery;
                     tracing::error!(%error, delivery, "an outcome is not recorded yet; trying again");

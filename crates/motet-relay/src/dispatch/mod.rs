@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::ids::Kind;
 use crate::lifecycle::{DeadLetter, Lifecycle};
 use crate::outbound::Outbound;
-use crate::store::{Buried, DELETED, Store, StoreError, Turn, TurnState, Wake};
+use crate::store::{Buried, DELETED, Store, StoreError, Turn, TurnState, UnreadableDelivery, Wake};
 
 /// How much is attempted at once.
 ///
@@ -273,6 +273,15 @@ impl Running<'_> {
     }
 
     fn attempt(&mut self, grant: &Grant, turn: Turn, now: Millis) {
+        let ids = self.dispatcher.store.ids();
+        for UnreadableDelivery { delivery, event, why } in turn.unreadable {
+            self.dispatcher.lifecycle.tell(|| DeadLetter {
+                delivery: ids.format(Kind::Delivery, delivery),
+                event: event.map_or_else(String::new, |event| ids.format(Kind::Event, event)),
+                endpoint: ids.format(Kind::Endpoint, grant.endpoint),
+                reason: why,
+            });
+        }
         let TurnState::Open { target, due } = turn.state else {
             self.lanes.fetched(grant, &[], turn.next_due, now);
             return;

@@ -12,9 +12,9 @@ use super::endpoints;
 use super::extract::{Id, Json, Params};
 use super::paging::{List, Page};
 use super::problem::Problem;
-use super::views::{AttemptView, DeliveryDetail, DeliveryView};
+use super::views::{AttemptView, DeliveryDetail, DeliveryView, Item};
 use crate::ids::Kind;
-use crate::store::{DeliveryFilter, DeliveryRow, DeliveryState};
+use crate::store::{DeliveryFilter, DeliveryRow, DeliveryState, Unreadable};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,20 +51,20 @@ pub(super) struct Redriven {
 pub(super) async fn list(
     State(app): State<Arc<Edge>>,
     Params(params): Params<ListParams>,
-) -> Result<Answer<List<DeliveryView>>, Problem> {
+) -> Result<Answer<List<Item<DeliveryView>>>, Problem> {
     page(&app, params).await
 }
 
 pub(super) async fn list_dead(
     State(app): State<Arc<Edge>>,
     Params(params): Params<DeadParams>,
-) -> Result<Answer<List<DeliveryView>>, Problem> {
+) -> Result<Answer<List<Item<DeliveryView>>>, Problem> {
     let DeadParams { limit, cursor, endpoint_id } = params;
     page(&app, ListParams { limit, cursor, event_id: None, endpoint_id, state: Some(DeliveryState::Dead) })
         .await
 }
 
-async fn page(app: &Edge, params: ListParams) -> Result<Answer<List<DeliveryView>>, Problem> {
+async fn page(app: &Edge, params: ListParams) -> Result<Answer<List<Item<DeliveryView>>>, Problem> {
     let ids = app.store.ids();
     let page = Page::read(ids, Kind::Delivery, params.limit, params.cursor.as_deref())?;
     let event = params
@@ -74,8 +74,15 @@ async fn page(app: &Edge, params: ListParams) -> Result<Answer<List<DeliveryView
     let endpoint = params.endpoint_id.map(|id| endpoints::parse_id(app, &id)).transpose()?;
     let filter = DeliveryFilter { event, endpoint, state: params.state };
     let rows = app.store.deliveries(filter, page.before, page.fetch()).await?;
-    let id = |row: &DeliveryRow| ids.format(Kind::Delivery, row.seq);
-    Ok(Answer(page.answer(rows, id, |row| DeliveryView::new(ids, row))))
+    let seq = |row: &Result<DeliveryRow, Unreadable>| match row {
+        Ok(row) => row.seq,
+        Err(unreadable) => unreadable.seq,
+    };
+    let id = |row: &Result<DeliveryRow, Unreadable>| ids.format(Kind::Delivery, seq(row));
+    Ok(Answer(page.answer(rows, id, |row| {
+        let seq = seq(&row);
+        Item::new(ids, Kind::Delivery, row.map(|row| Ok(DeliveryView::new(ids, row))), seq)
+    })))
 }
 
 pub(super) async fn read(

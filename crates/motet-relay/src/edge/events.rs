@@ -18,10 +18,10 @@ use super::extract::{Id, Params};
 use super::json_text;
 use super::paging::{List, Page};
 use super::problem::{self, Problem};
-use super::views::EventView;
+use super::views::{EventView, Item};
 use crate::ids::{Ids, Kind};
 use crate::pattern::EventType;
-use crate::store::{NewEvent, Published};
+use crate::store::{EventRow, NewEvent, Published, Unreadable};
 
 const NDJSON: &str = "application/x-ndjson";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -280,11 +280,18 @@ pub(super) async fn read(State(app): State<Arc<Edge>>, Id(id): Id) -> Result<Ans
 pub(super) async fn list(
     State(app): State<Arc<Edge>>,
     Params(params): Params<ListParams>,
-) -> Result<Answer<List<EventView>>, Problem> {
+) -> Result<Answer<List<Item<EventView>>>, Problem> {
     let ids = app.store.ids();
     let page = Page::read(ids, Kind::Event, params.limit, params.cursor.as_deref())?;
     let (rows, more) = app.store.events(page.before, page.limit).await?;
-    let next_cursor = rows.last().filter(|_| more).map(|row| ids.format(Kind::Event, row.seq));
-    let list = List::new(rows.into_iter().map(|row| EventView::new(ids, row)), next_cursor);
-    Ok(Answer(list.transpose()?))
+    let seq = |row: &Result<EventRow, Unreadable>| match row {
+        Ok(row) => row.seq,
+        Err(unreadable) => unreadable.seq,
+    };
+    let next_cursor = rows.last().filter(|_| more).map(|row| ids.format(Kind::Event, seq(row)));
+    let items = rows.into_iter().map(|row| {
+        let seq = seq(&row);
+        Item::new(ids, Kind::Event, row.map(|row| EventView::new(ids, row)), seq)
+    });
+    Ok(Answer(List::new(items, next_cursor)))
 }

@@ -166,7 +166,10 @@ impl Feed {
             self.said = next.events.last().map(|last| last.row.seq);
             let mut together = BytesMut::new();
             for event in &next.events {
-                let message = event.sent_as(|row| message(self.ids, row));
+                let message = event.sent_as(|event| match &event.unreadable {
+                    None => message(self.ids, &event.row),
+                    Some(why) => error_message(self.ids, event.row.seq, why),
+                });
                 if !together.is_empty() && together.len() + message.len() > TOGETHER {
                     y.emit(together.split().freeze()).await;
                 }
@@ -198,6 +201,12 @@ fn count(from: Source, events: usize) {
         Source::Disk => "disk",
     };
     metrics::counter!("relay_feed_events_total", "from" => from).increment(events as u64);
+}
+
+/// In place of an event that cannot be read.
+fn error_message(ids: Ids, seq: i64, why: &str) -> Bytes {
+    let id = ids.format(Kind::Event, seq);
+    Bytes::from(format!("id: {id}\ndata: {}\n\n", serde_json::json!({"id": id, "error": why})))
 }
 
 /// The same bytes as `/v1/events/{id}` has, but for line breaks between the tokens of its data.

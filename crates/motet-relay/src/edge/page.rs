@@ -39,10 +39,12 @@ pub(super) async fn show(State(app): State<Arc<Edge>>, request: Parts) -> Result
     let ids = app.store.ids();
     let endpoints = app.store.backlogs(NEWEST).await?;
     let deliveries = app.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;
-    let deliveries: Vec<_> = deliveries.into_iter().map(|row| DeliveryView::new(ids, row)).collect();
+    // What cannot be read is told of above the tables.
+    let readable = deliveries.into_iter().filter_map(Result::ok);
+    let deliveries: Vec<_> = readable.map(|row| DeliveryView::new(ids, row)).collect();
     let page = render(
         ids,
-        app.store.writable().await.err().map(|trouble| trouble.to_string()),
+        app.store.health().await.err().map(|trouble| trouble.to_string()),
         &endpoints,
         &deliveries,
     )
@@ -64,7 +66,7 @@ fn render(
 ) -> Result<String, fmt::Error> {
     let mut page = HEAD.to_owned();
     if let Some(trouble) = trouble {
-        write!(page, "<p class=bad>Writing fails: {}. New events are refused.</p>", Escaped(&trouble))?;
+        write!(page, "<p class=bad>The store is in trouble: {}.</p>", Escaped(&trouble))?;
     }
     page += "<h2>Endpoints</h2>\n";
     if endpoints.is_empty() {
@@ -109,7 +111,7 @@ fn render(
                 page,
                 "<tr><td><code>{}</code><td>{}<td><code>{}</code><td>{}<td class=n>{}<td>{}</tr>",
                 delivery.id,
-                Escaped(&delivery.event_type),
+                Escaped(delivery.event_type.as_deref().unwrap_or("unreadable")),
                 delivery.endpoint_id,
                 delivery.state.as_str(),
                 delivery.attempts,

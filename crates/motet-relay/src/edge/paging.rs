@@ -67,11 +67,3 @@ impl<View> List<View> {
         Self { items: items.into_iter().collect(), next_cursor }
     }
 }
-
-impl<View, E> List<Result<View, E>> {
-    /// The first error, if any item is one.
-    pub(super) fn transpose(self) -> Result<List<View>, E> {
-        let items = self.items.into_iter().collect::<Result<_, _>>()?;
-        Ok(List { items, next_cursor: self.next_cursor })
-    }
-}

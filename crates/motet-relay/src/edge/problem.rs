@@ -44,12 +44,12 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Full
-            | StoreError::Busy
-            | StoreError::Io(_)
-            | StoreError::Corrupt(_)
-            | StoreError::Closed => {
+            StoreError::Full | StoreError::Busy | StoreError::Io(_) | StoreError::Closed => {
                 Self::unavailable(format!("{error}; nothing was stored; try again later"))
+            }
+            // Time does not cure it.
+            StoreError::Corrupt(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}; nothing was stored"))
             }
             StoreError::Internal(_) => {
                 // Logged in full, answered in general: the text may hold statements of ours.

@@ -1,12 +1,15 @@
 //! What the API shows of stored rows.
 
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::problem::Problem;
 use crate::clock::rfc3339;
 use crate::ids::{Ids, Kind};
-use crate::store::{AttemptRow, DeliveryRow, DeliveryState, EndpointRow, EventRow, FailureClass, Held};
+use crate::store::{
+    AttemptRow, DeliveryRow, DeliveryState, EndpointRow, EventRow, FailureClass, Held, Unreadable,
+};
 
 #[derive(Debug, Serialize)]
 pub(super) struct EndpointView {
@@ -55,7 +58,7 @@ impl EventView {
     pub(super) fn new(ids: Ids, row: EventRow) -> Result<Self, Problem> {
         let stored = String::from_utf8(row.data).ok().and_then(|text| RawValue::from_string(text).ok());
         let Some(data) = stored else {
-            return Err(Problem::unavailable("the stored event is damaged"));
+            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the stored event is not JSON"));
         };
         Ok(Self {
             id: ids.format(Kind::Event, row.seq),
@@ -66,11 +69,39 @@ impl EventView {
     }
 }
 
+/// An item of a list: the row, or in its place why it cannot be read.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Item<View> {
+    Readable(View),
+    Unreadable { id: String, error: String },
+}
+
+impl<View> Item<View> {
+    pub(super) fn new(
+        ids: Ids,
+        kind: Kind,
+        row: Result<Result<View, Problem>, Unreadable>,
+        seq: i64,
+    ) -> Self {
+        let error = match row {
+            Ok(Ok(view)) => return Self::Readable(view),
+            Ok(Err(problem)) => problem.detail,
+            Err(unreadable) => unreadable.why,
+        };
+        Self::Unreadable { id: ids.format(kind, seq), error }
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct DeliveryView {
     pub(super) id: String,
     pub(super) event_id: String,
-    pub(super) event_type: String,
+    /// `null` when the event cannot be read.
+    pub(super) event_type: Option<String>,
+    /// Why the event cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     pub(super) endpoint_id: String,
     pub(super) state: DeliveryState,
     pub(super) attempts: u32,
@@ -83,10 +114,15 @@ pub(super) struct DeliveryView {
 
 impl DeliveryView {
     pub(super) fn new(ids: Ids, row: DeliveryRow) -> Self {
+        let (event_type, error) = match row.event_type {
+            Ok(event_type) => (Some(event_type), None),
+            Err(why) => (None, Some(why)),
+        };
         Self {
             id: ids.format(Kind::Delivery, row.seq),
             event_id: ids.format(Kind::Event, row.event),
-            event_type: row.event_type,
+            event_type,
+            error,
             endpoint_id: ids.format(Kind::Endpoint, row.endpoint),
             state: row.state,
             attempts: row.attempts,

@@ -128,7 +128,7 @@ pub struct AttemptFailed {
 pub struct DeadLetter {
     /// `dlv_..`
     pub delivery: String,
-    /// `evt_..`
+    /// `evt_..`; empty when the database is damaged and not even this can be read.
     pub event: String,
     /// `ep_..`
     pub endpoint: String,

@@ -1,7 +1,10 @@
 //! Endpoints: where events are delivered to.
 
+use std::sync::Arc;
+
 use rusqlite::{OptionalExtension as _, Row, params};
 
+use super::damage::{Damage, readable};
 use super::routes::parse_patterns;
 use super::{Held, Store, StoreError, Wake};
 use crate::clock::Millis;
@@ -188,18 +191,21 @@ impl Store {
     /// The endpoints that are not deleted with their backlogs; the newest endpoints first, at most `limit`.
     pub(crate) async fn backlogs(&self, limit: i64) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
-        self.inner.readers.read(move |connection| backlogs(connection, limit, now)).await
+        let damage = Arc::clone(&self.inner.damage);
+        self.inner.readers.read(move |connection| backlogs(connection, &damage, limit, now)).await
     }
 
     /// As [`Store::backlogs`], for every endpoint, with the reader of the metrics.
     pub(crate) async fn all_backlogs(&self) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
-        self.inner.metrics_reader.read(move |connection| backlogs(connection, i64::MAX, now)).await
+        let damage = Arc::clone(&self.inner.damage);
+        self.inner.metrics_reader.read(move |connection| backlogs(connection, &damage, i64::MAX, now)).await
     }
 }
 
 fn backlogs(
     connection: &rusqlite::Connection,
+    damage: &Damage,
     limit: i64,
     now: Millis,
 ) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
@@ -209,7 +215,10 @@ fn backlogs(
     let rows = statement.query_and_then([limit], from_row)?;
     rows.map(|row| {
         let row = row?;
-        let backlog = backlog(connection, row.seq, now)?;
+        let backlog = readable(backlog(connection, row.seq, now))?.unwrap_or_else(|why| {
+            damage.note(&why);
+            Backlog::default()
+        });
         Ok((row, backlog))
     })
     .collect()

@@ -1,11 +1,15 @@
 //! Events: accepted together with every delivery they owe.
 
+use std::cell::Cell;
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::damage::{newest_first, readable};
 use super::writer::{MOST_WEIGHT, Tx};
-use super::{Store, StoreError, Wake};
+use super::{Store, StoreError, Unreadable, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::EventType;
 
@@ -51,13 +55,19 @@ pub(crate) struct EventRow {
 /// What the data of a page of events may add up to, unless its first event alone has more.
 const PAGE_BYTES: usize = 1 << 20;
 
-pub(super) const COLUMNS: &str = "seq, type, data, created_at";
+pub(super) const COLUMNS: &str = "seq, type, data, created_at, checksum";
 
 impl Store {
     /// Stores events with the deliveries they owe, all in one commit. One answer per event, in order.
     pub(crate) async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
         let weight = events.len() * self.inner.writer.fan_out().rows_per_event();
-        self.write(weight, move |tx| events.iter().map(|event| publish(tx, event)).collect()).await
+        let published = self.write(weight, move |tx| events.iter().map(|event| publish(tx, event)).collect());
+        let published = published.await;
+        if let Err(StoreError::Corrupt(_)) = published {
+            // For the next one.
+            self.mend().await?;
+        }
+        published
     }
 
     /// How many events should share a call of [`Store::publish`]: as many as fill a commit with the rows that
@@ -67,15 +77,7 @@ impl Store {
     }
 
     pub(crate) async fn event(&self, seq: i64) -> Result<Option<EventRow>, StoreError> {
-        self.inner
-            .readers
-            .read(move |connection| {
-                Ok(connection
-                    .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?
-                    .query_row([seq], from_row)
-                    .optional()?)
-            })
-            .await
+        self.inner.readers.read(move |connection| read_event(connection, seq)).await
     }
 
     /// The newest event that there is.
@@ -89,24 +91,34 @@ impl Store {
         &self,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<(Vec<EventRow>, bool), StoreError> {
+    ) -> Result<(Vec<Result<EventRow, Unreadable>>, bool), StoreError> {
+        let damage = Arc::clone(&self.inner.damage);
         self.inner
             .readers
             .read(move |connection| {
-                let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM events WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2"
-                ))?;
-                let rows = statement.query_map(params![before.unwrap_or(i64::MAX), limit + 1], from_row)?;
-                let (mut page, mut bytes) = (Vec::new(), 0);
-                for row in rows {
-                    let row = row?;
-                    bytes += row.data.len();
-                    if page.len() == limit || (bytes > PAGE_BYTES && !page.is_empty()) {
-                        return Ok((page, true));
+                let before = before.unwrap_or(i64::MAX);
+                let (bytes, is_cut) = (Cell::new(0), Cell::new(false));
+                let read = |before: i64, limit, found: &mut Vec<Result<EventRow, Unreadable>>| {
+                    let mut statement = connection.prepare_cached(&format!(
+                        "SELECT {COLUMNS} FROM events WHERE seq <= ?1 ORDER BY seq DESC LIMIT ?2"
+                    ))?;
+                    let mut rows = statement.query(params![before - 1, limit])?;
+                    while let Some(row) = rows.next()? {
+                        let seq = row.get(0)?;
+                        let row = readable(from_row(row))?.map_err(|why| Unreadable { seq, why });
+                        bytes.set(bytes.get() + row.as_ref().map_or(0, |row| row.data.len()));
+                        if bytes.get() > PAGE_BYTES && !found.is_empty() {
+                            is_cut.set(true);
+                            return Ok(());
+                        }
+                        found.push(row);
                     }
-                    page.push(row);
-                }
-                Ok((page, false))
+                    Ok(())
+                };
+                let mut page = newest_first(&damage, before, limit + 1, |row: &EventRow| row.seq, read)?;
+                let more = is_cut.get() || page.len() > limit;
+                page.truncate(limit);
+                Ok((page, more))
             })
             .await
     }
@@ -211,7 +223,11 @@ fn remember_key(
     event: i64,
     deliveries: i64,
 ) -> Result<(), StoreError> {
-    tx.connection.prepare_cached(REMOVE_EXPIRED)?.execute([tx.due_now])?;
+    // An old key that cannot be removed is no reason to refuse a new event.
+    let removed = tx.connection.prepare_cached(REMOVE_EXPIRED)?.execute([tx.due_now]);
+    if let Err(why) = readable(removed.map_err(StoreError::from))? {
+        tx.damage.note(&why);
+    }
     // OR REPLACE: the key may be there still, expired.
     tx.connection
         .prepare_cached(
@@ -222,6 +238,27 @@ fn remember_key(
     Ok(())
 }
 
-pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
-    Ok(EventRow { seq: row.get(0)?, event_type: row.get(1)?, data: row.get(2)?, created_at: row.get(3)? })
+/// Reads an event whole.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when it is not what was stored.
+pub(super) fn read_event(connection: &Connection, seq: i64) -> Result<Option<EventRow>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?;
+    statement.query_row([seq], |row| Ok(from_row(row))).optional()?.transpose()
+}
+
+/// Reads [`COLUMNS`].
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when they are not what was stored.
+pub(super) fn from_row(row: &Row<'_>) -> Result<EventRow, StoreError> {
+    let found =
+        EventRow { seq: row.get(0)?, event_type: row.get(1)?, data: row.get(2)?, created_at: row.get(3)? };
+    let EventRow { seq, event_type, data, created_at } = &found;
+    if row.get::<_, i64>(4)? != checksum(&content_hash(event_type, data), *created_at) {
+        return Err(StoreError::Corrupt(format!(
+            "event {seq} does not have the checksum that it was stored with"
+        )));
+    }
+    Ok(found)
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::task::coop::consume_budget;
 
+use super::damage::{Damage, end_of_damage, readable};
 use super::events::{COLUMNS, from_row};
 use super::tail::{After, Followed, Following, MOST_AT_ONCE};
-use super::{EventRow, Store, StoreError};
+use super::{Store, StoreError, Unreadable};
 use crate::pattern::Pattern;
 
 /// One read of the store looks at so many events, and takes so many bytes of data and one event more.
@@ -63,7 +64,8 @@ impl Store {
             let mut statement = connection.prepare_cached("SELECT 1 FROM events WHERE seq = ?1")?;
             Ok(statement.query_row([seq], |_| Ok(())).optional()?.is_some())
         };
-        self.inner.feed_readers.read(has).await
+        // What a feed shows of an event that cannot be read is an id to come back with.
+        Ok(readable(self.inner.feed_readers.read(has).await)?.unwrap_or(true))
     }
 }
 
@@ -107,7 +109,8 @@ impl Follower {
     async fn read(&self) -> Result<Page, StoreError> {
         let newest = self.following.newest();
         let (position, patterns) = (self.position, self.patterns.clone());
-        let read = move |connection: &Connection| page(connection, position, patterns.as_deref());
+        let damage = Arc::clone(&self.store.inner.damage);
+        let read = move |connection: &Connection| page(connection, &damage, position, patterns.as_deref());
         let mut page = self.store.inner.feed_readers.read(read).await?;
         if page.is_last {
             // Whatever its number is, there is nothing before it.
@@ -123,28 +126,67 @@ struct Page {
     is_last: bool,
 }
 
-fn page(connection: &Connection, after: i64, patterns: Option<&[Pattern]>) -> Result<Page, StoreError> {
+fn page(
+    connection: &Connection,
+    damage: &Damage,
+    after: i64,
+    patterns: Option<&[Pattern]>,
+) -> Result<Page, StoreError> {
+    let mut page = Page { events: Vec::new(), upto: after, is_last: false };
+    if let Err(why) = readable(read_page(connection, damage, patterns, &mut page))? {
+        damage.note(&why);
+        // Behind what cannot be read; the next page goes on there.
+        let from = page.upto;
+        let next = |distance| first_from(connection, from.saturating_add(distance));
+        page.upto = end_of_damage(i64::MAX - from, next)?
+            .map_or(i64::MAX, |distance| (from + distance - 1).max(from + 1));
+        page.events.push(Followed::unreadable(Unreadable { seq: page.upto, why }));
+    }
+    Ok(page)
+}
+
+/// Reads the first event with this number or a higher one, and all of it.
+fn first_from(connection: &Connection, seq: i64) -> Result<(), StoreError> {
     let mut statement = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
-    let mut rows = statement.query(params![after, MOST_LOOKED_AT])?;
-    let (mut events, mut bytes, mut looked_at, mut upto) = (Vec::new(), 0, 0, after);
-    while events.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1"))?;
+    // Only whether it can be read counts.
+    let _there_is_one = statement.query([seq])?.next()?.is_some();
+    Ok(())
+}
+
+fn read_page(
+    connection: &Connection,
+    damage: &Damage,
+    patterns: Option<&[Pattern]>,
+    page: &mut Page,
+) -> Result<(), StoreError> {
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"))?;
+    // From the next number on, and not after the last one: that could lie on a damaged page.
+    let mut rows = statement.query(params![page.upto.saturating_add(1), MOST_LOOKED_AT])?;
+    let (mut bytes, mut looked_at) = (0, 0);
+    while page.events.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
         let Some(row) = rows.next()? else {
-            return Ok(Page { events, upto, is_last: looked_at < MOST_LOOKED_AT });
+            page.is_last = looked_at < MOST_LOOKED_AT;
+            return Ok(());
         };
         looked_at += 1;
-        upto = row.get(0)?;
+        page.upto = row.get(0)?;
         // The data of what is not wanted is not read at all.
         if is_wanted(patterns, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?) {
-            let event: EventRow = from_row(row)?;
-            if std::str::from_utf8(&event.data).is_err() {
-                return Err(StoreError::Corrupt(format!("event {upto} is not text")));
+            match readable(from_row(row))? {
+                Ok(event) => {
+                    bytes += event.data.len();
+                    page.events.push(Followed::new(event));
+                }
+                Err(why) => {
+                    damage.note(&why);
+                    page.events.push(Followed::unreadable(Unreadable { seq: page.upto, why }));
+                }
             }
-            bytes += event.data.len();
-            events.push(Followed::new(event));
         }
     }
-    Ok(Page { events, upto, is_last: false })
+    Ok(())
 }
 
 fn is_wanted(patterns: Option<&[Pattern]>, event_type: &str) -> bool {

@@ -10,6 +10,7 @@
 //! - One process at a time: the data directory is locked.
 
 mod checkpoint;
+mod damage;
 mod deliveries;
 mod endpoints;
 mod error;
@@ -34,10 +35,12 @@ use std::time::Duration;
 use motet::task::Scope;
 use tokio::time::Instant;
 
+use self::damage::Damage;
+pub(crate) use self::damage::Unreadable;
 pub use self::deliveries::AutoDisable;
 pub(crate) use self::deliveries::{
     Attempt, AttemptRow, Buried, Change, DELETED, DeliveryFilter, DeliveryRow, DeliveryState, Due,
-    FailureClass, Held, Outcome, Recorded, Target, Turn, TurnState, Verdict,
+    FailureClass, Held, Outcome, Recorded, Target, Turn, TurnState, UnreadableDelivery, Verdict,
 };
 pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint, Updated};
 pub use self::error::OpenError;
@@ -87,6 +90,7 @@ struct Inner {
     metrics_reader: Readers,
     tail: Arc<Tail>,
     wakes: Arc<Wakes>,
+    damage: Arc<Damage>,
     auto_disable: AutoDisable,
     last_probe: Mutex<Option<Instant>>,
     _lock: DirectoryLock,
@@ -123,18 +127,23 @@ impl Store {
         let store_id = schema::store_id(&mut connection)?;
         let latest_due = clock.due_now().saturating_add(millis(options.longest_delay));
         let latest_probe = clock.due_now().saturating_add(millis(options.auto_disable.probe_every));
-        deliveries::clamp_due_times(&connection, latest_due)
-            .and_then(|()| deliveries::clamp_probes(&connection, latest_probe))
-            .map_err(|e| OpenError::sql(&database, e))?;
+        let damage = Arc::new(Damage::default());
+        let clamped = deliveries::clamp_due_times(&connection, latest_due)
+            .and_then(|()| deliveries::clamp_probes(&connection, latest_probe));
+        match damage::readable(clamped.map_err(StoreError::from)) {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => damage.note(&why),
+            Err(error) => return Err(OpenError::directory(&database, io::Error::other(error))),
+        }
 
         let ids = Ids::new(store_id);
         let wakes = Arc::new(Wakes::default());
         let newest = Self::newest_event(&connection).map_err(|e| OpenError::sql(&database, e))?;
         let tail = Arc::new(Tail::new(newest.unwrap_or(0)));
-        let told = Told { wakes: Arc::clone(&wakes), tail: Arc::clone(&tail) };
+        let told = Told { wakes: Arc::clone(&wakes), tail: Arc::clone(&tail), damage: Arc::clone(&damage) };
         let writer = Writer::start(scope, connection, &database, clock.clone(), told)?;
         let readers = |name, most| {
-            Readers::open(scope, name, database.clone(), most)
+            Readers::open(scope, name, database.clone(), most, &damage)
                 .map_err(|error| OpenError::directory(&database, io::Error::other(error)))
         };
         Ok(Self {
@@ -148,6 +157,7 @@ impl Store {
                 metrics_reader: readers("reader of the metrics", 1)?,
                 tail,
                 wakes,
+                damage: Arc::clone(&damage),
                 auto_disable: options.auto_disable.clone(),
                 last_probe: Mutex::default(),
                 _lock: lock,
@@ -191,6 +201,15 @@ impl Store {
         self.probe().await?;
         self.inner.writer.works_again();
         Ok(())
+    }
+
+    /// Returns an error if writing does not work, or if something that is stored cannot be read.
+    ///
+    /// # Errors
+    /// Why.
+    pub(crate) async fn health(&self) -> Result<(), StoreError> {
+        self.writable().await?;
+        self.inner.damage.latest().map_or(Ok(()), Err)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -1,12 +1,14 @@
 //! Read-only connections, used on threads that may block.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use motet::pool::{AcquireError, Manager, Pool};
 use motet::task::Scope;
 use rusqlite::Connection;
 
+use super::damage::Damage;
 use super::{StoreError, schema};
 
 /// A bounded set of connections, opened when first needed.
@@ -14,6 +16,7 @@ use super::{StoreError, schema};
 pub(super) struct Readers {
     scope: Scope,
     pool: Pool<Reading>,
+    damage: Arc<Damage>,
 }
 
 /// How connections are opened. A file needs no check: it does not hang up.
@@ -45,6 +48,7 @@ impl Readers {
         name: &'static str,
         database: PathBuf,
         most: usize,
+        damage: &Arc<Damage>,
     ) -> Result<Self, StoreError> {
         let reading = Reading { scope: scope.clone(), database };
         let pool = Pool::builder(scope, reading)
@@ -56,7 +60,7 @@ impl Readers {
             .leak_after(LONG)
             .build()
             .map_err(|error| StoreError::Internal(error.to_string()))?;
-        Ok(Self { scope: scope.clone(), pool })
+        Ok(Self { scope: scope.clone(), pool, damage: Arc::clone(damage) })
     }
 
     /// Waits for the reads under way and closes every connection; later reads are refused.
@@ -85,8 +89,12 @@ impl Readers {
             answer
         });
         let reading = reading.map_err(|_| StoreError::Closed)?;
-        reading
+        let answer = reading
             .await
-            .unwrap_or_else(|failed| Err(StoreError::Internal(format!("a read did not finish: {failed}"))))
+            .unwrap_or_else(|failed| Err(StoreError::Internal(format!("a read did not finish: {failed}"))));
+        if let Err(StoreError::Corrupt(why)) = &answer {
+            self.damage.note(why);
+        }
+        answer
     }
 }

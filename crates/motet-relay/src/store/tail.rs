@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::EventRow;
+use super::{EventRow, Unreadable};
 
 /// So many events are kept, and so many bytes of their data: a second of a busy relay.
 const MOST_EVENTS: usize = 4_096;
@@ -23,18 +23,25 @@ pub(super) const MOST_AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Followed {
     pub(crate) row: EventRow,
+    /// Why the event cannot be read; the row then has nothing but its number.
+    pub(crate) unreadable: Option<String>,
     /// How it is sent, the same to all.
     sent_as: OnceLock<Bytes>,
 }
 
 impl Followed {
     pub(super) fn new(row: EventRow) -> Arc<Self> {
-        Arc::new(Self { row, sent_as: OnceLock::new() })
+        Arc::new(Self { row, unreadable: None, sent_as: OnceLock::new() })
+    }
+
+    pub(super) fn unreadable(Unreadable { seq, why }: Unreadable) -> Arc<Self> {
+        let row = EventRow { seq, event_type: String::new(), data: Vec::new(), created_at: 0 };
+        Arc::new(Self { row, unreadable: Some(why), sent_as: OnceLock::new() })
     }
 
     /// What `write` has made of it the first time.
-    pub(crate) fn sent_as(&self, write: impl FnOnce(&EventRow) -> Bytes) -> Bytes {
-        self.sent_as.get_or_init(|| write(&self.row)).clone()
+    pub(crate) fn sent_as(&self, write: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.sent_as.get_or_init(|| write(self)).clone()
     }
 }
 

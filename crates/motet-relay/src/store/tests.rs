@@ -90,7 +90,7 @@ async fn a_job_that_fails_is_undone_alone_and_wakes_nothing() {
         assert!(before.is_ok() && after.is_ok());
         assert_eq!(failed, Err(StoreError::Internal("on purpose".to_owned())));
         let types: Vec<_> =
-            store.events(None, 10).await.unwrap().0.into_iter().map(|e| e.event_type).collect();
+            store.events(None, 10).await.unwrap().0.into_iter().map(|row| row.unwrap().event_type).collect();
         assert_eq!(types, ["kept.after", "kept.before"]);
         let woken: Vec<_> = store.woken().await.into_iter().map(|(woken, _)| woken).collect();
         assert_eq!(woken, [endpoint]);

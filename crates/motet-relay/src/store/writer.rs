@@ -14,6 +14,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
 
 use super::checkpoint::Checkpointer;
+use super::damage::{Damage, build_indexes_anew};
 use super::routes::{FanOut, Routes};
 use super::tail::{Added, Tail};
 use super::wakes::{Wake, Wakes};
@@ -55,6 +56,7 @@ pub(super) struct Tx<'a> {
     pub(super) woken: Vec<(i64, Wake)>,
     /// What those who follow the events are told then.
     pub(super) added: Added,
+    pub(super) damage: &'a Damage,
 }
 
 /// What a job answers, whatever it is.
@@ -91,6 +93,7 @@ where
 pub(super) struct Told {
     pub(super) wakes: Arc<Wakes>,
     pub(super) tail: Arc<Tail>,
+    pub(super) damage: Arc<Damage>,
 }
 
 /// The one who writes: jobs go in, in groups, while the commit before them is written.
@@ -260,6 +263,12 @@ impl Committer {
         metrics::histogram!("relay_store_commit_jobs").record(jobs.len() as f64);
         let started = tokio::time::Instant::now();
         let mut answers = Vec::with_capacity(jobs.len());
+        if self.told.damage.is_mend_due() {
+            match build_indexes_anew(&self.connection) {
+                Ok(()) => tracing::warn!("the indexes of deliveries were damaged, and are built anew"),
+                Err(error) => tracing::error!(%error, "the indexes of deliveries cannot be built anew"),
+            }
+        }
         let outcome = self.transaction(&mut jobs, &mut answers);
         metrics::histogram!("relay_store_commit_seconds").record(started.elapsed());
         // A job that failed alone for want of room tells as much as a commit that failed.
@@ -269,6 +278,11 @@ impl Committer {
         });
         if let Some(failed) = outcome.as_ref().err().or(out_of_room) {
             self.note(failed.clone());
+        }
+        for answer in &answers {
+            if let Err(StoreError::Corrupt(why)) = answer {
+                self.told.damage.note(why);
+            }
         }
         match outcome {
             Ok((woken, added)) => {
@@ -301,6 +315,7 @@ impl Committer {
             stepped: self.stepped,
             woken: Vec::new(),
             added: self.told.tail.begin(),
+            damage: &self.told.damage,
         };
         let all = || {
             run("BEGIN IMMEDIATE")?;

@@ -13,6 +13,7 @@
 
 mod api;
 mod crash;
+mod damage;
 mod data_directory;
 mod demo;
 mod endpoints;

@@ -69,7 +69,7 @@ pub(crate) enum Change {
 }
 
 /// How an endpoint stands, as its attempts have it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Standing {
     held: i64,
     failures: u32,

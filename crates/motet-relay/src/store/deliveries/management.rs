@@ -1,11 +1,14 @@
 //! Looking at deliveries, and sending them again.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 
-use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, PENDING};
+use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, MISSING, PENDING};
 use crate::clock::Millis;
+use crate::store::damage::{newest_first, readable};
 use crate::store::writer::Tx;
-use crate::store::{Store, StoreError, Wake};
+use crate::store::{Store, StoreError, Unreadable, Wake};
 
 /// Dead letters one redrive takes back.
 const REDRIVEN_AT_ONCE: i64 = 256;
@@ -14,7 +17,8 @@ const REDRIVEN_AT_ONCE: i64 = 256;
 pub(crate) struct DeliveryRow {
     pub(crate) seq: i64,
     pub(crate) event: i64,
-    pub(crate) event_type: String,
+    /// Or why the event cannot be read.
+    pub(crate) event_type: Result<String, String>,
     pub(crate) endpoint: i64,
     pub(crate) state: DeliveryState,
     pub(crate) attempts: u32,
@@ -39,8 +43,7 @@ pub(crate) struct Redriven {
 }
 
 const COLUMNS: &str =
-    "d.seq, d.event_seq, e.type, d.endpoint_seq, d.state, d.attempts, d.due_at, d.updated_at,
-     d.dead_reason";
+    "d.seq, d.event_seq, d.endpoint_seq, d.state, d.attempts, d.due_at, d.updated_at, d.dead_reason";
 
 impl Store {
     pub(crate) async fn delivery(
@@ -51,10 +54,8 @@ impl Store {
             .readers
             .read(move |connection| {
                 let row = connection
-                    .prepare_cached(&format!(
-                        "SELECT {COLUMNS} FROM deliveries d JOIN events e ON e.seq = d.event_seq WHERE d.seq = ?1"
-                    ))?
-                    .query_row([seq], |row| Ok(from_row(row)))
+                    .prepare_cached(&format!("SELECT {COLUMNS} FROM deliveries d WHERE d.seq = ?1"))?
+                    .query_row([seq], |row| Ok(from_row(connection, row)))
                     .optional()?
                     .transpose()?;
                 let Some(row) = row else { return Ok(None) };
@@ -84,8 +85,21 @@ impl Store {
         filter: DeliveryFilter,
         before: Option<i64>,
         limit: usize,
-    ) -> Result<Vec<DeliveryRow>, StoreError> {
-        self.inner.readers.read(move |connection| list(connection, filter, before, limit)).await
+    ) -> Result<Vec<Result<DeliveryRow, Unreadable>>, StoreError> {
+        let damage = Arc::clone(&self.inner.damage);
+        let before = before.unwrap_or(i64::MAX);
+        self.inner
+            .readers
+            .read(move |connection| {
+                newest_first(
+                    &damage,
+                    before,
+                    limit,
+                    |row: &DeliveryRow| row.seq,
+                    |before, limit, found| list(connection, filter, before, limit, found),
+                )
+            })
+            .await
     }
 
     /// Makes a delivery due now, whatever its state, with a fresh count of attempts.
@@ -154,9 +168,10 @@ fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreErro
 fn list(
     connection: &Connection,
     filter: DeliveryFilter,
-    before: Option<i64>,
+    before: i64,
     limit: usize,
-) -> Result<Vec<DeliveryRow>, StoreError> {
+    found: &mut Vec<Result<DeliveryRow, Unreadable>>,
+) -> Result<(), StoreError> {
     // Which index serves depends on the filters, and without being told SQLite walks all deliveries to find few.
     // Partial indexes need the state as a literal.
     let index = match filter {
@@ -170,11 +185,9 @@ fn list(
         // Newest first, from the table itself.
         DeliveryFilter { .. } => "NOT INDEXED",
     };
-    let mut sql = format!(
-        "SELECT {COLUMNS} FROM deliveries d {index} CROSS JOIN events e ON e.seq = d.event_seq WHERE d.seq < :before"
-    );
-    let before = before.unwrap_or(i64::MAX);
-    let mut values: Vec<(&str, &dyn ToSql)> = named_params! {":before": before, ":limit": limit}.to_vec();
+    let mut sql = format!("SELECT {COLUMNS} FROM deliveries d {index} WHERE d.seq <= :upto");
+    let upto = before - 1;
+    let mut values: Vec<(&str, &dyn ToSql)> = named_params! {":upto": upto, ":limit": limit}.to_vec();
     if let Some(event) = &filter.event {
         sql += " AND d.event_seq = :event";
         values.push((":event", event));
@@ -188,11 +201,25 @@ fn list(
     }
     sql += " ORDER BY d.seq DESC LIMIT :limit";
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_and_then(values.as_slice(), from_row)?.collect()
+    let mut rows = statement.query(values.as_slice())?;
+    while let Some(row) = rows.next()? {
+        let seq = row.get(0)?;
+        found.push(readable(from_row(connection, row))?.map_err(|why| Unreadable { seq, why }));
+    }
+    Ok(())
 }
 
-fn from_row(row: &Row<'_>) -> Result<DeliveryRow, StoreError> {
-    let state = match row.get::<_, i64>(4)? {
+/// The type of a delivery's event, or why it cannot be read.
+fn event_type(connection: &Connection, event: i64) -> Result<Result<String, String>, StoreError> {
+    let read = || -> Result<Option<String>, StoreError> {
+        let mut statement = connection.prepare_cached("SELECT type FROM events WHERE seq = ?1")?;
+        Ok(statement.query_row([event], |row| row.get(0)).optional()?)
+    };
+    Ok(readable(read())?.and_then(|found| found.ok_or_else(|| MISSING.to_owned())))
+}
+
+fn from_row(connection: &Connection, row: &Row<'_>) -> Result<DeliveryRow, StoreError> {
+    let state = match row.get::<_, i64>(3)? {
         PENDING => DeliveryState::Pending,
         DELIVERED => DeliveryState::Delivered,
         DEAD => DeliveryState::Dead,
@@ -201,12 +228,12 @@ fn from_row(row: &Row<'_>) -> Result<DeliveryRow, StoreError> {
     Ok(DeliveryRow {
         seq: row.get(0)?,
         event: row.get(1)?,
-        event_type: row.get(2)?,
-        endpoint: row.get(3)?,
+        event_type: event_type(connection, row.get(1)?)?,
+        endpoint: row.get(2)?,
         state,
-        attempts: row.get(5)?,
-        due_at: row.get(6)?,
-        updated_at: row.get(7)?,
-        dead_reason: row.get(8)?,
+        attempts: row.get(4)?,
+        due_at: row.get(5)?,
+        updated_at: row.get(6)?,
+        dead_reason: row.get(7)?,
     })
 }

@@ -13,8 +13,13 @@ pub(super) use self::holding::clamp_probes;
 pub(crate) use self::holding::{Change, Held};
 pub(crate) use self::management::{DeliveryFilter, DeliveryRow};
 pub(super) use self::turns::clamp_due_times;
-pub(crate) use self::turns::{Buried, DELETED, Due, Outcome, Recorded, Target, Turn, TurnState, Verdict};
+pub(crate) use self::turns::{
+    Buried, DELETED, Due, Outcome, Recorded, Target, Turn, TurnState, UnreadableDelivery, Verdict,
+};
 use crate::clock::Millis;
+
+/// Why, for a delivery whose event is not there.
+const MISSING: &str = "its event is missing in the database";
 
 const PENDING: i64 = 0;
 const DELIVERED: i64 = 1;

@@ -1,18 +1,25 @@
 //! What the dispatcher asks for and reports.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension as _, named_params, params};
 
 use super::holding::{self, AutoDisable, Change, FAILING};
-use super::{Attempt, DEAD, DELIVERED, FailureClass, PENDING};
+use super::{Attempt, DEAD, DELIVERED, FailureClass, MISSING, PENDING};
 use crate::clock::Millis;
 use crate::signature::Secret;
+use crate::store::damage::{Damage, readable};
 use crate::store::endpoints::parse_secret;
+use crate::store::events::read_event;
 use crate::store::writer::Tx;
-use crate::store::{Store, StoreError, Wake};
+use crate::store::{EventRow, Store, StoreError, Wake};
 
 /// Deliveries of a deleted endpoint that become dead letters in one commit: few enough that other
 /// callers of that commit do not notice.
 const BURIED_AT_ONCE: i64 = 256;
+
+/// Deliveries that cannot be read and become dead letters in one turn.
+const GIVEN_UP_AT_ONCE: usize = 64;
 
 /// Where a turn's deliveries go to: the endpoint as it is now, not as it was when the event came.
 #[derive(Debug)]
@@ -49,6 +56,23 @@ pub(crate) struct Turn {
     pub(crate) state: TurnState,
     /// When the next delivery beyond these is due, if there is one and these are all that are due now.
     pub(crate) next_due: Option<Millis>,
+    /// Deliveries that cannot be attempted, because they or their events cannot be read. They are dead letters now.
+    pub(crate) unreadable: Vec<UnreadableDelivery>,
+}
+
+impl Turn {
+    fn held(next_due: Option<Millis>) -> Self {
+        Self { state: TurnState::Held, next_due, unreadable: Vec::new() }
+    }
+}
+
+/// A delivery that is pending and cannot be attempted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UnreadableDelivery {
+    pub(crate) delivery: i64,
+    /// If that much can be read.
+    pub(crate) event: Option<i64>,
+    pub(crate) why: String,
 }
 
 #[derive(Debug)]
@@ -123,21 +147,34 @@ impl Store {
         self.inner
             .dispatch_readers
             .read(|connection| {
-                let mut statement = connection.prepare_cached(
-                    "SELECT p.seq, p.deleted_at IS NOT NULL,
-                         (SELECT min(due_at) FROM deliveries d WHERE d.endpoint_seq = p.seq AND d.state = 0) AS due
-                     FROM endpoints p WHERE due IS NOT NULL ORDER BY p.seq",
+                let mut endpoints = connection
+                    .prepare_cached("SELECT seq, deleted_at IS NOT NULL FROM endpoints ORDER BY seq")?;
+                let mut earliest = connection.prepare_cached(
+                    "SELECT min(due_at) FROM deliveries WHERE endpoint_seq = ?1 AND state = 0",
                 )?;
-                let rows = statement.query_map([], |row| {
-                    let wake = if row.get(1)? { Wake::Deleted } else { Wake::Due(row.get(2)?) };
-                    Ok((row.get(0)?, wake))
-                })?;
-                Ok(rows.collect::<Result<_, _>>()?)
+                let mut owed = Vec::new();
+                let mut rows = endpoints.query([])?;
+                while let Some(row) = rows.next()? {
+                    let (endpoint, is_deleted): (i64, bool) = (row.get(0)?, row.get(1)?);
+                    let due = earliest.query_row([endpoint], |row| row.get::<_, Option<Millis>>(0));
+                    // Its turn finds out more, and has the index mended.
+                    let due = readable(due.map_err(StoreError::from))?.unwrap_or(Some(0));
+                    match due {
+                        Some(_) if is_deleted => owed.push((endpoint, Wake::Deleted)),
+                        Some(due) => owed.push((endpoint, Wake::Due(due))),
+                        None => {}
+                    }
+                }
+                Ok(owed)
             })
             .await
     }
 
-    /// Up to `most` deliveries of an endpoint that are due now, earliest first, without those in `leased`.
+    /// Up to `most` deliveries of an endpoint that are due now, earliest first, without those in `leased`. Those that
+    /// cannot be read become dead letters.
+    ///
+    /// # Errors
+    /// What stands in the way may pass, or be mended by the next call.
     pub(crate) async fn turn(
         &self,
         endpoint: i64,
@@ -145,10 +182,62 @@ impl Store {
         leased: Vec<i64>,
     ) -> Result<Turn, StoreError> {
         let now = self.clock().due_now();
-        self.inner
+        let damage = Arc::clone(&self.inner.damage);
+        let turn = self
+            .inner
             .dispatch_readers
-            .read(move |connection| turn(connection, endpoint, most, &leased, now))
-            .await
+            .read(move |connection| turn(connection, &damage, endpoint, most, &leased, now))
+            .await;
+        if let Err(StoreError::Corrupt(_)) = turn {
+            self.mend().await?;
+        }
+        let mut turn = turn?;
+        let unreadable = std::mem::take(&mut turn.unreadable);
+        turn.unreadable = self.give_up(unreadable).await;
+        Ok(turn)
+    }
+
+    /// Makes dead letters of deliveries that cannot be attempted; returns those that became it.
+    async fn give_up(&self, unreadable: Vec<UnreadableDelivery>) -> Vec<UnreadableDelivery> {
+        let mut given_up = Vec::with_capacity(unreadable.len());
+        for delivery in unreadable {
+            self.inner.damage.note(&delivery.why);
+            let (seq, reason) = (delivery.delivery, delivery.why.clone());
+            let written = self.write(1, move |tx| {
+                let changed = tx
+                    .connection
+                    .prepare_cached(
+                        "UPDATE deliveries SET state = 2, updated_at = ?2, dead_reason = ?3
+                         WHERE seq = ?1 AND state = 0",
+                    )?
+                    .execute(params![seq, tx.wall, reason])?;
+                Ok(changed == 1)
+            });
+            match written.await {
+                Ok(true) => given_up.push(delivery),
+                // It cannot be written either, or is there in an index alone.
+                Ok(false) | Err(StoreError::Corrupt(_)) => self.inner.damage.pass_over(seq),
+                // The next turn finds it again.
+                Err(error) => {
+                    tracing::warn!(%error, delivery = seq, "a delivery that cannot be read is not given up yet")
+                }
+            }
+        }
+        given_up
+    }
+
+    /// Has the indexes of deliveries built anew, at most once a minute: damage to them is cured by that.
+    pub(in crate::store) async fn mend(&self) -> Result<(), StoreError> {
+        if !self.inner.damage.ask_to_mend() {
+            return Ok(());
+        }
+        // The writer does it before its next commit.
+        self.write(1, |_| Ok(())).await
+    }
+
+    /// Makes no further attempt at a delivery until the next start: what came of the last one cannot be recorded.
+    pub(crate) fn pass_over(&self, delivery: i64) {
+        self.inner.damage.pass_over(delivery);
     }
 
     /// Records an attempt, and what follows from it, in one commit.
@@ -158,7 +247,18 @@ impl Store {
     /// generation that the endpoint no longer has says nothing of what is there now: the delivery is due at once.
     pub(crate) async fn record(&self, outcome: Outcome) -> Result<Recorded, StoreError> {
         let rules = self.inner.auto_disable.clone();
-        self.write(1, move |tx| record(tx, &rules, &outcome)).await
+        let outcome = Arc::new(outcome);
+        let recording = || {
+            let (rules, outcome) = (rules.clone(), Arc::clone(&outcome));
+            self.write(1, move |tx| record(tx, &rules, &outcome))
+        };
+        match recording().await {
+            Err(StoreError::Corrupt(_)) => {
+                self.mend().await?;
+                recording().await
+            }
+            recorded => recorded,
+        }
     }
 
     /// Turns some pending deliveries of a deleted endpoint into dead letters.
@@ -184,79 +284,104 @@ impl Store {
 
 fn turn(
     connection: &Connection,
+    damage: &Damage,
     endpoint: i64,
     most: usize,
     leased: &[i64],
     now: Millis,
 ) -> Result<Turn, StoreError> {
-    let found = connection
-        .prepare_cached(
-            "SELECT url, secret, held, probe_at, generation FROM endpoints
-             WHERE seq = ?1 AND enabled = 1 AND held <> 1 AND deleted_at IS NULL",
-        )?
-        .query_row([endpoint], |row| {
-            Ok((
-                row.get(0)?,
-                row.get::<_, String>(1)?,
-                row.get::<_, i64>(2)?,
-                row.get::<_, Option<Millis>>(3)?,
-                row.get(4)?,
-            ))
-        })
-        .optional()?;
-    let Some((url, secret, held, probe_at, generation)) = found else {
-        return Ok(Turn { state: TurnState::Held, next_due: None });
+    let (target, held, probe_at) = match readable(target(connection, endpoint))? {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(Turn::held(None)),
+        Err(why) => {
+            // What it is owed is kept: a change of the endpoint, or its deletion, wakes it again.
+            damage.note(&format!("endpoint {endpoint} cannot be read: {why}"));
+            return Ok(Turn::held(None));
+        }
     };
     let (most, now) = match (held, probe_at) {
-        (FAILING, Some(at)) if at > now => return Ok(Turn { state: TurnState::Held, next_due: Some(at) }),
+        (FAILING, Some(at)) if at > now => return Ok(Turn::held(Some(at))),
         // Its outcome sets the next probe, or frees all.
-        (FAILING, _) if !leased.is_empty() => return Ok(Turn { state: TurnState::Held, next_due: None }),
+        (FAILING, _) if !leased.is_empty() => return Ok(Turn::held(None)),
         // A probe: one delivery, whenever it is due.
         (FAILING, _) => (1, Millis::MAX),
         _ => (most, now),
     };
-    let secret = parse_secret(&secret)?;
     // Of those that are passed over, the index alone is read. No more rows are asked for than are looked at; a limit that is
     // bound would have the statement planned anew at each turn.
     let mut pending = connection.prepare_cached(
         "SELECT seq, due_at FROM deliveries INDEXED BY deliveries_due
          WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq",
     )?;
-    let mut whole = connection.prepare_cached(
-        "SELECT d.event_seq, d.round, d.round_attempts, e.type, e.data, e.created_at, d.relay_attempts, d.relay_since
-         FROM deliveries d CROSS JOIN events e ON e.seq = d.event_seq WHERE d.seq = ?1",
-    )?;
     let mut due = Vec::with_capacity(most);
+    let mut unreadable = Vec::new();
     let mut next_due = None;
     // One more than asked for tells when the next one is due.
     let mut rows = pending.query([endpoint])?;
     while let Some(row) = rows.next()? {
         let delivery: i64 = row.get(0)?;
-        if leased.contains(&delivery) {
+        if leased.contains(&delivery) || damage.is_passed_over(delivery) {
             continue;
         }
         let due_at: Millis = row.get(1)?;
-        if due_at > now || due.len() == most {
+        if due_at > now || due.len() == most || unreadable.len() == GIVEN_UP_AT_ONCE {
             next_due = Some(due_at);
             break;
         }
-        due.push(whole.query_row([delivery], |row| {
-            Ok(Due {
-                delivery,
-                event: row.get(0)?,
-                round: row.get(1)?,
-                round_attempts: row.get(2)?,
-                event_type: row.get(3)?,
-                data: row.get(4)?,
-                created_at: row.get(5)?,
-                relay_attempts: row.get(6)?,
-                relay_since: row.get(7)?,
-            })
-        })?);
+        let mut event = None;
+        match readable(whole(connection, delivery, &mut event))? {
+            Ok(whole) => due.push(whole),
+            Err(why) => unreadable.push(UnreadableDelivery { delivery, event, why }),
+        }
     }
-    Ok(Turn {
-        state: TurnState::Open { target: Target { endpoint, generation, url, secret }, due },
-        next_due,
+    Ok(Turn { state: TurnState::Open { target, due }, next_due, unreadable })
+}
+
+/// The endpoint, if attempts may be made: with why they are held, and when it is probed next.
+fn target(
+    connection: &Connection,
+    endpoint: i64,
+) -> Result<Option<(Target, i64, Option<Millis>)>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT url, secret, held, probe_at, generation FROM endpoints
+         WHERE seq = ?1 AND enabled = 1 AND held <> 1 AND deleted_at IS NULL",
+    )?;
+    let mut rows = statement.query([endpoint])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let secret = parse_secret(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?;
+    let target = Target { endpoint, generation: row.get(4)?, url: row.get(0)?, secret };
+    Ok(Some((target, row.get(2)?, row.get(3)?)))
+}
+
+/// Reads a delivery with its event. `event` is set as soon as that much is known.
+fn whole(connection: &Connection, delivery: i64, event: &mut Option<i64>) -> Result<Due, StoreError> {
+    let missing = |why: &str| StoreError::Corrupt(why.to_owned());
+    let found = connection
+        .prepare_cached(
+            "SELECT event_seq, round, round_attempts, relay_attempts, relay_since FROM deliveries WHERE seq = ?1",
+        )?
+        .query_row([delivery], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })
+        .optional()?;
+    let (event_seq, round, round_attempts, relay_attempts, relay_since) =
+        found.ok_or_else(|| missing("the delivery is missing in the database"))?;
+    *event = Some(event_seq);
+    let read = read_event(connection, event_seq).map_err(|error| match error {
+        StoreError::Corrupt(why) => StoreError::Corrupt(format!("its event cannot be read: {why}")),
+        other => other,
+    })?;
+    let EventRow { event_type, data, created_at, .. } = read.ok_or_else(|| missing(MISSING))?;
+    Ok(Due {
+        delivery,
+        event: event_seq,
+        event_type,
+        data,
+        created_at,
+        round,
+        round_attempts,
+        relay_attempts,
+        relay_since,
     })
 }
 
@@ -276,8 +401,12 @@ const RECORD: &str = "UPDATE deliveries SET
 
 fn record(tx: &mut Tx<'_>, rules: &AutoDisable, outcome: &Outcome) -> Result<Recorded, StoreError> {
     let Outcome { delivery, round, attempt, verdict, .. } = outcome;
-    let endpoint = holding::at_generation(tx, outcome.endpoint, outcome.generation)?;
-    let failed_elsewhere = endpoint.is_none() && attempt.class.is_some();
+    let endpoint = readable(holding::at_generation(tx, outcome.endpoint, outcome.generation))?;
+    let failed_elsewhere = endpoint == Ok(None) && attempt.class.is_some();
+    let endpoint = endpoint.unwrap_or_else(|why| {
+        tx.damage.note(&why);
+        None
+    });
     let (state, due_at, reason) = match verdict {
         Verdict::Retry(_) | Verdict::Dead { .. } if failed_elsewhere => (PENDING, Some(tx.due_now), None),
         Verdict::Delivered => (DELIVERED, None, None),
@@ -298,11 +427,20 @@ fn record(tx: &mut Tx<'_>, rules: &AutoDisable, outcome: &Outcome) -> Result<Rec
         )
         .optional()?;
     let Some((in_a_row, state, due_at, is_dead)) = updated else {
-        return Err(StoreError::Internal(format!("delivery {delivery} is gone")));
+        return Err(StoreError::Corrupt(format!("delivery {delivery} is missing")));
     };
-    log(tx, *delivery, attempt, in_a_row)?;
+    // What became of the delivery is recorded even where the rest cannot be.
+    if let Err(why) = readable(log(tx, *delivery, attempt, in_a_row))? {
+        tx.damage.note(&why);
+    }
     let change = match endpoint {
-        Some(endpoint) => holding::note(tx, rules, outcome.endpoint, endpoint, attempt, due_at)?,
+        Some(endpoint) => {
+            let noted = holding::note(tx, rules, outcome.endpoint, endpoint, attempt, due_at);
+            readable(noted)?.unwrap_or_else(|why| {
+                tx.damage.note(&why);
+                None
+            })
+        }
         None => None,
     };
     Ok(Recorded { retry_at: (state == PENDING).then_some(due_at), is_dead, change })

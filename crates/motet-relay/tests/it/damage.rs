@@ -1,0 +1,172 @@
+//! A database of which a row or a page is lost: the rest goes on.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::sync::Arc;
+
+use http::StatusCode;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::harness::{Feed, Home, Receiver, Relay, eventually};
+
+/// Nothing that failed comes again before a test says so, and no breaker is in its way.
+const SLOW: [&str; 6] = ["--retry-base", "30000", "--retry-cap", "30000", "--breaker-failures", "1000000"];
+
+/// A store at rest with so many events, each attempted once, in vain. Gives the path of the endpoint.
+async fn pending(events: usize) -> (Arc<Home>, String) {
+    let relay = Relay::start_with(&SLOW).await;
+    let client = relay.client();
+    let home = Arc::clone(client.home());
+    // There is nothing at this port.
+    let path = format!("/v1/endpoints/{}", client.endpoint_at("http://127.0.0.1:9/", json!({})).await);
+    let lines: String = (0..events)
+        .map(|n| format!("{{\"type\":\"a.b\",\"data\":{{\"n\":{n},\"filler\":\"{}\"}}}}\n", "x".repeat(100)))
+        .collect();
+    assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
+    eventually("every event to be attempted", || async {
+        let pending = client.list("/v1/deliveries?state=pending").await;
+        (pending.len() == events && pending.iter().all(|delivery| delivery["attempts"] == 1)).then_some(())
+    })
+    .await;
+    relay.stop().await;
+    assert_eq!(home.sql("UPDATE deliveries SET due_at = 0"), events);
+    (home, path)
+}
+
+#[tokio::test]
+async fn a_delivery_whose_event_is_missing_is_a_dead_letter() {
+    let (home, path) = pending(3).await;
+    assert_eq!(home.sql("DELETE FROM events WHERE seq = 2"), 1);
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start_in(&home, &SLOW).await;
+    let client = relay.client();
+    client.patch(&path, json!({"url": receiver.url()})).await;
+    let letter =
+        eventually("a dead letter", || async { client.list("/v1/dead-letters").await.first().cloned() })
+            .await;
+    assert_eq!(letter["dead_reason"], "its event is missing in the database");
+    assert_eq!((&letter["event_type"], &letter["error"]), (&Value::Null, &letter["dead_reason"]));
+    eventually("the others to be delivered", || async {
+        (client.list("/v1/deliveries?state=delivered").await.len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(client.list("/v1/deliveries").await.len(), 3);
+    let ready = client.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.problem().contains("damaged"), "{}", ready.problem());
+    client.publish("still.taken", json!({})).await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_altered_is_not_sent() {
+    let (home, path) = pending(3).await;
+    let altered = "UPDATE events SET data = replace(CAST(data AS TEXT), '\"n\":1', '\"n\":7') WHERE seq = 2";
+    // A text in place of a blob would be found by its type alone.
+    assert_eq!(home.sql(&altered.replace("replace", "CAST(replace").replace(" WHERE", " AS BLOB) WHERE")), 1);
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start_in(&home, &SLOW).await;
+    let client = relay.client();
+    client.patch(&path, json!({"url": receiver.url()})).await;
+    let letter =
+        eventually("a dead letter", || async { client.list("/v1/dead-letters").await.first().cloned() })
+            .await;
+    assert!(letter["dead_reason"].as_str().unwrap().contains("checksum"), "{letter}");
+    receiver.hits_at_least(2).await;
+    assert!(receiver.hits().iter().all(|hit| hit.json()["data"]["n"] != 7));
+    let items = client.list("/v1/events").await;
+    assert_eq!(items.len(), 3);
+    assert!(items[1]["error"].as_str().unwrap().contains("checksum"), "{items:?}");
+    assert_eq!(items[1]["id"], letter["event_id"]);
+}
+
+/// Overwrites a page of a table or an index; gives how many rows or entries it had.
+fn overwrite_a_page_of(home: &Home, name: &str) -> usize {
+    // A store of this size is not checked page by page at the start.
+    home.sql("INSERT INTO meta (name, value) VALUES ('padding', zeroblob(68000000))");
+    let (page, cells): (u64, usize) = {
+        let database = Connection::open(home.database()).unwrap();
+        let leaf =
+            "SELECT pageno, ncell FROM dbstat WHERE name = ?1 AND pagetype = 'leaf' ORDER BY pageno LIMIT 1
+            OFFSET (SELECT count(*) / 2 FROM dbstat WHERE name = ?1 AND pagetype = 'leaf')";
+        let found = database.query_row(leaf, [name], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        database.close().unwrap();
+        found
+    };
+    assert!(!home.data().join("relay.db-wal").exists());
+    let mut file = fs::OpenOptions::new().write(true).open(home.database()).unwrap();
+    file.seek(SeekFrom::Start((page - 1) * 4_096)).unwrap();
+    file.write_all(&[0xa5; 4_096]).unwrap();
+    cells
+}
+
+const EVENTS: usize = 1_000;
+
+/// Delivers what a store with one damaged page has; gives how many events arrived, and the relay.
+async fn delivered_with_a_damaged_page_of(name: &str) -> (usize, usize, Relay) {
+    let (home, path) = pending(EVENTS).await;
+    let lost = overwrite_a_page_of(&home, name);
+    assert!((1..500).contains(&lost), "{lost}");
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start_in(&home, &SLOW).await;
+    relay.client().patch(&path, json!({"url": receiver.url()})).await;
+    let least = if name == "deliveries_due" { EVENTS } else { EVENTS - lost };
+    let hits = receiver.hits_at_least(least).await;
+    let ids: BTreeSet<_> = hits.iter().map(|hit| hit.id()).collect();
+    let ready = relay.client().get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{}", ready.text());
+    assert!(ready.problem().contains("damaged"), "{}", ready.problem());
+    relay.client().publish("still.taken", json!({})).await;
+    receiver
+        .hits_when("the new event", |hits| hits.iter().any(|hit| hit.json()["type"] == "still.taken"))
+        .await;
+    (ids.len(), lost, relay)
+}
+
+#[tokio::test]
+async fn a_damaged_page_of_events_stops_those_events_alone() {
+    let (arrived, lost, relay) = delivered_with_a_damaged_page_of("events").await;
+    assert_eq!(arrived, EVENTS - lost);
+    let client = relay.client();
+    let letters = eventually("the dead letters", || async {
+        let letters = client.list("/v1/dead-letters").await;
+        (letters.len() == lost).then_some(letters)
+    })
+    .await;
+    assert!(letters.iter().all(|letter| {
+        letter["dead_reason"].as_str().unwrap().contains("cannot be read")
+            && letter["event_type"] == Value::Null
+    }));
+    let readable = |items: &[Value]| items.iter().filter(|item| item.get("error").is_none()).count();
+    let items = client.list("/v1/events").await;
+    assert_eq!(readable(&items), EVENTS - lost + 1);
+    assert!(items.len() > readable(&items), "the list shows that something cannot be read");
+    // A feed goes on behind the page as well, also one that comes back with the id of what it could not read.
+    let first = items.last().unwrap()["id"].as_str().unwrap();
+    let mut feed = Feed::open(client, "", Some(first)).await;
+    let mut seen = 1;
+    while seen < EVENTS - lost + 1 {
+        let event = feed.event().await.unwrap();
+        if event.get("error").is_none() {
+            seen += 1;
+        } else {
+            let id = feed.last_id().unwrap().to_owned();
+            feed = Feed::open(client, "", Some(&id)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_page_of_deliveries_stops_those_alone() {
+    let (arrived, lost, relay) = delivered_with_a_damaged_page_of("deliveries").await;
+    assert_eq!(arrived, EVENTS - lost);
+    let items = relay.client().list("/v1/deliveries").await;
+    assert!(items.iter().any(|item| item.get("error").is_some()), "the list shows what it cannot read");
+}
+
+#[tokio::test]
+async fn a_damaged_page_of_an_index_stops_nothing() {
+    let (arrived, _, _relay) = delivered_with_a_damaged_page_of("deliveries_due").await;
+    assert_eq!(arrived, EVENTS);
+}
