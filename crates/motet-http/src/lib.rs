@@ -62,7 +62,7 @@ mod trace;
 pub use client::{
     ApiClient, ApiClientBuilder, ApiClientStats, Body, BoxError, ByStatus, Decode, Error, ErrorKind, Host,
     InvalidClient, InvalidHostName, Redirect, Request, RequestBuilder, Response, ResponseBody, Status,
-    TimeLimit,
+    TimeLimit, retry_after,
 };
 pub use connect::{Connections, ConnectionsBuilder, Fault, ReceivedBody, SendError, Versions};
 pub use server::{Peer, Readiness, Served, Server, ServerStats};

@@ -74,7 +74,8 @@ pub(crate) fn container(config: Config) -> Container {
         |config: Arc<Config>, store: Arc<Store>, outbound: Arc<Outbound>, lifecycle: Arc<Lifecycle>| async move {
             Dispatcher::new(&config, &store, outbound, lifecycle).map_err(StartError::Settings)
         },
-    );
+    )
+    .health(|dispatcher| async move { dispatcher.can_attempt() });
     c.try_provide(|config: Arc<Config>, scope: Scope| async move {
         FeedPlaces::new(&config.feeds, &scope).map_err(StartError::Settings)
     });

@@ -62,3 +62,4 @@ pub use judge::ByStatus;
 pub use request::{Request, RequestBuilder};
 pub use response::Response;
 pub use response_body::ResponseBody;
+pub use retry_after::retry_after;

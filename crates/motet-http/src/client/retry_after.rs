@@ -1,25 +1,32 @@
 //! `Retry-After`: when to come back, in seconds or as a date (RFC 9110, 10.2.3).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use motet::mutant;
 
 /// How long the answer says to wait.
-///
-/// A date is compared with the answer's own `Date`, not with a clock of ours: the two are from the same clock, so it
-/// does not matter whose is right. Without a `Date`, which a server with a clock must send (6.6.1), a date says nothing.
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
-    let value =
-        headers.get(RETRY_AFTER).filter(|_| !mutant!("http.ignore_retry_after"))?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+    retry_after(headers, None).filter(|_| !mutant!("http.ignore_retry_after"))
+}
+
+/// Returns how long an answer with these headers asks to wait, by its `Retry-After`: a number of seconds, or a date in any
+/// of the three forms of HTTP. A date that has passed is zero.
+///
+/// A date is compared with the answer's own `Date`, which is of the same clock, so that it does not matter whose is right.
+/// Without a `Date`, which a server with a clock must send (RFC 9110, 6.6.1), it is compared with `now`, and says nothing
+/// without it.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap, now: Option<SystemTime>) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More seconds than there can be are as many as there can be.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(value).ok()?;
-    let now = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
-    // One that has passed: come back at once.
-    Some(until.duration_since(now).unwrap_or_default())
+    let date = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    Some(until.duration_since(date.or(now)?).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -47,15 +54,20 @@ mod tests {
         ] {
             assert_eq!(parse(value), Some(Duration::from_secs(seconds)), "{value}");
         }
-        for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999", "Fri, 31 Dec"] {
+        assert_eq!(parse("99999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        for nonsense in ["", "-1", "1.5", "soon", "Fri, 31 Dec"] {
             assert_eq!(parse(nonsense), None, "{nonsense}");
         }
     }
 
     #[test]
-    fn a_date_is_compared_with_another_clock() {
+    fn a_date_is_compared_with_the_clock_of_the_answer() {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_static("Fri, 31 Dec 1999 23:59:59 GMT"));
         assert_eq!(of(&headers), None);
+        let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:54 GMT").unwrap();
+        assert_eq!(retry_after(&headers, Some(now)), Some(Duration::from_secs(5)));
+        headers.insert(DATE, HeaderValue::from_static("Fri, 31 Dec 1999 23:59:00 GMT"));
+        assert_eq!(retry_after(&headers, Some(now)), Some(Duration::from_secs(59)));
     }
 }

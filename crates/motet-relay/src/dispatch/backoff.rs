@@ -58,6 +58,20 @@ impl RetrySchedule {
         Some(millis(jittered.max(floor)))
     }
 
+    /// The wait after an attempt that relay itself failed, of so many in a row, in milliseconds; `None` when they have gone
+    /// on for `lasting`, which is too long.
+    ///
+    /// It doubles from 1 s to 1 min, of which it is the upper half at least: such trouble is likely to be that of all
+    /// deliveries, whose attempts are to be spread and not to be many.
+    pub(super) fn delay_of_relay(&self, in_a_row: u32, lasting: Duration) -> Option<Millis> {
+        if lasting >= self.max_age {
+            return None;
+        }
+        let backoff = Backoff::exponential(Duration::from_secs(2), Duration::from_secs(60));
+        let ceiling = backoff.ceiling(in_a_row.saturating_sub(1));
+        Some(millis(rng::with(|rng| rng.duration(ceiling / 2..=ceiling))))
+    }
+
     fn backoff(&self) -> Backoff {
         Backoff::exponential(self.base.min(self.cap), self.cap)
     }
@@ -95,6 +109,19 @@ mod tests {
         let _seeded = rng::seed_thread(7);
         assert!(SCHEDULE.delay(39, None).is_some());
         assert_eq!(SCHEDULE.delay(40, None), None);
+    }
+
+    #[test]
+    fn attempts_that_relay_failed_are_repeated_until_the_longest_age() {
+        let _seeded = rng::seed_thread(7);
+        for (in_a_row, seconds) in [(1, 1..=2), (2, 2..=4), (5, 16..=32), (6, 30..=60), (u32::MAX, 30..=60)] {
+            let delay = SCHEDULE.delay_of_relay(in_a_row, Duration::from_secs(3_599)).unwrap();
+            assert!(
+                (seconds.start() * 1_000..=seconds.end() * 1_000).contains(&delay),
+                "{in_a_row}: {delay}"
+            );
+        }
+        assert_eq!(SCHEDULE.delay_of_relay(1, Duration::from_secs(3_600)), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use motet::resilience::{
     RateLimiterBuilder, Trip,
 };
 use motet::{Backoff, Jitter};
+use tokio::time::Instant;
 
 use crate::ids::{Ids, Kind};
 use crate::lifecycle::{BreakerClosed, BreakerHalfOpened, BreakerOpened, Lifecycle};
@@ -60,6 +61,8 @@ pub(super) struct Doors {
     breakers: CircuitBreakers<Subject>,
     rate: Option<Rate>,
     rates: HashMap<Subject, RateLimiter>,
+    /// Endpoints that asked to be left alone, until when.
+    asked: HashMap<Subject, Instant>,
 }
 
 impl Doors {
@@ -103,7 +106,7 @@ impl Doors {
             builder.clone().build()?;
             Ok(Rate { burst: rate.get().into(), builder })
         });
-        Ok(Self { breakers, rate: rate.transpose()?, rates: HashMap::new() })
+        Ok(Self { breakers, rate: rate.transpose()?, rates: HashMap::new(), asked: HashMap::new() })
     }
 
     /// Lets an attempt through, or tells when to come again.
@@ -113,6 +116,13 @@ impl Doors {
         generation: i64,
     ) -> Result<BreakerPermit<'static>, Duration> {
         let subject = (endpoint, generation);
+        if let Some(until) = self.asked.get(&subject) {
+            let wait = until.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                return Err(wait);
+            }
+            self.asked.remove(&subject);
+        }
         let breaker = self.breakers.get(&subject);
         let permit = breaker.try_acquire().map_err(|refused| refused.retry_after().unwrap_or(ASK_AGAIN))?;
         if let Err(wait) = self.take(subject) {
@@ -121,6 +131,20 @@ impl Doors {
             return Err(wait);
         }
         Ok(permit.into_owned())
+    }
+
+    /// The receiver has asked that nothing more is sent for so long.
+    ///
+    /// Kept in memory alone: the delivery that was refused has it in its due time, and a restart finds out about the others.
+    pub(super) fn ask(&mut self, endpoint: i64, generation: i64, wait: Duration) {
+        let (subject, now) = ((endpoint, generation), Instant::now());
+        let Some(until) = now.checked_add(wait) else { return };
+        if self.asked.len() >= MOST_KEPT.get() {
+            self.asked.retain(|_, until| *until > now);
+        }
+        if self.asked.len() < MOST_KEPT.get() || self.asked.contains_key(&subject) {
+            self.asked.insert(subject, until);
+        }
     }
 
     fn take(&mut self, subject: Subject) -> Result<(), Duration> {

@@ -6,8 +6,10 @@
 
 mod attempt;
 mod backoff;
+mod caught;
 mod door;
 mod lanes;
+mod trouble;
 
 use std::future::Future;
 use std::num::NonZeroUsize;
@@ -20,8 +22,9 @@ use motet::resilience::InvalidPolicy;
 use motet::task::{Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use self::attempt::Attempts;
+use self::attempt::{After, Attempts};
 pub use self::backoff::RetrySchedule;
+use self::caught::caught;
 use self::door::Doors;
 pub use self::door::Sparing;
 use self::lanes::{Grant, Lanes, Standing};
@@ -54,6 +57,9 @@ impl Default for InFlight {
 /// How long to wait after the store refused a read or a write.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
+/// How long to wait until the store is asked what became of a delivery whose record panicked.
+const AFTER_DEATH: Duration = Duration::from_secs(60);
+
 /// What a finished task reports to the dispatcher.
 #[derive(Debug)]
 enum Done {
@@ -65,7 +71,10 @@ enum Done {
     /// A receiver has answered, or not in time.
     Answered {
         endpoint: i64,
+        generation: i64,
         standing: Option<Standing>,
+        /// The receiver asked that nothing is sent to it for so long.
+        hold: Option<Duration>,
     },
     /// That is on disk.
     Recorded {
@@ -109,22 +118,33 @@ impl Dispatcher {
         lifecycle: Arc<Lifecycle>,
     ) -> Result<Self, InvalidPolicy> {
         let doors = Doors::new(&config.sparing, config.deadlines.total, store.ids(), Arc::clone(&lifecycle))?;
+        let mut in_flight = config.in_flight.clone();
+        if in_flight.in_all > outbound.most_open() {
+            in_flight.in_all = outbound.most_open();
+            let (most, asked) = (in_flight.in_all, config.in_flight.in_all);
+            tracing::warn!(
+                most,
+                asked,
+                "fewer attempts are made at once: the limit of open files (ulimit -n) is low"
+            );
+        }
         let attempts = Attempts::new(store.clone(), outbound, config.retry.clone(), Arc::clone(&lifecycle));
-        Ok(Self {
-            store: store.clone(),
-            attempts: Arc::new(attempts),
-            in_flight: config.in_flight.clone(),
-            doors,
-            lifecycle,
-        })
+        Ok(Self { store: store.clone(), attempts: Arc::new(attempts), in_flight, doors, lifecycle })
+    }
+
+    /// Returns `Err` with the reason while relay itself cannot attempt anything.
+    pub(crate) fn can_attempt(&self) -> Result<(), String> {
+        self.attempts
+            .own_trouble()
+            .map_or(Ok(()), |why| Err(format!("deliveries cannot be attempted: {why}")))
     }
 
     /// Delivers until `stop` is ready; then starts nothing new and waits up to `grace` for what is under way.
     ///
     /// Dropping the future aborts what is under way.
     pub(crate) async fn run(&self, stop: impl Future<Output = ()>, grace: Duration) -> Drained {
-        // A task that panics, of a bug, harms no other: its slot stays taken and its delivery leased, so that a
-        // bug that one delivery brings out cannot turn into a loop; a restart finds the delivery still due.
+        // A task that panics, of a bug, harms no other. It records what it was about as relay's own trouble, and gives its
+        // slot and its delivery back.
         let tasks = Scope::options().name("dispatch").policy(Policy::Isolate);
         let mut drained = Drained { handed_back: 0 };
         let ran = tasks.run(async |n: &Nursery| {
@@ -195,12 +215,25 @@ impl Running<'_> {
         }
     }
 
-    /// Runs the work as a task that reports when it is done.
-    fn start(&self, name: &'static str, work: impl Future<Output = Done> + Send + 'static) {
+    /// Runs the work as a task that reports when it is done; `died` is reported in its place when it panics.
+    fn start(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Done> + Send + 'static,
+        died: impl FnOnce(String) -> Done + Send + 'static,
+    ) {
         let sender = self.sender.clone();
         drop(self.tasks.spawn(name, async move {
+            let done = match caught(work).await {
+                Ok(done) => done,
+                Err(said) => {
+                    tell_of_death(name, &said);
+                    sleep(STORE_RETRY).await;
+                    died(said)
+                }
+            };
             // Refused, nobody is there any more to hear of it.
-            drop(sender.send(work.await).await);
+            drop(sender.send(done).await);
         }));
     }
 
@@ -220,7 +253,7 @@ impl Running<'_> {
     fn bury(&self, endpoint: i64) {
         let store = self.dispatcher.store.clone();
         let lifecycle = Arc::clone(&self.dispatcher.lifecycle);
-        self.start("bury", async move {
+        let burying = async move {
             let more = match store.bury(endpoint).await {
                 Ok(Buried { letters, more }) => {
                     let ids = store.ids();
@@ -242,23 +275,31 @@ impl Running<'_> {
                 }
             };
             Done::Buried { endpoint, more }
-        });
+        };
+        self.start("bury", burying, move |_| Done::Buried { endpoint, more: true });
     }
 
     fn grant_turns(&mut self) {
         while let Some(grant) = self.lanes.next_grant() {
             let store = self.dispatcher.store.clone();
-            self.start("turn", async move {
+            let granted = grant.clone();
+            let turn = async move {
                 let turn = store.turn(grant.endpoint, grant.slots, grant.leased.clone()).await;
                 Done::Turn(grant, turn)
-            });
+            };
+            self.start("turn", turn, move |said| Done::Turn(granted, Err(StoreError::Internal(said))));
         }
     }
 
     fn done(&mut self, done: Done) {
         let now = self.clock.due_now();
         match done {
-            Done::Answered { endpoint, standing } => self.lanes.answered(endpoint, standing),
+            Done::Answered { endpoint, generation, standing, hold } => {
+                if let Some(hold) = hold {
+                    self.doors.ask(endpoint, generation, hold);
+                }
+                self.lanes.answered(endpoint, standing);
+            }
             Done::Recorded { endpoint, delivery, retry_at } => {
                 self.lanes.finished(endpoint, delivery, retry_at, now);
             }
@@ -304,15 +345,38 @@ impl Running<'_> {
         for (due, permit) in admitted {
             let attempts = Arc::clone(&self.dispatcher.attempts);
             let target = Arc::clone(&target);
-            let sender = self.sender.clone();
-            self.start("attempt", async move {
-                let (endpoint, delivery) = (target.endpoint, due.delivery);
-                let made = attempts.make(&target, due, permit).await;
-                // As everywhere: refused, nobody is there any more to hear of it.
-                let standing = made.standing();
-                drop(sender.send(Done::Answered { endpoint, standing }).await);
-                let retry_at = attempts.record(made).await;
+            let (sender, clock) = (self.sender.clone(), self.clock.clone());
+            let (endpoint, generation, delivery) = (target.endpoint, target.generation, due.delivery);
+            let attempt = async move {
+                let began = Instant::now();
+                let (made, after) = match caught(attempts.make(&target, &due, permit)).await {
+                    Ok(made) => made,
+                    Err(said) => {
+                        tell_of_death("attempt", &said);
+                        (attempts.died(&target, &due, began, &said), After::default())
+                    }
+                };
+                let (standing, After { rest, hold }) = (made.standing(), after);
+                let answered = async {
+                    if let Some(rest) = rest {
+                        rest.read().await;
+                    }
+                    // As everywhere: refused, nobody is there any more to hear of it.
+                    drop(sender.send(Done::Answered { endpoint, generation, standing, hold }).await);
+                };
+                // What is known is recorded while the receiver still sends; its slot is taken until it has done so.
+                let (retry_at, ()) = tokio::join!(caught(attempts.record(made)), answered);
+                let retry_at = retry_at.unwrap_or_else(|said| {
+                    tell_of_death("record", &said);
+                    Some(clock.due_now() + millis(AFTER_DEATH))
+                });
                 Done::Recorded { endpoint, delivery, retry_at }
+            };
+            let clock = self.clock.clone();
+            self.start("attempt", attempt, move |_| Done::Recorded {
+                endpoint,
+                delivery,
+                retry_at: Some(clock.due_now() + millis(AFTER_DEATH)),
             });
         }
     }
@@ -330,6 +394,12 @@ impl Running<'_> {
         tasks.cancel(Reason::requested("their time is over"));
         Drained { handed_back }
     }
+}
+
+/// A task of the dispatcher has panicked, of a bug. What it held is given back by its caller.
+fn tell_of_death(task: &'static str, said: &str) {
+    tracing::error!(task, said, "a task of the dispatcher panicked, of a bug");
+    metrics::counter!("relay_tasks_died_total", "task" => task).increment(1);
 }
 
 /// Waits until the moment, or for ever.

@@ -170,7 +170,10 @@ fn check_url(text: &str, guard: &AddressGuard) -> Result<String, Problem> {
         Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
         Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
         Some(Host::Domain(name)) if is_localhost(name) => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        Some(Host::Domain(_)) => None,
+        Some(Host::Domain(name)) => {
+            motet_http::Host::check_name(name).map_err(|error| invalid(&format!("host {error}")))?;
+            None
+        }
         None => return Err(invalid("has no host")),
     };
     if let Some(address) = address {
@@ -198,6 +201,8 @@ mod tests {
             ("", "not a URL"),
             ("example.com/hook", "not a URL"),
             ("http://", "not a URL"),
+            ("http://a..b/", "not a name of a host"),
+            ("http://-a.example/", "not a name of a host"),
             ("ftp://example.com/", "scheme"),
             ("file:///etc/passwd", "scheme"),
             ("http://user@example.com/", "user name"),
@@ -230,6 +235,7 @@ mod tests {
             ("https://example.com:443/hook?a=b c", "https://example.com/hook?a=b%20c"),
             ("http://127.1:9000/", "http://127.0.0.1:9000/"),
             ("http://localhost/", "http://localhost/"),
+            ("http://my_service:8080/", "http://my_service:8080/"),
             ("https://bücher.example/", "https://xn--bcher-kva.example/"),
         ] {
             assert_eq!(check_url(url, &guard).unwrap(), normal);

@@ -8,18 +8,21 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt as _;
-use jiff::fmt::rfc2822::DateTimeParser;
-use motet::task::{Scope, timeout_at};
-use motet_http::{Body, Connections, InvalidClient, ReceivedBody, Versions};
+use motet::task::{Scope, timeout, timeout_at};
+use motet_http::{Body, Connections, Fault, InvalidClient, ReceivedBody, Versions, retry_after};
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::clock::Millis;
+use crate::clock::Clock;
 use crate::guard::AddressGuard;
 
 /// Reading an answer stops here.
@@ -30,6 +33,18 @@ const EXCERPT_BYTES: usize = 1 << 10;
 
 /// The most an answer's headers may take.
 const MOST_HEADER_BYTES: usize = 64 << 10;
+
+/// Connections to all hosts that stay open while idle.
+const MOST_IDLE: usize = 1_024;
+
+/// How often a request is sent again in one attempt, over another connection.
+const SENT_AGAIN: u32 = 2;
+
+/// A timer that rings so much later than it was set to had no process to ring in.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What came during such a pause has this long to be read.
+const AFTER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Long enough to serve a steady trickle of events, shorter than the idle limit of most servers (60 s and
 /// more), so that a connection is rarely found closed.
@@ -65,35 +80,23 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The beginning of the body, kept for failures only.
     pub(crate) excerpt: Option<String>,
-    pub(crate) retry_after: Option<RetryAfter>,
+    /// How long the receiver asks to be left alone (`Retry-After`).
+    pub(crate) retry_after: Option<Duration>,
+    /// The body, if the status has said all that matters.
+    pub(crate) rest: Option<Rest>,
 }
 
-/// What a receiver asked for with `Retry-After`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RetryAfter {
-    Wait(Duration),
-    /// In calendar time.
-    Until(Millis),
+/// The body of an answer, of which nothing is needed. Read to its end, the connection can be used again.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    body: ReceivedBody,
+    deadline: Instant,
 }
 
-impl RetryAfter {
-    /// How long to wait from now on.
-    pub(crate) fn from(self, now: Millis) -> Duration {
-        match self {
-            Self::Wait(wait) => wait,
-            Self::Until(at) => Duration::from_millis(u64::try_from(at.saturating_sub(now)).unwrap_or(0)),
-        }
-    }
-
-    /// Reads the header's value: a number of seconds, or a date (RFC 9110, 10.2.3).
-    fn parse(value: &str) -> Option<Self> {
-        let value = value.trim();
-        let date = || DateTimeParser::new().parse_timestamp(value).ok();
-        value
-            .parse()
-            .map(|seconds| Self::Wait(Duration::from_secs(seconds)))
-            .ok()
-            .or_else(|| date().map(|date| Self::Until(date.as_millisecond())))
+impl Rest {
+    /// Reads it, to the limit or the deadline of the attempt.
+    pub(crate) async fn read(self) {
+        drop(read_some(self.body, self.deadline).await);
     }
 }
 
@@ -104,8 +107,19 @@ pub(crate) enum SendError {
     Url(http::Error),
     #[error("no answer within {} ms", .0.as_millis())]
     HeadersDeadline(Duration),
-    #[error("{0}")]
-    Failed(String),
+    #[error("{said}")]
+    Failed { said: String, fault: Fault },
+}
+
+impl SendError {
+    /// Returns whose trouble it is.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::Url(_) => Fault::Settings,
+            Self::HeadersDeadline(_) => Fault::Remote,
+            Self::Failed { fault, .. } => *fault,
+        }
+    }
 }
 
 /// Sends requests.
@@ -113,47 +127,101 @@ pub(crate) enum SendError {
 pub(crate) struct Outbound {
     connections: Connections,
     deadlines: Deadlines,
+    most_open: NonZeroUsize,
+    clock: Clock,
 }
 
 impl Outbound {
-    /// `per_host` connections at most stay open while idle.
+    /// `per_host` connections at most stay open while idle, to each host. All together take three quarters of the
+    /// descriptors that the process may have: the others are for the API, and for the store's readers.
     pub(crate) fn new(
         guard: AddressGuard,
         deadlines: Deadlines,
         per_host: usize,
         scope: &Scope,
     ) -> Result<Self, InvalidClient> {
+        let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+        let most_open = NonZeroUsize::new(files.map_or(usize::MAX, |files| files - files.div_ceil(4)));
+        let most_open = most_open.unwrap_or(NonZeroUsize::MIN);
         let connections = Connections::builder(scope)
             .versions(Versions::Http1)
+            .max_open(most_open.get())
+            .max_idle(MOST_IDLE.min(most_open.get() / 2))
+            .lenient_heads()
             .connect_timeout(deadlines.connect)
             .connect_only_to(move |address| guard.check(address))
             .idle_timeout(IDLE_CONNECTION)
             .max_idle_per_host(per_host)
             .max_head(MOST_HEADER_BYTES)
             .build()?;
-        Ok(Self { connections, deadlines })
+        Ok(Self { connections, deadlines, most_open, clock: Clock::new() })
+    }
+
+    /// How many connections may be open at once.
+    pub(crate) fn most_open(&self) -> NonZeroUsize {
+        self.most_open
     }
 
     /// One attempt. Dropping the future closes its connection.
     pub(crate) async fn post(&self, url: &str, headers: HeaderMap, body: Bytes) -> Result<Answer, SendError> {
         let started = Instant::now();
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(url)
-            .body(Body::from(body))
-            .map_err(SendError::Url)?;
-        *request.headers_mut() = headers;
         let to_headers = self.deadlines.headers.min(self.deadlines.total);
-        let response = timeout_at(started + to_headers, self.connections.send(request))
-            .await
-            .map_err(|_| SendError::HeadersDeadline(to_headers))?
-            .map_err(|error| SendError::Failed(explain(error.source().unwrap_or(&error))))?;
-        let (head, body) = response.into_parts();
-        let begun = read_some(body, started + self.deadlines.total).await;
-        let excerpt = (!head.status.is_success() && !begun.is_empty())
-            .then(|| String::from_utf8_lossy(&begun[..begun.len().min(EXCERPT_BYTES)]).into_owned());
-        Ok(Answer { status: head.status.as_u16(), excerpt, retry_after: retry_after(&head.headers) })
+        let response = in_time(started + to_headers, self.send(url, &headers, &body)).await;
+        let (head, body) = response.unwrap_or(Err(SendError::HeadersDeadline(to_headers)))?.into_parts();
+        let deadline = started + self.deadlines.total;
+        let (excerpt, rest) = if head.status.is_success() {
+            (None, Some(Rest { body, deadline }))
+        } else {
+            let begun = read_some(body, deadline).await;
+            let begun = &begun[..begun.len().min(EXCERPT_BYTES)];
+            ((!begun.is_empty()).then(|| String::from_utf8_lossy(begun).into_owned()), None)
+        };
+        let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(self.clock.wall()).unwrap_or(0));
+        let retry_after = retry_after(&head.headers, Some(now));
+        Ok(Answer { status: head.status.as_u16(), excerpt, retry_after, rest })
     }
+
+    /// Sends the request, and sends it again where a kept connection has most likely delivered none of it: receivers close
+    /// connections that are idle, as relay does.
+    async fn send(
+        &self,
+        url: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Response<ReceivedBody>, SendError> {
+        let mut again = SENT_AGAIN;
+        loop {
+            let request = Request::builder().method(Method::POST).uri(url).body(Body::from(body.clone()));
+            let mut request = request.map_err(SendError::Url)?;
+            request.headers_mut().clone_from(headers);
+            match self.connections.send(request).await {
+                Err(motet_http::SendError::Stale(_) | motet_http::SendError::Refused(_)) if again > 0 => {
+                    again -= 1;
+                }
+                sent => {
+                    return sent.map_err(|error| SendError::Failed {
+                        said: explain(error.source().unwrap_or(&error)),
+                        fault: error.fault(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Waits until the deadline; `None` if that was too short.
+///
+/// A timer that rings long after its time had no process to ring in: relay was stopped, or starved. What came meanwhile
+/// lies in the sockets, and is read before anything is called late.
+async fn in_time<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    if let Ok(done) = timeout_at(deadline, future.as_mut()).await {
+        return Some(done);
+    }
+    if deadline.elapsed() < PAUSE {
+        return None;
+    }
+    timeout(AFTER_PAUSE, future).await.ok()
 }
 
 /// Reads up to the limit or the deadline; what ends the body early does not matter here.
@@ -169,10 +237,6 @@ async fn read_some(mut body: ReceivedBody, deadline: Instant) -> Vec<u8> {
         }
     }
     begun
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
-    RetryAfter::parse(headers.get(header::RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// An error with all of its causes, each said once.
@@ -192,18 +256,32 @@ fn explain(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, poll_fn};
+    use std::task::Poll;
+
+    use tokio::time::{advance, sleep};
+
     use super::*;
 
-    #[test]
-    fn both_forms_of_retry_after_are_read_and_nonsense_is_none() {
-        let wait = RetryAfter::Wait(Duration::from_secs(120));
-        assert_eq!(RetryAfter::parse(" 120 "), Some(wait));
-        // The date of RFC 9110's own example.
-        let date = RetryAfter::parse("Fri, 31 Dec 1999 23:59:59 GMT").unwrap();
-        assert_eq!(date.from(946_684_799_000 - 5_000), Duration::from_secs(5));
-        assert_eq!(date.from(946_684_800_000), Duration::ZERO);
-        for nonsense in ["", "-1", "1.5", "soon", "99999999999999999999", "Fri, 31 Dec"] {
-            assert_eq!(RetryAfter::parse(nonsense), None, "{nonsense}");
-        }
+    #[tokio::test(start_paused = true)]
+    async fn what_came_during_a_pause_is_read_before_it_is_late() {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        assert!(in_time(deadline, pending::<()>()).await.is_none());
+        assert_eq!(Instant::now(), deadline, "without a pause the deadline holds");
+
+        // Ready at the second look, which a process that goes on after a pause has not had.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut looks = 0;
+        let answer = poll_fn(|cx| {
+            looks += 1;
+            cx.waker().wake_by_ref();
+            if looks > 2 { Poll::Ready(looks) } else { Poll::Pending }
+        });
+        advance(Duration::from_secs(30)).await;
+        assert!(in_time(deadline, answer).await.is_some());
+
+        let deadline = Instant::now();
+        advance(Duration::from_secs(30)).await;
+        assert!(in_time(deadline, sleep(AFTER_PAUSE * 2)).await.is_none());
     }
 }

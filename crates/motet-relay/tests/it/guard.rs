@@ -44,7 +44,8 @@ async fn the_address_that_is_dialled_is_checked_whatever_the_url_was_when_it_was
     receiver.hits_at_least(2).await;
     relay.stop().await;
 
-    let relay = Relay::start_unshared(&home, &["--max-attempts", "1"]).await;
+    let settings = ["--max-attempts", "3", "--breaker-failures", "1", "--retry-base", "0.001"];
+    let relay = Relay::start_unshared(&home, &settings).await;
     relay.client().publish("refused", json!({})).await;
     let letters = crate::harness::eventually("both deliveries to be refused", || async {
         let letters = relay.client().list("/v1/dead-letters").await;
@@ -54,7 +55,14 @@ async fn the_address_that_is_dialled_is_checked_whatever_the_url_was_when_it_was
     for letter in letters {
         let reason = letter["dead_reason"].as_str().unwrap();
         assert!(reason.contains("is a loopback address"), "{reason}");
+        let delivery =
+            relay.client().get(&format!("/v1/deliveries/{}", letter["id"].as_str().unwrap())).await.json();
+        assert_eq!(
+            (&delivery["attempts"], &delivery["attempt_log"][0]["class"]),
+            (&json!(3), &json!("config"))
+        );
     }
+    assert!(!relay.log().contains("is left alone"), "a breaker opened:\n{}", relay.log());
     assert_eq!(receiver.hits().len(), 2, "a refused address was connected to");
 }
 

@@ -1,5 +1,6 @@
 //! What a program that embeds relay is told.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
@@ -14,6 +15,59 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::harness::{Act, Client, FAIL, Home, OK, Receiver, eventually, within};
+
+/// Panics in the first attempt, and takes nothing else.
+#[derive(Default)]
+struct Panics(AtomicBool);
+
+impl tracing::Subscriber for Panics {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "motet_relay::dispatch::attempt"
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        if *event.metadata().level() == tracing::Level::DEBUG && !self.0.swap(true, Ordering::Relaxed) {
+            panic!("a subscriber that panics");
+        }
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn an_attempt_that_panics_is_made_again() {
+    // Of this thread, on which all tasks of the test run. With one subscriber alone, another test's thread, which has none,
+    // would switch the event off for all of them.
+    let _another = tracing::Dispatch::new(Panics::default());
+    let _panics = tracing::subscriber::set_default(Panics::default());
+    let receiver = Receiver::accepting().await;
+    let embedded = Embedded::start(|config| {
+        config.in_flight.per_endpoint = const { std::num::NonZeroUsize::new(1).unwrap() };
+    })
+    .await;
+    let client = &embedded.client;
+    client.endpoint(&receiver).await;
+    let event = client.publish("a", json!({})).await;
+    let delivery = client.delivery_in_state(&event, "delivered").await;
+    let died = &delivery["attempt_log"][0];
+    assert_eq!(died["class"], "relay", "{delivery}");
+    assert!(died["error"].as_str().unwrap().contains("a subscriber that panics"), "{delivery}");
+    assert_eq!(delivery["attempts"], 1);
+    let metrics = client.get("/metrics").await.text();
+    assert!(metrics.contains("relay_tasks_died_total{task=\"attempt\"} 1"), "{metrics}");
+    embedded.stop.notify_one();
+    within("relay to end", embedded.relay).await.unwrap().unwrap();
+}
 
 type Heard = Arc<Mutex<Vec<Arc<dyn AnyEvent>>>>;
 

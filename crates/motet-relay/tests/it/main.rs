@@ -28,6 +28,8 @@ mod lifecycle;
 mod limits;
 mod management;
 mod observability;
+#[cfg(target_os = "linux")]
+mod own_trouble;
 mod receivers;
 mod shutdown;
 mod signature;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -14,10 +14,12 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::harness::{Home, Relay};
 
-/// Accepts every delivery, with a certificate of its own for these names; gives its port and certificate.
-async fn receiver(names: &[&str]) -> (u16, String, JoinSet<()>) {
+async fn receiver_with(names: &[&str], is_ca: IsCa) -> (u16, String, JoinSet<()>) {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    let signing_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.is_ca = is_ca;
+    let cert = params.self_signed(&signing_key).unwrap();
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
@@ -42,6 +44,11 @@ async fn receiver(names: &[&str]) -> (u16, String, JoinSet<()>) {
         }
     });
     (port, cert.pem(), server)
+}
+
+/// Accepts every delivery, with a certificate of its own for these names; gives its port and certificate.
+async fn receiver(names: &[&str]) -> (u16, String, JoinSet<()>) {
+    receiver_with(names, IsCa::NoCa).await
 }
 
 /// One attempt at this URL by a relay that trusts this certificate and no other.
@@ -90,4 +97,15 @@ async fn a_handshake_that_hangs_ends_at_the_connect_deadline() {
     let (_, certificate, _server) = receiver(&["localhost"]).await;
     let attempt = attempt(&format!("https://{}/", silent.local_addr().unwrap()), &certificate).await;
     assert!(attempt["error"].as_str().unwrap().contains("no connection within 500 ms"), "{attempt}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_is_refused_in_words() {
+    // As `openssl req -x509` makes them: trusted, and still not a server's.
+    let authority = IsCa::Ca(BasicConstraints::Unconstrained);
+    let (port, certificate, _server) = receiver_with(&["localhost"], authority).await;
+    let attempt = attempt(&format!("https://localhost:{port}/"), &certificate).await;
+    let error = attempt["error"].as_str().unwrap();
+    assert!(error.contains("CA:TRUE") && error.contains("CA:FALSE"), "{error}");
+    assert_eq!(attempt["class"], "receiver");
 }

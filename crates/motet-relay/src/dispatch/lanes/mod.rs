@@ -98,7 +98,7 @@ impl Lane {
 }
 
 /// Leave for an endpoint to attempt up to `slots` deliveries.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Grant {
     pub(super) endpoint: i64,
     pub(super) slots: usize,

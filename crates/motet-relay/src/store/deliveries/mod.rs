@@ -92,6 +92,15 @@ pub(crate) enum FailureClass {
 }
 
 impl FailureClass {
+    /// The word that metrics and the API have for it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Receiver => "receiver",
+            Self::Relay => "relay",
+            Self::Config => "config",
+        }
+    }
+
     const fn stored(self) -> i64 {
         match self {
             Self::Receiver => 1,

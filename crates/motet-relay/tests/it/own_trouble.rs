@@ -1,0 +1,118 @@
+//! What relay cannot do for reasons of its own is not charged to receivers.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
+use serde_json::{Value, json};
+
+use crate::harness::{Act, OK, Receiver, Relay, eventually};
+
+/// Limits the open files of a relay that is running; gives the limit before.
+fn limit_files(relay: &Relay, files: Option<u64>) -> Option<u64> {
+    let pid = Pid::from_raw(relay.pid().cast_signed());
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    prlimit(pid, Resource::Nofile, Rlimit { current: files, maximum }).unwrap().current
+}
+
+#[tokio::test]
+async fn missing_descriptors_are_not_charged_to_receivers() {
+    let (receiver, warm) = (Receiver::accepting().await, Receiver::accepting().await);
+    let relay = Relay::start_with(&["--max-attempts", "2", "--breaker-failures", "1"]).await;
+    let client = relay.client();
+    let endpoint = client.endpoint_at(&receiver.url(), json!({"event_types": ["user.*"]})).await;
+    // The store's readers are opened when they are first needed.
+    client.endpoint_at(&warm.url(), json!({"event_types": ["first"]})).await;
+    let first = client.publish("first", json!({})).await;
+    client.delivery_in_state(&first, "delivered").await;
+    client.get("/v1/deliveries").await;
+    client.get("/readyz").await;
+    // Below the number of any new descriptor. The API goes on over the connection that the test has.
+    let before = limit_files(&relay, Some(3));
+    let event = client.publish("user.created", json!({})).await;
+    let attempt = eventually("an attempt to fail", || async {
+        let delivery = client.delivery_of(&event).await;
+        assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("pending"), &json!(0)));
+        delivery["attempt_log"].as_array().unwrap().first().cloned()
+    })
+    .await;
+    assert_eq!(attempt["class"], "relay", "{attempt}");
+    assert!(attempt["error"].as_str().unwrap().contains("os error 24"), "{attempt}");
+    eventually("readiness to say so", || async {
+        let answer = client.get("/readyz").await;
+        (answer.status == StatusCode::SERVICE_UNAVAILABLE)
+            .then(|| assert!(answer.problem().contains("os error 24")))
+    })
+    .await;
+    limit_files(&relay, before);
+    let delivery = client.delivery_in_state(&event, "delivered").await;
+    assert_eq!(delivery["attempts"], 1);
+    assert_eq!(
+        client.get(&format!("/v1/endpoints/{endpoint}")).await.json()["disabled_because"],
+        Value::Null
+    );
+    assert!(!relay.log().contains("is left alone"), "a breaker opened:\n{}", relay.log());
+    eventually("relay to be ready", || async {
+        (client.get("/readyz").await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn relays_own_trouble_ends_as_a_dead_letter() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start_with(&["--max-age", "0.001"]).await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    limit_files(&relay, Some(3));
+    let event = client.publish("user.created", json!({})).await;
+    let dead = client.delivery_in_state(&event, "dead").await;
+    let reason = dead["dead_reason"].as_str().unwrap();
+    assert!(reason.starts_with("relay could not attempt it for"), "{reason}");
+    assert_eq!(dead["attempts"], 0);
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_for_attempts() {
+    let mut receivers = Vec::new();
+    let relay = Relay::start().await;
+    let client = relay.client();
+    for n in 0..8 {
+        let receiver = Receiver::accepting().await;
+        client.endpoint_at(&receiver.url(), json!({"event_types": [format!("e{n}"), "all"]})).await;
+        client.publish(&format!("e{n}"), json!({})).await;
+        receiver.hits_at_least(1).await;
+        receivers.push(receiver);
+    }
+    let fresh = Receiver::accepting().await;
+    client.endpoint_at(&fresh.url(), json!({"event_types": ["fresh"]})).await;
+    // What is open now is all that may be.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap();
+    let highest = open.filter_map(|fd| fd.unwrap().file_name().to_str()?.parse::<u64>().ok()).max();
+    limit_files(&relay, highest.map(|highest| highest + 1));
+    client.publish("fresh", json!({})).await;
+    fresh.hits_at_least(1).await;
+    client.publish("all", json!({})).await;
+    for receiver in &receivers {
+        receiver.hits_at_least(2).await;
+    }
+}
+
+#[tokio::test]
+async fn answers_that_came_during_a_pause_are_not_late() {
+    let receiver = Receiver::start(|hit| match hit.nth {
+        1 => Act::Slow(Duration::from_millis(100), StatusCode::OK),
+        _ => OK,
+    })
+    .await;
+    let relay = Relay::start_with(&["--headers-timeout", "1", "--total-timeout", "1"]).await;
+    relay.client().endpoint(&receiver).await;
+    let event = relay.client().publish("user.created", json!({})).await;
+    receiver.hits_at_least(1).await;
+    relay.signal(Signal::STOP);
+    // What is tested is that time passes in which relay does not run: its deadline, and the least of pauses after it.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    relay.signal(Signal::CONT);
+    let delivery = relay.client().delivery_in_state(&event, "delivered").await;
+    assert_eq!((&delivery["attempts"], receiver.hits().len()), (&json!(1), 1), "{delivery}");
+}
