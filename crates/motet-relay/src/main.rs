@@ -89,14 +89,16 @@ fn demo(args: &DemoArgs) -> ExitCode {
 
 fn rotate_key(args: &RotateKeyArgs) -> ExitCode {
     motet::run(async |_: &Nursery<Failed>| {
-        let key = rotate_api_key(args.data()).await?;
-        print(&format!("{key}\n"))
+        Ok(rotate_api_key(args.data(), |key| write_out(&format!("{key}\n"))).await?)
     })
 }
 
 /// Writes to standard output; a closed pipe is a failure, not a panic.
 fn print(text: &str) -> Result<(), Failed> {
+    write_out(text).map_err(|error| format!("cannot write to standard output: {error}").into())
+}
+
+fn write_out(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| format!("cannot write to standard output: {error}").into())
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }

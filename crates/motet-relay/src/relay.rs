@@ -56,6 +56,9 @@ pub enum StartError {
     /// The operating system gave no random bytes for an API key.
     #[error("no random bytes from the operating system")]
     Random(#[source] getrandom::Error),
+    /// A new API key could not be shown. The keys before it hold.
+    #[error("the new API key could not be shown, and is not used; the key before it still holds")]
+    NotShown(#[source] Arc<io::Error>),
     /// Metrics could not be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
@@ -142,7 +145,8 @@ impl Relay {
         self.address
     }
 
-    /// The API key, if this start made it. It is stored hashed and cannot be had again.
+    /// The API key, if this start made it. It is stored, hashed, once relay [serves](Self::serve), and cannot be had
+    /// again then: show it before. A start that ends before that leaves it to the next start to make one.
     #[must_use]
     pub fn new_api_key(&self) -> Option<&str> {
         self.access.new_key()
@@ -179,12 +183,14 @@ impl Relay {
     /// The members go on until their phases are told: this is dropped first in the shutdown.
     ///
     /// # Errors
-    /// [`RunError::WriterGone`]; a member's errors go to the program.
+    /// [`RunError::Start`] when a new API key cannot be stored; [`RunError::WriterGone`]; a member's errors go to the
+    /// program.
     pub async fn serve<E>(self, app: &Root<E>) -> Result<Infallible, E>
     where
         E: From<RunError> + Send + 'static,
     {
-        let Self { running, listener, shutdown_grace, .. } = self;
+        let Self { running, access, listener, shutdown_grace, .. } = self;
+        access.keep_new_key(&part::<Store>(&running)).await.map_err(RunError::Start)?;
         let running = Arc::new(running);
         let (edge, parts) = (part::<Edge>(&running), Arc::clone(&running));
         let (server, readiness) = (part::<Server>(&running), part::<Readiness>(&running));
@@ -248,14 +254,18 @@ impl Relay {
     }
 }
 
-/// Makes a new API key for the store in `data` and revokes the ones before. The relay there must be stopped.
+/// Makes a new API key for the store in `data`, hands it to `show`, and then revokes the keys before it. The relay there
+/// must be stopped.
 ///
 /// # Cancel safety
-/// Dropped before it is done, either the old keys hold or the new one does.
+/// Dropped before it is done, the old keys hold, and the new one may hold as well.
 ///
 /// # Errors
-/// [`StartError`] as for [`Relay::start`].
-pub async fn rotate_api_key(data: &std::path::Path) -> Result<String, StartError> {
+/// [`StartError`] as for [`Relay::start`]; [`StartError::NotShown`] when `show` fails: the old keys hold then.
+pub async fn rotate_api_key(
+    data: &std::path::Path,
+    show: impl FnOnce(&str) -> io::Result<()> + Send,
+) -> Result<(), StartError> {
     if !store::exists(data) {
         return Err(StartError::Store(format!(
             "there is none in {}; start relay there first",
@@ -270,9 +280,11 @@ pub async fn rotate_api_key(data: &std::path::Path) -> Result<String, StartError
     };
     let rotated = scope(async |n: &Nursery<StartError>| {
         let store = Store::open(&options, Clock::new(), n).map_err(StartError::open)?;
-        let key = Access::replace(&store).await?;
-        store.close().await.map_err(|error| StartError::unusable(&error))?;
-        Ok(key.expose().to_owned())
+        let replaced = Access::replace(&store, show).await;
+        if let Err(error) = store.close().await {
+            tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
+        }
+        replaced
     });
     rotated.await.map_err(|error| match error {
         ScopeError::Failed { first, .. } => first.error,

@@ -166,7 +166,12 @@ impl Attempts {
         let body = envelope(due);
         // Signed with the time of the attempt: a retry days later is still inside a receiver's tolerance.
         let timestamp = at / 1_000;
-        let signature = target.secret.sign(&id, timestamp, &body);
+        let mut signature = target.secret.sign(&id, timestamp, &body);
+        // Standard Webhooks: a receiver accepts the message if one of them is right.
+        for secret in target.old_secrets.at(self.store.clock().due_now()) {
+            signature.push(' ');
+            signature += &secret.sign(&id, timestamp, &body);
+        }
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(USER_AGENT, AGENT);

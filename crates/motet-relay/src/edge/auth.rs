@@ -1,6 +1,7 @@
 //! Who may use the API: whoever holds the API key.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -90,21 +91,36 @@ impl Refusals {
 }
 
 impl Access {
-    /// The keys of the store; it gets its first one here.
+    /// The keys of the store. Where there is none one is made, which is stored by [`keep_new_key`](Self::keep_new_key):
+    /// a start that fails before the key is shown leaves a store without a key, and the next start makes one.
     pub(crate) async fn of(store: &Store) -> Result<Self, StartError> {
         let hashes = store.key_hashes().await.map_err(|error| StartError::unusable(&error))?;
         if !hashes.is_empty() {
             return Ok(Self { hashes, ..Self::default() });
         }
-        let key = Self::replace(store).await?;
+        let key = ApiKey::generate().map_err(StartError::Random)?;
         Ok(Self { hashes: vec![key.hash()], new: Some(key), ..Self::default() })
     }
 
-    /// Makes a key and revokes all others.
-    pub(crate) async fn replace(store: &Store) -> Result<ApiKey, StartError> {
+    /// Stores the key that this start made, if it made one. To be called when the key was shown.
+    pub(crate) async fn keep_new_key(&self, store: &Store) -> Result<(), StartError> {
+        let Some(key) = &self.new else { return Ok(()) };
+        store.add_key(key.hash()).await.map_err(|error| StartError::unusable(&error))
+    }
+
+    /// Makes a key, shows it, and then revokes all others. Until it is shown the others hold.
+    pub(crate) async fn replace(
+        store: &Store,
+        show: impl FnOnce(&str) -> io::Result<()>,
+    ) -> Result<(), StartError> {
+        let unusable = |error| StartError::unusable(&error);
         let key = ApiKey::generate().map_err(StartError::Random)?;
-        store.replace_keys(key.hash()).await.map_err(|error| StartError::unusable(&error))?;
-        Ok(key)
+        store.add_key(key.hash()).await.map_err(unusable)?;
+        if let Err(error) = show(key.expose()) {
+            store.remove_key(key.hash()).await.map_err(unusable)?;
+            return Err(StartError::NotShown(Arc::new(error)));
+        }
+        store.remove_other_keys(key.hash()).await.map_err(unusable)
     }
 
     pub(crate) fn new_key(&self) -> Option<&str> {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::State;
@@ -23,6 +24,7 @@ use crate::store::{EndpointChange, NewEndpoint, Updated};
 
 const MOST_URL_BYTES: usize = 2_048;
 const MOST_PATTERNS: usize = 64;
+const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +44,8 @@ pub(super) struct Update {
     event_types: Option<Vec<String>>,
     enabled: Option<bool>,
     secret: Option<String>,
+    /// For how many seconds deliveries are signed with the secret before as well.
+    overlap: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +101,7 @@ pub(super) async fn update(
         patterns: update.event_types.map(|types| parse_patterns(&types)).transpose()?,
         enabled: update.enabled,
         secret: update.secret.map(|secret| parse_secret(&secret)).transpose()?,
+        overlap: update.overlap.map(check_overlap).transpose()?,
     };
     let Updated { row, switched } =
         app.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
@@ -126,6 +131,16 @@ pub(super) fn parse_id(app: &Edge, id: &str) -> Result<i64, Problem> {
 
 fn unknown(id: &str) -> Problem {
     Problem::not_found("endpoint", id)
+}
+
+fn check_overlap(seconds: u64) -> Result<Duration, Problem> {
+    if seconds > LONGEST_OVERLAP.as_secs() {
+        let longest = LONGEST_OVERLAP.as_secs();
+        return Err(Problem::invalid(format!(
+            "overlap is {seconds} seconds; it must be from 0 to {longest}"
+        )));
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 fn parse_secret(text: &str) -> Result<Secret, Problem> {

@@ -21,7 +21,7 @@ use super::problem::{self, Problem};
 use super::views::{EventView, Item};
 use crate::ids::{Ids, Kind};
 use crate::pattern::EventType;
-use crate::store::{EventRow, NewEvent, Published, Unreadable};
+use crate::store::{EventRow, MOST_WEIGHT, NewEvent, Published, Unreadable};
 
 const NDJSON: &str = "application/x-ndjson";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -148,16 +148,18 @@ async fn publish_many(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Res
     let mut batch = Vec::new();
     let mut numbers = Vec::new();
     // No more than a commit holds, so that one large body does not make other callers wait.
-    let at_once = app.store.events_at_once();
+    let mut weight = 0;
     for (number, line) in lines {
         match parse_line(line) {
             Ok(event) => {
+                weight += app.store.rows_of(&event);
                 batch.push(event);
                 numbers.push(number);
             }
             Err(problem) => answers.push(refused(number, &problem)),
         }
-        if batch.len() == at_once {
+        if weight >= MOST_WEIGHT {
+            weight = 0;
             store_batch(app, std::mem::take(&mut batch), &mut numbers, &mut answers).await;
         }
     }

@@ -44,9 +44,16 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Full | StoreError::Busy | StoreError::Io(_) | StoreError::Closed => {
+            StoreError::Full
+            | StoreError::Limit(_)
+            | StoreError::Busy
+            | StoreError::Io(_)
+            | StoreError::Closed => {
                 Self::unavailable(format!("{error}; nothing was stored; try again later"))
             }
+            StoreError::Unsure(_) => Self::unavailable(format!(
+                "{error}; it may have been stored; send it again under the same idempotency key"
+            )),
             // Time does not cure it.
             StoreError::Corrupt(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}; nothing was stored"))
@@ -92,4 +99,19 @@ pub(super) async fn no_such_path(OriginalUri(uri): OriginalUri) -> Problem {
 
 pub(super) async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_that_failed_late_is_not_called_undone() {
+        let unsure = Problem::from(StoreError::Unsure("fsync".to_owned()));
+        assert_eq!(unsure.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(unsure.detail.contains("may have been stored"), "{}", unsure.detail);
+        assert!(unsure.detail.contains("idempotency key"), "{}", unsure.detail);
+        assert!(!unsure.detail.contains("nothing"), "{}", unsure.detail);
+        assert!(Problem::from(StoreError::Full).detail.contains("nothing was stored"));
+    }
 }

@@ -79,6 +79,11 @@ impl Damage {
         may
     }
 
+    /// What stood in the way may pass: the indexes may be asked for again at once.
+    pub(super) fn mend_soon(&self) {
+        self.found().mended = None;
+    }
+
     /// Returns `true` if the indexes are to be built anew now.
     pub(super) fn is_mend_due(&self) -> bool {
         std::mem::take(&mut self.found().mend_next)

@@ -1,13 +1,14 @@
 //! Endpoints: where events are delivered to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::damage::{Damage, readable};
 use super::routes::parse_patterns;
 use super::{Held, Store, StoreError, Wake};
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 
@@ -20,6 +21,7 @@ pub(crate) struct EndpointRow {
     /// As its owner wants it.
     pub(crate) enabled: bool,
     pub(crate) secret: Secret,
+    pub(crate) old_secrets: OldSecrets,
     pub(crate) created_at: Millis,
     pub(crate) updated_at: Millis,
     /// Why relay makes no attempts, though it is enabled.
@@ -48,6 +50,9 @@ pub(crate) struct EndpointChange {
     pub(crate) patterns: Option<Vec<Pattern>>,
     pub(crate) enabled: Option<bool>,
     pub(crate) secret: Option<Secret>,
+    /// For how long deliveries are signed with the secret before as well. Without a new secret: for how long they still
+    /// are with those from before.
+    pub(crate) overlap: Option<Duration>,
 }
 
 /// A changed endpoint.
@@ -67,7 +72,54 @@ pub(crate) struct Backlog {
     pub(crate) overdue: Millis,
 }
 
-const COLUMNS: &str = "seq, url, patterns, enabled, secret, created_at, updated_at, held";
+const COLUMNS: &str = "seq, url, patterns, enabled, secret, created_at, updated_at, held, old_secrets";
+
+/// How long a secret that was replaced is still signed with, unless the change says otherwise.
+const OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Each costs a signature of every delivery; the oldest goes first.
+const MOST_OLD_SECRETS: usize = 4;
+
+/// Secrets that were replaced, each with the time up to which deliveries are signed with it as well.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OldSecrets(Vec<(Millis, Secret)>);
+
+impl OldSecrets {
+    pub(super) fn parse(stored: &str) -> Result<Self, StoreError> {
+        let entry = |entry: &str| {
+            let (until, secret) = entry.split_once(':')?;
+            Some((until.parse().ok()?, Secret::parse(secret).ok()?))
+        };
+        let parsed: Option<_> = stored.split_ascii_whitespace().map(entry).collect();
+        parsed.map(Self).ok_or_else(|| StoreError::Corrupt("a stored secret is not readable".to_owned()))
+    }
+
+    fn stored(&self) -> String {
+        let entries: Vec<_> =
+            self.0.iter().map(|(until, secret)| format!("{until}:{}", secret.expose())).collect();
+        entries.join(" ")
+    }
+
+    /// Those that are signed with at this time.
+    pub(crate) fn at(&self, due_now: Millis) -> impl Iterator<Item = &Secret> {
+        self.0.iter().filter(move |(until, _)| *until > due_now).map(|(_, secret)| secret)
+    }
+
+    /// No secret is signed with for longer than that.
+    fn end_by(&mut self, until: Millis, due_now: Millis) {
+        for (end, _) in &mut self.0 {
+            *end = until.min(*end);
+        }
+        self.0.retain(|(end, _)| *end > due_now);
+    }
+
+    fn push(&mut self, secret: Secret, until: Millis, due_now: Millis) {
+        self.0.push((until, secret));
+        self.0.retain(|(end, _)| *end > due_now);
+        let too_many = self.0.len().saturating_sub(MOST_OLD_SECRETS);
+        self.0.drain(..too_many);
+    }
+}
 
 impl Store {
     pub(crate) async fn create_endpoint(&self, new: NewEndpoint) -> Result<EndpointRow, StoreError> {
@@ -85,6 +137,7 @@ impl Store {
                 patterns: new.patterns,
                 enabled: new.enabled,
                 secret: new.secret,
+                old_secrets: OldSecrets::default(),
                 created_at: tx.wall,
                 updated_at: tx.wall,
                 held: None,
@@ -142,8 +195,14 @@ impl Store {
                     )?
                     .execute([seq])?;
             }
+            if let Some(overlap) = change.overlap {
+                row.old_secrets.end_by(tx.due_now.saturating_add(millis(overlap)), tx.due_now);
+            }
             if let Some(secret) = change.secret {
-                row.secret = secret;
+                let until = tx.due_now.saturating_add(millis(change.overlap.unwrap_or(OVERLAP)));
+                if secret != row.secret {
+                    row.old_secrets.push(std::mem::replace(&mut row.secret, secret), until, tx.due_now);
+                }
             }
             row.updated_at = tx.wall;
             if is_another {
@@ -153,7 +212,8 @@ impl Store {
             }
             tx.connection
                 .prepare_cached(
-                    "UPDATE endpoints SET url = ?2, patterns = ?3, enabled = ?4, secret = ?5, updated_at = ?6
+                    "UPDATE endpoints SET url = ?2, patterns = ?3, enabled = ?4, secret = ?5, updated_at = ?6,
+                         old_secrets = ?7
                      WHERE seq = ?1",
                 )?
                 .execute(params![
@@ -162,7 +222,8 @@ impl Store {
                     join(&row.patterns),
                     row.enabled,
                     row.secret.expose(),
-                    row.updated_at
+                    row.updated_at,
+                    row.old_secrets.stored()
                 ])?;
             tx.routes.invalidate();
             // Enabled again: what was held is looked at at once.
@@ -252,6 +313,7 @@ fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
         created_at: row.get(5)?,
         updated_at: row.get(6)?,
         held: Held::read(row.get(7)?),
+        old_secrets: OldSecrets::parse(row.get_ref(8)?.as_str().map_err(rusqlite::Error::from)?)?,
     })
 }
 

@@ -6,18 +6,24 @@ use std::path::{Path, PathBuf};
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-/// Why a read or a write was not done. Nothing of a failed write is stored.
+/// Why a read or a write was not done. Nothing of a failed write is stored, unless it says so.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum StoreError {
-    /// The disk, or the size the store may have, is used up.
-    #[error("the disk is full, or the store has reached its size limit")]
+    /// The disk is used up.
+    #[error("the disk is full")]
     Full,
+    /// The size that the store may have is used up; only new events are refused for that.
+    #[error("the store has reached its size limit of {0} bytes (--max-store-bytes)")]
+    Limit(u64),
     /// More reads or writes wait than may.
     #[error("the store has more to do than may wait for it")]
     Busy,
     /// The operating system refused a read or a write.
     #[error("input/output error: {0}")]
     Io(String),
+    /// A commit failed when its data was on the way to the disk: after a crash it may be found there.
+    #[error("input/output error in a commit: {0}")]
+    Unsure(String),
     /// The database file is damaged.
     #[error("the database is damaged: {0}")]
     Corrupt(String),

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::damage::{newest_first, readable};
-use super::writer::{MOST_WEIGHT, Tx};
+use super::writer::Tx;
 use super::{Store, StoreError, Unreadable, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::EventType;
@@ -60,8 +60,12 @@ pub(super) const COLUMNS: &str = "seq, type, data, created_at, checksum";
 impl Store {
     /// Stores events with the deliveries they owe, all in one commit. One answer per event, in order.
     pub(crate) async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
-        let weight = events.len() * self.inner.writer.fan_out().rows_per_event();
-        let published = self.write(weight, move |tx| events.iter().map(|event| publish(tx, event)).collect());
+        let weight = events.iter().map(|event| self.rows_of(event)).sum();
+        let bytes = events.iter().map(|event| event.data.get().len()).sum();
+        let published = self.write(weight, move |tx| {
+            tx.room.check(tx.connection, bytes)?;
+            events.iter().map(|event| publish(tx, event)).collect()
+        });
         let published = published.await;
         if let Err(StoreError::Corrupt(_)) = published {
             // For the next one.
@@ -70,10 +74,10 @@ impl Store {
         published
     }
 
-    /// How many events should share a call of [`Store::publish`]: as many as fill a commit with the rows that
-    /// they are likely to need.
-    pub(crate) fn events_at_once(&self) -> usize {
-        (MOST_WEIGHT / self.inner.writer.fan_out().rows_per_event()).max(1)
+    /// How many rows an event takes, its deliveries included. Those that share a call of [`Store::publish`] should take
+    /// [`MOST_WEIGHT`](super::MOST_WEIGHT) in all: more than a commit holds makes other callers wait.
+    pub(crate) fn rows_of(&self, event: &NewEvent) -> usize {
+        self.inner.writer.fan_out().rows(&event.event_type)
     }
 
     pub(crate) async fn event(&self, seq: i64) -> Result<Option<EventRow>, StoreError> {

@@ -25,14 +25,21 @@ impl Store {
             .await
     }
 
-    /// Makes this the one key of the API; keys made before are refused from now on.
-    pub(crate) async fn replace_keys(&self, hash: KeyHash) -> Result<(), StoreError> {
-        self.write(1, move |tx| {
-            tx.connection.execute("DELETE FROM api_keys", [])?;
-            tx.connection
-                .execute("INSERT INTO api_keys (hash, created_at) VALUES (?1, ?2)", params![hash, tx.wall])?;
-            Ok(())
-        })
-        .await
+    /// Adds a key; those made before stay.
+    pub(crate) async fn add_key(&self, hash: KeyHash) -> Result<(), StoreError> {
+        let insert = "INSERT INTO api_keys (hash, created_at) VALUES (?1, ?2)";
+        self.write(1, move |tx| Ok(tx.connection.execute(insert, params![hash, tx.wall]).map(drop)?)).await
+    }
+
+    /// Revokes a key.
+    pub(crate) async fn remove_key(&self, hash: KeyHash) -> Result<(), StoreError> {
+        let delete = "DELETE FROM api_keys WHERE hash = ?1";
+        self.write(1, move |tx| Ok(tx.connection.execute(delete, [hash]).map(drop)?)).await
+    }
+
+    /// Revokes every key but this one.
+    pub(crate) async fn remove_other_keys(&self, hash: KeyHash) -> Result<(), StoreError> {
+        let delete = "DELETE FROM api_keys WHERE hash <> ?1";
+        self.write(1, move |tx| Ok(tx.connection.execute(delete, [hash]).map(drop)?)).await
     }
 }

@@ -1,16 +1,45 @@
 //! One process at a time in a data directory.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
-use super::OpenError;
+use super::{OpenError, StoreError, schema};
 
 /// Holds the directory until dropped; the operating system lets go of it when the process dies.
+///
+/// Two files are locked: `relay.lock`, which says who holds it, and the database itself, so that nobody gets in by deleting
+/// the first.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _file: File,
+    /// Closed after every connection: closing it earlier would take away SQLite's own locks.
+    _database: File,
+    place: Place,
+}
+
+/// Where the database was when it was opened.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Place {
+    /// Returns an error if the file at the path is another one than that which is open: what is written then is
+    /// nowhere to be found at the next start.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
+            Ok(_) => Err(StoreError::Io(format!("{} was replaced while relay runs", self.path.display()))),
+            Err(error) => Err(StoreError::Io(format!(
+                "{} was moved or removed while relay runs: {error}",
+                self.path.display()
+            ))),
+        }
+    }
 }
 
 impl DirectoryLock {
@@ -24,7 +53,11 @@ impl DirectoryLock {
             .mode(0o600)
             .open(directory.join("relay.lock"))
             .map_err(failed)?;
-        match file.try_lock() {
+        // Made here so that only its owner can read it; SQLite gives its other files the same mode.
+        let path = directory.join(schema::FILE_NAME);
+        let database =
+            OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
+        match file.try_lock().and_then(|()| database.try_lock()) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -39,6 +72,8 @@ impl DirectoryLock {
             }
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
+        let found = database.metadata().map_err(failed)?;
+        let place = Place { path, device: found.dev(), inode: found.ino() };
         let named = file
             .set_len(0)
             .and_then(|()| file.rewind())
@@ -47,6 +82,10 @@ impl DirectoryLock {
             // On a full disk. Whoever comes later is refused all the same, by a message without the number.
             tracing::warn!(%error, "the lock file does not name this process");
         }
-        Ok(Self { _file: file })
+        Ok(Self { _file: file, _database: database, place })
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 }

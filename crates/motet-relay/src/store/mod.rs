@@ -19,6 +19,7 @@ mod follow;
 mod keys;
 mod lock;
 mod readers;
+mod room;
 mod routes;
 mod schema;
 mod tail;
@@ -50,9 +51,11 @@ pub(crate) use self::follow::{Follower, Source};
 pub(crate) use self::keys::hash_key;
 use self::lock::DirectoryLock;
 use self::readers::Readers;
+use self::room::Room;
 use self::tail::Tail;
 pub(crate) use self::wakes::Wake;
 use self::wakes::Wakes;
+pub(crate) use self::writer::MOST_WEIGHT;
 use self::writer::{Told, Tx, Writer};
 use crate::clock::{Clock, millis};
 use crate::ids::Ids;
@@ -62,7 +65,7 @@ use crate::ids::Ids;
 pub(crate) struct StoreOptions {
     /// The directory that holds the store; made if it is not there.
     pub(crate) directory: PathBuf,
-    /// The size the database file may grow to; further writes fail as on a full disk.
+    /// The size the database may grow to; further events are refused, and nothing else.
     pub(crate) max_bytes: Option<u64>,
     /// No due time may lie further ahead than this; limits what a clock that jumped between two runs does.
     pub(crate) longest_delay: Duration,
@@ -93,11 +96,11 @@ struct Inner {
     damage: Arc<Damage>,
     auto_disable: AutoDisable,
     last_probe: Mutex<Option<Instant>>,
-    _lock: DirectoryLock,
+    lock: DirectoryLock,
 }
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-const PROBE_BYTES: i64 = 256 << 10;
+const PROBE_BYTES: usize = 256 << 10;
 
 /// One reader feeds both cores; the second keeps a large payload from holding up the next lane.
 const DISPATCH_READERS: usize = 2;
@@ -111,7 +114,9 @@ impl Store {
     /// # Errors
     /// [`OpenError`] when the directory is in use, not relay's, of another version, damaged, or not accessible.
     pub(crate) fn open(options: &StoreOptions, clock: Clock, scope: &Scope) -> Result<Self, OpenError> {
-        let directory = &options.directory;
+        // A relative path that begins with `file:` would be a URI to SQLite.
+        let directory = &std::path::absolute(&options.directory)
+            .map_err(|error| OpenError::directory(&options.directory, error))?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -121,9 +126,7 @@ impl Store {
         let lock = DirectoryLock::acquire(directory)?;
         let database = directory.join(schema::FILE_NAME);
         let mut connection = schema::open(&database)?;
-        if let Some(max_bytes) = options.max_bytes {
-            schema::limit_size(&connection, max_bytes)?;
-        }
+        let room = Room::new(directory, lock.place().clone(), options.max_bytes);
         let store_id = schema::store_id(&mut connection)?;
         let latest_due = clock.due_now().saturating_add(millis(options.longest_delay));
         let latest_probe = clock.due_now().saturating_add(millis(options.auto_disable.probe_every));
@@ -141,7 +144,7 @@ impl Store {
         let newest = Self::newest_event(&connection).map_err(|e| OpenError::sql(&database, e))?;
         let tail = Arc::new(Tail::new(newest.unwrap_or(0)));
         let told = Told { wakes: Arc::clone(&wakes), tail: Arc::clone(&tail), damage: Arc::clone(&damage) };
-        let writer = Writer::start(scope, connection, &database, clock.clone(), told)?;
+        let writer = Writer::start(scope, connection, &database, clock.clone(), told, room)?;
         let readers = |name, most| {
             Readers::open(scope, name, database.clone(), most, &damage)
                 .map_err(|error| OpenError::directory(&database, io::Error::other(error)))
@@ -160,7 +163,7 @@ impl Store {
                 damage: Arc::clone(&damage),
                 auto_disable: options.auto_disable.clone(),
                 last_probe: Mutex::default(),
-                _lock: lock,
+                lock,
             }),
         })
     }
@@ -208,14 +211,20 @@ impl Store {
     /// # Errors
     /// Why.
     pub(crate) async fn health(&self) -> Result<(), StoreError> {
+        self.inner.lock.place().check()?;
         self.writable().await?;
         self.inner.damage.latest().map_or(Ok(()), Err)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
+        self.write(1, |tx| tx.room.reserve()).await?;
         let insert = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', zeroblob(?1))";
         // Two commits: the pages have to be written, and are then free for what comes.
-        self.write(1, move |tx| Ok(tx.connection.execute(insert, [PROBE_BYTES]).map(drop)?)).await?;
+        self.write(1, move |tx| {
+            tx.room.check(tx.connection, PROBE_BYTES)?;
+            Ok(tx.connection.execute(insert, [PROBE_BYTES as i64]).map(drop)?)
+        })
+        .await?;
         self.write(1, |tx| {
             Ok(tx.connection.execute("DELETE FROM meta WHERE name = 'probe'", []).map(drop)?)
         })

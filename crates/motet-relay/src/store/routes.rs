@@ -1,7 +1,6 @@
 //! Which endpoints an event goes to: the writer's copy of the enabled endpoints' patterns.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
@@ -12,23 +11,26 @@ use crate::pattern::{EventType, Pattern};
 #[derive(Debug)]
 pub(super) struct Routes {
     /// `None` until loaded, and after a change or a rollback.
-    routes: Option<Vec<Route>>,
+    routes: Option<Arc<[Route]>>,
     fan_out: FanOut,
 }
 
-/// How many endpoints an event can go to; what a publish weighs in a commit depends on it.
+/// How many rows an event takes; what a publish weighs in a commit depends on it.
+///
+/// By the routes of the last event that was stored: good enough for a weight.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FanOut(Arc<AtomicUsize>);
+pub(super) struct FanOut(Arc<Mutex<Arc<[Route]>>>);
 
 impl FanOut {
-    /// As of the last event that was stored.
-    pub(super) fn rows_per_event(&self) -> usize {
-        1 + self.0.load(Ordering::Relaxed)
+    /// The event's own row, and a delivery for each endpoint that it goes to.
+    pub(super) fn rows(&self, event_type: &EventType) -> usize {
+        let routes = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        1 + matching(&routes, event_type).count()
     }
 }
 
 #[derive(Debug)]
-struct Route {
+pub(super) struct Route {
     endpoint: i64,
     patterns: Vec<Pattern>,
 }
@@ -52,17 +54,18 @@ impl Routes {
         let routes = match &mut self.routes {
             Some(routes) => routes,
             empty => {
-                let loaded = load(connection)?;
-                self.fan_out.0.store(loaded.len(), Ordering::Relaxed);
+                let loaded: Arc<[Route]> = load(connection)?.into();
+                *self.fan_out.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&loaded);
                 empty.insert(loaded)
             }
         };
-        Ok(routes
-            .iter()
-            .filter(|route| route.patterns.iter().any(|p| p.matches(event_type)))
-            .map(|route| route.endpoint)
-            .collect())
+        Ok(matching(routes, event_type).collect())
     }
+}
+
+fn matching(routes: &[Route], event_type: &EventType) -> impl Iterator<Item = i64> {
+    let wanted = routes.iter().filter(|route| route.patterns.iter().any(|p| p.matches(event_type)));
+    wanted.map(|route| route.endpoint)
 }
 
 fn load(connection: &Connection) -> Result<Vec<Route>, StoreError> {

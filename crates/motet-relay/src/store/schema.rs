@@ -127,16 +127,6 @@ fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-/// Caps the database file; a write past it fails with "full".
-pub(super) fn limit_size(connection: &Connection, max_bytes: u64) -> Result<(), OpenError> {
-    let limit = || {
-        let page: i64 = connection.pragma_query_value(None, "page_size", |r| r.get(0))?;
-        let pages = i64::try_from(max_bytes).unwrap_or(i64::MAX) / page;
-        connection.pragma_update_and_check(None, "max_page_count", pages.max(1), |_| Ok(()))
-    };
-    limit().map_err(|e| OpenError::sql(Path::new(FILE_NAME), e))
-}
-
 /// The store's random id, made with the store.
 pub(super) fn store_id(connection: &mut Connection) -> Result<u64, OpenError> {
     let sql = |e| OpenError::sql(Path::new(FILE_NAME), e);

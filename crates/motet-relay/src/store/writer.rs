@@ -15,6 +15,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::checkpoint::Checkpointer;
 use super::damage::{Damage, build_indexes_anew};
+use super::room::Room;
 use super::routes::{FanOut, Routes};
 use super::tail::{Added, Tail};
 use super::wakes::{Wake, Wakes};
@@ -24,7 +25,7 @@ use crate::clock::{Clock, Millis};
 /// The most weight one commit takes on. Beyond about 256 rows the fsync is shared widely enough, and a
 /// larger commit only makes its callers wait longer (186 926 events/s at 64 a commit, 309 185 at 1 024,
 /// where the slowest commit takes 38 ms instead of 0.6 ms).
-pub(super) const MOST_WEIGHT: usize = 256;
+pub(crate) const MOST_WEIGHT: usize = 256;
 
 /// Jobs that may wait for the writer. The next one waits to be queued.
 const QUEUE: usize = 1024;
@@ -57,6 +58,7 @@ pub(super) struct Tx<'a> {
     /// What those who follow the events are told then.
     pub(super) added: Added,
     pub(super) damage: &'a Damage,
+    pub(super) room: &'a mut Room,
 }
 
 /// What a job answers, whatever it is.
@@ -113,6 +115,7 @@ impl Writer {
         database: &Path,
         clock: Clock,
         told: Told,
+        room: Room,
     ) -> Result<Self, OpenError> {
         let log_pages = Arc::new(AtomicI32::new(0));
         let seen = Arc::clone(&log_pages);
@@ -124,7 +127,7 @@ impl Writer {
             .map_err(|e| OpenError::sql(database, e))?;
         let checkpointer = Checkpointer::start(database.to_owned())
             .map_err(|error| OpenError::directory(database, error))?;
-        let trouble = Arc::new(Mutex::new(None));
+        let trouble = Arc::new(Mutex::new(room.check(&connection, 0).err()));
         let fan_out = FanOut::default();
         let committer = Arc::new(Mutex::new(Some(Committer {
             connection,
@@ -132,6 +135,7 @@ impl Writer {
             routes: Routes::new(fan_out.clone()),
             clock,
             told,
+            room,
             trouble: Arc::clone(&trouble),
             stepped: false,
             log_pages,
@@ -250,6 +254,7 @@ struct Committer {
     clock: Clock,
     told: Told,
     trouble: Arc<Mutex<Option<StoreError>>>,
+    room: Room,
     /// The step of the events' counter is on disk.
     stepped: bool,
     /// Pages in the log, as the last commit left it.
@@ -266,18 +271,27 @@ impl Committer {
         if self.told.damage.is_mend_due() {
             match build_indexes_anew(&self.connection) {
                 Ok(()) => tracing::warn!("the indexes of deliveries were damaged, and are built anew"),
-                Err(error) => tracing::error!(%error, "the indexes of deliveries cannot be built anew"),
+                Err(error) => {
+                    tracing::error!(%error, "the indexes of deliveries cannot be built anew");
+                    if !matches!(error, StoreError::Corrupt(_)) {
+                        self.told.damage.mend_soon();
+                    }
+                }
             }
         }
         let outcome = self.transaction(&mut jobs, &mut answers);
         metrics::histogram!("relay_store_commit_seconds").record(started.elapsed());
         // A job that failed alone for want of room tells as much as a commit that failed.
         let out_of_room = answers.iter().find_map(|answer| match answer {
-            Err(error @ (StoreError::Full | StoreError::Io(_))) => Some(error),
+            Err(error @ (StoreError::Full | StoreError::Limit(_) | StoreError::Io(_))) => Some(error),
             _ => None,
         });
         if let Some(failed) = outcome.as_ref().err().or(out_of_room) {
             self.note(failed.clone());
+            if *failed == StoreError::Full && self.room.give_up_reserve() {
+                // What the log holds finds its way into the database, and the log begins anew.
+                self.checkpointer.request();
+            }
         }
         for answer in &answers {
             if let Err(StoreError::Corrupt(why)) = answer {
@@ -316,6 +330,7 @@ impl Committer {
             woken: Vec::new(),
             added: self.told.tail.begin(),
             damage: &self.told.damage,
+            room: &mut self.room,
         };
         let all = || {
             run("BEGIN IMMEDIATE")?;
@@ -338,7 +353,10 @@ impl Committer {
                 answers.push(answer);
                 run("RELEASE job")?;
             }
-            run("COMMIT")
+            run("COMMIT").map_err(|error| match error {
+                StoreError::Io(why) => StoreError::Unsure(why),
+                other => other,
+            })
         };
         let done = all();
         if done.is_err() && !connection.is_autocommit() {

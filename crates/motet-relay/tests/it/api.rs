@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Client, Receiver, Relay, within};
+use crate::harness::{Client, Receiver, Relay, eventually, within};
 
 async fn nothing_is_stored(client: &Client) {
     for list in ["/v1/events", "/v1/endpoints", "/v1/deliveries"] {
@@ -299,4 +299,30 @@ async fn many_events_are_taken_and_refused_line_by_line() {
 
     let all_bad = "nope\nnope";
     assert_eq!(client.ndjson(all_bad).await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn endpoints_that_want_nothing_leave_commits_full() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    for n in 0..100 {
+        let other = json!({"event_types": [format!("other.n{n}")]});
+        client.endpoint_at("http://127.0.0.1:9/", other).await;
+    }
+    client.publish("a", json!(0)).await;
+    let commits = async || {
+        let text = client.request(Method::GET, "/metrics", &[], "").await.unwrap().text();
+        let line = text.lines().find(|line| line.starts_with("relay_store_commit_jobs_count")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = commits().await;
+    let lines: String = (0..2_000).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
+    assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
+    // The metrics are a second old at most.
+    let after = eventually("the metrics to follow", || async {
+        let after = commits().await;
+        (after > before).then_some(after)
+    })
+    .await;
+    assert!(after - before < 50, "{} commits for 2 000 events of one row each", after - before);
 }

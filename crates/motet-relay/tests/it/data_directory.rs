@@ -43,6 +43,54 @@ async fn a_second_process_is_refused_and_the_first_is_not_disturbed() {
 }
 
 #[tokio::test]
+async fn a_second_process_is_refused_without_the_lock_file_too() {
+    let relay = Relay::start().await;
+    let data = relay.client().home().data();
+    fs::remove_file(data.join("relay.lock")).unwrap();
+    let said = refusal(&data).await;
+    assert!(said.contains("in use by"), "{said}");
+    relay.client().publish("still.works", json!({})).await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_moved_away_ends_the_202s() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let (data, elsewhere) = (client.home().data(), client.home().data().with_extension("moved"));
+    fs::rename(&data, &elsewhere).unwrap();
+    let refused = client.post("/v1/events", json!({"type": "a", "data": 1})).await;
+    assert_eq!(refused.status.as_u16(), 503, "{}", refused.text());
+    assert!(refused.problem().contains("moved or removed"), "{}", refused.problem());
+    assert_eq!(client.get("/readyz").await.status.as_u16(), 503);
+    // Another store in its place is not this one.
+    fs::create_dir(&data).unwrap();
+    fs::copy(elsewhere.join("relay.db"), data.join("relay.db")).unwrap();
+    let refused = client.post("/v1/events", json!({"type": "a", "data": 1})).await;
+    assert!(refused.problem().contains("replaced"), "{}", refused.problem());
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&elsewhere, &data).unwrap();
+    crate::harness::eventually("relay to be ready again", || async {
+        client.get("/readyz").await.status.is_success().then_some(())
+    })
+    .await;
+    client.publish("back", json!({})).await;
+}
+
+#[tokio::test]
+async fn a_directory_may_have_a_name_like_a_uri() {
+    let home = Home::new();
+    fs::create_dir_all(home.data()).unwrap();
+    let mut serve = program();
+    serve.current_dir(home.data()).args(["--listen", "127.0.0.1:0", "--data", "file:x?mode=ro"]);
+    let _relay = serve.spawn().unwrap();
+    let database = home.data().join("file:x?mode=ro/relay.db");
+    crate::harness::eventually("the store to be made", || async {
+        fs::metadata(&database).is_ok_and(|found| found.len() > 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_killed_process_leaves_no_lock() {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
@@ -156,6 +204,46 @@ async fn a_rotated_key_replaces_the_old_one() {
     assert!(String::from_utf8(refused.stderr).unwrap().contains("in use by process"));
 }
 
+fn full() -> std::process::Stdio {
+    fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+/// Runs a command that must fail; gives what it says.
+async fn fails(mut command: tokio::process::Command) -> String {
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let output = within("the command to end", child.wait_with_output()).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_rotated_key_that_cannot_be_shown_leaves_the_old_one() {
+    let home = used().await;
+    let mut rotate = program();
+    rotate.args(["rotate-key", "--data"]).arg(home.data()).stdout(full());
+    let said = fails(rotate).await;
+    assert!(said.contains("still holds"), "{said}");
+    let relay = Relay::start_in(&home, &[]).await;
+    assert_eq!(relay.client().list("/v1/events").await.len(), 50);
+}
+
+#[tokio::test]
+async fn a_first_start_that_fails_leaves_the_key_to_the_next() {
+    let other = Relay::start().await;
+    let taken = other.client().address.to_string();
+    let home = Home::new();
+    for (listen, stdout) in [(taken.as_str(), std::process::Stdio::null()), ("127.0.0.1:0", full())] {
+        let mut serve = program();
+        serve.args(["--listen", listen, "--data"]).arg(home.data()).stdout(stdout);
+        fails(serve).await;
+        assert!(home.database().exists());
+    }
+    // It waits for the key, and uses it.
+    let relay = Relay::start_in(&home, &[]).await;
+    relay.client().publish("works", json!({})).await;
+}
+
 #[tokio::test]
 async fn only_the_owner_can_read_the_data() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -173,7 +261,7 @@ async fn only_the_owner_can_read_the_data() {
     let relay = Relay::start_in(&shared, &[]).await;
     relay.client().publish("kept", json!({})).await;
     let files: Vec<_> = fs::read_dir(shared.data()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(files.len(), 4, "{files:?}");
+    assert_eq!(files.len(), 5, "{files:?}");
     for file in files {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, Home, LOOPBACK, Receiver, Relay, eventually};
+use crate::harness::{Client, FAIL, Home, LOOPBACK, OK, Receiver, Relay, eventually};
 
 /// A small file system of its own, where the machine lets us mount one.
 struct SmallDisk {
@@ -155,4 +156,63 @@ async fn at_its_size_limit_relay_refuses_and_keeps_what_it_has() {
         relay.client().delivery_in_state(event, "delivered").await;
     }
     assert_eq!(relay.client().list("/v1/dead-letters").await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn at_its_size_limit_relay_delivers_what_it_has() {
+    // Every delivery takes two outcomes, and the first of them comes late.
+    let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
+    let limit = (1 << 20).to_string();
+    let options = ["--max-store-bytes", &limit, "--breaker-failures", "1000000", "--retry-base", "1"];
+    let relay = Relay::start_with(&options).await;
+    let client = relay.client();
+    client.endpoint(&receiver).await;
+    let acknowledged = fill(client).await;
+    let refused = client.post("/v1/events", json!({"type": "a", "data": "x".repeat(4_000)})).await;
+    assert!(refused.problem().contains("--max-store-bytes"), "{}", refused.problem());
+    for event in &acknowledged {
+        client.delivery_in_state(event, "delivered").await;
+    }
+    // Endpoints have room as well.
+    client.endpoint(&receiver).await;
+    assert_eq!(client.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_the_reserve_takes_the_outcomes() {
+    let home = Home::new();
+    let Some(disk) = SmallDisk::mount(&home.data(), "8m") else {
+        println!("no right to mount a file system here");
+        return;
+    };
+    let healthy = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&healthy);
+    let receiver = Receiver::start(move |_| if switch.load(Ordering::Relaxed) { OK } else { FAIL }).await;
+    let options = ["--breaker-failures", "1000000", "--retry-base", "30000", "--retry-cap", "30000"];
+    let relay = Relay::start_in(&home, &options).await;
+    let client = relay.client();
+    let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
+    let owed = client.publish("first", json!({})).await;
+    receiver.hits_at_least(1).await;
+    // From here on nothing is sent, and what comes is owed to nobody.
+    client.patch(&path, json!({"enabled": false})).await;
+    let reserve = home.data().join("relay.reserve");
+    assert!(reserve.exists());
+    fill(client).await;
+    eventually("the reserve to be given up", || async { (!reserve.exists()).then_some(()) }).await;
+    healthy.store(true, Ordering::Relaxed);
+    // Both commits need room, and find it.
+    client.patch(&path, json!({"enabled": true})).await;
+    let delivery = client.delivery_of(&owed).await["id"].as_str().unwrap().to_owned();
+    client.post(&format!("/v1/deliveries/{delivery}/resend"), json!({})).await;
+    client.delivery_in_state(&owed, "delivered").await;
+    let refused = client.post("/v1/events", json!({"type": "a", "data": 1})).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "the reserve is not for new events");
+    disk.grow("64m");
+    eventually("relay to be ready again", || async {
+        (client.get("/readyz").await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    assert!(reserve.exists());
+    client.publish("after", json!({})).await;
 }

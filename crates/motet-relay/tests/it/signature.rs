@@ -120,3 +120,30 @@ async fn a_retry_is_the_same_message_signed_at_its_own_time() {
         assert!((stamped_apart - apart).abs() <= 1.5, "{stamped_apart} s on the stamps, {apart} s apart");
     }
 }
+
+#[tokio::test]
+async fn a_replaced_secret_is_signed_with_until_its_overlap_ends() {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let path =
+        format!("/v1/endpoints/{}", client.endpoint_at(&receiver.url(), json!({"secret": SECRET})).await);
+    let new = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    assert_eq!(client.patch(&path, json!({"secret": new})).await.json()["secret"], new);
+    client.publish("during", json!({})).await;
+    assert_eq!(client.patch(&path, json!({"overlap": 0})).await.status, StatusCode::OK);
+    client.publish("after", json!({})).await;
+    let mut hits = receiver.hits_at_least(2).await;
+    hits.sort_by_key(|hit| hit.json()["type"] == "after");
+    let deliveries: Vec<_> = hits.iter().map(as_json).collect();
+    assert_eq!(verdicts(new, &deliveries).await, ["ok", "ok"]);
+    assert_eq!(verdicts(SECRET, &deliveries).await, ["ok", "No matching signature found"]);
+
+    // A secret that leaked is not signed with any more from the change on.
+    client.patch(&path, json!({"secret": SECRET, "overlap": 0})).await;
+    client.publish("leaked", json!({})).await;
+    let hit = receiver.hits_at_least(3).await.remove(2);
+    assert_eq!(hit.headers["webhook-signature"].to_str().unwrap().split(' ').count(), 1);
+    let refused = client.patch(&path, json!({"overlap": 1_000_000_000})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+}

@@ -9,7 +9,7 @@ use super::{Attempt, DEAD, DELIVERED, FailureClass, MISSING, PENDING};
 use crate::clock::Millis;
 use crate::signature::Secret;
 use crate::store::damage::{Damage, readable};
-use crate::store::endpoints::parse_secret;
+use crate::store::endpoints::{OldSecrets, parse_secret};
 use crate::store::events::read_event;
 use crate::store::writer::Tx;
 use crate::store::{EventRow, Store, StoreError, Wake};
@@ -30,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) generation: i64,
     pub(crate) url: String,
     pub(crate) secret: Secret,
+    /// Deliveries are signed with these as well, while they hold.
+    pub(crate) old_secrets: OldSecrets,
 }
 
 /// One delivery whose time has come.
@@ -343,13 +345,14 @@ fn target(
     endpoint: i64,
 ) -> Result<Option<(Target, i64, Option<Millis>)>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT url, secret, held, probe_at, generation FROM endpoints
+        "SELECT url, secret, held, probe_at, generation, old_secrets FROM endpoints
          WHERE seq = ?1 AND enabled = 1 AND held <> 1 AND deleted_at IS NULL",
     )?;
     let mut rows = statement.query([endpoint])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let secret = parse_secret(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?;
-    let target = Target { endpoint, generation: row.get(4)?, url: row.get(0)?, secret };
+    let old_secrets = OldSecrets::parse(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)?;
+    let target = Target { endpoint, generation: row.get(4)?, url: row.get(0)?, secret, old_secrets };
     Ok(Some((target, row.get(2)?, row.get(3)?)))
 }
 

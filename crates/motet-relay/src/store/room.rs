@@ -1,0 +1,112 @@
+//! Room for what relay must be able to write: the limit of the store, and a reserve on the disk.
+//!
+//! New events are refused while relay can still record what becomes of those that it has: outcomes, keys and endpoints are
+//! written beyond the limit, and a reserve file is given up for them when the disk is full.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::StoreError;
+use super::lock::Place;
+
+const RESERVE: &str = "relay.reserve";
+
+/// Some ten thousand outcomes. On a small disk a sixteenth of what is free.
+const RESERVE_BYTES: u64 = 8 << 20;
+const LEAST_RESERVE_BYTES: u64 = 64 << 10;
+
+/// What a new event needs, besides a disk that takes it.
+#[derive(Debug)]
+pub(super) struct Room {
+    max_bytes: Option<u64>,
+    place: Place,
+    reserve: PathBuf,
+    is_reserved: bool,
+}
+
+impl Room {
+    pub(super) fn new(directory: &Path, place: Place, max_bytes: Option<u64>) -> Self {
+        let mut room = Self { max_bytes, place, reserve: directory.join(RESERVE), is_reserved: false };
+        if let Err(error) = room.reserve() {
+            tracing::warn!(%error, "new events are refused until there is room on the disk");
+        }
+        room
+    }
+
+    /// Returns an error if events with `bytes` of data must be refused.
+    pub(super) fn check(&self, connection: &Connection, bytes: usize) -> Result<(), StoreError> {
+        self.place.check()?;
+        if !self.is_reserved {
+            return Err(StoreError::Full);
+        }
+        let Some(max_bytes) = self.max_bytes else { return Ok(()) };
+        let pragma = |sql| -> Result<u64, StoreError> {
+            Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+        };
+        let pages = pragma("PRAGMA page_count")?.saturating_sub(pragma("PRAGMA freelist_count")?);
+        let used = pages.saturating_mul(pragma("PRAGMA page_size")?);
+        if used.saturating_add(bytes as u64) > max_bytes { Err(StoreError::Limit(max_bytes)) } else { Ok(()) }
+    }
+
+    /// Takes the reserve, if it is not there.
+    pub(super) fn reserve(&mut self) -> Result<(), StoreError> {
+        if !self.is_reserved {
+            if fs::metadata(&self.reserve).map_or(0, |found| found.len()) < LEAST_RESERVE_BYTES {
+                self.allocate().map_err(|error| match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
+                    _ => StoreError::Io(format!("cannot reserve room on the disk: {error}")),
+                })?;
+            }
+            self.is_reserved = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the reserve up; returns `true` if there is room for that reason now.
+    pub(super) fn give_up_reserve(&mut self) -> bool {
+        if !std::mem::take(&mut self.is_reserved) {
+            return false;
+        }
+        match fs::remove_file(&self.reserve) {
+            Ok(()) => {
+                tracing::warn!("the disk is full; the reserve is given up for outcomes");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the disk is full, and the reserve cannot be given up");
+                false
+            }
+        }
+    }
+
+    fn allocate(&self) -> io::Result<()> {
+        let directory = self.reserve.parent().unwrap_or_else(|| Path::new("."));
+        let disk = statvfs(directory)?;
+        let bytes = RESERVE_BYTES.min(disk.f_bavail.saturating_mul(disk.f_frsize) / 16);
+        if bytes < LEAST_RESERVE_BYTES {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.reserve);
+        let allocated = file.and_then(|file| allocate(&file, bytes));
+        if allocated.is_err() {
+            // Half a reserve would hold the room that is missed.
+            fs::remove_file(&self.reserve)?;
+        }
+        allocated
+    }
+}
+
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+        // The file system cannot; what is written takes up room as well.
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut &*file).map(drop)
+        }
+        done => Ok(done?),
+    }
+}
