@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::broadcast;
 use typed_emitter::TypedEmitter;
 
-use crate::measure::{Cost, both_of};
+use crate::measure::{Cost, both_of, one_of};
 use crate::report::{Case, Cases};
 
 const COUNTS: [usize; 4] = [0, 1, 8, 64];
@@ -156,8 +156,8 @@ fn sync_listeners(cases: &mut Cases, runtime: &Runtime) {
                 }
             }
         };
-        let (ours, _) = both_of(EMITS, || ours.emit(runtime), || ());
-        let (rival, _) = both_of(10, rival, || ());
+        let ours = one_of(EMITS, || ours.emit(runtime));
+        let rival = one_of(10, rival);
         cases.extend(Case::median_and_minimum(&format!("{count} sync"), "event-emitter-rs", ours, rival));
     }
 }
@@ -224,9 +224,9 @@ fn node(cases: &mut Cases, runtime: &Runtime) {
         let nanoseconds = |text: &str| text.parse().expect("a number");
         // What it allocates is not ours to count.
         let theirs =
-            Cost { nanoseconds: nanoseconds(median), minimum: nanoseconds(minimum), allocations: f64::NAN };
+            Cost::figure(nanoseconds(median), nanoseconds(minimum));
         let ours = Ours::sync(runtime, count);
-        let (ours, _) = both_of(EMITS, || ours.emit(runtime), || ());
+        let ours = one_of(EMITS, || ours.emit(runtime));
         cases.extend(Case::median_and_minimum(&format!("{count} sync"), "node EventEmitter", ours, theirs));
     }
 }

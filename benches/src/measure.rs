@@ -2,12 +2,18 @@
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use crate::allocations;
 
-const ROUNDS: usize = 31;
+pub(crate) const ROUNDS: usize = 31;
 const ROUND: Duration = Duration::from_millis(20);
+
+/// What a case may take, after its calibration: it then ends with fewer rounds, and says so. A case has
+/// [`FEWEST`] rounds at least.
+pub(crate) const CASE: Duration = Duration::from_millis(1_500);
+pub(crate) const FEWEST: usize = 5;
 
 /// The cost of one operation.
 #[derive(Debug, Clone, Copy)]
@@ -17,9 +23,18 @@ pub(crate) struct Cost {
     /// The quickest round: on a noisy machine, the nearest to what the code itself takes.
     pub(crate) minimum: f64,
     pub(crate) allocations: f64,
+    /// The rounds that were done where the deadline of the case cut them short.
+    pub(crate) cut_at: Option<usize>,
 }
 
-/// Runs both in alternating rounds and gives the cost of each.
+impl Cost {
+    /// A figure that was measured in a way of its own, with no count of allocations.
+    pub(crate) const fn figure(median: f64, minimum: f64) -> Self {
+        Self { nanoseconds: median, minimum, allocations: f64::NAN, cut_at: None }
+    }
+}
+
+/// Runs both in alternating rounds and returns the cost of each.
 pub(crate) fn both(ours: impl FnMut(), rival: impl FnMut()) -> (Cost, Cost) {
     both_of(1, ours, rival)
 }
@@ -29,28 +44,52 @@ pub(crate) fn both_of(operations: u32, mut ours: impl FnMut(), mut rival: impl F
     let (per_round_ours, per_round_rival) = (calibrate(&mut ours), calibrate(&mut rival));
     let mut costs_ours = Vec::with_capacity(ROUNDS);
     let mut costs_rival = Vec::with_capacity(ROUNDS);
-    for _ in 0..ROUNDS {
+    for _ in rounds() {
         costs_ours.push(round(&mut ours, per_round_ours));
         costs_rival.push(round(&mut rival, per_round_rival));
     }
     (summary(costs_ours, operations), summary(costs_rival, operations))
 }
 
+/// The same for one side, where the other was measured in another way.
+pub(crate) fn one_of(operations: u32, mut operation: impl FnMut()) -> Cost {
+    let per_round = calibrate(&mut operation);
+    let costs = rounds().map(|_| round(&mut operation, per_round)).collect();
+    summary(costs, operations)
+}
+
+/// The rounds of a case, fewer where its deadline comes first.
+pub(crate) fn rounds() -> impl Iterator<Item = usize> {
+    let begun = Instant::now();
+    (0..ROUNDS).take_while(move |done| *done < FEWEST || begun.elapsed() < CASE)
+}
+
 /// How many operations fill a round.
+///
+/// # Panics
+/// If no number does: the compiler has removed the operation.
 fn calibrate(operation: &mut impl FnMut()) -> u32 {
     let mut count: u32 = 1;
     loop {
         let started = Instant::now();
-        (0..count).for_each(|_| operation());
+        repeat(operation, count);
         if started.elapsed() >= ROUND / 4 {
             return count.saturating_mul(4);
         }
-        count *= 2;
+        count = count.checked_mul(2).expect("an operation that takes time");
     }
 }
 
 fn round(operation: &mut impl FnMut(), count: u32) -> Cost {
-    once(count, || (0..count).for_each(|_| operation()))
+    once(count, || repeat(operation, count))
+}
+
+/// Nothing is hoisted out of the loop, and the loop itself stays where the operation does next to nothing.
+fn repeat(operation: &mut impl FnMut(), count: u32) {
+    for n in 0..count {
+        operation();
+        black_box(n);
+    }
 }
 
 /// The cost of each of so many operations that are done in one run, which cannot be repeated.
@@ -64,6 +103,7 @@ pub(crate) fn once(operations: u32, run: impl FnOnce()) -> Cost {
         nanoseconds,
         minimum: nanoseconds,
         allocations: (allocations::count() - allocations_before) as f64 / f64::from(operations),
+        cut_at: None,
     }
 }
 
@@ -75,5 +115,6 @@ fn summary(mut costs: Vec<Cost>, operations: u32) -> Cost {
         nanoseconds: median.nanoseconds / each,
         minimum: quickest.nanoseconds / each,
         allocations: median.allocations / each,
+        cut_at: Some(costs.len()).filter(|rounds| *rounds < ROUNDS),
     }
 }

@@ -131,6 +131,7 @@ fn taken_off(
         nanoseconds: rival.nanoseconds - bare.nanoseconds,
         minimum: rival.minimum - bare.minimum,
         allocations: rival.allocations - bare.allocations,
+        ..rival
     };
     cases.extend(Case::median_and_minimum(case, name, ours, rival));
 }

@@ -33,7 +33,7 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
-use crate::measure::{Cost, both_of};
+use crate::measure::{Cost, one_of};
 use crate::report::{Case, Cases};
 
 /// What runs a program with so many operations.
@@ -74,7 +74,7 @@ pub(crate) fn run(cases: &mut Cases) {
             eprintln!("origin: no comparison of {name}, for python3 could not run it");
             continue;
         };
-        let (ours, _) = both_of(count, || program(&runtime, count), || ());
+        let ours = one_of(count, || program(&runtime, count));
         // A machine that was busy with something else at one time may not be so at the other.
         let after = python(name).unwrap_or_else(|| before.clone());
         let best = |what: &str| {
@@ -82,10 +82,10 @@ pub(crate) fn run(cases: &mut Cases) {
             of(&before).min(of(&after))
         };
         // Python does not count allocations as we do.
-        let rival = Cost { nanoseconds: best("ns"), minimum: best("minimum"), allocations: f64::NAN };
+        let rival = Cost::figure(best("ns"), best("minimum"));
         cases.extend(Case::median_and_minimum(name, "asyncio", ours, rival));
         if let Some(ours) = our_peak(name) {
-            let memory = |kib| Cost { nanoseconds: kib, minimum: kib, allocations: f64::NAN };
+            let memory = |kib| Cost::figure(kib, kib);
             let (ours, rival) = (memory(ours), memory(best("peak_kib")));
             cases.push(Case::new(format!("{name}, peak"), "asyncio", ours, rival).in_kibibytes());
         }

@@ -281,7 +281,7 @@ impl Percentiles {
 }
 
 fn figure(nanoseconds: f64) -> Cost {
-    Cost { nanoseconds, minimum: nanoseconds, allocations: f64::NAN }
+    Cost::figure(nanoseconds, nanoseconds)
 }
 
 /// Our pool, with the scope that it lives in.

@@ -2,17 +2,19 @@
 //!
 //! - `cargo xtask test`: every test, doc tests included; installs what they need first.
 //! - `cargo xtask lint`: formatting, clippy and docs, with warnings as errors.
-//! - `cargo xtask ci`: both.
+//! - `cargo xtask ci`: what is run at every push: both, and one part of `verify`.
 //! - `cargo xtask compare [AREA ..]`: ours beside its rivals, one JSON line per case.
-//! - `cargo xtask verify`: what is too slow for every push: dependency policy and long runs.
+//! - `cargo xtask verify [PART ..]`: what is too slow for every push: dependency policy and long runs.
 
 mod memory;
+mod parts;
 mod shell;
 mod test_tools;
 
 use std::env;
 use std::process::ExitCode;
 
+use parts::{Part, run_missing, run_named, timed};
 use shell::{cargo, run};
 
 const USAGE: &str = "\
@@ -21,11 +23,43 @@ usage: cargo xtask COMMAND
   test [ARG ..]       all tests, doc tests included; installs what they need first.
                       Arguments go to `cargo test`: `cargo xtask test crash` runs tests with that name
   lint                cargo fmt, clippy and doc, with warnings as errors
-  ci                  test and lint
-  compare [AREA ..]   ours beside its rivals: a JSON line per case on stdout, a table on stderr
-  verify              slow checks: dependency policy, loom models, valgrind, many seeds, many rounds of kill -9,
-                      many proptest cases
+  ci                  what is run at every push: test, the part `drivers` of verify, lint
+  compare [AREA ..]   motet beside its rivals: a JSON line per case on stdout, a table on stderr
+  verify [PART ..]    slow checks, in parts of less than 40 minutes on two cores. Without a part: all that have not
+                      passed on this state of the files, so that it goes on where it stopped
 ";
+
+/// The parts of `verify`, quick ones first.
+const PARTS: [Part; 9] = [
+    Part {
+        name: "policy",
+        what: "dependencies: licences, sources, bans; clippy of the benches",
+        run: policy,
+    },
+    Part { name: "drivers", what: "the drivers of the library, optimised", run: drivers },
+    Part { name: "optimised", what: "all tests of the library, optimised", run: optimised },
+    Part { name: "models", what: "loom: what needs two threads", run: models },
+    Part { name: "memory", what: "valgrind: the unsafe code", run: memory::check },
+    Part {
+        name: "stderr",
+        what: "all tests of relay with each kind of standard error",
+        run: standard_errors,
+    },
+    Part {
+        name: "relay",
+        what: "relay, optimised: 200 rounds of kill -9, 20 000 proptest cases",
+        run: relay,
+    },
+    Part {
+        name: "seeds",
+        what: "the library and motet-http with 20 000 seeds and proptest cases",
+        run: seeds,
+    },
+    Part { name: "compare", what: "every area of the benches to its end", run: every_area },
+];
+
+/// Seeds of a test, and cases of a property, in long runs.
+const MANY: &str = "20000";
 
 /// The most that glibc takes as the threshold from which memory is mapped by itself.
 const KEPT_BYTES: &str = "33554432";
@@ -37,9 +71,10 @@ fn main() -> ExitCode {
     let done = match command.as_str() {
         "test" => test(&rest),
         "lint" if rest.is_empty() => lint(),
-        "ci" if rest.is_empty() => test(&[]).and_then(|()| lint()),
+        "ci" if rest.is_empty() => ci(),
         "compare" => compare(&rest),
-        "verify" if rest.is_empty() => verify(),
+        "verify" if rest.is_empty() => run_missing(&PARTS),
+        "verify" => run_named(&PARTS, &rest),
         "help" | "--help" | "-h" => {
             shell::say(USAGE);
             Ok(())
@@ -55,18 +90,47 @@ fn main() -> ExitCode {
     }
 }
 
+fn ci() -> Result<(), String> {
+    test(&[])?;
+    run_named(&PARTS, &["drivers".to_owned()])?;
+    lint()
+}
+
 fn test(args: &[String]) -> Result<(), String> {
-    test_tools::install()?;
-    run(cargo(&["test", "--workspace"]).args(args))
+    timed("tools of the tests", test_tools::install)?;
+    if !args.is_empty() {
+        return run(cargo(&["test", "--workspace"]).args(args));
+    }
+    timed("build of the tests", || run(&mut cargo(&["test", "--workspace", "--no-run"])))?;
+    timed("tests", || run(&mut cargo(&["test", "--workspace"])))?;
+    // What a crash or a stop does must not depend on who reads the log.
+    for stderr in ["full", "closed"] {
+        timed(&format!("crash and shutdown, standard error {stderr}"), || {
+            let tests = ["crash::", "shutdown::", "lifecycle::", "full_disk::"];
+            run(relay_tests(stderr).args(tests))
+        })?;
+    }
+    Ok(())
+}
+
+/// relay's tests of the program, which has this kind of standard error.
+fn relay_tests(stderr: &str) -> std::process::Command {
+    let mut tests = cargo(&["test", "--package", "motet-relay", "--test", "it", "--"]);
+    tests.env("RELAY_TEST_STDERR", stderr);
+    tests
 }
 
 fn lint() -> Result<(), String> {
-    run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    run(cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"])
-        .env("RUSTDOCFLAGS", "-D warnings"))?;
-    // A workspace of its own, so the lines above do not see it.
-    run(&mut cargo(&["fmt", "--manifest-path", "benches/Cargo.toml", "--check"]))
+    timed("fmt", || {
+        run(&mut cargo(&["fmt", "--all", "--check"]))?;
+        // A workspace of its own, so the line above does not see it.
+        run(&mut cargo(&["fmt", "--manifest-path", "benches/Cargo.toml", "--check"]))
+    })?;
+    timed("clippy", || run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])))?;
+    timed("docs", || {
+        let args = ["doc", "--workspace", "--no-deps", "--document-private-items"];
+        run(cargo(&args).env("RUSTDOCFLAGS", "-D warnings"))
+    })
 }
 
 fn compare(areas: &[String]) -> Result<(), String> {
@@ -86,19 +150,43 @@ fn models() -> Result<(), String> {
         .env("CARGO_TARGET_DIR", "target/loom"))
 }
 
-fn verify() -> Result<(), String> {
+fn policy() -> Result<(), String> {
     if run(cargo(&["deny", "--version"]).stdout(std::process::Stdio::null())).is_err() {
         run(&mut cargo(&["install", "--locked", "cargo-deny"]))?;
     }
     run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
-    run(&mut cargo(&["clippy", "--manifest-path", "benches/Cargo.toml", "--", "-D", "warnings"]))?;
-    models()?;
-    memory::check()?;
+    run(&mut cargo(&["clippy", "--manifest-path", "benches/Cargo.toml", "--", "-D", "warnings"]))
+}
+
+/// With optimizations some faults show that a debug build hides, and the other way round.
+fn drivers() -> Result<(), String> {
+    run(&mut cargo(&["test", "--package", "motet", "--release", "--test", "it", "drivers::"]))
+}
+
+fn optimised() -> Result<(), String> {
+    run(&mut cargo(&["test", "--package", "motet", "--release"]))
+}
+
+fn standard_errors() -> Result<(), String> {
+    ["full", "closed", "unread"].into_iter().try_for_each(|stderr| run(&mut relay_tests(stderr)))
+}
+
+fn relay() -> Result<(), String> {
     test_tools::install()?;
-    run(cargo(&["test", "--workspace", "--exclude", "motet-testkit", "--release"])
-        .env("PROPTEST_CASES", "20000")
-        .env("MOTET_RUNS", "20000")
-        .env("RELAY_TEST_KILL_ROUNDS", "200"))?;
+    run(cargo(&["test", "--package", "motet-relay", "--release"])
+        .env("PROPTEST_CASES", MANY)
+        .env("RELAY_TEST_KILL_ROUNDS", "200"))
+}
+
+fn seeds() -> Result<(), String> {
+    test_tools::install()?;
+    let tests =
+        ["test", "--release", "--package", "motet", "--package", "motet-http", "--package", "motet-examples"];
+    run(cargo(&tests).env("PROPTEST_CASES", MANY).env("MOTET_RUNS", MANY))?;
     // Its tests are of seeds themselves, and each says how many it needs.
     run(&mut cargo(&["test", "--package", "motet-testkit", "--release"]))
+}
+
+fn every_area() -> Result<(), String> {
+    compare(&[])
 }

@@ -33,6 +33,16 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
+/// Runs a program to its end and returns what it prints, without the line break at its end.
+pub(crate) fn output(command: &mut Command) -> Result<String, String> {
+    let ran = command.output().map_err(|error| format!("`{}` cannot be run: {error}", line(command)))?;
+    if !ran.status.success() {
+        let said = String::from_utf8_lossy(&ran.stderr);
+        return Err(format!("`{}` failed: {}: {}", line(command), ran.status, said.trim()));
+    }
+    Ok(String::from_utf8_lossy(&ran.stdout).trim().to_owned())
+}
+
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

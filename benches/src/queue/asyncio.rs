@@ -12,7 +12,7 @@ use motet::queue::{Receiver, Sender, bounded, lifo, priority};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::measure::{Cost, both_of};
+use crate::measure::{Cost, one_of};
 use crate::report::{Case, Cases};
 
 const CAPACITY: usize = 1024;
@@ -45,7 +45,7 @@ pub(super) fn run(cases: &mut Cases) {
         let cost = |row: &Value, name: &str| row[name].as_f64().unwrap_or(f64::NAN);
         let best = |name| after.get(at).map_or(f64::NAN, |again| cost(again, name)).min(cost(row, name));
         // Python does not count allocations as we do.
-        let rival = Cost { nanoseconds: best("ns"), minimum: best("minimum"), allocations: f64::NAN };
+        let rival = Cost::figure(best("ns"), best("minimum"));
         cases.extend(Case::median_and_minimum(&shape, rival_name, ours, rival));
     }
 }
@@ -56,7 +56,7 @@ fn ours(runtime: &Runtime, row: &Value) -> Option<(String, &'static str, Cost)> 
     let shape = row["case"].as_str()?;
     let pairs = if shape == "1p1c" { 1 } else { 4 };
     let items = u32::try_from(ITEMS).expect("few enough");
-    let (ours, _) = both_of(items, || all_through(runtime, *make, pairs), || ());
+    let ours = one_of(items, || all_through(runtime, *make, pairs));
     Some((format!("{shape}, {CAPACITY} shared"), *rival_name, ours))
 }
 

@@ -17,7 +17,7 @@ use tokio::task::yield_now;
 use super::channels::{
     AsyncChannel, Channel, Crossfire, Flume, Kanal, Loole, Ours, OursBatch, Thingbuf, Tokio,
 };
-use crate::measure::Cost;
+use crate::measure::{Cost, rounds};
 use crate::report::{Case, Cases};
 
 const ITEMS: u64 = 3_000_000;
@@ -45,21 +45,22 @@ fn side_by_side<A: Channel, B: Channel>(
     cases: &mut Cases,
 ) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in rounds().take(ROUNDS) {
         ours.push(runtime.block_on(worst_stall::<A>()));
         theirs.push(runtime.block_on(worst_stall::<B>()));
     }
     ours.sort_unstable();
     theirs.sort_unstable();
-    for (name, at) in [("median", ROUNDS / 2), ("minimum", 0)] {
+    for (name, at) in [("median", ours.len() / 2), ("minimum", 0)] {
         let case = format!("stall of a neighbour{what}, {name}");
-        cases.push(Case::new(case, rival_name, figure(ours[at]), figure(theirs[at])).in_milliseconds());
+        cases.push(Case::new(case, rival_name, figure(&ours, at), figure(&theirs, at)).in_milliseconds());
     }
 }
 
-fn figure(stall: Duration) -> Cost {
-    let nanoseconds = stall.as_nanos() as f64;
-    Cost { nanoseconds, minimum: nanoseconds, allocations: f64::NAN }
+fn figure(stalls: &[Duration], at: usize) -> Cost {
+    let nanoseconds = stalls[at].as_nanos() as f64;
+    let cut_at = Some(stalls.len()).filter(|rounds| *rounds < ROUNDS);
+    Cost { cut_at, ..Cost::figure(nanoseconds, nanoseconds) }
 }
 
 async fn worst_stall<C: Channel>() -> Duration {

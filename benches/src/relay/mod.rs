@@ -105,7 +105,7 @@ fn median(rounds: &[Measured], took: fn(&Measured) -> Duration) -> Cost {
         .map(|round| {
             let nanoseconds = took(round).as_nanos() as f64 / EVENTS as f64;
             let allocations = round.allocations as f64 / EVENTS as f64;
-            Cost { nanoseconds, minimum: nanoseconds, allocations }
+            Cost { allocations, ..Cost::figure(nanoseconds, nanoseconds) }
         })
         .collect();
     costs.sort_by(|a, b| a.nanoseconds.total_cmp(&b.nanoseconds));
@@ -115,5 +115,5 @@ fn median(rounds: &[Measured], took: fn(&Measured) -> Duration) -> Cost {
 fn percentile(waits: &mut [Duration], percent: usize) -> Cost {
     waits.sort_unstable();
     let nanoseconds = waits[waits.len() * percent / 100].as_nanos() as f64;
-    Cost { nanoseconds, minimum: nanoseconds, allocations: f64::NAN }
+    Cost::figure(nanoseconds, nanoseconds)
 }
