@@ -133,8 +133,8 @@ fn show(area: &str, case: &Case) {
     let ratio = rival.nanoseconds / ours.nanoseconds;
     let round = |value: f64, digits: i32| (value * 10_f64.powi(digits)).round() / 10_f64.powi(digits);
     let (digits, lacks) = (unit.digits(), missing(area, rival_name));
-    let cut = [ours, rival].iter().filter_map(|cost| cost.cut_at).min();
-    let cut = cut.map_or_else(String::new, |rounds| format!(" [deadline: {rounds} rounds]"));
+    let cut_at = [ours, rival].iter().filter_map(|cost| cost.cut_at).min();
+    let cut = cut_at.map_or_else(String::new, |rounds| format!(" [deadline: {rounds} rounds]"));
     eprintln!(
         "{area:<12}{case:<32}{:>12.digits$}{:>12.digits$}{ratio:>8.2}{:>9.2}{:>9.2}  {rival_name} ({}){cut}{}{lacks}",
         unit.of(*ours),
@@ -155,7 +155,7 @@ fn show(area: &str, case: &Case) {
             "rival_lacks": lacks,
             "unit": unit.name(),
             "ratio": round(ratio, 3),
-            "rounds_cut_at": [ours, rival].iter().filter_map(|cost| cost.cut_at).min(),
+            "rounds_cut_at": cut_at,
             "allocs_ours": round(ours.allocations, 3),
             "allocs_rival": round(rival.allocations, 3),
         })

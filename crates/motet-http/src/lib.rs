@@ -65,5 +65,5 @@ pub use client::{
     TimeLimit, retry_after,
 };
 pub use connect::{Connections, ConnectionsBuilder, Fault, ReceivedBody, SendError, Versions};
-pub use server::{Peer, Readiness, Served, Server, ServerStats};
+pub use server::{Peer, Readiness, Reserved, Served, Server, ServerStats};
 pub use trace::{InvalidTraceContext, Sampled, TraceContext};

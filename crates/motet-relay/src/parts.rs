@@ -30,6 +30,9 @@ pub(crate) const STORE_CLOSE: Duration = Duration::from_secs(10);
 /// Requests under way get this long once deliveries are drained.
 pub(crate) const HTTP_GRACE: Duration = Duration::from_secs(5);
 
+/// Connections beyond the others, for whoever asks how relay is.
+const HEALTH_CONNECTIONS: usize = 16;
+
 /// Histograms gather samples until they are folded; this bounds how many when nobody scrapes.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -62,7 +65,8 @@ pub(crate) fn container(config: Config) -> Container {
     c.try_provide(|store: Arc<Store>| async move { Access::of(&store).await });
     c.provide(|| async { Readiness::new() }).health(|readiness| async move { taking_in(&readiness) });
     c.provide(|readiness: Arc<Readiness>| async move {
-        Server::new().named("api").readiness(&readiness).grace(HTTP_GRACE)
+        let server = Server::new().named("api").readiness(&readiness).grace(HTTP_GRACE);
+        server.reserved_connections(HEALTH_CONNECTIONS)
     });
     c.try_provide(|config: Arc<Config>, guard: Arc<AddressGuard>, scope: Scope| async move {
         let (deadlines, kept) = (config.deadlines.clone(), config.in_flight.per_endpoint.get());

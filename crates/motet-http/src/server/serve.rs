@@ -10,15 +10,17 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use motet::resilience::{Bulkhead, BulkheadPermit};
 use motet::task::{CancelToken, Either, Name, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
+use super::answering::Answering;
+use super::connection::{Times, Watched, drive};
+use super::phase::ConnectionState;
+use super::registry::{Admission, Limits, Place, Registry};
 use super::socket;
 use super::stats::{Counted, Counts};
 use super::write_deadline::WriteDeadline;
@@ -28,6 +30,9 @@ use crate::client::BoxError;
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Where every connection is at a request, a new one looks again after this whether one is idle.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Serves HTTP/1.1, with every connection a task of a scope.
 ///
 /// The time and the size of a request's body are for its handler to limit, which alone knows what is usual. An answer
@@ -36,14 +41,24 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 ///
 /// Clones have the same settings, and one count of connections.
 ///
+/// # Too many connections
+/// Where all places are taken, a new connection gets the place of the one that has been without a request for longest: a
+/// client that opens connections and sends nothing keeps no one out. Only where every connection is at a request do new
+/// ones wait in the kernel's queue. One address may have three quarters of the places, unless set otherwise.
+///
 /// # Defaults
 /// | | | |
 /// |---|---|---|
-/// | connections | 4096 | further ones wait in the kernel's queue |
-/// | time for a request's headers, and of an idle connection | 30 s | |
+/// | connections | 4096 | |
+/// | of these, from one address | 3072 | of IPv6, from one /64 |
+/// | reserved connections | none | |
+/// | time for a request's headers | 30 s | |
+/// | time of an idle connection | 75 s | proxies in front of it keep theirs for 60 s, and must be the first to close |
 /// | time in which a client takes nothing of its answer | 30 s | |
 /// | notice before the listener is closed | none | |
 /// | grace for requests under way | 20 s | |
+///
+/// A time of [`Duration::MAX`] means never.
 ///
 /// # Examples
 /// See [`ApiClient`](crate::ApiClient).
@@ -52,7 +67,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 pub struct Server {
     name: Option<Name>,
     connections: usize,
+    per_peer: Option<usize>,
+    reserved: usize,
     headers: Duration,
+    idle: Duration,
     unread: Duration,
     notice: Duration,
     grace: Duration,
@@ -77,13 +95,21 @@ pub enum Served {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// Among the extensions of a request whose connection has a [reserved](Server::reserved_connections) place: all others
+/// are at a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserved;
+
 impl Server {
     /// Makes a server with the defaults.
     pub fn new() -> Self {
         Self {
             name: None,
             connections: 4_096,
+            per_peer: None,
+            reserved: 0,
             headers: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
             unread: Duration::from_secs(30),
             notice: Duration::ZERO,
             grace: Duration::from_secs(20),
@@ -98,20 +124,52 @@ impl Server {
         self
     }
 
-    /// Has up to so many connections.
+    /// Sets how many connections there may be.
     ///
     /// # Panics
-    /// If it is none, or more than a semaphore of tokio counts.
+    /// If it is 0.
     #[track_caller]
-    pub fn max_connections(mut self, most: usize) -> Self {
-        assert!(Bulkhead::builder(most).build().is_ok(), "from 1 to usize::MAX / 8 connections");
-        self.connections = most;
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        assert!(connections > 0, "a server without connections serves no one");
+        self.connections = connections;
         self
     }
 
-    /// Gives a client so long for the headers of a request, and an idle connection so long to begin one.
+    /// Sets how many connections one address may have, of IPv6 one /64. Where it has as many, and all are at a request,
+    /// a further one is closed.
+    ///
+    /// # Panics
+    /// If it is 0.
+    #[track_caller]
+    pub fn max_connections_per_peer(mut self, connections: usize) -> Self {
+        assert!(connections > 0, "a server without connections serves no one");
+        self.per_peer = Some(connections);
+        self
+    }
+
+    /// Sets how many connections there may be beyond the maximum, for requests that are always to be answered, as for
+    /// health. Their requests have [`Reserved`] among their extensions, by which the service refuses all others, and each
+    /// is the last of its connection.
+    pub fn reserved_connections(mut self, connections: usize) -> Self {
+        self.reserved = connections;
+        self
+    }
+
+    /// Sets how long a client may take for the headers of a request: of the first one from when it connects, of another
+    /// from its first byte.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[track_caller]
     pub fn header_timeout(mut self, within: Duration) -> Self {
+        assert!(!within.is_zero(), "a client has no time for the headers of a request");
         self.headers = within;
+        self
+    }
+
+    /// Sets how long a connection may be without a request before it is closed.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle = limit;
         self
     }
 
@@ -186,7 +244,7 @@ impl Server {
         }
     }
 
-    /// Gives how many connections have a request under way when their time is over.
+    /// Returns how many connections are open when their time is over.
     async fn accept_all<S, B>(
         &self,
         connections: &Nursery,
@@ -199,37 +257,38 @@ impl Server {
         S::Future: Send,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.headers);
-        // One waits for a place: the accept loop, for as long as it takes.
-        let places = Bulkhead::builder(self.connections).queue(1, Duration::MAX).build();
-        let places = places.expect("checked when it was set");
-        let graceful = GracefulShutdown::new();
-        let service = TowerToHyperService::new(service);
+        let acceptor = Acceptor {
+            connections,
+            registry: Registry::new(self.limits()),
+            service: TowerToHyperService::new(service),
+            unread: self.unread,
+            times: Times { head: self.headers, idle: self.idle },
+            origin: Instant::now(),
+            counts: &self.counts,
+            drain: CancelToken::new(),
+            stop: stop.clone(),
+        };
         let notice = self.stopped(&stop);
         let mut notice = std::pin::pin!(notice);
         loop {
-            let (stream, peer, place) =
-                match race(notice.as_mut(), accept(&listener, &places, self.unread)).await {
-                    Either::Left(()) => break,
-                    Either::Right(Some(accepted)) => accepted,
-                    Either::Right(None) => continue,
-                };
-            let stream = TokioIo::new(WriteDeadline::new(stream, self.unread));
-            let service = WithPeer { service: service.clone(), peer };
-            let connection = graceful.watch(http.serve_connection(stream, service));
-            let counted = Counted::new(&self.counts);
-            drop(connections.spawn("http connection", async move {
-                let _held = (place, counted);
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection ended early");
-                }
-            }));
+            match race(notice.as_mut(), acceptor.accept(&listener)).await {
+                Either::Left(()) => break,
+                Either::Right(()) => {}
+            }
         }
-        drop(listener);
-        match timeout(self.grace, graceful.shutdown()).await {
+        acceptor.take_backlog(listener);
+        acceptor.drain.cancel(Reason::requested("the server is stopping"));
+        match timeout(self.grace, acceptor.registry.all_end()).await {
             Ok(()) => 0,
-            Err(_) => places.stats().taken,
+            Err(_) => acceptor.registry.open(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            in_all: self.connections,
+            per_peer: self.per_peer.unwrap_or(self.connections.div_ceil(4).saturating_mul(3)),
+            reserved: self.reserved,
         }
     }
 
@@ -251,48 +310,96 @@ impl Default for Server {
     }
 }
 
-type Accepted = (TcpStream, SocketAddr, BulkheadPermit<'static>);
+/// What a new connection needs.
+struct Acceptor<'a, S> {
+    connections: &'a Nursery,
+    registry: Arc<Registry>,
+    service: TowerToHyperService<S>,
+    unread: Duration,
+    times: Times,
+    origin: Instant,
+    counts: &'a Arc<Counts>,
+    /// Answers say from here on that they are the last of their connection.
+    stop: CancelToken,
+    /// Connections end from here on.
+    drain: CancelToken,
+}
 
-async fn accept(listener: &TcpListener, places: &Bulkhead, unread: Duration) -> Option<Accepted> {
-    let place = places.acquire().await.ok()?.into_owned();
-    match listener.accept().await {
-        Ok((stream, peer)) => {
-            if let Err(error) = socket::set_up(&stream, unread) {
-                tracing::debug!(%error, "a connection was gone before it was served");
+impl<S, B> Acceptor<'_, S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    /// Accepts one connection and serves it. Dropped while the connection waits for a place, it closes it.
+    async fn accept(&self, listener: &TcpListener) {
+        match listener.accept().await {
+            Ok((stream, peer)) => self.admit(stream, peer).await,
+            Err(error) => {
+                let of_the_client = matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::ConnectionRefused
+                );
+                if !of_the_client {
+                    tracing::error!(%error, "cannot accept connections; trying again");
+                    sleep(ACCEPT_RETRY).await;
+                }
             }
-            Some((stream, peer, place))
-        }
-        Err(error) => {
-            let of_the_client = matches!(
-                error.kind(),
-                io::ErrorKind::ConnectionAborted
-                    | io::ErrorKind::ConnectionReset
-                    | io::ErrorKind::ConnectionRefused
-            );
-            if !of_the_client {
-                tracing::error!(%error, "cannot accept connections; trying again");
-                sleep(ACCEPT_RETRY).await;
-            }
-            None
         }
     }
-}
 
-/// Tells each request whom it is from.
-struct WithPeer<S> {
-    service: S,
-    peer: SocketAddr,
-}
+    /// Serves the connections that clients have opened and that no one has accepted yet, and closes the listener.
+    fn take_backlog(&self, listener: TcpListener) {
+        // tokio knows of them only once its driver has run; the kernel knows now.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, peer)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            let state = Arc::new(ConnectionState::new(self.origin));
+            if let (Ok(stream), Admission::Admitted(place)) = (stream, self.registry.admit(peer.ip(), &state))
+            {
+                self.serve(stream, peer, state, place);
+            }
+        }
+    }
 
-impl<S: hyper::service::Service<Request<Incoming>>> hyper::service::Service<Request<Incoming>>
-    for WithPeer<S>
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+    async fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let state = Arc::new(ConnectionState::new(self.origin));
+        loop {
+            let open = self.registry.open();
+            match self.registry.admit(peer.ip(), &state) {
+                Admission::Admitted(place) => return self.serve(stream, peer, state, place),
+                Admission::TooManyOfPeer => {
+                    self.counts.refused();
+                    tracing::debug!(%peer, "a connection is closed: its address has as many as it may");
+                    return;
+                }
+                Admission::Full => {
+                    // Ended or not, it looks again.
+                    let _ended = timeout(LOOK_AGAIN, self.registry.fewer_than(open)).await;
+                }
+            }
+        }
+    }
 
-    fn call(&self, mut request: Request<Incoming>) -> S::Future {
-        request.extensions_mut().insert(Peer(self.peer));
-        self.service.call(request)
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, state: Arc<ConnectionState>, place: Place) {
+        if let Err(error) = socket::set_up(&stream, self.unread) {
+            tracing::debug!(%error, "a connection was gone before it was served");
+        }
+        let stream = Watched::new(WriteDeadline::new(stream, self.unread), Arc::clone(&state));
+        let service = Answering {
+            service: self.service.clone(),
+            peer,
+            is_reserved: place.is_reserved,
+            state: Arc::clone(&state),
+            stop: self.stop.clone(),
+        };
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        let (drain, times, counted) = (self.drain.clone(), self.times, Counted::new(self.counts));
+        drop(self.connections.spawn("http connection", async move {
+            let _held = (place, counted);
+            drive(connection, &state, &drain, times).await;
+        }));
     }
 }

@@ -11,11 +11,16 @@ pub struct ServerStats {
     pub connections: usize,
     /// Connections that were accepted so far.
     pub accepted: u64,
+    /// Connections that were closed at once: their address had as many as it may, all at a request.
+    pub refused: u64,
 }
 
 impl ServerStats {
     pub(super) fn shown(self) -> Stats {
-        Stats::new().count("connections", self.connections as u64).count("accepted", self.accepted)
+        Stats::new()
+            .count("connections", self.connections as u64)
+            .count("accepted", self.accepted)
+            .count("refused", self.refused)
     }
 }
 
@@ -23,13 +28,20 @@ impl ServerStats {
 pub(super) struct Counts {
     open: AtomicUsize,
     accepted: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Counts {
     pub(super) fn stats(&self) -> ServerStats {
-        let (connections, accepted) =
-            (self.open.load(Ordering::Relaxed), self.accepted.load(Ordering::Relaxed));
-        ServerStats { connections, accepted }
+        ServerStats {
+            connections: self.open.load(Ordering::Relaxed),
+            accepted: self.accepted.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -233,3 +233,133 @@ async fn a_server_that_is_dropped_leaves_connections() {
     })
     .await;
 }
+
+/// Sends requests one after the other on one connection, until an answer says that it is the last. Returns how many
+/// were answered, and whether one was not.
+async fn keep_asking(address: String) -> (usize, bool) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut answered = 0;
+    loop {
+        let mut answer = Vec::new();
+        let asked = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        while asked.is_ok() && !answer.ends_with(b"hello") {
+            if !stream.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {
+                break;
+            }
+        }
+        if !answer.ends_with(b"hello") {
+            return (answered, true);
+        }
+        answered += 1;
+        if String::from_utf8_lossy(&answer).contains("connection: close") {
+            return (answered, false);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_leaves_no_request_of_a_busy_connection_unanswered() {
+    test(async |n| {
+        let router = Router::new().route("/", get(async || "hello"));
+        let (base, stop, serving) = serve(n, Server::new(), router).await;
+        let address = base.trim_start_matches("http://").to_owned();
+        let clients: Vec<_> = (0..320).map(|_| n.spawn("client", keep_asking(address.clone()))).collect();
+        // Each has sent some by then.
+        let api = client(n, &base);
+        for _ in 0..50 {
+            assert_eq!(api.get("/").fetch_bytes().await.unwrap(), "hello");
+        }
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+        let (mut answered, mut unanswered) = (0, 0);
+        for client in clients {
+            let (some, lost) = client.await.unwrap();
+            answered += some;
+            unanswered += usize::from(lost);
+        }
+        assert_eq!(unanswered, 0, "of {answered} requests");
+        assert!(answered >= 320, "{answered}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn connection_in_the_backlog_is_served_at_a_stop() {
+    test(async |n| {
+        let router = Router::new().route("/", get(async || "hello"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        // Connected, and not accepted yet when the server is told to stop.
+        let waiting: Vec<_> = (0..8).map(|_| n.spawn("client", keep_asking(address.clone()))).collect();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let stop = CancelToken::new();
+        stop.cancel(enough());
+        assert_eq!(Server::new().serve(listener, router, stop).await, Served::All);
+        for client in waiting {
+            assert_eq!(client.await.unwrap(), (1, false));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn half_a_head_does_not_hold_a_stop_for_the_grace() {
+    test(async |n| {
+        let router = Router::new().route("/", get(async || "hello"));
+        let server = Server::new().grace(Duration::MAX).header_timeout(Duration::MAX);
+        let (base, stop, serving) = serve(n, server.clone(), router).await;
+        let mut half = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        half.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+        until(|| server.stats().connections == 1).await;
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn silent_connections_keep_no_one_out() {
+    test(async |n| {
+        let router = Router::new().route("/", get(async || "hello"));
+        let server =
+            Server::new().max_connections(8).max_connections_per_peer(8).header_timeout(Duration::MAX);
+        let (base, stop, serving) = serve(n, server.clone(), router).await;
+        let address = base.trim_start_matches("http://");
+        let mut silent = Vec::new();
+        for _ in 0..8 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        until(|| server.stats().accepted == 8).await;
+        assert_eq!(client(n, &base).get("/").fetch_bytes().await.unwrap(), "hello");
+        // The one that was silent for longest is gone.
+        assert_eq!(silent[0].read(&mut [0; 8]).await.unwrap_or(0), 0);
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn address_at_its_limit_is_refused_while_its_requests_run() {
+    test(async |n| {
+        let (router, gate) = gated();
+        let server = Server::new().max_connections_per_peer(2);
+        let (base, stop, serving) = serve(n, server.clone(), router).await;
+        let mut busy = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            gate.called.notified().await;
+            busy.push(stream);
+        }
+        let mut third = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
+        assert_eq!(third.read(&mut [0; 8]).await.unwrap_or(0), 0, "it is closed");
+        assert_eq!(server.stats().refused, 1);
+        gate.open.add_permits(2);
+        stop.cancel(enough());
+        assert_eq!(serving.await.unwrap(), Served::All);
+    })
+    .await;
+}

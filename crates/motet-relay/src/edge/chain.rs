@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! everything: count > require_host > bound_answers > catch_panic
-//! /v1:        no_store > require_bearer > refuse_when_stopping > handler
+//! /v1:        no_store > refuse_when_crowded > require_bearer > refuse_when_stopping > handler
 //! ```
 
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, HOST};
 use http::{HeaderValue, Method, StatusCode, Version};
 use motet::middleware::{Chain, Next, catch_panic_with, with_state};
-use motet_http::Readiness;
 use motet_http::bridge::{self, ChainLayer};
+use motet_http::{Readiness, Reserved};
 
 use super::Access;
 use super::auth::require_bearer;
@@ -33,8 +33,20 @@ pub(super) fn around_all(memory: Arc<Memory>) -> Layer {
 
 /// Around the routes of the API.
 pub(super) fn around_api(access: Arc<Access>, readiness: Arc<Readiness>) -> Layer {
-    let chain = Chain::new().with(no_store).with(with_state(access, require_bearer));
+    let chain = Chain::new().with(no_store).with(refuse_when_crowded);
+    let chain = chain.with(with_state(access, require_bearer));
     bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
+}
+
+/// The last connections are kept for health and metrics.
+async fn refuse_when_crowded(request: Request, next: Next<Request, Response>) -> Response {
+    if request.extensions().get::<Reserved>().is_some() {
+        return Problem::unavailable(
+            "relay has as many connections as it may, and all are at a request; nothing was stored; try again",
+        )
+        .into_response();
+    }
+    next.run(request).await
 }
 
 /// During shutdown reads still work, and everything else is refused so that the client tries elsewhere.
@@ -119,6 +131,9 @@ mod tests {
         assert_eq!(format!("{all:?}"), "ChainLayer(count > require_host > bound_answers > catch_panic)");
         let access = Arc::new(Access::default());
         let api = around_api(access, Arc::new(Readiness::new()));
-        assert_eq!(format!("{api:?}"), "ChainLayer(no_store > require_bearer > refuse_when_stopping)");
+        assert_eq!(
+            format!("{api:?}"),
+            "ChainLayer(no_store > refuse_when_crowded > require_bearer > refuse_when_stopping)"
+        );
     }
 }

@@ -1,0 +1,83 @@
+//! What a connection is at: pure state, shared by the parts of the connection and by the registry.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use motet::task::CancelToken;
+use tokio::time::Instant;
+
+/// What a connection is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A head is awaited for which the time runs: the first one, or one of which bytes have come.
+    Head,
+    /// The last request is answered, and nothing of another one has come.
+    Idle,
+    /// A request is being handled, or its answer written.
+    Busy,
+}
+
+/// The phase of a connection, and since when.
+#[derive(Debug)]
+pub(super) struct ConnectionState {
+    /// What times are counted from.
+    origin: Instant,
+    /// Nanoseconds since `origin`, 146 years of them, above two bits for the phase.
+    word: AtomicU64,
+    /// Set once the server wants the connection gone in favour of another one.
+    pub(super) evicted: CancelToken,
+}
+
+const PHASES: [Phase; 3] = [Phase::Head, Phase::Idle, Phase::Busy];
+
+impl ConnectionState {
+    pub(super) fn new(origin: Instant) -> Self {
+        let state = Self { origin, word: AtomicU64::new(0), evicted: CancelToken::new() };
+        state.enter(Phase::Head);
+        state
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        let nanos = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX >> 2);
+        self.word.store(nanos << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes have come from the client.
+    pub(super) fn received(&self) {
+        if self.phase().0 == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    pub(super) fn phase(&self) -> (Phase, Instant) {
+        let word = self.word.load(Ordering::Relaxed);
+        // The fourth value is never stored.
+        let phase = PHASES.get((word & 3) as usize).copied().unwrap_or(Phase::Busy);
+        (phase, self.origin + Duration::from_nanos(word >> 2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_begin_a_head_on_an_idle_connection_only() {
+        let state = ConnectionState::new(Instant::now());
+        let begun = Instant::now();
+        advance(Duration::from_secs(1)).await;
+        state.received();
+        assert_eq!(state.phase(), (Phase::Head, begun), "the first head is timed from the start");
+        for phase in [Phase::Busy, Phase::Idle] {
+            state.enter(phase);
+            advance(Duration::from_secs(1)).await;
+            state.received();
+        }
+        assert_eq!(state.phase(), (Phase::Head, begun + Duration::from_secs(3)));
+        state.enter(Phase::Busy);
+        state.received();
+        assert_eq!(state.phase().0, Phase::Busy, "these are bytes of a body");
+    }
+}
