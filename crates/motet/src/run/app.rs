@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::process::{ExitCode, Termination};
 use std::sync::Mutex;
@@ -9,11 +10,13 @@ use super::outcome::Finished;
 use super::report::Report;
 use super::root::Root;
 use super::{process, sequence};
-use crate::task::{CancelToken, Name, Reason};
+use crate::task::{BLOCKING_LIMIT, CancelToken, Name, Reason};
 
 /// The phases that every program has.
 pub(super) const WORK: &str = "work";
 pub(super) const CLEANUP: &str = "cleanup";
+
+const DEFAULT_BLOCKING_LIMIT: NonZeroUsize = NonZeroUsize::new(BLOCKING_LIMIT).unwrap();
 
 /// Behind a lock that nobody takes: the program's future borrows the app, and is `Send` where that is `Sync`.
 type OnReport = Mutex<Box<dyn FnOnce(&Report) + Send>>;
@@ -22,7 +25,7 @@ type OnReport = Mutex<Box<dyn FnOnce(&Report) + Send>>;
 ///
 /// # Defaults
 /// No phases; 5 s for the work to end; 20 s in total, well within the 30 s that Kubernetes gives; a grace of
-/// 1 s for cooperative children of the root scope.
+/// 1 s for cooperative children of the root scope; 64 closures that block at a time.
 #[must_use = "an app does nothing until `run`"]
 pub struct App {
     pub(super) name: Name,
@@ -30,6 +33,7 @@ pub struct App {
     pub(super) work: Duration,
     pub(super) total: Duration,
     pub(super) grace: Duration,
+    pub(super) blocking_limit: NonZeroUsize,
     pub(super) on_report: Option<OnReport>,
 }
 
@@ -42,6 +46,7 @@ impl App {
             work: Duration::from_secs(5),
             total: Duration::from_secs(20),
             grace: Duration::from_secs(1),
+            blocking_limit: DEFAULT_BLOCKING_LIMIT,
             on_report: None,
         }
     }
@@ -75,6 +80,13 @@ impl App {
     /// Gives cooperative children of the root scope this long from their cancellation to their end.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Lets at most `limit` closures of the program block at a time: see
+    /// [`Scope::blocking`](crate::task::Scope::blocking).
+    pub fn blocking_limit(mut self, limit: NonZeroUsize) -> Self {
+        self.blocking_limit = limit;
         self
     }
 
@@ -153,6 +165,7 @@ impl fmt::Debug for App {
             .field("work", &self.work)
             .field("total", &self.total)
             .field("grace", &self.grace)
+            .field("blocking_limit", &self.blocking_limit)
             .finish_non_exhaustive()
     }
 }

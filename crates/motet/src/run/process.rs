@@ -24,6 +24,9 @@ pub(super) const GAVE_UP: u8 = 124;
 /// How long the last messages may take to be written: standard error may be a pipe that is full.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How many threads that block are left to what is no closure of a scope: tokio's own files and names.
+const OTHER_THREADS: usize = 64;
+
 /// How long threads that nobody waits for (`spawn_blocking`) may hold up the exit.
 const THREADS: Duration = Duration::from_secs(1);
 
@@ -33,7 +36,11 @@ where
     T: Termination,
     E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
 {
-    let runtime = match Builder::new_multi_thread().enable_all().build() {
+    let runtime = match Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(app.blocking_limit.get().saturating_add(OTHER_THREADS).max(512))
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             say(&format!("error: there is no runtime: {error}"));

@@ -40,8 +40,13 @@ where
     let shared = Arc::new(Shared::<E>::new(begin));
     let scope = OnceLock::new();
     let mut ended = None;
-    let options =
-        Scope::options().name(app.name.clone()).policy(Policy::Isolate).keep_ages().shielded().at(site);
+    let options = Scope::options()
+        .name(app.name.clone())
+        .policy(Policy::Isolate)
+        .keep_ages()
+        .shielded()
+        .at(site)
+        .blocking_limit(app.blocking_limit);
     let left_behind = {
         let whole = options.run(async |nursery: &Nursery<Infallible>| {
             let _ = scope.set(Scope::clone(nursery));

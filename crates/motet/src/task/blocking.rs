@@ -1,30 +1,104 @@
 //! Blocking work, as children of a scope.
 
-use std::panic::{Location, resume_unwind};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
+use std::thread;
 
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::ambient::{self, Inside};
+use super::caught::quietly_drop;
 use super::child::{Spec, launch};
 use super::coop::Cooperative;
+use super::core::Core;
 use super::gate::Class;
 use super::member::Member;
 use super::{CancelToken, Closed, Name, Reason, ReasonKind, Scope, Task, TaskFailed};
 
-/// How many closures block at a time, in the whole process. Tokio's own bound is 512 threads: enough to fill the
-/// memory of a small machine with stacks, and more than any disk serves at once.
+/// How many closures block at a time in a runtime, unless a scope or the program has a limit of its own. Tokio's own
+/// bound is 512 threads: enough to fill the memory of a small machine with stacks, and more than any disk serves at once.
 pub const BLOCKING_LIMIT: usize = 64;
 
-static POOL: Semaphore = Semaphore::const_new(BLOCKING_LIMIT);
+/// The places of closures that block.
+#[derive(Clone)]
+pub(crate) struct BlockingPool {
+    places: Arc<Semaphore>,
+    limit: usize,
+    /// Whether the closures are started by one that blocks itself.
+    nested: bool,
+}
+
+thread_local! {
+    /// On a thread that runs a closure: the pool of the closures that this one starts, made at the first.
+    static NESTED: RefCell<Option<Nested>> = const { RefCell::new(None) };
+}
+
+struct Nested {
+    limit: usize,
+    pool: Option<BlockingPool>,
+}
+
+impl BlockingPool {
+    pub(crate) fn new(limit: usize) -> Self {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        Self { places: Arc::new(Semaphore::new(limit)), limit, nested: false }
+    }
+
+    /// The pool for a closure that is started here, in a scope.
+    ///
+    /// A closure that is started by one that blocks must not wait for a place in the pool of that: all places may be held
+    /// by closures that wait for theirs. It has a place in a pool that belongs to the closure that starts it.
+    fn here(core: &Core) -> Self {
+        let nested = NESTED.with_borrow_mut(|nested| {
+            let Nested { limit, pool } = nested.as_mut()?;
+            Some(pool.get_or_insert_with(|| Self { nested: true, ..Self::new(*limit) }).clone())
+        });
+        nested.unwrap_or_else(|| Self::of(core))
+    }
+
+    fn of(core: &Core) -> Self {
+        match (&core.blocking, &core.parent) {
+            (Some(pool), _) => pool.clone(),
+            (None, Some(parent)) => Self::of(parent),
+            (None, None) => unreachable!("the root has a pool"),
+        }
+    }
+}
+
+/// Marks the thread as one that runs a closure, until it is dropped.
+struct Blocks {
+    around: Option<Nested>,
+}
+
+impl Blocks {
+    fn begin(limit: usize) -> Self {
+        Self { around: NESTED.replace(Some(Nested { limit, pool: None })) }
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        NESTED.set(self.around.take());
+    }
+}
 
 impl Scope {
     /// Runs a closure that blocks, on a thread that may, as a child of the scope.
     ///
-    /// At most [`BLOCKING_LIMIT`] run at a time in the process; the rest wait their turn, in order. A closure
-    /// cannot be stopped from outside: it is told through the token, and its scope waits for it. One that has
-    /// not begun when it is cancelled never does.
+    /// At most [`BLOCKING_LIMIT`] run at a time in a runtime, or the
+    /// [`blocking_limit`](super::Options::blocking_limit) of the scope or one around it; further closures wait for their
+    /// turn, in order. A closure cannot be stopped from outside: it is told through the token, and its scope waits for
+    /// it. One that has not begun when it is cancelled never does.
+    ///
+    /// A closure may start others and wait for them (`Handle::block_on`): those it starts do not wait for the places of the
+    /// runtime, which closures like itself may hold. They run on threads of their own, at most as many at a time, for each
+    /// closure that starts some, as the limit says. A closure that waits for one that is started elsewhere, by a task,
+    /// may wait for ever when all places are held by such closures.
     ///
     /// # Errors
     /// [`Closed`] with the closure, if the scope has ended.
@@ -52,7 +126,8 @@ impl Scope {
         let Some(member) = Member::enter(&self.0, Class::Work) else { return Err(Closed(closure)) };
         let token = CancelToken::new();
         let spec = Spec::told(name.clone(), site, Class::Work, token.clone());
-        let work = block(name.clone(), token.clone(), self.0.runtime.clone(), closure);
+        let pool = BlockingPool::here(&self.0);
+        let work = block(name.clone(), token.clone(), self.0.runtime.clone(), pool, closure);
         let join = launch::<_, Cooperative>(&self.0, spec, work);
         drop(member);
         match join {
@@ -65,17 +140,19 @@ impl Scope {
 async fn block<F, T>(
     task: Name,
     token: CancelToken,
-    runtime: tokio::runtime::Handle,
+    runtime: Handle,
+    pool: BlockingPool,
     closure: F,
 ) -> Result<T, TaskFailed>
 where
     F: FnOnce(&CancelToken) -> T + Send + 'static,
     T: Send + 'static,
 {
+    let BlockingPool { places, limit, nested } = pool;
     let turn = {
-        let mut turn = pin!(POOL.acquire());
+        let mut turn = pin!(places.acquire_owned());
         let mut cancelled = pin!(token.cancelled());
-        std::future::poll_fn(|cx| {
+        poll_fn(|cx| {
             if let Poll::Ready(reason) = cancelled.as_mut().poll(cx) {
                 return Poll::Ready(Err(reason.clone()));
             }
@@ -88,25 +165,54 @@ where
         Err(reason) => return Err(TaskFailed::Cancelled { task, reason }),
     };
     let inside = ambient::current();
-    let blocked = runtime.spawn_blocking(move || {
+    let run = move || {
         if let Some(reason) = token.reason() {
             // While it waited for a thread.
             return Err(reason.clone());
         }
         // A scope that the closure opens is a child of this one.
         let _inside = inside.as_ref().map(Inside::enter);
+        let _blocks = Blocks::begin(limit);
         let value = closure(&token);
         // When the closure is done, not when somebody has heard of it.
-        drop(permit);
+        drop::<OwnedSemaphorePermit>(permit);
         Ok(value)
+    };
+    let ended = if nested {
+        on_a_thread(&runtime, run).await
+    } else {
+        match runtime.spawn_blocking(run).await {
+            Ok(ended) => ended,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(payload) => resume_unwind(payload),
+                // Only a runtime that goes away cancels a closure, before it begins.
+                Err(_) => Err(Reason::of(ReasonKind::Shutdown)),
+            },
+        }
+    };
+    ended.map_err(|reason| TaskFailed::Cancelled { task, reason })
+}
+
+/// Runs a closure on a thread of its own, not of tokio's, whose number is limited: all of them may be held by closures
+/// that wait for this one.
+async fn on_a_thread<T: Send + 'static>(
+    runtime: &Handle,
+    run: impl FnOnce() -> Result<T, Reason> + Send + 'static,
+) -> Result<T, Reason> {
+    let (sender, receiver) = oneshot::channel();
+    let runtime = runtime.clone();
+    let started = thread::Builder::new().name("motet-blocking".to_owned()).spawn(move || {
+        let _inside = runtime.enter();
+        let ended = catch_unwind(AssertUnwindSafe(run));
+        // Whoever waited may be gone, with the runtime.
+        let _ = sender.send(ended).map_err(quietly_drop);
     });
-    match blocked.await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(reason)) => Err(TaskFailed::Cancelled { task, reason }),
-        Err(ended) => match ended.try_into_panic() {
-            Ok(payload) => resume_unwind(payload),
-            // Only a runtime that goes away cancels a closure, before it begins.
-            Err(_) => Err(TaskFailed::Cancelled { task, reason: Reason::of(ReasonKind::Shutdown) }),
-        },
+    if let Err(error) = started {
+        return Err(Reason::requested(format!("the system has no thread for it: {error}")));
+    }
+    match receiver.await {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(payload)) => resume_unwind(payload),
+        Err(_) => Err(Reason::of(ReasonKind::Shutdown)),
     }
 }

@@ -13,6 +13,7 @@ use slab::Slab;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::blocking::BlockingPool;
 use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
 use super::list::{List, Listed};
@@ -48,6 +49,9 @@ pub(crate) struct Core {
     pub(crate) parent: Option<Arc<Self>>,
     /// When the scope was opened; `None` unless ages are kept, since each would cost a look at the clock.
     pub(crate) opened: Option<Instant>,
+    /// Where its closures that block, and those of the scopes below, wait for a place; `None` if that is where those of
+    /// the scope around it do.
+    pub(crate) blocking: Option<BlockingPool>,
     pub(crate) gate: Apart<Gate>,
     pub(crate) releases: Counters,
     level: AtomicU8,
@@ -121,6 +125,7 @@ pub(crate) struct Settings {
     pub(crate) release_timeout: Duration,
     pub(crate) deadline: Option<Instant>,
     pub(crate) keeps_ages: bool,
+    pub(crate) blocking: Option<BlockingPool>,
 }
 
 impl Core {
@@ -136,6 +141,7 @@ impl Core {
             runtime,
             parent,
             opened: keeps_ages.then(Instant::now),
+            blocking: settings.blocking,
             gate: Apart(Gate::new()),
             releases: Counters::default(),
             level: AtomicU8::new(Level::Open as u8),

@@ -1,3 +1,4 @@
+use std::num::NonZeroUsize;
 use std::panic::{Location, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::ambient;
+use super::blocking::BlockingPool;
 use super::body::{Body, Ended};
 use super::core::{BodyEnd, Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist};
@@ -65,7 +67,9 @@ where
 ///
 /// # Defaults
 /// Named `scope`; no deadline; a grace of 1 s, long enough to answer a request in flight and short enough for a
-/// stop by hand; 5 s for each release; [`Policy::FailFast`]; ages are kept only where a scope around keeps them.
+/// stop by hand; 5 s for each release; [`Policy::FailFast`]; ages are kept only where a scope around keeps
+/// them; closures that block have the places of the scope around, in the end [`BLOCKING_LIMIT`](super::BLOCKING_LIMIT)
+/// for a runtime.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing until `run`"]
 pub struct Options {
@@ -77,6 +81,7 @@ pub struct Options {
     keeps_ages: bool,
     shielded: bool,
     site: Option<&'static Location<'static>>,
+    blocking_limit: Option<NonZeroUsize>,
 }
 
 /// A closure whose future is `Send`: what generic code asks for, to run a scope in a task.
@@ -112,6 +117,7 @@ impl Options {
             keeps_ages: false,
             shielded: false,
             site: None,
+            blocking_limit: None,
         }
     }
 
@@ -154,6 +160,14 @@ impl Options {
     /// Keeps the age of every task in this scope and those below it: a look at the clock for each.
     pub fn keep_ages(mut self) -> Self {
         self.keeps_ages = true;
+        self
+    }
+
+    /// Lets at most `limit` closures of this scope and those below it block at a time: see
+    /// [`Scope::blocking`](super::Scope::blocking). They share no place with those of other scopes. Tokio has at most 512
+    /// threads that block for a runtime, unless it is built with more.
+    pub fn blocking_limit(mut self, limit: NonZeroUsize) -> Self {
+        self.blocking_limit = Some(limit);
         self
     }
 
@@ -255,6 +269,7 @@ impl Options {
             release_timeout: self.release_timeout,
             deadline,
             keeps_ages: self.keeps_ages,
+            blocking: self.blocking_limit.map(|limit| BlockingPool::new(limit.get())),
         };
         let core = Arc::new(Core::new(settings, Some(parent), runtime));
         let place = list(&core);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
 
+use super::blocking::{BLOCKING_LIMIT, BlockingPool};
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Settings};
 use super::finalizer::RELEASE_TIMEOUT;
@@ -43,6 +44,7 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
         release_timeout: RELEASE_TIMEOUT,
         deadline: None,
         keeps_ages: false,
+        blocking: Some(BlockingPool::new(BLOCKING_LIMIT)),
     };
     let core = Arc::new(Core::new(settings, None, runtime.clone()));
     roots.insert(runtime.id(), Root { core: Arc::downgrade(&core), drains: Arc::default() });

@@ -2,18 +2,15 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
 use motet::task::{BLOCKING_LIMIT, Nursery, Policy, Reason, Scope, TaskFailed, scope};
 use tokio::sync::oneshot;
 
-/// One at a time: these tests fill the pool of the process.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 #[tokio::test]
 async fn a_scope_returns_while_a_closure_that_was_told_still_runs() {
-    let _alone = ALONE.lock().await;
     let ended = Arc::new(AtomicUsize::new(0));
     let (began, begun) = oneshot::channel();
     let count = Arc::clone(&ended);
@@ -36,7 +33,6 @@ async fn a_scope_returns_while_a_closure_that_was_told_still_runs() {
 
 #[tokio::test]
 async fn more_closures_run_than_the_limit_or_a_cancelled_one_runs() {
-    let _alone = ALONE.lock().await;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let released = Arc::new(AtomicBool::new(false));
     let ran = scope(async |n: &Nursery<Infallible>| {
@@ -84,7 +80,6 @@ async fn more_closures_run_than_the_limit_or_a_cancelled_one_runs() {
 
 #[tokio::test]
 async fn a_panic_of_a_closure_is_lost_or_keeps_its_place_in_the_pool() {
-    let _alone = ALONE.lock().await;
     let done = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
         for _ in 0..BLOCKING_LIMIT * 2 {
             let failed = n.blocking("panics", |_| -> () { panic!("in the closure") }).await.unwrap_err();
@@ -93,4 +88,72 @@ async fn a_panic_of_a_closure_is_lost_or_keeps_its_place_in_the_pool() {
         Ok(())
     });
     done.await.unwrap();
+}
+
+/// Each of them waits for one that it starts, while all places are held by their like.
+#[tokio::test]
+async fn closure_that_waits_for_a_nested_one_needs_no_place() {
+    fn nested(scope: &Scope, depth: usize) -> usize {
+        if depth == 0 {
+            return 0;
+        }
+        let inner = scope.clone();
+        let task = scope.blocking("inner", move |_| nested(&inner, depth - 1)).unwrap();
+        1 + tokio::runtime::Handle::current().block_on(task).unwrap()
+    }
+
+    let limit = NonZeroUsize::new(4).unwrap();
+    for nested_in in [Scope::options(), Scope::options().blocking_limit(limit)] {
+        let depths = nested_in.run(async |n: &Nursery<Infallible>| {
+            let closures = (0..BLOCKING_LIMIT + 1).map(|_| {
+                let scope = Scope::clone(n);
+                n.blocking("outer", move |_| nested(&scope, 3))
+            });
+            let closures: Vec<_> = closures.collect();
+            let mut depths = Vec::new();
+            for closure in closures {
+                depths.push(closure.await.unwrap());
+            }
+            Ok(depths)
+        });
+        assert_eq!(depths.await.unwrap(), vec![3; BLOCKING_LIMIT + 1]);
+    }
+}
+
+#[tokio::test]
+async fn nested_closure_panics_into_its_task() {
+    let failed = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
+        let scope = Scope::clone(n);
+        let outer = n.blocking("outer", move |_| {
+            let inner = scope.blocking("inner", |_| -> () { panic!("in the closure") }).unwrap();
+            tokio::runtime::Handle::current().block_on(inner).unwrap_err().to_string()
+        });
+        Ok(outer.await.unwrap())
+    });
+    assert_eq!(failed.await.unwrap(), "task `inner` panicked: in the closure");
+}
+
+/// The limit of a scope holds below it, and takes no places from others.
+#[tokio::test]
+async fn limit_of_a_scope_holds_for_the_scopes_below_it() {
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let limit = NonZeroUsize::new(2).unwrap();
+    let done = Scope::options().blocking_limit(limit).run(async |_: &Nursery<Infallible>| {
+        scope(async |n: &Nursery<Infallible>| {
+            for _ in 0..20 {
+                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                drop(n.blocking("counts", move |_| {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                }));
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+        Ok(())
+    });
+    done.await.unwrap();
+    assert!((1..=2).contains(&most.load(Ordering::SeqCst)));
 }
