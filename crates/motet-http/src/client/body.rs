@@ -1,6 +1,6 @@
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, StreamBody};
 
 use super::BoxError;
+use crate::connect::Upload;
 
 /// The body of a request: bytes, which can be sent again, or a stream, which cannot.
 ///
@@ -72,10 +73,10 @@ impl Body {
     pub(crate) fn outgoing(&self) -> Option<Outgoing> {
         match &self.0 {
             Kind::Bytes(bytes) if bytes.is_empty() => Some(Outgoing(None)),
-            Kind::Bytes(bytes) => Some(Outgoing(Some(Box::new(Rest::Bytes(Some(bytes.clone())))))),
+            Kind::Bytes(bytes) => Some(Outgoing::new(Rest::Bytes(Some(bytes.clone())))),
             Kind::Stream(stream) => {
                 let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-                Some(Outgoing(Some(Box::new(Rest::Stream(stream)))))
+                Some(Outgoing::new(Rest::Stream(stream)))
             }
         }
     }
@@ -97,7 +98,29 @@ impl<S: Stream<Item = Result<Bytes, E>>, E> Stream for Frames<S> {
 }
 
 /// A body as hyper takes it. It moves the request about a good deal, and most have none.
-pub(crate) struct Outgoing(Option<Box<Rest>>);
+pub(crate) struct Outgoing(Option<Box<Unsent>>);
+
+struct Unsent {
+    rest: Rest,
+    upload: Arc<Upload>,
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.upload.taken();
+    }
+}
+
+impl Outgoing {
+    fn new(rest: Rest) -> Self {
+        Self(Some(Box::new(Unsent { rest, upload: Arc::default() })))
+    }
+
+    /// How it is sent; `None` for an empty one.
+    pub(crate) fn upload(&self) -> Option<&Arc<Upload>> {
+        self.0.as_deref().map(|unsent| &unsent.upload)
+    }
+}
 
 enum Rest {
     Bytes(Option<Bytes>),
@@ -112,15 +135,18 @@ impl http_body::Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match self.get_mut().0.as_deref_mut() {
-            None => Poll::Ready(None),
-            Some(Rest::Bytes(bytes)) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Some(Rest::Stream(stream)) => Pin::new(stream).poll_frame(cx),
+        let Some(unsent) = self.get_mut().0.as_deref_mut() else { return Poll::Ready(None) };
+        if !unsent.upload.goes_on() {
+            return Poll::Ready(Some(Err("its call is over".into())));
+        }
+        match &mut unsent.rest {
+            Rest::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Rest::Stream(stream) => Pin::new(stream).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self.0.as_deref() {
+        match self.0.as_deref().map(|unsent| &unsent.rest) {
             None | Some(Rest::Bytes(None)) => true,
             Some(Rest::Bytes(Some(_))) => false,
             Some(Rest::Stream(stream)) => stream.is_end_stream(),
@@ -128,7 +154,7 @@ impl http_body::Body for Outgoing {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.0.as_deref() {
+        match self.0.as_deref().map(|unsent| &unsent.rest) {
             None => SizeHint::with_exact(0),
             Some(Rest::Bytes(bytes)) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Some(Rest::Stream(stream)) => stream.size_hint(),

@@ -7,6 +7,7 @@ use motet::task::Scope;
 
 use super::error::find;
 use super::line::{GivenUp, OfLine};
+use super::upload::CallEnd;
 use super::{ConnectError, ConnectionsBuilder, Connector, ReceivedBody, SendError, Sending};
 use crate::client::{Body, Outgoing};
 
@@ -66,7 +67,8 @@ impl Connections {
     /// One that finds its connection closed before a byte of it was sent goes to another, unseen.
     ///
     /// # Cancel safety
-    /// The request is given up, and its connection is closed if any of it was sent.
+    /// The request is given up, and its connection is closed if any of it was sent, also while the other side takes
+    /// nothing of it; of HTTP/2, its stream.
     ///
     /// # Errors
     /// [`SendError`]. After [`RequestBody`](SendError::RequestBody), [`Transport`](SendError::Transport) and, hardly ever,
@@ -80,7 +82,8 @@ impl Connections {
     }
 
     pub(crate) fn request(&self, request: Request<Outgoing>) -> Sending {
-        Sending::new(self.http.request(request))
+        let end = request.body().upload().map(CallEnd::new);
+        Sending::new(self.http.request(request), end)
     }
 
     pub(crate) fn failed(&self, error: legacy::Error) -> SendError {

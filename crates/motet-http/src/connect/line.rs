@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::head_scan::HeadScan;
 use super::kept::Kept;
+use super::upload;
 
 /// The connection was closed to make room, or for its age, before anything of the request was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -137,6 +138,13 @@ impl Line {
         Ok(())
     }
 
+    /// Notes whether the peer takes what is written. Where requests share the connection it is no matter of one of them.
+    fn wrote<T>(&self, written: &Poll<T>) {
+        if !self.is_shared {
+            upload::wrote(written);
+        }
+    }
+
     /// Returns `true` if there is something to read for. Otherwise the connection is at its end.
     fn is_open(&self, cx: &Context<'_>) -> bool {
         let mut state = self.state();
@@ -213,7 +221,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.line.begin().map_err(io::Error::other)?;
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.line.wrote(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -222,7 +232,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.line.begin().map_err(io::Error::other)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.line.wrote(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -230,7 +242,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.line.wrote(&flushed);
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -14,6 +14,7 @@ mod resolver;
 mod send_error;
 mod sending;
 mod transport;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use send_error::SendError;
 pub use sending::ReceivedBody;
 pub(crate) use sending::Sending;
 use transport::Duplex;
+pub(crate) use upload::Upload;
 
 /// Dials, does the TLS handshake, and gives up in time.
 type Connector = ConnectDeadline<HttpsConnector<Dialer>>;

@@ -10,13 +10,21 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, ResponseFuture};
 
 use super::line::{Answering, OfLine};
+use super::upload::CallEnd;
 
 /// A request that is being sent, until the head of its answer is there.
-pub(crate) struct Sending(ResponseFuture);
+///
+/// # Drop
+/// What was not sent of the request is given up.
+pub(crate) struct Sending {
+    answer: ResponseFuture,
+    /// `None` for a request without a body.
+    end: Option<CallEnd>,
+}
 
 impl Sending {
-    pub(super) fn new(answer: ResponseFuture) -> Self {
-        Self(answer)
+    pub(super) fn new(answer: ResponseFuture, end: Option<CallEnd>) -> Self {
+        Self { answer, end }
     }
 }
 
@@ -24,26 +32,31 @@ impl Future for Sending {
     type Output = Result<Response<ReceivedBody>, legacy::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut answer = ready!(Pin::new(&mut self.0).poll(cx))?;
+        let mut answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
         let answering = answer.extensions_mut().remove::<OfLine>().map(|OfLine(line)| line.answered());
-        Poll::Ready(Ok(answer.map(|body| ReceivedBody::new(body, answering))))
+        let mut end = self.end.take();
+        end.iter_mut().for_each(CallEnd::answered);
+        Poll::Ready(Ok(answer.map(|body| ReceivedBody::new(body, answering, end))))
     }
 }
 
 /// The body of an answer from [`Connections`](crate::Connections), as it comes.
 ///
 /// # Drop
-/// Before its end, its connection is closed (HTTP/1.1) or its stream is reset (HTTP/2).
+/// Before its end, its connection is closed (HTTP/1.1) or its stream is reset (HTTP/2). At its end and before, the same
+/// becomes of a request that was not sent whole.
 pub struct ReceivedBody {
     body: Incoming,
     /// Gone at the end of the body: the connection is free then.
     answering: Option<Answering>,
+    /// Gone with it: what was not sent of the request by then is given up.
+    end: Option<CallEnd>,
 }
 
 impl ReceivedBody {
-    fn new(body: Incoming, answering: Option<Answering>) -> Self {
-        let answering = answering.filter(|_| !body.is_end_stream());
-        Self { body, answering }
+    fn new(body: Incoming, answering: Option<Answering>, end: Option<CallEnd>) -> Self {
+        let (answering, end) = if body.is_end_stream() { (None, None) } else { (answering, end) };
+        Self { body, answering, end }
     }
 }
 
@@ -58,6 +71,7 @@ impl Body for ReceivedBody {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if !matches!(frame, Some(Ok(_))) || self.body.is_end_stream() {
             self.answering = None;
+            self.end = None;
         }
         Poll::Ready(frame)
     }

@@ -13,6 +13,7 @@ mod listed;
 mod planted;
 mod sending;
 mod serving;
+mod unread;
 
 use driver::{Driver, draw, millis, passes, swept, with};
 
@@ -22,6 +23,7 @@ const DRIVERS: &[&Driver] = &[
     &answers::DRIVER,
     &sending::DRIVER,
     &serving::DRIVER,
+    &unread::DRIVER,
     &bridges::DRIVER,
 ];
 

@@ -2,7 +2,7 @@
 
 use super::driver::planted;
 use super::listed::planted;
-use super::{Driver, answers, bounds, calls};
+use super::{Driver, answers, bounds, calls, unread};
 
 /// What finds a bug.
 enum By {
@@ -19,6 +19,7 @@ planted! {
     http_keep_credentials: "http.keep_credentials", By::Sweep(&bounds::DRIVER);
     http_keep_place: "http.keep_place", By::Sweep(&bounds::DRIVER);
     http_leave_body_unread: "http.leave_body_unread", By::Sweep(&calls::DRIVER);
+    http_let_it_send: "http.let_it_send", By::Sweep(&unread::DRIVER);
     http_lose_begun: "http.lose_begun", By::Sweep(&answers::DRIVER);
     http_no_body_deadline: "http.no_body_deadline", By::Sweep(&bounds::DRIVER);
     http_no_cap: "http.no_cap", By::Sweep(&bounds::DRIVER);
