@@ -9,7 +9,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use motet::sim::runner::{Faults, Installed, Interleaving, Panics, Plan, Pulse, Record, panic_message};
+use motet::sim::runner::{
+    Faults, ForeignTasks, Installed, Interleaving, Panics, Plan, Pulse, Record, panic_message,
+};
 use tokio::task::{coop, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -30,6 +32,7 @@ pub(super) fn run_once<S, T>(
         interleaving: Interleaving::Plain,
         faults: Faults::Off,
         panics: Panics::Fail,
+        foreign: ForeignTasks::Allow,
         step_limit: u64::MAX,
         pulse: Arc::new(Pulse::default()),
     });

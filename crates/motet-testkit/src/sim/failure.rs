@@ -63,6 +63,11 @@ pub enum Cause {
     TimeLimit,
     /// There were more polls than the limit.
     StepLimit,
+    /// Tasks were started past the library, with `tokio::spawn`: they are not tested.
+    Foreign {
+        /// How many were alive when it was noticed.
+        tasks: usize,
+    },
     /// Tasks were alive after the body.
     LeftOver {
         /// The names of those that have one.
@@ -103,6 +108,7 @@ impl From<Problem> for Cause {
             Problem::Deadlock { since } => Self::Deadlock { since },
             Problem::TimeLimit => Self::TimeLimit,
             Problem::StepLimit => Self::StepLimit,
+            Problem::Foreign { tasks } => Self::Foreign { tasks },
         }
     }
 }

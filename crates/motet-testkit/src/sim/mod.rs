@@ -10,7 +10,8 @@
 //! [`cancel_everywhere`](crate::cancel_everywhere).
 //!
 //! # What fails a run
-//! - a panic of the body, or of any task spawned through this library;
+//! - a panic of the body, or of any other task;
+//! - a task that is started past this library, with `tokio::spawn`, unless it is allowed;
 //! - an `always!` that does not hold;
 //! - a deadlock, found at once: the clock has nowhere to jump to but the limit of virtual time;
 //! - more polls, or more virtual time, than the limits;
@@ -32,8 +33,8 @@
 //! - A closure given to `blocking` runs on a thread of its own, in real time. When it answers depends on no seed,
 //!   so the self-check fails; and its `always!` and `sometimes!` are not evaluated, since the simulation is
 //!   another thread's. State after the await what must hold of its answer.
-//! - A task spawned past this library runs, and is counted at the end, but is neither named nor interleaved;
-//!   its panic is tokio's to report.
+//! - **A task started with `tokio::spawn` is not tested**: it runs, but is neither named nor interleaved. It fails the run
+//!   ([`ForeignTasks`]), unless it begins and ends within one step of another.
 //! - A seed is valid for one `Cargo.lock`: another tokio may poll in another order.
 //!
 //! # Examples
@@ -68,7 +69,7 @@ pub(crate) use driver::{hooked, measure_budget, runtime};
 pub(crate) use ending::{alive, settled};
 pub use failure::{Cause, Failure};
 #[doc(inline)]
-pub use motet::sim::runner::{Faults, Panics};
+pub use motet::sim::runner::{Faults, ForeignTasks, Panics};
 pub use real_io::real_io;
 pub(crate) use report::write_events;
 pub use seeds::Seeds;

@@ -26,7 +26,7 @@ impl fmt::Display for Failure {
             writeln!(f, "a second run of this seed went differently: the replay may not fail")?;
         }
         write_events(f, &run.trace, &run.tasks)?;
-        write_live(f, run)?;
+        write_live(f, run, cause)?;
         let test = test.as_deref().unwrap_or("<name of the test>");
         write!(f, "replay: MOTET_SEED={seed} cargo test {test}")
     }
@@ -42,6 +42,13 @@ impl fmt::Display for Cause {
             }
             Self::TimeLimit => f.write_str("work went on beyond the limit of virtual time"),
             Self::StepLimit => f.write_str("more polls than the limit: a loop that makes no progress?"),
+            Self::Foreign { tasks } => {
+                write!(
+                    f,
+                    "{tasks} tasks are not tested, for they were started past the library (`tokio::spawn`): start them in \
+                     a scope, poll them through `motet::sim::hooked`, or allow them with `foreign_tasks`"
+                )
+            }
             Self::LeftOver { names, unnamed } => {
                 f.write_str("tasks outlive the body:")?;
                 for name in names {
@@ -87,9 +94,14 @@ pub(super) fn line(event: &Event, tasks: &[Task]) -> String {
     }
 }
 
-fn write_live(f: &mut fmt::Formatter<'_>, run: &FailedRun) -> fmt::Result {
+fn write_live(f: &mut fmt::Formatter<'_>, run: &FailedRun, cause: &Cause) -> fmt::Result {
     if run.live.is_empty() {
-        return writeln!(f, "no task is alive");
+        return match cause {
+            Cause::Foreign { tasks: unnamed } | Cause::LeftOver { unnamed, .. } if *unnamed > 0 => {
+                writeln!(f, "tasks alive: {unnamed} that no name is known of")
+            }
+            _ => writeln!(f, "no task is alive"),
+        };
     }
     writeln!(f, "tasks alive:")?;
     run.live.iter().try_for_each(|task| writeln!(f, "  {task}"))

@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::panic;
+use std::sync::{Arc, Once};
 
 use motet::sim::mutants;
-use motet::sim::runner::{Event, Interleaving, Plan, Pulse, Task};
+use motet::sim::runner::{Event, Interleaving, Plan, Pulse, Task, current, panic_message};
 
 use super::builder::Options;
 use super::driver::{Outcome, run_once};
@@ -78,6 +79,7 @@ pub(super) fn run<F: Future<Output = ()>>(
     let (seeds, scope) = environment
         .choose(&options.seeds)
         .map_err(|reason| Failure::of_sweep(test.clone(), Cause::Settings(reason)))?;
+    note_panics();
     let pulse = Arc::new(Pulse::default());
     let _watchdog = Watchdog::start(Arc::clone(&pulse), options.poll_limit);
     let _mutants: Vec<_> = options.mutants.iter().map(mutants::enable).collect();
@@ -90,6 +92,7 @@ pub(super) fn run<F: Future<Output = ()>>(
                 interleaving: Interleaving::Seeded,
                 faults: options.faults,
                 panics: options.panics,
+                foreign: options.foreign,
                 step_limit: options.step_limit,
                 pulse: Arc::clone(&pulse),
             };
@@ -106,6 +109,21 @@ pub(super) fn run<F: Future<Output = ()>>(
         return Err(Failure::of_sweep(test, Cause::NeverTrue { texts: never }));
     }
     Ok(sweep)
+}
+
+/// Has the simulation on a thread hear of each panic there, once for the process: tokio catches that of a task which is
+/// started past the library, and keeps it for whoever awaits the task.
+fn note_panics() {
+    static NOTED: Once = Once::new();
+    NOTED.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if let Some(sim) = current() {
+                sim.saw_panic(panic_message(info.payload()));
+            }
+            before(info);
+        }));
+    });
 }
 
 /// Decides on one seed, with a second run of it where that is asked for or explains something.

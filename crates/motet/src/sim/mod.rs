@@ -8,8 +8,8 @@
 //! ([`mutant!`](crate::mutant)) are written into the code.
 //!
 //! # When to use
-//! Use the macros in your own code. A [`TaskHook`] is for whoever spawns tasks without a scope of this
-//! library and still wants them simulated.
+//! Use the macros in your own code. [`hooked`] is for tasks that are started without a scope of this library, with
+//! `tokio::spawn`, and are to be simulated all the same; a [`TaskHook`] is what it stands on.
 //!
 //! # Guarantees
 //! - Without the feature `sim` every item here has no size and does nothing; with it, and outside a
@@ -19,26 +19,22 @@
 //!   are interleaved.
 //! - Blind spots: `tokio::task::unconstrained`, `Notify`, `Barrier` and channels of other crates take no part
 //!   in tokio's budget, so the simulator does not suspend a task there; nor does it reach a task that is
-//!   spawned without a hook. A `blocking` closure is on another thread, where no statement is evaluated.
+//!   started without a hook, which fails the run. A `blocking` closure is on another thread, where no statement is evaluated.
 //!
 //! # Examples
 //! ```
-//! use motet::sim::{Kind, TaskHook};
-//! use std::panic::Location;
+//! use motet::sim::hooked;
 //!
-//! async fn hooked<F: Future>(name: &str, future: F) -> F::Output {
-//!     let mut hook = TaskHook::new(name, Location::caller(), Kind::Work);
-//!     let mut future = std::pin::pin!(future);
-//!     std::future::poll_fn(move |cx| hook.poll(cx, |cx| future.as_mut().poll(cx))).await
-//! }
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! assert_eq!(hooked("answer", async { 42 }).await, 42);
 //! # });
 //! ```
 
+mod hooked;
 mod kind;
 mod macros;
 
+pub use hooked::{Hooked, hooked};
 pub use kind::Kind;
 
 #[cfg(not(feature = "sim"))]

@@ -3,8 +3,8 @@
 use std::future::pending;
 use std::time::Duration;
 
-use motet::sim::Kind;
-use motet_testkit::sim::{Cause, Panics, real_io, sim};
+use motet::sim::{Kind, hooked};
+use motet_testkit::sim::{Cause, ForeignTasks, Panics, real_io, sim};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -128,8 +128,57 @@ fn a_task_left_over_past_the_library_is_not_counted() {
             tokio::spawn(pending::<()>());
         })
         .seeds(1)
+        .foreign_tasks(ForeignTasks::Allow)
         .check(),
         |cause| matches!(cause, Cause::LeftOver { names, unnamed: 1 } if names.is_empty()),
+    );
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+fn task_started_past_the_library_fails_the_run() {
+    let body = || async {
+        let task = tokio::spawn(async {
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        });
+        task.await.unwrap();
+    };
+    let failure = failure(sim(body).seeds(5).check(), |cause| matches!(cause, Cause::Foreign { tasks: 1 }));
+    let said = failure.to_string();
+    assert!(said.contains("motet::sim::hooked") && !said.contains("no task is alive"), "{said}");
+    sim(body).seeds(5).foreign_tasks(ForeignTasks::Allow).run();
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+fn panic_of_a_task_past_the_library_fails_the_run() {
+    let body = || async { drop(tokio::spawn(async { panic!("unseen") }).await) };
+    let checked = sim(body).seeds(1).foreign_tasks(ForeignTasks::Allow).check();
+    failure(checked, |cause| matches!(cause, Cause::Panicked { message, .. } if message == "unseen"));
+}
+
+/// It is a task like those of a scope: interleaved, and named where something fails.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it stands for other code")]
+fn hooked_future_is_a_task_of_the_simulation() {
+    let body = || async {
+        let task = tokio::spawn(hooked("other code", async {
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        }));
+        task.await.unwrap();
+    };
+    let sweep = sim(body).seeds(20).run();
+    assert!(sweep.distinct() > 1);
+    let stuck = sim(|| async {
+        drop(tokio::spawn(hooked("other code", pending::<()>())));
+    });
+    failure(
+        stuck.seeds(1).check(),
+        |cause| matches!(cause, Cause::LeftOver { names, unnamed: 0 } if names == &["other code"]),
     );
 }
 

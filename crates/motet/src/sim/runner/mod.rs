@@ -11,7 +11,7 @@ mod trace;
 
 pub use current::{Installed, current};
 pub use outcome::{Failed, Problem, Record, panic_message};
-pub use plan::{Faults, Interleaving, Panics, Plan};
+pub use plan::{Faults, ForeignTasks, Interleaving, Panics, Plan};
 pub use pulse::Pulse;
 pub use simulation::{Simulation, Turn};
 pub use tasks::{End, Task, TaskId};

@@ -31,6 +31,11 @@ pub enum Problem {
     TimeLimit,
     /// More polls than the limit.
     StepLimit,
+    /// Tasks were started past the library.
+    Foreign {
+        /// How many are alive.
+        tasks: usize,
+    },
 }
 
 /// The state of a run when the first thing went wrong.

@@ -13,6 +13,8 @@ pub struct Plan {
     pub faults: Faults,
     /// What the panic of a task does.
     pub panics: Panics,
+    /// What a task does that is started past the library.
+    pub foreign: ForeignTasks,
     /// Polls of work, in all, or of services without the clock moving, after which the run fails.
     pub step_limit: u64,
     /// Where a watchdog on another thread can see that the run goes on.
@@ -35,6 +37,15 @@ pub enum Faults {
     Swarm,
     /// None is ever a fault.
     Off,
+}
+
+/// Tells what a task means that is started past the library, with `tokio::spawn`, and not polled through a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignTasks {
+    /// It fails the run.
+    Fail,
+    /// It runs, untested: not interleaved, and without a name. Only its panic is noticed.
+    Allow,
 }
 
 /// Tells what the panic of a task other than the body means.

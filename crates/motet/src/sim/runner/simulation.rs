@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::tasks::Tasks;
-use super::{End, Event, Failed, Interleaving, Panics, Plan, Problem, Record, Task, TaskId, What};
+use super::{
+    End, Event, Failed, ForeignTasks, Interleaving, Panics, Plan, Problem, Record, Task, TaskId, What,
+};
 use crate::rng::Rng;
 use crate::sim::Kind;
 
@@ -191,6 +194,12 @@ impl Simulation {
         if self.count(is_work) > self.plan.step_limit {
             self.fail(Problem::StepLimit);
         }
+        if self.plan.foreign == ForeignTasks::Fail {
+            let tasks = self.foreign();
+            if tasks > 0 {
+                self.fail(Problem::Foreign { tasks });
+            }
+        }
         if is_work {
             if self.out_of_time.get() {
                 self.fail(Problem::TimeLimit);
@@ -207,6 +216,20 @@ impl Simulation {
             },
         );
         turn
+    }
+
+    /// Counts the tasks of the runtime that no hook stands for.
+    fn foreign(&self) -> usize {
+        let Ok(runtime) = Handle::try_current() else { return 0 };
+        runtime.metrics().num_alive_tasks().saturating_sub(self.tasks.borrow().alive_in_runtime())
+    }
+
+    /// Takes notice of a panic on the thread of the run: that of a task which no hook stands for is seen nowhere else.
+    pub fn saw_panic(&self, message: &str) {
+        if self.running.get().is_none() && self.plan.panics == Panics::Fail && self.foreign() > 0 {
+            let task = "(a task that was started past the library)".to_owned();
+            self.fail(Problem::Panic { task, message: message.to_owned() });
+        }
     }
 
     /// Counts a poll towards the limit. Those of services start anew whenever the clock moves: their ticks

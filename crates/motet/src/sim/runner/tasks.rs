@@ -63,29 +63,34 @@ pub enum End {
 
 /// The tasks of a run, in the order of spawning.
 #[derive(Debug, Default)]
-pub(super) struct Tasks(Vec<Task>);
+pub(super) struct Tasks {
+    all: Vec<Task>,
+    alive: usize,
+}
 
 impl Tasks {
     pub(super) fn add(&mut self, name: &str, site: &'static Location<'static>, kind: Kind) -> TaskId {
         // The step limit ends a run long before 2^32 tasks.
-        let id = TaskId(u32::try_from(self.0.len()).unwrap_or(u32::MAX));
-        self.0.push(Task { id, name: name.to_owned(), site, kind, end: None });
+        let id = TaskId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
+        self.all.push(Task { id, name: name.to_owned(), site, kind, end: None });
+        self.alive += 1;
         id
     }
 
     pub(super) fn kind(&self, id: TaskId) -> Option<Kind> {
-        self.0.get(id.index()).map(|task| task.kind)
+        self.all.get(id.index()).map(|task| task.kind)
     }
 
     pub(super) fn name(&self, id: TaskId) -> String {
-        self.0.get(id.index()).map_or_else(String::new, |task| task.name.clone())
+        self.all.get(id.index()).map_or_else(String::new, |task| task.name.clone())
     }
 
     /// Takes note of the end, unless the task has ended before.
     pub(super) fn end(&mut self, id: TaskId, end: End) -> bool {
-        match self.0.get_mut(id.index()) {
+        match self.all.get_mut(id.index()) {
             Some(task) if task.end.is_none() => {
                 task.end = Some(end);
+                self.alive -= 1;
                 true
             }
             _ => false,
@@ -93,10 +98,16 @@ impl Tasks {
     }
 
     pub(super) fn live(&self) -> Vec<Task> {
-        self.0.iter().filter(|task| task.end.is_none()).cloned().collect()
+        self.all.iter().filter(|task| task.end.is_none()).cloned().collect()
     }
 
     pub(super) fn all(&self) -> Vec<Task> {
-        self.0.clone()
+        self.all.clone()
+    }
+
+    /// Counts the tasks of the runtime that have not ended: all but the body, which is the first and runs in place.
+    pub(super) fn alive_in_runtime(&self) -> usize {
+        let is_body_alive = self.all.first().is_some_and(|body| body.end.is_none());
+        self.alive - usize::from(is_body_alive)
     }
 }

@@ -1,0 +1,55 @@
+use std::fmt;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::{Kind, TaskHook};
+
+/// Makes a future a task of the current simulation, for tasks that are started without a scope of this library.
+///
+/// Outside of a simulation, and without the feature `sim`, it only polls the future.
+///
+/// # Examples
+/// ```
+/// use motet::sim::hooked;
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let answer = tokio::spawn(hooked("answer", async { 42 }));
+/// assert_eq!(answer.await.unwrap(), 42);
+/// # });
+/// ```
+///
+/// # Cancel safety
+/// That of `future`.
+#[track_caller]
+pub fn hooked<F: Future>(name: &str, future: F) -> Hooked<F> {
+    Hooked { future, hook: TaskHook::new(name, Location::caller(), Kind::Work) }
+}
+
+pin_project! {
+    /// The future of [`hooked`].
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Hooked<F> {
+        #[pin]
+        future: F,
+        hook: TaskHook,
+    }
+}
+
+impl<F: Future> Future for Hooked<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let future = this.future;
+        this.hook.poll(cx, |cx| future.poll(cx))
+    }
+}
+
+impl<F> fmt::Debug for Hooked<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooked").field("hook", &self.hook).finish_non_exhaustive()
+    }
+}
