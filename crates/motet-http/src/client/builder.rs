@@ -248,9 +248,10 @@ impl ApiClientBuilder {
 
     /// Follows up to so many redirects.
     ///
-    /// What proves who sends a request (`Authorization`, `Cookie`) goes to no other host, and no redirect is followed
-    /// from `https` to `http`. A request that a client only sends because an answer says so can reach what the client
-    /// can and the answerer cannot: see [`connect_only_to`](Self::connect_only_to).
+    /// To another host go the headers that say what is sent and wanted (`Accept*`, `Content-*`, `Range`, `User-Agent`), and
+    /// none else: a key may be in a header of any name. No redirect is followed from `https` to `http`. A request that a
+    /// client only sends because an answer says so can reach what the client can and the answerer cannot: see
+    /// [`connect_only_to`](Self::connect_only_to).
     pub fn redirects(mut self, most: u32) -> Self {
         self.redirects = most;
         self

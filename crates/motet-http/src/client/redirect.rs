@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION,
-    PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    LOCATION, RANGE, TRANSFER_ENCODING, USER_AGENT,
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use motet::mutant;
 use url::Url;
 
@@ -21,10 +21,18 @@ pub(super) fn is_one(status: StatusCode, headers: &HeaderMap) -> bool {
     matches!(status.as_u16(), 301..=303 | 307 | 308) && headers.contains_key(LOCATION)
 }
 
+/// Asks whether a header goes along to another host: one that says what is sent and what is wanted. Any other may be a
+/// secret, under whatever name: a key of an API is as often in a header of its own as in `Authorization`.
+fn goes_elsewhere(name: &HeaderName) -> bool {
+    const SAFE: [HeaderName; 7] =
+        [ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, RANGE, TRANSFER_ENCODING, USER_AGENT];
+    name.as_str().starts_with("content-") || SAFE.contains(name)
+}
+
 /// The request that follows.
 ///
-/// After 303, and after 301 or 302 of a `POST`, it is a `GET` without a body, as browsers have it. What proves who
-/// sends it stays with the host that it was meant for.
+/// After 303, and after 301 or 302 of a `POST`, it is a `GET` without a body, as browsers have it. To another host go the
+/// headers that are known to be safe, and no others.
 ///
 /// All headers of the request are to be in it, those of the client too.
 pub(super) fn follow(request: &mut Request, status: StatusCode, headers: &HeaderMap) -> Result<(), Redirect> {
@@ -50,9 +58,8 @@ pub(super) fn follow(request: &mut Request, status: StatusCode, headers: &Header
     }
     let uri = target::to_uri(&to).map_err(|_| Redirect::NoTarget)?;
     if Host::of(&uri) != Host::of(request.uri()) && !mutant!("http.keep_credentials") {
-        for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, HOST] {
-            request.headers.remove(name);
-        }
+        let others: Vec<_> = request.headers.keys().filter(|name| !goes_elsewhere(name)).cloned().collect();
+        others.into_iter().for_each(|name| drop(request.headers.remove(name)));
     }
     let method = if becomes_get { Method::GET } else { request.method().clone() };
     request.line = Arc::new(RequestLine { method, uri });
@@ -61,6 +68,8 @@ pub(super) fn follow(request: &mut Request, status: StatusCode, headers: &Header
 
 #[cfg(test)]
 mod tests {
+    use http::header::{AUTHORIZATION, COOKIE, HOST};
+
     use super::*;
 
     fn request(method: Method, body: Body) -> Request {
@@ -107,6 +116,20 @@ mod tests {
             let other = go(request(Method::GET, Body::empty()), 302, elsewhere).unwrap();
             assert!(!other.headers.contains_key(AUTHORIZATION) && !other.headers.contains_key(COOKIE));
         }
+    }
+
+    #[test]
+    fn only_safe_headers_go_to_another_host() {
+        let mut request = request(Method::POST, Body::from("data"));
+        for name in ["x-api-key", "x-forwarded-for", "accept", "user-agent", "content-language"] {
+            request.headers.insert(HeaderName::from_static(name), "mine".parse().unwrap());
+        }
+        request.headers.insert(HOST, "a.example".parse().unwrap());
+        let headers = HeaderMap::from_iter([(LOCATION, "https://b.example/".parse().unwrap())]);
+        follow(&mut request, StatusCode::TEMPORARY_REDIRECT, &headers).unwrap();
+        let mut left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "content-language", "content-type", "user-agent"]);
     }
 
     #[test]

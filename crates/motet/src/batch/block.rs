@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::state::Seat;
+use crate::task::caught::quietly_drop;
 use crate::task::renew::Renewal;
 
 pub(super) struct Block<T, R, E> {
@@ -17,6 +18,20 @@ enum Phase<T, R, E> {
     Runs(Vec<Seat<Waker>>),
     /// Each answer is there until whoever asked takes it.
     Ended(Answers<T, R, E>),
+}
+
+/// Answers and items are a user's, and are dropped by whoever lets go of the batch last: a panic of one ends here. One by
+/// one, for a second panic in the drop of one vector would end the process.
+impl<T, R, E> Drop for Block<T, R, E> {
+    fn drop(&mut self) {
+        let phase = std::mem::replace(&mut *self.phase(), Phase::Waits);
+        match phase {
+            Phase::Ended(Answers::Each(answers)) => answers.into_iter().for_each(quietly_drop),
+            Phase::Ended(Answers::All(failure)) => quietly_drop(failure),
+            Phase::Ended(Answers::Back(items)) => items.into_iter().for_each(quietly_drop),
+            Phase::Waits | Phase::Runs(_) => {}
+        }
+    }
 }
 
 /// What became of a batch, by seat.

@@ -9,7 +9,7 @@ use super::state::Seating;
 use crate::task::caught::Caught;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::coop::cooperative;
-use crate::task::core::{Level, panic_message};
+use crate::task::core::{Level, panic_words};
 use crate::task::gate::Class;
 use crate::task::{CancelToken, Scope};
 use crate::{mutant, sim};
@@ -51,7 +51,7 @@ impl<T, R, E> Running<T, R, E> {
                 Err(mismatch)
             }
             Ok(Err(error)) => Err(Failure::Failed(Arc::new(error))),
-            Err(payload) => Err(Failure::Panicked(panic_message(&*payload).into())),
+            Err(payload) => Err(Failure::Panicked(panic_words(payload).into())),
         };
         self.end(answers.map_or_else(Answers::All, Answers::Each));
     }

@@ -105,6 +105,7 @@ impl<T: ?Sized + Send + Sync + 'static> Attends<T> {
                     emitter = %self.inner.settings.name, error, cause = error.source(),
                     "a listener to a posted event did not come to a good end"
                 );
+                let_go(failed);
             }
             self.busy = false;
             self.inner.handled();

@@ -1,4 +1,4 @@
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use super::{Component, Stats};
 use crate::task::child::Stop;
-use crate::task::core::Core;
+use crate::task::core::{Core, panic_words};
 use crate::task::gate::Class;
 use crate::task::{Name, Reason, ReleaseCounts, Scope, TaskState, root};
 
@@ -91,6 +91,12 @@ impl Scope {
     }
 }
 
+/// What a component shows. Its closure is a user's: a panic of one must not take the whole report along.
+fn shown(stats: &(dyn Fn() -> Stats + Send + Sync)) -> Stats {
+    let shown = catch_unwind(AssertUnwindSafe(stats));
+    shown.unwrap_or_else(|payload| Stats::new().text("panicked", panic_words(payload)))
+}
+
 pub(crate) fn view(core: &Arc<Core>) -> ScopeView {
     let age = core.opened.map(|opened| opened.elapsed());
     let (mut tasks, mut hidden) = (Vec::new(), 0);
@@ -129,7 +135,7 @@ pub(crate) fn view(core: &Arc<Core>) -> ScopeView {
         tasks,
         components: components
             .into_iter()
-            .map(|Component { kind, name, stats }| ComponentView { kind, name, stats: stats() })
+            .map(|Component { kind, name, stats }| ComponentView { kind, name, stats: shown(&*stats) })
             .collect(),
         releases: core.releases.read(),
         scopes: scopes.iter().map(view).collect(),

@@ -18,7 +18,7 @@ use super::pooled::Pooled;
 use super::shared::{Inner, Member, Shared};
 use super::state::{At, Entry, Joined, Seen, Stage};
 use crate::mutant;
-use crate::task::caught::quietly_drop;
+use crate::task::caught::{Quiet, quietly_drop};
 use crate::task::renew::renew;
 use crate::task::timeout;
 
@@ -35,7 +35,8 @@ pub(super) async fn acquire<M: Manager>(
         drop(wait);
         let left = shared.settings.check_timeout.saturating_sub(entry.checked_for);
         let mut checking = Checking { shared, entry: Some(entry), began: now };
-        let outcome = timeout(left, shared.manager.check(checking.connection())).await;
+        // Cut off, it is dropped where a panic of that ends; while it runs, its panic is the caller's.
+        let outcome = timeout(left, Quiet::new(shared.manager.check(checking.connection()))).await;
         let mut entry = checking.done();
         let error: &dyn Error = match &outcome {
             Ok(Ok(())) => {
@@ -48,6 +49,7 @@ pub(super) async fn acquire<M: Manager>(
         // Before the error is shown, which may panic.
         shared.discard(entry);
         crate::log::debug!(pool = %shared.settings.name, error, "a connection failed its check");
+        quietly_drop(outcome);
         // It was its turn, and it got nothing out of it.
         (at, began) = (At::Front, Some(began_to_wait));
     }

@@ -15,7 +15,7 @@ use super::error::ConnectError;
 use super::manager::{Manager, Recycle};
 use super::state::{At, Entry, State, Todo};
 use crate::observe::Registration;
-use crate::task::caught::{Caught, quietly_drop};
+use crate::task::caught::{Caught, Quiet, quietly_drop};
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::{Core, panic_message};
 use crate::task::gate::Class;
@@ -208,7 +208,7 @@ struct Attempt<M: Manager> {
 async fn connect<M: Manager>(mut attempt: Attempt<M>) {
     let shared = Arc::clone(&attempt.shared);
     let limit = shared.settings.connect_timeout;
-    let connecting = timeout(limit, Caught::new(async { shared.manager.connect().await }));
+    let connecting = timeout(limit, Quiet::new(Caught::new(async { shared.manager.connect().await })));
     let Either::Right(outcome) = race(shared.closed.cancelled(), connecting).await else { return };
     attempt.is_over = true;
     let error = match outcome {
@@ -263,7 +263,7 @@ async fn close<M: Manager>(mut leaving: Leaving<M>) {
     if mutant!("pool.forget_close") {
         return;
     }
-    let closing = Caught::new(async { shared.manager.close(entry.what.connection).await });
+    let closing = Quiet::new(Caught::new(async { shared.manager.close(entry.what.connection).await }));
     match timeout(shared.settings.close_timeout, closing).await {
         Ok(Ok(())) => {}
         Ok(Err(payload)) => shared.report_panic("closing", payload),

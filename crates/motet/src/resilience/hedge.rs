@@ -142,6 +142,7 @@ impl<'p, T, E, Inner: Layers<'p, T, E> + 'p> Layers<'p, T, E> for Layer<Hedge, I
             launched: 0,
             begun: false,
             withheld: false,
+            first_is_last: false,
             failed: None,
         }
     }
@@ -161,6 +162,8 @@ pin_project! {
         launched: u32,
         begun: bool,
         withheld: bool,
+        // The first attempt left no budget when it was polled last: the others go before it, once.
+        first_is_last: bool,
         // How the first attempt failed.
         failed: Option<Outcome<K>>,
     }
@@ -203,23 +206,50 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Hedging<'p, K
 impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
     /// Gives the outcome of all, once there is one.
     fn poll_attempts(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         call: &mut Call<'_, K>,
     ) -> Option<Outcome<K>> {
-        let mut this = self.project();
-        if let Some(first) = this.first.as_mut().as_pin_mut()
-            && let Poll::Ready(outcome) = first.poll(cx, call)
-        {
-            this.first.set(None);
-            if accepts(&outcome, call) {
-                return Some(outcome);
-            }
-            *this.failed = Some(outcome);
+        let mut first_is_last = std::mem::take(self.as_mut().project().first_is_last);
+        if mutant!("resilience.hedge_first_is_first") {
+            first_is_last = false;
         }
-        let mut at = 0;
+        let accepted = if first_is_last {
+            let accepted = self.as_mut().poll_more(cx, call);
+            accepted.or_else(|| self.as_mut().poll_first(cx, call))
+        } else {
+            let accepted = self.as_mut().poll_first(cx, call);
+            accepted.or_else(|| self.as_mut().poll_more(cx, call))
+        };
+        let this = self.project();
+        // All have failed: the error of the first is that of the call.
+        accepted.or_else(|| this.failed.take_if(|_| this.more.is_empty()))
+    }
+
+    fn poll_first(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Option<Outcome<K>> {
+        let mut this = self.project();
+        let had_budget = coop::has_budget_remaining();
+        let Poll::Ready(outcome) = this.first.as_mut().as_pin_mut()?.poll(cx, call) else {
+            *this.first_is_last = had_budget && !coop::has_budget_remaining();
+            return None;
+        };
+        this.first.set(None);
+        if accepts(&outcome, call) {
+            return Some(outcome);
+        }
+        *this.failed = Some(outcome);
+        None
+    }
+
+    fn poll_more(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Option<Outcome<K>> {
+        let this = self.project();
+        let (mut at, mut left_no_budget) = (0, None);
         while let Some(attempt) = this.more.get_mut(at) {
+            let had_budget = coop::has_budget_remaining();
             let Poll::Ready(outcome) = attempt.as_mut().poll(cx, call) else {
+                if had_budget && !coop::has_budget_remaining() {
+                    left_no_budget = Some(at);
+                }
                 at += 1;
                 continue;
             };
@@ -228,8 +258,11 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
                 return Some(outcome);
             }
         }
-        // All have failed: the error of the first is that of the call.
-        this.failed.take_if(|_| this.more.is_empty())
+        if let Some(at) = left_no_budget.filter(|at| *at < this.more.len()) {
+            // Those behind it go before it next time.
+            this.more.rotate_left(at + 1);
+        }
+        None
     }
 
     /// Begins one more attempt if it is time.

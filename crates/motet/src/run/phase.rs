@@ -4,6 +4,8 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::task::coop::unconstrained;
+
 use super::root::Root;
 use super::shared::Shared;
 use crate::task::caught::Caught;
@@ -133,7 +135,8 @@ async fn until_cut<T>(
     tokio::select! {
         biased;
         ended = member => ended,
-        reason = cut.cancelled() => Err(TaskFailed::Cancelled { task: name, reason: reason.clone() }),
+        // The member may use up the budget at each poll.
+        reason = unconstrained(cut.cancelled()) => Err(TaskFailed::Cancelled { task: name, reason: reason.clone() }),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::coop::{has_budget_remaining, unconstrained};
 use tokio::time::{Instant, timeout_at};
 
 use super::app::{App, CLEANUP, WORK};
@@ -23,6 +24,7 @@ use crate::task::coop::{Cooperative, cooperative};
 use crate::task::end::finish;
 use crate::task::gate::Class;
 use crate::task::options;
+use crate::task::timeout::poll_limit;
 use crate::task::{CancelToken, Name, Nursery, Policy, Reason, ReasonKind, Scope, Task, drain};
 
 pub(super) async fn run<T, E, F, S>(
@@ -69,7 +71,8 @@ where
                 shared.leave(Vec::new());
                 None
             }
-            () = shared.out_of_time(app.total) => {
+            // Whatever the program does: it may use up the budget at each poll.
+            () = unconstrained(shared.out_of_time(app.total)) => {
                 // Before everything is dropped.
                 let tree = observe::snapshot();
                 if let Some(scope) = scope.get() {
@@ -181,9 +184,10 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
                     ended = Some(out);
                     shared.begin(Reason::of(ReasonKind::Ended))
                 }
-                reason = shared.begun() => reason,
-                reason = token.cancelled() => shared.begin(reason.clone()),
-                reason = stop => shared.begin(reason),
+                // The work may use up the budget at each poll.
+                reason = unconstrained(shared.begun()) => reason,
+                reason = unconstrained(token.cancelled()) => shared.begin(reason.clone()),
+                reason = unconstrained(stop) => shared.begin(reason),
             }
         };
         crate::log::info!(app = %self.app.name, %reason, "the program shuts down");
@@ -255,12 +259,13 @@ async fn beside<W: Future, S: Future>(
 ) -> S::Output {
     let mut step = pin!(step);
     poll_fn(|cx| {
+        let had_budget = has_budget_remaining();
         if ended.is_none()
             && let Poll::Ready(out) = work.as_mut().poll(cx)
         {
             *ended = Some(out);
         }
-        step.as_mut().poll(cx)
+        poll_limit(step.as_mut(), had_budget, cx)
     })
     .await
 }

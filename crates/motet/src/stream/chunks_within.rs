@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
 use pin_project_lite::pin_project;
+use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
 use crate::mutant;
+use crate::task::timeout::poll_limit;
 
 pin_project! {
     /// The stream of [`chunks_within`](super::Combinators::chunks_within).
@@ -36,6 +38,7 @@ impl<S: Stream> Stream for ChunksWithin<S> {
     type Item = Vec<S::Item>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let had_budget = coop::has_budget_remaining();
         let mut this = self.project();
         while let Some(stream) = this.stream.as_mut().as_pin_mut() {
             match stream.poll_next(cx) {
@@ -56,7 +59,7 @@ impl<S: Stream> Stream for ChunksWithin<S> {
                         this.timer.set(Some(sleep(*this.within)));
                     }
                     if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                        ready!(timer.poll(cx));
+                        ready!(poll_limit(timer, had_budget, cx));
                     }
                     break;
                 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
 use pin_project_lite::pin_project;
+use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
+
+use crate::task::timeout::poll_limit;
 
 pin_project! {
     /// The stream of [`debounce`](super::Combinators::debounce).
@@ -31,6 +34,7 @@ impl<S: Stream> Stream for Debounce<S> {
     type Item = S::Item;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let had_budget = coop::has_budget_remaining();
         let mut this = self.project();
         while let Some(stream) = this.stream.as_mut().as_pin_mut() {
             match stream.poll_next(cx) {
@@ -46,7 +50,7 @@ impl<S: Stream> Stream for Debounce<S> {
                         this.timer.set(Some(sleep(*this.quiet)));
                     }
                     if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                        ready!(timer.poll(cx));
+                        ready!(poll_limit(timer, had_budget, cx));
                     }
                     break;
                 }

@@ -7,6 +7,9 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use super::core::panic_words;
+use crate::mutant;
+
 pin_project! {
     /// A future whose panic is its output. It must not be polled after that.
     pub(crate) struct Caught<F> {
@@ -15,10 +18,47 @@ pin_project! {
     }
 }
 
+pin_project! {
+    /// A future whose drop does not panic, where it is cut off: nothing is left to be told of it there, and a panic would
+    /// go on to others. The panic hook has shown it.
+    pub(crate) struct Quiet<F> {
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Quiet<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut future = this.project().future;
+            if mutant!("caught.drop_loudly") {
+                future.set(None);
+            }
+            quietly_drop(catch_unwind(AssertUnwindSafe(|| future.set(None))));
+        }
+    }
+}
+
+impl<F> Quiet<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future: Some(future) }
+    }
+}
+
+impl<F: Future> Future for Quiet<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(future) = self.project().future.as_pin_mut() else { unreachable!("it goes with its drop") };
+        future.poll(cx)
+    }
+}
+
 /// Drops what is a user's. A panic of that is one too many where the drop of a guard may be what it runs in; the panic
 /// hook has shown it.
 pub(crate) fn quietly_drop<T>(value: T) {
-    drop(catch_unwind(AssertUnwindSafe(|| drop(value))));
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Its own drop may panic as well.
+        let _words = panic_words(payload);
+    }
 }
 
 impl<F> Caught<F> {

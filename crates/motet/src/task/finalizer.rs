@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::caught::Caught;
+use super::caught::{Caught, quietly_drop};
 use super::child::{Plain, Spec, Stop, launch};
-use super::core::{Core, State, panic_message};
+use super::core::{Core, State, panic_words};
 use super::end::adopt;
 use super::error::ReleaseError;
 use super::gate::Class;
@@ -187,7 +187,7 @@ pub(crate) async fn run(
         // Out of reach, and counted as lost.
         Ok(None) => return Ok(()),
         Ok(Some(release)) => Ok(release),
-        Err(payload) => Err(ReleaseError::Panicked(panic_message(&*payload).to_owned())),
+        Err(payload) => Err(ReleaseError::Panicked(panic_words(payload))),
     };
     sim::op("resource.release");
     core.count_release(Event::Started);
@@ -198,9 +198,11 @@ pub(crate) async fn run(
             // Here, where a panic of that is caught, too.
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(release)));
             match (ended, dropped) {
-                (_, Err(payload)) | (Ok(Err(payload)), Ok(())) => {
-                    Err(ReleaseError::Panicked(panic_message(&*payload).to_owned()))
+                (ended, Err(payload)) => {
+                    quietly_drop(ended);
+                    Err(ReleaseError::Panicked(panic_words(payload)))
                 }
+                (Ok(Err(payload)), Ok(())) => Err(ReleaseError::Panicked(panic_words(payload))),
                 (Ok(Ok(outcome)), Ok(())) => outcome.map_err(ReleaseError::Returned),
                 (Err(_), Ok(())) => Err(ReleaseError::TimedOut(limit)),
             }

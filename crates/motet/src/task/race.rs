@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
+use tokio::task::coop;
 
 use crate::mutant;
 
@@ -18,7 +19,8 @@ use crate::mutant;
 ///
 /// # Ordering and fairness
 /// Biased: at every wake `a` is polled first, and `b` only if `a` is not ready. So `a` wins a tie, and `b` was not
-/// polled to an end that nobody sees.
+/// polled to an end that nobody sees. Except that after a poll in which `a` used up the budget that tokio gives a task,
+/// `b` is polled first once: what takes part in the budget could not go on behind such an `a`.
 ///
 /// # Drop
 /// Both futures are dropped.
@@ -47,7 +49,7 @@ use crate::mutant;
 /// # });
 /// ```
 pub fn race<A: Future, B: Future>(a: A, b: B) -> Race<A, B> {
-    Race { a: Some(a), b: Some(b) }
+    Race { a: Some(a), b: Some(b), b_is_next: false }
 }
 
 pin_project! {
@@ -58,6 +60,8 @@ pin_project! {
         a: Option<A>,
         #[pin]
         b: Option<B>,
+        // `a` left no budget.
+        b_is_next: bool,
     }
 }
 
@@ -70,12 +74,30 @@ impl<A: Future, B: Future> Future for Race<A, B> {
         let (Some(a), Some(b)) = (this.a.as_mut().as_pin_mut(), this.b.as_mut().as_pin_mut()) else {
             panic!("`race` was polled after its end")
         };
-        let won = match a.poll(cx) {
-            Poll::Ready(output) => Either::Left(output),
-            Poll::Pending => match b.poll(cx) {
+        let mut b_is_next = std::mem::take(this.b_is_next);
+        if mutant!("race.always_a_first") {
+            b_is_next = false;
+        }
+        let won = if b_is_next {
+            match b.poll(cx) {
                 Poll::Ready(output) => Either::Right(output),
-                Poll::Pending => return Poll::Pending,
-            },
+                Poll::Pending => match a.poll(cx) {
+                    Poll::Ready(output) => Either::Left(output),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        } else {
+            let had_budget = coop::has_budget_remaining();
+            match a.poll(cx) {
+                Poll::Ready(output) => Either::Left(output),
+                Poll::Pending => {
+                    *this.b_is_next = had_budget && !coop::has_budget_remaining();
+                    match b.poll(cx) {
+                        Poll::Ready(output) => Either::Right(output),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            }
         };
         if mutant!("race.keep_loser") {
             return Poll::Ready(won);

@@ -4,6 +4,10 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::task::coop;
+
+use crate::mutant;
+
 /// Runs futures until one ends, and gives its place in the input and its output once all have been dropped.
 ///
 /// `None` if there are no futures: there is no winner, and waiting for one would never end. One allocation for
@@ -15,7 +19,8 @@ use std::task::{Context, Poll};
 ///
 /// # Ordering and fairness
 /// Biased: at every wake futures are polled in the order of the input, up to the first that is ready. So the first
-/// wins a tie, and those behind it were not polled to an end that nobody sees.
+/// wins a tie, and those behind it were not polled to an end that nobody sees. Except that after a poll in which one used
+/// up the budget that tokio gives a task, the next poll begins behind that one.
 ///
 /// # Drop
 /// All futures are dropped.
@@ -44,13 +49,15 @@ pub fn race_all<I>(futures: I) -> RaceAll<I::Item>
 where
     I: IntoIterator<Item: Future>,
 {
-    RaceAll { futures: Some(Box::into_pin(futures.into_iter().collect())) }
+    RaceAll { futures: Some(Box::into_pin(futures.into_iter().collect())), first: 0 }
 }
 
 /// The future of [`race_all()`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct RaceAll<F> {
     futures: Option<Pin<Box<[F]>>>,
+    /// Which is polled first: the one behind that which left no budget.
+    first: usize,
 }
 
 impl<F: Future> Future for RaceAll<F> {
@@ -58,12 +65,16 @@ impl<F: Future> Future for RaceAll<F> {
 
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut first = std::mem::take(&mut self.first);
         let Some(futures) = &mut self.futures else { panic!("`race_all` was polled after its end") };
         let won = match futures.is_empty() {
             true => None,
-            false => match poll_in_order(futures.as_mut(), cx) {
+            false => match poll_in_order(futures.as_mut(), &mut first, cx) {
                 Poll::Ready(won) => Some(won),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.first = first;
+                    return Poll::Pending;
+                }
             },
         };
         self.futures = None;
@@ -71,15 +82,28 @@ impl<F: Future> Future for RaceAll<F> {
     }
 }
 
-fn poll_in_order<F: Future>(futures: Pin<&mut [F]>, cx: &mut Context<'_>) -> Poll<(usize, F::Output)> {
+/// Polls each once, from `first` on and around; says in `first` which is to be the first next time.
+fn poll_in_order<F: Future>(
+    futures: Pin<&mut [F]>,
+    first: &mut usize,
+    cx: &mut Context<'_>,
+) -> Poll<(usize, F::Output)> {
     // SAFETY: nothing is moved out of the slice, and each element is pinned again at once: pinning a slice pins
     // its elements.
-    let futures = unsafe { futures.get_unchecked_mut() }.iter_mut();
-    for (at, future) in futures.enumerate() {
+    let futures = unsafe { futures.get_unchecked_mut() };
+    let (count, begin) = (futures.len(), std::mem::take(first));
+    for at in (begin..count).chain(0..begin) {
+        let had_budget = coop::has_budget_remaining();
         // SAFETY: as above.
-        if let Poll::Ready(output) = unsafe { Pin::new_unchecked(future) }.poll(cx) {
+        if let Poll::Ready(output) = unsafe { Pin::new_unchecked(&mut futures[at]) }.poll(cx) {
             return Poll::Ready((at, output));
         }
+        if had_budget && !coop::has_budget_remaining() {
+            *first = (at + 1) % count;
+        }
+    }
+    if mutant!("race.always_a_first") {
+        *first = 0;
     }
     Poll::Pending
 }

@@ -142,6 +142,9 @@ pub(crate) fn poll_limit<L: Future>(
     had_budget: bool,
     cx: &mut Context<'_>,
 ) -> Poll<L::Output> {
+    if mutant!("coop.limit_in_budget") {
+        return limit.poll(cx);
+    }
     match had_budget && !coop::has_budget_remaining() {
         true => pin!(coop::unconstrained(limit)).poll(cx),
         false => limit.poll(cx),

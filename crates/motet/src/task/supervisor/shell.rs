@@ -13,6 +13,7 @@ use super::child::{Child, ChildContext, ChildStop, Ended};
 use super::error::{FailureCause, SupervisorFailed};
 use super::machine::{Command, End, Machine};
 use super::watch::Seen;
+use crate::task::caught::quietly_drop;
 use crate::task::child::Plain;
 use crate::task::coop::{Cooperative, cooperative};
 use crate::task::core::panic_message;
@@ -80,10 +81,12 @@ impl Shell {
             }
             let children = self.machine.statuses();
             let is_started = self.machine.is_started();
+            let mut before = Vec::new();
             self.statuses.send_modify(|seen| {
                 seen.is_started |= is_started;
-                seen.children = children;
+                before = std::mem::replace(&mut seen.children, children);
             });
+            before.into_iter().for_each(quietly_drop);
             if self.machine.is_over() {
                 return;
             }

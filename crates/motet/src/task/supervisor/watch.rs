@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::error::ChildFailure;
 use crate::task::Name;
+use crate::task::caught::quietly_drop;
 
 /// Says what a child of a supervisor does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,13 @@ pub(super) struct Seen {
     pub(super) children: Vec<ChildStatus>,
     /// Stays: states of children that a stop left look like those of children that ended by themselves.
     pub(super) is_started: bool,
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        // It may hold the last reference to an error, whose drop is a user's code.
+        std::mem::take(&mut self.children).into_iter().for_each(quietly_drop);
+    }
 }
 
 /// Shows the children of a supervisor while it runs and after.

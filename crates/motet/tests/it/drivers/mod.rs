@@ -8,6 +8,7 @@ mod breakers;
 mod chains;
 mod containers;
 mod driver;
+mod eaters;
 mod events;
 mod generators;
 mod handles;
@@ -15,6 +16,7 @@ mod leases;
 mod limits;
 mod listed;
 mod local;
+mod mines;
 mod planted;
 mod policies;
 mod pools;
@@ -64,6 +66,8 @@ const DRIVERS: &[&Driver] = &[
     &events::READ,
     &generators::DRIVER,
     &streams::DRIVER,
+    &eaters::DRIVER,
+    &mines::DRIVER,
 ];
 
 /// Enough for every bug planted so far to be found, and for a second or so; `MOTET_RUNS` sets another number.

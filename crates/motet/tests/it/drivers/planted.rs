@@ -6,8 +6,8 @@
 use super::driver::planted;
 use super::listed::planted;
 use super::{
-    Driver, batches, breakers, chains, containers, events, generators, handles, leases, limits, local,
-    policies, pools, queues, resources, scopes, starting, streams, time, tokens, workers,
+    Driver, batches, breakers, chains, containers, eaters, events, generators, handles, leases, limits,
+    local, mines, policies, pools, queues, resources, scopes, starting, streams, time, tokens, workers,
 };
 
 /// What finds a bug.
@@ -43,6 +43,7 @@ planted! {
     breaker_slow_probe_is_well: "breaker.slow_probe_is_well", By::Sweep(&breakers::DRIVER);
     breaker_tell_once: "breaker.tell_once", By::Sweep(&breakers::DRIVER);
     bulkhead_keep_place: "bulkhead.keep_place", By::Sweep(&limits::BULKHEAD);
+    caught_drop_loudly: "caught.drop_loudly", By::Sweep(&mines::DRIVER);
     container_forget_scoped: "container.forget_scoped", By::Sweep(&containers::SCOPED);
     container_health_alone: "container.health_alone", By::Sweep(&containers::SINGLETONS);
     container_keep_dropped_start: "container.keep_dropped_start", By::Sweep(&containers::SINGLETONS);
@@ -52,6 +53,7 @@ planted! {
     container_stop_forward: "container.stop_forward", By::Sweep(&containers::SINGLETONS);
     container_stop_twice: "container.stop_twice", By::Sweep(&containers::SINGLETONS);
     coop_endless_grace: "coop.endless_grace", By::Sweep(&scopes::DRIVER);
+    coop_limit_in_budget: "coop.limit_in_budget", By::Sweep(&eaters::DRIVER);
     drain_look_away: "drain.look_away", By::Cancel(&scopes::DRAIN);
     event_call_after_off: "event.call_after_off", By::Sweep(&events::EMITTED);
     event_drain_looks_away: "event.drain_looks_away", By::Sweep(&events::POSTED);
@@ -98,11 +100,13 @@ planted! {
     queue_no_fence: "queue.no_fence", By::Sweep(&leases::DRIVER);
     queue_return_to_back: "queue.return_to_back", By::Sweep(&leases::DRIVER);
     queue_take_and_drop: "queue.take_and_drop", By::Sweep(&queues::DRIVER);
+    race_always_a_first: "race.always_a_first", By::Sweep(&eaters::DRIVER);
     race_keep_loser: "race.keep_loser", By::Cancel(&local::DRIVER);
     rate_keep_place: "rate.keep_place", By::Cancel(&limits::RATE);
     rate_lost_update: "rate.lost_update", By::Loom;
     release_count_here_only: "release.count_here_only", By::Sweep(&resources::OWNED);
     release_finished_late: "release.finished_late", By::Sweep(&resources::OWNED);
+    resilience_hedge_first_is_first: "resilience.hedge_first_is_first", By::Sweep(&eaters::DRIVER);
     resilience_hedge_takes_failures: "resilience.hedge_takes_failures", By::Sweep(&policies::PIPELINE);
     resilience_hint_adds_attempts: "resilience.hint_adds_attempts", By::Sweep(&policies::RETRY);
     resilience_inherit_nothing: "resilience.inherit_nothing", By::Sweep(&policies::PIPELINE);

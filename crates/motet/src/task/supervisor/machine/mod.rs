@@ -13,6 +13,7 @@ use super::error::{ChildFailure, FailureCause, SupervisorFailed};
 use super::watch::{ChildState, ChildStatus};
 use crate::rng::Rng;
 use crate::task::Name;
+use crate::task::caught::quietly_drop;
 use crate::{Backoff, rng};
 
 /// How many failures the error of a supervisor carries.
@@ -150,9 +151,10 @@ impl Machine {
             }
         };
         let failure = ChildFailure { child: slot.status.name.clone(), at: now, cause };
-        slot.status.last_failure = Some(failure.clone());
+        // What goes may hold the last reference to an error, whose drop is a user's code.
+        quietly_drop(slot.status.last_failure.replace(failure.clone()));
         if self.failures.len() == FAILURES {
-            self.failures.pop_front();
+            quietly_drop(self.failures.pop_front());
         }
         self.failures.push_back(failure);
         if self.mode == Mode::Down || slot.restart == Restart::Temporary {
@@ -212,8 +214,11 @@ impl Machine {
         self.slots.iter().all(|slot| matches!(slot.status.state, ChildState::Stopped | ChildState::Failed))
     }
 
-    pub(super) fn outcome(self) -> Result<(), SupervisorFailed> {
-        self.gave_up.map_or(Ok(()), Err)
+    pub(super) fn outcome(mut self) -> Result<(), SupervisorFailed> {
+        let gave_up = self.gave_up.take();
+        self.failures.into_iter().for_each(quietly_drop);
+        self.slots.into_iter().for_each(quietly_drop);
+        gave_up.map_or(Ok(()), Err)
     }
 
     pub(super) fn statuses(&self) -> Vec<ChildStatus> {
