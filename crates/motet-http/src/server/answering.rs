@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -89,7 +89,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.answer.poll(cx))?;
-        if *this.is_last || this.stop.is_cancelled() {
+        // An upgrade says something else in this header, and its connection is HTTP's no more.
+        let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if (*this.is_last || this.stop.is_cancelled()) && !is_upgrade {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let handling = this.handling.take();

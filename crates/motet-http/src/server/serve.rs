@@ -287,7 +287,7 @@ impl Server {
     fn limits(&self) -> Limits {
         Limits {
             in_all: self.connections,
-            per_peer: self.per_peer.unwrap_or(self.connections.div_ceil(4).saturating_mul(3)),
+            per_peer: self.per_peer.unwrap_or_else(|| self.connections.div_ceil(4).saturating_mul(3)),
             reserved: self.reserved,
         }
     }
