@@ -15,6 +15,7 @@ use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use motet::queue::{self, Receiver, Sender};
@@ -75,6 +76,12 @@ enum Done {
         standing: Option<Standing>,
         /// The receiver asked that nothing is sent to it for so long.
         hold: Option<Duration>,
+    },
+    /// An attempt panicked, beyond what it records itself.
+    Died {
+        endpoint: i64,
+        delivery: i64,
+        was_answered: bool,
     },
     /// That is on disk.
     Recorded {
@@ -300,6 +307,13 @@ impl Running<'_> {
                 }
                 self.lanes.answered(endpoint, standing);
             }
+            Done::Died { endpoint, delivery, was_answered } => {
+                if !was_answered {
+                    self.lanes.answered(endpoint, None);
+                }
+                // The store knows whether it is due.
+                self.lanes.finished(endpoint, delivery, Some(now + millis(AFTER_DEATH)), now);
+            }
             Done::Recorded { endpoint, delivery, retry_at } => {
                 self.lanes.finished(endpoint, delivery, retry_at, now);
             }
@@ -346,6 +360,8 @@ impl Running<'_> {
             let attempts = Arc::clone(&self.dispatcher.attempts);
             let target = Arc::clone(&target);
             let (sender, clock) = (self.sender.clone(), self.clock.clone());
+            let was_answered = Arc::new(AtomicBool::new(false));
+            let is_answered = Arc::clone(&was_answered);
             let (endpoint, generation, delivery) = (target.endpoint, target.generation, due.delivery);
             let attempt = async move {
                 let began = Instant::now();
@@ -363,6 +379,7 @@ impl Running<'_> {
                     }
                     // As everywhere: refused, nobody is there any more to hear of it.
                     drop(sender.send(Done::Answered { endpoint, generation, standing, hold }).await);
+                    is_answered.store(true, Ordering::Relaxed);
                 };
                 // What is known is recorded while the receiver still sends; its slot is taken until it has done so.
                 let (retry_at, ()) = tokio::join!(caught(attempts.record(made)), answered);
@@ -372,11 +389,10 @@ impl Running<'_> {
                 });
                 Done::Recorded { endpoint, delivery, retry_at }
             };
-            let clock = self.clock.clone();
-            self.start("attempt", attempt, move |_| Done::Recorded {
+            self.start("attempt", attempt, move |_| Done::Died {
                 endpoint,
                 delivery,
-                retry_at: Some(clock.due_now() + millis(AFTER_DEATH)),
+                was_answered: was_answered.load(Ordering::Relaxed),
             });
         }
     }
