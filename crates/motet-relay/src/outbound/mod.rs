@@ -173,8 +173,7 @@ impl Outbound {
             (None, Some(Rest { body, deadline }))
         } else {
             let begun = read_some(body, deadline).await;
-            let begun = &begun[..begun.len().min(EXCERPT_BYTES)];
-            ((!begun.is_empty()).then(|| String::from_utf8_lossy(begun).into_owned()), None)
+            ((!begun.is_empty()).then(|| excerpt(&begun)), None)
         };
         let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(self.clock.wall()).unwrap_or(0));
         let retry_after = retry_after(&head.headers, Some(now));
@@ -224,6 +223,13 @@ async fn in_time<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     timeout(AFTER_PAUSE, future).await.ok()
 }
 
+/// The beginning of a body as text. A byte that is none becomes three, so it is cut as text.
+fn excerpt(body: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES)]).into_owned();
+    text.truncate(text.floor_char_boundary(EXCERPT_BYTES));
+    text
+}
+
 /// Reads up to the limit or the deadline; what ends the body early does not matter here.
 async fn read_some(mut body: ReceivedBody, deadline: Instant) -> Vec<u8> {
     let mut begun = Vec::new();
@@ -262,6 +268,15 @@ mod tests {
     use tokio::time::{advance, sleep};
 
     use super::*;
+
+    #[test]
+    fn an_excerpt_is_bounded_as_text() {
+        for body in [vec![b'x'; 5_000], vec![0xff; 5_000], "\u{20ac}".repeat(2_000).into_bytes()] {
+            let excerpt = excerpt(&body);
+            assert!((EXCERPT_BYTES - 3..=EXCERPT_BYTES).contains(&excerpt.len()), "{}", excerpt.len());
+        }
+        assert_eq!(excerpt(b"no"), "no");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_came_during_a_pause_is_read_before_it_is_late() {

@@ -1,5 +1,6 @@
 //! What relay cannot do for reasons of its own is not charged to receivers.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -86,10 +87,11 @@ async fn idle_connections_make_room_for_attempts() {
     }
     let fresh = Receiver::accepting().await;
     client.endpoint_at(&fresh.url(), json!({"event_types": ["fresh"]})).await;
-    // What is open now is all that may be.
+    // No number is left below the limit.
     let open = std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap();
-    let highest = open.filter_map(|fd| fd.unwrap().file_name().to_str()?.parse::<u64>().ok()).max();
-    limit_files(&relay, highest.map(|highest| highest + 1));
+    let open: HashSet<u64> = open.filter_map(|fd| fd.unwrap().file_name().to_str()?.parse().ok()).collect();
+    let lowest_free = (0..).find(|number| !open.contains(number));
+    limit_files(&relay, lowest_free);
     client.publish("fresh", json!({})).await;
     fresh.hits_at_least(1).await;
     client.publish("all", json!({})).await;
