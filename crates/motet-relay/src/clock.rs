@@ -1,5 +1,7 @@
 //! Calendar time: the one place that reads the system's clock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -14,17 +16,40 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 ///
 /// Due times are stored as calendar time, because they must survive a restart. Inside one process they
 /// are measured from the start by the monotonic clock: a wall clock set back would otherwise freeze the
-/// retries, and one set forward would fire days of them at once. A jump between two runs is limited when
-/// the store is opened, see [`crate::store`].
+/// retries, and one set forward would fire days of them at once. Where the system's clock is behind what a store
+/// has seen already, as on a machine that starts before it has asked for the time, they go on from what the store
+/// has seen, until the system's clock has caught up.
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
-    started_wall: Millis,
+    /// The due time at the start.
+    base: Arc<AtomicI64>,
     started: Instant,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { started_wall: wall_now(), started: Instant::now() }
+        Self { base: Arc::new(AtomicI64::new(wall_now())), started: Instant::now() }
+    }
+
+    /// Goes on from a due time that was reached before. Returns `true` if the system's clock is behind it.
+    pub(crate) fn go_on_from(&self, seen: Millis) -> bool {
+        self.base.fetch_max(seen, Ordering::Relaxed) < seen
+    }
+
+    /// Goes on from the system's clock, if that is not behind any more. Returns `true` then.
+    pub(crate) fn catch_up(&self) -> bool {
+        let ahead = wall_now() - self.due_now();
+        if ahead >= 0 {
+            self.base.fetch_add(ahead, Ordering::Relaxed);
+        }
+        ahead >= 0
+    }
+
+    /// A due time as calendar time.
+    pub(crate) fn shown(&self, due: Millis) -> Millis {
+        let apart = self.due_now() - wall_now();
+        // Less than that is the time between the two looks, or a clock that is being slewed.
+        if apart.abs() < 1_000 { due } else { due.saturating_sub(apart) }
     }
 
     /// Calendar time now: for signatures, and for what people read.
@@ -34,12 +59,12 @@ impl Clock {
 
     /// The time that due times are written and compared in.
     pub(crate) fn due_now(&self) -> Millis {
-        self.started_wall + millis(self.started.elapsed())
+        self.base.load(Ordering::Relaxed) + millis(self.started.elapsed())
     }
 
     /// The moment, on the runtime's clock, at which `due` comes; a year from the start if it is later still.
     pub(crate) fn instant_of(&self, due: Millis) -> Instant {
-        let from_start = u64::try_from(due.saturating_sub(self.started_wall)).unwrap_or(0);
+        let from_start = u64::try_from(due.saturating_sub(self.base.load(Ordering::Relaxed))).unwrap_or(0);
         self.started + Duration::from_millis(from_start).min(YEAR)
     }
 }
@@ -72,6 +97,22 @@ mod tests {
         tokio::time::advance(Duration::from_secs(90)).await;
         assert_eq!(clock.due_now() - before, 90_000);
         assert_eq!(clock.instant_of(clock.due_now()), Instant::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn due_time_goes_on_until_the_system_clock_caught_up() {
+        const HOUR: Millis = 3_600_000;
+        let clock = Clock::new();
+        let right = clock.due_now();
+        assert!(!clock.go_on_from(right - HOUR) && clock.due_now() - right < HOUR);
+        assert!(clock.go_on_from(right + HOUR));
+        assert!(clock.due_now() >= right + HOUR);
+        assert!(!clock.catch_up(), "the system's clock is an hour behind");
+        assert!((clock.shown(right + 2 * HOUR) - (right + HOUR)).abs() < 60_000);
+        // As if the system's clock were set by two hours.
+        clock.base.fetch_sub(2 * HOUR, Ordering::Relaxed);
+        assert!(clock.catch_up());
+        assert!((clock.due_now() - right).abs() < 60_000);
     }
 
     #[test]

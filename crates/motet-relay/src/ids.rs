@@ -25,7 +25,7 @@ impl Kind {
 /// An identifier is the prefix, twelve hexadecimal digits of the store's random id, and the row number in
 /// sixteen more: `evt_5f0c9a3be1d7000000000000002a`. The row number comes from a counter on disk. A receiver
 /// that remembers identifiers must never take a new event for an old one: the store's part keeps them apart
-/// when a data directory is started afresh, and a random step of the events' counter at each start when it is
+/// when a data directory is started afresh, and a random step of the counters at each start when it is
 /// restored from a backup. There is no `.` in it, and no caller chooses any of it, which the signature scheme
 /// requires.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -211,6 +211,6 @@ mod tests {
         assert_eq!(list(&[98, 97, 96], i64::MAX, 5), [Ok(100), Ok(99), Err(96), Ok(95), Ok(94)]);
         assert_eq!(list(&[100, 99], i64::MAX, 2), [Err(99), Ok(98)]);
         assert_eq!(list(&[50], 50, 2), [Ok(49), Ok(48)], "the next page begins behind it");
-        assert_eq!(list(&[2, 1], 4, 9), [Ok(3), Err(0)]);
+        assert_eq!(list(&[2, 1], 4, 9), [Ok(3), Err(1)]);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::damage::{Damage, readable};
+use super::events::step_counters;
 use super::routes::parse_patterns;
 use super::{Held, Store, StoreError, Wake};
 use crate::clock::{Millis, millis};
@@ -124,6 +125,7 @@ impl OldSecrets {
 impl Store {
     pub(crate) async fn create_endpoint(&self, new: NewEndpoint) -> Result<EndpointRow, StoreError> {
         self.write(1, move |tx| {
+            step_counters(tx)?;
             tx.connection
                 .prepare_cached(
                     "INSERT INTO endpoints (url, patterns, enabled, secret, created_at, updated_at)

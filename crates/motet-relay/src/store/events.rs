@@ -13,8 +13,8 @@ use super::{Store, StoreError, Unreadable, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::EventType;
 
-/// With the first event of each start the events' counter takes a random step of up to this. A store that was restored
-/// from a backup would otherwise give its new events the identifiers of those that the backup lacks. Eight million
+/// With the first event or endpoint of each start the counters take a random step of up to this. A store that was restored
+/// from a backup would otherwise give what is new the identifiers of what the backup lacks. Eight million
 /// starts fit into the counter.
 const LONGEST_STEP: u64 = 1 << 40;
 
@@ -135,7 +135,7 @@ fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
     {
         return Ok(known);
     }
-    step_counter(tx)?;
+    step_counters(tx)?;
     tx.connection
         .prepare_cached("INSERT INTO events (type, data, created_at, checksum) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![
@@ -168,14 +168,15 @@ fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
     Ok(Published::Accepted { event: seq, deliveries })
 }
 
-/// Leaves a gap in the events' counter, so that no identifier is given twice. Not at the start itself, which would then
-/// fail on a disk that is full.
-fn step_counter(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+/// Leaves a gap in the counters of events, deliveries and endpoints, so that no identifier is given twice. Not at the
+/// start itself, which would then fail on a disk that is full.
+pub(super) fn step_counters(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     if !tx.stepped {
         let random = getrandom::u64()
             .map_err(|error| StoreError::Io(format!("no random bytes from the operating system: {error}")))?;
+        // Counters that nothing was counted with yet are not there, and begin at 1.
         tx.connection.execute(
-            "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'",
+            "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN ('events', 'deliveries', 'endpoints')",
             [random % LONGEST_STEP],
         )?;
         tx.stepped = true;

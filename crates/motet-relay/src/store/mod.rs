@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use motet::task::Scope;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::damage::Damage;
 pub(crate) use self::damage::Unreadable;
@@ -100,6 +100,7 @@ struct Inner {
 }
 
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+const CATCH_UP_EVERY: Duration = Duration::from_secs(1);
 const PROBE_BYTES: usize = 256 << 10;
 
 /// One reader feeds both cores; the second keeps a large payload from holding up the next lane.
@@ -128,6 +129,8 @@ impl Store {
         let mut connection = schema::open(&database)?;
         let room = Room::new(directory, lock.place().clone(), options.max_bytes);
         let store_id = schema::store_id(&mut connection)?;
+        let seen = schema::seen_time(&connection).map_err(|e| OpenError::sql(&database, e))?;
+        let is_behind = clock.go_on_from(seen);
         let latest_due = clock.due_now().saturating_add(millis(options.longest_delay));
         let latest_probe = clock.due_now().saturating_add(millis(options.auto_disable.probe_every));
         let damage = Arc::new(Damage::default());
@@ -149,7 +152,7 @@ impl Store {
             Readers::open(scope, name, database.clone(), most, &damage)
                 .map_err(|error| OpenError::directory(&database, io::Error::other(error)))
         };
-        Ok(Self {
+        let store = Self {
             inner: Arc::new(Inner {
                 ids,
                 clock,
@@ -165,7 +168,15 @@ impl Store {
                 last_probe: Mutex::default(),
                 lock,
             }),
-        })
+        };
+        if is_behind {
+            tracing::warn!(
+                "the system's clock is behind the time that the store has seen; due times go on from there"
+            );
+            // Refused, the scope has ended already, and so has the store.
+            drop(scope.service("clock", catch_up(store.clone())));
+        }
+        Ok(store)
     }
 
     /// Translates between rows and public identifiers.
@@ -255,6 +266,23 @@ impl Store {
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         self.inner.writer.write(weight, job).await
+    }
+}
+
+/// Waits until the system's clock is not behind any more, and wakes what is due then.
+async fn catch_up(store: Store) {
+    let mut ticks = interval(CATCH_UP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if store.clock().catch_up() {
+            break;
+        }
+    }
+    tracing::info!("the system's clock has caught up");
+    match store.owed().await {
+        Ok(owed) => store.inner.wakes.add(owed),
+        Err(error) => tracing::warn!(%error, "what is due by now is attempted when something else wakes it"),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 
 use super::OpenError;
+use crate::clock::Millis;
 
 pub(super) const FILE_NAME: &str = "relay.db";
 
@@ -125,6 +126,18 @@ fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()
+}
+
+/// The latest due time that is known to have been reached; 0 for a new store.
+pub(super) fn seen_time(connection: &Connection) -> rusqlite::Result<Millis> {
+    let seen = "SELECT value FROM meta WHERE name = 'seen_time'";
+    Ok(connection.query_row(seen, [], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+/// Stores the due time that is reached.
+pub(super) fn set_seen_time(connection: &Connection, now: Millis) -> rusqlite::Result<()> {
+    let set = "INSERT OR REPLACE INTO meta (name, value) VALUES ('seen_time', ?1)";
+    connection.prepare_cached(set)?.execute([now]).map(drop)
 }
 
 /// The store's random id, made with the store.

@@ -40,6 +40,9 @@ const RESTART_PAGES: i32 = 16_000;
 /// After a failed one, it is tried again when the log has grown by this much: 8 MiB.
 const RESTART_AGAIN_PAGES: i32 = 2_000;
 
+/// How often the time that is reached is stored, with what is written anyway: what a clock that is behind costs at most.
+const SEEN_TIME_EVERY: Millis = 10_000;
+
 /// How long that checkpoint waits for readers; every writer waits with it.
 const RESTART_PATIENCE: Duration = Duration::from_millis(20);
 
@@ -136,6 +139,7 @@ impl Writer {
             clock,
             told,
             room,
+            seen_time: 0,
             trouble: Arc::clone(&trouble),
             stepped: false,
             log_pages,
@@ -255,6 +259,8 @@ struct Committer {
     told: Told,
     trouble: Arc<Mutex<Option<StoreError>>>,
     room: Room,
+    /// The due time that the store has seen.
+    seen_time: Millis,
     /// The step of the events' counter is on disk.
     stepped: bool,
     /// Pages in the log, as the last commit left it.
@@ -332,8 +338,12 @@ impl Committer {
             damage: &self.told.damage,
             room: &mut self.room,
         };
+        let (now, is_time_due) = (tx.due_now, tx.due_now - self.seen_time >= SEEN_TIME_EVERY);
         let all = || {
             run("BEGIN IMMEDIATE")?;
+            if is_time_due {
+                schema::set_seen_time(connection, now)?;
+            }
             for job in jobs {
                 run("SAVEPOINT job")?;
                 let (woken, added, stepped) = (tx.woken.len(), tx.added.mark(), tx.stepped);
@@ -364,6 +374,9 @@ impl Committer {
         }
         done.map(|()| {
             self.stepped = tx.stepped;
+            if is_time_due {
+                self.seen_time = now;
+            }
             (tx.woken, tx.added)
         })
     }
@@ -414,6 +427,7 @@ impl Committer {
 
     fn finish(self) -> Result<(), StoreError> {
         drop(self.checkpointer);
+        schema::set_seen_time(&self.connection, self.clock.due_now())?;
         self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         self.connection.close().map_err(|(_, error)| error.into())
     }

@@ -237,3 +237,30 @@ async fn a_clock_that_was_wrong_when_it_was_stored_delays_a_delivery_by_the_long
     let relay = Relay::start_in(&home, &["--retry-cap", "0.1"]).await;
     relay.client().delivery_in_state(&event, "delivered").await;
 }
+
+#[tokio::test]
+async fn a_clock_that_is_behind_at_start_delays_nothing() {
+    // Due two seconds after the first attempt.
+    let receiver = Receiver::start(|hit| match hit.nth {
+        1 => Act::AnswerWith(StatusCode::SERVICE_UNAVAILABLE, "retry-after", "2".to_owned()),
+        _ => OK,
+    })
+    .await;
+    let slow = ["--retry-base", "0.001", "--retry-cap", "40000"];
+    let relay = Relay::start_with(&slow).await;
+    let home = relay.client().home().clone();
+    relay.client().endpoint(&receiver).await;
+    let event = relay.client().publish("user.created", json!({})).await;
+    eventually("the failure to be recorded", || async {
+        (relay.client().delivery_of(&event).await["attempts"] == 1).then_some(())
+    })
+    .await;
+    relay.stop().await;
+    // As if the clock were a year behind what it was.
+    let year = 31_536_000_000_i64;
+    assert_eq!(home.sql(&format!("UPDATE deliveries SET due_at = due_at + {year} WHERE state = 0")), 1);
+    assert_eq!(home.sql(&format!("UPDATE meta SET value = value + {year} WHERE name = 'seen_time'")), 1);
+    let relay = Relay::start_in(&home, &slow).await;
+    relay.log_line("clock is behind").await;
+    relay.client().delivery_in_state(&event, "delivered").await;
+}

@@ -269,7 +269,11 @@ async fn only_the_owner_can_read_the_data() {
 
 #[tokio::test]
 async fn a_store_restored_from_a_backup_gives_no_id_a_second_time() {
-    let home = used().await;
+    let relay = Relay::start().await;
+    let home = Arc::clone(relay.client().home());
+    relay.client().endpoint_at("http://127.0.0.1:9/", json!({"event_types": ["a"]})).await;
+    relay.client().publish("a", json!({})).await;
+    relay.stop().await;
     let backup = Home::new();
     fs::create_dir_all(backup.data()).unwrap();
     fs::copy(home.database(), backup.database()).unwrap();
@@ -278,9 +282,17 @@ async fn a_store_restored_from_a_backup_gives_no_id_a_second_time() {
     for home in [home, backup] {
         home.set_key(key.clone());
         let relay = Relay::start_in(&home, &[]).await;
+        let endpoint = relay.client().endpoint_at("http://127.0.0.1:9/", json!({"event_types": ["b"]})).await;
+        assert!(ids.insert(endpoint), "an endpoint's id was given twice");
+        relay.client().publish("b", json!({})).await;
         for n in 0..10 {
             let id = relay.client().publish("after.the.backup", json!(n)).await;
             assert!(ids.insert(id), "an id was given twice");
+        }
+        for item in
+            relay.client().list("/v1/deliveries").await.into_iter().filter(|item| item["event_type"] == "b")
+        {
+            assert!(ids.insert(item["id"].as_str().unwrap().to_owned()), "a delivery's id was given twice");
         }
         relay.stop().await;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, named_params, params};
 
 use super::{Attempt, AttemptRow, DEAD, DELIVERED, DeliveryState, FailureClass, MISSING, PENDING};
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis};
 use crate::store::damage::{newest_first, readable};
 use crate::store::writer::Tx;
 use crate::store::{Store, StoreError, Unreadable, Wake};
@@ -22,6 +22,7 @@ pub(crate) struct DeliveryRow {
     pub(crate) endpoint: i64,
     pub(crate) state: DeliveryState,
     pub(crate) attempts: u32,
+    /// In calendar time.
     pub(crate) due_at: Millis,
     pub(crate) updated_at: Millis,
     pub(crate) dead_reason: Option<String>,
@@ -50,12 +51,13 @@ impl Store {
         &self,
         seq: i64,
     ) -> Result<Option<(DeliveryRow, Vec<AttemptRow>)>, StoreError> {
+        let clock = self.clock().clone();
         self.inner
             .readers
             .read(move |connection| {
                 let row = connection
                     .prepare_cached(&format!("SELECT {COLUMNS} FROM deliveries d WHERE d.seq = ?1"))?
-                    .query_row([seq], |row| Ok(from_row(connection, row)))
+                    .query_row([seq], |row| Ok(from_row(connection, &clock, row)))
                     .optional()?
                     .transpose()?;
                 let Some(row) = row else { return Ok(None) };
@@ -88,6 +90,7 @@ impl Store {
     ) -> Result<Vec<Result<DeliveryRow, Unreadable>>, StoreError> {
         let damage = Arc::clone(&self.inner.damage);
         let before = before.unwrap_or(i64::MAX);
+        let clock = self.clock().clone();
         self.inner
             .readers
             .read(move |connection| {
@@ -96,7 +99,7 @@ impl Store {
                     before,
                     limit,
                     |row: &DeliveryRow| row.seq,
-                    |before, limit, found| list(connection, filter, before, limit, found),
+                    |before, limit, found| list(connection, &clock, filter, before, limit, found),
                 )
             })
             .await
@@ -167,6 +170,7 @@ fn revive(tx: &mut Tx<'_>, delivery: i64, endpoint: i64) -> Result<(), StoreErro
 
 fn list(
     connection: &Connection,
+    clock: &Clock,
     filter: DeliveryFilter,
     before: i64,
     limit: usize,
@@ -204,7 +208,7 @@ fn list(
     let mut rows = statement.query(values.as_slice())?;
     while let Some(row) = rows.next()? {
         let seq = row.get(0)?;
-        found.push(readable(from_row(connection, row))?.map_err(|why| Unreadable { seq, why }));
+        found.push(readable(from_row(connection, clock, row))?.map_err(|why| Unreadable { seq, why }));
     }
     Ok(())
 }
@@ -218,7 +222,7 @@ fn event_type(connection: &Connection, event: i64) -> Result<Result<String, Stri
     Ok(readable(read())?.and_then(|found| found.ok_or_else(|| MISSING.to_owned())))
 }
 
-fn from_row(connection: &Connection, row: &Row<'_>) -> Result<DeliveryRow, StoreError> {
+fn from_row(connection: &Connection, clock: &Clock, row: &Row<'_>) -> Result<DeliveryRow, StoreError> {
     let state = match row.get::<_, i64>(3)? {
         PENDING => DeliveryState::Pending,
         DELIVERED => DeliveryState::Delivered,
@@ -232,7 +236,7 @@ fn from_row(connection: &Connection, row: &Row<'_>) -> Result<DeliveryRow, Store
         endpoint: row.get(2)?,
         state,
         attempts: row.get(4)?,
-        due_at: row.get(5)?,
+        due_at: clock.shown(row.get(5)?),
         updated_at: row.get(6)?,
         dead_reason: row.get(7)?,
     })
