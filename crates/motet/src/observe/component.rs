@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use crate::task::core::Core;
+use crate::task::name::write_escaped;
 use crate::task::{Name, Scope};
 
 /// A number or a word that a component shows.
@@ -59,7 +60,7 @@ impl fmt::Display for Stat {
         match self {
             Self::Count(count) => count.fmt(f),
             Self::Value(value) => value.fmt(f),
-            Self::Text(text) => f.write_str(text),
+            Self::Text(text) => write_escaped(text, f),
         }
     }
 }

@@ -76,7 +76,7 @@ mod local;
 pub(crate) mod member;
 #[cfg(all(test, motet_loom))]
 mod models;
-mod name;
+pub(crate) mod name;
 mod nursery;
 pub(crate) mod options;
 mod owing;

@@ -71,10 +71,23 @@ impl PartialEq<&str> for Name {
     }
 }
 
+/// Control characters are escaped: a name may come from outside, and a line feed or an escape sequence in it would forge
+/// lines of a tree or a log.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        write_escaped(self.as_str(), f)
     }
+}
+
+/// Writes a text with its control characters escaped.
+pub(crate) fn write_escaped(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut rest = text;
+    while let Some((at, control)) = rest.char_indices().find(|(_, letter)| letter.is_control()) {
+        f.write_str(&rest[..at])?;
+        write!(f, "{}", control.escape_default())?;
+        rest = &rest[at + control.len_utf8()..];
+    }
+    f.write_str(rest)
 }
 
 impl fmt::Debug for Name {

@@ -98,3 +98,21 @@ async fn a_component_stays_after_its_registration_or_misses_in_the_json() {
     .await
     .unwrap();
 }
+
+/// A name or a word from outside cannot forge a line of the tree.
+#[tokio::test]
+async fn control_characters_are_escaped_in_a_tree() {
+    scope(async |n: &Nursery| {
+        let forged = "a`\n  task `forged\x1b[2J";
+        drop(n.service(forged.to_owned(), pending::<()>()));
+        let _shown = n.register("pool", forged.to_owned(), || Stats::new().text("state", "open\nclosed"));
+        yield_now().await;
+        let tree = n.snapshot().to_string();
+        assert_eq!(tree.lines().count(), 3, "{tree}");
+        assert!(!tree.trim_end().chars().any(|letter| letter.is_control() && letter != '\n'), "{tree}");
+        assert!(tree.contains("a`\\n  task `forged\\u{1b}[2J") && tree.contains("open\\nclosed"), "{tree}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
