@@ -130,6 +130,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
     feed_keep_alive: Duration,
 
+    /// Connections to the API at once, and of these three quarters from one address; 16 more are kept for /healthz, /readyz
+    /// and /metrics
+    #[arg(long, value_name = "N", default_value_t = Config::DEFAULT_MAX_CONNECTIONS)]
+    max_connections: NonZeroUsize,
+
     /// Size the database may grow to; beyond it new events get 503. Default: the disk's
     #[arg(long, value_name = "BYTES")]
     max_store_bytes: Option<u64>,
@@ -166,6 +171,7 @@ impl From<ServeArgs> for Config {
                 ..AutoDisable::default()
             },
             feeds: Feeds { most: args.max_feeds, keep_alive: args.feed_keep_alive },
+            max_connections: args.max_connections,
             max_store_bytes: args.max_store_bytes,
             shutdown_grace: args.shutdown_grace,
             ..Self::new(args.data, args.listen)

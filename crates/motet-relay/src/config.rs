@@ -1,6 +1,7 @@
 //! How a relay is set up.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub auto_disable: AutoDisable,
     /// How many may follow the events, and how.
     pub feeds: Feeds,
+    /// Connections to the API, and of these three quarters from one address; a few more are kept for health and metrics.
+    pub max_connections: NonZeroUsize,
     /// The size the database file may grow to; beyond it events are refused with 503. None: the disk's.
     pub max_store_bytes: Option<u64>,
     /// How long shutdown waits for deliveries under way.
@@ -44,6 +47,8 @@ impl Config {
     pub const DEFAULT_DATA: &'static str = "./relay-data";
     /// The default: loopback only, since the API speaks plain HTTP.
     pub const DEFAULT_LISTEN: &'static str = "127.0.0.1:8181";
+    /// The default: each costs an open file and some 10 KiB.
+    pub const DEFAULT_MAX_CONNECTIONS: NonZeroUsize = const { NonZeroUsize::new(4_096).unwrap() };
     /// The default: longer than an attempt's total deadline, so that ordinarily nothing is handed back.
     pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 
@@ -60,6 +65,7 @@ impl Config {
             sparing: Sparing::default(),
             auto_disable: AutoDisable::default(),
             feeds: Feeds::default(),
+            max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             max_store_bytes: None,
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
         }

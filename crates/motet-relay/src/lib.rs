@@ -34,6 +34,7 @@ mod dispatch;
 mod edge;
 mod guard;
 mod ids;
+mod json;
 pub mod lifecycle;
 mod outbound;
 mod parts;

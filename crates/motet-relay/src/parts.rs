@@ -64,9 +64,9 @@ pub(crate) fn container(config: Config) -> Container {
         .health(|store| async move { store.health().await });
     c.try_provide(|store: Arc<Store>| async move { Access::of(&store).await });
     c.provide(|| async { Readiness::new() }).health(|readiness| async move { taking_in(&readiness) });
-    c.provide(|readiness: Arc<Readiness>| async move {
+    c.provide(|config: Arc<Config>, readiness: Arc<Readiness>| async move {
         let server = Server::new().named("api").readiness(&readiness).grace(HTTP_GRACE);
-        server.reserved_connections(HEALTH_CONNECTIONS)
+        server.max_connections(config.max_connections.get()).reserved_connections(HEALTH_CONNECTIONS)
     });
     c.try_provide(|config: Arc<Config>, guard: Arc<AddressGuard>, scope: Scope| async move {
         let (deadlines, kept) = (config.deadlines.clone(), config.in_flight.per_endpoint.get());

@@ -103,8 +103,16 @@ pub(super) async fn update(
         secret: update.secret.map(|secret| parse_secret(&secret)).transpose()?,
         overlap: update.overlap.map(check_overlap).transpose()?,
     };
-    let Updated { row, switched } =
+    let Updated { row, switched, is_moved } =
         app.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
+    // In steps, between other commits. What is left out where this fails or is dropped keeps its time.
+    let mut may_be_more = is_moved;
+    while may_be_more {
+        may_be_more = app.store.hasten(seq).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, endpoint = id, "deliveries to a changed URL keep their times");
+            false
+        });
+    }
     match switched {
         Some(true) => {
             app.lifecycle.tell(|| EndpointEnabled { endpoint: id, because: EnabledBecause::Asked });

@@ -15,11 +15,11 @@ use serde_json::value::RawValue;
 use super::Edge;
 use super::body::{MOST_DATA_BYTES, MOST_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
-use super::json_text;
 use super::paging::{List, Page};
 use super::problem::{self, Problem};
 use super::views::{EventView, Item};
 use crate::ids::{Ids, Kind};
+use crate::json;
 use crate::pattern::EventType;
 use crate::store::{EventRow, MOST_WEIGHT, NewEvent, Published, Unreadable};
 
@@ -267,7 +267,7 @@ fn check(publish: Publish) -> Result<NewEvent, Problem> {
             format!("data has {} bytes; it may have {MOST_DATA_BYTES}", data.len()),
         ));
     }
-    json_text::check(data).map_err(|unfit| Problem::invalid(format!("data: {unfit}")))?;
+    json::check(data).map_err(|unfit| Problem::invalid(format!("data: {unfit}")))?;
     Ok(NewEvent { event_type, data: publish.data, idempotency_key: publish.idempotency_key })
 }
 

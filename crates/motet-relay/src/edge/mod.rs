@@ -11,7 +11,6 @@ mod events;
 mod extract;
 mod feed;
 mod health;
-mod json_text;
 mod memory;
 mod page;
 mod paging;

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::damage::{Damage, readable};
 use super::events::step_counters;
 use super::routes::parse_patterns;
-use super::{Held, Store, StoreError, Wake};
+use super::{Held, Store, StoreError, Tx, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
@@ -62,6 +62,8 @@ pub(crate) struct Updated {
     pub(crate) row: EndpointRow,
     /// Whether attempts are made now, where that is new.
     pub(crate) switched: Option<bool>,
+    /// Whether it has another URL than before.
+    pub(crate) is_moved: bool,
 }
 
 /// What an endpoint is owed.
@@ -181,21 +183,20 @@ impl Store {
             let Some(mut row) = find(tx.connection, seq)? else { return Ok(None) };
             let was_on = row.is_on();
             let is_another = change.url.is_some() || change.secret.is_some() || change.enabled.is_some();
+            let is_moved = change.url.as_ref().is_some_and(|url| *url != row.url);
             if let Some(url) = change.url {
                 row.url = url;
+            }
+            if is_moved && row.held == Some(Held::Failing) {
+                // It was the old URL that only failed.
+                clear_held(tx, &mut row)?;
             }
             if let Some(patterns) = change.patterns {
                 row.patterns = patterns;
             }
             if let Some(enabled) = change.enabled {
                 row.enabled = enabled;
-                row.held = None;
-                tx.connection
-                    .prepare_cached(
-                        "UPDATE endpoints SET held = 0, failures = 0, failing_since = NULL, probe_at = NULL
-                         WHERE seq = ?1",
-                    )?
-                    .execute([seq])?;
+                clear_held(tx, &mut row)?;
             }
             if let Some(overlap) = change.overlap {
                 row.old_secrets.end_by(tx.due_now.saturating_add(millis(overlap)), tx.due_now);
@@ -231,7 +232,26 @@ impl Store {
             // Enabled again: what was held is looked at at once.
             tx.woken.push((seq, Wake::Due(tx.due_now)));
             let switched = (row.is_on() != was_on).then_some(row.is_on());
-            Ok(Some(Updated { row, switched }))
+            Ok(Some(Updated { row, switched, is_moved }))
+        })
+        .await
+    }
+
+    /// Makes due now what waits for an endpoint after a failure, at most [`HASTENED_AT_ONCE`] deliveries: it was to wait
+    /// for a receiver that is not asked any more. Returns `true` if there may be more.
+    pub(crate) async fn hasten(&self, endpoint: i64) -> Result<bool, StoreError> {
+        self.write(HASTENED_AT_ONCE, move |tx| {
+            let hastened = tx
+                .connection
+                .prepare_cached(
+                    "UPDATE deliveries SET due_at = ?2 WHERE seq IN
+                         (SELECT seq FROM deliveries WHERE endpoint_seq = ?1 AND state = 0 AND due_at > ?2 LIMIT ?3)",
+                )?
+                .execute(params![endpoint, tx.due_now, HASTENED_AT_ONCE])?;
+            if hastened > 0 {
+                tx.woken.push((endpoint, Wake::Due(tx.due_now)));
+            }
+            Ok(hastened == HASTENED_AT_ONCE)
         })
         .await
     }
@@ -264,6 +284,20 @@ impl Store {
         let damage = Arc::clone(&self.inner.damage);
         self.inner.metrics_reader.read(move |connection| backlogs(connection, &damage, i64::MAX, now)).await
     }
+}
+
+/// Deliveries that one commit makes due.
+const HASTENED_AT_ONCE: usize = 256;
+
+/// Ends what relay holds of the endpoint by itself, and counts its failures anew.
+fn clear_held(tx: &Tx<'_>, row: &mut EndpointRow) -> Result<(), StoreError> {
+    row.held = None;
+    tx.connection
+        .prepare_cached(
+            "UPDATE endpoints SET held = 0, failures = 0, failing_since = NULL, probe_at = NULL WHERE seq = ?1",
+        )?
+        .execute([row.seq])?;
+    Ok(())
 }
 
 fn backlogs(

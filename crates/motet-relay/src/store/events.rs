@@ -11,6 +11,7 @@ use super::damage::{newest_first, readable};
 use super::writer::Tx;
 use super::{Store, StoreError, Unreadable, Wake};
 use crate::clock::{Millis, millis};
+use crate::json;
 use crate::pattern::EventType;
 
 /// With the first event or endpoint of each start the counters take a random step of up to this. A store that was restored
@@ -131,7 +132,7 @@ impl Store {
 fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
     let hash = content_hash(event.event_type.as_str(), event.data.get().as_bytes());
     if let Some(key) = &event.idempotency_key
-        && let Some(known) = known_key(tx, key, &hash)?
+        && let Some(known) = known_key(tx, key, &hash, event)?
     {
         return Ok(known);
     }
@@ -204,21 +205,39 @@ fn checksum(content: &[u8; 32], created_at: Millis) -> i64 {
     i64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-fn known_key(tx: &Tx<'_>, key: &str, hash: &[u8; 32]) -> Result<Option<Published>, StoreError> {
-    let known = tx
+fn known_key(
+    tx: &Tx<'_>,
+    key: &str,
+    hash: &[u8; 32],
+    new: &NewEvent,
+) -> Result<Option<Published>, StoreError> {
+    let known: Option<([u8; 32], i64, i64)> = tx
         .connection
         .prepare_cached(
             "SELECT hash, event_seq, deliveries FROM idempotency WHERE key = ?1 AND expires_at > ?2",
         )?
-        .query_row(params![key, tx.due_now], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?, row.get(2)?)))
+        .query_row(params![key, tx.due_now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    Ok(known.map(|(known_hash, event, deliveries)| {
-        if known_hash == *hash {
-            Published::Replayed { event, deliveries }
-        } else {
-            Published::Conflict { event }
-        }
+    let Some((known_hash, event, deliveries)) = known else { return Ok(None) };
+    Ok(Some(if known_hash == *hash || is_same_event(tx, event, new)? {
+        Published::Replayed { event, deliveries }
+    } else {
+        Published::Conflict { event }
     }))
+}
+
+/// Returns `true` if a stored event is the new one with its data written in another way: encoders differ in the order of
+/// keys and in white space.
+fn is_same_event(tx: &Tx<'_>, stored: i64, new: &NewEvent) -> Result<bool, StoreError> {
+    let row: Option<(String, Vec<u8>)> = tx
+        .connection
+        .prepare_cached("SELECT type, data FROM events WHERE seq = ?1")?
+        .query_row([stored], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    // What is gone or damaged cannot be the same.
+    let Some((event_type, data)) = row else { return Ok(false) };
+    let Ok(data) = std::str::from_utf8(&data) else { return Ok(false) };
+    Ok(event_type == new.event_type.as_str() && json::is_same_value(data, new.data.get()))
 }
 
 fn remember_key(

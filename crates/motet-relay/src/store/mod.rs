@@ -22,6 +22,7 @@ mod readers;
 mod room;
 mod routes;
 mod schema;
+mod sqlite_log;
 mod tail;
 mod wakes;
 mod writer;
@@ -115,6 +116,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`] when the directory is in use, not relay's, of another version, damaged, or not accessible.
     pub(crate) fn open(options: &StoreOptions, clock: Clock, scope: &Scope) -> Result<Self, OpenError> {
+        sqlite_log::forward();
         // A relative path that begins with `file:` would be a URI to SQLite.
         let directory = &std::path::absolute(&options.directory)
             .map_err(|error| OpenError::directory(&options.directory, error))?;

@@ -97,6 +97,28 @@ async fn pending_deliveries_follow_a_new_url_and_secret() {
 }
 
 #[tokio::test]
+async fn new_url_makes_due_what_waits_and_ends_failing() {
+    let broken = Receiver::start(|_| FAIL).await;
+    let repaired = Receiver::accepting().await;
+    // Nothing comes again within the test by itself, and one failure is enough to be held.
+    let slow = ["--retry-base", "36000", "--retry-cap", "36000", "--max-attempts", "30"];
+    let held = ["--disable-after", "0.001", "--probe-every", "36000", "--breaker-failures", "1000"];
+    let relay = Relay::start_with(&[&slow[..], &held].concat()).await;
+    let client = relay.client();
+    let path = format!("/v1/endpoints/{}", client.endpoint(&broken).await);
+    // More than one step makes due.
+    let lines: String = (0..300).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
+    assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
+    eventually("relay to hold the endpoint", || async {
+        (client.get(&path).await.json()["disabled_because"] == "failing").then_some(())
+    })
+    .await;
+    let patched = client.patch(&path, json!({"url": repaired.url()})).await;
+    assert_eq!(patched.json()["disabled_because"], Value::Null, "{}", patched.text());
+    repaired.hits_at_least(300).await;
+}
+
+#[tokio::test]
 async fn what_a_deleted_endpoint_was_owed_becomes_dead_letters() {
     let receiver = Receiver::start(|_| Act::Hang).await;
     let relay = Relay::start_with(&["--headers-timeout", "3000", "--total-timeout", "3000"]).await;

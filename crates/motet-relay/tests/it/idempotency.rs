@@ -145,3 +145,28 @@ async fn a_key_is_free_again_after_its_time() {
     relay.stop().await;
     assert_eq!(home.sql("UPDATE idempotency SET expires_at = 1"), 1, "expired keys pile up");
 }
+
+#[tokio::test]
+async fn data_written_in_another_way_is_the_same_event() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let publish = async |data: &str| {
+        let body = format!(r#"{{"type":"order.paid","data":{data},"idempotency_key":"written"}}"#);
+        let bearer = format!("Bearer {}", client.key);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        client.request(http::Method::POST, "/v1/events", &headers, body).await.unwrap()
+    };
+    let first = publish(r#"{"a":1,"b":[1,2]}"#).await;
+    for same in [r#"{"b":[1,2],"a":1}"#, r#" { "a" : 1, "b" : [ 1, 2 ] } "#] {
+        let again = publish(same).await;
+        assert_eq!(again.status, StatusCode::ACCEPTED, "{}", again.text());
+        assert_eq!(again.json()["id"], first.json()["id"]);
+        assert_eq!(again.headers["idempotent-replayed"], "true");
+    }
+    for other in [r#"{"a":1,"b":[2,1]}"#, r#"{"a":1.0,"b":[1,2]}"#, r#"{"a":1}"#] {
+        assert_eq!(publish(other).await.status, StatusCode::CONFLICT, "{other}");
+    }
+    // The bytes stay as they came in first.
+    let stored = client.get(&format!("/v1/events/{}", first.json()["id"].as_str().unwrap())).await;
+    assert!(stored.text().contains(r#"{"a":1,"b":[1,2]}"#), "{}", stored.text());
+}

@@ -88,6 +88,13 @@ impl Home {
         rusqlite::Connection::open(self.database()).unwrap().execute(statement, []).unwrap()
     }
 
+    /// The number that a query returns; relay may be running.
+    pub(crate) fn count(&self, query: &str) -> usize {
+        let database = rusqlite::Connection::open(self.database()).unwrap();
+        database.busy_timeout(super::PATIENCE).unwrap();
+        database.query_row(query, [], |row| row.get(0)).unwrap()
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.data().join("relay.db")
     }

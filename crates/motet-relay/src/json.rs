@@ -1,0 +1,250 @@
+//! JSON as text: what may be in an event, beyond what a parser accepts that only skips over it, and when two texts are the
+//! same value.
+
+use std::fmt;
+
+/// Arrays and objects in one another, that of the request itself included.
+const MOST_LEVELS: usize = 128;
+
+/// Why `data` is not accepted although it is JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// Parsers of receivers bound the depth, most of them at 128 or more.
+    TooDeep,
+    /// `\ud800` to `\udfff` without its other half stands for no character, and parsers refuse it.
+    LoneSurrogate {
+        /// Where the escape begins, in bytes.
+        at: usize,
+    },
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooDeep => write!(f, "arrays and objects are nested more than {MOST_LEVELS} levels deep"),
+            Self::LoneSurrogate { at } => {
+                write!(f, "the escape at byte {at} is half of a surrogate pair, which is no character")
+            }
+        }
+    }
+}
+
+/// Checks the data of an event, which is known to be JSON.
+pub(crate) fn check(json: &str) -> Result<(), Unfit> {
+    let bytes = json.as_bytes();
+    // The request is an object around the data.
+    let (mut at, mut levels, mut in_string) = (0, 1_usize, false);
+    while let Some(byte) = bytes.get(at) {
+        match (in_string, byte) {
+            (_, b'"') => in_string = !in_string,
+            (true, b'\\') => {
+                match unit(bytes, at) {
+                    Some(0xd800..=0xdbff) => match unit(bytes, at + 6) {
+                        Some(0xdc00..=0xdfff) => at += 6 + 4,
+                        _ => return Err(Unfit::LoneSurrogate { at }),
+                    },
+                    Some(0xdc00..=0xdfff) => return Err(Unfit::LoneSurrogate { at }),
+                    _ => {}
+                }
+                // The escaped character, which may be a quotation mark.
+                at += 1;
+            }
+            (false, b'[' | b'{') => {
+                levels += 1;
+                if levels > MOST_LEVELS {
+                    return Err(Unfit::TooDeep);
+                }
+            }
+            (false, b']' | b'}') => levels = levels.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+/// Returns `true` if two texts, both of which have passed [`check`], differ in nothing but the order of keys, white space,
+/// and how characters of strings are written. Numbers are compared as text: as floating point numbers, two that are not
+/// the same could count as one.
+pub(crate) fn is_same_value(left: &str, right: &str) -> bool {
+    let canonical = |json| Canonical { rest: json }.value();
+    canonical(left).is_some_and(|left| canonical(right) == Some(left))
+}
+
+/// Writes JSON anew with sorted keys and without white space.
+struct Canonical<'a> {
+    rest: &'a str,
+}
+
+impl Canonical<'_> {
+    /// The next value; `None` where it is not JSON.
+    fn value(&mut self) -> Option<String> {
+        match self.peek()? {
+            b'{' => self.object(),
+            b'[' => self.array(),
+            b'"' => self.string(),
+            _ => {
+                let end = self.rest.find(|c: char| ",]} \t\n\r".contains(c)).unwrap_or(self.rest.len());
+                let (scalar, rest) = self.rest.split_at(end);
+                self.rest = rest;
+                (!scalar.is_empty()).then(|| scalar.to_owned())
+            }
+        }
+    }
+
+    fn object(&mut self) -> Option<String> {
+        let mut members = Vec::new();
+        self.items(b'{', b'}', |this| {
+            let key = this.string()?;
+            this.take(b':')?;
+            members.push((key, this.value()?));
+            Some(())
+        })?;
+        // Stable: of a key that is there twice, the order counts.
+        members.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let members: Vec<_> = members.into_iter().map(|(key, value)| key + ":" + &value).collect();
+        Some(format!("{{{}}}", members.join(",")))
+    }
+
+    fn array(&mut self) -> Option<String> {
+        let mut items = Vec::new();
+        self.items(b'[', b']', |this| {
+            items.push(this.value()?);
+            Some(())
+        })?;
+        Some(format!("[{}]", items.join(",")))
+    }
+
+    /// What stands between two brackets, with commas.
+    fn items(&mut self, open: u8, close: u8, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.take(open)?;
+        if self.peek()? == close {
+            return self.take(close);
+        }
+        loop {
+            item(self)?;
+            match self.peek()? {
+                b',' => self.take(b',')?,
+                _ => return self.take(close),
+            }
+        }
+    }
+
+    /// The next string, written in the one way of the encoder.
+    fn string(&mut self) -> Option<String> {
+        self.peek().filter(|next| *next == b'"')?;
+        let mut is_escaped = false;
+        let end = self.rest.bytes().skip(1).position(|byte| {
+            let ends = byte == b'"' && !is_escaped;
+            is_escaped = byte == b'\\' && !is_escaped;
+            ends
+        })?;
+        let (text, rest) = self.rest.split_at(end + 2);
+        self.rest = rest;
+        let decoded: String = serde_json::from_str(text).ok()?;
+        serde_json::to_string(&decoded).ok()
+    }
+
+    /// The next byte that is not white space.
+    fn peek(&mut self) -> Option<u8> {
+        self.rest = self.rest.trim_ascii_start();
+        self.rest.bytes().next()
+    }
+
+    fn take(&mut self, expected: u8) -> Option<()> {
+        self.peek().filter(|next| *next == expected)?;
+        self.rest = &self.rest[1..];
+        Some(())
+    }
+}
+
+/// The code unit of the escape `\uXXXX` that begins there.
+fn unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn nested(levels: usize) -> String {
+        "[".repeat(levels) + &"]".repeat(levels)
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        assert_eq!(check(&nested(MOST_LEVELS - 1)), Ok(()));
+        assert_eq!(check(&nested(MOST_LEVELS)), Err(Unfit::TooDeep));
+        assert_eq!(check(&"{\"a\":".repeat(200)), Err(Unfit::TooDeep));
+        // Side by side is not inside of one another, and brackets in a string are none.
+        assert_eq!(check(&format!("[{}[]]", "[],".repeat(1_000))), Ok(()));
+        assert_eq!(check(&format!("\"{}\"", "[{\\\"".repeat(1_000))), Ok(()));
+    }
+
+    #[test]
+    fn order_of_keys_and_white_space_make_no_other_value() {
+        for (left, right, is_same) in [
+            (r#"{"a":1,"b":[1,2]}"#, " { \"b\" : [ 1 , 2 ] ,\n\"a\":1 } ", true),
+            (r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":2,"x":1}}"#, true),
+            (r#""é \"""#, r#""\u00e9 \u0022""#, true),
+            (r#"{"a b":1}"#, r#"{"ab":1}"#, false),
+            ("[1,2]", "[2,1]", false),
+            ("[]", "[[]]", false),
+            ("1", "1.0", false),
+            ("9007199254740993", "9007199254740992", false),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2,"a":1}"#, false),
+            (r#"{"a":1}"#, r#"{"a":1,"b":2}"#, false),
+            ("null", "false", false),
+            (r#""1""#, "1", false),
+        ] {
+            assert_eq!(is_same_value(left, right), is_same, "{left} and {right}");
+            assert_eq!(is_same_value(right, left), is_same, "{right} and {left}");
+            assert!(is_same_value(left, left), "{left}");
+        }
+    }
+
+    /// JSON without numbers that a parser would round.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-9_i64..9).prop_map(Value::from),
+            "[a\"\\\\ é\n]{0,3}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[ab\"é]{0,2}", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn texts_are_the_same_where_a_parser_finds_the_same(left in json(), right in json()) {
+            let (plain, pretty) = (left.to_string(), serde_json::to_string_pretty(&left).unwrap());
+            prop_assert!(is_same_value(&plain, &pretty), "{}", plain);
+            prop_assert_eq!(is_same_value(&plain, &right.to_string()), left == right, "{} {}", left, right);
+        }
+
+        /// Pieces of strings in any order, so that halves of pairs meet all that can follow them.
+        #[test]
+        fn strings_are_accepted_as_a_parser_that_reads_them_does(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "\\ud800", "\\uDBFF", "\\udc00", "\\uDFFF", "\\u0041", "\\\\", "\\\"", "\\n", "u", "d800", "é", "[", "}",
+                ]),
+                0..8,
+            )
+        ) {
+            let json = format!("[\"{}\"]", pieces.concat());
+            let parsed = serde_json::from_str::<Value>(&json);
+            prop_assert_eq!(check(&json).is_ok(), parsed.is_ok(), "{}: {:?}", json, parsed);
+        }
+    }
+}
