@@ -223,8 +223,7 @@ fn node(cases: &mut Cases, runtime: &Runtime) {
         let (median, minimum) = line.split_once(' ').expect("two numbers on a line");
         let nanoseconds = |text: &str| text.parse().expect("a number");
         // What it allocates is not ours to count.
-        let theirs =
-            Cost::figure(nanoseconds(median), nanoseconds(minimum));
+        let theirs = Cost::figure(nanoseconds(median), nanoseconds(minimum));
         let ours = Ours::sync(runtime, count);
         let ours = one_of(EMITS, || ours.emit(runtime));
         cases.extend(Case::median_and_minimum(&format!("{count} sync"), "node EventEmitter", ours, theirs));
