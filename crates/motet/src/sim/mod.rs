@@ -8,7 +8,7 @@
 //! ([`mutant!`](crate::mutant)) are written into the code.
 //!
 //! # When to use
-//! Use the macros in your own code. [`hooked`] is for tasks that are started without a scope of this library, with
+//! Use the macros in your own code. [`hooked()`] is for tasks that are started without a scope of this library, with
 //! `tokio::spawn`, and are to be simulated all the same; a [`TaskHook`] is what it stands on.
 //!
 //! # Guarantees
