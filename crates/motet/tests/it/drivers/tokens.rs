@@ -1,15 +1,19 @@
 //! Tokens, and the fault points of the simulator itself.
 
+use motet::sim::hooked;
 use motet::task::{CancelToken, Nursery, Reason, Scope, scope, timeout};
 use motet_testkit::cancel_everywhere;
 use motet_testkit::sim::{Failure, Sweep};
-use tokio::task::yield_now;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
 use super::{Driver, draw, millis, passes, swept};
 
-pub(super) const DRIVER: Driver =
-    Driver { drives: &["task::CancelToken::cancelled", "sim::Fault", "sim::FaultWait"], cancel, sweep };
+pub(super) const DRIVER: Driver = Driver {
+    drives: &["task::CancelToken::cancelled", "sim::Fault", "sim::FaultWait", "sim::Hooked"],
+    cancel,
+    sweep,
+};
 
 #[test]
 fn a_wait_for_a_token_dropped_somewhere_takes_the_wake_of_another() {
@@ -32,10 +36,13 @@ fn cancel() {
                     sleep(millis(20)).await;
                     cancels.cancel(Reason::requested("lunch"));
                 }));
+                let mut others = waits_in_a_task_of_tokio(&token);
                 assert!(timeout(millis(5), token.cancelled()).await.is_err());
                 assert!(!motet::fault!("tokens.cancel").await, "no fault unless a seed wants it");
                 assert_eq!(token.cancelled().await.text(), Some("lunch"));
                 assert_eq!(waiter.await.unwrap().text(), Some("lunch"));
+                let other = others.join_next().await.unwrap().unwrap();
+                assert_eq!(other.text(), Some("lunch"));
                 Ok(())
             })
             .await
@@ -50,10 +57,18 @@ fn cancel() {
     );
 }
 
+/// A task that no scope has started, and that is one of the simulation all the same. Dropped, it ends.
+fn waits_in_a_task_of_tokio(token: &CancelToken) -> JoinSet<Reason> {
+    let (mut others, token) = (JoinSet::new(), token.clone());
+    others.spawn(hooked("other", async move { token.cancelled().await.clone() }));
+    others
+}
+
 fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
         scope(async |n: &Nursery<&'static str>| {
             let token = CancelToken::new();
+            let mut others = waits_in_a_task_of_tokio(&token);
             let waiters: Vec<_> = (0..3)
                 .map(|_| {
                     let (token, time) = (token.clone(), draw(10));
@@ -73,6 +88,8 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 let reason = timeout(millis(5_000), waiter).await.expect("all are woken").unwrap();
                 assert_eq!(reason.text(), Some("lunch"));
             }
+            let other = timeout(millis(5_000), others.join_next()).await.expect("it is woken, too");
+            assert_eq!(other.unwrap().unwrap().text(), Some("lunch"));
             Ok(())
         })
         .await
