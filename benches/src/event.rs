@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use typed_emitter::TypedEmitter;
 
 use crate::measure::{Cost, both_of, one_of};
-use crate::report::{Case, Cases};
+use crate::report::{Case, Cases, say};
 
 const COUNTS: [usize; 4] = [0, 1, 8, 64];
 
@@ -214,7 +214,7 @@ fn node(cases: &mut Cases, runtime: &Runtime) {
     let output = match Command::new("node").arg(script).args(counts).output() {
         Ok(output) if output.status.success() => output,
         failed => {
-            eprintln!("node is left out, since it did not run: {failed:?}");
+            say!("node is left out, since it did not run: {failed:?}");
             return;
         }
     };

@@ -23,7 +23,7 @@ mod task;
 use std::env;
 use std::process::ExitCode;
 
-use report::Cases;
+use report::{Cases, say};
 
 /// An area: its name, and what runs it.
 type Area = (&'static str, fn(&mut Cases));
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let known = |name: &String| AREAS.iter().any(|(area, _)| area == name);
     if let Some(unknown) = asked.iter().find(|name| !known(name)) {
         let names: Vec<_> = AREAS.iter().map(|(area, _)| *area).collect();
-        eprintln!("there is no area {unknown:?}; there are: {}", names.join(", "));
+        say!("there is no area {unknown:?}; there are: {}", names.join(", "));
         return ExitCode::FAILURE;
     }
     report::head();

@@ -34,7 +34,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 
 use crate::measure::{Cost, one_of};
-use crate::report::{Case, Cases};
+use crate::report::{Case, Cases, say};
 
 /// What runs a program with so many operations.
 type Program = fn(&Runtime, u32);
@@ -71,7 +71,7 @@ pub(crate) fn run(cases: &mut Cases) {
     let runtime = runtime();
     for (name, program, count) in PROGRAMS {
         let Some(before) = python(name) else {
-            eprintln!("origin: no comparison of {name}, for python3 could not run it");
+            say!("origin: no comparison of {name}, for python3 could not run it");
             continue;
         };
         let ours = one_of(count, || program(&runtime, count));

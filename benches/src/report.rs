@@ -5,6 +5,15 @@ use serde_json::json;
 use crate::guarantees::missing;
 use crate::measure::Cost;
 
+/// Prints a line for people. Where standard error cannot be written, the figures on standard output go on.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($line)*);
+    }};
+}
+pub(crate) use say;
+
 /// One comparison. The ratio is above one where ours is better.
 #[derive(Debug)]
 pub(crate) struct Case {
@@ -101,9 +110,15 @@ impl Case {
 }
 
 pub(crate) fn head() {
-    eprintln!(
+    say!(
         "{:<12}{:<32}{:>12}{:>12}{:>8}{:>9}{:>9}  rival (unit), and what it lacks",
-        "area", "case", "ours", "rival", "ratio", "allocs", "rival's"
+        "area",
+        "case",
+        "ours",
+        "rival",
+        "ratio",
+        "allocs",
+        "rival's"
     );
 }
 
@@ -135,7 +150,7 @@ fn show(area: &str, case: &Case) {
     let (digits, lacks) = (unit.digits(), missing(area, rival_name));
     let cut_at = [ours, rival].iter().filter_map(|cost| cost.cut_at).min();
     let cut = cut_at.map_or_else(String::new, |rounds| format!(" [deadline: {rounds} rounds]"));
-    eprintln!(
+    say!(
         "{area:<12}{case:<32}{:>12.digits$}{:>12.digits$}{ratio:>8.2}{:>9.2}{:>9.2}  {rival_name} ({}){cut}{}{lacks}",
         unit.of(*ours),
         unit.of(*rival),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::measure::{Cost, one_of};
-use crate::report::{Case, Cases};
+use crate::report::{Case, Cases, say};
 
 const CAPACITY: usize = 1024;
 const ITEMS: u64 = 200_000;
@@ -33,7 +33,7 @@ pub(super) fn run(cases: &mut Cases) {
         return;
     }
     let Some(before) = python() else {
-        eprintln!("queue: no comparison with asyncio, for python3 could not be run");
+        say!("queue: no comparison with asyncio, for python3 could not be run");
         return;
     };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
