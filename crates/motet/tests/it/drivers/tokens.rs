@@ -36,7 +36,7 @@ fn cancel() {
                     sleep(millis(20)).await;
                     cancels.cancel(Reason::requested("lunch"));
                 }));
-                let mut others = waits_in_a_task_of_tokio(&token);
+                let mut others = waits_in_a_task_of_tokio(token);
                 assert!(timeout(millis(5), token.cancelled()).await.is_err());
                 assert!(!motet::fault!("tokens.cancel").await, "no fault unless a seed wants it");
                 assert_eq!(token.cancelled().await.text(), Some("lunch"));
