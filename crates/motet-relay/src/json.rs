@@ -158,7 +158,7 @@ impl Canonical<'_> {
     }
 }
 
-/// The code unit of the escape `\uXXXX` that begins there.
+/// Returns the code unit of the escape (`\u` and four hex digits) that begins at `at`.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

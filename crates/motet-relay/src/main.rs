@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // Neither waits nor fails, whatever standard error is: a pipe that nobody reads, a full disk, closed.
+        // Neither waits nor fails, whatever standard error is: an unread pipe, a full disk, closed.
         .with_writer(motet::run::stderr)
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())

@@ -21,7 +21,7 @@ pub(super) fn is_one(status: StatusCode, headers: &HeaderMap) -> bool {
     matches!(status.as_u16(), 301..=303 | 307 | 308) && headers.contains_key(LOCATION)
 }
 
-/// Asks whether a header goes along to another host: one that says what is sent and what is wanted. Any other may be a
+/// Returns `true` if a header goes along to another host: one that says what is sent and what is wanted. Any other may be a
 /// secret, under whatever name: a key of an API is as often in a header of its own as in `Authorization`.
 fn goes_elsewhere(name: &HeaderName) -> bool {
     const SAFE: [HeaderName; 7] =

@@ -26,7 +26,7 @@ const LEAST_HEAD: usize = 8 << 10;
 /// What hyper reads a head into at most, unless told otherwise.
 const MOST_HEAD: usize = (8 << 10) + (4 << 10) * 100;
 
-/// With lenient heads, so many fields; a head of 64 KiB seldom has more. hyper has space for 100 without an allocation.
+/// The most fields of a head, where heads are lenient; a head of 64 KiB seldom has more. hyper has space for 100 without an allocation.
 const MOST_FIELDS: usize = 512;
 
 /// Which versions of HTTP a client speaks.

@@ -19,7 +19,7 @@ use super::{ConnectError, dial};
 use crate::Host;
 use crate::client::BoxError;
 
-/// Of a name's addresses, so many of each family are dialled: a name may have thousands.
+/// The most addresses of each family that are dialled: a name may have thousands.
 const MOST_OF_FAMILY: usize = 4;
 
 /// Says whether to connect to an address, and why not.

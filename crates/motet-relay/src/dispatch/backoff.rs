@@ -58,7 +58,7 @@ impl RetrySchedule {
         Some(millis(jittered.max(floor)))
     }
 
-    /// The wait after an attempt that relay itself failed, of so many in a row, in milliseconds; `None` when they have gone
+    /// Returns the wait in milliseconds after relay itself failed a number of attempts in a row; `None` once they have gone
     /// on for `lasting`, which is too long.
     ///
     /// It doubles from 1 s to 1 min, of which it is the upper half at least: such trouble is likely to be that of all

@@ -377,7 +377,7 @@ impl Running<'_> {
                     if let Some(rest) = rest {
                         rest.read().await;
                     }
-                    // As everywhere: refused, nobody is there any more to hear of it.
+                    // Refused only where the dispatcher has ended.
                     drop(sender.send(Done::Answered { endpoint, generation, standing, hold }).await);
                     is_answered.store(true, Ordering::Relaxed);
                 };
