@@ -12,7 +12,7 @@ const ROUND: Duration = Duration::from_millis(20);
 
 /// What a case may take, after its calibration: it then ends with fewer rounds, and says so. A case has
 /// [`FEWEST`] rounds at least.
-pub(crate) const CASE: Duration = Duration::from_millis(1_500);
+pub(crate) const CASE: Duration = Duration::from_millis(1_000);
 pub(crate) const FEWEST: usize = 5;
 
 /// The cost of one operation.
