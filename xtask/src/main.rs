@@ -1,15 +1,19 @@
 //! The project's own commands.
 //!
 //! - `cargo xtask test`: every test, doc tests included; installs what they need first.
+//! - `cargo xtask api [--write]`: the list of motet's public types.
+//! - `cargo xtask tidy [PATH ..]`: the language of docs, comments and messages, and the names of tests.
 //! - `cargo xtask lint`: formatting, clippy and docs, with warnings as errors.
 //! - `cargo xtask ci`: what is run at every push: both, and one part of `verify`.
 //! - `cargo xtask compare [AREA ..]`: ours beside its rivals, one JSON line per case.
 //! - `cargo xtask verify [PART ..]`: what is too slow for every push: dependency policy and long runs.
 
+mod api;
 mod memory;
 mod parts;
 mod shell;
 mod test_tools;
+mod tidy;
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
@@ -22,6 +26,8 @@ usage: cargo xtask COMMAND
 
   test [ARG ..]       all tests, doc tests included; installs what they need first.
                       Arguments go to `cargo test`: `cargo xtask test crash` runs tests with that name
+  api [--write]       compares the public types of motet with their list in the repository, or writes the list
+  tidy [PATH ..]      words that docs, comments and messages do not use, and test names that are too long
   lint                cargo fmt, clippy and doc, with warnings as errors
   ci                  what is run at every push: test, the part `drivers` of verify, lint
   compare [AREA ..]   motet beside its rivals: a JSON line per case on stdout, a table on stderr
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
     let done = match command.as_str() {
         "test" => test(&rest),
         "lint" if rest.is_empty() => lint(),
+        "api" => api::check(&rest),
+        "tidy" => tidy::check(&rest),
         "ci" if rest.is_empty() => ci(),
         "compare" => compare(&rest),
         "verify" if rest.is_empty() => run_missing(&PARTS),

@@ -1,0 +1,149 @@
+//! `cargo xtask api`: the public types of `motet`, as a list in the repository, so that a change of it is seen in review.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde_json::Value;
+
+use crate::shell::{cargo, root, run, say};
+
+/// The list, below the root of the repository.
+const LIST: &str = "crates/motet/public-types.txt";
+/// The most types that one person can be expected to learn. The module `sim` is counted apart: only tests need it.
+const MOST: usize = 180;
+
+const HEAD: &str = "\
+# The public types of motet: every struct, enum, trait and alias that can be named from outside.
+# Checked by `cargo xtask api`, written by `cargo xtask api --write`.
+";
+
+/// Compares the list with the crate, or writes it.
+pub(crate) fn check(args: &[String]) -> Result<(), String> {
+    let write = match args {
+        [] => false,
+        [flag] if flag == "--write" => true,
+        _ => return Err("usage: cargo xtask api [--write]".to_owned()),
+    };
+    let types = public_types()?;
+    let text =
+        HEAD.to_owned() + &types.iter().map(|(path, kind)| format!("{kind} {path}\n")).collect::<String>();
+    let file = root().join(LIST);
+    if write {
+        fs::write(&file, &text).map_err(|error| format!("cannot write {LIST}: {error}"))?;
+    } else {
+        let kept = fs::read_to_string(&file).map_err(|error| format!("cannot read {LIST}: {error}"))?;
+        compare(&kept, &text)?;
+    }
+    let counted = types.keys().filter(|path| !path.starts_with("motet::sim::")).count();
+    say(&format!("{counted} public types, {MOST} at most"));
+    if counted > MOST {
+        return Err(format!("motet has {counted} public types: {MOST} at most"));
+    }
+    let twice = names_used_twice(&types);
+    if twice.is_empty() {
+        return Ok(());
+    }
+    Err(format!("public types need unique names:\n  {}", twice.join("\n  ")))
+}
+
+fn compare(kept: &str, now: &str) -> Result<(), String> {
+    let lines = |text: &'_ str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (kept, now) = (lines(kept), lines(now));
+    let added = now.difference(&kept).map(|line| format!("  + {line}\n"));
+    let removed = kept.difference(&now).map(|line| format!("  - {line}\n"));
+    let changes: String = added.chain(removed).collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "the public types differ from {LIST}:\n{changes}if this is intended: `cargo xtask api --write`"
+    ))
+}
+
+/// The kind of each public type by its shortest path.
+fn public_types() -> Result<BTreeMap<String, String>, String> {
+    let args = ["rustdoc", "--quiet", "--package", "motet", "--lib", "--all-features", "--"];
+    let options = ["-Z", "unstable-options", "--output-format", "json", "--document-hidden-items"];
+    // The format of the pinned compiler's JSON, which it writes only when it is told to be a nightly one.
+    run(cargo(&args)
+        .args(options)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", root().join("target")))?;
+    let path = root().join("target/doc/motet.json");
+    let text =
+        fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let json: Value =
+        serde_json::from_str(&text).map_err(|error| format!("{} is not JSON: {error}", path.display()))?;
+    let mut paths = BTreeMap::new();
+    Walk { index: &json["index"], paths: &mut paths }.module(&json["root"], "motet")?;
+    if paths.is_empty() {
+        return Err(format!("{} has no public type: the format has changed", path.display()));
+    }
+    Ok(paths.into_values().collect())
+}
+
+/// Follows the modules and re-exports of a crate from its root.
+struct Walk<'a> {
+    index: &'a Value,
+    /// Path and kind of each type, by its id.
+    paths: &'a mut BTreeMap<String, (String, String)>,
+}
+
+impl<'a> Walk<'a> {
+    fn module(&mut self, id: &Value, path: &str) -> Result<(), String> {
+        let items = self.item(id).and_then(|item| item["inner"]["module"]["items"].as_array());
+        let items = items.ok_or_else(|| format!("{path} is not a module: the format has changed"))?;
+        for id in items {
+            let Some(item) = self.item(id) else { continue };
+            if item["visibility"] != "public" {
+                continue;
+            }
+            let import = &item["inner"]["use"];
+            if import.is_object() {
+                self.import(import, path)?;
+            } else if let Some(name) = item["name"].as_str() {
+                self.named(id, &format!("{path}::{name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, import: &Value, path: &str) -> Result<(), String> {
+        // Of another crate, or of a primitive type.
+        if self.item(&import["id"]).is_none() {
+            return Ok(());
+        }
+        if import["is_glob"] == true {
+            return self.module(&import["id"], path);
+        }
+        let name = import["name"].as_str().ok_or("a re-export without a name: the format has changed")?;
+        self.named(&import["id"], &format!("{path}::{name}"))
+    }
+
+    fn named(&mut self, id: &Value, path: &str) -> Result<(), String> {
+        let Some(inner) = self.item(id).and_then(|item| item["inner"].as_object()) else { return Ok(()) };
+        let Some(kind) = inner.keys().next() else { return Ok(()) };
+        match kind.as_str() {
+            "module" => return self.module(id, path),
+            "struct" | "enum" | "union" | "trait" | "type_alias" => {}
+            _ => return Ok(()),
+        }
+        let known = self.paths.entry(id.to_string()).or_insert_with(|| (path.to_owned(), kind.clone()));
+        if path.len() < known.0.len() {
+            path.clone_into(&mut known.0);
+        }
+        Ok(())
+    }
+
+    fn item(&self, id: &Value) -> Option<&'a Value> {
+        self.index.get(id.to_string())
+    }
+}
+
+fn names_used_twice(types: &BTreeMap<String, String>) -> Vec<String> {
+    let mut paths: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for path in types.keys() {
+        paths.entry(path.rsplit("::").next().unwrap_or(path)).or_default().push(path);
+    }
+    paths.into_values().filter(|paths| paths.len() > 1).map(|paths| paths.join(", ")).collect()
+}
