@@ -9,6 +9,7 @@
 //! - `cargo xtask verify [PART ..]`: what is too slow for every push: dependency policy and long runs.
 
 mod api;
+mod benchmarks;
 mod memory;
 mod parts;
 mod shell;
@@ -19,7 +20,7 @@ use std::env;
 use std::process::{Command, ExitCode, Stdio};
 
 use parts::{Part, run_missing, run_named, timed};
-use shell::{cargo, run};
+use shell::{cargo, run, run_and_read};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -30,7 +31,9 @@ usage: cargo xtask COMMAND
   tidy [PATH ..]      words that docs, comments and messages do not use, and test names that are too long
   lint                cargo fmt, clippy and doc, with warnings as errors
   ci                  what is run at every push: test, the part `drivers` of verify, lint
-  compare [AREA ..]   motet beside its rivals: a JSON line per case on stdout, a table on stderr
+  compare [--markdown] [AREA ..]
+                      motet beside its rivals: a JSON line per case on stdout, a table on stderr. With --markdown it
+                      also writes the sections of these areas in BENCHMARKS.md
   verify [PART ..]    slow checks, in parts of less than 40 minutes on two cores. Without a part: all that have not
                       passed on this state of the files, so that it goes on where it stopped
 ";
@@ -141,13 +144,20 @@ fn lint() -> Result<(), String> {
     })
 }
 
-fn compare(areas: &[String]) -> Result<(), String> {
-    run(cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/Cargo.toml", "--"])
+fn compare(args: &[String]) -> Result<(), String> {
+    let (flags, areas): (Vec<_>, Vec<_>) = args.iter().partition(|arg| arg.starts_with('-'));
+    let mut benches = cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/Cargo.toml", "--"]);
+    benches
         .args(areas)
         // Or glibc gives memory back between the rounds of some cases and not of others, by what ran before, and a
         // thousand page faults a round are measured with the work.
         .env("MALLOC_TRIM_THRESHOLD_", KEPT_BYTES)
-        .env("MALLOC_MMAP_THRESHOLD_", KEPT_BYTES))
+        .env("MALLOC_MMAP_THRESHOLD_", KEPT_BYTES);
+    match flags.as_slice() {
+        [] => run(&mut benches),
+        [flag] if *flag == "--markdown" => benchmarks::write(&run_and_read(&mut benches)?),
+        _ => Err(format!("usage: cargo xtask compare [--markdown] [AREA ..], not {}", args.join(" "))),
+    }
 }
 
 /// The models of what needs two threads, under loom: in a target folder of its own, since the flag is for all

@@ -1,9 +1,9 @@
 //! Running other programs.
 
 use std::env;
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Tells the user something, on standard error: standard output belongs to the command that runs.
 pub(crate) fn say(text: &str) {
@@ -30,6 +30,29 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{}` failed: {status}", line(command))),
         Err(error) => Err(format!("`{}` cannot be run: {error}", line(command))),
+    }
+}
+
+/// Runs a program to its end, passes on the lines it prints, and returns them.
+pub(crate) fn run_and_read(command: &mut Command) -> Result<Vec<String>, String> {
+    let shown = line(command);
+    say(&format!("$ {shown}"));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("`{shown}` cannot be run: {error}"))?;
+    let stdout = child.stdout.take().ok_or("a program without standard output")?;
+    let mut lines = Vec::new();
+    for printed in BufReader::new(stdout).lines() {
+        let printed = printed.map_err(|error| format!("cannot read the output of `{shown}`: {error}"))?;
+        // If standard output cannot be written, the run and the returned lines are still of use.
+        let _ = writeln!(io::stdout(), "{printed}");
+        lines.push(printed);
+    }
+    match child.wait() {
+        Ok(status) if status.success() => Ok(lines),
+        Ok(status) => Err(format!("`{shown}` failed: {status}")),
+        Err(error) => Err(format!("`{shown}` cannot be waited for: {error}")),
     }
 }
 
