@@ -164,7 +164,7 @@ mod tests {
     const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn what_is_not_a_traceparent_is_taken_for_one() {
+    fn malformed_traceparent_is_refused() {
         for wrong in [
             "",
             "00",
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_with_more_behind_it_is_refused() {
+    fn traceparent_of_a_later_version_is_read() {
         let later = format!("cc{}-what-the-future-holds", &EXAMPLE[2..]);
         assert_eq!(later.parse::<TraceContext>(), EXAMPLE.parse());
     }
 
     #[test]
-    fn the_state_is_lost_on_the_way_or_kept_from_another_trace() {
+    fn tracestate_goes_to_children_and_not_to_other_traces() {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static(EXAMPLE));
         headers.insert(TRACESTATE, HeaderValue::from_static("vendor=1"));
@@ -201,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_as_something_else(trace in 1_u128.., span in 1_u64.., sampled: bool) {
+        fn written_trace_context_parses_back(trace in 1_u128.., span in 1_u64.., sampled: bool) {
             let sampled = if sampled { Sampled::Yes } else { Sampled::No };
             let context =
                 TraceContext::new(NonZeroU128::new(trace).unwrap(), NonZeroU64::new(span).unwrap(), sampled);
@@ -209,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn some_text_makes_it_panic(text in "\\PC*") {
+        fn parsing_any_text_does_not_panic(text in "\\PC*") {
             let _any = text.parse::<TraceContext>();
         }
     }

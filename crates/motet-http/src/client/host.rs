@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_capitals_is_another_host() {
+    fn hosts_are_equal_by_scheme_port_and_name_in_any_case() {
         let of = |uri: &str| Host::of(&uri.parse().unwrap()).unwrap();
         assert_eq!(of("http://A.example/x"), of("http://a.example/y?z"));
         assert_ne!(of("http://a.example"), of("https://a.example"));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hosts_that_are_gone_are_kept_for_ever_or_one_in_use_is_forgotten() {
+    async fn unused_hosts_are_swept_and_a_host_in_use_is_kept() {
         let places = Places::new(Bulkhead::builder(1));
         let held = places.take(&host(0)).await.unwrap();
         for number in 1..10_000 {

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_refuses_a_client_opens_its_breaker_or_one_that_fails_does_not() {
+    fn only_failures_of_the_server_count_against_the_breaker() {
         for (code, verdict) in [
             (200, Verdict::Success),
             (304, Verdict::Success),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_repeated_is_retried() {
+    fn unrepeatable_requests_are_never_retried() {
         for code in 100..600 {
             assert!(!judge(code, false, None).retryable, "{code}");
         }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_asks_for_an_hour_is_tried_again_earlier() {
+    fn retry_after_beyond_the_patience_prevents_a_retry() {
         assert!(judge(503, true, Some(30)).retryable);
         let late = judge(503, true, Some(31));
         assert_eq!((late.retryable, late.retry_after), (false, Some(Duration::from_secs(31))));

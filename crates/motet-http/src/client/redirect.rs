@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_is_repeated_where_a_get_is_meant_or_the_other_way_round() {
+    fn redirect_status_decides_the_method_and_the_body() {
         for (status, method, becomes) in [
             (301, Method::POST, Method::GET),
             (302, Method::POST, Method::GET),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_go_to_another_host_or_are_lost_on_the_same() {
+    fn credentials_stay_on_the_same_host() {
         let same = go(request(Method::GET, Body::empty()), 302, "../z").unwrap();
         assert_eq!(same.uri(), "https://a.example/z");
         assert!(same.headers.contains_key(AUTHORIZATION) && same.headers.contains_key(COOKIE));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_followed_that_must_not_be() {
+    fn unsafe_redirects_are_refused() {
         let go = |body, location| go(request(Method::POST, body), 307, location).unwrap_err();
         assert_eq!(go(Body::empty(), "http://a.example/"), Redirect::Downgrade);
         assert_eq!(go(Body::empty(), "file:///etc/passwd"), Redirect::NoTarget);

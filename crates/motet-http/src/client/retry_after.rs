@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_of_it_is_not_understood_or_nonsense_is() {
+    fn every_form_of_retry_after_is_parsed_and_nonsense_ignored() {
         for (value, seconds) in [
             ("120", 120),
             (" 0 ", 0),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_is_compared_with_the_clock_of_the_answer() {
+    fn retry_after_date_is_relative_to_the_date_of_the_answer() {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_static("Fri, 31 Dec 1999 23:59:59 GMT"));
         assert_eq!(of(&headers), None);

@@ -133,29 +133,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_that_never_answers_holds_the_next_one_up() {
+    async fn next_address_is_dialled_while_one_does_not_answer() {
         assert_eq!(run(&[(60_000, true), (10, true)]).await, (Some(Ok(10)), ms(260)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_fails_at_once_costs_its_head_start() {
+    async fn next_address_is_dialled_at_once_after_a_failure() {
         assert_eq!(run(&[(5, false), (10, true)]).await, (Some(Ok(10)), ms(15)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_first_one_is_given_up_when_the_second_begins() {
+    async fn slow_first_address_wins_when_it_answers_first() {
         assert_eq!(run(&[(300, true), (900, true)]).await, (Some(Ok(300)), ms(300)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_that_says_little_hides_no_other() {
+    async fn most_informative_failure_is_reported() {
         assert_eq!(run(&[(5, false), (LITTLE, false)]).await.0, Some(Err(5)));
         assert_eq!(run(&[(LITTLE, false), (5, false)]).await.0, Some(Err(5)));
         assert_eq!(run(&[(LITTLE, false)]).await.0, Some(Err(LITTLE)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_that_failed_is_said_too_early_or_never() {
+    async fn dialling_fails_once_every_address_has_failed() {
         assert_eq!(run(&[(400, false), (10, false)]).await, (Some(Err(400)), ms(400)));
         assert_eq!(run(&[]).await, (None, ms(0)));
     }

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_has_one_reading() {
+    fn ambiguous_framing_is_refused() {
         for (field, is_good) in [
             ("content-length: 5", true),
             ("Content-Length:5", true),
@@ -203,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_are_read_as_the_whole(
+        fn head_in_pieces_is_scanned_as_the_whole(
             lines in prop::collection::vec("[a-z:\\- \r]{0,24}", 0..12),
             cut in any::<prop::sample::Index>(),
         ) {

@@ -256,12 +256,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn client_that_never_sends_a_head_has_the_time_of_a_head() {
+    async fn silent_connection_ends_after_the_head_timeout() {
         assert_eq!(Served::new(TIMES).ends_after().await, TIMES.head);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn idle_connection_is_kept_longer_than_a_head_may_take() {
+    async fn idle_connection_ends_after_the_idle_timeout() {
         let mut served = Served::new(TIMES);
         served.request().await;
         advance(TIMES.idle - SECOND).await;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_a_head_has_the_time_of_a_head_from_its_first_byte() {
+    async fn head_timeout_runs_from_the_first_byte_of_a_head() {
         let mut served = Served::new(TIMES);
         served.request().await;
         advance(TIMES.idle - SECOND).await;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn times_of_max_mean_never() {
+    async fn timeouts_of_duration_max_never_elapse() {
         let mut served = Served::new(Times { head: Duration::MAX, idle: Duration::MAX });
         advance(365 * 86_400 * SECOND).await;
         served.request().await;
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_answers_the_request_that_is_on_its_way() {
+    async fn stop_answers_a_request_that_arrives_within_the_linger() {
         let mut served = Served::new(TIMES);
         assert!(!served.request().await.contains("connection: close"));
         served.stop();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_ends_an_idle_connection_after_a_moment() {
+    async fn stop_ends_an_idle_connection_after_the_linger() {
         let mut served = Served::new(TIMES);
         served.request().await;
         served.stop();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_gives_half_a_head_a_second() {
+    async fn stop_ends_half_a_head_after_the_late_head_timeout() {
         let mut served = Served::new(TIMES);
         served.client.write_all(b"GET / HT").await.unwrap();
         served.stop();
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn closed_connection_lingers_for_a_client_that_keeps_its_side_open() {
+    async fn connection_closes_despite_a_client_that_keeps_sending() {
         let mut served = Served::new(TIMES);
         served.request().await;
         served.stop();

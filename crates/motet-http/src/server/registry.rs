@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn longest_idle_connection_goes_when_all_places_are_taken() {
+    async fn longest_idle_connection_is_evicted_at_the_limit() {
         let registry = registry(3, 3, 0);
         let all = [
             connection(Phase::Busy).await,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peer_with_too_many_connections_gives_up_its_own() {
+    async fn peer_at_its_limit_loses_its_own_idle_connection() {
         let registry = registry(10, 2, 0);
         let (other, first, second) =
             (connection(Phase::Idle).await, connection(Phase::Idle).await, connection(Phase::Busy).await);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn reserved_places_are_for_when_all_others_are_at_a_request() {
+    async fn reserved_slots_are_used_when_all_connections_are_busy() {
         let registry = registry(1, 9, 1);
         let busy = connection(Phase::Busy).await;
         let _ordinary = place(registry.admit(peer(1), &busy));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_in_a_network_of_ipv6_are_one_peer() {
+    fn ipv6_addresses_of_one_network_are_one_peer() {
         let same = ["2001:db8::1", "2001:db8::ffff:1"].map(|text| network(text.parse().unwrap()));
         assert_eq!(same[0], same[1]);
         assert_ne!(same[0], network("2001:db8:0:1::1".parse().unwrap()));

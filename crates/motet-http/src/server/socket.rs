@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_client_that_is_gone_without_a_word_is_sent_to_for_a_quarter_of_an_hour() {
+    async fn unread_timeout_is_set_as_tcp_user_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();

@@ -85,7 +85,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_takes_nothing_is_given_up_after_the_limit() {
+    async fn write_to_a_stalled_reader_fails_after_the_limit() {
         let (near, _far) = duplex(1_000);
         let mut stream = WriteDeadline::new(near, LIMIT);
         let started = Instant::now();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_is_slow_is_not() {
+    async fn write_to_a_slow_reader_completes() {
         let (near, mut far) = duplex(1_000);
         let mut stream = WriteDeadline::new(near, LIMIT);
         let reading = async {

@@ -18,7 +18,7 @@ use crate::harness::{builder, client, scripted, serve, test};
 
 const CHUNK: usize = 16 << 10;
 
-/// So many chunks; counts those that were asked for.
+/// A stream of a number of chunks; counts those that were asked for.
 struct Chunks {
     left: usize,
     asked: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ fn chunks(left: usize) -> (Chunks, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn a_large_body_is_cut_short_on_its_way_there_and_back() {
+async fn large_streamed_bodies_arrive_whole_both_ways() {
     test(async |n| {
         let echo = post(async |request: Request| AxumBody::new(request.into_body()));
         let api = client(n, &serve(n, Router::new().route("/", echo)).await);
@@ -67,12 +67,12 @@ async fn a_large_body_is_cut_short_on_its_way_there_and_back() {
 }
 
 #[tokio::test]
-async fn a_stream_runs_ahead_of_a_server_that_does_not_read() {
+async fn upload_stops_when_the_server_does_not_read() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.head().await;
             connection.answer("413 Content Too Large", "").await;
-            // What was sent meanwhile stays where it is.
+            // What the client has sent until now stays unread.
             std::future::pending::<()>().await;
         })
         .await;
@@ -88,7 +88,7 @@ async fn a_stream_runs_ahead_of_a_server_that_does_not_read() {
 }
 
 #[tokio::test]
-async fn a_stream_that_fails_is_taken_for_a_failure_of_the_server() {
+async fn failed_upload_is_an_error_of_the_request_body() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| connection.closed().await).await;
         let (stream, _) = chunks(1);
@@ -105,7 +105,7 @@ async fn a_stream_that_fails_is_taken_for_a_failure_of_the_server() {
 }
 
 #[tokio::test]
-async fn a_body_is_shorter_than_it_says_and_nobody_notices() {
+async fn body_shorter_than_its_framing_is_an_error() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -125,7 +125,7 @@ async fn a_body_is_shorter_than_it_says_and_nobody_notices() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_longer_than_it_says_is_the_next_answer() {
+async fn bytes_past_the_body_are_not_the_next_answer() {
     test(async |n| {
         let (base, connections) = scripted(n, async |mut connection| {
             connection.request().await;

@@ -18,7 +18,7 @@ struct User {
 }
 
 #[tokio::test]
-async fn json_is_changed_on_the_way_there_or_back() {
+async fn json_round_trips() {
     test(async |n| {
         let echo = post(async |headers: HeaderMap, Json(user): Json<User>| {
             assert_eq!(headers["accept"], "application/json");
@@ -33,7 +33,7 @@ async fn json_is_changed_on_the_way_there_or_back() {
 }
 
 #[tokio::test]
-async fn headers_or_the_query_are_not_sent_as_they_were_set() {
+async fn headers_and_query_are_sent_as_set() {
     test(async |n| {
         let echo = get(async |uri: Uri, RawQuery(query): RawQuery, headers: HeaderMap| {
             let header = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("-").to_owned();
@@ -57,7 +57,7 @@ async fn headers_or_the_query_are_not_sent_as_they_were_set() {
 
 /// Whatever way its headers come together: copied, joined, or seen by a middleware.
 #[tokio::test]
-async fn a_header_is_missing_sent_twice_or_not_replaced() {
+async fn each_header_is_sent_once_and_overrides_replace_it() {
     type Answer = Result<Response, Error>;
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
@@ -107,7 +107,7 @@ async fn a_header_is_missing_sent_twice_or_not_replaced() {
 }
 
 #[tokio::test]
-async fn a_trace_ends_at_the_client_or_its_span_is_not_new() {
+async fn trace_continues_in_a_new_span() {
     test(async |n| {
         let echo = get(async |headers: HeaderMap| headers["traceparent"].to_str().unwrap().to_owned());
         let api = client(n, &serve(n, Router::new().route("/", echo)).await);
@@ -121,7 +121,7 @@ async fn a_trace_ends_at_the_client_or_its_span_is_not_new() {
 }
 
 #[tokio::test]
-async fn any_status_is_an_error_of_send() {
+async fn send_returns_an_answer_of_any_status() {
     test(async |n| {
         let teapot = get(async || (StatusCode::IM_A_TEAPOT, "short and stout"));
         let api = client(n, &serve(n, Router::new().route("/", teapot)).await);
@@ -134,7 +134,7 @@ async fn any_status_is_an_error_of_send() {
 }
 
 #[tokio::test]
-async fn a_connection_is_not_used_again() {
+async fn sequential_calls_share_a_connection() {
     test(async |n| {
         let (base, connections) = scripted(n, async |mut connection| {
             while connection.request().await.is_some() {

@@ -40,7 +40,7 @@ async fn hangs(n: &Nursery, begins_to_answer: bool) -> (String, Arc<Seen>) {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_goes_on() {
+async fn dropped_call_closes_its_connection() {
     test(async |n| {
         for begins_to_answer in [false, true] {
             let (base, seen) = hangs(n, begins_to_answer).await;
@@ -57,7 +57,7 @@ async fn a_call_that_is_dropped_goes_on() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_dropped_goes_on() {
+async fn dropped_answer_closes_its_connection() {
     test(async |n| {
         let (base, seen) = hangs(n, true).await;
         let api = client(n, &base);
@@ -70,7 +70,7 @@ async fn an_answer_that_is_dropped_goes_on() {
 }
 
 #[tokio::test]
-async fn a_connection_outlives_the_scope_of_its_client() {
+async fn connections_end_with_the_scope_of_their_client() {
     test(async |n| {
         // One that is idle.
         let (base, seen) = hangs(n, false).await;
@@ -99,7 +99,7 @@ async fn a_connection_outlives_the_scope_of_its_client() {
 }
 
 #[tokio::test]
-async fn a_call_from_outside_holds_the_scope_of_its_client_open() {
+async fn ended_scope_fails_calls_from_outside() {
     test(async |n| {
         let (base, seen) = hangs(n, false).await;
         let over = CancelToken::new();
@@ -125,7 +125,7 @@ async fn a_call_from_outside_holds_the_scope_of_its_client_open() {
 }
 
 #[tokio::test]
-async fn there_is_a_poll_after_which_a_dropped_call_keeps_its_place() {
+async fn call_dropped_after_any_poll_frees_its_slot() {
     test(async |n| {
         let base = serve(n, Router::new().route("/", get(async || "hello"))).await;
         // Over one connection that is kept, and over a new one each time.

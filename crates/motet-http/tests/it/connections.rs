@@ -25,7 +25,7 @@ async fn read(answer: http::Response<motet_http::ReceivedBody>) -> Bytes {
 }
 
 #[tokio::test]
-async fn each_request_dials_anew_or_is_sent_again_after_a_503() {
+async fn requests_share_a_connection_and_are_sent_once() {
     test(async |n| {
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
@@ -52,7 +52,7 @@ async fn each_request_dials_anew_or_is_sent_again_after_a_503() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_dropped_goes_on() {
+async fn dropped_request_closes_its_connection() {
     test(async |n| {
         let (asked, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (asks, closes) = (Arc::clone(&asked), Arc::clone(&closed));
@@ -76,7 +76,7 @@ async fn a_request_that_is_dropped_goes_on() {
 }
 
 #[tokio::test]
-async fn an_error_is_taken_for_another() {
+async fn each_failure_has_its_kind_of_error() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| {
             let _request = connection.request().await;
@@ -98,7 +98,7 @@ async fn an_error_is_taken_for_another() {
         let within = Duration::from_millis(30);
         let hasty = Connections::builder(n).connect_timeout(within).build().unwrap();
         let error = hasty.send(post(&https, "event")).await.unwrap_err();
-        assert!(matches!(error, SendError::ConnectTimedOut(told) if told == within), "{error:?}");
+        assert!(matches!(error, SendError::ConnectTimedOut(limit) if limit == within), "{error:?}");
 
         let breaks = try_generator(async |mut y: Yielder<Bytes>| {
             y.emit(Bytes::from_static(b"ev")).await;
@@ -114,7 +114,7 @@ async fn an_error_is_taken_for_another() {
 }
 
 #[tokio::test]
-async fn a_connection_outlives_its_scope() {
+async fn connection_ends_with_its_scope() {
     test(async |n| {
         let closed = Arc::new(Notify::new());
         let closes = Arc::clone(&closed);

@@ -27,7 +27,7 @@ fn causes(error: &dyn std::error::Error) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_status_is_told_without_what_the_server_said() {
+async fn status_error_holds_an_excerpt_and_hides_the_query() {
     test(async |n| {
         let said = "x".repeat(5_000);
         let routes = Router::new().route("/", get(async move || (StatusCode::NOT_FOUND, said)));
@@ -44,7 +44,7 @@ async fn a_status_is_told_without_what_the_server_said() {
 }
 
 #[tokio::test]
-async fn what_does_not_decode_is_told_without_its_place() {
+async fn decode_error_names_the_path_of_the_value() {
     test(async |n| {
         let routes = Router::new().route("/", get(async || r#"[{"id": 1}, {"id": "two"}]"#));
         let routes = routes.route("/more", get(async || "[] []"));
@@ -63,7 +63,7 @@ async fn what_does_not_decode_is_told_without_its_place() {
 }
 
 #[tokio::test]
-async fn nobody_listens_and_it_is_not_said() {
+async fn refused_connection_is_a_connect_error_after_retries() {
     test(async |n| {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -78,7 +78,7 @@ async fn nobody_listens_and_it_is_not_said() {
 }
 
 #[tokio::test]
-async fn an_address_is_dialled_that_the_filter_refuses() {
+async fn address_refused_by_the_filter_is_not_dialled() {
     test(async |n| {
         let (base, connections) = scripted(n, async |mut connection| connection.closed().await).await;
         let outside = |address: IpAddr| if address.is_loopback() { Err("it is here") } else { Ok(()) };
@@ -101,7 +101,7 @@ async fn limit_of(n: &Scope, base: &str) -> TimeLimit {
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_waited_for_for_ever() {
+async fn silent_server_hits_the_head_timeout() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -115,7 +115,7 @@ async fn a_server_that_hangs_is_waited_for_for_ever() {
 }
 
 #[tokio::test]
-async fn a_body_that_stops_in_the_middle_is_waited_for_for_ever() {
+async fn stalled_body_hits_the_read_timeout() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -129,7 +129,7 @@ async fn a_body_that_stops_in_the_middle_is_waited_for_for_ever() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_escapes_the_time_of_the_call() {
+async fn dripping_body_hits_the_total_timeout() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -158,7 +158,7 @@ async fn a_body_that_drips_escapes_the_time_of_the_call() {
 }
 
 #[tokio::test]
-async fn a_reset_or_nonsense_is_an_answer() {
+async fn reset_and_nonsense_are_transport_errors() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -179,7 +179,7 @@ async fn a_reset_or_nonsense_is_an_answer() {
 }
 
 #[tokio::test]
-async fn a_request_is_sent_that_cannot_be() {
+async fn invalid_request_fails_before_it_is_sent() {
     test(async |n| {
         let (base, connections) = scripted(n, async |mut connection| connection.closed().await).await;
         let api = client(n, &(base + "/v1"));
@@ -199,7 +199,7 @@ async fn a_request_is_sent_that_cannot_be() {
 }
 
 #[tokio::test]
-async fn a_client_that_makes_no_sense_is_made() {
+async fn invalid_client_settings_are_refused() {
     test(async |n| {
         let new = || ApiClient::builder(n);
         for builder in [
@@ -217,7 +217,7 @@ async fn a_client_that_makes_no_sense_is_made() {
 }
 
 #[tokio::test]
-async fn a_client_whose_scope_has_ended_calls_on() {
+async fn client_fails_calls_after_its_scope_has_ended() {
     test(async |n| {
         let base = serve(n, Router::new().route("/", get(async || "hello"))).await;
         let left = scope(async |inner: &Nursery| {

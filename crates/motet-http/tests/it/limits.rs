@@ -17,7 +17,7 @@ use tokio::task::yield_now;
 use crate::harness::{Connection, builder, scripted, serve, test};
 
 #[tokio::test]
-async fn more_calls_are_under_way_than_may_be_or_one_that_waits_is_forgotten() {
+async fn max_in_flight_bounds_calls_and_waiting_calls_complete() {
     test(async |n| {
         let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let highest = Arc::clone(&most);
@@ -41,7 +41,7 @@ async fn more_calls_are_under_way_than_may_be_or_one_that_waits_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_read_gives_its_place_back_or_keeps_it_for_ever() {
+async fn unread_body_holds_its_slot_until_it_is_dropped() {
     test(async |n| {
         let gate = Arc::new(Semaphore::new(0));
         let opened = Arc::clone(&gate);
@@ -70,7 +70,7 @@ async fn a_body_that_is_not_read_gives_its_place_back_or_keeps_it_for_ever() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_fills_the_memory() {
+async fn body_above_max_body_is_refused() {
     test(async |n| {
         // It says its length, or does not, or has just as many bytes as it may have.
         let routes = Router::new()
@@ -92,7 +92,7 @@ async fn a_body_without_end_fills_the_memory() {
 }
 
 #[tokio::test]
-async fn limits_that_no_clock_can_tell_end_the_scope() {
+async fn timeouts_of_duration_max_work() {
     test(async |n| {
         let base = serve(n, Router::new().route("/", get(async || "hello"))).await;
         let never = Duration::MAX;

@@ -34,7 +34,7 @@ async fn twice(request: Request, next: Next<Request, Answer>) -> Answer {
 }
 
 #[tokio::test]
-async fn a_part_is_passed_over_or_called_for_each_attempt() {
+async fn middleware_runs_once_per_call_around_all_attempts() {
     test(async |n| {
         let calls = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&calls);
@@ -55,7 +55,7 @@ async fn a_part_is_passed_over_or_called_for_each_attempt() {
 }
 
 #[tokio::test]
-async fn a_part_that_hangs_escapes_the_time_of_the_call() {
+async fn total_timeout_covers_middleware() {
     test(async |n| {
         let (base, connections) = scripted(n, async |mut connection| connection.closed().await).await;
         let hang = |_: Request, _: Next<Request, Answer>| std::future::pending::<Answer>();
@@ -81,7 +81,7 @@ async fn stamp(
 }
 
 #[tokio::test]
-async fn a_chain_is_no_layer_of_axum() {
+async fn chain_works_as_a_layer_of_axum() {
     test(async |n| {
         let routes = Router::new().route("/", get(async || "hello")).route("/refused", get(async || "never"));
         let base = serve(n, routes.layer(bridge::layer(Chain::new().with(stamp)))).await;
@@ -134,7 +134,7 @@ impl Service<u32> for Strict {
 }
 
 #[tokio::test]
-async fn a_service_is_called_that_was_not_ready_or_keeps_what_it_reserved() {
+async fn bridged_service_is_ready_when_called_and_frees_reservations() {
     let reserved = Arc::new(AtomicUsize::new(0));
     let strict = Strict { is_ready: false, reserved: Arc::clone(&reserved) };
     let handler: Handler<u32, Result<u32, Infallible>> = bridge::handler(strict);

@@ -90,7 +90,7 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn names_that_hosts_may_have_are_resolved() {
+async fn valid_host_names_are_resolved_and_invalid_ones_refused() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let names = ["my_service", "_x.y_z", "a-b.example", "xn--bcher-kva.example"];
@@ -112,7 +112,7 @@ async fn names_that_hosts_may_have_are_resolved() {
 }
 
 #[tokio::test]
-async fn files_are_read_again_when_they_have_changed() {
+async fn changed_resolver_files_are_read_again() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let file = |name| directory.path().join(name);
@@ -132,7 +132,7 @@ async fn files_are_read_again_when_they_have_changed() {
 }
 
 #[tokio::test]
-async fn the_addresses_of_one_family_do_not_wait_for_the_other() {
+async fn addresses_of_one_family_are_dialled_without_the_other() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let (server_address, unanswered) = name_server(n).await;
@@ -147,7 +147,7 @@ async fn the_addresses_of_one_family_do_not_wait_for_the_other() {
 }
 
 #[tokio::test]
-async fn a_fault_is_charged_to_whoever_has_it() {
+async fn each_failure_is_attributed_to_its_side() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let port = server(n).await;
@@ -185,7 +185,7 @@ async fn a_fault_is_charged_to_whoever_has_it() {
 /// All of 127.0.0.0/8 is this machine on Linux; nothing listens there but on 127.0.0.1.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn four_addresses_of_a_name_are_dialled() {
+async fn at_most_four_addresses_of_a_name_are_dialled() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let port = server(n).await;

@@ -30,7 +30,7 @@ async fn here(n: &Scope, elsewhere: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_redirect_is_followed_unasked() {
+async fn redirects_are_not_followed_by_default() {
     test(async |n| {
         let api = client(n, &here(n, "http://a.example").await);
         let answer = api.get("/back").send().await.unwrap();
@@ -45,7 +45,7 @@ async fn a_redirect_is_followed_unasked() {
 }
 
 #[tokio::test]
-async fn a_redirect_leads_astray() {
+async fn redirects_follow_up_to_the_limit_without_credentials() {
     test(async |n| {
         let elsewhere = elsewhere(n).await;
         let base = here(n, &elsewhere).await;

@@ -30,7 +30,7 @@ async fn flaky(n: &Scope, failures: usize, failure: StatusCode) -> (String, Arc<
 }
 
 #[tokio::test]
-async fn a_host_that_is_busy_is_not_asked_again_or_what_it_must_not_repeat_is() {
+async fn transient_statuses_are_retried_and_others_are_not() {
     test(async |n| {
         for (failure, tried_again) in [(503, true), (429, true), (500, true), (501, false), (404, false)] {
             let failure = StatusCode::from_u16(failure).unwrap();
@@ -51,7 +51,7 @@ async fn a_host_that_is_busy_is_not_asked_again_or_what_it_must_not_repeat_is() 
 }
 
 #[tokio::test]
-async fn a_post_is_made_twice_that_nobody_said_may_be() {
+async fn only_repeatable_requests_are_retried() {
     test(async |n| {
         let (base, calls) = flaky(n, 2, StatusCode::SERVICE_UNAVAILABLE).await;
         let api = client(n, &base);
@@ -71,7 +71,7 @@ async fn a_post_is_made_twice_that_nobody_said_may_be() {
 }
 
 #[tokio::test]
-async fn a_retry_that_gives_up_gives_another_answer_than_the_last() {
+async fn last_answer_is_returned_when_retries_are_exhausted() {
     test(async |n| {
         let (base, calls) = flaky(n, 9, StatusCode::BAD_GATEWAY).await;
         let api = builder(n, &base).without_breakers().build().unwrap();
@@ -106,7 +106,7 @@ async fn asks_for(n: &Scope, header: &'static str) -> (String, Arc<AtomicUsize>)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_is_asked_again_before_it_wants_to_be() {
+async fn retry_waits_for_the_retry_after() {
     test(async |n| {
         for header in [
             "retry-after: 7",
@@ -124,7 +124,7 @@ async fn a_host_is_asked_again_before_it_wants_to_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_host_that_asks_for_too_long_is_asked_again() {
+async fn retry_after_beyond_the_patience_or_timeout_ends_the_call() {
     test(async |n| {
         let (base, _) = asks_for(n, "retry-after: 3600").await;
         let error = unhurried(builder(n, &base)).build().unwrap().get("/").fetch().await.unwrap_err();
@@ -141,7 +141,7 @@ async fn a_host_that_asks_for_too_long_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_body_that_broke_off_is_taken_for_whole() {
+async fn fetch_retries_a_body_that_broke_off() {
     test(async |n| {
         let (base, connections) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -161,7 +161,7 @@ async fn a_body_that_broke_off_is_taken_for_whole() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_reset_is_not_replaced() {
+async fn get_is_retried_after_a_connection_reset() {
     test(async |n| {
         let (base, connections) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -179,7 +179,7 @@ async fn a_connection_that_is_reset_is_not_replaced() {
 }
 
 #[tokio::test]
-async fn a_host_that_fails_is_called_on_and_on_or_another_is_not_called() {
+async fn breaker_of_a_failing_host_opens_for_that_host_alone() {
     test(async |n| {
         let (down, calls) = flaky(n, 100, StatusCode::INTERNAL_SERVER_ERROR).await;
         let (up, _) = flaky(n, 0, StatusCode::OK).await;
@@ -202,7 +202,7 @@ async fn a_host_that_fails_is_called_on_and_on_or_another_is_not_called() {
 }
 
 #[tokio::test]
-async fn a_pipeline_of_the_caller_is_passed_over() {
+async fn pipeline_of_the_caller_replaces_the_default() {
     test(async |n| {
         let (base, calls) = flaky(n, 4, StatusCode::SERVICE_UNAVAILABLE).await;
         let five = Pipeline::new().classify(ByStatus).retry(quick().attempts(5)).boxed();

@@ -51,7 +51,7 @@ fn gated() -> (Router, Gate) {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_cut_off_or_an_idle_connection_holds_the_end_up() {
+async fn stop_completes_requests_and_closes_idle_connections() {
     test(async |n| {
         let (router, gate) = gated();
         let (base, stop, serving) = serve(n, Server::new(), router).await;
@@ -75,7 +75,7 @@ async fn a_request_under_way_is_cut_off_or_an_idle_connection_holds_the_end_up()
 }
 
 #[tokio::test]
-async fn a_request_without_end_holds_the_server_for_ever() {
+async fn grace_ends_requests_that_do_not_complete() {
     test(async |n| {
         let (router, gate) = gated();
         let (base, stop, serving) = serve(n, Server::new().grace(Duration::from_millis(20)), router).await;
@@ -91,7 +91,7 @@ async fn a_request_without_end_holds_the_server_for_ever() {
 }
 
 #[tokio::test]
-async fn a_load_balancer_is_told_too_late() {
+async fn readiness_fails_throughout_the_notice_before_a_stop() {
     test(async |n| {
         let readiness = Readiness::new();
         let asked = readiness.clone();
@@ -118,7 +118,7 @@ async fn a_load_balancer_is_told_too_late() {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_takes_the_server_with_it() {
+async fn panic_of_a_handler_ends_its_connection_alone() {
     test(async |n| {
         let router = Router::new()
             .route("/panic", get(async || -> &'static str { panic!("a bug") }))
@@ -135,7 +135,7 @@ async fn a_handler_that_panics_takes_the_server_with_it() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_keeps_its_place() {
+async fn silent_client_does_not_keep_the_only_slot() {
     test(async |n| {
         let router = Router::new().route(
             "/",
@@ -163,7 +163,7 @@ async fn until(is_so: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn connections_are_counted_wrong_or_shown_nowhere() {
+async fn stats_and_snapshot_count_connections() {
     test(async |n| {
         let (router, gate) = gated();
         let server = Server::new().named("api");
@@ -190,10 +190,10 @@ async fn connections_are_counted_wrong_or_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn an_answer_without_end_of_its_own_is_cut_off() {
+async fn endless_answer_can_end_in_order_at_a_stop() {
     test(async |n| {
         let stop = CancelToken::new();
-        let told = stop.clone();
+        let stopping = stop.clone();
         // As of server-sent events.
         let endless = async move || {
             let ticks = generator(async |mut y: Yielder<Result<Bytes, Infallible>>| {
@@ -202,7 +202,7 @@ async fn an_answer_without_end_of_its_own_is_cut_off() {
                     sleep(Duration::from_millis(5)).await;
                 }
             });
-            axum::body::Body::from_stream(ticks.until(told.clone()))
+            axum::body::Body::from_stream(ticks.until(stopping.clone()))
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -220,7 +220,7 @@ async fn an_answer_without_end_of_its_own_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_dropped_leaves_connections() {
+async fn cancelled_server_closes_its_connections() {
     test(async |n| {
         let (router, gate) = gated();
         let (base, _stop, serving) = serve(n, Server::new(), router).await;
@@ -258,7 +258,7 @@ async fn keep_asking(address: String) -> (usize, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stop_leaves_no_request_of_a_busy_connection_unanswered() {
+async fn stop_answers_every_request_of_busy_connections() {
     test(async |n| {
         let router = Router::new().route("/", get(async || "hello"));
         let (base, stop, serving) = serve(n, Server::new(), router).await;
@@ -284,12 +284,12 @@ async fn stop_leaves_no_request_of_a_busy_connection_unanswered() {
 }
 
 #[tokio::test]
-async fn connection_in_the_backlog_is_served_at_a_stop() {
+async fn stop_serves_connections_in_the_backlog() {
     test(async |n| {
         let router = Router::new().route("/", get(async || "hello"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        // Connected, and not accepted yet when the server is told to stop.
+        // Connected, and not yet accepted when the server stops.
         let waiting: Vec<_> = (0..8).map(|_| n.spawn("client", keep_asking(address.clone()))).collect();
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -305,7 +305,7 @@ async fn connection_in_the_backlog_is_served_at_a_stop() {
 }
 
 #[tokio::test]
-async fn half_a_head_does_not_hold_a_stop_for_the_grace() {
+async fn half_a_head_does_not_delay_a_stop() {
     test(async |n| {
         let router = Router::new().route("/", get(async || "hello"));
         let server = Server::new().grace(Duration::MAX).header_timeout(Duration::MAX);
@@ -320,7 +320,7 @@ async fn half_a_head_does_not_hold_a_stop_for_the_grace() {
 }
 
 #[tokio::test]
-async fn silent_connections_keep_no_one_out() {
+async fn silent_connections_make_way_for_new_ones() {
     test(async |n| {
         let router = Router::new().route("/", get(async || "hello"));
         let server =
@@ -342,7 +342,7 @@ async fn silent_connections_keep_no_one_out() {
 }
 
 #[tokio::test]
-async fn address_at_its_limit_is_refused_while_its_requests_run() {
+async fn peer_at_its_limit_is_refused_while_its_requests_run() {
     test(async |n| {
         let (router, gate) = gated();
         let server = Server::new().max_connections_per_peer(2);

@@ -55,7 +55,7 @@ async fn keeping(n: &Nursery<Infallible>) -> (String, Arc<Notify>) {
 }
 
 #[tokio::test]
-async fn interim_heads_count_toward_the_limit_of_the_head() {
+async fn interim_heads_count_toward_max_head() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| {
             let _request = connection.request().await;
@@ -81,7 +81,7 @@ async fn interim_heads_count_toward_the_limit_of_the_head() {
 }
 
 #[tokio::test]
-async fn lenient_heads_may_be_odd_except_for_their_framing() {
+async fn lenient_heads_accept_odd_fields_and_refuse_odd_framing() {
     let many: String = (0..101).map(|n| format!("x-{n}: {n}\r\n")).collect();
     let many = format!("HTTP/1.1 204 No Content\r\n{many}\r\n").leak();
     test(async |n| {
@@ -107,7 +107,7 @@ async fn lenient_heads_may_be_odd_except_for_their_framing() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_bounded_over_all_hosts() {
+async fn max_idle_closes_the_longest_idle_connection_of_any_host() {
     test(async |n| {
         let connections = Connections::builder(n).max_idle(2).build().unwrap();
         let (mut bases, mut closed) = (Vec::new(), Vec::new());
@@ -128,7 +128,7 @@ async fn idle_connections_are_bounded_over_all_hosts() {
 }
 
 #[tokio::test]
-async fn idle_connections_make_room_for_those_that_are_wanted() {
+async fn max_open_closes_idle_connections_for_new_ones() {
     test(async |n| {
         let connections = Connections::builder(n).max_open(2).build().unwrap();
         let (first, closed) = keeping(n).await;
@@ -150,7 +150,7 @@ async fn idle_connections_make_room_for_those_that_are_wanted() {
 }
 
 #[tokio::test]
-async fn old_connections_are_closed_at_the_end_of_an_answer() {
+async fn connection_past_max_age_is_closed_after_its_answer() {
     test(async |n| {
         let dialled = async |builder: ConnectionsBuilder| {
             let (base, dialled) = scripted(n, async |mut connection: Connection| {
@@ -175,7 +175,7 @@ async fn old_connections_are_closed_at_the_end_of_an_answer() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_ends_unanswered_is_stale() {
+async fn reused_connection_that_ends_unanswered_is_stale() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| {
             if connection.number == 0 {

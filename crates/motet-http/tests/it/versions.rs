@@ -50,7 +50,7 @@ async fn h2(n: &Scope) -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn calls_side_by_side_take_a_connection_each() {
+async fn concurrent_http2_calls_share_a_connection() {
     test(async |n| {
         let (base, connections) = h2(n).await;
         let api = builder(n, &base).versions(Versions::Http2).build().unwrap();
@@ -102,7 +102,7 @@ async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig
 }
 
 #[tokio::test]
-async fn the_version_is_not_the_one_that_was_agreed_upon() {
+async fn call_uses_the_negotiated_version() {
     test(async |n| {
         for (protocols, versions, expected) in [
             (&["h2", "http/1.1"][..], Versions::Any, Version::HTTP_2),
@@ -121,7 +121,7 @@ async fn the_version_is_not_the_one_that_was_agreed_upon() {
 }
 
 #[tokio::test]
-async fn a_server_is_believed_that_nobody_vouches_for() {
+async fn untrusted_certificate_is_refused() {
     test(async |n| {
         let (base, _) = tls(n, &[]).await;
         let error =

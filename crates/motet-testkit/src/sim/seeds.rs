@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_chooses_other_seeds_than_it_says() {
+    fn environment_overrides_the_seeds_of_the_test() {
         assert_eq!(chosen(None, None), Ok((3..10, Scope::Sweep)));
         assert_eq!(chosen(Some("17"), None), Ok((17..18, Scope::Replay)));
         assert_eq!(chosen(Some("17"), Some("9")), Ok((17..18, Scope::Replay)));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typing_error_runs_the_default_seeds_or_is_not_explained() {
+    fn unreadable_environment_is_an_error_with_its_reason() {
         for (seed, runs, said) in [
             (Some("17a"), None, "MOTET_SEED is `17a`, not a whole number: invalid digit found in string"),
             (Some(""), None, "MOTET_SEED is ``, not a whole number: cannot parse integer from empty string"),

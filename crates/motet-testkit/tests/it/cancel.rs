@@ -68,7 +68,7 @@ fn panic_of(run: impl FnOnce()) -> String {
 }
 
 #[test]
-fn a_counter_without_a_guard_is_only_found_at_some_awaits() {
+fn unguarded_counter_is_wrong_at_every_await_it_is_held_over() {
     let wrong = std::cell::RefCell::new(Vec::new());
     let report = cancel_everywhere(state, by_hand, async |state: &State, outcome| {
         if state.counted.inside.get() != 0 {
@@ -85,21 +85,24 @@ fn a_counter_without_a_guard_is_only_found_at_some_awaits() {
 }
 
 #[test]
-fn a_broken_invariant_passes_or_does_not_say_where() {
+fn broken_invariant_fails_with_the_point_of_the_drop() {
     let said = panic_of(|| {
         cancel_everywhere(state, by_hand, async |state: &State, _| {
-            assert_eq!(state.counted.inside.get(), 0, "somebody is still inside");
+            assert_eq!(state.counted.inside.get(), 0, "the counter is not back at zero");
         });
     });
     assert!(
         said.starts_with("cancel_everywhere, dropped after suspension 2: the invariant panicked"),
         "{said}"
     );
-    assert!(said.contains("somebody is still inside") && said.contains("operation: pending"), "{said}");
+    assert!(
+        said.contains("the counter is not back at zero") && said.contains("operation: pending"),
+        "{said}"
+    );
 }
 
 #[test]
-fn a_counter_with_a_guard_fails() {
+fn guarded_counter_passes_at_every_point() {
     let completed = Cell::new(0);
     let report = cancel_everywhere(state, guarded, async |state: &State, outcome| {
         assert_eq!((state.counted.inside.get(), state.permits.available_permits()), (0, 1));
@@ -110,7 +113,7 @@ fn a_counter_with_a_guard_fails() {
 }
 
 #[test]
-fn an_await_whose_value_is_ready_is_no_point() {
+fn await_of_a_ready_value_is_a_point() {
     // Never contended: in an ordinary run nothing here suspends.
     let report = cancel_everywhere(
         async || Mutex::new(0),
@@ -127,7 +130,7 @@ fn an_await_whose_value_is_ready_is_no_point() {
 }
 
 #[test]
-fn the_first_await_is_no_point_when_its_value_is_ready() {
+fn first_await_of_a_ready_value_is_a_point() {
     let at_the_lock = async |(lock, counted): &(Mutex<()>, Counted)| {
         counted.inside.set(1);
         drop(lock.lock().await);
@@ -144,7 +147,7 @@ fn the_first_await_is_no_point_when_its_value_is_ready() {
 }
 
 #[test]
-fn the_first_call_of_a_mock_is_no_point() {
+fn first_call_of_a_mock_is_a_point() {
     let at_the_call = async |(charge, counted): &(MockFn<(u32,), ()>, Counted)| {
         counted.inside.set(1);
         charge.call((1,)).await;
@@ -165,7 +168,7 @@ fn the_first_call_of_a_mock_is_no_point() {
 }
 
 #[test]
-fn a_slot_kept_over_the_first_await_is_not_noticed() {
+fn slot_lost_at_the_first_await_is_found() {
     // The classic: a slot is taken, then a connection made; dropped while it connects, it keeps the slot.
     let connect = async |(slots, network): &(Semaphore, Mutex<()>)| {
         slots.try_acquire().unwrap().forget();
@@ -185,7 +188,7 @@ fn a_slot_kept_over_the_first_await_is_not_noticed() {
 }
 
 #[test]
-fn a_set_up_that_uses_the_budget_adds_a_point() {
+fn budget_used_by_the_set_up_adds_no_point() {
     let report = cancel_everywhere(
         async || {
             let total = Mutex::new(0);
@@ -201,7 +204,7 @@ fn a_set_up_that_uses_the_budget_adds_a_point() {
 }
 
 #[test]
-fn the_invariant_cannot_tell_a_lost_item_from_a_received_one() {
+fn invariant_sees_whether_the_item_was_received() {
     // `recv` is cancel-safe: an item is either handed out or still there.
     cancel_everywhere(
         async || {
@@ -218,7 +221,7 @@ fn the_invariant_cannot_tell_a_lost_item_from_a_received_one() {
 }
 
 #[test]
-fn the_invariant_has_no_time_to_wait() {
+fn invariant_may_wait() {
     let waited = Cell::new(0);
     cancel_everywhere(
         async || (),
@@ -232,7 +235,7 @@ fn the_invariant_has_no_time_to_wait() {
 }
 
 #[test]
-fn what_does_not_end_runs_for_ever() {
+fn limits_end_a_run_that_never_ends() {
     let nothing = async || ();
     let limits = CancelEverywhere::new().max_points(50).virtual_limit(Duration::from_secs(5));
     let said = panic_of(|| {
@@ -257,7 +260,7 @@ fn what_does_not_end_runs_for_ever() {
 }
 
 #[test]
-fn a_statement_of_the_operation_goes_unheard() {
+fn broken_statement_of_the_operation_fails_the_run() {
     let said = panic_of(|| {
         cancel_everywhere(async || (), async |()| motet::always!(false, "said within"), async |(), _| {});
     });
@@ -265,7 +268,7 @@ fn a_statement_of_the_operation_goes_unheard() {
 }
 
 #[test]
-fn an_operation_that_goes_differently_each_time_passes() {
+fn nondeterministic_operation_fails_the_run() {
     // Suspends twice in the first run and once in each further one: the last point would never be tried.
     let runs = Cell::new(0);
     let said = panic_of(|| {
@@ -285,7 +288,7 @@ fn an_operation_that_goes_differently_each_time_passes() {
 }
 
 #[test]
-fn a_task_that_panics_after_the_invariant_is_not_seen() {
+fn task_that_panics_after_the_invariant_fails_the_run() {
     let said = panic_of(|| {
         cancel_everywhere(
             async || (),
@@ -305,7 +308,7 @@ fn a_task_that_panics_after_the_invariant_is_not_seen() {
 }
 
 #[test]
-fn a_task_that_a_dropped_operation_leaves_over_is_not_counted() {
+fn task_left_over_by_a_dropped_operation_fails_the_run() {
     let said = panic_of(|| {
         cancel_everywhere(
             async || (),
@@ -325,7 +328,7 @@ fn a_task_that_a_dropped_operation_leaves_over_is_not_counted() {
 }
 
 #[test]
-fn a_task_that_the_state_stops_counts_as_left_over() {
+fn task_stopped_by_the_state_is_not_left_over() {
     cancel_everywhere(
         async || {
             let (stop, stopped) = oneshot::channel::<()>();

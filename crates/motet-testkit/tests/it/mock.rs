@@ -55,7 +55,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn steps_are_served_out_of_order_or_to_one_handle_only() {
+async fn all_handles_take_the_steps_of_a_script_in_order() {
     let get = Fetch::new("get");
     get.script([ok("one".into()), err("busy")]).script([value(Ok("three".into()))]);
     assert_eq!(get.call((1,)).await.unwrap(), "one");
@@ -67,7 +67,7 @@ async fn steps_are_served_out_of_order_or_to_one_handle_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_exhausted_script_hides_what_was_called() {
+async fn exhausted_script_panics_with_the_history_of_calls() {
     let get = Fetch::new("get_user");
     get.script([after(20 * MS, ok("Ada".into())), pending()]);
     get.call((7,)).await.unwrap();
@@ -83,7 +83,7 @@ async fn an_exhausted_script_hides_what_was_called() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn recorded_times_are_not_those_of_the_virtual_clock() {
+async fn recorded_times_are_those_of_the_virtual_clock() {
     let get = Fetch::new("get");
     get.script([after(20 * MS, after(30 * MS, err("late")))]);
     sleep(5 * MS).await;
@@ -97,7 +97,7 @@ async fn recorded_times_are_not_those_of_the_virtual_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_never_polled_counts_or_takes_a_step() {
+async fn call_never_polled_is_not_counted_and_takes_no_step() {
     let get = Fetch::new("get");
     get.script([err("the only one")]);
     drop(get.call((1,)));
@@ -106,7 +106,7 @@ async fn a_call_never_polled_counts_or_takes_a_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_call_is_not_seen_as_cancelled() {
+async fn dropped_call_is_recorded_as_cancelled() {
     let get = Fetch::new("get");
     let hang = || call(async |_| std::future::pending().await);
     get.script([pending(), after(MS * 1000, err("late")), on_demand(), hang(), err("in time")]);
@@ -121,7 +121,7 @@ async fn a_dropped_call_is_not_seen_as_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scripted_panic_is_taken_for_a_cancellation() {
+async fn scripted_panic_is_recorded_as_a_panic() {
     let get = Fetch::new("get");
     get.script([
         panics("the disk is gone"),
@@ -140,7 +140,7 @@ async fn a_scripted_panic_is_taken_for_a_cancellation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_dropped_by_a_foreign_panic_aborts_or_is_blamed_for_it() {
+async fn call_dropped_by_a_panic_of_its_caller_counts_as_cancelled() {
     let get = Fetch::new("get");
     get.script([call(async |_| std::future::pending().await), pending()]);
     let mock = get.clone();
@@ -155,7 +155,7 @@ async fn a_call_dropped_by_a_foreign_panic_aborts_or_is_blamed_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_function_as_step_misses_its_arguments() {
+async fn function_as_a_step_receives_the_arguments() {
     let get = Fetch::new("get");
     get.script([call(|(id,)| async move {
         sleep(id as u32 * MS).await;
@@ -168,7 +168,7 @@ async fn a_function_as_step_misses_its_arguments() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeated_step_changes_or_the_script_before_it_is_skipped() {
+async fn last_step_repeats_after_the_script_before_it() {
     let get = Fetch::new("get");
     get.script([err("first"), after(10 * MS, ok("last".into()))]).then_repeat_last();
     assert_eq!(get.call((0,)).await, Err("first"));
@@ -181,7 +181,7 @@ async fn a_repeated_step_changes_or_the_script_before_it_is_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_scripted_later_overtakes_the_one_to_repeat() {
+async fn step_scripted_later_comes_between_repeats() {
     let next = MockFn::<(), u32>::new("next");
     next.script([value(1)]).then_repeat_last();
     next.script([value(2)]);
@@ -190,7 +190,7 @@ async fn a_step_scripted_later_overtakes_the_one_to_repeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_without_a_value_does_not_repeat() {
+async fn steps_without_a_value_repeat() {
     let hangs = MockFn::<(), ()>::new("hangs");
     hangs.script([pending()]).then_repeat_last();
     let breaks = MockFn::<(), ()>::new("breaks");
@@ -206,7 +206,7 @@ async fn a_step_without_a_value_does_not_repeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_not_clone_cannot_repeat() {
+async fn then_makes_answers_that_are_not_clone() {
     let get = MockFn::<(), Opaque>::new("get");
     get.script([value(Opaque(1))]).then(|| value(Opaque(2)));
     get.script([value(Opaque(3))]);
@@ -218,13 +218,13 @@ async fn an_answer_that_is_not_clone_cannot_repeat() {
 }
 
 #[test]
-fn an_empty_script_repeats_its_last_step() {
+fn repeating_the_last_step_of_an_empty_script_panics() {
     let text = panic_of_sync(|| Fetch::new("get").then_repeat_last());
     assert_eq!(text, "mock `get` has no step to repeat: script one first");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_reaches_another_call() {
+async fn reply_reaches_the_call_it_was_made_for() {
     let get = MockFn::<(&str,), u32>::new("get");
     get.then(on_demand);
     let test = async {
@@ -241,7 +241,7 @@ async fn a_reply_reaches_another_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_made_while_the_test_waits_is_missed() {
+async fn waiting_next_call_receives_a_later_call() {
     let get = MockFn::<(u32,), u32>::new("get");
     get.then(on_demand);
     let answer_one = || async {
@@ -259,7 +259,7 @@ async fn a_call_made_while_the_test_waits_is_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_next_call_takes_a_call_with_it() {
+async fn cancelled_next_call_leaves_the_call_to_the_next_waiter() {
     let get = MockFn::<(u32,), u32>::new("get");
     get.then(on_demand);
     let (mut cancelled, mut waiting) = (Box::pin(get.next_call()), pin!(get.next_call()));
@@ -274,7 +274,7 @@ async fn a_cancelled_next_call_takes_a_call_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_call_is_handed_to_the_test() {
+async fn next_call_skips_cancelled_calls() {
     let get = MockFn::<(u32,), u32>::new("get");
     get.then(on_demand);
     timeout(MS, get.call((1,))).await.unwrap_err();
@@ -288,13 +288,13 @@ async fn a_cancelled_call_is_handed_to_the_test() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_cancellation_of_a_taken_call_goes_unnoticed() {
+async fn taken_call_reports_that_its_caller_was_cancelled() {
     let get = MockFn::<(u32,), u32>::new("get");
     get.then(on_demand);
     let test = async {
         let mut call: PendingCall<_, _> = get.next_call().await;
         assert!(!call.is_cancelled());
-        timeout(100 * MS, call.cancelled()).await.expect("told of the cancellation");
+        timeout(100 * MS, call.cancelled()).await.expect("the cancellation is not noticed");
         assert!(call.is_cancelled());
         call.reply(1);
     };
@@ -304,7 +304,7 @@ async fn the_cancellation_of_a_taken_call_goes_unnoticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unanswered_call_hangs() {
+async fn call_dropped_without_a_reply_panics() {
     let get = MockFn::<(u32,), u32>::new("get");
     get.then(on_demand);
     let (text, ()) = tokio::join!(call_in_task(&get, (5,)), async { drop(get.next_call().await) });
@@ -315,7 +315,7 @@ async fn an_unanswered_call_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_at_once_are_miscounted() {
+async fn max_concurrent_is_the_highest_number_of_running_calls() {
     let get = MockFn::<(u32,), ()>::new("get");
     get.script([after(10 * MS, value(()))]).then_repeat_last();
     get.assert_max_concurrent(0);
@@ -335,7 +335,7 @@ async fn calls_at_once_are_miscounted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_assertion_holds_where_it_should_not_or_hides_the_history() {
+async fn failed_assertion_reports_expected_actual_and_history() {
     let get = MockFn::<(u32,), ()>::new("get");
     get.script([value(()), pending()]);
     get.call((1,)).await;
@@ -363,7 +363,7 @@ async fn an_assertion_holds_where_it_should_not_or_hides_the_history() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_call_has_an_end() {
+async fn running_call_has_no_end() {
     let get = Fetch::new("get");
     get.then(pending);
     let mut call = pin!(get.call((1,)));
@@ -383,7 +383,7 @@ fn bystander() -> (JoinSet<()>, Arc<AtomicBool>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_are_ready_starve_other_tasks() {
+async fn ready_answers_let_other_tasks_run() {
     let get = MockFn::<(), ()>::new("get");
     get.then(|| value(()));
     let (_task, ran) = bystander();
@@ -394,7 +394,7 @@ async fn answers_that_are_ready_starve_other_tasks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_wait_for_the_test_starve_other_tasks() {
+async fn next_call_lets_other_tasks_run() {
     let get = MockFn::<(), ()>::new("get");
     get.then(on_demand);
     let mut callers = JoinSet::new();
@@ -412,7 +412,7 @@ async fn calls_that_wait_for_the_test_starve_other_tasks() {
 }
 
 #[test]
-fn an_executor_without_a_runtime_is_refused() {
+fn ready_answer_needs_no_runtime() {
     let get = MockFn::<(), u32>::new("get");
     get.script([value(1)]);
     assert_eq!(poll_once(pin!(get.call(()))), Poll::Ready(1));
@@ -459,7 +459,7 @@ impl Drop for Nosy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn foreign_code_runs_under_the_lock() {
+async fn foreign_code_runs_outside_the_lock() {
     let get = MockFn::<Nosy, Nosy>::new("get");
     let nosy = || Nosy(get.clone());
     get.script([()].map(|()| {
@@ -483,7 +483,7 @@ async fn foreign_code_runs_under_the_lock() {
 }
 
 #[tokio::test]
-async fn steps_that_nobody_called_for_pass() {
+async fn assert_exhausted_fails_while_steps_are_left() {
     let save = MockFn::<(), Result<(), ()>>::new("save");
     save.assert_exhausted();
     save.script([ok(()), ok(()), ok(())]).then_repeat_last();
@@ -497,7 +497,7 @@ async fn steps_that_nobody_called_for_pass() {
 }
 
 #[test]
-fn a_mock_cannot_cross_threads() {
+fn mock_and_its_futures_cross_threads() {
     fn shared<T: Clone + Send + Sync>(_: &T) {}
     fn sent<T: Send>(_: &T) {}
     let get = MockFn::<(u64,), Opaque>::new("get");
@@ -507,7 +507,7 @@ fn a_mock_cannot_cross_threads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_from_another_thread_is_lost() {
+async fn calls_from_other_threads_are_all_answered() {
     const CALLS: u32 = 500;
     let get = MockFn::<(u32,), u32>::new("get");
     get.then(on_demand);

@@ -25,12 +25,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn an_answer_dropped_somewhere_keeps_its_place_or_loses_a_piece() {
+fn answer_dropped_anywhere_frees_its_slot_and_loses_no_piece() {
     cancel();
 }
 
 #[test]
-fn some_order_changes_a_body_or_keeps_its_place() {
+fn every_order_reads_whole_bodies_and_frees_the_slots() {
     passes(sweep);
 }
 

@@ -15,12 +15,12 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: FUTURES, cancel, sweep };
 
 #[test]
-fn a_call_that_hangs_dropped_somewhere_keeps_its_place_or_its_connection() {
+fn hanging_call_dropped_anywhere_frees_slot_and_connection() {
     cancel();
 }
 
 #[test]
-fn a_bound_of_a_call_does_not_hold() {
+fn every_limit_of_a_call_holds() {
     passes(sweep);
 }
 
@@ -130,7 +130,7 @@ async fn too_large() {
     home.whole().await;
 }
 
-/// Redirects are followed as far as may be, and who asks is told to no other host.
+/// Redirects are followed up to the limit, and credentials go to no other host.
 async fn leads_elsewhere() {
     let (most, leads) = (draw(3) as u32, draw(3) as usize);
     let home = Home::new(|builder| one_place(builder).redirects(most).header("authorization", "key")).await;

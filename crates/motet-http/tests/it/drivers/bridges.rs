@@ -18,12 +18,12 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: &["bridge::Answering"], cancel, sweep };
 
 #[test]
-fn a_call_of_a_service_dropped_somewhere_stays_inside() {
+fn service_call_dropped_anywhere_leaves_the_service() {
     cancel();
 }
 
 #[test]
-fn some_order_loses_a_call_of_a_service() {
+fn every_order_answers_each_call_of_a_service() {
     passes(sweep);
 }
 

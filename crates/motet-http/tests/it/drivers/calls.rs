@@ -27,12 +27,12 @@ pub(super) const FUTURES: &[&str] = &[
 ];
 
 #[test]
-fn a_call_dropped_somewhere_keeps_its_place_or_its_connection() {
+fn call_dropped_anywhere_frees_slot_and_connection() {
     cancel();
 }
 
 #[test]
-fn some_order_makes_a_call_late_untrue_or_one_too_many() {
+fn every_order_keeps_calls_timely_true_and_within_the_limit() {
     passes(sweep);
 }
 
@@ -173,7 +173,7 @@ async fn any_weather() {
     home.whole().await;
 }
 
-/// What is told is what happened.
+/// The error agrees with what the backend did.
 fn judge(answer: Result<String, Error>, path: &str, last: Option<Answer>) {
     match answer {
         Ok(text) => assert_eq!(format!("{text:?}"), document(path)),
@@ -194,7 +194,7 @@ fn judge(answer: Result<String, Error>, path: &str, last: Option<Answer>) {
     }
 }
 
-/// No more is under way than may be, up to the end of each body; and everybody has a turn.
+/// At most `max_in_flight` calls run at once, each up to the end of its body, and every call completes.
 async fn crowds() {
     let places = 1 + draw(3) as usize;
     let home = Home::new(|builder| brisk(builder).max_in_flight(places, 100).timeout(millis(60_000))).await;

@@ -37,19 +37,19 @@ fn found(planted: &'static str, by: &By) {
         By::Sweep(driver) => driver.sweep_finds(planted),
         By::Cancel(driver) => driver.cancel_finds(planted),
     };
-    assert!(is_found, "nobody finds `{planted}`");
+    assert!(is_found, "no driver finds `{planted}`");
 }
 
-/// Those of the library that a call would show, too.
+/// Bugs of the library which show in a call as well.
 #[test]
-fn a_bug_of_the_library_goes_through_a_call_unseen() {
+fn planted_bugs_of_the_library_are_found_through_calls() {
     found("bulkhead.keep_place", &By::Cancel(&calls::DRIVER));
     found("breaker.keep_cancelled_probe", &By::Cancel(&calls::DRIVER));
     found("resilience.wait_past_deadline", &By::Sweep(&bounds::DRIVER));
 }
 
-/// Whoever plants a bug says who finds it.
+/// Each planted bug has an entry with the driver that finds it.
 #[test]
-fn a_bug_is_planted_that_nobody_looks_for() {
+fn every_planted_bug_is_listed() {
     assert_eq!(planted(), PLANTED);
 }

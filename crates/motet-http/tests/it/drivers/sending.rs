@@ -13,12 +13,12 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: &["connect::Connections::send"], cancel, sweep };
 
 #[test]
-fn a_request_dropped_somewhere_keeps_its_connection() {
+fn request_dropped_anywhere_frees_its_connection() {
     cancel();
 }
 
 #[test]
-fn some_order_sends_twice_or_gives_another_answer() {
+fn every_order_sends_once_and_returns_the_right_answer() {
     passes(sweep);
 }
 

@@ -1,4 +1,4 @@
-//! The server: over real sockets, with the clock held, so what is drawn is when it is told to stop, and when dropped.
+//! The server over real sockets, with the clock held: the seed draws when it is stopped and when it is dropped.
 
 use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
@@ -22,12 +22,12 @@ use super::{Driver, draw, passes, with};
 pub(super) const DRIVER: Driver = Driver { drives: &["server::Server::serve"], cancel, sweep };
 
 #[test]
-fn a_server_dropped_somewhere_leaves_a_connection_open() {
+fn server_dropped_at_any_poll_closes_its_connections() {
     cancel();
 }
 
 #[test]
-fn a_server_that_is_told_to_stop_breaks_an_answer_off() {
+fn stopping_server_completes_its_answers() {
     passes(sweep);
 }
 
@@ -73,7 +73,7 @@ impl Drop for Leaves {
 fn cancel() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        // A server comes to its end only when it is told to: the last of these drops is in the middle of nothing.
+        // A server ends only when it is stopped, so the last of these drops has nothing in progress.
         for polls in 0..12 {
             let inside = Arc::new(AtomicUsize::new(0));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -90,7 +90,7 @@ fn cancel() {
                             return Poll::Ready(());
                         }
                         left -= 1;
-                        assert!(serving.as_mut().poll(cx).is_pending(), "nobody told it to stop");
+                        assert!(serving.as_mut().poll(cx).is_pending(), "the server ended without a stop");
                         cx.waker().wake_by_ref();
                         Poll::Pending
                     })

@@ -23,12 +23,12 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: &["connect::Connections::send"], cancel, sweep };
 
 #[test]
-fn call_dropped_anywhere_gives_its_upload_up() {
+fn call_dropped_anywhere_drops_its_upload() {
     cancel();
 }
 
 #[test]
-fn call_that_is_over_keeps_no_connection_and_no_body() {
+fn ended_call_keeps_no_connection_and_no_body() {
     passes(sweep);
 }
 

@@ -14,7 +14,7 @@ use crate::harness::{Certificate, builder, client, scripted, test};
 use server::Nginx;
 
 #[tokio::test]
-async fn a_connection_that_has_had_its_requests_fails_the_next() {
+async fn connection_at_its_request_limit_is_replaced() {
     test(async |n| {
         let nginx = Nginx::start(
             "server { listen 127.0.0.1:@PLAIN@; keepalive_requests 3;
@@ -33,10 +33,10 @@ async fn a_connection_that_has_had_its_requests_fails_the_next() {
     .await;
 }
 
-/// The server closes a connection just as it is used again. What nobody has seen is sent again, unseen; what somebody
-/// may have seen is not, unless that does no harm.
+/// The server closes a connection just as it is used again. A request that the server has not read is sent again; a
+/// request that the server may have read is sent again only if it is repeatable.
 #[tokio::test]
-async fn a_connection_that_is_closed_meanwhile_loses_a_request_or_sends_it_twice() {
+async fn connection_closed_while_idle_repeats_no_post() {
     test(async |n| {
         let nginx = Nginx::start(
             "server { listen 127.0.0.1:@PLAIN@; keepalive_timeout 20ms;
@@ -64,7 +64,7 @@ async fn a_connection_that_is_closed_meanwhile_loses_a_request_or_sends_it_twice
 }
 
 #[tokio::test]
-async fn a_limit_of_requests_is_run_against_on_and_on() {
+async fn rate_limited_call_waits_for_the_retry_after() {
     test(async |n| {
         let nginx = Nginx::start(
             "limit_req_zone $uri zone=each:1m rate=2r/s;
@@ -79,7 +79,7 @@ async fn a_limit_of_requests_is_run_against_on_and_on() {
             async move {
                 assert_eq!(api.get(path).fetch().await.unwrap().attempts(), 1);
                 let begun = Instant::now();
-                // What may not be repeated is told at once, and when to come back.
+                // A call that may not be repeated fails at once, with the time to wait.
                 let error = api.get(path).once().fetch().await.unwrap_err();
                 assert_eq!(error.status().unwrap().as_u16(), status);
                 assert_eq!((error.attempts(), error.retry_after()), (1, Some(Duration::from_secs(1))));
@@ -98,7 +98,7 @@ async fn a_limit_of_requests_is_run_against_on_and_on() {
 }
 
 #[tokio::test]
-async fn a_body_is_compressed_unasked_or_not_as_it_came() {
+async fn compression_is_opt_in_and_leaves_the_body_as_it_came() {
     test(async |n| {
         let text = "so it goes ".repeat(100);
         let nginx = Nginx::start(
@@ -110,7 +110,7 @@ async fn a_body_is_compressed_unasked_or_not_as_it_came() {
         let answer = api.get("/text").fetch().await.unwrap();
         assert_eq!(answer.headers().get("content-encoding"), None);
         assert_eq!(answer.text().await.unwrap(), text);
-        // Who asks for it has it as it is.
+        // A caller that asks for a compressed body receives it as it is.
         let answer = api.get("/text").header("accept-encoding", "gzip").fetch().await.unwrap();
         assert_eq!(answer.headers()["content-encoding"], "gzip");
         let body = answer.bytes().await.unwrap();
@@ -120,7 +120,7 @@ async fn a_body_is_compressed_unasked_or_not_as_it_came() {
 }
 
 #[tokio::test]
-async fn a_large_head_breaks_a_call_or_has_no_bound() {
+async fn large_heads_are_read_up_to_max_head() {
     test(async |n| {
         let large = format!("add_header X-Large {} always;\n", "x".repeat(3_000));
         let nginx = Nginx::start(
@@ -146,9 +146,9 @@ async fn a_large_head_breaks_a_call_or_has_no_bound() {
     .await;
 }
 
-/// nginx says `GOAWAY` after so many requests, while others are under way.
+/// nginx sends `GOAWAY` after `keepalive_requests` requests, while others are in flight.
 #[tokio::test]
-async fn a_connection_of_http_2_that_goes_away_takes_calls_along() {
+async fn goaway_loses_no_call_and_repeats_none() {
     test(async |n| {
         let localhost = Certificate::of_localhost();
         let nginx = Nginx::start(
@@ -178,7 +178,7 @@ async fn a_connection_of_http_2_that_goes_away_takes_calls_along() {
 
 /// Behind it is a server that dies in the middle of its answer, of which it says the length, or does not.
 #[tokio::test]
-async fn half_an_answer_that_is_passed_on_is_taken_for_whole() {
+async fn truncated_answer_of_a_proxy_is_retried_or_an_error() {
     test(async |n| {
         for begun in [
             "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello",
@@ -205,7 +205,7 @@ async fn half_an_answer_that_is_passed_on_is_taken_for_whole() {
 }
 
 #[tokio::test]
-async fn a_server_behind_it_that_hangs_or_dies_is_not_told_of() {
+async fn failures_behind_a_proxy_are_reported_or_retried() {
     test(async |n| {
         let nginx = proxy(n, async |mut connection, number| {
             connection.request().await;

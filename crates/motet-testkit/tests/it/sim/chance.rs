@@ -22,7 +22,7 @@ fn of_each_seed<T>(seeds: u64, body: impl AsyncFn() -> T) -> Vec<T> {
 }
 
 #[test]
-fn a_program_draws_what_no_seed_repeats_or_the_same_under_all() {
+fn draws_repeat_under_a_seed_and_differ_between_seeds() {
     let drawn = of_each_seed(20, async || rng::with(Rng::next_u64));
     for twice in drawn.chunks(2) {
         assert_eq!(twice[0], twice[1], "the self-check runs each seed twice");
@@ -34,7 +34,7 @@ fn a_program_draws_what_no_seed_repeats_or_the_same_under_all() {
 }
 
 #[test]
-fn what_a_program_draws_shifts_how_its_tasks_are_interleaved() {
+fn draws_of_a_program_do_not_change_its_schedule() {
     let order = async |draws: usize| {
         let order = Arc::new(Mutex::new(Vec::new()));
         let tasks: Vec<_> = (0..3)
@@ -60,7 +60,7 @@ fn what_a_program_draws_shifts_how_its_tasks_are_interleaved() {
 }
 
 #[test]
-fn a_simulation_leaves_its_seed_in_force_on_the_thread() {
+fn simulation_restores_the_seed_of_the_thread() {
     let _seeded = rng::seed_thread(5);
     sim(|| async {
         let _ = rng::with(Rng::next_u64);

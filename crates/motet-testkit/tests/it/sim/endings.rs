@@ -14,7 +14,7 @@ use super::{failure, spawn, work};
 const BLOCKED_AT: Duration = Duration::from_secs(3);
 
 #[test]
-fn a_deadlock_runs_into_the_limit_or_is_reported_at_the_wrong_time() {
+fn deadlock_is_reported_at_the_time_it_began() {
     let failure = failure(
         sim(|| async {
             sleep(BLOCKED_AT).await;
@@ -33,7 +33,7 @@ fn a_deadlock_runs_into_the_limit_or_is_reported_at_the_wrong_time() {
 }
 
 #[test]
-fn the_ticks_of_a_service_hide_a_deadlock() {
+fn deadlock_is_found_beside_a_ticking_service() {
     failure(
         sim(|| async {
             spawn("ticker", Kind::Service, async {
@@ -52,7 +52,7 @@ fn the_ticks_of_a_service_hide_a_deadlock() {
 }
 
 #[test]
-fn a_deadlock_beside_a_fast_ticker_is_called_a_loop() {
+fn deadlock_is_found_beside_a_fast_ticker() {
     let blocked = sim(|| async {
         spawn("ticker", Kind::Service, async {
             loop {
@@ -67,7 +67,7 @@ fn a_deadlock_beside_a_fast_ticker_is_called_a_loop() {
 }
 
 #[test]
-fn a_service_that_loops_without_time_never_ends() {
+fn service_that_yields_for_ever_hits_the_step_limit() {
     let endless = sim(|| async {
         spawn("spinner", Kind::Service, async {
             loop {
@@ -80,7 +80,7 @@ fn a_service_that_loops_without_time_never_ends() {
 }
 
 #[test]
-fn slow_work_is_taken_for_a_deadlock() {
+fn slow_work_hits_the_time_limit() {
     failure(
         sim(|| async {
             loop {
@@ -95,7 +95,7 @@ fn slow_work_is_taken_for_a_deadlock() {
 }
 
 #[test]
-fn a_loop_without_time_never_ends() {
+fn body_that_yields_for_ever_hits_the_step_limit() {
     let endless = sim(|| async {
         loop {
             yield_now().await;
@@ -105,7 +105,7 @@ fn a_loop_without_time_never_ends() {
 }
 
 #[test]
-fn a_task_left_over_is_not_named() {
+fn task_left_over_is_named() {
     let failure = failure(
         sim(|| async {
             sleep(BLOCKED_AT).await;
@@ -121,7 +121,7 @@ fn a_task_left_over_is_not_named() {
 }
 
 #[test]
-fn a_task_left_over_past_the_library_is_not_counted() {
+fn foreign_task_left_over_is_counted() {
     failure(
         sim(|| async {
             #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
@@ -136,7 +136,7 @@ fn a_task_left_over_past_the_library_is_not_counted() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
-fn task_started_past_the_library_fails_the_run() {
+fn foreign_task_fails_the_run_unless_allowed() {
     let body = || async {
         let task = tokio::spawn(async {
             for _ in 0..3 {
@@ -153,7 +153,7 @@ fn task_started_past_the_library_fails_the_run() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
-fn panic_of_a_task_past_the_library_fails_the_run() {
+fn panic_of_a_foreign_task_fails_the_run() {
     let body = || async { drop(tokio::spawn(async { panic!("unseen") }).await) };
     let checked = sim(body).seeds(1).foreign_tasks(ForeignTasks::Allow).check();
     failure(checked, |cause| matches!(cause, Cause::Panicked { message, .. } if message == "unseen"));
@@ -183,7 +183,7 @@ fn hooked_future_is_a_task_of_the_simulation() {
 }
 
 #[test]
-fn a_task_that_is_about_to_end_counts_as_left_over() {
+fn task_that_is_about_to_end_is_not_left_over() {
     sim(|| async {
         spawn("aborted", Kind::Service, pending::<()>()).abort();
         work("ending", async {
@@ -196,25 +196,25 @@ fn a_task_that_is_about_to_end_counts_as_left_over() {
     .run();
 }
 
-async fn nobody_joins_a_task_that_panics() {
+async fn leaves_a_task_that_panics() {
     work("unlucky", async { panic!("out of luck") });
     yield_now().await;
 }
 
 #[test]
-fn the_panic_of_a_task_that_nobody_joins_is_lost() {
-    failure(sim(nobody_joins_a_task_that_panics).seeds(1).check(), |cause| {
+fn panic_of_a_task_without_a_joiner_fails_the_run() {
+    failure(sim(leaves_a_task_that_panics).seeds(1).check(), |cause| {
         *cause == Cause::Panicked { task: "unlucky".to_owned(), message: "out of luck".to_owned() }
     });
 }
 
 #[test]
-fn a_panic_that_is_only_to_be_recorded_fails_the_run() {
-    sim(nobody_joins_a_task_that_panics).panics(Panics::Record).seeds(5).run();
+fn recorded_panic_does_not_fail_the_run() {
+    sim(leaves_a_task_that_panics).panics(Panics::Record).seeds(5).run();
 }
 
 #[test]
-fn a_panic_that_the_spawner_caught_is_lost() {
+fn panic_caught_by_the_spawner_fails_the_run() {
     failure(
         sim(|| async {
             let mut hook = motet::sim::TaskHook::new("caught", std::panic::Location::caller(), Kind::Work);
@@ -231,7 +231,7 @@ fn a_panic_that_the_spawner_caught_is_lost() {
 }
 
 #[test]
-fn a_destructor_that_panics_takes_the_report_with_it() {
+fn first_failure_is_reported_when_a_destructor_panics() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -251,7 +251,7 @@ fn a_destructor_that_panics_takes_the_report_with_it() {
 }
 
 #[test]
-fn the_clock_jumps_while_another_thread_answers() {
+fn real_io_stops_the_clock_while_a_thread_answers() {
     sim(|| async {
         let start = Instant::now();
         let (answer, asked) = oneshot::channel();

@@ -37,7 +37,7 @@ fn plain_runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_lost_update_stays_hidden_from_a_sweep() {
+fn sweep_finds_a_lost_update() {
     let plain =
         (0..500).filter(|_| plain_runtime().block_on(add_twice_without_holding_the_lock()) != 2).count();
     assert_eq!(plain, 0, "the bug shows without a simulation: it proves nothing about one");
@@ -50,7 +50,7 @@ fn a_lost_update_stays_hidden_from_a_sweep() {
 }
 
 #[test]
-fn most_seeds_explore_the_same_schedule() {
+fn seeds_explore_distinct_schedules() {
     let sweep = sim(|| async {
         add_twice_without_holding_the_lock().await;
     })
@@ -78,7 +78,7 @@ async fn order_of_equal_timers() -> Vec<u32> {
 }
 
 #[test]
-fn timers_of_one_instant_always_fire_in_the_order_of_spawning() {
+fn some_seed_reorders_timers_of_one_instant() {
     assert_eq!(plain_runtime().block_on(order_of_equal_timers()), [0, 1, 2, 3]);
     failure(
         sim(|| async { assert_eq!(order_of_equal_timers().await, [0, 1, 2, 3]) }).seeds(100).check(),
@@ -87,7 +87,7 @@ fn timers_of_one_instant_always_fire_in_the_order_of_spawning() {
 }
 
 #[test]
-fn starved_polls_let_the_virtual_clock_run() {
+fn virtual_clock_stands_while_polls_are_put_off() {
     sim(|| async {
         let start = Instant::now();
         let sleeper = spawn("sleeper", Kind::Service, sleep(Duration::from_secs(60)));
@@ -113,7 +113,7 @@ fn starved_polls_let_the_virtual_clock_run() {
 }
 
 #[test]
-fn a_hook_made_outside_a_simulation_does_not_poll() {
+fn hook_made_outside_a_simulation_polls() {
     let task = async { work("adder", async { 42 }).await.unwrap() };
     assert_eq!(plain_runtime().block_on(task), 42);
     let hook = std::sync::Mutex::new(TaskHook::new("outside", Location::caller(), Kind::Work));
@@ -126,7 +126,7 @@ fn a_hook_made_outside_a_simulation_does_not_poll() {
 }
 
 #[test]
-fn a_hook_of_one_run_is_taken_for_a_task_of_the_next() {
+fn hook_of_one_run_is_no_task_of_the_next() {
     let kept = RefCell::new(None);
     let sweep = sim(|| async {
         let mut polls = 0;
@@ -150,7 +150,7 @@ fn a_hook_of_one_run_is_taken_for_a_task_of_the_next() {
 }
 
 #[test]
-fn tasks_that_await_nothing_always_run_in_the_order_of_spawning() {
+fn some_seed_reorders_tasks_that_await_nothing() {
     sim(|| async {
         let order = Arc::new(std::sync::Mutex::new(Vec::new()));
         let tasks: Vec<_> = (0..2)
@@ -169,7 +169,7 @@ fn tasks_that_await_nothing_always_run_in_the_order_of_spawning() {
 }
 
 #[test]
-fn no_seed_leaves_the_first_poll_its_whole_budget() {
+fn some_seed_leaves_the_first_poll_its_whole_budget() {
     sim(|| async {
         let (total, mut polls) = (Mutex::new(0), 0);
         let mut add = std::pin::pin!(async {

@@ -56,7 +56,7 @@ fn probe_never_returns_from_a_poll() {
 }
 
 #[test]
-fn the_replay_line_does_not_replay() {
+fn replay_line_repeats_the_failure() {
     let first = said(&probe("probe_fails_under_one_seed_in_sixteen", &[]));
     let line = first.lines().find_map(|line| line.strip_prefix("replay: MOTET_SEED=")).expect(&first);
     let (seed, command) = line.split_once(' ').unwrap();
@@ -73,7 +73,7 @@ fn the_replay_line_does_not_replay() {
 }
 
 #[test]
-fn one_seed_is_asked_for_what_the_whole_sweep_is_to_see() {
+fn run_of_one_seed_need_not_see_every_condition() {
     let passes = |seed: u32| {
         probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", &seed.to_string())]).status.success()
     };
@@ -81,7 +81,7 @@ fn one_seed_is_asked_for_what_the_whole_sweep_is_to_see() {
 }
 
 #[test]
-fn the_number_of_runs_is_not_taken_from_the_environment() {
+fn environment_sets_the_number_of_runs() {
     // Of 100 runs one fails; of few none does, and the sweep says what it has not seen.
     let says = |runs: u32, words: &str| {
         said(&probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_RUNS", &runs.to_string())]))
@@ -92,7 +92,7 @@ fn the_number_of_runs_is_not_taken_from_the_environment() {
 }
 
 #[test]
-fn a_seed_that_cannot_be_read_is_not_explained() {
+fn invalid_seed_in_the_environment_is_explained() {
     let output = probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", "seventeen")]);
     assert!(!output.status.success());
     let said = said(&output);
@@ -100,7 +100,7 @@ fn a_seed_that_cannot_be_read_is_not_explained() {
 }
 
 #[test]
-fn a_poll_that_never_returns_hangs_the_test_or_is_not_named() {
+fn poll_that_never_returns_fails_with_the_name_of_its_task() {
     let output = probe("probe_never_returns_from_a_poll", &[]);
     assert!(!output.status.success());
     let said = said(&output);

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{failure, work};
 
 #[test]
-fn state_shared_between_runs_goes_unnoticed() {
+fn state_shared_between_runs_is_found() {
     let counter = AtomicU64::new(0);
     let body = || async {
         let number = counter.fetch_add(1, Relaxed);
@@ -25,7 +25,7 @@ fn state_shared_between_runs_goes_unnoticed() {
 }
 
 #[test]
-fn a_name_that_changes_between_runs_goes_unnoticed() {
+fn name_that_changes_between_runs_is_found() {
     let counter = AtomicU64::new(0);
     let body = || async {
         let name = format!("task {}", counter.fetch_add(1, Relaxed));
@@ -38,7 +38,7 @@ fn a_name_that_changes_between_runs_goes_unnoticed() {
 }
 
 #[test]
-fn a_failure_that_does_not_replay_looks_as_if_it_did() {
+fn report_warns_that_a_failure_does_not_repeat() {
     let counter = AtomicU64::new(0);
     let body = || async {
         assert!(counter.fetch_add(1, Relaxed) > 0, "only the first time");
@@ -49,7 +49,7 @@ fn a_failure_that_does_not_replay_looks_as_if_it_did() {
 }
 
 #[test]
-fn a_failure_that_says_something_else_each_time_looks_as_if_it_replayed() {
+fn report_warns_that_the_message_of_a_failure_changes() {
     let counter = AtomicU64::new(0);
     let body = || async { panic!("number {}", counter.fetch_add(1, Relaxed)) };
     let failure = failure(sim(body).seeds(1).check(), |cause| matches!(cause, Cause::Panicked { .. }));
@@ -57,7 +57,7 @@ fn a_failure_that_says_something_else_each_time_looks_as_if_it_replayed() {
 }
 
 #[test]
-fn a_failing_seed_fails_differently_when_it_is_run_again() {
+fn failing_seed_fails_with_the_same_trace_again() {
     let body = || async {
         let number = motet::sim::choice(std::num::NonZeroUsize::MAX).unwrap();
         let task = work("chooser", async { motet::sim::choice(std::num::NonZeroUsize::MAX).unwrap() });

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::failure;
 
 #[test]
-fn a_statement_that_does_not_hold_lets_the_run_pass() {
+fn statement_that_does_not_hold_fails_the_run_at_once() {
     let failure = failure(
         sim(|| async {
             motet::always!(true, "holds");
@@ -28,7 +28,7 @@ fn a_statement_that_does_not_hold_lets_the_run_pass() {
 }
 
 #[test]
-fn a_condition_that_was_never_true_lets_the_sweep_pass() {
+fn condition_that_was_never_true_fails_the_sweep() {
     let coin = || motet::sim::choice(NonZeroUsize::new(2).unwrap()) == Some(1);
     failure(
         sim(|| async {
@@ -42,7 +42,7 @@ fn a_condition_that_was_never_true_lets_the_sweep_pass() {
 }
 
 #[test]
-fn a_path_that_no_seed_reached_lets_the_sweep_pass() {
+fn path_that_must_be_seen_and_is_not_fails_the_sweep() {
     let body = || async {
         let path = motet::sim::choice(NonZeroUsize::new(2).unwrap());
         motet::sometimes!(path == Some(1), "rolled back");
@@ -60,7 +60,7 @@ fn a_path_that_no_seed_reached_lets_the_sweep_pass() {
 }
 
 #[test]
-fn conditions_are_evaluated_outside_a_simulation() {
+fn conditions_are_not_evaluated_outside_a_simulation() {
     let evaluated = || -> bool { unreachable!("outside a simulation") };
     motet::always!(evaluated(), "never asked");
     motet::sometimes!(evaluated(), "never asked");
@@ -94,7 +94,7 @@ fn faults_of_runs(faults: Faults) -> Vec<BTreeMap<&'static str, (u32, u128)>> {
 }
 
 #[test]
-fn fault_points_are_enabled_in_all_runs_or_in_none() {
+fn swarm_enables_each_subset_of_the_fault_points() {
     let enabled: BTreeSet<_> = faults_of_runs(Faults::Swarm)
         .into_iter()
         .map(|seen| {
@@ -113,14 +113,14 @@ fn fault_points_are_enabled_in_all_runs_or_in_none() {
 }
 
 #[test]
-fn fault_points_act_although_they_are_off() {
+fn fault_points_that_are_off_never_fail() {
     for seen in faults_of_runs(Faults::Off) {
         assert!(seen.values().all(|(failures, _)| *failures == 0), "{seen:?}");
     }
 }
 
 #[test]
-fn a_planted_bug_is_there_without_being_asked_for() {
+fn planted_bug_acts_only_in_the_run_that_enables_it() {
     let body = || async { assert!(!motet::mutant!("test.planted"), "the planted bug") };
     sim(body).seeds(2).run();
     failure(
@@ -132,7 +132,7 @@ fn a_planted_bug_is_there_without_being_asked_for() {
 }
 
 #[test]
-fn a_planted_bug_is_off_as_soon_as_one_of_two_guards_is_dropped() {
+fn planted_bug_stays_on_until_its_last_guard_is_dropped() {
     let (one, other) = (mutants::enable("test.guarded"), mutants::enable("test.guarded"));
     drop(one);
     assert!(motet::mutant!("test.guarded"));
