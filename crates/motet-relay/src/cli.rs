@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn options_work_with_and_without_the_word_serve() {
+    fn options_work_with_and_without_the_serve_command() {
         for args in [&["serve", "--listen", "[::1]:80"][..], &["--listen", "[::1]:80"]] {
             assert_eq!(config(args).listen.to_string(), "[::1]:80");
         }
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_arguments_are_refused() {
         for args in [
             &["--allow-net", "everything"][..],
             &["--max-attempts", "0"],

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn due_time_goes_on_until_the_system_clock_caught_up() {
+    async fn due_time_stays_ahead_until_the_system_clock_catches_up() {
         const HOUR: Millis = 3_600_000;
         let clock = Clock::new();
         let right = clock.due_now();

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opened_network_passes_and_its_neighbours_do_not() {
+    fn allowed_network_passes_and_its_neighbours_do_not() {
         let guard = AddressGuard::new(vec!["10.1.0.0/16".parse().unwrap(), "fd12::/16".parse().unwrap()]);
         for (address, passes) in [
             ("10.1.2.3", true),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_refusal_says_what_the_address_is_and_what_to_do() {
+    fn refusal_names_the_kind_of_address_and_the_option() {
         let refusal = AddressGuard::default().check(ip("::ffff:127.0.0.1")).unwrap_err();
         assert_eq!(
             refusal.to_string(),

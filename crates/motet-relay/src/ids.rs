@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identifier_comes_back_as_its_row() {
+    fn id_parses_back_to_its_row() {
         let ids = Ids::new(0x5f0c_9a3b_e1d7);
         assert_eq!(ids.format(Kind::Event, 42), "evt_5f0c9a3be1d7000000000000002a");
         for row in [1, 42, i64::from(u32::MAX), i64::MAX] {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_identifiers_are_not_ours() {
+    fn foreign_ids_are_refused() {
         let ids = Ids::new(7);
         let other_store = Ids::new(8).format(Kind::Event, 1);
         let other_kind = ids.format(Kind::Endpoint, 1);

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn order_of_keys_and_white_space_make_no_other_value() {
+    fn key_order_and_white_space_do_not_change_the_value() {
         for (left, right, is_same) in [
             (r#"{"a":1,"b":[1,2]}"#, " { \"b\" : [ 1 , 2 ] ,\n\"a\":1 } ", true),
             (r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":2,"x":1}}"#, true),
@@ -226,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_are_the_same_where_a_parser_finds_the_same(left in json(), right in json()) {
+        fn texts_are_equal_exactly_where_a_parser_finds_them_equal(left in json(), right in json()) {
             let (plain, pretty) = (left.to_string(), serde_json::to_string_pretty(&left).unwrap());
             prop_assert!(is_same_value(&plain, &pretty), "{}", plain);
             prop_assert_eq!(is_same_value(&plain, &right.to_string()), left == right, "{} {}", left, right);
@@ -234,7 +234,7 @@ mod tests {
 
         /// Pieces of strings in any order, so that halves of pairs meet all that can follow them.
         #[test]
-        fn strings_are_accepted_as_a_parser_that_reads_them_does(
+        fn strings_are_accepted_exactly_where_a_parser_accepts_them(
             pieces in prop::collection::vec(
                 prop::sample::select(vec![
                     "\\ud800", "\\uDBFF", "\\udc00", "\\uDFFF", "\\u0041", "\\\\", "\\\"", "\\n", "u", "d800", "é", "[", "}",

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_missing_or_ends_before_one_that_needs_it() {
+    fn each_part_depends_on_the_parts_it_needs() {
         let config = Config::new("unused".into(), "127.0.0.1:0".parse().unwrap());
         let drawn = container(config).check().unwrap().to_dot();
         let number = |part: &str| {

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_texts_are_refused_with_the_reason() {
+    fn malformed_patterns_and_types_are_refused_with_the_reason() {
         let long = "a".repeat(MAX_TYPE_LENGTH + 1);
         let patterns = [
             ("", TypeError::Empty),
@@ -243,7 +243,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_taken_or_refused_without_a_panic(text in "\\PC{0,12}|[a.*>_]{0,12}") {
+        fn parsing_any_text_does_not_panic(text in "\\PC{0,12}|[a.*>_]{0,12}") {
             let event_type = EventType::parse(&text);
             let pattern = Pattern::parse(&text);
             if let (Ok(pattern), Ok(event_type)) = (&pattern, &event_type) {

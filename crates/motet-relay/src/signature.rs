@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_specifications_example_is_reproduced() {
+    fn example_of_the_specification_is_reproduced() {
         let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let signature =
             secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn secrets_come_back_from_their_text_and_stay_out_of_logs() {
+    fn secret_parses_back_and_its_debug_hides_it() {
         let secret = Secret::generate().unwrap();
         assert_eq!(Secret::parse(&secret.expose()).unwrap(), secret);
         assert_eq!(format!("{secret:?}"), "Secret(..)");
     }
 
     #[test]
-    fn other_forms_are_refused() {
+    fn malformed_secrets_are_refused() {
         let short = format!("whsec_{}", STANDARD.encode([0; 23]));
         let long = format!("whsec_{}", STANDARD.encode([0; 65]));
         for text in ["", "whsec_", "whsec_!!!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", &short, &long] {

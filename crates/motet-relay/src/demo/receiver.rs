@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_receiver_misbehaves_as_much_as_it_says_and_the_same_each_time() {
+    fn misbehaviour_repeats_under_a_seed_and_meets_its_rates() {
         let count = |seed| {
             let misbehaviour = Misbehaviour::new(seed, Duration::ZERO);
             let acts: Vec<_> = (0..10_000).map(|event| misbehaviour.act(event, 1)).collect();

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_neither_arrived_nor_died_is_lost() {
+    async fn events_neither_delivered_nor_dead_count_as_lost() {
         let sent = Instant::now();
         let arrived = |ms, attempts, accepted| Seen {
             sent: Some(sent),

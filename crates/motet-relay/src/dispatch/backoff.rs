@@ -89,13 +89,13 @@ mod tests {
     };
 
     #[test]
-    fn the_ceiling_doubles_up_to_the_cap_and_never_overflows() {
+    fn ceiling_doubles_up_to_the_cap_and_never_overflows() {
         let seconds: Vec<_> = [1, 2, 3, 6, 7, 8, 33, u32::MAX].map(|n| SCHEDULE.ceiling(n).as_secs()).into();
         assert_eq!(seconds, [1, 2, 4, 32, 60, 60, 60, 60]);
     }
 
     #[test]
-    fn waits_fill_the_whole_interval_from_zero() {
+    fn delays_fill_the_interval_from_zero_to_the_ceiling() {
         let _seeded = rng::seed_thread(7);
         let mut waits: Vec<_> = (0..1_000).map(|_| SCHEDULE.delay(4, None).unwrap()).collect();
         waits.sort_unstable();
@@ -105,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_attempt_has_no_wait_after_it() {
+    fn last_attempt_has_no_delay_after_it() {
         let _seeded = rng::seed_thread(7);
         assert!(SCHEDULE.delay(39, None).is_some());
         assert_eq!(SCHEDULE.delay(40, None), None);
     }
 
     #[test]
-    fn attempts_that_relay_failed_are_repeated_until_the_longest_age() {
+    fn attempts_that_relay_failed_repeat_until_max_age() {
         let _seeded = rng::seed_thread(7);
         for (in_a_row, seconds) in [(1, 1..=2), (2, 2..=4), (5, 16..=32), (6, 30..=60), (u32::MAX, 30..=60)] {
             let delay = SCHEDULE.delay_of_relay(in_a_row, Duration::from_secs(3_599)).unwrap();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_receiver_asks_for_is_a_floor_up_to_the_cap() {
+    fn retry_after_is_a_floor_up_to_the_cap() {
         let _seeded = rng::seed_thread(7);
         let ask = |s| Some(Duration::from_secs(s));
         for _ in 0..100 {

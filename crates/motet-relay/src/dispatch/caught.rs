@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_returned_with_what_it_said() {
+    async fn panic_is_returned_with_its_message() {
         assert_eq!(caught(async { 1 }).await, Ok(1));
         for (number, said) in [(2, "no 2"), (3, "a constant")] {
             let panics = async move {

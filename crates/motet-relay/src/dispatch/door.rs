@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn another_generation_has_a_breaker_and_a_rate_of_its_own() {
+    async fn each_generation_has_its_own_breaker_and_rate() {
         scope(async |n: &Nursery| {
             let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder().build(n)));
             let one = const { NonZeroU32::new(1).unwrap() };

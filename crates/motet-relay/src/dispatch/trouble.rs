@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn trouble_ends_with_an_attempt_or_after_a_time() {
+    async fn trouble_ends_with_an_attempt_or_after_its_time() {
         let trouble = OwnTrouble::default();
         assert_eq!(trouble.known(), None);
         trouble.failed("no descriptors");

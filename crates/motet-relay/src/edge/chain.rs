@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_handler_that_panics_ends_its_connection() {
+    async fn panic_of_a_handler_is_a_500_without_its_message() {
         async fn bug() {
             panic!("on purpose");
         }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_left_out_or_in_another_order() {
+    fn middleware_is_complete_and_in_order() {
         let all = around_all(Arc::new(Memory::new()));
         assert_eq!(format!("{all:?}"), "ChainLayer(count > require_host > bound_answers > catch_panic)");
         let access = Arc::new(Access::default());

@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_that_must_not_be_called_are_refused_at_once() {
+    fn forbidden_urls_are_refused_with_the_reason() {
         let guard = AddressGuard::default();
         for (url, why) in [
             ("", "not a URL"),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn good_urls_are_kept_in_normal_form() {
+    fn valid_urls_are_normalized() {
         let guard = AddressGuard::new(vec!["127.0.0.0/8".parse().unwrap()]);
         for (url, normal) in [
             ("https://Example.com", "https://example.com/"),

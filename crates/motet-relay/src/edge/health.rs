@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn all_who_ask_within_a_second_share_one_look() {
+    async fn requests_within_a_second_share_one_check() {
         let looks = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&looks);
         let looked = scope(async |n: &Nursery<Infallible>| {

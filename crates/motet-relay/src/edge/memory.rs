@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_parts_are_given_back() {
+    fn dropped_parts_free_their_memory() {
         let budget = Budget::new(10 << 20);
         let mut part = held(&budget);
         assert!(part.grow(100) && part.grow(50));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answer_is_counted_until_its_bytes_are_gone() {
+    async fn answer_is_counted_until_its_bytes_are_dropped() {
         let memory = Arc::new(Memory::new());
         let chain = motet::middleware::Chain::new()
             .with(motet::middleware::with_state(Arc::clone(&memory), bound_answers))

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_callers_choose_cannot_become_markup() {
+    fn text_of_callers_is_escaped() {
         assert_eq!(Escaped("<a href='x'>\"&").to_string(), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;");
     }
 }

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_commit_that_failed_late_is_not_called_undone() {
+    fn unsure_commit_is_reported_as_possibly_stored() {
         let unsure = Problem::from(StoreError::Unsure("fsync".to_owned()));
         assert_eq!(unsure.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(unsure.detail.contains("may have been stored"), "{}", unsure.detail);

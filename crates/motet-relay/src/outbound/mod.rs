@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_is_bounded_as_text() {
+    fn excerpt_is_bounded_as_text() {
         for body in [vec![b'x'; 5_000], vec![0xff; 5_000], "\u{20ac}".repeat(2_000).into_bytes()] {
             let excerpt = excerpt(&body);
             assert!((EXCERPT_BYTES - 3..=EXCERPT_BYTES).contains(&excerpt.len()), "{}", excerpt.len());
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_came_during_a_pause_is_read_before_it_is_late() {
+    async fn answer_that_came_during_a_pause_is_in_time() {
         let deadline = Instant::now() + Duration::from_secs(10);
         assert!(in_time(deadline, pending::<()>()).await.is_none());
         assert_eq!(Instant::now(), deadline, "without a pause the deadline holds");

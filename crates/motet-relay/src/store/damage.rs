@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_goes_on_behind_what_cannot_be_read() {
+    fn list_continues_past_unreadable_rows() {
         assert_eq!(list(&[98], i64::MAX, 5), [Ok(100), Ok(99), Err(98), Ok(97), Ok(96)]);
         assert_eq!(list(&[98, 97, 96], i64::MAX, 5), [Ok(100), Ok(99), Err(96), Ok(95), Ok(94)]);
         assert_eq!(list(&[100, 99], i64::MAX, 2), [Err(99), Ok(98)]);

@@ -167,7 +167,7 @@ mod tests {
     /// A kill does not show whether commits reach the disk, since the system keeps what it was given: only a
     /// power failure would. So the setting itself is looked at.
     #[test]
-    fn the_writer_waits_for_the_disk_at_every_commit() {
+    fn writer_syncs_to_disk_at_every_commit() {
         const FULL: i64 = 2;
         let directory = tempfile::tempdir().unwrap();
         let connection = open(&directory.path().join(FILE_NAME)).unwrap();

@@ -242,7 +242,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn an_event_is_left_out_or_given_twice(steps in prop::collection::vec(step(), 1..80), ask: i64) {
+        fn every_event_is_given_once_in_order(steps in prop::collection::vec(step(), 1..80), ask: i64) {
             let tail = Arc::new(Tail::new(7));
             let mut model: Vec<i64> = Vec::new();
             let mut followers = Vec::new();
@@ -272,7 +272,7 @@ mod tests {
                 prop_assert_eq!(kept.newest(), newest);
                 prop_assert!(kept.events.len() <= MOST_EVENTS && kept.bytes <= MOST_BYTES);
                 prop_assert_eq!(kept.bytes, kept.events.iter().map(|event| event.row.data.len()).sum::<usize>());
-                prop_assert!(!followers.is_empty() || kept.events.is_empty(), "kept for nobody");
+                prop_assert!(!followers.is_empty() || kept.events.is_empty(), "kept without a follower");
                 for position in [0, kept.after - 1, kept.after, newest, ask.rem_euclid(newest + 2)] {
                     let next: Vec<_> = model.iter().copied().filter(|seq| *seq > position).take(MOST_AT_ONCE).collect();
                     match kept.since(position) {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_misses_a_commit() {
+    async fn commit_before_the_wait_is_seen() {
         let tail = Arc::new(Tail::new(0));
         let mut following = Arc::clone(&tail).follow();
         assert!(matches!(following.after(0), After::Nothing));

@@ -72,7 +72,7 @@ async fn failures(store: &Store, endpoint: i64) -> u32 {
 }
 
 #[tokio::test]
-async fn a_job_that_fails_is_undone_alone_and_wakes_nothing() {
+async fn failed_job_is_undone_alone_and_wakes_nothing() {
     with_store(AutoDisable::default(), async |store| {
         let endpoint = endpoint(store).await;
         let insert = "INSERT INTO events (type, data, created_at, checksum) VALUES ('undone', x'31', 0, 0)";
@@ -128,7 +128,7 @@ async fn relay_failures_are_not_counted_and_share_one_row() {
 }
 
 #[tokio::test]
-async fn config_failures_count_and_leave_the_endpoint_alone() {
+async fn config_failures_count_and_do_not_hold_the_endpoint() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();
@@ -146,7 +146,7 @@ async fn config_failures_count_and_leave_the_endpoint_alone() {
 }
 
 #[tokio::test]
-async fn a_probe_that_relay_fails_comes_again_at_its_retry() {
+async fn probe_that_relay_fails_is_due_at_its_retry() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_probe_that_relay_fails_comes_again_at_its_retry() {
 }
 
 #[tokio::test]
-async fn a_failure_at_an_old_generation_leaves_the_endpoint_alone() {
+async fn failure_at_an_old_generation_does_not_hold_the_endpoint() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();

@@ -230,7 +230,7 @@ async fn raw(client: &Client, request: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused() {
+async fn malformed_http_is_refused() {
     let relay = Relay::start().await;
     let client = relay.client();
     let authorized = format!(
@@ -271,7 +271,7 @@ async fn what_is_not_http_is_refused() {
 }
 
 #[tokio::test]
-async fn many_events_are_taken_and_refused_line_by_line() {
+async fn ndjson_is_accepted_and_refused_line_by_line() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let client = relay.client();
@@ -302,7 +302,7 @@ async fn many_events_are_taken_and_refused_line_by_line() {
 }
 
 #[tokio::test]
-async fn endpoints_that_want_nothing_leave_commits_full() {
+async fn endpoints_without_a_match_do_not_split_commits() {
     let relay = Relay::start().await;
     let client = relay.client();
     for n in 0..100 {

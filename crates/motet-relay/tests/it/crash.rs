@@ -60,7 +60,7 @@ async fn publish_through_crashes(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_acknowledged_event_is_lost_however_often_relay_is_killed() {
+async fn acknowledged_events_survive_repeated_kills() {
     let seed = motet::rng::with(Rng::next_u64);
     let mut rng = Rng::seeded(seed);
     println!("seed {seed}");
@@ -154,7 +154,7 @@ fn events_without_all_deliveries(database: &Connection) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_without_its_deliveries_is_never_visible() {
+async fn event_is_visible_only_with_all_its_deliveries() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     for _ in 0..ENDPOINTS {
@@ -185,11 +185,11 @@ async fn an_event_without_its_deliveries_is_never_visible() {
     assert!(seen.len() > 10, "{looks} looks saw only {seen:?} events");
 }
 
-/// So long that nothing but a kill makes anything due again within the test.
+/// Long enough that only a kill makes anything due again within the test.
 const LONG_SECONDS: &str = "40000";
 
 #[tokio::test]
-async fn after_a_kill_what_was_in_flight_is_due_at_once_and_the_rest_keeps_its_time() {
+async fn kill_makes_in_flight_due_and_keeps_other_due_times() {
     let receiver = Receiver::start(|hit| match (hit.json()["type"].as_str().unwrap(), hit.nth) {
         ("in.flight", 1) => Act::Hang,
         // The receiver's wish is a floor under the jitter.
@@ -223,7 +223,7 @@ async fn after_a_kill_what_was_in_flight_is_due_at_once_and_the_rest_keeps_its_t
 }
 
 #[tokio::test]
-async fn a_clock_that_was_wrong_when_it_was_stored_delays_a_delivery_by_the_longest_backoff_at_most() {
+async fn due_time_of_a_wrong_clock_is_clamped_to_the_retry_cap() {
     let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
     let slow = ["--retry-base", "600", "--retry-cap", "600"];
     let relay = Relay::start_with(&slow).await;
@@ -239,7 +239,7 @@ async fn a_clock_that_was_wrong_when_it_was_stored_delays_a_delivery_by_the_long
 }
 
 #[tokio::test]
-async fn a_clock_that_is_behind_at_start_delays_nothing() {
+async fn clock_behind_at_start_delays_no_delivery() {
     // Due two seconds after the first attempt.
     let receiver = Receiver::start(|hit| match hit.nth {
         1 => Act::AnswerWith(StatusCode::SERVICE_UNAVAILABLE, "retry-after", "2".to_owned()),

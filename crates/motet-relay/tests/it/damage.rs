@@ -14,7 +14,7 @@ use crate::harness::{Feed, Home, Receiver, Relay, eventually};
 /// Nothing that failed comes again before a test says so, and no breaker is in its way.
 const SLOW: [&str; 6] = ["--retry-base", "30000", "--retry-cap", "30000", "--breaker-failures", "1000000"];
 
-/// A store at rest with so many events, each attempted once, in vain. Gives the path of the endpoint.
+/// Makes a store at rest with `events` events, each attempted once, in vain. Returns the path of the endpoint.
 async fn pending(events: usize) -> (Arc<Home>, String) {
     let relay = Relay::start_with(&SLOW).await;
     let client = relay.client();
@@ -36,7 +36,7 @@ async fn pending(events: usize) -> (Arc<Home>, String) {
 }
 
 #[tokio::test]
-async fn a_delivery_whose_event_is_missing_is_a_dead_letter() {
+async fn delivery_without_its_event_becomes_a_dead_letter() {
     let (home, path) = pending(3).await;
     assert_eq!(home.sql("DELETE FROM events WHERE seq = 2"), 1);
     let receiver = Receiver::accepting().await;
@@ -60,7 +60,7 @@ async fn a_delivery_whose_event_is_missing_is_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn an_event_that_was_altered_is_not_sent() {
+async fn altered_event_is_not_sent() {
     let (home, path) = pending(3).await;
     let altered = "UPDATE events SET data = replace(CAST(data AS TEXT), '\"n\":1', '\"n\":7') WHERE seq = 2";
     // A text in place of a blob would be found by its type alone.
@@ -130,7 +130,7 @@ async fn delivered_with_a_damaged_page_of(name: &str) -> (usize, usize, Relay) {
 }
 
 #[tokio::test]
-async fn a_damaged_page_of_events_stops_those_events_alone() {
+async fn damaged_page_of_events_stops_only_those_events() {
     let (arrived, lost, relay) = delivered_with_a_damaged_page_of("events").await;
     assert_eq!(arrived, EVENTS - lost);
     let client = relay.client();
@@ -163,7 +163,7 @@ async fn a_damaged_page_of_events_stops_those_events_alone() {
 }
 
 #[tokio::test]
-async fn a_damaged_page_of_deliveries_stops_those_alone() {
+async fn damaged_page_of_deliveries_stops_only_those_deliveries() {
     let (arrived, lost, relay) = delivered_with_a_damaged_page_of("deliveries").await;
     assert_eq!(arrived, EVENTS - lost);
     let items = relay.client().list("/v1/deliveries").await;
@@ -171,7 +171,7 @@ async fn a_damaged_page_of_deliveries_stops_those_alone() {
 }
 
 #[tokio::test]
-async fn a_damaged_page_of_an_index_stops_nothing() {
+async fn damaged_page_of_an_index_stops_no_delivery() {
     let (arrived, _, _relay) = delivered_with_a_damaged_page_of("deliveries_due").await;
     assert_eq!(arrived, EVENTS);
 }

@@ -34,7 +34,7 @@ async fn used() -> Arc<Home> {
 }
 
 #[tokio::test]
-async fn a_second_process_is_refused_and_the_first_is_not_disturbed() {
+async fn second_process_is_refused_and_the_first_works_on() {
     let relay = Relay::start().await;
     let said = refusal(&relay.client().home().data()).await;
     assert!(said.contains("in use by process") && said.contains(&relay.pid().to_string()), "{said}");
@@ -43,7 +43,7 @@ async fn a_second_process_is_refused_and_the_first_is_not_disturbed() {
 }
 
 #[tokio::test]
-async fn a_second_process_is_refused_without_the_lock_file_too() {
+async fn second_process_is_refused_without_the_lock_file() {
     let relay = Relay::start().await;
     let data = relay.client().home().data();
     fs::remove_file(data.join("relay.lock")).unwrap();
@@ -53,7 +53,7 @@ async fn a_second_process_is_refused_without_the_lock_file_too() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_moved_away_ends_the_202s() {
+async fn moved_directory_refuses_events_until_it_is_back() {
     let relay = Relay::start().await;
     let client = relay.client();
     let (data, elsewhere) = (client.home().data(), client.home().data().with_extension("moved"));
@@ -77,7 +77,7 @@ async fn a_directory_that_is_moved_away_ends_the_202s() {
 }
 
 #[tokio::test]
-async fn a_directory_may_have_a_name_like_a_uri() {
+async fn directory_may_have_a_name_like_a_uri() {
     let home = Home::new();
     fs::create_dir_all(home.data()).unwrap();
     let mut serve = program();
@@ -91,7 +91,7 @@ async fn a_directory_may_have_a_name_like_a_uri() {
 }
 
 #[tokio::test]
-async fn a_killed_process_leaves_no_lock() {
+async fn killed_process_leaves_no_lock() {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
     relay.kill().await;
@@ -99,7 +99,7 @@ async fn a_killed_process_leaves_no_lock() {
 }
 
 #[tokio::test]
-async fn a_clean_stop_leaves_one_file_to_copy() {
+async fn clean_stop_leaves_one_file_to_copy() {
     let home = used().await;
     assert!(!home.data().join("relay.db-wal").exists(), "the log was not moved into the database");
     let events: u32 = Connection::open(home.database())
@@ -110,7 +110,7 @@ async fn a_clean_stop_leaves_one_file_to_copy() {
 }
 
 #[tokio::test]
-async fn another_version_is_refused_and_left_as_it_is() {
+async fn database_of_another_version_is_refused_and_unchanged() {
     let home = used().await;
     for (version, what, what_to_do) in [
         (99, "written by a newer relay", "start the newer relay"),
@@ -129,7 +129,7 @@ async fn another_version_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_program_is_refused() {
+async fn database_of_another_program_is_refused() {
     let home = Home::new();
     fs::create_dir_all(home.data()).unwrap();
     Connection::open(home.database()).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
@@ -138,7 +138,7 @@ async fn a_database_of_another_program_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_refused() {
+async fn file_that_is_no_database_is_refused() {
     let home = Home::new();
     fs::create_dir_all(home.data()).unwrap();
     fs::write(home.database(), "these are not the pages you are looking for ".repeat(200)).unwrap();
@@ -147,7 +147,7 @@ async fn a_file_that_is_no_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_damaged_page_is_found_at_start() {
+async fn damaged_pages_are_found_at_start() {
     let home = used().await;
     let pages = fs::metadata(home.database()).unwrap().len() / 4096;
     assert!(pages > 10);
@@ -163,7 +163,7 @@ async fn a_damaged_page_is_found_at_start() {
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_be_made_is_refused_with_its_name() {
+async fn directory_that_cannot_be_made_is_refused_with_its_name() {
     let home = Home::new();
     fs::create_dir_all(home.data()).unwrap();
     let file = home.data().join("file");
@@ -173,7 +173,7 @@ async fn a_directory_that_cannot_be_made_is_refused_with_its_name() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_refused_with_the_option_to_change_it() {
+async fn address_in_use_is_refused_with_the_option_to_change_it() {
     let relay = Relay::start().await;
     let other = Home::new();
     let address = relay.client().address.to_string();
@@ -185,7 +185,7 @@ async fn an_address_in_use_is_refused_with_the_option_to_change_it() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_replaces_the_old_one() {
+async fn rotated_key_replaces_the_old_one() {
     let home = used().await;
     let rotate = async || program().args(["rotate-key", "--data"]).arg(home.data()).output().await.unwrap();
     let output = rotate().await;
@@ -218,7 +218,7 @@ async fn fails(mut command: tokio::process::Command) -> String {
 }
 
 #[tokio::test]
-async fn a_rotated_key_that_cannot_be_shown_leaves_the_old_one() {
+async fn rotated_key_that_cannot_be_shown_leaves_the_old_one() {
     let home = used().await;
     let mut rotate = program();
     rotate.args(["rotate-key", "--data"]).arg(home.data()).stdout(full());
@@ -229,7 +229,7 @@ async fn a_rotated_key_that_cannot_be_shown_leaves_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_first_start_that_fails_leaves_the_key_to_the_next() {
+async fn failed_first_start_leaves_the_key_to_the_next() {
     let other = Relay::start().await;
     let taken = other.client().address.to_string();
     let home = Home::new();
@@ -268,7 +268,7 @@ async fn only_the_owner_can_read_the_data() {
 }
 
 #[tokio::test]
-async fn a_store_restored_from_a_backup_gives_no_id_a_second_time() {
+async fn store_restored_from_a_backup_repeats_no_id() {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
     relay.client().endpoint_at("http://127.0.0.1:9/", json!({"event_types": ["a"]})).await;
@@ -299,7 +299,7 @@ async fn a_store_restored_from_a_backup_gives_no_id_a_second_time() {
 }
 
 #[tokio::test]
-async fn the_log_is_moved_into_the_database_while_relay_runs() {
+async fn log_is_moved_into_the_database_while_relay_runs() {
     let relay = Relay::start().await;
     let database = relay.client().home().database();
     // Twice what makes a checkpoint due.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::harness::{program, within};
 
 #[tokio::test]
-async fn the_demo_loses_nothing_and_prints_one_json_object() {
+async fn demo_loses_nothing_and_prints_one_json_object() {
     let demo = program().args(["demo", "--events", "300", "--seed", "7", "--json"]).output();
     let output = within("the demo", demo).await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -22,7 +22,7 @@ async fn the_demo_loses_nothing_and_prints_one_json_object() {
 }
 
 #[tokio::test]
-async fn the_demo_prints_a_table_for_people() {
+async fn demo_prints_a_table() {
     let demo = program().args(["demo", "--events", "20"]).output();
     let output = within("the demo", demo).await.unwrap();
     assert!(output.status.success());

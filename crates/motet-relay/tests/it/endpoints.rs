@@ -45,7 +45,7 @@ async fn endpoints_are_created_read_listed_updated_and_deleted() {
     };
     assert_eq!(goes_to().await, 1);
     assert_eq!(client.delete(&path).await.status, StatusCode::NO_CONTENT);
-    assert_eq!(goes_to().await, 0, "a deleted endpoint is owed something new");
+    assert_eq!(goes_to().await, 0, "a deleted endpoint gets a new delivery");
     assert_eq!(client.get(&path).await.status, StatusCode::NOT_FOUND);
     assert_eq!(client.patch(&path, json!({})).await.status, StatusCode::NOT_FOUND);
     assert_eq!(client.delete(&path).await.status, StatusCode::NOT_FOUND);
@@ -53,22 +53,22 @@ async fn endpoints_are_created_read_listed_updated_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_disabled_endpoint_is_owed_nothing_new_and_keeps_what_it_is_owed() {
+async fn disabled_endpoint_gets_no_new_events_and_keeps_pending_ones() {
     let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
     let relay = Relay::start_with(&["--retry-base", "600", "--retry-cap", "600"]).await;
     let client = relay.client();
     let endpoint = client.endpoint(&receiver).await;
     let path = format!("/v1/endpoints/{endpoint}");
-    let owed = client.publish("before", json!({})).await;
+    let pending = client.publish("before", json!({})).await;
     eventually("the first attempt to be recorded", || async {
-        (client.delivery_of(&owed).await["attempts"] == 1).then_some(())
+        (client.delivery_of(&pending).await["attempts"] == 1).then_some(())
     })
     .await;
     client.patch(&path, json!({"enabled": false})).await;
     let answer = client.post("/v1/events", json!({"type": "during", "data": 1})).await;
     assert_eq!(answer.json()["deliveries"], 0);
     // Due at once, and held: the endpoint is disabled.
-    let delivery = client.delivery_of(&owed).await;
+    let delivery = client.delivery_of(&pending).await;
     let resend = format!("/v1/deliveries/{}/resend", delivery["id"].as_str().unwrap());
     assert_eq!(client.post(&resend, json!({})).await.status, StatusCode::ACCEPTED);
     let other = Receiver::accepting().await;
@@ -78,12 +78,12 @@ async fn a_disabled_endpoint_is_owed_nothing_new_and_keeps_what_it_is_owed() {
     assert_eq!(receiver.hits().len(), 1);
 
     client.patch(&path, json!({"enabled": true})).await;
-    client.delivery_in_state(&owed, "delivered").await;
+    client.delivery_in_state(&pending, "delivered").await;
     assert_eq!(receiver.hits().len(), 2);
 }
 
 #[tokio::test]
-async fn pending_deliveries_follow_a_new_url_and_secret() {
+async fn pending_deliveries_follow_a_new_url() {
     let broken = Receiver::start(|_| FAIL).await;
     let repaired = Receiver::accepting().await;
     let relay = Relay::start().await;
@@ -97,7 +97,7 @@ async fn pending_deliveries_follow_a_new_url_and_secret() {
 }
 
 #[tokio::test]
-async fn new_url_makes_due_what_waits_and_ends_failing() {
+async fn new_url_makes_pending_deliveries_due_and_ends_failing() {
     let broken = Receiver::start(|_| FAIL).await;
     let repaired = Receiver::accepting().await;
     // Nothing comes again within the test by itself, and one failure is enough to be held.
@@ -119,17 +119,17 @@ async fn new_url_makes_due_what_waits_and_ends_failing() {
 }
 
 #[tokio::test]
-async fn what_a_deleted_endpoint_was_owed_becomes_dead_letters() {
+async fn pending_deliveries_of_a_deleted_endpoint_become_dead_letters() {
     let receiver = Receiver::start(|_| Act::Hang).await;
     let relay = Relay::start_with(&["--headers-timeout", "3000", "--total-timeout", "3000"]).await;
     let client = relay.client();
     let endpoint = client.endpoint(&receiver).await;
     let lines: String = (0..600).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
     assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
-    // All slots are taken by hanging requests: burying must not need one.
+    // All slots are taken by hanging requests: the deletion must not need one.
     receiver.hits_at_least(16).await;
     client.delete(&format!("/v1/endpoints/{endpoint}")).await;
-    let letters = eventually("all deliveries to be buried", || async {
+    let letters = eventually("all deliveries to be dead letters", || async {
         let letters = client.list("/v1/dead-letters").await;
         (letters.len() == 600).then_some(letters)
     })
@@ -143,7 +143,7 @@ async fn what_a_deleted_endpoint_was_owed_becomes_dead_letters() {
 }
 
 #[tokio::test]
-async fn a_burial_that_a_crash_cut_off_is_taken_up_at_the_next_start() {
+async fn deletion_cut_off_by_a_crash_is_completed_at_start() {
     let receiver = Receiver::start(|_| FAIL).await;
     let slow = ["--retry-base", "600", "--retry-cap", "600"];
     let relay = Relay::start_with(&slow).await;
@@ -152,7 +152,7 @@ async fn a_burial_that_a_crash_cut_off_is_taken_up_at_the_next_start() {
     let event = relay.client().publish("user.created", json!({})).await;
     receiver.hits_at_least(1).await;
     relay.stop().await;
-    // As if it had died between the deletion and the burial.
+    // As if it had died before the deliveries became dead letters.
     let deleted = home.sql("UPDATE endpoints SET deleted_at = 1, enabled = 0");
     assert_eq!(deleted, 1);
     let relay = Relay::start_in(&home, &slow).await;
@@ -161,7 +161,7 @@ async fn a_burial_that_a_crash_cut_off_is_taken_up_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_success_during_the_burial_is_a_success() {
+async fn success_after_a_deletion_counts_as_delivered() {
     let release = Arc::new(Notify::new());
     let receiver = Receiver::held(&release, OK).await;
     let relay = Relay::start().await;

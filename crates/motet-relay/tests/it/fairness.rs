@@ -50,7 +50,7 @@ impl Timed {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_endpoint_delays_no_neighbour() {
+async fn slow_endpoint_does_not_delay_its_neighbours() {
     let _machine = have_the_machine_alone().await;
     let slow = Receiver::start(|_| Act::Slow(Duration::from_secs(10), StatusCode::OK)).await;
     let epoch = Instant::now();
@@ -92,7 +92,7 @@ async fn publish_at_their_times([a, b]: [&Client; 2], epoch: Instant) {
 const HANGING: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hanging_endpoints_leave_slots_to_those_that_work() {
+async fn hanging_endpoints_leave_slots_to_working_ones() {
     // The receiver's side of every connection is in this process.
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -122,7 +122,7 @@ async fn hanging_endpoints_leave_slots_to_those_that_work() {
 }
 
 #[tokio::test]
-async fn no_endpoint_has_more_attempts_in_flight_than_allowed() {
+async fn attempts_in_flight_stay_within_the_limit_per_endpoint() {
     let receiver = Receiver::start(|_| Act::Hang).await;
     let other = Receiver::start(|_| OK).await;
     let relay = Relay::start_with(&["--in-flight-per-endpoint", "3"]).await;
@@ -141,7 +141,7 @@ async fn no_endpoint_has_more_attempts_in_flight_than_allowed() {
 }
 
 #[tokio::test]
-async fn a_new_endpoint_finds_a_slot_beside_those_that_hang() {
+async fn new_endpoint_gets_a_slot_beside_hanging_ones() {
     let stuck = Receiver::start(|_| Act::Hang).await;
     let healthy = Receiver::accepting().await;
     let slots = ["--in-flight", "64", "--in-flight-per-endpoint", "8"];

@@ -18,7 +18,7 @@ async fn stored(client: &Client) -> Vec<String> {
     events.iter().rev().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Publishes events of 100 KiB until there are so many.
+/// Publishes a number of events of 100 KiB.
 async fn publish_large(client: &Client, count: usize) {
     let filler = "x".repeat(100 << 10);
     for _ in 0..count / 20 {
@@ -35,7 +35,7 @@ async fn metric(client: &Client, line: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn an_event_is_shown_otherwise_than_the_api_shows_it_or_not_at_all() {
+async fn feed_shows_each_event_as_the_api_does() {
     let relay = Relay::start().await;
     let client = relay.client();
     client.publish("before", json!(1)).await;
@@ -57,10 +57,10 @@ async fn an_event_is_shown_otherwise_than_the_api_shows_it_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn what_came_while_nobody_read_is_lost() {
+async fn feed_resumes_after_the_last_event_id() {
     let relay = Relay::start().await;
     let client = relay.client();
-    // Of a store without an event: the place before the first one.
+    // Of a store without an event: the position before the first one.
     let feed = Feed::open(client, "", None).await;
     let before_all = feed.last_id().unwrap().to_owned();
     drop(feed);
@@ -85,7 +85,7 @@ async fn what_came_while_nobody_read_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_load_a_reader_that_comes_and_goes_misses_an_event_or_sees_it_twice() {
+async fn reconnecting_readers_see_every_event_once_under_load() {
     const EVENTS: usize = 600;
     let relay = Relay::start().await;
     let client = relay.client().clone();
@@ -132,7 +132,7 @@ async fn under_load_a_reader_that_comes_and_goes_misses_an_event_or_sees_it_twic
 }
 
 #[tokio::test]
-async fn a_reader_that_sleeps_is_buffered_for_or_misses_what_came_meanwhile() {
+async fn stalled_reader_catches_up_from_disk() {
     let relay = Relay::start().await;
     let client = relay.client();
     let mut awake = Feed::open(client, "", None).await;
@@ -159,7 +159,7 @@ async fn a_reader_that_sleeps_is_buffered_for_or_misses_what_came_meanwhile() {
 }
 
 #[tokio::test]
-async fn only_what_is_asked_for_comes_and_a_quiet_feed_begins_from_the_start() {
+async fn filtered_feed_sends_matches_and_advances_its_position() {
     let relay = Relay::start_with(&["--feed-keep-alive", "0.05"]).await;
     let client = relay.client();
     let mut feed = Feed::open(client, "?event_types=user.%3E,order.created", None).await;
@@ -184,7 +184,7 @@ async fn only_what_is_asked_for_comes_and_a_quiet_feed_begins_from_the_start() {
 }
 
 #[tokio::test]
-async fn a_feed_that_cannot_be_given_is_refused_without_a_reason() {
+async fn invalid_feed_requests_are_refused_with_the_reason() {
     let home = Home::new();
     let relay = Relay::start_in(&home, &[]).await;
     let client = relay.client();
@@ -219,7 +219,7 @@ async fn a_feed_that_cannot_be_given_is_refused_without_a_reason() {
     assert_eq!(metric(client, "relay_feeds ").await, 0);
     relay.stop().await;
 
-    // An event that is not there any more: who knows what else is missing.
+    // An event that is no longer stored: others after it may be missing too.
     home.sql("DELETE FROM events WHERE seq = (SELECT min(seq) FROM events)");
     let relay = Relay::start_in(&home, &[]).await;
     let refused = Feed::ask(relay.client(), "", Some(&first)).await.unwrap_err();
@@ -231,7 +231,7 @@ async fn a_feed_that_cannot_be_given_is_refused_without_a_reason() {
 }
 
 #[tokio::test]
-async fn one_feed_too_many_is_opened_or_a_reader_that_is_gone_keeps_its_place() {
+async fn feeds_are_limited_and_a_closed_feed_frees_its_slot() {
     let relay = Relay::start_with(&["--max-feeds", "2"]).await;
     let client = relay.client();
     let first = Feed::open(client, "", None).await;
@@ -242,14 +242,12 @@ async fn one_feed_too_many_is_opened_or_a_reader_that_is_gone_keeps_its_place() 
     assert!(refused.problem().contains("2 feeds are open"), "{}", refused.problem());
     assert!(refused.headers.contains_key("retry-after"));
     drop(first);
-    eventually("the place of a reader that is gone", || async {
-        Feed::ask(client, "", None).await.ok().map(drop)
-    })
-    .await;
+    eventually("the slot of the closed feed", || async { Feed::ask(client, "", None).await.ok().map(drop) })
+        .await;
 }
 
 #[tokio::test]
-async fn a_stop_breaks_feeds_off_or_waits_for_them() {
+async fn stop_ends_feeds_in_order_and_they_resume() {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
     let client = relay.client().clone();
@@ -275,7 +273,7 @@ async fn a_stop_breaks_feeds_off_or_waits_for_them() {
 }
 
 #[tokio::test]
-async fn a_stop_waits_for_a_reader_that_sleeps() {
+async fn stop_breaks_off_the_feed_of_a_stalled_reader() {
     let relay = Relay::start().await;
     let client = relay.client().clone();
     let mut feed = Feed::open(&client, "", None).await;
@@ -293,7 +291,7 @@ async fn a_stop_waits_for_a_reader_that_sleeps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_kill_an_event_that_was_shown_is_gone_or_one_that_was_taken_is_not_shown() {
+async fn feed_shows_exactly_the_stored_events_across_kills() {
     let home = Home::new();
     let mut relay = Relay::start_in(&home, &[]).await;
     let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
@@ -337,7 +335,7 @@ async fn after_a_kill_an_event_that_was_shown_is_gone_or_one_that_was_taken_is_n
 }
 
 #[tokio::test]
-async fn an_event_that_is_sent_again_under_its_key_is_shown_again() {
+async fn replayed_event_is_shown_once() {
     let relay = Relay::start().await;
     let client = relay.client();
     let mut feed = Feed::open(client, "", None).await;

@@ -70,7 +70,7 @@ async fn stored(client: &Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_a_503_and_relay_goes_on_when_there_is_room() {
+async fn full_disk_refuses_events_until_space_is_free() {
     let home = Home::new();
     let Some(disk) = SmallDisk::mount(&home.data(), "4m") else {
         println!("no right to mount a file system here; the next test injects the error instead");
@@ -104,7 +104,7 @@ async fn a_full_disk_is_a_503_and_relay_goes_on_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn started_on_a_full_disk_relay_does_not_serve_what_it_has() {
+async fn relay_started_on_a_full_disk_serves_its_events() {
     let home = Home::new();
     let Some(disk) = SmallDisk::mount(&home.data(), "4m") else {
         println!("no right to mount a file system here; the next test starts at the size limit instead");
@@ -136,7 +136,7 @@ async fn started_on_a_full_disk_relay_does_not_serve_what_it_has() {
 }
 
 #[tokio::test]
-async fn at_its_size_limit_relay_refuses_and_keeps_what_it_has() {
+async fn store_at_its_size_limit_refuses_events_and_keeps_its_own() {
     let receiver = Receiver::accepting().await;
     let home = Home::new();
     let limit = (1 << 20).to_string();
@@ -159,7 +159,7 @@ async fn at_its_size_limit_relay_refuses_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
-async fn at_its_size_limit_relay_delivers_what_it_has() {
+async fn store_at_its_size_limit_delivers_its_events() {
     // Every delivery takes two outcomes, and the first of them comes late.
     let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
     let limit = (1 << 20).to_string();
@@ -180,7 +180,7 @@ async fn at_its_size_limit_relay_delivers_what_it_has() {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_the_reserve_takes_the_outcomes() {
+async fn reserve_takes_the_outcomes_on_a_full_disk() {
     let home = Home::new();
     let Some(disk) = SmallDisk::mount(&home.data(), "8m") else {
         println!("no right to mount a file system here");
@@ -193,9 +193,9 @@ async fn on_a_full_disk_the_reserve_takes_the_outcomes() {
     let relay = Relay::start_in(&home, &options).await;
     let client = relay.client();
     let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
-    let owed = client.publish("first", json!({})).await;
+    let pending = client.publish("first", json!({})).await;
     receiver.hits_at_least(1).await;
-    // From here on nothing is sent, and what comes is owed to nobody.
+    // From here on nothing is sent, and new events match no endpoint.
     client.patch(&path, json!({"enabled": false})).await;
     let reserve = home.data().join("relay.reserve");
     assert!(reserve.exists());
@@ -204,9 +204,9 @@ async fn on_a_full_disk_the_reserve_takes_the_outcomes() {
     healthy.store(true, Ordering::Relaxed);
     // Both commits need room, and find it.
     client.patch(&path, json!({"enabled": true})).await;
-    let delivery = client.delivery_of(&owed).await["id"].as_str().unwrap().to_owned();
+    let delivery = client.delivery_of(&pending).await["id"].as_str().unwrap().to_owned();
     client.post(&format!("/v1/deliveries/{delivery}/resend"), json!({})).await;
-    client.delivery_in_state(&owed, "delivered").await;
+    client.delivery_in_state(&pending, "delivered").await;
     let refused = client.post("/v1/events", json!({"type": "a", "data": 1})).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "the reserve is not for new events");
     disk.grow("64m");

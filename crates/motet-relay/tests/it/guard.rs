@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{Home, Receiver, Relay};
 
 #[tokio::test]
-async fn without_allow_net_loopback_endpoints_are_refused_and_the_refusal_names_the_option() {
+async fn internal_urls_are_refused_with_the_option_to_allow_them() {
     let relay = Relay::start_unshared(&Home::new(), &[]).await;
     for url in [
         "http://127.0.0.1:9000/",
@@ -23,7 +23,7 @@ async fn without_allow_net_loopback_endpoints_are_refused_and_the_refusal_names_
 }
 
 #[tokio::test]
-async fn an_opened_network_is_warned_about() {
+async fn allowed_network_is_logged_and_accepted() {
     let relay = Relay::start_unshared(&Home::new(), &["--allow-net", "10.1.0.0/16"]).await;
     let log = relay.log_line("relay is ready").await;
     assert!(!relay.log_is_read() || log.contains("10.1.0.0/16"), "{log}");
@@ -33,7 +33,7 @@ async fn an_opened_network_is_warned_about() {
 
 /// The URL is checked when an endpoint is made; what counts is the check of the address that is dialled.
 #[tokio::test]
-async fn the_address_that_is_dialled_is_checked_whatever_the_url_was_when_it_was_taken() {
+async fn dialled_address_is_checked_at_every_attempt() {
     let receiver = Receiver::accepting().await;
     let home = Home::new();
     let relay = Relay::start_in(&home, &[]).await;
@@ -67,7 +67,7 @@ async fn the_address_that_is_dialled_is_checked_whatever_the_url_was_when_it_was
 }
 
 #[tokio::test]
-async fn a_name_that_does_not_resolve_is_a_failed_attempt_with_a_reason() {
+async fn unresolvable_name_is_a_failed_attempt_with_a_reason() {
     let relay = Relay::start_with(&["--max-attempts", "1"]).await;
     relay.client().endpoint_at("http://no-such-host.invalid/", json!({})).await;
     let event = relay.client().publish("user.created", json!({})).await;

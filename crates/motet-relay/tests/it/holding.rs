@@ -18,26 +18,26 @@ async fn disabled(client: &Client, path: &str, because: &str) {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_is_called_again_before_somebody_enables_it() {
+async fn receiver_that_is_gone_is_not_called_until_it_is_enabled() {
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Answer(StatusCode::GONE) } else { OK }).await;
     let relay = Relay::start().await;
     let client = relay.client();
     let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
-    let owed = client.publish("before", json!({})).await;
+    let pending = client.publish("before", json!({})).await;
     disabled(client, &path, "gone").await;
     relay.log_line("an endpoint is disabled").await;
     let answer = client.post("/v1/events", json!({"type": "during", "data": 1})).await;
-    assert_eq!(answer.json()["deliveries"], 0, "it is owed nothing new");
-    assert_eq!(client.delivery_of(&owed).await["state"], "pending", "and keeps what it is owed");
+    assert_eq!(answer.json()["deliveries"], 0, "a disabled endpoint gets no new deliveries");
+    assert_eq!(client.delivery_of(&pending).await["state"], "pending", "the pending delivery stays pending");
     assert_eq!(receiver.hits().len(), 1);
 
     client.patch(&path, json!({"enabled": true})).await;
-    client.delivery_in_state(&owed, "delivered").await;
+    client.delivery_in_state(&pending, "delivered").await;
     assert_eq!(client.get(&path).await.json()["disabled_because"], Value::Null);
 }
 
 #[tokio::test]
-async fn a_late_410_of_the_old_url_leaves_the_new_one_enabled() {
+async fn late_410_of_the_old_url_leaves_the_new_one_enabled() {
     let release = Arc::new(Notify::new());
     let old = Receiver::held(&release, Act::Answer(StatusCode::GONE)).await;
     let new = Receiver::accepting().await;
@@ -67,7 +67,7 @@ const QUICK: [&str; 8] =
     ["--retry-base", "0.001", "--retry-cap", "0.001", "--max-attempts", "100000", "--disable-after", "0.001"];
 
 #[tokio::test]
-async fn an_endpoint_that_only_fails_is_attempted_on_and_on_or_forgotten() {
+async fn failing_endpoint_is_held_and_recovers_through_a_probe() {
     let (receiver, repaired) = broken().await;
     let relay = Relay::start_with(&[&QUICK[..], &["--probe-every", "3600"]].concat()).await;
     let home = Arc::clone(relay.client().home());
@@ -96,7 +96,7 @@ async fn an_endpoint_that_only_fails_is_attempted_on_and_on_or_forgotten() {
 }
 
 #[tokio::test]
-async fn probes_stop_after_the_first_that_fails() {
+async fn probes_repeat_until_the_endpoint_recovers() {
     let (receiver, repaired) = broken().await;
     let relay = Relay::start_with(&[&QUICK[..], &["--probe-every", "0.05"]].concat()).await;
     let client = relay.client();

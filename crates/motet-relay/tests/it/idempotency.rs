@@ -35,7 +35,7 @@ async fn publish(client: Client, event: Value) -> Answer {
 }
 
 #[tokio::test]
-async fn of_many_equal_requests_at_once_one_is_stored_and_all_get_its_answer() {
+async fn concurrent_equal_requests_store_one_event() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let client = relay.client();
@@ -55,7 +55,7 @@ async fn of_many_equal_requests_at_once_one_is_stored_and_all_get_its_answer() {
 }
 
 #[tokio::test]
-async fn of_many_different_requests_at_once_one_wins_and_the_others_conflict() {
+async fn concurrent_different_requests_of_one_key_conflict() {
     let relay = Relay::start().await;
     let client = relay.client();
     for round in 0..10 {
@@ -73,7 +73,7 @@ async fn of_many_different_requests_at_once_one_wins_and_the_others_conflict() {
 }
 
 #[tokio::test]
-async fn a_key_outlives_a_kill() {
+async fn key_survives_a_kill() {
     let relay = Relay::start().await;
     let home = relay.client().home().clone();
     let first = publish(relay.client().clone(), event(1, "once")).await;
@@ -87,7 +87,7 @@ async fn a_key_outlives_a_kill() {
 }
 
 #[tokio::test]
-async fn the_type_and_the_data_make_the_event_and_the_header_is_as_good_as_the_field() {
+async fn key_works_in_header_or_field_and_covers_type_and_data() {
     let relay = Relay::start().await;
     let client = relay.client();
     let bearer = format!("Bearer {}", client.key);
@@ -112,7 +112,7 @@ async fn the_type_and_the_data_make_the_event_and_the_header_is_as_good_as_the_f
 }
 
 #[tokio::test]
-async fn lines_of_one_body_share_the_keys_too() {
+async fn lines_of_one_body_share_the_keys() {
     let relay = Relay::start().await;
     let lines = [event(1, "a"), event(1, "a"), event(2, "a"), event(2, "b")];
     let body = lines.map(|line| line.to_string()).join("\n");
@@ -126,7 +126,7 @@ async fn lines_of_one_body_share_the_keys_too() {
 }
 
 #[tokio::test]
-async fn a_key_is_free_again_after_its_time() {
+async fn key_is_free_again_after_it_expires() {
     let relay = Relay::start().await;
     let home = relay.client().home().clone();
     let first = publish(relay.client().clone(), event(1, "k")).await.json();
@@ -138,7 +138,7 @@ async fn a_key_is_free_again_after_its_time() {
     assert_ne!(second.json()["id"], first["id"]);
     assert_eq!(publish(relay.client().clone(), event(2, "k")).await.json(), second.json());
     relay.stop().await;
-    // Keys that nobody uses again are removed by those that come.
+    // Expired keys are removed when new keys are stored.
     assert_eq!(home.sql("UPDATE idempotency SET expires_at = 1"), 1);
     let relay = Relay::start_in(&home, &[]).await;
     publish(relay.client().clone(), event(3, "another")).await;
@@ -147,7 +147,7 @@ async fn a_key_is_free_again_after_its_time() {
 }
 
 #[tokio::test]
-async fn data_written_in_another_way_is_the_same_event() {
+async fn equal_data_in_another_notation_is_the_same_event() {
     let relay = Relay::start().await;
     let client = relay.client();
     let publish = async |data: &str| {

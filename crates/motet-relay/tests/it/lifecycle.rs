@@ -1,4 +1,4 @@
-//! What a program that embeds relay is told.
+//! The events that a program which embeds relay receives.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -45,7 +45,7 @@ impl tracing::Subscriber for Panics {
 }
 
 #[tokio::test]
-async fn an_attempt_that_panics_is_made_again() {
+async fn attempt_that_panics_is_repeated() {
     // Of this thread, on which all tasks of the test run. With one subscriber alone, another test's thread, which has none,
     // would switch the event off for all of them.
     let _another = tracing::Dispatch::new(Panics::default());
@@ -127,7 +127,7 @@ impl Embedded {
 }
 
 #[tokio::test]
-async fn a_delivery_or_a_dead_letter_is_told_to_nobody_or_twice() {
+async fn each_delivery_and_dead_letter_is_emitted_once() {
     let relay = Embedded::start(|config| config.retry.max_attempts = 1).await;
     let (good, bad) = (Receiver::accepting().await, Receiver::start(|_| FAIL).await);
     let good = relay.client.endpoint_at(&good.url(), json!({"event_types": ["good"]})).await;
@@ -135,12 +135,12 @@ async fn a_delivery_or_a_dead_letter_is_told_to_nobody_or_twice() {
     let delivered = relay.client.publish("good", json!({})).await;
     let dead = relay.client.publish("bad", json!({})).await;
 
-    let told: Delivered = relay.heard("a delivery", |_| true).await;
-    assert_eq!((&told.event, &told.endpoint), (&delivered, &good));
-    assert_eq!(relay.client.delivery_of(&delivered).await["id"], told.delivery.as_str());
-    let told: DeadLetter = relay.heard("a dead letter", |_| true).await;
-    assert_eq!((&told.event, &told.endpoint), (&dead, &bad));
-    assert_eq!(told.reason, relay.client.delivery_of(&dead).await["dead_reason"].as_str().unwrap());
+    let emitted: Delivered = relay.heard("a delivery", |_| true).await;
+    assert_eq!((&emitted.event, &emitted.endpoint), (&delivered, &good));
+    assert_eq!(relay.client.delivery_of(&delivered).await["id"], emitted.delivery.as_str());
+    let emitted: DeadLetter = relay.heard("a dead letter", |_| true).await;
+    assert_eq!((&emitted.event, &emitted.endpoint), (&dead, &bad));
+    assert_eq!(emitted.reason, relay.client.delivery_of(&dead).await["dead_reason"].as_str().unwrap());
     let heard = relay.stop().await;
     let mut names: Vec<_> = heard.lock().unwrap().iter().map(|event| event.name().to_owned()).collect();
     names.sort_unstable();
@@ -148,33 +148,35 @@ async fn a_delivery_or_a_dead_letter_is_told_to_nobody_or_twice() {
 }
 
 #[tokio::test]
-async fn an_endpoint_comes_and_goes_unheard() {
+async fn each_change_of_an_endpoint_is_emitted_once() {
     let relay = Embedded::start(|config| config.sparing.breaker_failures = 1.try_into().unwrap()).await;
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Answer(StatusCode::GONE) } else { OK }).await;
     let endpoint = relay.client.endpoint(&receiver).await;
     let path = format!("/v1/endpoints/{endpoint}");
     relay.client.publish("a", json!({})).await;
-    let of_it = |told: &str| assert_eq!(told, endpoint);
-    let told: EndpointDisabled = relay.heard("it to be gone", |_| true).await;
-    of_it(&told.endpoint);
-    assert_eq!(told.because, DisabledBecause::Gone);
+    let of_it = |emitted: &str| assert_eq!(emitted, endpoint);
+    let emitted: EndpointDisabled = relay.heard("it to be gone", |_| true).await;
+    of_it(&emitted.endpoint);
+    assert_eq!(emitted.because, DisabledBecause::Gone);
     relay.client.patch(&path, json!({"enabled": true})).await;
-    let told: EndpointEnabled = relay.heard("it to be enabled", |_| true).await;
-    of_it(&told.endpoint);
-    assert_eq!(told.because, EnabledBecause::Asked);
+    let emitted: EndpointEnabled = relay.heard("it to be enabled", |_| true).await;
+    of_it(&emitted.endpoint);
+    assert_eq!(emitted.because, EnabledBecause::Asked);
     relay.client.patch(&path, json!({"enabled": false})).await;
     relay.client.patch(&path, json!({"enabled": false, "event_types": ["b"]})).await;
-    relay.heard("it to be disabled", |told: &EndpointDisabled| told.because == DisabledBecause::Asked).await;
+    relay
+        .heard("it to be disabled", |emitted: &EndpointDisabled| emitted.because == DisabledBecause::Asked)
+        .await;
     // A receiver that is gone says nothing of its health, so its breaker stays closed.
     let heard = relay.stop().await;
     let names: Vec<_> = heard.lock().unwrap().iter().map(|event| event.name().to_owned()).collect();
     let disabled = names.iter().filter(|name| *name == "endpoint.disabled").count();
-    assert_eq!(disabled, 2, "what was so before is told again: {names:?}");
+    assert_eq!(disabled, 2, "an unchanged state is emitted again: {names:?}");
     assert!(!names.iter().any(|name| name.starts_with("breaker.")), "{names:?}");
 }
 
 #[tokio::test]
-async fn a_breaker_and_probes_go_unheard() {
+async fn breaker_changes_and_probes_are_emitted() {
     let relay = Embedded::start(|config| {
         config.retry.base = std::time::Duration::from_millis(1);
         config.retry.cap = std::time::Duration::from_millis(1);
@@ -190,13 +192,13 @@ async fn a_breaker_and_probes_go_unheard() {
     let endpoint = relay.client.endpoint(&receiver).await;
     let event = relay.client.publish("a", json!({})).await;
     relay.client.delivery_in_state(&event, "delivered").await;
-    let told: EndpointEnabled = relay.heard("it to work again", |_| true).await;
-    assert_eq!((told.endpoint, told.because), (endpoint.clone(), EnabledBecause::Recovered));
-    let told: EndpointProbed = relay.heard("a probe", |told: &EndpointProbed| !told.succeeded).await;
-    assert_eq!(told.endpoint, endpoint);
-    relay.heard("a probe that succeeded", |told: &EndpointProbed| told.succeeded).await;
-    let told: BreakerOpened = relay.heard("its breaker to open", |_| true).await;
-    assert_eq!(told.endpoint, endpoint);
+    let emitted: EndpointEnabled = relay.heard("it to work again", |_| true).await;
+    assert_eq!((emitted.endpoint, emitted.because), (endpoint.clone(), EnabledBecause::Recovered));
+    let emitted: EndpointProbed = relay.heard("a probe", |emitted: &EndpointProbed| !emitted.succeeded).await;
+    assert_eq!(emitted.endpoint, endpoint);
+    relay.heard("a probe that succeeded", |emitted: &EndpointProbed| emitted.succeeded).await;
+    let emitted: BreakerOpened = relay.heard("its breaker to open", |_| true).await;
+    assert_eq!(emitted.endpoint, endpoint);
     eventually("its breaker to close", || async { (relay.count("breaker.closed") > 0).then_some(()) }).await;
     assert!(relay.count("breaker.half_opened") > 0);
     assert_eq!(relay.count("delivery.failed"), 8);
@@ -205,20 +207,20 @@ async fn a_breaker_and_probes_go_unheard() {
 }
 
 #[tokio::test]
-async fn what_a_deleted_endpoint_was_owed_dies_unheard() {
+async fn dead_letters_of_a_deleted_endpoint_are_emitted() {
     let relay = Embedded::start(|_| {}).await;
     let receiver = Receiver::accepting().await;
     let endpoint = relay.client.endpoint(&receiver).await;
     relay.client.patch(&format!("/v1/endpoints/{endpoint}"), json!({"enabled": false})).await;
     let answer = relay.client.post("/v1/events", json!({"type": "a", "data": 1})).await;
-    assert_eq!(answer.json()["deliveries"], 0, "an endpoint that somebody disabled is owed nothing new");
+    assert_eq!(answer.json()["deliveries"], 0, "a disabled endpoint gets no new deliveries");
     relay.client.patch(&format!("/v1/endpoints/{endpoint}"), json!({"enabled": true})).await;
     let hanging = Receiver::start(|_| Act::Hang).await;
     relay.client.patch(&format!("/v1/endpoints/{endpoint}"), json!({"url": hanging.url()})).await;
     let event = relay.client.publish("a", json!({})).await;
     hanging.hits_at_least(1).await;
     relay.client.delete(&format!("/v1/endpoints/{endpoint}")).await;
-    let told: DeadLetter = relay.heard("a dead letter", |_| true).await;
-    assert_eq!((told.event, told.endpoint), (event, endpoint));
-    assert_eq!(told.reason, "the endpoint was deleted");
+    let emitted: DeadLetter = relay.heard("a dead letter", |_| true).await;
+    assert_eq!((emitted.event, emitted.endpoint), (event, endpoint));
+    assert_eq!(emitted.reason, "the endpoint was deleted");
 }

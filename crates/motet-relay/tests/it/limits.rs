@@ -38,7 +38,7 @@ async fn publish(client: &Client, body: String) -> crate::harness::Answer {
 }
 
 #[tokio::test]
-async fn size_limit_is_that_of_the_data() {
+async fn size_limit_applies_to_the_data() {
     let relay = Relay::start().await;
     let client = relay.client();
     let of_size = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
@@ -104,7 +104,7 @@ async fn request_must_name_one_host() {
 }
 
 #[tokio::test]
-async fn answers_of_the_api_are_not_for_caches() {
+async fn api_answers_forbid_caching() {
     let relay = Relay::start().await;
     let client = relay.client();
     let made = client.post("/v1/endpoints", json!({"url": "http://127.0.0.1:9/"})).await;
@@ -168,7 +168,7 @@ async fn stalled_uploads_are_bounded_in_memory_together() {
 }
 
 #[tokio::test]
-async fn readers_that_take_nothing_are_bounded_in_memory() {
+async fn stalled_readers_are_bounded_in_memory() {
     let relay = Relay::start().await;
     let client = relay.client();
     let filler = "x".repeat(250 << 10);
@@ -210,7 +210,7 @@ async fn crowd(relay: &Relay, from: [u8; 4], connections: usize, request: &str) 
 }
 
 #[tokio::test]
-async fn crowd_of_connections_does_not_keep_health_out() {
+async fn health_answers_beside_a_crowd_of_connections() {
     let relay = Relay::start_with(&["--max-connections", "64"]).await;
     let client = relay.client();
     let silent = crowd(&relay, [127, 0, 0, 2], 48, "").await;

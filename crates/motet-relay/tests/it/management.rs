@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::harness::{FAIL, Hit, OK, Receiver, Relay, eventually};
 
 #[tokio::test]
-async fn lists_come_newest_first_in_pages_that_neither_skip_nor_repeat() {
+async fn lists_are_newest_first_and_pages_neither_skip_nor_repeat() {
     let relay = Relay::start().await;
     let client = relay.client();
     let mut published = Vec::new();
@@ -27,7 +27,7 @@ async fn lists_come_newest_first_in_pages_that_neither_skip_nor_repeat() {
         let items = page["items"].as_array().unwrap();
         sizes.push(items.len());
         seen.extend(items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
-        // What comes in meanwhile is newer than every page to come.
+        // An event published between two pages is newer than the pages that follow.
         client.publish("a.b", json!("later")).await;
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -68,7 +68,7 @@ async fn deliveries_are_found_by_event_endpoint_and_state() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_is_resent_under_its_id_with_fresh_attempts() {
+async fn dead_letter_is_resent_under_its_id_with_fresh_attempts() {
     let healthy = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&healthy);
     let receiver = Receiver::start(move |_| if switch.load(Ordering::Relaxed) { OK } else { FAIL }).await;
@@ -93,7 +93,7 @@ async fn a_dead_letter_is_resent_under_its_id_with_fresh_attempts() {
 }
 
 #[tokio::test]
-async fn a_resend_during_the_last_attempt_outlives_that_attempts_failure() {
+async fn resend_during_the_last_attempt_survives_its_failure() {
     let release = Arc::new(Notify::new());
     let held = Arc::clone(&release);
     let receiver = Receiver::start_async(move |hit| {
@@ -124,7 +124,7 @@ async fn a_resend_during_the_last_attempt_outlives_that_attempts_failure() {
 }
 
 #[tokio::test]
-async fn a_resend_during_an_attempt_that_succeeds_is_satisfied_by_it() {
+async fn resend_during_an_attempt_is_satisfied_by_its_success() {
     let release = Arc::new(Notify::new());
     let receiver = Receiver::held(&release, OK).await;
     let relay = Relay::start().await;
@@ -144,7 +144,7 @@ async fn a_resend_during_an_attempt_that_succeeds_is_satisfied_by_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_resend_is_forgotten_however_it_meets_the_attempt_before() {
+async fn concurrent_resends_are_all_attempted() {
     let receiver = Receiver::start(|_| FAIL).await;
     let relay = Relay::start_with(&["--max-attempts", "1"]).await;
     let client = relay.client();

@@ -40,7 +40,7 @@ async fn metrics_count_attempts_and_show_every_backlog() {
 }
 
 #[tokio::test]
-async fn a_task_of_relay_belongs_to_nobody() {
+async fn sigusr1_logs_every_task_of_relay() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let client = relay.client();
@@ -56,7 +56,7 @@ async fn a_task_of_relay_belongs_to_nobody() {
 }
 
 #[tokio::test]
-async fn invented_methods_do_not_become_time_series() {
+async fn unknown_methods_share_one_time_series() {
     let relay = Relay::start().await;
     for n in 0..20 {
         let method = Method::from_bytes(format!("INVENTED{n}").as_bytes()).unwrap();
@@ -67,7 +67,7 @@ async fn invented_methods_do_not_become_time_series() {
 }
 
 #[tokio::test]
-async fn health_is_open_to_all() {
+async fn health_needs_no_key() {
     let relay = Relay::start().await;
     for path in ["/healthz", "/readyz"] {
         let answer = relay.client().request(Method::GET, path, &[], "").await.unwrap();
@@ -76,7 +76,7 @@ async fn health_is_open_to_all() {
 }
 
 #[tokio::test]
-async fn the_page_shows_endpoints_and_deliveries_to_whoever_has_the_key() {
+async fn page_shows_endpoints_and_deliveries_only_with_the_key() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let client = relay.client();

@@ -31,7 +31,7 @@ async fn second_attempt_after(act: Act) -> (Value, Receiver) {
 }
 
 #[tokio::test]
-async fn a_5xx_is_retried_and_its_body_recorded() {
+async fn answer_5xx_is_retried_and_its_body_recorded() {
     let (failed, _) = second_attempt_after(FAIL).await;
     assert_eq!(failed["status"], 500);
     assert_eq!(failed["error"], "status 500");
@@ -39,13 +39,13 @@ async fn a_5xx_is_retried_and_its_body_recorded() {
 }
 
 #[tokio::test]
-async fn a_4xx_is_retried_too() {
+async fn answer_4xx_is_retried() {
     let (failed, _) = second_attempt_after(Act::Answer(StatusCode::NOT_FOUND)).await;
     assert_eq!(failed["status"], 404);
 }
 
 #[tokio::test]
-async fn a_slow_answer_inside_the_deadline_counts() {
+async fn slow_answer_within_the_timeout_is_delivered() {
     let receiver = Receiver::start(|_| Act::Slow(Duration::from_millis(150), StatusCode::CREATED)).await;
     let relay = Relay::start_with(&["--headers-timeout", "30", "--total-timeout", "30"]).await;
     relay.client().endpoint(&receiver).await;
@@ -57,7 +57,7 @@ async fn a_slow_answer_inside_the_deadline_counts() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_hangs_is_given_up_at_the_headers_deadline() {
+async fn hanging_receiver_fails_at_the_headers_timeout() {
     let (failed, _) = second_attempt_after(Act::Hang).await;
     assert_eq!(failed["status"], Value::Null);
     assert_eq!(failed["error"], "no answer within 300 ms");
@@ -65,7 +65,7 @@ async fn a_receiver_that_hangs_is_given_up_at_the_headers_deadline() {
 }
 
 #[tokio::test]
-async fn the_total_deadline_covers_the_headers_too() {
+async fn total_timeout_covers_the_headers() {
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Hang } else { OK }).await;
     let relay = Relay::start_with(&["--headers-timeout", "3000", "--total-timeout", "0.3"]).await;
     relay.client().endpoint(&receiver).await;
@@ -75,14 +75,14 @@ async fn the_total_deadline_covers_the_headers_too() {
 }
 
 #[tokio::test]
-async fn a_dropped_connection_is_retried() {
+async fn dropped_connection_is_retried() {
     let (failed, _) = second_attempt_after(Act::Drop).await;
     assert_eq!(failed["status"], Value::Null);
     assert!(failed["error"].as_str().unwrap().contains("connection"), "{failed}");
 }
 
 #[tokio::test]
-async fn a_dripping_body_is_cut_off_at_the_total_deadline_and_sent_once() {
+async fn dripping_body_is_cut_off_and_its_event_sent_once() {
     let receiver = Receiver::start(|_| Act::Drip).await;
     let relay = Relay::start_with(&SHORT).await;
     relay.client().endpoint(&receiver).await;
@@ -95,7 +95,7 @@ async fn a_dripping_body_is_cut_off_at_the_total_deadline_and_sent_once() {
 }
 
 #[tokio::test]
-async fn a_2xx_is_recorded_while_its_body_still_comes() {
+async fn answer_2xx_is_recorded_before_its_body_ends() {
     let receiver = Receiver::start(|_| Act::Drip).await;
     let relay = Relay::start_with(&["--total-timeout", "3000", "--in-flight-per-endpoint", "1"]).await;
     relay.client().endpoint(&receiver).await;
@@ -109,7 +109,7 @@ async fn a_2xx_is_recorded_while_its_body_still_comes() {
 }
 
 #[tokio::test]
-async fn an_endless_body_is_read_to_the_limit_and_no_further() {
+async fn endless_body_is_read_only_to_the_limit() {
     let receiver = Receiver::start(|_| Act::Flood).await;
     let relay = Relay::start_with(&["--total-timeout", "3000"]).await;
     relay.client().endpoint(&receiver).await;
@@ -122,7 +122,7 @@ async fn an_endless_body_is_read_to_the_limit_and_no_further() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_a_failure_and_is_not_followed() {
+async fn redirect_is_a_failure_and_is_not_followed() {
     let elsewhere = Receiver::accepting().await;
     for status in [StatusCode::MOVED_PERMANENTLY, StatusCode::FOUND, StatusCode::TEMPORARY_REDIRECT] {
         let (failed, _) = second_attempt_after(Act::AnswerWith(status, "location", elsewhere.url())).await;
@@ -132,7 +132,7 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn retry_after_is_waited_for() {
+async fn retry_waits_for_the_retry_after() {
     let asked = Duration::from_secs(2);
     let receiver = Receiver::start(move |hit| match hit.nth {
         1 => Act::AnswerWith(StatusCode::TOO_MANY_REQUESTS, "retry-after", asked.as_secs().to_string()),
@@ -147,7 +147,7 @@ async fn retry_after_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_429_with_retry_after_holds_the_whole_endpoint() {
+async fn answer_429_with_retry_after_holds_the_whole_endpoint() {
     let asked = Duration::from_secs(3);
     let first = AtomicBool::new(true);
     let receiver = Receiver::start(move |_| {
@@ -174,7 +174,7 @@ async fn a_429_with_retry_after_holds_the_whole_endpoint() {
 }
 
 #[tokio::test]
-async fn a_request_on_a_stale_connection_is_sent_again_uncounted() {
+async fn request_on_a_stale_connection_is_resent_uncounted() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let mut server = JoinSet::new();
@@ -199,7 +199,7 @@ async fn a_request_on_a_stale_connection_is_sent_again_uncounted() {
 }
 
 #[tokio::test]
-async fn a_2xx_with_an_odd_head_is_a_success() {
+async fn answer_2xx_with_an_odd_head_is_a_success() {
     let many: String = (0..101).map(|n| format!("x-{n}: {n}\r\n")).collect();
     let relay = Relay::start_with(&["--max-attempts", "1"]).await;
     for (case, fields) in [
@@ -217,7 +217,7 @@ async fn a_2xx_with_an_odd_head_is_a_success() {
 }
 
 #[tokio::test]
-async fn when_every_attempt_fails_the_delivery_is_a_dead_letter_with_all_attempts() {
+async fn exhausted_delivery_is_a_dead_letter_with_all_attempts() {
     let receiver = Receiver::start(|_| FAIL).await;
     let relay = Relay::start_with(&["--max-attempts", "4", "--retry-base", "0.01"]).await;
     let client = relay.client();
@@ -235,7 +235,7 @@ async fn when_every_attempt_fails_the_delivery_is_a_dead_letter_with_all_attempt
 }
 
 #[tokio::test]
-async fn connections_are_kept_and_used_again() {
+async fn connections_are_reused() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     relay.client().endpoint_at(&receiver.url(), json!({})).await;
@@ -293,7 +293,7 @@ async fn answers_that_are_not_http_are_failures_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_body_shorter_than_its_length_does_not_undo_the_answer() {
+async fn body_shorter_than_its_length_is_still_delivered() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nshort".to_vec();
     let (url, _server) = raw_server(answer).await;
     let relay = Relay::start().await;
@@ -304,8 +304,8 @@ async fn a_body_shorter_than_its_length_does_not_undo_the_answer() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_not_there_gets_it_when_it_is_back() {
-    // Bound and not listening: connections are refused, and no other test gets the port meanwhile.
+async fn refused_receiver_gets_its_event_when_it_is_back() {
+    // Bound and not listening: connections are refused, and no other test gets the port.
     let gone = TcpSocket::new_v4().unwrap();
     gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = gone.local_addr().unwrap();

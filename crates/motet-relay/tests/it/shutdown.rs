@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::harness::{Act, Hit, OK, Receiver, Relay, eventually, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_under_load_loses_and_repeats_nothing() {
+async fn stop_under_load_loses_and_repeats_nothing() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
@@ -67,7 +67,7 @@ async fn a_stop_under_load_loses_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn while_stopping_new_events_get_503_and_what_is_in_flight_finishes() {
+async fn stop_refuses_new_events_and_completes_attempts_in_flight() {
     let release = Arc::new(Notify::new());
     // The answer comes when the test says so, long before the deadline.
     let receiver = Receiver::held(&release, OK).await;
@@ -86,7 +86,11 @@ async fn while_stopping_new_events_get_503_and_what_is_in_flight_finishes() {
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.problem().contains("shutting down"), "{}", refused.problem());
     let stranger = client.request(Method::POST, "/v1/events", &[], "").await.unwrap();
-    assert_eq!(stranger.status, StatusCode::UNAUTHORIZED, "strangers are told what relay does");
+    assert_eq!(
+        stranger.status,
+        StatusCode::UNAUTHORIZED,
+        "a request without the key learns that relay is stopping"
+    );
     assert_eq!(client.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(client.get("/healthz").await.status, StatusCode::OK);
     assert_eq!(client.delivery_of(&event).await["state"], "pending", "reads go on");
@@ -100,7 +104,7 @@ async fn while_stopping_new_events_get_503_and_what_is_in_flight_finishes() {
 }
 
 #[tokio::test]
-async fn what_does_not_finish_in_time_is_handed_back_without_counting_as_an_attempt() {
+async fn attempt_cut_off_by_the_grace_is_repeated_uncounted() {
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Hang } else { OK }).await;
     let relay = Relay::start_with(&[
         "--headers-timeout",
@@ -126,7 +130,7 @@ async fn what_does_not_finish_in_time_is_handed_back_without_counting_as_an_atte
 }
 
 #[tokio::test]
-async fn second_ctrl_c_ends_relay_at_once() {
+async fn second_signal_ends_relay_at_once() {
     let receiver = Receiver::start(|_| Act::Hang).await;
     let endless = ["--headers-timeout", "3000", "--total-timeout", "3000", "--shutdown-grace", "3000"];
     let relay = Relay::start_with(&endless).await;
@@ -150,7 +154,7 @@ async fn second_ctrl_c_ends_relay_at_once() {
 }
 
 #[tokio::test]
-async fn an_idle_relay_stops_with_idle_connections_open() {
+async fn idle_connections_do_not_delay_a_stop() {
     let relay = Relay::start().await;
     // The client keeps this connection; a stop must not wait for it.
     relay.client().list("/v1/events").await;
@@ -158,7 +162,7 @@ async fn an_idle_relay_stops_with_idle_connections_open() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_let_in_is_answered_before_the_end() {
+async fn accepted_request_is_answered_before_the_end() {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
     let body = r#"{"type":"late","data":1}"#;

@@ -44,7 +44,7 @@ async fn verdicts(secret: &str, deliveries: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_reference_library_accepts_real_deliveries_and_refuses_forged_ones() {
+async fn reference_library_accepts_deliveries_and_refuses_forgeries() {
     // Every delivery fails once, so that retries are judged too.
     let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
     let relay = Relay::start().await;
@@ -75,7 +75,7 @@ async fn the_reference_library_accepts_real_deliveries_and_refuses_forged_ones()
 }
 
 #[tokio::test]
-async fn the_payload_arrives_as_it_was_sent_under_the_events_id() {
+async fn payload_arrives_as_sent_under_the_id_of_the_event() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let client = relay.client();
@@ -97,7 +97,7 @@ async fn the_payload_arrives_as_it_was_sent_under_the_events_id() {
 }
 
 #[tokio::test]
-async fn a_retry_is_the_same_message_signed_at_its_own_time() {
+async fn retry_is_the_same_message_signed_at_its_own_time() {
     let receiver = Receiver::start(|hit| match hit.nth {
         // Two seconds apart, so that the time stamps differ.
         1 | 2 => Act::AnswerWith(StatusCode::SERVICE_UNAVAILABLE, "retry-after", "2".to_owned()),
@@ -122,7 +122,7 @@ async fn a_retry_is_the_same_message_signed_at_its_own_time() {
 }
 
 #[tokio::test]
-async fn a_replaced_secret_is_signed_with_until_its_overlap_ends() {
+async fn replaced_secret_signs_until_its_overlap_ends() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let client = relay.client();

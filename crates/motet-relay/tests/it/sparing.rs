@@ -1,4 +1,4 @@
-//! Endpoints are spared: by their breaker, and by their rate.
+//! Endpoints are protected by their breaker and by their rate.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{FAIL, OK, Receiver, Relay};
 
 #[tokio::test]
-async fn an_endpoint_that_fails_is_called_on_and_on() {
+async fn breaker_pauses_a_failing_endpoint_until_it_recovers() {
     let repaired = Arc::new(AtomicBool::new(false));
     let works = Arc::clone(&repaired);
     let receiver = Receiver::start(move |_| if works.load(Ordering::Relaxed) { OK } else { FAIL }).await;
@@ -37,7 +37,7 @@ async fn an_endpoint_that_fails_is_called_on_and_on() {
 }
 
 #[tokio::test]
-async fn an_endpoint_is_called_more_often_than_its_rate() {
+async fn rate_per_endpoint_holds() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start_with(&["--rate-per-endpoint", "5"]).await;
     let client = relay.client();

@@ -47,19 +47,19 @@ fn lost(metrics: &str, reason: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn full_log_device_costs_lines_and_nothing_else() {
+async fn full_log_device_loses_only_log_lines() {
     let metrics = works_and_stops(Stderr::Full).await;
     assert!(lost(&metrics, "failed") > 0.0, "{metrics}");
 }
 
 #[tokio::test]
-async fn closed_log_pipe_costs_lines_and_nothing_else() {
+async fn closed_log_pipe_loses_only_log_lines() {
     let metrics = works_and_stops(Stderr::Closed).await;
     assert!(lost(&metrics, "failed") > 0.0, "{metrics}");
 }
 
 #[tokio::test]
-async fn unread_log_pipe_makes_nothing_wait() {
+async fn unread_log_pipe_blocks_nothing() {
     // What fits into the buffer is not lost yet.
     works_and_stops(Stderr::Unread).await;
 }

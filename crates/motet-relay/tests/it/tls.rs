@@ -1,4 +1,4 @@
-//! Delivery over TLS: to those whose certificate holds, and to nobody else.
+//! Delivery over TLS: only to receivers with a valid certificate.
 
 use std::sync::Arc;
 
@@ -68,19 +68,19 @@ async fn attempt(url: &str, trusted: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_receiver_with_a_trusted_certificate_gets_its_delivery() {
+async fn receiver_with_a_trusted_certificate_gets_its_delivery() {
     let (port, certificate, _server) = receiver(&["localhost"]).await;
     let attempt = attempt(&format!("https://localhost:{port}/"), &certificate).await;
     assert_eq!((&attempt["status"], &attempt["error"]), (&json!(204), &Value::Null));
 }
 
 #[tokio::test]
-async fn a_receiver_that_cannot_prove_its_name_gets_nothing() {
+async fn receiver_without_a_valid_certificate_gets_nothing() {
     let (port, certificate, _server) = receiver(&["localhost"]).await;
     let (other_port, _, _other) = receiver(&["localhost"]).await;
     let (misnamed_port, misnamed, _misnamed) = receiver(&["example.com"]).await;
     for (case, url, trusted) in [
-        ("a certificate that nobody trusts", format!("https://localhost:{other_port}/"), &certificate),
+        ("an untrusted certificate", format!("https://localhost:{other_port}/"), &certificate),
         ("another name than the URL's", format!("https://localhost:{misnamed_port}/"), &misnamed),
         ("an address that the certificate does not hold", format!("https://127.0.0.1:{port}/"), &certificate),
     ] {
@@ -91,7 +91,7 @@ async fn a_receiver_that_cannot_prove_its_name_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_hangs_ends_at_the_connect_deadline() {
+async fn hanging_handshake_ends_at_the_connect_timeout() {
     // It accepts connections, in the kernel, and never says a word.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (_, certificate, _server) = receiver(&["localhost"]).await;
@@ -100,7 +100,7 @@ async fn a_handshake_that_hangs_ends_at_the_connect_deadline() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_authority_is_refused_in_words() {
+async fn certificate_of_an_authority_is_refused_with_an_explanation() {
     // As `openssl req -x509` makes them: trusted, and still not a server's.
     let authority = IsCa::Ca(BasicConstraints::Unconstrained);
     let (port, certificate, _server) = receiver_with(&["localhost"], authority).await;

@@ -21,7 +21,7 @@ fn lanes_take_turns_in_order_of_waking() {
 }
 
 #[test]
-fn a_full_lane_waits_for_its_own_slot_and_not_in_the_queue() {
+fn full_lane_leaves_the_queue_until_its_slot_is_free() {
     let mut lanes = lanes(100, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
@@ -34,7 +34,7 @@ fn a_full_lane_waits_for_its_own_slot_and_not_in_the_queue() {
 }
 
 #[test]
-fn outcomes_pile_up_while_the_disk_takes_none() {
+fn unrecorded_outcomes_of_a_lane_are_bounded() {
     let mut lanes = lanes(100, 2);
     lanes.wake(1, 0, 0);
     let mut attempts = 0;
@@ -50,7 +50,7 @@ fn outcomes_pile_up_while_the_disk_takes_none() {
 }
 
 #[test]
-fn outcomes_of_many_lanes_pile_up_while_the_disk_takes_none() {
+fn unrecorded_outcomes_of_all_lanes_are_bounded() {
     let mut lanes = lanes(8, 2);
     let mut attempts = 0;
     for endpoint in 0..100 {
@@ -65,7 +65,7 @@ fn outcomes_of_many_lanes_pile_up_while_the_disk_takes_none() {
 }
 
 #[test]
-fn a_wake_during_the_fetch_is_not_lost() {
+fn wake_during_a_fetch_gives_another_turn() {
     let mut lanes = lanes(100, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
@@ -75,7 +75,7 @@ fn a_wake_during_the_fetch_is_not_lost() {
 }
 
 #[test]
-fn lanes_that_hang_leave_slots_for_new_lanes() {
+fn hanging_lanes_leave_slots_for_new_lanes() {
     const STUCK: i64 = 64;
     let mut lanes = lanes(1_024, 16);
     let mut next = 0;
@@ -116,7 +116,7 @@ fn attempt(lanes: &mut Lanes, endpoint: i64, standing: Standing) {
 }
 
 #[test]
-fn suspects_hold_three_quarters_of_the_slots_at_most() {
+fn suspects_hold_at_most_three_quarters_of_the_slots() {
     let mut lanes = lanes(1_024, 16);
     attempt(&mut lanes, 1, Standing::Trusted);
     attempt(&mut lanes, 2, Standing::Trusted);
@@ -130,7 +130,7 @@ fn suspects_hold_three_quarters_of_the_slots_at_most() {
 }
 
 #[test]
-fn trusted_lanes_share_what_suspects_leave() {
+fn trusted_lanes_share_the_slots_that_suspects_leave() {
     let mut lanes = lanes(1_024, 16);
     (0..48).for_each(|endpoint| attempt(&mut lanes, endpoint, Standing::Trusted));
     hang(&mut lanes, 100..2_100);
@@ -142,7 +142,7 @@ fn trusted_lanes_share_what_suspects_leave() {
 }
 
 #[test]
-fn a_lane_keeps_its_turn_when_its_standing_changes() {
+fn lane_keeps_its_turn_when_its_standing_changes() {
     let mut lanes = lanes(4, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
@@ -154,7 +154,7 @@ fn a_lane_keeps_its_turn_when_its_standing_changes() {
 }
 
 #[test]
-fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
+fn delivery_revived_while_leased_gets_another_turn() {
     let mut lanes = lanes(100, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
@@ -171,7 +171,7 @@ fn a_delivery_revived_while_it_is_leased_is_looked_at_again() {
 }
 
 #[test]
-fn the_earliest_due_time_sets_the_timer() {
+fn earliest_due_time_sets_the_timer() {
     let mut lanes = lanes(100, 2);
     lanes.wake(1, 50, 0);
     lanes.wake(1, 80, 0);
@@ -396,7 +396,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn every_delivery_gets_its_turn_and_no_bound_is_passed(steps in prop::collection::vec(step(), 0..200)) {
+    fn every_delivery_gets_its_turn_and_every_bound_holds(steps in prop::collection::vec(step(), 0..200)) {
         let mut model = Model {
             lanes: lanes(IN_ALL, PER_LANE),
             now: 0,

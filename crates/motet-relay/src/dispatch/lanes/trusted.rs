@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_endpoints_are_forgotten() {
+    fn unused_endpoints_are_forgotten_at_the_bound() {
         let mut trusted = Trusted::default();
         for endpoint in 0..4 * MOST_IN_SET as i64 {
             trusted.insert(endpoint);
