@@ -52,7 +52,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_on_too_early_or_elsewhere_than_where_it_stopped() {
+    async fn coroutine_resumes_where_it_was_suspended() {
         let journal = Journal::in_memory();
         program(&journal).await;
         assert_eq!(
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_call_alone_runs_it() {
+    async fn coroutine_starts_when_it_is_awaited() {
         let journal = Journal::in_memory();
         let coroutine = simple_coroutine(&journal);
         sleep(SECOND * 2).await;
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_on_after_it_was_dropped() {
+    async fn dropped_coroutine_does_not_resume() {
         let journal = Journal::in_memory();
         assert!(timeout(SECOND / 2, program(&journal)).await.is_err());
         sleep(SECOND * 2).await;

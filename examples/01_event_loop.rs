@@ -56,7 +56,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn one_task_waits_for_the_other() {
+    async fn tasks_run_concurrently() {
         let begin = Instant::now();
         let journal = Journal::in_memory();
         program(&journal).await.unwrap();
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_the_tasks_decides_when_they_end() {
+    fn order_of_starting_does_not_change_when_tasks_end() {
         let sweep = sim(|| async {
             let journal = Journal::in_memory();
             program(&journal).await.unwrap();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_outlives_a_program_that_was_dropped() {
+    fn tasks_end_with_a_dropped_program() {
         cancel_everywhere(
             async || Journal::in_memory(),
             async |journal| program(journal).await.unwrap(),

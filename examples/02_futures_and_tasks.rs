@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_fetch_waits_for_another_or_results_change_places() {
+    async fn fetches_run_concurrently_and_results_keep_their_order() {
         let begin = Instant::now();
         let journal = Journal::in_memory();
         program(&journal).await;
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_future_goes_on_after_the_program_was_dropped() {
+    async fn futures_end_with_a_dropped_program() {
         let journal = Journal::in_memory();
         assert!(timeout(Duration::from_millis(1200), program(&journal)).await.is_err());
         sleep(Duration::from_secs(3)).await;

@@ -79,7 +79,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn a_waiter_hears_late_or_nothing() {
+    async fn every_waiter_receives_the_value_once_it_is_set() {
         let journal = Journal::in_memory();
         program(after_a_second, &journal).await.unwrap();
         let entries = journal.entries();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn waiters_of_an_answer_that_never_comes_wait_for_ever() {
+    fn waiters_end_when_the_sender_is_dropped() {
         sim(|| async {
             let journal = Journal::in_memory();
             program(async |sender| drop(sender), &journal).await.unwrap();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn some_order_of_waiters_and_settling_loses_a_wake() {
+    fn every_order_of_waiting_and_settling_wakes_all_waiters() {
         sim(|| async {
             let journal = Journal::in_memory();
             let at_once = async |sender: oneshot::Sender<u32>| {

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_is_lost_or_consumed_twice_or_before_it_was_produced() {
+    fn every_item_is_consumed_once_and_in_order_of_production() {
         sim(|| async {
             let (journal, begin) = (Journal::in_memory(), Instant::now());
             program(&journal).await.unwrap();
@@ -162,7 +162,7 @@ mod tests {
 
     /// In Python a consumer that raises never says that the item is done, and `join` waits for ever.
     #[test]
-    fn a_consumer_that_raises_keeps_the_program_waiting_for_ever() {
+    fn failed_and_panicking_items_are_retried_until_consumed() {
         sim(|| async {
             let journal = Journal::in_memory();
             let raised = Arc::new(AtomicUsize::new(0));
@@ -202,7 +202,7 @@ mod tests {
 
     /// In Python the item that a cancelled consumer has in hand is gone.
     #[test]
-    fn a_cancelled_consumer_takes_its_item_along() {
+    fn cancelled_consumer_returns_its_item_to_the_queue() {
         sim(|| async {
             let journal = Journal::in_memory();
             let (sender, receiver) = queue::bounded(10);

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_use_begins_before_it_is_acquired_or_the_release_before_the_end_of_the_use() {
+    async fn resource_is_acquired_then_used_then_released() {
         let (journal, begin) = journal();
         program(&journal).await.unwrap();
         assert_eq!(
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_skips_the_release_or_is_lost() {
+    async fn error_is_returned_after_the_release() {
         let (journal, begin) = journal();
         let failed = with_database(journal.clone(), async |_| {
             sleep(ms(200)).await;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_panic_skips_the_release_or_is_swallowed() {
+    async fn panic_is_reported_after_the_release() {
         let (journal, begin) = journal();
         let used = with_database(journal.clone(), async |_| -> io::Result<()> { panic!("a bug") });
         Scope::options()
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_program_that_is_cancelled_skips_the_release_or_cuts_it_off() {
+    async fn cancelled_program_completes_the_release() {
         let (journal, begin) = journal();
         assert!(timeout(ms(300), program(&journal)).await.is_err());
         motet::drain().await;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_await_at_which_cancelling_skips_the_release() {
+    fn resource_is_released_wherever_the_program_is_dropped() {
         let report = cancel_everywhere(
             async || journal(),
             async |(journal, _)| program(journal).await.unwrap(),

@@ -55,12 +55,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_event_is_lost_or_made_up() {
+    async fn every_event_is_fetched_in_order() {
         assert_eq!(with_server(async |base| events(&base).await).await.unwrap(), ["pushed", "forked"]);
     }
 
     #[tokio::test]
-    async fn a_session_that_fails_swallows_the_error() {
+    async fn failed_session_returns_its_error() {
         let failed = with_server(async |base| {
             with_session(&base, async |session| session.get("/nothing").fetch().await).await
         });
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_is_open_after_its_session() {
+    async fn connection_closes_with_its_session() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         // It never answers: the session ends because its user leaves.

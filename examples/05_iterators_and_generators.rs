@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_item_is_lost_or_comes_before_it_is_made() {
+    async fn items_arrive_in_order_once_they_are_made() {
         let journal = Journal::in_memory();
         program(&journal).await.unwrap();
         let mut expected: Vec<(u64, Event)> =
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_generator_goes_on_when_its_reader_has_gone() {
+    async fn generators_stop_with_their_reader() {
         let journal = Journal::in_memory();
         assert!(timeout(Duration::from_millis(3_000), program(&journal)).await.is_err());
         drain().await;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_generator_in_a_task_runs_away_from_its_reader() {
+    async fn spawned_generator_runs_ahead_only_by_its_capacity() {
         let journal = Journal::in_memory();
         scope(async |n: &Nursery| {
             let stream = batches(3, &journal).spawned(n, "batches", 2).unwrap();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_await_at_which_cancelling_leaves_a_task_or_skips_an_item() {
+    fn program_dropped_anywhere_skips_no_item_and_leaves_no_task() {
         cancel_everywhere(
             async || Journal::in_memory(),
             async |journal| program(journal).await.unwrap(),

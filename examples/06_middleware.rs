@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_business_logic_is_not_called() {
+    async fn requests_pass_through_the_chain_to_the_business_logic() {
         let journal = Journal::in_memory();
         program(&journal).await;
         let answered = MILLISECOND * 100;
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_takes_too_long_keeps_its_caller() {
+    async fn slow_request_times_out_and_is_logged() {
         let journal = Journal::in_memory();
         let answer = application(&journal, MILLISECOND * 10).call(request(true)).await;
         let Err(Refused::Policy(error)) = answer else { panic!("it has no time: {answer:?}") };
@@ -150,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_not_what_was_written() {
+    fn describe_shows_the_middleware_in_order() {
         let order = application(&Journal::in_memory(), MILLISECOND).describe().to_string();
         assert_eq!(order, "log > watch > timeout (total, within 1ms) > authenticate > business_logic");
     }
 
     #[test]
-    fn a_request_whose_caller_has_gone_is_missing_from_the_log() {
+    fn dropped_request_is_logged() {
         cancel_everywhere(
             async || Journal::in_memory(),
             async |journal| drop(application(journal, MILLISECOND * 200).call(request(true)).await),

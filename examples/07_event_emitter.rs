@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn listeners_wait_for_each_other_or_the_service_does_not_wait_for_them() {
+    async fn listeners_run_concurrently_and_the_service_awaits_them() {
         let journal = Journal::in_memory();
         program(&journal).await.expect("nothing fails");
         let alice = User { id: 1, name: "Alice", email: MAIL };
@@ -177,7 +177,7 @@ mod tests {
 
     /// The origin's `gather(return_exceptions=True)` throws every error away.
     #[tokio::test(start_paused = true)]
-    async fn an_error_of_a_listener_is_thrown_away() {
+    async fn error_of_a_listener_is_reported() {
         let journal = Journal::in_memory();
         scope(async |n: &Nursery| {
             let emitter = Emitter::new(n);
@@ -196,7 +196,7 @@ mod tests {
     /// The origin's `off` raises for a callback that it does not know, or no longer. Here nothing can be switched off
     /// twice, or that is not on.
     #[tokio::test(start_paused = true)]
-    async fn a_listener_that_is_off_is_called_or_cannot_be_switched_off() {
+    async fn listener_that_is_off_is_not_called() {
         let journal = Journal::in_memory();
         scope(async |n: &Nursery| {
             let emitter = Emitter::new(n);
@@ -222,7 +222,7 @@ mod tests {
 
     /// The origin's emit waits for a listener for ever.
     #[tokio::test(start_paused = true)]
-    async fn a_listener_that_hangs_holds_up_the_service_without_bound() {
+    async fn hanging_listener_delays_the_service_only_to_the_deadline() {
         let journal = Journal::in_memory();
         let begin = Instant::now();
         scope(async |n: &Nursery| {

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn something_is_used_before_it_has_started_or_after_it_was_stopped() {
+    async fn components_start_before_use_and_stop_in_reverse_order() {
         let journal = Journal::in_memory();
         program(&journal).await.unwrap();
         let greeted = |name: &str| Event::Greeted(format!("Hello, {name}"));
@@ -198,7 +198,7 @@ mod tests {
 
     /// The origin's first `get` started everything, which called `get`, without end.
     #[tokio::test(start_paused = true)]
-    async fn the_first_get_starts_something() {
+    async fn get_starts_nothing() {
         let journal = Journal::in_memory();
         scope(async |n: &Nursery<Error>| {
             let running = container(&journal).start(n).await?;
@@ -213,7 +213,7 @@ mod tests {
 
     /// The origin found out when the stack was full.
     #[tokio::test]
-    async fn a_circle_is_found_when_it_runs() {
+    async fn cycle_is_found_before_anything_starts() {
         let journal = Journal::in_memory();
         let mut c = container(&journal);
         // The database asks the service whose database it is.
@@ -232,7 +232,7 @@ mod tests {
 
     /// In the origin two first calls at once each built their own.
     #[tokio::test(start_paused = true)]
-    async fn two_who_ask_at_once_have_two() {
+    async fn concurrent_first_gets_share_one_instance() {
         let made = Arc::new(Mutex::new(0));
         let count = Arc::clone(&made);
         scope(async |n: &Nursery<Error>| {
@@ -255,7 +255,7 @@ mod tests {
 
     /// The origin began with one when the one before was done.
     #[tokio::test(start_paused = true)]
-    async fn what_needs_nothing_of_each_other_starts_one_by_one() {
+    async fn independent_components_start_concurrently() {
         struct Mail;
         struct Metrics;
         let begin = Instant::now();
@@ -280,7 +280,7 @@ mod tests {
 
     /// The origin stopped nothing, whatever failed.
     #[tokio::test(start_paused = true)]
-    async fn a_start_that_fails_leaves_the_database_open() {
+    async fn failed_start_stops_what_has_started() {
         struct Broken;
         let journal = Journal::in_memory();
         let failed = scope(async |n: &Nursery<Error>| {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_test_with_its_own_users_opens_the_database() {
+    async fn override_keeps_the_original_from_starting() {
         struct Nobody;
         impl Users for Nobody {
             fn find(&self, _: u64) -> Result<Option<String>, rusqlite::Error> {

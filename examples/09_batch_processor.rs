@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn results_and_errors_are_thrown_away_or_go_to_others() {
+    async fn each_item_gets_its_own_result_or_error() {
         let journal = Journal::in_memory();
         program(&journal).await.unwrap();
         let events = journal.events();
@@ -121,7 +121,7 @@ mod tests {
 
     /// The first three at 0.2 s, as the third comes; the last alone, two seconds after it came.
     #[tokio::test(start_paused = true)]
-    async fn an_item_waits_longer_than_its_delay() {
+    async fn batches_go_out_when_full_or_at_the_max_delay() {
         let journal = Journal::in_memory();
         program(&journal).await.unwrap();
         let seen = batches(&journal);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_buffered_when_it_stops_is_lost_or_the_loop_goes_on() {
+    async fn close_processes_the_buffer_and_ends_the_task() {
         let journal = Journal::in_memory();
         let begin = Instant::now();
         scope(async |n: &Nursery| {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_program_that_is_cancelled_leaves_a_loop_behind() {
+    async fn cancelled_program_leaves_no_task() {
         let journal = Journal::in_memory();
         let ended = scope(async |n: &Nursery| {
             let processor = processor(n, &journal);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_await_at_which_cancelling_handles_an_item_twice() {
+    fn program_dropped_anywhere_handles_no_item_twice() {
         cancel_everywhere(
             async || Journal::in_memory(),
             async |journal| program(journal).await.unwrap(),

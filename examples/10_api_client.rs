@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_lost_or_more_than_five_calls_are_under_way() {
+    async fn every_user_is_answered_within_five_calls_in_flight() {
         let load = Load::default();
         let done = with_server(load.clone(), async |scope, base| {
             let users = ten_users(scope, base).await;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_posted_does_not_come_back() {
+    async fn posted_user_comes_back_renamed() {
         let done = with_server(Load::default(), async |scope, base| {
             let user = User { id: 1, name: "Ada".to_owned() };
             assert_eq!(rename(&client(scope, base), &user).await.unwrap().name, "ADA");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_that_leave_use_the_pool_up() {
+    async fn dropped_callers_free_their_slots() {
         let done = with_server(Load::default(), async |scope, base| {
             let api = client(scope, base);
             for polls in 0..40 {

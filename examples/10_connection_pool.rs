@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_callers_open_ten_sessions_for_five_or_an_answer_is_lost() {
+    async fn ten_callers_share_five_sessions_and_all_are_answered() {
         let journal = Journal::in_memory();
         program(&journal).await.unwrap();
         let mut expected = Vec::from_iter((0..5).map(|session| (ms(50), Event::Opened(session))));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_await_at_which_a_cancelled_caller_keeps_its_session() {
+    fn caller_dropped_anywhere_leaves_no_session_open() {
         cancel_everywhere(
             async || Journal::in_memory(),
             async |journal| {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn cancelled_callers_use_the_pool_up() {
+    async fn cancelled_callers_return_their_sessions() {
         let journal = Journal::in_memory();
         with_client(Server::new(&journal), async |client| {
             for patience in 0..200 {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dead_session_goes_back_to_the_others() {
+    async fn dead_session_is_replaced() {
         let journal = Journal::in_memory();
         with_client(Server::new(&journal), async |client| {
             assert_eq!(client.fetch("/hang-up".to_owned()).await.unwrap(), "/hang-up over session 0");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_waits_for_ever_for_a_session() {
+    async fn acquire_fails_after_its_timeout() {
         with_client(Server::new(&Journal::in_memory()), async |client| {
             let held = gather((0..5).map(|_| client.pool.acquire())).await;
             let begin = tokio::time::Instant::now();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_is_down_at_first_leaves_half_a_pool() {
+    async fn pool_recovers_when_the_server_comes_up() {
         let server = Server::new(&Journal::in_memory());
         let is_up = Arc::clone(&server.is_up);
         is_up.store(false, Ordering::Relaxed);

@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_real_server_sees_more_connections_than_there_may_be_or_some_that_stay() {
+    async fn postgres_sees_a_bounded_pool_that_closes_at_the_end() {
         let server = Server::start().await;
         let journal = Journal::in_memory();
         program(server.config(), &journal).await.unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_that_a_real_server_has_ended_are_lent_or_its_downtime_hangs_callers() {
+    async fn dead_connections_are_replaced_and_downtime_is_an_error() {
         let mut server = Server::start().await;
         with_pool(server.config(), async |_, pool| {
             let held =

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_fails_twice_is_not_called_a_third_time() {
+    async fn call_that_fails_twice_succeeds_at_the_third_attempt() {
         let (journal, breaker) = setup();
         let operation = operation(2);
         assert_eq!(call(&breaker, &journal, async || operation.call(()).await).await.unwrap(), "Success");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_program_says_nothing_of_its_end() {
+    async fn program_ends_with_a_result_or_the_final_error() {
         for seed in 0..20 {
             let _seeded = rng::seed_thread(seed);
             let journal = Journal::in_memory();
@@ -151,7 +151,7 @@ mod tests {
 
     /// The origin's retry called an open circuit again, and waited in between.
     #[tokio::test(start_paused = true)]
-    async fn an_open_circuit_is_retried() {
+    async fn open_circuit_rejects_at_once_and_is_not_retried() {
         let (journal, breaker) = opened().await;
         let (operation, begin) = (operation(0), Instant::now());
         let rejected = call(&breaker, &journal, async || operation.call(()).await).await.unwrap_err();
@@ -163,7 +163,7 @@ mod tests {
 
     /// The origin waited for exactly 1 s and 2 s, so that callers that fail together come back together.
     #[tokio::test(start_paused = true)]
-    async fn all_callers_wait_for_the_same_time_or_past_the_cap() {
+    async fn delays_vary_between_callers_and_stay_below_the_ceiling() {
         let mut delays = Vec::new();
         for seed in 0..20 {
             let _seeded = rng::seed_thread(seed);
@@ -180,7 +180,7 @@ mod tests {
 
     /// The origin had no budget: every caller of a backend that is down calls three times.
     #[tokio::test(start_paused = true)]
-    async fn a_backend_that_is_down_gets_three_times_its_load() {
+    async fn budget_bounds_the_load_of_retries() {
         let retry = Retry::new().budget(RetryBudget::new(0.2, 1.0));
         let calls = Cell::new(0);
         let call = async || {
@@ -197,7 +197,7 @@ mod tests {
 
     /// The origin counted failures for ever: three in a week opened its circuit.
     #[tokio::test(start_paused = true)]
-    async fn failures_between_successes_add_up() {
+    async fn failures_between_successes_do_not_open_the_circuit() {
         let (journal, breaker) = setup();
         for _ in 0..10 {
             let operation = operation(2);
@@ -208,7 +208,7 @@ mod tests {
 
     /// The origin let every caller through once its circuit was half open.
     #[tokio::test(start_paused = true)]
-    async fn a_half_open_circuit_lets_everybody_through() {
+    async fn half_open_circuit_admits_only_its_probes() {
         let (_, breaker) = opened().await;
         advance(6 * SECOND).await;
         let probes: Vec<_> = (0..100).filter_map(|_| breaker.try_acquire().ok()).collect();
@@ -223,7 +223,7 @@ mod tests {
 
     /// The origin did not count a call that was cancelled, so that a backend that hangs never opened its circuit.
     #[tokio::test(start_paused = true)]
-    async fn a_backend_that_hangs_leaves_the_circuit_closed() {
+    async fn cancelled_calls_open_the_circuit() {
         let (journal, breaker) = setup();
         for _ in 0..3 {
             assert!(timeout(2 * SECOND, call(&breaker, &journal, async || pending().await)).await.is_err());

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_asks_for_another_path_or_more_than_once() {
+    async fn user_is_fetched_once_from_its_path() {
         let get = MockClient::new("get");
         get.script([ok(ALICE)]);
         assert_eq!(AsyncService::new(get.clone()).user_data(1).await, Ok(ALICE));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_user_that_fails_harms_another() {
+    async fn failed_user_leaves_the_others_intact() {
         let get = MockClient::new("get");
         let not_found = ApiError::NotFound("/users/3".into());
         get.script([ok(ALICE), err(not_found.clone()), ok(BOB)]);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_user_waits_for_another() {
+    async fn users_are_fetched_concurrently() {
         let begin = Instant::now();
         let get = MockClient::new("get");
         get.script([after(DELAY, ok(ALICE))]).then_repeat_last();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn some_order_of_answers_mixes_the_users_up() {
+    fn results_keep_the_order_of_the_ids_in_any_order_of_answers() {
         sim(|| async {
             let get = MockClient::new("get");
             // The later it is asked, the sooner it answers.
