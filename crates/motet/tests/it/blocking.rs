@@ -10,12 +10,12 @@ use motet::task::{BLOCKING_LIMIT, Nursery, Policy, Reason, Scope, TaskFailed, sc
 use tokio::sync::oneshot;
 
 #[tokio::test]
-async fn a_scope_returns_while_a_closure_that_was_told_still_runs() {
+async fn scope_waits_for_a_cancelled_closure() {
     let ended = Arc::new(AtomicUsize::new(0));
     let (began, begun) = oneshot::channel();
     let count = Arc::clone(&ended);
     let cancelled = scope(async |n: &Nursery<Infallible>| {
-        drop(n.blocking("told", move |cx| {
+        drop(n.blocking("cancelled", move |cx| {
             began.send(()).unwrap();
             while !cx.is_cancelled() {
                 std::thread::yield_now();
@@ -32,7 +32,7 @@ async fn a_scope_returns_while_a_closure_that_was_told_still_runs() {
 }
 
 #[tokio::test]
-async fn more_closures_run_than_the_limit_or_a_cancelled_one_runs() {
+async fn limit_bounds_closures_and_a_cancelled_one_never_runs() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let released = Arc::new(AtomicBool::new(false));
     let ran = scope(async |n: &Nursery<Infallible>| {
@@ -79,7 +79,7 @@ async fn more_closures_run_than_the_limit_or_a_cancelled_one_runs() {
 }
 
 #[tokio::test]
-async fn a_panic_of_a_closure_is_lost_or_keeps_its_place_in_the_pool() {
+async fn panicked_closure_fails_its_task_and_frees_its_slot() {
     let done = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
         for _ in 0..BLOCKING_LIMIT * 2 {
             let failed = n.blocking("panics", |_| -> () { panic!("in the closure") }).await.unwrap_err();
@@ -90,9 +90,9 @@ async fn a_panic_of_a_closure_is_lost_or_keeps_its_place_in_the_pool() {
     done.await.unwrap();
 }
 
-/// Each of them waits for one that it starts, while all places are held by their like.
+/// Each closure waits for a closure that it starts, while closures like it hold every slot.
 #[tokio::test]
-async fn closure_that_waits_for_a_nested_one_needs_no_place() {
+async fn nested_closures_complete_while_all_slots_are_taken() {
     fn nested(scope: &Scope, depth: usize) -> usize {
         if depth == 0 {
             return 0;
@@ -121,7 +121,7 @@ async fn closure_that_waits_for_a_nested_one_needs_no_place() {
 }
 
 #[tokio::test]
-async fn nested_closure_panics_into_its_task() {
+async fn panic_of_a_nested_closure_fails_its_task() {
     let failed = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
         let scope = Scope::clone(n);
         let outer = n.blocking("outer", move |_| {
@@ -133,7 +133,7 @@ async fn nested_closure_panics_into_its_task() {
     assert_eq!(failed.await.unwrap(), "task `inner` panicked: in the closure");
 }
 
-/// The limit of a scope holds below it, and takes no places from others.
+/// The limit of a scope holds for the scopes below it, and takes no slots from other scopes.
 #[tokio::test]
 async fn limit_of_a_scope_holds_for_the_scopes_below_it() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

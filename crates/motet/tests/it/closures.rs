@@ -36,13 +36,13 @@ fn boxed<'a>(text: &'a str) -> Pin<Box<dyn Future<Output = usize> + Send + 'a>> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_boxed_send_future_holds_a_scope_that_borrows() {
+async fn boxed_send_future_holds_a_scope_that_borrows() {
     let text = String::from("four");
     assert_eq!(boxed(&text).await, 8);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_of_a_scope_opens_a_scope() {
+async fn task_of_a_scope_opens_a_scope() {
     let sum = scope(async |n: &Nursery<ScopeError<Infallible>>| {
         let task = n.try_spawn("opens its own", async {
             scope(async |n: &Nursery<Infallible>| Ok(n.spawn("seven", async { 7 }).await.unwrap())).await
@@ -53,7 +53,7 @@ async fn a_task_of_a_scope_opens_a_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_not_send_runs_on_a_local_set() {
+async fn body_that_is_not_send_runs_on_a_local_set() {
     let shared = Rc::new(5);
     let set = LocalSet::new();
     let sum = set.run_until(async {
@@ -66,7 +66,7 @@ async fn a_body_that_is_not_send_runs_on_a_local_set() {
 }
 
 #[test]
-fn a_closure_that_moves_and_returns_a_borrowed_error_type_is_generic() {
+fn generic_code_runs_a_scope_of_any_body() {
     async fn generic<F>(body: F) -> Result<u32, ScopeError<String>>
     where
         F: AsyncFnOnce(&Nursery<String>) -> Result<u32, String>,
@@ -79,7 +79,7 @@ fn a_closure_that_moves_and_returns_a_borrowed_error_type_is_generic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn generic_code_cannot_run_a_scope_in_a_task() {
+async fn generic_code_runs_a_scope_in_a_task() {
     fn in_a_task<F>(n: &Nursery<Infallible>, body: F) -> motet::task::Task<u32>
     where
         F: for<'n> SendBody<&'n Nursery<String>, Result<u32, String>> + Send + 'static,

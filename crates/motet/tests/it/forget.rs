@@ -113,7 +113,7 @@ fn futures(n: &Nursery<()>) -> Vec<(&'static str, Keeps, Leaky)> {
 
 /// Also one that is leaked in a task of the scope: what is leaked is then the future, not the task.
 #[tokio::test(start_paused = true)]
-async fn a_leaked_future_wedges_the_scope_around_it_or_a_drain() {
+async fn leaked_future_blocks_neither_its_scope_nor_drain() {
     let count = scope(async |n: &Nursery<()>| Ok(futures(n).len())).await.unwrap();
     assert_eq!(count, 17);
     for at in 0..count {
@@ -136,7 +136,7 @@ async fn a_leaked_future_wedges_the_scope_around_it_or_a_drain() {
 
 /// The documented loss: children of a leaked scope are neither cancelled nor waited for.
 #[tokio::test(start_paused = true)]
-async fn a_leaked_scope_is_waited_for_by_nobody() {
+async fn leaked_scope_does_not_block_the_scope_around_it() {
     let (left, mut leaves) = tokio::sync::oneshot::channel::<()>();
     let inner = scope(async |n: &Nursery<()>| {
         drop(n.spawn("child", async move {
@@ -157,7 +157,7 @@ async fn a_leaked_scope_is_waited_for_by_nobody() {
 
 /// The documented loss: a guard that is leaked keeps its resource from being released, and that is counted.
 #[tokio::test(start_paused = true)]
-async fn a_leaked_guard_is_not_counted_as_lost() {
+async fn leaked_guard_is_counted_as_lost() {
     let handle = scope(async |n: &Nursery<()>| {
         let held = n
             .acquire("held", async { Ok::<_, ()>(1) }, async |_, _| -> () { panic!("released") })
@@ -173,7 +173,7 @@ async fn a_leaked_guard_is_not_counted_as_lost() {
 
 /// A drain that was leaked while it waited does not take the wake of the next.
 #[tokio::test(start_paused = true)]
-async fn a_leaked_drain_takes_the_wake_of_the_next() {
+async fn leaked_drain_leaves_the_wake_to_the_next_drain() {
     detach("takes a while", sleep(MILLI * 50));
     forget_after(1, leaky(drain())).await;
     assert_eq!(drain().await, 1);

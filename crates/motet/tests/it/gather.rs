@@ -23,7 +23,7 @@ impl Drop for Counted<'_> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outputs_come_in_the_order_of_their_ends_or_one_after_another() {
+async fn futures_run_concurrently_and_outputs_keep_their_order() {
     let begin = Instant::now();
     let outputs = gather([3, 1, 2].map(async |seconds| {
         sleep(SECOND * seconds).await;
@@ -34,13 +34,13 @@ async fn outputs_come_in_the_order_of_their_ends_or_one_after_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_input_hangs() {
+async fn empty_input_completes_at_once() {
     assert!(gather(Vec::<std::future::Ready<u8>>::new()).await.is_empty());
     assert_eq!(try_gather(Vec::<std::future::Ready<Result<u8, u8>>>::new()).await, Ok(vec![]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_disturbs_the_others_of_gather() {
+async fn gather_runs_every_future_despite_an_error() {
     let results = gather([1, 2, 3].map(async |seconds| {
         sleep(SECOND * seconds).await;
         if seconds == 1 { Err("one") } else { Ok(seconds) }
@@ -49,7 +49,7 @@ async fn an_error_disturbs_the_others_of_gather() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_error_in_time_waits_for_the_rest_or_leaves_it_alive() {
+async fn first_error_ends_try_gather_and_drops_the_other_futures() {
     let dropped = Cell::new(0);
     let begin = Instant::now();
     let mut failed = try_gather([3, 1, 2, 0].map(|seconds| {
@@ -66,7 +66,7 @@ async fn the_first_error_in_time_waits_for_the_rest_or_leaves_it_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn try_gather_without_an_error_loses_an_output_or_the_order() {
+async fn try_gather_without_an_error_returns_outputs_in_order() {
     let outputs = try_gather([2, 0, 1].map(async |seconds| {
         sleep(SECOND * seconds).await;
         Ok::<_, ()>(seconds)
@@ -75,7 +75,7 @@ async fn try_gather_without_an_error_loses_an_output_or_the_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_huge_input_starves_the_runtime() {
+async fn huge_input_lets_other_tasks_run() {
     let turns = Arc::new(AtomicUsize::new(0));
     let mut others = JoinSet::new();
     let theirs = Arc::clone(&turns);
@@ -98,7 +98,7 @@ async fn a_huge_input_starves_the_runtime() {
 }
 
 #[test]
-fn outside_of_a_runtime_there_is_no_bound_on_a_turn() {
+fn polls_of_a_turn_are_bounded_outside_of_a_runtime() {
     let polls = Cell::new(0);
     let mut gather = gather((0..1000).map(|_| async { polls.set(polls.get() + 1) }));
     let mut cx = Context::from_waker(Waker::noop());
@@ -107,7 +107,7 @@ fn outside_of_a_runtime_there_is_no_bound_on_a_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_polls_futures_that_were_not_woken() {
+async fn wake_polls_only_the_future_that_was_woken() {
     let polls = RefCell::new([0; 64]);
     gather((0..64).map(|at| {
         let polls = &polls;
@@ -123,7 +123,7 @@ async fn a_wake_polls_futures_that_were_not_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_lost_or_leaves_futures_or_outputs_alive() {
+async fn panic_resumes_and_futures_and_outputs_are_dropped() {
     let dropped = Cell::new(0);
     let mut gather = gather((0..3).map(|at| {
         let counted = Counted(&dropped);
@@ -148,7 +148,7 @@ async fn a_panic_is_lost_or_leaves_futures_or_outputs_alive() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gather_that_is_dropped_keeps_futures_or_outputs() {
+async fn dropped_gather_drops_futures_and_outputs() {
     let dropped = Cell::new(0);
     let mut gather = gather((0..10).map(|at| {
         let counted = Counted(&dropped);
@@ -171,14 +171,14 @@ fn futures_poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 
 #[test]
 #[should_panic = "`gather` was polled after its end"]
-fn a_gather_polled_after_its_end_gives_nothing_as_its_outputs() {
+fn polling_gather_after_its_end_panics() {
     let mut gather = gather([ready(1)]);
     assert!(futures_poll(&mut gather).is_ready());
     drop(futures_poll(&mut gather));
 }
 
 #[tokio::test]
-async fn a_gather_of_send_futures_does_not_move_between_threads() {
+async fn gather_of_send_futures_is_send() {
     let mut set = JoinSet::new();
     set.spawn(async {
         let texts = ["a".to_owned(), "bc".to_owned()];

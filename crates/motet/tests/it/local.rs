@@ -41,7 +41,7 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn children_cannot_borrow_or_differ_or_be_local() {
+async fn children_may_borrow_and_differ_in_type_and_be_not_send() {
     let text = String::from("borrowed");
     let rc = Rc::new(Cell::new(0));
     let begin = Instant::now();
@@ -60,7 +60,7 @@ async fn children_cannot_borrow_or_differ_or_be_local() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_scope_returns_before_children_whose_tasks_were_dropped() {
+async fn scope_waits_for_children_whose_handles_were_dropped() {
     let ended = Cell::new(0);
     let begin = Instant::now();
     local_scope(async |s| {
@@ -77,7 +77,7 @@ async fn the_scope_returns_before_children_whose_tasks_were_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn siblings_of_a_child_are_not_waited_for() {
+async fn scope_waits_for_children_started_by_children() {
     let depth = Cell::new(0);
     fn deeper<'s>(s: &'s LocalNursery<'s, '_>, depth: &'s Cell<u32>) {
         s.spawn(async move {
@@ -94,7 +94,7 @@ async fn siblings_of_a_child_are_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_gives_its_value_to_the_body_alone() {
+async fn children_can_await_tasks_of_their_siblings() {
     let value = local_scope(async |s| {
         let first = s.spawn(async {
             yield_now().await;
@@ -108,7 +108,7 @@ async fn a_task_gives_its_value_to_the_body_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_polls_children_that_were_not_woken() {
+async fn wake_polls_only_the_child_that_was_woken() {
     let polls = RefCell::new([0; 100]);
     let wakers = RefCell::new(vec![None; 100]);
     local_scope(async |s| {
@@ -138,7 +138,7 @@ async fn a_wake_polls_children_that_were_not_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn children_are_polled_out_of_the_order_of_their_wakes() {
+async fn children_are_polled_in_the_order_of_their_wakes() {
     let order = RefCell::new(Vec::new());
     let wakers = RefCell::new(Vec::new());
     local_scope(async |s| {
@@ -161,7 +161,7 @@ async fn children_are_polled_out_of_the_order_of_their_wakes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_that_spins_starves_the_tasks_of_the_runtime() {
+async fn spinning_child_lets_other_tasks_run() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut others = JoinSet::new();
     let theirs = Arc::clone(&stop);
@@ -180,7 +180,7 @@ async fn a_child_that_spins_starves_the_tasks_of_the_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scopes_of_children_that_are_ready_starve_the_tasks_of_the_runtime() {
+async fn scopes_of_ready_children_let_other_tasks_run() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut others = JoinSet::new();
     let theirs = Arc::clone(&stop);
@@ -191,7 +191,7 @@ async fn scopes_of_children_that_are_ready_starve_the_tasks_of_the_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_scope_keeps_a_child_or_drops_in_another_order() {
+async fn dropped_scope_drops_its_children_last_first_then_the_body() {
     let log = RefCell::new(Vec::new());
     {
         let mut scope = pin!(local_scope(async |s| {
@@ -212,14 +212,14 @@ async fn a_dropped_scope_keeps_a_child_or_drops_in_another_order() {
 }
 
 #[test]
-fn a_scope_that_was_never_polled_runs_its_body() {
+fn scope_never_polled_does_not_run_its_body() {
     let ran = Cell::new(false);
     drop(local_scope(async |_| ran.set(true)));
     assert!(!ran.get());
 }
 
 #[test]
-fn an_output_is_dropped_twice_or_never() {
+fn each_output_is_dropped_once() {
     let log = RefCell::new(Vec::new());
     {
         let mut scope = pin!(local_scope(async |s| {
@@ -243,7 +243,7 @@ fn an_output_is_dropped_twice_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_a_child_is_lost_or_spares_siblings_or_aborts() {
+async fn panic_of_a_child_resumes_after_its_siblings_are_dropped() {
     let log = RefCell::new(Vec::new());
     let mut scope = pin!(local_scope(async |s| {
         for at in 1..=2 {
@@ -272,7 +272,7 @@ async fn a_panic_of_a_child_is_lost_or_spares_siblings_or_aborts() {
 }
 
 #[test]
-fn a_panic_in_a_destructor_spares_siblings() {
+fn panic_in_a_destructor_resumes_after_siblings_are_dropped() {
     let log = RefCell::new(Vec::new());
     let mut scope = Box::pin(local_scope(async |s| {
         for at in 1..=3 {
@@ -292,7 +292,7 @@ fn a_panic_in_a_destructor_spares_siblings() {
 }
 
 #[test]
-fn a_future_whose_destructor_panics_at_its_end_is_dropped_twice() {
+fn future_whose_destructor_panics_is_dropped_once() {
     struct Ends<'a>(&'a Cell<u32>);
     impl Future for Ends<'_> {
         type Output = ();
@@ -313,7 +313,7 @@ fn a_future_whose_destructor_panics_at_its_end_is_dropped_twice() {
 }
 
 #[test]
-fn dropping_a_scope_while_a_panic_unwinds_aborts() {
+fn dropping_a_scope_during_an_unwind_does_not_abort() {
     let payload = catch_unwind(|| {
         let mut scope = Box::pin(local_scope(async |s| {
             s.spawn(async {
@@ -329,7 +329,7 @@ fn dropping_a_scope_while_a_panic_unwinds_aborts() {
 }
 
 #[test]
-fn a_destructor_that_starts_children_leaves_them_behind() {
+fn children_started_by_a_destructor_are_dropped() {
     struct Starts<'s, 'env>(&'s LocalNursery<'s, 'env>, &'s RefCell<Vec<u32>>, u32);
     impl Drop for Starts<'_, '_> {
         fn drop(&mut self) {
@@ -359,7 +359,7 @@ fn a_destructor_that_starts_children_leaves_them_behind() {
 }
 
 #[test]
-fn a_child_that_owns_or_polls_its_own_task_reads_what_is_not_there() {
+fn task_is_pending_to_the_child_that_owns_it() {
     type Slot<'s> = RefCell<Option<LocalTask<'s, u32>>>;
     /// Polls the task, and drops it, while the future that owns it is being dropped.
     struct Looks<'a, 's>(&'a Slot<'s>, &'a RefCell<Vec<u32>>);
@@ -398,7 +398,7 @@ fn a_child_that_owns_or_polls_its_own_task_reads_what_is_not_there() {
 
 #[test]
 #[should_panic = "polled after it gave its value"]
-fn a_task_polled_after_its_end_hangs() {
+fn polling_a_task_after_its_end_panics() {
     let scope = pin!(local_scope(async |s| {
         let mut task = s.spawn(async { 1 });
         (&mut task).await + task.await
@@ -407,7 +407,7 @@ fn a_task_polled_after_its_end_hangs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_for_a_task_that_is_dropped_loses_the_value() {
+async fn task_polled_once_and_moved_still_yields_its_value() {
     let value = local_scope(async |s| {
         let mut task = s.spawn(async {
             sleep(SECOND).await;
@@ -421,7 +421,7 @@ async fn a_wait_for_a_task_that_is_dropped_loses_the_value() {
 
 /// Leaves the scope's future behind, and keeps the waker of a child.
 #[test]
-fn wakers_of_a_leaked_scope_touch_what_is_gone() {
+fn wakers_of_a_leaked_scope_stay_valid() {
     let kept = Cell::new(None);
     let mut scope = ManuallyDrop::new(Box::pin(local_scope(async |s| {
         let _task = s.spawn(async { 1 });
@@ -448,7 +448,7 @@ impl Wake for Count {
 }
 
 #[test]
-fn a_wake_from_another_thread_is_lost_or_comes_for_each_child() {
+fn wakes_from_another_thread_wake_the_scope_once() {
     let count = Arc::new(Count(AtomicUsize::new(0)));
     let waker = Waker::from(Arc::clone(&count));
     let mut cx = Context::from_waker(&waker);
@@ -476,7 +476,7 @@ fn a_wake_from_another_thread_is_lost_or_comes_for_each_child() {
 
 /// Threads wake, clone and drop wakers of children while these are polled, end and are dropped, and after it.
 #[test]
-fn wakes_that_race_with_the_end_of_a_scope_are_lost_or_touch_what_is_gone() {
+fn wakes_may_race_with_the_end_of_a_scope() {
     let rounds = if cfg!(miri) { 3 } else { 60 };
     for round in 0..rounds {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

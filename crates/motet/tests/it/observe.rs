@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_misses_a_task_a_nested_scope_or_its_age() {
+async fn snapshot_shows_tasks_nested_scopes_and_ages() {
     let options = Scope::options().name("outer").keep_ages();
     let done = options.run(async |n: &Nursery<Infallible>| {
         drop(n.spawn("waits", pending::<()>()));
@@ -59,7 +59,7 @@ async fn a_snapshot_misses_a_task_a_nested_scope_or_its_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_task_looks_like_any_other() {
+async fn snapshot_shows_cancelled_tasks_with_the_reason() {
     let done = scope(async |n: &Nursery<Infallible>| {
         let scope = Scope::clone(n);
         drop(n.spawn_coop("tidies", async move |cx: CancelToken| {
@@ -80,7 +80,7 @@ async fn a_cancelled_task_looks_like_any_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_component_stays_after_its_registration_or_misses_in_the_json() {
+async fn component_is_shown_until_its_registration_is_dropped() {
     scope(async |n: &Nursery<Infallible>| {
         let stats = || Stats::new().count("idle", 3).value("load", 0.5).text("state", "open \"wide\"");
         let shown = n.register("pool", "db", stats);

@@ -1,4 +1,4 @@
-//! Races: who wins, and that losers are gone by then.
+//! Races: which future wins, and that the losers are dropped by then.
 
 use std::cell::Cell;
 use std::future::{Ready, pending, poll_fn, ready};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
-async fn a_loser_that_holds_a_lock_locks_out_the_winner() {
+async fn losers_are_dropped_when_the_race_ends() {
     let lock = Mutex::new(());
     let holds = async |seconds| {
         let _guard = lock.lock().await;
@@ -49,7 +49,7 @@ async fn a_loser_that_holds_a_lock_locks_out_the_winner() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_tie_goes_to_the_later_or_takes_an_item_of_the_loser() {
+async fn tie_goes_to_the_first_and_leaves_the_loser_unpolled() {
     let (send, mut first) = mpsc::channel(1);
     let (send_too, mut second) = mpsc::channel(1);
     send.send(1).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_tie_goes_to_the_later_or_takes_an_item_of_the_loser() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_race_takes_as_long_as_the_slower() {
+async fn race_ends_with_the_fastest() {
     let begin = Instant::now();
     let fast = async {
         sleep(SECOND).await;
@@ -82,19 +82,19 @@ async fn a_race_takes_as_long_as_the_slower() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_race_of_nobody_hangs() {
+async fn race_of_no_futures_returns_none() {
     assert_eq!(race_all(Vec::<Ready<u8>>::new()).await, None);
 }
 
 #[tokio::test]
-async fn either_of_one_type_needs_a_match() {
+async fn either_of_one_type_converts_into_its_value() {
     assert_eq!(race(ready(1), ready(2)).await.into_inner(), 1);
     assert_eq!(race(pending(), ready(2)).await.into_inner(), 2);
 }
 
 #[test]
 #[should_panic = "`race` was polled after its end"]
-fn a_race_polled_after_its_end_hangs() {
+fn polling_a_race_after_its_end_panics() {
     let mut race = pin!(race(ready(1), pending::<()>()));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(race.as_mut().poll(&mut cx).is_ready());
@@ -103,7 +103,7 @@ fn a_race_polled_after_its_end_hangs() {
 
 #[test]
 #[should_panic = "`race_all` was polled after its end"]
-fn a_race_of_many_polled_after_its_end_names_nobody() {
+fn polling_race_all_after_its_end_panics() {
     let mut race = pin!(race_all([ready(1)]));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(race.as_mut().poll(&mut cx).is_ready());

@@ -45,7 +45,7 @@ impl Log {
 type Closing = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[tokio::test(start_paused = true)]
-async fn release_is_told_the_wrong_end_of_the_use() {
+async fn release_receives_how_the_use_ended() {
     let log = Log::default();
     let used = resource(log.open("a")).release(log.close()).with(async |held| Ok(held.0.len())).await;
     assert_eq!(used.unwrap(), 1);
@@ -57,7 +57,7 @@ async fn release_is_told_the_wrong_end_of_the_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_that_did_not_open_is_released() {
+async fn resource_that_did_not_open_is_not_released() {
     let log = Log::default();
     let failed = resource(async { Err::<Held, _>(io::Error::other("down")) })
         .release(log.close())
@@ -68,7 +68,7 @@ async fn a_resource_that_did_not_open_is_released() {
 }
 
 #[test]
-fn a_panic_in_the_use_skips_the_release_or_is_swallowed() {
+fn panic_in_the_use_resumes_after_the_release() {
     let log = Log::default();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -82,7 +82,7 @@ fn a_panic_in_the_use_skips_the_release_or_is_swallowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_use_skips_the_release_or_its_scope_does_not_wait_for_it() {
+async fn scope_waits_for_the_release_of_a_dropped_use() {
     let log = Log::default();
     let begin = Instant::now();
     scope(async |_: &Nursery<Infallible>| {
@@ -101,7 +101,7 @@ async fn a_dropped_use_skips_the_release_or_its_scope_does_not_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_is_dropped_while_the_resource_opens_leaks_it() {
+async fn resource_is_released_when_its_caller_is_dropped_during_open() {
     let log = Log::default();
     scope(async |n: &Nursery<Infallible>| {
         let used = resource(log.open("a")).release(log.close()).with(async |_| Ok(()));
@@ -109,7 +109,7 @@ async fn a_caller_that_is_dropped_while_the_resource_opens_leaks_it() {
         let bound = n.acquire("b", log.open("b"), log.close());
         assert!(timeout(SECOND / 2, bound).await.is_err());
         sleep(SECOND * 3).await;
-        // Not at the end of the scope: nobody has them.
+        // Before the end of the scope: no caller has them.
         assert_eq!(log.read(), ["open a", "open b", "close a: cancelled", "close b: cancelled"]);
         assert_eq!(n.release_counts().started, 2);
         Ok(())
@@ -119,7 +119,7 @@ async fn a_caller_that_is_dropped_while_the_resource_opens_leaks_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_that_hangs_keeps_its_scope_for_ever() {
+async fn release_timeout_ends_an_open_that_hangs() {
     let log = Log::default();
     let begin = Instant::now();
     scope(async |_: &Nursery<Infallible>| {
@@ -136,7 +136,7 @@ async fn an_open_that_hangs_keeps_its_scope_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_aborted_task_skips_the_release() {
+async fn cancelled_task_releases_its_resource() {
     let log = Log::default();
     let begin = Instant::now();
     scope(async |n: &Nursery<Infallible>| {
@@ -159,7 +159,7 @@ async fn an_aborted_task_skips_the_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_releases_in_the_wrong_order_or_before_its_children_have_ended() {
+async fn scope_releases_last_first_once_its_children_have_ended() {
     let log = Log::default();
     scope(async |n: &Nursery<Infallible>| {
         let first = n.acquire("first", log.open("first"), log.close()).await.unwrap();
@@ -197,7 +197,7 @@ async fn a_scope_releases_in_the_wrong_order_or_before_its_children_have_ended()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_that_was_released_early_is_released_again() {
+async fn resource_released_early_is_released_once() {
     let log = Log::default();
     scope(async |n: &Nursery<Infallible>| {
         let a = n.acquire("a", log.open("a"), log.close()).await.unwrap();
@@ -211,7 +211,7 @@ async fn a_resource_that_was_released_early_is_released_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_release_that_fails_skips_the_rest_or_hides_another() {
+async fn failed_releases_are_all_reported_and_the_others_run() {
     let log = Log::default();
     let last = log.clone();
     let failed = Scope::options().release_timeout(SECOND * 2).run(async |n: &Nursery<Infallible>| {
@@ -231,7 +231,7 @@ async fn one_release_that_fails_skips_the_rest_or_hides_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_release_replaces_the_error_of_the_body() {
+async fn failed_release_keeps_the_error_of_the_body() {
     let failed = scope(async |n: &Nursery<&'static str>| {
         n.defer("fails", async |exit| {
             assert_eq!(exit, Exit::Err);
@@ -245,7 +245,7 @@ async fn a_failed_release_replaces_the_error_of_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counts_of_releases_miss_one_or_count_twice() {
+async fn release_counts_count_each_release_once() {
     let failed = Scope::options().release_timeout(SECOND).run(async |outer: &Nursery<Infallible>| {
         let guard = scope(async |n: &Nursery<Infallible>| {
             n.defer("good", async |_| ());
@@ -264,7 +264,7 @@ async fn counts_of_releases_miss_one_or_count_twice() {
 }
 
 #[test]
-fn a_runtime_that_goes_away_loses_a_resource_in_silence() {
+fn on_lost_receives_the_resource_when_the_runtime_is_gone() {
     let lost = Arc::new(Mutex::new(Vec::new()));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -284,7 +284,7 @@ fn a_runtime_that_goes_away_loses_a_resource_in_silence() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drain_does_not_wait_for_a_release_at_the_top() {
+async fn drain_waits_for_a_release_outside_of_a_scope() {
     let log = Log::default();
     let used = resource(log.open("a")).release(log.close()).with(async |_| {
         pending::<()>().await;
@@ -296,7 +296,7 @@ async fn drain_does_not_wait_for_a_release_at_the_top() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cleanup_cannot_register_another() {
+async fn cleanup_may_register_another() {
     let log = Log::default();
     let inner = log.clone();
     scope(async |n: &Nursery<Infallible>| {

@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM: &str = "MOTET_PROGRAM_OF_THESE_TESTS";
 
-/// Is no test, but what the tests start: `main` of the program that the environment names.
+/// No test itself: `main` of the program that the environment names, which the tests start.
 #[test]
 fn a_program_of_these_tests() {
     let Ok(program) = std::env::var(PROGRAM) else { return };
@@ -73,7 +73,7 @@ fn a_program_of_these_tests() {
             Ok(())
         }),
         "chatty" => server_with(|| {
-            // Until nobody takes it any more.
+            // Until the pipe is full.
             std::thread::spawn(|| {
                 loop {
                     eprintln!("a line of a log");
@@ -229,7 +229,7 @@ fn wait_for(pipe: &mut impl BufRead, words: &str) -> String {
 }
 
 #[test]
-fn a_signal_kills_the_program_before_it_has_drained() {
+fn signal_lets_the_program_drain() {
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
         let mut program = Program::ready("server");
         program.signal(signal);
@@ -360,7 +360,7 @@ fn repeated_interrupt_needs_no_standard_error() {
 }
 
 #[test]
-fn a_closed_standard_error_turns_an_error_into_a_panic() {
+fn error_exits_with_1_despite_a_closed_standard_error() {
     let mut program = Program::ready("fails later");
     let (closed, _) = std::io::pipe().unwrap();
     program.err = BufReader::new(ChildStderr::from(std::os::fd::OwnedFd::from(closed)));
@@ -368,7 +368,7 @@ fn a_closed_standard_error_turns_an_error_into_a_panic() {
 }
 
 #[test]
-fn a_failure_beside_a_body_that_blocks_its_thread_never_ends_the_program() {
+fn failure_beside_a_blocked_body_ends_the_program() {
     for name in ["blocked, child fails", "blocked, member fails"] {
         let (code, printed) = Program::start(name).end();
         assert_eq!(code, Some(124), "{name}: {printed}");
@@ -376,7 +376,7 @@ fn a_failure_beside_a_body_that_blocks_its_thread_never_ends_the_program() {
 }
 
 #[test]
-fn a_dump_stops_the_program_or_names_nobody() {
+fn sigusr1_dumps_the_tasks_and_the_program_runs_on() {
     let mut program = Program::ready("server");
     program.signal(Signal::USR1);
     let line = wait_for(&mut program.err, "http");
@@ -387,7 +387,7 @@ fn a_dump_stops_the_program_or_names_nobody() {
 }
 
 #[test]
-fn an_exit_code_hides_how_the_program_ended_or_nothing_says_why() {
+fn exit_code_and_standard_error_tell_how_the_program_ended() {
     let table = [
         ("ends", 0, ""),
         ("seven", 7, ""),

@@ -26,7 +26,7 @@ impl Drop for Noted {
 type Log = Arc<Mutex<Vec<&'static str>>>;
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_returns_before_a_child_has_ended() {
+async fn scope_waits_for_every_child() {
     let begin = Instant::now();
     let ended = Arc::new(AtomicUsize::new(0));
     let value = scope(async |n: &Nursery<Infallible>| {
@@ -45,7 +45,7 @@ async fn a_scope_returns_before_a_child_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_a_child_leaves_its_siblings_or_the_body_running() {
+async fn error_of_a_child_cancels_its_siblings_and_the_body() {
     let log = Log::default();
     let begin = Instant::now();
     let failed = scope(async |n: &Nursery<&'static str>| {
@@ -74,7 +74,7 @@ async fn an_error_of_a_child_leaves_its_siblings_or_the_body_running() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn collect_all_stops_at_the_first_error() {
+async fn collect_all_runs_every_child_and_collects_the_errors() {
     let failed = Scope::options()
         .policy(Policy::CollectAll)
         .run(async |n: &Nursery<u64>| {
@@ -95,7 +95,7 @@ async fn collect_all_stops_at_the_first_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn first_ok_lets_losers_run_on_or_counts_earlier_errors() {
+async fn first_ok_cancels_the_losers_and_ignores_earlier_errors() {
     let begin = Instant::now();
     let won = Scope::options().policy(Policy::FirstOk).run(async |n: &Nursery<&'static str>| {
         let loser = n.try_spawn("slow", async {
@@ -117,7 +117,7 @@ async fn first_ok_lets_losers_run_on_or_counts_earlier_errors() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn isolate_tells_the_scope_of_an_error_or_a_panic() {
+async fn isolate_keeps_errors_and_panics_with_their_tasks() {
     let value = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<&'static str>| {
         let failed = n.try_spawn("fails", async { Err::<(), _>("mine") }).await;
         let TaskFailed::Error { error, .. } = failed.unwrap_err() else { panic!() };
@@ -130,7 +130,7 @@ async fn isolate_tells_the_scope_of_an_error_or_a_panic() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_a_child_is_lost_or_does_not_wait_for_siblings() {
+async fn panic_of_a_child_resumes_after_its_siblings_end() {
     let log = Log::default();
     let noted = Arc::clone(&log);
     let task = spawn_apart(async move {
@@ -152,7 +152,7 @@ async fn a_panic_of_a_child_is_lost_or_does_not_wait_for_siblings() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cooperative_child_outlives_its_grace() {
+async fn cooperative_child_is_dropped_after_the_grace() {
     let begin = Instant::now();
     let failed = Scope::options().grace(SECOND * 2).deadline(SECOND).run(async |n: &Nursery<Infallible>| {
         drop(n.spawn_coop("deaf", async |_| pending::<()>().await));
@@ -165,7 +165,7 @@ async fn a_cooperative_child_outlives_its_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nested_deadline_reaches_beyond_the_one_around() {
+async fn nested_deadline_ends_at_the_outer_one() {
     let begin = Instant::now();
     let outer = Scope::options().deadline(SECOND).run(async |_: &Nursery<Infallible>| {
         let inner = Scope::options().deadline(SECOND * 9).run(async |n: &Nursery<Infallible>| {
@@ -182,7 +182,7 @@ async fn a_nested_deadline_reaches_beyond_the_one_around() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_is_cancelled_before_plain_children_have_ended_or_keeps_the_scope_open() {
+async fn services_are_cancelled_once_the_plain_children_have_ended() {
     let log = Log::default();
     let begin = Instant::now();
     scope(async |n: &Nursery<Infallible>| {
@@ -211,7 +211,7 @@ async fn a_service_is_cancelled_before_plain_children_have_ended_or_keeps_the_sc
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_scope_forgets_the_cleanup_of_its_children() {
+async fn outer_scope_waits_for_children_of_a_dropped_scope() {
     let log = Log::default();
     let begin = Instant::now();
     scope(async |_: &Nursery<Infallible>| {
@@ -235,7 +235,7 @@ async fn a_dropped_scope_forgets_the_cleanup_of_its_children() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn drain_does_not_wait_for_a_scope_dropped_at_the_top() {
+async fn drain_waits_for_children_of_a_dropped_root_scope() {
     let log = Log::default();
     let noted = Noted(Arc::clone(&log), "dropped");
     let dropped = scope(async |n: &Nursery<Infallible>| {
@@ -256,7 +256,7 @@ async fn drain_does_not_wait_for_a_scope_dropped_at_the_top() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_scope_takes_a_task_or_swallows_it() {
+async fn closed_scope_hands_a_refused_future_back() {
     let mut handle = None;
     scope(async |n: &Nursery<Infallible>| {
         handle = Some(Scope::clone(n));
@@ -272,7 +272,7 @@ async fn a_closed_scope_takes_a_task_or_swallows_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_cannot_start_siblings_once_the_body_is_done() {
+async fn child_can_start_siblings_after_the_body_has_ended() {
     let started = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&started);
     scope(async |n: &Nursery<Infallible>| {
@@ -295,7 +295,7 @@ async fn a_child_cannot_start_siblings_once_the_body_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shared_task_hangs_when_the_waiter_that_polled_last_is_held_and_not_polled() {
+async fn shared_task_wakes_every_waiter() {
     scope(async |n: &Nursery<Infallible>| {
         let shared = n.spawn("value", async {
             sleep(SECOND).await;
@@ -315,7 +315,7 @@ async fn a_shared_task_hangs_when_the_waiter_that_polled_last_is_held_and_not_po
 }
 
 #[test]
-fn a_panic_in_the_drop_of_a_cancelled_child_is_lost() {
+fn panic_in_the_drop_of_a_cancelled_child_resumes() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -368,7 +368,7 @@ async fn site_of_a_scope_is_the_line_that_opens_it() {
 }
 
 #[tokio::test]
-async fn failed_body_is_no_sibling() {
+async fn failed_body_is_reported_as_the_body() {
     let token = std::sync::OnceLock::new();
     let failed = scope(async |n: &Nursery<&str>| {
         token.set(n.token()).unwrap();

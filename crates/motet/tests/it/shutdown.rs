@@ -31,7 +31,7 @@ fn tidy<E: Send + 'static>(root: &Root<E>, phase: &str, name: &'static str, log:
     let log = log.clone();
     drop(root.in_phase(phase).service_coop(name, async move |cx: CancelToken| {
         cx.cancelled().await;
-        log.note(format!("{name} told"));
+        log.note(format!("{name} stops"));
         sleep(SECOND).await;
         log.note(format!("{name} ended"));
     }));
@@ -42,7 +42,7 @@ fn tooks(report: &Report) -> Vec<(&str, u64)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn phases_are_told_in_another_order_or_before_the_one_before_has_ended() {
+async fn phases_stop_in_order_each_after_the_one_before() {
     let log = Log::default();
     let finished = app().run_until(after(3), async |app: &Root<Infallible>| {
         // Joined in the reverse order.
@@ -73,12 +73,12 @@ async fn phases_are_told_in_another_order_or_before_the_one_before_has_ended() {
     let expected = [
         "body dropped",
         "child dropped",
-        "http told",
+        "http stops",
         "http ended",
         "metrics dropped",
-        "queue told",
+        "queue stops",
         "queue ended",
-        "db told",
+        "db stops",
         "db ended",
     ];
     assert_eq!(lines, expected);
@@ -92,7 +92,7 @@ async fn phases_are_told_in_another_order_or_before_the_one_before_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deaf_member_holds_up_the_next_phase_or_goes_unnamed() {
+async fn unresponsive_member_is_dropped_and_named_after_its_phase() {
     let log = Log::default();
     let begin = Instant::now();
     let finished = app().run_until(after(0), async |app: &Root<Infallible>| {
@@ -118,7 +118,7 @@ async fn a_deaf_member_holds_up_the_next_phase_or_goes_unnamed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_phase_takes_more_than_is_left_of_the_total() {
+async fn total_limits_the_time_of_all_phases() {
     let begin = Instant::now();
     let finished = app().total(SECOND * 12).run_until(after(0), async |app: &Root<Infallible>| {
         for phase in ["drain", "flush", "close"] {
@@ -140,13 +140,13 @@ async fn a_phase_takes_more_than_is_left_of_the_total() {
     assert!(
         report.to_string().starts_with("shutdown of `shop` (cancelled on request: enough) gave up after 12s")
     );
-    // What was left behind is dropped, though nobody waited for it.
+    // What was left behind is dropped, though the program did not wait for it.
     drain().await;
     assert_eq!(unscoped(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cleanup_that_never_ends_holds_the_program_past_its_total() {
+async fn total_limits_a_cleanup_that_never_ends() {
     let begin = Instant::now();
     let finished = App::new("stuck").total(SECOND * 4).grace(SECOND * 100).run_until(
         after(1),
@@ -167,7 +167,7 @@ async fn a_cleanup_that_never_ends_holds_the_program_past_its_total() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_program_that_gives_up_forgets_what_failed_or_panicked() {
+async fn giving_up_keeps_the_errors_and_the_panic() {
     for panics in [false, true] {
         let app = App::new("stuck").work(SECOND).phase("drain", SECOND).total(SECOND * 4).grace(SECOND * 100);
         let finished = app.run_until(pending(), async |app: &Root<&'static str>| {
@@ -193,7 +193,7 @@ async fn a_program_that_gives_up_forgets_what_failed_or_panicked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stuck_work_keeps_the_phases_waiting_or_is_not_waited_for_at_all() {
+async fn phases_begin_beside_stuck_work_and_cleanup_awaits_it() {
     let (log, begin) = (Log::default(), Instant::now());
     let work = log.clone();
     let app = app().work(SECOND * 3).grace(SECOND * 8);
@@ -209,14 +209,14 @@ async fn stuck_work_keeps_the_phases_waiting_or_is_not_waited_for_at_all() {
     });
     let finished = finished.await;
     assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
-    assert_eq!(log.read(), ["http told", "http ended", "work ended"]);
+    assert_eq!(log.read(), ["http stops", "http ended", "work ended"]);
     assert_eq!(begin.elapsed(), SECOND * 6);
     assert_eq!(finished.report.phases[0].stuck, ["slow"]);
     assert_eq!(finished.report.phase("cleanup").unwrap().took, SECOND * 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_body_cuts_its_children_short_or_leaves_the_phases_running() {
+async fn end_of_the_body_lets_children_end_and_stops_the_phases() {
     let (log, begin) = (Log::default(), Instant::now());
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         tidy(app, "drain", "http", &log);
@@ -229,14 +229,14 @@ async fn the_end_of_the_body_cuts_its_children_short_or_leaves_the_phases_runnin
     });
     let finished = finished.await;
     assert!(matches!(finished.outcome, Outcome::Returned(7)), "{finished:?}");
-    assert_eq!(log.read(), ["served", "http told", "http ended"]);
+    assert_eq!(log.read(), ["served", "http stops", "http ended"]);
     assert_eq!(begin.elapsed(), SECOND * 61);
     assert_eq!(finished.report.reason.kind(), ReasonKind::Ended);
     assert_eq!(finished.report.took, SECOND);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_does_not_begin_the_shutdown_or_is_lost_in_it() {
+async fn error_begins_the_shutdown_and_is_returned() {
     for who in ["body", "child", "member"] {
         let log = Log::default();
         let finished = app().run_until(pending(), async |app: &Root<String>| {
@@ -249,7 +249,7 @@ async fn an_error_does_not_begin_the_shutdown_or_is_lost_in_it() {
             match who {
                 "body" => broken.await?,
                 "child" => drop(app.try_spawn("child", broken)),
-                // Of the last phase: its mates must not be told before their turn.
+                // Of the last phase: its other members must not stop before their turn.
                 _ => drop(app.in_phase("close").try_service("member", broken)),
             }
             pending::<()>().await;
@@ -262,12 +262,12 @@ async fn an_error_does_not_begin_the_shutdown_or_is_lost_in_it() {
         assert!(others.is_empty());
         assert_eq!(finished.report.reason.kind(), ReasonKind::Failed);
         assert_eq!(finished.report.took, SECOND * 2);
-        assert_eq!(log.read(), ["http told", "http ended", "db told", "db ended"], "{who}");
+        assert_eq!(log.read(), ["http stops", "http ended", "db stops", "db ended"], "{who}");
     }
 }
 
 #[test]
-fn an_error_or_a_panic_is_reported_as_the_end_of_the_work() {
+fn report_names_an_error_or_a_panic_as_the_reason() {
     for (who, expected) in [
         ("body fails", ReasonKind::Failed),
         ("child fails", ReasonKind::Failed),
@@ -295,7 +295,7 @@ fn an_error_or_a_panic_is_reported_as_the_end_of_the_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_does_not_begin_the_shutdown_or_is_lost_in_it() {
+async fn panic_begins_the_shutdown_and_is_returned() {
     for who in ["body", "child", "member", "in the scope of a phase"] {
         let log = Log::default();
         let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
@@ -317,12 +317,12 @@ async fn a_panic_does_not_begin_the_shutdown_or_is_lost_in_it() {
         let Outcome::Panicked(payload) = finished.outcome else { panic!("{who}: {finished:?}") };
         assert_eq!(payload.downcast_ref(), Some(&17), "{who}");
         assert_eq!(finished.report.reason.kind(), ReasonKind::Panicked);
-        assert_eq!(log.read(), ["http told", "http ended"], "{who}");
+        assert_eq!(log.read(), ["http stops", "http ended"], "{who}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_phase_that_a_panic_emptied_refuses_a_member_before_its_turn() {
+async fn phase_emptied_by_a_panic_accepts_members_until_its_turn() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         let close = app.in_phase("close");
         drop(close.scope().spawn("hot", async { std::panic::panic_any(17) }));
@@ -338,7 +338,7 @@ async fn a_phase_that_a_panic_emptied_refuses_a_member_before_its_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_while_shutting_down_is_lost_or_comes_before_the_first() {
+async fn errors_during_the_shutdown_follow_the_first_error() {
     let finished = app().run_until(pending(), async |app: &Root<&'static str>| {
         drop(app.in_phase("drain").try_service_coop("late", async |cx: CancelToken| {
             cx.cancelled().await;
@@ -353,7 +353,7 @@ async fn an_error_while_shutting_down_is_lost_or_comes_before_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_release_is_not_reported_or_not_waited_for() {
+async fn shutdown_awaits_releases_and_reports_their_failures() {
     let log = Log::default();
     let finished = app().run_until(after(1), async |app: &Root<Infallible>| {
         let in_work = log.clone();
@@ -369,7 +369,7 @@ async fn a_failed_release_is_not_reported_or_not_waited_for() {
         Ok(())
     });
     let finished = finished.await;
-    assert_eq!(log.read(), ["goodbye", "http told", "http ended", "flushed"]);
+    assert_eq!(log.read(), ["goodbye", "http stops", "http ended", "flushed"]);
     let failed = &finished.report.release_failures;
     assert_eq!((failed.len(), failed[0].resource()), (1, "goodbye"));
     assert!(!finished.report.is_clean());
@@ -377,7 +377,7 @@ async fn a_failed_release_is_not_reported_or_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_callback_is_not_given_the_report() {
+async fn callback_receives_the_report() {
     let seen = Log::default();
     let callback = seen.clone();
     let app = app().on_report(move |report| callback.note(report.app.as_str()));
@@ -385,9 +385,9 @@ async fn the_callback_is_not_given_the_report() {
     assert_eq!(seen.read(), ["shop"]);
 }
 
-/// It compiles: what embeds a program runs it in a task of its own.
+/// It compiles: an embedding program can run it in a task.
 #[tokio::test(start_paused = true)]
-async fn a_program_cannot_be_run_by_a_task() {
+async fn program_can_run_in_a_task() {
     let app = app().on_report(|_| {});
     let running = app.run_until(after(0), async |app: &Root<Infallible>| {
         tidy(app, "drain", "http", &Log::default());
@@ -400,7 +400,7 @@ async fn a_program_cannot_be_run_by_a_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_program_leaves_its_members_running() {
+async fn dropped_program_stops_its_members() {
     let log = Log::default();
     let running = app().run_until(pending(), async |app: &Root<Infallible>| {
         tidy(app, "drain", "http", &log);
@@ -411,26 +411,26 @@ async fn a_dropped_program_leaves_its_members_running() {
     drain().await;
     let mut lines = log.read();
     lines.sort();
-    assert_eq!(lines, ["db ended", "db told", "http ended", "http told"]);
+    assert_eq!(lines, ["db ended", "db stops", "http ended", "http stops"]);
     assert_eq!(unscoped(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_member_cancelled_by_its_handle_takes_its_phase_along() {
+async fn cancelling_a_member_leaves_its_phase_running() {
     let log = Log::default();
     let finished = app().run_until(after(5), async |app: &Root<Infallible>| {
         tidy(app, "drain", "http", &log);
         let log = log.clone();
         let task = app.in_phase("drain").service_coop("alone", async move |cx: CancelToken| {
             cx.cancelled().await;
-            log.note("alone told");
+            log.note("alone stops");
         });
         task.cancel(Reason::requested("no more"));
         task.await.unwrap();
         for_ever().await
     });
     let finished = finished.await;
-    assert_eq!(log.read(), ["alone told", "http told", "http ended"]);
+    assert_eq!(log.read(), ["alone stops", "http stops", "http ended"]);
     assert_eq!(finished.report.reason.text(), Some("enough"));
 }
 
@@ -438,7 +438,7 @@ async fn a_member_cancelled_by_its_handle_takes_its_phase_along() {
 #[should_panic(
     expected = r#"the app has no phase `drian`: declare it with `App::phase`, or use one of ["drain", "flush", "close"]"#
 )]
-async fn a_misspelt_phase_makes_a_new_one() {
+async fn unknown_phase_panics() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         drop(app.in_phase("drian").service("http", async {}));
         Ok(())
@@ -450,18 +450,18 @@ async fn a_misspelt_phase_makes_a_new_one() {
 
 #[test]
 #[should_panic(expected = "there is a phase `drain` already")]
-fn two_phases_share_a_name() {
+fn duplicate_phase_panics() {
     drop(app().phase("drain", SECOND));
 }
 
 #[test]
 #[should_panic(expected = "there is a phase `work` already")]
-fn a_phase_hides_one_that_every_program_has() {
+fn reserved_phase_name_panics() {
     drop(app().phase("work", SECOND));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reason_made_early_uses_up_the_total() {
+async fn total_runs_from_the_stop_and_not_from_its_reason() {
     let reason = Reason::requested("enough");
     let stop = async {
         sleep(SECOND * 60).await;
@@ -477,7 +477,7 @@ async fn a_reason_made_early_uses_up_the_total() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stuck_task_with_the_name_of_a_phase_is_not_named() {
+async fn stuck_task_with_the_name_of_a_phase_is_named() {
     // Before and after the end of the phase.
     for work in [1, 5] {
         let app = App::new("stuck").work(SECOND * work).phase("http", SECOND).total(SECOND * 4);
@@ -490,7 +490,7 @@ async fn a_stuck_task_with_the_name_of_a_phase_is_not_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_the_shutdown_hides_the_one_that_began_it() {
+async fn panic_that_began_the_shutdown_is_the_one_returned() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -507,7 +507,7 @@ async fn a_panic_in_the_shutdown_hides_the_one_that_began_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_release_takes_the_value_of_the_body() {
+async fn failed_release_keeps_the_value_of_the_body() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         app.defer("flush", async |_| Err::<(), _>(std::io::Error::other("disk full")));
         Ok(7)

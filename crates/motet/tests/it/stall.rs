@@ -7,7 +7,7 @@ use std::time::Duration;
 use motet::task::{Nursery, StallWatch, scope};
 
 #[tokio::test]
-async fn a_blocked_poll_is_not_named_or_named_twice() {
+async fn blocked_poll_is_reported_once_with_its_task() {
     let (found, stalls) = mpsc::channel();
     let watch = StallWatch::start(Duration::from_millis(5), move |stall| found.send(stall).unwrap()).unwrap();
     let stall = scope(async |n: &Nursery<Infallible>| {

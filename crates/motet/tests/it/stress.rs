@@ -32,7 +32,7 @@ async fn turns(count: usize) {
 
 /// Children that end, are cancelled alone, are aborted, fail and are dropped with their scope, while others look.
 #[test]
-fn threads_that_spawn_cancel_and_look_lose_a_child_or_read_freed_memory() {
+fn threads_that_spawn_cancel_and_snapshot_lose_no_child() {
     threads(4).block_on(async {
         let ended = Arc::new(AtomicUsize::new(0));
         let mut started = 0;
@@ -89,7 +89,7 @@ impl Drop for Counted {
 
 /// Scopes that are dropped half-way: their children go to the scope around, which may end at that moment.
 #[test]
-fn threads_that_drop_scopes_lose_an_adopted_child() {
+fn threads_that_drop_scopes_lose_no_adopted_child() {
     threads(4).block_on(async {
         let ended = Arc::new(AtomicUsize::new(0));
         let started = Arc::new(AtomicUsize::new(0));
@@ -131,7 +131,7 @@ fn threads_that_drop_scopes_lose_an_adopted_child() {
 
 /// A handle outside of its scope that defers cleanups while the scope ends: each is refused, or runs.
 #[test]
-fn a_cleanup_from_outside_is_accepted_by_a_scope_that_ends_and_never_runs() {
+fn cleanup_accepted_by_an_ending_scope_runs() {
     threads(2).block_on(async {
         let ran = Arc::new(AtomicUsize::new(0));
         let mut accepted = 0;
@@ -166,7 +166,7 @@ fn a_cleanup_from_outside_is_accepted_by_a_scope_that_ends_and_never_runs() {
 
 /// Futures in one task that are woken from other threads, also after they have gone.
 #[test]
-fn wakes_from_other_threads_reach_freed_memory_or_no_child() {
+fn wakes_from_other_threads_reach_their_futures() {
     threads(2).block_on(async {
         for round in 0..rounds(200) {
             let (senders, receivers): (Vec<_>, Vec<_>) =

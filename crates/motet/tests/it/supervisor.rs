@@ -42,7 +42,7 @@ fn every_second() -> Backoff {
 }
 
 #[tokio::test(start_paused = true)]
-async fn children_start_all_at_once_or_stop_in_the_order_of_their_start() {
+async fn children_start_in_order_and_stop_in_reverse() {
     let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
     let supervisor = Supervisor::new("app")
         .with_child(tidy("a", &log))
@@ -67,7 +67,7 @@ async fn children_start_all_at_once_or_stop_in_the_order_of_their_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_scope_cuts_the_ordered_stop_short_at_its_grace_or_deadline() {
+async fn scope_waits_for_the_ordered_stop_past_grace_and_deadline() {
     for deadline in [None, Some(SECOND * 3)] {
         let (log, begin) = (Log::default(), Instant::now());
         let supervisor = Supervisor::new("app")
@@ -97,7 +97,7 @@ async fn a_cancelled_scope_cuts_the_ordered_stop_short_at_its_grace_or_deadline(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_supervisor_is_stopped_before_the_work_is_done_or_never() {
+async fn served_supervisor_stops_once_the_work_is_done() {
     let (log, begin) = (Log::default(), Instant::now());
     let supervisor = Supervisor::new("app").with_child(tidy("a", &log));
     scope(async |n: &Nursery<SupervisorFailed>| {
@@ -116,7 +116,7 @@ async fn a_service_supervisor_is_stopped_before_the_work_is_done_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_takes_siblings_down_or_is_not_a_failure() {
+async fn panicked_child_restarts_after_its_backoff_alone() {
     let starts = Arc::new(AtomicUsize::new(0));
     let sibling = Arc::new(AtomicUsize::new(0));
     let (count, siblings, stop) = (Arc::clone(&starts), Arc::clone(&sibling), CancelToken::new());
@@ -155,7 +155,7 @@ async fn a_panic_takes_siblings_down_or_is_not_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_closure_itself_takes_the_supervisor_down() {
+async fn panic_of_the_closure_is_a_failure_of_the_child() {
     let mut calls = 0;
     let supervisor =
         Supervisor::new("app").backoff(every_second()).child("odd", Restart::Transient, move || {
@@ -171,7 +171,7 @@ async fn a_panic_of_the_closure_itself_takes_the_supervisor_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_supervisor_restarts_for_ever_or_does_not_name_who_failed_and_why() {
+async fn supervisor_gives_up_at_the_intensity_with_each_failure() {
     let (log, begin) = (Log::default(), Instant::now());
     let mut starts = 0;
     let supervisor = Supervisor::new("app")
@@ -197,7 +197,7 @@ async fn a_supervisor_restarts_for_ever_or_does_not_name_who_failed_and_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_farther_apart_than_the_window_are_added_up() {
+async fn failures_outside_of_the_window_do_not_add_up() {
     let mut starts = 0;
     let supervisor = Supervisor::new("app").intensity(1, SECOND * 10).backoff(every_second()).child(
         "slow",
@@ -216,7 +216,7 @@ async fn failures_farther_apart_than_the_window_are_added_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deaf_child_outlives_its_stop_timeout_or_the_next_stop_does_not_wait() {
+async fn unresponsive_child_is_dropped_after_its_stop_timeout() {
     let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
     let noted = log.clone();
     let deaf = Child::new("deaf", Restart::Permanent, move |cx| {
@@ -247,8 +247,8 @@ async fn a_deaf_child_outlives_its_stop_timeout_or_the_next_stop_does_not_wait()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_during_the_start_or_a_backoff_waits_for_it() {
-    // One that is told while it starts is ready first, here, and then ends.
+async fn stop_ends_a_pending_start_or_backoff() {
+    // Here, a child that is stopped while it starts becomes ready first, and then ends.
     for (stop_at, ended_at) in [(500, 2_000), (1_500, 4_000), (2_500, 4_500)] {
         let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
         let supervisor = Supervisor::new("app")
@@ -271,7 +271,7 @@ async fn a_stop_during_the_start_or_a_backoff_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_supervisor_leaves_its_children_behind() {
+async fn dropped_supervisor_stops_its_children() {
     let log = Log::default();
     let begin = Instant::now();
     let supervisor = Supervisor::new("app").with_child(tidy("a", &log)).child("b", Restart::Permanent, {
@@ -296,7 +296,7 @@ async fn a_dropped_supervisor_leaves_its_children_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_supervisor_without_children_or_with_only_ended_ones_waits_for_ever() {
+async fn supervisor_ends_when_no_child_is_left() {
     Supervisor::new("none").run(CancelToken::new()).await.unwrap();
     let begin = Instant::now();
     let supervisor = Supervisor::new("app")
@@ -310,7 +310,7 @@ async fn a_supervisor_without_children_or_with_only_ended_ones_waits_for_ever() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn restarts_of_a_seeded_program_do_not_repeat() {
+async fn restarts_repeat_under_a_seed() {
     async fn waits(seed: u64) -> Vec<Duration> {
         let _seeded = rng::seed_thread(seed);
         let starts = Arc::new(Mutex::new(Vec::new()));
@@ -332,7 +332,7 @@ async fn restarts_of_a_seeded_program_do_not_repeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_handle_of_a_supervisor_drops_it_instead_of_telling_it() {
+async fn cancelling_the_task_of_a_supervisor_stops_it_in_order() {
     let log = Log::default();
     let supervisor = Supervisor::new("app").with_child(tidy("a", &log));
     let watch = supervisor.watch();
@@ -350,7 +350,7 @@ async fn a_task_handle_of_a_supervisor_drops_it_instead_of_telling_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_child_that_loops_for_ever_or_borrows_nothing_needs_a_type() {
+async fn endless_child_needs_no_type_annotation() {
     let stop = CancelToken::new();
     let supervisor = Supervisor::new("app").child("ticks", Restart::Permanent, || async {
         loop {
@@ -369,7 +369,7 @@ async fn a_child_that_loops_for_ever_or_borrows_nothing_needs_a_type() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_failed_counts_as_started() {
+async fn failed_start_does_not_count_as_started() {
     let supervisor = Supervisor::new("app")
         .intensity(0, SECOND)
         .with_child(Child::new("db", Restart::Permanent, async |_cx| Err::<(), _>("no route")))
@@ -385,7 +385,7 @@ async fn a_start_that_failed_counts_as_started() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_during_the_start_counts_as_started() {
+async fn stop_during_the_start_does_not_count_as_started() {
     let (stop, supervisor) = (CancelToken::new(), Supervisor::new("app"));
     let supervisor = supervisor
         .with_child(Child::new("db", Restart::Permanent, async |cx| {
@@ -402,7 +402,7 @@ async fn a_stop_during_the_start_counts_as_started() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_before_the_start_starts_the_children() {
+async fn stop_before_the_start_starts_no_child() {
     let (stop, starts) = (CancelToken::new(), Arc::new(Mutex::new(0)));
     stop.cancel(Reason::requested("never mind"));
     let counted = Arc::clone(&starts);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, advance, sleep};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_future_that_is_ready_needs_a_clock_or_a_timer() {
+fn ready_future_needs_no_clock_or_timer() {
     // No runtime at all: reading tokio's clock would do, arming a timer would panic.
     let mut ready = pin!(timeout(SECOND, ready(7)));
     let mut cx = Context::from_waker(Waker::noop());
@@ -21,7 +21,7 @@ fn a_future_that_is_ready_needs_a_clock_or_a_timer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_is_up_too_early_or_too_late() {
+async fn timeout_elapses_exactly_at_its_time() {
     let begin = Instant::now();
     assert!(timeout(SECOND, pending::<()>()).await.is_err());
     assert_eq!(begin.elapsed(), SECOND);
@@ -32,7 +32,7 @@ async fn time_is_up_too_early_or_too_late() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn time_runs_before_the_first_poll() {
+async fn timeout_runs_from_the_first_poll() {
     let later = timeout(SECOND * 2, sleep(SECOND));
     advance(SECOND * 5).await;
     assert!(later.await.is_ok());
@@ -44,7 +44,7 @@ async fn time_runs_before_the_first_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_ready_when_time_is_up_loses_its_value() {
+async fn future_ready_at_the_deadline_yields_its_value() {
     let deadline = Instant::now() + SECOND;
     assert!(timeout(SECOND, sleep(SECOND)).await.is_ok());
     advance(SECOND).await;
@@ -55,7 +55,7 @@ async fn a_future_ready_when_time_is_up_loses_its_value() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_future_is_still_there_when_the_error_is_seen() {
+async fn future_is_dropped_before_the_error_is_returned() {
     let lock = Mutex::new(());
     let holds = async {
         let _guard = lock.lock().await;
@@ -68,7 +68,7 @@ async fn the_future_is_still_there_when_the_error_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_future_that_uses_up_the_budget_keeps_time_from_being_up() {
+async fn future_that_uses_up_the_budget_still_times_out() {
     let hungry = poll_fn(|cx| {
         while let Poll::Ready(budget) = poll_proceed(cx) {
             budget.made_progress();
@@ -87,13 +87,13 @@ async fn a_future_that_uses_up_the_budget_keeps_time_from_being_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_duration_beyond_the_clock_overflows_or_is_over_at_once() {
+async fn duration_beyond_the_clock_never_elapses() {
     assert!(timeout(Duration::MAX, sleep(SECOND * 1_000_000)).await.is_ok());
 }
 
 #[test]
 #[should_panic = "`timeout` was polled after its end"]
-fn a_timeout_polled_after_its_end_hangs() {
+fn polling_a_timeout_after_its_end_panics() {
     let mut ready = pin!(timeout(SECOND, ready(7)));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(ready.as_mut().poll(&mut cx).is_ready());

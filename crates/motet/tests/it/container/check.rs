@@ -23,7 +23,7 @@ fn text(failed: &CheckFailed) -> String {
 }
 
 #[test]
-fn only_the_first_problem_is_reported_or_a_factory_runs() {
+fn check_reports_every_problem_and_runs_no_factory() {
     let mut c = Container::new();
     let base = line!();
     c.provide(|_: Arc<B>| async { A });
@@ -78,7 +78,7 @@ outlives what it needs:
 }
 
 #[test]
-fn what_is_missing_does_not_say_what_for() {
+fn missing_component_names_the_path_that_needs_it() {
     let mut c = Container::new();
     let base = line!();
     c.provide(|_: Arc<Pool>| async { A });
@@ -106,7 +106,7 @@ fn what_is_missing_does_not_say_what_for() {
 }
 
 #[test]
-fn a_guess_is_missed_or_wrong() {
+fn missing_component_comes_with_a_matching_hint() {
     mod other {
         pub(super) struct Pool;
     }
@@ -146,7 +146,7 @@ fn a_guess_is_missed_or_wrong() {
 }
 
 #[test]
-fn a_cycle_through_a_bind_a_transient_or_itself_is_missed() {
+fn cycles_through_binds_transients_and_itself_are_found() {
     let mut bind = Container::new();
     bind.provide(|_: Arc<A>| async { PgRepo }).bind::<dyn Repo>(|repo| repo);
     bind.provide(|_: Arc<dyn Repo>| async { A });
@@ -163,7 +163,7 @@ fn a_cycle_through_a_bind_a_transient_or_itself_is_missed() {
 }
 
 #[test]
-fn a_singleton_that_outlives_through_a_transient_or_an_option_is_missed() {
+fn outliving_through_transients_and_options_is_found() {
     let mut c = Container::new();
     c.provide_scoped(|| async { A });
     c.provide_transient(|_: Arc<A>| async { B });
@@ -177,14 +177,14 @@ fn a_singleton_that_outlives_through_a_transient_or_an_option_is_missed() {
 }
 
 #[test]
-fn what_is_optional_counts_as_missing() {
+fn optional_dependency_may_be_missing() {
     let mut c = Container::new();
     c.provide(|_: Option<Arc<A>>, _: Option<Named<Replica, Pool>>| async { B });
     c.check().unwrap();
 }
 
 #[test]
-fn an_override_leaves_what_it_replaced_or_takes_what_is_needed() {
+fn override_removes_only_components_that_become_unused() {
     let build = || {
         let mut c = Container::new();
         c.provide(|| async { Pool });
@@ -200,7 +200,7 @@ fn an_override_leaves_what_it_replaced_or_takes_what_is_needed() {
     mocked.overrides(|c| {
         c.shared::<dyn Repo>(Arc::new(Mock));
     });
-    assert_eq!(names(mocked), ["A", "dyn Repo"], "the pool would be opened for nobody");
+    assert_eq!(names(mocked), ["A", "dyn Repo"], "the unused pool would be opened");
 
     let mut also_used = build();
     also_used.provide(|_: Arc<Pool>| async { B });
@@ -214,12 +214,12 @@ fn an_override_leaves_what_it_replaced_or_takes_what_is_needed() {
         c.provide(|_: Arc<Pool>| async { Mock }).bind::<dyn Repo>(|mock| mock);
     });
     let failed = failed(by_the_mock);
-    // It has to say `dyn Repo` alone: nobody provided a `Mock` before.
+    // The override has to be for `dyn Repo` alone: no component provided a `Mock` before.
     assert!(matches!(failed.problems(), [Problem::UselessOverride { what, .. }] if what == "Mock"));
 }
 
 #[test]
-fn a_drawing_loses_an_edge_a_module_or_its_quotes() {
+fn dot_shows_every_edge_and_module_escaped() {
     let mut c = Container::new();
     c.module("store", |c| {
         c.provide(|| async { Pool });

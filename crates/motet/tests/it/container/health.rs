@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{A, B, C, D, Refused, after, millis, never, started, within};
 
 #[tokio::test(start_paused = true)]
-async fn one_is_healthier_than_what_it_needs() {
+async fn component_is_at_most_as_healthy_as_its_dependencies() {
     within(async |n| {
         let mut c = Container::new();
         c.provide(|| async { A }).health(|_| after(100, Err::<(), _>(Refused("disk full"))));
@@ -46,7 +46,7 @@ async fn one_is_healthier_than_what_it_needs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_that_hangs_or_panics_or_a_component_whose_task_died_counts_as_healthy() {
+async fn hung_or_panicked_checks_and_dead_tasks_are_unhealthy() {
     let ended = within(async |n| {
         let mut c = Container::new();
         c.health_timeout(millis(200));
@@ -89,19 +89,19 @@ async fn a_check_that_hangs_or_panics_or_a_component_whose_task_died_counts_as_h
 
 #[test]
 #[should_panic(expected = "`on_stop` of `A` is given twice: put both into one")]
-fn of_two_hooks_one_is_silently_lost() {
+fn second_hook_of_a_kind_panics() {
     let mut c = Container::new();
     c.value(A).on_stop(|_| async {}).on_stop(|_| async {});
 }
 
 #[test]
 #[should_panic(expected = "`u8` is an input: it is given, not built, so its `on_stop` would never run")]
-fn the_hook_of_an_input_is_silently_lost() {
+fn hook_of_an_input_panics() {
     Container::new().input::<u8>().on_stop(|_| async {});
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_takes_the_other_tasks_of_an_isolated_component_along() {
+async fn panic_in_an_isolated_component_leaves_its_other_tasks() {
     within(async |n| {
         let mut c = Container::new();
         let (done, heard) = tokio::sync::oneshot::channel();

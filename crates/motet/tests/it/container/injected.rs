@@ -21,7 +21,7 @@ impl Speak for A {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_argument_is_another_than_the_one_asked_for() {
+async fn arguments_are_injected_by_type_and_tag() {
     within(async |n| {
         let mut c = Container::new();
         c.value(1_u32).named(Left);
@@ -55,7 +55,7 @@ async fn an_argument_is_another_than_the_one_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_or_a_cleanup_of_a_component_outlives_it_or_ends_before_on_stop() {
+async fn tasks_and_cleanups_of_a_component_end_after_on_stop() {
     let log = Log::default();
     let noted = log.clone();
     within(async |n| {
@@ -88,7 +88,7 @@ async fn a_task_or_a_cleanup_of_a_component_outlives_it_or_ends_before_on_stop()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transient_is_shared_or_outlives_whom_it_was_made_for() {
+async fn each_transient_is_new_and_stops_with_its_user() {
     let log = Log::default();
     let noted = log.clone();
     let made = Arc::new(AtomicUsize::new(0));
@@ -119,7 +119,7 @@ async fn a_transient_is_shared_or_outlives_whom_it_was_made_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn twelve_arguments_or_a_plain_function_are_refused() {
+async fn factories_take_twelve_arguments_and_may_be_functions() {
     async fn plain(a: Arc<A>) -> Result<B, Refused> {
         drop(a);
         Ok(B)

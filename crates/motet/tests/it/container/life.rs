@@ -11,7 +11,7 @@ use super::{A, B, C, D, Refused, after, millis, never, started, within};
 use crate::notes::Log;
 
 #[tokio::test(start_paused = true)]
-async fn two_that_need_nothing_of_each_other_start_one_after_the_other() {
+async fn independent_components_start_concurrently() {
     let begin = Instant::now();
     within(async |n| {
         let mut c = Container::new();
@@ -25,11 +25,11 @@ async fn two_that_need_nothing_of_each_other_start_one_after_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_component_waits_for_its_level_and_not_for_what_it_needs() {
+async fn component_starts_once_its_own_dependencies_are_ready() {
     within(async |n| {
         let begin = Instant::now();
         let mut c = Container::new();
-        // Level by level this would take 350 ms: the slow one holds up nobody but the last.
+        // Level by level this would take 350 ms: the slow one delays only the last.
         c.provide(|| after(50, A));
         c.provide(|| after(200, B));
         c.provide(|_: Arc<A>| after(150, C)).on_start(|_| after(20, ()));
@@ -72,7 +72,7 @@ fn slow<T>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn something_stops_before_what_needs_it_or_waits_for_what_does_not() {
+async fn component_stops_once_its_dependents_have_stopped() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -96,7 +96,7 @@ async fn something_stops_before_what_needs_it_or_waits_for_what_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn something_stops_before_what_needs_it_through_transients() {
+async fn component_stops_after_dependents_through_transients() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -114,7 +114,7 @@ async fn something_stops_before_what_needs_it_through_transients() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_is_dropped_stops_before_the_children_that_use_it_or_never() {
+async fn dropped_container_stops_after_the_children_of_the_scope() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -136,7 +136,7 @@ async fn a_container_that_is_dropped_stops_before_the_children_that_use_it_or_ne
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_scope_acquired_before_is_released_before_the_container_stops() {
+async fn container_stops_in_the_release_order_of_its_scope() {
     let log = Log::default();
     within(async |n| {
         let first = log.clone();
@@ -153,7 +153,7 @@ async fn what_a_scope_acquired_before_is_released_before_the_container_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_stop_is_cut_off_at_the_limit_of_the_scope_and_not_at_its_own() {
+async fn slow_stop_has_the_time_of_its_own_limit() {
     let log = Log::default();
     let done = log.clone();
     let ended = Scope::options()
@@ -176,7 +176,7 @@ async fn a_slow_stop_is_cut_off_at_the_limit_of_the_scope_and_not_at_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_hangs_panics_or_leaves_something_behind_keeps_others_from_being_stopped() {
+async fn failures_of_a_stop_are_reported_and_the_others_stop() {
     struct DropsBadly;
     impl Drop for DropsBadly {
         fn drop(&mut self) {
@@ -224,7 +224,7 @@ async fn what_hangs_panics_or_leaves_something_behind_keeps_others_from_being_st
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_of_a_stop_that_nobody_asked_for_is_lost() {
+async fn failed_stop_of_a_dropped_container_fails_its_scope() {
     let failed = within(async |n| {
         let mut c = Container::new();
         c.provide(|| async { A }).on_stop(|_| async { Err(Refused("will not")) });
@@ -239,7 +239,7 @@ async fn a_failure_of_a_stop_that_nobody_asked_for_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_alone_builds_what_it_does_not_need_or_gives_what_was_left_out() {
+async fn start_only_builds_only_what_the_component_needs() {
     within(async |n| {
         let log = Log::default();
         let build = |log: &Log| {
@@ -270,7 +270,7 @@ async fn a_start_alone_builds_what_it_does_not_need_or_gives_what_was_left_out()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_container_is_not_seen_or_stays_when_it_is_stopped() {
+async fn named_container_is_in_snapshots_until_it_is_stopped() {
     within(async |n| {
         let mut c = Container::new();
         c.named("api");
@@ -301,7 +301,7 @@ async fn a_named_container_is_not_seen_or_stays_when_it_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_starts_in_a_scope_that_has_ended() {
+async fn container_does_not_start_in_an_ended_scope() {
     let ended = within(async |n| Scope::clone(n)).await.unwrap();
     let mut c = Container::new();
     c.provide(|| async { panic!("a factory runs") as A });
@@ -310,7 +310,7 @@ async fn a_container_starts_in_a_scope_that_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_is_dropped_goes_on_in_nobodys_hands() {
+async fn dropped_stop_completes_before_the_scope_ends() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -326,7 +326,7 @@ async fn a_stop_that_is_dropped_goes_on_in_nobodys_hands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_scope_leaves_what_runs_in_it() {
+async fn cancelled_scope_stops_its_container() {
     let log = Log::default();
     let cancelled = within(async |n| {
         let mut c = Container::new();
@@ -340,9 +340,9 @@ async fn a_cancelled_scope_leaves_what_runs_in_it() {
     assert_eq!(log.read(), ["A"]);
 }
 
-/// They are stopped one after the other, each within its own limit.
+/// Transients stop one after the other, each within its own limit.
 #[tokio::test(start_paused = true)]
-async fn many_transients_that_hang_use_up_the_time_for_what_they_need() {
+async fn hanging_transients_leave_time_to_stop_their_dependencies() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -365,9 +365,9 @@ async fn many_transients_that_hang_use_up_the_time_for_what_they_need() {
     assert_eq!(log.read(), ["A"]);
 }
 
-/// With no time left, the scope gives the whole stop up.
+/// With no time left, the scope gives up the whole stop.
 #[tokio::test(start_paused = true)]
-async fn a_stop_that_is_cut_off_is_reported_as_a_good_one() {
+async fn stop_that_is_cut_off_is_not_ok() {
     within(async |n| {
         let mut c = Container::new();
         c.provide(|| async { A }).on_stop(|_| async {
@@ -389,7 +389,7 @@ async fn a_stop_that_is_cut_off_is_reported_as_a_good_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_payload_whose_drop_panics_keeps_others_from_being_stopped() {
+async fn panic_payload_that_panics_on_drop_lets_the_others_stop() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -414,7 +414,7 @@ async fn a_payload_whose_drop_panics_keeps_others_from_being_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_without_end_overflows_or_one_of_no_time_refuses_what_is_ready() {
+async fn limits_of_zero_and_of_duration_max_work() {
     for limit in [std::time::Duration::MAX, millis(0)] {
         let waits = u64::from(!limit.is_zero());
         within(async |n| {
@@ -442,7 +442,7 @@ async fn a_limit_without_end_overflows_or_one_of_no_time_refuses_what_is_ready()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_within_a_component_outlives_it() {
+async fn nested_container_stops_with_its_component() {
     let log = Log::default();
     let noted = log.clone();
     within(async |n| {

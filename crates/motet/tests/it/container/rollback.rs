@@ -23,7 +23,7 @@ fn errors(error: &dyn std::error::Error) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_leaves_what_was_built_or_names_another() {
+async fn failed_factory_is_named_and_the_built_components_stop() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -51,7 +51,7 @@ async fn an_error_leaves_what_was_built_or_names_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_timeout_nothing_is_rolled_back_or_too_little_time_is_left_for_it() {
+async fn start_timeout_rolls_back_within_a_limit_of_its_own() {
     let log = Log::default();
     within(async |n| {
         let begin = Instant::now();
@@ -86,7 +86,7 @@ async fn after_a_timeout_nothing_is_rolled_back_or_too_little_time_is_left_for_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn factory_and_on_start_have_the_limit_each_and_not_together() {
+async fn factory_and_on_start_share_one_limit() {
     within(async |n| {
         let begin = Instant::now();
         let mut c = Container::new();
@@ -101,7 +101,7 @@ async fn factory_and_on_start_have_the_limit_each_and_not_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_component_whose_on_start_fails_is_not_stopped() {
+async fn component_whose_on_start_fails_is_stopped() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -121,7 +121,7 @@ async fn a_component_whose_on_start_fails_is_not_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_factory_or_in_its_drop_takes_more_than_the_start_along() {
+async fn panics_of_factories_and_their_drops_fail_only_the_start() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -155,7 +155,7 @@ async fn a_panic_in_a_factory_or_in_its_drop_takes_more_than_the_start_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_error_waits_for_others_or_loses_them() {
+async fn start_fails_at_the_first_error_and_keeps_concurrent_ones() {
     within(async |n| {
         let begin = Instant::now();
         let mut c = Container::new();
@@ -175,7 +175,7 @@ async fn the_first_error_waits_for_others_or_loses_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_is_dropped_leaves_what_was_built() {
+async fn dropped_start_is_rolled_back_at_once() {
     let log = Log::default();
     let ended = within(async |n| {
         let mut c = Container::new();
@@ -191,7 +191,7 @@ async fn a_start_that_is_dropped_leaves_what_was_built() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_that_is_cancelled_waits_for_the_whole_start() {
+async fn cancelled_scope_rolls_the_start_back_at_once() {
     let log = Log::default();
     let outer = within(async |n| {
         let mut c = Container::new();
@@ -224,7 +224,7 @@ async fn a_scope_that_is_cancelled_waits_for_the_whole_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cast_that_panics_takes_the_scope_along_or_leaves_what_was_built() {
+async fn panic_of_a_needed_cast_fails_the_start_and_rolls_back() {
     trait Nothing: Send + Sync {}
     impl Nothing for A {}
     let log = Log::default();
@@ -243,9 +243,9 @@ async fn a_cast_that_panics_takes_the_scope_along_or_leaves_what_was_built() {
     assert_eq!(log.read(), ["C", "A"]);
 }
 
-/// Nobody needs it as that.
+/// No component needs the cast.
 #[tokio::test(start_paused = true)]
-async fn a_cast_that_panics_at_the_end_of_the_start_leaves_what_was_built() {
+async fn panic_of_an_unneeded_cast_resumes_and_rolls_back() {
     trait Nothing: Send + Sync {}
     impl Nothing for A {}
     let log = Log::default();
@@ -268,9 +268,9 @@ async fn a_cast_that_panics_at_the_end_of_the_start_leaves_what_was_built() {
     .unwrap();
 }
 
-/// In place, where nobody waits: by whoever starts, or asks.
+/// A factory that panics before its first await, called by `start` or by `get`.
 #[tokio::test(start_paused = true)]
-async fn a_panic_before_the_first_wait_reaches_who_starts_or_who_asks() {
+async fn panic_before_the_first_await_is_a_build_failure() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -297,9 +297,9 @@ async fn a_panic_before_the_first_wait_reaches_who_starts_or_who_asks() {
     assert_eq!(log.read(), ["A"]);
 }
 
-/// Each is built in place, on the stack of the one that needs it: a chain of any length, provided from its end.
+/// Each component is built on the stack of the component that needs it: a chain of any length, provided from its end.
 #[tokio::test(start_paused = true)]
-async fn a_long_chain_uses_up_the_stack() {
+async fn long_chain_needs_little_stack() {
     struct Link<const N: usize>;
     macro_rules! chain {
         ($c:ident: $($n:literal needs $needs:literal,)*) => {

@@ -11,7 +11,7 @@ use super::{A, B, C, D, Refused, after, millis, never, started, within};
 use crate::notes::Log;
 
 #[tokio::test(start_paused = true)]
-async fn two_who_ask_at_once_have_it_built_twice_or_are_told_of_a_cycle() {
+async fn concurrent_gets_build_a_scoped_component_once() {
     let built = Arc::new(AtomicUsize::new(0));
     within(async |n| {
         let mut c = Container::new();
@@ -39,7 +39,7 @@ async fn two_who_ask_at_once_have_it_built_twice_or_are_told_of_a_cycle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_build_is_kept_for_ever_or_leaves_someone_waiting() {
+async fn failed_build_reaches_all_waiters_and_is_retried_later() {
     let tries = Arc::new(AtomicUsize::new(0));
     within(async |n| {
         let mut c = Container::new();
@@ -62,7 +62,7 @@ async fn a_failed_build_is_kept_for_ever_or_leaves_someone_waiting() {
             |failed: &BuildFailed| failed.is_panic(),
             |failed: &BuildFailed| failed.is_timeout(),
         ] {
-            // All who wait get the same, whatever they wait for.
+            // Every waiter gets the same failure, whichever component it waits for.
             let (b, a) = tokio::join!(scoped.get::<B>(), scoped.get::<A>());
             for failed in [b.unwrap_err(), a.unwrap_err()] {
                 let GetFailed::Build(failed) = failed else { panic!("{failed}") };
@@ -78,7 +78,7 @@ async fn a_failed_build_is_kept_for_ever_or_leaves_someone_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stops_asking_takes_the_build_along() {
+async fn dropped_get_leaves_the_build_running() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -100,7 +100,7 @@ async fn who_stops_asking_takes_the_build_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn scoped_ones_outlive_their_scope_or_the_singletons_they_use() {
+async fn scoped_components_stop_before_singletons_with_their_scope() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -140,7 +140,7 @@ async fn scoped_ones_outlive_their_scope_or_the_singletons_they_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_scope_waits_for_the_limit_of_a_build() {
+async fn cancelled_scope_ends_a_build_at_once() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -166,7 +166,7 @@ async fn a_cancelled_scope_waits_for_the_limit_of_a_build() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_component_that_failed_stays_until_the_end_with_its_transients() {
+async fn failed_component_stops_at_once_with_its_transients() {
     let log = Log::default();
     within(async |n| {
         let mut c = Container::new();
@@ -186,7 +186,7 @@ async fn a_component_that_failed_stays_until_the_end_with_its_transients() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_needs_is_built_one_after_the_other() {
+async fn independent_dependencies_build_concurrently() {
     within(async |n| {
         let mut c = Container::new();
         c.provide_scoped(|| after(100, A));
@@ -201,9 +201,9 @@ async fn what_one_needs_is_built_one_after_the_other() {
     .unwrap();
 }
 
-/// The singleton is built by the container, for whoever asks.
+/// The container builds the singleton, for every caller.
 #[tokio::test(start_paused = true)]
-async fn a_scope_that_ends_waits_for_a_build_of_the_container() {
+async fn ending_scope_does_not_wait_for_a_build_of_the_container() {
     within(async |n| {
         let mut c = Container::new();
         c.value(A);
@@ -231,7 +231,7 @@ async fn a_scope_that_ends_waits_for_a_build_of_the_container() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_is_opened_that_outlives_the_singletons_it_uses() {
+async fn scoped_cannot_open_once_the_container_stops() {
     let log = Log::default();
     let noted = log.clone();
     within(async |n| {
@@ -265,7 +265,7 @@ async fn a_scope_is_opened_that_outlives_the_singletons_it_uses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_inputs_of_one_type_cannot_be_told_apart() {
+async fn tags_distinguish_inputs_of_one_type() {
     struct User;
     struct Tenant;
     within(async |n| {
