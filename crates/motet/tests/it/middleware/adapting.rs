@@ -19,7 +19,7 @@ async fn parse(text: String, next: Next<i64, i64>) -> Text {
 }
 
 #[tokio::test]
-async fn a_part_behind_an_adapter_runs_before_it() {
+async fn middleware_after_an_adapter_runs_inside_of_it() {
     let log = Log::default();
     let handler = Chain::new()
         .with(Noting("text", log.clone()))
@@ -32,7 +32,7 @@ async fn a_part_behind_an_adapter_runs_before_it() {
 }
 
 #[tokio::test]
-async fn an_adapter_that_answers_by_itself_runs_the_inside() {
+async fn adapter_that_answers_itself_skips_the_inner_middleware() {
     let log = Log::default();
     let handler = Chain::new().adapt(parse).with(Noting("number", log.clone())).to(async |n| n);
     assert!(handler.call("x".to_owned()).await.is_err());
@@ -40,7 +40,7 @@ async fn an_adapter_that_answers_by_itself_runs_the_inside() {
 }
 
 #[tokio::test]
-async fn adapters_within_adapters_mix_up_their_order() {
+async fn nested_adapters_keep_their_order() {
     let lengthen = async |n: i64, next: Next<Vec<i64>, usize>| next.run(vec![0; n as usize]).await as i64;
     let chain = Chain::new().adapt(parse).with(super::pass).adapt(lengthen);
     assert_eq!(chain.describe().to_string(), "parse > pass > closure");
@@ -55,7 +55,7 @@ async fn adapters_within_adapters_mix_up_their_order() {
 }
 
 #[tokio::test]
-async fn the_context_is_lost_at_an_adapter() {
+async fn context_passes_through_an_adapter() {
     let mark = async |text: String, next: Next<String, Text>| next.with(7_u8).run(text).await;
     let handler = Chain::new()
         .with(mark)

@@ -10,7 +10,7 @@ async fn double(n: u32) -> u32 {
 }
 
 #[tokio::test]
-async fn the_first_added_is_not_outermost() {
+async fn first_added_middleware_is_outermost() {
     let log = Log::default();
     let chain = Chain::new()
         .with(Noting("a", log.clone()))
@@ -34,7 +34,7 @@ async fn the_first_added_is_not_outermost() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_switched_off_is_called() {
+async fn with_if_adds_middleware_only_if_true() {
     let log = Log::default();
     let chain =
         Chain::new().with_if(true, Noting("on", log.clone())).with_if(false, Noting("off", log.clone()));
@@ -45,7 +45,7 @@ async fn a_part_that_is_switched_off_is_called() {
 }
 
 #[test]
-fn a_part_has_a_name_that_nobody_gave_it() {
+fn middleware_is_named_after_its_function_type_or_given_name() {
     async fn checked<Q: Send + 'static, R: Send + 'static>(_: (), request: Q, next: Next<Q, R>) -> R {
         next.run(request).await
     }
@@ -62,7 +62,7 @@ fn a_part_has_a_name_that_nobody_gave_it() {
 }
 
 #[tokio::test]
-async fn a_part_is_put_on_the_wrong_side_of_another() {
+async fn insert_before_and_after_insert_beside_the_named_part() {
     let log = Log::default();
     let part = |name| Noting(name, log.clone());
     let chain = Chain::<u32, u32>::new().with(part("a")).with(part("b")).with(part("b"));
@@ -79,7 +79,7 @@ async fn a_part_is_put_on_the_wrong_side_of_another() {
 }
 
 #[tokio::test]
-async fn a_change_to_a_clone_is_seen_in_the_other() {
+async fn cloned_chains_change_independently() {
     let log = Log::default();
     let base = Chain::new().with(Noting("base", log.clone()));
     let one = base.clone().with(Noting("more", log.clone())).to(double);
@@ -90,7 +90,7 @@ async fn a_change_to_a_clone_is_seen_in_the_other() {
 }
 
 #[tokio::test]
-async fn a_chain_that_leads_to_another_loses_its_parts() {
+async fn chain_that_ends_in_a_handler_runs_both_in_order() {
     let log = Log::default();
     let inner = Chain::new().with(Noting("inner", log.clone())).to(double);
     let outer = Chain::new().with(Noting("outer", log.clone())).to(inner.clone());

@@ -17,7 +17,7 @@ use crate::notes::Log;
 fn is_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
 
 #[tokio::test]
-async fn what_cannot_be_sent_cannot_pass() {
+async fn requests_and_answers_need_not_be_sync_or_clone() {
     // Neither the request nor the answer is `Sync`, and the answer is not even `Clone`.
     use std::cell::Cell;
     let handler = Chain::new().with(pass).to(async |n: Cell<u32>| Ok::<_, ()>(Box::new(n.get())));
@@ -27,7 +27,7 @@ async fn what_cannot_be_sent_cannot_pass() {
 }
 
 #[tokio::test]
-async fn a_part_that_answers_by_itself_runs_the_rest() {
+async fn middleware_that_answers_itself_skips_the_inner_middleware() {
     let log = Log::default();
     let refuse = |n: u32, next: Next<u32, Result<u32, &'static str>>| async move {
         if n == 0 {
@@ -43,7 +43,7 @@ async fn a_part_that_answers_by_itself_runs_the_rest() {
 }
 
 #[tokio::test]
-async fn a_clone_of_next_begins_somewhere_else() {
+async fn clone_of_next_runs_the_same_inner_middleware() {
     let log = Log::default();
     let twice = async |n: u32, next: Next<u32, u32>| {
         let first = next.clone().run(n).await;
@@ -60,7 +60,7 @@ async fn a_clone_of_next_begins_somewhere_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn next_run_twice_at_once_does_one_after_the_other() {
+async fn clones_of_next_run_concurrently() {
     let both = async |n: u64, next: Next<u64, u64>| {
         let (a, b) = tokio::join!(next.clone().run(n), next.run(n + 1));
         a + b
@@ -75,7 +75,7 @@ async fn next_run_twice_at_once_does_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn nothing_is_called_before_the_first_poll_but_what_forwards() {
+async fn handler_is_called_at_the_first_poll() {
     let calls = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&calls);
     let handler = Chain::new().with(pass).to(move |n: u32| {
@@ -89,7 +89,7 @@ async fn nothing_is_called_before_the_first_poll_but_what_forwards() {
 }
 
 #[tokio::test]
-async fn a_dropped_call_leaves_something_running() {
+async fn dropped_call_drops_everything_innermost_first() {
     let log = Log::default();
     let held = log.clone();
     let handler: Handler<(), ()> =
@@ -108,7 +108,7 @@ async fn a_dropped_call_leaves_something_running() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_outlives_the_handle_it_was_made_through() {
+async fn call_completes_after_its_handler_is_dropped() {
     let log = Log::default();
     let handler = Chain::new().with(Noting("out", log.clone())).with(pass).to(async |n: u32| {
         sleep(Duration::from_secs(1)).await;
@@ -120,7 +120,7 @@ async fn a_call_outlives_the_handle_it_was_made_through() {
 }
 
 #[tokio::test]
-async fn a_panic_of_the_handler_does_not_come_out() {
+async fn panic_of_the_handler_resumes_and_the_chain_still_works() {
     let log = Log::default();
     let handler = Chain::new().with(Noting("out", log.clone())).with(pass).to(async |n: u32| -> u32 {
         assert!(n > 0, "nothing");
@@ -137,7 +137,7 @@ async fn a_panic_of_the_handler_does_not_come_out() {
 }
 
 #[tokio::test]
-async fn a_part_runs_in_a_task_of_its_own() {
+async fn call_runs_in_the_task_of_its_caller() {
     tokio::task_local! {
         static WHO: &'static str;
     }
@@ -146,7 +146,7 @@ async fn a_part_runs_in_a_task_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loser_of_a_race_stays_under_way() {
+async fn inner_call_that_loses_a_race_is_dropped_at_once() {
     let log = Log::default();
     let part = log.clone();
     let hurry = move |n: u32, next: Next<u32, u32>| {
@@ -170,7 +170,7 @@ async fn a_loser_of_a_race_stays_under_way() {
 }
 
 #[tokio::test]
-async fn calls_of_many_threads_meet_in_a_part() {
+async fn concurrent_calls_share_the_state_of_a_middleware() {
     let count = Arc::new(AtomicU32::new(0));
     async fn counted(count: Arc<AtomicU32>, n: u32, next: Next<u32, u32>) -> u32 {
         count.fetch_add(1, Ordering::Relaxed);

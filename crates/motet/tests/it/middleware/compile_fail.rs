@@ -1,6 +1,6 @@
 //! What the compiler says to a part that is none.
 
 #[test]
-fn a_wrong_part_is_told_in_words_that_do_not_help() {
+fn wrong_middleware_gets_helpful_compile_errors() {
     trybuild::TestCases::new().compile_fail("tests/compile_fail/middleware/*.rs");
 }

@@ -8,7 +8,7 @@ use motet::middleware::{Chain, Context, Next};
 struct Id(u32);
 
 #[tokio::test]
-async fn a_value_is_seen_outside_of_the_part_that_added_it() {
+async fn context_values_are_seen_only_inside_of_their_middleware() {
     let add = async |n: u32, next: Next<u32, Option<u32>>| {
         assert!(next.context().is_empty());
         next.with(Id(n)).run(n).await
@@ -26,7 +26,7 @@ async fn a_value_is_seen_outside_of_the_part_that_added_it() {
 }
 
 #[tokio::test]
-async fn attempts_see_the_values_of_each_other() {
+async fn attempts_see_only_their_own_context_values() {
     let attempts = async |(): (), next: Next<(), (u32, u32)>| {
         let next = next.with(Id(0)).with("shared");
         let (first, _) = next.clone().with(Id(1)).run(()).await;
@@ -43,7 +43,7 @@ async fn attempts_see_the_values_of_each_other() {
 }
 
 #[tokio::test]
-async fn a_caller_cannot_say_what_it_knows() {
+async fn call_with_passes_a_context() {
     let inner = Chain::new().to_with_context(async |(), cx: Context| cx.get::<Id>().map(|id| id.0));
     let handler = Chain::new().to(inner);
     assert_eq!(handler.call_with((), Context::new().with(Id(3))).await, Some(3));
@@ -51,7 +51,7 @@ async fn a_caller_cannot_say_what_it_knows() {
 }
 
 #[test]
-fn a_hidden_value_is_given_instead_of_the_newest() {
+fn newest_value_of_a_type_hides_older_ones() {
     let outer = Context::new().with(Id(1)).with("text");
     let inner = outer.clone().with(Id(2));
     assert_eq!((outer.get(), inner.get()), (Some(&Id(1)), Some(&Id(2))));
@@ -61,7 +61,7 @@ fn a_hidden_value_is_given_instead_of_the_newest() {
 }
 
 #[test]
-fn many_values_overflow_the_stack_when_they_are_dropped() {
+fn context_of_many_values_drops_without_recursion() {
     let value = Arc::new(());
     let mut cx = Context::new();
     for _ in 0..200_000 {

@@ -1,4 +1,4 @@
-//! Chains that are longer than anybody writes them, on a thread's default stack of 2 MiB, in a debug build.
+//! Chains far longer than any program needs, on a thread's default stack of 2 MiB, in a debug build.
 
 use std::future::pending;
 use std::task::{Context, Waker};
@@ -13,7 +13,7 @@ use crate::notes::Log;
 const DEEP: usize = 1_000;
 
 #[tokio::test]
-async fn a_thousand_parts_overflow_the_stack_of_a_call_that_waits() {
+async fn deep_chain_can_wait_without_stack_overflow() {
     let handler = deep(Chain::new()).to(async |n: u64| {
         yield_now().await;
         n + 1
@@ -23,7 +23,7 @@ async fn a_thousand_parts_overflow_the_stack_of_a_call_that_waits() {
 }
 
 #[test]
-fn a_thousand_parts_overflow_the_stack_when_a_call_is_dropped() {
+fn deep_chain_can_be_dropped_without_stack_overflow() {
     let handler: Handler<u64, u64> = deep(Chain::new()).to(async |_| pending().await);
     let mut call = handler.call(1);
     assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -31,7 +31,7 @@ fn a_thousand_parts_overflow_the_stack_when_a_call_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_thousand_parts_that_forward_overflow_the_stack() {
+async fn deep_chain_can_forward_without_stack_overflow() {
     struct Forward;
     impl<Q: 'static, R: 'static> Middleware<Q, R> for Forward {
         fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
@@ -43,7 +43,7 @@ async fn a_thousand_parts_that_forward_overflow_the_stack() {
 }
 
 #[tokio::test]
-async fn a_thousand_parts_with_something_of_their_own_overflow_the_stack() {
+async fn deep_chain_of_stateful_middleware_needs_little_stack() {
     let log = Log::default();
     let chain = (0..DEEP).fold(Chain::new(), |chain, _| chain.with(Noting("part", log.clone())));
     let handler = chain.to(async |n: u64| {
@@ -55,7 +55,7 @@ async fn a_thousand_parts_with_something_of_their_own_overflow_the_stack() {
 }
 
 #[tokio::test]
-async fn a_thousand_chains_in_chains_overflow_the_stack() {
+async fn deeply_nested_chains_do_not_overflow_the_stack() {
     let innermost = Chain::new().to(async |n: u64| {
         yield_now().await;
         n

@@ -55,7 +55,7 @@ fn kind(answer: Answer) -> ErrorKind {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_without_time_goes_on() {
+async fn timeout_drops_the_call_and_fails() {
     let log = Log::default();
     let handler: Handler<u32, Answer> =
         Chain::new().with(timeout(SECOND)).with(Noting("inside", log.clone())).to(|_| pending());
@@ -71,7 +71,7 @@ async fn a_call_without_time_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_gives_up_too_early_or_never() {
+async fn retry_makes_at_most_its_attempts_and_returns_the_last_error() {
     let calls = Arc::default();
     let handler = Chain::new().with(retry(attempts(3))).to(failing(2, &calls));
     assert_eq!(handler.call(1).await.unwrap(), 3);
@@ -83,7 +83,7 @@ async fn a_retry_gives_up_too_early_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_inside_of_a_retry_runs_once() {
+async fn middleware_inside_of_a_retry_runs_once_per_attempt() {
     let (log, calls) = (Log::default(), Arc::default());
     let handler = Chain::new()
         .with(Noting("outside", log.clone()))
@@ -96,7 +96,7 @@ async fn a_part_inside_of_a_retry_runs_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_cannot_be_had_again_is_sent_twice() {
+async fn request_that_cannot_be_replayed_is_sent_once() {
     #[derive(Debug)]
     struct Request(Option<u32>); // not `Clone`
     let calls: Arc<AtomicU32> = Arc::default();
@@ -114,7 +114,7 @@ async fn a_request_that_cannot_be_had_again_is_sent_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_cannot_be_had_again_is_hedged() {
+async fn request_that_cannot_be_replayed_is_not_hedged() {
     struct Request(bool);
     let calls: Arc<AtomicU32> = Arc::default();
     let counted = Arc::clone(&calls);
@@ -136,7 +136,7 @@ async fn a_request_that_cannot_be_had_again_is_hedged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_repeats_what_a_breaker_inside_rejected() {
+async fn retry_does_not_repeat_a_rejection_of_an_inner_breaker() {
     let opens = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).build().unwrap();
     let calls = Arc::default();
     let handler =
@@ -150,7 +150,7 @@ async fn a_retry_repeats_what_a_breaker_inside_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_was_told_to_repeats_no_rejection() {
+async fn retry_rejected_repeats_rejections() {
     let one = Bulkhead::builder(1).build().unwrap();
     let handler: Handler<u32, Answer> = Chain::new()
         .with(retry(attempts(5).retry_rejected()))
@@ -165,7 +165,7 @@ async fn a_retry_that_was_told_to_repeats_no_rejection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_repeats_no_attempt_without_time() {
+async fn retry_repeats_an_attempt_that_timed_out() {
     let calls: Arc<AtomicU32> = Arc::default();
     let counted = Arc::clone(&calls);
     let handler: Handler<u32, Answer> =
@@ -179,7 +179,7 @@ async fn a_retry_repeats_no_attempt_without_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_counts_what_was_rejected_inside() {
+async fn breaker_ignores_rejections_from_inside() {
     let outer = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).build().unwrap();
     let one = Bulkhead::builder(1).build().unwrap();
     let handler: Handler<u32, Answer> =
@@ -191,7 +191,7 @@ async fn a_breaker_counts_what_was_rejected_inside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_part_that_repairs_a_rejection_is_overruled() {
+async fn middleware_may_recover_from_a_rejection() {
     let shut = Bulkhead::builder(1).build().unwrap();
     let _permit = shut.try_acquire().unwrap();
     let repair = async |n: u32, next: Next<u32, Answer>| match next.run(n).await {
@@ -204,7 +204,7 @@ async fn a_part_that_repairs_a_rejection_is_overruled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_that_was_got_over_still_counts() {
+async fn recovered_rejection_does_not_prevent_a_retry() {
     let one = Bulkhead::builder(1).build().unwrap();
     let permit = std::sync::Mutex::new(Some(one.try_acquire().unwrap().into_owned()));
     let insist = move |n: u32, next: Next<u32, Answer>| {
@@ -225,7 +225,7 @@ async fn a_rejection_that_was_got_over_still_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_does_not_reach_a_retry_in_a_part_of_its_own() {
+async fn outer_timeout_keeps_a_retry_from_waiting_past_it() {
     let calls = Arc::default();
     let handler =
         Chain::new().with(timeout(SECOND * 5 / 2)).with(pass).with(retry(attempts(9))).to(failing(9, &calls));
@@ -236,7 +236,7 @@ async fn a_deadline_does_not_reach_a_retry_in_a_part_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_let_too_much_through() {
+async fn limits_reject_calls_beyond_them() {
     let rate = RateLimiter::builder(1, SECOND).max_wait(Duration::ZERO).build().unwrap();
     let handler: Handler<u32, Answer> = Chain::new().with(rate_limit(rate)).to(async |n| Ok(n));
     assert_eq!(handler.call(1).await.unwrap(), 1);
@@ -259,7 +259,7 @@ async fn limits_let_too_much_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_no_result_has_no_policies() {
+async fn policies_work_on_answers_that_are_no_result() {
     #[derive(Debug, PartialEq)]
     struct Response(u16);
     let calls: Arc<AtomicU32> = Arc::default();
@@ -286,7 +286,7 @@ async fn an_answer_that_is_no_result_has_no_policies() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_every_kind_need_a_conversion_of_their_own() {
+async fn policy_error_converts_into_boxed_and_custom_errors() {
     type Boxed = Result<u32, Box<dyn Error + Send + Sync>>;
     let handler: Handler<u32, Boxed> = Chain::new().with(timeout(SECOND)).to(|_| pending());
     assert!(handler.call(1).await.unwrap_err().is::<PolicyError>());
@@ -299,7 +299,7 @@ async fn errors_of_every_kind_need_a_conversion_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_judgement_is_not_asked() {
+async fn classify_by_decides_what_is_retried() {
     let calls: Arc<AtomicU32> = Arc::default();
     let judged = retry(attempts(3)).classify_by(|outcome: Result<&u32, &Failed>| match outcome {
         Err(Failed::Missing) => Class::ignore(),
@@ -316,7 +316,7 @@ async fn a_judgement_is_not_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_whole_pipeline_is_less_than_its_policies() {
+async fn pipeline_as_middleware_applies_all_its_policies() {
     let log = Log::default();
     let noted = log.clone();
     let policies = Pipeline::new()
@@ -352,7 +352,7 @@ async fn a_whole_pipeline_is_less_than_its_policies() {
 }
 
 #[tokio::test]
-async fn a_fallback_hides_what_it_was_not_asked_for() {
+async fn fallback_replaces_only_the_errors_it_accepts() {
     let part = fallback(|error: Failed| async move {
         match error {
             Failed::Busy => Ok(0),
@@ -371,7 +371,7 @@ async fn a_fallback_hides_what_it_was_not_asked_for() {
 }
 
 #[test]
-fn a_policy_does_not_say_how_it_is_set() {
+fn description_shows_the_settings_of_policies() {
     let handler: Handler<u32, Answer> = Chain::new()
         .with(timeout(SECOND))
         .with(retry(attempts(3)))

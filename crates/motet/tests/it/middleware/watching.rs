@@ -46,7 +46,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_is_not_told_of_an_end_or_twice() {
+async fn watch_reports_each_end_once() {
     let log = Log::default();
     let noted = log.clone();
     let listener = move |ended: &Ended<'_, Result<u32, &'static str>>| {
@@ -65,7 +65,7 @@ async fn a_listener_is_not_told_of_an_end_or_twice() {
 }
 
 #[tokio::test]
-async fn a_listener_that_panics_takes_the_call_with_it() {
+async fn panic_of_a_watch_listener_leaves_the_call_intact() {
     let handler = Chain::new().with(watch(|_: &Ended<'_, u32>| panic!("listener"))).to(async |n: u32| n);
     assert_eq!(handler.call(1).await, 1);
     let mut call = handler.call(1);
@@ -75,7 +75,7 @@ async fn a_listener_that_panics_takes_the_call_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_is_wrong() {
+async fn metrics_count_each_kind_of_end_and_the_latency() {
     let calls = Metrics::new();
     let handler = Chain::new().with(metrics(&calls)).to(any);
     let under_way = handler.call(1);
@@ -95,7 +95,7 @@ async fn waits<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
 }
 
 #[tokio::test]
-async fn counts_are_shown_after_their_registration_ended() {
+async fn metrics_are_shown_until_their_registration_is_dropped() {
     let calls = Metrics::new();
     let part = metrics(&calls).judged_by(|answer: &u32| match answer {
         0 => Verdict::Failure,
@@ -122,7 +122,7 @@ async fn counts_are_shown_after_their_registration_ended() {
 }
 
 #[tokio::test]
-async fn a_panic_gets_past_its_part() {
+async fn catch_panic_turns_a_panic_into_an_answer() {
     let log = Log::default();
     let handler = Chain::new()
         .with(catch_panic_with(|panicked: Panicked| panicked.message().to_owned()))
@@ -138,7 +138,7 @@ async fn a_panic_gets_past_its_part() {
 }
 
 #[tokio::test]
-async fn a_panic_whose_payload_panics_gets_past() {
+async fn catch_panic_handles_a_payload_that_panics_on_drop() {
     struct Mine;
     impl Drop for Mine {
         fn drop(&mut self) {
@@ -152,7 +152,7 @@ async fn a_panic_whose_payload_panics_gets_past() {
 }
 
 #[tokio::test]
-async fn a_panic_of_a_part_that_forwards_gets_past() {
+async fn catch_panic_catches_a_panic_outside_of_a_future() {
     #[derive(Debug, PartialEq, thiserror::Error)]
     #[error(transparent)]
     struct Failed(#[from] Panicked);
@@ -166,7 +166,7 @@ async fn a_panic_of_a_part_that_forwards_gets_past() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_is_made_where_nobody_listens_or_not_where_somebody_does() {
+async fn span_is_made_exactly_while_a_subscriber_listens() {
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata};
 

@@ -23,7 +23,7 @@ async fn lower(limit: &AdaptiveLimit) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_are_let_in_than_the_limit_says() {
+async fn calls_in_flight_stay_within_the_limit() {
     let limit = AdaptiveLimit::default();
     let permits: Vec<_> = (0..100).filter_map(|_| limit.try_acquire().ok()).collect();
     assert_eq!((permits.len(), limit.stats().in_flight), (20, 20));
@@ -33,7 +33,7 @@ async fn more_are_let_in_than_the_limit_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_was_lowered_lets_in_as_many_as_before() {
+async fn lowered_limit_admits_fewer() {
     let limit = quick();
     let held = limit.try_acquire().unwrap();
     while limit.stats().limit > 2 {
@@ -47,7 +47,7 @@ async fn a_limit_that_was_lowered_lets_in_as_many_as_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_has_the_places_that_a_lowered_limit_has_no_more() {
+async fn lowered_limit_also_bounds_waiters() {
     let builder = AdaptiveLimit::builder().start(100).between(1, 100).window(millis(10), 1);
     let limit = builder.queue(100, millis(5)).build().unwrap();
     // By ten at once, of which one comes back just then.
@@ -59,7 +59,7 @@ async fn a_queue_has_the_places_that_a_lowered_limit_has_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_is_lowered_while_all_are_under_way_forgets_places_or_mints_some() {
+async fn limit_lowered_during_calls_keeps_its_count() {
     let limit = quick();
     for round in 0..20 {
         let all: Vec<_> = (0..10).filter_map(|_| limit.try_acquire().ok()).collect();
@@ -73,7 +73,7 @@ async fn a_limit_that_is_lowered_while_all_are_under_way_forgets_places_or_mints
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_calls_count_as_quick_or_slow() {
+async fn cancelled_and_ignored_calls_leave_the_limit() {
     let limit = quick();
     for _ in 0..100 {
         let permit = limit.acquire().await.unwrap();
@@ -85,7 +85,7 @@ async fn cancelled_calls_count_as_quick_or_slow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_opens_is_offered_to_nobody_who_waits() {
+async fn freed_slot_goes_to_a_waiter() {
     let builder = AdaptiveLimit::builder().start(1).between(1, 10).window(millis(1), 1);
     let limit = builder.queue(10, seconds(10)).build().unwrap();
     let held = limit.acquire().await.unwrap().into_owned();
@@ -114,7 +114,7 @@ async fn a_place_that_opens_is_offered_to_nobody_who_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_is_not_told_or_takes_the_call_down() {
+async fn on_change_reports_changes_despite_a_panicking_listener() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let builder = AdaptiveLimit::builder().start(4).between(1, 8).window(millis(10), 1);
@@ -130,7 +130,7 @@ async fn a_listener_is_not_told_or_takes_the_call_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settings_that_make_no_sense_are_taken_or_a_named_limit_is_not_shown() {
+async fn invalid_settings_are_refused_and_a_named_limit_is_shown() {
     let builder = AdaptiveLimit::builder;
     let refused = [
         builder().start(0),

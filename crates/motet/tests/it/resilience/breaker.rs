@@ -27,7 +27,7 @@ fn built(builder: CircuitBreakerBuilder) -> CircuitBreaker {
     builder.build().unwrap()
 }
 
-/// Lets so many calls through that end so.
+/// Makes `count` calls that end with the verdict.
 fn calls(breaker: &CircuitBreaker, count: u32, verdict: Verdict) {
     (0..count).for_each(|_| breaker.try_acquire().unwrap().record(verdict));
 }
@@ -52,14 +52,14 @@ async fn half_open(builder: CircuitBreakerBuilder) -> CircuitBreaker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_of_calls_never_lets_go_of_the_first() {
+async fn window_of_calls_forgets_the_oldest() {
     let breaker = built(opens_on(Window::calls(100).failure_rate(0.5)));
     calls(&breaker, 1000, Verdict::Success);
     assert_eq!(failures_to_open(&breaker), 50);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_has_to_be_full_before_it_counts() {
+async fn window_counts_from_its_minimum_of_calls() {
     let breaker = built(opens_on(Window::calls(100).min_calls(5)));
     assert_eq!(failures_to_open(&breaker), 5);
     let breaker = built(opens_on(Window::time(seconds(60)).min_calls(5)));
@@ -67,7 +67,7 @@ async fn a_window_has_to_be_full_before_it_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_is_looked_at_after_failures_only() {
+async fn rate_is_checked_after_successes() {
     let breaker = built(opens_on(Window::calls(100).min_calls(20)));
     calls(&breaker, 10, Verdict::Failure);
     calls(&breaker, 9, Verdict::Success);
@@ -79,7 +79,7 @@ async fn a_rate_is_looked_at_after_failures_only() {
 proptest! {
     /// Whichever way its calls are counted, with the lock or without: beside a list of all of them.
     #[test]
-    fn a_breaker_opens_at_another_call_than_it_should(
+    fn breaker_opens_at_the_call_of_its_model(
         size in 1_usize..150,
         least in 1_usize..40,
         consecutive in 4_usize..9,
@@ -91,7 +91,7 @@ proptest! {
         let mut ended: Vec<Verdict> = Vec::new();
         let all = calls.into_iter().flat_map(|(successes, ignored)| {
             let between = if ignored { Some(Verdict::Ignore) } else { None };
-            // Mostly a few, now and then so many that none but successes are left.
+            // Mostly a few, now and then enough to leave only successes.
             let successes = if successes < 100 { successes / 10 } else { successes * 2 };
             std::iter::repeat_n(Verdict::Success, successes).chain(between).chain([Verdict::Failure])
         });
@@ -119,9 +119,9 @@ proptest! {
     }
 }
 
-/// The state is asked for at the end alone: meanwhile successes are counted without the lock.
+/// The state is read only at the end, so successes are counted without the lock until then.
 #[tokio::test(start_paused = true)]
-async fn successes_that_take_no_lock_are_lost() {
+async fn successes_without_the_lock_are_counted() {
     let breaker = built(opens_on(Window::calls(100).min_calls(20).failure_rate(0.5)));
     calls(&breaker, 19, Verdict::Success);
     calls(&breaker, 10, Verdict::Failure);
@@ -144,7 +144,7 @@ async fn successes_that_take_no_lock_are_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_triggers_one_does_not_count() {
+async fn each_of_several_triggers_opens_the_breaker() {
     let trip = || Trip::consecutive(3).or(Window::calls(10).min_calls(10)).or(Trip::consecutive(7));
     assert_eq!(failures_to_open(&built(opens_on(trip()))), 3);
     let breaker = built(opens_on(trip()));
@@ -156,7 +156,7 @@ async fn of_two_triggers_one_does_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ignored_call_ends_a_streak_or_counts_in_a_window() {
+async fn ignored_calls_leave_streak_and_window() {
     let breaker = built(opens_on(Trip::consecutive(3).or(Window::calls(10).min_calls(4))));
     calls(&breaker, 2, Verdict::Failure);
     calls(&breaker, 50, Verdict::Ignore);
@@ -165,7 +165,7 @@ async fn an_ignored_call_ends_a_streak_or_counts_in_a_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ignored_or_cancelled_probe_closes_the_breaker_or_keeps_its_place() {
+async fn ignored_and_cancelled_probes_free_their_slots() {
     let breaker = half_open(opens_on(Trip::consecutive(3)).probes(2)).await;
     for _ in 0..10 {
         breaker.try_acquire().unwrap().ignore();
@@ -180,7 +180,7 @@ async fn an_ignored_or_cancelled_probe_closes_the_breaker_or_keeps_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_open_breaker_lets_all_through_at_once() {
+async fn half_open_breaker_admits_only_its_probes() {
     let breaker = half_open(opens_on(Trip::consecutive(3)).probes(2)).await;
     let probes: Vec<_> = (0..500).filter_map(|_| breaker.try_acquire().ok()).collect();
     assert_eq!((probes.len(), breaker.stats().rejected), (2, 499));
@@ -194,7 +194,7 @@ async fn a_half_open_breaker_lets_all_through_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_probes_close_a_breaker_that_slow_calls_have_opened() {
+async fn slow_probes_reopen_a_breaker_opened_by_slow_calls() {
     let window = Window::calls(10).min_calls(4).slow_rate(0.5);
     let breaker = built(opens_on(window).slow_call(millis(100)).probes(2));
     let slow = async || {
@@ -216,7 +216,7 @@ async fn slow_probes_close_a_breaker_that_slow_calls_have_opened() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_of_before_decides_what_is_now() {
+async fn calls_of_an_earlier_state_are_stale() {
     let breaker = built(opens_on(Trip::consecutive(3)).probes(1));
     let old: Vec<_> = (0..9).map(|_| breaker.try_acquire().unwrap()).collect();
     let mut old = old.into_iter();
@@ -241,7 +241,7 @@ async fn a_call_of_before_decides_what_is_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_of_the_half_open_time_before_counts_in_this_one() {
+async fn probe_of_an_earlier_half_open_state_is_stale() {
     let builder = opens_on(Trip::consecutive(3)).probes(2).probe_failure_rate(0.5);
     let breaker = half_open(builder).await;
     let old = breaker.try_acquire().unwrap();
@@ -255,7 +255,7 @@ async fn a_probe_of_the_half_open_time_before_counts_in_this_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_hangs_under_a_timeout_of_the_caller_never_opens_the_breaker() {
+async fn calls_cancelled_after_a_second_open_the_breaker() {
     let all = [
         opens_on(Trip::consecutive(5)),
         opens_on(Window::calls(100).min_calls(5)),
@@ -280,7 +280,7 @@ async fn a_backend_that_hangs_under_a_timeout_of_the_caller_never_opens_the_brea
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_that_lose_interest_open_the_breaker() {
+async fn calls_cancelled_within_a_second_do_not_count() {
     let breaker = built(opens_on(Trip::consecutive(2)));
     for _ in 0..50 {
         let call = breaker.call(pending::<()>(), |()| Verdict::Success);
@@ -290,7 +290,7 @@ async fn callers_that_lose_interest_open_the_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_call_counts_as_something_else_than_was_said() {
+async fn on_cancel_decides_how_a_dropped_call_counts() {
     let cases = [
         (OnCancel::Ignore, seconds(100), 0, 0),
         (OnCancel::Failure, millis(0), 1, 0),
@@ -309,7 +309,7 @@ async fn a_dropped_call_counts_as_something_else_than_was_said() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_a_call_counts_as_cancelled() {
+async fn panic_in_a_call_counts_as_a_failure() {
     for on_cancel in [OnCancel::Ignore, OnCancel::FailureIfLongerThan(seconds(1))] {
         let breaker = built(opens_on(Trip::consecutive(2)).on_cancel(on_cancel));
         let panics = catch_unwind(AssertUnwindSafe(|| {
@@ -342,7 +342,7 @@ async fn without_its_panic<F: Future>(future: F) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owned_permit_dies_with_the_handle() {
+async fn owned_permit_counts_after_its_handle_is_dropped() {
     let breaker = built(opens_on(Trip::consecutive(2)));
     let other = breaker.clone();
     let permits = [(); 2].map(|()| breaker.try_acquire().unwrap().into_owned());
@@ -354,7 +354,7 @@ async fn an_owned_permit_dies_with_the_handle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_does_something_else_than_it_is_told() {
+async fn manual_states_override_the_counts() {
     let breaker = built(opens_on(Trip::consecutive(3)));
     breaker.force_open();
     assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), None);
@@ -379,7 +379,7 @@ async fn a_breaker_does_something_else_than_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_is_called_under_a_lock_or_out_of_order_or_takes_the_call_down() {
+async fn listeners_run_unlocked_and_in_order_despite_panics() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let handle: Arc<OnceLock<CircuitBreaker>> = Arc::default();
     let (log, own) = (Arc::clone(&seen), Arc::clone(&handle));
@@ -406,11 +406,11 @@ async fn a_listener_is_called_under_a_lock_or_out_of_order_or_takes_the_call_dow
     assert_eq!(*seen.lock().unwrap(), [opened, (Open, Closed, Cause::Manual, Closed)]);
     assert_eq!(*breaker.subscribe().borrow(), Closed);
     breaker.force_open();
-    assert_eq!(seen.lock().unwrap().len(), 3, "it told, and never again");
+    assert_eq!(seen.lock().unwrap().len(), 3, "the listener is not called");
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_are_told_although_the_subscriber_panics() {
+async fn changes_are_reported_despite_a_panicking_subscriber() {
     let told = Log::default();
     let breaker = {
         let told = told.clone();
@@ -428,7 +428,7 @@ async fn changes_are_told_although_the_subscriber_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_misses_the_state() {
+async fn watch_sees_each_state() {
     let breaker = built(opens_on(Trip::consecutive(2)));
     let mut watch = breaker.subscribe();
     scope(async |n: &Nursery<Infallible>| {
@@ -449,7 +449,7 @@ async fn a_watch_misses_the_state() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_breaker_is_not_shown_or_stays_when_it_is_gone() {
+async fn named_breaker_is_in_snapshots_until_it_is_dropped() {
     scope(async |n: &Nursery<Infallible>| {
         let breaker = built(opens_on(Trip::consecutive(2)).named(n, "payments"));
         failures_to_open(&breaker);
@@ -465,7 +465,7 @@ async fn a_named_breaker_is_not_shown_or_stays_when_it_is_gone() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_taken() {
+fn invalid_settings_are_refused_with_the_reason() {
     let builder = CircuitBreaker::builder;
     let no_time = Duration::ZERO;
     let all: Vec<(&str, CircuitBreakerBuilder)> = vec![
@@ -499,7 +499,7 @@ fn settings_that_make_no_sense_are_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn disabled_breaker_starts_without_a_word() {
+async fn breaker_built_disabled_reports_no_change() {
     let lines = crate::reader::Lines::default();
     let _lines = tracing::subscriber::set_default(lines.clone());
     let breaker =

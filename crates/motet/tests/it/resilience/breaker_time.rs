@@ -29,7 +29,7 @@ fn open(breaker: &CircuitBreaker) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_breaker_does_not_see_a_paused_clock_pass() {
+async fn open_breaker_admits_a_probe_after_its_open_time() {
     let breaker = built(
         CircuitBreaker::builder().opens_on(Trip::consecutive(1)).open_for(Backoff::constant(seconds(30))),
     );
@@ -41,7 +41,7 @@ async fn an_open_breaker_does_not_see_a_paused_clock_pass() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_that_is_open_for_a_thousand_years_overflows_or_lets_calls_through() {
+async fn open_time_of_a_thousand_years_does_not_overflow() {
     let millennium = seconds(1_000 * 365 * 24 * 60 * 60);
     let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(1));
     let breaker = built(breaker.open_for(Backoff::constant(millennium)));
@@ -51,7 +51,7 @@ async fn a_breaker_that_is_open_for_a_thousand_years_overflows_or_lets_calls_thr
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_of_long_ago_open_a_breaker() {
+async fn window_of_time_forgets_old_failures() {
     for length in [seconds(10), millis(500)] {
         let window = Window::time(length).min_calls(4);
         let breaker = built(CircuitBreaker::builder().opens_on(window));
@@ -66,7 +66,7 @@ async fn failures_of_long_ago_open_a_breaker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn probes_that_are_far_apart_use_up_their_places() {
+async fn probes_far_apart_close_the_breaker() {
     let window = Window::time(seconds(1)).min_calls(2);
     let builder =
         CircuitBreaker::builder().opens_on(window).open_for(Backoff::constant(seconds(1))).probes(3);
@@ -81,7 +81,7 @@ async fn probes_that_are_far_apart_use_up_their_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_hangs_or_is_leaked_keeps_the_breaker_half_open() {
+async fn probe_lease_reopens_a_breaker_with_a_hanging_probe() {
     let builder = CircuitBreaker::builder()
         .opens_on(Trip::consecutive(1))
         .open_for(Backoff::constant(seconds(1)))
@@ -106,7 +106,7 @@ async fn a_probe_that_hangs_or_is_leaked_keeps_the_breaker_half_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_is_half_open_for_longer_than_it_may() {
+async fn half_open_max_wait_ends_the_half_open_state() {
     for (then, state) in [(AfterWait::Open, BreakerState::Open), (AfterWait::Close, BreakerState::Closed)] {
         let builder = CircuitBreaker::builder()
             .opens_on(Trip::consecutive(1))
@@ -124,7 +124,7 @@ async fn a_breaker_is_half_open_for_longer_than_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_open_time_does_not_grow_or_grows_for_ever() {
+async fn open_time_backs_off_up_to_its_cap_until_stable() {
     let backoff = Backoff::exponential(seconds(10), seconds(60)).jitter(Jitter::None);
     let builder = CircuitBreaker::builder()
         .opens_on(Trip::consecutive(1))
@@ -152,7 +152,7 @@ async fn the_open_time_does_not_grow_or_grows_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn breakers_that_opened_together_come_back_together_or_another_way_in_a_replay() {
+async fn open_times_vary_and_repeat_under_a_seed() {
     let times = || {
         let _seeded = rng::seed_thread(7);
         (0..20).map(|_| open(&CircuitBreaker::default())).collect::<Vec<_>>()
@@ -165,7 +165,7 @@ async fn breakers_that_opened_together_come_back_together_or_another_way_in_a_re
 
 /// The jitter of the open time is drawn wherever a call happens to end.
 #[tokio::test(start_paused = true)]
-async fn a_breaker_cannot_open_while_its_caller_draws_lots() {
+async fn breaker_opens_while_its_caller_uses_the_generator() {
     let times = || {
         let _seeded = rng::seed_thread(7);
         let opened = || rng::with(|_| [open(&CircuitBreaker::default()), open(&CircuitBreaker::default())]);
@@ -180,7 +180,7 @@ async fn a_breaker_cannot_open_while_its_caller_draws_lots() {
 
 /// A breaker of a program with a clock of its own, such as a static, is used by a test whose clock is paused.
 #[test]
-fn a_breaker_of_another_clock_says_nonsense() {
+fn breaker_keeps_its_open_time_across_clocks() {
     let breaker =
         CircuitBreaker::builder().opens_on(Trip::consecutive(1)).open_for(Backoff::constant(seconds(30)));
     let breaker = built(breaker);

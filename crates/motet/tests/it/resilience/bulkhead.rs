@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{millis, seconds};
 
 #[tokio::test(start_paused = true)]
-async fn more_are_let_in_than_there_are_places() {
+async fn bulkhead_admits_at_most_its_capacity() {
     let bulkhead = Bulkhead::default();
     let permits: Vec<_> = (0..100).filter_map(|_| bulkhead.try_acquire().ok()).collect();
     assert_eq!(permits.len(), 25);
@@ -24,7 +24,7 @@ async fn more_are_let_in_than_there_are_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_that_was_handed_on_still_counts_as_one_in_the_queue() {
+async fn slot_handed_to_a_waiter_leaves_the_queue() {
     let bulkhead = Bulkhead::builder(1).queue(1, Duration::MAX).build().unwrap();
     let first = bulkhead.acquire().await.unwrap();
     let mut second = Box::pin(bulkhead.acquire());
@@ -32,7 +32,7 @@ async fn a_place_that_was_handed_on_still_counts_as_one_in_the_queue() {
     assert!(bulkhead.acquire().await.is_err());
     drop(first);
     // The second has the place and does not know it yet; the queue is empty.
-    assert!(bulkhead.try_acquire().is_err(), "a newcomer takes the place of one who waits");
+    assert!(bulkhead.try_acquire().is_err(), "a newcomer takes the slot of a waiter");
     let mut third = Box::pin(bulkhead.acquire());
     assert!(timeout(millis(1), &mut third).await.is_err(), "it waits");
     drop(second);
@@ -40,7 +40,7 @@ async fn a_place_that_was_handed_on_still_counts_as_one_in_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_waits_for_longer_than_it_may_or_is_not_served_in_order() {
+async fn waiters_are_served_in_order_within_max_wait() {
     let bulkhead = Bulkhead::builder(1).queue(10, seconds(2)).build().unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
     scope(async |n: &Nursery<Infallible>| {
@@ -61,14 +61,14 @@ async fn a_call_waits_for_longer_than_it_may_or_is_not_served_in_order() {
     })
     .await
     .unwrap();
-    // At two seconds a place is free and time is up; who was served is.
+    // At two seconds a slot is free and the wait times out: either may come first.
     assert!(order.lock().unwrap().starts_with(&[0, 1, 2, 3]), "{order:?}");
     assert!(order.lock().unwrap().len() <= 5);
     assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_task_has_used_up_its_budget_is_rejected() {
+async fn acquire_succeeds_with_an_exhausted_budget() {
     let bulkhead = Bulkhead::builder(1).build().unwrap();
     for _ in 0..1_000 {
         assert!(bulkhead.acquire().await.is_ok());
@@ -76,7 +76,7 @@ async fn a_call_whose_task_has_used_up_its_budget_is_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owned_permit_holds_its_place_for_ever_or_not_at_all() {
+async fn owned_permit_holds_its_slot_until_it_is_dropped() {
     let bulkhead = Bulkhead::builder(1).build().unwrap();
     let permit = bulkhead.try_acquire().unwrap().into_owned();
     let other = bulkhead.clone();
@@ -87,7 +87,7 @@ async fn an_owned_permit_holds_its_place_for_ever_or_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bulkhead_without_places_is_made_or_a_named_one_is_not_shown() {
+async fn invalid_capacity_is_refused_and_a_named_bulkhead_is_shown() {
     assert!(Bulkhead::builder(0).build().is_err());
     assert!(Bulkhead::builder(usize::MAX).build().is_err());
     assert!(Bulkhead::builder(1).queue(usize::MAX, seconds(1)).build().is_err());

@@ -30,7 +30,7 @@ fn paced<const N: usize>(pauses: [u32; N]) -> impl Stream<Item = u32> {
 }
 
 #[test]
-fn until_ends_late_or_keeps_its_source() {
+fn until_ends_at_the_cancellation_and_drops_its_source() {
     block_on(async {
         let (token, live) = (CancelToken::new(), Live::default());
         let held = live.enter();
@@ -56,7 +56,7 @@ fn until_ends_late_or_keeps_its_source() {
 }
 
 #[test]
-fn debounce_gives_what_was_replaced_or_forgets_the_last() {
+fn debounce_yields_the_last_item_of_each_burst() {
     block_on(async {
         let begun = Instant::now();
         let stream = paced([1, 2, 30, 4, 40]).debounce(MS * 10).map(|item| (begun.elapsed(), item));
@@ -66,7 +66,7 @@ fn debounce_gives_what_was_replaced_or_forgets_the_last() {
 }
 
 #[test]
-fn a_buffer_takes_more_or_less_than_its_room() {
+fn buffer_ahead_takes_exactly_its_capacity() {
     let taken = Rc::new(Cell::new(0));
     let counts = Rc::clone(&taken);
     let source = tokio_stream::iter(0..10).map(move |number| {
@@ -88,7 +88,7 @@ fn retry(attempts: u32) -> Retry {
 }
 
 #[test]
-fn a_source_is_given_up_early_or_counted_for_ever() {
+fn retry_source_counts_failures_in_a_row() {
     block_on(async {
         let (opened, begun) = (Cell::new(0), Instant::now());
         // Fails after each item, more often than there are attempts; and in the end without one.
@@ -117,7 +117,7 @@ fn a_source_is_given_up_early_or_counted_for_ever() {
 }
 
 #[test]
-fn a_source_is_opened_again_without_budget_or_after_its_end() {
+fn retry_source_does_not_reopen_without_budget_or_after_the_end() {
     block_on(async {
         let opened = Cell::new(0);
         let budget = RetryBudget::new(0.0, 0.0);
@@ -140,13 +140,13 @@ fn a_source_is_opened_again_without_budget_or_after_its_end() {
 }
 
 #[test]
-fn a_pipe_holds_a_place_it_does_not_use_or_loses_what_found_none() {
+fn pipe_to_holds_no_idle_slot_and_loses_no_item() {
     block_on(async {
         let (sender, receiver) = queue::bounded(1);
         let mut silent = pin!(tokio_stream::pending::<u32>().pipe_to(sender.clone()));
         let mut full = pin!(tokio_stream::iter(1..=3).pipe_to(sender.clone()));
         assert!(timeout(MS, &mut silent).await.is_err());
-        // The one that waits for its source keeps nobody from the queue.
+        // The pipe that waits for its source does not block the other one.
         assert!(timeout(MS, &mut full).await.is_err());
         assert_eq!((receiver.recv().await, full.sent()), (Some(1), 1));
         assert!(timeout(MS, &mut full).await.is_err());
@@ -161,7 +161,7 @@ fn a_pipe_holds_a_place_it_does_not_use_or_loses_what_found_none() {
 }
 
 #[test]
-fn a_pipe_that_waits_for_room_does_not_hear_that_the_queue_is_closed() {
+fn waiting_pipe_to_ends_when_the_queue_is_closed() {
     block_on(async {
         scope(async |n: &Nursery| {
             let (sender, receiver) = queue::bounded(1);
@@ -179,7 +179,7 @@ fn a_pipe_that_waits_for_room_does_not_hear_that_the_queue_is_closed() {
 }
 
 #[test]
-fn a_queue_read_as_a_stream_and_piped_on_loses_something() {
+fn queue_read_as_a_stream_and_piped_on_loses_nothing() {
     block_on(async {
         scope(async |n: &Nursery| {
             let (first, second) = (queue::bounded(2), queue::bounded(3));

@@ -31,7 +31,7 @@ async fn numbers(stream: Broadcast<u32>) -> Vec<Result<u32, Missed>> {
 }
 
 #[test]
-fn a_slow_reader_misses_something_or_a_quick_one_runs_away() {
+fn lag_wait_bounds_the_source_and_readers_miss_nothing() {
     block_on(async {
         scope(async |n: &Nursery| {
             let taken = Arc::new(AtomicUsize::new(0));
@@ -58,7 +58,7 @@ fn a_slow_reader_misses_something_or_a_quick_one_runs_away() {
 }
 
 #[test]
-fn what_is_missed_is_not_told_or_told_in_the_wrong_place() {
+fn missed_items_are_reported_in_their_position() {
     block_on(async {
         scope(async |n: &Nursery| {
             for (lag, expected) in [
@@ -68,7 +68,7 @@ fn what_is_missed_is_not_told_or_told_in_the_wrong_place() {
                 let readers = tokio_stream::iter(0..10_u32).broadcast(n, "numbers", many(2), lag).unwrap();
                 sleep(MS).await;
                 for reader in readers {
-                    // One who joins later has what the other has before it.
+                    // A reader that joins later gets what the cloned reader has yet to read.
                     assert_eq!(numbers(reader.clone()).await, expected);
                     assert_eq!(numbers(reader).await, expected);
                 }
@@ -81,7 +81,7 @@ fn what_is_missed_is_not_told_or_told_in_the_wrong_place() {
 }
 
 #[test]
-fn a_reader_that_leaves_stops_the_others_or_the_last_leaves_the_source() {
+fn source_is_dropped_with_its_last_reader() {
     block_on(async {
         scope(async |n: &Nursery| {
             let live = Live::default();
@@ -100,7 +100,7 @@ fn a_reader_that_leaves_stops_the_others_or_the_last_leaves_the_source() {
             let rest: Vec<_> = stays.take(5).collect().await;
             assert_eq!(rest.len(), 5);
             sleep(MS).await;
-            assert_eq!(live.count(), 0, "nobody reads, and the source is alive");
+            assert_eq!(live.count(), 0, "the source outlives its last reader");
             Ok(())
         })
         .await
@@ -109,7 +109,7 @@ fn a_reader_that_leaves_stops_the_others_or_the_last_leaves_the_source() {
 }
 
 #[test]
-fn a_panic_of_the_source_reaches_one_reader_only_or_none() {
+fn panic_of_the_source_reaches_every_reader_or_the_scope() {
     block_on(async {
         scope(async |n: &Nursery| {
             let source = generator(async |mut y| {
@@ -147,7 +147,7 @@ fn a_panic_of_the_source_reaches_one_reader_only_or_none() {
 }
 
 #[test]
-fn readers_beyond_the_scope_take_a_cut_for_an_end() {
+fn reader_outside_of_the_scope_sees_that_it_was_cut_off() {
     block_on(async {
         let out = std::sync::Mutex::new(None);
         let ended = scope(async |n: &Nursery| {
@@ -173,9 +173,9 @@ fn readers_beyond_the_scope_take_a_cut_for_an_end() {
     });
 }
 
-/// Read by nobody else, so that a place in the middle shows.
+/// The only reader, so that a position in the middle shows.
 #[test]
-fn a_reader_polled_without_need_gets_something_twice() {
+fn reader_polled_without_a_wake_gets_each_item_once() {
     block_on(async {
         scope(async |n: &Nursery| {
             let mut reader = generator(async |mut y| {

@@ -36,7 +36,7 @@ async fn begin<T>(emit: &mut Emit<'_, T>) {
 }
 
 #[test]
-fn a_generator_is_polled_after_its_end() {
+fn ended_generator_yields_none_for_ever() {
     let mut stream = pin!(generator(async |mut y| {
         y.emit(1).await;
         y.emit(2).await;
@@ -52,10 +52,10 @@ fn a_generator_is_polled_after_its_end() {
 }
 
 #[test]
-fn an_error_comes_before_what_was_emitted_or_twice() {
+fn error_follows_the_emitted_items_once() {
     let mut stream = pin!(try_generator(async |mut y| {
         y.emit(1).await;
-        // Emitted by a future that nobody awaits to its end.
+        // Emitted by a future that is not awaited to its end.
         begin(&mut y.emit(2)).await;
         Err("no more")?;
         y.emit(3).await;
@@ -69,7 +69,7 @@ fn an_error_comes_before_what_was_emitted_or_twice() {
 }
 
 #[test]
-fn what_was_emitted_last_is_lost_when_the_body_ends_or_panics() {
+fn last_item_is_yielded_when_the_body_ends_or_panics() {
     let mut stream = pin!(generator(async |mut y| begin(&mut y.emit(1)).await));
     assert_eq!(poll_once(stream.as_mut()), Poll::Ready(Some(1)));
     assert_eq!(poll_once(stream.as_mut()), Poll::Ready(None));
@@ -85,7 +85,7 @@ fn what_was_emitted_last_is_lost_when_the_body_ends_or_panics() {
 }
 
 #[test]
-fn a_stream_dropped_at_some_item_keeps_its_body_or_runs_on() {
+fn generator_runs_on_demand_and_drops_its_body() {
     for read in 0..6 {
         let (live, emitted) = (Live::default(), AtomicUsize::new(0));
         {
@@ -112,7 +112,7 @@ fn a_stream_dropped_at_some_item_keeps_its_body_or_runs_on() {
 }
 
 #[test]
-fn a_panic_of_the_body_leaves_the_stream_in_a_state_that_panics_again() {
+fn generator_is_ended_after_a_panic_of_its_body() {
     let live = Live::default();
     let mut stream = pin!(generator(async |mut y| {
         let _held = live.enter();
@@ -132,7 +132,7 @@ fn a_panic_of_the_body_leaves_the_stream_in_a_state_that_panics_again() {
 
 /// A panic within a generator that is read by another: the other's frame is in place after it.
 #[test]
-fn an_inner_panic_that_the_outer_body_catches_takes_its_frame_away() {
+fn outer_generator_works_on_after_a_caught_inner_panic() {
     let outer = generator(async |mut y| {
         let mut inner = pin!(generator(async |mut inner: Yielder<u8>| {
             inner.emit(1).await;
@@ -150,7 +150,7 @@ fn an_inner_panic_that_the_outer_body_catches_takes_its_frame_away() {
 }
 
 #[test]
-fn nested_generators_mix_up_their_items() {
+fn nested_generators_keep_their_items_apart() {
     let numbers = generator(async |mut y| {
         for number in 0..5 {
             yield_now().await;
@@ -173,7 +173,7 @@ fn nested_generators_mix_up_their_items() {
 
 /// The yielder of an outer stream, used in the body of an inner one: the item goes to the outer.
 #[test]
-fn an_item_emitted_from_within_an_inner_generator_goes_to_the_inner_one() {
+fn outer_yielder_in_an_inner_body_emits_to_the_outer_stream() {
     let outer = generator(async |mut y| {
         let inner = generator(async |mut inner: Yielder<u64>| {
             y.emit("outer").await;
@@ -187,7 +187,7 @@ fn an_item_emitted_from_within_an_inner_generator_goes_to_the_inner_one() {
 }
 
 #[test]
-fn a_generator_that_calls_itself_loses_its_depth() {
+fn recursive_generator_yields_in_order() {
     fn tree(depth: u32) -> Pin<Box<dyn Stream<Item = u32> + Send>> {
         Box::pin(generator(async move |mut y| {
             if depth > 0 {
@@ -201,7 +201,7 @@ fn a_generator_that_calls_itself_loses_its_depth() {
 }
 
 #[test]
-fn a_generator_moved_to_another_thread_between_two_polls_writes_to_the_first() {
+fn generator_may_move_between_threads_between_polls() {
     let mut stream: Pin<Box<dyn Stream<Item = usize> + Send>> = Box::pin(generator(async |mut y| {
         for number in 0..20 {
             y.emit(number).await;
@@ -241,7 +241,7 @@ fn smuggled<T: 'static>() -> Yielder<T> {
 }
 
 #[test]
-fn an_emit_outside_of_its_generator_is_swallowed() {
+fn emit_outside_of_its_generator_panics() {
     let mut yielder = smuggled::<u32>();
     let payload = catch_unwind(AssertUnwindSafe(|| block_on(yielder.emit(1)))).unwrap_err();
     assert!(message(payload).starts_with("an item is emitted outside of its generator"));
@@ -249,7 +249,7 @@ fn an_emit_outside_of_its_generator_is_swallowed() {
 
 /// With streams known by their address, this wrote two numbers into a slot for text.
 #[test]
-fn a_yielder_of_one_stream_writes_into_the_slot_of_another() {
+fn emit_in_another_generator_panics() {
     let mut yielder = smuggled::<(usize, usize)>();
     for _ in 0..100 {
         let mut other = pin!(generator(async |mut y: Yielder<&'static str>| {
@@ -263,7 +263,7 @@ fn a_yielder_of_one_stream_writes_into_the_slot_of_another() {
 }
 
 #[test]
-fn an_emit_on_another_thread_reaches_the_stream() {
+fn emit_on_another_thread_panics() {
     let mut stream = pin!(generator(async |mut y: Yielder<u32>| {
         let panicked = thread::scope(|threads| {
             let emits = || catch_unwind(AssertUnwindSafe(|| block_on(y.emit(1))));
@@ -276,7 +276,7 @@ fn an_emit_on_another_thread_reaches_the_stream() {
 }
 
 #[test]
-fn an_emit_that_is_dropped_or_leaked_when_it_has_a_place_loses_or_overtakes() {
+fn dropped_and_leaked_emits_keep_their_items_in_order() {
     let stream = generator(async |mut y| {
         begin(&mut y.emit(1)).await;
         y.emit(2).await;
@@ -297,7 +297,7 @@ fn an_emit_that_is_dropped_or_leaked_when_it_has_a_place_loses_or_overtakes() {
 }
 
 #[test]
-fn an_emit_returns_before_its_item_is_taken() {
+fn emit_returns_once_its_item_is_taken() {
     let taken = AtomicUsize::new(0);
     let stream = generator(async |mut y| {
         for number in 1..4 {
@@ -319,7 +319,7 @@ fn an_emit_returns_before_its_item_is_taken() {
 
 /// Executors of the body's own poll a future again only when it is woken.
 #[test]
-fn an_emit_in_a_group_of_futures_is_never_woken() {
+fn emit_in_a_group_of_futures_is_woken() {
     let stream = generator(async |mut y| {
         gather([async {
             y.emit(1).await;
@@ -355,7 +355,7 @@ fn an_emit_in_a_group_of_futures_is_never_woken() {
 
 /// A waker whose clone emits: what is in the slot is not borrowed while it does.
 #[test]
-fn a_waker_that_emits_when_it_is_cloned_finds_the_slot_borrowed() {
+fn waker_may_emit_while_the_slot_is_in_use() {
     struct Evil(Mutex<Option<Yielder<u32>>>);
     impl Wake for Evil {
         fn wake(self: Arc<Self>) {
@@ -393,7 +393,7 @@ fn a_waker_that_emits_when_it_is_cloned_finds_the_slot_borrowed() {
 }
 
 #[test]
-fn a_body_that_emits_for_ever_keeps_its_worker_from_other_tasks() {
+fn endless_generator_lets_other_tasks_run() {
     block_on(async {
         let (told, tells) = mpsc::channel();
         #[allow(clippy::disallowed_methods, reason = "a task beside the reader")]
@@ -409,7 +409,7 @@ fn a_body_that_emits_for_ever_keeps_its_worker_from_other_tasks() {
 }
 
 #[test]
-fn a_generator_cannot_go_to_another_task() {
+fn generator_is_send() {
     fn sends<T: Send>(value: T) -> T {
         value
     }

@@ -14,7 +14,7 @@ use crate::notes::Live;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// What comes before an item: nothing, a yield, or so many milliseconds.
+/// What comes before an item: nothing, a yield, or some milliseconds.
 #[derive(Debug, Clone, Copy)]
 enum Pause {
     No,
@@ -43,7 +43,7 @@ fn items() -> impl Strategy<Value = Vec<(Pause, Pause, bool)>> {
 
 proptest! {
     #[test]
-    fn a_parallel_map_is_not_a_map(
+    fn par_map_agrees_with_a_map(
         items in items(),
         workers in 1_usize..6,
         window in prop::option::of(1_usize..20),
@@ -85,7 +85,7 @@ proptest! {
                         None => return Ok((seen, false)),
                     }
                 }
-                // Read, so that a panic which nobody has read does not fail the scope.
+                // Read to the end, so that an unread panic does not fail the scope.
                 let cut = stream.next_or_panic().await.is_some();
                 while stream.next_or_panic().await.is_some() {}
                 Ok((seen, cut))
@@ -113,7 +113,7 @@ proptest! {
     }
 
     #[test]
-    fn chunks_lose_an_item_or_come_too_late_or_too_early(
+    fn chunks_within_agrees_with_its_model(
         pauses in prop::collection::vec(0_u64..12, 0..60),
         max_items in 1_usize..6,
         within in 1_u64..20,

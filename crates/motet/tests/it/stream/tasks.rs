@@ -1,4 +1,4 @@
-//! Streams whose items come from tasks: order, limits, panics, and who stops whom.
+//! Streams whose items come from tasks: order, limits, panics, and how they stop.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -38,7 +38,7 @@ async fn read<T>(stream: &mut Spawned<T>) -> Vec<Result<T, String>> {
 }
 
 #[test]
-fn work_that_waits_is_done_one_after_the_other_or_too_much_at_once() {
+fn par_map_runs_exactly_its_concurrency_at_once() {
     block_on(async {
         scope(async |n: &Nursery| {
             let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -68,7 +68,7 @@ fn work_that_waits_is_done_one_after_the_other_or_too_much_at_once() {
 }
 
 #[test]
-fn the_unordered_wait_for_the_slow_or_the_ordered_overtake() {
+fn ordered_keeps_the_order_and_unordered_yields_as_they_end() {
     block_on(async {
         scope(async |n: &Nursery| {
             let slow_first = || {
@@ -89,7 +89,7 @@ fn the_unordered_wait_for_the_slow_or_the_ordered_overtake() {
 }
 
 #[test]
-fn more_is_taken_from_the_source_than_the_window_lets() {
+fn window_bounds_the_items_taken_from_the_source() {
     block_on(async {
         for (window, most) in [(Some(1), 1), (Some(3), 3), (Some(100), 100), (None, 4)] {
             scope(async |n: &Nursery| {
@@ -122,7 +122,7 @@ fn more_is_taken_from_the_source_than_the_window_lets() {
 }
 
 #[test]
-fn a_panic_is_lost_or_takes_others_with_it() {
+fn panic_of_an_item_is_yielded_in_its_position() {
     block_on(async {
         scope(async |n: &Nursery| {
             for ordered in [true, false] {
@@ -157,7 +157,7 @@ fn a_panic_is_lost_or_takes_others_with_it() {
 }
 
 #[test]
-fn a_panic_of_the_source_or_of_a_function_that_is_called_is_no_item() {
+fn panics_of_the_source_and_of_the_function_are_yielded() {
     block_on(async {
         scope(async |n: &Nursery| {
             let source = || {
@@ -186,7 +186,7 @@ fn a_panic_of_the_source_or_of_a_function_that_is_called_is_no_item() {
 }
 
 #[test]
-fn a_panic_that_nobody_reads_is_swallowed() {
+fn unread_panic_resumes_in_the_scope() {
     block_on(async {
         let ended = async {
             scope(async |n: &Nursery| {
@@ -206,7 +206,7 @@ fn a_panic_that_nobody_reads_is_swallowed() {
 }
 
 #[test]
-fn an_error_ends_more_than_its_item_or_comes_out_of_place() {
+fn error_of_an_item_is_yielded_in_its_position() {
     block_on(async {
         scope(async |n: &Nursery| {
             let lines = try_generator(async |mut y| {
@@ -236,7 +236,7 @@ fn an_error_ends_more_than_its_item_or_comes_out_of_place() {
 }
 
 #[test]
-fn the_source_or_a_worker_lives_on_when_the_reader_has_gone() {
+fn dropped_stream_drops_its_source_and_workers() {
     block_on(async {
         for read in [0, 1, 5] {
             let live = Live::default();
@@ -277,7 +277,7 @@ fn the_source_or_a_worker_lives_on_when_the_reader_has_gone() {
 }
 
 #[test]
-fn a_reader_beyond_the_scope_waits_for_ever_or_takes_a_cut_for_an_end() {
+fn stream_outside_of_its_scope_sees_that_it_was_cut_off() {
     block_on(async {
         for ordered in [true, false] {
             let out = Arc::new(Mutex::new(None));
@@ -308,7 +308,7 @@ fn a_reader_beyond_the_scope_waits_for_ever_or_takes_a_cut_for_an_end() {
 }
 
 #[test]
-fn a_closed_scope_swallows_the_source() {
+fn closed_scope_hands_the_source_back() {
     block_on(async {
         let handle = scope(async |n: &Nursery| Ok(Scope::clone(n))).await.unwrap();
         let refused = tokio_stream::iter([1, 2]).spawned(&handle, "late", 1).unwrap_err();
@@ -321,7 +321,7 @@ fn a_closed_scope_swallows_the_source() {
 }
 
 #[test]
-fn a_spawned_stream_stands_still_while_its_reader_is_busy_or_runs_away() {
+fn spawned_stream_runs_ahead_by_exactly_its_capacity() {
     block_on(async {
         scope(async |n: &Nursery| {
             let emitted = Arc::new(AtomicUsize::new(0));
@@ -352,7 +352,7 @@ fn a_spawned_stream_stands_still_while_its_reader_is_busy_or_runs_away() {
 }
 
 #[test]
-fn a_batch_waits_for_items_or_loses_a_result() {
+fn batches_take_the_ready_items_and_keep_all_results() {
     block_on(async {
         scope(async |n: &Nursery| {
             let sizes = Arc::new(Mutex::new(Vec::new()));
@@ -386,7 +386,7 @@ fn a_batch_waits_for_items_or_loses_a_result() {
 }
 
 #[test]
-fn what_a_stream_does_is_not_in_the_snapshot_of_its_scope() {
+fn stream_is_in_the_snapshot_until_it_is_dropped() {
     block_on(async {
         scope(async |n: &Nursery| {
             let mut stream =
@@ -405,7 +405,7 @@ fn what_a_stream_does_is_not_in_the_snapshot_of_its_scope() {
 
 /// A source or an item whose drop panics, when the reader goes: the scope hears of it, the reader's drop does not panic.
 #[test]
-fn a_drop_that_panics_panics_in_the_drop_of_the_stream() {
+fn source_that_panics_on_drop_lets_the_stream_drop() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -435,7 +435,7 @@ fn a_drop_that_panics_panics_in_the_drop_of_the_stream() {
 }
 
 #[test]
-fn two_threads_lose_an_item() {
+fn par_map_loses_no_item_across_threads() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     let rounds = std::env::var("MOTET_STRESS_ROUNDS").map_or(200, |rounds| rounds.parse().unwrap());
