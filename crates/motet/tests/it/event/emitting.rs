@@ -27,7 +27,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_fails_panics_or_hangs_harms_another() {
+async fn failing_panicking_and_hanging_listeners_leave_the_others() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().deadline(SECOND).build(n);
         let heard = Heard::default();
@@ -96,7 +96,7 @@ async fn a_listener_that_fails_panics_or_hangs_harms_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn listeners_wait_for_each_other_or_too_many_wait_at_once() {
+async fn listeners_run_up_to_the_concurrency_at_once() {
     scope(async |n: &Nursery| {
         for (concurrency, seconds) in [(1, 7), (3, 3), (7, 1), (100, 1)] {
             let emitter = Emitter::builder().concurrency(count(concurrency)).build(n);
@@ -126,7 +126,7 @@ async fn listeners_wait_for_each_other_or_too_many_wait_at_once() {
 }
 
 #[tokio::test]
-async fn listeners_are_called_in_another_order_than_that_of_priority_and_coming() {
+async fn listeners_are_called_by_priority_then_registration() {
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
         let on = |name: &'static str, priority| {
@@ -146,7 +146,7 @@ async fn listeners_are_called_in_another_order_than_that_of_priority_and_coming(
 }
 
 #[tokio::test]
-async fn who_comes_during_an_emit_hears_it_or_who_went_off_is_called() {
+async fn emit_skips_listeners_added_or_removed_during_it() {
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
         let late = Arc::new(Mutex::new(Vec::new()));
@@ -172,7 +172,7 @@ async fn who_comes_during_an_emit_hears_it_or_who_went_off_is_called() {
 }
 
 #[tokio::test]
-async fn an_emit_from_a_listener_deadlocks() {
+async fn listener_may_emit() {
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
         let again = emitter.clone();
@@ -194,7 +194,7 @@ async fn an_emit_from_a_listener_deadlocks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_for_one_event_is_called_again_by_its_own_emit_or_by_another_under_way() {
+async fn once_listener_is_called_once_by_concurrent_emits() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().concurrency(count(1)).build(n);
         let calls = Arc::new(AtomicUsize::new(0));
@@ -222,7 +222,7 @@ async fn a_listener_for_one_event_is_called_again_by_its_own_emit_or_by_another_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_emit_goes_on_or_spends_a_listener_that_it_has_not_come_to() {
+async fn dropped_emit_stops_and_leaves_uncalled_once_listeners_on() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().concurrency(count(1)).build(n);
         let heard = Heard::default();
@@ -234,7 +234,7 @@ async fn a_dropped_emit_goes_on_or_spends_a_listener_that_it_has_not_come_to() {
         assert!(once.is_on());
         assert!(emitter.emit(Tick(2)).await.unwrap().is_ok());
         assert_eq!(heard.take(), [("first", 2), ("once", 2)]);
-        // One that was never polled has told nobody.
+        // An emit that was never polled has called no listener.
         drop(emitter.emit(Tick(3)));
         assert_eq!(heard.take(), []);
         Ok(())
@@ -244,7 +244,7 @@ async fn a_dropped_emit_goes_on_or_spends_a_listener_that_it_has_not_come_to() {
 }
 
 #[tokio::test]
-async fn a_pattern_misses_an_event_that_came_before_or_after_it_or_hears_another() {
+async fn pattern_receives_exactly_the_matching_events() {
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
         assert!(emitter.emit(Tick(0)).await.unwrap().is_ok(), "known before the pattern");
@@ -286,7 +286,7 @@ async fn a_pattern_misses_an_event_that_came_before_or_after_it_or_hears_another
 }
 
 #[tokio::test]
-async fn a_pattern_for_one_event_hears_one_of_each_type() {
+async fn once_pattern_receives_one_event_of_all_types() {
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
         let notes = heard.clone();
@@ -305,7 +305,7 @@ async fn a_pattern_for_one_event_hears_one_of_each_type() {
 
 #[tokio::test]
 #[should_panic(expected = "\"a..b\" is no pattern: a pattern has an empty segment")]
-async fn a_text_that_is_no_pattern_listens_to_nothing_without_a_word() {
+async fn invalid_pattern_panics() {
     scope(async |n: &Nursery| {
         let _on = Emitter::new(n).on_pattern("typo", "a..b", async |_| {});
         Ok(())
@@ -315,7 +315,7 @@ async fn a_text_that_is_no_pattern_listens_to_nothing_without_a_word() {
 }
 
 #[tokio::test]
-async fn an_event_that_nobody_hears_is_not_spoken_of() {
+async fn on_dead_receives_events_without_a_listener() {
     scope(async |n: &Nursery| {
         let dead = Heard::default();
         let notes = dead.clone();
@@ -336,7 +336,7 @@ async fn an_event_that_nobody_hears_is_not_spoken_of() {
 }
 
 #[tokio::test]
-async fn a_loop_of_emits_starves_every_other_task() {
+async fn loop_of_emits_lets_other_tasks_run() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let _on = emitter.on("on", |_: &Tick| ()).unwrap();
@@ -357,7 +357,7 @@ async fn a_loop_of_emits_starves_every_other_task() {
 
 /// Each poll of a listener uses up the budget, so that those behind it would never come on.
 #[tokio::test(start_paused = true)]
-async fn a_greedy_listener_keeps_the_others_from_their_end() {
+async fn greedy_listener_lets_the_others_complete() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().deadline(SECOND).build(n);
         let greedy = async |_: Arc<Tick>| {
@@ -371,7 +371,7 @@ async fn a_greedy_listener_keeps_the_others_from_their_end() {
         n.spawn("time", sleep(Duration::from_millis(1)));
         let emitted = emitter.emit(Tick(1));
         let mut emitted = Box::pin(emitted);
-        // The clock stands still while somebody is busy, so it is moved here.
+        // The clock does not advance while a task is busy, so it is advanced here.
         for _ in 0..2_000 {
             if let Ok(emitted) = timeout(Duration::ZERO, &mut emitted).await {
                 let emitted = emitted.unwrap();

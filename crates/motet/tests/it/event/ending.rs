@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{Heard, SECOND, Tick};
 
-/// A listener, and who knows whether it is still held.
+/// A listener, and a handle that shows whether it is still held.
 fn held() -> (Arc<()>, impl Fn(&Tick) + Send + Sync) {
     let held = Arc::new(());
     let listener = Arc::clone(&held);
@@ -23,7 +23,7 @@ fn is_held(held: &Arc<()>) -> bool {
 }
 
 #[tokio::test]
-async fn a_listener_or_what_it_holds_outlives_its_scope() {
+async fn listener_is_dropped_with_its_scope() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let (kept, listener) = held();
@@ -52,7 +52,7 @@ async fn a_listener_or_what_it_holds_outlives_its_scope() {
 }
 
 #[tokio::test]
-async fn the_scope_of_the_emitter_ends_and_its_listeners_stay_in_a_circle() {
+async fn end_of_the_scope_drops_listeners_that_hold_the_emitter() {
     let (kept, listener) = held();
     let mut outlives = None;
     scope(async |n: &Nursery| {
@@ -77,7 +77,7 @@ async fn the_scope_of_the_emitter_ends_and_its_listeners_stay_in_a_circle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_scope_leaves_its_listeners_on() {
+async fn dropped_scope_drops_its_listeners() {
     let (kept, listener) = held();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
@@ -99,7 +99,7 @@ async fn a_dropped_scope_leaves_its_listeners_on() {
 
 /// A listener may use what the scope opened before it: it is off before that is released.
 #[tokio::test]
-async fn a_listener_is_called_with_a_resource_that_is_released() {
+async fn listener_is_off_before_earlier_resources_are_released() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let _count = emitter.on("count", |_: &Tick| ()).unwrap();
@@ -133,7 +133,7 @@ async fn a_listener_is_called_with_a_resource_that_is_released() {
 
 /// The emit began while both were on, and has not come to the second.
 #[tokio::test]
-async fn an_emit_that_has_begun_calls_a_listener_whose_scope_has_ended() {
+async fn running_emit_skips_a_listener_of_an_ended_scope() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().concurrency(super::count(1)).build(n);
         let gate = Arc::new(tokio::sync::Notify::new());
@@ -163,7 +163,7 @@ async fn an_emit_that_has_begun_calls_a_listener_whose_scope_has_ended() {
 }
 
 #[tokio::test]
-async fn listeners_that_come_and_go_leave_something_behind_in_their_scope() {
+async fn dropped_listeners_leave_one_cleanup_in_their_scope() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         Scope::options()
@@ -190,7 +190,7 @@ async fn listeners_that_come_and_go_leave_something_behind_in_their_scope() {
 
 /// One for each connection, say, in the scope of the server.
 #[tokio::test]
-async fn emitters_that_come_and_go_leave_something_behind_in_their_scope() {
+async fn dropped_emitters_leave_nothing_in_their_scope() {
     scope(async |n: &Nursery| {
         Scope::options()
             .run(async |inner: &Nursery| {
@@ -211,7 +211,7 @@ async fn emitters_that_come_and_go_leave_something_behind_in_their_scope() {
 }
 
 #[tokio::test]
-async fn an_emitter_that_is_gone_keeps_its_listeners_or_its_place_among_the_components() {
+async fn dropped_emitter_drops_listeners_and_leaves_snapshots() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().named("events").build(n);
         let (kept, listener) = held();
@@ -240,7 +240,7 @@ impl Drop for Bomb {
 
 /// The emit is then the last to hold it.
 #[tokio::test]
-async fn a_listener_that_goes_off_during_an_emit_and_whose_drop_panics_takes_the_emit_with_it() {
+async fn listener_that_panics_on_drop_lets_the_emit_complete() {
     scope(async |n: &Nursery| {
         for waits in [false, true] {
             let emitter = Emitter::new(n);
@@ -275,7 +275,7 @@ async fn a_listener_that_goes_off_during_an_emit_and_whose_drop_panics_takes_the
 }
 
 #[tokio::test]
-async fn a_dropped_emit_drops_a_listener_whose_drop_panics_into_the_caller() {
+async fn dropping_an_emit_contains_a_listener_that_panics_on_drop() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let bomb = Bomb;
@@ -301,7 +301,7 @@ fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 }
 
 #[tokio::test]
-async fn a_listener_whose_drop_panics_takes_others_with_it() {
+async fn listener_that_panics_on_drop_leaves_the_others() {
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
         let bomb = Bomb;

@@ -151,7 +151,7 @@ async fn agrees(steps: Vec<Step>) {
 
 proptest! {
     #[test]
-    fn an_emitter_calls_others_than_a_list_would(steps in prop::collection::vec(step(), 0..40)) {
+    fn emitter_agrees_with_a_list_of_listeners(steps in prop::collection::vec(step(), 0..40)) {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(agrees(steps));
     }
 }

@@ -27,7 +27,7 @@ fn stat(n: &Scope, name: &str) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_listener_holds_up_the_poster_or_another_or_hears_events_out_of_order() {
+async fn post_does_not_wait_and_each_listener_keeps_the_order() {
     let begin = Instant::now();
     let heard = Heard::default();
     scope(async |n: &Nursery| {
@@ -52,7 +52,7 @@ async fn a_slow_listener_holds_up_the_poster_or_another_or_hears_events_out_of_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_backlog_grows_or_drops_another_event_than_it_says() {
+async fn full_backlog_drops_events_by_its_overflow_and_counts_them() {
     for (overflow, expected) in [(Overflow::DropNewest, [0, 1, 2]), (Overflow::DropOldest, [0, 4, 5])] {
         let heard = Heard::default();
         scope(async |n: &Nursery| {
@@ -75,7 +75,7 @@ async fn a_full_backlog_grows_or_drops_another_event_than_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_goes_wrong_hears_nothing_more_or_takes_its_scope_down() {
+async fn listener_receives_further_posts_after_a_failure() {
     let heard = Heard::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().deadline(SECOND).named("events").build(n);
@@ -105,7 +105,7 @@ async fn a_listener_that_goes_wrong_hears_nothing_more_or_takes_its_scope_down()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_listener_of_a_cancelled_scope_is_heard_or_waited_for() {
+async fn posts_for_a_listener_of_a_cancelled_scope_are_dropped() {
     let heard = Heard::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().named("events").build(n);
@@ -132,7 +132,7 @@ async fn what_waits_for_a_listener_of_a_cancelled_scope_is_heard_or_waited_for()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_loses_what_was_posted_or_takes_more() {
+async fn close_delivers_pending_posts_and_refuses_new_events() {
     let heard = Heard::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
@@ -161,7 +161,7 @@ async fn a_close_loses_what_was_posted_or_takes_more() {
 }
 
 #[tokio::test]
-async fn a_listener_for_one_event_hears_two_that_were_posted() {
+async fn once_listener_receives_one_of_several_posts() {
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
         emitter.once("once", heard.by("once")).unwrap().forever();
@@ -180,7 +180,7 @@ async fn a_listener_for_one_event_hears_two_that_were_posted() {
 }
 
 #[tokio::test]
-async fn a_listener_that_posts_loses_its_own_event() {
+async fn listener_may_post() {
     let heard = Heard::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
@@ -201,9 +201,9 @@ async fn a_listener_that_posts_loses_its_own_event() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_on_dead_keeps_the_emitter_from_being_drained() {
+async fn drain_completes_after_a_panic_of_on_dead() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().on_dead(|_| panic!("nobody")).build(n);
+        let emitter = Emitter::builder().on_dead(|_| panic!("no listener")).build(n);
         let ticks = emitter.stream::<Tick>(Lag::Latest);
         drop(ticks);
         let panicked = catch_unwind(AssertUnwindSafe(|| emitter.post(Tick(1))));

@@ -10,7 +10,7 @@ use super::{SECOND, Tick, count};
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_to_miss_nothing_misses_something_or_holds_up_the_emit_with_room_left() {
+async fn lag_wait_misses_nothing_and_blocks_emit_only_when_full() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let mut ticks = emitter.stream::<Tick>(Lag::Wait(TWO));
@@ -36,7 +36,7 @@ async fn a_stream_that_is_to_miss_nothing_misses_something_or_holds_up_the_emit_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_nobody_reads_holds_up_the_emit_for_ever() {
+async fn emit_gives_up_on_an_unread_stream_at_the_deadline() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().deadline(SECOND).build(n);
         let ticks = emitter.stream::<Tick>(Lag::Wait(count(1)));
@@ -44,7 +44,7 @@ async fn a_stream_that_nobody_reads_holds_up_the_emit_for_ever() {
         let emitted = emitter.emit(Tick(1)).await.unwrap();
         assert_eq!(emitted.failed()[0].listener(), "stream");
         assert!(matches!(emitted.failed()[0].cause(), Cause::TimedOut(SECOND)));
-        // One that goes lets go of who waits for it.
+        // A dropped stream releases the emit that waits for it.
         let emits = emitter.clone();
         let waits = n.spawn("emits", async move { emits.emit(Tick(2)).await.unwrap().is_ok() });
         sleep(SECOND / 2).await;
@@ -59,7 +59,7 @@ async fn a_stream_that_nobody_reads_holds_up_the_emit_for_ever() {
 }
 
 #[tokio::test]
-async fn a_stream_that_lags_hides_it() {
+async fn lagging_stream_reports_how_many_it_missed() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let mut lags = emitter.stream::<Tick>(Lag::DropOldest(TWO));
@@ -86,7 +86,7 @@ async fn a_stream_that_lags_hides_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_before_what_was_posted_or_never() {
+async fn stream_ends_after_the_posted_events() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let mut ticks = emitter.stream::<Tick>(Lag::Wait(count(1)));
@@ -108,7 +108,7 @@ async fn a_stream_ends_before_what_was_posted_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_for_an_event_misses_it_hears_a_later_one_or_stays_on() {
+async fn next_receives_the_first_event_and_leaves_nothing_behind() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let next = emitter.next::<Tick>();
@@ -133,7 +133,7 @@ async fn a_wait_for_an_event_misses_it_hears_a_later_one_or_stays_on() {
 }
 
 #[tokio::test]
-async fn a_stream_with_room_for_everything_is_refused_by_a_panic() {
+async fn stream_of_unlimited_capacity_works() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         for lag in [Lag::Wait(NonZeroUsize::MAX), Lag::DropOldest(NonZeroUsize::MAX)] {
@@ -148,7 +148,7 @@ async fn a_stream_with_room_for_everything_is_refused_by_a_panic() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_scope_leaves_a_stream_waiting() {
+async fn streams_end_with_the_scope() {
     let mut streams = Vec::new();
     let mut next = None;
     Scope::options()

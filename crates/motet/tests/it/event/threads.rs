@@ -24,7 +24,7 @@ fn count_up(counts: &AtomicUsize) {
 /// A listener that stays hears each event once; one that is off hears none that is emitted after that; one for a
 /// single event hears one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stress_of_threads_that_come_go_and_emit_loses_an_event_or_calls_who_is_off() {
+async fn stress_of_emits_calls_only_current_listeners() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let rounds = rounds(3_000);
@@ -93,7 +93,7 @@ async fn stress_of_threads_that_come_go_and_emit_loses_an_event_or_calls_who_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stress_of_threads_that_wait_for_one_event_calls_one_of_them_twice() {
+async fn stress_of_concurrent_emits_calls_a_once_listener_once() {
     scope(async |n: &Nursery| {
         for _ in 0..rounds(300) {
             let emitter = Emitter::new(n);
@@ -117,7 +117,7 @@ async fn stress_of_threads_that_wait_for_one_event_calls_one_of_them_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stress_of_posts_scopes_and_a_close_loses_count_of_what_waits() {
+async fn stress_of_posts_and_closing_scopes_drains() {
     scope(async |n: &Nursery| {
         for _ in 0..rounds(200) {
             let emitter = Emitter::builder().backlog(count(4), motet::event::Overflow::DropOldest).build(n);
