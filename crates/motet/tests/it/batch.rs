@@ -78,7 +78,7 @@ fn submit(n: &Nursery, batcher: &Batcher<u32, u32, &'static str>, item: u32) -> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_an_error_or_a_wrong_count_reaches_others_or_ends_the_batcher() {
+async fn failed_batch_fails_only_its_own_items() {
     within(async |n| {
         let batcher =
             Builder::new(n).max_items(2).max_delay(ms(5)).build(async |items: Vec<u32>| match items[0] {
@@ -108,7 +108,7 @@ async fn a_panic_an_error_or_a_wrong_count_reaches_others_or_ends_the_batcher() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_later_item_puts_the_deadline_off() {
+async fn deadline_runs_from_the_first_item_of_a_batch() {
     within(async |n| {
         let batches = Batches::new();
         let batcher = tenfold(Builder::new(n).max_delay(ms(10)), &batches, 0);
@@ -134,7 +134,7 @@ async fn each_later_item_puts_the_deadline_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_fills_up_while_all_are_in_flight_is_forgotten() {
+async fn batch_that_fills_during_full_flight_runs_next() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Builder::new(n).max_items(2).max_in_flight(1).max_delay(None);
@@ -150,7 +150,7 @@ async fn a_batch_that_fills_up_while_all_are_in_flight_is_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_passes_while_all_are_in_flight_is_forgotten_or_closes_the_batch() {
+async fn overdue_batch_takes_more_items_until_it_can_run() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Builder::new(n).max_items(3).max_in_flight(1).max_delay(ms(2));
@@ -172,7 +172,7 @@ async fn a_deadline_that_passes_while_all_are_in_flight_is_forgotten_or_closes_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_caller_leaves_its_item_or_a_batch_of_nothing_runs() {
+async fn dropped_caller_removes_its_item_from_the_batch() {
     within(async |n| {
         let batches = Batches::new();
         let batcher = tenfold(Builder::new(n).max_delay(ms(10)), &batches, 0);
@@ -192,7 +192,7 @@ async fn a_dropped_caller_leaves_its_item_or_a_batch_of_nothing_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_has_later_items_overtake_earlier_ones() {
+async fn removed_item_leaves_the_order_of_the_others() {
     within(async |n| {
         let batches = Batches::new();
         let batcher = tenfold(Builder::new(n).max_delay(ms(10)), &batches, 0);
@@ -211,7 +211,7 @@ async fn a_caller_that_leaves_has_later_items_overtake_earlier_ones() {
 
 /// What is removed leaves nothing behind that adds up, also where no deadline ends the batch.
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_stays_open_grows_with_every_caller_that_leaves() {
+async fn removed_items_do_not_fill_the_batch() {
     within(async |n| {
         let batches = Batches::new();
         let batcher = tenfold(Builder::new(n).max_items(100).max_delay(None), &batches, 0);
@@ -228,7 +228,7 @@ async fn a_batch_that_stays_open_grows_with_every_caller_that_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_heavier_than_it_may_be() {
+async fn batches_stay_within_max_weight() {
     within(async |n| {
         let batches = Batches::new();
         let weigh = |item: &u32| u64::from(*item);
@@ -248,7 +248,7 @@ async fn a_batch_is_heavier_than_it_may_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_items_wait_than_may_or_a_newcomer_goes_before_those_in_the_line() {
+async fn newcomers_queue_behind_the_line_at_max_waiting() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Builder::new(n).max_items(2).max_waiting(2).max_in_flight(1).max_delay(None);
@@ -277,7 +277,7 @@ async fn more_items_wait_than_may_or_a_newcomer_goes_before_those_in_the_line() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_waits_for_a_place_without_a_bound() {
+async fn max_in_line_bounds_the_line() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Builder::new(n).max_items(1).max_waiting(1).max_in_flight(1).max_in_line(1);
@@ -297,7 +297,7 @@ async fn a_crowd_waits_for_a_place_without_a_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_leaves_the_line_takes_its_place_along() {
+async fn caller_dropped_from_the_line_frees_its_slot() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Builder::new(n).max_items(1).max_waiting(1).max_in_flight(1).max_delay(None);
@@ -317,7 +317,7 @@ async fn a_caller_that_leaves_the_line_takes_its_place_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_leaves_a_batch_behind_or_takes_more_items() {
+async fn close_runs_every_pending_batch_and_refuses_new_items() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Builder::new(n).max_items(2).max_waiting(4).max_in_flight(1).max_delay(HOUR);
@@ -344,7 +344,7 @@ async fn closing_leaves_a_batch_behind_or_takes_more_items() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_ends_before_the_items_that_came_before_or_waits_for_later_ones() {
+async fn flush_waits_for_exactly_the_items_before_it() {
     within(async |n| {
         let batches = Batches::new();
         let builder = Builder::new(n).max_items(2).max_in_flight(1).max_delay(None);
@@ -368,7 +368,7 @@ async fn a_flush_ends_before_the_items_that_came_before_or_waits_for_later_ones(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_scope_leaves_a_caller_waiting() {
+async fn cancelled_scope_fails_every_caller() {
     let batches = Batches::new();
     within(async |outer| {
         let (give, given) = oneshot::channel();

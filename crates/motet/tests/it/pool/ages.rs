@@ -14,7 +14,7 @@ use super::{millis, seconds, with_pool};
 use crate::caught::caught;
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_checked_at_each_use_or_never() {
+async fn connection_is_checked_after_being_idle_for_check_after() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -38,7 +38,7 @@ async fn a_connection_is_checked_at_each_use_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_setting_of_always_or_never_is_not_obeyed() {
+async fn check_after_zero_checks_always_and_none_never() {
     for (after, checks) in [(Some(millis(0)), 4), (None, 0)] {
         let backend = Backend::limited_to(1);
         with_pool(
@@ -59,7 +59,7 @@ async fn a_setting_of_always_or_never_is_not_obeyed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_fails_its_check_or_hangs_in_it_is_used() {
+async fn connection_that_fails_its_check_is_replaced() {
     let backend = Backend::limited_to(2);
     with_pool(
         &backend,
@@ -92,7 +92,7 @@ async fn a_connection_that_fails_its_check_or_hangs_in_it_is_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_give_up_during_the_check_throw_good_connections_away_or_use_them_unchecked() {
+async fn check_cut_off_by_its_caller_is_repeated_at_the_next_use() {
     let backend = Backend::limited_to(4);
     backend.behave(|b| b.check_takes = millis(20));
     with_pool(
@@ -115,7 +115,7 @@ async fn callers_who_give_up_during_the_check_throw_good_connections_away_or_use
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_connection_goes_round_for_ever_among_callers_without_patience() {
+async fn check_that_hangs_over_several_callers_is_given_up() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -138,7 +138,7 @@ async fn a_dead_connection_goes_round_for_ever_among_callers_without_patience() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_connections_stay_or_those_of_the_minimum_go() {
+async fn idle_timeout_closes_connections_down_to_the_minimum() {
     let backend = Backend::default();
     let settings = |pool: motet::pool::Builder<Backend>| pool.min(2).max(6).connects(6).max_lifetime(None);
     with_pool(&backend, settings, async |_, pool| {
@@ -158,7 +158,7 @@ async fn idle_connections_stay_or_those_of_the_minimum_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_outlives_its_lifetime_idle_or_always_in_use() {
+async fn max_lifetime_replaces_idle_and_busy_connections() {
     let backend = Backend::default();
     let settings = |pool: motet::pool::Builder<Backend>| {
         pool.min(1).max(2).idle_timeout(None).acquire_timeout(None).max_lifetime(seconds(100))
@@ -199,7 +199,7 @@ async fn a_connection_outlives_its_lifetime_idle_or_always_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_opened_together_are_renewed_together() {
+async fn connections_opened_together_are_renewed_apart() {
     let backend = Backend::default();
     let settings = |pool: motet::pool::Builder<Backend>| {
         pool.min(50).max(50).connects(50).idle_timeout(None).check_after(None).max_lifetime(seconds(1_000))
@@ -218,7 +218,7 @@ async fn connections_opened_together_are_renewed_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_waits_is_not_told_when_the_time_is_up_or_told_too_early() {
+async fn acquire_fails_exactly_after_its_timeout() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -245,7 +245,7 @@ async fn one_who_waits_is_not_told_when_the_time_is_up_or_told_too_early() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leak_is_not_reported_or_reported_where_nobody_leaks() {
+async fn leaks_are_reported_with_the_site_of_the_acquire() {
     let backend = Backend::default();
     with_pool(
         &backend,
@@ -274,7 +274,7 @@ async fn a_leak_is_not_reported_or_reported_where_nobody_leaks() {
 
 /// It was its turn, and nobody else's: neither its place nor its patience begins anew.
 #[tokio::test(start_paused = true)]
-async fn one_whose_connection_failed_its_check_goes_to_the_end_or_waits_for_ever() {
+async fn waiter_keeps_its_turn_and_timeout_after_a_failed_check() {
     for (held_for, expected) in
         [(100, [(0, true, 600), (1, true, 600)]), (900, [(0, false, 1000), (1, false, 1000)])]
     {

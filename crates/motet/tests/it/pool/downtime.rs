@@ -27,7 +27,7 @@ fn no_jitter(pool: motet::pool::Builder<Backend>) -> motet::pool::Builder<Backen
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_hang_while_the_backend_is_down() {
+async fn callers_fail_at_once_while_the_backend_is_down() {
     let backend = Backend::limited_to(8);
     backend.behave(|b| (b.connect, b.connect_takes) = (Answer::Fail, millis(20)));
     with_pool(
@@ -59,7 +59,7 @@ async fn callers_hang_while_the_backend_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_connects_at_once_when_the_backend_is_back() {
+async fn recovery_connects_one_at_a_time_and_within_the_limit() {
     let backend = Backend::limited_to(20);
     backend.behave(|b| (b.connect, b.connect_takes) = (Answer::Fail, millis(20)));
     with_pool(
@@ -89,7 +89,7 @@ async fn a_crowd_connects_at_once_when_the_backend_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_downtime_is_filled_with_attempts_or_never_noticed_to_be_over() {
+async fn downtime_is_probed_with_backoff_until_it_is_over() {
     let backend = Backend::limited_to(5);
     backend.behave(|b| b.connect = Answer::Fail);
     with_pool(
@@ -111,7 +111,7 @@ async fn a_long_downtime_is_filled_with_attempts_or_never_noticed_to_be_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connect_that_panics_hangs_its_caller() {
+async fn connect_that_panics_fails_its_caller() {
     let backend = Backend::limited_to(1);
     backend.behave(|b| b.connect = Answer::Panic);
     with_pool(
@@ -129,7 +129,7 @@ async fn a_connect_that_panics_hangs_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connect_that_hangs_holds_its_place_for_ever() {
+async fn connect_that_hangs_times_out() {
     let backend = Backend::limited_to(1);
     backend.behave(|b| b.connect = Answer::Hang);
     with_pool(
@@ -146,7 +146,7 @@ async fn a_connect_that_hangs_holds_its_place_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_connections_there_are_go_unused_while_no_more_can_be_made() {
+async fn existing_connections_serve_while_no_more_can_be_made() {
     let backend = Backend::limited_to(4);
     with_pool(
         &backend,
@@ -182,7 +182,7 @@ async fn what_connections_there_are_go_unused_while_no_more_can_be_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_hangs_in_its_close_blocks_its_place_for_ever() {
+async fn close_that_hangs_frees_its_slot_after_a_timeout() {
     let backend = Backend::limited_to(1);
     backend.behave(|b| b.close = Answer::Hang);
     with_pool(
@@ -203,7 +203,7 @@ async fn a_connection_that_hangs_in_its_close_blocks_its_place_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_without_its_minimum_says_that_it_is_warm() {
+async fn warm_up_returns_once_the_minimum_is_connected() {
     let backend = Backend::limited_to(6);
     backend.behave(|b| b.connect_takes = millis(30));
     with_pool(
@@ -222,7 +222,7 @@ async fn a_pool_without_its_minimum_says_that_it_is_warm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backoff_beyond_what_the_clock_can_tell_is_none_at_all() {
+async fn backoff_of_duration_max_never_retries() {
     let backend = Backend::default();
     backend.behave(|b| b.connect = Answer::Fail);
     with_pool(

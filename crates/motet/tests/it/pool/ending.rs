@@ -12,7 +12,7 @@ use super::backend::{Answer, Backend};
 use super::{millis, poll_once, seconds, with_pool};
 
 #[tokio::test(start_paused = true)]
-async fn a_closed_pool_takes_newcomers_or_cuts_off_its_users() {
+async fn close_refuses_newcomers_and_waits_for_users() {
     let backend = Backend::default();
     backend.behave(|b| b.close_takes = millis(30));
     with_pool(
@@ -38,7 +38,7 @@ async fn a_closed_pool_takes_newcomers_or_cuts_off_its_users() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_waits_for_ever_or_forgets_what_is_left() {
+async fn close_reports_the_connections_in_use_after_its_limit() {
     let backend = Backend::default();
     with_pool(
         &backend,
@@ -58,7 +58,7 @@ async fn a_close_waits_for_ever_or_forgets_what_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_hang_when_the_pool_closes() {
+async fn waiters_fail_when_the_pool_closes() {
     let backend = Backend::default();
     backend.behave(|b| b.connect = Answer::Hang);
     with_pool(
@@ -78,7 +78,7 @@ async fn those_who_wait_hang_when_the_pool_closes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connections_outlive_the_scope_of_their_pool() {
+async fn connections_are_closed_before_the_scope_ends() {
     let backend = Backend::default();
     backend.behave(|b| b.close_takes = millis(50));
     let mut outside = None;
@@ -102,7 +102,7 @@ async fn connections_outlive_the_scope_of_their_pool() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_held_outside_of_the_scope_hangs_its_end_or_goes_unnoticed() {
+async fn connection_held_outside_of_the_scope_is_a_failed_release() {
     let backend = Backend::default();
     let mut outside = None;
     let begin = Instant::now();
@@ -123,7 +123,7 @@ async fn a_connection_held_outside_of_the_scope_hangs_its_end_or_goes_unnoticed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_that_runs_after_the_services_finds_no_connection_or_waits_for_ever() {
+async fn release_finds_an_idle_connection_and_never_waits() {
     let backend = Backend::default();
     scope(async |n: &Nursery<Infallible>| {
         let pool = Pool::builder(n, backend.clone()).max(1).build().unwrap();
@@ -144,7 +144,7 @@ async fn a_release_that_runs_after_the_services_finds_no_connection_or_waits_for
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_or_dropped_scope_leaves_connections_behind() {
+async fn cancelled_and_dropped_scopes_close_their_connections() {
     let backend = Backend::default();
     backend.behave(|b| (b.connect_takes, b.close_takes) = (millis(10), millis(20)));
     let body = async |n: &Nursery<Infallible>| {
@@ -178,7 +178,7 @@ async fn a_cancelled_or_dropped_scope_leaves_connections_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_without_handles_keeps_its_connections_for_as_long_as_its_scope() {
+async fn pool_closes_when_its_last_handle_is_dropped() {
     let backend = Backend::default();
     scope(async |n: &Nursery<Infallible>| {
         for _ in 0..100 {
@@ -202,7 +202,7 @@ async fn a_pool_without_handles_keeps_its_connections_for_as_long_as_its_scope()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_opened_in_a_scope_that_has_ended_panics_or_hangs() {
+async fn pool_opened_in_an_ended_scope_is_closed() {
     let ended = scope(async |n: &Nursery<Infallible>| Ok(Scope::clone(n))).await.unwrap();
     let backend = Backend::default();
     let pool = Pool::new(&ended, backend.clone());
@@ -215,7 +215,7 @@ async fn a_pool_opened_in_a_scope_that_has_ended_panics_or_hangs() {
 
 /// What a runtime leaves behind when it goes with a pool in it.
 #[test]
-fn a_runtime_that_goes_leaks_the_pool() {
+fn dropped_runtime_drops_the_connections() {
     let backend = Backend::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let held = runtime.block_on(async {

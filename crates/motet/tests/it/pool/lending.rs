@@ -17,7 +17,7 @@ use super::backend::{Answer, Backend};
 use super::{millis, poll_once, seconds, with_pool};
 
 #[tokio::test(start_paused = true)]
-async fn another_connection_is_made_while_one_is_idle_or_the_oldest_is_used_first() {
+async fn most_recently_used_idle_connection_is_used_first() {
     let backend = Backend::default();
     with_pool(
         &backend,
@@ -38,7 +38,7 @@ async fn another_connection_is_made_while_one_is_idle_or_the_oldest_is_used_firs
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_newcomer_overtakes_one_who_waits() {
+async fn newcomers_queue_behind_waiters() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -66,7 +66,7 @@ async fn a_newcomer_overtakes_one_who_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_makes_more_connections_than_the_maximum() {
+async fn burst_makes_at_most_max_connections() {
     let backend = Backend::limited_to(4);
     backend.behave(|b| (b.connect_takes, b.close_takes) = (millis(10), millis(50)));
     with_pool(
@@ -89,7 +89,7 @@ async fn a_burst_makes_more_connections_than_the_maximum() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_callers_each_connect_for_all_of_them() {
+async fn first_callers_open_one_connection_each() {
     let backend = Backend::limited_to(5);
     backend.behave(|b| b.connect_takes = millis(10));
     with_pool(
@@ -104,7 +104,7 @@ async fn the_first_callers_each_connect_for_all_of_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_give_up_cost_connections() {
+async fn dropped_callers_leave_their_connects_to_the_pool() {
     let backend = Backend::limited_to(4);
     backend.behave(|b| b.connect_takes = millis(30));
     with_pool(
@@ -123,7 +123,7 @@ async fn callers_who_give_up_cost_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_handed_to_one_who_has_gone_is_lost() {
+async fn connection_handed_to_a_dropped_waiter_goes_to_the_next() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -151,7 +151,7 @@ async fn a_connection_handed_to_one_who_has_gone_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_handed_to_one_who_has_gone_makes_a_pool_larger_than_it_may_be() {
+async fn connection_of_a_dropped_waiter_keeps_to_the_maximum() {
     let backend = Backend::limited_to(2);
     with_pool(
         &backend,
@@ -171,7 +171,7 @@ async fn a_connection_handed_to_one_who_has_gone_makes_a_pool_larger_than_it_may
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_waits_without_a_bound() {
+async fn max_waiting_bounds_the_waiters() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -200,7 +200,7 @@ async fn a_crowd_waits_without_a_bound() {
 
 /// None of them waits, and each is a reason for a connection.
 #[tokio::test(start_paused = true)]
-async fn a_pool_of_callers_without_patience_never_connects() {
+async fn acquire_with_zero_timeout_still_starts_a_connect() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -222,7 +222,7 @@ async fn a_pool_of_callers_without_patience_never_connects() {
 
 /// Nothing else happens in the pool by which it could notice.
 #[tokio::test(start_paused = true)]
-async fn a_connection_handed_to_one_who_has_gone_never_grows_old() {
+async fn connection_of_a_dropped_waiter_ages() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -249,7 +249,7 @@ async fn a_connection_handed_to_one_who_has_gone_never_grows_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_polled_by_another_task_is_never_woken() {
+async fn waiter_moved_to_another_task_is_woken() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -269,7 +269,7 @@ async fn a_waiter_polled_by_another_task_is_never_woken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_connection_goes_to_the_next_user() {
+async fn broken_connection_is_replaced() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,
@@ -294,7 +294,7 @@ async fn a_broken_connection_goes_to_the_next_user() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_connection_of_a_holder_who_panicked_is_used_again() {
+async fn connection_of_a_panicked_holder_is_replaced() {
     let backend = Backend::limited_to(1);
     Scope::options()
         .policy(Policy::Isolate)
@@ -315,7 +315,7 @@ async fn the_connection_of_a_holder_who_panicked_is_used_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_detached_connection_keeps_its_place_or_is_closed_by_the_pool() {
+async fn detached_connection_frees_its_slot_and_stays_open() {
     let backend = Backend::default();
     let mut detached = None;
     let ended = motet::task::scope(async |n: &Nursery<Infallible>| {
@@ -333,7 +333,7 @@ async fn a_detached_connection_keeps_its_place_or_is_closed_by_the_pool() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retain_closes_what_is_wanted_or_loses_it_when_it_panics() {
+async fn retain_closes_the_unwanted_and_survives_a_panic() {
     let backend = Backend::default();
     with_pool(
         &backend,
@@ -355,7 +355,7 @@ async fn retain_closes_what_is_wanted_or_loses_it_when_it_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pool_made_smaller_while_it_is_not_full_keeps_its_old_size() {
+async fn resize_lowers_the_maximum_of_a_pool_that_is_not_full() {
     let backend = Backend::default();
     with_pool(
         &backend,
@@ -373,7 +373,7 @@ async fn a_pool_made_smaller_while_it_is_not_full_keeps_its_old_size() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resize_waits_for_something_else_to_happen_or_closes_too_much() {
+async fn resize_closes_and_opens_connections_at_once() {
     let backend = Backend::default();
     backend.behave(|b| b.close_takes = millis(20));
     with_pool(
@@ -403,7 +403,7 @@ async fn a_resize_waits_for_something_else_to_happen_or_closes_too_much() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resize_during_a_connect_leaves_one_too_many() {
+async fn resize_during_a_connect_closes_the_surplus() {
     let backend = Backend::default();
     backend.behave(|b| b.connect_takes = millis(10));
     with_pool(
@@ -422,7 +422,7 @@ async fn a_resize_during_a_connect_leaves_one_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loop_that_acquires_starves_the_other_tasks_of_its_worker() {
+async fn loop_of_acquires_lets_other_tasks_run() {
     let backend = Backend::default();
     with_pool(
         &backend,
@@ -447,7 +447,7 @@ async fn a_loop_that_acquires_starves_the_other_tasks_of_its_worker() {
 }
 
 #[test]
-fn a_guard_dropped_outside_of_the_runtime_loses_its_connection() {
+fn guard_dropped_on_another_thread_returns_its_connection() {
     let backend = Backend::limited_to(2);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
@@ -467,7 +467,7 @@ fn a_guard_dropped_outside_of_the_runtime_loses_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_shown_of_a_pool_is_not_what_it_is() {
+async fn snapshot_shows_the_state_of_a_pool() {
     let backend = Backend::default();
     with_pool(&backend, |pool| pool.named("db").max(2).min(1), async |n, pool| {
         pool.warm_up().await.unwrap();
@@ -490,7 +490,7 @@ async fn what_is_shown_of_a_pool_is_not_what_it_is() {
 }
 
 #[tokio::test]
-async fn numbers_that_contradict_each_other_make_a_pool() {
+async fn contradictory_settings_are_refused() {
     motet::task::scope(async |n: &Nursery<Infallible>| {
         let pool = || Pool::builder(n, Backend::default());
         assert_eq!(pool().max(0).build().unwrap_err(), InvalidPool::NoConnections);
@@ -507,7 +507,7 @@ async fn numbers_that_contradict_each_other_make_a_pool() {
 
 /// Compiles only if the futures are `Send` for every manager.
 #[test]
-fn an_acquire_cannot_be_spawned_by_generic_code() {
+fn generic_code_may_spawn_an_acquire() {
     fn spawned<M: Manager>(n: &Nursery<Infallible>, pool: Pool<M>) {
         n.spawn("uses", async move {
             pool.warm_up().await.map_err(drop)?;
@@ -532,7 +532,7 @@ fn unlike_its_clones() -> Waker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waiter_with_a_waker_unlike_its_clones_is_looked_at_for_ever() {
+async fn waker_unlike_its_clones_does_not_loop() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,

@@ -59,7 +59,7 @@ impl Manager for Minefield {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_cannot_be_shown_or_dropped_keeps_a_place_or_ends_the_pool() {
+async fn panicking_errors_keep_no_slot_and_leave_the_pool_working() {
     let _read = tracing::subscriber::set_default(Reader);
     for touch in [Touch::Show, Touch::Drop] {
         scope(async |n: &Nursery<Infallible>| {
@@ -105,7 +105,7 @@ impl Wake for Alarm {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_panics_keeps_those_behind_it_asleep() {
+async fn panicking_waker_does_not_keep_others_from_waking() {
     let backend = Backend::limited_to(1);
     with_pool(
         &backend,

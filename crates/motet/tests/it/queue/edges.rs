@@ -18,7 +18,7 @@ use super::now;
 
 #[test]
 #[should_panic = "a queue needs room"]
-fn a_queue_without_room_is_made() {
+fn zero_capacity_panics() {
     drop(queue::bounded::<()>(0));
 }
 
@@ -37,7 +37,7 @@ impl Wake for Looks {
 
 /// If one of the two ran under the lock, this test would not end.
 #[test]
-fn a_waker_or_an_item_is_dropped_under_the_lock() {
+fn wakers_and_items_are_dropped_outside_of_the_lock() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let (sender, receiver) = queue::bounded(1);
     let looks = || Looks(receiver.clone(), Arc::clone(&dropped));
@@ -63,7 +63,7 @@ fn a_waker_or_an_item_is_dropped_under_the_lock() {
 }
 
 #[test]
-fn the_last_receiver_or_sender_goes_and_items_or_wakers_stay() {
+fn last_receiver_drops_the_items_and_last_sender_keeps_them() {
     let alive = Rc::new(());
     let (sender, receiver) = queue::bounded(4);
     sender.try_send(Rc::clone(&alive)).unwrap();
@@ -85,7 +85,7 @@ fn the_last_receiver_or_sender_goes_and_items_or_wakers_stay() {
 
 /// Four for each unit of the budget, and twice that between two turns of a `join!`.
 #[tokio::test]
-async fn a_drain_of_a_full_queue_starves_its_neighbours() {
+async fn draining_a_full_queue_lets_neighbours_run() {
     const ITEMS: usize = 100_000;
     let (sender, receiver) = queue::bounded(ITEMS);
     (0..ITEMS).for_each(|item| sender.try_send(item).unwrap());
@@ -122,7 +122,7 @@ async fn goes_into_the_line(mut sender: Pin<&mut impl Future>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_send_all_in_line_is_let_in_item_by_item_or_keeps_places_when_it_goes() {
+async fn waiting_send_all_gets_its_slots_together_or_frees_them() {
     for goes in [false, true] {
         let (sender, receiver) = queue::bounded(4);
         sender.send_all(&mut (0..4).collect()).await.unwrap();
@@ -151,7 +151,7 @@ async fn a_send_all_in_line_is_let_in_item_by_item_or_keeps_places_when_it_goes(
 
 /// It may find room without the line; if not it is in it soon, and the next behind it.
 #[tokio::test(start_paused = true)]
-async fn a_sender_lets_others_run_for_ever_before_it_goes_into_the_line() {
+async fn sender_queues_as_a_waiter_after_a_bounded_number_of_polls() {
     let (sender, receiver) = queue::bounded(1);
     sender.send(0).await.unwrap();
     let mut waits = pin!(sender.send(1));
@@ -173,7 +173,7 @@ async fn a_sender_lets_others_run_for_ever_before_it_goes_into_the_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_queue_is_not_shown_or_stays_after_its_end() {
+async fn named_queue_is_in_snapshots_until_it_ends() {
     scope(async |n: &Nursery<()>| {
         let (sender, receiver) = queue::options(4).named("jobs", n).build();
         sender.send(1).await.unwrap();
@@ -192,7 +192,7 @@ async fn a_named_queue_is_not_shown_or_stays_after_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unbounded_queue_makes_a_sender_wait_or_forgets_its_order() {
+async fn unbounded_queue_takes_every_item_in_order() {
     let (sender, receiver) = queue::unbounded();
     for item in 0..10_000 {
         sender.try_send(item).unwrap();
@@ -206,7 +206,7 @@ async fn an_unbounded_queue_makes_a_sender_wait_or_forgets_its_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_to_a_closed_queue_keeps_its_place_for_ever() {
+async fn dead_letter_to_a_closed_queue_frees_its_slot() {
     let (dead, letters) = queue::bounded(1);
     let (sender, receiver) = queue::options(1).dead_letters(NonZeroU32::MIN, dead).build();
     drop(letters);
@@ -217,7 +217,7 @@ async fn a_dead_letter_to_a_closed_queue_keeps_its_place_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_on_a_closed_queue_ends_before_what_is_leased_comes_back() {
+async fn receiver_of_a_closed_queue_waits_for_leased_items() {
     let (sender, receiver) = queue::bounded(4);
     sender.send(1).await.unwrap();
     let lease = receiver.lease().await.unwrap();
@@ -231,7 +231,7 @@ async fn a_receiver_on_a_closed_queue_ends_before_what_is_leased_comes_back() {
 
 /// The item is the holder's: it was neither handed back nor tried too often.
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_does_not_count_any_more_makes_a_dead_letter() {
+async fn lease_dropped_after_shutdown_now_makes_no_dead_letter() {
     let (dead, letters) = queue::bounded(4);
     let (sender, receiver) = queue::options(4).dead_letters(NonZeroU32::MIN, dead).build();
     for item in 0..3 {
@@ -248,7 +248,7 @@ async fn a_lease_that_does_not_count_any_more_makes_a_dead_letter() {
 
 /// The end is for all who wait, also after one who waited for it has gone.
 #[tokio::test(start_paused = true)]
-async fn a_join_that_is_dropped_takes_the_end_from_a_receiver_that_waits() {
+async fn dropped_join_leaves_the_end_to_waiting_receivers() {
     let (sender, receiver) = queue::bounded(4);
     sender.send(1).await.unwrap();
     let lease = receiver.lease().await.unwrap();
@@ -262,7 +262,7 @@ async fn a_join_that_is_dropped_takes_the_end_from_a_receiver_that_waits() {
 
 /// Who has been granted an item may be slow to come for it.
 #[tokio::test(start_paused = true)]
-async fn one_who_was_granted_an_item_watches_the_clock_for_the_others() {
+async fn timer_fires_while_a_granted_receiver_is_not_polled() {
     let (sender, receiver) = queue::bounded(4);
     sender.send("later").await.unwrap();
     receiver.lease().await.unwrap().retry(Duration::from_secs(5)).await.unwrap();

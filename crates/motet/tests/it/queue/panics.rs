@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::now;
 
 #[tokio::test(start_paused = true)]
-async fn a_due_time_that_cannot_be_told_keeps_its_place() {
+async fn panic_of_the_due_time_frees_its_slot() {
     let (sender, receiver) = queue::delay(1, |item: &u32| match item {
         0 => panic!("no such time"),
         _ => Instant::now(),
@@ -30,7 +30,7 @@ async fn a_due_time_that_cannot_be_told_keeps_its_place() {
 
 /// A letter whose rank panics is lost, as one to a queue that is closed is; those behind it are not.
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_panics_ends_the_hand_over_or_the_drop_of_a_lease_panics() {
+async fn panicking_dead_letter_queue_loses_only_that_letter() {
     let (dead, letters) = queue::priority(1, |letter: &DeadLetter<u32>| match letter.item {
         1 | 3 => panic!("no such rank"),
         _ => 0,
@@ -59,7 +59,7 @@ impl Drop for Bomb {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_to_a_closed_queue_goes_off_and_keeps_the_others() {
+async fn dead_letter_that_panics_on_drop_keeps_no_slot() {
     let (dead, letters) = queue::bounded(1);
     drop(letters);
     let (sender, receiver) = queue::options(4).dead_letters(NonZeroU32::MIN, dead).build();
@@ -86,7 +86,7 @@ impl Wake for Alarm {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_those_behind_it_asleep() {
+fn panicking_waker_does_not_keep_others_from_waking() {
     let (sender, receiver) = queue::bounded::<u32>(1);
     let alarms: Vec<_> =
         [true, false, false].map(|panics| Arc::new(Alarm { panics, woken: AtomicUsize::new(0) })).into();

@@ -31,28 +31,28 @@ impl Drop for Counted {
 }
 
 #[test]
-fn threads_lose_an_item_or_find_it_twice_in_a_queue_of_one() {
+fn threads_receive_each_item_once_from_a_queue_of_one() {
     run(1, false);
 }
 
 #[test]
-fn threads_lose_an_item_or_find_it_twice_in_a_queue_of_three() {
+fn threads_receive_each_item_once_from_a_queue_of_three() {
     run(3, false);
 }
 
 #[test]
-fn threads_lose_an_item_or_find_it_twice_in_a_queue_of_many() {
+fn threads_receive_each_item_once_from_a_queue_of_many() {
     run(64, false);
 }
 
 #[test]
-fn threads_lose_an_item_or_find_it_twice_in_a_store() {
+fn threads_receive_each_item_once_from_a_priority_queue() {
     run(0, true);
 }
 
 /// Each goes over on whichever thread fails or makes room, and one thread at a time is at it.
 #[test]
-fn threads_leave_a_dead_letter_behind() {
+fn threads_deliver_every_dead_letter() {
     let count = items(20_000);
     let runtime = Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     runtime.block_on(async {

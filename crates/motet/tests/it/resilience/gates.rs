@@ -16,7 +16,7 @@ fn trips_after(failures: u32) -> CircuitBreaker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_inside_a_retry_counts_once_for_all_attempts_and_is_asked_again_when_open() {
+async fn breaker_in_a_retry_counts_attempts_and_ends_it_when_open() {
     let breaker = trips_after(2);
     let pipeline = Pipeline::new().retry(steady(millis(10)).attempts(5)).breaker(breaker.clone());
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
@@ -31,7 +31,7 @@ async fn a_breaker_inside_a_retry_counts_once_for_all_attempts_and_is_asked_agai
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_that_may_be_retried_is_retried_before_its_time() {
+async fn retried_rejection_waits_for_its_retry_after() {
     let breaker = trips_after(1);
     let retry = steady(millis(10)).attempts(2).retry_rejected().follow_hints_for(seconds(600));
     let pipeline = Pipeline::new().retry(retry).breaker(breaker.clone());
@@ -45,7 +45,7 @@ async fn a_rejection_that_may_be_retried_is_retried_before_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_was_rejected_before_it_began_is_charged() {
+async fn rejected_attempt_costs_no_budget() {
     let (breaker, budget) = (CircuitBreaker::default(), tokens(5));
     let retry = steady(millis(0)).attempts(4).retry_rejected().budget(budget.clone());
     let pipeline = Pipeline::new().retry(retry).breaker(breaker.clone());
@@ -56,7 +56,7 @@ async fn an_attempt_that_was_rejected_before_it_began_is_charged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_s_own_mistake_opens_a_breaker_or_ends_a_streak() {
+async fn ignored_errors_leave_the_breaker_and_its_streak() {
     let breaker = trips_after(2);
     let pipeline = Pipeline::new()
         .classify_by(|outcome: Result<&(), &u16>| match outcome {
@@ -74,7 +74,7 @@ async fn a_caller_s_own_mistake_opens_a_breaker_or_ends_a_streak() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_hangs_never_opens_a_breaker_under_a_timeout() {
+async fn hanging_backend_opens_the_breaker_under_any_timeout() {
     // Inside of the breaker, around it, and of the caller.
     for place in 0..3 {
         let breaker = trips_after(3);
@@ -100,7 +100,7 @@ async fn a_backend_that_hangs_never_opens_a_breaker_under_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_is_free_while_its_call_is_alive_or_lost_with_it() {
+async fn slot_is_held_exactly_as_long_as_its_call() {
     let bulkhead = Bulkhead::builder(1).build().unwrap();
     let pipeline = Pipeline::new().attempt_timeout(millis(100)).bulkhead(bulkhead.clone());
     let alive = Rc::new(());
@@ -124,7 +124,7 @@ async fn a_place_is_free_while_its_call_is_alive_or_lost_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_for_a_place_is_not_limited_or_counted_as_a_rejection() {
+async fn timeout_limits_the_wait_for_a_slot() {
     let bulkhead = Bulkhead::builder(1).queue(8, seconds(60)).build().unwrap();
     let pipeline = Pipeline::new().timeout(seconds(5)).bulkhead(bulkhead.clone());
     let permit = bulkhead.try_acquire().unwrap();
@@ -145,7 +145,7 @@ async fn waiting_for_a_place_is_not_limited_or_counted_as_a_rejection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_limit_lets_a_burst_pass_too_soon() {
+async fn rate_limit_spaces_the_calls() {
     let limiter = RateLimiter::builder(10, seconds(1)).burst(1).max_wait(seconds(10)).build().unwrap();
     let pipeline = Pipeline::new().rate_limit(limiter);
     let begin = Instant::now();
@@ -156,7 +156,7 @@ async fn a_rate_limit_lets_a_burst_pass_too_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_adaptive_limit_keeps_the_place_of_a_call_that_is_gone() {
+async fn adaptive_limit_frees_the_slot_of_each_ended_call() {
     let limit = AdaptiveLimit::builder().build().unwrap();
     let pipeline = Pipeline::new().adaptive_limit(limit.clone());
     assert!(timeout(millis(10), pipeline.run(pending::<Result<(), ()>>)).await.is_err());
@@ -166,7 +166,7 @@ async fn an_adaptive_limit_keeps_the_place_of_a_call_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hedge_that_is_rejected_ends_the_attempt_under_way() {
+async fn rejected_hedge_leaves_the_first_attempt_running() {
     let bulkhead = Bulkhead::builder(1).build().unwrap();
     let pipeline =
         Pipeline::new().hedge(Hedge::after(millis(10)).without_budget()).bulkhead(bulkhead.clone());
@@ -179,7 +179,7 @@ async fn a_hedge_that_is_rejected_ends_the_attempt_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejection_counts_as_a_failure_of_what_was_not_called() {
+async fn rejection_inside_is_no_failure_of_the_outer_breaker() {
     let outer = trips_after(1);
     let inner = trips_after(1);
     inner.force_open();
@@ -200,7 +200,7 @@ fn trips_forced() -> Rejected {
 
 /// A probe that a bulkhead rejects, inside of the breaker, has not told how the backend is.
 #[tokio::test(start_paused = true)]
-async fn a_probe_that_was_never_called_keeps_its_place_for_ever() {
+async fn rejected_probe_frees_its_slot() {
     let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).probes(1).build().unwrap();
     let bulkhead = Bulkhead::builder(1).build().unwrap();
     let pipeline = Pipeline::new().breaker(breaker.clone()).bulkhead(bulkhead.clone());

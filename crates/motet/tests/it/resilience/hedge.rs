@@ -35,13 +35,13 @@ async fn play(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quick_call_is_hedged() {
+async fn quick_call_is_not_hedged() {
     let (result, took, alive) = play(Hedge::after(millis(50)), &[(40, Ok("first"))]).await;
     assert_eq!((result.unwrap(), took, alive), ("first", 40, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loser_is_alive_when_the_winner_is_seen() {
+async fn losers_are_dropped_before_the_winner_is_returned() {
     let (result, took, alive) =
         play(Hedge::after(millis(50)), &[(500, Ok("first")), (10, Ok("second"))]).await;
     assert_eq!((result.unwrap(), took, alive), ("second", 60, 0));
@@ -51,7 +51,7 @@ async fn a_loser_is_alive_when_the_winner_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_ends_a_call_while_another_attempt_may_do_better() {
+async fn error_of_an_attempt_waits_for_the_other_attempts() {
     let script: Script = &[(100, Err("first")), (200, Ok("second"))];
     let (result, took, _) = play(Hedge::after(millis(50)), script).await;
     assert_eq!((result.unwrap(), took), ("second", 250));
@@ -61,7 +61,7 @@ async fn an_error_ends_a_call_while_another_attempt_may_do_better() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_error_of_a_hedge_hides_that_of_the_first() {
+async fn error_of_the_first_attempt_is_returned() {
     let script: Script = &[(100, Err("first")), (200, Err("second"))];
     let (result, took, alive) = play(Hedge::after(millis(50)), script).await;
     let error = result.unwrap_err();
@@ -69,13 +69,13 @@ async fn the_error_of_a_hedge_hides_that_of_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_fails_before_the_delay_waits_for_a_hedge() {
+async fn call_that_fails_before_the_delay_ends_without_a_hedge() {
     let (result, took, _) = play(Hedge::after(millis(50)), &[(10, Err("first"))]).await;
     assert_eq!((result.unwrap_err().attempts(), took), (1, 10));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_that_is_used_up_harms_the_attempts_under_way() {
+async fn exhausted_budget_withholds_hedges_and_keeps_attempts() {
     let budget = RetryBudget::new(0.0, 0.0);
     let script: Script = &[(500, Ok("first"))];
     let (result, took, _) = play(Hedge::after(millis(50)).budget(budget), script).await;
@@ -87,7 +87,7 @@ async fn a_budget_that_is_used_up_harms_the_attempts_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn extra_attempts_begin_together_or_are_too_many() {
+async fn extra_attempts_begin_each_after_its_delay() {
     let hedge = Hedge::after_fn(|number| millis(10) * number).extra(2).without_budget();
     let script: Script = &[(500, Ok("first")), (500, Ok("second")), (100, Ok("third"))];
     let (result, took, _) = play(hedge, script).await;
@@ -95,14 +95,14 @@ async fn extra_attempts_begin_together_or_are_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_hedged_that_is_never_to_be() {
+async fn delay_of_duration_max_never_hedges() {
     let script: Script = &[(3_600_000_000, Ok("first"))];
     let (result, took, _) = play(Hedge::after_fn(|_| Duration::MAX), script).await;
     assert_eq!((result.unwrap(), took), ("first", 3_600_000_000));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_nobody_would_retry_waits_for_another() {
+async fn ignored_error_ends_the_call_at_once() {
     let pipeline = Pipeline::new()
         .classify_by(
             |outcome: Result<&(), &u16>| if outcome == Err(&404) { Class::ignore() } else { Class::retry() },
@@ -120,7 +120,7 @@ async fn an_answer_that_nobody_would_retry_waits_for_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hedge_around_a_timeout_or_inside_a_retry_loses_count() {
+async fn attempts_are_numbered_through_retries_and_hedges() {
     let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
     let pipeline = Pipeline::new()
         .retry(steady(millis(100)).attempts(2))
@@ -143,7 +143,7 @@ async fn a_hedge_around_a_timeout_or_inside_a_retry_loses_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_boxed_pipeline_mixes_up_its_attempts() {
+async fn boxed_pipeline_returns_the_winner_and_drops_the_losers() {
     let hedge = Hedge::after(millis(50)).extra(2).without_budget();
     let pipeline = Pipeline::new().hedge(hedge).boxed::<u32, u32>();
     for (takes, wins) in [([100, 100, 100], 1), ([500, 10, 500], 2), ([500, 500, 10], 3), ([500, 90, 10], 3)]
@@ -164,7 +164,7 @@ async fn a_boxed_pipeline_mixes_up_its_attempts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_hears_of_a_hedge() {
+async fn hedges_and_withheld_hedges_are_reported() {
     use std::sync::{Arc, Mutex};
     let heard: Arc<Mutex<Vec<EventKind>>> = Arc::default();
     let hears = Arc::clone(&heard);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{millis, steady};
 
 #[tokio::test(start_paused = true)]
-async fn the_first_policy_is_not_the_outermost() {
+async fn first_policy_is_outermost() {
     // Around: attempts share one second. Inside: each has its own.
     let around = Pipeline::new().timeout(millis(1_000)).retry(steady(millis(0)).attempts(3));
     let inside = Pipeline::new().retry(steady(millis(0)).attempts(3)).timeout(millis(1_000));
@@ -28,7 +28,7 @@ async fn the_first_policy_is_not_the_outermost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_does_not_say_whose_time_was_up() {
+async fn timeout_error_names_the_limit_that_elapsed() {
     let pipeline = Pipeline::new().named("users").timeout(millis(1_000)).attempt_timeout(millis(100));
     let error = pipeline.run(pending::<Result<(), io::Error>>).await.unwrap_err();
     assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Attempt), millis(100)));
@@ -44,7 +44,7 @@ async fn an_error_does_not_say_whose_time_was_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_repeats_its_source() {
+async fn error_message_does_not_repeat_its_source() {
     let pipeline = Pipeline::new().retry(steady(millis(1)));
     let error = pipeline.run(async || Err::<(), _>(io::Error::other("disk on fire"))).await.unwrap_err();
     assert_eq!(error.to_string(), "gave up after 3 attempts");
@@ -57,7 +57,7 @@ async fn an_error_repeats_its_source() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_whose_time_was_up_is_alive_during_the_wait() {
+async fn timed_out_attempt_is_dropped_before_the_wait() {
     for boxed in [false, true] {
         let alive = Rc::new(());
         let operation = || {
@@ -82,7 +82,7 @@ async fn an_attempt_whose_time_was_up_is_alive_during_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_pipeline_retries_past_the_deadline_of_the_outer() {
+async fn inner_pipeline_stops_at_the_deadline_of_the_outer() {
     let outer = Pipeline::new().timeout(millis(1_000));
     let inner = Pipeline::new().timeout(millis(60_000)).retry(steady(millis(400)).attempts(100));
     let begin = Instant::now();
@@ -105,7 +105,7 @@ async fn an_inner_pipeline_retries_past_the_deadline_of_the_outer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pipeline_after_another_inherits_its_deadline() {
+async fn later_pipeline_inherits_no_deadline() {
     let outer = Pipeline::new().timeout(millis(1_000));
     outer.run(|| ready(Ok::<_, ()>(()))).await.unwrap();
     assert!(timeout(millis(10), outer.run(pending::<Result<(), ()>>)).await.is_err());
@@ -115,7 +115,7 @@ async fn a_pipeline_after_another_inherits_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_without_end_is_an_end() {
+async fn timeout_of_duration_max_never_elapses() {
     let pipeline = Pipeline::new().timeout(std::time::Duration::MAX).retry(Retry::new());
     let value = pipeline.run(async || {
         sleep(millis(1_000_000)).await;
@@ -125,7 +125,7 @@ async fn a_time_without_end_is_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fallback_hides_a_success_or_never_hears_of_a_failure() {
+async fn fallback_receives_every_failure_and_no_success() {
     let pipeline = Pipeline::new()
         .fallback(async |error: Error<&str>| {
             sleep(millis(5)).await;
@@ -146,7 +146,7 @@ async fn a_fallback_hides_a_success_or_never_hears_of_a_failure() {
 type Heard = (Option<String>, u32, EventKind);
 
 #[tokio::test(start_paused = true)]
-async fn events_are_out_of_order_or_made_for_nobody() {
+async fn events_are_reported_in_order_with_the_name() {
     let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
     let hears = Arc::clone(&heard);
     let listener = move |event: &Event<'_>| {
@@ -182,7 +182,7 @@ async fn events_are_out_of_order_or_made_for_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_inside_a_retry_is_taken_up_again_when_the_budget_is_out() {
+async fn outer_retry_stops_when_an_inner_retry_runs_out() {
     let inner = steady(millis(1)).attempts(3).budget(RetryBudget::new(0.0, 0.0));
     let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5)).retry(inner);
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
@@ -195,7 +195,7 @@ async fn a_retry_inside_a_retry_is_taken_up_again_when_the_budget_is_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pipeline_without_policies_changes_something() {
+async fn pipeline_without_policies_changes_nothing() {
     let pipeline = Pipeline::noop();
     assert_eq!(pipeline.describe().to_string(), "no policies");
     let mut calls = 0;
@@ -213,7 +213,7 @@ async fn a_pipeline_without_policies_changes_something() {
 }
 
 #[test]
-fn a_description_lies_or_misses_an_order_that_is_seldom_meant() {
+fn description_shows_the_policies_and_remarks_on_odd_orders() {
     let pipeline = Pipeline::new()
         .named("users")
         .timeout(millis(5_000))
@@ -233,7 +233,7 @@ fn a_description_lies_or_misses_an_order_that_is_seldom_meant() {
 
 #[tokio::test(start_paused = true)]
 #[should_panic(expected = "polled after its end")]
-async fn polling_past_the_end_begins_anew() {
+async fn polling_a_call_after_its_end_panics() {
     let pipeline = Pipeline::noop();
     let mut run = Box::pin(pipeline.run(|| ready(Ok::<_, ()>(()))));
     (&mut run).await.unwrap();

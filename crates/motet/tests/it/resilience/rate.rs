@@ -16,7 +16,7 @@ use tokio::time::{Instant, advance};
 use super::{millis, seconds};
 
 #[tokio::test(start_paused = true)]
-async fn cells_come_back_too_early_or_too_late_or_more_than_the_burst() {
+async fn cells_refill_at_the_rate_up_to_the_burst() {
     let limiter = RateLimiter::builder(10, seconds(1)).burst(3).build().unwrap();
     let take = || (0..100).take_while(|_| limiter.try_acquire(1).is_ok()).count();
     assert_eq!(take(), 3);
@@ -33,7 +33,7 @@ async fn cells_come_back_too_early_or_too_late_or_more_than_the_burst() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_never_passes_waits_for_ever() {
+async fn call_above_the_burst_is_rejected_at_once() {
     let limiter = RateLimiter::builder(10, seconds(1)).burst(3).build().unwrap();
     let rejected = limiter.acquire(4).await.unwrap_err();
     assert_eq!(rejected.retry_after(), None);
@@ -44,7 +44,7 @@ async fn a_call_that_never_passes_waits_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_waits_for_longer_than_it_may_or_is_rejected_too_early() {
+async fn call_waits_up_to_max_wait_and_is_else_rejected_at_once() {
     let limiter = RateLimiter::builder(1, seconds(1)).max_wait(seconds(2)).build().unwrap();
     limiter.acquire(1).await.unwrap();
     let begin = Instant::now();
@@ -56,7 +56,7 @@ async fn a_call_waits_for_longer_than_it_may_or_is_rejected_too_early() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_wait_are_overtaken_or_served_out_of_order() {
+async fn waiters_are_served_in_order() {
     let limiter = RateLimiter::builder(10, seconds(1)).burst(2).build().unwrap();
     limiter.acquire(2).await.unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -84,7 +84,7 @@ async fn those_who_wait_are_overtaken_or_served_out_of_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_who_gives_up_keeps_its_turn_or_its_cells() {
+async fn dropped_waiter_frees_its_turn_and_its_cells() {
     let limiter = RateLimiter::builder(1, seconds(1)).max_wait(seconds(10)).build().unwrap();
     limiter.acquire(1).await.unwrap();
     let begin = Instant::now();
@@ -96,7 +96,7 @@ async fn one_who_gives_up_keeps_its_turn_or_its_cells() {
 
 /// One asks for more than there ever is, again and again: that is its own affair.
 #[test]
-fn one_who_is_rejected_has_another_rejected() {
+fn rejected_call_rejects_no_other() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let _inside = runtime.enter();
     let limiter = RateLimiter::builder(1, seconds(1)).build().unwrap();
@@ -124,7 +124,7 @@ fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn settings_that_make_no_sense_are_taken() {
+async fn invalid_settings_are_refused_and_the_period_rounds_up() {
     let refused = [
         RateLimiter::builder(0, seconds(1)),
         RateLimiter::builder(1, Duration::ZERO),
@@ -142,7 +142,7 @@ async fn settings_that_make_no_sense_are_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_limiter_is_not_shown() {
+async fn named_limiter_is_in_snapshots() {
     scope(async |n: &Nursery<Infallible>| {
         let _limiter = RateLimiter::builder(3, seconds(1)).named(n, "partner api").build().unwrap();
         assert!(n.snapshot().to_string().contains("partner api"));

@@ -13,7 +13,7 @@ fn max(count: usize) -> NonZeroUsize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_has_two_breakers_or_two_keys_have_one() {
+async fn each_key_has_one_breaker_of_its_own() {
     let made = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&made);
     let breakers = CircuitBreakers::new(max(10), move |key: &u32| {
@@ -28,7 +28,7 @@ async fn a_key_has_two_breakers_or_two_keys_have_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_keys_grows_without_bound_or_forgets_what_is_open() {
+async fn registry_is_bounded_and_keeps_open_and_used_breakers() {
     let builder = CircuitBreaker::builder().opens_on(Trip::consecutive(1));
     let breakers = CircuitBreakers::alike(max(50), builder).unwrap();
     breakers.get(&7).try_acquire().unwrap().failure();
@@ -48,7 +48,7 @@ async fn a_flood_of_keys_grows_without_bound_or_forgets_what_is_open() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn breakers_that_are_all_open_leave_no_room_for_a_key() {
+async fn new_key_gets_a_breaker_when_all_are_open() {
     let breakers = CircuitBreakers::alike(max(3), CircuitBreaker::builder()).unwrap();
     (0..3).for_each(|key| breakers.get(&key).force_open());
     assert!(breakers.get(&3).try_acquire().is_ok());
@@ -56,7 +56,7 @@ async fn breakers_that_are_all_open_leave_no_room_for_a_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breaker_is_made_under_the_lock() {
+async fn breaker_is_made_outside_of_the_lock() {
     let own: Arc<std::sync::OnceLock<CircuitBreakers<u32>>> = Arc::default();
     let within = Arc::clone(&own);
     let breakers = CircuitBreakers::new(max(10), move |key: &u32| {
@@ -72,7 +72,7 @@ async fn a_breaker_is_made_under_the_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_named_registry_is_not_shown_or_takes_settings_that_make_no_sense() {
+async fn named_registry_is_shown_and_invalid_settings_are_refused() {
     scope(async |n: &Nursery<Infallible>| {
         let breakers = CircuitBreakers::alike(max(3), CircuitBreaker::builder()).unwrap().named(n, "hosts");
         breakers.get(&"a").force_open();

@@ -27,7 +27,7 @@ async fn times(retry: &Retry, fails: u32) -> (Vec<Duration>, Result<u32, Error<u
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_are_one_too_many_or_the_last_error_is_lost() {
+async fn retry_makes_exactly_its_attempts_and_keeps_the_last_error() {
     for attempts in 1..6 {
         let (times, result) = times(&steady(millis(10)).attempts(attempts), 9).await;
         let error = result.unwrap_err();
@@ -39,14 +39,14 @@ async fn attempts_are_one_too_many_or_the_last_error_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_do_not_grow() {
+async fn waits_double() {
     let (times, result) = times(&doubling().attempts(4), 3).await;
     assert_eq!(result.unwrap(), 4);
     assert_eq!(times, [millis(0), millis(100), millis(300), millis(700)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn jitter_reaches_past_the_cap_or_piles_up_at_it() {
+async fn jitter_stays_below_the_cap_without_piling_up_there() {
     let cap = millis(2_000);
     let retry = Retry::new().attempts(60).without_budget().backoff(Backoff::exponential(millis(100), cap));
     let (times, _) = times(&retry, 99).await;
@@ -57,7 +57,7 @@ async fn jitter_reaches_past_the_cap_or_piles_up_at_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_that_share_a_policy_wait_for_the_same_time() {
+async fn calls_that_share_a_policy_wait_for_different_times() {
     let _seeded = rng::seed_thread(5);
     let retry = Retry::new().attempts(2).without_budget();
     let mut waits = Vec::new();
@@ -70,7 +70,7 @@ async fn calls_that_share_a_policy_wait_for_the_same_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_adds_attempts_or_shortens_a_wait_or_holds_for_ever() {
+async fn hint_extends_the_wait_up_to_its_limit() {
     for (hint, wait) in [(50, 100), (100, 100), (900, 900), (5_100, 5_100), (60_000, 5_100)] {
         let pipeline = Pipeline::new()
             .classify_by(move |outcome: Result<&(), &&str>| match outcome {
@@ -86,7 +86,7 @@ async fn a_hint_adds_attempts_or_shortens_a_wait_or_holds_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hint_past_the_deadline_is_waited_for() {
+async fn hint_past_the_deadline_ends_the_call_at_once() {
     let pipeline = Pipeline::new()
         .classify_by(|_: Result<&(), &&str>| Class::retry().after(millis(2_000)))
         .timeout(millis(1_500))
@@ -98,7 +98,7 @@ async fn a_hint_past_the_deadline_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_is_not_to_be_retried_is_retried() {
+async fn only_errors_classed_as_retryable_are_retried() {
     let pipeline = Pipeline::new()
         .classify_by(|outcome: Result<&(), &u16>| match outcome {
             Ok(()) => Class::success(),
@@ -116,7 +116,7 @@ async fn an_error_that_is_not_to_be_retried_is_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_that_is_a_failure_is_taken_for_a_success_or_lost() {
+async fn value_classed_as_retryable_is_retried_and_finally_returned() {
     let pipeline = Pipeline::new()
         .classify_by(|outcome: Result<&u16, &&str>| match outcome {
             Ok(503) => Class::retry(),
@@ -140,7 +140,7 @@ async fn a_value_that_is_a_failure_is_taken_for_a_success_or_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deadline_counts_waits_and_not_what_the_operation_takes() {
+async fn timeout_covers_waits_and_attempts() {
     let retry = steady(millis(10)).attempts(100).timeout(millis(1_000));
     let begin = Instant::now();
     let error = retry
@@ -156,7 +156,7 @@ async fn the_deadline_counts_waits_and_not_what_the_operation_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_ends_past_the_deadline_is_begun() {
+async fn wait_that_would_end_past_the_deadline_is_not_begun() {
     let retry = steady(millis(400)).attempts(100).timeout(millis(1_000));
     let begin = Instant::now();
     let error = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
@@ -165,7 +165,7 @@ async fn a_wait_that_ends_past_the_deadline_is_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_goes_on_where_it_was_to_be_cut_off_or_another_is_waited_for() {
+async fn cut_off_at_drops_the_attempt_and_begins_no_more() {
     let begin = Instant::now();
     let deadline = begin + millis(1_000);
     let retry = || steady(millis(400)).attempts(100).cut_off_at(deadline);
@@ -185,7 +185,7 @@ async fn an_attempt_goes_on_where_it_was_to_be_cut_off_or_another_is_waited_for(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_nearest_of_three_limits_does_not_count() {
+async fn nearest_of_three_limits_ends_the_call() {
     for (cut_off, timeout, attempt, limited) in
         [(10, 20, 30, Limited::Total), (30, 10, 20, Limited::Total), (30, 20, 10, Limited::Attempt)]
     {
@@ -203,7 +203,7 @@ async fn the_nearest_of_three_limits_does_not_count() {
 
 /// An attempt that computes: the clock goes on within a poll.
 #[tokio::test(start_paused = true)]
-async fn after_an_attempt_that_held_up_its_thread_others_begin_past_the_deadline() {
+async fn no_attempt_begins_after_one_that_blocked_past_the_deadline() {
     let retry = steady(millis(10)).attempts(5).timeout(millis(100));
     let calls = Cell::new(0);
     let error = retry.run(async || {
@@ -222,7 +222,7 @@ async fn after_an_attempt_that_held_up_its_thread_others_begin_past_the_deadline
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_hangs_holds_up_the_rest() {
+async fn attempt_timeout_ends_a_hanging_attempt() {
     let retry = steady(millis(10)).attempt_timeout(millis(100));
     let begin = Instant::now();
     let error = retry.run(pending::<Result<(), &str>>).await.unwrap_err();
@@ -238,7 +238,7 @@ async fn an_attempt_that_hangs_holds_up_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_is_not_told_what_is_left_or_what_went_wrong() {
+async fn attempt_knows_its_remaining_time_and_the_last_error() {
     let retry = steady(millis(100)).attempts(9).timeout(millis(1_000)).attempt_timeout(millis(500));
     let told = RefCell::new(Vec::new());
     let _ = retry
@@ -261,7 +261,7 @@ async fn an_attempt_is_not_told_what_is_left_or_what_went_wrong() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_lets_all_retry_or_counts_only_what_has_begun() {
+async fn budget_charges_retries_before_their_wait() {
     // Of a hundred that fail at once, nine may wait for their retry, though none has begun.
     let retry = steady(millis(1_000)).attempts(2).budget(RetryBudget::new(0.1, 0.0));
     let mut calls = JoinSet::new();
@@ -285,7 +285,7 @@ async fn a_budget_lets_all_retry_or_counts_only_what_has_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_share_of_the_calls_is_rounded_up_to_all_of_them() {
+async fn budget_grants_its_exact_share_of_the_calls() {
     let retry = steady(millis(1)).attempts(2).budget(RetryBudget::new(0.6, 0.0));
     let mut retried = 0;
     for _ in 0..100 {
@@ -295,7 +295,7 @@ async fn a_share_of_the_calls_is_rounded_up_to_all_of_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_with_few_calls_never_retries() {
+async fn budget_lets_rare_calls_retry() {
     let retry = steady(millis(1)).attempts(2).budget(RetryBudget::default());
     for _ in 0..50 {
         sleep(millis(60_000)).await;
@@ -305,7 +305,7 @@ async fn a_client_with_few_calls_never_retries() {
 
 /// A backend that is well gives no cause to look at the balance: calls are counted, and nothing else.
 #[tokio::test(start_paused = true)]
-async fn a_good_month_pays_for_a_storm() {
+async fn budget_of_a_good_month_grants_only_its_window() {
     for days in [1, 24, 25, 40, 49, 50, 60, 200, 600] {
         let budget = RetryBudget::new(0.2, 10.0);
         (0..1_000_000).for_each(|_| budget.deposit());
@@ -317,7 +317,7 @@ async fn a_good_month_pays_for_a_storm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_good_hour_pays_for_a_storm() {
+async fn budget_of_a_good_hour_grants_only_its_window() {
     let budget = RetryBudget::new(0.2, 0.0);
     for _ in 0..3_600 {
         sleep(millis(1_000)).await;
@@ -333,7 +333,7 @@ async fn a_good_hour_pays_for_a_storm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_while_it_waits_keeps_its_charge() {
+async fn call_dropped_during_its_wait_refunds_the_charge() {
     let budget = tokens(1);
     let retry = steady(millis(1_000)).attempts(2).budget(budget.clone());
     for _ in 0..5 {
@@ -344,7 +344,7 @@ async fn a_call_that_is_dropped_while_it_waits_keeps_its_charge() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clones_have_budgets_of_their_own() {
+async fn clones_share_the_budget() {
     let retry = steady(millis(1)).attempts(9).budget(tokens(4));
     let clone = retry.clone();
     let one = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
@@ -355,7 +355,7 @@ async fn clones_have_budgets_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_without_a_wait_starves_its_worker() {
+async fn retry_without_a_wait_lets_other_futures_run() {
     let retry = steady(millis(0)).attempts(1_000_000);
     let other = async {
         tokio::task::yield_now().await;
@@ -367,17 +367,17 @@ async fn a_retry_without_a_wait_starves_its_worker() {
 
 #[test]
 #[should_panic(expected = "a retry makes one attempt at least")]
-fn no_attempts_are_taken_for_one() {
+fn zero_attempts_panics() {
     let _ = Retry::new().attempts(0);
 }
 
 #[test]
 #[should_panic(expected = "a budget allows a share of the calls")]
-fn a_budget_takes_any_number() {
+fn invalid_budget_panics() {
     let _ = RetryBudget::new(f64::NAN, 1.0);
 }
 
 #[test]
-fn the_default_has_no_jitter() {
+fn default_backoff_has_full_jitter() {
     assert_eq!(Backoff::default(), Backoff::default().jitter(Jitter::Full));
 }

@@ -35,7 +35,7 @@ macro_rules! pipeline {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spawned_caller_cannot_borrow() {
+async fn spawned_calls_may_borrow() {
     let pipeline = Arc::new(pipeline!());
     let retry = Retry::new();
     let name = Arc::new("four".to_owned());
@@ -134,7 +134,7 @@ impl Fetch for Client {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_boxed_method_cannot_use_a_policy_of_its_object() {
+async fn boxed_method_may_use_a_policy_of_its_object() {
     let client = Client { retry: Retry::new(), pipeline: pipeline!().boxed() };
     let client: Box<dyn Fetch> = Box::new(client);
     assert_eq!(client.fetch("four").await, Ok(8));
@@ -142,7 +142,7 @@ async fn a_boxed_method_cannot_use_a_policy_of_its_object() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn generic_code_cannot_spawn_a_call() {
+async fn generic_code_may_spawn_a_call() {
     fn spawned<F, Fut>(n: &Nursery<Infallible>, operation: F) -> motet::task::Task<usize>
     where
         F: FnMut() -> Fut + Send + 'static,
@@ -163,7 +163,7 @@ async fn generic_code_cannot_spawn_a_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_operation_that_is_not_send_runs_nowhere() {
+async fn operation_that_is_not_send_runs_on_a_local_set() {
     let calls = Rc::new(Cell::new(0));
     let pipeline = Rc::new(pipeline!());
     let set = LocalSet::new();
@@ -186,7 +186,7 @@ async fn an_operation_that_is_not_send_runs_nowhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mutable_state_is_out_of_reach_or_lost_with_an_attempt_that_is_cut_off() {
+async fn run_mut_keeps_state_across_attempts_that_are_cut_off() {
     let retry = Retry::new().attempts(4).attempt_timeout(millis(10));
     let pipeline = Pipeline::new().retry(Retry::new().attempts(4)).attempt_timeout(millis(10));
     let mut lengths = Vec::new();
@@ -216,7 +216,7 @@ async fn mutable_state_is_out_of_reach_or_lost_with_an_attempt_that_is_cut_off()
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_and_values_must_be_clone_or_static() {
+async fn errors_and_values_need_not_be_clone_or_static() {
     struct Odd<'a>(&'a str);
     let text = String::from("borrowed");
     let pipeline = Pipeline::new().timeout(millis(10_000)).retry(Retry::new());
@@ -226,7 +226,7 @@ async fn errors_and_values_must_be_clone_or_static() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pipelines_of_different_types_cannot_share_a_map() {
+async fn boxed_pipelines_of_different_types_share_a_map() {
     let by_name: HashMap<&str, DynPipeline<usize, Failed>> = HashMap::from([
         ("all", pipeline!().boxed()),
         ("none", Pipeline::noop().boxed()),

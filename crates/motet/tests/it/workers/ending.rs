@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{Log, ms};
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_worker_takes_what_is_sent_after_it_was_cancelled() {
+async fn cancelled_idle_workers_take_no_item() {
     let (sender, receiver) = queue::bounded(8);
     scope(async |n: &Nursery| {
         let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
@@ -31,7 +31,7 @@ async fn an_idle_worker_takes_what_is_sent_after_it_was_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_under_way_has_no_grace_or_what_is_cut_off_burns_an_attempt() {
+async fn handlers_get_the_grace_and_cut_off_items_keep_attempts() {
     let (sender, receiver) = queue::bounded(8);
     let log = Log::new();
     let begin = Instant::now();
@@ -68,7 +68,7 @@ async fn a_handler_under_way_has_no_grace_or_what_is_cut_off_burns_an_attempt() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_its_key_comes_back_out_of_order() {
+async fn items_waiting_for_their_key_return_in_order() {
     for cut_off in [true, false] {
         let (sender, receiver) = queue::bounded(8);
         let options = Scope::options().grace(ms(100));
@@ -101,7 +101,7 @@ async fn what_waits_for_its_key_comes_back_out_of_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_rests_is_lost_or_keeps_the_scope_at_the_end() {
+async fn item_in_backoff_returns_at_once_when_the_scope_ends() {
     let (sender, receiver) = queue::bounded(8);
     let after = OnceCell::new();
     let begin = Instant::now();
@@ -132,7 +132,7 @@ async fn what_rests_is_lost_or_keeps_the_scope_at_the_end() {
 
 /// It has rested, and no worker has come for it.
 #[tokio::test(start_paused = true)]
-async fn what_has_rested_burns_an_attempt_when_its_workers_end() {
+async fn item_due_when_its_workers_end_keeps_its_attempt_count() {
     let (sender, receiver) = queue::bounded(8);
     scope(async |n: &Nursery| {
         let workers =
@@ -163,7 +163,7 @@ async fn what_has_rested_burns_an_attempt_when_its_workers_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_end_before_what_is_left_in_a_closed_queue() {
+async fn workers_finish_a_closed_queue_including_retries() {
     let log = Log::new();
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(100);
@@ -195,7 +195,7 @@ async fn workers_end_before_what_is_left_in_a_closed_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn services_keep_their_scope_open_or_end_before_the_senders() {
+async fn service_workers_serve_until_the_senders_end() {
     let log = Log::new();
     let (sender, receiver) = queue::bounded(8);
     let begin = Instant::now();
@@ -224,7 +224,7 @@ async fn services_keep_their_scope_open_or_end_before_the_senders() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_that_has_ended_swallows_the_handler_or_holds_the_queue() {
+async fn ended_scope_refuses_workers_and_frees_the_queue() {
     let (sender, receiver) = queue::bounded::<u32>(8);
     let ended = scope(async |n: &Nursery| Ok(Scope::clone(n))).await.unwrap();
     let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
@@ -235,7 +235,7 @@ async fn a_scope_that_has_ended_swallows_the_handler_or_holds_the_queue() {
 
 /// With no receiver but the workers', nobody is there for what they leave.
 #[tokio::test(start_paused = true)]
-async fn a_join_waits_for_ever_for_workers_that_were_cancelled() {
+async fn join_fails_when_the_last_workers_are_cancelled() {
     let (sender, receiver) = queue::bounded(8);
     let left = scope(async |n: &Nursery| {
         let workers = receiver.workers(1);
@@ -252,7 +252,7 @@ async fn a_join_waits_for_ever_for_workers_that_were_cancelled() {
 
 /// The first item fails in its grace, or rests, when its crew is cancelled.
 #[tokio::test(start_paused = true)]
-async fn next_crew_goes_on_in_the_order_of_each_key() {
+async fn next_workers_continue_in_the_order_of_each_key() {
     for takes in [0, 10] {
         let (sender, receiver) = queue::bounded(8);
         for number in 0..4 {
@@ -288,7 +288,7 @@ async fn next_crew_goes_on_in_the_order_of_each_key() {
 
 /// What waits for its time no longer keeps the scope of a crew that was cancelled.
 #[tokio::test(start_paused = true)]
-async fn cancelled_crew_leaves_no_timer_behind() {
+async fn cancelled_workers_leave_no_timer() {
     let (sender, receiver) = queue::bounded(8);
     let begin = Instant::now();
     scope(async |n: &Nursery| {

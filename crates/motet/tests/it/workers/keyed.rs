@@ -15,7 +15,7 @@ use super::{Log, ms};
 type Item = (u32, u32);
 
 #[tokio::test(start_paused = true)]
-async fn items_of_a_key_are_handled_at_once_or_out_of_order_or_others_wait_for_them() {
+async fn items_of_a_key_run_in_order_and_keys_run_concurrently() {
     let log = Log::new();
     let begin = Instant::now();
     scope(async |n: &Nursery| {
@@ -53,7 +53,7 @@ async fn items_of_a_key_are_handled_at_once_or_out_of_order_or_others_wait_for_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_tried_again_is_overtaken_by_its_key_or_holds_up_another() {
+async fn retried_item_delays_only_its_own_key() {
     let log = Log::new();
     let begin = Instant::now();
     scope(async |n: &Nursery| {
@@ -98,7 +98,7 @@ async fn what_is_tried_again_is_overtaken_by_its_key_or_holds_up_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poison_item_blocks_its_key_for_ever() {
+async fn poison_item_becomes_a_dead_letter_and_frees_its_key() {
     for backoff in [None, Some(Backoff::constant(ms(10)))] {
         let (dead, letters) = queue::bounded(8);
         scope(async |n: &Nursery| {
@@ -126,7 +126,7 @@ async fn a_poison_item_blocks_its_key_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_key_fills_the_memory_with_what_waits_for_it() {
+async fn max_waiting_bounds_the_items_that_wait_for_a_key() {
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(1_000);
         let handler = async |_: Job<Item>| {
@@ -158,7 +158,7 @@ async fn one_key_fills_the_memory_with_what_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_key_ends_a_worker_or_loses_the_item() {
+async fn panic_of_the_key_function_fails_only_its_item() {
     let (dead, letters) = queue::bounded(8);
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::new(2).unwrap(), dead).build();
@@ -183,7 +183,7 @@ async fn a_panic_of_the_key_ends_a_worker_or_loses_the_item() {
 
 /// Against the naive model: for each key, the numbers in order, each until it is done.
 #[tokio::test(start_paused = true)]
-async fn many_keys_with_failures_lose_an_item_or_an_order() {
+async fn many_keys_with_failures_keep_items_and_order() {
     let log = Log::new();
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(64);

@@ -16,7 +16,7 @@ fn rest(receiver: &Receiver<i64>) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn what_a_lease_brings_back_comes_after_newer_items() {
+async fn item_returned_to_a_lifo_queue_comes_first() {
     let (sender, receiver) = queue::lifo(8);
     fill(&sender, 0..4).await;
     drop(receiver.try_lease());
@@ -27,7 +27,7 @@ async fn what_a_lease_brings_back_comes_after_newer_items() {
 }
 
 #[tokio::test]
-async fn what_a_lease_brings_back_comes_after_others_of_its_rank() {
+async fn item_returned_to_a_priority_queue_leads_its_rank() {
     let (sender, receiver) = queue::priority(16, |item: &i64| item / 10);
     fill(&sender, [20, 10, 11, 0, 12]).await;
     assert_eq!(receiver.try_recv(), Ok(0));
@@ -41,7 +41,7 @@ async fn what_a_lease_brings_back_comes_after_others_of_its_rank() {
 
 /// What is due comes before all of its rank, and before no better one.
 #[tokio::test(start_paused = true)]
-async fn what_is_tried_again_later_comes_before_what_is_more_urgent() {
+async fn delayed_retry_leads_its_rank_and_no_better_one() {
     let (sender, receiver) = queue::priority(16, |item: &i64| item / 10);
     fill(&sender, [20, 21]).await;
     for item in [20, 21] {
@@ -65,7 +65,7 @@ async fn what_is_tried_again_later_comes_before_what_is_more_urgent() {
 }
 
 #[tokio::test]
-async fn a_released_item_has_its_attempt_counted() {
+async fn released_item_keeps_its_attempt_count() {
     for (sender, receiver) in [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0)] {
         fill(&sender, [7]).await;
         receiver.try_lease().unwrap().release().await.unwrap();
@@ -75,7 +75,7 @@ async fn a_released_item_has_its_attempt_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_of_any_order_that_is_due_later_comes_early_or_never() {
+async fn delayed_retry_comes_at_its_time_in_every_order() {
     let begin = Instant::now();
     for (sender, receiver) in [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0)] {
         fill(&sender, [7]).await;
@@ -95,7 +95,7 @@ async fn an_item_of_any_order_that_is_due_later_comes_early_or_never() {
 }
 
 #[tokio::test]
-async fn looking_into_an_empty_queue_swallows_the_next_item() {
+async fn attempt_to_take_from_an_empty_queue_loses_no_item() {
     let orders = [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0), queue::unbounded()];
     for (sender, receiver) in orders {
         assert!(receiver.try_recv().is_err());

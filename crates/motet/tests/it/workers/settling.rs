@@ -17,7 +17,7 @@ use super::{Log, ms};
 use crate::reader::{Lines, Reader};
 
 #[tokio::test(start_paused = true)]
-async fn more_handlers_run_at_once_than_there_are_workers_or_fewer() {
+async fn exactly_as_many_handlers_run_as_there_are_workers() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let begin = Instant::now();
     scope(async |n: &Nursery| {
@@ -47,7 +47,7 @@ async fn more_handlers_run_at_once_than_there_are_workers_or_fewer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_failed_is_tried_again_too_early_too_often_or_never() {
+async fn failed_items_are_retried_with_backoff_until_dead() {
     let tries = Log::new();
     let begin = Instant::now();
     let (dead, letters) = queue::bounded(8);
@@ -96,7 +96,7 @@ async fn what_failed_is_tried_again_too_early_too_often_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn backoff_of_zero_tries_again_before_others() {
+async fn backoff_of_zero_retries_before_other_items() {
     let tries = Log::new();
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(8);
@@ -121,7 +121,7 @@ async fn backoff_of_zero_tries_again_before_others() {
 
 /// A poison item stands in front of all others, as often as it is handed out.
 #[tokio::test(start_paused = true)]
-async fn poison_item_does_not_keep_others_waiting() {
+async fn poison_item_does_not_delay_other_items() {
     for keyed in [false, true] {
         let begin = Instant::now();
         let log = Log::new();
@@ -162,7 +162,7 @@ async fn poison_item_does_not_keep_others_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn item_that_keeps_failing_is_warned_about_once() {
+async fn item_that_keeps_failing_is_logged_once() {
     let lines = Lines::default();
     let _lines = tracing::subscriber::set_default(lines.clone());
     scope(async |n: &Nursery| {
@@ -184,7 +184,7 @@ async fn item_that_keeps_failing_is_warned_about_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_in_the_drop_of_a_handler_ends_its_worker() {
+async fn panic_in_the_drop_of_a_handler_fails_only_its_item() {
     struct Bomb;
 
     impl Drop for Bomb {
@@ -227,7 +227,7 @@ async fn a_panic_in_the_drop_of_a_handler_ends_its_worker() {
 
 /// It is the handler's word that counts, when the job is dropped.
 #[tokio::test(start_paused = true)]
-async fn a_job_that_lives_on_is_settled_before_or_never() {
+async fn kept_job_is_settled_when_it_is_dropped() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(8);
@@ -260,7 +260,7 @@ async fn a_job_that_lives_on_is_settled_before_or_never() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn workers_are_missing_in_the_snapshot_or_stay_in_it() {
+async fn workers_are_in_snapshots_until_they_end() {
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(8);
         let handler = async |_: Job<u32>| {
@@ -289,7 +289,7 @@ async fn workers_are_missing_in_the_snapshot_or_stay_in_it() {
 
 #[tokio::test]
 #[should_panic(expected = "no worker takes nothing")]
-async fn no_workers_at_all_wait_for_ever() {
+async fn zero_workers_panics() {
     let (_sender, receiver) = queue::bounded::<u32>(1);
     drop(receiver.workers(0));
 }
@@ -318,7 +318,7 @@ impl std::fmt::Display for Mine {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_or_an_error_that_goes_off_ends_its_worker() {
+async fn items_and_errors_that_panic_leave_the_worker_running() {
     let _read = tracing::subscriber::set_default(Reader);
     let (dead, letters) = queue::bounded(8);
     scope(async |n: &Nursery| {
