@@ -97,7 +97,7 @@ async fn flushes(batcher: Batcher<u32, u32, u32>) {
 }
 
 #[test]
-fn many_items_leave_memory_a_task_or_a_taken_place_behind() {
+fn many_items_leave_no_memory_task_or_slot_behind() {
     // A panic in a handler is part of the test, and its report would be most of the output.
     std::panic::set_hook(Box::new(|panicked| {
         if !panicked.to_string().contains("now and then") {

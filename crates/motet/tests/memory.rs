@@ -102,7 +102,7 @@ fn assert_at_rest(order: &str, sender: &Sender<u64>) {
 ///
 /// One test for all, since whatever runs beside it would be counted.
 #[test]
-fn a_queue_grows_with_what_went_through_it() {
+fn queue_memory_does_not_grow_with_its_throughput() {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let now = Instant::now();

@@ -50,7 +50,7 @@ async fn uses(n: &Nursery<Infallible>, pool: &Pool<Numbers>, count: usize) {
 }
 
 #[test]
-fn a_million_uses_leave_memory_tasks_or_connections_behind() {
+fn million_uses_leave_no_memory_task_or_connection_behind() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {

@@ -35,7 +35,7 @@ async fn items(count: u64) -> u64 {
 
 /// One test: with two at once, each would count what the other allocates.
 #[test]
-fn a_generator_or_one_of_its_items_allocates() {
+fn generators_and_their_items_do_not_allocate() {
     let runtime = Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         // Past the first time that the budget is used up: the runtime makes room for who gives way.

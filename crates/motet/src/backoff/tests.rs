@@ -52,7 +52,7 @@ fn any_backoff() -> impl Strategy<Value = Backoff> {
 
 proptest! {
     #[test]
-    fn doubling_departs_from_the_naive_model(
+    fn doubling_agrees_with_the_naive_model(
         one in some_duration(), two in any_duration(), attempt in any_attempt(),
     ) {
         let (base, max) = (one.min(two), one.max(two));
@@ -60,13 +60,13 @@ proptest! {
     }
 
     #[test]
-    fn a_ceiling_shrinks_or_passes_the_cap(backoff in any_backoff(), attempt in any_attempt()) {
+    fn ceiling_never_shrinks_and_stays_below_the_cap(backoff in any_backoff(), attempt in any_attempt()) {
         let (here, next) = (backoff.ceiling(attempt), backoff.ceiling(attempt.saturating_add(1)));
         prop_assert!(backoff.base <= here && here <= next && next <= backoff.max, "{here:?}, {next:?}");
     }
 
     #[test]
-    fn a_delay_leaves_the_interval_of_its_jitter(
+    fn delay_stays_within_the_interval_of_its_jitter(
         backoff in any_backoff(), attempt in any_attempt(), seed: u64,
     ) {
         let delay = backoff.delay(attempt, &mut Rng::seeded(seed));
@@ -89,7 +89,7 @@ proptest! {
 }
 
 #[test]
-fn a_constant_backoff_grows() {
+fn constant_backoff_stays_constant() {
     let backoff = Backoff::constant(SECOND);
     let mut rng = Rng::seeded(1);
     for attempt in [0, 1, 2, 50, u32::MAX] {
@@ -98,7 +98,7 @@ fn a_constant_backoff_grows() {
 }
 
 #[test]
-fn the_longest_delay_overflows() {
+fn longest_delay_does_not_overflow() {
     for jitter in [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Proportional(1.0)] {
         let backoff = Backoff::constant(Duration::MAX).factor(2.0).jitter(jitter);
         for seed in 0..10 {
@@ -108,7 +108,7 @@ fn the_longest_delay_overflows() {
 }
 
 #[test]
-fn another_factor_than_two_is_ignored() {
+fn factor_sets_the_growth() {
     let backoff = Backoff::exponential(SECOND, 60 * SECOND).factor(1.5).jitter(Jitter::None);
     let millis = [0, 1, 2, 3, 10, 11, u32::MAX].map(|n| backoff.delay(n, &mut Rng::seeded(1)).as_millis());
     assert_eq!(millis, [1_000, 1_500, 2_250, 3_375, 57_665, 60_000, 60_000]);
@@ -123,7 +123,7 @@ fn spread(backoff: &Backoff, attempt: u32) -> [u128; 3] {
 }
 
 #[test]
-fn a_jitter_does_not_fill_its_interval() {
+fn jitter_fills_its_interval() {
     let backoff = Backoff::exponential(SECOND, 10 * SECOND);
     let cases = [
         ("full", backoff.clone(), 2, [0, 2_000, 4_000]),
@@ -147,7 +147,7 @@ fn a_jitter_does_not_fill_its_interval() {
 }
 
 #[test]
-fn the_default_has_no_jitter_or_other_bounds() {
+fn default_has_full_jitter_and_the_documented_schedule() {
     let backoff = Backoff::default();
     assert_eq!(backoff.jitter, Jitter::Full);
     assert_eq!(
@@ -159,12 +159,12 @@ fn the_default_has_no_jitter_or_other_bounds() {
 
 #[test]
 #[should_panic(expected = "starts at 2s cannot be capped at 1s")]
-fn a_cap_below_the_base_is_accepted() {
+fn cap_below_the_base_panics() {
     let _ = Backoff::exponential(2 * SECOND, SECOND);
 }
 
 #[test]
-fn a_factor_that_shrinks_or_is_no_number_is_accepted() {
+fn invalid_factor_panics() {
     for factor in [0.99, -2.0, f64::NAN, f64::INFINITY] {
         let built = std::panic::catch_unwind(|| Backoff::constant(SECOND).factor(factor));
         assert!(built.is_err(), "factor {factor}");
@@ -172,7 +172,7 @@ fn a_factor_that_shrinks_or_is_no_number_is_accepted() {
 }
 
 #[test]
-fn a_fraction_that_is_none_is_accepted() {
+fn invalid_jitter_fraction_panics() {
     for fraction in [-0.1, 1.1, f64::NAN] {
         let built = std::panic::catch_unwind(|| Backoff::default().jitter(Jitter::Proportional(fraction)));
         assert!(built.is_err(), "fraction {fraction}");

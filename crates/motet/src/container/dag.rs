@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cycle_is_missed_or_is_none(needs in graphs()) {
+        fn every_cycle_is_found(needs in graphs()) {
             let found = cycles(&needs);
             let is_cyclic = (0..needs.len()).any(|node| naively_reaches(&needs, node, node));
             prop_assert_eq!(!found.is_empty(), is_cyclic);
@@ -195,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn the_way_from_the_top_is_no_way(needs in acyclic()) {
+        fn path_from_top_follows_the_edges(needs in acyclic()) {
             let needed_by = reversed(&needs);
             for node in 0..needs.len() {
                 let path = path_from_top(&needed_by, node);
@@ -206,7 +206,7 @@ mod tests {
         }
 
         #[test]
-        fn a_closure_misses_a_node_or_has_one_too_many(needs in graphs()) {
+        fn closure_holds_exactly_the_reachable_nodes(needs in graphs()) {
             for from in 0..needs.len() {
                 let within = closure(&needs, from);
                 for (to, is_within) in within.into_iter().enumerate() {
@@ -216,7 +216,7 @@ mod tests {
         }
 
         #[test]
-        fn something_is_stopped_before_what_needs_it_or_never(needs in acyclic()) {
+        fn every_node_stops_once_after_its_dependents(needs in acyclic()) {
             let mut unwind = Unwind::new(needs.clone());
             let (mut ready, mut stopped) = (unwind.first(), Vec::new());
             while let Some(node) = ready.pop() {

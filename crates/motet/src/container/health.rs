@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_is_healthier_than_what_it_needs_or_less_than_the_least_of_it(
+        fn health_is_the_least_of_the_own_and_of_the_dependencies(
             own in vec(0..3_u8, 1..10),
             edges in vec((0..10_usize, 0..10_usize, any::<bool>()), 0..20),
         ) {

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_short_name_keeps_a_path_or_loses_a_bracket() {
+    fn short_name_drops_the_paths_and_keeps_the_brackets() {
         for (full, expected) in [
             ("u8", "u8"),
             ("app::db::Pool", "Pool"),

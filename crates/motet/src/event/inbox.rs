@@ -98,9 +98,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list, and somebody who attends from the first `Begin` to the first `None`.
+        /// Against a list, with one task that attends from the first `Begin` to the first `None`.
         #[test]
-        fn an_inbox_loses_or_mixes_up_events_or_is_left_unattended(
+        fn inbox_agrees_with_a_list_and_is_always_attended(
             steps in prop::collection::vec(
                 prop_oneof![4 => Just(Step::Put), 4 => Just(Step::Take), 1 => Just(Step::Abandon)],
                 0..60,
@@ -142,7 +142,7 @@ mod tests {
                     }
                     Step::Take | Step::Abandon => {}
                 }
-                prop_assert!(attended || naive.is_empty(), "events wait, and nobody comes");
+                prop_assert!(attended || naive.is_empty(), "events wait without a task");
             }
         }
     }

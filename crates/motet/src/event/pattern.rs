@@ -97,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pattern_selects_another_name_than_it_says(
+        fn pattern_agrees_with_its_definition(
             pattern in prop::collection::vec(prop::sample::select(vec!["a", "b", "*"]), 1..4),
             rest in any::<bool>(),
             name in prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..5),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_pattern_is_taken_for_one() {
+    fn malformed_pattern_is_refused_with_the_reason() {
         for (text, error) in [
             ("", PatternError::EmptySegment),
             ("a..b", PatternError::EmptySegment),

@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_ring_loses_an_event_without_a_word(
+        fn ring_reports_every_event_it_misses(
             puts in prop::collection::vec(any::<bool>(), 0..60),
             room in 1_usize..4,
         ) {

@@ -365,7 +365,7 @@ mod tests {
 
     /// Just before positions begin again, where a carry would count a place as held.
     #[test]
-    fn positions_that_begin_again_spill_into_the_count() {
+    fn positions_wrap_without_changing_the_counts() {
         for (slots, places) in [(Some(4), 4), (None, 3)] {
             let counts = counts(places, slots, POSITION - 1);
             counts.hold(1).unwrap();
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_waits_for_a_slot_that_is_in_use() {
+    fn claim_of_a_busy_slot_is_busy() {
         let counts = counts(4, Some(4), 0);
         assert_eq!(counts.claim_places(Claim::Open, 1, |_| false), Err(NoPlace::Busy));
         assert_eq!(counts.claim_places(Claim::Open, 3, |at| at < 2), Ok((0, 2)));

@@ -46,7 +46,7 @@ async fn send(core: &Core<Box<u32>>, item: u32) -> bool {
 }
 
 #[test]
-fn a_receiver_parks_and_sleeps_through_the_item() {
+fn parked_receiver_wakes_for_an_item() {
     model(3, || {
         let core = queue(2);
         let sender = on_a_thread(&core, |core| assert!(block_on(send(core, 7))));
@@ -56,7 +56,7 @@ fn a_receiver_parks_and_sleeps_through_the_item() {
 }
 
 #[test]
-fn a_sender_parks_and_sleeps_through_the_room() {
+fn parked_sender_wakes_for_a_free_slot() {
     model(3, || {
         let core = queue(1);
         assert!(block_on(send(&core, 1)));
@@ -68,7 +68,7 @@ fn a_sender_parks_and_sleeps_through_the_room() {
 }
 
 #[test]
-fn an_item_is_read_before_it_is_written_or_twice() {
+fn item_is_read_once_after_it_is_written() {
     model(2, || {
         let core = queue(2);
         let takes = |core: &Arc<Core<Box<u32>>>| {
@@ -85,7 +85,7 @@ fn an_item_is_read_before_it_is_written_or_twice() {
 }
 
 #[test]
-fn who_is_parked_sleeps_through_the_end_or_an_item_comes_after_it() {
+fn close_wakes_parked_waiters_and_no_item_follows() {
     model(3, || {
         let core = queue(1);
         let closer = on_a_thread(&core, Core::close);
@@ -97,7 +97,7 @@ fn who_is_parked_sleeps_through_the_end_or_an_item_comes_after_it() {
 }
 
 #[test]
-fn a_permit_is_given_up_and_the_parked_sender_sleeps_on() {
+fn released_permit_wakes_a_parked_sender() {
     model(3, || {
         let core = queue(1);
         core.hold(1).unwrap();
@@ -109,7 +109,7 @@ fn a_permit_is_given_up_and_the_parked_sender_sleeps_on() {
 }
 
 #[test]
-fn a_lease_comes_back_and_the_parked_receiver_sleeps_on() {
+fn returned_lease_wakes_a_parked_receiver() {
     model(3, || {
         let core = queue(1);
         assert!(block_on(send(&core, 1)));
@@ -122,7 +122,7 @@ fn a_lease_comes_back_and_the_parked_receiver_sleeps_on() {
 }
 
 #[test]
-fn a_receiver_that_was_granted_an_item_goes_and_the_next_sleeps_on() {
+fn dropped_granted_receiver_wakes_the_next() {
     model(2, || {
         let core = queue(1);
         let goes = on_a_thread(&core, |core| {
@@ -144,7 +144,7 @@ fn a_receiver_that_was_granted_an_item_goes_and_the_next_sleeps_on() {
 }
 
 #[test]
-fn a_join_ends_between_an_item_and_what_its_worker_has_sent() {
+fn join_waits_for_the_items_that_a_worker_sends() {
     model(3, || {
         let core = queue(2);
         assert!(block_on(send(&core, 1)));
@@ -160,7 +160,7 @@ fn a_join_ends_between_an_item_and_what_its_worker_has_sent() {
 }
 
 #[test]
-fn a_lease_that_comes_to_nothing_leaves_a_sender_parked() {
+fn failed_lease_leaves_no_sender_parked() {
     model(2, || {
         let core = queue(1);
         assert!(block_on(send(&core, 1)));

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_that_has_gone_keeps_its_memory() {
+    fn empty_line_frees_the_memory_of_a_crowd() {
         let mut line = Waiters::default();
         let keys: Vec<Key> = (0..100_000).map(|_| line.push(Waker::noop().clone(), 1)).collect();
         // First out of the middle.

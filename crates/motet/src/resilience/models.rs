@@ -15,7 +15,7 @@ use crate::sim::mutants;
 const PLANTED: &str = "MOTET_PLANTED_RESILIENCE";
 
 #[test]
-fn two_take_the_same_cell() {
+fn each_cell_is_taken_once() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
         let gcra = Arc::new(Gcra::new(10, 20));
@@ -33,9 +33,9 @@ fn two_take_the_same_cell() {
     });
 }
 
-/// Opened for long, reset, and opened for a short time: who sees that it is open sees for how long.
+/// Opened for long, reset, and opened for a short time: a reader that sees it open sees for how long.
 #[test]
-fn a_breaker_is_open_until_the_end_of_an_opening_before() {
+fn open_until_belongs_to_the_latest_opening() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
         let published = Arc::new(Published::new(Word::new(0, Calls::Admitted, Success::Settled)));
@@ -65,7 +65,7 @@ fn a_breaker_is_open_until_the_end_of_an_opening_before() {
 
 /// Counted while a failure is recorded, and while the breaker is reset: each counts once, in its generation.
 #[test]
-fn a_success_is_lost_or_counts_twice_or_after_its_generation() {
+fn each_success_counts_once_in_its_generation() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
         let closed = |generation, success| Word::new(generation, Calls::Admitted, success);
@@ -97,18 +97,18 @@ fn a_success_is_lost_or_counts_twice_or_after_its_generation() {
 }
 
 #[test]
-fn a_planted_lost_update_goes_unnoticed() {
-    finds("rate.lost_update", "two_take_the_same_cell");
+fn planted_lost_update_is_found() {
+    finds("rate.lost_update", "each_cell_is_taken_once");
 }
 
 #[test]
-fn a_planted_late_time_goes_unnoticed() {
-    finds("breaker.publish_late", "a_breaker_is_open_until_the_end_of_an_opening_before");
+fn planted_late_time_is_found() {
+    finds("breaker.publish_late", "open_until_belongs_to_the_latest_opening");
 }
 
 #[test]
-fn a_planted_lost_success_goes_unnoticed() {
-    finds("breaker.forget_successes", "a_success_is_lost_or_counts_twice_or_after_its_generation");
+fn planted_lost_success_is_found() {
+    finds("breaker.forget_successes", "each_success_counts_once_in_its_generation");
 }
 
 fn finds(planted: &str, model: &str) {

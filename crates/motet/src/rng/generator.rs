@@ -166,7 +166,7 @@ mod tests {
 
     /// The first numbers of the authors' C program from the state 1, 2, 3, 4.
     #[test]
-    fn xoshiro_departs_from_its_reference() {
+    fn xoshiro_agrees_with_its_reference() {
         let mut rng = Rng { state: [1, 2, 3, 4] };
         let drawn: [u64; 10] = std::array::from_fn(|_| rng.next_u64());
         let reference = [
@@ -186,7 +186,7 @@ mod tests {
 
     /// The first numbers of the authors' C program from the state 1477776061723855037.
     #[test]
-    fn splitmix_departs_from_its_reference() {
+    fn splitmix_agrees_with_its_reference() {
         let mut mix = SplitMix64 { state: 1477776061723855037 };
         let drawn: [u64; 4] = std::array::from_fn(|_| mix.next_u64());
         let reference = [1985237415132408290, 2979275885539914483, 13511426838097143398, 8488337342461049707];
@@ -194,19 +194,19 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_no_longer_stands_for_the_numbers_it_stood_for() {
+    fn seed_stands_for_the_same_numbers() {
         let mut mix = SplitMix64 { state: 42 };
         let state = std::array::from_fn(|_| mix.next_u64());
         assert_eq!(Rng::seeded(42).state, state);
     }
 
     #[test]
-    fn two_generators_from_entropy_agree() {
+    fn generators_from_entropy_differ() {
         assert_ne!(Rng::from_entropy().state, Rng::from_entropy().state);
     }
 
     #[test]
-    fn a_fork_repeats_its_parent_or_its_sibling() {
+    fn forks_differ_and_follow_from_the_seed() {
         let mut parent = Rng::seeded(3);
         let numbers = |mut rng: Rng| -> [u64; 4] { std::array::from_fn(|_| rng.next_u64()) };
         let (one, two) = (numbers(parent.fork()), numbers(parent.fork()));
@@ -217,7 +217,7 @@ mod tests {
 
     /// Four draws for three numbers: with none drawn anew, every third number would come up twice as often.
     #[test]
-    fn a_large_bound_favours_some_numbers() {
+    fn large_bound_favours_no_number() {
         let (bound, mut rng) = (3 << 62, Rng::seeded(1));
         let mut counts = [0; 3];
         (0..30_000).for_each(|_| counts[(rng.below(bound) % 3) as usize] += 1);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_die_favours_a_face() {
+    fn die_favours_no_face() {
         let mut rng = Rng::seeded(2);
         let mut faces = [0; 6];
         (0..60_000).for_each(|_| faces[rng.below(6) as usize] += 1);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unit_interval_is_not_filled() {
+    fn unit_interval_is_filled_evenly() {
         let mut rng = Rng::seeded(4);
         let mut tenths = [0; 10];
         (0..100_000).for_each(|_| tenths[(rng.unit() * 10.0) as usize] += 1);
@@ -242,18 +242,18 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "no number is below zero")]
-    fn a_bound_of_zero_is_answered() {
+    fn bound_of_zero_panics() {
         Rng::seeded(0).below(0);
     }
 
     #[test]
     #[should_panic(expected = "1s..=0ns ends before it starts")]
-    fn a_reversed_range_is_answered() {
+    fn reversed_range_panics() {
         Rng::seeded(0).duration(Duration::from_secs(1)..=Duration::ZERO);
     }
 
     #[test]
-    fn an_end_of_a_range_never_comes_up() {
+    fn both_ends_of_a_range_come_up() {
         let mut rng = Rng::seeded(5);
         let (one, three) = (Duration::from_nanos(1), Duration::from_nanos(3));
         let mut counts = [0; 5];
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_widest_range_is_not_filled() {
+    fn widest_range_is_filled() {
         let mut rng = Rng::seeded(6);
         let upper = (0..1_000).filter(|_| rng.duration(Duration::ZERO..=Duration::MAX) > Duration::MAX / 2);
         let count = upper.count();
@@ -280,12 +280,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_draw_is_out_of_bounds(seed: u64, bound in 1..=u64::MAX) {
+        fn draws_stay_below_the_bound(seed: u64, bound in 1..=u64::MAX) {
             prop_assert!(Rng::seeded(seed).below(bound) < bound);
         }
 
         #[test]
-        fn a_duration_is_out_of_range(seed: u64, one in any_duration(), two in any_duration()) {
+        fn durations_stay_within_the_range(seed: u64, one in any_duration(), two in any_duration()) {
             let (start, end) = (one.min(two), one.max(two));
             let drawn = Rng::seeded(seed).duration(start..=end);
             prop_assert!(start <= drawn && drawn <= end, "{drawn:?} of {start:?}..={end:?}");

@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_seeded_thread_draws_other_numbers_than_its_seed() {
+    fn seeded_thread_draws_the_numbers_of_its_seed() {
         let _seeded = seed_thread(9);
         assert_eq!([draw(), draw(), draw()], numbers(9));
     }
 
     #[test]
-    fn a_dropped_guard_leaves_its_seed_in_force() {
+    fn dropped_guard_restores_the_outer_sequence() {
         let _outer = seed_thread(1);
         let first = draw();
         let inner = seed_thread(2);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unseeded_thread_repeats_itself_after_a_guard() {
+    fn unseeded_threads_differ_after_a_guard() {
         let after_guard = || {
             drop(seed_thread(1));
             draw()
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn two_threads_draw_the_same_numbers() {
+    fn threads_draw_different_numbers() {
         let _this_thread = seed_thread(1);
         let spawned = || thread::spawn(draw).join().unwrap();
         let (one, two) = (spawned(), spawned());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_while_drawing_loses_the_generator() {
+    fn generator_survives_a_panic_during_a_draw() {
         let _seeded = seed_thread(5);
         let panicked = panic::catch_unwind(|| {
             with(|rng| {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn drawing_inside_a_draw_repeats_numbers_or_loses_the_generator() {
+    fn drawing_inside_a_draw_panics_and_takes_no_number() {
         let _seeded = seed_thread(6);
         let panicked = panic::catch_unwind(|| with(|_| draw()));
         let text = *panicked.unwrap_err().downcast::<&str>().unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draw_aside_is_refused_or_repeats_or_takes_a_number_from_the_generator() {
+    fn draws_aside_take_no_number_and_follow_from_the_seed() {
         let nested = || {
             let _seeded = seed_thread(6);
             let aside = || aside(Rng::next_u64);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn seeding_inside_a_draw_is_silently_undone() {
+    fn seeding_inside_a_draw_panics() {
         let _seeded = seed_thread(6);
         let panicked = panic::catch_unwind(|| with(|_| seed_thread(7)));
         assert!(panicked.is_err());
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_dropped_inside_a_draw_leaves_its_seed_in_force() {
+    fn guard_dropped_inside_a_draw_restores_the_outer_seed() {
         let _outer = seed_thread(1);
         let inner = AssertUnwindSafe(seed_thread(2));
         with(|_| drop(inner));

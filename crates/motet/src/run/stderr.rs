@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_gives_up_at_its_limit_where_nothing_is_written() {
+    fn flush_gives_up_at_its_limit_when_nothing_is_written() {
         let sink = Sink::default();
         assert!(sink.flush(Duration::ZERO), "there is nothing to wait for");
         sink.append(b"line\n");

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_is_enabled_by_nearly_all_or_nearly_no_seeds() {
+    fn half_of_the_seeds_enable_a_point() {
         for name in ["a", "b", "pool.connect"] {
             let heads = (0..1_000).filter(|seed| coin(*seed, name)).count();
             assert!((400..600).contains(&heads), "{name}: {heads} of 1000");

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_come_about_is_paid_for_and_the_rest_is_not() {
+    async fn only_operations_that_complete_use_the_budget() {
         let mut units = 0;
         poll_fn(|cx| {
             while let Poll::Ready(unit) = poll_proceed(cx) {

@@ -34,7 +34,7 @@ fn three_threads(model: impl Fn() + Send + Sync + 'static) {
 }
 
 #[test]
-fn a_child_enters_a_scope_that_closes() {
+fn child_enters_or_the_scope_closes_but_never_both() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let child = thread::spawn({
@@ -49,7 +49,7 @@ fn a_child_enters_a_scope_that_closes() {
 }
 
 #[test]
-fn a_child_that_is_refused_keeps_the_scope_open_or_two_close_it() {
+fn scope_is_closed_once_despite_refused_children() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         assert!(enters(&gate, WORK));
@@ -72,7 +72,7 @@ fn a_child_that_is_refused_keeps_the_scope_open_or_two_close_it() {
 const PLANTED: &str = "MOTET_PLANTED";
 
 #[test]
-fn the_scope_sleeps_through_the_end_of_its_last_child() {
+fn end_of_the_last_child_wakes_the_scope() {
     let _planted = std::env::var(PLANTED).ok().map(mutants::enable);
     loom::model(|| {
         let gate = Arc::new(Gate::new());
@@ -93,11 +93,11 @@ fn the_scope_sleeps_through_the_end_of_its_last_child() {
 
 /// In a process of its own: a deadlock that loom finds aborts it.
 #[test]
-fn a_planted_lost_wake_up_goes_unnoticed() {
+fn planted_lost_wake_up_is_found() {
     // The first needs two threads: in one, nothing happens between the question and the waker.
     for planted in ["scope.check_once", "scope.skip_wake"] {
         let probe = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "task::models::the_scope_sleeps_through_the_end_of_its_last_child"])
+            .args(["--exact", "task::models::end_of_the_last_child_wakes_the_scope"])
             .env(PLANTED, planted)
             .output()
             .unwrap();
@@ -107,7 +107,7 @@ fn a_planted_lost_wake_up_goes_unnoticed() {
 }
 
 #[test]
-fn of_two_that_leave_at_once_none_wakes_the_scope() {
+fn scope_wakes_when_two_children_end_at_once() {
     three_threads(|| {
         let gate = Arc::new(Gate::new());
         let leaves = |class| {
@@ -122,7 +122,7 @@ fn of_two_that_leave_at_once_none_wakes_the_scope() {
 }
 
 #[test]
-fn a_service_that_leaves_hides_the_last_child_or_is_waited_for_too_early() {
+fn scope_wakes_for_the_last_child_beside_an_ending_service() {
     three_threads(|| {
         let gate = Arc::new(Gate::new());
         let leaves = |class| {
@@ -142,7 +142,7 @@ fn a_service_that_leaves_hides_the_last_child_or_is_waited_for_too_early() {
 /// The reference that members of a class share, as `Hold` has it: the first makes it, while it borrows one of its own,
 /// and the last gives it back.
 #[test]
-fn a_member_outlives_its_scope_or_the_scope_its_last_member() {
+fn scope_is_freed_with_its_last_member() {
     three_threads(|| {
         let gate = Arc::new(Gate::new());
         // One for each of the two that start a member.
@@ -170,9 +170,9 @@ fn a_member_outlives_its_scope_or_the_scope_its_last_member() {
     });
 }
 
-/// Whoever cancels, or ends, tells the joiner through a flag of its own, and wakes it.
+/// The canceller sets a flag of its own, and wakes the joiner.
 #[test]
-fn a_cancellation_is_missed_by_a_scope_about_to_sleep() {
+fn cancellation_wakes_a_scope_that_is_about_to_sleep() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -193,7 +193,7 @@ fn a_cancellation_is_missed_by_a_scope_about_to_sleep() {
 
 /// What is left behind by a dropped scope goes to the parent if that can still wait for it, and above it if not.
 #[test]
-fn an_adopted_child_is_waited_for_by_nobody() {
+fn adopted_child_is_waited_for() {
     loom::model(|| {
         let (parent, root) = (Arc::new(Gate::new()), Arc::new(Gate::new()));
         let ended = Arc::new(AtomicUsize::new(0));
@@ -222,9 +222,9 @@ fn an_adopted_child_is_waited_for_by_nobody() {
 }
 
 /// The registration of a release from outside, and the end of the scope, as `finalizer::push` and `Core::close`
-/// have them: whoever holds the gate registers under the lock under which the end looks and closes.
+/// have them: the holder of the gate registers under the same lock under which the end looks and closes.
 #[test]
-fn a_release_is_registered_in_a_scope_that_has_ended() {
+fn every_registered_release_runs_before_the_scope_ends() {
     loom::model(|| {
         let gate = Arc::new(Gate::new());
         let owed = Arc::new(Mutex::new(0));

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waker_is_kept_that_wakes_whoever_polled_last() {
+    fn renewed_waker_wakes_the_last_poller() {
         let (first, last) = (Arc::<Count>::default(), Arc::<Count>::default());
         let mut kept = Waker::from(Arc::clone(&first));
         let other = Waker::from(Arc::clone(&last));

@@ -1,4 +1,4 @@
-//! Batches of items: who is answered what, when a batch goes, and what is left when it ends.
+//! Batches of items: the answers, the time at which a batch runs, and the items left when it ends.
 
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
@@ -406,7 +406,7 @@ async fn cancelled_scope_fails_every_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_the_scope_loses_what_was_posted_or_waits_for_the_deadline() {
+async fn end_of_the_scope_runs_pending_posts_at_once() {
     for delay in [Some(HOUR), None] {
         let batches = Batches::new();
         let begin = Instant::now();
@@ -429,7 +429,7 @@ async fn the_end_of_the_scope_loses_what_was_posted_or_waits_for_the_deadline() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn posts_that_are_lost_with_a_cancelled_scope_go_uncounted() {
+async fn posts_lost_with_a_cancelled_scope_are_counted() {
     let mut kept = None;
     let ended = scope(async |n: &Nursery<&'static str>| {
         let batcher = tenfold(Builder::new(n).max_delay(HOUR), &Batches::new(), 0);
@@ -443,7 +443,7 @@ async fn posts_that_are_lost_with_a_cancelled_scope_go_uncounted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_handle_takes_what_was_posted_along() {
+async fn pending_posts_run_after_the_last_handle_is_dropped() {
     within(async |n| {
         let batches = Batches::new();
         let batcher = tenfold(Builder::new(n).max_delay(None), &batches, 0);
@@ -457,7 +457,7 @@ async fn the_last_handle_takes_what_was_posted_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_batcher_keeps_a_task_or_a_timer() {
+async fn idle_batcher_keeps_no_task_and_no_timer() {
     within(async |n| {
         let batcher = tenfold(Builder::new(n).max_delay(ms(5)), &Batches::new(), 0);
         let tasks = || (n.snapshot().tasks.len(), n.snapshot().starting);
@@ -470,7 +470,7 @@ async fn an_idle_batcher_keeps_a_task_or_a_timer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_eager_batcher_waits_while_nothing_is_in_flight_or_does_not_batch_while_it_is_busy() {
+async fn eager_batcher_runs_at_once_and_batches_while_busy() {
     within(async |n| {
         let batches = Batches::new();
         let batcher = tenfold(Builder::new(n).max_delay(HOUR).eager(), &batches, 10);
@@ -487,7 +487,7 @@ async fn an_eager_batcher_waits_while_nothing_is_in_flight_or_does_not_batch_whi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_post_is_seen_nowhere() {
+async fn failed_posts_are_counted_and_shown() {
     within(async |n| {
         let builder = Builder::new(n).named("lines").max_items(4);
         let handler = async |items: Vec<u32>| -> Vec<Result<(), u32>> {
@@ -512,7 +512,7 @@ async fn a_failed_post_is_seen_nowhere() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_that_make_no_sense_are_taken_or_changed() {
+async fn invalid_limits_are_refused() {
     within(async |n| {
         let build = |builder: Builder<u32>| {
             builder.build(async |_: Vec<u32>| Vec::<Result<(), ()>>::new()).map(drop).unwrap_err()
@@ -549,7 +549,7 @@ impl Drop for Nosy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_or_a_waker_that_comes_back_to_the_batcher_finds_it_locked() {
+async fn drops_of_items_and_wakers_may_call_the_batcher() {
     within(async |n| {
         let handler = async |items: Vec<Nosy>| items.iter().map(|_| Ok::<_, &str>(1)).collect::<Vec<_>>();
         let batcher = Builder::new(n).max_items(3).max_delay(None).build(handler).unwrap();
@@ -571,9 +571,8 @@ async fn an_item_or_a_waker_that_comes_back_to_the_batcher_finds_it_locked() {
     .await;
 }
 
-/// A waker that panics does not keep the others asleep.
 #[tokio::test(start_paused = true)]
-async fn a_waker_that_panics_keeps_its_neighbours_asleep() {
+async fn panicking_waker_does_not_keep_others_from_waking() {
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {
@@ -593,7 +592,7 @@ async fn a_waker_that_panics_keeps_its_neighbours_asleep() {
 
 /// From many threads, while it is closed, or its scope ends: each item is answered, or handed back.
 #[test]
-fn an_item_that_comes_in_while_it_closes_has_no_answer() {
+fn items_submitted_during_a_close_are_answered_or_handed_back() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     for round in 0..150 {
@@ -650,7 +649,7 @@ fn an_item_that_comes_in_while_it_closes_has_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_is_asked_for_once_for_each_that_wants_it() {
+async fn concurrent_loads_of_a_key_share_one_lookup() {
     within(async |n| {
         let batches = Batches::new();
         let noting = batches.clone();
@@ -675,7 +674,7 @@ async fn a_key_is_asked_for_once_for_each_that_wants_it() {
             .collect();
         sleep(ms(2)).await;
         assert_eq!(batches.seen(), [(0..10).collect::<Vec<_>>()]);
-        // While the batch runs, who asks is asked for anew: the answer may be another by now.
+        // A load during the batch is looked up again: the answer may have changed.
         let late = n.spawn("late", {
             let loader = loader.clone();
             async move { loader.load(1).await }
@@ -697,7 +696,7 @@ async fn a_key_is_asked_for_once_for_each_that_wants_it() {
 
 /// Between the look whether a key is there and the moment it goes in, another thread may have brought it.
 #[test]
-fn threads_that_ask_for_a_key_at_once_put_it_into_a_batch_twice() {
+fn concurrent_threads_put_a_key_into_a_batch_once() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     runtime.block_on(within(async |n| {
@@ -750,7 +749,7 @@ impl Hash for Reads {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_comes_back_to_the_loader_finds_it_locked() {
+async fn hash_of_a_key_may_call_the_loader() {
     within(async |n| {
         let loader = Loader::new(n, async |keys: Vec<Reads>| {
             assert_eq!(keys.len(), 3);
@@ -766,7 +765,7 @@ async fn a_key_that_comes_back_to_the_loader_finds_it_locked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_waits_where_nobody_may() {
+async fn load_is_refused_when_the_line_is_full() {
     within(async |n| {
         let builder = LoaderBuilder::new(n).max_keys(1).max_in_flight(1).max_waiting(1).max_in_line(0);
         let loader = builder.build(async |keys: Vec<u32>| {
@@ -783,10 +782,10 @@ async fn a_key_waits_where_nobody_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_that_asked_for_a_key_takes_it_along() {
+async fn dropped_load_leaves_its_key_to_other_callers() {
     within(async |n| {
         let loader = LoaderBuilder::new(n).max_delay(ms(5)).build(async |keys: Vec<u32>| {
-            assert_eq!(keys, [2, 3], "nobody wants the others");
+            assert_eq!(keys, [2, 3], "the other keys have no caller");
             keys.into_iter().map(Ok::<_, ()>).collect::<Vec<_>>()
         });
         let loader = loader.unwrap();

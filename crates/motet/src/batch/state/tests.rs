@@ -335,13 +335,13 @@ fn enter(real: &mut Real, model: &mut Model, who: u32, weight: u64) {
 
 proptest! {
     #[test]
-    fn it_goes_differently_from_lists_that_are_searched(limits in limits(), steps in steps()) {
+    fn state_agrees_with_lists_that_are_searched(limits in limits(), steps in steps()) {
         run(limits, steps)?;
     }
 }
 
 #[test]
-fn a_line_that_many_leave_keeps_their_entries() {
+fn line_keeps_no_entries_of_callers_that_left() {
     let mut line = super::Line::new();
     let first = line.join(0);
     for who in 1..10_000 {
@@ -355,7 +355,7 @@ fn a_line_that_many_leave_keeps_their_entries() {
 }
 
 #[test]
-fn a_batch_that_hangs_keeps_a_note_of_each_that_comes_after_it() {
+fn window_of_a_hanging_batch_stays_small() {
     let mut window = super::Window::default();
     let hangs = window.begin();
     for _ in 0..100_000 {

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_does_not_hold_what_is_counted_in_it() {
+    fn bucket_contains_the_durations_counted_in_it() {
         let mut before = None;
         for nanos in (0..44).flat_map(|bit| (0..16).map(move |part| (1_u64 << bit) * (16 + part) / 16)) {
             let took = Duration::from_nanos(nanos);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_further_off_than_an_eighth() {
+    fn quantile_is_off_by_at_most_an_eighth() {
         let latency = Latency::new();
         assert_eq!(latency.quantile(0.5), None);
         for millis in 1..=1_000 {

@@ -411,7 +411,7 @@ impl Pair {
 
 proptest! {
     #[test]
-    fn the_state_does_what_its_model_does_not(
+    fn state_agrees_with_its_model(
         (min, max) in (0_usize..3, 2_usize..6),
         connects in 1_usize..4,
         steps in prop::collection::vec(step(), 0..120),
@@ -425,7 +425,7 @@ proptest! {
 }
 
 #[test]
-fn a_crowd_that_has_gone_keeps_its_memory() {
+fn empty_queue_frees_the_memory_of_a_crowd() {
     let mut queue = Queue::<()>::new();
     let places: Vec<_> = (0..100_000).map(|_| queue.join(At::Back, Waker::noop().clone(), None)).collect();
     // First out of the middle.

@@ -74,32 +74,32 @@ fn both(mut store: impl Store<u32>, order: &Order, steps: Vec<Step>) -> (Vec<u32
 
 proptest! {
     #[test]
-    fn the_first_in_is_not_the_first_out(steps in steps(0..4i64)) {
+    fn fifo_store_agrees_with_its_model(steps in steps(0..4i64)) {
         let (ours, naive) = both(Fifo::new(), &FIFO, steps);
         prop_assert_eq!(ours, naive);
     }
 
     #[test]
-    fn the_last_in_is_not_the_first_out(steps in steps(0..4i64)) {
+    fn lifo_store_agrees_with_its_model(steps in steps(0..4i64)) {
         let (ours, naive) = both(Lifo::new(), &LIFO, steps);
         prop_assert_eq!(ours, naive);
     }
 
     #[test]
-    fn a_few_ranks_are_mixed_up_or_lose_their_order(steps in steps(-3..3i64)) {
+    fn priority_store_of_few_ranks_agrees_with_its_model(steps in steps(-3..3i64)) {
         let (ours, naive) = both(Priority::new(), &PRIORITY, steps);
         prop_assert_eq!(ours, naive);
     }
 
     /// About as many as there are levels, so that a rank moves from one half to the other.
     #[test]
-    fn more_ranks_than_levels_are_mixed_up(steps in steps(0..24i64)) {
+    fn priority_store_of_many_ranks_agrees_with_its_model(steps in steps(0..24i64)) {
         let (ours, naive) = both(Priority::new(), &PRIORITY, steps);
         prop_assert_eq!(ours, naive);
     }
 
     #[test]
-    fn ranks_at_the_ends_of_the_scale_are_mixed_up(
+    fn priority_store_of_extreme_ranks_agrees_with_its_model(
         steps in steps(prop_oneof![any::<i64>(), (0..3i64).prop_map(|n| i64::MIN + n), (0..3i64).prop_map(|n| i64::MAX - n)])
     ) {
         let (ours, naive) = both(Priority::new(), &PRIORITY, steps);
@@ -107,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_due_later_comes_early_or_out_of_order(
+    fn delayed_entries_come_in_order_at_their_time(
         steps in proptest::collection::vec((0..3u8, 0..20u64), 0..300)
     ) {
         let begin = Instant::now();
@@ -136,9 +136,9 @@ proptest! {
     }
 }
 
-/// Whoever was full once keeps next to nothing of it.
+/// A store that was full keeps next to nothing of it.
 #[test]
-fn memory_of_a_full_store_is_held_when_it_is_empty() {
+fn emptied_store_frees_its_memory() {
     fn run(store: &mut impl Store<u32>) {
         for rank in 0..100_000 {
             store.push(entry(0, rank % 40));

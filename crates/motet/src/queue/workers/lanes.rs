@@ -70,7 +70,7 @@ mod tests {
     proptest! {
         /// The naive model: all that is there in one list, and of each key the first is under way.
         #[test]
-        fn one_item_of_a_key_at_a_time_and_in_order(
+        fn items_of_a_key_run_one_at_a_time_and_in_order(
             steps in proptest::collection::vec((0..5u8, 0..5u64, any::<usize>()), 0..200)
         ) {
             let (mut lanes, mut list) = (Lanes::new(), Vec::<(u64, usize)>::new());

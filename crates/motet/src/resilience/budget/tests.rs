@@ -20,9 +20,9 @@ fn some_rates() -> impl Strategy<Value = Rates> {
 }
 
 proptest! {
-    /// Counted often, it is the model; whoever withdraws makes it count.
+    /// Counted often, the balance is that of the model; each withdrawal counts it.
     #[test]
-    fn the_balance_departs_from_the_naive_model(
+    fn balance_agrees_with_the_naive_model(
         rates in some_rates(),
         steps in prop::collection::vec((1..50_u64, 0..50_u64, any::<bool>()), 1..100),
     ) {
@@ -49,7 +49,7 @@ proptest! {
     }
 
     #[test]
-    fn a_budget_grows_without_bound_or_loses_its_floor(
+    fn balance_is_bounded_and_keeps_its_floor(
         rates in some_rates(), idle in 10_000..LAST_TICK / 2, balance in 0..=MOST, calls in 0..1_000_000_u64,
     ) {
         let after = Tokens { balance, at: 0 }.earned(rates, calls, idle);
@@ -63,7 +63,7 @@ proptest! {
 }
 
 #[test]
-fn a_slow_floor_is_rounded_away_by_frequent_withdrawals() {
+fn slow_floor_survives_frequent_withdrawals() {
     let rates = Rates { ratio: 0.0, floor: 1.0 };
     let (mut tokens, mut granted) = (Tokens { balance: 0, at: 0 }, 0);
     for millis in 0..100_000 {
@@ -77,7 +77,7 @@ fn a_slow_floor_is_rounded_away_by_frequent_withdrawals() {
 }
 
 #[test]
-fn a_clock_that_wraps_or_goes_back_empties_or_fills_the_budget() {
+fn clock_that_wraps_or_goes_back_leaves_the_balance() {
     let rates = Rates { ratio: 0.2, floor: 10.0 };
     let before = Tokens { balance: 5_000, at: LAST_TICK - 5 };
     assert_eq!(before.earned(rates, 0, LAST_TICK - 100), before);
@@ -87,7 +87,7 @@ fn a_clock_that_wraps_or_goes_back_empties_or_fills_the_budget() {
 }
 
 #[test]
-fn a_word_is_not_what_was_packed() {
+fn packed_tokens_unpack_to_themselves() {
     let tokens = Tokens { balance: 7_000_001, at: 14_000_000_123 };
     assert_eq!(Tokens::unpack(tokens.pack()), tokens);
     let most = Tokens { balance: MOST, at: LAST_TICK };

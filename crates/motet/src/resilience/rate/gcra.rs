@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_passes_in_some_stretch_of_time_than_rate_and_burst_allow(
+        fn rate_and_burst_hold_in_every_stretch_of_time(
             calls in prop::collection::vec((0_u64..300, 1_u32..4), 1..200),
             cell in 1_u64..100,
             burst in 1_u64..20,
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_time_overflows() {
+    fn end_of_time_does_not_overflow() {
         let gcra = Gcra::new(u64::MAX / 2, u64::MAX);
         assert_eq!(gcra.take(u64::MAX, u64::MAX - 1), Ok(()));
         assert_eq!(gcra.available(u64::MAX), 2);

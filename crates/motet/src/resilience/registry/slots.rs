@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_key_is_lost_doubled_or_makes_room_for_nothing(
+        fn slots_agree_with_a_map_and_evict_only_when_full(
             steps in prop::collection::vec((0_u8..3, 0_u8..30), 0..300),
             max in 1_usize..20,
         ) {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_at_makes_room_before_what_is_not() {
+    fn keys_read_recently_are_evicted_last() {
         let mut slots = Slots::new(3);
         for key in 0..3 {
             slots.insert(Arc::new(key), key, |_| 0);

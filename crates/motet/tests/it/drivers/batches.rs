@@ -29,22 +29,22 @@ pub(super) const LOADER: Driver = Driver {
 };
 
 #[test]
-fn a_caller_dropped_somewhere_takes_an_item_of_another_or_its_answer() {
+fn caller_dropped_anywhere_leaves_the_items_of_others() {
     cancel_batcher();
 }
 
 #[test]
-fn in_some_order_a_caller_has_no_answer_or_two_or_an_item_is_in_two_batches() {
+fn every_order_answers_each_caller_once() {
     passes(sweep_batcher);
 }
 
 #[test]
-fn a_question_dropped_somewhere_takes_the_value_from_others_that_asked() {
+fn load_dropped_anywhere_leaves_the_value_to_others() {
     cancel_loader();
 }
 
 #[test]
-fn in_some_order_a_key_is_asked_for_twice_or_its_value_goes_to_another() {
+fn every_order_loads_each_key_once_for_its_callers() {
     passes(sweep_loader);
 }
 

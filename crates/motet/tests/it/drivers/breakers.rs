@@ -18,12 +18,12 @@ pub(super) const DRIVER: Driver =
     Driver { drives: &["resilience::breaker::CircuitBreaker::call"], cancel, sweep };
 
 #[test]
-fn a_probe_dropped_somewhere_keeps_its_place() {
+fn probe_dropped_anywhere_frees_its_slot() {
     cancel();
 }
 
 #[test]
-fn some_order_wedges_a_breaker_or_decides_by_a_call_of_before() {
+fn every_order_keeps_the_breaker_live_and_ignores_stale_calls() {
     passes(sweep);
 }
 

@@ -25,12 +25,12 @@ pub(super) const CHAIN: Driver = Driver {
 };
 
 #[test]
-fn a_call_dropped_somewhere_leaves_a_part_behind() {
+fn call_dropped_anywhere_drops_all_its_middleware() {
     cancel_chain();
 }
 
 #[test]
-fn some_order_of_calls_skips_a_part_or_loses_what_it_said() {
+fn every_order_passes_all_middleware_with_its_context() {
     passes(sweep_chain);
 }
 
@@ -127,12 +127,12 @@ pub(super) const PARTS: Driver =
     Driver { drives: &["middleware::policy::Inside"], cancel: cancel_parts, sweep: sweep_parts };
 
 #[test]
-fn a_call_dropped_in_a_policy_keeps_its_place_or_is_not_counted() {
+fn call_dropped_in_a_policy_frees_its_slot_and_is_counted() {
     cancel_parts();
 }
 
 #[test]
-fn some_order_of_calls_repeats_what_was_rejected_or_loses_count() {
+fn every_order_repeats_no_rejection_and_counts_each_call() {
     passes(sweep_parts);
 }
 

@@ -32,22 +32,22 @@ pub(super) const SCOPED: Driver = Driver {
 };
 
 #[test]
-fn a_start_or_stop_dropped_somewhere_leaves_a_component_or_stops_it_twice() {
+fn start_or_stop_dropped_anywhere_stops_each_component_once() {
     cancel_singletons();
 }
 
 #[test]
-fn in_some_order_a_component_is_left_or_stopped_twice_or_too_early() {
+fn every_order_stops_each_component_once_after_its_dependents() {
     passes(sweep_singletons);
 }
 
 #[test]
-fn a_scoped_get_dropped_somewhere_leaves_a_component_or_stops_it_twice() {
+fn scoped_get_dropped_anywhere_stops_each_component_once() {
     cancel_scoped();
 }
 
 #[test]
-fn in_some_order_a_scoped_component_is_built_twice_or_left() {
+fn every_order_builds_and_stops_scoped_components_once() {
     passes(sweep_scoped);
 }
 

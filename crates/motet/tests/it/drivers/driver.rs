@@ -68,16 +68,20 @@ pub(super) const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// Lists the planted bugs as `PLANTED`, with a test for each, which asks `found` of whoever lists them.
+/// Lists the planted bugs as `PLANTED`, with a test `finds::BUG` for each, which calls the caller's `found`.
 macro_rules! planted {
     ($($test:ident: $planted:literal, $by:expr;)*) => {
         const PLANTED: &[&str] = &[$($planted),*];
-        $(
-            #[test]
-            fn $test() {
-                found($planted, &$by);
-            }
-        )*
+        mod finds {
+            use super::*;
+
+            $(
+                #[test]
+                fn $test() {
+                    found($planted, &$by);
+                }
+            )*
+        }
     };
 }
 

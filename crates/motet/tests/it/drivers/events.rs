@@ -25,32 +25,32 @@ pub(super) const READ: Driver =
     Driver { drives: &["event::Events::next", "event::Next"], cancel: cancel_read, sweep: sweep_read };
 
 #[test]
-fn an_emit_dropped_somewhere_leaves_a_listener_at_work_or_calls_one_twice() {
+fn emit_dropped_anywhere_stops_its_listeners() {
     cancel_emitted();
 }
 
 #[test]
-fn some_order_of_emits_calls_a_listener_twice_never_or_when_it_is_off() {
+fn every_order_calls_each_current_listener_once() {
     passes(sweep_emitted);
 }
 
 #[test]
-fn a_drain_dropped_somewhere_loses_what_was_posted() {
+fn drain_dropped_anywhere_loses_no_post() {
     cancel_posted();
 }
 
 #[test]
-fn some_order_of_posts_mixes_them_up_or_leaves_one_waiting() {
+fn every_order_delivers_all_posts_in_order() {
     passes(sweep_posted);
 }
 
 #[test]
-fn a_reader_dropped_somewhere_takes_an_event_along() {
+fn reader_dropped_anywhere_loses_no_event() {
     cancel_read();
 }
 
 #[test]
-fn in_some_order_a_reader_is_never_woken() {
+fn every_order_wakes_the_readers() {
     passes(sweep_read);
 }
 

@@ -28,12 +28,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn a_read_or_an_emit_dropped_somewhere_loses_an_item_or_keeps_a_body() {
+fn read_or_emit_dropped_anywhere_loses_no_item_and_no_body() {
     cancel();
 }
 
 #[test]
-fn in_some_order_an_item_is_lost_or_its_reader_waits_for_ever() {
+fn every_order_yields_all_items_and_wakes_the_reader() {
     passes(sweep);
 }
 

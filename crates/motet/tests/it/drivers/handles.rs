@@ -18,22 +18,22 @@ pub(super) const SHARED: Driver =
     Driver { drives: &["task::Shared"], cancel: cancel_shared, sweep: sweep_shared };
 
 #[test]
-fn an_awaited_task_dropped_somewhere_loses_its_value_or_its_task() {
+fn awaited_task_dropped_anywhere_loses_no_value_and_no_task() {
     cancel_task();
 }
 
 #[test]
-fn some_order_of_a_task_and_its_cancellation_loses_its_end() {
+fn every_order_of_task_and_cancellation_reports_the_end() {
     passes(sweep_task);
 }
 
 #[test]
-fn a_waiter_dropped_somewhere_takes_the_value_from_the_others() {
+fn waiter_dropped_anywhere_leaves_the_value_to_others() {
     cancel_shared();
 }
 
 #[test]
-fn in_some_order_a_waiter_is_never_woken() {
+fn every_order_wakes_all_waiters() {
     passes(sweep_shared);
 }
 

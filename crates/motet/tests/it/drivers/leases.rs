@@ -26,12 +26,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn a_lease_dropped_somewhere_loses_its_item_or_its_place() {
+fn lease_dropped_anywhere_returns_its_item_and_slot() {
     cancel();
 }
 
 #[test]
-fn some_order_settles_an_item_twice_or_never() {
+fn every_order_settles_each_item_once() {
     passes(sweep);
 }
 

@@ -30,32 +30,32 @@ pub(super) const ADAPTIVE: Driver = Driver {
 };
 
 #[test]
-fn a_call_to_a_bulkhead_dropped_somewhere_keeps_its_place() {
+fn bulkhead_call_dropped_anywhere_frees_its_slot() {
     cancel_bulkhead();
 }
 
 #[test]
-fn some_order_loses_a_place_of_a_bulkhead_or_gives_it_twice() {
+fn every_order_keeps_the_slots_of_a_bulkhead() {
     passes(sweep_bulkhead);
 }
 
 #[test]
-fn a_wait_for_a_rate_limiter_dropped_somewhere_keeps_its_turn() {
+fn rate_limiter_wait_dropped_anywhere_frees_its_turn() {
     cancel_rate();
 }
 
 #[test]
-fn some_order_lets_more_through_a_rate_limiter_than_it_may() {
+fn every_order_keeps_the_rate_of_a_limiter() {
     passes(sweep_rate);
 }
 
 #[test]
-fn a_call_to_an_adaptive_limit_dropped_somewhere_keeps_its_place() {
+fn adaptive_limit_call_dropped_anywhere_frees_its_slot() {
     cancel_adaptive();
 }
 
 #[test]
-fn some_order_loses_a_place_of_an_adaptive_limit_or_gives_it_twice() {
+fn every_order_keeps_the_slots_of_an_adaptive_limit() {
     passes(sweep_adaptive);
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::DRIVERS;
 
 #[test]
-fn a_public_future_has_no_driver_or_a_driver_drives_what_is_gone() {
+fn public_futures_and_drivers_match() {
     let sources = sources();
     assert!(sources.len() > 20, "the sources are not where this looks for them");
     let found: BTreeSet<String> =
@@ -26,7 +26,7 @@ fn a_public_future_has_no_driver_or_a_driver_drives_what_is_gone() {
 }
 
 #[test]
-fn the_search_overlooks_a_future() {
+fn search_finds_every_public_future() {
     let text = "
 pub async fn top() {}
 pub(crate) async fn hidden() {}

@@ -24,12 +24,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn a_group_dropped_somewhere_keeps_a_future_or_what_it_held() {
+fn group_dropped_anywhere_drops_its_futures_and_permits() {
     cancel();
 }
 
 #[test]
-fn some_order_of_futures_in_a_group_loses_one_or_its_place() {
+fn every_order_returns_all_outputs_in_input_order() {
     passes(sweep);
 }
 

@@ -27,7 +27,7 @@ use crate::reader::Reader;
 pub(super) const DRIVER: Driver = Driver { drives: &[], cancel, sweep };
 
 #[test]
-fn user_code_that_panics_at_the_edges_harms_nobody() {
+fn user_code_that_panics_at_the_edges_leaves_others_intact() {
     passes(sweep);
 }
 

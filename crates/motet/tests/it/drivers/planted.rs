@@ -170,11 +170,11 @@ fn found(planted: &'static str, by: &By) {
         By::Cancel(driver) => driver.cancel_finds(planted),
         By::Loom => MODELS.iter().any(|models| models.contains(planted)),
     };
-    assert!(is_found, "nobody finds `{planted}`");
+    assert!(is_found, "no driver finds `{planted}`");
 }
 
-/// Whoever plants a bug says who finds it.
+/// Each planted bug has an entry with what finds it.
 #[test]
-fn a_bug_is_planted_that_nobody_looks_for() {
+fn every_planted_bug_is_listed() {
     assert_eq!(planted(), PLANTED);
 }

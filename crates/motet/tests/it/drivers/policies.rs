@@ -36,22 +36,22 @@ pub(super) const PIPELINE: Driver = Driver {
 };
 
 #[test]
-fn a_retry_dropped_somewhere_keeps_its_charge_or_its_attempt() {
+fn retry_dropped_anywhere_refunds_its_charge() {
     cancel_retry();
 }
 
 #[test]
-fn some_order_gives_a_retry_too_many_attempts_or_too_little_time() {
+fn every_order_keeps_attempts_and_time_of_a_retry() {
     passes(sweep_retry);
 }
 
 #[test]
-fn a_pipeline_dropped_somewhere_keeps_a_place_or_an_attempt() {
+fn pipeline_dropped_anywhere_frees_slots_and_attempts() {
     cancel_pipeline();
 }
 
 #[test]
-fn some_order_of_policies_loses_an_answer_or_an_attempt() {
+fn every_order_of_policies_returns_the_best_answer() {
     passes(sweep_pipeline);
 }
 

@@ -21,12 +21,12 @@ pub(super) const DRIVER: Driver =
     Driver { drives: &["pool::Pool::acquire", "pool::Pool::close", "pool::Pool::warm_up"], cancel, sweep };
 
 #[test]
-fn a_wait_for_a_connection_dropped_somewhere_loses_it_or_its_place() {
+fn acquire_dropped_anywhere_loses_no_connection_and_no_slot() {
     cancel();
 }
 
 #[test]
-fn some_order_makes_too_many_connections_or_loses_one_or_lets_somebody_wait_for_ever() {
+fn every_order_keeps_the_limits_and_serves_every_waiter() {
     passes(sweep);
 }
 

@@ -30,22 +30,22 @@ pub(super) const SUPERVISOR: Driver = Driver {
 };
 
 #[test]
-fn a_program_dropped_somewhere_leaves_a_member_behind() {
+fn program_dropped_anywhere_stops_its_members() {
     cancel_app();
 }
 
 #[test]
-fn some_order_tells_a_phase_before_the_one_before_it_has_ended() {
+fn every_order_stops_the_phases_one_after_the_other() {
     passes(sweep_app);
 }
 
 #[test]
-fn a_supervisor_dropped_somewhere_leaves_a_child_behind() {
+fn supervisor_dropped_anywhere_stops_its_children() {
     cancel_supervisor();
 }
 
 #[test]
-fn in_some_order_a_supervisor_loses_a_restart_or_stops_out_of_order() {
+fn every_order_restarts_and_stops_children_in_order() {
     passes(sweep_supervisor);
 }
 

@@ -32,12 +32,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn a_send_or_receive_dropped_somewhere_loses_an_item_or_keeps_a_place() {
+fn send_or_receive_dropped_anywhere_loses_no_item_and_no_slot() {
     cancel();
 }
 
 #[test]
-fn some_order_loses_an_item_hands_one_out_twice_or_leaves_somebody_waiting() {
+fn every_order_receives_each_item_once_and_wakes_all() {
     passes(sweep);
 }
 

@@ -24,22 +24,22 @@ pub(super) const USED: Driver =
     Driver { drives: &["resource::Resource::with"], cancel: cancel_used, sweep: sweep_used };
 
 #[test]
-fn an_acquire_dropped_somewhere_leaks_the_resource_or_releases_it_twice() {
+fn acquire_dropped_anywhere_releases_the_resource_once() {
     cancel_owned();
 }
 
 #[test]
-fn in_some_order_a_scope_releases_while_in_use_or_first_in_first_out() {
+fn every_order_releases_after_the_use_and_last_first() {
     passes(sweep_owned);
 }
 
 #[test]
-fn a_use_dropped_somewhere_leaks_the_resource_or_releases_it_twice() {
+fn use_dropped_anywhere_releases_the_resource_once() {
     cancel_used();
 }
 
 #[test]
-fn in_some_order_a_use_ends_without_its_release() {
+fn every_order_releases_after_each_use() {
     passes(sweep_used);
 }
 

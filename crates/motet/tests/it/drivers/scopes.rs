@@ -22,22 +22,22 @@ pub(super) const DRAIN: Driver =
     Driver { drives: &["task::drain"], cancel: cancel_drain, sweep: sweep_drain };
 
 #[test]
-fn a_scope_dropped_somewhere_leaves_a_child_or_a_cleanup_behind() {
+fn scope_dropped_anywhere_ends_its_children_and_cleanups() {
     cancel();
 }
 
 #[test]
-fn some_order_of_children_breaks_the_law_of_scopes() {
+fn every_order_keeps_the_guarantees_of_scopes() {
     passes(sweep);
 }
 
 #[test]
-fn a_drain_dropped_somewhere_keeps_the_next_from_ending() {
+fn drain_dropped_anywhere_lets_the_next_drain_end() {
     cancel_drain();
 }
 
 #[test]
-fn of_two_drains_one_never_ends_or_ends_too_early() {
+fn concurrent_drains_all_end_once_nothing_is_left() {
     passes(sweep_drain);
 }
 

@@ -15,12 +15,12 @@ use crate::notes::Live;
 pub(super) const DRIVER: Driver = Driver { drives: &["task::Nursery::start"], cancel, sweep };
 
 #[test]
-fn a_start_dropped_somewhere_loses_its_child() {
+fn start_dropped_anywhere_ends_its_child() {
     cancel();
 }
 
 #[test]
-fn some_order_loses_the_answer_or_the_error_of_a_start() {
+fn every_order_returns_the_answer_or_the_error_of_a_start() {
     passes(sweep);
 }
 

@@ -29,12 +29,12 @@ use crate::notes::{Alive, Live};
 pub(super) const DRIVER: Driver = Driver { drives: &["stream::PipeTo"], cancel, sweep };
 
 #[test]
-fn a_reader_or_a_pipe_dropped_somewhere_leaves_a_task_a_source_or_an_item() {
+fn stream_dropped_anywhere_leaves_no_task_source_or_item() {
     cancel();
 }
 
 #[test]
-fn in_some_order_an_item_is_lost_doubled_out_of_place_or_waited_for_in_vain() {
+fn every_order_yields_each_item_once_in_its_position() {
     passes(sweep);
 }
 

@@ -14,12 +14,12 @@ use crate::notes::Live;
 pub(super) const DRIVER: Driver = Driver { drives: &["task::Timeout"], cancel, sweep };
 
 #[test]
-fn a_timeout_dropped_somewhere_keeps_its_future() {
+fn timeout_dropped_anywhere_drops_its_future() {
     cancel();
 }
 
 #[test]
-fn some_order_lets_a_timeout_pass_or_cuts_off_what_is_ready() {
+fn every_order_times_out_exactly_what_is_not_ready() {
     passes(sweep);
 }
 

@@ -16,12 +16,12 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn a_wait_for_a_token_dropped_somewhere_takes_the_wake_of_another() {
+fn token_wait_dropped_anywhere_leaves_the_wake_to_others() {
     cancel();
 }
 
 #[test]
-fn in_some_order_a_waiter_sleeps_through_a_cancellation() {
+fn every_order_wakes_all_waiters_of_a_token() {
     passes(sweep);
 }
 

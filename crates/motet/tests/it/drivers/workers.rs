@@ -18,12 +18,12 @@ pub(super) const DRIVER: Driver =
     Driver { drives: &["queue::workers::Crew::ended", "queue::Lease::release"], cancel, sweep };
 
 #[test]
-fn workers_dropped_somewhere_lose_an_item_or_handle_it_twice() {
+fn workers_dropped_anywhere_lose_and_repeat_no_item() {
     cancel();
 }
 
 #[test]
-fn some_order_of_workers_loses_an_item_or_mixes_up_a_key() {
+fn every_order_of_workers_keeps_items_and_the_order_of_keys() {
     passes(sweep);
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::{MS, bounded, one, workers};
 
 #[test]
-fn a_busy_body_outlives_the_deadline() {
+fn busy_body_ends_at_the_deadline() {
     bounded(|| {
         one().block_on(async {
             let late = Scope::options().deadline(MS * 50).run(async |_: &Nursery| {
@@ -28,7 +28,7 @@ fn a_busy_body_outlives_the_deadline() {
 }
 
 #[test]
-fn a_busy_cooperative_child_outlives_its_grace() {
+fn busy_cooperative_child_ends_after_the_grace() {
     bounded(|| {
         one().block_on(async {
             let ended = Scope::options().grace(MS * 50).run(async |n: &Nursery| {
@@ -47,7 +47,7 @@ fn a_busy_cooperative_child_outlives_its_grace() {
 }
 
 #[test]
-fn a_busy_opening_that_nobody_waits_for_goes_on() {
+fn abandoned_busy_opening_ends_at_the_release_timeout() {
     bounded(|| {
         one().block_on(async {
             let ended = Scope::options().release_timeout(MS * 50).run(async |n: &Nursery| {
@@ -68,7 +68,7 @@ fn a_busy_opening_that_nobody_waits_for_goes_on() {
 }
 
 #[test]
-fn a_cooperative_child_in_its_first_poll_is_not_told() {
+fn cancellation_reaches_a_child_in_its_first_poll() {
     bounded(|| {
         let rt = workers(2);
         rt.block_on(async {
@@ -96,7 +96,7 @@ fn a_cooperative_child_in_its_first_poll_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_closure_that_was_cancelled_before_it_began_begins() {
+async fn closure_cancelled_before_it_begins_does_not_run() {
     let began = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&began);
     let ended = scope(async |n: &Nursery| {
@@ -109,7 +109,7 @@ async fn a_closure_that_was_cancelled_before_it_began_begins() {
 }
 
 #[test]
-fn a_closure_that_was_cancelled_in_the_runtimes_queue_begins() {
+fn closure_cancelled_in_the_queue_of_the_runtime_does_not_run() {
     bounded(|| {
         let rt = Builder::new_current_thread().max_blocking_threads(1).enable_all().build().unwrap();
         rt.block_on(async {

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::{Bomb, MS, SECOND, bounded, one, workers};
 
 #[test]
-fn a_scope_that_outlives_its_runtime_ends() {
+fn scope_that_outlives_its_runtime_ends() {
     bounded(|| {
         let rt = workers(1);
         let handle = rt.handle().clone();
@@ -40,7 +40,7 @@ fn a_scope_that_outlives_its_runtime_ends() {
 }
 
 #[test]
-fn what_a_scope_owed_when_its_runtime_went_is_neither_counted_nor_dropped() {
+fn resource_of_a_dropped_runtime_is_counted_lost_and_dropped() {
     struct Connection(Arc<AtomicBool>);
     impl Drop for Connection {
         fn drop(&mut self) {
@@ -70,7 +70,7 @@ fn what_a_scope_owed_when_its_runtime_went_is_neither_counted_nor_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_that_times_out_and_panics_hangs_its_caller() {
+async fn use_returns_after_a_release_that_times_out_and_panics() {
     let used = resource(async { Ok::<_, Infallible>(1) })
         .release(async |_, _| {
             let _bomb = Bomb;
@@ -82,7 +82,7 @@ async fn a_release_that_times_out_and_panics_hangs_its_caller() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_that_times_out_and_panics_hangs_its_scope() {
+async fn scope_ends_after_a_release_that_times_out_and_panics() {
     let ended = tokio::spawn(scope(async |n: &Nursery| {
         let opening = async {
             sleep(SECOND).await;
@@ -100,7 +100,7 @@ async fn a_release_that_times_out_and_panics_hangs_its_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_release_of_a_guard_that_escaped_says_ok() {
+async fn release_of_an_escaped_guard_is_ok_only_if_it_ran() {
     let released = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&released);
     let guard = scope(async move |n: &Nursery| {
@@ -114,7 +114,7 @@ async fn the_release_of_a_guard_that_escaped_says_ok() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_a_name_leaves_the_gate_held() {
+async fn scope_ends_after_a_panic_in_a_name() {
     let ended = tokio::spawn(scope(async |n: &Nursery| {
         n.defer(NoName, async |_| ());
         Ok(())
@@ -123,7 +123,7 @@ async fn a_panic_of_a_name_leaves_the_gate_held() {
 }
 
 #[test]
-fn a_stall_watch_dropped_in_its_report_panics() {
+fn stall_watch_may_be_dropped_in_its_report() {
     bounded(|| {
         let slot: Arc<Mutex<Option<StallWatch>>> = Arc::default();
         let ended = Arc::new(AtomicUsize::new(0));

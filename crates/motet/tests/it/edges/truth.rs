@@ -29,7 +29,7 @@ async fn told(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_fails_after_the_first_success_commits() {
+async fn first_ok_body_that_fails_after_a_success_exits_with_err() {
     let (exit, ended) = told(Policy::FirstOk, async |n| {
         drop(n.try_spawn("wins", async { Ok(()) }).await);
         Err("the body failed")
@@ -40,7 +40,7 @@ async fn a_body_that_fails_after_the_first_success_commits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_after_the_first_success_is_none_and_commits() {
+async fn first_ok_deadline_after_a_success_exits_with_cancelled() {
     let (exit, ended) = told(Policy::FirstOk, async |n| {
         drop(n.try_spawn("wins", async { Ok(()) }).await);
         pending().await
@@ -51,7 +51,7 @@ async fn a_deadline_after_the_first_success_is_none_and_commits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scope_that_returns_its_value_rolls_back() {
+async fn scope_that_returns_a_value_exits_with_ok() {
     let (exit, ended) = told(Policy::FailFast, async |n| {
         drop(n.spawn("poller", pending::<()>()));
         n.cancel(Reason::requested("the work is done"));
@@ -63,7 +63,7 @@ async fn a_scope_that_returns_its_value_rolls_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_the_body_cancels_under_collect_all() {
+async fn collect_all_lets_children_end_after_an_error_of_the_body() {
     let done = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&done);
     let ended = Scope::options().policy(Policy::CollectAll).run(async |n: &Nursery<&'static str>| {
@@ -78,7 +78,7 @@ async fn an_error_of_the_body_cancels_under_collect_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_that_failed_counts_as_the_first_success() {
+async fn first_ok_does_not_count_a_failed_start() {
     let ended = Scope::options()
         .policy(Policy::FirstOk)
         .run(async |n: &Nursery<&'static str>| {
@@ -95,7 +95,7 @@ async fn a_start_that_failed_counts_as_the_first_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_of_a_scope_that_has_ended_waits_for_ever() {
+async fn token_of_an_ended_scope_is_cancelled() {
     let mut kept = None;
     scope(async |n: &Nursery| {
         kept = Some((**n).clone());
@@ -109,7 +109,7 @@ async fn a_token_of_a_scope_that_has_ended_waits_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_asked_for_by_a_service_in_its_grace_waits_for_ever() {
+async fn token_taken_during_the_grace_is_cancelled() {
     let mut kept = None;
     scope(async |n: &Nursery| {
         let handle = (**n).clone();
@@ -126,7 +126,7 @@ async fn a_token_asked_for_by_a_service_in_its_grace_waits_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_reason_of_a_cancelled_task_is_lost() {
+async fn cancelled_task_reports_its_reason() {
     scope(async |n: &Nursery| {
         let task = n.spawn("task", pending::<()>());
         tokio::task::yield_now().await;
@@ -140,7 +140,7 @@ async fn the_reason_of_a_cancelled_task_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_starter_waits_for_a_task_that_has_ended() {
+async fn start_fails_when_its_task_has_ended() {
     let kept = Arc::new(Mutex::new(None));
     let keep = Arc::clone(&kept);
     let ended = timeout(
@@ -162,7 +162,7 @@ async fn a_starter_waits_for_a_task_that_has_ended() {
 }
 
 #[tokio::test]
-async fn a_scope_in_a_blocking_child_is_not_of_the_scope() {
+async fn scope_in_a_blocking_child_has_the_outer_deadline() {
     let deadline = Scope::options()
         .deadline(SECOND * 100)
         .run(async |n: &Nursery| {
@@ -177,7 +177,7 @@ async fn a_scope_in_a_blocking_child_is_not_of_the_scope() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_payload_that_panics_when_dropped_makes_a_panic_a_shutdown() {
+async fn payload_that_panics_on_drop_is_reported_as_a_panic() {
     Scope::options()
         .policy(Policy::Isolate)
         .run(async |n: &Nursery| {

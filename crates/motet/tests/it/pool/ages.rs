@@ -1,4 +1,4 @@
-//! What time does to connections, and to those who wait or hold.
+//! The ages of connections, waits and holds.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
@@ -272,7 +272,7 @@ async fn leaks_are_reported_with_the_site_of_the_acquire() {
     .await;
 }
 
-/// It was its turn, and nobody else's: neither its place nor its patience begins anew.
+/// The waiter was first: neither its turn nor its timeout begins anew.
 #[tokio::test(start_paused = true)]
 async fn waiter_keeps_its_turn_and_timeout_after_a_failed_check() {
     for (held_for, expected) in

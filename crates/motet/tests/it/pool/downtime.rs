@@ -167,7 +167,7 @@ async fn existing_connections_serve_while_no_more_can_be_made() {
             let Err(AcquireError::TimedOut { cause: Some(_) }) = pool.acquire().await else {
                 panic!("no cause")
             };
-            // When the last one goes, nobody can wait for it any more.
+            // When the last connection goes, no caller can wait for it.
             let begin = Instant::now();
             let mut waits = Box::pin(pool.acquire());
             assert!(poll_once(&mut waits).await.is_pending());

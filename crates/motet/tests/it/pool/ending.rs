@@ -133,7 +133,10 @@ async fn release_finds_an_idle_connection_and_never_waits() {
             let link = pool.acquire().await.unwrap();
             assert_eq!(link.id, 0);
             let begin = Instant::now();
-            assert!(matches!(pool.acquire().await, Err(AcquireError::Closed)), "nobody connects any more");
+            assert!(
+                matches!(pool.acquire().await, Err(AcquireError::Closed)),
+                "a closed pool does not connect"
+            );
             assert_eq!(begin.elapsed(), millis(0));
         });
         Ok(())

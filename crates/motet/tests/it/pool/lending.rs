@@ -56,8 +56,8 @@ async fn newcomers_queue_behind_waiters() {
                 yield_now().await;
             }
             drop(held);
-            // It goes from hand to hand, and is never idle meanwhile.
-            assert!(pool.try_acquire().is_none(), "taken from under those who wait");
+            // It goes from waiter to waiter, and is never idle.
+            assert!(pool.try_acquire().is_none(), "a newcomer overtakes the waiters");
             let _last = pool.acquire().await.unwrap();
             assert_eq!(*served.lock().unwrap(), Vec::from_iter(0..10));
         },
@@ -97,7 +97,7 @@ async fn first_callers_open_one_connection_each() {
         |pool| pool.max(5),
         async |_, pool| {
             gather((0..2).map(|_| pool.acquire())).await.into_iter().for_each(|link| drop(link.unwrap()));
-            assert_eq!(backend.opened(), 2, "one for each who came");
+            assert_eq!(backend.opened(), 2, "one for each caller");
         },
     )
     .await;
@@ -138,7 +138,7 @@ async fn connection_handed_to_a_dropped_waiter_goes_to_the_next() {
             let Poll::Ready(link) = poll_once(&mut stays).await else { panic!("it waits for ever") };
             assert_eq!(link.unwrap().id, 0);
 
-            // The same without anybody behind.
+            // The same without another waiter.
             let held = pool.acquire().await.unwrap();
             let mut goes = Box::pin(pool.acquire());
             assert!(poll_once(&mut goes).await.is_pending());
@@ -185,7 +185,7 @@ async fn max_waiting_bounds_the_waiters() {
             assert!(matches!(refused, AcquireError::TooManyWaiting { limit: 2 }));
             let says = "2 wait for a connection of the pool, as many as may (`max_waiting`)";
             assert_eq!(refused.to_string(), says);
-            // One who leaves makes room, and one who is served.
+            // A waiter that is dropped frees a slot, and so does a waiter that is served.
             drop(first);
             let mut third = Box::pin(pool.acquire());
             assert!(poll_once(&mut third).await.is_pending());
@@ -242,7 +242,7 @@ async fn connection_of_a_dropped_waiter_ages() {
             give_to_nobody().await;
             assert_eq!(backend.checked(), checked + 1, "it was idle for a minute");
             sleep(seconds(3600)).await;
-            assert_eq!(pool.stats().idle, 0, "nobody wanted it for an hour");
+            assert_eq!(pool.stats().idle, 0, "it was idle for an hour");
         },
     )
     .await;
@@ -387,7 +387,7 @@ async fn resize_closes_and_opens_connections_at_once() {
             assert_eq!((stats.idle, stats.in_use, stats.closing), (0, 6, 2), "what is idle goes at once");
             drop(held);
             let stats = pool.stats();
-            assert_eq!((stats.idle, stats.closing), (3, 5), "of what comes back, so many stay");
+            assert_eq!((stats.idle, stats.closing), (3, 5), "of the returned connections, three stay");
             sleep(millis(30)).await;
             assert_eq!(pool.stats().closing, 0);
 

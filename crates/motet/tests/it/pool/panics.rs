@@ -42,7 +42,7 @@ impl Drop for Mine {
     }
 }
 
-/// Fails for as long as it is told to, and its connections fail their checks.
+/// Fails while its flag is set, and its connections fail their checks.
 struct Minefield(AtomicBool, Touch);
 
 impl Manager for Minefield {

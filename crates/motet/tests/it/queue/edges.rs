@@ -246,7 +246,7 @@ async fn lease_dropped_after_shutdown_now_makes_no_dead_letter() {
     sender.join().await.unwrap();
 }
 
-/// The end is for all who wait, also after one who waited for it has gone.
+/// The end reaches every waiter, also after another waiter was dropped.
 #[tokio::test(start_paused = true)]
 async fn dropped_join_leaves_the_end_to_waiting_receivers() {
     let (sender, receiver) = queue::bounded(4);
@@ -260,7 +260,7 @@ async fn dropped_join_leaves_the_end_to_waiting_receivers() {
     assert_eq!(timeout(Duration::from_secs(1), waits).await, Ok(None));
 }
 
-/// Who has been granted an item may be slow to come for it.
+/// A receiver that has been granted an item may be polled late.
 #[tokio::test(start_paused = true)]
 async fn timer_fires_while_a_granted_receiver_is_not_polled() {
     let (sender, receiver) = queue::bounded(4);

@@ -1,4 +1,4 @@
-//! Permits as policies of a pipeline: who passes, and what a call counts as.
+//! Permits as policies of a pipeline: which calls are admitted, and what a call counts as.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -198,7 +198,7 @@ fn trips_forced() -> Rejected {
     breaker.try_acquire().unwrap_err()
 }
 
-/// A probe that a bulkhead rejects, inside of the breaker, has not told how the backend is.
+/// A probe that a bulkhead rejects, inside of the breaker, says nothing about the backend.
 #[tokio::test(start_paused = true)]
 async fn rejected_probe_frees_its_slot() {
     let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).probes(1).build().unwrap();

@@ -1,4 +1,4 @@
-//! Hedges: who wins, and what becomes of the rest.
+//! Hedges: which attempt wins, and what becomes of the others.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -175,7 +175,7 @@ async fn hedges_and_withheld_hedges_are_reported() {
     pipeline
         .run(async || {
             calls.set(calls.get() + 1);
-            // It is woken meanwhile: one that was withheld is not asked for again.
+            // It is woken in between: a hedge that was withheld is not tried again.
             for _ in 0..20 {
                 sleep(millis(10)).await;
             }

@@ -35,7 +35,7 @@ fn doubling() -> Retry {
     Retry::new().backoff(Backoff::default().jitter(Jitter::None)).without_budget()
 }
 
-/// A budget of so many tokens, which fade within seconds.
+/// A budget of `count` tokens, which fade within seconds.
 fn tokens(count: u32) -> RetryBudget {
     let budget = RetryBudget::new(1.0, 0.0);
     (0..count).for_each(|_| budget.deposit());

@@ -70,7 +70,7 @@ async fn waiters_are_served_in_order() {
             }));
         }
         tokio::time::sleep(millis(150)).await;
-        // One cell is there, and wanted by the first of those who wait.
+        // One cell is free, and wanted by the first waiter.
         let rejected = limiter.try_acquire(1).unwrap_err();
         assert_eq!(rejected.retry_after(), Some(millis(550)));
         limiter.acquire(1).await.unwrap();
@@ -94,7 +94,7 @@ async fn dropped_waiter_frees_its_turn_and_its_cells() {
     assert_eq!(limiter.stats().wanted, 0);
 }
 
-/// One asks for more than there ever is, again and again: that is its own affair.
+/// One caller asks again and again for more than the burst, and affects no other call.
 #[test]
 fn rejected_call_rejects_no_other() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
@@ -116,7 +116,7 @@ fn rejected_call_rejects_no_other() {
         done.store(true, Ordering::Relaxed);
         rejected
     });
-    assert_eq!(rejected, 0, "it may wait for a second, and longer than that for nobody");
+    assert_eq!(rejected, 0, "the call fits into its second of waiting");
 }
 
 fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {

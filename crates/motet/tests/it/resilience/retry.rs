@@ -81,7 +81,7 @@ async fn hint_extends_the_wait_up_to_its_limit() {
         let begin = Instant::now();
         let error = pipeline.run(async || Err("busy")).await.unwrap_err();
         assert_eq!((error.attempts(), begin.elapsed()), (2, millis(wait)), "hinted at {hint} ms");
-        assert_eq!(error.retry_after(), Some(millis(hint)), "for whoever is further out");
+        assert_eq!(error.retry_after(), Some(millis(hint)), "for the outer layers");
     }
 }
 

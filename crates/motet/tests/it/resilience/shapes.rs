@@ -53,7 +53,7 @@ async fn spawned_calls_may_borrow() {
                 let (pipeline, name) = (Arc::clone(&pipeline), Arc::clone(&name));
                 async move { pipeline.run(|| fetch(&name)).await.unwrap() }
             }),
-            n.spawn("told", {
+            n.spawn("attempts", {
                 let (pipeline, name) = (Arc::clone(&pipeline), Arc::clone(&name));
                 async move {
                     let told = pipeline.run_attempts(|attempt: Attempt<'_, Failed>| {
@@ -240,7 +240,7 @@ async fn boxed_pipelines_of_different_types_share_a_map() {
     for pipeline in by_name.values() {
         assert_eq!(pipeline.clone().run(|| fetch("four")).await.unwrap(), 4);
     }
-    // Spawned, with a future that is named by nobody.
+    // Spawned, with a future of an unnamed type.
     let pipeline = by_name["all"].clone();
     let task = scope(async |n: &Nursery<Infallible>| {
         let local = "four".to_owned();

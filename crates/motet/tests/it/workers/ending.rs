@@ -233,7 +233,7 @@ async fn ended_scope_refuses_workers_and_frees_the_queue() {
     assert!(sender.is_closed(), "the workers that never were hold a receiver");
 }
 
-/// With no receiver but the workers', nobody is there for what they leave.
+/// With no receiver but the workers', nothing takes the items that they leave.
 #[tokio::test(start_paused = true)]
 async fn join_fails_when_the_last_workers_are_cancelled() {
     let (sender, receiver) = queue::bounded(8);

@@ -73,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quantile_is_off_by_more_than_a_sixteenth(
+        fn quantile_is_off_by_at_most_a_sixteenth(
             mut times in prop::collection::vec(2_000_u64..1_000_000_000, 1..200),
             part in 0.01_f64..1.0,
         ) {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_beyond_the_bins_has_none() {
+    fn times_beyond_the_bins_are_counted() {
         let mut ours = Times::new();
         ours.add(Duration::ZERO);
         ours.add(Duration::MAX);

@@ -31,7 +31,7 @@ impl Backend {
 }
 
 #[test]
-fn a_limit_drifts_up_with_the_queue_that_it_lets_in() {
+fn limit_settles_near_the_capacity_of_the_backend() {
     let (mut rules, mut backend, mut now) = (Rules::new(config()), Backend::new(40.0), Instant::now());
     let mut most = 0;
     for _ in 0..3_000 {
@@ -44,7 +44,7 @@ fn a_limit_drifts_up_with_the_queue_that_it_lets_in() {
 }
 
 #[test]
-fn a_limit_stays_high_when_the_backend_shrinks() {
+fn limit_falls_when_the_backend_shrinks() {
     let (mut rules, mut backend, mut now) = (Rules::new(config()), Backend::new(100.0), Instant::now());
     for _ in 0..300 {
         let in_flight = rules.limit();
@@ -60,7 +60,7 @@ fn a_limit_stays_high_when_the_backend_shrinks() {
 }
 
 #[test]
-fn a_limit_grows_far_beyond_the_calls_that_there_are() {
+fn limit_stays_near_the_calls_in_flight() {
     let (mut rules, mut backend, mut now) = (Rules::new(config()), Backend::new(1000.0), Instant::now());
     for _ in 0..500 {
         backend.second(&mut rules, 10, &mut now);
@@ -73,7 +73,7 @@ fn a_limit_grows_far_beyond_the_calls_that_there_are() {
 }
 
 #[test]
-fn a_limit_changes_before_a_window_has_its_time_and_its_samples() {
+fn limit_changes_only_after_a_full_window() {
     let (mut rules, begin) = (Rules::new(config()), Instant::now());
     let quick = Some(Duration::from_millis(10));
     for _ in 0..1_000 {
@@ -90,7 +90,7 @@ fn a_limit_changes_before_a_window_has_its_time_and_its_samples() {
 }
 
 #[test]
-fn failures_of_too_much_load_leave_the_limit_or_a_few_lower_it() {
+fn many_failures_lower_the_limit_and_a_few_do_not() {
     let (mut rules, mut now) = (Rules::new(config()), Instant::now());
     let mut second = |failures: u32| {
         for number in 0..100 {

@@ -27,7 +27,7 @@ fn ended() -> impl Strategy<Value = Ended> {
 
 proptest! {
     #[test]
-    fn a_window_of_calls_counts_others_than_the_last(
+    fn window_of_calls_counts_exactly_the_last_calls(
         size in 1_u32..150,
         calls in prop::collection::vec(ended(), 0..500),
         clear_at in 0_usize..500,
@@ -51,7 +51,7 @@ proptest! {
     }
 
     #[test]
-    fn many_successes_at_once_count_as_others_than_one_by_one(
+    fn successes_count_alike_at_once_and_one_by_one(
         size in 1_u32..200,
         calls in prop::collection::vec((ended(), 0_u32..300), 0..50),
     ) {
@@ -72,7 +72,7 @@ proptest! {
     }
 
     #[test]
-    fn a_window_of_time_keeps_a_call_for_too_long_or_not_long_enough(
+    fn window_of_time_keeps_a_call_for_its_length(
         calls in prop::collection::vec((0_u64..2_500, ended()), 0..300),
         intervals in 10_u32..20,
     ) {
@@ -98,7 +98,7 @@ proptest! {
 }
 
 #[test]
-fn a_late_thread_or_a_jump_of_the_clock_upsets_a_window_of_time() {
+fn window_of_time_bears_late_threads_and_clock_jumps() {
     let mut ring = TimeRing::new(seconds(10), 10);
     let (well, now) = (Ended { failed: false, slow: false }, Instant::now() + seconds(3600));
     ring.record(well, now);
@@ -290,7 +290,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn the_breaker_and_a_naive_model_part_ways(steps in steps()) {
+    fn breaker_agrees_with_a_naive_model(steps in steps()) {
         let begin = Instant::now();
         let mut machine = Machine::new(config());
         let mut model = Model {
@@ -362,9 +362,9 @@ proptest! {
         prop_assert_eq!(state, model.state);
     }
 
-    /// Whatever was done, and whoever is still under way for ever: time alone makes the next call pass.
+    /// Whatever was done, and whatever calls never end: time alone makes the next call pass.
     #[test]
-    fn a_breaker_never_lets_a_call_through_again(steps in steps()) {
+    fn time_alone_lets_the_breaker_admit_a_call(steps in steps()) {
         let mut now = Instant::now();
         let mut machine = Machine::new(config());
         let mut under_way = Vec::new();

@@ -25,7 +25,7 @@ fn state(machine: &Machine, child: usize) -> ChildState {
 }
 
 #[test]
-fn a_child_is_started_before_the_one_before_it_is_ready() {
+fn child_starts_once_the_one_before_it_is_ready() {
     let now = Instant::now();
     let mut machine = machine(&[Restart::Permanent, Restart::Permanent]);
     assert_eq!(commands(&mut machine, now), [Command::Start(0)]);
@@ -35,7 +35,7 @@ fn a_child_is_started_before_the_one_before_it_is_ready() {
 }
 
 #[test]
-fn a_child_that_fails_at_its_start_lets_the_next_one_pass() {
+fn child_that_fails_at_its_start_holds_the_next_back() {
     let now = Instant::now();
     let mut machine = machine(&[Restart::Permanent, Restart::Permanent]);
     commands(&mut machine, now);
@@ -48,7 +48,7 @@ fn a_child_that_fails_at_its_start_lets_the_next_one_pass() {
 }
 
 #[test]
-fn the_restart_of_a_child_holds_up_a_start_after_it() {
+fn restart_of_a_child_does_not_delay_later_starts() {
     let now = Instant::now();
     let mut machine = machine(&[Restart::Permanent, Restart::Permanent, Restart::Permanent]);
     commands(&mut machine, now);
@@ -60,7 +60,7 @@ fn the_restart_of_a_child_holds_up_a_start_after_it() {
 }
 
 #[test]
-fn an_end_is_taken_for_a_failure_or_a_failure_for_an_end() {
+fn restart_policy_decides_the_state_after_an_end() {
     use ChildState::{Failed, Stopped};
     let now = Instant::now();
     let again = ChildState::Backoff { until: now + SECOND };
@@ -80,7 +80,7 @@ fn an_end_is_taken_for_a_failure_or_a_failure_for_an_end() {
 }
 
 #[test]
-fn the_backoff_does_not_grow_or_a_short_life_resets_it() {
+fn backoff_grows_until_a_long_life_resets_it() {
     let mut now = Instant::now();
     let mut machine = machine(&[Restart::Permanent]);
     let mut waits = Vec::new();
@@ -97,7 +97,7 @@ fn the_backoff_does_not_grow_or_a_short_life_resets_it() {
 }
 
 #[test]
-fn a_life_that_never_was_ready_resets_the_backoff() {
+fn life_that_was_never_ready_does_not_reset_the_backoff() {
     let mut now = Instant::now();
     let mut machine = machine(&[Restart::Permanent]);
     commands(&mut machine, now);
@@ -111,7 +111,7 @@ fn a_life_that_never_was_ready_resets_the_backoff() {
 }
 
 #[test]
-fn one_failure_too_many_goes_unnoticed_or_leaves_children_running() {
+fn failure_above_the_intensity_stops_all_children() {
     let mut now = Instant::now();
     let mut machine = machine(&[Restart::Transient, Restart::Permanent]);
     commands(&mut machine, now);
@@ -135,7 +135,7 @@ fn one_failure_too_many_goes_unnoticed_or_leaves_children_running() {
 }
 
 #[test]
-fn children_are_stopped_all_at_once_or_started_again_meanwhile() {
+fn children_stop_one_by_one_and_do_not_restart() {
     let now = Instant::now();
     let mut machine = machine(&[Restart::Permanent; 4]);
     for child in 0..3 {
@@ -159,7 +159,7 @@ fn children_are_stopped_all_at_once_or_started_again_meanwhile() {
 }
 
 #[test]
-fn a_wait_past_the_end_of_the_clock_restarts_at_once() {
+fn backoff_past_the_end_of_the_clock_never_restarts() {
     let now = Instant::now();
     let mut machine = Machine::new(Name::from("test"), 1, SECOND, Backoff::constant(Duration::MAX));
     machine.add(Name::from("0"), Restart::Permanent);
