@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, StreamBody};
 
 use super::BoxError;
-use crate::connect::Upload;
+use crate::connect::{Upload, note_empty};
 
 /// The body of a request: bytes, which can be sent again, or a stream, which cannot.
 ///
@@ -145,11 +145,16 @@ impl http_body::Body for Outgoing {
         }
     }
 
+    /// hyper asks this in the task that sends the request, before it writes the head.
     fn is_end_stream(&self) -> bool {
-        match self.0.as_deref().map(|unsent| &unsent.rest) {
-            None | Some(Rest::Bytes(None)) => true,
-            Some(Rest::Bytes(Some(_))) => false,
-            Some(Rest::Stream(stream)) => stream.is_end_stream(),
+        let Some(unsent) = self.0.as_deref() else {
+            note_empty();
+            return true;
+        };
+        unsent.upload.note_task();
+        match &unsent.rest {
+            Rest::Bytes(bytes) => bytes.is_none(),
+            Rest::Stream(stream) => stream.is_end_stream(),
         }
     }
 

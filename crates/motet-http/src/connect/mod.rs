@@ -35,7 +35,7 @@ pub use send_error::SendError;
 pub use sending::ReceivedBody;
 pub(crate) use sending::Sending;
 use transport::Duplex;
-pub(crate) use upload::Upload;
+pub(crate) use upload::{Upload, note_empty};
 
 /// Dials, does the TLS handshake, and gives up in time.
 type Connector = ConnectDeadline<HttpsConnector<Dialer>>;

@@ -22,6 +22,9 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<SendingTask>>> = const { RefCell::new(None) };
 }
 
+/// In place of the address of an [`Upload`].
+const NO_UPLOAD: usize = 0;
+
 /// The sending of one request's body.
 #[derive(Default)]
 pub(crate) struct Upload {
@@ -43,6 +46,15 @@ impl Upload {
         if self.is_over.load(Ordering::Acquire) {
             return false;
         }
+        self.note_task();
+        true
+    }
+
+    /// Notes that the current task of hyper sends this request.
+    ///
+    /// hyper asks for the length of a body before it writes the head. From then on the connection belongs to this request,
+    /// and the end of the call before, which may still come, must not end it.
+    pub(crate) fn note_task(&self) {
         CURRENT.with_borrow(|current| {
             let Some(current) = current else { return };
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +65,6 @@ impl Upload {
             drop(tasks);
             current.sends(self.id());
         });
-        true
     }
 
     /// The body is not polled any more.
@@ -81,6 +92,15 @@ impl Upload {
     fn id(&self) -> usize {
         std::ptr::from_ref(self).addr()
     }
+}
+
+/// Notes that the current task of hyper sends a request without a body.
+pub(crate) fn note_empty() {
+    CURRENT.with_borrow(|current| {
+        if let Some(current) = current {
+            current.sends(NO_UPLOAD);
+        }
+    });
 }
 
 /// The call's side of an upload.
@@ -118,7 +138,7 @@ pub(super) struct SendingTask(Mutex<SendingState>);
 
 #[derive(Default)]
 struct SendingState {
-    /// Whose body it polled last: a connection serves one call after another.
+    /// The upload that it sends, or sent last: a connection serves one call after another.
     upload: usize,
     /// It is a connection of HTTP/1.1.
     has_wire: bool,
@@ -214,5 +234,47 @@ impl Current {
 impl Drop for Current {
     fn drop(&mut self) {
         CURRENT.set(self.0.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has the peer take the first write of `task` and not the second one, which belongs to the next request.
+    fn blocked_after(task: &Arc<SendingTask>, first: &Upload, next: impl FnOnce()) {
+        let _current = Current::enter(task);
+        first.note_task();
+        assert!(first.goes_on());
+        first.taken();
+        wrote(&Poll::Ready(()));
+        next();
+        wrote(&Poll::<()>::Pending);
+    }
+
+    #[test]
+    fn late_end_of_a_call_leaves_the_next_request() {
+        let (task, first, second) = (Arc::new(SendingTask::default()), Upload::default(), Upload::default());
+        blocked_after(&task, &first, || second.note_task());
+        first.end(true);
+        assert!(task.goes_on(Waker::noop()));
+        second.end(false);
+        assert!(!task.goes_on(Waker::noop()));
+    }
+
+    #[test]
+    fn late_end_of_a_call_leaves_a_request_without_body() {
+        let (task, first) = (Arc::new(SendingTask::default()), Upload::default());
+        blocked_after(&task, &first, note_empty);
+        first.end(false);
+        assert!(task.goes_on(Waker::noop()));
+    }
+
+    #[test]
+    fn end_of_a_call_ends_a_blocked_request() {
+        let (task, first) = (Arc::new(SendingTask::default()), Upload::default());
+        blocked_after(&task, &first, || {});
+        first.end(true);
+        assert!(!task.goes_on(Waker::noop()));
     }
 }
