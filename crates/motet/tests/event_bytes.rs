@@ -18,6 +18,54 @@ impl Event for Tick {
     const NAME: &'static str = "tick";
 }
 
+/// In which order listeners go.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Goes {
+    OldestFirst,
+    NewestFirst,
+    /// Each has a scope of its own.
+    WithItsScope,
+}
+
+/// The bytes that are allocated, and so copied, while listeners come and go; with an emit in between.
+async fn come_and_go(n: &Nursery, emitter: &Emitter, count: usize, goes: Goes) -> usize {
+    let others = emitter.listener_count::<Tick>();
+    let before = bytes();
+    if goes == Goes::WithItsScope {
+        let (end, ends) = tokio::sync::watch::channel(false);
+        let scopes: Vec<_> = (0..count)
+            .map(|_| {
+                let (emitter, mut ends) = (emitter.clone(), ends.clone());
+                n.spawn("connection", async move {
+                    let ended = scope(async |inner: &Nursery| {
+                        emitter.listener("one").within(inner).on(|_: &Tick| ()).unwrap().forever();
+                        ends.wait_for(|ends| *ends).await.unwrap();
+                        Ok(())
+                    });
+                    ended.await.unwrap();
+                })
+            })
+            .collect();
+        while emitter.listener_count::<Tick>() < others + count {
+            yield_now().await;
+        }
+        emit(emitter, 1).await;
+        end.send(true).unwrap();
+        for ended in scopes {
+            ended.await.unwrap();
+        }
+    } else {
+        let mut on: Vec<_> = (0..count).map(|_| emitter.on("one", |_: &Tick| ()).unwrap()).collect();
+        emit(emitter, 1).await;
+        match goes {
+            Goes::OldestFirst => drop(on),
+            _ => while on.pop().is_some() {},
+        }
+    }
+    assert_eq!(emitter.listener_count::<Tick>(), others);
+    bytes() - before
+}
+
 /// One test: with two at once, each would count what the other allocates.
 #[tokio::test]
 async fn emitter_does_not_grow_and_sync_emits_do_not_allocate() {
@@ -37,6 +85,14 @@ async fn emitter_does_not_grow_and_sync_emits_do_not_allocate() {
         let bytes = bytes() - before;
         assert!(bytes < 2_000 * 200, "{bytes} bytes: the list is copied for each of those who wait");
         drop(nexts);
+
+        for goes in [Goes::OldestFirst, Goes::NewestFirst, Goes::WithItsScope] {
+            // Once before, for what is allocated the first time.
+            come_and_go(n, &emitter, 1_000, goes).await;
+            let (few, many) =
+                (come_and_go(n, &emitter, 1_000, goes).await, come_and_go(n, &emitter, 10_000, goes).await);
+            assert!(many < few * 12, "{goes:?}: {few} bytes for 1,000 listeners, {many} for 10,000");
+        }
 
         let _stream = emitter.stream::<Tick>(Lag::DropOldest(4.try_into().unwrap()));
         let _waits = emitter.on_async("waits", async |_: Arc<Tick>| yield_now().await).unwrap();

@@ -75,9 +75,13 @@ impl EmitterBuilder {
     }
 
     /// Makes the emitter. Its listeners belong to the scope, unless they are [given to another](super::Listen::within).
+    ///
+    /// The scope [closes](Emitter::close) the emitter at its end, when it releases what it holds: last in, first out. In a
+    /// scope that has ended the emitter is closed from the start.
     #[must_use]
     pub fn build(self, scope: &Scope) -> Emitter {
         let inner = Arc::new(Inner::new(scope.clone(), self.settings));
+        inner.closes_with_home();
         if self.is_named {
             inner.shows_stats();
         }

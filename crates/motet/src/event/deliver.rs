@@ -14,7 +14,7 @@ use super::slot::{Call, Called, Claim, Slot};
 use super::snapshot::{Entry, Snapshot};
 use super::{AnyEvent, Posted};
 use crate::sim;
-use crate::task::{Closed as ScopeEnded, timeout};
+use crate::task::{Closed as ScopeEnded, TaskState, timeout};
 
 impl<E: AnyEvent> Snapshot<E> {
     /// Puts the event before each listener.
@@ -60,10 +60,14 @@ impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
                 inner.drops(1);
                 let_go(event);
             }
-            Put::Begin => {
+            Put::Begin(abandoned) => {
                 let (inner, slot) = (Arc::clone(inner), Arc::clone(self));
                 let attends = Attends { inner, slot, busy: false, ended: false };
                 match meta.scope.spawn(meta.name.clone(), attends.run()) {
+                    // The runtime is gone, and has dropped the task where it was started.
+                    Ok(task) if task.state() == TaskState::Ended && self.inbox.abandoned() != abandoned => {
+                        posted.dropped += 1;
+                    }
                     Ok(_) => posted.queued += 1,
                     // It is dropped, and drops what is in the inbox.
                     Err(ScopeEnded(_)) => posted.dropped += 1,

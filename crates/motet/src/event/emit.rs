@@ -12,7 +12,7 @@ use super::failed::Cause;
 use super::hearing::{Hearing, let_go};
 use super::inner::Inner;
 use super::slot::{Called, Claim, Hears, Meta};
-use super::snapshot::Snapshot;
+use super::snapshot::{Calls, Snapshot};
 use super::topic::Topic;
 use super::{AnyEvent, Closed, Emitted};
 use crate::task::{Elapsed, Group, Timeout, timeout};
@@ -91,26 +91,26 @@ impl<E: AnyEvent> Future for Emit<'_, E> {
                 Poll::Ready(Ok(Emitted::default()))
             }
             Listeners::Topic(topic) => {
-                let snapshot = topic.snapshot.load();
-                match snapshot.by_ref {
-                    true => {
+                let snapshot = topic.listeners();
+                match snapshot.calls {
+                    Calls::ByRef => {
                         let emitted = snapshot.call_in_turn(this.inner, this.with_names, &event);
                         leave(snapshot);
                         Poll::Ready(Ok(emitted))
                     }
                     // With a count of its own from here on: the emit may be long.
-                    false => this.run(Guard::into_inner(snapshot), event, cx),
+                    Calls::Shared | Calls::Stale => this.run(Guard::into_inner(snapshot), event, cx),
                 }
             }
             Listeners::Search(search) => {
                 let snapshot = search(this.inner, &event);
-                match snapshot.by_ref {
-                    true => {
+                match snapshot.calls {
+                    Calls::ByRef => {
                         let emitted = snapshot.call_in_turn(this.inner, this.with_names, &event);
                         let_go(snapshot);
                         Poll::Ready(Ok(emitted))
                     }
-                    false => this.run(snapshot, event, cx),
+                    Calls::Shared | Calls::Stale => this.run(snapshot, event, cx),
                 }
             }
         }
@@ -150,8 +150,8 @@ fn begins(spent: &mut Spent<'_>, meta: &Meta) -> bool {
     }
 }
 
-/// Those who were called for the last time, by this emit. They are off, and taken out when this is dropped: all at once,
-/// for to take one out is to copy the list of all, and ten thousand may wait for one event.
+/// The listeners that were called for the last time, by this emit. They are off, and taken out when this is dropped: all
+/// at once, under one lock, since ten thousand may wait for one event.
 struct Spent<'a> {
     inner: &'a Inner,
     /// Where they are to be found, if there are any.

@@ -115,7 +115,8 @@ impl Emitter {
     /// when it has begun.
     ///
     /// # Errors
-    /// [`Closed`] with the event. What failed in a listener is no error of the emit: [`Emitted`](super::Emitted) has it.
+    /// [`Closed`] with the event: the emitter was closed, or its scope has ended. A retry is of no use. What failed in a
+    /// listener is no error of the emit: [`Emitted`](super::Emitted) has it.
     ///
     /// # Panics
     /// If it is polled after its end.
@@ -165,25 +166,23 @@ impl Emitter {
     /// Puts the event before all listeners, and does not wait for them.
     ///
     /// Each listener hears what is posted in a task of its scope, one event at a time. A scope that ends waits for
-    /// what its listeners have still to hear; one that is cancelled drops it. What goes wrong is logged and counted,
-    /// since nobody waits for it.
+    /// what its listeners have still to hear; one that is cancelled drops it. A listener whose scope has ended, or whose
+    /// runtime is gone, does not hear the event: [`Posted::dropped`] counts it. What goes wrong after that is logged and
+    /// counted, since nobody waits for it.
     ///
     /// # Ordering and fairness
     /// A listener hears events in the order in which they were posted. Those that are emitted meanwhile are not in
     /// that order: whoever emits calls the listener at once.
     ///
     /// # Errors
-    /// [`Closed`] with the event.
-    ///
-    /// # Panics
-    /// If the runtime of the listener's scope is gone.
+    /// [`Closed`] with the event: the emitter was closed, or its scope has ended. A retry is of no use.
     pub fn post<E: Event>(&self, event: E) -> Result<Posted, Closed<E>> {
         let is_open = self.0.open.enter();
         let _entered = Entered(&self.0);
         if !is_open {
             return Err(Closed(event));
         }
-        let snapshot = self.0.topic().snapshot.load();
+        let snapshot = self.0.topic().listeners();
         Ok(if snapshot.entries.is_empty() {
             self.0.dead(&event);
             Posted::default()
@@ -264,17 +263,17 @@ impl Emitter {
     /// Counts the listeners to the events of a type, those to patterns and streams included.
     #[must_use]
     pub fn listener_count<E: Event>(&self) -> usize {
-        self.0.topic::<E>().snapshot.load().entries.len()
+        self.0.topic::<E>().len()
     }
 
-    /// Closes the emitter: it refuses events and listeners from now on. What was posted is still heard; then all listeners
+    /// Closes the emitter, as the end of its scope does: it refuses events and listeners from now on. What was posted is still heard; then all listeners
     /// are off, and streams end. An emit that has begun goes on with the listeners that it has called, and skips those
     /// that go off before it comes to them.
     pub fn close(&self) {
         self.0.close();
     }
 
-    /// Asks whether the emitter is closed.
+    /// Returns `true` if the emitter was closed, or its scope has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.open.is_closed()

@@ -14,14 +14,16 @@ struct State<T: ?Sized> {
     events: VecDeque<Arc<T>>,
     /// A task takes the events out, one after the other.
     attended: bool,
+    /// How often such a task was cut off.
+    abandoned: u64,
 }
 
 /// What became of an event that was put in.
 pub(super) enum Put<T: ?Sized> {
     /// It waits; whoever attends to the inbox comes to it.
     Queued,
-    /// It waits, and somebody has to begin.
-    Begin,
+    /// It waits, and somebody has to begin. With how often the inbox was [abandoned](Inbox::abandoned) before.
+    Begin(u64),
     /// It waits in the place of this one.
     Instead(Arc<T>),
     /// There is no room for it.
@@ -30,7 +32,7 @@ pub(super) enum Put<T: ?Sized> {
 
 impl<T: ?Sized> Default for Inbox<T> {
     fn default() -> Self {
-        Self(Mutex::new(State { events: VecDeque::new(), attended: false }))
+        Self(Mutex::new(State { events: VecDeque::new(), attended: false, abandoned: 0 }))
     }
 }
 
@@ -48,7 +50,7 @@ impl<T: ?Sized> Inbox<T> {
             None if state.attended => Put::Queued,
             None => {
                 state.attended = true;
-                Put::Begin
+                Put::Begin(state.abandoned)
             }
         }
     }
@@ -72,7 +74,13 @@ impl<T: ?Sized> Inbox<T> {
     pub(super) fn abandon(&self) -> VecDeque<Arc<T>> {
         let mut state = self.state();
         state.attended = false;
+        state.abandoned += 1;
         std::mem::take(&mut state.events)
+    }
+
+    /// How often whoever attended to the inbox was cut off.
+    pub(super) fn abandoned(&self) -> u64 {
+        self.state().abandoned
     }
 
     /// Only our own code runs under this lock.
@@ -125,7 +133,7 @@ mod tests {
                         }
                         put => {
                             prop_assert!(naive.len() < room);
-                            prop_assert_eq!(matches!(put, Put::Begin), !attended);
+                            prop_assert_eq!(matches!(put, Put::Begin(_)), !attended);
                             attended = true;
                             naive.push(number);
                         }

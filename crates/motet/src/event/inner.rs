@@ -1,6 +1,5 @@
 //! What the handles of an emitter share: who listens, and whether it is closed.
 
-use std::any::TypeId;
 use std::collections::{BTreeMap, btree_map};
 use std::future::ready;
 use std::mem;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use super::builder::OnDead;
 use super::hearing::let_go;
 use super::open::Open;
-use super::slot::{Hears, Meta, Registered, Slot};
+use super::slot::{Hears, Meta, Order, Registered, Slot};
 use super::snapshot::{Entry, Snapshot};
 use super::stats::Counters;
 use super::subscription::Subscription;
@@ -33,6 +32,8 @@ pub(crate) struct Inner {
     pub(super) open: Open,
     pub(super) counters: Counters,
     pub(super) shown: OnceLock<Registration>,
+    /// The cleanup of `home` that closes the emitter.
+    closes: OnceLock<(Weak<Core>, u64)>,
     registry: Mutex<Registry>,
 }
 
@@ -49,11 +50,19 @@ pub(super) struct Settings {
 /// Whoever adds a listener, or takes one out, holds this; whoever emits does not.
 #[derive(Default)]
 pub(super) struct Registry {
-    patterns: Vec<(Pattern, Arc<Slot<dyn AnyEvent>>)>,
-    /// The scopes that take their listeners along when they end, by where they are in memory; each with the number of
-    /// the cleanup that it owes, once it does.
-    scopes: BTreeMap<usize, Option<(Weak<Core>, u64)>>,
+    patterns: BTreeMap<Order, (Pattern, Arc<Slot<dyn AnyEvent>>)>,
+    /// The scopes that take their listeners along when they end, by where they are in memory.
+    scopes: BTreeMap<usize, Joined>,
     next_number: u64,
+}
+
+/// What is known of a scope with listeners.
+#[derive(Default)]
+struct Joined {
+    /// The number of the cleanup that the scope owes, once it does.
+    owed: Option<(Weak<Core>, u64)>,
+    /// The listeners of the scope: they are found without a look at those of other scopes.
+    listeners: BTreeMap<Order, Hears>,
 }
 
 impl Inner {
@@ -65,6 +74,7 @@ impl Inner {
             open: Open::default(),
             counters: Counters::default(),
             shown: OnceLock::new(),
+            closes: OnceLock::new(),
             registry: Mutex::default(),
         }
     }
@@ -104,7 +114,7 @@ impl Inner {
             let slot = Arc::new(slot(listener, number));
             let topic = self.topic_of::<E>(registry);
             let before = topic.add(Entry::Own(Arc::clone(&slot)));
-            (slot, vec![before])
+            (slot, before.into_iter().collect())
         })
     }
 
@@ -118,9 +128,8 @@ impl Inner {
         self.add(scope, listener, |registry, listener, number| {
             let slot = Arc::new(slot(listener, number));
             let matching = self.topics.iter().filter(|topic| pattern.matches(topic.event()));
-            let before = matching.map(|topic| topic.add_pattern(Arc::clone(&slot))).collect();
-            let at = registry.patterns.partition_point(|(_, listed)| !slot.meta.goes_before(&listed.meta));
-            registry.patterns.insert(at, (pattern, Arc::clone(&slot)));
+            let before = matching.filter_map(|topic| topic.add_pattern(Arc::clone(&slot))).collect();
+            registry.patterns.insert(slot.meta.order(), (pattern, Arc::clone(&slot)));
             (slot, before)
         })
     }
@@ -142,6 +151,9 @@ impl Inner {
         let number = registry.next_number;
         registry.next_number += 1;
         let (slot, before) = list(&mut registry, listener, number);
+        if let Some(joined) = registry.scopes.get_mut(&key(scope)) {
+            joined.listeners.insert(slot.meta().order(), slot.meta().hears);
+        }
         let crowded = self.crowded();
         drop(registry);
         before.into_iter().for_each(let_go);
@@ -173,69 +185,85 @@ impl Inner {
         // Before the cleanup is owed: should the scope end meanwhile, the cleanup finds it here.
         match self.registry().scopes.entry(key(scope)) {
             btree_map::Entry::Occupied(_) => return true,
-            btree_map::Entry::Vacant(place) => _ = place.insert(None),
+            btree_map::Entry::Vacant(place) => _ = place.insert(Joined::default()),
         }
         let leaves = Box::new(Leaves { inner: Arc::downgrade(self), scope: key(scope) });
         let owed = finalizer::push(&scope.0, Name::from("event listeners"), Location::caller(), None, leaves);
-        if let Some(place) = self.registry().scopes.get_mut(&key(scope)) {
-            *place = Some((Arc::downgrade(&scope.0), owed));
+        if let Some(joined) = self.registry().scopes.get_mut(&key(scope)) {
+            joined.owed = Some((Arc::downgrade(&scope.0), owed));
         }
         true
     }
 
     /// Takes a listener out that is off.
     pub(super) fn remove(&self, meta: &Meta) {
+        let mut out = Vec::new();
         let mut registry = self.registry();
-        let keep = |listed: &Meta| listed.number != meta.number;
-        let taken_out = match meta.hears {
-            Hears::Event(event) => self.retain_in(event, &keep).into_iter().collect(),
-            Hears::Pattern => self.retain(&mut registry, &keep),
-        };
+        self.take_out(&mut registry, meta.order(), meta.hears, &mut out);
+        if let Some(joined) = registry.scopes.get_mut(&key(&meta.scope)) {
+            joined.listeners.remove(&meta.order());
+        }
         drop(registry);
-        taken_out.into_iter().for_each(let_go);
+        out.into_iter().for_each(let_go);
+    }
+
+    fn take_out(&self, registry: &mut Registry, order: Order, hears: Hears, out: &mut Vec<TakenOut>) {
+        match hears {
+            Hears::Event(event) => {
+                if let Some(topic) = self.topics.of(event) {
+                    topic.remove(order, out);
+                }
+            }
+            Hears::Pattern => {
+                self.topics.iter().for_each(|topic| topic.remove(order, out));
+                out.extend(registry.patterns.remove(&order).map(|(_, slot)| TakenOut::Listener(slot)));
+            }
+        }
     }
 
     /// Takes out those that have been called for the last time, in one go; they are off.
     #[cold]
     pub(super) fn remove_spent(&self, hears: Hears) {
+        let mut out = Vec::new();
         let mut registry = self.registry();
-        let keep = |listed: &Meta| listed.is_on();
-        let taken_out = match hears {
-            Hears::Event(event) => self.retain_in(event, &keep).into_iter().collect(),
-            Hears::Pattern => self.retain(&mut registry, &keep),
-        };
-        drop(registry);
-        taken_out.into_iter().for_each(let_go);
-    }
-
-    fn retain_in(&self, event: TypeId, keep: &dyn Fn(&Meta) -> bool) -> Option<TakenOut> {
-        self.topics.of(event).and_then(|topic| topic.retain(keep))
-    }
-
-    fn retain(&self, registry: &mut Registry, keep: &dyn Fn(&Meta) -> bool) -> Vec<TakenOut> {
-        let mut taken_out: Vec<TakenOut> =
-            self.topics.iter().filter_map(|topic| topic.retain(keep)).collect();
-        let gone = registry.patterns.extract_if(.., |(_, slot)| !keep(&slot.meta));
-        taken_out.extend(gone.map(|(_, slot)| slot as TakenOut));
-        taken_out
-    }
-
-    /// Takes out all listeners to whom this applies, and switches them off.
-    fn remove_all(&self, applies: impl Fn(&Meta) -> bool, scope: Option<usize>) {
-        let mut registry = self.registry();
-        if let Some(scope) = scope {
-            registry.scopes.remove(&scope);
-        }
-        let keep = |meta: &Meta| {
-            let goes = applies(meta);
-            if goes {
-                meta.go_off();
+        match hears {
+            Hears::Event(event) => {
+                if let Some(topic) = self.topics.of(event) {
+                    topic.remove_off(&mut out);
+                }
             }
-            !goes
-        };
-        let taken_out = self.retain(&mut registry, &keep);
+            Hears::Pattern => {
+                self.topics.iter().for_each(|topic| topic.remove_off(&mut out));
+                let off = registry.patterns.extract_if(.., |_, (_, slot)| !slot.meta.is_on());
+                out.extend(off.map(|(_, (_, slot))| TakenOut::Listener(slot)));
+            }
+        }
+        for meta in out.iter().filter_map(TakenOut::meta) {
+            if let Some(joined) = registry.scopes.get_mut(&key(&meta.scope)) {
+                joined.listeners.remove(&meta.order());
+            }
+        }
         drop(registry);
-        taken_out.into_iter().for_each(let_go);
+        out.into_iter().for_each(let_go);
+    }
+
+    /// Takes out the listeners of a scope that has ended, and switches them off.
+    fn leave_scope(&self, scope: usize) {
+        let mut registry = self.registry();
+        let joined = registry.scopes.remove(&scope);
+        self.remove_all(registry, joined.into_iter().flat_map(|joined| joined.listeners));
+    }
+
+    fn remove_all(
+        &self,
+        mut registry: MutexGuard<'_, Registry>,
+        listeners: impl Iterator<Item = (Order, Hears)>,
+    ) {
+        let mut out = Vec::new();
+        listeners.for_each(|(order, hears)| self.take_out(&mut registry, order, hears, &mut out));
+        out.iter().filter_map(TakenOut::meta).for_each(|meta| _ = meta.go_off());
+        drop(registry);
+        out.into_iter().for_each(let_go);
     }
 
     pub(super) fn close(&self) {
@@ -254,7 +282,11 @@ impl Inner {
     /// It is closed, and nothing waits any more: whoever listens has heard all there was.
     #[cold]
     fn settle(&self) {
-        self.remove_all(|_| true, None);
+        let mut registry = self.registry();
+        // The scopes stay listed, with the cleanup that each owes.
+        let listeners: Vec<_> =
+            registry.scopes.values_mut().map(|joined| mem::take(&mut joined.listeners)).collect();
+        self.remove_all(registry, listeners.into_iter().flatten());
         self.open.wake();
     }
 
@@ -264,6 +296,17 @@ impl Inner {
         topics.fold((0, 0, patterns), |(topics, listeners, patterns), topic| {
             (topics + 1, listeners + topic.len(), patterns)
         })
+    }
+
+    /// Sees to it that the end of `home` closes the emitter; closes it now if `home` has ended.
+    pub(super) fn closes_with_home(self: &Arc<Self>) {
+        // Counted in for the moment, so that the scope cannot close before the registration.
+        let Some(_member) = Member::enter(&self.home.0, Class::Work) else { return self.close() };
+        let closes = Box::new(Closes(Arc::downgrade(self)));
+        let name = Name::from("event emitter");
+        let owed = finalizer::push(&self.home.0, name, Location::caller(), None, closes);
+        let set = self.closes.set((Arc::downgrade(&self.home.0), owed));
+        debug_assert!(set.is_ok(), "it is made once");
     }
 
     pub(super) fn shows_stats(self: &Arc<Self>) {
@@ -279,7 +322,7 @@ impl Inner {
 impl Registry {
     fn matching(&self, name: &str) -> impl Iterator<Item = Arc<Slot<dyn AnyEvent>>> {
         self.patterns
-            .iter()
+            .values()
             .filter(move |(pattern, _)| pattern.matches(name))
             .map(|(_, slot)| Arc::clone(slot))
     }
@@ -295,10 +338,30 @@ fn key(scope: &Scope) -> usize {
 impl Drop for Inner {
     fn drop(&mut self) {
         let registry = self.registry.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (core, owed) in mem::take(&mut registry.scopes).into_values().flatten() {
+        let joined = mem::take(&mut registry.scopes).into_values();
+        for (core, owed) in joined.filter_map(|joined| joined.owed).chain(self.closes.take()) {
             if let Some(core) = core.upgrade() {
                 drop(finalizer::take(&core, owed));
             }
+        }
+    }
+}
+
+/// Closes an emitter, when dropped: by its scope, or lost with the runtime. The scope releases it after what was opened
+/// later, which may emit to its end.
+struct Closes(Weak<Inner>);
+
+impl Owe for Closes {
+    fn begin(self: Box<Self>, _: Exit) -> Option<ReleaseFuture> {
+        drop(self);
+        Some(Box::pin(ready(Ok(()))))
+    }
+}
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.close();
         }
     }
 }
@@ -319,7 +382,7 @@ impl Owe for Leaves {
 impl Drop for Leaves {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.remove_all(|meta| key(&meta.scope) == self.scope, Some(self.scope));
+            inner.leave_scope(self.scope);
         }
     }
 }

@@ -20,7 +20,8 @@
 //!   on. One that blocks its thread blocks whoever emits: nobody can stop it.
 //! - **Ending.** A listener belongs to a scope, and goes when the scope releases what it holds, at the latest: after all
 //!   children and services, last in, first out. Until then its [`Subscription`] keeps it on.
-//! - **Closing.** A closed emitter refuses events and listeners and hands them back; what was posted is heard.
+//! - **Closing.** A closed emitter refuses events and listeners and hands them back; what was posted is heard. The end of
+//!   its scope closes an emitter.
 //! - **No locks.** None is held while a listener runs: it may emit, come and go, and close.
 //! - **Price.** An emit allocates nothing while no listener needs a share in the event: none that is async, waits
 //!   for the event or streams it. With one, the event is allocated, and each async listener's future.

@@ -5,8 +5,8 @@
 pub struct Posted {
     /// How many listeners will hear it.
     pub queued: usize,
-    /// How many events were thrown away for it, this one or an older one: the backlog of a listener was full, or its
-    /// scope has ended.
+    /// How many events were thrown away for it, this one or an older one: the backlog of a listener was full, its scope
+    /// has ended, or its runtime is gone.
     pub dropped: usize,
 }
 

@@ -1,6 +1,7 @@
 //! A listener in its place: what it is called, what it is called with, and whether it is on.
 
 use std::any::TypeId;
+use std::cmp::Reverse;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,9 @@ pub(super) struct Slot<T: ?Sized> {
     pub(super) call: Call<T>,
     pub(super) inbox: Inbox<T>,
 }
+
+/// Orders listeners: those of a higher priority first, those of the same priority as they came. No two are equal.
+pub(super) type Order = (Reverse<i32>, u64);
 
 /// What is known of a listener, whatever it listens to.
 pub(super) struct Meta {
@@ -92,9 +96,9 @@ impl Meta {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Asks whether it is to be called before the other.
-    pub(super) fn goes_before(&self, other: &Self) -> bool {
-        (other.priority, self.number) < (self.priority, other.number)
+    /// When it is called, compared with other listeners.
+    pub(super) fn order(&self) -> Order {
+        (Reverse(self.priority), self.number)
     }
 }
 

@@ -1,16 +1,26 @@
-//! The listeners of an event, as an emit finds them. A snapshot never changes: a listener that comes or goes makes a
-//! new one, and an emit that has begun keeps its own.
+//! The listeners of an event, as an emit finds them. A snapshot never changes: after a listener has come or gone, the next
+//! emit makes a new one, and an emit that has begun keeps its own.
 
 use std::sync::Arc;
 
 use super::AnyEvent;
 use super::failed::Cause;
-use super::slot::{Call, Called, Meta, Slot};
+use super::slot::{Call, Called, Meta, Registered, Slot};
 
 pub(super) struct Snapshot<E> {
     pub(super) entries: Box<[Entry<E>]>,
-    /// Nobody needs a share in the event.
-    pub(super) by_ref: bool,
+    pub(super) calls: Calls,
+}
+
+/// How the listeners of a snapshot are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calls {
+    /// By reference, one after the other: no listener needs a share in the event.
+    ByRef,
+    /// A listener needs a share in the event.
+    Shared,
+    /// Not at all: listeners have come or gone since the list was copied, so it has to be copied again.
+    Stale,
 }
 
 pub(super) enum Entry<E> {
@@ -21,15 +31,12 @@ pub(super) enum Entry<E> {
 impl<E: AnyEvent> Snapshot<E> {
     pub(super) fn of(entries: impl IntoIterator<Item = Entry<E>>) -> Self {
         let entries: Box<[_]> = entries.into_iter().collect();
-        let by_ref = entries.iter().all(Entry::is_by_ref);
-        Self { entries, by_ref }
+        let calls = if entries.iter().all(Entry::is_by_ref) { Calls::ByRef } else { Calls::Shared };
+        Self { entries, calls }
     }
 
-    /// The same with one more, in its order.
-    pub(super) fn with(&self, entry: Entry<E>) -> Self {
-        let before = |listed: &Entry<E>| !entry.meta().goes_before(listed.meta());
-        let (before, after) = self.entries.split_at(self.entries.partition_point(before));
-        Self::of(before.iter().cloned().chain([entry]).chain(after.iter().cloned()))
+    pub(super) fn stale() -> Self {
+        Self { entries: Box::default(), calls: Calls::Stale }
     }
 }
 
@@ -39,6 +46,13 @@ impl<E: AnyEvent> Entry<E> {
         match self {
             Self::Own(slot) => &slot.meta,
             Self::Pattern(slot) => &slot.meta,
+        }
+    }
+
+    pub(super) fn into_listener(self) -> Arc<dyn Registered> {
+        match self {
+            Self::Own(slot) => slot,
+            Self::Pattern(slot) => slot,
         }
     }
 

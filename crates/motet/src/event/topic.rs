@@ -1,52 +1,118 @@
 //! The listeners of one type of event, and all such types.
 
 use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
-use super::slot::{Meta, Slot};
-use super::snapshot::{Entry, Snapshot};
+use super::slot::{Meta, Order, Registered, Slot};
+use super::snapshot::{Calls, Entry, Snapshot};
 use super::{AnyEvent, Event};
 
-/// Written by who holds the registry alone; read by anybody.
+/// The listeners of one type of event: a list that changes with each listener that comes or goes, and a snapshot of it
+/// that an emit reads without a lock.
+///
+/// A change takes logarithmic time: it marks the snapshot as stale, and the next emit or post copies the list once for
+/// all changes before it. A stale snapshot holds no listener, so that what a listener holds is dropped when the listener
+/// goes off, and not only at the next emit.
 pub(super) struct Topic<E> {
-    pub(super) snapshot: ArcSwap<Snapshot<E>>,
-    /// Whether there is anybody in the snapshot, for those who need not look into it.
-    is_heard: AtomicBool,
+    snapshot: ArcSwap<Snapshot<E>>,
+    /// What `snapshot` points to while it is stale.
+    stale: Arc<Snapshot<E>>,
+    /// No code of a user runs under this lock. Whoever changes the list also holds the registry.
+    listed: Mutex<BTreeMap<Order, Entry<E>>>,
+    /// The length of the list, for callers that need not look into it.
+    count: AtomicUsize,
     warned: AtomicBool,
 }
 
 /// What was taken out. It holds what users gave, so it is dropped where no lock is held.
-pub(super) type TakenOut = Arc<dyn Any + Send + Sync>;
+pub(super) enum TakenOut {
+    Listener(Arc<dyn Registered>),
+    /// A snapshot that is stale, with the listeners in it.
+    Snapshot {
+        _listeners: Arc<dyn Any + Send + Sync>,
+    },
+}
 
-impl<E: Event> Topic<E> {
+impl TakenOut {
+    pub(super) fn meta(&self) -> Option<&Meta> {
+        match self {
+            Self::Listener(listener) => Some(listener.meta()),
+            Self::Snapshot { .. } => None,
+        }
+    }
+}
+
+impl<E: AnyEvent> Topic<E> {
     pub(super) fn new(patterns: impl Iterator<Item = Arc<Slot<dyn AnyEvent>>>) -> Self {
-        // They are listed in their order already.
-        let snapshot = Snapshot::of(patterns.map(Entry::Pattern));
-        let is_heard = AtomicBool::new(!snapshot.entries.is_empty());
-        Self { snapshot: ArcSwap::from_pointee(snapshot), is_heard, warned: AtomicBool::new(false) }
+        let listed: BTreeMap<_, _> = patterns.map(|slot| (slot.meta.order(), Entry::Pattern(slot))).collect();
+        let stale = Arc::new(Snapshot::stale());
+        Self {
+            snapshot: ArcSwap::new(Arc::clone(&stale)),
+            stale,
+            count: AtomicUsize::new(listed.len()),
+            listed: Mutex::new(listed),
+            warned: AtomicBool::new(false),
+        }
     }
 
-    pub(super) fn add(&self, entry: Entry<E>) -> TakenOut {
-        self.replace(self.snapshot.load().with(entry))
+    /// Adds a listener, and returns the snapshot that this made stale.
+    pub(super) fn add(&self, entry: Entry<E>) -> Option<TakenOut> {
+        let mut listed = self.listed();
+        listed.insert(entry.meta().order(), entry);
+        self.changed(&listed)
     }
 
-    fn replace(&self, snapshot: Snapshot<E>) -> TakenOut {
-        let is_heard = !snapshot.entries.is_empty();
-        let before = self.snapshot.swap(Arc::new(snapshot));
+    /// Marks the snapshot as stale, unless it is.
+    fn changed(&self, listed: &BTreeMap<Order, Entry<E>>) -> Option<TakenOut> {
         // Relaxed, as who is told that a listener is on or off, by whatever means, sees this. Others emit before that.
-        self.is_heard.store(is_heard, Ordering::Relaxed);
-        before
+        self.count.store(listed.len(), Ordering::Relaxed);
+        let is_stale = self.snapshot.load().calls == Calls::Stale;
+        (!is_stale).then(|| TakenOut::Snapshot { _listeners: self.snapshot.swap(Arc::clone(&self.stale)) })
+    }
+
+    /// The listeners as they are now.
+    #[inline]
+    pub(super) fn listeners(&self) -> Guard<Arc<Snapshot<E>>> {
+        let snapshot = self.snapshot.load();
+        match snapshot.calls {
+            Calls::Stale => Guard::from_inner(self.refresh()),
+            Calls::ByRef | Calls::Shared => snapshot,
+        }
+    }
+
+    /// Copies the list, once for all that has changed since it was copied last.
+    #[cold]
+    fn refresh(&self) -> Arc<Snapshot<E>> {
+        let listed = self.listed();
+        // Another emit may have copied it meanwhile.
+        let snapshot = self.snapshot.load_full();
+        if snapshot.calls != Calls::Stale {
+            return snapshot;
+        }
+        let snapshot = Arc::new(Snapshot::of(listed.values().cloned()));
+        self.snapshot.store(Arc::clone(&snapshot));
+        snapshot
     }
 }
 
 impl<E> Topic<E> {
     #[inline]
     pub(super) fn is_heard(&self) -> bool {
-        self.is_heard.load(Ordering::Relaxed)
+        self.len() > 0
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn listed(&self) -> MutexGuard<'_, BTreeMap<Order, Entry<E>>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -54,9 +120,11 @@ impl<E> Topic<E> {
 pub(super) trait AnyTopic: Any + Send + Sync {
     fn event(&self) -> &'static str;
     fn len(&self) -> usize;
-    fn add_pattern(&self, slot: Arc<Slot<dyn AnyEvent>>) -> TakenOut;
-    /// Takes out all but those that `keep` says yes to.
-    fn retain(&self, keep: &dyn Fn(&Meta) -> bool) -> Option<TakenOut>;
+    fn add_pattern(&self, slot: Arc<Slot<dyn AnyEvent>>) -> Option<TakenOut>;
+    /// Takes one out, if it is listed.
+    fn remove(&self, order: Order, out: &mut Vec<TakenOut>);
+    /// Takes out all that are off.
+    fn remove_off(&self, out: &mut Vec<TakenOut>);
     /// True the first time there are more listeners than this.
     fn outgrows(&self, limit: usize) -> bool;
 }
@@ -67,20 +135,29 @@ impl<E: Event> AnyTopic for Topic<E> {
     }
 
     fn len(&self) -> usize {
-        self.snapshot.load().entries.len()
+        Self::len(self)
     }
 
-    fn add_pattern(&self, slot: Arc<Slot<dyn AnyEvent>>) -> TakenOut {
+    fn add_pattern(&self, slot: Arc<Slot<dyn AnyEvent>>) -> Option<TakenOut> {
         self.add(Entry::Pattern(slot))
     }
 
-    fn retain(&self, keep: &dyn Fn(&Meta) -> bool) -> Option<TakenOut> {
-        let now = self.snapshot.load();
-        let kept: Vec<_> = now.entries.iter().filter(|entry| keep(entry.meta())).cloned().collect();
-        if kept.len() == now.entries.len() {
-            return None;
+    fn remove(&self, order: Order, out: &mut Vec<TakenOut>) {
+        let mut listed = self.listed();
+        if let Some(removed) = listed.remove(&order) {
+            out.extend(self.changed(&listed));
+            out.push(TakenOut::Listener(removed.into_listener()));
         }
-        Some(self.replace(Snapshot::of(kept)))
+    }
+
+    fn remove_off(&self, out: &mut Vec<TakenOut>) {
+        let mut listed = self.listed();
+        let before = out.len();
+        let off = listed.extract_if(.., |_, entry| !entry.meta().is_on());
+        out.extend(off.map(|(_, entry)| TakenOut::Listener(entry.into_listener())));
+        if out.len() > before {
+            out.extend(self.changed(&listed));
+        }
     }
 
     fn outgrows(&self, limit: usize) -> bool {

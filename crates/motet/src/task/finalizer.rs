@@ -149,7 +149,8 @@ pub(crate) fn push(
 /// holds what a user gave.
 pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
     let mut state = core.state();
-    let at = state.finalizers.iter().position(|finalizer| finalizer.id == id)?;
+    // They are in the order of their numbers: those that are released go from an end.
+    let at = state.finalizers.binary_search_by_key(&id, |finalizer| finalizer.id).ok()?;
     Some(state.finalizers.remove(at))
 }
 

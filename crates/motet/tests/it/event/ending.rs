@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use motet::event::{AnyEvent, Emitter};
+use motet::event::{AnyEvent, Closed, Emitter};
 use motet::resource::Exit;
 use motet::task::{Nursery, Reason, ReleaseCounts, Scope, drain, scope, timeout};
 use tokio::task::yield_now;
@@ -330,4 +330,81 @@ async fn listener_that_panics_on_drop_leaves_the_others() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn an_emitter_is_closed_when_its_scope_has_ended() {
+    let heard = Heard::default();
+    let mut outlives = None;
+    scope(async |n: &Nursery| {
+        Scope::options()
+            .run(async |inner: &Nursery| {
+                let dead = heard.clone();
+                let emitter = Emitter::builder().on_dead(move |_| dead.note("dead", 0)).build(inner);
+                // One that belongs to a scope that goes on.
+                emitter.listener("outside").within(n).on(heard.by("outside")).unwrap().forever();
+                outlives = Some(emitter);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        let emitter = outlives.take().unwrap();
+        assert!(emitter.is_closed());
+        let Closed(Tick(number)) = emitter.emit(Tick(1)).await.unwrap_err();
+        assert_eq!(number, 1, "it is handed back");
+        let Closed(named) = emitter.emit_named("named", ()).await.unwrap_err();
+        assert_eq!(named.name(), "named");
+        assert_eq!(emitter.post(Tick(2)).unwrap_err().0, Tick(2));
+        assert_eq!(emitter.listener_count::<Tick>(), 0);
+        assert!(emitter.on("late", |_: &Tick| ()).is_err());
+        emitter.drain().await;
+        let late = Emitter::new(&Scope::clone(n));
+        assert!(!late.is_closed());
+        outlives = Some(late);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let late = outlives.unwrap();
+    assert!(late.emit(Tick(3)).await.is_err(), "without a listener all its life");
+    assert_eq!(heard.take(), [], "nobody heard of it, nor is it dead: it was refused");
+}
+
+#[tokio::test]
+async fn an_emitter_of_a_scope_that_has_ended_is_closed_from_the_start() {
+    let mut ended = None;
+    scope(async |n: &Nursery| {
+        ended = Some(Scope::clone(n));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let emitter = Emitter::new(&ended.unwrap());
+    assert!(emitter.is_closed());
+    assert_eq!(emitter.post(Tick(1)).unwrap_err().0, Tick(1));
+}
+
+/// What was opened after the emitter is released before it is closed, and may emit to its end.
+#[tokio::test]
+async fn a_release_emits_to_an_emitter_that_was_made_before() {
+    let (heard, said) = (Heard::default(), Arc::new(AtomicUsize::new(0)));
+    scope(async |n: &Nursery| {
+        Scope::options()
+            .run(async |inner: &Nursery| {
+                let emitter = Emitter::new(inner);
+                emitter.listener("outside").within(n).on(heard.by("outside")).unwrap().forever();
+                let (last, says) = (emitter.clone(), Arc::clone(&said));
+                let close = move |_: u32, _: Exit| async move {
+                    says.store(last.emit(Tick(1)).await.unwrap().succeeded(), Ordering::Relaxed);
+                };
+                inner.acquire("db", async { Ok::<_, ()>(1) }, close).await.unwrap();
+                Ok(())
+            })
+            .await
+            .unwrap();
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!((said.load(Ordering::Relaxed), heard.take()), (1, vec![("outside", 1)]));
 }

@@ -1,11 +1,13 @@
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::time::Duration;
 
 use motet::event::{Emitter, Lag, Overflow, Posted};
 use motet::observe::Stat;
 use motet::task::{Nursery, Reason, Scope, ScopeError, scope, timeout};
+use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
@@ -213,4 +215,32 @@ async fn drain_completes_after_a_panic_of_on_dead() {
     })
     .await
     .unwrap();
+}
+
+/// The runtime of a scope can go before the scope does. The task that would hear the event is then dropped where it is
+/// started.
+#[test]
+fn a_post_to_a_listener_whose_runtime_is_gone_is_dropped() {
+    let heard = Heard::default();
+    let (kept, emitters) = mpsc::channel();
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    let mut body = Box::pin(scope(async |n: &Nursery| {
+        let emitter = Emitter::new(n);
+        emitter.on("gone", heard.by("gone")).unwrap().forever();
+        kept.send(emitter).unwrap();
+        pending::<()>().await;
+        Ok(())
+    }));
+    runtime.block_on(poll_fn(|cx| {
+        assert!(body.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    }));
+    drop(runtime);
+    let emitter = emitters.recv().unwrap();
+    for number in 0..2 {
+        assert_eq!(emitter.post(Tick(number)).unwrap(), posted(0, 1));
+    }
+    emitter.close();
+    assert!(emitter.post(Tick(2)).is_err());
+    assert_eq!(heard.take(), []);
 }
