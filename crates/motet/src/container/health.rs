@@ -8,7 +8,7 @@ use super::Lifetime;
 use super::dag::Needs;
 use super::factory::BoxError;
 use super::graph::{Graph, Needed};
-use super::store::{Slot, Store};
+use super::store::{Life, Slot, Store};
 use crate::mutant;
 use crate::task::caught::Caught;
 use crate::task::core::{Level, panic_words};
@@ -71,6 +71,7 @@ mod sealed {
 #[derive(Debug)]
 pub struct HealthReport {
     components: Vec<ComponentHealth>,
+    life: Life,
 }
 
 /// How healthy a component is.
@@ -90,13 +91,30 @@ pub struct ComponentHealth {
 }
 
 impl HealthReport {
-    /// Says how healthy the whole is: as healthy as the least healthy component.
+    /// Says how healthy the whole is: as healthy as the least healthy component. A container that is being stopped, or has
+    /// been, is [`Health::Unhealthy`], whatever its components say.
     #[must_use]
     pub fn health(&self) -> Health {
+        if self.is_stopping() {
+            return Health::Unhealthy;
+        }
         self.components.iter().map(|component| component.health).min().unwrap_or(Health::Healthy)
     }
 
-    /// Gives the components, in the order in which they were provided.
+    /// Returns `true` if the stop of the container had begun: by [`Running::stop`](super::Running::stop), or by the end of its
+    /// scope.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.life != Life::Open
+    }
+
+    /// Returns `true` if the container was stopped. Then there are no components to report.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.life == Life::Closed
+    }
+
+    /// Gives the components that were there to be asked, in the order in which they were provided.
     #[must_use]
     pub fn components(&self) -> &[ComponentHealth] {
         &self.components
@@ -112,6 +130,11 @@ impl HealthReport {
 impl fmt::Display for HealthReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.health())?;
+        match self.life {
+            Life::Open => {}
+            Life::Closing => f.write_str(": the container is being stopped")?,
+            Life::Closed => f.write_str(": the container is stopped")?,
+        }
         for component in &self.components {
             write!(f, "\n  `{}` {}", component.name, component.health)?;
             if let Some(other) = &component.because_of {
@@ -186,7 +209,9 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
             because_of: (health < own[*at]).then(|| graph.nodes[because_of].name.clone()),
         }
     });
-    HealthReport { components: components.collect() }
+    let components = components.collect();
+    // Only now: a stop that began meanwhile makes the answers out of date.
+    HealthReport { components, life: store.life() }
 }
 
 /// Whether a component can do without another: each argument that is filled with it is optional.

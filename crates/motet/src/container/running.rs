@@ -154,7 +154,8 @@ impl Running {
     /// Asks every component how it is, side by side, and says how healthy each can be: no more than what it needs.
     ///
     /// A check that fails, panics or takes longer than its limit makes its component unhealthy; so does the panic of a
-    /// task in the component's scope.
+    /// task in the component's scope. A container whose stop has begun is unhealthy as a whole:
+    /// [`HealthReport::is_stopping`].
     ///
     /// # Cancel safety
     /// Safe: the checks are dropped.

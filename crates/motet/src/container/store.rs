@@ -109,6 +109,11 @@ impl Store {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the stop has begun, and whether it has ended.
+    pub(crate) fn life(&self) -> Life {
+        self.state().phase
+    }
+
     /// The store that a component belongs to.
     pub(crate) fn owner(self: &Arc<Self>, node: usize) -> &Arc<Self> {
         match (&self.parent, self.graph.nodes[node].lifetime) {

@@ -1,9 +1,9 @@
 //! Health, along the graph.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use motet::container::{Container, Health};
-use motet::task::Scope;
+use motet::task::{Nursery, Scope, timeout};
 use tokio::time::Instant;
 
 use super::{A, B, C, D, Refused, after, millis, never, started, within};
@@ -123,4 +123,51 @@ async fn panic_in_an_isolated_component_leaves_its_other_tasks() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_stopped_is_unhealthy() {
+    let outlives = OnceLock::new();
+    within(async |_| {
+        let ended = Scope::options().run(async |inner: &Nursery<Refused>| {
+            let mut c = Container::new();
+            c.provide(|| async { A }).health(|_| async { Health::Healthy }).on_stop(|_| after(100, ()));
+            let running = Arc::new(started(inner, c).await);
+            assert_eq!(running.health().await.to_string(), "healthy\n  `A` healthy");
+            outlives.set(running).unwrap();
+            Ok(())
+        });
+        let mut ended = std::pin::pin!(ended);
+        // Its stop has begun, and waits for `on_stop`.
+        assert!(timeout(millis(50), &mut ended).await.is_err());
+        let report = outlives.get().unwrap().health().await;
+        assert!(report.is_stopping() && !report.is_stopped());
+        assert_eq!(report.health(), Health::Unhealthy);
+        assert_eq!(report.to_string().lines().next(), Some("unhealthy: the container is being stopped"));
+        ended.await.unwrap();
+    })
+    .await
+    .unwrap();
+    let report = outlives.get().unwrap().health().await;
+    assert!(report.is_stopping() && report.is_stopped() && report.components().is_empty());
+    assert_eq!(report.health(), Health::Unhealthy);
+    assert_eq!(report.to_string(), "unhealthy: the container is stopped");
+}
+
+/// What a check answers while the stop begins is out of date.
+#[tokio::test(start_paused = true)]
+async fn a_container_whose_stop_begins_during_the_checks_is_unhealthy() {
+    let mut asked = None;
+    within(async |n| {
+        let mut c = Container::new();
+        c.provide(|| async { A }).health(|_| after(100, Health::Healthy));
+        let running = Arc::new(started(n, c).await);
+        asked = Some(Box::pin(async move { running.health().await }));
+        assert!(timeout(millis(50), asked.as_mut().unwrap()).await.is_err());
+    })
+    .await
+    .unwrap();
+    let report = asked.unwrap().await;
+    assert!(report.is_stopped());
+    assert_eq!(report.health(), Health::Unhealthy);
 }
