@@ -139,7 +139,7 @@ impl Failure {
         run.trace.iter().map(|event| super::report::line(event, &run.tasks)).collect()
     }
 
-    /// Lists the tasks that were alive when the run failed, a line each.
+    /// Lists the tasks that were alive when the run failed, a line each: where it was spawned, and what it is suspended in.
     #[must_use]
     pub fn live_tasks(&self) -> Vec<String> {
         let Some(run) = &self.0.run else { return Vec::new() };

@@ -22,6 +22,12 @@
 //! poll that does not return: after a minute it is named, and the process aborted, since no thread can stop
 //! another.
 //!
+//! # What a report says
+//! What failed, the last events, and each task that is alive: where it was spawned, and what it is suspended in. That is the
+//! operation of motet, with the name of the queue, the pool or the scope and the line that called it, and what it is
+//! within: `queue "orders": send at src/main.rs:17:18, within scope "shop": run at src/main.rs:9:5`. Futures of other crates
+//! are not known: for one of those the report says what is around it, or what the task waited for before.
+//!
 //! # Environment
 //! - `MOTET_SEED=17`: only this seed; what was to be seen over the whole sweep is not asked for.
 //! - `MOTET_RUNS=10000`: so many seeds, from the first one of the test.

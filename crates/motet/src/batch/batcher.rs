@@ -12,6 +12,7 @@ use super::handle::Handle;
 use super::outcome::BatchOutcome;
 use super::stats::BatchStats;
 use super::submit::Submit;
+use crate::sim;
 use crate::task::Scope;
 
 /// Collects items into batches for a handler, and gives each caller the answer to its own item.
@@ -77,6 +78,7 @@ impl<T, R, E> Batcher<T, R, E> {
     ///
     /// # Errors
     /// [`SubmitError`](super::SubmitError): the item is handed back if it was in no batch.
+    #[track_caller]
     pub fn submit(&self, item: T) -> Submit<'_, T, R, E> {
         Submit::new(Entering::new(&self.handle.shared, item))
     }
@@ -90,15 +92,18 @@ impl<T, R, E> Batcher<T, R, E> {
     ///
     /// # Errors
     /// [`PostError`], which hands the item back.
-    pub async fn post(&self, item: T) -> Result<(), PostError<T>> {
-        let mut entering = Entering::new(&self.handle.shared, item);
-        poll_fn(|cx| {
-            let budget = ready!(coop::poll_proceed(cx));
-            let entered = ready!(entering.poll(Wants::Nothing, cx));
-            budget.made_progress();
-            Poll::Ready(entered.map(drop))
+    #[track_caller]
+    pub fn post(&self, item: T) -> impl Future<Output = Result<(), PostError<T>>> {
+        sim::at_named("batcher", "post", || Some(self.handle.shared.name.to_string()), async move {
+            let mut entering = Entering::new(&self.handle.shared, item);
+            poll_fn(|cx| {
+                let budget = ready!(coop::poll_proceed(cx));
+                let entered = ready!(entering.poll(Wants::Nothing, cx));
+                budget.made_progress();
+                Poll::Ready(entered.map(drop))
+            })
+            .await
         })
-        .await
     }
 
     /// Adds an item whose answer nobody waits for, if there is a place for it.
@@ -118,8 +123,11 @@ impl<T, R, E> Batcher<T, R, E> {
     ///
     /// # Cancel safety
     /// Safe: the batch goes; only the wait is dropped.
-    pub async fn flush(&self) {
-        self.handle.flush().await;
+    #[track_caller]
+    pub fn flush(&self) -> impl Future<Output = ()> {
+        sim::at_named("batcher", "flush", || Some(self.handle.shared.name.to_string()), async move {
+            self.handle.flush().await;
+        })
     }
 
     /// Takes no more items, has the open batch go now, and waits until all items have their answers. Callers that
@@ -129,8 +137,11 @@ impl<T, R, E> Batcher<T, R, E> {
     ///
     /// # Cancel safety
     /// Safe: it is closed all the same, and drains; call it again to wait.
-    pub async fn close(&self) {
-        self.handle.close().await;
+    #[track_caller]
+    pub fn close(&self) -> impl Future<Output = ()> {
+        sim::at_named("batcher", "close", || Some(self.handle.shared.name.to_string()), async move {
+            self.handle.close().await;
+        })
     }
 
     /// Asks whether it takes no more items: it was closed, or its scope is cancelled or has ended.

@@ -9,6 +9,7 @@ use super::block::Answer;
 use super::entering::{Denied, Entered, Entering, Key, Wants};
 use super::error::{LoadError, PostError};
 use crate::mutant;
+use crate::sim::Site;
 
 /// A key and the wait for its value: see [`Loader::load`](super::Loader::load).
 ///
@@ -24,13 +25,16 @@ pub struct Load<'a, K, V, E> {
     hash: u64,
     /// Once the key is in.
     entered: Option<Seat<K, V, E>>,
+    site: Site,
 }
 
 type Seat<K, V, E> = Entered<Arc<K>, Arc<V>, Arc<E>>;
 
 impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
+    #[track_caller]
     pub(super) fn new(entering: Entering<'a, Arc<K>, Arc<V>, Arc<E>>, key: Arc<K>, hash: u64) -> Self {
-        Self { entering, key, hash, entered: None }
+        let site = Site::named("loader", "load", || Some(entering.shared().name.to_string()));
+        Self { site, entering, key, hash, entered: None }
     }
 
     /// Joins those that ask for the same key in the open batch; goes in, or waits for a place, if there are none.
@@ -94,7 +98,15 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
 impl<K: Eq + Clone, V, E> Future for Load<'_, K, V, E> {
     type Output = Result<Arc<V>, LoadError<K, E>>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<K: Eq + Clone, V, E> Load<'_, K, V, E> {
+    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let budget = ready!(coop::poll_proceed(cx));
         let this = &mut *self;
         let Some(Entered { block, seat, .. }) = &this.entered else {

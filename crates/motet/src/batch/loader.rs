@@ -14,6 +14,7 @@ use super::shared::Shared;
 use super::state::{Seating, State};
 use super::stats::BatchStats;
 use super::watch;
+use crate::sim;
 use crate::task::{Name, Scope};
 
 /// Looks values up by key, in batches in which each key is there once, whoever asks for it.
@@ -77,6 +78,7 @@ where
     ///
     /// # Errors
     /// [`LoadError`](super::LoadError).
+    #[track_caller]
     pub fn load(&self, key: K) -> Load<'_, K, V, E> {
         let hash = self.inner.hasher.hash_one(&key);
         let key = Arc::new(key);
@@ -89,8 +91,11 @@ where
     ///
     /// # Cancel safety
     /// Safe: the batch goes; only the wait is dropped.
-    pub async fn flush(&self) {
-        self.inner.handle.flush().await;
+    #[track_caller]
+    pub fn flush(&self) -> impl Future<Output = ()> {
+        sim::at_named("loader", "flush", || Some(self.inner.handle.shared.name.to_string()), async move {
+            self.inner.handle.flush().await;
+        })
     }
 
     /// Takes no more keys, has the open batch go now, and waits until all keys have their values.
@@ -99,8 +104,11 @@ where
     ///
     /// # Cancel safety
     /// Safe: it is closed all the same, and drains; call it again to wait.
-    pub async fn close(&self) {
-        self.inner.handle.close().await;
+    #[track_caller]
+    pub fn close(&self) -> impl Future<Output = ()> {
+        sim::at_named("loader", "close", || Some(self.inner.handle.shared.name.to_string()), async move {
+            self.inner.handle.close().await;
+        })
     }
 
     /// Tells what it does now, and what it has done. An item is a key, however many ask for it.

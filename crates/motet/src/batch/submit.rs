@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use super::block::Answer;
 use super::entering::{Entered, Entering, Wants};
 use super::error::SubmitError;
+use crate::sim::Site;
 use crate::task::budget::poll_share;
 
 /// An item and the wait for its answer: see [`Batcher::submit`](super::Batcher::submit).
@@ -20,14 +21,17 @@ pub struct Submit<'a, T, R, E> {
     entering: Entering<'a, T, R, E>,
     /// Once the item is in.
     entered: Option<Entered<T, R, E>>,
+    site: Site,
 }
 
 /// The item is never pinned.
 impl<T, R, E> Unpin for Submit<'_, T, R, E> {}
 
 impl<'a, T, R, E> Submit<'a, T, R, E> {
+    #[track_caller]
     pub(super) fn new(entering: Entering<'a, T, R, E>) -> Self {
-        Self { entering, entered: None }
+        let site = Site::named("batcher", "submit", || Some(entering.shared().name.to_string()));
+        Self { entering, entered: None, site }
     }
 }
 
@@ -35,7 +39,16 @@ impl<T, R, E> Future for Submit<'_, T, R, E> {
     type Output = Result<R, SubmitError<T, E>>;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<T, R, E> Submit<'_, T, R, E> {
+    #[inline]
+    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let share = ready!(poll_share(cx));
         let this = &mut *self;
         let Some(Entered { block, seat, .. }) = &this.entered else {

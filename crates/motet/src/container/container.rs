@@ -8,6 +8,7 @@ use super::factory::{BoxError, Maker, needs};
 use super::plan::plan;
 use super::provider::{Limits, Provider};
 use super::{CheckFailed, Factory, Key, Lifetime, Plan, Provided, Running, StartFailed, Value};
+use crate::sim::Site;
 use crate::task::{Name, Scope};
 
 /// Collects providers: what there is, what each needs, how it begins and ends.
@@ -251,13 +252,14 @@ impl Container {
     /// [`StartFailed`]; [`StartFailed::Check`] if the graph is wrong.
     #[track_caller]
     pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
+        let site = Site::new("container", "start").around();
         let starting = self.check().map(|plan| plan.start(scope));
-        async move {
+        site.of(async move {
             match starting {
                 Ok(starting) => starting.await,
                 Err(failed) => Err(StartFailed::Check(failed)),
             }
-        }
+        })
     }
 
     #[track_caller]

@@ -9,6 +9,7 @@ use super::start::{self, Wanted};
 use super::{
     CheckFailed, Key, Lifetime, Place, Problem, Running, StartFailed, Unavailable, dag, draw, graph,
 };
+use crate::sim;
 use crate::task::{Name, Scope};
 
 /// A graph that was checked: every component finds what it needs.
@@ -34,7 +35,7 @@ impl Plan {
     /// [`StartFailed`] with what failed, what else did meanwhile, and how each component was stopped.
     #[track_caller]
     pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
-        start::start(self.graph, scope, Wanted::All)
+        sim::around("container", "start", start::start(self.graph, scope, Wanted::All))
     }
 
     /// Builds one component and what it needs, as [`start`](Self::start) does; the others are left out. A `Scoped` that
@@ -50,7 +51,8 @@ impl Plan {
         self,
         scope: &Scope,
     ) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<T> {
-        start::start(self.graph, scope, Wanted::Only(Key::of::<(), T>()))
+        let wanted = Wanted::Only(Key::of::<(), T>());
+        sim::around("container", "start", start::start(self.graph, scope, wanted))
     }
 
     /// Gives the names of the components, in alphabetical order.

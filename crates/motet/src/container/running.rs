@@ -10,6 +10,7 @@ use super::owner::Owner;
 use super::provider::Cast;
 use super::store::{Life, Slot, Store};
 use super::{Key, Lifetime, Scoped, StartReport, StopReport, Unavailable, Value};
+use crate::sim;
 use crate::task::{Closed, Name, Reason, Scope};
 
 /// A container whose components have started.
@@ -159,8 +160,9 @@ impl Running {
     ///
     /// # Cancel safety
     /// Safe: the checks are dropped.
-    pub async fn health(&self) -> HealthReport {
-        health::check(self.owner.store()).await
+    #[track_caller]
+    pub fn health(&self) -> impl Future<Output = HealthReport> {
+        sim::around("container", "health", async move { health::check(self.owner.store()).await })
     }
 
     /// Says how long what took at the start, and what it waited for.
@@ -174,11 +176,14 @@ impl Running {
     ///
     /// # Cancel safety
     /// The stop goes on in the scope, which waits for it; its report is lost.
-    pub async fn stop(self) -> StopReport {
-        let Self { owner, values, .. } = self;
-        // What nobody else holds is dropped when it is stopped.
-        drop(values);
-        owner.stop(Reason::requested("the container is stopped")).await
+    #[track_caller]
+    pub fn stop(self) -> impl Future<Output = StopReport> {
+        sim::around("container", "stop", async move {
+            let Self { owner, values, .. } = self;
+            // What nobody else holds is dropped when it is stopped.
+            drop(values);
+            owner.stop(Reason::requested("the container is stopped")).await
+        })
     }
 }
 

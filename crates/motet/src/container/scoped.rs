@@ -5,6 +5,7 @@ use super::factory::Maker;
 use super::owner::Owner;
 use super::store::Asked;
 use super::{GetFailed, Key, StopReport, Value};
+use crate::sim;
 use crate::task::Reason;
 
 /// A container within a scope: what is scoped is built here, when it is first asked for.
@@ -60,8 +61,11 @@ impl Scoped {
     ///
     /// # Errors
     /// [`GetFailed`]: there is none, or it could not be built.
-    pub async fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, GetFailed> {
-        self.find(Key::of::<(), T>()).await.map(|value| value.arc())
+    #[track_caller]
+    pub fn get<T: ?Sized + Send + Sync + 'static>(&self) -> impl Future<Output = Result<Arc<T>, GetFailed>> {
+        sim::around("container", "get", async move {
+            self.find(Key::of::<(), T>()).await.map(|value| value.arc())
+        })
     }
 
     /// Gives a component that was provided under a tag, as [`get`](Self::get) does.
@@ -71,10 +75,13 @@ impl Scoped {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(
+    #[track_caller]
+    pub fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(
         &self,
-    ) -> Result<Arc<T>, GetFailed> {
-        self.find(Key::of::<Tag, T>()).await.map(|value| value.arc())
+    ) -> impl Future<Output = Result<Arc<T>, GetFailed>> {
+        sim::around("container", "get", async move {
+            self.find(Key::of::<Tag, T>()).await.map(|value| value.arc())
+        })
     }
 
     async fn find(&self, key: Key) -> Result<Value, GetFailed> {
@@ -97,8 +104,11 @@ impl Scoped {
     ///
     /// # Cancel safety
     /// The stop goes on in the scope, which waits for it; its report is lost.
-    pub async fn close(self) -> StopReport {
-        self.owner.stop(Reason::requested("the scoped components are stopped")).await
+    #[track_caller]
+    pub fn close(self) -> impl Future<Output = StopReport> {
+        sim::around("container", "stop of a scope", async move {
+            self.owner.stop(Reason::requested("the scoped components are stopped")).await
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use super::slot::{Called, Claim, Hears, Meta};
 use super::snapshot::{Calls, Snapshot};
 use super::topic::Topic;
 use super::{AnyEvent, Closed, Emitted};
+use crate::sim::Site;
 use crate::task::{Elapsed, Group, Timeout, timeout};
 use crate::{mutant, sim};
 
@@ -28,6 +29,7 @@ pub struct Emit<'a, E> {
     /// There if a listener had to wait for something.
     running: Option<Running<E>>,
     with_names: bool,
+    site: Site,
 }
 
 /// Where the listeners are to be found.
@@ -38,8 +40,10 @@ pub(super) enum Listeners<'a, E> {
 }
 
 impl<'a, E: AnyEvent> Emit<'a, E> {
+    #[track_caller]
     pub(super) fn new(inner: &'a Inner, listeners: Listeners<'a, E>, event: E) -> Self {
-        Self { inner, listeners, event: Some(event), running: None, with_names: false }
+        let site = Site::named("emitter", "emit", || Some(inner.settings.name.to_string())).around();
+        Self { inner, listeners, event: Some(event), running: None, with_names: false, site }
     }
 
     /// Keeps the names of the listeners that succeed, too; [`Emitted::names`] gives them. It costs an allocation.
@@ -73,7 +77,17 @@ impl<E: AnyEvent> Future for Emit<'_, E> {
 
     #[track_caller]
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<E: AnyEvent> Emit<'_, E> {
+    #[track_caller]
+    #[inline]
+    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let this = &mut *self;
         if let Some(running) = &mut this.running {
             let emitted = ready!(running.poll(this.inner, cx));

@@ -8,6 +8,7 @@ use super::{
     Answer, AnyEvent, Closed, EmitterBuilder, Event, Events, Lag, Listen, NamedEvent, Next, Posted,
     Subscription,
 };
+use crate::sim;
 use crate::task::{Name, Scope};
 
 /// Tells whoever listens what has happened: see the [module](super).
@@ -121,6 +122,7 @@ impl Emitter {
     /// # Panics
     /// If it is polled after its end.
     #[inline]
+    #[track_caller]
     pub fn emit<E: Event>(&self, event: E) -> Emit<'_, E> {
         Emit::new(&self.0, Listeners::Topic(self.0.topic()), event)
     }
@@ -158,6 +160,7 @@ impl Emitter {
     /// }).await.unwrap();
     /// # });
     /// ```
+    #[track_caller]
     pub fn emit_named(&self, name: impl Into<Name>, value: impl Any + Send + Sync) -> Emit<'_, NamedEvent> {
         let event = NamedEvent::new(name.into(), value);
         Emit::new(&self.0, Listeners::Search(Inner::named), event)
@@ -219,6 +222,7 @@ impl Emitter {
     /// }).await.unwrap();
     /// # });
     /// ```
+    #[track_caller]
     pub fn next<E: Event>(&self) -> Next<E> {
         Next::new(self)
     }
@@ -286,9 +290,12 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// Safe: a dropped drain stops waiting, and can be called again. The emitter stays closed.
-    pub async fn drain(&self) {
-        self.close();
-        self.0.open.settled().await;
+    #[track_caller]
+    pub fn drain(&self) -> impl Future<Output = ()> {
+        sim::at_named("emitter", "drain", || Some(self.0.settings.name.to_string()), async move {
+            self.close();
+            self.0.open.settled().await;
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use super::hearing::let_go;
 use super::ring::{Read, Ring};
 use super::slot::Call;
 use super::{Emitter, Event, Lag, Missed, Subscription};
+use crate::sim;
 
 /// The stream of [`Emitter::stream`].
 ///
@@ -65,8 +66,10 @@ impl<E: Event> Events<E> {
     ///
     /// # Errors
     /// [`Missed`]: events were dropped, here in their order. The stream goes on.
-    pub async fn next(&mut self) -> Option<Result<Arc<E>, Missed>> {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    #[track_caller]
+    #[allow(clippy::should_implement_trait, reason = "a stream's `next` is awaited")]
+    pub fn next(&mut self) -> impl Future<Output = Option<Result<Arc<E>, Missed>>> {
+        sim::at("event stream", "next", poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)))
     }
 }
 

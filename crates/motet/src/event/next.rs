@@ -9,6 +9,7 @@ use super::events::Fills;
 use super::ring::{Read, Ring};
 use super::slot::Call;
 use super::{Closed, Emitter, Event, Subscription};
+use crate::sim::Site;
 
 /// The future of [`Emitter::next`].
 #[must_use = "futures do nothing unless awaited"]
@@ -16,15 +17,18 @@ pub struct Next<E> {
     ring: Arc<Ring<Arc<E>>>,
     /// `None` if nobody was there to listen to.
     _on: Option<Subscription>,
+    site: Site,
 }
 
 impl<E: Event> Next<E> {
+    #[track_caller]
     pub(super) fn new(emitter: &Emitter) -> Self {
+        let site = Site::named("emitter", "next", || Some(emitter.0.settings.name.to_string()));
         let ring = Arc::new(Ring::new(1));
         let fills = Fills(Arc::clone(&ring));
         let listener = emitter.listener("next").once();
         let on = listener.hear_event(fills, |fills| Call::Keep(Box::new(move |event| fills.put(event)))).ok();
-        Self { ring, _on: on }
+        Self { ring, _on: on, site }
     }
 }
 
@@ -32,6 +36,14 @@ impl<E: Event> Future for Next<E> {
     type Output = Result<Arc<E>, Closed<()>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<E: Event> Next<E> {
+    fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let operation = ready!(coop::poll_proceed(cx));
         let read = ready!(self.ring.poll_read(cx));
         operation.made_progress();

@@ -31,6 +31,7 @@ impl<Q: 'static, R: 'static> Handler<Q, R> {
     ///
     /// # Panics
     /// With a panic of a part or of the handler.
+    #[track_caller]
     pub fn call(&self, request: Q) -> BoxFuture<R> {
         self.call_with(request, Context::new())
     }
@@ -42,6 +43,7 @@ impl<Q: 'static, R: 'static> Handler<Q, R> {
     ///
     /// # Panics
     /// As [`call`](Self::call).
+    #[track_caller]
     pub fn call_with(&self, request: Q, context: Context) -> BoxFuture<R> {
         Next { built: Arc::clone(&self.0), at: 0, context }.run(request)
     }

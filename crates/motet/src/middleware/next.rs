@@ -5,6 +5,7 @@ use super::built::Built;
 use super::part::Run;
 use super::{BoxFuture, Context};
 use crate::mutant;
+use crate::sim::Site;
 
 /// What is inside of a part: the parts after it, and the handler.
 ///
@@ -26,7 +27,13 @@ impl<Q: 'static, R: 'static> Next<Q, R> {
     /// # Panics
     /// With a panic of a part inside or of the handler.
     #[must_use = "nothing inside is called before this is awaited"]
-    pub fn run(mut self, request: Q) -> BoxFuture<R> {
+    #[track_caller]
+    pub fn run(self, request: Q) -> BoxFuture<R> {
+        let site = Site::new("middleware", "run").around();
+        site.of_boxed(self.begin(request))
+    }
+
+    fn begin(mut self, request: Q) -> BoxFuture<R> {
         let Some(part) = self.built.parts.get(self.at) else {
             return self.built.endpoint.call(request, self.context);
         };

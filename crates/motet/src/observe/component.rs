@@ -96,6 +96,15 @@ impl Scope {
     }
 }
 
+impl Registration {
+    /// The name that the component is shown under; `None` once its scope is gone.
+    pub(crate) fn name(&self) -> Option<String> {
+        let core = self.core.upgrade()?;
+        let state = core.state();
+        state.components.get(self.place).map(|component| component.name.to_string())
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(core) = self.core.upgrade() {

@@ -18,6 +18,8 @@ use super::pooled::Pooled;
 use super::shared::{Member, Shared};
 use super::state::{At, Warmth};
 use super::stats::{CloseReport, Holder, PoolStats};
+use crate::sim;
+use crate::sim::Site;
 use crate::task::Scope;
 use crate::task::wakers::Place;
 
@@ -81,7 +83,8 @@ impl<M: Manager> Pool<M> {
     pub fn acquire(
         &self,
     ) -> impl Future<Output = Result<Pooled<M>, AcquireError<M::Error>>> + Send + use<'_, M> {
-        acquire::acquire(&self.shared, Location::caller())
+        let site = Site::named("pool", "acquire", || Some(self.shared.settings.name.to_string()));
+        site.of(acquire::acquire(&self.shared, Location::caller()))
     }
 
     /// Gives a connection if one is idle that needs no check. Never waits, and makes none.
@@ -98,21 +101,24 @@ impl<M: Manager> Pool<M> {
     ///
     /// # Errors
     /// [`AcquireError`]: a connect failed, or the pool is closed. The pool goes on trying.
-    pub async fn warm_up(&self) -> Result<(), AcquireError<M::Error>> {
-        let mut place = Place::among(&self.shared.changed);
-        poll_fn(|cx| {
-            let coop = ready!(coop::poll_proceed(cx));
-            // Before the question, so that no answer is missed.
-            place.set(cx.waker());
-            let outcome = match self.shared.change(|state, todo| state.warm_up(Instant::now(), todo)) {
-                Warmth::Warm => Ok(()),
-                Warmth::Cold(error) => Err(error),
-                Warmth::Warming => return Poll::Pending,
-            };
-            coop.made_progress();
-            Poll::Ready(outcome)
+    #[track_caller]
+    pub fn warm_up(&self) -> impl Future<Output = Result<(), AcquireError<M::Error>>> {
+        sim::at_named("pool", "warm up", || Some(self.shared.settings.name.to_string()), async move {
+            let mut place = Place::among(&self.shared.changed);
+            poll_fn(|cx| {
+                let coop = ready!(coop::poll_proceed(cx));
+                // Before the question, so that no answer is missed.
+                place.set(cx.waker());
+                let outcome = match self.shared.change(|state, todo| state.warm_up(Instant::now(), todo)) {
+                    Warmth::Warm => Ok(()),
+                    Warmth::Cold(error) => Err(error),
+                    Warmth::Warming => return Poll::Pending,
+                };
+                coop.made_progress();
+                Poll::Ready(outcome)
+            })
+            .await
         })
-        .await
     }
 
     /// Changes how many connections there may be, at once.
@@ -160,8 +166,11 @@ impl<M: Manager> Pool<M> {
     /// # Cancel safety
     /// Safe: the pool is closed as soon as this is polled, and goes on closing its connections. Called again, it waits
     /// for the rest.
-    pub async fn close(&self, within: Duration) -> CloseReport {
-        end::close(&self.shared, within).await
+    #[track_caller]
+    pub fn close(&self, within: Duration) -> impl Future<Output = CloseReport> {
+        sim::at_named("pool", "close", || Some(self.shared.settings.name.to_string()), async move {
+            end::close(&self.shared, within).await
+        })
     }
 
     /// Asks whether the pool refuses newcomers: it was closed, or its scope makes no more connections.

@@ -10,7 +10,7 @@ use super::place::Place;
 use super::store::Entry;
 use super::waiters::Wakes;
 use super::{DeadLetter, LeaseError};
-use crate::mutant;
+use crate::{mutant, sim};
 
 /// An item in the hands of one worker, until it says what became of it.
 ///
@@ -40,8 +40,9 @@ impl<T> Lease<T> {
     ///
     /// # Errors
     /// [`LeaseError`]: the lease did not count any more. What was done stays done, and may be done again.
-    pub async fn done(self) -> Result<(), LeaseError> {
-        self.end()
+    #[track_caller]
+    pub fn done(self) -> impl Future<Output = Result<(), LeaseError>> {
+        sim::at("lease", "done", async move { self.end() })
     }
 
     pub(super) fn end(mut self) -> Result<(), LeaseError> {
@@ -62,8 +63,9 @@ impl<T> Lease<T> {
     /// # Errors
     /// [`LeaseError`]: the lease does not count any more.
     #[allow(clippy::unused_async, reason = "a queue on another machine has to be asked")]
-    pub async fn extend(&mut self, _by: Duration) -> Result<(), LeaseError> {
-        self.counts()
+    #[track_caller]
+    pub fn extend(&mut self, _by: Duration) -> impl Future<Output = Result<(), LeaseError>> {
+        sim::at("lease", "extend", async move { self.counts() })
     }
 
     /// Gives the item back, to be handed out again after so much time: before those that were sent meanwhile.
@@ -75,8 +77,9 @@ impl<T> Lease<T> {
     ///
     /// # Errors
     /// [`LeaseError`]: the lease did not count any more.
-    pub async fn retry(self, after: Duration) -> Result<(), LeaseError> {
-        self.fail(after)
+    #[track_caller]
+    pub fn retry(self, after: Duration) -> impl Future<Output = Result<(), LeaseError>> {
+        sim::at("lease", "retry", async move { self.fail(after) })
     }
 
     pub(super) fn fail(mut self, after: Duration) -> Result<(), LeaseError> {
@@ -100,8 +103,9 @@ impl<T> Lease<T> {
     ///
     /// # Errors
     /// [`LeaseError`]: the lease did not count any more.
-    pub async fn release(self) -> Result<(), LeaseError> {
-        self.give_back()
+    #[track_caller]
+    pub fn release(self) -> impl Future<Output = Result<(), LeaseError>> {
+        sim::at("lease", "release", async move { self.give_back() })
     }
 
     pub(super) fn give_back(mut self) -> Result<(), LeaseError> {

@@ -12,6 +12,7 @@ use super::line::{Line, Receiving, Taking};
 use super::store::Entry;
 use super::{Lease, RecvTimeoutError, TryRecvError};
 use crate::observe::Stats;
+use crate::sim;
 use crate::task::timeout;
 
 /// The side of a queue that items come out at. Clone it for more receivers: each item goes to one of them.
@@ -47,8 +48,14 @@ impl<T> Receiver<T> {
     ///
     /// # Cancel safety
     /// Safe: an item stays in the queue, in order, until the future returns it.
-    pub async fn recv(&self) -> Option<T> {
-        Receiving::new(&self.core).await
+    #[track_caller]
+    pub fn recv(&self) -> impl Future<Output = Option<T>> {
+        sim::at_named(
+            "queue",
+            "receive",
+            || self.core.name(),
+            async move { Receiving::new(&self.core).await },
+        )
     }
 
     /// Receives the next item if there is one that nobody waits for.
@@ -73,12 +80,15 @@ impl<T> Receiver<T> {
     ///
     /// # Panics
     /// Outside of a runtime with time, if there is no item at once.
-    pub async fn recv_timeout(&self, time: Duration) -> Result<T, RecvTimeoutError> {
-        match timeout(time, self.recv()).await {
-            Ok(Some(item)) => Ok(item),
-            Ok(None) => Err(RecvTimeoutError::Closed),
-            Err(_) => Err(RecvTimeoutError::Elapsed),
-        }
+    #[track_caller]
+    pub fn recv_timeout(&self, time: Duration) -> impl Future<Output = Result<T, RecvTimeoutError>> {
+        sim::at_named("queue", "receive with a timeout", || self.core.name(), async move {
+            match timeout(time, self.recv()).await {
+                Ok(Some(item)) => Ok(item),
+                Ok(None) => Err(RecvTimeoutError::Closed),
+                Err(_) => Err(RecvTimeoutError::Elapsed),
+            }
+        })
     }
 
     /// Receives up to `most` items at once: waits for the first, and takes what else is there. Gives how many were
@@ -86,12 +96,15 @@ impl<T> Receiver<T> {
     ///
     /// # Cancel safety
     /// Safe: items are taken all at once, when the future returns.
-    pub async fn recv_many(&self, into: &mut Vec<T>, most: usize) -> usize {
-        if most == 0 {
-            return 0;
-        }
-        let mut turn = Taking::new(&self.core);
-        poll_fn(|cx| turn.poll_many(cx, into, most)).await
+    #[track_caller]
+    pub fn recv_many(&self, into: &mut Vec<T>, most: usize) -> impl Future<Output = usize> {
+        sim::at_named("queue", "receive many", || self.core.name(), async move {
+            if most == 0 {
+                return 0;
+            }
+            let mut turn = Taking::new(&self.core);
+            poll_fn(|cx| turn.poll_many(cx, into, most)).await
+        })
     }
 
     /// Leases the next item; `None` once the queue is closed and nothing is left or can come back.
@@ -110,10 +123,13 @@ impl<T> Receiver<T> {
     /// job.done().await.unwrap();
     /// # });
     /// ```
-    pub async fn lease(&self) -> Option<Lease<T>> {
-        let mut turn = Taking::new(&self.core);
-        let entry = poll_fn(|cx| turn.poll_lease(cx)).await?;
-        Some(Lease::new(Arc::clone(&self.core), entry))
+    #[track_caller]
+    pub fn lease(&self) -> impl Future<Output = Option<Lease<T>>> {
+        sim::at_named("queue", "lease", || self.core.name(), async move {
+            let mut turn = Taking::new(&self.core);
+            let entry = poll_fn(|cx| turn.poll_lease(cx)).await?;
+            Some(Lease::new(Arc::clone(&self.core), entry))
+        })
     }
 
     /// Leases the next item if there is one that nobody waits for.
@@ -156,8 +172,11 @@ impl<T> Receiver<T> {
     ///
     /// # Cancel safety
     /// Safe: a dropped wait loses nothing.
-    pub async fn closed(&self) {
-        self.core.wait_closed().await;
+    #[track_caller]
+    pub fn closed(&self) -> impl Future<Output = ()> {
+        sim::at_named("queue", "wait for its close", || self.core.name(), async move {
+            self.core.wait_closed().await;
+        })
     }
 
     /// Counts the items inside: all that were sent and not handed out, those due later included.

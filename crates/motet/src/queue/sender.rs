@@ -8,9 +8,9 @@ use super::core::Core;
 use super::counts::NoPlace;
 use super::line::{Closed, Placing, Sending};
 use super::{Abandoned, Permit, SendError, SendTimeoutError, TrySendError};
-use crate::mutant;
 use crate::observe::Stats;
 use crate::task::timeout;
+use crate::{mutant, sim};
 use tokio::task::coop;
 
 /// The side of a queue that items go in at. Clone it for more senders.
@@ -52,8 +52,14 @@ impl<T> Sender<T> {
     /// assert_eq!((receiver.recv().await, receiver.recv().await), (Some("first"), None));
     /// # });
     /// ```
-    pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
-        Sending::new(&self.core, item).await
+    #[track_caller]
+    pub fn send(&self, item: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        sim::at_named(
+            "queue",
+            "send",
+            || self.core.name(),
+            async move { Sending::new(&self.core, item).await },
+        )
     }
 
     /// Sends an item if there is room now, and nobody waits for it.
@@ -78,12 +84,19 @@ impl<T> Sender<T> {
     ///
     /// # Panics
     /// Outside of a runtime with time, if there is no room at once.
-    pub async fn send_timeout(&self, item: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
-        match timeout(time, self.reserve()).await {
-            Ok(Ok(permit)) => permit.send(item).map_err(|SendError(item)| SendTimeoutError::Closed(item)),
-            Ok(Err(_)) => Err(SendTimeoutError::Closed(item)),
-            Err(_) => Err(SendTimeoutError::Elapsed(item)),
-        }
+    #[track_caller]
+    pub fn send_timeout(
+        &self,
+        item: T,
+        time: Duration,
+    ) -> impl Future<Output = Result<(), SendTimeoutError<T>>> {
+        sim::at_named("queue", "send with a timeout", || self.core.name(), async move {
+            match timeout(time, self.reserve()).await {
+                Ok(Ok(permit)) => permit.send(item).map_err(|SendError(item)| SendTimeoutError::Closed(item)),
+                Ok(Err(_)) => Err(SendTimeoutError::Closed(item)),
+                Err(_) => Err(SendTimeoutError::Elapsed(item)),
+            }
+        })
     }
 
     /// Sends all of a buffer, from its front, many at a time where there is room.
@@ -106,9 +119,12 @@ impl<T> Sender<T> {
     /// assert_eq!(received, [1, 2, 3]);
     /// # });
     /// ```
-    pub async fn send_all(&self, items: &mut VecDeque<T>) -> Result<(), SendError<()>> {
-        let mut turn = Placing::new(&self.core);
-        poll_fn(|cx| turn.poll_send_all(cx, items)).await.map_err(|Closed| SendError(()))
+    #[track_caller]
+    pub fn send_all(&self, items: &mut VecDeque<T>) -> impl Future<Output = Result<(), SendError<()>>> {
+        sim::at_named("queue", "send all", || self.core.name(), async move {
+            let mut turn = Placing::new(&self.core);
+            poll_fn(|cx| turn.poll_send_all(cx, items)).await.map_err(|Closed| SendError(()))
+        })
     }
 
     /// Holds a place, as soon as there is room, for an item that need not be there yet.
@@ -132,11 +148,14 @@ impl<T> Sender<T> {
     /// assert_eq!(receiver.recv().await, Some("mine"));
     /// # });
     /// ```
-    pub async fn reserve(&self) -> Result<Permit<'_, T>, SendError<()>> {
-        match Placing::new(&self.core).hold().await {
-            Ok(()) => Ok(Permit { core: &self.core }),
-            Err(Closed) => Err(SendError(())),
-        }
+    #[track_caller]
+    pub fn reserve(&self) -> impl Future<Output = Result<Permit<'_, T>, SendError<()>>> {
+        sim::at_named("queue", "reserve", || self.core.name(), async move {
+            match Placing::new(&self.core).hold().await {
+                Ok(()) => Ok(Permit { core: &self.core }),
+                Err(Closed) => Err(SendError(())),
+            }
+        })
     }
 
     /// Closes the queue: senders are refused from now on, and those that wait are refused, too, with their items.
@@ -155,8 +174,11 @@ impl<T> Sender<T> {
     ///
     /// # Cancel safety
     /// Safe: a dropped wait loses nothing.
-    pub async fn closed(&self) {
-        self.core.wait_closed().await;
+    #[track_caller]
+    pub fn closed(&self) -> impl Future<Output = ()> {
+        sim::at_named("queue", "wait for its close", || self.core.name(), async move {
+            self.core.wait_closed().await;
+        })
     }
 
     /// Waits until all that was sent is settled: received with `recv`, or leased and done, or handed to the dead
@@ -182,21 +204,24 @@ impl<T> Sender<T> {
     /// assert!(joined.is_ok() && done.is_ok());
     /// # });
     /// ```
-    pub async fn join(&self) -> Result<(), Abandoned> {
-        coop::consume_budget().await;
-        let _watch = self.core.watch();
-        loop {
-            let settled = self.core.settled.notified();
-            let mut settled = std::pin::pin!(settled);
-            // Before the state is read, so that a change between the two is not missed.
-            settled.as_mut().enable();
-            match self.core.outcome() {
-                Some(0) => return Ok(()),
-                Some(left) => return Err(Abandoned { left }),
-                None if mutant!("queue.join_early") && self.core.counts.len() == 0 => return Ok(()),
-                None => settled.await,
+    #[track_caller]
+    pub fn join(&self) -> impl Future<Output = Result<(), Abandoned>> {
+        sim::at_named("queue", "join", || self.core.name(), async move {
+            coop::consume_budget().await;
+            let _watch = self.core.watch();
+            loop {
+                let settled = self.core.settled.notified();
+                let mut settled = std::pin::pin!(settled);
+                // Before the state is read, so that a change between the two is not missed.
+                settled.as_mut().enable();
+                match self.core.outcome() {
+                    Some(0) => return Ok(()),
+                    Some(left) => return Err(Abandoned { left }),
+                    None if mutant!("queue.join_early") && self.core.counts.len() == 0 => return Ok(()),
+                    None => settled.await,
+                }
             }
-        }
+        })
     }
 
     /// Counts the items inside: all that were sent and not handed out, those due later included.

@@ -3,6 +3,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::owed::Slot;
+use crate::sim;
 use crate::task::ReleaseFailed;
 use crate::task::core::Core;
 use crate::task::finalizer;
@@ -34,14 +35,17 @@ impl<R> Acquired<R> {
     ///
     /// # Errors
     /// [`ReleaseFailed`]: the release failed, timed out or panicked. The scope does not report it again.
-    pub async fn release(mut self) -> Result<(), ReleaseFailed> {
-        let owed_by = self.owed_by.take();
-        // Back to where the release finds it.
-        drop(self);
-        match owed_by {
-            Some((core, id)) => finalizer::release_now(&core, id, super::Exit::Ok).await,
-            None => Ok(()),
-        }
+    #[track_caller]
+    pub fn release(mut self) -> impl Future<Output = Result<(), ReleaseFailed>> {
+        sim::at("resource", "release", async move {
+            let owed_by = self.owed_by.take();
+            // Back to where the release finds it.
+            drop(self);
+            match owed_by {
+                Some((core, id)) => finalizer::release_now(&core, id, super::Exit::Ok).await,
+                None => Ok(()),
+            }
+        })
     }
 }
 

@@ -11,12 +11,12 @@ use super::acquired::Acquired;
 use super::open::open;
 use super::owed::{OnLost, Owe, Owed, Slot};
 use super::{Exit, ReleaseOutcome, ResourceError};
-use crate::mutant;
 use crate::task::caught::Caught;
 use crate::task::core::Core;
 use crate::task::end::{self, adopt};
 use crate::task::finalizer::{self, RELEASE_TIMEOUT};
 use crate::task::{Name, ReleaseFailed, TaskFailed, ambient, root};
+use crate::{mutant, sim};
 
 /// Describes a resource by how it is opened.
 ///
@@ -104,37 +104,40 @@ where
     /// # Panics
     /// Rethrows a panic of `using`, after the release. A panic while opening is a panic of a task of the scope around:
     /// that scope ends with it.
-    pub async fn with<T, F>(self, using: F) -> Result<T, ResourceError<E>>
+    #[track_caller]
+    pub fn with<T, F>(self, using: F) -> impl Future<Output = Result<T, ResourceError<E>>>
     where
         F: AsyncFnOnce(&mut R) -> Result<T, E>,
     {
-        let host = ambient::current().unwrap_or_else(|| root::of(&Handle::current()));
-        let (caller, opened) = oneshot::channel();
-        let (name, site) = (self.name.clone(), self.site);
-        drop(adopt(&host, &name, site, self.open(Arc::clone(&host), caller)));
-        let (acquired, owed) = match opened.await {
-            Ok(Ok(held)) => held,
-            Ok(Err(error)) => return Err(ResourceError::Open(error)),
-            Err(_) => return Err(ResourceError::OpenEnded),
-        };
-        let ended = {
-            // Dropped before `owed` when this future is: then the release finds the resource in its place.
-            let mut acquired = acquired;
-            Caught::new(using(&mut acquired)).await
-        };
-        let exit = match &ended {
-            Ok(Ok(_)) => Exit::Ok,
-            Ok(Err(_)) if mutant!("resource.always_commit") => Exit::Ok,
-            Ok(Err(_)) => Exit::Err,
-            Err(_) => Exit::Panic,
-        };
-        let released = owed.release(exit).await;
-        match (ended, released) {
-            (Err(payload), _) => resume_unwind(payload),
-            (Ok(Err(error)), released) => Err(ResourceError::Use { error, release: released.err() }),
-            (Ok(Ok(_)), Err(failed)) => Err(ResourceError::Release(failed)),
-            (Ok(Ok(value)), Ok(())) => Ok(value),
-        }
+        sim::around("resource", "use", async move {
+            let host = ambient::current().unwrap_or_else(|| root::of(&Handle::current()));
+            let (caller, opened) = oneshot::channel();
+            let (name, site) = (self.name.clone(), self.site);
+            drop(adopt(&host, &name, site, self.open(Arc::clone(&host), caller)));
+            let (acquired, owed) = match opened.await {
+                Ok(Ok(held)) => held,
+                Ok(Err(error)) => return Err(ResourceError::Open(error)),
+                Err(_) => return Err(ResourceError::OpenEnded),
+            };
+            let ended = {
+                // Dropped before `owed` when this future is: then the release finds the resource in its place.
+                let mut acquired = acquired;
+                Caught::new(using(&mut acquired)).await
+            };
+            let exit = match &ended {
+                Ok(Ok(_)) => Exit::Ok,
+                Ok(Err(_)) if mutant!("resource.always_commit") => Exit::Ok,
+                Ok(Err(_)) => Exit::Err,
+                Err(_) => Exit::Panic,
+            };
+            let released = owed.release(exit).await;
+            match (ended, released) {
+                (Err(payload), _) => resume_unwind(payload),
+                (Ok(Err(error)), released) => Err(ResourceError::Use { error, release: released.err() }),
+                (Ok(Ok(_)), Err(failed)) => Err(ResourceError::Release(failed)),
+                (Ok(Ok(value)), Ok(())) => Ok(value),
+            }
+        })
     }
 
     /// The task that opens the resource, and hands it to the caller with the release that is owed for it.

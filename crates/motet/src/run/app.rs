@@ -10,6 +10,7 @@ use super::outcome::Finished;
 use super::report::Report;
 use super::root::Root;
 use super::{process, sequence};
+use crate::sim::Site;
 use crate::task::{BLOCKING_LIMIT, CancelToken, Name, Reason};
 
 /// The phases that every program has.
@@ -153,7 +154,8 @@ impl App {
         E: Send + 'static,
         S: Future<Output = Reason>,
     {
-        sequence::run(self, Location::caller(), CancelToken::new(), stop, body)
+        let site = Site::named("app", "run", || Some(self.name.to_string())).around();
+        site.of(sequence::run(self, Location::caller(), CancelToken::new(), stop, body))
     }
 }
 

@@ -5,7 +5,8 @@
 //! its tasks interleaved as the seed wants it. What it needs for that inside the program is here. Every task
 //! that this library starts is polled through a [`TaskHook`]; fault points ([`fault!`](crate::fault)),
 //! statements ([`always!`](crate::always), [`sometimes!`](crate::sometimes)) and planted bugs
-//! ([`mutant!`](crate::mutant)) are written into the code.
+//! ([`mutant!`](crate::mutant)) are written into the code. Every future of the library that can wait has the line that
+//! called it, so that a report says what each task is suspended in.
 //!
 //! # When to use
 //! Use the macros in your own code. [`hooked()`] is for tasks that are started without a scope of this library, with
@@ -41,6 +42,8 @@ pub use kind::Kind;
 mod off;
 #[cfg(not(feature = "sim"))]
 pub use off::{Fault, TaskHook, always, choice, fault, is_current, mutant, op, sometimes};
+#[cfg(not(feature = "sim"))]
+pub(crate) use off::{Site, around, around_named, at, at_named};
 
 #[cfg(feature = "sim")]
 mod fault;
@@ -55,6 +58,9 @@ mod points;
 pub mod runner;
 
 #[cfg(feature = "sim")]
+mod site;
+
+#[cfg(feature = "sim")]
 pub use fault::{Fault, FaultWait, fault};
 #[cfg(feature = "sim")]
 pub use hook::TaskHook;
@@ -62,3 +68,5 @@ pub use hook::TaskHook;
 pub use mutants::is_enabled as mutant;
 #[cfg(feature = "sim")]
 pub use points::{always, choice, is_current, op, sometimes};
+#[cfg(feature = "sim")]
+pub(crate) use site::{Site, around, around_named, at, at_named};

@@ -97,12 +97,107 @@ pub const fn mutant(_name: &'static str) -> bool {
     false
 }
 
+/// Stands in for the site of a future: has no size and knows nothing.
+pub(crate) struct Site(());
+
+impl Site {
+    #[inline(always)]
+    pub(crate) const fn new(_kind: &'static str, _verb: &'static str) -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn named(
+        _kind: &'static str,
+        _verb: &'static str,
+        _name: impl FnOnce() -> Option<String>,
+    ) -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn located(
+        _kind: &'static str,
+        _verb: &'static str,
+        _name: impl FnOnce() -> Option<String>,
+        _at: &'static Location<'static>,
+    ) -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn of<F: Future>(self, future: F) -> F {
+        future
+    }
+
+    #[inline(always)]
+    pub(crate) fn of_boxed<F>(self, future: F) -> F {
+        future
+    }
+
+    #[inline(always)]
+    pub(crate) const fn around(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    pub(crate) const fn another(&self) -> Self {
+        Self(())
+    }
+
+    #[inline(always)]
+    pub(crate) const fn enter(&self) -> Entered {
+        Entered(())
+    }
+}
+
+/// Stands in for a poll that is under way.
+pub(crate) struct Entered(());
+
+impl Entered {
+    #[inline(always)]
+    pub(crate) fn leave<T>(self, polled: Poll<T>) -> Poll<T> {
+        polled
+    }
+}
+
+#[inline(always)]
+pub(crate) fn at<F: Future>(_kind: &'static str, _verb: &'static str, future: F) -> F {
+    future
+}
+
+#[inline(always)]
+pub(crate) fn at_named<F: Future>(
+    _kind: &'static str,
+    _verb: &'static str,
+    _name: impl FnOnce() -> Option<String>,
+    future: F,
+) -> F {
+    future
+}
+
+#[inline(always)]
+pub(crate) fn around<F: Future>(_kind: &'static str, _verb: &'static str, future: F) -> F {
+    future
+}
+
+#[inline(always)]
+pub(crate) fn around_named<F: Future>(
+    _kind: &'static str,
+    _verb: &'static str,
+    _name: impl FnOnce() -> Option<String>,
+    future: F,
+) -> F {
+    future
+}
+
 /// Holds the promise: this file does not compile once something here has a size or says yes.
 const _: () = {
     const fn evaluated() -> bool {
         panic!("a condition is evaluated")
     }
     assert!(size_of::<TaskHook>() == 0 && size_of::<Fault>() == 0);
+    assert!(size_of::<Site>() == 0 && !std::mem::needs_drop::<Site>());
     assert!(!crate::mutant!("any") && !crate::fault!("any").fails());
     crate::always!(evaluated(), "any");
     crate::sometimes!(evaluated(), "any");

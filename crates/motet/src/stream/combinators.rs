@@ -337,6 +337,7 @@ pub trait Combinators: Stream {
     /// assert_eq!((receiver.len(), receiver.is_closed()), (3, true));
     /// # });
     /// ```
+    #[track_caller]
     fn pipe_to(self, sender: Sender<Self::Item>) -> PipeTo<Self>
     where
         Self: Sized,

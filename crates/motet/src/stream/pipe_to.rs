@@ -6,6 +6,7 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use crate::queue::{PollSender, SendError, Sender};
+use crate::sim::Site;
 
 pin_project! {
     /// The future of [`pipe_to`](super::Combinators::pipe_to).
@@ -17,12 +18,20 @@ pin_project! {
         item: Option<S::Item>,
         sending: PollSender<S::Item>,
         sent: u64,
+        site: Site,
     }
 }
 
 impl<S: Stream> PipeTo<S> {
+    #[track_caller]
     pub(super) fn new(stream: S, sender: Sender<S::Item>) -> Self {
-        Self { stream: Some(stream), item: None, sending: PollSender::new(sender), sent: 0 }
+        Self {
+            stream: Some(stream),
+            item: None,
+            sending: PollSender::new(sender),
+            sent: 0,
+            site: Site::new("stream", "pipe to a queue").around(),
+        }
     }
 
     /// Counts the items that are in the queue.
@@ -36,6 +45,14 @@ impl<S: Stream<Item: Send + 'static>> Future for PipeTo<S> {
     type Output = Result<u64, SendError<Option<S::Item>>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<S: Stream<Item: Send + 'static>> PipeTo<S> {
+    fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let mut this = self.project();
         loop {
             if this.item.is_some() {

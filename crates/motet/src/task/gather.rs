@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::local::Group;
+use crate::sim::Site;
 
 /// Runs futures concurrently in the calling task, and gives their outputs in the order of the input.
 ///
@@ -44,11 +45,12 @@ use super::local::Group;
 /// assert!(parsed[1].is_err());
 /// # });
 /// ```
+#[track_caller]
 pub fn gather<I>(futures: I) -> Gather<I::Item>
 where
     I: IntoIterator<Item: Future>,
 {
-    Gather { group: Some(Group::new(futures.into_iter())) }
+    Gather { group: Some(Group::new(futures.into_iter())), site: Site::new("gather", "run").around() }
 }
 
 /// Runs futures concurrently in the calling task until one fails: all outputs in the order of the input, or the
@@ -85,24 +87,35 @@ where
 /// assert_eq!(failed.unwrap_err().to_string(), "invalid digit found in string");
 /// # });
 /// ```
+#[track_caller]
 pub fn try_gather<I, T, E>(futures: I) -> TryGather<I::Item>
 where
     I: IntoIterator<Item: Future<Output = Result<T, E>>>,
 {
-    TryGather { group: Some(Group::new(futures.into_iter())) }
+    TryGather { group: Some(Group::new(futures.into_iter())), site: Site::new("gather", "run").around() }
 }
 
 /// The future of [`gather()`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Gather<F: Future> {
     group: Option<Group<F>>,
+    site: Site,
 }
 
 impl<F: Future> Future for Gather<F> {
     type Output = Vec<F::Output>;
 
     #[track_caller]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<F: Future> Gather<F> {
+    #[track_caller]
+    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let Some(group) = &mut self.group else { panic!("`gather` was polled after its end") };
         while ready!(group.poll_next(cx)).is_some() {}
         let outputs = group.outputs();
@@ -115,6 +128,7 @@ impl<F: Future> Future for Gather<F> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct TryGather<F: Future> {
     group: Option<Group<F>>,
+    site: Site,
 }
 
 impl<F, T, E> Future for TryGather<F>
@@ -124,7 +138,19 @@ where
     type Output = Result<Vec<T>, E>;
 
     #[track_caller]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<F, T, E> TryGather<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    #[track_caller]
+    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let Some(group) = &mut self.group else { panic!("`try_gather` was polled after its end") };
         while let Some(ended) = ready!(group.poll_next(cx)) {
             if group.output(ended).is_some_and(Result::is_err) {

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::core::panic_message;
 use super::{CancelToken, Name, Reason, ReasonKind, Shared, TaskFailed};
+use crate::sim::Site;
 
 /// A task of a scope: await it for its value.
 ///
@@ -25,6 +26,7 @@ pub struct Task<T, E = Infallible> {
     /// The token of a cooperative task; the others are dropped at their next await.
     token: Option<CancelToken>,
     cancelled: OnceLock<Reason>,
+    site: Site,
 }
 
 /// How far a [`Task`] is.
@@ -40,12 +42,14 @@ pub enum TaskState {
 }
 
 impl<T, E> Task<T, E> {
+    #[track_caller]
     pub(crate) fn new(
         join: JoinHandle<Result<T, TaskFailed<E>>>,
         name: Name,
         token: Option<CancelToken>,
     ) -> Self {
-        Self { join, name, token, cancelled: OnceLock::new() }
+        let site = Site::named("task", "join", || Some(name.to_string()));
+        Self { join, name, token, cancelled: OnceLock::new(), site }
     }
 
     /// Gives the name.
@@ -81,6 +85,7 @@ impl<T, E> Task<T, E> {
 impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Task<T, E> {
     /// Makes a handle that many can await.
     #[must_use]
+    #[track_caller]
     pub fn shared(self) -> Shared<T, E> {
         Shared::new(self)
     }
@@ -89,7 +94,15 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Task<T, E> {
 impl<T, E> Future for Task<T, E> {
     type Output = Result<T, TaskFailed<E>>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<T, E> Task<T, E> {
+    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         Pin::new(&mut self.join).poll(cx).map(|joined| {
             joined.unwrap_or_else(|error| {
                 let task = self.name.clone();

@@ -12,6 +12,7 @@ use super::gate::Class;
 use super::start::{self, Ready, StartFailed, Starter};
 use super::{CancelToken, Name, Scope, Task};
 use crate::resource::{Exit, ReleaseOutcome};
+use crate::sim::Site;
 
 /// What the body of a scope starts children with.
 ///
@@ -151,11 +152,13 @@ impl<E: Send + 'static> Nursery<E> {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         R: Send + 'static,
     {
+        let name = name.into();
+        let site = Site::named("task", "wait for its start", || Some(name.to_string()));
         let (ready, starting) = start::handshake();
         let answer = ready.answer();
         let child = start::answering(answer, task(ready));
-        let task = self.launch::<_, _, _, Starter<E>>(name.into(), Class::Work, None, child);
-        starting.ready(task)
+        let task = self.launch::<_, _, _, Starter<E>>(name, Class::Work, None, child);
+        site.of(starting.ready(task))
     }
 
     /// Runs a closure that blocks, on a thread that may: see [`Scope::blocking`].

@@ -13,6 +13,7 @@ use super::core::{BodyEnd, Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist};
 use super::finalizer::RELEASE_TIMEOUT;
 use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
+use crate::sim::Site;
 use crate::{mutant, sim};
 
 /// Opens a scope: runs `body`, and returns when the body, all children, services and cleanups have ended.
@@ -204,13 +205,14 @@ impl Options {
             Some(site) => site,
             None => Location::caller(),
         };
-        async move {
+        let here = Site::located("scope", "run", || Some(self.name.to_string()), site).around();
+        here.of(async move {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
             // Ends before `open` is dropped, also when this future is.
             let ended = Body::new(body(&nursery), open.core()).await;
             open.settle(ended).await
-        }
+        })
     }
 
     /// Does what [`run`](Self::run) does, for generic code that has to know that the future is `Send`.
@@ -238,12 +240,13 @@ impl Options {
             Some(site) => site,
             None => Location::caller(),
         };
-        async move {
+        let here = Site::located("scope", "run", || Some(self.name.to_string()), site).around();
+        here.of(async move {
             let open = self.open(site);
             let nursery = Nursery::new(Arc::clone(open.core()));
             let ended = Body::new(body(&nursery), open.core()).await;
             open.settle(ended).await
-        }
+        })
     }
 
     pub(crate) fn open(self, site: &'static Location<'static>) -> Open {
@@ -290,7 +293,9 @@ impl Open {
 
     async fn settle<T, E: Send + 'static>(self, ended: Ended<T, E>) -> Result<T, ScopeError<E>> {
         let ended = note(self.core(), ended);
-        finish(self.core()).await;
+        let core = self.core();
+        let name = || Some(core.name.to_string());
+        Site::located("scope", "wait for its children", name, core.site).of(finish(core)).await;
         let core = self.closed();
         ended.outcome(&core)
     }

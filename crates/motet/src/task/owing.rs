@@ -15,6 +15,7 @@ use super::{Closed, Name, Scope};
 use crate::mutant;
 use crate::resource::{Acquired, Exit, ReleaseOutcome};
 use crate::resource::{Deferred, Owed, Slot, open};
+use crate::sim::Site;
 
 impl Scope {
     /// Opens a resource that belongs to the scope: the scope releases it at its end, when all children and
@@ -61,7 +62,8 @@ impl Scope {
     {
         let (name, site) = (name.into(), Location::caller());
         let core = Arc::clone(&self.0);
-        async move {
+        let here = Site::located("resource", "acquire", || Some(name.to_string()), site).around();
+        here.of(async move {
             let (mut caller, opened) = oneshot::channel();
             let spec = Spec::new(name.clone(), site, Class::Work, Stop::Never);
             let host = Arc::clone(&core);
@@ -98,7 +100,7 @@ impl Scope {
                 Err(_) => return Err(AcquireFailed::Closed),
             }
             opened.await.unwrap_or(Err(AcquireFailed::Ended))
-        }
+        })
     }
 
     /// Owes a cleanup to the end of the scope: it runs when all children and services have ended, the last one

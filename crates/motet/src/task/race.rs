@@ -6,6 +6,7 @@ use pin_project_lite::pin_project;
 use tokio::task::coop;
 
 use crate::mutant;
+use crate::sim::Site;
 
 /// Runs two futures until one ends, and gives its output once both have been dropped.
 ///
@@ -48,8 +49,9 @@ use crate::mutant;
 /// drop(lock.lock().await);
 /// # });
 /// ```
+#[track_caller]
 pub fn race<A: Future, B: Future>(a: A, b: B) -> Race<A, B> {
-    Race { a: Some(a), b: Some(b), b_is_next: false }
+    Race { a: Some(a), b: Some(b), b_is_next: false, site: Site::new("race", "run").around() }
 }
 
 pin_project! {
@@ -62,6 +64,7 @@ pin_project! {
         b: Option<B>,
         // `a` left no budget.
         b_is_next: bool,
+        site: Site,
     }
 }
 
@@ -70,6 +73,15 @@ impl<A: Future, B: Future> Future for Race<A, B> {
 
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<A: Future, B: Future> Race<A, B> {
+    #[track_caller]
+    fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let mut this = self.project();
         let (Some(a), Some(b)) = (this.a.as_mut().as_pin_mut(), this.b.as_mut().as_pin_mut()) else {
             panic!("`race` was polled after its end")

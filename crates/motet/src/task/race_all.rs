@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::task::coop;
 
 use crate::mutant;
+use crate::sim::Site;
 
 /// Runs futures until one ends, and gives its place in the input and its output once all have been dropped.
 ///
@@ -45,11 +46,16 @@ use crate::mutant;
 /// assert_eq!(race_all(mirrors).await, Some((1, "near")));
 /// # });
 /// ```
+#[track_caller]
 pub fn race_all<I>(futures: I) -> RaceAll<I::Item>
 where
     I: IntoIterator<Item: Future>,
 {
-    RaceAll { futures: Some(Box::into_pin(futures.into_iter().collect())), first: 0 }
+    RaceAll {
+        futures: Some(Box::into_pin(futures.into_iter().collect())),
+        first: 0,
+        site: Site::new("race", "run").around(),
+    }
 }
 
 /// The future of [`race_all()`].
@@ -58,13 +64,23 @@ pub struct RaceAll<F> {
     futures: Option<Pin<Box<[F]>>>,
     /// Which is polled first: the one behind that which left no budget.
     first: usize,
+    site: Site,
 }
 
 impl<F: Future> Future for RaceAll<F> {
     type Output = Option<(usize, F::Output)>;
 
     #[track_caller]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<F: Future> RaceAll<F> {
+    #[track_caller]
+    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let mut first = std::mem::take(&mut self.first);
         let Some(futures) = &mut self.futures else { panic!("`race_all` was polled after its end") };
         let won = match futures.is_empty() {

@@ -16,7 +16,7 @@ use super::finalizer::RELEASE_TIMEOUT;
 use super::gate::Class;
 use super::wakers::{Place, Wakers};
 use super::{Name, Policy};
-use crate::mutant;
+use crate::{mutant, sim};
 
 static ROOTS: LazyLock<Mutex<HashMap<Id, Root>>> = LazyLock::new(Mutex::default);
 
@@ -74,18 +74,21 @@ fn drained(runtime: &Handle) -> Option<(Arc<Core>, Arc<Wakers>)> {
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub async fn drain() -> usize {
-    let Some((root, drains)) = drained(&Handle::current()) else { return 0 };
-    let mut place = Place::among(&drains);
-    let waited_for = root.gate.count(Class::Work);
-    let all = place.all();
-    poll_fn(|cx| {
-        place.set(cx.waker());
-        let none_left = || root.gate.count(Class::Work) == 0 || mutant!("drain.look_away");
-        root.gate.poll_until(&Context::from_waker(&all), none_left)
+#[track_caller]
+pub fn drain() -> impl Future<Output = usize> {
+    sim::at("runtime", "drain", async move {
+        let Some((root, drains)) = drained(&Handle::current()) else { return 0 };
+        let mut place = Place::among(&drains);
+        let waited_for = root.gate.count(Class::Work);
+        let all = place.all();
+        poll_fn(|cx| {
+            place.set(cx.waker());
+            let none_left = || root.gate.count(Class::Work) == 0 || mutant!("drain.look_away");
+            root.gate.poll_until(&Context::from_waker(&all), none_left)
+        })
+        .await;
+        waited_for
     })
-    .await;
-    waited_for
 }
 
 /// Starts a task that belongs to no scope: nothing cancels it and only [`drain`] waits for it.

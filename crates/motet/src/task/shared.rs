@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use super::wakers::{Place, Wakers};
 use super::{Task, TaskFailed};
 use crate::mutant;
+use crate::sim::Site;
 
 /// A task that many can await: clone it.
 ///
@@ -37,6 +38,7 @@ pub struct Shared<T, E = Infallible> {
     inner: Arc<Inner<T, E>>,
     /// Where this waiter is woken.
     place: Place,
+    site: Site,
 }
 
 struct Inner<T, E>(Mutex<State<T, E>>);
@@ -47,16 +49,26 @@ enum State<T, E> {
 }
 
 impl<T, E> Shared<T, E> {
+    #[track_caller]
     pub(crate) fn new(task: Task<T, E>) -> Self {
+        let site = Site::named("shared task", "join", || Some(task.name().to_owned()));
         let inner = Inner(Mutex::new(State::Running(task)));
-        Self { inner: Arc::new(inner), place: Place::among(&Arc::<Wakers>::default()) }
+        Self { inner: Arc::new(inner), place: Place::among(&Arc::<Wakers>::default()), site }
     }
 }
 
 impl<T, E> Future for Shared<T, E> {
     type Output = Arc<Result<T, TaskFailed<E>>>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<T, E> Shared<T, E> {
+    fn poll_here(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<<Self as Future>::Output> {
         let this = &mut *self;
         this.place.set(cx.waker());
         let mut state = this.inner.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,7 +93,7 @@ impl<T, E> Future for Shared<T, E> {
 
 impl<T, E> Clone for Shared<T, E> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), place: self.place.another() }
+        Self { inner: Arc::clone(&self.inner), place: self.place.another(), site: self.site.another() }
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::mutant;
+use crate::sim::Site;
 
 /// Gives a future so much time, from its first poll on.
 ///
@@ -44,8 +45,14 @@ use crate::mutant;
 /// assert_eq!(late.unwrap_err().to_string(), "time was up");
 /// # });
 /// ```
+#[track_caller]
 pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
-    Timeout { future: Some(future), timer: None, limit: Limit::After(time) }
+    Timeout {
+        future: Some(future),
+        timer: None,
+        limit: Limit::After(time),
+        site: Site::new("timeout", "run").around(),
+    }
 }
 
 /// Gives a future until the deadline.
@@ -79,8 +86,14 @@ pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
 /// assert!(timeout_at(deadline, sleep(Duration::from_secs(2))).await.is_err());
 /// # });
 /// ```
+#[track_caller]
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
-    Timeout { future: Some(future), timer: None, limit: Limit::At(deadline) }
+    Timeout {
+        future: Some(future),
+        timer: None,
+        limit: Limit::At(deadline),
+        site: Site::new("timeout", "run").around(),
+    }
 }
 
 pin_project! {
@@ -92,6 +105,7 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         limit: Limit,
+        site: Site,
     }
 }
 
@@ -107,6 +121,15 @@ impl<F: Future> Future for Timeout<F> {
 
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<F: Future> Timeout<F> {
+    #[track_caller]
+    fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let mut this = self.project();
         let Some(future) = this.future.as_mut().as_pin_mut() else {
             panic!("`timeout` was polled after its end")

@@ -71,20 +71,23 @@ impl CancelToken {
     ///
     /// # Cancel safety
     /// Safe: a dropped wait loses nothing.
-    pub async fn cancelled(&self) -> &Reason {
-        coop::consume_budget().await;
-        loop {
-            let notified = self.0.waiters.notified();
-            let mut notified = std::pin::pin!(notified);
-            // Before the flag is read, so that a cancellation between the two is not missed.
-            notified.as_mut().enable();
-            if let Some(reason) = self.0.reason.get()
-                && self.0.cancelled.load(Ordering::Acquire)
-            {
-                return reason;
+    #[track_caller]
+    pub fn cancelled(&self) -> impl Future<Output = &Reason> {
+        sim::at("token", "wait for its cancellation", async move {
+            coop::consume_budget().await;
+            loop {
+                let notified = self.0.waiters.notified();
+                let mut notified = std::pin::pin!(notified);
+                // Before the flag is read, so that a cancellation between the two is not missed.
+                notified.as_mut().enable();
+                if let Some(reason) = self.0.reason.get()
+                    && self.0.cancelled.load(Ordering::Acquire)
+                {
+                    return reason;
+                }
+                notified.await;
             }
-            notified.await;
-        }
+        })
     }
 }
 

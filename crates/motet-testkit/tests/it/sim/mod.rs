@@ -5,6 +5,7 @@ mod endings;
 mod interleaving;
 mod replay;
 mod self_check;
+mod sites;
 mod statements;
 
 use std::panic::Location;

@@ -67,6 +67,11 @@ pub(super) struct Slow<T> {
 }
 
 impl<T> Core<T> {
+    /// The name that the queue is shown under, for reports.
+    pub(super) fn name(&self) -> Option<String> {
+        self.registration.get()?.name()
+    }
+
     pub(super) fn new(counts: Counts, place: Place<T>, letters: Option<Arc<dyn Letters<T>>>) -> Self {
         Self {
             counts,

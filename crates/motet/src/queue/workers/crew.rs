@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::stats::{Counters, CrewStats};
+use crate::sim;
 use crate::task::{Name, Reason, Task};
 
 /// The workers that were started together.
@@ -38,12 +39,15 @@ impl Crew {
     ///
     /// # Cancel safety
     /// Safe: a dropped wait leaves the workers to their scope.
-    pub async fn ended(self) -> CrewStats {
-        for task in self.tasks {
-            // How a worker ended is for its scope to hear.
-            let _ended = task.await;
-        }
-        self.counters.read()
+    #[track_caller]
+    pub fn ended(self) -> impl Future<Output = CrewStats> {
+        sim::at("workers", "wait for their end", async move {
+            for task in self.tasks {
+                // How a worker ended is for its scope to hear.
+                let _ended = task.await;
+            }
+            self.counters.read()
+        })
     }
 }
 

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::rules::{Config, Rules};
 use super::{AdaptiveLimitBuilder, AdaptiveLimitStats, LimitChange, LimitPermit};
-use crate::mutant;
 use crate::observe::Registration;
 use crate::resilience::line::{Full, Line};
 use crate::resilience::listeners::Listeners;
 use crate::resilience::{Rejected, RejectedBy};
 use crate::task::Name;
+use crate::{mutant, sim};
 
 /// Finds out how many calls the other side can take at the same time, and lets no more through.
 ///
@@ -115,8 +115,14 @@ impl AdaptiveLimit {
     ///
     /// # Errors
     /// [`Rejected`], if the queue is full, or there was no place for as long as a call may wait.
-    pub async fn acquire(&self) -> Result<LimitPermit<'_>, Rejected> {
-        self.permit(self.0.line.take(self.0.limit.load(Ordering::Relaxed)).await)
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<LimitPermit<'_>, Rejected>> {
+        sim::at_named(
+            "adaptive limit",
+            "acquire",
+            || self.0.name.as_ref().map(ToString::to_string),
+            async move { self.permit(self.0.line.take(self.0.limit.load(Ordering::Relaxed)).await) },
+        )
     }
 
     fn permit(&self, taken: Result<(), Full>) -> Result<LimitPermit<'_>, Rejected> {

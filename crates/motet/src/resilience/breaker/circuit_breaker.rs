@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::shared::Shared;
 use super::{BreakerPermit, BreakerState, BreakerStats, CircuitBreakerBuilder, OnCancel};
 use crate::resilience::{Rejected, RejectedBy, Verdict};
+use crate::sim;
 
 /// Stops calling what fails, and tries now and then whether it is well again.
 ///
@@ -117,24 +118,27 @@ impl CircuitBreaker {
     /// assert_eq!(answer.await.unwrap().unwrap(), 7);
     /// # });
     /// ```
-    pub async fn call<F: Future>(
+    #[track_caller]
+    pub fn call<F: Future>(
         &self,
         future: F,
         verdict: impl FnOnce(&F::Output) -> Verdict,
-    ) -> Result<F::Output, Rejected> {
-        let mut permit = self.try_acquire_untimed()?;
-        // Dropped before the permit, which tells: a probe's place is free when its call is over.
-        let mut future = pin!(future);
-        let output = poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Pending => {
-                permit.waits();
-                Poll::Pending
-            }
-            ready @ Poll::Ready(_) => ready,
+    ) -> impl Future<Output = Result<F::Output, Rejected>> {
+        sim::around_named("circuit breaker", "call", || self.name().map(str::to_owned), async move {
+            let mut permit = self.try_acquire_untimed()?;
+            // Dropped before the permit, which tells: a probe's place is free when its call is over.
+            let mut future = pin!(future);
+            let output = poll_fn(|cx| match future.as_mut().poll(cx) {
+                Poll::Pending => {
+                    permit.waits();
+                    Poll::Pending
+                }
+                ready @ Poll::Ready(_) => ready,
+            })
+            .await;
+            permit.record(verdict(&output));
+            Ok(output)
         })
-        .await;
-        permit.record(verdict(&output));
-        Ok(output)
     }
 
     /// Gives the state, after the changes that are due.

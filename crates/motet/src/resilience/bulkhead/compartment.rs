@@ -6,6 +6,7 @@ use super::{BulkheadBuilder, BulkheadPermit, BulkheadStats};
 use crate::observe::Registration;
 use crate::resilience::line::Line;
 use crate::resilience::{Rejected, RejectedBy};
+use crate::sim;
 
 /// Lets so many calls be under way at the same time; some more wait, and the rest is rejected.
 ///
@@ -77,9 +78,12 @@ impl Bulkhead {
     ///
     /// # Errors
     /// [`Rejected`], if the queue is full, or there was no place for as long as a call may wait.
-    pub async fn acquire(&self) -> Result<BulkheadPermit<'_>, Rejected> {
-        let taken = self.0.line.take(self.0.places).await;
-        taken.map(|()| BulkheadPermit::new(&self.0)).map_err(|_| self.0.reject())
+    #[track_caller]
+    pub fn acquire(&self) -> impl Future<Output = Result<BulkheadPermit<'_>, Rejected>> {
+        sim::at("bulkhead", "acquire", async move {
+            let taken = self.0.line.take(self.0.places).await;
+            taken.map(|()| BulkheadPermit::new(&self.0)).map_err(|_| self.0.reject())
+        })
     }
 
     /// Gives what the bulkhead knows.

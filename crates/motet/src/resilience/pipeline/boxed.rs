@@ -19,6 +19,7 @@ use super::direct::{Operate, Plain, Told};
 use super::machine::{Action, Kind, Layers, Machine};
 use crate::resilience::error::Failure;
 use crate::resilience::{Attempt, Class, Classify, Error};
+use crate::sim::Site;
 
 /// A [`Pipeline`] of whatever policies, for operations that give `T` or fail with `E`.
 ///
@@ -56,6 +57,7 @@ impl<T: 'static, E: 'static> DynPipeline<T, E> {
     ///
     /// # Panics
     /// As [`Pipeline::run`].
+    #[track_caller]
     pub fn run<F, Fut>(&self, operation: F) -> DynRun<'_, Plain<F>>
     where
         F: FnMut() -> Fut,
@@ -74,6 +76,7 @@ impl<T: 'static, E: 'static> DynPipeline<T, E> {
     ///
     /// # Panics
     /// As [`Pipeline::run`].
+    #[track_caller]
     pub fn run_attempts<F, Fut>(&self, operation: F) -> DynRun<'_, Told<F, E>>
     where
         F: FnMut(Attempt<'_, E>) -> Fut,
@@ -185,6 +188,7 @@ pin_project! {
         operation: O,
         session: Session<O::Err>,
         pipeline: &'p (dyn Dynamic<O::Ok, O::Err> + Send + Sync),
+        site: Site,
     }
 }
 
@@ -192,6 +196,7 @@ impl<'p, O> DynRun<'p, O>
 where
     O: Operate<Ok: 'static, Err: 'static>,
 {
+    #[track_caller]
     fn new(pipeline: &'p (dyn Dynamic<O::Ok, O::Err> + Send + Sync), operation: O) -> Self {
         Self {
             first: None,
@@ -200,6 +205,7 @@ where
             operation,
             session: Session::new(),
             pipeline,
+            site: Site::new("pipeline", "run").around(),
         }
     }
 }
@@ -212,6 +218,18 @@ where
 
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<O> DynRun<'_, O>
+where
+    O: Operate<Ok: 'static, Err: 'static>,
+{
+    #[track_caller]
+    fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let this = self.project();
         let Some(machine) = this.machine else { panic!("a call through policies was polled after its end") };
         this.session.polled();

@@ -34,6 +34,7 @@ use super::{
     AdaptiveLimit, Attempt, Bulkhead, CircuitBreaker, Class, Classify, Error, ErrorsAreRetryable, Event,
     Fallback, Hedge, Limited, RateLimiter, Retry, Timeout,
 };
+use crate::sim;
 use crate::task::Name;
 
 pub use admit::{Admitting, Gate, Passed, Queued};
@@ -261,6 +262,7 @@ impl<L, C> Pipeline<L, C> {
     /// With a panic of the operation, of the classification or of the listener. If the future is polled after its end.
     /// Outside of a runtime with time, once there is something to wait for.
     #[inline]
+    #[track_caller]
     pub fn run<'p, F, Fut, T, E>(&'p self, operation: F) -> Run<'p, L, Plain<F>, C>
     where
         F: FnMut() -> Fut,
@@ -296,6 +298,7 @@ impl<L, C> Pipeline<L, C> {
     /// # });
     /// ```
     #[inline]
+    #[track_caller]
     pub fn run_attempts<'p, F, Fut, T, E>(&'p self, operation: F) -> Run<'p, L, Told<F, E>, C>
     where
         F: FnMut(Attempt<'_, E>) -> Fut,
@@ -336,14 +339,17 @@ impl<L, C> Pipeline<L, C> {
     /// assert_eq!(calls, 3);
     /// # });
     /// ```
-    pub async fn run_mut<'p, F, T, E>(&'p self, operation: F) -> Result<T, Error<E>>
+    #[track_caller]
+    pub fn run_mut<'p, F, T, E>(&'p self, operation: F) -> impl Future<Output = Result<T, Error<E>>>
     where
         F: AsyncFnMut() -> Result<T, E>,
         L: Layers<'p, T, E> + OneAtATime,
         C: Classify<T, E>,
     {
-        let slot = Slot::new(operation);
-        self.run(|| with_state::call_mut(&slot)).await
+        sim::around("pipeline", "run", async move {
+            let slot = Slot::new(operation);
+            self.run(|| with_state::call_mut(&slot)).await
+        })
     }
 
     /// Runs an operation that is lent `state`, mutably, for each attempt; its futures are boxed and `Send`.
@@ -376,19 +382,27 @@ impl<L, C> Pipeline<L, C> {
     /// assert_eq!(log, ["begin", "called", "called", "called"]);
     /// # });
     /// ```
-    pub async fn run_with<'p, S, F, T, E>(&'p self, state: &mut S, operation: F) -> Result<T, Error<E>>
+    #[track_caller]
+    pub fn run_with<'p, S, F, T, E>(
+        &'p self,
+        state: &mut S,
+        operation: F,
+    ) -> impl Future<Output = Result<T, Error<E>>>
     where
         S: ?Sized,
         F: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, Result<T, E>>,
         L: Layers<'p, T, E> + OneAtATime,
         C: Classify<T, E>,
     {
-        let slot = Slot::new((state, operation));
-        self.run(|| with_state::call_with(&slot)).await
+        sim::around("pipeline", "run", async move {
+            let slot = Slot::new((state, operation));
+            self.run(|| with_state::call_with(&slot)).await
+        })
     }
 
     /// Runs an operation that says more of itself than a closure can.
     #[inline]
+    #[track_caller]
     pub(crate) fn operate<'p, O>(&'p self, operation: O) -> Run<'p, L, O, C>
     where
         O: Operate,

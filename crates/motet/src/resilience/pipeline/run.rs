@@ -8,6 +8,7 @@ use super::call::{Call, Hooks, Session};
 use super::direct::{Direct, Judged, Operate};
 use super::machine::{Layers, Machine};
 use crate::resilience::{Classify, Error};
+use crate::sim::Site;
 
 pin_project! {
     /// The future of a call through policies: of [`Pipeline::run`](crate::resilience::Pipeline::run) and its
@@ -25,6 +26,7 @@ pin_project! {
         action: Judged<'p, O, C>,
         session: Session<O::Err>,
         hooks: Hooks<'p>,
+        site: Site,
     }
 }
 
@@ -35,6 +37,7 @@ where
     C: Classify<O::Ok, O::Err>,
 {
     #[inline]
+    #[track_caller]
     pub(crate) fn new(
         machine: L::Machine<Direct<'p, O, C>>,
         operation: O,
@@ -42,7 +45,13 @@ where
         hooks: Hooks<'p>,
     ) -> Self {
         let action = Judged { operation, classify };
-        Self { machine: Some(machine), action, session: Session::new(), hooks }
+        Self {
+            machine: Some(machine),
+            action,
+            session: Session::new(),
+            hooks,
+            site: Site::new("pipeline", "run").around(),
+        }
     }
 }
 
@@ -57,6 +66,21 @@ where
     #[inline]
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<'p, L, O, C> Run<'p, L, O, C>
+where
+    L: Layers<'p, O::Ok, O::Err>,
+    O: Operate,
+    C: Classify<O::Ok, O::Err>,
+{
+    #[inline]
+    #[track_caller]
+    fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let mut this = self.project();
         let Some(machine) = this.machine.as_mut().as_pin_mut() else {
             panic!("a call through policies was polled after its end")

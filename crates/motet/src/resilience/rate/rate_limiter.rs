@@ -9,9 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use super::gcra::{Gcra, Refused};
 use super::{RateLimiterBuilder, RateLimiterStats};
-use crate::mutant;
 use crate::observe::Registration;
 use crate::resilience::{Rejected, RejectedBy};
+use crate::{mutant, sim};
 
 /// Lets so many calls through per time, with a burst: the rest waits, or is rejected.
 ///
@@ -109,24 +109,27 @@ impl RateLimiter {
     /// # Errors
     /// [`Rejected`], with the time after which the wait would be short enough; without it, where the burst
     /// has never as many.
-    pub async fn acquire(&self, cells: u32) -> Result<(), Rejected> {
-        // Before any is taken: a call that is put off here has taken nothing.
-        coop::consume_budget().await;
-        let shared = &*self.0;
-        let cost = shared.gcra.cost(cells);
-        if shared.wanted.load(Ordering::Relaxed) == 0 && shared.gcra.take(cost, shared.now()).is_ok() {
-            return Ok(());
-        }
-        let _wanted = shared.queue(cost)?;
-        // It is never closed.
-        let _turn = shared.turn.acquire().await;
-        loop {
-            match shared.gcra.take(cost, shared.now()) {
-                Ok(()) => return Ok(()),
-                Err(Refused::For(wait)) => sleep(Duration::from_nanos(wait)).await,
-                Err(Refused::ForEver) => return Err(shared.reject(None)),
+    #[track_caller]
+    pub fn acquire(&self, cells: u32) -> impl Future<Output = Result<(), Rejected>> {
+        sim::at("rate limiter", "acquire", async move {
+            // Before any is taken: a call that is put off here has taken nothing.
+            coop::consume_budget().await;
+            let shared = &*self.0;
+            let cost = shared.gcra.cost(cells);
+            if shared.wanted.load(Ordering::Relaxed) == 0 && shared.gcra.take(cost, shared.now()).is_ok() {
+                return Ok(());
             }
-        }
+            let _wanted = shared.queue(cost)?;
+            // It is never closed.
+            let _turn = shared.turn.acquire().await;
+            loop {
+                match shared.gcra.take(cost, shared.now()) {
+                    Ok(()) => return Ok(()),
+                    Err(Refused::For(wait)) => sleep(Duration::from_nanos(wait)).await,
+                    Err(Refused::ForEver) => return Err(shared.reject(None)),
+                }
+            }
+        })
     }
 
     /// Gives what the limiter knows.

@@ -10,6 +10,7 @@ use super::budget::{Charge, RetryBudget};
 use super::classify::ErrorsAreRetryable;
 use super::pipeline::{End, Hooks, Layer, Plain, Run, Told, with_state};
 use super::{Attempt, Error, ErrorKind};
+use crate::sim;
 use crate::{Backoff, mutant, rng};
 
 pub use machine::Retrying;
@@ -190,6 +191,7 @@ impl Retry {
     /// # Panics
     /// With the operation's panic. If the future is polled after its end. Outside of a runtime with time, once there
     /// is something to wait for.
+    #[track_caller]
     pub fn run<F, Fut, T, E>(&self, operation: F) -> Run<'_, Layer<Self, End>, Plain<F>, ErrorsAreRetryable>
     where
         F: FnMut() -> Fut,
@@ -208,6 +210,7 @@ impl Retry {
     ///
     /// # Panics
     /// As [`run`](Self::run).
+    #[track_caller]
     pub fn run_attempts<F, Fut, T, E>(
         &self,
         operation: F,
@@ -233,12 +236,15 @@ impl Retry {
     ///
     /// # Panics
     /// As [`run`](Self::run).
-    pub async fn run_mut<F, T, E>(&self, operation: F) -> Result<T, Error<E>>
+    #[track_caller]
+    pub fn run_mut<F, T, E>(&self, operation: F) -> impl Future<Output = Result<T, Error<E>>>
     where
         F: AsyncFnMut() -> Result<T, E>,
     {
-        let slot = with_state::Slot::new(operation);
-        self.run(|| with_state::call_mut(&slot)).await
+        sim::around("retry", "run", async move {
+            let slot = with_state::Slot::new(operation);
+            self.run(|| with_state::call_mut(&slot)).await
+        })
     }
 
     /// Calls an operation that is lent `state`, mutably, for each attempt; its futures are boxed and `Send`.
@@ -251,13 +257,20 @@ impl Retry {
     ///
     /// # Panics
     /// As [`run`](Self::run).
-    pub async fn run_with<S, F, T, E>(&self, state: &mut S, operation: F) -> Result<T, Error<E>>
+    #[track_caller]
+    pub fn run_with<S, F, T, E>(
+        &self,
+        state: &mut S,
+        operation: F,
+    ) -> impl Future<Output = Result<T, Error<E>>>
     where
         S: ?Sized,
         F: for<'s> FnMut(&'s mut S) -> with_state::BoxFuture<'s, Result<T, E>>,
     {
-        let slot = with_state::Slot::new((state, operation));
-        self.run(|| with_state::call_with(&slot)).await
+        sim::around("retry", "run", async move {
+            let slot = with_state::Slot::new((state, operation));
+            self.run(|| with_state::call_with(&slot)).await
+        })
     }
 
     /// Decides what follows attempt number `tries`, which failed.

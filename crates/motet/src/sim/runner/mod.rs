@@ -6,6 +6,7 @@ mod outcome;
 mod plan;
 mod pulse;
 mod simulation;
+mod sites;
 mod tasks;
 mod trace;
 
@@ -14,5 +15,7 @@ pub use outcome::{Failed, Problem, Record, panic_message};
 pub use plan::{Faults, ForeignTasks, Interleaving, Panics, Plan};
 pub use pulse::Pulse;
 pub use simulation::{Simulation, Turn};
+pub(in crate::sim) use sites::SiteId;
+pub use sites::{Operation, Suspended, Waiting};
 pub use tasks::{End, Task, TaskId};
 pub use trace::{Act, Event, What};

@@ -1,6 +1,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::Location;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::sites::{SiteId, Sites};
 use super::tasks::Tasks;
 use super::{
-    End, Event, Failed, ForeignTasks, Interleaving, Panics, Plan, Problem, Record, Task, TaskId, What,
+    End, Event, Failed, ForeignTasks, Interleaving, Panics, Plan, Problem, Record, Task, TaskId, Waiting,
+    What,
 };
 use crate::rng::Rng;
 use crate::sim::Kind;
@@ -37,6 +40,7 @@ pub struct Simulation {
     last_work: Cell<Duration>,
     out_of_time: Cell<bool>,
     tasks: RefCell<Tasks>,
+    sites: RefCell<Sites>,
     trace: RefCell<Vec<Event>>,
     sometimes: RefCell<BTreeMap<&'static str, bool>>,
     failed: RefCell<Option<Failed>>,
@@ -75,6 +79,7 @@ impl Simulation {
             last_work: Cell::new(Duration::ZERO),
             out_of_time: Cell::new(false),
             tasks: RefCell::default(),
+            sites: RefCell::default(),
             trace: RefCell::default(),
             sometimes: RefCell::default(),
             failed: RefCell::default(),
@@ -140,7 +145,11 @@ impl Simulation {
     /// The hooked tasks that have not ended.
     #[must_use]
     pub fn live(&self) -> Vec<Task> {
-        self.tasks.borrow().live()
+        let (mut live, sites) = (self.tasks.borrow().live(), self.sites.borrow());
+        for task in &mut live {
+            (task.suspended, task.last) = (sites.of(task.id), sites.last_ended(task.id));
+        }
+        live
     }
 
     /// Ends the run: nothing is recorded from here on.
@@ -265,6 +274,7 @@ impl Simulation {
     /// The poll of a task begins; gives the task within whose poll that is.
     pub(in crate::sim) fn enter(&self, task: TaskId) -> Option<TaskId> {
         self.plan.pulse.runs(Some(task));
+        self.sites.borrow_mut().forget_latest();
         self.running.replace(Some(task))
     }
 
@@ -274,7 +284,26 @@ impl Simulation {
     }
 
     pub(in crate::sim) fn pending(&self, task: TaskId) {
-        self.record_of(Some(task), What::Pending);
+        let operation = self.sites.borrow().latest(task);
+        self.record_of(Some(task), What::Pending(operation));
+    }
+
+    pub(in crate::sim) fn new_site(&self) -> SiteId {
+        self.sites.borrow_mut().make(self.run)
+    }
+
+    /// The poll of a future with a site begins, in the running task.
+    pub(in crate::sim) fn enter_site(&self, id: SiteId, waiting: &Arc<Waiting>) {
+        self.sites.borrow_mut().enter(self.run, id, self.running.get(), waiting);
+    }
+
+    pub(in crate::sim) fn leave_site(&self, id: SiteId, pending: bool) {
+        self.sites.borrow_mut().leave(id, pending);
+    }
+
+    /// The future is dropped.
+    pub(in crate::sim) fn drop_site(&self, id: SiteId) {
+        self.sites.borrow_mut().remove(id);
     }
 
     pub(in crate::sim) fn ended(&self, task: TaskId, end: End) {

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::panic::Location;
 
+use super::{Suspended, Waiting};
 use crate::sim::Kind;
 
 /// Numbers a task within its run, in the order of spawning.
@@ -38,6 +39,10 @@ pub struct Task {
     pub kind: Kind,
     /// How it ended, once it has.
     pub end: Option<End>,
+    /// What it was suspended in when this was asked for, as far as the library knows.
+    pub suspended: Vec<Suspended>,
+    /// What it waited for last, and has.
+    pub last: Option<Waiting>,
 }
 
 impl fmt::Display for Task {
@@ -46,7 +51,22 @@ impl fmt::Display for Task {
             Kind::Work => "work",
             Kind::Service => "service",
         };
-        write!(f, "{} `{}`, {kind}, spawned at {}", self.id, self.name, self.site)
+        write!(f, "{} `{}`, {kind}, spawned at {}", self.id, self.name, self.site)?;
+        if self.end.is_some() {
+            return Ok(());
+        }
+        let mut joint = "; suspended in ";
+        for suspended in &self.suspended {
+            write!(f, "{joint}{suspended}")?;
+            joint = "; and in ";
+        }
+        if self.suspended.is_empty() {
+            f.write_str("; not suspended in a future of motet")?;
+            if let Some(last) = &self.last {
+                write!(f, "; its last was {last}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -72,7 +92,15 @@ impl Tasks {
     pub(super) fn add(&mut self, name: &str, site: &'static Location<'static>, kind: Kind) -> TaskId {
         // The step limit ends a run long before 2^32 tasks.
         let id = TaskId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
-        self.all.push(Task { id, name: name.to_owned(), site, kind, end: None });
+        self.all.push(Task {
+            id,
+            name: name.to_owned(),
+            site,
+            kind,
+            end: None,
+            suspended: Vec::new(),
+            last: None,
+        });
         self.alive += 1;
         id
     }

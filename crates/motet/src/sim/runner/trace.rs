@@ -1,9 +1,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{End, TaskId};
+use super::{End, Operation, TaskId};
 
-/// Something that happened in a run; two runs of one seed give equal events. 56 bytes each.
+/// Something that happened in a run; two runs of one seed give equal events. 88 bytes each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// Virtual time since the start of the run.
@@ -23,8 +23,8 @@ pub enum What {
     Skipped,
     /// A poll begins, with so many operations of the budget, or all of it.
     Polled(Option<usize>),
-    /// The poll was pending.
-    Pending,
+    /// The poll was pending, in this operation if it is one of the library.
+    Pending(Option<Operation>),
     /// The task is over.
     Ended(End),
     /// An operation of the library.
@@ -44,7 +44,8 @@ impl fmt::Display for What {
             Self::Skipped => f.write_str("put off"),
             Self::Polled(None) => f.write_str("polled"),
             Self::Polled(Some(operations)) => write!(f, "polled, with {operations} operations"),
-            Self::Pending => f.write_str("pending"),
+            Self::Pending(None) => f.write_str("pending"),
+            Self::Pending(Some(operation)) => write!(f, "pending in {operation}"),
             Self::Ended(End::Completed) => f.write_str("completed"),
             Self::Ended(End::Dropped) => f.write_str("dropped"),
             Self::Ended(End::Panicked) => f.write_str("panicked"),

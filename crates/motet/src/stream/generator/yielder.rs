@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 use super::slot::Key;
+use crate::sim;
+use crate::sim::Site;
 
 /// What the body of a generator emits its items with.
 ///
@@ -52,8 +54,14 @@ impl<T> Yielder<T> {
     /// });
     /// ```
     #[inline]
+    #[track_caller]
     pub fn emit(&mut self, item: T) -> Emit<'_, T> {
-        Emit { key: self.0.again(), yielder: PhantomData, item: Some(item) }
+        Emit {
+            key: self.0.again(),
+            yielder: PhantomData,
+            item: Some(item),
+            site: Site::new("generator", "emit"),
+        }
     }
 
     /// Emits all items of a stream, and returns at its end.
@@ -79,11 +87,14 @@ impl<T> Yielder<T> {
     /// assert_eq!(framed.collect::<Vec<_>>().await, [0, 1, 2, 3]);
     /// # });
     /// ```
-    pub async fn emit_all<S: Stream<Item = T>>(&mut self, stream: S) {
-        let mut stream = pin!(stream);
-        while let Some(item) = next(stream.as_mut()).await {
-            self.emit(item).await;
-        }
+    #[track_caller]
+    pub fn emit_all<S: Stream<Item = T>>(&mut self, stream: S) -> impl Future<Output = ()> {
+        sim::around("generator", "emit all", async move {
+            let mut stream = pin!(stream);
+            while let Some(item) = next(stream.as_mut()).await {
+                self.emit(item).await;
+            }
+        })
     }
 
     /// Emits the items of a stream up to its first error.
@@ -96,15 +107,18 @@ impl<T> Yielder<T> {
     ///
     /// # Panics
     /// As [`emit`](Self::emit).
-    pub async fn try_emit_all<S, E>(&mut self, stream: S) -> Result<(), E>
+    #[track_caller]
+    pub fn try_emit_all<S, E>(&mut self, stream: S) -> impl Future<Output = Result<(), E>>
     where
         S: Stream<Item = Result<T, E>>,
     {
-        let mut stream = pin!(stream);
-        while let Some(item) = next(stream.as_mut()).await {
-            self.emit(item?).await;
-        }
-        Ok(())
+        sim::around("generator", "emit all", async move {
+            let mut stream = pin!(stream);
+            while let Some(item) = next(stream.as_mut()).await {
+                self.emit(item?).await;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -119,6 +133,7 @@ pub struct Emit<'a, T> {
     yielder: PhantomData<&'a mut Yielder<T>>,
     /// Until there is a place for it.
     item: Option<T>,
+    site: Site,
 }
 
 // The item is never pinned.
@@ -129,7 +144,17 @@ impl<T> Future for Emit<'_, T> {
 
     // Within the body whatever its size: an emit is two of these.
     #[inline(always)]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<T> Emit<'_, T> {
+    // Within the body whatever its size: an emit is two of these.
+    #[inline(always)]
+    fn poll_here(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<()> {
         let Self { key, item, .. } = &mut *self;
         key.poll_put(item, cx)
     }

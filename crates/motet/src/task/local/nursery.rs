@@ -43,6 +43,7 @@ impl<'scope, 'env> LocalNursery<'scope, 'env> {
     /// assert_eq!(local_scope(async |s| both(s, Rc::new(1)).await).await, 3);
     /// # });
     /// ```
+    #[track_caller]
     pub fn spawn<F>(&self, future: F) -> LocalTask<'scope, F::Output>
     where
         F: Future + 'scope,

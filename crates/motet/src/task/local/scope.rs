@@ -6,6 +6,7 @@ use std::task::{Poll, ready};
 
 use super::LocalNursery;
 use super::set::Set;
+use crate::sim;
 
 /// Runs children inside the calling task: they borrow its stack, are of any type and need not be `Send`.
 ///
@@ -81,27 +82,30 @@ use super::set::Set;
 /// let task = motet::task::local_scope(async |s| s.spawn(async { 1 })).await;
 /// # };
 /// ```
-pub async fn local_scope<'env, F, T>(body: F) -> T
+#[track_caller]
+pub fn local_scope<'env, F, T>(body: F) -> impl Future<Output = T>
 where
     F: for<'scope> AsyncFnOnce(&'scope LocalNursery<'scope, 'env>) -> T,
 {
-    let set = Set::new();
-    let nursery = LocalNursery::new(&set);
-    // Declared behind the nursery, so dropped before it: children hold references to it.
-    let _clears = Clears(&set, PhantomData::<(&'env (), F)>);
-    // SAFETY: a child borrows from `'env`, which this future does not outlive; from what the body owned, which
-    // lies in the body's own future; or the nursery. `_clears` ends them all before any of it goes. A future of
-    // this scope that is leaked is never polled again, and what is pinned keeps its place.
-    let mut value = unsafe { set.push(0, body(&nursery)) };
-    poll_fn(|cx| {
-        while ready!(set.poll_next(cx)).is_some() {}
-        Poll::Ready(())
+    sim::around("local scope", "run", async move {
+        let set = Set::new();
+        let nursery = LocalNursery::new(&set);
+        // Declared behind the nursery, so dropped before it: children hold references to it.
+        let _clears = Clears(&set, PhantomData::<(&'env (), F)>);
+        // SAFETY: a child borrows from `'env`, which this future does not outlive; from what the body owned, which
+        // lies in the body's own future; or the nursery. `_clears` ends them all before any of it goes. A future of
+        // this scope that is leaked is never polled again, and what is pinned keeps its place.
+        let mut value = unsafe { set.push(0, body(&nursery)) };
+        poll_fn(|cx| {
+            while ready!(set.poll_next(cx)).is_some() {}
+            Poll::Ready(())
+        })
+        .await;
+        match value.take() {
+            Some(value) => value,
+            None => unreachable!("the body is one of the children, and all have ended"),
+        }
     })
-    .await;
-    match value.take() {
-        Some(value) => value,
-        None => unreachable!("the body is one of the children, and all have ended"),
-    }
 }
 
 /// Clears the set on every way out.

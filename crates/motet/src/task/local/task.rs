@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::set::Handle;
+use crate::sim::Site;
 
 /// A child of a [`local_scope`](super::local_scope): await it for its value, in the body or in a sibling.
 ///
@@ -18,11 +19,13 @@ use super::set::Handle;
 pub struct LocalTask<'scope, T> {
     handle: Handle<T>,
     scope: PhantomData<&'scope ()>,
+    site: Site,
 }
 
 impl<T> LocalTask<'_, T> {
+    #[track_caller]
     pub(super) fn new(handle: Handle<T>) -> Self {
-        Self { handle, scope: PhantomData }
+        Self { handle, scope: PhantomData, site: Site::new("local task", "join") }
     }
 }
 
@@ -33,7 +36,16 @@ impl<T> Future for LocalTask<'_, T> {
     type Output = T;
 
     #[track_caller]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
+    }
+}
+
+impl<T> LocalTask<'_, T> {
+    #[track_caller]
+    fn poll_here(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<T> {
         self.handle.poll_take(cx.waker())
     }
 }

@@ -9,6 +9,7 @@ use super::machine::Machine;
 use super::shell;
 use super::watch::{Seen, SupervisorWatch};
 use crate::Backoff;
+use crate::sim::Site;
 use crate::task::child::Fallible;
 use crate::task::gate::Class;
 use crate::task::{CancelToken, Name, Nursery, Task};
@@ -142,8 +143,9 @@ impl Supervisor {
     /// Outside of a tokio runtime.
     #[track_caller]
     pub fn run(self, stop: CancelToken) -> impl Future<Output = Result<(), SupervisorFailed>> + Send {
+        let site = Site::named("supervisor", "run", || Some(self.name.to_string()));
         let machine = self.machine();
-        shell::run(self.name, machine, self.children, self.statuses, stop)
+        site.of(shell::run(self.name, machine, self.children, self.statuses, stop))
     }
 
     fn machine(&self) -> Machine {

@@ -4,6 +4,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::error::ChildFailure;
+use crate::sim;
 use crate::task::Name;
 use crate::task::caught::quietly_drop;
 
@@ -88,9 +89,15 @@ impl SupervisorWatch {
     ///
     /// # Cancel safety
     /// Safe: a dropped wait loses nothing.
-    pub async fn wait_for(&self, mut pred: impl FnMut(&[ChildStatus]) -> bool) -> Option<Vec<ChildStatus>> {
-        let mut receiver = self.0.clone();
-        receiver.wait_for(|seen| pred(&seen.children)).await.ok().map(|seen| seen.children.clone())
+    #[track_caller]
+    pub fn wait_for(
+        &self,
+        mut pred: impl FnMut(&[ChildStatus]) -> bool,
+    ) -> impl Future<Output = Option<Vec<ChildStatus>>> {
+        sim::at("supervisor", "wait for its children", async move {
+            let mut receiver = self.0.clone();
+            receiver.wait_for(|seen| pred(&seen.children)).await.ok().map(|seen| seen.children.clone())
+        })
     }
 
     /// Waits until the start is over: every child has been ready, or has ended for good by itself; false if the
@@ -98,8 +105,11 @@ impl SupervisorWatch {
     ///
     /// # Cancel safety
     /// Safe: a dropped wait loses nothing.
-    pub async fn started(&self) -> bool {
-        self.0.clone().wait_for(|seen| seen.is_started).await.is_ok()
+    #[track_caller]
+    pub fn started(&self) -> impl Future<Output = bool> {
+        sim::at("supervisor", "wait for its start", async move {
+            self.0.clone().wait_for(|seen| seen.is_started).await.is_ok()
+        })
     }
 }
 

@@ -15,8 +15,11 @@ use super::DRIVERS;
 fn public_futures_and_drivers_match() {
     let sources = sources();
     assert!(sources.len() > 20, "the sources are not where this looks for them");
-    let found: BTreeSet<String> =
-        sources.iter().flat_map(|(path, text)| futures_of(&module(path), text)).collect();
+    let found: BTreeSet<String> = sources
+        .iter()
+        .flat_map(|(path, text)| futures_of(&module(path), text))
+        .map(|(name, _)| name)
+        .collect();
     let driven: BTreeSet<String> =
         DRIVERS.iter().flat_map(|driver| driver.drives).map(|path| (*path).to_owned()).collect();
     let undriven: Vec<_> = found.difference(&driven).collect();
@@ -57,7 +60,7 @@ impl Future for Inner {
     pub struct Pinned {
 impl Future for Pinned {
 ";
-    let found = futures_of("task", text);
+    let found: Vec<_> = futures_of("task", text).into_iter().map(|(name, _)| name).collect();
     let expected = ["top", "returns", "Handle::method", "Handle::boxed", "Wait", "Later", "Pinned"]
         .map(|path| format!("task::{path}"));
     assert_eq!(found, expected);
@@ -81,7 +84,7 @@ fn until_quote(text: &str) -> String {
 }
 
 /// All files of the library, with what is in them.
-fn sources() -> Vec<(PathBuf, String)> {
+pub(super) fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut folders, mut files) = (vec![root.clone()], Vec::new());
     while let Some(folder) = folders.pop() {
@@ -100,12 +103,13 @@ fn sources() -> Vec<(PathBuf, String)> {
 }
 
 /// The folder of a file, as a path of modules.
-fn module(file: &Path) -> String {
+pub(super) fn module(file: &Path) -> String {
     let folders = file.parent().into_iter().flatten();
     folders.map(|folder| folder.to_string_lossy().into_owned()).collect::<Vec<_>>().join("::")
 }
 
-fn futures_of(module: &str, text: &str) -> Vec<String> {
+/// The public futures in a file, each with its code: of the function that makes it, or of its `impl`.
+pub(super) fn futures_of<'a>(module: &str, text: &'a str) -> Vec<(String, &'a str)> {
     let mut within = None;
     let mut found = Vec::new();
     for (at, line) in lines(text) {
@@ -114,7 +118,7 @@ fn futures_of(module: &str, text: &str) -> Vec<String> {
             within = subject(line);
             let (implements, subject) = (line.contains("Future for "), within.unwrap_or_default());
             if implements && is_public(text, subject) {
-                found.push(subject.to_owned());
+                found.push((subject.to_owned(), code_from(text, at)));
             }
         } else if line.starts_with('}') {
             within = None;
@@ -124,11 +128,20 @@ fn futures_of(module: &str, text: &str) -> Vec<String> {
             None => code.strip_prefix("pub fn ").filter(|_| returns_a_future(&text[at..])).map(word),
         };
         if let Some(name) = name {
-            found.push(within.map_or_else(|| name.to_owned(), |subject| format!("{subject}::{name}")));
+            let name = within.map_or_else(|| name.to_owned(), |subject| format!("{subject}::{name}"));
+            found.push((name, code_from(text, at)));
         }
     }
     let prefix = if module.is_empty() { String::new() } else { format!("{module}::") };
-    found.into_iter().map(|name| prefix.clone() + &name).collect()
+    found.into_iter().map(|(name, code)| (prefix.clone() + &name, code)).collect()
+}
+
+/// What begins in this line, up to the brace that ends it, which stands as far to the right.
+fn code_from(text: &str, at: usize) -> &str {
+    let code = &text[at..];
+    let indent = &code[..code.len() - code.trim_start().len()];
+    let end = code.find(&format!("\n{indent}}}")).unwrap_or(code.len());
+    &code[..end]
 }
 
 /// Lines with where they begin.

@@ -24,6 +24,7 @@ mod programs;
 mod queues;
 mod resources;
 mod scopes;
+mod sited;
 mod starting;
 mod streams;
 mod time;

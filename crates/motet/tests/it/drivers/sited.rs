@@ -1,0 +1,44 @@
+//! The sources are searched for public futures, as in [`listed`](super::listed): each says where it was called, so that the
+//! report of a simulation names what a task is suspended in.
+
+use std::collections::BTreeSet;
+
+use super::listed::{futures_of, module, sources};
+
+/// Public futures whose site is that of another, with the reason.
+const WITHOUT: &[(&str, &str)] = &[
+    ("middleware::Handler::call", "it is `Next::run`, called at the same line"),
+    ("middleware::Handler::call_with", "it is `Next::run`, called at the same line"),
+    ("middleware::policy::Inside", "it is `Next::run` within a policy"),
+    ("sim::Fault", "the trace names the fault point"),
+    ("sim::FaultWait", "the trace names the fault point"),
+    ("sim::Hooked", "it is a task, and spawned somewhere"),
+    ("task::scope", "it is `Options::run`, called at the same line"),
+];
+
+#[test]
+fn every_public_future_has_a_site() {
+    let sources = sources();
+    let mut without = BTreeSet::new();
+    for (path, text) in &sources {
+        for (name, code) in futures_of(&module(path), text) {
+            if !has_a_site(code) {
+                without.insert(name);
+            }
+        }
+    }
+    let expected: BTreeSet<String> = WITHOUT.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(without, expected);
+}
+
+#[test]
+fn code_without_a_site_is_noticed() {
+    assert!(!has_a_site("pub async fn wait() { other().await }"));
+    assert!(has_a_site("pub fn wait() -> impl Future { sim::at(\"queue\", \"wait\", async {}) }"));
+}
+
+fn has_a_site(code: &str) -> bool {
+    ["sim::at(", "sim::at_named(", "sim::around(", "sim::around_named(", "Site::", "site.enter()"]
+        .iter()
+        .any(|way| code.contains(way))
+}
