@@ -8,12 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
-use crate::config::Config;
+use crate::config::{AutoDisable, Config, EndpointLimits, Feeds, InFlight, RetrySchedule, Timeouts};
 use crate::demo::DemoOptions;
-use crate::dispatch::{InFlight, RetrySchedule, Sparing};
-use crate::edge::Feeds;
-use crate::outbound::Deadlines;
-use crate::store::AutoDisable;
 
 /// relay delivers events to webhook endpoints: durable, signed, retried.
 ///
@@ -98,11 +94,11 @@ pub struct ServeArgs {
     in_flight_per_endpoint: NonZeroUsize,
 
     /// Attempts at once in all
-    #[arg(long, value_name = "N", default_value_t = InFlight::default().in_all)]
+    #[arg(long, value_name = "N", default_value_t = InFlight::default().total)]
     in_flight: NonZeroUsize,
 
     /// Failed attempts in a row after which an endpoint is left alone for a while
-    #[arg(long, value_name = "N", default_value_t = Sparing::default().breaker_failures)]
+    #[arg(long, value_name = "N", default_value_t = EndpointLimits::default().breaker_failures)]
     breaker_failures: NonZeroU32,
 
     /// The longest such while; the first is a second, each further one twice as long
@@ -123,7 +119,7 @@ pub struct ServeArgs {
     probe_every: Duration,
 
     /// Feeds of events open at once; one more is refused with 503
-    #[arg(long, value_name = "N", default_value_t = Feeds::default().most)]
+    #[arg(long, value_name = "N", default_value_t = Feeds::default().max_open)]
     max_feeds: NonZeroUsize,
 
     /// A feed without an event for this long sends an empty message, so that no proxy takes it for dead
@@ -154,13 +150,13 @@ impl From<ServeArgs> for Config {
                 max_attempts: args.max_attempts,
                 max_age: args.max_age,
             },
-            deadlines: Deadlines {
+            timeouts: Timeouts {
                 connect: args.connect_timeout,
                 headers: args.headers_timeout,
                 total: args.total_timeout,
             },
-            in_flight: InFlight { per_endpoint: args.in_flight_per_endpoint, in_all: args.in_flight },
-            sparing: Sparing {
+            in_flight: InFlight { per_endpoint: args.in_flight_per_endpoint, total: args.in_flight },
+            endpoint_limits: EndpointLimits {
                 breaker_failures: args.breaker_failures,
                 breaker_open: args.breaker_open,
                 rate: args.rate_per_endpoint,
@@ -170,7 +166,7 @@ impl From<ServeArgs> for Config {
                 probe_every: args.probe_every,
                 ..AutoDisable::default()
             },
-            feeds: Feeds { most: args.max_feeds, keep_alive: args.feed_keep_alive },
+            feeds: Feeds { max_open: args.max_feeds, keep_alive: args.feed_keep_alive },
             max_connections: args.max_connections,
             max_store_bytes: args.max_store_bytes,
             shutdown_grace: args.shutdown_grace,

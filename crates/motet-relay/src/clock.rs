@@ -14,7 +14,7 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Calendar time for signatures and records, and a due time that does not jump.
 ///
-/// Due times are stored as calendar time, because they must survive a restart. Inside one process they
+/// DueDelivery times are stored as calendar time, because they must survive a restart. Inside one process they
 /// are measured from the start by the monotonic clock: a wall clock set back would otherwise freeze the
 /// retries, and one set forward would fire days of them at once. Where the system's clock is behind what a store
 /// has seen already, as on a machine that starts before it has asked for the time, they go on from what the store
@@ -32,7 +32,7 @@ impl Clock {
     }
 
     /// Goes on from a due time that was reached before. Returns `true` if the system's clock is behind it.
-    pub(crate) fn go_on_from(&self, seen: Millis) -> bool {
+    pub(crate) fn advance_to(&self, seen: Millis) -> bool {
         self.base.fetch_max(seen, Ordering::Relaxed) < seen
     }
 
@@ -46,7 +46,7 @@ impl Clock {
     }
 
     /// A due time as calendar time.
-    pub(crate) fn shown(&self, due: Millis) -> Millis {
+    pub(crate) fn to_calendar(&self, due: Millis) -> Millis {
         let apart = self.due_now() - wall_now();
         // Less than that is the time between the two looks, or a clock that is being slewed.
         if apart.abs() < 1_000 { due } else { due.saturating_sub(apart) }
@@ -104,11 +104,11 @@ mod tests {
         const HOUR: Millis = 3_600_000;
         let clock = Clock::new();
         let right = clock.due_now();
-        assert!(!clock.go_on_from(right - HOUR) && clock.due_now() - right < HOUR);
-        assert!(clock.go_on_from(right + HOUR));
+        assert!(!clock.advance_to(right - HOUR) && clock.due_now() - right < HOUR);
+        assert!(clock.advance_to(right + HOUR));
         assert!(clock.due_now() >= right + HOUR);
         assert!(!clock.catch_up(), "the system's clock is an hour behind");
-        assert!((clock.shown(right + 2 * HOUR) - (right + HOUR)).abs() < 60_000);
+        assert!((clock.to_calendar(right + 2 * HOUR) - (right + HOUR)).abs() < 60_000);
         // As if the system's clock were set by two hours.
         clock.base.fetch_sub(2 * HOUR, Ordering::Relaxed);
         assert!(clock.catch_up());

@@ -1,58 +1,57 @@
-//! How a relay is set up.
+//! The settings of a relay.
+//!
+//! This module knows no other module of the crate, so that every part can use its settings without an import circle.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::dispatch::{InFlight, RetrySchedule, Sparing};
-use crate::edge::Feeds;
-use crate::outbound::Deadlines;
-use crate::store::AutoDisable;
-
-/// How a relay is set up; [`Config::new`] gives the defaults.
+/// The settings of a relay; [`Config::new`] returns the defaults.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
     /// The directory of the store.
     pub data: PathBuf,
-    /// The address the API listens on.
+    /// The address that the API listens on.
     pub listen: SocketAddr,
-    /// Networks that may be delivered to beyond the public addresses.
+    /// Networks that relay may deliver to, in addition to public addresses.
     pub allow_net: Vec<IpNet>,
-    /// When failed deliveries are attempted again.
+    /// When a failed delivery is attempted again.
     pub retry: RetrySchedule,
     /// How long an attempt may take.
-    pub deadlines: Deadlines,
-    /// How much is attempted at once.
+    pub timeouts: Timeouts,
+    /// How many attempts may be in flight.
     pub in_flight: InFlight,
-    /// When an endpoint that fails is left alone for a while, and how often any is called.
-    pub sparing: Sparing,
-    /// When an endpoint that only fails is disabled, and how often it is probed then.
+    /// Circuit breaker and rate limit of each endpoint.
+    pub endpoint_limits: EndpointLimits,
+    /// When a failing endpoint is disabled, and how often it is probed afterwards.
     pub auto_disable: AutoDisable,
-    /// How many may follow the events, and how.
+    /// How many clients may follow the feed of events, and how often an idle feed sends a message.
     pub feeds: Feeds,
-    /// Connections to the API, and of these three quarters from one address; a few more are kept for health and metrics.
+    /// Maximum number of connections to the API. One address may open three quarters of them. relay accepts 16 more for
+    /// health checks and metrics.
     pub max_connections: NonZeroUsize,
-    /// The size the database file may grow to; beyond it events are refused with 503. None: the disk's.
+    /// Maximum size of the database file in bytes. relay refuses events with 503 when the file has reached it. `None`:
+    /// the free space of the disk is the limit.
     pub max_store_bytes: Option<u64>,
-    /// How long shutdown waits for deliveries under way.
+    /// How long the shutdown waits for deliveries in flight.
     pub shutdown_grace: Duration,
 }
 
 impl Config {
-    /// The default: what `motet-relay serve` uses.
+    /// The default of `motet-relay serve`.
     pub const DEFAULT_DATA: &'static str = "./relay-data";
-    /// The default: loopback only, since the API speaks plain HTTP.
+    /// The default: loopback only, because the API speaks plain HTTP.
     pub const DEFAULT_LISTEN: &'static str = "127.0.0.1:8181";
-    /// The default: each costs an open file and some 10 KiB.
+    /// The default: each connection costs an open file and about 10 KiB.
     pub const DEFAULT_MAX_CONNECTIONS: NonZeroUsize = const { NonZeroUsize::new(4_096).unwrap() };
-    /// The default: longer than an attempt's total deadline, so that ordinarily nothing is handed back.
+    /// The default: longer than the total timeout of an attempt, so that attempts usually end before the shutdown does.
     pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 
-    /// A set-up with these two and the defaults.
+    /// Creates settings with `data`, `listen` and the defaults.
     #[must_use]
     pub fn new(data: PathBuf, listen: SocketAddr) -> Self {
         Self {
@@ -60,14 +59,163 @@ impl Config {
             listen,
             allow_net: Vec::new(),
             retry: RetrySchedule::default(),
-            deadlines: Deadlines::default(),
+            timeouts: Timeouts::default(),
             in_flight: InFlight::default(),
-            sparing: Sparing::default(),
+            endpoint_limits: EndpointLimits::default(),
             auto_disable: AutoDisable::default(),
             feeds: Feeds::default(),
             max_connections: Self::DEFAULT_MAX_CONNECTIONS,
             max_store_bytes: None,
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
         }
+    }
+}
+
+/// Exponential back-off with full jitter, up to a number of attempts.
+///
+/// The delay after the n-th failed attempt is drawn evenly from zero to `base * 2^(n-1)`, or to `cap` once `cap` is
+/// smaller. Full jitter spreads the retries of many deliveries that failed together over the whole interval (Marc
+/// Brooker, "Exponential Backoff and Jitter", 2015).
+///
+/// # Defaults
+/// 5 s doubling up to 12 h, 18 attempts: about 1.2 days from the first to the last attempt on average, at most 2.4 days,
+/// so that a receiver that is down for a weekend day is still reached. 3 days of failures that are charged to relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySchedule {
+    /// The longest delay after the first failure.
+    pub base: Duration,
+    /// The longest delay after any failure.
+    pub cap: Duration,
+    /// Maximum number of attempts. A delivery that has failed this many times becomes a dead letter. At least one attempt
+    /// is made.
+    pub max_attempts: u32,
+    /// How long attempts may fail because of relay itself (no file descriptors, no route, no name server). Such attempts
+    /// are not counted; a delivery whose attempts have all failed in this way for `max_age` becomes a dead letter.
+    pub max_age: Duration,
+}
+
+impl Default for RetrySchedule {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_secs(5),
+            cap: Duration::from_secs(12 * 60 * 60),
+            max_attempts: 18,
+            max_age: Duration::from_secs(3 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// How long the parts of an attempt may take. All timeouts are counted from the start of the attempt.
+///
+/// # Defaults
+/// 5 s to connect, 10 s to the end of the headers, 15 s in total.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the connection is established: name resolution, TCP and TLS.
+    pub connect: Duration,
+    /// Until the status and the headers of the response have arrived.
+    pub headers: Duration,
+    /// Until the body of the response has been read. The attempt ends at this time at the latest.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            headers: Duration::from_secs(10),
+            total: Duration::from_secs(15),
+        }
+    }
+}
+
+/// How many attempts may be in flight.
+///
+/// # Defaults
+/// 16 per endpoint: at a response time of 50 ms that is 320 deliveries a second, and a receiver that hangs holds at most
+/// 16 slots. 1 024 in total: with payloads of the largest size that is 256 MiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InFlight {
+    /// Maximum number of attempts in flight for one endpoint.
+    pub per_endpoint: NonZeroUsize,
+    /// Maximum number of attempts in flight for all endpoints together.
+    pub total: NonZeroUsize,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        const { Self { per_endpoint: NonZeroUsize::new(16).unwrap(), total: NonZeroUsize::new(1_024).unwrap() } }
+    }
+}
+
+/// Circuit breaker and rate limit of an endpoint.
+///
+/// # Defaults
+/// The breaker opens after 10 failures in a row, at first for one second and for at most one minute. No rate limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointLimits {
+    /// Number of failed attempts in a row, over all deliveries of the endpoint, after which its breaker opens. An open
+    /// breaker lets no attempt pass; when it is half-open it lets one attempt at a time pass as a probe. Deliveries that
+    /// wait for the breaker are not attempted.
+    pub breaker_failures: NonZeroU32,
+    /// The longest time that the breaker stays open. The first time is one second, or `breaker_open` if that is shorter;
+    /// each further time is twice as long as the one before.
+    pub breaker_open: Duration,
+    /// Maximum number of attempts per second. `None`: no limit.
+    pub rate: Option<NonZeroU32>,
+}
+
+impl Default for EndpointLimits {
+    fn default() -> Self {
+        Self {
+            breaker_failures: const { NonZeroU32::new(10).unwrap() },
+            breaker_open: Duration::from_secs(60),
+            rate: None,
+        }
+    }
+}
+
+/// When relay disables a failing endpoint, and how often it probes the endpoint afterwards.
+///
+/// Both conditions must hold, `failures` and `after`: a busy endpoint fails often within a minute, a quiet one seldom.
+///
+/// # Defaults
+/// 20 failed attempts in a row over one day; afterwards one attempt an hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AutoDisable {
+    /// Minimum number of failed attempts in a row.
+    pub failures: u32,
+    /// Minimum time since the first of them.
+    pub after: Duration,
+    /// How often relay attempts one delivery of the disabled endpoint as a probe.
+    pub probe_every: Duration,
+}
+
+impl Default for AutoDisable {
+    fn default() -> Self {
+        Self {
+            failures: 20,
+            after: Duration::from_secs(24 * 60 * 60),
+            probe_every: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// How many clients may follow the feed of events, and how often an idle feed sends a message.
+///
+/// # Defaults
+/// 100 feeds, each of which sends something every 15 s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feeds {
+    /// Maximum number of open feeds. A slow reader costs about 1 MiB.
+    pub max_open: NonZeroUsize,
+    /// A feed that had no event for this time sends an empty message. Most proxies close a connection that was silent for
+    /// a minute.
+    pub keep_alive: Duration,
+}
+
+impl Default for Feeds {
+    fn default() -> Self {
+        Self { max_open: const { NonZeroUsize::new(100).unwrap() }, keep_alive: Duration::from_secs(15) }
     }
 }

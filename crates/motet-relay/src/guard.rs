@@ -12,7 +12,7 @@ use thiserror::Error;
 /// The address is not one relay may connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{address} is {why}; start relay with --allow-net to permit such addresses")]
-pub struct Blocked {
+pub struct BlockedAddressError {
     /// The refused address.
     pub address: IpAddr,
     /// What kind of address it is.
@@ -53,8 +53,8 @@ impl AddressGuard {
     /// An IPv4-mapped IPv6 address is judged as the IPv4 address it reaches.
     ///
     /// # Errors
-    /// [`Blocked`] names the address and its kind.
-    pub fn check(&self, address: IpAddr) -> Result<(), Blocked> {
+    /// [`BlockedAddressError`] names the address and its kind.
+    pub fn check(&self, address: IpAddr) -> Result<(), BlockedAddressError> {
         let address = address.to_canonical();
         if self.allowed.iter().any(|net| net.contains(&address)) {
             return Ok(());
@@ -63,7 +63,7 @@ impl AddressGuard {
             IpAddr::V4(v4) => blocked_v4(v4),
             IpAddr::V6(v6) => blocked_v6(v6),
         };
-        why.map_or(Ok(()), |why| Err(Blocked { address, why }))
+        why.map_or(Ok(()), |why| Err(BlockedAddressError { address, why }))
     }
 }
 

@@ -4,13 +4,13 @@ use std::fmt;
 
 /// What an identifier names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum IdKind {
     Event,
     Delivery,
     Endpoint,
 }
 
-impl Kind {
+impl IdKind {
     const fn prefix(self) -> &'static str {
         match self {
             Self::Event => "evt_",
@@ -40,12 +40,12 @@ impl Ids {
         Self { store: store & STORE_MASK }
     }
 
-    pub(crate) fn format(self, kind: Kind, row: i64) -> String {
+    pub(crate) fn format(self, kind: IdKind, row: i64) -> String {
         format!("{}{:012x}{:016x}", kind.prefix(), self.store, row)
     }
 
     /// The row an identifier names, or `None` if it is not one of this store's of that kind.
-    pub(crate) fn parse(self, kind: Kind, id: &str) -> Option<i64> {
+    pub(crate) fn parse(self, kind: IdKind, id: &str) -> Option<i64> {
         let digits = id.strip_prefix(kind.prefix())?;
         let ours = digits.len() == 28
             && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
@@ -71,9 +71,9 @@ mod tests {
     #[test]
     fn id_parses_back_to_its_row() {
         let ids = Ids::new(0x5f0c_9a3b_e1d7);
-        assert_eq!(ids.format(Kind::Event, 42), "evt_5f0c9a3be1d7000000000000002a");
+        assert_eq!(ids.format(IdKind::Event, 42), "evt_5f0c9a3be1d7000000000000002a");
         for row in [1, 42, i64::from(u32::MAX), i64::MAX] {
-            for kind in [Kind::Event, Kind::Delivery, Kind::Endpoint] {
+            for kind in [IdKind::Event, IdKind::Delivery, IdKind::Endpoint] {
                 assert_eq!(ids.parse(kind, &ids.format(kind, row)), Some(row));
             }
         }
@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn foreign_ids_are_refused() {
         let ids = Ids::new(7);
-        let other_store = Ids::new(8).format(Kind::Event, 1);
-        let other_kind = ids.format(Kind::Endpoint, 1);
-        let upper = ids.format(Kind::Event, 10).to_uppercase();
+        let other_store = Ids::new(8).format(IdKind::Event, 1);
+        let other_kind = ids.format(IdKind::Endpoint, 1);
+        let upper = ids.format(IdKind::Event, 10).to_uppercase();
         for id in [
             "",
             "evt_",
@@ -96,7 +96,7 @@ mod tests {
             &other_kind,
             &upper,
         ] {
-            assert_eq!(ids.parse(Kind::Event, id), None, "{id}");
+            assert_eq!(ids.parse(IdKind::Event, id), None, "{id}");
         }
     }
 }

@@ -4,11 +4,11 @@
 use std::fmt;
 
 /// Arrays and objects in one another, that of the request itself included.
-const MOST_LEVELS: usize = 128;
+const MAX_LEVELS: usize = 128;
 
 /// Why `data` is not accepted although it is JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unfit {
+pub(crate) enum JsonDataError {
     /// Parsers of receivers bound the depth, most of them at 128 or more.
     TooDeep,
     /// `\ud800` to `\udfff` without its other half stands for no character, and parsers refuse it.
@@ -18,10 +18,10 @@ pub(crate) enum Unfit {
     },
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for JsonDataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooDeep => write!(f, "arrays and objects are nested more than {MOST_LEVELS} levels deep"),
+            Self::TooDeep => write!(f, "arrays and objects are nested more than {MAX_LEVELS} levels deep"),
             Self::LoneSurrogate { at } => {
                 write!(f, "the escape at byte {at} is half of a surrogate pair, which is no character")
             }
@@ -30,7 +30,7 @@ impl fmt::Display for Unfit {
 }
 
 /// Checks the data of an event, which is known to be JSON.
-pub(crate) fn check(json: &str) -> Result<(), Unfit> {
+pub(crate) fn check(json: &str) -> Result<(), JsonDataError> {
     let bytes = json.as_bytes();
     // The request is an object around the data.
     let (mut at, mut levels, mut in_string) = (0, 1_usize, false);
@@ -41,9 +41,9 @@ pub(crate) fn check(json: &str) -> Result<(), Unfit> {
                 match unit(bytes, at) {
                     Some(0xd800..=0xdbff) => match unit(bytes, at + 6) {
                         Some(0xdc00..=0xdfff) => at += 6 + 4,
-                        _ => return Err(Unfit::LoneSurrogate { at }),
+                        _ => return Err(JsonDataError::LoneSurrogate { at }),
                     },
-                    Some(0xdc00..=0xdfff) => return Err(Unfit::LoneSurrogate { at }),
+                    Some(0xdc00..=0xdfff) => return Err(JsonDataError::LoneSurrogate { at }),
                     _ => {}
                 }
                 // The escaped character, which may be a quotation mark.
@@ -51,8 +51,8 @@ pub(crate) fn check(json: &str) -> Result<(), Unfit> {
             }
             (false, b'[' | b'{') => {
                 levels += 1;
-                if levels > MOST_LEVELS {
-                    return Err(Unfit::TooDeep);
+                if levels > MAX_LEVELS {
+                    return Err(JsonDataError::TooDeep);
                 }
             }
             (false, b']' | b'}') => levels = levels.saturating_sub(1),
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        assert_eq!(check(&nested(MOST_LEVELS - 1)), Ok(()));
-        assert_eq!(check(&nested(MOST_LEVELS)), Err(Unfit::TooDeep));
-        assert_eq!(check(&"{\"a\":".repeat(200)), Err(Unfit::TooDeep));
+        assert_eq!(check(&nested(MAX_LEVELS - 1)), Ok(()));
+        assert_eq!(check(&nested(MAX_LEVELS)), Err(JsonDataError::TooDeep));
+        assert_eq!(check(&"{\"a\":".repeat(200)), Err(JsonDataError::TooDeep));
         // Side by side is not inside of one another, and brackets in a string are none.
         assert_eq!(check(&format!("[{}[]]", "[],".repeat(1_000))), Ok(()));
         assert_eq!(check(&format!("\"{}\"", "[{\\\"".repeat(1_000))), Ok(()));

@@ -26,12 +26,13 @@
 //! An event goes edge, store, dispatch, outbound, and its outcome goes back to the store. `edge` and
 //! `dispatch` know the store and not each other.
 
+mod api;
 mod cli;
 mod clock;
 mod config;
 mod demo;
 mod dispatch;
-mod edge;
+mod error;
 mod guard;
 mod ids;
 mod json;
@@ -44,13 +45,10 @@ mod signature;
 mod store;
 
 pub use self::cli::{Cli, Command, DemoArgs, RotateKeyArgs, ServeArgs};
-pub use self::config::Config;
+pub use self::config::{AutoDisable, Config, EndpointLimits, Feeds, InFlight, RetrySchedule, Timeouts};
 pub use self::demo::{DemoError, DemoOptions, DemoReport, run_demo};
-pub use self::dispatch::{InFlight, RetrySchedule, Sparing};
-pub use self::edge::Feeds;
-pub use self::guard::{AddressGuard, Blocked};
-pub use self::outbound::Deadlines;
-pub use self::pattern::{EventType, MAX_TYPE_LENGTH, Pattern, TypeError};
-pub use self::relay::{Relay, RunError, StartError, rotate_api_key};
+pub use self::error::{OpenError, RunError, StartError};
+pub use self::guard::{AddressGuard, BlockedAddressError};
+pub use self::pattern::{EventType, EventTypeError, MAX_TYPE_LENGTH, Pattern};
+pub use self::relay::{Relay, rotate_api_key};
 pub use self::signature::{Secret, SecretError};
-pub use self::store::{AutoDisable, OpenError};

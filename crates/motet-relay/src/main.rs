@@ -18,7 +18,7 @@ use motet_relay::{
 use tracing_subscriber::EnvFilter;
 
 /// Whatever ends the program early; it is printed with its causes.
-type Failed = Box<dyn Error + Send + Sync>;
+type MainError = Box<dyn Error + Send + Sync>;
 
 /// As from a program that dies of SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -58,7 +58,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 fn serve(args: ServeArgs) -> ExitCode {
     let config = Config::from(args);
-    Relay::app(&config).run(async |app: &Root<Failed>| {
+    Relay::app(&config).run(async |app: &Root<MainError>| {
         let data = config.data.display().to_string();
         let relay = Relay::start(config, app).await?;
         let address = relay.address();
@@ -78,7 +78,7 @@ fn demo(args: &DemoArgs) -> ExitCode {
         let cut_short = Arc::clone(&cut_short);
         move |report| cut_short.store(report.reason.kind() == ReasonKind::Shutdown, Ordering::Relaxed)
     });
-    let code = app.run(async |_: &Root<Failed>| {
+    let code = app.run(async |_: &Root<MainError>| {
         let report = run_demo(&args.into()).await?;
         print(&if args.json() { format!("{}\n", report.json()) } else { report.table() })?;
         Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -88,13 +88,13 @@ fn demo(args: &DemoArgs) -> ExitCode {
 }
 
 fn rotate_key(args: &RotateKeyArgs) -> ExitCode {
-    motet::run(async |_: &Nursery<Failed>| {
+    motet::run(async |_: &Nursery<MainError>| {
         Ok(rotate_api_key(args.data(), |key| write_out(&format!("{key}\n"))).await?)
     })
 }
 
 /// Writes to standard output; a closed pipe is a failure, not a panic.
-fn print(text: &str) -> Result<(), Failed> {
+fn print(text: &str) -> Result<(), MainError> {
     write_out(text).map_err(|error| format!("cannot write to standard output: {error}").into())
 }
 

@@ -14,14 +14,14 @@ use motet::task::Scope;
 use motet_http::{Readiness, Server};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::api::{ApiKeys, ApiState, FeedSlots, MemoryBudget};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
-use crate::edge::{Access, Edge, FeedPlaces, Memory};
+use crate::error::StartError;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::outbound::Outbound;
-use crate::relay::StartError;
 use crate::store::{Store, StoreError, StoreOptions};
 
 /// The log is at most 64 MiB and a little; a slow disk moves that in this time.
@@ -62,15 +62,15 @@ pub(crate) fn container(config: Config) -> Container {
         .stop_timeout(STORE_CLOSE)
         .on_stop(close_store)
         .health(|store| async move { store.health().await });
-    c.try_provide(|store: Arc<Store>| async move { Access::of(&store).await });
+    c.try_provide(|store: Arc<Store>| async move { ApiKeys::load(&store).await });
     c.provide(|| async { Readiness::new() }).health(|readiness| async move { taking_in(&readiness) });
     c.provide(|config: Arc<Config>, readiness: Arc<Readiness>| async move {
         let server = Server::new().named("api").readiness(&readiness).grace(HTTP_GRACE);
         server.max_connections(config.max_connections.get()).reserved_connections(HEALTH_CONNECTIONS)
     });
     c.try_provide(|config: Arc<Config>, guard: Arc<AddressGuard>, scope: Scope| async move {
-        let (deadlines, kept) = (config.deadlines.clone(), config.in_flight.per_endpoint.get());
-        Outbound::new((*guard).clone(), deadlines, kept, &scope)
+        let (timeouts, kept) = (config.timeouts.clone(), config.in_flight.per_endpoint.get());
+        Outbound::new((*guard).clone(), timeouts, kept, &scope)
     })
     // A connection that ends of a bug fails the attempt that it carries.
     .isolated();
@@ -81,20 +81,20 @@ pub(crate) fn container(config: Config) -> Container {
     )
     .health(|dispatcher| async move { dispatcher.can_attempt() });
     c.try_provide(|config: Arc<Config>, scope: Scope| async move {
-        FeedPlaces::new(&config.feeds, &scope).map_err(StartError::Settings)
+        FeedSlots::new(&config.feeds, &scope).map_err(StartError::Settings)
     });
     c.provide(
         |store: Arc<Store>,
-         access: Arc<Access>,
+         api_keys: Arc<ApiKeys>,
          guard: Arc<AddressGuard>,
          readiness: Arc<Readiness>,
          server: Arc<Server>,
-         feeds: Arc<FeedPlaces>,
+         feeds: Arc<FeedSlots>,
          metrics: Arc<PrometheusHandle>,
          lifecycle: Arc<Lifecycle>| async move {
             let store = (*store).clone();
-            let memory = Arc::new(Memory::new());
-            Edge { store, access, guard, readiness, server, feeds, metrics, lifecycle, memory }
+            let memory = Arc::new(MemoryBudget::new());
+            ApiState { store, api_keys, guard, readiness, server, feeds, metrics, lifecycle, memory }
         },
     );
     c
@@ -176,12 +176,12 @@ mod tests {
         };
         // Parts end in reverse.
         for (needs, needed) in [
-            ("Edge", "Store"),
-            ("Edge", "Lifecycle"),
+            ("ApiState", "Store"),
+            ("ApiState", "Lifecycle"),
             ("Dispatcher", "Store"),
             ("Dispatcher", "Outbound"),
             ("Dispatcher", "Lifecycle"),
-            ("Access", "Store"),
+            ("ApiKeys", "Store"),
         ] {
             let edge = format!("{} -> {};", number(needs), number(needed));
             assert!(drawn.lines().any(|line| line.trim() == edge), "{needs} without {needed}:\n{drawn}");

@@ -11,7 +11,7 @@ pub const MAX_TYPE_LENGTH: usize = 128;
 /// Why a text is not an event type or a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum TypeError {
+pub enum EventTypeError {
     /// Nothing at all.
     #[error("is empty")]
     Empty,
@@ -29,7 +29,7 @@ pub enum TypeError {
     MisplacedWildcard,
 }
 
-impl From<PatternError> for TypeError {
+impl From<PatternError> for EventTypeError {
     fn from(error: PatternError) -> Self {
         match error {
             PatternError::EmptySegment => Self::EmptySegment,
@@ -46,8 +46,8 @@ impl EventType {
     /// Checks a text and takes it as an event type.
     ///
     /// # Errors
-    /// [`TypeError`] says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, TypeError> {
+    /// [`EventTypeError`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, EventTypeError> {
         check_length(text)?;
         text.split('.').try_for_each(check_segment)?;
         Ok(Self(text.to_owned()))
@@ -78,7 +78,7 @@ impl fmt::Display for EventType {
 /// let pattern = Pattern::parse("user.>")?;
 /// assert!(pattern.matches(&EventType::parse("user.email.changed")?));
 /// assert!(!pattern.matches(&EventType::parse("user")?));
-/// # Ok::<(), motet_relay::TypeError>(())
+/// # Ok::<(), motet_relay::EventTypeError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern(event::Pattern);
@@ -87,10 +87,10 @@ impl Pattern {
     /// Checks a text and takes it as a pattern.
     ///
     /// # Errors
-    /// [`TypeError`] says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, TypeError> {
+    /// [`EventTypeError`] says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, EventTypeError> {
         check_length(text)?;
-        let pattern = event::Pattern::parse(text).map_err(TypeError::from)?;
+        let pattern = event::Pattern::parse(text).map_err(EventTypeError::from)?;
         text.split('.').filter(|segment| !matches!(*segment, "*" | ">")).try_for_each(check_segment)?;
         Ok(Self(pattern))
     }
@@ -119,23 +119,23 @@ impl fmt::Display for Pattern {
     }
 }
 
-fn check_length(text: &str) -> Result<(), TypeError> {
+fn check_length(text: &str) -> Result<(), EventTypeError> {
     if text.is_empty() {
-        return Err(TypeError::Empty);
+        return Err(EventTypeError::Empty);
     }
     let characters = text.chars().count();
     if characters > MAX_TYPE_LENGTH {
-        return Err(TypeError::TooLong(characters));
+        return Err(EventTypeError::TooLong(characters));
     }
     Ok(())
 }
 
-fn check_segment(segment: &str) -> Result<(), TypeError> {
+fn check_segment(segment: &str) -> Result<(), EventTypeError> {
     if segment.is_empty() {
-        return Err(TypeError::EmptySegment);
+        return Err(EventTypeError::EmptySegment);
     }
     match segment.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '_')) {
-        Some(bad) => Err(TypeError::BadCharacter(bad)),
+        Some(bad) => Err(EventTypeError::BadCharacter(bad)),
         None => Ok(()),
     }
 }
@@ -186,26 +186,26 @@ mod tests {
     fn malformed_patterns_and_types_are_refused_with_the_reason() {
         let long = "a".repeat(MAX_TYPE_LENGTH + 1);
         let patterns = [
-            ("", TypeError::Empty),
-            (long.as_str(), TypeError::TooLong(MAX_TYPE_LENGTH + 1)),
-            (".", TypeError::EmptySegment),
-            ("a.", TypeError::EmptySegment),
-            (".a", TypeError::EmptySegment),
-            ("a..b", TypeError::EmptySegment),
-            ("a b", TypeError::BadCharacter(' ')),
-            ("a-b", TypeError::BadCharacter('-')),
-            ("é", TypeError::BadCharacter('é')),
-            ("a\nb", TypeError::BadCharacter('\n')),
-            (">.a", TypeError::MisplacedWildcard),
-            ("a.b*", TypeError::MisplacedWildcard),
-            ("**", TypeError::MisplacedWildcard),
-            ("a.>>", TypeError::MisplacedWildcard),
+            ("", EventTypeError::Empty),
+            (long.as_str(), EventTypeError::TooLong(MAX_TYPE_LENGTH + 1)),
+            (".", EventTypeError::EmptySegment),
+            ("a.", EventTypeError::EmptySegment),
+            (".a", EventTypeError::EmptySegment),
+            ("a..b", EventTypeError::EmptySegment),
+            ("a b", EventTypeError::BadCharacter(' ')),
+            ("a-b", EventTypeError::BadCharacter('-')),
+            ("é", EventTypeError::BadCharacter('é')),
+            ("a\nb", EventTypeError::BadCharacter('\n')),
+            (">.a", EventTypeError::MisplacedWildcard),
+            ("a.b*", EventTypeError::MisplacedWildcard),
+            ("**", EventTypeError::MisplacedWildcard),
+            ("a.>>", EventTypeError::MisplacedWildcard),
         ];
         for (text, error) in patterns {
             assert_eq!(Pattern::parse(text), Err(error), "{text}");
         }
-        assert_eq!(EventType::parse("user.*"), Err(TypeError::BadCharacter('*')));
-        assert_eq!(EventType::parse("user.>"), Err(TypeError::BadCharacter('>')));
+        assert_eq!(EventType::parse("user.*"), Err(EventTypeError::BadCharacter('*')));
+        assert_eq!(EventType::parse("user.>"), Err(EventTypeError::BadCharacter('>')));
         assert!(EventType::parse(&"a".repeat(MAX_TYPE_LENGTH)).is_ok());
     }
 

@@ -1,7 +1,6 @@
 //! A running relay: start, work, and an orderly end.
 
 use std::convert::Infallible;
-use std::error::Error as _;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -9,23 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use motet::App;
-use motet::container::{Running, StartFailed};
+use motet::container::Running;
 use motet::event::Emitter;
-use motet::resilience::InvalidPolicy;
 use motet::run::{Outcome, Root};
 use motet::task::{CancelToken, Nursery, Reason, ScopeError, scope};
 use motet_http::{Readiness, Server};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use thiserror::Error;
 use tokio::net::TcpListener;
 
+use crate::api::{self, ApiKeys, ApiState};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::dispatch::{Dispatcher, Drained};
-use crate::edge::{self, Access, Edge};
+use crate::config::{AutoDisable, Config};
+use crate::dispatch::{Dispatcher, DrainReport};
+use crate::error::{RunError, StartError};
 use crate::lifecycle::Lifecycle;
 use crate::parts::{self, HTTP_GRACE, STORE_CLOSE, part};
-use crate::store::{self, AutoDisable, OpenError, Store, StoreError, StoreOptions};
+use crate::store::{self, Store, StoreOptions};
 
 /// The phases of the shutdown.
 const DELIVERIES: &str = "deliveries";
@@ -35,81 +33,11 @@ const STORE: &str = "store";
 /// What is cut off at the end of its grace gets this long to be dropped.
 const HAND_BACK: Duration = Duration::from_secs(1);
 
-/// Why relay did not start.
-#[derive(Debug, Clone, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The data directory cannot be used.
-    #[error(transparent)]
-    Open(Arc<OpenError>),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}; choose another address with --listen")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The operating system's reason.
-        source: Arc<io::Error>,
-    },
-    /// The store was opened but not usable.
-    #[error("cannot use the store: {0}")]
-    Store(String),
-    /// The operating system gave no random bytes for an API key.
-    #[error("no random bytes from the operating system")]
-    Random(#[source] getrandom::Error),
-    /// A new API key could not be shown. The keys before it hold.
-    #[error("the new API key could not be shown, and is not used; the key before it still holds")]
-    NotShown(#[source] Arc<io::Error>),
-    /// Metrics could not be set up.
-    #[error("cannot set up metrics: {0}")]
-    Metrics(String),
-    /// The settings of breakers and rates make no sense.
-    #[error("the settings of breakers and rates make no sense")]
-    Settings(#[source] InvalidPolicy),
-    /// A part could not be made for another reason: a bug, or the program was asked to stop meanwhile.
-    #[error("a part of relay did not start")]
-    Part(#[source] Arc<StartFailed>),
-}
-
-impl StartError {
-    pub(crate) fn open(error: OpenError) -> Self {
-        Self::Open(Arc::new(error))
-    }
-
-    pub(crate) fn unusable(error: &StoreError) -> Self {
-        Self::Store(error.to_string())
-    }
-}
-
-impl From<StartFailed> for StartError {
-    fn from(failed: StartFailed) -> Self {
-        let said = failed.build_failed().and_then(|failed| failed.source()?.downcast_ref::<Self>());
-        said.cloned().unwrap_or_else(|| Self::Part(Arc::new(failed)))
-    }
-}
-
-/// Why a relay did not run until it was asked to stop.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RunError {
-    /// It did not start.
-    #[error("relay did not start")]
-    Start(#[from] StartError),
-    /// The thread that writes is gone, of a bug that the log names: nothing can be stored any more.
-    #[error("the store's writer is gone")]
-    WriterGone,
-    /// A part of relay panicked, which the log names.
-    #[error("a part of relay panicked")]
-    Panicked,
-    /// Something did not end in its time: see [`Relay::app`].
-    #[error("relay did not end in its time")]
-    GaveUp,
-}
-
 /// A relay that has opened its store and listens, and is about to run.
 #[derive(Debug)]
 pub struct Relay {
     running: Running,
-    access: Arc<Access>,
+    api_keys: Arc<ApiKeys>,
     lifecycle: Arc<Lifecycle>,
     listener: TcpListener,
     address: SocketAddr,
@@ -135,8 +63,8 @@ impl Relay {
         let failed = |source| StartError::Listen { address: listen, source: Arc::new(source) };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let (access, lifecycle) = (part(&running), part(&running));
-        Ok(Self { running, access, lifecycle, listener, address, shutdown_grace })
+        let (api_keys, lifecycle) = (part(&running), part(&running));
+        Ok(Self { running, api_keys, lifecycle, listener, address, shutdown_grace })
     }
 
     /// The address the API listens on.
@@ -149,7 +77,7 @@ impl Relay {
     /// again then: show it before. A start that ends before that leaves it to the next start to make one.
     #[must_use]
     pub fn new_api_key(&self) -> Option<&str> {
-        self.access.new_key()
+        self.api_keys.new_key()
     }
 
     /// What tells of endpoints, breakers and deliveries, as [`lifecycle`](crate::lifecycle) has it. Listeners that are on
@@ -189,14 +117,14 @@ impl Relay {
     where
         E: From<RunError> + Send + 'static,
     {
-        let Self { running, access, listener, shutdown_grace, .. } = self;
-        access.keep_new_key(&part::<Store>(&running)).await.map_err(RunError::Start)?;
+        let Self { running, api_keys, listener, shutdown_grace, .. } = self;
+        api_keys.keep_new_key(&part::<Store>(&running)).await.map_err(RunError::Start)?;
         let running = Arc::new(running);
-        let (edge, parts) = (part::<Edge>(&running), Arc::clone(&running));
+        let (state, parts) = (part::<ApiState>(&running), Arc::clone(&running));
         let (server, readiness) = (part::<Server>(&running), part::<Readiness>(&running));
         let scope = app.in_phase(STORE).scope().clone();
         drop(app.in_phase(HTTP).service_coop("listener", async move |stop: CancelToken| {
-            let router = edge::router(edge, parts, &scope, stop.clone());
+            let router = api::router(state, parts, &scope, stop.clone());
             // What is cut off it logs.
             let _served = server.serve(listener, router, stop).await;
         }));
@@ -210,7 +138,7 @@ impl Relay {
                     "stopping: no new events are taken in. Ctrl-C, a second from now or later, stops at once"
                 );
             };
-            let Drained { handed_back } = dispatcher.run(stopping, shutdown_grace).await;
+            let DrainReport { handed_back } = dispatcher.run(stopping, shutdown_grace).await;
             tracing::info!(handed_back, "deliveries are drained");
         }));
         part::<Store>(&running).writer_gone().await;
@@ -280,7 +208,7 @@ pub async fn rotate_api_key(
     };
     let rotated = scope(async |n: &Nursery<StartError>| {
         let store = Store::open(&options, Clock::new(), n).map_err(StartError::open)?;
-        let replaced = Access::replace(&store, show).await;
+        let replaced = ApiKeys::replace(&store, show).await;
         if let Err(error) = store.close().await {
             tracing::warn!(%error, "the last checkpoint failed; the next start replays the log");
         }

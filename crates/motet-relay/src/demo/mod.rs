@@ -21,10 +21,9 @@ use tokio::time::{Instant, sleep};
 use self::publisher::Publisher;
 use self::receiver::{Misbehaviour, Receiver};
 pub use self::report::DemoReport;
-use crate::config::Config;
-use crate::dispatch::{InFlight, RetrySchedule};
-use crate::outbound::Deadlines;
-use crate::relay::{Relay, RunError};
+use crate::config::{Config, InFlight, RetrySchedule, Timeouts};
+use crate::error::RunError;
+use crate::relay::Relay;
 use crate::signature::Secret;
 
 /// Without a new arrival for this long, what has not arrived counts as lost.
@@ -87,14 +86,14 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
         max_attempts: 20,
         ..RetrySchedule::default()
     };
-    config.deadlines = Deadlines {
+    config.timeouts = Timeouts {
         connect: Duration::from_millis(400),
         headers: Duration::from_millis(400),
         total: Duration::from_millis(500),
     };
-    config.sparing.breaker_open = Duration::from_secs(1);
+    config.endpoint_limits.breaker_open = Duration::from_secs(1);
     config.in_flight = InFlight { per_endpoint: IN_FLIGHT, ..InFlight::default() };
-    let misbehaviour = Misbehaviour::new(options.seed, 2 * config.deadlines.total);
+    let misbehaviour = Misbehaviour::new(options.seed, 2 * config.timeouts.total);
     announce(options, &config, &misbehaviour);
 
     let secret = Secret::generate()?;
@@ -192,12 +191,12 @@ fn announce(options: &DemoOptions, config: &Config, misbehaviour: &Misbehaviour)
         "relay demo: {} events to a receiver on loopback, in a temporary directory\n\
          receiver:   {misbehaviour}\n\
          retries:    full jitter, up to {} ms after the first failure, doubling to {} ms; {max_attempts} attempts\n\
-         deadlines:  {} ms to the headers, {} ms in all; {} attempts in flight",
+         timeouts:  {} ms to the headers, {} ms in all; {} attempts in flight",
         options.events,
         base.as_millis(),
         cap.as_millis(),
-        config.deadlines.headers.as_millis(),
-        config.deadlines.total.as_millis(),
+        config.timeouts.headers.as_millis(),
+        config.timeouts.total.as_millis(),
         config.in_flight.per_endpoint,
     );
     if !std::io::stderr().is_terminal() {

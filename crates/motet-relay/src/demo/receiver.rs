@@ -31,7 +31,7 @@ const DROPS: u64 = 3;
 
 /// What the receiver does to an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
+enum ReceiverAct {
     Accept,
     Fail,
     Stall,
@@ -51,14 +51,14 @@ impl Misbehaviour {
         Self { seed, stall }
     }
 
-    fn act(&self, event: u32, attempt: u32) -> Act {
+    fn act(&self, event: u32, attempt: u32) -> ReceiverAct {
         let mixed = self.seed ^ (u64::from(event) << 32 | u64::from(attempt));
         let percent = Rng::seeded(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).below(100);
         match percent {
-            _ if percent < FAILS => Act::Fail,
-            _ if percent < FAILS + STALLS => Act::Stall,
-            _ if percent < FAILS + STALLS + DROPS => Act::Drop,
-            _ => Act::Accept,
+            _ if percent < FAILS => ReceiverAct::Fail,
+            _ if percent < FAILS + STALLS => ReceiverAct::Stall,
+            _ if percent < FAILS + STALLS + DROPS => ReceiverAct::Drop,
+            _ => ReceiverAct::Accept,
         }
     }
 }
@@ -75,7 +75,7 @@ impl fmt::Display for Misbehaviour {
 
 /// What the receiver knows of one event.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(super) struct SeenEvent {
     pub(super) sent: Option<Instant>,
     pub(super) attempts: u32,
     pub(super) accepted: u32,
@@ -86,13 +86,13 @@ pub(super) struct Seen {
 pub(super) struct Receiver {
     secret: Secret,
     misbehaviour: Misbehaviour,
-    book: Mutex<Book>,
+    state: Mutex<ReceiverState>,
     complete: Notify,
 }
 
 #[derive(Debug)]
-struct Book {
-    seen: Vec<Seen>,
+struct ReceiverState {
+    seen: Vec<SeenEvent>,
     arrived: u32,
     last_arrival: Option<Instant>,
 }
@@ -109,25 +109,25 @@ struct Data {
 
 impl Receiver {
     pub(super) fn new(events: u32, secret: Secret, misbehaviour: Misbehaviour) -> Self {
-        let seen = vec![Seen::default(); events as usize];
-        let book = Mutex::new(Book { seen, arrived: 0, last_arrival: None });
-        Self { secret, misbehaviour, book, complete: Notify::new() }
+        let seen = vec![SeenEvent::default(); events as usize];
+        let state = Mutex::new(ReceiverState { seen, arrived: 0, last_arrival: None });
+        Self { secret, misbehaviour, state, complete: Notify::new() }
     }
 
     /// The event is about to be published.
     pub(super) fn sending(&self, event: u32) {
-        if let Some(seen) = self.book().seen.get_mut(event as usize) {
+        if let Some(seen) = self.state().seen.get_mut(event as usize) {
             seen.sent = Some(Instant::now());
         }
     }
 
     /// Events accepted at least once.
     pub(super) fn arrived(&self) -> u32 {
-        self.book().arrived
+        self.state().arrived
     }
 
     pub(super) fn last_arrival(&self) -> Option<Instant> {
-        self.book().last_arrival
+        self.state().last_arrival
     }
 
     /// Ready when the last missing event arrives.
@@ -135,12 +135,12 @@ impl Receiver {
         self.complete.notified().await;
     }
 
-    pub(super) fn tally(&self) -> Vec<Seen> {
-        self.book().seen.clone()
+    pub(super) fn tally(&self) -> Vec<SeenEvent> {
+        self.state().seen.clone()
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, ReceiverState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn receive(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, io::Error> {
@@ -149,7 +149,7 @@ impl Receiver {
         let Some(event) = self.verify(&head.headers, &body) else {
             return Ok(answer(StatusCode::BAD_REQUEST));
         };
-        let attempt = match self.book().seen.get_mut(event as usize) {
+        let attempt = match self.state().seen.get_mut(event as usize) {
             Some(seen) => {
                 seen.attempts += 1;
                 seen.attempts
@@ -157,16 +157,16 @@ impl Receiver {
             None => return Ok(answer(StatusCode::BAD_REQUEST)),
         };
         match self.misbehaviour.act(event, attempt) {
-            Act::Accept => {
+            ReceiverAct::Accept => {
                 self.accept(event);
                 Ok(answer(StatusCode::NO_CONTENT))
             }
-            Act::Fail => Ok(answer(StatusCode::SERVICE_UNAVAILABLE)),
-            Act::Stall => {
+            ReceiverAct::Fail => Ok(answer(StatusCode::SERVICE_UNAVAILABLE)),
+            ReceiverAct::Stall => {
                 sleep(self.misbehaviour.stall).await;
                 Ok(answer(StatusCode::SERVICE_UNAVAILABLE))
             }
-            Act::Drop => Err(io::ErrorKind::ConnectionReset.into()),
+            ReceiverAct::Drop => Err(io::ErrorKind::ConnectionReset.into()),
         }
     }
 
@@ -182,17 +182,17 @@ impl Receiver {
     }
 
     fn accept(&self, event: u32) {
-        let mut book = self.book();
+        let mut state = self.state();
         let now = Instant::now();
-        let all = book.seen.len();
-        let Some(seen) = book.seen.get_mut(event as usize) else { return };
+        let all = state.seen.len();
+        let Some(seen) = state.seen.get_mut(event as usize) else { return };
         seen.accepted += 1;
         if seen.arrived.is_none() {
             seen.arrived = Some(now);
-            book.arrived += 1;
-            book.last_arrival = Some(now);
+            state.arrived += 1;
+            state.last_arrival = Some(now);
         }
-        if book.arrived as usize == all {
+        if state.arrived as usize == all {
             self.complete.notify_one();
         }
     }
@@ -236,7 +236,8 @@ mod tests {
         let count = |seed| {
             let misbehaviour = Misbehaviour::new(seed, Duration::ZERO);
             let acts: Vec<_> = (0..10_000).map(|event| misbehaviour.act(event, 1)).collect();
-            [Act::Fail, Act::Stall, Act::Drop].map(|act| acts.iter().filter(|a| **a == act).count())
+            [ReceiverAct::Fail, ReceiverAct::Stall, ReceiverAct::Drop]
+                .map(|act| acts.iter().filter(|a| **a == act).count())
         };
         assert_eq!(count(1), count(1));
         assert_ne!(count(1), count(2));

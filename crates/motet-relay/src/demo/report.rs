@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::receiver::Seen;
+use super::receiver::SeenEvent;
 
 /// The result of a demo, counted by the receiver; `accepted` and `dead` are what relay answered.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,8 +32,8 @@ pub struct DemoReport {
 }
 
 impl DemoReport {
-    pub(super) fn new(accepted: u32, dead: u32, took: Duration, tally: &[Seen]) -> Self {
-        let count = |of: &dyn Fn(&Seen) -> bool| {
+    pub(super) fn new(accepted: u32, dead: u32, took: Duration, tally: &[SeenEvent]) -> Self {
+        let count = |of: &dyn Fn(&SeenEvent) -> bool| {
             u32::try_from(tally.iter().filter(|s| of(s)).count()).unwrap_or(u32::MAX)
         };
         let delivered = count(&|seen| seen.accepted > 0);
@@ -110,13 +110,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn events_neither_delivered_nor_dead_count_as_lost() {
         let sent = Instant::now();
-        let arrived = |ms, attempts, accepted| Seen {
+        let arrived = |ms, attempts, accepted| SeenEvent {
             sent: Some(sent),
             attempts,
             accepted,
             arrived: Some(sent + Duration::from_millis(ms)),
         };
-        let missing = Seen { sent: Some(sent), attempts: 3, ..Seen::default() };
+        let missing = SeenEvent { sent: Some(sent), attempts: 3, ..SeenEvent::default() };
         let tally = [arrived(10, 1, 1), arrived(30, 2, 2), arrived(20, 1, 1), missing.clone(), missing];
         let report = DemoReport::new(5, 1, Duration::from_secs(2), &tally);
         assert_eq!(

@@ -6,22 +6,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use motet::resilience::{self, BreakerPermit};
-use motet_http::Fault;
+use motet::resilience::BreakerPermit;
 use tokio::time::{Instant, sleep};
 
-use super::RetrySchedule;
-use super::lanes::Standing;
-use super::trouble::OwnTrouble;
+use super::failure::{LocalFailure, breaker_verdict, class, cut};
+use super::lanes::LaneTrust;
 use crate::clock::{Millis, millis, rfc3339};
-use crate::ids::Kind;
+use crate::config::RetrySchedule;
+use crate::ids::IdKind;
 use crate::lifecycle::{
-    AttemptFailed, DeadLetter, Delivered, DisabledBecause, EnabledBecause, EndpointDisabled, EndpointEnabled,
+    AttemptFailed, DeadLetter, Delivered, DisabledReason, EnabledReason, EndpointDisabled, EndpointEnabled,
     EndpointProbed, Lifecycle,
 };
-use crate::outbound::{Answer, Outbound, Rest, SendError};
+use crate::outbound::{Outbound, ReceiverResponse, SendError, UnreadBody};
 use crate::store::{
-    Attempt, Change, Due, FailureClass, Held, Outcome, Recorded, Store, StoreError, Target, Verdict,
+    Attempt, AttemptOutcome, DeliveryTarget, DeliveryVerdict, DueDelivery, FailureClass, HoldChange,
+    HoldReason, RecordedAttempt, Store, StoreError,
 };
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -38,24 +38,21 @@ const RECORD_RETRY: Duration = Duration::from_secs(1);
 /// is the time: a receiver that answers one of its events with an error does not have to wait beside those that hang.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// An error's text is cut here: it stands in every list.
-const MOST_ERROR_BYTES: usize = 1 << 10;
-
 /// An attempt that was made, without the payload.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct FinishedAttempt {
     event: i64,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
 }
 
-impl Made {
+impl FinishedAttempt {
     /// What the attempt says of its endpoint's use of slots.
-    pub(super) fn standing(&self) -> Option<Standing> {
+    pub(super) fn trust(&self) -> Option<LaneTrust> {
         let attempt = &self.outcome.attempt;
         match attempt.class {
-            None => Some(Standing::Trusted),
-            Some(FailureClass::Receiver) if attempt.took_ms <= millis(QUICK) => Some(Standing::Trusted),
-            Some(FailureClass::Receiver) => Some(Standing::Suspect),
+            None => Some(LaneTrust::Trusted),
+            Some(FailureClass::Receiver) if attempt.took_ms <= millis(QUICK) => Some(LaneTrust::Trusted),
+            Some(FailureClass::Receiver) => Some(LaneTrust::Suspect),
             // The receiver was not asked.
             Some(FailureClass::Relay | FailureClass::Config) => None,
         }
@@ -64,11 +61,11 @@ impl Made {
 
 /// What is left to do after an attempt, beside recording it.
 #[derive(Debug, Default)]
-pub(super) struct After {
+pub(super) struct FollowUp {
     /// The rest of an answer whose status has said all.
-    pub(super) rest: Option<Rest>,
+    pub(super) unread: Option<UnreadBody>,
     /// The receiver asked that nothing is sent to it for so long.
-    pub(super) hold: Option<Duration>,
+    pub(super) pause: Option<Duration>,
 }
 
 /// What every attempt needs.
@@ -78,7 +75,7 @@ pub(super) struct Attempts {
     outbound: Arc<Outbound>,
     schedule: RetrySchedule,
     lifecycle: Arc<Lifecycle>,
-    trouble: OwnTrouble,
+    local_failure: LocalFailure,
 }
 
 impl Attempts {
@@ -88,43 +85,49 @@ impl Attempts {
         schedule: RetrySchedule,
         lifecycle: Arc<Lifecycle>,
     ) -> Self {
-        Self { store, outbound, schedule, lifecycle, trouble: OwnTrouble::default() }
+        Self { store, outbound, schedule, lifecycle, local_failure: LocalFailure::default() }
     }
 
     /// What keeps relay from attempting anything, if something does.
-    pub(super) fn own_trouble(&self) -> Option<String> {
-        self.trouble.known()
+    pub(super) fn local_failure(&self) -> Option<String> {
+        self.local_failure.current()
     }
 
     /// Makes the attempt. Dropped, nothing of it is kept and the delivery stays due.
     pub(super) async fn make(
         &self,
-        target: &Target,
-        due: &Due,
+        target: &DeliveryTarget,
+        due: &DueDelivery,
         permit: BreakerPermit<'static>,
-    ) -> (Made, After) {
+    ) -> (FinishedAttempt, FollowUp) {
         let clock = self.store.clock();
         let (started, started_at) = (Instant::now(), clock.wall());
         tracing::debug!(delivery = due.delivery, endpoint = target.endpoint, "an attempt begins");
         let sent = self.send(target, due, started_at).await;
         let took = started.elapsed();
-        permit.record(health(&sent));
+        permit.record(breaker_verdict(&sent));
         let class = class(&sent);
-        let (status, error, response, asked, rest) = match sent {
-            Ok(Answer { status, excerpt, retry_after, rest }) => {
+        let (status, error, response, asked, unread) = match sent {
+            Ok(ReceiverResponse { status, excerpt, retry_after, unread }) => {
                 let error = class.map(|_| format!("status {status}"));
-                (Some(status), error, excerpt, retry_after, rest)
+                (Some(status), error, excerpt, retry_after, unread)
             }
             Err(error) => (None, Some(cut(error.to_string())), None, None, None),
         };
         let asked = asked.filter(|_| class.is_some());
-        let hold = asked.filter(|_| status == Some(429)).map(|asked| asked.min(self.schedule.cap));
+        let pause = asked.filter(|_| status == Some(429)).map(|asked| asked.min(self.schedule.cap));
         let attempt = Attempt { started_at, took_ms: millis(took), status, class, error, response };
-        (self.made(target, due, attempt, asked, took), After { rest, hold })
+        (self.finished(target, due, attempt, asked, took), FollowUp { unread, pause })
     }
 
     /// The attempt ended with a panic, of a bug. It is relay's own trouble, and made again.
-    pub(super) fn died(&self, target: &Target, due: &Due, began: Instant, said: &str) -> Made {
+    pub(super) fn panicked(
+        &self,
+        target: &DeliveryTarget,
+        due: &DueDelivery,
+        began: Instant,
+        said: &str,
+    ) -> FinishedAttempt {
         let took = began.elapsed();
         let attempt = Attempt {
             started_at: self.store.clock().wall().saturating_sub(millis(took)),
@@ -134,35 +137,43 @@ impl Attempts {
             error: Some(cut(format!("relay panicked in the attempt: {said}"))),
             response: None,
         };
-        self.made(target, due, attempt, None, took)
+        self.finished(target, due, attempt, None, took)
     }
 
-    fn made(
+    fn finished(
         &self,
-        target: &Target,
-        due: &Due,
+        target: &DeliveryTarget,
+        due: &DueDelivery,
         attempt: Attempt,
         asked: Option<Duration>,
         took: Duration,
-    ) -> Made {
+    ) -> FinishedAttempt {
         let verdict = match (&attempt.error, attempt.class) {
             (Some(error), Some(class)) => self.after_failure(due, class, error, asked),
-            _ => Verdict::Delivered,
+            _ => DeliveryVerdict::Delivered,
         };
         count(&verdict, attempt.class, took, self.store.clock().wall() - due.created_at);
         match (&attempt.error, attempt.class) {
-            (Some(error), Some(FailureClass::Relay)) => self.trouble.failed(error),
+            (Some(error), Some(FailureClass::Relay)) => self.local_failure.set(error),
             // The guard and the name of a host are looked at before relay needs anything of the machine.
             (_, Some(FailureClass::Config)) => {}
-            _ => self.trouble.passed(),
+            _ => self.local_failure.clear(),
         }
-        let Due { delivery, event, round, .. } = *due;
-        let Target { endpoint, generation, .. } = *target;
-        Made { event, outcome: Outcome { delivery, round, endpoint, generation, attempt, verdict } }
+        let DueDelivery { delivery, event, round, .. } = *due;
+        let DeliveryTarget { endpoint, generation, .. } = *target;
+        FinishedAttempt {
+            event,
+            outcome: AttemptOutcome { delivery, round, endpoint, generation, attempt, verdict },
+        }
     }
 
-    async fn send(&self, target: &Target, due: &Due, at: Millis) -> Result<Answer, SendError> {
-        let id = self.store.ids().format(Kind::Event, due.event);
+    async fn send(
+        &self,
+        target: &DeliveryTarget,
+        due: &DueDelivery,
+        at: Millis,
+    ) -> Result<ReceiverResponse, SendError> {
+        let id = self.store.ids().format(IdKind::Event, due.event);
         let body = envelope(due);
         // Signed with the time of the attempt: a retry days later is still inside a receiver's tolerance.
         let timestamp = at / 1_000;
@@ -184,7 +195,13 @@ impl Attempts {
         self.outbound.post(&target.url, headers, Bytes::from(body)).await
     }
 
-    fn after_failure(&self, due: &Due, class: FailureClass, error: &str, asked: Option<Duration>) -> Verdict {
+    fn after_failure(
+        &self,
+        due: &DueDelivery,
+        class: FailureClass,
+        error: &str,
+        asked: Option<Duration>,
+    ) -> DeliveryVerdict {
         let now = self.store.clock().due_now();
         let (delay, reason) = if class == FailureClass::Relay {
             let since = due.relay_since.unwrap_or(now);
@@ -197,57 +214,57 @@ impl Attempts {
             (self.schedule.delay(failed, asked), reason)
         };
         match delay {
-            Some(delay) => Verdict::Retry(now.saturating_add(delay)),
-            None => Verdict::Dead { reason },
+            Some(delay) => DeliveryVerdict::Retry(now.saturating_add(delay)),
+            None => DeliveryVerdict::Dead { reason },
         }
     }
 
     /// Tells what a recorded attempt has brought.
-    fn tell(&self, made: &Made, recorded: &Recorded) {
+    fn post_events(&self, finished: &FinishedAttempt, recorded: &RecordedAttempt) {
         let ids = self.store.ids();
-        let Made { event, ref outcome } = *made;
-        let Outcome { endpoint, delivery, ref attempt, ref verdict, .. } = *outcome;
+        let FinishedAttempt { event, ref outcome } = *finished;
+        let AttemptOutcome { endpoint, delivery, ref attempt, ref verdict, .. } = *outcome;
         let names = || {
             (
-                ids.format(Kind::Delivery, delivery),
-                ids.format(Kind::Event, event),
-                ids.format(Kind::Endpoint, endpoint),
+                ids.format(IdKind::Delivery, delivery),
+                ids.format(IdKind::Event, event),
+                ids.format(IdKind::Endpoint, endpoint),
             )
         };
         match verdict {
-            Verdict::Delivered => self.lifecycle.tell(|| {
+            DeliveryVerdict::Delivered => self.lifecycle.post(|| {
                 let (delivery, event, endpoint) = names();
                 let took = Duration::from_millis(u64::try_from(attempt.took_ms).unwrap_or(0));
                 Delivered { delivery, event, endpoint, took }
             }),
-            Verdict::Dead { reason } if recorded.is_dead => self.lifecycle.tell(|| {
+            DeliveryVerdict::Dead { reason } if recorded.is_dead => self.lifecycle.post(|| {
                 let (delivery, event, endpoint) = names();
                 DeadLetter { delivery, event, endpoint, reason: reason.clone() }
             }),
-            // Buried meanwhile, it is not made again, and that was told.
+            // The endpoint was deleted during the attempt: the delivery is a dead letter already, and its event was posted.
             _ if recorded.retry_at.is_none() => {}
-            Verdict::Retry(_) | Verdict::Dead { .. } => self.lifecycle.tell(|| {
+            DeliveryVerdict::Retry(_) | DeliveryVerdict::Dead { .. } => self.lifecycle.post(|| {
                 let (delivery, event, endpoint) = names();
                 AttemptFailed { delivery, event, endpoint, error: attempt.error.clone().unwrap_or_default() }
             }),
         }
         let Some(change) = recorded.change else { return };
-        let endpoint = || ids.format(Kind::Endpoint, endpoint);
+        let endpoint = || ids.format(IdKind::Endpoint, endpoint);
         match change {
-            Change::Held(held) => self.lifecycle.tell(|| EndpointDisabled {
+            HoldChange::Held(held) => self.lifecycle.post(|| EndpointDisabled {
                 endpoint: endpoint(),
-                because: match held {
-                    Held::Gone => DisabledBecause::Gone,
-                    Held::Failing => DisabledBecause::Failing,
+                reason: match held {
+                    HoldReason::Gone => DisabledReason::Gone,
+                    HoldReason::Failing => DisabledReason::Failing,
                 },
             }),
-            Change::StillFailing => {
-                self.lifecycle.tell(|| EndpointProbed { endpoint: endpoint(), succeeded: false });
+            HoldChange::StillFailing => {
+                self.lifecycle.post(|| EndpointProbed { endpoint: endpoint(), succeeded: false });
             }
-            Change::Recovered => {
-                self.lifecycle.tell(|| EndpointProbed { endpoint: endpoint(), succeeded: true });
-                let because = EnabledBecause::Recovered;
-                self.lifecycle.tell(|| EndpointEnabled { endpoint: endpoint(), because });
+            HoldChange::Recovered => {
+                self.lifecycle.post(|| EndpointProbed { endpoint: endpoint(), succeeded: true });
+                let reason = EnabledReason::Recovered;
+                self.lifecycle.post(|| EndpointEnabled { endpoint: endpoint(), reason });
             }
         }
     }
@@ -257,28 +274,28 @@ impl Attempts {
     ///
     /// Keeps trying while the store refuses writes: the delivery stays leased meanwhile, so it is not sent twice, and
     /// what is not recorded is bounded, so nothing piles up.
-    pub(super) async fn record(&self, made: Made) -> Option<Millis> {
+    pub(super) async fn record(&self, finished: FinishedAttempt) -> Option<Millis> {
         loop {
-            match self.store.record(made.outcome.clone()).await {
+            match self.store.record(finished.outcome.clone()).await {
                 Ok(recorded) => {
-                    self.tell(&made, &recorded);
+                    self.post_events(&finished, &recorded);
                     return recorded.retry_at;
                 }
                 // The next start finds the delivery due.
                 Err(StoreError::Closed) => return None,
                 // Time does not cure it, and other outcomes must not wait behind this one.
                 Err(StoreError::Corrupt(why)) => {
-                    let delivery = made.outcome.delivery;
+                    let delivery = finished.outcome.delivery;
                     tracing::error!(
                         why,
                         delivery,
                         "an outcome cannot be recorded; the delivery is left alone"
                     );
-                    self.store.pass_over(delivery);
+                    self.store.skip(delivery);
                     return None;
                 }
                 Err(error) => {
-                    let delivery = made.outcome.delivery;
+                    let delivery = finished.outcome.delivery;
                     tracing::error!(%error, delivery, "an outcome is not recorded yet; trying again");
                     sleep(RECORD_RETRY).await;
                 }
@@ -287,60 +304,28 @@ impl Attempts {
     }
 }
 
-/// What a failed attempt is charged to; `None` for a success.
-fn class(sent: &Result<Answer, SendError>) -> Option<FailureClass> {
-    match sent {
-        Ok(Answer { status: 200..=299, .. }) => None,
-        Ok(_) => Some(FailureClass::Receiver),
-        Err(error) => Some(match error.fault() {
-            Fault::Local => FailureClass::Relay,
-            Fault::Settings => FailureClass::Config,
-            _ => FailureClass::Receiver,
-        }),
-    }
-}
-
-/// Cuts a text to the bytes that an error may have.
-fn cut(mut text: String) -> String {
-    if text.len() > MOST_ERROR_BYTES {
-        text.truncate(text.floor_char_boundary(MOST_ERROR_BYTES - 3));
-        text.push_str("...");
-    }
-    text
-}
-
-/// What the attempt says of its endpoint. A receiver that refuses one event may well take the next.
-fn health(sent: &Result<Answer, SendError>) -> resilience::Verdict {
-    match sent {
-        Ok(Answer { status: 200..=299, .. }) => resilience::Verdict::Success,
-        Ok(Answer { status: 408 | 429 | 500.., .. }) => resilience::Verdict::Failure,
-        Err(_) if class(sent) == Some(FailureClass::Receiver) => resilience::Verdict::Failure,
-        Ok(_) | Err(_) => resilience::Verdict::Ignore,
-    }
-}
-
-fn count(verdict: &Verdict, class: Option<FailureClass>, took: Duration, age: Millis) {
+fn count(verdict: &DeliveryVerdict, class: Option<FailureClass>, took: Duration, age: Millis) {
     let outcome = match verdict {
-        Verdict::Delivered => "delivered",
-        Verdict::Retry(_) => "retry",
-        Verdict::Dead { .. } => "dead",
+        DeliveryVerdict::Delivered => "delivered",
+        DeliveryVerdict::Retry(_) => "retry",
+        DeliveryVerdict::Dead { .. } => "dead",
     };
     metrics::counter!("relay_attempts_total", "outcome" => outcome).increment(1);
     if let Some(class) = class {
         metrics::counter!("relay_failed_attempts_total", "class" => class.as_str()).increment(1);
     }
     metrics::histogram!("relay_attempt_seconds").record(took);
-    if *verdict == Verdict::Delivered {
+    if *verdict == DeliveryVerdict::Delivered {
         metrics::histogram!("relay_delivery_seconds").record(age as f64 / 1_000.0);
     }
 }
 
 /// The body receivers get: `{"type":..,"timestamp":..,"data":..}`, as Standard Webhooks recommends. The same
 /// bytes in every attempt.
-fn envelope(due: &Due) -> Vec<u8> {
+fn envelope(due: &DueDelivery) -> Vec<u8> {
     let timestamp = rfc3339(due.created_at);
     let mut body = Vec::with_capacity(due.data.len() + due.event_type.len() + timestamp.len() + 40);
-    // An event type and a time stamp hold no character that JSON escapes.
+    // An event type and a time stamp pause no character that JSON escapes.
     body.extend_from_slice(br#"{"type":""#);
     body.extend_from_slice(due.event_type.as_bytes());
     body.extend_from_slice(br#"","timestamp":""#);
@@ -349,20 +334,4 @@ fn envelope(due: &Due) -> Vec<u8> {
     body.extend_from_slice(&due.data);
     body.push(b'}');
     body
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_are_cut_between_characters() {
-        assert_eq!(cut("short".to_owned()), "short");
-        for text in ["x".repeat(51_000), "\u{20ac}".repeat(17_000), format!("x{}", "\u{20ac}".repeat(17_000))]
-        {
-            let text = cut(text);
-            assert!((MOST_ERROR_BYTES - 6..=MOST_ERROR_BYTES).contains(&text.len()), "{}", text.len());
-            assert!(text.ends_with("..."));
-        }
-    }
 }

@@ -5,39 +5,7 @@ use std::time::Duration;
 use motet::{Backoff, rng};
 
 use crate::clock::{Millis, millis};
-
-/// Exponential back-off with full jitter, up to a number of attempts.
-///
-/// After the n-th failed attempt the wait is drawn evenly from zero to `base * 2^(n-1)`, or to `cap` once
-/// that is smaller. Full jitter spreads the retries of many deliveries that failed together over the whole
-/// interval (Marc Brooker, "Exponential Backoff and Jitter", 2015).
-///
-/// # Defaults
-/// 5 s doubling up to 12 h, 18 attempts: about 1.2 days from first to last on average, at most 2.4, so that
-/// a receiver that is down for a weekend day is still reached. 3 days of relay's own trouble.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetrySchedule {
-    /// The longest wait after the first failure.
-    pub base: Duration,
-    /// The longest wait after any failure.
-    pub cap: Duration,
-    /// Attempts in all; a delivery that failed this often is a dead letter. At least one is made.
-    pub max_attempts: u32,
-    /// An attempt that fails because of relay itself (no descriptors, no route, no name server) is not counted. A
-    /// delivery of which every attempt has failed so for this long is a dead letter.
-    pub max_age: Duration,
-}
-
-impl Default for RetrySchedule {
-    fn default() -> Self {
-        Self {
-            base: Duration::from_secs(5),
-            cap: Duration::from_secs(12 * 60 * 60),
-            max_attempts: 18,
-            max_age: Duration::from_secs(3 * 24 * 60 * 60),
-        }
-    }
-}
+use crate::config::RetrySchedule;
 
 impl RetrySchedule {
     /// The longest wait after this many failed attempts.

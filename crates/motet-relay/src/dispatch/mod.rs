@@ -1,19 +1,18 @@
-//! Delivering what is due: one task that decides, and one task per attempt.
+//! Delivery of due events: one task that schedules, and one task per attempt.
 //!
-//! The dispatcher owns all scheduling state, so there is no lock in it. It sleeps until the store has new
-//! work, an attempt ends, or the earliest due time comes; it never polls. Everything it knows is in the
-//! store as well: when the process dies, what was under way is still pending and due.
+//! The dispatcher owns all scheduling state, so there is no lock in it. It sleeps until the store has new work, an attempt
+//! ends, or the earliest due time comes; it never polls. The store holds all of its state as well: when the process dies,
+//! the deliveries in flight are still pending and due.
 
+mod admission;
 mod attempt;
 mod backoff;
-mod caught;
-mod door;
+mod failure;
 mod lanes;
-mod trouble;
+mod panics;
 
 use std::future::Future;
-use std::num::NonZeroUsize;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,67 +22,46 @@ use motet::resilience::InvalidPolicy;
 use motet::task::{Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use self::attempt::{After, Attempts};
-pub use self::backoff::RetrySchedule;
-use self::caught::caught;
-use self::door::Doors;
-pub use self::door::Sparing;
-use self::lanes::{Grant, Lanes, Standing};
+use self::admission::Admission;
+use self::attempt::{Attempts, FollowUp};
+use self::lanes::{Grant, LaneTrust, Lanes};
+use self::panics::{catch_panic, log_panic};
 use crate::clock::{Clock, Millis, millis};
-use crate::config::Config;
-use crate::ids::Kind;
+use crate::config::{Config, InFlight};
+use crate::ids::IdKind;
 use crate::lifecycle::{DeadLetter, Lifecycle};
 use crate::outbound::Outbound;
-use crate::store::{Buried, DELETED, Store, StoreError, Turn, TurnState, UnreadableDelivery, Wake};
+use crate::store::{DELETED, DeadLettered, Store, StoreError, Turn, TurnState, UnreadableDelivery, Wake};
 
-/// How much is attempted at once.
-///
-/// # Defaults
-/// 16 per endpoint: at a receiver's 50 ms that is 320 deliveries a second, and a receiver that hangs holds
-/// no more than 16 slots. 1 024 in all: with payloads of the largest size that is 256 MiB.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InFlight {
-    /// Attempts at one endpoint.
-    pub per_endpoint: NonZeroUsize,
-    /// Attempts in all.
-    pub in_all: NonZeroUsize,
-}
-
-impl Default for InFlight {
-    fn default() -> Self {
-        const { Self { per_endpoint: NonZeroUsize::new(16).unwrap(), in_all: NonZeroUsize::new(1_024).unwrap() } }
-    }
-}
-
-/// How long to wait after the store refused a read or a write.
+/// The delay after the store refused a read or a write.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// How long to wait until the store is asked what became of a delivery whose record panicked.
-const AFTER_DEATH: Duration = Duration::from_secs(60);
+/// The delay until the lane asks the store again for a delivery whose record panicked.
+const AFTER_PANIC: Duration = Duration::from_secs(60);
 
-/// What a finished task reports to the dispatcher.
+/// The report of a finished task to the dispatcher.
 #[derive(Debug)]
-enum Done {
+enum Report {
     Turn(Grant, Result<Turn, StoreError>),
-    Buried {
+    DeadLettered {
         endpoint: i64,
         more: bool,
     },
-    /// A receiver has answered, or not in time.
+    /// The receiver has responded, or its time is over.
     Answered {
         endpoint: i64,
         generation: i64,
-        standing: Option<Standing>,
-        /// The receiver asked that nothing is sent to it for so long.
-        hold: Option<Duration>,
+        trust: Option<LaneTrust>,
+        /// How long the receiver asks for no further requests.
+        pause: Option<Duration>,
     },
-    /// An attempt panicked, beyond what it records itself.
-    Died {
+    /// The task of an attempt panicked outside of the code that records a panic as the attempt's error.
+    Panicked {
         endpoint: i64,
         delivery: i64,
         was_answered: bool,
     },
-    /// That is on disk.
+    /// The outcome of the attempt is on disk.
     Recorded {
         endpoint: i64,
         delivery: i64,
@@ -91,113 +69,126 @@ enum Done {
     },
 }
 
-/// How many reports may wait for the dispatcher; the next task waits to report.
+/// Capacity of the queue of reports; a task whose report finds the queue full waits.
 const REPORTS: usize = 1_024;
 
-/// How many of them are looked at before the dispatcher looks at what else there is.
-const MOST_REPORTS: usize = 64;
+/// Number of reports that are handled before the dispatcher looks at its other events.
+const MAX_REPORTS: usize = 64;
+
+/// The event that woke the dispatcher.
+enum Woke {
+    /// The shutdown has begun.
+    Stop,
+    /// Tasks have reported.
+    Reported,
+    /// The store has work for these endpoints.
+    Store(Vec<(i64, Wake)>),
+    /// The earliest due time has come.
+    Timer,
+}
 
 /// How the dispatcher ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Drained {
-    /// Tasks that did not end within the deadline. Their deliveries stay due, their attempts uncounted.
+pub(crate) struct DrainReport {
+    /// Tasks that did not end within the grace. Their deliveries stay due, and their attempts are not counted.
     pub(crate) handed_back: usize,
 }
 
-/// Delivers, once it [runs](Self::run).
+/// Makes the deliveries while it [runs](Self::run).
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     store: Store,
     attempts: Arc<Attempts>,
     in_flight: InFlight,
-    /// As they are at the start: nobody has knocked.
-    doors: Doors,
+    /// The admission at the start, before any attempt.
+    admission: Admission,
     lifecycle: Arc<Lifecycle>,
 }
 
 impl Dispatcher {
     /// # Errors
-    /// The settings of breakers and rates make no sense.
+    /// A setting of the breakers or the rate limits is not valid.
     pub(crate) fn new(
         config: &Config,
         store: &Store,
         outbound: Arc<Outbound>,
         lifecycle: Arc<Lifecycle>,
     ) -> Result<Self, InvalidPolicy> {
-        let doors = Doors::new(&config.sparing, config.deadlines.total, store.ids(), Arc::clone(&lifecycle))?;
+        let limits = &config.endpoint_limits;
+        let admission = Admission::new(limits, config.timeouts.total, store.ids(), Arc::clone(&lifecycle))?;
         let mut in_flight = config.in_flight.clone();
-        if in_flight.in_all > outbound.most_open() {
-            in_flight.in_all = outbound.most_open();
-            let (most, asked) = (in_flight.in_all, config.in_flight.in_all);
+        if in_flight.total > outbound.max_open() {
+            in_flight.total = outbound.max_open();
+            let (limit, configured) = (in_flight.total, config.in_flight.total);
             tracing::warn!(
-                most,
-                asked,
-                "fewer attempts are made at once: the limit of open files (ulimit -n) is low"
+                limit,
+                configured,
+                "the limit of open files (ulimit -n) is too low for the configured number of attempts in flight; using a lower number"
             );
         }
         let attempts = Attempts::new(store.clone(), outbound, config.retry.clone(), Arc::clone(&lifecycle));
-        Ok(Self { store: store.clone(), attempts: Arc::new(attempts), in_flight, doors, lifecycle })
+        Ok(Self { store: store.clone(), attempts: Arc::new(attempts), in_flight, admission, lifecycle })
     }
 
-    /// Returns `Err` with the reason while relay itself cannot attempt anything.
+    /// Returns an error with the reason while relay itself cannot attempt anything.
     pub(crate) fn can_attempt(&self) -> Result<(), String> {
         self.attempts
-            .own_trouble()
-            .map_or(Ok(()), |why| Err(format!("deliveries cannot be attempted: {why}")))
+            .local_failure()
+            .map_or(Ok(()), |error| Err(format!("deliveries cannot be attempted: {error}")))
     }
 
-    /// Delivers until `stop` is ready; then starts nothing new and waits up to `grace` for what is under way.
+    /// Delivers until `stop` is ready; then starts nothing new and waits up to `grace` for the tasks in flight.
     ///
-    /// Dropping the future aborts what is under way.
-    pub(crate) async fn run(&self, stop: impl Future<Output = ()>, grace: Duration) -> Drained {
-        // A task that panics, of a bug, harms no other. It records what it was about as relay's own trouble, and gives its
-        // slot and its delivery back.
+    /// Dropping the future aborts the tasks in flight.
+    pub(crate) async fn run(&self, stop: impl Future<Output = ()>, grace: Duration) -> DrainReport {
+        // A task that panics because of a bug harms no other task. The panic is recorded as an error that is charged to
+        // relay, and the task's slot and delivery are returned.
         let tasks = Scope::options().name("dispatch").policy(Policy::Isolate);
-        let mut drained = Drained { handed_back: 0 };
+        let mut drained = DrainReport { handed_back: 0 };
         let ran = tasks.run(async |n: &Nursery| {
             let (sender, reports) = queue::bounded(REPORTS);
-            let InFlight { per_endpoint, in_all } = self.in_flight;
-            let mut running = Running {
+            let InFlight { per_endpoint, total } = self.in_flight;
+            let mut dispatch = DispatchLoop {
                 dispatcher: self,
                 clock: self.store.clock().clone(),
-                lanes: Lanes::new(in_all, per_endpoint),
-                doors: self.doors.clone(),
+                lanes: Lanes::new(total, per_endpoint),
+                admission: self.admission.clone(),
                 tasks: n,
                 sender,
             };
-            running.deliver(&reports, stop).await;
-            drained = running.drain(&reports, grace).await;
+            dispatch.deliver(&reports, stop).await;
+            drained = dispatch.drain(&reports, grace).await;
             Ok(())
         });
         match ran.await {
             Ok(()) | Err(ScopeError::Cancelled { .. }) => {}
-            Err(error) => tracing::error!(%error, "the dispatcher did not end in order"),
+            Err(error) => tracing::error!(%error, "the dispatcher did not shut down in order"),
         }
         drained
     }
 }
 
-/// A dispatcher at work, with the tasks it has started, each of which holds a sender.
-struct Running<'a> {
+/// A running dispatcher with the tasks that it has started. Each task holds a sender.
+struct DispatchLoop<'a> {
     dispatcher: &'a Dispatcher,
     clock: Clock,
     lanes: Lanes,
-    doors: Doors,
+    admission: Admission,
     tasks: &'a Nursery,
-    sender: Sender<Done>,
+    sender: Sender<Report>,
 }
 
-impl Running<'_> {
-    async fn deliver(&mut self, reports: &Receiver<Done>, stop: impl Future<Output = ()>) {
+impl DispatchLoop<'_> {
+    async fn deliver(&mut self, reports: &Receiver<Report>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         loop {
-            match self.dispatcher.store.owed().await {
-                Ok(owed) => {
-                    self.wake(owed);
+            match self.dispatcher.store.pending_endpoints().await {
+                Ok(pending) => {
+                    self.wake(pending);
                     break;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "cannot read what is owed; trying again");
+                    tracing::error!(%error, "cannot read the pending deliveries; trying again");
                     if let Either::Left(()) = race(stop.as_mut(), sleep(STORE_RETRY)).await {
                         return;
                     }
@@ -206,41 +197,66 @@ impl Running<'_> {
         }
         let mut done = Vec::new();
         loop {
-            // Here and not after the timer below, which a stream of finished attempts could hold up.
+            // Here and not when the timer fires: a stream of finished attempts could keep the timer from being polled.
             self.lanes.advance(self.clock.due_now());
-            let timer = self.lanes.next_timer().map(|due| self.clock.instant_of(due));
-            let store = &self.dispatcher.store;
             self.grant_turns();
-            let reported = reports.recv_many(&mut done, MOST_REPORTS);
-            let next = race(reported, race(store.woken(), at(timer)));
-            match race(stop.as_mut(), next).await {
-                Either::Left(()) => return,
-                Either::Right(Either::Left(_)) => done.drain(..).for_each(|done| self.done(done)),
-                Either::Right(Either::Right(Either::Left(woken))) => self.wake(woken),
-                Either::Right(Either::Right(Either::Right(()))) => {}
+            match self.next(stop.as_mut(), reports, &mut done).await {
+                Woke::Stop => return,
+                Woke::Reported => done.drain(..).for_each(|report| self.handle(report)),
+                Woke::Store(woken) => self.wake(woken),
+                Woke::Timer => {}
             }
         }
     }
 
-    /// Runs the work as a task that reports when it is done; `died` is reported in its place when it panics.
+    /// Waits for the next event. Reports are appended to `done`.
+    ///
+    /// When several events are ready, the stop comes first, then the reports, the store and the timer.
+    ///
+    /// # Cancel safety
+    /// Safe: neither a report nor a wake of the store is lost.
+    async fn next(
+        &self,
+        stop: Pin<&mut impl Future<Output = ()>>,
+        reports: &Receiver<Report>,
+        done: &mut Vec<Report>,
+    ) -> Woke {
+        let timer = self.lanes.next_timer().map(|due| self.clock.instant_of(due));
+        let stopped = async {
+            stop.await;
+            Woke::Stop
+        };
+        let reported = async {
+            reports.recv_many(done, MAX_REPORTS).await;
+            Woke::Reported
+        };
+        let store = async { Woke::Store(self.dispatcher.store.woken().await) };
+        let timer = async {
+            at(timer).await;
+            Woke::Timer
+        };
+        first_of(stopped, first_of(reported, first_of(store, timer))).await
+    }
+
+    /// Spawns `work` as a task that sends its report when it ends; if the task panics, `panicked` makes the report.
     fn start(
         &self,
         name: &'static str,
-        work: impl Future<Output = Done> + Send + 'static,
-        died: impl FnOnce(String) -> Done + Send + 'static,
+        work: impl Future<Output = Report> + Send + 'static,
+        panicked: impl FnOnce(String) -> Report + Send + 'static,
     ) {
         let sender = self.sender.clone();
         drop(self.tasks.spawn(name, async move {
-            let done = match caught(work).await {
-                Ok(done) => done,
-                Err(said) => {
-                    tell_of_death(name, &said);
+            let report = match catch_panic(work).await {
+                Ok(report) => report,
+                Err(message) => {
+                    log_panic(name, &message);
                     sleep(STORE_RETRY).await;
-                    died(said)
+                    panicked(message)
                 }
             };
-            // Refused, nobody is there any more to hear of it.
-            drop(sender.send(done).await);
+            // The queue is closed only after the dispatcher has ended.
+            drop(sender.send(report).await);
         }));
     }
 
@@ -250,25 +266,25 @@ impl Running<'_> {
             match wake {
                 Wake::Due(due) => self.lanes.wake(endpoint, due, now),
                 Wake::Revived(due) => self.lanes.revive(endpoint, due, now),
-                Wake::Deleted => self.bury(endpoint),
+                Wake::Deleted => self.move_to_dead_letters(endpoint),
             }
         }
     }
 
-    /// Turns what a deleted endpoint is owed into dead letters, step by step. Takes no slot: the endpoint's
-    /// may all be held by a receiver that hangs.
-    fn bury(&self, endpoint: i64) {
+    /// Moves the pending deliveries of a deleted endpoint to the dead letters, step by step. Takes no slot: a receiver that
+    /// hangs may hold all slots of the endpoint.
+    fn move_to_dead_letters(&self, endpoint: i64) {
         let store = self.dispatcher.store.clone();
         let lifecycle = Arc::clone(&self.dispatcher.lifecycle);
-        let burying = async move {
-            let more = match store.bury(endpoint).await {
-                Ok(Buried { letters, more }) => {
+        let work = async move {
+            let more = match store.move_to_dead_letters(endpoint).await {
+                Ok(DeadLettered { letters, more }) => {
                     let ids = store.ids();
                     for (delivery, event) in letters {
-                        lifecycle.tell(|| DeadLetter {
-                            delivery: ids.format(Kind::Delivery, delivery),
-                            event: ids.format(Kind::Event, event),
-                            endpoint: ids.format(Kind::Endpoint, endpoint),
+                        lifecycle.post(|| DeadLetter {
+                            delivery: ids.format(IdKind::Delivery, delivery),
+                            event: ids.format(IdKind::Event, event),
+                            endpoint: ids.format(IdKind::Endpoint, endpoint),
                             reason: DELETED.to_owned(),
                         });
                     }
@@ -276,14 +292,14 @@ impl Running<'_> {
                 }
                 Err(StoreError::Closed) => false,
                 Err(error) => {
-                    tracing::error!(%error, "a deleted endpoint's deliveries are not buried yet; trying again");
+                    tracing::error!(%error, "cannot move the deliveries of a deleted endpoint to the dead letters; trying again");
                     sleep(STORE_RETRY).await;
                     true
                 }
             };
-            Done::Buried { endpoint, more }
+            Report::DeadLettered { endpoint, more }
         };
-        self.start("bury", burying, move |_| Done::Buried { endpoint, more: true });
+        self.start("dead letters", work, move |_| Report::DeadLettered { endpoint, more: true });
     }
 
     fn grant_turns(&mut self) {
@@ -292,36 +308,38 @@ impl Running<'_> {
             let granted = grant.clone();
             let turn = async move {
                 let turn = store.turn(grant.endpoint, grant.slots, grant.leased.clone()).await;
-                Done::Turn(grant, turn)
+                Report::Turn(grant, turn)
             };
-            self.start("turn", turn, move |said| Done::Turn(granted, Err(StoreError::Internal(said))));
+            self.start("turn", turn, move |message| {
+                Report::Turn(granted, Err(StoreError::Internal(message)))
+            });
         }
     }
 
-    fn done(&mut self, done: Done) {
+    fn handle(&mut self, report: Report) {
         let now = self.clock.due_now();
-        match done {
-            Done::Answered { endpoint, generation, standing, hold } => {
-                if let Some(hold) = hold {
-                    self.doors.ask(endpoint, generation, hold);
+        match report {
+            Report::Answered { endpoint, generation, trust, pause } => {
+                if let Some(pause) = pause {
+                    self.admission.pause(endpoint, generation, pause);
                 }
-                self.lanes.answered(endpoint, standing);
+                self.lanes.answered(endpoint, trust);
             }
-            Done::Died { endpoint, delivery, was_answered } => {
+            Report::Panicked { endpoint, delivery, was_answered } => {
                 if !was_answered {
                     self.lanes.answered(endpoint, None);
                 }
-                // The store knows whether it is due.
-                self.lanes.finished(endpoint, delivery, Some(now + millis(AFTER_DEATH)), now);
+                // The next turn reads from the store whether the delivery is due.
+                self.lanes.finished(endpoint, delivery, Some(now + millis(AFTER_PANIC)), now);
             }
-            Done::Recorded { endpoint, delivery, retry_at } => {
+            Report::Recorded { endpoint, delivery, retry_at } => {
                 self.lanes.finished(endpoint, delivery, retry_at, now);
             }
-            Done::Turn(grant, Ok(turn)) => self.attempt(&grant, turn, now),
-            Done::Buried { endpoint, more: true } => self.bury(endpoint),
-            Done::Buried { more: false, .. } => {}
-            Done::Turn(grant, Err(error)) => {
-                tracing::error!(%error, "an endpoint's turn failed; trying again");
+            Report::Turn(grant, Ok(turn)) => self.attempt(&grant, turn, now),
+            Report::DeadLettered { endpoint, more: true } => self.move_to_dead_letters(endpoint),
+            Report::DeadLettered { more: false, .. } => {}
+            Report::Turn(grant, Err(error)) => {
+                tracing::error!(%error, "cannot read the due deliveries of an endpoint; trying again");
                 self.lanes.fetched(&grant, &[], Some(now + millis(STORE_RETRY)), now);
             }
         }
@@ -330,10 +348,10 @@ impl Running<'_> {
     fn attempt(&mut self, grant: &Grant, turn: Turn, now: Millis) {
         let ids = self.dispatcher.store.ids();
         for UnreadableDelivery { delivery, event, why } in turn.unreadable {
-            self.dispatcher.lifecycle.tell(|| DeadLetter {
-                delivery: ids.format(Kind::Delivery, delivery),
-                event: event.map_or_else(String::new, |event| ids.format(Kind::Event, event)),
-                endpoint: ids.format(Kind::Endpoint, grant.endpoint),
+            self.dispatcher.lifecycle.post(|| DeadLetter {
+                delivery: ids.format(IdKind::Delivery, delivery),
+                event: event.map_or_else(String::new, |event| ids.format(IdKind::Event, event)),
+                endpoint: ids.format(IdKind::Endpoint, grant.endpoint),
                 reason: why,
             });
         }
@@ -344,11 +362,11 @@ impl Running<'_> {
         let mut next_due = turn.next_due;
         let mut admitted = Vec::with_capacity(due.len());
         for due in due {
-            match self.doors.enter(target.endpoint, target.generation) {
+            match self.admission.try_admit(target.endpoint, target.generation) {
                 Ok(permit) => admitted.push((due, permit)),
-                Err(wait) => {
-                    // The rest stays due; the lane comes back when it may pass.
-                    next_due = Some(now + millis(wait).max(1));
+                Err(delay) => {
+                    // The remaining deliveries stay due; the lane gets another turn after the delay.
+                    next_due = Some(now + millis(delay).max(1));
                     break;
                 }
             }
@@ -365,31 +383,32 @@ impl Running<'_> {
             let (endpoint, generation, delivery) = (target.endpoint, target.generation, due.delivery);
             let attempt = async move {
                 let began = Instant::now();
-                let (made, after) = match caught(attempts.make(&target, &due, permit)).await {
-                    Ok(made) => made,
-                    Err(said) => {
-                        tell_of_death("attempt", &said);
-                        (attempts.died(&target, &due, began, &said), After::default())
+                let (finished, follow_up) = match catch_panic(attempts.make(&target, &due, permit)).await {
+                    Ok(finished) => finished,
+                    Err(message) => {
+                        log_panic("attempt", &message);
+                        (attempts.panicked(&target, &due, began, &message), FollowUp::default())
                     }
                 };
-                let (standing, After { rest, hold }) = (made.standing(), after);
+                let (trust, FollowUp { unread, pause }) = (finished.trust(), follow_up);
                 let answered = async {
-                    if let Some(rest) = rest {
-                        rest.read().await;
+                    if let Some(unread) = unread {
+                        unread.read().await;
                     }
-                    // Refused only where the dispatcher has ended.
-                    drop(sender.send(Done::Answered { endpoint, generation, standing, hold }).await);
+                    // The queue is closed only after the dispatcher has ended.
+                    drop(sender.send(Report::Answered { endpoint, generation, trust, pause }).await);
                     is_answered.store(true, Ordering::Relaxed);
                 };
-                // What is known is recorded while the receiver still sends; its slot is taken until it has done so.
-                let (retry_at, ()) = tokio::join!(caught(attempts.record(made)), answered);
-                let retry_at = retry_at.unwrap_or_else(|said| {
-                    tell_of_death("record", &said);
-                    Some(clock.due_now() + millis(AFTER_DEATH))
+                // The outcome is recorded while the receiver still sends its body; the slot stays taken until the body is
+                // read.
+                let (retry_at, ()) = tokio::join!(catch_panic(attempts.record(finished)), answered);
+                let retry_at = retry_at.unwrap_or_else(|message| {
+                    log_panic("record", &message);
+                    Some(clock.due_now() + millis(AFTER_PANIC))
                 });
-                Done::Recorded { endpoint, delivery, retry_at }
+                Report::Recorded { endpoint, delivery, retry_at }
             };
-            self.start("attempt", attempt, move |_| Done::Died {
+            self.start("attempt", attempt, move |_| Report::Panicked {
                 endpoint,
                 delivery,
                 was_answered: was_answered.load(Ordering::Relaxed),
@@ -397,28 +416,29 @@ impl Running<'_> {
         }
     }
 
-    /// Waits for what is under way, and drops what is not done in time.
-    async fn drain(self, reports: &Receiver<Done>, grace: Duration) -> Drained {
+    /// Waits for the tasks in flight, and cancels those that do not end within `grace`.
+    async fn drain(self, reports: &Receiver<Report>, grace: Duration) -> DrainReport {
         let Self { tasks, sender, .. } = self;
-        // The last task to end drops the last sender.
+        // The queue ends when the last task has dropped its sender.
         drop(sender);
         let all_ended = async { while reports.recv().await.is_some() {} };
         if timeout(grace, all_ended).await.is_ok() {
-            return Drained { handed_back: 0 };
+            return DrainReport { handed_back: 0 };
         }
         let handed_back = tasks.snapshot().tasks.len();
-        tasks.cancel(Reason::requested("their time is over"));
-        Drained { handed_back }
+        tasks.cancel(Reason::requested("the grace of the shutdown is over"));
+        DrainReport { handed_back }
     }
 }
 
-/// A task of the dispatcher has panicked, of a bug. What it held is given back by its caller.
-fn tell_of_death(task: &'static str, said: &str) {
-    tracing::error!(task, said, "a task of the dispatcher panicked, of a bug");
-    metrics::counter!("relay_tasks_died_total", "task" => task).increment(1);
+/// Returns the event of the future that is ready first, and drops the other future.
+async fn first_of(left: impl Future<Output = Woke>, right: impl Future<Output = Woke>) -> Woke {
+    match race(left, right).await {
+        Either::Left(woke) | Either::Right(woke) => woke,
+    }
 }
 
-/// Waits until the moment, or for ever.
+/// Waits until `moment`; never ends if there is none.
 async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,

@@ -1,84 +1,84 @@
-//! The events, with the public ids of what they are about.
+//! The lifecycle events. Endpoints, events and deliveries are named by their public ids.
 
 use std::time::Duration;
 
 use motet::event::Event;
 
-/// Why an endpoint was disabled.
+/// The reason why an endpoint was disabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum DisabledBecause {
-    /// The receiver answered 410. Somebody has to enable the endpoint.
+pub enum DisabledReason {
+    /// The receiver responded with 410. The endpoint stays disabled until it is enabled through the API.
     Gone,
-    /// Every attempt failed, for long. A probe that succeeds enables it.
+    /// Every attempt failed for a long time. A probe that succeeds enables the endpoint again.
     Failing,
-    /// Somebody asked for it.
-    Asked,
+    /// A client of the API requested it.
+    Requested,
 }
 
-impl DisabledBecause {
-    /// The word that logs, metrics and the API have for it.
+impl DisabledReason {
+    /// The name of the reason in logs, metrics and the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gone => "gone",
             Self::Failing => "failing",
-            Self::Asked => "asked",
+            Self::Requested => "requested",
         }
     }
 }
 
-/// Why an endpoint was enabled.
+/// The reason why an endpoint was enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum EnabledBecause {
-    /// It only failed, and works again.
+pub enum EnabledReason {
+    /// A probe of the failing endpoint has succeeded.
     Recovered,
-    /// Somebody asked for it.
-    Asked,
+    /// A client of the API requested it.
+    Requested,
 }
 
-/// Nothing is attempted at this endpoint any more, and what it is owed is kept.
+/// An endpoint was disabled: no attempts are made, and its pending deliveries are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointDisabled {
     /// `ep_..`
     pub endpoint: String,
-    /// Why.
-    pub because: DisabledBecause,
+    /// The reason.
+    pub reason: DisabledReason,
 }
 
-/// What this endpoint is owed is attempted again.
+/// An endpoint was enabled: its pending deliveries are attempted again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointEnabled {
     /// `ep_..`
     pub endpoint: String,
-    /// Why.
-    pub because: EnabledBecause,
+    /// The reason.
+    pub reason: EnabledReason,
 }
 
-/// An endpoint that is disabled because it only failed was tried with one of its deliveries.
+/// relay has attempted one delivery of an endpoint that it had disabled because every attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointProbed {
     /// `ep_..`
     pub endpoint: String,
-    /// Whether it answered with a success; [`EndpointEnabled`] follows then.
+    /// `true` if the probe succeeded. [`EndpointEnabled`] follows in that case.
     pub succeeded: bool,
 }
 
-/// An endpoint failed so often in a row that it is left alone for a while.
+/// The breaker of an endpoint has opened, because too many attempts in a row have failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BreakerOpened {
     /// `ep_..`
     pub endpoint: String,
-    /// For how long.
+    /// How long the breaker stays open.
     pub open_for: Option<Duration>,
 }
 
-/// An endpoint was left alone for long enough: the next attempt tells whether it is back.
+/// The breaker of an endpoint is half-open: the next attempt is a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BreakerHalfOpened {
@@ -86,7 +86,7 @@ pub struct BreakerHalfOpened {
     pub endpoint: String,
 }
 
-/// An endpoint that was left alone is back.
+/// The breaker of an endpoint has closed: a probe has succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BreakerClosed {
@@ -94,7 +94,7 @@ pub struct BreakerClosed {
     pub endpoint: String,
 }
 
-/// A receiver has taken an event.
+/// A receiver has accepted an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivered {
@@ -108,7 +108,7 @@ pub struct Delivered {
     pub took: Duration,
 }
 
-/// An attempt failed, and will be made again.
+/// An attempt failed and will be repeated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttemptFailed {
@@ -118,21 +118,21 @@ pub struct AttemptFailed {
     pub event: String,
     /// `ep_..`
     pub endpoint: String,
-    /// Why.
+    /// The error of the attempt.
     pub error: String,
 }
 
-/// A delivery was given up.
+/// A delivery was given up and is a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
     /// `dlv_..`
     pub delivery: String,
-    /// `evt_..`; empty when the database is damaged and not even this can be read.
+    /// `evt_..`; empty if the database is damaged and the id of the event cannot be read.
     pub event: String,
     /// `ep_..`
     pub endpoint: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 

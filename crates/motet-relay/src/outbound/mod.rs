@@ -1,10 +1,10 @@
-//! The client side: one signed POST to an endpoint, inside its deadlines.
+//! The client side: one signed POST to an endpoint, inside its timeouts.
 //!
 //! - Kept-alive connections of `motet-http`, which belong to the scope of this part, and go only to addresses that the guard
 //!   lets through; a connection stays on the address that was checked when it was dialled.
 //! - No redirect is followed, no proxy variable is read, no cookie kept, nothing decompressed.
 //! - The status line is the answer. The body is read only so that the connection can be used again and a
-//!   failure be explained, and no further than [`MOST_BODY_BYTES`].
+//!   failure be explained, and no further than [`MAX_BODY_BYTES`].
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -23,19 +23,20 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::config::Timeouts;
 use crate::guard::AddressGuard;
 
 /// Reading an answer stops here.
-const MOST_BODY_BYTES: usize = 64 << 10;
+const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// Of a failure's body, this much is recorded.
 const EXCERPT_BYTES: usize = 1 << 10;
 
 /// The most an answer's headers may take.
-const MOST_HEADER_BYTES: usize = 64 << 10;
+const MAX_HEADER_BYTES: usize = 64 << 10;
 
 /// Connections to all hosts that stay open while idle.
-const MOST_IDLE: usize = 1_024;
+const MAX_IDLE: usize = 1_024;
 
 /// How often a request is sent again in one attempt, over another connection.
 const SENT_AGAIN: u32 = 2;
@@ -50,50 +51,26 @@ const AFTER_PAUSE: Duration = Duration::from_secs(1);
 /// more), so that a connection is rarely found closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
-/// How long one attempt may take, part by part. All are counted from its start.
-///
-/// # Defaults
-/// 5 s to connect, 10 s to the end of the headers, 15 s in all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deadlines {
-    /// Until the connection stands: name resolution, TCP and TLS.
-    pub connect: Duration,
-    /// Until the answer's status and headers are there.
-    pub headers: Duration,
-    /// Until the answer's body is read. Nothing of an attempt goes on after this.
-    pub total: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            headers: Duration::from_secs(10),
-            total: Duration::from_secs(15),
-        }
-    }
-}
-
 /// What the receiver answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct ReceiverResponse {
     pub(crate) status: u16,
     /// The beginning of the body, kept for failures only.
     pub(crate) excerpt: Option<String>,
     /// How long the receiver asks to be left alone (`Retry-After`).
     pub(crate) retry_after: Option<Duration>,
     /// The body, if the status has said all that matters.
-    pub(crate) rest: Option<Rest>,
+    pub(crate) unread: Option<UnreadBody>,
 }
 
 /// The body of an answer, of which nothing is needed. Read to its end, the connection can be used again.
 #[derive(Debug)]
-pub(crate) struct Rest {
+pub(crate) struct UnreadBody {
     body: ReceivedBody,
     deadline: Instant,
 }
 
-impl Rest {
+impl UnreadBody {
     /// Reads it, to the limit or the deadline of the attempt.
     pub(crate) async fn read(self) {
         drop(read_some(self.body, self.deadline).await);
@@ -107,8 +84,8 @@ pub(crate) enum SendError {
     Url(http::Error),
     #[error("no answer within {} ms", .0.as_millis())]
     HeadersDeadline(Duration),
-    #[error("{said}")]
-    Failed { said: String, fault: Fault },
+    #[error("{message}")]
+    Failed { message: String, fault: Fault },
 }
 
 impl SendError {
@@ -126,8 +103,8 @@ impl SendError {
 #[derive(Debug)]
 pub(crate) struct Outbound {
     connections: Connections,
-    deadlines: Deadlines,
-    most_open: NonZeroUsize,
+    timeouts: Timeouts,
+    max_open: NonZeroUsize,
     clock: Clock,
 }
 
@@ -136,48 +113,53 @@ impl Outbound {
     /// descriptors that the process may have: the others are for the API, and for the store's readers.
     pub(crate) fn new(
         guard: AddressGuard,
-        deadlines: Deadlines,
+        timeouts: Timeouts,
         per_host: usize,
         scope: &Scope,
     ) -> Result<Self, InvalidClient> {
         let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
-        let most_open = NonZeroUsize::new(files.map_or(usize::MAX, |files| files - files.div_ceil(4)));
-        let most_open = most_open.unwrap_or(NonZeroUsize::MIN);
+        let max_open = NonZeroUsize::new(files.map_or(usize::MAX, |files| files - files.div_ceil(4)));
+        let max_open = max_open.unwrap_or(NonZeroUsize::MIN);
         let connections = Connections::builder(scope)
             .versions(Versions::Http1)
-            .max_open(most_open.get())
-            .max_idle(MOST_IDLE.min(most_open.get() / 2))
+            .max_open(max_open.get())
+            .max_idle(MAX_IDLE.min(max_open.get() / 2))
             .lenient_heads()
-            .connect_timeout(deadlines.connect)
+            .connect_timeout(timeouts.connect)
             .connect_only_to(move |address| guard.check(address))
             .idle_timeout(IDLE_CONNECTION)
             .max_idle_per_host(per_host)
-            .max_head(MOST_HEADER_BYTES)
+            .max_head(MAX_HEADER_BYTES)
             .build()?;
-        Ok(Self { connections, deadlines, most_open, clock: Clock::new() })
+        Ok(Self { connections, timeouts, max_open, clock: Clock::new() })
     }
 
     /// How many connections may be open at once.
-    pub(crate) fn most_open(&self) -> NonZeroUsize {
-        self.most_open
+    pub(crate) fn max_open(&self) -> NonZeroUsize {
+        self.max_open
     }
 
     /// One attempt. Dropping the future closes its connection.
-    pub(crate) async fn post(&self, url: &str, headers: HeaderMap, body: Bytes) -> Result<Answer, SendError> {
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<ReceiverResponse, SendError> {
         let started = Instant::now();
-        let to_headers = self.deadlines.headers.min(self.deadlines.total);
+        let to_headers = self.timeouts.headers.min(self.timeouts.total);
         let response = in_time(started + to_headers, self.send(url, &headers, &body)).await;
         let (head, body) = response.unwrap_or(Err(SendError::HeadersDeadline(to_headers)))?.into_parts();
-        let deadline = started + self.deadlines.total;
-        let (excerpt, rest) = if head.status.is_success() {
-            (None, Some(Rest { body, deadline }))
+        let deadline = started + self.timeouts.total;
+        let (excerpt, unread) = if head.status.is_success() {
+            (None, Some(UnreadBody { body, deadline }))
         } else {
             let begun = read_some(body, deadline).await;
             ((!begun.is_empty()).then(|| excerpt(&begun)), None)
         };
         let now = UNIX_EPOCH + Duration::from_millis(u64::try_from(self.clock.wall()).unwrap_or(0));
         let retry_after = retry_after(&head.headers, Some(now));
-        Ok(Answer { status: head.status.as_u16(), excerpt, retry_after, rest })
+        Ok(ReceiverResponse { status: head.status.as_u16(), excerpt, retry_after, unread })
     }
 
     /// Sends the request, and sends it again where a kept connection has most likely delivered none of it: receivers close
@@ -199,7 +181,7 @@ impl Outbound {
                 }
                 sent => {
                     return sent.map_err(|error| SendError::Failed {
-                        said: explain(error.source().unwrap_or(&error)),
+                        message: explain(error.source().unwrap_or(&error)),
                         fault: error.fault(),
                     });
                 }
@@ -234,7 +216,7 @@ fn excerpt(body: &[u8]) -> String {
 async fn read_some(mut body: ReceivedBody, deadline: Instant) -> Vec<u8> {
     let mut begun = Vec::new();
     let mut read = 0;
-    while read < MOST_BODY_BYTES {
+    while read < MAX_BODY_BYTES {
         let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await else { break };
         if let Some(data) = frame.data_ref() {
             read += data.len();

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::StoreError;
 
 /// Building the indexes anew holds up every commit meanwhile, and does not help against a damaged table.
-const MEND_EVERY: Duration = Duration::from_secs(60);
+const REBUILD_EVERY: Duration = Duration::from_secs(60);
 
 /// A row, or a range of rows, that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,28 +27,28 @@ pub(crate) struct Unreadable {
 /// The damage that was found since the start.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
-    found: Mutex<Found>,
+    state: Mutex<DamageState>,
 }
 
 #[derive(Debug, Default)]
-struct Found {
+struct DamageState {
     latest: Option<String>,
     /// Deliveries that can be neither attempted nor given up.
-    passed_over: BTreeSet<i64>,
-    mended: Option<Instant>,
-    mend_next: bool,
+    skipped: BTreeSet<i64>,
+    rebuilt: Option<Instant>,
+    rebuild_next: bool,
 }
 
 impl Damage {
     /// Notes what cannot be read; the log has it when it is new.
     pub(super) fn note(&self, why: &str) {
         metrics::counter!("relay_store_damage_total").increment(1);
-        let mut found = self.found();
-        let is_new = found.latest.as_deref() != Some(why);
+        let mut state = self.state();
+        let is_new = state.latest.as_deref() != Some(why);
         if is_new {
-            found.latest = Some(why.to_owned());
+            state.latest = Some(why.to_owned());
         }
-        drop(found);
+        drop(state);
         if is_new {
             tracing::error!(why, "the database is damaged; what can be read is still delivered");
         }
@@ -56,41 +56,41 @@ impl Damage {
 
     /// The latest damage, if there is any.
     pub(super) fn latest(&self) -> Option<StoreError> {
-        self.found().latest.clone().map(StoreError::Corrupt)
+        self.state().latest.clone().map(StoreError::Corrupt)
     }
 
     /// Takes a delivery for one that this process does not attempt any more.
-    pub(super) fn pass_over(&self, delivery: i64) {
-        self.found().passed_over.insert(delivery);
+    pub(super) fn skip(&self, delivery: i64) {
+        self.state().skipped.insert(delivery);
     }
 
-    pub(super) fn is_passed_over(&self, delivery: i64) -> bool {
-        self.found().passed_over.contains(&delivery)
+    pub(super) fn is_skipped(&self, delivery: i64) -> bool {
+        self.state().skipped.contains(&delivery)
     }
 
     /// Asks for the indexes to be built anew; returns `false` if that was done a short while ago.
-    pub(super) fn ask_to_mend(&self) -> bool {
-        let mut found = self.found();
-        let may = found.mended.is_none_or(|mended| mended.elapsed() >= MEND_EVERY);
+    pub(super) fn request_rebuild(&self) -> bool {
+        let mut state = self.state();
+        let may = state.rebuilt.is_none_or(|rebuilt| rebuilt.elapsed() >= REBUILD_EVERY);
         if may {
-            found.mended = Some(Instant::now());
-            found.mend_next = true;
+            state.rebuilt = Some(Instant::now());
+            state.rebuild_next = true;
         }
         may
     }
 
     /// What stood in the way may pass: the indexes may be asked for again at once.
-    pub(super) fn mend_soon(&self) {
-        self.found().mended = None;
+    pub(super) fn allow_rebuild(&self) {
+        self.state().rebuilt = None;
     }
 
     /// Returns `true` if the indexes are to be built anew now.
-    pub(super) fn is_mend_due(&self) -> bool {
-        std::mem::take(&mut self.found().mend_next)
+    pub(super) fn take_rebuild_request(&self) -> bool {
+        std::mem::take(&mut self.state().rebuild_next)
     }
 
-    fn found(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, DamageState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,7 +98,7 @@ impl Damage {
 ///
 /// `REINDEX` and `DROP INDEX` read what they clear, and fail at a damaged page. So the indexes are taken out of the
 /// schema, and their pages are never used again.
-pub(super) fn build_indexes_anew(connection: &Connection) -> Result<(), StoreError> {
+pub(super) fn rebuild_indexes(connection: &Connection) -> Result<(), StoreError> {
     // Nothing is begun where a damaged table makes it fail.
     let all = "SELECT total(event_seq + endpoint_seq + state + due_at) FROM deliveries NOT INDEXED";
     connection.query_row(all, [], |_| Ok(()))?;

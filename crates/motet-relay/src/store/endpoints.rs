@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::damage::{Damage, readable};
 use super::events::step_counters;
 use super::routes::parse_patterns;
-use super::{Held, Store, StoreError, Tx, Wake};
+use super::{HoldReason, Store, StoreError, Tx, Wake};
 use crate::clock::{Millis, millis};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
@@ -26,7 +26,7 @@ pub(crate) struct EndpointRow {
     pub(crate) created_at: Millis,
     pub(crate) updated_at: Millis,
     /// Why relay makes no attempts, though it is enabled.
-    pub(crate) held: Option<Held>,
+    pub(crate) held: Option<HoldReason>,
 }
 
 impl EndpointRow {
@@ -63,7 +63,7 @@ pub(crate) struct Updated {
     /// Whether attempts are made now, where that is new.
     pub(crate) switched: Option<bool>,
     /// Whether it has another URL than before.
-    pub(crate) is_moved: bool,
+    pub(crate) url_changed: bool,
 }
 
 /// What an endpoint is owed.
@@ -81,7 +81,7 @@ const COLUMNS: &str = "seq, url, patterns, enabled, secret, created_at, updated_
 const OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Each costs a signature of every delivery; the oldest goes first.
-const MOST_OLD_SECRETS: usize = 4;
+const MAX_OLD_SECRETS: usize = 4;
 
 /// Secrets that were replaced, each with the time up to which deliveries are signed with it as well.
 #[derive(Debug, Clone, Default)]
@@ -119,7 +119,7 @@ impl OldSecrets {
     fn push(&mut self, secret: Secret, until: Millis, due_now: Millis) {
         self.0.push((until, secret));
         self.0.retain(|(end, _)| *end > due_now);
-        let too_many = self.0.len().saturating_sub(MOST_OLD_SECRETS);
+        let too_many = self.0.len().saturating_sub(MAX_OLD_SECRETS);
         self.0.drain(..too_many);
     }
 }
@@ -151,7 +151,7 @@ impl Store {
     }
 
     pub(crate) async fn endpoint(&self, seq: i64) -> Result<Option<EndpointRow>, StoreError> {
-        self.inner.readers.read(move |connection| find(connection, seq)).await
+        self.shared.readers.read(move |connection| find(connection, seq)).await
     }
 
     /// Newest first; `before` excludes that row and all newer ones.
@@ -160,7 +160,7 @@ impl Store {
         before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<EndpointRow>, StoreError> {
-        self.inner
+        self.shared
             .readers
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(&format!(
@@ -183,11 +183,11 @@ impl Store {
             let Some(mut row) = find(tx.connection, seq)? else { return Ok(None) };
             let was_on = row.is_on();
             let is_another = change.url.is_some() || change.secret.is_some() || change.enabled.is_some();
-            let is_moved = change.url.as_ref().is_some_and(|url| *url != row.url);
+            let url_changed = change.url.as_ref().is_some_and(|url| *url != row.url);
             if let Some(url) = change.url {
                 row.url = url;
             }
-            if is_moved && row.held == Some(Held::Failing) {
+            if url_changed && row.held == Some(HoldReason::Failing) {
                 // It was the old URL that only failed.
                 clear_held(tx, &mut row)?;
             }
@@ -232,26 +232,26 @@ impl Store {
             // Enabled again: what was held is looked at at once.
             tx.woken.push((seq, Wake::Due(tx.due_now)));
             let switched = (row.is_on() != was_on).then_some(row.is_on());
-            Ok(Some(Updated { row, switched, is_moved }))
+            Ok(Some(Updated { row, switched, url_changed }))
         })
         .await
     }
 
-    /// Makes due now what waits for an endpoint after a failure, at most [`HASTENED_AT_ONCE`] deliveries: it was to wait
+    /// Makes due now what waits for an endpoint after a failure, at most [`RETRIED_PER_COMMIT`] deliveries: it was to wait
     /// for a receiver that is not asked any more. Returns `true` if there may be more.
-    pub(crate) async fn hasten(&self, endpoint: i64) -> Result<bool, StoreError> {
-        self.write(HASTENED_AT_ONCE, move |tx| {
+    pub(crate) async fn retry_now(&self, endpoint: i64) -> Result<bool, StoreError> {
+        self.write(RETRIED_PER_COMMIT, move |tx| {
             let hastened = tx
                 .connection
                 .prepare_cached(
                     "UPDATE deliveries SET due_at = ?2 WHERE seq IN
                          (SELECT seq FROM deliveries WHERE endpoint_seq = ?1 AND state = 0 AND due_at > ?2 LIMIT ?3)",
                 )?
-                .execute(params![endpoint, tx.due_now, HASTENED_AT_ONCE])?;
+                .execute(params![endpoint, tx.due_now, RETRIED_PER_COMMIT])?;
             if hastened > 0 {
                 tx.woken.push((endpoint, Wake::Due(tx.due_now)));
             }
-            Ok(hastened == HASTENED_AT_ONCE)
+            Ok(hastened == RETRIED_PER_COMMIT)
         })
         .await
     }
@@ -274,20 +274,20 @@ impl Store {
     /// The endpoints that are not deleted with their backlogs; the newest endpoints first, at most `limit`.
     pub(crate) async fn backlogs(&self, limit: i64) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
-        let damage = Arc::clone(&self.inner.damage);
-        self.inner.readers.read(move |connection| backlogs(connection, &damage, limit, now)).await
+        let damage = Arc::clone(&self.shared.damage);
+        self.shared.readers.read(move |connection| backlogs(connection, &damage, limit, now)).await
     }
 
     /// As [`Store::backlogs`], for every endpoint, with the reader of the metrics.
     pub(crate) async fn all_backlogs(&self) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
-        let damage = Arc::clone(&self.inner.damage);
-        self.inner.metrics_reader.read(move |connection| backlogs(connection, &damage, i64::MAX, now)).await
+        let damage = Arc::clone(&self.shared.damage);
+        self.shared.metrics_reader.read(move |connection| backlogs(connection, &damage, i64::MAX, now)).await
     }
 }
 
 /// Deliveries that one commit makes due.
-const HASTENED_AT_ONCE: usize = 256;
+const RETRIED_PER_COMMIT: usize = 256;
 
 /// Ends what relay holds of the endpoint by itself, and counts its failures anew.
 fn clear_held(tx: &Tx<'_>, row: &mut EndpointRow) -> Result<(), StoreError> {
@@ -348,7 +348,7 @@ fn from_row(row: &Row<'_>) -> Result<EndpointRow, StoreError> {
         secret: parse_secret(row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?)?,
         created_at: row.get(5)?,
         updated_at: row.get(6)?,
-        held: Held::read(row.get(7)?),
+        held: HoldReason::read(row.get(7)?),
         old_secrets: OldSecrets::parse(row.get_ref(8)?.as_str().map_err(rusqlite::Error::from)?)?,
     })
 }

@@ -64,25 +64,25 @@ impl Store {
         let weight = events.iter().map(|event| self.rows_of(event)).sum();
         let bytes = events.iter().map(|event| event.data.get().len()).sum();
         let published = self.write(weight, move |tx| {
-            tx.room.check(tx.connection, bytes)?;
+            tx.space.check(tx.connection, bytes)?;
             events.iter().map(|event| publish(tx, event)).collect()
         });
         let published = published.await;
         if let Err(StoreError::Corrupt(_)) = published {
             // For the next one.
-            self.mend().await?;
+            self.rebuild_indexes_soon().await?;
         }
         published
     }
 
     /// How many rows an event takes, its deliveries included. Those that share a call of [`Store::publish`] should take
-    /// [`MOST_WEIGHT`](super::MOST_WEIGHT) in all: more than a commit holds makes other callers wait.
+    /// [`MAX_WEIGHT`](super::MAX_WEIGHT) in all: more than a commit holds makes other callers wait.
     pub(crate) fn rows_of(&self, event: &NewEvent) -> usize {
-        self.inner.writer.fan_out().rows(&event.event_type)
+        self.shared.writer.fan_out().rows(&event.event_type)
     }
 
     pub(crate) async fn event(&self, seq: i64) -> Result<Option<EventRow>, StoreError> {
-        self.inner.readers.read(move |connection| read_event(connection, seq)).await
+        self.shared.readers.read(move |connection| read_event(connection, seq)).await
     }
 
     /// The newest event that there is.
@@ -97,8 +97,8 @@ impl Store {
         before: Option<i64>,
         limit: usize,
     ) -> Result<(Vec<Result<EventRow, Unreadable>>, bool), StoreError> {
-        let damage = Arc::clone(&self.inner.damage);
-        self.inner
+        let damage = Arc::clone(&self.shared.damage);
+        self.shared
             .readers
             .read(move |connection| {
                 let before = before.unwrap_or(i64::MAX);

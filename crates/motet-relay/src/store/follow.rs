@@ -1,4 +1,4 @@
-//! Following the events, from one of them on, as they come.
+//! TailSubscription the events, from one of them on, as they come.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use tokio::task::coop::consume_budget;
 
 use super::damage::{Damage, end_of_damage, readable};
 use super::events::{COLUMNS, from_row};
-use super::tail::{After, Followed, Following, MOST_AT_ONCE};
+use super::tail::{FeedEvent, MAX_AT_ONCE, TailRead, TailSubscription};
 use super::{Store, StoreError, Unreadable};
 use crate::pattern::Pattern;
 
 /// One read of the store looks at so many events, and takes so many bytes of data and one event more.
-const MOST_LOOKED_AT: usize = 1_024;
-const MOST_BYTES: usize = 64 << 10;
+const MAX_LOOKED_AT: usize = 1_024;
+const MAX_BYTES: usize = 64 << 10;
 
 /// Gives events in the order in which they were stored, each once: what is on disk already, and then what comes.
 ///
@@ -21,7 +21,7 @@ const MOST_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Follower {
     store: Store,
-    following: Following,
+    subscription: TailSubscription,
     /// The last event that was given, or passed over.
     position: i64,
     /// `None` for all.
@@ -30,13 +30,13 @@ pub(crate) struct Follower {
 
 /// The next events, at least one.
 #[derive(Debug)]
-pub(crate) struct Next {
-    pub(crate) events: Vec<Arc<Followed>>,
-    pub(crate) from: Source,
+pub(crate) struct FollowedEvents {
+    pub(crate) events: Vec<Arc<FeedEvent>>,
+    pub(crate) from: EventSource,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum EventSource {
     Memory,
     Disk,
 }
@@ -48,15 +48,15 @@ impl Store {
         after: Option<i64>,
         patterns: Option<Vec<Pattern>>,
     ) -> Result<Option<Follower>, StoreError> {
-        let following = Arc::clone(&self.inner.tail).follow();
+        let subscription = Arc::clone(&self.shared.tail).follow();
         let position = match after {
-            None => following.newest(),
+            None => subscription.newest(),
             // The place before the first one.
             Some(0) => 0,
             Some(after) if self.has_event(after).await? => after,
             Some(_) => return Ok(None),
         };
-        Ok(Some(Follower { store: self.clone(), following, position, patterns }))
+        Ok(Some(Follower { store: self.clone(), subscription, position, patterns }))
     }
 
     async fn has_event(&self, seq: i64) -> Result<bool, StoreError> {
@@ -65,7 +65,7 @@ impl Store {
             Ok(statement.query_row([seq], |_| Ok(())).optional()?.is_some())
         };
         // What a feed shows of an event that cannot be read is an id to come back with.
-        Ok(readable(self.inner.feed_readers.read(has).await)?.unwrap_or(true))
+        Ok(readable(self.shared.feed_readers.read(has).await)?.unwrap_or(true))
     }
 }
 
@@ -79,39 +79,39 @@ impl Follower {
     ///
     /// # Cancel safety
     /// Safe: what was looked at and not wanted stays passed over, and nothing else is.
-    pub(crate) async fn next(&mut self) -> Result<Next, StoreError> {
+    pub(crate) async fn next(&mut self) -> Result<FollowedEvents, StoreError> {
         loop {
             consume_budget().await;
-            let (mut events, from) = match self.following.after(self.position) {
-                After::Nothing => {
-                    self.following.wait(self.position).await;
+            let (mut events, from) = match self.subscription.after(self.position) {
+                TailRead::CaughtUp => {
+                    self.subscription.wait(self.position).await;
                     continue;
                 }
-                After::Events(events) => {
+                TailRead::Events(events) => {
                     self.position = events.last().map_or(self.position, |last| last.row.seq);
-                    (events, Source::Memory)
+                    (events, EventSource::Memory)
                 }
-                After::Stored => {
+                TailRead::OnDisk => {
                     let page = self.read().await?;
                     self.position = page.upto;
-                    (page.events, Source::Disk)
+                    (page.events, EventSource::Disk)
                 }
             };
-            if let (Some(patterns), Source::Memory) = (&self.patterns, from) {
+            if let (Some(patterns), EventSource::Memory) = (&self.patterns, from) {
                 events.retain(|event| is_wanted(Some(patterns), &event.row.event_type));
             }
             if !events.is_empty() {
-                return Ok(Next { events, from });
+                return Ok(FollowedEvents { events, from });
             }
         }
     }
 
-    async fn read(&self) -> Result<Page, StoreError> {
-        let newest = self.following.newest();
+    async fn read(&self) -> Result<EventPage, StoreError> {
+        let newest = self.subscription.newest();
         let (position, patterns) = (self.position, self.patterns.clone());
-        let damage = Arc::clone(&self.store.inner.damage);
+        let damage = Arc::clone(&self.store.shared.damage);
         let read = move |connection: &Connection| page(connection, &damage, position, patterns.as_deref());
-        let mut page = self.store.inner.feed_readers.read(read).await?;
+        let mut page = self.store.shared.feed_readers.read(read).await?;
         if page.is_last {
             // Whatever its number is, there is nothing before it.
             page.upto = page.upto.max(newest);
@@ -120,8 +120,8 @@ impl Follower {
     }
 }
 
-struct Page {
-    events: Vec<Arc<Followed>>,
+struct EventPage {
+    events: Vec<Arc<FeedEvent>>,
     upto: i64,
     is_last: bool,
 }
@@ -131,8 +131,8 @@ fn page(
     damage: &Damage,
     after: i64,
     patterns: Option<&[Pattern]>,
-) -> Result<Page, StoreError> {
-    let mut page = Page { events: Vec::new(), upto: after, is_last: false };
+) -> Result<EventPage, StoreError> {
+    let mut page = EventPage { events: Vec::new(), upto: after, is_last: false };
     if let Err(why) = readable(read_page(connection, damage, patterns, &mut page))? {
         damage.note(&why);
         // Behind what cannot be read; the next page goes on there.
@@ -140,7 +140,7 @@ fn page(
         let next = |distance| first_from(connection, from.saturating_add(distance));
         page.upto = end_of_damage(i64::MAX - from, next)?
             .map_or(i64::MAX, |distance| (from + distance - 1).max(from + 1));
-        page.events.push(Followed::unreadable(Unreadable { seq: page.upto, why }));
+        page.events.push(FeedEvent::unreadable(Unreadable { seq: page.upto, why }));
     }
     Ok(page)
 }
@@ -158,16 +158,16 @@ fn read_page(
     connection: &Connection,
     damage: &Damage,
     patterns: Option<&[Pattern]>,
-    page: &mut Page,
+    page: &mut EventPage,
 ) -> Result<(), StoreError> {
     let mut statement = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"))?;
     // From the next number on, and not after the last one: that could lie on a damaged page.
-    let mut rows = statement.query(params![page.upto.saturating_add(1), MOST_LOOKED_AT])?;
+    let mut rows = statement.query(params![page.upto.saturating_add(1), MAX_LOOKED_AT])?;
     let (mut bytes, mut looked_at) = (0, 0);
-    while page.events.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+    while page.events.len() < MAX_AT_ONCE && bytes < MAX_BYTES {
         let Some(row) = rows.next()? else {
-            page.is_last = looked_at < MOST_LOOKED_AT;
+            page.is_last = looked_at < MAX_LOOKED_AT;
             return Ok(());
         };
         looked_at += 1;
@@ -177,11 +177,11 @@ fn read_page(
             match readable(from_row(row))? {
                 Ok(event) => {
                     bytes += event.data.len();
-                    page.events.push(Followed::new(event));
+                    page.events.push(FeedEvent::new(event));
                 }
                 Err(why) => {
                     damage.note(&why);
-                    page.events.push(Followed::unreadable(Unreadable { seq: page.upto, why }));
+                    page.events.push(FeedEvent::unreadable(Unreadable { seq: page.upto, why }));
                 }
             }
         }

@@ -15,7 +15,7 @@ pub(crate) fn hash_key(key: &str) -> KeyHash {
 impl Store {
     /// The hashes of the keys that open the API.
     pub(crate) async fn key_hashes(&self) -> Result<Vec<KeyHash>, StoreError> {
-        self.inner
+        self.shared
             .readers
             .read(|connection| {
                 let mut statement = connection.prepare_cached("SELECT hash FROM api_keys ORDER BY hash")?;

@@ -5,7 +5,8 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{OpenError, StoreError, schema};
+use super::{StoreError, schema};
+use crate::error::OpenError;
 
 /// Holds the directory until dropped; the operating system lets go of it when the process dies.
 ///
@@ -16,18 +17,18 @@ pub(super) struct DirectoryLock {
     _file: File,
     /// Closed after every connection: closing it earlier would take away SQLite's own locks.
     _database: File,
-    place: Place,
+    identity: FileIdentity,
 }
 
 /// Where the database was when it was opened.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct FileIdentity {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl Place {
+impl FileIdentity {
     /// Returns an error if the file at the path is another one than that which is open: what is written then is
     /// nowhere to be found at the next start.
     pub(super) fn check(&self) -> Result<(), StoreError> {
@@ -73,7 +74,7 @@ impl DirectoryLock {
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
         let found = database.metadata().map_err(failed)?;
-        let place = Place { path, device: found.dev(), inode: found.ino() };
+        let identity = FileIdentity { path, device: found.dev(), inode: found.ino() };
         let named = file
             .set_len(0)
             .and_then(|()| file.rewind())
@@ -82,10 +83,10 @@ impl DirectoryLock {
             // On a full disk. Whoever comes later is refused all the same, by a message without the number.
             tracing::warn!(%error, "the lock file does not name this process");
         }
-        Ok(Self { _file: file, _database: database, place })
+        Ok(Self { _file: file, _database: database, identity })
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn identity(&self) -> &FileIdentity {
+        &self.identity
     }
 }

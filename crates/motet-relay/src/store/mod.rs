@@ -19,9 +19,9 @@ mod follow;
 mod keys;
 mod lock;
 mod readers;
-mod room;
 mod routes;
 mod schema;
+mod space;
 mod sqlite_log;
 mod tail;
 mod wakes;
@@ -39,26 +39,27 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::damage::Damage;
 pub(crate) use self::damage::Unreadable;
-pub use self::deliveries::AutoDisable;
 pub(crate) use self::deliveries::{
-    Attempt, AttemptRow, Buried, Change, DELETED, DeliveryFilter, DeliveryRow, DeliveryState, Due,
-    FailureClass, Held, Outcome, Recorded, Target, Turn, TurnState, UnreadableDelivery, Verdict,
+    Attempt, AttemptOutcome, AttemptRow, DELETED, DeadLettered, DeliveryFilter, DeliveryRow, DeliveryState,
+    DeliveryTarget, DeliveryVerdict, DueDelivery, FailureClass, HoldChange, HoldReason, RecordedAttempt,
+    Turn, TurnState, UnreadableDelivery,
 };
 pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint, Updated};
-pub use self::error::OpenError;
 pub(crate) use self::error::StoreError;
 pub(crate) use self::events::{EventRow, NewEvent, Published};
-pub(crate) use self::follow::{Follower, Source};
+pub(crate) use self::follow::{EventSource, Follower};
 pub(crate) use self::keys::hash_key;
 use self::lock::DirectoryLock;
 use self::readers::Readers;
-use self::room::Room;
-use self::tail::Tail;
+use self::space::StoreSpace;
+use self::tail::EventTail;
 pub(crate) use self::wakes::Wake;
 use self::wakes::Wakes;
-pub(crate) use self::writer::MOST_WEIGHT;
-use self::writer::{Told, Tx, Writer};
+pub(crate) use self::writer::MAX_WEIGHT;
+use self::writer::{CommitListeners, Tx, Writer};
 use crate::clock::{Clock, millis};
+use crate::config::AutoDisable;
+use crate::error::OpenError;
 use crate::ids::Ids;
 
 /// How a store is opened.
@@ -77,11 +78,11 @@ pub(crate) struct StoreOptions {
 /// A handle on the open store. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    inner: Arc<Inner>,
+    shared: Arc<StoreShared>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct StoreShared {
     ids: Ids,
     clock: Clock,
     writer: Writer,
@@ -92,7 +93,7 @@ struct Inner {
     feed_readers: Readers,
     /// Anyone may ask for the metrics, and no one else waits for it.
     metrics_reader: Readers,
-    tail: Arc<Tail>,
+    tail: Arc<EventTail>,
     wakes: Arc<Wakes>,
     damage: Arc<Damage>,
     auto_disable: AutoDisable,
@@ -129,10 +130,10 @@ impl Store {
         let lock = DirectoryLock::acquire(directory)?;
         let database = directory.join(schema::FILE_NAME);
         let mut connection = schema::open(&database)?;
-        let room = Room::new(directory, lock.place().clone(), options.max_bytes);
+        let space = StoreSpace::new(directory, lock.identity().clone(), options.max_bytes);
         let store_id = schema::store_id(&mut connection)?;
         let seen = schema::seen_time(&connection).map_err(|e| OpenError::sql(&database, e))?;
-        let is_behind = clock.go_on_from(seen);
+        let is_behind = clock.advance_to(seen);
         let latest_due = clock.due_now().saturating_add(millis(options.longest_delay));
         let latest_probe = clock.due_now().saturating_add(millis(options.auto_disable.probe_every));
         let damage = Arc::new(Damage::default());
@@ -147,15 +148,19 @@ impl Store {
         let ids = Ids::new(store_id);
         let wakes = Arc::new(Wakes::default());
         let newest = Self::newest_event(&connection).map_err(|e| OpenError::sql(&database, e))?;
-        let tail = Arc::new(Tail::new(newest.unwrap_or(0)));
-        let told = Told { wakes: Arc::clone(&wakes), tail: Arc::clone(&tail), damage: Arc::clone(&damage) };
-        let writer = Writer::start(scope, connection, &database, clock.clone(), told, room)?;
+        let tail = Arc::new(EventTail::new(newest.unwrap_or(0)));
+        let listeners = CommitListeners {
+            wakes: Arc::clone(&wakes),
+            tail: Arc::clone(&tail),
+            damage: Arc::clone(&damage),
+        };
+        let writer = Writer::start(scope, connection, &database, clock.clone(), listeners, space)?;
         let readers = |name, most| {
             Readers::open(scope, name, database.clone(), most, &damage)
                 .map_err(|error| OpenError::directory(&database, io::Error::other(error)))
         };
         let store = Self {
-            inner: Arc::new(Inner {
+            shared: Arc::new(StoreShared {
                 ids,
                 clock,
                 writer,
@@ -183,11 +188,11 @@ impl Store {
 
     /// Translates between rows and public identifiers.
     pub(crate) fn ids(&self) -> Ids {
-        self.inner.ids
+        self.shared.ids
     }
 
     pub(crate) fn clock(&self) -> &Clock {
-        &self.inner.clock
+        &self.shared.clock
     }
 
     /// Endpoints for which something was committed since the last call.
@@ -195,7 +200,7 @@ impl Store {
     /// # Cancel safety
     /// Safe: wakes are taken only by the poll that returns them.
     pub(crate) async fn woken(&self) -> Vec<(i64, Wake)> {
-        self.inner.wakes.next().await
+        self.shared.wakes.next().await
     }
 
     /// Whether writing works, or why it does not.
@@ -206,16 +211,16 @@ impl Store {
     /// # Errors
     /// Why writing fails.
     pub(crate) async fn writable(&self) -> Result<(), StoreError> {
-        let Some(trouble) = self.inner.writer.trouble() else { return Ok(()) };
+        let Some(trouble) = self.shared.writer.trouble() else { return Ok(()) };
         {
-            let mut last = self.inner.last_probe.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.shared.last_probe.lock().unwrap_or_else(PoisonError::into_inner);
             if last.is_some_and(|last| last.elapsed() < PROBE_EVERY) {
                 return Err(trouble);
             }
             *last = Some(Instant::now());
         }
         self.probe().await?;
-        self.inner.writer.works_again();
+        self.shared.writer.works_again();
         Ok(())
     }
 
@@ -224,17 +229,17 @@ impl Store {
     /// # Errors
     /// Why.
     pub(crate) async fn health(&self) -> Result<(), StoreError> {
-        self.inner.lock.place().check()?;
+        self.shared.lock.identity().check()?;
         self.writable().await?;
-        self.inner.damage.latest().map_or(Ok(()), Err)
+        self.shared.damage.latest().map_or(Ok(()), Err)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.write(1, |tx| tx.room.reserve()).await?;
+        self.write(1, |tx| tx.space.reserve()).await?;
         let insert = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', zeroblob(?1))";
         // Two commits: the pages have to be written, and are then free for what comes.
         self.write(1, move |tx| {
-            tx.room.check(tx.connection, PROBE_BYTES)?;
+            tx.space.check(tx.connection, PROBE_BYTES)?;
             Ok(tx.connection.execute(insert, [PROBE_BYTES as i64]).map(drop)?)
         })
         .await?;
@@ -246,7 +251,7 @@ impl Store {
 
     /// Waits until the writer has died of a bug.
     pub(crate) async fn writer_gone(&self) {
-        self.inner.writer.gone().await;
+        self.shared.writer.gone().await;
     }
 
     /// Finishes the reads under way and the queued writes, moves the log into the database and closes it.
@@ -255,11 +260,11 @@ impl Store {
     /// When the last checkpoint failed; nothing is lost then, the next start replays the log.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         // The readers first: whoever closes the file last takes the log away.
-        self.inner.dispatch_readers.close().await;
-        self.inner.readers.close().await;
-        self.inner.feed_readers.close().await;
-        self.inner.metrics_reader.close().await;
-        self.inner.writer.close().await
+        self.shared.dispatch_readers.close().await;
+        self.shared.readers.close().await;
+        self.shared.feed_readers.close().await;
+        self.shared.metrics_reader.close().await;
+        self.shared.writer.close().await
     }
 
     async fn write<T, F>(&self, weight: usize, job: F) -> Result<T, StoreError>
@@ -267,7 +272,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.inner.writer.write(weight, job).await
+        self.shared.writer.write(weight, job).await
     }
 }
 
@@ -282,8 +287,8 @@ async fn catch_up(store: Store) {
         }
     }
     tracing::info!("the system's clock has caught up");
-    match store.owed().await {
-        Ok(owed) => store.inner.wakes.add(owed),
+    match store.pending_endpoints().await {
+        Ok(pending) => store.shared.wakes.add(pending),
         Err(error) => tracing::warn!(%error, "what is due by now is attempted when something else wakes it"),
     }
 }

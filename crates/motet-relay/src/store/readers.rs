@@ -15,18 +15,18 @@ use super::{StoreError, schema};
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     scope: Scope,
-    pool: Pool<Reading>,
+    pool: Pool<ReaderManager>,
     damage: Arc<Damage>,
 }
 
 /// How connections are opened. A file needs no check: it does not hang up.
 #[derive(Debug)]
-struct Reading {
+struct ReaderManager {
     scope: Scope,
     database: PathBuf,
 }
 
-impl Manager for Reading {
+impl Manager for ReaderManager {
     type Connection = Connection;
     type Error = StoreError;
 
@@ -50,7 +50,7 @@ impl Readers {
         most: usize,
         damage: &Arc<Damage>,
     ) -> Result<Self, StoreError> {
-        let reading = Reading { scope: scope.clone(), database };
+        let reading = ReaderManager { scope: scope.clone(), database };
         let pool = Pool::builder(scope, reading)
             .named(name)
             .max(most)

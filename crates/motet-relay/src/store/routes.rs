@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::StoreError;
 use crate::pattern::{EventType, Pattern};
 
-/// Kept by the writer thread, which makes every change to endpoints itself, and so never stale.
+/// TailBuffer by the writer thread, which makes every change to endpoints itself, and so never stale.
 #[derive(Debug)]
 pub(super) struct Routes {
     /// `None` until loaded, and after a change or a rollback.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 
-use super::OpenError;
 use crate::clock::Millis;
+use crate::error::OpenError;
 
 pub(super) const FILE_NAME: &str = "relay.db";
 
@@ -38,7 +38,7 @@ pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     let made = OpenOptions::new().create(true).append(true).mode(0o600).open(database);
     made.map_err(|e| OpenError::directory(database, e))?;
     let mut connection = Connection::open(database).map_err(sql)?;
-    let is_new = check(&connection, database)? == Found::Nothing;
+    let is_new = check(&connection, database)? == FileContent::Empty;
     let mode = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))
         .map_err(sql)?;
@@ -84,17 +84,17 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 /// What a database file holds.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
-    Nothing,
+enum FileContent {
+    Empty,
     Store,
 }
 
-fn check(connection: &Connection, database: &Path) -> Result<Found, OpenError> {
+fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenError> {
     let sql = |e| OpenError::sql(database, e);
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).map_err(sql)?;
     if tables == 0 {
-        return Ok(Found::Nothing);
+        return Ok(FileContent::Empty);
     }
     let pragma = |name| connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(sql);
     if pragma("application_id")? != APPLICATION_ID {
@@ -117,7 +117,7 @@ fn check(connection: &Connection, database: &Path) -> Result<Found, OpenError> {
             return Err(OpenError::Damaged { database: database.to_owned(), detail: detail.to_owned() });
         }
     }
-    Ok(Found::Store)
+    Ok(FileContent::Store)
 }
 
 fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {

@@ -13,15 +13,15 @@ use tokio::sync::watch;
 use super::{EventRow, Unreadable};
 
 /// So many events are kept, and so many bytes of their data: a second of a busy relay.
-const MOST_EVENTS: usize = 4_096;
-const MOST_BYTES: usize = 4 << 20;
+const MAX_EVENTS: usize = 4_096;
+const MAX_BYTES: usize = 4 << 20;
 
 /// Events given at once.
-pub(super) const MOST_AT_ONCE: usize = 64;
+pub(super) const MAX_AT_ONCE: usize = 64;
 
 /// An event on disk, shared by those who follow.
 #[derive(Debug)]
-pub(crate) struct Followed {
+pub(crate) struct FeedEvent {
     pub(crate) row: EventRow,
     /// Why the event cannot be read; the row then has nothing but its number.
     pub(crate) unreadable: Option<String>,
@@ -29,7 +29,7 @@ pub(crate) struct Followed {
     sent_as: OnceLock<Bytes>,
 }
 
-impl Followed {
+impl FeedEvent {
     pub(super) fn new(row: EventRow) -> Arc<Self> {
         Arc::new(Self { row, unreadable: None, sent_as: OnceLock::new() })
     }
@@ -47,33 +47,33 @@ impl Followed {
 
 /// The events of a commit that is under way.
 #[derive(Debug, Default)]
-pub(super) struct Added {
+pub(super) struct CommitEvents {
     newest: Option<i64>,
     /// `None` when nobody follows.
-    events: Option<Vec<Arc<Followed>>>,
+    events: Option<Vec<Arc<FeedEvent>>>,
 }
 
 /// Where a job of the commit began.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mark {
+pub(super) struct CommitMark {
     newest: Option<i64>,
     events: usize,
 }
 
-impl Added {
+impl CommitEvents {
     pub(super) fn push(&mut self, seq: i64, row: impl FnOnce() -> EventRow) {
         self.newest = Some(seq);
         if let Some(events) = &mut self.events {
-            events.push(Followed::new(row()));
+            events.push(FeedEvent::new(row()));
         }
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark { newest: self.newest, events: self.events.as_ref().map_or(0, Vec::len) }
+    pub(super) fn mark(&self) -> CommitMark {
+        CommitMark { newest: self.newest, events: self.events.as_ref().map_or(0, Vec::len) }
     }
 
     /// Forgets what was added since.
-    pub(super) fn back_to(&mut self, mark: Mark) {
+    pub(super) fn back_to(&mut self, mark: CommitMark) {
         self.newest = mark.newest;
         if let Some(events) = &mut self.events {
             events.truncate(mark.events);
@@ -82,66 +82,66 @@ impl Added {
 }
 
 #[derive(Debug)]
-pub(super) struct Tail {
-    kept: Mutex<Kept>,
+pub(super) struct EventTail {
+    buffer: Mutex<TailBuffer>,
     newest: watch::Sender<i64>,
     followers: AtomicUsize,
 }
 
-impl Tail {
+impl EventTail {
     pub(super) fn new(newest: i64) -> Self {
         Self {
-            kept: Mutex::new(Kept::after(newest)),
+            buffer: Mutex::new(TailBuffer::after(newest)),
             newest: watch::Sender::new(newest),
             followers: AtomicUsize::new(0),
         }
     }
 
     /// For the events of the next commit.
-    pub(super) fn begin(&self) -> Added {
+    pub(super) fn begin(&self) -> CommitEvents {
         let is_followed = self.followers.load(Ordering::Relaxed) > 0;
-        Added { newest: None, events: is_followed.then(Vec::new) }
+        CommitEvents { newest: None, events: is_followed.then(Vec::new) }
     }
 
     /// The commit is on disk.
-    pub(super) fn append(&self, added: Added) {
+    pub(super) fn append(&self, added: CommitEvents) {
         let Some(newest) = added.newest else { return };
-        let mut kept = self.kept();
+        let mut buffer = self.buffer();
         match added.events {
-            Some(events) if self.followers.load(Ordering::Relaxed) > 0 => kept.append(events),
-            _ => *kept = Kept::after(newest),
+            Some(events) if self.followers.load(Ordering::Relaxed) > 0 => buffer.append(events),
+            _ => *buffer = TailBuffer::after(newest),
         }
-        drop(kept);
+        drop(buffer);
         self.newest.send_replace(newest);
     }
 
-    /// From now on what is committed is kept.
-    pub(super) fn follow(self: Arc<Self>) -> Following {
+    /// From now on what is committed is buffer.
+    pub(super) fn follow(self: Arc<Self>) -> TailSubscription {
         self.followers.fetch_add(1, Ordering::Relaxed);
         let newest = self.newest.subscribe();
-        Following { tail: self, newest }
+        TailSubscription { tail: self, newest }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn buffer(&self) -> MutexGuard<'_, TailBuffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Somebody follows, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Following {
-    tail: Arc<Tail>,
+pub(super) struct TailSubscription {
+    tail: Arc<EventTail>,
     newest: watch::Receiver<i64>,
 }
 
-impl Following {
+impl TailSubscription {
     /// The newest event on disk; 0 when there is none.
     pub(super) fn newest(&self) -> i64 {
         *self.newest.borrow()
     }
 
-    pub(super) fn after(&self, position: i64) -> After {
-        self.tail.kept().since(position)
+    pub(super) fn after(&self, position: i64) -> TailRead {
+        self.tail.buffer().since(position)
     }
 
     /// Waits until there is one after that.
@@ -151,34 +151,34 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for TailSubscription {
     fn drop(&mut self) {
-        let mut kept = self.tail.kept();
+        let mut buffer = self.tail.buffer();
         if self.tail.followers.fetch_sub(1, Ordering::Relaxed) == 1 {
-            *kept = Kept::after(kept.newest());
+            *buffer = TailBuffer::after(buffer.newest());
         }
     }
 }
 
 /// What there is after a position.
 #[derive(Debug)]
-pub(super) enum After {
+pub(super) enum TailRead {
     /// These come next.
-    Events(Vec<Arc<Followed>>),
+    Events(Vec<Arc<FeedEvent>>),
     /// What comes next is in the store alone.
-    Stored,
-    Nothing,
+    OnDisk,
+    CaughtUp,
 }
 
 /// Every event after one of them, up to the newest.
 #[derive(Debug)]
-struct Kept {
+struct TailBuffer {
     after: i64,
-    events: VecDeque<Arc<Followed>>,
+    events: VecDeque<Arc<FeedEvent>>,
     bytes: usize,
 }
 
-impl Kept {
+impl TailBuffer {
     fn after(newest: i64) -> Self {
         Self { after: newest, events: VecDeque::new(), bytes: 0 }
     }
@@ -187,25 +187,25 @@ impl Kept {
         self.events.back().map_or(self.after, |event| event.row.seq)
     }
 
-    fn append(&mut self, events: Vec<Arc<Followed>>) {
+    fn append(&mut self, events: Vec<Arc<FeedEvent>>) {
         for event in events {
             self.bytes += event.row.data.len();
             self.events.push_back(event);
         }
-        while self.events.len() > MOST_EVENTS || self.bytes > MOST_BYTES {
+        while self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES {
             let Some(oldest) = self.events.pop_front() else { return };
             self.bytes -= oldest.row.data.len();
             self.after = oldest.row.seq;
         }
     }
 
-    fn since(&self, position: i64) -> After {
+    fn since(&self, position: i64) -> TailRead {
         if position < self.after {
-            return After::Stored;
+            return TailRead::OnDisk;
         }
         let first = self.events.partition_point(|event| event.row.seq <= position);
-        let next: Vec<_> = self.events.range(first..).take(MOST_AT_ONCE).map(Arc::clone).collect();
-        if next.is_empty() { After::Nothing } else { After::Events(next) }
+        let next: Vec<_> = self.events.range(first..).take(MAX_AT_ONCE).map(Arc::clone).collect();
+        if next.is_empty() { TailRead::CaughtUp } else { TailRead::Events(next) }
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
 
         #[test]
         fn every_event_is_given_once_in_order(steps in prop::collection::vec(step(), 1..80), ask: i64) {
-            let tail = Arc::new(Tail::new(7));
+            let tail = Arc::new(EventTail::new(7));
             let mut model: Vec<i64> = Vec::new();
             let mut followers = Vec::new();
             let mut newest = 7;
@@ -268,19 +268,19 @@ mod tests {
                     Step::Follow => followers.push(Arc::clone(&tail).follow()),
                     Step::Leave => drop(followers.pop()),
                 }
-                let kept = tail.kept();
-                prop_assert_eq!(kept.newest(), newest);
-                prop_assert!(kept.events.len() <= MOST_EVENTS && kept.bytes <= MOST_BYTES);
-                prop_assert_eq!(kept.bytes, kept.events.iter().map(|event| event.row.data.len()).sum::<usize>());
-                prop_assert!(!followers.is_empty() || kept.events.is_empty(), "kept without a follower");
-                for position in [0, kept.after - 1, kept.after, newest, ask.rem_euclid(newest + 2)] {
-                    let next: Vec<_> = model.iter().copied().filter(|seq| *seq > position).take(MOST_AT_ONCE).collect();
-                    match kept.since(position) {
-                        After::Events(events) => {
+                let buffer = tail.buffer();
+                prop_assert_eq!(buffer.newest(), newest);
+                prop_assert!(buffer.events.len() <= MAX_EVENTS && buffer.bytes <= MAX_BYTES);
+                prop_assert_eq!(buffer.bytes, buffer.events.iter().map(|event| event.row.data.len()).sum::<usize>());
+                prop_assert!(!followers.is_empty() || buffer.events.is_empty(), "kept without a follower");
+                for position in [0, buffer.after - 1, buffer.after, newest, ask.rem_euclid(newest + 2)] {
+                    let next: Vec<_> = model.iter().copied().filter(|seq| *seq > position).take(MAX_AT_ONCE).collect();
+                    match buffer.since(position) {
+                        TailRead::Events(events) => {
                             prop_assert_eq!(events.iter().map(|event| event.row.seq).collect::<Vec<_>>(), next);
                         }
-                        After::Nothing => prop_assert!(next.is_empty()),
-                        After::Stored => prop_assert!(position < kept.after),
+                        TailRead::CaughtUp => prop_assert!(next.is_empty()),
+                        TailRead::OnDisk => prop_assert!(position < buffer.after),
                     }
                 }
             }
@@ -289,14 +289,14 @@ mod tests {
 
     #[tokio::test]
     async fn commit_before_the_wait_is_seen() {
-        let tail = Arc::new(Tail::new(0));
-        let mut following = Arc::clone(&tail).follow();
-        assert!(matches!(following.after(0), After::Nothing));
+        let tail = Arc::new(EventTail::new(0));
+        let mut subscription = Arc::clone(&tail).follow();
+        assert!(matches!(subscription.after(0), TailRead::CaughtUp));
         let mut added = tail.begin();
         added.push(3, || row(3, 1));
         tail.append(added);
-        following.wait(0).await;
-        assert!(matches!(following.after(0), After::Events(events) if events.len() == 1));
-        assert!(matches!(following.after(3), After::Nothing));
+        subscription.wait(0).await;
+        assert!(matches!(subscription.after(0), TailRead::Events(events) if events.len() == 1));
+        assert!(matches!(subscription.after(3), TailRead::CaughtUp));
     }
 }

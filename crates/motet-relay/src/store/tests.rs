@@ -44,14 +44,19 @@ async fn endpoint(store: &Store) -> i64 {
 }
 
 /// What is due for the endpoint, and where to.
-async fn open_turn(store: &Store, endpoint: i64) -> (Target, Vec<Due>) {
+async fn open_turn(store: &Store, endpoint: i64) -> (DeliveryTarget, Vec<DueDelivery>) {
     match store.turn(endpoint, 16, Vec::new()).await.unwrap().state {
         TurnState::Open { target, due } => (target, due),
         TurnState::Held => panic!("the endpoint is held"),
     }
 }
 
-fn outcome(target: &Target, due: &Due, class: Option<FailureClass>, verdict: Verdict) -> Outcome {
+fn outcome(
+    target: &DeliveryTarget,
+    due: &DueDelivery,
+    class: Option<FailureClass>,
+    verdict: DeliveryVerdict,
+) -> AttemptOutcome {
     let attempt = Attempt {
         started_at: 0,
         took_ms: 1,
@@ -60,15 +65,22 @@ fn outcome(target: &Target, due: &Due, class: Option<FailureClass>, verdict: Ver
         error: class.map(|class| format!("{class:?}")),
         response: None,
     };
-    let Due { delivery, round, .. } = *due;
-    Outcome { delivery, round, endpoint: target.endpoint, generation: target.generation, attempt, verdict }
+    let DueDelivery { delivery, round, .. } = *due;
+    AttemptOutcome {
+        delivery,
+        round,
+        endpoint: target.endpoint,
+        generation: target.generation,
+        attempt,
+        verdict,
+    }
 }
 
 async fn failures(store: &Store, endpoint: i64) -> u32 {
     let sql = "SELECT failures FROM endpoints WHERE seq = ?1";
     let read =
         move |connection: &rusqlite::Connection| Ok(connection.query_row(sql, [endpoint], |r| r.get(0))?);
-    store.inner.readers.read(read).await.unwrap()
+    store.shared.readers.read(read).await.unwrap()
 }
 
 #[tokio::test]
@@ -112,13 +124,13 @@ async fn relay_failures_are_not_counted_and_share_one_row() {
             let (target, due) = open_turn(store, endpoint).await;
             assert_eq!((due[0].relay_attempts, due[0].round_attempts), (nth, 0));
             assert_eq!(due[0].relay_since.is_some(), nth > 0);
-            let failed = outcome(&target, &due[0], Some(FailureClass::Relay), Verdict::Retry(0));
+            let failed = outcome(&target, &due[0], Some(FailureClass::Relay), DeliveryVerdict::Retry(0));
             let recorded = store.record(failed).await.unwrap();
             assert_eq!((recorded.retry_at, recorded.change), (Some(0), None));
         }
         assert_eq!(failures(store, endpoint).await, 0);
         let (target, due) = open_turn(store, endpoint).await;
-        store.record(outcome(&target, &due[0], None, Verdict::Delivered)).await.unwrap();
+        store.record(outcome(&target, &due[0], None, DeliveryVerdict::Delivered)).await.unwrap();
         let (row, log) = store.delivery(due[0].delivery).await.unwrap().unwrap();
         assert_eq!((row.state, row.attempts), (DeliveryState::Delivered, 1));
         let log: Vec<_> = log.into_iter().map(|row| (row.attempt.class, row.repeats)).collect();
@@ -133,14 +145,18 @@ async fn config_failures_count_and_do_not_hold_the_endpoint() {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();
         let (target, due) = open_turn(store, endpoint).await;
-        let failed = outcome(&target, &due[0], Some(FailureClass::Config), Verdict::Retry(0));
+        let failed = outcome(&target, &due[0], Some(FailureClass::Config), DeliveryVerdict::Retry(0));
         assert_eq!(store.record(failed).await.unwrap().change, None);
         assert_eq!(failures(store, endpoint).await, 0);
         let (target, due) = open_turn(store, endpoint).await;
         assert_eq!(due[0].round_attempts, 1);
-        let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), Verdict::Retry(0));
+        let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), DeliveryVerdict::Retry(0));
         let change = store.record(failed).await.unwrap().change;
-        assert_eq!(change, Some(Change::Held(Held::Failing)), "the control: a receiver's failure counts");
+        assert_eq!(
+            change,
+            Some(HoldChange::Held(HoldReason::Failing)),
+            "the control: a receiver's failure counts"
+        );
     })
     .await;
 }
@@ -151,10 +167,10 @@ async fn probe_that_relay_fails_is_due_at_its_retry() {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();
         let (target, due) = open_turn(store, endpoint).await;
-        let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), Verdict::Retry(0));
+        let failed = outcome(&target, &due[0], Some(FailureClass::Receiver), DeliveryVerdict::Retry(0));
         store.record(failed).await.unwrap();
         let retry: Millis = store.clock().due_now() + 60_000;
-        let probed = outcome(&target, &due[0], Some(FailureClass::Relay), Verdict::Retry(retry));
+        let probed = outcome(&target, &due[0], Some(FailureClass::Relay), DeliveryVerdict::Retry(retry));
         store.record(probed).await.unwrap();
         let turn = store.turn(endpoint, 16, Vec::new()).await.unwrap();
         assert!(matches!(turn.state, TurnState::Held));
@@ -171,7 +187,7 @@ async fn failure_at_an_old_generation_does_not_hold_the_endpoint() {
         let (target, due) = open_turn(store, endpoint).await;
         let url = Some("http://127.0.0.2/".to_owned());
         store.update_endpoint(endpoint, EndpointChange { url, ..EndpointChange::default() }).await.unwrap();
-        let dead = Verdict::Dead { reason: "the last attempt".to_owned() };
+        let dead = DeliveryVerdict::Dead { reason: "the last attempt".to_owned() };
         let mut gone = outcome(&target, &due[0], Some(FailureClass::Receiver), dead);
         gone.attempt.status = Some(410);
         let recorded = store.record(gone).await.unwrap();

@@ -1,6 +1,5 @@
 //! The one connection that writes, and its group commit.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -12,20 +11,22 @@ use motet::batch::{Batcher, Builder, SubmitError};
 use motet::task::{CancelToken, Reason, Scope};
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
 
 use super::checkpoint::Checkpointer;
-use super::damage::{Damage, build_indexes_anew};
-use super::room::Room;
+use super::damage::{Damage, rebuild_indexes};
 use super::routes::{FanOut, Routes};
-use super::tail::{Added, Tail};
+use super::space::StoreSpace;
+use super::tail::{CommitEvents, EventTail};
 use super::wakes::{Wake, Wakes};
-use super::{OpenError, StoreError, schema};
+use super::{StoreError, schema};
 use crate::clock::{Clock, Millis};
+use crate::error::OpenError;
 
 /// The most weight one commit takes on. Beyond about 256 rows the fsync is shared widely enough, and a
 /// larger commit only makes its callers wait longer (186 926 events/s at 64 a commit, 309 185 at 1 024,
 /// where the slowest commit takes 38 ms instead of 0.6 ms).
-pub(crate) const MOST_WEIGHT: usize = 256;
+pub(crate) const MAX_WEIGHT: usize = 256;
 
 /// Jobs that may wait for the writer. The next one waits to be queued.
 const QUEUE: usize = 1024;
@@ -46,65 +47,45 @@ const SEEN_TIME_EVERY: Millis = 10_000;
 /// How long that checkpoint waits for readers; every writer waits with it.
 const RESTART_PATIENCE: Duration = Duration::from_millis(20);
 
-/// What a job works with: the open transaction, and what belongs to it.
+/// The open transaction of a commit, and the state that its jobs share.
 pub(super) struct Tx<'a> {
     pub(super) connection: &'a Connection,
     pub(super) routes: &'a mut Routes,
     /// Calendar time.
     pub(super) wall: Millis,
-    /// The time due times are written in.
+    /// The time that due times are written in.
     pub(super) due_now: Millis,
-    /// The events' counter has taken its step.
+    /// Whether the counters of events, deliveries and endpoints have taken their step.
     pub(super) stepped: bool,
-    /// What the dispatcher is told once the commit is on disk.
+    /// Wakes for the dispatcher, which it receives once the commit is on disk.
     pub(super) woken: Vec<(i64, Wake)>,
-    /// What those who follow the events are told then.
-    pub(super) added: Added,
+    /// Events for the feeds, which receive them once the commit is on disk.
+    pub(super) added: CommitEvents,
     pub(super) damage: &'a Damage,
-    pub(super) room: &'a mut Room,
+    pub(super) space: &'a mut StoreSpace,
 }
 
-/// What a job answers, whatever it is.
-type Answer = Box<dyn Any + Send>;
-
-/// A queued unit of writing.
-trait Job: Send {
-    fn weight(&self) -> usize;
-    fn run(&mut self, tx: &mut Tx<'_>) -> Result<Answer, StoreError>;
-}
-
-struct Write<F> {
+/// A queued unit of writing. Its reply goes through a typed channel of its own, see [`Writer::write`].
+struct Job {
     weight: usize,
-    work: Option<F>,
+    work: Work,
 }
 
-impl<T, F> Job for Write<F>
-where
-    T: Send + 'static,
-    F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send,
-{
-    fn weight(&self) -> usize {
-        self.weight
-    }
-
-    fn run(&mut self, tx: &mut Tx<'_>) -> Result<Answer, StoreError> {
-        let work = self.work.take().ok_or_else(|| StoreError::Internal("a job ran twice".to_owned()))?;
-        Ok(Box::new(work(tx)?))
-    }
-}
+/// The work of a job. It sends its reply by itself; the error is the answer of the batcher.
+type Work = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
 
 /// Who is told of a commit once it is on disk.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct CommitListeners {
     pub(super) wakes: Arc<Wakes>,
-    pub(super) tail: Arc<Tail>,
+    pub(super) tail: Arc<EventTail>,
     pub(super) damage: Arc<Damage>,
 }
 
 /// The one who writes: jobs go in, in groups, while the commit before them is written.
 pub(super) struct Writer {
     scope: Scope,
-    jobs: Batcher<Box<dyn Job>, Answer, StoreError>,
+    jobs: Batcher<Job, (), StoreError>,
     committer: Arc<Mutex<Option<Committer>>>,
     fan_out: FanOut,
     trouble: Arc<Mutex<Option<StoreError>>>,
@@ -117,8 +98,8 @@ impl Writer {
         mut connection: Connection,
         database: &Path,
         clock: Clock,
-        told: Told,
-        room: Room,
+        listeners: CommitListeners,
+        space: StoreSpace,
     ) -> Result<Self, OpenError> {
         let log_pages = Arc::new(AtomicI32::new(0));
         let seen = Arc::clone(&log_pages);
@@ -130,15 +111,15 @@ impl Writer {
             .map_err(|e| OpenError::sql(database, e))?;
         let checkpointer = Checkpointer::start(database.to_owned())
             .map_err(|error| OpenError::directory(database, error))?;
-        let trouble = Arc::new(Mutex::new(room.check(&connection, 0).err()));
+        let trouble = Arc::new(Mutex::new(space.check(&connection, 0).err()));
         let fan_out = FanOut::default();
         let committer = Arc::new(Mutex::new(Some(Committer {
             connection,
             checkpointer,
             routes: Routes::new(fan_out.clone()),
             clock,
-            told,
-            room,
+            listeners,
+            space,
             seen_time: 0,
             trouble: Arc::clone(&trouble),
             stepped: false,
@@ -146,15 +127,15 @@ impl Writer {
             restart_at: RESTART_PAGES,
         })));
         let gone = CancelToken::new();
-        let jobs = Builder::<Box<dyn Job>>::new(scope)
+        let jobs = Builder::<Job>::new(scope)
             .named("writer")
             // No timer: a commit takes what has come in while the one before it was written.
             .eager()
             .max_delay(None)
             .max_in_flight(1)
-            .max_items(MOST_WEIGHT)
+            .max_items(MAX_WEIGHT)
             // A job that is heavier than a commit may be has one of its own.
-            .max_weight(MOST_WEIGHT as u64, |job| job.weight().min(MOST_WEIGHT) as u64)
+            .max_weight(MAX_WEIGHT as u64, |job| job.weight.min(MAX_WEIGHT) as u64)
             .max_waiting(QUEUE)
             .build({
                 let (scope, committer, gone) = (scope.clone(), Arc::clone(&committer), gone.clone());
@@ -164,24 +145,31 @@ impl Writer {
         Ok(Self { scope: scope.clone(), jobs, committer, fan_out, trouble, gone })
     }
 
-    /// Runs `work` in the next commit and answers once it is on disk.
+    /// Runs `work` in the next commit and returns its value once the commit is on disk.
     ///
+    /// # Cancel safety
     /// Dropping the future before the commit has begun writes nothing; after that the write takes place.
     pub(super) async fn write<T, F>(&self, weight: usize, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let answer = match self.jobs.submit(Box::new(Write { weight, work: Some(work) })).await {
-            Ok(answer) => answer,
-            Err(SubmitError::Closed(_) | SubmitError::Cancelled) => return Err(StoreError::Closed),
-            Err(SubmitError::Full(_)) => return Err(StoreError::Busy),
-            Err(SubmitError::Failed(error)) => return Err(error),
-            Err(SubmitError::BatchFailed(error)) => return Err(StoreError::clone(&error)),
-            Err(other) => return Err(StoreError::Internal(other.to_string())),
+        let (reply, value) = oneshot::channel();
+        let work = move |tx: &mut Tx<'_>| {
+            let value = work(tx)?;
+            // The caller may have dropped its future; the write takes place nevertheless.
+            drop(reply.send(value));
+            Ok(())
         };
-        let answer = answer.downcast::<T>();
-        answer.map(|answer| *answer).map_err(|_| StoreError::Internal("another job's answer".to_owned()))
+        match self.jobs.submit(Job { weight, work: Box::new(work) }).await {
+            // The commit is on disk, so the job has run and has sent its value.
+            Ok(()) => value.await.map_err(|_| StoreError::Closed),
+            Err(SubmitError::Closed(_) | SubmitError::Cancelled) => Err(StoreError::Closed),
+            Err(SubmitError::Full(_)) => Err(StoreError::Busy),
+            Err(SubmitError::Failed(error)) => Err(error),
+            Err(SubmitError::BatchFailed(error)) => Err(StoreError::clone(&error)),
+            Err(other) => Err(StoreError::Internal(other.to_string())),
+        }
     }
 
     pub(super) async fn close(&self) -> Result<(), StoreError> {
@@ -232,13 +220,13 @@ async fn commit(
     scope: Scope,
     committer: Arc<Mutex<Option<Committer>>>,
     gone: CancelToken,
-    jobs: Vec<Box<dyn Job>>,
-) -> Result<Vec<Result<Answer, StoreError>>, StoreError> {
+    jobs: Vec<Job>,
+) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let writing = scope.blocking("commit", move |_| {
         let mut committer = committer.lock().map_err(|_| StoreError::Closed)?;
         let committer = committer.as_mut().ok_or(StoreError::Closed)?;
         let answers = committer.commit(jobs);
-        committer.care_for_the_log();
+        committer.checkpoint_if_needed();
         Ok(answers)
     });
     match writing.map_err(|_| StoreError::Closed)?.await {
@@ -256,9 +244,9 @@ struct Committer {
     checkpointer: Checkpointer,
     routes: Routes,
     clock: Clock,
-    told: Told,
+    listeners: CommitListeners,
     trouble: Arc<Mutex<Option<StoreError>>>,
-    room: Room,
+    space: StoreSpace,
     /// The due time that the store has seen.
     seen_time: Millis,
     /// The step of the events' counter is on disk.
@@ -270,22 +258,23 @@ struct Committer {
 }
 
 impl Committer {
-    fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) -> Vec<Result<Answer, StoreError>> {
-        metrics::histogram!("relay_store_commit_jobs").record(jobs.len() as f64);
+    fn commit(&mut self, jobs: Vec<Job>) -> Vec<Result<(), StoreError>> {
+        let count = jobs.len();
+        metrics::histogram!("relay_store_commit_jobs").record(count as f64);
         let started = tokio::time::Instant::now();
-        let mut answers = Vec::with_capacity(jobs.len());
-        if self.told.damage.is_mend_due() {
-            match build_indexes_anew(&self.connection) {
+        let mut answers = Vec::with_capacity(count);
+        if self.listeners.damage.take_rebuild_request() {
+            match rebuild_indexes(&self.connection) {
                 Ok(()) => tracing::warn!("the indexes of deliveries were damaged, and are built anew"),
                 Err(error) => {
                     tracing::error!(%error, "the indexes of deliveries cannot be built anew");
                     if !matches!(error, StoreError::Corrupt(_)) {
-                        self.told.damage.mend_soon();
+                        self.listeners.damage.allow_rebuild();
                     }
                 }
             }
         }
-        let outcome = self.transaction(&mut jobs, &mut answers);
+        let outcome = self.transaction(jobs, &mut answers);
         metrics::histogram!("relay_store_commit_seconds").record(started.elapsed());
         // A job that failed alone for want of room tells as much as a commit that failed.
         let out_of_room = answers.iter().find_map(|answer| match answer {
@@ -294,26 +283,26 @@ impl Committer {
         });
         if let Some(failed) = outcome.as_ref().err().or(out_of_room) {
             self.note(failed.clone());
-            if *failed == StoreError::Full && self.room.give_up_reserve() {
+            if *failed == StoreError::Full && self.space.give_up_reserve() {
                 // What the log holds finds its way into the database, and the log begins anew.
                 self.checkpointer.request();
             }
         }
         for answer in &answers {
             if let Err(StoreError::Corrupt(why)) = answer {
-                self.told.damage.note(why);
+                self.listeners.damage.note(why);
             }
         }
         match outcome {
             Ok((woken, added)) => {
                 // Before the answers: whoever hears of the commit finds its deliveries under way.
-                self.told.wakes.add(woken);
-                self.told.tail.append(added);
+                self.listeners.wakes.add(woken);
+                self.listeners.tail.append(added);
                 answers
             }
             Err(error) => {
                 self.routes.invalidate();
-                jobs.iter().map(|_| Err(error.clone())).collect()
+                vec![Err(error); count]
             }
         }
     }
@@ -321,9 +310,9 @@ impl Committer {
     /// One transaction over the jobs. One that fails is undone alone, and its answer is the error.
     fn transaction(
         &mut self,
-        jobs: &mut [Box<dyn Job>],
-        answers: &mut Vec<Result<Answer, StoreError>>,
-    ) -> Result<(Vec<(i64, Wake)>, Added), StoreError> {
+        jobs: Vec<Job>,
+        answers: &mut Vec<Result<(), StoreError>>,
+    ) -> Result<(Vec<(i64, Wake)>, CommitEvents), StoreError> {
         let connection = &self.connection;
         let run =
             |sql| -> Result<(), StoreError> { Ok(connection.prepare_cached(sql)?.execute([]).map(drop)?) };
@@ -334,9 +323,9 @@ impl Committer {
             due_now: self.clock.due_now(),
             stepped: self.stepped,
             woken: Vec::new(),
-            added: self.told.tail.begin(),
-            damage: &self.told.damage,
-            room: &mut self.room,
+            added: self.listeners.tail.begin(),
+            damage: &self.listeners.damage,
+            space: &mut self.space,
         };
         let (now, is_time_due) = (tx.due_now, tx.due_now - self.seen_time >= SEEN_TIME_EVERY);
         let all = || {
@@ -347,7 +336,7 @@ impl Committer {
             for job in jobs {
                 run("SAVEPOINT job")?;
                 let (woken, added, stepped) = (tx.woken.len(), tx.added.mark(), tx.stepped);
-                let answer = job.run(&mut tx);
+                let answer = (job.work)(&mut tx);
                 match &answer {
                     Ok(_) => {}
                     // SQLite has undone the whole transaction: all of it fails.
@@ -390,7 +379,7 @@ impl Committer {
         }
     }
 
-    fn care_for_the_log(&mut self) {
+    fn checkpoint_if_needed(&mut self) {
         let pages = self.log_pages.load(Ordering::Relaxed);
         if pages < RESTART_PAGES {
             self.restart_at = RESTART_PAGES;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use http::StatusCode;
 use motet::event::{AnyEvent, Subscription};
 use motet_relay::lifecycle::{
-    BreakerOpened, DeadLetter, Delivered, DisabledBecause, EnabledBecause, EndpointDisabled, EndpointEnabled,
+    BreakerOpened, DeadLetter, Delivered, DisabledReason, EnabledReason, EndpointDisabled, EndpointEnabled,
     EndpointProbed,
 };
 use motet_relay::{Config, RunError};
@@ -149,7 +149,8 @@ async fn each_delivery_and_dead_letter_is_emitted_once() {
 
 #[tokio::test]
 async fn each_change_of_an_endpoint_is_emitted_once() {
-    let relay = Embedded::start(|config| config.sparing.breaker_failures = 1.try_into().unwrap()).await;
+    let relay =
+        Embedded::start(|config| config.endpoint_limits.breaker_failures = 1.try_into().unwrap()).await;
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Answer(StatusCode::GONE) } else { OK }).await;
     let endpoint = relay.client.endpoint(&receiver).await;
     let path = format!("/v1/endpoints/{endpoint}");
@@ -157,15 +158,15 @@ async fn each_change_of_an_endpoint_is_emitted_once() {
     let of_it = |emitted: &str| assert_eq!(emitted, endpoint);
     let emitted: EndpointDisabled = relay.heard("it to be gone", |_| true).await;
     of_it(&emitted.endpoint);
-    assert_eq!(emitted.because, DisabledBecause::Gone);
+    assert_eq!(emitted.reason, DisabledReason::Gone);
     relay.client.patch(&path, json!({"enabled": true})).await;
     let emitted: EndpointEnabled = relay.heard("it to be enabled", |_| true).await;
     of_it(&emitted.endpoint);
-    assert_eq!(emitted.because, EnabledBecause::Asked);
+    assert_eq!(emitted.reason, EnabledReason::Requested);
     relay.client.patch(&path, json!({"enabled": false})).await;
     relay.client.patch(&path, json!({"enabled": false, "event_types": ["b"]})).await;
     relay
-        .heard("it to be disabled", |emitted: &EndpointDisabled| emitted.because == DisabledBecause::Asked)
+        .heard("it to be disabled", |emitted: &EndpointDisabled| emitted.reason == DisabledReason::Requested)
         .await;
     // A receiver that is gone says nothing of its health, so its breaker stays closed.
     let heard = relay.stop().await;
@@ -181,8 +182,8 @@ async fn breaker_changes_and_probes_are_emitted() {
         config.retry.base = std::time::Duration::from_millis(1);
         config.retry.cap = std::time::Duration::from_millis(1);
         config.retry.max_attempts = 1_000;
-        config.sparing.breaker_failures = 3.try_into().unwrap();
-        config.sparing.breaker_open = std::time::Duration::from_millis(1);
+        config.endpoint_limits.breaker_failures = 3.try_into().unwrap();
+        config.endpoint_limits.breaker_open = std::time::Duration::from_millis(1);
         config.auto_disable.failures = 4;
         config.auto_disable.after = std::time::Duration::from_millis(1);
         config.auto_disable.probe_every = std::time::Duration::from_millis(10);
@@ -193,7 +194,7 @@ async fn breaker_changes_and_probes_are_emitted() {
     let event = relay.client.publish("a", json!({})).await;
     relay.client.delivery_in_state(&event, "delivered").await;
     let emitted: EndpointEnabled = relay.heard("it to work again", |_| true).await;
-    assert_eq!((emitted.endpoint, emitted.because), (endpoint.clone(), EnabledBecause::Recovered));
+    assert_eq!((emitted.endpoint, emitted.reason), (endpoint.clone(), EnabledReason::Recovered));
     let emitted: EndpointProbed = relay.heard("a probe", |emitted: &EndpointProbed| !emitted.succeeded).await;
     assert_eq!(emitted.endpoint, endpoint);
     relay.heard("a probe that succeeded", |emitted: &EndpointProbed| emitted.succeeded).await;

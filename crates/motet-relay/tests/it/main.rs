@@ -12,27 +12,27 @@
 )]
 
 mod api;
+mod auto_disable;
 mod crash;
 mod damage;
 mod data_directory;
 mod demo;
+mod endpoint_limits;
 mod endpoints;
 mod fairness;
 mod feed;
 mod full_disk;
 mod guard;
 mod harness;
-mod holding;
 mod idempotency;
 mod lifecycle;
 mod limits;
+#[cfg(target_os = "linux")]
+mod local_failure;
 mod management;
 mod observability;
-#[cfg(target_os = "linux")]
-mod own_trouble;
 mod receivers;
 mod shutdown;
 mod signature;
-mod sparing;
 mod standard_error;
 mod tls;

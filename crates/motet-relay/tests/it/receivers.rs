@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Act, FAIL, Hit, OK, Receiver, Relay, within};
 
-/// Short deadlines, so that a receiver that holds on is given up soon.
+/// Short timeouts, so that a receiver that holds on is given up soon.
 const SHORT: [&str; 4] = ["--headers-timeout", "0.3", "--total-timeout", "0.6"];
 
 /// Misbehaves on the first attempt and accepts the second; gives the delivery once it is done.

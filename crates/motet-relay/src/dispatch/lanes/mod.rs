@@ -13,7 +13,7 @@
 //! long as there are fewer lanes than that. The last quarter is for the lanes that hold nothing.
 //!
 //! However many receivers hang, they leave a quarter of the slots to those that work. A lane is *trusted* if its last
-//! attempt gave its slot back in good time ([`Standing`]), and a *suspect* otherwise, which is what a new lane is. All
+//! attempt gave its slot back in good time ([`LaneTrust`]), and a *suspect* otherwise, which is what a new lane is. All
 //! suspects together are granted no more than three quarters of the slots. The turns of both kinds are in one order, so
 //! that neither starves the other.
 //!
@@ -39,7 +39,7 @@ const UNRECORDED: usize = 3;
 
 /// What an attempt says of its endpoint's use of slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum LaneTrust {
     /// The attempt succeeded, or failed at once: the endpoint holds no slot for long.
     Trusted,
     /// The attempt failed, and took its time.
@@ -56,7 +56,7 @@ pub(super) struct Lanes {
     next_turn: u64,
     trusted: Trusted,
     timers: BTreeSet<(Millis, i64)>,
-    in_all: usize,
+    total: usize,
     free: usize,
     per_lane: usize,
     /// Attempts that are over, and not on disk.
@@ -80,7 +80,7 @@ struct Lane {
     /// Of the leased ones, those that may have been made due again since: to be looked at once they are done.
     revived: Vec<i64>,
     /// The store may hold a due delivery that is not leased.
-    hungry: bool,
+    may_have_due: bool,
     fetching: bool,
     /// The number of its turn, while it is in the queue.
     queued: Option<u64>,
@@ -91,7 +91,7 @@ struct Lane {
 
 impl Lane {
     /// How many more slots it may be granted.
-    fn room(&self, share: usize, per_lane: usize) -> usize {
+    fn free_slots(&self, share: usize, per_lane: usize) -> usize {
         let beyond_disk = per_lane * (1 + UNRECORDED) - self.unrecorded;
         share.min(beyond_disk).saturating_sub(self.taken)
     }
@@ -107,8 +107,8 @@ pub(super) struct Grant {
 }
 
 impl Lanes {
-    pub(super) fn new(in_all: NonZeroUsize, per_lane: NonZeroUsize) -> Self {
-        let (in_all, per_lane) = (in_all.get(), per_lane.get());
+    pub(super) fn new(total: NonZeroUsize, per_lane: NonZeroUsize) -> Self {
+        let (total, per_lane) = (total.get(), per_lane.get());
         Self {
             lanes: HashMap::new(),
             ready: BTreeMap::new(),
@@ -116,8 +116,8 @@ impl Lanes {
             next_turn: 0,
             trusted: Trusted::default(),
             timers: BTreeSet::new(),
-            in_all,
-            free: in_all,
+            total,
+            free: total,
             per_lane,
             unrecorded: 0,
             working: 0,
@@ -132,14 +132,14 @@ impl Lanes {
         let fresh = || Lane { is_trusted: trusted.contains(endpoint), ..Lane::default() };
         let lane = self.lanes.entry(endpoint).or_insert_with(fresh);
         if due <= now {
-            lane.hungry = true;
+            lane.may_have_due = true;
         } else if lane.timer.is_none_or(|known| due < known) {
             if let Some(known) = lane.timer.replace(due) {
                 self.timers.remove(&(known, endpoint));
             }
             self.timers.insert((due, endpoint));
         }
-        self.settle(endpoint);
+        self.update_queue(endpoint);
     }
 
     /// As [`Lanes::wake`], and the delivery in question may be one that is leased.
@@ -159,19 +159,19 @@ impl Lanes {
             self.timers.pop_first();
             if let Some(lane) = self.lanes.get_mut(&endpoint) {
                 lane.timer = None;
-                lane.hungry = true;
+                lane.may_have_due = true;
             }
-            self.settle(endpoint);
+            self.update_queue(endpoint);
         }
     }
 
     /// The next turn, if a lane is ready and a slot is free for it.
     pub(super) fn next_grant(&mut self) -> Option<Grant> {
         let (endpoint, slots) = loop {
-            if self.free == 0 || self.unrecorded >= self.in_all {
+            if self.free == 0 || self.unrecorded >= self.total {
                 return None;
             }
-            let for_suspects = most_for_suspects(self.in_all).saturating_sub(self.taken_by_suspects);
+            let for_suspects = most_for_suspects(self.total).saturating_sub(self.taken_by_suspects);
             let trusted = self.ready.first_entry();
             let suspect = self.ready_suspects.first_entry().filter(|_| for_suspects > 0);
             let (next, free) = match (trusted, suspect) {
@@ -186,14 +186,14 @@ impl Lanes {
             let is_trusted = lane.is_trusted;
             let share = self.share(is_trusted);
             let lane = self.lanes.get(&endpoint)?;
-            let slots = lane.room(share, self.per_lane).min(free).min(self.free);
+            let slots = lane.free_slots(share, self.per_lane).min(free).min(self.free);
             if slots > 0 {
                 break (endpoint, slots);
             }
             // The share has become smaller than what the lane holds; its next free slot brings it back.
         };
         let lane = self.lanes.get_mut(&endpoint)?;
-        lane.hungry = false;
+        lane.may_have_due = false;
         lane.fetching = true;
         let leased = lane.leased.clone();
         self.take(endpoint, slots);
@@ -217,22 +217,22 @@ impl Lanes {
         }
         match next_due {
             Some(due) => self.wake(grant.endpoint, due, now),
-            None => self.settle(grant.endpoint),
+            None => self.update_queue(grant.endpoint),
         }
     }
 
-    /// An attempt is over, and its outcome on the way to the disk. `standing` is what it says of the endpoint, if it says
+    /// An attempt is over, and its outcome on the way to the disk. `trust` is what it says of the endpoint, if it says
     /// anything.
-    pub(super) fn answered(&mut self, endpoint: i64, standing: Option<Standing>) {
+    pub(super) fn answered(&mut self, endpoint: i64, trust: Option<LaneTrust>) {
         self.give_back(endpoint, 1);
         self.unrecorded += 1;
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.unrecorded += 1;
         }
-        if let Some(standing) = standing {
-            self.judge(endpoint, standing);
+        if let Some(trust) = trust {
+            self.set_trust(endpoint, trust);
         }
-        self.settle(endpoint);
+        self.update_queue(endpoint);
     }
 
     fn take(&mut self, endpoint: i64, slots: usize) {
@@ -254,8 +254,8 @@ impl Lanes {
     }
 
     /// Moves the lane, with all that it holds, to the trusted ones or to the suspects.
-    fn judge(&mut self, endpoint: i64, standing: Standing) {
-        let is_trusted = standing == Standing::Trusted;
+    fn set_trust(&mut self, endpoint: i64, trust: LaneTrust) {
+        let is_trusted = trust == LaneTrust::Trusted;
         if is_trusted {
             self.trusted.insert(endpoint);
         } else {
@@ -291,12 +291,12 @@ impl Lanes {
             lane.leased.retain(|leased| *leased != delivery);
             if lane.revived.contains(&delivery) {
                 lane.revived.retain(|revived| *revived != delivery);
-                lane.hungry = true;
+                lane.may_have_due = true;
             }
         }
         match retry_at {
             Some(due) => self.wake(endpoint, due, now),
-            None => self.settle(endpoint),
+            None => self.update_queue(endpoint),
         }
     }
 
@@ -311,11 +311,11 @@ impl Lanes {
     /// suspects that hang. A trusted lane has a part of three quarters of all slots; or, where suspects are many, of three
     /// quarters of those that no suspect may hold.
     fn share(&self, is_trusted: bool) -> usize {
-        let most_for_suspects = most_for_suspects(self.in_all);
+        let most_for_suspects = most_for_suspects(self.total);
         let part = |slots: usize, lanes: usize| slots * 3 / 4 / lanes.max(1);
         let share = if is_trusted {
-            let of_all = part(self.in_all, self.working);
-            of_all.max(part(self.in_all - most_for_suspects, self.working_trusted))
+            let of_all = part(self.total, self.working);
+            of_all.max(part(self.total - most_for_suspects, self.working_trusted))
         } else {
             part(most_for_suspects, self.working)
         };
@@ -323,9 +323,9 @@ impl Lanes {
     }
 
     /// Puts a lane into the queue if it belongs there, and forgets it if nothing is left of it.
-    fn settle(&mut self, endpoint: i64) {
+    fn update_queue(&mut self, endpoint: i64) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        let working = lane.hungry || lane.taken > 0;
+        let working = lane.may_have_due || lane.taken > 0;
         let is_trusted = lane.is_trusted;
         if working != lane.working {
             lane.working = working;
@@ -337,14 +337,18 @@ impl Lanes {
         }
         let (share, per_lane) = (self.share(is_trusted), self.per_lane);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        if lane.hungry && !lane.fetching && lane.queued.is_none() && lane.room(share, per_lane) > 0 {
+        if lane.may_have_due
+            && !lane.fetching
+            && lane.queued.is_none()
+            && lane.free_slots(share, per_lane) > 0
+        {
             lane.queued = Some(self.next_turn);
             let queue = if is_trusted { &mut self.ready } else { &mut self.ready_suspects };
             queue.insert(self.next_turn, endpoint);
             self.next_turn += 1;
         } else if lane.taken == 0
             && lane.leased.is_empty()
-            && !lane.hungry
+            && !lane.may_have_due
             && !lane.fetching
             && lane.timer.is_none()
         {
@@ -354,8 +358,8 @@ impl Lanes {
 }
 
 /// How many slots all suspects together may be granted; at least one, or no new endpoint would ever be attempted.
-fn most_for_suspects(in_all: usize) -> usize {
-    (in_all * 3 / 4).max(1)
+fn most_for_suspects(total: usize) -> usize {
+    (total * 3 / 4).max(1)
 }
 
 #[cfg(test)]

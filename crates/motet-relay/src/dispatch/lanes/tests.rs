@@ -6,8 +6,8 @@ use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, prop_
 
 use super::*;
 
-fn lanes(in_all: usize, per_lane: usize) -> Lanes {
-    Lanes::new(in_all.try_into().unwrap(), per_lane.try_into().unwrap())
+fn lanes(total: usize, per_lane: usize) -> Lanes {
+    Lanes::new(total.try_into().unwrap(), per_lane.try_into().unwrap())
 }
 
 #[test]
@@ -105,22 +105,22 @@ fn hang(lanes: &mut Lanes, endpoints: std::ops::Range<i64>) -> usize {
     taken
 }
 
-/// One delivery, with an answer of this standing.
-fn attempt(lanes: &mut Lanes, endpoint: i64, standing: Standing) {
+/// One delivery, with an answer of this trust.
+fn attempt(lanes: &mut Lanes, endpoint: i64, trust: LaneTrust) {
     lanes.wake(endpoint, 0, 0);
     let grant = lanes.next_grant().unwrap();
     assert_eq!(grant.endpoint, endpoint);
     lanes.fetched(&grant, &[-endpoint], None, 0);
-    lanes.answered(endpoint, Some(standing));
+    lanes.answered(endpoint, Some(trust));
     lanes.finished(endpoint, -endpoint, None, 0);
 }
 
 #[test]
 fn suspects_hold_at_most_three_quarters_of_the_slots() {
     let mut lanes = lanes(1_024, 16);
-    attempt(&mut lanes, 1, Standing::Trusted);
-    attempt(&mut lanes, 2, Standing::Trusted);
-    attempt(&mut lanes, 2, Standing::Suspect);
+    attempt(&mut lanes, 1, LaneTrust::Trusted);
+    attempt(&mut lanes, 2, LaneTrust::Trusted);
+    attempt(&mut lanes, 2, LaneTrust::Suspect);
     assert_eq!(hang(&mut lanes, 100..2_100), 768);
     lanes.wake(2, 0, 0);
     assert_eq!(lanes.next_grant(), None, "a lane that failed last is a suspect");
@@ -132,7 +132,7 @@ fn suspects_hold_at_most_three_quarters_of_the_slots() {
 #[test]
 fn trusted_lanes_share_the_slots_that_suspects_leave() {
     let mut lanes = lanes(1_024, 16);
-    (0..48).for_each(|endpoint| attempt(&mut lanes, endpoint, Standing::Trusted));
+    (0..48).for_each(|endpoint| attempt(&mut lanes, endpoint, LaneTrust::Trusted));
     hang(&mut lanes, 100..2_100);
     (0..48).for_each(|endpoint| lanes.wake(endpoint, 0, 0));
     let slots: Vec<_> = std::iter::from_fn(|| lanes.next_grant()).map(|grant| grant.slots).collect();
@@ -147,9 +147,9 @@ fn lane_keeps_its_turn_when_its_standing_changes() {
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
     lanes.fetched(&grant, &[10, 11], Some(0), 0);
-    lanes.answered(1, Some(Standing::Suspect));
+    lanes.answered(1, Some(LaneTrust::Suspect));
     lanes.wake(2, 0, 0);
-    lanes.answered(1, Some(Standing::Trusted));
+    lanes.answered(1, Some(LaneTrust::Trusted));
     assert_eq!([1, 2].map(|_| lanes.next_grant().unwrap().endpoint), [1, 2]);
 }
 
@@ -194,18 +194,18 @@ enum Step {
     Grant,
     AnswerFetch(prop::sample::Index),
     /// A receiver answers an attempt, or lets it fail.
-    Answer(prop::sample::Index, Option<Standing>),
+    Answer(prop::sample::Index, Option<LaneTrust>),
     /// An attempt's outcome is committed: due again after so long, or done.
     Record(prop::sample::Index, Option<Millis>),
     /// The dispatcher hears of it.
     Report(prop::sample::Index),
     Advance(Millis),
-    /// Due again, whether it is leased or not.
+    /// DueDelivery again, whether it is leased or not.
     Revive(prop::sample::Index),
 }
 
-fn standing() -> impl Strategy<Value = Option<Standing>> {
-    prop_oneof![Just(None), Just(Some(Standing::Trusted)), Just(Some(Standing::Suspect))]
+fn trust() -> impl Strategy<Value = Option<LaneTrust>> {
+    prop_oneof![Just(None), Just(Some(LaneTrust::Trusted)), Just(Some(LaneTrust::Suspect))]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -215,8 +215,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::AnswerFetch),
         3 => (proptest::arbitrary::any::<prop::sample::Index>(), prop::option::weighted(0.3, 1..30_i64))
             .prop_map(|(which, retry)| Step::Record(which, retry)),
-        3 => (proptest::arbitrary::any::<prop::sample::Index>(), standing())
-            .prop_map(|(which, standing)| Step::Answer(which, standing)),
+        3 => (proptest::arbitrary::any::<prop::sample::Index>(), trust())
+            .prop_map(|(which, trust)| Step::Answer(which, trust)),
         3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Report),
         1 => (0..30_i64).prop_map(Step::Advance),
         1 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Revive),
@@ -275,15 +275,15 @@ impl Model {
         self.lanes.fetched(grant, &due, next_due, self.now);
     }
 
-    fn answered(&mut self, at: usize, standing: Option<Standing>) {
+    fn answered(&mut self, at: usize, trust: Option<LaneTrust>) {
         let attempt = &mut self.attempts[at];
         if !std::mem::replace(&mut attempt.answered, true) {
-            match standing {
-                Some(Standing::Trusted) => drop(self.trusted.insert(attempt.endpoint)),
-                Some(Standing::Suspect) => drop(self.trusted.remove(&attempt.endpoint)),
+            match trust {
+                Some(LaneTrust::Trusted) => drop(self.trusted.insert(attempt.endpoint)),
+                Some(LaneTrust::Suspect) => drop(self.trusted.remove(&attempt.endpoint)),
                 None => {}
             }
-            self.lanes.answered(attempt.endpoint, standing);
+            self.lanes.answered(attempt.endpoint, trust);
         }
     }
 
@@ -364,8 +364,8 @@ impl Model {
                 let grant = self.fetches.swap_remove(which.index(self.fetches.len()));
                 self.answer(&grant);
             }
-            Step::Answer(which, standing) if !self.attempts.is_empty() => {
-                self.answered(which.index(self.attempts.len()), *standing);
+            Step::Answer(which, trust) if !self.attempts.is_empty() => {
+                self.answered(which.index(self.attempts.len()), *trust);
             }
             Step::Record(which, retry) if !self.attempts.is_empty() => {
                 self.record(which.index(self.attempts.len()), *retry);
@@ -428,7 +428,7 @@ proptest! {
             } else if let Some(grant) = model.fetches.pop() {
                 model.answer(&grant);
             } else if !model.attempts.is_empty() {
-                model.answered(0, Some(Standing::Trusted));
+                model.answered(0, Some(LaneTrust::Trusted));
                 model.record(0, None);
                 model.report(0);
             } else if let Some(due) = model.lanes.next_timer() {

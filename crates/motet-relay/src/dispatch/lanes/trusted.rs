@@ -1,11 +1,11 @@
 use std::collections::HashSet;
 
 /// Endpoints in each of the two sets: together some 4 MiB at most.
-const MOST_IN_SET: usize = 1 << 16;
+const MAX_IN_SET: usize = 1 << 16;
 
 /// The endpoints that gave their slots back in good time when they were last attempted.
 ///
-/// Bounded: what was neither added nor asked about while [`MOST_IN_SET`] other endpoints were added is forgotten. Such an
+/// Bounded: what was neither added nor asked about while [`MAX_IN_SET`] other endpoints were added is forgotten. Such an
 /// endpoint is a suspect until its next attempt.
 #[derive(Debug, Default)]
 pub(super) struct Trusted {
@@ -24,7 +24,7 @@ impl Trusted {
 
     pub(super) fn insert(&mut self, endpoint: i64) {
         self.old.remove(&endpoint);
-        if self.young.insert(endpoint) && self.young.len() >= MOST_IN_SET {
+        if self.young.insert(endpoint) && self.young.len() >= MAX_IN_SET {
             self.old = std::mem::take(&mut self.young);
         }
     }
@@ -42,12 +42,12 @@ mod tests {
     #[test]
     fn unused_endpoints_are_forgotten_at_the_bound() {
         let mut trusted = Trusted::default();
-        for endpoint in 0..4 * MOST_IN_SET as i64 {
+        for endpoint in 0..4 * MAX_IN_SET as i64 {
             trusted.insert(endpoint);
             assert!(trusted.contains(0) && trusted.contains(endpoint));
         }
         assert!(!trusted.contains(1));
-        assert!(trusted.young.len() + trusted.old.len() <= 2 * MOST_IN_SET);
+        assert!(trusted.young.len() + trusted.old.len() <= 2 * MAX_IN_SET);
         trusted.remove(0);
         assert!(!trusted.contains(0));
     }

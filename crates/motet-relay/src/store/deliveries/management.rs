@@ -52,7 +52,7 @@ impl Store {
         seq: i64,
     ) -> Result<Option<(DeliveryRow, Vec<AttemptRow>)>, StoreError> {
         let clock = self.clock().clone();
-        self.inner
+        self.shared
             .readers
             .read(move |connection| {
                 let row = connection
@@ -88,10 +88,10 @@ impl Store {
         before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<Result<DeliveryRow, Unreadable>>, StoreError> {
-        let damage = Arc::clone(&self.inner.damage);
+        let damage = Arc::clone(&self.shared.damage);
         let before = before.unwrap_or(i64::MAX);
         let clock = self.clock().clone();
-        self.inner
+        self.shared
             .readers
             .read(move |connection| {
                 newest_first(
@@ -236,7 +236,7 @@ fn from_row(connection: &Connection, clock: &Clock, row: &Row<'_>) -> Result<Del
         endpoint: row.get(2)?,
         state,
         attempts: row.get(4)?,
-        due_at: clock.shown(row.get(5)?),
+        due_at: clock.to_calendar(row.get(5)?),
         updated_at: row.get(6)?,
         dead_reason: row.get(7)?,
     })

@@ -2,19 +2,19 @@
 //!
 //! `turns` is what the dispatcher works with, `holding` what it is kept from, `management` what people look at and set going again.
 
-mod holding;
+mod auto_disable;
 mod management;
 mod turns;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::holding::AutoDisable;
-pub(super) use self::holding::clamp_probes;
-pub(crate) use self::holding::{Change, Held};
+pub(super) use self::auto_disable::clamp_probes;
+pub(crate) use self::auto_disable::{HoldChange, HoldReason};
 pub(crate) use self::management::{DeliveryFilter, DeliveryRow};
 pub(super) use self::turns::clamp_due_times;
 pub(crate) use self::turns::{
-    Buried, DELETED, Due, Outcome, Recorded, Target, Turn, TurnState, UnreadableDelivery, Verdict,
+    AttemptOutcome, DELETED, DeadLettered, DeliveryTarget, DeliveryVerdict, DueDelivery, RecordedAttempt,
+    Turn, TurnState, UnreadableDelivery,
 };
 use crate::clock::Millis;
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, named_params, params};
 
-use super::holding::{self, AutoDisable, Change, FAILING};
+use super::auto_disable::{self, FAILING, HoldChange};
 use super::{Attempt, DEAD, DELIVERED, FailureClass, MISSING, PENDING};
 use crate::clock::Millis;
+use crate::config::AutoDisable;
 use crate::signature::Secret;
 use crate::store::damage::{Damage, readable};
 use crate::store::endpoints::{OldSecrets, parse_secret};
@@ -16,14 +17,14 @@ use crate::store::{EventRow, Store, StoreError, Wake};
 
 /// Deliveries of a deleted endpoint that become dead letters in one commit: few enough that other
 /// callers of that commit do not notice.
-const BURIED_AT_ONCE: i64 = 256;
+const DEAD_LETTERS_PER_COMMIT: i64 = 256;
 
 /// Deliveries that cannot be read and become dead letters in one turn.
 const GIVEN_UP_AT_ONCE: usize = 64;
 
 /// Where a turn's deliveries go to: the endpoint as it is now, not as it was when the event came.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct DeliveryTarget {
     pub(crate) endpoint: i64,
     /// Another one after each change of the URL, the secret or `enabled`: what an attempt tells of the endpoint is
     /// applied to the generation that it was made at, and to no later one.
@@ -36,7 +37,7 @@ pub(crate) struct Target {
 
 /// One delivery whose time has come.
 #[derive(Debug)]
-pub(crate) struct Due {
+pub(crate) struct DueDelivery {
     pub(crate) delivery: i64,
     pub(crate) event: i64,
     pub(crate) event_type: String,
@@ -80,7 +81,7 @@ pub(crate) struct UnreadableDelivery {
 #[derive(Debug)]
 pub(crate) enum TurnState {
     /// Deliveries to attempt, at most as many as asked for.
-    Open { target: Target, due: Vec<Due> },
+    Open { target: DeliveryTarget, due: Vec<DueDelivery> },
     /// The endpoint is disabled, or held by relay, so its deliveries are kept; or it is deleted, and they are being
     /// buried.
     Held,
@@ -88,28 +89,28 @@ pub(crate) enum TurnState {
 
 /// An attempt, where it was made, and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct AttemptOutcome {
     pub(crate) delivery: i64,
     pub(crate) round: i64,
     pub(crate) endpoint: i64,
     pub(crate) generation: i64,
     pub(crate) attempt: Attempt,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: DeliveryVerdict,
 }
 
 /// What came of a recorded attempt.
 #[derive(Debug)]
-pub(crate) struct Recorded {
+pub(crate) struct RecordedAttempt {
     /// When the delivery is due again, if it is pending still.
     pub(crate) retry_at: Option<Millis>,
     /// Whether this made it a dead letter.
     pub(crate) is_dead: bool,
-    pub(crate) change: Option<Change>,
+    pub(crate) change: Option<HoldChange>,
 }
 
 /// What became of a step of burying.
 #[derive(Debug)]
-pub(crate) struct Buried {
+pub(crate) struct DeadLettered {
     /// The new dead letters: deliveries with their events.
     pub(crate) letters: Vec<(i64, i64)>,
     /// Whether there may be more.
@@ -121,9 +122,9 @@ pub(crate) const DELETED: &str = "the endpoint was deleted";
 
 /// What follows from an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum DeliveryVerdict {
     Delivered,
-    /// Due again then.
+    /// DueDelivery again then.
     Retry(Millis),
     Dead {
         reason: String,
@@ -145,8 +146,8 @@ pub(in crate::store) fn clamp_due_times(connection: &Connection, latest: Millis)
 
 impl Store {
     /// A wake for every endpoint that is owed something.
-    pub(crate) async fn owed(&self) -> Result<Vec<(i64, Wake)>, StoreError> {
-        self.inner
+    pub(crate) async fn pending_endpoints(&self) -> Result<Vec<(i64, Wake)>, StoreError> {
+        self.shared
             .dispatch_readers
             .read(|connection| {
                 let mut endpoints = connection
@@ -154,7 +155,7 @@ impl Store {
                 let mut earliest = connection.prepare_cached(
                     "SELECT min(due_at) FROM deliveries WHERE endpoint_seq = ?1 AND state = 0",
                 )?;
-                let mut owed = Vec::new();
+                let mut pending = Vec::new();
                 let mut rows = endpoints.query([])?;
                 while let Some(row) = rows.next()? {
                     let (endpoint, is_deleted): (i64, bool) = (row.get(0)?, row.get(1)?);
@@ -162,12 +163,12 @@ impl Store {
                     // Its turn finds out more, and has the index mended.
                     let due = readable(due.map_err(StoreError::from))?.unwrap_or(Some(0));
                     match due {
-                        Some(_) if is_deleted => owed.push((endpoint, Wake::Deleted)),
-                        Some(due) => owed.push((endpoint, Wake::Due(due))),
+                        Some(_) if is_deleted => pending.push((endpoint, Wake::Deleted)),
+                        Some(due) => pending.push((endpoint, Wake::Due(due))),
                         None => {}
                     }
                 }
-                Ok(owed)
+                Ok(pending)
             })
             .await
     }
@@ -184,14 +185,14 @@ impl Store {
         leased: Vec<i64>,
     ) -> Result<Turn, StoreError> {
         let now = self.clock().due_now();
-        let damage = Arc::clone(&self.inner.damage);
+        let damage = Arc::clone(&self.shared.damage);
         let turn = self
-            .inner
+            .shared
             .dispatch_readers
             .read(move |connection| turn(connection, &damage, endpoint, most, &leased, now))
             .await;
         if let Err(StoreError::Corrupt(_)) = turn {
-            self.mend().await?;
+            self.rebuild_indexes_soon().await?;
         }
         let mut turn = turn?;
         let unreadable = std::mem::take(&mut turn.unreadable);
@@ -203,7 +204,7 @@ impl Store {
     async fn give_up(&self, unreadable: Vec<UnreadableDelivery>) -> Vec<UnreadableDelivery> {
         let mut given_up = Vec::with_capacity(unreadable.len());
         for delivery in unreadable {
-            self.inner.damage.note(&delivery.why);
+            self.shared.damage.note(&delivery.why);
             let (seq, reason) = (delivery.delivery, delivery.why.clone());
             let written = self.write(1, move |tx| {
                 let changed = tx
@@ -218,7 +219,7 @@ impl Store {
             match written.await {
                 Ok(true) => given_up.push(delivery),
                 // It cannot be written either, or is there in an index alone.
-                Ok(false) | Err(StoreError::Corrupt(_)) => self.inner.damage.pass_over(seq),
+                Ok(false) | Err(StoreError::Corrupt(_)) => self.shared.damage.skip(seq),
                 // The next turn finds it again.
                 Err(error) => {
                     tracing::warn!(%error, delivery = seq, "a delivery that cannot be read is not given up yet")
@@ -229,8 +230,8 @@ impl Store {
     }
 
     /// Has the indexes of deliveries built anew, at most once a minute: damage to them is cured by that.
-    pub(in crate::store) async fn mend(&self) -> Result<(), StoreError> {
-        if !self.inner.damage.ask_to_mend() {
+    pub(in crate::store) async fn rebuild_indexes_soon(&self) -> Result<(), StoreError> {
+        if !self.shared.damage.request_rebuild() {
             return Ok(());
         }
         // The writer does it before its next commit.
@@ -238,8 +239,8 @@ impl Store {
     }
 
     /// Makes no further attempt at a delivery until the next start: what came of the last one cannot be recorded.
-    pub(crate) fn pass_over(&self, delivery: i64) {
-        self.inner.damage.pass_over(delivery);
+    pub(crate) fn skip(&self, delivery: i64) {
+        self.shared.damage.skip(delivery);
     }
 
     /// Records an attempt, and what follows from it, in one commit.
@@ -247,8 +248,8 @@ impl Store {
     /// An attempt that is charged to relay is none of the delivery's counted attempts and leaves the endpoint as it
     /// is; one that is charged to the configuration counts, and leaves the endpoint as it is. A failure at a
     /// generation that the endpoint no longer has says nothing of what is there now: the delivery is due at once.
-    pub(crate) async fn record(&self, outcome: Outcome) -> Result<Recorded, StoreError> {
-        let rules = self.inner.auto_disable.clone();
+    pub(crate) async fn record(&self, outcome: AttemptOutcome) -> Result<RecordedAttempt, StoreError> {
+        let rules = self.shared.auto_disable.clone();
         let outcome = Arc::new(outcome);
         let recording = || {
             let (rules, outcome) = (rules.clone(), Arc::clone(&outcome));
@@ -256,7 +257,7 @@ impl Store {
         };
         match recording().await {
             Err(StoreError::Corrupt(_)) => {
-                self.mend().await?;
+                self.rebuild_indexes_soon().await?;
                 recording().await
             }
             recorded => recorded,
@@ -264,8 +265,8 @@ impl Store {
     }
 
     /// Turns some pending deliveries of a deleted endpoint into dead letters.
-    pub(crate) async fn bury(&self, endpoint: i64) -> Result<Buried, StoreError> {
-        self.write(BURIED_AT_ONCE as usize, move |tx| {
+    pub(crate) async fn move_to_dead_letters(&self, endpoint: i64) -> Result<DeadLettered, StoreError> {
+        self.write(DEAD_LETTERS_PER_COMMIT as usize, move |tx| {
             let letters: Vec<(i64, i64)> = tx
                 .connection
                 .prepare_cached(
@@ -273,12 +274,12 @@ impl Store {
                      WHERE seq IN (SELECT seq FROM deliveries WHERE endpoint_seq = ?1 AND state = 0 LIMIT ?3)
                      RETURNING seq, event_seq",
                 )?
-                .query_map(params![endpoint, tx.wall, BURIED_AT_ONCE, DELETED], |row| {
+                .query_map(params![endpoint, tx.wall, DEAD_LETTERS_PER_COMMIT, DELETED], |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })?
                 .collect::<Result<_, _>>()?;
-            let more = letters.len() as i64 == BURIED_AT_ONCE;
-            Ok(Buried { letters, more })
+            let more = letters.len() as i64 == DEAD_LETTERS_PER_COMMIT;
+            Ok(DeadLettered { letters, more })
         })
         .await
     }
@@ -322,7 +323,7 @@ fn turn(
     let mut rows = pending.query([endpoint])?;
     while let Some(row) = rows.next()? {
         let delivery: i64 = row.get(0)?;
-        if leased.contains(&delivery) || damage.is_passed_over(delivery) {
+        if leased.contains(&delivery) || damage.is_skipped(delivery) {
             continue;
         }
         let due_at: Millis = row.get(1)?;
@@ -343,7 +344,7 @@ fn turn(
 fn target(
     connection: &Connection,
     endpoint: i64,
-) -> Result<Option<(Target, i64, Option<Millis>)>, StoreError> {
+) -> Result<Option<(DeliveryTarget, i64, Option<Millis>)>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT url, secret, held, probe_at, generation, old_secrets FROM endpoints
          WHERE seq = ?1 AND enabled = 1 AND held <> 1 AND deleted_at IS NULL",
@@ -352,12 +353,12 @@ fn target(
     let Some(row) = rows.next()? else { return Ok(None) };
     let secret = parse_secret(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?;
     let old_secrets = OldSecrets::parse(row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?)?;
-    let target = Target { endpoint, generation: row.get(4)?, url: row.get(0)?, secret, old_secrets };
+    let target = DeliveryTarget { endpoint, generation: row.get(4)?, url: row.get(0)?, secret, old_secrets };
     Ok(Some((target, row.get(2)?, row.get(3)?)))
 }
 
 /// Reads a delivery with its event. `event` is set as soon as that much is known.
-fn whole(connection: &Connection, delivery: i64, event: &mut Option<i64>) -> Result<Due, StoreError> {
+fn whole(connection: &Connection, delivery: i64, event: &mut Option<i64>) -> Result<DueDelivery, StoreError> {
     let missing = |why: &str| StoreError::Corrupt(why.to_owned());
     let found = connection
         .prepare_cached(
@@ -375,7 +376,7 @@ fn whole(connection: &Connection, delivery: i64, event: &mut Option<i64>) -> Res
         other => other,
     })?;
     let EventRow { event_type, data, created_at, .. } = read.ok_or_else(|| missing(MISSING))?;
-    Ok(Due {
+    Ok(DueDelivery {
         delivery,
         event: event_seq,
         event_type,
@@ -402,19 +403,25 @@ const RECORD: &str = "UPDATE deliveries SET
      WHERE seq = :seq
      RETURNING relay_attempts, state, due_at, state = 2 AND dead_reason IS :reason";
 
-fn record(tx: &mut Tx<'_>, rules: &AutoDisable, outcome: &Outcome) -> Result<Recorded, StoreError> {
-    let Outcome { delivery, round, attempt, verdict, .. } = outcome;
-    let endpoint = readable(holding::at_generation(tx, outcome.endpoint, outcome.generation))?;
+fn record(
+    tx: &mut Tx<'_>,
+    rules: &AutoDisable,
+    outcome: &AttemptOutcome,
+) -> Result<RecordedAttempt, StoreError> {
+    let AttemptOutcome { delivery, round, attempt, verdict, .. } = outcome;
+    let endpoint = readable(auto_disable::at_generation(tx, outcome.endpoint, outcome.generation))?;
     let failed_elsewhere = endpoint == Ok(None) && attempt.class.is_some();
     let endpoint = endpoint.unwrap_or_else(|why| {
         tx.damage.note(&why);
         None
     });
     let (state, due_at, reason) = match verdict {
-        Verdict::Retry(_) | Verdict::Dead { .. } if failed_elsewhere => (PENDING, Some(tx.due_now), None),
-        Verdict::Delivered => (DELIVERED, None, None),
-        Verdict::Retry(at) => (PENDING, Some(*at), None),
-        Verdict::Dead { reason } => (DEAD, None, Some(reason)),
+        DeliveryVerdict::Retry(_) | DeliveryVerdict::Dead { .. } if failed_elsewhere => {
+            (PENDING, Some(tx.due_now), None)
+        }
+        DeliveryVerdict::Delivered => (DELIVERED, None, None),
+        DeliveryVerdict::Retry(at) => (PENDING, Some(*at), None),
+        DeliveryVerdict::Dead { reason } => (DEAD, None, Some(reason)),
     };
     let by_relay = attempt.class == Some(FailureClass::Relay);
     let updated = tx
@@ -438,7 +445,7 @@ fn record(tx: &mut Tx<'_>, rules: &AutoDisable, outcome: &Outcome) -> Result<Rec
     }
     let change = match endpoint {
         Some(endpoint) => {
-            let noted = holding::note(tx, rules, outcome.endpoint, endpoint, attempt, due_at);
+            let noted = auto_disable::note(tx, rules, outcome.endpoint, endpoint, attempt, due_at);
             readable(noted)?.unwrap_or_else(|why| {
                 tx.damage.note(&why);
                 None
@@ -446,7 +453,7 @@ fn record(tx: &mut Tx<'_>, rules: &AutoDisable, outcome: &Outcome) -> Result<Rec
         }
         None => None,
     };
-    Ok(Recorded { retry_at: (state == PENDING).then_some(due_at), is_dead, change })
+    Ok(RecordedAttempt { retry_at: (state == PENDING).then_some(due_at), is_dead, change })
 }
 
 /// Keeps an attempt. `in_a_row` is how many attempts, this one included, were charged to relay without another one

@@ -15,37 +15,37 @@ use motet::container::{ComponentHealth, Health, Running};
 use motet::task::Scope;
 use tokio::time::Instant;
 
-use super::Edge;
+use super::ApiState;
 use super::problem::Problem;
-use crate::ids::Kind;
+use crate::ids::IdKind;
 use crate::store::StoreError;
 
 /// How long an answer is good for.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// An answer that all who ask within a second share, and that one of them looks up.
-pub(super) struct Glance<T>(Batcher<(), T, Infallible>);
+pub(super) struct CachedCheck<T>(Batcher<(), T, Infallible>);
 
-impl<T: Clone + Send + Sync + 'static> Glance<T> {
+impl<T: Clone + Send + Sync + 'static> CachedCheck<T> {
     pub(super) fn new<F>(
         scope: &Scope,
         name: &'static str,
-        look: impl Fn() -> F + Send + Sync + 'static,
+        compute: impl Fn() -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = T> + Send + 'static,
     {
         let last = Arc::new(Mutex::new(None::<(Instant, T)>));
-        let look = Arc::new(look);
+        let compute = Arc::new(compute);
         let batcher = Builder::new(scope).named(name).eager().max_delay(None).max_in_flight(1);
         let batcher = batcher.build(move |askers: Vec<()>| {
-            let (last, look) = (Arc::clone(&last), Arc::clone(&look));
+            let (last, compute) = (Arc::clone(&last), Arc::clone(&compute));
             async move {
                 let known = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let answer = match known {
                     Some((at, answer)) if at.elapsed() < FRESH => answer,
                     _ => {
-                        let answer = look().await;
+                        let answer = compute().await;
                         *last.lock().unwrap_or_else(PoisonError::into_inner) =
                             Some((Instant::now(), answer.clone()));
                         answer
@@ -57,47 +57,47 @@ impl<T: Clone + Send + Sync + 'static> Glance<T> {
         Self(batcher.expect("these settings are valid"))
     }
 
-    async fn take(&self) -> Result<T, Problem> {
+    async fn get(&self) -> Result<T, Problem> {
         // Too many ask, or relay ends.
         self.0.submit(()).await.map_err(|refused| Problem::unavailable(refused.to_string()))
     }
 }
 
-impl<T> fmt::Debug for Glance<T> {
+impl<T> fmt::Debug for CachedCheck<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Glance").finish_non_exhaustive()
+        f.debug_tuple("CachedCheck").finish_non_exhaustive()
     }
 }
 
 /// What `/readyz` works with.
 #[derive(Debug, Clone)]
 pub(super) struct Readyz {
-    edge: Arc<Edge>,
-    trouble: Arc<Glance<Option<String>>>,
+    api: Arc<ApiState>,
+    trouble: Arc<CachedCheck<Option<String>>>,
 }
 
 impl Readyz {
-    pub(super) fn new(scope: &Scope, edge: &Arc<Edge>, parts: Arc<Running>) -> Self {
-        let look = move || {
+    pub(super) fn new(scope: &Scope, api: &Arc<ApiState>, parts: Arc<Running>) -> Self {
+        let compute = move || {
             let parts = Arc::clone(&parts);
             async move { trouble(&parts).await }
         };
-        Self { edge: Arc::clone(edge), trouble: Arc::new(Glance::new(scope, "readiness", look)) }
+        Self { api: Arc::clone(api), trouble: Arc::new(CachedCheck::new(scope, "readiness", compute)) }
     }
 }
 
 /// What `/metrics` works with.
 #[derive(Debug, Clone)]
-pub(super) struct Scrape(Arc<Glance<Result<String, StoreError>>>);
+pub(super) struct Scrape(Arc<CachedCheck<Result<String, StoreError>>>);
 
 impl Scrape {
-    pub(super) fn new(scope: &Scope, edge: &Arc<Edge>) -> Self {
-        let edge = Arc::clone(edge);
-        let look = move || {
-            let edge = Arc::clone(&edge);
-            async move { render(&edge).await }
+    pub(super) fn new(scope: &Scope, api: &Arc<ApiState>) -> Self {
+        let api = Arc::clone(api);
+        let compute = move || {
+            let api = Arc::clone(&api);
+            async move { render(&api).await }
         };
-        Self(Arc::new(Glance::new(scope, "metrics", look)))
+        Self(Arc::new(CachedCheck::new(scope, "metrics", compute)))
     }
 }
 
@@ -107,12 +107,12 @@ pub(super) async fn live() -> &'static str {
 }
 
 /// New events would be accepted: every part is healthy.
-pub(super) async fn ready(State(Readyz { edge, trouble }): State<Readyz>) -> Result<&'static str, Problem> {
+pub(super) async fn ready(State(Readyz { api, trouble }): State<Readyz>) -> Result<&'static str, Problem> {
     // A load balancer is told at once.
-    if edge.readiness.is_stopping() {
+    if api.readiness.is_stopping() {
         return Err(Problem::unavailable("shutting down"));
     }
-    trouble.take().await?.map_or(Ok("ready\n"), |trouble| Err(Problem::unavailable(trouble)))
+    trouble.get().await?.map_or(Ok("ready\n"), |trouble| Err(Problem::unavailable(trouble)))
 }
 
 /// Why a part is not healthy, if one is not.
@@ -127,14 +127,14 @@ async fn trouble(parts: &Running) -> Option<String> {
 
 /// Prometheus text.
 pub(super) async fn metrics(State(Scrape(text)): State<Scrape>) -> Result<Response, Problem> {
-    let text = text.take().await??;
+    let text = text.get().await??;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
 /// Gauges are read from the store here, so between scrapes they cost nothing.
-async fn render(app: &Edge) -> Result<String, StoreError> {
-    for (endpoint, backlog) in app.store.all_backlogs().await? {
-        let id = app.store.ids().format(Kind::Endpoint, endpoint.seq);
+async fn render(api: &ApiState) -> Result<String, StoreError> {
+    for (endpoint, backlog) in api.store.all_backlogs().await? {
+        let id = api.store.ids().format(IdKind::Endpoint, endpoint.seq);
         metrics::gauge!("relay_endpoint_pending", "endpoint" => id.clone()).set(backlog.pending as f64);
         metrics::gauge!("relay_endpoint_dead", "endpoint" => id.clone()).set(backlog.dead as f64);
         metrics::gauge!("relay_endpoint_overdue_seconds", "endpoint" => id)
@@ -143,13 +143,13 @@ async fn render(app: &Edge) -> Result<String, StoreError> {
     let log = motet::run::stderr_stats();
     metrics::counter!("relay_log_lines_lost_total", "reason" => "overflowed").absolute(log.overflowed);
     metrics::counter!("relay_log_lines_lost_total", "reason" => "failed").absolute(log.failed);
-    metrics::gauge!("relay_connections").set(app.server.stats().connections as f64);
-    metrics::gauge!("relay_feeds").set(app.feeds.taken() as f64);
-    metrics::gauge!("relay_store_writable").set(if app.store.writable().await.is_ok() { 1.0 } else { 0.0 });
-    for (of, used) in app.memory.used() {
+    metrics::gauge!("relay_connections").set(api.server.stats().connections as f64);
+    metrics::gauge!("relay_feeds").set(api.feeds.taken() as f64);
+    metrics::gauge!("relay_store_writable").set(if api.store.writable().await.is_ok() { 1.0 } else { 0.0 });
+    for (of, used) in api.memory.used() {
         metrics::gauge!("relay_body_bytes", "of" => of).set(used as f64);
     }
-    Ok(app.metrics.render())
+    Ok(api.metrics.render())
 }
 
 #[cfg(test)]
@@ -163,10 +163,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_within_a_second_share_one_check() {
-        let looks = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&looks);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
         let looked = scope(async |n: &Nursery<Infallible>| {
-            let glance = Arc::new(Glance::new(n, "glance", move || {
+            let check = Arc::new(CachedCheck::new(n, "check", move || {
                 let counted = Arc::clone(&counted);
                 async move {
                     sleep(FRESH / 10).await;
@@ -177,8 +177,8 @@ mod tests {
             for _ in 0..3 {
                 let asking: Vec<_> = (0..100)
                     .map(|_| {
-                        let glance = Arc::clone(&glance);
-                        n.spawn("asking", async move { glance.take().await.unwrap() })
+                        let check = Arc::clone(&check);
+                        n.spawn("asking", async move { check.get().await.unwrap() })
                     })
                     .collect();
                 for asking in asking {
@@ -189,7 +189,12 @@ mod tests {
             Ok(answers)
         });
         let answers = looked.await.unwrap();
-        assert_eq!(looks.load(Ordering::Relaxed), 3);
-        assert!(answers.chunks(100).zip(1..).all(|(round, look)| round.iter().all(|answer| *answer == look)));
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+        assert!(
+            answers
+                .chunks(100)
+                .zip(1..)
+                .all(|(round, compute)| round.iter().all(|answer| *answer == compute))
+        );
     }
 }

@@ -31,19 +31,19 @@ const UNCOUNTED: usize = 16 << 10;
 
 /// The two budgets of the API.
 #[derive(Debug)]
-pub(crate) struct Memory {
-    requests: Arc<Budget>,
-    answers: Arc<Budget>,
+pub(crate) struct MemoryBudget {
+    requests: Arc<ByteBudget>,
+    answers: Arc<ByteBudget>,
 }
 
-impl Memory {
+impl MemoryBudget {
     pub(crate) fn new() -> Self {
-        Self { requests: Budget::new(REQUESTS), answers: Budget::new(ANSWERS) }
+        Self { requests: ByteBudget::new(REQUESTS), answers: ByteBudget::new(ANSWERS) }
     }
 
     /// For a request body of which nothing has been read yet.
-    pub(super) fn for_request(&self) -> Held {
-        Held { budget: Arc::clone(&self.requests), bytes: 0 }
+    pub(super) fn for_request(&self) -> ByteReservation {
+        ByteReservation { budget: Arc::clone(&self.requests), bytes: 0 }
     }
 
     pub(super) fn used(&self) -> [(&'static str, usize); 2] {
@@ -52,12 +52,12 @@ impl Memory {
 }
 
 #[derive(Debug)]
-struct Budget {
+struct ByteBudget {
     limit: usize,
     used: AtomicUsize,
 }
 
-impl Budget {
+impl ByteBudget {
     fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, used: AtomicUsize::new(0) })
     }
@@ -69,12 +69,12 @@ impl Budget {
 
 /// A part of a budget, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
-    budget: Arc<Budget>,
+pub(super) struct ByteReservation {
+    budget: Arc<ByteBudget>,
     bytes: usize,
 }
 
-impl Held {
+impl ByteReservation {
     /// Takes `more` bytes, or returns `false`.
     pub(super) fn grow(&mut self, more: usize) -> bool {
         let whole = self.bytes.saturating_add(more);
@@ -89,7 +89,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for ByteReservation {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -97,7 +97,7 @@ impl Drop for Held {
 
 /// Middleware: counts an answer of a known size until the connection has written it or is gone.
 pub(super) async fn bound_answers(
-    memory: Arc<Memory>,
+    memory: Arc<MemoryBudget>,
     request: Request,
     next: Next<Request, Response>,
 ) -> Response {
@@ -109,14 +109,14 @@ pub(super) async fn bound_answers(
     if size <= UNCOUNTED {
         return response;
     }
-    let mut held = Held { budget: Arc::clone(&memory.answers), bytes: 0 };
-    if !held.grow(size) {
+    let mut reserved = ByteReservation { budget: Arc::clone(&memory.answers), bytes: 0 };
+    if !reserved.grow(size) {
         return Problem::unavailable("too many answers are waiting for clients to read them").into_response();
     }
-    let held = Arc::new(held);
+    let reserved = Arc::new(reserved);
     response.map(|body| {
         Body::new(body.map_frame(move |frame| {
-            frame.map_data(|bytes| Bytes::from_owner(Counted { bytes, _held: Arc::clone(&held) }))
+            frame.map_data(|bytes| Bytes::from_owner(Counted { bytes, _held: Arc::clone(&reserved) }))
         }))
     })
 }
@@ -124,7 +124,7 @@ pub(super) async fn bound_answers(
 /// Bytes that are counted until the last handle on them is gone.
 struct Counted {
     bytes: Bytes,
-    _held: Arc<Held>,
+    _held: Arc<ByteReservation>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -137,17 +137,17 @@ impl AsRef<[u8]> for Counted {
 mod tests {
     use super::*;
 
-    fn held(budget: &Arc<Budget>) -> Held {
-        Held { budget: Arc::clone(budget), bytes: 0 }
+    fn reserved(budget: &Arc<ByteBudget>) -> ByteReservation {
+        ByteReservation { budget: Arc::clone(budget), bytes: 0 }
     }
 
     #[test]
     fn large_bodies_leave_the_last_quarter_to_small_ones() {
-        let budget = Budget::new(REQUESTS);
-        let mut large = held(&budget);
+        let budget = ByteBudget::new(REQUESTS);
+        let mut large = reserved(&budget);
         assert!(large.grow(REQUESTS / 4 * 3));
         assert!(!large.grow(1));
-        let mut small: Vec<_> = (0..=REQUESTS / 4 / SMALL).map(|_| held(&budget)).collect();
+        let mut small: Vec<_> = (0..=REQUESTS / 4 / SMALL).map(|_| reserved(&budget)).collect();
         let refused = small.iter_mut().position(|small| !small.grow(SMALL));
         assert_eq!(refused, Some(REQUESTS / 4 / SMALL));
         assert_eq!(budget.used(), REQUESTS);
@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn dropped_parts_free_their_memory() {
-        let budget = Budget::new(10 << 20);
-        let mut part = held(&budget);
+        let budget = ByteBudget::new(10 << 20);
+        let mut part = reserved(&budget);
         assert!(part.grow(100) && part.grow(50));
         assert!(!part.grow(usize::MAX), "the sum does not overflow");
         assert_eq!(budget.used(), 150);
@@ -166,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn answer_is_counted_until_its_bytes_are_dropped() {
-        let memory = Arc::new(Memory::new());
+        let memory = Arc::new(MemoryBudget::new());
         let chain = motet::middleware::Chain::new()
             .with(motet::middleware::with_state(Arc::clone(&memory), bound_answers))
             .to(|_: Request| async { Response::new(Body::from(vec![7_u8; 1 << 20])) });

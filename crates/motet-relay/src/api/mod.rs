@@ -26,33 +26,32 @@ use motet::container::Running;
 use motet::task::{CancelToken, Scope};
 use motet_http::{Readiness, Server};
 
-pub(crate) use self::auth::Access;
-pub(crate) use self::feed::FeedPlaces;
+pub(crate) use self::auth::ApiKeys;
+pub(crate) use self::feed::FeedSlots;
 use self::feed::FeedState;
-pub use self::feed::Feeds;
-pub(crate) use self::memory::Memory;
+pub(crate) use self::memory::MemoryBudget;
 use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 
 /// What the handlers work with.
 #[derive(Debug)]
-pub(crate) struct Edge {
+pub(crate) struct ApiState {
     pub(crate) store: Store,
-    pub(crate) access: Arc<Access>,
+    pub(crate) api_keys: Arc<ApiKeys>,
     pub(crate) guard: Arc<AddressGuard>,
     pub(crate) metrics: Arc<PrometheusHandle>,
     /// Ready until the shutdown begins; then nothing new is taken in.
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) server: Arc<Server>,
-    pub(crate) feeds: Arc<FeedPlaces>,
+    pub(crate) feeds: Arc<FeedSlots>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    pub(crate) memory: Arc<Memory>,
+    pub(crate) memory: Arc<MemoryBudget>,
 }
 
 /// What the routes start is tasks of `scope`; `stop` ends what has no end of its own.
-pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>, scope: &Scope, stop: CancelToken) -> Router {
-    let feed = FeedState { edge: Arc::clone(&app), stop };
+pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, stop: CancelToken) -> Router {
+    let feed = FeedState { api: Arc::clone(&api), stop };
     let v1 = Router::new()
         .route("/events", post(events::publish).get(events::list))
         .route("/events/feed", get(feed::open).with_state(feed))
@@ -66,15 +65,15 @@ pub(crate) fn router(app: Arc<Edge>, parts: Arc<Running>, scope: &Scope, stop: C
         .route("/dead-letters/redrive", post(deliveries::redrive))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
-        .layer(chain::around_api(Arc::clone(&app.access), Arc::clone(&app.readiness)));
+        .layer(chain::around_api(Arc::clone(&api.api_keys), Arc::clone(&api.readiness)));
     Router::new()
         .nest("/v1", v1)
         .route("/", get(page::show))
         .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready).with_state(health::Readyz::new(scope, &app, parts)))
-        .route("/metrics", get(health::metrics).with_state(health::Scrape::new(scope, &app)))
+        .route("/readyz", get(health::ready).with_state(health::Readyz::new(scope, &api, parts)))
+        .route("/metrics", get(health::metrics).with_state(health::Scrape::new(scope, &api)))
         .method_not_allowed_fallback(problem::method_not_allowed)
         .fallback(problem::no_such_path)
-        .layer(chain::around_all(Arc::clone(&app.memory)))
-        .with_state(app)
+        .layer(chain::around_all(Arc::clone(&api.memory)))
+        .with_state(api)
 }

@@ -1,45 +1,18 @@
 //! Endpoints that relay itself stops attempting: the receiver is gone, or it only fails.
 
-use std::time::Duration;
-
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use super::{Attempt, FailureClass};
 use crate::clock::{Millis, millis};
+use crate::config::AutoDisable;
 use crate::store::writer::Tx;
 use crate::store::{StoreError, Wake};
-
-/// When relay holds what an endpoint is owed, and how it finds out that the receiver is back.
-///
-/// Both conditions have to hold: a busy endpoint fails often within a minute, a quiet one fails seldom.
-///
-/// # Defaults
-/// 20 failed attempts in a row, over a day; then one attempt an hour.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AutoDisable {
-    /// Failed attempts in a row, at least.
-    pub failures: u32,
-    /// From the first of them, at least.
-    pub after: Duration,
-    /// How often one delivery is attempted all the same.
-    pub probe_every: Duration,
-}
-
-impl Default for AutoDisable {
-    fn default() -> Self {
-        Self {
-            failures: 20,
-            after: Duration::from_secs(24 * 60 * 60),
-            probe_every: Duration::from_secs(60 * 60),
-        }
-    }
-}
 
 /// Why relay holds what an endpoint is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Held {
+pub(crate) enum HoldReason {
     /// The receiver answered 410: until somebody enables the endpoint again. It is owed nothing new.
     Gone,
     /// Every attempt failed: until a probe succeeds. It is owed what comes.
@@ -49,7 +22,7 @@ pub(crate) enum Held {
 pub(super) const GONE: i64 = 1;
 pub(super) const FAILING: i64 = 2;
 
-impl Held {
+impl HoldReason {
     pub(in crate::store) fn read(stored: i64) -> Option<Self> {
         match stored {
             GONE => Some(Self::Gone),
@@ -61,8 +34,8 @@ impl Held {
 
 /// What an attempt changed for its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    Held(Held),
+pub(crate) enum HoldChange {
+    Held(HoldReason),
     /// One that is held because it only fails has failed again.
     StillFailing,
     Recovered,
@@ -70,7 +43,7 @@ pub(crate) enum Change {
 
 /// How an endpoint stands, as its attempts have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct EndpointHealth {
     held: i64,
     failures: u32,
     since: Option<Millis>,
@@ -81,9 +54,10 @@ pub(super) fn at_generation(
     tx: &Tx<'_>,
     endpoint: i64,
     generation: i64,
-) -> Result<Option<Standing>, StoreError> {
+) -> Result<Option<EndpointHealth>, StoreError> {
     let sql = "SELECT held, failures, failing_since FROM endpoints WHERE seq = ?1 AND generation = ?2";
-    let read = |row: &Row<'_>| Ok(Standing { held: row.get(0)?, failures: row.get(1)?, since: row.get(2)? });
+    let read =
+        |row: &Row<'_>| Ok(EndpointHealth { held: row.get(0)?, failures: row.get(1)?, since: row.get(2)? });
     Ok(tx.connection.prepare_cached(sql)?.query_row([endpoint, generation], read).optional()?)
 }
 
@@ -92,11 +66,11 @@ pub(super) fn note(
     tx: &mut Tx<'_>,
     rules: &AutoDisable,
     endpoint: i64,
-    standing: Standing,
+    health: EndpointHealth,
     attempt: &Attempt,
     due_at: Millis,
-) -> Result<Option<Change>, StoreError> {
-    let Standing { held, failures, since } = standing;
+) -> Result<Option<HoldChange>, StoreError> {
+    let EndpointHealth { held, failures, since } = health;
     match attempt.class {
         None => {
             if failures == 0 {
@@ -108,7 +82,7 @@ pub(super) fn note(
             }
             // All that was held is looked at at once.
             tx.woken.push((endpoint, Wake::Due(tx.due_now)));
-            return Ok(Some(Change::Recovered));
+            return Ok(Some(HoldChange::Recovered));
         }
         Some(FailureClass::Receiver) => {}
         // It says nothing of the receiver. Without a new time a probe would be repeated at once.
@@ -127,7 +101,7 @@ pub(super) fn note(
     if attempt.status == Some(410) && held != GONE {
         set(tx, endpoint, GONE, failures, Some(since), None)?;
         tx.routes.invalidate();
-        return Ok(Some(Change::Held(Held::Gone)));
+        return Ok(Some(HoldChange::Held(HoldReason::Gone)));
     }
     let only_fails = failures >= rules.failures && tx.due_now - since >= millis(rules.after);
     if held != FAILING && !(held == 0 && only_fails) {
@@ -137,7 +111,7 @@ pub(super) fn note(
     let probe_at = tx.due_now.saturating_add(millis(rules.probe_every));
     set(tx, endpoint, FAILING, failures, Some(since), Some(probe_at))?;
     tx.woken.push((endpoint, Wake::Due(probe_at)));
-    Ok(Some(if held == FAILING { Change::StillFailing } else { Change::Held(Held::Failing) }))
+    Ok(Some(if held == FAILING { HoldChange::StillFailing } else { HoldChange::Held(HoldReason::Failing) }))
 }
 
 /// Called once at start: no probe may be further off than the longest time between two, whatever the clock said

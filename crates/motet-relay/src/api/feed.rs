@@ -4,7 +4,6 @@
 //! after it. A feed reads what is next when its reader has taken what was before, so that a slow one holds a page and no
 //! more, and one that falls behind reads from the disk.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +18,14 @@ use motet::stream::{Combinators as _, Yielder, try_generator};
 use motet::task::{CancelToken, Scope, timeout};
 use serde::Deserialize;
 
-use super::Edge;
+use super::ApiState;
 use super::endpoints::parse_patterns;
 use super::extract::Params;
 use super::problem::Problem;
 use crate::clock::rfc3339;
-use crate::ids::{Ids, Kind};
-use crate::store::{EventRow, Follower, Source, StoreError};
+use crate::config::Feeds;
+use crate::ids::{IdKind, Ids};
+use crate::store::{EventRow, EventSource, Follower, StoreError};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -33,48 +33,29 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const NO_BUFFERING: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
 /// Small messages are sent together, up to this.
-const TOGETHER: usize = 16 << 10;
-
-/// How many may follow the events, and how.
-///
-/// # Defaults
-/// 100 feeds, each with something on its way every 15 s.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Feeds {
-    /// Open at once. A reader that is slow costs about a MiB.
-    pub most: NonZeroUsize,
-    /// After so long without an event an empty message shows that the feed is alive. Proxies close what is silent for
-    /// long, most of them after a minute.
-    pub keep_alive: Duration,
-}
-
-impl Default for Feeds {
-    fn default() -> Self {
-        Self { most: const { NonZeroUsize::new(100).unwrap() }, keep_alive: Duration::from_secs(15) }
-    }
-}
+const MAX_MERGED: usize = 16 << 10;
 
 /// A place for each feed that may be open.
 #[derive(Debug)]
-pub(crate) struct FeedPlaces {
-    places: Bulkhead,
+pub(crate) struct FeedSlots {
+    slots: Bulkhead,
     keep_alive: Duration,
 }
 
-impl FeedPlaces {
+impl FeedSlots {
     pub(crate) fn new(feeds: &Feeds, scope: &Scope) -> Result<Self, InvalidPolicy> {
-        let places = Bulkhead::builder(feeds.most.get()).named(scope, "feeds").build()?;
-        Ok(Self { places, keep_alive: feeds.keep_alive })
+        let slots = Bulkhead::builder(feeds.max_open.get()).named(scope, "feeds").build()?;
+        Ok(Self { slots, keep_alive: feeds.keep_alive })
     }
 
     /// How many feeds are open.
     pub(super) fn taken(&self) -> usize {
-        self.places.stats().taken
+        self.slots.stats().taken
     }
 
-    fn take(&self) -> Result<BulkheadPermit<'static>, Problem> {
-        self.places.try_acquire().map(BulkheadPermit::into_owned).map_err(|_| {
-            let most = self.places.stats().places;
+    fn try_acquire(&self) -> Result<BulkheadPermit<'static>, Problem> {
+        self.slots.try_acquire().map(BulkheadPermit::into_owned).map_err(|_| {
+            let most = self.slots.stats().places;
             Problem::unavailable(format!("{most} feeds are open, and there may be no more (--max-feeds)"))
         })
     }
@@ -83,7 +64,7 @@ impl FeedPlaces {
 /// What a feed works with.
 #[derive(Debug, Clone)]
 pub(super) struct FeedState {
-    pub(super) edge: Arc<Edge>,
+    pub(super) api: Arc<ApiState>,
     /// The end of all feeds.
     pub(super) stop: CancelToken,
 }
@@ -96,7 +77,7 @@ pub(super) struct FeedParams {
 }
 
 pub(super) async fn open(
-    State(FeedState { edge, stop }): State<FeedState>,
+    State(FeedState { api, stop }): State<FeedState>,
     Params(FeedParams { event_types }): Params<FeedParams>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -105,14 +86,14 @@ pub(super) async fn open(
         parse_patterns(&types)
     });
     let patterns = patterns.transpose()?;
-    let ids = edge.store.ids();
+    let ids = api.store.ids();
     let last = last_event_id(ids, &headers)?;
-    let place = edge.feeds.take()?;
+    let slot = api.feeds.try_acquire()?;
     if stop.is_cancelled() {
         return Err(Problem::unavailable("relay is shutting down"));
     }
-    let follower = edge.store.follow(last, patterns).await?.ok_or_else(|| gone(&headers))?;
-    let feed = Feed { ids, follower, said: None, keep_alive: edge.feeds.keep_alive, _place: place };
+    let follower = api.store.follow(last, patterns).await?.ok_or_else(|| gone(&headers))?;
+    let feed = Feed { ids, follower, last_sent: None, keep_alive: api.feeds.keep_alive, _slot: slot };
     let messages = try_generator(async move |y: Yielder<Bytes>| feed.run(y).await);
     let headers = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store"), NO_BUFFERING];
     Ok((headers, Body::from_stream(messages.until(stop))).into_response())
@@ -121,7 +102,7 @@ pub(super) async fn open(
 /// The event to go on after, if there is one. An empty id is none, as with an `EventSource`.
 fn last_event_id(ids: Ids, headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
-    let event = id.to_str().ok().and_then(|id| ids.parse(Kind::Event, id));
+    let event = id.to_str().ok().and_then(|id| ids.parse(IdKind::Event, id));
     event.map(Some).ok_or_else(|| {
         Problem::invalid(format!(
             "Last-Event-ID {id:?} is not the id of an event of this relay; leave it out for the events to come"
@@ -144,74 +125,74 @@ struct Feed {
     ids: Ids,
     follower: Follower,
     /// The last id that was sent.
-    said: Option<i64>,
+    last_sent: Option<i64>,
     keep_alive: Duration,
-    _place: BulkheadPermit<'static>,
+    _slot: BulkheadPermit<'static>,
 }
 
 impl Feed {
     /// Goes on for as long as somebody reads. An error breaks the answer off, which tells the reader to come again.
     async fn run(mut self, mut y: Yielder<Bytes>) -> Result<(), StoreError> {
         // Whoever loses the connection before the first event goes on from here.
-        y.emit(self.pulse()).await;
+        y.emit(self.keep_alive()).await;
         loop {
             let next = match timeout(self.keep_alive, self.follower.next()).await {
                 Ok(next) => next.inspect_err(|error| tracing::error!(%error, "a feed ends early"))?,
                 Err(_) => {
-                    y.emit(self.pulse()).await;
+                    y.emit(self.keep_alive()).await;
                     continue;
                 }
             };
             count(next.from, next.events.len());
-            self.said = next.events.last().map(|last| last.row.seq);
-            let mut together = BytesMut::new();
+            self.last_sent = next.events.last().map(|last| last.row.seq);
+            let mut merged = BytesMut::new();
             for event in &next.events {
                 let message = event.sent_as(|event| match &event.unreadable {
                     None => message(self.ids, &event.row),
                     Some(why) => error_message(self.ids, event.row.seq, why),
                 });
-                if !together.is_empty() && together.len() + message.len() > TOGETHER {
-                    y.emit(together.split().freeze()).await;
+                if !merged.is_empty() && merged.len() + message.len() > MAX_MERGED {
+                    y.emit(merged.split().freeze()).await;
                 }
-                if message.len() > TOGETHER {
+                if message.len() > MAX_MERGED {
                     y.emit(message).await;
                 } else {
-                    together.extend_from_slice(&message);
+                    merged.extend_from_slice(&message);
                 }
             }
-            if !together.is_empty() {
-                y.emit(together.freeze()).await;
+            if !merged.is_empty() {
+                y.emit(merged.freeze()).await;
             }
         }
     }
 
     /// A sign of life: the id to come back with, if it is another one; a comment otherwise. Neither is an event.
-    fn pulse(&mut self) -> Bytes {
+    fn keep_alive(&mut self) -> Bytes {
         let position = self.follower.position();
-        if self.said.replace(position) == Some(position) {
+        if self.last_sent.replace(position) == Some(position) {
             return Bytes::from_static(b":\n\n");
         }
-        Bytes::from(format!("id: {}\n\n", self.ids.format(Kind::Event, position)))
+        Bytes::from(format!("id: {}\n\n", self.ids.format(IdKind::Event, position)))
     }
 }
 
-fn count(from: Source, events: usize) {
+fn count(from: EventSource, events: usize) {
     let from = match from {
-        Source::Memory => "memory",
-        Source::Disk => "disk",
+        EventSource::Memory => "memory",
+        EventSource::Disk => "disk",
     };
     metrics::counter!("relay_feed_events_total", "from" => from).increment(events as u64);
 }
 
 /// In place of an event that cannot be read.
 fn error_message(ids: Ids, seq: i64, why: &str) -> Bytes {
-    let id = ids.format(Kind::Event, seq);
+    let id = ids.format(IdKind::Event, seq);
     Bytes::from(format!("id: {id}\ndata: {}\n\n", serde_json::json!({"id": id, "error": why})))
 }
 
 /// The same bytes as `/v1/events/{id}` has, but for line breaks between the tokens of its data.
 fn message(ids: Ids, row: &EventRow) -> Bytes {
-    let id = ids.format(Kind::Event, row.seq);
+    let id = ids.format(IdKind::Event, row.seq);
     let created_at = rfc3339(row.created_at);
     let length = row.data.len() + row.event_type.len() + created_at.len() + 2 * id.len() + 64;
     let mut message = BytesMut::with_capacity(length);

@@ -11,12 +11,12 @@ use http::header::{
 };
 use http::request::Parts;
 
-use super::Edge;
+use super::ApiState;
 use super::auth::basic_is_accepted;
 use super::problem::Problem;
 use super::views::DeliveryView;
-use crate::ids::{Ids, Kind};
-use crate::store::{Backlog, DeliveryFilter, EndpointRow, Held};
+use crate::ids::{IdKind, Ids};
+use crate::store::{Backlog, DeliveryFilter, EndpointRow, HoldReason};
 
 const NEWEST: i64 = 100;
 const LATEST: usize = 25;
@@ -31,20 +31,20 @@ code { font-size: .9em } .bad { color: #c33; font-weight: 600 } .dim { opacity: 
 </style></head><body><h1>relay</h1>
 "#;
 
-pub(super) async fn show(State(app): State<Arc<Edge>>, request: Parts) -> Result<Response, Problem> {
-    if !basic_is_accepted(&app.access, &request) {
+pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Result<Response, Problem> {
+    if !basic_is_accepted(&api.api_keys, &request) {
         let ask = [(WWW_AUTHENTICATE, "Basic realm=\"relay: any name, and the API key as password\"")];
         return Ok((StatusCode::UNAUTHORIZED, ask, "the password is the API key\n").into_response());
     }
-    let ids = app.store.ids();
-    let endpoints = app.store.backlogs(NEWEST).await?;
-    let deliveries = app.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;
+    let ids = api.store.ids();
+    let endpoints = api.store.backlogs(NEWEST).await?;
+    let deliveries = api.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;
     // What cannot be read is told of above the tables.
     let readable = deliveries.into_iter().filter_map(Result::ok);
     let deliveries: Vec<_> = readable.map(|row| DeliveryView::new(ids, row)).collect();
     let page = render(
         ids,
-        app.store.health().await.err().map(|trouble| trouble.to_string()),
+        api.store.health().await.err().map(|trouble| trouble.to_string()),
         &endpoints,
         &deliveries,
     )
@@ -78,13 +78,13 @@ fn render(
             writeln!(
                 page,
                 "<tr><td><code>{}</code><td>{}<td>{}<td>{}<td class=n>{}<td class=n>{:.1} s<td class=\"n{}\">{}</tr>",
-                ids.format(Kind::Endpoint, endpoint.seq),
+                ids.format(IdKind::Endpoint, endpoint.seq),
                 Escaped(&endpoint.url),
                 Escaped(&patterns),
                 match (endpoint.enabled, endpoint.held) {
                     (true, None) => "enabled",
-                    (true, Some(Held::Gone)) => "<span class=bad>gone</span>",
-                    (true, Some(Held::Failing)) => "<span class=bad>failing</span>",
+                    (true, Some(HoldReason::Gone)) => "<span class=bad>gone</span>",
+                    (true, Some(HoldReason::Failing)) => "<span class=bad>failing</span>",
                     (false, _) => "<span class=bad>disabled</span>",
                 },
                 backlog.pending,

@@ -18,7 +18,7 @@ use motet::resilience::RateLimiter;
 use motet_http::Peer;
 
 use super::problem::Problem;
-use crate::relay::StartError;
+use crate::error::StartError;
 use crate::store::{Store, hash_key};
 
 /// An API key in clear text; exists only between making it and showing it. `Debug` does not show it.
@@ -50,30 +50,30 @@ impl fmt::Debug for ApiKey {
 
 /// The keys that are let in.
 #[derive(Debug, Default)]
-pub(crate) struct Access {
+pub(crate) struct ApiKeys {
     hashes: Vec<[u8; 32]>,
     /// The one that this start made.
     new: Option<ApiKey>,
-    refusals: Refusals,
+    refused_keys: RefusedKeys,
 }
 
 /// Reports keys that are not known: one at a time is a client with a wrong setting, and many are an attack.
 #[derive(Debug)]
-struct Refusals {
+struct RefusedKeys {
     /// The log has a line a second at most, whatever is sent.
     lines: RateLimiter,
     /// Refused since the last line.
     unlogged: AtomicU64,
 }
 
-impl Default for Refusals {
+impl Default for RefusedKeys {
     fn default() -> Self {
         let lines = RateLimiter::builder(1, Duration::from_secs(1)).build();
         Self { lines: lines.expect("these settings are valid"), unlogged: AtomicU64::new(0) }
     }
 }
 
-impl Refusals {
+impl RefusedKeys {
     fn note(&self, peer: Option<&Peer>, path: &str) {
         metrics::counter!("relay_api_keys_refused_total").increment(1);
         self.unlogged.fetch_add(1, Ordering::Relaxed);
@@ -90,11 +90,11 @@ impl Refusals {
     }
 }
 
-impl Access {
+impl ApiKeys {
     /// The keys of the store. Where there is none one is made, which is stored by [`keep_new_key`](Self::keep_new_key):
     /// a start that fails before the key is shown leaves a store without a key, and the next start makes one.
-    pub(crate) async fn of(store: &Store) -> Result<Self, StartError> {
-        let hashes = store.key_hashes().await.map_err(|error| StartError::unusable(&error))?;
+    pub(crate) async fn load(store: &Store) -> Result<Self, StartError> {
+        let hashes = store.key_hashes().await.map_err(StartError::store)?;
         if !hashes.is_empty() {
             return Ok(Self { hashes, ..Self::default() });
         }
@@ -105,7 +105,7 @@ impl Access {
     /// Stores the key that this start made, if it made one. To be called when the key was shown.
     pub(crate) async fn keep_new_key(&self, store: &Store) -> Result<(), StartError> {
         let Some(key) = &self.new else { return Ok(()) };
-        store.add_key(key.hash()).await.map_err(|error| StartError::unusable(&error))
+        store.add_key(key.hash()).await.map_err(StartError::store)
     }
 
     /// Makes a key, shows it, and then revokes all others. Until it is shown the others hold.
@@ -113,14 +113,13 @@ impl Access {
         store: &Store,
         show: impl FnOnce(&str) -> io::Result<()>,
     ) -> Result<(), StartError> {
-        let unusable = |error| StartError::unusable(&error);
         let key = ApiKey::generate().map_err(StartError::Random)?;
-        store.add_key(key.hash()).await.map_err(unusable)?;
+        store.add_key(key.hash()).await.map_err(StartError::store)?;
         if let Err(error) = show(key.expose()) {
-            store.remove_key(key.hash()).await.map_err(unusable)?;
+            store.remove_key(key.hash()).await.map_err(StartError::store)?;
             return Err(StartError::NotShown(Arc::new(error)));
         }
-        store.remove_other_keys(key.hash()).await.map_err(unusable)
+        store.remove_other_keys(key.hash()).await.map_err(StartError::store)
     }
 
     pub(crate) fn new_key(&self) -> Option<&str> {
@@ -128,8 +127,8 @@ impl Access {
     }
 
     /// Reports a request with a key that is not accepted.
-    pub(super) fn refused(&self, extensions: &Extensions, path: &str) {
-        self.refusals.note(extensions.get(), path);
+    pub(super) fn log_refused(&self, extensions: &Extensions, path: &str) {
+        self.refused_keys.note(extensions.get(), path);
     }
 
     /// Hashes are compared, not keys: how long a comparison takes tells nothing about a key.
@@ -140,14 +139,14 @@ impl Access {
 
 /// For the API.
 pub(super) async fn require_bearer(
-    access: Arc<Access>,
+    api_keys: Arc<ApiKeys>,
     request: Request,
     next: Next<Request, Response>,
 ) -> Response {
     let refused = match credentials(request.headers(), "Bearer") {
-        Some(key) if access.accept(key) => return next.run(request).await,
+        Some(key) if api_keys.accept(key) => return next.run(request).await,
         Some(_) => {
-            access.refused(request.extensions(), request.uri().path());
+            api_keys.log_refused(request.extensions(), request.uri().path());
             "this API key is not known; relay showed the key when it first started on its data directory"
         }
         None => "send the API key as 'Authorization: Bearer rk_...'",
@@ -156,16 +155,16 @@ pub(super) async fn require_bearer(
 }
 
 /// For the page: browsers ask for a name and a password, and the password is the key.
-pub(super) fn basic_is_accepted(access: &Access, request: &Parts) -> bool {
+pub(super) fn basic_is_accepted(api_keys: &ApiKeys, request: &Parts) -> bool {
     let Some(encoded) = credentials(&request.headers, "Basic") else { return false };
     let accepted = STANDARD
         .decode(encoded)
         .ok()
         .and_then(|decoded| String::from_utf8(decoded).ok())
-        .and_then(|pair| pair.split_once(':').map(|(_, password)| access.accept(password)))
+        .and_then(|pair| pair.split_once(':').map(|(_, password)| api_keys.accept(password)))
         .unwrap_or(false);
     if !accepted {
-        access.refused(&request.extensions, request.uri.path());
+        api_keys.log_refused(&request.extensions, request.uri.path());
     }
     accepted
 }

@@ -6,9 +6,9 @@ use serde_json::value::RawValue;
 
 use super::problem::Problem;
 use crate::clock::rfc3339;
-use crate::ids::{Ids, Kind};
+use crate::ids::{IdKind, Ids};
 use crate::store::{
-    AttemptRow, DeliveryRow, DeliveryState, EndpointRow, EventRow, FailureClass, Held, Unreadable,
+    AttemptRow, DeliveryRow, DeliveryState, EndpointRow, EventRow, FailureClass, HoldReason, Unreadable,
 };
 
 #[derive(Debug, Serialize)]
@@ -19,7 +19,7 @@ pub(super) struct EndpointView {
     /// Whether attempts are made.
     enabled: bool,
     /// Why relay makes none: `gone` (it answered 410) or `failing` (every attempt failed).
-    disabled_because: Option<Held>,
+    disabled_because: Option<HoldReason>,
     /// Shown where one endpoint is asked for, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
@@ -30,7 +30,7 @@ pub(super) struct EndpointView {
 impl EndpointView {
     pub(super) fn new(ids: Ids, row: &EndpointRow) -> Self {
         Self {
-            id: ids.format(Kind::Endpoint, row.seq),
+            id: ids.format(IdKind::Endpoint, row.seq),
             url: row.url.clone(),
             event_types: row.patterns.iter().map(ToString::to_string).collect(),
             enabled: row.enabled && row.held.is_none(),
@@ -61,7 +61,7 @@ impl EventView {
             return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the stored event is not JSON"));
         };
         Ok(Self {
-            id: ids.format(Kind::Event, row.seq),
+            id: ids.format(IdKind::Event, row.seq),
             r#type: row.event_type,
             created_at: rfc3339(row.created_at),
             data,
@@ -80,7 +80,7 @@ pub(super) enum Item<View> {
 impl<View> Item<View> {
     pub(super) fn new(
         ids: Ids,
-        kind: Kind,
+        kind: IdKind,
         row: Result<Result<View, Problem>, Unreadable>,
         seq: i64,
     ) -> Self {
@@ -119,11 +119,11 @@ impl DeliveryView {
             Err(why) => (None, Some(why)),
         };
         Self {
-            id: ids.format(Kind::Delivery, row.seq),
-            event_id: ids.format(Kind::Event, row.event),
+            id: ids.format(IdKind::Delivery, row.seq),
+            event_id: ids.format(IdKind::Event, row.event),
             event_type,
             error,
-            endpoint_id: ids.format(Kind::Endpoint, row.endpoint),
+            endpoint_id: ids.format(IdKind::Endpoint, row.endpoint),
             state: row.state,
             attempts: row.attempts,
             next_attempt_at: (row.state == DeliveryState::Pending).then(|| rfc3339(row.due_at)),

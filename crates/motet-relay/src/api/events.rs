@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Json as Answer;
+use axum::Json as JsonResponse;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -12,27 +12,27 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Edge;
-use super::body::{MOST_DATA_BYTES, MOST_JSON_BYTES, media_type, parse_json, read as read_body};
+use super::ApiState;
+use super::body::{MAX_DATA_BYTES, MAX_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
 use super::paging::{List, Page};
 use super::problem::{self, Problem};
 use super::views::{EventView, Item};
-use crate::ids::{Ids, Kind};
+use crate::ids::{IdKind, Ids};
 use crate::json;
 use crate::pattern::EventType;
-use crate::store::{EventRow, MOST_WEIGHT, NewEvent, Published, Unreadable};
+use crate::store::{EventRow, MAX_WEIGHT, NewEvent, Published, Unreadable};
 
 const NDJSON: &str = "application/x-ndjson";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-const MOST_KEY_BYTES: usize = 255;
+const MAX_KEY_BYTES: usize = 255;
 
 /// A body of many events.
-const MOST_NDJSON_BYTES: usize = 16 << 20;
+const MAX_NDJSON_BYTES: usize = 16 << 20;
 
 /// Each line costs an answer, so their number is bounded as well.
-const MOST_LINES: usize = 10_000;
+const MAX_LINES: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,11 +72,11 @@ pub(super) struct ListParams {
 }
 
 /// One event as JSON, or many as NDJSON.
-pub(super) async fn publish(State(app): State<Arc<Edge>>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn publish(State(api): State<Arc<ApiState>>, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     match media_type(&head.headers).as_deref() {
-        Some("application/json") => publish_one(&app, &head.headers, body).await,
-        Some(NDJSON) => publish_many(&app, &head.headers, body).await,
+        Some("application/json") => publish_one(&api, &head.headers, body).await,
+        Some(NDJSON) => publish_many(&api, &head.headers, body).await,
         _ => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("send one event as 'Content-Type: application/json', or one per line as {NDJSON}"),
@@ -84,10 +84,10 @@ pub(super) async fn publish(State(app): State<Arc<Edge>>, request: Request) -> R
     }
 }
 
-async fn publish_one(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     // Until the event is stored: it is as large as its body.
-    let mut held = app.memory.for_request();
-    let mut publish: Publish = parse_json(&read_body(body, MOST_JSON_BYTES, &mut held).await?)?;
+    let mut reserved = api.memory.for_request();
+    let mut publish: Publish = parse_json(&read_body(body, MAX_JSON_BYTES, &mut reserved).await?)?;
     if let Some(header) = headers.get(IDEMPOTENCY_KEY) {
         let key = header.to_str().map_err(|_| Problem::invalid("idempotency-key must be visible ASCII"))?;
         if publish.idempotency_key.as_ref().is_some_and(|in_body| in_body != key) {
@@ -95,8 +95,8 @@ async fn publish_one(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Resp
         }
         publish.idempotency_key = Some(key.to_owned());
     }
-    let published = app.store.publish(vec![check(publish)?]).await?;
-    let ids = app.store.ids();
+    let published = api.store.publish(vec![check(publish)?]).await?;
+    let ids = api.store.ids();
     match published.first() {
         Some(Published::Accepted { event, deliveries }) => {
             Ok(accepted(ids, *event, *deliveries).into_response())
@@ -110,12 +110,12 @@ async fn publish_one(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Resp
     }
 }
 
-fn accepted(ids: Ids, event: i64, deliveries: i64) -> (StatusCode, Answer<Accepted>) {
-    (StatusCode::ACCEPTED, Answer(Accepted { id: ids.format(Kind::Event, event), deliveries }))
+fn accepted(ids: Ids, event: i64, deliveries: i64) -> (StatusCode, JsonResponse<Accepted>) {
+    (StatusCode::ACCEPTED, JsonResponse(Accepted { id: ids.format(IdKind::Event, event), deliveries }))
 }
 
 fn conflict(ids: Ids, event: i64) -> Problem {
-    let id = ids.format(Kind::Event, event);
+    let id = ids.format(IdKind::Event, event);
     Problem::new(
         StatusCode::CONFLICT,
         format!(
@@ -124,24 +124,24 @@ fn conflict(ids: Ids, event: i64) -> Problem {
     )
 }
 
-async fn publish_many(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn publish_many(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::invalid("with many events, give each line its own \"idempotency_key\""));
     }
-    let mut held = app.memory.for_request();
-    let body = read_body(body, MOST_NDJSON_BYTES, &mut held).await?;
+    let mut reserved = api.memory.for_request();
+    let body = read_body(body, MAX_NDJSON_BYTES, &mut reserved).await?;
     let lines: Vec<_> = (1..)
         .zip(body.split(|byte| *byte == b'\n'))
         .filter(|(_, line)| !line.trim_ascii().is_empty())
-        .take(MOST_LINES + 1)
+        .take(MAX_LINES + 1)
         .collect();
     if lines.is_empty() {
         return Err(Problem::invalid("the body holds no event"));
     }
-    if lines.len() > MOST_LINES {
+    if lines.len() > MAX_LINES {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body holds more than {MOST_LINES} events; nothing was stored"),
+            format!("the body holds more than {MAX_LINES} events; nothing was stored"),
         ));
     }
     let mut answers: Vec<LineAnswer> = Vec::with_capacity(lines.len());
@@ -152,34 +152,34 @@ async fn publish_many(app: &Edge, headers: &HeaderMap, body: Body) -> Result<Res
     for (number, line) in lines {
         match parse_line(line) {
             Ok(event) => {
-                weight += app.store.rows_of(&event);
+                weight += api.store.rows_of(&event);
                 batch.push(event);
                 numbers.push(number);
             }
             Err(problem) => answers.push(refused(number, &problem)),
         }
-        if weight >= MOST_WEIGHT {
+        if weight >= MAX_WEIGHT {
             weight = 0;
-            store_batch(app, std::mem::take(&mut batch), &mut numbers, &mut answers).await;
+            store_batch(api, std::mem::take(&mut batch), &mut numbers, &mut answers).await;
         }
     }
-    store_batch(app, batch, &mut numbers, &mut answers).await;
+    store_batch(api, batch, &mut numbers, &mut answers).await;
     answers.sort_unstable_by_key(|answer| answer.line);
     ndjson(&answers)
 }
 
 fn parse_line(line: &[u8]) -> Result<NewEvent, Problem> {
-    if line.len() > MOST_JSON_BYTES {
+    if line.len() > MAX_JSON_BYTES {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the line is longer than {MOST_JSON_BYTES} bytes"),
+            format!("the line is longer than {MAX_JSON_BYTES} bytes"),
         ));
     }
     check(parse_json(line)?)
 }
 
 async fn store_batch(
-    app: &Edge,
+    api: &ApiState,
     batch: Vec<NewEvent>,
     numbers: &mut Vec<usize>,
     answers: &mut Vec<LineAnswer>,
@@ -187,8 +187,8 @@ async fn store_batch(
     if batch.is_empty() {
         return;
     }
-    let ids = app.store.ids();
-    match app.store.publish(batch).await {
+    let ids = api.store.ids();
+    match api.store.publish(batch).await {
         Ok(published) => {
             answers.extend(
                 numbers.drain(..).zip(published).map(|(line, published)| taken(ids, line, published)),
@@ -210,7 +210,7 @@ fn taken(ids: Ids, line: usize, published: Published) -> LineAnswer {
     LineAnswer {
         line,
         status: StatusCode::ACCEPTED.as_u16(),
-        id: Some(ids.format(Kind::Event, event)),
+        id: Some(ids.format(IdKind::Event, event)),
         deliveries: Some(deliveries),
         replayed,
         detail: None,
@@ -253,47 +253,50 @@ fn check(publish: Publish) -> Result<NewEvent, Problem> {
     let event_type = EventType::parse(&publish.r#type)
         .map_err(|error| Problem::invalid(format!("type: {:?} {error}", publish.r#type)))?;
     if let Some(key) = &publish.idempotency_key
-        && (key.is_empty() || key.len() > MOST_KEY_BYTES)
+        && (key.is_empty() || key.len() > MAX_KEY_BYTES)
     {
         return Err(Problem::invalid(format!(
-            "idempotency_key has {} bytes; it must have 1 to {MOST_KEY_BYTES}",
+            "idempotency_key has {} bytes; it must have 1 to {MAX_KEY_BYTES}",
             key.len()
         )));
     }
     let data = publish.data.get();
-    if data.len() > MOST_DATA_BYTES {
+    if data.len() > MAX_DATA_BYTES {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("data has {} bytes; it may have {MOST_DATA_BYTES}", data.len()),
+            format!("data has {} bytes; it may have {MAX_DATA_BYTES}", data.len()),
         ));
     }
     json::check(data).map_err(|unfit| Problem::invalid(format!("data: {unfit}")))?;
     Ok(NewEvent { event_type, data: publish.data, idempotency_key: publish.idempotency_key })
 }
 
-pub(super) async fn read(State(app): State<Arc<Edge>>, Id(id): Id) -> Result<Answer<EventView>, Problem> {
+pub(super) async fn read(
+    State(api): State<Arc<ApiState>>,
+    Id(id): Id,
+) -> Result<JsonResponse<EventView>, Problem> {
     let unknown = || Problem::not_found("event", &id);
-    let ids = app.store.ids();
-    let seq = ids.parse(Kind::Event, &id).ok_or_else(unknown)?;
-    let row = app.store.event(seq).await?.ok_or_else(unknown)?;
-    Ok(Answer(EventView::new(ids, row)?))
+    let ids = api.store.ids();
+    let seq = ids.parse(IdKind::Event, &id).ok_or_else(unknown)?;
+    let row = api.store.event(seq).await?.ok_or_else(unknown)?;
+    Ok(JsonResponse(EventView::new(ids, row)?))
 }
 
 pub(super) async fn list(
-    State(app): State<Arc<Edge>>,
+    State(api): State<Arc<ApiState>>,
     Params(params): Params<ListParams>,
-) -> Result<Answer<List<Item<EventView>>>, Problem> {
-    let ids = app.store.ids();
-    let page = Page::read(ids, Kind::Event, params.limit, params.cursor.as_deref())?;
-    let (rows, more) = app.store.events(page.before, page.limit).await?;
+) -> Result<JsonResponse<List<Item<EventView>>>, Problem> {
+    let ids = api.store.ids();
+    let page = Page::read(ids, IdKind::Event, params.limit, params.cursor.as_deref())?;
+    let (rows, more) = api.store.events(page.before, page.limit).await?;
     let seq = |row: &Result<EventRow, Unreadable>| match row {
         Ok(row) => row.seq,
         Err(unreadable) => unreadable.seq,
     };
-    let next_cursor = rows.last().filter(|_| more).map(|row| ids.format(Kind::Event, seq(row)));
+    let next_cursor = rows.last().filter(|_| more).map(|row| ids.format(IdKind::Event, seq(row)));
     let items = rows.into_iter().map(|row| {
         let seq = seq(&row);
-        Item::new(ids, Kind::Event, row.map(|row| EventView::new(ids, row)), seq)
+        Item::new(ids, IdKind::Event, row.map(|row| EventView::new(ids, row)), seq)
     });
-    Ok(Answer(List::new(items, next_cursor)))
+    Ok(JsonResponse(List::new(items, next_cursor)))
 }

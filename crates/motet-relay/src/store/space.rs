@@ -1,4 +1,4 @@
-//! Room for what relay must be able to write: the limit of the store, and a reserve on the disk.
+//! StoreSpace for what relay must be able to write: the limit of the store, and a reserve on the disk.
 //!
 //! New events are refused while relay can still record what becomes of those that it has: outcomes, keys and endpoints are
 //! written beyond the limit, and a reserve file is given up for them when the disk is full.
@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::StoreError;
-use super::lock::Place;
+use super::lock::FileIdentity;
 
 const RESERVE: &str = "relay.reserve";
 
@@ -22,25 +22,25 @@ const LEAST_RESERVE_BYTES: u64 = 64 << 10;
 
 /// What a new event needs, besides a disk that takes it.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct StoreSpace {
     max_bytes: Option<u64>,
-    place: Place,
+    identity: FileIdentity,
     reserve: PathBuf,
     is_reserved: bool,
 }
 
-impl Room {
-    pub(super) fn new(directory: &Path, place: Place, max_bytes: Option<u64>) -> Self {
-        let mut room = Self { max_bytes, place, reserve: directory.join(RESERVE), is_reserved: false };
-        if let Err(error) = room.reserve() {
+impl StoreSpace {
+    pub(super) fn new(directory: &Path, identity: FileIdentity, max_bytes: Option<u64>) -> Self {
+        let mut space = Self { max_bytes, identity, reserve: directory.join(RESERVE), is_reserved: false };
+        if let Err(error) = space.reserve() {
             tracing::warn!(%error, "new events are refused until there is room on the disk");
         }
-        room
+        space
     }
 
     /// Returns an error if events with `bytes` of data must be refused.
     pub(super) fn check(&self, connection: &Connection, bytes: usize) -> Result<(), StoreError> {
-        self.place.check()?;
+        self.identity.check()?;
         if !self.is_reserved {
             return Err(StoreError::Full);
         }

@@ -10,14 +10,14 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::memory::Held;
+use super::memory::ByteReservation;
 use super::problem::Problem;
 
 /// The data of one event.
-pub(super) const MOST_DATA_BYTES: usize = 256 << 10;
+pub(super) const MAX_DATA_BYTES: usize = 256 << 10;
 
 /// One event with all that stands around its data, or any other single JSON body.
-pub(super) const MOST_JSON_BYTES: usize = MOST_DATA_BYTES + (16 << 10);
+pub(super) const MAX_JSON_BYTES: usize = MAX_DATA_BYTES + (16 << 10);
 
 /// A client has this long to send its body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -27,9 +27,9 @@ pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem
         .map_err(|error| Problem::invalid(format!("the JSON is not accepted: {error}")))
 }
 
-/// Reads a body to its end, and counts it in `held`.
-pub(super) async fn read(body: Body, most: usize, held: &mut Held) -> Result<Bytes, Problem> {
-    match timeout(BODY_DEADLINE, read_on(body, most, held)).await {
+/// Reads a body to its end, and counts it in `reserved`.
+pub(super) async fn read(body: Body, most: usize, reserved: &mut ByteReservation) -> Result<Bytes, Problem> {
+    match timeout(BODY_DEADLINE, read_on(body, most, reserved)).await {
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             format!("the body was not sent within {} s", BODY_DEADLINE.as_secs()),
@@ -38,7 +38,7 @@ pub(super) async fn read(body: Body, most: usize, held: &mut Held) -> Result<Byt
     }
 }
 
-async fn read_on(mut body: Body, most: usize, held: &mut Held) -> Result<Bytes, Problem> {
+async fn read_on(mut body: Body, most: usize, reserved: &mut ByteReservation) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::invalid(format!("the body broke off: {error}")))?;
@@ -50,7 +50,7 @@ async fn read_on(mut body: Body, most: usize, held: &mut Held) -> Result<Bytes, 
                 format!("the body is longer than {most} bytes"),
             ));
         }
-        if !held.grow(data.len()) {
+        if !reserved.grow(data.len()) {
             return Err(Problem::unavailable(
                 "relay is reading as many bytes of other requests as it may; nothing was stored; try again",
             ));

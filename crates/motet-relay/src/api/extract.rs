@@ -8,18 +8,18 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::Edge;
-use super::body::{MOST_JSON_BYTES, media_type, parse_json, read};
+use super::ApiState;
+use super::body::{MAX_JSON_BYTES, media_type, parse_json, read};
 use super::problem::Problem;
 
 /// A JSON body, read whole.
 #[derive(Debug)]
 pub(super) struct Json<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<Edge>> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, api: &Arc<ApiState>) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
         if media_type(&head.headers).as_deref() != Some("application/json") {
             return Err(Problem::new(
@@ -27,8 +27,8 @@ impl<T: DeserializeOwned> FromRequest<Arc<Edge>> for Json<T> {
                 "send JSON, with 'Content-Type: application/json'",
             ));
         }
-        let mut held = edge.memory.for_request();
-        parse_json(&read(body, MOST_JSON_BYTES, &mut held).await?).map(Self)
+        let mut reserved = api.memory.for_request();
+        parse_json(&read(body, MAX_JSON_BYTES, &mut reserved).await?).map(Self)
     }
 }
 

@@ -15,16 +15,16 @@ use motet::middleware::{Chain, Next, catch_panic_with, with_state};
 use motet_http::bridge::{self, ChainLayer};
 use motet_http::{Readiness, Reserved};
 
-use super::Access;
+use super::ApiKeys;
 use super::auth::require_bearer;
-use super::memory::{Memory, bound_answers};
+use super::memory::{MemoryBudget, bound_answers};
 use super::problem::Problem;
 
 /// A chain as a layer of a router.
 type Layer = ChainLayer<Request, Response>;
 
 /// Around every route.
-pub(super) fn around_all(memory: Arc<Memory>) -> Layer {
+pub(super) fn around_all(memory: Arc<MemoryBudget>) -> Layer {
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay; the log has the details");
     // A panic is counted as the answer that it becomes.
     let chain = Chain::new().with(count).with(require_host).with(with_state(memory, bound_answers));
@@ -32,9 +32,9 @@ pub(super) fn around_all(memory: Arc<Memory>) -> Layer {
 }
 
 /// Around the routes of the API.
-pub(super) fn around_api(access: Arc<Access>, readiness: Arc<Readiness>) -> Layer {
+pub(super) fn around_api(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
     let chain = Chain::new().with(no_store).with(refuse_when_crowded);
-    let chain = chain.with(with_state(access, require_bearer));
+    let chain = chain.with(with_state(api_keys, require_bearer));
     bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
 }
 
@@ -116,7 +116,8 @@ mod tests {
         async fn bug() {
             panic!("on purpose");
         }
-        let mut router = Router::new().route("/bug", get(bug)).layer(around_all(Arc::new(Memory::new())));
+        let mut router =
+            Router::new().route("/bug", get(bug)).layer(around_all(Arc::new(MemoryBudget::new())));
         let request = Request::builder().uri("/bug").header(HOST, "relay").body(Body::empty()).unwrap();
         let Ok(response) = Service::<Request>::call(&mut router, request).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
@@ -127,10 +128,10 @@ mod tests {
 
     #[test]
     fn middleware_is_complete_and_in_order() {
-        let all = around_all(Arc::new(Memory::new()));
+        let all = around_all(Arc::new(MemoryBudget::new()));
         assert_eq!(format!("{all:?}"), "ChainLayer(count > require_host > bound_answers > catch_panic)");
-        let access = Arc::new(Access::default());
-        let api = around_api(access, Arc::new(Readiness::new()));
+        let api_keys = Arc::new(ApiKeys::default());
+        let api = around_api(api_keys, Arc::new(Readiness::new()));
         assert_eq!(
             format!("{api:?}"),
             "ChainLayer(no_store > refuse_when_crowded > require_bearer > refuse_when_stopping)"

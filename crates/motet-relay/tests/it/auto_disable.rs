@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 
 use crate::harness::{Act, Client, FAIL, OK, Receiver, Relay, eventually};
 
-async fn disabled(client: &Client, path: &str, because: &str) {
+async fn disabled(client: &Client, path: &str, reason: &str) {
     eventually("the endpoint to be disabled", || async {
         let endpoint = client.get(path).await.json();
-        (endpoint["disabled_because"] == because && endpoint["enabled"] == false).then_some(())
+        (endpoint["disabled_because"] == reason && endpoint["enabled"] == false).then_some(())
     })
     .await;
 }

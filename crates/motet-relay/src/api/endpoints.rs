@@ -4,26 +4,26 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json as Answer;
+use axum::Json as JsonResponse;
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use url::{Host, Url};
 
-use super::Edge;
+use super::ApiState;
 use super::extract::{Id, Json, Params};
 use super::paging::{List, Page};
 use super::problem::Problem;
 use super::views::EndpointView;
 use crate::guard::AddressGuard;
-use crate::ids::Kind;
-use crate::lifecycle::{DisabledBecause, EnabledBecause, EndpointDisabled, EndpointEnabled};
+use crate::ids::IdKind;
+use crate::lifecycle::{DisabledReason, EnabledReason, EndpointDisabled, EndpointEnabled};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
 use crate::store::{EndpointChange, NewEndpoint, Updated};
 
-const MOST_URL_BYTES: usize = 2_048;
-const MOST_PATTERNS: usize = 64;
+const MAX_URL_BYTES: usize = 2_048;
+const MAX_PATTERNS: usize = 64;
 const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Debug, Deserialize)]
@@ -56,85 +56,88 @@ pub(super) struct ListParams {
 }
 
 pub(super) async fn create(
-    State(app): State<Arc<Edge>>,
+    State(api): State<Arc<ApiState>>,
     Json(create): Json<Create>,
-) -> Result<(StatusCode, Answer<EndpointView>), Problem> {
+) -> Result<(StatusCode, JsonResponse<EndpointView>), Problem> {
     let secret = match create.secret {
         Some(text) => parse_secret(&text)?,
         None => Secret::generate()
             .map_err(|_| Problem::unavailable("no random bytes from the operating system"))?,
     };
     let new = NewEndpoint {
-        url: check_url(&create.url, &app.guard)?,
+        url: check_url(&create.url, &api.guard)?,
         patterns: parse_patterns(&create.event_types.unwrap_or_else(|| vec![">".to_owned()]))?,
         enabled: create.enabled.unwrap_or(true),
         secret,
     };
-    let row = app.store.create_endpoint(new).await?;
-    Ok((StatusCode::CREATED, Answer(EndpointView::with_secret(app.store.ids(), &row))))
+    let row = api.store.create_endpoint(new).await?;
+    Ok((StatusCode::CREATED, JsonResponse(EndpointView::with_secret(api.store.ids(), &row))))
 }
 
-pub(super) async fn read(State(app): State<Arc<Edge>>, Id(id): Id) -> Result<Answer<EndpointView>, Problem> {
-    let row = app.store.endpoint(parse_id(&app, &id)?).await?.ok_or_else(|| unknown(&id))?;
-    Ok(Answer(EndpointView::with_secret(app.store.ids(), &row)))
+pub(super) async fn read(
+    State(api): State<Arc<ApiState>>,
+    Id(id): Id,
+) -> Result<JsonResponse<EndpointView>, Problem> {
+    let row = api.store.endpoint(parse_id(&api, &id)?).await?.ok_or_else(|| unknown(&id))?;
+    Ok(JsonResponse(EndpointView::with_secret(api.store.ids(), &row)))
 }
 
 pub(super) async fn list(
-    State(app): State<Arc<Edge>>,
+    State(api): State<Arc<ApiState>>,
     Params(params): Params<ListParams>,
-) -> Result<Answer<List<EndpointView>>, Problem> {
-    let ids = app.store.ids();
-    let page = Page::read(ids, Kind::Endpoint, params.limit, params.cursor.as_deref())?;
-    let rows = app.store.endpoints(page.before, page.fetch()).await?;
-    let id = |row: &crate::store::EndpointRow| ids.format(Kind::Endpoint, row.seq);
-    Ok(Answer(page.answer(rows, id, |row| EndpointView::new(ids, &row))))
+) -> Result<JsonResponse<List<EndpointView>>, Problem> {
+    let ids = api.store.ids();
+    let page = Page::read(ids, IdKind::Endpoint, params.limit, params.cursor.as_deref())?;
+    let rows = api.store.endpoints(page.before, page.fetch()).await?;
+    let id = |row: &crate::store::EndpointRow| ids.format(IdKind::Endpoint, row.seq);
+    Ok(JsonResponse(page.answer(rows, id, |row| EndpointView::new(ids, &row))))
 }
 
 pub(super) async fn update(
-    State(app): State<Arc<Edge>>,
+    State(api): State<Arc<ApiState>>,
     Id(id): Id,
     Json(update): Json<Update>,
-) -> Result<Answer<EndpointView>, Problem> {
-    let seq = parse_id(&app, &id)?;
+) -> Result<JsonResponse<EndpointView>, Problem> {
+    let seq = parse_id(&api, &id)?;
     let change = EndpointChange {
-        url: update.url.map(|url| check_url(&url, &app.guard)).transpose()?,
+        url: update.url.map(|url| check_url(&url, &api.guard)).transpose()?,
         patterns: update.event_types.map(|types| parse_patterns(&types)).transpose()?,
         enabled: update.enabled,
         secret: update.secret.map(|secret| parse_secret(&secret)).transpose()?,
         overlap: update.overlap.map(check_overlap).transpose()?,
     };
-    let Updated { row, switched, is_moved } =
-        app.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
+    let Updated { row, switched, url_changed } =
+        api.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
     // In steps, between other commits. What is left out where this fails or is dropped keeps its time.
-    let mut may_be_more = is_moved;
+    let mut may_be_more = url_changed;
     while may_be_more {
-        may_be_more = app.store.hasten(seq).await.unwrap_or_else(|error| {
+        may_be_more = api.store.retry_now(seq).await.unwrap_or_else(|error| {
             tracing::warn!(%error, endpoint = id, "deliveries to a changed URL keep their times");
             false
         });
     }
     match switched {
         Some(true) => {
-            app.lifecycle.tell(|| EndpointEnabled { endpoint: id, because: EnabledBecause::Asked });
+            api.lifecycle.post(|| EndpointEnabled { endpoint: id, reason: EnabledReason::Requested });
         }
         Some(false) => {
-            app.lifecycle.tell(|| EndpointDisabled { endpoint: id, because: DisabledBecause::Asked });
+            api.lifecycle.post(|| EndpointDisabled { endpoint: id, reason: DisabledReason::Requested });
         }
         None => {}
     }
-    Ok(Answer(EndpointView::with_secret(app.store.ids(), &row)))
+    Ok(JsonResponse(EndpointView::with_secret(api.store.ids(), &row)))
 }
 
-pub(super) async fn delete(State(app): State<Arc<Edge>>, Id(id): Id) -> Result<StatusCode, Problem> {
-    if app.store.delete_endpoint(parse_id(&app, &id)?).await? {
+pub(super) async fn delete(State(api): State<Arc<ApiState>>, Id(id): Id) -> Result<StatusCode, Problem> {
+    if api.store.delete_endpoint(parse_id(&api, &id)?).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(unknown(&id))
     }
 }
 
-pub(super) fn parse_id(app: &Edge, id: &str) -> Result<i64, Problem> {
-    app.store.ids().parse(Kind::Endpoint, id).ok_or_else(|| unknown(id))
+pub(super) fn parse_id(api: &ApiState, id: &str) -> Result<i64, Problem> {
+    api.store.ids().parse(IdKind::Endpoint, id).ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> Problem {
@@ -156,9 +159,9 @@ fn parse_secret(text: &str) -> Result<Secret, Problem> {
 }
 
 pub(super) fn parse_patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> {
-    if texts.is_empty() || texts.len() > MOST_PATTERNS {
+    if texts.is_empty() || texts.len() > MAX_PATTERNS {
         return Err(Problem::invalid(format!(
-            "event_types has {} entries; give 1 to {MOST_PATTERNS}, or leave it out for all types",
+            "event_types has {} entries; give 1 to {MAX_PATTERNS}, or leave it out for all types",
             texts.len()
         )));
     }
@@ -173,8 +176,8 @@ pub(super) fn parse_patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> 
 /// Checks a URL and gives it in normal form. Names are checked again, by their addresses, at each dial.
 fn check_url(text: &str, guard: &AddressGuard) -> Result<String, Problem> {
     let invalid = |why: &str| Problem::invalid(format!("url: {why}"));
-    if text.len() > MOST_URL_BYTES {
-        return Err(invalid(&format!("is longer than {MOST_URL_BYTES} bytes")));
+    if text.len() > MAX_URL_BYTES {
+        return Err(invalid(&format!("is longer than {MAX_URL_BYTES} bytes")));
     }
     let url = Url::parse(text).map_err(|error| invalid(&format!("is not a URL: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") {

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::problem::Problem;
-use crate::ids::{Ids, Kind};
+use crate::ids::{IdKind, Ids};
 
 const DEFAULT_LIMIT: usize = 50;
-const MOST_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 100;
 
 /// The part of a list that is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -18,13 +18,13 @@ pub(super) struct Page {
 impl Page {
     pub(super) fn read(
         ids: Ids,
-        kind: Kind,
+        kind: IdKind,
         limit: Option<usize>,
         cursor: Option<&str>,
     ) -> Result<Self, Problem> {
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
-        if !(1..=MOST_LIMIT).contains(&limit) {
-            return Err(Problem::invalid(format!("limit is {limit}; it must be from 1 to {MOST_LIMIT}")));
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(Problem::invalid(format!("limit is {limit}; it must be from 1 to {MAX_LIMIT}")));
         }
         let before = cursor
             .map(|cursor| {

@@ -1,0 +1,168 @@
+//! Admission of attempts: the circuit breaker, the rate limit and the `Retry-After` pause of each endpoint.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use motet::resilience::{
+    BreakerPermit, BreakerState, CircuitBreaker, CircuitBreakers, InvalidPolicy, OnCancel, RateLimiter,
+    RateLimiterBuilder, Trip,
+};
+use motet::{Backoff, Jitter};
+use tokio::time::Instant;
+
+use crate::config::EndpointLimits;
+use crate::ids::{IdKind, Ids};
+use crate::lifecycle::{BreakerClosed, BreakerHalfOpened, BreakerOpened, Lifecycle};
+
+/// Maximum number of endpoints whose breaker, limiter or pause is kept.
+const MAX_KEPT: NonZeroUsize = const { NonZeroUsize::new(16_384).unwrap() };
+
+/// The delay when a policy does not know when it will admit an attempt: a probe is in flight.
+const UNKNOWN_DELAY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone)]
+struct RateLimit {
+    burst: u64,
+    builder: RateLimiterBuilder,
+}
+
+/// An endpoint and its generation. An endpoint that was changed starts with a closed breaker and a full rate, and attempts
+/// at an older generation change neither.
+type EndpointGeneration = (i64, i64);
+
+#[derive(Debug, Clone)]
+pub(super) struct Admission {
+    breakers: CircuitBreakers<EndpointGeneration>,
+    rate: Option<RateLimit>,
+    rates: HashMap<EndpointGeneration, RateLimiter>,
+    /// Endpoints that sent `Retry-After`, with the end of their pause.
+    pauses: HashMap<EndpointGeneration, Instant>,
+}
+
+impl Admission {
+    /// Creates the admission of all endpoints. `attempt` is the longest time that an attempt can take.
+    pub(super) fn new(
+        limits: &EndpointLimits,
+        attempt: Duration,
+        ids: Ids,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Result<Self, InvalidPolicy> {
+        let first = Duration::from_secs(1).min(limits.breaker_open);
+        let builder = CircuitBreaker::builder()
+            .opens_on(Trip::consecutive(limits.breaker_failures.get()))
+            .open_for(Backoff::exponential(first, limits.breaker_open).jitter(Jitter::Proportional(0.2)))
+            .probes(1)
+            .probe_lease(attempt.saturating_mul(2))
+            // Attempts are dropped only when relay ends, which is no failure of the endpoint.
+            .on_cancel(OnCancel::Ignore);
+        // Checks the settings here, so that the `expect` below cannot fail.
+        builder.clone().build()?;
+        let breakers = CircuitBreakers::new(MAX_KEPT, move |(endpoint, _): &EndpointGeneration| {
+            let (endpoint, lifecycle) = (*endpoint, Arc::clone(&lifecycle));
+            let builder = builder.clone().on_change(move |change| {
+                let endpoint = || ids.format(IdKind::Endpoint, endpoint);
+                match change.to {
+                    BreakerState::Open => {
+                        lifecycle.post(|| BreakerOpened { endpoint: endpoint(), open_for: change.open_for })
+                    }
+                    BreakerState::HalfOpen => {
+                        lifecycle.post(|| BreakerHalfOpened { endpoint: endpoint() });
+                    }
+                    BreakerState::Closed => lifecycle.post(|| BreakerClosed { endpoint: endpoint() }),
+                    // relay forces no breaker open or closed.
+                    _ => {}
+                }
+            });
+            builder.build().expect("the settings were checked")
+        });
+        let rate = limits.rate.map(|rate| {
+            let builder = RateLimiter::builder(rate.get(), Duration::from_secs(1));
+            builder.clone().build()?;
+            Ok(RateLimit { burst: rate.get().into(), builder })
+        });
+        Ok(Self { breakers, rate: rate.transpose()?, rates: HashMap::new(), pauses: HashMap::new() })
+    }
+
+    /// Admits an attempt, or returns the delay after which it may be admitted.
+    pub(super) fn try_admit(
+        &mut self,
+        endpoint: i64,
+        generation: i64,
+    ) -> Result<BreakerPermit<'static>, Duration> {
+        let key = (endpoint, generation);
+        if let Some(until) = self.pauses.get(&key) {
+            let delay = until.saturating_duration_since(Instant::now());
+            if !delay.is_zero() {
+                return Err(delay);
+            }
+            self.pauses.remove(&key);
+        }
+        let breaker = self.breakers.get(&key);
+        let permit =
+            breaker.try_acquire().map_err(|refused| refused.retry_after().unwrap_or(UNKNOWN_DELAY))?;
+        if let Err(delay) = self.acquire_rate(key) {
+            // The breaker must not count the permit: no attempt is made.
+            permit.ignore();
+            return Err(delay);
+        }
+        Ok(permit.into_owned())
+    }
+
+    /// Admits no attempt for `delay`, because the receiver sent `Retry-After`.
+    ///
+    /// The pause is kept in memory only: the delivery that was refused stores the delay in its due time, and after a
+    /// restart an attempt at another delivery brings the header again.
+    pub(super) fn pause(&mut self, endpoint: i64, generation: i64, delay: Duration) {
+        let (key, now) = ((endpoint, generation), Instant::now());
+        let Some(until) = now.checked_add(delay) else { return };
+        if self.pauses.len() >= MAX_KEPT.get() {
+            self.pauses.retain(|_, until| *until > now);
+        }
+        if self.pauses.len() < MAX_KEPT.get() || self.pauses.contains_key(&key) {
+            self.pauses.insert(key, until);
+        }
+    }
+
+    fn acquire_rate(&mut self, key: EndpointGeneration) -> Result<(), Duration> {
+        let Some(RateLimit { burst, builder }) = &self.rate else { return Ok(()) };
+        if self.rates.len() >= MAX_KEPT.get() {
+            // A full limiter behaves like a new one, so it can be dropped.
+            self.rates.retain(|_, limiter| limiter.stats().available < *burst);
+        }
+        let limiter = self
+            .rates
+            .entry(key)
+            .or_insert_with(|| builder.clone().build().expect("the settings were checked"));
+        limiter.try_acquire(1).map_err(|refused| refused.retry_after().unwrap_or(UNKNOWN_DELAY))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use motet::resilience::Verdict;
+    use motet::task::{Nursery, scope};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_generation_has_its_own_breaker_and_rate() {
+        scope(async |n: &Nursery| {
+            let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder().build(n)));
+            let one = const { NonZeroU32::new(1).unwrap() };
+            let rate = Some(one);
+            let limits = EndpointLimits { breaker_failures: one, rate, ..EndpointLimits::default() };
+            let mut admission =
+                Admission::new(&limits, Duration::from_secs(1), Ids::new(1), lifecycle).unwrap();
+            admission.try_admit(7, 0).unwrap().record(Verdict::Failure);
+            assert!(admission.try_admit(7, 0).is_err());
+            admission.try_admit(7, 1).unwrap().record(Verdict::Success);
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+}

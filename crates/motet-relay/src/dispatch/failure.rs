@@ -1,0 +1,102 @@
+//! Failed attempts: what a failure is charged to, and whether relay itself can attempt anything.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use motet::resilience::Verdict;
+use motet_http::Fault;
+use tokio::time::Instant;
+
+use crate::outbound::{ReceiverResponse, SendError};
+use crate::store::FailureClass;
+
+/// The text of an error is cut to this length, because every list of attempts contains it.
+const MAX_ERROR_BYTES: usize = 1 << 10;
+
+/// Returns what a failed attempt is charged to; `None` for a success.
+pub(super) fn class(sent: &Result<ReceiverResponse, SendError>) -> Option<FailureClass> {
+    match sent {
+        Ok(ReceiverResponse { status: 200..=299, .. }) => None,
+        Ok(_) => Some(FailureClass::Receiver),
+        Err(error) => Some(match error.fault() {
+            Fault::Local => FailureClass::Relay,
+            Fault::Settings => FailureClass::Config,
+            _ => FailureClass::Receiver,
+        }),
+    }
+}
+
+/// Returns the verdict of the attempt for the endpoint's breaker. A 4xx is ignored: a receiver that rejects one event may
+/// accept the next.
+pub(super) fn breaker_verdict(sent: &Result<ReceiverResponse, SendError>) -> Verdict {
+    match sent {
+        Ok(ReceiverResponse { status: 200..=299, .. }) => Verdict::Success,
+        Ok(ReceiverResponse { status: 408 | 429 | 500.., .. }) => Verdict::Failure,
+        Err(_) if class(sent) == Some(FailureClass::Receiver) => Verdict::Failure,
+        Ok(_) | Err(_) => Verdict::Ignore,
+    }
+}
+
+/// Cuts the text of an error to [`MAX_ERROR_BYTES`].
+pub(super) fn cut(mut text: String) -> String {
+    if text.len() > MAX_ERROR_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES - 3));
+        text.push_str("...");
+    }
+    text
+}
+
+/// A failure is forgotten after this time without an attempt. Longer than the longest delay after an attempt that relay
+/// failed.
+const KNOWN_FOR: Duration = Duration::from_secs(120);
+
+/// The error that keeps relay itself from attempting anything: the error of the last attempt, if it was charged to relay.
+#[derive(Debug, Default)]
+pub(super) struct LocalFailure(Mutex<Option<(Instant, String)>>);
+
+impl LocalFailure {
+    /// Notes that an attempt failed because of relay itself.
+    pub(super) fn set(&self, error: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.to_owned()));
+    }
+
+    /// Notes that an attempt got past the point at which relay itself can fail.
+    pub(super) fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The current error, if there is one.
+    pub(super) fn current(&self) -> Option<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(at, _)| at.elapsed() < KNOWN_FOR).map(|(_, error)| error.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_cut_between_characters() {
+        assert_eq!(cut("short".to_owned()), "short");
+        for text in ["x".repeat(51_000), "\u{20ac}".repeat(17_000), format!("x{}", "\u{20ac}".repeat(17_000))]
+        {
+            let text = cut(text);
+            assert!((MAX_ERROR_BYTES - 6..=MAX_ERROR_BYTES).contains(&text.len()), "{}", text.len());
+            assert!(text.ends_with("..."));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failure_ends_with_an_attempt_or_after_its_time() {
+        let failure = LocalFailure::default();
+        assert_eq!(failure.current(), None);
+        failure.set("no descriptors");
+        assert_eq!(failure.current().as_deref(), Some("no descriptors"));
+        failure.clear();
+        assert_eq!(failure.current(), None);
+        failure.set("no route");
+        tokio::time::advance(KNOWN_FOR).await;
+        assert_eq!(failure.current(), None);
+    }
+}

@@ -1,0 +1,188 @@
+//! The errors of starting and running a relay.
+//!
+//! This module knows no other module of the crate, so that every part can return its errors without an import circle.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use motet::container::StartFailed;
+use motet::resilience::InvalidPolicy;
+use rusqlite::ErrorCode;
+use thiserror::Error;
+
+/// The reason why a relay did not start.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Open(Arc<OpenError>),
+    /// relay cannot listen on the address.
+    #[error("cannot listen on {address}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the operating system.
+        source: Arc<io::Error>,
+    },
+    /// The store was opened, but a read or a write failed.
+    #[error("cannot use the store: {0}")]
+    Store(String),
+    /// The operating system returned no random bytes for an API key.
+    #[error("the operating system returned no random bytes")]
+    Random(#[source] getrandom::Error),
+    /// A new API key could not be shown. The previous keys stay valid.
+    #[error("the new API key could not be shown and was discarded; the previous key stays valid")]
+    NotShown(#[source] Arc<io::Error>),
+    /// Metrics could not be set up.
+    #[error("cannot set up metrics: {0}")]
+    Metrics(String),
+    /// A setting of the breakers, the rate limits or the feeds is not valid.
+    #[error("a setting of the breakers, the rate limits or the feeds is not valid")]
+    Settings(#[source] InvalidPolicy),
+    /// A part did not start for another reason: a bug, or the program was asked to stop during the start.
+    #[error("a part of relay did not start")]
+    Part(#[source] Arc<StartFailed>),
+}
+
+impl StartError {
+    pub(crate) fn open(error: OpenError) -> Self {
+        Self::Open(Arc::new(error))
+    }
+
+    pub(crate) fn store(error: impl fmt::Display) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl From<StartFailed> for StartError {
+    fn from(failed: StartFailed) -> Self {
+        let cause = failed.build_failed().and_then(|failed| failed.source()?.downcast_ref::<Self>());
+        cause.cloned().unwrap_or_else(|| Self::Part(Arc::new(failed)))
+    }
+}
+
+/// The reason why a relay ended before it was asked to stop.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// relay did not start.
+    #[error("relay did not start")]
+    Start(#[from] StartError),
+    /// The store's writer ended because of a bug, which the log reports. Nothing can be stored any more.
+    #[error("the store's writer ended; the log has the details")]
+    WriterGone,
+    /// A part of relay panicked. The log reports the part.
+    #[error("a part of relay panicked; the log has the details")]
+    Panicked,
+    /// The shutdown took longer than its phases allow: see [`Relay::app`](crate::Relay::app).
+    #[error("relay did not shut down in time")]
+    GaveUp,
+}
+
+/// The reason why a data directory was not opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process uses this directory.
+    #[error("the data directory {} is in use by {holder}; stop it, or choose another directory with --data", directory.display())]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// The process that uses the directory, as named in the lock file.
+        holder: String,
+    },
+    /// The directory or a file in it could not be created, locked or read.
+    #[error("cannot use the data directory {}", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The file is a SQLite database of another program.
+    #[error("{} is not a relay database; move it away or choose another directory with --data", database.display())]
+    NotRelay {
+        /// The file.
+        database: PathBuf,
+    },
+    /// The database was written by a newer relay.
+    #[error(
+        "{} has schema version {found} and was written by a newer relay; this relay reads version {known} only; start the newer relay, or choose another directory with --data",
+        database.display()
+    )]
+    TooNew {
+        /// The file.
+        database: PathBuf,
+        /// The schema version of the file.
+        found: i64,
+        /// The schema version that this program reads.
+        known: i64,
+    },
+    /// The database was written by an older relay.
+    #[error(
+        "{} has schema version {found} and was written by an older relay; this relay reads version {known} only and converts no store; let the older relay deliver its pending deliveries, and choose another directory with --data",
+        database.display()
+    )]
+    TooOld {
+        /// The file.
+        database: PathBuf,
+        /// The schema version of the file.
+        found: i64,
+        /// The schema version that this program reads.
+        known: i64,
+    },
+    /// The file system does not support a write-ahead log.
+    #[error(
+        "{} cannot have a write-ahead log (journal mode is {mode}); use a local file system",
+        database.display()
+    )]
+    NoLog {
+        /// The file.
+        database: PathBuf,
+        /// The journal mode that SQLite fell back to.
+        mode: String,
+    },
+    /// The database is damaged.
+    #[error(
+        "{} is damaged ({detail}); nothing was changed; restore it from a backup, or recover the readable rows with `sqlite3 {} .recover`",
+        database.display(), database.display()
+    )]
+    Damaged {
+        /// The file.
+        database: PathBuf,
+        /// The damage that SQLite found.
+        detail: String,
+    },
+    /// Any other failure of SQLite.
+    #[error("cannot open {}", database.display())]
+    Sql {
+        /// The file.
+        database: PathBuf,
+        /// The error of SQLite.
+        source: rusqlite::Error,
+    },
+    /// The operating system returned no random bytes for the id of the store.
+    #[error("the operating system returned no random bytes")]
+    Random(#[source] getrandom::Error),
+}
+
+impl OpenError {
+    pub(crate) fn directory(directory: &Path, source: io::Error) -> Self {
+        Self::Directory { directory: directory.to_owned(), source }
+    }
+
+    pub(crate) fn sql(database: &Path, source: rusqlite::Error) -> Self {
+        let database = database.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged { database, detail: source.to_string() }
+            }
+            _ => Self::Sql { database, source },
+        }
+    }
+}
