@@ -64,7 +64,7 @@ fn compare(kept: &str, now: &str) -> Result<(), String> {
 fn public_types() -> Result<BTreeMap<String, String>, String> {
     let args = ["rustdoc", "--quiet", "--package", "motet", "--lib", "--all-features", "--"];
     let options = ["-Z", "unstable-options", "--output-format", "json", "--document-hidden-items"];
-    // The format of the pinned compiler's JSON, which it writes only when it is told to be a nightly one.
+    // The JSON output is unstable: a stable compiler writes it only with RUSTC_BOOTSTRAP.
     run(cargo(&args)
         .args(options)
         .env("RUSTC_BOOTSTRAP", "1")

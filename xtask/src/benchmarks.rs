@@ -40,7 +40,7 @@ pub(crate) fn write(lines: &[String]) -> Result<(), String> {
     let mut areas: BTreeMap<String, Vec<Case>> = BTreeMap::new();
     for line in lines {
         let (area, case) =
-            parse(line).ok_or_else(|| format!("the benches printed what is not a case: {line}"))?;
+            parse(line).ok_or_else(|| format!("the benches printed a line that is not a case: {line}"))?;
         areas.entry(area).or_default().push(case);
     }
     let path = root().join(FILE);
@@ -85,7 +85,7 @@ fn sections(text: &str) -> BTreeMap<String, String> {
 }
 
 fn section(machine: &str, cases: &[Case]) -> String {
-    // The same case by its quickest round says little more: the JSON lines have it.
+    // The minimum over the rounds is in the JSON lines only.
     let shown: Vec<_> = cases.iter().filter(|case| !case.name.ends_with(", minimum")).collect();
     let mut rivals: Vec<&str> = Vec::new();
     let mut rows: Vec<(&str, &str)> = Vec::new();

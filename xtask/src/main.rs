@@ -4,9 +4,9 @@
 //! - `cargo xtask api [--write]`: the list of motet's public types.
 //! - `cargo xtask tidy [PATH ..]`: the language of docs, comments and messages, and the names of tests.
 //! - `cargo xtask lint`: formatting, clippy and docs, with warnings as errors.
-//! - `cargo xtask ci`: what is run at every push: both, and one part of `verify`.
-//! - `cargo xtask compare [AREA ..]`: ours beside its rivals, one JSON line per case.
-//! - `cargo xtask verify [PART ..]`: what is too slow for every push: dependency policy and long runs.
+//! - `cargo xtask ci`: everything that every push must pass: tests, lints, and one part of `verify`.
+//! - `cargo xtask compare [AREA ..]`: motet beside its rivals, one JSON line per case.
+//! - `cargo xtask verify [PART ..]`: checks that are too slow for every push: dependency policy and long runs.
 
 mod api;
 mod benchmarks;
@@ -30,7 +30,7 @@ usage: cargo xtask COMMAND
   api [--write]       compares the public types of motet with their list in the repository, or writes the list
   tidy [PATH ..]      words that docs, comments and messages do not use, and test names that are too long
   lint                cargo fmt, clippy and doc, with warnings as errors
-  ci                  what is run at every push: test, the part `drivers` of verify, lint
+  ci                  everything that every push must pass: test, the part `drivers` of verify, lint
   compare [--markdown] [AREA ..]
                       motet beside its rivals: a JSON line per case on stdout, a table on stderr. With --markdown it
                       also writes the sections of these areas in BENCHMARKS.md
@@ -208,7 +208,7 @@ fn seeds() -> Result<(), String> {
     test_tools::install()?;
     let tests = ["--package", "motet", "--package", "motet-http", "--package", "motet-examples"];
     run(optimised_tests(&tests).env("PROPTEST_CASES", MANY).env("MOTET_RUNS", MANY))?;
-    // Its tests are of seeds themselves, and each says how many it needs.
+    // The tests of the simulator set their own numbers of seeds.
     run(&mut optimised_tests(&["--package", "motet-testkit"]))
 }
 

@@ -19,7 +19,7 @@ const TESTS: [&str; 7] = [
     "stream::tasks::par_map_loses_no_item_across_threads",
 ];
 
-/// Runs them; a read or write of what is not there fails it, and so does memory that nobody points to any more.
+/// Runs the tests under valgrind. An invalid read or write is a failure, and so is leaked memory.
 pub(crate) fn check() -> Result<(), String> {
     if run(valgrind(&["--version"]).stdout(Stdio::null())).is_err() {
         install_packages(&["valgrind"])?;

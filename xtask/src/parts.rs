@@ -12,12 +12,12 @@ use crate::shell::{output, root, say};
 /// A part of `verify`.
 pub(crate) struct Part {
     pub(crate) name: &'static str,
-    /// What it checks, in a line.
+    /// A line about the checks of this part.
     pub(crate) what: &'static str,
     pub(crate) run: fn() -> Result<(), String>,
 }
 
-/// What a part may take, on two cores.
+/// The time limit of a part, on two cores.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
 /// Runs `work`, and prints under its name how long it took.
@@ -110,7 +110,7 @@ fn file(part: &Part) -> PathBuf {
     root().join("target/verify").join(part.name)
 }
 
-/// What the files are: the commit, and the changes that are not in it.
+/// Identifies the state of the files: the commit, or the tree that includes uncommitted changes.
 fn state() -> Result<String, String> {
     let git = |args: &[&str]| output(Command::new("git").args(args).current_dir(root()));
     let commit = git(&["rev-parse", "HEAD"])?;

@@ -5,9 +5,9 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Tells the user something, on standard error: standard output belongs to the command that runs.
+/// Prints a line to standard error: standard output belongs to the command that runs.
 pub(crate) fn say(text: &str) {
-    // Where it cannot be written, the work goes on all the same.
+    // A closed standard error does not stop the work.
     let _ = writeln!(io::stderr(), "{text}");
 }
 

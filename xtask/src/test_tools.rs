@@ -1,4 +1,4 @@
-//! What the tests need beyond Rust: the Standard Webhooks reference library, in a Python environment of
+//! The tools of the tests beyond Rust: the Standard Webhooks reference library, in a Python environment of
 //! the project's own under `target/`, the programs of a PostgreSQL server, and nginx.
 
 use std::env;
@@ -11,7 +11,7 @@ use crate::shell::{root, run, say};
 const REFERENCE_LIBRARY: &str = "standardwebhooks==1.1.0";
 const DEBIAN_PACKAGES: [&str; 2] = ["python3", "python3-venv"];
 
-/// Installs what is missing; does nothing when all is there.
+/// Installs the missing tools.
 pub(crate) fn install() -> Result<(), String> {
     if !has_postgres() {
         install_packages(&["postgresql"])?;
@@ -87,7 +87,7 @@ fn environment() -> PathBuf {
     root().join("target/test-tools/python")
 }
 
-/// Installs packages where that can be done without asking anybody; else the error says what to install.
+/// Installs packages if that needs no password; otherwise the error names the packages to install.
 pub(crate) fn install_packages(needed: &[&str]) -> Result<(), String> {
     let apt = Apt::find(needed)?;
     say("installing what the tests need, once");
@@ -95,13 +95,13 @@ pub(crate) fn install_packages(needed: &[&str]) -> Result<(), String> {
     apt.run(&[&["install", "--yes", "--quiet", "--no-install-recommends"], needed].concat())
 }
 
-/// The package manager, where it can be used without asking anybody.
+/// The package manager, if it can be used without a password.
 struct Apt {
     is_root: bool,
 }
 
 impl Apt {
-    /// Otherwise the error says what to install.
+    /// The error names the packages to install.
     fn find(needed: &[&str]) -> Result<Self, String> {
         let can_run = |program: &str, args: &[&str]| {
             let quiet = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -17,7 +17,7 @@ use phrases::Phrases;
 /// A line that has to be changed.
 pub(crate) struct Finding {
     pub(crate) line: usize,
-    /// What is wrong, and what to write instead.
+    /// The fault, and the text to write instead.
     pub(crate) message: String,
 }
 

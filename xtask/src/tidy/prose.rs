@@ -81,7 +81,11 @@ fn push_line(runs: &mut Vec<Run>, kind: Kind, line: usize, text: &str) {
 }
 
 fn push_text(runs: &mut Vec<Run>, line: usize, text: &str) {
-    // A line of a literal that ends with a backslash goes on in the next one.
+    // A literal without a blank is an identifier, not prose.
+    if !text.trim().contains(char::is_whitespace) {
+        return;
+    }
+    // A line of a literal that ends with a backslash continues on the next line.
     let lines = text.lines().map(|line| line.trim_end_matches('\\').to_owned()).collect();
     runs.push(Run { kind: Kind::Block, first_line: line, lines });
 }
@@ -140,10 +144,9 @@ mod tests {
 
     #[test]
     fn quotes_and_slashes_inside_of_literals_begin_nothing() {
-        let text =
-            r##"let a = ['"', '\'']; let b = "// \" no"; let c = r#"x " y"#; let d: &'static str = "e";"##;
+        let text = r##"let a = ['"', '\'']; let b = "// \" no"; let c = r#"x " y"#; let d: &'static str = "e f"; let e = "g";"##;
         let texts: Vec<_> = found(text).into_iter().map(|(_, text)| text).collect();
-        assert_eq!(texts, [r#"// \" no""#, r##"r#"x " y"#"##, r#"e""#]);
+        assert_eq!(texts, [r#"// \" no""#, r##"r#"x " y"#"##, r#"e f""#]);
     }
 
     #[test]
