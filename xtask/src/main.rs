@@ -39,7 +39,7 @@ usage: cargo xtask COMMAND
 ";
 
 /// The parts of `verify`, quick ones first.
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part {
         name: "policy",
         what: "dependencies: licences, sources, bans; clippy of the benches",
@@ -59,10 +59,11 @@ const PARTS: [Part; 9] = [
         what: "relay, optimised: 200 rounds of kill -9, 20 000 proptest cases",
         run: relay,
     },
+    Part { name: "seeds", what: "the library with 20 000 seeds and proptest cases", run: seeds },
     Part {
-        name: "seeds",
-        what: "the library and motet-http with 20 000 seeds and proptest cases",
-        run: seeds,
+        name: "seeds-http",
+        what: "motet-http and the examples with 20 000 seeds and proptest cases; the testkit",
+        run: seeds_of_http,
     },
     Part { name: "compare", what: "every area of the benches to its end", run: every_area },
 ];
@@ -205,11 +206,20 @@ fn relay() -> Result<(), String> {
 }
 
 fn seeds() -> Result<(), String> {
+    run(&mut many_seeds(&["--package", "motet"]))
+}
+
+fn seeds_of_http() -> Result<(), String> {
     test_tools::install()?;
-    let tests = ["--package", "motet", "--package", "motet-http", "--package", "motet-examples"];
-    run(optimised_tests(&tests).env("PROPTEST_CASES", MANY).env("MOTET_RUNS", MANY))?;
+    run(&mut many_seeds(&["--package", "motet-http", "--package", "motet-examples"]))?;
     // The tests of the simulator set their own numbers of seeds.
     run(&mut optimised_tests(&["--package", "motet-testkit"]))
+}
+
+fn many_seeds(args: &[&str]) -> Command {
+    let mut tests = optimised_tests(args);
+    tests.env("PROPTEST_CASES", MANY).env("MOTET_RUNS", MANY);
+    tests
 }
 
 fn every_area() -> Result<(), String> {
