@@ -1,10 +1,5 @@
-//! What the example programs share: a [`Journal`] of what they do.
+//! The programs of the READMEs and of `docs/guide`, as doc tests. The examples themselves are beside this folder.
 
-mod journal;
-
-pub use journal::Journal;
-
-/// The programs of the READMEs and of `docs/guide`, as doc tests.
 #[cfg(doctest)]
 mod guide {
     #[doc = include_str!("../../docs/guide/back-pressure.md")]

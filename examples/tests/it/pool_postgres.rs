@@ -1,114 +1,7 @@
-//! A pool of connections to PostgreSQL, with `tokio-postgres`: take over what is between the lines.
-//!
-//! `DATABASE_URL="host=localhost user=postgres" cargo run -p motet-examples --example 10_pool_postgres`
-//!
-//! Its tests start a server of their own, from the Debian package `postgresql`.
+include!("../../14_pool_postgres.rs");
 
-use std::convert::Infallible;
-use std::env;
-use std::process::ExitCode;
-use std::str::FromStr;
-
-use motet::pool::{Manager, Pool, Recycle};
-use motet::task::{Nursery, Scope, ScopeError, Task, scope};
-use motet_examples::Journal;
-use tokio_postgres::{Client, Config, Error, NoTls};
-
-// ---- from here
-/// Connects to one database.
-struct Postgres {
-    config: Config,
-    /// Where the tasks run that move the bytes. The scope around that of the pool: it waits for them, and they end by
-    /// themselves when the pool has closed its connections, with all that is to be said sent.
-    drivers: Scope,
-}
-
-struct Connection {
-    client: Client,
-    driver: Task<Result<(), Error>>,
-}
-
-impl Manager for Postgres {
-    type Connection = Connection;
-    type Error = Error;
-
-    async fn connect(&self) -> Result<Connection, Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
-        // Without the scope of the drivers there is no pool either.
-        let driver = self.drivers.spawn("postgres", connection).expect("it is around the scope of the pool");
-        Ok(Connection { client, driver })
-    }
-
-    async fn check(&self, connection: &mut Connection) -> Result<(), Error> {
-        // An exchange that is cut off is finished by the driver, so nothing of it is left for the next.
-        connection.client.simple_query("").await.map(drop)
-    }
-
-    fn recycle(&self, connection: &mut Connection) -> Recycle {
-        if connection.client.is_closed() { Recycle::Discard } else { Recycle::Keep }
-    }
-
-    async fn close(&self, connection: Connection) {
-        drop(connection.client);
-        // It says goodbye. How a connection ends that nobody uses any more is of no interest.
-        drop(connection.driver.await);
-    }
-}
-// ---- to here
-
-/// Runs a body with a pool.
-async fn with_pool<T>(
-    config: Config,
-    body: impl AsyncFnOnce(&Nursery<Infallible>, &Pool<Postgres>) -> T,
-) -> Result<T, ScopeError> {
-    scope(async |drivers: &Nursery<Infallible>| {
-        let manager = Postgres { config, drivers: Scope::clone(drivers) };
-        let used = scope(async |n: &Nursery<Infallible>| {
-            let pool = Pool::builder(n, manager).named("postgres").max(4).build().expect("four is a number");
-            Ok(body(n, &pool).await)
-        });
-        // It fails only if a connection was held outside of it, and then it says so.
-        Ok(used.await)
-    })
-    .await?
-}
-
-async fn program(config: Config, journal: &Journal<String>) -> Result<(), ScopeError> {
-    with_pool(config, async |_, pool| {
-        let connection = match pool.acquire().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                let causes =
-                    std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-                return journal.note(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "));
-            }
-        };
-        match connection.client.query_one("select 6 * 7", &[]).await {
-            Ok(row) => journal.note(format!("six times seven is {}", row.get::<_, i32>(0))),
-            Err(error) => journal.note(format!("the query failed: {error}")),
-        }
-    })
-    .await
-}
-
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let journal = Journal::on_terminal();
-    let url = env::var("DATABASE_URL").unwrap_or_else(|_| "host=localhost user=postgres".to_owned());
-    let done = match Config::from_str(&url) {
-        Ok(config) => program(config, &journal).await.is_ok(),
-        Err(error) => {
-            journal.note(format!("DATABASE_URL cannot be read: {error}"));
-            false
-        }
-    };
-    motet::drain().await;
-    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-#[cfg(test)]
 mod tests {
-    //! In real time, since the server is real; nothing here depends on how long anything takes.
+    //! In real time, since the server is real; no test depends on how long anything takes.
 
     use std::os::unix::fs::chown;
     use std::path::{Path, PathBuf};
@@ -124,10 +17,10 @@ mod tests {
 
     use super::*;
 
-    /// The user that the server runs as where the tests run as root, as which it refuses to: `nobody`.
+    /// The user `nobody`: PostgreSQL refuses to run as root.
     const NOBODY: u32 = 65_534;
 
-    /// A server of its own, on a socket in a directory of its own.
+    /// A server, on a socket in its own directory.
     struct Server {
         directory: TempDir,
         running: Child,
@@ -161,17 +54,17 @@ mod tests {
             serve.args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "log_min_messages=log"]);
             let mut running = serve.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
             let mut log = BufReader::new(running.stderr.take().unwrap()).lines();
-            let mut said = Vec::new();
+            let mut lines = Vec::new();
             loop {
                 let Some(line) = log.next_line().await.unwrap() else {
-                    panic!("it does not start: {said:#?}")
+                    panic!("it does not start: {lines:#?}")
                 };
                 if line.contains("ready to accept connections") {
                     break;
                 }
-                said.push(line);
+                lines.push(line);
             }
-            // Read on, so that the server never waits for somebody to read what it says.
+            // Reads on, so that the server never waits for a reader of its log.
             motet::task::detach(
                 "server's log",
                 async move { while let Ok(Some(_)) = log.next_line().await {} },
@@ -181,7 +74,7 @@ mod tests {
 
         async fn stop(&mut self) {
             self.running.kill().await.unwrap();
-            // Those that served the connections notice in their own time; a new server waits for them by itself.
+            // Its child processes end later; a new server waits for them.
             drop(fs::remove_file(self.directory.path().join("data/postmaster.pid")));
         }
 
@@ -195,10 +88,10 @@ mod tests {
             config
         }
 
-        /// How many connections the server sees, as one who is not in the pool.
+        /// The number of connections of the pool, as the server sees it.
         async fn connections(&self) -> i64 {
             let mut config = self.config();
-            let counts = with_pool(config.application_name("counts").clone(), async |_, pool| {
+            let counts = with_pool(config.application_name("counts").clone(), async |pool| {
                 let connection = pool.acquire().await.unwrap();
                 let count = "select count(*) from pg_stat_activity where application_name = 'example'";
                 connection.client.query_one(count, &[]).await.unwrap().get(0)
@@ -212,7 +105,7 @@ mod tests {
         fs::metadata(made_here).unwrap().uid() == 0
     }
 
-    /// A program of PostgreSQL: from the path, or from where Debian has it.
+    /// A program of PostgreSQL: from the path, or from Debian's folder.
     fn command(program: &str, directory: &Path) -> Command {
         use std::os::unix::process::CommandExt;
         let in_path = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect::<Vec<_>>();
@@ -221,7 +114,7 @@ mod tests {
         let found: Option<PathBuf> =
             in_path.into_iter().chain(of_debian).map(|at| at.join(program)).find(|at| at.is_file());
         let found = found.unwrap_or_else(|| panic!("there is no {program}: apt-get install postgresql"));
-        // Where a link leads: the programs look for each other beside them.
+        // The target of a link: the programs look for each other beside it.
         let mut command = Command::new(fs::canonicalize(found).unwrap());
         command.current_dir(directory);
         let uid = {
@@ -241,11 +134,9 @@ mod tests {
     #[tokio::test]
     async fn postgres_sees_a_bounded_pool_that_closes_at_the_end() {
         let server = Server::start().await;
-        let journal = Journal::in_memory();
-        program(server.config(), &journal).await.unwrap();
-        assert_eq!(journal.events(), ["six times seven is 42"]);
+        assert_eq!(with_pool(server.config(), query).await.unwrap().unwrap(), 42);
 
-        with_pool(server.config(), async |_, pool| {
+        with_pool(server.config(), async |pool| {
             let queries = gather((0..200).map(|number: i32| async move {
                 let connection = pool.acquire().await.unwrap();
                 let row = connection.client.query_one("select $1::int4 + 1", &[&number]).await.unwrap();
@@ -254,7 +145,7 @@ mod tests {
             queries.await;
             let seen = server.connections().await;
             assert!((1..=4).contains(&seen), "{seen} connections");
-            // Callers that give up in the middle of a query leave it to the driver.
+            // The driver finishes the queries of callers that are dropped.
             for _ in 0..50 {
                 let query = async {
                     let connection = pool.acquire().await.unwrap();
@@ -270,7 +161,7 @@ mod tests {
         .unwrap();
         let mut left = server.connections().await;
         while left > 0 {
-            // The server has been told, and takes its time.
+            // The server closes a connection some time after its client.
             left = server.connections().await;
         }
     }
@@ -278,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn dead_connections_are_replaced_and_downtime_is_an_error() {
         let mut server = Server::start().await;
-        with_pool(server.config(), async |_, pool| {
+        with_pool(server.config(), async |pool| {
             let held =
                 Vec::from_iter(gather((0..4).map(|_| pool.acquire())).await.into_iter().map(Result::unwrap));
             let killer = &held[0];
@@ -286,9 +177,9 @@ mod tests {
                 let victim = pid(victim).await;
                 killer.client.execute("select pg_terminate_backend($1)", &[&victim]).await.unwrap();
             }
-            // They notice while they are held.
+            // The connections end while they are lent.
             for victim in &held[1..] {
-                // The error comes first, the end of the connection a moment after it.
+                // The error comes first, the end of the connection after it.
                 while !victim.client.is_closed() {
                     drop(victim.client.simple_query("").await);
                 }
@@ -298,7 +189,7 @@ mod tests {
             gather((0..4).map(|_| async { pid(&pool.acquire().await.unwrap()).await })).await;
 
             server.stop().await;
-            // Those that are left fail when they are used, or are found to be dead before.
+            // The remaining connections fail in use, or at the check before it.
             let refused = loop {
                 match pool.acquire().await {
                     Ok(connection) => drop(connection.client.simple_query("select 1").await),
@@ -311,7 +202,7 @@ mod tests {
 
             server.restart().await;
             let connection = loop {
-                // The pool tries again by itself, when it is time.
+                // The pool connects again after its back-off.
                 match pool.acquire().await {
                     Ok(connection) => break connection,
                     Err(_) => tokio::task::yield_now().await,
