@@ -13,7 +13,7 @@ use crate::demo::DemoOptions;
 
 /// relay delivers events to webhook endpoints: durable, signed, retried.
 ///
-/// Without a command it serves, with the defaults of `serve`.
+/// Without a command relay serves with the defaults of `serve`.
 #[derive(Debug, Parser)]
 #[command(name = "motet-relay", version, about, long_about, args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -23,19 +23,19 @@ pub struct Cli {
     serve: Box<ServeArgs>,
 }
 
-/// What to do.
+/// The command of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take events in and deliver them, until Ctrl-C or SIGTERM
+    /// Accept events and deliver them until Ctrl-C or SIGTERM
     Serve(Box<ServeArgs>),
-    /// Show relay at work: deliver events to a receiver that misbehaves, and count what arrives
+    /// Demonstrate relay: deliver events to a receiver that misbehaves, and count the events that arrive
     Demo(DemoArgs),
-    /// Make a new API key for a data directory and revoke the old one; relay must be stopped
+    /// Create a new API key for a data directory and revoke the old one; relay must be stopped
     RotateKey(RotateKeyArgs),
 }
 
 impl Cli {
-    /// The command; `serve` when none was given.
+    /// Returns the command; `serve` if none was given.
     #[must_use]
     pub fn into_command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
@@ -45,72 +45,72 @@ impl Cli {
 /// Options of `serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Directory of the store; made if it is not there
+    /// Directory of the store; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = Config::DEFAULT_DATA)]
     data: PathBuf,
 
-    /// Address to listen on; the API is plain HTTP, so put a TLS proxy before any other than loopback
+    /// Address to listen on; the API is plain HTTP, so put a TLS proxy before any address other than loopback
     #[arg(long, value_name = "ADDR", default_value = Config::DEFAULT_LISTEN)]
     listen: SocketAddr,
 
-    /// Allow deliveries into this network, such as 127.0.0.1/32 or 10.0.0.0/8; may be repeated. Without
-    /// it only public addresses are connected to
+    /// Allow deliveries into this network, such as 127.0.0.1/32 or 10.0.0.0/8; may be repeated. Without this option
+    /// relay connects to public addresses only
     #[arg(long, value_name = "CIDR", value_parser = parse_net)]
     allow_net: Vec<IpNet>,
 
-    /// Attempts before a delivery becomes a dead letter
+    /// Maximum number of attempts before a delivery becomes a dead letter
     #[arg(long, value_name = "N", default_value_t = RetrySchedule::default().max_attempts,
           value_parser = clap::value_parser!(u32).range(1..))]
     max_attempts: u32,
 
-    /// Longest wait after the first failure; doubles with each further one, and the actual wait is drawn
-    /// evenly from zero to this
+    /// Longest delay after the first failure; it doubles with each further failure, and the actual delay is drawn
+    /// evenly from zero to it
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     retry_base: Duration,
 
-    /// Longest wait after any failure
+    /// Longest delay after any failure
     #[arg(long, value_name = "SECONDS", default_value = "43200", value_parser = parse_seconds)]
     retry_cap: Duration,
 
-    /// A delivery that relay itself cannot attempt (no descriptors, no route, no name server) for this long becomes
-    /// a dead letter; such attempts are not counted
+    /// A delivery that relay itself cannot attempt (no file descriptors, no route, no name server) for this long
+    /// becomes a dead letter; such attempts are not counted
     #[arg(long, value_name = "SECONDS", default_value = "259200", value_parser = parse_seconds)]
     max_age: Duration,
 
-    /// Deadline of an attempt until the connection stands
+    /// Time limit of an attempt until the connection is established
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     connect_timeout: Duration,
 
-    /// Deadline of an attempt until the receiver's headers are there
+    /// Time limit of an attempt until the headers of the response have arrived
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
     headers_timeout: Duration,
 
-    /// Deadline of an attempt in all, the receiver's body included
+    /// Time limit of a whole attempt, including the body of the response
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
     total_timeout: Duration,
 
-    /// Attempts at once at one endpoint
+    /// Maximum number of attempts in flight for one endpoint
     #[arg(long, value_name = "N", default_value_t = InFlight::default().per_endpoint)]
     in_flight_per_endpoint: NonZeroUsize,
 
-    /// Attempts at once in all
+    /// Maximum number of attempts in flight for all endpoints
     #[arg(long, value_name = "N", default_value_t = InFlight::default().total)]
     in_flight: NonZeroUsize,
 
-    /// Failed attempts in a row after which an endpoint is left alone for a while
+    /// Number of failed attempts in a row after which the circuit breaker of an endpoint opens
     #[arg(long, value_name = "N", default_value_t = EndpointLimits::default().breaker_failures)]
     breaker_failures: NonZeroU32,
 
-    /// The longest such while; the first is a second, each further one twice as long
+    /// Longest time that a breaker stays open; the first time is one second, and each further time is twice as long
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     breaker_open: Duration,
 
-    /// Attempts a second at one endpoint. Default: as many as there are
+    /// Maximum number of attempts per second for one endpoint. Default: no limit
     #[arg(long, value_name = "N")]
     rate_per_endpoint: Option<NonZeroU32>,
 
-    /// An endpoint whose every attempt failed for this long, and 20 times at least, is disabled: what it is owed is
-    /// kept until a probe succeeds
+    /// relay disables an endpoint whose attempts have all failed for this long, at least 20 of them; its pending
+    /// deliveries are kept until a probe succeeds
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = parse_seconds)]
     disable_after: Duration,
 
@@ -118,24 +118,25 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = parse_seconds)]
     probe_every: Duration,
 
-    /// Feeds of events open at once; one more is refused with 503
+    /// Maximum number of open feeds of events; further feeds are refused with 503
     #[arg(long, value_name = "N", default_value_t = Feeds::default().max_open)]
     max_feeds: NonZeroUsize,
 
-    /// A feed without an event for this long sends an empty message, so that no proxy takes it for dead
+    /// A feed that had no event for this long sends an empty message, so that no proxy closes the connection
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = parse_seconds)]
     feed_keep_alive: Duration,
 
-    /// Connections to the API at once, and of these three quarters from one address; 16 more are kept for /healthz, /readyz
-    /// and /metrics
+    /// Maximum number of connections to the API; one address may open three quarters of them. 16 more are reserved for
+    /// /healthz, /readyz and /metrics
     #[arg(long, value_name = "N", default_value_t = Config::DEFAULT_MAX_CONNECTIONS)]
     max_connections: NonZeroUsize,
 
-    /// Size the database may grow to; beyond it new events get 503. Default: the disk's
+    /// Maximum size of the database; when it is reached, new events are refused with 503. Default: the size of the
+    /// disk
     #[arg(long, value_name = "BYTES")]
     max_store_bytes: Option<u64>,
 
-    /// How long a stop waits for deliveries under way; what is not done then is due at the next start
+    /// How long a shutdown waits for deliveries in flight; unfinished deliveries are due at the next start
     #[arg(long, value_name = "SECONDS", default_value = "20", value_parser = parse_seconds)]
     shutdown_grace: Duration,
 }
@@ -178,7 +179,7 @@ impl From<ServeArgs> for Config {
 /// Options of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// How many events
+    /// Number of events
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..))]
     events: u32,
 
@@ -192,7 +193,7 @@ pub struct DemoArgs {
 }
 
 impl DemoArgs {
-    /// Whether the result is to be JSON.
+    /// Returns `true` if the result is printed as JSON.
     #[must_use]
     pub const fn json(&self) -> bool {
         self.json
@@ -214,14 +215,14 @@ pub struct RotateKeyArgs {
 }
 
 impl RotateKeyArgs {
-    /// Directory of the store.
+    /// The directory of the store.
     #[must_use]
     pub fn data(&self) -> &std::path::Path {
         &self.data
     }
 }
 
-/// A network, or a single address.
+/// Parses a network, or a single address.
 fn parse_net(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
@@ -231,12 +232,12 @@ fn parse_net(text: &str) -> Result<IpNet, String> {
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Seconds, with a fraction if wanted.
+/// Parses a number of seconds, which may have a fraction.
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "not a number; write seconds, such as 2.5".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if (SHORTEST..=LONGEST).contains(&duration) => Ok(duration),
-        _ => Err("must be from 0.001 seconds to a year of 31536000".to_owned()),
+        _ => Err("must be between 0.001 seconds and one year (31536000 seconds)".to_owned()),
     }
 }
 

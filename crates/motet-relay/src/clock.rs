@@ -1,4 +1,4 @@
-//! Calendar time: the one place that reads the system's clock.
+//! Calendar time. This module is the only reader of the system's clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,16 +9,16 @@ use tokio::time::Instant;
 /// Milliseconds since the Unix epoch, the unit of every stored time.
 pub(crate) type Millis = i64;
 
-/// No timer is set for longer; what wakes then finds that it is not due and waits again.
+/// The longest timer. A task that wakes after it finds that nothing is due, and waits again.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Calendar time for signatures and records, and a due time that does not jump.
 ///
-/// DueDelivery times are stored as calendar time, because they must survive a restart. Inside one process they
-/// are measured from the start by the monotonic clock: a wall clock set back would otherwise freeze the
-/// retries, and one set forward would fire days of them at once. Where the system's clock is behind what a store
-/// has seen already, as on a machine that starts before it has asked for the time, they go on from what the store
-/// has seen, until the system's clock has caught up.
+/// Due times are stored as calendar time, because they must survive a restart. Inside one process the monotonic clock
+/// measures them from the start: otherwise a wall clock that is set back would stop the retries, and one that is set
+/// forward would start days of retries at once. If the system's clock is behind the latest due time that the store has
+/// reached, as on a machine that starts before it has synchronised its clock, due times continue from the store's
+/// value until the system's clock has caught up.
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
     /// The due time at the start.
@@ -31,12 +31,13 @@ impl Clock {
         Self { base: Arc::new(AtomicI64::new(wall_now())), started: Instant::now() }
     }
 
-    /// Goes on from a due time that was reached before. Returns `true` if the system's clock is behind it.
+    /// Continues from a due time that an earlier process has reached. Returns `true` if the system's clock is behind
+    /// it.
     pub(crate) fn advance_to(&self, seen: Millis) -> bool {
         self.base.fetch_max(seen, Ordering::Relaxed) < seen
     }
 
-    /// Goes on from the system's clock, if that is not behind any more. Returns `true` then.
+    /// Continues from the system's clock, if that is no longer behind. Returns `true` in that case.
     pub(crate) fn catch_up(&self) -> bool {
         let ahead = wall_now() - self.due_now();
         if ahead >= 0 {
@@ -45,24 +46,24 @@ impl Clock {
         ahead >= 0
     }
 
-    /// A due time as calendar time.
+    /// Converts a due time to calendar time.
     pub(crate) fn to_calendar(&self, due: Millis) -> Millis {
         let apart = self.due_now() - wall_now();
-        // Less than that is the time between the two looks, or a clock that is being slewed.
+        // A smaller difference is the time between the two readings, or a clock that is being slewed.
         if apart.abs() < 1_000 { due } else { due.saturating_sub(apart) }
     }
 
-    /// Calendar time now: for signatures, and for what people read.
+    /// The current calendar time, for signatures and for people.
     pub(crate) fn wall(&self) -> Millis {
         wall_now()
     }
 
-    /// The time that due times are written and compared in.
+    /// The current time on the scale of due times.
     pub(crate) fn due_now(&self) -> Millis {
         self.base.load(Ordering::Relaxed) + millis(self.started.elapsed())
     }
 
-    /// The moment, on the runtime's clock, at which `due` comes; a year from the start if it is later still.
+    /// Returns the instant of the runtime's clock at which `due` is reached, at most a year after the start.
     pub(crate) fn instant_of(&self, due: Millis) -> Instant {
         let from_start = u64::try_from(due.saturating_sub(self.base.load(Ordering::Relaxed))).unwrap_or(0);
         self.started + Duration::from_millis(from_start).min(YEAR)
@@ -71,17 +72,17 @@ impl Clock {
 
 #[allow(clippy::disallowed_methods, reason = "this is the one reader of the system's clock")]
 fn wall_now() -> Millis {
-    // A system clock before 1970 reads as 1970: the signature is then refused by every receiver, which is
-    // the visible failure that such a clock deserves.
+    // A system clock before 1970 reads as 1970. Every receiver then rejects the signature, which makes the wrong clock
+    // visible.
     millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A duration in whole milliseconds, at most [`Millis::MAX`].
+/// Converts a duration to whole milliseconds, at most [`Millis::MAX`].
 pub(crate) fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
-/// RFC 3339 in UTC with milliseconds: the form of every time in the API.
+/// Formats a time as RFC 3339 in UTC with milliseconds, the format of every time in the API.
 pub(crate) fn rfc3339(at: Millis) -> String {
     jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |t| format!("{t:.3}"))
 }
@@ -109,7 +110,7 @@ mod tests {
         assert!(clock.due_now() >= right + HOUR);
         assert!(!clock.catch_up(), "the system's clock is an hour behind");
         assert!((clock.to_calendar(right + 2 * HOUR) - (right + HOUR)).abs() < 60_000);
-        // As if the system's clock were set by two hours.
+        // As if the system's clock had been set forward by two hours.
         clock.base.fetch_sub(2 * HOUR, Ordering::Relaxed);
         assert!(clock.catch_up());
         assert!((clock.due_now() - right).abs() < 60_000);

@@ -1,25 +1,25 @@
 //! The address guard: which addresses relay may connect to.
 //!
-//! An endpoint's URL is chosen by whoever may register endpoints, so without a guard it would be a way
-//! into the network relay stands in (server-side request forgery). The guard is asked about the address
-//! that is actually dialled, after name resolution, and the connection goes to exactly that address.
+//! The URL of an endpoint is chosen by a client of the API. Without a guard a client could make relay send requests
+//! into relay's own network (server-side request forgery). The guard checks the address that is actually dialled,
+//! after name resolution, and the connection goes to exactly that address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use thiserror::Error;
 
-/// The address is not one relay may connect to.
+/// relay may not connect to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{address} is {why}; start relay with --allow-net to permit such addresses")]
 pub struct BlockedAddressError {
-    /// The refused address.
+    /// The blocked address.
     pub address: IpAddr,
-    /// What kind of address it is.
+    /// The kind of the address, such as "a loopback address".
     pub why: &'static str,
 }
 
-/// Decides which addresses may be dialled: public ones, and the networks opened with `--allow-net`.
+/// Decides which addresses relay may connect to: public addresses, and the networks of `--allow-net`.
 ///
 /// ```
 /// use motet_relay::AddressGuard;
@@ -36,24 +36,24 @@ pub struct AddressGuard {
 }
 
 impl AddressGuard {
-    /// A guard that lets public addresses through, and these networks.
+    /// Creates a guard that allows public addresses and the networks in `allowed`.
     #[must_use]
     pub const fn new(allowed: Vec<IpNet>) -> Self {
         Self { allowed }
     }
 
-    /// The networks opened beyond the public addresses.
+    /// The networks that are allowed in addition to public addresses.
     #[must_use]
     pub fn allowed(&self) -> &[IpNet] {
         &self.allowed
     }
 
-    /// Whether this address may be dialled.
+    /// Checks that relay may connect to an address.
     ///
-    /// An IPv4-mapped IPv6 address is judged as the IPv4 address it reaches.
+    /// An IPv4-mapped IPv6 address is treated like the IPv4 address that it reaches.
     ///
     /// # Errors
-    /// [`BlockedAddressError`] names the address and its kind.
+    /// [`BlockedAddressError`] with the address and its kind.
     pub fn check(&self, address: IpAddr) -> Result<(), BlockedAddressError> {
         let address = address.to_canonical();
         if self.allowed.iter().any(|net| net.contains(&address)) {
@@ -67,12 +67,12 @@ impl AddressGuard {
     }
 }
 
-/// A network written as a constant.
+/// Returns a network as a constant.
 const fn net4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
 
-/// A network written as a constant, by its first four groups.
+/// Returns a network as a constant, from its first four groups.
 const fn net6(a: u16, b: u16, c: u16, d: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0), prefix)
 }
@@ -97,10 +97,10 @@ const BLOCKED_V4: [(Ipv4Net, &str); 16] = [
     (net4(224, 0, 0, 0, 3), "a multicast or reserved address"),
 ];
 
-/// Inside 2000::/3, the only part of IPv6 that is given out for public use.
-/// Source: the IANA IPv6 Special-Purpose Address Registry.
+/// Networks inside 2000::/3, the only part of IPv6 that is assigned for public use. Source: the IANA IPv6
+/// Special-Purpose Address Registry.
 const BLOCKED_V6: [(Ipv6Net, &str); 4] = [
-    // Holds Teredo, ORCHID, benchmarking and AS112: nothing in it is an ordinary host.
+    // Contains Teredo, ORCHID, benchmarking and AS112; no ordinary host has an address in it.
     (net6(0x2001, 0, 0, 0, 23), "a protocol assignment"),
     (net6(0x2001, 0xdb8, 0, 0, 32), "a documentation address"),
     (net6(0x2620, 0x4f, 0x8000, 0, 48), "an AS112 address"),
@@ -217,7 +217,7 @@ mod tests {
         "239.255.255.255",
         "240.0.0.1",
         "255.255.255.255",
-        // IPv6 of its own
+        // IPv6
         "::",
         "::1",
         "::2",
@@ -286,7 +286,7 @@ mod tests {
             ("10.2.0.1", false),
             ("fd12::7", true),
             ("fd13::7", false),
-            // Opening the IPv4 network does not open every tunnel that ends in it.
+            // Allowing an IPv4 network does not allow the tunnels that end in it.
             ("64:ff9b::10.1.2.3", false),
             ("2002:a01:203::1", false),
             ("127.0.0.1", false),

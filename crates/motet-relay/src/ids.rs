@@ -1,8 +1,8 @@
-//! Public identifiers: `evt_`, `dlv_` and `ep_`, made from a store's own id and a persisted counter.
+//! Public identifiers: `evt_`, `dlv_` and `ep_`, made from the store's id and a persisted counter.
 
 use std::fmt;
 
-/// What an identifier names.
+/// The kind of row that an identifier names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdKind {
     Event,
@@ -20,14 +20,14 @@ impl IdKind {
     }
 }
 
-/// Turns row numbers into public identifiers and back.
+/// Converts row numbers to public identifiers and back.
 ///
-/// An identifier is the prefix, twelve hexadecimal digits of the store's random id, and the row number in
-/// sixteen more: `evt_5f0c9a3be1d7000000000000002a`. The row number comes from a counter on disk. A receiver
-/// that remembers identifiers must never take a new event for an old one: the store's part keeps them apart
-/// when a data directory is started afresh, and a random step of the counters at each start when it is
-/// restored from a backup. There is no `.` in it, and no caller chooses any of it, which the signature scheme
-/// requires.
+/// An identifier consists of a prefix, twelve hexadecimal digits of the store's random id, and sixteen hexadecimal
+/// digits of the row number: `evt_5f0c9a3be1d7000000000000002a`. The row number comes from a counter on disk. A
+/// receiver that remembers identifiers must never take a new event for an old one: the id of the store differs when a
+/// data directory is created again, and a random step of the counters at each start makes the row numbers differ when
+/// a data directory is restored from a backup. An identifier contains no `.`, and no caller chooses any part of it, as
+/// the signature scheme requires.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ids {
     store: u64,
@@ -44,7 +44,8 @@ impl Ids {
         format!("{}{:012x}{:016x}", kind.prefix(), self.store, row)
     }
 
-    /// The row an identifier names, or `None` if it is not one of this store's of that kind.
+    /// Returns the row that an identifier names; `None` if the identifier does not have this kind or belongs to
+    /// another store.
     pub(crate) fn parse(self, kind: IdKind, id: &str) -> Option<i64> {
         let digits = id.strip_prefix(kind.prefix())?;
         let ours = digits.len() == 28
@@ -53,7 +54,7 @@ impl Ids {
         if !ours {
             return None;
         }
-        // More than an i64 holds is no row.
+        // A number that does not fit into an i64 is no row number.
         i64::from_str_radix(&digits[12..], 16).ok()
     }
 }

@@ -1,19 +1,21 @@
-//! JSON as text: what may be in an event, beyond what a parser accepts that only skips over it, and when two texts are the
-//! same value.
+//! Checks of JSON texts: whether an event's data can be parsed by receivers, and whether two texts have the same
+//! value.
+//!
+//! serde_json only skips over the data of an event, so it does not find the errors that this module finds.
 
 use std::fmt;
 
-/// Arrays and objects in one another, that of the request itself included.
+/// Maximum depth of nested arrays and objects, including the object of the request.
 const MAX_LEVELS: usize = 128;
 
-/// Why `data` is not accepted although it is JSON.
+/// The reason why `data` is not accepted although it is JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JsonDataError {
-    /// Parsers of receivers bound the depth, most of them at 128 or more.
+    /// Nested too deeply: parsers of receivers limit the depth, most of them to 128 or more.
     TooDeep,
-    /// `\ud800` to `\udfff` without its other half stands for no character, and parsers refuse it.
+    /// `\ud800` to `\udfff` without its other half: it stands for no character, and parsers reject it.
     LoneSurrogate {
-        /// Where the escape begins, in bytes.
+        /// The offset of the escape in bytes.
         at: usize,
     },
 }
@@ -23,13 +25,13 @@ impl fmt::Display for JsonDataError {
         match self {
             Self::TooDeep => write!(f, "arrays and objects are nested more than {MAX_LEVELS} levels deep"),
             Self::LoneSurrogate { at } => {
-                write!(f, "the escape at byte {at} is half of a surrogate pair, which is no character")
+                write!(f, "the escape at byte {at} is half of a surrogate pair; send both halves")
             }
         }
     }
 }
 
-/// Checks the data of an event, which is known to be JSON.
+/// Checks the data of an event. `json` must be valid JSON.
 pub(crate) fn check(json: &str) -> Result<(), JsonDataError> {
     let bytes = json.as_bytes();
     // The request is an object around the data.
@@ -46,7 +48,7 @@ pub(crate) fn check(json: &str) -> Result<(), JsonDataError> {
                     Some(0xdc00..=0xdfff) => return Err(JsonDataError::LoneSurrogate { at }),
                     _ => {}
                 }
-                // The escaped character, which may be a quotation mark.
+                // Skips the escaped character, which may be a quotation mark.
                 at += 1;
             }
             (false, b'[' | b'{') => {
@@ -63,21 +65,21 @@ pub(crate) fn check(json: &str) -> Result<(), JsonDataError> {
     Ok(())
 }
 
-/// Returns `true` if two texts, both of which have passed [`check`], differ in nothing but the order of keys, white space,
-/// and how characters of strings are written. Numbers are compared as text: as floating point numbers, two that are not
-/// the same could count as one.
+/// Returns `true` if two texts, which have both passed [`check`], differ only in the order of keys, in white space,
+/// and in how the characters of strings are escaped. Numbers are compared as text: as floating-point numbers, two
+/// different numbers could be equal.
 pub(crate) fn is_same_value(left: &str, right: &str) -> bool {
     let canonical = |json| Canonical { rest: json }.value();
     canonical(left).is_some_and(|left| canonical(right) == Some(left))
 }
 
-/// Writes JSON anew with sorted keys and without white space.
+/// Rewrites JSON with sorted keys and without white space.
 struct Canonical<'a> {
     rest: &'a str,
 }
 
 impl Canonical<'_> {
-    /// The next value; `None` where it is not JSON.
+    /// Returns the next value; `None` if the text is not JSON.
     fn value(&mut self) -> Option<String> {
         match self.peek()? {
             b'{' => self.object(),
@@ -100,7 +102,7 @@ impl Canonical<'_> {
             members.push((key, this.value()?));
             Some(())
         })?;
-        // Stable: of a key that is there twice, the order counts.
+        // A stable sort: the order of duplicate keys matters.
         members.sort_by(|(left, _), (right, _)| left.cmp(right));
         let members: Vec<_> = members.into_iter().map(|(key, value)| key + ":" + &value).collect();
         Some(format!("{{{}}}", members.join(",")))
@@ -115,7 +117,7 @@ impl Canonical<'_> {
         Some(format!("[{}]", items.join(",")))
     }
 
-    /// What stands between two brackets, with commas.
+    /// Reads the comma-separated items between two brackets.
     fn items(&mut self, open: u8, close: u8, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.take(open)?;
         if self.peek()? == close {
@@ -130,7 +132,7 @@ impl Canonical<'_> {
         }
     }
 
-    /// The next string, written in the one way of the encoder.
+    /// Returns the next string as serde_json writes it.
     fn string(&mut self) -> Option<String> {
         self.peek().filter(|next| *next == b'"')?;
         let mut is_escaped = false;
@@ -145,7 +147,7 @@ impl Canonical<'_> {
         serde_json::to_string(&decoded).ok()
     }
 
-    /// The next byte that is not white space.
+    /// Returns the next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_ascii_start();
         self.rest.bytes().next()
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!(check(&nested(MAX_LEVELS - 1)), Ok(()));
         assert_eq!(check(&nested(MAX_LEVELS)), Err(JsonDataError::TooDeep));
         assert_eq!(check(&"{\"a\":".repeat(200)), Err(JsonDataError::TooDeep));
-        // Side by side is not inside of one another, and brackets in a string are none.
+        // Arrays side by side are not nested, and brackets in a string do not count.
         assert_eq!(check(&format!("[{}[]]", "[],".repeat(1_000))), Ok(()));
         assert_eq!(check(&format!("\"{}\"", "[{\\\"".repeat(1_000))), Ok(()));
     }
@@ -232,7 +234,7 @@ mod tests {
             prop_assert_eq!(is_same_value(&plain, &right.to_string()), left == right, "{} {}", left, right);
         }
 
-        /// Pieces of strings in any order, so that halves of pairs meet all that can follow them.
+        /// Parts of strings in any order, so that each half of a surrogate pair is followed by every possible part.
         #[test]
         fn strings_are_accepted_exactly_where_a_parser_accepts_them(
             pieces in prop::collection::vec(

@@ -1,30 +1,31 @@
 //! relay delivers events to webhook endpoints: durable, signed, retried, in one binary.
 //!
-//! **202 means that the event and every delivery it owes are on disk, in one commit. Each delivery is made
-//! at least once, under a stable id, or is visible as a dead letter.**
+//! **202 means that the event and all of its deliveries are on disk, in one commit. relay makes each delivery at least
+//! once under a stable id, or keeps it visible as a dead letter.**
 //!
 //! ```no_run
 //! use motet_relay::{Config, Relay};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let config = Config::new("./relay-data".into(), "127.0.0.1:8181".parse()?);
-//! let stop = async { tokio::signal::ctrl_c().await.expect("signals can be listened to") };
+//! let stop = async { tokio::signal::ctrl_c().await.expect("cannot listen for Ctrl-C") };
 //! Relay::run(config, |relay| println!("listening on {}", relay.address()), stop).await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # Rooms
-//! - `edge`: HTTP in; translates requests into calls on the store, and nothing more.
-//! - `store`: what is true: events, deliveries, attempts, in one SQLite file.
-//! - `dispatch`: what is due, and whose turn it is.
-//! - `outbound`: HTTP out, behind the [`AddressGuard`].
-//! - [`lifecycle`]: what happens, told to whoever listens.
-//! - `parts`: the container that makes and ends them.
-//! - `demo`: all of it at work, against a receiver that misbehaves.
+//! # Modules
+//! - `api`: the HTTP API; translates requests into calls of the store.
+//! - `store`: events, deliveries and attempts in one SQLite file, the single source of truth.
+//! - `dispatch`: which deliveries are due, and in which order endpoints get their turns.
+//! - `outbound`: HTTP requests to receivers, behind the [`AddressGuard`].
+//! - [`lifecycle`]: events for programs that embed relay, and for the log and the metrics.
+//! - `parts`: the container that builds, checks and stops the parts.
+//! - `config`, `error`: settings and errors, which know no other module.
+//! - `demo`: relay against a receiver that misbehaves.
 //!
-//! An event goes edge, store, dispatch, outbound, and its outcome goes back to the store. `edge` and
-//! `dispatch` know the store and not each other.
+//! An event passes `api`, `store`, `dispatch` and `outbound`, and the outcome of an attempt goes back to the store.
+//! `api` and `dispatch` know the store, and do not know each other.
 
 mod api;
 mod cli;

@@ -17,10 +17,10 @@ use motet_relay::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// Whatever ends the program early; it is printed with its causes.
+/// An error that ends the program; it is printed with its causes.
 type MainError = Box<dyn Error + Send + Sync>;
 
-/// As from a program that dies of SIGINT.
+/// The exit code of a program that was ended by SIGINT.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -30,12 +30,12 @@ fn main() -> ExitCode {
     });
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // Neither waits nor fails, whatever standard error is: an unread pipe, a full disk, closed.
+        // Never waits and never fails, even if standard error is closed, a pipe without a reader, or on a full disk.
         .with_writer(motet::run::stderr)
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    // The default hook waits for standard error.
+    // The default hook would wait for standard error.
     std::panic::set_hook(Box::new(log_panic));
     match command {
         Command::Serve(args) => serve(*args),
@@ -44,16 +44,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// With a backtrace where `RUST_BACKTRACE` asks for one.
+/// Logs a panic, with a backtrace if `RUST_BACKTRACE` is set.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
-    let message = panic.payload_as_str().unwrap_or("(a payload that is not text)");
-    let place = panic.location().map(tracing::field::display);
+    let message = panic.payload_as_str().unwrap_or("(the payload is not text)");
+    let location = panic.location().map(tracing::field::display);
     let backtrace = Backtrace::capture();
     let backtrace =
         (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(&backtrace));
-    tracing::error!(thread, place, backtrace, "panicked: {message}");
+    tracing::error!(thread, location, backtrace, "panicked: {message}");
 }
 
 fn serve(args: ServeArgs) -> ExitCode {
@@ -64,7 +64,7 @@ fn serve(args: ServeArgs) -> ExitCode {
         let address = relay.address();
         if let Some(key) = relay.new_api_key() {
             print(&format!(
-                "\nThis is the API key. It is shown once and stored hashed; `motet-relay rotate-key` makes another.\n\n    {key}\n\n"
+                "\nThis is the API key. It is shown once and stored hashed; `motet-relay rotate-key` creates a new one.\n\n    {key}\n\n"
             ))?;
         }
         tracing::info!(%address, data, "relay is ready; the page is at http://{address}/");
@@ -83,7 +83,7 @@ fn demo(args: &DemoArgs) -> ExitCode {
         print(&if args.json() { format!("{}\n", report.json()) } else { report.table() })?;
         Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     });
-    // Whoever waits for its report must not take a demo that was stopped for one that went well.
+    // A script that waits for the demo must not take an interrupted demo for a successful one.
     if cut_short.load(Ordering::Relaxed) { ExitCode::from(INTERRUPTED) } else { code }
 }
 
@@ -93,7 +93,7 @@ fn rotate_key(args: &RotateKeyArgs) -> ExitCode {
     })
 }
 
-/// Writes to standard output; a closed pipe is a failure, not a panic.
+/// Writes to standard output. A closed pipe is an error, not a panic.
 fn print(text: &str) -> Result<(), MainError> {
     write_out(text).map_err(|error| format!("cannot write to standard output: {error}").into())
 }

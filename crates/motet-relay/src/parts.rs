@@ -1,7 +1,8 @@
-//! What relay is made of, and which part needs which: one container.
+//! The parts of relay and their dependencies, as one container.
 //!
-//! The container makes the parts, tells how they are, and ends them, in reverse, in the last phase of the shutdown. What
-//! runs - the listener and the dispatcher - are members of the phases before that, and take what they need from it.
+//! The container builds the parts, checks their health, and stops them in reverse order in the last phase of the
+//! shutdown. The listener and the dispatcher's loop are members of earlier phases and take the parts that they need
+//! from the container.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,22 +25,23 @@ use crate::lifecycle::Lifecycle;
 use crate::outbound::Outbound;
 use crate::store::{Store, StoreError, StoreOptions};
 
-/// The log is at most 64 MiB and a little; a slow disk moves that in this time.
+/// The log has about 64 MiB at most; a slow disk writes it into the database within this time.
 pub(crate) const STORE_CLOSE: Duration = Duration::from_secs(10);
 
-/// Requests under way get this long once deliveries are drained.
+/// Requests in flight have this long once the deliveries are drained.
 pub(crate) const HTTP_GRACE: Duration = Duration::from_secs(5);
 
-/// Connections beyond the others, for whoever asks how relay is.
+/// Connections that are reserved for health checks and metrics.
 const HEALTH_CONNECTIONS: usize = 16;
 
-/// Histograms gather samples until they are folded; this bounds how many when nobody scrapes.
+/// Histograms collect samples until they are folded; folding them this often bounds their number when no client
+/// scrapes the metrics.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
-/// A gauge that was not set for this long is no longer shown.
+/// A gauge that was not set for this long is not rendered.
 const GAUGE_KEPT: Duration = Duration::from_secs(30);
 
-/// Seconds, from a commit or a loopback delivery to an attempt's total deadline and beyond.
+/// Upper bounds in seconds, from a commit or a loopback delivery to beyond the total timeout of an attempt.
 const BUCKETS: [f64; 14] =
     [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
@@ -51,13 +53,13 @@ pub(crate) fn container(config: Config) -> Container {
     c.provide(
         |scope: Scope| async move { Lifecycle::new(Emitter::builder().named("lifecycle").build(&scope)) },
     )
-    // What was told last is still heard.
+    // Delivers the events that are already in the backlogs of listeners.
     .on_stop(|lifecycle| async move { lifecycle.emitter().drain().await });
     c.try_provide(metrics);
     c.try_provide(open_store)
-        // A read that panics, of a bug, is an error to whoever asked.
+        // A read that panics because of a bug is an error for its caller only.
         .isolated()
-        // However long a log there is to replay.
+        // The start must replay the whole log, however long it is.
         .start_timeout(Duration::MAX)
         .stop_timeout(STORE_CLOSE)
         .on_stop(close_store)
@@ -72,7 +74,7 @@ pub(crate) fn container(config: Config) -> Container {
         let (timeouts, kept) = (config.timeouts.clone(), config.in_flight.per_endpoint.get());
         Outbound::new((*guard).clone(), timeouts, kept, &scope)
     })
-    // A connection that ends of a bug fails the attempt that it carries.
+    // A connection that panics because of a bug fails the attempt that uses it.
     .isolated();
     c.try_provide(
         |config: Arc<Config>, store: Arc<Store>, outbound: Arc<Outbound>, lifecycle: Arc<Lifecycle>| async move {
@@ -100,12 +102,12 @@ pub(crate) fn container(config: Config) -> Container {
     c
 }
 
-/// A part. All of them are there once the container has started.
+/// Returns a part. All parts exist once the container has started.
 pub(crate) fn part<T: Send + Sync + 'static>(running: &Running) -> Arc<T> {
     running.get().expect("the container provides it")
 }
 
-/// Whether new events are taken in.
+/// Returns an error with the reason if new events are refused.
 fn taking_in(readiness: &Readiness) -> Result<(), &'static str> {
     if readiness.is_ready() {
         Ok(())
@@ -134,12 +136,12 @@ async fn close_store(store: Arc<Store>) {
     tracing::info!("stopped");
 }
 
-/// The recorder is the process's, made once; several relays in one process share it.
+/// Returns the recorder of the process, which is created once; several relays in one process share it.
 async fn metrics(scope: Scope) -> Result<PrometheusHandle, StartError> {
     static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
     let handle = HANDLE.get_or_init(|| install_recorder().map_err(|error| error.to_string()));
     let handle = handle.clone().map_err(StartError::Metrics)?;
-    // Refused, the scope has ended already, and so has relay.
+    // The spawn fails only if the scope has ended, and relay with it.
     drop(scope.spawn("upkeep of metrics", keep_metrics(handle.clone())));
     Ok(handle)
 }
@@ -148,7 +150,8 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_jobs".to_owned()), &[1.0, 4.0, 16.0, 64.0, 256.0])?
-        // Gauges are set just before they are rendered; those of a deleted endpoint are set no more, and go.
+        // Gauges are set just before they are rendered; a gauge of a deleted endpoint is not set any more and
+        // disappears.
         .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_KEPT))
         .install_recorder()
 }
@@ -174,7 +177,7 @@ mod tests {
             let label = format!(" [label=\"{part}\"]");
             drawn.lines().find_map(|line| line.trim().strip_suffix(&format!("{label};"))).unwrap()
         };
-        // Parts end in reverse.
+        // Parts stop in reverse order of their dependencies.
         for (needs, needed) in [
             ("ApiState", "Store"),
             ("ApiState", "Lifecycle"),

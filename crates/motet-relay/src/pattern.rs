@@ -1,30 +1,30 @@
-//! Event types and the patterns that endpoints select them by.
+//! Event types, and the patterns with which endpoints select them.
 
 use std::fmt;
 
 use motet::event::{self, PatternError};
 use thiserror::Error;
 
-/// The most characters an event type or a pattern may have.
+/// Maximum number of characters of an event type or a pattern.
 pub const MAX_TYPE_LENGTH: usize = 128;
 
-/// Why a text is not an event type or a pattern.
+/// The reason why a text is not an event type or a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EventTypeError {
-    /// Nothing at all.
+    /// The text is empty.
     #[error("is empty")]
     Empty,
-    /// Longer than [`MAX_TYPE_LENGTH`].
+    /// The text is longer than [`MAX_TYPE_LENGTH`].
     #[error("has {0} characters; at most {MAX_TYPE_LENGTH} are allowed")]
     TooLong(usize),
-    /// Two dots in a row, or one at an end.
+    /// Two dots follow each other, or the text begins or ends with a dot.
     #[error("has an empty segment; write segments of letters, digits and '_' with single dots between them")]
     EmptySegment,
-    /// A character outside letters, digits and `_`.
+    /// A character is not a letter, a digit or `_`.
     #[error("has {0:?}; segments are made of ASCII letters, digits and '_'")]
     BadCharacter(char),
-    /// `*` inside a longer segment, or `>` anywhere but at the end.
+    /// `*` is part of a longer segment, or `>` is not at the end.
     #[error("has a misplaced wildcard; '*' stands for one whole segment, and '>' for one or more at the end")]
     MisplacedWildcard,
 }
@@ -43,17 +43,17 @@ impl From<PatternError> for EventTypeError {
 pub struct EventType(String);
 
 impl EventType {
-    /// Checks a text and takes it as an event type.
+    /// Parses an event type.
     ///
     /// # Errors
-    /// [`EventTypeError`] says what is wrong with it.
+    /// [`EventTypeError`] with the reason.
     pub fn parse(text: &str) -> Result<Self, EventTypeError> {
         check_length(text)?;
         text.split('.').try_for_each(check_segment)?;
         Ok(Self(text.to_owned()))
     }
 
-    /// The text.
+    /// The text of the event type.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,11 +66,11 @@ impl fmt::Display for EventType {
     }
 }
 
-/// Selects event types: a literal type, `*` for exactly one segment, `>` for one or more at the end.
+/// Selects event types: a literal type, `*` for exactly one segment, `>` for one or more segments at the end.
 ///
-/// `user.*` matches `user.created` but neither `user` nor `user.email.changed`; `user.>` matches both of
-/// the longer ones but not `user`; `>` matches every type. It is the [pattern](event::Pattern) of an emitter, whose
-/// names may be any text, limited to what event types are made of.
+/// `user.*` matches `user.created` but neither `user` nor `user.email.changed`; `user.>` matches `user.created` and
+/// `user.email.changed` but not `user`; `>` matches every type. The syntax is that of an emitter's
+/// [pattern](event::Pattern), limited to the characters of event types.
 ///
 /// ```
 /// use motet_relay::{EventType, Pattern};
@@ -84,10 +84,10 @@ impl fmt::Display for EventType {
 pub struct Pattern(event::Pattern);
 
 impl Pattern {
-    /// Checks a text and takes it as a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// [`EventTypeError`] says what is wrong with it.
+    /// [`EventTypeError`] with the reason.
     pub fn parse(text: &str) -> Result<Self, EventTypeError> {
         check_length(text)?;
         let pattern = event::Pattern::parse(text).map_err(EventTypeError::from)?;
@@ -95,18 +95,18 @@ impl Pattern {
         Ok(Self(pattern))
     }
 
-    /// Whether events of this type are selected.
+    /// Returns `true` if the pattern selects events of this type.
     #[must_use]
     pub fn matches(&self, event_type: &EventType) -> bool {
         self.selects(&event_type.0)
     }
 
-    /// As [`matches`](Self::matches), of a text that is known to be an event type.
+    /// Like [`matches`](Self::matches), for a text that is known to be an event type.
     pub(crate) fn selects(&self, event_type: &str) -> bool {
         self.0.matches(event_type)
     }
 
-    /// The text.
+    /// The text of the pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -209,7 +209,7 @@ mod tests {
         assert!(EventType::parse(&"a".repeat(MAX_TYPE_LENGTH)).is_ok());
     }
 
-    /// The definition, written as recursion over lists.
+    /// The definition of matching, written as a recursion over lists.
     fn naive(pattern: &[&str], event_type: &[&str]) -> bool {
         match (pattern, event_type) {
             ([], []) => true,

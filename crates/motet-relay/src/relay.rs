@@ -1,4 +1,4 @@
-//! A running relay: start, work, and an orderly end.
+//! A running relay: start, operation and shutdown.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,10 +30,10 @@ const DELIVERIES: &str = "deliveries";
 const HTTP: &str = "http";
 const STORE: &str = "store";
 
-/// What is cut off at the end of its grace gets this long to be dropped.
+/// A task that is cut off at the end of its grace has this long to be dropped.
 const HAND_BACK: Duration = Duration::from_secs(1);
 
-/// A relay that has opened its store and listens, and is about to run.
+/// A relay that has opened its store and its listening socket, and does not serve yet.
 #[derive(Debug)]
 pub struct Relay {
     running: Running,
@@ -45,18 +45,18 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Opens the store and the listening socket, and raises the process's limit of open files. From here on clients
-    /// can connect; they are answered once it [serves](Self::serve).
+    /// Opens the store and the listening socket, and raises the process's limit of open files. From now on clients can
+    /// connect; relay answers their requests once it [serves](Self::serve).
     ///
     /// # Cancel safety
     /// Safe: the store is closed in its phase of the shutdown.
     ///
     /// # Errors
-    /// [`StartError`] says what could not be opened and what to do.
+    /// [`StartError`] reports what could not be opened, and what to do.
     pub async fn start<E: Send + 'static>(config: Config, app: &Root<E>) -> Result<Self, StartError> {
         raise_open_files();
         for net in &config.allow_net {
-            tracing::warn!(%net, "deliveries to this network are allowed beyond the public addresses");
+            tracing::warn!(%net, "deliveries to this network are allowed in addition to public addresses");
         }
         let (listen, shutdown_grace) = (config.listen, config.shutdown_grace);
         let running = parts::container(config).start(app.in_phase(STORE).scope()).await?;
@@ -67,33 +67,33 @@ impl Relay {
         Ok(Self { running, api_keys, lifecycle, listener, address, shutdown_grace })
     }
 
-    /// The address the API listens on.
+    /// The address that the API listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The API key, if this start made it. It is stored, hashed, once relay [serves](Self::serve), and cannot be had
-    /// again then: show it before. A start that ends before that leaves it to the next start to make one.
+    /// The API key, if this start created it. relay stores the hash of the key when it [serves](Self::serve), and
+    /// cannot show the key again: show it before. If relay ends earlier, the next start creates a new key.
     #[must_use]
     pub fn new_api_key(&self) -> Option<&str> {
         self.api_keys.new_key()
     }
 
-    /// What tells of endpoints, breakers and deliveries, as [`lifecycle`](crate::lifecycle) has it. Listeners that are on
-    /// before relay [serves](Self::serve) miss nothing.
+    /// The emitter of the [`lifecycle`](crate::lifecycle) events of endpoints, breakers and deliveries. A listener
+    /// that is added before relay [serves](Self::serve) misses no event.
     #[must_use]
     pub fn lifecycle(&self) -> &Emitter {
         self.lifecycle.emitter()
     }
 
-    /// Sets up the program that [`Relay::serve`] runs in, with the phases of its shutdown:
+    /// Creates the program that [`Relay::serve`] runs in, with the phases of its shutdown:
     ///
-    /// | phase | |
+    /// | Phase | In this phase |
     /// |---|---|
-    /// | `deliveries` | intake closes (new events get 503); deliveries under way finish or are handed back |
-    /// | `http` | requests under way are answered |
-    /// | `store` | the parts end; the log is moved into the database, which is closed |
+    /// | `deliveries` | new events are refused with 503; deliveries in flight finish, or are due again at the next start |
+    /// | `http` | requests in flight are answered |
+    /// | `store` | the parts stop; the log is moved into the database, and the database is closed |
     pub fn app(config: &Config) -> App {
         let deliveries = config.shutdown_grace.saturating_add(HAND_BACK);
         let http = HTTP_GRACE + HAND_BACK;
@@ -105,14 +105,16 @@ impl Relay {
             .total(total)
     }
 
-    /// Serves and delivers, as members of the phases that [`Relay::app`] sets up, until the program shuts down.
+    /// Serves and delivers until the program shuts down. The listener and the dispatcher are members of the phases
+    /// that [`Relay::app`] creates.
     ///
     /// # Cancel safety
-    /// The members go on until their phases are told: this is dropped first in the shutdown.
+    /// Dropping the future stops nothing: the members go on until their phases end. The shutdown drops this future
+    /// first.
     ///
     /// # Errors
-    /// [`RunError::Start`] when a new API key cannot be stored; [`RunError::WriterGone`]; a member's errors go to the
-    /// program.
+    /// [`RunError::Start`] if a new API key cannot be stored; [`RunError::WriterGone`]. The errors of a member go to
+    /// the program.
     pub async fn serve<E>(self, app: &Root<E>) -> Result<Infallible, E>
     where
         E: From<RunError> + Send + 'static,
@@ -125,7 +127,7 @@ impl Relay {
         let scope = app.in_phase(STORE).scope().clone();
         drop(app.in_phase(HTTP).service_coop("listener", async move |stop: CancelToken| {
             let router = api::router(state, parts, &scope, stop.clone());
-            // What is cut off it logs.
+            // The server logs the requests that it cuts off.
             let _served = server.serve(listener, router, stop).await;
         }));
         readiness.set(true);
@@ -135,27 +137,27 @@ impl Relay {
                 stop.cancelled().await;
                 readiness.stop();
                 tracing::info!(
-                    "stopping: no new events are taken in. Ctrl-C, a second from now or later, stops at once"
+                    "stopping: new events are refused. Press Ctrl-C again after one second to stop at once"
                 );
             };
             let DrainReport { handed_back } = dispatcher.run(stopping, shutdown_grace).await;
-            tracing::info!(handed_back, "deliveries are drained");
+            tracing::info!(handed_back, "the dispatcher has stopped");
         }));
         part::<Store>(&running).writer_gone().await;
         Err(RunError::WriterGone.into())
     }
 
-    /// Starts, serves and delivers until `stop` is ready, then ends in the order of [`Relay::app`]. `ready` is called
-    /// once clients can connect.
+    /// Starts, serves and delivers until `stop` is ready, then shuts down in the phases of [`Relay::app`]. `ready` is
+    /// called once clients can connect.
     ///
     /// # When to use
-    /// In a runtime that somebody else owns. A program of its own is [`Relay::app`], which handles signals.
+    /// In a runtime that belongs to another program. A program of its own uses [`Relay::app`], which handles signals.
     ///
     /// # Cancel safety
-    /// Dropping the future stops at once, as a crash would: nothing acknowledged is lost.
+    /// Dropping the future stops relay at once, like a crash: nothing acknowledged is lost.
     ///
     /// # Errors
-    /// [`RunError`]: a part of relay failed, or did not end in its time.
+    /// [`RunError`]: a part of relay failed, or the shutdown took too long.
     pub async fn run(
         config: Config,
         ready: impl FnOnce(&Self),
@@ -171,7 +173,8 @@ impl Relay {
             ready(&relay);
             relay.serve(app).await
         });
-        // On the heap: it holds all of the shutdown, some 20 KiB, and its callers have more of their own.
+        // On the heap: the future contains the whole shutdown, about 20 KiB, and is part of the futures of its
+        // callers.
         let finished = Box::pin(whole).await;
         match finished.outcome {
             Outcome::Failed { first, .. } => Err(first.error),
@@ -182,21 +185,21 @@ impl Relay {
     }
 }
 
-/// Makes a new API key for the store in `data`, hands it to `show`, and then revokes the keys before it. The relay there
-/// must be stopped.
+/// Creates a new API key for the store in `data`, passes the key to `show`, and then revokes all previous keys. The
+/// relay that uses `data` must be stopped.
 ///
 /// # Cancel safety
-/// Dropped before it is done, the old keys hold, and the new one may hold as well.
+/// If the future is dropped before it is ready, the old keys stay valid, and the new key may be valid as well.
 ///
 /// # Errors
-/// [`StartError`] as for [`Relay::start`]; [`StartError::NotShown`] when `show` fails: the old keys hold then.
+/// [`StartError`] like [`Relay::start`]; [`StartError::NotShown`] if `show` fails: the old keys stay valid.
 pub async fn rotate_api_key(
     data: &std::path::Path,
     show: impl FnOnce(&str) -> io::Result<()> + Send,
 ) -> Result<(), StartError> {
     if !store::exists(data) {
         return Err(StartError::Store(format!(
-            "there is none in {}; start relay there first",
+            "there is no store in {}; start relay with this directory first",
             data.display()
         )));
     }
@@ -220,7 +223,8 @@ pub async fn rotate_api_key(
     })
 }
 
-/// A connection is an open file; the usual soft limit of 1 024 is less than relay may need.
+/// Raises the limit of open files. A connection is an open file, and the usual soft limit of 1 024 can be too low for
+/// relay.
 fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

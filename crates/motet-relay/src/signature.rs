@@ -11,51 +11,50 @@ use sha2::Sha256;
 use thiserror::Error;
 
 const PREFIX: &str = "whsec_";
-/// Key lengths the specification allows, in bytes.
+/// Key lengths that the specification allows, in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// Why a text is not a signing secret.
+/// A text is not a signing secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("a secret is 'whsec_' followed by the base64 of 24 to 64 bytes")]
+#[error("a secret must be 'whsec_' followed by the base64 of 24 to 64 bytes")]
 pub struct SecretError;
 
-/// An endpoint's signing secret. `Debug` does not show it.
+/// The signing secret of an endpoint. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     key: Vec<u8>,
 }
 
 impl Secret {
-    /// A new secret of 32 bytes from the operating system.
+    /// Creates a secret of 32 random bytes from the operating system.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
+    /// The operating system returned no random bytes.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut key = vec![0; 32];
         getrandom::fill(&mut key)?;
         Ok(Self { key })
     }
 
-    /// Reads `whsec_<base64>`.
+    /// Parses `whsec_<base64>`.
     ///
     /// # Errors
-    /// [`SecretError`] when it has another form or length.
+    /// [`SecretError`] if the text has another form, or the key another length.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let encoded = text.strip_prefix(PREFIX).ok_or(SecretError)?;
         let key = STANDARD.decode(encoded).map_err(|_| SecretError)?;
         if KEY_BYTES.contains(&key.len()) { Ok(Self { key }) } else { Err(SecretError) }
     }
 
-    /// The text form, `whsec_<base64>`: what a receiver's library is given.
+    /// Returns the text form, `whsec_<base64>`, for the configuration of the receiver's library.
     #[must_use]
     pub fn expose(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&self.key))
     }
 
-    /// The `webhook-signature` header of one attempt.
+    /// Returns the `webhook-signature` header of one attempt.
     ///
-    /// `timestamp` is the time of the attempt in seconds since the Unix epoch, as sent in
-    /// `webhook-timestamp`.
+    /// `timestamp` is the time of the attempt in seconds since the Unix epoch, as sent in `webhook-timestamp`.
     #[must_use]
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else {

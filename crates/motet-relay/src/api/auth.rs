@@ -1,4 +1,4 @@
-//! Who may use the API: whoever holds the API key.
+//! Authentication: the API and the page require an API key.
 
 use std::fmt;
 use std::io;
@@ -21,12 +21,12 @@ use super::problem::Problem;
 use crate::error::StartError;
 use crate::store::{Store, hash_key};
 
-/// An API key in clear text; exists only between making it and showing it. `Debug` does not show it.
+/// An API key in clear text. It exists only from its creation until it is shown. `Debug` does not show it.
 #[derive(Clone)]
 pub(crate) struct ApiKey(String);
 
 impl ApiKey {
-    /// `rk_` and 256 random bits.
+    /// Creates a key: `rk_` and 256 random bits.
     fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
@@ -48,21 +48,21 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// The keys that are let in.
+/// The valid API keys.
 #[derive(Debug, Default)]
 pub(crate) struct ApiKeys {
     hashes: Vec<[u8; 32]>,
-    /// The one that this start made.
+    /// The key that this start created.
     new: Option<ApiKey>,
     refused_keys: RefusedKeys,
 }
 
-/// Reports keys that are not known: one at a time is a client with a wrong setting, and many are an attack.
+/// Logs and counts requests with unknown keys: a few come from a client with a wrong setting, many from an attack.
 #[derive(Debug)]
 struct RefusedKeys {
-    /// The log has a line a second at most, whatever is sent.
+    /// Limits the log to one line a second, however many requests are sent.
     lines: RateLimiter,
-    /// Refused since the last line.
+    /// Number of refused requests since the last line.
     unlogged: AtomicU64,
 }
 
@@ -84,15 +84,16 @@ impl RefusedKeys {
                 refused,
                 last_peer = peer,
                 last_path = path,
-                "API keys that are not known were refused"
+                "requests with unknown API keys were refused"
             );
         }
     }
 }
 
 impl ApiKeys {
-    /// The keys of the store. Where there is none one is made, which is stored by [`keep_new_key`](Self::keep_new_key):
-    /// a start that fails before the key is shown leaves a store without a key, and the next start makes one.
+    /// Loads the keys of the store. If the store has none, a key is created, which
+    /// [`keep_new_key`](Self::keep_new_key) stores: if the start fails before the key is shown, the store stays
+    /// without a key, and the next start creates one.
     pub(crate) async fn load(store: &Store) -> Result<Self, StartError> {
         let hashes = store.key_hashes().await.map_err(StartError::store)?;
         if !hashes.is_empty() {
@@ -102,13 +103,14 @@ impl ApiKeys {
         Ok(Self { hashes: vec![key.hash()], new: Some(key), ..Self::default() })
     }
 
-    /// Stores the key that this start made, if it made one. To be called when the key was shown.
+    /// Stores the key that this start created, if it created one. Must be called after the key was shown.
     pub(crate) async fn keep_new_key(&self, store: &Store) -> Result<(), StartError> {
         let Some(key) = &self.new else { return Ok(()) };
         store.add_key(key.hash()).await.map_err(StartError::store)
     }
 
-    /// Makes a key, shows it, and then revokes all others. Until it is shown the others hold.
+    /// Creates a key, shows it, and then revokes all other keys. The other keys stay valid until the new key was
+    /// shown.
     pub(crate) async fn replace(
         store: &Store,
         show: impl FnOnce(&str) -> io::Result<()>,
@@ -126,18 +128,19 @@ impl ApiKeys {
         self.new.as_ref().map(ApiKey::expose)
     }
 
-    /// Reports a request with a key that is not accepted.
+    /// Logs a request with an unknown key.
     pub(super) fn log_refused(&self, extensions: &Extensions, path: &str) {
         self.refused_keys.note(extensions.get(), path);
     }
 
-    /// Hashes are compared, not keys: how long a comparison takes tells nothing about a key.
+    /// Returns `true` if the key is valid. Hashes are compared, so the duration of the comparison reveals nothing
+    /// about a key.
     fn accept(&self, key: &str) -> bool {
         self.hashes.contains(&hash_key(key))
     }
 }
 
-/// For the API.
+/// Middleware of the API: requires a bearer token.
 pub(super) async fn require_bearer(
     api_keys: Arc<ApiKeys>,
     request: Request,
@@ -147,14 +150,14 @@ pub(super) async fn require_bearer(
         Some(key) if api_keys.accept(key) => return next.run(request).await,
         Some(_) => {
             api_keys.log_refused(request.extensions(), request.uri().path());
-            "this API key is not known; relay showed the key when it first started on its data directory"
+            "this API key is not known; relay showed the key at its first start on its data directory, and `motet-relay rotate-key` creates a new one"
         }
         None => "send the API key as 'Authorization: Bearer rk_...'",
     };
     Problem::new(StatusCode::UNAUTHORIZED, refused).into_response()
 }
 
-/// For the page: browsers ask for a name and a password, and the password is the key.
+/// Checks the credentials for the page: browsers ask for a name and a password, and the password is the key.
 pub(super) fn basic_is_accepted(api_keys: &ApiKeys, request: &Parts) -> bool {
     let Some(encoded) = credentials(&request.headers, "Basic") else { return false };
     let accepted = STANDARD

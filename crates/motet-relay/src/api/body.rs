@@ -1,4 +1,4 @@
-//! Request bodies: bounded in size and time, and refused with a reason.
+//! Request bodies, limited in size and time.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use tokio::time::timeout;
 use super::memory::ByteReservation;
 use super::problem::Problem;
 
-/// The data of one event.
+/// Maximum size of the data of one event.
 pub(super) const MAX_DATA_BYTES: usize = 256 << 10;
 
-/// One event with all that stands around its data, or any other single JSON body.
+/// Maximum size of a JSON body with one event or any other single object.
 pub(super) const MAX_JSON_BYTES: usize = MAX_DATA_BYTES + (16 << 10);
 
-/// A client has this long to send its body.
+/// A client must send its body within this time.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes)
-        .map_err(|error| Problem::invalid(format!("the JSON is not accepted: {error}")))
+        .map_err(|error| Problem::invalid(format!("the body is not the expected JSON: {error}")))
 }
 
-/// Reads a body to its end, and counts it in `reserved`.
+/// Reads a body to its end, and adds its size to `reserved`.
 pub(super) async fn read(body: Body, most: usize, reserved: &mut ByteReservation) -> Result<Bytes, Problem> {
     match timeout(BODY_DEADLINE, read_on(body, most, reserved)).await {
         Err(_) => Err(Problem::new(
@@ -41,8 +41,8 @@ pub(super) async fn read(body: Body, most: usize, reserved: &mut ByteReservation
 async fn read_on(mut body: Body, most: usize, reserved: &mut ByteReservation) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Problem::invalid(format!("the body broke off: {error}")))?;
-        // Trailers say nothing.
+        let frame = frame.map_err(|error| Problem::invalid(format!("the body ended early: {error}")))?;
+        // Trailers have no meaning here.
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > most {
             return Err(Problem::new(
@@ -52,7 +52,7 @@ async fn read_on(mut body: Body, most: usize, reserved: &mut ByteReservation) ->
         }
         if !reserved.grow(data.len()) {
             return Err(Problem::unavailable(
-                "relay is reading as many bytes of other requests as it may; nothing was stored; try again",
+                "relay is reading too many request bodies at once; nothing was stored; try again",
             ));
         }
         bytes.extend_from_slice(&data);
@@ -60,7 +60,7 @@ async fn read_on(mut body: Body, most: usize, reserved: &mut ByteReservation) ->
     Ok(bytes.freeze())
 }
 
-/// The media type without its parameters, in lower case.
+/// Returns the media type without its parameters, in lower case.
 pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())

@@ -1,4 +1,4 @@
-//! What every request goes through before its handler, as chains.
+//! The middleware of all requests, as chains.
 //!
 //! ```text
 //! everything: count > require_host > bound_answers > catch_panic
@@ -23,33 +23,33 @@ use super::problem::Problem;
 /// A chain as a layer of a router.
 type Layer = ChainLayer<Request, Response>;
 
-/// Around every route.
+/// Returns the layer around all routes.
 pub(super) fn around_all(memory: Arc<MemoryBudget>) -> Layer {
     let bug = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay; the log has the details");
-    // A panic is counted as the answer that it becomes.
+    // `count` is outside of `catch_panic`, so a panic is counted as the response that it becomes.
     let chain = Chain::new().with(count).with(require_host).with(with_state(memory, bound_answers));
     bridge::layer(chain.with(catch_panic_with(move |panicked| bug(panicked).into_response())))
 }
 
-/// Around the routes of the API.
+/// Returns the layer around the routes of the API.
 pub(super) fn around_api(api_keys: Arc<ApiKeys>, readiness: Arc<Readiness>) -> Layer {
     let chain = Chain::new().with(no_store).with(refuse_when_crowded);
     let chain = chain.with(with_state(api_keys, require_bearer));
     bridge::layer(chain.with(with_state(readiness, refuse_when_stopping)))
 }
 
-/// The last connections are kept for health and metrics.
+/// Refuses a request on one of the connections that are reserved for health checks and metrics.
 async fn refuse_when_crowded(request: Request, next: Next<Request, Response>) -> Response {
     if request.extensions().get::<Reserved>().is_some() {
         return Problem::unavailable(
-            "relay has as many connections as it may, and all are at a request; nothing was stored; try again",
+            "relay has reached its limit of connections, and all of them are in use; nothing was stored; try again",
         )
         .into_response();
     }
     next.run(request).await
 }
 
-/// During shutdown reads still work, and everything else is refused so that the client tries elsewhere.
+/// Refuses all requests except reads during the shutdown, so that the client tries another server.
 async fn refuse_when_stopping(
     readiness: Arc<Readiness>,
     request: Request,
@@ -61,7 +61,8 @@ async fn refuse_when_stopping(
     next.run(request).await
 }
 
-/// A request without a host, or with two, is read in one way by a proxy and in another here (RFC 9112, 3.2).
+/// Refuses a request without a host or with two hosts: a proxy and relay could interpret it differently (RFC 9112,
+/// 3.2).
 async fn require_host(request: Request, next: Next<Request, Response>) -> Response {
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() > Version::HTTP_10) {
@@ -70,7 +71,7 @@ async fn require_host(request: Request, next: Next<Request, Response>) -> Respon
     next.run(request).await
 }
 
-/// Answers of the API hold secrets and what is true now: no cache may keep them.
+/// Forbids caches to store responses of the API, which contain secrets and the current state.
 async fn no_store(request: Request, next: Next<Request, Response>) -> Response {
     let mut response = next.run(request).await;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -88,7 +89,7 @@ async fn count(request: Request, next: Next<Request, Response>) -> Response {
     response
 }
 
-/// A client may invent methods, and each would be a time series for ever.
+/// Returns the method as a label. A client may invent methods, and each would be a time series without end.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -123,7 +124,10 @@ mod tests {
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(response.headers()["content-type"], "application/problem+json");
         let body = to_bytes(response.into_body(), 1_000).await.unwrap();
-        assert!(!String::from_utf8_lossy(&body).contains("on purpose"), "it tells what is inside");
+        assert!(
+            !String::from_utf8_lossy(&body).contains("on purpose"),
+            "the response contains the panic's message"
+        );
     }
 
     #[test]

@@ -37,14 +37,14 @@ pub(super) struct DeadParams {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Redrive {
-    /// All endpoints when left out.
+    /// `None` selects all endpoints.
     endpoint_id: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Redriven {
     redriven: usize,
-    /// Whether a further call would find more.
+    /// Whether another call would find more dead letters.
     more: bool,
 }
 

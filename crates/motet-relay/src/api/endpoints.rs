@@ -30,10 +30,10 @@ const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 #[serde(deny_unknown_fields)]
 pub(super) struct Create {
     url: String,
-    /// All event types when left out.
+    /// `None` selects all event types.
     event_types: Option<Vec<String>>,
     enabled: Option<bool>,
-    /// Made by relay when left out.
+    /// `None`: relay creates a secret.
     secret: Option<String>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Update {
     event_types: Option<Vec<String>>,
     enabled: Option<bool>,
     secret: Option<String>,
-    /// For how many seconds deliveries are signed with the secret before as well.
+    /// How long deliveries are also signed with the previous secret, in seconds.
     overlap: Option<u64>,
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn create(
     let secret = match create.secret {
         Some(text) => parse_secret(&text)?,
         None => Secret::generate()
-            .map_err(|_| Problem::unavailable("no random bytes from the operating system"))?,
+            .map_err(|_| Problem::unavailable("the operating system returned no random bytes; try again"))?,
     };
     let new = NewEndpoint {
         url: check_url(&create.url, &api.guard)?,
@@ -108,11 +108,12 @@ pub(super) async fn update(
     };
     let Updated { row, switched, url_changed } =
         api.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
-    // In steps, between other commits. What is left out where this fails or is dropped keeps its time.
+    // In steps, between other commits. If a step fails or this future is dropped, the remaining deliveries keep their
+    // due times.
     let mut may_be_more = url_changed;
     while may_be_more {
         may_be_more = api.store.retry_now(seq).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, endpoint = id, "deliveries to a changed URL keep their times");
+            tracing::warn!(%error, endpoint = id, "cannot make the deliveries of a changed URL due now; they keep their due times");
             false
         });
     }
@@ -148,7 +149,7 @@ fn check_overlap(seconds: u64) -> Result<Duration, Problem> {
     if seconds > LONGEST_OVERLAP.as_secs() {
         let longest = LONGEST_OVERLAP.as_secs();
         return Err(Problem::invalid(format!(
-            "overlap is {seconds} seconds; it must be from 0 to {longest}"
+            "overlap is {seconds} seconds; it must be between 0 and {longest}"
         )));
     }
     Ok(Duration::from_secs(seconds))
@@ -161,7 +162,7 @@ fn parse_secret(text: &str) -> Result<Secret, Problem> {
 pub(super) fn parse_patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> {
     if texts.is_empty() || texts.len() > MAX_PATTERNS {
         return Err(Problem::invalid(format!(
-            "event_types has {} entries; give 1 to {MAX_PATTERNS}, or leave it out for all types",
+            "event_types has {} entries; send 1 to {MAX_PATTERNS}, or leave it out for all types",
             texts.len()
         )));
     }
@@ -173,7 +174,7 @@ pub(super) fn parse_patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> 
         .collect()
 }
 
-/// Checks a URL and gives it in normal form. Names are checked again, by their addresses, at each dial.
+/// Checks a URL and returns its normal form. The addresses of a host name are checked again each time relay connects.
 fn check_url(text: &str, guard: &AddressGuard) -> Result<String, Problem> {
     let invalid = |why: &str| Problem::invalid(format!("url: {why}"));
     if text.len() > MAX_URL_BYTES {
@@ -184,7 +185,7 @@ fn check_url(text: &str, guard: &AddressGuard) -> Result<String, Problem> {
         return Err(invalid(&format!("has the scheme {:?}; use https or http", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("holds a user name or password; the signature tells the receiver who calls"));
+        return Err(invalid("has a user name or password; receivers authenticate relay by the signature"));
     }
     if url.fragment().is_some() {
         return Err(invalid("has a fragment, which is never sent"));
@@ -206,7 +207,7 @@ fn check_url(text: &str, guard: &AddressGuard) -> Result<String, Problem> {
         guard.check(address).map_err(|blocked| invalid(&blocked.to_string()))?;
     }
     if url.as_str().parse::<http::Uri>().is_err() {
-        return Err(invalid("holds characters that cannot be sent in a request"));
+        return Err(invalid("has characters that cannot be sent in a request"));
     }
     Ok(url.into())
 }

@@ -28,10 +28,10 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const MAX_KEY_BYTES: usize = 255;
 
-/// A body of many events.
+/// Maximum size of a body with many events.
 const MAX_NDJSON_BYTES: usize = 16 << 20;
 
-/// Each line costs an answer, so their number is bounded as well.
+/// Maximum number of lines. Each line gets a line in the response, so their number is limited as well.
 const MAX_LINES: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
@@ -45,11 +45,11 @@ struct Publish {
 #[derive(Debug, Serialize)]
 struct Accepted {
     id: String,
-    /// How many endpoints it goes to.
+    /// Number of endpoints that the event goes to.
     deliveries: i64,
 }
 
-/// The answer to one line of many. `status` is what the line would have been answered alone.
+/// The response to one of many lines. `status` is the status that a request with this line alone would have.
 #[derive(Debug, Serialize)]
 struct LineAnswer {
     line: usize,
@@ -71,7 +71,7 @@ pub(super) struct ListParams {
     cursor: Option<String>,
 }
 
-/// One event as JSON, or many as NDJSON.
+/// Publishes one event as JSON, or many as NDJSON.
 pub(super) async fn publish(State(api): State<Arc<ApiState>>, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     match media_type(&head.headers).as_deref() {
@@ -79,19 +79,21 @@ pub(super) async fn publish(State(api): State<Arc<ApiState>>, request: Request) 
         Some(NDJSON) => publish_many(&api, &head.headers, body).await,
         _ => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!("send one event as 'Content-Type: application/json', or one per line as {NDJSON}"),
+            format!("send one event as 'Content-Type: application/json', or one event per line as {NDJSON}"),
         )),
     }
 }
 
 async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    // Until the event is stored: it is as large as its body.
+    // Reserved until the event is stored: the event is as large as its body.
     let mut reserved = api.memory.for_request();
     let mut publish: Publish = parse_json(&read_body(body, MAX_JSON_BYTES, &mut reserved).await?)?;
     if let Some(header) = headers.get(IDEMPOTENCY_KEY) {
         let key = header.to_str().map_err(|_| Problem::invalid("idempotency-key must be visible ASCII"))?;
         if publish.idempotency_key.as_ref().is_some_and(|in_body| in_body != key) {
-            return Err(Problem::invalid("the idempotency key in the header and in the body differ"));
+            return Err(Problem::invalid(
+                "the idempotency keys in the header and in the body differ; send one",
+            ));
         }
         publish.idempotency_key = Some(key.to_owned());
     }
@@ -106,7 +108,10 @@ async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<
             Ok((replayed, accepted(ids, *event, *deliveries)).into_response())
         }
         Some(Published::Conflict { event }) => Err(conflict(ids, *event)),
-        None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the store gave no answer")),
+        None => Err(Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "a bug in relay: the store returned no result",
+        )),
     }
 }
 
@@ -126,7 +131,9 @@ fn conflict(ids: Ids, event: i64) -> Problem {
 
 async fn publish_many(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
-        return Err(Problem::invalid("with many events, give each line its own \"idempotency_key\""));
+        return Err(Problem::invalid(
+            "a body of many events needs an \"idempotency_key\" in each line, not in the header",
+        ));
     }
     let mut reserved = api.memory.for_request();
     let body = read_body(body, MAX_NDJSON_BYTES, &mut reserved).await?;
@@ -136,18 +143,18 @@ async fn publish_many(api: &ApiState, headers: &HeaderMap, body: Body) -> Result
         .take(MAX_LINES + 1)
         .collect();
     if lines.is_empty() {
-        return Err(Problem::invalid("the body holds no event"));
+        return Err(Problem::invalid("the body has no event"));
     }
     if lines.len() > MAX_LINES {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body holds more than {MAX_LINES} events; nothing was stored"),
+            format!("the body has more than {MAX_LINES} events; nothing was stored"),
         ));
     }
     let mut answers: Vec<LineAnswer> = Vec::with_capacity(lines.len());
     let mut batch = Vec::new();
     let mut numbers = Vec::new();
-    // No more than a commit holds, so that one large body does not make other callers wait.
+    // At most the weight of a commit, so that one large body does not make other callers wait.
     let mut weight = 0;
     for (number, line) in lines {
         match parse_line(line) {
@@ -228,8 +235,8 @@ fn refused(line: usize, problem: &Problem) -> LineAnswer {
     }
 }
 
-/// One answer per line. The response's own status is the lines' status where they agree, and 207 where
-/// they do not.
+/// Returns one line per event. The status of the response is the status of all lines if they are equal, and 207
+/// otherwise.
 fn ndjson(answers: &[LineAnswer]) -> Result<Response, Problem> {
     let first = answers.first().map_or(0, |answer| answer.status);
     let status = if answers.iter().all(|answer| answer.status == first) {
@@ -239,8 +246,9 @@ fn ndjson(answers: &[LineAnswer]) -> Result<Response, Problem> {
     };
     let mut body = Vec::new();
     for answer in answers {
-        serde_json::to_writer(&mut body, answer)
-            .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an answer could not be written"))?;
+        serde_json::to_writer(&mut body, answer).map_err(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay: cannot write the response")
+        })?;
         body.push(b'\n');
     }
     let mut response =
@@ -264,7 +272,7 @@ fn check(publish: Publish) -> Result<NewEvent, Problem> {
     if data.len() > MAX_DATA_BYTES {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("data has {} bytes; it may have {MAX_DATA_BYTES}", data.len()),
+            format!("data has {} bytes; at most {MAX_DATA_BYTES} are allowed", data.len()),
         ));
     }
     json::check(data).map_err(|unfit| Problem::invalid(format!("data: {unfit}")))?;

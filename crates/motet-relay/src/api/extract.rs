@@ -1,4 +1,4 @@
-//! What handlers take from a request, refused with a reason.
+//! Extractors, which reject a request as a [`Problem`].
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::ApiState;
 use super::body::{MAX_JSON_BYTES, media_type, parse_json, read};
 use super::problem::Problem;
 
-/// A JSON body, read whole.
+/// A JSON body, read completely.
 #[derive(Debug)]
 pub(super) struct Json<T>(pub(super) T);
 

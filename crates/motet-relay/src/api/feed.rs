@@ -1,8 +1,8 @@
-//! `/v1/events/feed`: events as they come, as server-sent events.
+//! `/v1/events/feed`: new events as server-sent events.
 //!
-//! A message is an event, as `/v1/events/{id}` shows it, under its id; whoever comes back with the last id gets what came
-//! after it. A feed reads what is next when its reader has taken what was before, so that a slow one holds a page and no
-//! more, and one that falls behind reads from the disk.
+//! A message is an event in the form of `/v1/events/{id}`, with its id as the message's id. A client that reconnects
+//! with the last id gets the events after it. A feed reads the next events after its client has taken the previous
+//! ones, so a slow client holds at most one page, and a client that falls behind is served from the disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,13 +29,13 @@ use crate::store::{EventRow, EventSource, Follower, StoreError};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Proxies that gather an answer before they pass it on are asked not to.
+/// A header that forbids proxies to buffer the response.
 const NO_BUFFERING: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
-/// Small messages are sent together, up to this.
+/// Small messages are sent together, up to this size.
 const MAX_MERGED: usize = 16 << 10;
 
-/// A place for each feed that may be open.
+/// A slot for each open feed.
 #[derive(Debug)]
 pub(crate) struct FeedSlots {
     slots: Bulkhead,
@@ -48,7 +48,7 @@ impl FeedSlots {
         Ok(Self { slots, keep_alive: feeds.keep_alive })
     }
 
-    /// How many feeds are open.
+    /// Number of open feeds.
     pub(super) fn taken(&self) -> usize {
         self.slots.stats().taken
     }
@@ -56,23 +56,25 @@ impl FeedSlots {
     fn try_acquire(&self) -> Result<BulkheadPermit<'static>, Problem> {
         self.slots.try_acquire().map(BulkheadPermit::into_owned).map_err(|_| {
             let most = self.slots.stats().places;
-            Problem::unavailable(format!("{most} feeds are open, and there may be no more (--max-feeds)"))
+            Problem::unavailable(format!(
+                "{most} feeds are open, which is the limit (--max-feeds); close one, or try again"
+            ))
         })
     }
 }
 
-/// What a feed works with.
+/// The state of the feed's handler.
 #[derive(Debug, Clone)]
 pub(super) struct FeedState {
     pub(super) api: Arc<ApiState>,
-    /// The end of all feeds.
+    /// Ends all feeds.
     pub(super) stop: CancelToken,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FeedParams {
-    /// Patterns with commas between them; all event types when left out.
+    /// Patterns separated by commas; `None` selects all event types.
     event_types: Option<String>,
 }
 
@@ -99,13 +101,13 @@ pub(super) async fn open(
     Ok((headers, Body::from_stream(messages.until(stop))).into_response())
 }
 
-/// The event to go on after, if there is one. An empty id is none, as with an `EventSource`.
+/// Returns the event after which the feed continues. An empty id counts as none, as with an `EventSource`.
 fn last_event_id(ids: Ids, headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
     let event = id.to_str().ok().and_then(|id| ids.parse(IdKind::Event, id));
     event.map(Some).ok_or_else(|| {
         Problem::invalid(format!(
-            "Last-Event-ID {id:?} is not the id of an event of this relay; leave it out for the events to come"
+            "Last-Event-ID {id:?} is not the id of an event of this relay; leave the header out to get new events only"
         ))
     })
 }
@@ -131,13 +133,13 @@ struct Feed {
 }
 
 impl Feed {
-    /// Goes on for as long as somebody reads. An error breaks the answer off, which tells the reader to come again.
+    /// Sends events until the client disconnects. An error ends the response early, and the client reconnects.
     async fn run(mut self, mut y: Yielder<Bytes>) -> Result<(), StoreError> {
-        // Whoever loses the connection before the first event goes on from here.
+        // A client that loses the connection before the first event reconnects with this id.
         y.emit(self.keep_alive()).await;
         loop {
             let next = match timeout(self.keep_alive, self.follower.next()).await {
-                Ok(next) => next.inspect_err(|error| tracing::error!(%error, "a feed ends early"))?,
+                Ok(next) => next.inspect_err(|error| tracing::error!(%error, "a feed ended early"))?,
                 Err(_) => {
                     y.emit(self.keep_alive()).await;
                     continue;
@@ -166,7 +168,8 @@ impl Feed {
         }
     }
 
-    /// A sign of life: the id to come back with, if it is another one; a comment otherwise. Neither is an event.
+    /// Returns a keep-alive message: the current id if it has changed since the last message, else a comment. Neither
+    /// is an event for the client.
     fn keep_alive(&mut self) -> Bytes {
         let position = self.follower.position();
         if self.last_sent.replace(position) == Some(position) {
@@ -184,19 +187,20 @@ fn count(from: EventSource, events: usize) {
     metrics::counter!("relay_feed_events_total", "from" => from).increment(events as u64);
 }
 
-/// In place of an event that cannot be read.
+/// Returns the message in place of an event that cannot be read.
 fn error_message(ids: Ids, seq: i64, why: &str) -> Bytes {
     let id = ids.format(IdKind::Event, seq);
     Bytes::from(format!("id: {id}\ndata: {}\n\n", serde_json::json!({"id": id, "error": why})))
 }
 
-/// The same bytes as `/v1/events/{id}` has, but for line breaks between the tokens of its data.
+/// Returns the message of an event: the bytes of `/v1/events/{id}`, except for line breaks between the tokens of its
+/// data.
 fn message(ids: Ids, row: &EventRow) -> Bytes {
     let id = ids.format(IdKind::Event, row.seq);
     let created_at = rfc3339(row.created_at);
     let length = row.data.len() + row.event_type.len() + created_at.len() + 2 * id.len() + 64;
     let mut message = BytesMut::with_capacity(length);
-    // None of these holds a character that JSON escapes.
+    // None of these texts has a character that JSON escapes.
     for text in [
         "id: ",
         &id,
@@ -210,7 +214,8 @@ fn message(ids: Ids, row: &EventRow) -> Bytes {
     ] {
         message.put_slice(text.as_bytes());
     }
-    // A string of JSON holds no line break as it is, so these are white space; and there each ends a line of the message.
+    // A JSON string has no raw line break, so these line breaks are white space. Each of them starts a new line of the
+    // message.
     for (nth, line) in row.data.split(|byte| matches!(byte, b'\n' | b'\r')).enumerate() {
         if nth > 0 {
             message.put_slice(b"\ndata: ");

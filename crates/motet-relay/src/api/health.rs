@@ -1,6 +1,6 @@
-//! `/healthz`, `/readyz` and `/metrics`: open to all, and so without names or URLs of endpoints.
+//! `/healthz`, `/readyz` and `/metrics`: open to all clients, and therefore without names or URLs of endpoints.
 //!
-//! Since anyone may ask, what has to be looked up is looked up at most once a second, with a reader of its own.
+//! Any client may send these requests, so each check runs at most once a second, with a reader of its own.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,10 +20,10 @@ use super::problem::Problem;
 use crate::ids::IdKind;
 use crate::store::StoreError;
 
-/// How long an answer is good for.
+/// How long the result of a check is reused.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// An answer that all who ask within a second share, and that one of them looks up.
+/// A check whose result is shared by all requests within a second. One of the requests runs it.
 pub(super) struct CachedCheck<T>(Batcher<(), T, Infallible>);
 
 impl<T: Clone + Send + Sync + 'static> CachedCheck<T> {
@@ -58,7 +58,7 @@ impl<T: Clone + Send + Sync + 'static> CachedCheck<T> {
     }
 
     async fn get(&self) -> Result<T, Problem> {
-        // Too many ask, or relay ends.
+        // Fails if too many requests wait, or relay ends.
         self.0.submit(()).await.map_err(|refused| Problem::unavailable(refused.to_string()))
     }
 }
@@ -69,7 +69,7 @@ impl<T> fmt::Debug for CachedCheck<T> {
     }
 }
 
-/// What `/readyz` works with.
+/// The state of `/readyz`.
 #[derive(Debug, Clone)]
 pub(super) struct Readyz {
     api: Arc<ApiState>,
@@ -86,7 +86,7 @@ impl Readyz {
     }
 }
 
-/// What `/metrics` works with.
+/// The state of `/metrics`.
 #[derive(Debug, Clone)]
 pub(super) struct Scrape(Arc<CachedCheck<Result<String, StoreError>>>);
 
@@ -101,21 +101,21 @@ impl Scrape {
     }
 }
 
-/// The process runs and answers.
+/// Responds as long as the process runs.
 pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
-/// New events would be accepted: every part is healthy.
+/// Succeeds if new events would be accepted: every part is healthy.
 pub(super) async fn ready(State(Readyz { api, trouble }): State<Readyz>) -> Result<&'static str, Problem> {
-    // A load balancer is told at once.
+    // Not cached: a load balancer must see the shutdown at once.
     if api.readiness.is_stopping() {
         return Err(Problem::unavailable("shutting down"));
     }
     trouble.get().await?.map_or(Ok("ready\n"), |trouble| Err(Problem::unavailable(trouble)))
 }
 
-/// Why a part is not healthy, if one is not.
+/// Returns the reason why a part is not healthy, if there is one.
 async fn trouble(parts: &Running) -> Option<String> {
     let report = parts.health().await;
     let part = report.components().iter().find(|part| part.own != Health::Healthy)?;
@@ -125,13 +125,13 @@ async fn trouble(parts: &Running) -> Option<String> {
     })
 }
 
-/// Prometheus text.
+/// Returns the metrics as Prometheus text.
 pub(super) async fn metrics(State(Scrape(text)): State<Scrape>) -> Result<Response, Problem> {
     let text = text.get().await??;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-/// Gauges are read from the store here, so between scrapes they cost nothing.
+/// Renders the metrics. Gauges are read from the store here, so they cost nothing between two scrapes.
 async fn render(api: &ApiState) -> Result<String, StoreError> {
     for (endpoint, backlog) in api.store.all_backlogs().await? {
         let id = api.store.ids().format(IdKind::Endpoint, endpoint.seq);

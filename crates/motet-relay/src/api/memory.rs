@@ -1,8 +1,9 @@
-//! A budget in bytes for what clients make relay hold: the request bodies being read and the answers being written.
+//! A memory budget for the bytes that clients make relay hold: request bodies that are being read, and responses that
+//! are being written.
 //!
-//! Each body is bounded, and so is the number of connections, but their product is more memory than there is. So the sum
-//! is bounded as well. Nothing waits for the budget: a client that is refused has 503 and `Retry-After`, and one that
-//! sends or reads slowly can make others fail, but not hang.
+//! The size of each body is limited, and so is the number of connections, but their product exceeds the available
+//! memory. So the sum is limited as well. No request waits for the budget: beyond it relay answers 503 with
+//! `Retry-After`. A client that sends or reads slowly can make other requests fail, but cannot make them hang.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,17 +17,17 @@ use motet::middleware::Next;
 
 use super::problem::Problem;
 
-/// Bytes of request bodies, until what they ask for is done.
+/// Budget of request bodies, which are counted until their request is done.
 const REQUESTS: usize = 64 << 20;
 
-/// Bytes of answers, until the client has taken them.
+/// Budget of responses, which are counted until the client has received them.
 const ANSWERS: usize = 64 << 20;
 
-/// What is not larger may use the last quarter, so that large bodies leave room for single events.
+/// Bodies up to this size may use the last quarter of the budget, so that large bodies leave space for single events.
 const SMALL: usize = 512 << 10;
 
-/// Answers up to this size are not counted: with as many connections as there may be, all of them are as much as the
-/// budget.
+/// Responses up to this size are not counted: with the maximum number of connections all of them together are as large
+/// as the budget.
 const UNCOUNTED: usize = 16 << 10;
 
 /// The two budgets of the API.
@@ -41,7 +42,7 @@ impl MemoryBudget {
         Self { requests: ByteBudget::new(REQUESTS), answers: ByteBudget::new(ANSWERS) }
     }
 
-    /// For a request body of which nothing has been read yet.
+    /// Returns an empty reservation for a request body.
     pub(super) fn for_request(&self) -> ByteReservation {
         ByteReservation { budget: Arc::clone(&self.requests), bytes: 0 }
     }
@@ -67,7 +68,7 @@ impl ByteBudget {
     }
 }
 
-/// A part of a budget, given back when it is dropped.
+/// Reserved bytes of a budget, returned when they are dropped.
 #[derive(Debug)]
 pub(super) struct ByteReservation {
     budget: Arc<ByteBudget>,
@@ -75,7 +76,7 @@ pub(super) struct ByteReservation {
 }
 
 impl ByteReservation {
-    /// Takes `more` bytes, or returns `false`.
+    /// Reserves `more` bytes. Returns `false` if the budget is exhausted.
     pub(super) fn grow(&mut self, more: usize) -> bool {
         let whole = self.bytes.saturating_add(more);
         let limit = if whole <= SMALL { self.budget.limit } else { self.budget.limit / 4 * 3 };
@@ -95,7 +96,7 @@ impl Drop for ByteReservation {
     }
 }
 
-/// Middleware: counts an answer of a known size until the connection has written it or is gone.
+/// Middleware: counts a response of a known size until the connection has written it or has ended.
 pub(super) async fn bound_answers(
     memory: Arc<MemoryBudget>,
     request: Request,
@@ -111,7 +112,8 @@ pub(super) async fn bound_answers(
     }
     let mut reserved = ByteReservation { budget: Arc::clone(&memory.answers), bytes: 0 };
     if !reserved.grow(size) {
-        return Problem::unavailable("too many answers are waiting for clients to read them").into_response();
+        return Problem::unavailable("too many responses are waiting for clients to read them; try again")
+            .into_response();
     }
     let reserved = Arc::new(reserved);
     response.map(|body| {
@@ -121,7 +123,7 @@ pub(super) async fn bound_answers(
     })
 }
 
-/// Bytes that are counted until the last handle on them is gone.
+/// Bytes that are counted until their last handle is dropped.
 struct Counted {
     bytes: Bytes,
     _held: Arc<ByteReservation>,
@@ -174,7 +176,7 @@ mod tests {
         let answers = || memory.answers.used();
         assert_eq!(answers(), 1 << 20);
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        // As in the buffer of a connection that the client does not read.
+        // As in the buffer of a connection whose client does not read.
         assert_eq!((bytes.len(), answers()), (1 << 20, 1 << 20));
         drop(bytes);
         assert_eq!(answers(), 0);

@@ -1,6 +1,6 @@
-//! The HTTP edge: the API under `/v1`, health, metrics, and the page at `/`.
+//! The HTTP API: the API under `/v1`, health, metrics, and the page at `/`.
 //!
-//! It translates and nothing more: no scheduling and no SQL here.
+//! It only translates between HTTP and the store: no scheduling and no SQL here.
 
 mod auth;
 mod body;
@@ -34,14 +34,14 @@ use crate::guard::AddressGuard;
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 
-/// What the handlers work with.
+/// The state of the handlers.
 #[derive(Debug)]
 pub(crate) struct ApiState {
     pub(crate) store: Store,
     pub(crate) api_keys: Arc<ApiKeys>,
     pub(crate) guard: Arc<AddressGuard>,
     pub(crate) metrics: Arc<PrometheusHandle>,
-    /// Ready until the shutdown begins; then nothing new is taken in.
+    /// Ready until the shutdown begins; then new events are refused.
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) server: Arc<Server>,
     pub(crate) feeds: Arc<FeedSlots>,
@@ -49,7 +49,7 @@ pub(crate) struct ApiState {
     pub(crate) memory: Arc<MemoryBudget>,
 }
 
-/// What the routes start is tasks of `scope`; `stop` ends what has no end of its own.
+/// Returns the routes. Tasks that they start belong to `scope`; `stop` ends the feeds.
 pub(crate) fn router(api: Arc<ApiState>, parts: Arc<Running>, scope: &Scope, stop: CancelToken) -> Router {
     let feed = FeedState { api: Arc::clone(&api), stop };
     let v1 = Router::new()

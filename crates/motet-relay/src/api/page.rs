@@ -1,4 +1,4 @@
-//! The page at `/`: endpoints with what they are owed, and the latest deliveries. No script.
+//! The page at `/`: endpoints with their backlogs, and the latest deliveries. It has no script.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
     let ids = api.store.ids();
     let endpoints = api.store.backlogs(NEWEST).await?;
     let deliveries = api.store.deliveries(DeliveryFilter::default(), None, LATEST).await?;
-    // What cannot be read is told of above the tables.
+    // Damage is reported above the tables.
     let readable = deliveries.into_iter().filter_map(Result::ok);
     let deliveries: Vec<_> = readable.map(|row| DeliveryView::new(ids, row)).collect();
     let page = render(
@@ -48,7 +48,7 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
         &endpoints,
         &deliveries,
     )
-    .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be written"))?;
+    .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay: cannot write the page"))?;
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CACHE_CONTROL, "no-store"),
@@ -66,7 +66,7 @@ fn render(
 ) -> Result<String, fmt::Error> {
     let mut page = HEAD.to_owned();
     if let Some(trouble) = trouble {
-        write!(page, "<p class=bad>The store is in trouble: {}.</p>", Escaped(&trouble))?;
+        write!(page, "<p class=bad>The store has a problem: {}.</p>", Escaped(&trouble))?;
     }
     page += "<h2>Endpoints</h2>\n";
     if endpoints.is_empty() {
@@ -97,7 +97,7 @@ fn render(
         if endpoints.len() as i64 == NEWEST {
             writeln!(
                 page,
-                "<p class=dim>The newest {NEWEST}; <code>/metrics</code> has the backlog of all.</p>"
+                "<p class=dim>The newest {NEWEST}; <code>/metrics</code> has the backlogs of all endpoints.</p>"
             )?;
         }
     }
@@ -124,7 +124,7 @@ fn render(
     Ok(page)
 }
 
-/// Text inside HTML.
+/// A text with the special characters of HTML escaped.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {

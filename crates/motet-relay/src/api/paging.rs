@@ -1,4 +1,4 @@
-//! Lists, newest first, in pages: `?limit=..&cursor=..`.
+//! Pages of lists, newest first: `?limit=..&cursor=..`.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::ids::{IdKind, Ids};
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 100;
 
-/// The part of a list that is asked for.
+/// The requested part of a list.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Page {
     pub(super) before: Option<i64>,
@@ -24,7 +24,7 @@ impl Page {
     ) -> Result<Self, Problem> {
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            return Err(Problem::invalid(format!("limit is {limit}; it must be from 1 to {MAX_LIMIT}")));
+            return Err(Problem::invalid(format!("limit is {limit}; it must be between 1 and {MAX_LIMIT}")));
         }
         let before = cursor
             .map(|cursor| {
@@ -36,12 +36,12 @@ impl Page {
         Ok(Self { before, limit })
     }
 
-    /// One more than asked for tells whether there is a next page.
+    /// Returns the number of rows to fetch: one row more than requested shows whether there is a next page.
     pub(super) const fn fetch(self) -> usize {
         self.limit + 1
     }
 
-    /// The answer, made of what was fetched.
+    /// Returns the page that is made of the fetched rows.
     pub(super) fn answer<Row, View>(
         self,
         mut rows: Vec<Row>,
@@ -58,7 +58,7 @@ impl Page {
 #[derive(Debug, Serialize)]
 pub(super) struct List<View> {
     items: Vec<View>,
-    /// To be sent as `cursor` for the next page; null on the last one.
+    /// The value of `cursor` for the next page; null on the last page.
     next_cursor: Option<String>,
 }
 

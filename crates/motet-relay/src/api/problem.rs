@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::store::StoreError;
 
-/// A refusal with its reason. The reason says what was wrong and, where it helps, what to do.
+/// A refused request. `detail` states the mistake and, where it helps, what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(super) status: StatusCode,
@@ -54,12 +54,12 @@ impl From<StoreError> for Problem {
             StoreError::Unsure(_) => Self::unavailable(format!(
                 "{error}; it may have been stored; send it again under the same idempotency key"
             )),
-            // Time does not cure it.
+            // Damage does not heal with time.
             StoreError::Corrupt(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}; nothing was stored"))
             }
             StoreError::Internal(_) => {
-                // Logged in full, answered in general: the text may hold statements of ours.
+                // Logged in full, answered in general: the text may contain SQL statements.
                 tracing::error!(%error, "a request failed");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "a bug in relay; the log has the details")
             }
@@ -83,7 +83,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The headers that belong to a refusal's status.
+/// Adds the headers that belong to a status.
 pub(super) fn add_headers(status: StatusCode, headers: &mut HeaderMap) {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
@@ -98,7 +98,7 @@ pub(super) async fn no_such_path(OriginalUri(uri): OriginalUri) -> Problem {
 }
 
 pub(super) async fn method_not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not support {method}", uri.path()))
 }
 
 #[cfg(test)]

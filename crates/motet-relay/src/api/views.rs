@@ -1,4 +1,4 @@
-//! What the API shows of stored rows.
+//! The JSON forms of stored rows.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -18,9 +18,10 @@ pub(super) struct EndpointView {
     event_types: Vec<String>,
     /// Whether attempts are made.
     enabled: bool,
-    /// Why relay makes none: `gone` (it answered 410) or `failing` (every attempt failed).
+    /// The reason why relay has disabled the endpoint: `gone` (it responded with 410) or `failing` (every attempt
+    /// failed).
     disabled_because: Option<HoldReason>,
-    /// Shown where one endpoint is asked for, not in lists.
+    /// Only in the responses for a single endpoint, not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     created_at: String,
@@ -69,7 +70,7 @@ impl EventView {
     }
 }
 
-/// An item of a list: the row, or in its place why it cannot be read.
+/// An item of a list: the row, or the reason why the row cannot be read.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Item<View> {
@@ -97,18 +98,18 @@ impl<View> Item<View> {
 pub(super) struct DeliveryView {
     pub(super) id: String,
     pub(super) event_id: String,
-    /// `null` when the event cannot be read.
+    /// `null` if the event cannot be read.
     pub(super) event_type: Option<String>,
-    /// Why the event cannot be read.
+    /// The reason why the event cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     pub(super) endpoint_id: String,
     pub(super) state: DeliveryState,
     pub(super) attempts: u32,
-    /// When the next attempt is due; only while pending.
+    /// When the next attempt is due; only for pending deliveries.
     next_attempt_at: Option<String>,
     pub(super) updated_at: String,
-    /// Why it was given up; only for dead letters.
+    /// The reason of a dead letter.
     dead_reason: Option<String>,
 }
 
@@ -139,12 +140,12 @@ pub(super) struct AttemptView {
     started_at: String,
     took_ms: i64,
     status: Option<u16>,
-    /// What a failure is charged to: the `receiver`, `relay` itself or the `config`.
+    /// The cause that a failure is charged to: `receiver`, `relay` or `config`.
     class: Option<FailureClass>,
     error: Option<String>,
     response: Option<String>,
-    /// How many attempts in a row this entry stands for; the last one is shown. Only those charged to `relay` are
-    /// drawn together.
+    /// Number of attempts in a row that this entry stands for; it shows the last of them. Greater than 1 only for
+    /// attempts that are charged to `relay`.
     repeats: u32,
 }
 

@@ -1,4 +1,4 @@
-//! `motet-relay demo`: relay and a misbehaving receiver in one process, counted by the receiver.
+//! `motet-relay demo`: relay and a misbehaving receiver in one process. The receiver counts the events.
 
 mod publisher;
 mod receiver;
@@ -26,46 +26,46 @@ use crate::error::RunError;
 use crate::relay::Relay;
 use crate::signature::Secret;
 
-/// Without a new arrival for this long, what has not arrived counts as lost.
+/// After this time without a new arrival, the missing events count as lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often the progress bar moves.
+/// The interval of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Each stalled attempt holds a slot until its deadline; the usual 16 would be all the demo shows.
+/// A stalled attempt holds its slot until its timeout; with the default of 16 slots the demo would show little else.
 const IN_FLIGHT: NonZeroUsize = const { NonZeroUsize::new(64).unwrap() };
 
-/// What the demo does.
+/// The settings of the demo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DemoOptions {
-    /// How many events are published.
+    /// Number of published events.
     pub events: u32,
-    /// The same seed makes the receiver misbehave in the same way.
+    /// Seed of the receiver's misbehaviour: the same seed, the same misbehaviour.
     pub seed: u64,
 }
 
-/// Why the demo could not be carried out.
+/// The reason why the demo could not run.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DemoError {
-    /// No temporary directory, or no socket for the receiver.
-    #[error("cannot set the demo up")]
+    /// The temporary directory or the socket of the receiver could not be created.
+    #[error("cannot set up the demo")]
     SetUp(#[from] std::io::Error),
-    /// No secret could be made.
-    #[error("no random bytes from the operating system")]
+    /// The operating system returned no random bytes for a secret.
+    #[error("the operating system returned no random bytes")]
     Random(#[from] getrandom::Error),
-    /// relay answered a request in a way it should not.
+    /// relay answered a request in an unexpected way.
     #[error("relay answered {0}")]
     Answer(String),
-    /// relay ended while the demo ran.
-    #[error("relay ended before the demo did")]
+    /// relay ended during the demo.
+    #[error("relay ended during the demo")]
     Ended,
-    /// relay did not start, or did not end in order.
+    /// relay did not start, or did not shut down in order.
     #[error("relay failed")]
     Relay(#[source] RunError),
 }
 
-/// Runs relay in a temporary directory against a receiver that misbehaves, and reports what arrived.
+/// Runs relay in a temporary directory against a receiver that misbehaves, and reports which events arrived.
 ///
 /// Progress goes to standard error.
 ///
@@ -73,8 +73,7 @@ pub enum DemoError {
 /// Dropping the future stops everything and removes the directory.
 ///
 /// # Errors
-/// [`DemoError`] when something could not be set up. Lost events are not an error: see
-/// [`DemoReport::is_clean`].
+/// [`DemoError`] if something could not be set up. Lost events are not an error: see [`DemoReport::is_clean`].
 pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
     let directory = tempfile::tempdir()?;
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
@@ -112,14 +111,14 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
     let demo = async |n: &Nursery<DemoError>| {
         let (address, key) = up.await.map_err(|_| DemoError::Ended)?;
         let Some(key) = key else {
-            return Err(DemoError::Answer("a new store with an old key".to_owned()));
+            return Err(DemoError::Answer("no new API key for a new store".to_owned()));
         };
         let publisher = Publisher::new(address, &key, n)?;
         publisher.create_endpoint(&hook, &secret).await?;
         play(options, &publisher, &receiver).await
     };
     let whole = scope(async |n: &Nursery<DemoError>| {
-        // Up until relay has ended, so that what is still under way can end.
+        // The receiver runs until relay has ended, so that the attempts in flight can end.
         drop(n.service("receiver", receiver::serve(listener, Arc::clone(&receiver))));
         let mut relay = pin!(relay);
         let report = match race(relay.as_mut(), demo(n)).await {
@@ -133,7 +132,7 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
     whole.await.map_err(failed)
 }
 
-/// What ended a scope of the demo.
+/// Returns the error that ended a scope of the demo.
 fn failed(error: ScopeError<DemoError>) -> DemoError {
     match error {
         ScopeError::Failed { first, .. } => first.error,
@@ -185,7 +184,7 @@ fn progress_bar(events: u64) -> ProgressBar {
 
 fn announce(options: &DemoOptions, config: &Config, misbehaviour: &Misbehaviour) {
     let RetrySchedule { base, cap, max_attempts, .. } = &config.retry;
-    // Infallible.
+    // Writing to this writer never fails.
     let _ = writeln!(
         stderr(),
         "relay demo: {} events to a receiver on loopback, in a temporary directory\n\
@@ -200,6 +199,6 @@ fn announce(options: &DemoOptions, config: &Config, misbehaviour: &Misbehaviour)
         config.in_flight.per_endpoint,
     );
     if !std::io::stderr().is_terminal() {
-        let _ = writeln!(stderr(), "working (a terminal would show a progress bar) ..");
+        let _ = writeln!(stderr(), "running (a terminal would show a progress bar) ..");
     }
 }

@@ -18,10 +18,10 @@ use super::receiver::Receiver;
 use super::{DemoError, failed};
 use crate::signature::Secret;
 
-/// Clients that publish at once.
+/// Number of clients that publish at once.
 const CLIENTS: u32 = 16;
 
-/// After a 503, which says that nothing was stored.
+/// The delay after a 503, which means that nothing was stored.
 const RETRY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Publisher {
         let relay = ApiClient::builder(scope)
             .base_url(&format!("http://{relay}"))
             .header(AUTHORIZATION, format!("Bearer {key}"))
-            // A 503 is for the demo to count on, and to try again by itself.
+            // The demo handles a 503 itself.
             .without_retry()
             .without_breakers()
             .build();
@@ -55,7 +55,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes the events 0 to `events`, each under an idempotency key, until each is accepted.
+    /// Publishes the events 0 to `events`, each under an idempotency key, and repeats each until it is accepted.
     pub(super) async fn publish_all(&self, events: u32, receiver: &Arc<Receiver>) -> Result<(), DemoError> {
         let next = Arc::new(AtomicU32::new(0));
         let published = scope(async |n: &Nursery<DemoError>| {

@@ -1,4 +1,4 @@
-//! The receiver: verifies, misbehaves as its seed says, and keeps count.
+//! The demo's receiver: it verifies signatures, misbehaves according to its seed, and counts.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,14 +22,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::signature::Secret;
 
-/// Percent of attempts that are answered with 5xx.
+/// Percentage of attempts that are answered with 5xx.
 const FAILS: u64 = 12;
-/// Percent of attempts that are left without an answer until the deadline is past.
+/// Percentage of attempts that get no response before their timeout.
 const STALLS: u64 = 3;
-/// Percent of attempts whose connection is dropped without an answer.
+/// Percentage of attempts whose connection is dropped without a response.
 const DROPS: u64 = 3;
 
-/// What the receiver does to an attempt.
+/// The receiver's reaction to an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReceiverAct {
     Accept,
@@ -38,8 +38,8 @@ enum ReceiverAct {
     Drop,
 }
 
-/// How the receiver misbehaves: by event and attempt, so the same seed gives the same behaviour whatever
-/// the order of arrival.
+/// The receiver's misbehaviour. It depends only on the seed, the event and the number of the attempt, so the order of
+/// arrival does not change it.
 #[derive(Debug)]
 pub(super) struct Misbehaviour {
     seed: u64,
@@ -67,13 +67,13 @@ impl fmt::Display for Misbehaviour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{FAILS} % 5xx, {STALLS} % stalled past the deadline, {DROPS} % dropped connections (seed {})",
+            "{FAILS} % 5xx, {STALLS} % stalled beyond the timeout, {DROPS} % dropped connections (seed {})",
             self.seed
         )
     }
 }
 
-/// What the receiver knows of one event.
+/// The receiver's record of one event.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SeenEvent {
     pub(super) sent: Option<Instant>,
@@ -114,14 +114,14 @@ impl Receiver {
         Self { secret, misbehaviour, state, complete: Notify::new() }
     }
 
-    /// The event is about to be published.
+    /// Notes that the event is about to be published.
     pub(super) fn sending(&self, event: u32) {
         if let Some(seen) = self.state().seen.get_mut(event as usize) {
             seen.sent = Some(Instant::now());
         }
     }
 
-    /// Events accepted at least once.
+    /// Number of events that were accepted at least once.
     pub(super) fn arrived(&self) -> u32 {
         self.state().arrived
     }
@@ -130,7 +130,7 @@ impl Receiver {
         self.state().last_arrival
     }
 
-    /// Ready when the last missing event arrives.
+    /// Waits until the last missing event has arrived.
     pub(super) async fn all_arrived(&self) {
         self.complete.notified().await;
     }
@@ -170,7 +170,7 @@ impl Receiver {
         }
     }
 
-    /// The event's number, if the signature holds.
+    /// Returns the number of the event if the signature is valid.
     fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Option<u32> {
         let header = |name| headers.get(name)?.to_str().ok();
         let timestamp = header("webhook-timestamp")?.parse().ok()?;
@@ -204,14 +204,14 @@ fn answer(status: StatusCode) -> Response<Full<Bytes>> {
     response
 }
 
-/// Takes deliveries until dropped.
+/// Accepts deliveries until the future is dropped.
 pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
     let connections = Scope::options().name("connections").policy(Policy::Isolate);
     let served = connections.run(async |n: &Nursery| {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => drop(n.spawn("connection", converse(stream, Arc::clone(&receiver)))),
-                Err(error) => tracing::error!(%error, "the receiver cannot accept"),
+                Err(error) => tracing::error!(%error, "the receiver cannot accept a connection"),
             }
         }
     });
@@ -221,7 +221,7 @@ pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
 
 async fn converse(stream: TcpStream, receiver: Arc<Receiver>) {
     let service = service_fn(|request| receiver.receive(request));
-    // An error here is a dropped connection, which is one of the ways to misbehave.
+    // The error is a dropped connection, which is part of the misbehaviour.
     if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection to the receiver ended early");
     }

@@ -1,4 +1,4 @@
-//! What the demo found.
+//! The result of the demo.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,27 +7,27 @@ use serde::Serialize;
 
 use super::receiver::SeenEvent;
 
-/// The result of a demo, counted by the receiver; `accepted` and `dead` are what relay answered.
+/// The result of a demo. The receiver counts; `accepted` and `dead` come from relay's responses.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct DemoReport {
-    /// Events answered with 202.
+    /// Number of events that were answered with 202.
     pub accepted: u32,
-    /// Events the receiver accepted at least once.
+    /// Number of events that the receiver accepted at least once.
     pub delivered: u32,
-    /// Events that took more than one attempt.
+    /// Number of events that needed more than one attempt.
     pub retried: u32,
-    /// Events that became dead letters.
+    /// Number of events that became dead letters.
     pub dead: u32,
-    /// Times the receiver accepted an event that it had accepted before.
+    /// Number of times that the receiver accepted an event that it had accepted before.
     pub duplicates: u32,
-    /// Events that were acknowledged and neither arrived nor are dead letters.
+    /// Number of acknowledged events that neither arrived nor are dead letters.
     pub lost: u32,
     /// Delivered events per second, from the first publish to the last arrival.
     pub events_per_s: f64,
-    /// Milliseconds from publishing to arrival that half of the events stayed under, retries included.
+    /// Median time from publishing to arrival in milliseconds, retries included.
     pub p50_ms: f64,
-    /// Milliseconds from publishing to arrival that 99 % of the events stayed under, retries included.
+    /// 99th percentile of the time from publishing to arrival in milliseconds, retries included.
     pub p99_ms: f64,
 }
 
@@ -55,19 +55,19 @@ impl DemoReport {
         }
     }
 
-    /// Whether every acknowledged event arrived.
+    /// Returns `true` if every acknowledged event arrived.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.lost == 0 && self.dead == 0
     }
 
-    /// One JSON object, without a line break.
+    /// Returns the result as one JSON object without a line break.
     #[must_use]
     pub fn json(&self) -> String {
         serde_json::json!(self).to_string()
     }
 
-    /// A table for people.
+    /// Returns the result as a table for people.
     #[must_use]
     pub fn table(&self) -> String {
         let mut table = String::new();
@@ -84,14 +84,14 @@ impl DemoReport {
             ("p99", format!("{} ms", self.p99_ms), ""),
         ];
         for (name, value, remark) in rows {
-            // Writing to a String does not fail.
+            // Writing to a String never fails.
             let _infallible = writeln!(table, "{name:<12}{value:>12}{remark}");
         }
         table
     }
 }
 
-/// The smallest value that at least this share of the values does not exceed (nearest rank).
+/// Returns the smallest value that at least `share` of the values do not exceed (nearest rank).
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)

@@ -1,4 +1,4 @@
-//! One attempt at one delivery, from the request to its record on disk.
+//! An attempt at a delivery, from the request to the record of its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,14 +31,15 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("motet-relay/", env!
 const ANYTHING: HeaderValue = HeaderValue::from_static("*/*");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Between tries to record an outcome while the store refuses writes.
+/// The delay between two tries to record an outcome while the store refuses writes.
 const RECORD_RETRY: Duration = Duration::from_secs(1);
 
-/// An attempt that fails within this time gives its slot back as soon as one that succeeds. What matters of a slow failure
-/// is the time: a receiver that answers one of its events with an error does not have to wait beside those that hang.
+/// An attempt that fails within this time returns its slot as soon as one that succeeds. Only slow failures make an
+/// endpoint a suspect: a receiver that answers one of its events with an error does not have to share slots with
+/// receivers that hang.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// An attempt that was made, without the payload.
+/// A finished attempt, without the payload.
 #[derive(Debug)]
 pub(super) struct FinishedAttempt {
     event: i64,
@@ -46,7 +47,7 @@ pub(super) struct FinishedAttempt {
 }
 
 impl FinishedAttempt {
-    /// What the attempt says of its endpoint's use of slots.
+    /// Returns how the attempt used its slot, if the receiver was asked.
     pub(super) fn trust(&self) -> Option<LaneTrust> {
         let attempt = &self.outcome.attempt;
         match attempt.class {
@@ -59,16 +60,16 @@ impl FinishedAttempt {
     }
 }
 
-/// What is left to do after an attempt, beside recording it.
+/// The work that an attempt leaves, apart from its record.
 #[derive(Debug, Default)]
 pub(super) struct FollowUp {
-    /// The rest of an answer whose status has said all.
+    /// The unread body of a response whose status decides the outcome.
     pub(super) unread: Option<UnreadBody>,
-    /// The receiver asked that nothing is sent to it for so long.
+    /// How long the receiver asks for no further requests.
     pub(super) pause: Option<Duration>,
 }
 
-/// What every attempt needs.
+/// Makes and records attempts.
 #[derive(Debug)]
 pub(super) struct Attempts {
     store: Store,
@@ -88,12 +89,15 @@ impl Attempts {
         Self { store, outbound, schedule, lifecycle, local_failure: LocalFailure::default() }
     }
 
-    /// What keeps relay from attempting anything, if something does.
+    /// The error that keeps relay from attempting anything, if there is one.
     pub(super) fn local_failure(&self) -> Option<String> {
         self.local_failure.current()
     }
 
-    /// Makes the attempt. Dropped, nothing of it is kept and the delivery stays due.
+    /// Makes the attempt.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, nothing is recorded and the delivery stays due.
     pub(super) async fn make(
         &self,
         target: &DeliveryTarget,
@@ -120,13 +124,14 @@ impl Attempts {
         (self.finished(target, due, attempt, asked, took), FollowUp { unread, pause })
     }
 
-    /// The attempt ended with a panic, of a bug. It is relay's own trouble, and made again.
+    /// Returns the outcome of an attempt that panicked because of a bug. The failure is charged to relay, so the
+    /// attempt is repeated.
     pub(super) fn panicked(
         &self,
         target: &DeliveryTarget,
         due: &DueDelivery,
         began: Instant,
-        said: &str,
+        message: &str,
     ) -> FinishedAttempt {
         let took = began.elapsed();
         let attempt = Attempt {
@@ -134,7 +139,7 @@ impl Attempts {
             took_ms: millis(took),
             status: None,
             class: Some(FailureClass::Relay),
-            error: Some(cut(format!("relay panicked in the attempt: {said}"))),
+            error: Some(cut(format!("relay panicked in the attempt: {message}"))),
             response: None,
         };
         self.finished(target, due, attempt, None, took)
@@ -155,7 +160,7 @@ impl Attempts {
         count(&verdict, attempt.class, took, self.store.clock().wall() - due.created_at);
         match (&attempt.error, attempt.class) {
             (Some(error), Some(FailureClass::Relay)) => self.local_failure.set(error),
-            // The guard and the name of a host are looked at before relay needs anything of the machine.
+            // The address guard and the host name are checked before relay needs a resource of the machine.
             (_, Some(FailureClass::Config)) => {}
             _ => self.local_failure.clear(),
         }
@@ -175,10 +180,11 @@ impl Attempts {
     ) -> Result<ReceiverResponse, SendError> {
         let id = self.store.ids().format(IdKind::Event, due.event);
         let body = envelope(due);
-        // Signed with the time of the attempt: a retry days later is still inside a receiver's tolerance.
+        // The signature has the time of the attempt, so a retry after days is still within the tolerance of a
+        // receiver.
         let timestamp = at / 1_000;
         let mut signature = target.secret.sign(&id, timestamp, &body);
-        // Standard Webhooks: a receiver accepts the message if one of them is right.
+        // Standard Webhooks: a receiver accepts the message if one of the signatures is valid.
         for secret in target.old_secrets.at(self.store.clock().due_now()) {
             signature.push(' ');
             signature += &secret.sign(&id, timestamp, &body);
@@ -207,10 +213,13 @@ impl Attempts {
             let since = due.relay_since.unwrap_or(now);
             let lasting = Duration::from_millis(u64::try_from(now.saturating_sub(since)).unwrap_or(0));
             let delay = self.schedule.delay_of_relay(due.relay_attempts.saturating_add(1), lasting);
-            (delay, format!("relay could not attempt it for {} s; the last time: {error}", lasting.as_secs()))
+            (
+                delay,
+                format!("relay could not attempt it for {} s; the last error: {error}", lasting.as_secs()),
+            )
         } else {
             let failed = due.round_attempts + 1;
-            let reason = format!("{failed} attempts failed; the last one: {error}");
+            let reason = format!("{failed} attempts failed; the last error: {error}");
             (self.schedule.delay(failed, asked), reason)
         };
         match delay {
@@ -219,7 +228,7 @@ impl Attempts {
         }
     }
 
-    /// Tells what a recorded attempt has brought.
+    /// Posts the lifecycle events of a recorded attempt.
     fn post_events(&self, finished: &FinishedAttempt, recorded: &RecordedAttempt) {
         let ids = self.store.ids();
         let FinishedAttempt { event, ref outcome } = *finished;
@@ -269,11 +278,13 @@ impl Attempts {
         }
     }
 
-    /// Records an attempt; returns when its delivery is due again, if it is. Dropped before the record is queued, the
-    /// delivery stays due.
+    /// Records an attempt. Returns the time at which its delivery is due again, if it is pending.
     ///
-    /// Keeps trying while the store refuses writes: the delivery stays leased meanwhile, so it is not sent twice, and
-    /// what is not recorded is bounded, so nothing piles up.
+    /// Keeps trying while the store refuses writes. The delivery stays leased in that time, so it is not sent twice,
+    /// and the number of outcomes that are not recorded is bounded, so nothing piles up.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before the record is queued, the delivery stays due.
     pub(super) async fn record(&self, finished: FinishedAttempt) -> Option<Millis> {
         loop {
             match self.store.record(finished.outcome.clone()).await {
@@ -281,22 +292,22 @@ impl Attempts {
                     self.post_events(&finished, &recorded);
                     return recorded.retry_at;
                 }
-                // The next start finds the delivery due.
+                // The delivery is due at the next start.
                 Err(StoreError::Closed) => return None,
-                // Time does not cure it, and other outcomes must not wait behind this one.
+                // Damage does not heal with time, and other outcomes must not wait behind this one.
                 Err(StoreError::Corrupt(why)) => {
                     let delivery = finished.outcome.delivery;
                     tracing::error!(
                         why,
                         delivery,
-                        "an outcome cannot be recorded; the delivery is left alone"
+                        "cannot record an outcome; the delivery is not attempted again until the next start"
                     );
                     self.store.skip(delivery);
                     return None;
                 }
                 Err(error) => {
                     let delivery = finished.outcome.delivery;
-                    tracing::error!(%error, delivery, "an outcome is not recorded yet; trying again");
+                    tracing::error!(%error, delivery, "cannot record an outcome yet; trying again");
                     sleep(RECORD_RETRY).await;
                 }
             }
@@ -320,12 +331,12 @@ fn count(verdict: &DeliveryVerdict, class: Option<FailureClass>, took: Duration,
     }
 }
 
-/// The body receivers get: `{"type":..,"timestamp":..,"data":..}`, as Standard Webhooks recommends. The same
-/// bytes in every attempt.
+/// Returns the body of the request: `{"type":..,"timestamp":..,"data":..}`, as Standard Webhooks recommends. Every
+/// attempt sends the same bytes.
 fn envelope(due: &DueDelivery) -> Vec<u8> {
     let timestamp = rfc3339(due.created_at);
     let mut body = Vec::with_capacity(due.data.len() + due.event_type.len() + timestamp.len() + 40);
-    // An event type and a time stamp pause no character that JSON escapes.
+    // An event type and a time stamp contain no character that JSON escapes.
     body.extend_from_slice(br#"{"type":""#);
     body.extend_from_slice(due.event_type.as_bytes());
     body.extend_from_slice(br#"","timestamp":""#);

@@ -1,4 +1,4 @@
-//! When a failed delivery is attempted again.
+//! The delay until a failed delivery is attempted again.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use crate::clock::{Millis, millis};
 use crate::config::RetrySchedule;
 
 impl RetrySchedule {
-    /// The longest wait after this many failed attempts.
+    /// Returns the longest delay after `failed` failed attempts.
     #[must_use]
     pub fn ceiling(&self, failed: u32) -> Duration {
         self.backoff().ceiling(failed.saturating_sub(1))
     }
 
-    /// The wait after this many failed attempts, in milliseconds, or `None` when there is none left.
+    /// Returns the delay after `failed` failed attempts in milliseconds; `None` if no attempt is left.
     ///
-    /// `asked` is what the receiver asked for with `Retry-After`: honoured as a floor, up to the cap.
+    /// `asked` is the delay of the receiver's `Retry-After`: a minimum, up to `cap`.
     pub(super) fn delay(&self, failed: u32, asked: Option<Duration>) -> Option<Millis> {
         if failed >= self.max_attempts {
             return None;
@@ -26,11 +26,11 @@ impl RetrySchedule {
         Some(millis(jittered.max(floor)))
     }
 
-    /// Returns the wait in milliseconds after relay itself failed a number of attempts in a row; `None` once they have gone
-    /// on for `lasting`, which is too long.
+    /// Returns the delay in milliseconds after `in_a_row` attempts in a row that relay itself failed; `None` if they
+    /// have lasted for `max_age`.
     ///
-    /// It doubles from 1 s to 1 min, of which it is the upper half at least: such trouble is likely to be that of all
-    /// deliveries, whose attempts are to be spread and not to be many.
+    /// The ceiling doubles from 2 s to 1 min, and the delay is between half of it and all of it: such a failure
+    /// probably affects all deliveries, so the attempts have to be few and spread out.
     pub(super) fn delay_of_relay(&self, in_a_row: u32, lasting: Duration) -> Option<Millis> {
         if lasting >= self.max_age {
             return None;

@@ -1,10 +1,10 @@
-//! The client side: one signed POST to an endpoint, inside its timeouts.
+//! The HTTP client: sends one signed POST to an endpoint within its timeouts.
 //!
-//! - Kept-alive connections of `motet-http`, which belong to the scope of this part, and go only to addresses that the guard
-//!   lets through; a connection stays on the address that was checked when it was dialled.
-//! - No redirect is followed, no proxy variable is read, no cookie kept, nothing decompressed.
-//! - The status line is the answer. The body is read only so that the connection can be used again and a
-//!   failure be explained, and no further than [`MAX_BODY_BYTES`].
+//! - It uses the kept connections of `motet-http`, which belong to the scope of this part. They go only to addresses
+//!   that the guard allows, and a connection stays on the address that was checked when it was dialled.
+//! - It follows no redirect, reads no proxy variable, keeps no cookie and decompresses nothing.
+//! - The status line is the response. The body is read only so that the connection can be reused and a failure can be
+//!   explained, up to [`MAX_BODY_BYTES`].
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -26,44 +26,44 @@ use crate::clock::Clock;
 use crate::config::Timeouts;
 use crate::guard::AddressGuard;
 
-/// Reading an answer stops here.
+/// Maximum number of bytes that are read of a response body.
 const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// Of a failure's body, this much is recorded.
+/// Maximum number of bytes of a failure's body that are recorded.
 const EXCERPT_BYTES: usize = 1 << 10;
 
-/// The most an answer's headers may take.
+/// Maximum size of the headers of a response.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 
-/// Connections to all hosts that stay open while idle.
+/// Maximum number of idle connections to all hosts.
 const MAX_IDLE: usize = 1_024;
 
-/// How often a request is sent again in one attempt, over another connection.
-const SENT_AGAIN: u32 = 2;
+/// How many times one attempt sends its request again over another connection.
+const MAX_RESENDS: u32 = 2;
 
-/// A timer that rings so much later than it was set to had no process to ring in.
+/// A timer that fires this late shows that the process was stopped or starved.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What came during such a pause has this long to be read.
+/// After such a pause a response that has arrived has this long to be read.
 const AFTER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Long enough to serve a steady trickle of events, shorter than the idle limit of most servers (60 s and
-/// more), so that a connection is rarely found closed.
+/// Long enough for a steady trickle of events, and shorter than the idle timeout of most servers (60 s and more), so
+/// that a kept connection is seldom found closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
-/// What the receiver answered.
+/// The response of a receiver.
 #[derive(Debug)]
 pub(crate) struct ReceiverResponse {
     pub(crate) status: u16,
-    /// The beginning of the body, kept for failures only.
+    /// The beginning of the body; only for failures.
     pub(crate) excerpt: Option<String>,
-    /// How long the receiver asks to be left alone (`Retry-After`).
+    /// The delay that the receiver asks for (`Retry-After`).
     pub(crate) retry_after: Option<Duration>,
-    /// The body, if the status has said all that matters.
+    /// The body, if only the status matters.
     pub(crate) unread: Option<UnreadBody>,
 }
 
-/// The body of an answer, of which nothing is needed. Read to its end, the connection can be used again.
+/// The body of a response that is not needed. After it is read to its end, the connection can be reused.
 #[derive(Debug)]
 pub(crate) struct UnreadBody {
     body: ReceivedBody,
@@ -71,35 +71,35 @@ pub(crate) struct UnreadBody {
 }
 
 impl UnreadBody {
-    /// Reads it, to the limit or the deadline of the attempt.
+    /// Reads the body up to the limit or the deadline of the attempt.
     pub(crate) async fn read(self) {
         drop(read_some(self.body, self.deadline).await);
     }
 }
 
-/// Why there was no answer.
+/// The reason why there is no response.
 #[derive(Debug, Error)]
 pub(crate) enum SendError {
-    #[error("the URL cannot be requested: {0}")]
+    #[error("cannot send a request to the URL: {0}")]
     Url(http::Error),
-    #[error("no answer within {} ms", .0.as_millis())]
-    HeadersDeadline(Duration),
+    #[error("no response within {} ms", .0.as_millis())]
+    HeadersTimeout(Duration),
     #[error("{message}")]
     Failed { message: String, fault: Fault },
 }
 
 impl SendError {
-    /// Returns whose trouble it is.
+    /// Returns whether the receiver, the settings or this process caused the failure.
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::Url(_) => Fault::Settings,
-            Self::HeadersDeadline(_) => Fault::Remote,
+            Self::HeadersTimeout(_) => Fault::Remote,
             Self::Failed { fault, .. } => *fault,
         }
     }
 }
 
-/// Sends requests.
+/// Sends the requests of attempts.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     connections: Connections,
@@ -109,8 +109,8 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    /// `per_host` connections at most stay open while idle, to each host. All together take three quarters of the
-    /// descriptors that the process may have: the others are for the API, and for the store's readers.
+    /// Creates the client. At most `per_host` idle connections are kept to each host. All connections together use
+    /// three quarters of the file descriptors of the process; the others are for the API and for the store's readers.
     pub(crate) fn new(
         guard: AddressGuard,
         timeouts: Timeouts,
@@ -134,12 +134,12 @@ impl Outbound {
         Ok(Self { connections, timeouts, max_open, clock: Clock::new() })
     }
 
-    /// How many connections may be open at once.
+    /// Maximum number of open connections.
     pub(crate) fn max_open(&self) -> NonZeroUsize {
         self.max_open
     }
 
-    /// One attempt. Dropping the future closes its connection.
+    /// Sends one request. Dropping the future closes its connection.
     pub(crate) async fn post(
         &self,
         url: &str,
@@ -149,7 +149,7 @@ impl Outbound {
         let started = Instant::now();
         let to_headers = self.timeouts.headers.min(self.timeouts.total);
         let response = in_time(started + to_headers, self.send(url, &headers, &body)).await;
-        let (head, body) = response.unwrap_or(Err(SendError::HeadersDeadline(to_headers)))?.into_parts();
+        let (head, body) = response.unwrap_or(Err(SendError::HeadersTimeout(to_headers)))?.into_parts();
         let deadline = started + self.timeouts.total;
         let (excerpt, unread) = if head.status.is_success() {
             (None, Some(UnreadBody { body, deadline }))
@@ -162,15 +162,15 @@ impl Outbound {
         Ok(ReceiverResponse { status: head.status.as_u16(), excerpt, retry_after, unread })
     }
 
-    /// Sends the request, and sends it again where a kept connection has most likely delivered none of it: receivers close
-    /// connections that are idle, as relay does.
+    /// Sends the request, and sends it again if a kept connection has most likely delivered no part of it: receivers
+    /// close idle connections, as relay does.
     async fn send(
         &self,
         url: &str,
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Response<ReceivedBody>, SendError> {
-        let mut again = SENT_AGAIN;
+        let mut again = MAX_RESENDS;
         loop {
             let request = Request::builder().method(Method::POST).uri(url).body(Body::from(body.clone()));
             let mut request = request.map_err(SendError::Url)?;
@@ -190,10 +190,10 @@ impl Outbound {
     }
 }
 
-/// Waits until the deadline; `None` if that was too short.
+/// Waits for `future` until `deadline`. Returns `None` if the deadline has passed.
 ///
-/// A timer that rings long after its time had no process to ring in: relay was stopped, or starved. What came meanwhile
-/// lies in the sockets, and is read before anything is called late.
+/// A timer that fires long after its deadline shows that the process was stopped or starved. Responses that arrived in
+/// that time are in the sockets, so they are read before the attempt counts as late.
 async fn in_time<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     if let Ok(done) = timeout_at(deadline, future.as_mut()).await {
@@ -205,14 +205,15 @@ async fn in_time<F: Future>(deadline: Instant, future: F) -> Option<F::Output> {
     timeout(AFTER_PAUSE, future).await.ok()
 }
 
-/// The beginning of a body as text. A byte that is none becomes three, so it is cut as text.
+/// Returns the beginning of a body as text. An invalid byte becomes three bytes of text, so the text is cut, not the
+/// body.
 fn excerpt(body: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES)]).into_owned();
     text.truncate(text.floor_char_boundary(EXCERPT_BYTES));
     text
 }
 
-/// Reads up to the limit or the deadline; what ends the body early does not matter here.
+/// Reads up to the limit or the deadline. An error that ends the body early does not matter.
 async fn read_some(mut body: ReceivedBody, deadline: Instant) -> Vec<u8> {
     let mut begun = Vec::new();
     let mut read = 0;
@@ -227,14 +228,14 @@ async fn read_some(mut body: ReceivedBody, deadline: Instant) -> Vec<u8> {
     begun
 }
 
-/// An error with all of its causes, each said once.
+/// Formats an error with its causes, each of them once.
 fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
         if !text.contains(&next) {
-            // Writing to a String does not fail.
+            // Writing to a String never fails.
             let _infallible = write!(text, ": {next}");
         }
         cause = error.source();
@@ -266,7 +267,7 @@ mod tests {
         assert!(in_time(deadline, pending::<()>()).await.is_none());
         assert_eq!(Instant::now(), deadline, "without a pause the deadline holds");
 
-        // Ready at the second look, which a process that goes on after a pause has not had.
+        // Ready at the second poll after the pause.
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut looks = 0;
         let answer = poll_fn(|cx| {

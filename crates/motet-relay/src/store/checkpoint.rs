@@ -1,4 +1,4 @@
-//! Moves committed pages from the write-ahead log into the database, off the writer's thread.
+//! Moves committed pages from the write-ahead log into the database, outside of the writer's thread.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::schema;
 
-/// Asks for a checkpoint; ends the thread when dropped.
+/// Requests checkpoints. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     requests: Option<SyncSender<()>>,
@@ -18,17 +18,17 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     pub(super) fn start(database: PathBuf) -> io::Result<Self> {
-        // One request may wait; asking again while it does changes nothing.
+        // One request may wait; further requests during that time change nothing.
         let (requests, inbox) = sync_channel(1);
         let thread =
             Builder::new().name("relay-checkpoint".to_owned()).spawn(move || run(&database, &inbox))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    /// Never waits.
+    /// Requests a checkpoint. Never waits.
     pub(super) fn request(&self) {
         if let Some(requests) = &self.requests {
-            // Full: a request is waiting already. Disconnected: the thread has logged why it ended.
+            // Full: a request is already waiting. Disconnected: the thread has logged why it ended.
             let _already_asked = requests.try_send(());
         }
     }
@@ -49,14 +49,14 @@ fn run(database: &std::path::Path, inbox: &Receiver<()>) {
     let connection = match schema::open_checkpointer(database) {
         Ok(connection) => connection,
         Err(error) => {
-            // The writer checkpoints by itself once the log is long: slower, not unsafe.
-            tracing::error!(%error, "no connection for checkpoints");
+            // The writer itself makes a checkpoint once the log is long, which is slower but safe.
+            tracing::error!(%error, "cannot open a connection for checkpoints");
             return;
         }
     };
     while inbox.recv().is_ok() {
         if let Err(error) = passive(&connection) {
-            tracing::warn!(%error, "checkpoint failed; the log keeps growing until one succeeds");
+            tracing::warn!(%error, "checkpoint failed; the log grows until a checkpoint succeeds");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What of the database cannot be read, and how the rest goes on.
+//! Damage of the database: which rows cannot be read, and how relay continues with the other rows.
 //!
-//! Damage does not heal with time, so nothing is tried again because of it: a delivery whose event cannot be read becomes
-//! a dead letter, one that cannot be written either is passed over until the next start, and a list goes on behind what
-//! it cannot read. Indexes hold nothing of their own, and are built anew.
+//! Damage does not heal with time, so relay does not retry because of it. A delivery whose event cannot be read
+//! becomes a dead letter; a delivery that cannot be written either is skipped until the next start; a list continues
+//! after the rows that cannot be read. Indexes contain no data of their own and are rebuilt.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use super::StoreError;
 
-/// Building the indexes anew holds up every commit meanwhile, and does not help against a damaged table.
+/// Minimum time between two rebuilds. A rebuild blocks all commits, and does not help against a damaged table.
 const REBUILD_EVERY: Duration = Duration::from_secs(60);
 
 /// A row, or a range of rows, that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unreadable {
-    /// The row; of a range, the last one in the order of reading.
+    /// The number of the row; for a range, the number of the last row in reading order.
     pub(crate) seq: i64,
     pub(crate) why: String,
 }
@@ -33,14 +33,14 @@ pub(super) struct Damage {
 #[derive(Debug, Default)]
 struct DamageState {
     latest: Option<String>,
-    /// Deliveries that can be neither attempted nor given up.
+    /// Deliveries that can be neither attempted nor moved to the dead letters.
     skipped: BTreeSet<i64>,
     rebuilt: Option<Instant>,
     rebuild_next: bool,
 }
 
 impl Damage {
-    /// Notes what cannot be read; the log has it when it is new.
+    /// Notes damage, and logs it if it is new.
     pub(super) fn note(&self, why: &str) {
         metrics::counter!("relay_store_damage_total").increment(1);
         let mut state = self.state();
@@ -50,16 +50,16 @@ impl Damage {
         }
         drop(state);
         if is_new {
-            tracing::error!(why, "the database is damaged; what can be read is still delivered");
+            tracing::error!(why, "the database is damaged; readable events are still delivered");
         }
     }
 
-    /// The latest damage, if there is any.
+    /// Returns the latest damage, if there is any.
     pub(super) fn latest(&self) -> Option<StoreError> {
         self.state().latest.clone().map(StoreError::Corrupt)
     }
 
-    /// Takes a delivery for one that this process does not attempt any more.
+    /// Notes that this process does not attempt the delivery any more.
     pub(super) fn skip(&self, delivery: i64) {
         self.state().skipped.insert(delivery);
     }
@@ -68,7 +68,7 @@ impl Damage {
         self.state().skipped.contains(&delivery)
     }
 
-    /// Asks for the indexes to be built anew; returns `false` if that was done a short while ago.
+    /// Requests a rebuild of the indexes. Returns `false` if the last rebuild was less than [`REBUILD_EVERY`] ago.
     pub(super) fn request_rebuild(&self) -> bool {
         let mut state = self.state();
         let may = state.rebuilt.is_none_or(|rebuilt| rebuilt.elapsed() >= REBUILD_EVERY);
@@ -79,12 +79,12 @@ impl Damage {
         may
     }
 
-    /// What stood in the way may pass: the indexes may be asked for again at once.
+    /// Allows another request at once, because the rebuild failed for a reason that may be temporary.
     pub(super) fn allow_rebuild(&self) {
         self.state().rebuilt = None;
     }
 
-    /// Returns `true` if the indexes are to be built anew now.
+    /// Returns `true` once after each request.
     pub(super) fn take_rebuild_request(&self) -> bool {
         std::mem::take(&mut self.state().rebuild_next)
     }
@@ -94,12 +94,12 @@ impl Damage {
     }
 }
 
-/// Builds the indexes of deliveries anew, in a transaction of its own.
+/// Rebuilds the indexes of deliveries in a transaction of its own.
 ///
-/// `REINDEX` and `DROP INDEX` read what they clear, and fail at a damaged page. So the indexes are taken out of the
-/// schema, and their pages are never used again.
+/// `REINDEX` and `DROP INDEX` read the pages that they free, and fail at a damaged page. So the indexes are removed
+/// from the schema, and their pages are never used again.
 pub(super) fn rebuild_indexes(connection: &Connection) -> Result<(), StoreError> {
-    // Nothing is begun where a damaged table makes it fail.
+    // Fails before the transaction begins if the table is damaged.
     let all = "SELECT total(event_seq + endpoint_seq + state + due_at) FROM deliveries NOT INDEXED";
     connection.query_row(all, [], |_| Ok(()))?;
     let indexes = "type = 'index' AND tbl_name = 'deliveries'";
@@ -114,13 +114,13 @@ pub(super) fn rebuild_indexes(connection: &Connection) -> Result<(), StoreError>
     );
     let done = connection.execute_batch(&anew);
     if done.is_err() && !connection.is_autocommit() {
-        // The indexes are in the file still: without the second step this connection would write past them.
+        // The file still contains the indexes: without the second statement this connection would not update them.
         connection.execute_batch("ROLLBACK; PRAGMA writable_schema = RESET")?;
     }
     Ok(done?)
 }
 
-/// Sets apart the error that says that what was to be read is damaged.
+/// Separates damage from other errors: the inner error is the description of the damage.
 pub(super) fn readable<T>(read: Result<T, StoreError>) -> Result<Result<T, String>, StoreError> {
     match read {
         Err(StoreError::Corrupt(why)) => Ok(Err(why)),
@@ -128,8 +128,8 @@ pub(super) fn readable<T>(read: Result<T, StoreError>) -> Result<Result<T, Strin
     }
 }
 
-/// Returns how far rows cannot be read: the least distance, of those that were looked at, at which `read` finds no
-/// damage. `None` when there is damage up to `furthest`.
+/// Returns the length of a damaged range: the smallest distance that was tried at which `read` finds no damage. `None`
+/// if the damage extends to `furthest`.
 pub(super) fn end_of_damage(
     furthest: i64,
     read: impl Fn(i64) -> Result<(), StoreError>,
@@ -152,10 +152,10 @@ pub(super) fn end_of_damage(
     Ok(Some(good))
 }
 
-/// Reads up to `limit` rows below `before`, the highest first, and goes on behind what cannot be read.
+/// Reads up to `limit` rows below `before`, highest first, and continues after rows that cannot be read.
 ///
-/// `read` pushes rows below a number, and may end early with an error. It has to ask for those up to the number before
-/// that: a search for less than a number goes to the page where the number would be, which may be the damaged one.
+/// `read` pushes rows below a number and may end early with an error. Its query must use `<= number - 1`, not `<
+/// number`: SQLite would start the search at the page of `number`, which may be the damaged one.
 pub(super) fn newest_first<T>(
     damage: &Damage,
     before: i64,
@@ -190,7 +190,7 @@ pub(super) fn newest_first<T>(
 mod tests {
     use super::*;
 
-    /// Rows 1 to 100; those in `damaged` cannot be read.
+    /// A list of the rows 1 to 100; the rows in `damaged` cannot be read.
     fn list(damaged: &[i64], before: i64, limit: usize) -> Vec<Result<i64, i64>> {
         let read = |before: i64, limit: usize, rows: &mut Vec<Result<i64, Unreadable>>| {
             for row in (1..before.min(101)).rev().take(limit) {
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(list(&[98], i64::MAX, 5), [Ok(100), Ok(99), Err(98), Ok(97), Ok(96)]);
         assert_eq!(list(&[98, 97, 96], i64::MAX, 5), [Ok(100), Ok(99), Err(96), Ok(95), Ok(94)]);
         assert_eq!(list(&[100, 99], i64::MAX, 2), [Err(99), Ok(98)]);
-        assert_eq!(list(&[50], 50, 2), [Ok(49), Ok(48)], "the next page begins behind it");
+        assert_eq!(list(&[50], 50, 2), [Ok(49), Ok(48)], "the next page begins after it");
         assert_eq!(list(&[2, 1], 4, 9), [Ok(3), Err(1)]);
     }
 }

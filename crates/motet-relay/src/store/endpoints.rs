@@ -1,4 +1,4 @@
-//! Endpoints: where events are delivered to.
+//! Endpoints: the receivers of events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,18 +19,18 @@ pub(crate) struct EndpointRow {
     pub(crate) seq: i64,
     pub(crate) url: String,
     pub(crate) patterns: Vec<Pattern>,
-    /// As its owner wants it.
+    /// The setting of its owner.
     pub(crate) enabled: bool,
     pub(crate) secret: Secret,
     pub(crate) old_secrets: OldSecrets,
     pub(crate) created_at: Millis,
     pub(crate) updated_at: Millis,
-    /// Why relay makes no attempts, though it is enabled.
+    /// The reason why relay has disabled the endpoint.
     pub(crate) held: Option<HoldReason>,
 }
 
 impl EndpointRow {
-    /// Whether attempts are made.
+    /// Returns `true` if attempts are made.
     const fn is_on(&self) -> bool {
         self.enabled && self.held.is_none()
     }
@@ -44,46 +44,46 @@ pub(crate) struct NewEndpoint {
     pub(crate) secret: Secret,
 }
 
-/// What to change; `None` leaves as it is.
+/// A change of an endpoint; `None` leaves a field unchanged.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointChange {
     pub(crate) url: Option<String>,
     pub(crate) patterns: Option<Vec<Pattern>>,
     pub(crate) enabled: Option<bool>,
     pub(crate) secret: Option<Secret>,
-    /// For how long deliveries are signed with the secret before as well. Without a new secret: for how long they still
-    /// are with those from before.
+    /// How long deliveries are also signed with the previous secret. Without a new secret: how long they are still
+    /// signed with the previous secrets.
     pub(crate) overlap: Option<Duration>,
 }
 
-/// A changed endpoint.
+/// The result of a change.
 #[derive(Debug)]
 pub(crate) struct Updated {
     pub(crate) row: EndpointRow,
-    /// Whether attempts are made now, where that is new.
+    /// `true` if the change starts attempts, `false` if it stops them; `None` if it does neither.
     pub(crate) switched: Option<bool>,
-    /// Whether it has another URL than before.
+    /// Whether the URL is a different one.
     pub(crate) url_changed: bool,
 }
 
-/// What an endpoint is owed.
+/// The backlog of an endpoint.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Backlog {
     pub(crate) pending: u64,
     pub(crate) dead: u64,
-    /// The longest any pending delivery has been due, in milliseconds.
+    /// How long the oldest pending delivery has been due, in milliseconds.
     pub(crate) overdue: Millis,
 }
 
 const COLUMNS: &str = "seq, url, patterns, enabled, secret, created_at, updated_at, held, old_secrets";
 
-/// How long a secret that was replaced is still signed with, unless the change says otherwise.
+/// How long deliveries are also signed with a replaced secret, unless the change sets another time.
 const OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Each costs a signature of every delivery; the oldest goes first.
+/// Each old secret costs a signature for every delivery; the oldest secret is dropped first.
 const MAX_OLD_SECRETS: usize = 4;
 
-/// Secrets that were replaced, each with the time up to which deliveries are signed with it as well.
+/// Replaced secrets, each with the time until which deliveries are also signed with it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OldSecrets(Vec<(Millis, Secret)>);
 
@@ -103,12 +103,12 @@ impl OldSecrets {
         entries.join(" ")
     }
 
-    /// Those that are signed with at this time.
+    /// Returns the secrets that are valid at this time.
     pub(crate) fn at(&self, due_now: Millis) -> impl Iterator<Item = &Secret> {
         self.0.iter().filter(move |(until, _)| *until > due_now).map(|(_, secret)| secret)
     }
 
-    /// No secret is signed with for longer than that.
+    /// Ends the validity of all secrets at `until` or earlier.
     fn end_by(&mut self, until: Millis, due_now: Millis) {
         for (end, _) in &mut self.0 {
             *end = until.min(*end);
@@ -154,7 +154,7 @@ impl Store {
         self.shared.readers.read(move |connection| find(connection, seq)).await
     }
 
-    /// Newest first; `before` excludes that row and all newer ones.
+    /// Returns endpoints, newest first; `before` excludes that row and all newer rows.
     pub(crate) async fn endpoints(
         &self,
         before: Option<i64>,
@@ -173,7 +173,8 @@ impl Store {
             .await
     }
 
-    /// Changes an endpoint; its pending deliveries follow the change. `None`: there is no such endpoint.
+    /// Changes an endpoint; its pending deliveries use the changed endpoint. Returns `None` if there is no such
+    /// endpoint.
     pub(crate) async fn update_endpoint(
         &self,
         seq: i64,
@@ -188,7 +189,7 @@ impl Store {
                 row.url = url;
             }
             if url_changed && row.held == Some(HoldReason::Failing) {
-                // It was the old URL that only failed.
+                // The failures were those of the old URL.
                 clear_held(tx, &mut row)?;
             }
             if let Some(patterns) = change.patterns {
@@ -229,7 +230,7 @@ impl Store {
                     row.old_secrets.stored()
                 ])?;
             tx.routes.invalidate();
-            // Enabled again: what was held is looked at at once.
+            // If the change enables the endpoint, its deliveries are due at once.
             tx.woken.push((seq, Wake::Due(tx.due_now)));
             let switched = (row.is_on() != was_on).then_some(row.is_on());
             Ok(Some(Updated { row, switched, url_changed }))
@@ -237,8 +238,8 @@ impl Store {
         .await
     }
 
-    /// Makes due now what waits for an endpoint after a failure, at most [`RETRIED_PER_COMMIT`] deliveries: it was to wait
-    /// for a receiver that is not asked any more. Returns `true` if there may be more.
+    /// Makes up to [`RETRIED_PER_COMMIT`] deliveries due now that wait after a failure: they were waiting for a
+    /// receiver that the endpoint no longer names. Returns `true` if there may be more.
     pub(crate) async fn retry_now(&self, endpoint: i64) -> Result<bool, StoreError> {
         self.write(RETRIED_PER_COMMIT, move |tx| {
             let hastened = tx
@@ -256,8 +257,8 @@ impl Store {
         .await
     }
 
-    /// Deletes an endpoint. What it was still owed becomes dead letters, soon and in small steps.
-    /// `false`: there is no such endpoint.
+    /// Deletes an endpoint. Its pending deliveries become dead letters soon afterwards, in small steps. Returns
+    /// `false` if there is no such endpoint.
     pub(crate) async fn delete_endpoint(&self, seq: i64) -> Result<bool, StoreError> {
         self.write(1, move |tx| {
             let changed = tx.connection.execute(
@@ -271,14 +272,14 @@ impl Store {
         .await
     }
 
-    /// The endpoints that are not deleted with their backlogs; the newest endpoints first, at most `limit`.
+    /// Returns the newest endpoints with their backlogs, at most `limit`, newest first.
     pub(crate) async fn backlogs(&self, limit: i64) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
         let damage = Arc::clone(&self.shared.damage);
         self.shared.readers.read(move |connection| backlogs(connection, &damage, limit, now)).await
     }
 
-    /// As [`Store::backlogs`], for every endpoint, with the reader of the metrics.
+    /// Returns all endpoints with their backlogs, read by the reader of the metrics.
     pub(crate) async fn all_backlogs(&self) -> Result<Vec<(EndpointRow, Backlog)>, StoreError> {
         let now = self.clock().due_now();
         let damage = Arc::clone(&self.shared.damage);
@@ -286,10 +287,10 @@ impl Store {
     }
 }
 
-/// Deliveries that one commit makes due.
+/// Number of deliveries that one commit makes due.
 const RETRIED_PER_COMMIT: usize = 256;
 
-/// Ends what relay holds of the endpoint by itself, and counts its failures anew.
+/// Enables an endpoint that relay has disabled, and resets its count of failures.
 fn clear_held(tx: &Tx<'_>, row: &mut EndpointRow) -> Result<(), StoreError> {
     row.held = None;
     tx.connection

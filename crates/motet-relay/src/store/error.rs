@@ -1,33 +1,33 @@
-//! What can go wrong with the store.
+//! The error of reads and writes.
 
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
-/// Why a read or a write was not done. Nothing of a failed write is stored, unless it says so.
+/// The reason why a read or a write failed. A failed write stores nothing, except where a variant states otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum StoreError {
-    /// The disk is used up.
+    /// The disk is full.
     #[error("the disk is full")]
     Full,
-    /// The size that the store may have is used up; only new events are refused for that.
+    /// The store has reached its size limit; only new events are refused for this reason.
     #[error("the store has reached its size limit of {0} bytes (--max-store-bytes)")]
     Limit(u64),
-    /// More reads or writes wait than may.
-    #[error("the store has more to do than may wait for it")]
+    /// Too many reads or writes are waiting.
+    #[error("too many requests are waiting for the store")]
     Busy,
     /// The operating system refused a read or a write.
     #[error("input/output error: {0}")]
     Io(String),
-    /// A commit failed when its data was on the way to the disk: after a crash it may be found there.
+    /// A commit failed while its data was being written: after a crash the data may be found on the disk.
     #[error("input/output error in a commit: {0}")]
     Unsure(String),
     /// The database file is damaged.
     #[error("the database is damaged: {0}")]
     Corrupt(String),
-    /// The store is closed, or closing.
+    /// The store is closed or closing.
     #[error("the store is closed")]
     Closed,
-    /// A statement failed for a reason that is a bug in relay.
+    /// A statement failed because of a bug in relay.
     #[error("internal store error: {0}")]
     Internal(String),
 }
@@ -37,7 +37,7 @@ impl From<rusqlite::Error> for StoreError {
         use rusqlite::Error as Sql;
 
         let text = error.to_string();
-        // The columns are typed: a value of another type was not written by relay.
+        // The columns are typed: relay has not written a value of another type.
         if matches!(
             error,
             Sql::FromSqlConversionFailure(..)
@@ -54,7 +54,7 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::TooBig) => {
                 Self::Corrupt(text)
             }
-            // Only a program that is not relay can hold the database for longer than the busy timeout.
+            // Only another program can hold the database for longer than the busy timeout.
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Self::Io(format!("another program holds the database: {text}"))
             }

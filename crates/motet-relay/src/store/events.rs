@@ -1,4 +1,4 @@
-//! Events: accepted together with every delivery they owe.
+//! Events. An event is stored together with all of its deliveries.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::clock::{Millis, millis};
 use crate::json;
 use crate::pattern::EventType;
 
-/// With the first event or endpoint of each start the counters take a random step of up to this. A store that was restored
-/// from a backup would otherwise give what is new the identifiers of what the backup lacks. Eight million
-/// starts fit into the counter.
+/// Maximum step of the counters. The counters take a random step with the first event or endpoint after each start.
+/// Otherwise a store that was restored from a backup would give new rows the identifiers of rows that the backup
+/// lacks. The counter has space for eight million starts.
 const LONGEST_STEP: u64 = 1 << 40;
 
 /// How long an idempotency key is remembered.
 const IDEMPOTENCY_WINDOW: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
-/// Expired keys are removed with each new one: more than one, so that their number shrinks. A limit that is bound would
-/// have the statement planned anew each time.
+/// Removes expired keys with each new key, and several at once so that their number shrinks. The limit is a literal,
+/// because SQLite plans a statement again each time its limit is bound.
 const REMOVE_EXPIRED: &str = "DELETE FROM idempotency WHERE key IN
      (SELECT key FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT 4)";
 
@@ -34,14 +34,14 @@ pub(crate) struct NewEvent {
     pub(crate) idempotency_key: Option<String>,
 }
 
-/// What became of a published event.
+/// The result of publishing an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Published {
-    /// Stored now, with this many deliveries.
+    /// The event was stored with this number of deliveries.
     Accepted { event: i64, deliveries: i64 },
-    /// The same event was stored under this key before.
+    /// This event has been stored under this key before.
     Replayed { event: i64, deliveries: i64 },
-    /// Another event was stored under this key before.
+    /// Another event has been stored under this key before.
     Conflict { event: i64 },
 }
 
@@ -53,13 +53,13 @@ pub(crate) struct EventRow {
     pub(crate) created_at: Millis,
 }
 
-/// What the data of a page of events may add up to, unless its first event alone has more.
+/// Maximum size of the data of a page of events; the first event may have more.
 const PAGE_BYTES: usize = 1 << 20;
 
 pub(super) const COLUMNS: &str = "seq, type, data, created_at, checksum";
 
 impl Store {
-    /// Stores events with the deliveries they owe, all in one commit. One answer per event, in order.
+    /// Stores events with their deliveries in one commit. Returns one result per event, in order.
     pub(crate) async fn publish(&self, events: Vec<NewEvent>) -> Result<Vec<Published>, StoreError> {
         let weight = events.iter().map(|event| self.rows_of(event)).sum();
         let bytes = events.iter().map(|event| event.data.get().len()).sum();
@@ -69,14 +69,14 @@ impl Store {
         });
         let published = published.await;
         if let Err(StoreError::Corrupt(_)) = published {
-            // For the next one.
+            // Helps the next call.
             self.rebuild_indexes_soon().await?;
         }
         published
     }
 
-    /// How many rows an event takes, its deliveries included. Those that share a call of [`Store::publish`] should take
-    /// [`MAX_WEIGHT`](super::MAX_WEIGHT) in all: more than a commit holds makes other callers wait.
+    /// Estimates how many rows an event takes, including its deliveries. The events of one call of [`Store::publish`]
+    /// should take about [`MAX_WEIGHT`](super::MAX_WEIGHT) rows: a heavier call makes other callers wait.
     pub(crate) fn rows_of(&self, event: &NewEvent) -> usize {
         self.shared.writer.fan_out().rows(&event.event_type)
     }
@@ -85,13 +85,13 @@ impl Store {
         self.shared.readers.read(move |connection| read_event(connection, seq)).await
     }
 
-    /// The newest event that there is.
+    /// Returns the newest event.
     pub(super) fn newest_event(connection: &Connection) -> rusqlite::Result<Option<i64>> {
         connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))
     }
 
-    /// Newest first; `before` excludes that row and all newer ones. Returns at most `limit` events with data of about
-    /// [`PAGE_BYTES`], and whether there are more.
+    /// Returns events, newest first; `before` excludes that row and all newer rows. Returns at most `limit` events
+    /// with data of about [`PAGE_BYTES`], and whether there are more.
     pub(crate) async fn events(
         &self,
         before: Option<i64>,
@@ -169,13 +169,14 @@ fn publish(tx: &mut Tx<'_>, event: &NewEvent) -> Result<Published, StoreError> {
     Ok(Published::Accepted { event: seq, deliveries })
 }
 
-/// Leaves a gap in the counters of events, deliveries and endpoints, so that no identifier is given twice. Not at the
-/// start itself, which would then fail on a disk that is full.
+/// Leaves a gap in the counters of events, deliveries and endpoints, so that no identifier is used twice. Not done at
+/// the start, because the start would then fail on a full disk.
 pub(super) fn step_counters(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     if !tx.stepped {
-        let random = getrandom::u64()
-            .map_err(|error| StoreError::Io(format!("no random bytes from the operating system: {error}")))?;
-        // Counters that nothing was counted with yet are not there, and begin at 1.
+        let random = getrandom::u64().map_err(|error| {
+            StoreError::Io(format!("the operating system returned no random bytes: {error}"))
+        })?;
+        // A counter that was never used has no row, and starts at 1.
         tx.connection.execute(
             "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name IN ('events', 'deliveries', 'endpoints')",
             [random % LONGEST_STEP],
@@ -185,18 +186,18 @@ pub(super) fn step_counters(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Over what a caller sent.
+/// Returns the hash of the content that a client sent.
 fn content_hash(event_type: &str, data: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(event_type);
-    // A type holds no line break, so no two events read the same.
+    // A type contains no line break, so different events have different inputs.
     hash.update(b"\n");
     hash.update(data);
     hash.finalize().into()
 }
 
-/// Over all of an event's row but its number, which SQLite looks rows up by. 64 bits of a SHA-256: the delivery of a
-/// row costs one more of these for its signature.
+/// Returns the checksum of an event's row without its number, by which SQLite finds the row. 64 bits of a SHA-256: the
+/// signature of a delivery costs one more SHA-256 of the same data.
 fn checksum(content: &[u8; 32], created_at: Millis) -> i64 {
     let mut hash = Sha256::new();
     hash.update(content);
@@ -226,15 +227,15 @@ fn known_key(
     }))
 }
 
-/// Returns `true` if a stored event is the new one with its data written in another way: encoders differ in the order of
-/// keys and in white space.
+/// Returns `true` if a stored event equals the new one apart from how its data is written: encoders differ in the
+/// order of keys and in white space.
 fn is_same_event(tx: &Tx<'_>, stored: i64, new: &NewEvent) -> Result<bool, StoreError> {
     let row: Option<(String, Vec<u8>)> = tx
         .connection
         .prepare_cached("SELECT type, data FROM events WHERE seq = ?1")?
         .query_row([stored], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    // What is gone or damaged cannot be the same.
+    // An event that is deleted or damaged is not equal.
     let Some((event_type, data)) = row else { return Ok(false) };
     let Ok(data) = std::str::from_utf8(&data) else { return Ok(false) };
     Ok(event_type == new.event_type.as_str() && json::is_same_value(data, new.data.get()))
@@ -247,12 +248,12 @@ fn remember_key(
     event: i64,
     deliveries: i64,
 ) -> Result<(), StoreError> {
-    // An old key that cannot be removed is no reason to refuse a new event.
+    // A new event must not fail because an old key cannot be removed.
     let removed = tx.connection.prepare_cached(REMOVE_EXPIRED)?.execute([tx.due_now]);
     if let Err(why) = readable(removed.map_err(StoreError::from))? {
         tx.damage.note(&why);
     }
-    // OR REPLACE: the key may be there still, expired.
+    // OR REPLACE: the key may still exist although it has expired.
     tx.connection
         .prepare_cached(
             "INSERT OR REPLACE INTO idempotency (key, hash, event_seq, deliveries, expires_at)
@@ -262,19 +263,19 @@ fn remember_key(
     Ok(())
 }
 
-/// Reads an event whole.
+/// Reads an event and checks its checksum.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when it is not what was stored.
+/// [`StoreError::Corrupt`] if the row is not the stored one.
 pub(super) fn read_event(connection: &Connection, seq: i64) -> Result<Option<EventRow>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq = ?1"))?;
     statement.query_row([seq], |row| Ok(from_row(row))).optional()?.transpose()
 }
 
-/// Reads [`COLUMNS`].
+/// Reads [`COLUMNS`] and checks the checksum.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when they are not what was stored.
+/// [`StoreError::Corrupt`] if the row is not the stored one.
 pub(super) fn from_row(row: &Row<'_>) -> Result<EventRow, StoreError> {
     let found =
         EventRow { seq: row.get(0)?, event_type: row.get(1)?, data: row.get(2)?, created_at: row.get(3)? };

@@ -1,4 +1,4 @@
-//! TailSubscription the events, from one of them on, as they come.
+//! Follows the events from a given event on.
 
 use std::sync::Arc;
 
@@ -11,20 +11,22 @@ use super::tail::{FeedEvent, MAX_AT_ONCE, TailRead, TailSubscription};
 use super::{Store, StoreError, Unreadable};
 use crate::pattern::Pattern;
 
-/// One read of the store looks at so many events, and takes so many bytes of data and one event more.
+/// Limits of a read of the store: it looks at up to `MAX_LOOKED_AT` events, and ends with the event that brings their data
+/// to `MAX_BYTES`.
 const MAX_LOOKED_AT: usize = 1_024;
 const MAX_BYTES: usize = 64 << 10;
 
-/// Gives events in the order in which they were stored, each once: what is on disk already, and then what comes.
+/// Returns the events in the order in which they were stored, each of them once: first from the disk, then as they are
+/// published.
 ///
-/// It holds no transaction and no lock between two calls, and at most a page of events in one.
+/// Between two calls it holds no transaction and no lock; during a call it holds at most one page of events.
 #[derive(Debug)]
 pub(crate) struct Follower {
     store: Store,
     subscription: TailSubscription,
-    /// The last event that was given, or passed over.
+    /// The last event that was returned or skipped.
     position: i64,
-    /// `None` for all.
+    /// `None` selects all events.
     patterns: Option<Vec<Pattern>>,
 }
 
@@ -42,7 +44,8 @@ pub(crate) enum EventSource {
 }
 
 impl Store {
-    /// Follows the events after that one, or those to come. `None`: there is no such event.
+    /// Follows the events after event `after`; `None` follows the events that are published from now on. Returns
+    /// `None` if event `after` does not exist.
     pub(crate) async fn follow(
         &self,
         after: Option<i64>,
@@ -51,7 +54,7 @@ impl Store {
         let subscription = Arc::clone(&self.shared.tail).follow();
         let position = match after {
             None => subscription.newest(),
-            // The place before the first one.
+            // The position before the first event.
             Some(0) => 0,
             Some(after) if self.has_event(after).await? => after,
             Some(_) => return Ok(None),
@@ -64,13 +67,13 @@ impl Store {
             let mut statement = connection.prepare_cached("SELECT 1 FROM events WHERE seq = ?1")?;
             Ok(statement.query_row([seq], |_| Ok(())).optional()?.is_some())
         };
-        // What a feed shows of an event that cannot be read is an id to come back with.
+        // An event that cannot be read has an id as well, from which a client may continue.
         Ok(readable(self.shared.feed_readers.read(has).await)?.unwrap_or(true))
     }
 }
 
 impl Follower {
-    /// The last event that was given, or passed over because no pattern matches it; 0 before the first.
+    /// The last event that was returned, or skipped because no pattern matches it; 0 before the first event.
     pub(crate) fn position(&self) -> i64 {
         self.position
     }
@@ -78,7 +81,7 @@ impl Follower {
     /// Waits for the next events.
     ///
     /// # Cancel safety
-    /// Safe: what was looked at and not wanted stays passed over, and nothing else is.
+    /// Safe: only events that no pattern matches are skipped.
     pub(crate) async fn next(&mut self) -> Result<FollowedEvents, StoreError> {
         loop {
             consume_budget().await;
@@ -113,7 +116,7 @@ impl Follower {
         let read = move |connection: &Connection| page(connection, &damage, position, patterns.as_deref());
         let mut page = self.store.shared.feed_readers.read(read).await?;
         if page.is_last {
-            // Whatever its number is, there is nothing before it.
+            // No event exists between the last row and `newest`, even if the numbers leave a gap.
             page.upto = page.upto.max(newest);
         }
         Ok(page)
@@ -135,7 +138,7 @@ fn page(
     let mut page = EventPage { events: Vec::new(), upto: after, is_last: false };
     if let Err(why) = readable(read_page(connection, damage, patterns, &mut page))? {
         damage.note(&why);
-        // Behind what cannot be read; the next page goes on there.
+        // Continues after the rows that cannot be read.
         let from = page.upto;
         let next = |distance| first_from(connection, from.saturating_add(distance));
         page.upto = end_of_damage(i64::MAX - from, next)?
@@ -145,11 +148,11 @@ fn page(
     Ok(page)
 }
 
-/// Reads the first event with this number or a higher one, and all of it.
+/// Reads the first event with the number `seq` or a higher one completely.
 fn first_from(connection: &Connection, seq: i64) -> Result<(), StoreError> {
     let mut statement = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT 1"))?;
-    // Only whether it can be read counts.
+    // Only the error matters.
     let _there_is_one = statement.query([seq])?.next()?.is_some();
     Ok(())
 }
@@ -162,7 +165,7 @@ fn read_page(
 ) -> Result<(), StoreError> {
     let mut statement = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM events WHERE seq >= ?1 ORDER BY seq LIMIT ?2"))?;
-    // From the next number on, and not after the last one: that could lie on a damaged page.
+    // `>=` the next number, not `>` the last one: the row with the last number may be on a damaged page.
     let mut rows = statement.query(params![page.upto.saturating_add(1), MAX_LOOKED_AT])?;
     let (mut bytes, mut looked_at) = (0, 0);
     while page.events.len() < MAX_AT_ONCE && bytes < MAX_BYTES {
@@ -172,7 +175,7 @@ fn read_page(
         };
         looked_at += 1;
         page.upto = row.get(0)?;
-        // The data of what is not wanted is not read at all.
+        // The data of an event that no pattern matches is not read.
         if is_wanted(patterns, row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?) {
             match readable(from_row(row))? {
                 Ok(event) => {

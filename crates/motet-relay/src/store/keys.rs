@@ -1,4 +1,4 @@
-//! API keys: only their hashes are kept.
+//! API keys. Only their hashes are stored.
 
 use rusqlite::params;
 use sha2::{Digest as _, Sha256};
@@ -8,12 +8,12 @@ use super::{Store, StoreError};
 pub(crate) type KeyHash = [u8; 32];
 
 pub(crate) fn hash_key(key: &str) -> KeyHash {
-    // The key holds 256 random bits, so a plain hash cannot be searched; no salt or stretching is needed.
+    // A key has 256 random bits, so a plain hash cannot be reversed by search; salt or stretching is not needed.
     Sha256::digest(key.as_bytes()).into()
 }
 
 impl Store {
-    /// The hashes of the keys that open the API.
+    /// Returns the hashes of the valid API keys.
     pub(crate) async fn key_hashes(&self) -> Result<Vec<KeyHash>, StoreError> {
         self.shared
             .readers
@@ -25,7 +25,7 @@ impl Store {
             .await
     }
 
-    /// Adds a key; those made before stay.
+    /// Adds a key; earlier keys stay valid.
     pub(crate) async fn add_key(&self, hash: KeyHash) -> Result<(), StoreError> {
         let insert = "INSERT INTO api_keys (hash, created_at) VALUES (?1, ?2)";
         self.write(1, move |tx| Ok(tx.connection.execute(insert, params![hash, tx.wall]).map(drop)?)).await
@@ -37,7 +37,7 @@ impl Store {
         self.write(1, move |tx| Ok(tx.connection.execute(delete, [hash]).map(drop)?)).await
     }
 
-    /// Revokes every key but this one.
+    /// Revokes all keys except this one.
     pub(crate) async fn remove_other_keys(&self, hash: KeyHash) -> Result<(), StoreError> {
         let delete = "DELETE FROM api_keys WHERE hash <> ?1";
         self.write(1, move |tx| Ok(tx.connection.execute(delete, [hash]).map(drop)?)).await

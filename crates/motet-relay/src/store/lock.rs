@@ -1,4 +1,4 @@
-//! One process at a time in a data directory.
+//! The lock of a data directory: at most one process uses it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 use super::{StoreError, schema};
 use crate::error::OpenError;
 
-/// Holds the directory until dropped; the operating system lets go of it when the process dies.
+/// Locks the directory until it is dropped; the operating system releases the lock when the process dies.
 ///
-/// Two files are locked: `relay.lock`, which says who holds it, and the database itself, so that nobody gets in by deleting
-/// the first.
+/// Two files are locked: `relay.lock`, which names the process, and the database itself, so that deleting `relay.lock`
+/// does not let a second process in.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     _file: File,
-    /// Closed after every connection: closing it earlier would take away SQLite's own locks.
+    /// Closed after every connection: closing it earlier would release SQLite's own locks.
     _database: File,
     identity: FileIdentity,
 }
 
-/// Where the database was when it was opened.
+/// The file that was opened as the database.
 #[derive(Debug, Clone)]
 pub(super) struct FileIdentity {
     path: PathBuf,
@@ -29,8 +29,8 @@ pub(super) struct FileIdentity {
 }
 
 impl FileIdentity {
-    /// Returns an error if the file at the path is another one than that which is open: what is written then is
-    /// nowhere to be found at the next start.
+    /// Returns an error if the path names another file than the open one: the next start would not find new data in
+    /// the open file.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         match fs::metadata(&self.path) {
             Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => Ok(()),
@@ -54,7 +54,7 @@ impl DirectoryLock {
             .mode(0o600)
             .open(directory.join("relay.lock"))
             .map_err(failed)?;
-        // Made here so that only its owner can read it; SQLite gives its other files the same mode.
+        // Created here with a mode for its owner only; SQLite gives its other files the same mode.
         let path = directory.join(schema::FILE_NAME);
         let database =
             OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(failed)?;
@@ -62,7 +62,7 @@ impl DirectoryLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // The pid is a help for the reader of the message; without it the message still holds.
+                // The process id is a hint for the reader of the message; the message is also correct without it.
                 if file.read_to_string(&mut holder).is_err() || holder.trim().is_empty() {
                     "another process".clone_into(&mut holder);
                 }
@@ -80,7 +80,7 @@ impl DirectoryLock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "process {}", std::process::id()));
         if let Err(error) = named {
-            // On a full disk. Whoever comes later is refused all the same, by a message without the number.
+            // On a full disk. A second process is refused nevertheless; its message lacks the process id.
             tracing::warn!(%error, "the lock file does not name this process");
         }
         Ok(Self { _file: file, _database: database, identity })

@@ -1,13 +1,13 @@
-//! The embedded store: events, the deliveries they owe, and every attempt, in one SQLite file.
+//! The embedded store: events, their deliveries and all attempts, in one SQLite file.
 //!
-//! One connection writes, and commits in groups: it takes what came in while the last fsync ran, so an idle store
-//! adds no delay and a busy one shares each fsync between many callers. Readers have connections of their own
-//! and see whole commits only. Checkpoints run on a thread of their own, so that none of them stalls a commit.
+//! One connection writes, and commits in groups: a commit takes the writes that were queued during the last fsync. So
+//! an idle store adds no delay, and a busy store shares each fsync between many callers. Readers have connections of
+//! their own and see whole commits only. Checkpoints run on a thread of their own, so that they do not stall a commit.
 //!
 //! # Guarantees
-//! - A write that is answered with `Ok` is on disk (`synchronous=FULL`).
+//! - A write that returns `Ok` is on disk (`synchronous=FULL`).
 //! - An event and all of its deliveries become visible in the same commit.
-//! - One process at a time: the data directory is locked.
+//! - At most one process uses a data directory: the directory is locked.
 
 mod checkpoint;
 mod damage;
@@ -62,20 +62,21 @@ use crate::config::AutoDisable;
 use crate::error::OpenError;
 use crate::ids::Ids;
 
-/// How a store is opened.
+/// The settings of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct StoreOptions {
-    /// The directory that holds the store; made if it is not there.
+    /// The directory of the store; created if it does not exist.
     pub(crate) directory: PathBuf,
-    /// The size the database may grow to; further events are refused, and nothing else.
+    /// Maximum size of the database file. When it is reached, only new events are refused.
     pub(crate) max_bytes: Option<u64>,
-    /// No due time may lie further ahead than this; limits what a clock that jumped between two runs does.
+    /// Upper bound of a due time at the start, counted from now. It limits the effect of a clock that jumped between
+    /// two runs.
     pub(crate) longest_delay: Duration,
-    /// When endpoints that only fail are held.
+    /// When failing endpoints are disabled.
     pub(crate) auto_disable: AutoDisable,
 }
 
-/// A handle on the open store. Clones share it.
+/// A handle on the open store. Clones share the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     shared: Arc<StoreShared>,
@@ -86,12 +87,12 @@ struct StoreShared {
     ids: Ids,
     clock: Clock,
     writer: Writer,
-    /// The dispatcher's own readers: no listing, however slow, delays a delivery.
+    /// Readers of the dispatcher only: no listing, however slow, delays a delivery.
     dispatch_readers: Readers,
     readers: Readers,
-    /// Feeds that catch up delay neither.
+    /// Readers of feeds: a feed that catches up delays neither deliveries nor the API.
     feed_readers: Readers,
-    /// Anyone may ask for the metrics, and no one else waits for it.
+    /// A reader of the metrics only: every client may request the metrics, and no other read waits for them.
     metrics_reader: Readers,
     tail: Arc<EventTail>,
     wakes: Arc<Wakes>,
@@ -105,20 +106,21 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const CATCH_UP_EVERY: Duration = Duration::from_secs(1);
 const PROBE_BYTES: usize = 256 << 10;
 
-/// One reader feeds both cores; the second keeps a large payload from holding up the next lane.
+/// Number of readers: the first keeps two cores busy, the second serves the next lane while a large payload is read.
 const DISPATCH_READERS: usize = 2;
 const READERS: usize = 4;
 const FEED_READERS: usize = 2;
 
 impl Store {
-    /// Opens the store, making it where needed. What it runs are tasks of the scope, which should
-    /// isolate panics: a read that panics harms no other.
+    /// Opens the store, and creates it if it does not exist. The tasks of the store belong to `scope`, which should
+    /// isolate panics: a read that panics must not stop other reads.
     ///
     /// # Errors
-    /// [`OpenError`] when the directory is in use, not relay's, of another version, damaged, or not accessible.
+    /// [`OpenError`] if the directory is in use or not accessible, or the database is damaged, not relay's, or of
+    /// another version.
     pub(crate) fn open(options: &StoreOptions, clock: Clock, scope: &Scope) -> Result<Self, OpenError> {
         sqlite_log::forward();
-        // A relative path that begins with `file:` would be a URI to SQLite.
+        // SQLite would take a relative path that begins with `file:` for a URI.
         let directory = &std::path::absolute(&options.directory)
             .map_err(|error| OpenError::directory(&options.directory, error))?;
         fs::DirBuilder::new()
@@ -164,10 +166,10 @@ impl Store {
                 ids,
                 clock,
                 writer,
-                dispatch_readers: readers("readers of the dispatcher", DISPATCH_READERS)?,
+                dispatch_readers: readers("dispatch readers", DISPATCH_READERS)?,
                 readers: readers("readers", READERS)?,
-                feed_readers: readers("readers of feeds", FEED_READERS)?,
-                metrics_reader: readers("reader of the metrics", 1)?,
+                feed_readers: readers("feed readers", FEED_READERS)?,
+                metrics_reader: readers("metrics reader", 1)?,
                 tail,
                 wakes,
                 damage: Arc::clone(&damage),
@@ -178,15 +180,15 @@ impl Store {
         };
         if is_behind {
             tracing::warn!(
-                "the system's clock is behind the time that the store has seen; due times go on from there"
+                "the system's clock is behind the time that the store has reached; due times continue from the store's time"
             );
-            // Refused, the scope has ended already, and so has the store.
+            // The spawn fails only if the scope has ended, and the store with it.
             drop(scope.service("clock", catch_up(store.clone())));
         }
         Ok(store)
     }
 
-    /// Translates between rows and public identifiers.
+    /// Converts between rows and public identifiers.
     pub(crate) fn ids(&self) -> Ids {
         self.shared.ids
     }
@@ -195,7 +197,7 @@ impl Store {
         &self.shared.clock
     }
 
-    /// Endpoints for which something was committed since the last call.
+    /// Waits for endpoints with committed work, and returns those since the last call.
     ///
     /// # Cancel safety
     /// Safe: wakes are taken only by the poll that returns them.
@@ -203,13 +205,13 @@ impl Store {
         self.shared.wakes.next().await
     }
 
-    /// Whether writing works, or why it does not.
+    /// Checks that writes succeed.
     ///
-    /// After a failure this writes as much as the largest event and takes it back, though not more often than once a
-    /// second; in between it gives the last answer.
+    /// After a failed write, this function writes and deletes as much data as the largest event has, at most once a
+    /// second; within that second it returns the last result.
     ///
     /// # Errors
-    /// Why writing fails.
+    /// The error of the last write.
     pub(crate) async fn writable(&self) -> Result<(), StoreError> {
         let Some(trouble) = self.shared.writer.trouble() else { return Ok(()) };
         {
@@ -224,10 +226,10 @@ impl Store {
         Ok(())
     }
 
-    /// Returns an error if writing does not work, or if something that is stored cannot be read.
+    /// Checks that writes succeed and that no damage was found.
     ///
     /// # Errors
-    /// Why.
+    /// The error of the last write, or the damage.
     pub(crate) async fn health(&self) -> Result<(), StoreError> {
         self.shared.lock.identity().check()?;
         self.writable().await?;
@@ -237,7 +239,7 @@ impl Store {
     async fn probe(&self) -> Result<(), StoreError> {
         self.write(1, |tx| tx.space.reserve()).await?;
         let insert = "INSERT OR REPLACE INTO meta (name, value) VALUES ('probe', zeroblob(?1))";
-        // Two commits: the pages have to be written, and are then free for what comes.
+        // Two commits: the pages have to be written before they are free for new events.
         self.write(1, move |tx| {
             tx.space.check(tx.connection, PROBE_BYTES)?;
             Ok(tx.connection.execute(insert, [PROBE_BYTES as i64]).map(drop)?)
@@ -249,17 +251,17 @@ impl Store {
         .await
     }
 
-    /// Waits until the writer has died of a bug.
+    /// Waits until the writer has ended because of a bug.
     pub(crate) async fn writer_gone(&self) {
         self.shared.writer.gone().await;
     }
 
-    /// Finishes the reads under way and the queued writes, moves the log into the database and closes it.
+    /// Finishes the reads in flight and the queued writes, moves the log into the database and closes the database.
     ///
     /// # Errors
-    /// When the last checkpoint failed; nothing is lost then, the next start replays the log.
+    /// The last checkpoint failed. Nothing is lost: the next start replays the log.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
-        // The readers first: whoever closes the file last takes the log away.
+        // The readers first: the connection that is closed last deletes the log.
         self.shared.dispatch_readers.close().await;
         self.shared.readers.close().await;
         self.shared.feed_readers.close().await;
@@ -276,7 +278,7 @@ impl Store {
     }
 }
 
-/// Waits until the system's clock is not behind any more, and wakes what is due then.
+/// Waits until the system's clock is no longer behind, and wakes the endpoints with due deliveries.
 async fn catch_up(store: Store) {
     let mut ticks = interval(CATCH_UP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -289,17 +291,19 @@ async fn catch_up(store: Store) {
     tracing::info!("the system's clock has caught up");
     match store.pending_endpoints().await {
         Ok(pending) => store.shared.wakes.add(pending),
-        Err(error) => tracing::warn!(%error, "what is due by now is attempted when something else wakes it"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot read the due deliveries; they are attempted at the next wake of their endpoint")
+        }
     }
 }
 
-/// Puts the directory's own entry on disk: without it a crash could take the whole store away.
+/// Syncs the directory's own entry: without it a crash could remove the whole store.
 fn sync_parent(directory: &Path) -> io::Result<()> {
     let parent = directory.canonicalize()?;
     fs::File::open(parent.parent().unwrap_or(&parent))?.sync_all()
 }
 
-/// Whether a directory holds a store already.
+/// Returns `true` if a directory contains a store.
 pub(crate) fn exists(directory: &Path) -> bool {
     directory.join(schema::FILE_NAME).exists()
 }

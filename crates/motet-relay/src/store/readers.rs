@@ -1,4 +1,4 @@
-//! Read-only connections, used on threads that may block.
+//! Read-only connections, which are used on threads that may block.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::damage::Damage;
 use super::{StoreError, schema};
 
-/// A bounded set of connections, opened when first needed.
+/// A bounded pool of connections, which are opened on demand.
 #[derive(Debug, Clone)]
 pub(super) struct Readers {
     scope: Scope,
@@ -19,7 +19,7 @@ pub(super) struct Readers {
     damage: Arc<Damage>,
 }
 
-/// How connections are opened. A file needs no check: it does not hang up.
+/// Opens the connections. They are not checked before use, because the connection to a file does not break.
 #[derive(Debug)]
 struct ReaderManager {
     scope: Scope,
@@ -39,7 +39,7 @@ impl Manager for ReaderManager {
     }
 }
 
-/// A read that takes this long holds up others; the log says who holds a connection.
+/// A read that takes this long delays other reads; the log names the holder of the connection.
 const LONG: Duration = Duration::from_secs(10);
 
 impl Readers {
@@ -54,7 +54,7 @@ impl Readers {
         let pool = Pool::builder(scope, reading)
             .named(name)
             .max(most)
-            // Whoever asks has a deadline, or none: the dispatcher.
+            // The callers have their own timeouts, except the dispatcher, which has none.
             .acquire_timeout(None)
             .max_lifetime(None)
             .leak_after(LONG)
@@ -63,15 +63,16 @@ impl Readers {
         Ok(Self { scope: scope.clone(), pool, damage: Arc::clone(damage) })
     }
 
-    /// Waits for the reads under way and closes every connection; later reads are refused.
+    /// Waits for the reads in flight and closes all connections; later reads fail.
     pub(super) async fn close(&self) {
         let report = self.pool.close(Duration::MAX).await;
         tracing::debug!(?report, "the readers are closed");
     }
 
-    /// Runs `read` inside one read transaction, so that it sees one commit throughout.
+    /// Runs `read` in one read transaction, so that all its statements see the same commit.
     ///
-    /// Dropping the future does not stop a read that has begun; its connection goes back to the set.
+    /// # Cancel safety
+    /// Dropping the future does not stop a read that has begun; its connection returns to the pool.
     pub(super) async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -80,7 +81,7 @@ impl Readers {
         let mut connection = self.pool.acquire().await.map_err(|refused| match refused {
             AcquireError::Closed => StoreError::Closed,
             AcquireError::TooManyWaiting { .. } => StoreError::Busy,
-            other => StoreError::Io(format!("the database cannot be opened for reading: {other}")),
+            other => StoreError::Io(format!("cannot open the database for reading: {other}")),
         })?;
         let reading = self.scope.blocking("read", move |_| {
             let tx = connection.transaction()?;

@@ -1,4 +1,4 @@
-//! Which endpoints an event goes to: the writer's copy of the enabled endpoints' patterns.
+//! Which endpoints an event goes to: the writer's copy of the patterns of enabled endpoints.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::StoreError;
 use crate::pattern::{EventType, Pattern};
 
-/// TailBuffer by the writer thread, which makes every change to endpoints itself, and so never stale.
+/// The routes of the writer thread. They are never stale, because the writer itself makes every change of an endpoint.
 #[derive(Debug)]
 pub(super) struct Routes {
     /// `None` until loaded, and after a change or a rollback.
@@ -15,14 +15,14 @@ pub(super) struct Routes {
     fan_out: FanOut,
 }
 
-/// How many rows an event takes; what a publish weighs in a commit depends on it.
+/// Estimates how many rows an event takes, which is the weight of its publish in a commit.
 ///
-/// By the routes of the last event that was stored: good enough for a weight.
+/// The estimate uses the routes of the last stored event, which is good enough for a weight.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FanOut(Arc<Mutex<Arc<[Route]>>>);
 
 impl FanOut {
-    /// The event's own row, and a delivery for each endpoint that it goes to.
+    /// Returns 1 for the event, plus 1 for each endpoint that it goes to.
     pub(super) fn rows(&self, event_type: &EventType) -> usize {
         let routes = Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner));
         1 + matching(&routes, event_type).count()
@@ -40,12 +40,12 @@ impl Routes {
         Self { routes: None, fan_out }
     }
 
-    /// To be called after any change to an endpoint, and after a rollback.
+    /// Discards the routes. Must be called after each change of an endpoint, and after a rollback.
     pub(super) fn invalidate(&mut self) {
         self.routes = None;
     }
 
-    /// The endpoints that events of this type go to, in the order they were created.
+    /// Returns the endpoints that events of this type go to, in the order of their creation.
     pub(super) fn matching(
         &mut self,
         connection: &Connection,
@@ -81,7 +81,7 @@ fn load(connection: &Connection) -> Result<Vec<Route>, StoreError> {
     .collect()
 }
 
-/// Reads the stored form of a list of patterns.
+/// Parses the stored form of a list of patterns.
 pub(super) fn parse_patterns(stored: &str) -> Result<Vec<Pattern>, StoreError> {
     stored
         .split(' ')

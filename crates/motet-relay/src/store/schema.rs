@@ -1,4 +1,4 @@
-//! The database file: how it is recognised and set up.
+//! The database file: how it is recognised and created.
 
 use std::cmp::Ordering;
 use std::fs::OpenOptions;
@@ -13,28 +13,29 @@ use crate::error::OpenError;
 
 pub(super) const FILE_NAME: &str = "relay.db";
 
-/// How long a statement waits for a program other than relay to let go of the database.
+/// How long a statement waits for another program to release the database.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `mtrl`: tells a relay database from any other SQLite file.
+/// `mtrl`: marks the file as a relay database.
 const APPLICATION_ID: i64 = 0x6d74_726c;
 
 const SCHEMA: &str = include_str!("schema.sql");
 
-/// The version of [`SCHEMA`]. A store of another version is refused: nothing migrates it.
+/// The version of [`SCHEMA`]. A store of another version is refused; relay does not migrate it.
 const VERSION: i64 = 3;
 
-/// Files up to this size are checked page by page at start: about a third of a second on one core.
-/// Beyond it damage shows when the damaged page is read.
+/// Files up to this size are checked page by page at the start, which takes about a third of a second on one core. In
+/// larger files damage is found when the damaged page is read.
 const CHECKED_AT_START_BYTES: u64 = 64 << 20;
 
-/// The log file is cut back to this when it is next reused.
+/// The log file is truncated to this size when it is reused.
 const LOG_FILE_BYTES: i64 = 64 << 20;
 
-/// Opens the writer's connection: checks that the file is relay's, whole and of this version, or sets a new one up.
+/// Opens the writer's connection. Checks that the file is an undamaged relay database of this version, or creates a
+/// new one.
 pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     let sql = |e| OpenError::sql(database, e);
-    // Made here so that only its owner can read it; SQLite gives its other files the same mode.
+    // Created here with a mode for its owner only; SQLite gives its other files the same mode.
     let made = OpenOptions::new().create(true).append(true).mode(0o600).open(database);
     made.map_err(|e| OpenError::directory(database, e))?;
     let mut connection = Connection::open(database).map_err(sql)?;
@@ -47,7 +48,7 @@ pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     }
     connection.pragma_update(None, "journal_size_limit", LOG_FILE_BYTES).map_err(sql)?;
     configure(&connection).map_err(sql)?;
-    // The checkpoint thread does this; a checkpoint inside a commit would stall every caller of it.
+    // The checkpoint thread makes the checkpoints; a checkpoint inside a commit would delay all callers of the commit.
     connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(sql)?;
     if is_new {
         set_up(&mut connection).map_err(sql)?;
@@ -55,7 +56,7 @@ pub(super) fn open(database: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// A connection that cannot write.
+/// Opens a read-only connection.
 pub(super) fn open_reader(database: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags)?;
@@ -63,7 +64,7 @@ pub(super) fn open_reader(database: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// A connection for checkpoints.
+/// Opens a connection for checkpoints.
 pub(super) fn open_checkpointer(database: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(database)?;
     configure(&connection)?;
@@ -75,14 +76,14 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // `synchronous` is a property of the connection, not of the file.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    // A damaged page is found when it is read, and not taken for rows.
+    // SQLite then detects a damaged page when it reads it, instead of returning its content as rows.
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
-/// What a database file holds.
+/// The content of a database file.
 #[derive(Debug, PartialEq, Eq)]
 enum FileContent {
     Empty,
@@ -110,7 +111,7 @@ fn check(connection: &Connection, database: &Path) -> Result<FileContent, OpenEr
     let size = std::fs::metadata(database).map(|m| m.len()).unwrap_or_default();
     if size <= CHECKED_AT_START_BYTES {
         let verdict: String = connection.query_row("PRAGMA quick_check", [], |r| r.get(0)).map_err(sql)?;
-        // Pages that nothing uses are what is left of indexes that were built anew.
+        // Unused pages are the remains of indexes that were rebuilt.
         let harmless =
             |line: &str| line == "ok" || line.starts_with("***") || line.ends_with("is never used");
         if let Some(detail) = verdict.lines().find(|line| !harmless(line)) {
@@ -128,7 +129,7 @@ fn set_up(connection: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-/// The latest due time that is known to have been reached; 0 for a new store.
+/// Returns the latest due time that the store has reached; 0 for a new store.
 pub(super) fn seen_time(connection: &Connection) -> rusqlite::Result<Millis> {
     let seen = "SELECT value FROM meta WHERE name = 'seen_time'";
     Ok(connection.query_row(seen, [], |row| row.get(0)).optional()?.unwrap_or(0))
@@ -140,7 +141,7 @@ pub(super) fn set_seen_time(connection: &Connection, now: Millis) -> rusqlite::R
     connection.prepare_cached(set)?.execute([now]).map(drop)
 }
 
-/// The store's random id, made with the store.
+/// Returns the random id of the store, and creates it in a new store.
 pub(super) fn store_id(connection: &mut Connection) -> Result<u64, OpenError> {
     let sql = |e| OpenError::sql(Path::new(FILE_NAME), e);
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
@@ -164,8 +165,8 @@ pub(super) fn store_id(connection: &mut Connection) -> Result<u64, OpenError> {
 mod tests {
     use super::*;
 
-    /// A kill does not show whether commits reach the disk, since the system keeps what it was given: only a
-    /// power failure would. So the setting itself is looked at.
+    /// A killed process does not show whether commits reach the disk, because the system keeps the written data; only
+    /// a power failure would. So the test checks the setting.
     #[test]
     fn writer_syncs_to_disk_at_every_commit() {
         const FULL: i64 = 2;

@@ -1,34 +1,34 @@
--- Times are milliseconds since the Unix epoch. Row numbers are never used twice (AUTOINCREMENT): public
--- identifiers are made of them. A change of this file counts `VERSION` in schema.rs up.
+-- Times are milliseconds since the Unix epoch. Row numbers are never reused (AUTOINCREMENT), because public identifiers
+-- contain them. A change of a table or an index must increment `VERSION` in schema.rs.
 
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY,
     value ANY NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Only the SHA-256 of a key is kept.
+-- Only the SHA-256 of a key is stored.
 CREATE TABLE api_keys (
     hash       BLOB PRIMARY KEY,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Deleted endpoints stay as rows: their deliveries remain readable.
+-- The row of a deleted endpoint stays, so that its deliveries remain readable.
 CREATE TABLE endpoints (
     seq           INTEGER PRIMARY KEY AUTOINCREMENT,
     url           TEXT NOT NULL,
     patterns      TEXT NOT NULL,              -- joined by one space
-    enabled       INTEGER NOT NULL,           -- what the endpoint's owner wants
+    enabled       INTEGER NOT NULL,           -- the setting of the endpoint's owner
     secret        TEXT NOT NULL,
-    old_secrets   TEXT NOT NULL DEFAULT '',   -- `until:secret`, joined by one space: deliveries are signed with these as well
-    generation    INTEGER NOT NULL DEFAULT 0, -- counted up when the URL, the secret or `enabled` is set
+    old_secrets   TEXT NOT NULL DEFAULT '',   -- `until:secret`, joined by one space: deliveries are also signed with these
+    generation    INTEGER NOT NULL DEFAULT 0, -- incremented when the URL, the secret or `enabled` is set
     created_at    INTEGER NOT NULL,
     updated_at    INTEGER NOT NULL,
     deleted_at    INTEGER,
-    -- Endpoints that relay itself stops attempting.
-    held          INTEGER NOT NULL DEFAULT 0, -- 0 no, 1 its receiver is gone, 2 it only fails
-    failures      INTEGER NOT NULL DEFAULT 0, -- attempts charged to the receiver since the last one that succeeded
-    failing_since INTEGER,                    -- the first of them
-    probe_at      INTEGER                     -- when one that only fails is tried again
+    -- Whether relay has disabled the endpoint.
+    held          INTEGER NOT NULL DEFAULT 0, -- 0 no, 1 the receiver is gone, 2 all attempts fail
+    failures      INTEGER NOT NULL DEFAULT 0, -- failed attempts charged to the receiver since the last success
+    failing_since INTEGER,                    -- when the first of them failed
+    probe_at      INTEGER                     -- when a failing endpoint is probed next
 ) STRICT;
 
 CREATE TABLE events (
@@ -36,7 +36,7 @@ CREATE TABLE events (
     type       TEXT NOT NULL,
     data       BLOB NOT NULL,   -- JSON, as it was sent
     created_at INTEGER NOT NULL,
-    checksum   INTEGER NOT NULL -- of the columns above
+    checksum   INTEGER NOT NULL -- of the type, the data and created_at
 ) STRICT;
 
 CREATE TABLE deliveries (
@@ -44,11 +44,11 @@ CREATE TABLE deliveries (
     event_seq      INTEGER NOT NULL,
     endpoint_seq   INTEGER NOT NULL,
     state          INTEGER NOT NULL,           -- 0 pending, 1 delivered, 2 dead
-    attempts       INTEGER NOT NULL,           -- all that count: those charged to relay do not
-    round          INTEGER NOT NULL,           -- how often it was resent
-    round_attempts INTEGER NOT NULL,           -- those that count since the delivery was made or last resent
-    relay_attempts INTEGER NOT NULL DEFAULT 0, -- the latest ones in a row that are charged to relay
-    relay_since    INTEGER,                    -- when the first of these was made
+    attempts       INTEGER NOT NULL,           -- without those charged to relay
+    round          INTEGER NOT NULL,           -- number of times it was resent
+    round_attempts INTEGER NOT NULL,           -- counted attempts since the delivery was created or last resent
+    relay_attempts INTEGER NOT NULL DEFAULT 0, -- latest attempts in a row that are charged to relay
+    relay_since    INTEGER,                    -- when the first of them was made
     due_at         INTEGER NOT NULL,
     updated_at     INTEGER NOT NULL,
     dead_reason    TEXT
@@ -63,13 +63,13 @@ CREATE INDEX deliveries_by_endpoint ON deliveries (endpoint_seq);
 CREATE TABLE attempts (
     delivery_seq INTEGER NOT NULL,
     number       INTEGER NOT NULL, -- from 1
-    started_at   INTEGER NOT NULL, -- of the last one, as all that follows
+    started_at   INTEGER NOT NULL, -- of the last attempt, like the columns below
     took_ms      INTEGER NOT NULL,
-    status       INTEGER,          -- the receiver's, if it answered
-    class        INTEGER,          -- what a failure is charged to: 1 the receiver, 2 relay, 3 the configuration
-    error        TEXT,             -- why it failed, if it did
-    response     TEXT,             -- the beginning of a failure's body
-    repeats      INTEGER NOT NULL, -- how many attempts the row stands for
+    status       INTEGER,          -- of the response, if there was one
+    class        INTEGER,          -- cause of a failure: 1 receiver, 2 relay, 3 configuration
+    error        TEXT,             -- if it failed
+    response     TEXT,             -- beginning of the body, if it failed
+    repeats      INTEGER NOT NULL, -- number of attempts that the row stands for
     PRIMARY KEY (delivery_seq, number)
 ) STRICT, WITHOUT ROWID;
 

@@ -1,6 +1,7 @@
-//! StoreSpace for what relay must be able to write: the limit of the store, and a reserve on the disk.
+//! Disk space: the size limit of the store, and a reserve on the disk.
 //!
-//! New events are refused while relay can still record what becomes of those that it has: outcomes, keys and endpoints are
+//! relay refuses new events as long as it can still record the outcomes of the events that it has. Outcomes, keys and
+//! endpoints are written beyond the limit, and on a full disk a reserve file is deleted to make space for them.
 //! written beyond the limit, and a reserve file is given up for them when the disk is full.
 
 use std::fs::{self, File, OpenOptions};
@@ -16,11 +17,11 @@ use super::lock::FileIdentity;
 
 const RESERVE: &str = "relay.reserve";
 
-/// Some ten thousand outcomes. On a small disk a sixteenth of what is free.
+/// Space for about ten thousand outcomes. On a small disk the reserve is a sixteenth of the free space.
 const RESERVE_BYTES: u64 = 8 << 20;
 const LEAST_RESERVE_BYTES: u64 = 64 << 10;
 
-/// What a new event needs, besides a disk that takes it.
+/// The space for new events.
 #[derive(Debug)]
 pub(super) struct StoreSpace {
     max_bytes: Option<u64>,
@@ -33,7 +34,7 @@ impl StoreSpace {
     pub(super) fn new(directory: &Path, identity: FileIdentity, max_bytes: Option<u64>) -> Self {
         let mut space = Self { max_bytes, identity, reserve: directory.join(RESERVE), is_reserved: false };
         if let Err(error) = space.reserve() {
-            tracing::warn!(%error, "new events are refused until there is room on the disk");
+            tracing::warn!(%error, "new events are refused until the disk has free space");
         }
         space
     }
@@ -53,13 +54,13 @@ impl StoreSpace {
         if used.saturating_add(bytes as u64) > max_bytes { Err(StoreError::Limit(max_bytes)) } else { Ok(()) }
     }
 
-    /// Takes the reserve, if it is not there.
+    /// Creates the reserve if it does not exist.
     pub(super) fn reserve(&mut self) -> Result<(), StoreError> {
         if !self.is_reserved {
             if fs::metadata(&self.reserve).map_or(0, |found| found.len()) < LEAST_RESERVE_BYTES {
                 self.allocate().map_err(|error| match error.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
-                    _ => StoreError::Io(format!("cannot reserve room on the disk: {error}")),
+                    _ => StoreError::Io(format!("cannot reserve space on the disk: {error}")),
                 })?;
             }
             self.is_reserved = true;
@@ -67,18 +68,18 @@ impl StoreSpace {
         Ok(())
     }
 
-    /// Gives the reserve up; returns `true` if there is room for that reason now.
+    /// Deletes the reserve. Returns `true` if this has freed space.
     pub(super) fn give_up_reserve(&mut self) -> bool {
         if !std::mem::take(&mut self.is_reserved) {
             return false;
         }
         match fs::remove_file(&self.reserve) {
             Ok(()) => {
-                tracing::warn!("the disk is full; the reserve is given up for outcomes");
+                tracing::warn!("the disk is full; the reserve was deleted to make space for outcomes");
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "the disk is full, and the reserve cannot be given up");
+                tracing::error!(%error, "the disk is full, and the reserve cannot be deleted");
                 false
             }
         }
@@ -94,7 +95,7 @@ impl StoreSpace {
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.reserve);
         let allocated = file.and_then(|file| allocate(&file, bytes));
         if allocated.is_err() {
-            // Half a reserve would hold the room that is missed.
+            // A partial reserve would use up the missing space.
             fs::remove_file(&self.reserve)?;
         }
         allocated
@@ -103,7 +104,7 @@ impl StoreSpace {
 
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        // The file system cannot; what is written takes up room as well.
+        // The file system does not support it; written bytes use up space as well.
         Err(rustix::io::Errno::OPNOTSUPP) => {
             io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut &*file).map(drop)
         }

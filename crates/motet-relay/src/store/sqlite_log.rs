@@ -1,20 +1,20 @@
-//! SQLite's own log, which says what an error code does not, in the log of relay.
+//! Forwards SQLite's own log, which has more details than an error code, to relay's log.
 
 use std::ffi::c_int;
 use std::sync::Once;
 
 use rusqlite::ffi;
 
-/// Has SQLite report what it finds out to `tracing`. To be called before the first connection of the process.
-#[allow(unsafe_code, reason = "SQLite's setting is one of the process")]
+/// Forwards the messages of SQLite to `tracing`. Must be called before the process opens its first connection.
+#[allow(unsafe_code, reason = "SQLite has this setting once per process")]
 pub(super) fn forward() {
     static FORWARDED: Once = Once::new();
     FORWARDED.call_once(|| {
-        // SAFETY: no other thread configures or starts SQLite meanwhile: `Once` lets one thread in, every connection of
-        // relay is opened after this, and a program that uses SQLite already has its call refused, not undefined.
-        // `report` calls nothing of SQLite, and may be called by any thread.
+        // SAFETY: no other thread configures or starts SQLite at the same time: `Once` admits one thread, every
+        // connection of relay is opened after this call, and if the program has already started SQLite, SQLite refuses
+        // the call. `report` calls no function of SQLite, and any thread may call it.
         if let Err(error) = unsafe { rusqlite::trace::config_log(Some(report)) } {
-            tracing::debug!(%error, "this program used SQLite before: its log is not forwarded");
+            tracing::debug!(%error, "SQLite's log is not forwarded: this program has already used SQLite");
         }
     });
 }
@@ -22,7 +22,7 @@ pub(super) fn forward() {
 fn report(code: c_int, message: &str) {
     match code & 0xff {
         ffi::SQLITE_NOTICE => tracing::debug!(code, message, "SQLite"),
-        // A statement that waits for nothing and is refused, and one that has to be planned anew, are no trouble.
+        // A statement that is refused because it must not wait, or is planned again, is no problem.
         ffi::SQLITE_BUSY | ffi::SQLITE_SCHEMA => tracing::debug!(code, message, "SQLite"),
         _ => tracing::warn!(code, message, "SQLite"),
     }

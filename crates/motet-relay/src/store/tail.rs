@@ -1,7 +1,7 @@
-//! The newest events, in memory, for those who follow them as they come.
+//! The newest events in memory, for the followers that are up to date.
 //!
-//! The writer adds what it has committed, as long as somebody follows. Whoever has fallen behind what is kept reads the
-//! store until they have caught up.
+//! The writer adds the events of a commit as long as there is a follower. A follower that has fallen behind the buffer
+//! reads the store until it has caught up.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,20 +12,20 @@ use tokio::sync::watch;
 
 use super::{EventRow, Unreadable};
 
-/// So many events are kept, and so many bytes of their data: a second of a busy relay.
+/// The buffer keeps up to `MAX_EVENTS` events with up to `MAX_BYTES` of data: about a second of a busy relay.
 const MAX_EVENTS: usize = 4_096;
 const MAX_BYTES: usize = 4 << 20;
 
-/// Events given at once.
+/// Maximum number of events that a follower takes at once.
 pub(super) const MAX_AT_ONCE: usize = 64;
 
-/// An event on disk, shared by those who follow.
+/// An event on disk, shared by the followers.
 #[derive(Debug)]
 pub(crate) struct FeedEvent {
     pub(crate) row: EventRow,
-    /// Why the event cannot be read; the row then has nothing but its number.
+    /// The reason why the event cannot be read; in that case only the number of `row` is valid.
     pub(crate) unreadable: Option<String>,
-    /// How it is sent, the same to all.
+    /// The message of a feed, the same for all followers.
     sent_as: OnceLock<Bytes>,
 }
 
@@ -39,21 +39,21 @@ impl FeedEvent {
         Arc::new(Self { row, unreadable: Some(why), sent_as: OnceLock::new() })
     }
 
-    /// What `write` has made of it the first time.
+    /// Returns the message; `write` creates it at the first call.
     pub(crate) fn sent_as(&self, write: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.sent_as.get_or_init(|| write(self)).clone()
     }
 }
 
-/// The events of a commit that is under way.
+/// The events of a commit in progress.
 #[derive(Debug, Default)]
 pub(super) struct CommitEvents {
     newest: Option<i64>,
-    /// `None` when nobody follows.
+    /// `None` if there is no follower.
     events: Option<Vec<Arc<FeedEvent>>>,
 }
 
-/// Where a job of the commit began.
+/// The state of [`CommitEvents`] before a job of the commit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CommitMark {
     newest: Option<i64>,
@@ -72,7 +72,7 @@ impl CommitEvents {
         CommitMark { newest: self.newest, events: self.events.as_ref().map_or(0, Vec::len) }
     }
 
-    /// Forgets what was added since.
+    /// Removes the events that were added since `mark`.
     pub(super) fn back_to(&mut self, mark: CommitMark) {
         self.newest = mark.newest;
         if let Some(events) = &mut self.events {
@@ -97,13 +97,13 @@ impl EventTail {
         }
     }
 
-    /// For the events of the next commit.
+    /// Starts the events of the next commit.
     pub(super) fn begin(&self) -> CommitEvents {
         let is_followed = self.followers.load(Ordering::Relaxed) > 0;
         CommitEvents { newest: None, events: is_followed.then(Vec::new) }
     }
 
-    /// The commit is on disk.
+    /// Adds the events of a commit that is on disk.
     pub(super) fn append(&self, added: CommitEvents) {
         let Some(newest) = added.newest else { return };
         let mut buffer = self.buffer();
@@ -115,7 +115,7 @@ impl EventTail {
         self.newest.send_replace(newest);
     }
 
-    /// From now on what is committed is buffer.
+    /// Subscribes to the events: from now on committed events are kept.
     pub(super) fn follow(self: Arc<Self>) -> TailSubscription {
         self.followers.fetch_add(1, Ordering::Relaxed);
         let newest = self.newest.subscribe();
@@ -127,7 +127,7 @@ impl EventTail {
     }
 }
 
-/// Somebody follows, for as long as this lives.
+/// The subscription of a follower.
 #[derive(Debug)]
 pub(super) struct TailSubscription {
     tail: Arc<EventTail>,
@@ -135,7 +135,7 @@ pub(super) struct TailSubscription {
 }
 
 impl TailSubscription {
-    /// The newest event on disk; 0 when there is none.
+    /// The newest event on disk; 0 if there is none.
     pub(super) fn newest(&self) -> i64 {
         *self.newest.borrow()
     }
@@ -144,9 +144,9 @@ impl TailSubscription {
         self.tail.buffer().since(position)
     }
 
-    /// Waits until there is one after that.
+    /// Waits until there is an event after `position`.
     pub(super) async fn wait(&mut self, position: i64) {
-        // The sender is in the tail that this holds.
+        // Never closed: `self` holds the tail, which holds the sender.
         let _never_gone = self.newest.wait_for(|newest| *newest > position).await;
     }
 }
@@ -160,17 +160,17 @@ impl Drop for TailSubscription {
     }
 }
 
-/// What there is after a position.
+/// The events after a position.
 #[derive(Debug)]
 pub(super) enum TailRead {
-    /// These come next.
+    /// The next events.
     Events(Vec<Arc<FeedEvent>>),
-    /// What comes next is in the store alone.
+    /// The next events are in the store only.
     OnDisk,
     CaughtUp,
 }
 
-/// Every event after one of them, up to the newest.
+/// All events after the number `after`, up to the newest event.
 #[derive(Debug)]
 struct TailBuffer {
     after: i64,
@@ -223,7 +223,8 @@ mod tests {
 
     #[derive(Debug, Clone)]
     enum Step {
-        /// A commit of events of these sizes, behind a gap in the numbers, after one job that was undone.
+        /// A commit of events of these sizes, after a gap in the numbers, and after a job that was rolled back if
+        /// `true`.
         Commit(Vec<usize>, i64, bool),
         Follow,
         Leave,

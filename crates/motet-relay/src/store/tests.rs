@@ -43,7 +43,7 @@ async fn endpoint(store: &Store) -> i64 {
     store.create_endpoint(new).await.unwrap().seq
 }
 
-/// What is due for the endpoint, and where to.
+/// Returns the due deliveries of the endpoint with their target.
 async fn open_turn(store: &Store, endpoint: i64) -> (DeliveryTarget, Vec<DueDelivery>) {
     match store.turn(endpoint, 16, Vec::new()).await.unwrap().state {
         TurnState::Open { target, due } => (target, due),
@@ -88,7 +88,7 @@ async fn failed_job_is_undone_alone_and_wakes_nothing() {
     with_store(AutoDisable::default(), async |store| {
         let endpoint = endpoint(store).await;
         let insert = "INSERT INTO events (type, data, created_at, checksum) VALUES ('undone', x'31', 0, 0)";
-        // All three are queued before the writer sees the first, so that they share a commit.
+        // All three jobs are queued before the writer takes the first, so they share a commit.
         let (before, failed, after) = tokio::join!(
             biased;
             store.publish(vec![event("kept.before")]),
@@ -110,7 +110,7 @@ async fn failed_job_is_undone_alone_and_wakes_nothing() {
     .await;
 }
 
-/// Only one failure is needed, so that any that is counted shows.
+/// A single failure disables the endpoint, so each failure that is counted shows.
 fn quick() -> AutoDisable {
     AutoDisable { failures: 1, after: Duration::ZERO, probe_every: Duration::from_secs(3_600) }
 }

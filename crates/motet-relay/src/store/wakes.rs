@@ -1,4 +1,4 @@
-//! From the writer to the dispatcher: which endpoints got work, and when the first of it is due.
+//! Wakes from the writer to the dispatcher: which endpoints have work, and when the first of it is due.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,19 +8,19 @@ use tokio::sync::Notify;
 
 use crate::clock::Millis;
 
-/// What happened to an endpoint.
+/// The reason why the dispatcher must look at an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// It has a delivery that is due then.
+    /// The endpoint has a delivery that is due at this time.
     Due(Millis),
-    /// A delivery was made due again, then; it may be one that is being attempted.
+    /// A delivery was made due again at this time; it may be in flight.
     Revived(Millis),
-    /// It is deleted, and what it is owed is to be buried.
+    /// The endpoint was deleted; its pending deliveries must be moved to the dead letters.
     Deleted,
 }
 
 impl Wake {
-    /// Both at once: the earlier time; and a deletion is final.
+    /// Merges two wakes: the earlier time counts, and a deletion is final.
     fn merge(self, other: Self) -> Self {
         match (self, other) {
             (Self::Deleted, _) | (_, Self::Deleted) => Self::Deleted,
@@ -30,7 +30,7 @@ impl Wake {
     }
 }
 
-/// Coalesces wakes, so that it holds one entry per endpoint at most, however far the dispatcher is behind.
+/// Coalesces wakes: at most one entry per endpoint, however far the dispatcher is behind.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
     waiting: Mutex<BTreeMap<i64, Wake>>,
@@ -55,14 +55,17 @@ impl Wakes {
         }
     }
 
-    /// In the order of the endpoints. Cancel safe: entries are taken only by the poll that returns them.
+    /// Waits for wakes and returns them in the order of the endpoints.
+    ///
+    /// # Cancel safety
+    /// Safe: entries are taken only by the poll that returns them.
     pub(super) async fn next(&self) -> Vec<(i64, Wake)> {
         loop {
             let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             if !taken.is_empty() {
                 return taken.into_iter().collect();
             }
-            // A permit is kept for a wake between the look and the wait.
+            // `Notify` keeps a permit for a wake between the check and the wait.
             self.notify.notified().await;
         }
     }

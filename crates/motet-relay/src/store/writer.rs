@@ -1,4 +1,4 @@
-//! The one connection that writes, and its group commit.
+//! The only connection that writes, and its group commit.
 
 use std::fmt;
 use std::io;
@@ -23,28 +23,29 @@ use super::{StoreError, schema};
 use crate::clock::{Clock, Millis};
 use crate::error::OpenError;
 
-/// The most weight one commit takes on. Beyond about 256 rows the fsync is shared widely enough, and a
-/// larger commit only makes its callers wait longer (186 926 events/s at 64 a commit, 309 185 at 1 024,
-/// where the slowest commit takes 38 ms instead of 0.6 ms).
+/// Maximum weight of a commit. Beyond about 256 rows enough callers share the fsync, and a larger commit only makes
+/// its callers wait longer (186 926 events/s at 64 rows a commit; 309 185 at 1 024 rows, where the slowest commit
+/// takes 38 ms instead of 0.6 ms).
 pub(crate) const MAX_WEIGHT: usize = 256;
 
-/// Jobs that may wait for the writer. The next one waits to be queued.
+/// Number of jobs that may wait for the writer; further callers wait before they queue their job.
 const QUEUE: usize = 1024;
 
-/// Log pages after which a passive checkpoint is asked for: 4 MiB.
+/// Number of log pages after which a passive checkpoint is requested: 4 MiB.
 const CHECKPOINT_PAGES: i32 = 1_000;
 
-/// Log pages after which the writer itself stops for a checkpoint: 64 MiB. Reached only when a reader, or
-/// steady load, keeps the passive ones from catching up.
+/// Number of log pages after which the writer itself stops for a checkpoint: 64 MiB. The log gets that long only if a
+/// reader or steady load keeps the passive checkpoints from finishing.
 const RESTART_PAGES: i32 = 16_000;
 
-/// After a failed one, it is tried again when the log has grown by this much: 8 MiB.
+/// After a failed checkpoint the writer tries again when the log has grown by this number of pages: 8 MiB.
 const RESTART_AGAIN_PAGES: i32 = 2_000;
 
-/// How often the time that is reached is stored, with what is written anyway: what a clock that is behind costs at most.
+/// How often the reached due time is stored, as part of another commit. A clock that is behind costs at most this
+/// time.
 const SEEN_TIME_EVERY: Millis = 10_000;
 
-/// How long that checkpoint waits for readers; every writer waits with it.
+/// How long the writer's checkpoint waits for readers; all writes wait with it.
 const RESTART_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The open transaction of a commit, and the state that its jobs share.
@@ -71,10 +72,10 @@ struct Job {
     work: Work,
 }
 
-/// The work of a job. It sends its reply by itself; the error is the answer of the batcher.
+/// The work of a job. It sends its reply itself, so the batcher receives only the error.
 type Work = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
 
-/// Who is told of a commit once it is on disk.
+/// The parts that are notified of a commit once it is on disk.
 #[derive(Debug)]
 pub(super) struct CommitListeners {
     pub(super) wakes: Arc<Wakes>,
@@ -82,7 +83,7 @@ pub(super) struct CommitListeners {
     pub(super) damage: Arc<Damage>,
 }
 
-/// The one who writes: jobs go in, in groups, while the commit before them is written.
+/// The writer. It collects jobs into a group while the previous commit is written.
 pub(super) struct Writer {
     scope: Scope,
     jobs: Batcher<Job, (), StoreError>,
@@ -129,12 +130,12 @@ impl Writer {
         let gone = CancelToken::new();
         let jobs = Builder::<Job>::new(scope)
             .named("writer")
-            // No timer: a commit takes what has come in while the one before it was written.
+            // No timer: a commit takes the jobs that were queued during the previous commit.
             .eager()
             .max_delay(None)
             .max_in_flight(1)
             .max_items(MAX_WEIGHT)
-            // A job that is heavier than a commit may be has one of its own.
+            // A job that is heavier than the limit gets a commit of its own.
             .max_weight(MAX_WEIGHT as u64, |job| job.weight.min(MAX_WEIGHT) as u64)
             .max_waiting(QUEUE)
             .build({
@@ -187,15 +188,16 @@ impl Writer {
         &self.fan_out
     }
 
-    /// Waits until it has died of a bug.
+    /// Waits until the writer has ended because of a bug.
     pub(super) async fn gone(&self) {
         self.gone.cancelled().await;
     }
 
-    /// Only a write as large as any tells: small ones may find room where an event does not.
+    /// Clears the error of the last write. Only a write as large as the largest event may clear it: a small write may
+    /// find space where an event does not.
     pub(super) fn works_again(&self) {
         if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            tracing::info!("writing works again");
+            tracing::info!("writes succeed again");
         }
     }
 
@@ -210,12 +212,13 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// A commit that panicked leaves a connection in no known state behind, so it is used no more.
+/// Takes the committer. A commit that panicked leaves its connection in an unknown state, so the connection is not
+/// used again.
 fn take(committer: &Mutex<Option<Committer>>) -> Option<Committer> {
     committer.lock().ok()?.take()
 }
 
-/// Writes a batch, on a thread that may block.
+/// Writes a batch on a thread that may block.
 async fn commit(
     scope: Scope,
     committer: Arc<Mutex<Option<Committer>>>,
@@ -238,7 +241,7 @@ async fn commit(
     }
 }
 
-/// What the one who commits has to itself.
+/// The state of the commits. One commit at a time uses it.
 struct Committer {
     connection: Connection,
     checkpointer: Checkpointer,
@@ -247,13 +250,13 @@ struct Committer {
     listeners: CommitListeners,
     trouble: Arc<Mutex<Option<StoreError>>>,
     space: StoreSpace,
-    /// The due time that the store has seen.
+    /// The reached due time that is stored.
     seen_time: Millis,
-    /// The step of the events' counter is on disk.
+    /// Whether the counters' step is on disk.
     stepped: bool,
-    /// Pages in the log, as the last commit left it.
+    /// Number of pages in the log after the last commit.
     log_pages: Arc<AtomicI32>,
-    /// The log length at which the writer next stops for a checkpoint of its own.
+    /// Number of log pages at which the writer next stops for a checkpoint.
     restart_at: i32,
 }
 
@@ -265,9 +268,9 @@ impl Committer {
         let mut answers = Vec::with_capacity(count);
         if self.listeners.damage.take_rebuild_request() {
             match rebuild_indexes(&self.connection) {
-                Ok(()) => tracing::warn!("the indexes of deliveries were damaged, and are built anew"),
+                Ok(()) => tracing::warn!("the indexes of deliveries were damaged and have been rebuilt"),
                 Err(error) => {
-                    tracing::error!(%error, "the indexes of deliveries cannot be built anew");
+                    tracing::error!(%error, "cannot rebuild the indexes of deliveries");
                     if !matches!(error, StoreError::Corrupt(_)) {
                         self.listeners.damage.allow_rebuild();
                     }
@@ -276,7 +279,7 @@ impl Committer {
         }
         let outcome = self.transaction(jobs, &mut answers);
         metrics::histogram!("relay_store_commit_seconds").record(started.elapsed());
-        // A job that failed alone for want of room tells as much as a commit that failed.
+        // A single job that failed for lack of space means the same as a commit that failed.
         let out_of_room = answers.iter().find_map(|answer| match answer {
             Err(error @ (StoreError::Full | StoreError::Limit(_) | StoreError::Io(_))) => Some(error),
             _ => None,
@@ -284,7 +287,7 @@ impl Committer {
         if let Some(failed) = outcome.as_ref().err().or(out_of_room) {
             self.note(failed.clone());
             if *failed == StoreError::Full && self.space.give_up_reserve() {
-                // What the log holds finds its way into the database, and the log begins anew.
+                // A checkpoint moves the log into the database, and the log starts again at its beginning.
                 self.checkpointer.request();
             }
         }
@@ -295,7 +298,7 @@ impl Committer {
         }
         match outcome {
             Ok((woken, added)) => {
-                // Before the answers: whoever hears of the commit finds its deliveries under way.
+                // Before the answers: when a caller knows of the commit, its deliveries are already in flight.
                 self.listeners.wakes.add(woken);
                 self.listeners.tail.append(added);
                 answers
@@ -307,7 +310,7 @@ impl Committer {
         }
     }
 
-    /// One transaction over the jobs. One that fails is undone alone, and its answer is the error.
+    /// Runs the jobs in one transaction. A job that fails is rolled back alone, and its answer is the error.
     fn transaction(
         &mut self,
         jobs: Vec<Job>,
@@ -339,7 +342,7 @@ impl Committer {
                 let answer = (job.work)(&mut tx);
                 match &answer {
                     Ok(_) => {}
-                    // SQLite has undone the whole transaction: all of it fails.
+                    // SQLite has rolled back the whole transaction, so all jobs fail.
                     Err(error) if connection.is_autocommit() => return Err(error.clone()),
                     Err(_) => {
                         run("ROLLBACK TO job")?;
@@ -370,11 +373,11 @@ impl Committer {
         })
     }
 
-    /// Keeps why writing failed, until [`Writer::works_again`], and logs it when it is new.
+    /// Stores the error of a write until [`Writer::works_again`], and logs it if it is new.
     fn note(&self, failed: StoreError) {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if trouble.as_ref() != Some(&failed) {
-            tracing::error!(error = %failed, "writing fails; new events are refused with 503");
+            tracing::error!(error = %failed, "writes fail; new events are refused with 503");
             *trouble = Some(failed);
         }
     }
@@ -388,11 +391,14 @@ impl Committer {
             match self.restart_log() {
                 Ok(true) => {}
                 Ok(false) => {
-                    tracing::warn!(pages, "the log grows: a reader, or a checkpoint under way, holds it");
+                    tracing::warn!(
+                        pages,
+                        "the log grows: a reader or a checkpoint in progress blocks its reset"
+                    );
                     self.restart_at = pages.saturating_add(RESTART_AGAIN_PAGES);
                 }
                 Err(error) => {
-                    tracing::error!(%error, pages, "checkpoint failed; the log grows until one succeeds");
+                    tracing::error!(%error, pages, "checkpoint failed; the log grows until a checkpoint succeeds");
                     self.restart_at = pages.saturating_add(RESTART_AGAIN_PAGES);
                 }
             }
@@ -401,7 +407,8 @@ impl Committer {
         }
     }
 
-    /// Moves all of the log into the database, so that it begins anew. `false`: somebody is in the way.
+    /// Moves the whole log into the database, so that the log starts again. Returns `false` if another connection
+    /// blocks it.
     fn restart_log(&self) -> Result<bool, StoreError> {
         self.connection.busy_timeout(RESTART_PATIENCE)?;
         let busy =

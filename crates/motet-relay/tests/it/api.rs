@@ -1,4 +1,4 @@
-//! Malformed requests of every kind: refused with a reason, and nothing stored.
+//! Malformed requests are refused with a reason, and nothing is stored.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -182,7 +182,7 @@ async fn malformed_requests_are_refused_with_a_reason() {
     }
     let (status, answers) = client.ndjson(huge_line).await;
     assert_eq!((status, &answers[0]["status"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!(413)));
-    // Small lines would make a large answer: their number is bounded.
+    // Small lines would make a large response, so their number is limited.
     let too_many = "{\"type\":\"a\",\"data\":1}\n".repeat(10_001);
     let headers = [("authorization", bearer.as_str()), ("content-type", ndjson)];
     let answer = client.request(Method::POST, "/v1/events", &headers, too_many).await.unwrap();
@@ -218,10 +218,10 @@ async fn without_the_key_nothing_is_shown_or_stored() {
     nothing_is_stored(client).await;
 }
 
-/// Sends bytes that need not be HTTP; gives the status line of the answer, empty if there is none.
+/// Sends bytes that may not be HTTP. Returns the status line of the response, or an empty text if there is none.
 async fn raw(client: &Client, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(client.address).await.unwrap();
-    // The server may refuse before it has read everything; what counts is its answer.
+    // The server may refuse the request before it has read everything; only its response matters.
     let _refused_early = stream.write_all(request).await;
     let _refused_early = stream.shutdown().await;
     let mut answer = Vec::new();
@@ -263,7 +263,7 @@ async fn malformed_http_is_refused() {
     ];
     for (case, request, status) in cases {
         let line = raw(client, &request).await;
-        // Where the server hangs up before all of it is sent, the answer may be lost on the way.
+        // If the server closes the connection before everything is sent, the response may be lost.
         let lost = line.is_empty() && case == "headers too long";
         assert_eq!(line.split(' ').nth(1).unwrap_or_default() == status, !lost, "{case}: {line}");
     }
@@ -286,7 +286,7 @@ async fn ndjson_is_accepted_and_refused_line_by_line() {
     assert!(answers[1]["detail"].as_str().unwrap().contains("missing field `data`"));
     assert_eq!(answers[0]["deliveries"], 1);
 
-    // More than one commit takes: every line still gets its own answer, in order.
+    // More than the weight of a commit: every line still gets its own answer, in order.
     let many: String = (0..1_000).map(|n| format!("{{\"type\":\"many\",\"data\":{n}}}\n")).collect();
     let (status, answers) = client.ndjson(many).await;
     assert_eq!(status, StatusCode::ACCEPTED);
@@ -318,7 +318,7 @@ async fn endpoints_without_a_match_do_not_split_commits() {
     let before = commits().await;
     let lines: String = (0..2_000).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
     assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
-    // The metrics are a second old at most.
+    // The metrics are up to one second old.
     let after = eventually("the metrics to follow", || async {
         let after = commits().await;
         (after > before).then_some(after)

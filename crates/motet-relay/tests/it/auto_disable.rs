@@ -1,4 +1,4 @@
-//! Endpoints that relay itself disables: their receiver is gone, or only fails.
+//! Endpoints that relay disables because the receiver is gone or all attempts fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ async fn receiver_that_is_gone_is_not_called_until_it_is_enabled() {
     let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
     let pending = client.publish("before", json!({})).await;
     disabled(client, &path, "gone").await;
-    relay.log_line("an endpoint is disabled").await;
+    relay.log_line("an endpoint was disabled").await;
     let answer = client.post("/v1/events", json!({"type": "during", "data": 1})).await;
     assert_eq!(answer.json()["deliveries"], 0, "a disabled endpoint gets no new deliveries");
     assert_eq!(client.delivery_of(&pending).await["state"], "pending", "the pending delivery stays pending");
@@ -81,10 +81,11 @@ async fn failing_endpoint_is_held_and_recovers_through_a_probe() {
     client.endpoint_at(&other.url(), json!({"event_types": ["other"]})).await;
     client.publish("other", json!({})).await;
     other.hits_at_least(1).await;
-    assert_eq!(receiver.hits().len(), 20, "the next probe is an hour off");
+    assert_eq!(receiver.hits().len(), 20, "the next probe is due in an hour");
     relay.stop().await;
 
-    // A probe that is further off than the rules allow comes sooner; all that was kept follows its success.
+    // A stored probe time that is later than the settings allow is limited at the start. All kept deliveries follow
+    // the success of the probe.
     repaired.store(true, Ordering::Relaxed);
     let relay = Relay::start_in(&home, &[&QUICK[..], &["--probe-every", "0.05"]].concat()).await;
     for event in [before, during] {
@@ -92,7 +93,7 @@ async fn failing_endpoint_is_held_and_recovers_through_a_probe() {
     }
     let endpoint = relay.client().get(&path).await.json();
     assert_eq!((&endpoint["enabled"], &endpoint["disabled_because"]), (&json!(true), &Value::Null));
-    relay.log_line("an endpoint that only failed works again").await;
+    relay.log_line("a failing endpoint has recovered").await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `kill -9` at any moment.
+//! `kill -9` at arbitrary moments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::harness::{Act, Client, FAIL, Hit, Home, OK, Receiver, Relay, eventually, within};
 
-/// `cargo xtask verify` asks for more.
+/// `cargo xtask verify` uses a higher number.
 fn rounds() -> u64 {
     std::env::var("RELAY_TEST_KILL_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap())
 }
@@ -23,14 +23,14 @@ fn rounds() -> u64 {
 const PUBLISHERS: u32 = 8;
 const ENDPOINTS: usize = 2;
 
-/// Publishes until told to stop, each event under a key of its own, through kill and restart: an event that
-/// got no answer is sent again under the same key. Keeps what was acknowledged.
+/// Publishes until it is stopped, each event under its own key, through kills and restarts: an event without a
+/// response is sent again under the same key. Collects the acknowledged events.
 async fn publish_through_crashes(
     mut relay: watch::Receiver<Option<Client>>,
     next: Arc<AtomicU32>,
     acknowledged: Arc<watch::Sender<BTreeMap<u32, String>>>,
 ) {
-    // An error says that the test has dropped its end: enough.
+    // An error means that the test has dropped its sender, which is the end as well.
     'events: while relay.has_changed().is_ok() {
         let n = next.fetch_add(1, Ordering::Relaxed);
         let event =
@@ -53,7 +53,7 @@ async fn publish_through_crashes(
                 });
                 continue 'events;
             }
-            // The process is gone; the next one is announced.
+            // The process has ended; the next one will be announced.
             tokio::task::yield_now().await;
         }
     }
@@ -66,8 +66,8 @@ async fn acknowledged_events_survive_repeated_kills() {
     println!("seed {seed}");
     let mut receivers = Vec::new();
     for salt in 0..ENDPOINTS {
-        // One event in eight fails the first time, another one at each endpoint, so that retries are pending
-        // at each kill.
+        // One in eight events fails the first time, another one at each endpoint, so that retries are pending at each
+        // kill.
         receivers
             .push(Receiver::start(move |hit| if hit.nth == 1 && fails(hit, salt) { FAIL } else { OK }).await);
     }
@@ -89,7 +89,7 @@ async fn acknowledged_events_survive_repeated_kills() {
     }
     drop(announced);
     for _ in 0..rounds() {
-        // An arbitrary moment, and not one at which the process has done nothing yet.
+        // An arbitrary moment after the process has acknowledged some events.
         let enough = acknowledged.borrow().len() + (1 + rng.below(39) as usize);
         let mut progress = acknowledged.subscribe();
         within("events to be acknowledged", progress.wait_for(|all| all.len() >= enough)).await.unwrap();
@@ -113,8 +113,11 @@ async fn acknowledged_events_survive_repeated_kills() {
                 ids.is_subset(&arrived)
             })
             .await;
-        assert!(receiver.hits().iter().any(|hit| hit.nth > 1), "nothing was retried: the test says little");
-        // Each id carries one event, however often it was sent.
+        assert!(
+            receiver.hits().iter().any(|hit| hit.nth > 1),
+            "no delivery was retried, so the test shows little"
+        );
+        // Each id names one event, however often it was sent.
         let mut numbers = BTreeMap::new();
         for hit in receiver.hits() {
             let n = hit.json()["data"]["n"].clone();
@@ -185,14 +188,14 @@ async fn event_is_visible_only_with_all_its_deliveries() {
     assert!(seen.len() > 10, "{looks} looks saw only {seen:?} events");
 }
 
-/// Long enough that only a kill makes anything due again within the test.
+/// A delay with which only a kill makes a delivery due again within the test.
 const LONG_SECONDS: &str = "40000";
 
 #[tokio::test]
 async fn kill_makes_in_flight_due_and_keeps_other_due_times() {
     let receiver = Receiver::start(|hit| match (hit.json()["type"].as_str().unwrap(), hit.nth) {
         ("in.flight", 1) => Act::Hang,
-        // The receiver's wish is a floor under the jitter.
+        // `Retry-After` is a lower bound of the jittered delay.
         ("waits.long", _) => {
             Act::AnswerWith(StatusCode::SERVICE_UNAVAILABLE, "retry-after", LONG_SECONDS.to_owned())
         }
@@ -215,7 +218,7 @@ async fn kill_makes_in_flight_due_and_keeps_other_due_times() {
 
     let relay = Relay::start_in(&home, &slow).await;
     let delivered = relay.client().delivery_in_state(&in_flight, "delivered").await;
-    // The attempt that the kill cut off left no record: it was never answered.
+    // The attempt that the kill interrupted has no record: the receiver never responded.
     assert_eq!(delivered["attempts"], 1);
     let still_waiting = relay.client().delivery_of(&waits).await;
     assert_eq!(still_waiting["next_attempt_at"], waiting["next_attempt_at"]);
@@ -232,7 +235,7 @@ async fn due_time_of_a_wrong_clock_is_clamped_to_the_retry_cap() {
     let event = relay.client().publish("user.created", json!({})).await;
     receiver.hits_at_least(1).await;
     relay.stop().await;
-    // As if the clock had been decades ahead.
+    // As if the clock had been decades ahead when the due time was stored.
     assert_eq!(home.sql("UPDATE deliveries SET due_at = due_at + 1000000000000 WHERE state = 0"), 1);
     let relay = Relay::start_in(&home, &["--retry-cap", "0.1"]).await;
     relay.client().delivery_in_state(&event, "delivered").await;
@@ -256,7 +259,7 @@ async fn clock_behind_at_start_delays_no_delivery() {
     })
     .await;
     relay.stop().await;
-    // As if the clock were a year behind what it was.
+    // As if the clock were now a year behind.
     let year = 31_536_000_000_i64;
     assert_eq!(home.sql(&format!("UPDATE deliveries SET due_at = due_at + {year} WHERE state = 0")), 1);
     assert_eq!(home.sql(&format!("UPDATE meta SET value = value + {year} WHERE name = 'seen_time'")), 1);

@@ -1,4 +1,4 @@
-//! A database of which a row or a page is lost: the rest goes on.
+//! A database with a lost row or a damaged page: relay continues with the other rows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,15 +11,16 @@ use serde_json::{Value, json};
 
 use crate::harness::{Feed, Home, Receiver, Relay, eventually};
 
-/// Nothing that failed comes again before a test says so, and no breaker is in its way.
+/// Failed deliveries are due again only when a test sets their due time, and no breaker opens.
 const SLOW: [&str; 6] = ["--retry-base", "30000", "--retry-cap", "30000", "--breaker-failures", "1000000"];
 
-/// Makes a store at rest with `events` events, each attempted once, in vain. Returns the path of the endpoint.
+/// Creates a stopped store with `events` events, each of which was attempted once and failed. Returns the path of the
+/// endpoint.
 async fn pending(events: usize) -> (Arc<Home>, String) {
     let relay = Relay::start_with(&SLOW).await;
     let client = relay.client();
     let home = Arc::clone(client.home());
-    // There is nothing at this port.
+    // No receiver listens on this port.
     let path = format!("/v1/endpoints/{}", client.endpoint_at("http://127.0.0.1:9/", json!({})).await);
     let lines: String = (0..events)
         .map(|n| format!("{{\"type\":\"a.b\",\"data\":{{\"n\":{n},\"filler\":\"{}\"}}}}\n", "x".repeat(100)))
@@ -48,7 +49,7 @@ async fn delivery_without_its_event_becomes_a_dead_letter() {
             .await;
     assert_eq!(letter["dead_reason"], "its event is missing in the database");
     assert_eq!((&letter["event_type"], &letter["error"]), (&Value::Null, &letter["dead_reason"]));
-    eventually("the others to be delivered", || async {
+    eventually("the other deliveries", || async {
         (client.list("/v1/deliveries?state=delivered").await.len() == 2).then_some(())
     })
     .await;
@@ -63,7 +64,7 @@ async fn delivery_without_its_event_becomes_a_dead_letter() {
 async fn altered_event_is_not_sent() {
     let (home, path) = pending(3).await;
     let altered = "UPDATE events SET data = replace(CAST(data AS TEXT), '\"n\":1', '\"n\":7') WHERE seq = 2";
-    // A text in place of a blob would be found by its type alone.
+    // A text in place of a blob would be detected by its type alone.
     assert_eq!(home.sql(&altered.replace("replace", "CAST(replace").replace(" WHERE", " AS BLOB) WHERE")), 1);
     let receiver = Receiver::accepting().await;
     let relay = Relay::start_in(&home, &SLOW).await;
@@ -81,7 +82,7 @@ async fn altered_event_is_not_sent() {
     assert_eq!(items[1]["id"], letter["event_id"]);
 }
 
-/// Overwrites a page of a table or an index; gives how many rows or entries it had.
+/// Overwrites a page of a table or an index. Returns the number of rows or entries that it had.
 fn overwrite_a_page_of(home: &Home, name: &str) -> usize {
     // A store of this size is not checked page by page at the start.
     home.sql("INSERT INTO meta (name, value) VALUES ('padding', zeroblob(68000000))");
@@ -103,7 +104,7 @@ fn overwrite_a_page_of(home: &Home, name: &str) -> usize {
 
 const EVENTS: usize = 1_000;
 
-/// Delivers what a store with one damaged page has; gives how many events arrived, and the relay.
+/// Delivers the events of a store with one damaged page. Returns the number of events that arrived, and the relay.
 async fn delivered_with_a_damaged_page_of(name: &str) -> (usize, usize, Relay) {
     let (home, path) = pending(EVENTS).await;
     let lost = overwrite_a_page_of(&home, name);
@@ -114,13 +115,13 @@ async fn delivered_with_a_damaged_page_of(name: &str) -> (usize, usize, Relay) {
     let least = if name == "deliveries_due" { EVENTS } else { EVENTS - lost };
     let hits = receiver.hits_at_least(least).await;
     let ids: BTreeSet<_> = hits.iter().map(|hit| hit.id()).collect();
-    // A busy machine may need longer than the second that the parts have to answer.
+    // On a busy machine the health check may take longer than its timeout of one second.
     eventually("the damage to be in /readyz", || async {
         let ready = relay.client().get("/readyz").await;
         (ready.status == StatusCode::SERVICE_UNAVAILABLE && ready.problem().contains("damaged")).then_some(())
     })
     .await;
-    // What SQLite found is in the log, with more than its code says.
+    // The log has the details that SQLite reports in addition to its error code.
     relay.log_line("SQLite code=11").await;
     relay.client().publish("still.taken", json!({})).await;
     receiver
@@ -146,8 +147,8 @@ async fn damaged_page_of_events_stops_only_those_events() {
     let readable = |items: &[Value]| items.iter().filter(|item| item.get("error").is_none()).count();
     let items = client.list("/v1/events").await;
     assert_eq!(readable(&items), EVENTS - lost + 1);
-    assert!(items.len() > readable(&items), "the list shows that something cannot be read");
-    // A feed goes on behind the page as well, also one that comes back with the id of what it could not read.
+    assert!(items.len() > readable(&items), "the list has no entry for the damage");
+    // A feed continues after the damaged page, also from the id of an event that cannot be read.
     let first = items.last().unwrap()["id"].as_str().unwrap();
     let mut feed = Feed::open(client, "", Some(first)).await;
     let mut seen = 1;
@@ -167,7 +168,7 @@ async fn damaged_page_of_deliveries_stops_only_those_deliveries() {
     let (arrived, lost, relay) = delivered_with_a_damaged_page_of("deliveries").await;
     assert_eq!(arrived, EVENTS - lost);
     let items = relay.client().list("/v1/deliveries").await;
-    assert!(items.iter().any(|item| item.get("error").is_some()), "the list shows what it cannot read");
+    assert!(items.iter().any(|item| item.get("error").is_some()), "the list has no entry for the damage");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Data directories that must not be used, and what is said about them.
+//! Data directories that relay must refuse, and the messages that it prints.
 
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::{Home, Relay, program, within};
 
-/// Starts relay where it must refuse to start; gives its last words.
+/// Starts relay on a directory that it must refuse. Returns its error message.
 async fn refusal(data: &Path) -> String {
     let serve = program().args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).output();
     let output = within("relay to refuse", serve).await.unwrap();
@@ -18,11 +18,11 @@ async fn refusal(data: &Path) -> String {
     let log = String::from_utf8(output.stderr).unwrap();
     log.lines()
         .find(|line| line.starts_with("error: "))
-        .unwrap_or_else(|| panic!("no last words:\n{log}"))
+        .unwrap_or_else(|| panic!("no error message:\n{log}"))
         .to_owned()
 }
 
-/// A data directory with an event in it, at rest.
+/// Creates a stopped data directory with one event.
 async fn used() -> Arc<Home> {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
@@ -36,9 +36,9 @@ async fn used() -> Arc<Home> {
 #[tokio::test]
 async fn second_process_is_refused_and_the_first_works_on() {
     let relay = Relay::start().await;
-    let said = refusal(&relay.client().home().data()).await;
-    assert!(said.contains("in use by process") && said.contains(&relay.pid().to_string()), "{said}");
-    assert!(said.contains("--data"), "{said}");
+    let message = refusal(&relay.client().home().data()).await;
+    assert!(message.contains("in use by process") && message.contains(&relay.pid().to_string()), "{message}");
+    assert!(message.contains("--data"), "{message}");
     relay.client().publish("still.works", json!({})).await;
 }
 
@@ -47,8 +47,8 @@ async fn second_process_is_refused_without_the_lock_file() {
     let relay = Relay::start().await;
     let data = relay.client().home().data();
     fs::remove_file(data.join("relay.lock")).unwrap();
-    let said = refusal(&data).await;
-    assert!(said.contains("in use by"), "{said}");
+    let message = refusal(&data).await;
+    assert!(message.contains("in use by"), "{message}");
     relay.client().publish("still.works", json!({})).await;
 }
 
@@ -62,7 +62,7 @@ async fn moved_directory_refuses_events_until_it_is_back() {
     assert_eq!(refused.status.as_u16(), 503, "{}", refused.text());
     assert!(refused.problem().contains("moved or removed"), "{}", refused.problem());
     assert_eq!(client.get("/readyz").await.status.as_u16(), 503);
-    // Another store in its place is not this one.
+    // Another store at the same path is not the opened one.
     fs::create_dir(&data).unwrap();
     fs::copy(elsewhere.join("relay.db"), data.join("relay.db")).unwrap();
     let refused = client.post("/v1/events", json!({"type": "a", "data": 1})).await;
@@ -118,12 +118,12 @@ async fn database_of_another_version_is_refused_and_unchanged() {
     ] {
         Connection::open(home.database()).unwrap().pragma_update(None, "user_version", version).unwrap();
         let before = fs::read(home.database()).unwrap();
-        let said = refusal(&home.data()).await;
+        let message = refusal(&home.data()).await;
         assert!(
-            said.contains(&format!("schema version {version}")) && said.contains("reads version"),
-            "{said}"
+            message.contains(&format!("schema version {version}")) && message.contains("reads version"),
+            "{message}"
         );
-        assert!(said.contains(what) && said.contains(what_to_do), "{said}");
+        assert!(message.contains(what) && message.contains(what_to_do), "{message}");
         assert_eq!(fs::read(home.database()).unwrap(), before);
     }
 }
@@ -133,8 +133,8 @@ async fn database_of_another_program_is_refused() {
     let home = Home::new();
     fs::create_dir_all(home.data()).unwrap();
     Connection::open(home.database()).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
-    let said = refusal(&home.data()).await;
-    assert!(said.contains("not a relay database"), "{said}");
+    let message = refusal(&home.data()).await;
+    assert!(message.contains("not a relay database"), "{message}");
 }
 
 #[tokio::test]
@@ -142,8 +142,8 @@ async fn file_that_is_no_database_is_refused() {
     let home = Home::new();
     fs::create_dir_all(home.data()).unwrap();
     fs::write(home.database(), "these are not the pages you are looking for ".repeat(200)).unwrap();
-    let said = refusal(&home.data()).await;
-    assert!(said.contains("damaged") && said.contains("nothing was changed"), "{said}");
+    let message = refusal(&home.data()).await;
+    assert!(message.contains("damaged") && message.contains("nothing was changed"), "{message}");
 }
 
 #[tokio::test]
@@ -152,14 +152,14 @@ async fn damaged_pages_are_found_at_start() {
     let pages = fs::metadata(home.database()).unwrap().len() / 4096;
     assert!(pages > 10);
     let mut file = fs::OpenOptions::new().write(true).open(home.database()).unwrap();
-    // Everything but the first page, which holds the header and the schema.
+    // Overwrites everything except the first page, which has the header and the schema.
     file.seek(SeekFrom::Start(4096)).unwrap();
     for _ in 1..pages {
         file.write_all(&[0xa5; 4096]).unwrap();
     }
     drop(file);
-    let said = refusal(&home.data()).await;
-    assert!(said.contains("damaged") && said.contains("backup"), "{said}");
+    let message = refusal(&home.data()).await;
+    assert!(message.contains("damaged") && message.contains("backup"), "{message}");
 }
 
 #[tokio::test]
@@ -168,8 +168,8 @@ async fn directory_that_cannot_be_made_is_refused_with_its_name() {
     fs::create_dir_all(home.data()).unwrap();
     let file = home.data().join("file");
     fs::write(&file, "").unwrap();
-    let said = refusal(&file.join("below")).await;
-    assert!(said.contains(file.to_str().unwrap()), "{said}");
+    let message = refusal(&file.join("below")).await;
+    assert!(message.contains(file.to_str().unwrap()), "{message}");
 }
 
 #[tokio::test]
@@ -180,8 +180,8 @@ async fn address_in_use_is_refused_with_the_option_to_change_it() {
     let serve = program().args(["--listen", &address, "--data"]).arg(other.data()).output();
     let output = within("relay to refuse", serve).await.unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains(&address) && said.contains("--listen"), "{said}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains(&address) && message.contains("--listen"), "{message}");
 }
 
 #[tokio::test]
@@ -193,12 +193,12 @@ async fn rotated_key_replaces_the_old_one() {
     let new = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     assert!(new.starts_with("rk_"));
     let relay = Relay::start_in(&home, &[]).await;
-    // The client still holds the key of the first start.
+    // The client still has the key of the first start.
     assert_eq!(relay.client().get("/v1/events").await.status.as_u16(), 401);
     let mut client = relay.client().clone();
     client.key = new;
     assert_eq!(client.list("/v1/events").await.len(), 50);
-    // Not under a running relay.
+    // A running relay holds the lock.
     let refused = rotate().await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8(refused.stderr).unwrap().contains("in use by process"));
@@ -208,13 +208,13 @@ fn full() -> std::process::Stdio {
     fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
 }
 
-/// Runs a command that must fail; gives what it says.
+/// Runs a command that must fail. Returns its output.
 async fn fails(mut command: tokio::process::Command) -> String {
     let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let output = within("the command to end", child.wait_with_output()).await.unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    said
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    message
 }
 
 #[tokio::test]
@@ -222,8 +222,8 @@ async fn rotated_key_that_cannot_be_shown_leaves_the_old_one() {
     let home = used().await;
     let mut rotate = program();
     rotate.args(["rotate-key", "--data"]).arg(home.data()).stdout(full());
-    let said = fails(rotate).await;
-    assert!(said.contains("still holds"), "{said}");
+    let message = fails(rotate).await;
+    assert!(message.contains("stays valid"), "{message}");
     let relay = Relay::start_in(&home, &[]).await;
     assert_eq!(relay.client().list("/v1/events").await.len(), 50);
 }
@@ -239,7 +239,7 @@ async fn failed_first_start_leaves_the_key_to_the_next() {
         fails(serve).await;
         assert!(home.database().exists());
     }
-    // It waits for the key, and uses it.
+    // Reads the key from standard output, and uses it.
     let relay = Relay::start_in(&home, &[]).await;
     relay.client().publish("works", json!({})).await;
 }
@@ -254,7 +254,7 @@ async fn only_the_owner_can_read_the_data() {
     let text = fs::read(home.database()).unwrap();
     assert!(!text.windows(3).any(|w| w == b"rk_"), "the API key is stored in clear text");
 
-    // In a directory that others may read, they can still not read what is in it.
+    // In a directory that other users may read, they still cannot read the files of the store.
     let shared = Home::new();
     fs::create_dir_all(shared.data()).unwrap();
     fs::set_permissions(shared.data(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -283,16 +283,16 @@ async fn store_restored_from_a_backup_repeats_no_id() {
         home.set_key(key.clone());
         let relay = Relay::start_in(&home, &[]).await;
         let endpoint = relay.client().endpoint_at("http://127.0.0.1:9/", json!({"event_types": ["b"]})).await;
-        assert!(ids.insert(endpoint), "an endpoint's id was given twice");
+        assert!(ids.insert(endpoint), "two endpoints have one id");
         relay.client().publish("b", json!({})).await;
         for n in 0..10 {
             let id = relay.client().publish("after.the.backup", json!(n)).await;
-            assert!(ids.insert(id), "an id was given twice");
+            assert!(ids.insert(id), "two events have one id");
         }
         for item in
             relay.client().list("/v1/deliveries").await.into_iter().filter(|item| item["event_type"] == "b")
         {
-            assert!(ids.insert(item["id"].as_str().unwrap().to_owned()), "a delivery's id was given twice");
+            assert!(ids.insert(item["id"].as_str().unwrap().to_owned()), "two deliveries have one id");
         }
         relay.stop().await;
     }
@@ -302,7 +302,7 @@ async fn store_restored_from_a_backup_repeats_no_id() {
 async fn log_is_moved_into_the_database_while_relay_runs() {
     let relay = Relay::start().await;
     let database = relay.client().home().database();
-    // Twice what makes a checkpoint due.
+    // Twice the size at which a checkpoint is requested.
     for n in 0..40 {
         relay.client().publish("large", json!({"n": n, "filler": "x".repeat(200_000)})).await;
     }

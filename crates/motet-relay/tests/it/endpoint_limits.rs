@@ -1,4 +1,4 @@
-//! Endpoints are protected by their breaker and by their rate.
+//! The breaker and the rate limit protect endpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,20 +19,20 @@ async fn breaker_pauses_a_failing_endpoint_until_it_recovers() {
     let client = relay.client();
     client.endpoint_at(&receiver.url(), json!({"event_types": ["user.*"]})).await;
     let event = client.publish("user.created", json!({})).await;
-    relay.log_line("is left alone for a while").await;
-    // A neighbour is none the worse for it.
+    relay.log_line("the breaker of an endpoint has opened").await;
+    // Another endpoint is not affected.
     let other = Receiver::accepting().await;
     client.endpoint_at(&other.url(), json!({"event_types": ["other"]})).await;
     let delivered = client.publish("other", json!({})).await;
     client.delivery_in_state(&delivered, "delivered").await;
 
     let hits = receiver.hits_at_least(4).await;
-    // It is left alone for a second, a fifth more or less.
+    // The breaker stays open for one second, plus or minus 20 %.
     assert!(hits[3].at - hits[2].at >= Duration::from_millis(750), "{:?}", hits[3].at - hits[2].at);
     repaired.store(true, Ordering::Relaxed);
     let delivery = client.delivery_in_state(&event, "delivered").await;
-    relay.log_line("that was left alone is back").await;
-    // What was not let through was no attempt.
+    relay.log_line("the breaker of an endpoint has closed").await;
+    // A delivery that the breaker did not admit has no attempt.
     assert_eq!(delivery["attempts"], receiver.hits().len());
 }
 
@@ -45,6 +45,6 @@ async fn rate_per_endpoint_holds() {
     let lines: String = (0..12).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
     client.ndjson(lines).await;
     let hits = receiver.hits_at_least(12).await;
-    // A burst of five at once, then one each 200 ms: the last comes 1.4 s after the first, or later.
+    // A burst of five, then one event each 200 ms: the last one arrives after 1.4 s or later.
     assert!(hits[11].at - hits[0].at >= Duration::from_millis(1_200), "{:?}", hits[11].at - hits[0].at);
 }

@@ -1,4 +1,4 @@
-//! The life of an endpoint.
+//! Endpoints: creation, changes, deletion.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ async fn endpoints_are_created_read_listed_updated_and_deleted() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let change = json!({"event_types": ["a.*", "b"], "enabled": false, "secret": secret});
     let updated = client.patch(&path, change).await.json();
-    assert_eq!(updated["url"], created["url"], "what is not named stays");
+    assert_eq!(updated["url"], created["url"], "a field that the change does not name was changed");
     assert_eq!(updated["event_types"], json!(["a.*", "b"]));
     assert_eq!(updated["enabled"], false);
     assert_eq!(updated["secret"], secret);
@@ -67,7 +67,7 @@ async fn disabled_endpoint_gets_no_new_events_and_keeps_pending_ones() {
     client.patch(&path, json!({"enabled": false})).await;
     let answer = client.post("/v1/events", json!({"type": "during", "data": 1})).await;
     assert_eq!(answer.json()["deliveries"], 0);
-    // Due at once, and held: the endpoint is disabled.
+    // Due at once, but kept: the endpoint is disabled.
     let delivery = client.delivery_of(&pending).await;
     let resend = format!("/v1/deliveries/{}/resend", delivery["id"].as_str().unwrap());
     assert_eq!(client.post(&resend, json!({})).await.status, StatusCode::ACCEPTED);
@@ -100,16 +100,16 @@ async fn pending_deliveries_follow_a_new_url() {
 async fn new_url_makes_pending_deliveries_due_and_ends_failing() {
     let broken = Receiver::start(|_| FAIL).await;
     let repaired = Receiver::accepting().await;
-    // Nothing comes again within the test by itself, and one failure is enough to be held.
+    // Failed deliveries are not due again within the test, and one failure disables the endpoint.
     let slow = ["--retry-base", "36000", "--retry-cap", "36000", "--max-attempts", "30"];
     let held = ["--disable-after", "0.001", "--probe-every", "36000", "--breaker-failures", "1000"];
     let relay = Relay::start_with(&[&slow[..], &held].concat()).await;
     let client = relay.client();
     let path = format!("/v1/endpoints/{}", client.endpoint(&broken).await);
-    // More than one step makes due.
+    // More deliveries than one step makes due.
     let lines: String = (0..300).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
     assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
-    eventually("relay to hold the endpoint", || async {
+    eventually("relay to disable the endpoint", || async {
         (client.get(&path).await.json()["disabled_because"] == "failing").then_some(())
     })
     .await;
@@ -126,7 +126,7 @@ async fn pending_deliveries_of_a_deleted_endpoint_become_dead_letters() {
     let endpoint = client.endpoint(&receiver).await;
     let lines: String = (0..600).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
     assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
-    // All slots are taken by hanging requests: the deletion must not need one.
+    // Hanging requests hold all slots: the deletion must not need one.
     receiver.hits_at_least(16).await;
     client.delete(&format!("/v1/endpoints/{endpoint}")).await;
     let letters = eventually("all deliveries to be dead letters", || async {
@@ -135,7 +135,7 @@ async fn pending_deliveries_of_a_deleted_endpoint_become_dead_letters() {
     })
     .await;
     assert!(letters.iter().all(|letter| letter["dead_reason"] == "the endpoint was deleted"));
-    // They can be read and not revived.
+    // They can be read, but not resent.
     let path = format!("/v1/deliveries/{}/resend", letters[0]["id"].as_str().unwrap());
     assert_eq!(client.post(&path, json!({})).await.status, StatusCode::CONFLICT);
     let redriven = client.post("/v1/dead-letters/redrive", json!({})).await.json();
@@ -152,7 +152,7 @@ async fn deletion_cut_off_by_a_crash_is_completed_at_start() {
     let event = relay.client().publish("user.created", json!({})).await;
     receiver.hits_at_least(1).await;
     relay.stop().await;
-    // As if it had died before the deliveries became dead letters.
+    // As if relay had died before the deliveries became dead letters.
     let deleted = home.sql("UPDATE endpoints SET deleted_at = 1, enabled = 0");
     assert_eq!(deleted, 1);
     let relay = Relay::start_in(&home, &slow).await;

@@ -1,4 +1,4 @@
-//! One endpoint's trouble is its own.
+//! A slow or dead endpoint does not delay other endpoints.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ const QUEUED: usize = 2_000;
 const IN_WINDOW: usize = 200;
 const WINDOWS: usize = 5;
 
-/// The project's promise to an endpoint whose neighbour is stuck: its p99 is at most this many times what it is without
-/// such a neighbour. A neighbour that delays does so by seconds, which is a factor of hundreds.
+/// relay's promise to an endpoint beside a stuck one: its p99 is at most this factor times its p99 alone. A stuck
+/// endpoint that delayed others would delay them by seconds, a factor of hundreds.
 const TIMES: u32 = 5;
 
 /// A relay with an endpoint whose deliveries are timed.
@@ -36,7 +36,7 @@ impl Timed {
         self.relay.client()
     }
 
-    /// The p99 of what was published since the last call, from the time at which it was due to be published.
+    /// Returns the p99 of the events since the last call, from the time at which each was scheduled to be published.
     async fn p99(&mut self, epoch: Instant) -> Duration {
         let hits = self.fast.hits_at_least(self.seen + IN_WINDOW).await;
         let mut latencies: Vec<_> = hits[self.seen..]
@@ -54,7 +54,7 @@ async fn slow_endpoint_does_not_delay_its_neighbours() {
     let _machine = have_the_machine_alone().await;
     let slow = Receiver::start(|_| Act::Slow(Duration::from_secs(10), StatusCode::OK)).await;
     let epoch = Instant::now();
-    // The control is measured at the same moments on the same machine, which may be busy with something else.
+    // The control runs at the same time on the same machine, which may be busy with other work.
     let (mut beside_slow, mut control) = (Timed::start().await, Timed::start().await);
     beside_slow.client().endpoint_at(&slow.url(), json!({"event_types": ["slow.*"]})).await;
     let queued: String =
@@ -73,12 +73,12 @@ async fn slow_endpoint_does_not_delay_its_neighbours() {
     }
     println!("p99 beside the slow endpoint and without one, by window: {p99s:?}");
     assert!(p99s.iter().any(|(beside, alone)| *beside <= *alone * TIMES), "p99 by window: {p99s:?}");
-    // The slow endpoint was busy throughout, within its bound.
+    // The slow endpoint was busy all the time, within its limit.
     let at_slow = slow.hits().len();
     assert!((16..QUEUED).contains(&at_slow), "{at_slow} requests at the slow endpoint");
 }
 
-/// An open loop: each event is sent at its time, 100 a second, whatever became of those before.
+/// An open loop: each event is sent at its scheduled time, 100 a second, whether or not earlier ones have arrived.
 async fn publish_at_their_times([a, b]: [&Client; 2], epoch: Instant) {
     let mut ticks = interval(Duration::from_millis(10));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -93,7 +93,7 @@ const HANGING: usize = 2_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hanging_endpoints_leave_slots_to_working_ones() {
-    // The receiver's side of every connection is in this process.
+    // This process has the receiver's side of every connection.
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).unwrap();
@@ -104,7 +104,7 @@ async fn hanging_endpoints_leave_slots_to_working_ones() {
     client.endpoint_at(&healthy.url(), json!({"event_types": ["healthy"]})).await;
     client.publish("healthy", json!(0)).await;
     healthy.hits_at_least(1).await;
-    // More than there are slots, which are 1 024.
+    // More endpoints than slots, of which there are 1 024.
     for _ in 0..HANGING / 20 {
         let url = stuck.url();
         motet::task::gather((0..20).map(|_| client.endpoint_at(&url, json!({"event_types": ["stuck"]}))))
@@ -118,7 +118,11 @@ async fn hanging_endpoints_leave_slots_to_working_ones() {
         client.publish("healthy", json!(n)).await;
     }
     healthy.hits_at_least(21).await;
-    assert_eq!(stuck.hits().len(), 768, "endpoints that never answered hold more than three quarters");
+    assert_eq!(
+        stuck.hits().len(),
+        768,
+        "endpoints that never responded hold more than three quarters of the slots"
+    );
 }
 
 #[tokio::test]
@@ -132,7 +136,7 @@ async fn attempts_in_flight_stay_within_the_limit_per_endpoint() {
         relay.client().publish("stuck", json!(n)).await;
     }
     receiver.hits_at_least(3).await;
-    // The dispatcher takes lanes in turn: by the time these are through it has passed the stuck one often.
+    // The dispatcher serves lanes in turn: when these deliveries are done, it has passed the stuck lane many times.
     for n in 0..10 {
         relay.client().publish("free", json!(n)).await;
     }

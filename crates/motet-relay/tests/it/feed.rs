@@ -1,4 +1,4 @@
-//! The feed: every event once, in order, to readers that come, go, sleep, and come back.
+//! The feed: every event once and in order, for clients that connect, disconnect, stop reading and reconnect.
 
 use std::collections::BTreeSet;
 use std::slice;
@@ -12,13 +12,13 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Client, End, Feed, Home, Message, Relay, eventually};
 
-/// Their ids, in the order in which they were stored.
+/// Returns the ids of the events in the order in which they were stored.
 async fn stored(client: &Client) -> Vec<String> {
     let events = client.list("/v1/events").await;
     events.iter().rev().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Publishes a number of events of 100 KiB.
+/// Publishes `count` events of 100 KiB.
 async fn publish_large(client: &Client, count: usize) {
     let filler = "x".repeat(100 << 10);
     for _ in 0..count / 20 {
@@ -60,7 +60,7 @@ async fn feed_shows_each_event_as_the_api_does() {
 async fn feed_resumes_after_the_last_event_id() {
     let relay = Relay::start().await;
     let client = relay.client();
-    // Of a store without an event: the position before the first one.
+    // In an empty store: the position before the first event.
     let feed = Feed::open(client, "", None).await;
     let before_all = feed.last_id().unwrap().to_owned();
     drop(feed);
@@ -70,7 +70,7 @@ async fn feed_resumes_after_the_last_event_id() {
     let all = stored(client).await;
     let mut feed = Feed::open(client, "", Some(&before_all)).await;
     assert_eq!(feed.ids(200).await, all);
-    // And on, as they come.
+    // Then the events as they are published.
     let live = client.publish("live", json!(1)).await;
     assert_eq!(feed.ids(1).await, slice::from_ref(&live));
     drop(feed);
@@ -80,8 +80,8 @@ async fn feed_resumes_after_the_last_event_id() {
     let mut feed = Feed::open(client, "", Some(&live)).await;
     let next = client.publish("next", json!(2)).await;
     assert_eq!(feed.ids(1).await, [next]);
-    // As browsers send it when they have none.
-    assert!(Feed::ask(client, "", Some("")).await.is_ok());
+    // Browsers send an empty id when they have none.
+    assert!(Feed::try_open(client, "", Some("")).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,7 +89,7 @@ async fn reconnecting_readers_see_every_event_once_under_load() {
     const EVENTS: usize = 600;
     let relay = Relay::start().await;
     let client = relay.client().clone();
-    // Two that read on, and three that hang up after every few events.
+    // Two clients that read on, and three that reconnect after every few events.
     let mut readers = JoinSet::new();
     let reconnects = Arc::new(AtomicUsize::new(0));
     for reader in 0..5_usize {
@@ -116,7 +116,7 @@ async fn reconnecting_readers_see_every_event_once_under_load() {
         publishers.spawn(async move {
             for n in 0..EVENTS / 12 {
                 client.publish("load", json!({"publisher": publisher, "n": n})).await;
-                // A commit of several.
+                // A commit with several events.
                 let two = format!("{{\"type\":\"load\",\"data\":{n}}}\n").repeat(2);
                 assert_eq!(client.ndjson(two).await.0, StatusCode::ACCEPTED);
             }
@@ -137,7 +137,7 @@ async fn stalled_reader_catches_up_from_disk() {
     let client = relay.client();
     let mut awake = Feed::open(client, "", None).await;
     let mut asleep = Feed::open(client, "", None).await;
-    // More than sockets hold, and ten times what is kept in memory.
+    // More than the sockets hold, and ten times the size of the buffer in memory.
     let large = publish_large(client, 400);
     let reading = async {
         let mut seen = Vec::new();
@@ -152,7 +152,7 @@ async fn stalled_reader_catches_up_from_disk() {
     let from_disk = r#"relay_feed_events_total{from="disk"}"#;
     let before = metric(client, from_disk).await;
     assert_eq!(asleep.ids(400).await, all);
-    // The metrics are at most a second old.
+    // The metrics are up to one second old.
     eventually("the metrics to follow", || async {
         (metric(client, from_disk).await > before + 100).then_some(())
     })
@@ -177,12 +177,12 @@ async fn filtered_feed_sends_matches_and_advances_its_position() {
     }
     assert_eq!(feed.ids(3).await, wanted);
     let passed_over = client.publish("other", json!(2)).await;
-    // What comes before it is a sign of life.
+    // Keep-alive messages precede it.
     while feed.next().await.unwrap() != Message::Id(passed_over.clone()) {}
-    // Signs of life between events.
+    // Keep-alive messages between events.
     assert_eq!(feed.next().await, Ok(Message::Comment));
     assert_eq!(feed.last_id(), Some(passed_over.as_str()));
-    // The same from the disk.
+    // The same events from the disk.
     let mut again = Feed::open(client, "?event_types=user.%3E,order.created", Some(&begun_at)).await;
     assert_eq!(again.ids(3).await, wanted);
 }
@@ -209,24 +209,24 @@ async fn invalid_feed_requests_are_refused_with_the_reason() {
         ("?event_types=a.%3E.b", None, 400, "wildcard"),
         ("?types=a", None, 400, "unknown field `types`"),
     ] {
-        let refused = Feed::ask(client, query, last_id).await.unwrap_err();
+        let refused = Feed::try_open(client, query, last_id).await.unwrap_err();
         assert_eq!(refused.status.as_u16(), status, "{query} {last_id:?}: {}", refused.text());
         assert!(refused.problem().contains(reason), "{}", refused.problem());
     }
     for key in ["", "rk_wrong"] {
         let mut stranger = client.clone();
         key.clone_into(&mut stranger.key);
-        let refused = Feed::ask(&stranger, "", Some(&first)).await.unwrap_err();
+        let refused = Feed::try_open(&stranger, "", Some(&first)).await.unwrap_err();
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
         assert!(refused.problem().contains("API key"), "{}", refused.problem());
     }
     assert_eq!(metric(client, "relay_feeds ").await, 0);
     relay.stop().await;
 
-    // An event that is no longer stored: others after it may be missing too.
+    // The event is not stored any more, so events after it may be missing too.
     home.sql("DELETE FROM events WHERE seq = (SELECT min(seq) FROM events)");
     let relay = Relay::start_in(&home, &[]).await;
-    let refused = Feed::ask(relay.client(), "", Some(&first)).await.unwrap_err();
+    let refused = Feed::try_open(relay.client(), "", Some(&first)).await.unwrap_err();
     assert_eq!(refused.status, StatusCode::GONE);
     assert!(refused.problem().contains(&first), "{}", refused.problem());
     let mut feed = Feed::open(relay.client(), "", Some(&second)).await;
@@ -241,13 +241,15 @@ async fn feeds_are_limited_and_a_closed_feed_frees_its_slot() {
     let first = Feed::open(client, "", None).await;
     let _second = Feed::open(client, "", None).await;
     assert_eq!(metric(client, "relay_feeds ").await, 2);
-    let refused = Feed::ask(client, "", None).await.unwrap_err();
+    let refused = Feed::try_open(client, "", None).await.unwrap_err();
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(refused.problem().contains("2 feeds are open"), "{}", refused.problem());
     assert!(refused.headers.contains_key("retry-after"));
     drop(first);
-    eventually("the slot of the closed feed", || async { Feed::ask(client, "", None).await.ok().map(drop) })
-        .await;
+    eventually("the slot of the closed feed", || async {
+        Feed::try_open(client, "", None).await.ok().map(drop)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -266,7 +268,7 @@ async fn stop_ends_feeds_in_order_and_they_resume() {
             Err(end) => break end,
         }
     };
-    // Whether the event was on its way already or not.
+    // Whether or not the event was already being sent.
     let rest = if seen.is_empty() { vec![first.clone()] } else { Vec::new() };
     assert_eq!(end, End::InOrder);
     assert_eq!(relay.ended().await.code(), Some(0));
@@ -283,7 +285,7 @@ async fn stop_breaks_off_the_feed_of_a_stalled_reader() {
     let mut feed = Feed::open(&client, "", None).await;
     publish_large(&client, 400).await;
     relay.stop().await;
-    // It was cut off, and not in the middle of an event that it takes for a whole one.
+    // The feed was cut off, but not inside an event, which the client would take for a whole one.
     let mut seen = 0;
     let end = loop {
         match feed.event().await {
@@ -303,7 +305,7 @@ async fn feed_shows_exactly_the_stored_events_across_kills() {
     let mut last_id = None;
     for _ in 0..4 {
         let client = relay.client().clone();
-        // 410 would say that what was shown is not stored.
+        // A 410 would mean that an event which the feed has shown is not stored.
         let mut feed = Feed::open(&client, "", last_id.as_deref()).await;
         let mut publishers = JoinSet::new();
         for n in 0..4 {
@@ -315,7 +317,7 @@ async fn feed_shows_exactly_the_stored_events_across_kills() {
                 while let Ok(answer) =
                     client.request(Method::POST, "/v1/events", &headers, event.clone()).await
                 {
-                    // Killed in the middle of its answer, it has not said so.
+                    // A process that is killed during a request sends no response.
                     let Ok(body) = serde_json::from_slice::<Value>(&answer.body) else { break };
                     acknowledged.lock().unwrap().insert(body["id"].as_str().unwrap().to_owned());
                 }

@@ -1,4 +1,4 @@
-//! A full disk: refused with 503, nothing acknowledged lost, and work goes on when there is room again.
+//! A full disk: events are refused with 503, nothing acknowledged is lost, and relay continues once there is space.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, FAIL, Home, LOOPBACK, OK, Receiver, Relay, eventually};
 
-/// A small file system of its own, where the machine lets us mount one.
+/// A small file system of its own, if this process may mount one.
 struct SmallDisk {
     mounted_at: std::path::PathBuf,
 }
@@ -29,7 +29,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the process under test may still be ending.
+        // A lazy unmount, because the process under test may not have ended yet.
         let unmounted = Command::new("umount").arg("-l").arg(&self.mounted_at).status();
         assert!(unmounted.unwrap().success());
     }
@@ -39,7 +39,7 @@ fn mount(options: &[&str], at: &Path) -> bool {
     Command::new("mount").args(options).arg(at).output().is_ok_and(|done| done.status.success())
 }
 
-/// Publishes until relay says that it is full; gives the ids that were acknowledged.
+/// Publishes until relay refuses an event because the disk is full. Returns the acknowledged ids.
 async fn fill(client: &Client) -> Vec<String> {
     let mut acknowledged = Vec::new();
     for n in 0..100_000 {
@@ -73,7 +73,7 @@ async fn stored(client: &Client) -> Vec<String> {
 async fn full_disk_refuses_events_until_space_is_free() {
     let home = Home::new();
     let Some(disk) = SmallDisk::mount(&home.data(), "4m") else {
-        println!("no right to mount a file system here; the next test injects the error instead");
+        println!("cannot mount a file system here; the next test injects the error instead");
         return;
     };
     let receiver = Receiver::accepting().await;
@@ -81,11 +81,11 @@ async fn full_disk_refuses_events_until_space_is_free() {
     relay.client().endpoint(&receiver).await;
     let acknowledged = fill(relay.client()).await;
     assert!(acknowledged.len() > 10, "{}", acknowledged.len());
-    relay.log_line("writing fails; new events are refused with 503").await;
+    relay.log_line("writes fail; new events are refused with 503").await;
     let ready = relay.client().get("/readyz").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "{}", ready.text());
     assert_eq!(relay.client().get("/healthz").await.status, StatusCode::OK);
-    // What is stored can still be read, and is what was acknowledged.
+    // The stored events can still be read, and they are the acknowledged ones.
     assert_eq!(stored(relay.client()).await, acknowledged);
 
     disk.grow("64m");
@@ -93,12 +93,12 @@ async fn full_disk_refuses_events_until_space_is_free() {
         (relay.client().get("/readyz").await.status == StatusCode::OK).then_some(())
     })
     .await;
-    relay.log_line("writing works again").await;
+    relay.log_line("writes succeed again").await;
     let later = relay.client().publish("after", json!({})).await;
     for event in acknowledged.iter().chain([&later]) {
         relay.client().delivery_in_state(event, "delivered").await;
     }
-    // An outcome that could not be recorded at first was not forgotten, which would have sent its event again.
+    // An outcome that could not be recorded at first was kept: otherwise its event would have been sent again.
     assert_eq!(receiver.hits().len(), acknowledged.len() + 1);
     relay.stop().await;
 }
@@ -107,7 +107,7 @@ async fn full_disk_refuses_events_until_space_is_free() {
 async fn relay_started_on_a_full_disk_serves_its_events() {
     let home = Home::new();
     let Some(disk) = SmallDisk::mount(&home.data(), "4m") else {
-        println!("no right to mount a file system here; the next test starts at the size limit instead");
+        println!("cannot mount a file system here; the next test starts at the size limit instead");
         return;
     };
     let receiver = Receiver::accepting().await;
@@ -115,7 +115,7 @@ async fn relay_started_on_a_full_disk_serves_its_events() {
     relay.client().endpoint(&receiver).await;
     let acknowledged = fill(relay.client()).await;
     relay.kill().await;
-    // Nothing at all is left.
+    // No byte is free.
     let filler = std::fs::File::create(home.data().join("filler")).unwrap();
     while std::io::Write::write_all(&mut &filler, &[0; 4_096]).is_ok() {}
 
@@ -144,7 +144,7 @@ async fn store_at_its_size_limit_refuses_events_and_keeps_its_own() {
     relay.client().endpoint(&receiver).await;
     let acknowledged = fill(relay.client()).await;
     assert!(acknowledged.len() > 10, "{}", acknowledged.len());
-    relay.log_line("writing fails; new events are refused with 503").await;
+    relay.log_line("writes fail; new events are refused with 503").await;
     let ready = relay.client().get("/readyz").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE, "ready, and refusing: {}", ready.text());
     assert_eq!(stored(relay.client()).await, acknowledged);
@@ -160,7 +160,7 @@ async fn store_at_its_size_limit_refuses_events_and_keeps_its_own() {
 
 #[tokio::test]
 async fn store_at_its_size_limit_delivers_its_events() {
-    // Every delivery takes two outcomes, and the first of them comes late.
+    // Every delivery has two outcomes, and the first of them comes late.
     let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
     let limit = (1 << 20).to_string();
     let options = ["--max-store-bytes", &limit, "--breaker-failures", "1000000", "--retry-base", "1"];
@@ -168,13 +168,13 @@ async fn store_at_its_size_limit_delivers_its_events() {
     let client = relay.client();
     client.endpoint(&receiver).await;
     let acknowledged = fill(client).await;
-    // Outcomes may have left room for a small one.
+    // Outcomes may have left space for a small event.
     let refused = client.post("/v1/events", json!({"type": "a", "data": "x".repeat(200_000)})).await;
     assert!(refused.problem().contains("--max-store-bytes"), "{}", refused.problem());
     for event in &acknowledged {
         client.delivery_in_state(event, "delivered").await;
     }
-    // Endpoints have room as well.
+    // Endpoints are stored beyond the limit as well.
     client.endpoint(&receiver).await;
     assert_eq!(client.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
@@ -183,7 +183,7 @@ async fn store_at_its_size_limit_delivers_its_events() {
 async fn reserve_takes_the_outcomes_on_a_full_disk() {
     let home = Home::new();
     let Some(disk) = SmallDisk::mount(&home.data(), "8m") else {
-        println!("no right to mount a file system here");
+        println!("cannot mount a file system here");
         return;
     };
     let healthy = Arc::new(AtomicBool::new(false));
@@ -195,20 +195,20 @@ async fn reserve_takes_the_outcomes_on_a_full_disk() {
     let path = format!("/v1/endpoints/{}", client.endpoint(&receiver).await);
     let pending = client.publish("first", json!({})).await;
     receiver.hits_at_least(1).await;
-    // From here on nothing is sent, and new events match no endpoint.
+    // From now on nothing is sent: new events match no endpoint.
     client.patch(&path, json!({"enabled": false})).await;
     let reserve = home.data().join("relay.reserve");
     assert!(reserve.exists());
     fill(client).await;
-    eventually("the reserve to be given up", || async { (!reserve.exists()).then_some(()) }).await;
+    eventually("the reserve to be deleted", || async { (!reserve.exists()).then_some(()) }).await;
     healthy.store(true, Ordering::Relaxed);
-    // Both commits need room, and find it.
+    // Both commits need space and find it in the deleted reserve.
     client.patch(&path, json!({"enabled": true})).await;
     let delivery = client.delivery_of(&pending).await["id"].as_str().unwrap().to_owned();
     client.post(&format!("/v1/deliveries/{delivery}/resend"), json!({})).await;
     client.delivery_in_state(&pending, "delivered").await;
     let refused = client.post("/v1/events", json!({"type": "a", "data": 1})).await;
-    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "the reserve is not for new events");
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "an event used the space of the reserve");
     disk.grow("64m");
     eventually("relay to be ready again", || async {
         (client.get("/readyz").await.status == StatusCode::OK).then_some(())

@@ -1,4 +1,4 @@
-//! The address guard at work; its table of addresses is tested beside it.
+//! The address guard in use; the unit tests of `guard` check its table of addresses.
 
 use http::StatusCode;
 use serde_json::json;
@@ -31,7 +31,7 @@ async fn allowed_network_is_logged_and_accepted() {
     assert_eq!(answer.status, StatusCode::CREATED);
 }
 
-/// The URL is checked when an endpoint is made; what counts is the check of the address that is dialled.
+/// relay checks the URL when an endpoint is created, and the address each time it connects.
 #[tokio::test]
 async fn dialled_address_is_checked_at_every_attempt() {
     let receiver = Receiver::accepting().await;
@@ -62,7 +62,7 @@ async fn dialled_address_is_checked_at_every_attempt() {
             (&json!(3), &json!("config"))
         );
     }
-    assert!(!relay.log().contains("is left alone"), "a breaker opened:\n{}", relay.log());
+    assert!(!relay.log().contains("breaker of an endpoint has opened"), "a breaker opened:\n{}", relay.log());
     assert_eq!(receiver.hits().len(), 2, "a refused address was connected to");
 }
 

@@ -1,4 +1,4 @@
-//! Idempotency keys: the same event once, another event never.
+//! Idempotency keys: an event is stored once, and another event under its key is refused.
 
 use futures_like::join_all;
 use http::StatusCode;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Client, Receiver, Relay};
 
-/// Many requests at once, answers in the order of the requests.
+/// Runs futures concurrently and returns their outputs in order.
 mod futures_like {
     use std::future::Future;
 
@@ -143,7 +143,7 @@ async fn key_is_free_again_after_it_expires() {
     let relay = Relay::start_in(&home, &[]).await;
     publish(relay.client().clone(), event(3, "another")).await;
     relay.stop().await;
-    assert_eq!(home.sql("UPDATE idempotency SET expires_at = 1"), 1, "expired keys pile up");
+    assert_eq!(home.sql("UPDATE idempotency SET expires_at = 1"), 1, "expired keys were not removed");
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn equal_data_in_another_notation_is_the_same_event() {
     for other in [r#"{"a":1,"b":[2,1]}"#, r#"{"a":1.0,"b":[1,2]}"#, r#"{"a":1}"#] {
         assert_eq!(publish(other).await.status, StatusCode::CONFLICT, "{other}");
     }
-    // The bytes stay as they came in first.
+    // The bytes of the first request are stored.
     let stored = client.get(&format!("/v1/events/{}", first.json()["id"].as_str().unwrap())).await;
     assert!(stored.text().contains(r#"{"a":1,"b":[1,2]}"#), "{}", stored.text());
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::harness::{Act, Client, FAIL, Home, OK, Receiver, eventually, within};
 
-/// Panics in the first attempt, and takes nothing else.
+/// A subscriber that panics at the first attempt, and is interested in nothing else.
 #[derive(Default)]
 struct Panics(AtomicBool);
 
@@ -46,8 +46,8 @@ impl tracing::Subscriber for Panics {
 
 #[tokio::test]
 async fn attempt_that_panics_is_repeated() {
-    // Of this thread, on which all tasks of the test run. With one subscriber alone, another test's thread, which has none,
-    // would switch the event off for all of them.
+    // A subscriber for this thread, on which all tasks of the test run. The second subscriber keeps the event enabled:
+    // a test on another thread without a subscriber would otherwise disable it for all threads.
     let _another = tracing::Dispatch::new(Panics::default());
     let _panics = tracing::subscriber::set_default(Panics::default());
     let receiver = Receiver::accepting().await;
@@ -71,7 +71,7 @@ async fn attempt_that_panics_is_repeated() {
 
 type Heard = Arc<Mutex<Vec<Arc<dyn AnyEvent>>>>;
 
-/// relay in the process of the test, with a listener to everything.
+/// relay in the process of the test, with a listener for all events.
 struct Embedded {
     client: Client,
     heard: Heard,
@@ -106,8 +106,8 @@ impl Embedded {
         Self { client: Client::new(address, key, home), heard, stop, relay }
     }
 
-    /// The first event of a type that is so.
-    async fn heard<E: Clone + 'static>(&self, what: &str, is_so: impl Fn(&E) -> bool) -> E {
+    /// Waits for the first event of its type that satisfies the predicate.
+    async fn wait_for_event<E: Clone + 'static>(&self, what: &str, is_so: impl Fn(&E) -> bool) -> E {
         eventually(what, || async {
             let heard = self.heard.lock().unwrap();
             heard.iter().filter_map(|event| event.downcast_ref::<E>()).find(|event| is_so(event)).cloned()
@@ -135,10 +135,10 @@ async fn each_delivery_and_dead_letter_is_emitted_once() {
     let delivered = relay.client.publish("good", json!({})).await;
     let dead = relay.client.publish("bad", json!({})).await;
 
-    let emitted: Delivered = relay.heard("a delivery", |_| true).await;
+    let emitted: Delivered = relay.wait_for_event("a delivery", |_| true).await;
     assert_eq!((&emitted.event, &emitted.endpoint), (&delivered, &good));
     assert_eq!(relay.client.delivery_of(&delivered).await["id"], emitted.delivery.as_str());
-    let emitted: DeadLetter = relay.heard("a dead letter", |_| true).await;
+    let emitted: DeadLetter = relay.wait_for_event("a dead letter", |_| true).await;
     assert_eq!((&emitted.event, &emitted.endpoint), (&dead, &bad));
     assert_eq!(emitted.reason, relay.client.delivery_of(&dead).await["dead_reason"].as_str().unwrap());
     let heard = relay.stop().await;
@@ -156,23 +156,25 @@ async fn each_change_of_an_endpoint_is_emitted_once() {
     let path = format!("/v1/endpoints/{endpoint}");
     relay.client.publish("a", json!({})).await;
     let of_it = |emitted: &str| assert_eq!(emitted, endpoint);
-    let emitted: EndpointDisabled = relay.heard("it to be gone", |_| true).await;
+    let emitted: EndpointDisabled = relay.wait_for_event("it to be gone", |_| true).await;
     of_it(&emitted.endpoint);
     assert_eq!(emitted.reason, DisabledReason::Gone);
     relay.client.patch(&path, json!({"enabled": true})).await;
-    let emitted: EndpointEnabled = relay.heard("it to be enabled", |_| true).await;
+    let emitted: EndpointEnabled = relay.wait_for_event("it to be enabled", |_| true).await;
     of_it(&emitted.endpoint);
     assert_eq!(emitted.reason, EnabledReason::Requested);
     relay.client.patch(&path, json!({"enabled": false})).await;
     relay.client.patch(&path, json!({"enabled": false, "event_types": ["b"]})).await;
     relay
-        .heard("it to be disabled", |emitted: &EndpointDisabled| emitted.reason == DisabledReason::Requested)
+        .wait_for_event("it to be disabled", |emitted: &EndpointDisabled| {
+            emitted.reason == DisabledReason::Requested
+        })
         .await;
-    // A receiver that is gone says nothing of its health, so its breaker stays closed.
+    // A 410 is not counted as a failure by the breaker, so the breaker stays closed.
     let heard = relay.stop().await;
     let names: Vec<_> = heard.lock().unwrap().iter().map(|event| event.name().to_owned()).collect();
     let disabled = names.iter().filter(|name| *name == "endpoint.disabled").count();
-    assert_eq!(disabled, 2, "an unchanged state is emitted again: {names:?}");
+    assert_eq!(disabled, 2, "an event was posted without a change: {names:?}");
     assert!(!names.iter().any(|name| name.starts_with("breaker.")), "{names:?}");
 }
 
@@ -193,12 +195,13 @@ async fn breaker_changes_and_probes_are_emitted() {
     let endpoint = relay.client.endpoint(&receiver).await;
     let event = relay.client.publish("a", json!({})).await;
     relay.client.delivery_in_state(&event, "delivered").await;
-    let emitted: EndpointEnabled = relay.heard("it to work again", |_| true).await;
+    let emitted: EndpointEnabled = relay.wait_for_event("it to work again", |_| true).await;
     assert_eq!((emitted.endpoint, emitted.reason), (endpoint.clone(), EnabledReason::Recovered));
-    let emitted: EndpointProbed = relay.heard("a probe", |emitted: &EndpointProbed| !emitted.succeeded).await;
+    let emitted: EndpointProbed =
+        relay.wait_for_event("a probe", |emitted: &EndpointProbed| !emitted.succeeded).await;
     assert_eq!(emitted.endpoint, endpoint);
-    relay.heard("a probe that succeeded", |emitted: &EndpointProbed| emitted.succeeded).await;
-    let emitted: BreakerOpened = relay.heard("its breaker to open", |_| true).await;
+    relay.wait_for_event("a probe that succeeded", |emitted: &EndpointProbed| emitted.succeeded).await;
+    let emitted: BreakerOpened = relay.wait_for_event("its breaker to open", |_| true).await;
     assert_eq!(emitted.endpoint, endpoint);
     eventually("its breaker to close", || async { (relay.count("breaker.closed") > 0).then_some(()) }).await;
     assert!(relay.count("breaker.half_opened") > 0);
@@ -221,7 +224,7 @@ async fn dead_letters_of_a_deleted_endpoint_are_emitted() {
     let event = relay.client.publish("a", json!({})).await;
     hanging.hits_at_least(1).await;
     relay.client.delete(&format!("/v1/endpoints/{endpoint}")).await;
-    let emitted: DeadLetter = relay.heard("a dead letter", |_| true).await;
+    let emitted: DeadLetter = relay.wait_for_event("a dead letter", |_| true).await;
     assert_eq!((emitted.event, emitted.endpoint), (event, endpoint));
     assert_eq!(emitted.reason, "the endpoint was deleted");
 }

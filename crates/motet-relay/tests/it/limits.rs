@@ -1,4 +1,4 @@
-//! Limits of the API: of sizes, of depth, and of the memory that clients can make relay hold.
+//! Limits of the API: sizes, depth, and the memory that clients can make relay hold.
 
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::harness::{Client, Relay, eventually, within};
 
 const MIB: usize = 1 << 20;
 
-/// The most memory that the process had so far, in bytes.
+/// Returns the peak memory of the process in bytes.
 fn peak_memory(relay: &Relay) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -23,7 +23,7 @@ async fn metric(client: &Client, series: &str) -> Option<f64> {
 }
 
 fn event(data: &str) -> String {
-    // As much around the data as there may be.
+    // As many bytes around the data as are allowed.
     format!(
         r#" {{ "type": "{}", "idempotency_key": "{}", "data": {data} }} "#,
         "t".repeat(128),
@@ -46,7 +46,7 @@ async fn size_limit_applies_to_the_data() {
     assert_eq!(accepted.status, StatusCode::ACCEPTED, "{}", accepted.text());
     let refused = publish(client, event(&of_size((256 << 10) + 1))).await;
     assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert!(refused.problem().contains("262145 bytes; it may have 262144"), "{}", refused.problem());
+    assert!(refused.problem().contains("262145 bytes; at most 262144 are allowed"), "{}", refused.problem());
     let line = event(&of_size(256 << 10)).replace("kk", "ll") + "\n" + &event(&of_size((256 << 10) + 1));
     let (_, answers) = client.ndjson(line).await;
     assert_eq!((&answers[0]["status"], &answers[1]["status"]), (&json!(202), &json!(413)), "{answers:?}");
@@ -78,7 +78,7 @@ async fn data_that_receivers_cannot_parse_is_refused() {
     }
 }
 
-/// Sends bytes and returns the status of the answer.
+/// Sends bytes and returns the status of the response.
 async fn status_of(client: &Client, request: &str) -> String {
     let mut stream = TcpStream::connect(client.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -96,7 +96,7 @@ async fn request_must_name_one_host() {
         ("GET /healthz HTTP/1.1\r\n\r\n", "400"),
         ("GET /healthz HTTP/1.1\r\nhost: relay\r\nhost: relay\r\n\r\n", "400"),
         ("GET /healthz HTTP/1.1\r\nhost: relay\r\nhost: other\r\n\r\n", "400"),
-        // Load balancers ask in this way.
+        // Load balancers send such requests.
         ("GET /healthz HTTP/1.0\r\n\r\n", "200"),
     ] {
         assert_eq!(status_of(relay.client(), request).await, status, "{request}");
@@ -124,7 +124,7 @@ async fn refused_keys_are_logged_and_counted() {
     for _ in 0..20 {
         assert_eq!(stranger.get("/v1/events").await.status, StatusCode::UNAUTHORIZED);
     }
-    let log = relay.log_line("API keys that are not known were refused").await;
+    let log = relay.log_line("requests with unknown API keys were refused").await;
     assert!(!log.contains("guessed"), "{log}");
     eventually("the metric", || async {
         (metric(&stranger, "relay_api_keys_refused_total").await == Some(20.0)).then_some(())
@@ -146,21 +146,21 @@ async fn stalled_uploads_are_bounded_in_memory_together() {
     for _ in 0..32 {
         let mut stream = TcpStream::connect(client.address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
-        // Refused early, relay may hang up in the middle of it.
+        // relay refuses early and may close the connection during the write.
         let _sent = within("15 MiB to be sent", stream.write_all(&vec![b'x'; 15 * MIB])).await;
         stalled.push(stream);
     }
     let refused = "relay_http_requests_total{method=\"POST\",path=\"/v1/events\",status=\"503\"}";
-    eventually("most of them to be refused", || async {
+    eventually("most requests to be refused", || async {
         metric(client, refused).await.filter(|refused| *refused >= 20.0)
     })
     .await;
     let peak = peak_memory(&relay);
     assert!(peak < 256 * MIB, "{} MiB", peak / MIB);
-    // Single events have room beside them.
+    // There is memory left for single events.
     client.publish("small", json!({})).await;
     drop(stalled);
-    eventually("the memory to be given back", || async {
+    eventually("the memory to be released", || async {
         let used = metric(client, "relay_body_bytes{of=\"requests\"}").await?;
         (used < 1_000.0).then_some(())
     })
@@ -192,11 +192,11 @@ async fn stalled_readers_are_bounded_in_memory() {
     }
     let peak = peak_memory(&relay);
     assert!(peak < 256 * MIB, "{} MiB", peak / MIB);
-    // Pages that are cut short for their size lack nothing.
+    // Pages that are cut short because of their size lack no event.
     assert_eq!(client.list("/v1/events").await.len(), 100);
 }
 
-/// Opens this many connections from an address of loopback, and sends `request` on each.
+/// Opens `count` connections from one loopback address, and sends `request` on each.
 async fn crowd(relay: &Relay, from: [u8; 4], connections: usize, request: &str) -> Vec<TcpStream> {
     let mut crowd = Vec::with_capacity(connections);
     for _ in 0..connections {
@@ -215,11 +215,11 @@ async fn health_answers_beside_a_crowd_of_connections() {
     let client = relay.client();
     let silent = crowd(&relay, [127, 0, 0, 2], 48, "").await;
     let half = crowd(&relay, [127, 0, 0, 3], 100, "GET /healthz HTTP/1.1\r\nhost:").await;
-    // Connections without a request make room.
+    // Idle connections are closed in favour of new ones.
     client.publish("among.the.silent", json!({})).await;
     drop((silent, half));
 
-    // All places are taken by requests that wait for their bodies: relay has asked for them.
+    // All connections have requests that wait for their bodies, which relay has asked for.
     let stalled = format!(
         "POST /v1/events HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {}\r\n\
          content-type: application/json\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n",
@@ -243,5 +243,8 @@ async fn health_answers_beside_a_crowd_of_connections() {
         assert_eq!(ask(path).await, "200", "{path}");
     }
     drop(busy);
-    eventually("the API to have room", || async { (ask("/v1/events").await == "401").then_some(()) }).await;
+    eventually("the API to accept connections", || async {
+        (ask("/v1/events").await == "401").then_some(())
+    })
+    .await;
 }

@@ -1,4 +1,4 @@
-//! What relay cannot do for reasons of its own is not charged to receivers.
+//! Failures of relay itself are not charged to receivers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Act, OK, Receiver, Relay, eventually};
 
-/// Limits the open files of a relay that is running; gives the limit before.
+/// Limits the open files of a running relay. Returns the previous limit.
 fn limit_files(relay: &Relay, files: Option<u64>) -> Option<u64> {
     let pid = Pid::from_raw(relay.pid().cast_signed());
     let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
@@ -22,13 +22,13 @@ async fn missing_descriptors_do_not_count_against_receivers() {
     let relay = Relay::start_with(&["--max-attempts", "2", "--breaker-failures", "1"]).await;
     let client = relay.client();
     let endpoint = client.endpoint_at(&receiver.url(), json!({"event_types": ["user.*"]})).await;
-    // The store's readers are opened when they are first needed.
+    // Opens the store's readers, which are opened on demand.
     client.endpoint_at(&warm.url(), json!({"event_types": ["first"]})).await;
     let first = client.publish("first", json!({})).await;
     client.delivery_in_state(&first, "delivered").await;
     client.get("/v1/deliveries").await;
     client.get("/readyz").await;
-    // Below the number of any new descriptor. The API goes on over the connection that the test has.
+    // Below the number of any new descriptor. The API still works over the open connection of the test.
     let before = limit_files(&relay, Some(3));
     let event = client.publish("user.created", json!({})).await;
     let attempt = eventually("an attempt to fail", || async {
@@ -39,7 +39,7 @@ async fn missing_descriptors_do_not_count_against_receivers() {
     .await;
     assert_eq!(attempt["class"], "relay", "{attempt}");
     assert!(attempt["error"].as_str().unwrap().contains("os error 24"), "{attempt}");
-    eventually("readiness to say so", || async {
+    eventually("readiness to report it", || async {
         let answer = client.get("/readyz").await;
         (answer.status == StatusCode::SERVICE_UNAVAILABLE)
             .then(|| assert!(answer.problem().contains("os error 24")))
@@ -52,7 +52,7 @@ async fn missing_descriptors_do_not_count_against_receivers() {
         client.get(&format!("/v1/endpoints/{endpoint}")).await.json()["disabled_because"],
         Value::Null
     );
-    assert!(!relay.log().contains("is left alone"), "a breaker opened:\n{}", relay.log());
+    assert!(!relay.log().contains("breaker of an endpoint has opened"), "a breaker opened:\n{}", relay.log());
     eventually("relay to be ready", || async {
         (client.get("/readyz").await.status == StatusCode::OK).then_some(())
     })
@@ -87,7 +87,7 @@ async fn idle_connections_are_closed_for_new_attempts() {
     }
     let fresh = Receiver::accepting().await;
     client.endpoint_at(&fresh.url(), json!({"event_types": ["fresh"]})).await;
-    // No number is left below the limit.
+    // No descriptor number is free below the limit.
     let open = std::fs::read_dir(format!("/proc/{}/fd", relay.pid())).unwrap();
     let open: HashSet<u64> = open.filter_map(|fd| fd.unwrap().file_name().to_str()?.parse().ok()).collect();
     let lowest_free = (0..).find(|number| !open.contains(number));
@@ -112,7 +112,8 @@ async fn answer_that_came_during_a_pause_is_not_late() {
     let event = relay.client().publish("user.created", json!({})).await;
     receiver.hits_at_least(1).await;
     relay.signal(Signal::STOP);
-    // What is tested is that time passes in which relay does not run: its deadline, and the least of pauses after it.
+    // This test is about time that passes while relay does not run: the timeout, plus the shortest pause that relay
+    // detects.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     relay.signal(Signal::CONT);
     let delivery = relay.client().delivery_in_state(&event, "delivered").await;

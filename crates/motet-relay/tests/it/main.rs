@@ -1,14 +1,14 @@
-//! relay as its users meet it: the program, over HTTP, with receivers of every kind.
+//! End-to-end tests of the program over HTTP, with well-behaved and misbehaving receivers.
 //!
-//! Each test starts the program on a data directory of its own. Tests wait for what they expect to see and
-//! never for time to pass; where a deadline is what is tested, the receiver's side of it is.
+//! Each test starts the program on a data directory of its own. A test waits for an observable change and never for
+//! time to pass; where the test is about a timeout, the delay is on the receiver's side.
 
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
     clippy::disallowed_macros,
-    reason = "the tests are on the other side of the wire, and stand on tokio alone"
+    reason = "the tests are clients of the program and use tokio directly"
 )]
 
 mod api;

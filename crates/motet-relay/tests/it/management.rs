@@ -1,4 +1,4 @@
-//! Looking at events and deliveries, and sending them again.
+//! Listing and resending of events and deliveries.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ async fn lists_are_newest_first_and_pages_neither_skip_nor_repeat() {
         let items = page["items"].as_array().unwrap();
         sizes.push(items.len());
         seen.extend(items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
-        // An event published between two pages is newer than the pages that follow.
+        // An event that is published between two pages is newer than the following pages.
         client.publish("a.b", json!("later")).await;
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -78,7 +78,7 @@ async fn dead_letter_is_resent_under_its_id_with_fresh_attempts() {
     let event = client.publish("a", json!(1)).await;
     let dead = client.delivery_in_state(&event, "dead").await;
     let resend = format!("/v1/deliveries/{}/resend", dead["id"].as_str().unwrap());
-    // Still broken: two attempts more, and dead again.
+    // The receiver still fails: two more attempts, and the delivery is dead again.
     assert_eq!(client.post(&resend, json!({})).await.status, StatusCode::ACCEPTED);
     receiver.hits_at_least(4).await;
     assert_eq!(client.delivery_in_state(&event, "dead").await["attempts"], 4);
@@ -86,7 +86,7 @@ async fn dead_letter_is_resent_under_its_id_with_fresh_attempts() {
     client.post(&resend, json!({})).await;
     let delivered = client.delivery_in_state(&event, "delivered").await;
     assert_eq!((&delivered["attempts"], &delivered["dead_reason"]), (&json!(5), &Value::Null));
-    // A delivered one can be sent again as well, when the receiver lost it.
+    // A delivered delivery can be resent as well, for a receiver that has lost it.
     client.post(&resend, json!({})).await;
     let hits = receiver.hits_at_least(6).await;
     assert!(hits.iter().all(|hit| hit.id() == event));
@@ -136,7 +136,7 @@ async fn resend_during_an_attempt_is_satisfied_by_its_success() {
     client.post(&format!("/v1/deliveries/{id}/resend"), json!({})).await;
     release.notify_one();
     assert_eq!(client.delivery_in_state(&event, "delivered").await["attempts"], 1);
-    // A turn later there is nothing left to send.
+    // After another turn there is nothing left to send.
     release.notify_one();
     let next = client.publish("a", json!(2)).await;
     client.delivery_in_state(&next, "delivered").await;
@@ -162,7 +162,7 @@ async fn concurrent_resends_are_all_attempted() {
             });
         }
         resends.join_all().await;
-        // A forgotten one would stay pending, and due, until something else woke its endpoint.
+        // A forgotten delivery would stay pending and due until another delivery wakes its endpoint.
         client.delivery_in_state(&event, "dead").await;
     }
 }
@@ -179,7 +179,7 @@ async fn dead_letters_of_an_endpoint_are_redriven_in_steps() {
     client.endpoint(&other).await;
     let lines: String = (0..300).map(|n| format!("{{\"type\":\"a\",\"data\":{n}}}\n")).collect();
     client.ndjson(lines).await;
-    eventually("all to be dead", || async {
+    eventually("all deliveries to be dead", || async {
         (client.list("/v1/dead-letters").await.len() == 600).then_some(())
     })
     .await;
@@ -194,7 +194,7 @@ async fn dead_letters_of_an_endpoint_are_redriven_in_steps() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 300, "a redriven delivery keeps its id");
-    eventually("the redriven ones to be delivered", || async {
+    eventually("the redriven deliveries to be delivered", || async {
         (client.list("/v1/dead-letters").await.len() == 300).then_some(())
     })
     .await;

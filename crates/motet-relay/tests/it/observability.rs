@@ -1,4 +1,4 @@
-//! What an operator sees: health, metrics, the page, the help.
+//! Health, metrics, the page and the help.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,7 @@ async fn metrics_count_attempts_and_show_every_backlog() {
     let dead = client.publish("bad", json!({})).await;
     client.delivery_in_state(&delivered, "delivered").await;
     client.delivery_in_state(&dead, "dead").await;
-    // Open to a scraper without the key.
+    // A scraper needs no key.
     let answer = client.request(Method::GET, "/metrics", &[], "").await.unwrap();
     assert_eq!(answer.status, StatusCode::OK);
     let text = answer.text();
@@ -49,7 +49,7 @@ async fn sigusr1_logs_every_task_of_relay() {
     client.delivery_in_state(&event, "delivered").await;
     let _feed = Feed::open(client, "", None).await;
     relay.signal(Signal::USR1);
-    // The connection to the receiver, kept for the next delivery, is among what runs.
+    // The snapshot includes the kept connection to the receiver.
     for shown in ["http server `api`", "bulkhead `feeds`: places 100, taken 1", "service `http connection`"] {
         relay.log_line(shown).await;
     }

@@ -1,4 +1,4 @@
-//! Receivers of every kind: what becomes of a delivery, and that it ends.
+//! Receivers of all kinds: the outcome of each delivery, and that each delivery ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Act, FAIL, Hit, OK, Receiver, Relay, within};
 
-/// Short timeouts, so that a receiver that holds on is given up soon.
+/// Short timeouts, so that attempts at hanging receivers end soon.
 const SHORT: [&str; 4] = ["--headers-timeout", "0.3", "--total-timeout", "0.6"];
 
-/// Misbehaves on the first attempt and accepts the second; gives the delivery once it is done.
+/// Runs a receiver that misbehaves at the first attempt and accepts the second. Returns the finished delivery.
 async fn second_attempt_after(act: Act) -> (Value, Receiver) {
     let receiver = Receiver::start(move |hit| if hit.nth == 1 { act.clone() } else { OK }).await;
     let relay = Relay::start_with(&SHORT).await;
@@ -60,7 +60,7 @@ async fn slow_answer_within_the_timeout_is_delivered() {
 async fn hanging_receiver_fails_at_the_headers_timeout() {
     let (failed, _) = second_attempt_after(Act::Hang).await;
     assert_eq!(failed["status"], Value::Null);
-    assert_eq!(failed["error"], "no answer within 300 ms");
+    assert_eq!(failed["error"], "no response within 300 ms");
     assert!(failed["took_ms"].as_u64().unwrap() >= 300);
 }
 
@@ -71,7 +71,7 @@ async fn total_timeout_covers_the_headers() {
     relay.client().endpoint(&receiver).await;
     let event = relay.client().publish("user.created", json!({})).await;
     let delivery = relay.client().delivery_in_state(&event, "delivered").await;
-    assert_eq!(delivery["attempt_log"][0]["error"], "no answer within 300 ms");
+    assert_eq!(delivery["attempt_log"][0]["error"], "no response within 300 ms");
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn dripping_body_is_cut_off_and_its_event_sent_once() {
     let relay = Relay::start_with(&SHORT).await;
     relay.client().endpoint(&receiver).await;
     let event = relay.client().publish("user.created", json!({})).await;
-    // The status line was 200: the receiver has it, however long it goes on talking.
+    // The status was 200: the event was delivered, however long the receiver goes on sending.
     relay.client().delivery_in_state(&event, "delivered").await;
     receiver.bodies_given_up(1).await;
     assert_eq!(receiver.most_at_once(), 1, "a delivery was attempted twice at once");
@@ -103,7 +103,7 @@ async fn answer_2xx_is_recorded_before_its_body_ends() {
         [relay.client().publish("first", json!({})).await, relay.client().publish("second", json!({})).await];
     let delivery = relay.client().delivery_in_state(&events[0], "delivered").await;
     assert_eq!(delivery["attempt_log"][0]["status"], 200);
-    // The receiver is still busy with the first, and the endpoint has one slot.
+    // The receiver is still busy with the first request, and the endpoint has one slot.
     assert_eq!(relay.client().delivery_of(&events[1]).await["state"], "pending");
     assert_eq!(receiver.hits()[0].headers["accept"], "*/*");
 }
@@ -117,7 +117,7 @@ async fn endless_body_is_read_only_to_the_limit() {
     let delivery = relay.client().delivery_in_state(&event, "delivered").await;
     assert_eq!(delivery["attempt_log"][0]["status"], 200);
     let sent = receiver.bodies_given_up(1).await;
-    // 64 KiB are read; the rest is what fits into the sockets' buffers.
+    // relay reads 64 KiB; the other bytes are in the buffers of the sockets.
     assert!(sent < 16 << 20, "{sent} bytes were taken");
 }
 
@@ -180,7 +180,7 @@ async fn request_on_a_stale_connection_is_resent_uncounted() {
     let mut server = JoinSet::new();
     server.spawn(async move {
         let mut request = [0; 4096];
-        // Answers the first request of each connection, and ends with the next.
+        // Responds to the first request of each connection, and closes the connection at the second.
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             if stream.read(&mut request).await.unwrap() > 0 {
@@ -226,7 +226,7 @@ async fn exhausted_delivery_is_a_dead_letter_with_all_attempts() {
     let dead = client.delivery_in_state(&event, "dead").await;
     assert_eq!(dead["attempts"], 4);
     assert_eq!(dead["attempt_log"].as_array().unwrap().len(), 4);
-    assert_eq!(dead["dead_reason"], "4 attempts failed; the last one: status 500");
+    assert_eq!(dead["dead_reason"], "4 attempts failed; the last error: status 500");
     assert_eq!(dead["next_attempt_at"], Value::Null);
     assert_eq!(receiver.hits().len(), 4);
     let letters = client.list(&format!("/v1/dead-letters?endpoint_id={endpoint}")).await;
@@ -243,11 +243,11 @@ async fn connections_are_reused() {
         relay.client().publish("user.created", json!(n)).await;
         receiver.hits_at_least(n + 1).await;
     }
-    // One event at a time needs one connection; a second may open while the first is being put back.
+    // Sequential events need one connection; a second may be opened while the first is being put back.
     assert!(receiver.connections() <= 3, "{} connections for 50 deliveries", receiver.connections());
 }
 
-/// A server that answers every connection with these bytes, whatever it is asked, and closes.
+/// A server that sends these bytes on every connection, whatever the request is, and closes it.
 async fn raw_server(answer: Vec<u8>) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -258,7 +258,7 @@ async fn raw_server(answer: Vec<u8>) -> (String, JoinSet<()>) {
             let mut request = [0; 4096];
             let read = stream.read(&mut request).await;
             if read.is_ok_and(|n| n > 0) {
-                // relay may have hung up already, which is what some of these answers are for.
+                // relay may have closed the connection already, as some of these responses require.
                 let _hung_up = stream.write_all(&answer).await;
             }
         }
@@ -305,7 +305,7 @@ async fn body_shorter_than_its_length_is_still_delivered() {
 
 #[tokio::test]
 async fn refused_receiver_gets_its_event_when_it_is_back() {
-    // Bound and not listening: connections are refused, and no other test gets the port.
+    // Bound but not listening: connections are refused, and no other test gets the port.
     let gone = TcpSocket::new_v4().unwrap();
     gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = gone.local_addr().unwrap();
@@ -318,7 +318,7 @@ async fn refused_receiver_gets_its_event_when_it_is_back() {
     .await;
     let back = gone.listen(16).unwrap();
     let (mut stream, _) = within("the next attempt", back.accept()).await.unwrap();
-    // The answer must not be there before the request.
+    // The response must not be there before the request.
     assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     let delivery = relay.client().delivery_in_state(&event, "delivered").await;
@@ -337,7 +337,7 @@ async fn events_go_to_the_endpoints_whose_patterns_match() {
         relay.client().endpoint_at(&receiver.url(), json!({"event_types": patterns})).await;
         receivers.push(receiver);
     }
-    for event_type in ["user.created", "user.deleted", "order.paid.late", "nobody"] {
+    for event_type in ["user.created", "user.deleted", "order.paid.late", "unmatched"] {
         relay.client().publish(event_type, json!({})).await;
     }
     let types = |hits: Vec<Hit>| {
@@ -349,7 +349,7 @@ async fn events_go_to_the_endpoints_whose_patterns_match() {
     let expected = [
         "user.created",
         "user.created user.deleted",
-        "nobody order.paid.late user.created user.deleted",
+        "order.paid.late unmatched user.created user.deleted",
         "order.paid.late user.deleted",
     ];
     for (receiver, expected) in receivers.iter().zip(expected) {

@@ -1,4 +1,4 @@
-//! The end: in order, in time, and without losing or repeating anything.
+//! Shutdown: in order, in time, and without losing or repeating a delivery.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -34,7 +34,7 @@ async fn stop_under_load_loses_and_repeats_nothing() {
                     stop.notify_one();
                 }
                 let event = json!({"type": "load", "data": {"n": n, "publisher": publisher}}).to_string();
-                // An error is a closed connection: the end of the stop.
+                // An error is a closed connection, the end of the shutdown.
                 let Ok(answer) = client.request(Method::POST, "/v1/events", &headers, event).await else {
                     break;
                 };
@@ -54,7 +54,7 @@ async fn stop_under_load_loses_and_repeats_nothing() {
     let acknowledged = acknowledged.lock().unwrap().clone();
     assert!(acknowledged.len() >= 30);
 
-    // What the stop left over is delivered by the next start, and nothing twice.
+    // The next start delivers the events that the shutdown left pending, and none of them twice.
     let relay = Relay::start_in(&home, &[]).await;
     eventually("everything to be delivered", || async {
         relay.client().list("/v1/deliveries?state=pending").await.is_empty().then_some(())
@@ -63,13 +63,13 @@ async fn stop_under_load_loses_and_repeats_nothing() {
     let hits: Vec<_> = receiver.hits().iter().map(Hit::id).collect();
     let distinct: BTreeSet<_> = hits.iter().cloned().collect();
     assert!(acknowledged.is_subset(&distinct));
-    assert_eq!(hits.len(), distinct.len(), "an orderly stop made duplicates");
+    assert_eq!(hits.len(), distinct.len(), "a shutdown in order caused duplicates");
 }
 
 #[tokio::test]
 async fn stop_refuses_new_events_and_completes_attempts_in_flight() {
     let release = Arc::new(Notify::new());
-    // The answer comes when the test says so, long before the deadline.
+    // The receiver responds at the notification of the test, long before the timeout.
     let receiver = Receiver::held(&release, OK).await;
     let relay =
         Relay::start_with(&["--headers-timeout", "60", "--total-timeout", "60", "--shutdown-grace", "60"])
@@ -89,11 +89,11 @@ async fn stop_refuses_new_events_and_completes_attempts_in_flight() {
     assert_eq!(
         stranger.status,
         StatusCode::UNAUTHORIZED,
-        "a request without the key learns that relay is stopping"
+        "a request without the key got the status of relay"
     );
     assert_eq!(client.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(client.get("/healthz").await.status, StatusCode::OK);
-    assert_eq!(client.delivery_of(&event).await["state"], "pending", "reads go on");
+    assert_eq!(client.delivery_of(&event).await["state"], "pending", "reads still work");
 
     release.notify_one();
     assert_eq!(relay.ended().await.code(), Some(0));
@@ -120,7 +120,7 @@ async fn attempt_cut_off_by_the_grace_is_repeated_uncounted() {
     let event = relay.client().publish("in.flight", json!({})).await;
     receiver.hits_at_least(1).await;
     relay.signal(Signal::INT);
-    let log = relay.log_line("deliveries are drained").await;
+    let log = relay.log_line("the dispatcher has stopped").await;
     assert!(!relay.log_is_read() || log.contains("handed_back=1"), "{log}");
     assert_eq!(relay.ended().await.code(), Some(0));
 
@@ -139,14 +139,14 @@ async fn second_signal_ends_relay_at_once() {
     receiver.hits_at_least(1).await;
     relay.signal(Signal::TERM);
     relay.is_stopping().await;
-    // One that comes within a second may be the same request, sent to a process and to its group.
+    // A signal within one second may be the same request, sent to the process and to its group.
     let pid = Pid::from_raw(relay.pid().cast_signed()).unwrap();
     let mut asking = JoinSet::new();
     asking.spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
         loop {
             ticks.tick().await;
-            // It is gone, and not waited for yet.
+            // The process has ended and was not waited for yet.
             let _gone = kill_process(pid, Signal::INT);
         }
     });
@@ -156,7 +156,7 @@ async fn second_signal_ends_relay_at_once() {
 #[tokio::test]
 async fn idle_connections_do_not_delay_a_stop() {
     let relay = Relay::start().await;
-    // The client keeps this connection; a stop must not wait for it.
+    // The client keeps this connection open; a shutdown must not wait for it.
     relay.client().list("/v1/events").await;
     relay.stop().await;
 }
@@ -174,12 +174,12 @@ async fn accepted_request_is_answered_before_the_end() {
     );
     let mut stream = TcpStream::connect(relay.client().address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
-    // relay asks for the body: the request is past the point at which it is refused.
+    // relay asks for the body, so the request has passed the point at which it could be refused.
     let mut answer = vec![0; 1_024];
     let read = within("the go-ahead", stream.read(&mut answer)).await.unwrap();
     assert!(answer[..read].starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&answer[..read]));
     relay.signal(Signal::TERM);
-    relay.log_line("deliveries are drained").await;
+    relay.log_line("the dispatcher has stopped").await;
     stream.write_all(body.as_bytes()).await.unwrap();
     let read = within("the answer", stream.read(&mut answer)).await.unwrap();
     assert!(answer[..read].starts_with(b"HTTP/1.1 202 "), "{}", String::from_utf8_lossy(&answer[..read]));

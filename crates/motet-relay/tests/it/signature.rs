@@ -1,4 +1,4 @@
-//! Signatures, judged by the reference library of Standard Webhooks.
+//! Signatures, verified by the reference library of Standard Webhooks.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -24,7 +24,7 @@ fn as_json(hit: &Hit) -> Value {
     })
 }
 
-/// One verdict per delivery: "ok", or the library's reason.
+/// Verifies each delivery. Returns "ok" or the library's reason for each.
 async fn verdicts(secret: &str, deliveries: &[Value]) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("../../target/test-tools/python/bin/python");
@@ -45,7 +45,7 @@ async fn verdicts(secret: &str, deliveries: &[Value]) -> Vec<String> {
 
 #[tokio::test]
 async fn reference_library_accepts_deliveries_and_refuses_forgeries() {
-    // Every delivery fails once, so that retries are judged too.
+    // Every delivery fails once, so that the signatures of retries are verified too.
     let receiver = Receiver::start(|hit| if hit.nth == 1 { FAIL } else { OK }).await;
     let relay = Relay::start().await;
     relay.client().endpoint_at(&receiver.url(), json!({"secret": SECRET})).await;
@@ -80,7 +80,7 @@ async fn payload_arrives_as_sent_under_the_id_of_the_event() {
     let relay = Relay::start().await;
     let client = relay.client();
     client.endpoint(&receiver).await;
-    // Sent as text: a JSON library in between would tidy the number and the spaces.
+    // Sent as text: a JSON library would normalise the number and the spaces.
     let sent = r#"{"type":"user.created","data":{"a" : 1.000, "b":"\u00e9"}}"#;
     let key = format!("Bearer {}", client.key);
     let headers = [("authorization", key.as_str()), ("content-type", "application/json; charset=utf-8")];
@@ -139,7 +139,7 @@ async fn replaced_secret_signs_until_its_overlap_ends() {
     assert_eq!(verdicts(new, &deliveries).await, ["ok", "ok"]);
     assert_eq!(verdicts(SECRET, &deliveries).await, ["ok", "No matching signature found"]);
 
-    // A secret that leaked is not signed with any more from the change on.
+    // From the change on relay does not sign with the leaked secret any more.
     client.patch(&path, json!({"secret": SECRET, "overlap": 0})).await;
     client.publish("leaked", json!({})).await;
     let hit = receiver.hits_at_least(3).await.remove(2);

@@ -1,4 +1,4 @@
-//! Whatever standard error is, logging can neither stop relay nor make it wait.
+//! Logging never stops relay or makes it wait, whatever standard error is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::harness::{Client, FAIL, Home, OK, Receiver, Relay, Stderr, eventually, program, within};
 
-/// A circuit breaker opens and closes, which is logged, on the way to a delivery.
+/// A circuit breaker opens and closes, which is logged, before a delivery succeeds.
 async fn deliver_past_an_open_breaker(client: &Client) {
     let repaired = Arc::new(AtomicBool::new(false));
     let works = Arc::clone(&repaired);
@@ -19,7 +19,7 @@ async fn deliver_past_an_open_breaker(client: &Client) {
     receiver.hits_at_least(4).await;
     repaired.store(true, Ordering::Relaxed);
     client.delivery_in_state(&event, "delivered").await;
-    // The endpoint works as before, and not only for the one that closed its breaker.
+    // The endpoint works as before, also for other deliveries than the probe.
     let next = client.publish("user.created", json!({})).await;
     client.delivery_in_state(&next, "delivered").await;
 }
@@ -28,7 +28,7 @@ async fn works_and_stops(stderr: Stderr) -> String {
     let breaker = ["--breaker-failures", "2", "--retry-base", "0.01", "--retry-cap", "0.05"];
     let relay = Relay::start_with_stderr(stderr, &Home::new(), &breaker).await;
     deliver_past_an_open_breaker(relay.client()).await;
-    // The tree of tasks is printed there as well.
+    // The tree of tasks is printed to standard error as well.
     relay.signal(Signal::USR1);
     let metrics = eventually("the metrics to be rendered", || async {
         let text = relay.client().request(Method::GET, "/metrics", &[], "").await.unwrap().text();
@@ -39,7 +39,7 @@ async fn works_and_stops(stderr: Stderr) -> String {
     metrics
 }
 
-/// The lines that were lost for this reason.
+/// Returns the number of lines that were lost for this reason.
 fn lost(metrics: &str, reason: &str) -> f64 {
     let series = format!("relay_log_lines_lost_total{{reason=\"{reason}\"}} ");
     let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
@@ -60,7 +60,7 @@ async fn closed_log_pipe_loses_only_log_lines() {
 
 #[tokio::test]
 async fn unread_log_pipe_blocks_nothing() {
-    // What fits into the buffer is not lost yet.
+    // Lines in the buffer are not lost yet.
     works_and_stops(Stderr::Unread).await;
 }
 

@@ -34,7 +34,7 @@ async fn receiver_with(names: &[&str], is_ca: IsCa) -> (u16, String, JoinSet<()>
     server.spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            // A client that does not trust the certificate ends the handshake: that is one of the tests.
+            // A client that does not trust the certificate aborts the handshake, which some of the tests expect.
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             let mut request = [0; 4096];
             if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
@@ -46,12 +46,13 @@ async fn receiver_with(names: &[&str], is_ca: IsCa) -> (u16, String, JoinSet<()>
     (port, cert.pem(), server)
 }
 
-/// Accepts every delivery, with a certificate of its own for these names; gives its port and certificate.
+/// Starts a receiver with its own certificate for these names, which accepts every delivery. Returns its port and its
+/// certificate.
 async fn receiver(names: &[&str]) -> (u16, String, JoinSet<()>) {
     receiver_with(names, IsCa::NoCa).await
 }
 
-/// One attempt at this URL by a relay that trusts this certificate and no other.
+/// Makes an attempt at this URL with a relay that trusts only this certificate.
 async fn attempt(url: &str, trusted: &str) -> Value {
     let directory = tempfile::tempdir().unwrap();
     let roots = directory.path().join("roots.pem");
@@ -81,8 +82,8 @@ async fn receiver_without_a_valid_certificate_gets_nothing() {
     let (misnamed_port, misnamed, _misnamed) = receiver(&["example.com"]).await;
     for (case, url, trusted) in [
         ("an untrusted certificate", format!("https://localhost:{other_port}/"), &certificate),
-        ("another name than the URL's", format!("https://localhost:{misnamed_port}/"), &misnamed),
-        ("an address that the certificate does not hold", format!("https://127.0.0.1:{port}/"), &certificate),
+        ("a name that is not in the URL", format!("https://localhost:{misnamed_port}/"), &misnamed),
+        ("an address that is not in the certificate", format!("https://127.0.0.1:{port}/"), &certificate),
     ] {
         let attempt = attempt(&url, trusted).await;
         assert_eq!(attempt["status"], Value::Null, "{case}");
@@ -92,7 +93,7 @@ async fn receiver_without_a_valid_certificate_gets_nothing() {
 
 #[tokio::test]
 async fn hanging_handshake_ends_at_the_connect_timeout() {
-    // It accepts connections, in the kernel, and never says a word.
+    // The kernel accepts its connections, and nothing is ever sent on them.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (_, certificate, _server) = receiver(&["localhost"]).await;
     let attempt = attempt(&format!("https://{}/", silent.local_addr().unwrap()), &certificate).await;
@@ -101,7 +102,7 @@ async fn hanging_handshake_ends_at_the_connect_timeout() {
 
 #[tokio::test]
 async fn certificate_of_an_authority_is_refused_with_an_explanation() {
-    // As `openssl req -x509` makes them: trusted, and still not a server's.
+    // Like a certificate of `openssl req -x509`: trusted, but not the certificate of a server.
     let authority = IsCa::Ca(BasicConstraints::Unconstrained);
     let (port, certificate, _server) = receiver_with(&["localhost"], authority).await;
     let attempt = attempt(&format!("https://localhost:{port}/"), &certificate).await;

@@ -1,29 +1,29 @@
-//! Who may send next: one lane per endpoint, turns in order, bounded in flight.
+//! Which endpoint may send next: one lane per endpoint, turns in order, and a bounded number of attempts in flight.
 //!
-//! Pure state: time is an argument and nothing here waits.
+//! This is pure state: time is an argument and nothing here waits.
 //!
-//! A lane is in one of these conditions:
-//! - *asleep*: nothing due; a timer is set on its next due time, if it has one.
-//! - *ready*: it may have due deliveries and has a free slot; it stands in the queue for a turn.
-//! - *fetching*: a turn was granted, and the store is being asked; one at a time per lane.
-//! - *full*: it may have due deliveries, and all its slots are taken; the next slot that comes free makes
-//!   it ready.
+//! A lane is in one of these states:
+//! - *asleep*: no delivery is due; a timer is set to the next due time, if there is one.
+//! - *ready*: it may have due deliveries and has a free slot; it waits in the queue for a turn.
+//! - *fetching*: a turn was granted and the store is being read; a lane has at most one fetch at a time.
+//! - *full*: it may have due deliveries, and all its slots are taken; the next free slot makes it ready.
 //!
-//! Slots are shared out evenly once many lanes work: all lanes together hold no more than three quarters of the slots, as
-//! long as there are fewer lanes than that. The last quarter is for the lanes that hold nothing.
+//! When many lanes work, they share the slots evenly: all lanes together hold at most three quarters of the slots, as
+//! long as the number of lanes is smaller than that. The last quarter is for lanes that hold no slot.
 //!
-//! However many receivers hang, they leave a quarter of the slots to those that work. A lane is *trusted* if its last
-//! attempt gave its slot back in good time ([`LaneTrust`]), and a *suspect* otherwise, which is what a new lane is. All
-//! suspects together are granted no more than three quarters of the slots. The turns of both kinds are in one order, so
-//! that neither starves the other.
+//! Receivers that hang cannot take all slots, however many they are. A lane is *trusted* if its last attempt returned
+//! its slot quickly ([`LaneTrust`]); otherwise, and when it is new, it is a *suspect*. All suspects together are
+//! granted at most three quarters of the slots. Trusted lanes and suspects get their turns in one common order, so
+//! that neither group starves the other.
 //!
-//! A slot is taken from the grant until the receiver has answered; its delivery stays leased until the outcome is
-//! on disk, so no delivery is ever attempted twice at once. The receiver does not wait for the disk, but what is not
-//! on disk yet is bounded, too: a lane has at most [`UNRECORDED`] outcomes for each of its slots, and all lanes together
-//! as many as there are slots. Beyond that nothing is granted: a disk that is full stops the attempts.
+//! A slot is taken from the grant until the receiver has responded. The delivery stays leased until the outcome is on
+//! disk, so no delivery is attempted twice at once. The receiver does not wait for the disk, but the number of
+//! outcomes that are not on disk yet is bounded: a lane has at most [`UNRECORDED`] of them for each of its slots, and
+//! all lanes together have at most as many as there are slots. Beyond this bound nothing is granted, so a full disk
+//! stops the attempts.
 //!
-//! A lane that holds nothing and waits for nothing is forgotten: memory follows the endpoints at work, not the
-//! endpoints that exist.
+//! A lane that holds nothing and waits for nothing is removed: memory grows with the endpoints that have work, not
+//! with all endpoints.
 
 mod trusted;
 
@@ -33,23 +33,25 @@ use std::num::NonZeroUsize;
 use self::trusted::Trusted;
 use crate::clock::Millis;
 
-/// Outcomes that a lane may have beyond what is on disk, for each slot that it may have. A commit under load takes as
-/// long as three answers of a receiver next door.
+/// Number of outcomes that a lane may have in memory for each of its slots. Under load a commit takes about as long as
+/// three responses of a nearby receiver.
 const UNRECORDED: usize = 3;
 
-/// What an attempt says of its endpoint's use of slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the last attempt of an endpoint used its slot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum LaneTrust {
-    /// The attempt succeeded, or failed at once: the endpoint holds no slot for long.
+    /// The attempt succeeded or failed quickly: the endpoint holds no slot for long.
     Trusted,
-    /// The attempt failed, and took its time.
+    /// The attempt failed slowly, or there was none.
+    #[default]
     Suspect,
 }
 
 #[derive(Debug)]
 pub(super) struct Lanes {
     lanes: HashMap<i64, Lane>,
-    /// Trusted lanes whose turn is to come, by the number of the turn. Each lane stands here or in `ready_suspects`, once.
+    /// Trusted lanes that wait for a turn, by the number of the turn. A waiting lane is in this map or in
+    /// `ready_suspects`.
     ready: BTreeMap<u64, i64>,
     ready_suspects: BTreeMap<u64, i64>,
     /// The number of the next turn.
@@ -59,11 +61,11 @@ pub(super) struct Lanes {
     total: usize,
     free: usize,
     per_lane: usize,
-    /// Attempts that are over, and not on disk.
+    /// Attempts that have ended and are not on disk.
     unrecorded: usize,
-    /// Lanes that hold a slot or want one.
+    /// Lanes that hold a slot or wait for one.
     working: usize,
-    /// Of these, the trusted ones.
+    /// The trusted lanes among them.
     working_trusted: usize,
     /// Slots that suspects hold.
     taken_by_suspects: usize,
@@ -71,38 +73,38 @@ pub(super) struct Lanes {
 
 #[derive(Debug, Default)]
 struct Lane {
-    /// Slots taken: granted to a fetch, or by an attempt.
+    /// Slots that are taken by a fetch or by an attempt.
     taken: usize,
-    /// Attempts that are over, and not on disk.
+    /// Attempts that have ended and are not on disk.
     unrecorded: usize,
     /// Deliveries that are being attempted or recorded.
     leased: Vec<i64>,
-    /// Of the leased ones, those that may have been made due again since: to be looked at once they are done.
+    /// The leased deliveries that may have become due again: the store is asked about them when they are finished.
     revived: Vec<i64>,
-    /// The store may hold a due delivery that is not leased.
+    /// The store may contain a due delivery that is not leased.
     may_have_due: bool,
     fetching: bool,
     /// The number of its turn, while it is in the queue.
     queued: Option<u64>,
     working: bool,
-    is_trusted: bool,
+    trust: LaneTrust,
     timer: Option<Millis>,
 }
 
 impl Lane {
-    /// How many more slots it may be granted.
+    /// Returns how many more slots may be granted to the lane.
     fn free_slots(&self, share: usize, per_lane: usize) -> usize {
         let beyond_disk = per_lane * (1 + UNRECORDED) - self.unrecorded;
         share.min(beyond_disk).saturating_sub(self.taken)
     }
 }
 
-/// Leave for an endpoint to attempt up to `slots` deliveries.
+/// Permission for an endpoint to attempt up to `slots` deliveries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Grant {
     pub(super) endpoint: i64,
     pub(super) slots: usize,
-    /// Not to be fetched again: these are under way.
+    /// Deliveries in flight, which must not be fetched again.
     pub(super) leased: Vec<i64>,
 }
 
@@ -126,10 +128,10 @@ impl Lanes {
         }
     }
 
-    /// The endpoint has, or will have, a delivery due at `due`.
+    /// Notes that the endpoint has, or will have, a delivery that is due at `due`.
     pub(super) fn wake(&mut self, endpoint: i64, due: Millis, now: Millis) {
         let trusted = &mut self.trusted;
-        let fresh = || Lane { is_trusted: trusted.contains(endpoint), ..Lane::default() };
+        let fresh = || Lane { trust: trusted.trust_of(endpoint), ..Lane::default() };
         let lane = self.lanes.entry(endpoint).or_insert_with(fresh);
         if due <= now {
             lane.may_have_due = true;
@@ -142,7 +144,7 @@ impl Lanes {
         self.update_queue(endpoint);
     }
 
-    /// As [`Lanes::wake`], and the delivery in question may be one that is leased.
+    /// Like [`Lanes::wake`], for a delivery that may be leased.
     pub(super) fn revive(&mut self, endpoint: i64, due: Millis, now: Millis) {
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
             lane.revived.clone_from(&lane.leased);
@@ -150,7 +152,7 @@ impl Lanes {
         self.wake(endpoint, due, now);
     }
 
-    /// Time has passed: lanes whose due time has come are woken.
+    /// Wakes the lanes whose due time has come.
     pub(super) fn advance(&mut self, now: Millis) {
         while let Some(&(due, endpoint)) = self.timers.first() {
             if due > now {
@@ -165,13 +167,13 @@ impl Lanes {
         }
     }
 
-    /// The next turn, if a lane is ready and a slot is free for it.
+    /// Returns the next turn, if a lane is ready and a slot is free for it.
     pub(super) fn next_grant(&mut self) -> Option<Grant> {
         let (endpoint, slots) = loop {
             if self.free == 0 || self.unrecorded >= self.total {
                 return None;
             }
-            let for_suspects = most_for_suspects(self.total).saturating_sub(self.taken_by_suspects);
+            let for_suspects = max_for_suspects(self.total).saturating_sub(self.taken_by_suspects);
             let trusted = self.ready.first_entry();
             let suspect = self.ready_suspects.first_entry().filter(|_| for_suspects > 0);
             let (next, free) = match (trusted, suspect) {
@@ -183,14 +185,14 @@ impl Lanes {
             let endpoint = next.remove();
             let lane = self.lanes.get_mut(&endpoint)?;
             lane.queued = None;
-            let is_trusted = lane.is_trusted;
-            let share = self.share(is_trusted);
+            let trust = lane.trust;
+            let share = self.share(trust);
             let lane = self.lanes.get(&endpoint)?;
             let slots = lane.free_slots(share, self.per_lane).min(free).min(self.free);
             if slots > 0 {
                 break (endpoint, slots);
             }
-            // The share has become smaller than what the lane holds; its next free slot brings it back.
+            // The lane holds more than its share, which has become smaller; its next free slot makes it ready again.
         };
         let lane = self.lanes.get_mut(&endpoint)?;
         lane.may_have_due = false;
@@ -200,9 +202,9 @@ impl Lanes {
         Some(Grant { endpoint, slots, leased })
     }
 
-    /// The grant's fetch is done: these deliveries are attempted now, the other slots come back.
+    /// Ends the fetch of a grant: `deliveries` are attempted now, and the other slots are returned.
     ///
-    /// `next_due` is the due time of the first delivery that is neither leased nor among these.
+    /// `next_due` is the due time of the first delivery that is neither leased nor in `deliveries`.
     pub(super) fn fetched(
         &mut self,
         grant: &Grant,
@@ -221,8 +223,7 @@ impl Lanes {
         }
     }
 
-    /// An attempt is over, and its outcome on the way to the disk. `trust` is what it says of the endpoint, if it says
-    /// anything.
+    /// Ends an attempt whose outcome is not on disk yet. `trust` is `None` if the receiver was not asked.
     pub(super) fn answered(&mut self, endpoint: i64, trust: Option<LaneTrust>) {
         self.give_back(endpoint, 1);
         self.unrecorded += 1;
@@ -239,7 +240,7 @@ impl Lanes {
         self.free -= slots;
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         lane.taken += slots;
-        if !lane.is_trusted {
+        if lane.trust == LaneTrust::Suspect {
             self.taken_by_suspects += slots;
         }
     }
@@ -248,12 +249,12 @@ impl Lanes {
         self.free += slots;
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         lane.taken -= slots;
-        if !lane.is_trusted {
+        if lane.trust == LaneTrust::Suspect {
             self.taken_by_suspects -= slots;
         }
     }
 
-    /// Moves the lane, with all that it holds, to the trusted ones or to the suspects.
+    /// Moves the lane, with all its slots, to the trusted lanes or to the suspects.
     fn set_trust(&mut self, endpoint: i64, trust: LaneTrust) {
         let is_trusted = trust == LaneTrust::Trusted;
         if is_trusted {
@@ -261,10 +262,10 @@ impl Lanes {
         } else {
             self.trusted.remove(endpoint);
         }
-        let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| lane.is_trusted != is_trusted) else {
+        let Some(lane) = self.lanes.get_mut(&endpoint).filter(|lane| lane.trust != trust) else {
             return;
         };
-        lane.is_trusted = is_trusted;
+        lane.trust = trust;
         let (from, to) = if is_trusted {
             self.taken_by_suspects -= lane.taken;
             (&mut self.ready_suspects, &mut self.ready)
@@ -282,8 +283,8 @@ impl Lanes {
         }
     }
 
-    /// An outcome is on disk, of an attempt that was [answered](Self::answered); `retry_at` is when the delivery is due
-    /// again, if it is.
+    /// Notes that the outcome of an [answered](Self::answered) attempt is on disk. `retry_at` is the time at which the
+    /// delivery is due again, if it is pending.
     pub(super) fn finished(&mut self, endpoint: i64, delivery: i64, retry_at: Option<Millis>, now: Millis) {
         self.unrecorded -= 1;
         if let Some(lane) = self.lanes.get_mut(&endpoint) {
@@ -300,42 +301,42 @@ impl Lanes {
         }
     }
 
-    /// When [`Lanes::advance`] next has something to do.
+    /// The next time at which [`Lanes::advance`] has something to do.
     pub(super) fn next_timer(&self) -> Option<Millis> {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    /// How many slots a lane may hold now.
+    /// Returns how many slots a lane may hold now.
     ///
-    /// A suspect has a part of three quarters of what all suspects may hold, so that a new endpoint finds a slot beside
-    /// suspects that hang. A trusted lane has a part of three quarters of all slots; or, where suspects are many, of three
-    /// quarters of those that no suspect may hold.
-    fn share(&self, is_trusted: bool) -> usize {
-        let most_for_suspects = most_for_suspects(self.total);
+    /// A suspect gets an even part of three quarters of the slots for suspects, so that a new endpoint finds a slot
+    /// beside suspects that hang. A trusted lane gets an even part of three quarters of all slots; if there are many
+    /// suspects, an even part of three quarters of the slots that suspects may not hold.
+    fn share(&self, trust: LaneTrust) -> usize {
+        let max_for_suspects = max_for_suspects(self.total);
         let part = |slots: usize, lanes: usize| slots * 3 / 4 / lanes.max(1);
-        let share = if is_trusted {
+        let share = if trust == LaneTrust::Trusted {
             let of_all = part(self.total, self.working);
-            of_all.max(part(self.total - most_for_suspects, self.working_trusted))
+            of_all.max(part(self.total - max_for_suspects, self.working_trusted))
         } else {
-            part(most_for_suspects, self.working)
+            part(max_for_suspects, self.working)
         };
         share.clamp(1, self.per_lane)
     }
 
-    /// Puts a lane into the queue if it belongs there, and forgets it if nothing is left of it.
+    /// Puts a lane into the queue if it is ready, and removes it if it holds nothing and waits for nothing.
     fn update_queue(&mut self, endpoint: i64) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         let working = lane.may_have_due || lane.taken > 0;
-        let is_trusted = lane.is_trusted;
+        let trust = lane.trust;
         if working != lane.working {
             lane.working = working;
             let count = |lanes: usize| if working { lanes + 1 } else { lanes - 1 };
             self.working = count(self.working);
-            if is_trusted {
+            if trust == LaneTrust::Trusted {
                 self.working_trusted = count(self.working_trusted);
             }
         }
-        let (share, per_lane) = (self.share(is_trusted), self.per_lane);
+        let (share, per_lane) = (self.share(trust), self.per_lane);
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         if lane.may_have_due
             && !lane.fetching
@@ -343,7 +344,7 @@ impl Lanes {
             && lane.free_slots(share, per_lane) > 0
         {
             lane.queued = Some(self.next_turn);
-            let queue = if is_trusted { &mut self.ready } else { &mut self.ready_suspects };
+            let queue = if trust == LaneTrust::Trusted { &mut self.ready } else { &mut self.ready_suspects };
             queue.insert(self.next_turn, endpoint);
             self.next_turn += 1;
         } else if lane.taken == 0
@@ -357,8 +358,8 @@ impl Lanes {
     }
 }
 
-/// How many slots all suspects together may be granted; at least one, or no new endpoint would ever be attempted.
-fn most_for_suspects(total: usize) -> usize {
+/// Returns how many slots all suspects together may be granted; at least one, because a new endpoint is a suspect.
+fn max_for_suspects(total: usize) -> usize {
     (total * 3 / 4).max(1)
 }
 

@@ -1,4 +1,4 @@
-//! Lanes by example, and against a store that is a map.
+//! Lanes by example, and against a model of the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,7 +93,7 @@ fn hanging_lanes_leave_slots_for_new_lanes() {
     assert!(grant.slots >= 8, "{} slots", grant.slots);
 }
 
-/// Every lane of these has a delivery that is attempted without end, in each slot that it is granted.
+/// Starts in each lane a delivery whose attempt never ends, in each slot that it is granted. Returns the number of slots.
 fn hang(lanes: &mut Lanes, endpoints: std::ops::Range<i64>) -> usize {
     endpoints.for_each(|endpoint| lanes.wake(endpoint, 0, 0));
     let mut taken = 0;
@@ -105,7 +105,7 @@ fn hang(lanes: &mut Lanes, endpoints: std::ops::Range<i64>) -> usize {
     taken
 }
 
-/// One delivery, with an answer of this trust.
+/// Makes one attempt with this result.
 fn attempt(lanes: &mut Lanes, endpoint: i64, trust: LaneTrust) {
     lanes.wake(endpoint, 0, 0);
     let grant = lanes.next_grant().unwrap();
@@ -136,7 +136,7 @@ fn trusted_lanes_share_the_slots_that_suspects_leave() {
     hang(&mut lanes, 100..2_100);
     (0..48).for_each(|endpoint| lanes.wake(endpoint, 0, 0));
     let slots: Vec<_> = std::iter::from_fn(|| lanes.next_grant()).map(|grant| grant.slots).collect();
-    // Three quarters of the last quarter, in even parts; the first lanes were alone among the trusted ones.
+    // Three quarters of the last quarter, in even parts; the first lanes were the only trusted ones.
     assert_eq!(slots.len(), 48);
     assert!(slots.iter().all(|slots| *slots == 4), "{slots:?}");
 }
@@ -160,7 +160,7 @@ fn delivery_revived_while_leased_gets_another_turn() {
     let grant = lanes.next_grant().unwrap();
     lanes.fetched(&grant, &[10], None, 0);
     lanes.revive(1, 0, 0);
-    // The turn that the wake brings cannot take it: it is leased still.
+    // The turn of the wake does not fetch the delivery, because it is still leased.
     let grant = lanes.next_grant().unwrap();
     assert_eq!(grant.leased, [10]);
     lanes.fetched(&grant, &[], None, 0);
@@ -184,7 +184,7 @@ fn earliest_due_time_sets_the_timer() {
     assert_eq!(lanes.next_timer(), None);
 }
 
-/// Drives lanes against a store that is a map, by arbitrary interleavings of all that can happen.
+/// A step of the model test: steps come in any order.
 #[derive(Debug, Clone)]
 enum Step {
     Publish {
@@ -193,14 +193,14 @@ enum Step {
     },
     Grant,
     AnswerFetch(prop::sample::Index),
-    /// A receiver answers an attempt, or lets it fail.
+    /// A receiver responds to an attempt, or the attempt fails.
     Answer(prop::sample::Index, Option<LaneTrust>),
-    /// An attempt's outcome is committed: due again after so long, or done.
+    /// The outcome of an attempt is committed: the delivery is done, or due again after the delay.
     Record(prop::sample::Index, Option<Millis>),
-    /// The dispatcher hears of it.
+    /// The dispatcher receives the report.
     Report(prop::sample::Index),
     Advance(Millis),
-    /// DueDelivery again, whether it is leased or not.
+    /// A delivery becomes due again, whether it is leased or not.
     Revive(prop::sample::Index),
 }
 
@@ -227,7 +227,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Stored {
     endpoint: i64,
     round: u32,
-    /// `None`: delivered or dead.
+    /// `None` if the delivery is delivered or dead.
     due: Option<Millis>,
 }
 
@@ -236,7 +236,7 @@ struct Attempt {
     delivery: i64,
     round: u32,
     answered: bool,
-    /// Once recorded: when it is due again.
+    /// The retry time, once the outcome is recorded.
     recorded: Option<Option<Millis>>,
 }
 
@@ -246,7 +246,7 @@ struct Model {
     store: BTreeMap<i64, Stored>,
     fetches: Vec<Grant>,
     attempts: Vec<Attempt>,
-    /// Endpoints whose last attempt that said anything had them trusted.
+    /// Endpoints that were trusted after the last attempt with a result.
     trusted: BTreeSet<i64>,
 }
 
@@ -287,7 +287,7 @@ impl Model {
         }
     }
 
-    /// Slots that an endpoint holds.
+    /// Returns the number of slots that an endpoint holds.
     fn held(&self, endpoint: i64) -> usize {
         let granted = self.fetches.iter().filter(|grant| grant.endpoint == endpoint).map(|grant| grant.slots);
         let attempted =
@@ -299,7 +299,7 @@ impl Model {
         (0..4).filter(|endpoint| !self.trusted.contains(endpoint)).map(|endpoint| self.held(endpoint)).sum()
     }
 
-    /// Whether the store has a delivery for an endpoint that could be attempted now, were there a slot.
+    /// Returns `true` if the store has a delivery for the endpoint that could be attempted now if a slot were free.
     fn wants(&self, endpoint: i64) -> bool {
         let is_leased = |delivery| self.attempts.iter().any(|attempt| attempt.delivery == delivery);
         self.fetches.iter().all(|grant| grant.endpoint != endpoint)
@@ -310,7 +310,7 @@ impl Model {
             })
     }
 
-    /// Grants what is granted; checks who got it, and who did not, by looking at everything.
+    /// Takes the next grant. Checks by brute force that the right endpoint got it, or that no endpoint could get one.
     fn grant(&mut self) {
         let suspects = self.held_by_suspects();
         if let Some(grant) = self.lanes.next_grant() {
@@ -327,7 +327,7 @@ impl Model {
         for endpoint in (0..4).filter(|endpoint| self.held(*endpoint) == 0 && self.wants(*endpoint)) {
             let of_it = self.attempts.iter().filter(|attempt| attempt.endpoint == endpoint).count();
             let may = self.trusted.contains(&endpoint) || suspects < IN_ALL * 3 / 4;
-            assert!(!may || of_it >= PER_LANE * (1 + UNRECORDED), "{endpoint} was passed over");
+            assert!(!may || of_it >= PER_LANE * (1 + UNRECORDED), "{endpoint} got no turn");
         }
     }
 
@@ -421,7 +421,7 @@ proptest! {
                 prop_assert!(of_it().count() <= PER_LANE * (1 + UNRECORDED));
             }
         }
-        // Left to itself, with every attempt succeeding, it works off everything and forgets all lanes.
+        // Without further steps, and with every attempt succeeding, the lanes work off everything and are removed.
         for _ in 0..10_000 {
             if let Some(grant) = model.lanes.next_grant() {
                 model.fetches.push(grant);

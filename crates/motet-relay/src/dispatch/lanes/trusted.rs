@@ -1,12 +1,14 @@
 use std::collections::HashSet;
 
-/// Endpoints in each of the two sets: together some 4 MiB at most.
+use super::LaneTrust;
+
+/// Number of endpoints in each of the two sets: about 4 MiB together.
 const MAX_IN_SET: usize = 1 << 16;
 
-/// The endpoints that gave their slots back in good time when they were last attempted.
+/// The endpoints whose last attempt returned its slot quickly.
 ///
-/// Bounded: what was neither added nor asked about while [`MAX_IN_SET`] other endpoints were added is forgotten. Such an
-/// endpoint is a suspect until its next attempt.
+/// The number is bounded: an endpoint that was neither added nor looked up while [`MAX_IN_SET`] other endpoints were
+/// added is removed, and is a suspect until its next attempt.
 #[derive(Debug, Default)]
 pub(super) struct Trusted {
     young: HashSet<i64>,
@@ -14,8 +16,12 @@ pub(super) struct Trusted {
 }
 
 impl Trusted {
-    /// Returns `true` if the endpoint is trusted, and keeps it from being forgotten.
-    pub(super) fn contains(&mut self, endpoint: i64) -> bool {
+    /// Returns the trust of an endpoint, and protects a trusted endpoint from removal.
+    pub(super) fn trust_of(&mut self, endpoint: i64) -> LaneTrust {
+        if self.contains(endpoint) { LaneTrust::Trusted } else { LaneTrust::Suspect }
+    }
+
+    fn contains(&mut self, endpoint: i64) -> bool {
         if self.old.remove(&endpoint) {
             self.insert(endpoint);
         }

@@ -1,4 +1,4 @@
-//! Endpoints that relay itself stops attempting: the receiver is gone, or it only fails.
+//! Endpoints that relay has disabled: the receiver is gone, or all attempts fail.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -9,13 +9,14 @@ use crate::config::AutoDisable;
 use crate::store::writer::Tx;
 use crate::store::{StoreError, Wake};
 
-/// Why relay holds what an endpoint is owed.
+/// The reason why relay has disabled an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HoldReason {
-    /// The receiver answered 410: until somebody enables the endpoint again. It is owed nothing new.
+    /// The receiver responded with 410. The endpoint stays disabled until it is enabled through the API, and gets no
+    /// new deliveries.
     Gone,
-    /// Every attempt failed: until a probe succeeds. It is owed what comes.
+    /// Every attempt failed. The endpoint stays disabled until a probe succeeds, and still gets new deliveries.
     Failing,
 }
 
@@ -32,16 +33,16 @@ impl HoldReason {
     }
 }
 
-/// What an attempt changed for its endpoint.
+/// The change of an endpoint by an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HoldChange {
     Held(HoldReason),
-    /// One that is held because it only fails has failed again.
+    /// A probe of a failing endpoint has failed.
     StillFailing,
     Recovered,
 }
 
-/// How an endpoint stands, as its attempts have it.
+/// The failures of an endpoint, as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EndpointHealth {
     held: i64,
@@ -49,7 +50,7 @@ pub(super) struct EndpointHealth {
     since: Option<Millis>,
 }
 
-/// How the endpoint stands, if it is still the one that an attempt was made at.
+/// Returns the failures of the endpoint; `None` if the endpoint no longer has the generation of the attempt.
 pub(super) fn at_generation(
     tx: &Tx<'_>,
     endpoint: i64,
@@ -61,7 +62,7 @@ pub(super) fn at_generation(
     Ok(tx.connection.prepare_cached(sql)?.query_row([endpoint, generation], read).optional()?)
 }
 
-/// Notes with the endpoint how an attempt went, whose delivery is due again at `due_at`.
+/// Updates an endpoint after an attempt. `due_at` is the time at which the delivery of the attempt is due again.
 pub(super) fn note(
     tx: &mut Tx<'_>,
     rules: &AutoDisable,
@@ -80,12 +81,12 @@ pub(super) fn note(
             if held != FAILING {
                 return Ok(None);
             }
-            // All that was held is looked at at once.
+            // All deliveries that were kept are due at once.
             tx.woken.push((endpoint, Wake::Due(tx.due_now)));
             return Ok(Some(HoldChange::Recovered));
         }
         Some(FailureClass::Receiver) => {}
-        // It says nothing of the receiver. Without a new time a probe would be repeated at once.
+        // The attempt shows nothing about the receiver. Without a new time the probe would be repeated at once.
         Some(class @ (FailureClass::Relay | FailureClass::Config)) => {
             if held == FAILING {
                 let after_config = tx.due_now.saturating_add(millis(rules.probe_every));
@@ -114,8 +115,8 @@ pub(super) fn note(
     Ok(Some(if held == FAILING { HoldChange::StillFailing } else { HoldChange::Held(HoldReason::Failing) }))
 }
 
-/// Called once at start: no probe may be further off than the longest time between two, whatever the clock said
-/// when it was stored.
+/// Limits probe times at the start: no probe may be later than the longest time between two probes from now, whatever
+/// the clock showed when its time was stored.
 pub(in crate::store) fn clamp_probes(connection: &Connection, latest: Millis) -> rusqlite::Result<()> {
     let sql = "UPDATE endpoints SET probe_at = ?1 WHERE probe_at > ?1";
     connection.execute(sql, [latest]).map(drop)

@@ -1,4 +1,4 @@
-//! Looking at deliveries, and sending them again.
+//! Lists deliveries and resends them, for the API.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::store::damage::{newest_first, readable};
 use crate::store::writer::Tx;
 use crate::store::{Store, StoreError, Unreadable, Wake};
 
-/// Dead letters one redrive takes back.
+/// Maximum number of dead letters that one redrive makes pending.
 const REDRIVEN_AT_ONCE: i64 = 256;
 
 #[derive(Debug)]
 pub(crate) struct DeliveryRow {
     pub(crate) seq: i64,
     pub(crate) event: i64,
-    /// Or why the event cannot be read.
+    /// The type of the event, or the reason why the event cannot be read.
     pub(crate) event_type: Result<String, String>,
     pub(crate) endpoint: i64,
     pub(crate) state: DeliveryState,
@@ -35,11 +35,11 @@ pub(crate) struct DeliveryFilter {
     pub(crate) state: Option<DeliveryState>,
 }
 
-/// What a redrive did.
+/// The result of a redrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Redriven {
     pub(crate) redriven: usize,
-    /// Whether dead letters that match are left for another call.
+    /// Whether matching dead letters are left for another call.
     pub(crate) more: bool,
 }
 
@@ -81,7 +81,7 @@ impl Store {
             .await
     }
 
-    /// Newest first; `before` excludes that row and all newer ones.
+    /// Returns deliveries, newest first; `before` excludes that row and all newer rows.
     pub(crate) async fn deliveries(
         &self,
         filter: DeliveryFilter,
@@ -105,9 +105,9 @@ impl Store {
             .await
     }
 
-    /// Makes a delivery due now, whatever its state, with a fresh count of attempts.
+    /// Makes a delivery of any state due now, and resets its count of attempts.
     ///
-    /// `Ok(None)`: no such delivery. `Ok(Some(false))`: its endpoint is deleted.
+    /// Returns `Ok(None)` if there is no such delivery, and `Ok(Some(false))` if its endpoint is deleted.
     pub(crate) async fn resend(&self, delivery: i64) -> Result<Option<bool>, StoreError> {
         self.write(1, move |tx| {
             let endpoint: Option<i64> = tx
@@ -125,8 +125,8 @@ impl Store {
         .await
     }
 
-    /// Makes dead letters due now, endpoint by endpoint and oldest first, of one endpoint or of all that are not
-    /// deleted.
+    /// Makes dead letters due now, endpoint by endpoint and oldest first. `endpoint` selects one endpoint; `None`
+    /// selects all that are not deleted.
     pub(crate) async fn redrive(&self, endpoint: Option<i64>) -> Result<Redriven, StoreError> {
         self.write(REDRIVEN_AT_ONCE as usize, move |tx| {
             let letters: Vec<(i64, i64)> = tx
@@ -176,8 +176,8 @@ fn list(
     limit: usize,
     found: &mut Vec<Result<DeliveryRow, Unreadable>>,
 ) -> Result<(), StoreError> {
-    // Which index serves depends on the filters, and without being told SQLite walks all deliveries to find few.
-    // Partial indexes need the state as a literal.
+    // The best index depends on the filters. Without `INDEXED BY` SQLite would scan all deliveries to find a few. A
+    // partial index needs the state as a literal.
     let index = match filter {
         DeliveryFilter { event: Some(_), .. } => "INDEXED BY deliveries_by_event",
         DeliveryFilter { state: Some(DeliveryState::Pending), .. } => "INDEXED BY deliveries_due",
@@ -213,7 +213,7 @@ fn list(
     Ok(())
 }
 
-/// The type of a delivery's event, or why it cannot be read.
+/// Returns the type of a delivery's event, or the reason why the event cannot be read.
 fn event_type(connection: &Connection, event: i64) -> Result<Result<String, String>, StoreError> {
     let read = || -> Result<Option<String>, StoreError> {
         let mut statement = connection.prepare_cached("SELECT type FROM events WHERE seq = ?1")?;

@@ -1,6 +1,7 @@
-//! Deliveries: what is owed to which endpoint, when, and what every attempt brought.
+//! Deliveries: their state, their due times and their attempts.
 //!
-//! `turns` is what the dispatcher works with, `holding` what it is kept from, `management` what people look at and set going again.
+//! `turns` serves the dispatcher, `auto_disable` decides which endpoints it must not attempt, and `management` lists
+//! and resends deliveries for the API.
 
 mod auto_disable;
 mod management;
@@ -18,7 +19,7 @@ pub(crate) use self::turns::{
 };
 use crate::clock::Millis;
 
-/// Why, for a delivery whose event is not there.
+/// The reason of a delivery whose event does not exist.
 const MISSING: &str = "its event is missing in the database";
 
 const PENDING: i64 = 0;
@@ -51,48 +52,48 @@ impl DeliveryState {
     }
 }
 
-/// One attempt, as it is recorded.
+/// An attempt to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attempt {
     pub(crate) started_at: Millis,
     pub(crate) took_ms: Millis,
     pub(crate) status: Option<u16>,
-    /// What a failure is charged to; `None` for a success.
+    /// The cause that a failure is charged to; `None` for a success.
     pub(crate) class: Option<FailureClass>,
     pub(crate) error: Option<String>,
-    /// The beginning of a failed attempt's response.
+    /// The beginning of the response to a failed attempt.
     pub(crate) response: Option<String>,
 }
 
-/// An attempt as it is stored.
+/// A stored row of attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttemptRow {
-    /// The last attempt that the row stands for.
+    /// The last attempt of the row.
     pub(crate) attempt: Attempt,
-    /// How many attempts in a row it stands for: more than 1 only for those charged to relay.
+    /// Number of attempts in a row that the row stands for: more than 1 only for attempts that are charged to relay.
     pub(crate) repeats: u32,
 }
 
-/// What a failed attempt is charged to.
+/// The cause that a failed attempt is charged to.
 ///
-/// | class | counted | endpoint's failures and breaker |
+/// | Class | Counted as an attempt | Failures and breaker of the endpoint |
 /// |---|---|---|
-/// | `Receiver` | yes | moved |
-/// | `Relay` | no | left alone |
-/// | `Config` | yes | left alone |
+/// | `Receiver` | yes | updated |
+/// | `Relay` | no | unchanged |
+/// | `Config` | yes | unchanged |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FailureClass {
-    /// The receiver, or the way to it.
+    /// The receiver, or the network path to it.
     Receiver,
-    /// relay's own process or machine: no descriptors, no route, no name server.
+    /// relay's own process or machine: no file descriptors, no route, no name server.
     Relay,
-    /// The settings: an address that the guard refuses, TLS material that cannot be used.
+    /// The settings: an address that the guard refuses, TLS material that is not usable.
     Config,
 }
 
 impl FailureClass {
-    /// The word that metrics and the API have for it.
+    /// The name of the class in metrics and in the API.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Receiver => "receiver",

@@ -1,4 +1,4 @@
-//! What the dispatcher asks for and reports.
+//! The reads and writes of the dispatcher.
 
 use std::sync::Arc;
 
@@ -15,27 +15,27 @@ use crate::store::events::read_event;
 use crate::store::writer::Tx;
 use crate::store::{EventRow, Store, StoreError, Wake};
 
-/// Deliveries of a deleted endpoint that become dead letters in one commit: few enough that other
-/// callers of that commit do not notice.
+/// Number of deliveries of a deleted endpoint that become dead letters in one commit: few enough that other callers of
+/// the commit do not notice.
 const DEAD_LETTERS_PER_COMMIT: i64 = 256;
 
-/// Deliveries that cannot be read and become dead letters in one turn.
+/// Number of unreadable deliveries that one turn moves to the dead letters.
 const GIVEN_UP_AT_ONCE: usize = 64;
 
-/// Where a turn's deliveries go to: the endpoint as it is now, not as it was when the event came.
+/// The endpoint of a turn's deliveries, with its current settings, not those at the time of the event.
 #[derive(Debug)]
 pub(crate) struct DeliveryTarget {
     pub(crate) endpoint: i64,
-    /// Another one after each change of the URL, the secret or `enabled`: what an attempt tells of the endpoint is
-    /// applied to the generation that it was made at, and to no later one.
+    /// Changes with each change of the URL, the secret or `enabled`. The result of an attempt is applied to the
+    /// endpoint only if the generation is still the one of the attempt.
     pub(crate) generation: i64,
     pub(crate) url: String,
     pub(crate) secret: Secret,
-    /// Deliveries are signed with these as well, while they hold.
+    /// Deliveries are also signed with these secrets while they are valid.
     pub(crate) old_secrets: OldSecrets,
 }
 
-/// One delivery whose time has come.
+/// A delivery that is due.
 #[derive(Debug)]
 pub(crate) struct DueDelivery {
     pub(crate) delivery: i64,
@@ -43,23 +43,23 @@ pub(crate) struct DueDelivery {
     pub(crate) event_type: String,
     pub(crate) data: Vec<u8>,
     pub(crate) created_at: Millis,
-    /// How often the delivery was resent.
+    /// Number of times that the delivery was resent.
     pub(crate) round: i64,
-    /// Attempts since the delivery was made or last resent.
+    /// Number of attempts since the delivery was created or last resent.
     pub(crate) round_attempts: u32,
-    /// The latest attempts in a row that are charged to relay; not among `round_attempts`.
+    /// Number of latest attempts in a row that are charged to relay; not included in `round_attempts`.
     pub(crate) relay_attempts: u32,
-    /// When the first of these was made, in the time of due times.
+    /// When the first of these was made, on the scale of due times.
     pub(crate) relay_since: Option<Millis>,
 }
 
-/// What the store has for an endpoint's turn.
+/// The result of reading an endpoint's turn.
 #[derive(Debug)]
 pub(crate) struct Turn {
     pub(crate) state: TurnState,
-    /// When the next delivery beyond these is due, if there is one and these are all that are due now.
+    /// When the next delivery is due that this turn does not contain, if there is one.
     pub(crate) next_due: Option<Millis>,
-    /// Deliveries that cannot be attempted, because they or their events cannot be read. They are dead letters now.
+    /// Deliveries that cannot be attempted because they or their events cannot be read. They are dead letters now.
     pub(crate) unreadable: Vec<UnreadableDelivery>,
 }
 
@@ -69,25 +69,25 @@ impl Turn {
     }
 }
 
-/// A delivery that is pending and cannot be attempted.
+/// A pending delivery that cannot be attempted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UnreadableDelivery {
     pub(crate) delivery: i64,
-    /// If that much can be read.
+    /// The event, if its number can be read.
     pub(crate) event: Option<i64>,
     pub(crate) why: String,
 }
 
 #[derive(Debug)]
 pub(crate) enum TurnState {
-    /// Deliveries to attempt, at most as many as asked for.
+    /// Deliveries to attempt, at most the requested number.
     Open { target: DeliveryTarget, due: Vec<DueDelivery> },
-    /// The endpoint is disabled, or held by relay, so its deliveries are kept; or it is deleted, and they are being
-    /// buried.
+    /// No attempts are made: the endpoint is disabled, by its owner or by relay, and its deliveries are kept; or it is
+    /// deleted, and its deliveries are being moved to the dead letters.
     Held,
 }
 
-/// An attempt, where it was made, and what follows from it.
+/// An attempt, the generation of the endpoint that it was made at, and its verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AttemptOutcome {
     pub(crate) delivery: i64,
@@ -98,17 +98,17 @@ pub(crate) struct AttemptOutcome {
     pub(crate) verdict: DeliveryVerdict,
 }
 
-/// What came of a recorded attempt.
+/// The result of recording an attempt.
 #[derive(Debug)]
 pub(crate) struct RecordedAttempt {
-    /// When the delivery is due again, if it is pending still.
+    /// When the delivery is due again, if it is still pending.
     pub(crate) retry_at: Option<Millis>,
-    /// Whether this made it a dead letter.
+    /// Whether this attempt made the delivery a dead letter.
     pub(crate) is_dead: bool,
     pub(crate) change: Option<HoldChange>,
 }
 
-/// What became of a step of burying.
+/// The result of one step of moving deliveries to the dead letters.
 #[derive(Debug)]
 pub(crate) struct DeadLettered {
     /// The new dead letters: deliveries with their events.
@@ -117,24 +117,24 @@ pub(crate) struct DeadLettered {
     pub(crate) more: bool,
 }
 
-/// Why, for the dead letters of a deleted endpoint.
+/// The reason of the dead letters of a deleted endpoint.
 pub(crate) const DELETED: &str = "the endpoint was deleted";
 
-/// What follows from an attempt.
+/// The consequence of an attempt for its delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DeliveryVerdict {
     Delivered,
-    /// DueDelivery again then.
+    /// The delivery is due again at this time.
     Retry(Millis),
     Dead {
         reason: String,
     },
 }
 
-/// Called once at start: no delivery may be further off than the longest delay, whatever the clock said
-/// when it was stored.
+/// Limits due times at the start: no delivery may be due later than the longest delay from now, whatever the clock
+/// showed when its due time was stored.
 pub(in crate::store) fn clamp_due_times(connection: &Connection, latest: Millis) -> rusqlite::Result<()> {
-    // Per endpoint, so that the index on due times is used and nothing is written in the usual case.
+    // Per endpoint, so that the statement uses the index on due times and usually writes nothing.
     connection.execute(
         "UPDATE deliveries SET due_at = ?1 WHERE state = 0 AND seq IN (
              SELECT d.seq FROM endpoints p JOIN deliveries d INDEXED BY deliveries_due
@@ -145,7 +145,7 @@ pub(in crate::store) fn clamp_due_times(connection: &Connection, latest: Millis)
 }
 
 impl Store {
-    /// A wake for every endpoint that is owed something.
+    /// Returns a wake for each endpoint that has pending deliveries.
     pub(crate) async fn pending_endpoints(&self) -> Result<Vec<(i64, Wake)>, StoreError> {
         self.shared
             .dispatch_readers
@@ -160,7 +160,7 @@ impl Store {
                 while let Some(row) = rows.next()? {
                     let (endpoint, is_deleted): (i64, bool) = (row.get(0)?, row.get(1)?);
                     let due = earliest.query_row([endpoint], |row| row.get::<_, Option<Millis>>(0));
-                    // Its turn finds out more, and has the index mended.
+                    // The turn of the endpoint finds the damage again, and requests a rebuild of the index.
                     let due = readable(due.map_err(StoreError::from))?.unwrap_or(Some(0));
                     match due {
                         Some(_) if is_deleted => pending.push((endpoint, Wake::Deleted)),
@@ -173,11 +173,11 @@ impl Store {
             .await
     }
 
-    /// Up to `most` deliveries of an endpoint that are due now, earliest first, without those in `leased`. Those that
+    /// Returns up to `most` due deliveries of an endpoint, earliest first, without those in `leased`. Deliveries that
     /// cannot be read become dead letters.
     ///
     /// # Errors
-    /// What stands in the way may pass, or be mended by the next call.
+    /// A later call may succeed: the cause may be temporary, or removed by a rebuild of the indexes.
     pub(crate) async fn turn(
         &self,
         endpoint: i64,
@@ -200,7 +200,7 @@ impl Store {
         Ok(turn)
     }
 
-    /// Makes dead letters of deliveries that cannot be attempted; returns those that became it.
+    /// Moves deliveries that cannot be attempted to the dead letters. Returns the deliveries that were moved.
     async fn give_up(&self, unreadable: Vec<UnreadableDelivery>) -> Vec<UnreadableDelivery> {
         let mut given_up = Vec::with_capacity(unreadable.len());
         for delivery in unreadable {
@@ -218,36 +218,37 @@ impl Store {
             });
             match written.await {
                 Ok(true) => given_up.push(delivery),
-                // It cannot be written either, or is there in an index alone.
+                // The row cannot be written either, or only the index contains it.
                 Ok(false) | Err(StoreError::Corrupt(_)) => self.shared.damage.skip(seq),
                 // The next turn finds it again.
                 Err(error) => {
-                    tracing::warn!(%error, delivery = seq, "a delivery that cannot be read is not given up yet")
+                    tracing::warn!(%error, delivery = seq, "cannot move an unreadable delivery to the dead letters yet; trying again")
                 }
             }
         }
         given_up
     }
 
-    /// Has the indexes of deliveries built anew, at most once a minute: damage to them is cured by that.
+    /// Requests a rebuild of the indexes of deliveries, at most once a minute. This repairs damage to the indexes.
     pub(in crate::store) async fn rebuild_indexes_soon(&self) -> Result<(), StoreError> {
         if !self.shared.damage.request_rebuild() {
             return Ok(());
         }
-        // The writer does it before its next commit.
+        // The writer rebuilds them before its next commit.
         self.write(1, |_| Ok(())).await
     }
 
-    /// Makes no further attempt at a delivery until the next start: what came of the last one cannot be recorded.
+    /// Makes no further attempt at a delivery until the next start, because the outcome of the last attempt cannot be
+    /// recorded.
     pub(crate) fn skip(&self, delivery: i64) {
         self.shared.damage.skip(delivery);
     }
 
-    /// Records an attempt, and what follows from it, in one commit.
+    /// Records an attempt and its consequences in one commit.
     ///
-    /// An attempt that is charged to relay is none of the delivery's counted attempts and leaves the endpoint as it
-    /// is; one that is charged to the configuration counts, and leaves the endpoint as it is. A failure at a
-    /// generation that the endpoint no longer has says nothing of what is there now: the delivery is due at once.
+    /// An attempt that is charged to relay is not counted and does not change the endpoint. An attempt that is charged
+    /// to the configuration is counted and does not change the endpoint. A failure at an older generation of the
+    /// endpoint means nothing for the current one: the delivery is due at once.
     pub(crate) async fn record(&self, outcome: AttemptOutcome) -> Result<RecordedAttempt, StoreError> {
         let rules = self.shared.auto_disable.clone();
         let outcome = Arc::new(outcome);
@@ -264,7 +265,7 @@ impl Store {
         }
     }
 
-    /// Turns some pending deliveries of a deleted endpoint into dead letters.
+    /// Moves some pending deliveries of a deleted endpoint to the dead letters.
     pub(crate) async fn move_to_dead_letters(&self, endpoint: i64) -> Result<DeadLettered, StoreError> {
         self.write(DEAD_LETTERS_PER_COMMIT as usize, move |tx| {
             let letters: Vec<(i64, i64)> = tx
@@ -297,21 +298,21 @@ fn turn(
         Ok(Some(found)) => found,
         Ok(None) => return Ok(Turn::held(None)),
         Err(why) => {
-            // What it is owed is kept: a change of the endpoint, or its deletion, wakes it again.
+            // Its deliveries stay pending: a change or the deletion of the endpoint wakes it again.
             damage.note(&format!("endpoint {endpoint} cannot be read: {why}"));
             return Ok(Turn::held(None));
         }
     };
     let (most, now) = match (held, probe_at) {
         (FAILING, Some(at)) if at > now => return Ok(Turn::held(Some(at))),
-        // Its outcome sets the next probe, or frees all.
+        // The outcome of the probe in flight sets the time of the next probe, or enables the endpoint.
         (FAILING, _) if !leased.is_empty() => return Ok(Turn::held(None)),
-        // A probe: one delivery, whenever it is due.
+        // A probe is one delivery, no matter when it is due.
         (FAILING, _) => (1, Millis::MAX),
         _ => (most, now),
     };
-    // Of those that are passed over, the index alone is read. No more rows are asked for than are looked at; a limit that is
-    // bound would have the statement planned anew at each turn.
+    // Of skipped deliveries only the index is read. The query has no limit but stops after the needed rows: SQLite
+    // would plan a statement with a bound limit again at each turn.
     let mut pending = connection.prepare_cached(
         "SELECT seq, due_at FROM deliveries INDEXED BY deliveries_due
          WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq",
@@ -319,7 +320,7 @@ fn turn(
     let mut due = Vec::with_capacity(most);
     let mut unreadable = Vec::new();
     let mut next_due = None;
-    // One more than asked for tells when the next one is due.
+    // The row after the last one shows when the next delivery is due.
     let mut rows = pending.query([endpoint])?;
     while let Some(row) = rows.next()? {
         let delivery: i64 = row.get(0)?;
@@ -340,7 +341,7 @@ fn turn(
     Ok(Turn { state: TurnState::Open { target, due }, next_due, unreadable })
 }
 
-/// The endpoint, if attempts may be made: with why they are held, and when it is probed next.
+/// Returns the endpoint if attempts may be made, with its `held` state and the time of its next probe.
 fn target(
     connection: &Connection,
     endpoint: i64,
@@ -357,7 +358,7 @@ fn target(
     Ok(Some((target, row.get(2)?, row.get(3)?)))
 }
 
-/// Reads a delivery with its event. `event` is set as soon as that much is known.
+/// Reads a delivery with its event. `event` is set as soon as its number is known.
 fn whole(connection: &Connection, delivery: i64, event: &mut Option<i64>) -> Result<DueDelivery, StoreError> {
     let missing = |why: &str| StoreError::Corrupt(why.to_owned());
     let found = connection
@@ -389,8 +390,8 @@ fn whole(connection: &Connection, delivery: i64, event: &mut Option<i64>) -> Res
     })
 }
 
-/// A success holds whatever happened meanwhile. A failure is only counted when the delivery was buried during the
-/// attempt, or resent: then it is due anew, with all of its attempts.
+/// A success always counts. A failure is only counted if the delivery became a dead letter or was resent during the
+/// attempt: a resent delivery is due again, with all of its attempts.
 const RECORD: &str = "UPDATE deliveries SET
          attempts = attempts + :counts,
          round_attempts = round_attempts + (:counts AND :current AND state = 0 AND round = :round),
@@ -439,7 +440,7 @@ fn record(
     let Some((in_a_row, state, due_at, is_dead)) = updated else {
         return Err(StoreError::Corrupt(format!("delivery {delivery} is missing")));
     };
-    // What became of the delivery is recorded even where the rest cannot be.
+    // The state of the delivery is recorded even if the list of attempts cannot be written.
     if let Err(why) = readable(log(tx, *delivery, attempt, in_a_row))? {
         tx.damage.note(&why);
     }
@@ -456,8 +457,8 @@ fn record(
     Ok(RecordedAttempt { retry_at: (state == PENDING).then_some(due_at), is_dead, change })
 }
 
-/// Keeps an attempt. `in_a_row` is how many attempts, this one included, were charged to relay without another one
-/// between them: they share a row.
+/// Adds an attempt to the list of attempts. `in_a_row` is the number of attempts, including this one, that were
+/// charged to relay without another attempt between them: they share a row.
 fn log(tx: &Tx<'_>, delivery: i64, attempt: &Attempt, in_a_row: u32) -> Result<(), StoreError> {
     let last: Option<i64> = tx
         .connection

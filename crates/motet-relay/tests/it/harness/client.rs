@@ -39,7 +39,7 @@ impl Answer {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
 
-    /// The reason of a refusal; checks its form on the way.
+    /// Returns the reason of a refusal, and checks the form of the response.
     pub(crate) fn problem(&self) -> String {
         assert_eq!(self.headers[CONTENT_TYPE], "application/problem+json", "{}", self.text());
         let problem = self.json();
@@ -58,12 +58,12 @@ impl Client {
         Self { pool, address: SocketAddr::from(([0; 4], 0)), key: String::new(), home: None }
     }
 
-    /// The data directory, kept as long as this.
+    /// The data directory, which is kept as long as the client.
     pub(crate) fn home(&self) -> &Arc<Home> {
         self.home.as_ref().unwrap()
     }
 
-    /// Any request; an error is a connection that broke off.
+    /// Sends any request; an error is a connection that ended early.
     pub(crate) async fn request(
         &self,
         method: Method,
@@ -77,7 +77,7 @@ impl Client {
         }
         let response = self.pool.request(request.body(Full::new(body.into())).unwrap()).await?;
         let (head, body) = response.into_parts();
-        // A body that breaks off is no answer; it reads as an empty one.
+        // A body that ends early is not a response; it reads as an empty one.
         let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         Ok(Answer { status: head.status, headers: head.headers, body })
     }
@@ -114,12 +114,12 @@ impl Client {
         (answer.status, lines)
     }
 
-    /// An endpoint for all event types; gives its id.
+    /// Creates an endpoint for all event types. Returns its id.
     pub(crate) async fn endpoint(&self, receiver: &Receiver) -> String {
         self.endpoint_at(&receiver.url(), json!({})).await
     }
 
-    /// An endpoint with more than a URL; gives its id.
+    /// Creates an endpoint with further fields. Returns its id.
     pub(crate) async fn endpoint_at(&self, url: &str, mut more: Value) -> String {
         more["url"] = json!(url);
         let answer = self.post("/v1/endpoints", more).await;
@@ -127,14 +127,14 @@ impl Client {
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Publishes an event that must be accepted; gives its id.
+    /// Publishes an event that must be accepted. Returns its id.
     pub(crate) async fn publish(&self, event_type: &str, data: Value) -> String {
         let answer = self.post("/v1/events", json!({"type": event_type, "data": data})).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Every item of a list, page by page.
+    /// Returns all items of a list, page by page.
     pub(crate) async fn list(&self, path: &str) -> Vec<Value> {
         let separator = if path.contains('?') { '&' } else { '?' };
         let mut items = Vec::new();
@@ -151,14 +151,14 @@ impl Client {
         }
     }
 
-    /// The one delivery of an event, with its attempts.
+    /// Returns the only delivery of an event, with its attempts.
     pub(crate) async fn delivery_of(&self, event: &str) -> Value {
         let deliveries = self.list(&format!("/v1/deliveries?event_id={event}")).await;
         assert_eq!(deliveries.len(), 1, "{deliveries:?}");
         self.get(&format!("/v1/deliveries/{}", deliveries[0]["id"].as_str().unwrap())).await.json()
     }
 
-    /// Waits until the one delivery of an event is in this state; gives it with its attempts.
+    /// Waits until the only delivery of an event is in this state. Returns it with its attempts.
     pub(crate) async fn delivery_in_state(&self, event: &str, state: &str) -> Value {
         eventually(&format!("the delivery of {event} to be {state}"), || async {
             let delivery = self.delivery_of(event).await;

@@ -1,4 +1,4 @@
-//! A reader of relay's feed, strict about its form.
+//! A client of relay's feed, which checks the form of the messages.
 
 use std::collections::VecDeque;
 
@@ -14,32 +14,32 @@ use super::{Answer, Client, within};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Message {
     Event(Value),
-    /// An id to come back with, and no event.
+    /// An id for the next reconnect, without an event.
     Id(String),
     Comment,
 }
 
-/// How a feed came to its end.
+/// How a feed ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     InOrder,
     BrokenOff,
 }
 
-/// An open feed. Dropped, it hangs up.
+/// An open feed. Dropping it closes the connection.
 #[derive(Debug)]
 pub(crate) struct Feed {
     body: Incoming,
     bytes: Vec<u8>,
     messages: VecDeque<Message>,
-    /// Of the last message that was taken.
+    /// The id of the last message.
     last_id: Option<String>,
 }
 
 impl Feed {
-    /// Opens a feed that must be given; waits for the id that it begins with.
+    /// Opens a feed, which must succeed, and waits for its first id.
     pub(crate) async fn open(client: &Client, query: &str, last_id: Option<&str>) -> Self {
-        let mut feed = match Self::ask(client, query, last_id).await {
+        let mut feed = match Self::try_open(client, query, last_id).await {
             Ok(feed) => feed,
             Err(answer) => panic!("{}: {}", answer.status, answer.text()),
         };
@@ -48,8 +48,12 @@ impl Feed {
         feed
     }
 
-    /// Asks for a feed: gives it, or the refusal.
-    pub(crate) async fn ask(client: &Client, query: &str, last_id: Option<&str>) -> Result<Self, Answer> {
+    /// Requests a feed. Returns it, or the refusal.
+    pub(crate) async fn try_open(
+        client: &Client,
+        query: &str,
+        last_id: Option<&str>,
+    ) -> Result<Self, Answer> {
         let mut request = http::Request::get(format!("http://{}/v1/events/feed{query}", client.address))
             .header(AUTHORIZATION, format!("Bearer {}", client.key));
         if let Some(id) = last_id {
@@ -67,7 +71,7 @@ impl Feed {
         Ok(Self { body, bytes: Vec::new(), messages: VecDeque::new(), last_id: last_id.map(str::to_owned) })
     }
 
-    /// What to come back with.
+    /// The id for the next reconnect.
     pub(crate) fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
     }
@@ -84,7 +88,7 @@ impl Feed {
             }
             match within("more of a feed", self.body.frame()).await {
                 None => {
-                    assert!(self.bytes.is_empty(), "a feed ends inside of a message");
+                    assert!(self.bytes.is_empty(), "a feed ended inside a message");
                     return Err(End::InOrder);
                 }
                 Some(Err(_)) => return Err(End::BrokenOff),
@@ -93,7 +97,7 @@ impl Feed {
         }
     }
 
-    /// The next event; signs of life are passed over.
+    /// Returns the next event; keep-alive messages are skipped.
     pub(crate) async fn event(&mut self) -> Result<Value, End> {
         loop {
             if let Message::Event(event) = self.next().await? {
@@ -102,7 +106,7 @@ impl Feed {
         }
     }
 
-    /// The ids of so many events.
+    /// Returns the ids of the next `count` events.
     pub(crate) async fn ids(&mut self, count: usize) -> Vec<String> {
         let mut ids = Vec::with_capacity(count);
         while ids.len() < count {
@@ -121,7 +125,7 @@ impl Feed {
     }
 }
 
-/// As a browser does it, but that it knows no other fields.
+/// Parses a message like a browser, but accepts no other fields.
 fn parse(block: &str) -> Message {
     assert!(!block.contains('\r'), "{block:?}");
     let (mut id, mut data) = (None, Vec::new());

@@ -15,10 +15,10 @@ pub(crate) use self::feed::{End, Feed, Message};
 pub(crate) use self::receiver::{Act, FAIL, Hit, OK, Receiver};
 pub(crate) use self::relay::{Home, LOOPBACK, Relay, Stderr, program};
 
-/// Nothing a test waits for takes this long, even on a busy machine.
+/// An upper bound of every wait, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Fails the test when what it waits for does not come.
+/// Waits for the future. Fails the test if it takes too long.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
@@ -26,7 +26,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
-/// Asks again and again until there is an answer; for state that nobody announces.
+/// Polls until there is a result; for state without a notification.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut ask: impl FnMut() -> F,
@@ -43,7 +43,7 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     .await
 }
 
-/// Tests share the machine; the one that measures latency has it alone.
+/// Tests share the machine; the test that measures latency has it alone.
 static MACHINE: RwLock<()> = RwLock::const_new(());
 
 pub(crate) async fn share_the_machine() -> RwLockReadGuard<'static, ()> {

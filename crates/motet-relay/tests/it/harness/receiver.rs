@@ -1,4 +1,4 @@
-//! Receivers that do as they are told.
+//! Receivers with a scripted behaviour.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,13 +25,13 @@ use tokio::time::{Instant, sleep};
 
 use super::within;
 
-/// One request that arrived.
+/// A request that arrived.
 #[derive(Debug, Clone)]
 pub(crate) struct Hit {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) at: Instant,
-    /// The how-manieth with its webhook-id, from 1.
+    /// The number of the request among those with its webhook-id, from 1.
     pub(crate) nth: usize,
 }
 
@@ -45,27 +45,27 @@ impl Hit {
     }
 }
 
-/// What to do with a request.
+/// The reaction to a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Act {
     Answer(StatusCode),
     AnswerWith(StatusCode, &'static str, String),
-    /// Answer after this long.
+    /// Respond after this time.
     Slow(Duration, StatusCode),
-    /// Never answer.
+    /// Never respond.
     Hang,
-    /// Close the connection without an answer.
+    /// Close the connection without a response.
     Drop,
-    /// Answer 200, and then one byte now and then, without end.
+    /// Respond with 200, and then send one byte from time to time, without end.
     Drip,
-    /// Answer 200, and then as many bytes as are taken, without end.
+    /// Respond with 200, and then send as many bytes as the client reads, without end.
     Flood,
 }
 
 pub(crate) const OK: Act = Act::Answer(StatusCode::OK);
 pub(crate) const FAIL: Act = Act::Answer(StatusCode::INTERNAL_SERVER_ERROR);
 
-/// A server on loopback that keeps what arrives. Dropped, it is gone.
+/// A server on loopback that records the requests. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     address: SocketAddr,
@@ -78,11 +78,11 @@ struct Shared {
     hits: watch::Sender<Vec<Hit>>,
     act: Box<dyn Fn(&Hit) -> Deciding + Send + Sync>,
     nth: Mutex<HashMap<String, usize>>,
-    /// Requests being handled, by webhook-id, and the most there ever were of one.
+    /// Requests in flight by webhook-id, and the maximum for any of them.
     under_way: Mutex<(HashMap<String, usize>, usize)>,
-    /// Body bytes sent by `Drip` and `Flood`.
+    /// Number of body bytes sent by `Drip` and `Flood`.
     sent: watch::Sender<usize>,
-    /// How many `Drip` and `Flood` bodies were given up by the other side.
+    /// Number of `Drip` and `Flood` bodies that the client has given up.
     given_up: watch::Sender<usize>,
     connections: AtomicUsize,
 }
@@ -106,7 +106,7 @@ impl Receiver {
         Self::start_async(move |hit| std::future::ready(act(hit))).await
     }
 
-    /// Answers each request when the test says so, by a notification for each.
+    /// Responds to each request when the test sends a notification.
     pub(crate) async fn held(release: &Arc<Notify>, then: Act) -> Self {
         let release = Arc::clone(release);
         Self::start_async(move |_| {
@@ -119,7 +119,7 @@ impl Receiver {
         .await
     }
 
-    /// Takes its time to decide.
+    /// Decides asynchronously.
     pub(crate) async fn start_async<F>(act: impl Fn(&Hit) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Act> + Send + 'static,
@@ -149,7 +149,7 @@ impl Receiver {
         self.address.port()
     }
 
-    /// Connections accepted so far.
+    /// Number of connections accepted so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
     }
@@ -158,7 +158,7 @@ impl Receiver {
         self.hits.borrow().clone()
     }
 
-    /// Waits until at least this many requests have arrived; gives all of them.
+    /// Waits until at least `count` requests have arrived. Returns all of them.
     pub(crate) async fn hits_at_least(&self, count: usize) -> Vec<Hit> {
         self.hits_when(&format!("{count} requests"), |hits| hits.len() >= count).await
     }
@@ -168,12 +168,12 @@ impl Receiver {
         within(what, hits.wait_for(enough)).await.unwrap().clone()
     }
 
-    /// The most requests with one webhook-id that were ever handled at once.
+    /// Maximum number of requests with one webhook-id that were in flight at once.
     pub(crate) fn most_at_once(&self) -> usize {
         self.shared.under_way.lock().unwrap().1
     }
 
-    /// Waits until this many endless bodies were given up by relay; gives the bytes sent in all.
+    /// Waits until relay has given up `count` endless bodies. Returns the number of bytes sent.
     pub(crate) async fn bodies_given_up(&self, count: usize) -> usize {
         let mut given_up = self.shared.given_up.subscribe();
         within("relay to stop reading", given_up.wait_for(|n| *n >= count)).await.unwrap();
@@ -190,13 +190,13 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             let service = service_fn(|request| handle(Arc::clone(&shared), request));
-            // An error is a connection that either side dropped, which is what many tests are about.
+            // An error is a connection that one side has dropped, as many tests intend.
             let _dropped = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }
 
-/// Counts a request as under way until dropped.
+/// Counts a request as in flight until it is dropped.
 struct UnderWay {
     shared: Arc<Shared>,
     id: String,
@@ -269,7 +269,7 @@ fn endless(shared: Arc<Shared>, under_way: UnderWay, chunk: Bytes, pause: Durati
         }
         shared.given_up.send_modify(|count| *count += 1);
     });
-    // Ends by itself when the body is dropped.
+    // Ends when the body is dropped.
     feeding.detach_all();
     Response::new(BoxBody::new(body))
 }

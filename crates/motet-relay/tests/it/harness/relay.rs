@@ -17,32 +17,32 @@ use tokio::task::JoinSet;
 
 use super::{Client, eventually, share_the_machine, within};
 
-/// What the program under test has as its standard error.
+/// The standard error of the program under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stderr {
     /// A pipe that the test reads.
     Read,
-    /// A device on which every write fails for want of space.
+    /// A device on which every write fails for lack of space.
     Full,
-    /// A pipe whose reader is gone.
+    /// A pipe without a reader.
     Closed,
-    /// A pipe that is full, and that no one reads.
+    /// A full pipe that is not read.
     Unread,
 }
 
 impl Stderr {
-    /// What `RELAY_TEST_STDERR` says, for running any test this way: `full`, `closed` or `unread`.
+    /// Reads `RELAY_TEST_STDERR`, with which any test can run this way: `full`, `closed` or `unread`.
     fn from_environment() -> Self {
         match std::env::var("RELAY_TEST_STDERR").as_deref() {
             Err(_) => Self::Read,
             Ok("full") => Self::Full,
             Ok("closed") => Self::Closed,
             Ok("unread") => Self::Unread,
-            Ok(other) => panic!("RELAY_TEST_STDERR is {other:?}; it may be full, closed or unread"),
+            Ok(other) => panic!("RELAY_TEST_STDERR is {other:?}; it must be full, closed or unread"),
         }
     }
 
-    /// The program's end, and for [`Stderr::Unread`] the reader that must stay.
+    /// The program's end of the pipe, and for [`Stderr::Unread`] the reader, which must stay open.
     fn open(self) -> (Stdio, Option<PipeReader>) {
         match self {
             Self::Read => (Stdio::piped(), None),
@@ -58,7 +58,7 @@ impl Stderr {
     }
 }
 
-/// A data directory, and the API key of the relay that made it.
+/// A data directory, and the API key of the relay that created it.
 #[derive(Debug)]
 pub(crate) struct Home {
     directory: TempDir,
@@ -70,7 +70,7 @@ impl Home {
         Arc::new(Self { directory: tempfile::tempdir().unwrap(), key: Mutex::default() })
     }
 
-    /// Where the store is: one level down, so that relay has to make it.
+    /// The path of the store: one level down, so that relay has to create the directory.
     pub(crate) fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
@@ -83,12 +83,12 @@ impl Home {
         *self.key.lock().unwrap() = key;
     }
 
-    /// Changes the store of a relay that is not running; gives the number of rows changed.
+    /// Changes the store of a stopped relay. Returns the number of changed rows.
     pub(crate) fn sql(&self, statement: &str) -> usize {
         rusqlite::Connection::open(self.database()).unwrap().execute(statement, []).unwrap()
     }
 
-    /// The number that a query returns; relay may be running.
+    /// Returns the number that a query returns; relay may be running.
     pub(crate) fn count(&self, query: &str) -> usize {
         let database = rusqlite::Connection::open(self.database()).unwrap();
         database.busy_timeout(super::PATIENCE).unwrap();
@@ -100,7 +100,7 @@ impl Home {
     }
 }
 
-/// A running relay. Dropped, it is killed.
+/// A running relay. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Relay {
     child: Child,
@@ -115,7 +115,7 @@ pub(crate) struct Relay {
 pub(crate) const LOOPBACK: [&str; 2] = ["--allow-net", "127.0.0.0/8"];
 
 impl Relay {
-    /// On a fresh data directory, allowed to deliver to loopback, with short retries.
+    /// Starts relay on a new data directory, with deliveries to loopback allowed and short retries.
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
@@ -128,7 +128,7 @@ impl Relay {
         Self::start_in_environment(home, options, &[]).await
     }
 
-    /// With these environment variables as well.
+    /// Starts relay with these environment variables as well.
     pub(crate) async fn start_in_environment(
         home: &Arc<Home>,
         options: &[&str],
@@ -141,12 +141,12 @@ impl Relay {
         relay
     }
 
-    /// With another standard error than a pipe that is read.
+    /// Starts relay with another standard error than a pipe that the test reads.
     pub(crate) async fn start_with_stderr(stderr: Stderr, home: &Arc<Home>, options: &[&str]) -> Self {
         Self::ready(home, &[&LOOPBACK, options].concat(), &[], stderr).await
     }
 
-    /// Without waiting for a test that has the machine alone, and with no option but these.
+    /// Starts relay with these options only, and without waiting for a test that has the machine alone.
     pub(crate) async fn start_unshared(home: &Arc<Home>, options: &[&str]) -> Self {
         Self::ready(home, options, &[], Stderr::from_environment()).await
     }
@@ -157,11 +157,11 @@ impl Relay {
         environment: &[(&str, &Path)],
         stderr: Stderr,
     ) -> Self {
-        // The log names the port that the system chose; where no one reads it, the test has to choose.
+        // The log shows the port that the system has chosen; if the log is not read, the test has to choose the port.
         let port = if stderr == Stderr::Read { 0 } else { free_port() };
         let mut relay = Self::spawn(&home.data(), options, environment, port, stderr);
         if home.key().is_none() {
-            // On standard output, and so in no order to the log.
+            // The key is on standard output, so its order relative to the log is not defined.
             let shown = relay.printed("    rk_").await;
             let key = shown.lines().find_map(|line| line.trim().strip_prefix("rk_")).unwrap();
             home.set_key(Some(format!("rk_{key}")));
@@ -214,25 +214,25 @@ impl Relay {
         &self.client
     }
 
-    /// Returns `true` if the test sees what relay logs.
+    /// Returns `true` if the test reads relay's log.
     pub(crate) fn log_is_read(&self) -> bool {
         self.stderr == Stderr::Read
     }
 
-    /// Waits until the log holds this text; returns the whole log up to then. Where the log is not read it does not wait,
-    /// and returns nothing.
+    /// Waits until the log contains this text. Returns the log up to then. If the log is not read, it returns an empty
+    /// text at once.
     pub(crate) async fn log_line(&self, text: &str) -> String {
         if self.log_is_read() { self.printed(text).await } else { String::new() }
     }
 
-    /// Waits until this text is on standard output, or in the log where that is read.
+    /// Waits until this text is on standard output, or in the log if that is read.
     async fn printed(&self, text: &str) -> String {
         let mut log = self.log.clone();
-        let said = within(text, log.wait_for(|log| log.contains(text))).await.map(|log| log.clone());
-        said.unwrap_or_else(|_| panic!("relay ended without printing {text:?}:\n{}", self.log()))
+        let output = within(text, log.wait_for(|log| log.contains(text))).await.map(|log| log.clone());
+        output.unwrap_or_else(|_| panic!("relay ended without printing {text:?}:\n{}", self.log()))
     }
 
-    /// Waits until relay takes in nothing new.
+    /// Waits until relay refuses new events.
     pub(crate) async fn is_stopping(&self) {
         eventually("relay to begin its shutdown", || async {
             let ready = self.client.request(Method::GET, "/readyz", &[], "").await.unwrap();
@@ -258,12 +258,12 @@ impl Relay {
         within("relay to end", self.child.wait()).await.unwrap()
     }
 
-    /// `kill -9`.
+    /// Kills the process like `kill -9`.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// SIGTERM, and waits; fails unless it ends in order.
+    /// Sends SIGTERM and waits. Fails unless relay shuts down in order.
     pub(crate) async fn stop(self) {
         self.signal(Signal::TERM);
         let log = self.log.clone();
@@ -272,19 +272,19 @@ impl Relay {
     }
 }
 
-/// A port that nothing listens on. Another program may take it before relay does, which then fails the test.
+/// Returns a port on which no program listens. If another program takes it before relay does, the test fails.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Each of these holds unless the options say otherwise.
+/// The default of each of these options, unless the test sets it.
 fn with_short_waits<'a>(options: &[&'a str]) -> Vec<&'a str> {
     let short = [["--retry-base", "0.05"], ["--retry-cap", "1"], ["--breaker-open", "0.05"]];
     let unsaid = short.into_iter().filter(|pair| !options.contains(&pair[0])).flatten();
     unsaid.chain(options.iter().copied()).collect()
 }
 
-/// The program, killed when the test lets go of it.
+/// The program, which is killed when the value is dropped.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_motet-relay"));
     command.kill_on_drop(true).stdin(Stdio::null()).env("RUST_LOG", "info");
