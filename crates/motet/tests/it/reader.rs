@@ -1,4 +1,4 @@
-//! Subscribers: one that reads all that is logged, since what is never shown is never called, and one that panics.
+//! Subscribers of what is logged.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -7,53 +7,19 @@ use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-pub(crate) struct Reader;
+/// A subscriber that calls a closure with each event.
+pub(crate) struct OnEvent<F>(F);
 
-impl Subscriber for Reader {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut |_: &Field, value: &dyn fmt::Debug| drop(format!("{value:?}")));
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
+/// Reads each value that is logged, since the code of a value that is never shown is never called.
+pub(crate) fn reader() -> impl Subscriber + Send + Sync {
+    OnEvent(|event: &Event<'_>| {
+        event.record(&mut |_: &Field, value: &dyn fmt::Debug| drop(format!("{value:?}")))
+    })
 }
 
-/// Panics at every event, as one does that writes to a standard error that is closed.
-pub(crate) struct PanicsAtEvents;
-
-impl Subscriber for PanicsAtEvents {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        panic!("a log line cannot be written");
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
+/// Panics at each event, as a subscriber does that writes to a standard error that is closed.
+pub(crate) fn panics_at_events() -> impl Subscriber + Send + Sync {
+    OnEvent(|_: &Event<'_>| panic!("a log line cannot be written"))
 }
 
 /// Keeps what is logged on its thread, a line for each event.
@@ -61,6 +27,17 @@ impl Subscriber for PanicsAtEvents {
 pub(crate) struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Lines {
+    pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + use<> {
+        let lines = Arc::clone(&self.0);
+        OnEvent(move |event: &Event<'_>| {
+            let mut line = String::new();
+            event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+                line.push_str(&format!("{}={value:?} ", field.name()));
+            });
+            lines.lock().unwrap().push((*event.metadata().level(), line));
+        })
+    }
+
     /// The lines of this level, and of the more severe ones.
     pub(crate) fn at_least(&self, level: Level) -> Vec<String> {
         let lines = self.0.lock().unwrap();
@@ -68,7 +45,7 @@ impl Lines {
     }
 }
 
-impl Subscriber for Lines {
+impl<F: Fn(&Event<'_>) + 'static> Subscriber for OnEvent<F> {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -82,11 +59,7 @@ impl Subscriber for Lines {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = String::new();
-        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
-            line.push_str(&format!("{}={value:?} ", field.name()));
-        });
-        self.0.lock().unwrap().push((*event.metadata().level(), line));
+        (self.0)(event);
     }
 
     fn enter(&self, _: &Id) {}

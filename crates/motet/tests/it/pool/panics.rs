@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::backend::Backend;
 use super::{seconds, with_pool};
-use crate::reader::Reader;
+use crate::reader::reader;
 
 /// Must not be shown, or not be dropped.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -60,7 +60,7 @@ impl Manager for Minefield {
 
 #[tokio::test(start_paused = true)]
 async fn panicking_errors_keep_no_slot_and_leave_the_pool_working() {
-    let _read = tracing::subscriber::set_default(Reader);
+    let _read = tracing::subscriber::set_default(reader());
     for touch in [Touch::Show, Touch::Drop] {
         scope(async |n: &Nursery<Infallible>| {
             let pool = Pool::builder(n, Minefield(AtomicBool::new(true), touch)).max(1).build().unwrap();

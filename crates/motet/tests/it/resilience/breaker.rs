@@ -17,7 +17,7 @@ use tokio::time::{advance, sleep};
 
 use super::{millis, seconds};
 use crate::notes::Log;
-use crate::reader::PanicsAtEvents;
+use crate::reader::panics_at_events;
 
 fn opens_on(trip: impl Into<Trip>) -> CircuitBreakerBuilder {
     CircuitBreaker::builder().opens_on(trip).open_for(Backoff::constant(seconds(30)))
@@ -418,7 +418,7 @@ async fn changes_are_reported_despite_a_panicking_subscriber() {
     };
     let watch = breaker.subscribe();
     {
-        let _broken = tracing::subscriber::set_default(PanicsAtEvents);
+        let _broken = tracing::subscriber::set_default(panics_at_events());
         calls(&breaker, 1, Verdict::Failure);
         breaker.reset();
     }
@@ -501,7 +501,7 @@ fn invalid_settings_are_refused_with_the_reason() {
 #[tokio::test(start_paused = true)]
 async fn breaker_built_disabled_reports_no_change() {
     let lines = crate::reader::Lines::default();
-    let _lines = tracing::subscriber::set_default(lines.clone());
+    let _lines = tracing::subscriber::set_default(lines.subscriber());
     let breaker =
         CircuitBreaker::builder().disabled().on_change(|_| panic!("nothing changed")).build().unwrap();
     assert_eq!(breaker.state(), BreakerState::Disabled);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use tracing::Level;
 
 use super::{Log, ms};
-use crate::reader::{Lines, Reader};
+use crate::reader::{Lines, reader};
 
 #[tokio::test(start_paused = true)]
 async fn exactly_as_many_handlers_run_as_there_are_workers() {
@@ -164,7 +164,7 @@ async fn poison_item_does_not_delay_other_items() {
 #[tokio::test(start_paused = true)]
 async fn item_that_keeps_failing_is_logged_once() {
     let lines = Lines::default();
-    let _lines = tracing::subscriber::set_default(lines.clone());
+    let _lines = tracing::subscriber::set_default(lines.subscriber());
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::bounded(8);
         let workers = receiver.workers(1).backoff(Backoff::constant(ms(1)));
@@ -319,7 +319,7 @@ impl std::fmt::Display for Mine {
 
 #[tokio::test(start_paused = true)]
 async fn items_and_errors_that_panic_leave_the_worker_running() {
-    let _read = tracing::subscriber::set_default(Reader);
+    let _read = tracing::subscriber::set_default(reader());
     let (dead, letters) = queue::bounded(8);
     scope(async |n: &Nursery| {
         let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::MIN, dead).build();
