@@ -9,7 +9,7 @@ use http::StatusCode;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::harness::{Feed, Home, Receiver, Relay, eventually};
+use crate::harness::{Client, Feed, Home, Receiver, Relay, eventually};
 
 /// Failed deliveries are due again only when a test sets their due time, and no breaker opens.
 const SLOW: [&str; 6] = ["--retry-base", "30000", "--retry-cap", "30000", "--breaker-failures", "1000000"];
@@ -36,17 +36,25 @@ async fn pending(events: usize) -> (Arc<Home>, String) {
     (home, path)
 }
 
+/// Starts relay on a damaged store, with a receiver that takes what comes at the endpoint of this path.
+async fn restart_with_receiver(home: &Arc<Home>, path: &str) -> (Relay, Receiver) {
+    let receiver = Receiver::accepting().await;
+    let relay = Relay::start_in(home, &SLOW).await;
+    relay.client().patch(path, json!({"url": receiver.url()})).await;
+    (relay, receiver)
+}
+
+async fn first_dead_letter(client: &Client) -> Value {
+    eventually("a dead letter", || async { client.list("/v1/dead-letters").await.first().cloned() }).await
+}
+
 #[tokio::test]
 async fn delivery_without_its_event_becomes_a_dead_letter() {
     let (home, path) = pending(3).await;
     assert_eq!(home.sql("DELETE FROM events WHERE seq = 2"), 1);
-    let receiver = Receiver::accepting().await;
-    let relay = Relay::start_in(&home, &SLOW).await;
+    let (relay, _receiver) = restart_with_receiver(&home, &path).await;
     let client = relay.client();
-    client.patch(&path, json!({"url": receiver.url()})).await;
-    let letter =
-        eventually("a dead letter", || async { client.list("/v1/dead-letters").await.first().cloned() })
-            .await;
+    let letter = first_dead_letter(client).await;
     assert_eq!(letter["dead_reason"], "its event is missing in the database");
     assert_eq!((&letter["event_type"], &letter["error"]), (&Value::Null, &letter["dead_reason"]));
     eventually("the other deliveries", || async {
@@ -66,13 +74,9 @@ async fn altered_event_is_not_sent() {
     let altered = "UPDATE events SET data = replace(CAST(data AS TEXT), '\"n\":1', '\"n\":7') WHERE seq = 2";
     // A text in place of a blob would be detected by its type alone.
     assert_eq!(home.sql(&altered.replace("replace", "CAST(replace").replace(" WHERE", " AS BLOB) WHERE")), 1);
-    let receiver = Receiver::accepting().await;
-    let relay = Relay::start_in(&home, &SLOW).await;
+    let (relay, receiver) = restart_with_receiver(&home, &path).await;
     let client = relay.client();
-    client.patch(&path, json!({"url": receiver.url()})).await;
-    let letter =
-        eventually("a dead letter", || async { client.list("/v1/dead-letters").await.first().cloned() })
-            .await;
+    let letter = first_dead_letter(client).await;
     assert!(letter["dead_reason"].as_str().unwrap().contains("checksum"), "{letter}");
     receiver.hits_at_least(2).await;
     assert!(receiver.hits().iter().all(|hit| hit.json()["data"]["n"] != 7));
@@ -109,9 +113,7 @@ async fn delivered_with_a_damaged_page_of(name: &str) -> (usize, usize, Relay) {
     let (home, path) = pending(EVENTS).await;
     let lost = overwrite_a_page_of(&home, name);
     assert!((1..500).contains(&lost), "{lost}");
-    let receiver = Receiver::accepting().await;
-    let relay = Relay::start_in(&home, &SLOW).await;
-    relay.client().patch(&path, json!({"url": receiver.url()})).await;
+    let (relay, receiver) = restart_with_receiver(&home, &path).await;
     let least = if name == "deliveries_due" { EVENTS } else { EVENTS - lost };
     let hits = receiver.hits_at_least(least).await;
     let ids: BTreeSet<_> = hits.iter().map(|hit| hit.id()).collect();
