@@ -79,7 +79,7 @@ impl<T: Send + 'static> Builder<T> {
     }
 
     /// Has a batch go this long after its first item, full or not; 1 ms unless set. With `None` it goes when it is
-    /// full, flushed or closed.
+    /// full, flushed or closed, and so it does with [`Duration::MAX`]. With zero it waits for nothing.
     pub fn max_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.settings.max_delay = delay.into();
         self

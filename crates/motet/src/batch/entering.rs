@@ -63,6 +63,11 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
         Self { shared, item: Some(item), weight: None, place: None }
     }
 
+    /// What is not in yet.
+    pub(super) fn item(&mut self) -> Option<&mut T> {
+        self.item.as_mut()
+    }
+
     pub(super) fn shared(&self) -> &'a Arc<Shared<T, R, E>> {
         self.shared
     }

@@ -8,6 +8,7 @@ use tokio::task::coop;
 use super::block::Answer;
 use super::entering::{Denied, Entered, Entering, Key, Wants};
 use super::error::{LoadError, PostError};
+use super::shared::Shared;
 use crate::mutant;
 use crate::sim::Site;
 
@@ -20,7 +21,7 @@ use crate::sim::Site;
 /// Safe: nobody else is disturbed.
 #[must_use = "a key is not asked for until it is awaited"]
 pub struct Load<'a, K, V, E> {
-    entering: Entering<'a, Arc<K>, Arc<V>, Arc<E>>,
+    entering: Entering<'a, Asked<K>, Arc<V>, Arc<E>>,
     key: Arc<K>,
     hash: u64,
     /// Once the key is in.
@@ -28,20 +29,33 @@ pub struct Load<'a, K, V, E> {
     site: Site,
 }
 
-type Seat<K, V, E> = Entered<Arc<K>, Arc<V>, Arc<E>>;
+/// A key as it stands in a batch.
+pub(super) struct Asked<K> {
+    /// What it is compared by.
+    pub(super) key: Arc<K>,
+    /// What the handler is given. Cloned before it goes in, so that a clone that panics is the panic of who asks.
+    pub(super) own: Option<K>,
+}
+
+/// A key is moved, and never pinned.
+impl<K> Unpin for Asked<K> {}
+
+type Seat<K, V, E> = Entered<Asked<K>, Arc<V>, Arc<E>>;
 
 impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
     #[track_caller]
-    pub(super) fn new(entering: Entering<'a, Arc<K>, Arc<V>, Arc<E>>, key: Arc<K>, hash: u64) -> Self {
-        let site = Site::named("loader", "load", || Some(entering.shared().name.to_string()));
-        Self { site, entering, key, hash, entered: None }
+    pub(super) fn new(shared: &'a Arc<Shared<Asked<K>, Arc<V>, Arc<E>>>, key: K, hash: u64) -> Self {
+        let key = Arc::new(key);
+        let asked = Asked { key: Arc::clone(&key), own: None };
+        let site = Site::named("loader", "load", || Some(shared.name.to_string()));
+        Self { site, entering: Entering::new(shared, asked), key, hash, entered: None }
     }
 
     /// Joins those that ask for the same key in the open batch; goes in, or waits for a place, if there are none.
     ///
     /// Keys are compared with no lock held, since that is the user's code: so what was seen is looked at again.
     #[allow(clippy::type_complexity, reason = "what `Entering` gives, for keys")]
-    fn seek(&mut self, cx: &Context<'_>) -> Poll<Result<Seat<K, V, E>, PostError<Arc<K>>>> {
+    fn seek(&mut self, cx: &Context<'_>) -> Poll<Result<Seat<K, V, E>, PostError<Asked<K>>>> {
         let shared = self.entering.shared();
         let mut key = Key { hash: self.hash, before: 0, batch: None };
         loop {
@@ -52,7 +66,7 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
                     key = Key { before: 0, batch: Some(open.number), ..key };
                 }
                 let (number, theirs) = open.candidate(key.hash, key.before)?;
-                Some((open.number, number, theirs.cloned()))
+                Some((open.number, number, theirs.map(|asked| Arc::clone(&asked.key))))
             });
             let opened = state.is_open();
             drop(state);
@@ -78,6 +92,9 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
                 None => {
                     if !opened {
                         key = Key { before: 0, batch: None, ..key };
+                    }
+                    if let Some(asked) = self.entering.item() {
+                        asked.own.get_or_insert_with(|| K::clone(&self.key));
                     }
                     match self.entering.enter(Wants::Answer, Some(waker), Some(key)) {
                         Ok(entered) => return Poll::Ready(Ok(entered)),

@@ -3,10 +3,9 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::entering::Entering;
 use super::error::BuildError;
 use super::handle::Handle;
-use super::load::Load;
+use super::load::{Asked, Load};
 use super::outcome::BatchOutcome;
 use super::run::starter;
 use super::settings::Settings;
@@ -14,8 +13,9 @@ use super::shared::Shared;
 use super::state::{Seating, State};
 use super::stats::BatchStats;
 use super::watch;
-use crate::sim;
+use crate::task::caught::quietly_drop;
 use crate::task::{Name, Scope};
+use crate::{mutant, sim};
 
 /// Looks values up by key, in batches in which each key is there once, whoever asks for it.
 ///
@@ -47,7 +47,7 @@ pub struct Loader<K, V, E> {
 }
 
 struct Inner<K, V, E> {
-    handle: Handle<Arc<K>, Arc<V>, Arc<E>>,
+    handle: Handle<Asked<K>, Arc<V>, Arc<E>>,
     /// No order depends on it: keys are batched as they come.
     hasher: RandomState,
 }
@@ -81,8 +81,7 @@ where
     #[track_caller]
     pub fn load(&self, key: K) -> Load<'_, K, V, E> {
         let hash = self.inner.hasher.hash_one(&key);
-        let key = Arc::new(key);
-        Load::new(Entering::new(&self.inner.handle.shared, Arc::clone(&key)), key, hash)
+        Load::new(&self.inner.handle.shared, key, hash)
     }
 
     /// Has the open batch go now, and waits until all keys that had come in before have their values.
@@ -166,7 +165,7 @@ impl LoaderBuilder {
     }
 
     /// Has a batch go this long after its first key, full or not; 1 ms unless set. With `None` it goes when it is
-    /// full, flushed or closed.
+    /// full, flushed or closed, and so it does with [`Duration::MAX`]. With zero it waits for nothing.
     pub fn max_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.settings.max_delay = delay.into();
         self
@@ -229,10 +228,19 @@ impl LoaderBuilder {
         let Self { scope, settings } = self;
         let is_named = settings.name.is_some();
         let handler = Arc::new(handler);
-        let by_key = move |keys: Vec<Arc<K>>| {
+        let by_key = move |keys: Vec<Asked<K>>| {
             let handler = Arc::clone(&handler);
             async move {
-                let keys: Vec<K> = keys.into_iter().map(Arc::unwrap_or_clone).collect();
+                let own = |Asked { key, own }: Asked<K>| {
+                    let own = own.unwrap_or_else(|| K::clone(&key));
+                    if mutant!("batch.clone_in_batch") {
+                        drop(K::clone(&key));
+                    }
+                    // The last one, where nobody waits for the value any more.
+                    quietly_drop(key);
+                    own
+                };
+                let keys: Vec<K> = keys.into_iter().map(own).collect();
                 let count = keys.len();
                 let share = |result: Result<V, E>| result.map(Arc::new).map_err(Arc::new);
                 match handler(keys).await.into_answers() {

@@ -117,7 +117,7 @@ impl<M: Manager> Shared<M> {
         let kept = if is_fit { state.give_back(entry) } else { Err(entry) };
         drop(state);
         match kept {
-            Ok(Some(waker)) => waker.wake(),
+            Ok(Some(waker)) => wake_each([waker]),
             // Written only when it changes, as all workers read it.
             Ok(None) if self.is_busy.load(Ordering::Relaxed) => self.is_busy.store(false, Ordering::Relaxed),
             Ok(None) => {}
@@ -141,9 +141,7 @@ impl<M: Manager> Shared<M> {
         let kept = self.state().put_back(at, entry);
         match kept {
             Ok(waker) => {
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+                wake_each(waker);
             }
             Err(entry) => self.discard(entry),
         }

@@ -14,6 +14,7 @@ use std::sync::{
 use std::task::{Context, Poll, Waker};
 
 use crate::mutant;
+use crate::task::wakers::wake_each;
 
 const WORK: u64 = 1;
 const SERVICE: u64 = 1 << 32;
@@ -126,7 +127,7 @@ impl Gate {
     pub(crate) fn wake_joiner(&self) {
         let joiner = self.joiner().take();
         if let Some(joiner) = joiner {
-            joiner.wake();
+            wake_each([joiner]);
         }
     }
 

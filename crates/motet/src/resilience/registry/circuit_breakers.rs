@@ -1,5 +1,5 @@
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -15,7 +15,8 @@ use crate::task::{Name, Scope};
 /// there is nothing else among the few dozen that are looked at, and one that was told what to do last of
 /// all. What made room is forgotten: if its key comes again, it begins closed.
 ///
-/// A handle: clones are one registry. Hash and comparison of keys run under its lock.
+/// A handle: clones are one registry. Comparisons of keys run under its lock. One that panics, as a hash or a clone that
+/// does, is the panic of its caller, and changes nothing.
 ///
 /// # Examples
 /// ```
@@ -38,6 +39,7 @@ type Make<K> = Box<dyn Fn(&K) -> CircuitBreaker + Send + Sync>;
 
 struct Shared<K> {
     make: Make<K>,
+    hasher: RandomState,
     slots: Mutex<Slots<K, CircuitBreaker>>,
     shown: OnceLock<Registration>,
 }
@@ -46,7 +48,12 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     /// Makes a registry that keeps up to `max` breakers, each made by `make`, with no lock held.
     pub fn new(max: NonZeroUsize, make: impl Fn(&K) -> CircuitBreaker + Send + Sync + 'static) -> Self {
         let slots = Mutex::new(Slots::new(max.get()));
-        Self(Arc::new(Shared { make: Box::new(make), slots, shown: OnceLock::new() }))
+        Self(Arc::new(Shared {
+            make: Box::new(make),
+            hasher: RandomState::new(),
+            slots,
+            shown: OnceLock::new(),
+        }))
     }
 
     /// Makes a registry whose breakers are all alike.
@@ -61,18 +68,19 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     /// Gives the breaker of the key.
     #[must_use]
     pub fn get(&self, key: &K) -> CircuitBreaker {
-        if let Some(breaker) = self.0.lock().get(key) {
+        let hash = self.0.hasher.hash_one(key);
+        if let Some(breaker) = self.0.lock().get(hash, key) {
             return breaker;
         }
         let breaker = (self.0.make)(key);
         let owned = Arc::new(key.clone());
         let mut slots = self.0.lock();
-        if let Some(first) = slots.get(key) {
+        if let Some(first) = slots.get(hash, key) {
             // Another was quicker. Dropped without the lock: it holds somebody's closures.
             drop(slots);
             return first;
         }
-        let gone = slots.insert(owned, breaker.clone(), worth);
+        let gone = slots.insert(hash, owned, breaker.clone(), worth);
         drop(slots);
         drop(gone);
         breaker
@@ -80,7 +88,8 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
 
     /// Forgets the breaker of the key. Those who have a handle of it keep it.
     pub fn remove(&self, key: &K) -> Option<CircuitBreaker> {
-        let gone = self.0.lock().remove(key);
+        let hash = self.0.hasher.hash_one(key);
+        let gone = self.0.lock().remove(hash, key);
         gone.map(|(_, breaker)| breaker)
     }
 

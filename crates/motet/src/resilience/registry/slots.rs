@@ -1,54 +1,79 @@
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
+
+use crate::mutant;
 
 /// What is kept by key, up to so many: the one that is missed least makes room.
 ///
 /// A clock with a hand: a look at a key marks it, and the hand that looks for room takes the mark away. So it
 /// costs next to nothing to look, and no more than [`LOOKS`] steps to make room.
+///
+/// Keys are hashed by the caller. They are compared in [`find`](Self::find) alone, before anything is changed, so that a
+/// comparison that panics leaves everything as it was.
 #[derive(Debug)]
 pub(super) struct Slots<K, V> {
     max: usize,
-    at: HashMap<Arc<K>, usize>,
+    /// The first slot of each hash.
+    at: HashMap<u64, usize>,
     slots: Vec<Slot<K, V>>,
     hand: usize,
 }
 
 #[derive(Debug)]
 struct Slot<K, V> {
+    hash: u64,
     key: Arc<K>,
     value: V,
     marked: bool,
+    /// Of the same hash.
+    next: Option<usize>,
 }
 
 const LOOKS: usize = 64;
 
-impl<K: Eq + Hash, V: Clone> Slots<K, V> {
+impl<K: Eq, V: Clone> Slots<K, V> {
     pub(super) fn new(max: usize) -> Self {
         Self { max, at: HashMap::new(), slots: Vec::new(), hand: 0 }
     }
 
-    pub(super) fn get(&mut self, key: &K) -> Option<V> {
-        let slot = &mut self.slots[*self.at.get(key)?];
+    pub(super) fn get(&mut self, hash: u64, key: &K) -> Option<V> {
+        let place = self.find(hash, key)?;
+        let slot = &mut self.slots[place];
         slot.marked = true;
         Some(slot.value.clone())
+    }
+
+    fn find(&self, hash: u64, key: &K) -> Option<usize> {
+        let mut place = *self.at.get(&hash)?;
+        while *self.slots[place].key != *key {
+            place = self.slots[place].next?;
+        }
+        Some(place)
     }
 
     /// Puts a new key in. What had to make room for it is given back, to be dropped elsewhere.
     ///
     /// `worth` says how much a value would be missed; among equals the one that was not looked at for longer goes.
-    pub(super) fn insert(&mut self, key: Arc<K>, value: V, worth: impl Fn(&V) -> u8) -> Option<(Arc<K>, V)> {
-        let slot = Slot { key: Arc::clone(&key), value, marked: true };
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        key: Arc<K>,
+        value: V,
+        worth: impl Fn(&V) -> u8,
+    ) -> Option<(Arc<K>, V)> {
         if self.slots.len() < self.max {
-            self.at.insert(key, self.slots.len());
-            self.slots.push(slot);
+            let next = self.at.insert(hash, self.slots.len());
+            self.slots.push(Slot { hash, key, value, marked: true, next });
             return None;
         }
         let place = self.least(worth);
+        self.unlink(place);
+        if mutant!("registry.compare_in_between") {
+            let _is_first = *self.slots[0].key == *key;
+        }
+        let next = self.at.insert(hash, place);
+        let slot = Slot { hash, key, value, marked: true, next };
         let gone = std::mem::replace(&mut self.slots[place], slot);
-        // The map's own copy of the key is not the last one.
-        self.at.remove(&gone.key);
-        self.at.insert(key, place);
         Some((gone.key, gone.value))
     }
 
@@ -68,18 +93,45 @@ impl<K: Eq + Hash, V: Clone> Slots<K, V> {
         least.0
     }
 
-    pub(super) fn remove(&mut self, key: &K) -> Option<(Arc<K>, V)> {
-        let place = self.at.remove(key)?;
-        let gone = self.slots.swap_remove(place);
-        if let Some(moved) = self.slots.get(place)
-            && let Some(at) = self.at.get_mut(&moved.key)
-        {
-            *at = place;
+    pub(super) fn remove(&mut self, hash: u64, key: &K) -> Option<(Arc<K>, V)> {
+        let place = self.find(hash, key)?;
+        self.unlink(place);
+        let last = self.slots.len() - 1;
+        if place < last {
+            self.relink(self.slots[last].hash, last, Some(place));
         }
+        // What is last comes to its place.
+        let gone = self.slots.swap_remove(place);
         if self.hand >= self.slots.len() {
             self.hand = 0;
         }
         Some((gone.key, gone.value))
+    }
+
+    fn unlink(&mut self, place: usize) {
+        let Slot { hash, next, .. } = self.slots[place];
+        self.relink(hash, place, next);
+    }
+
+    /// Has what leads to a slot lead to another.
+    fn relink(&mut self, hash: u64, from: usize, to: Option<usize>) {
+        let first = self.at.get(&hash).copied();
+        if first == Some(from) {
+            match to {
+                Some(to) => drop(self.at.insert(hash, to)),
+                None => drop(self.at.remove(&hash)),
+            }
+            return;
+        }
+        let mut before = first;
+        while let Some(place) = before {
+            let slot = &mut self.slots[place];
+            if slot.next == Some(from) {
+                slot.next = to;
+                return;
+            }
+            before = slot.next;
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -97,6 +149,11 @@ mod tests {
 
     use super::*;
 
+    /// One of few, so that some keys share theirs.
+    fn hash(key: u8) -> u64 {
+        u64::from(key % 7)
+    }
+
     proptest! {
         #[test]
         fn slots_agree_with_a_map_and_evict_only_when_full(
@@ -107,12 +164,12 @@ mod tests {
             let mut model: HashMap<u8, u8> = HashMap::new();
             for (step, key) in steps {
                 match step {
-                    0 => prop_assert_eq!(slots.remove(&key).map(|gone| *gone.0), model.remove(&key).map(|_| key)),
-                    1 => prop_assert_eq!(slots.get(&key), model.get(&key).copied()),
+                    0 => prop_assert_eq!(slots.remove(hash(key), &key).map(|gone| *gone.0), model.remove(&key).map(|_| key)),
+                    1 => prop_assert_eq!(slots.get(hash(key), &key), model.get(&key).copied()),
                     _ if model.contains_key(&key) => {}
                     _ => {
                         let was_full = model.len() == max;
-                        let gone = slots.insert(Arc::new(key), key, |value| value % 3);
+                        let gone = slots.insert(hash(key), Arc::new(key), key, |value| value % 3);
                         prop_assert_eq!(gone.is_some(), was_full);
                         if let Some((gone, value)) = gone {
                             prop_assert_eq!(model.remove(&gone), Some(value));
@@ -136,11 +193,11 @@ mod tests {
     fn keys_read_recently_are_evicted_last() {
         let mut slots = Slots::new(3);
         for key in 0..3 {
-            slots.insert(Arc::new(key), key, |_| 0);
+            slots.insert(hash(key), Arc::new(key), key, |_| 0);
         }
         // The first to come takes all marks away, and then the place of the first.
-        assert_eq!(slots.insert(Arc::new(3), 3, |_| 0).map(|gone| gone.1), Some(0));
-        assert_eq!(slots.get(&1), Some(1));
-        assert_eq!(slots.insert(Arc::new(4), 4, |_| 0).map(|gone| gone.1), Some(2));
+        assert_eq!(slots.insert(hash(3), Arc::new(3), 3, |_| 0).map(|gone| gone.1), Some(0));
+        assert_eq!(slots.get(hash(1), &1), Some(1));
+        assert_eq!(slots.insert(hash(4), Arc::new(4), 4, |_| 0).map(|gone| gone.1), Some(2));
     }
 }

@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::mutant;
+use crate::task::wakers::wake_each;
 
 /// What opens one slot, from within.
 pub(super) struct Key<T> {
@@ -115,7 +116,7 @@ impl<T> Slot<T> {
         if let Some(waits) = self.waits.take()
             && !mutant!("stream.never_wake_group")
         {
-            waits.wake();
+            wake_each([waits]);
         }
     }
 

@@ -9,6 +9,7 @@ use futures_core::Stream;
 
 use super::panicked::{Outcome, drop_caught};
 use super::state::{Claim, Counts, Found, State};
+use crate::task::wakers::wake_each;
 use crate::task::{Name, Reason, ReasonKind, Scope};
 use crate::{mutant, sim};
 
@@ -39,8 +40,8 @@ struct Wakes {
 
 impl Wakes {
     fn wake(self) {
-        self.reader.into_iter().chain(self.worker).for_each(Waker::wake);
-        self.all.into_iter().for_each(|(_, waker)| waker.wake());
+        let all = self.all.into_iter().map(|(_, waker)| waker);
+        wake_each(self.reader.into_iter().chain(self.worker).chain(all));
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::node::{Header, NodeRef};
+use crate::task::wakers::wake_each;
 
 /// Nothing is there, and the owner waits: whoever pushes wakes it.
 const ASLEEP: *mut Header = ptr::null_mut();
@@ -69,7 +70,7 @@ impl Queue {
     fn wake_owner(&self) {
         let waker = self.owner().take();
         if let Some(waker) = waker {
-            waker.wake();
+            wake_each([waker]);
         }
     }
 

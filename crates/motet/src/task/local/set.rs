@@ -20,6 +20,7 @@ use tokio::task::coop;
 use super::node::{Header, NodeRef, Phase};
 use super::queue::{Asleep, Queue};
 use crate::sim;
+use crate::task::wakers::wake_each;
 
 /// How many children are polled before the task's other work has a turn: tokio's own budget, for where no budget
 /// is kept.
@@ -189,7 +190,7 @@ impl Set {
         let joiner = node.header().joiner.take();
         node.end();
         if let Some(joiner) = joiner {
-            joiner.wake();
+            wake_each([joiner]);
         }
     }
 

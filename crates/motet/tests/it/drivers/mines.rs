@@ -1,28 +1,32 @@
-//! Code of users that panics where it is shown, compared or dropped, in each place where the library meets it: it harms
-//! nobody else.
+//! Code of users that panics where it is shown, compared, dropped or woken, in each place where the library meets it: it
+//! harms nobody else.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::hash::{Hash, Hasher};
-use std::num::NonZeroU32;
+use std::mem::ManuallyDrop;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use motet::Backoff;
-use motet::batch::Batcher;
+use motet::batch::{Batcher, Loader};
 use motet::event::{Emitter, Event};
 use motet::observe::Stats;
 use motet::pool::{Manager, Pool};
 use motet::queue::{self, Job};
-use motet::task::{Nursery, Reason, Restart, Scope, Supervisor, scope, timeout};
+use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakers};
+use motet::task::{CancelToken, Nursery, Reason, Restart, Scope, Supervisor, scope, timeout};
 use motet_testkit::sim::{Failure, Sweep};
+use tokio::task::coop::unconstrained;
 use tokio::time::sleep;
 
 use super::{Driver, draw, millis, passes, swept};
-use crate::reader::Reader;
+use crate::reader::reader;
 
 pub(super) const DRIVER: Driver = Driver { drives: &[], cancel, sweep };
 
@@ -39,9 +43,12 @@ enum Touch {
     Drop,
     Hash,
     Clone,
+    Eq,
+    Wake,
 }
 
-const TOUCHES: [Touch; 5] = [Touch::Display, Touch::Debug, Touch::Drop, Touch::Hash, Touch::Clone];
+const TOUCHES: [Touch; 7] =
+    [Touch::Display, Touch::Debug, Touch::Drop, Touch::Hash, Touch::Clone, Touch::Eq, Touch::Wake];
 
 struct Mine(Touch);
 
@@ -91,16 +98,20 @@ fn cancel() {}
 
 fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        let _read = tracing::subscriber::set_default(Reader);
-        let touch = TOUCHES[draw(5) as usize];
+        let _read = tracing::subscriber::set_default(reader());
+        let touch = &TOUCHES[draw(7) as usize];
         let around = timeout(millis(60_000), async {
-            match draw(6) {
-                0 => in_a_pool(touch).await,
-                1 => in_a_listener(touch).await,
-                2 => in_a_release(touch).await,
-                3 => in_a_supervisor(touch).await,
-                4 => in_a_batch(touch).await,
-                _ => in_workers(touch).await,
+            match draw(10) {
+                0 => in_a_pool(*touch).await,
+                1 => in_a_listener(*touch).await,
+                2 => in_a_release(*touch).await,
+                3 => in_a_supervisor(*touch).await,
+                4 => in_a_batch(*touch).await,
+                5 => in_workers(*touch).await,
+                6 => in_keys_of_a_loader(*touch).await,
+                7 => in_keys_of_a_registry(*touch),
+                8 => in_wakers_of_a_queue_and_a_pool(touch).await,
+                _ => in_wakers_of_a_batch_and_a_task(touch).await,
             }
         });
         around.await.expect("it hangs");
@@ -237,7 +248,7 @@ async fn in_a_supervisor(touch: Touch) {
                 let number = begins.fetch_add(1, Ordering::Relaxed);
                 async move { if number < 20 { Err(Mine(touch)) } else { Ok(()) } }
             });
-        let token = motet::task::CancelToken::new();
+        let token = CancelToken::new();
         drop(n.spawn("supervisor", supervisor.run(token)));
         Ok(())
     })
@@ -290,6 +301,218 @@ async fn in_workers(touch: Touch) {
     while let Ok(letter) = letters.try_recv() {
         goes_off(letter);
     }
+}
+
+/// All have the same hash, so that each is compared. A mine goes off in the hands of who asks with it: it is the second
+/// that is compared; of a comparison, it does so when the fuse has come to its end.
+struct Key(u32, Option<Mine>, Fuse);
+
+/// How many comparisons go well.
+#[derive(Default)]
+struct Fuse(AtomicUsize);
+
+impl Key {
+    fn well(number: u32) -> Self {
+        Self(number, None, Fuse::default())
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        if let Some(mine) = &self.1 {
+            mine.touched(Touch::Hash);
+        }
+        0.hash(state);
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, asked: &Self) -> bool {
+        if let Some(mine) = &asked.1
+            && asked
+                .2
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_err()
+        {
+            mine.touched(Touch::Eq);
+        }
+        self.0 == asked.0
+    }
+}
+
+impl Eq for Key {}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        Self(self.0, self.1.clone(), Fuse::default())
+    }
+}
+
+/// Whoever asks with a mine may panic; the others get their values, each that of its own key.
+async fn in_keys_of_a_loader(touch: Touch) {
+    scope(async |n: &Nursery<Infallible>| {
+        let loader = Loader::new(n, |keys: Vec<Key>| async move {
+            // What a handler drops is its own affair.
+            keys.into_iter().map(|key| Ok::<_, Infallible>(ManuallyDrop::new(key).0)).collect::<Vec<_>>()
+        });
+        let asks = (0..6_u32).map(|number| {
+            let loader = loader.clone();
+            n.spawn("asks", async move {
+                sleep(millis(draw(3))).await;
+                let asked = survives(async {
+                    let key = Key(number, (number == 2).then(|| Mine(touch)), Fuse::default());
+                    loader.load(key).await.map(|value| *value)
+                });
+                match asked.await {
+                    Some(value) => assert_eq!(value.ok(), Some(number)),
+                    None => assert_eq!(number, 2, "it had no mine"),
+                }
+            })
+        });
+        for asks in asks.collect::<Vec<_>>() {
+            asks.await.unwrap();
+        }
+        loader.close().await;
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Whoever asks with a mine may panic; the breakers of the others are as they were.
+fn in_keys_of_a_registry(touch: Touch) {
+    // To get a breaker that is not there takes six comparisons with three that are.
+    for fuse in 0..9 {
+        let max = const { NonZeroUsize::new(3).unwrap() };
+        let breakers = CircuitBreakers::new(max, |_: &Key| CircuitBreaker::default());
+        for number in 0..3 {
+            breakers.get(&Key::well(number)).force_open();
+        }
+        let mined = || ManuallyDrop::new(Key(7, Some(Mine(touch)), Fuse(fuse.into())));
+        let removed = catch_unwind(AssertUnwindSafe(|| breakers.remove(&mined()).is_some()));
+        assert!(!removed.unwrap_or(false), "it was never there");
+        let got = catch_unwind(AssertUnwindSafe(|| drop(breakers.get(&mined()))));
+        let mut kept: Vec<u32> = breakers.states().iter().map(|(key, _)| key.0).collect();
+        kept.sort_unstable();
+        match got {
+            Err(_) => assert_eq!(kept, [0, 1, 2]),
+            Ok(()) => assert!(kept.len() == 3 && kept.contains(&7), "{kept:?}"),
+        }
+        for number in kept.into_iter().filter(|number| *number < 3) {
+            assert_eq!(breakers.get(&Key::well(number)).state(), BreakerState::ForcedOpen);
+        }
+        goes_off(breakers);
+    }
+}
+
+/// Runs a future to its end; `None` if it panics.
+async fn survives<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    let outcome = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    });
+    let outcome = outcome.await;
+    goes_off(future);
+    outcome
+}
+
+/// A waker that panics where it is touched. It points to a constant, and so owns nothing.
+#[allow(unsafe_code, reason = "a safe waker cannot panic when it is cloned")]
+fn mined_waker(touch: &'static Touch) -> Waker {
+    fn touched(data: *const (), touch: Touch) {
+        // SAFETY: each is made below of such a reference.
+        let mined = unsafe { &*data.cast::<Touch>() };
+        Mine::touched(&ManuallyDrop::new(Mine(*mined)), touch);
+    }
+    const TABLE: RawWakerVTable = RawWakerVTable::new(
+        |data| {
+            touched(data, Touch::Clone);
+            RawWaker::new(data, &TABLE)
+        },
+        |data| touched(data, Touch::Wake),
+        |data| touched(data, Touch::Wake),
+        |data| touched(data, Touch::Drop),
+    );
+    // SAFETY: the functions keep the contract: the data lives for ever, may be shared, and is never changed.
+    unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(touch).cast(), &TABLE)) }
+}
+
+/// A future that waits with a mined waker, unless that has gone off; it is never polled again.
+fn waits_with(touch: &'static Touch, future: impl Future) -> impl Sized {
+    let waker = ManuallyDrop::new(mined_waker(touch));
+    // Without the budget, and after the turns that a queue leaves to others: of both it is the runtime that wakes.
+    let mut future = Box::pin(unconstrained(async move { drop(future.await) }));
+    for _ in 0..32 {
+        let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending(), "there is nothing to wait for");
+    }
+    let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
+    assert!(!polled.is_ok_and(|polled| polled.is_ready()), "there is nothing to wait for");
+    future
+}
+
+struct Well;
+
+impl Manager for Well {
+    type Connection = u32;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<u32, Infallible> {
+        Ok(7)
+    }
+}
+
+/// What wakes does not panic, and what the mined waiter was handed goes to others.
+async fn in_wakers_of_a_queue_and_a_pool(touch: &'static Touch) {
+    scope(async |n: &Nursery<Infallible>| {
+        let (sender, receiver) = queue::bounded(2);
+        let mined = waits_with(touch, receiver.recv());
+        let other = receiver.clone();
+        let other = n.spawn("receives", async move { other.recv().await });
+        tokio::task::yield_now().await;
+        sender.send(1).await.unwrap();
+        sender.send(2).await.unwrap();
+        goes_off(mined);
+        let both = other.await.unwrap().unwrap() + receiver.recv().await.unwrap();
+        assert_eq!(both, 3);
+
+        let pool = Pool::builder(n, Well).max(1).build().unwrap();
+        let held = pool.acquire().await.unwrap();
+        let mined = waits_with(touch, pool.acquire());
+        let other = pool.clone();
+        let other = n.spawn("acquires", async move { drop(other.acquire().await.unwrap()) });
+        tokio::task::yield_now().await;
+        drop(held);
+        goes_off(mined);
+        other.await.unwrap();
+        drop(pool.acquire().await.unwrap());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// What ends is told to the others, although one waker panics.
+async fn in_wakers_of_a_batch_and_a_task(touch: &'static Touch) {
+    scope(async |n: &Nursery<Infallible>| {
+        let batcher = Batcher::new(n, |items: Vec<u32>| async move {
+            items.into_iter().map(Ok::<_, Infallible>).collect::<Vec<_>>()
+        });
+        let mined = waits_with(touch, batcher.submit(1));
+        assert_eq!(batcher.submit(2).await.unwrap(), 2);
+        goes_off(mined);
+        batcher.close().await;
+
+        let ended = n.spawn("ends", sleep(millis(1)));
+        let mined = waits_with(touch, ended);
+        sleep(millis(2)).await;
+        goes_off(mined);
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 /// A closure that panics takes its own numbers along, and no others.

@@ -22,6 +22,7 @@ enum By {
 
 planted! {
     acquire_keep_for_nobody: "acquire.keep_for_nobody", By::Sweep(&resources::OWNED);
+    batch_clone_in_batch: "batch.clone_in_batch", By::Sweep(&mines::DRIVER);
     batch_close_forgets_open: "batch.close_forgets_open", By::Sweep(&batches::BATCHER);
     batch_first_asker_only: "batch.first_asker_only", By::Sweep(&batches::LOADER);
     batch_forget_at_drop: "batch.forget_at_drop", By::Sweep(&batches::BATCHER);
@@ -104,6 +105,7 @@ planted! {
     race_keep_loser: "race.keep_loser", By::Cancel(&local::DRIVER);
     rate_keep_place: "rate.keep_place", By::Cancel(&limits::RATE);
     rate_lost_update: "rate.lost_update", By::Loom;
+    registry_compare_in_between: "registry.compare_in_between", By::Sweep(&mines::DRIVER);
     release_count_here_only: "release.count_here_only", By::Sweep(&resources::OWNED);
     release_finished_late: "release.finished_late", By::Sweep(&resources::OWNED);
     resilience_hedge_first_is_first: "resilience.hedge_first_is_first", By::Sweep(&eaters::DRIVER);
@@ -149,6 +151,7 @@ planted! {
     task_miss_cancel: "task.miss_cancel", By::Sweep(&scopes::DRIVER);
     timeout_keep_future: "timeout.keep_future", By::Cancel(&time::DRIVER);
     token_wake_one: "token.wake_one", By::Sweep(&tokens::DRIVER);
+    wakers_let_panics_out: "wakers.let_panics_out", By::Sweep(&mines::DRIVER);
     workers_burn_attempt: "workers.burn_attempt", By::Sweep(&workers::DRIVER);
     workers_due_later_when_told: "workers.due_later_when_told", By::Sweep(&workers::DRIVER);
     workers_give_back_in_order: "workers.give_back_in_order", By::Sweep(&workers::DRIVER);
