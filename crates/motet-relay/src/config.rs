@@ -37,7 +37,7 @@ pub struct Config {
     /// Maximum size of the database file in bytes. relay refuses events with 503 when the file has reached it. `None`:
     /// the free space of the disk is the limit.
     pub max_store_bytes: Option<u64>,
-    /// How long the shutdown waits for deliveries in flight.
+    /// How long the shutdown waits for deliveries in flight: with zero it waits for none, with [`Duration::MAX`] for all.
     pub shutdown_grace: Duration,
 }
 
@@ -69,6 +69,19 @@ impl Config {
             shutdown_grace: Self::DEFAULT_SHUTDOWN_GRACE,
         }
     }
+
+    /// The first setting that is zero although no delivery could succeed with zero, or a task would never pause.
+    pub(crate) fn zero_duration(&self) -> Option<&'static str> {
+        let Timeouts { connect, headers, total } = self.timeouts;
+        let above_zero = [
+            ("timeouts.connect", connect),
+            ("timeouts.headers", headers),
+            ("timeouts.total", total),
+            ("auto_disable.probe_every", self.auto_disable.probe_every),
+            ("feeds.keep_alive", self.feeds.keep_alive),
+        ];
+        above_zero.into_iter().find(|(_, duration)| duration.is_zero()).map(|(setting, _)| setting)
+    }
 }
 
 /// Exponential back-off with full jitter, up to a number of attempts.
@@ -82,15 +95,16 @@ impl Config {
 /// so that a receiver that is down for a weekend day is still reached. 3 days of failures that are charged to relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySchedule {
-    /// The longest delay after the first failure.
+    /// The longest delay after the first failure, and at most `cap`. Zero retries at once.
     pub base: Duration,
-    /// The longest delay after any failure.
+    /// The longest delay after any failure. Zero retries at once; [`Duration::MAX`] is no limit.
     pub cap: Duration,
     /// Maximum number of attempts. A delivery that has failed this many times becomes a dead letter. At least one attempt
     /// is made.
     pub max_attempts: u32,
     /// How long attempts may fail because of relay itself (no file descriptors, no route, no name server). Such attempts
-    /// are not counted; a delivery whose attempts have all failed in this way for `max_age` becomes a dead letter.
+    /// are not counted; a delivery whose attempts have all failed in this way for `max_age` becomes a dead letter:
+    /// with zero after the first attempt, with [`Duration::MAX`] never.
     pub max_age: Duration,
 }
 
@@ -106,6 +120,7 @@ impl Default for RetrySchedule {
 }
 
 /// How long the parts of an attempt may take. All timeouts are counted from the start of the attempt.
+/// A timeout must be above zero; [`Duration::MAX`] is no limit.
 ///
 /// # Defaults
 /// 5 s to connect, 10 s to the end of the headers, 15 s in total.
@@ -159,7 +174,8 @@ pub struct EndpointLimits {
     /// wait for the breaker are not attempted.
     pub breaker_failures: NonZeroU32,
     /// The longest time that the breaker stays open. The first time is one second, or `breaker_open` if that is shorter;
-    /// each further time is twice as long as the one before.
+    /// each further time is twice as long as the one before. With zero the breaker is half-open at once; [`Duration::MAX`]
+    /// is no limit.
     pub breaker_open: Duration,
     /// Maximum number of attempts per second. `None`: no limit.
     pub rate: Option<NonZeroU32>,
@@ -185,9 +201,10 @@ impl Default for EndpointLimits {
 pub struct AutoDisable {
     /// Minimum number of failed attempts in a row.
     pub failures: u32,
-    /// Minimum time since the first of them.
+    /// Minimum time since the first of them. With [`Duration::MAX`] no endpoint is disabled.
     pub after: Duration,
-    /// How often relay attempts one delivery of the disabled endpoint as a probe.
+    /// How often relay attempts one delivery of the disabled endpoint as a probe. Must be above zero; with
+    /// [`Duration::MAX`] there are no probes.
     pub probe_every: Duration,
 }
 
@@ -210,7 +227,7 @@ pub struct Feeds {
     /// Maximum number of open feeds. A slow reader costs about 1 MiB.
     pub max_open: NonZeroUsize,
     /// A feed that had no event for this time sends an empty message. Most proxies close a connection that was silent for
-    /// a minute.
+    /// a minute. Must be above zero; with [`Duration::MAX`] no such message is sent.
     pub keep_alive: Duration,
 }
 

@@ -44,6 +44,12 @@ pub enum StartError {
     /// A setting of the breakers, the rate limits or the feeds is not valid.
     #[error("a setting of the breakers, the rate limits or the feeds is not valid")]
     Settings(#[source] InvalidPolicy),
+    /// A duration is zero that must be above zero.
+    #[error("`{setting}` is zero; set one millisecond or more")]
+    ZeroDuration {
+        /// The field of [`Config`](crate::Config).
+        setting: &'static str,
+    },
     /// A part did not start for another reason: a bug, or the program was asked to stop during the start.
     #[error("a part of relay did not start")]
     Part(#[source] Arc<StartFailed>),

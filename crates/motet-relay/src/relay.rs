@@ -54,6 +54,9 @@ impl Relay {
     /// # Errors
     /// [`StartError`] reports what could not be opened, and what to do.
     pub async fn start<E: Send + 'static>(config: Config, app: &Root<E>) -> Result<Self, StartError> {
+        if let Some(setting) = config.zero_duration() {
+            return Err(StartError::ZeroDuration { setting });
+        }
         raise_open_files();
         for net in &config.allow_net {
             tracing::warn!(%net, "deliveries to this network are allowed in addition to public addresses");

@@ -127,7 +127,8 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Limits the time of a call: of its attempts, the waits between them, and the body of its answer.
+    /// Limits the time of a call: of its attempts, the waits between them, and the body of its answer. More than zero;
+    /// [`Duration::MAX`] is no limit, here and below.
     pub fn timeout(mut self, within: Duration) -> Self {
         self.times.total = Some(within);
         self
@@ -139,19 +140,20 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Limits the time of connecting: resolving the name, TCP and TLS.
+    /// Limits the time of connecting: resolving the name, TCP and TLS. More than zero.
     pub fn connect_timeout(mut self, within: Duration) -> Self {
         self.connections = self.connections.connect_timeout(within);
         self
     }
 
     /// Limits the time of an attempt from when it has its place for the host to the end of the answer's headers.
+    /// More than zero.
     pub fn head_timeout(mut self, within: Duration) -> Self {
         self.times.head = Some(within);
         self
     }
 
-    /// Limits the time of a wait for more of a body.
+    /// Limits the time of a wait for more of a body. More than zero.
     pub fn read_timeout(mut self, within: Duration) -> Self {
         self.times.read = Some(within);
         self
@@ -170,7 +172,7 @@ impl ApiClientBuilder {
     }
 
     /// Waits for as long as a host asks for with `Retry-After`, if it is no longer than this; otherwise the call ends
-    /// with what the host said.
+    /// with what the host said. Zero waits for no host, [`Duration::MAX`] for each.
     pub fn patience(mut self, longest: Duration) -> Self {
         self.times.patience = longest;
         self
@@ -234,7 +236,7 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Closes a connection that was idle for so long.
+    /// Closes a connection that was idle for `after`: zero closes each after its answer, [`Duration::MAX`] none.
     pub fn idle_timeout(mut self, after: Duration) -> Self {
         self.connections = self.connections.idle_timeout(after);
         self
@@ -325,12 +327,13 @@ impl ApiClientBuilder {
     /// Makes the client. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`InvalidClient`]: a base URL that is none, a header that is none, no places, protocols in the configuration of
-    /// TLS, a filter for addresses where none are dialled.
+    /// [`InvalidClient`]: a base URL that is none, a header that is none, no places, a limit of time that is zero,
+    /// protocols in the configuration of TLS, a filter for addresses where none are dialled.
     pub fn build(self) -> Result<ApiClient, InvalidClient> {
         if let Some(problem) = self.problem {
             return Err(InvalidClient(problem));
         }
+        self.times.check()?;
         let base = self.base.as_deref().map(Base::parse).transpose();
         let base = base.map_err(|error| InvalidClient(error.into()))?;
         let (places, waiting) = self.in_flight;

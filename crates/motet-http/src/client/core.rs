@@ -24,7 +24,7 @@ use super::host::{Host, Places};
 use super::judge::{self, Repeat};
 use super::request::{Reads, Request};
 use super::target::Base;
-use super::{ByStatus, Error, Response, redirect};
+use super::{ByStatus, Error, InvalidClient, Response, redirect};
 use crate::connect::Connections;
 
 /// What the clones of a client share.
@@ -50,6 +50,17 @@ pub(super) struct Times {
     pub(super) head: Option<Duration>,
     pub(super) read: Option<Duration>,
     pub(super) patience: Duration,
+}
+
+impl Times {
+    /// Refuses a limit within which no call could succeed.
+    pub(super) fn check(&self) -> Result<(), InvalidClient> {
+        let limits = [("timeout", self.total), ("head_timeout", self.head), ("read_timeout", self.read)];
+        match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit.is_zero())) {
+            Some((name, _)) => Err(InvalidClient::new(format!("a limit of no time (`{name}`)"))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A request with what is known of it when it is sent.

@@ -296,7 +296,8 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Limits the time of this call, to the end of its answer's body, in place of the limit of the client.
+    /// Limits the time of this call, to the end of its answer's body, in place of the limit of the client. Zero fails
+    /// the call at once, for one whose time is over already; [`Duration::MAX`] is no limit.
     pub fn timeout(self, within: Duration) -> Self {
         self.limit(Some(within))
     }

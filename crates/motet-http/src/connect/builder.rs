@@ -93,13 +93,13 @@ impl ConnectionsBuilder {
         }
     }
 
-    /// Limits the time of connecting: resolving the name, TCP and TLS.
+    /// Limits the time of connecting: resolving the name, TCP and TLS. More than zero; [`Duration::MAX`] is no limit.
     pub fn connect_timeout(mut self, within: Duration) -> Self {
         self.connect = within;
         self
     }
 
-    /// Closes a connection that was idle for so long.
+    /// Closes a connection that was idle for `after`: zero closes each after its answer, [`Duration::MAX`] none.
     pub fn idle_timeout(mut self, after: Duration) -> Self {
         self.idle = after;
         self
@@ -128,7 +128,7 @@ impl ConnectionsBuilder {
     }
 
     /// Closes a connection of HTTP/1.1 that is older than `age`, a tenth more or less, at the end of its next answer, so that
-    /// a host that is in use all the time is resolved anew now and then. One of HTTP/2 when no request is on it.
+    /// a host that is in use all the time is resolved anew now and then. One of HTTP/2 when no request is on it. Zero uses each connection once, [`Duration::MAX`] without end.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self
@@ -210,8 +210,8 @@ impl ConnectionsBuilder {
     /// Makes them. Nothing is connected yet.
     ///
     /// # Errors
-    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB, no connection that may be open, a filter for addresses where
-    /// none are dialled.
+    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB, no connection that may be
+    /// open, no time for connecting, a filter for addresses where none are dialled.
     pub fn build(self) -> Result<Connections, InvalidClient> {
         if self.dial.is_some() && self.filter.is_some() {
             return Err(InvalidClient::new("a filter for addresses, where none are dialled"));
@@ -221,7 +221,9 @@ impl ConnectionsBuilder {
         }
         let mut http = legacy::Client::builder(ScopeExecutor::new(self.scope.clone()));
         // So far off that the clock cannot tell: never. hyper-util would panic over it, in a task of the scope.
-        let idle = Some(self.idle).filter(|idle| Instant::now().checked_add(*idle).is_some());
+        // With zero, hyper-util would not close idle connections.
+        let idle = Some(self.idle.max(Duration::from_nanos(1)))
+            .filter(|idle| Instant::now().checked_add(*idle).is_some());
         http.pool_timer(TokioTimer::new())
             .pool_idle_timeout(idle)
             .pool_max_idle_per_host(self.max_idle)
@@ -231,6 +233,9 @@ impl ConnectionsBuilder {
             .http2_only(self.versions == Versions::Http2);
         if self.max_open == 0 {
             return Err(InvalidClient::new("no connection may be open"));
+        }
+        if self.connect.is_zero() {
+            return Err(InvalidClient::new("no time for connecting (`connect_timeout`)"));
         }
         if self.lenient_heads {
             http.http1_allow_obsolete_multiline_headers_in_responses(true)

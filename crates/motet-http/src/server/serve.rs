@@ -167,7 +167,7 @@ impl Server {
         self
     }
 
-    /// Sets how long a connection may be without a request before it is closed.
+    /// Sets how long a connection may be without a request before it is closed. Zero closes each after its answer.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle = limit;
         self
@@ -175,7 +175,12 @@ impl Server {
 
     /// Closes the connection of a client that has taken nothing of its answer for so long; on Linux also of one that is
     /// gone without a word.
+    ///
+    /// # Panics
+    /// If it is zero.
+    #[track_caller]
     pub fn unread_timeout(mut self, within: Duration) -> Self {
+        assert!(!within.is_zero(), "a client has no time to take its answer");
         self.unread = within;
         self
     }
@@ -187,12 +192,13 @@ impl Server {
     }
 
     /// Goes on taking connections for so long after the stop: until whoever sends them has asked whether it is ready.
+    /// Zero closes the listener at once.
     pub fn notice(mut self, time: Duration) -> Self {
         self.notice = time;
         self
     }
 
-    /// Gives requests under way so long to end, once no further ones are taken.
+    /// Gives requests under way so long to end, once no further ones are taken. Zero closes their connections at once.
     pub fn grace(mut self, time: Duration) -> Self {
         self.grace = time;
         self

@@ -7,6 +7,7 @@ mod calls;
 mod cancel;
 mod connections;
 mod drivers;
+mod durations;
 mod errors;
 mod harness;
 mod limits;

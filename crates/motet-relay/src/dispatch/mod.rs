@@ -366,7 +366,7 @@ impl DispatchLoop<'_> {
                 Ok(permit) => admitted.push((due, permit)),
                 Err(delay) => {
                     // The remaining deliveries stay due; the lane gets another turn after the delay.
-                    next_due = Some(now + millis(delay).max(1));
+                    next_due = Some(now.saturating_add(millis(delay).max(1)));
                     break;
                 }
             }

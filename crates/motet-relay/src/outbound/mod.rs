@@ -148,9 +148,9 @@ impl Outbound {
     ) -> Result<ReceiverResponse, SendError> {
         let started = Instant::now();
         let to_headers = self.timeouts.headers.min(self.timeouts.total);
-        let response = in_time(started + to_headers, self.send(url, &headers, &body)).await;
+        let response = in_time(later(started, to_headers), self.send(url, &headers, &body)).await;
         let (head, body) = response.unwrap_or(Err(SendError::HeadersTimeout(to_headers)))?.into_parts();
-        let deadline = started + self.timeouts.total;
+        let deadline = later(started, self.timeouts.total);
         let (excerpt, unread) = if head.status.is_success() {
             (None, Some(UnreadBody { body, deadline }))
         } else {
@@ -188,6 +188,12 @@ impl Outbound {
             }
         }
     }
+}
+
+/// Returns `start + timeout`, or an instant in 30 years if the clock does not reach that far.
+fn later(start: Instant, timeout: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    start.checked_add(timeout).unwrap_or_else(|| start + FAR)
 }
 
 /// Waits for `future` until `deadline`. Returns `None` if the deadline has passed.

@@ -36,7 +36,7 @@ async fn pending(events: usize) -> (Arc<Home>, String) {
     (home, path)
 }
 
-/// Starts relay on a damaged store, with a receiver that takes what comes at the endpoint of this path.
+/// Starts relay on a damaged store, with a receiver at the endpoint of this path.
 async fn restart_with_receiver(home: &Arc<Home>, path: &str) -> (Relay, Receiver) {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start_in(home, &SLOW).await;

@@ -1,20 +1,15 @@
 //! The events that a program which embeds relay receives.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
-use motet::event::{AnyEvent, Subscription};
 use motet_relay::lifecycle::{
     BreakerOpened, DeadLetter, Delivered, DisabledReason, EnabledReason, EndpointDisabled, EndpointEnabled,
     EndpointProbed,
 };
-use motet_relay::{Config, RunError};
 use serde_json::json;
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
 
-use crate::harness::{Act, Client, FAIL, Home, OK, Receiver, eventually, within};
+use crate::harness::{Act, Embedded, FAIL, OK, Receiver, eventually, within};
 
 /// A subscriber that panics at the first attempt, and is interested in nothing else.
 #[derive(Default)]
@@ -67,63 +62,6 @@ async fn attempt_that_panics_is_repeated() {
     assert!(metrics.contains("relay_tasks_died_total{task=\"attempt\"} 1"), "{metrics}");
     embedded.stop.notify_one();
     within("relay to end", embedded.relay).await.unwrap().unwrap();
-}
-
-type Heard = Arc<Mutex<Vec<Arc<dyn AnyEvent>>>>;
-
-/// relay in the process of the test, with a listener for all events.
-struct Embedded {
-    client: Client,
-    heard: Heard,
-    stop: Arc<Notify>,
-    relay: JoinHandle<Result<(), RunError>>,
-}
-
-impl Embedded {
-    async fn start(setup: impl FnOnce(&mut Config)) -> Self {
-        let home = Home::new();
-        let mut config = Config::new(home.data(), "127.0.0.1:0".parse().unwrap());
-        config.allow_net = vec!["127.0.0.0/8".parse().unwrap()];
-        setup(&mut config);
-        let (heard, stop) = (Heard::default(), Arc::<Notify>::default());
-        let (into, stopping) = (Arc::clone(&heard), Arc::clone(&stop));
-        let (ready, up) = oneshot::channel();
-        let relay = tokio::spawn(async move {
-            let mut listening: Option<Subscription> = None;
-            let ready = |relay: &motet_relay::Relay| {
-                let listener = relay.lifecycle().on_pattern("test", ">", move |event| {
-                    into.lock().unwrap().push(event);
-                    async {}
-                });
-                listening = listener.ok();
-                ready.send((relay.address(), relay.new_api_key().unwrap().to_owned())).unwrap();
-            };
-            let ended = motet_relay::Relay::run(config, ready, stopping.notified()).await;
-            drop(listening);
-            ended
-        });
-        let (address, key) = within("relay to start", up).await.unwrap();
-        Self { client: Client::new(address, key, home), heard, stop, relay }
-    }
-
-    /// Waits for the first event of its type that satisfies the predicate.
-    async fn wait_for_event<E: Clone + 'static>(&self, what: &str, is_so: impl Fn(&E) -> bool) -> E {
-        eventually(what, || async {
-            let heard = self.heard.lock().unwrap();
-            heard.iter().filter_map(|event| event.downcast_ref::<E>()).find(|event| is_so(event)).cloned()
-        })
-        .await
-    }
-
-    fn count(&self, name: &str) -> usize {
-        self.heard.lock().unwrap().iter().filter(|event| event.name() == name).count()
-    }
-
-    async fn stop(self) -> Heard {
-        self.stop.notify_one();
-        within("relay to end", self.relay).await.unwrap().unwrap();
-        self.heard
-    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod crash;
 mod damage;
 mod data_directory;
 mod demo;
+mod durations;
 mod endpoint_limits;
 mod endpoints;
 mod fairness;

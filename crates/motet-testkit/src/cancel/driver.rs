@@ -49,7 +49,8 @@ impl CancelEverywhere {
         self
     }
 
-    /// Fails a set-up, an operation or an invariant that needs more virtual time than this; an hour by default.
+    /// Fails a set-up, an operation or an invariant that needs more virtual time than this; an hour by default. Zero fails
+    /// each that waits for time, [`Duration::MAX`] none.
     pub const fn virtual_limit(mut self, limit: Duration) -> Self {
         self.virtual_limit = limit;
         self

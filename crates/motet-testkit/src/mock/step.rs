@@ -72,7 +72,7 @@ pub fn value<A, R>(value: R) -> Step<A, R> {
     Step::new("value", Plan::Value(value))
 }
 
-/// Sleeps on tokio's clock, then does what `step` says.
+/// Sleeps on tokio's clock, then does what `step` says: with zero at once, with [`Duration::MAX`] never.
 pub fn after<A, R>(delay: Duration, step: Step<A, R>) -> Step<A, R> {
     Step { delay: step.delay.saturating_add(delay), ..step }
 }

@@ -112,7 +112,8 @@ where
         self
     }
 
-    /// Fails a run that needs more virtual time than this; an hour by default.
+    /// Fails a run that needs more virtual time than this; an hour by default. Zero fails each that waits for time; tokio's
+    /// clock takes [`Duration::MAX`] for thirty years.
     ///
     /// It is also where a deadlock is noticed: work that waits for nothing but a time beyond the limit is
     /// given as long again before it counts as blocked.
@@ -128,8 +129,14 @@ where
         self
     }
 
-    /// Aborts the process when a single poll takes longer than this, in real time; a minute by default.
+    /// Aborts the process when a single poll takes longer than this, in real time; a minute by default. With
+    /// [`Duration::MAX`] a poll has no limit.
+    ///
+    /// # Panics
+    /// If it is zero: each poll would take longer.
+    #[track_caller]
     pub fn poll_limit(mut self, limit: Duration) -> Self {
+        assert!(!limit.is_zero(), "a poll takes more than no time (`poll_limit`)");
         self.options.poll_limit = limit;
         self
     }

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
 mod cancel;
+mod durations;
 mod mock;
 mod sim;

@@ -48,7 +48,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits `delay` after each attempt.
+    /// Waits `delay` after each attempt: zero is at once, and [`Duration::MAX`] never.
     ///
     /// There is no cap, so that [`Jitter::Proportional`] reaches to both sides of `delay`. With a
     /// [`factor`](Self::factor) it would grow without bound: use [`exponential`](Self::exponential).

@@ -63,7 +63,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
         Self { shared, item: Some(item), weight: None, place: None }
     }
 
-    /// What is not in yet.
+    /// The item, until it has entered a batch.
     pub(super) fn item(&mut self) -> Option<&mut T> {
         self.item.as_mut()
     }

@@ -31,9 +31,9 @@ pub struct Load<'a, K, V, E> {
 
 /// A key as it stands in a batch.
 pub(super) struct Asked<K> {
-    /// What it is compared by.
+    /// For comparisons.
     pub(super) key: Arc<K>,
-    /// What the handler is given. Cloned before it goes in, so that a clone that panics is the panic of who asks.
+    /// For the handler. Cloned before the key enters the batch, so that a panic of the clone is the panic of the caller.
     pub(super) own: Option<K>,
 }
 

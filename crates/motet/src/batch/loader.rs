@@ -236,7 +236,7 @@ impl LoaderBuilder {
                     if mutant!("batch.clone_in_batch") {
                         drop(K::clone(&key));
                     }
-                    // The last one, where nobody waits for the value any more.
+                    // The last one, if no caller waits for the value any more: its drop may panic.
                     quietly_drop(key);
                     own
                 };

@@ -49,7 +49,8 @@ impl Container {
         self
     }
 
-    /// Limits the start of each component that is provided after this; see [`Provided::start_timeout`].
+    /// Limits the start of each component that is provided after this; see [`Provided::start_timeout`]. Here and below, zero
+    /// refuses what is not ready at once, and [`Duration::MAX`] is no limit.
     pub fn start_timeout(&mut self, limit: Duration) -> &mut Self {
         self.limits.start = limit;
         self

@@ -138,7 +138,8 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Gives the health check this long; then the component counts as unhealthy.
+    /// Gives the health check this long; then the component counts as unhealthy. Of the three limits, zero refuses what is
+    /// not ready at once, and [`Duration::MAX`] is none.
     pub fn health_timeout(self, limit: Duration) -> Self {
         self.provider.limits.health = limit;
         self

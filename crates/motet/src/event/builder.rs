@@ -49,7 +49,7 @@ impl EmitterBuilder {
     }
 
     /// Gives each listener so much time for an event, from when it first waits; one can be given
-    /// [another](super::Listen::deadline).
+    /// [another](super::Listen::deadline). With zero, one that has to wait is out of time; [`Duration::MAX`] is no limit.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.limit = deadline;
         self

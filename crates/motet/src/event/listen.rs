@@ -89,7 +89,8 @@ impl<'a> Listen<'a> {
         self
     }
 
-    /// Gives it so much time for an event, from when it first waits; then it is dropped, and counts as timed out.
+    /// Gives it so much time for an event, from when it first waits; then it is dropped, and counts as timed out. With zero,
+    /// that is as soon as it waits; [`Duration::MAX`] is no limit.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.limit = deadline;
         self

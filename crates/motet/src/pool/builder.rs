@@ -36,6 +36,8 @@ use crate::{Backoff, Jitter};
 /// | [`max_lifetime`](Self::max_lifetime) | 30 min | |
 /// | [`close_timeout`](Self::close_timeout) | 5 s | |
 /// | [`leak_after`](Self::leak_after) | off | |
+///
+/// A time of [`Duration::MAX`] is never.
 #[must_use = "a pool is not opened before `build`"]
 pub struct Builder<M> {
     scope: Scope,
@@ -126,12 +128,13 @@ impl<M: Manager> Builder<M> {
     }
 
     /// Lets nobody wait for longer than this; with `None`, for as long as it takes. A check comes on top of it.
+    /// Zero takes an idle connection, and waits for none.
     pub fn acquire_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.acquire_timeout = timeout.into();
         self
     }
 
-    /// Gives up a connect that takes longer than this.
+    /// Gives up a connect that takes longer than this, which is more than zero.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -144,34 +147,35 @@ impl<M: Manager> Builder<M> {
         self
     }
 
-    /// Closes a connection whose check takes longer than this; checks that were cut off count.
+    /// Closes a connection whose check takes longer than this, which is more than zero; checks that were cut off count.
     pub fn check_timeout(mut self, timeout: Duration) -> Self {
         self.check_timeout = timeout;
         self
     }
 
-    /// Drops a connection that takes longer than this to close.
+    /// Drops a connection that takes longer than this to close: zero drops each that has to wait for anything.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 
-    /// Closes a connection above the minimum that has been idle for so long, known to a quarter; with `None`,
-    /// never.
+    /// Closes a connection above the minimum that has been idle for so long, known to a quarter or a millisecond; with
+    /// `None`, never. Zero closes it as soon as that is known.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
         self
     }
 
     /// Closes a connection when it is so old or, for each drawn anew, up to a tenth less; one in use then is closed
-    /// when it comes back. With `None`, never.
+    /// when it comes back. With `None`, never. With zero, each is used once.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.max_lifetime = lifetime.into();
         self
     }
 
     /// Reports whoever has held a connection for longer than this: a warning with where it was acquired, once for
-    /// each, and [`Pool::leaks`]. It costs a look at the clock and a second lock at each acquire; off, nothing.
+    /// each, and [`Pool::leaks`]. It costs a look at the clock and a second lock at each acquire; off, nothing. Zero
+    /// reports all.
     pub fn leak_after(mut self, held: impl Into<Option<Duration>>) -> Self {
         self.leak_after = held.into();
         self
@@ -180,7 +184,7 @@ impl<M: Manager> Builder<M> {
     /// Opens the pool. In a scope that has ended, it is closed from the start.
     ///
     /// # Errors
-    /// [`InvalidPool`]: the numbers contradict each other.
+    /// [`InvalidPool`]: the numbers contradict each other, or a connect or a check has no time.
     pub fn build(self) -> Result<Pool<M>, InvalidPool> {
         let Self { min, max, .. } = self;
         match () {
@@ -188,6 +192,8 @@ impl<M: Manager> Builder<M> {
             () if min > max => Err(InvalidPool::MinAboveMax { min, max }),
             () if self.connects == 0 => Err(InvalidPool::NoConnects),
             () if self.max_waiting == 0 => Err(InvalidPool::NoneWaiting),
+            () if self.connect_timeout.is_zero() => Err(InvalidPool::NoTimeToConnect),
+            () if self.check_timeout.is_zero() => Err(InvalidPool::NoTimeToCheck),
             () => Ok(self.open()),
         }
     }

@@ -106,6 +106,10 @@ pub enum InvalidPool {
     NoConnects,
     /// Nobody may wait, so nobody could wait for a first connection.
     NoneWaiting,
+    /// A connect has no time, so every one would fail.
+    NoTimeToConnect,
+    /// A check has no time, so every one would fail.
+    NoTimeToCheck,
 }
 
 impl fmt::Display for InvalidPool {
@@ -117,6 +121,10 @@ impl fmt::Display for InvalidPool {
             }
             Self::NoConnects => f.write_str("a pool needs at least one connect at a time"),
             Self::NoneWaiting => f.write_str("a pool needs room for at least one caller that waits"),
+            Self::NoTimeToConnect => {
+                f.write_str("a connect of a pool needs more than no time (`connect_timeout`)")
+            }
+            Self::NoTimeToCheck => f.write_str("a check of a pool needs more than no time (`check_timeout`)"),
         }
     }
 }

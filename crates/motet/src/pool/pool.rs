@@ -161,7 +161,8 @@ impl<M: Manager> Pool<M> {
     /// Closes the pool: refuses whoever comes or waits, closes what is idle, and gives those who hold a connection so
     /// long to return it.
     ///
-    /// What is left then is in the report, and is closed as it comes back.
+    /// What is left then is in the report, and is closed as it comes back. Zero waits for no holder, and [`Duration::MAX`] for
+    /// as long as it takes.
     ///
     /// # Cancel safety
     /// Safe: the pool is closed as soon as this is polled, and goes on closing its connections. Called again, it waits

@@ -68,7 +68,8 @@ impl<T> Lease<T> {
         sim::at("lease", "extend", async move { self.counts() })
     }
 
-    /// Gives the item back, to be handed out again after so much time: before those that were sent meanwhile.
+    /// Gives the item back, to be handed out again after so much time: before those that were sent meanwhile. With zero that
+    /// is at once, with [`Duration::MAX`] never: the item stays in the queue.
     ///
     /// The attempt counts: after the last one it goes to the dead letters, if the queue has such.
     ///

@@ -74,7 +74,7 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Sends an item if there is room within so much time.
+    /// Sends an item if there is room within so much time: with zero now, with [`Duration::MAX`] whenever there is.
     ///
     /// # Cancel safety
     /// As [`send`](Self::send).

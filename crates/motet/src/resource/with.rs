@@ -70,7 +70,8 @@ pub struct Resource<O, R, C> {
 }
 
 impl<O, R, C> Resource<O, R, C> {
-    /// Drops the release when it takes longer than this; 5 s unless set.
+    /// Drops the release when it takes longer than this; 5 s unless set. With zero it is dropped where it first waits, with
+    /// [`Duration::MAX`] never.
     pub fn release_timeout(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self

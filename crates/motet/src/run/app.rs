@@ -53,7 +53,7 @@ impl App {
     }
 
     /// Adds a phase after those before it. Its members have `limit` to end, or what is left of the
-    /// [`total`](Self::total).
+    /// [`total`](Self::total). Here and below zero is no time, and [`Duration::MAX`] no limit.
     ///
     /// # Panics
     /// If there is a phase of that name: `work` and `cleanup` always are.

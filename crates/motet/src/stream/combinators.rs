@@ -156,7 +156,7 @@ pub trait Combinators: Stream {
     /// chunk on.
     ///
     /// No later item prolongs it. A chunk is never empty; the last one comes at the end of the stream. A chunk that is
-    /// full at once costs no timer.
+    /// full at once costs no timer. With zero, a chunk is what the stream has ready; [`Duration::MAX`] waits for full ones.
     ///
     /// # Drop
     /// What was gathered is dropped with it. [`spawned`](Self::spawned) before it keeps that small, and
@@ -236,7 +236,8 @@ pub trait Combinators: Stream {
     /// Gives an item once none has come after it for so long; what came shortly before is dropped.
     ///
     /// For changes of which only the last counts: of a file, of a field that is typed into. A stream that is never quiet
-    /// gives nothing until its end, when the last item comes at once.
+    /// gives nothing until its end, when the last item comes at once. With zero, an item is given as soon as the stream has no
+    /// other ready; with [`Duration::MAX`], at the end alone.
     ///
     /// # Panics
     /// When it is polled outside of a runtime with time, once there is an item.

@@ -128,7 +128,8 @@ impl Options {
         self
     }
 
-    /// Cancels the scope this long after it is opened. A scope around it with an earlier deadline wins.
+    /// Cancels the scope this long after it is opened: with zero at once, with [`Duration::MAX`] never. A scope around it
+    /// with an earlier deadline wins.
     pub fn deadline(mut self, after: Duration) -> Self {
         self.deadline = Some(Deadline::After(after));
         self
@@ -140,13 +141,15 @@ impl Options {
         self
     }
 
-    /// Gives cooperative children this long from the cancellation to their end; then they are dropped.
+    /// Gives cooperative children this long from the cancellation to their end; then they are dropped: with zero where
+    /// they first wait, with [`Duration::MAX`] never.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Gives each release of a resource this long; then it is dropped and reported.
+    /// Gives each release of a resource this long; then it is dropped and reported: with zero where it first waits, with
+    /// [`Duration::MAX`] never.
     pub fn release_timeout(mut self, limit: Duration) -> Self {
         self.release_timeout = limit;
         self

@@ -60,7 +60,8 @@ impl StallWatch {
     /// Starts a watch: `report` hears once of each poll that runs longer than `limit`, while it still runs.
     ///
     /// A limit of 10 ms to 100 ms finds blocking calls and not busy moments. A stall is noticed between one
-    /// and one and a quarter limits.
+    /// and one and a quarter limits, and a millisecond later at most for the shortest. Zero reports every poll that is seen
+    /// running, and [`Duration::MAX`] none.
     ///
     /// # Errors
     /// The operating system gives no more threads.

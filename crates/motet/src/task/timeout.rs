@@ -13,8 +13,8 @@ use crate::sim::Site;
 
 /// Gives a future so much time, from its first poll on.
 ///
-/// The future is polled first. Only if it is not ready is the clock read and a timer armed. A duration beyond what
-/// the clock can tell is no limit.
+/// The future is polled first. Only if it is not ready is the clock read and a timer armed. With zero, a future that is
+/// not ready then has no more time. A duration beyond what the clock can tell, as [`Duration::MAX`], is no limit.
 ///
 /// # When to use
 /// For a single future. [`timeout_at`] for several that share a deadline; a scope's

@@ -8,6 +8,7 @@ mod caught;
 mod closures;
 mod container;
 mod drivers;
+mod durations;
 mod edges;
 mod event;
 mod forget;

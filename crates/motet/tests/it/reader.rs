@@ -1,4 +1,4 @@
-//! Subscribers of what is logged.
+//! Subscribers of log events.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,7 @@
 //! A relay process, a client of its API, and receivers.
 
 mod client;
+mod embedded;
 mod feed;
 mod receiver;
 mod relay;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use self::client::{Answer, Client};
+pub(crate) use self::embedded::Embedded;
 pub(crate) use self::feed::{End, Feed, Message};
 pub(crate) use self::receiver::{Act, FAIL, Hit, OK, Receiver};
 pub(crate) use self::relay::{Home, LOOPBACK, Relay, Stderr, program};

@@ -15,7 +15,7 @@ type One<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, IntoError, R
 
 /// Gives what is inside so much time; then it is dropped, before the answer is made.
 ///
-/// Inside of a [`retry()`], it limits each attempt; around it, all of them with the waits between.
+/// With zero that is as soon as it waits, with [`Duration::MAX`] never. Inside of a [`retry()`], it limits each attempt; around it, all of them with the waits between.
 ///
 /// # Examples
 /// ```

@@ -44,13 +44,14 @@ impl AdaptiveLimitBuilder {
         self
     }
 
-    /// Looks at calls for so long, and at so many of them, before it changes the limit.
+    /// Looks at calls for so long, and at so many of them, before it changes the limit. With zero, their number alone counts;
+    /// more than a day is refused, since the limit would hardly ever change.
     pub fn window(mut self, time: Duration, min_samples: u32) -> Self {
         (self.config.window, self.config.min_samples) = (time, min_samples);
         self
     }
 
-    /// Lets so many wait for a place, and for no longer than this. [`Duration::MAX`] is no limit.
+    /// Lets so many wait for a place, and for no longer than this. With zero no caller waits, [`Duration::MAX`] is no limit.
     pub fn queue(mut self, length: usize, max_wait: Duration) -> Self {
         (self.queue, self.max_wait) = (length, max_wait);
         self

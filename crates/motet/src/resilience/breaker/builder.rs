@@ -66,8 +66,8 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Counts a call as slow that takes this long: for the slow rates of windows and probes. Each call then
-    /// reads the clock twice.
+    /// Counts a call as slow that takes this long, which is more than zero: for the slow rates of windows and probes. Each
+    /// call then reads the clock twice. With [`Duration::MAX`], none is slow.
     pub fn slow_call(mut self, time: Duration) -> Self {
         self.config.slow_call = Some(time);
         self
@@ -86,7 +86,8 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Lets the open time grow no further once the breaker was closed for so long: it begins anew.
+    /// Lets the open time grow no further once the breaker was closed for so long: it begins anew. With zero it never grows,
+    /// with [`Duration::MAX`] it always does.
     pub fn stable_after(mut self, time: Duration) -> Self {
         self.config.stable_after = time;
         self
@@ -111,14 +112,15 @@ impl CircuitBreakerBuilder {
     }
 
     /// Takes the place of a probe that has not ended after so long, and counts it as failed and slow: neither
-    /// a hung call nor a permit that was leaked keeps the breaker half open.
+    /// a hung call nor a permit that was leaked keeps the breaker half open. More than zero; with [`Duration::MAX`], they do.
     pub fn probe_lease(mut self, time: Duration) -> Self {
         self.config.probes.lease = time;
         self
     }
 
     /// Ends the half-open state after so long, if too few probes have ended by then. Without it, a breaker
-    /// with hardly any calls stays half open, and lets them through, until there were enough.
+    /// with hardly any calls stays half open, and lets them through, until there were enough; so it does with
+    /// [`Duration::MAX`]. More than zero.
     pub fn half_open_max_wait(mut self, time: Duration, then: AfterWait) -> Self {
         self.config.probes.max_wait = Some((time, then));
         self

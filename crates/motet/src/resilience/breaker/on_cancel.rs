@@ -11,6 +11,7 @@ pub enum OnCancel {
     Ignore,
     /// As a failure.
     Failure,
-    /// As a failure, and a slow one, if it had been under way for this long; else as nothing.
+    /// As a failure, and a slow one, if it had been under way for this long; else as nothing. With zero as a failure
+    /// always, with [`Duration::MAX`] never.
     FailureIfLongerThan(Duration),
 }

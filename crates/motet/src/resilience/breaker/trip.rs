@@ -92,7 +92,8 @@ impl Window {
     /// Looks at the calls that ended within so much time.
     ///
     /// Time passes in intervals of a tenth of it: a call leaves the window when it is between nine tenths of
-    /// the time and all of it old. The cost does not depend on the number of calls.
+    /// the time and all of it old. The cost does not depend on the number of calls. An interval is a nanosecond at least;
+    /// a window of [`Duration::MAX`] forgets nothing, and one of no time is refused.
     pub const fn time(length: Duration) -> Self {
         Self::over(Over::Time { length, intervals: 10 })
     }
@@ -146,8 +147,7 @@ impl Window {
             Over::Time { length, intervals } => {
                 let fits = (10..=1000).contains(&intervals);
                 InvalidPolicy::unless(fits, "a window of time has from 10 to 1000 intervals")?;
-                let long = !(length / intervals).is_zero();
-                InvalidPolicy::unless(long, "a window of time is a nanosecond or more for each interval")
+                InvalidPolicy::unless(!length.is_zero(), "a window of time is a nanosecond or more")
             }
         }
     }

@@ -27,7 +27,7 @@ impl BulkheadBuilder {
         Self { places, queue: 0, max_wait: Duration::ZERO, shown: None }
     }
 
-    /// Lets so many wait for a place, and for no longer than this. [`Duration::MAX`] is no limit.
+    /// Lets so many wait for a place, and for no longer than this. With zero no caller waits, [`Duration::MAX`] is no limit.
     pub fn queue(mut self, length: usize, max_wait: Duration) -> Self {
         (self.queue, self.max_wait) = (length, max_wait);
         self

@@ -143,7 +143,8 @@ impl<L, C> Pipeline<L, C> {
         self
     }
 
-    /// Limits the time of all that comes after it: attempts and the waits between them.
+    /// Limits the time of all that comes after it: attempts and the waits between them. Zero cuts off what waits,
+    /// [`Duration::MAX`] nothing.
     pub fn timeout(self, within: Duration) -> Pipeline<L::Out, C>
     where
         L: Append<Timeout>,
@@ -151,7 +152,8 @@ impl<L, C> Pipeline<L, C> {
         self.layer(Timeout { within, limited: Limited::Total })
     }
 
-    /// Limits the time of one attempt: for the inside of a retry or a hedge.
+    /// Limits the time of one attempt: for the inside of a retry or a hedge. Zero cuts off what waits, [`Duration::MAX`]
+    /// nothing.
     pub fn attempt_timeout(self, within: Duration) -> Pipeline<L::Out, C>
     where
         L: Append<Timeout>,

@@ -32,7 +32,8 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Rejects who would have to wait for longer. So it bounds how many wait, too: as many as are served in that time.
+    /// Rejects who would have to wait for longer. So it bounds how many wait, too: as many as are served in that time. With
+    /// zero no caller waits, with [`Duration::MAX`] each does.
     pub fn max_wait(mut self, time: Duration) -> Self {
         self.max_wait = time;
         self

@@ -57,7 +57,8 @@ pub(super) struct Shared {
 }
 
 impl RateLimiter {
-    /// Begins a limiter of `count` cells per time. `count` is also its burst, unless that is set.
+    /// Begins a limiter of `count` cells per time. `count` is also its burst, unless that is set. No time, and one of
+    /// centuries as [`Duration::MAX`], are no rate: the limiter is not built.
     pub fn builder(count: u32, per: Duration) -> RateLimiterBuilder {
         RateLimiterBuilder::new(count, per)
     }

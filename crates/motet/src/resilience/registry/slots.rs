@@ -100,7 +100,7 @@ impl<K: Eq, V: Clone> Slots<K, V> {
         if place < last {
             self.relink(self.slots[last].hash, last, Some(place));
         }
-        // What is last comes to its place.
+        // The last slot moves to its place.
         let gone = self.slots.swap_remove(place);
         if self.hand >= self.slots.len() {
             self.hand = 0;
@@ -113,7 +113,7 @@ impl<K: Eq, V: Clone> Slots<K, V> {
         self.relink(hash, place, next);
     }
 
-    /// Has what leads to a slot lead to another.
+    /// Replaces the link to slot `from` with a link to slot `to`.
     fn relink(&mut self, hash: u64, from: usize, to: Option<usize>) {
         let first = self.at.get(&hash).copied();
         if first == Some(from) {

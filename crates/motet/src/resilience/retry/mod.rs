@@ -119,7 +119,7 @@ impl Retry {
 
     /// Waits so much longer than the backoff says, at most, when the called side asks for it.
     ///
-    /// A hint never makes a wait shorter, nor an attempt more.
+    /// A hint never makes a wait shorter, nor an attempt more. Zero follows none, [`Duration::MAX`] each.
     #[must_use]
     pub fn follow_hints_for(mut self, longer: Duration) -> Self {
         self.patience = longer;
@@ -128,7 +128,7 @@ impl Retry {
 
     /// Limits the time of all attempts, with the waits between them.
     ///
-    /// An attempt is cut off by it. A wait that would end past it is not begun: the call ends at once, with
+    /// An attempt is cut off by it, with zero as soon as it waits; [`Duration::MAX`] is no limit. A wait that would end past it is not begun: the call ends at once, with
     /// [`ErrorKind::OutOfTime`].
     #[must_use]
     pub fn timeout(mut self, within: Duration) -> Self {
@@ -165,7 +165,8 @@ impl Retry {
         self
     }
 
-    /// Limits the time of each attempt; one that is cut off is retried.
+    /// Limits the time of each attempt; one that is cut off is retried. Zero cuts off each that waits, [`Duration::MAX`]
+    /// none.
     #[must_use]
     pub fn attempt_timeout(mut self, within: Duration) -> Self {
         self.attempt_timeout = Some(within);

@@ -50,7 +50,8 @@ impl Supervisor {
         }
     }
 
-    /// Allows this many restarts within any time this long, of all children together.
+    /// Allows this many restarts within any time this long, of all children together: with [`Duration::MAX`] in all, with
+    /// zero as many as there are.
     pub fn intensity(mut self, max_restarts: u32, within: Duration) -> Self {
         self.max_restarts = max_restarts;
         self.within = within;

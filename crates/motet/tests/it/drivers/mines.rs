@@ -303,7 +303,7 @@ async fn in_workers(touch: Touch) {
     }
 }
 
-/// All have the same hash, so that each is compared. A mine goes off in the hands of who asks with it: it is the second
+/// All have the same hash, so that each is compared. A mine goes off in the hands of its caller: it is the second
 /// that is compared; of a comparison, it does so when the fuse has come to its end.
 struct Key(u32, Option<Mine>, Fuse);
 
@@ -349,7 +349,7 @@ impl Clone for Key {
     }
 }
 
-/// Whoever asks with a mine may panic; the others get their values, each that of its own key.
+/// The caller with a mine may panic; the other callers get their values, each that of its own key.
 async fn in_keys_of_a_loader(touch: Touch) {
     scope(async |n: &Nursery<Infallible>| {
         let loader = Loader::new(n, |keys: Vec<Key>| async move {
@@ -380,7 +380,7 @@ async fn in_keys_of_a_loader(touch: Touch) {
     .unwrap();
 }
 
-/// Whoever asks with a mine may panic; the breakers of the others are as they were.
+/// The caller with a mine may panic; the breakers of the others are as they were.
 fn in_keys_of_a_registry(touch: Touch) {
     // To get a breaker that is not there takes six comparisons with three that are.
     for fuse in 0..9 {
@@ -435,7 +435,7 @@ fn mined_waker(touch: &'static Touch) -> Waker {
         |data| touched(data, Touch::Wake),
         |data| touched(data, Touch::Drop),
     );
-    // SAFETY: the functions keep the contract: the data lives for ever, may be shared, and is never changed.
+    // SAFETY: the functions keep the contract: the data is static, may be shared, and is never changed.
     unsafe { Waker::from_raw(RawWaker::new(std::ptr::from_ref(touch).cast(), &TABLE)) }
 }
 
@@ -464,7 +464,7 @@ impl Manager for Well {
     }
 }
 
-/// What wakes does not panic, and what the mined waiter was handed goes to others.
+/// A wake does not panic, and the item or connection of the mined waiter goes to another waiter.
 async fn in_wakers_of_a_queue_and_a_pool(touch: &'static Touch) {
     scope(async |n: &Nursery<Infallible>| {
         let (sender, receiver) = queue::bounded(2);
@@ -494,7 +494,7 @@ async fn in_wakers_of_a_queue_and_a_pool(touch: &'static Touch) {
     .unwrap();
 }
 
-/// What ends is told to the others, although one waker panics.
+/// The other waiters are woken, although one waker panics.
 async fn in_wakers_of_a_batch_and_a_task(touch: &'static Touch) {
     scope(async |n: &Nursery<Infallible>| {
         let batcher = Batcher::new(n, |items: Vec<u32>| async move {

@@ -20,7 +20,8 @@ pub(super) struct TimeRing {
 impl TimeRing {
     pub(super) fn new(length: Duration, intervals: u32) -> Self {
         Self {
-            width: length / intervals,
+            // Of an interval of no time there would be endlessly many.
+            width: (length / intervals).max(Duration::from_nanos(1)),
             intervals: vec![Counts::default(); intervals as usize].into_boxed_slice(),
             current: 0,
             ends: None,

@@ -1,0 +1,75 @@
+//! Every setting that takes a duration, with odd ones: zero, one nanosecond, centuries, and the longest, which is never.
+
+mod flows;
+mod policies;
+mod pools;
+mod scan;
+mod table;
+mod tasks;
+
+use std::time::Duration;
+
+use scan::check_complete;
+use table::check;
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+
+/// These only report a duration.
+const REPORTS: [&str; 26] = [
+    "container/start_report.rs Started.took",
+    "container/start_report.rs Started.waited",
+    "container/stop_report.rs Stopped.took",
+    "event/failed.rs Cause::TimedOut",
+    "middleware/watch/metrics.rs MetricsStats.p50",
+    "middleware/watch/metrics.rs MetricsStats.p99",
+    "middleware/watch/watch.rs Ended.took",
+    "observe/snapshot.rs ScopeView.age",
+    "observe/snapshot.rs TaskView.age",
+    "pool/error.rs ConnectError::TimedOut",
+    "pool/stats.rs Holder.held_for",
+    "resilience/breaker/state.rs StateChange.open_for",
+    "resilience/breaker/stats.rs BreakerStats.retry_after",
+    "resilience/event.rs EventKind::RetryScheduled",
+    "run/report.rs PhaseReport.took",
+    "run/report.rs Report.took",
+    "sim/runner/outcome.rs Failed.at",
+    "sim/runner/outcome.rs Problem::Deadlock",
+    "sim/runner/outcome.rs Record.took",
+    "sim/runner/trace.rs Act::Delay",
+    "sim/runner/trace.rs Event.at",
+    "task/stall.rs Stall.running",
+    "task/supervisor/error.rs FailureCause::NotStopped",
+    "task/supervisor/error.rs SupervisorFailed.within",
+    "task/supervisor/watch.rs ChildState::Backoff",
+    // A queue in memory sets no limit: there is nothing to extend.
+    "queue/lease.rs extend",
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn every_setting_that_takes_a_duration_has_a_row() {
+    let table: Vec<_> =
+        [flows::table(), pools::table(), policies::table(), tasks::table()].into_iter().flatten().collect();
+    check_complete(SOURCES, table.iter().map(|row| row.setting), &REPORTS);
+}
+
+#[test]
+fn odd_durations_of_tasks_mean_what_the_table_says() {
+    check(&tasks::table());
+}
+
+#[test]
+fn odd_durations_of_queues_and_streams_mean_what_the_table_says() {
+    check(&flows::table());
+}
+
+#[test]
+fn odd_durations_of_pools_mean_what_the_table_says() {
+    check(&pools::table());
+}
+
+#[test]
+fn odd_durations_of_policies_mean_what_the_table_says() {
+    check(&policies::table());
+}
