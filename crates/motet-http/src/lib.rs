@@ -1,4 +1,4 @@
-//! HTTP on motet: calls that survive a bad day of the other side, and a server that ends when its scope does.
+//! HTTP on motet: an API client with retries, breakers and deadlines, and a server whose connections belong to a scope.
 //!
 //! ```
 //! use std::time::Duration;
@@ -19,7 +19,7 @@
 //!     let stopping = stop.clone();
 //!     let server = n.spawn("server", async move { Server::new().serve(listener, router, stopping).await });
 //!
-//!     // Retries, breakers and limits are there by default; connections belong to the scope.
+//!     // Retries, breakers and limits are on by default; connections belong to the scope.
 //!     let api = ApiClient::builder(n).base_url(&base).timeout(Duration::from_secs(5)).build().unwrap();
 //!     let numbers: Vec<u32> = api.get("/users/7").fetch_json().await.unwrap();
 //!     assert_eq!(numbers, [7, 49]);
@@ -36,22 +36,22 @@
 //! # });
 //! ```
 //!
-//! # What do you want to do?
-//! | | |
+//! # When to use what
+//! | You want to | Use |
 //! |---|---|
 //! | call an HTTP API | [`ApiClient`], and [`client`] for what a call goes through |
 //! | know why a call failed | [`Error`], [`ErrorKind`] |
-//! | put policies of your own around the attempts | [`ApiClientBuilder::pipeline`], [`ByStatus`] |
-//! | do something with every request and answer of a client | [`ApiClientBuilder::middleware`] |
-//! | send requests, each one attempt, and decide on everything else yourself | [`Connections`] |
-//! | use a chain where tower or axum want a layer or a service, or the other way round | [`bridge`] |
-//! | pass a trace on | [`TraceContext`] |
-//! | serve an axum router, or any tower service, in a scope | [`Server`], and [`server`] for how it shuts down |
-//! | tell a load balancer when to come | [`Readiness`] |
+//! | add your own policies to the attempts | [`ApiClientBuilder::pipeline`], [`ByStatus`] |
+//! | run code around every call of a client | [`ApiClientBuilder::middleware`] |
+//! | send single requests, and decide everything else yourself | [`Connections`] |
+//! | use a chain as a layer or service of tower and axum, or the reverse | [`bridge`] |
+//! | propagate a trace | [`TraceContext`] |
+//! | serve an axum router or a tower service in a scope | [`Server`], and [`server`] for how it shuts down |
+//! | report readiness to a load balancer | [`Readiness`] |
 //!
-//! # What it does not do
-//! No cookies, no proxies, no decompression, no multipart, no WebSockets: reqwest has them. The server speaks HTTP/1.1
-//! without TLS, as behind a proxy.
+//! # Limits
+//! There are no cookies, proxies, decompression, multipart bodies or WebSockets; reqwest has them. The server speaks
+//! HTTP/1.1 without TLS, as behind a proxy.
 
 pub mod bridge;
 pub mod client;

@@ -10,13 +10,13 @@ use super::core::Core;
 use super::error::{ErrorKind, TimeLimit};
 use super::{ApiClientBuilder, Error, Host, Request, RequestBuilder, Response};
 
-/// Calls an HTTP API: with retries, breakers, deadlines and limits, over connections that belong to a scope.
+/// A client of an HTTP API, with retries, breakers, deadlines and limits. Its connections belong to a scope.
 ///
-/// A handle: clones are one client, with its connections. See [the module](crate::client) for what a call goes through.
+/// It is a handle: clones share the connections. [The module](crate::client) describes the steps of a call.
 ///
 /// # Drop
-/// With the last handle go the connections that are idle; those in use end with the answers that they carry. All of them
-/// end with the scope.
+/// When the last handle is dropped, idle connections are closed; connections in use are closed after their responses. All
+/// connections end with the scope.
 ///
 /// # Examples
 /// ```
@@ -45,71 +45,71 @@ use super::{ApiClientBuilder, Error, Host, Request, RequestBuilder, Response};
 #[derive(Clone)]
 pub struct ApiClient {
     pub(super) core: Arc<Core>,
-    /// What leads to it, if there is a middleware.
+    /// The middleware around the core, if there is one.
     pub(super) chain: Option<Handler<Request, Result<Response, Error>>>,
 }
 
-/// What a client knows of itself.
+/// Statistics of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ApiClientStats {
-    /// Attempts that have their place, until the end of the answer's body.
+    /// The number of attempts in flight, each until the end of the response body.
     pub in_flight: usize,
-    /// Attempts that wait for a place.
+    /// The number of attempts that wait for a slot.
     pub waiting: usize,
 }
 
 impl ApiClient {
-    /// Begins a client whose connections belong to this scope.
+    /// Creates a builder for a client whose connections belong to `scope`.
     pub fn builder(scope: &Scope) -> ApiClientBuilder {
         ApiClientBuilder::new(scope)
     }
 
-    /// Begins a `GET` of a path below the base URL, or of a URL where there is no base.
+    /// Creates a `GET` request. `path` is relative to the base URL; without a base URL it is an absolute URL.
     pub fn get(&self, path: &str) -> RequestBuilder<'_> {
         self.request(Method::GET, path)
     }
 
-    /// Begins a `HEAD`.
+    /// Creates a `HEAD` request.
     pub fn head(&self, path: &str) -> RequestBuilder<'_> {
         self.request(Method::HEAD, path)
     }
 
-    /// Begins a `POST`, which is not retried by itself: see [`RequestBuilder::idempotency_key`].
+    /// Creates a `POST` request. It is not retried unless it has an [idempotency key](RequestBuilder::idempotency_key).
     pub fn post(&self, path: &str) -> RequestBuilder<'_> {
         self.request(Method::POST, path)
     }
 
-    /// Begins a `PUT`.
+    /// Creates a `PUT` request.
     pub fn put(&self, path: &str) -> RequestBuilder<'_> {
         self.request(Method::PUT, path)
     }
 
-    /// Begins a `PATCH`, which is not retried by itself.
+    /// Creates a `PATCH` request. It is not retried unless it is [idempotent](RequestBuilder::idempotent).
     pub fn patch(&self, path: &str) -> RequestBuilder<'_> {
         self.request(Method::PATCH, path)
     }
 
-    /// Begins a `DELETE`.
+    /// Creates a `DELETE` request.
     pub fn delete(&self, path: &str) -> RequestBuilder<'_> {
         self.request(Method::DELETE, path)
     }
 
-    /// Begins a request.
+    /// Creates a request.
     ///
-    /// The path cannot lead out of the base URL, whatever is in it: `..` beyond it is refused, and `//host` is a path.
-    /// What of it comes from elsewhere must still be encoded by who puts it there: a `?` begins the query.
+    /// `path` cannot leave the base URL: `..` beyond it is refused, and `//host` is a path. The caller must encode parts of
+    /// the path that come from elsewhere: a `?` begins the query.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder<'_> {
         RequestBuilder::new(self, method, path)
     }
 
-    /// Gives the breakers of the hosts, if there are any: to look at them, or to force one.
+    /// Returns the breakers of the hosts, if the client has breakers.
     #[must_use]
     pub fn breakers(&self) -> Option<&CircuitBreakers<Host>> {
         self.core.breakers.as_ref()
     }
 
-    /// Gives what the client knows.
+    /// Returns the statistics of the client.
     #[must_use]
     pub fn stats(&self) -> ApiClientStats {
         self.core.stats()

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use super::BoxError;
 use crate::connect::{Upload, note_empty};
 
-/// The body of a request: bytes, which can be sent again, or a stream, which cannot.
+/// The body of a request: bytes, which can be sent again, or a stream, which can be sent once.
 ///
 /// # Examples
 /// ```
@@ -24,20 +24,20 @@ pub struct Body(Kind);
 
 enum Kind {
     Bytes(Bytes),
-    /// In a lock, so that a request can be shared. Taken once.
+    /// In a lock, so that a request is `Sync`. Taken once.
     Stream(Mutex<Option<UnsyncBoxBody<Bytes, BoxError>>>),
 }
 
 impl Body {
-    /// Makes an empty body.
+    /// Creates an empty body.
     #[must_use]
     pub const fn empty() -> Self {
         Self(Kind::Bytes(Bytes::new()))
     }
 
-    /// Sends the chunks of a stream, as they come and as the other side takes them.
+    /// Creates a body that sends the chunks of a stream, as fast as the server reads them.
     ///
-    /// A request with such a body is sent once: it is not retried, nor redirected with its body.
+    /// A request with such a body is sent once: it is not retried, and not redirected with its body.
     #[must_use]
     pub fn stream<S, E>(stream: S) -> Self
     where
@@ -47,7 +47,7 @@ impl Body {
         Self::wrap(StreamBody::new(Frames { stream }))
     }
 
-    /// Sends a body of another library: one whose length is known is sent with its length.
+    /// Wraps a body of another library. A body of known length is sent with its length.
     #[must_use]
     pub fn wrap<B>(body: B) -> Self
     where
@@ -56,7 +56,7 @@ impl Body {
         Self(Kind::Stream(Mutex::new(Some(body.map_err(Into::into).boxed_unsync()))))
     }
 
-    /// Gives the bytes, unless it is a stream.
+    /// Returns the bytes, or `None` for a stream.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&Bytes> {
         match &self.0 {
@@ -69,7 +69,7 @@ impl Body {
         self.as_bytes().map(|bytes| Self(Kind::Bytes(bytes.clone())))
     }
 
-    /// What is sent; `None` of a stream that has been sent.
+    /// Returns the body to send, or `None` if it is a stream that has been sent.
     pub(crate) fn outgoing(&self) -> Option<Outgoing> {
         match &self.0 {
             Kind::Bytes(bytes) if bytes.is_empty() => Some(Outgoing(None)),
@@ -97,7 +97,7 @@ impl<S: Stream<Item = Result<Bytes, E>>, E> Stream for Frames<S> {
     }
 }
 
-/// A body as hyper takes it. It moves the request about a good deal, and most have none.
+/// A body as hyper takes it. Small, since hyper moves requests often, and most requests have no body.
 pub(crate) struct Outgoing(Option<Box<Unsent>>);
 
 struct Unsent {
@@ -116,7 +116,7 @@ impl Outgoing {
         Self(Some(Box::new(Unsent { rest, upload: Arc::default() })))
     }
 
-    /// How it is sent; `None` for an empty one.
+    /// The state of the upload, or `None` for an empty body.
     pub(crate) fn upload(&self) -> Option<&Arc<Upload>> {
         self.0.as_deref().map(|unsent| &unsent.upload)
     }
@@ -137,7 +137,7 @@ impl http_body::Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(unsent) = self.get_mut().0.as_deref_mut() else { return Poll::Ready(None) };
         if !unsent.upload.goes_on() {
-            return Poll::Ready(Some(Err("its call is over".into())));
+            return Poll::Ready(Some(Err("the call of this body has ended".into())));
         }
         match &mut unsent.rest {
             Rest::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),

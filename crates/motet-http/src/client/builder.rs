@@ -22,24 +22,24 @@ use super::target::Base;
 use super::{ApiClient, BoxError, Error, Request, Response};
 use crate::connect::{Connections, ConnectionsBuilder, Versions};
 
-/// Sets an [`ApiClient`] up: from [`ApiClient::builder`].
+/// A builder for an [`ApiClient`], created by [`ApiClient::builder`].
 ///
 /// # Defaults
-/// | | | |
+/// | Setting | Default | Notes |
 /// |---|---|---|
-/// | base URL | none | requests then have absolute URLs |
-/// | time of a call | 30 s | to the end of the answer's body |
-/// | of connecting | 5 s | name, TCP and TLS |
-/// | of an attempt, to the answer's headers | 10 s | so that a host that hangs leaves time for another attempt |
-/// | of a wait for more of a body | 10 s | |
-/// | retry | [`Retry::new`]: 3 attempts within a budget | of what may be repeated: see [`ByStatus`](super::ByStatus) |
-/// | patience | 20 s | a host that asks for longer is not tried again |
+/// | base URL | none | requests have absolute URLs |
+/// | timeout of a call | 30 s | to the end of the response body |
+/// | timeout of connecting | 5 s | name, TCP and TLS |
+/// | timeout of an attempt, to the response headers | 10 s | a host that hangs leaves time for another attempt |
+/// | timeout of each read of a body | 10 s | counted from the last chunk |
+/// | retry | [`Retry::new`]: 3 attempts within a budget | only requests that may be repeated: see [`ByStatus`](super::ByStatus) |
+/// | patience | 20 s | a host that asks for a longer wait is not retried |
 /// | breakers | one for each of the last 1024 hosts | [`CircuitBreaker::builder`] |
-/// | calls under way to a host | 64, and 1024 that wait | what more HTTP/1.1 connections gain is little |
-/// | connections kept while idle | 30 s | shorter than most servers have it, so that one is rarely found closed |
-/// | body of an answer that is read whole | 16 MiB | |
-/// | redirects followed | none | |
-/// | versions of HTTP | 1.1, and 2 where TLS agrees on it | |
+/// | calls in flight per host | 64, and 1024 that wait | more HTTP/1.1 connections gain little |
+/// | idle timeout of connections | 30 s | shorter than that of most servers, so that a connection is rarely found closed |
+/// | response body that is read whole | 16 MiB | streamed bodies have no limit |
+/// | redirects | none | none are followed |
+/// | versions of HTTP | 1.1, and 2 if TLS negotiates it | see [`Versions`] |
 #[must_use = "a builder does nothing until it is built"]
 pub struct ApiClientBuilder {
     scope: Scope,
@@ -64,9 +64,9 @@ enum Breakers {
     None,
 }
 
-/// A client cannot be made.
+/// The settings of a client are invalid.
 #[derive(Debug, ThisError)]
-#[error("the client cannot be made")]
+#[error("invalid client settings")]
 pub struct InvalidClient(#[source] BoxError);
 
 impl InvalidClient {
@@ -102,19 +102,19 @@ impl ApiClientBuilder {
         }
     }
 
-    /// Names the client, and shows it in the snapshots of the scope.
+    /// Sets the name of the client, and shows the client in the snapshots of the scope.
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Has the paths of requests be below this URL.
+    /// Sets the base URL. The paths of requests are relative to it.
     pub fn base_url(mut self, url: &str) -> Self {
         self.base = Some(url.to_owned());
         self
     }
 
-    /// Sends a header with every request that has none of that name.
+    /// Adds a header to every request that has no header of that name.
     pub fn header<N, V>(mut self, name: N, value: V) -> Self
     where
         N: TryInto<HeaderName, Error: Into<BoxError>>,
@@ -127,70 +127,69 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Limits the time of a call: of its attempts, the waits between them, and the body of its answer. More than zero;
-    /// [`Duration::MAX`] is no limit, here and below.
+    /// Sets the timeout of a call: its attempts, the delays between them, and the response body. It must be above zero;
+    /// [`Duration::MAX`] means no limit, here and below.
     pub fn timeout(mut self, within: Duration) -> Self {
         self.times.total = Some(within);
         self
     }
 
-    /// Has no limit for the time of a call as a whole; those of its parts stay.
+    /// Removes the timeout of the call. The timeouts of its steps remain.
     pub fn without_timeout(mut self) -> Self {
         self.times.total = None;
         self
     }
 
-    /// Limits the time of connecting: resolving the name, TCP and TLS. More than zero.
+    /// Sets the timeout of connecting: resolving the name, TCP and TLS. It must be above zero.
     pub fn connect_timeout(mut self, within: Duration) -> Self {
         self.connections = self.connections.connect_timeout(within);
         self
     }
 
-    /// Limits the time of an attempt from when it has its place for the host to the end of the answer's headers.
-    /// More than zero.
+    /// Sets the timeout of an attempt, from its slot for the host to the end of the response headers. It must be above zero.
     pub fn head_timeout(mut self, within: Duration) -> Self {
         self.times.head = Some(within);
         self
     }
 
-    /// Limits the time of a wait for more of a body. More than zero.
+    /// Sets the timeout of each read of a body. It must be above zero.
     pub fn read_timeout(mut self, within: Duration) -> Self {
         self.times.read = Some(within);
         self
     }
 
-    /// Retries like this. How long it follows hints is replaced by the [patience](Self::patience), and its timeout by
-    /// that of the call.
+    /// Sets the retry policy. Its limit for hints is replaced by the [patience](Self::patience), and its timeout by the
+    /// timeout of the call.
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = retry;
         self
     }
 
-    /// Makes one attempt for each call.
+    /// Turns retries off: each call makes one attempt.
     pub fn without_retry(self) -> Self {
         self.retry(Retry::new().attempts(1).without_budget())
     }
 
-    /// Waits for as long as a host asks for with `Retry-After`, if it is no longer than this; otherwise the call ends
-    /// with what the host said. Zero waits for no host, [`Duration::MAX`] for each.
+    /// Sets the longest `Retry-After` that a call waits for. If a host asks for more, the call returns the response of the
+    /// host. Zero never waits, [`Duration::MAX`] always does.
     pub fn patience(mut self, longest: Duration) -> Self {
         self.times.patience = longest;
         self
     }
 
-    /// Runs the attempts of each call through these policies, in place of the retry.
+    /// Runs the attempts of each call through `pipeline`, in place of the retry policy.
     ///
-    /// The breaker of the host and the places for it stay inside, where they see each attempt. To retry what the client
-    /// would, classify with [`ByStatus`](super::ByStatus).
+    /// The breaker and the slots of the host stay inside of the pipeline, where they see each attempt. Classify with
+    /// [`ByStatus`](super::ByStatus) to retry the same responses as the client.
     pub fn pipeline(mut self, pipeline: DynPipeline<Response, Error>) -> Self {
         self.pipeline = Some(pipeline);
         self
     }
 
-    /// Has every call go through this chain first, within the time of the call: its parts see the request before the
-    /// first attempt and the answer after the last one, redirects included.
+    /// Runs every call through `chain`, within the timeout of the call. The parts of the chain see the request before the
+    /// first attempt and the response after the last one, redirects included.
     ///
-    /// A part that runs what is inside again makes another call of it, with attempts of its own.
+    /// A part that runs the rest of the chain again makes another call, with its own attempts.
     ///
     /// # Examples
     /// ```
@@ -217,56 +216,55 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Takes the breakers of the hosts from here: with settings of your own, or shared with other clients.
+    /// Sets the breakers of the hosts, for other settings, or to share breakers between clients.
     pub fn breakers(mut self, breakers: CircuitBreakers<Host>) -> Self {
         self.breakers = Breakers::Given(breakers);
         self
     }
 
-    /// Has no breakers.
+    /// Turns breakers off.
     pub fn without_breakers(mut self) -> Self {
         self.breakers = Breakers::None;
         self
     }
 
-    /// Has so many attempts under way to a host, answers that are still being read included, and so many more wait, in
-    /// order, for as long as the call has time.
+    /// Limits the attempts in flight per host to `each_host`, unread responses included. Up to `waiting` further attempts
+    /// wait in order, within the timeout of their call.
     pub fn max_in_flight(mut self, each_host: usize, waiting: usize) -> Self {
         self.in_flight = (each_host, waiting);
         self
     }
 
-    /// Closes a connection that was idle for `after`: zero closes each after its answer, [`Duration::MAX`] none.
+    /// Closes a connection that was idle for `after`. Zero closes each connection after its response, [`Duration::MAX`] none.
     pub fn idle_timeout(mut self, after: Duration) -> Self {
         self.connections = self.connections.idle_timeout(after);
         self
     }
 
-    /// Reads bodies whole up to so many bytes. What is read piece by piece has no such limit.
+    /// Limits the size of a body that is read whole. A streamed body has no such limit.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
     }
 
-    /// Follows up to so many redirects.
+    /// Follows up to `most` redirects.
     ///
-    /// To another host go the headers that say what is sent and wanted (`Accept*`, `Content-*`, `Range`, `User-Agent`), and
-    /// none else: a key may be in a header of any name. No redirect is followed from `https` to `http`. A request that a
-    /// client only sends because an answer says so can reach what the client can and the answerer cannot: see
-    /// [`connect_only_to`](Self::connect_only_to).
+    /// Only the headers `Accept*`, `Content-*`, `Range` and `User-Agent` are sent to another host, since a secret may be in
+    /// a header of any name. Redirects from `https` to `http` are not followed. A redirect can make the client send a
+    /// request to a host that only the client can reach: see [`connect_only_to`](Self::connect_only_to).
     pub fn redirects(mut self, most: u32) -> Self {
         self.redirects = most;
         self
     }
 
-    /// Speaks these versions of HTTP.
+    /// Sets the versions of HTTP.
     pub fn versions(mut self, versions: Versions) -> Self {
         self.connections = self.connections.versions(versions);
         self
     }
 
-    /// Connects to those addresses only that this lets through: the addresses that are dialled, whatever names lead to
-    /// them. What it says to the others is the cause of the error.
+    /// Connects only to addresses that the closure accepts. The closure checks each address after name resolution; the error
+    /// that it returns is the source of the error of the call.
     pub fn connect_only_to<E: Into<BoxError>>(
         mut self,
         filter: impl Fn(IpAddr) -> Result<(), E> + Send + Sync + 'static,
@@ -275,11 +273,11 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Connects by this, in place of resolving the name and dialling TCP: through a tunnel, over a socket of the system, or,
-    /// in a test in virtual time, to a server in memory.
+    /// Connects by `dial`, in place of resolving the name and dialling TCP: through a tunnel, over a Unix socket, or to a
+    /// server in memory in a test in virtual time.
     ///
-    /// It is called for each connection, within the time of connecting. TLS is spoken over what it gives, where the URL
-    /// says so. What it fails with is an [`ErrorKind::Connect`](super::ErrorKind::Connect).
+    /// It is called for each connection, within the timeout of connecting. For an `https` URL, TLS runs on the returned
+    /// stream. Its error becomes an [`ErrorKind::Connect`](super::ErrorKind::Connect).
     ///
     /// # Examples
     /// ```
@@ -317,18 +315,18 @@ impl ApiClientBuilder {
         self
     }
 
-    /// Trusts, and proves, by this configuration of TLS, in place of the certificates of the system. It is to name no
-    /// protocols (ALPN): the versions do.
+    /// Sets the configuration of TLS, in place of the certificates of the system. It must not name protocols (ALPN): the
+    /// versions do.
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
         self.connections = self.connections.tls(config);
         self
     }
 
-    /// Makes the client. Nothing is connected yet.
+    /// Creates the client. It does not connect yet.
     ///
     /// # Errors
-    /// [`InvalidClient`]: a base URL that is none, a header that is none, no places, a limit of time that is zero,
-    /// protocols in the configuration of TLS, a filter for addresses where none are dialled.
+    /// [`InvalidClient`]: an invalid base URL or header, no slots, a timeout of zero, protocols in the configuration of TLS,
+    /// or an address filter together with `connect_by`.
     pub fn build(self) -> Result<ApiClient, InvalidClient> {
         if let Some(problem) = self.problem {
             return Err(InvalidClient(problem));
@@ -389,7 +387,7 @@ fn show(core: &Arc<Core>, scope: &Scope, name: Name) {
             shown.count("hosts", breakers.map_or(0, CircuitBreakers::len) as u64)
         })
     });
-    // It is new, so nothing is there yet.
+    // The map is new, so nothing is replaced.
     let _ = core.shown.set(shown);
 }
 

@@ -1,39 +1,36 @@
-//! Calling HTTP APIs.
+//! The API client.
 //!
 //! # What a call goes through
 //! ```text
-//! deadline of the call > middleware > redirects > retry > breaker of the host > place for the host > one attempt
+//! deadline of the call > middleware > redirects > retry > breaker of the host > slot for the host > one attempt
 //! ```
-//! 1. The **deadline** covers all of it, and the body of the answer after it.
-//! 2. Each **redirect** that is followed goes through what comes next as a call of its own, of the host that it leads to.
-//! 3. The **retry** repeats what may be repeated: methods that are idempotent, and others where the caller says so. What
-//!    never reached a host is repeated whatever its method. `Retry-After` is the least time to wait. A pipeline of
-//!    policies can take its place, for the client or for one call.
+//! 1. The **deadline** covers the whole call, response body included.
+//! 2. A followed **redirect** goes through the following steps again, for its host.
+//! 3. The **retry** repeats idempotent methods, and other requests that the caller marks as idempotent. A request that did
+//!    not reach the host is repeated whatever its method. `Retry-After` is the shortest delay. A pipeline of policies can
+//!    replace the retry, for the client or for one call.
 //! 4. The **breaker** of the host sees each attempt.
-//! 5. The **place** bounds what is under way to a host, and with HTTP/1.1 the connections. It is held until the body is
-//!    at its end, and free when the answer is dropped.
-//! 6. The **attempt** has a time to connect and one to the headers of the answer.
+//! 5. The **slot** bounds the attempts in flight to a host, and with HTTP/1.1 the connections. It is held until the end of
+//!    the body, and free when the response is dropped.
+//! 6. The **attempt** has a timeout to connect and one to the response headers.
 //!
 //! # Which way to read an answer
-//! | You want | |
+//! | You want | Use |
 //! |---|---|
 //! | a value, from JSON | [`fetch_json`](RequestBuilder::fetch_json) |
-//! | all of it, in memory, if it is a success | [`fetch`](RequestBuilder::fetch), [`fetch_bytes`](RequestBuilder::fetch_bytes) |
-//! | to look at the status yourself, or to read as it comes | [`send`](RequestBuilder::send), [`Response::chunk`] |
+//! | a successful response, in memory | [`fetch`](RequestBuilder::fetch), [`fetch_bytes`](RequestBuilder::fetch_bytes) |
+//! | to check the status yourself, or to stream the body | [`send`](RequestBuilder::send), [`Response::chunk`] |
 //!
-//! What `fetch` reads belongs to the attempt: a body that breaks off is fetched again. What comes after `send` does not.
+//! `fetch` reads the body within the attempt, so a body that breaks off is fetched again. After `send`, it is not.
 //!
 //! # Connections
-//! They are those of hyper-util's client. reqwest stands on the same one, allocates 47 times for a call where that does 18
-//! times and an [`ApiClient`] 19 times, and lets nobody choose where its tasks belong: see `cargo xtask compare http`.
-//! hyper starts a task for each
-//! connection, and one for each answer whose body is still on its way; all of them are services of the client's scope,
-//! so that none outlives it.
+//! The connections are those of hyper-util's client, as in reqwest. A call allocates 18 times in hyper-util, 19 times in an
+//! [`ApiClient`] and 47 times in reqwest: see `cargo xtask compare http`. hyper starts a task for each connection, and one
+//! for each response whose body is in transit. All of them are services of the client's scope, so none outlives it.
 //!
-//! What that pool cannot do: it does not bound connections (the places do, for those in use), has no longest life for a
-//! connection, and does not check one before it is used again: a request that finds it closed before a byte of it was
-//! sent goes to another, unseen. With HTTP/2 it keeps one connection to a host, however much is under way. A name is
-//! resolved for each connection, by tasks of the resolver, which end with the client.
+//! The pool of hyper-util does not bound connections (the slots bound those in use), and does not check a connection before
+//! it is used again: a request that finds it closed before a byte was sent is sent on another one. With HTTP/2 it keeps one
+//! connection to a host. A name is resolved for each connection, by tasks of the resolver that end with the client.
 
 mod api_client;
 mod body;

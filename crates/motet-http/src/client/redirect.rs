@@ -1,4 +1,4 @@
-//! Where a redirect leads, and what of the request goes there (RFC 9110, 15.4).
+//! Redirects: the URL, and the parts of the request that are sent there (RFC 9110, 15.4).
 
 use std::sync::Arc;
 
@@ -16,25 +16,25 @@ use super::request::Request;
 use super::request_line::RequestLine;
 use super::{Body, target};
 
-/// Asks whether an answer leads elsewhere.
+/// Returns `true` if a response is a redirect.
 pub(super) fn is_one(status: StatusCode, headers: &HeaderMap) -> bool {
     matches!(status.as_u16(), 301..=303 | 307 | 308) && headers.contains_key(LOCATION)
 }
 
-/// Returns `true` if a header goes along to another host: one that says what is sent and what is wanted. Any other may be a
-/// secret, under whatever name: a key of an API is as often in a header of its own as in `Authorization`.
+/// Returns `true` if a header may be sent to another host. Only headers about content are safe: an API key is as often in a
+/// custom header as in `Authorization`.
 fn goes_elsewhere(name: &HeaderName) -> bool {
     const SAFE: [HeaderName; 7] =
         [ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, RANGE, TRANSFER_ENCODING, USER_AGENT];
     name.as_str().starts_with("content-") || SAFE.contains(name)
 }
 
-/// The request that follows.
+/// Returns the request that follows a redirect.
 ///
-/// After 303, and after 301 or 302 of a `POST`, it is a `GET` without a body, as browsers have it. To another host go the
-/// headers that are known to be safe, and no others.
+/// After 303, and after 301 or 302 of a `POST`, it is a `GET` without a body, as in browsers. Only safe headers are sent to
+/// another host.
 ///
-/// All headers of the request are to be in it, those of the client too.
+/// `request` must contain all headers, including the headers of the client.
 pub(super) fn follow(request: &mut Request, status: StatusCode, headers: &HeaderMap) -> Result<(), Redirect> {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).ok_or(Redirect::NoTarget)?;
     let from = Url::parse(&request.uri().to_string()).map_err(|_| Redirect::NoTarget)?;

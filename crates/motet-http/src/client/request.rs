@@ -18,41 +18,41 @@ use super::request_line::RequestLine;
 use super::{ApiClient, Body, BoxError, Error, Response, target};
 use crate::TraceContext;
 
-/// A request on its way: what a middleware of an [`ApiClient`] sees and may change.
+/// A request as a middleware of an [`ApiClient`] sees it, and may change it.
 #[derive(Debug)]
 pub struct Request {
     pub(super) line: Arc<RequestLine>,
-    /// Those of the client are [put in](Self::put_in) once somebody is to see them.
+    /// The headers of the client are [added](Self::put_in) before a middleware or hyper sees them.
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
     pub(super) extensions: Extensions,
     pub(super) settings: Settings,
 }
 
-/// What is asked for one call, in place of what the client does by itself.
+/// Settings of one call, in place of those of the client.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Settings {
-    /// The outer one: whether it was asked for.
+    /// The outer `Option`: whether it was set.
     pub(super) timeout: Option<Option<Duration>>,
-    /// Set when it is sent.
+    /// Set when the request is sent.
     pub(super) deadline: Option<Instant>,
     pub(super) repeatable: Option<bool>,
     pub(super) pipeline: Option<DynPipeline<Response, Error>>,
     pub(super) redirects: Option<u32>,
     pub(super) reads: Reads,
-    /// Which it says it accepts, unless a header says something else.
+    /// The default of the `Accept` header.
     reads_json: bool,
-    /// The headers are all that are sent.
+    /// The headers of the client have been added.
     is_filled: bool,
 }
 
-/// What is read within an attempt, so that it is repeated if that fails.
+/// The part of a response that is read within an attempt, and so again after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Reads {
-    /// The status and the headers; the body as it is asked for.
+    /// The status and the headers. The body is streamed.
     #[default]
     Head,
-    /// All of it, and the status is to be a success.
+    /// Everything, if the status is a success.
     Whole,
 }
 
@@ -67,47 +67,47 @@ impl Request {
         }
     }
 
-    /// Gives the method.
+    /// Returns the method.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.line.method
     }
 
-    /// Gives the URL, which is absolute.
+    /// Returns the absolute URL.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.line.uri
     }
 
-    /// Gives the headers, those that the client sends by itself included.
+    /// Returns the headers, including the headers that the client adds.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// Gives the headers, to be changed.
+    /// Returns the headers, mutably.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
     }
 
-    /// Gives the body.
+    /// Returns the body.
     #[must_use]
     pub fn body(&self) -> &Body {
         &self.body
     }
 
-    /// Gives what middlewares leave for each other. Nothing of it is sent.
+    /// Returns the values that middlewares attach for other middlewares. They are not sent.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// Gives what middlewares leave for each other, to be changed.
+    /// Returns the values that middlewares attach, mutably.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
     }
 
-    /// Makes a second one like it; `None` if its body is a stream.
+    /// Clones the request. Returns `None` if its body is a stream.
     #[must_use]
     pub fn try_clone(&self) -> Option<Self> {
         let body = self.body.try_clone()?;
@@ -129,7 +129,7 @@ impl Request {
         Error::new(kind, &self.line)
     }
 
-    /// Puts in what the client sends by itself, so that all headers can be seen and changed.
+    /// Adds the headers of the client, so that a middleware sees all headers.
     pub(super) fn put_in(&mut self, defaults: &Defaults) {
         if !self.settings.is_filled {
             self.headers = self.all_headers(&defaults.headers);
@@ -137,7 +137,7 @@ impl Request {
         }
     }
 
-    /// Its own headers and those of the client, with room for the `Host` that hyper adds.
+    /// The headers of the request and of the client, with capacity for the `Host` that hyper adds.
     fn all_headers(&self, defaults: &HeaderMap) -> HeaderMap {
         let own = &self.headers;
         let mut all = HeaderMap::with_capacity(defaults.len() + own.len() + 2);
@@ -151,7 +151,7 @@ impl Request {
         all
     }
 
-    /// What hyper is to send; `None` if its body is gone.
+    /// Returns the request for hyper, or `None` if its body has been sent.
     pub(super) fn outgoing(
         &self,
         defaults: &Defaults,
@@ -170,7 +170,7 @@ impl Request {
         Some(outgoing)
     }
 
-    /// When it may be made again.
+    /// Returns when the request may be repeated.
     pub(super) fn repeat(&self, patience: Duration) -> Repeat {
         if self.body.as_bytes().is_none() {
             return Repeat::NEVER;
@@ -184,14 +184,14 @@ impl Request {
     }
 }
 
-/// A request in the making: from [`ApiClient::get`] and its siblings.
+/// A builder for a request, created by [`ApiClient::get`] and the like.
 ///
-/// What is wrong with it is said when it is sent.
+/// Errors in its settings are reported when it is sent.
 #[must_use = "a request does nothing until it is sent"]
 #[derive(Debug)]
 pub struct RequestBuilder<'c> {
     client: &'c ApiClient,
-    /// Boxed, for it is moved by each setter.
+    /// Boxed, since each setter moves it.
     request: Result<Box<Request>, Error>,
 }
 
@@ -214,7 +214,7 @@ impl<'c> RequestBuilder<'c> {
         self
     }
 
-    /// Sends a header, in place of one of that name that the client sends by itself.
+    /// Adds a header. It replaces a header of that name of the client.
     pub fn header<N, V>(self, name: N, value: V) -> Self
     where
         N: TryInto<HeaderName, Error: Into<BoxError>>,
@@ -227,7 +227,7 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Sends a token as `Authorization: Bearer`; it is not printed with the request.
+    /// Sends `token` as `Authorization: Bearer`. It is not printed with the request.
     pub fn bearer(self, token: &str) -> Self {
         self.change(|request| {
             let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
@@ -237,7 +237,7 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Adds to the query, encoded as forms are.
+    /// Adds pairs to the query, in form encoding.
     pub fn query<K, V>(self, pairs: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: AsRef<str>,
@@ -252,7 +252,7 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Sends this body.
+    /// Sets the body.
     pub fn body(self, body: impl Into<Body>) -> Self {
         self.change(|request| {
             request.body = body.into();
@@ -260,7 +260,7 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Sends a value as JSON.
+    /// Sets the body to `value` as JSON.
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Self {
         let defaults = &self.client.core().defaults.headers;
         self.change(|request| {
@@ -272,19 +272,18 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Says that the request does the same when it comes twice, whatever its method: it is retried like one that is
-    /// idempotent.
+    /// Marks the request as idempotent, whatever its method, so that it is retried.
     pub fn idempotent(self) -> Self {
         self.repeatable(true)
     }
 
-    /// Sends an `Idempotency-Key`, by which the other side knows a request that comes again: with it, the request is
+    /// Sends an `Idempotency-Key`, by which the server recognizes a repeated request, and marks the request as
     /// [`idempotent`](Self::idempotent).
     pub fn idempotency_key(self, key: &str) -> Self {
         self.header(HeaderName::from_static("idempotency-key"), key).idempotent()
     }
 
-    /// Makes one attempt and no other.
+    /// Turns retries off for this call.
     pub fn once(self) -> Self {
         self.repeatable(false)
     }
@@ -296,13 +295,13 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Limits the time of this call, to the end of its answer's body, in place of the limit of the client. Zero fails
-    /// the call at once, for one whose time is over already; [`Duration::MAX`] is no limit.
+    /// Sets the timeout of this call, to the end of its response body, in place of the client's timeout. Zero fails the
+    /// call immediately, for a caller whose deadline has passed; [`Duration::MAX`] means no limit.
     pub fn timeout(self, within: Duration) -> Self {
         self.limit(Some(within))
     }
 
-    /// Has no limit for the time of this call as a whole: for an answer that goes on.
+    /// Removes the timeout of this call, for a response without end.
     pub fn without_timeout(self) -> Self {
         self.limit(None)
     }
@@ -314,7 +313,7 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Runs the attempts of this call through these policies, in place of the retry of the client: see
+    /// Runs the attempts of this call through `pipeline`, in place of the client's retry policy: see
     /// [`ApiClientBuilder::pipeline`](super::ApiClientBuilder::pipeline).
     pub fn pipeline(self, pipeline: DynPipeline<Response, Error>) -> Self {
         self.change(|request| {
@@ -323,7 +322,7 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Follows up to so many redirects, in place of what the client does.
+    /// Follows up to `most` redirects, in place of the client's limit.
     pub fn redirects(self, most: u32) -> Self {
         self.change(|request| {
             request.settings.redirects = Some(most);
@@ -331,7 +330,7 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Passes a trace on: the request says that it was caused by a child of this context.
+    /// Propagates a trace: the request carries a child of `context`.
     pub fn trace(self, context: &TraceContext) -> Self {
         self.change(|request| {
             context.child().write_to(&mut request.headers);
@@ -339,54 +338,54 @@ impl<'c> RequestBuilder<'c> {
         })
     }
 
-    /// Sends it, and gives the answer as soon as its headers are there, whatever its status.
+    /// Sends the request. Returns the response when its headers have arrived, whatever the status.
     ///
-    /// The body comes as it is asked for. Its time is part of the call's.
+    /// The body is read by the caller, within the timeout of the call.
     ///
     /// # Cancel safety
-    /// The request is broken off: its connection is closed (HTTP/1.1) or its stream reset (HTTP/2). Whether it had its
-    /// effect on the other side is not known. The place for the host is free.
+    /// The request is aborted: its connection is closed (HTTP/1.1) or its stream is reset (HTTP/2). It is unknown whether
+    /// the request had its effect on the server. The slot for the host is free.
     ///
     /// # Errors
-    /// [`Error`]. A status that is not a success is none here: [`Response::success`] makes it one.
+    /// [`Error`]. A non-2xx status is not an error here: see [`Response::success`].
     pub async fn send(self) -> Result<Response, Error> {
         self.client.call(self.request?).await
     }
 
-    /// Sends it, and gives the answer when all of it is there and it is a success.
+    /// Sends the request. Returns the response when its whole body has arrived and its status is a success.
     ///
-    /// The body is read within the attempt: when it breaks off, the call is made again if it may be.
+    /// The body is read within the attempt: if it breaks off, the request is retried if it may be repeated.
     ///
     /// # Cancel safety
-    /// As [`send`](Self::send).
+    /// Like [`send`](Self::send).
     ///
     /// # Errors
-    /// [`Error`]: also for a status that is not a success, with the beginning of the body, and for a body that is larger
-    /// than [may be](super::ApiClientBuilder::max_body).
+    /// [`Error`]: also for a non-2xx status, with the beginning of the body, and for a body larger than
+    /// [`max_body`](super::ApiClientBuilder::max_body).
     pub async fn fetch(self) -> Result<Response, Error> {
         let mut request = self.request?;
         request.settings.reads = Reads::Whole;
         self.client.call(request).await
     }
 
-    /// Sends it, and gives the bytes of the answer, which is to be a success.
+    /// Sends the request. Returns the body of a successful response.
     ///
     /// # Cancel safety
-    /// As [`send`](Self::send).
+    /// Like [`send`](Self::send).
     ///
     /// # Errors
-    /// As [`fetch`](Self::fetch).
+    /// Like [`fetch`](Self::fetch).
     pub async fn fetch_bytes(self) -> Result<Bytes, Error> {
         self.fetch().await?.bytes().await
     }
 
-    /// Sends it, and gives what its answer says as JSON; the answer is to be a success.
+    /// Sends the request. Returns the body of a successful response, decoded from JSON.
     ///
     /// # Cancel safety
-    /// As [`send`](Self::send).
+    /// Like [`send`](Self::send).
     ///
     /// # Errors
-    /// As [`fetch`](Self::fetch), and [`ErrorKind::Decode`] with the place in the document that is not as expected.
+    /// Like [`fetch`](Self::fetch), and [`ErrorKind::Decode`] with the path in the document that does not match.
     pub async fn fetch_json<T: DeserializeOwned>(mut self) -> Result<T, Error> {
         if let Ok(request) = &mut self.request {
             request.settings.reads_json = true;

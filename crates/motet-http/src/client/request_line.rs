@@ -1,6 +1,6 @@
 use http::{Method, Uri};
 
-/// What is asked for, and where: shared by a request and all that tells of it, its answer and its errors.
+/// The method and the URL, shared by a request, its response and its errors.
 #[derive(Debug, Clone)]
 pub(super) struct RequestLine {
     pub(super) method: Method,

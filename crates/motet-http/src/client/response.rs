@@ -12,10 +12,10 @@ use super::error::{Decode, ErrorKind, Status};
 use super::exchange::Exchange;
 use super::{Error, ResponseBody, judge, retry_after};
 
-/// An answer: its status and headers, and its body, which may still be on its way.
+/// A response: its status, its headers, and its body, which may still be in transit.
 ///
 /// # Drop
-/// What of the body was not read is not: the connection is closed (HTTP/1.1), or the stream reset (HTTP/2), and the place
+/// The rest of the body is not read: the connection is closed (HTTP/1.1) or the stream is reset (HTTP/2), and the slot
 /// for the host is free.
 #[derive(Debug)]
 pub struct Response {
@@ -26,64 +26,64 @@ pub struct Response {
     pub(super) exchange: Pin<Box<Exchange>>,
 }
 
-/// Of a failure's body, this much is told with the error.
+/// The number of bytes of a failure's body that the error contains.
 const EXCERPT_BYTES: usize = 1 << 10;
 
-/// A body that is of no interest is read so far, for the connection to be used again; beyond, a new one is cheaper.
+/// The number of bytes of an unwanted body that are read to keep its connection. For more, a new connection is cheaper.
 const DRAIN_BYTES: usize = 64 << 10;
 
-/// And for no longer than this: who waits for it waits for a retry, or for an error.
+/// The time limit of that read: a retry or an error waits for it.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 impl Response {
-    /// Gives the status.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// Gives the headers.
+    /// Returns the headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// Gives the headers, to be changed by a middleware.
+    /// Returns the headers, mutably.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
     }
 
-    /// Gives the version of HTTP that it came by.
+    /// Returns the version of HTTP.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Gives the method of the request: the last, where redirects were followed.
+    /// Returns the method of the request, of the last one after redirects.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.exchange.line.method
     }
 
-    /// Gives the URL that answered: the last, where redirects were followed.
+    /// Returns the URL of the request, of the last one after redirects.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.exchange.line.uri
     }
 
-    /// Counts the attempts that were begun.
+    /// Returns the number of attempts.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.exchange.number
     }
 
-    /// Says when to come back, if the answer does.
+    /// Returns the delay that the response asks for by `Retry-After`.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         retry_after::of(&self.headers)
     }
 
-    /// Gives what middlewares leave for each other.
+    /// Returns the values that middlewares attach for other middlewares.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
@@ -94,10 +94,10 @@ impl Response {
         &mut self.extensions
     }
 
-    /// Gives the answer back if its status is a success (2xx), and otherwise an error with the beginning of its body.
+    /// Returns the response if its status is a success (2xx), and otherwise an error with the beginning of its body.
     ///
     /// # Cancel safety
-    /// The answer is lost.
+    /// The response is lost.
     ///
     /// # Errors
     /// [`ErrorKind::Status`].
@@ -112,18 +112,18 @@ impl Response {
         Err(error.hinted(self.retry_after()).repeat(self.exchange.repeat))
     }
 
-    /// Gives the next piece of the body; `None` at its end.
+    /// Returns the next chunk of the body, or `None` at its end.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost.
     ///
     /// # Errors
-    /// [`ErrorKind::Transport`] and [`ErrorKind::TimedOut`]; the body is at its end then.
+    /// [`ErrorKind::Transport`] and [`ErrorKind::TimedOut`]; the body then has ended.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         self.exchange.as_mut().chunk().await
     }
 
-    /// Gives the body, to be read piece by piece, or passed on.
+    /// Returns the body, to be streamed.
     #[must_use]
     pub fn into_body(self) -> ResponseBody {
         ResponseBody(self.exchange)
@@ -132,24 +132,24 @@ impl Response {
     /// Reads the body to its end.
     ///
     /// # Cancel safety
-    /// The answer is lost.
+    /// The response is lost.
     ///
     /// # Errors
     /// [`ErrorKind::TooLarge`], if it has more bytes than the client's
-    /// [`max_body`](super::ApiClientBuilder::max_body); as soon as that is known, which may be from its length.
-    /// Otherwise as [`chunk`](Self::chunk).
+    /// [`max_body`](super::ApiClientBuilder::max_body); if its length is known, immediately.
+    /// Otherwise like [`chunk`](Self::chunk).
     pub async fn bytes(mut self) -> Result<Bytes, Error> {
         self.fill().await?;
         Ok(self.exchange.as_mut().take_begun())
     }
 
-    /// Reads the body to its end, as text; what is not UTF-8 is replaced by U+FFFD.
+    /// Reads the body to its end, as text; invalid UTF-8 is replaced by U+FFFD.
     ///
     /// # Cancel safety
-    /// The answer is lost.
+    /// The response is lost.
     ///
     /// # Errors
-    /// As [`bytes`](Self::bytes).
+    /// Like [`bytes`](Self::bytes).
     pub async fn text(self) -> Result<String, Error> {
         let bytes = self.bytes().await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -158,10 +158,10 @@ impl Response {
     /// Reads the body to its end, as JSON.
     ///
     /// # Cancel safety
-    /// The answer is lost.
+    /// The response is lost.
     ///
     /// # Errors
-    /// [`ErrorKind::Decode`] with the place in the document that is not as expected. Otherwise as
+    /// [`ErrorKind::Decode`] with the path in the document that does not match. Otherwise like
     /// [`bytes`](Self::bytes).
     pub async fn json<T: DeserializeOwned>(mut self) -> Result<T, Error> {
         self.fill().await?;
@@ -169,10 +169,10 @@ impl Response {
             .map_err(|decode| self.exchange.error(ErrorKind::Decode(decode)))
     }
 
-    /// Reads all of the body, if it is not too large.
+    /// Reads the whole body, if it is not too large.
     pub(super) async fn fill(&mut self) -> Result<(), Error> {
         let limit = if mutant!("http.no_cap") { usize::MAX } else { self.exchange.max_body() };
-        // As soon as that is known, which may be from its length.
+        // The length may be known before the body is read.
         let fits = self.exchange.size_hint().lower() <= limit as u64;
         if fits && self.exchange.as_mut().fill(limit).await? && self.exchange.begun().len() <= limit {
             return Ok(());
@@ -180,11 +180,10 @@ impl Response {
         Err(self.exchange.error(ErrorKind::TooLarge { limit }))
     }
 
-    /// Reads a body of which no more than the beginning is of interest, so that its connection can be used again. What
-    /// ends it early does not matter.
+    /// Reads the beginning of an unwanted body, so that its connection can be used again. Errors do not matter.
     pub(super) async fn drain(&mut self) {
         if !matches!(timeout(DRAIN_TIME, self.exchange.as_mut().fill(DRAIN_BYTES)).await, Ok(Ok(_))) {
-            tracing::debug!(status = %self.status, "the body of a failure broke off, or came slowly");
+            tracing::debug!(status = %self.status, "the body of a failed response is incomplete");
         }
     }
 
@@ -200,7 +199,7 @@ fn decode<T: DeserializeOwned>(document: &[u8]) -> Result<T, Decode> {
     serde_json::from_slice(document).or_else(|_| decode_slowly(document))
 }
 
-/// Decodes once more, with a note of where: that costs as much again, which only a failure is to pay.
+/// Decodes again to find the path of the error. Only a failure pays for that.
 #[cold]
 fn decode_slowly<T: DeserializeOwned>(document: &[u8]) -> Result<T, Decode> {
     let mut document = serde_json::Deserializer::from_slice(document);

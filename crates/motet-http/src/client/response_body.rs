@@ -8,20 +8,20 @@ use http_body::{Frame, SizeHint};
 use super::Error;
 use super::exchange::Exchange;
 
-/// The body of an answer, as it comes: an [`http_body::Body`], within the time of its call.
+/// The body of a response as a stream: an [`http_body::Body`], within the timeout of its call.
 ///
 /// # Drop
-/// As of a [`Response`](super::Response).
+/// Like a [`Response`](super::Response).
 pub struct ResponseBody(pub(super) Pin<Box<Exchange>>);
 
 impl ResponseBody {
-    /// Gives the next piece; `None` at the end. Trailers are passed over.
+    /// Returns the next chunk, or `None` at the end. Trailers are skipped.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost.
     ///
     /// # Errors
-    /// As [`Response::chunk`](super::Response::chunk).
+    /// Like [`Response::chunk`](super::Response::chunk).
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         self.0.as_mut().chunk().await
     }

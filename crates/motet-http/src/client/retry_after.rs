@@ -1,4 +1,4 @@
-//! `Retry-After`: when to come back, in seconds or as a date (RFC 9110, 10.2.3).
+//! `Retry-After`, in seconds or as a date (RFC 9110, 10.2.3).
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use motet::mutant;
 
-/// How long the answer says to wait.
+/// Returns the delay that a response asks for.
 pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers, None).filter(|_| !mutant!("http.ignore_retry_after"))
 }
@@ -14,14 +14,14 @@ pub(super) fn of(headers: &HeaderMap) -> Option<Duration> {
 /// Returns how long an answer with these headers asks to wait, by its `Retry-After`: a number of seconds, or a date in any
 /// of the three forms of HTTP. A date that has passed is zero.
 ///
-/// A date is compared with the answer's own `Date`, which is of the same clock, so that it does not matter whose is right.
-/// Without a `Date`, which a server with a clock must send (RFC 9110, 6.6.1), it is compared with `now`, and says nothing
-/// without it.
+/// A date is compared with the `Date` of the response, which comes from the same clock, so that a clock that is wrong does
+/// not matter. Without a `Date`, which a server with a clock must send (RFC 9110, 6.6.1), it is compared with `now`; without
+/// `now` the result is `None`.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, now: Option<SystemTime>) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More seconds than there can be are as many as there can be.
+        // A number above the range saturates.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(value).ok()?;

@@ -1,4 +1,4 @@
-//! From a base URL and a path to the URL of a request.
+//! Joins the base URL and a path to the URL of a request.
 
 use http::Uri;
 use http::uri::{Parts, PathAndQuery};
@@ -7,7 +7,7 @@ use url::Url;
 
 use super::{BoxError, Host};
 
-/// What all requests of a client are below of.
+/// The base URL of a client.
 #[derive(Debug, Clone)]
 pub(super) struct Base {
     url: Url,
@@ -22,7 +22,7 @@ pub(super) enum InvalidTarget {
     NotAUrl(String),
     #[error("`{0}` is neither http nor https")]
     Scheme(String),
-    #[error("a URL with a user name or a password in it; they belong in a header")]
+    #[error("the URL contains a user name or a password; send them in a header")]
     Credentials,
     #[error("a base URL with a query or a fragment")]
     MoreThanABase,
