@@ -8,15 +8,15 @@ use motet::rng;
 /// The header of W3C Trace Context.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// What is opaque to us and travels along with it.
+/// The header with opaque vendor data.
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Says which trace a request belongs to, and what in it caused the request: the `traceparent` of
-/// [W3C Trace Context](https://www.w3.org/TR/trace-context/), with its `tracestate` as it came.
+/// The trace of a request and the span that caused the request: the `traceparent` of [W3C Trace
+/// Context](https://www.w3.org/TR/trace-context/), with its `tracestate` unchanged.
 ///
-/// A server reads it [from the headers](Self::from_headers) of a request; a request that is made because of it passes
-/// a [child](Self::child) on: [`RequestBuilder::trace`](crate::RequestBuilder::trace) does that. What makes spans and exports
-/// them is another's: a tracing library turns its current span into this with [`new`](Self::new).
+/// A server reads it [from the headers](Self::from_headers) of a request. A request that the server makes carries a
+/// [child](Self::child): see [`RequestBuilder::trace`](crate::RequestBuilder::trace). A tracing library makes and
+/// exports spans; it creates this value from its current span with [`new`](Self::new).
 ///
 /// # Examples
 /// ```
@@ -37,57 +37,57 @@ pub struct TraceContext {
     state: Option<HeaderValue>,
 }
 
-/// The text is no `traceparent`.
+/// The error for a text that is not a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidTraceContext;
 
 impl TraceContext {
-    /// Makes the context of a span that has these ids.
+    /// Creates the context of a span with these ids.
     #[must_use]
     pub fn new(trace: NonZeroU128, span: NonZeroU64, sampled: Sampled) -> Self {
         Self { trace, span, flags: u8::from(sampled == Sampled::Yes), state: None }
     }
 
-    /// Begins a trace of its own, with ids by chance.
+    /// Creates a new trace with random ids.
     #[must_use]
     pub fn begin(sampled: Sampled) -> Self {
         let high = u128::from(random().get()) << 64;
         Self::new(NonZeroU128::from(random()) | high, random(), sampled)
     }
 
-    /// Reads it from the headers of a request. A `traceparent` that is not one is taken for none, as the
-    /// specification has it.
+    /// Reads the context from the headers of a request. An invalid `traceparent` is ignored, as the specification
+    /// demands.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let context: Self = headers.get(TRACEPARENT)?.to_str().ok()?.parse().ok()?;
         Some(Self { state: headers.get(TRACESTATE).cloned(), ..context })
     }
 
-    /// Makes the context of something that this has caused: the same trace, a new span.
+    /// Creates the context of a child: the same trace, a new span.
     #[must_use]
     pub fn child(&self) -> Self {
         Self { span: random(), ..self.clone() }
     }
 
-    /// Gives the id of the trace.
+    /// Returns the id of the trace.
     #[must_use]
     pub fn trace_id(&self) -> NonZeroU128 {
         self.trace
     }
 
-    /// Gives the id of the span.
+    /// Returns the id of the span.
     #[must_use]
     pub fn span_id(&self) -> NonZeroU64 {
         self.span
     }
 
-    /// Asks whether the caller may have recorded it.
+    /// Returns `true` if the caller may have recorded the trace.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.flags & 1 == 1
     }
 
-    /// Writes it to the headers of a request, in place of what is there.
+    /// Writes the context to the headers of a request, replacing an existing one.
     pub fn write_to(&self, headers: &mut HeaderMap) {
         if let Ok(value) = HeaderValue::try_from(self.to_string()) {
             headers.insert(TRACEPARENT, value);
@@ -102,14 +102,14 @@ impl TraceContext {
 /// Whether a trace is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sampled {
-    /// Whoever began it records it.
+    /// The service that started the trace records it.
     Yes,
-    /// It may well not be.
+    /// The trace may not be recorded.
     No,
 }
 
 fn random() -> NonZeroU64 {
-    // Zero, which is no id, comes up once in 2^64 draws; one is as good as any other then.
+    // Zero is not a valid id; it comes up once in 2^64 draws.
     NonZeroU64::new(rng::with(rng::Rng::next_u64)).unwrap_or(NonZeroU64::MIN)
 }
 
@@ -122,7 +122,7 @@ impl fmt::Display for TraceContext {
 impl FromStr for TraceContext {
     type Err = InvalidTraceContext;
 
-    /// A later version may have more behind what is known of this one; `ff` is none (3.2.2.1).
+    /// A later version may have more fields; `ff` is invalid (3.2.2.1).
     fn from_str(text: &str) -> Result<Self, InvalidTraceContext> {
         let mut parts = text.splitn(5, '-');
         let mut part = |digits| parts.next().and_then(|part| hex(part, digits)).ok_or(InvalidTraceContext);
@@ -134,14 +134,14 @@ impl FromStr for TraceContext {
         Ok(Self {
             trace: NonZeroU128::new(trace).ok_or(InvalidTraceContext)?,
             span: u64::try_from(span).ok().and_then(NonZeroU64::new).ok_or(InvalidTraceContext)?,
-            // Of the flags the first is passed on, which is all that version 00 knows.
+            // Only the first flag is defined in version 00, and only it is passed on.
             flags: u8::from(flags & 1 == 1),
             state: None,
         })
     }
 }
 
-/// So many lower-case hexadecimal digits.
+/// Parses `N` lower-case hexadecimal digits.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let fits = text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     fits.then(|| u128::from_str_radix(text, 16).ok()).flatten()
@@ -149,7 +149,7 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
 
 impl fmt::Display for InvalidTraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it is not a traceparent of W3C Trace Context")
+        f.write_str("not a valid traceparent of W3C Trace Context")
     }
 }
 

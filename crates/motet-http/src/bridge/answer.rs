@@ -1,20 +1,20 @@
 use std::convert::Infallible;
 
-/// What a chain answers, as a service of tower has it: a `Result`, or a response of HTTP that is no failure whatever it
-/// says, as with axum.
+/// The answer of a chain as a tower service returns it: a `Result`, or an HTTP response, which is never an error, as in
+/// axum.
 pub trait Answer {
-    /// What the service responds.
+    /// The response of the service.
     type Response;
-    /// How it fails.
+    /// The error of the service.
     type Error;
 
-    /// Makes an answer of what a service gave.
+    /// Converts the result of a service into an answer.
     fn from_result(result: Result<Self::Response, Self::Error>) -> Self;
 
-    /// Makes what a service gives of an answer.
+    /// Converts an answer into the result of a service.
     ///
     /// # Errors
-    /// The one that is the answer.
+    /// The error that the answer contains.
     fn into_result(self) -> Result<Self::Response, Self::Error>;
 }
 

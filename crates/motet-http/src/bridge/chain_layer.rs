@@ -6,9 +6,10 @@ use tower_service::Service;
 
 use super::{Answer, HandlerService, handler, service};
 
-/// A chain as a layer of tower: from [`layer`](super::layer).
+/// A chain as a layer of tower, created by [`layer`](super::layer).
 ///
-/// A layer of tower is put on with the outermost last, a chain has it first; within the chain its own order holds.
+/// The last layer that is added to a tower stack is outermost; in a chain it is the first part. Within the chain its
+/// own order applies.
 pub struct ChainLayer<Q: 'static, R: 'static>(pub(super) Chain<Q, R>);
 
 impl<Q, R, S> Layer<S> for ChainLayer<Q, R>

@@ -8,7 +8,7 @@ use tower_service::Service;
 
 use super::Answer;
 
-/// A handler as a service of tower: from [`service`](super::service). It is always ready.
+/// A handler as a service of tower, created by [`service`](super::service). It is always ready.
 pub struct HandlerService<Q: 'static, R: 'static>(pub(super) Handler<Q, R>);
 
 impl<Q: 'static, R: Answer + 'static> Service<Q> for HandlerService<Q, R> {
@@ -37,7 +37,7 @@ impl<Q: 'static, R: 'static> fmt::Debug for HandlerService<Q, R> {
     }
 }
 
-/// The future of a [`HandlerService`]: that of the chain, with its answer as a service gives it.
+/// The future of a [`HandlerService`]: the future of the chain, whose answer it converts.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Answering<R>(BoxFuture<R>);
 

@@ -1,18 +1,18 @@
-//! Between chains of [`motet::middleware`] and services of tower, in both directions.
+//! Conversions between chains of [`motet::middleware`] and services of tower.
 //!
-//! | You have | and want | |
+//! | You have | You want | Use |
 //! |---|---|---|
-//! | a chain | it as a layer, of an axum `Router` or a tower stack | [`layer`] |
-//! | a handler | it as a service: for [`Server`](crate::Server), say | [`service`] |
-//! | a service of tower | it at the end of a chain | [`handler`] |
+//! | a chain | a layer of an axum `Router` or a tower stack | [`layer`] |
+//! | a handler | a service, for example for [`Server`](crate::Server) | [`service`] |
+//! | a service of tower | the end of a chain | [`handler`] |
 //!
 //! # Readiness
-//! A chain has nothing to poll before a call, so its service is always ready; what it waits for it waits for in the call. A
-//! service of tower is called after it was ready, on the instance that was: each call has a clone of its own, takes
-//! whatever that reserves, and gives it back when it is dropped in between.
+//! A chain has nothing to poll before a call, so its service is always ready, and waits inside of the call. A service
+//! of tower is called on an instance that was ready: each call has its own clone, uses the permit that the clone
+//! reserved, and returns it if the call is dropped before.
 //!
 //! # Price
-//! The allocations of the chain. A service of tower costs one more, for its part of the call.
+//! The allocations of the chain. A service of tower costs one more allocation per call.
 
 mod answer;
 mod chain_layer;
@@ -27,7 +27,7 @@ pub use answer::Answer;
 pub use chain_layer::ChainLayer;
 pub use handler_service::{Answering, HandlerService};
 
-/// Makes a layer of a chain: what it is put on is called by the innermost part.
+/// Converts a chain into a layer. The innermost part of the chain calls the wrapped service.
 ///
 /// # Examples
 /// ```
@@ -50,7 +50,7 @@ pub fn layer<Q: 'static, R: 'static>(chain: Chain<Q, R>) -> ChainLayer<Q, R> {
     ChainLayer(chain)
 }
 
-/// Makes a service of a handler.
+/// Converts a handler into a service.
 ///
 /// # Examples
 /// ```
@@ -68,10 +68,10 @@ pub fn service<Q: 'static, R: 'static>(handler: Handler<Q, R>) -> HandlerService
     HandlerService(handler)
 }
 
-/// Makes a handler of a service, to end a chain with.
+/// Converts a service into a handler, to end a chain with.
 ///
 /// # Cancel safety
-/// As safe as the service's future. What a service has reserved when it was ready is given back with its clone.
+/// As safe as the future of the service. A permit that the service reserved is returned with its clone.
 ///
 /// # Examples
 /// ```

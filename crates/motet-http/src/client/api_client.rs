@@ -28,7 +28,7 @@ use super::{ApiClientBuilder, Error, Host, Request, RequestBuilder, Response};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
 /// let base = format!("http://{}/v1", listener.local_addr().unwrap());
-/// let name = get(async |Path(id): Path<u32>| if id == 1 { Ok("\"Ada\"") } else { Err("nobody") });
+/// let name = get(async |Path(id): Path<u32>| if id == 1 { Ok("\"Ada\"") } else { Err("unknown") });
 /// let router = Router::new().route("/v1/users/{id}/name", name);
 ///
 /// scope(async |n: &Nursery| {

@@ -289,14 +289,14 @@ impl ApiClientBuilder {
     /// scope(async |n: &Nursery| {
     ///     let servers = Scope::clone(n);
     ///     let dial = move |_host| {
-    ///         let (ours, mut theirs) = duplex(1024);
+    ///         let (client, mut server) = duplex(1024);
     ///         let served = servers.service("server", async move {
     ///             let mut request = [0; 1024];
-    ///             while theirs.read(&mut request).await.is_ok_and(|length| length > 0) {
-    ///                 theirs.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n42").await.unwrap();
+    ///             while server.read(&mut request).await.is_ok_and(|length| length > 0) {
+    ///                 server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n42").await.unwrap();
     ///             }
     ///         });
-    ///         async move { served.map(|_| ours).map_err(std::io::Error::other) }
+    ///         async move { served.map(|_| client).map_err(std::io::Error::other) }
     ///     };
     ///     let client = ApiClient::builder(n).base_url("http://memory").connect_by(dial).build().unwrap();
     ///     assert_eq!(client.get("/").fetch_json::<u32>().await.unwrap(), 42);

@@ -1,4 +1,4 @@
-//! One call: redirects around policies around attempts, all within one deadline.
+//! A call: redirects around policies around attempts, all within one deadline.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
@@ -27,7 +27,7 @@ use super::target::Base;
 use super::{ByStatus, Error, InvalidClient, Response, redirect};
 use crate::connect::Connections;
 
-/// What the clones of a client share.
+/// The state that the clones of a client share.
 pub(super) struct Core {
     pub(super) connections: Connections,
     pub(super) base: Option<Base>,
@@ -35,7 +35,7 @@ pub(super) struct Core {
     pub(super) retry: Retry,
     pub(super) pipeline: Option<DynPipeline<Response, Error>>,
     pub(super) breakers: Option<CircuitBreakers<Host>>,
-    /// In place of those, where there are none.
+    /// The policies in place of the retry, if there are any.
     pub(super) no_breaker: CircuitBreaker,
     pub(super) places: Places,
     pub(super) times: Times,
@@ -53,23 +53,23 @@ pub(super) struct Times {
 }
 
 impl Times {
-    /// Refuses a limit within which no call could succeed.
+    /// Refuses a timeout of zero, with which no call could succeed.
     pub(super) fn check(&self) -> Result<(), InvalidClient> {
         let limits = [("timeout", self.total), ("head_timeout", self.head), ("read_timeout", self.read)];
         match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit.is_zero())) {
-            Some((name, _)) => Err(InvalidClient::new(format!("a limit of no time (`{name}`)"))),
+            Some((name, _)) => Err(InvalidClient::new(format!("`{name}` is zero: no call could succeed"))),
             None => Ok(()),
         }
     }
 }
 
-/// A request with what is known of it when it is sent.
+/// A request and its state while it is sent.
 struct Call<'a> {
     request: &'a Request,
     host: &'a Host,
     repeat: Repeat,
     deadline: Option<Instant>,
-    /// Over all redirects.
+    /// The attempts over all redirects.
     attempts: &'a AtomicU32,
 }
 
@@ -86,7 +86,7 @@ impl Core {
         let attempts = AtomicU32::new(0);
         let Some(deadline) = deadline else { return self.follow(request, None, &attempts).await };
         if self.is_plain(request) {
-            // Then the retry is around all that waits, and has the deadline: a second timer would only cost.
+            // The retry contains all waits, and enforces the deadline: a second timer would only cost.
             return self.follow(request, Some(deadline), &attempts).await;
         }
         let line = Arc::clone(&request.line);
@@ -97,12 +97,12 @@ impl Core {
         })
     }
 
-    /// Asks whether the call is one retry and nothing else.
+    /// Returns `true` if the call is a retry and nothing else.
     fn is_plain(&self, request: &Request) -> bool {
         self.given(request).is_none() && self.most_redirects(request) == 0
     }
 
-    /// The policies that stand in the place of the retry.
+    /// The policies in place of the retry.
     fn given<'a>(&'a self, request: &'a Request) -> Option<&'a DynPipeline<Response, Error>> {
         request.settings.pipeline.as_ref().or(self.pipeline.as_ref())
     }
@@ -113,7 +113,7 @@ impl Core {
 
     pub(super) fn deadline(&self, request: &Request) -> Option<Instant> {
         let total = request.settings.timeout.unwrap_or(self.times.total);
-        // So far off that the clock cannot tell: no limit.
+        // Beyond the range of the clock: no limit.
         total.and_then(|total| Instant::now().checked_add(total))
     }
 
@@ -148,15 +148,15 @@ impl Core {
             }
             followed += 1;
             response.drain().await;
-            // What proves who sends it may be among the headers of the client, and not go along.
+            // The headers of the client may contain credentials, which are not sent to another host.
             request.put_in(&self.defaults);
             let refused = |redirect| response.exchange.error(ErrorKind::Redirect(redirect));
             redirect::follow(request, response.status, &response.headers).map_err(refused)?;
         }
     }
 
-    /// Through the policies: those that were given for the call, or to the client, or else the retry; and the breaker of
-    /// the host in any case, inside, where it sees each attempt.
+    /// Runs the policies of the call, or of the client, or else the retry; and inside of them the breaker of the host,
+    /// which sees each attempt.
     async fn guarded(&self, call: &Call<'_>) -> Result<Response, Error> {
         if let Some(pipeline) = self.given(call.request) {
             let done = pipeline.run(|| self.once(call)).await;
@@ -164,7 +164,7 @@ impl Core {
         }
         let mut retry = self.retry.clone();
         if let Some(deadline) = call.deadline {
-            // Each attempt has a timer for it.
+            // Each attempt has its own timer.
             retry = retry.cut_off_at(deadline);
         }
         let pipeline = Pipeline::new().classify(ByStatus).retry(retry).breaker(self.breaker(call.host));
@@ -182,7 +182,7 @@ impl Core {
         self.breakers.as_ref().map_or_else(|| self.no_breaker.clone(), |breakers| breakers.get(host))
     }
 
-    /// Waits for a place; when the call is late, for being cut off.
+    /// Waits for a slot, until the deadline of the call.
     async fn place(&self, call: &Call<'_>) -> Result<BulkheadPermit<'static>, Rejected> {
         let place = self.places.take(call.host);
         let deadline = call.deadline.filter(|_| !mutant!("http.wait_for_place_for_ever"));
@@ -203,7 +203,7 @@ impl Core {
         let number = call.attempts.fetch_add(1, Ordering::Relaxed) + 1;
         let is_below_base = self.base.as_ref().is_some_and(|base| ptr::eq(&base.host, call.host));
         let Some(outgoing) = call.request.outgoing(&self.defaults, is_below_base) else {
-            return Err(call.error(ErrorKind::Request("its body is a stream, which was sent before".into())));
+            return Err(call.error(ErrorKind::Request("the body is a stream, which has been sent".into())));
         };
         let Times { head, read, .. } = self.times;
         let limits = Limits { deadline: call.deadline, head, read, max_body: self.max_body };
@@ -226,14 +226,14 @@ impl Core {
         }
     }
 
-    /// Reads what belongs to the attempt.
+    /// Reads the part of the response that belongs to the attempt.
     async fn read(&self, call: &Call<'_>, response: &mut Response) -> Result<(), Error> {
         if response.status.is_success() && call.request.settings.reads == Reads::Whole {
             let filled = response.fill().await;
             return filled.map_err(|error| error.repeat(call.repeat));
         }
         if judge::is_passing(response.status) && call.repeat.sent && !mutant!("http.leave_body_unread") {
-            // Likely to be dropped for another attempt, which is to have its connection.
+            // The response is probably dropped for a retry, which can then use its connection.
             response.drain().await;
         }
         Ok(())
@@ -244,7 +244,7 @@ impl Core {
     }
 }
 
-/// One error for what the policies say and what the last attempt said.
+/// Merges the error of the policies and the error of the last attempt.
 fn flatten(error: resilience::Error<Error>, call: &Call<'_>, total: TimeLimit) -> Error {
     let retry_after = error.retry_after();
     let ended_by = error.kind();
@@ -252,7 +252,7 @@ fn flatten(error: resilience::Error<Error>, call: &Call<'_>, total: TimeLimit) -
         resilience::ErrorKind::Rejected(by) => ErrorKind::Rejected(by),
         resilience::ErrorKind::TimedOut(Limited::Total) => ErrorKind::TimedOut(total),
         resilience::ErrorKind::TimedOut(_) => ErrorKind::TimedOut(TimeLimit::Policy),
-        // A retry gave up: what it gave up on says why.
+        // The retry gave up: the last error is the reason.
         _ => match (error.last_attempt(), error.into_error()) {
             (_, Some(last)) => {
                 let attempts = call.attempts.load(Ordering::Relaxed);

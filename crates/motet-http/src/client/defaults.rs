@@ -6,18 +6,18 @@ use crate::connect::Versions;
 
 /// The headers that a client sends by itself.
 pub(super) struct Defaults {
-    /// Those that the requests of a client have in common.
+    /// The headers of all requests of a client.
     pub(super) headers: HeaderMap,
-    /// All that a request to the base URL has which has none of its own, to be copied as they are.
+    /// All headers of a request to the base URL without its own headers, ready to be cloned.
     plain: HeaderMap,
-    /// The same of one that asks for JSON.
+    /// Like `plain`, for a request that reads JSON.
     json: HeaderMap,
 }
 
 impl Defaults {
     pub(super) fn new(headers: HeaderMap, base: Option<&Base>, versions: Versions) -> Self {
         let mut plain = HeaderMap::with_capacity(headers.len() + 1);
-        // What HTTP/1.1 must have, hyper makes anew for each request that has none. HTTP/2 has it elsewhere.
+        // hyper creates the `Host` of HTTP/1.1 for each request without one. HTTP/2 has no such header.
         if let Some(base) = base
             && base.host.scheme() == "http"
             && versions != Versions::Http2
@@ -32,7 +32,7 @@ impl Defaults {
         Self { headers, plain, json }
     }
 
-    /// Of a request to the base URL that has no headers of its own.
+    /// Returns the headers of a request to the base URL without its own headers.
     pub(super) fn of_base(&self, reads_json: bool) -> HeaderMap {
         if reads_json { self.json.clone() } else { self.plain.clone() }
     }

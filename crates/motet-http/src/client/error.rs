@@ -13,9 +13,9 @@ use crate::connect::SendError;
 /// Any error.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Why a call gave no answer, or none of use: [`kind`](Self::kind) says what it was, and the rest what it was about.
+/// The error of a call. [`kind`](Self::kind) is the reason; the other methods describe the request.
 ///
-/// One pointer wide. It is printed without the query and the fragment of the URL, in which secrets travel.
+/// One pointer wide. It is printed without the query and the fragment of the URL, since they may contain secrets.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -26,38 +26,37 @@ struct Inner {
     repeat: Repeat,
 }
 
-/// What went wrong with a call.
+/// The reason why a call failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request cannot be made: a URL that is none or leaves the base URL, a header that is none, a body that does
-    /// not serialize. Nothing was sent.
+    /// The request is invalid: its URL is invalid or leaves the base URL, a header is invalid, or its body does not
+    /// serialize. Nothing was sent.
     Request(BoxError),
-    /// No connection came about: resolving, dialling, or TLS. Nothing was sent.
+    /// The connection could not be opened: resolving, dialling, or TLS failed. Nothing was sent.
     Connect(BoxError),
-    /// A limit of time was reached.
+    /// A timeout elapsed.
     TimedOut(TimeLimit),
-    /// A policy did not let the call through: the breaker of the host, or the places for it. Nothing was sent.
+    /// A policy rejected the call: the breaker of the host, or the limit of calls in flight. Nothing was sent.
     Rejected(RejectedBy),
-    /// The answer has a status that is not a success.
+    /// The status of the response is not a success.
     Status(Status),
-    /// The connection failed, or the other side broke the rules of HTTP, before the answer was complete.
+    /// The connection failed, or the server violated HTTP, before the response was complete.
     Transport(BoxError),
-    /// The other side has said that it does nothing about the request: that its connection of HTTP/2 is to end, or that it
-    /// has no room for it.
+    /// The server states that it did not process the request: its HTTP/2 connection is closing, or it has no capacity.
     Refused(BoxError),
-    /// The stream that was to be the request's body failed.
+    /// The stream of the request body failed.
     RequestBody(BoxError),
-    /// The body of the answer is larger than it may be.
+    /// The response body is larger than the limit.
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// The body of the answer is not what it was to be.
+    /// The response body does not decode.
     Decode(Decode),
-    /// The answer leads elsewhere, and that way cannot be gone.
+    /// A redirect was not followed.
     Redirect(Redirect),
-    /// The scope of the client has ended, or is about to.
+    /// The scope of the client has ended or is ending.
     Closed,
 }
 
@@ -74,53 +73,53 @@ impl From<SendError> for ErrorKind {
     }
 }
 
-/// Which limit of time was reached.
+/// The timeout that elapsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeLimit {
-    /// That of the whole call: attempts, waits, and the body of the answer.
+    /// The timeout of the call: attempts, delays, and the response body.
     Total,
-    /// That of connecting.
+    /// The timeout of connecting.
     Connect,
-    /// That of an attempt, to the end of the answer's headers.
+    /// The timeout of an attempt, to the end of the response headers.
     Head,
-    /// That of a body of which nothing more comes.
+    /// The timeout of a read of the body.
     Read,
-    /// That of a policy which was given to the client.
+    /// The timeout of a policy that was given to the client.
     Policy,
 }
 
-/// An answer that is not a success.
+/// A response whose status is not a success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
     /// The status.
     pub code: StatusCode,
-    /// The beginning of the body, up to 1 KiB, what is not UTF-8 replaced.
+    /// The beginning of the body, at most 1 KiB, with invalid UTF-8 replaced.
     pub excerpt: String,
 }
 
-/// A body that is not what it was to be.
+/// A response body that does not decode.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Decode {
-    /// Where in the document: `users[3].name`; `.` is the document itself.
+    /// The path in the document, such as `users[3].name`; `.` is the document itself.
     pub path: String,
-    /// What is wrong there.
+    /// The error at this path.
     pub error: serde_json::Error,
 }
 
-/// Why a redirect was not followed, though redirects are.
+/// The reason why a redirect was not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Redirect {
-    /// There were more of them than may be.
+    /// There were more redirects than the limit.
     TooMany,
     /// `Location` is not a URL that can be requested.
     NoTarget,
     /// From `https` to `http`.
     Downgrade,
-    /// The request's body is a stream, which cannot be sent twice.
+    /// The request body is a stream, which cannot be sent twice.
     BodyIsGone,
 }
 
@@ -154,7 +153,7 @@ impl Error {
         let Inner { kind, repeat, retry_after, .. } = &*self.0;
         let class = match kind {
             ErrorKind::Connect(_) | ErrorKind::TimedOut(TimeLimit::Connect) => judge::failure(repeat.unsent),
-            // A server that sends its clients elsewhere is well.
+            // A server that redirects its clients is healthy.
             ErrorKind::Refused(_) => Class { retryable: repeat.unsent, ..Class::ignore() },
             ErrorKind::TimedOut(_) | ErrorKind::Transport(_) => judge::failure(repeat.sent),
             ErrorKind::Status(status) => return judge::status(status.code, *repeat, *retry_after),
@@ -168,43 +167,43 @@ impl Error {
         Class { retry_after: *retry_after, ..class }
     }
 
-    /// Says what went wrong.
+    /// Returns the reason.
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// Gives what went wrong, by value.
+    /// Returns the reason, by value.
     #[must_use]
     pub fn into_kind(self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Gives the method of the request.
+    /// Returns the method of the request.
     #[must_use]
     pub fn method(&self) -> &Method {
         &self.0.line.method
     }
 
-    /// Gives the URL of the request: the last, where redirects were followed.
+    /// Returns the URL of the request, of the last one after redirects.
     #[must_use]
     pub fn uri(&self) -> &Uri {
         &self.0.line.uri
     }
 
-    /// Counts the attempts that were begun.
+    /// Returns the number of attempts.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
 
-    /// Says when to try again, where the other side or a policy has said so.
+    /// Returns the delay after which to try again, if the server or a policy asks for one.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Gives the status of the answer, if that is what went wrong.
+    /// Returns the status of the response, if it is the reason.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         match &self.0.kind {
@@ -213,19 +212,19 @@ impl Error {
         }
     }
 
-    /// Asks whether a limit of time was reached.
+    /// Returns `true` if a timeout elapsed.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.kind, ErrorKind::TimedOut(_))
     }
 
-    /// Asks whether no connection came about, so that nothing was sent.
+    /// Returns `true` if no connection could be opened, so that nothing was sent.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Connect(_) | ErrorKind::TimedOut(TimeLimit::Connect))
     }
 
-    /// Asks whether a policy did not let the call through.
+    /// Returns `true` if a policy rejected the call.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Rejected(_))
@@ -251,16 +250,18 @@ impl fmt::Display for Error {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request(_) => f.write_str("the request cannot be made"),
+            Self::Request(_) => f.write_str("the request is invalid"),
             Self::Connect(_) => f.write_str("no connection"),
             Self::TimedOut(limit) => write!(f, "{limit}"),
             Self::Rejected(by) => write!(f, "rejected by the {by}"),
             Self::Status(status) => write!(f, "{status}"),
-            Self::Transport(_) => f.write_str("the connection failed before the answer was complete"),
+            Self::Transport(_) => f.write_str("the connection failed before the response was complete"),
             Self::Refused(_) => f.write_str("the request was refused"),
             Self::RequestBody(_) => f.write_str("the body of the request failed"),
-            Self::TooLarge { limit } => write!(f, "the body of the answer has more than {limit} bytes"),
-            Self::Decode(decode) => write!(f, "the answer is not as expected at `{}`", decode.path),
+            Self::TooLarge { limit } => {
+                write!(f, "the response body has more than {limit} bytes (`max_body`)")
+            }
+            Self::Decode(decode) => write!(f, "the response does not decode at `{}`", decode.path),
             Self::Redirect(redirect) => write!(f, "{redirect}"),
             Self::Closed => f.write_str("the scope of the client has ended"),
         }
@@ -270,11 +271,11 @@ impl fmt::Display for ErrorKind {
 impl fmt::Display for TimeLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Total => "the time of the call was up",
-            Self::Connect => "no connection in time",
-            Self::Head => "no answer in time",
-            Self::Read => "no more of the answer came in time",
-            Self::Policy => "the time that a policy gives was up",
+            Self::Total => "the call timed out",
+            Self::Connect => "connecting timed out",
+            Self::Head => "the response headers timed out",
+            Self::Read => "reading the response body timed out",
+            Self::Policy => "a policy timed out",
         })
     }
 }
@@ -293,9 +294,9 @@ impl fmt::Display for Redirect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooMany => "too many redirects",
-            Self::NoTarget => "a redirect to what is not a URL",
+            Self::NoTarget => "a redirect to an invalid URL",
             Self::Downgrade => "a redirect from https to http",
-            Self::BodyIsGone => "a redirect of a request whose body cannot be sent again",
+            Self::BodyIsGone => "a redirect of a request whose body cannot be sent twice",
         })
     }
 }
@@ -325,7 +326,7 @@ impl fmt::Debug for Error {
         f.debug_struct("Error")
             .field("kind", kind)
             .field("method", &line.method)
-            // Without the query, as it is printed.
+            // The query is not printed.
             .field("path", &line.uri.path())
             .field("attempts", attempts)
             .field("retry_after", retry_after)

@@ -1,4 +1,4 @@
-//! One attempt, from its place for the host to the end of its answer's body.
+//! An attempt, from its slot for the host to the end of the response body.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -22,40 +22,40 @@ use super::request_line::RequestLine;
 use crate::connect::ReceivedBody;
 
 pin_project! {
-    /// What an attempt has, and its answer after it: a place, limits, one timer for all of its waits, and the body.
+    /// The state of an attempt and of its response: the slot, the limits, one timer for all waits, and the body.
     ///
-    /// One allocation, made with the attempt, so that an answer is small on its way out through the policies.
+    /// One allocation per attempt, so that a response is small when it is moved through the policies.
     pub(super) struct Exchange {
         pub(super) line: Arc<RequestLine>,
-        // Which of the call's attempts it is.
+        // The number of the attempt within its call.
         pub(super) number: u32,
         pub(super) repeat: Repeat,
         limits: Limits,
         #[pin]
         timer: Option<Sleep>,
-        // Of the wait that is under way.
+        // The timer of the current wait.
         due: Option<Instant>,
-        // `None` before the answer, and at its end.
+        // `None` before the response, and at its end.
         rest: Option<ReceivedBody>,
-        // Given back with it.
+        // Released with the response.
         place: Option<BulkheadPermit<'static>>,
-        // What was read ahead, and is handed out first. Most bodies come in one piece, and are not copied.
+        // The chunk that was read ahead, returned first. Most bodies have one chunk, and are not copied.
         begun: Bytes,
-        // In its place once there is a second piece.
+        // Replaces it when there is a second chunk.
         pieces: BytesMut,
     }
 }
 
-/// The bounds of an attempt and its answer.
+/// The limits of an attempt and its response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// The time of the call.
+    /// The deadline of the call.
     pub(super) deadline: Option<Instant>,
-    /// That of the headers.
+    /// The timeout of the headers.
     pub(super) head: Option<Duration>,
-    /// That of a wait for more of the body.
+    /// The timeout of a read of the body.
     pub(super) read: Option<Duration>,
-    /// Of a body that is read whole.
+    /// The size limit of a body that is read whole.
     pub(super) max_body: usize,
 }
 
@@ -89,7 +89,8 @@ impl Exchange {
         Error::new(kind, &self.line).attempts_made(self.number)
     }
 
-    /// Waits until the headers are late. Wakes its task when the call is late, which whoever polls it cuts off.
+    /// Waits until the timeout of the headers elapses. Wakes its task at the deadline of the call, which the caller
+    /// enforces.
     pub(super) fn poll_head(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Limits { deadline, head, .. } = self.limits;
         let head = head.filter(|_| !mutant!("http.no_head_deadline"));
@@ -101,7 +102,7 @@ impl Exchange {
         Poll::Ready(())
     }
 
-    /// The headers are there.
+    /// Called when the headers have arrived.
     pub(super) fn answered(self: Pin<&mut Self>, body: ReceivedBody) {
         if body.is_end_stream() {
             return self.end();
@@ -113,7 +114,7 @@ impl Exchange {
         }
     }
 
-    /// What was read ahead.
+    /// The bytes that were read ahead.
     pub(super) fn begun(&self) -> &[u8] {
         if self.pieces.is_empty() { &self.begun } else { &self.pieces }
     }
@@ -127,7 +128,7 @@ impl Exchange {
         self.rest.is_none()
     }
 
-    /// How much there is of the body, what was read ahead included.
+    /// The length of the body, if it is known, bytes that were read ahead included.
     pub(super) fn size_hint(&self) -> SizeHint {
         let begun = self.begun().len() as u64;
         let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.size_hint());
@@ -139,7 +140,7 @@ impl Exchange {
         hint
     }
 
-    /// Gives the next piece; `None` at the end. Trailers are passed over.
+    /// Returns the next chunk, or `None` at the end. Trailers are skipped.
     pub(super) async fn chunk(mut self: Pin<&mut Self>) -> Result<Option<Bytes>, Error> {
         while let Some(frame) = poll_fn(|cx| self.as_mut().poll_frame(cx)).await {
             if let Ok(data) = frame?.into_data() {
@@ -149,7 +150,7 @@ impl Exchange {
         Ok(None)
     }
 
-    /// Gives what was read ahead, and then the rest.
+    /// Returns the bytes that were read ahead, and then the rest.
     pub(super) fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -160,8 +161,8 @@ impl Exchange {
         Poll::Ready(Some(Ok(Frame::data(self.take_begun()))))
     }
 
-    /// Reads on, until more than `limit` bytes are there or the end is: gives whether it is. They stay in it, also if
-    /// this is dropped.
+    /// Reads until more than `limit` bytes are buffered or the body ends, and returns `true` if it ended. The bytes
+    /// stay buffered, also if this future is dropped.
     pub(super) async fn fill(mut self: Pin<&mut Self>, limit: usize) -> Result<bool, Error> {
         while self.begun().len() <= limit
             && let Some(frame) = poll_fn(|cx| self.as_mut().poll_rest(cx)).await
@@ -180,7 +181,7 @@ impl Exchange {
         Ok(self.is_at_end())
     }
 
-    /// Reads the next frame that was not read ahead.
+    /// Reads the next frame from the connection.
     fn poll_rest(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -197,10 +198,10 @@ impl Exchange {
             return self.end_early(ErrorKind::TimedOut(limit));
         };
         let is_over = rest.is_end_stream();
-        // The next wait has a time of its own.
+        // Each wait has its own timeout.
         *this.due = None;
         match frame {
-            // One that never waits is cut off, too.
+            // A body that never waits also ends at the deadline.
             Some(Ok(_)) if !is_over && self.is_late() => {
                 self.end_early(ErrorKind::TimedOut(TimeLimit::Total))
             }
@@ -237,7 +238,7 @@ impl Exchange {
         Poll::Ready(Some(Err(error)))
     }
 
-    /// Waits for the end of a wait that has so much time, and no more than the call.
+    /// Waits until `time` has passed, or the deadline of the call.
     fn poll_due(
         self: Pin<&mut Self>,
         deadline: Option<Instant>,
@@ -258,11 +259,11 @@ impl Exchange {
             match this.timer.as_mut().as_pin_mut() {
                 None => this.timer.set(Some(sleep_until(due))),
                 Some(timer) if timer.deadline() > due => timer.reset(due),
-                // One that is to ring earlier is left as it is: most waits are over by then, and setting it takes a lock.
+                // A timer that fires earlier stays: most waits end before it, and setting it takes a lock.
                 Some(_) => {}
             }
             let Some(mut timer) = this.timer.as_mut().as_pin_mut() else { return Poll::Pending };
-            // Without the budget: what is waited for takes part in it, and may have used it up.
+            // Unconstrained: the awaited future takes part in the coop budget, and may have used it up.
             ready!(pin!(coop::unconstrained(timer.as_mut())).poll(cx));
             if timer.deadline() >= due || mutant!("http.ring_early") {
                 return Poll::Ready(());

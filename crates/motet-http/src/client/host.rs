@@ -8,17 +8,17 @@ use http::uri::{Authority, Scheme};
 use motet::resilience::{Bulkhead, BulkheadBuilder, BulkheadPermit, Rejected};
 use rustls::pki_types::ServerName;
 
-/// Whom a request goes to: scheme, name and port. What connections, places and breakers are kept by.
+/// A host: scheme, name and port. Connections, limits and breakers are kept per host.
 #[derive(Clone)]
 pub struct Host {
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
-    /// Made once: a call looks its host up twice, and hashing without regard to case goes byte by byte.
+    /// Computed once: a call looks up its host twice, and hashing without regard to case is slow.
     hash: u64,
 }
 
 impl Host {
-    /// Takes it from an absolute URL; `None` for one that is not.
+    /// Returns the host of an absolute URL, or `None` for a relative one.
     pub(crate) fn of(uri: &Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme()?.clone(), uri.authority()?.clone());
         let mut hasher = DefaultHasher::new();
@@ -31,7 +31,7 @@ impl Host {
         Some(Self { scheme, authority, hash: hasher.finish() })
     }
 
-    /// Asks whether a URL is of it, as it is spelled.
+    /// Returns `true` if `uri` has this host, in the same spelling.
     pub(super) fn is_of(&self, uri: &Uri) -> bool {
         uri.authority().is_some_and(|authority| authority.as_str() == self.authority.as_str())
             && uri.scheme() == Some(&self.scheme)
@@ -50,26 +50,26 @@ impl Host {
         }
     }
 
-    /// Gives the name, without the port.
+    /// Returns the name, without the port.
     #[must_use]
     pub fn name(&self) -> &str {
         self.authority.host()
     }
 
-    /// Gives the port: of those that are usual for the scheme, `None`.
+    /// Returns the port, or `None` for the default port of the scheme.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.authority.port_u16()
     }
 
-    /// Gives the scheme: `http` or `https`.
+    /// Returns the scheme: `http` or `https`.
     #[must_use]
     pub fn scheme(&self) -> &str {
         self.scheme.as_str()
     }
 }
 
-/// A name that no host can have.
+/// The error for a name that no host can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{name:?} is not a name of a host: its labels have 1 to 63 letters, digits, hyphens and underscores each, no hyphen at \
@@ -106,7 +106,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// Bounds the calls under way to each host, the bodies of their answers included.
+/// Limits the calls in flight per host, response bodies included.
 #[derive(Debug)]
 pub(super) struct Places {
     each: BulkheadBuilder,
@@ -116,15 +116,15 @@ pub(super) struct Places {
 #[derive(Debug)]
 struct Kept {
     hosts: HashMap<Host, Arc<Bulkhead>>,
-    /// With so many hosts those are looked for that nobody needs any more.
+    /// The number of hosts at which unused hosts are removed.
     sweep_at: usize,
 }
 
-/// So many hosts are kept in any case: a few kilobytes.
+/// The number of hosts that are always kept: a few kilobytes.
 const SWEEP_AT: usize = 256;
 
 impl Places {
-    /// `each` has been built once, so it makes sense.
+    /// `each` has been validated.
     pub(super) fn new(each: BulkheadBuilder) -> Self {
         Self { each, kept: Mutex::new(Kept { hosts: HashMap::new(), sweep_at: SWEEP_AT }) }
     }
@@ -132,7 +132,7 @@ impl Places {
     pub(super) async fn take(&self, host: &Host) -> Result<BulkheadPermit<'static>, Rejected> {
         let bulkhead = self.of(host);
         let permit = bulkhead.acquire().await?.into_owned();
-        // The handle counts as long as the place is not taken: see `sweep`.
+        // The handle counts as a user until the slot is taken: see `sweep`.
         drop(bulkhead);
         Ok(permit)
     }
@@ -150,7 +150,7 @@ impl Places {
         bulkhead
     }
 
-    /// Counts the calls that are under way, and those that wait, over all hosts.
+    /// Returns the calls in flight and the waiting calls, over all hosts.
     pub(super) fn count(&self) -> (usize, usize) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.hosts
@@ -161,8 +161,8 @@ impl Places {
 }
 
 impl Kept {
-    /// Forgets the hosts to which no call is under way. Those that stay may be many, so the next look is when there are
-    /// twice as many: what a new host costs stays the same on average.
+    /// Removes the hosts without calls. The next sweep is at twice the number of the remaining hosts, so that its cost
+    /// per new host is constant on average.
     fn sweep(&mut self) {
         self.hosts.retain(|_, bulkhead| Arc::strong_count(bulkhead) > 1 || bulkhead.stats().taken > 0);
         self.sweep_at = SWEEP_AT.max(self.hosts.len() * 2);

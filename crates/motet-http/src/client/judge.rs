@@ -1,4 +1,4 @@
-//! What an answer, or none, says of the host, and whether to try again.
+//! Decides what the outcome of an attempt means for the breaker, and whether to retry.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use motet::resilience::{Class, Classify, Verdict};
 
 use super::{Error, Response};
 
-/// Judges the outcome of an attempt as [`ApiClient`](super::ApiClient) does by itself: for a
-/// [`Pipeline`](motet::resilience::Pipeline) that takes the place of its retry.
+/// Classifies the outcome of an attempt like [`ApiClient`](super::ApiClient), for a
+/// [`Pipeline`](motet::resilience::Pipeline) that replaces its retry.
 ///
-/// | Outcome | for the breaker | worth another attempt |
+/// | Outcome | For the breaker | Retried |
 /// |---|---|---|
-/// | 408, 425, 429 | says nothing | if the call may be repeated |
+/// | 408, 425, 429 | ignored | if the call may be repeated |
 /// | 500, 502, 503, 504 | failure | if the call may be repeated |
 /// | other 5xx | failure, but for 501 and 505 | no |
-/// | any other status | success: the host is well | no |
+/// | any other status | success: the host is healthy | no |
 /// | no connection | failure | yes, whatever the method: nothing was sent |
-/// | refused as HTTP/2 has it | says nothing | yes, whatever the method: nothing was done |
-/// | time was up, the connection failed | failure | if the call may be repeated |
-/// | rejected; a fault of the request; an answer too large | says nothing | no |
-/// | an answer that does not decode | success | no |
+/// | refused by HTTP/2 | ignored | yes, whatever the method: nothing was done |
+/// | timed out, the connection failed | failure | if the call may be repeated |
+/// | rejected; an invalid request; a response that is too large | ignored | no |
+/// | a response that does not decode | success | no |
 ///
-/// Whether a call may be repeated says its [method](http::Method::is_idempotent), or its caller. `Retry-After` is the
-/// least time to wait. One that is longer than the client's [patience](super::ApiClientBuilder::patience) means that no
-/// other attempt is made.
+/// The [method](http::Method::is_idempotent) of a call, or its caller, decides whether it may be repeated.
+/// `Retry-After` is the shortest delay. A longer one than the [patience](super::ApiClientBuilder::patience) of the
+/// client ends the call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ByStatus;
 
@@ -38,14 +38,14 @@ impl Classify<Response, Error> for ByStatus {
     }
 }
 
-/// When a call may be made again.
+/// The conditions under which a call may be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Repeat {
-    /// Though it may have had its effect.
+    /// Also if it may have had its effect.
     pub(super) sent: bool,
-    /// If nothing was sent.
+    /// Only if nothing was sent.
     pub(super) unsent: bool,
-    /// If it is asked to wait for no longer than this.
+    /// Only if the host asks for at most this delay.
     pub(super) patience: Duration,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn status(code: StatusCode, repeat: Repeat, retry_after: Option<Durat
     Class { verdict, retryable: is_passing(code) && repeat.sent && in_time, retry_after }
 }
 
-/// Asks whether the answer may be another the next time.
+/// Returns `true` if another attempt may get another response.
 pub(super) fn is_passing(code: StatusCode) -> bool {
     matches!(code.as_u16(), 408 | 425 | 429 | 500 | 502..=504)
 }

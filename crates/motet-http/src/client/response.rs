@@ -89,7 +89,7 @@ impl Response {
         &self.extensions
     }
 
-    /// Gives what middlewares leave for each other, to be changed.
+    /// Returns the values that middlewares attach, mutably.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.extensions
     }

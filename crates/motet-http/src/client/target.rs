@@ -24,7 +24,7 @@ pub(super) enum InvalidTarget {
     Scheme(String),
     #[error("the URL contains a user name or a password; send them in a header")]
     Credentials,
-    #[error("a base URL with a query or a fragment")]
+    #[error("the base URL has a query or a fragment")]
     MoreThanABase,
     #[error("`{path}` leads out of {base}")]
     Outside { path: String, base: Url },
@@ -44,8 +44,8 @@ impl Base {
         Ok(Self { url, host })
     }
 
-    /// The URL of a path of which no character means anything to a URL but itself, as most are: what [`join`](Self::join)
-    /// makes of it, for a tenth of the price. `None` for others.
+    /// Returns the URL of a path without special characters, as [`join`](Self::join) would, for a tenth of the price.
+    /// Returns `None` for other paths.
     fn join_plain(&self, path: &str) -> Option<Uri> {
         let path = below(path);
         if !is_plain(path) {
@@ -62,7 +62,8 @@ impl Base {
         Uri::from_parts(parts).ok()
     }
 
-    /// The path is always below the base, whatever it says: `//elsewhere` and `http://elsewhere` are paths, too.
+    /// Returns the URL of a path. The result is always below the base: `//elsewhere` and `http://elsewhere` are paths,
+    /// too.
     fn join(&self, path: &str) -> Result<Url, InvalidTarget> {
         let base = &self.url;
         let text = format!("{base}{}", below(path));
@@ -75,7 +76,7 @@ impl Base {
     }
 }
 
-/// The URL of a request.
+/// Parses the URL of a request.
 pub(super) fn resolve(base: Option<&Base>, path: &str) -> Result<Uri, BoxError> {
     let Some(base) = base else { return to_uri(&absolute(path)?) };
     match base.join_plain(path) {
@@ -88,8 +89,7 @@ fn below(path: &str) -> &str {
     path.trim_start_matches(['/', '\\'])
 }
 
-/// Asks whether a URL has this path, and perhaps a query, just as it is written: nothing to be encoded, no `..`, no
-/// fragment.
+/// Returns `true` if a URL has this path and query exactly as written: without encoding, `..` or a fragment.
 fn is_plain(path: &str) -> bool {
     let is_plain = |byte: u8| {
         byte.is_ascii_alphanumeric()
@@ -100,7 +100,7 @@ fn is_plain(path: &str) -> bool {
     };
     let mut before = b'/';
     for byte in path.bytes() {
-        // A segment that begins with a dot may be one that leads up.
+        // A segment that begins with a dot may lead up.
         if !is_plain(byte) && (byte != b'.' || before == b'/') {
             return false;
         }
@@ -117,7 +117,7 @@ fn absolute(text: &str) -> Result<Url, InvalidTarget> {
     requestable(url)
 }
 
-/// Refuses what cannot be requested, or should not be.
+/// Refuses URLs that cannot or should not be requested.
 pub(super) fn requestable(url: Url) -> Result<Url, InvalidTarget> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(InvalidTarget::Scheme(url.scheme().to_owned()));
@@ -128,7 +128,7 @@ pub(super) fn requestable(url: Url) -> Result<Url, InvalidTarget> {
     Ok(url)
 }
 
-/// Without the fragment, which is never sent.
+/// Removes the fragment, which is never sent.
 pub(super) fn to_uri(url: &Url) -> Result<Uri, BoxError> {
     let text = url.as_str();
     Ok(text.split_once('#').map_or(text, |(before, _)| before).parse::<Uri>()?)
@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    /// What is plain, and what is nearly so.
+    /// Plain paths, and nearly plain ones.
     fn paths() -> impl Strategy<Value = String> {
         prop_oneof![
             "\\PC{0,20}",

@@ -16,20 +16,21 @@ use super::{AddressFilter, Connections, Dial, Duplex, Kept, NameSources, Plan, S
 use crate::Host;
 use crate::client::{BoxError, InvalidClient};
 
-/// A connection of HTTP/2 that is in use is asked so often whether it is still there, and given up after as long without
-/// an answer: all calls of a host share it, and would find it dead one after another.
+/// The interval of HTTP/2 pings on a connection in use, and the timeout of their answer: all calls of a host share the
+/// connection, and would find it dead one after another.
 const PING: Duration = Duration::from_secs(10);
 
-/// What hyper needs for the head of an answer.
+/// The smallest limit of a response head that hyper accepts.
 const LEAST_HEAD: usize = 8 << 10;
 
-/// What hyper reads a head into at most, unless told otherwise.
+/// The largest response head that hyper reads by default.
 const MOST_HEAD: usize = (8 << 10) + (4 << 10) * 100;
 
-/// The most fields of a head, where heads are lenient; a head of 64 KiB seldom has more. hyper has space for 100 without an allocation.
+/// The maximum number of header fields in lenient mode; a head of 64 KiB seldom has more. hyper has space for 100
+/// without an allocation.
 const MOST_FIELDS: usize = 512;
 
-/// Which versions of HTTP a client speaks.
+/// The versions of HTTP that a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Versions {
@@ -38,22 +39,22 @@ pub enum Versions {
     Any,
     /// 1.1.
     Http1,
-    /// 2, also without TLS: with hosts that are known to speak it.
+    /// 2, also without TLS, for hosts that are known to speak it.
     Http2,
 }
 
-/// Sets [`Connections`] up: from [`Connections::builder`].
+/// A builder for [`Connections`], created by [`Connections::builder`].
 ///
 /// # Defaults
-/// | | | |
+/// | Setting | Default | Notes |
 /// |---|---|---|
-/// | time of connecting | 5 s | name, TCP and TLS |
-/// | kept while idle | 30 s, 64 to a host, 1 024 in all | shorter than most servers have it, so that one is rarely found closed |
-/// | kept at all | 5 minutes | so that changes of DNS are followed |
-/// | open in all | without a limit | |
-/// | head of an answer | some 400 KiB | of HTTP/1.1, with the interim heads (1xx) before it |
-/// | addresses dialled | 4 of each family | |
-/// | versions of HTTP | 1.1, and 2 where TLS agrees on it | |
+/// | timeout of connecting | 5 s | name, TCP and TLS |
+/// | idle connections | 30 s, 64 per host, 1 024 in all | shorter than most servers, so that a connection is rarely found closed |
+/// | age of a connection | 5 minutes | changes of DNS are followed |
+/// | open connections | no limit | see [`max_open`](Self::max_open) |
+/// | head of a response | some 400 KiB | HTTP/1.1, interim heads (1xx) included |
+/// | addresses dialled | 4 of each family | the first that connects is used |
+/// | versions of HTTP | 1.1, and 2 if TLS negotiates it | see [`Versions`] |
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct ConnectionsBuilder {
@@ -93,87 +94,91 @@ impl ConnectionsBuilder {
         }
     }
 
-    /// Limits the time of connecting: resolving the name, TCP and TLS. More than zero; [`Duration::MAX`] is no limit.
+    /// Sets the timeout of connecting: resolving the name, TCP and TLS. It must be above zero; [`Duration::MAX`] means
+    /// no limit.
     pub fn connect_timeout(mut self, within: Duration) -> Self {
         self.connect = within;
         self
     }
 
-    /// Closes a connection that was idle for `after`: zero closes each after its answer, [`Duration::MAX`] none.
+    /// Closes a connection that was idle for `after`. Zero closes each connection after its response, [`Duration::MAX`]
+    /// none.
     pub fn idle_timeout(mut self, after: Duration) -> Self {
         self.idle = after;
         self
     }
 
-    /// Keeps up to so many connections to a host while they are idle.
+    /// Keeps up to `most` idle connections per host.
     pub fn max_idle_per_host(mut self, most: usize) -> Self {
         self.max_idle = most;
         self
     }
 
-    /// Keeps up to `most` connections while they are idle, whatever hosts they are to. One more closes the one that has
-    /// been idle longest.
+    /// Keeps up to `most` idle connections over all hosts. A further one closes the connection that has been idle
+    /// longest.
     pub fn max_idle(mut self, most: usize) -> Self {
         self.max_idle_in_all = most;
         self
     }
 
-    /// Opens up to `most` connections at once. Where one more is wanted, idle connections are closed for it; without any,
-    /// the request fails after a moment ([`Fault::Local`](super::Fault::Local)). At least one.
+    /// Limits the open connections to `most`, which must be at least 1. At the limit, idle connections are closed for a
+    /// new one; if none is idle, the request fails after a short wait ([`Fault::Local`](super::Fault::Local)).
     ///
-    /// Each connection is a descriptor of the process. Descriptors that run out elsewhere close idle connections, too.
+    /// Each connection is a descriptor of the process. Idle connections are also closed when the process runs out of
+    /// descriptors elsewhere.
     pub fn max_open(mut self, most: usize) -> Self {
         self.max_open = most;
         self
     }
 
-    /// Closes a connection of HTTP/1.1 that is older than `age`, a tenth more or less, at the end of its next answer, so that
-    /// a host that is in use all the time is resolved anew now and then. One of HTTP/2 when no request is on it. Zero uses each connection once, [`Duration::MAX`] without end.
+    /// Limits the age of a connection to `age`, plus or minus a tenth, so that the name of a busy host is resolved
+    /// again. An HTTP/1.1 connection is closed after its next response, an HTTP/2 connection when it has no requests.
+    /// Zero uses each connection once, [`Duration::MAX`] sets no limit.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self
     }
 
-    /// Reads heads of HTTP/1.1 that are odd: folded fields, blanks before a colon, fields that are none, up to 512 of
-    /// them. The fields that say how long the body is have to be right all the same.
+    /// Accepts irregular heads of HTTP/1.1: folded fields, blanks before a colon, and invalid fields, up to 512 fields.
+    /// Fields about the length of the body must be valid all the same.
     pub fn lenient_heads(mut self) -> Self {
         self.lenient_heads = true;
         self
     }
 
-    /// Reads the name servers from this file, in place of `/etc/resolv.conf`. It is read again when it has changed.
+    /// Sets the file with the name servers, in place of `/etc/resolv.conf`. It is read again when it has changed.
     pub fn resolv_conf(mut self, file: impl Into<PathBuf>) -> Self {
         self.names.resolv_conf = file.into();
         self
     }
 
-    /// Reads names and their addresses from this file, in place of `/etc/hosts`. It is read again when it has changed.
+    /// Sets the file with host names and addresses, in place of `/etc/hosts`. It is read again when it has changed.
     pub fn hosts_file(mut self, file: impl Into<PathBuf>) -> Self {
         self.names.hosts = file.into();
         self
     }
 
-    /// Asks these name servers, in place of those of `/etc/resolv.conf`.
+    /// Sets the name servers, in place of those of `/etc/resolv.conf`.
     pub fn name_servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.names.servers = Some(servers.into_iter().collect());
         self
     }
 
-    /// Gives up an answer of HTTP/1.1 whose head has more bytes than this, the interim heads (1xx) before it included; at
+    /// Limits the head of a response of HTTP/1.1 to this number of bytes, interim heads (1xx) included. It must be at
     /// least 8 KiB.
     pub fn max_head(mut self, bytes: usize) -> Self {
         self.max_head = Some(bytes);
         self
     }
 
-    /// Speaks these versions of HTTP.
+    /// Sets the versions of HTTP.
     pub fn versions(mut self, versions: Versions) -> Self {
         self.versions = versions;
         self
     }
 
-    /// Connects to those addresses only that this lets through: the addresses that are dialled, whatever names lead to
-    /// them. What it says to the others is the cause of the error.
+    /// Connects only to addresses that the closure accepts. The closure checks each address after name resolution; the
+    /// error that it returns is the source of the error of the request.
     pub fn connect_only_to<E: Into<BoxError>>(
         mut self,
         filter: impl Fn(IpAddr) -> Result<(), E> + Send + Sync + 'static,
@@ -182,11 +187,11 @@ impl ConnectionsBuilder {
         self
     }
 
-    /// Connects by this, in place of resolving the name and dialling TCP: through a tunnel, over a socket of the system, or,
-    /// in a test in virtual time, to a server in memory.
+    /// Connects by `dial`, in place of resolving the name and dialling TCP: through a tunnel, over a Unix socket, or to
+    /// a server in memory in a test in virtual time.
     ///
-    /// It is called for each connection, within the time of connecting. TLS is spoken over what it gives, where the URL
-    /// says so. What it fails with is an [`SendError::Connect`](super::SendError::Connect).
+    /// It is called for each connection, within the timeout of connecting. For an `https` URL, TLS runs on the returned
+    /// stream. Its error becomes a [`SendError::Connect`](super::SendError::Connect).
     pub fn connect_by<F, Fut, S>(mut self, dial: F) -> Self
     where
         F: Fn(Host) -> Fut + Send + Sync + 'static,
@@ -200,28 +205,31 @@ impl ConnectionsBuilder {
         self
     }
 
-    /// Trusts, and proves, by this configuration of TLS, in place of the certificates of the system. It is to name no
-    /// protocols (ALPN): the versions do.
+    /// Sets the configuration of TLS, in place of the certificates of the system. It must not name protocols (ALPN):
+    /// the versions do.
     pub fn tls(mut self, config: impl Into<Arc<rustls::ClientConfig>>) -> Self {
         self.tls = Some(config.into());
         self
     }
 
-    /// Makes them. Nothing is connected yet.
+    /// Creates the connections. None is opened yet.
     ///
     /// # Errors
-    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB, no connection that may be
-    /// open, no time for connecting, a filter for addresses where none are dialled.
+    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB, a limit of no connections,
+    /// a timeout of zero, or an address filter together with `connect_by`.
     pub fn build(self) -> Result<Connections, InvalidClient> {
         if self.dial.is_some() && self.filter.is_some() {
-            return Err(InvalidClient::new("a filter for addresses, where none are dialled"));
+            return Err(InvalidClient::new(
+                "an address filter has no effect with `connect_by`: remove one of them",
+            ));
         }
         if self.tls.as_ref().is_some_and(|tls| !tls.alpn_protocols.is_empty()) {
-            return Err(InvalidClient::new("the configuration of TLS names protocols"));
+            return Err(InvalidClient::new(
+                "the configuration of TLS names protocols (ALPN): leave them empty",
+            ));
         }
         let mut http = legacy::Client::builder(ScopeExecutor::new(self.scope.clone()));
-        // So far off that the clock cannot tell: never. hyper-util would panic over it, in a task of the scope.
-        // With zero, hyper-util would not close idle connections.
+        // Beyond the range of the clock: never. hyper-util would panic on it, in a task of the scope.
         let idle = Some(self.idle.max(Duration::from_nanos(1)))
             .filter(|idle| Instant::now().checked_add(*idle).is_some());
         http.pool_timer(TokioTimer::new())
@@ -232,10 +240,10 @@ impl ConnectionsBuilder {
             .http2_keep_alive_timeout(PING)
             .http2_only(self.versions == Versions::Http2);
         if self.max_open == 0 {
-            return Err(InvalidClient::new("no connection may be open"));
+            return Err(InvalidClient::new("`max_open` is 0: it must be at least 1"));
         }
         if self.connect.is_zero() {
-            return Err(InvalidClient::new("no time for connecting (`connect_timeout`)"));
+            return Err(InvalidClient::new("`connect_timeout` is zero: no connection could be opened"));
         }
         if self.lenient_heads {
             http.http1_allow_obsolete_multiline_headers_in_responses(true)
@@ -245,7 +253,7 @@ impl ConnectionsBuilder {
         }
         if let Some(bytes) = self.max_head {
             if bytes < LEAST_HEAD {
-                return Err(InvalidClient::new("the head of an answer may have less than 8 KiB"));
+                return Err(InvalidClient::new("`max_head` is below 8 KiB"));
             }
             http.http1_max_buf_size(bytes);
         }

@@ -11,18 +11,18 @@ use super::upload::CallEnd;
 use super::{ConnectError, ConnectionsBuilder, Connector, ReceivedBody, SendError, Sending};
 use crate::client::{Body, Outgoing};
 
-/// Sends requests over connections that are kept and belong to a scope: the lower half of an
-/// [`ApiClient`](crate::ApiClient), without policies.
+/// Sends requests over pooled connections that belong to a scope: the lower half of an [`ApiClient`](crate::ApiClient),
+/// without policies.
 ///
-/// A request is one attempt, for as long as its future is polled. The answer is given when its headers are there; its body
-/// has neither a limit of time nor of size. A handle: clones are one.
+/// A request is one attempt, as long as its future is polled. The response is returned when its headers have arrived;
+/// its body has no limit of time or size. It is a handle: clones share the connections.
 ///
 /// # When to use
-/// Where every attempt is decided on elsewhere: by a queue that has retries of its own, say. For anything else there is
+/// Use it where another part decides on every attempt, such as a queue with its own retries. For everything else use
 /// the client.
 ///
 /// # Drop
-/// As of an [`ApiClient`](crate::ApiClient): idle connections go with the last handle, and all of them with the scope.
+/// When the last handle is dropped, idle connections are closed. All connections end with the scope.
 ///
 /// # Examples
 /// ```
@@ -57,26 +57,26 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Begins connections that belong to this scope.
+    /// Creates a builder for connections that belong to `scope`.
     pub fn builder(scope: &Scope) -> ConnectionsBuilder {
         ConnectionsBuilder::new(scope)
     }
 
-    /// Sends a request, whose URL is absolute, and waits for the head of the answer.
+    /// Sends a request with an absolute URL, and waits for the head of the response.
     ///
-    /// One that finds its connection closed before a byte of it was sent goes to another, unseen.
+    /// A request that finds its connection closed before a byte was sent is sent on another connection.
     ///
     /// # Cancel safety
-    /// The request is given up, and its connection is closed if any of it was sent, also while the other side takes
-    /// nothing of it; of HTTP/2, its stream.
+    /// The request is aborted: its connection is closed if a byte was sent, also while the server reads nothing; with
+    /// HTTP/2, its stream is reset.
     ///
     /// # Errors
-    /// [`SendError`]. After [`RequestBody`](SendError::RequestBody), [`Transport`](SendError::Transport) and, hardly ever,
-    /// [`Stale`](SendError::Stale) the other side may have done what was asked, and after the others it has not.
+    /// [`SendError`]. After [`RequestBody`](SendError::RequestBody), [`Transport`](SendError::Transport) and, rarely,
+    /// [`Stale`](SendError::Stale), the server may have processed the request; after the others it has not.
     pub async fn send(&self, request: Request<Body>) -> Result<Response<ReceivedBody>, SendError> {
         let (head, body) = request.into_parts();
         let Some(body) = body.outgoing() else {
-            return Err(SendError::RequestBody("it is a stream, which was sent before".into()));
+            return Err(SendError::RequestBody("the body is a stream, which has been sent".into()));
         };
         self.request(Request::from_parts(head, body)).await.map_err(|error| self.failed(error))
     }
@@ -109,7 +109,7 @@ impl Connections {
     }
 }
 
-/// Returns `true` if the connection had been used before, and nothing came of this answer.
+/// Returns `true` if the connection had been used before, and no byte of this response arrived.
 fn is_stale(error: &legacy::Error) -> bool {
     let Some(connected) = error.connect_info() else { return false };
     let mut extras = Extensions::new();
@@ -123,7 +123,7 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// Asks whether the request was left alone: a stream that is refused, or was begun past the last one that counts.
+/// Returns `true` if the server did not process the request: its stream was refused, or is past the last processed one.
 fn is_refusal(error: &h2::Error) -> bool {
     let is_for = |reason| error.is_remote() && error.reason() == Some(reason);
     (error.is_reset() && is_for(Reason::REFUSED_STREAM)) || (error.is_go_away() && is_for(Reason::NO_ERROR))

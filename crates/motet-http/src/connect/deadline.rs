@@ -17,20 +17,20 @@ use super::kept::Kept;
 use super::line::{Line, Wire};
 use crate::client::BoxError;
 
-/// A timer that rings so much later than it was set to had no process to ring in: it was stopped, or starved.
+/// A timer that fires this much later than it was set was not run in between: the process was stopped, or starved.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What came during such a pause lies in the sockets, and has this long to be read.
+/// The time to read the data that arrived in the sockets during such a pause.
 const AFTER_PAUSE: Duration = Duration::from_secs(1);
 
-/// Bounds the whole of connecting - name resolution, TCP and TLS - and begins the [`Line`] of each connection.
+/// Limits all of connecting (name resolution, TCP and TLS), and creates the [`Line`] of each connection.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectDeadline<C> {
     inner: C,
     within: Duration,
     kept: Arc<Kept>,
     most_head: usize,
-    /// HTTP/2 is spoken without being agreed on.
+    /// HTTP/2 is used without negotiation.
     is_http2: bool,
 }
 

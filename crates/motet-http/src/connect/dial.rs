@@ -1,4 +1,4 @@
-//! One connection, to whichever address of a host answers first.
+//! Opens one connection, to the first address of a host that answers.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -15,25 +15,25 @@ use super::ConnectError;
 use super::error::{Fault, lacks_descriptors};
 use super::kept::{Kept, Open};
 
-/// How often it is tried to get a descriptor; idle connections make room meanwhile.
+/// The number of tries to get a descriptor; idle connections are closed in between.
 const TRIES: u32 = 10;
 
-/// Between these tries: connections that are given up are closed by their tasks.
+/// The delay between these tries: the tasks of closed connections need it to end.
 const ROOM_WAIT: Duration = Duration::from_millis(10);
 
-/// How many idle connections are given up for one that wants a descriptor.
+/// The number of idle connections that are closed for one descriptor.
 const GIVEN_UP_AT_ONCE: usize = 4;
 
-/// An address has so much of a start before the next one is tried as well (RFC 8305, 8).
+/// The head start of an address before the next one is tried as well (RFC 8305, 8).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// Dials the addresses in turn, each with a head start, and gives the first connection that stands; `None` if there is
-/// no address.
+/// Dials the addresses in turn, each with a head start, and returns the first open connection, or `None` if there is no
+/// address.
 pub(super) async fn first_of(
     addresses: impl Iterator<Item = SocketAddr>,
     kept: &Arc<Kept>,
 ) -> Option<Result<(TcpStream, Open), ConnectError>> {
-    // What another address says of the other side tells more than that this machine has no route to one.
+    // An error about the other side has more information than a missing route on this machine.
     let says_little = |error: &ConnectError| error.fault() == Fault::Local;
     first(addresses.map(|address| dial(address, kept)), says_little).await
 }
@@ -41,7 +41,7 @@ pub(super) async fn first_of(
 async fn dial(address: SocketAddr, kept: &Arc<Kept>) -> Result<(TcpStream, Open), ConnectError> {
     let connect = async || {
         let stream = TcpStream::connect(address).await?;
-        // A request is written at once and in full; waiting to fill a packet only adds delay.
+        // A request is written in one piece; Nagle's algorithm would only delay it.
         stream.set_nodelay(true)?;
         Ok::<_, io::Error>(stream)
     };
@@ -64,8 +64,8 @@ async fn dial(address: SocketAddr, kept: &Arc<Kept>) -> Result<(TcpStream, Open)
     }
 }
 
-/// Begins the attempts one after another: the next when the one before has failed, or has had its head start. Gives
-/// the first success, or the last failure that says something, or any; `None` if there was nothing to attempt.
+/// Starts the attempts one after another: the next one when the last one has failed, or has had its head start. Returns
+/// the first success, or the last failure with information, or any failure; `None` if there was no attempt.
 async fn first<F, T, E>(
     attempts: impl Iterator<Item = F>,
     says_little: impl Fn(&E) -> bool,
@@ -119,10 +119,10 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// A failure after so long says little.
+    /// A failure with little information, after this time.
     const LITTLE: u64 = 11;
 
-    /// Each attempt takes its time and then succeeds with it, or fails with it.
+    /// Each attempt takes its time, and then succeeds or fails with it.
     async fn run(attempts: &[(u64, bool)]) -> (Option<Result<u64, u64>>, Duration) {
         let begun = Instant::now();
         let attempts = attempts.iter().map(|&(millis, succeeds)| async move {

@@ -19,17 +19,17 @@ use super::{ConnectError, dial};
 use crate::Host;
 use crate::client::BoxError;
 
-/// The most addresses of each family that are dialled: a name may have thousands.
+/// The maximum number of dialled addresses per family: a name may have thousands.
 const MOST_OF_FAMILY: usize = 4;
 
-/// Says whether to connect to an address, and why not.
+/// Accepts an address, or returns the reason to refuse it.
 pub(crate) type AddressFilter = Arc<dyn Fn(IpAddr) -> Result<(), BoxError> + Send + Sync>;
 
 /// Connects to a host, in place of the resolver and TCP.
 pub(crate) type Dial =
     Arc<dyn Fn(Host) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Duplex>>> + Send>> + Send + Sync>;
 
-/// Resolves a host and dials what the filter lets through: exactly the addresses that it has seen.
+/// Resolves a host and dials the addresses that the filter accepts: exactly the addresses that it has checked.
 #[derive(Clone)]
 pub(crate) struct Dialer(Arc<Shared>);
 
@@ -38,12 +38,12 @@ struct Shared {
     resolver: Resolver,
     dial: Option<Dial>,
     kept: Arc<Kept>,
-    /// For resolving a name: a part of the time of connecting, so that it can be told what took it.
+    /// The timeout of resolving a name: a part of the timeout of connecting, so that the error can name the slow step.
     resolve: Duration,
 }
 
 impl Dialer {
-    /// `within` is the time of connecting.
+    /// `within` is the timeout of connecting.
     pub(super) fn new(
         filter: Option<AddressFilter>,
         dial: Option<Dial>,
@@ -114,7 +114,7 @@ impl Shared {
     }
 }
 
-/// The addresses that are dialled, in this order: the families in turn, IPv6 first (RFC 8305, 4).
+/// Returns the addresses to dial, in order: the families alternate, IPv6 first (RFC 8305, 4).
 fn dialled(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let mut v6 = addresses.iter().filter(|address| address.is_ipv6()).take(MOST_OF_FAMILY);
     let mut v4 = addresses.iter().filter(|address| address.is_ipv4()).take(MOST_OF_FAMILY);

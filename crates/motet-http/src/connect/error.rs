@@ -11,12 +11,12 @@ use thiserror::Error;
 use crate::Host;
 use crate::client::BoxError;
 
-/// Why there is no connection.
+/// The reason why no connection was opened.
 #[derive(Debug, Error)]
 pub(crate) enum ConnectError {
     #[error("the URL has no host")]
     NoHost,
-    #[error("{host:?} is not a name that can be resolved")]
+    #[error("{host:?} is not a valid host name")]
     Name { host: String },
     #[error("{host} does not resolve")]
     Resolve { host: String, source: NetError },
@@ -26,11 +26,11 @@ pub(crate) enum ConnectError {
     NoNameServerAnswers { host: String, source: NetError },
     #[error("{host} resolves to no address")]
     NoAddress { host: String },
-    #[error("{address} is not an address to connect to")]
+    #[error("connecting to {address} is not allowed")]
     Refused { address: IpAddr, source: BoxError },
     #[error("no connection to {address}")]
     Dial { address: SocketAddr, source: io::Error },
-    #[error("{most} connections are open, which is as many as may be (`max_open`)")]
+    #[error("{most} connections are already open (`max_open`)")]
     TooManyOpen { most: usize },
     #[error("no connection to {host}")]
     Given { host: Host, source: io::Error },
@@ -43,17 +43,16 @@ pub(crate) enum ConnectError {
     Deadline(Duration),
 }
 
-/// Whose trouble it is that a request got no answer: from [`SendError::fault`](super::SendError::fault).
+/// The side that caused a request to fail, from [`SendError::fault`](super::SendError::fault).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// That of the other side, or of the way to it.
+    /// The other side, or the network.
     Remote,
-    /// That of this process or machine: no descriptors or buffers left, no route to any address, no local address left, no
-    /// name server configured, or none that answers for any name. It says nothing of the other side.
+    /// This process or machine: no descriptors or buffers, no route to any address, no local address, no name server
+    /// configured, or none that answers for any name. It does not affect the health of the other side.
     Local,
-    /// That of the settings: an address that is not to be connected to, a name that none can have, keys of TLS that
-    /// cannot be used.
+    /// The settings: an address that is refused, an impossible name, or TLS keys that cannot be used.
     Settings,
 }
 
@@ -73,7 +72,7 @@ impl ConnectError {
         }
     }
 
-    /// What connecting failed with, in words where that needs some.
+    /// The error of connecting, with an explanation where needed.
     pub(super) fn explain(error: BoxError) -> BoxError {
         use rustls::{CertificateError, Error, OtherError};
         match find::<Error>(&*error) {
@@ -96,19 +95,19 @@ pub(super) fn fault_of(error: &io::Error) -> Fault {
     if is_local { Fault::Local } else { Fault::Remote }
 }
 
-/// Returns `true` if the process, or the system, has no descriptors left.
+/// Returns `true` if the process or the system has no descriptors left.
 pub(super) fn lacks_descriptors(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Returns the first of this type among an error and its causes, those inside of I/O errors included.
+/// Returns the first error of this type among `error` and its sources, including errors inside of I/O errors.
 pub(super) fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // The source of an I/O error is the source of what is in it.
+        // The source of an I/O error is the source of its inner error.
         let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = inside.map(|inside| inside as &(dyn StdError + 'static)).or_else(|| error.source());
     }

@@ -5,10 +5,10 @@ use motet::task::Scope;
 
 use super::upload::SendingTask;
 
-/// Has the tasks of hyper's client belong to a scope: they are its services.
+/// Runs the tasks of hyper's client as services of a scope.
 ///
-/// As services, for a connection that is idle must not keep the scope open, and one that is in use by a task of the
-/// scope must live until that has ended.
+/// They are services, since an idle connection must not keep the scope open, and a connection that a task of the scope
+/// uses must live until that task has ended.
 #[derive(Debug, Clone)]
 pub(crate) struct ScopeExecutor(Scope);
 
@@ -23,10 +23,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        // Of a scope that has ended it comes back and is dropped, which closes the connection; the call that wanted
-        // it hears of that.
+        // A scope that has ended returns the task. Dropping it closes the connection, and the call fails.
         if self.0.service("http connection", SendingTask::run(future)).is_err() {
-            tracing::debug!("a connection was opened for a scope that has ended, and is closed");
+            tracing::debug!("closing a connection that was opened for a scope that has ended");
         }
     }
 }

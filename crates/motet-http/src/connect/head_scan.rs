@@ -1,46 +1,46 @@
 use thiserror::Error;
 
-/// Counts the bytes of the heads of one answer of HTTP/1.1, the interim ones (1xx) included, and refuses framing that can
-/// be read in two ways.
+/// Counts the bytes of the heads of one HTTP/1.1 response, interim heads (1xx) included, and refuses framing that is
+/// ambiguous.
 ///
-/// The parser of hyper bounds each head for itself, so a server could send interim heads for ever. It is also set to read
-/// over what is odd in a head; that must not hold for the fields that say where the body ends.
+/// hyper bounds each head separately, so a server could send interim heads without end. hyper also tolerates irregular
+/// fields, which must not apply to the fields about the length of the body.
 #[derive(Debug, Clone)]
 pub(super) struct HeadScan {
     most: usize,
     seen: usize,
-    /// The final head is over.
+    /// The final head has ended.
     is_done: bool,
-    /// Lines of this head that are over.
+    /// The number of finished lines of this head.
     lines: usize,
-    /// The beginning of the line, in lower case.
+    /// The first bytes of the line, in lower case.
     begun: [u8; LONGEST],
-    /// The bytes of the line, without its end.
+    /// The number of bytes of the line, without its end.
     length: usize,
-    /// The line is of a field that says where the body ends.
+    /// The line belongs to a field about the length of the body.
     is_framing: bool,
-    /// The line before was.
+    /// The previous line did.
     was_framing: bool,
     is_interim: bool,
 }
 
-/// Long enough for the names of [`FRAMING`] and the byte after them.
+/// Long enough for the names in [`FRAMING`] and the byte after them.
 const LONGEST: usize = 18;
 
-/// The fields that say where the body ends.
+/// The fields about the length of the body.
 const FRAMING: [&[u8]; 2] = [b"content-length", b"transfer-encoding"];
 
-/// Why an answer is given up.
+/// The reason why a response is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum HeadFault {
-    #[error("the head of the answer has more than {0} bytes, those of interim answers (1xx) included")]
+    #[error("the head of the response has more than {0} bytes, interim responses (1xx) included")]
     TooLong(usize),
-    #[error("a field of the answer's head that says how long the body is is malformed")]
+    #[error("a field about the length of the response body is malformed")]
     Framing,
 }
 
 impl HeadScan {
-    /// Begins with the first byte of an answer.
+    /// Starts at the first byte of a response.
     pub(super) fn new(most: usize) -> Self {
         Self {
             most,
@@ -55,22 +55,22 @@ impl HeadScan {
         }
     }
 
-    /// The final head is over: what comes is the body.
+    /// Returns `true` if the final head has ended: the body follows.
     pub(super) fn end(&mut self) {
         self.is_done = true;
     }
 
-    /// Another answer begins.
+    /// Starts the next response.
     pub(super) fn restart(&mut self) {
         *self = Self::new(self.most);
     }
 
-    /// The bytes of heads so far.
+    /// The number of head bytes so far.
     pub(super) fn seen(&self) -> usize {
         self.seen
     }
 
-    /// Takes bytes as they come; those after the final head are passed over.
+    /// Scans the next bytes; bytes after the final head are skipped.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<(), HeadFault> {
         for &byte in bytes {
             if self.is_done {
@@ -92,7 +92,7 @@ impl HeadScan {
         let at = self.length;
         self.length += 1;
         if self.lines > 0 && at == 0 && matches!(byte, b' ' | b'\t') && self.was_framing {
-            // Folded: one parser reads it as part of the value, and another as a line of its own.
+            // A folded line: one parser reads it as part of the value, another as a separate line.
             return Err(HeadFault::Framing);
         }
         if self.is_framing {
@@ -105,7 +105,7 @@ impl HeadScan {
         if self.lines > 0 && FRAMING.iter().any(|name| at == name.len() && self.begun[..at] == **name) {
             match byte {
                 b':' => self.is_framing = true,
-                // The name of another field goes on.
+                // The name of another field continues.
                 byte if is_of_name(byte) => {}
                 _ => return Err(HeadFault::Framing),
             }
@@ -116,11 +116,11 @@ impl HeadScan {
     fn end_line(&mut self) {
         let is_empty = self.length == 0 || (self.length == 1 && self.begun[0] == b'\r');
         match (self.lines, is_empty) {
-            // Parsers pass over empty lines before a head.
+            // Parsers skip empty lines before a head.
             (0, true) => {}
             (0, false) => {
                 self.lines = 1;
-                // 101 is final: what follows is another protocol.
+                // 101 is final: another protocol follows.
                 let status = &self.begun[9..12];
                 self.is_interim = self.length >= 12 && status[0] == b'1' && status != b"101";
             }
@@ -133,7 +133,7 @@ impl HeadScan {
     }
 }
 
-/// Returns `true` for the bytes that the name of a field may have (RFC 9110, 5.6.2).
+/// Returns `true` for a byte that a field name may contain (RFC 9110, 5.6.2).
 fn is_of_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

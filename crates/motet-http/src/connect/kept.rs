@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::line::Line;
 
-/// The bounds over all connections of one [`Connections`](super::Connections): how many are idle, how many are open, and
-/// how old one gets.
+/// The limits over all connections of one [`Connections`](super::Connections): idle connections, open connections, and
+/// their age.
 #[derive(Debug)]
 pub(super) struct Kept {
     most_idle: usize,
@@ -22,7 +22,7 @@ pub(super) struct Kept {
 #[derive(Debug, Default)]
 struct Idle {
     next: u64,
-    /// By when they became idle, the longest idle first.
+    /// The idle connections, the longest idle first.
     lines: BTreeMap<u64, Weak<Line>>,
 }
 
@@ -31,15 +31,15 @@ impl Kept {
         Arc::new(Self { most_idle, most_open, longest, open: AtomicUsize::new(0), idle: Mutex::default() })
     }
 
-    /// Until when a connection is kept that begins now: a tenth more or less, so that those that began together do not end
-    /// together. `None`: for ever.
+    /// Returns the end of life of a connection that is opened now: plus or minus a tenth, so that connections of the
+    /// same age do not end together. `None` means no limit.
     pub(super) fn until(&self) -> Option<Instant> {
         let factor = 900 + rng::with(|rng| rng.below(201));
         let longest = self.longest.checked_mul(u32::try_from(factor).ok()?)? / 1_000;
         Instant::now().checked_add(longest)
     }
 
-    /// Counts a connection as open, or returns `None` if as many as may be are.
+    /// Counts a connection as open, or returns `None` at the limit.
     pub(super) fn open(self: &Arc<Self>) -> Option<Open> {
         let more = |open| (open < self.most_open).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
@@ -63,13 +63,13 @@ impl Kept {
         self.idle().lines.remove(&number);
     }
 
-    /// Closes those that are too many.
+    /// Closes the idle connections above the limit.
     pub(super) fn make_room(&self) {
         let too_many = self.idle().lines.len().saturating_sub(self.most_idle);
         self.give_up(too_many);
     }
 
-    /// Closes up to `count` connections, the longest idle first.
+    /// Closes up to `count` idle connections, the longest idle first.
     pub(super) fn give_up(&self, count: usize) {
         for _ in 0..count {
             let Some((number, line)) = self.idle().lines.pop_first() else { return };
@@ -84,7 +84,7 @@ impl Kept {
     }
 }
 
-/// A connection that is open, or about to be.
+/// A connection that is open or being opened.
 #[derive(Debug)]
 pub(super) struct Open(Arc<Kept>);
 

@@ -1,4 +1,4 @@
-//! What is known of a connection beneath hyper: whether it is in use, how old it is, and what its answers' heads take.
+//! The state of a connection beneath hyper: whether it is in use, its age, and the bytes of its response heads.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -15,34 +15,34 @@ use super::head_scan::HeadScan;
 use super::kept::Kept;
 use super::upload;
 
-/// The connection was closed to make room, or for its age, before anything of the request was sent.
+/// The connection was closed to free a slot, or because of its age, before a byte of the request was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the kept connection was given up")]
+#[error("the idle connection was closed")]
 pub(super) struct GivenUp;
 
-/// One connection, as its stream, its calls and the table of idle ones know it.
+/// A connection, as seen by its stream, its calls and the table of idle connections.
 ///
 /// # Ordering
-/// The calls of a connection may report late, on another thread: an answer's end may come after the next request has
-/// begun. Such a connection counts as in use until that request's own answer ends.
+/// The calls of a connection may report late, from another thread: a response may end after the next request has begun.
+/// Such a connection counts as in use until the response of that request ends.
 pub(crate) struct Line {
     kept: Arc<Kept>,
-    /// It is not kept beyond this.
+    /// The end of life of the connection.
     until: Option<Instant>,
-    /// HTTP/2: requests share it, and its heads are not text.
+    /// HTTP/2: requests share the connection, and its heads are not text.
     is_shared: bool,
     state: Mutex<LineState>,
 }
 
 struct LineState {
     scan: HeadScan,
-    /// Answers whose heads were there.
+    /// The number of responses whose heads have arrived.
     answers: u64,
-    /// Answers that are not at their end.
+    /// The number of responses that have not ended.
     open: usize,
-    /// Something was written since the last answer's head.
+    /// A byte was written after the last response head.
     wrote: bool,
-    /// Its number among the idle connections.
+    /// The number among the idle connections.
     idle: Option<u64>,
     is_given_up: bool,
     reader: Option<Waker>,
@@ -66,7 +66,7 @@ impl Line {
         })
     }
 
-    /// The head of an answer is there. The answer ends when what is returned is dropped.
+    /// Notes the head of a response. The response ends when the returned guard is dropped.
     pub(super) fn answered(self: &Arc<Self>) -> Answering {
         let mut state = self.state();
         state.answers += 1;
@@ -76,13 +76,13 @@ impl Line {
         Answering { number: state.answers, line: Arc::clone(self) }
     }
 
-    /// Returns `true` if it had answered before, and nothing came of the answer that is waited for.
+    /// Returns `true` if the connection has answered before, and no byte of the awaited response has arrived.
     pub(super) fn is_stale(&self) -> bool {
         let state = self.state();
         !self.is_shared && state.answers > 0 && state.open == 0 && state.scan.seen() == 0
     }
 
-    /// Closes it if it is idle under this number.
+    /// Closes the connection if it is idle under this number.
     pub(super) fn give_up(&self, number: u64) {
         let reader = {
             let mut state = self.state();
@@ -96,7 +96,7 @@ impl Line {
         reader.into_iter().for_each(Waker::wake);
     }
 
-    /// Is idle from now on, or closed if it is too old for that.
+    /// Makes the connection idle, or closes it if it is too old.
     fn rest(self: &Arc<Self>) {
         let number = self.kept.add(self);
         self.state().idle = Some(number);
@@ -122,7 +122,7 @@ impl Line {
         self.rest();
     }
 
-    /// Something is about to be written.
+    /// Notes that a byte is about to be written.
     fn begin(&self) -> Result<(), GivenUp> {
         let idle = {
             let mut state = self.state();
@@ -138,14 +138,14 @@ impl Line {
         Ok(())
     }
 
-    /// Notes whether the peer takes what is written. Where requests share the connection it is no matter of one of them.
+    /// Notes whether the peer takes the written bytes. With HTTP/2 that is not a matter of one request.
     fn wrote<T>(&self, written: &Poll<T>) {
         if !self.is_shared {
             upload::wrote(written);
         }
     }
 
-    /// Returns `true` if there is something to read for. Otherwise the connection is at its end.
+    /// Returns `true` if a read is useful. Otherwise the connection has ended.
     fn is_open(&self, cx: &Context<'_>) -> bool {
         let mut state = self.state();
         if !state.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
@@ -165,7 +165,7 @@ impl fmt::Debug for Line {
     }
 }
 
-/// An answer whose head is there. Dropped at its end.
+/// A response whose head has arrived. Dropped at its end.
 #[derive(Debug)]
 pub(super) struct Answering {
     line: Arc<Line>,
@@ -178,7 +178,7 @@ impl Drop for Answering {
     }
 }
 
-/// A connection's bytes as hyper reads and writes them: above TLS.
+/// The byte stream of a connection as hyper reads and writes it: above TLS.
 pub(crate) struct Wire<S> {
     stream: S,
     line: Arc<Line>,
@@ -252,7 +252,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
-/// What hyper-util hands along with an answer, or an error, of the connection.
+/// The value that hyper-util attaches to a response or an error of the connection.
 #[derive(Debug, Clone)]
 pub(super) struct OfLine(pub(super) Arc<Line>);
 

@@ -1,4 +1,4 @@
-//! Connections to other hosts: opened - resolve, dial side by side, TLS; all of it within one deadline - and kept.
+//! Connections to other hosts: opening (resolve, dial concurrently, TLS; all within one deadline) and pooling.
 
 mod builder;
 mod connections;
@@ -37,10 +37,10 @@ pub(crate) use sending::Sending;
 use transport::Duplex;
 pub(crate) use upload::{Upload, note_empty};
 
-/// Dials, does the TLS handshake, and gives up in time.
+/// Dials, performs the TLS handshake, and enforces the timeout.
 type Connector = ConnectDeadline<HttpsConnector<Dialer>>;
 
-/// What connections are made by.
+/// The connector of all connections.
 struct Plan {
     filter: Option<AddressFilter>,
     dial: Option<Dial>,
@@ -57,8 +57,8 @@ fn connector(plan: Plan) -> Connector {
     let builder = HttpsConnectorBuilder::new();
     let builder = match tls {
         Some(config) => builder.with_tls_config(Arc::unwrap_or_clone(config)),
-        // The system's certificates, so that a private CA works as everywhere else on the machine; the bundled ones
-        // where the system has none.
+        // The certificates of the system, so that a private CA works as elsewhere on the machine; the bundled ones if
+        // the system has none.
         None => match builder.with_native_roots() {
             Ok(builder) => builder,
             Err(error) => {

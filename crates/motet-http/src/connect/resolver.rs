@@ -19,21 +19,21 @@ use tokio::time::Instant;
 use super::ConnectError;
 use crate::Host;
 
-/// How often it is asked whether the files have changed, at most.
+/// The shortest interval between checks for changed files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// With the addresses of one family, those of the other are waited for so long (RFC 8305, 3).
+/// After the addresses of one family have arrived, the wait for the other family (RFC 8305, 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// One query may take so long until it is asked again.
+/// The timeout of one query, before it is repeated.
 const QUERY: Duration = Duration::from_secs(2);
 
-/// Where names and name servers are found.
+/// The sources of names and name servers.
 #[derive(Debug, Clone)]
 pub(super) struct NameSources {
     pub(super) resolv_conf: PathBuf,
     pub(super) hosts: PathBuf,
-    /// In place of those of `resolv.conf`.
+    /// The name servers in place of those of `resolv.conf`.
     pub(super) servers: Option<Vec<SocketAddr>>,
 }
 
@@ -43,10 +43,10 @@ impl Default for NameSources {
     }
 }
 
-/// Resolves names as the system is configured to, with a cache that follows the records' time to live.
+/// Resolves names as configured in the system, with a cache that follows the time to live of the records.
 ///
-/// The files are read on first use, and again when they have changed: those of a container may be empty at first, and
-/// follow its network. Reading them anew empties the cache.
+/// The files are read on first use, and again when they have changed: in a container they may be empty at first, and
+/// follow its network. Reading them again clears the cache.
 #[derive(Debug)]
 pub(super) struct Resolver {
     sources: NameSources,
@@ -57,7 +57,7 @@ pub(super) struct Resolver {
 struct State {
     current: Option<Arc<Current>>,
     looked: Option<Instant>,
-    /// When a name server was last asked whether it answers, and whether it did.
+    /// When the name servers were last checked, and whether one answered.
     answered: Option<(Instant, bool)>,
 }
 
@@ -68,7 +68,7 @@ struct Current {
     stamps: [Stamp; 2],
 }
 
-/// What tells one version of a file from another.
+/// The properties that distinguish two versions of a file.
 type Stamp = Option<(SystemTime, u64)>;
 
 impl Resolver {
@@ -76,9 +76,9 @@ impl Resolver {
         Self { sources, state: Mutex::default() }
     }
 
-    /// Returns the addresses of both families, those of IPv6 first.
+    /// Returns the addresses of both families, IPv6 first.
     ///
-    /// Both are asked for at once. When one has answered with addresses, the other has little time left.
+    /// Both families are queried concurrently. When one has answered with addresses, the other has a short time left.
     pub(super) async fn lookup(&self, host: &str, within: Duration) -> Result<Vec<IpAddr>, ConnectError> {
         Host::check_name(host).map_err(|_| ConnectError::Name { host: host.to_owned() })?;
         let failed = |source| ConnectError::Resolve { host: host.to_owned(), source };
@@ -110,7 +110,7 @@ impl Resolver {
         }
     }
 
-    /// Finds out whose failure it is: that of the name, or that of all name servers.
+    /// Decides whether the name failed, or all name servers.
     async fn failure(
         &self,
         host: &str,
@@ -132,7 +132,8 @@ impl Resolver {
         }
     }
 
-    /// Asks for the root, which every name server knows or refuses. The result serves other callers for a second.
+    /// Queries the root, which every name server knows or refuses. The result is shared with other callers for a
+    /// second.
     async fn is_answered(&self, current: &Current, within: Duration) -> bool {
         let known = self.state().answered.filter(|(at, _)| at.elapsed() < LOOK_EVERY);
         if let Some((_, is_answered)) = known {
@@ -225,7 +226,7 @@ fn stamp(path: &Path) -> Stamp {
     Some((found.modified().ok()?, found.len()))
 }
 
-/// Returns `true` if a name server has said this, or the hosts file: it is about the name.
+/// Returns `true` if the error is about the name: a name server or the hosts file reported it.
 fn is_answer(error: &NetError) -> bool {
     matches!(error, NetError::Dns(_) | NetError::Message(_))
 }

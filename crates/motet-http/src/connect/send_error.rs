@@ -7,37 +7,37 @@ use super::error::{Fault, fault_of, find};
 use super::{ConnectError, HeadFault};
 use crate::client::BoxError;
 
-/// Why a request got no answer.
+/// The reason why a request got no response.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The scope of the connections has ended, or is about to.
+    /// The scope of the connections has ended or is ending.
     #[error("the scope of the connections has ended")]
     Closed,
-    /// There was no connection in time.
+    /// Connecting timed out.
     #[error("no connection within {} ms", .0.as_millis())]
     ConnectTimedOut(Duration),
-    /// No connection came about: resolving, dialling, or TLS.
+    /// The connection could not be opened: resolving, dialling, or TLS failed.
     #[error("no connection")]
     Connect(#[source] BoxError),
-    /// The other side has said that it does nothing about the request (RFC 9113, 8.7): that its connection of HTTP/2 is to
-    /// end, or that it has no room for it.
+    /// The server states that it did not process the request (RFC 9113, 8.7): its HTTP/2 connection is closing, or it
+    /// has no capacity.
     #[error("the request was refused")]
     Refused(#[source] BoxError),
-    /// A connection that was kept ended before a byte of the answer came: most likely the other side had closed it while it
-    /// was idle. Most likely it has done nothing, so a request that may be made twice is worth sending once more.
-    #[error("the kept connection has ended")]
+    /// An idle connection ended before a byte of the response arrived: most likely the server had closed it, and has
+    /// not processed the request. A request that may be repeated is worth another attempt.
+    #[error("the idle connection has ended")]
     Stale(#[source] BoxError),
-    /// The stream that was to be the request's body failed.
+    /// The stream of the request body failed.
     #[error("the body of the request failed")]
     RequestBody(#[source] BoxError),
-    /// The connection failed, or the other side broke the rules of HTTP.
+    /// The connection failed, or the server violated HTTP.
     #[error("no answer")]
     Transport(#[source] BoxError),
 }
 
 impl SendError {
-    /// Returns whose trouble it is.
+    /// Returns the side that caused the failure.
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
@@ -54,7 +54,7 @@ impl SendError {
     }
 }
 
-/// The other side's certificate is its own trouble; what is wrong with ours, or with the name to be proven, is not.
+/// A bad certificate of the other side is its own fault; an error in our certificate or in the expected name is not.
 fn tls_fault(error: &BoxError) -> Fault {
     use rustls::Error;
     match find::<Error>(&**error) {

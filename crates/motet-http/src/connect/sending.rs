@@ -12,10 +12,10 @@ use hyper_util::client::legacy::{self, ResponseFuture};
 use super::line::{Answering, OfLine};
 use super::upload::CallEnd;
 
-/// A request that is being sent, until the head of its answer is there.
+/// A request in flight, until the head of its response arrives.
 ///
 /// # Drop
-/// What was not sent of the request is given up.
+/// The unsent rest of the request is dropped.
 pub(crate) struct Sending {
     answer: ResponseFuture,
     /// `None` for a request without a body.
@@ -40,16 +40,16 @@ impl Future for Sending {
     }
 }
 
-/// The body of an answer from [`Connections`](crate::Connections), as it comes.
+/// The body of a response from [`Connections`](crate::Connections), as a stream.
 ///
 /// # Drop
-/// Before its end, its connection is closed (HTTP/1.1) or its stream is reset (HTTP/2). At its end and before, the same
-/// becomes of a request that was not sent whole.
+/// Before its end, its connection is closed (HTTP/1.1) or its stream is reset (HTTP/2). The same happens to a request
+/// that was not sent completely.
 pub struct ReceivedBody {
     body: Incoming,
-    /// Gone at the end of the body: the connection is free then.
+    /// Dropped at the end of the body: the connection is then free.
     answering: Option<Answering>,
-    /// Gone with it: what was not sent of the request by then is given up.
+    /// Dropped with it: the unsent rest of the request is dropped then.
     end: Option<CallEnd>,
 }
 

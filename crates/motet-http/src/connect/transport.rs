@@ -9,15 +9,15 @@ use tokio::net::TcpStream;
 
 use super::kept::Open;
 
-/// What a connection runs over.
+/// The transport of a connection.
 pub(crate) enum Transport {
-    /// Counted as open for as long as it is.
+    /// Counted as open while it exists.
     Tcp(TcpStream, #[expect(dead_code, reason = "it counts by being there")] Open),
-    /// What the caller connects by.
+    /// A stream that the caller provides.
     Given(Box<dyn Duplex>),
 }
 
-/// Bytes there and back.
+/// A byte stream in both directions.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}

@@ -1,11 +1,11 @@
-//! Ends what still sends the request of a call that is over.
+//! Ends the sending of a request whose call has ended.
 //!
-//! hyper goes on sending a request whose call was dropped, or was answered before all of it was sent: while the peer takes
-//! nothing, the connection and the body stay. So a call knows the task of hyper's that sends its body, and ends that
-//! task: with HTTP/1.1 the connection, with HTTP/2 the stream of the request alone.
+//! hyper continues to send a request whose call was dropped, or was answered before the request was sent completely:
+//! while the peer reads nothing, the connection and the body stay. Therefore a call knows the task of hyper that sends
+//! its body, and ends that task: with HTTP/1.1 the connection, with HTTP/2 only the stream of the request.
 //!
-//! The two meet in the body, which hyper polls in the task that sends it. An HTTP/2 body is polled once by the task that
-//! begins all requests of the connection, and from then on by a task of its own; that first task is never ended.
+//! The call and the task meet in the body, which hyper polls in the task that sends it. An HTTP/2 body is polled once
+//! by the task that starts all requests of the connection, and then by its own task; the first task is never ended.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -18,18 +18,18 @@ use motet::mutant;
 use pin_project_lite::pin_project;
 
 thread_local! {
-    /// The task of hyper's that is polled.
+    /// The task of hyper that is being polled.
     static CURRENT: RefCell<Option<Arc<SendingTask>>> = const { RefCell::new(None) };
 }
 
-/// In place of the address of an [`Upload`].
+/// The value in place of the address of an [`Upload`].
 const NO_UPLOAD: usize = 0;
 
-/// The sending of one request's body.
+/// The sending of the body of one request.
 #[derive(Default)]
 pub(crate) struct Upload {
     tasks: Mutex<Tasks>,
-    /// hyper has all of it, or has given it up.
+    /// hyper has read the whole body, or has dropped it.
     is_taken: AtomicBool,
     is_over: AtomicBool,
 }
@@ -41,7 +41,7 @@ struct Tasks {
 }
 
 impl Upload {
-    /// Notes which task polls the body. Returns `false` if its call is over.
+    /// Notes the task that polls the body. Returns `false` if the call has ended.
     pub(crate) fn goes_on(&self) -> bool {
         if self.is_over.load(Ordering::Acquire) {
             return false;
@@ -52,8 +52,8 @@ impl Upload {
 
     /// Notes that the current task of hyper sends this request.
     ///
-    /// hyper asks for the length of a body before it writes the head. From then on the connection belongs to this request,
-    /// and the end of the call before, which may still come, must not end it.
+    /// hyper asks for the length of a body before it writes the head. From then on the connection belongs to this
+    /// request, and a late end of the previous call must not end it.
     pub(crate) fn note_task(&self) {
         CURRENT.with_borrow(|current| {
             let Some(current) = current else { return };
@@ -67,12 +67,12 @@ impl Upload {
         });
     }
 
-    /// The body is not polled any more.
+    /// Notes that hyper does not poll the body any more.
     pub(crate) fn taken(&self) {
         self.is_taken.store(true, Ordering::Release);
     }
 
-    /// The call is over: ends what sends for it, unless all was sent and answered.
+    /// Ends the sending, unless the whole request was sent and answered.
     fn end(&self, is_answered: bool) {
         self.is_over.store(true, Ordering::Release);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +82,7 @@ impl Upload {
         let is_taken = self.is_taken.load(Ordering::Acquire);
         let SendingState { has_wire, is_blocked, .. } = *task.state();
         let is_of_all = !has_wire && first.is_some_and(|first| Arc::ptr_eq(&first, &task));
-        // What hyper has of an HTTP/2 body goes with its stream, which the call itself gives up.
+        // The part of an HTTP/2 body that hyper has read ends with its stream, which the call resets.
         let is_done = is_taken && (!has_wire || (is_answered && !is_blocked));
         if !is_of_all && !is_done {
             task.end(self.id());
@@ -106,7 +106,7 @@ pub(crate) fn note_empty() {
 /// The call's side of an upload.
 ///
 /// # Drop
-/// The call is over.
+/// Ends the call.
 pub(crate) struct CallEnd {
     upload: Arc<Upload>,
     is_answered: bool,
@@ -117,7 +117,7 @@ impl CallEnd {
         Self { upload: Arc::clone(upload), is_answered: false }
     }
 
-    /// The head of the answer is there.
+    /// Notes that the head of the response has arrived.
     pub(super) fn answered(&mut self) {
         self.is_answered = true;
     }
@@ -138,18 +138,18 @@ pub(super) struct SendingTask(Mutex<SendingState>);
 
 #[derive(Default)]
 struct SendingState {
-    /// The upload that it sends, or sent last: a connection serves one call after another.
+    /// The current or last upload: a connection serves one call after another.
     upload: usize,
-    /// It is a connection of HTTP/1.1.
+    /// The task is an HTTP/1.1 connection.
     has_wire: bool,
-    /// The peer takes nothing at the moment.
+    /// The last write did not complete: the peer reads nothing.
     is_blocked: bool,
     is_ended: bool,
     waker: Option<Waker>,
 }
 
 impl SendingTask {
-    /// Runs a future that may be ended by the call for which it sends.
+    /// Runs a future that the call can end.
     pub(super) fn run<F: Future<Output = ()>>(future: F) -> impl Future<Output = ()> {
         Running { future: Some(future), task: Arc::default() }
     }
@@ -158,7 +158,7 @@ impl SendingTask {
         let mut state = self.state();
         if state.upload != upload {
             state.upload = upload;
-            // The call before was over when this one had got its connection.
+            // The previous call had ended when this one got its connection.
             state.is_ended = false;
         }
     }
@@ -174,7 +174,7 @@ impl SendingTask {
         waker.into_iter().for_each(Waker::wake);
     }
 
-    /// Asks, at a poll, whether the task goes on.
+    /// Returns `true` if the task continues. Called at each poll.
     fn goes_on(&self, waker: &Waker) -> bool {
         let mut state = self.state();
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -188,7 +188,7 @@ impl SendingTask {
     }
 }
 
-/// Notes that the task which is polled now writes to a connection of HTTP/1.1, and whether the peer takes it.
+/// Notes that the current task writes to an HTTP/1.1 connection, and whether the peer reads.
 pub(super) fn wrote<T>(written: &Poll<T>) {
     CURRENT.with_borrow(|current| {
         if let Some(current) = current {
@@ -213,7 +213,7 @@ impl<F: Future<Output = ()>> Future for Running<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         if !this.task.goes_on(cx.waker()) {
-            // Its connection, or its stream, and the body.
+            // Drops its connection or stream, and the body.
             this.future.set(None);
         }
         let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
@@ -241,7 +241,8 @@ impl Drop for Current {
 mod tests {
     use super::*;
 
-    /// Has the peer take the first write of `task` and not the second one, which belongs to the next request.
+    /// Simulates a peer that reads the first write of `task`, and not the second one, which belongs to the next
+    /// request.
     fn blocked_after(task: &Arc<SendingTask>, first: &Upload, next: impl FnOnce()) {
         let _current = Current::enter(task);
         first.note_task();

@@ -1,4 +1,4 @@
-//! The service of a connection: it notes when a request is handled, and has the last answers end the connection.
+//! The service of a connection.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,7 +17,8 @@ use pin_project_lite::pin_project;
 use super::phase::{ConnectionState, Phase};
 use super::{Peer, Reserved};
 
-/// Calls the server's service for the requests of one connection.
+/// Calls the service for the requests of one connection, notes when a request is handled, and ends the connection with
+/// its last response.
 #[derive(Debug)]
 pub(super) struct Answering<S> {
     pub(super) service: S,
@@ -44,14 +45,14 @@ where
         Answer {
             answer: self.service.call(request),
             handling: Some(handling),
-            // A client that knows this to be the last answer does not send another request.
+            // A client that knows that a response is the last one does not send another request.
             stop: self.stop.clone(),
             is_last: self.is_reserved,
         }
     }
 }
 
-/// A request is being handled or answered, until this is dropped.
+/// A request that is handled or answered, until this is dropped.
 #[derive(Debug)]
 struct Handling(Arc<ConnectionState>);
 
@@ -69,7 +70,7 @@ impl Drop for Handling {
 }
 
 pin_project! {
-    /// The answer to a request, on its way.
+    /// The response to a request, in progress.
     #[derive(Debug)]
     pub(super) struct Answer<F> {
         #[pin]
@@ -89,7 +90,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.answer.poll(cx))?;
-        // An upgrade says something else in this header, and its connection is HTTP's no more.
+        // An upgrade uses this header differently, and its connection no longer speaks HTTP.
         let is_upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if (*this.is_last || this.stop.is_cancelled()) && !is_upgrade {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -100,7 +101,7 @@ where
 }
 
 pin_project! {
-    /// The body of an answer: until it is dropped, the connection is at a request.
+    /// The body of a response. The connection is busy until it is dropped.
     #[derive(Debug)]
     pub(super) struct Tracked<B> {
         #[pin]

@@ -1,4 +1,4 @@
-//! A connection from its first byte to its end: its times, and how it is told to go.
+//! A connection from its first byte to its end: its timeouts, and its orderly end.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,22 +18,21 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::phase::{ConnectionState, Phase};
 
-/// A client whose connection is closed at a stop may be sending the next request at this moment. An idle connection is
-/// kept so much longer for it, and one that was closed so much longer for what is on its way: else the kernel answers with
-/// a reset, which may overtake the last answer.
+/// A client may send the next request at the moment of the stop. An idle connection is kept for this time, and a closed
+/// one is read for this time: otherwise the kernel answers with a reset, which may overtake the last response.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// What a head may still take that began before the stop.
+/// The time for a head that began before the stop.
 const LATE_HEAD: Duration = Duration::from_secs(1);
 
-/// How long a connection may be at what.
+/// The timeouts of the phases of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     pub(super) head: Duration,
     pub(super) idle: Duration,
 }
 
-/// Drives a connection to its end. From when `drain` is set, it ends after the request that it is at, if any.
+/// Drives a connection to its end. After `drain` is set, it ends after its current request, if any.
 pub(super) async fn drive<T, S>(
     connection: http1::Connection<TokioIo<T>, S>,
     state: &ConnectionState,
@@ -52,7 +51,7 @@ pub(super) async fn drive<T, S>(
     let mut evicted = pin!(state.evicted.cancelled());
     let mut timer = pin!(Timer { sleep: None });
     let mut draining_since = None;
-    // Told to close; hyper does so when it is at no request.
+    // hyper closes the connection when it has no request.
     let mut is_told = false;
     poll_fn(|cx| {
         loop {
@@ -79,7 +78,7 @@ pub(super) async fn drive<T, S>(
             };
             ready!(timer.as_mut().poll_at(deadline.filter(|_| !is_told || phase == Phase::Head), cx));
             if phase == Phase::Head {
-                tracing::debug!("a connection is closed whose client did not send a request in time");
+                tracing::debug!("closing a connection whose client sent no request in time");
                 return Poll::Ready(());
             }
             connection.as_mut().graceful_shutdown();
@@ -89,13 +88,13 @@ pub(super) async fn drive<T, S>(
     .await;
 }
 
-/// A timer that is set where it is polled.
+/// A timer that is set at its poll.
 struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Timer {
-    /// Is ready once it is `deadline`; never without one.
+    /// Completes at `deadline`; never without one.
     fn poll_at(mut self: Pin<&mut Self>, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = deadline else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -106,7 +105,7 @@ impl Timer {
     }
 }
 
-/// A connection's stream, which notes when the client sends something and lingers when it is shut down.
+/// The stream of a connection. It notes when the client sends, and lingers at its end.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
@@ -156,12 +155,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// Sends the end, and then reads what the client still sends, until it has closed its side as well.
+    /// Closes the write side, and reads the rest from the client until the client has closed its side.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            // From now on nothing that comes is a request.
+            // Further bytes are not requests.
             this.state.enter(Phase::Busy);
         }
         let lingering = this.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
@@ -245,7 +244,7 @@ mod tests {
             self.drain.cancel(Reason::requested("the test"));
         }
 
-        /// Waits for the end of the connection; the client closes its side when it hears of it.
+        /// Waits for the end of the connection; the client then closes its side.
         async fn ends_after(mut self) -> Duration {
             let begun = Instant::now();
             assert_eq!(self.client.read(&mut [0; 64]).await.unwrap(), 0, "nothing more is sent");
@@ -275,7 +274,7 @@ mod tests {
         served.request().await;
         advance(TIMES.idle - SECOND).await;
         served.client.write_all(b"GET / HT").await.unwrap();
-        // Further bytes give it no more time.
+        // Further bytes do not extend its time.
         tokio::task::yield_now().await;
         advance(TIMES.head / 2).await;
         served.client.write_all(b"TP/1.1\r\n").await.unwrap();
@@ -336,7 +335,7 @@ mod tests {
         served.request().await;
         served.stop();
         let begun = Instant::now();
-        // It goes on sending, and is not answered with a reset.
+        // The client continues to send, and is not answered with a reset.
         while !served.driving.is_finished() {
             let _gone = served.client.write_all(b"x").await;
             advance(Duration::from_millis(10)).await;

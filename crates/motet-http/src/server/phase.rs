@@ -1,4 +1,4 @@
-//! What a connection is at: pure state, shared by the parts of the connection and by the registry.
+//! The phase of a connection: pure state, shared by the parts of the connection and by the registry.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,25 +6,25 @@ use std::time::Duration;
 use motet::task::CancelToken;
 use tokio::time::Instant;
 
-/// What a connection is at.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// A head is awaited for which the time runs: the first one, or one of which bytes have come.
+    /// A head is being read, within its timeout: the first one, or one whose first bytes have arrived.
     Head,
-    /// The last request is answered, and nothing of another one has come.
+    /// The last request is answered, and no byte of another one has arrived.
     Idle,
-    /// A request is being handled, or its answer written.
+    /// A request is being handled, or its response is being written.
     Busy,
 }
 
-/// The phase of a connection, and since when.
+/// The phase of a connection, and its start.
 #[derive(Debug)]
 pub(super) struct ConnectionState {
-    /// What times are counted from.
+    /// The time from which the nanoseconds count.
     origin: Instant,
-    /// Nanoseconds since `origin`, 146 years of them, above two bits for the phase.
+    /// Nanoseconds since `origin` (146 years), shifted left by two bits for the phase.
     word: AtomicU64,
-    /// Set once the server wants the connection gone in favour of another one.
+    /// Set when the server closes the connection in favour of another one.
     pub(super) evicted: CancelToken,
 }
 
@@ -42,7 +42,7 @@ impl ConnectionState {
         self.word.store(nanos << 2 | phase as u64, Ordering::Relaxed);
     }
 
-    /// Bytes have come from the client.
+    /// Notes bytes from the client.
     pub(super) fn received(&self) {
         if self.phase().0 == Phase::Idle {
             self.enter(Phase::Head);

@@ -3,10 +3,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use http::StatusCode;
 
-/// Whether a server is to be sent requests: what its `/readyz` answers.
+/// Whether a server should get requests: the answer of its `/readyz`.
 ///
-/// Not ready at first; ready when the program says so; not ready any more from when a [`Server`](super::Server) that has
-/// it is told to stop, and that is final. A handle: clones are one.
+/// It starts as not ready, and becomes ready when the program sets it. When a [`Server`](super::Server) with this
+/// readiness stops, it becomes not ready for good. It is a handle: clones share the state.
 ///
 /// # Examples
 /// ```
@@ -26,37 +26,37 @@ const READY: u8 = 1;
 const STOPPING: u8 = 2;
 
 impl Readiness {
-    /// Begins not ready.
+    /// Creates a readiness that is not ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins to be ready, or is so no more for a while; after the stop it changes nothing.
+    /// Sets whether the server is ready. It has no effect after the stop.
     pub fn set(&self, ready: bool) {
         let (from, to) = if ready { (NOT_READY, READY) } else { (READY, NOT_READY) };
-        // It is so already, or stopping.
+        // The value is the same already, or the server is stopping.
         let _unchanged = self.0.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Is ready no more, for good.
+    /// Makes it not ready for good.
     pub fn stop(&self) {
         self.0.store(STOPPING, Ordering::Relaxed);
     }
 
-    /// Asks whether it is ready.
+    /// Returns `true` if the server is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.load(Ordering::Relaxed) == READY
     }
 
-    /// Asks whether it is stopping.
+    /// Returns `true` if the server is stopping.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.0.load(Ordering::Relaxed) == STOPPING
     }
 
-    /// Gives what to answer: 200 or 503.
+    /// Returns the status to answer: 200 or 503.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         if self.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }

@@ -1,4 +1,4 @@
-//! Which connections are open, and which one goes when there are too many.
+//! The open connections, and the choice of the one to close at the limit.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,17 +8,17 @@ use super::phase::{ConnectionState, Phase};
 use motet::task::Reason;
 use tokio::sync::watch;
 
-/// How many connections there may be.
+/// The limits of connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) in_all: usize,
-    /// Of these, from one address.
+    /// The limit per address.
     pub(super) per_peer: usize,
-    /// Beyond all of them, for requests that are always to be answered.
+    /// Further connections, for requests that must always be answered.
     pub(super) reserved: usize,
 }
 
-/// The open connections of a server that serves.
+/// The open connections of a running server.
 #[derive(Debug)]
 pub(super) struct Registry {
     limits: Limits,
@@ -31,7 +31,7 @@ struct RegistryState {
     next: u64,
     connections: HashMap<u64, Member>,
     per_peer: HashMap<IpAddr, usize>,
-    /// Members that are not reserved.
+    /// The number of connections that are not reserved.
     ordinary: usize,
 }
 
@@ -42,17 +42,17 @@ struct Member {
     connection: Arc<ConnectionState>,
 }
 
-/// What becomes of a connection that a client has opened.
+/// The decision about a new connection.
 #[derive(Debug)]
 pub(super) enum Admission {
     Admitted(Place),
-    /// Its address has as many as it may, and all of them are at a request.
+    /// The address is at its limit, and all of its connections are busy.
     TooManyOfPeer,
-    /// All are at a request: it is to be asked again when one ends.
+    /// All connections are busy: try again when one ends.
     Full,
 }
 
-/// The place of a connection, free again when it is dropped.
+/// The slot of a connection, released when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     registry: Arc<Registry>,
@@ -69,7 +69,7 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a new connection a place: a free one, that of the connection that has been without a request for longest, or a
+    /// Assigns a slot to a new connection: a free one, the slot of the connection that has been idle longest, or a
     /// reserved one.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, connection: &Arc<ConnectionState>) -> Admission {
         let peer = network(peer);
@@ -103,19 +103,19 @@ impl Registry {
         drop(state);
         self.open.send_modify(|open| *open += 1);
         if let Some(evicted) = evicted {
-            evicted.evicted.cancel(Reason::requested("another connection takes its place"));
+            evicted.evicted.cancel(Reason::requested("replaced by another connection"));
         }
         Admission::Admitted(Place { registry: Arc::clone(self), number, is_reserved })
     }
 
-    /// Waits until fewer than `number` are open.
+    /// Waits until fewer than `number` connections are open.
     pub(super) async fn fewer_than(&self, number: usize) {
         let mut open = self.open.subscribe();
-        // The sender lives as long as this.
+        // The sender lives as long as `self`.
         let _open = open.wait_for(|open| *open < number).await;
     }
 
-    /// Waits until none is open.
+    /// Waits until no connection is open.
     pub(super) async fn all_end(&self) {
         let mut open = self.open.subscribe();
         let _open = open.wait_for(|open| *open == 0).await;
@@ -127,8 +127,8 @@ impl Registry {
 }
 
 impl RegistryState {
-    /// Takes the place of the connection that has been without a request for longest, of those that `may_go`. The caller
-    /// tells it, without the lock; what is left of it then ends within moments.
+    /// Removes the connection that has been idle longest, of those that `may_go`. The caller cancels it outside of the
+    /// lock; it then ends within moments.
     fn evict(&mut self, may_go: impl Fn(&Member) -> bool) -> Option<Arc<ConnectionState>> {
         let idle = |(number, member): (&u64, &Member)| {
             let (phase, since) = member.connection.phase();
@@ -153,14 +153,14 @@ impl RegistryState {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Evicted, it has been removed before.
+        // An evicted connection has been removed before.
         let member = self.registry.state().remove(self.number);
         drop(member);
         self.registry.open.send_modify(|open| *open -= 1);
     }
 }
 
-/// What counts as one peer: an address, and of IPv6 the 64 bits that one customer of a provider has at least.
+/// The key of a peer: an address, or for IPv6 its /64, the least that one customer of a provider has.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -187,7 +187,7 @@ mod tests {
     async fn connection(phase: Phase) -> Arc<ConnectionState> {
         let connection = Arc::new(ConnectionState::new(Instant::now()));
         connection.enter(phase);
-        // So that no two have been idle for the same time.
+        // Two connections must not become idle at the same time.
         advance(Duration::from_millis(1)).await;
         connection
     }

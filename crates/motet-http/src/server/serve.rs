@@ -27,38 +27,38 @@ use super::write_deadline::WriteDeadline;
 use super::{Readiness, ServerStats};
 use crate::client::BoxError;
 
-/// After an accept that failed for want of descriptors or memory.
+/// The delay after an accept that failed for want of descriptors or memory.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Where every connection is at a request, a new one looks again after this whether one is idle.
+/// If every connection is busy, the interval at which a new one checks again for an idle one.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Serves HTTP/1.1, with every connection a task of a scope.
+/// An HTTP/1.1 server. Every connection is a task of a scope.
 ///
-/// The time and the size of a request's body are for its handler to limit, which alone knows what is usual. An answer
-/// that has no end of its own, as of server-sent events, is for its handler to end when the server is told to stop: it
-/// holds the end up for the whole grace, and is cut off then.
+/// The handler limits the time and the size of a request body. The handler must also end a response without end, such
+/// as server-sent events, when the server stops: otherwise it delays the shutdown for the whole grace, and is then
+/// closed.
 ///
-/// Clones have the same settings, and one count of connections.
+/// Clones share the settings and the count of connections.
 ///
 /// # Too many connections
-/// Where all places are taken, a new connection gets the place of the one that has been without a request for longest: a
-/// client that opens connections and sends nothing keeps no one out. Only where every connection is at a request do new
-/// ones wait in the kernel's queue. One address may have three quarters of the places, unless set otherwise.
+/// At the limit, a new connection replaces the connection that has been idle longest, so a client that opens
+/// connections and sends nothing keeps no other client out. If every connection is busy, new connections wait in the
+/// backlog of the kernel. One address can have three quarters of the connections by default.
 ///
 /// # Defaults
-/// | | | |
+/// | Setting | Default | Notes |
 /// |---|---|---|
-/// | connections | 4096 | |
-/// | of these, from one address | 3072 | of IPv6, from one /64 |
-/// | reserved connections | none | |
-/// | time for a request's headers | 30 s | |
-/// | time of an idle connection | 75 s | proxies in front of it keep theirs for 60 s, and must be the first to close |
-/// | time in which a client takes nothing of its answer | 30 s | |
-/// | notice before the listener is closed | none | |
-/// | grace for requests under way | 20 s | |
+/// | connections | 4096 | idle ones are replaced at the limit |
+/// | connections per address | 3072 | for IPv6 per /64 |
+/// | reserved connections | 0 | for health checks |
+/// | timeout of request headers | 30 s | from the first byte |
+/// | idle timeout | 75 s | proxies use 60 s, and must be the first to close |
+/// | time in which a client reads nothing | 30 s | then its connection is closed |
+/// | notice before the listener is closed | zero | for load balancers |
+/// | grace of requests in flight | 20 s | then their connections are closed |
 ///
-/// A time of [`Duration::MAX`] means never.
+/// [`Duration::MAX`] means never.
 ///
 /// # Examples
 /// See [`ApiClient`](crate::ApiClient).
@@ -78,30 +78,30 @@ pub struct Server {
     counts: Arc<Counts>,
 }
 
-/// How a server came to its end.
+/// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Served {
     /// Every request was answered.
     All,
-    /// Their time was over, and so many connections were closed with a request under way.
+    /// The grace elapsed, and connections were closed with a request in flight.
     Cut {
-        /// How many.
+        /// The number of these connections.
         connections: usize,
     },
 }
 
-/// The address of the client, among the extensions of a request.
+/// The address of the client, in the extensions of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Among the extensions of a request whose connection has a [reserved](Server::reserved_connections) place: all others
-/// are at a request.
+/// In the extensions of a request whose connection is [reserved](Server::reserved_connections): all other connections
+/// are busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserved;
 
 impl Server {
-    /// Makes a server with the defaults.
+    /// Creates a server with the defaults.
     pub fn new() -> Self {
         Self {
             name: None,
@@ -118,113 +118,113 @@ impl Server {
         }
     }
 
-    /// Names the server, and shows it in snapshots while it serves.
+    /// Sets the name of the server, and shows it in snapshots while it serves.
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets how many connections there may be.
+    /// Sets the maximum number of connections.
     ///
     /// # Panics
     /// If it is 0.
     #[track_caller]
     pub fn max_connections(mut self, connections: usize) -> Self {
-        assert!(connections > 0, "a server without connections serves no one");
+        assert!(connections > 0, "the number of connections is 0: it must be at least 1");
         self.connections = connections;
         self
     }
 
-    /// Sets how many connections one address may have, of IPv6 one /64. Where it has as many, and all are at a request,
-    /// a further one is closed.
+    /// Sets the maximum number of connections per address, for IPv6 per /64. At this limit, if all of them are busy, a
+    /// further connection is closed.
     ///
     /// # Panics
     /// If it is 0.
     #[track_caller]
     pub fn max_connections_per_peer(mut self, connections: usize) -> Self {
-        assert!(connections > 0, "a server without connections serves no one");
+        assert!(connections > 0, "the number of connections is 0: it must be at least 1");
         self.per_peer = Some(connections);
         self
     }
 
-    /// Sets how many connections there may be beyond the maximum, for requests that are always to be answered, as for
-    /// health. Their requests have [`Reserved`] among their extensions, by which the service refuses all others, and each
-    /// is the last of its connection.
+    /// Sets the number of further connections for requests that must always be answered, such as health checks. Their
+    /// requests have [`Reserved`] in their extensions, so that the service can refuse other requests; each is the last
+    /// of its connection.
     pub fn reserved_connections(mut self, connections: usize) -> Self {
         self.reserved = connections;
         self
     }
 
-    /// Sets how long a client may take for the headers of a request: of the first one from when it connects, of another
-    /// from its first byte.
+    /// Sets the timeout of the headers of a request: for the first request from the connect, for others from their
+    /// first byte.
     ///
     /// # Panics
     /// If it is zero.
     #[track_caller]
     pub fn header_timeout(mut self, within: Duration) -> Self {
-        assert!(!within.is_zero(), "a client has no time for the headers of a request");
+        assert!(!within.is_zero(), "`header_timeout` is zero: no request could be read");
         self.headers = within;
         self
     }
 
-    /// Sets how long a connection may be without a request before it is closed. Zero closes each after its answer.
+    /// Sets how long a connection may be idle before it is closed. Zero closes each connection after its response.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle = limit;
         self
     }
 
-    /// Closes the connection of a client that has taken nothing of its answer for so long; on Linux also of one that is
-    /// gone without a word.
+    /// Sets how long a client may read nothing of its response before its connection is closed; on Linux also for a
+    /// client that is gone.
     ///
     /// # Panics
     /// If it is zero.
     #[track_caller]
     pub fn unread_timeout(mut self, within: Duration) -> Self {
-        assert!(!within.is_zero(), "a client has no time to take its answer");
+        assert!(!within.is_zero(), "`unread_timeout` is zero: no response could be written");
         self.unread = within;
         self
     }
 
-    /// Says here, from the stop on, that the server is not ready.
+    /// Sets the readiness that becomes not ready at the stop.
     pub fn readiness(mut self, readiness: &Readiness) -> Self {
         self.readiness = Some(readiness.clone());
         self
     }
 
-    /// Goes on taking connections for so long after the stop: until whoever sends them has asked whether it is ready.
-    /// Zero closes the listener at once.
+    /// Sets how long the server accepts connections after the stop, so that a load balancer can notice. Zero closes the
+    /// listener immediately.
     pub fn notice(mut self, time: Duration) -> Self {
         self.notice = time;
         self
     }
 
-    /// Gives requests under way so long to end, once no further ones are taken. Zero closes their connections at once.
+    /// Sets the grace of requests in flight, after the listener is closed. Zero closes their connections immediately.
     pub fn grace(mut self, time: Duration) -> Self {
         self.grace = time;
         self
     }
 
-    /// Gives what the server knows.
+    /// Returns the statistics of the server.
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         self.counts.stats()
     }
 
-    /// Serves until it is told to stop, and returns when the last connection has ended.
+    /// Serves until `stop` is cancelled, and returns when the last connection has ended.
     ///
-    /// `service` is any service of tower, of which each request has a clone that is ready: an axum `Router`, or a
-    /// [`Handler`](motet::middleware::Handler) through [`bridge::service`](crate::bridge::service). It finds
-    /// the [`Peer`] among the request's extensions. One that panics ends its connection, and no other.
+    /// `service` is a tower service; each request is handled by a clone that is ready. An axum `Router` is one, and so
+    /// is a [`Handler`](motet::middleware::Handler) through [`bridge::service`](crate::bridge::service). The extensions
+    /// of a request contain the [`Peer`]. A panic of the service ends only its connection.
     ///
     /// # Cancel safety
-    /// Every connection is closed. As with any scope whose future is dropped, the scope around it waits for their tasks.
+    /// Every connection is closed. As for any scope whose future is dropped, the enclosing scope waits for their tasks.
     pub async fn serve<S, B>(&self, listener: TcpListener, service: S, stop: CancelToken) -> Served
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        // A handler that panics ends its own connection, and no other.
+        // A handler that panics ends only its own connection.
         let connections = Scope::options().name("http connections").policy(Policy::Isolate);
         let cut = AtomicUsize::new(0);
         let served = connections.run(async |n: &Nursery| {
@@ -236,13 +236,13 @@ impl Server {
             cut.store(left, Ordering::Relaxed);
             if left > 0 {
                 tracing::warn!(connections = left, "closing connections whose requests did not finish");
-                n.cancel(Reason::requested("their time is over"));
+                n.cancel(Reason::requested("the grace has elapsed"));
             }
             Ok(())
         });
         match served.await {
             Ok(()) | Err(ScopeError::Cancelled { .. }) => {}
-            Err(error) => tracing::error!(%error, "the server did not end in order"),
+            Err(error) => tracing::error!(%error, "the server failed"),
         }
         match cut.into_inner() {
             0 => Served::All,
@@ -250,7 +250,7 @@ impl Server {
         }
     }
 
-    /// Returns how many connections are open when their time is over.
+    /// Returns the number of connections that are open at the end of the grace.
     async fn accept_all<S, B>(
         &self,
         connections: &Nursery,
@@ -298,7 +298,7 @@ impl Server {
         }
     }
 
-    /// Told to stop, and the notice is over.
+    /// The server is stopping, and the notice has elapsed.
     async fn stopped(&self, stop: &CancelToken) {
         stop.cancelled().await;
         if let Some(readiness) = &self.readiness {
@@ -316,7 +316,7 @@ impl Default for Server {
     }
 }
 
-/// What a new connection needs.
+/// The values that a new connection needs.
 struct Acceptor<'a, S> {
     connections: &'a Nursery,
     registry: Arc<Registry>,
@@ -325,9 +325,9 @@ struct Acceptor<'a, S> {
     times: Times,
     origin: Instant,
     counts: &'a Arc<Counts>,
-    /// Answers say from here on that they are the last of their connection.
+    /// Responses after this are the last of their connection.
     stop: CancelToken,
-    /// Connections end from here on.
+    /// Connections end after this.
     drain: CancelToken,
 }
 
@@ -337,7 +337,8 @@ where
     S::Future: Send,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    /// Accepts one connection and serves it. Dropped while the connection waits for a place, it closes it.
+    /// Accepts one connection and serves it. If it is dropped while the connection waits for a slot, the connection is
+    /// closed.
     async fn accept(&self, listener: &TcpListener) {
         match listener.accept().await {
             Ok((stream, peer)) => self.admit(stream, peer).await,
@@ -356,9 +357,9 @@ where
         }
     }
 
-    /// Serves the connections that clients have opened and that no one has accepted yet, and closes the listener.
+    /// Serves the connections in the backlog, and closes the listener.
     fn take_backlog(&self, listener: TcpListener) {
-        // tokio knows of them only once its driver has run; the kernel knows now.
+        // tokio sees them only after its driver has run; the kernel knows them now.
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, peer)) = listener.accept() {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
@@ -378,11 +379,11 @@ where
                 Admission::Admitted(place) => return self.serve(stream, peer, state, place),
                 Admission::TooManyOfPeer => {
                     self.counts.refused();
-                    tracing::debug!(%peer, "a connection is closed: its address has as many as it may");
+                    tracing::debug!(%peer, "closing a connection: its address is at its limit");
                     return;
                 }
                 Admission::Full => {
-                    // Ended or not, it looks again.
+                    // Checks again, whether or not a connection ended.
                     let _ended = timeout(LOOK_AGAIN, self.registry.fewer_than(open)).await;
                 }
             }
@@ -391,7 +392,7 @@ where
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, state: Arc<ConnectionState>, place: Place) {
         if let Err(error) = socket::set_up(&stream, self.unread) {
-            tracing::debug!(%error, "a connection was gone before it was served");
+            tracing::debug!(%error, "a connection was closed before it was served");
         }
         let stream = Watched::new(WriteDeadline::new(stream, self.unread), Arc::clone(&state));
         let service = Answering {

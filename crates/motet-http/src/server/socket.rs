@@ -1,22 +1,22 @@
-//! A connection's socket, set up for answers.
+//! The socket options of a connection.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-/// Sends what is written at once, and gives a client up that acknowledges nothing of it for so long.
+/// Disables Nagle's algorithm, and closes a client that acknowledges nothing for `limit`.
 pub(super) fn set_up(stream: &TcpStream, unread: Duration) -> io::Result<()> {
-    // Answers are small; waiting to fill a packet only adds delay.
+    // Responses are small; waiting to fill a packet only adds delay.
     stream.set_nodelay(true)?;
     give_up_after(stream, unread)
 }
 
-/// A client that is gone without a word leaves what is small in the socket, where no write has to wait for it: as of the
-/// signs of life of server-sent events. By itself the kernel tries to send them for a quarter of an hour.
+/// Small writes to a client that is gone stay in the socket, and no write waits for them: for example the keep-alives
+/// of server-sent events. By default the kernel retransmits them for a quarter of an hour.
 #[cfg(target_os = "linux")]
 fn give_up_after(stream: &TcpStream, unread: Duration) -> io::Result<()> {
-    // 0 would be the system's default, and it takes no more than an `int`.
+    // 0 would be the default of the system, and the option is an `int`.
     let millis = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX).clamp(1, i32::MAX.cast_unsigned());
     Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, millis)?)
 }
@@ -41,7 +41,7 @@ mod tests {
         for (unread, millis) in [
             (Duration::from_secs(30), 30_000),
             (Duration::ZERO, 1),
-            // More than it takes is as much as it takes.
+            // A larger value saturates.
             (Duration::MAX, i32::MAX.cast_unsigned()),
         ] {
             set_up(&stream, unread).unwrap();

@@ -3,15 +3,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use motet::observe::Stats;
 
-/// What a server knows of itself.
+/// Statistics of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// Connections that are open.
+    /// The number of open connections.
     pub connections: usize,
-    /// Connections that were accepted so far.
+    /// The number of connections that were accepted.
     pub accepted: u64,
-    /// Connections that were closed at once: their address had as many as it may, all at a request.
+    /// The number of connections that were refused, since their address was at its limit with all of them busy.
     pub refused: u64,
 }
 
@@ -45,7 +45,7 @@ impl Counts {
     }
 }
 
-/// A connection, counted for as long as this lives.
+/// A connection, counted while this exists.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<Counts>);
 

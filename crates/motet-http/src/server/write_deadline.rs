@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails a write with [`io::ErrorKind::TimedOut`] when the other side has taken nothing for `limit`.
+/// Fails a write with [`io::ErrorKind::TimedOut`] when the other side has read nothing for `limit`.
 ///
-/// A client that never reads its answers would otherwise hold its connection for ever. The timer is made when a
+/// A client that never reads its responses would otherwise hold its connection without end. The timer is created when a
 /// write first has to wait, so a client that reads costs nothing.
 #[derive(Debug)]
 pub(super) struct WriteDeadline<S> {

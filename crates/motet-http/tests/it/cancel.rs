@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::harness::{Connection, builder, client, scripted, serve, test};
 
-/// What happens on the server's side.
+/// The events on the server's side.
 #[derive(Default)]
 struct Seen {
     request: Notify,

@@ -289,7 +289,7 @@ async fn serve(n: &Scope, server: Server, begun: CancelToken) -> (TcpStream, Can
     let (told, serving) = (stop.clone(), server.clone());
     let serving = n.service("server", async move { serving.serve(listener, router, told).await }).unwrap();
     let client = TcpStream::connect(address).await.unwrap();
-    // The socket tells of it by the real clock: the virtual one stands still as long as something is to do.
+    // The socket reports it in real time: the virtual clock does not advance while a task can run.
     while server.stats().connections == 0 {
         yield_now().await;
     }
@@ -310,8 +310,7 @@ impl http_body::Body for Endless {
     }
 }
 
-/// The effect: the server closes the connection of a client that sends this, reads at most the head of an
-/// answer, and no more.
+/// The effect: the server ends after its stop.
 fn silent(request: &'static str, server: Server) -> Effect {
     Box::pin(async move {
         scope(async |n: &Nursery<Infallible>| {
@@ -332,7 +331,7 @@ fn silent(request: &'static str, server: Server) -> Effect {
     })
 }
 
-/// The effect: the server ends that was told to stop.
+/// The effect: the server ends after its stop.
 fn stops(server: Server, is_busy: bool) -> Effect {
     Box::pin(async move {
         scope(async |n: &Nursery<Infallible>| {

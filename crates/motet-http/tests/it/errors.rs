@@ -1,4 +1,4 @@
-//! What goes wrong has its name.
+//! Each failure has its kind of error.
 
 use std::error::Error as _;
 use std::net::IpAddr;
@@ -85,7 +85,7 @@ async fn address_refused_by_the_filter_is_not_dialled() {
         let api = builder(n, &base).connect_only_to(outside).build().unwrap();
         let error = api.get("/").once().send().await.unwrap_err();
         let causes = causes(&error);
-        assert!(causes.contains(&"127.0.0.1 is not an address to connect to".to_owned()), "{error:?}");
+        assert!(causes.contains(&"connecting to 127.0.0.1 is not allowed".to_owned()), "{error:?}");
         assert_eq!(causes.last().map(String::as_str), Some("it is here"));
         assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 0);
     })
@@ -209,7 +209,7 @@ async fn invalid_client_settings_are_refused() {
             new().max_in_flight(0, 0),
         ] {
             let error = builder.build().unwrap_err();
-            assert_eq!(error.to_string(), "the client cannot be made");
+            assert_eq!(error.to_string(), "invalid client settings");
             assert!(error.source().is_some());
         }
     })

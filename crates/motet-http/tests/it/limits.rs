@@ -1,4 +1,4 @@
-//! What is bounded: calls under way, and bodies.
+//! Limits: calls in flight, and bodies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,7 +72,7 @@ async fn unread_body_holds_its_slot_until_it_is_dropped() {
 #[tokio::test]
 async fn body_above_max_body_is_refused() {
     test(async |n| {
-        // It says its length, or does not, or has just as many bytes as it may have.
+        // With a length, without one, and with exactly the limit.
         let routes = Router::new()
             .route("/long", get(async || "x".repeat(1_001)))
             .route("/endless", get(async || Body::new(Endless)))

@@ -38,8 +38,7 @@ async fn send(connections: &Connections, host: &str, port: u16) -> Result<u16, S
     Ok(connections.send(request).await?.status().as_u16())
 }
 
-/// A name server that knows `known.test`; of `v4only.test` it says nothing about IPv6, and of `silent.test` nothing at all.
-/// Gives its address, and how many questions about IPv6 it has left unanswered.
+/// A name server that knows `known.test`. For `v4only.test` it does not answer IPv6 queries, for `silent.test` none.
 async fn name_server(n: &Scope) -> (SocketAddr, Arc<AtomicUsize>) {
     let unanswered = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&unanswered);
@@ -59,7 +58,7 @@ async fn name_server(n: &Scope) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, unanswered)
 }
 
-/// What RFC 1035 has for the question.
+/// The answer to the question, by RFC 1035.
 fn answer(query: &[u8]) -> Option<Vec<u8>> {
     const A: u16 = 1;
     const AAAA: u16 = 28;
@@ -164,7 +163,7 @@ async fn each_failure_is_attributed_to_its_side() {
             let (fault, text) = fault(&answers, name, port).await;
             assert_eq!(fault, Fault::Remote, "{text}");
         }
-        // It takes queries, in the kernel, and says nothing.
+        // It receives queries, in the kernel, and answers none.
         let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let silent = resolving(dead.local_addr().unwrap());
         let (found, text) = fault(&silent, "known.test", port).await;

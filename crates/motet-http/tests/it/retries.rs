@@ -1,4 +1,4 @@
-//! What is tried again, when, and what stops it.
+//! Retries: which requests, when, and until when.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -33,7 +33,7 @@ fn enough() -> Reason {
     Reason::requested("enough")
 }
 
-/// A handler that says when it was called, and answers when it may.
+/// A handler that reports its calls, and answers when the test allows it.
 #[derive(Clone)]
 struct Gate {
     called: Arc<Notify>,
@@ -108,7 +108,7 @@ async fn readiness_fails_throughout_the_notice_before_a_stop() {
         while readiness.is_ready() {
             tokio::task::yield_now().await;
         }
-        // It is still there to say so.
+        // The server is still there to answer.
         assert_eq!(ask().await, 503);
         readiness.set(true);
         assert!(readiness.is_stopping() && !readiness.is_ready());
@@ -234,8 +234,8 @@ async fn cancelled_server_closes_its_connections() {
     .await;
 }
 
-/// Sends requests one after the other on one connection, until an answer says that it is the last. Returns how many
-/// were answered, and whether one was not. Adds a permit to `begun` after its first answer.
+/// Sends requests one after the other on one connection, until a response announces the end. Returns the number of
+/// answered requests, and whether one was not answered. Adds a permit to `begun` after its first response.
 async fn keep_asking(address: String, begun: Arc<Semaphore>) -> (usize, bool) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut answered = 0;

@@ -1,4 +1,4 @@
-//! What is bounded beneath a request: heads, connections that are kept, and their age.
+//! Limits beneath a request: heads, idle connections, and their age.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ async fn answering(n: &Nursery<Infallible>, head: &'static str) -> String {
     base
 }
 
-/// A server that answers every request, and tells when one of its connections is closed.
+/// A server that answers every request, and reports when one of its connections is closed.
 async fn keeping(n: &Nursery<Infallible>) -> (String, Arc<Notify>) {
     let closed = Arc::new(Notify::new());
     let closes = Arc::clone(&closed);
@@ -119,7 +119,7 @@ async fn max_idle_closes_the_longest_idle_connection_of_any_host() {
         }
         // The one that has been idle longest is closed.
         closed[0].notified().await;
-        // The others are used again, and so is not closed what was idle before.
+        // The other connections are reused, and the older idle connection is closed.
         exchange(&connections, &bases[1]).await.unwrap();
         exchange(&connections, &bases[0]).await.unwrap();
         closed[2].notified().await;

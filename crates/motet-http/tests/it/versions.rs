@@ -65,7 +65,7 @@ async fn concurrent_http2_calls_share_a_connection() {
     .await;
 }
 
-/// Serves what is agreed upon in the handshake.
+/// Serves the version that the handshake negotiates.
 async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig>) {
     let localhost = Certificate::of_localhost();
     let trusted = localhost.trusted();

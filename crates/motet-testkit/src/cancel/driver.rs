@@ -4,11 +4,10 @@ use std::time::Duration;
 use super::run::run_once;
 use super::{CancelReport, Outcome};
 
-/// Drops an operation at each of its suspensions, within limits of your own.
+/// Drops an operation at each of its suspensions, with configurable limits.
 ///
 /// # Defaults
-/// At most 10,000 suspensions, and an hour of virtual time for each of set-up, operation and
-/// invariant.
+/// At most 10,000 suspensions, and an hour of virtual time for each of setup, operation and invariant.
 ///
 /// # Examples
 /// ```
@@ -37,30 +36,29 @@ impl Default for CancelEverywhere {
 }
 
 impl CancelEverywhere {
-    /// Makes a driver with the defaults.
+    /// Creates a driver with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Fails an operation that suspends more often than this; 10,000 by default. The time that all runs
-    /// take grows with its square.
+    /// Sets the maximum number of suspensions; 10,000 by default. The time of all runs grows with its square.
     pub const fn max_points(mut self, points: usize) -> Self {
         self.max_points = points;
         self
     }
 
-    /// Fails a set-up, an operation or an invariant that needs more virtual time than this; an hour by default. Zero fails
-    /// each that waits for time, [`Duration::MAX`] none.
+    /// Sets the limit of virtual time for each of setup, operation and invariant; an hour by default. With zero, each
+    /// of them that waits for time fails; [`Duration::MAX`] sets no limit.
     pub const fn virtual_limit(mut self, limit: Duration) -> Self {
         self.virtual_limit = limit;
         self
     }
 
-    /// Runs the operation once to its end, and once for each of its suspensions, as [`cancel_everywhere`](super::cancel_everywhere)
-    /// does.
+    /// Runs the operation once to its end, and once for each of its suspensions, like
+    /// [`cancel_everywhere`](super::cancel_everywhere).
     ///
     /// # Panics
-    /// As [`cancel_everywhere`](super::cancel_everywhere).
+    /// Like [`cancel_everywhere`](super::cancel_everywhere).
     #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "closures are written in place")]
     pub fn run<S, T>(
@@ -71,11 +69,11 @@ impl CancelEverywhere {
     ) -> CancelReport {
         assert!(
             tokio::runtime::Handle::try_current().is_err(),
-            "each run makes its own runtime: write #[test] instead of #[tokio::test]"
+            "each run creates its own runtime: use #[test], not #[tokio::test]"
         );
         let site = Location::caller();
         let run = |drop_after| run_once(self, site, drop_after, &setup, &operation, &invariant);
-        // To the end first: it tells how many points there are, and whether there is an end.
+        // The first run is not dropped: it counts the suspensions, and shows whether the operation ends.
         let suspensions = run(None).unwrap_or_else(|trouble| panic!("{trouble}"));
         for drop_after in 0..=suspensions {
             if let Err(trouble) = run(Some(drop_after)) {

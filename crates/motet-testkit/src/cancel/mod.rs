@@ -1,36 +1,33 @@
-//! Drops a future at every place where it can be dropped.
+//! Drops a future at every await at which it can be dropped.
 //!
-//! A future can be cancelled wherever it suspends. Which awaits suspend depends on the day: one whose value
-//! is ready does not. Here the first poll has nothing of tokio's budget and each further one a single
-//! operation of it, so that each operation suspends, ready or not; and the future is dropped after its first
-//! suspension, in a run of its own after its second, and so on, until it comes to its end.
+//! A future can be cancelled wherever it suspends. In production, an await suspends only if its value is not ready.
+//! Here every operation suspends: the first poll has no coop budget, and each further poll has a budget of one
+//! operation. The future is dropped after its first suspension, in the next run after its second, and so on, until it
+//! completes.
 //!
 //! # Limits
-//! Operations outside tokio's budget (`Notify`, `Barrier`, `tokio::task::unconstrained`, channels of other
-//! crates) suspend only when they have to. Tasks that the operation spawns run as they always do, in virtual
-//! time.
+//! Operations outside of tokio's coop budget (`Notify`, `Barrier`, `tokio::task::unconstrained`, channels of other
+//! crates) suspend only if they have to. Tasks that the operation spawns run normally, in virtual time.
 //!
 //! # When to use
-//! For one future and all places where it can be dropped. For what several tasks do together use
-//! [`sim`](crate::sim()).
+//! For one future and all of its awaits. For several tasks use [`sim`](crate::sim()).
 
 mod driver;
 mod run;
 
 pub use driver::CancelEverywhere;
 
-/// Drops an operation at each of its suspensions, and checks an invariant after each; with the defaults of
+/// Drops an operation at each of its suspensions, and checks an invariant after each drop, with the defaults of
 /// [`CancelEverywhere`].
 ///
-/// `setup` makes the state of one run. `operation` is what is dropped. `invariant` asserts what must hold
-/// then, and learns how the operation ended; it may await what needs time, such as a background task that
-/// puts things right.
+/// `setup` creates the state of one run. `operation` is dropped. `invariant` asserts what must then hold, and receives
+/// how the operation ended; it may await, for example for a background task that cleans up.
 ///
 /// # Panics
-/// When the invariant, the operation or a task panics, with the number of the suspension and the last
-/// events; when an `always!` does not hold; when set-up, operation or invariant do not end; when the
-/// operation ends before a suspension that it had in the first run; when tasks are alive after the invariant
-/// and the drop of the state, once what dropped scopes left behind has ended; and within a runtime.
+/// If the invariant, the operation or a task panics, with the number of the suspension and the last events; if an
+/// `always!` does not hold; if setup, operation or invariant do not end; if the operation ends before a suspension that
+/// the first run had; if tasks are alive after the invariant and the drop of the state, once the tasks of dropped
+/// scopes have ended; and inside of a runtime.
 ///
 /// # Examples
 /// ```
@@ -60,23 +57,23 @@ pub fn cancel_everywhere<S, T>(
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<T> {
-    /// It was dropped after so many suspensions; after none, it was never polled.
+    /// The operation was dropped after this number of suspensions; after none, it was never polled.
     Dropped {
-        /// How often it had suspended.
+        /// The number of suspensions.
         suspensions: usize,
     },
-    /// It came to its end, with this output.
+    /// The operation completed with this output.
     Completed(T),
 }
 
-/// What was tried.
+/// The result of all runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CancelReport {
     points: usize,
 }
 
 impl CancelReport {
-    /// Counts the points at which the operation was dropped, the one before its first poll included.
+    /// Returns the number of points at which the operation was dropped, the point before its first poll included.
     #[must_use]
     pub const fn points(&self) -> usize {
         self.points

@@ -1,5 +1,5 @@
-//! One run: the operation polled with no budget at first, then with one operation of it at a time, and dropped
-//! where it is to be.
+//! A run: polls the operation without budget at first, then with a budget of one operation per poll, and drops it at
+//! the given suspension.
 
 use std::cell::Cell;
 use std::fmt::{self, Write as _};
@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::{CancelEverywhere, Outcome};
 use crate::sim::{Cause, Io, alive, hooked, measure_budget, runtime, settled, write_events};
 
-/// Gives the number of suspensions that there were; the error is the report.
+/// Returns the number of suspensions, or the report of a failure.
 pub(super) fn run_once<S, T>(
     limits: &CancelEverywhere,
     site: &'static Location<'static>,
@@ -45,7 +45,7 @@ pub(super) fn run_once<S, T>(
             let state = timeout(limits.virtual_limit, setup())
                 .await
                 .map_err(|_| "the set-up does not end within the limit of virtual time".to_owned())?;
-            // The first poll of the operation is one with all its budget, whatever the set-up used.
+            // The operation starts with a full budget, whatever the setup used.
             yield_now().await;
             phase.set(Phase::Operation);
             let operation = hooked("operation", site, operation(&state));
@@ -55,15 +55,15 @@ pub(super) fn run_once<S, T>(
                 .await
                 .map_err(|_| "the invariant does not end within the limit of virtual time".to_owned())?;
             phase.set(Phase::Ending);
-            // What the state holds alive ends with it.
+            // The tasks that belong to the state end with it.
             drop(state);
-            // A child that never ends must not keep the test for ever: it is alive then.
+            // A child that never ends must not block the test: it counts as alive.
             let _ = timeout(limits.virtual_limit, settled()).await;
             let left = alive(&sim);
             if left.is_none() { Ok(()) } else { Err(Cause::from(&left).to_string()) }
         })
     }));
-    // Within the runtime, whose clock is the virtual one.
+    // Inside of the runtime, whose clock is virtual.
     let within = runtime.enter();
     let record = sim.finish();
     drop(within);
@@ -92,13 +92,13 @@ async fn drop_at<T>(
         if drop_after == Some(suspensions.get()) {
             return Poll::Ready(Ok(Outcome::Dropped { suspensions: suspensions.get() }));
         }
-        // Before the budget is used up: the timer needs some to be looked at.
+        // Before the budget is used: the timer needs one unit.
         if limit.as_mut().poll(cx).is_ready() {
             return Poll::Ready(
                 Err("the operation does not end within the limit of virtual time".to_owned()),
             );
         }
-        // None in the first poll: with one, the first await that is ready would never be a place to be dropped.
+        // No budget in the first poll: with one unit, the first await that is ready would never suspend.
         let left = usize::from(suspensions.get() > 0);
         for _ in left..budget {
             if let Poll::Ready(operation) = coop::poll_proceed(cx) {
@@ -108,7 +108,7 @@ async fn drop_at<T>(
         if let Poll::Ready(output) = operation.as_mut().poll(cx) {
             return Poll::Ready(match drop_after {
                 None => Ok(Outcome::Completed(output)),
-                // A point of the first run that this run does not have: it was not tried.
+                // The first run had a suspension that this run does not have, so it was not tested.
                 Some(k) => Err(format!(
                     "the operation goes differently from run to run: it suspended at least {k} times in the \
                      first, and has ended after {} in this one; look for state that is shared between runs, a \
@@ -129,7 +129,7 @@ async fn drop_at<T>(
     .await
 }
 
-/// Which part of a run it is in.
+/// The part of a run.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Setup,

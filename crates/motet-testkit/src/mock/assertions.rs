@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::{MockFn, Outcome};
 
-/// What a test asks afterwards. Each failure prints the history of all calls.
+/// Assertions about the calls. Each failure prints the history of all calls.
 impl<A: fmt::Debug, R> MockFn<A, R> {
     /// Asserts that there were exactly `expected` calls.
     ///
@@ -16,24 +16,24 @@ impl<A: fmt::Debug, R> MockFn<A, R> {
         }
     }
 
-    /// Asserts that every step of the script was taken by a call.
+    /// Asserts that each step of the script was used by a call.
     ///
-    /// Steps that [`then`](Self::then) or [`then_repeat_last`](Self::then_repeat_last) make past the end of the
-    /// script are not asked for.
+    /// Steps that [`then`](Self::then) or [`then_repeat_last`](Self::then_repeat_last) add after the script do not
+    /// count.
     ///
     /// # Panics
-    /// If steps are left.
+    /// If steps are unused.
     #[track_caller]
     pub fn assert_exhausted(&self) {
         let left = self.shared.lock().steps.len();
         if left > 0 {
-            self.fail(format_args!("has {left} steps left that no call took"));
+            self.fail(format_args!("has {left} unused steps"));
         }
     }
 
     /// Asserts that the calls had these arguments, in this order, and that there were no others.
     ///
-    /// With a single element it is what Python calls `assert_called_once_with`: `assert_called_with(&[(7,)])`.
+    /// With one element it is `assert_called_once_with` of Python: `assert_called_with(&[(7,)])`.
     ///
     /// # Panics
     /// If they differ.
@@ -54,10 +54,10 @@ impl<A: fmt::Debug, R> MockFn<A, R> {
         }
     }
 
-    /// Asserts that the highest number of calls that ran at once was exactly `expected`.
+    /// Asserts that the maximum number of concurrent calls was exactly `expected`.
     ///
-    /// Exactly, so that a limit of four fails the test also when it lets through one at a time. For an upper
-    /// limit only, compare [`max_concurrent`](Self::max_concurrent).
+    /// Exactly, so that a limit of four also fails the test if it admits one call at a time. For an upper limit only,
+    /// compare [`max_concurrent`](Self::max_concurrent).
     ///
     /// # Panics
     /// If it was higher or lower.
@@ -65,11 +65,11 @@ impl<A: fmt::Debug, R> MockFn<A, R> {
     pub fn assert_max_concurrent(&self, expected: usize) {
         let most = self.max_concurrent();
         if most != expected {
-            self.fail(format_args!("ran {most} times at once, not {expected}"));
+            self.fail(format_args!("had {most} concurrent calls, not {expected}"));
         }
     }
 
-    /// Asserts that exactly `expected` calls were dropped before they were done.
+    /// Asserts that exactly `expected` calls were dropped before they completed.
     ///
     /// # Panics
     /// If there were more or fewer.

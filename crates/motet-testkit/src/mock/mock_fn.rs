@@ -9,17 +9,15 @@ use super::state::{Maker, Shared};
 use super::step::Step;
 use super::{Call, PendingCall};
 
-/// An async function from `A` to `R` that answers by script and remembers its calls.
+/// An async function from `A` to `R` that answers by a script and records its calls.
 ///
-/// A handle: clones share script and memory. `A` is what the function takes, usually a tuple, and needs
-/// `Debug`, for the history of calls that every failure prints. `R` needs nothing, except where a value is
-/// to be given more than once.
+/// It is a handle: clones share script and records. `A` is the type of the arguments, usually a tuple; it needs `Debug`
+/// for the history of calls that every failure prints. `R` needs nothing, unless a value is returned more than once.
 ///
-/// Each call takes one step off the script, in the order in which calls are first polled. A call past
-/// the end of the script panics, unless [`then`](Self::then) or [`then_repeat_last`](Self::then_repeat_last)
-/// said what comes then.
+/// Each call uses one step of the script, in the order in which calls are first polled. A call after the end of the
+/// script panics, unless [`then`](Self::then) or [`then_repeat_last`](Self::then_repeat_last) define its answer.
 ///
-/// Memory: every call is remembered with its arguments until the last handle is gone.
+/// Every call is recorded with its arguments until the last handle is dropped.
 ///
 /// # Examples
 /// ```
@@ -41,23 +39,23 @@ pub struct MockFn<A, R> {
 }
 
 impl<A, R> MockFn<A, R> {
-    /// Creates a function with an empty script; `name` is what failures call it.
+    /// Creates a function with an empty script; `name` is its name in failures.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         Self { shared: Arc::new(Shared::new(name.into())) }
     }
 
-    /// Appends steps to the script: one for each call to come.
+    /// Appends steps to the script: one for each future call.
     pub fn script(&self, steps: impl IntoIterator<Item = Step<A, R>>) -> &Self {
-        // Collected first, for the iterator is foreign code and must not run under the lock.
+        // Collected first: the iterator is foreign code and must not run under the lock.
         let steps: Vec<_> = steps.into_iter().collect();
         self.shared.lock().steps.extend(steps);
         self
     }
 
-    /// Answers every call past the end of the script with a step that `make` makes.
+    /// Answers every call after the end of the script with a step that `make` creates.
     ///
-    /// It is called anew for each of them, so that `R` need not be `Clone`.
+    /// `make` is called for each of these calls, so `R` need not be `Clone`.
     ///
     /// # Examples
     /// ```
@@ -74,7 +72,7 @@ impl<A, R> MockFn<A, R> {
         self.end_with(Arc::new(make));
     }
 
-    /// Answers every call past the end of the script as the last step does.
+    /// Answers every call after the end of the script like the last step.
     ///
     /// # Panics
     /// If the script is empty: there is no last step.
@@ -86,7 +84,7 @@ impl<A, R> MockFn<A, R> {
     {
         let last = self.shared.lock().steps.pop_back();
         let Some(last) = last else {
-            panic!("mock `{}` has no step to repeat: script one first", self.shared.name)
+            panic!("mock `{}` has no step to repeat: add one to the script first", self.shared.name)
         };
         let make = last.repeated();
         let again = make();
@@ -100,18 +98,17 @@ impl<A, R> MockFn<A, R> {
         drop(former);
     }
 
-    /// Calls the function: what the code under test awaits.
+    /// Calls the function. The code under test awaits this.
     ///
-    /// Counted from its first poll on. Takes part in tokio's coop budget, as the I/O it stands for would,
-    /// so that a simulator can suspend it even where the answer is ready.
+    /// The call counts from its first poll. It takes part in tokio's coop budget, like the I/O it stands for, so that a
+    /// simulator can suspend it even if the answer is ready.
     ///
     /// # Cancel safety
-    /// Safe: the call is recorded as [`Cancelled`](super::Outcome::Cancelled). The step it took is spent.
+    /// Safe: the call is recorded as [`Cancelled`](super::Outcome::Cancelled). Its step is used.
     ///
     /// # Panics
     /// If no step is left, with the history of all calls; if the step is [`panics`](super::panics), or a
-    /// [`call`](super::call) that does; if the [`PendingCall`] that stands for this call is dropped without a
-    /// reply.
+    /// [`call`](super::call) that panics; if the [`PendingCall`] of this call is dropped without a reply.
     pub async fn call(&self, args: A) -> R
     where
         A: fmt::Debug,
@@ -123,8 +120,8 @@ impl<A, R> MockFn<A, R> {
             None => {
                 running.panicked();
                 panic!(
-                    "mock `{}` was called with {args:?} when its script was at its end: script one more \
-                     step, or say what comes then with `then` or `then_repeat_last`\n{}",
+                    "mock `{}` was called with {args:?} after the end of its script: add a step, or \
+                     define further answers with `then` or `then_repeat_last`\n{}",
                     self.shared.name,
                     self.shared.history()
                 )
@@ -132,14 +129,13 @@ impl<A, R> MockFn<A, R> {
         }
     }
 
-    /// Waits for a call whose step is [`on_demand`](super::on_demand), and takes it, to be answered by the
-    /// test.
+    /// Waits for a call whose step is [`on_demand`](super::on_demand), and returns it, to be answered by the test.
     ///
-    /// Calls come in the order in which they were made; one that was dropped meanwhile is skipped. Waits for
-    /// ever if none comes.
+    /// Calls are returned in the order in which they were made; a call that has been dropped is skipped. Without a call
+    /// it waits without end.
     ///
     /// # Cancel safety
-    /// Safe: a call is taken only by the poll that returns it.
+    /// Safe: only the poll that returns a call takes it.
     ///
     /// # Examples
     /// ```
@@ -161,11 +157,11 @@ impl<A, R> MockFn<A, R> {
     /// # }
     /// ```
     pub async fn next_call(&self) -> PendingCall<A, R> {
-        // `Notify` takes no part in the coop budget by itself.
+        // `Notify` does not take part in the coop budget.
         coop::consume_budget().await;
         loop {
-            // Registered before the look at the queue: of two calls that arrive between look and wait, a
-            // `Notify` without waiters remembers one only.
+            // Registered before the queue is checked: of two calls that arrive between the check and the wait, a
+            // `Notify` without waiters remembers one.
             let mut arrived = pin!(self.shared.arrived.notified());
             arrived.as_mut().enable();
             if let Some(call) = self.shared.next_asked() {
@@ -181,7 +177,7 @@ impl<A, R> MockFn<A, R> {
         self.shared.lock().calls.clone()
     }
 
-    /// Returns the highest number of calls that ever ran at once.
+    /// Returns the maximum number of concurrent calls.
     #[must_use]
     pub fn max_concurrent(&self) -> usize {
         self.shared.lock().max_running

@@ -1,12 +1,12 @@
-//! Scripted async functions: say what each call answers, and when; ask afterwards what was called.
+//! Scripted async functions: they define the answer and the time of each call, and record the calls for assertions.
 //!
-//! A [`MockFn`] stands in for whatever the code under test awaits - a query, a request, a handler - where
-//! that code takes a closure, or inside a hand-written implementation of a trait.
+//! A [`MockFn`] replaces a function that the code under test awaits (a query, a request, a handler): as a closure, or
+//! inside of a hand-written implementation of a trait.
 //!
 //! # When to use
-//! [`script`](MockFn::script) where the answers are known before; [`next_call`](MockFn::next_call) with
-//! [`on_demand`] steps where the test decides while the call is waiting. In paused time
-//! (`#[tokio::test(start_paused = true)]`) delays cost nothing, and the recorded times are exact.
+//! Use [`script`](MockFn::script) if the answers are known before the test runs, and [`next_call`](MockFn::next_call)
+//! with [`on_demand`] steps if the test decides while the call waits. In paused time (`#[tokio::test(start_paused =
+//! true)]`) delays cost nothing, and the recorded times are exact.
 //!
 //! # Examples
 //! ```

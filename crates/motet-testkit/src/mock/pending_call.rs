@@ -3,11 +3,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-/// A call that waits for the test to answer it; handed out by [`MockFn::next_call`](super::MockFn::next_call).
+/// A call that waits for an answer of the test, returned by [`MockFn::next_call`](super::MockFn::next_call).
 ///
 /// # Drop
-/// Dropped without a reply, it makes the waiting call panic with words that say so, instead of leaving it
-/// to wait for ever.
+/// If it is dropped without a reply, the waiting call panics with an explanation, instead of waiting without end.
 #[must_use = "dropped without a reply, it makes the call panic"]
 pub struct PendingCall<A, R> {
     pub(super) args: Arc<A>,
@@ -15,7 +14,7 @@ pub struct PendingCall<A, R> {
 }
 
 impl<A, R> PendingCall<A, R> {
-    /// Returns what the function was called with.
+    /// Returns the arguments of the call.
     #[must_use]
     pub fn args(&self) -> &A {
         &self.args
@@ -23,13 +22,12 @@ impl<A, R> PendingCall<A, R> {
 
     /// Answers the call with `value`.
     ///
-    /// If the caller has dropped the call meanwhile, the value is dropped too, and the history shows the call
-    /// as cancelled.
+    /// If the caller has dropped the call, the value is dropped too, and the history shows the call as cancelled.
     pub fn reply(self, value: R) {
         drop(self.reply.send(value));
     }
 
-    /// Tells whether the caller has dropped the call.
+    /// Returns `true` if the caller has dropped the call.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.reply.is_closed()
@@ -38,7 +36,7 @@ impl<A, R> PendingCall<A, R> {
     /// Waits until the caller has dropped the call.
     ///
     /// # Cancel safety
-    /// Safe: nothing is lost, and it may be awaited again.
+    /// Safe: nothing is lost, and it can be awaited again.
     pub async fn cancelled(&mut self) {
         self.reply.closed().await;
     }

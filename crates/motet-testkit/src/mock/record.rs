@@ -3,32 +3,32 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-/// What a [`MockFn`](super::MockFn) remembers of one call.
+/// The record of one call of a [`MockFn`](super::MockFn).
 pub struct Call<A> {
     pub(super) args: Arc<A>,
-    /// Which step answers it, in the word of the function that made the step.
+    /// The step that answers the call, by the name of the function that created it.
     pub(super) step: &'static str,
     pub(super) started: Instant,
     pub(super) ended: Option<Instant>,
     pub(super) outcome: Outcome,
 }
 
-/// How a call ended, if it did.
+/// How a call ended, or that it has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It has not ended.
+    /// The call is in progress.
     Running,
-    /// It returned a value.
+    /// The call returned a value.
     Returned,
-    /// It panicked: as scripted, for want of a step, or for want of a reply.
+    /// The call panicked: as scripted, without a step, or without a reply.
     Panicked,
-    /// It was dropped before it was done.
+    /// The call was dropped before it completed.
     Cancelled,
 }
 
 impl<A> Call<A> {
-    /// Returns what the function was called with.
+    /// Returns the arguments of the call.
     #[must_use]
     pub fn args(&self) -> &A {
         &self.args
@@ -71,7 +71,7 @@ impl<A: fmt::Debug> fmt::Debug for Call<A> {
     }
 }
 
-/// All calls of one function as text, a line each; times count from the first call.
+/// All calls of a function as text, one per line; times count from the first call.
 pub(super) struct History<'a, A> {
     pub(super) name: &'a str,
     pub(super) calls: Vec<Call<A>>,

@@ -12,16 +12,16 @@ use super::state::Shared;
 use super::step::{Plan, Step};
 use super::{Outcome, PendingCall};
 
-/// A call in progress; its drop is the end of the call, whichever way it comes.
+/// A call in progress. Its drop ends the call.
 pub(super) struct Running<'a, A, R> {
     shared: &'a Shared<A, R>,
     index: usize,
-    /// What the call has come to if it ends here and now.
+    /// The outcome if the call ends now.
     outcome: Outcome,
 }
 
 impl<'a, A, R> Running<'a, A, R> {
-    /// Records a call and takes the step that answers it, if there is one.
+    /// Records a call and returns the step that answers it, if there is one.
     pub(super) fn begin(shared: &'a Shared<A, R>, args: &Arc<A>) -> (Self, Option<Step<A, R>>) {
         let now = Instant::now();
         let (index, step, then) = {
@@ -35,7 +35,7 @@ impl<'a, A, R> Running<'a, A, R> {
             };
             (state.begin(args, label, now), step, then)
         };
-        // Foreign code: not under the lock, and a panic of it is the end of this call.
+        // Foreign code: not under the lock, and its panic ends this call.
         let mut running = Self { shared, index, outcome: Outcome::Panicked };
         let step = step.or_else(|| then.map(|make| make()));
         if let Some(step) = &step {
@@ -45,18 +45,18 @@ impl<'a, A, R> Running<'a, A, R> {
         (running, step)
     }
 
-    /// Ends the call as panicked, for a caller about to do so.
+    /// Ends the call as panicked, for a caller that is about to panic.
     pub(super) fn panicked(mut self) {
         self.outcome = Outcome::Panicked;
     }
 
-    /// Does what the step says.
+    /// Runs the step.
     pub(super) async fn answer(mut self, step: Step<A, R>, args: &Arc<A>) -> R
     where
         A: fmt::Debug,
     {
-        // An answer that is ready at once is no suspension point otherwise, and a simulator could not cancel
-        // or delay the caller here.
+        // Without this, an answer that is ready would be no suspension point, and a simulator could not cancel or delay
+        // the caller here.
         coop::consume_budget().await;
         if !step.delay.is_zero() {
             time::sleep(step.delay).await;
@@ -71,7 +71,7 @@ impl<'a, A, R> Running<'a, A, R> {
             Plan::Call(function) => {
                 let mut answer = pin!(async { function(args).await });
                 poll_fn(|cx| {
-                    // In force only while foreign code runs: what ends the call in here is a panic of that code.
+                    // Set only while foreign code runs: the call can end here only by a panic of that code.
                     self.outcome = Outcome::Panicked;
                     let answer = answer.as_mut().poll(cx);
                     self.outcome = Outcome::Cancelled;
@@ -105,7 +105,7 @@ impl<'a, A, R> Running<'a, A, R> {
 
 impl<A, R> Drop for Running<'_, A, R> {
     fn drop(&mut self) {
-        // Where the thread's locals are gone already, tokio's clock panics; a drop must not.
+        // tokio's clock panics after the destruction of the thread's locals; a drop must not.
         let now = match Handle::try_current() {
             Err(error) if error.is_thread_local_destroyed() => None,
             _ => Some(Instant::now()),

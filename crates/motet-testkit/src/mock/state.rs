@@ -8,13 +8,13 @@ use super::record::History;
 use super::step::Step;
 use super::{Call, Outcome, PendingCall};
 
-/// Makes the steps past the end of a script.
+/// Creates the steps after the end of a script.
 pub(super) type Maker<A, R> = Arc<dyn Fn() -> Step<A, R> + Send + Sync>;
 
-/// What the handles of one function share.
+/// The state that the handles of a function share.
 pub(super) struct Shared<A, R> {
     pub(super) name: String,
-    /// Never held while foreign code runs: no closure, no `Clone`, `Debug`, `PartialEq` or `Drop` of `A` or `R`.
+    /// Not held while foreign code runs: no closure, and no `Clone`, `Debug`, `PartialEq` or `Drop` of `A` or `R`.
     state: Mutex<State<A, R>>,
     /// Notified once for each call that starts to wait for a reply.
     pub(super) arrived: Notify,
@@ -43,7 +43,7 @@ impl<A, R> Shared<A, R> {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State<A, R>> {
-        // No panic can leave the state half changed: nothing foreign runs under the lock.
+        // No panic leaves the state half changed: no foreign code runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,7 +51,7 @@ impl<A, R> Shared<A, R> {
         History { name: &self.name, calls: self.lock().calls.clone() }
     }
 
-    /// Takes the first waiting call whose caller still waits.
+    /// Returns the first waiting call whose caller still waits.
     pub(super) fn next_asked(&self) -> Option<PendingCall<A, R>> {
         loop {
             let call = self.lock().asked.pop_front()?;

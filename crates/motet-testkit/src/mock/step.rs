@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::state::Maker;
 
-/// What one call of a [`MockFn`](super::MockFn) does.
+/// The behaviour of one call of a [`MockFn`](super::MockFn).
 ///
-/// Made by the functions of this module: [`ok`], [`err`], [`value`], [`after`], [`pending`], [`panics`],
-/// [`call`] and [`on_demand`].
+/// Created by the functions of this module: [`ok`], [`err`], [`value`], [`after`], [`pending`], [`panics`], [`call`]
+/// and [`on_demand`].
 pub struct Step<A, R> {
-    /// The word for it in the history.
+    /// The name in the history.
     pub(super) label: &'static str,
     pub(super) delay: Duration,
     pub(super) plan: Plan<A, R>,
@@ -25,7 +25,7 @@ pub(super) enum Plan<A, R> {
     OnDemand,
 }
 
-/// By reference, so that only those who make one of a function need `A: Clone`.
+/// By reference, so that only a step of a function needs `A: Clone`.
 type Function<A, R> = Arc<dyn Fn(&A) -> Pin<Box<dyn Future<Output = R> + Send>> + Send + Sync>;
 
 impl<A, R> Step<A, R> {
@@ -33,7 +33,7 @@ impl<A, R> Step<A, R> {
         Self { label, delay: Duration::ZERO, plan }
     }
 
-    /// Turns the step into one that can be taken any number of times.
+    /// Makes the step reusable.
     pub(super) fn repeated(self) -> Maker<A, R>
     where
         A: 'static,
@@ -67,17 +67,17 @@ pub fn err<A, T, E>(error: E) -> Step<A, Result<T, E>> {
     Step::new("err", Plan::Value(Err(error)))
 }
 
-/// Returns `value`, for functions whose answer is no `Result`.
+/// Returns `value`, for functions that do not return a `Result`.
 pub fn value<A, R>(value: R) -> Step<A, R> {
     Step::new("value", Plan::Value(value))
 }
 
-/// Sleeps on tokio's clock, then does what `step` says: with zero at once, with [`Duration::MAX`] never.
+/// Sleeps on tokio's clock, then runs `step`. With zero it does not sleep, with [`Duration::MAX`] it never wakes.
 pub fn after<A, R>(delay: Duration, step: Step<A, R>) -> Step<A, R> {
     Step { delay: step.delay.saturating_add(delay), ..step }
 }
 
-/// Never returns: a peer that hangs.
+/// Never returns, like a peer that hangs.
 #[must_use]
 pub fn pending<A, R>() -> Step<A, R> {
     Step::new("pending", Plan::Pending)
@@ -88,7 +88,7 @@ pub fn panics<A, R>(text: impl Into<String>) -> Step<A, R> {
     Step::new("panics", Plan::Panics(text.into()))
 }
 
-/// Runs an async function on the arguments and returns its answer.
+/// Runs an async function on the arguments and returns its result.
 ///
 /// # Examples
 /// ```
@@ -111,7 +111,7 @@ where
     Step::new("call", Plan::Call(Arc::new(move |args: &A| Box::pin(function(args.clone())))))
 }
 
-/// Waits for the test to take the call with [`next_call`](super::MockFn::next_call) and to reply.
+/// Waits until the test takes the call with [`next_call`](super::MockFn::next_call) and replies.
 #[must_use]
 pub fn on_demand<A, R>() -> Step<A, R> {
     Step::new("on demand", Plan::OnDemand)

@@ -1,4 +1,4 @@
-//! One run: a fresh runtime, the body under a hook, and the limit of virtual time beside it.
+//! A run: a new runtime, the body under a hook, and the limit of virtual time.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 use super::builder::Io;
 use super::ending::{self, Leftovers};
 
-/// What a run leaves behind, and who outlived it.
+/// The record of a run, and the tasks that outlived it.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) record: Record,
@@ -33,7 +33,7 @@ pub(super) fn run_once<F: Future<Output = ()>>(
 ) -> Outcome {
     let sim = Installed::new(plan);
     let runtime = runtime(io);
-    // A destructor that panics while a failed run is torn down must not take the report with it.
+    // A destructor that panics during the teardown of a failed run must not replace the report.
     let ran = catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(async {
             sim.start(measure_budget().await);
@@ -51,14 +51,14 @@ pub(super) fn run_once<F: Future<Output = ()>>(
             .await
         })
     }));
-    // Within the runtime, whose clock is the virtual one.
+    // Inside of the runtime, whose clock is virtual.
     let within = runtime.enter();
     let leftovers = ran.unwrap_or_else(|payload| {
         let message = panic_message(&*payload).to_owned();
         sim.fail(Problem::Panic { task: "body".to_owned(), message });
         Leftovers::default()
     });
-    // Before the runtime goes: what is dropped with it is no event of the run.
+    // Before the drop of the runtime: the drops in it are not events of the run.
     let record = sim.finish();
     drop(within);
     drop(runtime);
@@ -89,11 +89,11 @@ pub(crate) async fn hooked<F: Future>(
     poll_fn(|cx| hook.poll(cx, |cx| future.as_mut().poll(cx))).await
 }
 
-/// Counts the operations that tokio grants one poll, so that the simulator can leave a poll fewer.
+/// Returns the coop budget of one poll, so that the simulator can leave a poll less.
 pub(crate) async fn measure_budget() -> usize {
-    // Not to count for ever on a thread without a budget.
+    // Bounds the count on a thread without a budget.
     const NONE: usize = 4_096;
-    // In a poll of its own, before which nothing is used, and after which nothing would be left.
+    // In a separate poll, with a full budget, which is used up after it.
     yield_now().await;
     let budget = poll_fn(|cx| {
         let mut operations = 0;
@@ -110,7 +110,7 @@ pub(crate) async fn measure_budget() -> usize {
     budget
 }
 
-/// Runs the whole of a run until it ends, fails, or runs out of virtual time.
+/// Runs until the run ends, fails, or exceeds its virtual time.
 struct Driver<'a, F> {
     sim: &'a Installed,
     whole: Pin<&'a mut F>,
@@ -121,12 +121,11 @@ struct Driver<'a, F> {
 
 enum Phase {
     Running,
-    /// The limit is reached: if work still runs before as much time has passed again, it is only slow.
+    /// At the limit: if work still runs before as much time has passed again, it is only slow.
     Overtime,
 }
 
-/// Tells whether it is the body that was woken: polled because the limit is reached, it would look as if it
-/// could go on.
+/// Returns `true` if the body itself was woken: polled because of the limit, it would look runnable.
 struct Gate {
     woken: AtomicBool,
     driver: Waker,
@@ -149,11 +148,11 @@ impl<F: Future<Output = Leftovers>> Future for Driver<'_, F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Leftovers> {
         let this = &mut *self;
         let gate = this.gate.get_or_insert_with(|| {
-            // Alone in its runtime, so it is polled with one waker from the first poll to the last.
+            // The body is alone in its runtime, so it is polled with one waker.
             this.sim.set_driver(cx.waker());
             Arc::new(Gate { woken: AtomicBool::new(true), driver: cx.waker().clone() })
         });
-        // First, while there is budget: without it the timer could not even be looked at.
+        // Polled first: without budget the timer would not be checked.
         while this.limit.as_mut().poll(cx).is_ready() {
             match this.phase {
                 Phase::Running => {

@@ -1,4 +1,4 @@
-//! What happens between the end of the body and the end of a run.
+//! The steps between the end of the body and the end of a run.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use motet::sim::runner::{Simulation, Task};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
-/// Who is still alive at the end of a run.
+/// The tasks that are alive at the end of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Leftovers {
     pub(super) named: Vec<Task>,
-    /// Tasks of the runtime that no hook stands for.
+    /// The number of tasks of the runtime without a hook.
     pub(super) unnamed: usize,
 }
 
@@ -20,27 +20,27 @@ impl Leftovers {
     }
 }
 
-/// Waits for what the body may leave to others, then tells who is left.
+/// Waits for the tasks that the body may leave behind, then returns the tasks that are left.
 pub(super) async fn leftovers(sim: &Simulation) -> Leftovers {
     settled().await;
     alive(sim)
 }
 
-/// Waits until all that is about to end has ended.
+/// Waits until all ending tasks have ended.
 pub(crate) async fn settled() {
-    // Scopes that were dropped handed their children to the runtime.
+    // Dropped scopes handed their children to the runtime.
     motet::drain().await;
-    // A paused clock moves only when nothing can run: whatever ends without waiting for time has ended then,
-    // such as a task that was aborted.
+    // A paused clock advances only when no task can run: tasks that end without waiting for time, such as aborted ones,
+    // have then ended.
     sleep(SETTLING).await;
 }
 
-/// Tells who is alive now; within the runtime.
+/// Returns the tasks that are alive now; inside of the runtime.
 pub(crate) fn alive(sim: &Simulation) -> Leftovers {
     let named = sim.live();
     let unnamed = Handle::current().metrics().num_alive_tasks().saturating_sub(named.len());
     Leftovers { named, unnamed }
 }
 
-/// The shortest time that tokio's timer knows.
+/// The resolution of tokio's timer.
 const SETTLING: Duration = Duration::from_millis(1);

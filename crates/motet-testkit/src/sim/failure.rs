@@ -6,7 +6,7 @@ use motet::sim::runner::{Event, Problem, Task};
 
 use super::ending::Leftovers;
 
-/// Why a simulation failed, with all that is known about it. `Display` gives the report.
+/// A failed simulation. `Display` prints the report.
 #[derive(Debug, Clone)]
 pub struct Failure(pub(super) Box<Details>);
 
@@ -14,7 +14,7 @@ pub struct Failure(pub(super) Box<Details>);
 pub(super) struct Details {
     pub(super) test: Option<String>,
     pub(super) cause: Cause,
-    /// `None` when the sweep as a whole failed.
+    /// `None` if the sweep as a whole failed.
     pub(super) run: Option<FailedRun>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct FailedRun {
     pub(super) replays: bool,
 }
 
-/// Which run of the sweep it was.
+/// The position of a run in the sweep.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) seed: u64,
@@ -36,60 +36,60 @@ pub(super) struct Place {
     pub(super) of: u64,
 }
 
-/// What failed a simulation.
+/// The reason of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// A task panicked, or the body, which is a task by that name.
+    /// A task panicked, or the body, which is a task with that name.
     Panicked {
-        /// Its name.
+        /// The name of the task.
         task: String,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
     /// An `always!` did not hold.
     Broken {
-        /// What should have held.
+        /// The text of the `always!`.
         text: &'static str,
-        /// The line that says so.
+        /// The file and line of the `always!`.
         site: &'static Location<'static>,
     },
-    /// No work could go on.
+    /// No task could make progress.
     Deadlock {
-        /// The virtual time at which work ran last.
+        /// The virtual time of the last progress.
         since: Duration,
     },
-    /// Work went on beyond the limit of virtual time.
+    /// The run exceeded its limit of virtual time.
     TimeLimit,
-    /// There were more polls than the limit.
+    /// The run exceeded its limit of polls.
     StepLimit,
-    /// Tasks were started past the library, with `tokio::spawn`: they are not tested.
+    /// Tasks were started with `tokio::spawn`: they are not tested.
     Foreign {
-        /// How many were alive when it was noticed.
+        /// The number of these tasks when they were noticed.
         tasks: usize,
     },
-    /// Tasks were alive after the body.
+    /// Tasks outlived the body.
     LeftOver {
-        /// The names of those that have one.
+        /// The names of the named tasks.
         names: Vec<String>,
-        /// How many were spawned past the library.
+        /// The number of tasks that were started with `tokio::spawn`.
         unnamed: usize,
     },
-    /// A second run of the same seed went differently.
+    /// A second run of the same seed had a different trace.
     Nondeterministic {
-        /// The place of the first event that differed.
+        /// The index of the first different event.
         event: usize,
-        /// That event in the first run; `None` when the run was over.
+        /// The event in the first run, or `None` if the run had ended.
         first: Option<String>,
-        /// That event in the second run.
+        /// The event in the second run.
         second: Option<String>,
     },
     /// A `sometimes!` was not true in any run of the sweep.
     NeverTrue {
-        /// Their texts.
+        /// The texts of these `sometimes!`.
         texts: Vec<String>,
     },
-    /// A setting cannot be read, or leaves nothing to run.
+    /// A setting is invalid, or leaves no seeds to run.
     Settings(String),
 }
 
@@ -114,32 +114,33 @@ impl From<Problem> for Cause {
 }
 
 impl Failure {
-    /// Says what failed it.
+    /// Returns the reason.
     #[must_use]
     pub const fn cause(&self) -> &Cause {
         &self.0.cause
     }
 
-    /// Gives the seed of the run that failed; `None` when the sweep as a whole did.
+    /// Returns the seed of the failed run, or `None` if the sweep as a whole failed.
     #[must_use]
     pub fn seed(&self) -> Option<u64> {
         self.0.run.as_ref().map(|run| run.place.seed)
     }
 
-    /// Gives the virtual time at which the run failed.
+    /// Returns the virtual time of the failure.
     #[must_use]
     pub fn virtual_time(&self) -> Option<Duration> {
         self.0.run.as_ref().map(|run| run.at)
     }
 
-    /// Lists all events of the run, a line each.
+    /// Returns all events of the run, one per line.
     #[must_use]
     pub fn trace(&self) -> Vec<String> {
         let Some(run) = &self.0.run else { return Vec::new() };
         run.trace.iter().map(|event| super::report::line(event, &run.tasks)).collect()
     }
 
-    /// Lists the tasks that were alive when the run failed, a line each: where it was spawned, and what it is suspended in.
+    /// Returns the tasks that were alive at the failure, one per line: the site of its spawn, and the operation it is
+    /// suspended in.
     #[must_use]
     pub fn live_tasks(&self) -> Vec<String> {
         let Some(run) = &self.0.run else { return Vec::new() };

@@ -1,47 +1,45 @@
-//! Runs a test under many seeds: in virtual time, with its tasks interleaved differently each time.
+//! Runs a test under many seeds, in virtual time, with a different interleaving of its tasks each time.
 //!
-//! Each seed is one run on a fresh single-threaded tokio runtime with a paused clock. Before each poll of a
-//! task the seed decides: put the poll off, leave it no more than two operations of tokio's budget so that
-//! the next one suspends it, or leave it alone. Every await on tokio or on this library becomes a place where
-//! others may get in between; what the order of tasks decides is found, and found again under the same seed.
+//! Each seed is one run on a new single-threaded tokio runtime with a paused clock. Before each poll of a task the seed
+//! decides: postpone the poll, leave it at most two operations of tokio's coop budget so that the next one suspends it,
+//! or leave it alone. Every await on tokio or on motet becomes a point at which other tasks may run. A bug that depends
+//! on the order of tasks is found, and found again under the same seed.
 //!
 //! # When to use
-//! For what several tasks do together. For one future that is dropped half-way use
-//! [`cancel_everywhere`](crate::cancel_everywhere).
+//! For several tasks. For one future that is dropped use [`cancel_everywhere`](crate::cancel_everywhere).
 //!
 //! # What fails a run
 //! - a panic of the body, or of any other task;
-//! - a task that is started past this library, with `tokio::spawn`, unless it is allowed;
+//! - a task that is started with `tokio::spawn`, unless that is allowed;
 //! - an `always!` that does not hold;
-//! - a deadlock, found at once: the clock has nowhere to jump to but the limit of virtual time;
+//! - a deadlock: the clock can only advance to the limit of virtual time;
 //! - more polls, or more virtual time, than the limits;
-//! - a task that is still alive after the body, once all that can run without the clock has run;
-//! - a second run of the same seed that goes differently ([`SelfCheck`]).
+//! - a task that outlives the body, and does not end without the clock;
+//! - a second run of the same seed with a different trace ([`SelfCheck`]).
 //!
-//! And the sweep over all seeds fails when a `sometimes!` was never true. Real time is watched only for a
-//! poll that does not return: after a minute it is named, and the process aborted, since no thread can stop
-//! another.
+//! The sweep over all seeds also fails if a `sometimes!` was never true. Real time is only watched for a poll that does
+//! not return: after a minute its task is named and the process is aborted, since a thread cannot be stopped.
 //!
-//! # What a report says
-//! What failed, the last events, and each task that is alive: where it was spawned, and what it is suspended in. That is the
-//! operation of motet, with the name of the queue, the pool or the scope and the line that called it, and what it is
-//! within: `queue "orders": send at src/main.rs:17:18, within scope "shop": run at src/main.rs:9:5`. Futures of other crates
-//! are not known: for one of those the report says what is around it, or what the task waited for before.
+//! # The report
+//! The reason, the last events, and each task that is alive: the site of its spawn, and the operation of motet that it
+//! is suspended in, with the name of the queue, pool or scope, the line of the caller, and the enclosing operations:
+//! `queue "orders": send at src/main.rs:17:18, within scope "shop": run at src/main.rs:9:5`. Futures of other crates
+//! are not known: for these, the report names the enclosing operation of motet, or the last one of the task.
 //!
 //! # Environment
-//! - `MOTET_SEED=17`: only this seed; what was to be seen over the whole sweep is not asked for.
-//! - `MOTET_RUNS=10000`: so many seeds, from the first one of the test.
+//! - `MOTET_SEED=17`: only this seed; the `sometimes!` of the sweep are not checked.
+//! - `MOTET_RUNS=10000`: this number of seeds, from the first seed of the test.
 //!
 //! # Limits
-//! - Probability, not proof; and one thread, so no data races and no memory orderings.
-//! - The coin tosses of tokio's own `select!` cannot be seeded on stable: write `biased`. The self-check finds
-//!   what forgets it, and iteration over a `HashMap` of the standard library, and real clocks.
-//! - A closure given to `blocking` runs on a thread of its own, in real time. When it answers depends on no seed,
-//!   so the self-check fails; and its `always!` and `sometimes!` are not evaluated, since the simulation is
-//!   another thread's. State after the await what must hold of its answer.
+//! - It is a matter of probability, not a proof; it has one thread, so it finds no data races and no memory orderings.
+//! - The random choice of tokio's `select!` cannot be seeded on stable: write `biased`. The self-check finds a `select!`
+//!   without it, iteration over a `HashMap` of the standard library, and real clocks.
+//! - A closure given to `blocking` runs on its own thread, in real time. Its duration depends on no seed, so the self-check
+//!   fails; its `always!` and `sometimes!` are not evaluated, since the simulation belongs to another thread. Assert on its
+//!   result after the await.
 //! - **A task started with `tokio::spawn` is not tested**: it runs, but is neither named nor interleaved. It fails the run
-//!   ([`ForeignTasks`]), unless it begins and ends within one step of another.
-//! - A seed is valid for one `Cargo.lock`: another tokio may poll in another order.
+//!   ([`ForeignTasks`]), unless it begins and ends within one step of another task.
+//! - A seed is valid for one `Cargo.lock`: another version of tokio may poll in another order.
 //!
 //! # Examples
 //! ```

@@ -2,18 +2,18 @@ use std::sync::Arc;
 
 use motet::sim::runner::{Pulse, current};
 
-/// Waits for something real, with the virtual clock held still.
+/// Awaits a future of the real world, with the virtual clock stopped.
 ///
-/// A paused clock jumps to the next timer whenever no task can run. While a task waits for another thread or
-/// a socket, that would let every timeout fire at once. As long as this future runs, the clock does not
-/// advance by itself. `spawn_blocking` alone needs no such guard: tokio holds the clock for it.
+/// A paused clock jumps to the next timer when no task can run. While a task waits for another thread or a socket,
+/// every timeout would fire immediately. While this future runs, the clock does not advance. `spawn_blocking` needs no
+/// such guard: tokio stops the clock for it.
 ///
-/// What comes from outside comes when it comes, so a simulation that depends on it needs
-/// [`SelfCheck::Off`](super::SelfCheck::Off); sockets need [`with_io`](super::Sim::with_io). The guard takes
-/// a thread of tokio's blocking pool while it runs.
+/// External events do not depend on the seed, so a simulation with them needs
+/// [`SelfCheck::Off`](super::SelfCheck::Off); sockets need [`with_io`](super::Sim::with_io). The guard uses a thread of
+/// tokio's blocking pool while it runs.
 ///
 /// # Cancel safety
-/// As safe as the future itself: when dropped, it lets the clock go.
+/// As safe as the future itself. When it is dropped, the clock runs again.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -38,17 +38,17 @@ pub async fn real_io<F: Future>(future: F) -> F::Output {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let _watched = current().map(|sim| Held::new(&sim.plan().pulse));
     let clock = tokio::task::spawn_blocking(move || {
-        // Ends when the sender goes, on whatever path.
+        // Ends when the sender is dropped, on every path.
         let _ = held.recv();
     });
     let output = future.await;
     drop(release);
-    // So that the clock goes on from here, not from some time later.
+    // The clock must continue from here.
     let _ = clock.await;
     output
 }
 
-/// Tells the watchdog that waiting is no sign of a loop.
+/// Informs the watchdog that waiting is not a stuck poll.
 struct Held(Arc<Pulse>);
 
 impl Held {

@@ -1,4 +1,4 @@
-//! The report of a failure: what failed, when, what led to it, who was alive, and how to see it again.
+//! The report of a failure: the reason, the time, the last events, the tasks that are alive, and the replay.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use motet::sim::runner::{Event, Task};
 use super::failure::{Details, FailedRun, Place};
 use super::{Cause, Failure};
 
-/// How many events are printed: a screenful.
+/// The number of printed events: a screenful.
 const EVENTS: usize = 50;
 
 impl fmt::Display for Failure {
@@ -38,7 +38,7 @@ impl fmt::Display for Cause {
             Self::Panicked { task, message } => write!(f, "`{task}` panicked: {message}"),
             Self::Broken { text, site } => write!(f, "does not hold: {text} ({site})"),
             Self::Deadlock { since } => {
-                write!(f, "deadlock: no work has run since {since:?}, and the clock has nowhere left to go")
+                write!(f, "deadlock: no task has run since {since:?}, and no timer is set")
             }
             Self::TimeLimit => f.write_str("work went on beyond the limit of virtual time"),
             Self::StepLimit => f.write_str("more polls than the limit: a loop that makes no progress?"),

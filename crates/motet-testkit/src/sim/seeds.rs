@@ -32,14 +32,14 @@ impl From<Range<u64>> for Seeds {
     }
 }
 
-/// Whether all seeds of a test are run, or the one that is to be replayed.
+/// Whether all seeds of a test are run, or one is replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     Sweep,
     Replay,
 }
 
-/// What the environment says about seeds.
+/// The settings of the environment.
 #[derive(Debug, Default)]
 pub(super) struct Environment {
     seed: Option<String>,
@@ -56,7 +56,7 @@ impl Environment {
         Self { seed: read("MOTET_SEED"), runs: read("MOTET_RUNS") }
     }
 
-    /// The seeds to run in place of these; the error says what is wrong with the environment.
+    /// Returns the seeds to run in place of `seeds`, or an error about the environment.
     pub(super) fn choose(&self, seeds: &Seeds) -> Result<(Range<u64>, Scope), String> {
         if let Some(seed) = &self.seed {
             let seed: u64 = parse("MOTET_SEED", seed)?;

@@ -13,7 +13,7 @@ use super::seeds::{Environment, Scope};
 use super::watchdog::Watchdog;
 use super::{Cause, Failure, SelfCheck, report};
 
-/// What a sweep over seeds that all passed has seen.
+/// The result of a sweep whose seeds all passed.
 #[derive(Debug, Clone)]
 pub struct Sweep {
     runs: u64,
@@ -23,25 +23,25 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Counts the seeds that were run.
+    /// Returns the number of seeds that were run.
     #[must_use]
     pub const fn runs(&self) -> u64 {
         self.runs
     }
 
-    /// Counts the polls of hooked tasks over all runs, second runs left out.
+    /// Returns the number of polls of hooked tasks over all runs, without second runs.
     #[must_use]
     pub const fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Counts the runs that went differently from all others: one means that seeds change nothing.
+    /// Returns the number of different traces: one means that the seeds change nothing.
     #[must_use]
     pub fn distinct(&self) -> usize {
         self.traces.len()
     }
 
-    /// Lists the texts of [`sometimes!`](motet::sometimes) that were reached, each with the number of runs in
+    /// Returns the texts of the [`sometimes!`](motet::sometimes) that were reached, each with the number of runs in
     /// which it was true.
     #[must_use]
     pub const fn sometimes(&self) -> &BTreeMap<&'static str, u64> {
@@ -111,8 +111,8 @@ pub(super) fn run<F: Future<Output = ()>>(
     Ok(sweep)
 }
 
-/// Has the simulation on a thread hear of each panic there, once for the process: tokio catches that of a task which is
-/// started past the library, and keeps it for whoever awaits the task.
+/// Installs a panic hook, once per process, that reports each panic to the simulation of its thread: tokio catches the
+/// panic of a task that was started with `tokio::spawn`, and keeps it in its handle.
 fn note_panics() {
     static NOTED: Once = Once::new();
     NOTED.call_once(|| {
@@ -126,7 +126,7 @@ fn note_panics() {
     });
 }
 
-/// Decides on one seed, with a second run of it where that is asked for or explains something.
+/// Decides on one seed, with a second run if that is configured or explains a failure.
 fn judge(
     first: Outcome,
     place: Place,
@@ -163,7 +163,7 @@ fn difference(first: &Outcome, second: &Outcome) -> Option<Cause> {
         one != other || named(one, &a.tasks) != named(other, &b.tasks)
     });
     let same_end = a.failed == b.failed && first.leftovers == second.leftovers;
-    // Equal traces that end differently differ right behind their last event.
+    // Equal traces with different ends differ after their last event.
     let event = event.or_else(|| (!same_end).then_some(a.trace.len()))?;
     Some(Cause::Nondeterministic {
         event,
@@ -176,7 +176,7 @@ fn named<'a>(event: Option<&Event>, tasks: &'a [Task]) -> Option<&'a str> {
     tasks.get(event?.task?.index()).map(|task| task.name.as_str())
 }
 
-/// The standard test harness runs each test on a thread of its name.
+/// The standard test harness runs each test on a thread with its name.
 fn name_of_test() -> Option<String> {
     let thread = std::thread::current();
     thread.name().filter(|name| *name != "main").map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Watches, from a thread of its own, that polls return.
+//! Watches, from its own thread, that polls return.
 
 use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use motet::sim::runner::Pulse;
 
-/// Aborts the process when the run has not gone on for as long as the limit.
+/// Aborts the process if the run makes no progress for the limit.
 ///
-/// Nothing less would do: a poll that does not return cannot be stopped from outside.
+/// A poll that does not return cannot be stopped from outside.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     stop: Arc<(Mutex<Stop>, Condvar)>,
@@ -22,15 +22,15 @@ enum Stop {
     Now,
 }
 
-/// Looks in a limit: a run counts as stuck only when all of them found it where the first did.
+/// The number of checks per limit: a run is stuck only if all of them find no progress.
 const LOOKS: u32 = 8;
 
 impl Watchdog {
-    /// Starts to watch; where no thread can be had, nothing is watched.
+    /// Starts the watchdog; if no thread can be created, nothing is watched.
     pub(super) fn start(pulse: Arc<Pulse>, limit: Duration) -> Self {
         let stop = Arc::new((Mutex::new(Stop::NotYet), Condvar::new()));
-        let told = Arc::clone(&stop);
-        let watch = move || watch(&pulse, limit, &told);
+        let stop_signal = Arc::clone(&stop);
+        let watch = move || watch(&pulse, limit, &stop_signal);
         let thread = thread::Builder::new().name("motet-watchdog".to_owned()).spawn(watch).ok();
         Self { stop, thread }
     }
@@ -46,17 +46,17 @@ impl Drop for Watchdog {
     }
 }
 
-fn watch(pulse: &Pulse, limit: Duration, told: &(Mutex<Stop>, Condvar)) {
+fn watch(pulse: &Pulse, limit: Duration, stop_signal: &(Mutex<Stop>, Condvar)) {
     let (mut seen, mut looks) = (pulse.beats(), 0);
-    let mut stop = told.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stop = stop_signal.0.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let waited = told.1.wait_timeout_while(stop, limit / LOOKS, |stop| *stop == Stop::NotYet);
+        let waited = stop_signal.1.wait_timeout_while(stop, limit / LOOKS, |stop| *stop == Stop::NotYet);
         let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         stop = guard;
         if !timeout.timed_out() {
             return;
         }
-        // Counting looks, not clocks: a machine that slept in between has not run the poll either.
+        // Counts checks, not clocks: on a machine that slept, the poll did not run either.
         looks = if pulse.beats() == seen && !pulse.is_held() { looks + 1 } else { 0 };
         seen = pulse.beats();
         if looks >= LOOKS {
@@ -66,8 +66,8 @@ fn watch(pulse: &Pulse, limit: Duration, told: &(Mutex<Stop>, Condvar)) {
 }
 
 fn abort(pulse: &Pulse, limit: Duration) -> ! {
-    let who = pulse.running().unwrap_or_else(|| "a task that was spawned past the library".to_owned());
-    // Straight to the file: the test harness would keep what is printed, and the process is about to go.
+    let who = pulse.running().unwrap_or_else(|| "a task that was started with `tokio::spawn`".to_owned());
+    // Written directly to standard error: the test harness would capture the message, and the process ends.
     let _ = writeln!(
         std::io::stderr(),
         "\nsimulation stuck: a poll of {who} has not returned for {limit:?} of real time; aborting"

@@ -31,7 +31,7 @@ fn text_of(payload: Box<dyn std::any::Any + Send>) -> String {
     }
 }
 
-/// What `future` panics with.
+/// Returns the panic message of `future`.
 async fn panic_of<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> String {
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
@@ -73,8 +73,8 @@ async fn exhausted_script_panics_with_the_history_of_calls() {
     get.call((7,)).await.unwrap();
     timeout(5 * MS, get.call((8,))).await.unwrap_err();
     let text = call_in_task(&get, (9,)).await;
-    let expected = "mock `get_user` was called with (9,) when its script was at its end: script one more step, \
-                    or say what comes then with `then` or `then_repeat_last`\n\
+    let expected = "mock `get_user` was called with (9,) after the end of its script: add a step, or \
+                    define further answers with `then` or `then_repeat_last`\n\
                     calls of `get_user`:\n  \
                     1. (7,) at 0ns: ok, returned after 20ms\n  \
                     2. (8,) at 20ms: pending, cancelled after 5ms\n  \
@@ -220,7 +220,7 @@ async fn then_makes_answers_that_are_not_clone() {
 #[test]
 fn repeating_the_last_step_of_an_empty_script_panics() {
     let text = panic_of_sync(|| Fetch::new("get").then_repeat_last());
-    assert_eq!(text, "mock `get` has no step to repeat: script one first");
+    assert_eq!(text, "mock `get` has no step to repeat: add one to the script first");
 }
 
 #[tokio::test(start_paused = true)]
@@ -348,8 +348,8 @@ async fn failed_assertion_reports_expected_actual_and_history() {
         (|get| get.assert_called_with(&[(1,), (3,)]), "had (2,) in call 2, not (3,)"),
         (|get| get.assert_called_with(&[(1,)]), "was called 2 times, not 1"),
         (|get| get.assert_called_with(&[(1,), (2,), (3,)]), "was called 2 times, not 3"),
-        (|get| get.assert_max_concurrent(0), "ran 1 times at once, not 0"),
-        (|get| get.assert_max_concurrent(2), "ran 1 times at once, not 2"),
+        (|get| get.assert_max_concurrent(0), "had 1 concurrent calls, not 0"),
+        (|get| get.assert_max_concurrent(2), "had 1 concurrent calls, not 2"),
         (|get| get.assert_cancelled(0), "was cancelled in 1 calls, not 0"),
         (|get| get.assert_cancelled(2), "was cancelled in 1 calls, not 2"),
     ];
@@ -419,7 +419,7 @@ fn ready_answer_needs_no_runtime() {
     get.assert_calls(1);
 }
 
-/// Asks the mock about its calls wherever foreign code may run: under the lock it would wait for itself.
+/// Queries the mock wherever foreign code may run: under the lock it would deadlock.
 struct Nosy(MockFn<Self, Self>);
 
 thread_local!(static ASKED: Cell<usize> = const { Cell::new(0) });
@@ -489,7 +489,7 @@ async fn assert_exhausted_fails_while_steps_are_left() {
     save.script([ok(()), ok(()), ok(())]).then_repeat_last();
     save.call(()).await.unwrap();
     let said = panic_of_sync(|| save.assert_exhausted());
-    assert!(said.starts_with("mock `save` has 2 steps left that no call took"), "{said}");
+    assert!(said.starts_with("mock `save` has 2 unused steps"), "{said}");
     for _ in 0..3 {
         save.call(()).await.unwrap();
     }

@@ -38,7 +38,7 @@ fn one_place(builder: ApiClientBuilder) -> ApiClientBuilder {
     builder.max_in_flight(1, 0)
 }
 
-/// What is read, and what has been.
+/// The reader, and the bytes that it has read.
 struct Reading<T> {
     home: Home,
     rest: Mutex<Option<T>>,
@@ -62,7 +62,7 @@ impl<T> Reading<T> {
     }
 }
 
-/// Reads one piece, with what is left kept where its drop does not reach.
+/// Reads one chunk, and keeps the rest out of reach of its drop.
 macro_rules! reads_by_chunks {
     ($make:expr) => {
         cancel_everywhere(
@@ -129,7 +129,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let said = answers[draw(answers.len() as u64) as usize];
         home.backend.answer(move |_| said);
         let answer = home.api.get("/a").once().send().await.unwrap();
-        assert_eq!(home.api.stats().in_flight, 1, "its place is free, though its body is under way");
+        assert_eq!(home.api.stats().in_flight, 1, "its slot is free, though its body is in transit");
         let patience = millis(draw(400));
         let read = match draw(4) {
             0 => timeout(patience, answer.bytes()).await,

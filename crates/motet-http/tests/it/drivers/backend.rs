@@ -1,4 +1,4 @@
-//! A server in memory that does what it is told, and remembers what came.
+//! A server in memory that follows a script and records its requests.
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::millis;
 use crate::harness::Connection;
 
-/// What a request is answered with.
+/// An answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Well,
@@ -38,7 +38,7 @@ pub(super) enum Answer {
     Cut,
     /// The end of the connection.
     Close,
-    /// More than anybody wants, of which it says the length or not.
+    /// A body above every limit, with or without a length.
     Large {
         says_so: bool,
     },
@@ -55,13 +55,13 @@ pub(super) enum Connect {
 /// How long the server waits between two pieces of an answer.
 const PAUSE: Duration = millis(3);
 
-/// What `Large` sends.
+/// The body of `Large`.
 pub(super) const LARGE: usize = 1_000;
 
 #[derive(Clone)]
 pub(super) struct Backend(Arc<Shared>);
 
-/// What a request for a path is answered with.
+/// The answer for a path.
 type Answers = Box<dyn FnMut(&str) -> Answer + Send>;
 
 struct Shared {
@@ -115,7 +115,7 @@ impl Backend {
         }))
     }
 
-    /// Answers each request as this says of its path.
+    /// Answers each request according to its path.
     pub(super) fn answer(&self, answer: impl FnMut(&str) -> Answer + Send + 'static) {
         *self.0.answer.lock().unwrap() = Box::new(answer);
     }
@@ -128,7 +128,7 @@ impl Backend {
         self.0.opened.load(Ordering::SeqCst)
     }
 
-    /// So many requests were being answered at the same time, up to the end of the answer's body.
+    /// The maximum number of concurrent requests, each to the end of its response body.
     pub(super) fn most_inside(&self) -> usize {
         self.0.most_inside.load(Ordering::SeqCst)
     }
@@ -176,7 +176,7 @@ impl Backend {
         }
     }
 
-    /// Says whether the connection goes on.
+    /// Returns `true` if the connection continues.
     async fn answers(&self, connection: &mut Connection<DuplexStream>, answer: Answer, path: &str) -> bool {
         let (inside, _inside) = count(&self.0.inside);
         self.0.most_inside.fetch_max(inside, Ordering::SeqCst);
@@ -236,7 +236,7 @@ impl Backend {
 pub(super) struct Home {
     pub(super) backend: Backend,
     pub(super) api: ApiClient,
-    /// The same without policies.
+    /// Creates a client without policies.
     pub(super) connections: Connections,
     client: Scope,
     server: Scope,
@@ -254,7 +254,7 @@ impl Home {
         Self { backend, api, connections, client, server }
     }
 
-    /// Nothing is under way, and everything can be used: then it ends, and all connections are closed.
+    /// Checks that no call is in flight and all slots are free; then ends, and checks that all connections are closed.
     pub(super) async fn whole(&self) {
         self.backend.connect(Connect::Well);
         self.backend.answer(|_| Answer::Well);
@@ -293,7 +293,7 @@ async fn open(name: &'static str) -> Scope {
     opened.await.unwrap()
 }
 
-/// Trusts nobody, so that no run reads the certificates of the system.
+/// Trusts no certificate, so that no run reads those of the system.
 fn no_tls() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let make = || {

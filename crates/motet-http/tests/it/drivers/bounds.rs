@@ -1,4 +1,4 @@
-//! What bounds a call: times, the size of its answer, the redirects that are followed.
+//! The limits of a call: time, size of the response, redirects.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     })
 }
 
-/// Whatever it hangs in, a call ends when the nearest of its limits says so.
+/// Wherever it hangs, a call ends at its earliest deadline.
 async fn hangs() {
     let home = Home::new(|builder| one_place(builder).connect_timeout(millis(200)).without_breakers()).await;
     let begun = Instant::now();
@@ -93,7 +93,7 @@ async fn hangs() {
     };
     let error = home.api.get("/a").once().timeout(within).fetch().await.unwrap_err();
     let (nearest, at) = if within < time { (TimeLimit::Total, within) } else { (limit, time) };
-    // What comes at the same time may be either.
+    // Two limits at the same instant may end it either way.
     if within.abs_diff(time) > millis(10) {
         assert!(matches!(error.kind(), ErrorKind::TimedOut(limit) if *limit == nearest), "{error:?}");
     }

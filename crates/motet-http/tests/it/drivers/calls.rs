@@ -1,5 +1,5 @@
-//! Calls: whatever a server does, each ends in time with what is true, is made no more often than it may be, and leaves
-//! nothing behind.
+//! Calls: whatever the server does, each call ends in time with a true result, is repeated only if it may be, and
+//! leaves
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn every_order_keeps_calls_timely_true_and_within_the_limit() {
     passes(sweep);
 }
 
-/// Waits are short, so that a run has room for many.
+/// Delays are short, so that a run has many of them.
 fn brisk(builder: ApiClientBuilder) -> ApiClientBuilder {
     let retry = Retry::new().backoff(Backoff::constant(millis(20))).without_budget();
     builder.retry(retry).timeout(millis(2_000)).head_timeout(millis(300)).read_timeout(millis(300))
@@ -127,7 +127,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     })
 }
 
-/// What a server may do to a call that has time for three attempts.
+/// The behaviour of a server towards a call with time for three attempts.
 const WEATHER: [Answer; 9] = [
     Answer::Well,
     Answer::Well,
@@ -220,7 +220,8 @@ async fn crowds() {
     home.whole().await;
 }
 
-/// A host that says when to come back is not asked earlier, nor at all if that is too long; over the same connection.
+/// A host that asks for a delay is not called earlier, and not at all if the delay is too long; over the same
+/// connection.
 async fn comes_back() {
     let home = Home::new(|builder| {
         brisk(builder).timeout(millis(60_000)).patience(Duration::from_secs(5)).without_breakers()
@@ -277,7 +278,7 @@ async fn goes_down() {
     let begun = Instant::now();
     while home.api.get("/probe").once().fetch().await.is_err() {
         sleep(millis(50)).await;
-        assert!(begun.elapsed() < millis(2_000), "it is down for ever");
+        assert!(begun.elapsed() < millis(2_000), "the host stays down");
     }
     home.whole().await;
 }

@@ -4,7 +4,7 @@ use super::driver::planted;
 use super::listed::planted;
 use super::{Driver, answers, bounds, calls, unread};
 
-/// What finds a bug.
+/// The driver that finds a bug.
 enum By {
     /// The sweep over seeds of this driver.
     Sweep(&'static Driver),

@@ -1,4 +1,4 @@
-//! The lower half of a client: what is sent is one attempt, and no connection is left.
+//! The lower half of a client: each request is one attempt, and no connection is left.
 
 use http::Request;
 use http_body_util::BodyExt as _;

@@ -31,7 +31,7 @@ fn stopping_server_completes_its_answers() {
     passes(sweep);
 }
 
-/// Asks twice over one connection; gives how many whole answers came before its end.
+/// Sends two requests over one connection; returns the number of complete responses.
 async fn ask(address: std::net::SocketAddr) -> usize {
     let Ok(mut stream) = TcpStream::connect(address).await else { return 0 };
     let request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(2);

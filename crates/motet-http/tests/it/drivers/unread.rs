@@ -32,7 +32,7 @@ fn ended_call_keeps_no_connection_and_no_body() {
     passes(sweep);
 }
 
-/// Counts what is alive.
+/// Counts the live values.
 #[derive(Clone, Default)]
 struct Live(Arc<AtomicUsize>);
 
@@ -125,7 +125,7 @@ impl Home {
 
     /// Nothing is left of a call that is over.
     async fn is_empty(&self) {
-        // What is dropped is dropped in other tasks.
+        // The drops happen in other tasks.
         sleep(millis(1)).await;
         assert_eq!((self.connections.count(), self.bodies.count()), (0, 0), "connections, and bodies");
     }
@@ -233,7 +233,7 @@ async fn answered_early() {
     .unwrap();
 }
 
-/// What is given up is the stream: the connection goes on.
+/// Only the stream is reset: the connection stays.
 async fn over_http2() {
     let home = Home::default();
     scope(async |n: &Nursery| {

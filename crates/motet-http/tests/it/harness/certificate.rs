@@ -4,11 +4,11 @@ use rcgen::CertifiedKey;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-/// A certificate of `localhost`, for which nobody vouches but itself.
+/// A self-signed certificate of `localhost`.
 pub(crate) struct Certificate {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
-    /// The same for programs that read files.
+    /// The certificate for programs that read files.
     pub(crate) certificate_pem: String,
     pub(crate) key_pem: String,
 }
@@ -25,7 +25,7 @@ impl Certificate {
         }
     }
 
-    /// A client that trusts it, and nobody else.
+    /// A client configuration that trusts only this certificate.
     pub(crate) fn trusted(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();

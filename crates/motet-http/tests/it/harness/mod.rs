@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 pub(crate) use certificate::Certificate;
 pub(crate) use scripted::{Connection, scripted};
 
-/// No test takes so long; one that does hangs.
+/// A test that takes longer hangs.
 const FOR_EVER: Duration = Duration::from_secs(60);
 
 /// Runs the body of a test in a scope, in which its servers are.

@@ -6,7 +6,7 @@ use motet::task::Scope;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// One connection of a server that does what its script says.
+/// A connection of a server that follows its script.
 pub(crate) struct Connection<S = TcpStream> {
     stream: BufReader<S>,
     /// Counts from 0.

@@ -135,7 +135,7 @@ async fn large_heads_are_read_up_to_max_head() {
         let answer = api.get("/").fetch().await.unwrap();
         assert_eq!(answer.headers().get_all("x-large").iter().count(), 10);
         assert_eq!(answer.text().await.unwrap(), "hello");
-        // One of ours that is too large for it is our fault, and not tried again.
+        // A request that is too large is the fault of the client, and not retried.
         let error = api.get("/").header("x-large", "x".repeat(10_000)).fetch().await.unwrap_err();
         assert_eq!((error.status(), error.attempts()), (Some(StatusCode::BAD_REQUEST), 1));
         let careful = Connections::builder(n).max_head(8 << 10).build().unwrap();
@@ -158,7 +158,7 @@ async fn goaway_loses_no_call_and_repeats_none() {
             &[("certificate.pem", &localhost.certificate_pem), ("key.pem", &localhost.key_pem)],
         );
         let api = builder(n, &nginx.secure_base).tls(localhost.trusted()).build().unwrap();
-        // Also of a POST: nginx says which ones it has not looked at.
+        // Also a POST: nginx names the streams that it has not processed.
         let calls = (0..500).map(|number| match number % 2 {
             0 => api.get("/").fetch(),
             _ => api.post("/").fetch(),
@@ -176,7 +176,7 @@ async fn goaway_loses_no_call_and_repeats_none() {
     .await;
 }
 
-/// Behind it is a server that dies in the middle of its answer, of which it says the length, or does not.
+/// The server behind nginx dies in the middle of its response, with or without a length.
 #[tokio::test]
 async fn truncated_answer_of_a_proxy_is_retried_or_an_error() {
     test(async |n| {

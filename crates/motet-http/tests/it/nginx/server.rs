@@ -44,7 +44,7 @@ impl Nginx {
         log.lines().map(str::to_owned).collect()
     }
 
-    /// The same, once it has so many: a line comes after its answer.
+    /// Waits until the log has this number of lines: a line follows its response.
     pub(super) async fn log_of(&self, requests: usize) -> Vec<String> {
         while self.log().len() < requests {
             sleep(Duration::from_millis(5)).await;
@@ -60,7 +60,7 @@ impl Drop for Nginx {
     }
 }
 
-/// One process, which ends when it is killed.
+/// A single process, which ends when it is killed.
 fn configuration(folder: &Path, http: &str) -> String {
     let folder = folder.display();
     format!(
@@ -92,14 +92,14 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Gives it when its sockets are open; `None` if they cannot be.
+/// Returns it when its sockets are open, or `None` if they cannot be opened.
 fn run(program: &Path, folder: &Path) -> Option<Child> {
     let mut command = Command::new(program);
     command.arg("-c").arg(folder.join("nginx.conf")).arg("-p").arg(folder);
     let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    // It says which way it waits for events when it has opened its sockets.
+    // It logs its event method when it has opened its sockets.
     while log.read_line(&mut line).unwrap() > 0 {
         if line.contains("event method") {
             // Read on, so that it does not end up waiting for us.

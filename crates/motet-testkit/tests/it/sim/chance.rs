@@ -1,4 +1,4 @@
-//! What a program draws from the generator of its thread.
+//! Randomness from the generator of the thread.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tokio::task::yield_now;
 
 use super::work;
 
-/// What each of the seeds made of the body, in order; one that is run twice is in it twice.
+/// The results of the body per seed, in order; a seed that runs twice has two.
 fn of_each_seed<T>(seeds: u64, body: impl AsyncFn() -> T) -> Vec<T> {
     let seen = RefCell::new(Vec::new());
     sim(|| async {

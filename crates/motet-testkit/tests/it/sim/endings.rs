@@ -116,7 +116,7 @@ fn task_left_over_is_named() {
         |cause| matches!(cause, Cause::LeftOver { names, unnamed: 0 } if names == &["forgotten"]),
     );
     assert!(failure.to_string().contains("`forgotten`, service, spawned at"), "{failure}");
-    // A millisecond later, when what was about to end has ended; by the virtual clock.
+    // A millisecond later, by the virtual clock, when ending tasks have ended.
     assert_eq!(failure.virtual_time(), Some(BLOCKED_AT + Duration::from_millis(1)));
 }
 
@@ -124,7 +124,7 @@ fn task_left_over_is_named() {
 fn foreign_task_left_over_is_counted() {
     failure(
         sim(|| async {
-            #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+            #[expect(clippy::disallowed_methods, reason = "the test is about such tasks")]
             tokio::spawn(pending::<()>());
         })
         .seeds(1)
@@ -135,7 +135,7 @@ fn foreign_task_left_over_is_counted() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+#[expect(clippy::disallowed_methods, reason = "the test is about such tasks")]
 fn foreign_task_fails_the_run_unless_allowed() {
     let body = || async {
         let task = tokio::spawn(async {
@@ -152,14 +152,14 @@ fn foreign_task_fails_the_run_unless_allowed() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+#[expect(clippy::disallowed_methods, reason = "the test is about such tasks")]
 fn panic_of_a_foreign_task_fails_the_run() {
     let body = || async { drop(tokio::spawn(async { panic!("unseen") }).await) };
     let checked = sim(body).seeds(1).foreign_tasks(ForeignTasks::Allow).check();
     failure(checked, |cause| matches!(cause, Cause::Panicked { message, .. } if message == "unseen"));
 }
 
-/// It is a task like those of a scope: interleaved, and named where something fails.
+/// A task like those of a scope: interleaved, and named in failures.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "it stands for other code")]
 fn hooked_future_is_a_task_of_the_simulation() {

@@ -1,4 +1,4 @@
-//! Simulations: what they find, and what they say about it.
+//! Simulations: the faults they find, and their reports.
 
 mod chance;
 mod endings;

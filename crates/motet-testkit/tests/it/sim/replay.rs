@@ -1,4 +1,4 @@
-//! What a report says can be done again: in a process of its own, as a reader would.
+//! Replays of a reported seed, in a separate process, as a reader would start them.
 
 use std::process::{Command, Output};
 
@@ -82,7 +82,7 @@ fn run_of_one_seed_need_not_see_every_condition() {
 
 #[test]
 fn environment_sets_the_number_of_runs() {
-    // Of 100 runs one fails; of few none does, and the sweep says what it has not seen.
+    // One of 100 runs fails; a few runs may all pass, and the sweep reports the `sometimes!` that it has not seen.
     let says = |runs: u32, words: &str| {
         said(&probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_RUNS", &runs.to_string())]))
             .contains(words)

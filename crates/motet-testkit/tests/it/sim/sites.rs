@@ -1,4 +1,4 @@
-//! What a report says of where each task is suspended.
+//! The part of a report about where each task is suspended.
 
 use std::fmt::Error;
 use std::future::pending;
@@ -20,7 +20,7 @@ fn at(comment: &str) -> String {
     format!("{}:{}:", file!(), line + 1)
 }
 
-/// What the report of a deadlock says of a task.
+/// The lines of a deadlock report about a task.
 #[track_caller]
 fn suspended(failure: &Failure, task: &str) -> String {
     let named = format!("`{task}`");
@@ -35,7 +35,7 @@ fn deadlock<F: Future<Output = ()>>(body: impl Fn() -> F) -> Failure {
     failure(sim(body).seeds(1).check(), |cause| matches!(cause, Cause::Deadlock { .. }))
 }
 
-/// Runs a task in a scope for ever, and says what the report says of it.
+/// Runs a task that waits without end, and returns its line of the report.
 #[track_caller]
 fn waits<F>(body: impl Fn(Scope) -> F) -> String
 where
@@ -53,7 +53,7 @@ where
 }
 
 #[test]
-fn a_deadlock_over_two_queues_names_both_operations_and_their_lines() {
+fn deadlock_over_two_queues_names_both_operations_and_lines() {
     let failure = deadlock(|| async {
         let ended = scope(async |n: &Nursery| {
             let (to_left, left) = bounded::<u32>(1);
@@ -84,7 +84,7 @@ fn a_deadlock_over_two_queues_names_both_operations_and_their_lines() {
 }
 
 #[test]
-fn a_task_that_is_left_over_is_named_with_what_it_waits_for() {
+fn left_over_task_is_named_with_its_wait() {
     let left_over = sim(|| async {
         let (sender, receiver) = bounded::<u32>(1);
         drop(work("reader", async move {
@@ -101,7 +101,7 @@ fn a_task_that_is_left_over_is_named_with_what_it_waits_for() {
 }
 
 #[test]
-fn a_future_that_is_not_of_the_library_is_named_by_what_is_around_it() {
+fn foreign_future_is_named_by_its_enclosing_operation() {
     let bare = waits(|_| async {
         tokio::time::sleep(Duration::from_millis(1)).await;
         pending().await
@@ -123,7 +123,7 @@ fn a_future_that_is_not_of_the_library_is_named_by_what_is_around_it() {
 }
 
 #[test]
-fn each_future_that_a_task_waits_for_is_named_and_none_that_it_has_left() {
+fn every_awaited_future_is_named_and_no_finished_one() {
     let both = waits(|_| async {
         let (_kept, first) = bounded::<u32>(1);
         let (_too, second) = bounded::<u32>(1);

@@ -1,4 +1,4 @@
-//! What is said within the code: statements, fault points, planted bugs.
+//! Statements in the code under test: `always!`, `sometimes!`, fault points, planted bugs.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,7 +68,7 @@ fn conditions_are_not_evaluated_outside_a_simulation() {
     assert_eq!(motet::sim::choice(NonZeroUsize::MIN), None);
 }
 
-/// What a hundred passes through two fault points did in each run: failures and milliseconds of delay.
+/// The effect of a hundred passes through two fault points in each run: failures, and milliseconds of delay.
 fn faults_of_runs(faults: Faults) -> Vec<BTreeMap<&'static str, (u32, u128)>> {
     let runs = RefCell::new(Vec::new());
     sim(|| async {
