@@ -54,7 +54,7 @@ async fn decode_error_names_the_path_of_the_value() {
         let ErrorKind::Decode(decode) = error.kind() else { panic!("{error:?}") };
         assert_eq!(decode.path, "[1].id");
         let causes = causes(&error);
-        assert!(causes[0].ends_with("not as expected at `[1].id`"), "{causes:?}");
+        assert!(causes[0].ends_with("the response does not decode at `[1].id`"), "{causes:?}");
         assert!(causes[1].contains("invalid type"), "{causes:?}");
         let error = api.get("/more").fetch_json::<Vec<u32>>().await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Decode(_)), "{error:?}");
