@@ -37,7 +37,8 @@ pub struct Config {
     /// Maximum size of the database file in bytes. relay refuses events with 503 when the file has reached it. `None`:
     /// the free space of the disk is the limit.
     pub max_store_bytes: Option<u64>,
-    /// How long the shutdown waits for deliveries in flight: with zero it waits for none, with [`Duration::MAX`] for all.
+    /// How long the shutdown waits for deliveries in flight: with zero it waits for none, with [`Duration::MAX`] for
+    /// all.
     pub shutdown_grace: Duration,
 }
 
@@ -91,20 +92,21 @@ impl Config {
 /// Brooker, "Exponential Backoff and Jitter", 2015).
 ///
 /// # Defaults
-/// 5 s doubling up to 12 h, 18 attempts: about 1.2 days from the first to the last attempt on average, at most 2.4 days,
-/// so that a receiver that is down for a weekend day is still reached. 3 days of failures that are charged to relay.
+/// 5 s doubling up to 12 h, 18 attempts: about 1.2 days from the first to the last attempt on average, at most 2.4
+/// days, so that a receiver that is down for a weekend day is still reached. 3 days of failures that are charged to
+/// relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySchedule {
     /// The longest delay after the first failure, and at most `cap`. Zero retries at once.
     pub base: Duration,
     /// The longest delay after any failure. Zero retries at once; [`Duration::MAX`] is no limit.
     pub cap: Duration,
-    /// Maximum number of attempts. A delivery that has failed this many times becomes a dead letter. At least one attempt
-    /// is made.
+    /// Maximum number of attempts. A delivery that has failed this many times becomes a dead letter. At least one
+    /// attempt is made.
     pub max_attempts: u32,
-    /// How long attempts may fail because of relay itself (no file descriptors, no route, no name server). Such attempts
-    /// are not counted; a delivery whose attempts have all failed in this way for `max_age` becomes a dead letter:
-    /// with zero after the first attempt, with [`Duration::MAX`] never.
+    /// How long attempts may fail because of relay itself (no file descriptors, no route, no name server). Such
+    /// attempts are not counted; a delivery whose attempts have all failed in this way for `max_age` becomes a dead
+    /// letter: with zero after the first attempt, with [`Duration::MAX`] never.
     pub max_age: Duration,
 }
 
@@ -147,8 +149,8 @@ impl Default for Timeouts {
 /// How many attempts may be in flight.
 ///
 /// # Defaults
-/// 16 per endpoint: at a response time of 50 ms that is 320 deliveries a second, and a receiver that hangs holds at most
-/// 16 slots. 1 024 in total: with payloads of the largest size that is 256 MiB.
+/// 16 per endpoint: at a response time of 50 ms that is 320 deliveries a second, and a receiver that hangs holds at
+/// most 16 slots. 1 024 in total: with payloads of the largest size that is 256 MiB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InFlight {
     /// Maximum number of attempts in flight for one endpoint.
@@ -170,12 +172,12 @@ impl Default for InFlight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointLimits {
     /// Number of failed attempts in a row, over all deliveries of the endpoint, after which its breaker opens. An open
-    /// breaker lets no attempt pass; when it is half-open it lets one attempt at a time pass as a probe. Deliveries that
-    /// wait for the breaker are not attempted.
+    /// breaker lets no attempt pass; when it is half-open it lets one attempt at a time pass as a probe. Deliveries
+    /// that wait for the breaker are not attempted.
     pub breaker_failures: NonZeroU32,
-    /// The longest time that the breaker stays open. The first time is one second, or `breaker_open` if that is shorter;
-    /// each further time is twice as long as the one before. With zero the breaker is half-open at once; [`Duration::MAX`]
-    /// is no limit.
+    /// The longest time that the breaker stays open. The first time is one second, or `breaker_open` if that is
+    /// shorter; each further time is twice as long as the one before. With zero the breaker is half-open at once;
+    /// [`Duration::MAX`] is no limit.
     pub breaker_open: Duration,
     /// Maximum number of attempts per second. `None`: no limit.
     pub rate: Option<NonZeroU32>,
@@ -226,8 +228,8 @@ impl Default for AutoDisable {
 pub struct Feeds {
     /// Maximum number of open feeds. A slow reader costs about 1 MiB.
     pub max_open: NonZeroUsize,
-    /// A feed that had no event for this time sends an empty message. Most proxies close a connection that was silent for
-    /// a minute. Must be above zero; with [`Duration::MAX`] no such message is sent.
+    /// A feed that had no event for this time sends an empty message. Most proxies close a connection that was silent
+    /// for a minute. Must be above zero; with [`Duration::MAX`] no such message is sent.
     pub keep_alive: Duration,
 }
 

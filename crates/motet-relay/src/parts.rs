@@ -65,7 +65,7 @@ pub(crate) fn container(config: Config) -> Container {
         .on_stop(close_store)
         .health(|store| async move { store.health().await });
     c.try_provide(|store: Arc<Store>| async move { ApiKeys::load(&store).await });
-    c.provide(|| async { Readiness::new() }).health(|readiness| async move { taking_in(&readiness) });
+    c.provide(|| async { Readiness::new() }).health(|readiness| async move { accepts_events(&readiness) });
     c.provide(|config: Arc<Config>, readiness: Arc<Readiness>| async move {
         let server = Server::new().named("api").readiness(&readiness).grace(HTTP_GRACE);
         server.max_connections(config.max_connections.get()).reserved_connections(HEALTH_CONNECTIONS)
@@ -108,7 +108,7 @@ pub(crate) fn part<T: Send + Sync + 'static>(running: &Running) -> Arc<T> {
 }
 
 /// Returns an error with the reason if new events are refused.
-fn taking_in(readiness: &Readiness) -> Result<(), &'static str> {
+fn accepts_events(readiness: &Readiness) -> Result<(), &'static str> {
     if readiness.is_ready() {
         Ok(())
     } else if readiness.is_stopping() {

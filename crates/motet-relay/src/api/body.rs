@@ -20,7 +20,7 @@ pub(super) const MAX_DATA_BYTES: usize = 256 << 10;
 pub(super) const MAX_JSON_BYTES: usize = MAX_DATA_BYTES + (16 << 10);
 
 /// A client must send its body within this time.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes)
@@ -28,26 +28,26 @@ pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem
 }
 
 /// Reads a body to its end, and adds its size to `reserved`.
-pub(super) async fn read(body: Body, most: usize, reserved: &mut ByteReservation) -> Result<Bytes, Problem> {
-    match timeout(BODY_DEADLINE, read_on(body, most, reserved)).await {
+pub(super) async fn read(body: Body, limit: usize, reserved: &mut ByteReservation) -> Result<Bytes, Problem> {
+    match timeout(BODY_TIMEOUT, read_on(body, limit, reserved)).await {
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
-            format!("the body was not sent within {} s", BODY_DEADLINE.as_secs()),
+            format!("the body was not sent within {} s", BODY_TIMEOUT.as_secs()),
         )),
         Ok(read) => read,
     }
 }
 
-async fn read_on(mut body: Body, most: usize, reserved: &mut ByteReservation) -> Result<Bytes, Problem> {
+async fn read_on(mut body: Body, limit: usize, reserved: &mut ByteReservation) -> Result<Bytes, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::invalid(format!("the body ended early: {error}")))?;
         // Trailers have no meaning here.
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > most {
+        if bytes.len() + data.len() > limit {
             return Err(Problem::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is longer than {most} bytes"),
+                format!("the body is longer than {limit} bytes"),
             ));
         }
         if !reserved.grow(data.len()) {

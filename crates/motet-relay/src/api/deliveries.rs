@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::ApiState;
 use super::endpoints;
 use super::extract::{Id, Json, Params};
-use super::paging::{List, Page};
+use super::paging::{ListResponse, PageRequest};
 use super::problem::Problem;
-use super::views::{AttemptView, DeliveryDetail, DeliveryView, Item};
+use super::views::{AttemptView, DeliveryDetail, DeliveryView, ListItem};
 use crate::ids::IdKind;
 use crate::store::{DeliveryFilter, DeliveryRow, DeliveryState, Unreadable};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ListParams {
+pub(super) struct DeliveryListParams {
     limit: Option<usize>,
     cursor: Option<String>,
     event_id: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct ListParams {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DeadParams {
+pub(super) struct DeadLetterListParams {
     limit: Option<usize>,
     cursor: Option<String>,
     endpoint_id: Option<String>,
@@ -36,13 +36,13 @@ pub(super) struct DeadParams {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Redrive {
+pub(super) struct RedriveRequest {
     /// `None` selects all endpoints.
     endpoint_id: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Redriven {
+pub(super) struct RedriveResponse {
     redriven: usize,
     /// Whether another call would find more dead letters.
     more: bool,
@@ -50,23 +50,29 @@ pub(super) struct Redriven {
 
 pub(super) async fn list(
     State(api): State<Arc<ApiState>>,
-    Params(params): Params<ListParams>,
-) -> Result<JsonResponse<List<Item<DeliveryView>>>, Problem> {
+    Params(params): Params<DeliveryListParams>,
+) -> Result<JsonResponse<ListResponse<ListItem<DeliveryView>>>, Problem> {
     page(&api, params).await
 }
 
 pub(super) async fn list_dead(
     State(api): State<Arc<ApiState>>,
-    Params(params): Params<DeadParams>,
-) -> Result<JsonResponse<List<Item<DeliveryView>>>, Problem> {
-    let DeadParams { limit, cursor, endpoint_id } = params;
-    page(&api, ListParams { limit, cursor, event_id: None, endpoint_id, state: Some(DeliveryState::Dead) })
-        .await
+    Params(params): Params<DeadLetterListParams>,
+) -> Result<JsonResponse<ListResponse<ListItem<DeliveryView>>>, Problem> {
+    let DeadLetterListParams { limit, cursor, endpoint_id } = params;
+    page(
+        &api,
+        DeliveryListParams { limit, cursor, event_id: None, endpoint_id, state: Some(DeliveryState::Dead) },
+    )
+    .await
 }
 
-async fn page(api: &ApiState, params: ListParams) -> Result<JsonResponse<List<Item<DeliveryView>>>, Problem> {
+async fn page(
+    api: &ApiState,
+    params: DeliveryListParams,
+) -> Result<JsonResponse<ListResponse<ListItem<DeliveryView>>>, Problem> {
     let ids = api.store.ids();
-    let page = Page::read(ids, IdKind::Delivery, params.limit, params.cursor.as_deref())?;
+    let page = PageRequest::read(ids, IdKind::Delivery, params.limit, params.cursor.as_deref())?;
     let event = params
         .event_id
         .map(|id| ids.parse(IdKind::Event, &id).ok_or_else(|| Problem::not_found("event", &id)))
@@ -81,7 +87,7 @@ async fn page(api: &ApiState, params: ListParams) -> Result<JsonResponse<List<It
     let id = |row: &Result<DeliveryRow, Unreadable>| ids.format(IdKind::Delivery, seq(row));
     Ok(JsonResponse(page.answer(rows, id, |row| {
         let seq = seq(&row);
-        Item::new(ids, IdKind::Delivery, row.map(|row| Ok(DeliveryView::new(ids, row))), seq)
+        ListItem::new(ids, IdKind::Delivery, row.map(|row| Ok(DeliveryView::new(ids, row))), seq)
     })))
 }
 
@@ -107,11 +113,11 @@ pub(super) async fn resend(State(api): State<Arc<ApiState>>, Id(id): Id) -> Resu
 
 pub(super) async fn redrive(
     State(api): State<Arc<ApiState>>,
-    Json(redrive): Json<Redrive>,
-) -> Result<(StatusCode, JsonResponse<Redriven>), Problem> {
+    Json(redrive): Json<RedriveRequest>,
+) -> Result<(StatusCode, JsonResponse<RedriveResponse>), Problem> {
     let endpoint = redrive.endpoint_id.map(|id| endpoints::parse_id(&api, &id)).transpose()?;
     let done = api.store.redrive(endpoint).await?;
-    Ok((StatusCode::ACCEPTED, JsonResponse(Redriven { redriven: done.redriven, more: done.more })))
+    Ok((StatusCode::ACCEPTED, JsonResponse(RedriveResponse { redriven: done.redriven, more: done.more })))
 }
 
 fn parse_id(api: &ApiState, id: &str) -> Result<i64, Problem> {

@@ -12,7 +12,7 @@ use url::{Host, Url};
 
 use super::ApiState;
 use super::extract::{Id, Json, Params};
-use super::paging::{List, Page};
+use super::paging::{ListResponse, PageRequest};
 use super::problem::Problem;
 use super::views::EndpointView;
 use crate::guard::AddressGuard;
@@ -20,7 +20,7 @@ use crate::ids::IdKind;
 use crate::lifecycle::{DisabledReason, EnabledReason, EndpointDisabled, EndpointEnabled};
 use crate::pattern::Pattern;
 use crate::signature::Secret;
-use crate::store::{EndpointChange, NewEndpoint, Updated};
+use crate::store::{EndpointChange, NewEndpoint, UpdatedEndpoint};
 
 const MAX_URL_BYTES: usize = 2_048;
 const MAX_PATTERNS: usize = 64;
@@ -28,7 +28,7 @@ const LONGEST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Create {
+pub(super) struct CreateEndpoint {
     url: String,
     /// `None` selects all event types.
     event_types: Option<Vec<String>>,
@@ -39,7 +39,7 @@ pub(super) struct Create {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Update {
+pub(super) struct UpdateEndpoint {
     url: Option<String>,
     event_types: Option<Vec<String>>,
     enabled: Option<bool>,
@@ -50,14 +50,14 @@ pub(super) struct Update {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ListParams {
+pub(super) struct EndpointListParams {
     limit: Option<usize>,
     cursor: Option<String>,
 }
 
 pub(super) async fn create(
     State(api): State<Arc<ApiState>>,
-    Json(create): Json<Create>,
+    Json(create): Json<CreateEndpoint>,
 ) -> Result<(StatusCode, JsonResponse<EndpointView>), Problem> {
     let secret = match create.secret {
         Some(text) => parse_secret(&text)?,
@@ -84,10 +84,10 @@ pub(super) async fn read(
 
 pub(super) async fn list(
     State(api): State<Arc<ApiState>>,
-    Params(params): Params<ListParams>,
-) -> Result<JsonResponse<List<EndpointView>>, Problem> {
+    Params(params): Params<EndpointListParams>,
+) -> Result<JsonResponse<ListResponse<EndpointView>>, Problem> {
     let ids = api.store.ids();
-    let page = Page::read(ids, IdKind::Endpoint, params.limit, params.cursor.as_deref())?;
+    let page = PageRequest::read(ids, IdKind::Endpoint, params.limit, params.cursor.as_deref())?;
     let rows = api.store.endpoints(page.before, page.fetch()).await?;
     let id = |row: &crate::store::EndpointRow| ids.format(IdKind::Endpoint, row.seq);
     Ok(JsonResponse(page.answer(rows, id, |row| EndpointView::new(ids, &row))))
@@ -96,7 +96,7 @@ pub(super) async fn list(
 pub(super) async fn update(
     State(api): State<Arc<ApiState>>,
     Id(id): Id,
-    Json(update): Json<Update>,
+    Json(update): Json<UpdateEndpoint>,
 ) -> Result<JsonResponse<EndpointView>, Problem> {
     let seq = parse_id(&api, &id)?;
     let change = EndpointChange {
@@ -106,7 +106,7 @@ pub(super) async fn update(
         secret: update.secret.map(|secret| parse_secret(&secret)).transpose()?,
         overlap: update.overlap.map(check_overlap).transpose()?,
     };
-    let Updated { row, switched, url_changed } =
+    let UpdatedEndpoint { row, switched, url_changed } =
         api.store.update_endpoint(seq, change).await?.ok_or_else(|| unknown(&id))?;
     // In steps, between other commits. If a step fails or this future is dropped, the remaining deliveries keep their
     // due times.

@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 use super::ApiState;
 use super::body::{MAX_DATA_BYTES, MAX_JSON_BYTES, media_type, parse_json, read as read_body};
 use super::extract::{Id, Params};
-use super::paging::{List, Page};
+use super::paging::{ListResponse, PageRequest};
 use super::problem::{self, Problem};
-use super::views::{EventView, Item};
+use super::views::{EventView, ListItem};
 use crate::ids::{IdKind, Ids};
 use crate::json;
 use crate::pattern::EventType;
@@ -36,14 +36,14 @@ const MAX_LINES: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Publish {
+struct PublishRequest {
     r#type: String,
     data: Box<RawValue>,
     idempotency_key: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Accepted {
+struct PublishResponse {
     id: String,
     /// Number of endpoints that the event goes to.
     deliveries: i64,
@@ -66,7 +66,7 @@ struct LineAnswer {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ListParams {
+pub(super) struct EventListParams {
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -87,7 +87,7 @@ pub(super) async fn publish(State(api): State<Arc<ApiState>>, request: Request) 
 async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     // Reserved until the event is stored: the event is as large as its body.
     let mut reserved = api.memory.for_request();
-    let mut publish: Publish = parse_json(&read_body(body, MAX_JSON_BYTES, &mut reserved).await?)?;
+    let mut publish: PublishRequest = parse_json(&read_body(body, MAX_JSON_BYTES, &mut reserved).await?)?;
     if let Some(header) = headers.get(IDEMPOTENCY_KEY) {
         let key = header.to_str().map_err(|_| Problem::invalid("idempotency-key must be visible ASCII"))?;
         if publish.idempotency_key.as_ref().is_some_and(|in_body| in_body != key) {
@@ -115,8 +115,8 @@ async fn publish_one(api: &ApiState, headers: &HeaderMap, body: Body) -> Result<
     }
 }
 
-fn accepted(ids: Ids, event: i64, deliveries: i64) -> (StatusCode, JsonResponse<Accepted>) {
-    (StatusCode::ACCEPTED, JsonResponse(Accepted { id: ids.format(IdKind::Event, event), deliveries }))
+fn accepted(ids: Ids, event: i64, deliveries: i64) -> (StatusCode, JsonResponse<PublishResponse>) {
+    (StatusCode::ACCEPTED, JsonResponse(PublishResponse { id: ids.format(IdKind::Event, event), deliveries }))
 }
 
 fn conflict(ids: Ids, event: i64) -> Problem {
@@ -257,7 +257,7 @@ fn ndjson(answers: &[LineAnswer]) -> Result<Response, Problem> {
     Ok(response)
 }
 
-fn check(publish: Publish) -> Result<NewEvent, Problem> {
+fn check(publish: PublishRequest) -> Result<NewEvent, Problem> {
     let event_type = EventType::parse(&publish.r#type)
         .map_err(|error| Problem::invalid(format!("type: {:?} {error}", publish.r#type)))?;
     if let Some(key) = &publish.idempotency_key
@@ -292,10 +292,10 @@ pub(super) async fn read(
 
 pub(super) async fn list(
     State(api): State<Arc<ApiState>>,
-    Params(params): Params<ListParams>,
-) -> Result<JsonResponse<List<Item<EventView>>>, Problem> {
+    Params(params): Params<EventListParams>,
+) -> Result<JsonResponse<ListResponse<ListItem<EventView>>>, Problem> {
     let ids = api.store.ids();
-    let page = Page::read(ids, IdKind::Event, params.limit, params.cursor.as_deref())?;
+    let page = PageRequest::read(ids, IdKind::Event, params.limit, params.cursor.as_deref())?;
     let (rows, more) = api.store.events(page.before, page.limit).await?;
     let seq = |row: &Result<EventRow, Unreadable>| match row {
         Ok(row) => row.seq,
@@ -304,7 +304,7 @@ pub(super) async fn list(
     let next_cursor = rows.last().filter(|_| more).map(|row| ids.format(IdKind::Event, seq(row)));
     let items = rows.into_iter().map(|row| {
         let seq = seq(&row);
-        Item::new(ids, IdKind::Event, row.map(|row| EventView::new(ids, row)), seq)
+        ListItem::new(ids, IdKind::Event, row.map(|row| EventView::new(ids, row)), seq)
     });
-    Ok(JsonResponse(List::new(items, next_cursor)))
+    Ok(JsonResponse(ListResponse::new(items, next_cursor)))
 }

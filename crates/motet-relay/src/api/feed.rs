@@ -55,9 +55,9 @@ impl FeedSlots {
 
     fn try_acquire(&self) -> Result<BulkheadPermit<'static>, Problem> {
         self.slots.try_acquire().map(BulkheadPermit::into_owned).map_err(|_| {
-            let most = self.slots.stats().places;
+            let limit = self.slots.stats().places;
             Problem::unavailable(format!(
-                "{most} feeds are open, which is the limit (--max-feeds); close one, or try again"
+                "{limit} feeds are open, which is the limit (--max-feeds); close one, or try again"
             ))
         })
     }

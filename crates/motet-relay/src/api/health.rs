@@ -73,16 +73,16 @@ impl<T> fmt::Debug for CachedCheck<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Readyz {
     api: Arc<ApiState>,
-    trouble: Arc<CachedCheck<Option<String>>>,
+    unhealthy: Arc<CachedCheck<Option<String>>>,
 }
 
 impl Readyz {
     pub(super) fn new(scope: &Scope, api: &Arc<ApiState>, parts: Arc<Running>) -> Self {
         let compute = move || {
             let parts = Arc::clone(&parts);
-            async move { trouble(&parts).await }
+            async move { unhealthy_part(&parts).await }
         };
-        Self { api: Arc::clone(api), trouble: Arc::new(CachedCheck::new(scope, "readiness", compute)) }
+        Self { api: Arc::clone(api), unhealthy: Arc::new(CachedCheck::new(scope, "readiness", compute)) }
     }
 }
 
@@ -107,16 +107,16 @@ pub(super) async fn live() -> &'static str {
 }
 
 /// Succeeds if new events would be accepted: every part is healthy.
-pub(super) async fn ready(State(Readyz { api, trouble }): State<Readyz>) -> Result<&'static str, Problem> {
+pub(super) async fn ready(State(Readyz { api, unhealthy }): State<Readyz>) -> Result<&'static str, Problem> {
     // Not cached: a load balancer must see the shutdown at once.
     if api.readiness.is_stopping() {
         return Err(Problem::unavailable("shutting down"));
     }
-    trouble.get().await?.map_or(Ok("ready\n"), |trouble| Err(Problem::unavailable(trouble)))
+    unhealthy.get().await?.map_or(Ok("ready\n"), |unhealthy| Err(Problem::unavailable(unhealthy)))
 }
 
 /// Returns the reason why a part is not healthy, if there is one.
-async fn trouble(parts: &Running) -> Option<String> {
+async fn unhealthy_part(parts: &Running) -> Option<String> {
     let report = parts.health().await;
     let part = report.components().iter().find(|part| part.own != Health::Healthy)?;
     Some(match part {

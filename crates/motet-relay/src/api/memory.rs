@@ -118,18 +118,18 @@ pub(super) async fn bound_answers(
     let reserved = Arc::new(reserved);
     response.map(|body| {
         Body::new(body.map_frame(move |frame| {
-            frame.map_data(|bytes| Bytes::from_owner(Counted { bytes, _held: Arc::clone(&reserved) }))
+            frame.map_data(|bytes| Bytes::from_owner(CountedBytes { bytes, _held: Arc::clone(&reserved) }))
         }))
     })
 }
 
 /// Bytes that are counted until their last handle is dropped.
-struct Counted {
+struct CountedBytes {
     bytes: Bytes,
     _held: Arc<ByteReservation>,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

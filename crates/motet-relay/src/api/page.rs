@@ -44,7 +44,7 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
     let deliveries: Vec<_> = readable.map(|row| DeliveryView::new(ids, row)).collect();
     let page = render(
         ids,
-        api.store.health().await.err().map(|trouble| trouble.to_string()),
+        api.store.health().await.err().map(|problem| problem.to_string()),
         &endpoints,
         &deliveries,
     )
@@ -60,13 +60,13 @@ pub(super) async fn show(State(api): State<Arc<ApiState>>, request: Parts) -> Re
 
 fn render(
     ids: Ids,
-    trouble: Option<String>,
+    problem: Option<String>,
     endpoints: &[(EndpointRow, Backlog)],
     deliveries: &[DeliveryView],
 ) -> Result<String, fmt::Error> {
     let mut page = HEAD.to_owned();
-    if let Some(trouble) = trouble {
-        write!(page, "<p class=bad>The store has a problem: {}.</p>", Escaped(&trouble))?;
+    if let Some(problem) = problem {
+        write!(page, "<p class=bad>The store has a problem: {}.</p>", Escaped(&problem))?;
     }
     page += "<h2>Endpoints</h2>\n";
     if endpoints.is_empty() {
@@ -105,7 +105,7 @@ fn render(
     if deliveries.is_empty() {
         page += "<p class=dim>None yet: <code>POST /v1/events</code> makes some.</p>\n";
     } else {
-        page += "<table><tr><th>Delivery<th>Event type<th>Endpoint<th>State<th class=n>Attempts<th>Updated</tr>\n";
+        page += "<table><tr><th>Delivery<th>Event type<th>Endpoint<th>State<th class=n>Attempts<th>UpdatedEndpoint</tr>\n";
         for delivery in deliveries {
             writeln!(
                 page,

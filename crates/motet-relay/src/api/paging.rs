@@ -10,12 +10,12 @@ const MAX_LIMIT: usize = 100;
 
 /// The requested part of a list.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Page {
+pub(super) struct PageRequest {
     pub(super) before: Option<i64>,
     pub(super) limit: usize,
 }
 
-impl Page {
+impl PageRequest {
     pub(super) fn read(
         ids: Ids,
         kind: IdKind,
@@ -47,22 +47,22 @@ impl Page {
         mut rows: Vec<Row>,
         id: impl Fn(&Row) -> String,
         view: impl Fn(Row) -> View,
-    ) -> List<View> {
+    ) -> ListResponse<View> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         let next_cursor = if more { rows.last().map(id) } else { None };
-        List::new(rows.into_iter().map(view), next_cursor)
+        ListResponse::new(rows.into_iter().map(view), next_cursor)
     }
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct List<View> {
+pub(super) struct ListResponse<View> {
     items: Vec<View>,
     /// The value of `cursor` for the next page; null on the last page.
     next_cursor: Option<String>,
 }
 
-impl<View> List<View> {
+impl<View> ListResponse<View> {
     pub(super) fn new(items: impl IntoIterator<Item = View>, next_cursor: Option<String>) -> Self {
         Self { items: items.into_iter().collect(), next_cursor }
     }

@@ -73,12 +73,12 @@ impl EventView {
 /// An item of a list: the row, or the reason why the row cannot be read.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(super) enum Item<View> {
+pub(super) enum ListItem<View> {
     Readable(View),
     Unreadable { id: String, error: String },
 }
 
-impl<View> Item<View> {
+impl<View> ListItem<View> {
     pub(super) fn new(
         ids: Ids,
         kind: IdKind,

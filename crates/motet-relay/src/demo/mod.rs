@@ -115,7 +115,7 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
         };
         let publisher = Publisher::new(address, &key, n)?;
         publisher.create_endpoint(&hook, &secret).await?;
-        play(options, &publisher, &receiver).await
+        drive(options, &publisher, &receiver).await
     };
     let whole = scope(async |n: &Nursery<DemoError>| {
         // The receiver runs until relay has ended, so that the attempts in flight can end.
@@ -140,7 +140,7 @@ fn failed(error: ScopeError<DemoError>) -> DemoError {
     }
 }
 
-async fn play(
+async fn drive(
     options: &DemoOptions,
     publisher: &Publisher,
     receiver: &Arc<Receiver>,

@@ -51,7 +51,7 @@ impl Misbehaviour {
         Self { seed, stall }
     }
 
-    fn act(&self, event: u32, attempt: u32) -> ReceiverAct {
+    fn reaction(&self, event: u32, attempt: u32) -> ReceiverAct {
         let mixed = self.seed ^ (u64::from(event) << 32 | u64::from(attempt));
         let percent = Rng::seeded(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).below(100);
         match percent {
@@ -156,7 +156,7 @@ impl Receiver {
             }
             None => return Ok(answer(StatusCode::BAD_REQUEST)),
         };
-        match self.misbehaviour.act(event, attempt) {
+        match self.misbehaviour.reaction(event, attempt) {
             ReceiverAct::Accept => {
                 self.accept(event);
                 Ok(answer(StatusCode::NO_CONTENT))
@@ -210,7 +210,9 @@ pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
     let served = connections.run(async |n: &Nursery| {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(n.spawn("connection", converse(stream, Arc::clone(&receiver)))),
+                Ok((stream, _)) => {
+                    drop(n.spawn("connection", serve_connection(stream, Arc::clone(&receiver))))
+                }
                 Err(error) => tracing::error!(%error, "the receiver cannot accept a connection"),
             }
         }
@@ -219,7 +221,7 @@ pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
     tracing::debug!(%ended, "the receiver ended");
 }
 
-async fn converse(stream: TcpStream, receiver: Arc<Receiver>) {
+async fn serve_connection(stream: TcpStream, receiver: Arc<Receiver>) {
     let service = service_fn(|request| receiver.receive(request));
     // The error is a dropped connection, which is part of the misbehaviour.
     if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
@@ -235,7 +237,7 @@ mod tests {
     fn misbehaviour_repeats_under_a_seed_and_meets_its_rates() {
         let count = |seed| {
             let misbehaviour = Misbehaviour::new(seed, Duration::ZERO);
-            let acts: Vec<_> = (0..10_000).map(|event| misbehaviour.act(event, 1)).collect();
+            let acts: Vec<_> = (0..10_000).map(|event| misbehaviour.reaction(event, 1)).collect();
             [ReceiverAct::Fail, ReceiverAct::Stall, ReceiverAct::Drop]
                 .map(|act| acts.iter().filter(|a| **a == act).count())
         };

@@ -28,8 +28,8 @@ struct RateLimit {
     builder: RateLimiterBuilder,
 }
 
-/// An endpoint and its generation. An endpoint that was changed starts with a closed breaker and a full rate, and attempts
-/// at an older generation change neither.
+/// An endpoint and its generation. An endpoint that was changed starts with a closed breaker and a full rate, and
+/// attempts at an older generation change neither.
 type EndpointGeneration = (i64, i64);
 
 #[derive(Debug, Clone)]

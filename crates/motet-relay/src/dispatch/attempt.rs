@@ -111,17 +111,17 @@ impl Attempts {
         let took = started.elapsed();
         permit.record(breaker_verdict(&sent));
         let class = class(&sent);
-        let (status, error, response, asked, unread) = match sent {
+        let (status, error, response, retry_after, unread) = match sent {
             Ok(ReceiverResponse { status, excerpt, retry_after, unread }) => {
                 let error = class.map(|_| format!("status {status}"));
                 (Some(status), error, excerpt, retry_after, unread)
             }
             Err(error) => (None, Some(cut(error.to_string())), None, None, None),
         };
-        let asked = asked.filter(|_| class.is_some());
-        let pause = asked.filter(|_| status == Some(429)).map(|asked| asked.min(self.schedule.cap));
+        let retry_after = retry_after.filter(|_| class.is_some());
+        let pause = retry_after.filter(|_| status == Some(429)).map(|delay| delay.min(self.schedule.cap));
         let attempt = Attempt { started_at, took_ms: millis(took), status, class, error, response };
-        (self.finished(target, due, attempt, asked, took), FollowUp { unread, pause })
+        (self.finished(target, due, attempt, retry_after, took), FollowUp { unread, pause })
     }
 
     /// Returns the outcome of an attempt that panicked because of a bug. The failure is charged to relay, so the
@@ -150,11 +150,11 @@ impl Attempts {
         target: &DeliveryTarget,
         due: &DueDelivery,
         attempt: Attempt,
-        asked: Option<Duration>,
+        retry_after: Option<Duration>,
         took: Duration,
     ) -> FinishedAttempt {
         let verdict = match (&attempt.error, attempt.class) {
-            (Some(error), Some(class)) => self.after_failure(due, class, error, asked),
+            (Some(error), Some(class)) => self.after_failure(due, class, error, retry_after),
             _ => DeliveryVerdict::Delivered,
         };
         count(&verdict, attempt.class, took, self.store.clock().wall() - due.created_at);
@@ -206,7 +206,7 @@ impl Attempts {
         due: &DueDelivery,
         class: FailureClass,
         error: &str,
-        asked: Option<Duration>,
+        retry_after: Option<Duration>,
     ) -> DeliveryVerdict {
         let now = self.store.clock().due_now();
         let (delay, reason) = if class == FailureClass::Relay {
@@ -220,7 +220,7 @@ impl Attempts {
         } else {
             let failed = due.round_attempts + 1;
             let reason = format!("{failed} attempts failed; the last error: {error}");
-            (self.schedule.delay(failed, asked), reason)
+            (self.schedule.delay(failed, retry_after), reason)
         };
         match delay {
             Some(delay) => DeliveryVerdict::Retry(now.saturating_add(delay)),
@@ -250,7 +250,8 @@ impl Attempts {
                 let (delivery, event, endpoint) = names();
                 DeadLetter { delivery, event, endpoint, reason: reason.clone() }
             }),
-            // The endpoint was deleted during the attempt: the delivery is a dead letter already, and its event was posted.
+            // The endpoint was deleted during the attempt: the delivery is a dead letter already, and its event was
+            // posted.
             _ if recorded.retry_at.is_none() => {}
             DeliveryVerdict::Retry(_) | DeliveryVerdict::Dead { .. } => self.lifecycle.post(|| {
                 let (delivery, event, endpoint) = names();

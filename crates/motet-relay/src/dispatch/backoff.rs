@@ -16,13 +16,13 @@ impl RetrySchedule {
 
     /// Returns the delay after `failed` failed attempts in milliseconds; `None` if no attempt is left.
     ///
-    /// `asked` is the delay of the receiver's `Retry-After`: a minimum, up to `cap`.
-    pub(super) fn delay(&self, failed: u32, asked: Option<Duration>) -> Option<Millis> {
+    /// `retry_after` is the delay of the receiver's `Retry-After`: a minimum, up to `cap`.
+    pub(super) fn delay(&self, failed: u32, retry_after: Option<Duration>) -> Option<Millis> {
         if failed >= self.max_attempts {
             return None;
         }
         let jittered = rng::with(|rng| self.backoff().delay(failed.saturating_sub(1), rng));
-        let floor = asked.map_or(Duration::ZERO, |asked| asked.min(self.cap));
+        let floor = retry_after.map_or(Duration::ZERO, |delay| delay.min(self.cap));
         Some(millis(jittered.max(floor)))
     }
 

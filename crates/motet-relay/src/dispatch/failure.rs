@@ -1,5 +1,10 @@
-//! Failed attempts: what a failure is charged to, and whether relay itself can attempt anything.
+//! Failures: what a failed attempt is charged to, whether relay itself can attempt anything, and panics of the
+//! dispatcher's tasks.
 
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +31,8 @@ pub(super) fn class(sent: &Result<ReceiverResponse, SendError>) -> Option<Failur
     }
 }
 
-/// Returns the verdict of the attempt for the endpoint's breaker. A 4xx is ignored: a receiver that rejects one event may
-/// accept the next.
+/// Returns the verdict of the attempt for the endpoint's breaker. A 4xx is ignored: a receiver that rejects one event
+/// may accept the next.
 pub(super) fn breaker_verdict(sent: &Result<ReceiverResponse, SendError>) -> Verdict {
     match sent {
         Ok(ReceiverResponse { status: 200..=299, .. }) => Verdict::Success,
@@ -50,7 +55,8 @@ pub(super) fn cut(mut text: String) -> String {
 /// failed.
 const KNOWN_FOR: Duration = Duration::from_secs(120);
 
-/// The error that keeps relay itself from attempting anything: the error of the last attempt, if it was charged to relay.
+/// The error that keeps relay itself from attempting anything: the error of the last attempt, if it was charged to
+/// relay.
 #[derive(Debug, Default)]
 pub(super) struct LocalFailure(Mutex<Option<(Instant, String)>>);
 
@@ -70,6 +76,30 @@ impl LocalFailure {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.as_ref().filter(|(at, _)| at.elapsed() < KNOWN_FOR).map(|(_, error)| error.clone())
     }
+}
+
+/// Runs a future to its end. Returns the message of the panic if the future panics.
+///
+/// # Cancel safety
+/// The same as that of the future.
+pub(super) async fn catch_panic<F: Future>(future: F) -> Result<F::Output, String> {
+    let mut future = pin!(future);
+    let polled = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => std::task::Poll::Ready(Err(message(&*panic))),
+    });
+    polled.await
+}
+
+/// Logs and counts the panic of a task of the dispatcher. The caller returns the slot and the delivery of the task.
+pub(super) fn log_panic(task: &'static str, message: &str) {
+    tracing::error!(task, message, "a task of the dispatcher panicked because of a bug");
+    metrics::counter!("relay_tasks_died_total", "task" => task).increment(1);
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 #[cfg(test)]
@@ -98,5 +128,17 @@ mod tests {
         failure.set("no route");
         tokio::time::advance(KNOWN_FOR).await;
         assert_eq!(failure.current(), None);
+    }
+
+    #[tokio::test]
+    async fn panic_is_returned_with_its_message() {
+        assert_eq!(catch_panic(async { 1 }).await, Ok(1));
+        for (number, message) in [(2, "no 2"), (3, "a constant")] {
+            let panics = async move {
+                tokio::task::yield_now().await;
+                if number == 2 { panic!("no {number}") } else { panic!("a constant") }
+            };
+            assert_eq!(catch_panic(panics).await, Err::<(), _>(message.to_owned()));
+        }
     }
 }

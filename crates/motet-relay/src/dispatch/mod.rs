@@ -1,15 +1,14 @@
 //! Delivery of due events: one task that schedules, and one task per attempt.
 //!
-//! The dispatcher owns all scheduling state, so there is no lock in it. It sleeps until the store has new work, an attempt
-//! ends, or the earliest due time comes; it never polls. The store holds all of its state as well: when the process dies,
-//! the deliveries in flight are still pending and due.
+//! The dispatcher owns all scheduling state, so there is no lock in it. It sleeps until the store has new work, an
+//! attempt ends, or the earliest due time comes; it never polls. The store holds all of its state as well: when the
+//! process dies, the deliveries in flight are still pending and due.
 
 mod admission;
 mod attempt;
 mod backoff;
 mod failure;
 mod lanes;
-mod panics;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -24,8 +23,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use self::admission::Admission;
 use self::attempt::{Attempts, FollowUp};
+use self::failure::{catch_panic, log_panic};
 use self::lanes::{Grant, LaneTrust, Lanes};
-use self::panics::{catch_panic, log_panic};
 use crate::clock::{Clock, Millis, millis};
 use crate::config::{Config, InFlight};
 use crate::ids::IdKind;
@@ -271,8 +270,8 @@ impl DispatchLoop<'_> {
         }
     }
 
-    /// Moves the pending deliveries of a deleted endpoint to the dead letters, step by step. Takes no slot: a receiver that
-    /// hangs may hold all slots of the endpoint.
+    /// Moves the pending deliveries of a deleted endpoint to the dead letters, step by step. Takes no slot: a receiver
+    /// that hangs may hold all slots of the endpoint.
     fn move_to_dead_letters(&self, endpoint: i64) {
         let store = self.dispatcher.store.clone();
         let lifecycle = Arc::clone(&self.dispatcher.lifecycle);
@@ -399,8 +398,8 @@ impl DispatchLoop<'_> {
                     drop(sender.send(Report::Answered { endpoint, generation, trust, pause }).await);
                     is_answered.store(true, Ordering::Relaxed);
                 };
-                // The outcome is recorded while the receiver still sends its body; the slot stays taken until the body is
-                // read.
+                // The outcome is recorded while the receiver still sends its body; the slot stays taken until the body
+                // is read.
                 let (retry_at, ()) = tokio::join!(catch_panic(attempts.record(finished)), answered);
                 let retry_at = retry_at.unwrap_or_else(|message| {
                     log_panic("record", &message);

@@ -29,11 +29,12 @@
 //! | [`DeadLetter`] | `delivery.dead` | a delivery was given up |
 //!
 //! # Guarantees
-//! - [`Relay::lifecycle`](crate::Relay::lifecycle) returns the emitter. relay posts the events: a listener that is slow,
-//!   fails or hangs delays no delivery.
+//! - [`Relay::lifecycle`](crate::Relay::lifecycle) returns the emitter. relay posts the events: a listener that is
+//!   slow, fails or hangs delays no delivery.
 //! - Each listener receives its events in order, in a task of its own. When the backlog of the listener is full, events
 //!   are dropped and the log reports it; the store contains everything that matters.
-//! - relay posts an event after its cause is on disk. The events of a breaker are the exception: a breaker is in memory.
+//! - relay posts an event after its cause is on disk. The events of a breaker are the exception: a breaker is in
+//!   memory.
 //! - An event without a listener is not created.
 
 mod events;

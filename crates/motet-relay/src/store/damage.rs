@@ -107,12 +107,12 @@ pub(super) fn rebuild_indexes(connection: &Connection) -> Result<(), StoreError>
         .prepare(&format!("SELECT sql FROM sqlite_schema WHERE {indexes}"))?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    let anew = format!(
+    let rebuild = format!(
         "BEGIN IMMEDIATE; PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE {indexes};
          PRAGMA writable_schema = RESET; {}; COMMIT",
         statements.join("; ")
     );
-    let done = connection.execute_batch(&anew);
+    let done = connection.execute_batch(&rebuild);
     if done.is_err() && !connection.is_autocommit() {
         // The file still contains the indexes: without the second statement this connection would not update them.
         connection.execute_batch("ROLLBACK; PRAGMA writable_schema = RESET")?;
@@ -154,8 +154,8 @@ pub(super) fn end_of_damage(
 
 /// Reads up to `limit` rows below `before`, highest first, and continues after rows that cannot be read.
 ///
-/// `read` pushes rows below a number and may end early with an error. Its query must use `<= number - 1`, not `<
-/// number`: SQLite would start the search at the page of `number`, which may be the damaged one.
+/// `read` pushes rows below a number and may end early with an error. Its query must use `seq <= number - 1` and not
+/// `seq < number`: SQLite would start the search at the page of `number`, which may be the damaged one.
 pub(super) fn newest_first<T>(
     damage: &Damage,
     before: i64,

@@ -58,7 +58,7 @@ pub(crate) struct EndpointChange {
 
 /// The result of a change.
 #[derive(Debug)]
-pub(crate) struct Updated {
+pub(crate) struct UpdatedEndpoint {
     pub(crate) row: EndpointRow,
     /// `true` if the change starts attempts, `false` if it stops them; `None` if it does neither.
     pub(crate) switched: Option<bool>,
@@ -179,7 +179,7 @@ impl Store {
         &self,
         seq: i64,
         change: EndpointChange,
-    ) -> Result<Option<Updated>, StoreError> {
+    ) -> Result<Option<UpdatedEndpoint>, StoreError> {
         self.write(1, move |tx| {
             let Some(mut row) = find(tx.connection, seq)? else { return Ok(None) };
             let was_on = row.is_on();
@@ -233,7 +233,7 @@ impl Store {
             // If the change enables the endpoint, its deliveries are due at once.
             tx.woken.push((seq, Wake::Due(tx.due_now)));
             let switched = (row.is_on() != was_on).then_some(row.is_on());
-            Ok(Some(Updated { row, switched, url_changed }))
+            Ok(Some(UpdatedEndpoint { row, switched, url_changed }))
         })
         .await
     }

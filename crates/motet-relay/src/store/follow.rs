@@ -11,8 +11,8 @@ use super::tail::{FeedEvent, MAX_AT_ONCE, TailRead, TailSubscription};
 use super::{Store, StoreError, Unreadable};
 use crate::pattern::Pattern;
 
-/// Limits of a read of the store: it looks at up to `MAX_LOOKED_AT` events, and ends with the event that brings their data
-/// to `MAX_BYTES`.
+/// Limits of a read of the store: it looks at up to `MAX_LOOKED_AT` events, and ends with the event that brings their
+/// data to `MAX_BYTES`.
 const MAX_LOOKED_AT: usize = 1_024;
 const MAX_BYTES: usize = 64 << 10;
 

@@ -44,7 +44,7 @@ pub(crate) use self::deliveries::{
     DeliveryTarget, DeliveryVerdict, DueDelivery, FailureClass, HoldChange, HoldReason, RecordedAttempt,
     Turn, TurnState, UnreadableDelivery,
 };
-pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint, Updated};
+pub(crate) use self::endpoints::{Backlog, EndpointChange, EndpointRow, NewEndpoint, UpdatedEndpoint};
 pub(crate) use self::error::StoreError;
 pub(crate) use self::events::{EventRow, NewEvent, Published};
 pub(crate) use self::follow::{EventSource, Follower};
@@ -157,8 +157,8 @@ impl Store {
             damage: Arc::clone(&damage),
         };
         let writer = Writer::start(scope, connection, &database, clock.clone(), listeners, space)?;
-        let readers = |name, most| {
-            Readers::open(scope, name, database.clone(), most, &damage)
+        let readers = |name, max| {
+            Readers::open(scope, name, database.clone(), max, &damage)
                 .map_err(|error| OpenError::directory(&database, io::Error::other(error)))
         };
         let store = Self {
@@ -213,16 +213,16 @@ impl Store {
     /// # Errors
     /// The error of the last write.
     pub(crate) async fn writable(&self) -> Result<(), StoreError> {
-        let Some(trouble) = self.shared.writer.trouble() else { return Ok(()) };
+        let Some(write_error) = self.shared.writer.write_error() else { return Ok(()) };
         {
             let mut last = self.shared.last_probe.lock().unwrap_or_else(PoisonError::into_inner);
             if last.is_some_and(|last| last.elapsed() < PROBE_EVERY) {
-                return Err(trouble);
+                return Err(write_error);
             }
             *last = Some(Instant::now());
         }
         self.probe().await?;
-        self.shared.writer.works_again();
+        self.shared.writer.clear_write_error();
         Ok(())
     }
 

@@ -47,13 +47,13 @@ impl Readers {
         scope: &Scope,
         name: &'static str,
         database: PathBuf,
-        most: usize,
+        max: usize,
         damage: &Arc<Damage>,
     ) -> Result<Self, StoreError> {
         let reading = ReaderManager { scope: scope.clone(), database };
         let pool = Pool::builder(scope, reading)
             .named(name)
-            .max(most)
+            .max(max)
             // The callers have their own timeouts, except the dispatcher, which has none.
             .acquire_timeout(None)
             .max_lifetime(None)

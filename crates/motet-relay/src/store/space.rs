@@ -1,8 +1,7 @@
 //! Disk space: the size limit of the store, and a reserve on the disk.
 //!
-//! relay refuses new events as long as it can still record the outcomes of the events that it has. Outcomes, keys and
-//! endpoints are written beyond the limit, and on a full disk a reserve file is deleted to make space for them.
-//! written beyond the limit, and a reserve file is given up for them when the disk is full.
+//! relay starts to refuse new events while it still has space for the outcomes of its stored events. Outcomes, keys and
+//! endpoints are written beyond the size limit, and on a full disk a reserve file is deleted to make space for them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

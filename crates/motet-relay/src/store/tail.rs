@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum TailStep {
         /// A commit of events of these sizes, after a gap in the numbers, and after a job that was rolled back if
         /// `true`.
         Commit(Vec<usize>, i64, bool),
@@ -230,12 +230,12 @@ mod tests {
         Leave,
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = TailStep> {
         let sizes = prop::collection::vec(prop_oneof![9 => 0..200usize, 1 => Just(256 << 10)], 0..90);
         prop_oneof![
-            6 => (sizes, 1..50i64, any::<bool>()).prop_map(|(sizes, gap, undone)| Step::Commit(sizes, gap, undone)),
-            2 => Just(Step::Follow),
-            1 => Just(Step::Leave),
+            6 => (sizes, 1..50i64, any::<bool>()).prop_map(|(sizes, gap, undone)| TailStep::Commit(sizes, gap, undone)),
+            2 => Just(TailStep::Follow),
+            1 => Just(TailStep::Leave),
         ]
     }
 
@@ -250,7 +250,7 @@ mod tests {
             let mut newest = 7;
             for step in steps {
                 match step {
-                    Step::Commit(sizes, gap, undone) => {
+                    TailStep::Commit(sizes, gap, undone) => {
                         let mut added = tail.begin();
                         let mark = added.mark();
                         if undone {
@@ -266,8 +266,8 @@ mod tests {
                         }
                         tail.append(added);
                     }
-                    Step::Follow => followers.push(Arc::clone(&tail).follow()),
-                    Step::Leave => drop(followers.pop()),
+                    TailStep::Follow => followers.push(Arc::clone(&tail).follow()),
+                    TailStep::Leave => drop(followers.pop()),
                 }
                 let buffer = tail.buffer();
                 prop_assert_eq!(buffer.newest(), newest);

@@ -89,7 +89,7 @@ pub(super) struct Writer {
     jobs: Batcher<Job, (), StoreError>,
     committer: Arc<Mutex<Option<Committer>>>,
     fan_out: FanOut,
-    trouble: Arc<Mutex<Option<StoreError>>>,
+    write_error: Arc<Mutex<Option<StoreError>>>,
     gone: CancelToken,
 }
 
@@ -112,7 +112,7 @@ impl Writer {
             .map_err(|e| OpenError::sql(database, e))?;
         let checkpointer = Checkpointer::start(database.to_owned())
             .map_err(|error| OpenError::directory(database, error))?;
-        let trouble = Arc::new(Mutex::new(space.check(&connection, 0).err()));
+        let write_error = Arc::new(Mutex::new(space.check(&connection, 0).err()));
         let fan_out = FanOut::default();
         let committer = Arc::new(Mutex::new(Some(Committer {
             connection,
@@ -122,7 +122,7 @@ impl Writer {
             listeners,
             space,
             seen_time: 0,
-            trouble: Arc::clone(&trouble),
+            write_error: Arc::clone(&write_error),
             stepped: false,
             log_pages,
             restart_at: RESTART_PAGES,
@@ -143,13 +143,13 @@ impl Writer {
                 move |jobs| commit(scope.clone(), Arc::clone(&committer), gone.clone(), jobs)
             })
             .map_err(|error| OpenError::directory(database, io::Error::other(error)))?;
-        Ok(Self { scope: scope.clone(), jobs, committer, fan_out, trouble, gone })
+        Ok(Self { scope: scope.clone(), jobs, committer, fan_out, write_error, gone })
     }
 
     /// Runs `work` in the next commit and returns its value once the commit is on disk.
     ///
     /// # Cancel safety
-    /// Dropping the future before the commit has begun writes nothing; after that the write takes place.
+    /// Dropping the future before the commit has begun writes nothing; after that the write is carried out.
     pub(super) async fn write<T, F>(&self, weight: usize, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -158,7 +158,7 @@ impl Writer {
         let (reply, value) = oneshot::channel();
         let work = move |tx: &mut Tx<'_>| {
             let value = work(tx)?;
-            // The caller may have dropped its future; the write takes place nevertheless.
+            // The caller may have dropped its future; the write is carried out nevertheless.
             drop(reply.send(value));
             Ok(())
         };
@@ -176,7 +176,7 @@ impl Writer {
     pub(super) async fn close(&self) -> Result<(), StoreError> {
         self.jobs.close().await;
         let committer = Arc::clone(&self.committer);
-        let finishing = self.scope.blocking("close", move |_| match take(&committer) {
+        let finishing = self.scope.blocking("close", move |_| match take_committer(&committer) {
             Some(committer) => committer.finish(),
             None => Err(StoreError::Closed),
         });
@@ -195,14 +195,14 @@ impl Writer {
 
     /// Clears the error of the last write. Only a write as large as the largest event may clear it: a small write may
     /// find space where an event does not.
-    pub(super) fn works_again(&self) {
-        if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+    pub(super) fn clear_write_error(&self) {
+        if self.write_error.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
             tracing::info!("writes succeed again");
         }
     }
 
-    pub(super) fn trouble(&self) -> Option<StoreError> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn write_error(&self) -> Option<StoreError> {
+        self.write_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -214,7 +214,7 @@ impl fmt::Debug for Writer {
 
 /// Takes the committer. A commit that panicked leaves its connection in an unknown state, so the connection is not
 /// used again.
-fn take(committer: &Mutex<Option<Committer>>) -> Option<Committer> {
+fn take_committer(committer: &Mutex<Option<Committer>>) -> Option<Committer> {
     committer.lock().ok()?.take()
 }
 
@@ -248,7 +248,7 @@ struct Committer {
     routes: Routes,
     clock: Clock,
     listeners: CommitListeners,
-    trouble: Arc<Mutex<Option<StoreError>>>,
+    write_error: Arc<Mutex<Option<StoreError>>>,
     space: StoreSpace,
     /// The reached due time that is stored.
     seen_time: Millis,
@@ -298,7 +298,8 @@ impl Committer {
         }
         match outcome {
             Ok((woken, added)) => {
-                // Before the answers: when a caller knows of the commit, its deliveries are already in flight.
+                // Before the answers: when a caller knows of the commit, the dispatcher has been notified of its
+                // deliveries.
                 self.listeners.wakes.add(woken);
                 self.listeners.tail.append(added);
                 answers
@@ -373,12 +374,12 @@ impl Committer {
         })
     }
 
-    /// Stores the error of a write until [`Writer::works_again`], and logs it if it is new.
+    /// Stores the error of a write until [`Writer::clear_write_error`], and logs it if it is new.
     fn note(&self, failed: StoreError) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.as_ref() != Some(&failed) {
+        let mut write_error = self.write_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if write_error.as_ref() != Some(&failed) {
             tracing::error!(error = %failed, "writes fail; new events are refused with 503");
-            *trouble = Some(failed);
+            *write_error = Some(failed);
         }
     }
 

@@ -93,7 +93,8 @@ fn hanging_lanes_leave_slots_for_new_lanes() {
     assert!(grant.slots >= 8, "{} slots", grant.slots);
 }
 
-/// Starts in each lane a delivery whose attempt never ends, in each slot that it is granted. Returns the number of slots.
+/// Starts in each lane a delivery whose attempt never ends, in each slot that it is granted. Returns the number of
+/// slots.
 fn hang(lanes: &mut Lanes, endpoints: std::ops::Range<i64>) -> usize {
     endpoints.for_each(|endpoint| lanes.wake(endpoint, 0, 0));
     let mut taken = 0;
@@ -142,7 +143,7 @@ fn trusted_lanes_share_the_slots_that_suspects_leave() {
 }
 
 #[test]
-fn lane_keeps_its_turn_when_its_standing_changes() {
+fn lane_keeps_its_turn_when_its_trust_changes() {
     let mut lanes = lanes(4, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
@@ -186,7 +187,7 @@ fn earliest_due_time_sets_the_timer() {
 
 /// A step of the model test: steps come in any order.
 #[derive(Debug, Clone)]
-enum Step {
+enum LaneStep {
     Publish {
         endpoint: i64,
         in_ms: Millis,
@@ -208,30 +209,30 @@ fn trust() -> impl Strategy<Value = Option<LaneTrust>> {
     prop_oneof![Just(None), Just(Some(LaneTrust::Trusted)), Just(Some(LaneTrust::Suspect))]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = LaneStep> {
     prop_oneof![
-        3 => (0..4_i64, 0..20_i64).prop_map(|(endpoint, in_ms)| Step::Publish { endpoint, in_ms }),
-        3 => Just(Step::Grant),
-        3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::AnswerFetch),
+        3 => (0..4_i64, 0..20_i64).prop_map(|(endpoint, in_ms)| LaneStep::Publish { endpoint, in_ms }),
+        3 => Just(LaneStep::Grant),
+        3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(LaneStep::AnswerFetch),
         3 => (proptest::arbitrary::any::<prop::sample::Index>(), prop::option::weighted(0.3, 1..30_i64))
-            .prop_map(|(which, retry)| Step::Record(which, retry)),
+            .prop_map(|(which, retry)| LaneStep::Record(which, retry)),
         3 => (proptest::arbitrary::any::<prop::sample::Index>(), trust())
-            .prop_map(|(which, trust)| Step::Answer(which, trust)),
-        3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Report),
-        1 => (0..30_i64).prop_map(Step::Advance),
-        1 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(Step::Revive),
+            .prop_map(|(which, trust)| LaneStep::Answer(which, trust)),
+        3 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(LaneStep::Report),
+        1 => (0..30_i64).prop_map(LaneStep::Advance),
+        1 => proptest::arbitrary::any::<prop::sample::Index>().prop_map(LaneStep::Revive),
     ]
 }
 
 #[derive(Debug)]
-struct Stored {
+struct StoredDelivery {
     endpoint: i64,
     round: u32,
     /// `None` if the delivery is delivered or dead.
     due: Option<Millis>,
 }
 
-struct Attempt {
+struct ModelAttempt {
     endpoint: i64,
     delivery: i64,
     round: u32,
@@ -240,12 +241,12 @@ struct Attempt {
     recorded: Option<Option<Millis>>,
 }
 
-struct Model {
+struct LaneModel {
     lanes: Lanes,
     now: Millis,
-    store: BTreeMap<i64, Stored>,
+    store: BTreeMap<i64, StoredDelivery>,
     fetches: Vec<Grant>,
-    attempts: Vec<Attempt>,
+    attempts: Vec<ModelAttempt>,
     /// Endpoints that were trusted after the last attempt with a result.
     trusted: BTreeSet<i64>,
 }
@@ -253,7 +254,7 @@ struct Model {
 const IN_ALL: usize = 5;
 const PER_LANE: usize = 2;
 
-impl Model {
+impl LaneModel {
     fn answer(&mut self, grant: &Grant) {
         let mut rows: Vec<_> = self
             .store
@@ -265,7 +266,7 @@ impl Model {
         let due: Vec<_> =
             rows.iter().filter(|(due, _)| *due <= self.now).take(grant.slots).map(|(_, d)| *d).collect();
         let next_due = rows.get(due.len()).map(|(due, _)| *due);
-        self.attempts.extend(due.iter().map(|delivery| Attempt {
+        self.attempts.extend(due.iter().map(|delivery| ModelAttempt {
             endpoint: grant.endpoint,
             delivery: *delivery,
             round: self.store[delivery].round,
@@ -300,7 +301,7 @@ impl Model {
     }
 
     /// Returns `true` if the store has a delivery for the endpoint that could be attempted now if a slot were free.
-    fn wants(&self, endpoint: i64) -> bool {
+    fn has_due(&self, endpoint: i64) -> bool {
         let is_leased = |delivery| self.attempts.iter().any(|attempt| attempt.delivery == delivery);
         self.fetches.iter().all(|grant| grant.endpoint != endpoint)
             && self.store.iter().any(|(delivery, row)| {
@@ -324,7 +325,7 @@ impl Model {
         if free == 0 || unrecorded >= IN_ALL {
             return;
         }
-        for endpoint in (0..4).filter(|endpoint| self.held(*endpoint) == 0 && self.wants(*endpoint)) {
+        for endpoint in (0..4).filter(|endpoint| self.held(*endpoint) == 0 && self.has_due(*endpoint)) {
             let of_it = self.attempts.iter().filter(|attempt| attempt.endpoint == endpoint).count();
             let may = self.trusted.contains(&endpoint) || suspects < IN_ALL * 3 / 4;
             assert!(!may || of_it >= PER_LANE * (1 + UNRECORDED), "{endpoint} got no turn");
@@ -351,29 +352,29 @@ impl Model {
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn take(&mut self, step: &LaneStep) {
         match step {
-            Step::Publish { endpoint, in_ms } => {
+            LaneStep::Publish { endpoint, in_ms } => {
                 let due = self.now + in_ms;
                 let delivery = self.store.len() as i64;
-                self.store.insert(delivery, Stored { endpoint: *endpoint, round: 0, due: Some(due) });
+                self.store.insert(delivery, StoredDelivery { endpoint: *endpoint, round: 0, due: Some(due) });
                 self.lanes.wake(*endpoint, due, self.now);
             }
-            Step::Grant => self.grant(),
-            Step::AnswerFetch(which) if !self.fetches.is_empty() => {
+            LaneStep::Grant => self.grant(),
+            LaneStep::AnswerFetch(which) if !self.fetches.is_empty() => {
                 let grant = self.fetches.swap_remove(which.index(self.fetches.len()));
                 self.answer(&grant);
             }
-            Step::Answer(which, trust) if !self.attempts.is_empty() => {
+            LaneStep::Answer(which, trust) if !self.attempts.is_empty() => {
                 self.answered(which.index(self.attempts.len()), *trust);
             }
-            Step::Record(which, retry) if !self.attempts.is_empty() => {
+            LaneStep::Record(which, retry) if !self.attempts.is_empty() => {
                 self.record(which.index(self.attempts.len()), *retry);
             }
-            Step::Report(which) if !self.attempts.is_empty() => {
+            LaneStep::Report(which) if !self.attempts.is_empty() => {
                 self.report(which.index(self.attempts.len()));
             }
-            Step::Revive(which) if !self.store.is_empty() => {
+            LaneStep::Revive(which) if !self.store.is_empty() => {
                 let delivery = which.index(self.store.len()) as i64;
                 if let Some(row) = self.store.get_mut(&delivery) {
                     row.due = Some(self.now);
@@ -381,12 +382,12 @@ impl Model {
                     self.lanes.revive(row.endpoint, self.now, self.now);
                 }
             }
-            Step::AnswerFetch(_)
-            | Step::Answer(..)
-            | Step::Record(..)
-            | Step::Report(_)
-            | Step::Revive(_) => {}
-            Step::Advance(by) => {
+            LaneStep::AnswerFetch(_)
+            | LaneStep::Answer(..)
+            | LaneStep::Record(..)
+            | LaneStep::Report(_)
+            | LaneStep::Revive(_) => {}
+            LaneStep::Advance(by) => {
                 self.now += by;
                 self.lanes.advance(self.now);
             }
@@ -397,7 +398,7 @@ impl Model {
 proptest! {
     #[test]
     fn every_delivery_gets_its_turn_and_every_bound_holds(steps in prop::collection::vec(step(), 0..200)) {
-        let mut model = Model {
+        let mut model = LaneModel {
             lanes: lanes(IN_ALL, PER_LANE),
             now: 0,
             store: BTreeMap::new(),

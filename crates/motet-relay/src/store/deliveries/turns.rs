@@ -173,7 +173,7 @@ impl Store {
             .await
     }
 
-    /// Returns up to `most` due deliveries of an endpoint, earliest first, without those in `leased`. Deliveries that
+    /// Returns up to `limit` due deliveries of an endpoint, earliest first, without those in `leased`. Deliveries that
     /// cannot be read become dead letters.
     ///
     /// # Errors
@@ -181,7 +181,7 @@ impl Store {
     pub(crate) async fn turn(
         &self,
         endpoint: i64,
-        most: usize,
+        limit: usize,
         leased: Vec<i64>,
     ) -> Result<Turn, StoreError> {
         let now = self.clock().due_now();
@@ -189,7 +189,7 @@ impl Store {
         let turn = self
             .shared
             .dispatch_readers
-            .read(move |connection| turn(connection, &damage, endpoint, most, &leased, now))
+            .read(move |connection| turn(connection, &damage, endpoint, limit, &leased, now))
             .await;
         if let Err(StoreError::Corrupt(_)) = turn {
             self.rebuild_indexes_soon().await?;
@@ -290,7 +290,7 @@ fn turn(
     connection: &Connection,
     damage: &Damage,
     endpoint: i64,
-    most: usize,
+    limit: usize,
     leased: &[i64],
     now: Millis,
 ) -> Result<Turn, StoreError> {
@@ -303,13 +303,13 @@ fn turn(
             return Ok(Turn::held(None));
         }
     };
-    let (most, now) = match (held, probe_at) {
+    let (limit, now) = match (held, probe_at) {
         (FAILING, Some(at)) if at > now => return Ok(Turn::held(Some(at))),
         // The outcome of the probe in flight sets the time of the next probe, or enables the endpoint.
         (FAILING, _) if !leased.is_empty() => return Ok(Turn::held(None)),
         // A probe is one delivery, no matter when it is due.
         (FAILING, _) => (1, Millis::MAX),
-        _ => (most, now),
+        _ => (limit, now),
     };
     // Of skipped deliveries only the index is read. The query has no limit but stops after the needed rows: SQLite
     // would plan a statement with a bound limit again at each turn.
@@ -317,7 +317,7 @@ fn turn(
         "SELECT seq, due_at FROM deliveries INDEXED BY deliveries_due
          WHERE endpoint_seq = ?1 AND state = 0 ORDER BY due_at, seq",
     )?;
-    let mut due = Vec::with_capacity(most);
+    let mut due = Vec::with_capacity(limit);
     let mut unreadable = Vec::new();
     let mut next_due = None;
     // The row after the last one shows when the next delivery is due.
@@ -328,13 +328,13 @@ fn turn(
             continue;
         }
         let due_at: Millis = row.get(1)?;
-        if due_at > now || due.len() == most || unreadable.len() == GIVEN_UP_AT_ONCE {
+        if due_at > now || due.len() == limit || unreadable.len() == GIVEN_UP_AT_ONCE {
             next_due = Some(due_at);
             break;
         }
         let mut event = None;
-        match readable(whole(connection, delivery, &mut event))? {
-            Ok(whole) => due.push(whole),
+        match readable(read_delivery(connection, delivery, &mut event))? {
+            Ok(delivery_row) => due.push(delivery_row),
             Err(why) => unreadable.push(UnreadableDelivery { delivery, event, why }),
         }
     }
@@ -359,7 +359,11 @@ fn target(
 }
 
 /// Reads a delivery with its event. `event` is set as soon as its number is known.
-fn whole(connection: &Connection, delivery: i64, event: &mut Option<i64>) -> Result<DueDelivery, StoreError> {
+fn read_delivery(
+    connection: &Connection,
+    delivery: i64,
+    event: &mut Option<i64>,
+) -> Result<DueDelivery, StoreError> {
     let missing = |why: &str| StoreError::Corrupt(why.to_owned());
     let found = connection
         .prepare_cached(
