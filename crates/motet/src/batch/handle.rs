@@ -52,17 +52,15 @@ impl<T, R, E> Handle<T, R, E> {
         let mut state = self.shared.state();
         let count = state.close();
         self.shared.settle(state);
-        self.shared.watch.notify_one();
+        self.shared.watch.notify_waiters();
         count
     }
 
     /// Waits until so many batches have ended.
     async fn ended(&self, count: u64) {
         loop {
-            let ended = self.shared.ended.notified();
-            let mut ended = std::pin::pin!(ended);
             // Before the question, so that an end between the two is not missed.
-            ended.as_mut().enable();
+            let ended = self.shared.ended.notified();
             if self.shared.state().window.have_ended(count) {
                 return;
             }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::block::{Answer, Answers, Block, Found};
@@ -14,6 +13,7 @@ use super::run::Running;
 use super::state::{Batch, Seat, Seating, State};
 use crate::mutant;
 use crate::task::core::{Level, panic_message};
+use crate::task::notify::Notify;
 use crate::task::renew::renew;
 use crate::task::wakers::wake_each;
 use crate::task::{Name, Scope};
@@ -191,7 +191,7 @@ impl<T, R, E> Shared<T, R, E> {
             ended.unasked.into_iter().for_each(|unasked| self.drop_caught(unasked));
         }
         self.ended.notify_waiters();
-        self.watch.notify_one();
+        self.watch.notify_waiters();
         if posted > 0 {
             crate::log::warn!(scope = self.scope.name(), batcher = %self.name, posted, "posted items are lost: the scope has ended");
         }

@@ -47,6 +47,7 @@ impl<T, R, E> Watching<T, R, E> {
         let mut told = pin!(token.cancelled());
         let mut sleep = pin!(None::<Sleep>);
         loop {
+            // Before the look, so that a change between the two is not missed.
             let mut changed = pin!(shared.watch.notified());
             let Watch::Until(deadline) = look(&shared) else {
                 self.0 = None;

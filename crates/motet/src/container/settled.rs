@@ -1,10 +1,9 @@
-use std::pin::pin;
 use std::sync::OnceLock;
 
-use tokio::sync::Notify;
 use tokio::task::coop;
 
 use super::store::Outcome;
+use crate::task::notify::Notify;
 
 /// How a build ended, once it has, for all who wait for it.
 ///
@@ -36,9 +35,8 @@ impl Settled {
 /// Looks again whenever it is notified, until it has found something.
 pub(crate) async fn until<T>(changed: &Notify, mut look: impl FnMut() -> Option<T>) -> T {
     loop {
-        let mut notified = pin!(changed.notified());
         // Before the look, so that a change between the two is not missed.
-        notified.as_mut().enable();
+        let notified = changed.notified();
         if let Some(found) = look() {
             return found;
         }

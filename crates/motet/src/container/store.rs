@@ -7,7 +7,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::build::{Attempt, Instance};
@@ -21,6 +20,7 @@ use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
 use crate::task::gate::Class;
 use crate::task::member::Member;
+use crate::task::notify::Notify;
 use crate::task::{CancelToken, Either, Reason, race};
 
 pub(crate) type Outcome = Result<Value, BuildFailed>;
@@ -100,7 +100,7 @@ impl Store {
             begun: Instant::now(),
             in_place: InPlace::default(),
             state: Mutex::new(state),
-            changed: Notify::new(),
+            changed: Notify::default(),
         })
     }
 

@@ -3,10 +3,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
 use tokio::task::coop;
 
 use crate::mutant;
+use crate::task::notify::Notify;
 
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
@@ -57,10 +57,8 @@ impl Open {
     pub(super) async fn settled(&self) {
         coop::consume_budget().await;
         loop {
-            let settled = self.settled.notified();
-            let mut settled = std::pin::pin!(settled);
             // Before the question, so that an end between the two is not missed.
-            settled.as_mut().enable();
+            let settled = self.settled.notified();
             if self.is_settled() {
                 return;
             }

@@ -210,10 +210,8 @@ impl<T> Sender<T> {
             coop::consume_budget().await;
             let _watch = self.core.watch();
             loop {
-                let settled = self.core.settled.notified();
-                let mut settled = std::pin::pin!(settled);
                 // Before the state is read, so that a change between the two is not missed.
-                settled.as_mut().enable();
+                let settled = self.core.settled.notified();
                 match self.core.outcome() {
                     Some(0) => return Ok(()),
                     Some(left) => return Err(Abandoned { left }),

@@ -44,10 +44,8 @@ impl<T> Core<T> {
     pub(super) async fn wait_closed(&self) {
         coop::consume_budget().await;
         loop {
-            let closed = self.closed.notified();
-            let mut closed = std::pin::pin!(closed);
             // Before the state is read, so that a change between the two is not missed.
-            closed.as_mut().enable();
+            let closed = self.closed.notified();
             if self.counts.is_closed() {
                 return;
             }

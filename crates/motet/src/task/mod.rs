@@ -77,6 +77,7 @@ pub(crate) mod member;
 #[cfg(all(test, motet_loom))]
 mod models;
 pub(crate) mod name;
+pub(crate) mod notify;
 mod nursery;
 pub(crate) mod options;
 mod owing;

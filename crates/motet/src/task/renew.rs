@@ -11,6 +11,12 @@ pub(crate) struct Renewal<'a> {
 }
 
 impl Renewal<'_> {
+    /// Returns a waker for where none is kept yet. Where that is `None`, let go of the lock, as with [`set`](Self::set).
+    #[must_use]
+    pub(crate) fn clone_for_new(&mut self) -> Option<Waker> {
+        self.clone.take()
+    }
+
     /// Sees to it that `kept` wakes the task. Where that is `false`, it does not yet: let go of the lock and give
     /// `None`, so that [`renew`] looks again.
     #[must_use]

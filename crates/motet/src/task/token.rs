@@ -2,11 +2,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Notify;
 use tokio::task::coop;
 
 use super::Reason;
-use crate::{mutant, sim};
+use super::notify::Notify;
+use crate::sim;
 
 /// Tells many that they should stop, and why.
 ///
@@ -47,10 +47,7 @@ impl CancelToken {
             sim::op("token.cancel");
             // Release, after the reason: whoever is woken by it finds the reason.
             self.0.cancelled.store(true, Ordering::Release);
-            match mutant!("token.wake_one") {
-                true => self.0.waiters.notify_one(),
-                false => self.0.waiters.notify_waiters(),
-            }
+            self.0.waiters.notify_waiters();
         }
     }
 
@@ -76,10 +73,8 @@ impl CancelToken {
         sim::at("token", "wait for its cancellation", async move {
             coop::consume_budget().await;
             loop {
-                let notified = self.0.waiters.notified();
-                let mut notified = std::pin::pin!(notified);
                 // Before the flag is read, so that a cancellation between the two is not missed.
-                notified.as_mut().enable();
+                let notified = self.0.waiters.notified();
                 if let Some(reason) = self.0.reason.get()
                     && self.0.cancelled.load(Ordering::Acquire)
                 {

@@ -8,8 +8,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError};
 
-use tokio::sync::Notify;
-
 pub(super) use self::end::End;
 pub(super) use self::items::Take;
 use super::counts::Counts;
@@ -19,6 +17,7 @@ use super::store::{Entry, Later};
 use super::sync::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, Padded, in_one_order};
 use super::waiters::{Key, Waiters};
 use crate::observe::Registration;
+use crate::task::notify::Notify;
 
 /// What an operation must know before it takes the quick way, in one word that is seldom written.
 pub(super) mod flag {
@@ -89,8 +88,8 @@ impl<T> Core<T> {
             unsettled: Padded(AtomicUsize::new(0)),
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
-            closed: Notify::new(),
-            settled: Notify::new(),
+            closed: Notify::default(),
+            settled: Notify::default(),
             letters,
             registration: OnceLock::new(),
         }

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use motet::Backoff;
 use motet::batch::{Batcher, Loader};
+use motet::container::Container;
 use motet::event::{Emitter, Event};
 use motet::observe::Stats;
 use motet::pool::{Manager, Pool};
@@ -101,7 +102,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let _read = tracing::subscriber::set_default(reader());
         let touch = &TOUCHES[draw(7) as usize];
         let around = timeout(millis(60_000), async {
-            match draw(10) {
+            match draw(14) {
                 0 => in_a_pool(*touch).await,
                 1 => in_a_listener(*touch).await,
                 2 => in_a_release(*touch).await,
@@ -111,6 +112,10 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 6 => in_keys_of_a_loader(*touch).await,
                 7 => in_keys_of_a_registry(*touch),
                 8 => in_wakers_of_a_queue_and_a_pool(touch).await,
+                9 => in_wakers_of_a_token(touch).await,
+                10 => in_wakers_of_a_queue_that_ends(touch).await,
+                11 => in_wakers_of_an_emitter(touch).await,
+                12 => in_wakers_of_a_container(touch).await,
                 _ => in_wakers_of_a_batch_and_a_task(touch).await,
             }
         });
@@ -494,6 +499,92 @@ async fn in_wakers_of_a_queue_and_a_pool(touch: &'static Touch) {
     .unwrap();
 }
 
+/// A cancellation does not panic, and wakes the waiter behind the mined one.
+async fn in_wakers_of_a_token(touch: &'static Touch) {
+    scope(async |n: &Nursery<Infallible>| {
+        let token = CancelToken::new();
+        let mined = waits_with(touch, token.cancelled());
+        let other = token.clone();
+        let other = n.spawn("waits", async move { other.cancelled().await.clone() });
+        sleep(millis(1)).await;
+        token.cancel(Reason::requested("lunch"));
+        goes_off(mined);
+        assert_eq!(other.await.unwrap().text(), Some("lunch"));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// A close and the receipt of the last item do not panic, and wake the waiters behind the mined ones.
+async fn in_wakers_of_a_queue_that_ends(touch: &'static Touch) {
+    scope(async |n: &Nursery<Infallible>| {
+        let (sender, receiver) = queue::bounded(2);
+        sender.send(1).await.unwrap();
+        let mined = (waits_with(touch, sender.closed()), waits_with(touch, sender.join()));
+        let (closed, joined) = (sender.clone(), sender.clone());
+        let closed = n.spawn("waits", async move { closed.closed().await });
+        let joined = n.spawn("joins", async move { joined.join().await });
+        sleep(millis(1)).await;
+        if draw(2) == 0 {
+            sender.close();
+            closed.await.unwrap();
+            assert_eq!(receiver.recv().await.unwrap(), 1);
+            joined.await.unwrap().unwrap();
+        } else {
+            assert_eq!(receiver.recv().await.unwrap(), 1);
+            joined.await.unwrap().unwrap();
+            sender.close();
+            closed.await.unwrap();
+        }
+        goes_off(mined.0);
+        goes_off(mined.1);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// The end of the last listener wakes the waiter behind the mined one.
+async fn in_wakers_of_an_emitter(touch: &'static Touch) {
+    scope(async |n: &Nursery<Infallible>| {
+        let emitter = Emitter::builder().build(n);
+        let _hears = emitter.on_async("hears", |_: Arc<Happened>| sleep(millis(3)));
+        let _posted = emitter.post(Happened).unwrap();
+        let mined = waits_with(touch, emitter.drain());
+        let other = emitter.clone();
+        let other = n.spawn("drains", async move { other.drain().await });
+        other.await.unwrap();
+        goes_off(mined);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+struct Part;
+
+/// The end of a build wakes the caller behind the mined one.
+async fn in_wakers_of_a_container(touch: &'static Touch) {
+    scope(async |n: &Nursery<Infallible>| {
+        let mut container = Container::new();
+        container.provide_scoped(async || {
+            sleep(millis(3)).await;
+            Part
+        });
+        let running = container.start(n).await.unwrap();
+        let scoped = running.within(n).unwrap();
+        let mined = waits_with(touch, scoped.get::<Part>());
+        let _part = scoped.get::<Part>().await.unwrap();
+        goes_off(mined);
+        scoped.close().await;
+        assert!(running.stop().await.failures().next().is_none());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
 /// The other waiters are woken, although one waker panics.
 async fn in_wakers_of_a_batch_and_a_task(touch: &'static Touch) {
     scope(async |n: &Nursery<Infallible>| {
@@ -504,6 +595,18 @@ async fn in_wakers_of_a_batch_and_a_task(touch: &'static Touch) {
         assert_eq!(batcher.submit(2).await.unwrap(), 2);
         goes_off(mined);
         batcher.close().await;
+
+        let slow = Batcher::new(n, |items: Vec<u32>| async move {
+            sleep(millis(2)).await;
+            items.into_iter().map(Ok::<_, Infallible>).collect::<Vec<_>>()
+        });
+        slow.post(1).await.unwrap();
+        let mined = waits_with(touch, slow.flush());
+        let other = slow.clone();
+        let other = n.spawn("flushes", async move { other.flush().await });
+        other.await.unwrap();
+        goes_off(mined);
+        slow.close().await;
 
         let ended = n.spawn("ends", sleep(millis(1)));
         let mined = waits_with(touch, ended);

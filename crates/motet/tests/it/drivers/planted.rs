@@ -71,6 +71,7 @@ planted! {
     middleware_let_panics_out: "middleware.let_panics_out", By::Sweep(&chains::PARTS);
     middleware_policies_apart: "middleware.policies_apart", By::Sweep(&chains::PARTS);
     middleware_skip_part: "middleware.skip_part", By::Sweep(&chains::CHAIN);
+    notify_wake_one: "notify.wake_one", By::Sweep(&tokens::DRIVER);
     pool_close_at_once: "pool.close_at_once", By::Sweep(&pools::DRIVER);
     pool_closing_has_gone: "pool.closing_has_gone", By::Sweep(&pools::DRIVER);
     pool_discard_unverified: "pool.discard_unverified", By::Sweep(&pools::DRIVER);
@@ -150,7 +151,6 @@ planted! {
     task_lose_panic: "task.lose_panic", By::Sweep(&scopes::DRIVER);
     task_miss_cancel: "task.miss_cancel", By::Sweep(&scopes::DRIVER);
     timeout_keep_future: "timeout.keep_future", By::Cancel(&time::DRIVER);
-    token_wake_one: "token.wake_one", By::Sweep(&tokens::DRIVER);
     wakers_let_panics_out: "wakers.let_panics_out", By::Sweep(&mines::DRIVER);
     workers_burn_attempt: "workers.burn_attempt", By::Sweep(&workers::DRIVER);
     workers_due_later_when_told: "workers.due_later_when_told", By::Sweep(&workers::DRIVER);
