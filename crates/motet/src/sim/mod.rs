@@ -43,7 +43,7 @@ mod off;
 #[cfg(not(feature = "sim"))]
 pub use off::{Fault, TaskHook, always, choice, fault, is_current, mutant, op, sometimes};
 #[cfg(not(feature = "sim"))]
-pub(crate) use off::{Site, around, around_named, at, at_named};
+pub(crate) use off::{Site, around, at, at_named};
 
 #[cfg(feature = "sim")]
 mod fault;
@@ -69,4 +69,4 @@ pub use mutants::is_enabled as mutant;
 #[cfg(feature = "sim")]
 pub use points::{always, choice, is_current, op, sometimes};
 #[cfg(feature = "sim")]
-pub(crate) use site::{Site, around, around_named, at, at_named};
+pub(crate) use site::{Site, around, at, at_named};

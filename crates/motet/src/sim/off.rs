@@ -181,16 +181,6 @@ pub(crate) fn around<F: Future>(_kind: &'static str, _verb: &'static str, future
     future
 }
 
-#[inline(always)]
-pub(crate) fn around_named<F: Future>(
-    _kind: &'static str,
-    _verb: &'static str,
-    _name: impl FnOnce() -> Option<String>,
-    future: F,
-) -> F {
-    future
-}
-
 /// Holds the promise: this file does not compile once something here has a size or says yes.
 const _: () = {
     const fn evaluated() -> bool {

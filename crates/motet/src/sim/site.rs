@@ -153,17 +153,6 @@ pub(crate) fn around<F: Future>(kind: &'static str, verb: &'static str, future: 
     At { future, site: Site::new(kind, verb).around() }
 }
 
-/// As [`around`], with the name that the user gave to what the operation is of.
-#[track_caller]
-pub(crate) fn around_named<F: Future>(
-    kind: &'static str,
-    verb: &'static str,
-    name: impl FnOnce() -> Option<String>,
-    future: F,
-) -> At<F> {
-    At { future, site: Site::named(kind, verb, name).around() }
-}
-
 pin_project! {
     /// A future with its site.
     #[must_use = "futures do nothing unless awaited"]

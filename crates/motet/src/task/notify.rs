@@ -129,19 +129,10 @@ impl Drop for Notified<'_> {
 mod tests {
     use std::pin::pin;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::sync::atomic::Ordering;
 
+    use super::super::renew::tests::Count;
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     impl Count {
         fn poll(self: &Arc<Self>, notified: Pin<&mut Notified<'_>>) -> Poll<()> {

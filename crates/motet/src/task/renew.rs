@@ -49,15 +49,16 @@ pub(crate) fn renew<R>(waker: &Waker, mut look: impl FnMut(&mut Renewal<'_>) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
     use super::*;
 
+    /// A waker that counts how often it wakes.
     #[derive(Default)]
-    struct Count(AtomicUsize);
+    pub(in crate::task) struct Count(pub(in crate::task) AtomicUsize);
 
     impl Wake for Count {
         fn wake(self: Arc<Self>) {

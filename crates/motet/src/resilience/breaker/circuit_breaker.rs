@@ -124,7 +124,8 @@ impl CircuitBreaker {
         future: F,
         verdict: impl FnOnce(&F::Output) -> Verdict,
     ) -> impl Future<Output = Result<F::Output, Rejected>> {
-        sim::around_named("circuit breaker", "call", || self.name().map(str::to_owned), async move {
+        let site = sim::Site::named("circuit breaker", "call", || self.name().map(str::to_owned)).around();
+        site.of(async move {
             let mut permit = self.try_acquire_untimed()?;
             // Dropped before the permit, which tells: a probe's place is free when its call is over.
             let mut future = pin!(future);

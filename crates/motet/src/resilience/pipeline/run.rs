@@ -53,31 +53,7 @@ where
             site: Site::new("pipeline", "run").around(),
         }
     }
-}
 
-impl<'p, L, O, C> Future for Run<'p, L, O, C>
-where
-    L: Layers<'p, O::Ok, O::Err>,
-    O: Operate,
-    C: Classify<O::Ok, O::Err>,
-{
-    type Output = Result<O::Ok, Error<O::Err>>;
-
-    #[inline]
-    #[track_caller]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let entered = self.site.enter();
-        let polled = self.poll_here(cx);
-        entered.leave(polled)
-    }
-}
-
-impl<'p, L, O, C> Run<'p, L, O, C>
-where
-    L: Layers<'p, O::Ok, O::Err>,
-    O: Operate,
-    C: Classify<O::Ok, O::Err>,
-{
     #[inline]
     #[track_caller]
     fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
@@ -103,6 +79,23 @@ where
                 Poll::Ready(Err(error))
             }
         }
+    }
+}
+
+impl<'p, L, O, C> Future for Run<'p, L, O, C>
+where
+    L: Layers<'p, O::Ok, O::Err>,
+    O: Operate,
+    C: Classify<O::Ok, O::Err>,
+{
+    type Output = Result<O::Ok, Error<O::Err>>;
+
+    #[inline]
+    #[track_caller]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let entered = self.site.enter();
+        let polled = self.poll_here(cx);
+        entered.leave(polled)
     }
 }
 
