@@ -91,8 +91,8 @@ pub struct ComponentHealth {
 }
 
 impl HealthReport {
-    /// Says how healthy the whole is: as healthy as the least healthy component. A container that is being stopped, or has
-    /// been, is [`Health::Unhealthy`], whatever its components say.
+    /// Returns the health of the whole container: that of the least healthy component. A container that is stopping or
+    /// stopped is [`Health::Unhealthy`], whatever its components report.
     #[must_use]
     pub fn health(&self) -> Health {
         if self.is_stopping() {
@@ -114,7 +114,7 @@ impl HealthReport {
         self.life == Life::Closed
     }
 
-    /// Gives the components that were there to be asked, in the order in which they were provided.
+    /// Returns the components that were checked, in the order in which they were provided.
     #[must_use]
     pub fn components(&self) -> &[ComponentHealth] {
         &self.components
@@ -210,7 +210,7 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
         }
     });
     let components = components.collect();
-    // Only now: a stop that began meanwhile makes the answers out of date.
+    // Read last: a stop that began during the checks makes their results out of date.
     HealthReport { components, life: store.life() }
 }
 

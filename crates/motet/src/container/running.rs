@@ -180,7 +180,7 @@ impl Running {
     pub fn stop(self) -> impl Future<Output = StopReport> {
         sim::around("container", "stop", async move {
             let Self { owner, values, .. } = self;
-            // What nobody else holds is dropped when it is stopped.
+            // Components without other owners are dropped when they are stopped.
             drop(values);
             owner.stop(Reason::requested("the container is stopped")).await
         })

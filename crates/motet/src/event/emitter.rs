@@ -168,10 +168,10 @@ impl Emitter {
 
     /// Puts the event before all listeners, and does not wait for them.
     ///
-    /// Each listener hears what is posted in a task of its scope, one event at a time. A scope that ends waits for
-    /// what its listeners have still to hear; one that is cancelled drops it. A listener whose scope has ended, or whose
-    /// runtime is gone, does not hear the event: [`Posted::dropped`] counts it. What goes wrong after that is logged and
-    /// counted, since nobody waits for it.
+    /// Each listener receives posted events in a task of its scope, one at a time. A scope that ends waits until its
+    /// listeners have handled their events; a scope that is cancelled drops them. A listener whose scope has ended, or
+    /// whose runtime is gone, does not receive the event: [`Posted::dropped`] counts it. Later failures are logged and
+    /// counted, since no caller waits for them.
     ///
     /// # Ordering and fairness
     /// A listener hears events in the order in which they were posted. Those that are emitted meanwhile are not in
@@ -270,9 +270,9 @@ impl Emitter {
         self.0.topic::<E>().len()
     }
 
-    /// Closes the emitter, as the end of its scope does: it refuses events and listeners from now on. What was posted is still heard; then all listeners
-    /// are off, and streams end. An emit that has begun goes on with the listeners that it has called, and skips those
-    /// that go off before it comes to them.
+    /// Closes the emitter, like the end of its scope: it refuses events and listeners. Posted events are still handled;
+    /// then all listeners are removed, and streams end. An emit in progress finishes the listeners that it has called,
+    /// and skips listeners that are removed before their turn.
     pub fn close(&self) {
         self.0.close();
     }

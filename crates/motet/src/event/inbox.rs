@@ -22,7 +22,8 @@ struct State<T: ?Sized> {
 pub(super) enum Put<T: ?Sized> {
     /// It waits; whoever attends to the inbox comes to it.
     Queued,
-    /// It waits, and somebody has to begin. With how often the inbox was [abandoned](Inbox::abandoned) before.
+    /// The item waits, and a task must start on it. Contains the number of times that the inbox was
+    /// [abandoned](Inbox::abandoned) before.
     Begin(u64),
     /// It waits in the place of this one.
     Instead(Arc<T>),
@@ -78,7 +79,7 @@ impl<T: ?Sized> Inbox<T> {
         std::mem::take(&mut state.events)
     }
 
-    /// How often whoever attended to the inbox was cut off.
+    /// Returns the number of times that the task of the inbox was cancelled.
     pub(super) fn abandoned(&self) -> u64 {
         self.state().abandoned
     }

@@ -56,10 +56,10 @@ pub(super) struct Registry {
     next_number: u64,
 }
 
-/// What is known of a scope with listeners.
+/// The state of a scope with listeners.
 #[derive(Default)]
 struct Joined {
-    /// The number of the cleanup that the scope owes, once it does.
+    /// The number of the scope's pending cleanup, once it has one.
     owed: Option<(Weak<Core>, u64)>,
     /// The listeners of the scope: they are found without a look at those of other scopes.
     listeners: BTreeMap<Order, Hears>,
@@ -283,7 +283,7 @@ impl Inner {
     #[cold]
     fn settle(&self) {
         let mut registry = self.registry();
-        // The scopes stay listed, with the cleanup that each owes.
+        // The scopes stay listed, with their pending cleanups.
         let listeners: Vec<_> =
             registry.scopes.values_mut().map(|joined| mem::take(&mut joined.listeners)).collect();
         self.remove_all(registry, listeners.into_iter().flatten());
@@ -347,8 +347,8 @@ impl Drop for Inner {
     }
 }
 
-/// Closes an emitter, when dropped: by its scope, or lost with the runtime. The scope releases it after what was opened
-/// later, which may emit to its end.
+/// Closes an emitter when it is dropped: by its scope, or with its runtime. The scope releases it after resources that
+/// were opened later, which may still emit.
 struct Closes(Weak<Inner>);
 
 impl Owe for Closes {

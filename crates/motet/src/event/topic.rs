@@ -20,9 +20,9 @@ use super::{AnyEvent, Event};
 /// goes off, and not only at the next emit.
 pub(super) struct Topic<E> {
     snapshot: ArcSwap<Snapshot<E>>,
-    /// What `snapshot` points to while it is stale.
+    /// The value of `snapshot` while it is stale.
     stale: Arc<Snapshot<E>>,
-    /// No code of a user runs under this lock. Whoever changes the list also holds the registry.
+    /// No code of a user runs under this lock. A caller that changes the list also holds the registry.
     listed: Mutex<BTreeMap<Order, Entry<E>>>,
     /// The length of the list, for callers that need not look into it.
     count: AtomicUsize,
@@ -89,7 +89,7 @@ impl<E: AnyEvent> Topic<E> {
     #[cold]
     fn refresh(&self) -> Arc<Snapshot<E>> {
         let listed = self.listed();
-        // Another emit may have copied it meanwhile.
+        // Another emit may have copied the list first.
         let snapshot = self.snapshot.load_full();
         if snapshot.calls != Calls::Stale {
             return snapshot;

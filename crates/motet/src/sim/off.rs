@@ -151,7 +151,7 @@ impl Site {
     }
 }
 
-/// Stands in for a poll that is under way.
+/// Stands in for a poll in progress.
 pub(crate) struct Entered(());
 
 impl Entered {

@@ -1,4 +1,4 @@
-//! Says where a task is suspended: every future of the library that can wait has a [`Site`].
+//! The sites of suspended tasks: every future of the library that can wait has a [`Site`].
 
 use std::panic::Location;
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use pin_project_lite::pin_project;
 
 use super::runner::{Operation, SiteId, Waiting, current};
 
-/// The call that made a future, for the reports of a simulation. Made outside of a simulation, it holds nothing.
+/// The call that created a future, for the reports of a simulation. Outside of a simulation it holds nothing.
 ///
 /// # Drop
-/// The task is not suspended here any more.
+/// The task is no longer suspended here.
 pub(crate) struct Site(Option<Box<Here>>);
 
 struct Here {
@@ -21,13 +21,13 @@ struct Here {
 }
 
 impl Site {
-    /// Names the operation as `kind: verb`, called by the caller of the function that calls this.
+    /// Creates the site of the operation `kind: verb`, called by the caller of the function that calls this.
     #[track_caller]
     pub(crate) fn new(kind: &'static str, verb: &'static str) -> Self {
         Self::named(kind, verb, || None)
     }
 
-    /// As [`new`](Self::new), with the name that the user gave to what the operation is of.
+    /// Like [`new`](Self::new), with the name that the user gave to the component.
     #[track_caller]
     pub(crate) fn named(
         kind: &'static str,
@@ -37,7 +37,7 @@ impl Site {
         Self::located(kind, verb, name, Location::caller())
     }
 
-    /// As [`named`](Self::named), called at this line.
+    /// Like [`named`](Self::named), called at this line.
     pub(crate) fn located(
         kind: &'static str,
         verb: &'static str,
@@ -51,12 +51,12 @@ impl Site {
         }))
     }
 
-    /// Gives the site to a future.
+    /// Attaches the site to a future.
     pub(crate) fn of<F: Future>(self, future: F) -> At<F> {
         At { future, site: self }
     }
 
-    /// Gives the site to a future on the heap. Nothing more is allocated outside of a simulation.
+    /// Attaches the site to a boxed future. Outside of a simulation it allocates nothing more.
     pub(crate) fn of_boxed<T: 'static>(
         self,
         future: Pin<Box<dyn Future<Output = T> + Send>>,
@@ -67,8 +67,8 @@ impl Site {
         Box::pin(self.of(future))
     }
 
-    /// Says that the operation runs code of its caller: if it alone is suspended, then that code waits for something that
-    /// is not of this library.
+    /// Marks the operation as one that runs code of its caller: if only this operation is suspended, then that code
+    /// waits for a future of another crate.
     pub(crate) fn around(mut self) -> Self {
         if let Some(here) = &mut self.0 {
             Arc::make_mut(&mut here.waiting).runs_code = true;
@@ -76,7 +76,7 @@ impl Site {
         self
     }
 
-    /// A second future of the same call.
+    /// Returns a site for a second future of the same call.
     pub(crate) fn another(&self) -> Self {
         Self(self.0.as_ref().and_then(|here| {
             Some(Box::new(Here { id: current()?.new_site(), waiting: Arc::clone(&here.waiting) }))
@@ -103,7 +103,7 @@ impl Drop for Site {
     }
 }
 
-/// A poll that is under way.
+/// A poll in progress.
 pub(crate) struct Entered(Option<SiteId>);
 
 impl Entered {
@@ -130,13 +130,13 @@ impl Drop for Entered {
     }
 }
 
-/// Gives a future the site of this call.
+/// Attaches the site of this call to a future.
 #[track_caller]
 pub(crate) fn at<F: Future>(kind: &'static str, verb: &'static str, future: F) -> At<F> {
     At { future, site: Site::new(kind, verb) }
 }
 
-/// As [`at`], with the name that the user gave to what the operation is of.
+/// Like [`at`], with the name that the user gave to the component.
 #[track_caller]
 pub(crate) fn at_named<F: Future>(
     kind: &'static str,
@@ -147,7 +147,7 @@ pub(crate) fn at_named<F: Future>(
     At { future, site: Site::named(kind, verb, name) }
 }
 
-/// As [`at`], for an operation that runs code of its caller.
+/// Like [`at`], for an operation that runs code of its caller.
 #[track_caller]
 pub(crate) fn around<F: Future>(kind: &'static str, verb: &'static str, future: F) -> At<F> {
     At { future, site: Site::new(kind, verb).around() }

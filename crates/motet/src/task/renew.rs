@@ -11,7 +11,8 @@ pub(crate) struct Renewal<'a> {
 }
 
 impl Renewal<'_> {
-    /// Returns a waker for where none is kept yet. Where that is `None`, let go of the lock, as with [`set`](Self::set).
+    /// Returns a waker to store where none is stored yet. If it is `None`, release the lock and return `None`, as with
+    /// [`set`](Self::set).
     #[must_use]
     pub(crate) fn clone_for_new(&mut self) -> Option<Waker> {
         self.clone.take()

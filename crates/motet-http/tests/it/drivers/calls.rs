@@ -1,5 +1,5 @@
 //! Calls: whatever the server does, each call ends in time with a true result, is repeated only if it may be, and
-//! leaves
+//! leaves neither a connection nor a slot in use.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

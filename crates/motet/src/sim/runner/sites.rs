@@ -17,11 +17,11 @@ pub(in crate::sim) struct SiteId {
 /// An operation of the library, and the line that called it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Operation {
-    /// What it is of: `queue`.
+    /// The kind of component, such as `queue`.
     pub kind: &'static str,
-    /// What it does: `send`.
+    /// The operation on it, such as `send`.
     pub verb: &'static str,
-    /// The line.
+    /// The line of the call.
     pub at: &'static Location<'static>,
 }
 
@@ -34,11 +34,11 @@ impl fmt::Display for Operation {
 /// An operation of the library that a task waits in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Which.
+    /// The operation.
     pub operation: Operation,
-    /// The name that the user gave to what it is of.
+    /// The name that the user gave to the component.
     pub name: Option<String>,
-    /// It runs code of its caller, which may wait for something that is not of this library.
+    /// The operation runs code of its caller, which may wait for a future of another crate.
     pub runs_code: bool,
 }
 
@@ -52,13 +52,13 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// What a task is suspended in: an operation of the library, and what that is within, innermost first.
+/// The operation that a task is suspended in, and the operations that enclose it, innermost first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspended(pub Vec<Waiting>);
 
 impl fmt::Display for Suspended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A user wants the lines that are the user's; those of the library only where there are no others.
+        // Users look for lines of their own code; lines of the library are shown only if there are no others.
         let is_users = |waiting: &&Waiting| !waiting.operation.at.file().starts_with(OWN);
         let users: Vec<&Waiting> = self.0.iter().filter(is_users).collect();
         let shown = if users.is_empty() { self.0.iter().collect() } else { users };
@@ -75,7 +75,7 @@ impl fmt::Display for Suspended {
     }
 }
 
-/// How the paths of the library's own files begin.
+/// The common beginning of the paths of the library's own files.
 const OWN: &str = file!().split_at(file!().len() - "sim/runner/sites.rs".len()).0;
 
 #[derive(Debug)]
@@ -90,12 +90,12 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Sites {
     made: u64,
-    /// Those whose poll is under way, the outermost first.
+    /// The sites whose poll is in progress, outermost first.
     polling: Vec<(SiteId, Entry)>,
     suspended: BTreeMap<SiteId, Entry>,
-    /// The first that was left suspended in this poll of a task.
+    /// The first operation that was suspended in this poll of a task.
     latest: Option<(Option<TaskId>, Operation)>,
-    /// The last that came to an end, in each task by its number.
+    /// The last operation that ended, per task number.
     ended: BTreeMap<usize, Arc<Waiting>>,
 }
 
@@ -106,11 +106,11 @@ impl Sites {
     }
 
     pub(super) fn enter(&mut self, run: u64, id: SiteId, task: Option<TaskId>, waiting: &Arc<Waiting>) {
-        // A future of another run is no concern of this one.
+        // A future of another run does not belong to this one.
         if id.run != run {
             return;
         }
-        // Of the same task: one task may be polled within another.
+        // Of the same task: a task may be polled within another task.
         let within = self.polling.last().filter(|(_, entry)| entry.task == task).map(|(id, _)| *id);
         self.polling.push((id, Entry { task, within, waiting: Arc::clone(waiting) }));
     }
@@ -133,7 +133,7 @@ impl Sites {
         self.suspended.remove(&id);
     }
 
-    /// A poll of a task begins.
+    /// Called when a poll of a task begins.
     pub(super) fn forget_latest(&mut self) {
         self.latest = None;
     }
@@ -142,7 +142,7 @@ impl Sites {
         self.latest.filter(|(of, _)| *of == Some(task)).map(|(_, operation)| operation)
     }
 
-    /// What the task is suspended in: each operation that waits by itself.
+    /// Returns the operations that the task is suspended in: each that waits independently.
     pub(super) fn of(&self, task: TaskId) -> Vec<Suspended> {
         let own = || self.suspended.iter().filter(|(_, entry)| entry.task == Some(task));
         let is_outer = |id: SiteId| own().any(|(_, entry)| entry.within == Some(id));
@@ -159,7 +159,7 @@ impl Sites {
         chain
     }
 
-    /// What the task waited for last, and has.
+    /// Returns the last operation of the task that ended.
     pub(super) fn last_ended(&self, task: TaskId) -> Option<Waiting> {
         self.ended.get(&task.index()).map(|waiting| (**waiting).clone())
     }

@@ -39,9 +39,9 @@ pub struct Task {
     pub kind: Kind,
     /// How it ended, once it has.
     pub end: Option<End>,
-    /// What it was suspended in when this was asked for, as far as the library knows.
+    /// The operations that the task is suspended in, as far as the library knows.
     pub suspended: Vec<Suspended>,
-    /// What it waited for last, and has.
+    /// The last operation of the task that ended.
     pub last: Option<Waiting>,
 }
 

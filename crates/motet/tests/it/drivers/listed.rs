@@ -136,7 +136,7 @@ pub(super) fn futures_of<'a>(module: &str, text: &'a str) -> Vec<(String, &'a st
     found.into_iter().map(|(name, code)| (prefix.clone() + &name, code)).collect()
 }
 
-/// What begins in this line, up to the brace that ends it, which stands as far to the right.
+/// Returns the code from this line to the brace that ends it, which has the same indentation.
 fn code_from(text: &str, at: usize) -> &str {
     let code = &text[at..];
     let indent = &code[..code.len() - code.trim_start().len()];

@@ -1,5 +1,5 @@
-//! Code of users that panics where it is shown, compared, dropped or woken, in each place where the library meets it: it
-//! harms nobody else.
+//! Code of users that panics where it is shown, compared, dropped or woken, in each position where the library runs it:
+//! it affects no other user.
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -1,5 +1,5 @@
-//! The sources are searched for public futures, as in [`listed`](super::listed): each says where it was called, so that the
-//! report of a simulation names what a task is suspended in.
+//! The sources are searched for public futures, as in [`listed`](super::listed): each must record its call site, so
+//! that the report of a simulation names the operation that a task is suspended in.
 
 use std::collections::BTreeSet;
 

@@ -112,7 +112,7 @@ fn settings_in(code: &str) -> Vec<String> {
     found
 }
 
-/// What follows each `opening` at the beginning of a line: its name, and its block in braces.
+/// Returns each block that starts with `opening` at the beginning of a line: its name, and its range in braces.
 fn blocks<'a>(code: &'a str, opening: &str) -> Vec<(&'a str, std::ops::Range<usize>)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices(opening) {

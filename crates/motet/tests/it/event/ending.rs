@@ -371,7 +371,7 @@ async fn an_emitter_is_closed_when_its_scope_has_ended() {
 }
 
 #[tokio::test]
-async fn an_emitter_of_a_scope_that_has_ended_is_closed_from_the_start() {
+async fn emitter_of_an_ended_scope_is_closed_from_the_start() {
     let mut ended = None;
     scope(async |n: &Nursery| {
         ended = Some(Scope::clone(n));
