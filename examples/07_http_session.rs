@@ -38,6 +38,7 @@ async fn with_server<T>(work: impl AsyncFnOnce(String) -> T) -> T {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), ScopeError<Error>> {
     let events = with_server(async |base| events(&base).await).await;
+    // Waits for the tasks of dropped scopes; there are none in this program.
     motet::drain().await;
     println!("{}", events?.join(", "));
     Ok(())

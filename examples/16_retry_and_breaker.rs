@@ -1,5 +1,5 @@
 // Retry and circuit breaker, around an operation that fails seven times in ten.
-// The breaker sees each attempt, opens after three failures in a row, and rejects calls for five seconds.
+// The breaker sees each attempt, and opens for five seconds after three failures in a row.
 // Run it: cargo run -p motet-examples --example 16_retry_and_breaker
 
 use std::io;
