@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use motet::task::{Nursery, ScopeError, TaskFailed, scope};
+use motet::task::{Nursery, ScopeError, TaskError, scope};
 use tokio::time::sleep;
 
 async fn task(number: u32, duration: Duration) {
@@ -13,8 +13,8 @@ async fn task(number: u32, duration: Duration) {
     println!("Task {number} completed");
 }
 
-async fn two_tasks() -> Result<(), ScopeError<TaskFailed>> {
-    scope(async |n: &Nursery<TaskFailed>| {
+async fn two_tasks() -> Result<(), ScopeError<TaskError>> {
+    scope(async |n: &Nursery<TaskError>| {
         let task1 = n.spawn("task 1", task(1, Duration::from_secs(1)));
         let task2 = n.spawn("task 2", task(2, Duration::from_secs(2)));
         task1.await?;
@@ -24,6 +24,6 @@ async fn two_tasks() -> Result<(), ScopeError<TaskFailed>> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), ScopeError<TaskFailed>> {
+async fn main() -> Result<(), ScopeError<TaskError>> {
     two_tasks().await
 }

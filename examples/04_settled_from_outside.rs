@@ -5,12 +5,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use motet::task::{Nursery, ScopeError, Shared, scope};
+use motet::task::{Nursery, ScopeError, SharedTask, scope};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 /// A task that waits for the value. The inner error means that the sender was dropped.
-type Answer = Shared<Result<u32, oneshot::error::RecvError>>;
+type Answer = SharedTask<Result<u32, oneshot::error::RecvError>>;
 
 async fn waiter(number: u32, answer: Answer) {
     println!("Waiter {number} waits");

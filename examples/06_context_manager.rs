@@ -29,7 +29,7 @@ impl Database {
 async fn with_database<T>(
     work: impl AsyncFnOnce(&mut Database) -> io::Result<T>,
 ) -> Result<T, ResourceError<io::Error>> {
-    resource(Database::acquire("database")).named("database").release(Database::release).with(work).await
+    resource(Database::acquire("database")).name("database").release(Database::release).with(work).await
 }
 
 async fn use_database() -> Result<(), ResourceError<io::Error>> {

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_core::Stream;
-use motet::stream::{Combinators as _, generator};
+use motet::stream::{StreamCombinators as _, generator};
 use motet::task::{Nursery, Scope, ScopeError, scope};
 use tokio::time::sleep;
 use tokio_stream::StreamExt as _;

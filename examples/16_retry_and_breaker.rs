@@ -36,7 +36,8 @@ async fn call(
     breaker: &CircuitBreaker,
     operation: impl AsyncFn() -> io::Result<&'static str>,
 ) -> Result<&'static str, Error<io::Error>> {
-    let backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(20));
+    let backoff =
+        Backoff::exponential(Duration::from_secs(1), Duration::from_secs(20)).expect("1 s is below 20 s");
     let pipeline = Pipeline::new()
         .on_event(print_event)
         .retry(Retry::new().attempts(3).backoff(backoff))

@@ -63,7 +63,7 @@ impl Ours {
                 std::future::pending::<()>().await;
                 Ok(())
             };
-            drop(Scope::options().run(body).await);
+            drop(Scope::builder().run(body).await);
         });
         runtime.block_on(async {
             let polled = futures::poll!(&mut open);

@@ -160,11 +160,11 @@ async fn producer_consumer(count: u32) {
         let (sender, receiver) = queue::bounded(10);
         for _ in 0..2 {
             let sender = sender.clone();
-            drop(n.spawn("producer", async move {
+            n.spawn("producer", async move {
                 for number in 0..count / 2 {
                     sender.send(number).await.expect("there are consumers");
                 }
-            }));
+            });
         }
         let consume = async |item: Job<u32>| {
             black_box(*item);
@@ -277,11 +277,11 @@ async fn batch_processor(count: u32) {
         let batcher = batch::Builder::new(n).max_items(3).build(handler).expect("the limits make sense");
         for _ in 0..3 {
             let batcher = batcher.clone();
-            drop(n.spawn("caller", async move {
+            n.spawn("caller", async move {
                 for number in 0..count / 3 {
                     black_box(batcher.submit(number).await.is_ok());
                 }
-            }));
+            });
         }
         Ok(())
     });

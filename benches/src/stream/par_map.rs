@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use futures::{Stream, StreamExt, stream};
-use motet::stream::Combinators;
+use motet::stream::StreamCombinators;
 use motet::task::{Nursery, scope};
 use par_stream::ParStreamExt as _;
 use tokio::runtime::Runtime;
@@ -46,7 +46,7 @@ async fn sum(stream: impl Stream<Item = u64>) {
 
 async fn ours(order: Order) {
     let done = scope(async |n: &Nursery| {
-        let map = Combinators::par_map(numbers(), AT_ONCE, work);
+        let map = StreamCombinators::par_map(numbers(), AT_ONCE, work);
         let started = match order {
             Order::Source => map.ordered(n, "map"),
             Order::Done => map.unordered(n, "map"),
@@ -97,7 +97,7 @@ async fn par_stream(order: Order) {
 
 async fn ours_by_batches(order: Order) {
     let done = scope(async |n: &Nursery| {
-        let map = Combinators::par_map_batched(numbers(), AT_ONCE, BATCH, work_on_all);
+        let map = StreamCombinators::par_map_batched(numbers(), AT_ONCE, BATCH, work_on_all);
         let started = match order {
             Order::Source => map.ordered(n, "map"),
             Order::Done => map.unordered(n, "map"),

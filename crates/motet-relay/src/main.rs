@@ -74,7 +74,7 @@ fn serve(args: ServeArgs) -> ExitCode {
 
 fn demo(args: &DemoArgs) -> ExitCode {
     let cut_short = Arc::new(AtomicBool::new(false));
-    let app = App::new("demo").on_report({
+    let app = App::new().name("demo").on_report({
         let cut_short = Arc::clone(&cut_short);
         move |report| cut_short.store(report.reason.kind() == ReasonKind::Shutdown, Ordering::Relaxed)
     });

@@ -10,7 +10,7 @@ use std::time::Duration;
 use motet::App;
 use motet::container::Running;
 use motet::event::Emitter;
-use motet::run::{Outcome, Root};
+use motet::run::{ExitOutcome, Root};
 use motet::task::{CancelToken, Nursery, Reason, ScopeError, scope};
 use motet_http::{Readiness, Server};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -101,7 +101,8 @@ impl Relay {
         let deliveries = config.shutdown_grace.saturating_add(HAND_BACK);
         let http = HTTP_GRACE + HAND_BACK;
         let total = deliveries.saturating_add(http + STORE_CLOSE);
-        App::new("relay")
+        App::new()
+            .name("relay")
             .phase(DELIVERIES, deliveries)
             .phase(HTTP, http)
             .phase(STORE, STORE_CLOSE)
@@ -128,14 +129,14 @@ impl Relay {
         let (state, parts) = (part::<ApiState>(&running), Arc::clone(&running));
         let (server, readiness) = (part::<Server>(&running), part::<Readiness>(&running));
         let scope = app.in_phase(STORE).scope().clone();
-        drop(app.in_phase(HTTP).service_coop("listener", async move |stop: CancelToken| {
+        app.in_phase(HTTP).service_coop("listener", async move |stop: CancelToken| {
             let router = api::router(state, parts, &scope, stop.clone());
             // The server logs the requests that it cuts off.
             let _served = server.serve(listener, router, stop).await;
-        }));
+        });
         readiness.set(true);
         let dispatcher = part::<Dispatcher>(&running);
-        drop(app.in_phase(DELIVERIES).service_coop("dispatcher", async move |stop: CancelToken| {
+        app.in_phase(DELIVERIES).service_coop("dispatcher", async move |stop: CancelToken| {
             let stopping = async {
                 stop.cancelled().await;
                 readiness.stop();
@@ -145,7 +146,7 @@ impl Relay {
             };
             let DrainReport { handed_back } = dispatcher.run(stopping, shutdown_grace).await;
             tracing::info!(handed_back, "the dispatcher has stopped");
-        }));
+        });
         part::<Store>(&running).writer_gone().await;
         Err(RunError::WriterGone.into())
     }
@@ -180,9 +181,10 @@ impl Relay {
         // callers.
         let finished = Box::pin(whole).await;
         match finished.outcome {
-            Outcome::Failed { first, .. } => Err(first.error),
-            Outcome::Panicked(_) => Err(RunError::Panicked),
-            Outcome::GaveUp { .. } => Err(RunError::GaveUp),
+            ExitOutcome::Failed { first, .. } => Err(first.error),
+            ExitOutcome::Panicked(_) => Err(RunError::Panicked),
+            ExitOutcome::GaveUp { .. } => Err(RunError::GaveUp),
+            ExitOutcome::DuplicatePhase(phase) => unreachable!("relay declares the phase `{phase}` once"),
             _ => Ok(()),
         }
     }

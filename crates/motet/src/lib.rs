@@ -13,7 +13,7 @@
 //! # async fn fetch_user() -> Result<u32, Error> { Ok(40) }
 //! # async fn fetch_news() -> Result<u32, Error> { Ok(0) }
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! let options = Scope::options().name("page").deadline(Duration::from_secs(2));
+//! let options = Scope::builder().name("page").timeout(Duration::from_secs(2));
 //! let page = options.run(async |n: &Nursery<Error>| {
 //!     // Released last, whatever happens below.
 //!     let close = async |_db, exit: Exit| println!("closed after {exit}");
@@ -75,6 +75,6 @@ pub mod sim;
 pub mod stream;
 pub mod task;
 
-pub use backoff::{Backoff, Jitter};
+pub use backoff::{Backoff, BackoffConfigError, Jitter};
 pub use run::{App, run};
 pub use task::drain;

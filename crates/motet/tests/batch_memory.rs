@@ -118,7 +118,7 @@ fn many_items_leave_no_memory_task_or_slot_behind() {
             let stays = usize::from(mode == "on request");
             let requests = scope(async |flushing: &Nursery| {
                 if mode == "on request" {
-                    drop(flushing.spawn("flushes", flushes(batcher.clone())));
+                    flushing.spawn("flushes", flushes(batcher.clone()));
                 }
                 // What grows once and stays: queues of the runtime, the slab of the line.
                 turns(n, &batcher, 2_000, stays).await;

@@ -3,7 +3,7 @@ include!("../../06_context_manager.rs");
 mod tests {
     use std::convert::Infallible;
 
-    use motet::task::{Nursery, Policy, Scope, TaskFailed};
+    use motet::task::{Nursery, Policy, Scope, TaskError};
     use motet_testkit::cancel::Outcome;
     use motet_testkit::cancel_everywhere;
     use tokio::time::timeout;
@@ -45,10 +45,10 @@ mod tests {
     async fn panic_is_reported_after_the_release() {
         let printed = Printed::begin();
         let used = with_database(async |_| -> io::Result<()> { panic!("a bug") });
-        Scope::options()
+        Scope::builder()
             .policy(Policy::Isolate)
             .run(async |n: &Nursery<Infallible>| {
-                let Err(TaskFailed::Panicked { message, .. }) = n.spawn("user", used).await else { panic!() };
+                let Err(TaskError::Panicked { message, .. }) = n.spawn("user", used).await else { panic!() };
                 assert_eq!(message, "a bug");
                 Ok(())
             })

@@ -16,7 +16,7 @@
 //! a second, for a request in transit; a head that began before gets a second.
 //!
 //! A handler must end a response without end, such as server-sent events: pass it a clone of the token, as with
-//! [`until`](motet::stream::Combinators::until).
+//! [`until`](motet::stream::StreamCombinators::until).
 //!
 //! [`Readiness`] is for the load balancer; the notice is the time that the load balancer has to check it.
 

@@ -225,7 +225,7 @@ impl Server {
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         // A handler that panics ends only its own connection.
-        let connections = Scope::options().name("http connections").policy(Policy::Isolate);
+        let connections = Scope::builder().name("http connections").policy(Policy::Isolate);
         let cut = AtomicUsize::new(0);
         let served = connections.run(async |n: &Nursery| {
             let _shown = self.name.clone().map(|name| {

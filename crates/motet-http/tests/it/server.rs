@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::routing::get;
 use bytes::Bytes;
 use http::Request;
-use motet::stream::{Combinators as _, Yielder, generator};
+use motet::stream::{StreamCombinators as _, Yielder, generator};
 use motet::task::{CancelToken, Nursery, Reason, Task};
 use motet_http::{ErrorKind, Peer, Readiness, Served, Server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -37,7 +37,7 @@ async fn h2(n: &Scope) -> (String, Arc<AtomicUsize>) {
     let base = format!("http://{}", listener.local_addr().unwrap());
     let connections = Arc::new(AtomicUsize::new(0));
     let (count, scope) = (Arc::clone(&connections), n.clone());
-    drop(n.service("h2 server", async move {
+    n.service("h2 server", async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             count.fetch_add(1, Ordering::SeqCst);
@@ -45,7 +45,8 @@ async fn h2(n: &Scope) -> (String, Arc<AtomicUsize>) {
             let connection = http.serve_connection(TokioIo::new(stream), service_fn(version));
             drop(scope.service("h2 connection", async move { drop(connection.await) }));
         }
-    }));
+    })
+    .unwrap();
     (base, connections)
 }
 
@@ -81,7 +82,7 @@ async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     let scope = n.clone();
-    drop(n.service("tls server", async move {
+    n.service("tls server", async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let (acceptor, inner) = (acceptor.clone(), scope.clone());
@@ -97,7 +98,8 @@ async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig
                 }
             }));
         }
-    }));
+    })
+    .unwrap();
     (base, trusted)
 }
 

@@ -14,7 +14,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, StatusCode};
 use motet::resilience::{Bulkhead, BulkheadPermit, InvalidPolicy};
-use motet::stream::{Combinators as _, Yielder, try_generator};
+use motet::stream::{StreamCombinators as _, Yielder, try_generator};
 use motet::task::{CancelToken, Scope, timeout};
 use serde::Deserialize;
 

@@ -119,7 +119,7 @@ pub async fn run_demo(options: &DemoOptions) -> Result<DemoReport, DemoError> {
     };
     let whole = scope(async |n: &Nursery<DemoError>| {
         // The receiver runs until relay has ended, so that the attempts in flight can end.
-        drop(n.service("receiver", receiver::serve(listener, Arc::clone(&receiver))));
+        n.service("receiver", receiver::serve(listener, Arc::clone(&receiver)));
         let mut relay = pin!(relay);
         let report = match race(relay.as_mut(), demo(n)).await {
             Either::Left(ended) => return Err(ended.err().map_or(DemoError::Ended, DemoError::Relay)),

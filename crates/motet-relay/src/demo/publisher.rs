@@ -61,7 +61,7 @@ impl Publisher {
         let published = scope(async |n: &Nursery<DemoError>| {
             for _ in 0..CLIENTS {
                 let client = self.clone().client(Arc::clone(&next), events, Arc::clone(receiver));
-                drop(n.try_spawn("client", client));
+                n.try_spawn("client", client);
             }
             Ok(())
         });

@@ -206,12 +206,12 @@ fn answer(status: StatusCode) -> Response<Full<Bytes>> {
 
 /// Accepts deliveries until the future is dropped.
 pub(super) async fn serve(listener: TcpListener, receiver: Arc<Receiver>) {
-    let connections = Scope::options().name("connections").policy(Policy::Isolate);
+    let connections = Scope::builder().name("connections").policy(Policy::Isolate);
     let served = connections.run(async |n: &Nursery| {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    drop(n.spawn("connection", serve_connection(stream, Arc::clone(&receiver))))
+                    n.spawn("connection", serve_connection(stream, Arc::clone(&receiver)));
                 }
                 Err(error) => tracing::error!(%error, "the receiver cannot accept a connection"),
             }

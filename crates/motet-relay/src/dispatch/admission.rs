@@ -50,9 +50,12 @@ impl Admission {
         lifecycle: Arc<Lifecycle>,
     ) -> Result<Self, InvalidPolicy> {
         let first = Duration::from_secs(1).min(limits.breaker_open);
+        let open_for = Backoff::exponential(first, limits.breaker_open)
+            .and_then(|open_for| open_for.jitter(Jitter::Proportional(0.2)))
+            .expect("`first` is at most `breaker_open`, and the fraction is below 1");
         let builder = CircuitBreaker::builder()
             .opens_on(Trip::consecutive(limits.breaker_failures.get()))
-            .open_for(Backoff::exponential(first, limits.breaker_open).jitter(Jitter::Proportional(0.2)))
+            .open_for(open_for)
             .probes(1)
             .probe_lease(attempt.saturating_mul(2))
             // Attempts are dropped only when relay ends, which is no failure of the endpoint.

@@ -35,13 +35,14 @@ impl RetrySchedule {
         if lasting >= self.max_age {
             return None;
         }
-        let backoff = Backoff::exponential(Duration::from_secs(2), Duration::from_secs(60));
+        let backoff = Backoff::exponential(Duration::from_secs(2), Duration::from_secs(60))
+            .expect("2 s are at most 60 s");
         let ceiling = backoff.ceiling(in_a_row.saturating_sub(1));
         Some(millis(rng::with(|rng| rng.duration(ceiling / 2..=ceiling))))
     }
 
     fn backoff(&self) -> Backoff {
-        Backoff::exponential(self.base.min(self.cap), self.cap)
+        Backoff::exponential(self.base.min(self.cap), self.cap).expect("the base is at most the cap")
     }
 }
 

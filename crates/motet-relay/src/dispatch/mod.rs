@@ -142,7 +142,7 @@ impl Dispatcher {
     pub(crate) async fn run(&self, stop: impl Future<Output = ()>, grace: Duration) -> DrainReport {
         // A task that panics because of a bug harms no other task. The panic is recorded as an error that is charged to
         // relay, and the task's slot and delivery are returned.
-        let tasks = Scope::options().name("dispatch").policy(Policy::Isolate);
+        let tasks = Scope::builder().name("dispatch").policy(Policy::Isolate);
         let mut drained = DrainReport { handed_back: 0 };
         let ran = tasks.run(async |n: &Nursery| {
             let (sender, reports) = queue::bounded(REPORTS);

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use motet::sim::runner::{Installed, Plan, Problem, Record, panic_message};
-use motet::sim::{Kind, TaskHook};
+use motet::sim::{PollKind, TaskHook};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{coop, yield_now};
 use tokio::time::{Sleep, sleep};
@@ -84,7 +84,7 @@ pub(crate) async fn hooked<F: Future>(
     site: &'static Location<'static>,
     future: F,
 ) -> F::Output {
-    let mut hook = TaskHook::new(name, site, Kind::Work);
+    let mut hook = TaskHook::new(name, site, PollKind::Work);
     let mut future = pin!(future);
     poll_fn(|cx| hook.poll(cx, |cx| future.as_mut().poll(cx))).await
 }

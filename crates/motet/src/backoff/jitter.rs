@@ -29,16 +29,6 @@ pub enum Jitter {
 }
 
 impl Jitter {
-    #[track_caller]
-    pub(super) fn check(self) {
-        if let Self::Proportional(fraction) = self {
-            assert!(
-                (0.0..=1.0).contains(&fraction),
-                "proportional jitter takes a fraction from 0 to 1, not {fraction}"
-            );
-        }
-    }
-
     pub(super) fn draw(self, ceiling: Duration, max: Duration, rng: &mut Rng) -> Duration {
         match self {
             Self::None => ceiling,

@@ -2,6 +2,8 @@
 
 mod jitter;
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 pub use jitter::Jitter;
@@ -29,15 +31,16 @@ use crate::rng::Rng;
 /// use std::time::Duration;
 /// use motet::{Backoff, Jitter, rng};
 ///
-/// let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(2));
+/// let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(2))?;
 /// for attempt in 0..10 {
 ///     let wait = rng::with(|rng| backoff.delay(attempt, rng));
 ///     assert!(wait <= backoff.ceiling(attempt) && wait <= Duration::from_secs(2));
 /// }
 ///
-/// let plain = backoff.jitter(Jitter::None);
+/// let plain = backoff.jitter(Jitter::None)?;
 /// let waits: Vec<_> = (0..6).map(|n| rng::with(|rng| plain.delay(n, rng)).as_millis()).collect();
 /// assert_eq!(waits, [100, 200, 400, 800, 1600, 2000]);
+/// # Ok::<(), motet::BackoffConfigError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backoff {
@@ -60,40 +63,50 @@ impl Backoff {
     /// Waits up to `base` after the first attempt, up to twice as long after each further one, and never
     /// longer than `max`.
     ///
-    /// # Panics
-    /// If `base` is longer than `max`: the wait would never grow, and is [`constant`](Self::constant).
-    #[must_use]
-    #[track_caller]
-    pub fn exponential(base: Duration, max: Duration) -> Self {
-        assert!(base <= max, "a backoff that starts at {base:?} cannot be capped at {max:?}");
+    /// # Errors
+    /// [`BackoffConfigError`] if `base` is longer than `max`: the delay could never grow.
+    pub const fn exponential(base: Duration, max: Duration) -> Result<Self, BackoffConfigError> {
+        if base.as_nanos() > max.as_nanos() {
+            return Err(BackoffConfigError(Setting::Base { base, max }));
+        }
+        Ok(Self::doubling(base, max))
+    }
+
+    /// The back-off of [`exponential`](Self::exponential) for a `base` that is known to be at most `max`.
+    pub(crate) const fn doubling(base: Duration, max: Duration) -> Self {
         Self { base, max, factor: 2.0, jitter: Jitter::Full }
+    }
+
+    /// Sets a jitter that is known to be valid.
+    pub(crate) const fn with_jitter(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
     }
 
     /// Multiplies the ceiling by `factor` from one attempt to the next.
     ///
-    /// # Panics
-    /// If `factor` is below one, infinite or not a number: waits that shrink press harder on what fails.
-    #[must_use]
-    #[track_caller]
-    pub fn factor(mut self, factor: f64) -> Self {
-        assert!(
-            factor.is_finite() && factor >= 1.0,
-            "a backoff grows by a factor of 1 or more, not {factor}"
-        );
+    /// # Errors
+    /// [`BackoffConfigError`] if `factor` is below 1, infinite or not a number: with shrinking delays, the load on a
+    /// dependency that fails would grow.
+    pub fn factor(mut self, factor: f64) -> Result<Self, BackoffConfigError> {
+        if !factor.is_finite() || factor < 1.0 {
+            return Err(BackoffConfigError(Setting::Factor(factor)));
+        }
         self.factor = factor;
-        self
+        Ok(self)
     }
 
-    /// Draws the waits as `jitter` says.
+    /// Sets the jitter.
     ///
-    /// # Panics
-    /// If the fraction of [`Jitter::Proportional`] is not within `0.0..=1.0`.
-    #[must_use]
-    #[track_caller]
-    pub fn jitter(mut self, jitter: Jitter) -> Self {
-        jitter.check();
-        self.jitter = jitter;
-        self
+    /// # Errors
+    /// [`BackoffConfigError`] if the fraction of [`Jitter::Proportional`] is not within `0.0..=1.0`.
+    pub fn jitter(self, jitter: Jitter) -> Result<Self, BackoffConfigError> {
+        match jitter {
+            Jitter::Proportional(fraction) if !(0.0..=1.0).contains(&fraction) => {
+                Err(BackoffConfigError(Setting::Fraction(fraction)))
+            }
+            valid => Ok(self.with_jitter(valid)),
+        }
     }
 
     /// Draws how long to wait after attempt number `attempt`, the first being 0.
@@ -125,9 +138,36 @@ impl Backoff {
 /// 100 ms doubling up to 20 s, with full jitter.
 impl Default for Backoff {
     fn default() -> Self {
-        Self::exponential(Duration::from_millis(100), Duration::from_secs(20))
+        Self::doubling(Duration::from_millis(100), Duration::from_secs(20))
     }
 }
+
+/// The error of a setting of a [`Backoff`] that has no meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackoffConfigError(Setting);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Setting {
+    Base { base: Duration, max: Duration },
+    Factor(f64),
+    Fraction(f64),
+}
+
+impl fmt::Display for BackoffConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Setting::Base { base, max } => {
+                write!(f, "`base` is {base:?}, but must be at most `max`, {max:?}")
+            }
+            Setting::Factor(factor) => write!(f, "`factor` is {factor}, but must be finite and at least 1"),
+            Setting::Fraction(fraction) => {
+                write!(f, "the fraction of `Jitter::Proportional` is {fraction}, but must be from 0 to 1")
+            }
+        }
+    }
+}
+
+impl Error for BackoffConfigError {}
 
 /// `factor^exponent` by squaring; infinite where it overflows.
 ///

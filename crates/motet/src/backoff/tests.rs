@@ -46,7 +46,7 @@ fn any_jitter() -> impl Strategy<Value = Jitter> {
 fn any_backoff() -> impl Strategy<Value = Backoff> {
     let factor = prop_oneof![Just(1.0), 1.01..20.0, Just(f64::MAX)];
     (any_duration(), any_duration(), factor, any_jitter()).prop_map(|(one, two, factor, jitter)| {
-        Backoff::exponential(one.min(two), one.max(two)).factor(factor).jitter(jitter)
+        Backoff::exponential(one.min(two), one.max(two)).unwrap().factor(factor).unwrap().with_jitter(jitter)
     })
 }
 
@@ -56,7 +56,7 @@ proptest! {
         one in some_duration(), two in any_duration(), attempt in any_attempt(),
     ) {
         let (base, max) = (one.min(two), one.max(two));
-        prop_assert_eq!(Backoff::exponential(base, max).ceiling(attempt), doubled(base, max, attempt));
+        prop_assert_eq!(Backoff::doubling(base, max).ceiling(attempt), doubled(base, max, attempt));
     }
 
     #[test]
@@ -100,7 +100,7 @@ fn constant_backoff_stays_constant() {
 #[test]
 fn longest_delay_does_not_overflow() {
     for jitter in [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Proportional(1.0)] {
-        let backoff = Backoff::constant(Duration::MAX).factor(2.0).jitter(jitter);
+        let backoff = Backoff::constant(Duration::MAX).factor(2.0).unwrap().with_jitter(jitter);
         for seed in 0..10 {
             assert!(backoff.delay(u32::MAX, &mut Rng::seeded(seed)) > SECOND, "{jitter:?}");
         }
@@ -109,7 +109,7 @@ fn longest_delay_does_not_overflow() {
 
 #[test]
 fn factor_sets_the_growth() {
-    let backoff = Backoff::exponential(SECOND, 60 * SECOND).factor(1.5).jitter(Jitter::None);
+    let backoff = Backoff::doubling(SECOND, 60 * SECOND).factor(1.5).unwrap().with_jitter(Jitter::None);
     let millis = [0, 1, 2, 3, 10, 11, u32::MAX].map(|n| backoff.delay(n, &mut Rng::seeded(1)).as_millis());
     assert_eq!(millis, [1_000, 1_500, 2_250, 3_375, 57_665, 60_000, 60_000]);
 }
@@ -124,17 +124,22 @@ fn spread(backoff: &Backoff, attempt: u32) -> [u128; 3] {
 
 #[test]
 fn jitter_fills_its_interval() {
-    let backoff = Backoff::exponential(SECOND, 10 * SECOND);
+    let backoff = Backoff::doubling(SECOND, 10 * SECOND);
     let cases = [
         ("full", backoff.clone(), 2, [0, 2_000, 4_000]),
         ("full at the cap", backoff.clone(), 30, [0, 5_000, 10_000]),
-        ("equal", backoff.clone().jitter(Jitter::Equal), 2, [2_000, 3_000, 4_000]),
-        ("proportional", backoff.clone().jitter(Jitter::Proportional(0.25)), 2, [3_000, 4_000, 5_000]),
+        ("equal", backoff.clone().with_jitter(Jitter::Equal), 2, [2_000, 3_000, 4_000]),
+        ("proportional", backoff.clone().with_jitter(Jitter::Proportional(0.25)), 2, [3_000, 4_000, 5_000]),
         // Half of the interval lies past the cap: the draw is from what is left, with no spike at the cap.
-        ("proportional at the cap", backoff.jitter(Jitter::Proportional(0.2)), 30, [8_000, 9_000, 10_000]),
+        (
+            "proportional at the cap",
+            backoff.with_jitter(Jitter::Proportional(0.2)),
+            30,
+            [8_000, 9_000, 10_000],
+        ),
         (
             "constant",
-            Backoff::constant(SECOND).jitter(Jitter::Proportional(0.5)),
+            Backoff::constant(SECOND).with_jitter(Jitter::Proportional(0.5)),
             u32::MAX,
             [500, 1_000, 1_500],
         ),
@@ -158,23 +163,18 @@ fn default_has_full_jitter_and_the_documented_schedule() {
 }
 
 #[test]
-#[should_panic(expected = "starts at 2s cannot be capped at 1s")]
-fn cap_below_the_base_panics() {
-    let _ = Backoff::exponential(2 * SECOND, SECOND);
-}
-
-#[test]
-fn invalid_factor_panics() {
+fn invalid_setting_is_an_error_that_names_it() {
+    let capped = Backoff::exponential(2 * SECOND, SECOND);
+    assert_eq!(capped.unwrap_err().to_string(), "`base` is 2s, but must be at most `max`, 1s");
     for factor in [0.99, -2.0, f64::NAN, f64::INFINITY] {
-        let built = std::panic::catch_unwind(|| Backoff::constant(SECOND).factor(factor));
-        assert!(built.is_err(), "factor {factor}");
+        let message = Backoff::constant(SECOND).factor(factor).unwrap_err().to_string();
+        assert_eq!(message, format!("`factor` is {factor}, but must be finite and at least 1"));
     }
-}
-
-#[test]
-fn invalid_jitter_fraction_panics() {
     for fraction in [-0.1, 1.1, f64::NAN] {
-        let built = std::panic::catch_unwind(|| Backoff::default().jitter(Jitter::Proportional(fraction)));
-        assert!(built.is_err(), "fraction {fraction}");
+        let message = Backoff::default().jitter(Jitter::Proportional(fraction)).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            format!("the fraction of `Jitter::Proportional` is {fraction}, but must be from 0 to 1")
+        );
     }
 }

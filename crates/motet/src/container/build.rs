@@ -24,7 +24,7 @@ use crate::task::caught::Caught;
 use crate::task::core::{Core, Level, panic_words};
 use crate::task::options::Open;
 use crate::task::timeout::poll_limit;
-use crate::task::{Options, Reason, ReasonKind, Scope, timeout_at};
+use crate::task::{Reason, ReasonKind, Scope, timeout_at};
 
 /// Something that was made, or is being made: its scope, and once there is one its value.
 pub(crate) struct Instance {
@@ -145,7 +145,7 @@ async fn make(
     *ready = Some(now);
     let deadline = now.checked_add(described.limits.start);
     let open = described.asks_for_scope().then(|| {
-        let options = Options::new().name(described.name.clone()).policy(described.policy);
+        let options = Scope::builder().name(described.name.clone()).policy(described.policy);
         options.release_timeout(described.limits.stop).open(described.site)
     });
     let core = open.as_ref().map(|open| Arc::clone(open.core()));

@@ -60,7 +60,7 @@ impl Owner {
 
     fn begin<F>(self, reason: Reason, then: F)
     where
-        F: FnOnce(Result<(), crate::task::ReleaseFailed>) + Send + 'static,
+        F: FnOnce(Result<(), crate::task::ReleaseError>) + Send + 'static,
     {
         self.store.cancel.cancel(reason);
         let Some(Finalizer { name, site, limit, owed, .. }) = finalizer::take(&self.store.host, self.owed)

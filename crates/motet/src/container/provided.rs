@@ -8,8 +8,8 @@ use super::factory::Maker;
 use super::health::HealthOutcome;
 use super::provider::{Bind, Provider};
 use super::{Key, Lifetime, Value};
-use crate::resource::ReleaseOutcome;
 use crate::task::Policy;
+use crate::task::outcome::IntoResult;
 
 /// Says more of what was provided: how it starts and stops, what else it is known as.
 ///
@@ -62,7 +62,7 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     pub fn on_start<H, Fut>(self, hook: H) -> Self
     where
         H: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         self.of_built("on_start");
         self.once("on_start", self.provider.on_start.is_some());
@@ -83,7 +83,7 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     pub fn on_stop<H, Fut>(self, hook: H) -> Self
     where
         H: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         self.of_built("on_stop");
         self.once("on_stop", self.provider.on_stop.is_some());

@@ -11,7 +11,7 @@ use super::provider::Cast;
 use super::store::{Life, Slot, Store};
 use super::{Key, Lifetime, Scoped, StartReport, StopReport, Unavailable, Value};
 use crate::sim;
-use crate::task::{Closed, Name, Reason, Scope};
+use crate::task::{Name, Reason, Scope, ScopeClosedError};
 
 /// A container whose components have started.
 ///
@@ -96,7 +96,7 @@ impl Running {
     /// first asked for, and stopped at its end.
     ///
     /// # Errors
-    /// [`Closed`], if the scope has ended, or the container was stopped with its own.
+    /// [`ScopeClosedError`], if the scope has ended, or the container was stopped with its own.
     ///
     /// # Examples
     /// ```
@@ -131,17 +131,17 @@ impl Running {
     /// # });
     /// ```
     #[track_caller]
-    pub fn within(&self, scope: &Scope) -> Result<Scoped, Closed<()>> {
+    pub fn within(&self, scope: &Scope) -> Result<Scoped, ScopeClosedError<()>> {
         let parent = self.owner.store();
         let store = Store::new(Arc::clone(&parent.graph), Arc::clone(&scope.0), Some(Arc::clone(parent)));
         let name = Name::from("scoped components");
-        let owner = Owner::new(Arc::clone(&store), name, Location::caller()).ok_or(Closed(()))?;
+        let owner = Owner::new(Arc::clone(&store), name, Location::caller()).ok_or(ScopeClosedError(()))?;
         let mut state = parent.state();
         // Its stop has looked for those that are open: nobody would stop this one before what it uses.
         if state.phase != Life::Open {
             drop(state);
             owner.stop_later(Reason::requested("the container is stopped"));
-            return Err(Closed(()));
+            return Err(ScopeClosedError(()));
         }
         // Those that are gone, so that the list is no longer than those that there are at a time, twice.
         if state.scoped.len() == state.scoped.capacity() {

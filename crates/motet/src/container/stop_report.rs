@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use super::factory::BoxError;
-use crate::task::{Name, ReleaseFailed};
+use crate::task::{Name, ReleaseError};
 
 /// How the components of a container were stopped.
 #[derive(Debug, Default)]
@@ -112,7 +112,7 @@ pub(crate) enum StopCause {
     /// A task of the component.
     TaskPanicked(String),
     /// A cleanup that it had deferred, or a resource of its scope.
-    Release(ReleaseFailed),
+    Release(ReleaseError),
     /// Tasks and cleanups of its scope, which the scope around waits for now.
     Left(Duration),
     /// The drop of the value.

@@ -1,8 +1,8 @@
-use crate::resource::ReleaseOutcome;
+use crate::task::outcome::IntoResult;
 
 /// What a listener returns: nothing, or a `Result`.
 ///
 /// Implemented for `()` and for `Result<(), E>` with any error that converts to a boxed one.
-pub trait Answer: ReleaseOutcome {}
+pub trait Answer: IntoResult {}
 
-impl<T: ReleaseOutcome> Answer for T {}
+impl<T: IntoResult> Answer for T {}

@@ -14,7 +14,7 @@ use super::slot::{Call, Called, Claim, Slot};
 use super::snapshot::{Entry, Snapshot};
 use super::{AnyEvent, Posted};
 use crate::sim;
-use crate::task::{Closed as ScopeEnded, TaskState, timeout};
+use crate::task::{ScopeClosedError as ScopeEnded, timeout};
 
 impl<E: AnyEvent> Snapshot<E> {
     /// Puts the event before each listener.
@@ -65,7 +65,7 @@ impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
                 let attends = Attends { inner, slot, busy: false, ended: false };
                 match meta.scope.spawn(meta.name.clone(), attends.run()) {
                     // The runtime is gone, and has dropped the task where it was started.
-                    Ok(task) if task.state() == TaskState::Ended && self.inbox.abandoned() != abandoned => {
+                    Ok(task) if task.is_finished() && self.inbox.abandoned() != abandoned => {
                         posted.dropped += 1;
                     }
                     Ok(_) => posted.queued += 1,

@@ -16,7 +16,8 @@ use super::snapshot::{Calls, Snapshot};
 use super::topic::Topic;
 use super::{AnyEvent, Closed, Emitted};
 use crate::sim::Site;
-use crate::task::{Elapsed, Group, Timeout, timeout};
+use crate::task::timeout::Timeout;
+use crate::task::{Group, TimeoutError, timeout};
 use crate::{mutant, sim};
 
 /// The future of [`Emitter::emit`](super::Emitter::emit): how every listener ended, or the event back.
@@ -247,7 +248,7 @@ impl<E: AnyEvent> Running<E> {
             let Some((at, ended)) = group.take(ended) else { unreachable!("it has just ended") };
             self.waiting -= 1;
             let meta = self.snapshot.entries[at].meta();
-            let result = ended.unwrap_or_else(|Elapsed { .. }| Err(Cause::TimedOut(meta.limit)));
+            let result = ended.unwrap_or_else(|TimeoutError { .. }| Err(Cause::TimedOut(meta.limit)));
             self.emitted.note(&meta.name, self.with_names, result);
         }
     }
@@ -289,7 +290,7 @@ pin_project! {
 }
 
 impl Future for Waits {
-    type Output = (usize, Result<Result<(), Cause>, Elapsed>);
+    type Output = (usize, Result<Result<(), Cause>, TimeoutError>);
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

@@ -10,7 +10,7 @@ use super::inbox::Inbox;
 use super::inner::Inner;
 use super::slot::{Call, Hears, Meta, Slot};
 use super::{Answer, AnyEvent, Closed, Event, Overflow, Pattern, Subscription};
-use crate::resource::ReleaseOutcome as _;
+use crate::task::outcome::IntoResult as _;
 use crate::task::{Name, Scope};
 
 /// Sets up a listener; made by [`Emitter::listener`](super::Emitter::listener).

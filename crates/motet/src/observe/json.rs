@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::{ComponentView, Kind, ScopeView, Stat, TaskView};
-use crate::task::TaskState;
+use super::{ComponentView, ScopeView, Stat, TaskKind, TaskView};
 
 impl ScopeView {
     /// Gives the tree as a JSON object: `name`, `site`, `age_seconds`, `cancelled`, `tasks`, `starting`, `components`,
@@ -40,15 +39,11 @@ fn task(view: &TaskView) -> Value {
     json!({
         "name": view.name.as_str(),
         "kind": match view.kind {
-            Kind::Task => "task",
-            Kind::Service => "service",
-            Kind::Cleanup => "cleanup",
+            TaskKind::Task => "task",
+            TaskKind::Service => "service",
+            TaskKind::Cleanup => "cleanup",
         },
-        "state": match view.state {
-            TaskState::Running => "running",
-            TaskState::Cancelling => "cancelling",
-            TaskState::Ended => "ended",
-        },
+        "state": if view.is_cancelled { "cancelling" } else { "running" },
         "site": view.site.to_string(),
         "age_seconds": view.age.as_ref().map(Duration::as_secs_f64),
     })

@@ -16,7 +16,7 @@
 //! use motet::task::{Nursery, Scope};
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! Scope::options().name("server").run(async |n: &Nursery| {
+//! Scope::builder().name("server").run(async |n: &Nursery| {
 //!     let accepting = n.service("accept", std::future::pending::<()>());
 //!     let _shown = n.register("pool", "db", || Stats::new().count("idle", 3).text("state", "open"));
 //!     tokio::task::yield_now().await;
@@ -35,6 +35,6 @@ mod print;
 mod snapshot;
 
 pub use component::{Registration, Stat, Stats};
-pub use snapshot::{ComponentView, Kind, ScopeView, TaskView, snapshot};
+pub use snapshot::{ComponentView, ScopeView, TaskKind, TaskView, snapshot};
 
 pub(crate) use component::Component;

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{ComponentView, Kind, ScopeView, TaskView};
-use crate::task::TaskState;
+use super::{ComponentView, ScopeView, TaskKind, TaskView};
 
 impl fmt::Display for ScopeView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,14 +33,11 @@ fn write_scope(scope: &ScopeView, depth: usize, f: &mut fmt::Formatter<'_>) -> f
 impl fmt::Display for TaskView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Kind::Task => "task",
-            Kind::Service => "service",
-            Kind::Cleanup => "cleanup",
+            TaskKind::Task => "task",
+            TaskKind::Service => "service",
+            TaskKind::Cleanup => "cleanup",
         };
-        let state = match self.state {
-            TaskState::Cancelling => ", cancelled",
-            TaskState::Running | TaskState::Ended => "",
-        };
+        let state = if self.is_cancelled { ", cancelled" } else { "" };
         write!(f, "{kind} `{}`{}{state} ({})", self.name, Age(self.age), self.site)
     }
 }

@@ -8,7 +8,7 @@ use super::{Component, Stats};
 use crate::task::child::Stop;
 use crate::task::core::{Core, panic_words};
 use crate::task::gate::Class;
-use crate::task::{Name, Reason, ReleaseCounts, Scope, TaskState, root};
+use crate::task::{Name, Reason, ReleaseCounts, Scope, root};
 
 /// A scope, at the moment of the snapshot.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct ScopeView {
     pub name: Name,
     /// Where it was opened.
     pub site: &'static Location<'static>,
-    /// How long ago; where ages are kept ([`Options::keep_ages`](crate::task::Options::keep_ages)).
+    /// How long ago; where ages are kept ([`Options::keep_ages`](crate::task::ScopeBuilder::keep_ages)).
     pub age: Option<Duration>,
     /// Why it is cancelled, if it is.
     pub reason: Option<Reason>,
@@ -41,9 +41,9 @@ pub struct TaskView {
     /// Its name.
     pub name: Name,
     /// What it is to its scope.
-    pub kind: Kind,
-    /// Whether its scope has cancelled it.
-    pub state: TaskState,
+    pub kind: TaskKind,
+    /// Whether its scope has cancelled it; it may still be running.
+    pub is_cancelled: bool,
     /// Where it was started.
     pub site: &'static Location<'static>,
     /// How long ago it was first polled; where ages are kept.
@@ -53,7 +53,7 @@ pub struct TaskView {
 /// What a task is to its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum TaskKind {
     /// A child.
     Task,
     /// A service: cancelled last.
@@ -106,15 +106,15 @@ pub(crate) fn view(core: &Arc<Core>) -> ScopeView {
             return;
         }
         let kind = match (child.spec.class, child.spec.stop) {
-            (_, Stop::Never) => Kind::Cleanup,
-            (Class::Service, _) => Kind::Service,
-            (Class::Work, _) => Kind::Task,
+            (_, Stop::Never) => TaskKind::Cleanup,
+            (Class::Service, _) => TaskKind::Service,
+            (Class::Work, _) => TaskKind::Task,
         };
-        let cancelled = kind != Kind::Cleanup && core.reached(child.spec.class.cancelled_at());
+        let is_cancelled = kind != TaskKind::Cleanup && core.reached(child.spec.class.cancelled_at());
         tasks.push(TaskView {
             name: child.spec.name.clone(),
             kind,
-            state: if cancelled { TaskState::Cancelling } else { TaskState::Running },
+            is_cancelled,
             site: child.spec.site,
             age: age.zip(child.scope_age).map(|(now, then)| now.saturating_sub(then)),
         });

@@ -75,8 +75,8 @@ impl<M: Manager> Builder<M> {
             max: 10,
             connects: 4,
             // A wait near zero would press on what has just failed.
-            backoff: Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5))
-                .jitter(Jitter::Equal),
+            backoff: Backoff::doubling(Duration::from_millis(100), Duration::from_secs(5))
+                .with_jitter(Jitter::Equal),
             max_waiting: 10_000,
             acquire_timeout: seconds(30),
             connect_timeout: Duration::from_secs(10),

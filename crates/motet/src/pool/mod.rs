@@ -31,7 +31,7 @@
 //!   still given out, to the releases that run then, and whoever would have to wait gets
 //!   [`Closed`](AcquireError::Closed). When it is the pool's turn among the releases, it closes; for connections that
 //!   are held outside of the scope it waits for half of the scope's
-//!   [`release_timeout`](crate::task::Options::release_timeout). If some are held for longer, the scope reports a
+//!   [`release_timeout`](crate::task::ScopeBuilder::release_timeout). If some are held for longer, the scope reports a
 //!   failed release, which says who holds them. Those are dropped without [`Manager::close`] when they come back.
 //! - **Price.** Acquire and return take one short lock each, and nothing else that is shared but a count of
 //!   references. Nothing is allocated; the clock is looked at by a task of the pool, a few times a second while it

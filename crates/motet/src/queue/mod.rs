@@ -35,12 +35,12 @@
 //!     let (sender, receiver) = queue::bounded::<u32>(16);
 //!     for _ in 0..2 {
 //!         let receiver = receiver.clone();
-//!         drop(n.spawn("worker", async move {
+//!         n.spawn("worker", async move {
 //!             while let Some(job) = receiver.lease().await {
 //!                 println!("works on {}", *job);
 //!                 job.done().await.unwrap();
 //!             }
-//!         }));
+//!         });
 //!     }
 //!     for job in 0..100 {
 //!         sender.send(job).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::owed::Slot;
 use crate::sim;
-use crate::task::ReleaseFailed;
+use crate::task::ReleaseError;
 use crate::task::core::Core;
 use crate::task::finalizer;
 
@@ -34,9 +34,9 @@ impl<R> Acquired<R> {
     /// The release goes on in the scope, which waits for it.
     ///
     /// # Errors
-    /// [`ReleaseFailed`]: the release failed, timed out or panicked. The scope does not report it again.
+    /// [`ReleaseError`]: the release failed, timed out or panicked. The scope does not report it again.
     #[track_caller]
-    pub fn release(mut self) -> impl Future<Output = Result<(), ReleaseFailed>> {
+    pub fn release(mut self) -> impl Future<Output = Result<(), ReleaseError>> {
         sim::at("resource", "release", async move {
             let owed_by = self.owed_by.take();
             // Back to where the release finds it.

@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::ReleaseFailed;
+use super::ReleaseError;
 
 /// Says what went wrong with a resource.
 #[derive(Debug)]
@@ -11,15 +11,17 @@ pub enum ResourceError<E> {
     Open(E),
     /// Opening it panicked, or the runtime went away meanwhile.
     OpenEnded,
+    /// The scope has ended and opens no more resources.
+    ScopeClosed,
     /// The use failed. The resource was released, and that may have failed, too.
     Use {
         /// What the use returned.
         error: E,
         /// What went wrong with the release after it.
-        release: Option<ReleaseFailed>,
+        release: Option<ReleaseError>,
     },
     /// The use returned a value, but the resource could not be released.
-    Release(ReleaseFailed),
+    Release(ReleaseError),
 }
 
 impl<E> ResourceError<E> {
@@ -27,7 +29,7 @@ impl<E> ResourceError<E> {
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::Open(error) | Self::Use { error, .. } => Some(error),
-            Self::OpenEnded | Self::Release(_) => None,
+            Self::OpenEnded | Self::ScopeClosed | Self::Release(_) => None,
         }
     }
 }
@@ -37,6 +39,7 @@ impl<E> fmt::Display for ResourceError<E> {
         match self {
             Self::Open(_) => f.write_str("the resource could not be opened"),
             Self::OpenEnded => f.write_str("opening the resource panicked or was cut off"),
+            Self::ScopeClosed => f.write_str("the scope has ended and opens no more resources"),
             Self::Use { release: None, .. } => f.write_str("the use of the resource failed"),
             Self::Use { release: Some(_), .. } => {
                 f.write_str("the use of the resource failed, and so did its release")
@@ -50,7 +53,7 @@ impl<E: Error + 'static> Error for ResourceError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Open(error) | Self::Use { error, .. } => Some(error),
-            Self::OpenEnded => None,
+            Self::OpenEnded | Self::ScopeClosed => None,
             Self::Release(failed) => Some(failed),
         }
     }

@@ -43,17 +43,15 @@ mod acquired;
 mod error;
 mod exit;
 mod open;
-mod outcome;
 mod owed;
 mod with;
 
 pub use acquired::Acquired;
 pub use error::ResourceError;
 pub use exit::Exit;
-pub use outcome::ReleaseOutcome;
-pub use with::{Resource, Unreleased, resource};
+pub use with::{Resource, resource};
 
 pub(crate) use open::open;
 pub(crate) use owed::{Deferred, Owe, Owed, Slot};
 
-pub use crate::task::{ReleaseCounts, ReleaseFailed};
+pub use crate::task::{ReleaseCounts, ReleaseError};

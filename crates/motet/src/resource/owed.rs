@@ -3,9 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Exit, ReleaseOutcome};
+use super::Exit;
 use crate::task::core::Core;
 use crate::task::finalizer::{Event, ReleaseFuture};
+use crate::task::outcome::IntoResult;
 
 /// Where a resource waits for its release while nobody uses it.
 pub(crate) struct Slot<R>(Mutex<Option<R>>);
@@ -45,7 +46,7 @@ impl<R, C, Fut> Owe for Owed<R, C>
 where
     R: Send + 'static,
     C: FnOnce(R, Exit) -> Fut + Send,
-    Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+    Fut: Future<Output: IntoResult> + Send + 'static,
 {
     fn begin(mut self: Box<Self>, exit: Exit) -> Option<ReleaseFuture> {
         let resource = self.slot.take()?;
@@ -78,7 +79,7 @@ pub(crate) struct Deferred<C> {
 impl<C, Fut> Owe for Deferred<C>
 where
     C: FnOnce(Exit) -> Fut + Send,
-    Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+    Fut: Future<Output: IntoResult> + Send + 'static,
 {
     fn begin(mut self: Box<Self>, exit: Exit) -> Option<ReleaseFuture> {
         let release = self.cleanup.take()?(exit);

@@ -10,12 +10,13 @@ use tokio::task::JoinHandle;
 use super::acquired::Acquired;
 use super::open::open;
 use super::owed::{OnLost, Owe, Owed, Slot};
-use super::{Exit, ReleaseOutcome, ResourceError};
+use super::{Exit, ResourceError};
 use crate::task::caught::Caught;
 use crate::task::core::Core;
 use crate::task::end::{self, adopt};
 use crate::task::finalizer::{self, RELEASE_TIMEOUT};
-use crate::task::{Name, ReleaseFailed, TaskFailed, ambient, root};
+use crate::task::outcome::IntoResult;
+use crate::task::{Name, ReleaseError, TaskError, ambient, root};
 use crate::{mutant, sim};
 
 /// Describes a resource by how it is opened.
@@ -24,43 +25,25 @@ use crate::{mutant, sim};
 ///
 /// See [the module](super) for an example.
 #[track_caller]
-pub fn resource<O, R, E>(opening: O) -> Unreleased<O>
+pub fn resource<O, R, E>(opening: O) -> Resource<O>
 where
     O: Future<Output = Result<R, E>> + Send + 'static,
 {
-    Unreleased { opening, name: Name::from("resource"), site: Location::caller() }
-}
-
-/// A resource of which it is not yet said how to release it.
-#[must_use = "a resource is opened by `with`"]
-pub struct Unreleased<O> {
-    opening: O,
-    name: Name,
-    site: &'static Location<'static>,
-}
-
-impl<O> Unreleased<O> {
-    /// Names the resource in reports and logs.
-    pub fn named(mut self, name: impl Into<Name>) -> Self {
-        self.name = name.into();
-        self
-    }
-
-    /// Says how the resource is released. The release is told how the use ended.
-    pub fn release<R, E, C, Fut>(self, close: C) -> Resource<O, R, C>
-    where
-        O: Future<Output = Result<R, E>>,
-        C: FnOnce(R, Exit) -> Fut + Send + 'static,
-        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
-    {
-        let Self { opening, name, site } = self;
-        Resource { opening, name, site, close, limit: RELEASE_TIMEOUT, on_lost: None }
+    Resource {
+        opening,
+        name: Name::from("resource"),
+        site: Location::caller(),
+        close: (),
+        limit: RELEASE_TIMEOUT,
+        on_lost: None,
     }
 }
 
-/// A resource: how to open it and how to release it.
+/// Describes a resource: how it is opened, and how it is released.
+///
+/// Created by [`resource()`]; [`release`](Self::release) sets how it is released, and [`with`](Self::with) uses it.
 #[must_use = "a resource is opened by `with`"]
-pub struct Resource<O, R, C> {
+pub struct Resource<O, R = (), C = ()> {
     opening: O,
     name: Name,
     site: &'static Location<'static>,
@@ -69,7 +52,26 @@ pub struct Resource<O, R, C> {
     on_lost: Option<OnLost<R>>,
 }
 
+impl<O> Resource<O> {
+    /// Sets how the resource is released. `close` receives the resource and the [`Exit`] of its use.
+    pub fn release<R, E, C, Fut>(self, close: C) -> Resource<O, R, C>
+    where
+        O: Future<Output = Result<R, E>>,
+        C: FnOnce(R, Exit) -> Fut + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
+    {
+        let Self { opening, name, site, close: (), limit, on_lost: _ } = self;
+        Resource { opening, name, site, close, limit, on_lost: None }
+    }
+}
+
 impl<O, R, C> Resource<O, R, C> {
+    /// Sets the name in reports and logs; `resource` unless set.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// Drops the release when it takes longer than this; 5 s unless set. With zero it is dropped where it first waits, with
     /// [`Duration::MAX`] never.
     pub fn release_timeout(mut self, limit: Duration) -> Self {
@@ -90,7 +92,7 @@ where
     R: Send + 'static,
     E: Send + 'static,
     C: FnOnce(R, Exit) -> Fut + Send + 'static,
-    Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+    Fut: Future<Output: IntoResult> + Send + 'static,
 {
     /// Opens the resource, uses it, and releases it.
     ///
@@ -170,7 +172,7 @@ struct Release {
 }
 
 impl Release {
-    async fn release(mut self, exit: Exit) -> Result<(), ReleaseFailed> {
+    async fn release(mut self, exit: Exit) -> Result<(), ReleaseError> {
         match self.start(exit, |outcome| outcome) {
             Some(released) => finalizer::outcome(released, self.name.clone()).await,
             None => Ok(()),
@@ -178,9 +180,9 @@ impl Release {
     }
 
     /// Starts the release, in the scope around; its outcome goes to `then`. `None` if it was started before.
-    fn start<T, F>(&mut self, exit: Exit, then: F) -> Option<JoinHandle<Result<T, TaskFailed>>>
+    fn start<T, F>(&mut self, exit: Exit, then: F) -> Option<JoinHandle<Result<T, TaskError>>>
     where
-        F: FnOnce(Result<(), ReleaseFailed>) -> T + Send + 'static,
+        F: FnOnce(Result<(), ReleaseError>) -> T + Send + 'static,
         T: Send + 'static,
     {
         let owed = self.owed.take()?;
@@ -201,12 +203,6 @@ impl Drop for Release {
                 end::inherit(Vec::new(), vec![failed]);
             }
         }));
-    }
-}
-
-impl<O> fmt::Debug for Unreleased<O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unreleased").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

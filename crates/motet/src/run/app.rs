@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::outcome::Finished;
-use super::report::Report;
+use super::report::ShutdownReport;
 use super::root::Root;
 use super::{process, sequence};
 use crate::sim::Site;
@@ -20,7 +20,7 @@ pub(super) const CLEANUP: &str = "cleanup";
 const DEFAULT_BLOCKING_LIMIT: NonZeroUsize = NonZeroUsize::new(BLOCKING_LIMIT).unwrap();
 
 /// Behind a lock that nobody takes: the program's future borrows the app, and is `Send` where that is `Sync`.
-type OnReport = Mutex<Box<dyn FnOnce(&Report) + Send>>;
+type OnReport = Mutex<Box<dyn FnOnce(&ShutdownReport) + Send>>;
 
 /// Sets up a program that shuts down in phases: see the [module](super).
 ///
@@ -36,33 +36,47 @@ pub struct App {
     pub(super) grace: Duration,
     pub(super) blocking_limit: NonZeroUsize,
     pub(super) on_report: Option<OnReport>,
+    /// The first phase whose name was taken.
+    pub(super) declared_twice: Option<Name>,
 }
 
 impl App {
-    /// Sets up a program.
-    pub fn new(name: impl Into<Name>) -> Self {
+    /// Creates a program without phases.
+    #[allow(clippy::new_without_default, reason = "`App::default().run(..)` would read as something else")]
+    pub fn new() -> Self {
         Self {
-            name: name.into(),
+            name: Name::from("app"),
             phases: Vec::new(),
             work: Duration::from_secs(5),
             total: Duration::from_secs(20),
             grace: Duration::from_secs(1),
             blocking_limit: DEFAULT_BLOCKING_LIMIT,
             on_report: None,
+            declared_twice: None,
         }
     }
 
-    /// Adds a phase after those before it. Its members have `limit` to end, or what is left of the
-    /// [`total`](Self::total). Here and below zero is no time, and [`Duration::MAX`] no limit.
+    /// Sets the name in snapshots, logs and the report; `app` unless set.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Adds a phase after those declared before it. Its members have `limit` to end, or the rest of the
+    /// [`total`](Self::total) time if that is less. Here and below zero means no time, and
+    /// [`Duration::MAX`] no limit.
     ///
-    /// # Panics
-    /// If there is a phase of that name: `work` and `cleanup` always are.
-    #[track_caller]
+    /// A name can be declared once, and the names `work` and `cleanup` are taken. Otherwise nothing is started: the
+    /// outcome is [`ExitOutcome::DuplicatePhase`](super::ExitOutcome::DuplicatePhase), and [`run`](Self::run) prints it
+    /// and returns exit code 1.
     pub fn phase(mut self, name: impl Into<Name>, limit: Duration) -> Self {
         let name = name.into();
-        let taken = self.phases.iter().any(|(taken, _)| *taken == name) || name == WORK || name == CLEANUP;
-        assert!(!taken, "there is a phase `{name}` already: give this one another name");
-        self.phases.push((name, limit));
+        let is_taken = self.phases.iter().any(|(taken, _)| *taken == name) || name == WORK || name == CLEANUP;
+        if is_taken {
+            self.declared_twice.get_or_insert(name);
+        } else {
+            self.phases.push((name, limit));
+        }
         self
     }
 
@@ -92,7 +106,7 @@ impl App {
     }
 
     /// Hands the report of the shutdown to `callback`, also if all went well.
-    pub fn on_report(mut self, callback: impl FnOnce(&Report) + Send + 'static) -> Self {
+    pub fn on_report(mut self, callback: impl FnOnce(&ShutdownReport) + Send + 'static) -> Self {
         self.on_report = Some(Mutex::new(Box::new(callback)));
         self
     }
@@ -131,18 +145,18 @@ impl App {
     ///
     /// # Examples
     /// ```
-    /// use motet::run::{App, Outcome, Root};
+    /// use motet::run::{App, ExitOutcome, Root};
     /// use motet::task::Reason;
     /// use std::{convert::Infallible, future::pending, time::Duration};
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
     /// let stop = async { Reason::requested("the test is over") };
-    /// let app = App::new("shop").phase("drain", Duration::from_secs(3));
+    /// let app = App::new().name("shop").phase("drain", Duration::from_secs(3));
     /// let finished = app.run_until(stop, async |app: &Root<Infallible>| {
-    ///     drop(app.in_phase("drain").service_coop("deaf", async |_| pending::<()>().await));
+    ///     app.in_phase("drain").service_coop("deaf", async |_| pending::<()>().await);
     ///     Ok(pending::<()>().await)
     /// }).await;
-    /// assert!(matches!(finished.outcome, Outcome::Stopped));
+    /// assert!(matches!(finished.outcome, ExitOutcome::Stopped));
     /// let drain = finished.report.phase("drain").unwrap();
     /// assert_eq!((drain.took, drain.stuck[0].as_str()), (Duration::from_secs(3), "deaf"));
     /// # });

@@ -12,7 +12,7 @@
 //! 3. *cleanup*: what any of these left behind is waited for, and what has no scope around it
 //!    ([`drain`](crate::drain)).
 //!
-//! When the total time is over, `run` gives up: the one place where something is left behind. A [`Report`] says
+//! When the total time is over, `run` gives up: the one place where something is left behind. A [`ShutdownReport`] says
 //! what took how long, and who had to be dropped.
 //!
 //! # Signals
@@ -37,16 +37,16 @@
 //! use std::{io, process::ExitCode, time::Duration};
 //!
 //! fn main() -> ExitCode {
-//!     App::new("shop")
+//!     App::new().name("shop")
 //!         .phase("drain", Duration::from_secs(10))
 //!         .phase("flush", Duration::from_secs(5))
 //!         .total(Duration::from_secs(20))
 //!         .run(async |app: &Root<io::Error>| {
 //!             let drain = app.in_phase("drain");
-//!             drop(drain.service_coop("http", async |cx: CancelToken| {
+//!             drain.service_coop("http", async |cx: CancelToken| {
 //!                 cx.cancelled().await; // and finish the requests in flight
-//!             }));
-//!             drop(app.in_phase("flush").service("metrics", std::future::pending::<()>()));
+//!             });
+//!             app.in_phase("flush").service("metrics", std::future::pending::<()>());
 //!             Ok(()) // a server would wait here
 //!         })
 //! }
@@ -68,11 +68,11 @@ use std::error::Error;
 use std::process::{ExitCode, Termination};
 
 pub use app::App;
-pub use outcome::{Finished, Outcome};
+pub use outcome::{ExitOutcome, Finished};
 pub use phase::Phase;
-pub use report::{PhaseReport, Report};
+pub use report::{PhaseReport, ShutdownReport};
 pub use root::Root;
-pub use stderr::{Stderr, StderrStats, flush_stderr, stderr, stderr_stats};
+pub use stderr::{StderrStats, flush_stderr, stderr, stderr_stats};
 
 use crate::task::Nursery;
 
@@ -105,7 +105,7 @@ where
     T: Termination,
     E: Into<Box<dyn Error + Send + Sync>> + Send + 'static,
 {
-    App::new("main").run(async move |root: &Root<E>| {
+    App::new().name("main").run(async move |root: &Root<E>| {
         let nursery: &Nursery<E> = root;
         body(nursery).await
     })

@@ -1,24 +1,25 @@
 use std::any::Any;
+use std::time::Duration;
 
-use super::report::Report;
+use super::report::ShutdownReport;
 use super::shared::Shared;
 use crate::observe::ScopeView;
-use crate::task::{Failure, Name, Reason, ScopeError};
+use crate::task::{ChildError, Name, Reason, ReasonKind, ScopeError};
 
 /// How a program ended, and how its shutdown went.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Finished<T, E> {
     /// How it ended.
-    pub outcome: Outcome<T, E>,
+    pub outcome: ExitOutcome<T, E>,
     /// How the shutdown went.
-    pub report: Report,
+    pub report: ShutdownReport,
 }
 
 /// How a program ended. The worst that happened counts, whatever came first.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Outcome<T, E> {
+pub enum ExitOutcome<T, E> {
     /// The body returned, and nothing failed.
     Returned(T),
     /// It was asked to stop before the body returned, and nothing failed.
@@ -26,17 +27,32 @@ pub enum Outcome<T, E> {
     /// The body, a child or a member of a phase returned an error.
     Failed {
         /// What failed first.
-        first: Failure<E>,
+        first: ChildError<E>,
         /// What else failed.
-        others: Vec<Failure<E>>,
+        others: Vec<ChildError<E>>,
     },
     /// The total time was over before everything had ended.
     GaveUp {
         /// What had failed by then.
-        failures: Vec<Failure<E>>,
+        failures: Vec<ChildError<E>>,
     },
+    /// Nothing was started: the name of this phase is declared twice, or is `work` or `cleanup`.
+    DuplicatePhase(Name),
     /// The body, a child or a member of a phase panicked: the payload of the first that did.
     Panicked(Box<dyn Any + Send>),
+}
+
+/// The end of a program that was not started: the name of a phase is taken.
+pub(super) fn not_started<T, E>(app: &Name, phase: Name) -> Finished<T, E> {
+    let report = ShutdownReport {
+        app: app.clone(),
+        reason: Reason::of(ReasonKind::Failed),
+        phases: Vec::new(),
+        took: Duration::ZERO,
+        left_behind: None,
+        release_failures: Vec::new(),
+    };
+    Finished { outcome: ExitOutcome::DuplicatePhase(phase), report }
 }
 
 /// How the root scope ended, with the value of the body if there was one; an error is its panic.
@@ -51,7 +67,7 @@ pub(super) fn finished<T, E: Send + 'static>(
     shared: &Shared<E>,
 ) -> Finished<T, E> {
     let mut noted = shared.noted();
-    let mut failures: Vec<Failure<E>> = std::mem::take(&mut noted.failures);
+    let mut failures: Vec<ChildError<E>> = std::mem::take(&mut noted.failures);
     let mut panics = std::mem::take(&mut noted.panics);
     let mut release_failures = std::mem::take(&mut noted.release_failures);
     let phases = std::mem::take(&mut noted.phases);
@@ -86,17 +102,23 @@ pub(super) fn finished<T, E: Send + 'static>(
         failures[..=at].rotate_right(1);
     }
     let outcome = if !panics.is_empty() {
-        Outcome::Panicked(panics.swap_remove(0))
+        ExitOutcome::Panicked(panics.swap_remove(0))
     } else if left_behind.is_some() {
-        Outcome::GaveUp { failures }
+        ExitOutcome::GaveUp { failures }
     } else if !failures.is_empty() {
         let first = failures.remove(0);
-        Outcome::Failed { first, others: failures }
+        ExitOutcome::Failed { first, others: failures }
     } else {
-        value.map_or(Outcome::Stopped, Outcome::Returned)
+        value.map_or(ExitOutcome::Stopped, ExitOutcome::Returned)
     };
     let took = shared.began().elapsed();
-    let report =
-        Report { app: app.clone(), reason: reason.clone(), phases, took, left_behind, release_failures };
+    let report = ShutdownReport {
+        app: app.clone(),
+        reason: reason.clone(),
+        phases,
+        took,
+        left_behind,
+        release_failures,
+    };
     Finished { outcome, report }
 }

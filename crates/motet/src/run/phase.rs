@@ -12,7 +12,7 @@ use crate::task::caught::Caught;
 use crate::task::coop::Cooperative;
 use crate::task::core::panic_message;
 use crate::task::gate::Class;
-use crate::task::{CancelToken, Name, Nursery, Scope, Task, TaskFailed};
+use crate::task::{CancelToken, Name, Nursery, Scope, Task, TaskError};
 
 /// A phase while the program runs.
 pub(super) struct Open {
@@ -109,18 +109,18 @@ async fn member<T, E: Send + 'static>(
     name: Name,
     shared: Arc<Shared<E>>,
     future: impl Future<Output = Result<T, E>>,
-) -> Result<T, TaskFailed> {
+) -> Result<T, TaskError> {
     match Caught::new(future).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             shared.failed(name.clone(), error);
-            Err(TaskFailed::Reported { task: name })
+            Err(TaskError::Reported { task: name })
         }
         Err(payload) => {
             let message = panic_message(&*payload).to_owned();
             crate::log::error!(task = %name, message, "a task panicked");
             shared.panicked(&name, payload);
-            Err(TaskFailed::Panicked { task: name, message })
+            Err(TaskError::Panicked { task: name, message })
         }
     }
 }
@@ -129,14 +129,14 @@ async fn member<T, E: Send + 'static>(
 async fn until_cut<T>(
     name: Name,
     cut: CancelToken,
-    member: impl Future<Output = Result<T, TaskFailed>>,
-) -> Result<T, TaskFailed> {
+    member: impl Future<Output = Result<T, TaskError>>,
+) -> Result<T, TaskError> {
     let member = pin!(member);
     tokio::select! {
         biased;
         ended = member => ended,
         // The member may use up the budget at each poll.
-        reason = unconstrained(cut.cancelled()) => Err(TaskFailed::Cancelled { task: name, reason: reason.clone() }),
+        reason = unconstrained(cut.cancelled()) => Err(TaskError::Cancelled { task: name, reason: reason.clone() }),
     }
 }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 
 use super::app::App;
-use super::outcome::{Finished, Outcome};
+use super::outcome::{ExitOutcome, Finished};
 use super::root::Root;
 use super::stderr::{flush_stderr, stderr};
 use super::{sequence, signals};
-use crate::task::{CancelToken, Failure};
+use crate::task::{CancelToken, ChildError};
 
 /// As from a panic of a plain `main`.
 const PANICKED: u8 = 101;
@@ -82,23 +82,27 @@ where
         say(&report.to_string());
     }
     let code = match outcome {
-        Outcome::Returned(value) => value.report(),
-        Outcome::Stopped => ExitCode::SUCCESS,
-        Outcome::Failed { first, others } => {
+        ExitOutcome::Returned(value) => value.report(),
+        ExitOutcome::Stopped => ExitCode::SUCCESS,
+        ExitOutcome::Failed { first, others } => {
             [first].into_iter().chain(others).for_each(complain);
             ExitCode::FAILURE
         }
-        Outcome::GaveUp { failures } => {
+        ExitOutcome::GaveUp { failures } => {
             failures.into_iter().for_each(complain);
             ExitCode::from(GAVE_UP)
         }
-        // The hook for panics has printed it.
-        Outcome::Panicked(_) => ExitCode::from(PANICKED),
+        ExitOutcome::DuplicatePhase(phase) => {
+            say(&format!("error: the app declares the phase `{phase}` twice: give each phase its own name"));
+            ExitCode::FAILURE
+        }
+        // The panic hook has printed it.
+        ExitOutcome::Panicked(_) => ExitCode::from(PANICKED),
     };
     if code == ExitCode::SUCCESS && !report.release_failures.is_empty() { ExitCode::FAILURE } else { code }
 }
 
-fn complain<E: Into<Box<dyn Error + Send + Sync>>>(failure: Failure<E>) {
+fn complain<E: Into<Box<dyn Error + Send + Sync>>>(failure: ChildError<E>) {
     let error: Box<dyn Error + Send + Sync> = failure.error.into();
     let task = failure.task.as_ref().map(tracing::field::display);
     crate::log::error!(task, error = &*error as &dyn Error, "the program failed");

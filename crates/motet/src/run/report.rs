@@ -2,12 +2,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::observe::ScopeView;
-use crate::task::{Name, Reason, ReleaseFailed};
+use crate::task::{Name, Reason, ReleaseError};
 
 /// Says how a shutdown went.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Report {
+pub struct ShutdownReport {
     /// The program.
     pub app: Name,
     /// Why it was shut down; [`ReasonKind::Ended`](crate::task::ReasonKind::Ended) if its work was done.
@@ -19,7 +19,7 @@ pub struct Report {
     /// All that was alive when the total time was over and the program gave up; `None` if it did not.
     pub left_behind: Option<ScopeView>,
     /// Releases of resources that failed.
-    pub release_failures: Vec<ReleaseFailed>,
+    pub release_failures: Vec<ReleaseError>,
 }
 
 /// Says how one phase of a shutdown went.
@@ -34,7 +34,7 @@ pub struct PhaseReport {
     pub stuck: Vec<Name>,
 }
 
-impl Report {
+impl ShutdownReport {
     /// Gives the report of a phase.
     #[must_use]
     pub fn phase(&self, name: &str) -> Option<&PhaseReport> {
@@ -60,7 +60,7 @@ impl fmt::Display for PhaseReport {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ShutdownReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let how = if self.left_behind.is_some() { "gave up after" } else { "took" };
         write!(f, "shutdown of `{}` ({}) {how} {:?}", self.app, self.reason, self.took)?;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::app::{App, CLEANUP, WORK};
 use super::live;
-use super::outcome::{Finished, Work, finished};
+use super::outcome::{Finished, Work, finished, not_started};
 use super::phase::Open;
 use super::root::Root;
 use super::shared::Shared;
@@ -39,10 +39,13 @@ where
     E: Send + 'static,
     S: Future<Output = Reason>,
 {
+    if let Some(phase) = app.declared_twice.take() {
+        return not_started(&app.name, phase);
+    }
     let shared = Arc::new(Shared::<E>::new(begin));
     let scope = OnceLock::new();
     let mut ended = None;
-    let options = Scope::options()
+    let options = Scope::builder()
         .name(app.name.clone())
         .policy(Policy::Isolate)
         .keep_ages()
@@ -117,7 +120,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         let mut phases = Vec::new();
         let mut ends = Vec::new();
         for (name, limit) in &app.phases {
-            let opened = Scope::options().name(name.clone()).shielded().open(site);
+            let opened = Scope::builder().name(name.clone()).shielded().open(site);
             let scope = Scope(Arc::clone(opened.core()));
             phases.push(Open { name: name.clone(), limit: *limit, scope, cut: CancelToken::new() });
             let go = CancelToken::new();
@@ -139,7 +142,7 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         let phases = Arc::clone(&self.phases);
         // Not the output of the scope, which a failed release would take the place of.
         let returned = Mutex::new(None);
-        let work = Scope::options().name(WORK).grace(self.app.grace).at(self.site);
+        let work = Scope::builder().name(WORK).grace(self.app.grace).at(self.site);
         let work = work.run(async |nursery: &Nursery<E>| {
             let _ = scope.set(Scope::clone(nursery));
             // A service is told when body and children have ended: from then on time counts. It runs beside

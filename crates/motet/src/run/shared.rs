@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::report::PhaseReport;
 use crate::task::core::Core;
-use crate::task::{CancelToken, Failure, Name, Reason, ReasonKind, ReleaseFailed};
+use crate::task::{CancelToken, ChildError, Name, Reason, ReasonKind, ReleaseError};
 
 pub(super) struct Shared<E> {
     /// Cancelled when the shutdown begins.
@@ -20,11 +20,11 @@ pub(super) struct Shared<E> {
 }
 
 pub(super) struct Noted<E> {
-    pub(super) failures: Vec<Failure<E>>,
+    pub(super) failures: Vec<ChildError<E>>,
     pub(super) panics: Vec<Box<dyn Any + Send>>,
     /// Whether the first of the panics began the shutdown.
     pub(super) panic_began: bool,
-    pub(super) release_failures: Vec<ReleaseFailed>,
+    pub(super) release_failures: Vec<ReleaseError>,
     pub(super) phases: Vec<PhaseReport>,
     /// The phase that goes on, and since when.
     current: Option<(Name, Instant)>,
@@ -74,7 +74,7 @@ impl<E: Send + 'static> Shared<E> {
     }
 
     pub(super) fn failed(&self, member: Name, error: E) {
-        self.noted().failures.push(Failure { task: Some(member.clone()), error });
+        self.noted().failures.push(ChildError { task: Some(member.clone()), error });
         self.begin(Reason::by(ReasonKind::Failed, Some(member)));
     }
 
@@ -96,7 +96,7 @@ impl<E: Send + 'static> Shared<E> {
         let failures = mem::take(&mut state.failures);
         let (panics, releases) = (mem::take(&mut state.panics), mem::take(&mut state.release_failures));
         drop(state);
-        let failures = failures.into_iter().filter_map(|failure| failure.downcast::<Failure<E>>().ok());
+        let failures = failures.into_iter().filter_map(|failure| failure.downcast::<ChildError<E>>().ok());
         let mut noted = self.noted();
         noted.failures.extend(failures.map(|failure| *failure));
         noted.panics.extend(panics);

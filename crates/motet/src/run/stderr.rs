@@ -33,9 +33,9 @@ const RETRY: Duration = Duration::from_millis(10);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Stderr(());
+struct Stderr(());
 
-/// What became of the writes to [`Stderr`].
+/// What became of the writes to [`stderr()`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StderrStats {
@@ -47,17 +47,17 @@ pub struct StderrStats {
 
 /// Returns a writer to standard error that never waits and never fails.
 #[must_use]
-pub const fn stderr() -> Stderr {
+pub fn stderr() -> impl Write + Copy + Send + Sync + std::fmt::Debug + 'static {
     Stderr(())
 }
 
-/// Returns what became of the writes to [`Stderr`], in this process so far.
+/// Returns what became of the writes to [`stderr()`], in this process so far.
 #[must_use]
 pub fn stderr_stats() -> StderrStats {
     SINK.get().map_or_else(StderrStats::default, |sink| sink.lock().stats)
 }
 
-/// Waits until everything written to [`Stderr`] so far is written out or lost, for at most `limit`; returns `true` if it is.
+/// Waits until everything written to [`stderr()`] so far is written out or lost, for at most `limit`; returns `true` if it is.
 ///
 /// Blocks the thread: for the end of a program that does not end in [`run`](crate::run()).
 pub fn flush_stderr(limit: Duration) -> bool {

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use tokio::task::coop;
 
-use super::Kind;
+use super::PollKind;
 use super::runner::{End, Simulation, TaskId, Turn, current, panic_message};
 
 /// Lets a simulation schedule a task: the task's future is polled through it.
@@ -31,7 +31,7 @@ struct Ticket {
 impl TaskHook {
     /// Enters a task in the current simulation, if there is one.
     #[must_use]
-    pub fn new(name: &str, site: &'static Location<'static>, kind: Kind) -> Self {
+    pub fn new(name: &str, site: &'static Location<'static>, kind: PollKind) -> Self {
         let task = current().map(|sim| Ticket { run: sim.run(), task: sim.spawned(name, site, kind) });
         Self { task }
     }

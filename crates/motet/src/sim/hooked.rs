@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::{Kind, TaskHook};
+use super::{PollKind, TaskHook};
 
 /// Makes a future a task of the current simulation, for tasks that are started without a scope of this library.
 ///
@@ -25,7 +25,7 @@ use super::{Kind, TaskHook};
 /// That of `future`.
 #[track_caller]
 pub fn hooked<F: Future>(name: &str, future: F) -> Hooked<F> {
-    Hooked { future, hook: TaskHook::new(name, Location::caller(), Kind::Work) }
+    Hooked { future, hook: TaskHook::new(name, Location::caller(), PollKind::Work) }
 }
 
 pin_project! {

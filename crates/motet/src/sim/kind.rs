@@ -1,6 +1,6 @@
 /// Tells what the polls of a task mean to a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PollKind {
     /// Work that must come to an end: its polls are progress, and a run in which no work can go on is a
     /// deadlock.
     Work,

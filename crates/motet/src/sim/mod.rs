@@ -36,7 +36,7 @@ mod kind;
 mod macros;
 
 pub use hooked::{Hooked, hooked};
-pub use kind::Kind;
+pub use kind::PollKind;
 
 #[cfg(not(feature = "sim"))]
 mod off;

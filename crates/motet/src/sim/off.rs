@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::task::{Context, Poll};
 
-use super::Kind;
+use super::PollKind;
 
 /// Does nothing: stands in for the hook of the feature `sim`.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl TaskHook {
     /// Makes a hook of no size.
     #[inline(always)]
     #[must_use]
-    pub const fn new(_name: &str, _site: &'static Location<'static>, _kind: Kind) -> Self {
+    pub const fn new(_name: &str, _site: &'static Location<'static>, _kind: PollKind) -> Self {
         Self(())
     }
 

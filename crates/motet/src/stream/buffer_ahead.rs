@@ -7,7 +7,7 @@ use futures_core::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The stream of [`buffer_ahead`](super::Combinators::buffer_ahead).
+    /// The stream of [`buffer_ahead`](super::StreamCombinators::buffer_ahead).
     #[must_use = "a stream does nothing unless it is read"]
     pub struct BufferAhead<S: Stream> {
         #[pin]

@@ -12,7 +12,7 @@ use crate::mutant;
 use crate::task::timeout::poll_limit;
 
 pin_project! {
-    /// The stream of [`chunks_within`](super::Combinators::chunks_within).
+    /// The stream of [`chunks_within`](super::StreamCombinators::chunks_within).
     #[must_use = "a stream does nothing unless it is read"]
     pub struct ChunksWithin<S: Stream> {
         #[pin]

@@ -9,13 +9,13 @@ use super::tasks::{ParMap, ParMapBatched, Spawned, spawned};
 use super::{BufferAhead, ChunksWithin, Debounce, PipeTo, Until};
 use crate::event::Lag;
 use crate::queue::Sender;
-use crate::task::{CancelToken, Closed, Name, Scope};
+use crate::task::{CancelToken, Name, Scope, ScopeClosedError};
 
 /// What this library adds to every stream.
 ///
 /// The names differ from those of futures and tokio-stream, so all of them can be in scope:
-/// `use motet::stream::Combinators as _`.
-pub trait Combinators: Stream {
+/// `use motet::stream::StreamCombinators as _`.
+pub trait StreamCombinators: Stream {
     /// Has the stream read by a task of its own, up to `ahead` items before they are asked for.
     ///
     /// # When to use
@@ -24,14 +24,14 @@ pub trait Combinators: Stream {
     /// in the buffer. To buffer without a task, [`buffer_ahead`](Self::buffer_ahead).
     ///
     /// # Errors
-    /// [`Closed`] with the stream, if the scope has ended.
+    /// [`ScopeClosedError`] with the stream, if the scope has ended.
     ///
     /// # Panics
     /// If `ahead` is zero.
     ///
     /// # Examples
     /// ```
-    /// use motet::stream::{Combinators as _, generator};
+    /// use motet::stream::{StreamCombinators as _, generator};
     /// use motet::task::{Nursery, scope};
     /// use std::time::Duration;
     /// use tokio::time::{Instant, sleep};
@@ -60,7 +60,7 @@ pub trait Combinators: Stream {
         scope: &Scope,
         name: impl Into<Name>,
         ahead: usize,
-    ) -> Result<Spawned<Self::Item>, Closed<Self>>
+    ) -> Result<Spawned<Self::Item>, ScopeClosedError<Self>>
     where
         Self: Sized + Send + 'static,
         Self::Item: Send + 'static,
@@ -85,7 +85,7 @@ pub trait Combinators: Stream {
     ///
     /// # Examples
     /// ```
-    /// use motet::stream::Combinators as _;
+    /// use motet::stream::StreamCombinators as _;
     /// use motet::task::{Nursery, scope};
     /// use std::time::Duration;
     /// use tokio::time::sleep;
@@ -127,7 +127,7 @@ pub trait Combinators: Stream {
     ///
     /// # Examples
     /// ```
-    /// use motet::stream::Combinators as _;
+    /// use motet::stream::StreamCombinators as _;
     /// use motet::task::{Nursery, scope};
     /// use tokio_stream::StreamExt as _;
     ///
@@ -167,7 +167,7 @@ pub trait Combinators: Stream {
     ///
     /// # Examples
     /// ```
-    /// use motet::stream::{Combinators as _, generator};
+    /// use motet::stream::{StreamCombinators as _, generator};
     /// use std::time::Duration;
     /// use tokio_stream::StreamExt as _;
     ///
@@ -199,7 +199,7 @@ pub trait Combinators: Stream {
     ///
     /// # Examples
     /// ```
-    /// use motet::stream::Combinators as _;
+    /// use motet::stream::StreamCombinators as _;
     /// use motet::task::{CancelToken, Reason};
     /// use tokio_stream::StreamExt as _;
     ///
@@ -244,7 +244,7 @@ pub trait Combinators: Stream {
     ///
     /// # Examples
     /// ```
-    /// use motet::stream::{Combinators as _, generator};
+    /// use motet::stream::{StreamCombinators as _, generator};
     /// use std::time::Duration;
     /// use tokio_stream::StreamExt as _;
     ///
@@ -272,12 +272,12 @@ pub trait Combinators: Stream {
     /// becomes of an item for which a reader has no room the [`Lag`] says. A clone of a reader is one more.
     ///
     /// # Errors
-    /// [`Closed`] with the stream, if the scope has ended.
+    /// [`ScopeClosedError`] with the stream, if the scope has ended.
     ///
     /// # Examples
     /// ```
     /// use motet::event::Lag;
-    /// use motet::stream::Combinators as _;
+    /// use motet::stream::StreamCombinators as _;
     /// use motet::task::{Nursery, scope};
     /// use std::num::NonZeroUsize;
     /// use tokio_stream::StreamExt as _;
@@ -304,7 +304,7 @@ pub trait Combinators: Stream {
         name: impl Into<Name>,
         readers: NonZeroUsize,
         lag: Lag,
-    ) -> Result<Vec<Broadcast<Self::Item>>, Closed<Self>>
+    ) -> Result<Vec<Broadcast<Self::Item>>, ScopeClosedError<Self>>
     where
         Self: Sized + Send + 'static,
         Self::Item: Send + Sync + 'static,
@@ -330,7 +330,7 @@ pub trait Combinators: Stream {
     ///
     /// # Examples
     /// ```
-    /// use motet::stream::Combinators as _;
+    /// use motet::stream::StreamCombinators as _;
     ///
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// let (sender, receiver) = motet::queue::bounded(8);
@@ -347,4 +347,4 @@ pub trait Combinators: Stream {
     }
 }
 
-impl<S: Stream + ?Sized> Combinators for S {}
+impl<S: Stream + ?Sized> StreamCombinators for S {}

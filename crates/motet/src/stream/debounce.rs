@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 use crate::task::timeout::poll_limit;
 
 pin_project! {
-    /// The stream of [`debounce`](super::Combinators::debounce).
+    /// The stream of [`debounce`](super::StreamCombinators::debounce).
     #[must_use = "a stream does nothing unless it is read"]
     pub struct Debounce<S: Stream> {
         #[pin]

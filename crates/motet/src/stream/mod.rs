@@ -4,16 +4,16 @@
 //! | You want to | |
 //! |---|---|
 //! | make a stream of a loop that awaits | [`generator`](generator()); with `?`: [`try_generator`] |
-//! | have a stream run ahead of its reader | [`spawned`](Combinators::spawned) |
-//! | apply a function to many items at once, on all cores | [`par_map`](Combinators::par_map) |
-//! | the same with several items in one call | [`par_map_batched`](Combinators::par_map_batched) |
-//! | gather items, up to a number or a time | [`chunks_within`](Combinators::chunks_within) |
-//! | end a stream in good order | [`until`](Combinators::until) |
-//! | have several readers of one stream | [`broadcast`](Combinators::broadcast) |
+//! | have a stream run ahead of its reader | [`spawned`](StreamCombinators::spawned) |
+//! | apply a function to many items at once, on all cores | [`par_map`](StreamCombinators::par_map) |
+//! | the same with several items in one call | [`par_map_batched`](StreamCombinators::par_map_batched) |
+//! | gather items, up to a number or a time | [`chunks_within`](StreamCombinators::chunks_within) |
+//! | end a stream in good order | [`until`](StreamCombinators::until) |
+//! | have several readers of one stream | [`broadcast`](StreamCombinators::broadcast) |
 //! | open a source again when it fails | [`retry_source`](retry_source()) |
-//! | have only the last of many changes | [`debounce`](Combinators::debounce) |
-//! | free the places of what is done, in the reader's task | [`buffer_ahead`](Combinators::buffer_ahead) |
-//! | send a stream into a queue | [`pipe_to`](Combinators::pipe_to) |
+//! | have only the last of many changes | [`debounce`](StreamCombinators::debounce) |
+//! | free the places of what is done, in the reader's task | [`buffer_ahead`](StreamCombinators::buffer_ahead) |
+//! | send a stream into a queue | [`pipe_to`](StreamCombinators::pipe_to) |
 //! | read a queue as a stream | [`queue::Receiver`](crate::queue::Receiver) is one |
 //! | read events as a stream | [`Emitter::stream`](crate::event::Emitter::stream) |
 //! | answer each item, from batches | no stream: [`batch`](crate::batch) |
@@ -29,11 +29,11 @@
 //! | at most one item in so long | `throttle` of tokio-stream | |
 //! | a limit of time for each item | `timeout`, `timeout_repeating` of tokio-stream | |
 //! | what is ready, as one item | `ready_chunks` of futures | |
-//! | several futures at once that borrow, on one core | `buffered`, `buffer_unordered` of futures | [`par_map`](Combinators::par_map) needs `'static` and a scope; in return it goes on while its reader is busy |
+//! | several futures at once that borrow, on one core | `buffered`, `buffer_unordered` of futures | [`par_map`](StreamCombinators::par_map) needs `'static` and a scope; in return it goes on while its reader is busy |
 //! | a `watch` or `broadcast` channel, an interval, signals, lines | the wrappers of tokio-stream | |
-//! | chunks by number and time | [`chunks_within`](Combinators::chunks_within), or `chunks_timeout` of tokio-stream | the same chunks; ours looks at no clock for a chunk that is full at once |
-//! | an end on a signal | [`until`](Combinators::until), or `take_until` of futures | a token needs no future of your own, and drops the source |
-//! | one source for several readers | [`broadcast`](Combinators::broadcast) | a `broadcast` channel of tokio has one policy, to forget the oldest, and a task to fill it is yours |
+//! | chunks by number and time | [`chunks_within`](StreamCombinators::chunks_within), or `chunks_timeout` of tokio-stream | the same chunks; ours looks at no clock for a chunk that is full at once |
+//! | an end on a signal | [`until`](StreamCombinators::until), or `take_until` of futures | a token needs no future of your own, and drops the source |
+//! | one source for several readers | [`broadcast`](StreamCombinators::broadcast) | a `broadcast` channel of tokio has one policy, to forget the oldest, and a task to fill it is yours |
 //!
 //! # Guarantees
 //! - **Nothing lost.** An item that a source has given comes out once, in the promised order, unless whoever reads goes
@@ -50,7 +50,7 @@
 //!
 //! # Examples
 //! ```
-//! use motet::stream::{Combinators as _, Yielder, try_generator};
+//! use motet::stream::{StreamCombinators as _, Yielder, try_generator};
 //! use motet::task::{Nursery, scope};
 //! use tokio_stream::StreamExt as _;
 //!
@@ -99,12 +99,13 @@ mod tasks;
 mod until;
 
 pub use broadcast::Broadcast;
-pub use buffer_ahead::BufferAhead;
-pub use chunks_within::ChunksWithin;
-pub use combinators::Combinators;
-pub use debounce::Debounce;
-pub use generator::{Emit, Generator, TryGenerator, Yielder, generator, try_generator};
+pub use combinators::StreamCombinators;
+pub use generator::{Yielder, generator, try_generator};
 pub use pipe_to::PipeTo;
-pub use retry_source::{RetrySource, retry_source};
-pub use tasks::{ParMap, ParMapBatched, Spawned, SpawnedBatches};
-pub use until::Until;
+pub use retry_source::retry_source;
+pub use tasks::{ParMap, ParMapBatched, Spawned};
+
+use buffer_ahead::BufferAhead;
+use chunks_within::ChunksWithin;
+use debounce::Debounce;
+use until::Until;

@@ -9,7 +9,7 @@ use crate::queue::{PollSender, SendError, Sender};
 use crate::sim::Site;
 
 pin_project! {
-    /// The future of [`pipe_to`](super::Combinators::pipe_to).
+    /// The future of [`pipe_to`](super::StreamCombinators::pipe_to).
     #[must_use = "nothing is sent unless it is awaited"]
     pub struct PipeTo<S: Stream> {
         #[pin]

@@ -8,7 +8,7 @@ use pin_project_lite::pin_project;
 use crate::task::CancelToken;
 
 pin_project! {
-    /// The stream of [`until`](super::Combinators::until).
+    /// The stream of [`until`](super::StreamCombinators::until).
     #[must_use = "a stream does nothing unless it is read"]
     pub struct Until<S> {
         #[pin]

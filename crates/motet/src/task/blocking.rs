@@ -18,7 +18,7 @@ use super::coop::Cooperative;
 use super::core::Core;
 use super::gate::Class;
 use super::member::Member;
-use super::{CancelToken, Closed, Name, Reason, ReasonKind, Scope, Task, TaskFailed};
+use super::{CancelToken, Name, Reason, ReasonKind, Scope, ScopeClosedError, Task, TaskError};
 
 /// How many closures block at a time in a runtime, unless a scope or the program has a limit of its own. Tokio's own
 /// bound is 512 threads: enough to fill the memory of a small machine with stacks, and more than any disk serves at once.
@@ -91,7 +91,7 @@ impl Scope {
     /// Runs a closure that blocks, on a thread that may, as a child of the scope.
     ///
     /// At most [`BLOCKING_LIMIT`] run at a time in a runtime, or the
-    /// [`blocking_limit`](super::Options::blocking_limit) of the scope or one around it; further closures wait for their
+    /// [`blocking_limit`](super::ScopeBuilder::blocking_limit) of the scope or one around it; further closures wait for their
     /// turn, in order. A closure cannot be stopped from outside: it is told through the token, and its scope waits for
     /// it. One that has not begun when it is cancelled never does.
     ///
@@ -101,7 +101,7 @@ impl Scope {
     /// may wait for ever when all places are held by such closures.
     ///
     /// # Errors
-    /// [`Closed`] with the closure, if the scope has ended.
+    /// [`ScopeClosedError`] with the closure, if the scope has ended.
     ///
     /// # Examples
     /// ```
@@ -116,14 +116,14 @@ impl Scope {
     /// # });
     /// ```
     #[track_caller]
-    pub fn blocking<F, T>(&self, name: impl Into<Name>, closure: F) -> Result<Task<T>, Closed<F>>
+    pub fn blocking<F, T>(&self, name: impl Into<Name>, closure: F) -> Result<Task<T>, ScopeClosedError<F>>
     where
         F: FnOnce(&CancelToken) -> T + Send + 'static,
         T: Send + 'static,
     {
         let (name, site) = (name.into(), Location::caller());
         // Counted in for the moment, so that the closure can be given back before it is wrapped.
-        let Some(member) = Member::enter(&self.0, Class::Work) else { return Err(Closed(closure)) };
+        let Some(member) = Member::enter(&self.0, Class::Work) else { return Err(ScopeClosedError(closure)) };
         let token = CancelToken::new();
         let spec = Spec::told(name.clone(), site, Class::Work, token.clone());
         let pool = BlockingPool::here(&self.0);
@@ -143,7 +143,7 @@ async fn block<F, T>(
     runtime: Handle,
     pool: BlockingPool,
     closure: F,
-) -> Result<T, TaskFailed>
+) -> Result<T, TaskError>
 where
     F: FnOnce(&CancelToken) -> T + Send + 'static,
     T: Send + 'static,
@@ -162,7 +162,7 @@ where
     };
     let permit = match turn {
         Ok(permit) => permit.expect("the pool is never closed"),
-        Err(reason) => return Err(TaskFailed::Cancelled { task, reason }),
+        Err(reason) => return Err(TaskError::Cancelled { task, reason }),
     };
     let inside = ambient::current();
     let run = move || {
@@ -190,7 +190,7 @@ where
             },
         }
     };
-    ended.map_err(|reason| TaskFailed::Cancelled { task, reason })
+    ended.map_err(|reason| TaskError::Cancelled { task, reason })
 }
 
 /// Runs a closure on a thread of its own, not of tokio's, whose number is limited: all of them may be held by closures

@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 
 use super::ambient::Inside;
 use super::core::{Core, Level, own_list, panic_message};
-use super::error::{Failure, TaskFailed};
+use super::error::{ChildError, TaskError};
 use super::gate::Class;
 use super::list::{Node, Place};
 use super::member::Hold;
 use super::stall;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind};
 use crate::mutant;
-use crate::sim::{Kind, TaskHook};
+use crate::sim::{PollKind, TaskHook};
 
 /// What is known of a child before it runs.
 pub(crate) struct Spec {
@@ -94,20 +94,20 @@ where
 pub(crate) trait Sink<O> {
     type Out;
     fn returned(link: &Link<'_>, output: O) -> Self::Out;
-    fn failed(failed: TaskFailed<Infallible>) -> Self::Out;
+    fn failed(failed: TaskError<Infallible>) -> Self::Out;
 }
 
 /// The sink of children that cannot fail.
 pub(crate) struct Plain;
 
 impl<T> Sink<T> for Plain {
-    type Out = Result<T, TaskFailed>;
+    type Out = Result<T, TaskError>;
 
     fn returned(_: &Link<'_>, output: T) -> Self::Out {
         Ok(output)
     }
 
-    fn failed(failed: TaskFailed) -> Self::Out {
+    fn failed(failed: TaskError) -> Self::Out {
         Err(failed)
     }
 }
@@ -116,7 +116,7 @@ impl<T> Sink<T> for Plain {
 pub(crate) struct Fallible<E>(PhantomData<fn(E)>);
 
 impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
-    type Out = Result<T, TaskFailed<E>>;
+    type Out = Result<T, TaskError<E>>;
 
     fn returned(link: &Link<'_>, output: Result<T, E>) -> Self::Out {
         let core = link.core;
@@ -127,19 +127,19 @@ impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
                 Ok(value)
             }
             (Ok(value), _) => Ok(value),
-            (Err(error), Policy::Isolate) => Err(TaskFailed::Error { task: link.name(), error }),
+            (Err(error), Policy::Isolate) => Err(TaskError::Error { task: link.name(), error }),
             (Err(error), policy) => {
-                let failure = Failure { task: Some(link.name()), error };
+                let failure = ChildError { task: Some(link.name()), error };
                 core.state().failures.push(Box::new(failure));
                 if policy == Policy::FailFast && !mutant!("scope.fail_slow") {
                     core.raise(Level::Work, &Reason::by(ReasonKind::Failed, Some(link.name())));
                 }
-                Err(TaskFailed::Reported { task: link.name() })
+                Err(TaskError::Reported { task: link.name() })
             }
         }
     }
 
-    fn failed(failed: TaskFailed) -> Self::Out {
+    fn failed(failed: TaskError) -> Self::Out {
         Err(failed.widen())
     }
 }
@@ -195,7 +195,7 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
             match polled {
                 Ok(Poll::Ready(Some(output))) => return Poll::Ready(S::returned(&link, output)),
                 Ok(Poll::Ready(None)) => {
-                    let cancelled = TaskFailed::Cancelled { task: link.name(), reason: link.reason() };
+                    let cancelled = TaskError::Cancelled { task: link.name(), reason: link.reason() };
                     return Poll::Ready(S::failed(cancelled));
                 }
                 Ok(Poll::Pending) => {
@@ -291,13 +291,13 @@ impl Link<'_> {
         }
     }
 
-    fn panicked(&self, payload: Box<dyn Any + Send>) -> TaskFailed {
+    fn panicked(&self, payload: Box<dyn Any + Send>) -> TaskError {
         let message = panic_message(&*payload).to_owned();
         if mutant!("task.lose_panic") {
-            return TaskFailed::Panicked { task: self.name(), message };
+            return TaskError::Panicked { task: self.name(), message };
         }
         self.core.task_panicked(self.name(), payload);
-        TaskFailed::Panicked { task: self.name(), message }
+        TaskError::Panicked { task: self.name(), message }
     }
 }
 
@@ -308,10 +308,10 @@ struct CountOut<'a> {
 }
 
 impl Class {
-    fn simulated(self) -> Kind {
+    fn simulated(self) -> PollKind {
         match self {
-            Self::Work => Kind::Work,
-            Self::Service => Kind::Service,
+            Self::Work => PollKind::Work,
+            Self::Service => PollKind::Service,
         }
     }
 }

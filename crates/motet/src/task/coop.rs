@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::child::{Link, Sink};
 use super::timeout::poll_limit;
-use super::{CancelToken, Name, TaskFailed};
+use super::{CancelToken, Name, TaskError};
 use crate::mutant;
 
 /// Runs the task's future until it ends, or until the grace after its cancellation is over.
@@ -19,7 +19,7 @@ pub(crate) async fn cooperative<F: Future>(
     token: CancelToken,
     grace: Duration,
     future: F,
-) -> Result<F::Output, TaskFailed> {
+) -> Result<F::Output, TaskError> {
     let mut future = pin!(future);
     let mut out_of_grace = pin!(async {
         let reason = token.cancelled().await.clone();
@@ -35,7 +35,7 @@ pub(crate) async fn cooperative<F: Future>(
             return Poll::Ready(Ok(output));
         }
         let over = poll_limit(out_of_grace.as_mut(), had_budget, cx);
-        over.map(|reason| Err(TaskFailed::Cancelled { task: task.clone(), reason }))
+        over.map(|reason| Err(TaskError::Cancelled { task: task.clone(), reason }))
     })
     .await
 }
@@ -43,14 +43,14 @@ pub(crate) async fn cooperative<F: Future>(
 /// The sink of cooperative children.
 pub(crate) struct Cooperative;
 
-impl<T> Sink<Result<T, TaskFailed>> for Cooperative {
-    type Out = Result<T, TaskFailed>;
+impl<T> Sink<Result<T, TaskError>> for Cooperative {
+    type Out = Result<T, TaskError>;
 
-    fn returned(_: &Link<'_>, output: Result<T, TaskFailed>) -> Self::Out {
+    fn returned(_: &Link<'_>, output: Result<T, TaskError>) -> Self::Out {
         output
     }
 
-    fn failed(failed: TaskFailed) -> Self::Out {
+    fn failed(failed: TaskError) -> Self::Out {
         Err(failed)
     }
 }

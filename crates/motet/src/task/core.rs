@@ -17,7 +17,7 @@ use super::blocking::BlockingPool;
 use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
 use super::list::{List, Listed};
-use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseFailed};
+use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseError};
 use crate::resource::Exit;
 use crate::{mutant, sim};
 
@@ -96,12 +96,12 @@ pub(crate) struct State {
     pub(crate) components: Slab<crate::observe::Component>,
     pub(crate) finalizers: Vec<Finalizer>,
     pub(crate) next_finalizer: u64,
-    pub(crate) release_failures: Vec<ReleaseFailed>,
+    pub(crate) release_failures: Vec<ReleaseError>,
     pub(crate) reason: Option<Reason>,
     /// Names of those that were still there when the deadline passed.
     pub(crate) unfinished: Vec<Name>,
     pub(crate) panics: Vec<Box<dyn Any + Send>>,
-    /// Each is a `Failure<E>` of the scope's own error type.
+    /// Each is a `ChildError<E>` of the scope's own error type.
     pub(crate) failures: Vec<Box<dyn Any + Send>>,
     pub(crate) succeeded: bool,
     /// `None` while the body runs, and when it was dropped with its scope.

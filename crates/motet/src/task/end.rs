@@ -13,7 +13,7 @@ use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Level};
 use super::finalizer;
 use super::gate::Class;
-use super::{Name, Policy, Reason, ReasonKind, ReleaseFailed, TaskFailed};
+use super::{Name, Policy, Reason, ReasonKind, ReleaseError, TaskError};
 use crate::mutant;
 
 /// How long a scope waits for what it cancelled before it says, once, for whom.
@@ -95,7 +95,7 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
 }
 
 /// Hands what went wrong in a scope that nobody waits for to the scope that has taken it in.
-pub(crate) fn inherit(panics: Vec<Box<dyn Any + Send>>, release: Vec<ReleaseFailed>) {
+pub(crate) fn inherit(panics: Vec<Box<dyn Any + Send>>, release: Vec<ReleaseError>) {
     let Some(host) = ambient::current() else { return };
     let panicked = !panics.is_empty() && host.policy != Policy::Isolate;
     let mut state = host.state();
@@ -127,7 +127,7 @@ pub(crate) fn adopt<F>(
     name: &Name,
     site: &'static Location<'static>,
     future: F,
-) -> JoinHandle<Result<F::Output, TaskFailed>>
+) -> JoinHandle<Result<F::Output, TaskError>>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,

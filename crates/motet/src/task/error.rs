@@ -13,33 +13,33 @@ pub enum ScopeError<E = Infallible> {
     /// The body or a child returned an error.
     Failed {
         /// What failed first.
-        first: Failure<E>,
+        first: ChildError<E>,
         /// What else failed before all had ended, in order.
-        others: Vec<Failure<E>>,
+        others: Vec<ChildError<E>>,
         /// Releases that failed after that.
-        release: Vec<ReleaseFailed>,
+        release: Vec<ReleaseError>,
     },
     /// The scope was cancelled before its body was done.
     Cancelled {
         /// Why, by whom and when.
         reason: Reason,
         /// Releases that failed after that.
-        release: Vec<ReleaseFailed>,
+        release: Vec<ReleaseError>,
     },
     /// The deadline passed before the body or a child was done.
     DeadlineExceeded {
         /// Children that were waiting when it passed; at most 32 are named.
         unfinished: Vec<Name>,
         /// Releases that failed after that.
-        release: Vec<ReleaseFailed>,
+        release: Vec<ReleaseError>,
     },
     /// Body and children were done, but these resources could not be released.
-    Release(Vec<ReleaseFailed>),
+    Release(Vec<ReleaseError>),
 }
 
 /// An error with the name of the task that returned it.
 #[derive(Debug)]
-pub struct Failure<E> {
+pub struct ChildError<E> {
     /// The task; `None` for the scope's body.
     pub task: Option<Name>,
     /// What it returned.
@@ -48,13 +48,13 @@ pub struct Failure<E> {
 
 /// Says that the release of a resource failed, timed out or panicked.
 #[derive(Debug)]
-pub struct ReleaseFailed {
+pub struct ReleaseError {
     pub(crate) resource: Name,
-    pub(crate) source: ReleaseError,
+    pub(crate) source: ReleaseErrorCause,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ReleaseError {
+pub(crate) enum ReleaseErrorCause {
     #[error(transparent)]
     Returned(Box<dyn Error + Send + Sync>),
     #[error("it took longer than {0:?} and was dropped")]
@@ -67,7 +67,7 @@ pub(crate) enum ReleaseError {
     ScopeEnded,
 }
 
-impl ReleaseFailed {
+impl ReleaseError {
     /// Gives the name of the resource.
     #[must_use]
     pub fn resource(&self) -> &str {
@@ -77,26 +77,26 @@ impl ReleaseFailed {
     /// Asks whether the release took longer than it was allowed.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self.source, ReleaseError::TimedOut(_))
+        matches!(self.source, ReleaseErrorCause::TimedOut(_))
     }
 
     /// Asks whether the release panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
-        matches!(self.source, ReleaseError::Panicked(_))
+        matches!(self.source, ReleaseErrorCause::Panicked(_))
     }
 }
 
-impl fmt::Display for ReleaseFailed {
+impl fmt::Display for ReleaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "release of `{}` failed", self.resource)
     }
 }
 
-impl Error for ReleaseFailed {
+impl Error for ReleaseError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.source {
-            ReleaseError::Returned(error) => Some(&**error),
+            ReleaseErrorCause::Returned(error) => Some(&**error),
             own => Some(own),
         }
     }
@@ -125,7 +125,7 @@ impl<E> ScopeError<E> {
 
     /// Gives the releases that failed.
     #[must_use]
-    pub fn release_failures(&self) -> &[ReleaseFailed] {
+    pub fn release_failures(&self) -> &[ReleaseError] {
         match self {
             Self::Failed { release, .. }
             | Self::Cancelled { release, .. }
@@ -182,7 +182,7 @@ impl<E: Error + 'static> Error for ScopeError<E> {
 /// Being cancelled is not a failure of the scope: only whoever awaits the task hears of it.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum TaskFailed<E = Infallible> {
+pub enum TaskError<E = Infallible> {
     /// It returned an error, and the scope isolates its tasks.
     Error {
         /// The task.
@@ -202,6 +202,11 @@ pub enum TaskFailed<E = Infallible> {
         /// Why.
         reason: Reason,
     },
+    /// It was started with [`Nursery::start`](super::Nursery::start) and returned before it was ready.
+    NeverReady {
+        /// The task.
+        task: Name,
+    },
     /// It panicked. Unless it isolates its tasks, the scope rethrows the panic.
     Panicked {
         /// The task.
@@ -211,13 +216,14 @@ pub enum TaskFailed<E = Infallible> {
     },
 }
 
-impl<E> TaskFailed<E> {
+impl<E> TaskError<E> {
     /// Gives the name of the task.
     #[must_use]
     pub fn task(&self) -> &str {
         match self {
             Self::Error { task, .. }
             | Self::Reported { task }
+            | Self::NeverReady { task }
             | Self::Cancelled { task, .. }
             | Self::Panicked { task, .. } => task.as_str(),
         }
@@ -227,7 +233,10 @@ impl<E> TaskFailed<E> {
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::Error { error, .. } => Some(error),
-            Self::Reported { .. } | Self::Cancelled { .. } | Self::Panicked { .. } => None,
+            Self::Reported { .. }
+            | Self::NeverReady { .. }
+            | Self::Cancelled { .. }
+            | Self::Panicked { .. } => None,
         }
     }
 
@@ -238,22 +247,24 @@ impl<E> TaskFailed<E> {
     }
 }
 
-impl TaskFailed {
-    pub(crate) fn widen<E>(self) -> TaskFailed<E> {
+impl TaskError {
+    pub(crate) fn widen<E>(self) -> TaskError<E> {
         match self {
             Self::Error { error, .. } => match error {},
-            Self::Reported { task } => TaskFailed::Reported { task },
-            Self::Cancelled { task, reason } => TaskFailed::Cancelled { task, reason },
-            Self::Panicked { task, message } => TaskFailed::Panicked { task, message },
+            Self::Reported { task } => TaskError::Reported { task },
+            Self::NeverReady { task } => TaskError::NeverReady { task },
+            Self::Cancelled { task, reason } => TaskError::Cancelled { task, reason },
+            Self::Panicked { task, message } => TaskError::Panicked { task, message },
         }
     }
 }
 
-impl<E: fmt::Debug> fmt::Display for TaskFailed<E> {
+impl<E: fmt::Debug> fmt::Display for TaskError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Error { task, error } => write!(f, "task `{task}` failed: {error:?}"),
             Self::Reported { task } => write!(f, "task `{task}` failed; its scope has the error"),
+            Self::NeverReady { task } => write!(f, "task `{task}` returned before it was ready"),
             Self::Cancelled { task, reason } => write!(f, "task `{task}` was cancelled: {reason}"),
             Self::Panicked { task, message } => write!(f, "task `{task}` panicked: {message}"),
         }
@@ -261,24 +272,24 @@ impl<E: fmt::Debug> fmt::Display for TaskFailed<E> {
 }
 
 // For any `E` that can be shown, so that `?` works in a scope whose error is a boxed one, which is no `Error`.
-impl<E: fmt::Debug> Error for TaskFailed<E> {}
+impl<E: fmt::Debug> Error for TaskError<E> {}
 
 /// Gives back what a closed scope did not take.
 ///
 /// A scope closes when its body, children, services and cleanups have ended. Its children can always start
 /// more; only a handle that outlived the scope meets this.
-pub struct Closed<F>(pub F);
+pub struct ScopeClosedError<F>(pub F);
 
-impl<F> fmt::Debug for Closed<F> {
+impl<F> fmt::Debug for ScopeClosedError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Closed").finish_non_exhaustive()
+        f.debug_tuple("ScopeClosedError").finish_non_exhaustive()
     }
 }
 
-impl<F> fmt::Display for Closed<F> {
+impl<F> fmt::Display for ScopeClosedError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the scope has ended and takes no more tasks")
     }
 }
 
-impl<F> Error for Closed<F> {}
+impl<F> Error for ScopeClosedError<F> {}

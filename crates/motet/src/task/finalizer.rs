@@ -14,9 +14,9 @@ use super::caught::{Caught, quietly_drop};
 use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, State, panic_words};
 use super::end::adopt;
-use super::error::ReleaseError;
+use super::error::ReleaseErrorCause;
 use super::gate::Class;
-use super::{Name, ReleaseFailed, TaskFailed};
+use super::{Name, ReleaseError, TaskError};
 use crate::resource::{Exit, Owe};
 use crate::{mutant, sim};
 
@@ -24,7 +24,7 @@ pub(crate) type ReleaseFuture =
     Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>>;
 
 /// A release that was started.
-pub(crate) type Running = JoinHandle<Result<Result<(), ReleaseFailed>, TaskFailed>>;
+pub(crate) type Running = JoinHandle<Result<Result<(), ReleaseError>, TaskError>>;
 
 /// How long a release may take, unless it is set: longer than a round trip to a slow database, shorter than
 /// the patience of whoever stops the process.
@@ -101,7 +101,7 @@ impl Core {
 
 /// Starts the releases that are owed, last in first out, as a task of the scope that nothing cancels; `None`
 /// when none is owed.
-pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskFailed>>> {
+pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>>> {
     let last = core.state().finalizers.last().map(|last| last.site)?;
     let stop = if mutant!("resource.unshielded") { Stop::Drop } else { Stop::Never };
     let spec = Spec::new(Name::from("release"), last, Class::Work, stop);
@@ -155,10 +155,10 @@ pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
 }
 
 /// Runs a release that is owed at once, as a task of the scope.
-pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseFailed> {
+pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseError> {
     let Some(Finalizer { name, site, limit, owed, .. }) = take(core, id) else {
-        let source = ReleaseError::ScopeEnded;
-        return Err(ReleaseFailed { resource: Name::from("resource"), source });
+        let source = ReleaseErrorCause::ScopeEnded;
+        return Err(ReleaseError { resource: Name::from("resource"), source });
     };
     let (scope, limit) = (Arc::clone(core), limit.unwrap_or(core.release_timeout));
     let named = name.clone();
@@ -167,13 +167,13 @@ pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result
 }
 
 /// Waits for a release that was started.
-pub(crate) async fn outcome(released: Running, resource: Name) -> Result<(), ReleaseFailed> {
+pub(crate) async fn outcome(released: Running, resource: Name) -> Result<(), ReleaseError> {
     let source = match released.await {
         Ok(Ok(outcome)) => return outcome,
-        Ok(Err(failed)) => ReleaseError::Panicked(failed.to_string()),
-        Err(_) => ReleaseError::CutOff,
+        Ok(Err(failed)) => ReleaseErrorCause::Panicked(failed.to_string()),
+        Err(_) => ReleaseErrorCause::CutOff,
     };
-    Err(ReleaseFailed { resource, source })
+    Err(ReleaseError { resource, source })
 }
 
 /// Runs one release within its limit, and counts it.
@@ -183,12 +183,12 @@ pub(crate) async fn run(
     limit: Duration,
     owed: Box<dyn Owe>,
     exit: Exit,
-) -> Result<(), ReleaseFailed> {
+) -> Result<(), ReleaseError> {
     let begun = match catch_unwind(AssertUnwindSafe(|| owed.begin(exit))) {
         // Out of reach, and counted as lost.
         Ok(None) => return Ok(()),
         Ok(Some(release)) => Ok(release),
-        Err(payload) => Err(ReleaseError::Panicked(panic_words(payload))),
+        Err(payload) => Err(ReleaseErrorCause::Panicked(panic_words(payload))),
     };
     sim::op("resource.release");
     core.count_release(Event::Started);
@@ -201,22 +201,22 @@ pub(crate) async fn run(
             match (ended, dropped) {
                 (ended, Err(payload)) => {
                     quietly_drop(ended);
-                    Err(ReleaseError::Panicked(panic_words(payload)))
+                    Err(ReleaseErrorCause::Panicked(panic_words(payload)))
                 }
-                (Ok(Err(payload)), Ok(())) => Err(ReleaseError::Panicked(panic_words(payload))),
-                (Ok(Ok(outcome)), Ok(())) => outcome.map_err(ReleaseError::Returned),
-                (Err(_), Ok(())) => Err(ReleaseError::TimedOut(limit)),
+                (Ok(Err(payload)), Ok(())) => Err(ReleaseErrorCause::Panicked(panic_words(payload))),
+                (Ok(Ok(outcome)), Ok(())) => outcome.map_err(ReleaseErrorCause::Returned),
+                (Err(_), Ok(())) => Err(ReleaseErrorCause::TimedOut(limit)),
             }
         }
         Err(panicked) => Err(panicked),
     };
     counted.event = match &outcome {
-        Err(ReleaseError::TimedOut(_)) if !mutant!("release.finished_late") => Event::TimedOut,
+        Err(ReleaseErrorCause::TimedOut(_)) if !mutant!("release.finished_late") => Event::TimedOut,
         _ => Event::Finished,
     };
     outcome.map_err(|source| {
         crate::log::error!(scope = %core.name, %resource, error = &source as &dyn Error, "a release failed");
-        ReleaseFailed { resource, source }
+        ReleaseError { resource, source }
     })
 }
 

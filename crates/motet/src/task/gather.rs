@@ -97,6 +97,7 @@ where
 
 /// The future of [`gather()`].
 #[must_use = "futures do nothing unless awaited"]
+#[allow(unnameable_types, reason = "users await it, and never write its type")]
 pub struct Gather<F: Future> {
     group: Option<Group<F>>,
     site: Site,
@@ -126,6 +127,7 @@ impl<F: Future> Gather<F> {
 
 /// The future of [`try_gather`].
 #[must_use = "futures do nothing unless awaited"]
+#[allow(unnameable_types, reason = "users await it, and never write its type")]
 pub struct TryGather<F: Future> {
     group: Option<Group<F>>,
     site: Site,

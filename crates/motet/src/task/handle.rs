@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::task::JoinHandle;
 
 use super::core::panic_message;
-use super::{CancelToken, Name, Reason, ReasonKind, Shared, TaskFailed};
+use super::{CancelToken, Name, Reason, ReasonKind, SharedTask, TaskError};
 use crate::sim::Site;
 
 /// A task of a scope: await it for its value.
@@ -21,7 +21,7 @@ use crate::sim::Site;
 /// # Cancel safety
 /// Safe: awaiting `&mut task` and dropping the wait loses nothing.
 pub struct Task<T, E = Infallible> {
-    join: JoinHandle<Result<T, TaskFailed<E>>>,
+    join: JoinHandle<Result<T, TaskError<E>>>,
     name: Name,
     /// The token of a cooperative task; the others are dropped at their next await.
     token: Option<CancelToken>,
@@ -29,22 +29,10 @@ pub struct Task<T, E = Infallible> {
     site: Site,
 }
 
-/// How far a [`Task`] is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TaskState {
-    /// It has not ended, and its handle did not cancel it.
-    Running,
-    /// It was cancelled through its handle and has not ended yet.
-    Cancelling,
-    /// It has ended: awaiting it gives its value at once.
-    Ended,
-}
-
 impl<T, E> Task<T, E> {
     #[track_caller]
     pub(crate) fn new(
-        join: JoinHandle<Result<T, TaskFailed<E>>>,
+        join: JoinHandle<Result<T, TaskError<E>>>,
         name: Name,
         token: Option<CancelToken>,
     ) -> Self {
@@ -58,16 +46,16 @@ impl<T, E> Task<T, E> {
         self.name.as_str()
     }
 
-    /// Gives the state.
+    /// Returns `true` if the task has ended: awaiting it returns its value at once.
     #[must_use]
-    pub fn state(&self) -> TaskState {
-        if self.join.is_finished() {
-            TaskState::Ended
-        } else if self.cancelled.get().is_some() {
-            TaskState::Cancelling
-        } else {
-            TaskState::Running
-        }
+    pub fn is_finished(&self) -> bool {
+        self.join.is_finished()
+    }
+
+    /// Returns `true` if the task was cancelled through this handle. It may still be running.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.get().is_some()
     }
 
     /// Cancels the task alone: a cooperative one is told and has its scope's grace, any other is dropped at its
@@ -86,13 +74,13 @@ impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Task<T, E> {
     /// Makes a handle that many can await.
     #[must_use]
     #[track_caller]
-    pub fn shared(self) -> Shared<T, E> {
-        Shared::new(self)
+    pub fn shared(self) -> SharedTask<T, E> {
+        SharedTask::new(self)
     }
 }
 
 impl<T, E> Future for Task<T, E> {
-    type Output = Result<T, TaskFailed<E>>;
+    type Output = Result<T, TaskError<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let entered = self.site.enter();
@@ -108,14 +96,12 @@ impl<T, E> Task<T, E> {
                 let task = self.name.clone();
                 Err(match error.try_into_panic() {
                     // Panics are caught in the task; this one was beyond that.
-                    Ok(payload) => {
-                        TaskFailed::Panicked { task, message: panic_message(&*payload).to_owned() }
-                    }
+                    Ok(payload) => TaskError::Panicked { task, message: panic_message(&*payload).to_owned() },
                     // Its future was dropped from outside: by `cancel`, or because the runtime went away.
                     Err(_) => {
                         let shutdown = || Reason::of(ReasonKind::Shutdown);
                         let reason = self.cancelled.get().cloned().unwrap_or_else(shutdown);
-                        TaskFailed::Cancelled { task, reason }
+                        TaskError::Cancelled { task, reason }
                     }
                 })
             })
@@ -125,6 +111,10 @@ impl<T, E> Task<T, E> {
 
 impl<T, E> fmt::Debug for Task<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Task").field("name", &self.name).field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("Task")
+            .field("name", &self.name)
+            .field("is_finished", &self.is_finished())
+            .field("is_cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@
 //! | run something for as long as the rest runs | [`Nursery::service`] |
 //! | wait until a task is ready | [`Nursery::start`] |
 //! | call something that blocks | [`Nursery::blocking`] |
-//! | limit the time of all of it | [`Options::deadline`]; of one future: [`timeout()`] |
+//! | limit the time of all of it | [`ScopeBuilder::deadline`]; of one future: [`timeout()`] |
 //! | wait for a few futures where they are | [`gather()`], [`try_gather()`], [`race()`], [`race_all()`] |
 //! | have children borrow from the stack | [`local_scope`] |
 //! | release what needs an await | [`resource`](crate::resource), [`Scope::acquire`], [`Nursery::defer`] |
@@ -40,9 +40,9 @@
 //! use tokio::time::sleep;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-//! let failed: Result<(), ScopeError<&str>> = Scope::options()
+//! let failed: Result<(), ScopeError<&str>> = Scope::builder()
 //!     .name("page")
-//!     .deadline(Duration::from_secs(2))
+//!     .timeout(Duration::from_secs(2))
 //!     .run(async |n: &Nursery<&str>| {
 //!         let header = n.try_spawn("header", async { Ok("hello") });
 //!         n.try_spawn("footer", async {
@@ -80,6 +80,7 @@ pub(crate) mod name;
 pub(crate) mod notify;
 mod nursery;
 pub(crate) mod options;
+pub(crate) mod outcome;
 mod owing;
 mod policy;
 mod race;
@@ -97,25 +98,24 @@ mod token;
 pub(crate) mod wakers;
 
 pub use blocking::BLOCKING_LIMIT;
-pub use error::{Closed, Failure, ReleaseFailed, ScopeError, TaskFailed};
+pub use error::{ChildError, ReleaseError, ScopeClosedError, ScopeError, TaskError};
 pub use finalizer::ReleaseCounts;
-pub use gather::{Gather, TryGather, gather, try_gather};
-pub use handle::{Task, TaskState};
+pub use gather::{gather, try_gather};
+pub use handle::Task;
 pub(crate) use local::Group;
 pub use local::{LocalNursery, LocalTask, local_scope};
 pub use name::Name;
 pub use nursery::Nursery;
-pub use options::{Options, SendBody, scope};
-pub use owing::AcquireFailed;
+pub use options::{ScopeBuilder, SendBody, scope};
 pub use policy::Policy;
-pub use race::{Either, Race, race};
-pub use race_all::{RaceAll, race_all};
+pub use race::{Either, race};
+pub use race_all::race_all;
 pub use reason::{Reason, ReasonKind};
 pub use root::{detach, drain, unscoped};
 pub use scope::Scope;
-pub use shared::Shared;
+pub use shared::SharedTask;
 pub use stall::{Stall, StallWatch};
-pub use start::{Ready, StartFailed};
-pub use supervisor::{Child, Restart, Supervisor, SupervisorFailed};
-pub use timeout::{Elapsed, Timeout, timeout, timeout_at};
+pub use start::Ready;
+pub use supervisor::{Child, Restart, Supervisor, SupervisorError};
+pub use timeout::{TimeoutError, timeout, timeout_at};
 pub use token::CancelToken;

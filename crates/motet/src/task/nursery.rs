@@ -9,9 +9,10 @@ use super::child::{Fallible, Plain, Sink, Spec, Stop, launch};
 use super::coop::cooperative;
 use super::core::Core;
 use super::gate::Class;
-use super::start::{self, Ready, StartFailed, Starter};
-use super::{CancelToken, Name, Scope, Task};
-use crate::resource::{Exit, ReleaseOutcome};
+use super::outcome::IntoResult;
+use super::start::{self, Ready, Starter};
+use super::{CancelToken, Name, Scope, Task, TaskError};
+use crate::resource::Exit;
 use crate::sim::Site;
 
 /// What the body of a scope starts children with.
@@ -122,7 +123,7 @@ impl<E: Send + 'static> Nursery<E> {
     /// The child goes on; whether it became ready is not heard.
     ///
     /// # Errors
-    /// [`StartFailed`]: the child ended before it was ready. Its error is here then, and not with the scope.
+    /// [`TaskError`]: the child ended before it was ready. The scope does not act on an error that is returned here.
     ///
     /// # Examples
     /// ```
@@ -145,7 +146,7 @@ impl<E: Send + 'static> Nursery<E> {
         &self,
         name: N,
         task: F,
-    ) -> impl Future<Output = Result<R, StartFailed<E>>> + use<E, N, F, Fut, R>
+    ) -> impl Future<Output = Result<R, TaskError<E>>> + use<E, N, F, Fut, R>
     where
         N: Into<Name>,
         F: FnOnce(Ready<R, E>) -> Fut,
@@ -157,8 +158,8 @@ impl<E: Send + 'static> Nursery<E> {
         let (ready, starting) = start::handshake();
         let answer = ready.answer();
         let child = start::answering(answer, task(ready));
-        let task = self.launch::<_, _, _, Starter<E>>(name, Class::Work, None, child);
-        site.of(starting.ready(task))
+        let task = self.launch::<_, _, _, Starter<E>>(name.clone(), Class::Work, None, child);
+        site.of(starting.ready(name, task))
     }
 
     /// Runs a closure that blocks, on a thread that may: see [`Scope::blocking`].
@@ -176,7 +177,7 @@ impl<E: Send + 'static> Nursery<E> {
     pub fn defer<C, Fut>(&self, name: impl Into<Name>, cleanup: C)
     where
         C: FnOnce(Exit) -> Fut + Send + 'static,
-        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         open(self.scope.defer(name, cleanup));
     }
@@ -203,7 +204,7 @@ impl<E: Send + 'static> Nursery<E> {
     ) -> Task<T, X>
     where
         F: Future + Send + 'static,
-        S: Sink<F::Output, Out = Result<T, super::TaskFailed<X>>> + 'static,
+        S: Sink<F::Output, Out = Result<T, TaskError<X>>> + 'static,
         T: Send + 'static,
         X: Send + 'static,
     {
@@ -221,7 +222,7 @@ impl<E: Send + 'static> Nursery<E> {
     ) -> Task<T, X>
     where
         F: Future + Send + 'static,
-        S: Sink<F::Output, Out = Result<T, super::TaskFailed<X>>> + 'static,
+        S: Sink<F::Output, Out = Result<T, TaskError<X>>> + 'static,
         T: Send + 'static,
         X: Send + 'static,
     {

@@ -12,7 +12,7 @@ use super::body::{Body, Ended};
 use super::core::{BodyEnd, Core, Level, Settings};
 use super::end::{abandon, finish, list, unlist};
 use super::finalizer::RELEASE_TIMEOUT;
-use super::{Failure, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
+use super::{ChildError, Name, Nursery, Policy, Reason, ReasonKind, ScopeError, root};
 use crate::sim::Site;
 use crate::{mutant, sim};
 
@@ -22,7 +22,7 @@ use crate::{mutant, sim};
 /// [`Nursery`] to start children in. A scope that is opened in a task of another scope is a child of it.
 ///
 /// # When to use
-/// Whenever something has to run beside something else. For options (deadline, policy), [`Scope::options`](super::Scope::options).
+/// Whenever something has to run beside something else. For options (deadline, policy), [`Scope::builder`](super::Scope::builder).
 /// To wait for a few futures in place, [`gather`](super::gather()). To borrow from the
 /// stack, [`local_scope`](super::local_scope).
 ///
@@ -61,7 +61,7 @@ where
     F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
     E: Send + 'static,
 {
-    Options::new().run(body)
+    ScopeBuilder::new().run(body)
 }
 
 /// Sets up a scope.
@@ -73,7 +73,7 @@ where
 /// for a runtime.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing until `run`"]
-pub struct Options {
+pub struct ScopeBuilder {
     name: Name,
     deadline: Option<Deadline>,
     grace: Duration,
@@ -87,7 +87,7 @@ pub struct Options {
 
 /// A closure whose future is `Send`: what generic code asks for, to run a scope in a task.
 ///
-/// Implemented for every such closure; see [`Options::run_send`]. The technique is lcnr's.
+/// Implemented for every such closure; see [`ScopeBuilder::run_send`]. The technique is lcnr's.
 pub trait SendBody<A, R>: FnOnce(A) -> Self::Future {
     /// What the closure returns.
     type Future: Future<Output = R> + Send;
@@ -107,7 +107,7 @@ enum Deadline {
     At(Instant),
 }
 
-impl Options {
+impl ScopeBuilder {
     pub(crate) fn new() -> Self {
         Self {
             name: Name::from("scope"),
@@ -128,16 +128,16 @@ impl Options {
         self
     }
 
-    /// Cancels the scope this long after it is opened: with zero at once, with [`Duration::MAX`] never. A scope around it
-    /// with an earlier deadline wins.
-    pub fn deadline(mut self, after: Duration) -> Self {
-        self.deadline = Some(Deadline::After(after));
+    /// Cancels the scope once `timeout` has passed since it was opened: with zero at once, with [`Duration::MAX`] never. An
+    /// earlier deadline of an enclosing scope takes precedence.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.deadline = Some(Deadline::After(timeout));
         self
     }
 
-    /// Cancels the scope at a moment. A scope around it with an earlier deadline wins.
-    pub fn deadline_at(mut self, at: Instant) -> Self {
-        self.deadline = Some(Deadline::At(at));
+    /// Cancels the scope at `deadline`. An earlier deadline of an enclosing scope takes precedence.
+    pub fn deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(Deadline::At(deadline));
         self
     }
 
@@ -334,7 +334,7 @@ fn note<T, E: Send + 'static>(core: &Core, ended: Ended<T, E>) -> Noted<T> {
         Ended::Returned(Err(error)) => {
             let mut state = core.state();
             state.body = Some(BodyEnd::Failed);
-            state.failures.push(Box::new(Failure { task: None, error }));
+            state.failures.push(Box::new(ChildError { task: None, error }));
             drop(state);
             // Under this policy errors cancel nobody, the body's no more than a child's.
             if core.policy != Policy::CollectAll {
@@ -361,7 +361,7 @@ impl<T> Noted<T> {
             // Each has been logged with its name when it happened.
             resume_unwind(first);
         }
-        let failures = failures.into_iter().filter_map(|failure| failure.downcast::<Failure<E>>().ok());
+        let failures = failures.into_iter().filter_map(|failure| failure.downcast::<ChildError<E>>().ok());
         // Once one succeeded, the others may fail; the body may not.
         let mut failures = failures.filter(|failure| !succeeded || failure.task.is_none());
         if let Some(first) = failures.next() {

@@ -1,7 +1,5 @@
 //! Resources and cleanups that a scope owes the release of.
 
-use std::error::Error;
-use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -11,10 +9,10 @@ use super::child::{Plain, Spec, Stop, launch};
 use super::finalizer;
 use super::gate::Class;
 use super::member::Member;
-use super::{Closed, Name, Scope};
+use super::outcome::IntoResult;
+use super::{Name, Scope, ScopeClosedError};
 use crate::mutant;
-use crate::resource::{Acquired, Exit, ReleaseOutcome};
-use crate::resource::{Deferred, Owed, Slot, open};
+use crate::resource::{Acquired, Deferred, Exit, Owed, ResourceError, Slot, open};
 use crate::sim::Site;
 
 impl Scope {
@@ -28,7 +26,7 @@ impl Scope {
     /// released as soon as it is open.
     ///
     /// # Errors
-    /// [`AcquireFailed`]: `opening` failed, or the scope has ended. If it panicked, so does the scope.
+    /// [`ResourceError`]: `opening` failed, or the scope has ended. If it panicked, so does the scope.
     ///
     /// # Examples
     /// ```
@@ -51,14 +49,14 @@ impl Scope {
         name: N,
         opening: O,
         close: C,
-    ) -> impl Future<Output = Result<Acquired<R>, AcquireFailed<E>>> + use<N, R, E, O, C, Fut>
+    ) -> impl Future<Output = Result<Acquired<R>, ResourceError<E>>> + use<N, R, E, O, C, Fut>
     where
         N: Into<Name>,
         O: Future<Output = Result<R, E>> + Send + 'static,
         R: Send + 'static,
         E: Send + 'static,
         C: FnOnce(R, Exit) -> Fut + Send + 'static,
-        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         let (name, site) = (name.into(), Location::caller());
         let core = Arc::clone(&self.0);
@@ -70,7 +68,7 @@ impl Scope {
             let task = async move {
                 let opened = match open(opening, &mut caller, host.release_timeout).await {
                     None => return,
-                    Some(Err(error)) => Err(AcquireFailed::Open(error)),
+                    Some(Err(error)) => Err(ResourceError::Open(error)),
                     Some(Ok(resource)) => {
                         let slot = Slot::new();
                         let owed = Owed {
@@ -97,9 +95,9 @@ impl Scope {
             };
             match launch::<_, Plain>(&core, spec, task) {
                 Ok(join) => drop(join),
-                Err(_) => return Err(AcquireFailed::Closed),
+                Err(_) => return Err(ResourceError::ScopeClosed),
             }
-            opened.await.unwrap_or(Err(AcquireFailed::Ended))
+            opened.await.unwrap_or(Err(ResourceError::OpenEnded))
         })
     }
 
@@ -107,49 +105,20 @@ impl Scope {
     /// deferred first.
     ///
     /// # Errors
-    /// [`Closed`] with the cleanup, if the scope has ended.
+    /// [`ScopeClosedError`] with the cleanup, if the scope has ended.
     #[track_caller]
-    pub fn defer<C, Fut>(&self, name: impl Into<Name>, cleanup: C) -> Result<(), Closed<C>>
+    pub fn defer<C, Fut>(&self, name: impl Into<Name>, cleanup: C) -> Result<(), ScopeClosedError<C>>
     where
         C: FnOnce(Exit) -> Fut + Send + 'static,
-        Fut: Future<Output: ReleaseOutcome> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         let (name, site) = (name.into(), Location::caller());
         // Counted in for the moment, so that the scope cannot close before the registration.
-        let Some(_member) = Member::enter(&self.0, Class::Work) else { return Err(Closed(cleanup)) };
+        let Some(_member) = Member::enter(&self.0, Class::Work) else {
+            return Err(ScopeClosedError(cleanup));
+        };
         let owed = Deferred { core: Arc::clone(&self.0), cleanup: Some(cleanup) };
         finalizer::push(&self.0, name, site, None, Box::new(owed));
         Ok(())
-    }
-}
-
-/// Says why a scope did not get a resource.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum AcquireFailed<E> {
-    /// It could not be opened.
-    Open(E),
-    /// The scope has ended.
-    Closed,
-    /// Opening it panicked, or the runtime went away meanwhile.
-    Ended,
-}
-
-impl<E> fmt::Display for AcquireFailed<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Open(_) => "the resource could not be opened",
-            Self::Closed => "the scope has ended and takes no more resources",
-            Self::Ended => "opening the resource panicked or was cut off",
-        })
-    }
-}
-
-impl<E: Error + 'static> Error for AcquireFailed<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Open(error) => Some(error),
-            Self::Closed | Self::Ended => None,
-        }
     }
 }

@@ -60,6 +60,7 @@ where
 
 /// The future of [`race_all()`].
 #[must_use = "futures do nothing unless awaited"]
+#[allow(unnameable_types, reason = "users await it, and never write its type")]
 pub struct RaceAll<F> {
     futures: Option<Pin<Box<[F]>>>,
     /// Which is polled first: the one behind that which left no budget.

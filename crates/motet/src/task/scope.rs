@@ -8,12 +8,12 @@ use super::child::{Plain, Spec, Stop, launch};
 use super::core::{Core, Level};
 use super::finalizer::ReleaseCounts;
 use super::gate::Class;
-use super::{CancelToken, Closed, Name, Options, Reason, Task};
+use super::{CancelToken, Name, Reason, ScopeBuilder, ScopeClosedError, Task};
 
 /// A handle to a scope: cheap to clone, of one type whatever the scope's error is.
 ///
 /// What starts a task takes `&Scope`. In the body a [`Nursery`](super::Nursery) stands for it, which cannot be
-/// refused; a handle can outlive its scope, so what it starts can come back: [`Closed`].
+/// refused; a handle can outlive its scope, so what it starts can come back: [`ScopeClosedError`].
 #[derive(Clone)]
 pub struct Scope(pub(crate) Arc<Core>);
 
@@ -26,24 +26,24 @@ impl Scope {
     /// use std::time::Duration;
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-    /// let late = Scope::options()
+    /// let late = Scope::builder()
     ///     .name("lookup")
-    ///     .deadline(Duration::from_secs(1))
+    ///     .timeout(Duration::from_secs(1))
     ///     .run(async |n: &Nursery| Ok(std::future::pending::<()>().await))
     ///     .await;
     /// assert!(late.unwrap_err().is_deadline());
     /// # });
     /// ```
-    pub fn options() -> Options {
-        Options::new()
+    pub fn builder() -> ScopeBuilder {
+        ScopeBuilder::new()
     }
 
     /// Starts a child. When the scope is cancelled, its future is dropped at its next await.
     ///
     /// # Errors
-    /// [`Closed`] with the future, if the scope has ended.
+    /// [`ScopeClosedError`] with the future, if the scope has ended.
     #[track_caller]
-    pub fn spawn<F>(&self, name: impl Into<Name>, future: F) -> Result<Task<F::Output>, Closed<F>>
+    pub fn spawn<F>(&self, name: impl Into<Name>, future: F) -> Result<Task<F::Output>, ScopeClosedError<F>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -55,9 +55,9 @@ impl Scope {
     /// scope does not wait for it to end by itself.
     ///
     /// # Errors
-    /// [`Closed`] with the future, if the scope has ended.
+    /// [`ScopeClosedError`] with the future, if the scope has ended.
     #[track_caller]
-    pub fn service<F>(&self, name: impl Into<Name>, future: F) -> Result<Task<F::Output>, Closed<F>>
+    pub fn service<F>(&self, name: impl Into<Name>, future: F) -> Result<Task<F::Output>, ScopeClosedError<F>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -66,7 +66,12 @@ impl Scope {
     }
 
     #[track_caller]
-    fn start_child<F>(&self, name: Name, class: Class, future: F) -> Result<Task<F::Output>, Closed<F>>
+    fn start_child<F>(
+        &self,
+        name: Name,
+        class: Class,
+        future: F,
+    ) -> Result<Task<F::Output>, ScopeClosedError<F>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -74,7 +79,7 @@ impl Scope {
         let spec = Spec::new(name.clone(), Location::caller(), class, Stop::Drop);
         match launch::<_, Plain>(&self.0, spec, future) {
             Ok(join) => Ok(Task::new(join, name, None)),
-            Err(future) => Err(Closed(future)),
+            Err(future) => Err(ScopeClosedError(future)),
         }
     }
 

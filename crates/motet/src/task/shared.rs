@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use super::wakers::{Place, Wakers};
-use super::{Task, TaskFailed};
+use super::{Task, TaskError};
 use crate::mutant;
 use crate::sim::Site;
 
@@ -34,7 +34,7 @@ use crate::sim::Site;
 /// }).await.unwrap();
 /// # });
 /// ```
-pub struct Shared<T, E = Infallible> {
+pub struct SharedTask<T, E = Infallible> {
     inner: Arc<Inner<T, E>>,
     /// Where this waiter is woken.
     place: Place,
@@ -45,10 +45,10 @@ struct Inner<T, E>(Mutex<State<T, E>>);
 
 enum State<T, E> {
     Running(Task<T, E>),
-    Ended(Arc<Result<T, TaskFailed<E>>>),
+    Ended(Arc<Result<T, TaskError<E>>>),
 }
 
-impl<T, E> Shared<T, E> {
+impl<T, E> SharedTask<T, E> {
     #[track_caller]
     pub(crate) fn new(task: Task<T, E>) -> Self {
         let site = Site::named("shared task", "join", || Some(task.name().to_owned()));
@@ -57,8 +57,8 @@ impl<T, E> Shared<T, E> {
     }
 }
 
-impl<T, E> Future for Shared<T, E> {
-    type Output = Arc<Result<T, TaskFailed<E>>>;
+impl<T, E> Future for SharedTask<T, E> {
+    type Output = Arc<Result<T, TaskError<E>>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let entered = self.site.enter();
@@ -67,7 +67,7 @@ impl<T, E> Future for Shared<T, E> {
     }
 }
 
-impl<T, E> Shared<T, E> {
+impl<T, E> SharedTask<T, E> {
     fn poll_here(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<<Self as Future>::Output> {
         let this = &mut *self;
         this.place.set(cx.waker());
@@ -91,14 +91,14 @@ impl<T, E> Shared<T, E> {
     }
 }
 
-impl<T, E> Clone for Shared<T, E> {
+impl<T, E> Clone for SharedTask<T, E> {
     fn clone(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), place: self.place.another(), site: self.site.another() }
     }
 }
 
-impl<T, E> fmt::Debug for Shared<T, E> {
+impl<T, E> fmt::Debug for SharedTask<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
+        f.debug_struct("SharedTask").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::child::{Fallible, Link, Sink};
-use super::{Policy, Task, TaskFailed};
+use super::{Name, Policy, Task, TaskError};
 use crate::mutant;
 
 /// Says that a task started with [`Nursery::start`](super::Nursery::start) is ready.
@@ -16,9 +15,9 @@ use crate::mutant;
 pub struct Ready<R, E>(Answer<R, E>);
 
 /// The one answer to the starter: the value, or what went wrong before.
-pub(crate) type Answer<R, E> = Arc<Mutex<Option<oneshot::Sender<Result<R, StartFailed<E>>>>>>;
+pub(crate) type Answer<R, E> = Arc<Mutex<Option<oneshot::Sender<Result<R, NotReady<E>>>>>>;
 
-fn take<R, E>(answer: &Answer<R, E>) -> Option<oneshot::Sender<Result<R, StartFailed<E>>>> {
+fn take<R, E>(answer: &Answer<R, E>) -> Option<oneshot::Sender<Result<R, NotReady<E>>>> {
     answer.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
@@ -39,8 +38,14 @@ impl<R, E> Ready<R, E> {
     }
 }
 
+/// How a task ended before it was ready.
+pub(crate) enum NotReady<E> {
+    Returned,
+    Failed(E),
+}
+
 /// The starter's side.
-pub(crate) struct Starting<R, E>(oneshot::Receiver<Result<R, StartFailed<E>>>);
+pub(crate) struct Starting<R, E>(oneshot::Receiver<Result<R, NotReady<E>>>);
 
 /// Makes the two sides of a start.
 pub(crate) fn handshake<R, E>() -> (Ready<R, E>, Starting<R, E>) {
@@ -60,7 +65,7 @@ pub(crate) enum Started {
 pub(crate) struct Starter<E>(PhantomData<fn(E)>);
 
 impl<E: Send + 'static> Sink<Result<Started, E>> for Starter<E> {
-    type Out = Result<(), TaskFailed<E>>;
+    type Out = Result<(), TaskError<E>>;
 
     fn returned(link: &Link<'_>, output: Result<Started, E>) -> Self::Out {
         match output {
@@ -76,7 +81,7 @@ impl<E: Send + 'static> Sink<Result<Started, E>> for Starter<E> {
         }
     }
 
-    fn failed(failed: TaskFailed) -> Self::Out {
+    fn failed(failed: TaskError) -> Self::Out {
         Err(failed.widen())
     }
 }
@@ -99,22 +104,24 @@ pub(crate) async fn answering<R, E>(
     let ended = task.await;
     let Some(starter) = take(&answer) else { return ended.map(|()| Started::Done) };
     let failed = match ended {
-        Ok(()) => StartFailed::NeverReady,
-        Err(error) => StartFailed::Error(error),
+        Ok(()) => NotReady::Returned,
+        Err(error) => NotReady::Failed(error),
     };
     match starter.send(Err(failed)) {
         // Nobody waits for the start any more: the scope hears of the error.
-        Err(Err(StartFailed::Error(error))) if !mutant!("start.swallow_error") => Err(error),
+        Err(Err(NotReady::Failed(error))) if !mutant!("start.swallow_error") => Err(error),
         _ => Ok(Started::Answered),
     }
 }
 
 impl<R, E> Starting<R, E> {
-    pub(crate) async fn ready(self, task: Task<(), E>) -> Result<R, StartFailed<E>> {
+    pub(crate) async fn ready(self, name: Name, task: Task<(), E>) -> Result<R, TaskError<E>> {
         match self.0.await {
-            Ok(answer) => answer,
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(NotReady::Returned)) => Err(TaskError::NeverReady { task: name }),
+            Ok(Err(NotReady::Failed(error))) => Err(TaskError::Error { task: name, error }),
             // The child's future was dropped with its answer: cancelled, or panicked.
-            Err(_) => Err(task.await.map_or_else(StartFailed::Ended, |()| StartFailed::NeverReady)),
+            Err(_) => Err(task.await.err().unwrap_or(TaskError::NeverReady { task: name })),
         }
     }
 }
@@ -122,37 +129,5 @@ impl<R, E> Starting<R, E> {
 impl<R, E> fmt::Debug for Ready<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ready").finish_non_exhaustive()
-    }
-}
-
-/// Says why a task did not become ready.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartFailed<E> {
-    /// It returned an error first.
-    Error(E),
-    /// It ended well, but never said that it was ready.
-    NeverReady,
-    /// It was cancelled, or it panicked.
-    Ended(TaskFailed<E>),
-}
-
-impl<E> fmt::Display for StartFailed<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Error(_) => f.write_str("the task failed before it was ready"),
-            Self::NeverReady => f.write_str("the task ended and never said that it was ready"),
-            Self::Ended(_) => f.write_str("the task was ended before it was ready"),
-        }
-    }
-}
-
-impl<E: Error + 'static> Error for StartFailed<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Error(error) => Some(error),
-            Self::NeverReady => None,
-            Self::Ended(failed) => Some(failed),
-        }
     }
 }

@@ -18,7 +18,7 @@ use crate::sim::Site;
 ///
 /// # When to use
 /// For a single future. [`timeout_at`] for several that share a deadline; a scope's
-/// [`deadline`](super::Options::deadline) for a body with children.
+/// [`deadline`](super::ScopeBuilder::deadline) for a body with children.
 ///
 /// # Drop
 /// The future is dropped.
@@ -28,7 +28,7 @@ use crate::sim::Site;
 /// it held is free. It is taken by value, so that it cannot stay behind, half done, in the caller's hands.
 ///
 /// # Errors
-/// [`Elapsed`]: time was up, and the future was not ready. What it had done stays done.
+/// [`TimeoutError`]: time was up, and the future was not ready. What it had done stays done.
 ///
 /// # Panics
 /// With the future's panic. If it is polled after its end. Outside of a runtime with time, if the future is not
@@ -117,7 +117,7 @@ enum Limit {
 }
 
 impl<F: Future> Future for Timeout<F> {
-    type Output = Result<F::Output, Elapsed>;
+    type Output = Result<F::Output, TimeoutError>;
 
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -153,7 +153,7 @@ impl<F: Future> Timeout<F> {
         if !mutant!("timeout.keep_future") {
             this.future.set(None);
         }
-        Poll::Ready(Err(Elapsed(())))
+        Poll::Ready(Err(TimeoutError(())))
     }
 }
 
@@ -182,12 +182,12 @@ impl<F> fmt::Debug for Timeout<F> {
 
 /// Says that time was up before a future was ready: see [`timeout()`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Elapsed(());
+pub struct TimeoutError(());
 
-impl fmt::Display for Elapsed {
+impl fmt::Display for TimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("time was up")
     }
 }
 
-impl Error for Elapsed {}
+impl Error for TimeoutError {}

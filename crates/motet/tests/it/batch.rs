@@ -353,10 +353,10 @@ async fn flush_waits_for_exactly_the_items_before_it() {
             batcher.post(item).await.unwrap();
         }
         let later = batcher.clone();
-        drop(n.spawn("later", async move {
+        n.spawn("later", async move {
             sleep(ms(15)).await;
             later.post(7).await.unwrap();
-        }));
+        });
         batcher.flush().await;
         assert_eq!(batches.times(), [0, 10]);
         assert_eq!(batches.seen(), [vec![0, 1], vec![2]]);
@@ -374,7 +374,7 @@ async fn cancelled_scope_fails_every_caller() {
         let (give, given) = oneshot::channel();
         let noting = batches.clone();
         let host = outer.spawn("host", async move {
-            Scope::options()
+            Scope::builder()
                 .run_send(async move |n: &Nursery| {
                     let builder =
                         Builder::new(n).max_items(2).max_in_flight(1).max_waiting(4).max_delay(None);
@@ -417,10 +417,10 @@ async fn end_of_the_scope_runs_pending_posts_at_once() {
                 batcher.post(item).await.unwrap();
             }
             // The handle outlives the body.
-            drop(n.service("keeps", async move {
+            n.service("keeps", async move {
                 let _batcher = batcher;
                 std::future::pending::<()>().await;
-            }));
+            });
         })
         .await;
         assert_eq!(batches.seen(), [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7]]);
@@ -604,8 +604,8 @@ fn items_submitted_during_a_close_are_answered_or_handed_back() {
                 let (give, given) = oneshot::channel();
                 let end = Arc::new(Notify::new());
                 let ends = Arc::clone(&end);
-                drop(outer.spawn("host", async move {
-                    let host = Scope::options().run_send(async move |n: &Nursery| {
+                outer.spawn("host", async move {
+                    let host = Scope::builder().run_send(async move |n: &Nursery| {
                         let handler = move |items: Vec<usize>| {
                             counting.fetch_add(items.len(), Ordering::SeqCst);
                             async move { items.into_iter().map(Ok::<_, ()>).collect::<Vec<_>>() }
@@ -616,11 +616,11 @@ fn items_submitted_during_a_close_are_answered_or_handed_back() {
                         Ok(())
                     });
                     host.await.unwrap();
-                }));
+                });
                 let batcher = given.await.unwrap();
                 for caller in 0..16 {
                     let (batcher, answered) = (batcher.clone(), Arc::clone(&answered));
-                    drop(outer.spawn("caller", async move {
+                    outer.spawn("caller", async move {
                         for turn in 0.. {
                             let item = caller * 1_000_000 + turn;
                             match batcher.submit(item).await {
@@ -632,7 +632,7 @@ fn items_submitted_during_a_close_are_answered_or_handed_back() {
                                 Err(other) => panic!("{other:?}"),
                             }
                         }
-                    }));
+                    });
                 }
                 while answered.load(Ordering::SeqCst) < 16 + round {
                     yield_now().await;

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use motet::task::{BLOCKING_LIMIT, Nursery, Policy, Reason, Scope, TaskFailed, scope};
+use motet::task::{BLOCKING_LIMIT, Nursery, Policy, Reason, Scope, TaskError, scope};
 use tokio::sync::oneshot;
 
 #[tokio::test]
@@ -15,13 +15,13 @@ async fn scope_waits_for_a_cancelled_closure() {
     let (began, begun) = oneshot::channel();
     let count = Arc::clone(&ended);
     let cancelled = scope(async |n: &Nursery<Infallible>| {
-        drop(n.blocking("cancelled", move |cx| {
+        n.blocking("cancelled", move |cx| {
             began.send(()).unwrap();
             while !cx.is_cancelled() {
                 std::thread::yield_now();
             }
             count.fetch_add(1, Ordering::Relaxed);
-        }));
+        });
         begun.await.unwrap();
         n.cancel(Reason::requested("enough"));
         pending::<()>().await;
@@ -60,7 +60,7 @@ async fn limit_bounds_closures_and_a_cancelled_one_never_runs() {
             }
         }
         last.cancel(Reason::requested("not needed"));
-        while last.state() != motet::task::TaskState::Ended {
+        while !last.is_finished() {
             tokio::task::yield_now().await;
         }
         released.store(true, Ordering::Relaxed);
@@ -68,7 +68,7 @@ async fn limit_bounds_closures_and_a_cancelled_one_never_runs() {
         for task in tasks {
             match task.await {
                 Ok(()) => ran += 1,
-                Err(TaskFailed::Cancelled { reason, .. }) => assert_eq!(reason.text(), Some("not needed")),
+                Err(TaskError::Cancelled { reason, .. }) => assert_eq!(reason.text(), Some("not needed")),
                 Err(other) => panic!("{other}"),
             }
         }
@@ -80,7 +80,7 @@ async fn limit_bounds_closures_and_a_cancelled_one_never_runs() {
 
 #[tokio::test]
 async fn panicked_closure_fails_its_task_and_frees_its_slot() {
-    let done = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
+    let done = Scope::builder().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
         for _ in 0..BLOCKING_LIMIT * 2 {
             let failed = n.blocking("panics", |_| -> () { panic!("in the closure") }).await.unwrap_err();
             assert_eq!(failed.to_string(), "task `panics` panicked: in the closure");
@@ -103,7 +103,7 @@ async fn nested_closures_complete_while_all_slots_are_taken() {
     }
 
     let limit = NonZeroUsize::new(4).unwrap();
-    for nested_in in [Scope::options(), Scope::options().blocking_limit(limit)] {
+    for nested_in in [Scope::builder(), Scope::builder().blocking_limit(limit)] {
         let depths = nested_in.run(async |n: &Nursery<Infallible>| {
             let closures = (0..BLOCKING_LIMIT + 1).map(|_| {
                 let scope = Scope::clone(n);
@@ -122,7 +122,7 @@ async fn nested_closures_complete_while_all_slots_are_taken() {
 
 #[tokio::test]
 async fn panic_of_a_nested_closure_fails_its_task() {
-    let failed = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
+    let failed = Scope::builder().policy(Policy::Isolate).run(async |n: &Nursery<Infallible>| {
         let scope = Scope::clone(n);
         let outer = n.blocking("outer", move |_| {
             let inner = scope.blocking("inner", |_| -> () { panic!("in the closure") }).unwrap();
@@ -138,15 +138,15 @@ async fn panic_of_a_nested_closure_fails_its_task() {
 async fn limit_of_a_scope_holds_for_the_scopes_below_it() {
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let limit = NonZeroUsize::new(2).unwrap();
-    let done = Scope::options().blocking_limit(limit).run(async |_: &Nursery<Infallible>| {
+    let done = Scope::builder().blocking_limit(limit).run(async |_: &Nursery<Infallible>| {
         scope(async |n: &Nursery<Infallible>| {
             for _ in 0..20 {
                 let (running, most) = (Arc::clone(&running), Arc::clone(&most));
-                drop(n.blocking("counts", move |_| {
+                n.blocking("counts", move |_| {
                     most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::yield_now();
                     running.fetch_sub(1, Ordering::SeqCst);
-                }));
+                });
             }
             Ok(())
         })

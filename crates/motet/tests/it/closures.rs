@@ -84,7 +84,7 @@ async fn generic_code_runs_a_scope_in_a_task() {
     where
         F: for<'n> SendBody<&'n Nursery<String>, Result<u32, String>> + Send + 'static,
     {
-        n.spawn("generic", async { Scope::options().run_send(body).await.unwrap() })
+        n.spawn("generic", async { Scope::builder().run_send(body).await.unwrap() })
     }
     scope(async |n: &Nursery<Infallible>| {
         let local = 4;

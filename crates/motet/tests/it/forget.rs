@@ -79,17 +79,19 @@ fn futures(n: &Nursery<()>) -> Vec<(&'static str, Keeps, Leaky)> {
         s.spawn(sleep(MILLI)).await;
     });
     let inner = scope(async |n: &Nursery<()>| {
-        drop(n.spawn("child", sleep(MILLI * 3)));
+        n.spawn("child", sleep(MILLI * 3));
         sleep(MILLI * 4).await;
         Ok(())
     });
     let stop = async { Reason::requested("enough") };
-    let program = App::new("app").run_until(stop, async |app: &Root<()>| {
-        drop(app.spawn("child", sleep(MILLI * 3)));
+    let program = App::new().name("app").run_until(stop, async |app: &Root<()>| {
+        app.spawn("child", sleep(MILLI * 3));
         pending::<Result<(), _>>().await
     });
     let supervisor =
-        Supervisor::new("pool").with_child(Child::new("child", Restart::Temporary, |_| sleep(MILLI * 3)));
+        Supervisor::new()
+            .name("pool")
+            .with_child(Child::new("child", Restart::Temporary, |_| sleep(MILLI * 3)));
     vec![
         ("Task", Keeps::Nothing, leaky(task)),
         ("Shared", Keeps::Nothing, leaky(shared)),
@@ -139,10 +141,10 @@ async fn leaked_future_blocks_neither_its_scope_nor_drain() {
 async fn leaked_scope_does_not_block_the_scope_around_it() {
     let (left, mut leaves) = tokio::sync::oneshot::channel::<()>();
     let inner = scope(async |n: &Nursery<()>| {
-        drop(n.spawn("child", async move {
+        n.spawn("child", async move {
             sleep(MILLI * 50).await;
             drop(left);
-        }));
+        });
         pending::<Result<(), _>>().await
     });
     scope(async |_: &Nursery<()>| {

@@ -66,10 +66,10 @@ async fn scope_waits_for_children_whose_handles_were_dropped() {
     local_scope(async |s| {
         for seconds in 1..=3 {
             let ended = &ended;
-            drop(s.spawn(async move {
+            s.spawn(async move {
                 sleep(SECOND * seconds).await;
                 ended.set(ended.get() + 1);
-            }));
+            });
         }
     })
     .await;
@@ -224,7 +224,7 @@ fn each_output_is_dropped_once() {
     {
         let mut scope = pin!(local_scope(async |s| {
             // Dropped at once when the child ends.
-            drop(s.spawn(async { Noted(&log, 1) }));
+            s.spawn(async { Noted(&log, 1) });
             // Dropped with the task, which is dropped with the body.
             let _kept = s.spawn(async { Noted(&log, 2) });
             // Dropped by the body.

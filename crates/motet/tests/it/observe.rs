@@ -4,28 +4,28 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
-use motet::observe::{Kind, Stat, Stats, snapshot};
-use motet::task::{CancelToken, Nursery, Reason, Scope, TaskState, scope};
+use motet::observe::{Stat, Stats, TaskKind, snapshot};
+use motet::task::{CancelToken, Nursery, Reason, Scope, scope};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
 #[tokio::test(start_paused = true)]
 async fn snapshot_shows_tasks_nested_scopes_and_ages() {
-    let options = Scope::options().name("outer").keep_ages();
+    let options = Scope::builder().name("outer").keep_ages();
     let done = options.run(async |n: &Nursery<Infallible>| {
-        drop(n.spawn("waits", pending::<()>()));
-        drop(n.service("serves", pending::<()>()));
-        drop(n.spawn("nests", async {
-            let inner = Scope::options().name("inner").run(async |n: &Nursery<Infallible>| {
-                drop(n.spawn("deep", pending::<()>()));
+        n.spawn("waits", pending::<()>());
+        n.service("serves", pending::<()>());
+        n.spawn("nests", async {
+            let inner = Scope::builder().name("inner").run(async |n: &Nursery<Infallible>| {
+                n.spawn("deep", pending::<()>());
                 pending::<()>().await;
                 Ok(())
             });
             inner.await.unwrap();
-        }));
+        });
         sleep(Duration::from_secs(3)).await;
         let line = line!() + 1;
-        drop(n.spawn(String::from("late"), pending::<()>()));
+        n.spawn(String::from("late"), pending::<()>());
         let seen = n.snapshot();
         assert_eq!((seen.tasks.len(), seen.starting), (3, 1));
         yield_now().await;
@@ -38,10 +38,10 @@ async fn snapshot_shows_tasks_nested_scopes_and_ages() {
         assert_eq!(
             tasks,
             [
-                ("waits", Kind::Task, four),
-                ("serves", Kind::Service, four),
-                ("nests", Kind::Task, four),
-                ("late", Kind::Task, Some(Duration::from_secs(1)))
+                ("waits", TaskKind::Task, four),
+                ("serves", TaskKind::Service, four),
+                ("nests", TaskKind::Task, four),
+                ("late", TaskKind::Task, Some(Duration::from_secs(1)))
             ]
         );
         assert_eq!((seen.tasks[3].site.file(), seen.tasks[3].site.line()), (file!(), line));
@@ -62,15 +62,15 @@ async fn snapshot_shows_tasks_nested_scopes_and_ages() {
 async fn snapshot_shows_cancelled_tasks_with_the_reason() {
     let done = scope(async |n: &Nursery<Infallible>| {
         let scope = Scope::clone(n);
-        drop(n.spawn_coop("tidies", async move |cx: CancelToken| {
+        n.spawn_coop("tidies", async move |cx: CancelToken| {
             cx.cancelled().await;
             let seen = scope.snapshot();
-            assert_eq!(seen.tasks[0].state, TaskState::Cancelling);
+            assert!(seen.tasks[0].is_cancelled);
             assert_eq!(seen.reason.as_ref().and_then(Reason::text), Some("enough"));
             let text = seen.to_string();
             assert!(text.contains("cancelled: cancelled on request: enough"), "{text}");
             assert!(text.contains("task `tidies`, cancelled"), "{text}");
-        }));
+        });
         yield_now().await;
         n.cancel(Reason::requested("enough"));
         pending::<()>().await;
@@ -104,7 +104,7 @@ async fn component_is_shown_until_its_registration_is_dropped() {
 async fn control_characters_are_escaped_in_a_tree() {
     scope(async |n: &Nursery| {
         let forged = "a`\n  task `forged\x1b[2J";
-        drop(n.service(forged.to_owned(), pending::<()>()));
+        n.service(forged.to_owned(), pending::<()>());
         let _shown = n.register("pool", forged.to_owned(), || Stats::new().text("state", "open\nclosed"));
         yield_now().await;
         let tree = n.snapshot().to_string();

@@ -7,7 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use motet::resource::{Exit, ReleaseOutcome, ResourceError, resource};
+use motet::resource::{Exit, ResourceError, resource};
 use motet::task::{CancelToken, Nursery, Reason, Scope, ScopeError, drain, scope};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -168,16 +168,16 @@ async fn scope_releases_last_first_once_its_children_have_ended() {
         let deferred = log.clone();
         n.defer("note", async move |exit| deferred.note(format!("deferred: {exit}")));
         let ended = log.clone();
-        drop(n.spawn("child", async move {
+        n.spawn("child", async move {
             let _second = second;
             sleep(SECOND * 9).await;
             ended.note("child ended");
-        }));
+        });
         let stopped = log.clone();
-        drop(n.service_coop("service", async move |cx: CancelToken| {
+        n.service_coop("service", async move |cx: CancelToken| {
             cx.cancelled().await;
             stopped.note("service stopped");
-        }));
+        });
         Ok(())
     })
     .await
@@ -214,7 +214,7 @@ async fn resource_released_early_is_released_once() {
 async fn failed_releases_are_all_reported_and_the_others_run() {
     let log = Log::default();
     let last = log.clone();
-    let failed = Scope::options().release_timeout(SECOND * 2).run(async |n: &Nursery<Infallible>| {
+    let failed = Scope::builder().release_timeout(SECOND * 2).run(async |n: &Nursery<Infallible>| {
         n.defer("last", async move |_| last.note("last"));
         n.defer("fails", async |_| Err::<(), _>("disk full"));
         n.defer("hangs", async |_| pending::<()>().await);
@@ -246,7 +246,7 @@ async fn failed_release_keeps_the_error_of_the_body() {
 
 #[tokio::test(start_paused = true)]
 async fn release_counts_count_each_release_once() {
-    let failed = Scope::options().release_timeout(SECOND).run(async |outer: &Nursery<Infallible>| {
+    let failed = Scope::builder().release_timeout(SECOND).run(async |outer: &Nursery<Infallible>| {
         let guard = scope(async |n: &Nursery<Infallible>| {
             n.defer("good", async |_| ());
             Ok(n.acquire("taken out", async { Ok::<_, io::Error>(1) }, async |_, _| ()).await.unwrap())
@@ -309,8 +309,4 @@ async fn cleanup_may_register_another() {
     .await
     .unwrap();
     assert_eq!(log.read(), ["inner"]);
-}
-
-fn _outcomes(unit: (), result: Result<(), io::Error>) -> (impl ReleaseOutcome, impl ReleaseOutcome) {
-    (unit, result)
 }

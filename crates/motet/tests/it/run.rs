@@ -30,31 +30,31 @@ fn a_program_of_these_tests() {
             Ok(())
         }),
         "fails" => motet::run(async |root: &Nursery<Broken>| {
-            drop(root.try_spawn("http", async { Err::<(), _>(Broken(None)) }));
+            root.try_spawn("http", async { Err::<(), _>(Broken(None)) });
             pending::<()>().await;
             Ok(())
         }),
         "fails itself" => motet::run(async |_| Err::<(), _>(Broken(Some(fmt::Error)))),
         "panics" => motet::run(async |root: &Nursery<Infallible>| {
-            drop(root.spawn("hot", async { panic!("too hot") }));
+            root.spawn("hot", async { panic!("too hot") });
             pending::<()>().await;
             Ok(())
         }),
         "seven" => motet::run(async |_: &Nursery<Infallible>| Ok(ExitCode::from(7))),
         "ends" => motet::run(async |_: &Nursery<Infallible>| Ok(())),
-        "stuck" => App::new("stuck").total(Duration::ZERO).grace(Duration::from_secs(600)).run(
+        "stuck" => App::new().name("stuck").total(Duration::ZERO).grace(Duration::from_secs(600)).run(
             async |root: &Root<&str>| {
-                drop(root.spawn_coop("deaf", async |_| pending::<()>().await));
+                root.spawn_coop("deaf", async |_| pending::<()>().await);
                 Err::<(), _>("broken")
             },
         ),
-        "hog" => App::new("hog").phase("drain", Duration::ZERO).total(Duration::ZERO).run(
+        "hog" => App::new().name("hog").phase("drain", Duration::ZERO).total(Duration::ZERO).run(
             async |root: &Root<&str>| {
                 let (began, begun) = tokio::sync::oneshot::channel();
-                drop(root.spawn("hog", async {
+                root.spawn("hog", async {
                     began.send(()).unwrap();
                     park();
-                }));
+                });
                 begun.await.unwrap();
                 Err::<(), _>("broken")
             },
@@ -66,7 +66,7 @@ fn a_program_of_these_tests() {
         }),
         "busy" => motet::run(async |root: &Nursery<Infallible>| {
             for _ in 0..tokio::runtime::Handle::current().metrics().num_workers() {
-                drop(root.spawn("busy", async { park() }));
+                root.spawn("busy", async { park() });
             }
             say("ready");
             park();
@@ -80,19 +80,20 @@ fn a_program_of_these_tests() {
                 }
             });
         }),
-        "blocked, child fails" | "blocked, member fails" => App::new("blocked")
-            .phase("drain", Duration::ZERO)
-            .total(Duration::ZERO)
-            .run(async |root: &Root<&str>| {
-                let broken = async { Err::<(), _>("broken") };
-                if program == "blocked, child fails" {
-                    drop(root.try_spawn("child", broken));
-                } else {
-                    drop(root.in_phase("drain").try_service("member", broken));
-                }
-                park();
-                Ok(())
-            }),
+        "blocked, child fails" | "blocked, member fails" => {
+            App::new().name("blocked").phase("drain", Duration::ZERO).total(Duration::ZERO).run(
+                async |root: &Root<&str>| {
+                    let broken = async { Err::<(), _>("broken") };
+                    if program == "blocked, child fails" {
+                        root.try_spawn("child", broken);
+                    } else {
+                        root.in_phase("drain").try_service("member", broken);
+                    }
+                    park();
+                    Ok(())
+                },
+            )
+        }
         other => panic!("there is no program `{other}`"),
     };
     let code = (0..=u8::MAX).find(|number| code == ExitCode::from(*number)).expect("a code is a byte");
@@ -111,14 +112,15 @@ fn server() -> ExitCode {
 }
 
 fn server_with(set_up: fn()) -> ExitCode {
-    let app = App::new("server").phase("drain", Duration::from_secs(600)).total(Duration::from_secs(600));
+    let app =
+        App::new().name("server").phase("drain", Duration::from_secs(600)).total(Duration::from_secs(600));
     app.run(async |app: &Root<Infallible>| {
-        drop(app.in_phase("drain").service_coop("http", async |cx: CancelToken| {
+        app.in_phase("drain").service_coop("http", async |cx: CancelToken| {
             say(&format!("draining: {}", cx.cancelled().await));
             // Until the test closes the pipe, or sends the next signal.
             tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await.unwrap().unwrap();
             say("drained");
-        }));
+        });
         // Until the service waits: only then is it on the list that a dump prints.
         while !motet::observe::snapshot().is_some_and(|tree| tree.to_string().contains("`http`")) {
             tokio::task::yield_now().await;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use motet::task::{
-    CancelToken, Nursery, Policy, Reason, ReasonKind, Scope, ScopeError, TaskFailed, drain, scope, unscoped,
+    CancelToken, Nursery, Policy, Reason, ReasonKind, Scope, ScopeError, TaskError, drain, scope, unscoped,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -32,10 +32,10 @@ async fn scope_waits_for_every_child() {
     let value = scope(async |n: &Nursery<Infallible>| {
         for seconds in 1..=3 {
             let ended = Arc::clone(&ended);
-            drop(n.spawn("child", async move {
+            n.spawn("child", async move {
                 sleep(SECOND * seconds).await;
                 ended.fetch_add(1, Ordering::Relaxed);
-            }));
+            });
         }
         Ok("value")
     });
@@ -50,14 +50,14 @@ async fn error_of_a_child_cancels_its_siblings_and_the_body() {
     let begin = Instant::now();
     let failed = scope(async |n: &Nursery<&'static str>| {
         let noted = Noted(Arc::clone(&log), "sibling dropped");
-        drop(n.spawn("sibling", async move {
+        n.spawn("sibling", async move {
             let _noted = noted;
             pending::<()>().await;
-        }));
-        drop(n.try_spawn("fails", async {
+        });
+        n.try_spawn("fails", async {
             sleep(SECOND).await;
             Err::<(), _>("broken")
-        }));
+        });
         let _noted = Noted(Arc::clone(&log), "body dropped");
         pending::<()>().await;
         Ok(())
@@ -75,14 +75,14 @@ async fn error_of_a_child_cancels_its_siblings_and_the_body() {
 
 #[tokio::test(start_paused = true)]
 async fn collect_all_runs_every_child_and_collects_the_errors() {
-    let failed = Scope::options()
+    let failed = Scope::builder()
         .policy(Policy::CollectAll)
         .run(async |n: &Nursery<u64>| {
             for at in 1..=3 {
-                drop(n.try_spawn("child", async move {
+                n.try_spawn("child", async move {
                     sleep(SECOND * at as u32).await;
                     if at == 2 { Ok(()) } else { Err(at) }
-                }));
+                });
             }
             Ok(())
         })
@@ -97,18 +97,18 @@ async fn collect_all_runs_every_child_and_collects_the_errors() {
 #[tokio::test(start_paused = true)]
 async fn first_ok_cancels_the_losers_and_ignores_earlier_errors() {
     let begin = Instant::now();
-    let won = Scope::options().policy(Policy::FirstOk).run(async |n: &Nursery<&'static str>| {
+    let won = Scope::builder().policy(Policy::FirstOk).run(async |n: &Nursery<&'static str>| {
         let loser = n.try_spawn("slow", async {
             pending::<()>().await;
             Ok(1)
         });
-        drop(n.try_spawn("broken", async { Err::<(), _>("broken") }));
+        n.try_spawn("broken", async { Err::<(), _>("broken") });
         let winner = n.try_spawn("quick", async {
             sleep(SECOND).await;
             Ok(2)
         });
         let won = winner.await.unwrap();
-        let TaskFailed::Cancelled { reason, .. } = loser.await.unwrap_err() else { panic!() };
+        let TaskError::Cancelled { reason, .. } = loser.await.unwrap_err() else { panic!() };
         assert_eq!((reason.kind(), reason.caused_by()), (ReasonKind::Succeeded, Some("quick")));
         Ok(won)
     });
@@ -118,9 +118,9 @@ async fn first_ok_cancels_the_losers_and_ignores_earlier_errors() {
 
 #[tokio::test(start_paused = true)]
 async fn isolate_keeps_errors_and_panics_with_their_tasks() {
-    let value = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<&'static str>| {
+    let value = Scope::builder().policy(Policy::Isolate).run(async |n: &Nursery<&'static str>| {
         let failed = n.try_spawn("fails", async { Err::<(), _>("mine") }).await;
-        let TaskFailed::Error { error, .. } = failed.unwrap_err() else { panic!() };
+        let TaskError::Error { error, .. } = failed.unwrap_err() else { panic!() };
         assert_eq!(error, "mine");
         let panicked = n.spawn("panics", async { panic!("too hot") }).await;
         assert_eq!(panicked.unwrap_err().to_string(), "task `panics` panicked: too hot");
@@ -135,13 +135,13 @@ async fn panic_of_a_child_resumes_after_its_siblings_end() {
     let noted = Arc::clone(&log);
     let task = spawn_apart(async move {
         scope(async |n: &Nursery<Infallible>| {
-            drop(n.spawn_coop("tidies up", async move |cx: CancelToken| {
+            n.spawn_coop("tidies up", async move |cx: CancelToken| {
                 let reason = cx.cancelled().await;
                 assert_eq!((reason.kind(), reason.caused_by()), (ReasonKind::Panicked, Some("panics")));
                 sleep(Duration::from_millis(500)).await;
                 noted.lock().unwrap().push("tidied");
-            }));
-            drop(n.spawn("panics", async { std::panic::panic_any(17) }));
+            });
+            n.spawn("panics", async { std::panic::panic_any(17) });
             Ok(())
         })
         .await
@@ -154,8 +154,8 @@ async fn panic_of_a_child_resumes_after_its_siblings_end() {
 #[tokio::test(start_paused = true)]
 async fn cooperative_child_is_dropped_after_the_grace() {
     let begin = Instant::now();
-    let failed = Scope::options().grace(SECOND * 2).deadline(SECOND).run(async |n: &Nursery<Infallible>| {
-        drop(n.spawn_coop("deaf", async |_| pending::<()>().await));
+    let failed = Scope::builder().grace(SECOND * 2).timeout(SECOND).run(async |n: &Nursery<Infallible>| {
+        n.spawn_coop("deaf", async |_| pending::<()>().await);
         pending::<()>().await;
         Ok(())
     });
@@ -167,8 +167,8 @@ async fn cooperative_child_is_dropped_after_the_grace() {
 #[tokio::test(start_paused = true)]
 async fn nested_deadline_ends_at_the_outer_one() {
     let begin = Instant::now();
-    let outer = Scope::options().deadline(SECOND).run(async |_: &Nursery<Infallible>| {
-        let inner = Scope::options().deadline(SECOND * 9).run(async |n: &Nursery<Infallible>| {
+    let outer = Scope::builder().timeout(SECOND).run(async |_: &Nursery<Infallible>| {
+        let inner = Scope::builder().timeout(SECOND * 9).run(async |n: &Nursery<Infallible>| {
             assert_eq!(n.deadline(), Some(begin + SECOND));
             pending::<()>().await;
             Ok(())
@@ -187,19 +187,19 @@ async fn services_are_cancelled_once_the_plain_children_have_ended() {
     let begin = Instant::now();
     scope(async |n: &Nursery<Infallible>| {
         let (plain, coop) = (Noted(Arc::clone(&log), "service dropped"), Arc::clone(&log));
-        drop(n.service("serves", async move {
+        n.service("serves", async move {
             let _noted = plain;
             pending::<()>().await;
-        }));
-        drop(n.service_coop("flushes", async move |cx: CancelToken| {
+        });
+        n.service_coop("flushes", async move |cx: CancelToken| {
             assert_eq!(cx.cancelled().await.kind(), ReasonKind::Ended);
             coop.lock().unwrap().push("flushed");
-        }));
+        });
         let child = Noted(Arc::clone(&log), "child ended");
-        drop(n.spawn("child", async move {
+        n.spawn("child", async move {
             let _noted = child;
             sleep(SECOND).await;
-        }));
+        });
         Ok(())
     })
     .await
@@ -217,11 +217,11 @@ async fn outer_scope_waits_for_children_of_a_dropped_scope() {
     scope(async |_: &Nursery<Infallible>| {
         let noted = Arc::clone(&log);
         let inner = scope(async |n: &Nursery<Infallible>| {
-            drop(n.spawn_coop("tidies", async move |cx: CancelToken| {
+            n.spawn_coop("tidies", async move |cx: CancelToken| {
                 assert_eq!(cx.cancelled().await.kind(), ReasonKind::Dropped);
                 sleep(Duration::from_millis(40)).await;
                 noted.lock().unwrap().push("tidied");
-            }));
+            });
             pending::<()>().await;
             Ok(())
         });
@@ -239,11 +239,11 @@ async fn drain_waits_for_children_of_a_dropped_root_scope() {
     let log = Log::default();
     let noted = Noted(Arc::clone(&log), "dropped");
     let dropped = scope(async |n: &Nursery<Infallible>| {
-        drop(n.spawn_coop("tidies", async move |cx: CancelToken| {
+        n.spawn_coop("tidies", async move |cx: CancelToken| {
             let _noted = noted;
             cx.cancelled().await;
             sleep(SECOND / 2).await;
-        }));
+        });
         pending::<()>().await;
         Ok(())
     });
@@ -277,7 +277,7 @@ async fn child_can_start_siblings_after_the_body_has_ended() {
     let count = Arc::clone(&started);
     scope(async |n: &Nursery<Infallible>| {
         let scope = Scope::clone(n);
-        drop(n.spawn("acceptor", async move {
+        n.spawn("acceptor", async move {
             for _ in 0..3 {
                 sleep(SECOND).await;
                 let count = Arc::clone(&count);
@@ -286,7 +286,7 @@ async fn child_can_start_siblings_after_the_body_has_ended() {
                     count.fetch_add(1, Ordering::Relaxed);
                 }));
             }
-        }));
+        });
         Ok(())
     })
     .await
@@ -325,10 +325,10 @@ fn panic_in_the_drop_of_a_cancelled_child_resumes() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
         runtime.block_on(scope(async |n: &Nursery<Infallible>| {
-            drop(n.spawn("bomb", async {
+            n.spawn("bomb", async {
                 let _bomb = Bomb;
                 pending::<()>().await;
-            }));
+            });
             tokio::task::yield_now().await;
             n.cancel(Reason::requested("now"));
             Ok(())
@@ -355,12 +355,12 @@ async fn site_of_a_scope_is_the_line_that_opens_it() {
     })
     .await
     .unwrap();
-    let opened = Scope::options().run(async |n: &Nursery| {
+    let opened = Scope::builder().run(async |n: &Nursery| {
         seen.push((n.snapshot().site, line!() - 1));
         Ok(())
     });
     opened.await.unwrap();
-    let opened = Scope::options().run_send(async |n: &Nursery| Ok(n.snapshot().site));
+    let opened = Scope::builder().run_send(async |n: &Nursery| Ok(n.snapshot().site));
     seen.push((opened.await.unwrap(), line!() - 1));
     for (site, line) in seen {
         assert_eq!((site.file(), site.line()), (file!(), line));

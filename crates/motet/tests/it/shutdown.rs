@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
-use motet::run::{App, Outcome, Report, Root};
+use motet::run::{App, ExitOutcome, Root, ShutdownReport};
 use motet::task::{CancelToken, Reason, ReasonKind, drain, unscoped};
 use motet_testkit::sim::{Panics, sim};
 use tokio::time::{Instant, sleep, timeout};
@@ -14,7 +14,7 @@ use crate::notes::Log;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn app() -> App {
-    App::new("shop").phase("drain", SECOND * 10).phase("flush", SECOND * 5).phase("close", SECOND * 2)
+    App::new().name("shop").phase("drain", SECOND * 10).phase("flush", SECOND * 5).phase("close", SECOND * 2)
 }
 
 async fn for_ever() -> Result<(), Infallible> {
@@ -29,15 +29,15 @@ async fn after(seconds: u32) -> Reason {
 /// Takes a second to stop, and says so.
 fn tidy<E: Send + 'static>(root: &Root<E>, phase: &str, name: &'static str, log: &Log) {
     let log = log.clone();
-    drop(root.in_phase(phase).service_coop(name, async move |cx: CancelToken| {
+    root.in_phase(phase).service_coop(name, async move |cx: CancelToken| {
         cx.cancelled().await;
         log.note(format!("{name} stops"));
         sleep(SECOND).await;
         log.note(format!("{name} ended"));
-    }));
+    });
 }
 
-fn tooks(report: &Report) -> Vec<(&str, u64)> {
+fn tooks(report: &ShutdownReport) -> Vec<(&str, u64)> {
     report.phases.iter().map(|phase| (phase.phase.as_str(), phase.took.as_secs())).collect()
 }
 
@@ -50,22 +50,22 @@ async fn phases_stop_in_order_each_after_the_one_before() {
             tidy(app, phase, name, &log);
         }
         let noted = log.at_drop("child dropped");
-        drop(app.spawn("child", async move {
+        app.spawn("child", async move {
             let _noted = noted;
             pending::<()>().await;
-        }));
+        });
         let noted = log.at_drop("metrics dropped");
-        drop(app.in_phase("flush").service("metrics", async move {
+        app.in_phase("flush").service("metrics", async move {
             let _noted = noted;
             pending::<()>().await;
-        }));
+        });
         let _noted = log.at_drop("body dropped");
         pending::<()>().await;
         Ok(())
     });
     let begin = Instant::now();
     let finished = finished.await;
-    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert!(matches!(finished.outcome, ExitOutcome::Stopped), "{finished:?}");
     assert_eq!(begin.elapsed(), SECOND * 6);
     let mut lines = log.read();
     lines[..2].sort();
@@ -97,17 +97,17 @@ async fn unresponsive_member_is_dropped_and_named_after_its_phase() {
     let begin = Instant::now();
     let finished = app().run_until(after(0), async |app: &Root<Infallible>| {
         let noted = log.at_drop("deaf dropped");
-        drop(app.in_phase("drain").service_coop("deaf", async move |_| {
+        app.in_phase("drain").service_coop("deaf", async move |_| {
             let _noted = noted;
             pending::<()>().await;
-        }));
+        });
         tidy(app, "drain", "http", &log);
         tidy(app, "flush", "queue", &log);
         pending::<()>().await;
         Ok(())
     });
     let finished = finished.await;
-    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert!(matches!(finished.outcome, ExitOutcome::Stopped), "{finished:?}");
     assert_eq!(begin.elapsed(), SECOND * 11);
     assert_eq!(log.read().len(), 5);
     assert!(!finished.report.is_clean());
@@ -130,7 +130,7 @@ async fn total_limits_the_time_of_all_phases() {
         Ok(())
     });
     let finished = finished.await;
-    assert!(matches!(finished.outcome, Outcome::GaveUp { .. }), "{finished:?}");
+    assert!(matches!(finished.outcome, ExitOutcome::GaveUp { .. }), "{finished:?}");
     assert_eq!(begin.elapsed(), SECOND * 12);
     let report = finished.report;
     assert_eq!(tooks(&report), [("work", 0), ("drain", 10), ("flush", 2), ("close", 0), ("cleanup", 0)]);
@@ -148,16 +148,16 @@ async fn total_limits_the_time_of_all_phases() {
 #[tokio::test(start_paused = true)]
 async fn total_limits_a_cleanup_that_never_ends() {
     let begin = Instant::now();
-    let finished = App::new("stuck").total(SECOND * 4).grace(SECOND * 100).run_until(
+    let finished = App::new().name("stuck").total(SECOND * 4).grace(SECOND * 100).run_until(
         after(1),
         async |app: &Root<Infallible>| {
-            drop(app.spawn_coop("deaf", async |_| pending::<()>().await));
+            app.spawn_coop("deaf", async |_| pending::<()>().await);
             pending::<()>().await;
             Ok(())
         },
     );
     let finished = finished.await;
-    assert!(matches!(finished.outcome, Outcome::GaveUp { .. }), "{finished:?}");
+    assert!(matches!(finished.outcome, ExitOutcome::GaveUp { .. }), "{finished:?}");
     assert_eq!(begin.elapsed(), SECOND * 5);
     let report = finished.report;
     assert_eq!((report.phases[0].stuck[0].as_str(), report.phases[0].took), ("deaf", SECOND * 4));
@@ -169,20 +169,25 @@ async fn total_limits_a_cleanup_that_never_ends() {
 #[tokio::test(start_paused = true)]
 async fn giving_up_keeps_the_errors_and_the_panic() {
     for panics in [false, true] {
-        let app = App::new("stuck").work(SECOND).phase("drain", SECOND).total(SECOND * 4).grace(SECOND * 100);
+        let app = App::new()
+            .name("stuck")
+            .work(SECOND)
+            .phase("drain", SECOND)
+            .total(SECOND * 4)
+            .grace(SECOND * 100);
         let finished = app.run_until(pending(), async |app: &Root<&'static str>| {
-            drop(app.spawn_coop("deaf", async |_| pending::<()>().await));
-            drop(app.in_phase("drain").try_service_coop("member", async |cx: CancelToken| {
+            app.spawn_coop("deaf", async |_| pending::<()>().await);
+            app.in_phase("drain").try_service_coop("member", async |cx: CancelToken| {
                 cx.cancelled().await;
                 Err::<(), _>("cannot drain")
-            }));
+            });
             sleep(SECOND).await;
             assert!(!panics, "too hot");
             Err::<(), _>("broken")
         });
         match finished.await.outcome {
-            Outcome::Panicked(payload) if panics => assert_eq!(payload.downcast_ref(), Some(&"too hot")),
-            Outcome::GaveUp { failures } if !panics => {
+            ExitOutcome::Panicked(payload) if panics => assert_eq!(payload.downcast_ref(), Some(&"too hot")),
+            ExitOutcome::GaveUp { failures } if !panics => {
                 let mut errors: Vec<_> = failures.iter().map(|failure| failure.error).collect();
                 errors.sort_unstable();
                 assert_eq!(errors, ["broken", "cannot drain"]);
@@ -198,17 +203,17 @@ async fn phases_begin_beside_stuck_work_and_cleanup_awaits_it() {
     let work = log.clone();
     let app = app().work(SECOND * 3).grace(SECOND * 8);
     let finished = app.run_until(after(0), async |app: &Root<Infallible>| {
-        drop(app.spawn_coop("slow", async move |cx: CancelToken| {
+        app.spawn_coop("slow", async move |cx: CancelToken| {
             cx.cancelled().await;
             sleep(SECOND * 6).await;
             work.note("work ended");
-        }));
+        });
         tidy(app, "drain", "http", &log);
         pending::<()>().await;
         Ok(())
     });
     let finished = finished.await;
-    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert!(matches!(finished.outcome, ExitOutcome::Stopped), "{finished:?}");
     assert_eq!(log.read(), ["http stops", "http ended", "work ended"]);
     assert_eq!(begin.elapsed(), SECOND * 6);
     assert_eq!(finished.report.phases[0].stuck, ["slow"]);
@@ -221,14 +226,14 @@ async fn end_of_the_body_lets_children_end_and_stops_the_phases() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         tidy(app, "drain", "http", &log);
         let log = log.clone();
-        drop(app.spawn("last order", async move {
+        app.spawn("last order", async move {
             sleep(SECOND * 60).await;
             log.note("served");
-        }));
+        });
         Ok(7)
     });
     let finished = finished.await;
-    assert!(matches!(finished.outcome, Outcome::Returned(7)), "{finished:?}");
+    assert!(matches!(finished.outcome, ExitOutcome::Returned(7)), "{finished:?}");
     assert_eq!(log.read(), ["served", "http stops", "http ended"]);
     assert_eq!(begin.elapsed(), SECOND * 61);
     assert_eq!(finished.report.reason.kind(), ReasonKind::Ended);
@@ -248,15 +253,19 @@ async fn error_begins_the_shutdown_and_is_returned() {
             };
             match who {
                 "body" => broken.await?,
-                "child" => drop(app.try_spawn("child", broken)),
+                "child" => {
+                    app.try_spawn("child", broken);
+                }
                 // Of the last phase: its other members must not stop before their turn.
-                _ => drop(app.in_phase("close").try_service("member", broken)),
+                _ => {
+                    app.in_phase("close").try_service("member", broken);
+                }
             }
             pending::<()>().await;
             Ok(())
         });
         let finished = finished.await;
-        let Outcome::Failed { first, others } = finished.outcome else { panic!("{who}: {finished:?}") };
+        let ExitOutcome::Failed { first, others } = finished.outcome else { panic!("{who}: {finished:?}") };
         assert_eq!(first.error, who);
         assert_eq!(first.task.as_ref().map(|task| task.as_str()), (who != "body").then_some(who));
         assert!(others.is_empty());
@@ -274,14 +283,18 @@ fn report_names_an_error_or_a_panic_as_the_reason() {
         ("child panics", ReasonKind::Panicked),
     ] {
         sim(move || async move {
-            let finished = App::new("shop").run_until(pending(), async |app: &Root<&'static str>| {
+            let finished = App::new().name("shop").run_until(pending(), async |app: &Root<&'static str>| {
                 match who {
                     "body fails" => {
                         tokio::task::yield_now().await;
                         return Err("broken");
                     }
-                    "child fails" => drop(app.try_spawn("child", async { Err::<(), _>("broken") })),
-                    _ => drop(app.spawn("child", async { panic!("too hot") })),
+                    "child fails" => {
+                        app.try_spawn("child", async { Err::<(), _>("broken") });
+                    }
+                    _ => {
+                        app.spawn("child", async { panic!("too hot") });
+                    }
                 }
                 pending::<()>().await;
                 Ok(())
@@ -306,15 +319,21 @@ async fn panic_begins_the_shutdown_and_is_returned() {
             };
             match who {
                 "body" => hot.await,
-                "child" => drop(app.spawn(who, hot)),
-                "member" => drop(app.in_phase("close").service(who, hot)),
-                _ => drop(app.in_phase("close").scope().spawn(who, hot)),
+                "child" => {
+                    app.spawn(who, hot);
+                }
+                "member" => {
+                    app.in_phase("close").service(who, hot);
+                }
+                _ => {
+                    app.in_phase("close").scope().spawn(who, hot).unwrap();
+                }
             }
             pending::<()>().await;
             Ok(())
         });
         let finished = finished.await;
-        let Outcome::Panicked(payload) = finished.outcome else { panic!("{who}: {finished:?}") };
+        let ExitOutcome::Panicked(payload) = finished.outcome else { panic!("{who}: {finished:?}") };
         assert_eq!(payload.downcast_ref(), Some(&17), "{who}");
         assert_eq!(finished.report.reason.kind(), ReasonKind::Panicked);
         assert_eq!(log.read(), ["http stops", "http ended"], "{who}");
@@ -325,30 +344,30 @@ async fn panic_begins_the_shutdown_and_is_returned() {
 async fn phase_emptied_by_a_panic_accepts_members_until_its_turn() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
         let close = app.in_phase("close");
-        drop(close.scope().spawn("hot", async { std::panic::panic_any(17) }));
+        close.scope().spawn("hot", async { std::panic::panic_any(17) }).unwrap();
         while !close.scope().is_cancelled() {
             tokio::task::yield_now().await;
         }
         tokio::task::yield_now().await;
-        drop(close.service("late", pending::<()>()));
+        close.service("late", pending::<()>());
         for_ever().await
     });
-    let Outcome::Panicked(payload) = finished.await.outcome else { panic!() };
+    let ExitOutcome::Panicked(payload) = finished.await.outcome else { panic!() };
     assert_eq!(payload.downcast_ref(), Some(&17));
 }
 
 #[tokio::test(start_paused = true)]
 async fn errors_during_the_shutdown_follow_the_first_error() {
     let finished = app().run_until(pending(), async |app: &Root<&'static str>| {
-        drop(app.in_phase("drain").try_service_coop("late", async |cx: CancelToken| {
+        app.in_phase("drain").try_service_coop("late", async |cx: CancelToken| {
             cx.cancelled().await;
             Err::<(), _>("cannot drain")
-        }));
-        drop(app.in_phase("flush").try_service("first", async { Err::<(), _>("broken") }));
+        });
+        app.in_phase("flush").try_service("first", async { Err::<(), _>("broken") });
         pending::<()>().await;
         Ok(())
     });
-    let Outcome::Failed { first, others } = finished.await.outcome else { panic!() };
+    let ExitOutcome::Failed { first, others } = finished.await.outcome else { panic!() };
     assert_eq!((first.error, others[0].error), ("broken", "cannot drain"));
 }
 
@@ -396,7 +415,7 @@ async fn program_can_run_in_a_task() {
     fn in_a_task<T: Send>(future: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
         future
     }
-    assert!(matches!(in_a_task(running).await.outcome, Outcome::Stopped));
+    assert!(matches!(in_a_task(running).await.outcome, ExitOutcome::Stopped));
 }
 
 #[tokio::test(start_paused = true)]
@@ -440,24 +459,26 @@ async fn cancelling_a_member_leaves_its_phase_running() {
 )]
 async fn unknown_phase_panics() {
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
-        drop(app.in_phase("drian").service("http", async {}));
+        app.in_phase("drian").service("http", async {});
         Ok(())
     });
-    if let Outcome::Panicked(payload) = finished.await.outcome {
+    if let ExitOutcome::Panicked(payload) = finished.await.outcome {
         std::panic::resume_unwind(payload);
     }
 }
 
-#[test]
-#[should_panic(expected = "there is a phase `drain` already")]
-fn duplicate_phase_panics() {
-    drop(app().phase("drain", SECOND));
-}
-
-#[test]
-#[should_panic(expected = "there is a phase `work` already")]
-fn reserved_phase_name_panics() {
-    drop(app().phase("work", SECOND));
+#[tokio::test(start_paused = true)]
+async fn app_with_a_taken_phase_name_starts_nothing() {
+    for (name, app) in [
+        ("drain", app().phase("drain", SECOND).phase("drain", SECOND)),
+        ("work", App::new().phase("work", SECOND)),
+        ("cleanup", app().phase("cleanup", SECOND).phase("work", SECOND)),
+    ] {
+        let finished = app
+            .run_until(pending(), async |_: &Root<Infallible>| -> Result<(), _> { panic!("it was started") })
+            .await;
+        assert!(matches!(finished.outcome, ExitOutcome::DuplicatePhase(phase) if phase == name));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -472,7 +493,7 @@ async fn total_runs_from_the_stop_and_not_from_its_reason() {
         for_ever().await
     });
     let finished = finished.await;
-    assert!(matches!(finished.outcome, Outcome::Stopped), "{finished:?}");
+    assert!(matches!(finished.outcome, ExitOutcome::Stopped), "{finished:?}");
     assert_eq!(finished.report.took, SECOND);
 }
 
@@ -480,9 +501,9 @@ async fn total_runs_from_the_stop_and_not_from_its_reason() {
 async fn stuck_task_with_the_name_of_a_phase_is_named() {
     // Before and after the end of the phase.
     for work in [1, 5] {
-        let app = App::new("stuck").work(SECOND * work).phase("http", SECOND).total(SECOND * 4);
+        let app = App::new().name("stuck").work(SECOND * work).phase("http", SECOND).total(SECOND * 4);
         let finished = app.grace(SECOND * 100).run_until(after(0), async |app: &Root<Infallible>| {
-            drop(app.spawn_coop("http", async |_| pending::<()>().await));
+            app.spawn_coop("http", async |_| pending::<()>().await);
             for_ever().await
         });
         assert_eq!(finished.await.report.phase("cleanup").unwrap().stuck, ["http"], "{work}");
@@ -498,11 +519,11 @@ async fn panic_that_began_the_shutdown_is_the_one_returned() {
         }
     }
     let finished = app().run_until(pending(), async |app: &Root<Infallible>| {
-        drop(app.in_phase("drain").service("hot", async { panic!("first") }));
+        app.in_phase("drain").service("hot", async { panic!("first") });
         let _bomb = Bomb;
         for_ever().await
     });
-    let Outcome::Panicked(payload) = finished.await.outcome else { panic!() };
+    let ExitOutcome::Panicked(payload) = finished.await.outcome else { panic!() };
     assert_eq!(payload.downcast_ref(), Some(&"first"));
 }
 
@@ -513,6 +534,6 @@ async fn failed_release_keeps_the_value_of_the_body() {
         Ok(7)
     });
     let finished = finished.await;
-    assert!(matches!(finished.outcome, Outcome::Returned(7)), "{finished:?}");
+    assert!(matches!(finished.outcome, ExitOutcome::Returned(7)), "{finished:?}");
     assert_eq!(finished.report.release_failures.len(), 1);
 }

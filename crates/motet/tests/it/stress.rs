@@ -37,16 +37,16 @@ fn threads_that_spawn_cancel_and_snapshot_lose_no_child() {
         let ended = Arc::new(AtomicUsize::new(0));
         let mut started = 0;
         for round in 0..rounds(300) {
-            let options = Scope::options().policy(Policy::CollectAll);
+            let options = Scope::builder().policy(Policy::CollectAll);
             let outcome = options.run(async |n: &Nursery<usize>| {
                 let handle = Scope::clone(n);
-                drop(n.service("looks", async move {
+                n.service("looks", async move {
                     loop {
                         let seen = handle.snapshot().tasks.len();
                         assert!(seen < 100);
                         yield_now().await;
                     }
-                }));
+                });
                 let mut tasks = Vec::new();
                 for child in 0..16 {
                     let ended = Counted(Arc::clone(&ended));
@@ -97,19 +97,19 @@ fn threads_that_drop_scopes_lose_no_adopted_child() {
             scope(async |outer: &Nursery<()>| {
                 for at in 0..4 {
                     let (ended, started) = (Arc::clone(&ended), Arc::clone(&started));
-                    drop(outer.spawn("opens", async move {
+                    outer.spawn("opens", async move {
                         let inner = async {
                             drop(
-                                Scope::options()
+                                Scope::builder()
                                     .run_send(async |n: &Nursery<()>| {
                                         for child in 0..3 {
                                             started.fetch_add(1, Ordering::SeqCst);
                                             let ended = Counted(Arc::clone(&ended));
-                                            drop(n.spawn_coop("tidies", async move |cx| {
+                                            n.spawn_coop("tidies", async move |cx| {
                                                 let _ended = ended;
                                                 cx.cancelled().await;
                                                 turns(child).await;
-                                            }));
+                                            });
                                         }
                                         pending::<Result<(), ()>>().await
                                     })
@@ -117,7 +117,7 @@ fn threads_that_drop_scopes_lose_no_adopted_child() {
                             );
                         };
                         race(inner, turns((round + at) % 6)).await;
-                    }));
+                    });
                 }
                 Ok(())
             })

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use motet::task::supervisor::{ChildState, FailureCause};
+use motet::task::supervisor::ChildState;
 use motet::task::{
-    CancelToken, Child, Nursery, Reason, Restart, Scope, Supervisor, SupervisorFailed, TaskFailed, drain,
+    CancelToken, Child, Nursery, Reason, Restart, Scope, Supervisor, SupervisorError, TaskError, drain,
     scope, unscoped,
 };
 use motet::{Backoff, Jitter, rng};
@@ -44,7 +44,8 @@ fn every_second() -> Backoff {
 #[tokio::test(start_paused = true)]
 async fn children_start_in_order_and_stop_in_reverse() {
     let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
-    let supervisor = Supervisor::new("app")
+    let supervisor = Supervisor::new()
+        .name("app")
         .with_child(tidy("a", &log))
         .with_child(tidy("b", &log))
         .with_child(tidy("c", &log));
@@ -70,17 +71,18 @@ async fn children_start_in_order_and_stop_in_reverse() {
 async fn scope_waits_for_the_ordered_stop_past_grace_and_deadline() {
     for deadline in [None, Some(SECOND * 3)] {
         let (log, begin) = (Log::default(), Instant::now());
-        let supervisor = Supervisor::new("app")
+        let supervisor = Supervisor::new()
+            .name("app")
             .with_child(tidy("a", &log))
             .with_child(tidy("b", &log))
             .with_child(tidy("c", &log));
         let watch = supervisor.watch();
-        let mut options = Scope::options().grace(Duration::ZERO);
+        let mut options = Scope::builder().grace(Duration::ZERO);
         if let Some(deadline) = deadline {
-            options = options.deadline(deadline);
+            options = options.timeout(deadline);
         }
-        let ended = options.run(async |n: &Nursery<SupervisorFailed>| {
-            drop(supervisor.spawn(n));
+        let ended = options.run(async |n: &Nursery<SupervisorError>| {
+            supervisor.spawn(n);
             watch.started().await;
             if deadline.is_none() {
                 n.cancel(Reason::requested("enough"));
@@ -99,14 +101,14 @@ async fn scope_waits_for_the_ordered_stop_past_grace_and_deadline() {
 #[tokio::test(start_paused = true)]
 async fn served_supervisor_stops_once_the_work_is_done() {
     let (log, begin) = (Log::default(), Instant::now());
-    let supervisor = Supervisor::new("app").with_child(tidy("a", &log));
-    scope(async |n: &Nursery<SupervisorFailed>| {
-        drop(supervisor.serve(n));
+    let supervisor = Supervisor::new().name("app").with_child(tidy("a", &log));
+    scope(async |n: &Nursery<SupervisorError>| {
+        supervisor.serve(n);
         let log = log.clone();
-        drop(n.spawn("work", async move {
+        n.spawn("work", async move {
             sleep(SECOND * 5).await;
             log.note("work done");
-        }));
+        });
         Ok(())
     })
     .await
@@ -120,7 +122,8 @@ async fn panicked_child_restarts_after_its_backoff_alone() {
     let starts = Arc::new(AtomicUsize::new(0));
     let sibling = Arc::new(AtomicUsize::new(0));
     let (count, siblings, stop) = (Arc::clone(&starts), Arc::clone(&sibling), CancelToken::new());
-    let supervisor = Supervisor::new("app")
+    let supervisor = Supervisor::new()
+        .name("app")
         .backoff(every_second())
         .child("sibling", Restart::Permanent, move || {
             siblings.fetch_add(1, Ordering::Relaxed);
@@ -136,7 +139,7 @@ async fn panicked_child_restarts_after_its_backoff_alone() {
     let watch = supervisor.watch();
     scope(async |n: &Nursery<Infallible>| {
         let begin = Instant::now();
-        drop(n.spawn("app", supervisor.run(stop.clone())));
+        n.spawn("app", supervisor.run(stop.clone()));
         let backoff = watch.wait_for(|all| matches!(all[1].state, ChildState::Backoff { .. })).await.unwrap();
         assert_eq!(backoff[1].state, ChildState::Backoff { until: begin + SECOND });
         let up = watch.wait_for(|all| all[1].restarts == 1).await.unwrap();
@@ -158,7 +161,7 @@ async fn panicked_child_restarts_after_its_backoff_alone() {
 async fn panic_of_the_closure_is_a_failure_of_the_child() {
     let mut calls = 0;
     let supervisor =
-        Supervisor::new("app").backoff(every_second()).child("odd", Restart::Transient, move || {
+        Supervisor::new().name("app").backoff(every_second()).child("odd", Restart::Transient, move || {
             calls += 1;
             assert!(calls > 2, "call {calls}");
             async {}
@@ -167,14 +170,15 @@ async fn panic_of_the_closure_is_a_failure_of_the_child() {
     supervisor.run(CancelToken::new()).await.unwrap();
     let child = watch.child("odd").unwrap();
     assert_eq!((child.state, child.restarts), (ChildState::Stopped, 2));
-    assert!(matches!(child.last_failure.unwrap().cause, FailureCause::Panicked(words) if words == "call 2"));
+    assert_eq!(child.last_failure.unwrap().to_string(), "child `odd` panicked: call 2");
 }
 
 #[tokio::test(start_paused = true)]
 async fn supervisor_gives_up_at_the_intensity_with_each_failure() {
     let (log, begin) = (Log::default(), Instant::now());
     let mut starts = 0;
-    let supervisor = Supervisor::new("app")
+    let supervisor = Supervisor::new()
+        .name("app")
         .intensity(2, SECOND * 60)
         .backoff(every_second())
         .with_child(tidy("web", &log))
@@ -182,8 +186,8 @@ async fn supervisor_gives_up_at_the_intensity_with_each_failure() {
             starts += 1;
             async move { Err::<(), _>(format!("connection {starts} lost")) }
         });
-    let failed = scope(async |n: &Nursery<SupervisorFailed>| {
-        drop(supervisor.spawn(n));
+    let failed = scope(async |n: &Nursery<SupervisorError>| {
+        supervisor.spawn(n);
         pending::<()>().await;
         Ok(())
     });
@@ -199,7 +203,7 @@ async fn supervisor_gives_up_at_the_intensity_with_each_failure() {
 #[tokio::test(start_paused = true)]
 async fn failures_outside_of_the_window_do_not_add_up() {
     let mut starts = 0;
-    let supervisor = Supervisor::new("app").intensity(1, SECOND * 10).backoff(every_second()).child(
+    let supervisor = Supervisor::new().name("app").intensity(1, SECOND * 10).backoff(every_second()).child(
         "slow",
         Restart::Transient,
         move || {
@@ -227,11 +231,13 @@ async fn unresponsive_child_is_dropped_after_its_stop_timeout() {
             pending::<()>().await;
         }
     });
-    let supervisor =
-        Supervisor::new("app").with_child(tidy("first", &log)).with_child(deaf.stop_timeout(SECOND * 3));
+    let supervisor = Supervisor::new()
+        .name("app")
+        .with_child(tidy("first", &log))
+        .with_child(deaf.stop_timeout(SECOND * 3));
     let watch = supervisor.watch();
     scope(async |n: &Nursery<Infallible>| {
-        drop(n.spawn("app", supervisor.run(stop.clone())));
+        n.spawn("app", supervisor.run(stop.clone()));
         watch.started().await;
         stop.cancel(Reason::requested("enough"));
         Ok(())
@@ -251,14 +257,15 @@ async fn stop_ends_a_pending_start_or_backoff() {
     // Here, a child that is stopped while it starts becomes ready first, and then ends.
     for (stop_at, ended_at) in [(500, 2_000), (1_500, 4_000), (2_500, 4_500)] {
         let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());
-        let supervisor = Supervisor::new("app")
+        let supervisor = Supervisor::new()
+            .name("app")
             .backoff(Backoff::constant(SECOND * 100))
             .with_child(tidy("a", &log))
             .child("fails", Restart::Permanent, async || Err::<(), _>("no"))
             .with_child(tidy("b", &log));
         let stopper = stop.clone();
         scope(async |n: &Nursery<Infallible>| {
-            drop(n.spawn("app", supervisor.run(stop)));
+            n.spawn("app", supervisor.run(stop));
             sleep(Duration::from_millis(stop_at)).await;
             stopper.cancel(Reason::requested("enough"));
             Ok(())
@@ -274,16 +281,17 @@ async fn stop_ends_a_pending_start_or_backoff() {
 async fn dropped_supervisor_stops_its_children() {
     let log = Log::default();
     let begin = Instant::now();
-    let supervisor = Supervisor::new("app").with_child(tidy("a", &log)).child("b", Restart::Permanent, {
-        let log = log.clone();
-        move || {
-            let noted = log.at_drop("b dropped");
-            async move {
-                let _noted = noted;
-                pending::<()>().await;
+    let supervisor =
+        Supervisor::new().name("app").with_child(tidy("a", &log)).child("b", Restart::Permanent, {
+            let log = log.clone();
+            move || {
+                let noted = log.at_drop("b dropped");
+                async move {
+                    let _noted = noted;
+                    pending::<()>().await;
+                }
             }
-        }
-    });
+        });
     let watch = supervisor.watch();
     assert!(timeout(SECOND * 2, supervisor.run(CancelToken::new())).await.is_err());
     assert_eq!(unscoped(), 1);
@@ -297,9 +305,10 @@ async fn dropped_supervisor_stops_its_children() {
 
 #[tokio::test(start_paused = true)]
 async fn supervisor_ends_when_no_child_is_left() {
-    Supervisor::new("none").run(CancelToken::new()).await.unwrap();
+    Supervisor::new().name("none").run(CancelToken::new()).await.unwrap();
     let begin = Instant::now();
-    let supervisor = Supervisor::new("app")
+    let supervisor = Supervisor::new()
+        .name("app")
         .child("once", Restart::Transient, async || sleep(SECOND).await)
         .child("fails", Restart::Temporary, async || Err::<(), _>("no"));
     let watch = supervisor.watch();
@@ -315,9 +324,9 @@ async fn restarts_repeat_under_a_seed() {
         let _seeded = rng::seed_thread(seed);
         let starts = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&starts);
-        let backoff = Backoff::exponential(SECOND, SECOND * 8).jitter(Jitter::Full);
+        let backoff = Backoff::exponential(SECOND, SECOND * 8).unwrap().jitter(Jitter::Full).unwrap();
         let supervisor =
-            Supervisor::new("app").backoff(backoff).child("fails", Restart::Permanent, move || {
+            Supervisor::new().name("app").backoff(backoff).child("fails", Restart::Permanent, move || {
                 noted.lock().unwrap().push(Instant::now());
                 async { Err::<(), _>("no") }
             });
@@ -334,13 +343,13 @@ async fn restarts_repeat_under_a_seed() {
 #[tokio::test(start_paused = true)]
 async fn cancelling_the_task_of_a_supervisor_stops_it_in_order() {
     let log = Log::default();
-    let supervisor = Supervisor::new("app").with_child(tidy("a", &log));
+    let supervisor = Supervisor::new().name("app").with_child(tidy("a", &log));
     let watch = supervisor.watch();
-    scope(async |n: &Nursery<SupervisorFailed>| {
+    scope(async |n: &Nursery<SupervisorError>| {
         let task = supervisor.spawn(n);
         watch.started().await;
         task.cancel(Reason::requested("enough"));
-        let ended: Result<(), TaskFailed<SupervisorFailed>> = task.await;
+        let ended: Result<(), TaskError<SupervisorError>> = task.await;
         ended.unwrap();
         assert_eq!(log.read().last().unwrap(), "a stopped");
         Ok(())
@@ -352,14 +361,14 @@ async fn cancelling_the_task_of_a_supervisor_stops_it_in_order() {
 #[tokio::test(start_paused = true)]
 async fn endless_child_needs_no_type_annotation() {
     let stop = CancelToken::new();
-    let supervisor = Supervisor::new("app").child("ticks", Restart::Permanent, || async {
+    let supervisor = Supervisor::new().name("app").child("ticks", Restart::Permanent, || async {
         loop {
             sleep(SECOND).await;
         }
     });
     let stopper = stop.clone();
     scope(async |n: &Nursery<Infallible>| {
-        drop(n.spawn("app", supervisor.run(stop)));
+        n.spawn("app", supervisor.run(stop));
         sleep(SECOND * 5).await;
         stopper.cancel(Reason::requested("enough"));
         Ok(())
@@ -370,7 +379,8 @@ async fn endless_child_needs_no_type_annotation() {
 
 #[tokio::test(start_paused = true)]
 async fn failed_start_does_not_count_as_started() {
-    let supervisor = Supervisor::new("app")
+    let supervisor = Supervisor::new()
+        .name("app")
         .intensity(0, SECOND)
         .with_child(Child::new("db", Restart::Permanent, async |_cx| Err::<(), _>("no route")))
         .with_child(Child::new("web", Restart::Permanent, async |cx| {
@@ -386,7 +396,7 @@ async fn failed_start_does_not_count_as_started() {
 
 #[tokio::test(start_paused = true)]
 async fn stop_during_the_start_does_not_count_as_started() {
-    let (stop, supervisor) = (CancelToken::new(), Supervisor::new("app"));
+    let (stop, supervisor) = (CancelToken::new(), Supervisor::new().name("app"));
     let supervisor = supervisor
         .with_child(Child::new("db", Restart::Permanent, async |cx| {
             cx.token().cancelled().await;
@@ -406,7 +416,7 @@ async fn stop_before_the_start_starts_no_child() {
     let (stop, starts) = (CancelToken::new(), Arc::new(Mutex::new(0)));
     stop.cancel(Reason::requested("never mind"));
     let counted = Arc::clone(&starts);
-    let supervisor = Supervisor::new("app").child("web", Restart::Permanent, move || {
+    let supervisor = Supervisor::new().name("app").child("web", Restart::Permanent, move || {
         *counted.lock().unwrap() += 1;
         pending::<()>()
     });

@@ -80,11 +80,11 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let calls = scope(async |n: &Nursery| {
             for number in 0..6 {
                 let mut service = inside.service();
-                drop(n.spawn("calls", async move {
+                n.spawn("calls", async move {
                     if let Ok(answer) = timeout(millis(draw(8)), service.call(number)).await {
                         assert_eq!(answer, Ok(number + 1));
                     }
-                }));
+                });
             }
             Ok(())
         });

@@ -148,7 +148,7 @@ async fn any_weather() {
     let users = scope(async |n: &Nursery| {
         for number in 0..6 {
             let (api, backend) = (home.api.clone(), home.backend.clone());
-            drop(n.spawn("calls", async move {
+            n.spawn("calls", async move {
                 for turn in 0..3 {
                     let path = format!("/{number}.{turn}");
                     let method = if draw(2) == 0 { Method::GET } else { Method::POST };
@@ -164,7 +164,7 @@ async fn any_weather() {
                     assert!(came.len() <= if is_safe { 3 } else { 1 }, "{came:?}");
                     judge(answer, &path, came.last().map(|came| came.answer));
                 }
-            }));
+            });
         }
         Ok(())
     });

@@ -117,7 +117,7 @@ impl Home {
         let (connections, n) = (self.connections.clone(), n.clone());
         move |_| {
             let (near, far) = duplex(64 << 10);
-            drop(n.service("peer", serve(peer, far)));
+            n.service("peer", serve(peer, far)).unwrap();
             let near = Counted(near, connections.enter());
             Box::pin(async move { Ok(near) })
         }

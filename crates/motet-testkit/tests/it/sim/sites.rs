@@ -197,7 +197,7 @@ fn every_kind_of_wait_has_its_name_and_line() {
                     pending::<()>().await;
                     Ok(())
                 };
-                let inner = Scope::options().name("inner").run(body); // scope
+                let inner = Scope::builder().name("inner").run(body); // scope
                 drop(inner.await);
             }),
         ),

@@ -155,8 +155,8 @@ impl Pair {
             idle_timeout: None,
             tick: None,
             leak_after: None,
-            backoff: Backoff::exponential(Duration::from_millis(20), Duration::from_millis(80))
-                .jitter(Jitter::None),
+            backoff: Backoff::doubling(Duration::from_millis(20), Duration::from_millis(80))
+                .with_jitter(Jitter::None),
         };
         Self {
             model: Model { min, max, connects, ..Model::default() },

@@ -15,7 +15,7 @@ use crate::task::child::{Spec, launch};
 use crate::task::coop::{Cooperative, cooperative};
 use crate::task::gate::Class;
 use crate::task::member::Member;
-use crate::task::{CancelToken, Closed, Name, Scope, Task};
+use crate::task::{CancelToken, Name, Scope, ScopeClosedError, Task};
 
 /// How many items each worker may take from the queue and not handle, because another of their key is under way.
 const WAITING_PER_WORKER: usize = 16;
@@ -71,7 +71,7 @@ impl<T: Send + Sync + 'static> Receiver<T> {
     ///     let crew = receiver
     ///         .workers(8)
     ///         .keyed(|update: &Update| update.account)
-    ///         .backoff(Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5)))
+    ///         .backoff(Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5))?)
     ///         .start(n, "accounts", |job| async move { store(&job).await })
     ///         .expect("the scope is open");
     ///     sender.send(Update { account: 7, amount: -20 }).await.expect("the workers receive");
@@ -87,7 +87,7 @@ impl<T: Send + Sync + 'static> Receiver<T> {
         Workers {
             receiver: self.clone(),
             count,
-            backoff: Backoff::exponential(MIN_BACKOFF, MAX_BACKOFF),
+            backoff: Backoff::doubling(MIN_BACKOFF, MAX_BACKOFF),
             lane_of: None,
             max_waiting: count.saturating_mul(WAITING_PER_WORKER),
             class: Class::Work,
@@ -146,9 +146,14 @@ impl<T: Send + Sync + 'static> Workers<T> {
     /// up to an item's tenth attempt, which is a warning; panics are logged as errors up to then.
     ///
     /// # Errors
-    /// [`Closed`] with the handler, if the scope has ended.
+    /// [`ScopeClosedError`] with the handler, if the scope has ended.
     #[track_caller]
-    pub fn start<F, Fut, E>(self, scope: &Scope, name: impl Into<Name>, handler: F) -> Result<Crew, Closed<F>>
+    pub fn start<F, Fut, E>(
+        self,
+        scope: &Scope,
+        name: impl Into<Name>,
+        handler: F,
+    ) -> Result<Crew, ScopeClosedError<F>>
     where
         F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
@@ -156,7 +161,9 @@ impl<T: Send + Sync + 'static> Workers<T> {
     {
         let (name, site) = (name.into(), Location::caller());
         // Counted in for the moment, so that the scope cannot close between two workers.
-        let Some(_member) = Member::enter(&scope.0, self.class) else { return Err(Closed(handler)) };
+        let Some(_member) = Member::enter(&scope.0, self.class) else {
+            return Err(ScopeClosedError(handler));
+        };
         let counters = Arc::new(Counters::default());
         let shown = Arc::clone(&counters);
         // One lease for each worker beside those that wait.

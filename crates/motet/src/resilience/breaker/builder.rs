@@ -46,7 +46,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 impl Default for CircuitBreakerBuilder {
     fn default() -> Self {
-        let open_for = Backoff::exponential(MINUTE / 2, MINUTE * 5).jitter(Jitter::Proportional(0.2));
+        let open_for = Backoff::doubling(MINUTE / 2, MINUTE * 5).with_jitter(Jitter::Proportional(0.2));
         let probes = Probes { count: 3, failure_rate: 0.5, slow_rate: 0.5, lease: MINUTE, max_wait: None };
         let config = Config {
             trip: Window::calls(100).into(),

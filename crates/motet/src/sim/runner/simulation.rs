@@ -16,7 +16,7 @@ use super::{
     What,
 };
 use crate::rng::Rng;
-use crate::sim::Kind;
+use crate::sim::PollKind;
 
 /// One run: what its hooks and points talk to.
 #[derive(Debug)]
@@ -190,7 +190,12 @@ impl Simulation {
         self.budget.get()
     }
 
-    pub(in crate::sim) fn spawned(&self, name: &str, site: &'static Location<'static>, kind: Kind) -> TaskId {
+    pub(in crate::sim) fn spawned(
+        &self,
+        name: &str,
+        site: &'static Location<'static>,
+        kind: PollKind,
+    ) -> TaskId {
         let task = self.tasks.borrow_mut().add(name, site, kind);
         self.plan.pulse.spawned(name, site);
         self.record_of(Some(task), What::Spawned);
@@ -199,7 +204,7 @@ impl Simulation {
 
     pub(in crate::sim) fn turn(&self, task: TaskId) -> Turn {
         self.steps.set(self.steps.get() + 1);
-        let is_work = self.tasks.borrow().kind(task) == Some(Kind::Work);
+        let is_work = self.tasks.borrow().kind(task) == Some(PollKind::Work);
         if self.count(is_work) > self.plan.step_limit {
             self.fail(Problem::StepLimit);
         }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::panic::Location;
 
 use super::{Suspended, Waiting};
-use crate::sim::Kind;
+use crate::sim::PollKind;
 
 /// Numbers a task within its run, in the order of spawning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Task {
     /// Where it was spawned.
     pub site: &'static Location<'static>,
     /// What its polls mean.
-    pub kind: Kind,
+    pub kind: PollKind,
     /// How it ended, once it has.
     pub end: Option<End>,
     /// The operations that the task is suspended in, as far as the library knows.
@@ -48,8 +48,8 @@ pub struct Task {
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Kind::Work => "work",
-            Kind::Service => "service",
+            PollKind::Work => "work",
+            PollKind::Service => "service",
         };
         write!(f, "{} `{}`, {kind}, spawned at {}", self.id, self.name, self.site)?;
         if self.end.is_some() {
@@ -89,7 +89,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    pub(super) fn add(&mut self, name: &str, site: &'static Location<'static>, kind: Kind) -> TaskId {
+    pub(super) fn add(&mut self, name: &str, site: &'static Location<'static>, kind: PollKind) -> TaskId {
         // The step limit ends a run long before 2^32 tasks.
         let id = TaskId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
         self.all.push(Task {
@@ -105,7 +105,7 @@ impl Tasks {
         id
     }
 
-    pub(super) fn kind(&self, id: TaskId) -> Option<Kind> {
+    pub(super) fn kind(&self, id: TaskId) -> Option<PollKind> {
         self.all.get(id.index()).map(|task| task.kind)
     }
 

@@ -18,7 +18,7 @@ use crate::event::Lag;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::gate::Class;
 use crate::task::member::Member;
-use crate::task::{Closed, Name, Scope};
+use crate::task::{Name, Scope, ScopeClosedError};
 use hub::{End, Hub};
 pub use reader::Broadcast;
 
@@ -28,12 +28,12 @@ pub(super) fn broadcast<S>(
     (scope, name, site): (&Scope, Name, &'static Location<'static>),
     readers: usize,
     lag: Lag,
-) -> Result<Vec<Broadcast<S::Item>>, Closed<S>>
+) -> Result<Vec<Broadcast<S::Item>>, ScopeClosedError<S>>
 where
     S: Stream<Item: Send + Sync + 'static> + Send + 'static,
 {
     // Counted in for the moment, so that the source is there to be handed back.
-    let Some(_member) = Member::enter(&scope.0, Class::Work) else { return Err(Closed(source)) };
+    let Some(_member) = Member::enter(&scope.0, Class::Work) else { return Err(ScopeClosedError(source)) };
     let hub = Arc::new(Hub::new(lag, scope.clone(), name.clone(), readers));
     let driver = Driver { source: Some(Box::pin(source)), hub: Arc::clone(&hub), ended: false };
     let spec = Spec::new(name, site, Class::Work, Stop::Drop);

@@ -11,7 +11,7 @@ use super::hub::{Hub, Read};
 use crate::event::Missed;
 use crate::task::{Reason, ReasonKind};
 
-/// One reader of a stream that several read: see [`broadcast`](crate::stream::Combinators::broadcast).
+/// One reader of a stream that several read: see [`broadcast`](crate::stream::StreamCombinators::broadcast).
 ///
 /// A clone is one more reader: it gets what this one has still to read, and what comes.
 ///

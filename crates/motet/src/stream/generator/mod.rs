@@ -6,6 +6,6 @@ mod plain;
 mod slot;
 mod yielder;
 
-pub use fallible::{TryGenerator, try_generator};
-pub use plain::{Generator, generator};
-pub use yielder::{Emit, Yielder};
+pub use fallible::try_generator;
+pub use plain::generator;
+pub use yielder::Yielder;

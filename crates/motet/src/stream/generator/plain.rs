@@ -15,7 +15,7 @@ use super::course::{Course, Step};
 ///
 /// # When to use
 /// For a stream that is a loop in the end: pages, lines, events, a protocol. To have it run ahead in a task of its own,
-/// [`spawned`](crate::stream::Combinators::spawned). With errors: [`try_generator`](crate::stream::try_generator).
+/// [`spawned`](crate::stream::StreamCombinators::spawned). With errors: [`try_generator`](crate::stream::try_generator).
 ///
 /// # Drop
 /// The body is dropped at the emit or await where it is, with what it holds.

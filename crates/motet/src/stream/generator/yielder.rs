@@ -128,6 +128,7 @@ async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> {
 
 /// The future of [`Yielder::emit`].
 #[must_use = "nothing is emitted unless it is awaited"]
+#[allow(unnameable_types, reason = "users await it, and never write its type")]
 pub struct Emit<'a, T> {
     key: Key<T>,
     yielder: PhantomData<&'a mut Yielder<T>>,

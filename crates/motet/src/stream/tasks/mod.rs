@@ -18,11 +18,11 @@ use std::panic::Location;
 
 use futures_core::Stream;
 
-use crate::task::{Closed, Name, Scope};
+use crate::task::{Name, Scope, ScopeClosedError};
 
 pub(super) use panicked::{Panicked, drop_caught};
 pub use par_map::ParMap;
-pub use par_map_batched::{ParMapBatched, SpawnedBatches};
+pub use par_map_batched::ParMapBatched;
 pub use spawned::Spawned;
 use state::Order;
 
@@ -33,11 +33,12 @@ pub(super) fn spawned<S>(
     name: Name,
     ahead: usize,
     site: &'static Location<'static>,
-) -> Result<Spawned<S::Item>, Closed<S>>
+) -> Result<Spawned<S::Item>, ScopeClosedError<S>>
 where
     S: Stream<Item: Send> + Send + 'static,
 {
     let as_it_is: fn(S::Item) -> Ready<S::Item> = ready;
     let read = ParMap::new(source, 1, as_it_is).window(ahead);
-    read.start(Order::Source, scope, name, site).map_err(|Closed(back)| Closed(back.into_source()))
+    read.start(Order::Source, scope, name, site)
+        .map_err(|ScopeClosedError(back)| ScopeClosedError(back.into_source()))
 }

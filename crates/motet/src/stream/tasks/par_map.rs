@@ -5,10 +5,10 @@ use futures_core::Stream;
 
 use super::spawned::Spawned;
 use super::state::{Order, State};
-use crate::task::{Closed, Name, Scope};
+use crate::task::{Name, Scope, ScopeClosedError};
 
 /// Sets up workers that apply a function to the items of a stream: see
-/// [`par_map`](crate::stream::Combinators::par_map).
+/// [`par_map`](crate::stream::StreamCombinators::par_map).
 #[must_use = "nothing is started before its order is known"]
 pub struct ParMap<S, F> {
     source: S,
@@ -50,22 +50,26 @@ where
     /// What is done waits for what comes before it, and the workers stop when the window is full.
     ///
     /// # Errors
-    /// [`Closed`] with this, if the scope has ended.
+    /// [`ScopeClosedError`] with this, if the scope has ended.
     #[track_caller]
-    pub fn ordered(self, scope: &Scope, name: impl Into<Name>) -> Result<Spawned<Fut::Output>, Closed<Self>> {
+    pub fn ordered(
+        self,
+        scope: &Scope,
+        name: impl Into<Name>,
+    ) -> Result<Spawned<Fut::Output>, ScopeClosedError<Self>> {
         self.start(Order::Source, scope, name.into(), Location::caller())
     }
 
     /// Starts the workers in a scope, under a name; results come as they are done.
     ///
     /// # Errors
-    /// [`Closed`] with this, if the scope has ended.
+    /// [`ScopeClosedError`] with this, if the scope has ended.
     #[track_caller]
     pub fn unordered(
         self,
         scope: &Scope,
         name: impl Into<Name>,
-    ) -> Result<Spawned<Fut::Output>, Closed<Self>> {
+    ) -> Result<Spawned<Fut::Output>, ScopeClosedError<Self>> {
         self.start(Order::Done, scope, name.into(), Location::caller())
     }
 
@@ -75,11 +79,11 @@ where
         scope: &Scope,
         name: Name,
         site: &'static Location<'static>,
-    ) -> Result<Spawned<Fut::Output>, Closed<Self>> {
+    ) -> Result<Spawned<Fut::Output>, ScopeClosedError<Self>> {
         let Self { source, map, workers, window } = self;
         let state = State::new(order, workers, window);
         Spawned::start(source, map, workers, state, (scope, name, site))
-            .map_err(|(source, map)| Closed(Self { source, map, workers, window }))
+            .map_err(|(source, map)| ScopeClosedError(Self { source, map, workers, window }))
     }
 }
 

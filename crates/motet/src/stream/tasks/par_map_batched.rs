@@ -10,10 +10,10 @@ use pin_project_lite::pin_project;
 use super::par_map::ParMap;
 use super::spawned::Spawned;
 use super::state::Order;
-use crate::task::{Closed, Name, Reason, Scope};
+use crate::task::{Name, Reason, Scope, ScopeClosedError};
 
 /// Sets up workers that apply a function to batches of items: see
-/// [`par_map_batched`](crate::stream::Combinators::par_map_batched).
+/// [`par_map_batched`](crate::stream::StreamCombinators::par_map_batched).
 #[must_use = "nothing is started before its order is known"]
 pub struct ParMapBatched<S, F>(ParMap<Batches<S>, F>);
 
@@ -44,21 +44,29 @@ where
     /// Starts the workers in a scope, under a name; results come in the order of the source.
     ///
     /// # Errors
-    /// [`Closed`] with this, if the scope has ended.
+    /// [`ScopeClosedError`] with this, if the scope has ended.
     #[track_caller]
-    pub fn ordered(self, scope: &Scope, name: impl Into<Name>) -> Result<SpawnedBatches<O>, Closed<Self>> {
+    pub fn ordered(
+        self,
+        scope: &Scope,
+        name: impl Into<Name>,
+    ) -> Result<SpawnedBatches<O>, ScopeClosedError<Self>> {
         let started = self.0.start(Order::Source, scope, name.into(), Location::caller());
-        started.map(SpawnedBatches::new).map_err(|Closed(back)| Closed(Self(back)))
+        started.map(SpawnedBatches::new).map_err(|ScopeClosedError(back)| ScopeClosedError(Self(back)))
     }
 
     /// Starts the workers in a scope, under a name; results come as their batches are done.
     ///
     /// # Errors
-    /// [`Closed`] with this, if the scope has ended.
+    /// [`ScopeClosedError`] with this, if the scope has ended.
     #[track_caller]
-    pub fn unordered(self, scope: &Scope, name: impl Into<Name>) -> Result<SpawnedBatches<O>, Closed<Self>> {
+    pub fn unordered(
+        self,
+        scope: &Scope,
+        name: impl Into<Name>,
+    ) -> Result<SpawnedBatches<O>, ScopeClosedError<Self>> {
         let started = self.0.start(Order::Done, scope, name.into(), Location::caller());
-        started.map(SpawnedBatches::new).map_err(|Closed(back)| Closed(Self(back)))
+        started.map(SpawnedBatches::new).map_err(|ScopeClosedError(back)| ScopeClosedError(Self(back)))
     }
 }
 
@@ -94,6 +102,7 @@ impl<S: Stream> Stream for Batches<S> {
 
 /// The results of batches, one by one: a [`Spawned`] of what [`ParMapBatched`] gives.
 #[must_use = "its tasks wait for whoever reads it"]
+#[allow(unnameable_types, reason = "users read it as a stream")]
 pub struct SpawnedBatches<T> {
     batches: Spawned<Vec<T>>,
     ready: vec::IntoIter<T>,

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::child::{Child, ChildOutput, Restart};
-use super::error::SupervisorFailed;
+use super::child::{Child, Restart};
+use super::error::SupervisorError;
 use super::machine::Machine;
 use super::shell;
 use super::watch::{Seen, SupervisorWatch};
@@ -12,6 +12,7 @@ use crate::Backoff;
 use crate::sim::Site;
 use crate::task::child::Fallible;
 use crate::task::gate::Class;
+use crate::task::outcome::IntoResult;
 use crate::task::{CancelToken, Name, Nursery, Task};
 
 /// Starts children in order, starts them again when they fail, and stops them in reverse order.
@@ -38,16 +39,23 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Makes a supervisor without children.
-    pub fn new(name: impl Into<Name>) -> Self {
+    /// Creates a supervisor without children.
+    #[allow(clippy::new_without_default, reason = "a supervisor without children is no useful default")]
+    pub fn new() -> Self {
         Self {
-            name: name.into(),
+            name: Name::from("supervisor"),
             max_restarts: 5,
             within: Duration::from_secs(60),
             backoff: Backoff::default(),
             children: Vec::new(),
             statuses: watch::Sender::default(),
         }
+    }
+
+    /// Sets the name in snapshots, errors and logs; `supervisor` unless set.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = name.into();
+        self
     }
 
     /// Allows this many restarts within any time this long, of all children together: with [`Duration::MAX`] in all, with
@@ -71,7 +79,7 @@ impl Supervisor {
     pub fn child<F, Fut>(self, name: impl Into<Name>, restart: Restart, child: F) -> Self
     where
         F: FnMut() -> Fut + Send + 'static,
-        Fut: Future<Output: ChildOutput> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         self.with_child(Child::plain(name.into(), restart, child))
     }
@@ -99,7 +107,7 @@ impl Supervisor {
     #[track_caller]
     pub fn spawn<E>(self, nursery: &Nursery<E>) -> Task<(), E>
     where
-        E: From<SupervisorFailed> + Send + 'static,
+        E: From<SupervisorError> + Send + 'static,
     {
         self.start(nursery, Class::Work)
     }
@@ -110,7 +118,7 @@ impl Supervisor {
     #[track_caller]
     pub fn serve<E>(self, nursery: &Nursery<E>) -> Task<(), E>
     where
-        E: From<SupervisorFailed> + Send + 'static,
+        E: From<SupervisorError> + Send + 'static,
     {
         self.start(nursery, Class::Service)
     }
@@ -118,7 +126,7 @@ impl Supervisor {
     #[track_caller]
     fn start<E>(self, nursery: &Nursery<E>, class: Class) -> Task<(), E>
     where
-        E: From<SupervisorFailed> + Send + 'static,
+        E: From<SupervisorError> + Send + 'static,
     {
         let (name, token) = (self.name.clone(), CancelToken::new());
         let run = self.run(token.clone());
@@ -138,12 +146,12 @@ impl Supervisor {
     /// Nothing is left behind (see Drop), but the order of the stop is lost: cancel `stop` instead.
     ///
     /// # Errors
-    /// [`SupervisorFailed`]: there were more restarts than the intensity allows.
+    /// [`SupervisorError`]: there were more restarts than the intensity allows.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[track_caller]
-    pub fn run(self, stop: CancelToken) -> impl Future<Output = Result<(), SupervisorFailed>> + Send {
+    pub fn run(self, stop: CancelToken) -> impl Future<Output = Result<(), SupervisorError>> + Send {
         let site = Site::named("supervisor", "run", || Some(self.name.to_string()));
         let machine = self.machine();
         site.of(shell::run(self.name, machine, self.children, self.statuses, stop))

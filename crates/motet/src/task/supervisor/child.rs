@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::task::outcome::IntoResult;
 use crate::task::{CancelToken, Name};
 
 /// Decides when a child of a supervisor is started again.
@@ -18,46 +19,6 @@ pub enum Restart {
     Transient,
     /// Never: its failure is noted, and the supervisor goes on.
     Temporary,
-}
-
-/// What a child's future may give: nothing, a `Result` without a value, or never anything.
-///
-/// Errors are whatever `?` turns into a boxed error: error types, boxed errors, strings.
-pub trait ChildOutput {
-    /// Gives the error, if it is one.
-    ///
-    /// # Errors
-    /// The child's error.
-    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>>;
-}
-
-impl ChildOutput for () {
-    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(())
-    }
-}
-
-impl<E: Into<Box<dyn Error + Send + Sync>>> ChildOutput for Result<(), E> {
-    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.map_err(Into::into)
-    }
-}
-
-/// The way to the never type, which cannot be written in an `impl` yet: a future that loops for ever gives it,
-/// and that is what most children do.
-trait Returns {
-    type Output;
-}
-
-impl<T> Returns for fn() -> T {
-    type Output = T;
-}
-
-#[allow(private_interfaces, reason = "`Returns` stands for `!` here, and that is public")]
-impl ChildOutput for <fn() -> ! as Returns>::Output {
-    fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self
-    }
 }
 
 /// How a child ended by itself.
@@ -113,7 +74,7 @@ impl Child {
     pub fn new<F, Fut>(name: impl Into<Name>, restart: Restart, mut child: F) -> Self
     where
         F: FnMut(ChildContext) -> Fut + Send + 'static,
-        Fut: Future<Output: ChildOutput> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         Self {
             name: name.into(),
@@ -131,7 +92,7 @@ impl Child {
     pub(super) fn plain<F, Fut>(name: Name, restart: Restart, mut child: F) -> Self
     where
         F: FnMut() -> Fut + Send + 'static,
-        Fut: Future<Output: ChildOutput> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         Self { stop: ChildStop::Drop, ..Self::new(name, restart, move |_| child()) }
     }

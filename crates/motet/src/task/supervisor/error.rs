@@ -10,30 +10,40 @@ use crate::task::Name;
 /// Says which child failed, when and of what.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct ChildFailure {
+pub struct ChildRunError {
     /// The child.
     pub child: Name,
     /// When its end was seen.
     pub at: Instant,
     /// What it failed of.
-    pub cause: FailureCause,
+    pub(super) cause: FailureCause,
 }
 
-/// Says what a child failed of.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum FailureCause {
-    /// It returned this error.
+pub(super) enum FailureCause {
     Error(Arc<dyn Error + Send + Sync>),
-    /// It panicked, with these words.
     Panicked(String),
-    /// It returned without an error, though it is [`Restart::Permanent`](super::Restart::Permanent).
+    /// Without an error, though it is [`Restart::Permanent`](super::Restart::Permanent).
     Returned,
-    /// It was told to stop, did not within this time, and was dropped.
+    /// It did not stop within this time, and was dropped.
     NotStopped(Duration),
 }
 
-impl fmt::Display for ChildFailure {
+impl ChildRunError {
+    /// Returns `true` if the child panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        matches!(self.cause, FailureCause::Panicked(_))
+    }
+
+    /// Returns `true` if the child did not stop within its stop timeout, and was dropped.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.cause, FailureCause::NotStopped(_))
+    }
+}
+
+impl fmt::Display for ChildRunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let child = &self.child;
         match &self.cause {
@@ -47,7 +57,7 @@ impl fmt::Display for ChildFailure {
     }
 }
 
-impl Error for ChildFailure {
+impl Error for ChildRunError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.cause {
             FailureCause::Error(error) => Some(&**error),
@@ -61,7 +71,7 @@ impl Error for ChildFailure {
 /// All children have been stopped when this is returned. A retry is sane only once what they fail of is mended.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct SupervisorFailed {
+pub struct SupervisorError {
     /// The supervisor.
     pub supervisor: Name,
     /// The child whose failure was one too many.
@@ -71,10 +81,10 @@ pub struct SupervisorFailed {
     /// in how long a time.
     pub within: Duration,
     /// The last failures of all children, at most eight, the decisive one last.
-    pub failures: Vec<ChildFailure>,
+    pub failures: Vec<ChildRunError>,
 }
 
-impl fmt::Display for SupervisorFailed {
+impl fmt::Display for SupervisorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { supervisor, child, max_restarts, within, .. } = self;
         let restarts = if *max_restarts == 1 { "restart" } else { "restarts" };
@@ -85,7 +95,7 @@ impl fmt::Display for SupervisorFailed {
     }
 }
 
-impl Error for SupervisorFailed {
+impl Error for SupervisorError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.failures.last().map(|last| last as _)
     }

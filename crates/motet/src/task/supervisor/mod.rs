@@ -7,12 +7,12 @@
 //!
 //! # Examples
 //! ```
-//! use motet::task::{Child, Nursery, Reason, Restart, Supervisor, SupervisorFailed, scope};
+//! use motet::task::{Child, Nursery, Reason, Restart, Supervisor, SupervisorError, scope};
 //! use motet::Backoff;
 //! use std::time::Duration;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-//! let supervisor = Supervisor::new("app")
+//! let supervisor = Supervisor::new().name("app")
 //!     .intensity(5, Duration::from_secs(60))
 //!     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30)))
 //!     .child("db", Restart::Permanent, || async {
@@ -24,8 +24,8 @@
 //!         cx.token().cancelled().await;
 //!     }));
 //! let watch = supervisor.watch();
-//! scope(async |n: &Nursery<SupervisorFailed>| {
-//!     drop(supervisor.spawn(n));
+//! scope(async |n: &Nursery<SupervisorError>| {
+//!     supervisor.spawn(n);
 //!     let db = watch.wait_for(|children| children[0].restarts == 2).await.expect("it is up");
 //!     assert_eq!(db[0].last_failure.as_ref().unwrap().to_string(), "child `db` failed");
 //!     n.cancel(Reason::requested("the example is over"));
@@ -46,6 +46,6 @@ mod shell;
 mod watch;
 
 pub use builder::Supervisor;
-pub use child::{Child, ChildContext, ChildOutput, Restart};
-pub use error::{ChildFailure, FailureCause, SupervisorFailed};
+pub use child::{Child, ChildContext, Restart};
+pub use error::{ChildRunError, SupervisorError};
 pub use watch::{ChildState, ChildStatus, SupervisorWatch};

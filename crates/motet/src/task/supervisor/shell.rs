@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::child::{Child, ChildContext, ChildStop, Ended};
-use super::error::{FailureCause, SupervisorFailed};
+use super::error::{FailureCause, SupervisorError};
 use super::machine::{Command, End, Machine};
 use super::watch::Seen;
 use crate::task::caught::quietly_drop;
@@ -18,7 +18,7 @@ use crate::task::child::Plain;
 use crate::task::coop::{Cooperative, cooperative};
 use crate::task::core::panic_message;
 use crate::task::gate::Class;
-use crate::task::{CancelToken, Name, Nursery, Policy, Reason, Scope, Task, TaskFailed};
+use crate::task::{CancelToken, Name, Nursery, Policy, Reason, Scope, Task, TaskError};
 
 #[track_caller]
 pub(super) fn run(
@@ -27,11 +27,11 @@ pub(super) fn run(
     children: Vec<Child>,
     statuses: watch::Sender<Seen>,
     stop: CancelToken,
-) -> impl Future<Output = Result<(), SupervisorFailed>> + Send {
+) -> impl Future<Output = Result<(), SupervisorError>> + Send {
     let mut shell =
         Shell { machine, children: children.into_iter().map(|child| (child, None)).collect(), statuses };
     let supervisor = name.clone();
-    let scope = Scope::options().name(name).policy(Policy::Isolate).shielded();
+    let scope = Scope::builder().name(name).policy(Policy::Isolate).shielded();
     let scope = scope.run(async move |nursery: &Nursery<Infallible>| {
         shell.supervise(nursery, &stop).await;
         Ok(shell.machine.outcome())
@@ -188,11 +188,11 @@ impl Shell {
     }
 }
 
-fn end(ended: Result<Ended, TaskFailed>, stop: ChildStop, told: bool) -> End {
+fn end(ended: Result<Ended, TaskError>, stop: ChildStop, told: bool) -> End {
     match (ended, stop) {
         (Ok(Ok(())), _) => End::Returned,
         (Ok(Err(error)), _) => End::Failed(FailureCause::Error(error.into())),
-        (Err(TaskFailed::Panicked { message, .. }), _) => End::Failed(FailureCause::Panicked(message)),
+        (Err(TaskError::Panicked { message, .. }), _) => End::Failed(FailureCause::Panicked(message)),
         (Err(_), ChildStop::Tell(timeout)) if told => End::Failed(FailureCause::NotStopped(timeout)),
         (Err(_), _) => End::Dropped,
     }

@@ -3,7 +3,7 @@ use std::fmt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::error::ChildFailure;
+use super::error::ChildRunError;
 use crate::sim;
 use crate::task::Name;
 use crate::task::caught::quietly_drop;
@@ -42,7 +42,7 @@ pub struct ChildStatus {
     /// How often it was started again.
     pub restarts: u64,
     /// Its last failure, also when it has recovered.
-    pub last_failure: Option<ChildFailure>,
+    pub last_failure: Option<ChildRunError>,
 }
 
 /// What a watch sees.

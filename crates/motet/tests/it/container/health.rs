@@ -129,7 +129,7 @@ async fn panic_in_an_isolated_component_leaves_its_other_tasks() {
 async fn a_container_that_is_stopped_is_unhealthy() {
     let outlives = OnceLock::new();
     within(async |_| {
-        let ended = Scope::options().run(async |inner: &Nursery<Refused>| {
+        let ended = Scope::builder().run(async |inner: &Nursery<Refused>| {
             let mut c = Container::new();
             c.provide(|| async { A }).health(|_| async { Health::Healthy }).on_stop(|_| after(100, ()));
             let running = Arc::new(started(inner, c).await);

@@ -122,11 +122,11 @@ async fn dropped_container_stops_after_the_children_of_the_scope() {
         c.value(B).on_stop(log.hook("B"));
         let a = started(n, c).await.get::<A>().unwrap();
         let used = log.clone();
-        drop(n.spawn("user", async move {
+        n.spawn("user", async move {
             after(50, ()).await;
             drop(a);
             used.note("used");
-        }));
+        });
     })
     .await
     .unwrap();
@@ -156,7 +156,7 @@ async fn container_stops_in_the_release_order_of_its_scope() {
 async fn slow_stop_has_the_time_of_its_own_limit() {
     let log = Log::default();
     let done = log.clone();
-    let ended = Scope::options()
+    let ended = Scope::builder()
         .release_timeout(millis(10))
         .run(async |n: &motet::task::Nursery<Refused>| {
             let mut c = Container::new();

@@ -199,20 +199,20 @@ async fn cancelled_scope_rolls_the_start_back_at_once() {
         c.provide(|_: Arc<A>| never::<B>());
         // Awaited outside of the scope that it is in.
         let (give, take) = tokio::sync::oneshot::channel();
-        drop(n.spawn("inner", async {
+        n.spawn("inner", async {
             let inner = within(async |inner| {
                 drop(give.send(Scope::clone(inner)));
                 never::<()>().await;
             });
             drop(inner.await);
-        }));
+        });
         let inner = take.await.unwrap();
         let begin = Instant::now();
         let canceller = inner.clone();
-        drop(n.spawn("canceller", async move {
+        n.spawn("canceller", async move {
             after(100, ()).await;
             canceller.cancel(Reason::requested("enough"));
-        }));
+        });
         let failed = c.start(&inner).await.unwrap_err();
         assert!(matches!(failed, StartFailed::Cancelled { .. }), "{failed}");
         assert_eq!(begin.elapsed(), millis(100));

@@ -76,7 +76,7 @@ async fn hosted<B: Clone + Send + 'static>(
     let (end, handled) = (CancelToken::new(), Handled::default());
     let (token, noting) = (end.clone(), handled.clone());
     detach("host", async move {
-        let ended = Scope::options().run_send(async move |n: &Nursery| {
+        let ended = Scope::builder().run_send(async move |n: &Nursery| {
             drop(give.send(open(n, noting)));
             token.cancelled().await;
             Ok(())
@@ -238,13 +238,13 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let in_line = [0, 1, 3, 100][draw(4) as usize];
         let (eager, waiting, end) = (draw(4) == 0, drawn.max_items + draw(4) as usize, draw(ENDS));
         let seen = Seen::default();
-        let options = Scope::options().policy(motet::task::Policy::Isolate);
+        let options = Scope::builder().policy(motet::task::Policy::Isolate);
         let ran = options.run(async |outer: &Nursery| {
             let (give, given) = oneshot::channel();
             let ending = CancelToken::new();
             let (token, handling) = (ending.clone(), seen.clone());
             let host = outer.spawn("host", async move {
-                Scope::options()
+                Scope::builder()
                     .run_send(async move |n: &Nursery| {
                         let builder = Builder::new(n).named("swept").max_items(drawn.max_items);
                         let builder = builder.max_in_flight(drawn.in_flight).max_waiting(waiting);
@@ -475,7 +475,7 @@ fn sweep_loader(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let max_keys = 1 + draw(4) as usize;
         let (waiting, in_flight, delay, slow) =
             (max_keys + draw(3) as usize, 1 + draw(3) as usize, millis(draw(8)), 1 + draw(6));
-        let ran = Scope::options().run(async |n: &Nursery| {
+        let ran = Scope::builder().run(async |n: &Nursery| {
             let noting = handled.clone();
             let builder = LoaderBuilder::new(n).max_keys(max_keys).max_waiting(waiting);
             let builder = builder.max_in_flight(in_flight).max_delay(delay);

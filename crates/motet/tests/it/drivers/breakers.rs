@@ -81,7 +81,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         scope(async |n: &Nursery<Infallible>| {
             for _ in 0..4 {
                 let breaker = breaker.clone();
-                drop(n.spawn("calls", calls(breaker)));
+                n.spawn("calls", calls(breaker));
             }
             Ok(())
         })

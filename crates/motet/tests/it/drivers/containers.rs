@@ -330,10 +330,10 @@ async fn start_and_end() {
             // Cancelled while it starts.
             1 => {
                 let outer = Scope::clone(n);
-                drop(n.spawn("canceller", async move {
+                n.spawn("canceller", async move {
                     sleep(millis(patience)).await;
                     outer.cancel(Reason::requested("enough"));
-                }));
+                });
                 c.start(n).await
             }
             _ => c.start(n).await,

@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use motet::resilience::{Hedge, Pipeline};
-use motet::run::{App, Outcome, Root};
-use motet::stream::Combinators as _;
+use motet::run::{App, ExitOutcome, Root};
+use motet::stream::StreamCombinators as _;
 use motet::task::{CancelToken, Either, Nursery, Reason, Scope, race, race_all, scope, timeout};
 use motet_testkit::sim::{Failure, Sweep};
 use tokio::task::{consume_budget, coop};
@@ -94,15 +94,15 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 assert_eq!(race_all(all).await, Some((3, ())));
             }
             3 => {
-                let late = Scope::options().deadline(SOON).run(async |_: &Nursery<Infallible>| {
+                let late = Scope::builder().timeout(SOON).run(async |_: &Nursery<Infallible>| {
                     eater().await;
                     Ok(())
                 });
                 assert!(late.await.unwrap_err().is_deadline());
             }
             4 => {
-                let ended = Scope::options().grace(SOON).run(async |n: &Nursery<Infallible>| {
-                    drop(n.spawn_coop("eats", async |_cx: CancelToken| eater().await));
+                let ended = Scope::builder().grace(SOON).run(async |n: &Nursery<Infallible>| {
+                    n.spawn_coop("eats", async |_cx: CancelToken| eater().await);
                     sleep(millis(1)).await;
                     n.cancel(Reason::requested("enough"));
                     Ok(())
@@ -161,19 +161,20 @@ async fn told_to_stop() {
         sleep(SOON).await;
         Reason::requested("enough")
     };
-    let finished = App::new("eats").run_until(stop, async |_: &Root<Infallible>| Ok(eater().await)).await;
-    assert!(matches!(finished.outcome, Outcome::Stopped));
+    let finished =
+        App::new().name("eats").run_until(stop, async |_: &Root<Infallible>| Ok(eater().await)).await;
+    assert!(matches!(finished.outcome, ExitOutcome::Stopped));
 }
 
 /// A child uses up the budget, and does not end.
 async fn gives_up() {
-    let app = App::new("eats").phase("drain", SOON).total(SOON * 5).work(SOON);
+    let app = App::new().name("eats").phase("drain", SOON).total(SOON * 5).work(SOON);
     let stop: Ready<Reason> = ready(Reason::requested("enough"));
     let finished = app.run_until(stop, async |root: &Root<Infallible>| {
-        drop(root.in_phase("drain").service_coop("eats", async |_| eater().await));
+        root.in_phase("drain").service_coop("eats", async |_| eater().await);
         Ok(eater().await)
     });
     let outcome = finished.await.outcome;
-    assert!(matches!(outcome, Outcome::Stopped | Outcome::GaveUp { .. }), "{outcome:?}");
+    assert!(matches!(outcome, ExitOutcome::Stopped | ExitOutcome::GaveUp { .. }), "{outcome:?}");
     let _waited = scope(async |_: &Nursery<Infallible>| Ok(Arc::new(()))).await;
 }

@@ -151,11 +151,11 @@ fn sweep_emitted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 assert!(!sees.load(Ordering::Relaxed), "called when it is off");
             });
             let short = short.unwrap();
-            drop(n.spawn("goes off", async move {
+            n.spawn("goes off", async move {
                 sleep(millis(draw(20))).await;
                 short.off();
                 off.store(true, Ordering::Relaxed);
-            }));
+            });
             let emits: Vec<_> = (0..3)
                 .map(|number| {
                     let (emitter, time) = (emitter.clone(), draw(20));
@@ -252,13 +252,13 @@ fn cancel_read() {
                 let mut lossless = emitter.stream::<Tick>(Lag::Wait(1.try_into().unwrap()));
                 let mut lossy = emitter.stream::<Tick>(Lag::DropOldest(2.try_into().unwrap()));
                 let next = emitter.next::<Tick>();
-                drop(n.spawn("emits", async move {
+                n.spawn("emits", async move {
                     for number in 0..4 {
                         sleep(millis(5)).await;
                         assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
                     }
                     emitter.close();
-                }));
+                });
                 assert_eq!(next.await.unwrap().0, 0);
                 for number in 0..4 {
                     // A wait that is dropped leaves the event.

@@ -106,11 +106,11 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         scope(async |n: &Nursery<&'static str>| {
             for _ in 0..2 {
                 let (live, log) = (live.clone(), Log::default());
-                drop(n.spawn("reads", async move {
+                n.spawn("reads", async move {
                     let stream = try_generator(|y| body(y, live));
                     let read = timeout(millis(1_000), read(stream, &log)).await.expect("it is woken");
                     assert_eq!((read, log.count("ends with this")), (9, 1));
-                }));
+                });
             }
             // One that ends with the turn in which it emits.
             let last = generator(async |mut y| {

@@ -1,6 +1,6 @@
 //! Handles of tasks: one that awaits, and many.
 
-use motet::task::{Nursery, Reason, ReasonKind, TaskFailed, drain, scope, timeout, unscoped};
+use motet::task::{Nursery, Reason, ReasonKind, TaskError, drain, scope, timeout, unscoped};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::cancel_everywhere;
 use motet_testkit::sim::{Failure, Sweep};
@@ -15,7 +15,7 @@ use crate::notes::Live;
 pub(super) const TASK: Driver = Driver { drives: &["task::Task"], cancel: cancel_task, sweep: sweep_task };
 
 pub(super) const SHARED: Driver =
-    Driver { drives: &["task::Shared"], cancel: cancel_shared, sweep: sweep_shared };
+    Driver { drives: &["task::SharedTask"], cancel: cancel_shared, sweep: sweep_shared };
 
 #[test]
 fn awaited_task_dropped_anywhere_loses_no_value_and_no_task() {
@@ -100,7 +100,7 @@ fn sweep_task(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let was_cancelled = match ended {
             // Cancelled in its first poll, it was never armed.
             Ok(Ok(Ok(value))) => value != 5,
-            Ok(Ok(Err(TaskFailed::Cancelled { reason, .. }))) => {
+            Ok(Ok(Err(TaskError::Cancelled { reason, .. }))) => {
                 assert_eq!(reason.kind(), ReasonKind::Requested);
                 true
             }

@@ -113,25 +113,25 @@ async fn workers_that_fail() {
     scope(async |n: &Nursery<&'static str>| {
         for producer in 0..2 {
             let (sender, books) = (sender.clone(), books.clone());
-            drop(n.spawn("sends", async move {
+            n.spawn("sends", async move {
                 for id in (0..5).map(|at| producer * 100 + at) {
                     sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver is there"));
                     books.sent(id);
                 }
-            }));
+            });
         }
         for _ in 0..2 {
             let (receiver, books) = (receiver.clone(), books.clone());
-            drop(n.spawn("works", async move { while work(&receiver, &books).await {} }));
+            n.spawn("works", async move { while work(&receiver, &books).await {} });
         }
         let books_of_it = books.clone();
-        drop(n.spawn("buries", async move {
+        n.spawn("buries", async move {
             while let Some(letter) = letters.recv().await {
                 assert_eq!(letter.attempts, 3, "a dead letter before its time");
                 books_of_it.received(letter.item);
                 sleep(millis(draw(5))).await;
             }
-        }));
+        });
         drop(receiver);
         // Once all are sent, all are settled.
         let joined = timeout(millis(60_000), async {
@@ -211,13 +211,13 @@ async fn due_later() {
         let got = Arc::new(Mutex::new(Vec::new()));
         for patience in [draw(15), 1_000, 1_000] {
             let (receiver, got) = (receiver.clone(), Arc::clone(&got));
-            drop(n.spawn("takes", async move {
+            n.spawn("takes", async move {
                 if let Ok(Some(due)) = timeout(millis(patience), receiver.recv()).await {
                     let late = begin.elapsed().checked_sub(millis(due)).expect("it came before it was due");
                     assert!(late <= millis(1), "it came late: {late:?}");
                     got.lock().unwrap().push(due);
                 }
-            }));
+            });
         }
         sleep(millis(draw(15))).await;
         sender.send(times[1]).await.unwrap();

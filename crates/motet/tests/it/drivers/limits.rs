@@ -88,7 +88,7 @@ fn sweep_bulkhead(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             for _ in 0..8 {
                 let (bulkhead, inside) = (bulkhead.clone(), inside.clone());
                 let (comes, takes, patience) = (draw(10), draw(15), draw(40));
-                drop(n.spawn("calls", async move {
+                n.spawn("calls", async move {
                     sleep(millis(comes)).await;
                     let call = async {
                         let Ok(_permit) = bulkhead.acquire().await else { return };
@@ -98,7 +98,7 @@ fn sweep_bulkhead(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                         sleep(millis(takes)).await;
                     };
                     let _ = timeout(millis(patience), call).await;
-                }));
+                });
             }
             Ok(())
         })
@@ -139,7 +139,7 @@ fn sweep_rate(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             for _ in 0..10 {
                 let (limiter, passed) = (limiter.clone(), Arc::clone(&passed));
                 let (comes, cells, patience) = (draw(20), 1 + draw(burst), draw(80));
-                drop(n.spawn("calls", async move {
+                n.spawn("calls", async move {
                     sleep(millis(comes)).await;
                     if draw(4) == 0 {
                         if limiter.try_acquire(cells as u32).is_ok() {
@@ -153,7 +153,7 @@ fn sweep_rate(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                         }
                     };
                     let _ = timeout(millis(patience), wait).await;
-                }));
+                });
             }
             Ok(())
         })
@@ -214,7 +214,7 @@ fn sweep_adaptive(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         scope(async |n: &Nursery<Infallible>| {
             for _ in 0..8 {
                 let limit = limit.clone();
-                drop(n.spawn("calls", async move {
+                n.spawn("calls", async move {
                     for _ in 0..4 {
                         let (takes, patience, verdict) = (draw(6), draw(30), draw(4) as usize);
                         let verdict =
@@ -227,7 +227,7 @@ fn sweep_adaptive(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                         };
                         let _ = timeout(millis(patience), call).await;
                     }
-                }));
+                });
             }
             Ok(())
         })
@@ -247,11 +247,11 @@ async fn lowered_while_all_is_wanted() {
     scope(async |n: &Nursery<Infallible>| {
         for _ in 0..3 {
             let limit = limit.clone();
-            drop(n.spawn("waits", async move {
+            n.spawn("waits", async move {
                 if let Ok(_permit) = limit.acquire().await {
                     sleep(millis(100)).await;
                 }
-            }));
+            });
         }
         for pause in [1, 3] {
             sleep(millis(pause)).await;

@@ -226,7 +226,7 @@ async fn in_a_listener(touch: Touch) {
 async fn in_a_release(touch: Touch) {
     let released = Arc::new(AtomicBool::new(false));
     let release = Arc::clone(&released);
-    let ended = Scope::options().release_timeout(millis(10)).run(async |n: &Nursery<Infallible>| {
+    let ended = Scope::builder().release_timeout(millis(10)).run(async |n: &Nursery<Infallible>| {
         n.defer("last", async move |_| release.store(true, Ordering::Relaxed));
         n.defer("fails", async move |_| Err::<(), _>(Mine(touch)));
         n.defer("is cut off", async move |_| {
@@ -246,7 +246,8 @@ async fn in_a_supervisor(touch: Touch) {
     let begun = Arc::new(AtomicUsize::new(0));
     let begins = Arc::clone(&begun);
     scope(async |n: &Nursery<Infallible>| {
-        let supervisor = Supervisor::new("minds")
+        let supervisor = Supervisor::new()
+            .name("minds")
             .intensity(100, millis(60_000))
             .backoff(Backoff::constant(millis(1)))
             .child("fails", Restart::Transient, move || {
@@ -254,7 +255,7 @@ async fn in_a_supervisor(touch: Touch) {
                 async move { if number < 20 { Err(Mine(touch)) } else { Ok(()) } }
             });
         let token = CancelToken::new();
-        drop(n.spawn("supervisor", supervisor.run(token)));
+        n.spawn("supervisor", supervisor.run(token));
         Ok(())
     })
     .await

@@ -328,7 +328,7 @@ async fn places_come_back() {
     let bulkhead = Bulkhead::builder(1).queue(8, millis(40)).build().unwrap();
     let budget = RetryBudget::new(0.5, 100.0);
     let retry = Retry::new()
-        .backoff(Backoff::exponential(millis(1), millis(20)).jitter(Jitter::Full))
+        .backoff(Backoff::exponential(millis(1), millis(20)).unwrap().jitter(Jitter::Full).unwrap())
         .budget(budget)
         .retry_rejected();
     let pipeline = Pipeline::new().timeout(millis(100)).retry(retry).bulkhead(bulkhead.clone());

@@ -189,11 +189,11 @@ async fn lends() {
     let users = scope(async |n: &Nursery| {
         for _ in 0..8 {
             let pool = home.pool.clone();
-            drop(n.spawn("uses", async move {
+            n.spawn("uses", async move {
                 for _ in 0..3 {
                     use_once(&pool).await;
                 }
-            }));
+            });
         }
         if draw(2) == 0 {
             sleep(millis(draw(30))).await;
@@ -239,7 +239,7 @@ async fn serves_in_order() {
         for number in 0..12 {
             let (pool, came, served) = (home.pool.clone(), Arc::clone(&came), Arc::clone(&served));
             let pause = millis(number * 4 + draw(3));
-            drop(n.spawn("uses", async move {
+            n.spawn("uses", async move {
                 sleep(pause).await;
                 // Its place is where it is polled first.
                 let mut takes = Box::pin(pool.acquire());
@@ -259,7 +259,7 @@ async fn serves_in_order() {
                 };
                 let _link: Pooled<_> = link.unwrap_or_else(|error| panic!("{error}: {:?}", pool.stats()));
                 sleep(millis(5 + draw(10))).await;
-            }));
+            });
         }
         Ok(())
     });
@@ -274,8 +274,10 @@ async fn serves_in_order() {
 
 /// While nothing can be connected everybody is told so, soon; and one at a time tries.
 async fn goes_down() {
-    let home =
-        Home::new(3, |pool| pool.backoff(Backoff::exponential(millis(100), millis(400))).connects(3)).await;
+    let home = Home::new(3, |pool| {
+        pool.backoff(Backoff::exponential(millis(100), millis(400)).unwrap()).connects(3)
+    })
+    .await;
     let answers = [Answer::Fail, Answer::Panic, Answer::Hang];
     let answer = answers[draw(3) as usize];
     home.backend.behave(|b| b.connect = answer);
@@ -369,7 +371,7 @@ async fn crowds() {
         for _ in 0..8 {
             let pool = home.pool.clone();
             let (begins, holds) = (millis(draw(30)), millis(1 + draw(20)));
-            drop(n.spawn("uses", async move {
+            n.spawn("uses", async move {
                 sleep(begins).await;
                 let taken = pool.acquire().await;
                 assert!(pool.stats().waiting <= MAY_WAIT, "more wait than may");
@@ -383,7 +385,7 @@ async fn crowds() {
                         sometimes!(true, "somebody is not let in");
                     }
                 }
-            }));
+            });
         }
         Ok(())
     });
@@ -398,13 +400,13 @@ async fn closes() {
         for _ in 0..5 {
             let pool = home.pool.clone();
             let (begins, holds) = (millis(draw(40)), millis(draw(40)));
-            drop(n.spawn("uses", async move {
+            n.spawn("uses", async move {
                 sleep(begins).await;
                 match pool.acquire().await {
                     Ok(_link) => sleep(holds).await,
                     Err(error) => assert!(matches!(error, AcquireError::Closed), "{error:?}"),
                 }
-            }));
+            });
         }
         sleep(millis(draw(60))).await;
         let report = home.pool.close(millis(500)).await;

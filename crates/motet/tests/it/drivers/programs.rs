@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::pending;
 
-use motet::run::{App, Outcome as Ending, Root};
+use motet::run::{App, ExitOutcome as Ending, Root};
 use motet::task::{
     CancelToken, Child, Nursery, Reason, Restart, Supervisor, drain, scope, timeout, unscoped,
 };
@@ -51,7 +51,7 @@ fn every_order_restarts_and_stops_children_in_order() {
 
 /// Runs a program with a member in each of two phases; it is stopped after `stop_after`.
 async fn program(live: &Live, log: &Log, stop_after: u64) {
-    let app = App::new("shop").phase("drain", millis(500)).phase("close", millis(500));
+    let app = App::new().name("shop").phase("drain", millis(500)).phase("close", millis(500));
     let stop = async move {
         sleep(millis(stop_after)).await;
         Reason::requested("enough")
@@ -60,18 +60,18 @@ async fn program(live: &Live, log: &Log, stop_after: u64) {
         // Joined in the reverse order.
         for phase in ["close", "drain"] {
             let (alive, log) = (live.enter(), log.clone());
-            drop(app.in_phase(phase).service_coop(phase, async move |cx: CancelToken| {
+            app.in_phase(phase).service_coop(phase, async move |cx: CancelToken| {
                 cx.cancelled().await;
                 sleep(millis(20)).await;
                 log.note(phase);
                 drop(alive);
-            }));
+            });
         }
         let (alive, work) = (live.enter(), log.at_drop("work"));
-        drop(app.spawn("works", async move {
+        app.spawn("works", async move {
             let _work = (alive, work);
             pending::<()>().await;
-        }));
+        });
         yield_now().await;
         pending::<Result<(), _>>().await
     });
@@ -127,16 +127,18 @@ fn cancel_supervisor() {
         async || (Live::default(), Log::default()),
         async |(live, log)| {
             let stop = CancelToken::new();
-            let supervisor =
-                Supervisor::new("pool").with_child(tidy("a", live, log)).with_child(tidy("b", live, log));
+            let supervisor = Supervisor::new()
+                .name("pool")
+                .with_child(tidy("a", live, log))
+                .with_child(tidy("b", live, log));
             let watch = supervisor.watch();
             scope(async |n: &Nursery<Infallible>| {
                 let token = stop.clone();
-                drop(n.spawn("stops", async move {
+                n.spawn("stops", async move {
                     assert!(timeout(millis(0), watch.wait_for(|_| false)).await.is_err());
                     assert!(watch.started().await);
                     token.cancel(Reason::requested("enough"));
-                }));
+                });
                 supervisor.run(stop).await.unwrap();
                 Ok(())
             })
@@ -158,10 +160,8 @@ fn sweep_supervisor(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let (live, log, stop) = (Live::default(), Log::default(), CancelToken::new());
         let (failing, ends_after) = (live.clone(), draw(20));
         let mut fails = true;
-        let supervisor = Supervisor::new("pool").with_child(tidy("a", &live, &log)).with_child(Child::new(
-            "fails once",
-            Restart::Permanent,
-            move |cx| {
+        let supervisor = Supervisor::new().name("pool").with_child(tidy("a", &live, &log)).with_child(
+            Child::new("fails once", Restart::Permanent, move |cx| {
                 let alive = failing.enter();
                 let fails = std::mem::replace(&mut fails, false);
                 async move {
@@ -173,18 +173,18 @@ fn sweep_supervisor(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                     }
                     cx.token().cancelled().await;
                 }
-            },
-        ));
+            }),
+        );
         let watch = supervisor.watch();
         scope(async |n: &Nursery<Infallible>| {
             let token = stop.clone();
             let seen = watch.clone();
-            drop(n.spawn("stops", async move {
+            n.spawn("stops", async move {
                 let restarted =
                     seen.wait_for(|children| children.iter().any(|child| child.restarts == 1)).await;
                 assert!(restarted.is_some() && seen.started().await);
                 token.cancel(Reason::requested("enough"));
-            }));
+            });
             supervisor.run(stop.clone()).await.unwrap();
             Ok(())
         })

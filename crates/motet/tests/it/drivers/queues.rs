@@ -105,7 +105,7 @@ fn cancel() {
         async |Yard { sender, receiver, books }| {
             scope(async |n: &Nursery<&'static str>| {
                 let (takes, books_of_it) = (receiver.clone(), books.clone());
-                drop(n.spawn("takes", async move {
+                n.spawn("takes", async move {
                     for _ in 0..9 {
                         sleep(millis(10)).await;
                         match takes.recv().await {
@@ -113,7 +113,7 @@ fn cancel() {
                             None => return,
                         }
                     }
-                }));
+                });
                 for id in 1..=3 {
                     if sender.send(books.item(id)).await.is_ok() {
                         books.sent(id);
@@ -167,13 +167,13 @@ fn cancel() {
         async |Yard { sender, receiver, books }| {
             scope(async |n: &Nursery<&'static str>| {
                 let (sends, books_of_it) = (sender.clone(), books.clone());
-                drop(n.spawn("sends", async move {
+                n.spawn("sends", async move {
                     for id in 1..=6 {
                         sleep(millis(10)).await;
                         sends.send(books_of_it.item(id)).await.unwrap_or_else(|_| panic!("it is open"));
                         books_of_it.sent(id);
                     }
-                }));
+                });
                 books.received(receiver.recv().await.unwrap());
                 assert!(receiver.recv_timeout(millis(1)).await.is_err());
                 books.received(receiver.recv_timeout(millis(100)).await.unwrap());
@@ -225,15 +225,15 @@ async fn many_through_few_places() {
     scope(async |n: &Nursery<&'static str>| {
         for producer in 0..3 {
             let (sender, books) = (sender.clone(), books.clone());
-            drop(n.spawn("sends", async move {
+            n.spawn("sends", async move {
                 for id in (0..6).map(|at| producer * 100 + at) {
                     send_somehow(&sender, &books, id).await;
                 }
-            }));
+            });
         }
         for _ in 0..2 {
             let (receiver, books) = (receiver.clone(), books.clone());
-            drop(n.spawn("takes", async move { while take_somehow(&receiver, &books).await {} }));
+            n.spawn("takes", async move { while take_somehow(&receiver, &books).await {} });
         }
         drop((sender, receiver));
         Ok(())
@@ -364,7 +364,7 @@ async fn places_held_for_nothing() {
         // One is granted the place at the moment at which it gives up; the other is behind it.
         for time in [draw(3), 100] {
             let sender = sender.clone();
-            drop(n.spawn("sends", async move { timeout(millis(time), sender.send(3)).await }));
+            n.spawn("sends", async move { timeout(millis(time), sender.send(3)).await });
         }
         sleep(millis(draw(3))).await;
         assert_eq!(receiver.recv().await, Some(1));
@@ -379,11 +379,11 @@ async fn places_held_for_nothing() {
         let got = Arc::new(Mutex::new(0));
         for time in [draw(3), 100] {
             let (receiver, got) = (receiver.clone(), Arc::clone(&got));
-            drop(n.spawn("takes", async move {
+            n.spawn("takes", async move {
                 if timeout(millis(time), receiver.recv()).await.is_ok() {
                     *got.lock().unwrap() += 1;
                 }
-            }));
+            });
         }
         sleep(millis(draw(3))).await;
         sender.send(4).await.unwrap();

@@ -96,7 +96,7 @@ fn cancel_owned() {
         async || Log::default(),
         async |log| {
             let closing = log.clone();
-            let scope = Scope::options().run(async |n: &Nursery<&'static str>| Ok(Scope::clone(n)));
+            let scope = Scope::builder().run(async |n: &Nursery<&'static str>| Ok(Scope::clone(n)));
             drop(scope.await);
             resource(open(log.clone(), "c"))
                 .release(async move |name, _| close(closing, name).await)
@@ -138,10 +138,10 @@ async fn in_order() {
         for acquired in held {
             let used = log.at_drop("used");
             let time = draw(50);
-            drop(n.spawn("uses", async move {
+            n.spawn("uses", async move {
                 let _used = (used, acquired);
                 sleep(millis(time)).await;
-            }));
+            });
         }
         counts = Some(Scope::clone(n));
         if is_cancelled {
@@ -179,7 +179,7 @@ async fn nobody_waits_any_more() {
 async fn too_slow() {
     let begin = Instant::now();
     let outer = scope(async |outer: &Nursery<&'static str>| {
-        let inner = Scope::options().release_timeout(millis(700)).run(async |n: &Nursery<&'static str>| {
+        let inner = Scope::builder().release_timeout(millis(700)).run(async |n: &Nursery<&'static str>| {
             n.defer("hangs", async |_| pending::<()>().await);
             Ok(())
         });

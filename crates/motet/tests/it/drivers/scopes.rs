@@ -15,8 +15,11 @@ use super::{Driver, draw, millis, passes, swept};
 use crate::caught::caught;
 use crate::notes::{Live, Log};
 
-pub(super) const DRIVER: Driver =
-    Driver { drives: &["task::scope", "task::Options::run", "task::Options::run_send"], cancel, sweep };
+pub(super) const DRIVER: Driver = Driver {
+    drives: &["task::scope", "task::ScopeBuilder::run", "task::ScopeBuilder::run_send"],
+    cancel,
+    sweep,
+};
 
 pub(super) const DRAIN: Driver =
     Driver { drives: &["task::drain"], cancel: cancel_drain, sweep: sweep_drain };
@@ -44,11 +47,11 @@ fn concurrent_drains_all_end_once_nothing_is_left() {
 /// A child that tidies up for a while when it is told, or ends by itself.
 fn tidies(n: &Nursery<&'static str>, live: &Live) {
     let alive = live.enter();
-    drop(n.spawn_coop("tidies", async move |cx: CancelToken| {
+    n.spawn_coop("tidies", async move |cx: CancelToken| {
         race(cx.cancelled(), sleep(millis(700))).await;
         sleep(millis(400)).await;
         drop(alive);
-    }));
+    });
 }
 
 fn cancel() {
@@ -58,15 +61,15 @@ fn cancel() {
             let body = async |n: &Nursery<&'static str>| {
                 tidies(n, live);
                 let (plain, service, note) = (live.enter(), live.enter(), log.clone());
-                drop(n.service("serves", async move {
+                n.service("serves", async move {
                     let _service = service;
                     pending::<()>().await;
-                }));
-                drop(n.try_spawn("plain", async move {
+                });
+                n.try_spawn("plain", async move {
                     let _plain = plain;
                     sleep(millis(50)).await;
                     Ok(())
-                }));
+                });
                 log.note("owed");
                 n.defer("cleanup", async move |_| {
                     sleep(millis(10)).await;
@@ -78,11 +81,11 @@ fn cancel() {
             };
             scope(async |outer: &Nursery<&'static str>| {
                 let alive = live.enter();
-                drop(outer.spawn("beside", async move {
+                outer.spawn("beside", async move {
                     let _alive = alive;
                     sleep(millis(5)).await;
-                }));
-                Scope::options().deadline(millis(300)).run_send(body).await.map_err(|_| "late")
+                });
+                Scope::builder().timeout(millis(300)).run_send(body).await.map_err(|_| "late")
             })
             .await
         },
@@ -126,26 +129,26 @@ async fn law() {
     let (live, log) = (Live::default(), Log::default());
     let end = ENDS[usize::try_from(draw(6)).unwrap()];
     let begin = Instant::now();
-    let options = Scope::options().deadline(millis(2_000)).grace(millis(600)).policy(Policy::FailFast);
+    let options = Scope::builder().timeout(millis(2_000)).grace(millis(600)).policy(Policy::FailFast);
     let ended = caught(options.run(async |n: &Nursery<&'static str>| {
         for _ in 0..=draw(2) {
             let (alive, worked) = (live.enter(), log.at_drop("work"));
             let (turns, time) = (draw(3), draw(40));
-            drop(n.spawn("works", async move {
+            n.spawn("works", async move {
                 let _worked = (alive, worked);
                 for _ in 0..turns {
                     yield_now().await;
                 }
                 sleep(millis(time)).await;
-            }));
+            });
         }
         let served = (live.enter(), log.at_drop("service"));
-        drop(n.service("serves", async move {
+        n.service("serves", async move {
             let _served = served;
             pending::<()>().await;
-        }));
+        });
         tidies(n, &live);
-        let inner = Scope::options().deadline(millis(9_000)).run(async |inner: &Nursery<&'static str>| {
+        let inner = Scope::builder().timeout(millis(9_000)).run(async |inner: &Nursery<&'static str>| {
             assert!(inner.deadline() <= n.deadline(), "a nested deadline reaches beyond the one around");
             tidies(inner, &live);
             pending::<Result<(), _>>().await
@@ -177,20 +180,24 @@ async fn law() {
 async fn end_as(n: &Nursery<&'static str>, end: End) -> Result<(), &'static str> {
     // One that does not hear of its cancellation, and is dropped when its grace is over.
     if end != End::ByItself {
-        drop(n.spawn_coop("deaf", async |_| pending::<()>().await));
+        n.spawn_coop("deaf", async |_| pending::<()>().await);
     }
     match end {
         End::ByItself => return Ok(()),
         End::CancelledByTheBody => n.cancel(Reason::requested("enough")),
         End::CancelledByAChild => {
             let scope = Scope::clone(n);
-            drop(n.spawn("cancels", async move {
+            n.spawn("cancels", async move {
                 scope.cancel(Reason::requested("enough"));
                 pending::<()>().await;
-            }));
+            });
         }
-        End::Failed => drop(n.try_spawn("fails", async { Err::<(), _>("broken") })),
-        End::Panicked => drop(n.spawn("panics", async { std::panic::panic_any(17) })),
+        End::Failed => {
+            n.try_spawn("fails", async { Err::<(), _>("broken") });
+        }
+        End::Panicked => {
+            n.spawn("panics", async { std::panic::panic_any(17) });
+        }
         End::Deadline => {}
     }
     pending().await
@@ -227,11 +234,11 @@ fn sweep_drain(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         scope(async |n: &Nursery<&'static str>| {
             for _ in 0..2 {
                 let live = live.clone();
-                drop(n.spawn("drains", async move {
+                n.spawn("drains", async move {
                     sleep(millis(draw(500))).await;
                     drain().await;
                     assert_eq!(live.count(), 0, "drained, and somebody is left");
-                }));
+                });
             }
             Ok(())
         })

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 
-use motet::task::{Nursery, Reason, Scope, ScopeError, StartFailed, drain, scope, timeout, unscoped};
+use motet::task::{Nursery, Reason, Scope, ScopeError, TaskError, drain, scope, timeout, unscoped};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::cancel_everywhere;
 use motet_testkit::sim::{Failure, Sweep};
@@ -83,7 +83,7 @@ async fn fails_first() {
             yield_now().await;
             Err("taken")
         });
-        assert!(matches!(started.await, Err(StartFailed::Error("taken"))));
+        assert!(matches!(started.await, Err(TaskError::Error { error: "taken", .. })));
         Ok(())
     })
     .await
@@ -97,7 +97,7 @@ async fn never_says_so() {
             drop(ready);
             Ok(())
         });
-        assert!(matches!(started.await, Err(StartFailed::NeverReady)));
+        assert!(matches!(started.await, Err(TaskError::NeverReady { .. })));
         Ok(())
     })
     .await
@@ -105,7 +105,7 @@ async fn never_says_so() {
 }
 
 async fn fails_when_nobody_waits() {
-    let failed = Scope::options().run(async |n: &Nursery<&'static str>| {
+    let failed = Scope::builder().run(async |n: &Nursery<&'static str>| {
         let time = draw(20);
         drop(n.start::<_, _, _, ()>("server", async move |_ready| {
             sleep(millis(time)).await;

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use motet::event::Lag;
 use motet::queue::{self, Receiver};
 use motet::resilience::Retry;
-use motet::stream::{Combinators as _, Spawned, generator, retry_source, try_generator};
+use motet::stream::{Spawned, StreamCombinators as _, generator, retry_source, try_generator};
 use motet::task::{Nursery, drain, scope, timeout};
 use motet::{Backoff, rng};
 use motet_testkit::cancel_everywhere;
@@ -251,7 +251,7 @@ async fn several_readers() {
         for (at, mut reader) in readers.into_iter().enumerate() {
             let (leaves_after, taken) =
                 (if at == 0 { draw(20) as usize } else { usize::MAX }, Arc::clone(&taken));
-            drop(n.spawn("reads", async move {
+            n.spawn("reads", async move {
                 let mut next = 0;
                 while next < leaves_after {
                     if draw(3) == 0 {
@@ -263,7 +263,7 @@ async fn several_readers() {
                     next += 1;
                 }
                 taken.lock().unwrap().insert(at, next);
-            }));
+            });
             if at == 2 {
                 // How far one is ahead of another is limited by the room.
                 sleep(millis(draw(30))).await;

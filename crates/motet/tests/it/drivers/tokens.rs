@@ -32,10 +32,10 @@ fn cancel() {
             scope(async |n: &Nursery<&'static str>| {
                 let (waits, cancels) = (token.clone(), token.clone());
                 let waiter = n.spawn("waits", async move { waits.cancelled().await.clone() });
-                drop(n.spawn("cancels", async move {
+                n.spawn("cancels", async move {
                     sleep(millis(20)).await;
                     cancels.cancel(Reason::requested("lunch"));
-                }));
+                });
                 let mut others = waits_in_a_task_of_tokio(token);
                 assert!(timeout(millis(5), token.cancelled()).await.is_err());
                 assert!(!motet::fault!("tokens.cancel").await, "no fault unless a seed wants it");
@@ -107,10 +107,10 @@ async fn of_a_scope() {
             drop(n.token());
         }
         let watching = scope.clone();
-        drop(n.spawn_coop("watches", async move |_| {
+        n.spawn_coop("watches", async move |_| {
             sleep(millis(draw(3))).await;
             timeout(millis(500), watching.token().cancelled()).await.expect("the scope was cancelled").clone()
-        }));
+        });
         sleep(millis(draw(3))).await;
         n.cancel(Reason::requested("enough"));
         Ok(scope)

@@ -114,7 +114,7 @@ fn cancel() {
     cancel_everywhere(
         async || (queue::bounded::<Item>(4), Books::default()),
         async |((sender, receiver), books)| {
-            let options = Scope::options().grace(millis(5));
+            let options = Scope::builder().grace(millis(5));
             let done = options.run(async |n: &Nursery<Infallible>| {
                 let seen = books.clone();
                 let handler = move |job: Job<Item>| {
@@ -191,11 +191,11 @@ async fn by_key_with_failures() {
         drop(receiver);
         for producer in 0..2 {
             let sender = sender.clone();
-            drop(n.spawn("sends", async move {
+            n.spawn("sends", async move {
                 for number in 0..5 {
                     sender.send((producer * 2 + number % 2, number)).await.unwrap();
                 }
-            }));
+            });
         }
         drop(sender);
         let stats = timeout(millis(60_000), crew.ended()).await.expect("they end with their queue");
@@ -224,7 +224,7 @@ async fn cancelled_in_the_middle() {
         // Without keys each is its own.
         sender.send((if keyed { number % 3 } else { number }, number)).await.unwrap();
     }
-    let options = Scope::options().grace(millis(draw(5)));
+    let options = Scope::builder().grace(millis(draw(5)));
     let told = draw(2) == 0;
     let ended = options.run(async |n: &Nursery<Infallible>| {
         let seen = books.clone();
@@ -265,7 +265,7 @@ async fn crew_after_crew() {
         sender.send((number % 3, number)).await.unwrap();
     }
     sender.close();
-    let options = Scope::options().grace(millis(draw(5)));
+    let options = Scope::builder().grace(millis(draw(5)));
     let ended = options.run(async |n: &Nursery<Infallible>| {
         for crew in 0.. {
             let seen = books.clone();

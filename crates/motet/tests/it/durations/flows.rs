@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use motet::batch::{Batcher, Builder, LoaderBuilder};
 use motet::queue::{self, Job, RecvTimeoutError, SendTimeoutError};
-use motet::stream::{Combinators as _, generator};
+use motet::stream::{StreamCombinators as _, generator};
 use motet::task::{Nursery, scope};
 use motet::{Backoff, Jitter, rng};
 use tokio::time::sleep;
@@ -28,7 +28,16 @@ pub(super) fn table() -> Vec<Row> {
         Row {
             setting: "backoff/mod.rs exponential",
             means: LIMIT,
-            uses: |odd| waits(Backoff::exponential(odd, Duration::MAX).factor(1.0).jitter(Jitter::Equal)),
+            uses: |odd| {
+                waits(
+                    Backoff::exponential(odd, Duration::MAX)
+                        .unwrap()
+                        .factor(1.0)
+                        .unwrap()
+                        .jitter(Jitter::Equal)
+                        .unwrap(),
+                )
+            },
         },
         // Any of them is a bound to draw up to.
         Row { setting: "rng/generator.rs duration", means: [const { Odd::AtOnce }; 4], uses: draws },

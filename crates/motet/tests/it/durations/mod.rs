@@ -39,7 +39,7 @@ const REPORTS: [&str; 26] = [
     "sim/runner/trace.rs Event.at",
     "task/stall.rs Stall.running",
     "task/supervisor/error.rs FailureCause::NotStopped",
-    "task/supervisor/error.rs SupervisorFailed.within",
+    "task/supervisor/error.rs SupervisorError.within",
     "task/supervisor/watch.rs ChildState::Backoff",
     // A queue in memory sets no limit: there is nothing to extend.
     "queue/lease.rs extend",

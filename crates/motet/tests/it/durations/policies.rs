@@ -273,8 +273,12 @@ fn of_half_open(odd: Duration) -> Effect {
 /// The effect: the second time of being open is as short as the first.
 fn of_a_stable_breaker(odd: Duration) -> Effect {
     Box::pin(async move {
-        let grows =
-            Backoff::exponential(SECOND, SECOND * 100_000).factor(100_000.0).jitter(motet::Jitter::None);
+        let grows = Backoff::exponential(SECOND, SECOND * 100_000)
+            .unwrap()
+            .factor(100_000.0)
+            .unwrap()
+            .jitter(motet::Jitter::None)
+            .unwrap();
         let breaker = breaker().probes(1).open_for(grows).stable_after(odd).build()?;
         for _ in 0..2 {
             breaker.try_acquire()?.failure();

@@ -77,7 +77,7 @@ fn of_a_timeout(odd: Duration) -> Effect {
 
 fn of_a_deadline(odd: Duration) -> Effect {
     Box::pin(async move {
-        let scope = Scope::options().deadline(odd);
+        let scope = Scope::builder().timeout(odd);
         let ended = scope.run(async |_: &Nursery<Infallible>| pending::<Result<(), Infallible>>().await);
         ended.await.unwrap_err();
         Ok(())
@@ -86,9 +86,9 @@ fn of_a_deadline(odd: Duration) -> Effect {
 
 fn of_a_grace(odd: Duration) -> Effect {
     Box::pin(async move {
-        let scope = Scope::options().grace(odd);
+        let scope = Scope::builder().grace(odd);
         let ended = scope.run(async |n: &Nursery<Infallible>| {
-            drop(n.spawn_coop("deaf", async |_| pending::<()>().await));
+            n.spawn_coop("deaf", async |_| pending::<()>().await);
             n.cancel(Reason::requested("enough"));
             Ok(())
         });
@@ -99,7 +99,7 @@ fn of_a_grace(odd: Duration) -> Effect {
 
 fn of_a_release(odd: Duration) -> Effect {
     Box::pin(async move {
-        let scope = Scope::options().release_timeout(odd);
+        let scope = Scope::builder().release_timeout(odd);
         let ended = scope.run(async |n: &Nursery<Infallible>| {
             n.defer("hangs", async |_| pending::<()>().await);
             Ok(())
@@ -116,12 +116,12 @@ fn of_a_stall(odd: Duration) -> Effect {
         let watch = StallWatch::start(odd, move |stall| drop(report.send(stall.task)))?;
         let is_to_come = odd < SECOND;
         scope(async |n: &Nursery<Infallible>| {
-            drop(n.spawn("stalls", async move {
+            n.spawn("stalls", async move {
                 if is_to_come {
                     // It watches the threads of other tests as well.
                     while reports.recv().unwrap().as_str() != "stalls" {}
                 }
-            }));
+            });
             Ok(())
         })
         .await?;
@@ -142,9 +142,9 @@ fn of_a_stop(odd: Duration) -> Effect {
                 pending::<()>().await;
             }
         });
-        let supervisor = Supervisor::new("minds").with_child(child.stop_timeout(odd));
+        let supervisor = Supervisor::new().name("minds").with_child(child.stop_timeout(odd));
         scope(async |n: &Nursery<Infallible>| {
-            drop(n.spawn("supervisor", supervisor.run(stop.clone())));
+            n.spawn("supervisor", supervisor.run(stop.clone()));
             token.cancelled().await;
             stop.cancel(Reason::requested("enough"));
             Ok(())
@@ -157,7 +157,7 @@ fn of_a_stop(odd: Duration) -> Effect {
 fn of_a_restart(odd: Duration) -> Effect {
     Box::pin(async move {
         let mut starts = 0;
-        let supervisor = Supervisor::new("minds").backoff(Backoff::constant(odd)).child(
+        let supervisor = Supervisor::new().name("minds").backoff(Backoff::constant(odd)).child(
             "fails once",
             Restart::Transient,
             move || {
@@ -173,11 +173,11 @@ fn of_a_restart(odd: Duration) -> Effect {
 
 fn of_an_intensity(odd: Duration) -> Effect {
     Box::pin(async move {
-        let supervisor = Supervisor::new("minds").intensity(3, odd).backoff(Backoff::constant(SECOND)).child(
-            "fails",
-            Restart::Permanent,
-            || async { Err::<(), _>("not now") },
-        );
+        let supervisor = Supervisor::new()
+            .name("minds")
+            .intensity(3, odd)
+            .backoff(Backoff::constant(SECOND))
+            .child("fails", Restart::Permanent, || async { Err::<(), _>("not now") });
         supervisor.run(CancelToken::new()).await.unwrap_err();
         Ok(())
     })
@@ -193,7 +193,7 @@ fn of_a_resource(odd: Duration) -> Effect {
 }
 
 fn app(work: Duration, drain: Duration) -> App {
-    App::new("shop").work(work).phase("drain", drain).total(NEVER).grace(NEVER)
+    App::new().name("shop").work(work).phase("drain", drain).total(NEVER).grace(NEVER)
 }
 
 async fn stop() -> Reason {
@@ -205,11 +205,11 @@ fn of_work(odd: Duration) -> Effect {
     Box::pin(async move {
         let (tell, told) = oneshot::channel();
         let run = app(odd, NEVER).run_until(stop(), async |root: &Root<Infallible>| {
-            drop(root.in_phase("drain").service_coop("told", async |token| {
+            root.in_phase("drain").service_coop("told", async |token| {
                 token.cancelled().await;
                 tell.send(()).unwrap();
-            }));
-            drop(root.spawn_coop("deaf", async |_| pending::<()>().await));
+            });
+            root.spawn_coop("deaf", async |_| pending::<()>().await);
             pending::<Result<(), Infallible>>().await
         });
         let ended = async { Ok(told.await?) };
@@ -220,7 +220,7 @@ fn of_work(odd: Duration) -> Effect {
 fn of_a_phase(odd: Duration) -> Effect {
     Box::pin(async move {
         let run = app(NEVER, odd).run_until(stop(), async |root: &Root<Infallible>| {
-            drop(root.in_phase("drain").service_coop("deaf", async |_| pending::<()>().await));
+            root.in_phase("drain").service_coop("deaf", async |_| pending::<()>().await);
             pending::<Result<(), Infallible>>().await
         });
         assert_eq!(run.await.report.phase("drain").unwrap().stuck[0].as_str(), "deaf");
@@ -231,7 +231,7 @@ fn of_a_phase(odd: Duration) -> Effect {
 fn deaf(app: App) -> Effect {
     Box::pin(async move {
         let run = app.run_until(stop(), async |root: &Root<Infallible>| {
-            drop(root.spawn_coop("deaf", async |_| pending::<()>().await));
+            root.spawn_coop("deaf", async |_| pending::<()>().await);
             pending::<Result<(), Infallible>>().await
         });
         drop(run.await);

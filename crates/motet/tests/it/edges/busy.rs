@@ -15,7 +15,7 @@ use super::{MS, bounded, one, workers};
 fn busy_body_ends_at_the_deadline() {
     bounded(|| {
         one().block_on(async {
-            let late = Scope::options().deadline(MS * 50).run(async |_: &Nursery| {
+            let late = Scope::builder().timeout(MS * 50).run(async |_: &Nursery| {
                 loop {
                     tokio::task::consume_budget().await;
                 }
@@ -31,12 +31,12 @@ fn busy_body_ends_at_the_deadline() {
 fn busy_cooperative_child_ends_after_the_grace() {
     bounded(|| {
         one().block_on(async {
-            let ended = Scope::options().grace(MS * 50).run(async |n: &Nursery| {
-                drop(n.spawn_coop("busy", async |_cx: CancelToken| {
+            let ended = Scope::builder().grace(MS * 50).run(async |n: &Nursery| {
+                n.spawn_coop("busy", async |_cx: CancelToken| {
                     loop {
                         tokio::task::consume_budget().await;
                     }
-                }));
+                });
                 sleep(MS * 10).await;
                 n.cancel(Reason::requested("stop"));
                 Ok(())
@@ -50,7 +50,7 @@ fn busy_cooperative_child_ends_after_the_grace() {
 fn abandoned_busy_opening_ends_at_the_release_timeout() {
     bounded(|| {
         one().block_on(async {
-            let ended = Scope::options().release_timeout(MS * 50).run(async |n: &Nursery| {
+            let ended = Scope::builder().release_timeout(MS * 50).run(async |n: &Nursery| {
                 let opening = async {
                     loop {
                         tokio::task::consume_budget().await;
@@ -75,14 +75,14 @@ fn cancellation_reaches_a_child_in_its_first_poll() {
             let begun = Arc::new(AtomicBool::new(false));
             let seen = Arc::clone(&begun);
             let ended = scope(async |n: &Nursery| {
-                drop(n.spawn_coop("crunch", async move |cx: CancelToken| {
+                n.spawn_coop("crunch", async move |cx: CancelToken| {
                     tokio::task::block_in_place(|| {
                         begun.store(true, Ordering::SeqCst);
                         while !cx.is_cancelled() {
                             std::thread::sleep(MS);
                         }
                     });
-                }));
+                });
                 while !seen.load(Ordering::SeqCst) {
                     sleep(MS).await;
                 }
@@ -101,7 +101,7 @@ async fn closure_cancelled_before_it_begins_does_not_run() {
     let note = Arc::clone(&began);
     let ended = scope(async |n: &Nursery| {
         n.cancel(Reason::requested("before"));
-        drop(n.blocking("closure", move |_| note.store(true, Ordering::SeqCst)));
+        n.blocking("closure", move |_| note.store(true, Ordering::SeqCst));
         Ok(())
     });
     ended.await.unwrap();
@@ -117,7 +117,7 @@ fn closure_cancelled_in_the_queue_of_the_runtime_does_not_run() {
             let note = Arc::clone(&began);
             let (go, wait) = mpsc::channel::<()>();
             scope(async |n: &Nursery| {
-                drop(n.blocking("first", move |_| wait.recv()));
+                n.blocking("first", move |_| wait.recv());
                 sleep(MS * 10).await;
                 let second = n.blocking("second", move |_| note.store(true, Ordering::SeqCst));
                 sleep(MS * 10).await;

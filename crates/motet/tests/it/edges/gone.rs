@@ -137,7 +137,7 @@ fn stall_watch_may_be_dropped_in_its_report() {
         *slot.lock().unwrap() = Some(watch.unwrap());
         one().block_on(async {
             scope(async |n: &Nursery| {
-                drop(n.spawn("blocks", async { std::thread::sleep(MS * 200) }));
+                n.spawn("blocks", async { std::thread::sleep(MS * 200) });
                 Ok(())
             })
             .await

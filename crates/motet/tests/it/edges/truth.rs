@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use motet::resource::Exit;
-use motet::task::{CancelToken, Nursery, Policy, Reason, Scope, ScopeError, TaskFailed, scope};
+use motet::task::{CancelToken, Nursery, Policy, Reason, Scope, ScopeError, TaskError, scope};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
@@ -19,7 +19,7 @@ async fn told(
     let heard = Arc::new(Mutex::new(None));
     let tell = Arc::clone(&heard);
     let ended =
-        Scope::options().policy(policy).deadline(SECOND * 10).run(async |n: &Nursery<&'static str>| {
+        Scope::builder().policy(policy).timeout(SECOND * 10).run(async |n: &Nursery<&'static str>| {
             n.defer("transaction", async move |exit| *tell.lock().unwrap() = Some(exit));
             body(n).await
         });
@@ -53,7 +53,7 @@ async fn first_ok_deadline_after_a_success_exits_with_cancelled() {
 #[tokio::test(start_paused = true)]
 async fn scope_that_returns_a_value_exits_with_ok() {
     let (exit, ended) = told(Policy::FailFast, async |n| {
-        drop(n.spawn("poller", pending::<()>()));
+        n.spawn("poller", pending::<()>());
         n.cancel(Reason::requested("the work is done"));
         Ok(())
     })
@@ -66,11 +66,11 @@ async fn scope_that_returns_a_value_exits_with_ok() {
 async fn collect_all_lets_children_end_after_an_error_of_the_body() {
     let done = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&done);
-    let ended = Scope::options().policy(Policy::CollectAll).run(async |n: &Nursery<&'static str>| {
-        drop(n.spawn("child", async move {
+    let ended = Scope::builder().policy(Policy::CollectAll).run(async |n: &Nursery<&'static str>| {
+        n.spawn("child", async move {
             sleep(SECOND).await;
             note.store(true, Ordering::SeqCst);
-        }));
+        });
         Err::<(), _>("body")
     });
     assert!(ended.await.is_err());
@@ -79,7 +79,7 @@ async fn collect_all_lets_children_end_after_an_error_of_the_body() {
 
 #[tokio::test(start_paused = true)]
 async fn first_ok_does_not_count_a_failed_start() {
-    let ended = Scope::options()
+    let ended = Scope::builder()
         .policy(Policy::FirstOk)
         .run(async |n: &Nursery<&'static str>| {
             let slow = n.try_spawn("slow", async {
@@ -131,7 +131,7 @@ async fn cancelled_task_reports_its_reason() {
         let task = n.spawn("task", pending::<()>());
         tokio::task::yield_now().await;
         task.cancel(Reason::requested("lunch"));
-        let Err(TaskFailed::Cancelled { reason, .. }) = task.await else { panic!() };
+        let Err(TaskError::Cancelled { reason, .. }) = task.await else { panic!() };
         assert_eq!(reason.text(), Some("lunch"));
         Ok(())
     })
@@ -145,7 +145,7 @@ async fn start_fails_when_its_task_has_ended() {
     let keep = Arc::clone(&kept);
     let ended = timeout(
         SECOND * 100,
-        Scope::options().policy(Policy::Isolate).run(async move |n: &Nursery| {
+        Scope::builder().policy(Policy::Isolate).run(async move |n: &Nursery| {
             let started = n
                 .start("server", async move |ready: motet::task::Ready<(), Infallible>| {
                     *keep.lock().unwrap() = Some(ready);
@@ -163,8 +163,8 @@ async fn start_fails_when_its_task_has_ended() {
 
 #[tokio::test]
 async fn scope_in_a_blocking_child_has_the_outer_deadline() {
-    let deadline = Scope::options()
-        .deadline(SECOND * 100)
+    let deadline = Scope::builder()
+        .timeout(SECOND * 100)
         .run(async |n: &Nursery| {
             let inner = n.blocking("closure", |_| {
                 Handle::current().block_on(scope(async |n: &Nursery| Ok(n.deadline()))).unwrap()
@@ -178,12 +178,12 @@ async fn scope_in_a_blocking_child_has_the_outer_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn payload_that_panics_on_drop_is_reported_as_a_panic() {
-    Scope::options()
+    Scope::builder()
         .policy(Policy::Isolate)
         .run(async |n: &Nursery| {
             let task = n.spawn("bomb", async { std::panic::panic_any(Bomb) });
             let failed = task.await.unwrap_err();
-            assert!(matches!(failed, TaskFailed::Panicked { .. }), "{failed:?}");
+            assert!(matches!(failed, TaskError::Panicked { .. }), "{failed:?}");
             Ok(())
         })
         .await

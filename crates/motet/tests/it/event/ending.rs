@@ -30,7 +30,7 @@ async fn listener_is_dropped_with_its_scope() {
         let (at_home, home_listener) = held();
         let _home = emitter.on("home", home_listener).unwrap();
         let mut subscription = None;
-        let inner = Scope::options()
+        let inner = Scope::builder()
             .run(async |inner: &Nursery| {
                 subscription = Some(emitter.listener("kept").within(inner).on(listener).unwrap());
                 let pattern = Arc::clone(&kept);
@@ -81,7 +81,7 @@ async fn dropped_scope_drops_its_listeners() {
     let (kept, listener) = held();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
-        let waits = Scope::options().run(async |inner: &Nursery| {
+        let waits = Scope::builder().run(async |inner: &Nursery| {
             emitter.listener("kept").within(inner).on(listener).unwrap().forever();
             sleep(SECOND * 5).await;
             Ok(())
@@ -105,7 +105,7 @@ async fn listener_is_off_before_earlier_resources_are_released() {
         let _count = emitter.on("count", |_: &Tick| ()).unwrap();
         let (seen, at_close, at_end) = (Arc::new(AtomicUsize::new(9)), emitter.clone(), emitter.clone());
         let sees = Arc::clone(&seen);
-        Scope::options()
+        Scope::builder()
             .run(async |inner: &Nursery| {
                 let close = move |_: u32, _: Exit| {
                     sees.store(at_close.listener_count::<Tick>(), Ordering::Relaxed);
@@ -145,7 +145,7 @@ async fn running_emit_skips_a_listener_of_an_ended_scope() {
             })
             .unwrap();
         let mut emit = emitter.emit(Tick(1));
-        Scope::options()
+        Scope::builder()
             .run(async |inner: &Nursery| {
                 emitter.listener("second").within(inner).on(|_: &Tick| ()).unwrap().forever();
                 assert!(poll_once(&mut emit).is_pending());
@@ -166,7 +166,7 @@ async fn running_emit_skips_a_listener_of_an_ended_scope() {
 async fn dropped_listeners_leave_one_cleanup_in_their_scope() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
-        Scope::options()
+        Scope::builder()
             .run(async |inner: &Nursery| {
                 for _ in 0..1_000 {
                     let _on = emitter.listener("short").within(inner).on(|_: &Tick| ()).unwrap();
@@ -192,7 +192,7 @@ async fn dropped_listeners_leave_one_cleanup_in_their_scope() {
 #[tokio::test]
 async fn dropped_emitters_leave_nothing_in_their_scope() {
     scope(async |n: &Nursery| {
-        Scope::options()
+        Scope::builder()
             .run(async |inner: &Nursery| {
                 for _ in 0..1_000 {
                     let emitter = Emitter::new(inner);
@@ -313,7 +313,7 @@ async fn listener_that_panics_on_drop_leaves_the_others() {
         first.off();
         assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
         assert_eq!(heard.take(), [("other", 1)]);
-        let inner: Result<(), motet::task::ScopeError> = Scope::options()
+        let inner: Result<(), motet::task::ScopeError> = Scope::builder()
             .run(async |inner: &Nursery| {
                 let bomb = Bomb;
                 let bombs = move |_: &Tick| {
@@ -337,7 +337,7 @@ async fn an_emitter_is_closed_when_its_scope_has_ended() {
     let heard = Heard::default();
     let mut outlives = None;
     scope(async |n: &Nursery| {
-        Scope::options()
+        Scope::builder()
             .run(async |inner: &Nursery| {
                 let dead = heard.clone();
                 let emitter = Emitter::builder().on_dead(move |_| dead.note("dead", 0)).build(inner);
@@ -389,7 +389,7 @@ async fn emitter_of_an_ended_scope_is_closed_from_the_start() {
 async fn a_release_emits_to_an_emitter_that_was_made_before() {
     let (heard, said) = (Heard::default(), Arc::new(AtomicUsize::new(0)));
     scope(async |n: &Nursery| {
-        Scope::options()
+        Scope::builder()
             .run(async |inner: &Nursery| {
                 let emitter = Emitter::new(inner);
                 emitter.listener("outside").within(n).on(heard.by("outside")).unwrap().forever();

@@ -111,7 +111,7 @@ async fn posts_for_a_listener_of_a_cancelled_scope_are_dropped() {
     let heard = Heard::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::builder().named("events").build(n);
-        let inner = Scope::options().run(async |inner: &Nursery| {
+        let inner = Scope::builder().run(async |inner: &Nursery| {
             let listener = emitter.listener("slow").within(inner);
             listener.on_async(heard.slowly("slow", SECOND)).unwrap().forever();
             for number in 0..3 {

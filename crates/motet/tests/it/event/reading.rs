@@ -151,7 +151,7 @@ async fn stream_of_unlimited_capacity_works() {
 async fn streams_end_with_the_scope() {
     let mut streams = Vec::new();
     let mut next = None;
-    Scope::options()
+    Scope::builder()
         .run(async |n: &Nursery| {
             let emitter = Emitter::new(n);
             for lag in [Lag::Wait(TWO), Lag::DropOldest(TWO), Lag::Latest] {

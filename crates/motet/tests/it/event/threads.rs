@@ -126,7 +126,7 @@ async fn stress_of_posts_and_closing_scopes_drains() {
             let scopes = [0, 1].map(|_| {
                 let emitter = emitter.clone();
                 n.spawn("scope", async move {
-                    let ended = Scope::options().run(async |inner: &Nursery| {
+                    let ended = Scope::builder().run(async |inner: &Nursery| {
                         let listener = emitter.listener("hears").within(inner);
                         if let Ok(on) = listener.on_async(async |_: Arc<Tick>| yield_now().await) {
                             on.forever();

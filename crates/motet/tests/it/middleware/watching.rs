@@ -40,7 +40,7 @@ async fn outcome<F>(future: F) -> Option<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
-    let options = motet::task::Scope::options().policy(motet::task::Policy::Isolate);
+    let options = motet::task::Scope::builder().policy(motet::task::Policy::Isolate);
     let outcome = options.run(async |n: &Nursery| Ok(n.spawn("call", future).await.ok())).await;
     outcome.ok().flatten()
 }

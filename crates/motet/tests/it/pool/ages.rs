@@ -175,12 +175,12 @@ async fn max_lifetime_replaces_idle_and_busy_connections() {
         pool.resize(1);
         for _ in 0..2 {
             let pool = pool.clone();
-            drop(n.service("uses", async move {
+            n.service("uses", async move {
                 loop {
                     let _link = pool.acquire().await.unwrap();
                     sleep(seconds(1)).await;
                 }
-            }));
+            });
         }
         sleep(seconds(1_000)).await;
         let closed = pool.stats().closed;

@@ -23,7 +23,7 @@ fn assert_refused<T>(outcome: Result<T, AcquireError<super::backend::Refused>>, 
 }
 
 fn no_jitter(pool: motet::pool::Builder<Backend>) -> motet::pool::Builder<Backend> {
-    pool.backoff(Backoff::exponential(millis(100), seconds(5)).jitter(Jitter::None))
+    pool.backoff(Backoff::exponential(millis(100), seconds(5)).unwrap().jitter(Jitter::None).unwrap())
 }
 
 #[tokio::test(start_paused = true)]

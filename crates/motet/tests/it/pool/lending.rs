@@ -296,7 +296,7 @@ async fn broken_connection_is_replaced() {
 #[tokio::test(start_paused = true)]
 async fn connection_of_a_panicked_holder_is_replaced() {
     let backend = Backend::limited_to(1);
-    Scope::options()
+    Scope::builder()
         .policy(Policy::Isolate)
         .run(async |n: &Nursery<Infallible>| {
             let pool = Pool::builder(n, backend.clone()).max(1).build().unwrap();
@@ -431,12 +431,12 @@ async fn loop_of_acquires_lets_other_tasks_run() {
             drop(pool.acquire().await.unwrap());
             let turns = Arc::new(AtomicUsize::new(0));
             let counted = Arc::clone(&turns);
-            drop(n.service("other", async move {
+            n.service("other", async move {
                 loop {
                     counted.fetch_add(1, Ordering::Relaxed);
                     yield_now().await;
                 }
-            }));
+            });
             for _ in 0..10_000 {
                 drop(pool.acquire().await.unwrap());
             }

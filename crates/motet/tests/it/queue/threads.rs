@@ -61,7 +61,7 @@ fn threads_deliver_every_dead_letter() {
         scope(async |n: &Nursery<()>| {
             for _ in 0..3 {
                 let receiver = receiver.clone();
-                drop(n.spawn("fails", async move { while receiver.lease().await.is_some() {} }));
+                n.spawn("fails", async move { while receiver.lease().await.is_some() {} });
             }
             drop(receiver);
             let reads = n.spawn("reads", async move {
@@ -95,11 +95,11 @@ fn run(capacity: usize, unbounded: bool) {
         let (sender, receiver) = if unbounded { queue::unbounded() } else { queue::bounded(capacity) };
         scope(async |n: &Nursery<()>| {
             for side in 0..SIDES {
-                drop(n.spawn(
+                n.spawn(
                     "sends",
                     sends(sender.clone(), side * each + 1..=(side + 1) * each, Arc::clone(&alive)),
-                ));
-                drop(n.spawn("takes", takes(receiver.clone(), Arc::clone(&sum))));
+                );
+                n.spawn("takes", takes(receiver.clone(), Arc::clone(&sum)));
             }
             drop(receiver);
             drop(sender);

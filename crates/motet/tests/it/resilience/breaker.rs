@@ -490,7 +490,7 @@ fn invalid_settings_are_refused_with_the_reason() {
         assert!(refused.to_string().contains(says), "{refused} does not say {says}");
     }
     builder()
-        .open_for(Backoff::constant(Duration::MAX).jitter(Jitter::None))
+        .open_for(Backoff::constant(Duration::MAX).jitter(Jitter::None).unwrap())
         .half_open_max_wait(Duration::MAX, AfterWait::Close)
         .stable_after(Duration::MAX)
         .probe_lease(Duration::MAX)

@@ -125,7 +125,7 @@ async fn half_open_max_wait_ends_the_half_open_state() {
 
 #[tokio::test(start_paused = true)]
 async fn open_time_backs_off_up_to_its_cap_until_stable() {
-    let backoff = Backoff::exponential(seconds(10), seconds(60)).jitter(Jitter::None);
+    let backoff = Backoff::exponential(seconds(10), seconds(60)).unwrap().jitter(Jitter::None).unwrap();
     let builder = CircuitBreaker::builder()
         .opens_on(Trip::consecutive(1))
         .open_for(backoff)

@@ -46,7 +46,7 @@ async fn waiters_are_served_in_order_within_max_wait() {
     scope(async |n: &Nursery<Infallible>| {
         for number in 0..8 {
             let (bulkhead, order) = (bulkhead.clone(), Arc::clone(&order));
-            drop(n.spawn("calls", async move {
+            n.spawn("calls", async move {
                 let begin = Instant::now();
                 match bulkhead.acquire().await {
                     Ok(_permit) => {
@@ -55,7 +55,7 @@ async fn waiters_are_served_in_order_within_max_wait() {
                     }
                     Err(_) => assert_eq!(begin.elapsed(), seconds(2)),
                 }
-            }));
+            });
         }
         Ok(())
     })

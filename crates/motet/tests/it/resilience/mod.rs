@@ -32,7 +32,7 @@ fn steady(wait: Duration) -> Retry {
 
 /// 100 ms doubling, without jitter.
 fn doubling() -> Retry {
-    Retry::new().backoff(Backoff::default().jitter(Jitter::None)).without_budget()
+    Retry::new().backoff(Backoff::default().jitter(Jitter::None).unwrap()).without_budget()
 }
 
 /// A budget of `count` tokens, which fade within seconds.

@@ -64,10 +64,10 @@ async fn waiters_are_served_in_order() {
     scope(async |n: &Nursery<Infallible>| {
         for (number, cells) in [2, 1, 2, 1].into_iter().enumerate() {
             let (limiter, order) = (limiter.clone(), Arc::clone(&order));
-            drop(n.spawn("waits", async move {
+            n.spawn("waits", async move {
                 limiter.acquire(cells).await.unwrap();
                 order.lock().unwrap().push((number, begin.elapsed()));
-            }));
+            });
         }
         tokio::time::sleep(millis(150)).await;
         // One cell is free, and wanted by the first waiter.

@@ -48,7 +48,8 @@ async fn waits_double() {
 #[tokio::test(start_paused = true)]
 async fn jitter_stays_below_the_cap_without_piling_up_there() {
     let cap = millis(2_000);
-    let retry = Retry::new().attempts(60).without_budget().backoff(Backoff::exponential(millis(100), cap));
+    let retry =
+        Retry::new().attempts(60).without_budget().backoff(Backoff::exponential(millis(100), cap).unwrap());
     let (times, _) = times(&retry, 99).await;
     let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // The timer is good for a millisecond.
@@ -379,5 +380,5 @@ fn invalid_budget_panics() {
 
 #[test]
 fn default_backoff_has_full_jitter() {
-    assert_eq!(Backoff::default(), Backoff::default().jitter(Jitter::Full));
+    assert_eq!(Backoff::default(), Backoff::default().jitter(Jitter::Full).unwrap());
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
 use motet::resilience::{Retry, RetryBudget};
-use motet::stream::{Combinators as _, generator, retry_source, try_generator};
+use motet::stream::{StreamCombinators as _, generator, retry_source, try_generator};
 use motet::task::{CancelToken, Nursery, Reason, scope, timeout};
 use motet::{Backoff, queue};
 use tokio::time::{Instant, sleep};
@@ -183,13 +183,13 @@ fn queue_read_as_a_stream_and_piped_on_loses_nothing() {
     block_on(async {
         scope(async |n: &Nursery| {
             let (first, second) = (queue::bounded(2), queue::bounded(3));
-            drop(n.spawn("pipe", first.1.map(|number: u32| number * 2).pipe_to(second.0)));
+            n.spawn("pipe", first.1.map(|number: u32| number * 2).pipe_to(second.0));
             let sender = first.0;
-            drop(n.spawn("sends", async move {
+            n.spawn("sends", async move {
                 for number in 0..20 {
                     sender.send(number).await.unwrap();
                 }
-            }));
+            });
             let seen: Vec<_> = second.1.collect().await;
             assert_eq!(seen, (0..20).map(|number| number * 2).collect::<Vec<_>>());
             Ok(())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use motet::event::{Lag, Missed};
-use motet::stream::{Broadcast, Combinators as _, generator};
+use motet::stream::{Broadcast, StreamCombinators as _, generator};
 use motet::task::{Nursery, Reason, Scope, scope, timeout};
 use tokio::task::yield_now;
 use tokio::time::sleep;

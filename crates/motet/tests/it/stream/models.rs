@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use motet::stream::{Combinators as _, generator};
+use motet::stream::{StreamCombinators as _, generator};
 use motet::task::{Nursery, scope};
 use proptest::prelude::*;
 use tokio::task::yield_now;

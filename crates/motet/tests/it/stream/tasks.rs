@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::{FusedStream, Stream};
-use motet::stream::{Combinators as _, Spawned, generator, try_generator};
+use motet::stream::{Spawned, StreamCombinators as _, generator, try_generator};
 use motet::task::{Nursery, Policy, Reason, Scope, drain, scope, timeout, unscoped};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
@@ -422,7 +422,7 @@ fn source_that_panics_on_drop_lets_the_stream_drop() {
         }
     }
     block_on(async {
-        let ended = Scope::options().policy(Policy::Isolate).run(async |n: &Nursery<String>| {
+        let ended = Scope::builder().policy(Policy::Isolate).run(async |n: &Nursery<String>| {
             let mut stream = Source(Bomb).spawned(n, "source", 2).unwrap();
             assert_eq!(stream.next().await, Some(1));
             drop(stream);

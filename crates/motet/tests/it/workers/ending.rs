@@ -35,7 +35,7 @@ async fn handlers_get_the_grace_and_cut_off_items_keep_attempts() {
     let (sender, receiver) = queue::bounded(8);
     let log = Log::new();
     let begin = Instant::now();
-    let options = Scope::options().grace(ms(100));
+    let options = Scope::builder().grace(ms(100));
     let ended = options.run(async |n: &Nursery<Infallible>| {
         let seen = log.clone();
         let crew = receiver.workers(3).start(n, "slow", move |job: Job<u64>| {
@@ -71,7 +71,7 @@ async fn handlers_get_the_grace_and_cut_off_items_keep_attempts() {
 async fn items_waiting_for_their_key_return_in_order() {
     for cut_off in [true, false] {
         let (sender, receiver) = queue::bounded(8);
-        let options = Scope::options().grace(ms(100));
+        let options = Scope::builder().grace(ms(100));
         let ended = options.run(async |n: &Nursery<Infallible>| {
             let handler = move |_: Job<(u32, u32)>| async move {
                 sleep(if cut_off { ms(1_000) } else { ms(50) }).await;
@@ -105,7 +105,7 @@ async fn item_in_backoff_returns_at_once_when_the_scope_ends() {
     let (sender, receiver) = queue::bounded(8);
     let after = OnceCell::new();
     let begin = Instant::now();
-    let ended = Scope::options().grace(ms(100)).run(async |n: &Nursery<Infallible>| {
+    let ended = Scope::builder().grace(ms(100)).run(async |n: &Nursery<Infallible>| {
         let workers = receiver.workers(1).keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(10_000)));
         let crew = workers.start(n, "keyed", async |_: Job<u32>| Err::<(), _>("not now"));
         for number in 0..3 {
@@ -207,13 +207,13 @@ async fn service_workers_serve_until_the_senders_end() {
         };
         drop(receiver.workers(2).as_services().start(n, "serves", handler));
         let theirs = sender.clone();
-        drop(n.spawn("sends", async move {
+        n.spawn("sends", async move {
             for number in 0..3 {
                 sleep(ms(10)).await;
                 theirs.send(number).await.unwrap();
             }
             theirs.join().await.unwrap();
-        }));
+        });
         Ok(())
     })
     .await

@@ -66,7 +66,7 @@ async fn failed_items_are_retried_with_backoff_until_dead() {
                 }
             }
         };
-        let backoff = Backoff::exponential(ms(10), ms(1_000)).jitter(Jitter::None);
+        let backoff = Backoff::exponential(ms(10), ms(1_000)).unwrap().jitter(Jitter::None).unwrap();
         let crew = receiver.workers(2).backoff(backoff).start(n, "flaky", handler).unwrap();
         for item in ["flaky", "poison", "bomb", "good"] {
             sender.send(item).await.unwrap();

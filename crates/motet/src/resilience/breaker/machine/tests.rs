@@ -146,7 +146,7 @@ fn config() -> Config {
     Config {
         trip: Trip::consecutive(4).or(Window::calls(8).min_calls(5).failure_rate(0.6).slow_rate(0.5)),
         slow_call: Some(seconds(1)),
-        open_for: Backoff::exponential(seconds(8), seconds(60)).jitter(Jitter::None),
+        open_for: Backoff::doubling(seconds(8), seconds(60)).with_jitter(Jitter::None),
         stable_after: seconds(STABLE),
         probes: Probes {
             count: PROBES,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use self::window::Window;
 use super::child::Restart;
-use super::error::{ChildFailure, FailureCause, SupervisorFailed};
+use super::error::{ChildRunError, FailureCause, SupervisorError};
 use super::watch::{ChildState, ChildStatus};
 use crate::rng::Rng;
 use crate::task::Name;
@@ -47,8 +47,8 @@ pub(super) struct Machine {
     backoff: Backoff,
     mode: Mode,
     slots: Vec<Slot>,
-    failures: VecDeque<ChildFailure>,
-    gave_up: Option<SupervisorFailed>,
+    failures: VecDeque<ChildRunError>,
+    gave_up: Option<SupervisorError>,
 }
 
 struct Slot {
@@ -150,7 +150,7 @@ impl Machine {
                 return;
             }
         };
-        let failure = ChildFailure { child: slot.status.name.clone(), at: now, cause };
+        let failure = ChildRunError { child: slot.status.name.clone(), at: now, cause };
         // What goes may hold the last reference to an error, whose drop is a user's code.
         quietly_drop(slot.status.last_failure.replace(failure.clone()));
         if self.failures.len() == FAILURES {
@@ -170,7 +170,7 @@ impl Machine {
             slot.status.state = ChildState::Backoff { until };
         } else {
             slot.status.state = ChildState::Failed;
-            self.gave_up = Some(SupervisorFailed {
+            self.gave_up = Some(SupervisorError {
                 supervisor: self.supervisor.clone(),
                 child: slot.status.name.clone(),
                 max_restarts: self.window.max(),
@@ -214,7 +214,7 @@ impl Machine {
         self.slots.iter().all(|slot| matches!(slot.status.state, ChildState::Stopped | ChildState::Failed))
     }
 
-    pub(super) fn outcome(mut self) -> Result<(), SupervisorFailed> {
+    pub(super) fn outcome(mut self) -> Result<(), SupervisorError> {
         let gave_up = self.gave_up.take();
         self.failures.into_iter().for_each(quietly_drop);
         self.slots.into_iter().for_each(quietly_drop);

@@ -4,7 +4,7 @@ use crate::Jitter;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn machine(restarts: &[Restart]) -> Machine {
-    let backoff = Backoff::exponential(SECOND, SECOND * 8).jitter(Jitter::None);
+    let backoff = Backoff::doubling(SECOND, SECOND * 8).with_jitter(Jitter::None);
     let mut machine = Machine::new(Name::from("test"), 3, SECOND * 20, backoff);
     for (child, restart) in restarts.iter().enumerate() {
         machine.add(Name::from(format!("{child}")), *restart);
