@@ -1,62 +1,53 @@
-//! The async architecture toolkit for Rust, on tokio: from one coroutine to a cluster.
-//!
-//! Every piece is correct under cancellation, bounded, observable and testable in virtual time, and all of them
-//! speak one vocabulary: nothing outlives the scope that started it, and what is refused is handed back.
+//! Structured concurrency for tokio, and the parts around it: scopes, queues, pools, batches, retries, lifecycles.
 //!
 //! ```
-//! use motet::resource::Exit;
-//! use motet::task::{CancelToken, Nursery, Scope};
-//! use std::time::Duration;
+//! use motet::task::{Nursery, scope};
 //!
-//! type Error = Box<dyn std::error::Error + Send + Sync>;
-//! # async fn connect() -> std::io::Result<Vec<u32>> { Ok(vec![1, 2, 3]) }
-//! # async fn fetch_user() -> Result<u32, Error> { Ok(40) }
-//! # async fn fetch_news() -> Result<u32, Error> { Ok(0) }
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! let options = Scope::builder().name("page").timeout(Duration::from_secs(2));
-//! let page = options.run(async |n: &Nursery<Error>| {
-//!     // Released last, whatever happens below.
-//!     let close = async |_db, exit: Exit| println!("closed after {exit}");
-//!     let db = n.acquire("db", connect(), close).await?;
-//!     // If one fails, the other is cancelled.
-//!     let user = n.try_spawn("user", fetch_user());
-//!     let news = n.try_spawn("news", fetch_news());
-//!     // Cancelled when all else is done; it may flush first.
-//!     n.service_coop("metrics", async |cx: CancelToken| drop(cx.cancelled().await));
-//!     Ok(user.await? + news.await? + db[2])
-//! });
-//! assert_eq!(page.await.unwrap(), 43); // everything has ended, and `db` is closed
-//! # });
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sum = scope(async |n: &Nursery<std::num::ParseIntError>| {
+//!     // The two tasks run concurrently. If one fails, the other is cancelled.
+//!     let a = n.try_spawn("a", async { "40".parse::<u32>() });
+//!     let b = n.try_spawn("b", async { "2".parse::<u32>() });
+//!     Ok(a.await.unwrap_or(0) + b.await.unwrap_or(0))
+//! })
+//! .await?; // every task has ended here
+//! assert_eq!(sum, 42);
+//! # Ok(())
+//! # }
 //! ```
 //!
-//! # What do you want to do?
-//! | | |
+//! All modules keep the same promises: no task outlives the scope that started it, every buffer is bounded, a refused input
+//! is handed back, dropping a future at any await loses nothing, and a program can be observed and tested in virtual time.
+//!
+//! # Modules
+//! | You want to | Use |
 //! |---|---|
-//! | run things side by side, and be sure of their end | [`task`] |
-//! | give back what needs an await to be given back | [`resource`] |
-//! | lend connections to many in turn | [`pool`] |
-//! | tell whoever listens what has happened | [`event`] |
-//! | hand work from task to task, bounded, and know when it is done | [`queue`] |
-//! | make streams, and have many cores work on what comes out of one | [`stream`] |
-//! | see what runs | [`observe`] |
-//! | be a program: signals, shutdown in phases, an exit code | [`run`](mod@run) |
-//! | handle items of many callers in batches | [`batch`] |
-//! | build a program from components, start and stop them along their graph | [`container`] |
-//! | restart what fails | [`Supervisor`](task::Supervisor) |
-//! | guard calls that can fail | [`resilience`] |
-//! | put something around every call of a handler | [`middleware`] |
+//! | run tasks concurrently, and wait for the end of each | [`task`] |
+//! | release a resource with an `await`, on every path | [`resource`] |
+//! | reuse connections | [`pool`] |
+//! | notify listeners of an event | [`event`] |
+//! | pass items from task to task, bounded, and know when they are done | [`queue`] |
+//! | write a stream, or process its items on many cores | [`stream`] |
+//! | see which tasks and components exist | [`observe`] |
+//! | write `main`: signals, shutdown in phases, an exit code | [`run`](mod@run) |
+//! | handle the items of many callers in batches | [`batch`] |
+//! | build a program from components, and start and stop them in the order of their dependencies | [`container`] |
+//! | restart tasks that fail | [`Supervisor`](task::Supervisor) |
+//! | protect calls that can fail: timeout, retry, circuit breaker | [`resilience`] |
+//! | add code around every call of a handler | [`middleware`] |
 //! | wait between attempts | [`Backoff`] |
-//! | draw chance that a test can repeat | [`rng`] |
-//! | let tests reach into a program | [`sim`]; the tests themselves: the crate `motet-testkit` |
+//! | draw random numbers that a test can repeat | [`rng`] |
+//! | give a simulation access to a program | [`sim`], and the crate `motet-testkit` for the tests |
 //!
 //! # Features
-//! | Feature | |
+//! | Feature | Effect |
 //! |---|---|
-//! | `sim` | the simulator of `motet-testkit` reaches into the program; changes nothing outside of one. For dev-dependencies |
+//! | `sim` | lets the simulator of `motet-testkit` control the program; outside of a simulation nothing changes. For dev-dependencies |
 //!
-//! # What it does not do
-//! It is tokio's guest: no runtime of its own, no effect type, no macros to learn. It needs panics that unwind: with
-//! `panic = "abort"` the first panic ends the process, as always.
+//! # Limits
+//! motet runs on tokio: it has no runtime of its own, no effect type, and no macros to learn. Panics have to unwind: with
+//! `panic = "abort"` the first panic ends the process.
 
 mod backoff;
 pub mod batch;

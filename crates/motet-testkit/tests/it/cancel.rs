@@ -5,7 +5,7 @@ use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::time::Duration;
 
-use motet::sim::{Kind, TaskHook};
+use motet::sim::{PollKind, TaskHook};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::mock::value;
 use motet_testkit::{CancelEverywhere, MockFn, cancel_everywhere};
@@ -293,7 +293,7 @@ fn task_that_panics_after_the_invariant_fails_the_run() {
         cancel_everywhere(
             async || (),
             async |(): &()| {
-                let mut hook = TaskHook::new("late", Location::caller(), Kind::Work);
+                let mut hook = TaskHook::new("late", Location::caller(), PollKind::Work);
                 let mut late = Box::pin(async {
                     yield_now().await;
                     panic!("too hot");

@@ -8,40 +8,38 @@ use crate::task::ReleaseError;
 use crate::task::core::Core;
 use crate::task::finalizer;
 
-/// A resource of a scope, in use.
-///
-/// It derefs to the resource.
+/// A resource of a scope, in use. It dereferences to the resource.
 ///
 /// # Drop
-/// The resource stays with its scope, which releases it at its end. A guard that is taken out of its scope keeps the
-/// resource from being released: it is counted as lost.
+/// The resource goes back to its scope, which releases it at its end. If the guard is still alive when its scope ends, the
+/// resource cannot be released, and is counted as lost.
 pub struct Acquired<R> {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop of the guard.
     resource: Option<R>,
     slot: Arc<Slot<R>>,
-    /// The scope, and the number of the release it owes.
-    owed_by: Option<(Arc<Core>, u64)>,
+    /// The scope, and the number of the pending release.
+    pending: Option<(Arc<Core>, u64)>,
 }
 
 impl<R> Acquired<R> {
-    pub(crate) fn new(resource: R, slot: Arc<Slot<R>>, owed_by: Option<(Arc<Core>, u64)>) -> Self {
-        Self { resource: Some(resource), slot, owed_by }
+    pub(crate) fn new(resource: R, slot: Arc<Slot<R>>, pending: Option<(Arc<Core>, u64)>) -> Self {
+        Self { resource: Some(resource), slot, pending }
     }
 
-    /// Releases the resource now, with [`Exit::Ok`](super::Exit::Ok), and not at the end of the scope.
+    /// Releases the resource now, with [`Exit::Ok`](super::Exit::Ok), instead of at the end of the scope.
     ///
     /// # Cancel safety
-    /// The release goes on in the scope, which waits for it.
+    /// Dropping the future does not stop the release: the scope waits for it.
     ///
     /// # Errors
     /// [`ReleaseError`]: the release failed, timed out or panicked. The scope does not report it again.
     #[track_caller]
     pub fn release(mut self) -> impl Future<Output = Result<(), ReleaseError>> {
         sim::at("resource", "release", async move {
-            let owed_by = self.owed_by.take();
-            // Back to where the release finds it.
+            let pending = self.pending.take();
+            // The drop puts the resource into the slot, where the release takes it.
             drop(self);
-            match owed_by {
+            match pending {
                 Some((core, id)) => finalizer::release_now(&core, id, super::Exit::Ok).await,
                 None => Ok(()),
             }
@@ -53,13 +51,13 @@ impl<R> Deref for Acquired<R> {
     type Target = R;
 
     fn deref(&self) -> &R {
-        self.resource.as_ref().expect("there until the guard is dropped")
+        self.resource.as_ref().expect("the resource is taken only by the drop of the guard")
     }
 }
 
 impl<R> DerefMut for Acquired<R> {
     fn deref_mut(&mut self) -> &mut R {
-        self.resource.as_mut().expect("there until the guard is dropped")
+        self.resource.as_mut().expect("the resource is taken only by the drop of the guard")
     }
 }
 

@@ -3,21 +3,21 @@ use std::fmt;
 
 use super::ReleaseError;
 
-/// Says what went wrong with a resource.
+/// The error of opening, using or releasing a resource.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ResourceError<E> {
-    /// It could not be opened; there was nothing to release.
+    /// The resource could not be opened, and there was nothing to release.
     Open(E),
-    /// Opening it panicked, or the runtime went away meanwhile.
+    /// Opening the resource panicked, or the runtime shut down before it was open.
     OpenEnded,
     /// The scope has ended and opens no more resources.
     ScopeClosed,
-    /// The use failed. The resource was released, and that may have failed, too.
+    /// The use failed. The resource was released; the release may have failed as well.
     Use {
-        /// What the use returned.
+        /// The error of the use.
         error: E,
-        /// What went wrong with the release after it.
+        /// The error of the release, if the release failed.
         release: Option<ReleaseError>,
     },
     /// The use returned a value, but the resource could not be released.
@@ -25,7 +25,7 @@ pub enum ResourceError<E> {
 }
 
 impl<E> ResourceError<E> {
-    /// Gives the error that opening or using returned; `None` if neither did.
+    /// Returns the error of opening or using the resource; `None` if neither returned one.
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::Open(error) | Self::Use { error, .. } => Some(error),

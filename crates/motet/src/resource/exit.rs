@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Tells a release how the use of its resource ended.
+/// How the use of a resource ended, as its release sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
@@ -15,7 +15,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Asks whether the use returned a value.
+    /// Returns `true` if the use returned a value.
     #[must_use]
     pub fn is_ok(self) -> bool {
         self == Self::Ok

@@ -1,28 +1,10 @@
 //! Async context managers: a resource is released on every path.
 //!
-//! [`resource`]`(open).release(close).with(use)` opens, uses and releases; [`Scope::acquire`] binds a resource to a
-//! scope, which releases it at its end; [`Scope::defer`] owes any cleanup. Releases run last in, first out, one
-//! at a time, each within its limit (5 s unless set), and a failed one does not skip the rest.
-//!
-//! # When to use
-//! For what needs an `await` to be given back: a transaction, a lease, a temporary object elsewhere. What a
-//! `Drop` can release needs none of this.
-//!
-//! # Guarantees
-//! A release runs when the use returned, failed, panicked or was cancelled, and also when the future of the
-//! caller is dropped or its task aborted: opening and releasing are tasks of the scope around, which nothing
-//! cancels and which that scope (or [`drain`](crate::drain)) waits for. So nothing leaks between the end of
-//! `open` and its registration either.
-//!
-//! What nobody can guarantee: the process is killed, the future is leaked (`mem::forget`), or the runtime is
-//! dropped without [`drain`](crate::drain). Releases that could not run are counted
-//! ([`ReleaseCounts::lost`]), and `on_lost` hears of them.
-//!
-//! # Examples
 //! ```
 //! use motet::resource::{Exit, resource};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let rows = resource(async { Ok::<_, std::io::Error>(vec![1, 2]) })
 //!     .release(async |transaction: Vec<u32>, exit: Exit| {
 //!         println!("{} of {transaction:?}", if exit.is_ok() { "commit" } else { "rollback" });
@@ -31,10 +13,31 @@
 //!         transaction.push(3);
 //!         Ok(transaction.len())
 //!     })
-//!     .await;
-//! assert_eq!(rows.unwrap(), 3);
-//! # });
+//!     .await?;
+//! assert_eq!(rows, 3);
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | open, use and release a resource in one expression | [`resource`]`(open).release(close).with(use)` |
+//! | use a resource until the end of a scope | [`Scope::acquire`] |
+//! | run any cleanup at the end of a scope | [`Scope::defer`] |
+//!
+//! Use it for a resource whose release needs an `await`: a transaction, a lease, a temporary object on a server. For all
+//! other resources, `Drop` is enough.
+//!
+//! # Guarantees
+//! - **Every path.** A release runs when the use returned, failed, panicked or was cancelled, and also when the caller's
+//!   future is dropped or its task aborted. Opening and releasing are tasks of the enclosing scope: they are not cancelled,
+//!   and that scope (or [`drain`](crate::drain)) waits for them. So a resource is not lost between the end of `open` and its
+//!   registration either.
+//! - **Order.** The releases of a scope run one at a time, in the reverse order of opening. A release that fails does not
+//!   skip the others. Each has a timeout, 5 s unless set.
+//! - **Limits.** A release cannot run when the process is killed, when the future is leaked (`mem::forget`), or when the
+//!   runtime is dropped without [`drain`](crate::drain). Such a release is counted ([`ReleaseCounts::lost`]), and the
+//!   `on_lost` callback of the resource receives the resource.
 //!
 //! [`Scope::acquire`]: crate::task::Scope::acquire
 //! [`Scope::defer`]: crate::task::Scope::defer

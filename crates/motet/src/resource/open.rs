@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::task::timeout::poll_limit;
 
-/// Opens the resource. Once nobody waits for it any more it has `limit` left, and is then dropped.
+/// Opens the resource. Once the caller is gone, the opening has `limit` left, and is then dropped.
 ///
 /// Dropping an open connection attempt half-way may leave something behind at the other end, so it is
 /// not dropped with its caller.
@@ -30,7 +30,10 @@ pub(crate) async fn open<T, A>(
             return Poll::Ready(Some(opened));
         }
         poll_limit(given_up.as_mut(), had_budget, cx).map(|()| {
-            crate::log::warn!(?limit, "a resource took too long to open, and nobody waits for it: dropped");
+            crate::log::warn!(
+                ?limit,
+                "a resource took too long to open after its caller was gone, and was dropped"
+            );
             None
         })
     })

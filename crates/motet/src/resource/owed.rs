@@ -1,4 +1,4 @@
-//! A release that is owed.
+//! Pending releases.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use crate::task::core::Core;
 use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::outcome::IntoResult;
 
-/// Where a resource waits for its release while nobody uses it.
+/// Holds a resource that is not in use until it is released.
 pub(crate) struct Slot<R>(Mutex<Option<R>>);
 
 impl<R> Slot<R> {
@@ -26,9 +26,9 @@ impl<R> Slot<R> {
     }
 }
 
-/// Begins a release, or, when dropped before that, counts it as lost.
+/// Begins a release. If it is dropped before that, the release is counted as lost.
 pub(crate) trait Owe: Send {
-    /// `None` when the resource is out of reach: its guard left the scope.
+    /// Returns `None` if the guard of the resource is still alive, so that the resource cannot be released.
     fn begin(self: Box<Self>, exit: Exit) -> Option<ReleaseFuture>;
 }
 
@@ -64,7 +64,7 @@ impl<R, C> Drop for Owed<R, C> {
         self.core.count_release(Event::Lost);
         crate::log::error!(scope = %self.core.name, "a resource was never released");
         if let (Some(resource), Some(on_lost)) = (self.slot.take(), self.on_lost.take()) {
-            // A panic here would abort the process if another is under way; the panic hook has shown it.
+            // A second panic during a panic would abort the process. The panic hook has already reported this one.
             drop(catch_unwind(AssertUnwindSafe(|| on_lost(resource))));
         }
     }

@@ -97,12 +97,11 @@ where
     /// Opens the resource, uses it, and releases it.
     ///
     /// # Cancel safety
-    /// Safe: whenever the future is dropped, the resource is released in the scope around, with
-    /// [`Exit::Cancelled`]. One that is being opened has the release's limit left to become open, to be released
-    /// then.
+    /// Safe: whenever the future is dropped, the enclosing scope releases the resource, with [`Exit::Cancelled`]. A resource
+    /// that is being opened has the release timeout left to become open, and is then released.
     ///
     /// # Errors
-    /// [`ResourceError`] says whether opening, using or releasing failed.
+    /// [`ResourceError`]: opening, using or releasing the resource failed.
     ///
     /// # Panics
     /// Rethrows a panic of `using`, after the release. A panic while opening is a panic of a task of the scope around:
@@ -143,7 +142,7 @@ where
         })
     }
 
-    /// The task that opens the resource, and hands it to the caller with the release that is owed for it.
+    /// Opens the resource in a task, and hands it to the caller with its pending release.
     async fn open(self, host: Arc<Core>, mut caller: oneshot::Sender<Result<(Acquired<R>, Release), E>>) {
         let Self { opening, name, site, close, limit, on_lost } = self;
         let opened = match open(opening, &mut caller, limit).await {
@@ -162,7 +161,7 @@ where
     }
 }
 
-/// The release that a use of a resource owes. Dropping it starts the release.
+/// The pending release of a resource in use. Dropping it starts the release.
 struct Release {
     owed: Option<Box<dyn Owe>>,
     host: Arc<Core>,
@@ -199,7 +198,7 @@ impl Drop for Release {
     fn drop(&mut self) {
         drop(self.start(Exit::Cancelled, |outcome| {
             if let Err(failed) = outcome {
-                // Nobody waits for it: the scope that has taken it in reports it.
+                // No caller waits for the release: the scope that adopted it reports the error.
                 end::inherit(Vec::new(), vec![failed]);
             }
         }));

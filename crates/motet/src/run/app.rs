@@ -19,14 +19,14 @@ pub(super) const CLEANUP: &str = "cleanup";
 
 const DEFAULT_BLOCKING_LIMIT: NonZeroUsize = NonZeroUsize::new(BLOCKING_LIMIT).unwrap();
 
-/// Behind a lock that nobody takes: the program's future borrows the app, and is `Send` where that is `Sync`.
+/// In a mutex that is never locked: the future of the program borrows the app, and is `Send` only if the app is `Sync`.
 type OnReport = Mutex<Box<dyn FnOnce(&ShutdownReport) + Send>>;
 
-/// Sets up a program that shuts down in phases: see the [module](super).
+/// Sets the options of a program that shuts down in phases, and runs it. See the [module](super).
 ///
 /// # Defaults
-/// No phases; 5 s for the work to end; 20 s in total, well within the 30 s that Kubernetes gives; a grace of
-/// 1 s for cooperative children of the root scope; 64 closures that block at a time.
+/// The name `app`; no phases; 5 s for the work to end; 20 s in total, well below the 30 s that Kubernetes waits; a grace
+/// period of 1 s for cooperative children of the root scope; 64 closures that block at a time.
 #[must_use = "an app does nothing until `run`"]
 pub struct App {
     pub(super) name: Name,
@@ -80,43 +80,43 @@ impl App {
         self
     }
 
-    /// Waits this long for the root scope to end before the first phase is told all the same.
+    /// Sets how long the shutdown waits for the root scope before the first phase begins.
     pub fn work(mut self, limit: Duration) -> Self {
         self.work = limit;
         self
     }
 
-    /// Caps the whole shutdown: then the program gives up on what has not ended.
+    /// Sets the longest time of the whole shutdown. Then the program gives up on the tasks that have not ended.
     pub fn total(mut self, limit: Duration) -> Self {
         self.total = limit;
         self
     }
 
-    /// Gives cooperative children of the root scope this long from their cancellation to their end.
+    /// Sets the grace period of cooperative children of the root scope.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Lets at most `limit` closures of the program block at a time: see
+    /// Sets how many closures of the program may block at a time: see
     /// [`Scope::blocking`](crate::task::Scope::blocking).
     pub fn blocking_limit(mut self, limit: NonZeroUsize) -> Self {
         self.blocking_limit = limit;
         self
     }
 
-    /// Hands the report of the shutdown to `callback`, also if all went well.
+    /// Sets a callback that receives the report of every shutdown.
     pub fn on_report(mut self, callback: impl FnOnce(&ShutdownReport) + Send + 'static) -> Self {
         self.on_report = Some(Mutex::new(Box::new(callback)));
         self
     }
 
-    /// Runs the program, and gives its exit code.
+    /// Runs the program, and returns its exit code.
     ///
-    /// Prints to the standard error: errors with their causes, and the report if something had to be dropped.
+    /// Prints errors with their causes to standard error, and the report if tasks had to be dropped.
     ///
     /// # Panics
-    /// Inside of a tokio runtime: it makes its own.
+    /// Inside of a tokio runtime: it creates its own.
     #[track_caller]
     pub fn run<T, E, F>(self, body: F) -> ExitCode
     where
@@ -127,18 +127,18 @@ impl App {
         process::run(self, Location::caller(), body)
     }
 
-    /// Runs the program in the runtime that is there, until it ends or `stop` does, and gives its outcome with
-    /// the report.
+    /// Runs the program in the current runtime until it ends or `stop` is ready. Returns its outcome and the report of its
+    /// shutdown.
     ///
     /// # When to use
-    /// In tests of the shutdown, in virtual time and without signals; and where somebody else owns `main`.
-    /// Nothing is printed, and no signal is handled.
+    /// In tests of a shutdown, in virtual time and without signals, and in programs whose `main` belongs to other code. It
+    /// prints nothing and handles no signal.
     ///
     /// # Drop
-    /// All is cancelled at once, in no order, and handed to the scope around, or to [`drain`](crate::drain).
+    /// All tasks are cancelled at once, in no order, and handed to the enclosing scope, or to [`drain`](crate::drain).
     ///
     /// # Cancel safety
-    /// Nothing is left behind (see Drop), but the phases are lost: end `stop` instead.
+    /// No task is abandoned (see Drop), but the order of the phases is lost. To stop in order, make `stop` ready.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -149,17 +149,18 @@ impl App {
     /// use motet::task::Reason;
     /// use std::{convert::Infallible, future::pending, time::Duration};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
     /// let stop = async { Reason::requested("the test is over") };
     /// let app = App::new().name("shop").phase("drain", Duration::from_secs(3));
     /// let finished = app.run_until(stop, async |app: &Root<Infallible>| {
-    ///     app.in_phase("drain").service_coop("deaf", async |_| pending::<()>().await);
+    ///     app.in_phase("drain").service_coop("stuck", async |_| pending::<()>().await);
     ///     Ok(pending::<()>().await)
     /// }).await;
     /// assert!(matches!(finished.outcome, ExitOutcome::Stopped));
     /// let drain = finished.report.phase("drain").unwrap();
-    /// assert_eq!((drain.took, drain.stuck[0].as_str()), (Duration::from_secs(3), "deaf"));
-    /// # });
+    /// assert_eq!((drain.took, drain.stuck[0].as_str()), (Duration::from_secs(3), "stuck"));
+    /// # }
     /// ```
     #[track_caller]
     pub fn run_until<T, E, F, S>(self, stop: S, body: F) -> impl Future<Output = Finished<T, E>>

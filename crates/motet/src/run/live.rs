@@ -1,4 +1,4 @@
-//! What is left in a scope and below it.
+//! The tasks that are left in a scope and its nested scopes.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use crate::task::Name;
 use crate::task::core::Core;
 use crate::task::gate::Class;
 
-/// Names what was cancelled in a scope and below it, and has not ended.
+/// The names of the tasks of a scope and its nested scopes that were cancelled and have not ended.
 ///
-/// Services are told last: they are named once nothing else is left.
+/// Services are cancelled last: they are named only when no other task is left.
 pub(super) fn stuck(core: &Core) -> Vec<Name> {
     let class = if core.gate.count(Class::Work) > 0 { Class::Work } else { Class::Service };
     let (mut names, more) = core.named(class);
@@ -21,7 +21,8 @@ pub(super) fn stuck(core: &Core) -> Vec<Name> {
     names
 }
 
-/// The scopes opened in this one. Not under the lock of this one: the last handle may be dropped here.
+/// The scopes opened in this scope. They are returned without the lock of this scope: dropping the last handle of one may
+/// take it.
 pub(super) fn below(core: &Core) -> Vec<Arc<Core>> {
     let state = core.state();
     state.scopes.iter().filter_map(|(_, scope)| scope.upgrade()).collect()

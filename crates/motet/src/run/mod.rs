@@ -1,34 +1,56 @@
-//! The program as a scope: its runtime, its signals, its shutdown in phases, its exit code.
+//! A program as a scope: its runtime, its signals, its shutdown in phases, its exit code.
 //!
-//! [`run()`] is `main` for programs whose children may end in any order; [`App`] is for those that have to end
-//! in phases: first what takes requests, then what flushes, then what is flushed to.
+//! ```
+//! use motet::task::Nursery;
+//! use std::process::ExitCode;
 //!
-//! # The shutdown
-//! It begins when SIGINT, SIGTERM or SIGHUP arrives, when the work is done (the body has returned and all its children
-//! have ended), when the body or a child fails, and when a member of a phase fails or panics. Then, one after
+//! fn main() -> ExitCode {
+//!     motet::run(async |root: &Nursery<std::io::Error>| {
+//!         root.service("metrics", async {}); // until the program ends, SIGTERM included
+//!         Ok(()) // a server would wait here
+//!     })
+//! }
+//! ```
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | run a program whose tasks may end in any order | [`run()`] |
+//! | shut down in phases: first the listeners, then the buffers, then the connections | [`App`] |
+//! | test a shutdown in virtual time | [`App::run_until`] |
+//! | write logs that neither fail nor block | [`stderr()`] |
+//!
+//! # Shutdown
+//! The shutdown begins when SIGINT, SIGTERM or SIGHUP arrives, when the work is finished (the body has returned and all its
+//! children have ended), when the body or a child fails, and when a member of a phase fails or panics. Then follow, one after
 //! the other:
-//! 1. *work*: body and children of the root scope are cancelled, then its services; its resources are released;
-//! 2. each phase in the order of its declaration: its members are told, and dropped when its time is over;
-//! 3. *cleanup*: what any of these left behind is waited for, and what has no scope around it
+//! 1. *work*: the body and the children of the root scope are cancelled, then its services; its resources are released;
+//! 2. each phase, in the order of declaration: the tokens of its members are cancelled, and a member that has not ended within
+//!    the phase's time is dropped;
+//! 3. *cleanup*: the program waits for the tasks that these phases left behind, and for those without an enclosing scope
 //!    ([`drain`](crate::drain)).
 //!
-//! When the total time is over, `run` gives up: the one place where something is left behind. A [`ShutdownReport`] says
-//! what took how long, and who had to be dropped.
+//! When the total time is over, `run` gives up and leaves tasks behind; no other path does. A [`ShutdownReport`] has the
+//! duration of each phase and the names of the members that were dropped.
 //!
 //! # Signals
-//! The first SIGINT, SIGTERM or SIGHUP begins the shutdown; a SIGHUP that the process ignored when it started, as under
-//! `nohup`, stays ignored. A further signal within a second belongs to the first, since `timeout(1)` and shells signal
-//! a process and its group. After that second a SIGINT ends the process at once, with code 130. A SIGTERM or SIGHUP
-//! never shortens the shutdown: it ends by itself after its total time, and what sends them has SIGKILL. SIGUSR1 prints the live tasks to the standard error. Handlers stay for the life of the process, even when
-//! `run` has returned.
+//! The first SIGINT, SIGTERM or SIGHUP begins the shutdown. A SIGHUP that the process ignored when it started, as under
+//! `nohup`, stays ignored. A further signal within a second counts as part of the first, since `timeout(1)` and shells signal
+//! a process and its group. After that second a SIGINT ends the process at once, with code 130. A SIGTERM or SIGHUP never
+//! shortens the shutdown: it ends by itself after its total time, and the sender can use SIGKILL. SIGUSR1 prints the live
+//! tasks to standard error. The signal handlers stay installed for the lifetime of the process, even when `run` has returned.
 //!
 //! # Standard error
-//! What is printed there, by `run` and by logs that are written through [`stderr()`], can neither fail nor wait: a pipe that is
-//! not read, or a disk that is full, costs lines and nothing else.
+//! Output to standard error, by `run` and by logs that are written through [`stderr()`], neither fails nor blocks: if standard
+//! error is a pipe without a reader or a full disk, lines are lost, and the program continues.
 //!
 //! # Exit codes
-//! What the body's value reports (`()` is 0), also when the program was asked to stop; 1 after an error or a
-//! failed release; 101 after a panic; 124 when the total time was over, as from `timeout(1)`.
+//! | Code | Cause |
+//! |---|---|
+//! | the code of the body's value (0 for `()`) | the body returned, or the program was asked to stop |
+//! | 1 | an error, a failed release, or a phase that is declared twice |
+//! | 101 | a panic |
+//! | 124 | the total time was over, as with `timeout(1)` |
+//! | 130 | a second SIGINT |
 //!
 //! # Examples
 //! ```
@@ -37,14 +59,14 @@
 //! use std::{io, process::ExitCode, time::Duration};
 //!
 //! fn main() -> ExitCode {
-//!     App::new().name("shop")
+//!     App::new()
+//!         .name("shop")
 //!         .phase("drain", Duration::from_secs(10))
 //!         .phase("flush", Duration::from_secs(5))
 //!         .total(Duration::from_secs(20))
 //!         .run(async |app: &Root<io::Error>| {
-//!             let drain = app.in_phase("drain");
-//!             drain.service_coop("http", async |cx: CancelToken| {
-//!                 cx.cancelled().await; // and finish the requests in flight
+//!             app.in_phase("drain").service_coop("http", async |stop: CancelToken| {
+//!                 stop.cancelled().await; // and finish the requests in flight
 //!             });
 //!             app.in_phase("flush").service("metrics", std::future::pending::<()>());
 //!             Ok(()) // a server would wait here
@@ -76,14 +98,14 @@ pub use stderr::{StderrStats, flush_stderr, stderr, stderr_stats};
 
 use crate::task::Nursery;
 
-/// Runs the program: a multi-thread runtime, a root scope with `body` in it, signals and shutdown.
+/// Runs the program: creates a multi-thread runtime, runs `body` in a root scope, handles signals, and shuts down.
 ///
 /// # When to use
-/// As all of `main`, where the order of the shutdown does not matter; [`App`] where it does. For what happens in
-/// which order and for the exit codes, see the [module](self).
+/// As the whole of `main`, if the tasks of the program may end in any order; otherwise use [`App`]. The [module](self)
+/// describes the shutdown and the exit codes.
 ///
 /// # Panics
-/// Inside of a tokio runtime: it makes its own.
+/// Inside of a tokio runtime: it creates its own.
 ///
 /// # Examples
 /// ```

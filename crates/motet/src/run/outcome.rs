@@ -16,24 +16,24 @@ pub struct Finished<T, E> {
     pub report: ShutdownReport,
 }
 
-/// How a program ended. The worst that happened counts, whatever came first.
+/// How a program ended. If several of these occurred, the most severe counts: a panic, then giving up, then an error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExitOutcome<T, E> {
     /// The body returned, and nothing failed.
     Returned(T),
-    /// It was asked to stop before the body returned, and nothing failed.
+    /// The program was asked to stop before the body returned, and nothing failed.
     Stopped,
     /// The body, a child or a member of a phase returned an error.
     Failed {
-        /// What failed first.
+        /// The first error.
         first: ChildError<E>,
-        /// What else failed.
+        /// Further errors.
         others: Vec<ChildError<E>>,
     },
     /// The total time was over before everything had ended.
     GaveUp {
-        /// What had failed by then.
+        /// The errors until then.
         failures: Vec<ChildError<E>>,
     },
     /// Nothing was started: the name of this phase is declared twice, or is `work` or `cleanup`.
@@ -58,7 +58,7 @@ pub(super) fn not_started<T, E>(app: &Name, phase: Name) -> Finished<T, E> {
 /// How the root scope ended, with the value of the body if there was one; an error is its panic.
 pub(super) type Work<T, E> = Result<(Option<T>, Result<(), ScopeError<E>>), Box<dyn Any + Send>>;
 
-/// Draws the conclusion, from how the root scope ended, if it did, and what was noted.
+/// Computes the outcome from the end of the root scope (`None` if it did not end) and the recorded failures.
 pub(super) fn finished<T, E: Send + 'static>(
     app: &Name,
     reason: &Reason,
@@ -77,7 +77,7 @@ pub(super) fn finished<T, E: Send + 'static>(
     match ended {
         None => {}
         Some(Ok((returned, Ok(())))) => value = returned,
-        // The root scope panics in the shutdown, too: a destructor may.
+        // The root scope can also panic during the shutdown, in a destructor.
         Some(Err(payload)) => panics.insert(usize::from(panic_began), payload),
         Some(Ok((returned, Err(error)))) => match error {
             ScopeError::Failed { first, others, release } => {
@@ -87,14 +87,14 @@ pub(super) fn finished<T, E: Send + 'static>(
             ScopeError::Cancelled { release, .. } | ScopeError::DeadlineExceeded { release, .. } => {
                 release_failures.extend(release);
             }
-            // The value is there; the report names the release.
+            // The body returned its value; the report names the release.
             ScopeError::Release(release) => {
                 value = returned;
                 release_failures.extend(release);
             }
         },
     }
-    // The one that began the shutdown is the first, whoever it was.
+    // The failure that began the shutdown comes first.
     let by = reason.caused_by();
     if let Some(at) =
         failures.iter().position(|one| by.is_some() && one.task.as_ref().map(Name::as_str) == by)

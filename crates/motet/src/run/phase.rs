@@ -14,28 +14,28 @@ use crate::task::core::panic_message;
 use crate::task::gate::Class;
 use crate::task::{CancelToken, Name, Nursery, Scope, Task, TaskError};
 
-/// A phase while the program runs.
+/// The state of a phase while the program runs.
 pub(super) struct Open {
     pub(super) name: Name,
     pub(super) limit: std::time::Duration,
-    /// Cancelled when the members are told.
+    /// Cancelled when the phase begins.
     pub(super) scope: Scope,
-    /// Cancelled when they are dropped.
+    /// Cancelled when the time of the phase is over: the members are dropped.
     pub(super) cut: CancelToken,
 }
 
-/// What members join a phase of the shutdown with.
+/// A phase of the shutdown, in which members are started.
 ///
-/// Members are services: the program does not wait for them to end by themselves. All of them run from their
-/// start; the phase decides when they end. The error or panic of a member begins the shutdown; the other members
-/// of its phase are told in their turn.
+/// Members are services: the program does not wait for them to end by themselves. They run as soon as they are started; the
+/// phase determines when they end. An error or a panic of a member begins the shutdown; the other members of its phase are
+/// cancelled when their phase begins.
 pub struct Phase<'a, E> {
     pub(super) open: &'a Open,
     pub(super) root: &'a Root<E>,
 }
 
 impl<E: Send + 'static> Phase<'_, E> {
-    /// Starts a member that is dropped at its next await when the phase is told.
+    /// Spawns a member that is dropped at its next await when the phase begins.
     #[track_caller]
     pub fn service<F>(&self, name: impl Into<Name>, future: F) -> Task<F::Output>
     where
@@ -45,7 +45,7 @@ impl<E: Send + 'static> Phase<'_, E> {
         self.try_service(name, async { Ok(future.await) })
     }
 
-    /// Starts a member whose error begins the shutdown.
+    /// Spawns a member like [`service`](Self::service), whose error begins the shutdown.
     #[track_caller]
     pub fn try_service<F, T>(&self, name: impl Into<Name>, future: F) -> Task<T>
     where
@@ -57,10 +57,10 @@ impl<E: Send + 'static> Phase<'_, E> {
         self.nursery().launch_at::<_, _, _, Cooperative>(name, Class::Work, None, Location::caller(), member)
     }
 
-    /// Starts a member that sees that its phase is told, and has the time of the phase to end; then it is
+    /// Spawns a member whose token is cancelled when the phase begins. It has the time of the phase to end, and is then
     /// dropped.
     ///
-    /// Cancelling its [`Task`] tells this member alone, which has until the end of its phase then.
+    /// Cancelling its [`Task`] cancels the token of this member only. The member then has until the end of its phase.
     #[track_caller]
     pub fn service_coop<F, Fut>(&self, name: impl Into<Name>, service: F) -> Task<Fut::Output>
     where
@@ -74,7 +74,7 @@ impl<E: Send + 'static> Phase<'_, E> {
         })
     }
 
-    /// Starts a member that sees that its phase is told, and whose error begins the shutdown.
+    /// Spawns a member like [`service_coop`](Self::service_coop), whose error begins the shutdown.
     #[track_caller]
     pub fn try_service_coop<F, Fut, T>(&self, name: impl Into<Name>, service: F) -> Task<T>
     where
@@ -89,22 +89,22 @@ impl<E: Send + 'static> Phase<'_, E> {
         self.nursery().launch_at::<_, _, _, Cooperative>(name, Class::Work, Some(token), site, member)
     }
 
-    /// Gives the scope of the phase, for whatever starts tasks in a scope that it is given.
+    /// The scope of the phase, for code that starts tasks in a scope.
     ///
-    /// It is cancelled when the phase is told. A panic of what is started in it, other than of members, begins the
-    /// shutdown and cancels this phase with it.
+    /// The scope is cancelled when the phase begins. A panic of one of its tasks that is not a member begins the shutdown,
+    /// and cancels this phase at the same time.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.open.scope
     }
 
     fn nursery(&self) -> Nursery<Infallible> {
-        // Open as long as the body runs, and `self` borrows from the body.
+        // The scope is open while the body runs, and `self` borrows from the body.
         Nursery::new(Arc::clone(&self.open.scope.0))
     }
 }
 
-/// Runs a member, and tells the program how it ended.
+/// Runs a member, and reports its end to the program.
 async fn member<T, E: Send + 'static>(
     name: Name,
     shared: Arc<Shared<E>>,
@@ -125,7 +125,7 @@ async fn member<T, E: Send + 'static>(
     }
 }
 
-/// Drops a member when the time of its phase is over.
+/// Runs a member, and drops it when the time of its phase is over.
 async fn until_cut<T>(
     name: Name,
     cut: CancelToken,
@@ -135,7 +135,7 @@ async fn until_cut<T>(
     tokio::select! {
         biased;
         ended = member => ended,
-        // The member may use up the budget at each poll.
+        // Unconstrained: the member may use up the budget at each poll.
         reason = unconstrained(cut.cancelled()) => Err(TaskError::Cancelled { task: name, reason: reason.clone() }),
     }
 }

@@ -1,4 +1,4 @@
-//! The process around the shutdown: the runtime, the exit code, what is printed.
+//! The process of a program: its runtime, its exit code, and its messages on standard error.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -15,19 +15,19 @@ use super::stderr::{flush_stderr, stderr};
 use super::{sequence, signals};
 use crate::task::{CancelToken, ChildError};
 
-/// As from a panic of a plain `main`.
+/// The exit code of a `main` that panics.
 const PANICKED: u8 = 101;
 
-/// As from `timeout(1)`.
+/// The exit code of `timeout(1)`.
 pub(super) const GAVE_UP: u8 = 124;
 
-/// How long the last messages may take to be written: standard error may be a pipe that is full.
+/// The longest time that the last messages may take to be written: standard error may be a full pipe.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// How many threads that block are left to what is no closure of a scope: tokio's own files and names.
+/// The number of blocking threads for other work than closures of scopes: tokio's own files and name lookups.
 const OTHER_THREADS: usize = 64;
 
-/// How long threads that nobody waits for (`spawn_blocking`) may hold up the exit.
+/// The longest time that the exit waits for blocking threads outside of scopes (`spawn_blocking`).
 const THREADS: Duration = Duration::from_secs(1);
 
 pub(super) fn run<T, E, F>(app: App, site: &'static Location<'static>, body: F) -> ExitCode
@@ -43,7 +43,7 @@ where
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            say(&format!("error: there is no runtime: {error}"));
+            say(&format!("error: cannot create the runtime: {error}"));
             let _written = flush_stderr(LAST_WORDS);
             return ExitCode::FAILURE;
         }
@@ -53,7 +53,7 @@ where
         let (stop, watch) = signals::watch(app.total, begin.clone())?;
         Ok::<_, std::io::Error>((sequence::run(app, site, begin, stop, body).await, watch))
     });
-    // Until all is printed and the runtime is gone, an interrupt has to end the process.
+    // An interrupt must be able to end the process until everything is printed and the runtime is gone.
     let mut watching = None;
     let code = match finished {
         Ok((finished, watch)) => {
@@ -61,12 +61,12 @@ where
             conclude(finished)
         }
         Err(error) => {
-            say(&format!("error: signals cannot be watched: {error}"));
+            say(&format!("error: cannot install the signal handlers: {error}"));
             ExitCode::FAILURE
         }
     };
     runtime.shutdown_timeout(THREADS);
-    // Lost or written, the program ends; what is lost is counted.
+    // The program ends whether or not the output was written; lost lines are counted.
     let _written = flush_stderr(LAST_WORDS);
     drop(watching);
     code
@@ -120,6 +120,6 @@ fn complain<E: Into<Box<dyn Error + Send + Sync>>>(failure: ChildError<E>) {
 
 /// Writes a line to standard error: the program may have no subscriber for its logs.
 pub(super) fn say(line: &str) {
-    // Infallible: a panic, as from `eprintln!`, would replace the exit code.
+    // `stderr()` never fails. A panic, as from `eprintln!`, would replace the exit code.
     let _ = writeln!(stderr(), "{line}");
 }

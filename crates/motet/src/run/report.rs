@@ -4,44 +4,44 @@ use std::time::Duration;
 use crate::observe::ScopeView;
 use crate::task::{Name, Reason, ReleaseError};
 
-/// Says how a shutdown went.
+/// The report of a shutdown.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// The program.
+    /// The name of the program.
     pub app: Name,
-    /// Why it was shut down; [`ReasonKind::Ended`](crate::task::ReasonKind::Ended) if its work was done.
+    /// The reason; [`ReasonKind::Ended`](crate::task::ReasonKind::Ended) if the work was finished.
     pub reason: Reason,
     /// The phases in their order: `work`, those that were declared, and `cleanup`.
     pub phases: Vec<PhaseReport>,
-    /// How long the whole shutdown took.
+    /// The duration of the whole shutdown.
     pub took: Duration,
-    /// All that was alive when the total time was over and the program gave up; `None` if it did not.
+    /// All scopes and tasks at the moment when the program gave up; `None` if it did not give up.
     pub left_behind: Option<ScopeView>,
     /// Releases of resources that failed.
     pub release_failures: Vec<ReleaseError>,
 }
 
-/// Says how one phase of a shutdown went.
+/// The report of one phase of a shutdown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PhaseReport {
-    /// The phase.
+    /// The name of the phase.
     pub phase: Name,
-    /// How long it took.
+    /// The duration of the phase.
     pub took: Duration,
-    /// Who had not ended when its time was over. About 32 of each scope are named.
+    /// The tasks that had not ended when the time of the phase was over. About 32 tasks of each scope are named.
     pub stuck: Vec<Name>,
 }
 
 impl ShutdownReport {
-    /// Gives the report of a phase.
+    /// The report of the phase `name`.
     #[must_use]
     pub fn phase(&self, name: &str) -> Option<&PhaseReport> {
         self.phases.iter().find(|phase| phase.phase == *name)
     }
 
-    /// Asks whether everything ended in its time.
+    /// Returns `true` if everything ended in its time, and no release failed.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.left_behind.is_none()

@@ -6,7 +6,7 @@ use super::phase::{Open, Phase};
 use super::shared::Shared;
 use crate::task::Nursery;
 
-/// What the body of an [`App`](super::App) starts things with: the nursery of the root scope, and the phases.
+/// The nursery of the root scope and the phases of an [`App`](super::App), for the body of the program.
 pub struct Root<E> {
     nursery: Nursery<E>,
     phases: Arc<[Open]>,
@@ -22,7 +22,7 @@ impl<E: Send + 'static> Root<E> {
         Arc::clone(&self.shared)
     }
 
-    /// Gives the phase of that name, to start members in.
+    /// The phase `name`, to start members in.
     ///
     /// # Panics
     /// If the [`App`](super::App) has no phase of that name.

@@ -94,7 +94,7 @@ where
     finished
 }
 
-/// Who is still there when the program gives up.
+/// The names of the tasks that are left when the program gives up.
 fn left(scope: &Scope) -> Vec<Name> {
     let mut names = scope.0.names(Class::Work);
     names.extend(live::below(&scope.0).iter().flat_map(|below| live::stuck(below)));
@@ -106,7 +106,7 @@ struct Sequence<'a, E> {
     shared: &'a Arc<Shared<E>>,
     site: &'static Location<'static>,
     phases: Arc<[Open]>,
-    /// One for each phase, which ends when the phase has; and what lets it end.
+    /// For each phase a task that ends with the phase, and the token that ends it.
     ends: Vec<(Task<()>, CancelToken)>,
 }
 
@@ -145,8 +145,8 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
         let work = Scope::builder().name(WORK).grace(self.app.grace).at(self.site);
         let work = work.run(async |nursery: &Nursery<E>| {
             let _ = scope.set(Scope::clone(nursery));
-            // A service is told when body and children have ended: from then on time counts. It runs beside
-            // the body, so that it counts also if the body blocks its thread.
+            // A service is cancelled when the body and all children have ended: the time of the shutdown counts from
+            // then on. It is a task of its own, so that the time counts even if the body blocks its thread.
             let (begin, ending) = (Arc::clone(shared), Scope::clone(nursery));
             let (name, token) = (Name::from("end of work"), CancelToken::new());
             let spec = Spec::told(name.clone(), site, Class::Service, token.clone()).hidden();
@@ -158,8 +158,8 @@ impl<'a, E: Send + 'static> Sequence<'a, E> {
                     reason = cancelled.cancelled() => reason,
                     reason = told.cancelled() => reason,
                 };
-                // What it is told is only that the work has ended; the scope knows if an error or a panic ended
-                // it, and on another thread this may come before whoever waits for the scope says so.
+                // The token's reason is only that the work has ended. The scope knows whether an error or a panic ended
+                // it, and this task may run, on another thread, before the waiter of the scope reports it.
                 begin.begin(ending.reason().unwrap_or_else(|| reason.clone()));
             };
             let end_of_work = cooperative(name, token, grace, end_of_work);
@@ -246,7 +246,7 @@ async fn end<E: Send + 'static>(opened: options::Open, go: CancelToken, shared: 
     shared.collect(&opened.closed());
 }
 
-/// Gives the output, or nothing if the moment comes first.
+/// Waits for the future until `moment`. Returns `None` if the moment comes first.
 async fn within<F: Future>(moment: Option<Instant>, future: F) -> Option<F::Output> {
     match moment {
         Some(at) => timeout_at(at, future).await.ok(),

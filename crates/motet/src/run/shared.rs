@@ -1,4 +1,4 @@
-//! What members of phases, the sequence and the report know of one another.
+//! The state that the members of phases, the sequence and the report share.
 
 use std::any::Any;
 use std::mem;
@@ -14,7 +14,7 @@ use crate::task::{CancelToken, ChildError, Name, Reason, ReasonKind, ReleaseErro
 pub(super) struct Shared<E> {
     /// Cancelled when the shutdown begins.
     begin: CancelToken,
-    /// When that was: a reason may have been made long before.
+    /// The moment of that: the reason may have been created long before.
     began: OnceLock<Instant>,
     noted: Mutex<Noted<E>>,
 }
@@ -58,7 +58,7 @@ impl<E: Send + 'static> Shared<E> {
         self.begin.cancelled().await
     }
 
-    /// Gives the moment when the shutdown began, which is now if it had not begun.
+    /// The moment when the shutdown began. If it has not begun, it begins now.
     pub(super) fn began(&self) -> Instant {
         *self.began.get_or_init(Instant::now)
     }

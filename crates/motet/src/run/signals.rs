@@ -32,17 +32,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Says that the shutdown is over: its time is no longer watched.
+    /// Ends the watch of the shutdown's time: the shutdown is over.
     pub(super) fn finished(mut self) -> Self {
         self.finished = None;
         self
     }
 }
 
-/// Handles signals from now on; gives a future that ends at the first that asks to stop.
+/// Installs the signal handlers. Returns a future that is ready at the first signal that requests a stop.
 ///
 /// A further signal within [`SAME_REQUEST`] belongs to the first. After that an interrupt ends the process at once; a
-/// SIGTERM or SIGHUP does not, since whoever sends those to a process that takes too long has SIGKILL.
+/// SIGTERM or SIGHUP does not, since its sender can use SIGKILL for a process that takes too long.
 ///
 /// The time of the shutdown counts from when `begun` is cancelled.
 pub(super) fn watch(
@@ -76,7 +76,7 @@ pub(super) fn watch(
     Ok((stop, Watch { finished: Some(finished), _alive: alive }))
 }
 
-/// What the thread of the signals needs.
+/// The state of the signal thread.
 struct Guard {
     stops: os::Stops,
     first: Option<oneshot::Sender<Reason>>,
@@ -195,7 +195,7 @@ mod os {
         }
     }
 
-    /// Asks whether the process ignores a signal.
+    /// Returns `true` if the process ignores the signal.
     #[allow(unsafe_code, reason = "the standard library does not ask for it")]
     fn is_ignored(signal: libc::c_int) -> bool {
         let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();

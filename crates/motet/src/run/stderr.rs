@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(10);
 /// a write is kept or lost as one.
 ///
 /// [`run`](crate::run()) and [`App::run`](super::App::run) write their own messages through the same buffer, so the order
-/// is kept, and wait at most a second at their end for what is buffered. Other programs call [`flush_stderr`].
+/// is kept, and wait at most a second at their end for the buffered output. Other programs call [`flush_stderr`].
 ///
 /// # Examples
 /// With `tracing-subscriber`, `tracing_subscriber::fmt().with_writer(motet::run::stderr)` has logs written this way.
@@ -35,7 +35,7 @@ const RETRY: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, Copy)]
 struct Stderr(());
 
-/// What became of the writes to [`stderr()`].
+/// Counts of the lines written to [`stderr()`] that were lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StderrStats {
@@ -51,7 +51,7 @@ pub fn stderr() -> impl Write + Copy + Send + Sync + std::fmt::Debug + 'static {
     Stderr(())
 }
 
-/// Returns what became of the writes to [`stderr()`], in this process so far.
+/// Returns the counts of lost lines of this process.
 #[must_use]
 pub fn stderr_stats() -> StderrStats {
     SINK.get().map_or_else(StderrStats::default, |sink| sink.lock().stats)
@@ -140,7 +140,7 @@ impl Sink {
             let overflowed = state.stats.overflowed;
             drop(state);
             let failed = write_patiently(out, &chunk);
-            // What was lost came after this chunk.
+            // The lost lines followed this chunk.
             if failed == 0 && overflowed > told {
                 let note =
                     format!("[{} lines are lost here: standard error was not read]\n", overflowed - told);
@@ -152,7 +152,7 @@ impl Sink {
             state.done += chunk.len() as u64;
             state.stats.failed += failed;
             chunk.clear();
-            // A chunk is long where standard error was not read for a while; that much is not kept for ever.
+            // A chunk is long after standard error was not read for a while. That memory is released.
             chunk.shrink_to(LIMIT / 16);
             self.written.notify_all();
         }

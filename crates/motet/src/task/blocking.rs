@@ -20,21 +20,21 @@ use super::gate::Class;
 use super::member::Member;
 use super::{CancelToken, Name, Reason, ReasonKind, Scope, ScopeClosedError, Task, TaskError};
 
-/// How many closures block at a time in a runtime, unless a scope or the program has a limit of its own. Tokio's own
-/// bound is 512 threads: enough to fill the memory of a small machine with stacks, and more than any disk serves at once.
+/// The number of closures that may block at a time in a runtime, unless a scope or the program sets its own limit. Tokio's
+/// limit is 512 threads: their stacks can fill the memory of a small machine, and no disk serves so many requests at once.
 pub const BLOCKING_LIMIT: usize = 64;
 
-/// The places of closures that block.
+/// The permits of closures that block.
 #[derive(Clone)]
 pub(crate) struct BlockingPool {
     places: Arc<Semaphore>,
     limit: usize,
-    /// Whether the closures are started by one that blocks itself.
+    /// Whether the closures are started by a blocking closure.
     nested: bool,
 }
 
 thread_local! {
-    /// On a thread that runs a closure: the pool of the closures that this one starts, made at the first.
+    /// On a thread that runs a blocking closure: the pool of the closures that it starts, created by the first.
     static NESTED: RefCell<Option<Nested>> = const { RefCell::new(None) };
 }
 
@@ -49,10 +49,10 @@ impl BlockingPool {
         Self { places: Arc::new(Semaphore::new(limit)), limit, nested: false }
     }
 
-    /// The pool for a closure that is started here, in a scope.
+    /// The pool for a closure that the current thread starts in a scope.
     ///
-    /// A closure that is started by one that blocks must not wait for a place in the pool of that: all places may be held
-    /// by closures that wait for theirs. It has a place in a pool that belongs to the closure that starts it.
+    /// A closure that a blocking closure starts must not wait for a permit of the same pool: closures that wait for others may
+    /// hold all permits. It uses a pool that belongs to the closure that starts it.
     fn here(core: &Core) -> Self {
         let nested = NESTED.with_borrow_mut(|nested| {
             let Nested { limit, pool } = nested.as_mut()?;
@@ -88,17 +88,17 @@ impl Drop for Blocks {
 }
 
 impl Scope {
-    /// Runs a closure that blocks, on a thread that may, as a child of the scope.
+    /// Runs a closure that blocks, as a child of the scope, on a thread for such closures.
     ///
-    /// At most [`BLOCKING_LIMIT`] run at a time in a runtime, or the
-    /// [`blocking_limit`](super::ScopeBuilder::blocking_limit) of the scope or one around it; further closures wait for their
-    /// turn, in order. A closure cannot be stopped from outside: it is told through the token, and its scope waits for
-    /// it. One that has not begun when it is cancelled never does.
+    /// At most [`BLOCKING_LIMIT`] closures run at a time in a runtime, or the
+    /// [`blocking_limit`](super::ScopeBuilder::blocking_limit) of the scope or an enclosing scope; further closures wait in
+    /// line. A running closure cannot be stopped from outside: its token is cancelled, and its scope waits for it. A closure
+    /// that is cancelled before it starts never runs.
     ///
-    /// A closure may start others and wait for them (`Handle::block_on`): those it starts do not wait for the places of the
-    /// runtime, which closures like itself may hold. They run on threads of their own, at most as many at a time, for each
-    /// closure that starts some, as the limit says. A closure that waits for one that is started elsewhere, by a task,
-    /// may wait for ever when all places are held by such closures.
+    /// A closure may start other closures and wait for them (`Handle::block_on`). These do not need permits of the runtime,
+    /// which closures like their parent may hold: they run on threads of their own, and the same limit applies for each
+    /// closure that starts others. A closure that waits for a closure that a task starts may wait forever, when such
+    /// closures hold all permits.
     ///
     /// # Errors
     /// [`ScopeClosedError`] with the closure, if the scope has ended.
@@ -122,7 +122,7 @@ impl Scope {
         T: Send + 'static,
     {
         let (name, site) = (name.into(), Location::caller());
-        // Counted in for the moment, so that the closure can be given back before it is wrapped.
+        // A member until the closure is wrapped, so that a closed scope can hand it back.
         let Some(member) = Member::enter(&self.0, Class::Work) else { return Err(ScopeClosedError(closure)) };
         let token = CancelToken::new();
         let spec = Spec::told(name.clone(), site, Class::Work, token.clone());
@@ -167,14 +167,14 @@ where
     let inside = ambient::current();
     let run = move || {
         if let Some(reason) = token.reason() {
-            // While it waited for a thread.
+            // It was cancelled while it waited for a thread.
             return Err(reason.clone());
         }
-        // A scope that the closure opens is a child of this one.
+        // A scope that the closure opens is a child of this scope.
         let _inside = inside.as_ref().map(Inside::enter);
         let _blocks = Blocks::begin(limit);
         let value = closure(&token);
-        // When the closure is done, not when somebody has heard of it.
+        // At the end of the closure, and not when its result is received.
         drop::<OwnedSemaphorePermit>(permit);
         Ok(value)
     };
@@ -185,7 +185,7 @@ where
             Ok(ended) => ended,
             Err(ended) => match ended.try_into_panic() {
                 Ok(payload) => resume_unwind(payload),
-                // Only a runtime that goes away cancels a closure, before it begins.
+                // Only a runtime that shuts down cancels a closure before it begins.
                 Err(_) => Err(Reason::of(ReasonKind::Shutdown)),
             },
         }
@@ -193,8 +193,8 @@ where
     ended.map_err(|reason| TaskError::Cancelled { task, reason })
 }
 
-/// Runs a closure on a thread of its own, not of tokio's, whose number is limited: all of them may be held by closures
-/// that wait for this one.
+/// Runs a closure on a thread of its own. The number of tokio's threads is limited, and closures that wait for this one may
+/// hold all of them.
 async fn on_a_thread<T: Send + 'static>(
     runtime: &Handle,
     run: impl FnOnce() -> Result<T, Reason> + Send + 'static,
@@ -204,7 +204,7 @@ async fn on_a_thread<T: Send + 'static>(
     let started = thread::Builder::new().name("motet-blocking".to_owned()).spawn(move || {
         let _inside = runtime.enter();
         let ended = catch_unwind(AssertUnwindSafe(run));
-        // Whoever waited may be gone, with the runtime.
+        // The waiter may be gone, with its runtime.
         let _ = sender.send(ended).map_err(quietly_drop);
     });
     if let Err(error) = started {

@@ -1,8 +1,8 @@
-//! Tokio's coop budget, shared out in smaller parts than its units.
+//! Tokio's coop budget, divided into smaller parts than its units.
 //!
-//! A unit is meant for an operation of I/O or of a channel, of some tens of nanoseconds or more. Where ours take a
-//! fraction of that, what keeps them fair costs more than they do: taking the unit, and above all leaving the worker
-//! after every 128. So a unit pays for a few of them.
+//! A unit is meant for one operation of I/O or of a channel, of some tens of nanoseconds or more. An operation of motet can
+//! take a fraction of that; then the unit costs more than the operation, and so does leaving the worker after every 128
+//! units. Therefore one unit pays for several operations.
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -12,25 +12,25 @@ use tokio::task::coop::{RestoreOnPending, poll_proceed};
 
 use crate::sim;
 
-/// Operations for a unit: an item into a queue, or out of one; a step of a submit. So many take as long as one of tokio's
-/// own channel; with 4 a queue between two threads is twice as fast as with 1, and with 32 no faster than with 4.
+/// The operations that one unit pays for: an item sent or received, a step of a submit. Four of them take as long as one
+/// operation of tokio's channel. With 4, a queue between two threads is twice as fast as with 1; with 32 it is no faster.
 const OPERATIONS: u8 = 4;
 
 thread_local! {
-    /// How many operations the unit that was spent last has paid for. Of this thread, which is as good as of the task:
-    /// whoever goes on and on in one poll has the thread to itself.
+    /// The operations that the last spent unit still pays for. It is kept per thread instead of per task: a task that does
+    /// many operations in one poll has the thread to itself.
     static PAID_FOR: Cell<u8> = const { Cell::new(0) };
 }
 
-/// The right to one operation. Dropped, it is given back.
+/// A permit for one operation. Dropping it returns it.
 #[must_use = "it is given back when this is dropped"]
 pub(crate) struct Share {
     _unit: Option<RestoreOnPending>,
 }
 
-/// Asks for a share of the budget; the operation that comes after it has spent the last unit asks for the next.
+/// Takes a part of the budget. When the last unit is used up, the next operation takes a further unit.
 ///
-/// What does not come about is not counted, so that all in all no more come about than are paid for.
+/// An operation that does not take place is not counted, so that no more operations take place than were paid for.
 #[inline(always)]
 pub(crate) fn poll_share(cx: &mut Context<'_>) -> Poll<Share> {
     // The simulator suspends tasks by the budget: at each operation, in the same way in each run.
@@ -39,11 +39,11 @@ pub(crate) fn poll_share(cx: &mut Context<'_>) -> Poll<Share> {
 }
 
 impl Share {
-    /// The operation has come about.
+    /// Records that the operation took place.
     #[inline(always)]
     pub(crate) fn spend(self) {
         PAID_FOR.set((PAID_FOR.get() + 1) % OPERATIONS);
-        // Not `made_progress` and a drop that has nothing to restore: that is a call into tokio.
+        // `made_progress` and a drop that restores nothing would be a further call into tokio.
         let _spent = ManuallyDrop::new(self);
     }
 }
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// How many operations come about in one poll, each after so many that do not.
+    /// Counts the operations that take place in one poll, each after a number of operations that do not.
     async fn in_one_poll(attempts: usize) -> usize {
         poll_fn(|cx| {
             let mut count = 0;

@@ -1,4 +1,4 @@
-//! A panic as a value, for those who still have others to wait for.
+//! A panic as a value, for callers that have to wait for other futures before they rethrow it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use super::core::panic_words;
 use crate::mutant;
 
 pin_project! {
-    /// A future whose panic is its output. It must not be polled after that.
+    /// A future that returns a panic as its output. It must not be polled afterwards.
     pub(crate) struct Caught<F> {
         #[pin]
         future: F,
@@ -19,8 +19,8 @@ pin_project! {
 }
 
 pin_project! {
-    /// A future whose drop does not panic, where it is cut off: nothing is left to be told of it there, and a panic would
-    /// go on to others. The panic hook has shown it.
+    /// A future whose drop does not panic. It is used where a future is cut off: no caller is left to receive the panic,
+    /// which would unwind into other code. The panic hook has reported it.
     pub(crate) struct Quiet<F> {
         #[pin]
         future: Option<F>,
@@ -52,11 +52,11 @@ impl<F: Future> Future for Quiet<F> {
     }
 }
 
-/// Drops what is a user's. A panic of that is one too many where the drop of a guard may be what it runs in; the panic
-/// hook has shown it.
+/// Drops a value of a user. A panic of its drop is contained, since the caller may itself be the drop of a guard during a
+/// panic. The panic hook has reported it.
 pub(crate) fn quietly_drop<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // Its own drop may panic as well.
+        // The drop of the payload may panic as well.
         let _words = panic_words(payload);
     }
 }

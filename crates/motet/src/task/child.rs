@@ -1,4 +1,4 @@
-//! The future that a task of a scope runs: the user's, and around it all that a scope promises.
+//! The future of a task of a scope: the user's future, wrapped in the guarantees of the scope.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -22,15 +22,15 @@ use super::{CancelToken, Name, Policy, Reason, ReasonKind};
 use crate::mutant;
 use crate::sim::{PollKind, TaskHook};
 
-/// What is known of a child before it runs.
+/// The description of a child before it runs.
 pub(crate) struct Spec {
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
     pub(crate) class: Class,
     pub(crate) stop: Stop,
-    /// The token of a child that is told.
+    /// The token of a cooperative child.
     pub(crate) token: Option<CancelToken>,
-    /// Here, where there is room for it: a byte more elsewhere is a word more in every task.
+    /// Here it fits into padding: a byte elsewhere would add a word to every task.
     pub(super) place: Place,
 }
 
@@ -39,7 +39,7 @@ impl Spec {
         Self { name, site, class, stop, token: None, place: Place::default() }
     }
 
-    /// Keeps the child out of snapshots and reports: it is a task of the library's own.
+    /// Hides the child from snapshots and reports: it is a task of the library.
     pub(crate) fn hidden(mut self) -> Self {
         self.place.hide();
         self
@@ -49,7 +49,7 @@ impl Spec {
         self.place.is_hidden()
     }
 
-    /// A child that is told of its cancellation through the token.
+    /// The description of a cooperative child, whose cancellation cancels the token.
     pub(crate) fn told(
         name: Name,
         site: &'static Location<'static>,
@@ -60,18 +60,18 @@ impl Spec {
     }
 }
 
-/// What a child does when its class is cancelled.
+/// The reaction of a child to the cancellation of its class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// It is dropped at its next await.
+    /// The child is dropped at its next await.
     Drop,
-    /// It is told, and sees to its own end.
+    /// The token of the child is cancelled, and the child ends by itself.
     Tell,
-    /// It goes on: a cleanup.
+    /// The child continues: it is a cleanup.
     Never,
 }
 
-/// Starts a child of the scope; gives the future back if the scope is closed.
+/// Spawns a child of the scope. Returns the future if the scope is closed.
 #[allow(clippy::disallowed_methods, reason = "the one place where tasks are started")]
 pub(crate) fn launch<F, S>(core: &Arc<Core>, spec: Spec, future: F) -> Result<JoinHandle<S::Out>, F>
 where
@@ -90,7 +90,7 @@ where
     Ok(core.runtime.spawn(child))
 }
 
-/// What becomes of a child's end.
+/// Converts the end of a child to the output of its task, and reports it to the scope.
 pub(crate) trait Sink<O> {
     type Out;
     fn returned(link: &Link<'_>, output: O) -> Self::Out;
@@ -112,7 +112,7 @@ impl<T> Sink<T> for Plain {
     }
 }
 
-/// The sink of children that return a `Result`: the scope hears of errors.
+/// The sink of children that return a `Result`: errors are reported to the scope.
 pub(crate) struct Fallible<E>(PhantomData<fn(E)>);
 
 impl<T, E: Send + 'static> Sink<Result<T, E>> for Fallible<E> {
@@ -158,12 +158,12 @@ pin_project! {
     impl<F, S> PinnedDrop for Child<F, S> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            // Also if the future's own drop panics: a scope would wait for ever for a child not counted out.
+            // Also if the drop of the future panics: the scope would wait forever for a child that is not counted out.
             let out = CountOut { core: this.core, node: this.node.into_ref() };
             if this.future.is_none() {
                 return;
             }
-            // Aborted: a panic of the drop would end with the abort, and the scope would not hear of it.
+            // The task was aborted: tokio would swallow a panic of the drop, and the scope would miss it.
             if let Err(payload) = drop_inside(this.future, out.core) {
                 out.core.task_panicked(out.node.spec().name.clone(), payload);
             }
@@ -181,8 +181,8 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
             let link = Link { core: this.core, spec: node.spec() };
             let lists_early = link.spec.token.is_some() || link.core.opened.is_some();
             if lists_early && !node.is_listed() {
-                // Before its first poll, which may be a long one: that asks the token, or never ends and has to be
-                // named, in a program that is watched by name.
+                // Before the first poll, which may be long: it may check the token, or it may never end, and a program
+                // that keeps ages has to be able to name it.
                 link.list(node, cx);
             }
             let stop = link.must_stop();
@@ -200,7 +200,7 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
                 }
                 Ok(Poll::Pending) => {
                     if !node.is_listed() {
-                        // Once: the waker of a task is the same at every poll.
+                        // Only once: the waker of a task is the same at every poll.
                         link.list(node, cx);
                     }
                     if stop || !link.must_stop() || mutant!("task.miss_cancel") {
@@ -210,7 +210,7 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
                 Err(payload) => {
                     let failed = link.panicked(payload);
                     if let Err(payload) = drop_inside(this.future, this.core) {
-                        // One panic is enough for the task's answer; the scope hears of both.
+                        // The task returns the first panic; the scope receives both.
                         link.panicked(payload);
                     }
                     return Poll::Ready(S::failed(failed));
@@ -220,8 +220,8 @@ impl<F: Future, S: Sink<F::Output>> Future for Child<F, S> {
     }
 }
 
-/// Polls the future, or drops it if it is to stop. It is dropped here in either case, where a panic of that is
-/// caught, too.
+/// Polls the future, or drops it if `stop` is set. A future that is ready is dropped here as well, where the caller catches a
+/// panic of its drop.
 pub(super) fn step<F: Future>(
     future: &mut Pin<&mut Option<F>>,
     stop: bool,
@@ -231,7 +231,7 @@ pub(super) fn step<F: Future>(
         future.set(None);
         return Poll::Ready(None);
     }
-    let running = future.as_mut().as_pin_mut().expect("it is not polled after its end");
+    let running = future.as_mut().as_pin_mut().expect("a future is not polled after its end");
     let polled = running.poll(cx).map(Some);
     if polled.is_ready() {
         future.set(None);
@@ -244,7 +244,7 @@ fn drop_inside<F>(mut future: Pin<&mut Option<F>>, core: &Arc<Core>) -> Result<(
     catch_unwind(AssertUnwindSafe(|| future.set(None)))
 }
 
-/// A child's tie to its scope.
+/// A child's connection to its scope.
 pub(crate) struct Link<'a> {
     core: &'a Arc<Core>,
     spec: &'a Spec,
@@ -267,7 +267,7 @@ impl Link<'_> {
         reason.unwrap_or_else(|| Reason::of(ReasonKind::Ended))
     }
 
-    /// Whether the scope wants this child's future dropped.
+    /// Returns `true` if the future of this child has to be dropped.
     #[inline]
     fn must_stop(&self) -> bool {
         self.spec.stop == Stop::Drop && self.core.reached(self.spec.class.cancelled_at())

@@ -1,4 +1,4 @@
-//! Children that are told of their cancellation, and have a grace to end by themselves.
+//! Cooperative children: their token is cancelled, and they have a grace period to end.
 
 use std::future::{pending, poll_fn};
 use std::pin::pin;
@@ -13,7 +13,7 @@ use super::timeout::poll_limit;
 use super::{CancelToken, Name, TaskError};
 use crate::mutant;
 
-/// Runs the task's future until it ends, or until the grace after its cancellation is over.
+/// Runs the future of the task until it ends, or until the grace period after its cancellation is over.
 pub(crate) async fn cooperative<F: Future>(
     task: Name,
     token: CancelToken,

@@ -1,4 +1,4 @@
-//! The shared state of a scope: its children, how far it is cancelled, and what went wrong in it.
+//! The shared state of a scope: its children, its cancellation level, and its failures.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -21,21 +21,21 @@ use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseError};
 use crate::resource::Exit;
 use crate::{mutant, sim};
 
-/// How far a scope is cancelled. Each level includes the ones before it.
+/// The cancellation level of a scope. Each level includes the levels before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Level {
     /// Nothing is cancelled.
     Open,
-    /// Children are; the body is not ([`Policy::FirstOk`]).
+    /// Children are cancelled; the body is not ([`Policy::FirstOk`]).
     Children,
-    /// Children and the body are.
+    /// Children and the body are cancelled.
     Work,
-    /// Services are, too.
+    /// Services are cancelled as well.
     Services,
 }
 
-/// How many names of unfinished tasks a report carries.
+/// The number of names of unfinished tasks in a report.
 const NAMES: usize = 32;
 
 pub(crate) struct Core {
@@ -49,34 +49,33 @@ pub(crate) struct Core {
     pub(crate) parent: Option<Arc<Self>>,
     /// When the scope was opened; `None` unless ages are kept, since each would cost a look at the clock.
     pub(crate) opened: Option<Instant>,
-    /// Where its closures that block, and those of the scopes below, wait for a place; `None` if that is where those of
-    /// the scope around it do.
+    /// The pool of the blocking closures of this scope and its nested scopes; `None` for the pool of the enclosing scope.
     pub(crate) blocking: Option<BlockingPool>,
     pub(crate) gate: Apart<Gate>,
     pub(crate) releases: Counters,
     level: AtomicU8,
     token: OnceLock<CancelToken>,
-    /// One for each of a few groups of threads: a child is listed by the thread that polls it first, and mostly
-    /// ends there. With one list for all, two workers spent half of their time on its lock.
+    /// One list for each of a few groups of threads: the thread that first polls a child lists it, and the child mostly ends
+    /// on that thread. With a single list, two workers spent half of their time on its lock.
     lists: [Apart<Mutex<List>>; LISTS],
     state: Apart<Mutex<State>>,
 }
 
-/// How many lists of children a scope has. Each is 128 bytes.
+/// The number of lists of children of a scope. Each has 128 bytes.
 const LISTS: usize = 4;
 
-/// Which list the thread uses, as numbers are given out.
+/// The number of the list that the thread uses.
 pub(crate) fn own_list() -> u8 {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     thread_local! {
         static OWN: u8 = NEXT.fetch_add(1, Ordering::Relaxed) % LISTS as u8;
     }
-    // A thread that ends has none any more; any will do.
+    // The thread-local of a thread that ends is gone. Any list can be used.
     OWN.try_with(|own| *own).unwrap_or(0)
 }
 
-/// Cache lines of its own for what the children of all workers write, away from what each of their polls reads. Two
-/// lines: they are fetched in pairs.
+/// Puts a field that the children of all workers write on its own cache lines, away from the fields that each poll reads. Two
+/// lines, since processors fetch them in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Apart<T>(T);
@@ -98,7 +97,7 @@ pub(crate) struct State {
     pub(crate) next_finalizer: u64,
     pub(crate) release_failures: Vec<ReleaseError>,
     pub(crate) reason: Option<Reason>,
-    /// Names of those that were still there when the deadline passed.
+    /// The names of the children that had not ended when the deadline passed.
     pub(crate) unfinished: Vec<Name>,
     pub(crate) panics: Vec<Box<dyn Any + Send>>,
     /// Each is a `ChildError<E>` of the scope's own error type.
@@ -151,12 +150,12 @@ impl Core {
         }
     }
 
-    /// No code of a user runs under this lock, so a poisoned one holds a sound state.
+    /// No user code runs under this lock, so a poisoned lock holds a sound state.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One relaxed load. Who is woken by a cancellation sees it: the waker orders the two.
+    /// One relaxed load. A task that a cancellation wakes sees it: the waker orders the two.
     #[inline]
     pub(crate) fn reached(&self, level: Level) -> bool {
         self.level.load(Ordering::Relaxed) >= level as u8
@@ -168,7 +167,7 @@ impl Core {
         if self.reached(level) {
             return;
         }
-        // That a sibling succeeded is the reason of the children alone: the body was spared.
+        // The success of a sibling cancels only the children, so it is not the reason of the body.
         let spared = state.reason.as_ref().is_some_and(|reason| reason.kind() == ReasonKind::Succeeded);
         if (state.reason.is_none() || spared) && level < Level::Services {
             if reason.kind() == ReasonKind::Deadline {
@@ -177,7 +176,8 @@ impl Core {
             state.reason = Some(reason.clone());
         }
         sim::op("scope.cancel");
-        // Before the lists are locked: a child that is listed after that sees the level, one before is seen here.
+        // The level is raised before the lists are locked: a child that is listed later sees the level, and a child that was
+        // listed earlier is seen here.
         let before = self.level.swap(level as u8, Ordering::Relaxed);
         let mut wakers = Vec::new();
         let mut told = Vec::new();
@@ -204,12 +204,12 @@ impl Core {
         self.gate.wake_joiner();
     }
 
-    /// The list of that number.
+    /// The list with the number.
     pub(crate) fn list(&self, number: u8) -> MutexGuard<'_, List> {
         self.lists[usize::from(number)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows every listed child; those of each list, the oldest first.
+    /// Calls the closure for every listed child; within a list, the oldest first.
     pub(crate) fn each_child(&self, mut show: impl FnMut(Listed<'_>)) {
         (0..LISTS as u8).for_each(|number| self.list(number).for_each(&mut show));
     }
@@ -219,7 +219,7 @@ impl Core {
         self.named(class).0
     }
 
-    /// The names of the children of a class, and how many more there are: past the limit, or not polled yet.
+    /// The names of the children of a class, and the number of further children: above the limit, or not polled yet.
     pub(crate) fn named(&self, class: Class) -> (Vec<Name>, usize) {
         let count = self.gate.count(class);
         let (mut names, mut hidden) = (Vec::new(), 0);
@@ -243,7 +243,8 @@ impl Core {
             return token;
         }
         let token = self.token.get_or_init(CancelToken::new);
-        // Under the lock, as the level is raised under it: a cancellation is seen here, or sees the token.
+        // Under the lock under which the level is raised: either this sees the cancellation, or the cancellation sees the
+        // token.
         let state = self.state();
         let ended = || state.reason.clone().unwrap_or_else(|| Reason::of(ReasonKind::Ended));
         let reason = self.reached(Level::Work).then(ended);
@@ -258,16 +259,16 @@ impl Core {
         self.state().reason.clone()
     }
 
-    /// Waits until `done`, which is asked again whenever a class of children has become empty, or the scope
-    /// is cancelled further.
+    /// Waits until `done` returns `true`. It is called whenever a class of children becomes empty, and whenever the
+    /// cancellation level rises.
     pub(crate) async fn wait(&self, done: impl Fn(&Self) -> bool) {
         poll_fn(|cx| self.gate.poll_until(cx, || done(self))).await;
     }
 
-    /// Closes the scope if nothing is left to wait for and nothing is owed.
+    /// Closes the scope if it has no member and no pending release.
     pub(crate) fn close(&self) -> bool {
-        // Both under the lock, as releases are registered under it by who is inside the gate: between the two
-        // questions somebody could come in, register one, and leave.
+        // Both checks happen under the lock under which a member registers a release: otherwise a member could enter,
+        // register a release and leave between the two checks.
         let state = self.state();
         state.finalizers.is_empty() && self.gate.close()
     }
@@ -275,7 +276,7 @@ impl Core {
     pub(crate) fn task_panicked(&self, task: Name, payload: Box<dyn Any + Send>) {
         crate::log::error!(scope = %self.name, %task, message = panic_message(&*payload), "a task panicked");
         if self.policy == Policy::Isolate {
-            // It may panic when it is dropped; one panic is enough.
+            // The drop of the payload may panic as well, which is contained here.
             drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
             return;
         }
@@ -283,14 +284,14 @@ impl Core {
         self.raise(Level::Work, &Reason::by(ReasonKind::Panicked, Some(task)));
     }
 
-    /// The body's panic is the scope's own, whatever the policy.
+    /// Records a panic of the body, which the scope rethrows under every policy.
     pub(crate) fn body_panicked(&self, payload: Box<dyn Any + Send>) {
         crate::log::error!(scope = %self.name, message = panic_message(&*payload), "the body of a scope panicked");
         self.state().panics.push(payload);
         self.raise(Level::Work, &Reason::of(ReasonKind::Panicked));
     }
 
-    /// How the use of the scope's resources ended: as the scope itself will say it did.
+    /// The [`Exit`] that releases of this scope receive: it agrees with the result of the scope.
     pub(crate) fn exit(&self) -> Exit {
         let state = self.state();
         if !state.panics.is_empty() {
@@ -319,15 +320,15 @@ impl Class {
     }
 }
 
-/// The words of a panic that nobody goes on with.
+/// The message of a panic that is not rethrown.
 pub(crate) fn panic_words(payload: Box<dyn Any + Send>) -> String {
     let words = panic_message(&*payload).to_owned();
-    // It may panic when it is dropped; one panic is enough.
+    // The drop of the payload may panic as well, which is contained here.
     drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
     words
 }
 
-/// The words of a panic, where it has some.
+/// The message of a panic, if it has one.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&'static str>()

@@ -1,4 +1,4 @@
-//! How a scope ends: by itself, or adopted when its future is dropped.
+//! The end of a scope: by itself, or adopted by another scope when its future is dropped.
 
 use std::any::Any;
 use std::panic::Location;
@@ -16,10 +16,10 @@ use super::gate::Class;
 use super::{Name, Policy, Reason, ReasonKind, ReleaseError, TaskError};
 use crate::mutant;
 
-/// How long a scope waits for what it cancelled before it says, once, for whom.
+/// The time after which a scope logs, once, the names of the cancelled tasks that it still waits for.
 const WARN_AFTER: Duration = Duration::from_secs(5);
 
-/// Waits for everything in the scope, cancels what has to be, releases its resources and closes it.
+/// Waits for all tasks of the scope, cancels its services, releases its resources and closes it.
 pub(crate) async fn finish(core: &Arc<Core>) {
     loop {
         if mutant!("scope.release_before_join") {
@@ -31,7 +31,7 @@ pub(crate) async fn finish(core: &Arc<Core>) {
         match finalizer::start(core) {
             Some(releases) => {
                 let ran = releases.await;
-                // A task that was not run means that the runtime is gone.
+                // A task is dropped unpolled only if the runtime is gone.
                 drop(ran.map_err(|_| finalizer::lose(core)));
             }
             None if core.close() => return,
@@ -53,7 +53,7 @@ async fn work(core: &Arc<Core>) {
     gone(core, Class::Work).await;
 }
 
-/// Waits until no child of the class is left, and names those that take long.
+/// Waits until no child of the class is left, and logs the names of children that take long.
 async fn gone(core: &Arc<Core>, class: Class) {
     let none = |core: &Core| core.gate.count(class) == 0;
     if none(core) {
@@ -67,8 +67,8 @@ async fn gone(core: &Arc<Core>, class: Class) {
     }
 }
 
-/// Ends a scope whose future was dropped: cancels its children at once, and hands them to the nearest scope
-/// that is still open to wait for them.
+/// Ends a scope whose future was dropped: cancels its children at once, and hands them to the nearest enclosing scope that is
+/// still open, which waits for them.
 pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
     core.raise(Level::Work, &Reason::of(ReasonKind::Dropped));
     if core.close() {
@@ -79,7 +79,7 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
         return;
     }
     let (name, site, parent) = (core.name.clone(), core.site, core.parent.clone());
-    // The root has no future that could be dropped, so there is a parent.
+    // The root has no future that could be dropped, so every scope here has a parent.
     let Some(parent) = parent else { return };
     let rest = Unfinished(core);
     drop(adopt(&parent, &name, site, async move {
@@ -94,7 +94,7 @@ pub(crate) fn abandon(core: Arc<Core>, place: Option<usize>) {
     }));
 }
 
-/// Hands what went wrong in a scope that nobody waits for to the scope that has taken it in.
+/// Passes the failures of a scope without a waiter to the scope that adopted it.
 pub(crate) fn inherit(panics: Vec<Box<dyn Any + Send>>, release: Vec<ReleaseError>) {
     let Some(host) = ambient::current() else { return };
     let panicked = !panics.is_empty() && host.policy != Policy::Isolate;
@@ -110,8 +110,8 @@ pub(crate) fn inherit(panics: Vec<Box<dyn Any + Send>>, release: Vec<ReleaseErro
     }
 }
 
-/// A scope that is ended by others. Dropped before that, with the runtime, it gives up on what is owed: that would
-/// keep the scope alive, and the scope it.
+/// A scope that another scope ends. If it is dropped before that, with the runtime, it gives up on its pending releases: a
+/// release keeps its scope alive and the scope the release, which would leak both.
 struct Unfinished(Arc<Core>);
 
 impl Drop for Unfinished {
@@ -120,8 +120,8 @@ impl Drop for Unfinished {
     }
 }
 
-/// Runs the future as a task that nothing cancels, in the scope or, if it has ended, in the nearest around it
-/// that has not.
+/// Runs the future as a task that is not cancelled, in the scope or, if it has ended, in the nearest enclosing scope that is
+/// open.
 pub(crate) fn adopt<F>(
     scope: &Arc<Core>,
     name: &Name,
@@ -152,7 +152,7 @@ where
     }
 }
 
-/// Takes the scope off its parent's list.
+/// Removes the scope from the list of its parent.
 pub(crate) fn unlist(core: &Core, place: Option<usize>) {
     if let (Some(parent), Some(place)) = (&core.parent, place) {
         let listed = parent.state().scopes.try_remove(place);
@@ -160,7 +160,7 @@ pub(crate) fn unlist(core: &Core, place: Option<usize>) {
     }
 }
 
-/// Lists the scope with its parent, for the tree.
+/// Adds the scope to the list of its parent, for snapshots.
 pub(crate) fn list(core: &Arc<Core>) -> Option<usize> {
     core.parent.as_ref().map(|parent| parent.state().scopes.insert(Arc::downgrade(core)))
 }

@@ -4,49 +4,67 @@ use std::fmt;
 
 use super::{Name, Reason};
 
-/// Says why a scope did not give its value.
+/// The error of a scope that did not return its value.
 ///
-/// A panic is none of these: a scope rethrows it.
+/// A panic is not reported here: the scope rethrows it.
+///
+/// With a boxed error, `E` does not implement [`Error`], so that `?` cannot box the `ScopeError` again:
+/// [`into_boxed`](Self::into_boxed) does.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ScopeError<E = Infallible> {
     /// The body or a child returned an error.
     Failed {
-        /// What failed first.
+        /// The first error.
         first: ChildError<E>,
-        /// What else failed before all had ended, in order.
+        /// Further errors, in the order in which they were returned.
         others: Vec<ChildError<E>>,
-        /// Releases that failed after that.
+        /// Releases that failed afterwards.
         release: Vec<ReleaseError>,
     },
-    /// The scope was cancelled before its body was done.
+    /// The scope was cancelled before its body returned.
     Cancelled {
-        /// Why, by whom and when.
+        /// The reason.
         reason: Reason,
-        /// Releases that failed after that.
+        /// Releases that failed afterwards.
         release: Vec<ReleaseError>,
     },
-    /// The deadline passed before the body or a child was done.
+    /// The deadline passed before the body and all children had ended.
     DeadlineExceeded {
-        /// Children that were waiting when it passed; at most 32 are named.
+        /// Children that had not ended at the deadline; at most 32 are named.
         unfinished: Vec<Name>,
-        /// Releases that failed after that.
+        /// Releases that failed afterwards.
         release: Vec<ReleaseError>,
     },
-    /// Body and children were done, but these resources could not be released.
+    /// The body and all children succeeded, but these releases failed.
     Release(Vec<ReleaseError>),
 }
 
-/// An error with the name of the task that returned it.
+/// An error of a child of a scope, with the name of the task that returned it.
 #[derive(Debug)]
 pub struct ChildError<E> {
-    /// The task; `None` for the scope's body.
+    /// The task; `None` for the body of the scope.
     pub task: Option<Name>,
-    /// What it returned.
+    /// The error that the task returned.
     pub error: E,
 }
 
-/// Says that the release of a resource failed, timed out or panicked.
+impl<E> fmt::Display for ChildError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.task {
+            Some(task) => write!(f, "task `{task}` failed"),
+            None => f.write_str("the body of the scope failed"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for ChildError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// The error of a release that failed, timed out or panicked.
 #[derive(Debug)]
 pub struct ReleaseError {
     pub(crate) resource: Name,
@@ -61,26 +79,26 @@ pub(crate) enum ReleaseErrorCause {
     TimedOut(std::time::Duration),
     #[error("it panicked: {0}")]
     Panicked(String),
-    #[error("the runtime went away")]
+    #[error("the runtime shut down first")]
     CutOff,
-    #[error("its scope has ended without it")]
+    #[error("its scope ended before the release started")]
     ScopeEnded,
 }
 
 impl ReleaseError {
-    /// Gives the name of the resource.
+    /// The name of the resource.
     #[must_use]
     pub fn resource(&self) -> &str {
         self.resource.as_str()
     }
 
-    /// Asks whether the release took longer than it was allowed.
+    /// Returns `true` if the release exceeded its timeout.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.source, ReleaseErrorCause::TimedOut(_))
     }
 
-    /// Asks whether the release panicked.
+    /// Returns `true` if the release panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self.source, ReleaseErrorCause::Panicked(_))
@@ -103,7 +121,7 @@ impl Error for ReleaseError {
 }
 
 impl<E> ScopeError<E> {
-    /// Gives the first error that the body or a child returned; `None` if the scope ended for another reason.
+    /// Returns the first error of the body or a child; `None` if the scope ended for another reason.
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::Failed { first, .. } => Some(first.error),
@@ -111,19 +129,19 @@ impl<E> ScopeError<E> {
         }
     }
 
-    /// Asks whether the scope was cancelled before its body was done.
+    /// Returns `true` if the scope was cancelled before its body returned.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled { .. })
     }
 
-    /// Asks whether the deadline passed.
+    /// Returns `true` if the deadline passed.
     #[must_use]
     pub fn is_deadline(&self) -> bool {
         matches!(self, Self::DeadlineExceeded { .. })
     }
 
-    /// Gives the releases that failed.
+    /// The releases that failed.
     #[must_use]
     pub fn release_failures(&self) -> &[ReleaseError] {
         match self {
@@ -135,14 +153,63 @@ impl<E> ScopeError<E> {
     }
 }
 
+impl ScopeError<Box<dyn Error + Send + Sync>> {
+    /// Converts to a boxed error, whose source is the first error of the body or a child.
+    ///
+    /// For a scope with a boxed error, in a function that returns one: a `Box<dyn Error>` does not implement [`Error`], so
+    /// `?` alone cannot convert this `ScopeError`.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::task::{Nursery, ScopeError, scope};
+    ///
+    /// type BoxError = Box<dyn std::error::Error + Send + Sync>;
+    ///
+    /// async fn sum() -> Result<u32, BoxError> {
+    ///     let sum = scope(async |n: &Nursery<BoxError>| {
+    ///         let a = n.try_spawn("a", async { Ok("40".parse::<u32>()?) });
+    ///         let b = n.try_spawn("b", async { Ok("2".parse::<u32>()?) });
+    ///         Ok(a.await? + b.await?)
+    ///     });
+    ///     sum.await.map_err(ScopeError::into_boxed)
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// assert_eq!(sum().await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn into_boxed(self) -> Box<dyn Error + Send + Sync> {
+        Box::new(BoxedScopeError(self))
+    }
+}
+
+/// A [`ScopeError`] with a boxed error, which implements [`Error`].
+#[derive(Debug)]
+struct BoxedScopeError(ScopeError<Box<dyn Error + Send + Sync>>);
+
+impl fmt::Display for BoxedScopeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for BoxedScopeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0 {
+            ScopeError::Failed { first, .. } => Some(&*first.error),
+            ScopeError::Cancelled { .. } | ScopeError::DeadlineExceeded { .. } => None,
+            ScopeError::Release(failed) => failed.first().and_then(Error::source),
+        }
+    }
+}
+
 impl<E> fmt::Display for ScopeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed { first, others, .. } => {
-                match &first.task {
-                    Some(task) => write!(f, "task `{task}` failed")?,
-                    None => f.write_str("the body of the scope failed")?,
-                }
+                write!(f, "{first}")?;
                 match others.len() {
                     0 => Ok(()),
                     more => write!(f, ", and {more} more"),
@@ -177,47 +244,47 @@ impl<E: Error + 'static> Error for ScopeError<E> {
     }
 }
 
-/// Says why a task did not give its value.
+/// The error of a task that did not return its value.
 ///
-/// Being cancelled is not a failure of the scope: only whoever awaits the task hears of it.
+/// A cancelled task does not make its scope fail: only the caller that awaits the task receives the error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TaskError<E = Infallible> {
-    /// It returned an error, and the scope isolates its tasks.
+    /// The task returned an error, and either its scope isolates tasks or it was not ready yet.
     Error {
         /// The task.
         task: Name,
-        /// What it returned.
+        /// The error that the task returned.
         error: E,
     },
-    /// It returned an error, which the scope has and will return.
+    /// The task returned an error, which the scope keeps and returns.
     Reported {
         /// The task.
         task: Name,
     },
-    /// It was cancelled.
+    /// The task was cancelled.
     Cancelled {
         /// The task.
         task: Name,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// It was started with [`Nursery::start`](super::Nursery::start) and returned before it was ready.
+    /// The task was spawned by [`Nursery::start`](super::Nursery::start), and returned before it was ready.
     NeverReady {
         /// The task.
         task: Name,
     },
-    /// It panicked. Unless it isolates its tasks, the scope rethrows the panic.
+    /// The task panicked. The scope rethrows the panic, unless it isolates tasks.
     Panicked {
         /// The task.
         task: Name,
-        /// The words of the panic.
+        /// The message of the panic.
         message: String,
     },
 }
 
 impl<E> TaskError<E> {
-    /// Gives the name of the task.
+    /// The name of the task.
     #[must_use]
     pub fn task(&self) -> &str {
         match self {
@@ -229,7 +296,7 @@ impl<E> TaskError<E> {
         }
     }
 
-    /// Gives the task's own error; `None` if it ended for another reason, or its scope has the error.
+    /// Returns the error of the task; `None` if the task ended for another reason, or its scope has the error.
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::Error { error, .. } => Some(error),
@@ -240,7 +307,7 @@ impl<E> TaskError<E> {
         }
     }
 
-    /// Asks whether the task was cancelled.
+    /// Returns `true` if the task was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled { .. })
@@ -271,13 +338,13 @@ impl<E: fmt::Debug> fmt::Display for TaskError<E> {
     }
 }
 
-// For any `E` that can be shown, so that `?` works in a scope whose error is a boxed one, which is no `Error`.
+// For every `E: Debug`, so that `?` also works in a scope with a boxed error, which does not implement `Error`.
 impl<E: fmt::Debug> Error for TaskError<E> {}
 
-/// Gives back what a closed scope did not take.
+/// The error of a scope that has ended. It hands back the future or closure that the scope refused.
 ///
-/// A scope closes when its body, children, services and cleanups have ended. Its children can always start
-/// more; only a handle that outlived the scope meets this.
+/// A scope closes when its body, children, services and cleanups have ended. Its children can always start further
+/// children: only a handle that outlived its scope is refused.
 pub struct ScopeClosedError<F>(pub F);
 
 impl<F> fmt::Debug for ScopeClosedError<F> {
@@ -288,7 +355,7 @@ impl<F> fmt::Debug for ScopeClosedError<F> {
 
 impl<F> fmt::Display for ScopeClosedError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the scope has ended and takes no more tasks")
+        f.write_str("the scope has ended and starts no more tasks")
     }
 }
 

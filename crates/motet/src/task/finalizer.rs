@@ -1,4 +1,4 @@
-//! Releases that a scope owes: its resource stack.
+//! The pending releases of a scope: its stack of resources.
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
@@ -23,35 +23,34 @@ use crate::{mutant, sim};
 pub(crate) type ReleaseFuture =
     Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>>;
 
-/// A release that was started.
+/// The handle of a release that was started.
 pub(crate) type Running = JoinHandle<Result<Result<(), ReleaseError>, TaskError>>;
 
-/// How long a release may take, unless it is set: longer than a round trip to a slow database, shorter than
-/// the patience of whoever stops the process.
+/// The default timeout of a release: longer than a round trip to a slow database, shorter than the time after which an
+/// operator or a supervisor kills the process.
 pub(crate) const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One release, still owed.
+/// A pending release.
 pub(crate) struct Finalizer {
     pub(crate) id: u64,
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
-    /// How long it may take; `None` for as long as the scope gives to each.
+    /// The timeout of the release; `None` for the release timeout of the scope.
     pub(crate) limit: Option<Duration>,
     pub(crate) owed: Box<dyn Owe>,
 }
 
-/// Counts of releases, in a scope and all scopes below it.
+/// The counts of releases in a scope and its nested scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ReleaseCounts {
-    /// Releases that were begun.
+    /// Releases that were started.
     pub started: u64,
-    /// Releases that came to their end, also with an error.
+    /// Releases that ended, with or without an error.
     pub finished: u64,
-    /// Releases that were dropped because they took too long.
+    /// Releases that exceeded their timeout and were dropped.
     pub timed_out: u64,
-    /// Resources that were never released: the runtime went away first, or the resource was taken out of its
-    /// scope.
+    /// Resources that were not released: the runtime shut down first, or the guard of the resource outlived its scope.
     pub lost: u64,
 }
 
@@ -83,7 +82,7 @@ impl Counters {
 }
 
 impl Core {
-    /// Counts the event here and in every scope around.
+    /// Counts the event in this scope and in every enclosing scope.
     pub(crate) fn count_release(&self, event: Event) {
         let mut core = Some(self);
         while let Some(one) = core {
@@ -99,8 +98,8 @@ impl Core {
     }
 }
 
-/// Starts the releases that are owed, last in first out, as a task of the scope that nothing cancels; `None`
-/// when none is owed.
+/// Starts the pending releases, last in first out, in a task of the scope that is not cancelled. Returns `None` if no
+/// release is pending.
 pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>>> {
     let last = core.state().finalizers.last().map(|last| last.site)?;
     let stop = if mutant!("resource.unshielded") { Stop::Drop } else { Stop::Never };
@@ -108,7 +107,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>
     let scope = Arc::clone(core);
     let releases = async move {
         loop {
-            // One at a time: a release may register another.
+            // One at a time, since a release may register further releases.
             let next = scope.state().next_release();
             let Some(finalizer) = next else { return };
             let exit = scope.exit();
@@ -118,19 +117,19 @@ pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>
             }
         }
     };
-    // The scope's own end calls this, so the scope is open.
+    // The end of the scope calls this, so the scope is still open.
     launch::<_, Plain>(core, spec, releases).ok()
 }
 
-/// Gives up on what is still owed: the runtime is gone. Each counts itself as lost.
+/// Drops the pending releases: the runtime is gone. Each counts itself as lost.
 pub(crate) fn lose(core: &Core) {
     let owed = std::mem::take(&mut core.state().finalizers);
-    // Outside of the lock: they hold what users gave.
+    // Outside of the lock: the releases hold values of users.
     drop(owed);
 }
 
-/// Owes the release to the scope's end, with a limit of its own or the scope's; the number finds it again. The caller is
-/// a member of the scope, so that it is open.
+/// Registers a release for the end of the scope, and returns its number. `limit` is its timeout; `None` for the release
+/// timeout of the scope. The caller is a member of the scope, so the scope is open.
 pub(crate) fn push(
     core: &Core,
     name: Name,
@@ -145,8 +144,8 @@ pub(crate) fn push(
     id
 }
 
-/// Takes a release that is owed off the scope; `None` if the scope has begun it. To be dropped outside of any lock: it
-/// holds what a user gave.
+/// Removes a pending release from the scope; `None` if the scope has started it. The caller drops it outside of any lock: it
+/// holds values of a user.
 pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
     let mut state = core.state();
     // They are in the order of their numbers: those that are released go from an end.
@@ -154,7 +153,7 @@ pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
     Some(state.finalizers.remove(at))
 }
 
-/// Runs a release that is owed at once, as a task of the scope.
+/// Runs a pending release now, in a task of the scope.
 pub(crate) async fn release_now(core: &Arc<Core>, id: u64, exit: Exit) -> Result<(), ReleaseError> {
     let Some(Finalizer { name, site, limit, owed, .. }) = take(core, id) else {
         let source = ReleaseErrorCause::ScopeEnded;
@@ -176,7 +175,7 @@ pub(crate) async fn outcome(released: Running, resource: Name) -> Result<(), Rel
     Err(ReleaseError { resource, source })
 }
 
-/// Runs one release within its limit, and counts it.
+/// Runs one release within its timeout, and counts it.
 pub(crate) async fn run(
     core: &Core,
     resource: Name,
@@ -185,7 +184,7 @@ pub(crate) async fn run(
     exit: Exit,
 ) -> Result<(), ReleaseError> {
     let begun = match catch_unwind(AssertUnwindSafe(|| owed.begin(exit))) {
-        // Out of reach, and counted as lost.
+        // The guard is still alive: the release counted itself as lost.
         Ok(None) => return Ok(()),
         Ok(Some(release)) => Ok(release),
         Err(payload) => Err(ReleaseErrorCause::Panicked(panic_words(payload))),
@@ -196,7 +195,7 @@ pub(crate) async fn run(
     let outcome = match begun {
         Ok(mut release) => {
             let ended = timeout(limit, Caught::new(&mut release)).await;
-            // Here, where a panic of that is caught, too.
+            // Dropped here, where a panic of its drop is caught.
             let dropped = catch_unwind(AssertUnwindSafe(|| drop(release)));
             match (ended, dropped) {
                 (ended, Err(payload)) => {
@@ -229,7 +228,7 @@ impl State {
     }
 }
 
-/// Counts a release as lost when it is dropped before its end: the runtime goes away.
+/// Counts a release as lost if it is dropped before its end, which means that the runtime shuts down.
 struct Counted<'a> {
     core: &'a Core,
     event: Event,

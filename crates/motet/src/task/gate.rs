@@ -1,4 +1,5 @@
-//! How many children a scope has, whether it still takes some, and who waits for them. Checked with loom.
+//! The gate of a scope: it counts the children, refuses them once it is closed, and wakes the task that waits for their end.
+//! Checked with loom.
 
 #[cfg(all(test, motet_loom))]
 use loom::sync::{
@@ -20,7 +21,7 @@ const WORK: u64 = 1;
 const SERVICE: u64 = 1 << 32;
 const CLOSED: u64 = 1 << 63;
 
-/// Which of the two counts a child is in.
+/// The count that a child belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Work,
@@ -45,12 +46,12 @@ impl Class {
     }
 }
 
-/// How entering went.
+/// The result of entering the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entered {
     /// The gate is closed.
     Refused,
-    /// Nobody of the class was inside.
+    /// Entered, as the first member of the class.
     First,
     Next,
 }
@@ -59,7 +60,7 @@ pub(crate) enum Entered {
 pub(crate) struct Gate {
     /// Both counts and the closed bit in one word, so that closing and entering cannot miss one another.
     counts: AtomicU64,
-    /// Who waits for a count to become zero: the scope's own end, and nobody else.
+    /// The waker of the task that waits for a count to become zero: only the end of the scope waits.
     joiner: Mutex<Option<Waker>>,
 }
 
@@ -68,7 +69,7 @@ impl Gate {
         Self { counts: AtomicU64::new(0), joiner: Mutex::new(None) }
     }
 
-    /// Counts one more child, unless the gate is closed.
+    /// Counts a child in, unless the gate is closed.
     #[inline]
     pub(crate) fn enter(&self, class: Class) -> Entered {
         // Acquire is not needed: a child reads the rest of the scope under its lock.
@@ -80,10 +81,10 @@ impl Gate {
         if class.of(before) == 0 { Entered::First } else { Entered::Next }
     }
 
-    /// Counts one child less; the last of its class wakes the joiner, and hears that it is the last. Whoever is not
-    /// must not touch the scope after this.
+    /// Counts a child out. The last child of its class wakes the joiner. Returns `true` for that child; any other child must
+    /// not access the scope afterwards.
     pub(crate) fn leave(&self, class: Class) -> bool {
-        // Release: whoever sees zero also sees what the child wrote. Acquire: the last one wakes for all.
+        // Release: a thread that sees zero also sees the writes of the child. Acquire: the last child wakes on behalf of all.
         let before = self.counts.fetch_sub(class.one(), Ordering::AcqRel);
         let last = class.of(before) == 1;
         if last && !mutant!("scope.skip_wake") {
@@ -96,7 +97,7 @@ impl Gate {
         class.of(self.counts.load(Ordering::Acquire)) as usize
     }
 
-    /// Closes the gate if nobody is inside; false when somebody is.
+    /// Closes the gate if it has no member. Returns `false` if it has one.
     pub(crate) fn close(&self) -> bool {
         self.counts.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -105,13 +106,13 @@ impl Gate {
         self.counts.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Is ready when `done`, which is asked again whenever a class has become empty or the joiner is woken.
+    /// Returns `Ready` when `done` returns `true`. The joiner is woken whenever a class becomes empty.
     pub(crate) fn poll_until(&self, cx: &Context<'_>, done: impl Fn() -> bool) -> Poll<()> {
         if done() {
             return Poll::Ready(());
         }
         self.set_joiner(cx.waker());
-        // Again, after the waker is in place: between the two the last child may have left.
+        // Checked again after the waker is stored: the last child may have left in between.
         if !mutant!("scope.check_once") && done() { Poll::Ready(()) } else { Poll::Pending }
     }
 
@@ -120,7 +121,7 @@ impl Gate {
             Some(joiner) if joiner.will_wake(waker) => None,
             joiner => joiner.replace(waker.clone()),
         };
-        // Outside of the lock: dropping a waker may run somebody's code.
+        // Outside of the lock: dropping a waker may run user code.
         drop(replaced);
     }
 

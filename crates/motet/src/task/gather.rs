@@ -5,31 +5,30 @@ use std::task::{Context, Poll, ready};
 use super::local::Group;
 use crate::sim::Site;
 
-/// Runs futures concurrently in the calling task, and gives their outputs in the order of the input.
+/// Runs futures concurrently in the calling task, and returns their outputs in the order of the input.
 ///
-/// Each is polled only after it was woken, with a waker of its own. A future costs one allocation, made here; the
-/// outputs wait in it.
+/// Each future has its own waker, and is polled only after it was woken. A future costs one allocation, which also holds its
+/// output.
 ///
 /// # When to use
-/// To overlap waiting: all on one core, and nothing needs to be `'static`. For work on all cores, tasks of a
-/// [`scope`](crate::task::scope()). Every future starts at once: bound how many you make.
+/// For futures that mostly wait: they run on one core, and may borrow. For work on all cores use tasks of a
+/// [`scope`](crate::task::scope()). All futures start at once, so bound their number.
 ///
-/// A future that fails does not disturb the others: gathering `Result`s is `asyncio.gather` with
-/// `return_exceptions=True`. Without it, the first error ends all: [`try_gather`].
+/// An error does not affect the other futures, as in `asyncio.gather` with `return_exceptions=True`. To stop at the first
+/// error, use [`try_gather`].
 ///
 /// # Ordering and fairness
-/// Futures are first polled in the order of the input, then in the order of their wakes. After 128 polls, or when
-/// tokio's budget for the task is used up, the executor has its turn: an input of any length starves nobody.
+/// Futures are first polled in the order of the input, then in the order of their wakes. After 128 polls, or when tokio's
+/// budget of the task is used up, the future yields to the executor, so that an input of any length starves no other task.
 ///
 /// # Drop
 /// All futures that have not ended are dropped, the last of the input first; so are the outputs.
 ///
 /// # Cancel safety
-/// The futures are dropped where they are, and outputs that were there are lost with them. An empty input is ready at
-/// once.
+/// The futures are dropped where they are, together with the outputs so far. An empty input is ready at once.
 ///
 /// # Panics
-/// With the panic of a future, once all the others have been dropped. If it is polled after its end.
+/// If a future panics, once all others have been dropped; or if it is polled after its end.
 ///
 /// # Examples
 /// ```
@@ -53,14 +52,14 @@ where
     Gather { group: Some(Group::new(futures.into_iter())), site: Site::new("gather", "run").around() }
 }
 
-/// Runs futures concurrently in the calling task until one fails: all outputs in the order of the input, or the
-/// first error.
+/// Runs futures concurrently in the calling task until one fails. Returns all outputs in the order of the input, or the first
+/// error.
 ///
-/// The error comes back once all other futures have been dropped. It is the first in time, not in order.
+/// The error is returned once all other futures have been dropped. It is the first in time, not in the order of the input.
 ///
 /// # When to use
-/// Where the rest is of no use after an error, as `asyncio.gather` is by default. Where every result counts,
-/// [`gather()`]. A scope tells its tasks of the cancellation and lets them tidy up; here they are dropped.
+/// If the other outputs are of no use after an error, as with `asyncio.gather` by default. If every result counts, use
+/// [`gather()`]. Unlike the cooperative tasks of a scope, the other futures are dropped without a grace period.
 ///
 /// # Ordering and fairness
 /// As [`gather()`].
@@ -72,7 +71,7 @@ where
 /// As [`gather()`].
 ///
 /// # Errors
-/// The first error of a future, as it is. What the others had done stays done: a retry does it again.
+/// The first error of a future. Side effects of the other futures are not undone: a retry repeats them.
 ///
 /// # Panics
 /// As [`gather()`].

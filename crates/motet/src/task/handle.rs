@@ -10,20 +10,20 @@ use super::core::panic_message;
 use super::{CancelToken, Name, Reason, ReasonKind, SharedTask, TaskError};
 use crate::sim::Site;
 
-/// A task of a scope: await it for its value.
+/// The handle of a task of a scope. Awaiting it returns the value of the task.
 ///
-/// Nobody has to await it: its scope does.
+/// A task does not have to be awaited: its scope waits for it.
 ///
 /// # Drop
-/// The task goes on, in its scope. A value that nobody awaits is dropped by the runtime, maybe a moment after the
-/// scope has returned: a value whose drop does something should be awaited.
+/// Dropping the handle does not stop the task. The runtime drops a value that was not awaited, possibly after the scope has
+/// returned: await the task if the drop of its value has an effect.
 ///
 /// # Cancel safety
-/// Safe: awaiting `&mut task` and dropping the wait loses nothing.
+/// Safe: awaiting `&mut task` and dropping that future loses nothing.
 pub struct Task<T, E = Infallible> {
     join: JoinHandle<Result<T, TaskError<E>>>,
     name: Name,
-    /// The token of a cooperative task; the others are dropped at their next await.
+    /// The token of a cooperative task; other tasks are dropped at their next await.
     token: Option<CancelToken>,
     cancelled: OnceLock<Reason>,
     site: Site,
@@ -40,7 +40,7 @@ impl<T, E> Task<T, E> {
         Self { join, name, token, cancelled: OnceLock::new(), site }
     }
 
-    /// Gives the name.
+    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()
@@ -58,8 +58,8 @@ impl<T, E> Task<T, E> {
         self.cancelled.get().is_some()
     }
 
-    /// Cancels the task alone: a cooperative one is told and has its scope's grace, any other is dropped at its
-    /// next await. Its scope goes on.
+    /// Cancels this task only. The token of a cooperative task is cancelled, and the task has the grace period of its scope
+    /// to end; any other task is dropped at its next await.
     pub fn cancel(&self, reason: Reason) {
         // The first reason is kept.
         let reason = self.cancelled.get_or_init(|| reason).clone();
@@ -71,7 +71,7 @@ impl<T, E> Task<T, E> {
 }
 
 impl<T: Send + Sync + 'static, E: Send + Sync + 'static> Task<T, E> {
-    /// Makes a handle that many can await.
+    /// Converts the task to a handle that several tasks can await.
     #[must_use]
     #[track_caller]
     pub fn shared(self) -> SharedTask<T, E> {
@@ -95,9 +95,9 @@ impl<T, E> Task<T, E> {
             joined.unwrap_or_else(|error| {
                 let task = self.name.clone();
                 Err(match error.try_into_panic() {
-                    // Panics are caught in the task; this one was beyond that.
+                    // The task catches panics of its future; this panic occurred outside of it.
                     Ok(payload) => TaskError::Panicked { task, message: panic_message(&*payload).to_owned() },
-                    // Its future was dropped from outside: by `cancel`, or because the runtime went away.
+                    // The runtime dropped the future: after `cancel`, or because it shut down.
                     Err(_) => {
                         let shutdown = || Reason::of(ReasonKind::Shutdown);
                         let reason = self.cancelled.get().cloned().unwrap_or_else(shutdown);

@@ -4,12 +4,12 @@
 //! neighbours; a table beside the tasks cost a third more per child. The technique is tokio's own
 //! (`runtime/task/list.rs`).
 //!
-//! The rules that make it sound, in one place:
+//! The rules that make it sound:
 //! - A node is linked only while it is pinned, and unlinked before it is dropped ([`Node`]'s owner sees to it,
 //!   and a drop of a linked node aborts the process).
-//! - What is `shared` is touched only through the [`List`], which the scope keeps under its lock.
-//! - `listed` is the child's own: its task writes and reads it, nobody else.
-//! - `scope_age` is written and read under that lock, too; the rest of `spec` never changes.
+//! - The `shared` part is accessed only through the [`List`], which the scope keeps under its lock.
+//! - `listed` belongs to the child: only its task writes and reads it.
+//! - `scope_age` is written and read under that lock as well; the other fields of `spec` never change.
 #![allow(unsafe_code, reason = "an intrusive list: see the rules above")]
 
 use std::cell::{Cell, UnsafeCell};
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::child::Spec;
 
-/// A child's place in the list.
+/// The entry of a child in the list.
 pub(crate) struct Node {
     spec: Spec,
     shared: UnsafeCell<Shared>,
@@ -37,7 +37,7 @@ struct Shared {
     waker: Option<ManuallyDrop<Waker>>,
 }
 
-/// What the list notes beside its links.
+/// The data of a child beside its links.
 #[derive(Default)]
 pub(super) struct Place {
     /// Written under the lock, by the child's own task alone; so that task may read it without.
@@ -64,7 +64,7 @@ impl Place {
 /// Four bytes last for a year and four months.
 const AGE_STEP: Duration = Duration::from_millis(10);
 
-// SAFETY: what is shared with other threads is touched under the lock of the list alone.
+// SAFETY: the part that other threads share is accessed only under the lock of the list.
 unsafe impl Send for Node {}
 
 /// The list. It must stay in the scope's lock.
@@ -77,7 +77,7 @@ pub(crate) struct List {
 // SAFETY: the nodes are alive while they are linked, and reached through the list alone.
 unsafe impl Send for List {}
 
-/// What the list shows of a child.
+/// A listed child, as the list shows it.
 pub(crate) struct Listed<'a> {
     pub(crate) spec: &'a Spec,
     /// How old the scope was when the child was listed: at its first poll.
@@ -128,14 +128,14 @@ impl List {
             let steps = u32::try_from(age.as_millis() / AGE_STEP.as_millis()).unwrap_or(u32::MAX - 1);
             node.spec.place.scope_age.set(steps + 1);
         }
-        // SAFETY: the list is ours, so nobody else touches what is shared of an unlinked node.
+        // SAFETY: `&mut self` is exclusive, so no other thread accesses the shared part of an unlinked node.
         let shared = unsafe { &mut *node.shared.get() };
         // SAFETY: the caller's promise; the copy is never dropped, and gone when the node is unlinked.
         let waker = waker.map(|waker| ManuallyDrop::new(unsafe { std::ptr::read(waker) }));
         *shared = Shared { before: self.last, after: None, waker };
         let node = NonNull::from(node.get_ref());
         match self.last.replace(node) {
-            // SAFETY: a linked node is alive, and the list is ours.
+            // SAFETY: a linked node is alive, and `&mut self` is exclusive.
             Some(last) => unsafe { (*last.as_ref().shared.get()).after = Some(node) },
             None => self.first = Some(node),
         }
@@ -144,17 +144,17 @@ impl List {
     /// Takes a listed node off the list. It must be of this list.
     pub(crate) fn remove(&mut self, node: Pin<&Node>) {
         assert!(node.spec.place.listed.replace(false), "a child is taken off the list once");
-        // SAFETY: the list is ours, and the node is of this list.
+        // SAFETY: `&mut self` is exclusive, and the node is on this list.
         let shared = unsafe { &mut *node.shared.get() };
         shared.waker = None;
         let (before, after) = (shared.before.take(), shared.after.take());
         match before {
-            // SAFETY: a linked node is alive, and the list is ours.
+            // SAFETY: a linked node is alive, and `&mut self` is exclusive.
             Some(before) => unsafe { (*before.as_ref().shared.get()).after = after },
             None => self.first = after,
         }
         match after {
-            // SAFETY: a linked node is alive, and the list is ours.
+            // SAFETY: a linked node is alive, and `&mut self` is exclusive.
             Some(after) => unsafe { (*after.as_ref().shared.get()).before = before },
             None => self.last = before,
         }
@@ -163,14 +163,14 @@ impl List {
     /// Shows every listed child, the oldest first.
     #[allow(
         clippy::needless_pass_by_ref_mut,
-        reason = "whoever holds the list exclusively may touch the nodes"
+        reason = "exclusive access to the list is exclusive access to its nodes"
     )]
     pub(crate) fn for_each(&mut self, mut show: impl FnMut(Listed<'_>)) {
         let mut next = self.first;
         while let Some(node) = next {
             // SAFETY: a linked node is alive: it is unlinked, through this list, before it goes.
             let node = unsafe { node.as_ref() };
-            // SAFETY: the list is ours, and one node is shown at a time.
+            // SAFETY: `&mut self` is exclusive, and one node is shown at a time.
             let shared = unsafe { &*node.shared.get() };
             next = shared.after;
             let scope_age = node.spec.place.scope_age.get().checked_sub(1).map(|steps| AGE_STEP * steps);

@@ -1,8 +1,8 @@
-//! Who is inside a scope: counted by its gate, and by that keeps it alive.
+//! The members of a scope: they are counted by its gate, and keep it alive.
 //!
-//! All members of a class share one reference to their scope: the first to enter makes it, the last to leave gives
-//! it back. A reference for each, beside the count for each, were two words that the starting and the ending worker
-//! both write; with one, two workers start and end a child in four fifths of the time.
+//! All members of a class share one reference to their scope: the first to enter creates it, the last to leave releases it.
+//! With a reference for each member beside the count, the worker that starts a child and the worker that ends it would both
+//! write two words; with one word, two workers start and end a child in four fifths of the time.
 #![allow(unsafe_code, reason = "a shared reference: see above")]
 
 use std::mem::ManuallyDrop;
@@ -12,17 +12,17 @@ use std::sync::Arc;
 use super::core::Core;
 use super::gate::{Class, Entered};
 
-/// A member's hold on its scope. Whoever has one [leaves](Self::leave) in the end.
+/// A member's pointer to its scope. Every member [leaves](Self::leave) exactly once.
 pub(crate) struct Hold(ManuallyDrop<Arc<Core>>);
 
 impl Hold {
-    /// Counts one more of the class in, unless the scope is closed.
+    /// Counts a member of the class in, unless the scope is closed.
     #[inline]
     pub(crate) fn enter(core: &Arc<Core>, class: Class) -> Option<Self> {
         match core.gate.enter(class) {
             Entered::Refused => return None,
             // SAFETY: the pointer is of the `Arc` that the caller lends, whose count is raised for the reference
-            // that the class shares. Whoever enters meanwhile needs it only when this caller's `Arc` is gone.
+            // that the class shares. A member that enters at the same time needs it only after this `Arc` is gone.
             Entered::First => unsafe { Arc::increment_strong_count(Arc::as_ptr(core)) },
             Entered::Next => {}
         }
@@ -31,7 +31,7 @@ impl Hold {
         Some(Self(ManuallyDrop::new(shared)))
     }
 
-    /// Counts one of the class out.
+    /// Counts a member of the class out.
     ///
     /// # Safety
     /// Once for each [`enter`](Self::enter), with its class, and the hold is not used after that.
@@ -53,7 +53,7 @@ impl Deref for Hold {
     }
 }
 
-/// A member for as long as this lives.
+/// A member of a scope until it is dropped.
 pub(crate) struct Member {
     hold: Hold,
     class: Class,

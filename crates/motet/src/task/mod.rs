@@ -1,61 +1,60 @@
-//! Structured concurrency: nothing outlives the scope that started it.
+//! Structured concurrency: no task outlives the scope that started it.
 //!
-//! [`scope()`] opens a nursery, a cancel scope and a stack of resources in one: it returns when its body, its
-//! children, its services and its cleanups have ended, whichever way it ends.
+//! ```
+//! use motet::task::{Nursery, scope};
 //!
-//! # When to use what
-//! | You want to | |
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let lines = scope(async |n: &Nursery<std::io::Error>| {
+//!     let header = n.spawn("header", async { "hello" });
+//!     let footer = n.try_spawn("footer", async { Ok("bye") });
+//!     Ok([header.await.unwrap_or("-"), footer.await.unwrap_or("-")])
+//! })
+//! .await?; // both tasks have ended here
+//! assert_eq!(lines, ["hello", "bye"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`scope()`] returns when its body, its children, its services and its cleanups have ended, however it ends.
+//!
+//! | You want to | Use |
 //! |---|---|
-//! | run tasks on all cores, beside something | [`scope()`], [`Nursery::spawn`] |
-//! | have an error of one cancel the rest | [`Nursery::try_spawn`]; other policies: [`Policy`] |
-//! | let a task finish what it is doing when it is cancelled | [`Nursery::spawn_coop`] |
-//! | run something for as long as the rest runs | [`Nursery::service`] |
-//! | wait until a task is ready | [`Nursery::start`] |
-//! | call something that blocks | [`Nursery::blocking`] |
-//! | limit the time of all of it | [`ScopeBuilder::deadline`]; of one future: [`timeout()`] |
-//! | wait for a few futures where they are | [`gather()`], [`try_gather()`], [`race()`], [`race_all()`] |
-//! | have children borrow from the stack | [`local_scope`] |
-//! | release what needs an await | [`resource`](crate::resource), [`Scope::acquire`], [`Nursery::defer`] |
-//! | await one task from many places | [`Task::shared`] |
-//! | see what runs | [`Scope::snapshot`], [`StallWatch`] |
+//! | run tasks on all cores | [`scope()`], [`Nursery::spawn`] |
+//! | set a name, a timeout or a policy | [`Scope::builder`] |
+//! | cancel the siblings when a task fails | [`Nursery::try_spawn`]; other policies: [`Policy`] |
+//! | limit the time of a scope, or of one future | [`ScopeBuilder::timeout`], [`timeout()`] |
+//! | wait for a few futures in the calling task | [`gather()`], [`try_gather()`], [`race()`], [`race_all()`] |
+//! | start children that borrow from the stack | [`local_scope`] |
+//! | release a resource with an `await` | [`resource`](crate::resource), [`Scope::acquire`], [`Nursery::defer`] |
+//! | await one task from several places | [`Task::shared`] |
+//! | restart tasks that fail | [`Supervisor`] |
+//! | see which tasks exist, and which block a thread | [`Scope::snapshot`], [`StallWatch`] |
+//!
+//! # Starting a child
+//! A child is cancelled with its scope. A service runs for as long as the scope has children, and is cancelled after them.
+//!
+//! | The task | Child | Service |
+//! |---|---|---|
+//! | is dropped at its next await when it is cancelled | [`spawn`](Nursery::spawn) | [`service`](Nursery::service) |
+//! | also passes its error to the scope | [`try_spawn`](Nursery::try_spawn) | [`try_service`](Nursery::try_service) |
+//! | sees its cancellation, and has a grace period to end | [`spawn_coop`](Nursery::spawn_coop) | [`service_coop`](Nursery::service_coop) |
+//! | reports when it is ready | [`start`](Nursery::start) | [`Supervisor`] |
+//! | blocks its thread | [`blocking`](Nursery::blocking) | - |
 //!
 //! # Guarantees
-//! - **Finding the scope.** What starts a task takes `&Scope`, a cheap handle; the body gets a [`Nursery`], which
-//!   derefs to it. A scope that is opened in a task of another is its child.
-//! - **Cancelling.** A scope is cancelled by an error, a panic, its deadline, [`Scope::cancel`], or the drop of its
-//!   future. Body and plain children are dropped at their next await; cooperative children are told, and have
-//!   the scope's grace; services follow when those have ended; then resources are released. The first [`Reason`]
-//!   is kept.
-//! - **Ending.** A scope that waits for something it cancelled waits for as long as it takes, and names it
-//!   in a warning after 5 s. No task is abandoned, and no panic is lost: the first is rethrown when all
-//!   have ended, the others are logged.
-//! - **Dropping.** A future that is dropped cannot wait, so the children of a dropped scope are cancelled at once
-//!   and handed to the scope around, which waits for them; without one, [`drain`] does.
-//! - **Price.** One allocation for a child: the task itself.
-//!
-//! # Examples
-//! ```
-//! use motet::task::{Nursery, Scope, ScopeError};
-//! use std::time::Duration;
-//! use tokio::time::sleep;
-//!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-//! let failed: Result<(), ScopeError<&str>> = Scope::builder()
-//!     .name("page")
-//!     .timeout(Duration::from_secs(2))
-//!     .run(async |n: &Nursery<&str>| {
-//!         let header = n.try_spawn("header", async { Ok("hello") });
-//!         n.try_spawn("footer", async {
-//!             sleep(Duration::from_secs(1)).await;
-//!             Err::<(), _>("out of ink")
-//!         });
-//!         assert_eq!(header.await.unwrap(), "hello");
-//!         std::future::pending().await // until the footer fails
-//!     })
-//!     .await;
-//! assert_eq!(failed.unwrap_err().to_string(), "task `footer` failed");
-//! # });
-//! ```
+//! - **Finding the scope.** A function that starts tasks takes `&Scope`, a cheap handle. The body gets a [`Nursery`], which
+//!   dereferences to it. A scope that is opened in a task of another scope is a child of that scope.
+//! - **Cancellation.** An error, a panic, the deadline, [`Scope::cancel`], or the drop of the scope's future cancel a scope.
+//!   Its body and plain children are dropped at their next await. The tokens of cooperative children are cancelled, and
+//!   these children have the scope's grace period to end. Services follow when all of them have ended; then resources are
+//!   released. The first [`Reason`] is kept.
+//! - **End.** A scope waits for its tasks as long as it takes. After 5 s it logs a warning that names the tasks it still
+//!   waits for. No task is abandoned, and no panic is lost: the first panic is rethrown when all tasks have ended, the others
+//!   are logged.
+//! - **Drop.** A future that is dropped cannot wait. The children of a dropped scope are cancelled at once and handed to the
+//!   enclosing scope, which waits for them; without an enclosing scope, [`drain`] waits for them.
+//! - **Cost.** A child costs one allocation: the task itself.
 
 pub(crate) mod ambient;
 mod blocking;

@@ -191,7 +191,7 @@ fn cancellation_wakes_a_scope_that_is_about_to_sleep() {
     });
 }
 
-/// What is left behind by a dropped scope goes to the parent if that can still wait for it, and above it if not.
+/// A task of a dropped scope goes to the parent if the parent can still wait for it, and otherwise to the parent's parent.
 #[test]
 fn adopted_child_is_waited_for() {
     loom::model(|| {

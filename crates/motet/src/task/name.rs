@@ -1,9 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Names a task, a scope or a component.
+/// The name of a task, a scope or a component.
 ///
-/// A `&'static str` costs nothing to keep; a `String` is kept once and shared.
+/// A `&'static str` is kept without an allocation; a `String` is stored once and shared.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name(Repr);
 
@@ -17,7 +17,7 @@ enum Repr {
 const _: () = assert!(size_of::<Name>() == 16);
 
 impl Name {
-    /// Gives the name as text.
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -71,8 +71,8 @@ impl PartialEq<&str> for Name {
     }
 }
 
-/// Control characters are escaped: a name may come from outside, and a line feed or an escape sequence in it would forge
-/// lines of a tree or a log.
+/// Control characters are escaped: a name may be input from outside, and a line feed or an escape sequence in it could forge
+/// lines of a snapshot or a log.
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_escaped(self.as_str(), f)

@@ -15,12 +15,14 @@ use super::{CancelToken, Name, Scope, Task, TaskError};
 use crate::resource::Exit;
 use crate::sim::Site;
 
-/// What the body of a scope starts children with.
+/// Starts the children of a scope, in the body of that scope.
 ///
-/// `E` is the error of the scope; without one, `&Nursery` is a scope in which nothing fails.
+/// `E` is the error type of the scope. `&Nursery` without a type is the nursery of a scope in which no child can fail.
 ///
-/// It derefs to [`Scope`], the handle that functions take and tasks carry. Inside the body a scope is open, so
-/// nothing started here is refused.
+/// A nursery dereferences to [`Scope`], the handle that functions take and tasks keep. A scope is open while its body runs,
+/// so a nursery never refuses a child.
+///
+/// The [module](super#starting-a-child) has a table of the methods that start a child.
 pub struct Nursery<E = Infallible> {
     scope: Scope,
     error: PhantomData<fn(E)>,
@@ -31,9 +33,9 @@ impl<E: Send + 'static> Nursery<E> {
         Self { scope: Scope(core), error: PhantomData }
     }
 
-    /// Starts a child. When the scope is cancelled, its future is dropped at its next await.
+    /// Spawns a child. When the scope is cancelled, the future is dropped at its next await.
     ///
-    /// What it returns is a value to the scope, also if it is an error: for one that cancels the siblings,
+    /// The scope takes the output as a value, even if it is an `Err`. To cancel the siblings on an error, use
     /// [`try_spawn`](Self::try_spawn).
     #[track_caller]
     pub fn spawn<F>(&self, name: impl Into<Name>, future: F) -> Task<F::Output>
@@ -44,7 +46,7 @@ impl<E: Send + 'static> Nursery<E> {
         self.launch::<_, _, _, Plain>(name.into(), Class::Work, None, future)
     }
 
-    /// Starts a child whose error goes to the scope, which acts by its [`Policy`](super::Policy).
+    /// Spawns a child whose error goes to the scope, which acts on it by its [`Policy`](super::Policy).
     #[track_caller]
     pub fn try_spawn<F, T>(&self, name: impl Into<Name>, future: F) -> Task<T, E>
     where
@@ -54,24 +56,27 @@ impl<E: Send + 'static> Nursery<E> {
         self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Work, None, future)
     }
 
-    /// Starts a child that sees the cancellation and its reason, and has the scope's grace to end by itself;
-    /// then it is dropped.
+    /// Spawns a cooperative child: it sees the cancellation and its reason through the token, and has the scope's grace
+    /// period to end. After that it is dropped.
     ///
     /// # Examples
     /// ```
     /// use motet::task::{CancelToken, Nursery, Reason, scope};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// scope(async |n: &Nursery| {
-    ///     let last_words = n.spawn_coop("flush", async |cx: CancelToken| {
-    ///         let reason = cx.cancelled().await;
-    ///         format!("flushed, because {reason}")
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// scope(async |n: &Nursery<_>| {
+    ///     let flush = n.spawn_coop("flush", async |token: CancelToken| {
+    ///         let reason = token.cancelled().await;
+    ///         format!("flushed: {reason}")
     ///     });
-    ///     last_words.cancel(Reason::requested("that is enough"));
-    ///     assert_eq!(last_words.await.unwrap(), "flushed, because cancelled on request: that is enough");
-    ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    ///     flush.cancel(Reason::requested("end of the example"));
+    ///     assert_eq!(flush.await?, "flushed: cancelled on request: end of the example");
+    ///     Ok::<_, motet::task::TaskError>(())
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn spawn_coop<F, Fut>(&self, name: impl Into<Name>, task: F) -> Task<Fut::Output>
@@ -83,8 +88,8 @@ impl<E: Send + 'static> Nursery<E> {
         self.launch_coop(name.into(), Class::Work, task)
     }
 
-    /// Starts a service: a child that is cancelled last, when the body and all other children have ended. The
-    /// scope does not wait for it to end by itself.
+    /// Spawns a service: a child that the scope cancels when the body and all other children have ended. The scope does not
+    /// wait for a service to end by itself.
     #[track_caller]
     pub fn service<F>(&self, name: impl Into<Name>, future: F) -> Task<F::Output>
     where
@@ -94,7 +99,7 @@ impl<E: Send + 'static> Nursery<E> {
         self.launch::<_, _, _, Plain>(name.into(), Class::Service, None, future)
     }
 
-    /// Starts a service whose error goes to the scope.
+    /// Spawns a service whose error goes to the scope, which acts on it by its [`Policy`](super::Policy).
     #[track_caller]
     pub fn try_service<F, T>(&self, name: impl Into<Name>, future: F) -> Task<T, E>
     where
@@ -104,7 +109,7 @@ impl<E: Send + 'static> Nursery<E> {
         self.launch::<_, _, _, Fallible<E>>(name.into(), Class::Service, None, future)
     }
 
-    /// Starts a service that sees its cancellation, and has the scope's grace to end by itself.
+    /// Spawns a cooperative service: it sees its cancellation through the token, and has the scope's grace period to end.
     #[track_caller]
     pub fn service_coop<F, Fut>(&self, name: impl Into<Name>, service: F) -> Task<Fut::Output>
     where
@@ -115,12 +120,12 @@ impl<E: Send + 'static> Nursery<E> {
         self.launch_coop(name.into(), Class::Service, service)
     }
 
-    /// Starts a child, and waits until it says that it is ready.
+    /// Spawns a child and waits until it is ready. Returns the value that the child sends through [`Ready`].
     ///
-    /// Gives what the child sent through [`Ready`]. From then on it is a child like any other.
+    /// Once it is ready, the task is a child like any other.
     ///
     /// # Cancel safety
-    /// The child goes on; whether it became ready is not heard.
+    /// Dropping the future does not stop the child. The value that it sends is dropped.
     ///
     /// # Errors
     /// [`TaskError`]: the child ended before it was ready. The scope does not act on an error that is returned here.
@@ -129,17 +134,21 @@ impl<E: Send + 'static> Nursery<E> {
     /// ```
     /// use motet::task::{Nursery, Reason, scope};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let port = scope(async |n: &Nursery| {
-    ///     let port = n.start("server", async |ready| {
+    ///     let started = n.start("server", async |ready| {
     ///         ready.send(8080);
     ///         std::future::pending().await
-    ///     }).await.expect("the server starts");
-    ///     n.cancel(Reason::requested("the example is over"));
+    ///     });
+    ///     let port = started.await.unwrap_or(0);
+    ///     n.cancel(Reason::requested("end of the example"));
     ///     Ok(port)
-    /// });
-    /// assert_eq!(port.await.unwrap(), 8080);
-    /// # });
+    /// })
+    /// .await?;
+    /// assert_eq!(port, 8080);
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn start<N, F, Fut, R>(
@@ -162,7 +171,7 @@ impl<E: Send + 'static> Nursery<E> {
         site.of(starting.ready(name, task))
     }
 
-    /// Runs a closure that blocks, on a thread that may: see [`Scope::blocking`].
+    /// Runs a closure that blocks, on a thread for such closures. See [`Scope::blocking`].
     #[track_caller]
     pub fn blocking<F, T>(&self, name: impl Into<Name>, closure: F) -> Task<T>
     where
@@ -172,7 +181,7 @@ impl<E: Send + 'static> Nursery<E> {
         open(self.scope.blocking(name, closure))
     }
 
-    /// Owes a cleanup to the end of the scope: see [`Scope::defer`].
+    /// Registers a cleanup for the end of the scope. See [`Scope::defer`].
     #[track_caller]
     pub fn defer<C, Fut>(&self, name: impl Into<Name>, cleanup: C)
     where
@@ -211,7 +220,7 @@ impl<E: Send + 'static> Nursery<E> {
         self.launch_at::<F, T, X, S>(name, class, token, Location::caller(), future)
     }
 
-    /// Starts a child on behalf of code at `site`.
+    /// Spawns a child on behalf of code at `site`.
     pub(crate) fn launch_at<F, T, X, S>(
         &self,
         name: Name,
@@ -234,7 +243,7 @@ impl<E: Send + 'static> Nursery<E> {
     }
 }
 
-/// The scope is open while its body runs, and the nursery is the body's.
+/// Unwraps the result of a method that only a closed scope refuses: the scope of a nursery is open.
 fn open<T, Refused>(taken: Result<T, Refused>) -> T {
     match taken {
         Ok(taken) => taken,

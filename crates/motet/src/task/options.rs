@@ -18,42 +18,44 @@ use crate::{mutant, sim};
 
 /// Opens a scope: runs `body`, and returns when the body, all children, services and cleanups have ended.
 ///
-/// A scope is a nursery, a cancel scope and a stack of resources in one. The body is handed a
-/// [`Nursery`] to start children in. A scope that is opened in a task of another scope is a child of it.
+/// The body starts children through its [`Nursery`]. A scope that is opened in a task of another scope is a child of that
+/// scope.
 ///
 /// # When to use
-/// Whenever something has to run beside something else. For options (deadline, policy), [`Scope::builder`](super::Scope::builder).
-/// To wait for a few futures in place, [`gather`](super::gather()). To borrow from the
-/// stack, [`local_scope`](super::local_scope).
+/// For tasks that run concurrently. To set a timeout or a policy, use [`Scope::builder`](super::Scope::builder); to wait for
+/// a few futures in the calling task, [`gather`](super::gather()); to borrow from the stack,
+/// [`local_scope`](super::local_scope).
 ///
 /// # Drop
-/// Children are cancelled at once and handed to the scope around this one, which waits for them and for the
-/// releases of resources; without one, [`drain`](super::drain) does. A scope that is leaked (`mem::forget`) is
-/// not cancelled and has nobody who waits for it.
+/// The children are cancelled at once and handed to the enclosing scope, which waits for them and for the releases of
+/// resources. Without an enclosing scope, [`drain`](super::drain) waits for them. A scope that is leaked (`mem::forget`) is
+/// not cancelled, and no scope waits for its children.
 ///
 /// # Cancel safety
-/// Safe: see Drop. Nothing that was started is left behind or forgotten.
+/// Safe: see Drop. No task that was started is abandoned.
 ///
 /// # Errors
 /// [`ScopeError`]: the body or a child returned an error, or the scope was cancelled.
 ///
 /// # Panics
-/// Rethrows the first panic of the body or a child when all have ended; the others are logged. Panics outside of a
-/// tokio runtime. In a runtime without time, panics where the scope has to wait for time: for its deadline, the grace of
-/// a child or a release of a resource.
+/// Rethrows the first panic of the body or a child when all tasks have ended; further panics are logged. Panics outside of a
+/// tokio runtime. In a runtime without a timer, panics where the scope needs one: for its deadline, the grace period of a
+/// child or the release of a resource.
 ///
 /// # Examples
 /// ```
-/// use motet::task::{Nursery, scope};
+/// use motet::task::{Nursery, TaskError, scope};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// let sum = scope(async |n: &Nursery| {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sum = scope(async |n: &Nursery<TaskError>| {
 ///     let a = n.spawn("a", async { 1 });
 ///     let b = n.spawn("b", async { 2 });
-///     Ok(a.await.unwrap() + b.await.unwrap())
+///     Ok(a.await? + b.await?)
 /// });
-/// assert_eq!(sum.await.unwrap(), 3);
-/// # });
+/// assert_eq!(sum.await?, 3);
+/// # Ok(())
+/// # }
 /// ```
 #[track_caller]
 pub fn scope<T, E, F>(body: F) -> impl Future<Output = Result<T, ScopeError<E>>>
@@ -64,15 +66,15 @@ where
     ScopeBuilder::new().run(body)
 }
 
-/// Sets up a scope.
+/// Sets the options of a scope, and opens it with [`run`](Self::run).
 ///
 /// # Defaults
-/// Named `scope`; no deadline; a grace of 1 s, long enough to answer a request in flight and short enough for a
-/// stop by hand; 5 s for each release; [`Policy::FailFast`]; ages are kept only where a scope around keeps
-/// them; closures that block have the places of the scope around, in the end [`BLOCKING_LIMIT`](super::BLOCKING_LIMIT)
-/// for a runtime.
+/// The name `scope`; no deadline; a grace period of 1 s, which is long enough to answer a request in flight and short enough
+/// for an operator who waits; 5 s for each release; [`Policy::FailFast`]; no ages of tasks, unless an enclosing scope keeps
+/// them; the limit of blocking closures of the enclosing scope, and for a runtime
+/// [`BLOCKING_LIMIT`](super::BLOCKING_LIMIT).
 #[derive(Debug, Clone)]
-#[must_use = "options do nothing until `run`"]
+#[must_use = "a scope is opened by `run`"]
 pub struct ScopeBuilder {
     name: Name,
     deadline: Option<Deadline>,
@@ -85,11 +87,11 @@ pub struct ScopeBuilder {
     blocking_limit: Option<NonZeroUsize>,
 }
 
-/// A closure whose future is `Send`: what generic code asks for, to run a scope in a task.
+/// A closure whose future is `Send`: the bound of generic code that runs a scope in a task.
 ///
-/// Implemented for every such closure; see [`ScopeBuilder::run_send`]. The technique is lcnr's.
+/// It is implemented for every such closure; see [`ScopeBuilder::run_send`]. The technique is lcnr's.
 pub trait SendBody<A, R>: FnOnce(A) -> Self::Future {
-    /// What the closure returns.
+    /// The future that the closure returns.
     type Future: Future<Output = R> + Send;
 }
 
@@ -122,7 +124,7 @@ impl ScopeBuilder {
         }
     }
 
-    /// Names the scope in trees, reports and logs.
+    /// Sets the name in snapshots, reports and logs.
     pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = name.into();
         self
@@ -167,27 +169,27 @@ impl ScopeBuilder {
         self
     }
 
-    /// Lets at most `limit` closures of this scope and those below it block at a time: see
-    /// [`Scope::blocking`](super::Scope::blocking). They share no place with those of other scopes. Tokio has at most 512
-    /// threads that block for a runtime, unless it is built with more.
+    /// Sets how many closures of this scope and its nested scopes may block at a time: see
+    /// [`Scope::blocking`](super::Scope::blocking). Other scopes do not share this limit. Unless configured otherwise, a
+    /// tokio runtime has at most 512 threads for closures that block.
     pub fn blocking_limit(mut self, limit: NonZeroUsize) -> Self {
         self.blocking_limit = Some(limit);
         self
     }
 
-    /// Keeps the deadline of the scope around out. For a body that is told of it, and ends in an order of its own.
+    /// Ignores the deadline of the enclosing scope. For a body that is notified of its end, and orders its own shutdown.
     pub(crate) fn shielded(mut self) -> Self {
         self.shielded = true;
         self
     }
 
-    /// Opens the scope on behalf of code elsewhere.
+    /// Sets the site of the code on whose behalf the scope is opened.
     pub(crate) fn at(mut self, site: &'static Location<'static>) -> Self {
         self.site = Some(site);
         self
     }
 
-    /// Opens the scope and runs `body` in it: see [`scope()`].
+    /// Opens the scope and runs `body` in it. See [`scope()`].
     ///
     /// # Cancel safety
     /// Safe: see [`scope()`].
@@ -203,7 +205,7 @@ impl ScopeBuilder {
         F: AsyncFnOnce(&Nursery<E>) -> Result<T, E>,
         E: Send + 'static,
     {
-        // Not `unwrap_or_else(Location::caller)`: called from in there, it gives a line of the standard library.
+        // Not `unwrap_or_else(Location::caller)`: that returns a line of the standard library.
         let site = match self.site {
             Some(site) => site,
             None => Location::caller(),
@@ -218,10 +220,10 @@ impl ScopeBuilder {
         })
     }
 
-    /// Does what [`run`](Self::run) does, for generic code that has to know that the future is `Send`.
+    /// Opens the scope like [`run`](Self::run), for generic code that requires a `Send` future.
     ///
-    /// Rust cannot yet say so of an `async` closure's future; [`SendBody`] can, and every `async` closure whose
-    /// future is `Send` is one. Use `run` wherever the closure is written in place.
+    /// Rust cannot express yet that the future of an `async` closure is `Send`. [`SendBody`] can, and every `async` closure
+    /// with a `Send` future implements it. Where the closure is written in place, use `run`.
     ///
     /// # Cancel safety
     /// Safe: see [`scope()`].
@@ -238,7 +240,7 @@ impl ScopeBuilder {
         E: Send + 'static,
         T: Send,
     {
-        // Not `unwrap_or_else(Location::caller)`: called from in there, it gives a line of the standard library.
+        // Not `unwrap_or_else(Location::caller)`: that returns a line of the standard library.
         let site = match self.site {
             Some(site) => site,
             None => Location::caller(),
@@ -257,7 +259,7 @@ impl ScopeBuilder {
         let runtime = Handle::current();
         let parent = ambient::current().unwrap_or_else(|| root::of(&runtime));
         let own = self.deadline.map(|deadline| match deadline {
-            // A deadline beyond the end of the clock is none.
+            // A deadline that the clock cannot represent is no deadline.
             Deadline::After(after) => Instant::now().checked_add(after),
             Deadline::At(at) => Some(at),
         });
@@ -319,7 +321,7 @@ impl Drop for Open {
     }
 }
 
-/// How the body ended, once the scope knows of errors and panics.
+/// The end of the body, after its error or panic was recorded in the scope.
 enum Noted<T> {
     Value(T),
     NoValue,
@@ -336,7 +338,7 @@ fn note<T, E: Send + 'static>(core: &Core, ended: Ended<T, E>) -> Noted<T> {
             state.body = Some(BodyEnd::Failed);
             state.failures.push(Box::new(ChildError { task: None, error }));
             drop(state);
-            // Under this policy errors cancel nobody, the body's no more than a child's.
+            // Under `CollectAll` no error cancels a task, and neither does an error of the body.
             if core.policy != Policy::CollectAll {
                 core.raise(Level::Work, &Reason::of(ReasonKind::Failed));
             }
@@ -358,11 +360,11 @@ impl<T> Noted<T> {
         let reason = state.reason.clone();
         drop(state);
         if let Some(first) = panics.next() {
-            // Each has been logged with its name when it happened.
+            // Each panic was logged with the name of its task when it occurred.
             resume_unwind(first);
         }
         let failures = failures.into_iter().filter_map(|failure| failure.downcast::<ChildError<E>>().ok());
-        // Once one succeeded, the others may fail; the body may not.
+        // After a success under `FirstOk`, errors of children are ignored. An error of the body is not.
         let mut failures = failures.filter(|failure| !succeeded || failure.task.is_none());
         if let Some(first) = failures.next() {
             let others = failures.map(|failure| *failure).collect();

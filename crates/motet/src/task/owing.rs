@@ -1,4 +1,4 @@
-//! Resources and cleanups that a scope owes the release of.
+//! The resources and cleanups that are bound to a scope.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -16,17 +16,18 @@ use crate::resource::{Acquired, Deferred, Exit, Owed, ResourceError, Slot, open}
 use crate::sim::Site;
 
 impl Scope {
-    /// Opens a resource that belongs to the scope: the scope releases it at its end, when all children and
-    /// services have ended, the last one opened first.
+    /// Opens a resource that belongs to the scope. At its end, when all children and services have ended, the scope releases
+    /// its resources in the reverse order of opening.
     ///
-    /// `opening` runs as a task that nothing cancels, so nothing is lost between its end and the registration.
+    /// `opening` runs in a task that is not cancelled, so that a resource cannot be lost between its opening and its
+    /// registration.
     ///
     /// # Cancel safety
-    /// Safe: if this is dropped while `opening` runs, that has the scope's release timeout left, and the resource is
-    /// released as soon as it is open.
+    /// Safe: if the future is dropped while `opening` runs, `opening` has the release timeout of the scope left, and the
+    /// resource is released as soon as it is open.
     ///
     /// # Errors
-    /// [`ResourceError`]: `opening` failed, or the scope has ended. If it panicked, so does the scope.
+    /// [`ResourceError`]: `opening` failed, or the scope has ended. A panic of `opening` is a panic of the scope.
     ///
     /// # Examples
     /// ```
@@ -86,7 +87,7 @@ impl Scope {
                 if let (Err(refused), Some(id)) = (sent, id)
                     && !mutant!("acquire.keep_for_nobody")
                 {
-                    // Nobody is there to use it, so it is not kept until the end of the scope.
+                    // The caller is gone, so the resource is not kept until the end of the scope.
                     drop(refused);
                     if let Err(failed) = finalizer::release_now(&host, id, Exit::Cancelled).await {
                         host.state().release_failures.push(failed);
@@ -101,8 +102,8 @@ impl Scope {
         })
     }
 
-    /// Owes a cleanup to the end of the scope: it runs when all children and services have ended, the last one
-    /// deferred first.
+    /// Registers a cleanup for the end of the scope. It runs when all children and services have ended; cleanups run in the
+    /// reverse order of registration.
     ///
     /// # Errors
     /// [`ScopeClosedError`] with the cleanup, if the scope has ended.
@@ -113,7 +114,7 @@ impl Scope {
         Fut: Future<Output: IntoResult> + Send + 'static,
     {
         let (name, site) = (name.into(), Location::caller());
-        // Counted in for the moment, so that the scope cannot close before the registration.
+        // A member until the registration is complete, so that the scope cannot close before it.
         let Some(_member) = Member::enter(&self.0, Class::Work) else {
             return Err(ScopeClosedError(cleanup));
         };

@@ -8,29 +8,29 @@ use tokio::task::coop;
 use crate::mutant;
 use crate::sim::Site;
 
-/// Runs two futures until one ends, and gives its output once both have been dropped.
+/// Runs two futures until one is ready, and returns its output once both have been dropped.
 ///
-/// A `select!` runs the winner's arm while a loser that it only borrows is still there: not polled, but with a lock
-/// in hand or a place in a queue. An arm that needs the same lock waits for ever ("futurelock", Oxide RFD 609).
-/// Here the loser is gone, and what it held is free, before the winner's value is seen.
+/// A `select!` runs the winner's arm while a loser that it only borrows still exists: the loser is not polled, but it may hold
+/// a lock, or a position in a queue. An arm that needs the same lock waits forever ("futurelock", Oxide RFD 609). `race`
+/// drops the loser, and everything it holds, before it returns the winner's output.
 ///
 /// # When to use
 /// For two futures of different types. For many of one type, [`race_all`](super::race_all()); against time,
 /// [`timeout`](super::timeout()), which reads no clock for a future that is ready.
 ///
 /// # Ordering and fairness
-/// Biased: at every wake `a` is polled first, and `b` only if `a` is not ready. So `a` wins a tie, and `b` was not
-/// polled to an end that nobody sees. Except that after a poll in which `a` used up the budget that tokio gives a task,
-/// `b` is polled first once: what takes part in the budget could not go on behind such an `a`.
+/// Biased: at every wake `a` is polled first, and `b` only if `a` is not ready. So `a` wins a tie, and no output of `b` is
+/// discarded. Exception: after a poll in which `a` used up tokio's budget of the task, `b` is polled first once, since a
+/// future that takes part in the budget could make no progress after such an `a`.
 ///
 /// # Drop
 /// Both futures are dropped.
 ///
 /// # Cancel safety
-/// Both are dropped where they are. So is the loser, always: let it be a future that loses nothing by it.
+/// Both futures are dropped where they are, and so is the loser of every race: use futures that are cancel-safe.
 ///
 /// # Panics
-/// With the panic of either. If it is polled after its end.
+/// If one of the futures panics, or if it is polled after its end.
 ///
 /// # Examples
 /// ```
@@ -126,17 +126,17 @@ impl<A, B> fmt::Debug for Race<A, B> {
     }
 }
 
-/// Says which of two won, with its output.
+/// The output of one of two futures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Either<A, B> {
-    /// The first.
+    /// The output of the first future.
     Left(A),
-    /// The second.
+    /// The output of the second future.
     Right(B),
 }
 
 impl<T> Either<T, T> {
-    /// Gives the output, whichever won.
+    /// Returns the output, from either future.
     #[must_use]
     pub fn into_inner(self) -> T {
         match self {

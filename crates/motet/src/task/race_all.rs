@@ -9,28 +9,27 @@ use tokio::task::coop;
 use crate::mutant;
 use crate::sim::Site;
 
-/// Runs futures until one ends, and gives its place in the input and its output once all have been dropped.
+/// Runs futures until one is ready, and returns its index in the input and its output once all have been dropped.
 ///
-/// `None` if there are no futures: there is no winner, and waiting for one would never end. One allocation for
-/// all.
+/// Returns `None` for an empty input, which would never have a winner. Costs one allocation for all futures.
 ///
 /// # When to use
-/// For a handful of futures: at every wake all are polled. For two of different types, [`race`](super::race()). For
-/// the first that succeeds, on all cores, a scope with [`Policy::FirstOk`](super::Policy::FirstOk).
+/// For a few futures: all are polled at every wake. For two futures of different types use [`race`](super::race()); for the
+/// first success, on all cores, a scope with [`Policy::FirstOk`](super::Policy::FirstOk).
 ///
 /// # Ordering and fairness
-/// Biased: at every wake futures are polled in the order of the input, up to the first that is ready. So the first
-/// wins a tie, and those behind it were not polled to an end that nobody sees. Except that after a poll in which one used
-/// up the budget that tokio gives a task, the next poll begins behind that one.
+/// Biased: at every wake the futures are polled in the order of the input, up to the first that is ready. So the first wins a
+/// tie, and no output of a later one is discarded. Exception: after a poll in which a future used up tokio's budget of the
+/// task, the next poll begins after that future.
 ///
 /// # Drop
 /// All futures are dropped.
 ///
 /// # Cancel safety
-/// All are dropped where they are. So are the losers, always: let them be futures that lose nothing by it.
+/// All futures are dropped where they are, and so are the losers of every race: use futures that are cancel-safe.
 ///
 /// # Panics
-/// With the panic of any. If it is polled after its end.
+/// If one of the futures panics, or if it is polled after its end.
 ///
 /// # Examples
 /// ```
@@ -63,7 +62,7 @@ where
 #[allow(unnameable_types, reason = "users await it, and never write its type")]
 pub struct RaceAll<F> {
     futures: Option<Pin<Box<[F]>>>,
-    /// Which is polled first: the one behind that which left no budget.
+    /// The index of the future that is polled first: the one after the future that used up the budget.
     first: usize,
     site: Site,
 }
@@ -99,7 +98,7 @@ impl<F: Future> RaceAll<F> {
     }
 }
 
-/// Polls each once, from `first` on and around; says in `first` which is to be the first next time.
+/// Polls each future once, in order, beginning at `first`. Sets `first` for the next call.
 fn poll_in_order<F: Future>(
     futures: Pin<&mut [F]>,
     first: &mut usize,

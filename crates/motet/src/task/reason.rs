@@ -5,9 +5,9 @@ use tokio::time::Instant;
 
 use super::Name;
 
-/// Says why something was cancelled, by whom and when.
+/// The reason of a cancellation: its kind, the task that caused it, and the moment.
 ///
-/// The first reason is the one that is kept: later ones do not replace it. Cloning is cheap.
+/// The first reason is kept; later reasons do not replace it. Cloning is cheap.
 #[derive(Clone)]
 pub struct Reason(Arc<Inner>);
 
@@ -22,7 +22,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReasonKind {
-    /// Somebody asked for it.
+    /// A caller requested it.
     Requested,
     /// The body or a sibling returned an error.
     Failed,
@@ -34,14 +34,14 @@ pub enum ReasonKind {
     Deadline,
     /// The future of the scope was dropped before its end.
     Dropped,
-    /// The scope's work is done, so its services end.
+    /// The work of the scope is finished, so its services end.
     Ended,
     /// The program, or its runtime, is shutting down.
     Shutdown,
 }
 
 impl Reason {
-    /// Makes a reason: somebody asked for it, and says why.
+    /// Creates the reason of a caller that requests the cancellation, with a text.
     pub fn requested(text: impl Into<Name>) -> Self {
         Self::new(ReasonKind::Requested, None, Some(text.into()))
     }
@@ -58,25 +58,25 @@ impl Reason {
         Self(Arc::new(Inner { kind, by, text, at: Instant::now() }))
     }
 
-    /// Gives the kind of the reason.
+    /// The kind of the reason.
     #[must_use]
     pub fn kind(&self) -> ReasonKind {
         self.0.kind
     }
 
-    /// Gives the name of the task that caused it, if a task did.
+    /// The name of the task that caused the cancellation, if a task did.
     #[must_use]
     pub fn caused_by(&self) -> Option<&str> {
         self.0.by.as_ref().map(Name::as_str)
     }
 
-    /// Gives the words of whoever asked for it.
+    /// The text of the caller that requested the cancellation.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.0.text.as_ref().map(Name::as_str)
     }
 
-    /// Gives the moment of the cancellation.
+    /// The moment of the cancellation.
     #[must_use]
     pub fn at(&self) -> Instant {
         self.0.at

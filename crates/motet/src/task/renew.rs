@@ -1,9 +1,9 @@
-//! The waker of somebody who waits, kept under a lock, and renewed when another task polls.
+//! The waker of a waiter, kept under a lock, and replaced when another task polls.
 
 use std::mem;
 use std::task::Waker;
 
-/// A look at one's own waker where it is kept: see [`renew`].
+/// Access to the kept waker of a waiter: see [`renew`].
 pub(crate) struct Renewal<'a> {
     waker: &'a Waker,
     clone: Option<Waker>,
@@ -18,8 +18,8 @@ impl Renewal<'_> {
         self.clone.take()
     }
 
-    /// Sees to it that `kept` wakes the task. Where that is `false`, it does not yet: let go of the lock and give
-    /// `None`, so that [`renew`] looks again.
+    /// Stores the waker of the task in `kept`. Returns `false` if it could not yet: then the caller releases the lock and
+    /// returns `None`, so that [`renew`] calls it again.
     #[must_use]
     pub(crate) fn set(&mut self, kept: &mut Waker) -> bool {
         match self.clone.take() {
@@ -34,10 +34,11 @@ impl Renewal<'_> {
     }
 }
 
-/// Has `look` take the lock and look: for what it waits for, and else, with [`Renewal::set`], at the waker that is kept.
+/// Calls `look`, which takes the lock and checks its condition; if it has to wait, it calls [`Renewal::set`] for the kept
+/// waker.
 ///
-/// It is called at most twice for what is kept in one place. A waker is cloned in between, and one that was replaced is
-/// dropped in the end: both may run somebody's code, and no lock is held.
+/// `look` is called at most twice for one kept waker. The new waker is cloned between the two calls, and a replaced waker is
+/// dropped at the end: both may run user code, so no lock is held.
 #[inline]
 pub(crate) fn renew<R>(waker: &Waker, mut look: impl FnMut(&mut Renewal<'_>) -> Option<R>) -> R {
     let mut renewal = Renewal { waker, clone: None, replaced: None };

@@ -1,4 +1,4 @@
-//! The scope above all others of a runtime, for what is dropped with no scope around it.
+//! The root scope of a runtime, for tasks and scopes without an enclosing scope.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -21,24 +21,24 @@ use crate::{mutant, sim};
 static ROOTS: LazyLock<Mutex<HashMap<Id, Root>>> = LazyLock::new(Mutex::default);
 
 struct Root {
-    /// Lives as long as a scope or an adopted task of its runtime does.
+    /// Alive while a scope or an adopted task of its runtime exists.
     core: Weak<Core>,
-    /// A scope has one end that waits for its children; a root has any number of drains.
+    /// Wakes the drains: a root can have any number of them, where a scope has a single end.
     drains: Arc<Wakers>,
 }
 
-/// Gives the root of the runtime.
+/// Returns the root of the runtime, and creates it if there is none.
 pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
     let mut roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(core) = roots.get(&runtime.id()).and_then(|root| root.core.upgrade()) {
         return core;
     }
-    // The roots of runtimes that are gone.
+    // Removes the roots of runtimes that are gone.
     roots.retain(|_, root| root.core.strong_count() > 0);
     let settings = Settings {
         name: Name::from("runtime"),
         site: Location::caller(),
-        // A panic in a task that nobody waits for is logged; there is nobody to rethrow it to.
+        // A panic in a task without a waiter is logged: there is no caller to rethrow it to.
         policy: Policy::Isolate,
         grace: Duration::from_secs(1),
         release_timeout: RELEASE_TIMEOUT,
@@ -51,26 +51,26 @@ pub(crate) fn of(runtime: &Handle) -> Arc<Core> {
     core
 }
 
-/// Gives the root of the runtime, if anything needs one.
+/// Returns the root of the runtime, if it has one.
 pub(crate) fn existing(runtime: &Handle) -> Option<Arc<Core>> {
     drained(runtime).map(|(root, _)| root)
 }
 
-/// The root, and who waits for what is in it.
+/// The root, and the wakers of its drains.
 fn drained(runtime: &Handle) -> Option<(Arc<Core>, Arc<Wakers>)> {
     let roots = ROOTS.lock().unwrap_or_else(PoisonError::into_inner);
     let root = roots.get(&runtime.id())?;
     Some((root.core.upgrade()?, Arc::clone(&root.drains)))
 }
 
-/// Waits for everything of this runtime that has no scope around it: children and cleanups of scopes that were
-/// dropped at the top, and detached tasks. Gives how many there were.
+/// Waits for all tasks of this runtime without an enclosing scope: the children and cleanups of dropped top-level scopes, and
+/// detached tasks. Returns how many there were.
 ///
-/// [`run`](crate::run()) does this at its end. A program with `#[tokio::main]` calls it last; without it, what
-/// is still cleaning up when the runtime goes is cut off at its next await.
+/// [`run`](crate::run()) calls it at its end. A program with `#[tokio::main]` should call it last: otherwise the runtime drops
+/// cleanups that are in progress at their next await.
 ///
 /// # Cancel safety
-/// Safe: a dropped drain stops waiting, and can be called again.
+/// Safe: dropping the future only stops the wait.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
@@ -91,10 +91,10 @@ pub fn drain() -> impl Future<Output = usize> {
     })
 }
 
-/// Starts a task that belongs to no scope: nothing cancels it and only [`drain`] waits for it.
+/// Spawns a task outside of all scopes: it is not cancelled, and only [`drain`] waits for it.
 ///
 /// # When to use
-/// Hardly ever: a task that outlives what started it is what scopes are there to prevent.
+/// Rarely: scopes exist to prevent tasks that outlive their starter.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
@@ -107,7 +107,7 @@ where
     start(spec, future);
 }
 
-/// Starts a task of the library that lives as long as the runtime: nothing waits for it, and no snapshot shows it.
+/// Spawns a task of the library that lives as long as the runtime. No scope waits for it, and no snapshot shows it.
 #[track_caller]
 pub(crate) fn service<F>(name: &'static str, future: F)
 where
@@ -125,7 +125,7 @@ where
     debug_assert!(started.is_ok(), "a root never closes");
 }
 
-/// Counts the tasks of this runtime that no scope waits for: adopted by the runtime, and detached.
+/// Returns the number of tasks of this runtime that no scope waits for: adopted by the runtime, or detached.
 ///
 /// # Panics
 /// Outside of a tokio runtime.

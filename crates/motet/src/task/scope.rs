@@ -10,35 +10,36 @@ use super::finalizer::ReleaseCounts;
 use super::gate::Class;
 use super::{CancelToken, Name, Reason, ScopeBuilder, ScopeClosedError, Task};
 
-/// A handle to a scope: cheap to clone, of one type whatever the scope's error is.
+/// A handle to a scope: cheap to clone, and of the same type for every error type of a scope.
 ///
-/// What starts a task takes `&Scope`. In the body a [`Nursery`](super::Nursery) stands for it, which cannot be
-/// refused; a handle can outlive its scope, so what it starts can come back: [`ScopeClosedError`].
+/// A function that starts tasks takes `&Scope`. In the body of a scope, a [`Nursery`](super::Nursery) dereferences to it. A
+/// handle can outlive its scope, so its methods can refuse a future, and hand it back in a [`ScopeClosedError`].
 #[derive(Clone)]
 pub struct Scope(pub(crate) Arc<Core>);
 
 impl Scope {
-    /// Sets up a scope with a deadline, a policy, a name.
+    /// Creates a builder, to set the name, the timeout, the policy and more of a scope.
     ///
     /// # Examples
     /// ```
     /// use motet::task::{Nursery, Scope};
     /// use std::time::Duration;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
     /// let late = Scope::builder()
     ///     .name("lookup")
     ///     .timeout(Duration::from_secs(1))
     ///     .run(async |n: &Nursery| Ok(std::future::pending::<()>().await))
     ///     .await;
-    /// assert!(late.unwrap_err().is_deadline());
-    /// # });
+    /// assert!(late.is_err_and(|error| error.is_deadline()));
+    /// # }
     /// ```
     pub fn builder() -> ScopeBuilder {
         ScopeBuilder::new()
     }
 
-    /// Starts a child. When the scope is cancelled, its future is dropped at its next await.
+    /// Spawns a child. When the scope is cancelled, the future is dropped at its next await.
     ///
     /// # Errors
     /// [`ScopeClosedError`] with the future, if the scope has ended.
@@ -51,8 +52,8 @@ impl Scope {
         self.start_child(name.into(), Class::Work, future)
     }
 
-    /// Starts a service: a child that is cancelled last, when the body and all other children have ended. The
-    /// scope does not wait for it to end by itself.
+    /// Spawns a service: a child that the scope cancels when the body and all other children have ended. The scope does not
+    /// wait for a service to end by itself.
     ///
     /// # Errors
     /// [`ScopeClosedError`] with the future, if the scope has ended.
@@ -83,50 +84,50 @@ impl Scope {
         }
     }
 
-    /// Cancels the scope: its body and children now, its services when those have ended. A reason that came
-    /// before is kept.
+    /// Cancels the scope: its body and children at once, its services when these have ended. If the scope is already
+    /// cancelled, the first reason is kept.
     #[allow(clippy::needless_pass_by_value, reason = "callers make the reason in place")]
     pub fn cancel(&self, reason: Reason) {
         self.0.raise(Level::Work, &reason);
     }
 
-    /// Asks whether the scope is cancelled: one relaxed load.
+    /// Returns `true` if the scope is cancelled. The cost is one relaxed load.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.reached(Level::Work)
     }
 
-    /// Gives the reason, once the scope is cancelled.
+    /// The reason of the cancellation; `None` while the scope is not cancelled.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         self.0.reason()
     }
 
-    /// Gives a token that is cancelled with the scope.
+    /// A token that is cancelled with the scope.
     #[must_use]
     pub fn token(&self) -> CancelToken {
         self.0.token().clone()
     }
 
-    /// Gives the deadline: the earliest of the scope's own and those around it.
+    /// The deadline: the earliest of this scope and of all enclosing scopes.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline
     }
 
-    /// Gives the name.
+    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.name.as_str()
     }
 
-    /// Asks whether the scope has ended and takes no more children.
+    /// Returns `true` if the scope has ended and refuses children.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.gate.is_closed()
     }
 
-    /// Counts the releases of resources, in this scope and all below it.
+    /// The counts of releases of resources, in this scope and all nested scopes.
     #[must_use]
     pub fn release_counts(&self) -> ReleaseCounts {
         self.0.releases.read()

@@ -75,7 +75,7 @@ impl<T, E> SharedTask<T, E> {
         let output = match &mut *state {
             State::Ended(output) => return Poll::Ready(Arc::clone(output)),
             State::Running(task) => {
-                // Whoever polls last would take the task's only waker; this one wakes all.
+                // The task keeps only the last waker; this waker wakes all handles.
                 let all = match mutant!("shared.wake_last") {
                     true => cx.waker().clone(),
                     false => this.place.all(),

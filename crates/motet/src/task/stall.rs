@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Name;
 use super::child::Spec;
 
-/// How many watches are on: with none, a poll costs one relaxed load.
+/// The number of active watches. Without one, a poll costs one relaxed load.
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
 static THREADS: Mutex<Vec<Weak<Slot>>> = Mutex::new(Vec::new());
 
@@ -19,7 +19,7 @@ thread_local! {
     static OWN: OnceCell<Arc<Slot>> = const { OnceCell::new() };
 }
 
-/// What a thread polls now.
+/// The task that a thread polls now.
 #[derive(Default)]
 struct Slot(Mutex<Option<Polling>>);
 
@@ -30,7 +30,7 @@ struct Polling {
     since: Instant,
 }
 
-/// A poll that takes too long: it holds up every other task of its thread.
+/// A poll that takes too long, and delays all other tasks of its thread.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Stall {
@@ -38,15 +38,15 @@ pub struct Stall {
     pub task: Name,
     /// Where it was started.
     pub site: &'static Location<'static>,
-    /// How long its poll has been running so far.
+    /// The duration of its poll so far.
     pub running: Duration,
 }
 
-/// Watches for polls that run longer than a limit, until it is dropped.
+/// Reports polls that run longer than a limit, until it is dropped.
 ///
-/// It watches the tasks of scopes, in every runtime of the process, from a thread of its own, by the real clock:
-/// a task that blocks its thread holds up timers, too. While a watch is on, each poll reads the clock; with none
-/// it costs one relaxed load.
+/// It watches the tasks of scopes in every runtime of the process, from its own thread and by the real clock, since a task
+/// that blocks its thread delays timers as well. While a watch is active, each poll reads the clock; without a watch, a poll
+/// costs one relaxed load.
 ///
 /// # Drop
 /// The watch ends, and its thread with it.
@@ -57,14 +57,14 @@ pub struct StallWatch {
 }
 
 impl StallWatch {
-    /// Starts a watch: `report` hears once of each poll that runs longer than `limit`, while it still runs.
+    /// Starts a watch. `report` is called once for each poll that runs longer than `limit`, while it still runs.
     ///
     /// A limit of 10 ms to 100 ms finds blocking calls and not busy moments. A stall is noticed between one
     /// and one and a quarter limits, and a millisecond later at most for the shortest. Zero reports every poll that is seen
     /// running, and [`Duration::MAX`] none.
     ///
     /// # Errors
-    /// The operating system gives no more threads.
+    /// The operating system refuses a further thread.
     pub fn start(limit: Duration, mut report: impl FnMut(Stall) + Send + 'static) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
         let watcher = std::thread::Builder::new().name("motet-stall-watch".to_owned()).spawn(move || {
@@ -138,17 +138,17 @@ impl Slot {
     }
 }
 
-/// Marks a poll, if anybody watches, until it is dropped: one that nobody watches carries a null, and compares it.
-// Not dropped by itself: the compiler calls a function for that, where there is something inside or not.
+/// Marks a poll while a watch is active, until it is dropped. Without a watch it holds a null pointer and only compares it.
+// `ManuallyDrop`: the compiler would call a drop function even if it is empty.
 pub(crate) struct Watch(ManuallyDrop<Option<Box<Watched>>>);
 
-/// It holds what was being polled around it.
+/// Holds the poll that this poll is nested in.
 struct Watched {
     slot: Arc<Slot>,
     around: Option<Polling>,
 }
 
-/// Marks a poll of the child, if anybody watches.
+/// Marks a poll of the child while a watch is active.
 #[inline]
 pub(crate) fn polling(spec: &Spec) -> Watch {
     let watched = if WATCHES.load(Ordering::Relaxed) == 0 { None } else { mark(spec) };
@@ -179,7 +179,7 @@ fn mark(spec: &Spec) -> Option<Box<Watched>> {
             slot
         }))
     });
-    // The thread ends: nobody waits for it.
+    // The thread ends, and polls no further tasks.
     let slot = own.ok()?;
     let polling = Polling { name: spec.name.clone(), site: spec.site, since: Instant::now() };
     let around = slot.lock().replace(polling);

@@ -8,13 +8,13 @@ use super::child::{Fallible, Link, Sink};
 use super::{Name, Policy, Task, TaskError};
 use crate::mutant;
 
-/// Says that a task started with [`Nursery::start`](super::Nursery::start) is ready.
+/// Reports that a task spawned by [`Nursery::start`](super::Nursery::start) is ready.
 ///
 /// # Drop
-/// The starter waits on, until the task ends.
+/// The starter continues to wait until the task ends.
 pub struct Ready<R, E>(Answer<R, E>);
 
-/// The one answer to the starter: the value, or what went wrong before.
+/// The single answer to the starter: the value, or how the task ended before it was ready.
 pub(crate) type Answer<R, E> = Arc<Mutex<Option<oneshot::Sender<Result<R, NotReady<E>>>>>>;
 
 fn take<R, E>(answer: &Answer<R, E>) -> Option<oneshot::Sender<Result<R, NotReady<E>>>> {
@@ -26,9 +26,9 @@ impl<R, E> Ready<R, E> {
         Arc::clone(&self.0)
     }
 
-    /// Says so, and hands a value to whoever started the task: an address, a handle.
+    /// Reports that the task is ready, and sends `value` to the starter: an address, a handle.
     ///
-    /// If the starter is gone, the value is dropped: the task is a child of its scope all the same.
+    /// If the starter is gone, the value is dropped, and the task remains a child of its scope.
     pub fn send(self, value: R) {
         if let Some(starter) = take(&self.0)
             && !mutant!("start.lose_answer")
@@ -44,20 +44,20 @@ pub(crate) enum NotReady<E> {
     Failed(E),
 }
 
-/// The starter's side.
+/// The side of the starter.
 pub(crate) struct Starting<R, E>(oneshot::Receiver<Result<R, NotReady<E>>>);
 
-/// Makes the two sides of a start.
+/// Creates the two sides of a start.
 pub(crate) fn handshake<R, E>() -> (Ready<R, E>, Starting<R, E>) {
     let (sender, receiver) = oneshot::channel();
     (Ready(Arc::new(Mutex::new(Some(sender)))), Starting(receiver))
 }
 
-/// How a started task ended well.
+/// The end of a started task without an error for the scope.
 pub(crate) enum Started {
-    /// After it was ready.
+    /// It returned after it was ready.
     Done,
-    /// Before: the starter has heard, and for the scope it is neither a success nor a failure.
+    /// It ended before it was ready: the starter has the answer, and for the scope it is neither a success nor a failure.
     Answered,
 }
 
@@ -73,7 +73,7 @@ impl<E: Send + 'static> Sink<Result<Started, E>> for Starter<E> {
             Ok(Started::Done) => Fallible::returned(link, Ok(())),
             Err(error) => {
                 if link.policy() == Policy::Isolate {
-                    // Its handle is gone, and under this policy the scope does not hear of it.
+                    // Its handle is gone, and under this policy the error does not go to the scope.
                     crate::log::error!(task = %link.name(), "a task failed after it was ready");
                 }
                 Fallible::returned(link, Err(error))
@@ -86,7 +86,7 @@ impl<E: Send + 'static> Sink<Result<Started, E>> for Starter<E> {
     }
 }
 
-/// Lets go of the starter when the task's future goes, wherever its `Ready` is by then.
+/// Ends the wait of the starter when the future of the task is dropped, wherever its `Ready` is by then.
 struct LetGo<'a, R, E>(&'a Answer<R, E>);
 
 impl<R, E> Drop for LetGo<'_, R, E> {
@@ -108,7 +108,7 @@ pub(crate) async fn answering<R, E>(
         Err(error) => NotReady::Failed(error),
     };
     match starter.send(Err(failed)) {
-        // Nobody waits for the start any more: the scope hears of the error.
+        // The starter is gone, so the error goes to the scope.
         Err(Err(NotReady::Failed(error))) if !mutant!("start.swallow_error") => Err(error),
         _ => Ok(Started::Answered),
     }
@@ -120,7 +120,7 @@ impl<R, E> Starting<R, E> {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(NotReady::Returned)) => Err(TaskError::NeverReady { task: name }),
             Ok(Err(NotReady::Failed(error))) => Err(TaskError::Error { task: name, error }),
-            // The child's future was dropped with its answer: cancelled, or panicked.
+            // The future of the child was dropped without an answer: it was cancelled, or it panicked.
             Err(_) => Err(task.await.err().unwrap_or(TaskError::NeverReady { task: name })),
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::mutant;
 use crate::sim::Site;
 
-/// Gives a future so much time, from its first poll on.
+/// Limits a future to `time`, from its first poll on.
 ///
 /// The future is polled first. Only if it is not ready is the clock read and a timer armed. With zero, a future that is
 /// not ready then has no more time. A duration beyond what the clock can tell, as [`Duration::MAX`], is no limit.
@@ -55,7 +55,7 @@ pub fn timeout<F: Future>(time: Duration, future: F) -> Timeout<F> {
     }
 }
 
-/// Gives a future until the deadline.
+/// Limits a future to `deadline`.
 ///
 /// The future is polled first, even if the deadline has passed; so work that is ready is not thrown away.
 ///
@@ -180,7 +180,7 @@ impl<F> fmt::Debug for Timeout<F> {
     }
 }
 
-/// Says that time was up before a future was ready: see [`timeout()`].
+/// The error of [`timeout()`] and [`timeout_at`]: the future was not ready in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeoutError(());
 

@@ -8,9 +8,10 @@ use super::Reason;
 use super::notify::Notify;
 use crate::sim;
 
-/// Tells many that they should stop, and why.
+/// Requests tasks to stop, with a reason.
 ///
-/// Cancelling is final. Asking is one relaxed load, so that a loop may ask at every turn.
+/// A cancellation is final. [`is_cancelled`](Self::is_cancelled) is one relaxed load, so that a loop can check it in every
+/// iteration.
 ///
 /// # Examples
 /// ```
@@ -35,7 +36,7 @@ struct State {
 }
 
 impl CancelToken {
-    /// Makes a token that is not cancelled.
+    /// Creates a token that is not cancelled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -45,29 +46,29 @@ impl CancelToken {
     pub fn cancel(&self, reason: Reason) {
         if self.0.reason.set(reason).is_ok() {
             sim::op("token.cancel");
-            // Release, after the reason: whoever is woken by it finds the reason.
+            // Release, after the reason is stored: a task that this wakes finds the reason.
             self.0.cancelled.store(true, Ordering::Release);
             self.0.waiters.notify_waiters();
         }
     }
 
-    /// Asks whether the token is cancelled: one relaxed load.
+    /// Returns `true` if the token is cancelled. The cost is one relaxed load.
     #[must_use]
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Gives the reason, once the token is cancelled.
+    /// The reason; `None` while the token is not cancelled.
     #[must_use]
     pub fn reason(&self) -> Option<&Reason> {
         self.0.reason.get()
     }
 
-    /// Waits until the token is cancelled, and gives the reason.
+    /// Waits until the token is cancelled, and returns the reason.
     ///
     /// # Cancel safety
-    /// Safe: a dropped wait loses nothing.
+    /// Safe: dropping the future loses nothing.
     #[track_caller]
     pub fn cancelled(&self) -> impl Future<Output = &Reason> {
         sim::at("token", "wait for its cancellation", async move {

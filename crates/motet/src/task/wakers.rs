@@ -1,4 +1,4 @@
-//! Many who wait for what wakes one.
+//! A waker that wakes many waiters.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use slab::Slab;
 use super::core::panic_words;
 use crate::mutant;
 
-/// Wakes each, also if one panics: the others wait for it.
+/// Wakes every waiter, even if a waker panics.
 pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         if mutant!("wakers.let_panics_out") {
@@ -23,7 +23,7 @@ pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     }
 }
 
-/// The wakers of those who wait; as a waker, it wakes them all.
+/// The wakers of all waiters. Used as a waker, it wakes them all.
 #[derive(Default)]
 pub(crate) struct Wakers(Mutex<Slab<Option<Waker>>>);
 
@@ -44,10 +44,10 @@ impl Wake for Wakers {
     }
 }
 
-/// One waiter's place among them.
+/// The entry of one waiter.
 pub(crate) struct Place {
     wakers: Arc<Wakers>,
-    /// `None` until it first waits.
+    /// `None` until the waiter first waits.
     at: Option<usize>,
 }
 
@@ -56,14 +56,14 @@ impl Place {
         Self { wakers: Arc::clone(wakers), at: None }
     }
 
-    /// The place of another waiter.
+    /// An entry for a further waiter.
     pub(crate) fn another(&self) -> Self {
         Self::among(&self.wakers)
     }
 
-    /// Wakes this waiter, once, when all are woken.
+    /// Registers the waker of this waiter for the next wake.
     pub(crate) fn set(&mut self, waker: &Waker) {
-        // Outside of the lock, as the drop below: a waker's clone and drop may run somebody's code.
+        // Outside of the lock, like the drop below: the clone and the drop of a waker may run user code.
         let waker = waker.clone();
         let mut wakers = self.wakers.lock();
         let at = *self.at.get_or_insert_with(|| wakers.insert(None));

@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
-use motet::sim::{Kind, hooked};
+use motet::sim::{PollKind, hooked};
 use motet_testkit::sim::{Cause, ForeignTasks, Panics, real_io, sim};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
@@ -36,7 +36,7 @@ fn deadlock_is_reported_at_the_time_it_began() {
 fn deadlock_is_found_beside_a_ticking_service() {
     failure(
         sim(|| async {
-            spawn("ticker", Kind::Service, async {
+            spawn("ticker", PollKind::Service, async {
                 loop {
                     sleep(Duration::from_secs(1)).await;
                 }
@@ -54,7 +54,7 @@ fn deadlock_is_found_beside_a_ticking_service() {
 #[test]
 fn deadlock_is_found_beside_a_fast_ticker() {
     let blocked = sim(|| async {
-        spawn("ticker", Kind::Service, async {
+        spawn("ticker", PollKind::Service, async {
             loop {
                 sleep(Duration::from_millis(10)).await;
             }
@@ -69,7 +69,7 @@ fn deadlock_is_found_beside_a_fast_ticker() {
 #[test]
 fn service_that_yields_for_ever_hits_the_step_limit() {
     let endless = sim(|| async {
-        spawn("spinner", Kind::Service, async {
+        spawn("spinner", PollKind::Service, async {
             loop {
                 yield_now().await;
             }
@@ -109,7 +109,7 @@ fn task_left_over_is_named() {
     let failure = failure(
         sim(|| async {
             sleep(BLOCKED_AT).await;
-            spawn("forgotten", Kind::Service, pending::<()>());
+            spawn("forgotten", PollKind::Service, pending::<()>());
         })
         .seeds(1)
         .check(),
@@ -185,7 +185,7 @@ fn hooked_future_is_a_task_of_the_simulation() {
 #[test]
 fn task_that_is_about_to_end_is_not_left_over() {
     sim(|| async {
-        spawn("aborted", Kind::Service, pending::<()>()).abort();
+        spawn("aborted", PollKind::Service, pending::<()>()).abort();
         work("ending", async {
             for _ in 0..10 {
                 yield_now().await;
@@ -217,7 +217,8 @@ fn recorded_panic_does_not_fail_the_run() {
 fn panic_caught_by_the_spawner_fails_the_run() {
     failure(
         sim(|| async {
-            let mut hook = motet::sim::TaskHook::new("caught", std::panic::Location::caller(), Kind::Work);
+            let mut hook =
+                motet::sim::TaskHook::new("caught", std::panic::Location::caller(), PollKind::Work);
             hook.panicked("reported by the spawner");
             hook.panicked("reported again");
         })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use motet::sim::{Kind, TaskHook};
+use motet::sim::{PollKind, TaskHook};
 use motet_testkit::sim::{Cause, SelfCheck, sim};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
@@ -90,7 +90,7 @@ fn some_seed_reorders_timers_of_one_instant() {
 fn virtual_clock_stands_while_polls_are_put_off() {
     sim(|| async {
         let start = Instant::now();
-        let sleeper = spawn("sleeper", Kind::Service, sleep(Duration::from_secs(60)));
+        let sleeper = spawn("sleeper", PollKind::Service, sleep(Duration::from_secs(60)));
         let total = Arc::new(Mutex::new(0));
         let adders: Vec<_> = (0..2)
             .map(|_| {
@@ -116,7 +116,7 @@ fn virtual_clock_stands_while_polls_are_put_off() {
 fn hook_made_outside_a_simulation_polls() {
     let task = async { work("adder", async { 42 }).await.unwrap() };
     assert_eq!(plain_runtime().block_on(task), 42);
-    let hook = std::sync::Mutex::new(TaskHook::new("outside", Location::caller(), Kind::Work));
+    let hook = std::sync::Mutex::new(TaskHook::new("outside", Location::caller(), PollKind::Work));
     sim(|| async {
         let polled = poll_fn(|cx| hook.lock().unwrap().poll(cx, |_| Poll::Ready(7)));
         assert_eq!(polled.await, 7);
@@ -139,7 +139,7 @@ fn hook_of_one_run_is_no_task_of_the_next() {
             .await;
             assert_eq!(polls, 1);
         }
-        let mut hook = TaskHook::new("kept", Location::caller(), Kind::Work);
+        let mut hook = TaskHook::new("kept", Location::caller(), PollKind::Work);
         poll_fn(|cx| hook.poll(cx, |_| Poll::Ready(()))).await;
         kept.replace(Some(hook));
     })

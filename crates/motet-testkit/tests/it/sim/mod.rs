@@ -11,13 +11,13 @@ mod statements;
 use std::panic::Location;
 use std::pin::Pin;
 
-use motet::sim::{Kind, TaskHook};
+use motet::sim::{PollKind, TaskHook};
 use motet_testkit::sim::{Cause, Failure};
 use tokio::task::JoinHandle;
 
 /// Spawns with a hook, as the library does; without a scope, so that tests can leave tasks behind.
 #[track_caller]
-fn spawn<F>(name: &str, kind: Kind, future: F) -> JoinHandle<F::Output>
+fn spawn<F>(name: &str, kind: PollKind, future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -32,7 +32,7 @@ fn work<F>(name: &str, future: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    spawn(name, Kind::Work, future)
+    spawn(name, PollKind::Work, future)
 }
 
 /// The failure of a sweep that must fail, for this cause.

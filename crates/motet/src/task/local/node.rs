@@ -20,9 +20,9 @@ use super::queue::Queue;
 
 /// It waits in the queue, or is being pushed: a wake has nothing to do.
 const QUEUED: usize = 1;
-/// It is not polled any more.
+/// The node has ended and is not polled again.
 const ENDED: usize = 2;
-/// One reference.
+/// The weight of a reference.
 const REF: usize = 4;
 
 pub(super) struct Header {
@@ -35,12 +35,12 @@ pub(super) struct Header {
 
     // The owner's, from here on.
     phase: Cell<Phase>,
-    /// Whether somebody will take the output.
+    /// Whether a handle will take the output.
     pub(super) awaited: Cell<bool>,
     pub(super) tag: usize,
     pub(super) newer: Cell<Option<NonNull<Self>>>,
     pub(super) older: Cell<Option<NonNull<Self>>>,
-    /// Whoever waits for the output.
+    /// The waker of the task that waits for the output.
     pub(super) joiner: Cell<Option<Waker>>,
 }
 
@@ -52,11 +52,11 @@ pub(super) enum Phase {
     Done,
     /// The slot is empty: the output was taken.
     Taken,
-    /// The slot is empty: the future was dropped, or nobody awaited its output.
+    /// The slot is empty: the future was dropped, or no handle was left for its output.
     Gone,
 }
 
-/// What is known of the type of a node's future.
+/// The functions and the layout of the type of a node's future.
 struct Kind {
     poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> Poll<()>,
     drop_future: unsafe fn(NonNull<Header>),
@@ -90,7 +90,7 @@ impl<F: Future> Node<F> {
     /// The header is that of a `Node<F>` whose phase is `Running`, and the caller is its owner.
     unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> Poll<()> {
         // SAFETY: as above; while it is running the slot holds the future, which stays where it is until it is
-        // dropped. Nobody else makes a reference to the slot: handles look at the phase first.
+        // dropped. No other code makes a reference to the slot: handles check the phase first.
         unsafe {
             let slot = (*header.cast::<Self>().as_ptr()).slot.get();
             let future = Pin::new_unchecked(&mut *(*slot).future);
@@ -111,7 +111,7 @@ impl<F: Future> Node<F> {
     /// # Safety
     /// The header is that of a `Node<F>` whose phase is `Running`, and the caller is its owner.
     unsafe fn drop_future(header: NonNull<Header>) {
-        // SAFETY: as above; the phase says that the slot is empty before user code can look.
+        // SAFETY: as above; the phase marks the slot as empty before user code can look.
         unsafe {
             header.as_ref().phase.set(Phase::Gone);
             ManuallyDrop::drop(&mut (*(*header.cast::<Self>().as_ptr()).slot.get()).future);
@@ -119,7 +119,7 @@ impl<F: Future> Node<F> {
     }
 }
 
-/// One counted reference to a node.
+/// A counted reference to a node.
 pub(super) struct NodeRef(NonNull<Header>);
 
 impl NodeRef {
@@ -188,8 +188,8 @@ impl NodeRef {
         unsafe { (self.header().kind.poll)(self.0, &mut Context::from_waker(&waker)) }
     }
 
-    /// Ends the node and lets go of this reference: wakes are ignored from now on, and the future is dropped if
-    /// it is still there.
+    /// Ends the node and releases this reference: wakes are ignored from now on, and the future is dropped if it is still
+    /// there.
     pub(super) fn end(self) {
         let state = &self.header().state;
         if self.phase() == Phase::Running {
@@ -210,7 +210,7 @@ impl NodeRef {
         self.header().phase.get()
     }
 
-    /// Gives a pointer to the output, if it is there.
+    /// Returns a pointer to the output, if it is there.
     ///
     /// It may be read if `T` is the output's type, and read out once [`taken`](Self::taken) is called.
     pub(super) fn output<T>(&self) -> Option<NonNull<T>> {
@@ -228,7 +228,7 @@ impl NodeRef {
 impl Drop for NodeRef {
     fn drop(&mut self) {
         let state = &self.header().state;
-        // The last reference needs no exchange: nobody else is left who could count. Acquire pairs with the
+        // The last reference needs no exchange: no other reference is left to count. Acquire pairs with the
         // release of those who were there.
         if state.load(Ordering::Acquire) < 2 * REF {
             return free(self.0);
@@ -242,7 +242,7 @@ impl Drop for NodeRef {
 
 fn free(node: NonNull<Header>) {
     // SAFETY: called with the last reference in hand. The slot needs no drop: the owner ended the node before it
-    // let go of it, and a handle that goes takes the output along.
+    // released it, and a handle takes the output along when it is dropped.
     unsafe {
         let layout = node.as_ref().kind.layout;
         ptr::drop_in_place(node.as_ptr());
@@ -258,7 +258,7 @@ unsafe fn clone(data: *const ()) -> RawWaker {
     // SAFETY: as above.
     let header = unsafe { &*data.cast::<Header>() };
     if header.state.fetch_add(REF, Ordering::Relaxed) > isize::MAX as usize {
-        // As `Arc` does it: a count that wraps would free what is in use.
+        // Like `Arc`: a count that wraps would free a node in use.
         abort();
     }
     RawWaker::new(data, &WAKER)
@@ -285,7 +285,7 @@ unsafe fn forget(data: *const ()) {
     drop(unsafe { NodeRef::from_raw(data.cast_mut().cast()) });
 }
 
-/// Marks the node as queued, and counts `refs` in the same exchange. Says whether the caller is to push it.
+/// Marks the node as queued, and counts `refs` in the same exchange. Returns `true` if the caller has to push it.
 fn mark(header: &Header, refs: usize) -> bool {
     let mut state = header.state.load(Ordering::Relaxed);
     loop {

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use super::LocalTask;
 use super::set::Set;
 
-/// What the body of a [`local_scope`](super::local_scope) starts children with.
+/// Starts the children of a [`local_scope`](super::local_scope), in the body of that scope.
 ///
 /// Children borrow what outlives the scope, `'env`, and the nursery itself, so that they can start siblings. A
 /// function that starts children takes `&LocalNursery<'_, '_>`; one whose children start siblings through the
@@ -14,7 +14,7 @@ use super::set::Set;
 pub struct LocalNursery<'scope, 'env: 'scope> {
     set: &'scope Set,
     // Invariant, as in `std::thread::Scope`: a shorter `'scope` would let a child borrow from the body, which it
-    // outlives; a longer `'env`, from what is gone.
+    // outlives; a longer `'env`, from values that are gone.
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,
 }

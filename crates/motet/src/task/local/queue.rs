@@ -2,7 +2,7 @@
 //!
 //! Taking everything with one swap needs no stub node and has no ABA problem (R. K. Treiber, "Systems
 //! programming: coping with parallelism", 1986). The owner turns what it took around, so children are polled in
-//! the order of their wakes. The word that holds the stack also says whether the owner looks at it: only the
+//! the order of their wakes. The word that holds the stack also records whether the owner is awake: only the
 //! push that finds it asleep wakes it, so a burst of wakes takes the lock around its waker once.
 #![allow(unsafe_code, reason = "intrusive links: nodes are pushed from any thread without an allocation")]
 
@@ -14,15 +14,15 @@ use std::task::Waker;
 use super::node::{Header, NodeRef};
 use crate::task::wakers::wake_each;
 
-/// Nothing is there, and the owner waits: whoever pushes wakes it.
+/// The stack is empty, and the owner sleeps: the next push wakes it.
 const ASLEEP: *mut Header = ptr::null_mut();
-/// Nothing is there, and the owner will look before it waits.
+/// The stack is empty, and the owner checks it before it sleeps.
 const AWAKE: *mut Header = ptr::without_provenance_mut(1);
 /// The owner is gone.
 const CLOSED: *mut Header = ptr::without_provenance_mut(2);
 
 pub(super) struct Queue {
-    /// One of the words above, or the node that was pushed last. Each node in the stack is a reference counted.
+    /// One of the words above, or the node that was pushed last. Each node in the stack is a counted reference.
     head: AtomicPtr<Header>,
     owner: Mutex<Option<Waker>>,
 }
@@ -95,9 +95,9 @@ impl Queue {
         NonNull::new(first).zip(NonNull::new(last))
     }
 
-    /// Puts the owner to sleep until the next push. Says no if there was one since the last `take`.
+    /// Puts the owner to sleep until the next push. Returns `false` if a node was pushed since the last `take`.
     pub(super) fn sleep(&self, waker: &Waker) -> Asleep {
-        // Cloned outside the lock: a waker's code is not ours. Nobody looks for it here: the owner is awake.
+        // Cloned outside of the lock, since a clone may run user code. No push reads it yet: the owner is awake.
         let current = self.owner().take();
         let waker = match current {
             Some(current) if current.will_wake(waker) => current,
@@ -110,7 +110,7 @@ impl Queue {
         }
     }
 
-    /// Lets go of all that is queued and all that will be: the owner is gone.
+    /// Releases all nodes that are queued now or pushed later: the owner is gone.
     pub(super) fn close(&self) {
         let mut rest = self.head.swap(CLOSED, Ordering::Acquire);
         if rest == AWAKE || rest == CLOSED {
@@ -127,7 +127,7 @@ impl Queue {
     }
 }
 
-/// What became of an owner that wanted to sleep.
+/// The result of an owner's attempt to sleep.
 pub(super) enum Asleep {
     Yes,
     No,

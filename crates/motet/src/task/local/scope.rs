@@ -94,7 +94,7 @@ where
         let _clears = Clears(&set, PhantomData::<(&'env (), F)>);
         // SAFETY: a child borrows from `'env`, which this future does not outlive; from what the body owned, which
         // lies in the body's own future; or the nursery. `_clears` ends them all before any of it goes. A future of
-        // this scope that is leaked is never polled again, and what is pinned keeps its place.
+        // this scope that is leaked is never polled again, and a pinned value keeps its address.
         let mut value = unsafe { set.push(0, body(&nursery)) };
         poll_fn(|cx| {
             while ready!(set.poll_next(cx)).is_some() {}

@@ -1,7 +1,7 @@
 //! The engine: futures of any types, each polled only after it was woken.
 #![allow(
     unsafe_code,
-    reason = "a set forgets the lifetimes of its futures; whoever pushes one vouches for it"
+    reason = "a set forgets the lifetimes of its futures; the caller of `push` guarantees them"
 )]
 
 use std::any::Any;
@@ -39,11 +39,11 @@ pub(super) struct Set {
     polls: Cell<u32>,
 }
 
-/// So many polls count as one operation of tokio's budget; what the children do counts by itself. One for each was a
-/// quarter of what a poll costs.
+/// The number of polls that count as one operation of tokio's budget; operations of the children count by themselves. With
+/// one operation for each poll, the budget was a quarter of the cost of a poll.
 const POLLS_PER_OPERATION: u32 = 8;
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(super) type Payload = Box<dyn Any + Send>;
 
 impl Set {
@@ -65,13 +65,13 @@ impl Set {
         // SAFETY: the caller's promise; clearing ends every node.
         let [mine, queued, handle] = unsafe { NodeRef::queued(Arc::clone(&self.queue), tag, future) };
         self.link(mine);
-        // What is in order are references given away, by their pointers.
+        // The nodes in order are counted references, kept as pointers.
         let queued = ManuallyDrop::new(queued).raw();
         self.append(queued, queued);
         Handle { node: handle, output: PhantomData }
     }
 
-    /// Polls what was woken until a child ends, and gives its tag; `None` if no child is left.
+    /// Polls the woken children until one ends, and returns its tag; `None` if no child is left.
     ///
     /// # Panics
     /// With a child's panic, once all children have been dropped.
@@ -141,7 +141,7 @@ impl Set {
     /// Polls the child that is first in order; gives its tag if it has ended.
     fn poll_first(&self) -> Option<usize> {
         let first = self.ready.get();
-        // SAFETY: a node in order is a counted reference, and its link is ours.
+        // SAFETY: a node in order is a counted reference, and its link belongs to the set.
         let node = unsafe {
             self.ready.set((*first).next_ready.load(Ordering::Relaxed));
             NodeRef::from_raw(first)
@@ -182,7 +182,7 @@ impl Set {
         go_on(self.clear());
     }
 
-    /// Ends a child and lets go of it.
+    /// Ends a child and releases it.
     fn retire(&self, node: NonNull<Header>) {
         // SAFETY: it is in the list, which holds a reference to it.
         let node = unsafe { NodeRef::from_raw(node.as_ptr()) };
@@ -245,7 +245,7 @@ impl Drop for Set {
     }
 }
 
-/// Lets a panic of a destructor go on, unless one is on its way already: two would abort the process.
+/// Rethrows a panic of a destructor, unless the thread is already panicking: a second panic would abort the process.
 fn go_on(panic: Option<Payload>) {
     if let Some(payload) = panic
         && !thread::panicking()

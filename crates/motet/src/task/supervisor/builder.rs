@@ -66,13 +66,13 @@ impl Supervisor {
         self
     }
 
-    /// Waits so between the failure of a child and its restart.
+    /// Sets the delay between the failure of a child and its restart.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Adds a child that is ready as soon as it is started, and is dropped at its next await to stop it.
+    /// Adds a child that is ready as soon as it is started. To stop it, the supervisor drops it at its next await.
     ///
     /// `child` is called for its start and every restart.
     #[track_caller]
@@ -84,7 +84,7 @@ impl Supervisor {
         self.with_child(Child::plain(name.into(), restart, child))
     }
 
-    /// Adds a child that says when it is ready, and sees when it has to stop.
+    /// Adds a child that reports when it is ready, and sees when it has to stop.
     pub fn with_child(mut self, child: Child) -> Self {
         self.children.push(child);
         let children = self.machine().statuses();
@@ -92,13 +92,13 @@ impl Supervisor {
         self
     }
 
-    /// Gives a view of the children, for as long as one likes.
+    /// Returns a view of the children, which can outlive the supervisor.
     #[must_use]
     pub fn watch(&self) -> SupervisorWatch {
         SupervisorWatch::new(self.statuses.subscribe())
     }
 
-    /// Starts the supervisor as a child of a scope, which hears if it fails.
+    /// Starts the supervisor as a child of a scope, which receives its error.
     ///
     /// When the scope is cancelled, the children are stopped in reverse order. That takes as long as their stop
     /// timeouts allow, whatever the grace of the scope. The scope waits for the supervisor; see
@@ -131,7 +131,7 @@ impl Supervisor {
         let (name, token) = (self.name.clone(), CancelToken::new());
         let run = self.run(token.clone());
         let run = async move { run.await.map_err(E::from) };
-        // Told, with no grace of the scope's around it: its own end is bounded by those of its children.
+        // The token has no grace period of the scope: the stop timeouts of the children bound the end of the supervisor.
         nursery.launch::<_, _, _, Fallible<E>>(name, class, Some(token), run)
     }
 
@@ -139,11 +139,11 @@ impl Supervisor {
     /// been stopped.
     ///
     /// # Drop
-    /// The children are told at once, all together, and handed to the scope around, which waits for them; each
-    /// is dropped when its stop timeout is over.
+    /// The tokens of all children are cancelled at once. The children are handed to the enclosing scope, which waits for them;
+    /// each is dropped when its stop timeout is over.
     ///
     /// # Cancel safety
-    /// Nothing is left behind (see Drop), but the order of the stop is lost: cancel `stop` instead.
+    /// No child is abandoned (see Drop), but the order of the stop is lost. To stop in order, cancel `stop`.
     ///
     /// # Errors
     /// [`SupervisorError`]: there were more restarts than the intensity allows.

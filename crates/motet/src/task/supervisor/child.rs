@@ -10,26 +10,26 @@ use tokio::sync::oneshot;
 use crate::task::outcome::IntoResult;
 use crate::task::{CancelToken, Name};
 
-/// Decides when a child of a supervisor is started again.
+/// The condition under which a supervisor restarts a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
-    /// Always: that it returns is a failure, too.
+    /// Always: returning is a failure as well.
     Permanent,
-    /// When it fails: it returned an error, or it panicked.
+    /// After a failure: an error or a panic.
     Transient,
-    /// Never: its failure is noted, and the supervisor goes on.
+    /// Never: the failure is recorded, and the supervisor continues.
     Temporary,
 }
 
-/// How a child ended by itself.
+/// The output of a child.
 pub(super) type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
 pub(super) type ChildFuture = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
-/// Makes the child's future, for its start and every restart.
+/// Creates the future of the child, for its start and every restart.
 pub(super) type Factory = Box<dyn FnMut(ChildContext) -> ChildFuture + Send>;
 
-/// Describes a child of a supervisor that says when it is ready and sees when it has to stop.
+/// A child of a supervisor that reports when it is ready, and sees when it has to stop.
 ///
 /// # When to use
 /// When other children need this one, or when it has to end tidily. A plain loop is shorter with
@@ -46,12 +46,12 @@ pub struct Child {
     pub(super) factory: Factory,
 }
 
-/// How a child is stopped, and with it how it becomes ready.
+/// How a child is stopped, which also determines how it becomes ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChildStop {
-    /// It has no context: ready at once, dropped at its next await.
+    /// The child has no context: it is ready at once, and dropped at its next await.
     Drop,
-    /// It is told, and dropped after this time.
+    /// The token of the child is cancelled, and the child is dropped after this time.
     Tell(Duration),
 }
 
@@ -115,7 +115,7 @@ impl fmt::Debug for Child {
     }
 }
 
-/// What a child of a supervisor talks to it with: a new one for every start.
+/// The context of a child of a supervisor: reports readiness, and has the token of the stop. Each start has a new one.
 #[derive(Clone)]
 pub struct ChildContext {
     token: CancelToken,
@@ -128,16 +128,16 @@ impl ChildContext {
         (Self { token, ready: Arc::new(Mutex::new(Some(sender))) }, receiver)
     }
 
-    /// Says that the child is ready: the next one is started. Saying it again changes nothing.
+    /// Reports that the child is ready, so that the supervisor starts the next child. Further calls have no effect.
     pub fn ready(&self) {
         let sender = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
-            // The supervisor may be gone; then nobody waits.
+            // The supervisor may be gone, and not wait any more.
             let _ = sender.send(());
         }
     }
 
-    /// Gives the token that is cancelled when the child has to stop.
+    /// The token that is cancelled when the child has to stop.
     #[must_use]
     pub fn token(&self) -> &CancelToken {
         &self.token

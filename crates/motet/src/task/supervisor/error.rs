@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use crate::task::Name;
 
-/// Says which child failed, when and of what.
+/// The error of one run of a child: the child, the moment and the cause.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ChildRunError {
     /// The child.
     pub child: Name,
-    /// When its end was seen.
+    /// The moment when the supervisor saw its end.
     pub at: Instant,
-    /// What it failed of.
+    /// The cause.
     pub(super) cause: FailureCause,
 }
 
@@ -66,19 +66,19 @@ impl Error for ChildRunError {
     }
 }
 
-/// Says that a supervisor gave up, because its children failed too often in too short a time.
+/// The error of a supervisor whose children failed more often than its intensity allows.
 ///
-/// All children have been stopped when this is returned. A retry is sane only once what they fail of is mended.
+/// All children have been stopped when it is returned. A retry makes sense only once the cause of the failures is fixed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SupervisorError {
     /// The supervisor.
     pub supervisor: Name,
-    /// The child whose failure was one too many.
+    /// The child whose failure exceeded the intensity.
     pub child: Name,
-    /// How many restarts were allowed,
+    /// The allowed number of restarts in `within`.
     pub max_restarts: u32,
-    /// in how long a time.
+    /// The length of the window of restarts.
     pub within: Duration,
     /// The last failures of all children, at most eight, the decisive one last.
     pub failures: Vec<ChildRunError>,

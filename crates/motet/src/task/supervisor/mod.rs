@@ -1,7 +1,7 @@
 //! Children that are started in order, restarted when they fail, and stopped in reverse order.
 //!
 //! # When to use
-//! For what has to run as long as the program does and can fail for reasons of its own: a consumer, a listener,
+//! For tasks that run as long as the program and can fail for reasons of their own: a consumer, a listener,
 //! a connection kept open. A task whose failure should end its siblings is a child of a plain
 //! [`scope`](super::scope()); one call that may be tried again wants a retry.
 //!

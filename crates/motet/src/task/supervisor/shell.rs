@@ -123,7 +123,7 @@ impl Shell {
     fn poll_children(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         for (child, (spec, running)) in self.children.iter_mut().enumerate() {
             let Some(running) = running else { continue };
-            // First: a child may say that it is ready with its last breath.
+            // Checked first: a child may report that it is ready just before it ends.
             if let Some(ready) = &mut running.ready
                 && let Poll::Ready(said) = Pin::new(ready).poll(cx)
             {

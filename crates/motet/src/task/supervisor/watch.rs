@@ -8,44 +8,44 @@ use crate::sim;
 use crate::task::Name;
 use crate::task::caught::quietly_drop;
 
-/// Says what a child of a supervisor does now.
+/// The state of a child of a supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChildState {
-    /// It has not been started: a child before it is not ready yet.
+    /// The child has not been started: a child before it is not ready yet.
     Waiting,
-    /// It was started and has not said that it is ready.
+    /// The child was started and is not ready yet.
     Starting,
-    /// It is ready.
+    /// The child is ready.
     Running,
-    /// It failed, and will be started again.
+    /// The child failed, and will be restarted.
     Backoff {
         /// The moment of the restart.
         until: Instant,
     },
-    /// It was told to stop and has not ended.
+    /// The child is being stopped and has not ended.
     Stopping,
-    /// It has ended for good: by itself, or because the supervisor stopped it.
+    /// The child has ended for good: by itself, or because the supervisor stopped it.
     Stopped,
-    /// It failed and is not started again.
+    /// The child failed and is not restarted.
     Failed,
 }
 
-/// Shows a child of a supervisor.
+/// The status of a child of a supervisor.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ChildStatus {
     /// Its name.
     pub name: Name,
-    /// What it does now.
+    /// Its state.
     pub state: ChildState,
-    /// How often it was started again.
+    /// The number of its restarts.
     pub restarts: u64,
     /// Its last failure, also when it has recovered.
     pub last_failure: Option<ChildRunError>,
 }
 
-/// What a watch sees.
+/// The state that a watch shows.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) children: Vec<ChildStatus>,
@@ -60,9 +60,9 @@ impl Drop for Seen {
     }
 }
 
-/// Shows the children of a supervisor while it runs and after.
+/// A view of the children of a supervisor, while it runs and afterwards.
 ///
-/// Cheap to clone; keeps nothing alive.
+/// It is cheap to clone, and keeps no child alive.
 #[derive(Clone)]
 pub struct SupervisorWatch(watch::Receiver<Seen>);
 
@@ -71,21 +71,21 @@ impl SupervisorWatch {
         Self(receiver)
     }
 
-    /// Gives the children in the order of their start.
+    /// The children in the order of their start.
     #[must_use]
     pub fn children(&self) -> Vec<ChildStatus> {
         self.0.borrow().children.clone()
     }
 
-    /// Gives the first child of that name.
+    /// The first child with the name.
     #[must_use]
     pub fn child(&self, name: &str) -> Option<ChildStatus> {
         self.0.borrow().children.iter().find(|child| child.name == *name).cloned()
     }
 
-    /// Waits until `pred` holds for the children, and gives them; `None` if the supervisor ended before.
+    /// Waits until `pred` returns `true` for the children, and returns them; `None` if the supervisor ended before.
     ///
-    /// States that are left again at once may be skipped: what is seen is the latest.
+    /// A state that lasts only for a moment may be skipped: `pred` sees the latest state.
     ///
     /// # Cancel safety
     /// Safe: a dropped wait loses nothing.

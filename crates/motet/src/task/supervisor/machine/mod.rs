@@ -1,4 +1,4 @@
-//! What a supervisor does when, as a pure state machine: `now` is an argument, and nothing here waits.
+//! The decisions of a supervisor, as a pure state machine: `now` is an argument, and no function waits.
 
 mod window;
 
@@ -19,7 +19,7 @@ use crate::{Backoff, rng};
 /// How many failures the error of a supervisor carries.
 const FAILURES: usize = 8;
 
-/// What the shell has to do now.
+/// The next action of the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Command {
     Start(usize),
@@ -91,7 +91,7 @@ impl Machine {
         self.slots.push(Slot { status, restart, attempt: 0, ready_at: None, has_been_ready: false });
     }
 
-    /// Gives the next thing to do, until there is none.
+    /// Returns the next command, or `None` if there is none now.
     pub(super) fn next(&mut self, now: Instant) -> Option<Command> {
         match self.mode {
             Mode::Up => self.next_start(now).map(Command::Start),
@@ -115,7 +115,7 @@ impl Machine {
         None
     }
 
-    /// One at a time, the last started first.
+    /// The next child to stop: one at a time, the last started first.
     fn next_stop(&mut self) -> Option<usize> {
         let (child, last) = self.slots.iter_mut().enumerate().rfind(|(_, slot)| slot.is_alive())?;
         if last.status.state == ChildState::Stopping {
@@ -127,7 +127,7 @@ impl Machine {
 
     pub(super) fn ready(&mut self, child: usize, now: Instant) {
         let slot = &mut self.slots[child];
-        // One that was told to stop stays so.
+        // A child that is being stopped stays in that state.
         if slot.status.state == ChildState::Starting {
             slot.status.state = ChildState::Running;
             slot.ready_at = Some(now);

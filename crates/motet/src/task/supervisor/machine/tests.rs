@@ -149,7 +149,7 @@ fn children_stop_one_by_one_and_do_not_restart() {
     assert_eq!(commands(&mut machine, now), [Command::Stop(2)]);
     machine.ready(2, now);
     assert_eq!(state(&machine, 2), ChildState::Stopping);
-    // One that ends before its turn is not told, and not started again.
+    // A child that ends before its turn is neither stopped nor restarted.
     machine.ended(0, failed(), now);
     assert!(!machine.is_over());
     machine.ended(2, End::Dropped, now);
