@@ -11,10 +11,11 @@
 //! use motet::Backoff;
 //! use std::time::Duration;
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let supervisor = Supervisor::new().name("app")
 //!     .intensity(5, Duration::from_secs(60))
-//!     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30)))
+//!     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(30))?)
 //!     .child("db", Restart::Permanent, || async {
 //!         tokio::time::sleep(Duration::from_secs(1)).await;
 //!         Err::<(), _>("connection lost")
@@ -30,8 +31,9 @@
 //!     assert_eq!(db[0].last_failure.as_ref().unwrap().to_string(), "child `db` failed");
 //!     n.cancel(Reason::requested("the example is over"));
 //!     Ok(())
-//! }).await.unwrap();
-//! # });
+//! }).await?;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! # Guarantees
