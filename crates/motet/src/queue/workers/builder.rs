@@ -71,7 +71,7 @@ impl<T: Send + Sync + 'static> Receiver<T> {
     ///     let crew = receiver
     ///         .workers(8)
     ///         .keyed(|update: &Update| update.account)
-    ///         .backoff(Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5))?)
+    ///         .backoff(Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5)).unwrap())
     ///         .start(n, "accounts", |job| async move { store(&job).await })
     ///         .expect("the scope is open");
     ///     sender.send(Update { account: 7, amount: -20 }).await.expect("the workers receive");
