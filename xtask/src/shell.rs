@@ -13,7 +13,9 @@ pub(crate) fn say(text: &str) {
 
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new(".")).to_owned()
+    // cargo sets it when it runs the command; the value of the build is wrong in a copy of the repository.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).parent().unwrap_or_else(|| Path::new(".")).to_owned()
 }
 
 /// The cargo that runs this, in the root of the repository.
