@@ -1,52 +1,54 @@
-//! How many items and claims a queue has, in two words.
+//! The head and tail cursors of a queue, each packed with a count into one `AtomicU64`.
 //!
-//! `tail` is where the next item goes, with how many places are held: by permits, by leases, by what waits to come
-//! back. `head` is where the next item is taken, with how many items are promised to receivers that were woken. Each
-//! word has its count beside its position, so that a claim of either kind is one compare-and-swap and the bound is
-//! exact: what is inside and what is held together never exceed the capacity.
+//! `tail` is the position of the next item to be sent, with the number of held slots: slots of permits, of leases, and of
+//! items that wait to come back. `head` is the position of the next item to be received, with the number of items that are
+//! promised to woken receivers. Since a position and its count are one word, each claim is one compare-and-swap, and the
+//! bound is exact: the items in the queue and the held slots together never exceed the capacity.
 //!
-//! All that the hand-off depends on is sequentially consistent: whoever claims reads afterwards whether somebody is
-//! parked, and whoever parks says so before it looks at the counts again. One of the two sees the other.
+//! All accesses that the hand-off depends on are sequentially consistent. An operation that claims a position checks
+//! afterwards whether a waiter is parked, and a waiter sets its flag before it reads the cursors again. So at least one of
+//! the two sees the other.
 
 use super::sync::{AtomicU64, Ordering, Padded, lost_a_race};
 
-// 40 bits of position repeat after hours at the highest rates; what compares two is never that far apart.
+// 40 bits of position repeat after hours at the highest rates; two positions that are compared are never that far
+// apart.
 const POSITION_BITS: u32 = 40;
 const POSITION: u64 = (1 << POSITION_BITS) - 1;
 const ONE: u64 = 1 << POSITION_BITS;
 const CLOSED: u64 = 1 << 63;
 const MOST: u64 = (CLOSED >> POSITION_BITS) - 1;
 
-/// The most that a queue may hold by its counts: half of what they can tell, so that they have room to be ahead.
+/// The largest capacity: half of the largest count, because counts may be too high for a moment.
 pub(super) const MAX_CAPACITY: usize = 1 << 22;
-/// No bound: as many as positions can tell apart.
+/// The capacity of an unbounded queue: as many items as positions can distinguish.
 pub(super) const UNBOUNDED: usize = 1 << (POSITION_BITS - 2);
 
-/// By what right something is claimed.
+/// The kind of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// As a newcomer: what is held or promised is out of reach.
+    /// The claim of a new caller: held slots and promised items are not available to it.
     Open,
-    /// With the places held, or the item promised, which this uses up.
+    /// The claim of a caller that holds the slots, or was promised the item. The claim uses them up.
     Granted,
-    /// All there is, promised or not.
+    /// A claim on every item, promised or not.
     All,
 }
 
-/// Why there is no place for an item.
+/// The reason why no slot was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPlace {
     Full,
     Closed,
-    /// There is one, and whoever took the item from it is not quite done.
+    /// A slot is free, but its last item is still being moved out; try again.
     Busy,
 }
 
-/// Why there is no item.
+/// The reason why no item was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoItem {
     Empty,
-    /// There is one, and whoever brings it is not quite done.
+    /// An item is still being written; try again.
     Busy,
 }
 
@@ -55,9 +57,9 @@ pub(super) struct Counts {
     head: Padded<AtomicU64>,
     tail: Padded<AtomicU64>,
     capacity: u64,
-    /// So many slots as the capacity: then a slot that is free says that there is room.
+    /// The number of slots equals the capacity: then a free slot proves that there is capacity.
     exact: bool,
-    /// The items are in slots, each of which says whether an item is there. Otherwise the counts alone do.
+    /// The items are in slots whose stamps show whether an item is there. Otherwise only the cursors show it.
     slotted: bool,
 }
 
@@ -71,7 +73,7 @@ fn count(word: u64) -> u64 {
     (word & !CLOSED) >> POSITION_BITS
 }
 
-/// How far it is to another position; negative if that is behind.
+/// The distance from one position to another; negative if the other is behind.
 #[inline(always)]
 fn distance(from: u64, to: u64) -> i64 {
     const SHIFT: u32 = u64::BITS - POSITION_BITS;
@@ -83,14 +85,14 @@ pub(super) fn advance(position: u64, by: u64) -> u64 {
     position.wrapping_add(by) & POSITION
 }
 
-/// The word with its position moved on.
+/// The word with its position advanced by `by`.
 #[inline(always)]
 fn moved(word: u64, by: u64) -> u64 {
     (word & !POSITION) | advance(position(word), by)
 }
 
 impl Counts {
-    /// `slots`: how many there are, if the items are in slots.
+    /// Creates the cursors. `slots` is the number of slots, if the items are in slots.
     pub(super) fn new(capacity: usize, slots: Option<usize>) -> Self {
         let word = || Padded(AtomicU64::new(0));
         Self {
@@ -106,15 +108,15 @@ impl Counts {
         self.capacity as usize
     }
 
-    /// Where the next item goes in the plain case: nothing is held, it is not closed, and a slot that is free says
-    /// that there is room. The word is the position then.
+    /// The position of the next item to be sent in the plain case: no slot is held, the queue is not closed, and a free
+    /// slot proves that there is capacity. The word then equals the position.
     #[inline(always)]
     pub(super) fn plain_place(&self) -> Option<u64> {
         let at = self.tail.0.load(Ordering::SeqCst);
         (at <= POSITION && self.exact).then_some(at)
     }
 
-    /// Claims the place of [`plain_place`](Self::plain_place), if nothing has changed.
+    /// Claims the position of [`plain_place`](Self::plain_place), if the word has not changed.
     #[inline(always)]
     pub(super) fn claim_plain_place(&self, at: u64) -> bool {
         let next = advance(at, 1);
@@ -125,15 +127,15 @@ impl Counts {
         claimed
     }
 
-    /// Where the next item is in the plain case: nothing is promised, and a slot that is full says that there is an
-    /// item. The word is the position then.
+    /// The position of the next item to be received in the plain case: no item is promised, and a full slot proves that
+    /// there is an item. The word then equals the position.
     #[inline(always)]
     pub(super) fn plain_item(&self) -> Option<u64> {
         let at = self.head.0.load(Ordering::SeqCst);
         (at <= POSITION && self.slotted).then_some(at)
     }
 
-    /// Claims the item of [`plain_item`](Self::plain_item), if nothing has changed.
+    /// Claims the position of [`plain_item`](Self::plain_item), if the word has not changed.
     #[inline(always)]
     pub(super) fn claim_plain_item(&self, at: u64) -> bool {
         let next = advance(at, 1);
@@ -144,7 +146,8 @@ impl Counts {
         claimed
     }
 
-    /// Claims up to `want` places in a row: where, and how many. `free` says whether the place can be written.
+    /// Claims up to `want` consecutive free positions, and returns the first one and their number. `free` returns
+    /// `true` if the slot of a position can be written.
     #[inline(always)]
     pub(super) fn claim_places(
         &self,
@@ -159,7 +162,7 @@ impl Counts {
             }
             let (at, held) = (position(word), count(word));
             let is_granted = claim == Claim::Granted;
-            debug_assert!(!is_granted || held >= want, "places were claimed that nobody held");
+            debug_assert!(!is_granted || held >= want, "more slots were claimed than are held");
             let most = match is_granted || (self.exact && held == 0) {
                 true => want,
                 false => want.min(self.room(word).max(0).unsigned_abs()),
@@ -186,14 +189,15 @@ impl Counts {
         }
     }
 
-    /// How much more there is room for. More than there is when the word is out of date.
+    /// The free capacity. Too high if the word is out of date.
     #[inline(always)]
     fn room(&self, tail: u64) -> i64 {
         let head = position(self.head.0.load(Ordering::SeqCst));
         self.capacity as i64 - distance(head, position(tail)) - count(tail) as i64
     }
 
-    /// Claims up to `want` items in a row: where, and how many. `there` says whether the item can be read.
+    /// Claims up to `want` consecutive items, and returns the first position and their number. `there` returns `true`
+    /// if the item at a position can be read.
     #[inline(always)]
     pub(super) fn claim_items(
         &self,
@@ -231,13 +235,13 @@ impl Counts {
         }
     }
 
-    /// How many items there are, promised or not.
+    /// The number of items, promised or not.
     #[inline(always)]
     fn ready(&self, head: u64) -> i64 {
         distance(position(head), position(self.tail.0.load(Ordering::SeqCst)))
     }
 
-    /// Holds up to `want` places: how many.
+    /// Holds up to `want` slots, and returns their number.
     pub(super) fn hold(&self, want: u32) -> Result<u32, NoPlace> {
         let mut word = self.tail.0.load(Ordering::SeqCst);
         loop {
@@ -265,27 +269,27 @@ impl Counts {
         }
     }
 
-    /// Holds a place for an item that is about to be taken, and will not give its own back: for that moment the two
-    /// are counted. False if the count is at its end.
+    /// Holds a slot for an item that is about to be leased: both the item and the slot are counted for a moment.
+    /// Returns `false` if the count is at its maximum.
     pub(super) fn hold_for_item(&self) -> bool {
         let more = |word| (count(word) < MOST).then(|| word + ONE);
         self.tail.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
-    /// Gives held places back.
+    /// Releases held slots.
     pub(super) fn release(&self, places: u32) {
         let before = self.tail.0.fetch_sub(u64::from(places) * ONE, Ordering::SeqCst);
-        debug_assert!(count(before) >= places.into(), "a place was released that nobody held");
+        debug_assert!(count(before) >= places.into(), "more slots were released than are held");
     }
 
-    /// Makes the place that is held that of an item, also in a queue that is closed: the item was in it before.
+    /// Turns a held slot into the slot of an item, also in a closed queue, since the item was in the queue before.
     pub(super) fn settle_back(&self) {
         let back = |word| Some(moved(word, 1) - ONE);
         let settled = self.tail.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, back);
-        debug_assert!(settled.is_ok_and(|before| count(before) > 0), "an item came back to no place");
+        debug_assert!(settled.is_ok_and(|before| count(before) > 0), "an item came back without a held slot");
     }
 
-    /// Promises an item; `aside` are kept elsewhere, beside those that have positions.
+    /// Promises an item to a receiver. `aside` is the number of items that are kept outside of the storage.
     pub(super) fn promise(&self, aside: usize) -> bool {
         let mut word = self.head.0.load(Ordering::SeqCst);
         loop {
@@ -307,22 +311,23 @@ impl Counts {
         }
     }
 
-    /// Takes a promise back.
+    /// Withdraws a promise.
     pub(super) fn unpromise(&self) {
         let before = self.head.0.fetch_sub(ONE, Ordering::SeqCst);
-        debug_assert!(count(before) > 0, "a promise was taken back that nobody had");
+        debug_assert!(count(before) > 0, "a promise was withdrawn that was not made");
     }
 
     fn unpromised_of(&self, head: u64, aside: usize) -> i64 {
         self.ready(head) + aside as i64 - count(head) as i64
     }
 
-    /// Whether a newcomer may have one, of all and those kept aside.
+    /// Returns `true` if there is an item for a new receiver, among the items in the storage and the `aside` items
+    /// outside of it.
     pub(super) fn has_unpromised(&self, aside: usize) -> bool {
         self.unpromised_of(self.head.0.load(Ordering::SeqCst), aside) > 0
     }
 
-    /// Lets no more items in. False if it was so before.
+    /// Closes the queue. Returns `false` if it was already closed.
     pub(super) fn close(&self) -> bool {
         self.tail.0.fetch_or(CLOSED, Ordering::SeqCst) & CLOSED == 0
     }
@@ -331,21 +336,21 @@ impl Counts {
         self.tail.0.load(Ordering::SeqCst) & CLOSED != 0
     }
 
-    /// How many items have positions.
+    /// The number of items in the storage.
     pub(super) fn len(&self) -> usize {
         let ready = self.ready(self.head.0.load(Ordering::SeqCst));
         ready.clamp(0, self.capacity as i64).unsigned_abs() as usize
     }
 
-    /// Whether no item has a position, at a moment at which `also` holds.
+    /// Returns `true` if the storage was empty at a moment at which `also` returned `true`.
     pub(super) fn is_empty_while(&self, also: impl FnOnce() -> bool) -> bool {
         let tail = position(self.tail.0.load(Ordering::SeqCst));
         let is_empty = position(self.head.0.load(Ordering::SeqCst)) == tail;
-        // Nothing came in meanwhile: so it was empty all the time.
+        // No item came in between the two reads, so the storage was empty all the time.
         is_empty && also() && position(self.tail.0.load(Ordering::SeqCst)) == tail
     }
 
-    /// How many places are held.
+    /// The number of held slots.
     pub(super) fn held(&self) -> usize {
         count(self.tail.0.load(Ordering::SeqCst)) as usize
     }
@@ -363,7 +368,7 @@ mod tests {
         counts
     }
 
-    /// Just before positions begin again, where a carry would count a place as held.
+    /// Starts just before positions wrap, where a carry would count as a held slot.
     #[test]
     fn positions_wrap_without_changing_the_counts() {
         for (slots, places) in [(Some(4), 4), (None, 3)] {

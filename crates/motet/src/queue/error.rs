@@ -1,65 +1,65 @@
 use std::error::Error;
 use std::fmt;
 
-/// Says that the queue is closed, and hands the item back.
+/// The error of a send: the queue is closed. It contains the item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 
-/// Says why an item was not taken in at once, and hands it back.
+/// The error of a send that does not wait. It contains the item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// There is no room, or others wait for it.
+    /// No slot is free, or the free slots are for senders in line.
     Full(T),
     /// The queue is closed.
     Closed(T),
 }
 
-/// Says why an item was not taken in in time, and hands it back.
+/// The error of a send with a timeout. It contains the item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendTimeoutError<T> {
-    /// Time was up.
+    /// The time elapsed.
     Elapsed(T),
     /// The queue is closed.
     Closed(T),
 }
 
-/// Says why there is no item at once.
+/// The error of a receive that does not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// There is none now, or it is for others who wait.
+    /// There is no item now, or the items are for receivers in line.
     Empty,
-    /// The queue is closed, and all that was in it is settled.
+    /// The queue is closed, and every item in it was settled.
     Closed,
 }
 
-/// Says why there was no item in time.
+/// The error of a receive with a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvTimeoutError {
-    /// Time was up.
+    /// The time elapsed.
     Elapsed,
-    /// The queue is closed, and all that was in it is settled.
+    /// The queue is closed, and every item in it was settled.
     Closed,
 }
 
-/// Says that a lease does not count any more: its item is, or will be, somebody else's.
+/// The error of a void lease: its item was, or will be, handed out again or returned by `shutdown_now`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaseError {
     /// The queue was shut down.
     Closed,
-    /// The lease had a limit of time, which was up. A queue in memory sets none.
+    /// The time limit of the lease has passed. A queue in memory sets none.
     Expired,
 }
 
-/// Says that the last receiver has gone, and items were left.
+/// The error of [`Sender::join`](super::Sender::join): the last receiver was dropped while items were left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Abandoned {
-    /// How many items nobody has settled.
+    /// The number of items that were not settled.
     pub left: usize,
 }
 
 impl<T> TrySendError<T> {
-    /// Gives the item.
+    /// Returns the item.
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(item) | Self::Closed(item) => item,
@@ -68,7 +68,7 @@ impl<T> TrySendError<T> {
 }
 
 impl<T> SendTimeoutError<T> {
-    /// Gives the item.
+    /// Returns the item.
     pub fn into_inner(self) -> T {
         match self {
             Self::Elapsed(item) | Self::Closed(item) => item,
@@ -96,7 +96,7 @@ impl<T> fmt::Display for TrySendError<T> {
 impl<T> fmt::Display for SendTimeoutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Elapsed(_) => "the queue was full until time was up",
+            Self::Elapsed(_) => "no slot of the queue became free before the timeout",
             Self::Closed(_) => CLOSED,
         })
     }
@@ -114,7 +114,7 @@ impl fmt::Display for TryRecvError {
 impl fmt::Display for RecvTimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Elapsed => "the queue was empty until time was up",
+            Self::Elapsed => "no item arrived in the queue before the timeout",
             Self::Closed => CLOSED,
         })
     }
@@ -131,11 +131,11 @@ impl fmt::Display for LeaseError {
 
 impl fmt::Display for Abandoned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the last receiver has gone, and {} items were left", self.left)
+        write!(f, "the last receiver was dropped while {} items were left in the queue", self.left)
     }
 }
 
-// The items need not be `Debug`, nor belong in a log.
+// The items need not be `Debug`, and do not belong in a log.
 impl<T> fmt::Debug for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SendError(..)")

@@ -12,15 +12,15 @@ use super::waiters::Wakes;
 use super::{DeadLetter, LeaseError};
 use crate::{mutant, sim};
 
-/// An item in the hands of one worker, until it says what became of it.
+/// An item that is handed out to one worker and not settled yet.
 ///
-/// The item keeps its place in the queue's capacity. The words are those of a queue on another machine: settling it
-/// is awaited and can fail, since somebody else may have the item by then.
+/// The item keeps its slot in the queue. Settling is asynchronous and can fail, as it is for a queue on another
+/// machine, where the item may have been handed out again.
 ///
 /// # Drop
-/// The item goes back to the front of the queue, with this attempt counted; after the last attempt it goes to the
-/// dead letters, if the queue has such. Dropping never waits.
-#[must_use = "the item goes back to the queue when this is dropped"]
+/// The item returns to the front of the queue, and the attempt counts. After the last attempt it goes to the dead
+/// letters, if the queue has such. The drop never waits.
+#[must_use = "the item returns to the queue when the lease is dropped"]
 pub struct Lease<T> {
     core: Arc<Core<T>>,
     /// `None` once settled.
@@ -32,14 +32,14 @@ impl<T> Lease<T> {
         Self { core, entry: Some(entry) }
     }
 
-    /// Settles the item: it is done, and its place is free.
+    /// Settles the item as done, which frees its slot.
     ///
     /// # Cancel safety
-    /// A future that was never polled returns the item to the queue, as a drop of the lease does. It does not
-    /// suspend in a queue in memory.
+    /// A future that is dropped before its first poll returns the item to the queue, like a drop of the lease. In a
+    /// queue in memory it never suspends.
     ///
     /// # Errors
-    /// [`LeaseError`]: the lease did not count any more. What was done stays done, and may be done again.
+    /// [`LeaseError`]: the lease was void. The work is done all the same, and may be done again.
     #[track_caller]
     pub fn done(self) -> impl Future<Output = Result<(), LeaseError>> {
         sim::at("lease", "done", async move { self.end() })
@@ -55,29 +55,29 @@ impl<T> Lease<T> {
         Ok(())
     }
 
-    /// Asks for more time. A queue in memory sets no limit, and grants it.
+    /// Requests more time. A queue in memory has no time limit, and grants the request.
     ///
     /// # Cancel safety
-    /// Safe: the lease is as it was, or extended.
+    /// Safe: the lease is unchanged, or extended.
     ///
     /// # Errors
-    /// [`LeaseError`]: the lease does not count any more.
-    #[allow(clippy::unused_async, reason = "a queue on another machine has to be asked")]
+    /// [`LeaseError`]: the lease is void.
+    #[allow(clippy::unused_async, reason = "a queue on another machine needs a request")]
     #[track_caller]
     pub fn extend(&mut self, _by: Duration) -> impl Future<Output = Result<(), LeaseError>> {
         sim::at("lease", "extend", async move { self.counts() })
     }
 
-    /// Gives the item back, to be handed out again after so much time: before those that were sent meanwhile. With zero that
-    /// is at once, with [`Duration::MAX`] never: the item stays in the queue.
+    /// Returns the item, to be handed out again after the delay `after`, before items that are sent in the meantime.
+    /// With zero that is at once; with [`Duration::MAX`] never: the item stays in the queue.
     ///
-    /// The attempt counts: after the last one it goes to the dead letters, if the queue has such.
+    /// The attempt counts: after the last attempt the item goes to the dead letters, if the queue has such.
     ///
     /// # Cancel safety
-    /// As [`done`](Self::done).
+    /// As with [`done`](Self::done).
     ///
     /// # Errors
-    /// [`LeaseError`]: the lease did not count any more.
+    /// [`LeaseError`]: the lease was void.
     #[track_caller]
     pub fn retry(self, after: Duration) -> impl Future<Output = Result<(), LeaseError>> {
         sim::at("lease", "retry", async move { self.fail(after) })
@@ -86,7 +86,7 @@ impl<T> Lease<T> {
     pub(super) fn fail(mut self, after: Duration) -> Result<(), LeaseError> {
         self.counts()?;
         if let Some(entry) = self.entry.take() {
-            // A time beyond what the clock can tell never comes.
+            // A time beyond the range of the clock never comes.
             let now = Instant::now();
             let due = now.checked_add(after).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365 * 30));
             self.core.take_back(entry, Some(due));
@@ -94,16 +94,17 @@ impl<T> Lease<T> {
         Ok(())
     }
 
-    /// Gives the item back to the front, and the attempt does not count: nothing was done with it.
+    /// Returns the item to the front of the queue. The attempt does not count.
     ///
     /// # When to use
-    /// When the worker has to stop, for a reason that is not the item's.
+    /// If the worker has to stop before it has begun to work on the item.
     ///
     /// # Cancel safety
-    /// As [`done`](Self::done): a future that was never polled returns the item with the attempt counted.
+    /// As with [`done`](Self::done): a future that is dropped before its first poll returns the item, and the attempt
+    /// counts.
     ///
     /// # Errors
-    /// [`LeaseError`]: the lease did not count any more.
+    /// [`LeaseError`]: the lease was void.
     #[track_caller]
     pub fn release(self) -> impl Future<Output = Result<(), LeaseError>> {
         sim::at("lease", "release", async move { self.give_back() })
@@ -117,7 +118,8 @@ impl<T> Lease<T> {
         Ok(())
     }
 
-    /// Counts this attempt as one that failed, and begins the next with the lease in hand. False if it was the last.
+    /// Counts this attempt as failed, and begins the next one with the same lease. Returns `false` if it was the last
+    /// attempt.
     pub(super) fn try_again(&mut self) -> bool {
         let Some(entry) = &mut self.entry else { return false };
         let returns = entry.returns.saturating_add(1);
@@ -128,13 +130,13 @@ impl<T> Lease<T> {
         true
     }
 
-    /// Counts how often the item has been handed out, this time included.
+    /// The number of times the item has been handed out, including this one.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.entry.as_ref().map_or(0, |entry| entry.returns.saturating_add(1))
     }
 
-    /// Asks whether the lease still counts.
+    /// Returns an error if the lease is void.
     fn counts(&self) -> Result<(), LeaseError> {
         if self.core.has(flag::FENCED) && !mutant!("queue.no_fence") {
             return Err(LeaseError::Closed);
@@ -149,7 +151,7 @@ impl<T> Deref for Lease<T> {
     fn deref(&self) -> &T {
         match &self.entry {
             Some(entry) => &entry.item,
-            None => unreachable!("a lease is consumed by what settles it"),
+            None => unreachable!("settling a lease consumes it"),
         }
     }
 }
@@ -163,7 +165,7 @@ impl<T> Drop for Lease<T> {
 }
 
 impl<T> Core<T> {
-    /// Takes back what was leased: to the front, or to be due later, or to the dead letters.
+    /// Takes a leased item back: to the front, to be due later, or to the dead letters.
     pub(super) fn take_back(&self, mut entry: Entry<T>, due: Option<Instant>) {
         if !mutant!("queue.attempt_uncounted") {
             entry.returns = entry.returns.saturating_add(1);
@@ -178,7 +180,7 @@ impl<T> Core<T> {
         self.put_back(entry, due);
     }
 
-    /// Puts an item back that is to be handed out again.
+    /// Puts an item back that will be handed out again.
     fn put_back(&self, entry: Entry<T>, due: Option<Instant>) {
         let mut wakes = Wakes::default();
         let mut slow = self.lock();

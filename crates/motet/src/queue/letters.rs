@@ -1,4 +1,4 @@
-//! What was tried too often, and goes to another queue.
+//! Dead letters: items that were tried too often, on their way to another queue.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -13,23 +13,23 @@ use super::{DeadLetter, Sender};
 use crate::mutant;
 use crate::task::core::panic_words;
 
-/// Where dead letters go, whatever the rest of that queue's type: it would be without end otherwise.
+/// The sink of dead letters, without the type of its queue: the type would be infinite otherwise.
 pub(super) trait Letters<T>: Send + Sync {
-    /// After how many attempts an item is a dead letter.
+    /// The number of attempts after which an item is a dead letter.
     fn after(&self) -> u32;
 
-    /// The queue that they come from.
+    /// Sets the queue that the dead letters come from.
     fn serve(&self, owner: Weak<Core<T>>);
 
-    /// Hands one over, now or when there is room; never waits.
+    /// Sends a dead letter, now or when there is a free slot. It never waits.
     fn put(self: Arc<Self>, letter: DeadLetter<T>);
 
-    /// How many wait for room.
+    /// The number of dead letters that wait for a free slot.
     fn waiting(&self) -> usize;
 }
 
-/// Letters on their way. It waits in the line of the sink as a sender does, and its waker hands the next one over, on
-/// the thread that made the room: so no task is needed for it.
+/// Dead letters on their way to their queue. The box waits in the line of that queue like a sender. Its waker sends the
+/// next dead letter, on the thread that freed the slot, so no task is needed.
 pub(super) struct LetterBox<T> {
     after: NonZeroU32,
     sink: Sender<DeadLetter<T>>,
@@ -39,9 +39,9 @@ pub(super) struct LetterBox<T> {
 
 struct Desk<T> {
     letters: VecDeque<DeadLetter<T>>,
-    /// Its turn at the sink; with whoever is at work.
+    /// The position in the line of the other queue; `None` while a thread is sending.
     turn: Option<Turn>,
-    /// Something has happened since whoever is at work has looked.
+    /// Set when a dead letter or a wake has arrived since the sending thread last checked.
     again: bool,
 }
 
@@ -63,7 +63,7 @@ impl<T> LetterBox<T> {
 }
 
 impl<T: Send + 'static> LetterBox<T> {
-    /// Hands over what can be; one thread at a time.
+    /// Sends as many dead letters as possible; one thread at a time.
     fn work(self: &Arc<Self>) {
         let mut desk = self.desk();
         let Some(mut turn) = desk.turn.take() else {
@@ -105,21 +105,21 @@ impl<T: Send + 'static> LetterBox<T> {
 }
 
 impl<T: Send + 'static> LetterBox<T> {
-    /// Hands one over. What panics in that is code of the item or of the sink's order: the letter is lost with it, and
-    /// those behind it are not.
+    /// Sends a dead letter. A panic in it comes from code of the item or from the order of the other queue: this dead
+    /// letter is lost, and those behind it are sent.
     fn send(&self, turn: &mut Turn, waker: &Waker, letter: &mut Option<DeadLetter<T>>) -> Sent {
         let sent = catch_unwind(AssertUnwindSafe(|| {
             let sent = turn.send(&self.sink.core, waker, letter);
             if matches!(sent, Sent::Closed) {
-                crate::log::error!("a dead letter is lost: the queue for them is closed");
+                crate::log::error!("a dead letter was dropped: the queue for dead letters is closed");
                 drop(letter.take());
             }
             sent
         }));
         sent.unwrap_or_else(|payload| {
             let panic = panic_words(payload);
-            crate::log::error!(panic, "a dead letter is lost: it panicked on its way");
-            // It may hold a place for this letter, and there may be no other.
+            crate::log::error!(panic, "a dead letter was dropped: sending it panicked");
+            // The sender may hold a slot for this dead letter, and there may be no further one to use it.
             turn.leave(&self.sink.core);
             Sent::Closed
         })

@@ -1,54 +1,75 @@
-//! Producer and consumer: queues with many senders and receivers that lose nothing, whoever gives up when.
+//! Queues for many senders and many receivers: bounded, fair, and without loss when a future is dropped.
 //!
-//! # When to use
-//! | | |
-//! |---|---|
-//! | hand items to other tasks, and wait when they are behind | [`bounded`] |
-//! | the same with dead letters, a name | [`options()`] |
-//! | the urgent before the rest, the newest first | [`priority`], [`lifo`] |
-//! | each item at its time | [`delay`] |
-//! | senders that cannot wait, bounded by something else | [`unbounded`] |
-//! | an item that must not be lost with the task that works on it | [`Receiver::lease`] |
-//! | have a function called for each item, so many at a time, in order for each key | [`Receiver::workers`] |
-//! | send without a chance to lose the item when cancelled | [`Sender::reserve`], [`Sender::send_all`] |
-//!
-//! # Guarantees
-//! - What is inside, leased and held by permits together never exceeds the capacity.
-//! - A receive that is dropped leaves the item, in order; a send that is dropped has sent nothing. One that was
-//!   granted an item or a place and goes passes it on.
-//! - Parked senders, and parked receivers, are served in the order in which they went into the line, and none waits for
-//!   ever: what is granted to one nobody else can take. A receiver that finds no item first lets other tasks run once,
-//!   and goes into the line after that; a sender that finds no room does so up to 16 times. While senders are in line a
-//!   newcomer goes behind them.
-//! - A refusal hands the item back. Every operation takes part in tokio's coop budget: four items that are sent or
-//!   received one by one for a unit, a batch for one.
-//! - No waker and no code of an item runs under a lock.
-//! - While an item is due later, receivers take a lock and read the clock for each item; otherwise neither.
-//!
-//! # Examples
 //! ```
-//! use motet::queue;
+//! use motet::queue::{self, SendError};
 //! use motet::task::{Nursery, scope};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! scope(async |n: &Nursery<()>| {
-//!     let (sender, receiver) = queue::bounded::<u32>(16);
-//!     for _ in 0..2 {
-//!         let receiver = receiver.clone();
-//!         n.spawn("worker", async move {
-//!             while let Some(job) = receiver.lease().await {
-//!                 println!("works on {}", *job);
-//!                 job.done().await.unwrap();
-//!             }
-//!         });
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (sender, receiver) = queue::bounded(16);
+//! let sum = scope(async |n: &Nursery<SendError<u32>>| {
+//!     n.try_spawn("producer", async move {
+//!         for number in 1..=100 {
+//!             sender.send(number).await?; // waits while the queue is full
+//!         }
+//!         Ok(()) // the last sender is dropped here, which closes the queue
+//!     });
+//!     let mut sum = 0;
+//!     while let Some(number) = receiver.recv().await {
+//!         sum += number;
 //!     }
-//!     for job in 0..100 {
-//!         sender.send(job).await.unwrap();
-//!     }
-//!     sender.join().await.unwrap();
-//!     Ok(())
-//! }).await.unwrap();
-//! # });
+//!     Ok(sum)
+//! })
+//! .await?;
+//! assert_eq!(sum, 5050);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | pass items to other tasks, and wait while these tasks are behind | [`bounded`] |
+//! | set a name, or a queue for dead letters | [`options()`] |
+//! | receive urgent items first, or the newest item first | [`priority`], [`lifo`] |
+//! | receive each item when it is due | [`delay`] |
+//! | send from code that cannot wait, where something else limits the number of items | [`unbounded`] |
+//! | keep an item when the task that works on it fails | [`Receiver::lease`] |
+//! | call a function for each item, concurrently, and in order for each key | [`Receiver::workers`] |
+//! | keep the item when a send is cancelled | [`Sender::reserve`], [`Sender::send_all`] |
+//!
+//! # Guarantees
+//! - **Capacity.** The items in the queue, the leased items and the permits together never exceed the capacity.
+//! - **Cancellation.** A receive that is dropped leaves the item in the queue, in order. A send that is dropped has sent
+//!   nothing. If the dropped future had already been granted an item or a slot, the next waiter gets it.
+//! - **Fairness.** Senders in line, and receivers in line, are served in the order in which they joined the line. No other
+//!   caller can take an item or a slot that was granted to a waiter, so no waiter starves. A receiver that finds no item
+//!   yields to other tasks once before it joins the line; a sender that finds no free slot yields up to 16 times. While
+//!   senders are in line, a new sender joins the line behind them.
+//! - **Refusal.** An operation that fails hands the item back.
+//! - **Coop budget.** Every operation takes part in tokio's coop budget. Four items that are sent or received one by one
+//!   cost one unit; a batch costs one unit.
+//! - **User code.** No waker, and no code of an item, runs while a lock is held.
+//! - **Cost.** While an item is due later, each receive takes a lock and reads the clock. Otherwise it does neither.
+//!
+//! # Leases
+//! [`Receiver::recv`] settles an item at once, and the item is lost with the task that works on it. A [`Lease`] settles the
+//! item when the work is done; a lease that is dropped returns the item to the front of the queue.
+//!
+//! ```
+//! use motet::queue;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (sender, receiver) = queue::bounded(16);
+//! sender.send("job").await?;
+//! drop(receiver.lease().await); // the worker fails
+//!
+//! let job = receiver.lease().await.expect("the job came back");
+//! assert_eq!((*job, job.attempt()), ("job", 2));
+//! job.done().await?;
+//! sender.join().await?; // every item is settled
+//! # Ok(())
+//! # }
 //! ```
 
 mod core;

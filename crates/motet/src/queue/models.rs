@@ -1,7 +1,7 @@
-//! Models of the hand-off under every order in which two threads can meet, with loom.
+//! Loom models of the hand-off, under every interleaving of two threads.
 //!
-//! What is a matter of several threads is out of reach of the simulator, which has one. The counts, the slots, the
-//! flags and the line are those of the queue; a wake that is lost is a deadlock, which loom reports.
+//! The simulator has one thread, so it cannot find errors between threads. The cursors, the slots, the flags and the
+//! line are those of the queue. A lost wake is a deadlock, which loom reports.
 
 use std::future::poll_fn;
 
@@ -20,7 +20,8 @@ fn queue(capacity: usize) -> Arc<Core<Box<u32>>> {
     Arc::new(Core::new(counts, Place::Ring(Ring::new(capacity)), None))
 }
 
-/// At most so many switches away from a thread that could go on: all orders take minutes, and most bugs need two.
+/// Runs a model with at most `preemptions` switches away from a thread that could continue: all interleavings take
+/// minutes, and most bugs need two switches.
 fn model(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -113,7 +114,7 @@ fn returned_lease_wakes_a_parked_receiver() {
     model(3, || {
         let core = queue(1);
         assert!(block_on(send(&core, 1)));
-        let Ok(Some(entry)) = Line::try_take(&core, Take::Leased) else { panic!("it is there") };
+        let Ok(Some(entry)) = Line::try_take(&core, Take::Leased) else { panic!("an item is in the queue") };
         let gives_back = on_a_thread(&core, move |core| core.take_back(entry, None));
         assert_eq!(block_on(recv(&core)), Some(1));
         gives_back.join().unwrap();
@@ -127,11 +128,11 @@ fn dropped_granted_receiver_wakes_the_next() {
         let core = queue(1);
         let goes = on_a_thread(&core, |core| {
             let mut turn = Taking::new(core);
-            // Twice: at the first it lets others run before it parks.
+            // Twice: at the first poll the receiver yields before it parks.
             for _ in 0..2 {
                 let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
                 if turn.poll_recv(&mut cx).is_ready() {
-                    // It was quicker: the other one gets another.
+                    // This receiver was faster: the other one gets another item.
                     assert!(block_on(send(core, 1)));
                     return;
                 }
@@ -148,13 +149,13 @@ fn join_waits_for_the_items_that_a_worker_sends() {
     model(3, || {
         let core = queue(2);
         assert!(block_on(send(&core, 1)));
-        let Ok(Some(entry)) = Line::try_take(&core, Take::Leased) else { panic!("it is there") };
+        let Ok(Some(entry)) = Line::try_take(&core, Take::Leased) else { panic!("an item is in the queue") };
         let works = on_a_thread(&core, move |core| {
             assert!(block_on(send(core, 2)));
             drop(entry);
             core.settle();
         });
-        assert!(!core.is_settled(), "one of the two is always there");
+        assert!(!core.is_settled(), "one of the two items is always unsettled");
         works.join().unwrap();
     });
 }
@@ -171,7 +172,7 @@ fn failed_lease_leaves_no_sender_parked() {
             }
         });
         let takes = on_a_thread(&core, |core| drop(Line::try_take(core, Take::Settled)));
-        // One of the two makes room.
+        // One of the two frees a slot.
         assert!(block_on(send(&core, 2)));
         leases.join().unwrap();
         takes.join().unwrap();

@@ -14,11 +14,11 @@ use super::{DeadLetter, Receiver, Sender};
 use crate::observe::Stats;
 use crate::task::{Name, Scope};
 
-/// Sets up a queue; made by [`options`].
+/// Sets the options of a queue; created by [`options`].
 ///
 /// # Defaults
-/// First in, first out; no dead letters: an item may be tried for ever; no name.
-#[must_use = "there is no queue until it is built"]
+/// First in, first out; no dead letters, so an item may be tried without end; no name.
+#[must_use = "the queue is created by `build`"]
 pub struct Options<T> {
     capacity: usize,
     order: Order<T>,
@@ -32,7 +32,7 @@ enum Order<T> {
     Other(Place<T>),
 }
 
-/// Begins to set up a queue for so many items.
+/// Creates a builder for a queue that holds at most `capacity` items.
 ///
 /// # Panics
 /// If the capacity is 0, or more than 4 194 304.
@@ -42,29 +42,29 @@ enum Order<T> {
 /// use std::num::NonZeroU32;
 /// use motet::queue;
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (dead, letters) = queue::bounded(16);
 /// let (sender, receiver) = queue::options(64).dead_letters(NonZeroU32::MIN, dead).build();
-/// sender.send("poison").await.unwrap();
-/// drop(receiver.lease().await);
-/// assert_eq!(letters.recv().await.unwrap().item, "poison");
-/// # });
+/// sender.send("poison").await?;
+/// drop(receiver.lease().await); // the only attempt fails
+/// let letter = letters.recv().await.expect("a dead letter");
+/// assert_eq!((letter.item, letter.attempts), ("poison", 1));
+/// # Ok(())
+/// # }
 /// ```
 #[track_caller]
 pub fn options<T>(capacity: usize) -> Options<T> {
-    assert!(capacity > 0, "a queue needs room for an item: give it a capacity of at least 1");
-    assert!(
-        capacity <= MAX_CAPACITY,
-        "a queue has room for {MAX_CAPACITY} items at most: store more elsewhere"
-    );
+    assert!(capacity > 0, "`capacity` is 0, but must be at least 1");
+    assert!(capacity <= MAX_CAPACITY, "`capacity` is {capacity}, but must be at most {MAX_CAPACITY}");
     Options { capacity, order: Order::Fifo, letters: None, register: None }
 }
 
 impl<T> Options<T> {
-    /// Hands an item that came back from its lease for the `after`th time to another queue.
+    /// Moves an item to the queue `to` when it has come back from its lease `after` times.
     ///
-    /// While that is full, the letter waits in this queue, and keeps its place there. If that is closed, the letter is
-    /// dropped, and an error is logged.
+    /// While `to` is full, the dead letter waits in this queue and keeps its slot. If `to` is closed, the dead letter
+    /// is dropped, and an error is logged.
     pub fn dead_letters(mut self, after: NonZeroU32, to: Sender<DeadLetter<T>>) -> Self
     where
         T: Send + 'static,
@@ -73,7 +73,7 @@ impl<T> Options<T> {
         self
     }
 
-    /// Shows the queue in the snapshots of a scope, under this name.
+    /// Sets the name, and shows the queue in the snapshots of `scope`.
     pub fn named(mut self, name: impl Into<Name>, scope: &Scope) -> Self
     where
         T: Send + 'static,
@@ -87,7 +87,7 @@ impl<T> Options<T> {
         self
     }
 
-    /// Makes the queue.
+    /// Creates the queue.
     #[must_use = "a queue whose handles are dropped is closed"]
     pub fn build(self) -> (Sender<T>, Receiver<T>) {
         let (place, slots) = match self.order {
@@ -106,13 +106,13 @@ impl<T> Options<T> {
         (Sender { core: Arc::clone(&core) }, Receiver::new(core))
     }
 
-    /// Hands out each item when it is due: see [`delay`].
+    /// Hands out each item when it is due. See [`delay`].
     pub fn delay(mut self, due: impl Fn(&T) -> Instant + Send + Sync + 'static) -> Self {
         self.order = Order::Other(Place::Later(Box::new(due)));
         self
     }
 
-    /// Hands out the last one sent first: see [`lifo`].
+    /// Hands out the newest item first. See [`lifo`].
     pub fn lifo(self) -> Self
     where
         T: Send + 'static,
@@ -120,7 +120,7 @@ impl<T> Options<T> {
         self.stored(Box::new(Lifo::new()), None)
     }
 
-    /// Hands out those of the lowest rank first: see [`priority`].
+    /// Hands out the items with the lowest rank first. See [`priority`].
     pub fn priority(self, rank: impl Fn(&T) -> i64 + Send + Sync + 'static) -> Self
     where
         T: Send + 'static,
@@ -128,17 +128,17 @@ impl<T> Options<T> {
         self.stored(Box::new(Priority::new()), Some(Box::new(rank)))
     }
 
-    /// Keeps the items in a store.
+    /// Stores the items in `store`.
     pub(super) fn stored(mut self, store: Box<dyn Store<T>>, rank: Option<RankFn<T>>) -> Self {
         self.order = Order::Other(Place::Store(Locked::new(store, rank)));
         self
     }
 }
 
-/// Makes a queue that is first in, first out, for so many items.
+/// Creates a queue that is first in, first out, and holds at most `capacity` items.
 ///
-/// A capacity that is a power of two is the quickest. Memory is taken at once: 8 bytes and the item, for each place
-/// up to the next power of two.
+/// A capacity that is a power of two is the fastest. The memory is allocated at once: 8 bytes and the size of an item
+/// for each slot, up to the next power of two.
 ///
 /// # Panics
 /// If the capacity is 0, or more than 4 194 304.
@@ -148,34 +148,38 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     options(capacity).build()
 }
 
-/// Makes a queue that is first in, first out, and grows as it must.
+/// Creates a queue that is first in, first out, and has no capacity limit.
 ///
 /// # When to use
-/// Where senders cannot wait, and something else bounds what they send. What does not is a leak: use [`bounded`].
+/// Where senders cannot wait, and something else limits the number of items. Without such a limit the queue is a memory
+/// leak: use [`bounded`].
 #[must_use = "a queue whose handles are dropped is closed"]
 pub fn unbounded<T: Send + 'static>() -> (Sender<T>, Receiver<T>) {
     let options = Options { capacity: UNBOUNDED, order: Order::Fifo, letters: None, register: None };
     options.stored(Box::new(Fifo::new()), None).build()
 }
 
-/// Makes a queue that hands out each item when it is due, the one that is due first before the others.
+/// Creates a queue that hands out each item when it is due, in the order of their due times.
 ///
 /// # Panics
-/// If the capacity is 0, or more than 4 194 304. Receivers that wait panic outside of a runtime with time.
+/// If the capacity is 0, or more than 4 194 304. Receivers that wait panic outside of a runtime with a timer.
 ///
 /// # Examples
 /// ```
+/// use motet::queue;
 /// use std::time::Duration;
 /// use tokio::time::Instant;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let now = Instant::now();
-/// let (sender, receiver) = motet::queue::delay(8, move |seconds: &u64| now + Duration::from_secs(*seconds));
-/// sender.send(20).await.unwrap();
-/// sender.send(10).await.unwrap();
+/// let (sender, receiver) = queue::delay(8, move |seconds: &u64| now + Duration::from_secs(*seconds));
+/// sender.send(20).await?;
+/// sender.send(10).await?;
 /// assert_eq!(receiver.recv().await, Some(10));
 /// assert_eq!(now.elapsed().as_secs(), 10);
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[must_use = "a queue whose handles are dropped is closed"]
 #[track_caller]
@@ -186,22 +190,26 @@ pub fn delay<T>(
     options(capacity).delay(due).build()
 }
 
-/// Makes a queue for so many items that hands out the last one sent before the others.
+/// Creates a queue that hands out the newest item first.
 ///
 /// # When to use
-/// Where what is new is worth more than what is old, and the old may wait for as long as new items come.
+/// Where new items are worth more than old ones. An old item may wait for as long as new items arrive.
 ///
 /// # Panics
 /// If the capacity is 0, or more than 4 194 304.
 ///
 /// # Examples
 /// ```
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let (sender, receiver) = motet::queue::lifo(8);
-/// sender.send("old").await.unwrap();
-/// sender.send("new").await.unwrap();
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use motet::queue;
+///
+/// let (sender, receiver) = queue::lifo(8);
+/// sender.send("old").await?;
+/// sender.send("new").await?;
 /// assert_eq!(receiver.recv().await, Some("new"));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[must_use = "a queue whose handles are dropped is closed"]
 #[track_caller]
@@ -209,33 +217,41 @@ pub fn lifo<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     options(capacity).lifo().build()
 }
 
-/// Makes a queue for so many items that hands out those of the lowest rank first.
+/// Creates a queue that hands out the items with the lowest rank first.
 ///
-/// `rank` is called when an item is sent, and again each time that it finds no room.
+/// `rank` is called when an item is sent, and again each time the item finds no free slot.
 ///
 /// # When to use
-/// Where some items must not wait for others. A rank may wait for as long as items of a lower one come.
+/// Where some items must not wait for others. An item may wait for as long as items of a lower rank arrive.
 ///
 /// # Ordering and fairness
-/// First in, first out within a rank. What a lease brings back comes before all others of its rank. Up to 16 ranks at
-/// a time are the quickest; more cost a search that grows with the logarithm of the items.
+/// First in, first out within a rank. An item that comes back from a lease is handed out before all other items of its
+/// rank. Up to 16 ranks at a time are the fastest; further ranks cost a search whose time grows with the logarithm of
+/// the number of items.
 ///
 /// # Panics
 /// If the capacity is 0, or more than 4 194 304.
 ///
 /// # Examples
 /// ```
+/// use motet::queue;
+///
 /// struct Mail { urgent: bool, text: &'static str }
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// let (sender, receiver) = motet::queue::priority(8, |mail: &Mail| if mail.urgent { 0 } else { 1 });
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, receiver) = queue::priority(8, |mail: &Mail| if mail.urgent { 0 } else { 1 });
 /// for (urgent, text) in [(false, "news"), (true, "fire"), (true, "flood")] {
-///     assert!(sender.send(Mail { urgent, text }).await.is_ok());
+///     sender.send(Mail { urgent, text }).await?;
 /// }
-/// assert_eq!(receiver.recv().await.unwrap().text, "fire");
-/// assert_eq!(receiver.recv().await.unwrap().text, "flood");
-/// assert_eq!(receiver.recv().await.unwrap().text, "news");
-/// # });
+/// drop(sender);
+/// let mut received = Vec::new();
+/// while let Some(mail) = receiver.recv().await {
+///     received.push(mail.text);
+/// }
+/// assert_eq!(received, ["fire", "flood", "news"]);
+/// # Ok(())
+/// # }
 /// ```
 #[must_use = "a queue whose handles are dropped is closed"]
 #[track_caller]

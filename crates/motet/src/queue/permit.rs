@@ -7,34 +7,34 @@ use super::counts::NoPlace;
 use super::sync::{spin_loop, yield_now};
 use crate::mutant;
 
-/// A place in a queue, held for one item.
+/// A slot in a queue that is reserved for one item.
 ///
-/// It counts towards the capacity until it is used or dropped; nobody can take the place away.
+/// The slot counts as used until the permit is used or dropped, and no other sender can take it.
 ///
 /// # Drop
-/// The place goes to the sender that is first in line, or is free.
-#[must_use = "the place is given up when this is dropped"]
+/// The slot goes to the first sender in line, or becomes free.
+#[must_use = "the slot is released when the permit is dropped"]
 pub struct Permit<'a, T> {
     pub(super) core: &'a Core<T>,
 }
 
 impl<T> Permit<'_, T> {
-    /// Sends the item into the place: at once.
+    /// Sends the item into the slot, without waiting.
     ///
     /// # Errors
-    /// [`SendError`] with the item, if the queue has been closed since.
+    /// [`SendError`] with the item, if the queue was closed after the permit was granted.
     pub fn send(self, item: T) -> Result<(), SendError<T>> {
         let mut item = item;
         let mut looks = 0;
         loop {
             match self.core.push_held(item) {
                 Ok(()) => {
-                    // Nothing is left to be given up.
+                    // The slot is used, so the drop must not release it.
                     let _used = ManuallyDrop::new(self);
                     return Ok(());
                 }
                 Err((NoPlace::Closed, back)) => return Err(SendError(back)),
-                // The receiver that made the room is not quite done with it.
+                // The receiver that freed the slot is still moving its item out.
                 Err((NoPlace::Full | NoPlace::Busy, back)) => item = back,
             }
             looks += 1;

@@ -1,4 +1,4 @@
-//! Where the items of a queue are: in a ring, or in a store behind a lock.
+//! The storage of the items: a ring of slots, or an ordered store behind a lock.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,11 +17,11 @@ pub(super) type DueFn<T> = Box<dyn Fn(&T) -> Instant + Send + Sync>;
 pub(super) enum Place<T> {
     Ring(Ring<T>),
     Store(Locked<T>),
-    /// Nowhere here: the core keeps what is due later, and beside it what is due.
+    /// No storage: the core keeps the items that are due later, and those that are due.
     Later(DueFn<T>),
 }
 
-/// A store, whose lock is held while its items are counted, so that the two are never apart.
+/// A store behind a lock. Items are also counted under this lock, so that the store and the counts always agree.
 pub(super) struct Locked<T> {
     store: Mutex<Box<dyn Store<T>>>,
     rank: Option<RankFn<T>>,
@@ -36,7 +36,7 @@ impl<T> Locked<T> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// With its rank, which is somebody's code, before the lock is taken.
+    /// Computes the rank, which runs code of the user, before the lock is taken.
     fn ranked(&self, item: T) -> Entry<T> {
         let rank = self.rank.as_ref().map_or(0, |rank| rank(&item));
         Entry { rank, ..Entry::new(item) }
@@ -54,7 +54,7 @@ impl<T> Locked<T> {
         }
     }
 
-    /// A few at a time, so that the lock is not held for long.
+    /// Moves at most 64 items per call, so that the lock is not held for long.
     fn push_many(
         &self,
         counts: &Counts,
@@ -79,7 +79,7 @@ impl<T> Locked<T> {
     fn pop(&self, counts: &Counts, claim: Claim) -> Result<Entry<T>, NoItem> {
         let mut store = self.lock();
         counts.claim_items(claim, 1, |_| true)?;
-        // What is counted is there, since both were done under the lock.
+        // A counted item is in the store, since both happen under the lock.
         store.pop().ok_or(NoItem::Empty)
     }
 
@@ -98,7 +98,7 @@ impl<T> Locked<T> {
         Ok(items as usize)
     }
 
-    /// Takes back what came out of it, into the place that was held for it.
+    /// Puts an item back into the store, in the slot that was held for it.
     pub(super) fn push_front(&self, counts: &Counts, entry: Entry<T>) {
         let mut store = self.lock();
         counts.settle_back();
@@ -116,7 +116,8 @@ impl<T> Place<T> {
         }
     }
 
-    /// Moves in as many as there is room for now, up to `most`: how many. Granted, `most` places are held.
+    /// Moves in as many items as there are free slots, up to `most`, and returns their number. With `Claim::Granted`
+    /// the caller holds `most` slots.
     pub(super) fn push_many(
         &self,
         counts: &Counts,
@@ -140,7 +141,7 @@ impl<T> Place<T> {
         }
     }
 
-    /// As [`pop`](Self::pop), without what the queue knows of the item.
+    /// Like [`pop`](Self::pop), but returns the item without the count of its returns.
     #[inline(always)]
     pub(super) fn pop_item(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
         match self {

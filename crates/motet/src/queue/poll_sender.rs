@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use super::Sender;
 use super::line::{Closed, Turn};
 
-/// A sender with its place in line.
+/// A sender with its position in line.
 pub(crate) struct PollSender<T> {
     sender: Sender<T>,
     turn: Turn,
-    /// Made when there is something to wait for.
+    /// Created at the first wait.
     closed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -19,7 +19,7 @@ impl<T> PollSender<T> {
         Self { sender, turn: Turn::default(), closed: None }
     }
 
-    /// Sends the item, which stays where it is until it is inside, and if the queue is closed.
+    /// Sends the item. It stays in `item` until it is in the queue, and if the queue is closed.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, item: &mut Option<T>) -> Poll<Result<(), ()>> {
         self.turn.poll_send(&self.sender.core, cx, item).map_err(|Closed| ())
     }
@@ -30,7 +30,7 @@ impl<T> PollSender<T> {
 }
 
 impl<T: Send + 'static> PollSender<T> {
-    /// Waits until the queue takes no more items.
+    /// Waits until the queue is closed.
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let closed = self.closed.get_or_insert_with(|| {
             let sender = self.sender.clone();

@@ -15,22 +15,22 @@ use crate::observe::Stats;
 use crate::sim;
 use crate::task::timeout;
 
-/// The side of a queue that items come out at. Clone it for more receivers: each item goes to one of them.
+/// The receiving handle of a queue. Clone it for more receivers: each item goes to one of them.
 ///
-/// As a [`Stream`] it gives what [`recv`](Self::recv) gives. A stream that was polled and found nothing has a place in
-/// the line until it is polled again or dropped, and an item that was granted to it meanwhile is nobody else's: poll it
-/// on, or use [`recv`](Self::recv), whose future gives its place up when it is dropped.
+/// As a [`Stream`] it yields the items that [`recv`](Self::recv) returns. A stream that was polled and found no item
+/// stays in line until it is polled again or dropped, and no other receiver can take an item that is granted to it. So
+/// continue to poll the stream, or use [`recv`](Self::recv), whose future leaves the line when it is dropped.
 ///
 /// # Ordering and fairness
-/// Receivers that wait are served in the order in which they began to wait. Once one of them was woken for an item,
-/// no other can take the last one from it.
+/// Receivers in line are served in the order in which they joined the line. Once a receiver was woken for an item, no
+/// other receiver can take the last item from it.
 ///
 /// # Drop
-/// With the last receiver the queue is closed, and what is inside is dropped; [`Sender::join`](super::Sender::join)
-/// tells how much that was.
+/// Dropping the last receiver closes the queue and drops the items in it. [`Sender::join`](super::Sender::join) returns
+/// their number.
 pub struct Receiver<T> {
     core: Arc<Core<T>>,
-    /// The place in line of the stream that this is.
+    /// The position in line of this receiver as a stream.
     streaming: Line,
 }
 
@@ -39,12 +39,12 @@ impl<T> Receiver<T> {
         Self { core, streaming: Line::default() }
     }
 
-    /// Receives the next item, which is settled with that; `None` once the queue is closed and nothing is left.
+    /// Receives and settles the next item. Returns `None` once the queue is closed and no item is left.
     ///
-    /// While leases are out, a closed queue may still get their items back: `None` comes after them.
+    /// Items may come back to a closed queue while leases exist: `None` is returned after them.
     ///
     /// # When to use
-    /// Where an item may be lost with the task that works on it. [`lease`](Self::lease) where not.
+    /// Where an item may be lost with the task that works on it. Otherwise use [`lease`](Self::lease).
     ///
     /// # Cancel safety
     /// Safe: an item stays in the queue, in order, until the future returns it.
@@ -58,11 +58,11 @@ impl<T> Receiver<T> {
         )
     }
 
-    /// Receives the next item if there is one that nobody waits for.
+    /// Receives the next item if there is one that was not granted to a receiver in line.
     ///
     /// # Errors
-    /// [`TryRecvError`]: it is empty, or closed. It also counts as empty while a sender on another thread is in the
-    /// middle of moving the first item in.
+    /// [`TryRecvError`]: the queue is empty, or closed. It also counts as empty while a sender on another thread is
+    /// still moving the first item in.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         match self.core.pop_quickly() {
             Ok(item) => Ok(item),
@@ -70,16 +70,16 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Receives the next item if there is one within so much time.
+    /// Receives the next item, waiting for at most `time`.
     ///
     /// # Cancel safety
-    /// As [`recv`](Self::recv).
+    /// As with [`recv`](Self::recv).
     ///
     /// # Errors
-    /// [`RecvTimeoutError`]: time was up, or the queue is closed and nothing is left.
+    /// [`RecvTimeoutError`]: the time has elapsed, or the queue is closed and no item is left.
     ///
     /// # Panics
-    /// Outside of a runtime with time, if there is no item at once.
+    /// Outside of a runtime with a timer, if there is no item at once.
     #[track_caller]
     pub fn recv_timeout(&self, time: Duration) -> impl Future<Output = Result<T, RecvTimeoutError>> {
         sim::at_named("queue", "receive with a timeout", || self.core.name(), async move {
@@ -91,11 +91,11 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Receives up to `most` items at once: waits for the first, and takes what else is there. Gives how many were
-    /// added to `into`; 0 once the queue is closed and nothing is left, or if `most` is 0.
+    /// Receives up to `most` items at once: waits for the first item, and takes the others that are there. Returns the
+    /// number of items that were added to `into`: 0 once the queue is closed and no item is left, or if `most` is 0.
     ///
     /// # Cancel safety
-    /// Safe: items are taken all at once, when the future returns.
+    /// Safe: the items are taken all at once, when the future returns.
     #[track_caller]
     pub fn recv_many(&self, into: &mut Vec<T>, most: usize) -> impl Future<Output = usize> {
         sim::at_named("queue", "receive many", || self.core.name(), async move {
@@ -107,21 +107,23 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Leases the next item; `None` once the queue is closed and nothing is left or can come back.
+    /// Leases the next item. Returns `None` once the queue is closed and no item is left or can come back.
     ///
     /// # Cancel safety
-    /// As [`recv`](Self::recv).
+    /// As with [`recv`](Self::recv).
     ///
     /// # Examples
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (sender, receiver) = motet::queue::bounded(4);
-    /// sender.send("job").await.unwrap();
+    /// sender.send("job").await?;
     /// drop(receiver.lease().await); // the worker fails
-    /// let job = receiver.lease().await.unwrap();
+    /// let job = receiver.lease().await.expect("the job came back");
     /// assert_eq!((*job, job.attempt()), ("job", 2));
-    /// job.done().await.unwrap();
-    /// # });
+    /// job.done().await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn lease(&self) -> impl Future<Output = Option<Lease<T>>> {
@@ -132,10 +134,10 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Leases the next item if there is one that nobody waits for.
+    /// Leases the next item if there is one that was not granted to a receiver in line.
     ///
     /// # Errors
-    /// As [`try_recv`](Self::try_recv).
+    /// As with [`try_recv`](Self::try_recv).
     pub fn try_lease(&self) -> Result<Lease<T>, TryRecvError> {
         self.try_take(Take::Leased).map(|entry| Lease::new(Arc::clone(&self.core), entry))
     }
@@ -147,31 +149,31 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Closes the queue: senders are refused from now on, and those that wait are refused, too, with their items.
-    /// Receivers get what is inside.
+    /// Closes the queue: every further send fails, and so do the senders in line, which get their items back. Receivers
+    /// get the items that are left.
     pub fn close(&self) {
         self.core.close();
     }
 
-    /// Closes the queue at once, and hands back all that is inside, in order, what is due later last.
+    /// Closes the queue at once, and returns all items in it, in order; items due later come last.
     ///
-    /// Receivers that wait get `None`. What is leased stays with its holder, but the lease does not count any more:
-    /// [`done`](Lease::done) says so.
-    #[must_use = "these are the items that were never received"]
+    /// Receivers in line get `None`. A leased item stays with its holder, but the lease is void: [`done`](Lease::done)
+    /// fails.
+    #[must_use = "the returned items were never received"]
     pub fn shutdown_now(&self) -> Vec<T> {
         self.core.end(End::Handed)
     }
 
-    /// Asks whether the queue takes no more items.
+    /// Returns `true` if the queue is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.core.counts.is_closed()
     }
 
-    /// Waits until the queue takes no more items: it was closed, or its last sender has gone.
+    /// Waits until the queue is closed: by a call of `close`, or because its last sender was dropped.
     ///
     /// # Cancel safety
-    /// Safe: a dropped wait loses nothing.
+    /// Safe: dropping the future loses nothing.
     #[track_caller]
     pub fn closed(&self) -> impl Future<Output = ()> {
         sim::at_named("queue", "wait for its close", || self.core.name(), async move {
@@ -179,25 +181,25 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Counts the items inside: all that were sent and not handed out, those due later included.
+    /// The number of items in the queue: those that were sent and not handed out, including those due later.
     #[must_use]
     pub fn len(&self) -> usize {
         self.core.len()
     }
 
-    /// Asks whether there is no item inside.
+    /// Returns `true` if there is no item in the queue.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives how many items there can be, places that are held included; `None` if there is no bound.
+    /// The capacity, permits included; `None` if the queue is unbounded.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         self.core.capacity()
     }
 
-    /// Shows what the queue does now.
+    /// The current numbers of the queue.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.core.stats()

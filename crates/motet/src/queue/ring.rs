@@ -1,13 +1,14 @@
-//! The items of a queue that is first in, first out: slots in a ring, without a lock.
+//! The storage of a queue that is first in, first out: a ring of slots, without a lock.
 //!
-//! Dmitry Vyukov's bounded queue, as in crossbeam's `ArrayQueue`: each slot has a stamp that says whose turn it is.
-//! For position `p` a slot is free when its stamp is `p`, and full when it is `p + 1`; whoever empties it stamps it
-//! for the next lap. The positions are claimed in [`Counts`].
+//! This is Dmitry Vyukov's bounded queue, as in crossbeam's `ArrayQueue`. Each slot has a stamp that shows its state: for
+//! position `p`, the slot is free if its stamp is `p`, and full if its stamp is `p + 1`. The receiver that empties the slot
+//! stamps it for the next lap. Positions are claimed in [`Counts`].
 //!
 //! The rules that make it sound:
-//! - Only who has claimed a place writes its slot, and only while the stamp says that it is free; a claim is made
-//!   only when the stamp says so, and nobody else can change the stamp of a free slot before that.
-//! - Likewise with items, and reading.
+//! - Only the sender that has claimed a position writes the slot of that position. A position is claimed only if the stamp
+//!   shows that its slot is free, and no other thread can change the stamp of a free slot before the claim.
+//! - Only the receiver that has claimed a position reads the slot of that position. A position is claimed only if the stamp
+//!   shows that its slot is full, and no other thread can change the stamp of a full slot before the claim.
 //! - The stamp is written last, with release, and read first, with acquire.
 #![allow(unsafe_code, reason = "slots without a lock: see the rules above")]
 
@@ -29,11 +30,11 @@ struct Slot<T> {
 
 // SAFETY: an item is moved in by one thread and out by another, and is never shared.
 unsafe impl<T: Send> Send for Ring<T> {}
-// SAFETY: as above; what two threads reach at once are the stamps.
+// SAFETY: as above; only the stamps are accessed by several threads at once.
 unsafe impl<T: Send> Sync for Ring<T> {}
 
-/// How many slots there are for so many items: a power of two, and never one, with which the stamp of a full slot
-/// would be that of a free one in the next lap.
+/// The number of slots for `capacity` items: a power of two, and at least two. With one slot, the stamp of the full
+/// slot would equal that of the free slot in the next lap.
 pub(super) fn slots(capacity: usize) -> usize {
     capacity.next_power_of_two().max(2)
 }
@@ -47,7 +48,7 @@ impl<T> Ring<T> {
 
     #[inline(always)]
     fn slot(&self, position: u64) -> &Slot<T> {
-        // The number of slots is a power of two: this is the remainder, and within them.
+        // The number of slots is a power of two, so the mask is the remainder, and the index is within bounds.
         &self.slots[position as usize & (self.slots.len() - 1)]
     }
 
@@ -61,29 +62,30 @@ impl<T> Ring<T> {
         self.slot(position).is_full(position)
     }
 
-    /// The stamp of an empty slot for the next lap.
+    /// The stamp of a slot that was emptied: its position in the next lap.
     #[inline(always)]
     fn next_lap(&self, position: u64) -> u64 {
         advance(position, self.slots.len() as u64)
     }
 
     /// # Safety
-    /// The position was claimed by the caller when it was free, and is written once.
+    /// The caller claimed the position when its slot was free, and writes it once.
     #[inline(always)]
     unsafe fn write(&self, position: u64, item: T) {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees it.
         unsafe { self.slot(position).write(position, item) };
     }
 
     /// # Safety
-    /// The position was claimed by the caller when it was full, and is read once.
+    /// The caller claimed the position when its slot was full, and reads it once.
     #[inline(always)]
     unsafe fn read(&self, position: u64) -> T {
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller guarantees it.
         unsafe { self.slot(position).read(self.next_lap(position)) }
     }
 
-    /// Moves an item in: the plain case in place, which looks for its slot once, and the others out of the way.
+    /// Moves an item in. The plain case is inlined and looks its slot up once; the other cases are in a function of
+    /// their own.
     #[inline(always)]
     pub(super) fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
         if claim == Claim::Open
@@ -91,7 +93,7 @@ impl<T> Ring<T> {
         {
             let slot = self.slot(at);
             if slot.is_free(at) && counts.claim_plain_place(at) {
-                // SAFETY: claimed just now.
+                // SAFETY: the position was claimed just now.
                 unsafe { slot.write(at, item) };
                 return Ok(());
             }
@@ -103,7 +105,7 @@ impl<T> Ring<T> {
     fn push_any(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
         match counts.claim_places(claim, 1, |at| self.is_free(at)) {
             Ok((at, _)) => {
-                // SAFETY: claimed just now.
+                // SAFETY: the position was claimed just now.
                 unsafe { self.write(at, item) };
                 Ok(())
             }
@@ -111,7 +113,7 @@ impl<T> Ring<T> {
         }
     }
 
-    /// Moves in as many as there is room for now, up to `most`.
+    /// Moves in as many items as there are free slots, up to `most`.
     pub(super) fn push_many(
         &self,
         counts: &Counts,
@@ -122,13 +124,13 @@ impl<T> Ring<T> {
         let most = most.min(items.len()) as u64;
         let (at, count) = counts.claim_places(claim, most, |at| self.is_free(at))?;
         for (place, item) in (0..count).zip(items.drain(..count as usize)) {
-            // SAFETY: claimed just now, each position once.
+            // SAFETY: the positions were claimed just now, and each is used once.
             unsafe { self.write(advance(at, place), item) };
         }
         Ok(count as usize)
     }
 
-    /// Moves an item out. As [`push`](Self::push).
+    /// Moves an item out. See [`push`](Self::push).
     #[inline(always)]
     pub(super) fn pop(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
         if claim == Claim::Open
@@ -136,7 +138,7 @@ impl<T> Ring<T> {
         {
             let slot = self.slot(at);
             if slot.is_full(at) && counts.claim_plain_item(at) {
-                // SAFETY: claimed just now.
+                // SAFETY: the position was claimed just now.
                 return Ok(unsafe { slot.read(self.next_lap(at)) });
             }
         }
@@ -146,11 +148,11 @@ impl<T> Ring<T> {
     #[inline(never)]
     fn pop_any(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
         let (at, _) = counts.claim_items(claim, 1, |at| self.is_full(at))?;
-        // SAFETY: claimed just now.
+        // SAFETY: the position was claimed just now.
         Ok(unsafe { self.read(at) })
     }
 
-    /// Moves out as many as there are now, up to `most`.
+    /// Moves out as many items as there are, up to `most`.
     pub(super) fn pop_many(
         &self,
         counts: &Counts,
@@ -158,12 +160,12 @@ impl<T> Ring<T> {
         into: &mut Vec<T>,
         most: usize,
     ) -> Result<usize, NoItem> {
-        // Before anything is claimed: it may panic.
+        // Before a position is claimed: the allocation may panic.
         into.reserve(most.min(counts.len()).max(1));
         let most = most.min(into.capacity() - into.len());
         let (at, count) = counts.claim_items(claim, most as u64, |at| self.is_full(at))?;
         for item in 0..count {
-            // SAFETY: claimed just now, each position once.
+            // SAFETY: the positions were claimed just now, and each is used once.
             into.push(unsafe { self.read(advance(at, item)) });
         }
         Ok(count as usize)
@@ -182,21 +184,21 @@ impl<T> Slot<T> {
     }
 
     /// # Safety
-    /// As [`Ring::write`], and it is the slot of the position.
+    /// As for [`Ring::write`], and this is the slot of the position.
     #[inline(always)]
     unsafe fn write(&self, position: u64, item: T) {
         self.value.with_mut(|value| {
-            // SAFETY: the claim makes the slot the caller's alone until the stamp is written.
+            // SAFETY: the claim gives the caller exclusive access to the slot until the stamp is written.
             unsafe { (*value).write(item) };
         });
         self.stamp.store(advance(position, 1), Ordering::Release);
     }
 
     /// # Safety
-    /// As [`Ring::read`], it is the slot of the position, and the stamp is that of the next lap.
+    /// As for [`Ring::read`]; this is the slot of the position, and `stamp` is the stamp of the next lap.
     #[inline(always)]
     unsafe fn read(&self, stamp: u64) -> T {
-        // SAFETY: the stamp said that the item is there, and the claim makes it the caller's alone.
+        // SAFETY: the stamp showed that the item is there, and the claim gives the caller exclusive access to it.
         let item = self.value.with_mut(|value| unsafe { (*value).assume_init_read() });
         self.stamp.store(stamp, Ordering::Release);
         item
@@ -207,9 +209,9 @@ impl<T> Drop for Ring<T> {
     fn drop(&mut self) {
         let lap = self.slots.len() as u64;
         for (at, slot) in (0..lap).zip(&*self.slots) {
-            // A free slot's stamp is its place in some lap, a full one's is one more.
+            // The stamp of a free slot is its index in some lap; the stamp of a full slot is one more.
             if slot.stamp.load(Ordering::Relaxed) % lap != at {
-                // SAFETY: the item is there, nobody else can reach it any more, and it is dropped once.
+                // SAFETY: the item is there, no other thread can reach it any more, and it is dropped once.
                 slot.value.with_mut(|value| unsafe { (*value).assume_init_drop() });
             }
         }

@@ -13,44 +13,50 @@ use crate::task::timeout;
 use crate::{mutant, sim};
 use tokio::task::coop;
 
-/// The side of a queue that items go in at. Clone it for more senders.
+/// The sending handle of a queue. Clone it for more senders.
 ///
 /// # Ordering and fairness
-/// Senders that wait for room are served in the order in which they went into the line. A `send` that finds no room
-/// first lets other tasks run, up to 16 times, and may be lucky before or after others who do the same. While one is in
-/// line, no newcomer goes before it: a `send` goes behind it, and a [`try_send`](Self::try_send) is refused as if the
-/// queue were full. What one sender has sent is received in that order.
+/// Senders in line are served in the order in which they joined the line. A `send` that finds no free slot first yields
+/// to other tasks, up to 16 times; senders that yield may be served in any order among themselves. While a sender is in
+/// line, no new sender overtakes it: a `send` joins the line behind it, and a [`try_send`](Self::try_send) fails as if
+/// the queue were full. The items of one sender are received in the order in which it sent them.
 ///
-/// A [`send_all`](Self::send_all) that is first in line is granted as many places as there are, up to what it brings.
+/// A [`send_all`](Self::send_all) at the head of the line is granted as many slots as are free, up to the number of its
+/// items.
 ///
 /// # Drop
-/// With the last sender the queue is closed: receivers get what is left, and then `None`.
+/// Dropping the last sender closes the queue: receivers get the items that are left, and then `None`.
 pub struct Sender<T> {
     pub(super) core: Arc<Core<T>>,
 }
 
 impl<T> Sender<T> {
-    /// Sends an item, as soon as there is room.
+    /// Sends an item, waiting until there is a free slot.
     ///
     /// # When to use
-    /// Where the item may go with the future. [`reserve`](Self::reserve), or `send_all` of a buffer, keep it in the
-    /// caller's hands.
+    /// Where the item may be lost when the future is dropped. With [`reserve`](Self::reserve), and with `send_all` of a
+    /// buffer, the caller keeps the item.
     ///
     /// # Cancel safety
-    /// Nothing is sent unless the future returns; but the item was the future's, and is dropped with it.
+    /// Nothing is sent unless the future returns. The future owns the item, so the item is dropped with it.
     ///
     /// # Errors
-    /// [`SendError`] with the item, if the queue is closed, now or while this waits.
+    /// [`SendError`] with the item, if the queue is closed, before or during the wait.
     ///
     /// # Examples
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (sender, receiver) = motet::queue::bounded(2);
-    /// sender.send("first").await.unwrap();
-    /// receiver.close();
-    /// assert_eq!(sender.send("late").await.unwrap_err().0, "late");
-    /// assert_eq!((receiver.recv().await, receiver.recv().await), (Some("first"), None));
-    /// # });
+    /// for number in [1, 2] {
+    ///     sender.send(number).await?;
+    /// }
+    /// drop(sender); // closes the queue
+    /// while let Some(number) = receiver.recv().await {
+    ///     println!("received {number}");
+    /// }
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn send(&self, item: T) -> impl Future<Output = Result<(), SendError<T>>> {
@@ -62,11 +68,11 @@ impl<T> Sender<T> {
         )
     }
 
-    /// Sends an item if there is room now, and nobody waits for it.
+    /// Sends an item if there is a free slot now, and no sender is in line.
     ///
     /// # Errors
-    /// [`TrySendError`] with the item. It also counts as full while a receiver on another thread is in the middle of
-    /// taking what was in the last place.
+    /// [`TrySendError`] with the item. The queue also counts as full while a receiver on another thread is still moving
+    /// the item out of the last slot.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         self.core.push(item).map_err(|(why, item)| match why {
             NoPlace::Closed => TrySendError::Closed(item),
@@ -74,16 +80,17 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Sends an item if there is room within so much time: with zero now, with [`Duration::MAX`] whenever there is.
+    /// Sends an item, waiting for a free slot for at most `time`: with zero it does not wait, with [`Duration::MAX`] it
+    /// waits without limit.
     ///
     /// # Cancel safety
-    /// As [`send`](Self::send).
+    /// As with [`send`](Self::send).
     ///
     /// # Errors
-    /// [`SendTimeoutError`] with the item: nothing was sent.
+    /// [`SendTimeoutError`] with the item, which was not sent.
     ///
     /// # Panics
-    /// Outside of a runtime with time, if there is no room at once.
+    /// Outside of a runtime with a timer, if there is no free slot at once.
     #[track_caller]
     pub fn send_timeout(
         &self,
@@ -99,25 +106,27 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Sends all of a buffer, from its front, many at a time where there is room.
+    /// Sends all items of a buffer, from its front, in batches of as many as there are free slots.
     ///
-    /// The items of other senders may come between.
+    /// Items of other senders may come between them.
     ///
     /// # Cancel safety
-    /// Safe: what was sent has left the buffer, and what was not is there, in order.
+    /// Safe: the items that were sent have left the buffer; the others are still in it, in order.
     ///
     /// # Errors
-    /// [`SendError`], if the queue is closed; what was not sent stays in the buffer.
+    /// [`SendError`], if the queue is closed. The items that were not sent stay in the buffer.
     ///
     /// # Examples
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (sender, receiver) = motet::queue::bounded(100);
-    /// sender.send_all(&mut (1..=3).collect()).await.unwrap();
+    /// sender.send_all(&mut (1..=3).collect()).await?;
     /// let mut received = Vec::new();
     /// assert_eq!(receiver.recv_many(&mut received, 50).await, 3);
     /// assert_eq!(received, [1, 2, 3]);
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn send_all(&self, items: &mut VecDeque<T>) -> impl Future<Output = Result<(), SendError<()>>> {
@@ -127,26 +136,28 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Holds a place, as soon as there is room, for an item that need not be there yet.
+    /// Reserves a slot, waiting until there is a free one. The item need not exist yet.
     ///
     /// # When to use
-    /// The way to send that loses nothing when it is cancelled: wait for the place first, then make the item.
+    /// To send without losing the item on cancellation: wait for the permit first, then create the item.
     ///
     /// # Cancel safety
-    /// Safe: a place that was granted to a future that is dropped goes to the next.
+    /// Safe: if the future is dropped after it was granted a slot, the slot goes to the next sender in line.
     ///
     /// # Errors
-    /// [`SendError`], if the queue is closed, now or while this waits.
+    /// [`SendError`], if the queue is closed, before or during the wait.
     ///
     /// # Examples
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (sender, receiver) = motet::queue::bounded(1);
-    /// let place = sender.reserve().await.unwrap();
-    /// assert!(sender.try_send("no room").is_err());
-    /// place.send("mine").unwrap();
-    /// assert_eq!(receiver.recv().await, Some("mine"));
-    /// # });
+    /// let permit = sender.reserve().await?;
+    /// assert!(sender.try_send("too late").is_err());
+    /// permit.send("reserved")?;
+    /// assert_eq!(receiver.recv().await, Some("reserved"));
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn reserve(&self) -> impl Future<Output = Result<Permit<'_, T>, SendError<()>>> {
@@ -158,22 +169,22 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Closes the queue: senders are refused from now on, and those that wait are refused, too, with their items.
-    /// Receivers get what is inside.
+    /// Closes the queue: every further send fails, and so do the senders in line, which get their items back. Receivers
+    /// get the items that are left.
     pub fn close(&self) {
         self.core.close();
     }
 
-    /// Asks whether the queue takes no more items.
+    /// Returns `true` if the queue is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.core.counts.is_closed()
     }
 
-    /// Waits until the queue takes no more items: it was closed, or its last receiver has gone.
+    /// Waits until the queue is closed: by a call of `close`, or because its last receiver was dropped.
     ///
     /// # Cancel safety
-    /// Safe: a dropped wait loses nothing.
+    /// Safe: dropping the future loses nothing.
     #[track_caller]
     pub fn closed(&self) -> impl Future<Output = ()> {
         sim::at_named("queue", "wait for its close", || self.core.name(), async move {
@@ -181,28 +192,30 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Waits until all that was sent is settled: received with `recv`, or leased and done, or handed to the dead
+    /// Waits until every item that was sent is settled: received with `recv`, leased and done, or moved to the dead
     /// letters.
     ///
-    /// It says so of one moment; another sender may send at the next. Whoever sends more while it works on an item,
-    /// and settles that afterwards, is waited for. It always ends, unless receivers that are there leave items where
-    /// they are, or a lease is never dropped.
+    /// The answer holds for one moment: another sender may send right after it. If a worker sends further items while
+    /// it works on an item, and settles that item afterwards, `join` waits for the further items as well. It always
+    /// returns, unless living receivers do not receive the items, or a lease is never dropped.
     ///
     /// # Cancel safety
-    /// Safe: a dropped wait loses nothing.
+    /// Safe: dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`Abandoned`], if the last receiver has gone, and items were left.
+    /// [`Abandoned`], if the last receiver was dropped while items were left.
     ///
     /// # Examples
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (sender, receiver) = motet::queue::bounded(8);
-    /// sender.send("job").await.unwrap();
-    /// let job = receiver.lease().await.unwrap();
+    /// sender.send("job").await?;
+    /// let job = receiver.lease().await.expect("a job");
     /// let (joined, done) = tokio::join!(sender.join(), job.done());
     /// assert!(joined.is_ok() && done.is_ok());
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn join(&self) -> impl Future<Output = Result<(), Abandoned>> {
@@ -210,7 +223,7 @@ impl<T> Sender<T> {
             coop::consume_budget().await;
             let _watch = self.core.watch();
             loop {
-                // Before the state is read, so that a change between the two is not missed.
+                // Registered before the state is read, so that a change between the two is not missed.
                 let settled = self.core.settled.notified();
                 match self.core.outcome() {
                     Some(0) => return Ok(()),
@@ -222,25 +235,25 @@ impl<T> Sender<T> {
         })
     }
 
-    /// Counts the items inside: all that were sent and not handed out, those due later included.
+    /// The number of items in the queue: those that were sent and not handed out, including those due later.
     #[must_use]
     pub fn len(&self) -> usize {
         self.core.len()
     }
 
-    /// Asks whether there is no item inside.
+    /// Returns `true` if there is no item in the queue.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives how many items there can be, places that are held included; `None` if there is no bound.
+    /// The capacity, permits included; `None` if the queue is unbounded.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         self.core.capacity()
     }
 
-    /// Shows what the queue does now.
+    /// The current numbers of the queue.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.core.stats()

@@ -1,4 +1,4 @@
-//! What a queue shows of itself: read from what it keeps anyway.
+//! The statistics of a queue, computed from its state.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::counts::UNBOUNDED;
 use crate::observe::Stats;
 
 impl<T> Core<T> {
-    /// Items that were sent and are not handed out.
+    /// The number of items that were sent and are not handed out.
     pub(super) fn len(&self) -> usize {
         let slow = self.lock();
         self.counts.len() + slow.front.len() + slow.later.len()
@@ -44,7 +44,7 @@ impl<T> Core<T> {
     pub(super) async fn wait_closed(&self) {
         coop::consume_budget().await;
         loop {
-            // Before the state is read, so that a change between the two is not missed.
+            // Registered before the state is read, so that a change between the two is not missed.
             let closed = self.closed.notified();
             if self.counts.is_closed() {
                 return;

@@ -1,4 +1,4 @@
-//! Atomics and locks: the standard ones, or loom's in its models.
+//! Atomics and locks: those of the standard library, or loom's in its models.
 
 #[cfg(all(test, motet_loom))]
 pub(super) use loom::{
@@ -20,7 +20,7 @@ pub(super) use std::{
     thread::yield_now,
 };
 
-/// Loom's way to a cell, which it checks for two accesses at once.
+/// The interface of loom's cell, which loom checks for concurrent accesses.
 #[cfg(not(all(test, motet_loom)))]
 #[derive(Debug)]
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -37,22 +37,23 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Keeps what different threads write on different cache lines; two lines each, since they are fetched in pairs.
+/// Keeps values that different threads write on different cache lines: on two lines each, since lines are fetched in
+/// pairs.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Padded<T>(pub(super) T);
 
-/// Stands between two sequentially consistent accesses that the hand-off needs in one order for all threads. They are
-/// in one by the language; loom takes such accesses for acquire and release, and needs a fence to know.
+/// Separates two sequentially consistent accesses that the hand-off needs in one order for all threads. The language
+/// guarantees that order; loom treats such accesses as acquire and release, and needs a fence.
 #[inline(always)]
 pub(super) fn in_one_order() {
     #[cfg(all(test, motet_loom))]
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
 
-/// Waits for about a microsecond after a race that was lost. Whoever has won has the line in its cache, and is to go on
-/// for some items before it is taken away: four senders and four receivers on two workers are three times as fast as
-/// when each takes it from the other for every item, and with a quarter of this, twice.
+/// Waits for about a microsecond after a lost race. The winner has the cache line, and should continue for some items
+/// before it loses the line: four senders and four receivers on two workers are three times as fast as when the line
+/// moves at every item, and twice as fast with a quarter of this wait.
 #[cold]
 pub(super) fn lost_a_race() {
     const LOOKS: usize = if cfg!(all(test, motet_loom)) { 1 } else { 64 };

@@ -1,4 +1,4 @@
-//! Those who are parked on one side of a queue, in order: plain state, kept under the queue's lock.
+//! The waiters on one side of a queue, in order: plain state, kept under the queue's lock.
 
 use std::task::Waker;
 
@@ -6,14 +6,15 @@ use slab::Slab;
 
 use crate::task::wakers::wake_each;
 
-/// A waiter's place.
+/// The key of a waiter in its list.
 pub(super) type Key = usize;
 
-/// Places kept when nobody has one; more are given back, for a crowd may come once.
+/// The number of entries that an empty list keeps. A larger list frees its memory, since a crowd of waiters may come
+/// only once.
 const KEPT: usize = 256;
 
-/// A line of waiters. The first is granted what there is, and then out of the line; its place stays until it
-/// comes for it.
+/// A line of waiters. The first one is granted the next item or slots and leaves the line; its entry stays in the list
+/// until the waiter is polled or dropped.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     places: Slab<Waiter>,
@@ -25,25 +26,25 @@ pub(super) struct Waiters {
 #[derive(Debug)]
 struct Waiter {
     waker: Option<Waker>,
-    /// How many places it can use.
+    /// The number of slots that the waiter wants.
     want: u32,
     state: State,
     before: Option<Key>,
     after: Option<Key>,
 }
 
-/// What has become of a waiter.
+/// The state of a waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Waiting,
-    /// With so many places, or an item.
+    /// The waiter holds this number of slots, or one item.
     Granted(u32),
-    /// Out of the line without anything: the queue is closed.
+    /// The waiter left the line without a grant: the queue is closed.
     Released,
 }
 
 impl Waiters {
-    /// How many are in line.
+    /// The number of waiters in line.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
     }
@@ -69,29 +70,29 @@ impl Waiters {
         self.first
     }
 
-    /// How many places a waiter can use.
+    /// The number of slots that a waiter wants.
     pub(super) fn want(&self, key: Key) -> u32 {
         self.places[key].want
     }
 
-    /// Sets whom to wake, and gives who was set before.
+    /// Sets the waker of a waiter, and returns the previous one.
     pub(super) fn replace(&mut self, key: Key, waker: Waker) -> Option<Waker> {
         self.places[key].waker.replace(waker)
     }
 
-    /// Takes a waiter out of the line, and gives its waker.
+    /// Removes a waiter from the line, and returns its waker.
     pub(super) fn settle(&mut self, key: Key, state: State) -> Option<Waker> {
         self.unlink(key);
         self.places[key].state = state;
         self.places[key].waker.take()
     }
 
-    /// Gives a waiter's waker, and leaves the waiter in line.
+    /// Returns the waker of a waiter, and leaves the waiter in line.
     pub(super) fn nudge(&mut self, key: Key) -> Option<Waker> {
         self.places[key].waker.take()
     }
 
-    /// Gives the place up: what had become of the waiter, and its waker.
+    /// Removes the entry of a waiter, and returns its state and its waker.
     pub(super) fn remove(&mut self, key: Key) -> (State, Option<Waker>) {
         let state = self.places[key].state;
         if state == State::Waiting {
@@ -118,7 +119,7 @@ impl Waiters {
     }
 }
 
-/// Wakers to be called once the lock is free. Most often it is one, which needs no allocation.
+/// Wakers that are called once the lock is released. Mostly it is one waker, which needs no allocation.
 #[derive(Debug, Default)]
 pub(super) struct Wakes {
     one: Option<Waker>,
@@ -133,7 +134,7 @@ impl Wakes {
         }
     }
 
-    /// Call it with no lock held.
+    /// Wakes all. The caller must hold no lock.
     pub(super) fn wake(self) {
         wake_each(self.one.into_iter().chain(self.more));
     }
@@ -147,7 +148,7 @@ mod tests {
     fn empty_line_frees_the_memory_of_a_crowd() {
         let mut line = Waiters::default();
         let keys: Vec<Key> = (0..100_000).map(|_| line.push(Waker::noop().clone(), 1)).collect();
-        // First out of the middle.
+        // First from the middle of the line.
         let (middle, ends): (Vec<Key>, Vec<Key>) = keys.into_iter().partition(|key| key % 3 == 1);
         for key in middle.into_iter().chain(ends) {
             drop(line.remove(key));

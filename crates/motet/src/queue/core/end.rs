@@ -1,4 +1,4 @@
-//! The end of a queue, and who waits for it.
+//! Closing and shutting down a queue, and waiting until every item is settled.
 
 use super::super::counts::{Claim, NoItem};
 use super::super::sync::{Ordering, yield_now};
@@ -7,10 +7,10 @@ use super::{Core, Slow, flag};
 use crate::mutant;
 
 impl<T> Core<T> {
-    /// Whether nothing is inside, and nothing can come back.
+    /// Returns `true` if no item is in the queue, and none can come back.
     pub(in crate::queue) fn is_settled(&self) -> bool {
-        // A lease counts itself before its item leaves its place. What is sent by whoever works on the last item is
-        // inside before that is settled, so the two are asked as of one moment.
+        // A lease is counted before its item leaves the storage. A worker may send further items before it settles the
+        // last one, so both numbers are read as of one moment.
         self.counts.is_empty_while(|| self.unsettled() == 0) || self.has(flag::FENCED)
     }
 
@@ -18,14 +18,14 @@ impl<T> Core<T> {
         self.counts.is_closed() && self.is_settled()
     }
 
-    /// Wakes those who wait for the last item to be settled, if it is.
+    /// Wakes the callers of `join` if the last item is settled, and the receivers if the queue is closed as well.
     pub(in crate::queue) fn look_whether_settled(&self) {
         if !self.has(flag::WATCHED) || !self.is_settled() {
             return;
         }
         let mut wakes = Wakes::default();
         let mut slow = self.lock();
-        // Under the lock: what comes back to a store is for a moment counted twice, never not at all.
+        // Under the lock: an item that comes back to a store is counted twice for a moment, but never zero times.
         if !self.is_settled() {
             return;
         }
@@ -45,7 +45,7 @@ impl<T> Core<T> {
         self.mind_timer(slow, wakes);
     }
 
-    /// Lets no more items in, and refuses those who wait to bring one.
+    /// Closes the queue, and releases the senders in line.
     pub(in crate::queue) fn close(&self) {
         let first = self.counts.close();
         let mut wakes = Wakes::default();
@@ -67,14 +67,14 @@ impl<T> Core<T> {
         self.look_whether_settled();
     }
 
-    /// Closes, and takes out all that is inside.
+    /// Closes the queue, and takes all items out of it.
     pub(in crate::queue) fn end(&self, how: End) -> Vec<T> {
         self.close();
-        // Nobody finds the queue settled before it is known what was left.
+        // No caller must find the queue settled before the number of abandoned items is known.
         self.unsettled.0.fetch_add(1, Ordering::SeqCst);
         let mut wakes = Wakes::default();
         let mut slow = self.lock();
-        // Together: what a holder gives back from now on was not left behind.
+        // Both flags at once: an item that a holder returns from now on does not count as abandoned.
         self.raise(&slow, flag::ENDED | if how == End::Handed { flag::FENCED } else { 0 });
         let mut left: Vec<T> = slow.front.drain(..).map(|entry| entry.item).collect();
         let due_later: Vec<T> = slow.later.drain().map(|entry| entry.item).collect();
@@ -88,7 +88,7 @@ impl<T> Core<T> {
             match self.place.pop(&self.counts, Claim::All) {
                 Ok(entry) => left.push(entry.item),
                 Err(NoItem::Empty) => break,
-                // A sender on another thread is about to write it.
+                // A sender on another thread is still writing the item.
                 Err(NoItem::Busy) => yield_now(),
             }
         }
@@ -101,13 +101,13 @@ impl<T> Core<T> {
         left
     }
 
-    /// Whether all is settled, with how many were left behind.
+    /// Returns the number of abandoned items if every item is settled.
     pub(in crate::queue) fn outcome(&self) -> Option<usize> {
         let slow = self.lock();
         self.is_settled().then_some(slow.abandoned)
     }
 
-    /// Asks to be told when all is settled.
+    /// Requests a notification of `settled` when every item is settled, for as long as the result lives.
     pub(in crate::queue) fn watch(&self) -> Watch<'_, T> {
         let mut slow = self.lock();
         slow.joiners += 1;
@@ -116,12 +116,12 @@ impl<T> Core<T> {
     }
 }
 
-/// What becomes of the items of a queue that ends.
+/// The fate of the items of a queue that is shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) enum End {
-    /// The caller has them, and leases are void.
+    /// The caller gets them, and leases are void.
     Handed,
-    /// Nobody is there to take them.
+    /// No receiver is left, and the items are dropped.
     Abandoned,
 }
 

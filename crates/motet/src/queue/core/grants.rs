@@ -1,4 +1,4 @@
-//! What is done under the lock: for those in line, and with what came back or is due later.
+//! Operations under the lock: grants to waiters, and items that came back or are due later.
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use super::{Core, Slow, Take, flag};
 use crate::mutant;
 
 impl<T> Core<T> {
-    /// Takes an item by whatever way; for a newcomer nobody is in line.
+    /// Takes an item from the front or from the storage. For `Claim::Open`, no receiver may be in line.
     pub(in crate::queue) fn take_any(
         &self,
         slow: &mut Slow<T>,
@@ -39,7 +39,7 @@ impl<T> Core<T> {
         Ok(entry)
     }
 
-    /// Grants places to the senders in line: as many as it can use to the first, and so on.
+    /// Grants free slots to the senders in line: to the first as many as it wants, then to the next.
     pub(in crate::queue) fn grant_places(&self, slow: &mut Slow<T>, wakes: &mut Wakes) {
         while let Some(first) = slow.senders.first()
             && let Ok(places) = self.counts.hold(slow.senders.want(first))
@@ -64,7 +64,7 @@ impl<T> Core<T> {
         self.mind_timer(slow, wakes);
     }
 
-    /// Sees to it that one of the parked receivers has a timer for what is due first.
+    /// Ensures that one of the parked receivers has a timer for the earliest due time.
     pub(in crate::queue) fn mind_timer(&self, slow: &mut Slow<T>, wakes: &mut Wakes) {
         if let Some(key) = slow.timer
             && (slow.later.len() == 0 || slow.receivers.state(key) != State::Waiting)
@@ -75,12 +75,12 @@ impl<T> Core<T> {
             && slow.later.len() > 0
             && let Some(first) = slow.receivers.first()
         {
-            // It looks at the time when it is polled.
+            // The receiver reads the clock when it is polled.
             wakes.add(slow.receivers.nudge(first));
         }
     }
 
-    /// Puts away what is due later.
+    /// Stores an item that is due later.
     pub(in crate::queue) fn schedule(
         &self,
         slow: &mut Slow<T>,
@@ -97,7 +97,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// Moves what is due by now to the front: of the queue, or of its rank where items have one.
+    /// Moves the items that are due by now to the front: of the queue, or of their rank if items have ranks.
     pub(in crate::queue) fn advance(&self, slow: &mut Slow<T>) {
         if slow.later.len() == 0 {
             return;
@@ -110,7 +110,7 @@ impl<T> Core<T> {
             return;
         };
         let due: Vec<Entry<T>> = std::iter::from_fn(|| slow.later.pop_due(now)).collect();
-        // The last one first, so that the first comes before it.
+        // In reverse order, so that the first item ends up before the others.
         for entry in due.into_iter().rev() {
             store.push_front(&self.counts, entry);
             self.forget_lease(slow);

@@ -1,4 +1,4 @@
-//! Items in and out by the quick way, which takes no lock, and the wakes after it.
+//! The fast path: items in and out without a lock, and the wakes after it.
 
 use std::collections::VecDeque;
 
@@ -12,19 +12,19 @@ use super::super::waiters::Wakes;
 use super::{Core, Slow, flag};
 use crate::mutant;
 
-/// What becomes of an item that is taken.
+/// The state of an item after it was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::queue) enum Take {
-    /// It is settled, and its place is free.
+    /// The item is settled, and its slot is free.
     Settled,
-    /// It is leased, and keeps its place.
+    /// The item is leased, and keeps its slot.
     Leased,
 }
 
 impl<T> Core<T> {
     // Items in.
 
-    /// Moves an item in as a newcomer, who goes before nobody in line.
+    /// Moves an item in for a new sender, which must not overtake a sender in line.
     #[inline(always)]
     pub(in crate::queue) fn push(&self, item: T) -> Result<(), (NoPlace, T)> {
         if self.has(flag::SENDERS) {
@@ -41,7 +41,7 @@ impl<T> Core<T> {
 
     #[cold]
     fn push_later(&self, item: T, due: &DueFn<T>) -> Result<(), (NoPlace, T)> {
-        // Before a place is held: it is somebody's code, and may panic.
+        // Before a slot is held: it is code of the user, and may panic.
         let due = due(&item);
         if let Err(why) = self.counts.hold(1) {
             return Err((why, item));
@@ -62,7 +62,7 @@ impl<T> Core<T> {
         Ok(())
     }
 
-    /// Moves an item into a place that the caller holds. It is held still when the item comes back.
+    /// Moves an item into a slot that the caller holds. If the item is returned, the caller still holds the slot.
     pub(in crate::queue) fn push_held(&self, item: T) -> Result<(), (NoPlace, T)> {
         if let Place::Later(due) = &self.place {
             let due = due(&item);
@@ -73,7 +73,7 @@ impl<T> Core<T> {
         Ok(())
     }
 
-    /// Moves in as many as there is room for now, as a newcomer.
+    /// Moves in as many items as there are free slots, for a new sender.
     pub(in crate::queue) fn push_many(&self, items: &mut VecDeque<T>) -> Result<(), NoPlace> {
         if self.has(flag::SENDERS) {
             return Err(if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full });
@@ -87,7 +87,7 @@ impl<T> Core<T> {
         Ok(())
     }
 
-    /// Moves items into places that the caller holds: how many. The others are held still.
+    /// Moves items into slots that the caller holds, and returns their number. The caller still holds the other slots.
     pub(in crate::queue) fn push_many_held(
         &self,
         items: &mut VecDeque<T>,
@@ -101,8 +101,8 @@ impl<T> Core<T> {
         Ok(places as u32)
     }
 
-    /// Wakes for items that came in. The claim before it and the parking of receivers are in one order for all
-    /// threads, so either a receiver that parks finds the item, or this finds the receiver.
+    /// Wakes receivers after items came in. The claim of a slot and the parking of receivers have one order for all
+    /// threads: either a receiver that parks finds the item, or this check finds the receiver.
     #[inline(always)]
     fn after_push(&self) {
         if self.has(flag::RECEIVERS) && !mutant!("queue.lose_wake") {
@@ -121,7 +121,7 @@ impl<T> Core<T> {
 
     // Items out.
 
-    /// Takes an item as a newcomer and settles it, if nothing speaks against the quick way.
+    /// Takes and settles an item for a new receiver, if the fast path is open.
     #[inline(always)]
     pub(in crate::queue) fn pop_quickly(&self) -> Result<T, NoItem> {
         if self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
@@ -132,20 +132,20 @@ impl<T> Core<T> {
         Ok(item)
     }
 
-    /// Takes an item as a newcomer, if nothing speaks against the quick way.
+    /// Takes an item for a new receiver, if the fast path is open.
     pub(in crate::queue) fn take_quickly(&self, take: Take) -> Result<Entry<T>, NoItem> {
         if self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
             return Err(NoItem::Empty);
         }
         let taken = self.take(Claim::Open, take);
-        // Also after a lease that came to nothing: somebody may have seen the counts that were ahead.
+        // Also after a failed lease: another thread may have seen the counts while they were too high.
         if taken.is_ok() || take == Take::Leased {
             self.after_take();
         }
         taken
     }
 
-    /// Takes more items, if nothing speaks against the quick way.
+    /// Takes up to `most` items, if the fast path is open.
     pub(in crate::queue) fn take_many(&self, into: &mut Vec<T>, most: usize) -> usize {
         if most == 0 || self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
             return 0;
@@ -157,13 +157,13 @@ impl<T> Core<T> {
         taken
     }
 
-    /// Takes an item from its place, and wakes nobody.
+    /// Takes an item from the storage, and wakes no waiter.
     pub(super) fn take(&self, claim: Claim, take: Take) -> Result<Entry<T>, NoItem> {
         match take {
             Take::Settled => self.place.pop(&self.counts, claim),
             Take::Leased if self.counts.len() == 0 => Err(NoItem::Empty),
             Take::Leased => {
-                // Both before the item is taken: its place must not look free, nor it settled.
+                // Both counts are raised before the item is taken: its slot must not look free, nor the item settled.
                 self.unsettled.0.fetch_add(1, Ordering::SeqCst);
                 let taken = match self.counts.hold_for_item() {
                     true => self.place.pop(&self.counts, claim).inspect_err(|_| self.counts.release(1)),
@@ -177,7 +177,7 @@ impl<T> Core<T> {
         }
     }
 
-    /// Wakes for the room that was made. As [`after_push`](Self::after_push).
+    /// Wakes senders after slots became free. See [`after_push`](Self::after_push).
     #[inline(always)]
     pub(in crate::queue) fn after_take(&self) {
         if self.has(flag::SENDERS | flag::WATCHED) {
@@ -197,9 +197,9 @@ impl<T> Core<T> {
         self.look_whether_settled();
     }
 
-    // What is held.
+    // Held slots.
 
-    /// Holds up to `want` places as a newcomer: how many.
+    /// Holds up to `want` slots for a new sender, and returns their number.
     pub(in crate::queue) fn hold(&self, want: u32) -> Result<u32, NoPlace> {
         if self.has(flag::SENDERS) {
             return Err(if self.counts.is_closed() { NoPlace::Closed } else { NoPlace::Full });
@@ -207,7 +207,7 @@ impl<T> Core<T> {
         self.counts.hold(want)
     }
 
-    /// Gives up places that were held for nothing.
+    /// Releases slots that were held and not used.
     pub(in crate::queue) fn release(&self, places: u32) {
         self.counts.release(places);
         self.after_take();
@@ -220,13 +220,13 @@ impl<T> Core<T> {
         self.after_take();
     }
 
-    /// A lease whose item is back where items are counted by position.
+    /// Stops counting a lease whose item is back in the storage, which counts it by position.
     pub(in crate::queue) fn forget_lease(&self, _: &Slow<T>) {
         self.unsettled.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// Moves the first in, which is the first still if it is refused.
+/// Moves the first item in. If it is refused, it is the first item again.
 fn one_of<T>(
     items: &mut VecDeque<T>,
     push: impl FnOnce(T) -> Result<(), (NoPlace, T)>,

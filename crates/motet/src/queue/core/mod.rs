@@ -1,4 +1,4 @@
-//! What all handles of a queue share.
+//! The state that all handles of a queue share.
 
 mod end;
 mod grants;
@@ -19,17 +19,18 @@ use super::waiters::{Key, Waiters};
 use crate::observe::Registration;
 use crate::task::notify::Notify;
 
-/// What an operation must know before it takes the quick way, in one word that is seldom written.
+/// Flags that an operation checks before it takes the fast path: one word, which is rarely written.
 pub(super) mod flag {
-    /// Senders are in line: no newcomer goes before them, and whoever makes room grants it to them.
+    /// Senders are in line: no new sender goes before them, and an operation that frees slots grants these slots to
+    /// them.
     pub(in super::super) const SENDERS: u32 = 1;
     /// Receivers are in line.
     pub(in super::super) const RECEIVERS: u32 = 2;
-    /// Items came back from leases, or are due later: they come before those in the ring.
+    /// Items came back from leases, or are due later: they come before the items in the storage.
     pub(in super::super) const ASIDE: u32 = 4;
-    /// Somebody waits for the last item to be settled.
+    /// A `join` or a closed queue waits for the last item to be settled.
     pub(in super::super) const WATCHED: u32 = 8;
-    /// Nothing is handed out any more.
+    /// No item is handed out any more.
     pub(in super::super) const ENDED: u32 = 16;
     /// Leases are void.
     pub(in super::super) const FENCED: u32 = 32;
@@ -39,10 +40,12 @@ pub(super) struct Core<T> {
     pub(super) counts: Counts,
     pub(super) place: Place<T>,
     flags: Padded<AtomicU32>,
-    /// Apart from what is only read, or everybody would read that anew whenever somebody parks.
+    /// On cache lines of its own: otherwise every operation would have to load the read-only fields again whenever a
+    /// waiter parks.
     slow: Padded<Mutex<Slow<T>>>,
-    /// Items that were handed out as leases and are not settled: with a holder, returned, due later, or on their way
-    /// to the dead letters. Counted before the item leaves its place, so that it is never in neither.
+    /// The number of items that were handed out as leases and are not settled: held, returned, due later, or on their
+    /// way to the dead letters. An item is counted before it leaves the storage, so that at every moment it is counted
+    /// at least once.
     unsettled: Padded<AtomicUsize>,
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -52,21 +55,21 @@ pub(super) struct Core<T> {
     pub(super) registration: OnceLock<Registration>,
 }
 
-/// What is touched only by those who wait, who wake them, and who bring something back.
+/// The part of the state that only waiters, operations that wake them, and returned items touch.
 pub(super) struct Slow<T> {
     pub(super) senders: Waiters,
     pub(super) receivers: Waiters,
-    /// Ready, and before all in the place; each holds its place by count.
+    /// Items that are ready and come before those in the storage; each of them holds a slot by count.
     pub(super) front: VecDeque<Entry<T>>,
     pub(super) later: Later<T>,
-    /// The parked receiver that has set its timer to what is due first.
+    /// The parked receiver whose timer is set to the earliest due time.
     pub(super) timer: Option<Key>,
     joiners: usize,
     pub(super) abandoned: usize,
 }
 
 impl<T> Core<T> {
-    /// The name that the queue is shown under, for reports.
+    /// The name of the queue in snapshots, for reports.
     pub(super) fn name(&self) -> Option<String> {
         self.registration.get()?.name()
     }
@@ -105,7 +108,7 @@ impl<T> Core<T> {
         self.flags.0.load(Ordering::SeqCst) & flags != 0
     }
 
-    /// Flags are written under the lock.
+    /// Sets flags. Flags are written under the lock only.
     pub(super) fn raise(&self, _: &Slow<T>, flags: u32) {
         self.flags.0.fetch_or(flags, Ordering::SeqCst);
         in_one_order();

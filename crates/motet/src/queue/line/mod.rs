@@ -1,4 +1,4 @@
-//! Waiting in line, on either side of a queue.
+//! Waiting in line, for senders and for receivers.
 
 mod placing;
 mod taking;
@@ -13,21 +13,22 @@ use tokio::task::yield_now;
 pub(super) use self::placing::{Closed, Placing, Sending, Sent, Turn};
 pub(super) use self::taking::{Line, Receiving, Taking};
 
-/// How often a slot that another thread is just using is looked at again before the task yields: it is a matter of
-/// nanoseconds, unless that thread was stopped in the middle.
+/// How often an operation checks a slot that another thread is using before the task yields. That use takes
+/// nanoseconds, unless the other thread was preempted.
 const LOOKS: usize = if cfg!(all(test, motet_loom)) { 1 } else { 32 };
 
-/// How often a sender that finds no room lets others run before it goes into the line. To be parked and woken, often by
-/// another worker that is called for it, costs as much as all of these; and while nobody is in line, whoever makes room
-/// takes no lock. Four senders that share two workers with their receiver take 14 ns an item, and 25 with once; with as
-/// often as items are seen to be taken meanwhile it is 20, for mostly the receiver only changes its worker.
+/// How often a sender that finds no free slot yields before it joins the line. Parking and waking a task, often on
+/// another worker that is woken for it, costs as much as all of these yields; and while the line is empty, an operation
+/// that frees a slot takes no lock. Four senders that share two workers with their receiver take 14 ns per item, and 25
+/// ns with one yield. With as many yields as items are seen to leave during them it is 20 ns, because mostly the
+/// receiver only moves to another worker.
 const YIELDS: u8 = if cfg!(all(test, motet_loom)) { 1 } else { 16 };
 
-/// Lets others run first: a thread that was stopped in the middle of a slot among them.
+/// Yields to other tasks, and to a thread that was preempted while it used a slot.
 #[cfg(not(all(test, motet_loom)))]
 fn again<T>(cx: &mut Context<'_>) -> Poll<T> {
-    // As tokio yields. A wake from inside of the poll would call another worker to take the task over, and the two would
-    // pass the queue to and fro.
+    // As tokio yields. A wake from inside the poll would make another worker take the task over, and the two workers
+    // would pass the queue back and forth.
     let turn = pin!(yield_now()).poll(cx);
     debug_assert!(turn.is_pending(), "a yield waits once");
     Poll::Pending

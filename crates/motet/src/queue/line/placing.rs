@@ -1,4 +1,4 @@
-//! A sender's turn.
+//! The wait of a sender for a free slot.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,30 +17,31 @@ use super::{LOOKS, YIELDS, again};
 use crate::task::budget::poll_share;
 use crate::{mutant, sim};
 
-/// The queue takes no more items.
+/// The queue is closed.
 pub(in crate::queue) struct Closed;
 
-/// A sender's turn, apart from its queue. Whoever drops it [leaves](Self::leave) first.
+/// The state of a waiting sender, without its queue. The owner calls [`leave`](Self::leave) before it drops this.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Turn {
     key: Option<Key>,
-    /// Places that are this one's.
+    /// The slots that this sender holds.
     held: u32,
     yields: u8,
 }
 
-/// What became of an item on its way in.
+/// The result of an attempt to send.
 pub(in crate::queue) enum Sent {
     Done,
     Closed,
-    /// Until it is woken.
+    /// The sender is in line, and is woken.
     Waiting,
-    /// There is a place, and whoever took the item from it is not quite done.
+    /// A slot is free, but the receiver on another thread is still moving the item out of it.
     Busy,
 }
 
 impl Turn {
-    /// Moves the item in when there is room. It stays where it is until it is inside, and when it is refused.
+    /// Moves the item in if there is a slot for it. The item stays in `item` until it is in the queue, and if it is
+    /// refused.
     #[inline(always)]
     pub(in crate::queue) fn send<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
         if self.is_new()
@@ -80,10 +81,10 @@ impl Turn {
         self.key.is_none() && self.held == 0
     }
 
-    /// Whether to let others run first: not before those who are in line.
+    /// Returns `true` if the sender should yield before it joins the line. It does not yield while senders are in line.
     fn may_yield<T>(&mut self, core: &Core<T>) -> bool {
         self.yields = self.yields.saturating_add(1);
-        // In a simulation once, so that there is a line at all.
+        // Once in a simulation, so that senders get into the line at all.
         let most = if sim::is_current() { 1 } else { YIELDS };
         self.yields <= most && !core.has(flag::SENDERS)
     }
@@ -113,7 +114,7 @@ impl Turn {
         }
     }
 
-    /// Moves as many items in at once as there is room for, when it is this one's turn.
+    /// Moves in as many items at once as there are slots for this sender.
     fn send_many<T>(&mut self, core: &Core<T>, waker: &Waker, items: &mut VecDeque<T>) -> Sent {
         if items.is_empty() {
             return Sent::Done;
@@ -142,7 +143,7 @@ impl Turn {
         }
     }
 
-    /// Holds some of the places that are wanted, when it is this one's turn.
+    /// Waits until this sender holds at least one of the `want` slots.
     fn poll_held<T>(&mut self, core: &Core<T>, waker: &Waker, want: u32) -> Poll<Result<(), Closed>> {
         if self.held > 0 {
             return Poll::Ready(Ok(()));
@@ -153,7 +154,7 @@ impl Turn {
             self.held = places;
             return Poll::Ready(Ok(()));
         }
-        // Wakers are cloned and dropped outside of the lock: both may run somebody's code.
+        // Wakers are cloned and dropped outside of the lock: both may run code of the user.
         let waker = waker.clone();
         let (mut unused, mut known) = (None, None);
         let mut wakes = Wakes::default();
@@ -162,7 +163,7 @@ impl Turn {
             None => {
                 let key = *self.key.insert(slow.senders.push(waker, want));
                 core.raise(&slow, flag::SENDERS);
-                // There may be room by now: for who is first in line.
+                // A slot may be free by now: it goes to the first sender in line.
                 core.grant_places(&mut slow, &mut wakes);
                 key
             }
@@ -177,12 +178,12 @@ impl Turn {
         };
         let mut state = slow.senders.state(key);
         if state == State::Waiting && core.counts.is_closed() && !mutant!("queue.close_and_tell_nobody") {
-            // It came into the line after those in it had been dismissed.
+            // The sender joined the line after `close` had released the senders in it.
             state = State::Released;
         }
         if state != State::Waiting {
             self.key = None;
-            // One that dismissed itself has its waker still.
+            // A sender that released itself here still has its waker in the list.
             known = slow.senders.remove(key).1;
             core.grant_places(&mut slow, &mut wakes);
         }
@@ -199,7 +200,7 @@ impl Turn {
         }
     }
 
-    /// Leaves the line, and gives up what was granted.
+    /// Leaves the line, and releases the slots that were granted.
     #[inline(always)]
     pub(in crate::queue) fn leave<T>(&mut self, core: &Core<T>) {
         if !self.is_new() {
@@ -244,7 +245,7 @@ fn push<T>(
     })
 }
 
-/// Looks again at a slot that another thread is just using.
+/// Repeats an attempt while the slot is in use by another thread.
 #[inline]
 fn looks<R>(mut look: impl FnMut() -> Result<R, NoPlace>) -> Result<R, NoPlace> {
     for _ in 1..LOOKS {
@@ -256,7 +257,7 @@ fn looks<R>(mut look: impl FnMut() -> Result<R, NoPlace>) -> Result<R, NoPlace> 
     look()
 }
 
-/// A [`Turn`] that leaves when it is dropped.
+/// A [`Turn`] that leaves the line when it is dropped.
 pub(in crate::queue) struct Placing<'a, T> {
     core: &'a Core<T>,
     turn: Turn,
@@ -268,7 +269,7 @@ impl<'a, T> Placing<'a, T> {
         Self { core, turn: Turn::default() }
     }
 
-    /// Waits for a place, which is then the caller's to release.
+    /// Waits for a slot, which the caller then has to release.
     pub(in crate::queue) async fn hold(mut self) -> Result<(), Closed> {
         poll_fn(|cx| {
             let coop = ready!(coop::poll_proceed(cx));
@@ -283,7 +284,7 @@ impl<'a, T> Placing<'a, T> {
         Ok(())
     }
 
-    /// Moves all items in, many at once: one unit of the budget for each time.
+    /// Moves all items in, many at once. Each batch costs one unit of the coop budget.
     pub(in crate::queue) fn poll_send_all(
         &mut self,
         cx: &mut Context<'_>,
@@ -313,7 +314,7 @@ impl<T> Drop for Placing<'_, T> {
     }
 }
 
-/// An item on its way in.
+/// The future that sends one item.
 pub(in crate::queue) struct Sending<'a, T> {
     core: &'a Core<T>,
     turn: Turn,

@@ -1,4 +1,4 @@
-//! A receiver's turn.
+//! The wait of a receiver for an item.
 
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
@@ -15,17 +15,17 @@ use super::{LOOKS, again};
 use crate::mutant;
 use crate::task::budget::poll_share;
 
-/// A receiver's turn, apart from its queue: a stream keeps it from one item to the next. Whoever drops it
-/// [leaves](Self::leave) first.
+/// The state of a waiting receiver, without its queue: a stream keeps it from one item to the next. The owner calls
+/// [`leave`](Self::leave) before it drops this.
 #[derive(Debug, Default)]
 pub(in crate::queue) struct Line {
     key: Option<Key>,
     yielded: bool,
-    /// Only while something is due later, and this is who watches the clock.
+    /// Set only while an item is due later and this receiver watches the clock.
     timer: Timer,
 }
 
-/// None mostly, and then its drop costs a look.
+/// Mostly `None`; then dropping it costs one comparison.
 #[derive(Debug, Default)]
 struct Timer(Option<Pin<Box<Sleep>>>);
 
@@ -45,18 +45,18 @@ impl Drop for Timer {
     }
 }
 
-/// What a look for an item has come to.
+/// The result of an attempt to take an item under the lock.
 enum Visit<T> {
     Taken(Entry<T>),
-    /// There is none, and none can come.
+    /// There is no item, and none can come.
     Finished,
-    /// Until it is woken, and at the latest then.
+    /// The receiver is in line: it is woken, and it looks again at the given time at the latest.
     Waiting(Option<Instant>),
     Busy,
 }
 
 impl Line {
-    /// Takes an item and settles it, when there is one for this receiver; `None` when none can come any more.
+    /// Takes and settles an item once there is one for this receiver; `None` once no item can come any more.
     #[inline(always)]
     pub(in crate::queue) fn poll_recv<T>(&mut self, core: &Core<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let share = ready!(poll_share(cx));
@@ -72,7 +72,7 @@ impl Line {
         Poll::Ready(taken.map(|entry| entry.item))
     }
 
-    /// Leases an item when there is one for this receiver; `None` when none can come any more.
+    /// Leases an item once there is one for this receiver; `None` once no item can come any more.
     pub(in crate::queue) fn poll_lease<T>(
         &mut self,
         core: &Core<T>,
@@ -84,7 +84,8 @@ impl Line {
         Poll::Ready(taken)
     }
 
-    /// Once, before it goes into the line: mostly others bring something. More often was no better.
+    /// Returns `true` once, before the receiver joins the line: mostly other tasks send an item while it yields.
+    /// Yielding more often was not faster.
     fn may_yield(&mut self) -> bool {
         !std::mem::replace(&mut self.yielded, true)
     }
@@ -131,14 +132,15 @@ impl Line {
             if timer.deadline() != until {
                 timer.as_mut().reset(until);
             }
-            // The budget is this wait's already: with none left the timer would never be looked at.
+            // The wait has already taken its unit of the coop budget: with no budget left, the timer would never be
+            // polled.
             ready!(pin!(coop::unconstrained(timer.as_mut())).poll(cx));
         }
     }
 
-    /// Takes an item if there is one; without a waker it does not wait.
+    /// Takes an item if there is one. Without a waker it does not wait.
     fn visit<T>(&mut self, core: &Core<T>, waker: Option<&Waker>, take: Take) -> Visit<T> {
-        // Wakers are cloned and dropped outside of the lock: both may run somebody's code.
+        // Wakers are cloned and dropped outside of the lock: both may run code of the user.
         let mut waker = waker.cloned();
         let mut unused = None;
         let mut wakes = Wakes::default();
@@ -157,7 +159,7 @@ impl Line {
             match claim.map(|claim| core.take_any(&mut slow, claim, take, &mut wakes)) {
                 Some(Ok(entry)) => break Visit::Taken(entry),
                 Some(Err(NoItem::Busy)) => break Visit::Busy,
-                // What was promised is there.
+                // The promised item exists, so its sender is still writing it.
                 Some(Err(NoItem::Empty)) if claim == Some(Claim::Granted) => break Visit::Busy,
                 Some(Err(NoItem::Empty)) | None => {}
             }
@@ -169,7 +171,7 @@ impl Line {
                 (None, Some(waker)) => {
                     let key = *self.key.insert(slow.receivers.push(waker, 1));
                     core.raise(&slow, flag::RECEIVERS);
-                    // Something may have come by now: for who is first in line.
+                    // An item may have arrived by now: it goes to the first receiver in line.
                     core.grant_items(&mut slow, &mut wakes);
                     if slow.receivers.state(key) == State::Waiting {
                         break Visit::Waiting(self.watch_the_clock(&mut slow, key));
@@ -193,7 +195,7 @@ impl Line {
         if matches!(state, State::Granted(_)) && matches!(visit, Visit::Finished) {
             core.counts.unpromise();
         }
-        // What became due may be for others.
+        // Items that have become due may be for other receivers.
         core.grant_items(&mut slow, &mut wakes);
         drop(slow);
         drop((unused, known));
@@ -204,13 +206,13 @@ impl Line {
         visit
     }
 
-    /// Until when to wait at the latest, for the one receiver who sees to it.
+    /// The time at which this receiver looks again, if it is the one that watches the clock.
     fn watch_the_clock<T>(&self, slow: &mut Slow<T>, key: Key) -> Option<Instant> {
         let until = slow.later.next_due()?;
         (*slow.timer.get_or_insert(key) == key).then_some(until)
     }
 
-    /// Takes an item if there is one for a newcomer: `Ok(None)` if none can come any more.
+    /// Takes an item if there is one for a new receiver: `Ok(None)` if no item can come any more.
     pub(in crate::queue) fn try_take<T>(core: &Core<T>, take: Take) -> Result<Option<Entry<T>>, NoItem> {
         if let Ok(entry) = core.take_quickly(take) {
             return Ok(Some(entry));
@@ -222,7 +224,7 @@ impl Line {
         }
     }
 
-    /// Leaves the line; what was granted goes to the next.
+    /// Leaves the line. A granted item goes to the next receiver.
     #[inline(always)]
     pub(in crate::queue) fn leave<T>(&mut self, core: &Core<T>) {
         if self.key.is_some() {
@@ -259,7 +261,7 @@ fn remove<T>(slow: &mut Slow<T>, key: Key) -> (State, Option<Waker>) {
     slow.receivers.remove(key)
 }
 
-/// A [`Line`] that leaves when it is dropped.
+/// A [`Line`] that leaves the line when it is dropped.
 pub(in crate::queue) struct Taking<'a, T> {
     core: &'a Core<T>,
     line: Line,
@@ -271,7 +273,7 @@ impl<'a, T> Taking<'a, T> {
         Self { core, line: Line::default() }
     }
 
-    /// Takes one, and what else is there.
+    /// Takes one item, and the others that are there, up to `most`.
     pub(in crate::queue) fn poll_many(
         &mut self,
         cx: &mut Context<'_>,
@@ -311,10 +313,10 @@ impl<T> Drop for Taking<'_, T> {
     }
 }
 
-/// An item on its way out.
+/// The future that receives one item.
 pub(in crate::queue) struct Receiving<'a, T> {
     core: &'a Core<T>,
-    /// Once it found no item at once: a drop costs a look until then.
+    /// Set once the first poll has found no item; until then, a drop costs one comparison.
     waits: Option<Taking<'a, T>>,
 }
 

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use super::{Entry, Store, spare};
 
-/// First in, first out, growing as it must: the order of an unbounded queue.
+/// First in, first out, and growing: the order of an unbounded queue.
 #[derive(Debug)]
 pub(crate) struct Fifo<T>(VecDeque<Entry<T>>);
 

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{Entry, spare};
 
-/// What is due later: by due time, and by order of arrival where two are due at once.
+/// Items that are due later, ordered by due time, and by arrival where due times are equal.
 #[derive(Debug)]
 pub(crate) struct Later<T> {
     heap: BinaryHeap<Due<T>>,
@@ -29,12 +29,12 @@ impl<T> Later<T> {
         self.arrived += 1;
     }
 
-    /// When the first is due.
+    /// The due time of the first item.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.heap.peek().map(|due| due.at)
     }
 
-    /// Gives the first, if it is due.
+    /// Removes the first item, if it is due.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<Entry<T>> {
         self.next_due().filter(|due| *due <= now)?;
         self.pop()
@@ -77,7 +77,7 @@ impl<T> PartialOrd for Due<T> {
 }
 
 impl<T> Ord for Due<T> {
-    /// The one that is due first is the greatest, which is what the heap gives first.
+    /// The item that is due first is the greatest, because the heap pops the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.arrival).cmp(&(self.at, self.arrival))
     }

@@ -3,17 +3,18 @@ use std::collections::VecDeque;
 use super::priority::Placed;
 use super::spare;
 
-/// A comparison of ranks a level, all of them at each item: 16 still cost less than one level of a heap.
+/// The number of levels. Each item is compared with the rank of every level; 16 comparisons still cost less than one
+/// level of a heap.
 const MOST: usize = 16;
 
-/// The items of a few ranks, a deque for each.
+/// The items of a few ranks, in one deque per rank.
 #[derive(Debug)]
 pub(super) struct Levels<T> {
-    /// How many ranks there are.
+    /// The number of levels in use.
     used: usize,
-    /// From the highest to the lowest, so that the one which is emptied first is at the end.
+    /// The ranks in use, from the highest to the lowest, so that the level that is emptied first is at the end.
     ranks: [i64; MOST],
-    /// None of those in use is empty; those past them are.
+    /// The deques of the levels: those in use are not empty, the others are.
     items: [VecDeque<Placed<T>>; MOST],
 }
 
@@ -22,7 +23,7 @@ impl<T> Levels<T> {
         Self { used: 0, ranks: [0; MOST], items: Default::default() }
     }
 
-    /// Takes it in behind those of its rank; gives it back if all levels are in use for others.
+    /// Adds an entry behind the entries of its rank. Returns it if all levels are in use for other ranks.
     #[inline]
     pub(super) fn push_back(&mut self, last: Placed<T>) -> Result<(), Placed<T>> {
         match self.level(last.entry.rank) {
@@ -34,7 +35,7 @@ impl<T> Levels<T> {
         }
     }
 
-    /// Takes it in before those of its rank; gives it back if all levels are in use for others.
+    /// Adds an entry before the entries of its rank. Returns it if all levels are in use for other ranks.
     #[inline]
     pub(super) fn push_front(&mut self, first: Placed<T>) -> Result<(), Placed<T>> {
         match self.level(first.entry.rank) {
@@ -63,10 +64,10 @@ impl<T> Levels<T> {
         first
     }
 
-    /// The level of the rank; a new one if there is one left.
+    /// The level of `rank`: a new one if the rank has none and one is free.
     #[inline]
     fn level(&mut self, rank: i64) -> Option<&mut VecDeque<Placed<T>>> {
-        // All are compared and none is searched for: a sum needs no branch.
+        // All ranks are compared instead of a search: a sum needs no branch.
         let at: usize = self.ranks[..self.used].iter().map(|other| usize::from(*other > rank)).sum();
         if at == self.used || self.ranks[at] != rank {
             if self.used == MOST {

@@ -1,6 +1,6 @@
 use super::{Entry, Store, spare};
 
-/// Last in, first out. Its front is its top, so what comes back is what goes out next.
+/// Last in, first out. The front is the top, so an item that comes back is handed out next.
 #[derive(Debug)]
 pub(crate) struct Lifo<T>(Vec<Entry<T>>);
 

@@ -1,7 +1,7 @@
-//! The orders in which a queue can hand out its items, as plain state: no lock, no clock, no waiting.
+//! The orders in which a queue hands out its items, as plain state: no lock, no clock, no waiting.
 //!
-//! First in, first out has a ring of its own; every other order is a store behind one lock. What a lease brings
-//! back goes to the front: of the whole store, or of its own rank where there are ranks.
+//! A bounded queue that is first in, first out uses the ring; every other order is a store behind one lock. An item
+//! that comes back from a lease goes to the front: of the whole store, or of its rank if items have ranks.
 
 mod fifo;
 mod later;
@@ -16,13 +16,13 @@ pub(crate) use later::Later;
 pub(crate) use lifo::Lifo;
 pub(crate) use priority::Priority;
 
-/// An item with what the queue knows of it.
+/// An item with the bookkeeping of the queue.
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
     pub(crate) item: T,
-    /// How often it has come back from a lease.
+    /// How often the item has come back from a lease.
     pub(crate) returns: u32,
-    /// What a ranked store orders by, drawn from the item before the store is locked; 0 elsewhere.
+    /// The key of a ranked store, computed from the item before the store is locked; 0 in other stores.
     pub(crate) rank: i64,
 }
 
@@ -32,24 +32,24 @@ impl<T> Entry<T> {
     }
 }
 
-/// Keeps items in some order.
+/// Stores items in some order.
 ///
-/// It is called under a lock, so nothing of it runs code of the item: no comparison, no drop.
+/// It is called under a lock, so it must not run code of the item: no comparison and no drop.
 pub(crate) trait Store<T>: Send {
-    /// Takes in a new item.
+    /// Adds a new item.
     fn push(&mut self, entry: Entry<T>);
 
-    /// Takes back what was handed out: it comes before its equals.
+    /// Puts back an item that was handed out: it comes before the other items of its rank.
     fn push_front(&mut self, entry: Entry<T>);
 
-    /// Hands out the next.
+    /// Removes the next item.
     fn pop(&mut self) -> Option<Entry<T>>;
 }
 
-/// What is left to keep of memory for `capacity` entries, when it is much more than `len` of them need.
+/// Returns the capacity to shrink to, if `capacity` is much more than `len` entries need.
 ///
-/// Asked after each removal: a queue that was full once does not hold the memory for ever. Halving what is a
-/// quarter full costs less than a copy for each removal.
+/// It is checked after each removal, so that a queue that was full once does not keep the memory forever. Halving the
+/// capacity when a quarter is used keeps the cost per removal constant.
 const fn spare(len: usize, capacity: usize) -> Option<usize> {
     if capacity > 64 && len < capacity / 4 { Some(capacity / 2) } else { None }
 }

@@ -5,26 +5,26 @@ use super::levels::Levels;
 use super::{Entry, Store, spare};
 use crate::mutant;
 
-/// By rank, the lowest first; first in, first out within a rank.
+/// Items by rank, the lowest first; first in, first out within a rank.
 ///
-/// The ranks that a program uses are mostly few, so each of a few has a level: a deque of its own, where an item
-/// goes in and out in constant time. The items of other ranks go to a heap, and the next is the better of the
-/// two. With eight ranks this costs a quarter of a heap alone at 1 024 items (20 ns for in and out, not 80); with
-/// as many ranks as items a fifth more.
+/// A program mostly uses few ranks. Each of up to 16 ranks has a level: a deque of its own, where adding and removing
+/// an item take constant time. Items of further ranks go to a heap, and the next item is the better one of the two.
+/// With eight ranks this costs a quarter of a heap alone at 1 024 items (20 ns instead of 80 for in and out); with as
+/// many ranks as items it costs a fifth more.
 #[derive(Debug)]
 pub(crate) struct Priority<T> {
     levels: Levels<T>,
     rest: BinaryHeap<Placed<T>>,
-    /// The place after the last.
+    /// The sequence number after the last one.
     end: i64,
-    /// The place of the first.
+    /// The sequence number of the first entry.
     front: i64,
 }
 
-/// An entry and its place among those of its rank.
+/// An entry and its sequence number among the entries of its rank.
 ///
-/// One rank may be in both halves, since it has a level only while there is one for it: by the places they are told
-/// apart.
+/// A rank may be in the levels and in the heap, since it has a level only while one is free for it: the sequence
+/// numbers order its entries.
 #[derive(Debug)]
 pub(super) struct Placed<T> {
     place: i64,
@@ -81,9 +81,10 @@ impl<T: Send> Store<T> for Priority<T> {
 }
 
 impl<T> Placed<T> {
-    /// By rank, then by place; the lowest is the first. In one number, which is compared without a branch.
+    /// Orders by rank, then by sequence number; the lowest key is the first. It is one number, which is compared
+    /// without a branch.
     fn key(&self) -> i128 {
-        // The sign of the place is turned, so that as the lower half it orders as before.
+        // The sign of the sequence number is flipped, so that it keeps its order as the unsigned lower half.
         (i128::from(self.entry.rank) << 64) | i128::from(self.place as u64 ^ (1 << 63))
     }
 }
@@ -103,7 +104,7 @@ impl<T> PartialOrd for Placed<T> {
 }
 
 impl<T> Ord for Placed<T> {
-    /// The one with the lowest key is the greatest, which is what the heap gives first.
+    /// The entry with the lowest key is the greatest, because the heap pops the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         other.key().cmp(&self.key())
     }

@@ -8,7 +8,7 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Step {
     Push(i64),
-    /// Brings back one of those that are out.
+    /// Puts back one of the entries that are out.
     Return(usize),
     Pop,
 }
@@ -26,11 +26,11 @@ fn entry(item: u32, rank: i64) -> Entry<u32> {
     Entry { rank, ..Entry::new(item) }
 }
 
-/// Items in the order in which they go out, found anew for each.
+/// Items in the order in which they come out, searched for again at each step.
 #[derive(Default)]
 struct Naive(Vec<(u32, i64)>);
 
-/// Where a new item goes, and one that comes back, in a naive queue.
+/// The position of a new item, and of an item that comes back, in a naive queue.
 struct Order {
     last: fn(&Naive, i64) -> usize,
     first: fn(&Naive, i64) -> usize,
@@ -43,7 +43,7 @@ const PRIORITY: Order = Order {
     first: |naive, rank| naive.0.iter().take_while(|(_, other)| *other < rank).count(),
 };
 
-/// Runs the steps on both and gives what came out of each, the rest at the end included.
+/// Runs the steps on both, and returns the items that came out of each, including those left at the end.
 fn both(mut store: impl Store<u32>, order: &Order, steps: Vec<Step>) -> (Vec<u32>, Vec<u32>) {
     let mut naive = Naive::default();
     let (mut ours, mut theirs, mut out) = (Vec::new(), Vec::new(), Vec::<Entry<u32>>::new());
@@ -91,7 +91,7 @@ proptest! {
         prop_assert_eq!(ours, naive);
     }
 
-    /// About as many as there are levels, so that a rank moves from one half to the other.
+    /// About as many ranks as levels, so that a rank moves from one half to the other.
     #[test]
     fn priority_store_of_many_ranks_agrees_with_its_model(steps in steps(0..24i64)) {
         let (ours, naive) = both(Priority::new(), &PRIORITY, steps);
@@ -136,7 +136,7 @@ proptest! {
     }
 }
 
-/// A store that was full keeps next to nothing of it.
+/// A store that was full keeps almost none of its memory.
 #[test]
 fn emptied_store_frees_its_memory() {
     fn run(store: &mut impl Store<u32>) {
@@ -155,6 +155,6 @@ fn emptied_store_frees_its_memory() {
     }
     assert_eq!(later.drain().count(), 100_000);
     for capacity in [fifo.capacity(), lifo.capacity(), priority.capacity(), later.capacity()] {
-        assert!(capacity <= 17 * 128, "room for {capacity} entries");
+        assert!(capacity <= 17 * 128, "capacity for {capacity} entries is kept");
     }
 }

@@ -17,24 +17,24 @@ use crate::task::gate::Class;
 use crate::task::member::Member;
 use crate::task::{CancelToken, Name, Scope, ScopeClosedError, Task};
 
-/// How many items each worker may take from the queue and not handle, because another of their key is under way.
+/// The number of items per worker that may be leased and wait because another item of their key is being handled.
 const WAITING_PER_WORKER: usize = 16;
 
-/// How long an item waits at most before its second attempt, unless a back-off is set.
+/// The longest delay before the second attempt, unless a back-off is set.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
-/// How long an item waits at most before any attempt, unless a back-off is set. An item that never succeeds then costs
-/// four attempts a minute.
+/// The longest delay before any attempt, unless a back-off is set. An item that never succeeds then costs four attempts
+/// per minute.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Sets up workers that take the items of a queue: see [`Receiver::workers`].
+/// Sets the options of the workers of a queue; created by [`Receiver::workers`].
 ///
 /// # Defaults
-/// No keys: items are handled in any order. An item whose handler fails is handled again after a
-/// [`backoff`](Self::backoff) of up to 100 ms, growing to 30 s, with full jitter: items that fail do not keep workers
-/// from those that do not.
-/// The workers are children of their scope, which waits until the queue is closed and they are done with it.
-#[must_use = "no worker runs until they are started"]
+/// No keys, so items are handled in any order. An item whose handler fails is handled again after a
+/// [`backoff`](Self::backoff) of up to 100 ms, growing to 30 s, with full jitter, so that failing items do not keep
+/// workers from the others. The workers are children of their scope, which waits until the queue is closed and all its
+/// items are settled.
+#[must_use = "the workers are started by `start`"]
 pub struct Workers<T: Send + 'static> {
     receiver: Receiver<T>,
     count: usize,
@@ -45,13 +45,13 @@ pub struct Workers<T: Send + 'static> {
 }
 
 impl<T: Send + Sync + 'static> Receiver<T> {
-    /// Sets up `count` workers that take the items of this queue.
+    /// Creates a builder for `count` workers that handle the items of this queue.
     ///
-    /// They have a receiver of their own: keep this one to see what they leave behind when they are cancelled. If
-    /// there is no other, it is abandoned with them.
+    /// The workers have a receiver of their own. Keep this receiver, to get the items that cancelled workers leave
+    /// behind; without another receiver, the queue is abandoned with its workers.
     ///
     /// # Panics
-    /// If `count` is zero: nobody would take anything.
+    /// If `count` is zero.
     ///
     /// # Examples
     /// ```
@@ -65,25 +65,29 @@ impl<T: Send + Sync + 'static> Receiver<T> {
     ///     Ok(())
     /// }
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// scope(async |n: &Nursery| {
-    ///     let (sender, receiver) = queue::bounded(100);
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, receiver) = queue::bounded(100);
+    /// let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5))?;
+    /// let stats = scope(async |n: &Nursery<queue::SendError<Update>>| {
     ///     let crew = receiver
     ///         .workers(8)
     ///         .keyed(|update: &Update| update.account)
-    ///         .backoff(Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5)).unwrap())
+    ///         .backoff(backoff)
     ///         .start(n, "accounts", |job| async move { store(&job).await })
     ///         .expect("the scope is open");
-    ///     sender.send(Update { account: 7, amount: -20 }).await.expect("the workers receive");
+    ///     sender.send(Update { account: 7, amount: -20 }).await?;
     ///     drop(sender);
-    ///     assert_eq!(crew.ended().await.done, 1);
-    ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    ///     Ok(crew.ended().await)
+    /// })
+    /// .await?;
+    /// assert_eq!(stats.done, 1);
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn workers(&self, count: usize) -> Workers<T> {
-        assert!(count > 0, "no worker takes nothing: ask for one at least");
+        assert!(count > 0, "`count` is 0, but must be at least 1");
         Workers {
             receiver: self.clone(),
             count,
@@ -96,54 +100,57 @@ impl<T: Send + Sync + 'static> Receiver<T> {
 }
 
 impl<T: Send + Sync + 'static> Workers<T> {
-    /// Waits for the delay of `backoff` before an item is handled again whose handler failed or panicked; by default up
-    /// to 100 ms, growing to 30 s, with full jitter. How often it is handled again is for the queue to say: with
-    /// [dead letters](crate::queue::Options::dead_letters) it is moved there after that number of attempts; without
-    /// them no item is dropped, and one that never succeeds is tried for ever. Such an item is logged as a warning
-    /// once, at its tenth attempt, and counted in [`CrewStats::stubborn`](super::CrewStats::stubborn).
+    /// Sets the delay before an item is handled again after its handler failed or panicked; by default up to 100 ms,
+    /// growing to 30 s, with full jitter. The queue decides how often an item is handled: with [dead
+    /// letters](crate::queue::Options::dead_letters) the item is moved there after that number of attempts; without
+    /// them no item is dropped, and an item that never succeeds is tried without end. Such an item is logged as a
+    /// warning once, at its tenth attempt, and counted in [`CrewStats::stubborn`](super::CrewStats::stubborn).
     ///
-    /// With a delay of zero an item goes back to the front of the queue at once, and is handled before any other.
+    /// With a delay of zero an item returns to the front of the queue at once, and is handled before any other.
     ///
-    /// Without keys it waits in the queue. With keys it waits with the workers, and those of its key with it; none
-    /// of the workers is held up.
+    /// Without keys an item waits for its next attempt in the queue. With keys it waits with the workers, together with
+    /// the items of its key; no worker is occupied by the wait.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Handles items of one key one after the other, in the order of the queue; items of other keys meanwhile.
+    /// Handles items of one key one after the other, in the order of the queue. Items of other keys are handled
+    /// concurrently.
     ///
-    /// Keys are told apart by a hash of 64 bits and are not kept: two keys with the same hash are handled as one.
+    /// Keys are compared by a 64-bit hash and are not stored: two keys with the same hash are handled as one.
     ///
     /// # Ordering and fairness
-    /// The order is that in which these workers take items from the queue. It holds as long as they are the only
-    /// receivers, and across attempts: an item that is tried again comes before those behind it. What a worker has
-    /// taken and must not handle yet waits beside the queue, at most [`max_waiting`](Self::max_waiting) items:
-    /// then no more are taken until one of these keys goes on.
+    /// The order is the one in which these workers take items from the queue. It holds while they are the only
+    /// receivers, and across attempts: an item that is tried again is handled before the items of its key behind it.
+    /// Items that a worker has taken and must not handle yet wait beside the queue, at most
+    /// [`max_waiting`](Self::max_waiting) items. At that limit the workers take no more items until an item of one of
+    /// these keys is settled.
     pub fn keyed<K: Hash>(mut self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> Self {
         self.lane_of = Some(Box::new(move |item| keyed::hash(&key(item))));
         self
     }
 
-    /// Takes at most so many items that wait for another of their key; 16 for each worker by default. More keeps the
-    /// workers busy when one key has many items in a row; each item that waits is leased, and keeps its place in a
-    /// bounded queue.
+    /// Sets how many items that wait for another item of their key may be taken from the queue; by default 16 per
+    /// worker. More keeps the workers busy when one key has many items in a row. Each waiting item is leased, and keeps
+    /// its slot in a bounded queue.
     pub fn max_waiting(mut self, items: usize) -> Self {
         self.max_waiting = items;
         self
     }
 
-    /// Makes them services: the scope does not wait for the end of the queue, but cancels them when its body and all
-    /// other children have ended. For a queue whose senders live as long as the program.
+    /// Starts the workers as services: the scope does not wait for the end of the queue, but cancels the workers when
+    /// its body and all other children have ended. Use it for a queue whose senders live as long as the program.
     pub fn as_services(mut self) -> Self {
         self.class = Class::Service;
         self
     }
 
-    /// Starts the workers in a scope, under a name. `handler` is called with each item.
+    /// Starts the workers as children of `scope`, with the name `name`. `handler` is called with each item.
     ///
-    /// `Ok` settles the item. On an error or a panic it is tried again. Errors are logged with the name at debug level
-    /// up to an item's tenth attempt, which is a warning; panics are logged as errors up to then.
+    /// `Ok` settles the item. After an error or a panic the item is tried again. Errors are logged with the name at
+    /// debug level before the tenth attempt of an item, whose error is a warning; panics are logged as errors up to the
+    /// tenth attempt.
     ///
     /// # Errors
     /// [`ScopeClosedError`] with the handler, if the scope has ended.
@@ -160,13 +167,13 @@ impl<T: Send + Sync + 'static> Workers<T> {
         E: fmt::Display + 'static,
     {
         let (name, site) = (name.into(), Location::caller());
-        // Counted in for the moment, so that the scope cannot close between two workers.
+        // A member of the scope for the moment, so that the scope cannot close between the starts of two workers.
         let Some(_member) = Member::enter(&scope.0, self.class) else {
             return Err(ScopeClosedError(handler));
         };
         let counters = Arc::new(Counters::default());
         let shown = Arc::clone(&counters);
-        // One lease for each worker beside those that wait.
+        // One lease for each worker, beside the waiting items.
         let window = self.max_waiting.saturating_add(self.count).min(tokio::sync::Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             name: name.clone(),
@@ -180,7 +187,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
             _registration: scope.register("workers", name.clone(), move || shown.show()),
             counters: Arc::clone(&counters),
         });
-        // All are counted before the first runs: the last to leave gives back what waits.
+        // All workers are counted before the first one runs: the last worker to leave returns the waiting items.
         let at_work: Vec<_> = (0..self.count).map(|_| AtWork::new(&shared)).collect();
         let tasks = at_work.into_iter().filter_map(|at_work| {
             let token = CancelToken::new();

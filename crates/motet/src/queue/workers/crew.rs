@@ -5,10 +5,10 @@ use super::stats::{Counters, CrewStats};
 use crate::sim;
 use crate::task::{Name, Reason, Task};
 
-/// The workers that were started together.
+/// The handle of workers that were started together.
 ///
 /// # Drop
-/// They go on: they belong to their scope.
+/// The workers continue: they belong to their scope.
 pub struct Crew {
     pub(super) name: Name,
     pub(super) tasks: Vec<Task<()>>,
@@ -16,20 +16,20 @@ pub struct Crew {
 }
 
 impl Crew {
-    /// Gives the name.
+    /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()
     }
 
-    /// Gives what the workers have done, and do now.
+    /// The current numbers of the workers.
     #[must_use]
     pub fn stats(&self) -> CrewStats {
         self.counters.read()
     }
 
-    /// Cancels the workers, as the end of their scope does: they take nothing any more, and the handlers that run
-    /// have the scope's grace. The queue stays open.
+    /// Cancels the workers, like the end of their scope does: they take no more items, and running handlers have the
+    /// scope's grace period to finish. The queue stays open.
     #[allow(clippy::needless_pass_by_value, reason = "callers make the reason in place")]
     pub fn cancel(&self, reason: Reason) {
         self.tasks.iter().for_each(|task| task.cancel(reason.clone()));
@@ -38,12 +38,12 @@ impl Crew {
     /// Waits until all workers have ended: the queue is closed and settled, or they were cancelled.
     ///
     /// # Cancel safety
-    /// Safe: a dropped wait leaves the workers to their scope.
+    /// Safe: after a drop of the future, the workers continue in their scope.
     #[track_caller]
     pub fn ended(self) -> impl Future<Output = CrewStats> {
         sim::at("workers", "wait for their end", async move {
             for task in self.tasks {
-                // How a worker ended is for its scope to hear.
+                // The result of a worker is for its scope.
                 let _ended = task.await;
             }
             self.counters.read()

@@ -8,45 +8,48 @@ use super::super::{Lease, LeaseError};
 use crate::mutant;
 use crate::task::core::panic_words;
 
-/// An item in the hands of a worker's handler.
+/// An item that a worker passes to its handler.
 ///
-/// It is not settled here: what the handler returns settles it.
+/// The handler does not settle the item itself: the result of the handler does.
 ///
 /// # Drop
-/// The item goes back to the worker. One that the handler lets live on elsewhere is settled when it is dropped there,
-/// by what the handler had returned.
+/// The item returns to the worker. A job that outlives its handler is settled when it is dropped, by the result of that
+/// handler.
 pub struct Job<T: Send + 'static> {
-    /// Always there until it is dropped.
+    /// Always `Some` until the drop.
     lease: Option<Lease<T>>,
     slot: Arc<Slot<T>>,
 }
 
-/// Where a job brings its lease back to.
+/// The slot to which a job returns its lease.
 pub(super) struct Slot<T: Send + 'static>(Mutex<State<T>>);
 
 enum State<T: Send + 'static> {
     Out,
     Back(Lease<T>),
-    /// The handler has ended, and the job lives on.
+    /// The handler has ended, and the job still lives.
     Judged(Verdict),
 }
 
-/// What becomes of an item whose handler has ended.
+/// The decision about an item whose handler has ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Verdict {
     Done,
-    /// Handled again after this time, or a dead letter.
+    /// The item is handled again after this delay, or is a dead letter.
     Retry(Duration),
-    /// Handled again; the attempt does not count.
+    /// The item is handled again, and the attempt does not count.
     Release,
 }
 
 impl Verdict {
-    /// Settles the item, or gives it back to the queue. An item that panics in its drop is settled, and harms nobody.
+    /// Settles the item, or returns it to the queue. An item that panics in its drop is settled, and the panic is
+    /// caught.
     pub(super) fn apply<T: Send + 'static>(self, lease: Lease<T>) {
         match catch_unwind(AssertUnwindSafe(|| self.settle(lease))) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => crate::log::debug!(%error, "an item was somebody else's before it was settled"),
+            Ok(Err(error)) => {
+                crate::log::debug!(%error, "the lease of an item was void before the item was settled")
+            }
             Err(payload) => {
                 let panic = panic_words(payload);
                 crate::log::error!(panic, "an item panicked when it was dropped");
@@ -72,12 +75,12 @@ impl<T: Send + 'static> Slot<T> {
         Arc::new(Self(Mutex::new(State::Out)))
     }
 
-    /// Makes a job of the lease, which comes back here.
+    /// Creates a job of the lease, which returns to this slot.
     pub(super) fn hand_out(self: &Arc<Self>, lease: Lease<T>) -> Job<T> {
         Job { lease: Some(lease), slot: Arc::clone(self) }
     }
 
-    /// Takes the lease back. If it is not here, `verdict` is applied when the job is dropped.
+    /// Takes the lease back. If the job still lives, `verdict` is applied when the job is dropped.
     pub(super) fn take_or(&self, verdict: Verdict) -> Option<Lease<T>> {
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Out) {
@@ -95,13 +98,13 @@ impl<T: Send + 'static> Slot<T> {
 }
 
 impl<T: Send + 'static> Job<T> {
-    /// Counts the attempts at this item, this one included.
+    /// The number of attempts at this item, including this one.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.lease().attempt()
     }
 
-    #[allow(clippy::missing_panics_doc, reason = "the lease is taken out by the drop alone")]
+    #[allow(clippy::missing_panics_doc, reason = "only the drop takes the lease out")]
     fn lease(&self) -> &Lease<T> {
         self.lease.as_ref().expect("a job has its lease until it is dropped")
     }

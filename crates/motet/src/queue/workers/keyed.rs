@@ -17,17 +17,17 @@ use crate::task::{CancelToken, Either, Reason, ReasonKind, race};
 /// The hash of an item's key.
 pub(super) type LaneOf<T> = Box<dyn Fn(&T) -> u64 + Send + Sync>;
 
-/// What workers share that handle the items of one key one after the other.
+/// The shared state of workers that handle the items of one key one after the other.
 ///
-/// A lease that a worker has taken is under way, or waits in its lane. One that is to be tried again waits at the head
-/// of its lane, so that all that is leased of a key is in one place, in order. The last worker to leave gives the lanes
-/// back: one that left earlier could not, for between two returns to the queue another might take from it.
+/// A lease that a worker has taken is being handled, or waits in its lane. A lease that will be tried again waits at
+/// the head of its lane, so that all leases of a key are in one place, in order. The last worker to leave returns the
+/// lanes to the queue. No earlier worker could do so, because another worker might receive an item between two returns.
 pub(super) struct Keyed<T: Send + 'static> {
     lane_of: LaneOf<T>,
     state: Mutex<State<T>>,
     /// A permit for each item that is ready.
     ready: Semaphore,
-    /// A permit for each lease that may still be taken.
+    /// A permit for each further lease that may be taken.
     room: Semaphore,
     /// Cancelled when the last worker has left.
     over: CancelToken,
@@ -36,11 +36,11 @@ pub(super) struct Keyed<T: Send + 'static> {
 
 struct State<T: Send + 'static> {
     lanes: Lanes<Lease<T>>,
-    /// Lanes whose first item has rested, and is to be handled before any that is fresh.
+    /// Lanes whose first item has waited for its delay, and is handled before any item from the queue.
     ready: VecDeque<u64>,
 }
 
-/// Hashes a key, always the same way.
+/// Hashes a key, with the same result at every call.
 pub(super) fn hash(key: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
@@ -68,7 +68,7 @@ impl<T: Send + 'static> Keyed<T> {
         (self.lane_of)(item)
     }
 
-    /// Waits for an item that has rested.
+    /// Waits for an item whose delay is over.
     pub(super) async fn rested(&self) -> (u64, Lease<T>) {
         loop {
             if let Ok(permit) = self.ready.acquire().await {
@@ -83,7 +83,7 @@ impl<T: Send + 'static> Keyed<T> {
         }
     }
 
-    /// Takes a lease of the queue; `None` when the queue has ended.
+    /// Takes a lease from the queue; `None` if the queue has ended.
     pub(super) async fn fresh(&self, receiver: &Receiver<T>) -> Option<Lease<T>> {
         let room = self.room.acquire().await;
         let lease = receiver.lease().await?;
@@ -93,7 +93,7 @@ impl<T: Send + 'static> Keyed<T> {
         Some(lease)
     }
 
-    /// Puts a lease into its lane. Gives it back if it is to be handled now.
+    /// Puts a lease into its lane. Returns it if it may be handled now.
     pub(super) fn enter(&self, lane: u64, lease: Lease<T>) -> Option<Lease<T>> {
         let now = self.state().lanes.enter(lane, lease);
         if now.is_none() {
@@ -102,14 +102,14 @@ impl<T: Send + 'static> Keyed<T> {
         now
     }
 
-    /// A lease that is out of its lane leaves room for another.
+    /// Allows one more lease to be taken, since one has left its lane.
     pub(super) fn left(&self) {
         if !mutant!("workers.keep_room") {
             self.room.add_permits(1);
         }
     }
 
-    /// Gives what is next in the lane.
+    /// Returns the next lease of the lane.
     pub(super) fn next(&self, lane: u64) -> Option<Lease<T>> {
         let next = self.state().lanes.next(lane);
         if next.is_some() {
@@ -118,13 +118,13 @@ impl<T: Send + 'static> Keyed<T> {
         next
     }
 
-    /// Keeps an item at the head of its lane: until it has rested, or for the crew's end.
+    /// Puts an item at the head of its lane: until its delay is over, or for the end of the workers.
     pub(super) fn keep_first(&self, lane: u64, lease: Lease<T>) {
         self.state().lanes.put_first(lane, lease);
         self.counters.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Has the first item of a lane handled again after `rest`, unless the last worker has left by then.
+    /// Makes the first item of a lane ready after `rest`, unless the last worker has left by then.
     pub(super) async fn wake_after(self: Arc<Self>, lane: u64, rest: Duration) {
         if let Either::Right(()) = race(self.over.cancelled(), sleep(rest)).await {
             self.state().ready.push_back(lane);
@@ -132,8 +132,8 @@ impl<T: Send + 'static> Keyed<T> {
         }
     }
 
-    /// Gives all that waits back to the queue, the last of each lane first, so that the first comes first again. For
-    /// the last worker: while another works, what goes back might be taken in the middle of it.
+    /// Returns all waiting leases to the queue, the last one of each lane first, so that the first one ends up at the
+    /// front. Only the last worker calls this: while another worker runs, it might receive an item between two returns.
     pub(super) fn give_back(&self) {
         self.over.cancel(Reason::of(ReasonKind::Ended));
         let lanes = self.state().lanes.take_all();

@@ -2,11 +2,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::mutant;
 
-/// Which keys have an item under way, and what waits behind it: a lane for each key, as long as there is something in
-/// it.
+/// The keys that have an item in progress, and the items that wait behind it: one lane per key, for as long as the key
+/// has an item.
 ///
-/// A key is a hash. Two that share one share a lane, which is slower than it need be and nothing else; in return no
-/// key is kept, and none of its code runs in here.
+/// A key is a hash. Two keys with the same hash share a lane, which only makes them slower. In return no key is stored,
+/// and no code of a key runs here.
 #[derive(Debug)]
 pub(super) struct Lanes<L> {
     waiting: BTreeMap<u64, VecDeque<L>>,
@@ -17,8 +17,8 @@ impl<L> Lanes<L> {
         Self { waiting: BTreeMap::new() }
     }
 
-    /// Gives the item back if it is the first of its lane, and may be handled now. Otherwise it is kept, behind those
-    /// that came before.
+    /// Returns the item if it is the first of its lane and may be handled now. Otherwise keeps it, behind the earlier
+    /// items of its lane.
     pub(super) fn enter(&mut self, lane: u64, item: L) -> Option<L> {
         if let Some(waiting) = self.waiting.get_mut(&lane) {
             if mutant!("workers.two_of_a_key") {
@@ -31,7 +31,7 @@ impl<L> Lanes<L> {
         Some(item)
     }
 
-    /// Ends what is under way in a lane, and gives what is to be handled next in it.
+    /// Ends the item in progress in a lane, and returns the next item of the lane.
     pub(super) fn next(&mut self, lane: u64) -> Option<L> {
         let next = self.waiting.get_mut(&lane).and_then(|waiting| match mutant!("workers.newest_of_a_key") {
             true => waiting.pop_back(),
@@ -43,12 +43,12 @@ impl<L> Lanes<L> {
         next
     }
 
-    /// Puts an item back at the head of its lane, which stays: the item is handled before those behind it.
+    /// Puts an item back at the head of its lane, which stays in progress: the item is handled before those behind it.
     pub(super) fn put_first(&mut self, lane: u64, item: L) {
         self.waiting.entry(lane).or_default().push_front(item);
     }
 
-    /// Empties all lanes, and returns what waits in each, in order.
+    /// Empties all lanes, and returns the items that wait in each, in order.
     pub(super) fn take_all(&mut self) -> Vec<VecDeque<L>> {
         std::mem::take(&mut self.waiting).into_values().collect()
     }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     proptest! {
-        /// The naive model: all that is there in one list, and of each key the first is under way.
+        /// The naive model: all items in one list; the first item of each key is in progress.
         #[test]
         fn items_of_a_key_run_one_at_a_time_and_in_order(
             steps in proptest::collection::vec((0..5u8, 0..5u64, any::<usize>()), 0..200)
@@ -90,7 +90,7 @@ mod tests {
                         prop_assert_eq!(lanes.next(key), next);
                     }
                     3 if !keys.is_empty() => {
-                        // What is under way fails, and is handled again before the rest of its lane.
+                        // The item in progress fails, and is handled again before the others of its lane.
                         let key = keys[which % keys.len()];
                         let first = list.iter().find(|(other, _)| *other == key).map(|(_, number)| *number).unwrap();
                         lanes.put_first(key, first);
@@ -110,7 +110,7 @@ mod tests {
             for key in under_way(&list) {
                 while lanes.next(key).is_some() {}
             }
-            prop_assert!(lanes.waiting.is_empty(), "a key is kept that has nothing");
+            prop_assert!(lanes.waiting.is_empty(), "a key without items is kept");
         }
     }
 }

@@ -2,15 +2,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::observe::Stats;
 
-/// What workers have done, and do now.
+/// The numbers of the workers of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct CrewStats {
-    /// How many workers there are.
+    /// The number of running workers.
     pub workers: usize,
-    /// How many handlers run.
+    /// The number of running handlers.
     pub busy: usize,
-    /// How many items wait for another of their key, or for the time to be tried again, outside of the queue.
+    /// The number of items that wait outside of the queue: for another item of their key, or for the delay before their
+    /// next attempt.
     pub waiting: usize,
     /// How often a handler has returned `Ok`.
     pub done: u64,
@@ -18,13 +19,13 @@ pub struct CrewStats {
     pub failed: u64,
     /// How often a handler has panicked.
     pub panicked: u64,
-    /// How many handlers were cut off, and their items went back.
+    /// How many handlers were dropped before they ended; their items returned to the queue.
     pub cut_off: u64,
     /// How many items have failed ten times.
     pub stubborn: u64,
 }
 
-/// The numbers as they are kept.
+/// The atomic counters behind [`CrewStats`].
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) workers: AtomicUsize,

@@ -22,10 +22,10 @@ use crate::task::gate::Class;
 use crate::task::{CancelToken, Either, Name, Scope, race};
 use crate::{Backoff, always, mutant, rng};
 
-/// The attempt with which an item counts as one that keeps failing.
+/// The attempt at which an item counts as one that keeps failing.
 const STUBBORN: u32 = 10;
 
-/// What the workers that were started together share.
+/// The state that workers started together share.
 pub(super) struct Shared<T: Send + 'static, F> {
     pub(super) name: Name,
     pub(super) site: &'static Location<'static>,
@@ -39,7 +39,7 @@ pub(super) struct Shared<T: Send + 'static, F> {
     pub(super) _registration: Registration,
 }
 
-/// An item to be handled, and its lane if there are any.
+/// An item to be handled, and its lane if there are lanes.
 type Next<T> = (Option<u64>, Lease<T>);
 
 impl<T, F, Fut, E> Shared<T, F>
@@ -70,7 +70,7 @@ where
             }
         });
         poll_fn(|cx| {
-            // Asked before the queue is: what is taken now would be cut off soon.
+            // Checked before the queue is polled: the handler of an item that is taken now would soon be dropped.
             if token.is_cancelled() && !mutant!("workers.take_when_told") {
                 return Poll::Ready(None);
             }
@@ -84,7 +84,7 @@ where
 
     async fn next_of_keyed(&self, keyed: &Keyed<T>) -> Option<Next<T>> {
         loop {
-            // What has rested comes first: it is the older.
+            // Items whose delay is over come first: they are older.
             let lease = match race(keyed.rested(), keyed.fresh(&self.receiver)).await {
                 Either::Left((lane, lease)) => return Some((Some(lane), lease)),
                 Either::Right(fresh) => fresh?,
@@ -104,7 +104,7 @@ where
         }
     }
 
-    /// Has an item handled, and gives what is to be handled next if that is certain.
+    /// Handles an item, and returns the next item to handle if it is already known.
     async fn handle(
         self: &Arc<Self>,
         slot: &mut Arc<Slot<T>>,
@@ -113,17 +113,18 @@ where
         token: &CancelToken,
     ) -> Option<Lease<T>> {
         if Arc::strong_count(slot) > 1 {
-            // A job lives on, and comes back to the slot that it knows.
+            // A job has outlived its handler, and returns its lease to the old slot.
             *slot = Slot::new();
         }
         let attempt = lease.attempt();
         let under_way = UnderWay::new(self, slot, lane);
         let job = slot.hand_out(lease);
         if lane.is_some() {
-            // A lane may be followed for ever without asking the queue, which is where others get their turn.
+            // A worker can follow one lane without end and without polling the queue, which is the other place that
+            // yields.
             consume_budget().await;
         }
-        // In a future of its own, so that the drop of the handler's is caught as well.
+        // In a future of its own, so that panics in the drop of the handler's future are caught as well.
         let ended = Caught::new(async { (self.handler)(job).await }).await;
         let verdict = self.judge(attempt, ended);
         let mut lease = under_way.end(verdict);
@@ -149,7 +150,7 @@ where
         }
         lease.into_iter().for_each(|lease| verdict.apply(lease));
         keyed.left();
-        // What waits in the lane of a worker that was told to end goes back when the last worker has ended.
+        // The items that wait in the lane of a cancelled worker return to the queue when the last worker has ended.
         if is_told { None } else { keyed.next(lane) }
     }
 
@@ -167,7 +168,7 @@ where
         if attempt == STUBBORN {
             counters.stubborn.fetch_add(1, Ordering::Relaxed);
         }
-        // What an error does where it is shown or dropped is somebody's code.
+        // Formatting and dropping an error runs code of the user.
         let shown = catch_unwind(AssertUnwindSafe(|| self.log(attempt, &ended)));
         quietly_drop(shown);
         quietly_drop(ended);
@@ -175,17 +176,17 @@ where
         Verdict::Retry(rng::with(|rng| self.backoff.delay(attempts_before, rng)))
     }
 
-    /// Logs a failed attempt. An item that never succeeds is tried for ever where there are no dead letters, so that
-    /// there must be a last line about it: it is the one of its tenth attempt.
+    /// Logs a failed attempt. Without dead letters, an item that never succeeds is tried without end, so its log lines
+    /// must end at some attempt: it is the tenth.
     fn log(&self, attempt: u32, ended: &Result<Result<(), E>, Box<dyn Any + Send>>) {
         let name = &self.name;
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) if attempt == STUBBORN => {
-                crate::log::warn!(workers = %name, attempt, %error, "an item has failed ten times and is tried again");
+                crate::log::warn!(workers = %name, attempt, %error, "an item has failed ten times, and is tried again");
             }
             Ok(Err(error)) => {
-                crate::log::debug!(workers = %name, attempt, %error, "an item was not handled");
+                crate::log::debug!(workers = %name, attempt, %error, "the handler of an item failed");
             }
             Err(payload) if attempt <= STUBBORN => {
                 let panic = panic_message(&**payload);
@@ -198,10 +199,10 @@ where
         }
     }
 
-    /// Has the first item of a lane handled again later. No worker is held up by it.
+    /// Makes the first item of a lane ready after `rest`, without occupying a worker.
     fn wake_after(&self, keyed: &Arc<Keyed<T>>, lane: u64, rest: Duration) {
         let spec = Spec::new(self.name.clone(), self.site, self.class, Stop::Drop);
-        // It belongs to the scope of the workers, which is open while this one runs.
+        // The task belongs to the scope of the workers, which is open while this worker runs.
         drop(launch::<_, Plain>(&self.scope.0, spec, Arc::clone(keyed).wake_after(lane, rest)));
     }
 }
@@ -209,7 +210,7 @@ where
 /// Counts a worker from its start to its end.
 ///
 /// # Drop
-/// The last one gives what waits for its key back to the queue.
+/// The last worker returns the items that wait for their keys to the queue.
 pub(super) struct AtWork<T: Send + 'static, F>(Arc<Shared<T, F>>);
 
 impl<T: Send + 'static, F> AtWork<T, F> {
@@ -230,8 +231,8 @@ impl<T: Send + 'static, F> Drop for AtWork<T, F> {
     }
 }
 
-/// An item that is being handled. Dropped before its end, it was cut off: the item goes back, and the attempt does
-/// not count.
+/// An item that is being handled. If it is dropped before its handler has ended, the item returns to the queue, and the
+/// attempt does not count.
 struct UnderWay<'a, T: Send + 'static, F> {
     shared: &'a Shared<T, F>,
     slot: Arc<Slot<T>>,

@@ -1,4 +1,4 @@
-//! Leases: done, given back, due later, tried too often; and the wait until all is settled.
+//! Drives leases that are done, released, due later or tried too often; and `join`.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -54,7 +54,7 @@ fn cancel() {
         async || {
             let yard = yard(2, 3);
             for id in 1..=2 {
-                yard.sender.try_send(yard.books.item(id)).unwrap_or_else(|_| panic!("there is room"));
+                yard.sender.try_send(yard.books.item(id)).unwrap_or_else(|_| panic!("the queue is full"));
                 yard.books.sent(id);
             }
             yard
@@ -64,7 +64,7 @@ fn cancel() {
             let mut first = take().await;
             yield_now().await;
             first.extend(millis(10)).await.unwrap();
-            assert!(sender.try_send(books.item(0)).is_err(), "a lease keeps its place");
+            assert!(sender.try_send(books.item(0)).is_err(), "a leased item gave up its slot");
             first.retry(millis(20)).await.unwrap();
             let second = take().await;
             assert_eq!(second.id, 2);
@@ -80,17 +80,18 @@ fn cancel() {
         async |yard, _| {
             drain().await;
             let Yard { sender, receiver, books, .. } = yard;
-            // What is left comes back, at once or when it is due.
+            // The remaining items come back, at once or when they are due.
             while books.received.lock().unwrap().len() < 2 {
-                let left = timeout(millis(100), receiver.lease()).await.expect("it comes back").unwrap();
+                let left =
+                    timeout(millis(100), receiver.lease()).await.expect("the item comes back").unwrap();
                 let id = left.id;
                 left.done().await.unwrap();
                 books.received.lock().unwrap().push(id);
             }
             books.balance();
-            timeout(millis(1), sender.join()).await.expect("all is settled").unwrap();
+            timeout(millis(1), sender.join()).await.expect("every item is settled").unwrap();
             for id in 0..2 {
-                sender.try_send(books.item(id)).unwrap_or_else(|_| panic!("a place is kept"));
+                sender.try_send(books.item(id)).unwrap_or_else(|_| panic!("a slot is still held"));
             }
         },
     );
@@ -107,7 +108,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     })
 }
 
-/// Workers that succeed, fail, put off and give up: each item is done once, or is a dead letter.
+/// Workers that succeed, fail, retry and release: each item is done once, or is a dead letter.
 async fn workers_that_fail() {
     let Yard { sender, receiver, letters, books } = yard(3, 3);
     scope(async |n: &Nursery<&'static str>| {
@@ -115,7 +116,7 @@ async fn workers_that_fail() {
             let (sender, books) = (sender.clone(), books.clone());
             n.spawn("sends", async move {
                 for id in (0..5).map(|at| producer * 100 + at) {
-                    sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver is there"));
+                    sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver lives"));
                     books.sent(id);
                 }
             });
@@ -127,20 +128,20 @@ async fn workers_that_fail() {
         let books_of_it = books.clone();
         n.spawn("buries", async move {
             while let Some(letter) = letters.recv().await {
-                assert_eq!(letter.attempts, 3, "a dead letter before its time");
+                assert_eq!(letter.attempts, 3, "a dead letter before its last attempt");
                 books_of_it.received(letter.item);
                 sleep(millis(draw(5))).await;
             }
         });
         drop(receiver);
-        // Once all are sent, all are settled.
+        // Once all items are sent, all are settled.
         let joined = timeout(millis(60_000), async {
             while books.sent.lock().unwrap().len() < 10 {
                 sleep(millis(1)).await;
             }
             sender.join().await
         });
-        joined.await.expect("it ends").unwrap();
+        joined.await.expect("the join ends").unwrap();
         drop(sender);
         Ok(())
     })
@@ -170,7 +171,8 @@ async fn work(receiver: &Receiver<Item>, books: &Books) -> bool {
     true
 }
 
-/// Before what was sent after it, also before others that came back; and to a receiver that is parked.
+/// A returned item comes before items that were sent after it, also before other returned items; and it goes to a
+/// parked receiver.
 async fn back_to_the_front() {
     let (sender, receiver) = queue::bounded(4);
     for item in 1..=3 {
@@ -185,7 +187,7 @@ async fn back_to_the_front() {
         assert_eq!((*lease, lease.attempt()), (item, attempt));
         lease.done().await.unwrap();
     }
-    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty), "what was done came back");
+    assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty), "a done item came back");
     scope(async |n: &Nursery<&'static str>| {
         sender.send(4).await.unwrap();
         let held = receiver.lease().await.unwrap();
@@ -193,7 +195,7 @@ async fn back_to_the_front() {
         let parked = n.spawn("takes", async move { waits.recv().await });
         sleep(millis(draw(3))).await;
         drop(held);
-        assert_eq!(timeout(millis(50), parked).await.expect("it is woken").unwrap(), Some(4));
+        assert_eq!(timeout(millis(50), parked).await.expect("the receiver is woken").unwrap(), Some(4));
         sender.join().await.unwrap();
         Ok(())
     })
@@ -201,7 +203,7 @@ async fn back_to_the_front() {
     .unwrap();
 }
 
-/// Each at its time, though the receiver that watched the clock has gone, or waits for something later.
+/// Each item comes when it is due, though the receiver that watched the clock was dropped, or waits for a later item.
 async fn due_later() {
     let begin = Instant::now();
     let (sender, receiver) = queue::delay(8, move |after: &u64| begin + millis(*after));
@@ -213,15 +215,16 @@ async fn due_later() {
             let (receiver, got) = (receiver.clone(), Arc::clone(&got));
             n.spawn("takes", async move {
                 if let Ok(Some(due)) = timeout(millis(patience), receiver.recv()).await {
-                    let late = begin.elapsed().checked_sub(millis(due)).expect("it came before it was due");
-                    assert!(late <= millis(1), "it came late: {late:?}");
+                    let late =
+                        begin.elapsed().checked_sub(millis(due)).expect("the item came before it was due");
+                    assert!(late <= millis(1), "the item came late: {late:?}");
                     got.lock().unwrap().push(due);
                 }
             });
         }
         sleep(millis(draw(15))).await;
         sender.send(times[1]).await.unwrap();
-        timeout(millis(500), sender.join()).await.expect("both are received").unwrap();
+        timeout(millis(500), sender.join()).await.expect("both items are received").unwrap();
         yield_now().await;
         sleep(millis(1)).await;
         assert_eq!(*got.lock().unwrap(), [times[1], times[0]]);
@@ -231,28 +234,31 @@ async fn due_later() {
     .unwrap();
 }
 
-/// Letters that find the other queue full wait, and keep their places.
+/// Dead letters that find the other queue full wait, and keep their slots.
 async fn letters_wait_for_room() {
     let Yard { sender, receiver, letters, books } = yard(3, 1);
     for id in 1..=3 {
-        sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver is there"));
+        sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver lives"));
         books.sent(id);
     }
     for _ in 1..=3 {
         drop(receiver.lease().await);
     }
-    // One has gone, two wait.
+    // One dead letter was sent, two wait.
     assert!(sender.try_send(books.item(4)).is_ok());
-    assert!(sender.try_send(books.item(5)).is_err(), "a letter that waits keeps its place");
+    assert!(sender.try_send(books.item(5)).is_err(), "a waiting dead letter gave up its slot");
     books.received(receiver.recv().await.unwrap());
     books.sent(4);
-    assert!(timeout(millis(draw(3)), sender.join()).await.is_err(), "a letter that waits is not settled");
+    assert!(timeout(millis(draw(3)), sender.join()).await.is_err(), "a waiting dead letter was settled");
     for id in 1..=3 {
-        let letter = timeout(millis(10), letters.recv()).await.expect("it comes when there is room").unwrap();
+        let letter = timeout(millis(10), letters.recv())
+            .await
+            .expect("the dead letter comes when a slot is free")
+            .unwrap();
         assert_eq!((letter.item.id, letter.attempts), (id, 1));
         books.received(letter.item);
     }
-    timeout(millis(1), sender.join()).await.expect("all is settled").unwrap();
+    timeout(millis(1), sender.join()).await.expect("every item is settled").unwrap();
     books.balance();
 }
 
@@ -260,7 +266,7 @@ async fn shut_down_in_the_middle() {
     let Yard { sender, receiver, books, .. } = yard(4, 9);
     scope(async |n: &Nursery<&'static str>| {
         for id in 1..=4 {
-            sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver is there"));
+            sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver lives"));
             books.sent(id);
         }
         let (held, put_off) = (receiver.lease().await.unwrap(), receiver.lease().await.unwrap());
@@ -273,11 +279,11 @@ async fn shut_down_in_the_middle() {
         let left = receiver.shutdown_now();
         assert_eq!(left.iter().map(|item| item.id).collect::<Vec<_>>(), [3, 4, 2]);
         left.into_iter().for_each(|item| books.received(item));
-        assert_eq!(timeout(millis(10), waits).await.expect("it is told").unwrap(), Err(5));
+        assert_eq!(timeout(millis(10), waits).await.expect("the waiter is woken").unwrap(), Err(5));
         assert!(receiver.recv().await.is_none() && receiver.lease().await.is_none());
-        timeout(millis(10), joined).await.expect("nothing is left").unwrap().unwrap();
+        timeout(millis(10), joined).await.expect("no item is left").unwrap().unwrap();
         let id = held.id;
-        assert_eq!(held.done().await, Err(LeaseError::Closed), "a lease of before counts");
+        assert_eq!(held.done().await, Err(LeaseError::Closed), "an old lease is not void");
         books.received.lock().unwrap().push(id);
         Ok(())
     })
@@ -286,12 +292,13 @@ async fn shut_down_in_the_middle() {
     books.balance();
 }
 
-/// The last receiver goes: what is inside is gone, and `join` says so once the last lease has ended.
+/// The last receiver is dropped: the items in the queue are dropped, and `join` returns their number once the last
+/// lease has ended.
 async fn nobody_is_left() {
     let Yard { sender, receiver, books, .. } = yard(8, 9);
     scope(async |n: &Nursery<&'static str>| {
         for id in 1..=5 {
-            sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver is there"));
+            sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver lives"));
         }
         let (done, fails) = (receiver.lease().await.unwrap(), receiver.lease().await.unwrap());
         let joins = sender.clone();
@@ -302,7 +309,7 @@ async fn nobody_is_left() {
         sleep(millis(draw(3))).await;
         done.done().await.unwrap();
         drop(fails);
-        let left = timeout(millis(10), joined).await.expect("it ends").unwrap().unwrap_err().left;
+        let left = timeout(millis(10), joined).await.expect("the join ends").unwrap().unwrap_err().left;
         assert_eq!((left, books.alive()), (4, 0));
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! Queues: items go through them one by one, many at once, under limits of time and into places held before.
+//! Drives queues: items sent one by one, in batches, with timeouts, and with permits.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -47,7 +47,7 @@ pub(super) struct Item {
     _alive: Alive,
 }
 
-/// What was sent and what was received: in the end the two are the same.
+/// The sent and the received items: in the end both are the same.
 #[derive(Clone, Default)]
 pub(super) struct Books {
     live: Live,
@@ -66,7 +66,7 @@ impl Books {
 
     pub(super) fn received(&self, item: Item) {
         self.received.lock().unwrap().push(item.id);
-        // Here its life ends, with its place in the books.
+        // The item ends here, and is noted as received.
         drop(item);
     }
 
@@ -80,8 +80,8 @@ impl Books {
             ids.sort_unstable();
             ids
         };
-        assert_eq!(sorted(&self.sent), sorted(&self.received), "sent is not what was received");
-        assert_eq!(self.live.count(), 0, "items are neither received nor inside");
+        assert_eq!(sorted(&self.sent), sorted(&self.received), "the received items are not the sent ones");
+        assert_eq!(self.live.count(), 0, "items are neither received nor in the queue");
     }
 }
 
@@ -99,7 +99,7 @@ impl Yard {
 }
 
 fn cancel() {
-    // Parked senders, which a receiver lets in by and by.
+    // Parked senders, for which a receiver frees one slot after the other.
     cancel_everywhere(
         async || Yard::new(1),
         async |Yard { sender, receiver, books }| {
@@ -119,9 +119,9 @@ fn cancel() {
                         books.sent(id);
                     }
                 }
-                let place = sender.reserve().await.unwrap();
+                let permit = sender.reserve().await.unwrap();
                 yield_now().await;
-                place.send(books.item(4)).unwrap();
+                permit.send(books.item(4)).unwrap();
                 books.sent(4);
                 assert!(sender.send_timeout(books.item(0), millis(1)).await.is_err());
                 sender.send_timeout(books.item(5), millis(100)).await.unwrap();
@@ -137,14 +137,14 @@ fn cancel() {
         async |yard, _| {
             drain().await;
             let Yard { sender, receiver, books } = yard;
-            // Nobody is left in line, and no place or promise is kept.
+            // The lines are empty, and no slot or promise is kept.
             let stats = receiver.stats();
             for line in ["permits", "leased", "senders_waiting", "receivers_waiting"] {
                 let found = stats.iter().find(|(name, _)| *name == line).map(|(_, stat)| stat.to_string());
                 assert_eq!(found.as_deref(), Some("0"), "{line}");
             }
-            // What was let in and not noted as sent was dropped before the return could be seen: it is inside, or was
-            // received; nothing else is alive.
+            // An item that was accepted but not noted as sent, because its future was dropped before the return, is in
+            // the queue or was received. No other item is alive.
             assert_eq!(books.alive(), receiver.len());
             let mut inside = Vec::new();
             while let Ok(item) = receiver.try_recv() {
@@ -153,9 +153,9 @@ fn cancel() {
             let mut all = books.received.lock().unwrap().clone();
             all.extend(inside);
             let expected: Vec<u64> = (1..=all.len() as u64).collect();
-            assert_eq!(all, expected, "lost, doubled or out of order");
+            assert_eq!(all, expected, "an item is lost, doubled or out of order");
             for id in books.sent.lock().unwrap().iter() {
-                assert!(all.contains(id), "{id} was sent, and is nowhere");
+                assert!(all.contains(id), "{id} was sent and is lost");
             }
             sender.try_send(books.item(0)).unwrap();
             assert!(matches!(sender.try_send(books.item(0)), Err(TrySendError::Full(_))));
@@ -170,7 +170,10 @@ fn cancel() {
                 n.spawn("sends", async move {
                     for id in 1..=6 {
                         sleep(millis(10)).await;
-                        sends.send(books_of_it.item(id)).await.unwrap_or_else(|_| panic!("it is open"));
+                        sends
+                            .send(books_of_it.item(id))
+                            .await
+                            .unwrap_or_else(|_| panic!("the queue is open"));
                         books_of_it.sent(id);
                     }
                 });
@@ -191,7 +194,7 @@ fn cancel() {
             .unwrap();
         },
         async |yard, _| {
-            // What it sends still comes in after the receiver has gone.
+            // Its items still arrive after the receiver was dropped.
             sleep(millis(1_000)).await;
             drain().await;
             let Yard { sender, receiver, books } = yard;
@@ -199,27 +202,27 @@ fn cancel() {
             while let Ok(item) = receiver.try_recv() {
                 all.push(item.id);
             }
-            assert_eq!(all, *books.sent.lock().unwrap(), "lost, doubled or out of order");
+            assert_eq!(all, *books.sent.lock().unwrap(), "an item is lost, doubled or out of order");
             sender.close();
-            assert!(timeout(millis(1), receiver.recv()).await.expect("it is closed").is_none());
+            assert!(timeout(millis(1), receiver.recv()).await.expect("the queue is closed").is_none());
             timeout(millis(1), async { (sender.closed().await, receiver.closed().await) })
                 .await
-                .expect("closed");
+                .expect("the queue is closed");
         },
     );
 }
 
 fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        many_through_few_places().await;
+        many_through_few_slots().await;
         a_future_that_changes_its_task().await;
-        places_held_for_nothing().await;
+        unused_permits().await;
         closed_while_senders_wait().await;
     })
 }
 
-/// Producers and consumers that give up now and then: all is received once, by somebody.
-async fn many_through_few_places() {
+/// Producers and consumers that drop some of their futures: each item is received exactly once.
+async fn many_through_few_slots() {
     let books = Books::default();
     let (sender, receiver) = queue::bounded(1 + draw(3) as usize);
     scope(async |n: &Nursery<&'static str>| {
@@ -243,11 +246,11 @@ async fn many_through_few_places() {
     books.balance();
 }
 
-/// Sends it, however often it takes.
+/// Sends the item, in as many attempts as it takes.
 async fn send_somehow(sender: &Sender<Item>, books: &Books, id: u64) {
     let time = millis(draw(4));
     match draw(5) {
-        0 => sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver is there")),
+        0 => sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver lives")),
         1 => {
             let mut item = books.item(id);
             while let Err(refused) = sender.send_timeout(item, time).await {
@@ -255,8 +258,8 @@ async fn send_somehow(sender: &Sender<Item>, books: &Books, id: u64) {
             }
         }
         2 => loop {
-            if let Ok(place) = timeout(time, sender.reserve()).await {
-                place.unwrap().send(books.item(id)).unwrap_or_else(|_| panic!("a receiver is there"));
+            if let Ok(permit) = timeout(time, sender.reserve()).await {
+                permit.unwrap().send(books.item(id)).unwrap_or_else(|_| panic!("a receiver lives"));
                 break;
             }
         },
@@ -276,7 +279,7 @@ async fn send_somehow(sender: &Sender<Item>, books: &Books, id: u64) {
     sleep(millis(draw(3))).await;
 }
 
-/// Takes something, or gives up, or finds that there is nothing any more.
+/// Takes items, or gives up, or finds that the queue has ended.
 async fn take_somehow(receiver: &Receiver<Item>, books: &Books) -> bool {
     let time = millis(draw(4));
     let taken = match draw(4) {
@@ -287,7 +290,7 @@ async fn take_somehow(receiver: &Receiver<Item>, books: &Books) -> bool {
             match timeout(time, receiver.recv_many(&mut items, 2)).await {
                 Ok(0) => Ok(None),
                 taken => {
-                    assert!(taken.is_ok() || items.is_empty(), "taken by a future that was dropped");
+                    assert!(taken.is_ok() || items.is_empty(), "a dropped future took items");
                     items.drain(..).for_each(|item| books.received(item));
                     Err(())
                 }
@@ -306,7 +309,7 @@ async fn take_somehow(receiver: &Receiver<Item>, books: &Books) -> bool {
     true
 }
 
-/// Polled in one task, and awaited in another: who is woken is the second.
+/// Polled in one task and awaited in another: the second one is woken.
 async fn a_future_that_changes_its_task() {
     let (sender, receiver) = queue::bounded(1);
     scope(async |n: &Nursery<&'static str>| {
@@ -314,27 +317,27 @@ async fn a_future_that_changes_its_task() {
         let received = moved(n, Box::pin(async move { waits.recv().await })).await;
         sleep(millis(draw(3))).await;
         sender.send(1).await.unwrap();
-        assert_eq!(timeout(millis(100), received).await.expect("it is woken").unwrap(), Some(1));
+        assert_eq!(timeout(millis(100), received).await.expect("the waiter is woken").unwrap(), Some(1));
 
         sender.send(2).await.unwrap();
         let waits = sender.clone();
         let sent = moved(n, Box::pin(async move { waits.send(3).await })).await;
         sleep(millis(draw(3))).await;
         assert_eq!(receiver.recv().await, Some(2));
-        timeout(millis(100), sent).await.expect("it is woken").unwrap().unwrap();
+        timeout(millis(100), sent).await.expect("the waiter is woken").unwrap().unwrap();
         Ok(())
     })
     .await
     .unwrap();
 }
 
-/// Polls it until it is in the line.
+/// Polls a future until it is in line.
 async fn parked<F: Future + ?Sized>(mut future: Pin<&mut F>) {
     let mut polls = 0;
     poll_fn(|cx| {
         polls += 1;
         assert!(future.as_mut().poll(cx).is_pending());
-        // A few times: it first lets others run, and may have no budget left.
+        // A few times: the future first yields, and may have no budget left.
         if polls > 6 {
             return Poll::Ready(());
         }
@@ -352,8 +355,8 @@ async fn moved<T: Send + 'static>(
     scope.spawn("awaits", future).unwrap()
 }
 
-/// Places and promises that are granted to who has gone: they go to the next.
-async fn places_held_for_nothing() {
+/// Slots and items that are granted to a dropped future go to the next waiter.
+async fn unused_permits() {
     let (sender, receiver) = queue::bounded(2);
     for _ in 0..4 {
         drop(sender.reserve().await.unwrap());
@@ -361,7 +364,7 @@ async fn places_held_for_nothing() {
     sender.send(1).await.unwrap();
     sender.send(2).await.unwrap();
     scope(async |n: &Nursery<&'static str>| {
-        // One is granted the place at the moment at which it gives up; the other is behind it.
+        // One sender is granted the slot at the moment at which it gives up; the other one is behind it.
         for time in [draw(3), 100] {
             let sender = sender.clone();
             n.spawn("sends", async move { timeout(millis(time), sender.send(3)).await });
@@ -369,7 +372,7 @@ async fn places_held_for_nothing() {
         sleep(millis(draw(3))).await;
         assert_eq!(receiver.recv().await, Some(1));
         assert_eq!(receiver.recv().await, Some(2));
-        assert_eq!(timeout(millis(50), receiver.recv()).await.expect("one of them sends"), Some(3));
+        assert_eq!(timeout(millis(50), receiver.recv()).await.expect("one of the senders sends"), Some(3));
         Ok(())
     })
     .await
@@ -388,7 +391,7 @@ async fn places_held_for_nothing() {
         sleep(millis(draw(3))).await;
         sender.send(4).await.unwrap();
         sleep(millis(50)).await;
-        assert_eq!((*got.lock().unwrap(), receiver.len()), (1, 0), "one of them has it");
+        assert_eq!((*got.lock().unwrap(), receiver.len()), (1, 0), "one of the receivers has the item");
         Ok(())
     })
     .await
@@ -407,7 +410,7 @@ async fn places_held_for_nothing() {
     sender.send(7).await.unwrap();
     drop(waits);
     assert_eq!(receiver.try_recv(), Ok(7));
-    // All of the capacity is there.
+    // The whole capacity is available.
     assert!(sender.try_send(5).is_ok() && sender.try_send(6).is_ok() && sender.try_send(7).is_err());
 }
 
@@ -426,10 +429,10 @@ async fn closed_while_senders_wait() {
         sleep(millis(draw(3))).await;
         receiver.close();
         for (item, waits) in (1..=2).zip(waiting) {
-            let refused = timeout(millis(100), waits).await.expect("it is told").unwrap();
+            let refused = timeout(millis(100), waits).await.expect("the waiter is woken").unwrap();
             assert_eq!(refused.unwrap_err().0, item);
         }
-        timeout(millis(100), closed).await.expect("it is told").unwrap();
+        timeout(millis(100), closed).await.expect("the waiter is woken").unwrap();
         assert_eq!((receiver.recv().await, receiver.recv().await), (Some(0), None));
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! Workers of a queue, and the orders of one.
+//! Drives the workers of a queue, and its orders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -30,7 +30,7 @@ fn every_order_of_workers_keeps_items_and_the_order_of_keys() {
 /// A key, and a number that grows within it.
 type Item = (u32, u32);
 
-/// What the handler has seen.
+/// The items that the handler has seen.
 #[derive(Clone, Default)]
 struct Books(Arc<Mutex<Kept>>);
 
@@ -41,12 +41,12 @@ struct Kept {
     done: Vec<Item>,
 }
 
-/// An item under way: no other of its key is.
+/// An item in progress: no other item of its key is in progress.
 struct UnderWay(Books, u32);
 
 impl Books {
     fn begin(&self, item: Item) -> UnderWay {
-        assert!(self.0.lock().unwrap().busy.insert(item.0), "two items of a key at once");
+        assert!(self.0.lock().unwrap().busy.insert(item.0), "two items of a key are in progress");
         UnderWay(self.clone(), item.0)
     }
 
@@ -62,7 +62,7 @@ impl Books {
         self.0.lock().unwrap().done.clone()
     }
 
-    /// How often it has failed.
+    /// How often the item has failed.
     fn failures(&self, item: Item) -> u32 {
         self.0.lock().unwrap().failed.get(&item).copied().unwrap_or(0)
     }
@@ -74,9 +74,9 @@ impl Drop for UnderWay {
     }
 }
 
-/// Succeeds, fails or panics, sooner or later.
+/// Succeeds, fails or panics, after a delay.
 async fn handle(job: Job<Item>, books: Books) -> Result<(), &'static str> {
-    assert_eq!(job.attempt(), books.failures(*job) + 1, "an attempt is not counted, or one that was none");
+    assert_eq!(job.attempt(), books.failures(*job) + 1, "the attempts are not the failures and this attempt");
     let _under_way = books.begin(*job);
     if draw(2) == 0 {
         sleep(millis(draw(6))).await;
@@ -102,8 +102,8 @@ fn numbers(items: &[Item], key: u32) -> Vec<u32> {
 async fn rest(receiver: &Receiver<Item>, books: &Books) -> Vec<Item> {
     let mut left = Vec::new();
     while !receiver.is_empty() {
-        let lease = timeout(millis(100), receiver.lease()).await.expect("it is there").unwrap();
-        assert_eq!(lease.attempt(), books.failures(*lease) + 1, "what was cut off burned an attempt");
+        let lease = timeout(millis(100), receiver.lease()).await.expect("the item came back").unwrap();
+        assert_eq!(lease.attempt(), books.failures(*lease) + 1, "an attempt that was cut off was counted");
         left.push(*lease);
         lease.done().await.unwrap();
     }
@@ -129,7 +129,7 @@ fn cancel() {
                 let workers = receiver.workers(2).keyed(|(key, _): &Item| *key);
                 let crew = workers.start(n, "works", handler).expect("the scope is open");
                 for item in [(0, 0), (0, 1), (1, 2), (0, 3)] {
-                    // What is refused room here is not lost: it is not sent.
+                    // An item that is refused here is not sent, so it is not lost.
                     sender.try_send(item).unwrap();
                 }
                 sleep(millis(15)).await;
@@ -139,7 +139,7 @@ fn cancel() {
                 Ok(())
             });
             done.await.unwrap();
-            // Nothing comes back to a lease that is given back, and it is counted once.
+            // No item comes back to a lease that was released, and each is counted once.
             let (sender, receiver) = queue::lifo(2);
             sender.send(1).await.unwrap();
             receiver.lease().await.unwrap().release().await.unwrap();
@@ -150,15 +150,15 @@ fn cancel() {
             sender.close();
             let mut all = books.all_done();
             all.extend(rest(receiver, books).await);
-            assert!(all.is_empty() || all.len() == 4, "an item is lost, or there twice: {all:?}");
-            assert!(numbers(&all, 0).is_sorted(), "a key is out of order: {all:?}");
+            assert!(all.is_empty() || all.len() == 4, "an item is lost or doubled: {all:?}");
+            assert!(numbers(&all, 0).is_sorted(), "items of a key are out of order: {all:?}");
         },
     );
 }
 
 fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        // One of them a seed: each takes its time.
+        // One of them per seed, because each takes a while.
         match draw(6) {
             0 | 1 => by_key_with_failures().await,
             2 | 3 => cancelled_in_the_middle().await,
@@ -171,7 +171,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     })
 }
 
-/// Each item is done once or a dead letter, and each key is in order.
+/// Each item is done once or a dead letter, and the items of each key are in order.
 async fn by_key_with_failures() {
     let (dead, letters) = queue::bounded(64);
     let books = Books::default();
@@ -198,7 +198,7 @@ async fn by_key_with_failures() {
             });
         }
         drop(sender);
-        let stats = timeout(millis(60_000), crew.ended()).await.expect("they end with their queue");
+        let stats = timeout(millis(60_000), crew.ended()).await.expect("the workers end with their queue");
         Ok(stats)
     });
     let stats = crew.await.unwrap();
@@ -209,19 +209,23 @@ async fn by_key_with_failures() {
         assert_eq!((letter.attempts, books.failures(letter.item)), (3, 3));
         all.push(letter.item);
     }
-    assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (10, 10), "lost, or done twice");
+    assert_eq!(
+        (all.len(), all.iter().collect::<BTreeSet<_>>().len()),
+        (10, 10),
+        "an item is lost, or was done twice"
+    );
     for key in 0..4 {
-        assert!(numbers(&done, key).is_sorted(), "a key is out of order: {done:?}");
+        assert!(numbers(&done, key).is_sorted(), "items of a key are out of order: {done:?}");
     }
 }
 
-/// Nothing is lost, no attempt is burned, and what goes back is in order.
+/// No item is lost, no attempt counts without a failure, and returned items are in order.
 async fn cancelled_in_the_middle() {
     let (sender, receiver) = queue::bounded(16);
     let books = Books::default();
     let keyed = draw(3) > 0;
     for number in 0..8 {
-        // Without keys each is its own.
+        // Without keys, each item has a key of its own.
         sender.send((if keyed { number % 3 } else { number }, number)).await.unwrap();
     }
     let options = Scope::builder().grace(millis(draw(5)));
@@ -232,7 +236,7 @@ async fn cancelled_in_the_middle() {
         if keyed {
             workers = workers.keyed(|(key, _): &Item| *key);
         }
-        // Longer than this test: what is to be tried again is still at rest.
+        // Longer than this test: an item that will be tried again still waits for its delay.
         let workers = workers.backoff(Backoff::constant(millis(40)));
         drop(workers.start(n, "works", move |job| handle(job, seen.clone())));
         sleep(millis(draw(15))).await;
@@ -242,22 +246,23 @@ async fn cancelled_in_the_middle() {
     if told {
         assert!(ended.await.is_err());
     } else {
-        // Dropped before, or told after all.
+        // Dropped before the end of the crew, or cancelled after all.
         drop(timeout(millis(draw(12)), ended).await);
         drain().await;
     }
     let done = books.all_done();
     let left = rest(&receiver, &books).await;
     let all: BTreeSet<Item> = done.iter().chain(&left).copied().collect();
-    assert_eq!((all.len(), done.len() + left.len()), (8, 8), "lost, or there twice");
+    assert_eq!((all.len(), done.len() + left.len()), (8, 8), "an item is lost or doubled");
     for key in 0..3 {
-        assert!(numbers(&done, key).is_sorted(), "a key is out of order: {done:?}");
-        // Those that failed as well: they are tried again before the others of their key.
-        assert!(!keyed || numbers(&left, key).is_sorted(), "a key came back out of order: {left:?}");
+        assert!(numbers(&done, key).is_sorted(), "items of a key are out of order: {done:?}");
+        // The same holds for items that failed: they are tried again before the others of their key.
+        assert!(!keyed || numbers(&left, key).is_sorted(), "items of a key came back out of order: {left:?}");
     }
 }
 
-/// One crew after the other is cancelled, and the next goes on where it was: each key is handled in order.
+/// Several crews, each of which is cancelled except for the last. Each continues where the previous one stopped, and
+/// the items of each key are handled in order.
 async fn crew_after_crew() {
     let (sender, receiver) = queue::bounded(16);
     let books = Books::default();
@@ -273,12 +278,12 @@ async fn crew_after_crew() {
             let workers = workers.max_waiting(draw(6) as usize).backoff(Backoff::constant(millis(draw(30))));
             let crew_of = workers.start(n, "works", move |job| handle(job, seen.clone()));
             let crew_of = crew_of.expect("the scope is open");
-            // The last crew comes to the end of the queue.
+            // The last crew reaches the end of the queue.
             if crew < 3 {
                 sleep(millis(draw(8))).await;
                 crew_of.cancel(Reason::requested("the next"));
             }
-            let stats = timeout(millis(60_000), crew_of.ended()).await.expect("they end");
+            let stats = timeout(millis(60_000), crew_of.ended()).await.expect("the workers end");
             assert_eq!((stats.waiting, stats.busy, stats.workers), (0, 0, 0));
             if crew >= 3 {
                 break;
@@ -288,9 +293,13 @@ async fn crew_after_crew() {
     });
     ended.await.unwrap();
     let done = books.all_done();
-    assert_eq!((done.len(), done.iter().collect::<BTreeSet<_>>().len()), (9, 9), "lost, or done twice");
+    assert_eq!(
+        (done.len(), done.iter().collect::<BTreeSet<_>>().len()),
+        (9, 9),
+        "an item is lost, or was done twice"
+    );
     for key in 0..3 {
-        assert!(numbers(&done, key).is_sorted(), "a key is out of order: {done:?}");
+        assert!(numbers(&done, key).is_sorted(), "items of a key are out of order: {done:?}");
     }
 }
 
@@ -302,8 +311,11 @@ async fn idle_when_told() {
         sleep(millis(draw(2))).await;
         crew.cancel(Reason::requested("enough"));
         sender.try_send((0, 0)).unwrap();
-        assert_eq!(crew.ended().await.done, 0, "an idle worker took something when it was told to end");
-        assert_eq!(timeout(millis(1), receiver.recv()).await.expect("it is there"), Some((0, 0)));
+        assert_eq!(crew.ended().await.done, 0, "an idle worker took an item when it was cancelled");
+        assert_eq!(
+            timeout(millis(1), receiver.recv()).await.expect("the item is in the queue"),
+            Some((0, 0))
+        );
         Ok(())
     })
     .await

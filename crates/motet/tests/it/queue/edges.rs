@@ -1,4 +1,4 @@
-//! Small promises.
+//! Edge cases of queues.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -17,12 +17,12 @@ use tokio::task::yield_now;
 use super::now;
 
 #[test]
-#[should_panic = "a queue needs room"]
+#[should_panic = "`capacity` is 0"]
 fn zero_capacity_panics() {
     drop(queue::bounded::<()>(0));
 }
 
-/// A thing that says so when it is dropped, and looks at its queue then.
+/// An item, or a waker, that counts its drops and reads the length of its queue in its drop.
 struct Looks(Receiver<Option<Self>>, Arc<AtomicUsize>);
 
 impl Drop for Looks {
@@ -35,7 +35,7 @@ impl Wake for Looks {
     fn wake(self: Arc<Self>) {}
 }
 
-/// If one of the two ran under the lock, this test would not end.
+/// If one of the two were dropped under the lock, this test would not end.
 #[test]
 fn wakers_and_items_are_dropped_outside_of_the_lock() {
     let dropped = Arc::new(AtomicUsize::new(0));
@@ -47,10 +47,10 @@ fn wakers_and_items_are_dropped_outside_of_the_lock() {
             let waker = Waker::from(Arc::new(looks()));
             assert!(waits.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         }
-        sender.try_send(None).unwrap_or_else(|_| panic!("there is room"));
+        sender.try_send(None).unwrap_or_else(|_| panic!("the queue is full"));
         assert!(now(waits).is_some());
     }
-    sender.try_send(Some(looks())).unwrap_or_else(|_| panic!("there is room"));
+    sender.try_send(Some(looks())).unwrap_or_else(|_| panic!("the queue is full"));
     drop(now(receiver.lease()).flatten());
     let mut waits = pin!(sender.send(Some(looks())));
     for _ in 0..4 {
@@ -83,7 +83,7 @@ fn last_receiver_drops_the_items_and_last_sender_keeps_them() {
     assert_eq!(Rc::strong_count(&alive), 1);
 }
 
-/// Four for each unit of the budget, and twice that between two turns of a `join!`.
+/// Four items per unit of the budget, and twice that between two turns of a `join!`.
 #[tokio::test]
 async fn draining_a_full_queue_lets_neighbours_run() {
     const ITEMS: usize = 100_000;
@@ -114,10 +114,13 @@ async fn draining_a_full_queue_lets_neighbours_run() {
         .await;
 }
 
-/// A few polls: at first a sender lets others run.
+/// Polls a few times, because a sender first yields.
 async fn goes_into_the_line(mut sender: Pin<&mut impl Future>) {
     for _ in 0..20 {
-        assert!(poll_fn(|cx| Poll::Ready(sender.as_mut().poll(cx).is_pending())).await, "there is no room");
+        assert!(
+            poll_fn(|cx| Poll::Ready(sender.as_mut().poll(cx).is_pending())).await,
+            "the sender found a free slot"
+        );
     }
 }
 
@@ -138,18 +141,19 @@ async fn waiting_send_all_gets_its_slots_together_or_frees_them() {
             second.await.unwrap();
             (0..3).for_each(|item| sender.try_send(item).unwrap());
         } else {
-            // The one that is polled first is not the one that was first.
+            // The future that is polled first is not the first in line.
             second.await.unwrap();
-            assert!(sender.try_send(0).is_err(), "the places of the first were given away");
+            assert!(sender.try_send(0).is_err(), "slots of the first sender were given to another one");
             first.await.unwrap();
         }
-        assert!(sender.try_send(0).is_err(), "more than there may be");
+        assert!(sender.try_send(0).is_err(), "more items than the capacity");
         assert_eq!(receiver.recv_many(&mut taken, 9).await, 4);
         assert_eq!(taken[4..], if goes { [7, 0, 1, 2] } else { [7, 4, 5, 6] });
     }
 }
 
-/// It may find room without the line; if not it is in it soon, and the next behind it.
+/// The sender may find a free slot before it is in line. Otherwise it is in line after a bounded number of polls, and
+/// the next sender is behind it.
 #[tokio::test(start_paused = true)]
 async fn sender_queues_as_a_waiter_after_a_bounded_number_of_polls() {
     let (sender, receiver) = queue::bounded(1);
@@ -162,12 +166,12 @@ async fn sender_queues_as_a_waiter_after_a_bounded_number_of_polls() {
         if is_in_line() {
             break;
         }
-        assert!(looks < 32, "it is never in line");
+        assert!(looks < 32, "the sender never joined the line");
         assert!(receiver.recv().await.is_some());
         sender.try_send(2).unwrap();
     }
     assert_eq!(receiver.recv().await, Some(2));
-    assert!(sender.try_send(3).is_err(), "a newcomer went before it");
+    assert!(sender.try_send(3).is_err(), "a new sender overtook the sender in line");
     waits.await.unwrap();
     assert_eq!(receiver.recv().await, Some(1));
 }
@@ -179,10 +183,10 @@ async fn named_queue_is_in_snapshots_until_it_ends() {
         sender.send(1).await.unwrap();
         sender.send(2).await.unwrap();
         let held = receiver.lease().await.unwrap();
-        let place = sender.reserve().await.unwrap();
+        let permit = sender.reserve().await.unwrap();
         let seen = n.snapshot().to_string();
         assert!(seen.contains("queue `jobs`: len 1, later 0, leased 1, permits 1,"), "{seen}");
-        drop((place, held, receiver));
+        drop((permit, held, receiver));
         drop(sender);
         assert!(n.snapshot().components.is_empty());
         Ok(())
@@ -229,7 +233,7 @@ async fn receiver_of_a_closed_queue_waits_for_leased_items() {
     assert_eq!(receiver.recv().await, None);
 }
 
-/// The item is the holder's: it was neither handed back nor tried too often.
+/// The item is the holder's: it was neither returned to the queue nor tried too often.
 #[tokio::test(start_paused = true)]
 async fn lease_dropped_after_shutdown_now_makes_no_dead_letter() {
     let (dead, letters) = queue::bounded(4);
@@ -246,7 +250,7 @@ async fn lease_dropped_after_shutdown_now_makes_no_dead_letter() {
     sender.join().await.unwrap();
 }
 
-/// The end reaches every waiter, also after another waiter was dropped.
+/// The end of the queue reaches every waiter, also after another waiter was dropped.
 #[tokio::test(start_paused = true)]
 async fn dropped_join_leaves_the_end_to_waiting_receivers() {
     let (sender, receiver) = queue::bounded(4);

@@ -1,4 +1,4 @@
-//! Queues: what no driver shows.
+//! Tests of queues that the drivers do not cover.
 
 mod edges;
 mod model;

@@ -1,4 +1,4 @@
-//! A queue beside a naive one, through random operations.
+//! Compares a queue with a naive one, through random operations.
 
 use std::collections::VecDeque;
 
@@ -41,7 +41,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..120)
 }
 
-/// Items with the times they have come back, those that came back first.
+/// Items with the number of their returns; returned items come first.
 #[derive(Default)]
 struct Naive {
     items: VecDeque<(u64, u32)>,
@@ -124,7 +124,7 @@ proptest! {
                 }
                 Step::RecvMany(most) => {
                     let mut items = Vec::new();
-                    // All at once; but those that came back come one by one.
+                    // All at once; but returned items come one by one.
                     loop {
                         let most = most - items.len();
                         if most == 0 || now(receiver.recv_many(&mut items, most)).is_none_or(|taken| taken == 0) {

@@ -1,4 +1,4 @@
-//! Code of users that panics where a queue calls it.
+//! Code of users that panics when a queue calls it.
 
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,13 +22,13 @@ async fn panic_of_the_due_time_frees_its_slot() {
     assert!(sent.is_err());
     let sent = catch_unwind(AssertUnwindSafe(|| now(sender.send(0))));
     assert!(sent.is_err());
-    let place = now(sender.reserve()).unwrap().unwrap();
-    assert!(catch_unwind(AssertUnwindSafe(|| place.send(0))).is_err());
+    let permit = now(sender.reserve()).unwrap().unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| permit.send(0))).is_err());
     assert!(sender.try_send(1).is_ok());
     assert_eq!(receiver.recv().await, Some(1));
 }
 
-/// A letter whose rank panics is lost, as one to a queue that is closed is; those behind it are not.
+/// A dead letter whose rank panics is lost, like one for a closed queue; those behind it are not.
 #[tokio::test(start_paused = true)]
 async fn panicking_dead_letter_queue_loses_only_that_letter() {
     let (dead, letters) = queue::priority(1, |letter: &DeadLetter<u32>| match letter.item {
@@ -47,14 +47,14 @@ async fn panicking_dead_letter_queue_loses_only_that_letter() {
         assert_eq!(letters.recv().await.map(|letter| letter.item), Some(item));
     }
     sender.join().await.unwrap();
-    assert!(other.try_send(DeadLetter { item: 4, attempts: 1 }).is_ok(), "a lost letter keeps its place");
+    assert!(other.try_send(DeadLetter { item: 4, attempts: 1 }).is_ok(), "a lost dead letter keeps its slot");
 }
 
 struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        panic!("an item goes off");
+        panic!("an item panics in its drop");
     }
 }
 
@@ -93,7 +93,7 @@ fn panicking_waker_does_not_keep_others_from_waking() {
     let wakers: Vec<Waker> = alarms.iter().map(|alarm| Waker::from(Arc::clone(alarm))).collect();
     let mut waiting = [pin!(receiver.recv()), pin!(receiver.recv()), pin!(receiver.recv())];
     for (waits, waker) in waiting.iter_mut().zip(&wakers) {
-        // At the first poll it lets others run.
+        // At the first poll the receiver yields.
         while waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {}
         assert!(waits.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
     }

@@ -1,4 +1,4 @@
-//! Real threads. `cargo xtask verify` runs these under valgrind, too, with fewer items.
+//! Tests with several threads. `cargo xtask verify` also runs them under valgrind, with fewer items.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -21,7 +21,7 @@ fn items(count: usize) -> usize {
     }
 }
 
-/// An item that knows how many there are, and notices when it is read twice.
+/// An item that counts the living items, and detects that it was read twice.
 struct Counted(Arc<AtomicUsize>, Box<usize>);
 
 impl Drop for Counted {
@@ -50,7 +50,7 @@ fn threads_receive_each_item_once_from_a_priority_queue() {
     run(0, true);
 }
 
-/// Each goes over on whichever thread fails or makes room, and one thread at a time is at it.
+/// Each dead letter is sent by the thread that fails the item or frees a slot, and only one thread sends at a time.
 #[test]
 fn threads_deliver_every_dead_letter() {
     let count = items(20_000);
@@ -84,7 +84,7 @@ fn threads_deliver_every_dead_letter() {
     });
 }
 
-/// All ways in and out at once, given up now and then.
+/// Uses every way to send and receive concurrently, and drops some of the futures.
 fn run(capacity: usize, unbounded: bool) {
     const SIDES: usize = 4;
     let each = items(5_000);

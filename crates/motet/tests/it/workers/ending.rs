@@ -1,4 +1,4 @@
-//! How workers end: with their queue, or with their scope.
+//! The end of workers: with their queue, or with their scope.
 
 use std::cell::OnceCell;
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ async fn cancelled_idle_workers_take_no_item() {
         let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
         let crew = receiver.workers(3).start(n, "idle", handler).unwrap();
         sleep(ms(1)).await;
-        // Both before a worker runs again: it is woken by either.
+        // Both before a worker runs again: either one wakes it.
         sender.try_send(1).unwrap();
         crew.cancel(Reason::requested("enough"));
         sender.try_send(2).unwrap();
@@ -26,7 +26,7 @@ async fn cancelled_idle_workers_take_no_item() {
     })
     .await
     .unwrap();
-    assert!(!sender.is_closed(), "the queue is the caller's");
+    assert!(!sender.is_closed(), "the crew closed a queue of which it is not the only receiver");
     assert_eq!((receiver.try_recv(), receiver.try_recv()), (Ok(1), Ok(2)));
 }
 
@@ -57,7 +57,7 @@ async fn handlers_get_the_grace_and_cut_off_items_keep_attempts() {
     assert!(matches!(ended.await, Err(ScopeError::Cancelled { .. })));
     assert_eq!(begin.elapsed(), ms(110));
     assert_eq!(log.read(), [50]);
-    // Nothing is lost, and no attempt counted.
+    // No item is lost, and no attempt counts.
     let mut left = Vec::new();
     while let Ok(lease) = receiver.try_lease() {
         left.push((*lease, lease.attempt()));
@@ -126,11 +126,11 @@ async fn item_in_backoff_returns_at_once_when_the_scope_ends() {
         left.push((*lease, lease.attempt()));
         lease.done().await.unwrap();
     }
-    // The first was tried once, which counts; the others were not.
+    // The first item was tried once, which counts; the others were not tried.
     assert_eq!(left, [(0, 2), (1, 1), (2, 1)]);
 }
 
-/// It has rested, and no worker has come for it.
+/// The delay of the item is over, and no worker has taken it.
 #[tokio::test(start_paused = true)]
 async fn item_due_when_its_workers_end_keeps_its_attempt_count() {
     let (sender, receiver) = queue::bounded(8);
@@ -158,7 +158,7 @@ async fn item_due_when_its_workers_end_keeps_its_attempt_count() {
     .await
     .unwrap();
     let lease = receiver.try_lease().unwrap();
-    assert_eq!((*lease, lease.attempt()), (0, 2), "once with the worker, and now");
+    assert_eq!((*lease, lease.attempt()), (0, 2), "one attempt by the worker, and this one");
     assert!(receiver.is_empty());
 }
 
@@ -176,7 +176,7 @@ async fn workers_finish_a_closed_queue_including_retries() {
             let seen = seen.clone();
             async move {
                 sleep(ms(1)).await;
-                // The last comes back when the queue is closed and all others are done.
+                // The last item comes back when the queue is closed and all other items are settled.
                 if *job == 49 && job.attempt() < 3 {
                     return Err("not now");
                 }
@@ -230,10 +230,10 @@ async fn ended_scope_refuses_workers_and_frees_the_queue() {
     let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
     assert!(receiver.workers(2).start(&ended, "late", handler).is_err());
     drop(receiver);
-    assert!(sender.is_closed(), "the workers that never were hold a receiver");
+    assert!(sender.is_closed(), "workers that did not start hold a receiver");
 }
 
-/// With no receiver but the workers', nothing takes the items that they leave.
+/// Without a receiver beside those of the workers, no receiver can take the items that the workers leave.
 #[tokio::test(start_paused = true)]
 async fn join_fails_when_the_last_workers_are_cancelled() {
     let (sender, receiver) = queue::bounded(8);
@@ -250,7 +250,7 @@ async fn join_fails_when_the_last_workers_are_cancelled() {
     assert_eq!(left.await.unwrap().unwrap_err().left, 2);
 }
 
-/// The first item fails in its grace, or rests, when its crew is cancelled.
+/// The first item fails in the grace period, or waits for its delay, when its crew is cancelled.
 #[tokio::test(start_paused = true)]
 async fn next_workers_continue_in_the_order_of_each_key() {
     for takes in [0, 10] {
@@ -286,7 +286,7 @@ async fn next_workers_continue_in_the_order_of_each_key() {
     }
 }
 
-/// What waits for its time no longer keeps the scope of a crew that was cancelled.
+/// An item that waits for its delay does not keep the scope of a cancelled crew open.
 #[tokio::test(start_paused = true)]
 async fn cancelled_workers_leave_no_timer() {
     let (sender, receiver) = queue::bounded(8);

@@ -31,7 +31,7 @@ async fn items_of_a_key_run_in_order_and_keys_run_concurrently() {
                     Ok::<_, Infallible>(())
                 }
             });
-        // Key 0 has many in a row; the others must not wait for all of them.
+        // Key 0 has many items in a row; the items of other keys must not wait for all of them.
         let items = (0..10).map(|number| (0, number)).chain((1..4).map(|key| (key, 0)));
         for item in items {
             sender.send(item).await.unwrap();
@@ -42,7 +42,11 @@ async fn items_of_a_key_run_in_order_and_keys_run_concurrently() {
     })
     .await
     .unwrap();
-    assert_eq!(begin.elapsed(), ms(100), "one key after the other, all keys side by side");
+    assert_eq!(
+        begin.elapsed(),
+        ms(100),
+        "items of one key run one after the other, and the keys concurrently"
+    );
     let of_first: Vec<_> = log.read().into_iter().filter(|(_, (key, _))| *key == 0).collect();
     let expected: Vec<_> =
         (0..10).flat_map(|number| [("begin", (0, number)), ("end", (0, number))]).collect();
@@ -64,7 +68,7 @@ async fn retried_item_delays_only_its_own_key() {
             let failed = *job == (0, 0) && job.attempt() < 3;
             async move { if failed { Err("not now") } else { Ok(()) } }
         };
-        // One worker: it must not be held up by what rests.
+        // With one worker, which an item that waits for its delay must not occupy.
         let crew = receiver
             .workers(1)
             .keyed(|(key, _): &Item| *key)
@@ -164,7 +168,7 @@ async fn panic_of_the_key_function_fails_only_its_item() {
         let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::new(2).unwrap(), dead).build();
         let key = |(key, _): &Item| if *key == 0 { panic!("no key") } else { *key };
         let handler = async |_: Job<Item>| Ok::<_, Infallible>(());
-        // Room for one lease alone: it must come back.
+        // The window allows one lease: the lease has to come back.
         let workers =
             receiver.workers(1).keyed(key).max_waiting(0).backoff(Backoff::constant(Duration::ZERO));
         let crew = workers.start(n, "keyed", handler).unwrap();
@@ -181,7 +185,7 @@ async fn panic_of_the_key_function_fails_only_its_item() {
     assert_eq!((letters.recv().await.unwrap().item, letters.recv().await.unwrap().item), ((0, 0), (0, 1)));
 }
 
-/// Against the naive model: for each key, the numbers in order, each until it is done.
+/// Compares with the naive model: for each key the numbers in order, each until it is done.
 #[tokio::test(start_paused = true)]
 async fn many_keys_with_failures_keep_items_and_order() {
     let log = Log::new();

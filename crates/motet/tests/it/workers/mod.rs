@@ -1,4 +1,4 @@
-//! Workers of a queue.
+//! Tests of the workers of a queue.
 
 mod ending;
 mod keyed;
@@ -8,7 +8,7 @@ mod settling;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What happened, in order.
+/// The events, in order.
 #[derive(Debug)]
 struct Log<E>(Arc<Mutex<Vec<E>>>);
 

@@ -1,4 +1,4 @@
-//! The orders of a queue, through its handles.
+//! The orders of a queue, tested through its handles.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn item_returned_to_a_priority_queue_leads_its_rank() {
     assert_eq!(rest(&receiver), [1, 10, 11, 12, 13, 20]);
 }
 
-/// What is due comes before all of its rank, and before no better one.
+/// An item that has become due comes before the other items of its rank, but not before items of a better rank.
 #[tokio::test(start_paused = true)]
 async fn delayed_retry_leads_its_rank_and_no_better_one() {
     let (sender, receiver) = queue::priority(16, |item: &i64| item / 10);
@@ -70,7 +70,7 @@ async fn released_item_keeps_its_attempt_count() {
         fill(&sender, [7]).await;
         receiver.try_lease().unwrap().release().await.unwrap();
         assert_eq!(receiver.try_lease().unwrap().attempt(), 1);
-        assert_eq!(receiver.try_lease().unwrap().attempt(), 2, "dropped once");
+        assert_eq!(receiver.try_lease().unwrap().attempt(), 2, "the lease was dropped once");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of items, by what their handler does.
+//! The fate of items, by the result of their handler.
 
 use std::convert::Infallible;
 use std::num::NonZeroU32;
@@ -119,7 +119,7 @@ async fn backoff_of_zero_retries_before_other_items() {
     assert_eq!(tries.read(), [(0, 1), (0, 2), (0, 3), (1, 1), (2, 1)]);
 }
 
-/// A poison item stands in front of all others, as often as it is handed out.
+/// An item that never succeeds is at the front of the queue each time it is handed out.
 #[tokio::test(start_paused = true)]
 async fn poison_item_does_not_delay_other_items() {
     for keyed in [false, true] {
@@ -154,7 +154,7 @@ async fn poison_item_does_not_delay_other_items() {
         });
         let stats = crew.await.unwrap();
         assert_eq!((stats.done, stats.stubborn), (100, 1));
-        // With full jitter a delay is half of its ceiling on average, which is 30 s.
+        // With full jitter a delay is half of its ceiling on average, and the ceiling is 30 s.
         assert!((20..120).contains(&stats.failed), "{stats:?}");
         let last = log.read().pop().unwrap();
         assert!(last < ms(300), "{last:?}");
@@ -225,7 +225,7 @@ async fn panic_in_the_drop_of_a_handler_fails_only_its_item() {
     assert!(Late(None).0.is_none());
 }
 
-/// It is the handler's word that counts, when the job is dropped.
+/// The result of the handler settles the item when the job is dropped.
 #[tokio::test(start_paused = true)]
 async fn kept_job_is_settled_when_it_is_dropped() {
     let kept = Arc::new(Mutex::new(Vec::new()));
@@ -244,7 +244,10 @@ async fn kept_job_is_settled_when_it_is_dropped() {
         sleep(ms(1)).await;
         assert_eq!((crew.unwrap().stats().done, kept.lock().unwrap().len()), (2, 3));
         let mut join = std::pin::pin!(sender.join());
-        assert!(motet::task::timeout(ms(10), &mut join).await.is_err(), "settled before it is dropped");
+        assert!(
+            motet::task::timeout(ms(10), &mut join).await.is_err(),
+            "the item was settled before its job was dropped"
+        );
         let jobs = std::mem::take(&mut *kept.lock().unwrap());
         drop(jobs);
         sleep(ms(1)).await;
@@ -288,13 +291,13 @@ async fn workers_are_in_snapshots_until_they_end() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "no worker takes nothing")]
+#[should_panic(expected = "`count` is 0")]
 async fn zero_workers_panics() {
     let (_sender, receiver) = queue::bounded::<u32>(1);
     drop(receiver.workers(0));
 }
 
-/// Goes off when it is dropped, or shown.
+/// An item that panics when it is dropped, or shown.
 #[derive(Clone, Copy, PartialEq)]
 enum Touch {
     Drop,
@@ -306,13 +309,13 @@ struct Mine(Touch);
 
 impl Drop for Mine {
     fn drop(&mut self) {
-        assert!(self.0 != Touch::Drop, "it goes off");
+        assert!(self.0 != Touch::Drop, "an item panics in its drop");
     }
 }
 
 impl std::fmt::Display for Mine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        assert!(self.0 != Touch::Show, "it goes off");
+        assert!(self.0 != Touch::Show, "an item panics in its display");
         f.write_str("a mine")
     }
 }
