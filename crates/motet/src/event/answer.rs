@@ -1,8 +1,8 @@
 use crate::task::outcome::IntoResult;
 
-/// What a listener returns: nothing, or a `Result`.
+/// The return value of a listener: `()` or a `Result`.
 ///
-/// Implemented for `()` and for `Result<(), E>` with any error that converts to a boxed one.
+/// Implemented for `()` and for `Result<(), E>`, where `E` is any error that converts to a boxed error.
 pub trait Answer: IntoResult {}
 
 impl<T: IntoResult> Answer for T {}

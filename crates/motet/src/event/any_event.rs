@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Event, NamedEvent};
 
-/// Any event, as a listener to a pattern gets it. Implemented for every [`Event`] and for [`NamedEvent`].
+/// Any event, as a listener of a pattern receives it. Implemented for every [`Event`] and for [`NamedEvent`].
 ///
 /// # Examples
 /// ```
@@ -22,7 +22,7 @@ use super::{Event, NamedEvent};
 /// assert!(any.downcast_ref::<u32>().is_none());
 /// ```
 pub trait AnyEvent: sealed::Sealed + Any + Send + Sync {
-    /// Gives the name of the event.
+    /// The name of the event.
     fn name(&self) -> &str;
 
     #[doc(hidden)]
@@ -61,13 +61,13 @@ impl AnyEvent for NamedEvent {
 }
 
 impl dyn AnyEvent {
-    /// Gives the event, or the value of a named one, if it is of this type.
+    /// Returns the event, or the value of a named event, if its type is `T`.
     #[must_use]
     pub fn downcast_ref<T: Any>(&self) -> Option<&T> {
         self.value().downcast_ref()
     }
 
-    /// Shares the event, or the value of a named one, if it is of this type.
+    /// Returns a shared reference to the event, or to the value of a named event, if its type is `T`.
     #[must_use]
     pub fn downcast<T: Any + Send + Sync>(self: &Arc<Self>) -> Option<Arc<T>> {
         self.value().is::<T>().then(|| Arc::clone(self).into_value().downcast().ok()).flatten()
@@ -81,7 +81,7 @@ impl fmt::Debug for dyn AnyEvent {
 }
 
 mod sealed {
-    #[expect(unnameable_types, reason = "nobody else implements it")]
+    #[expect(unnameable_types, reason = "the trait is implemented only in this module")]
     pub trait Sealed {}
     impl<E: super::Event> Sealed for E {}
     impl Sealed for super::NamedEvent {}

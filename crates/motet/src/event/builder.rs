@@ -9,12 +9,12 @@ use crate::task::{Name, Scope};
 
 pub(super) type OnDead = Box<dyn Fn(&dyn AnyEvent) + Send + Sync>;
 
-/// Sets up an [`Emitter`].
+/// Sets the options of an [`Emitter`].
 ///
 /// # Defaults
-/// Without a name; 32 listeners of an emit wait at once, each for 30 s at most: the patience of most callers; 1024
-/// posted events wait for a listener, at 8 bytes each, and the newest goes when there is no room; a warning for more
-/// than 100 listeners to one event.
+/// No name; 32 listeners of one emit wait concurrently; each listener has 30 s per event, which is about as long as
+/// most callers wait; a backlog of 1024 posted events per listener, at 8 bytes each, which drops the newest event when
+/// it is full; a warning when an event has more than 100 listeners.
 #[must_use = "a builder does nothing until an emitter is built"]
 pub struct EmitterBuilder {
     settings: Settings,
@@ -35,49 +35,53 @@ impl EmitterBuilder {
         Self { settings, is_named: false }
     }
 
-    /// Names the emitter, and shows it in the snapshots of its scope.
+    /// Sets the name of the emitter, and shows the emitter in the snapshots of its scope.
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = name.into();
         self.is_named = true;
         self
     }
 
-    /// Lets so many listeners of one emit wait at once. With one, a listener begins when the one before has ended.
+    /// Sets how many listeners of one emit may wait concurrently. With 1, a listener begins when the listener before it
+    /// has ended.
     pub fn concurrency(mut self, listeners: NonZeroUsize) -> Self {
         self.settings.concurrency = listeners;
         self
     }
 
-    /// Gives each listener so much time for an event, from when it first waits; one can be given
-    /// [another](super::Listen::deadline). With zero, one that has to wait is out of time; [`Duration::MAX`] is no limit.
+    /// Limits the time that a listener may take for an event, counted from its first wait;
+    /// [`Listen::deadline`](super::Listen::deadline) sets another limit for one listener. With zero, a listener that
+    /// has to wait is timed out; with [`Duration::MAX`] there is no limit.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.settings.limit = deadline;
         self
     }
 
-    /// Lets so many posted events wait for each listener, and says what goes when there is no room.
+    /// Sets how many posted events may wait for each listener, and which event is dropped when `events` are waiting.
     pub fn backlog(mut self, events: NonZeroUsize, overflow: Overflow) -> Self {
         self.settings.backlog = events;
         self.settings.overflow = overflow;
         self
     }
 
-    /// Warns, once for an event, when it has more listeners than this.
+    /// Logs a warning, once per event type, when more than `listeners` listen to it.
     pub fn max_listeners(mut self, listeners: usize) -> Self {
         self.settings.max_listeners = listeners;
         self
     }
 
-    /// Calls this for an event that is emitted or posted while nobody listens to it. A panic of it is that of the emit.
+    /// Calls `on_dead` for an event that is emitted or posted while it has no listener. A panic of `on_dead` is a panic
+    /// of the emit.
     pub fn on_dead(mut self, on_dead: impl Fn(&dyn AnyEvent) + Send + Sync + 'static) -> Self {
         self.settings.on_dead = Some(Box::new(on_dead));
         self
     }
 
-    /// Makes the emitter. Its listeners belong to the scope, unless they are [given to another](super::Listen::within).
+    /// Creates the emitter. Its listeners belong to `scope`, unless they are [assigned to another
+    /// scope](super::Listen::within).
     ///
-    /// The scope [closes](Emitter::close) the emitter at its end, when it releases what it holds: last in, first out. In a
-    /// scope that has ended the emitter is closed from the start.
+    /// The scope [closes](Emitter::close) the emitter at its end, when it releases its resources: last opened, first
+    /// released. In a scope that has ended, the emitter is closed from the start.
     #[must_use]
     pub fn build(self, scope: &Scope) -> Emitter {
         let inner = Arc::new(Inner::new(scope.clone(), self.settings));

@@ -1,9 +1,10 @@
 use std::error::Error;
 use std::fmt;
 
-/// Refuses an event or a listener, and hands it back: the emitter is closed, or the scope of the listener has ended.
+/// The error of an event or a listener that was refused, with that event or listener: the emitter is closed, or the
+/// scope of the listener has ended.
 ///
-/// Neither opens again, so a retry is of no use.
+/// A closed emitter and an ended scope do not open again, so a retry fails too.
 pub struct Closed<T>(pub T);
 
 impl<T> fmt::Debug for Closed<T> {

@@ -1,5 +1,5 @@
-//! Posted events on their way: one task at a time for each listener, in the scope of the listener, for as long as
-//! something waits for it.
+//! Delivery of posted events: one task at a time per listener, in the scope of the listener, for as long as the
+//! listener's inbox has events.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use crate::sim;
 use crate::task::{ScopeClosedError as ScopeEnded, timeout};
 
 impl<E: AnyEvent> Snapshot<E> {
-    /// Puts the event before each listener.
+    /// Queues the event for each listener.
     pub(super) fn post(&self, inner: &Arc<Inner>, event: &Arc<E>) -> Posted {
         let mut posted = Posted::default();
         for entry in &self.entries {
@@ -64,12 +64,12 @@ impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
                 let (inner, slot) = (Arc::clone(inner), Arc::clone(self));
                 let attends = Attends { inner, slot, busy: false, ended: false };
                 match meta.scope.spawn(meta.name.clone(), attends.run()) {
-                    // The runtime is gone, and has dropped the task where it was started.
+                    // The runtime has shut down, and dropped the task when it was spawned.
                     Ok(task) if task.is_finished() && self.inbox.abandoned() != abandoned => {
                         posted.dropped += 1;
                     }
                     Ok(_) => posted.queued += 1,
-                    // It is dropped, and drops what is in the inbox.
+                    // The task was dropped, and its drop has emptied the inbox.
                     Err(ScopeEnded(_)) => posted.dropped += 1,
                 }
             }
@@ -77,18 +77,18 @@ impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
     }
 }
 
-/// Attends to an inbox.
+/// The task that passes the events of an inbox to the listener, one after the other.
 struct Attends<T: ?Sized + Send + Sync + 'static> {
     inner: Arc<Inner>,
     slot: Arc<Slot<T>>,
-    /// An event was taken out, and the listener is at it.
+    /// An event was taken out of the inbox, and the listener is handling it.
     busy: bool,
-    /// Nothing was left in the inbox: it is another's now.
+    /// The inbox was empty: the next event that is put in starts another task.
     ended: bool,
 }
 
 impl Inner {
-    /// So many posted events are thrown away.
+    /// Counts `count` dropped events, and removes them from the events that wait.
     fn drops(&self, count: usize) {
         self.counters.dropped.fetch_add(count as u64, Ordering::Relaxed);
         (0..count).for_each(|_| self.handled());
@@ -107,7 +107,7 @@ impl<T: ?Sized + Send + Sync + 'static> Attends<T> {
                 let error: &(dyn std::error::Error + 'static) = &failed;
                 crate::log::warn!(
                     emitter = %self.inner.settings.name, error, cause = error.source(),
-                    "a listener to a posted event did not come to a good end"
+                    "a listener failed to handle a posted event"
                 );
                 let_go(failed);
             }
@@ -139,7 +139,7 @@ impl<T: ?Sized + Send + Sync + 'static> Drop for Attends<T> {
         if self.ended {
             return;
         }
-        // Cut off: the scope of the listener is cancelled, or has ended.
+        // The task was dropped before the inbox was empty: the scope of the listener is cancelled, or has ended.
         let left = self.slot.inbox.abandon();
         self.inner.drops(left.len() + usize::from(self.busy));
         left.into_iter().for_each(let_go);

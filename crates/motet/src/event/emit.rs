@@ -20,23 +20,23 @@ use crate::task::timeout::Timeout;
 use crate::task::{Group, TimeoutError, timeout};
 use crate::{mutant, sim};
 
-/// The future of [`Emitter::emit`](super::Emitter::emit): how every listener ended, or the event back.
+/// The future of [`Emitter::emit`](super::Emitter::emit): the result of every listener, or the refused event.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Emit<'a, E> {
     inner: &'a Inner,
     listeners: Listeners<'a, E>,
-    /// `None` once it has begun.
+    /// `None` once the emit has begun.
     event: Option<E>,
-    /// There if a listener had to wait for something.
+    /// `Some` once a listener has had to wait.
     running: Option<Running<E>>,
     with_names: bool,
     site: Site,
 }
 
-/// Where the listeners are to be found.
+/// How the emit finds the listeners.
 pub(super) enum Listeners<'a, E> {
     Topic(&'a Topic<E>),
-    /// They are looked for when the emit begins.
+    /// The listeners are looked up when the emit begins.
     Search(fn(&Inner, &E) -> Arc<Snapshot<E>>),
 }
 
@@ -47,7 +47,7 @@ impl<'a, E: AnyEvent> Emit<'a, E> {
         Self { inner, listeners, event: Some(event), running: None, with_names: false, site }
     }
 
-    /// Keeps the names of the listeners that succeed, too; [`Emitted::names`] gives them. It costs an allocation.
+    /// Also keeps the names of the listeners that succeed, which [`Emitted::names`] returns. This costs an allocation.
     pub fn with_names(mut self) -> Self {
         self.with_names = true;
         self
@@ -70,7 +70,7 @@ impl<'a, E: AnyEvent> Emit<'a, E> {
     }
 }
 
-// The event is moved and never pinned; what is pinned is on the heap.
+// The event is moved and never pinned; the pinned listener futures are on the heap.
 impl<E> Unpin for Emit<'_, E> {}
 
 impl<E: AnyEvent> Future for Emit<'_, E> {
@@ -96,7 +96,9 @@ impl<E: AnyEvent> Emit<'_, E> {
             return Poll::Ready(Ok(emitted));
         }
         ready!(coop::poll_proceed(cx)).made_progress();
-        let Some(event) = this.event.take() else { panic!("`emit` was polled after its end") };
+        let Some(event) = this.event.take() else {
+            panic!("`emit` was polled after it had returned its result")
+        };
         if this.inner.open.is_closed() {
             return Poll::Ready(Err(Closed(event)));
         }
@@ -113,7 +115,7 @@ impl<E: AnyEvent> Emit<'_, E> {
                         leave(snapshot);
                         Poll::Ready(Ok(emitted))
                     }
-                    // With a count of its own from here on: the emit may be long.
+                    // The emit may take long, so it holds a reference count instead of the guard.
                     Calls::Shared | Calls::Stale => this.run(Guard::into_inner(snapshot), event, cx),
                 }
             }
@@ -133,7 +135,7 @@ impl<E: AnyEvent> Emit<'_, E> {
 }
 
 impl<E: AnyEvent> Snapshot<E> {
-    /// Calls listeners of which none waits: on the stack of the caller, and without an allocation.
+    /// Calls listeners that never wait: on the stack of the caller, and without an allocation.
     #[inline]
     fn call_in_turn(&self, inner: &Inner, with_names: bool, event: &E) -> Emitted {
         let mut emitted = Emitted::default();
@@ -152,7 +154,7 @@ impl<E: AnyEvent> Snapshot<E> {
     }
 }
 
-/// Asks whether a listener is to be called, and has it taken out if that is its last time.
+/// Returns `true` if the listener is to be called. A listener that is called for the last time is noted in `spent`.
 #[inline]
 fn begins(spent: &mut Spent<'_>, meta: &Meta) -> bool {
     match meta.claim() {
@@ -165,11 +167,11 @@ fn begins(spent: &mut Spent<'_>, meta: &Meta) -> bool {
     }
 }
 
-/// The listeners that were called for the last time, by this emit. They are off, and taken out when this is dropped: all
-/// at once, under one lock, since ten thousand may wait for one event.
+/// The listeners that this emit has called for the last time. They are off. The drop of `Spent` removes all of them
+/// under one lock, since ten thousand listeners may wait for one event.
 struct Spent<'a> {
     inner: &'a Inner,
-    /// Where they are to be found, if there are any.
+    /// The lists that contain these listeners, if there are any.
     hears: Option<Hears>,
 }
 
@@ -182,7 +184,7 @@ impl<'a> Spent<'a> {
     #[cold]
     fn one(&mut self, meta: &Meta) {
         self.hears = match self.hears {
-            // Where a pattern is taken out, all topics are looked through.
+            // The removal of a pattern searches all topics, so it covers the listeners of this event.
             Some(Hears::Pattern) => Some(Hears::Pattern),
             _ => Some(meta.hears),
         };
@@ -198,7 +200,7 @@ impl Drop for Spent<'_> {
     }
 }
 
-/// Drops a list that may have been replaced meanwhile: then this was the last to hold those who went off.
+/// Drops a snapshot. If the list has changed since, this may be the last reference to listeners that are off.
 #[inline]
 fn leave<E>(snapshot: Guard<Arc<Snapshot<E>>>) {
     if !snapshot.entries.is_empty() {
@@ -207,7 +209,7 @@ fn leave<E>(snapshot: Guard<Arc<Snapshot<E>>>) {
 }
 
 impl Inner {
-    /// Nobody listens.
+    /// Reports an event without listeners.
     pub(super) fn dead(&self, event: &dyn AnyEvent) {
         if let Some(on_dead) = &self.settings.on_dead {
             on_dead(event);
@@ -215,13 +217,13 @@ impl Inner {
     }
 }
 
-/// An emit whose listeners may have to wait for something.
+/// An emit whose listeners may have to wait.
 struct Running<E> {
     snapshot: Arc<Snapshot<E>>,
     event: Arc<E>,
-    /// The first listener that was not called yet.
+    /// The index of the first listener that was not called yet.
     next: usize,
-    /// Those that wait, and how many they are. On the heap: most emits have none, and are moved around.
+    /// The listeners that wait, and their number. On the heap: most emits have none, and are moved around.
     group: Option<Box<Group<Waits>>>,
     waiting: usize,
     with_names: bool,
@@ -244,8 +246,12 @@ impl<E: AnyEvent> Running<E> {
             let Some(group) = self.group.as_mut().filter(|_| self.waiting > 0) else {
                 return Poll::Ready(std::mem::take(&mut self.emitted));
             };
-            let Some(ended) = ready!(group.poll_next(cx)) else { unreachable!("so many wait") };
-            let Some((at, ended)) = group.take(ended) else { unreachable!("it has just ended") };
+            let Some(ended) = ready!(group.poll_next(cx)) else {
+                unreachable!("`waiting` futures are in the group")
+            };
+            let Some((at, ended)) = group.take(ended) else {
+                unreachable!("the group returned this future as ended")
+            };
             self.waiting -= 1;
             let meta = self.snapshot.entries[at].meta();
             let result = ended.unwrap_or_else(|TimeoutError { .. }| Err(Cause::TimedOut(meta.limit)));
@@ -266,7 +272,7 @@ impl<E: AnyEvent> Running<E> {
             Called::Done(result) => result,
             Called::Running(mut hearing) => match Pin::new(&mut hearing).poll(cx) {
                 Poll::Ready(result) => result,
-                // Only now does it need a place, and its timer.
+                // Only a listener that waits needs a slot of the group and a timer.
                 Poll::Pending => {
                     let limit = if mutant!("event.no_deadline") { Duration::MAX } else { meta.limit };
                     let hearing = timeout(limit, hearing);
@@ -281,7 +287,7 @@ impl<E: AnyEvent> Running<E> {
 }
 
 pin_project! {
-    /// A listener that waits, and its place.
+    /// A listener that waits, and its index in the snapshot.
     struct Waits {
         at: usize,
         #[pin]

@@ -4,59 +4,60 @@ use std::fmt;
 use super::failed::{Cause, ListenerFailed};
 use crate::task::Name;
 
-/// What became of an event: how every listener ended.
+/// The result of an emit: how every listener ended.
 #[derive(Debug, Default)]
-#[must_use = "it says which listeners failed"]
+#[must_use = "it reports which listeners failed"]
 pub struct Emitted {
     succeeded: usize,
     skipped: usize,
-    /// There if a listener failed, or names were asked for: a word, so that a success carries next to nothing.
+    /// `Some` if a listener failed or names were requested. A single word, so that the result of a success is small.
     details: Option<Box<Details>>,
 }
 
 #[derive(Debug, Default)]
 struct Details {
     failed: Vec<ListenerFailed>,
-    /// Those that succeeded, where they were asked for.
+    /// The listeners that succeeded, if names were requested.
     names: Vec<Name>,
 }
 
 impl Emitted {
-    /// Counts the listeners that came to a good end.
+    /// The number of listeners that succeeded.
     #[must_use]
     pub fn succeeded(&self) -> usize {
         self.succeeded
     }
 
-    /// Names the listeners that came to a good end, in the order in which they did. Empty unless it was asked for by
-    /// [`Emit::with_names`](super::Emit::with_names).
+    /// The names of the listeners that succeeded, in the order in which they ended. Empty unless the names were
+    /// requested with [`Emit::with_names`](super::Emit::with_names).
     #[must_use]
     pub fn names(&self) -> &[Name] {
         self.details.as_ref().map_or(&[], |details| &details.names)
     }
 
-    /// Gives the listeners that failed, panicked or timed out, in the order in which they did.
+    /// The listeners that failed, panicked or timed out, in the order in which they ended.
     #[must_use]
     pub fn failed(&self) -> &[ListenerFailed] {
         self.details.as_ref().map_or(&[], |details| &details.failed)
     }
 
-    /// Counts the listeners that went off after the emit had begun and before it came to them.
+    /// The number of listeners that were removed after the emit had begun and before they were called.
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
     }
 
-    /// Asks whether no listener failed.
+    /// Returns `true` if no listener failed.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.failed().is_empty()
     }
 
-    /// Gives how many listeners succeeded, or an error if one did not.
+    /// Returns the number of listeners that succeeded, or an error if a listener failed.
     ///
     /// # Errors
-    /// [`EmitFailed`] with all that failed. The others have heard the event: a second emit tells them twice.
+    /// [`EmitFailed`] with all listeners that failed. The other listeners have handled the event: a second emit calls
+    /// them again.
     pub fn into_result(self) -> Result<usize, EmitFailed> {
         match self.details {
             Some(details) if !details.failed.is_empty() => Err(EmitFailed(details.failed)),
@@ -90,12 +91,12 @@ impl Emitted {
     }
 }
 
-/// Says that at least one listener failed; its source is the first.
+/// The error of an emit of which at least one listener failed; its source is the first failure.
 #[derive(Debug)]
 pub struct EmitFailed(Vec<ListenerFailed>);
 
 impl EmitFailed {
-    /// Gives all that failed, the first one first; never empty.
+    /// The listeners that failed, in the order in which they ended; never empty.
     #[must_use]
     pub fn listeners(&self) -> &[ListenerFailed] {
         &self.0
@@ -105,8 +106,8 @@ impl EmitFailed {
 impl fmt::Display for EmitFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {
-            1 => f.write_str("a listener did not come to a good end"),
-            count => write!(f, "{count} listeners did not come to a good end"),
+            1 => f.write_str("1 listener failed"),
+            count => write!(f, "{count} listeners failed"),
         }
     }
 }

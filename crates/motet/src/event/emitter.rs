@@ -11,29 +11,30 @@ use super::{
 use crate::sim;
 use crate::task::{Name, Scope};
 
-/// Tells whoever listens what has happened: see the [module](super).
+/// Calls listeners when an event is emitted: see the [module](super).
 ///
-/// A handle: clones are the same emitter.
+/// A cheap handle: clones share one emitter.
 #[derive(Clone)]
 pub struct Emitter(pub(super) Arc<Inner>);
 
 impl Emitter {
-    /// Makes an emitter with the defaults of its [builder](EmitterBuilder). Its listeners belong to the scope.
+    /// Creates an emitter with the defaults of its [builder](EmitterBuilder). Its listeners belong to `scope`.
     #[must_use]
     pub fn new(scope: &Scope) -> Self {
         Self::builder().build(scope)
     }
 
-    /// Sets up an emitter.
+    /// Returns a builder of an emitter.
     pub fn builder() -> EmitterBuilder {
         EmitterBuilder::new()
     }
 
-    /// Listens to the events of a type, by reference. The listener is called by whoever emits, and must not block.
+    /// Adds a listener to the events of type `E`, which receives each event by reference. The caller that emits calls
+    /// the listener, so the listener must not block.
     ///
     /// # When to use
-    /// Where the listener has nothing to wait for: it costs no allocation. Otherwise [`on_async`](Self::on_async).
-    /// With a priority, a scope or a deadline of its own: [`listener`](Self::listener).
+    /// If the listener does not have to wait: it costs no allocation. Otherwise use [`on_async`](Self::on_async). To
+    /// set a priority, a scope or a deadline for the listener, use [`listener`](Self::listener).
     ///
     /// # Errors
     /// [`Closed`] with the listener.
@@ -46,7 +47,8 @@ impl Emitter {
         self.listener(name).on(listener)
     }
 
-    /// Listens to the events of a type, with a share in each. The future is awaited by whoever emits.
+    /// Adds an asynchronous listener to the events of type `E`, which receives each event as an `Arc`. The caller that
+    /// emits awaits the listener's future.
     ///
     /// # Errors
     /// [`Closed`] with the listener.
@@ -59,10 +61,10 @@ impl Emitter {
         self.listener(name).on_async(listener)
     }
 
-    /// Listens to one event of a type, by reference: [`Listen::once`].
+    /// Adds a listener that is called for one event of type `E` at most, by reference: [`Listen::once`].
     ///
     /// # When to use
-    /// For something to be done. To wait for an event: [`next`](Self::next).
+    /// To run code once. To wait for an event, use [`next`](Self::next).
     ///
     /// # Errors
     /// [`Closed`] with the listener.
@@ -75,13 +77,13 @@ impl Emitter {
         self.listener(name).once().on(listener)
     }
 
-    /// Listens to all events whose name matches, with a share in each: [`Listen::on_pattern_async`].
+    /// Adds an asynchronous listener to all events whose name matches `pattern`: [`Listen::on_pattern_async`].
     ///
     /// # Errors
     /// [`Closed`] with the listener.
     ///
     /// # Panics
-    /// If the text is no [`Pattern`](super::Pattern).
+    /// If `pattern` is not a valid [`Pattern`](super::Pattern).
     #[track_caller]
     pub fn on_pattern<F, Fut>(
         &self,
@@ -96,42 +98,44 @@ impl Emitter {
         self.listener(name).on_pattern_async(pattern, listener)
     }
 
-    /// Sets up a listener.
+    /// Returns a builder of a listener.
     pub fn listener(&self, name: impl Into<Name>) -> Listen<'_> {
         Listen::new(&self.0, name.into())
     }
 
-    /// Tells all listeners of the event, and waits for them.
+    /// Calls all listeners of the event, and waits for them.
     ///
-    /// Who listens is settled when the future is first polled: who comes later does not hear of the event, and who
-    /// went off before it was called is skipped. Listeners may emit, come and go: no lock is held while one runs.
+    /// The first poll of the future determines the listeners: a listener that is added later is not called for this
+    /// event, and a listener that is removed before its turn is skipped. Listeners may emit, and may add and remove
+    /// listeners: no lock is held while a listener runs.
     ///
     /// # Ordering and fairness
-    /// Listeners begin by priority, and then in the order in which they came. Those that wait run side by side, up to
-    /// the [concurrency](EmitterBuilder::concurrency) of the emitter. They run in the future of the emit, on one core.
+    /// Listeners begin in the order of their priority; within a priority, in the order in which they were added.
+    /// Listeners that wait run concurrently, up to the [concurrency](EmitterBuilder::concurrency) of the emitter. They
+    /// run in the future of the emit, on one core.
     ///
     /// # Cancel safety
-    /// Listeners that have begun are dropped where they are, those that have not are not called, and the event is
-    /// gone. For listeners that are to go on, [`post`](Self::post). A listener that was to be called once is spent
-    /// when it has begun.
+    /// Loses the event: listeners that have begun are dropped at their current await, and the others are not called. If
+    /// listeners must finish in any case, use [`post`](Self::post). A listener that is called only once is used up when
+    /// it has begun.
     ///
     /// # Errors
-    /// [`Closed`] with the event: the emitter was closed, or its scope has ended. A retry is of no use. What failed in a
-    /// listener is no error of the emit: [`Emitted`](super::Emitted) has it.
+    /// [`Closed`] with the event: the emitter was closed, or its scope has ended. A retry fails too. The failure of a
+    /// listener is not an error of the emit: [`Emitted`](super::Emitted) reports it.
     ///
     /// # Panics
-    /// If it is polled after its end.
+    /// If the future is polled after it has returned its result.
     #[inline]
     #[track_caller]
     pub fn emit<E: Event>(&self, event: E) -> Emit<'_, E> {
         Emit::new(&self.0, Listeners::Topic(self.0.topic()), event)
     }
 
-    /// Tells all listeners to patterns that match the name. Events have the names of their types mostly; this is for
+    /// Calls all listeners whose pattern matches `name`. Most events have the name of their type; this method is for
     /// names that are known only at run time.
     ///
-    /// A listener gets at the value by [`downcast_ref`](trait.AnyEvent.html#method.downcast_ref). Costs a comparison for
-    /// each pattern of the emitter.
+    /// A listener reads the value with [`downcast_ref`](trait.AnyEvent.html#method.downcast_ref). An emit compares the
+    /// name with each pattern of the emitter.
     ///
     /// # Cancel safety
     /// As [`emit`](Self::emit).
@@ -144,21 +148,23 @@ impl Emitter {
     /// use motet::event::Emitter;
     /// use motet::task::{Nursery, scope};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// scope(async |n: &Nursery| {
     ///     let emitter = Emitter::new(n);
     ///     let _audit = emitter.on_pattern("audit", "tenant.*.paid", async |event| {
     ///         match event.downcast_ref::<u32>() {
     ///             Some(amount) if event.name() == "tenant.7.paid" => assert_eq!(*amount, 100),
-    ///             _ => return Err("not what was paid"),
+    ///             _ => return Err("unexpected amount"),
     ///         }
     ///         Ok(())
     ///     }).unwrap();
     ///     let emitted = emitter.emit_named(format!("tenant.{}.paid", 7), 100_u32).await.unwrap();
     ///     assert_eq!(emitted.into_result().unwrap(), 1);
     ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    /// }).await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn emit_named(&self, name: impl Into<Name>, value: impl Any + Send + Sync) -> Emit<'_, NamedEvent> {
@@ -166,19 +172,19 @@ impl Emitter {
         Emit::new(&self.0, Listeners::Search(Inner::named), event)
     }
 
-    /// Puts the event before all listeners, and does not wait for them.
+    /// Queues the event for every listener, and returns immediately.
     ///
-    /// Each listener receives posted events in a task of its scope, one at a time. A scope that ends waits until its
+    /// Each listener handles posted events in a task of its scope, one at a time. A scope that ends waits until its
     /// listeners have handled their events; a scope that is cancelled drops them. A listener whose scope has ended, or
-    /// whose runtime is gone, does not receive the event: [`Posted::dropped`] counts it. Later failures are logged and
-    /// counted, since no caller waits for them.
+    /// whose runtime has shut down, does not receive the event: [`Posted::dropped`] counts it. Failures of listeners
+    /// are logged and counted, since no caller waits for them.
     ///
     /// # Ordering and fairness
-    /// A listener hears events in the order in which they were posted. Those that are emitted meanwhile are not in
-    /// that order: whoever emits calls the listener at once.
+    /// A listener handles posted events in the order in which they were posted. There is no order between posted and
+    /// emitted events: an emit calls the listener immediately.
     ///
     /// # Errors
-    /// [`Closed`] with the event: the emitter was closed, or its scope has ended. A retry is of no use.
+    /// [`Closed`] with the event: the emitter was closed, or its scope has ended. A retry fails too.
     pub fn post<E: Event>(&self, event: E) -> Result<Posted, Closed<E>> {
         let is_open = self.0.open.enter();
         let _entered = Entered(&self.0);
@@ -194,13 +200,13 @@ impl Emitter {
         })
     }
 
-    /// Waits for the next event of a type. It listens from this call on, not from the first poll.
+    /// Waits for the next event of type `E`. The wait begins with this call, not with the first poll.
     ///
     /// # Cancel safety
-    /// Safe: a dropped wait is off.
+    /// Safe: dropping the future removes its listener.
     ///
     /// # Errors
-    /// [`Closed`]: the emitter was closed, or its scope ended, before there was an event.
+    /// [`Closed`]: the emitter was closed, or its scope ended, before an event of this type arrived.
     ///
     /// # Examples
     /// ```
@@ -212,26 +218,28 @@ impl Emitter {
     ///     const NAME: &'static str = "ready";
     /// }
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// scope(async |n: &Nursery| {
     ///     let emitter = Emitter::new(n);
     ///     let ready = emitter.next::<Ready>();
     ///     emitter.emit(Ready(8080)).await.unwrap().into_result().unwrap();
     ///     assert_eq!(ready.await.unwrap().0, 8080);
     ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    /// }).await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn next<E: Event>(&self) -> Next<E> {
         Next::new(self)
     }
 
-    /// Gives the events of a type as a stream, from this call on. `lag` says what becomes of an event when the stream has
-    /// no room for it.
+    /// Returns a stream of the events of type `E` from this call on. `lag` sets what happens to an event when the
+    /// stream is full.
     ///
     /// # Drop
-    /// The stream is off; an emit that waits for room in it goes on.
+    /// Dropping the stream removes its listener; an emit that waits for capacity in the stream continues.
     ///
     /// # Examples
     /// ```
@@ -244,7 +252,8 @@ impl Emitter {
     ///     const NAME: &'static str = "tick";
     /// }
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// scope(async |n: &Nursery| {
     ///     let emitter = Emitter::new(n);
     ///     let mut ticks = emitter.stream::<Tick>(Lag::DropOldest(NonZeroUsize::new(2).unwrap()));
@@ -257,14 +266,15 @@ impl Emitter {
     ///     assert_eq!(ticks.next().await.unwrap().unwrap().0, 5);
     ///     assert!(ticks.next().await.is_none());
     ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    /// }).await?;
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn stream<E: Event>(&self, lag: Lag) -> Events<E> {
         Events::new(self, lag)
     }
 
-    /// Counts the listeners to the events of a type, those to patterns and streams included.
+    /// The number of listeners to the events of type `E`, including the listeners of matching patterns and streams.
     #[must_use]
     pub fn listener_count<E: Event>(&self) -> usize {
         self.0.topic::<E>().len()
@@ -283,13 +293,13 @@ impl Emitter {
         self.0.open.is_closed()
     }
 
-    /// Closes the emitter, and waits until all that was posted is heard. Emits that have begun are waited for by those
-    /// who emit.
+    /// Closes the emitter, and waits until all posted events are handled. It does not wait for emits that have begun:
+    /// their callers do.
     ///
-    /// A listener that is called for a posted event must not wait for this: it would wait for itself.
+    /// A listener must not await this function while it handles a posted event: it would wait for itself.
     ///
     /// # Cancel safety
-    /// Safe: a dropped drain stops waiting, and can be called again. The emitter stays closed.
+    /// Safe: dropping the future stops the wait, and `drain` can be called again. The emitter stays closed.
     #[track_caller]
     pub fn drain(&self) -> impl Future<Output = ()> {
         sim::at_named("emitter", "drain", || Some(self.0.settings.name.to_string()), async move {
@@ -299,8 +309,8 @@ impl Emitter {
     }
 }
 
-/// An event that is being posted. It is counted out however that ends: `on_dead` is somebody's code, and a count that
-/// is left behind would keep the emitter from ever being drained.
+/// An event that is being posted. Its drop removes the event from the count, even if `on_dead`, which is the user's
+/// code, panics: an event that stays counted would keep `drain` from ever returning.
 struct Entered<'a>(&'a Inner);
 
 impl Drop for Entered<'_> {

@@ -14,19 +14,19 @@ use super::slot::Call;
 use super::{Emitter, Event, Lag, Missed, Subscription};
 use crate::sim;
 
-/// The stream of [`Emitter::stream`].
+/// The stream that [`Emitter::stream`] returns.
 ///
-/// It ends when the emitter is closed and all that was posted is heard, when the scope of the emitter has ended, or when
-/// the emitter is gone.
+/// It ends when the emitter is closed and all posted events are handled, when the scope of the emitter has ended, or
+/// when the emitter is dropped.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct Events<E> {
     read_from: Source<E>,
-    /// `None` if nobody was there to listen to.
+    /// `None` if the emitter was closed when the stream was created.
     _on: Option<Subscription>,
 }
 
 enum Source<E> {
-    /// Whoever emits waits for room.
+    /// An emit waits for capacity.
     Channel(mpsc::Receiver<Arc<E>>),
     Ring {
         ring: Arc<Ring<Arc<E>>>,
@@ -39,9 +39,10 @@ impl<E: Event> Events<E> {
         let listener = emitter.listener("stream");
         let (room, tells) = match lag {
             Lag::Wait(room) => {
-                // More than that fits into no memory, and tokio panics.
+                // tokio panics above this capacity, and no memory holds as many events.
                 let (sender, receiver) = mpsc::channel(room.get().min(Semaphore::MAX_PERMITS));
-                // The stream is dropped together with its subscription: nobody is left to be told.
+                // A failed send needs no report: the receiver is dropped only together with the subscription of this
+                // listener.
                 let hears = move |event: Arc<E>| {
                     let sender = sender.clone();
                     async move { drop(sender.send(event).await) }
@@ -59,13 +60,13 @@ impl<E: Event> Events<E> {
         Self { read_from: Source::Ring { ring, tells }, _on: on }
     }
 
-    /// Waits for the next event; `None` at the end of the stream.
+    /// Returns the next event, waiting until there is one; `None` at the end of the stream.
     ///
     /// # Cancel safety
-    /// Safe: a dropped wait leaves the event for the next one.
+    /// Safe: no event is lost, and the next call returns the event.
     ///
     /// # Errors
-    /// [`Missed`]: events were dropped, here in their order. The stream goes on.
+    /// [`Missed`]: events were dropped at this position of the stream. The stream continues.
     #[track_caller]
     #[allow(clippy::should_implement_trait, reason = "a stream's `next` is awaited")]
     pub fn next(&mut self) -> impl Future<Output = Option<Result<Arc<E>, Missed>>> {
@@ -78,7 +79,7 @@ impl<E: Event> Stream for Events<E> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut self.read_from {
-            // Which sees to the budget itself.
+            // The channel consumes coop budget itself.
             Source::Channel(channel) => channel.poll_recv(cx).map(|event| event.map(Ok)),
             Source::Ring { ring, tells } => {
                 let operation = ready!(coop::poll_proceed(cx));
@@ -97,13 +98,13 @@ impl<E: Event> Stream for Events<E> {
     }
 }
 
-/// The emitter's end of a ring. When it is dropped, whoever dropped it, no more events come.
+/// The emitter's side of a ring. Its drop ends the ring, whatever caused the drop.
 pub(super) struct Fills<E>(pub(super) Arc<Ring<Arc<E>>>);
 
 impl<E> Fills<E> {
     pub(super) fn put(&self, event: &Arc<E>) {
         if let Some(oldest) = self.0.put(Arc::clone(event)) {
-            // It may be the last of it.
+            // This may be the last reference to the event.
             let_go(oldest);
         }
     }

@@ -4,39 +4,39 @@ use std::time::Duration;
 
 use crate::task::Name;
 
-/// Says that a listener did not come to a good end, and which.
+/// The failure of a listener, with the name of the listener.
 #[derive(Debug)]
 pub struct ListenerFailed {
     pub(super) listener: Name,
     pub(super) cause: Cause,
 }
 
-/// What went wrong with a listener.
+/// The cause of a listener's failure.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Cause {
-    /// It returned this error.
+    /// The listener returned this error.
     Failed(Box<dyn Error + Send + Sync>),
-    /// It panicked, with these words.
+    /// The listener panicked with this message.
     Panicked(String),
-    /// It took longer than this, and was dropped.
+    /// The listener took longer than this duration, and was dropped.
     TimedOut(Duration),
 }
 
 impl ListenerFailed {
-    /// Gives the name of the listener.
+    /// The name of the listener.
     #[must_use]
     pub fn listener(&self) -> &str {
         self.listener.as_str()
     }
 
-    /// Says what went wrong.
+    /// The cause of the failure.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// Says what went wrong, by value.
+    /// Returns the cause of the failure.
     #[must_use]
     pub fn into_cause(self) -> Cause {
         self.cause

@@ -1,4 +1,4 @@
-//! A listener at work.
+//! The call of a listener, with its panics contained.
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use crate::task::core::panic_words;
 pub(super) type Heard = Result<(), Box<dyn Error + Send + Sync>>;
 pub(super) type Future = Pin<Box<dyn std::future::Future<Output = Heard> + Send>>;
 
-/// The future of a listener, whose panics go nowhere: neither those of its polls nor that of its drop.
+/// The future of a listener. Panics in its polls and in its drop do not propagate.
 pub(super) struct Hearing(Option<Future>);
 
 impl Hearing {
@@ -25,7 +25,7 @@ impl std::future::Future for Hearing {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = run(|| {
-            let future = self.0.as_mut().expect("it is not polled after its end");
+            let future = self.0.as_mut().expect("a call is not polled after it has ended");
             let polled = future.as_mut().poll(cx);
             if polled.is_ready() {
                 self.0 = None;
@@ -48,7 +48,7 @@ impl Drop for Hearing {
     }
 }
 
-/// Calls a listener that is called and not awaited.
+/// Calls a synchronous listener.
 #[inline]
 pub(super) fn call(listener: impl FnOnce() -> Heard) -> Result<(), Cause> {
     run(listener)?.map_err(Cause::Failed)
@@ -59,7 +59,7 @@ fn run<T>(code: impl FnOnce() -> T) -> Result<T, Cause> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|payload| Cause::Panicked(panic_words(payload)))
 }
 
-/// Drops what is somebody else's: a panic of that is shown, and goes no further.
+/// Drops a value of the user: a panic in its drop is logged, and does not propagate.
 pub(super) fn let_go<T>(theirs: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(theirs))) {
         let message = panic_words(payload);

@@ -1,4 +1,4 @@
-//! Posted events that wait for their listener.
+//! The posted events that wait for a listener.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -7,27 +7,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Overflow;
 use crate::mutant;
 
-/// Events in the order in which they were posted, and whether somebody is at them.
+/// The events in the order in which they were posted, and whether a task is handling them.
 pub(super) struct Inbox<T: ?Sized>(Mutex<State<T>>);
 
 struct State<T: ?Sized> {
     events: VecDeque<Arc<T>>,
-    /// A task takes the events out, one after the other.
+    /// `true` while a task takes the events out, one after the other.
     attended: bool,
-    /// How often such a task was cut off.
+    /// The number of times that such a task was dropped before the inbox was empty.
     abandoned: u64,
 }
 
-/// What became of an event that was put in.
+/// The result of putting in an event.
 pub(super) enum Put<T: ?Sized> {
-    /// It waits; whoever attends to the inbox comes to it.
+    /// The event waits; the running task will take it out.
     Queued,
-    /// The item waits, and a task must start on it. Contains the number of times that the inbox was
+    /// The event waits, and the caller must start a task. Contains the number of times that the inbox was
     /// [abandoned](Inbox::abandoned) before.
     Begin(u64),
-    /// It waits in the place of this one.
+    /// The event waits, and this oldest event was removed for it.
     Instead(Arc<T>),
-    /// There is no room for it.
+    /// The inbox is full; the event is handed back.
     Full(Arc<T>),
 }
 
@@ -56,14 +56,14 @@ impl<T: ?Sized> Inbox<T> {
         }
     }
 
-    /// Gives the oldest event; with `None` nobody attends to the inbox any more.
+    /// Removes the oldest event. `None` if the inbox is empty; then no task is registered any more.
     pub(super) fn take(&self) -> Option<Arc<T>> {
         let mut state = self.state();
         let next =
             if mutant!("event.last_first") { state.events.pop_back() } else { state.events.pop_front() };
         if next.is_none() && !mutant!("event.inbox_left_attended") {
             state.attended = false;
-            // A burst is over: what it needed is given back.
+            // The burst is over: its memory is returned.
             if state.events.capacity() > KEPT {
                 state.events = VecDeque::new();
             }
@@ -71,7 +71,7 @@ impl<T: ?Sized> Inbox<T> {
         next
     }
 
-    /// Gives all that is left: nobody attends to the inbox any more.
+    /// Removes all events; then no task is registered any more.
     pub(super) fn abandon(&self) -> VecDeque<Arc<T>> {
         let mut state = self.state();
         state.attended = false;
@@ -79,18 +79,18 @@ impl<T: ?Sized> Inbox<T> {
         std::mem::take(&mut state.events)
     }
 
-    /// Returns the number of times that the task of the inbox was cancelled.
+    /// The number of times that the task of the inbox was cancelled.
     pub(super) fn abandoned(&self) -> u64 {
         self.state().abandoned
     }
 
-    /// Only our own code runs under this lock.
+    /// No code of the user runs under this lock, so the state of a poisoned lock is consistent.
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Room for so many is kept when an inbox is empty.
+/// The capacity that an empty inbox keeps.
 const KEPT: usize = 64;
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list, with one task that attends from the first `Begin` to the first `None`.
+        /// Compares an inbox with a list; one task runs from the first `Begin` to the first `None`.
         #[test]
         fn inbox_agrees_with_a_list_and_is_always_attended(
             steps in prop::collection::vec(

@@ -1,4 +1,4 @@
-//! What the handles of an emitter share: who listens, and whether it is closed.
+//! The state that the handles of an emitter share: its listeners, and whether it is closed.
 
 use std::collections::{BTreeMap, btree_map};
 use std::future::ready;
@@ -32,7 +32,7 @@ pub(crate) struct Inner {
     pub(super) open: Open,
     pub(super) counters: Counters,
     pub(super) shown: OnceLock<Registration>,
-    /// The cleanup of `home` that closes the emitter.
+    /// The cleanup of `home` that closes the emitter: the core of `home`, and the number of the cleanup.
     closes: OnceLock<(Weak<Core>, u64)>,
     registry: Mutex<Registry>,
 }
@@ -47,11 +47,11 @@ pub(super) struct Settings {
     pub(super) on_dead: Option<OnDead>,
 }
 
-/// Whoever adds a listener, or takes one out, holds this; whoever emits does not.
+/// The lists that change when a listener is added or removed. An emit does not lock them.
 #[derive(Default)]
 pub(super) struct Registry {
     patterns: BTreeMap<Order, (Pattern, Arc<Slot<dyn AnyEvent>>)>,
-    /// The scopes that take their listeners along when they end, by where they are in memory.
+    /// The scopes with listeners, by their address in memory. The end of a scope removes its listeners.
     scopes: BTreeMap<usize, Joined>,
     next_number: u64,
 }
@@ -59,9 +59,9 @@ pub(super) struct Registry {
 /// The state of a scope with listeners.
 #[derive(Default)]
 struct Joined {
-    /// The number of the scope's pending cleanup, once it has one.
+    /// The scope and the number of its pending cleanup, once the cleanup is registered.
     owed: Option<(Weak<Core>, u64)>,
-    /// The listeners of the scope: they are found without a look at those of other scopes.
+    /// The listeners of the scope, so that the end of the scope does not search those of other scopes.
     listeners: BTreeMap<Order, Hears>,
 }
 
@@ -79,12 +79,12 @@ impl Inner {
         }
     }
 
-    /// Only our own code runs under this lock, so a poisoned one holds a sound state.
+    /// No code of the user runs under this lock, so the state of a poisoned lock is consistent.
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The topic of an event; made when it is first asked for.
+    /// Returns the topic of event type `E`, which is created on first use.
     #[inline]
     pub(super) fn topic<E: Event>(&self) -> &Topic<E> {
         self.topics.find().unwrap_or_else(|| self.topic_of::<E>(&self.registry()))
@@ -98,7 +98,7 @@ impl Inner {
         }
     }
 
-    /// The listeners to an event whose name is known only now.
+    /// Returns the listeners of an event whose name is known only at run time.
     pub(super) fn named(&self, event: &NamedEvent) -> Arc<Snapshot<NamedEvent>> {
         let matching: Vec<_> = self.registry().matching(event.name()).map(Entry::Pattern).collect();
         Arc::new(Snapshot::of(matching))
@@ -144,7 +144,8 @@ impl Inner {
             return Err(Closed(listener));
         }
         let mut registry = self.registry();
-        // Again, under the lock: meanwhile the scope may have ended, or the emitter have been closed.
+        // Checked again under the lock: since the first check the scope may have ended, or the emitter may have been
+        // closed.
         if self.open.is_closed() || !registry.scopes.contains_key(&key(scope)) {
             return Err(Closed(listener));
         }
@@ -160,7 +161,7 @@ impl Inner {
         if let Some((event, listeners)) = crowded {
             crate::log::warn!(
                 emitter = %self.settings.name, event, listeners,
-                "many listeners to one event: is one added again and again, and never dropped?"
+                "an event has many listeners: check for subscriptions that are kept although they are not needed any more"
             );
         }
         Ok(Subscription::new(&slot, Arc::downgrade(self)))
@@ -172,7 +173,8 @@ impl Inner {
         Some((crowded.event(), crowded.len()))
     }
 
-    /// Sees to it that the end of the scope takes its listeners along; false if it has ended.
+    /// Registers a cleanup that removes the listeners of the scope when the scope ends. Returns `false` if the scope
+    /// has ended.
     fn joins(self: &Arc<Self>, scope: &Scope) -> bool {
         if self.open.is_closed() {
             return false;
@@ -180,9 +182,9 @@ impl Inner {
         if self.registry().scopes.contains_key(&key(scope)) {
             return true;
         }
-        // Counted in for the moment, so that the scope cannot close before the registration.
+        // The member keeps the scope from closing until the cleanup is registered.
         let Some(_member) = Member::enter(&scope.0, Class::Work) else { return false };
-        // Before the cleanup is owed: should the scope end meanwhile, the cleanup finds it here.
+        // Inserted before the cleanup is registered: if the scope ends in between, its cleanup finds the entry.
         match self.registry().scopes.entry(key(scope)) {
             btree_map::Entry::Occupied(_) => return true,
             btree_map::Entry::Vacant(place) => _ = place.insert(Joined::default()),
@@ -195,7 +197,7 @@ impl Inner {
         true
     }
 
-    /// Takes a listener out that is off.
+    /// Removes a listener that is off.
     pub(super) fn remove(&self, meta: &Meta) {
         let mut out = Vec::new();
         let mut registry = self.registry();
@@ -221,7 +223,7 @@ impl Inner {
         }
     }
 
-    /// Takes out those that have been called for the last time, in one go; they are off.
+    /// Removes all listeners that were called for the last time; they are off.
     #[cold]
     pub(super) fn remove_spent(&self, hears: Hears) {
         let mut out = Vec::new();
@@ -247,7 +249,7 @@ impl Inner {
         out.into_iter().for_each(let_go);
     }
 
-    /// Takes out the listeners of a scope that has ended, and switches them off.
+    /// Removes the listeners of a scope that has ended, and switches them off.
     fn leave_scope(&self, scope: usize) {
         let mut registry = self.registry();
         let joined = registry.scopes.remove(&scope);
@@ -272,18 +274,18 @@ impl Inner {
         }
     }
 
-    /// One posted event less that waits.
+    /// Counts one posted event as handled.
     pub(super) fn handled(&self) {
         if self.open.leave() {
             self.settle();
         }
     }
 
-    /// It is closed, and nothing waits any more: whoever listens has heard all there was.
+    /// Removes all listeners: the emitter is closed, and all posted events are handled.
     #[cold]
     fn settle(&self) {
         let mut registry = self.registry();
-        // The scopes stay listed, with their pending cleanups.
+        // The scopes stay in the list: their cleanups are still pending.
         let listeners: Vec<_> =
             registry.scopes.values_mut().map(|joined| mem::take(&mut joined.listeners)).collect();
         self.remove_all(registry, listeners.into_iter().flatten());
@@ -298,15 +300,15 @@ impl Inner {
         })
     }
 
-    /// Sees to it that the end of `home` closes the emitter; closes it now if `home` has ended.
+    /// Registers a cleanup of `home` that closes the emitter. Closes the emitter now if `home` has ended.
     pub(super) fn closes_with_home(self: &Arc<Self>) {
-        // Counted in for the moment, so that the scope cannot close before the registration.
+        // The member keeps the scope from closing until the cleanup is registered.
         let Some(_member) = Member::enter(&self.home.0, Class::Work) else { return self.close() };
         let closes = Box::new(Closes(Arc::downgrade(self)));
         let name = Name::from("event emitter");
         let owed = finalizer::push(&self.home.0, name, Location::caller(), None, closes);
         let set = self.closes.set((Arc::downgrade(&self.home.0), owed));
-        debug_assert!(set.is_ok(), "it is made once");
+        debug_assert!(set.is_ok(), "the cleanup is registered once");
     }
 
     pub(super) fn shows_stats(self: &Arc<Self>) {
@@ -315,7 +317,7 @@ impl Inner {
             weak.upgrade().map(|inner| inner.stats()).unwrap_or_default()
         });
         let set = self.shown.set(shown);
-        debug_assert!(set.is_ok(), "it is shown once");
+        debug_assert!(set.is_ok(), "the emitter is registered once");
     }
 }
 
@@ -328,13 +330,13 @@ impl Registry {
     }
 }
 
-/// Which scope it is. Its memory is not used again while it is listed: the cleanup that it owes takes it off the list, and
-/// goes before it.
+/// The identity of a scope: its address. The address is not reused while the scope is in the list, since the scope's
+/// pending cleanup removes it from the list before the scope is freed.
 fn key(scope: &Scope) -> usize {
     Arc::as_ptr(&scope.0).addr()
 }
 
-/// Scopes that live on owe nothing to an emitter that is gone.
+/// The scopes that are still open must not keep cleanups for an emitter that is dropped.
 impl Drop for Inner {
     fn drop(&mut self) {
         let registry = self.registry.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -347,8 +349,8 @@ impl Drop for Inner {
     }
 }
 
-/// Closes an emitter when it is dropped: by its scope, or with its runtime. The scope releases it after resources that
-/// were opened later, which may still emit.
+/// Closes an emitter when this guard is dropped, by the scope or with its runtime. The scope drops it after it has
+/// released the resources that were opened later, since these may still emit.
 struct Closes(Weak<Inner>);
 
 impl Owe for Closes {
@@ -366,7 +368,7 @@ impl Drop for Closes {
     }
 }
 
-/// Takes the listeners of a scope along, when dropped: by its scope, or lost with the runtime.
+/// Removes the listeners of a scope when this guard is dropped, by the scope or with its runtime.
 struct Leaves {
     inner: Weak<Inner>,
     scope: usize,

@@ -1,6 +1,6 @@
-/// Something that has happened, of one type each.
+/// A type of events.
 ///
-/// Listeners get it by reference, or share it: it needs no `Clone`.
+/// Listeners receive the event by reference or share it, so it does not have to be `Clone`.
 ///
 /// # Examples
 /// ```
@@ -15,6 +15,6 @@
 /// }
 /// ```
 pub trait Event: Send + Sync + 'static {
-    /// The name that patterns go by: segments with dots between them.
+    /// The name that patterns are compared with: segments, separated by dots.
     const NAME: &'static str;
 }

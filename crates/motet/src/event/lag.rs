@@ -2,19 +2,19 @@ use std::error::Error;
 use std::fmt;
 use std::num::NonZeroUsize;
 
-/// What becomes of an event when a stream has no room for it.
+/// The policy of a stream that is full when an event arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lag {
-    /// The emit waits until there is room: nothing is missed, unless it waits for longer than the deadline of a
-    /// listener, which its [`Emitted`](super::Emitted) says then.
+    /// The emit waits until the stream has capacity. No event is missed, unless an emit waits for longer than the
+    /// deadline of a listener: then its [`Emitted`](super::Emitted) reports the timeout.
     Wait(NonZeroUsize),
-    /// The oldest event goes; the stream says in its place how many were missed.
+    /// The stream drops its oldest event, and reports at that position how many were missed.
     DropOldest(NonZeroUsize),
-    /// Only the latest event counts; what it replaced is not spoken of.
+    /// The stream keeps only the latest event, and does not report the events that it replaced.
     Latest,
 }
 
-/// Says that a stream was too slow and so many events were dropped, here in their order: see [`Lag::DropOldest`].
+/// The number of events that a slow stream dropped at this position: see [`Lag::DropOldest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missed(pub u64);
 

@@ -13,10 +13,10 @@ use super::{Answer, AnyEvent, Closed, Event, Overflow, Pattern, Subscription};
 use crate::task::outcome::IntoResult as _;
 use crate::task::{Name, Scope};
 
-/// Sets up a listener; made by [`Emitter::listener`](super::Emitter::listener).
+/// Sets the options of a listener; returned by [`Emitter::listener`](super::Emitter::listener).
 ///
 /// # Defaults
-/// Priority 0; every event; the scope, the deadline and the backlog of the emitter.
+/// Priority 0; called for every event; the scope, the deadline and the backlog of the emitter.
 ///
 /// # Examples
 /// ```
@@ -29,21 +29,23 @@ use crate::task::{Name, Scope};
 ///     const NAME: &'static str = "started";
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// scope(async |n: &Nursery| {
-///     let (emitter, heard) = (Emitter::new(n), Arc::new(Mutex::new(Vec::new())));
-///     let [first, second] = [Arc::clone(&heard), Arc::clone(&heard)];
+///     let (emitter, calls) = (Emitter::new(n), Arc::new(Mutex::new(Vec::new())));
+///     let [first, second] = [Arc::clone(&calls), Arc::clone(&calls)];
 ///     let _second = emitter.on("second", move |_: &Started| second.lock().unwrap().push("second")).unwrap();
 ///     let listener = emitter.listener("first").priority(1).once();
 ///     let _first = listener.on(move |_: &Started| first.lock().unwrap().push("first")).unwrap();
 ///     emitter.emit(Started).await.unwrap().into_result().unwrap();
 ///     emitter.emit(Started).await.unwrap().into_result().unwrap();
-///     assert_eq!(*heard.lock().unwrap(), ["first", "second", "second"]);
+///     assert_eq!(*calls.lock().unwrap(), ["first", "second", "second"]);
 ///     Ok(())
-/// }).await.unwrap();
-/// # });
+/// }).await?;
+/// # Ok(())
+/// # }
 /// ```
-#[must_use = "nobody listens until it is on"]
+#[must_use = "a listener is added by `on` and the other `on_*` methods"]
 #[derive(Clone)]
 pub struct Listen<'a> {
     inner: &'a Arc<Inner>,
@@ -71,39 +73,44 @@ impl<'a> Listen<'a> {
         }
     }
 
-    /// Gives the listener to this scope: it is off when the scope has ended, and hears posted events in it.
+    /// Assigns the listener to `scope`: the listener is removed when `scope` has ended, and handles posted events in a
+    /// task of `scope`.
     pub fn within(mut self, scope: &Scope) -> Self {
         self.scope = scope.clone();
         self
     }
 
-    /// Calls it before those of a lower priority. Those of the same are called in the order in which they came.
+    /// Sets the priority. Listeners of a higher priority are called first; listeners of the same priority in the order
+    /// in which they were added.
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
         self
     }
 
-    /// Lets it hear one event alone. It is off before it is called, so it is not called again, whoever emits.
+    /// Calls the listener for one event only. The listener is removed before the call, so a concurrent emit does not
+    /// call it again.
     pub fn once(mut self) -> Self {
         self.once = true;
         self
     }
 
-    /// Gives it so much time for an event, from when it first waits; then it is dropped, and counts as timed out. With zero,
-    /// that is as soon as it waits; [`Duration::MAX`] is no limit.
+    /// Limits the time that the listener may take for an event, counted from its first wait; then its future is
+    /// dropped, and the listener has timed out. With zero, the first wait is a timeout; with [`Duration::MAX`] there is
+    /// no limit.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.limit = deadline;
         self
     }
 
-    /// Lets so many posted events wait for it, and says what goes when there is no room.
+    /// Sets how many posted events may wait for the listener, and which event is dropped when `events` are waiting.
     pub fn backlog(mut self, events: NonZeroUsize, overflow: Overflow) -> Self {
         self.backlog = events;
         self.overflow = overflow;
         self
     }
 
-    /// Listens to the events of a type, by reference. The listener is called by whoever emits, and must not block.
+    /// Adds the listener to the events of type `E`, which it receives by reference. The caller that emits calls the
+    /// listener, so the listener must not block.
     ///
     /// # Errors
     /// [`Closed`] with the listener.
@@ -116,7 +123,8 @@ impl<'a> Listen<'a> {
         self.hear_event(listener, |listener| Call::Sync(Box::new(move |event| listener(event).into_result())))
     }
 
-    /// Listens to the events of a type, with a share in each. The future is awaited by whoever emits.
+    /// Adds an asynchronous listener to the events of type `E`, which it receives as an `Arc`. The caller that emits
+    /// awaits the listener's future.
     ///
     /// # Errors
     /// [`Closed`] with the listener.
@@ -129,13 +137,13 @@ impl<'a> Listen<'a> {
         self.hear_event(listener, |listener| Call::Async(Box::new(move |event| boxed(listener(event)))))
     }
 
-    /// Listens to all events whose name matches, by reference.
+    /// Adds the listener to all events whose name matches `pattern`, which it receives by reference.
     ///
     /// # Errors
     /// [`Closed`] with the listener.
     ///
     /// # Panics
-    /// If the text is no pattern; [`Pattern::parse`] checks one that comes from elsewhere.
+    /// If `pattern` is not valid. [`Pattern::parse`] checks a pattern without a panic.
     #[track_caller]
     pub fn on_pattern<F, O>(self, pattern: &str, listener: F) -> Result<Subscription, Closed<F>>
     where
@@ -148,13 +156,13 @@ impl<'a> Listen<'a> {
         self.hear_pattern(pattern, listener, call)
     }
 
-    /// Listens to all events whose name matches, with a share in each.
+    /// Adds an asynchronous listener to all events whose name matches `pattern`, which it receives as an `Arc`.
     ///
     /// # Errors
     /// [`Closed`] with the listener.
     ///
     /// # Panics
-    /// If the text is no pattern; [`Pattern::parse`] checks one that comes from elsewhere.
+    /// If `pattern` is not valid. [`Pattern::parse`] checks a pattern without a panic.
     #[track_caller]
     pub fn on_pattern_async<F, Fut>(self, pattern: &str, listener: F) -> Result<Subscription, Closed<F>>
     where
@@ -185,7 +193,7 @@ impl<'a> Listen<'a> {
     ) -> Result<Subscription, Closed<F>> {
         let pattern = match Pattern::parse(pattern) {
             Ok(pattern) => pattern,
-            Err(wrong) => panic!("{pattern:?} is no pattern: {wrong}"),
+            Err(wrong) => panic!("{pattern:?} is not a pattern: {wrong}"),
         };
         let (inner, scope) = (self.inner, self.scope.clone());
         inner.add_to_pattern(&scope, pattern, listener, |listener, number| {

@@ -1,32 +1,5 @@
-//! Events: whoever emits one does not know who listens, and who listens does not know who emits.
+//! Events: typed listeners, called by an emitter, that the code which emits does not have to know.
 //!
-//! # When to use what
-//! | You want to | |
-//! |---|---|
-//! | do something when something has happened | [`Emitter::on`], or [`on_async`](Emitter::on_async) if it has to wait |
-//! | do it one time | [`Emitter::once`] |
-//! | hear of events by name, of whatever type | [`Emitter::on_pattern`] |
-//! | tell the listeners, and have every result | [`Emitter::emit`] |
-//! | tell them, and not wait | [`Emitter::post`] |
-//! | wait for an event | [`Emitter::next`] |
-//! | read events one by one | [`Emitter::stream`] |
-//! | give work to one of several workers | no event: a queue |
-//! | cancel | [`CancelToken`](crate::task::CancelToken) |
-//!
-//! # Guarantees
-//! - **Who hears it.** A listener that is on when an emit begins is called exactly once for it, unless it goes off
-//!   before its turn. One that is off is not called. One for a single event is called for one event, whoever emits it.
-//! - **No harm.** A listener that fails, panics or takes too long has its own line in [`Emitted`], and the others go
-//!   on. One that blocks its thread blocks whoever emits: nobody can stop it.
-//! - **Ending.** A listener belongs to a scope, and goes when the scope releases what it holds, at the latest: after all
-//!   children and services, last in, first out. Until then its [`Subscription`] keeps it on.
-//! - **Closing.** A closed emitter refuses events and listeners and hands them back; what was posted is heard. The end of
-//!   its scope closes an emitter.
-//! - **No locks.** None is held while a listener runs: it may emit, come and go, and close.
-//! - **Price.** An emit allocates nothing while no listener needs a share in the event: none that is async, waits
-//!   for the event or streams it. With one, the event is allocated, and each async listener's future.
-//!
-//! # Examples
 //! ```
 //! use motet::event::{Emitter, Event};
 //! use motet::task::{Nursery, scope};
@@ -40,12 +13,13 @@
 //!     const NAME: &'static str = "user.created";
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! scope(async |n: &Nursery| {
 //!     let emitter = Emitter::new(n);
 //!     let _check = emitter.on("check", |user: &UserCreated| match user.email.contains('@') {
 //!         true => Ok(()),
-//!         false => Err("that is no address"),
+//!         false => Err("the address has no @"),
 //!     }).unwrap();
 //!     let _mail = emitter.on_async("mail", async |user: Arc<UserCreated>| {
 //!         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -56,9 +30,37 @@
 //!     assert_eq!(emitted.succeeded(), 1);
 //!     assert_eq!(emitted.failed()[0].to_string(), "listener `check` failed");
 //!     Ok(())
-//! }).await.unwrap();
-//! # });
+//! }).await?;
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | call code for every event of a type | [`Emitter::on`], or [`on_async`](Emitter::on_async) if the code has to wait |
+//! | call code for one event | [`Emitter::once`] |
+//! | listen to events of any type, selected by name | [`Emitter::on_pattern`] |
+//! | call the listeners, and receive every result | [`Emitter::emit`] |
+//! | queue an event for the listeners, without waiting | [`Emitter::post`] |
+//! | wait for an event | [`Emitter::next`] |
+//! | read events one by one | [`Emitter::stream`] |
+//! | pass work to one of several workers | not an event: [`queue`](crate::queue) |
+//! | cancel a task | not an event: [`CancelToken`](crate::task::CancelToken) |
+//!
+//! # Guarantees
+//! - **Calls.** A listener that is on when an emit begins is called exactly once for that emit, unless it is removed before
+//!   its turn. A listener that is off is not called. A [`once`](Emitter::once) listener is called for one event, even if
+//!   several tasks emit concurrently.
+//! - **Isolation.** A listener that fails, panics or times out is reported in [`Emitted`], and the other listeners are called.
+//!   A listener that blocks its thread also blocks the caller that emits: it cannot be stopped.
+//! - **Lifetime.** A listener belongs to a scope. It is removed at the latest when that scope releases its resources: after all
+//!   children and services, last opened, first released. Until then its [`Subscription`] keeps it on.
+//! - **Closing.** A closed emitter refuses events and listeners, and hands them back; events that were posted before are
+//!   handled. The end of its scope closes an emitter.
+//! - **No locks.** No lock is held while a listener runs: a listener may emit, add and remove listeners, and close the emitter.
+//! - **Cost.** An emit allocates nothing if all its listeners are synchronous and receive the event by reference. Asynchronous
+//!   listeners, [`next`](Emitter::next) and streams share the event: then the emit allocates the event and the future of each
+//!   asynchronous listener.
 
 mod answer;
 mod any_event;

@@ -15,10 +15,10 @@ impl NamedEvent {
         Self { name, value: Arc::new(value) }
     }
 
-    /// Gives the value, if it is of this type and nobody else has it; otherwise the event.
+    /// Returns the value, if its type is `T` and no listener holds a reference to it.
     ///
     /// # Errors
-    /// The event, as it was.
+    /// The unchanged event.
     pub fn into_value<T: Any + Send + Sync>(self) -> Result<T, Self> {
         let Self { name, value } = self;
         match value.downcast::<T>() {

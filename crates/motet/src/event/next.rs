@@ -15,7 +15,7 @@ use crate::sim::Site;
 #[must_use = "futures do nothing unless awaited"]
 pub struct Next<E> {
     ring: Arc<Ring<Arc<E>>>,
-    /// `None` if nobody was there to listen to.
+    /// `None` if the emitter was closed when the future was created.
     _on: Option<Subscription>,
     site: Site,
 }

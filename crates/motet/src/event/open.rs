@@ -1,5 +1,5 @@
-//! Whether an emitter is closed, and how many posted events wait for their listeners. Both in one number, so that
-//! nothing is posted between the question and the close.
+//! The state of an emitter: open or closed, and the number of posted events that wait for their listeners. Both are in
+//! one number, so that no event is posted between a check for waiting events and the close.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,13 +12,14 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 
 #[derive(Default)]
 pub(super) struct Open {
-    /// Posted events that wait, and `CLOSED`.
+    /// The number of posted events that wait, and the `CLOSED` bit.
     waiting: AtomicUsize,
     settled: Notify,
 }
 
 impl Open {
-    /// One relaxed load. Who was told of the close sees it; who was not is before it.
+    /// Returns `true` if the emitter is closed. A relaxed load suffices: a caller that was notified of the close has
+    /// synchronised with it, and any other caller is ordered before the close.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) & CLOSED != 0
@@ -28,18 +29,19 @@ impl Open {
         self.waiting.load(Ordering::Relaxed) & !CLOSED
     }
 
-    /// Counts one more in; false if it is closed, and then there is still one to [`leave`](Self::leave).
+    /// Counts one more event. Returns `false` if the emitter is closed; the caller must [`leave`](Self::leave) in
+    /// either case.
     pub(super) fn enter(&self) -> bool {
         self.waiting.fetch_add(1, Ordering::AcqRel) & CLOSED == 0
     }
 
-    /// Counts one out; true for the last one, once it is closed.
+    /// Counts one event less. Returns `true` if it was the last event of a closed emitter.
     pub(super) fn leave(&self) -> bool {
-        // Release and acquire: who comes last sees what all others did.
+        // Release and acquire: the last caller sees the writes of all callers before it.
         self.waiting.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1
     }
 
-    /// Closes; true if nothing waits.
+    /// Closes the emitter. Returns `true` if no event waits.
     pub(super) fn close(&self) -> bool {
         self.waiting.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED == 0
     }
@@ -53,11 +55,11 @@ impl Open {
         self.settled.notify_waiters();
     }
 
-    /// Waits until it is closed and nothing waits any more.
+    /// Waits until the emitter is closed and no event waits.
     pub(super) async fn settled(&self) {
         coop::consume_budget().await;
         loop {
-            // Before the question, so that an end between the two is not missed.
+            // Registered before the check, so that an end between the check and the wait is not missed.
             let settled = self.settled.notified();
             if self.is_settled() {
                 return;

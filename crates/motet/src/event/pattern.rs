@@ -1,9 +1,9 @@
 use std::fmt;
 
-/// Selects events by name: a name as it is, `*` for exactly one segment, `>` for one or more at the end.
+/// Selects events by name: a literal name, `*` for exactly one segment, `>` for one or more segments at the end.
 ///
-/// `user.*` matches `user.created` but neither `user` nor `user.email.changed`; `user.>` matches both of the longer
-/// ones but not `user`; `>` matches every name.
+/// `user.*` matches `user.created` but neither `user` nor `user.email.changed`; `user.>` matches `user.created` and
+/// `user.email.changed` but not `user`; `>` matches every name.
 ///
 /// # Examples
 /// ```
@@ -18,10 +18,10 @@ use std::fmt;
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Checks a text and takes it as a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// [`PatternError`] says what is wrong with it.
+    /// [`PatternError`]: the text is not a pattern.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let mut segments = text.split('.').peekable();
         while let Some(segment) = segments.next() {
@@ -36,7 +36,7 @@ impl Pattern {
         Ok(Self(text.to_owned()))
     }
 
-    /// Asks whether events of this name are selected.
+    /// Returns `true` if the pattern matches `name`.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let mut names = name.split('.');
@@ -51,7 +51,7 @@ impl Pattern {
         names.next().is_none()
     }
 
-    /// Gives the text.
+    /// The text of the pattern.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -64,14 +64,14 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Says why a text is not a pattern.
+/// The reason why a text is not a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatternError {
-    /// Nothing at all, two dots in a row, or one at an end.
+    /// The text is empty, begins or ends with a dot, or has two dots in a row.
     #[error("a pattern has an empty segment")]
     EmptySegment,
-    /// `*` inside a longer segment, or `>` anywhere but alone at the end.
+    /// The text has a `*` inside of a longer segment, or a `>` that is not the whole last segment.
     #[error(
         "a pattern has a misplaced wildcard: `*` stands for one whole segment, `>` for one or more at the end"
     )]
@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// What a pattern says, in the words of its definition.
+    /// Compares a name with a pattern by the definition of a pattern.
     fn naive(pattern: &[&str], name: &[&str]) -> bool {
         match (pattern, name) {
             ([], []) => true,

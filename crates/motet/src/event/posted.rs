@@ -1,20 +1,20 @@
-/// What became of an event that was posted.
+/// The result of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-#[must_use = "it says whether something was thrown away"]
+#[must_use = "it reports whether an event was dropped"]
 pub struct Posted {
-    /// How many listeners will hear it.
+    /// The number of listeners for which the event is queued.
     pub queued: usize,
-    /// How many events were thrown away for it, this one or an older one: the backlog of a listener was full, its scope
-    /// has ended, or its runtime is gone.
+    /// The number of events that were dropped, the posted event or an older one: the backlog of a listener was full,
+    /// its scope has ended, or its runtime has shut down.
     pub dropped: usize,
 }
 
-/// What becomes of a posted event when the backlog of a listener is full.
+/// The policy of a listener whose backlog is full when an event is posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overflow {
-    /// The listener does not hear the new event.
+    /// The listener does not receive the new event.
     DropNewest,
-    /// The listener does not hear the oldest event that waits for it.
+    /// The listener does not receive the oldest event of its backlog.
     DropOldest,
 }

@@ -1,4 +1,4 @@
-//! Events that wait for the reader of a stream, the oldest of which go when there is no room.
+//! The events that wait for the reader of a stream. The oldest event is dropped when the ring is full.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,13 @@ pub(super) struct Ring<T>(Mutex<State<T>>);
 struct State<T> {
     events: VecDeque<T>,
     room: usize,
-    /// Dropped since the reader was told last.
+    /// The number of events dropped since the reader was last informed.
     missed: u64,
     ended: bool,
     reader: Option<Waker>,
 }
 
-/// What a reader gets.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read<T> {
     Event(T),
@@ -30,7 +30,7 @@ impl<T> Ring<T> {
         Self(Mutex::new(State { events: VecDeque::new(), room, missed: 0, ended: false, reader: None }))
     }
 
-    /// Puts an event in, and gives the one that had to go.
+    /// Adds an event. Returns the oldest event if it was removed because the ring was full.
     pub(super) fn put(&self, event: T) -> Option<T> {
         let mut state = self.state();
         let oldest = if state.events.len() >= state.room { state.events.pop_front() } else { None };
@@ -42,7 +42,7 @@ impl<T> Ring<T> {
         oldest
     }
 
-    /// No more events come.
+    /// Ends the ring: no more events follow.
     pub(super) fn end(&self) {
         let mut state = self.state();
         state.ended = true;
@@ -55,10 +55,10 @@ impl<T> Ring<T> {
         if let Some(read) = self.state().read() {
             return Poll::Ready(read);
         }
-        // Outside of the lock, as its drop below: somebody's code may run.
+        // The clone, and the drop below, may run code of the user, so they run outside of the lock.
         let waker = cx.waker().clone();
         let mut state = self.state();
-        // Again: something may have come meanwhile.
+        // Read again under the lock: an event may have arrived since.
         let read = state.read();
         let unused = if read.is_none() { state.reader.replace(waker) } else { Some(waker) };
         drop(state);
@@ -66,7 +66,7 @@ impl<T> Ring<T> {
         read.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Only our own code runs under this lock.
+    /// No code of the user runs under this lock, so the state of a poisoned lock is consistent.
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

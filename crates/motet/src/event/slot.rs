@@ -1,4 +1,4 @@
-//! A listener in its place: what it is called, what it is called with, and whether it is on.
+//! A registered listener: its name and options, its closure, and whether it is on.
 
 use std::any::TypeId;
 use std::cmp::Reverse;
@@ -14,10 +14,10 @@ use super::inbox::Inbox;
 use crate::mutant;
 use crate::task::{Name, Scope};
 
-/// How a listener is called; `T` is its event, or any.
+/// How a listener is called. `T` is its event type, or `dyn AnyEvent`.
 pub(super) enum Call<T: ?Sized> {
     Sync(Box<dyn Fn(&T) -> Heard + Send + Sync>),
-    /// What keeps the event: streams, and those who wait for one. It is ours, and takes no time.
+    /// Stores the event for a stream or a `next` future. This closure belongs to the crate and does not block.
     Keep(Box<Keeps<T>>),
     Async(Box<dyn Fn(Arc<T>) -> Future + Send + Sync>),
 }
@@ -30,15 +30,17 @@ pub(super) struct Slot<T: ?Sized> {
     pub(super) inbox: Inbox<T>,
 }
 
-/// Orders listeners: those of a higher priority first, those of the same priority as they came. No two are equal.
+/// The order of calls: higher priorities first, then the order in which the listeners were added. No two listeners have
+/// the same order.
 pub(super) type Order = (Reverse<i32>, u64);
 
-/// What is known of a listener, whatever it listens to.
+/// The part of a listener that does not depend on its event type.
 pub(super) struct Meta {
     pub(super) name: Name,
     pub(super) hears: Hears,
-    /// Listeners are in the order in which they came, and those of a higher priority before that.
+    /// Listeners of a higher priority are called first.
     pub(super) priority: i32,
+    /// Counts the listeners of the emitter, in the order in which they were added.
     pub(super) number: u64,
     pub(super) once: bool,
     pub(super) limit: Duration,
@@ -54,18 +56,18 @@ pub(super) enum Hears {
     Pattern,
 }
 
-/// May the listener be called?
+/// Whether a listener may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// It is off.
+    /// The listener is off.
     No,
     Yes,
-    /// This once: it is off from now on, and has to be taken out.
+    /// Yes, for the last time: the listener is off now, and has to be removed.
     Once,
 }
 
 impl Meta {
-    /// Asks whether the listener may be called, right before it is.
+    /// Checks whether the listener may be called, right before the call.
     #[inline]
     pub(super) fn claim(&self) -> Claim {
         if self.once {
@@ -78,16 +80,16 @@ impl Meta {
     }
 
     fn claim_once(&self) -> Claim {
-        // Before the call: one that emits again, or another thread that does, finds it claimed.
+        // Before the call: a nested or a concurrent emit finds the listener already claimed.
         match mutant!("event.once_twice") || self.go_off() {
             true => Claim::Once,
             false => Claim::No,
         }
     }
 
-    /// Switches it off; false if it was.
+    /// Switches the listener off. Returns `false` if it was off before.
     pub(super) fn go_off(&self) -> bool {
-        // Relaxed: who is told that it is off, by whatever means, sees it off.
+        // Relaxed suffices: whatever informed the reader that the listener is off also synchronised with this store.
         self.on.swap(false, Ordering::Relaxed)
     }
 
@@ -96,25 +98,27 @@ impl Meta {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// When it is called, compared with other listeners.
+    /// The position of the listener in the order of calls.
     pub(super) fn order(&self) -> Order {
         (Reverse(self.priority), self.number)
     }
 }
 
-/// A listener that was called.
+/// The result of a call: the listener has ended, or its future has to be polled.
 pub(super) enum Called {
     Done(Result<(), Cause>),
     Running(Hearing),
 }
 
 impl<T: ?Sized> Slot<T> {
-    /// Calls a listener that needs no share in the event.
+    /// Calls a listener that takes the event by reference.
     #[inline]
     pub(super) fn call_by_ref(&self, event: &T) -> Result<(), Cause> {
         match &self.call {
             Call::Sync(listener) => call(|| listener(event)),
-            Call::Keep(_) | Call::Async(_) => unreachable!("a snapshot knows who shares the event"),
+            Call::Keep(_) | Call::Async(_) => {
+                unreachable!("`Calls::ByRef` means that every listener of the snapshot is synchronous")
+            }
         }
     }
 
@@ -140,7 +144,7 @@ impl<T: ?Sized> Slot<T> {
     }
 }
 
-/// A listener, of whatever event.
+/// A listener of any event type.
 pub(super) trait Registered: Send + Sync {
     fn meta(&self) -> &Meta;
 }

@@ -1,5 +1,5 @@
-//! The listeners of an event, as an emit finds them. A snapshot never changes: after a listener has come or gone, the next
-//! emit makes a new one, and an emit that has begun keeps its own.
+//! The listeners of an event, as an emit reads them. A snapshot never changes: after a listener was added or removed,
+//! the next emit creates a new snapshot, and an emit that has begun keeps its own.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ pub(super) struct Snapshot<E> {
 /// How the listeners of a snapshot are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Calls {
-    /// By reference, one after the other: no listener needs a share in the event.
+    /// By reference, one after the other: no listener shares the event.
     ByRef,
-    /// A listener needs a share in the event.
+    /// At least one listener needs the event as an `Arc`.
     Shared,
-    /// Not at all: listeners have come or gone since the list was copied, so it has to be copied again.
+    /// Not at all: listeners were added or removed since the list was copied, so the list has to be copied again.
     Stale,
 }
 

@@ -1,11 +1,11 @@
-//! What an emitter shows of itself.
+//! The statistics of an emitter in snapshots.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::inner::Inner;
 use crate::observe::Stats;
 
-/// Counts of what went wrong with posted events; nobody else hears of it.
+/// Counts of failed and dropped posted events, which no caller waits for.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) failed: AtomicU64,

@@ -6,20 +6,20 @@ use super::inner::Inner;
 use super::slot::Registered;
 use crate::task::Name;
 
-/// Keeps a listener on.
+/// Keeps a listener on until it is dropped.
 ///
-/// A listener is also off when its scope has ended, when its emitter is closed and drained, and, if it is to hear one
-/// event alone, once it is called with it.
+/// A listener is also off when its scope has ended, when its emitter is closed and drained, and, if it was added for
+/// one event only, once it is called.
 ///
 /// # Drop
-/// The listener is off: it is not called any more, also by an emit that has begun and has not come to it. A call that
-/// has begun goes on.
-#[must_use = "the listener is off when this is dropped: keep it, or say `forever`"]
+/// The listener is off: it is not called any more, not even by an emit that began before the drop and has not called it
+/// yet. A call that has begun continues.
+#[must_use = "the listener is off when the subscription is dropped: keep it, or call `forever`"]
 pub struct Subscription {
     name: Name,
-    /// Not the listener itself: what that holds goes when it is off, whoever keeps this.
+    /// Weak, so that a subscription that is kept does not keep the values of a listener that is off.
     slot: Weak<dyn Registered>,
-    /// Of no emitter, once it is to stay on.
+    /// Empty after `forever`, so that the drop leaves the listener on.
     inner: Weak<Inner>,
 }
 
@@ -28,21 +28,21 @@ impl Subscription {
         Self { name: slot.meta().name.clone(), slot: Arc::downgrade(slot) as _, inner }
     }
 
-    /// Switches the listener off; as dropping this does.
+    /// Switches the listener off, as dropping the subscription does.
     pub fn off(self) {}
 
-    /// Leaves the listener on for as long as its scope and its emitter are there.
+    /// Leaves the listener on until its scope ends or its emitter is closed.
     pub fn forever(mut self) {
         self.inner = Weak::new();
     }
 
-    /// Asks whether the listener may still be called.
+    /// Returns `true` if the listener may still be called.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.slot.upgrade().is_some_and(|slot| slot.meta().is_on())
     }
 
-    /// Gives the name of the listener.
+    /// The name of the listener.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_str()

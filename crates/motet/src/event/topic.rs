@@ -1,4 +1,4 @@
-//! The listeners of one type of event, and all such types.
+//! The listeners of each event type.
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
@@ -12,27 +12,28 @@ use super::slot::{Meta, Order, Registered, Slot};
 use super::snapshot::{Calls, Entry, Snapshot};
 use super::{AnyEvent, Event};
 
-/// The listeners of one type of event: a list that changes with each listener that comes or goes, and a snapshot of it
-/// that an emit reads without a lock.
+/// The listeners of one event type: a list that changes with each listener that is added or removed, and a snapshot of
+/// the list that an emit reads without a lock.
 ///
 /// A change takes logarithmic time: it marks the snapshot as stale, and the next emit or post copies the list once for
-/// all changes before it. A stale snapshot holds no listener, so that what a listener holds is dropped when the listener
-/// goes off, and not only at the next emit.
+/// all changes before it. A stale snapshot holds no listener, so that the values of a listener are dropped when the
+/// listener is removed, and not only at the next emit.
 pub(super) struct Topic<E> {
     snapshot: ArcSwap<Snapshot<E>>,
-    /// The value of `snapshot` while it is stale.
+    /// The value of `snapshot` while the snapshot is stale.
     stale: Arc<Snapshot<E>>,
-    /// No code of a user runs under this lock. A caller that changes the list also holds the registry.
+    /// No code of the user runs under this lock. A caller that changes the list also holds the registry.
     listed: Mutex<BTreeMap<Order, Entry<E>>>,
-    /// The length of the list, for callers that need not look into it.
+    /// The length of the list, which is read without the lock.
     count: AtomicUsize,
     warned: AtomicBool,
 }
 
-/// What was taken out. It holds what users gave, so it is dropped where no lock is held.
+/// A listener or a snapshot that was removed. It holds values of the user, so it is dropped after all locks are
+/// released.
 pub(super) enum TakenOut {
     Listener(Arc<dyn Registered>),
-    /// A snapshot that is stale, with the listeners in it.
+    /// A snapshot that has become stale, with its listeners.
     Snapshot {
         _listeners: Arc<dyn Any + Send + Sync>,
     },
@@ -60,22 +61,23 @@ impl<E: AnyEvent> Topic<E> {
         }
     }
 
-    /// Adds a listener, and returns the snapshot that this made stale.
+    /// Adds a listener. Returns the snapshot that this made stale.
     pub(super) fn add(&self, entry: Entry<E>) -> Option<TakenOut> {
         let mut listed = self.listed();
         listed.insert(entry.meta().order(), entry);
         self.changed(&listed)
     }
 
-    /// Marks the snapshot as stale, unless it is.
+    /// Marks the snapshot as stale, unless it is stale already.
     fn changed(&self, listed: &BTreeMap<Order, Entry<E>>) -> Option<TakenOut> {
-        // Relaxed, as who is told that a listener is on or off, by whatever means, sees this. Others emit before that.
+        // Relaxed suffices: whatever informed a caller that a listener is on or off also synchronised with this store.
+        // The emits of other callers are ordered before it.
         self.count.store(listed.len(), Ordering::Relaxed);
         let is_stale = self.snapshot.load().calls == Calls::Stale;
         (!is_stale).then(|| TakenOut::Snapshot { _listeners: self.snapshot.swap(Arc::clone(&self.stale)) })
     }
 
-    /// The listeners as they are now.
+    /// The current listeners.
     #[inline]
     pub(super) fn listeners(&self) -> Guard<Arc<Snapshot<E>>> {
         let snapshot = self.snapshot.load();
@@ -85,7 +87,7 @@ impl<E: AnyEvent> Topic<E> {
         }
     }
 
-    /// Copies the list, once for all that has changed since it was copied last.
+    /// Copies the list, once for all changes since the last copy.
     #[cold]
     fn refresh(&self) -> Arc<Snapshot<E>> {
         let listed = self.listed();
@@ -116,16 +118,16 @@ impl<E> Topic<E> {
     }
 }
 
-/// A topic, of whatever event.
+/// A topic of any event type.
 pub(super) trait AnyTopic: Any + Send + Sync {
     fn event(&self) -> &'static str;
     fn len(&self) -> usize;
     fn add_pattern(&self, slot: Arc<Slot<dyn AnyEvent>>) -> Option<TakenOut>;
-    /// Takes one out, if it is listed.
+    /// Removes the listener at `order`, if it is in the list.
     fn remove(&self, order: Order, out: &mut Vec<TakenOut>);
-    /// Takes out all that are off.
+    /// Removes all listeners that are off.
     fn remove_off(&self, out: &mut Vec<TakenOut>);
-    /// True the first time there are more listeners than this.
+    /// Returns `true` the first time that the topic has more than `limit` listeners.
     fn outgrows(&self, limit: usize) -> bool;
 }
 
@@ -165,8 +167,8 @@ impl<E: Event> AnyTopic for Topic<E> {
     }
 }
 
-/// Topics by the type of their event. One that is there stays, as long as the emitter does: so it is found without a
-/// lock or a count, and there are no more than a program has types.
+/// The topics by event type. A topic stays as long as the emitter, so that it is found without a lock or a reference
+/// count; there are at most as many topics as the program has event types.
 #[derive(Default)]
 pub(super) struct Topics([Link; CHAINS]);
 
@@ -178,7 +180,7 @@ struct Node {
     next: Link,
 }
 
-/// For up to a hundred types, a chain has three or four.
+/// With 32 chains, a program with a hundred event types has three or four topics per chain.
 const CHAINS: usize = 32;
 
 impl Topics {
@@ -190,7 +192,7 @@ impl Topics {
         topic.downcast_ref()
     }
 
-    /// Adds a topic, by who holds the registry and has not found one.
+    /// Adds a topic. The caller holds the registry, and has checked that there is no topic of this type.
     pub(super) fn add<E: Event>(&self, topic: Topic<E>) -> &Topic<E> {
         let event = TypeId::of::<E>();
         let mut end = &self.0[chain_of(event)];
@@ -199,7 +201,7 @@ impl Topics {
         }
         let node = end.get_or_init(|| Box::new(Node { event, topic: Box::new(topic), next: Link::new() }));
         let topic: &dyn Any = &*node.topic;
-        topic.downcast_ref().expect("the registry is held, so it is the one that was added")
+        topic.downcast_ref().expect("the registry is locked, so the node is the one that was added")
     }
 
     #[inline]
@@ -226,7 +228,7 @@ fn chain_of(event: TypeId) -> usize {
     bits.0 as usize % CHAINS
 }
 
-/// A `TypeId` is a hash already: its own bits do.
+/// A hasher that passes the bits through: a `TypeId` is a hash already.
 struct Bits(u64);
 
 impl Hasher for Bits {

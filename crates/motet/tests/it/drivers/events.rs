@@ -1,4 +1,4 @@
-//! Emitters: emits, posts and their end, and those who read events one by one.
+//! Emitters: emits and posts with their ends, and the readers of streams.
 
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,7 +60,7 @@ impl Event for Tick {
     const NAME: &'static str = "tick";
 }
 
-/// The numbers that were heard, in order.
+/// The numbers of the received events, in order.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<u64>>>);
 
@@ -80,7 +80,7 @@ impl Heard {
     }
 }
 
-/// Listens, takes up to so many milliseconds, and then notes what it heard.
+/// Adds a listener that takes less than `below` milliseconds, and then notes the event.
 fn slow(emitter: &Emitter, heard: &Heard, live: &Live, below: u64) {
     let (heard, live) = (heard.clone(), live.clone());
     let listener = move |tick: Arc<Tick>| {
@@ -108,7 +108,7 @@ fn cancel_emitted() {
                 slow(&emitter, heard, live, 3);
                 for number in 0..2 {
                     assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
-                    assert_eq!(live.count(), 0, "the emit is at its end before its listeners are");
+                    assert_eq!(live.count(), 0, "the emit ended before its listeners");
                 }
                 Ok(())
             })
@@ -148,7 +148,7 @@ fn sweep_emitted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             let off = Arc::new(AtomicBool::new(false));
             let sees = Arc::clone(&off);
             let short = emitter.on("short", move |_: &Tick| {
-                assert!(!sees.load(Ordering::Relaxed), "called when it is off");
+                assert!(!sees.load(Ordering::Relaxed), "called while it is off");
             });
             let short = short.unwrap();
             n.spawn("goes off", async move {
@@ -174,7 +174,8 @@ fn sweep_emitted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 motet::sometimes!(emitted.skipped() > 0, "a listener goes off before its turn");
                 single += emitted.succeeded();
             }
-            // Each by the slow one, and one by the one for a single event; the short one may have heard any.
+            // Each event is handled by the slow listener, and one by the `once` listener; the short listener may have
+            // received any number of them.
             assert!((4..=7).contains(&single), "{single}");
             Ok(())
         })
@@ -196,7 +197,7 @@ fn cancel_posted() {
                     assert_eq!(emitter.post(Tick(number)).unwrap().queued, 1);
                     yield_now().await;
                 }
-                // A wait that is dropped loses nothing.
+                // Dropping the wait loses nothing.
                 assert!(timeout(millis(0), emitter.drain()).await.is_err());
                 emitter.drain().await;
                 assert_eq!((heard.read(), live.count()), (vec![0, 1, 2], 0));
@@ -231,8 +232,8 @@ fn sweep_posted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 }
             }
             motet::sometimes!(expected.len() < 6, "a backlog is full");
-            motet::sometimes!(heard.read().len() < expected.len(), "some wait when the emitter is closed");
-            timeout(millis(1_000), emitter.drain()).await.expect("a drain has an end");
+            motet::sometimes!(heard.read().len() < expected.len(), "events wait when the emitter is closed");
+            timeout(millis(1_000), emitter.drain()).await.expect("the drain ends");
             assert_eq!((heard.read(), live.count()), (expected, 0));
             assert!(emitter.post(Tick(9)).is_err());
             Ok(())
@@ -261,7 +262,7 @@ fn cancel_read() {
                 });
                 assert_eq!(next.await.unwrap().0, 0);
                 for number in 0..4 {
-                    // A wait that is dropped leaves the event.
+                    // Dropping the wait leaves the event in the stream.
                     let event = match timeout(millis(0), lossless.next()).await {
                         Ok(event) => event,
                         Err(_) => lossless.next().await,
@@ -292,26 +293,28 @@ fn sweep_read(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let begin = Instant::now();
         scope(async |n: &Nursery| {
             let emitter = Emitter::new(n);
-            // A reader that waits is woken by the event, and not by the end of the stream.
+            // A waiting reader is woken by the event, and not by the end of the stream.
             let mut latest = emitter.stream::<Tick>(Lag::Latest);
             let waits = n.spawn("waits", async move { latest.next().await.unwrap().unwrap().0 });
             sleep(millis(draw(4))).await;
             assert!(emitter.emit(Tick(7)).await.unwrap().is_ok());
-            assert_eq!(timeout(millis(1_000), waits).await.expect("it is woken").unwrap(), 7);
+            assert_eq!(timeout(millis(1_000), waits).await.expect("the reader is woken").unwrap(), 7);
             let mut lossless = emitter.stream::<Tick>(Lag::Wait(2.try_into().unwrap()));
             let mut lossy = emitter.stream::<Tick>(Lag::DropOldest(2.try_into().unwrap()));
             let next = n.spawn("waits", emitter.next::<Tick>());
             let reads = n.spawn("reads all", async move {
                 for number in 0..6 {
-                    let event = timeout(millis(1_000), lossless.next()).await.expect("it is woken");
+                    let event = timeout(millis(1_000), lossless.next()).await.expect("the reader is woken");
                     assert_eq!(event.unwrap().unwrap().0, number);
                     sleep(millis(draw(4))).await;
                 }
-                assert!(timeout(millis(1_000), lossless.next()).await.expect("it ends").is_none());
+                assert!(timeout(millis(1_000), lossless.next()).await.expect("the stream ends").is_none());
             });
             let reads_some = n.spawn("reads some", async move {
                 let mut expected = 0;
-                while let Some(read) = timeout(millis(1_000), lossy.next()).await.expect("it is woken") {
+                while let Some(read) =
+                    timeout(millis(1_000), lossy.next()).await.expect("the reader is woken")
+                {
                     match read {
                         Ok(tick) => {
                             assert_eq!(tick.0, expected);
@@ -331,14 +334,17 @@ fn sweep_read(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
             }
             emitter.close();
-            assert_eq!(timeout(millis(1_000), next).await.expect("it is woken").unwrap().unwrap().0, 0);
+            assert_eq!(
+                timeout(millis(1_000), next).await.expect("the reader is woken").unwrap().unwrap().0,
+                0
+            );
             reads.await.unwrap();
             reads_some.await.unwrap();
             Ok(())
         })
         .await
         .unwrap();
-        // A reader that is not woken finds its event when its time is up.
+        // A reader that is not woken would find its event only at its timeout.
         assert!(begin.elapsed() < millis(100));
     })
 }

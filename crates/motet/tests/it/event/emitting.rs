@@ -85,7 +85,7 @@ async fn failing_panicking_and_hanging_listeners_leave_the_others() {
             ]
         );
         let failed = emitted.into_result().unwrap_err();
-        assert_eq!(failed.to_string(), "8 listeners did not come to a good end");
+        assert_eq!(failed.to_string(), "8 listeners failed");
         let first: &ListenerFailed = &failed.listeners()[0];
         assert!(matches!(first.cause(), Cause::Failed(error) if error.to_string() == "full"));
         assert_eq!(std::error::Error::source(first).unwrap().to_string(), "full");
@@ -153,7 +153,7 @@ async fn emit_skips_listeners_added_or_removed_during_it() {
         let victim: Arc<Mutex<Option<Subscription>>> = Arc::default();
         let (to, by, adds, kills) = (emitter.clone(), heard.clone(), Arc::clone(&late), Arc::clone(&victim));
         let _first = emitter.on("first", move |_: &Tick| {
-            // It comes and goes within a call: no lock is held.
+            // A listener is added and removed within a call: no lock is held.
             adds.lock().unwrap().push(to.listener("late").priority(-1).on(by.by("late")).unwrap());
             drop(kills.lock().unwrap().take());
         });
@@ -247,7 +247,7 @@ async fn dropped_emit_stops_and_leaves_uncalled_once_listeners_on() {
 async fn pattern_receives_exactly_the_matching_events() {
     scope(async |n: &Nursery| {
         let (emitter, heard) = (Emitter::new(n), Heard::default());
-        assert!(emitter.emit(Tick(0)).await.unwrap().is_ok(), "known before the pattern");
+        assert!(emitter.emit(Tick(0)).await.unwrap().is_ok(), "the event type is known before the pattern");
         let notes = heard.clone();
         let clock = emitter.on_pattern("clock", "clock.*", move |event: Arc<dyn AnyEvent>| {
             match (event.downcast::<Tick>(), event.name()) {
@@ -304,7 +304,7 @@ async fn once_pattern_receives_one_event_of_all_types() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "\"a..b\" is no pattern: a pattern has an empty segment")]
+#[should_panic(expected = "\"a..b\" is not a pattern: a pattern has an empty segment")]
 async fn invalid_pattern_panics() {
     scope(async |n: &Nursery| {
         let _on = Emitter::new(n).on_pattern("typo", "a..b", async |_| {});
@@ -349,13 +349,13 @@ async fn loop_of_emits_lets_other_tasks_run() {
                 return Ok(());
             }
         }
-        panic!("the other task never ran");
+        panic!("the other task did not run");
     })
     .await
     .unwrap();
 }
 
-/// Each poll of a listener uses up the budget, so that those behind it would never come on.
+/// Each poll of the first listener uses up the coop budget; the listeners after it must still make progress.
 #[tokio::test(start_paused = true)]
 async fn greedy_listener_lets_the_others_complete() {
     scope(async |n: &Nursery| {
@@ -371,7 +371,7 @@ async fn greedy_listener_lets_the_others_complete() {
         n.spawn("time", sleep(Duration::from_millis(1)));
         let emitted = emitter.emit(Tick(1));
         let mut emitted = Box::pin(emitted);
-        // The clock does not advance while a task is busy, so it is advanced here.
+        // The paused clock does not advance while a task is busy, so the test advances it.
         for _ in 0..2_000 {
             if let Ok(emitted) = timeout(Duration::ZERO, &mut emitted).await {
                 let emitted = emitted.unwrap();
@@ -381,7 +381,7 @@ async fn greedy_listener_lets_the_others_complete() {
             }
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        panic!("the emit has no end");
+        panic!("the emit did not end");
     })
     .await
     .unwrap();

@@ -41,7 +41,7 @@ async fn listener_is_dropped_with_its_scope() {
             })
             .await;
         inner.unwrap();
-        assert!(!is_held(&kept), "the subscription is kept, the listener is not");
+        assert!(!is_held(&kept), "a subscription does not keep the listener");
         assert!(!subscription.unwrap().is_on());
         assert!(is_held(&at_home));
         assert_eq!(emitter.listener_count::<Tick>(), 1);
@@ -71,7 +71,7 @@ async fn end_of_the_scope_drops_listeners_that_hold_the_emitter() {
     assert_eq!(emitter.listener_count::<Tick>(), 0);
     let (late, listener) = held();
     let refused = emitter.on("late", listener).unwrap_err();
-    assert!(is_held(&late), "it is handed back");
+    assert!(is_held(&late), "a refused listener is handed back");
     drop(refused);
     assert!(emitter.next::<Tick>().await.is_err());
 }
@@ -97,7 +97,8 @@ async fn dropped_scope_drops_its_listeners() {
     drain().await;
 }
 
-/// A listener may use what the scope opened before it: it is off before that is released.
+/// A listener may use a resource that its scope opened earlier: the listener is removed before the resource is
+/// released.
 #[tokio::test]
 async fn listener_is_off_before_earlier_resources_are_released() {
     scope(async |n: &Nursery| {
@@ -113,7 +114,7 @@ async fn listener_is_off_before_earlier_resources_are_released() {
                 };
                 let opened = inner.acquire("db", async { Ok::<_, ()>(1) }, close).await.unwrap();
                 emitter.listener("uses it").within(inner).on(|_: &Tick| ()).unwrap().forever();
-                // A service that is still at work hears, and is heard by, the listener.
+                // A service that is still running can emit to the listener.
                 inner.service_coop("last words", async move |cx| {
                     cx.cancelled().await;
                     assert_eq!(at_end.emit(Tick(1)).await.unwrap().into_result().unwrap(), 2);
@@ -131,7 +132,7 @@ async fn listener_is_off_before_earlier_resources_are_released() {
     .unwrap();
 }
 
-/// The emit began while both were on, and has not come to the second.
+/// The emit began while both listeners were on, and has not called the second one yet.
 #[tokio::test]
 async fn running_emit_skips_a_listener_of_an_ended_scope() {
     scope(async |n: &Nursery| {
@@ -181,14 +182,14 @@ async fn dropped_listeners_leave_one_cleanup_in_their_scope() {
             })
             .await
             .unwrap();
-        assert_eq!(n.release_counts().finished, 1, "one cleanup for all of them");
+        assert_eq!(n.release_counts().finished, 1, "one cleanup for all listeners of a scope");
         Ok(())
     })
     .await
     .unwrap();
 }
 
-/// One for each connection, say, in the scope of the server.
+/// For example, a scope per connection, each a child of the scope of the server.
 #[tokio::test]
 async fn dropped_emitters_leave_nothing_in_their_scope() {
     scope(async |n: &Nursery| {
@@ -238,7 +239,7 @@ impl Drop for Bomb {
     }
 }
 
-/// The emit is then the last to hold it.
+/// The emit then holds the last reference to the listener.
 #[tokio::test]
 async fn listener_that_panics_on_drop_lets_the_emit_complete() {
     scope(async |n: &Nursery| {
@@ -341,7 +342,7 @@ async fn an_emitter_is_closed_when_its_scope_has_ended() {
             .run(async |inner: &Nursery| {
                 let dead = heard.clone();
                 let emitter = Emitter::builder().on_dead(move |_| dead.note("dead", 0)).build(inner);
-                // One that belongs to a scope that goes on.
+                // A listener of a scope that is still open.
                 emitter.listener("outside").within(n).on(heard.by("outside")).unwrap().forever();
                 outlives = Some(emitter);
                 Ok(())
@@ -351,7 +352,7 @@ async fn an_emitter_is_closed_when_its_scope_has_ended() {
         let emitter = outlives.take().unwrap();
         assert!(emitter.is_closed());
         let Closed(Tick(number)) = emitter.emit(Tick(1)).await.unwrap_err();
-        assert_eq!(number, 1, "it is handed back");
+        assert_eq!(number, 1, "a refused event is handed back");
         let Closed(named) = emitter.emit_named("named", ()).await.unwrap_err();
         assert_eq!(named.name(), "named");
         assert_eq!(emitter.post(Tick(2)).unwrap_err().0, Tick(2));
@@ -366,8 +367,8 @@ async fn an_emitter_is_closed_when_its_scope_has_ended() {
     .await
     .unwrap();
     let late = outlives.unwrap();
-    assert!(late.emit(Tick(3)).await.is_err(), "without a listener all its life");
-    assert_eq!(heard.take(), [], "nobody heard of it, nor is it dead: it was refused");
+    assert!(late.emit(Tick(3)).await.is_err(), "an emitter that never had a listener");
+    assert_eq!(heard.take(), [], "a refused event reaches neither a listener nor `on_dead`");
 }
 
 #[tokio::test]
@@ -384,7 +385,7 @@ async fn emitter_of_an_ended_scope_is_closed_from_the_start() {
     assert_eq!(emitter.post(Tick(1)).unwrap_err().0, Tick(1));
 }
 
-/// What was opened after the emitter is released before it is closed, and may emit to its end.
+/// Resources that were opened after the emitter are released before it is closed, and may emit until then.
 #[tokio::test]
 async fn a_release_emits_to_an_emitter_that_was_made_before() {
     let (heard, said) = (Heard::default(), Arc::new(AtomicUsize::new(0)));

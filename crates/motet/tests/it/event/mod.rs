@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use motet::event::Event;
 
-/// Neither `Clone` nor anything else.
+/// An event that is not `Clone`.
 #[derive(Debug, PartialEq)]
 struct Tick(u32);
 
@@ -39,7 +39,7 @@ fn count(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
 }
 
-/// What listeners heard, in order.
+/// The calls of listeners, in order.
 #[derive(Clone, Default)]
 struct Heard(Arc<Mutex<Vec<(&'static str, u32)>>>);
 
@@ -52,13 +52,13 @@ impl Heard {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 
-    /// A listener that notes what it hears.
+    /// Returns a listener that notes each event.
     fn by(&self, listener: &'static str) -> impl Fn(&Tick) + Send + Sync + use<> {
         let heard = self.clone();
         move |tick| heard.note(listener, tick.0)
     }
 
-    /// A listener that takes a while before it notes what it hears.
+    /// Returns a listener that waits for `time`, and then notes the event.
     fn slowly(
         &self,
         listener: &'static str,

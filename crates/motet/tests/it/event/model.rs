@@ -1,4 +1,4 @@
-//! An emitter against a list.
+//! Compares an emitter with a list.
 
 use std::sync::{Arc, Mutex};
 
@@ -39,7 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a listener is to the model.
+/// A listener of the model.
 struct Listed {
     number: usize,
     priority: i32,
@@ -53,7 +53,7 @@ struct Model(Vec<Listed>);
 impl Model {
     fn add(&mut self, listed: Listed) {
         self.0.push(listed);
-        // It is stable.
+        // The sort is stable.
         self.0.sort_by_key(|listed| -listed.priority);
     }
 
@@ -125,7 +125,7 @@ async fn agrees(steps: Vec<Step>) {
                 }
                 Step::PostTick => (emitter.post(Tick(2)).unwrap().queued, true),
             };
-            // Enough for each task to come to its end.
+            // Enough yields for each task to end.
             for _ in 0..if posted { 4 } else { 0 } {
                 tokio::task::yield_now().await;
             }

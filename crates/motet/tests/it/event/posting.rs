@@ -34,13 +34,13 @@ async fn post_does_not_wait_and_each_listener_keeps_the_order() {
     let heard = Heard::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
-        // The scope keeps them on, and waits until they have heard all.
+        // The scope keeps the listeners on, and waits until they have handled all events.
         emitter.on_async("slow", heard.slowly("slow", SECOND)).unwrap().forever();
         emitter.on("quick", heard.by("quick")).unwrap().forever();
         for number in 1..=3 {
             assert_eq!(emitter.post(Tick(number)).unwrap(), posted(2, 0));
         }
-        assert_eq!(heard.take(), [], "in tasks of their own");
+        assert_eq!(heard.take(), [], "listeners handle posted events in tasks of their own");
         yield_now().await;
         yield_now().await;
         assert_eq!(heard.take(), [1, 2, 3].map(|number| ("quick", number)));
@@ -125,8 +125,8 @@ async fn posts_for_a_listener_of_a_cancelled_scope_are_dropped() {
         assert!(matches!(inner.await, Err(ScopeError::Cancelled { .. })));
         assert_eq!(heard.take(), [("slow", 0)]);
         assert_eq!((stat(n, "posted"), stat(n, "dropped")), (0, 2));
-        assert_eq!(emitter.post(Tick(3)).unwrap(), posted(0, 0), "it is off");
-        timeout(SECOND, emitter.drain()).await.expect("nothing is left to wait for");
+        assert_eq!(emitter.post(Tick(3)).unwrap(), posted(0, 0), "the listener is off");
+        timeout(SECOND, emitter.drain()).await.expect("no posted event is left");
         Ok(())
     })
     .await
@@ -149,7 +149,7 @@ async fn close_delivers_pending_posts_and_refuses_new_events() {
         let named = emitter.emit_named("named", String::from("kept")).await.unwrap_err().0;
         assert_eq!(named.into_value::<String>().unwrap(), "kept");
         assert!(emitter.on("late", heard.by("late")).is_err());
-        assert!(timeout(SECOND, emitter.drain()).await.is_err(), "two are still to be heard");
+        assert!(timeout(SECOND, emitter.drain()).await.is_err(), "two events are still waiting");
         let begin = Instant::now();
         emitter.drain().await;
         assert_eq!(begin.elapsed(), SECOND * 2);
@@ -171,7 +171,7 @@ async fn once_listener_receives_one_of_several_posts() {
         for number in 0..3 {
             assert_eq!(emitter.post(Tick(number)).unwrap(), posted(2, 0));
         }
-        // What waits for it is not heard.
+        // Events that wait for a listener that is switched off are not delivered.
         off.off();
         emitter.drain().await;
         assert_eq!(heard.take(), [("once", 0)]);
@@ -217,8 +217,8 @@ async fn drain_completes_after_a_panic_of_on_dead() {
     .unwrap();
 }
 
-/// The runtime of a scope can go before the scope does. The task that would hear the event is then dropped where it is
-/// started.
+/// The runtime of a scope can shut down before the scope ends. The task that would deliver the event is then dropped
+/// when it is spawned.
 #[test]
 fn a_post_to_a_listener_whose_runtime_is_gone_is_dropped() {
     let heard = Heard::default();

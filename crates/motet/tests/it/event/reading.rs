@@ -27,7 +27,7 @@ async fn lag_wait_misses_nothing_and_blocks_emit_only_when_full() {
             assert_eq!(ticks.next().await.unwrap().unwrap().0, number);
             sleep(SECOND).await;
         }
-        // Two fit in at once; the last of the other three when the third is read.
+        // Two events fit at first; the last of the other three fits when the third event is read.
         assert_eq!(task.await.unwrap() - begin, SECOND * 3);
         Ok(())
     })
@@ -44,7 +44,7 @@ async fn emit_gives_up_on_an_unread_stream_at_the_deadline() {
         let emitted = emitter.emit(Tick(1)).await.unwrap();
         assert_eq!(emitted.failed()[0].listener(), "stream");
         assert!(matches!(emitted.failed()[0].cause(), Cause::TimedOut(SECOND)));
-        // A dropped stream releases the emit that waits for it.
+        // Dropping the stream releases the emit that waits for it.
         let emits = emitter.clone();
         let waits = n.spawn("emits", async move { emits.emit(Tick(2)).await.unwrap().is_ok() });
         sleep(SECOND / 2).await;
@@ -97,9 +97,9 @@ async fn stream_ends_after_the_posted_events() {
         for number in 0..3 {
             assert_eq!(ticks.next().await.unwrap().unwrap().0, number);
         }
-        assert!(timeout(SECOND, ticks.next()).await.expect("it ends").is_none());
+        assert!(timeout(SECOND, ticks.next()).await.expect("the stream ends").is_none());
         let mut late = emitter.stream::<Tick>(Lag::Latest);
-        assert!(late.next().await.is_none(), "of a closed emitter");
+        assert!(late.next().await.is_none(), "the stream of a closed emitter has ended");
         assert!(emitter.stream::<Tick>(Lag::Wait(count(1))).next().await.is_none());
         Ok(())
     })
@@ -115,7 +115,7 @@ async fn next_receives_the_first_event_and_leaves_nothing_behind() {
         assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
         assert!(emitter.emit(Tick(2)).await.unwrap().is_ok());
         assert_eq!(next.await.unwrap().0, 1);
-        // One that is dropped, since the event never comes, leaves nothing behind.
+        // A `next` that is dropped before its event leaves nothing behind.
         assert!(timeout(SECOND, emitter.next::<Tick>()).await.is_err());
         assert_eq!(emitter.listener_count::<Tick>(), 0);
         let waits = n.spawn("waits", emitter.next::<Tick>());

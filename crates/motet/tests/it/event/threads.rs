@@ -1,4 +1,5 @@
-//! Races of real threads: on, off, emit, post and close, all at once. Nothing here depends on time.
+//! Races of real threads: listeners are added and removed while other threads emit, post and close. No test depends on
+//! time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use tokio::task::yield_now;
 
 use super::{Tick, count};
 
-/// Rounds; fewer where each takes a hundred times as long.
+/// The number of rounds; fewer under tools that make each round a hundred times slower.
 fn rounds(count: u32) -> u32 {
     match std::env::var_os("MOTET_STRESS_ROUNDS") {
         Some(rounds) => rounds.to_str().and_then(|rounds| rounds.parse().ok()).expect("a number"),
@@ -21,8 +22,8 @@ fn count_up(counts: &AtomicUsize) {
     counts.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A listener that stays hears each event once; one that is off hears none that is emitted after that; one for a
-/// single event hears one.
+/// A listener that stays on is called once per event; a listener that is off is not called for later events; a `once`
+/// listener is called once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stress_of_emits_calls_only_current_listeners() {
     scope(async |n: &Nursery| {
@@ -48,7 +49,8 @@ async fn stress_of_emits_calls_only_current_listeners() {
             let (once, singles) = (Arc::clone(&once), Arc::clone(&singles));
             n.spawn("comes and goes", async move {
                 while !done.load(Ordering::Relaxed) {
-                    // The listener owns its flag, which is set once it is off: it must not be called then.
+                    // The listener owns its flag, which is set once the listener is off: from then on it must not be
+                    // called.
                     let off = Arc::new(AtomicBool::new(false));
                     let (sees, heard) = (Arc::clone(&off), Arc::new(AtomicUsize::new(0)));
                     let hears = Arc::clone(&heard);
@@ -60,7 +62,7 @@ async fn stress_of_emits_calls_only_current_listeners() {
                     let counts = Arc::clone(&once);
                     let single = emitter.once("once", move |_: &Tick| count_up(&counts));
                     yield_now().await;
-                    // A call that had begun may still be under way; none may begin.
+                    // A call that has begun may still be running; no new call may begin.
                     on.unwrap().off();
                     let before = emitter.listener_count::<Tick>();
                     off.store(true, Ordering::Release);
@@ -71,7 +73,7 @@ async fn stress_of_emits_calls_only_current_listeners() {
                     singles.fetch_add(usize::from(heard_it), Ordering::Relaxed);
                     assert!(
                         heard.load(Ordering::Relaxed) <= 2,
-                        "two emits can be between the question and the call"
+                        "two emits can be between the check and the call"
                     );
                 }
             })
