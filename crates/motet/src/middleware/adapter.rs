@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::endpoint::Endpoint;
 use super::{BoxFuture, Context, Description, Handler, Next, PartDescription};
 
-/// What stands between a chain and one over other types, seen from the outer one.
+/// Connects a chain with an inner chain over other types; the endpoint of the outer chain.
 pub(super) struct Adapter<A: 'static, B: 'static, F> {
     pub(super) adapt: Arc<F>,
     pub(super) inside: Handler<A, B>,

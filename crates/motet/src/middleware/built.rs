@@ -1,12 +1,12 @@
 use super::endpoint::Endpoint;
 use super::{Description, Part};
 
-/// A chain that has its handler.
+/// A chain with its handler.
 pub(super) struct Built<Q: 'static, R: 'static> {
     pub(super) parts: Box<[Part<Q, R>]>,
     pub(super) endpoint: Box<dyn Endpoint<Q, R>>,
     pub(super) description: Description,
-    /// From this part on, none ends calls by itself.
+    /// From this index on, the chain has no policies.
     quiet_from: usize,
 }
 
@@ -22,7 +22,7 @@ impl<Q: 'static, R: 'static> Built<Q, R> {
         Self { parts: parts.into(), endpoint: Box::new(endpoint), description, quiet_from }
     }
 
-    /// Whether one of the parts from `at` on ends calls by itself.
+    /// Returns `true` if a part at `at` or further inside is a policy, which may end calls by itself.
     pub(super) fn has_policies(&self, at: usize) -> bool {
         at < self.quiet_from
     }

@@ -8,44 +8,46 @@ use crate::task::Name;
 use crate::task::caught::Caught;
 use crate::task::core::panic_words;
 
-/// Answers with an error when something inside panics: an `E` that has `From<Panicked>`.
+/// Returns a part that turns a panic of the inner parts into an error: an `E` with `From<Panicked>`.
 ///
-/// What panicked is dropped before the answer is given. The panic is logged where the panic hook logs it.
+/// The future that panicked is dropped before the answer is returned. The panic hook reports the panic as usual.
 ///
 /// # When to use
-/// Outermost, or nearly so, where one request must not end the task that serves many. What a panic left behind half done
-/// in shared state is for whoever shares it to see to.
+/// Outermost, or nearly outermost, in a task that serves many requests, so that one request does not end it. A panic
+/// may leave shared state inconsistent; the owner of that state must handle this.
 ///
 /// # Examples
 /// ```
 /// use motet::middleware::{Chain, catch_panic};
 /// use std::error::Error;
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # std::panic::set_hook(Box::new(|_| {}));
 /// let handler = Chain::new().with(catch_panic()).to(|n: u32| async move {
 ///     Ok::<_, Box<dyn Error + Send + Sync>>(100 / n)
 /// });
-/// assert_eq!(handler.call(0).await.unwrap_err().to_string(), "a panic: attempt to divide by zero");
+/// assert_eq!(handler.call(0).await.unwrap_err().to_string(), "the call panicked: attempt to divide by zero");
 /// assert_eq!(handler.call(5).await.unwrap(), 20);
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub fn catch_panic() -> CatchPanic {
     CatchPanic(())
 }
 
-/// Answers as `answer` says when something inside panics: for answers that are no `Result`, or errors without
-/// `From<Panicked>`. Otherwise as [`catch_panic`].
+/// Returns a part that turns a panic of the inner parts into the answer that `answer` returns: for answers that are not
+/// a `Result`, or errors without `From<Panicked>`. Otherwise like [`catch_panic`].
 pub fn catch_panic_with<R, F: Fn(Panicked) -> R>(answer: F) -> CatchPanicWith<F> {
     CatchPanicWith(answer)
 }
 
-/// A part that lets no panic out: see [`catch_panic`].
+/// The part that [`catch_panic`] returns.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a part does nothing until a chain has it"]
 pub struct CatchPanic(());
 
-/// A part that lets no panic out: see [`catch_panic_with`].
+/// The part that [`catch_panic_with`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
 pub struct CatchPanicWith<F>(F);
@@ -81,7 +83,7 @@ where
 }
 
 async fn caught<Q: Send + 'static, R: Send + 'static>(request: Q, next: Next<Q, R>) -> Result<R, Panicked> {
-    // A part that forwards may panic before there is a future: that is caught with the rest.
+    // A part that forwards may panic before it returns a future: the block catches this panic too.
     let inside = async move { next.run(request).await };
     if mutant!("middleware.let_panics_out") {
         return Ok(inside.await);
@@ -90,14 +92,14 @@ async fn caught<Q: Send + 'static, R: Send + 'static>(request: Q, next: Next<Q, 
     outcome.map_err(|payload| Panicked { message: panic_words(payload) })
 }
 
-/// Something inside of a [`catch_panic`] panicked.
+/// The error of a call that panicked inside of a [`catch_panic`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Panicked {
     message: String,
 }
 
 impl Panicked {
-    /// Gives the message of the panic.
+    /// The message of the panic.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -106,7 +108,7 @@ impl Panicked {
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a panic: {}", self.message)
+        write!(f, "the call panicked: {}", self.message)
     }
 }
 

@@ -6,13 +6,13 @@ use super::built::Built;
 use super::endpoint::{Endpoint, WithContext};
 use super::{Context, Description, Handler, Middleware, Next, NoSuchPart, Part, PartDescription};
 
-/// Parts around a handler, in the order in which they are added: the first is outermost, sees the request first and
-/// the answer last. There is no other order.
+/// A list of parts around a handler, in the order in which they are added: the first part is outermost, sees the
+/// request first and the answer last.
 ///
-/// `Q` and `R` are the request and the answer of the part that is added next; `CallQ` and `CallR` those of the whole,
-/// which differ only after [`adapt`](Self::adapt). Any types will do; an answer is mostly a `Result`.
+/// `Q` and `R` are the request and the answer of the part that is added next; `CallQ` and `CallR` are those of the
+/// whole chain, which differ only after [`adapt`](Self::adapt). Any types are allowed; most answers are a `Result`.
 ///
-/// A chain is `Clone`, so that several handlers can have the same parts.
+/// A chain is `Clone`, so that several handlers can have the same parts around them.
 ///
 /// # Examples
 /// ```
@@ -23,46 +23,48 @@ use super::{Context, Description, Handler, Middleware, Next, NoSuchPart, Part, P
 /// }
 /// async fn greet(name: String) -> String { format!("hello, {name}") }
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let handler = Chain::new().with(exclaim).to(greet);
 /// assert_eq!(handler.call("alice".to_owned()).await, "hello, alice!");
-/// # });
+/// # Ok(())
+/// # }
 /// ```
-#[must_use = "a chain does nothing until it leads to a handler"]
+#[must_use = "a chain does nothing until it ends in a handler: call `to`"]
 pub struct Chain<Q: 'static, R: 'static, CallQ: 'static = Q, CallR: 'static = R> {
     parts: Vec<Part<Q, R>>,
-    /// What is around these parts, in chains over other types.
+    /// The parts of the outer chains, which are over other types.
     outside: Description,
-    /// Puts that around a handler.
+    /// Puts the outer chains around a handler.
     enclose: Arc<Enclose<Q, R, CallQ, CallR>>,
 }
 
 type Enclose<Q, R, CallQ, CallR> = dyn Fn(Handler<Q, R>) -> Handler<CallQ, CallR> + Send + Sync;
 
 impl<Q: 'static, R: 'static> Chain<Q, R> {
-    /// Makes a chain without parts.
+    /// Creates a chain without parts.
     pub fn new() -> Self {
         Self { parts: Vec::new(), outside: Description::default(), enclose: Arc::new(|handler| handler) }
     }
 }
 
 impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, CallR> {
-    /// Adds a part, inside of those that are there.
+    /// Adds a part, inside of the parts that were added before.
     pub fn with(mut self, part: impl Middleware<Q, R>) -> Self {
         self.parts.push(part.into_part());
         self
     }
 
-    /// Adds a part if `condition` holds: one that a setting switches on.
+    /// Adds a part if `condition` is `true`, for example if a setting enables it.
     pub fn with_if(self, condition: bool, part: impl Middleware<Q, R>) -> Self {
         if condition { self.with(part) } else { self }
     }
 
-    /// Adds a part around the one that is called `name`; of several, around the outermost.
+    /// Adds a part around the part with the name `name`. If several parts have this name, the outermost is used.
     ///
     /// # Errors
-    /// [`NoSuchPart`], if there is none. What is outside of an [`adapt`](Self::adapt) is of other types, and not looked
-    /// through.
+    /// [`NoSuchPart`] if the chain has no such part. Parts outside of an [`adapt`](Self::adapt) have other types, and
+    /// are not searched.
     ///
     /// # Examples
     /// ```
@@ -82,7 +84,7 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
         Ok(self)
     }
 
-    /// Adds a part inside of the one that is called `name`; of several, inside of the outermost.
+    /// Adds a part inside of the part with the name `name`. If several parts have this name, the outermost is used.
     ///
     /// # Errors
     /// As [`insert_before`](Self::insert_before).
@@ -97,10 +99,11 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
         place.ok_or_else(|| NoSuchPart::new(name, self.parts.iter().map(|part| &part.description)))
     }
 
-    /// Changes the types: what is added from here on is over requests `A` and answers `B`.
+    /// Changes the types: all parts that are added after this call take requests of type `A` and return answers of type
+    /// `B`.
     ///
-    /// `adapt` is called as a part is: it may answer by itself, await, and keep something of the request for the
-    /// answer. What the handler needs of it is in `A`, so that it cannot be missing.
+    /// `adapt` is called like a part: it may answer by itself, await, and keep a part of the request for the answer. A
+    /// value that the handler needs can be a field of `A`, so that it is always present.
     ///
     /// # Examples
     /// ```
@@ -121,13 +124,15 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
     /// }
     /// async fn post(request: Known) -> String { format!("{}: {}", request.user, request.body) }
     ///
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let handler = Chain::new().with(log).adapt(authenticate).with(shout).to(post);
     /// assert_eq!(handler.describe().to_string(), "log > authenticate > shout > post");
     /// let answer = handler.call(Request { token: "token of alice", body: "hello".to_owned() });
     /// assert_eq!(answer.await, Ok("alice: HELLO".to_owned()));
     /// assert_eq!(handler.call(Request { token: "", body: String::new() }).await, Err("unauthorized"));
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn adapt<A, B, F, Fut>(self, adapt: F) -> Chain<A, B, CallQ, CallR>
     where
@@ -143,14 +148,15 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
         Chain { parts: Vec::new(), outside, enclose: Arc::new(enclose) }
     }
 
-    /// Ends the chain in a handler: an `async fn` from the request to the answer, or the [`Handler`] of another chain.
+    /// Ends the chain with a handler: an `async fn` from the request to the answer, or the [`Handler`] of another
+    /// chain.
     #[must_use]
     pub fn to(self, handler: impl Endpoint<Q, R>) -> Handler<CallQ, CallR> {
         let Self { parts, enclose, .. } = self;
         enclose(Handler(Arc::new(Built::new(parts, handler))))
     }
 
-    /// Ends the chain in a handler that reads what the parts have put into the context.
+    /// Ends the chain with a handler that reads values which parts have added to the context.
     #[must_use]
     pub fn to_with_context<F, Fut>(self, handler: F) -> Handler<CallQ, CallR>
     where
@@ -160,7 +166,7 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
         self.to(WithContext(handler))
     }
 
-    /// Says what it is made of so far, outermost first.
+    /// The parts of the chain, outermost first.
     #[must_use]
     pub fn describe(&self) -> Description {
         let mut description = self.outside.clone();

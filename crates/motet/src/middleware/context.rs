@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use super::policy::Mark;
 
-/// What parts tell those further inside about a call: values by their types, beside the request.
+/// Values that a part passes to the inner parts of a call, beside the request. A value is looked up by its type.
 ///
-/// It travels with the call, in its [`Next`](super::Next): no global, nothing bound to a task or a thread. So it is
-/// there after a change of the request's type, in a task that is handed it, and in each attempt of a retry. It grows
-/// inward only: what a part adds is seen by what is inside of it, and by nobody outside or beside.
+/// The context belongs to the call, and is passed in its [`Next`](super::Next): it is not global, and not bound to a
+/// task or a thread. So it is kept when the type of the request changes, when another task continues the call, and in
+/// each attempt of a retry. Inner parts see the values that outer parts have added; outer parts do not see those of
+/// inner parts.
 ///
-/// Empty, it costs nothing; a value is one allocation. A look-up goes through the values, the newest first: it is made
-/// for a handful.
+/// An empty context costs nothing; each value is one allocation. A look-up compares the values one by one, the newest
+/// first: it is meant for a handful of values.
 ///
 /// # When to use
-/// For what concerns many parts and no request in particular: an id to log, a tenant. What a handler cannot do without
-/// belongs into the request's type, by [`Chain::adapt`](super::Chain::adapt): there it cannot be missing.
+/// For values that concern many parts and no particular request type, such as an id for logs or a tenant. A value that
+/// the handler cannot work without belongs into the type of the request, with [`Chain::adapt`](super::Chain::adapt), so
+/// that it cannot be missing.
 ///
 /// # Examples
 /// ```
@@ -26,23 +28,25 @@ use super::policy::Mark;
 ///     next.with(RequestId(7)).run(request).await
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let handler = Chain::new().with(identify).to_with_context(|request: String, cx: Context| async move {
 ///     let id = cx.get::<RequestId>().map(|id| id.0);
 ///     format!("{request} as {id:?}")
 /// });
 /// assert_eq!(handler.call("hello".to_owned()).await, "hello as Some(7)");
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Default)]
 pub struct Context {
     values: Option<Arc<Entry>>,
-    /// Belongs to the policies around.
+    /// Set by the policies around this part.
     pub(super) mark: Option<Arc<Mark>>,
 }
 
 struct Entry<T: ?Sized = dyn Any + Send + Sync> {
-    // Kept beside the value, whose own answer is a call through a pointer.
+    // Stored beside the value: `type_id()` of the value would be a virtual call.
     id: TypeId,
     name: &'static str,
     around: Option<Arc<Entry>>,
@@ -50,13 +54,13 @@ struct Entry<T: ?Sized = dyn Any + Send + Sync> {
 }
 
 impl Context {
-    /// Makes an empty one.
+    /// Creates an empty context.
     #[must_use]
     pub const fn new() -> Self {
         Self { values: None, mark: None }
     }
 
-    /// Adds a value; one of the same type that is there already is hidden by it.
+    /// Adds a value. It hides a value of the same type that was added before.
     #[must_use]
     pub fn with<T: Send + Sync + 'static>(self, value: T) -> Self {
         let (id, name) = (TypeId::of::<T>(), type_name::<T>());
@@ -64,14 +68,14 @@ impl Context {
         Self { values: Some(Arc::new(entry)), mark: self.mark }
     }
 
-    /// Gives the value of this type, if somebody further out has added one.
+    /// Returns the value of type `T` that was added last, if there is one.
     #[must_use]
     pub fn get<T: 'static>(&self) -> Option<&T> {
         let id = TypeId::of::<T>();
         self.entries().find(|entry| entry.id == id)?.value.downcast_ref::<T>()
     }
 
-    /// Asks whether nobody has added anything.
+    /// Returns `true` if the context has no values.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values.is_none()
@@ -82,7 +86,7 @@ impl Context {
     }
 }
 
-/// Values one inside the other are freed one after the other: however many there are, no stack runs out.
+/// Frees the nested values in a loop, so that a long context does not overflow the stack.
 impl<T: ?Sized> Drop for Entry<T> {
     fn drop(&mut self) {
         let mut next = self.around.take();
@@ -92,7 +96,7 @@ impl<T: ?Sized> Drop for Entry<T> {
     }
 }
 
-/// Names the types of the values, the newest first.
+/// Lists the types of the values, the newest first.
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()

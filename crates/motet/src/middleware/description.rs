@@ -3,7 +3,7 @@ use std::fmt;
 use super::part::short;
 use crate::task::Name;
 
-/// What a chain is made of, outermost first.
+/// The parts of a chain, outermost first.
 ///
 /// # Examples
 /// ```
@@ -19,18 +19,18 @@ use crate::task::Name;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Description(Vec<PartDescription>);
 
-/// One part of a chain, or its handler.
+/// A part of a chain, or its handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartDescription {
-    /// Its name.
+    /// The name of the part.
     pub name: Name,
-    /// How it is set; empty if there is nothing to say.
+    /// The settings of the part; empty if it has none.
     pub settings: String,
 }
 
 impl Description {
-    /// Gives the parts, outermost first; the handler is the last.
+    /// The parts, outermost first; the last one is the handler.
     #[must_use]
     pub fn parts(&self) -> &[PartDescription] {
         &self.0
@@ -46,7 +46,7 @@ impl Description {
 }
 
 impl PartDescription {
-    /// Of a function that says nothing of itself.
+    /// Describes a function by its name.
     pub(super) fn of<F>() -> Self {
         Self { name: Name::from(short::<F>()), settings: String::new() }
     }

@@ -1,11 +1,11 @@
 use super::{BoxFuture, Context, Description, Handler, PartDescription};
 
-/// What a chain leads to: an `async fn` from the request to the answer, or a [`Handler`].
+/// The end of a chain: an `async fn` from the request to the answer, or a [`Handler`].
 #[diagnostic::on_unimplemented(
-    message = "a chain for requests `{Q}` and answers `{R}` cannot end in this",
-    label = "no handler",
-    note = "a handler is `async fn(request: Q) -> R`, a closure of that shape, or a `Handler<Q, R>` made by another chain",
-    note = "its future has to be `Send`: nothing like `Rc` or a lock guard may live across an `.await`"
+    message = "a chain for requests `{Q}` and answers `{R}` cannot end in this value",
+    label = "not a handler",
+    note = "a handler is `async fn(request: Q) -> R`, a closure of that shape, or the `Handler<Q, R>` of another chain",
+    note = "its future has to be `Send`: no `Rc` or lock guard may be held across an `.await`"
 )]
 pub trait Endpoint<Q: 'static, R: 'static>: Send + Sync + 'static {
     #[doc(hidden)]

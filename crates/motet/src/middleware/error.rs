@@ -4,7 +4,7 @@ use std::fmt;
 use super::PartDescription;
 use crate::task::Name;
 
-/// Says that a chain has no part of the name that another was to be put beside.
+/// The error of a chain that has no part with the requested name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoSuchPart {
     pub(super) name: String,
@@ -16,7 +16,7 @@ impl NoSuchPart {
         Self { name: name.to_owned(), parts: parts.map(|part| part.name.clone()).collect() }
     }
 
-    /// Gives the name that was looked for.
+    /// The name that was requested.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -27,7 +27,7 @@ impl fmt::Display for NoSuchPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the chain has no part `{}`; ", self.name)?;
         if self.parts.is_empty() {
-            return f.write_str("it has none at all");
+            return f.write_str("it has no parts");
         }
         f.write_str("it has ")?;
         for (at, part) in self.parts.iter().enumerate() {

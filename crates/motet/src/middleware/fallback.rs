@@ -5,20 +5,22 @@ use super::part::short;
 use super::{BoxFuture, Middleware, Next};
 use crate::task::Name;
 
-/// Asks for another answer when what is inside fails: a cached value, a default.
+/// Returns a part that replaces an error of the inner parts by another answer, for example a cached value or a default.
 ///
-/// `answer` is given the error, and gives a value, or an error. So it can be chosen which errors are answered.
+/// `answer` receives the error, and returns a value or an error, so that it can select the errors that it replaces.
 ///
 /// # Examples
 /// ```
 /// use motet::middleware::{Chain, fallback};
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let cached = fallback(|status: u16| async move { if status == 404 { Err(status) } else { Ok("cached") } });
 /// let handler = Chain::new().with(cached).to(|status: u16| async move { Err(status) });
 /// assert_eq!(handler.call(503).await, Ok("cached"));
 /// assert_eq!(handler.call(404).await, Err(404));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub fn fallback<E, F, Fut>(answer: F) -> Fallback<F>
 where
@@ -27,7 +29,7 @@ where
     Fallback(answer)
 }
 
-/// A part that answers when all inside of it has failed: see [`fallback`].
+/// The part that [`fallback`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
 pub struct Fallback<F>(F);

@@ -4,39 +4,41 @@ use std::sync::Arc;
 use super::built::Built;
 use super::{BoxFuture, Context, Description, Next};
 
-/// A chain with the handler that it leads to: what callers have.
+/// A chain with its handler, ready to be called.
 ///
-/// A handle: clones are one chain, it is called through `&self` from as many tasks as there are, and it is `Send` and
-/// `Sync` whatever requests and answers are.
+/// A cheap handle: clones share one chain. It is called through `&self`, from any number of tasks concurrently, and is
+/// `Send` and `Sync` for all types of requests and answers.
 ///
 /// # Examples
 /// ```
 /// use motet::middleware::{Chain, Handler};
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let handler: Handler<u32, u32> = Chain::new().to(|n| async move { n + 1 });
 /// let (a, b) = tokio::join!(handler.call(1), handler.call(2));
 /// assert_eq!((a, b), (2, 3));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub struct Handler<Q: 'static, R: 'static>(pub(super) Arc<Built<Q, R>>);
 
 impl<Q: 'static, R: 'static> Handler<Q, R> {
-    /// Answers a request.
+    /// Passes a request through the parts to the handler, and returns the answer.
     ///
-    /// Nothing is spawned: parts and handler run in the caller's task, one within the other.
+    /// No task is spawned: parts and handler run in the caller's task, nested in each other.
     ///
     /// # Cancel safety
-    /// As safe as the parts and the handler: the future that is dropped drops theirs, at once and where they are.
+    /// As cancel-safe as the parts and the handler: dropping the future drops their futures at their current await.
     ///
     /// # Panics
-    /// With a panic of a part or of the handler.
+    /// Propagates a panic of a part or of the handler.
     #[track_caller]
     pub fn call(&self, request: Q) -> BoxFuture<R> {
         self.call_with(request, Context::new())
     }
 
-    /// Answers a request of which something is known besides.
+    /// Passes a request and a context through the parts to the handler, and returns the answer.
     ///
     /// # Cancel safety
     /// As [`call`](Self::call).
@@ -50,7 +52,7 @@ impl<Q: 'static, R: 'static> Handler<Q, R> {
 }
 
 impl<Q: 'static, R: 'static> Handler<Q, R> {
-    /// Says what it is made of, outermost first.
+    /// The parts of the chain and its handler, outermost first.
     #[must_use]
     pub fn describe(&self) -> Description {
         self.0.description.clone()

@@ -1,40 +1,5 @@
-//! Middleware: an `async fn` around a handler, for any request and any answer.
+//! Middleware: `async fn(request, next) -> answer` around a handler, for any types of requests and answers.
 //!
-//! `async fn log(request: Q, next: Next<Q, R>) -> R` *is* a middleware. A [`Chain`] puts such parts around a handler, in
-//! the order in which they are written: the first is outermost, and that is the only order.
-//!
-//! # When to use what
-//! | You want to | |
-//! |---|---|
-//! | do something before and after every call, or answer in its place | [`Chain::with`] an `async fn` |
-//! | give that a state | [`with_state`](with_state()) |
-//! | have requests or answers of another type from some part on | [`Chain::adapt`] |
-//! | tell parts further inside, or the handler, something beside the request | [`Next::with`], [`Context`] |
-//! | limit times, calls or their number, or try again | [`timeout`], [`retry`], [`hedge`], [`breaker`], [`bulkhead`], [`rate_limit`], [`adaptive_limit`], or several in one: [`pipeline`] |
-//! | answer though all has failed | [`fallback`](fallback()) |
-//! | survive a panic | [`catch_panic`](catch_panic()) |
-//! | see what happens | [`trace`](trace()), [`metrics`](metrics()), [`watch`](watch()) |
-//! | guard one call, with no chain around | [`Pipeline`](crate::resilience::Pipeline) |
-//!
-//! # Guarantees
-//! - **In the caller's task.** Nothing is spawned: a call is one future, its parts run within each other, and what a task
-//!   has (its scope, its locals, its spans) they have too.
-//! - **Dropped.** A call that is dropped drops the parts and the handler where they are, the innermost first.
-//! - **Panics** go out to the caller.
-//! - **Ready.** There is nothing to poll before a call: a part that lets only so many through waits inside of it.
-//! - **Again.** A part may run what is inside as often as it likes: [`Next`] is `Clone`.
-//! - **Order.** [`Handler::describe`] says what is around what.
-//!
-//! # Price
-//! A call costs one allocation for each part and one for the handler: the future of each, as the part has no type that
-//! the others know. A part that hands on the future of [`Next::run`] costs none. Functions, and closures that capture
-//! nothing, share one count of the chain in a call; every other part costs another.
-//!
-//! A call is polled through all its parts, one within the other: a thousand parts of no great size fit the 2 MiB of
-//! stack that a thread has, in a debug build, and chains are built and dropped without recursion. Chains within chains
-//! count as one more part each.
-//!
-//! # Examples
 //! ```
 //! use motet::middleware::{Chain, Next};
 //!
@@ -57,16 +22,50 @@
 //! }
 //!
 //! async fn greet(request: Request) -> Answer {
-//!     Ok(format!("hello, {}", request.user.unwrap_or("nobody")))
+//!     Ok(format!("hello, {}", request.user.unwrap_or("stranger")))
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let handler = Chain::new().with(log).with(authenticate).to(greet);
 //! assert_eq!(handler.describe().to_string(), "log > authenticate > greet");
-//! assert_eq!(handler.call(Request { user: Some("alice") }).await.unwrap(), "hello, alice");
+//! assert_eq!(handler.call(Request { user: Some("alice") }).await?, "hello, alice");
 //! assert_eq!(handler.call(Request { user: None }).await, Err("unauthorized"));
-//! # });
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! A [`Chain`] puts its parts around a handler in the order in which they are added: the first part is outermost, sees the
+//! request first and the answer last.
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | run code before and after every call, or answer a request yourself | [`Chain::with`] an `async fn` |
+//! | pass state to that function | [`with_state`](with_state()) |
+//! | change the type of requests or answers for all further parts | [`Chain::adapt`] |
+//! | pass a value to inner parts and the handler, beside the request | [`Next::with`], [`Context`] |
+//! | limit time, concurrency or rate, or retry | [`timeout`], [`retry`], [`hedge`], [`breaker`], [`bulkhead`], [`rate_limit`], [`adaptive_limit`]; several of them: [`pipeline`] |
+//! | return another answer after an error | [`fallback`](fallback()) |
+//! | turn a panic into an error | [`catch_panic`](catch_panic()) |
+//! | observe calls | [`trace`](trace()), [`metrics`](metrics()), [`watch`](watch()) |
+//! | guard one call without a chain | [`Pipeline`](crate::resilience::Pipeline) |
+//!
+//! # Guarantees
+//! - **Task.** A call spawns no task. It is one future in the caller's task, and its parts run nested in each other, so that
+//!   they share the task's scope, task-locals and spans.
+//! - **Cancellation.** Dropping a call drops its parts and its handler at their current await, the innermost first.
+//! - **Panics** propagate to the caller.
+//! - **Readiness.** There is no readiness to poll before a call: a part with a limit waits inside of the call.
+//! - **Repetition.** A part may run the inner parts any number of times: [`Next`] is `Clone`.
+//! - **Order.** [`Handler::describe`] returns the parts in their order.
+//!
+//! # Cost
+//! A call costs one allocation per part and one for the handler, each for a future whose type the other parts do not know. A
+//! part that returns the future of [`Next::run`] allocates nothing. Functions, and closures that capture nothing, share one
+//! reference count of the chain per call; every other part costs one more.
+//!
+//! A call polls its parts nested in each other: a thousand small parts fit into the default stack of a thread, 2 MiB, in a
+//! debug build. Chains are built and dropped without recursion. A chain inside of a chain counts as one more part.
 
 mod adapter;
 mod built;
@@ -106,5 +105,5 @@ pub use watch::{
 };
 pub use with_state::{WithState, with_state};
 
-/// The future of a call, or of what is inside of a part.
+/// The boxed future of a call or of the inner parts.
 pub type BoxFuture<R> = Pin<Box<dyn Future<Output = R> + Send>>;

@@ -3,13 +3,13 @@ use std::sync::Arc;
 use super::{BoxFuture, Middleware, Next, Part};
 use crate::task::Name;
 
-/// Gives a part another name, in [`Chain::describe`](super::Chain::describe) and for
+/// Renames a part, for [`Chain::describe`](super::Chain::describe) and
 /// [`Chain::insert_before`](super::Chain::insert_before).
 pub fn named<M>(name: impl Into<Name>, part: M) -> Named<M> {
     Named { name: name.into(), part: Arc::new(part) }
 }
 
-/// A part with a name that was given to it: see [`named`].
+/// The part that [`named`] returns.
 #[derive(Debug, Clone)]
 #[must_use = "a part does nothing until a chain has it"]
 pub struct Named<M> {
@@ -32,7 +32,7 @@ impl<Q: 'static, R: 'static, M: Middleware<Q, R>> Middleware<Q, R> for Named<M> 
 
     fn into_part(self) -> Part<Q, R> {
         let Self { name, part } = self;
-        // Named, it is what it was: nothing stands between.
+        // Renaming must not add a layer, so the part is reused.
         let mut part = match Arc::try_unwrap(part) {
             Ok(part) => part.into_part(),
             Err(part) => Part::of(part),

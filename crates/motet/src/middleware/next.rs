@@ -7,10 +7,10 @@ use super::{BoxFuture, Context};
 use crate::mutant;
 use crate::sim::Site;
 
-/// What is inside of a part: the parts after it, and the handler.
+/// The inner parts of a call and its handler, as a part sees them.
 ///
-/// It is owned, so that a plain `async fn` can take it and its future is `Send`; a part that does not
-/// [run](Self::run) it answers by itself. A clone runs the same again: that is how a part retries.
+/// `Next` is owned, so that a plain `async fn` can take it and its future is `Send`. A part that does not
+/// [run](Self::run) it answers the request by itself. A clone runs the same inner parts again, for example for a retry.
 pub struct Next<Q: 'static, R: 'static> {
     pub(super) built: Arc<Built<Q, R>>,
     pub(super) at: usize,
@@ -18,15 +18,15 @@ pub struct Next<Q: 'static, R: 'static> {
 }
 
 impl<Q: 'static, R: 'static> Next<Q, R> {
-    /// Gives the answer of what is inside.
+    /// Calls the inner parts, and returns their answer.
     ///
     /// # Cancel safety
-    /// As safe as the parts inside and the handler: the future that is dropped drops theirs, at once and where they
-    /// are.
+    /// As cancel-safe as the inner parts and the handler: dropping the future drops their futures at their current
+    /// await.
     ///
     /// # Panics
-    /// With a panic of a part inside or of the handler.
-    #[must_use = "nothing inside is called before this is awaited"]
+    /// Propagates a panic of an inner part or of the handler.
+    #[must_use = "the inner parts are called only when the future is awaited"]
     #[track_caller]
     pub fn run(self, request: Q) -> BoxFuture<R> {
         let site = Site::new("middleware", "run").around();
@@ -39,7 +39,7 @@ impl<Q: 'static, R: 'static> Next<Q, R> {
         };
         self.at += if mutant!("middleware.skip_part") { 2 } else { 1 };
         match &part.run {
-            // What has nothing of its own needs nothing to keep it: the whole call costs one count.
+            // A part without state needs no reference count of its own: the whole call costs one count.
             Run::Free(part) => {
                 let part = *part;
                 part.call(request, self)
@@ -48,7 +48,7 @@ impl<Q: 'static, R: 'static> Next<Q, R> {
         }
     }
 
-    /// Adds a value to the context, for what is inside.
+    /// Adds a value to the context of the inner parts.
     #[must_use]
     pub fn with<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.context = self.context.with(value);
@@ -57,7 +57,7 @@ impl<Q: 'static, R: 'static> Next<Q, R> {
 }
 
 impl<Q: 'static, R: 'static> Next<Q, R> {
-    /// Gives what the parts outside have added.
+    /// The values that outer parts have added.
     #[must_use]
     pub fn context(&self) -> &Context {
         &self.context

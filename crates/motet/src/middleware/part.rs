@@ -5,18 +5,17 @@ use std::sync::Arc;
 use super::{BoxFuture, Next, PartDescription};
 use crate::task::Name;
 
-/// Stands between callers and a handler: sees the request, the answer, and decides whether and how often what is
-/// inside is run.
+/// A part of a chain: it receives a request and [`Next`], and decides whether and how often the inner parts are called.
 ///
-/// Every `async fn(request, next) -> answer` is one, and so is every closure of that shape. By hand it is implemented
-/// for what has settings and a name of its own.
+/// Every `async fn(request, next) -> answer` is a middleware, and so is every closure of that shape. Implement the
+/// trait for a part with settings and a name of its own.
 ///
 /// # Cancel safety
-/// The future is dropped where it is when the caller leaves, and with it what is inside. What a part takes it should
-/// hold as a guard.
+/// When the caller leaves, the future is dropped at its current await, together with the inner parts. A part should
+/// hold what it acquires in guards.
 ///
 /// # Examples
-/// A part with settings, which forwards without a future of its own:
+/// A part with state, which forwards the request without a future of its own:
 /// ```
 /// use motet::middleware::{BoxFuture, Chain, Middleware, Next};
 /// use std::sync::Arc;
@@ -32,35 +31,37 @@ use crate::task::Name;
 ///     }
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let handler = Chain::new().with(Count::default()).to(|n: u32| async move { n + 1 });
 /// assert_eq!(handler.call(1).await, 2);
 /// assert_eq!(handler.describe().to_string(), "Count > closure");
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "this is no middleware for requests `{Q}` and answers `{R}`",
-    label = "no middleware",
+    message = "this value is not a middleware for requests `{Q}` and answers `{R}`",
+    label = "not a middleware",
     note = "a middleware is `async fn(request: Q, next: Next<Q, R>) -> R`, or a closure of that shape whose argument \
             types are written out: `|request: Q, next: Next<_, _>| async move {{ next.run(request).await }}`",
     note = "its `Q` and `R` are those of the chain: `Chain::adapt` changes them",
-    note = "its future has to be `Send`: nothing like `Rc` or a lock guard may live across an `.await`",
-    note = "a policy, as `timeout` and `retry` are, has to make an answer when it ends a call: `R` is a `Result<T, E>` with \
-            `E: From<PolicyError>`, or the part says how, by `.or_error(..)` or `.or_answer(..)`",
-    note = "with a state it is `with_state(state, async fn(state, request, next) -> R)`"
+    note = "its future has to be `Send`: no `Rc` or lock guard may be held across an `.await`",
+    note = "a policy such as `timeout` or `retry` has to create an answer when it ends a call: `R` is a `Result<T, E>` with \
+            `E: From<PolicyError>`, or the part is given a function by `.or_error(..)` or `.or_answer(..)`",
+    note = "a function with state is added by `with_state(state, async fn(state, request, next) -> R)`"
 )]
 pub trait Middleware<Q: 'static, R: 'static>: Send + Sync + 'static {
-    /// Answers a request, by [`Next::run`] or otherwise.
+    /// Answers a request, with [`Next::run`] or without.
     ///
-    /// Called when the future of what is outside is polled; what it does besides making a future it does there.
+    /// Called while the future of the outer part is polled. Code outside of the returned future runs during that poll.
     fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R>;
 
-    /// Gives the name that [`Chain::describe`](super::Chain::describe) shows: of the type or function, by itself.
+    /// The name that [`Chain::describe`](super::Chain::describe) shows; by default the name of the type or function.
     fn name(&self) -> Name {
         Name::from(short::<Self>())
     }
 
-    /// Says how it is set, for [`Chain::describe`](super::Chain::describe).
+    /// The settings that [`Chain::describe`](super::Chain::describe) shows.
     fn settings(&self) -> String {
         String::new()
     }
@@ -88,26 +89,26 @@ where
             return Part::shared(self);
         }
         let description = PartDescription { name: self.name(), settings: self.settings() };
-        // A function, or a closure that has captured nothing: it has no size, so nothing is allocated, or lost.
+        // A function, or a closure that captures nothing, has size zero: the leaked box allocates nothing.
         Part { description, run: Run::Free(Box::leak(Box::new(self))), policy: false }
     }
 }
 
-/// A [`Middleware`] as a chain keeps it.
+/// A [`Middleware`] in the form in which a chain stores it.
 pub struct Part<Q: 'static, R: 'static> {
     pub(super) description: PartDescription,
     pub(super) run: Run<Q, R>,
-    /// Whether it tells those outside when it ends a call by itself.
+    /// `true` for a policy, which reports to outer policies when it ends a call.
     pub(super) policy: bool,
 }
 
 pub(super) enum Run<Q: 'static, R: 'static> {
-    /// It has nothing of its own.
+    /// The part has no state.
     Free(&'static dyn Free<Q, R>),
     Shared(Arc<dyn Middleware<Q, R>>),
 }
 
-/// A middleware that can be called while its chain is moved along.
+/// A middleware that is called by reference while its chain is moved into the call.
 pub(super) trait Free<Q: 'static, R: 'static>: Send + Sync {
     fn call(&self, request: Q, next: Next<Q, R>) -> BoxFuture<R>;
 }
@@ -150,7 +151,7 @@ impl<Q: 'static, R: 'static> std::fmt::Debug for Part<Q, R> {
     }
 }
 
-/// The name of a type or function, without its path and its arguments.
+/// Returns the name of a type or function, without its path and its type arguments.
 pub(super) fn short<T: ?Sized>() -> &'static str {
     let whole = type_name::<T>();
     let path = whole.split_once('<').map_or(whole, |(path, _)| path);

@@ -5,7 +5,7 @@ use super::part::short;
 use super::{BoxFuture, Middleware, Next};
 use crate::task::Name;
 
-/// Makes a part of a function that is given a clone of `state` at each call, before the request.
+/// Returns a part that calls `function` with a clone of `state`, the request and [`Next`].
 ///
 /// # Examples
 /// ```
@@ -22,18 +22,20 @@ use crate::task::Name;
 ///     next.run(key).await
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let keys = Arc::new(Keys(vec!["a-1"]));
 /// let handler = Chain::new().with(with_state(keys, authenticate)).to(|key| async move { Ok(format!("hello, {key}")) });
 /// assert_eq!(handler.call("a-1").await, Ok("hello, a-1".to_owned()));
 /// assert_eq!(handler.call("b-2").await, Err("unauthorized"));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub fn with_state<S, F>(state: S, function: F) -> WithState<S, F> {
     WithState { state, function }
 }
 
-/// A part with a state: see [`with_state`].
+/// The part that [`with_state`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
 pub struct WithState<S, F> {

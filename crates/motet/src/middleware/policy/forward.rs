@@ -1,4 +1,4 @@
-//! What is inside of a part, as the operation of a pipeline.
+//! The inner parts of a part, as the operation of a pipeline.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -12,13 +12,13 @@ use crate::mutant;
 use crate::resilience::pipeline::{Failure, Operate};
 use crate::resilience::{Attempt, ErrorKind};
 
-/// Runs what is inside, once for each attempt.
+/// Runs the inner parts, once for each attempt.
 pub struct Forward<'p, Q: 'static, R: 'static, S, P> {
-    // Both gone with the last attempt that can be made.
+    // Both are moved into the last possible attempt.
     next: Option<Next<Q, R>>,
     request: Option<Q>,
     replay: &'p P,
-    /// Whether a policy inside may have something to tell.
+    /// `true` if an inner part is a policy, which may report how it ended the attempt.
     listens: bool,
     settle: PhantomData<fn() -> S>,
 }
@@ -45,7 +45,7 @@ where
         let request = self.replay.take(&mut self.request);
         let next = if self.request.is_some() { self.next.clone() } else { self.next.take() };
         let (Some(request), Some(mut next)) = (request, next) else {
-            unreachable!("it is asked before whether there is another attempt")
+            unreachable!("`repeatable` is checked before another attempt")
         };
         let mark = self.listens.then(Arc::<Mark>::default);
         next.context.mark.clone_from(&mark);
@@ -67,7 +67,7 @@ where
     }
 }
 
-/// An attempt.
+/// The future of an attempt.
 pub struct Inside<R, S> {
     future: BoxFuture<R>,
     mark: Option<Arc<Mark>>,

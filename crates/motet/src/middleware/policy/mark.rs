@@ -1,18 +1,19 @@
-//! What policies further inside tell those further outside.
+//! The report of an inner policy to the policies around it.
 //!
-//! An answer says nothing of who gave it: to a retry, the error that a breaker inside made of a rejection looks like one
-//! of the handler. Within one pipeline they know of each other; as parts of a chain they have this.
+//! An answer does not show which part created it: to a retry, the error that an inner breaker made of a rejection looks
+//! like an error of the handler. Within one pipeline the policies know of each other; the policies of separate parts
+//! use this report.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::resilience::{Error, ErrorKind};
 
-/// Belongs to one attempt; is handed inward with it.
+/// The report of one attempt, which is passed inward with the attempt.
 #[derive(Default)]
 pub(in crate::middleware) struct Mark(Mutex<Option<Ended>>);
 
-/// A policy inside ended the attempt.
+/// How an inner policy ended the attempt.
 #[derive(Clone, Copy)]
 pub(super) struct Ended {
     pub(super) kind: ErrorKind,
@@ -20,7 +21,7 @@ pub(super) struct Ended {
 }
 
 impl Mark {
-    /// How a policy inside saw its call end; the latest counts.
+    /// Stores how a policy saw its call end; the last report counts.
     pub(super) fn set<E>(&self, error: Option<&Error<E>>) {
         let ended = error.and_then(|error| match error.kind() {
             ErrorKind::Failed => None,

@@ -1,6 +1,6 @@
 //! The policies of [`resilience`](crate::resilience) as parts of a chain.
 
-/// Says a type's name, and nothing of what is in it.
+/// Implements `Debug` with the name of the type only.
 macro_rules! opaque {
     ($name:literal: $($generics:tt)*) => {
         impl $($generics)* {

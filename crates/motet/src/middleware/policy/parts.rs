@@ -1,4 +1,4 @@
-//! Each policy as a part.
+//! A part for each policy.
 
 use std::time::Duration;
 
@@ -10,12 +10,14 @@ use crate::resilience::{
     AdaptiveLimit, Bulkhead, CircuitBreaker, ErrorsAreRetryable, Hedge, Pipeline, RateLimiter, Retry, Timeout,
 };
 
-/// One policy as a part.
+/// The part of a single policy.
 type One<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, IntoError, R>;
 
-/// Gives what is inside so much time; then it is dropped, before the answer is made.
+/// Returns a part that limits how long the inner parts may run. After `within` their future is dropped, and then the
+/// answer is created.
 ///
-/// With zero that is as soon as it waits, with [`Duration::MAX`] never. Inside of a [`retry()`], it limits each attempt; around it, all of them with the waits between.
+/// With zero, the inner parts time out at their first wait; with [`Duration::MAX`] they never do. Inside of a
+/// [`retry()`], the timeout limits each attempt; around it, all attempts with the delays between them.
 ///
 /// # Examples
 /// ```
@@ -24,19 +26,21 @@ type One<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, IntoError, R
 ///
 /// type Answer = Result<u32, Box<dyn Error + Send + Sync>>;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let hangs = Chain::new().with(timeout(Duration::from_secs(1))).to(|_: u32| pending::<Answer>());
 /// assert_eq!(hangs.call(1).await.unwrap_err().to_string(), "time was up, in 1 attempt");
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub fn timeout(within: Duration) -> One<Timeout> {
     pipeline(Pipeline::new().timeout(within))
 }
 
-/// Runs again what is inside when it fails: see [`Retry`].
+/// Returns a part that calls the inner parts again when they fail: see [`Retry`].
 ///
-/// The request has to be `Clone`, or [`replay_by`](Policies::replay_by) says how to have it again. When the retry gives
-/// up, the last error is the answer as it is; [`on_event`](Policies::on_event) tells of it.
+/// The request must be `Clone`, or [`replay_by`](Policies::replay_by) must provide a copy. When the retry gives up, the
+/// last error is returned unchanged; [`on_event`](Policies::on_event) reports that it gave up.
 ///
 /// # Examples
 /// ```
@@ -46,44 +50,47 @@ pub fn timeout(within: Duration) -> One<Timeout> {
 ///
 /// struct Request { body: String, stream: bool } // not `Clone`
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let again = |request: &Request| match request.stream {
-///     true => None, // what was read of a stream is gone
+///     true => None, // a stream cannot be read twice
 ///     false => Some(Request { body: request.body.clone(), stream: false }),
 /// };
 /// let handler = Chain::new().with(retry(Retry::new()).replay_by(again)).to(|request: Request| async move {
 ///     if request.body.is_empty() { Err("empty".into()) } else { Ok::<_, Box<dyn Error + Send + Sync>>(request.body) }
 /// });
 /// assert_eq!(handler.call(Request { body: "hello".to_owned(), stream: true }).await.unwrap(), "hello");
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub fn retry(retry: Retry) -> One<Retry, Cloned> {
     pipeline(Pipeline::new().retry(retry))
 }
 
-/// Runs what is inside once more when it takes long, and takes the first answer: see [`Hedge`].
+/// Returns a part that starts a second call of the inner parts when the first takes long, and returns the first answer:
+/// see [`Hedge`].
 ///
-/// The request has to be `Clone`, or [`replay_by`](Policies::replay_by) says how to have it again.
+/// The request must be `Clone`, or [`replay_by`](Policies::replay_by) must provide a copy.
 pub fn hedge(hedge: Hedge) -> One<Hedge, Cloned> {
     pipeline(Pipeline::new().hedge(hedge))
 }
 
-/// Runs what is inside unless it has failed too often: see [`CircuitBreaker`].
+/// Returns a part that rejects calls while the inner parts fail too often: see [`CircuitBreaker`].
 pub fn breaker(breaker: CircuitBreaker) -> One<CircuitBreaker> {
     pipeline(Pipeline::new().breaker(breaker))
 }
 
-/// Has so many calls of what is inside under way at a time: see [`Bulkhead`].
+/// Returns a part that limits the number of concurrent calls of the inner parts: see [`Bulkhead`].
 pub fn bulkhead(bulkhead: Bulkhead) -> One<Bulkhead> {
     pipeline(Pipeline::new().bulkhead(bulkhead))
 }
 
-/// Begins so many calls of what is inside in a time: see [`RateLimiter`].
+/// Returns a part that limits the number of calls of the inner parts per time: see [`RateLimiter`].
 pub fn rate_limit(limiter: RateLimiter) -> One<RateLimiter> {
     pipeline(Pipeline::new().rate_limit(limiter))
 }
 
-/// Has as many calls of what is inside under way as it bears: see [`AdaptiveLimit`].
+/// Returns a part that adapts the number of concurrent calls to the latency of the inner parts: see [`AdaptiveLimit`].
 pub fn adaptive_limit(limit: AdaptiveLimit) -> One<AdaptiveLimit> {
     pipeline(Pipeline::new().adaptive_limit(limit))
 }

@@ -11,22 +11,24 @@ use crate::resilience::pipeline::Describe;
 use crate::resilience::{Class, ErrorsAreRetryable, Event, Pipeline, PolicyKind};
 use crate::task::Name;
 
-/// The policies of a [`Pipeline`] as a part of a chain: see [`pipeline`], [`timeout`](super::timeout()) and the others.
+/// The policies of a [`Pipeline`] as a part of a chain: see [`pipeline`], [`timeout`](super::timeout()) and the other
+/// constructors.
 ///
 /// # Errors
-/// What is inside answers with a `Result<T, E>`, and its errors are what the policies judge; one that they do not take
-/// for the last word is given as it is. If a policy ends the call, the answer is made of a [`PolicyError`]: an `E` that
-/// has `From<PolicyError>`, which every `Box<dyn Error + Send + Sync>` and every error of `anyhow` has, and an `enum` by
-/// one variant. [`or_error`](Self::or_error) is for other errors, [`or_answer`](Self::or_answer) for answers that are no
+/// The inner parts answer with a `Result<T, E>`, whose errors the policies classify. An error that ends the call is
+/// returned unchanged. If a policy ends the call, the answer is created from a [`PolicyError`]: `E` must have
+/// `From<PolicyError>`. Every `Box<dyn Error + Send + Sync>` and every error of `anyhow` has it; an `enum` needs one
+/// variant. [`or_error`](Self::or_error) is for other errors, [`or_answer`](Self::or_answer) for answers that are not a
 /// `Result`.
 ///
-/// # Parts that know of each other
-/// A retry whose attempt was ended by a policy of another part further inside, a breaker say, judges that as it would
-/// within one pipeline: what was rejected it does not try again, what had no time it does. Nothing has to be said for
-/// that, and errors need not tell. What a part between the two makes of such an error is judged likewise.
+/// # Policies in several parts
+/// If a policy in an inner part ends an attempt, an outer retry classifies that as it would within one pipeline: for
+/// example, it does not retry a rejection by a breaker, and it retries a timeout. This needs no setting, and errors
+/// need not carry the information. It also holds for an error that a part between the two policies makes of the inner
+/// error.
 ///
 /// # Panics
-/// In a call, outside of a runtime with time, once there is something to wait for.
+/// In a call that has to wait, outside of a runtime with a timer.
 #[must_use = "a part does nothing until a chain has it"]
 pub struct Policies<L, C = ErrorsAreRetryable, S = IntoError, P = Once> {
     pipeline: Pipeline<L, C>,
@@ -34,14 +36,14 @@ pub struct Policies<L, C = ErrorsAreRetryable, S = IntoError, P = Once> {
     replay: P,
 }
 
-/// Makes a part of a whole pipeline.
+/// Returns a part that runs the inner parts with all policies of a pipeline.
 ///
-/// A pipeline with a retry or a hedge needs the request more than once: it has to be `Clone`, or
-/// [`replay_by`](Policies::replay_by) says how to have it again.
+/// A pipeline with a retry or a hedge needs the request more than once: the request must be `Clone`, or
+/// [`replay_by`](Policies::replay_by) must provide a copy.
 ///
 /// # When to use
-/// For policies that belong together: they have one name, one judgement and one listener, and a call one allocation for
-/// all of them. As parts of their own they can have others between them.
+/// For policies that belong together: they share a name, a classifier and an event listener, and a call costs one
+/// allocation for all of them. Policies in separate parts can have other parts between them.
 ///
 /// # Examples
 /// ```
@@ -57,14 +59,16 @@ pub struct Policies<L, C = ErrorsAreRetryable, S = IntoError, P = Once> {
 ///     Policy(#[from] PolicyError),
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let policies = Pipeline::new().named("db").retry(Retry::new()).breaker(CircuitBreaker::default());
 /// let handler = Chain::new().with(pipeline(policies)).to(|id: u32| async move {
 ///     if id == 0 { Err(Failed::Locked) } else { Ok(id) }
 /// });
 /// assert_eq!(handler.call(7).await.unwrap(), 7);
 /// assert!(matches!(handler.call(0).await, Err(Failed::Locked))); // after three attempts
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub fn pipeline<L: Attempts<Replay: Default>, C>(
     pipeline: Pipeline<L, C>,
@@ -73,29 +77,30 @@ pub fn pipeline<L: Attempts<Replay: Default>, C>(
 }
 
 impl<L, C, S, P> Policies<L, C, S, P> {
-    /// Makes the error of a call that a policy ended.
+    /// Sets the function that creates the error of a call that a policy ended.
     pub fn or_error<E, F: Fn(PolicyError) -> E>(self, error: F) -> Policies<L, C, OrError<F>, P> {
         Policies { pipeline: self.pipeline, settle: OrError(error), replay: self.replay }
     }
 
-    /// Makes the answer to a call that a policy ended, where answers are no `Result`.
+    /// Sets the function that creates the answer to a call that a policy ended, for answers that are not a `Result`.
     ///
-    /// Every answer is a success then, unless [`classify_by`](Self::classify_by) says otherwise.
+    /// Every answer then counts as a success, unless [`classify_by`](Self::classify_by) is set.
     pub fn or_answer<R, F: Fn(PolicyError) -> R>(self, answer: F) -> Policies<L, C, OrAnswer<F>, P> {
         Policies { pipeline: self.pipeline, settle: OrAnswer(answer), replay: self.replay }
     }
 
-    /// Makes the request again for each attempt; one for which that gives `None` is tried once.
+    /// Sets the function that copies the request for another attempt. A request for which it returns `None` is tried
+    /// once.
     pub fn replay_by<Q, F: Fn(&Q) -> Option<Q>>(self, again: F) -> Policies<L, C, S, ReplayBy<F>> {
         Policies { pipeline: self.pipeline, settle: self.settle, replay: ReplayBy(again) }
     }
 
-    /// Judges answers like this: see [`Classify`](crate::resilience::Classify).
+    /// Sets the classifier of answers: see [`Classify`](crate::resilience::Classify).
     pub fn classify<D>(self, classify: D) -> Policies<L, D, S, P> {
         Policies { pipeline: self.pipeline.classify(classify), settle: self.settle, replay: self.replay }
     }
 
-    /// Judges answers by a closure: see [`Pipeline::classify_by`].
+    /// Classifies answers with a closure: see [`Pipeline::classify_by`].
     pub fn classify_by<T, E, F>(self, classify: F) -> Policies<L, F, S, P>
     where
         F: Fn(Result<&T, &E>) -> Class,
@@ -103,7 +108,7 @@ impl<L, C, S, P> Policies<L, C, S, P> {
         self.classify(classify)
     }
 
-    /// Tells `listener` what the policies do: see [`Pipeline::on_event`].
+    /// Calls `listener` for the events of the policies: see [`Pipeline::on_event`].
     pub fn on_event(mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.pipeline = self.pipeline.on_event(listener);
         self
@@ -144,7 +149,7 @@ where
     fn settings(&self) -> String {
         let description = self.pipeline.describe();
         match description.layers() {
-            // The policy's name is that of the part.
+            // The part has the name of the policy, so the settings do not repeat it.
             [layer] if description.name().is_none() => {
                 let whole = layer.to_string();
                 let settings =
@@ -160,7 +165,7 @@ where
     }
 }
 
-/// The name of the function that makes the part.
+/// The name of the function that returns the part.
 fn name_of(policy: PolicyKind) -> &'static str {
     match policy {
         PolicyKind::Timeout => "timeout",

@@ -1,30 +1,30 @@
-//! How a request is had again, for another attempt.
+//! Copies of a request for further attempts.
 
 use crate::resilience::pipeline::{End, Gate, Layer};
 use crate::resilience::{Fallback, Hedge, Retry, Timeout};
 
-/// Gives a request to each attempt: see [`Once`], [`Cloned`] and [`ReplayBy`].
+/// Provides the request of each attempt: see [`Once`], [`Cloned`] and [`ReplayBy`].
 #[diagnostic::on_unimplemented(
-    message = "a request of type `{Q}` cannot be made a second time",
-    label = "this may run what is inside more than once, and needs the request each time",
-    note = "implement `Clone` for `{Q}`, or say how to have it again: `.replay_by(|request: &{Q}| -> Option<{Q}> ..)`; \
-            what gives `None` is tried once"
+    message = "a request of type `{Q}` cannot be sent a second time",
+    label = "this part may call the inner parts more than once, and needs the request each time",
+    note = "implement `Clone` for `{Q}`, or provide a copy with `.replay_by(|request: &{Q}| -> Option<{Q}> ..)`; \
+            a request for which it returns `None` is tried once"
 )]
 pub trait Replay<Q>: Send + Sync + 'static {
-    /// Gives the request for the next attempt, and leaves one behind for the attempt after it, if there may be any.
+    /// Returns the request for the next attempt, and leaves a copy in `request` if a further attempt is possible.
     #[doc(hidden)]
     fn take(&self, request: &mut Option<Q>) -> Option<Q>;
 }
 
-/// There is one attempt.
+/// Allows one attempt.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Once;
 
-/// Each attempt has a clone.
+/// Clones the request for each attempt.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cloned;
 
-/// Each attempt has what a closure makes of the request; if that is nothing, there is one attempt.
+/// Copies the request with a closure; if the closure returns `None`, there is one attempt.
 #[derive(Clone)]
 pub struct ReplayBy<F>(pub(super) F);
 
@@ -54,9 +54,9 @@ where
     }
 }
 
-/// Says of policies how often they may run what is inside.
+/// Determines from the policies whether the inner parts may be called more than once.
 pub trait Attempts {
-    /// [`Once`], or [`Cloned`].
+    /// [`Once`] or [`Cloned`].
     type Replay;
 }
 

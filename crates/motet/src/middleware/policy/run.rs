@@ -1,13 +1,14 @@
-//! A pipeline of whatever policies, as long as its calls can be sent.
+//! A pipeline of any policies whose calls are `Send`.
 
 use crate::resilience::pipeline::{Direct, Layers, Operate, Run};
 use crate::resilience::{Classify, Error, Pipeline};
 
-/// A pipeline that can run `O`: that its futures are `Send` is said here, where the compiler knows their types.
+/// A pipeline that can run `O`. The bound that its futures are `Send` is stated in the implementation, where the
+/// compiler knows their types.
 pub trait RunsWith<'p, O: Operate> {
-    /// A call.
+    /// The future of a call.
     type Call: Future<Output = Result<O::Ok, Error<O::Err>>> + Send;
-    /// Begins a call.
+    /// Starts a call.
     fn call(&'p self, operation: O) -> Self::Call;
 }
 

@@ -1,37 +1,37 @@
-//! What an answer is to policies, and what becomes of a call that they ended.
+//! Conversions between answers and the results that policies work with.
 
 use std::convert::Infallible;
 
 use super::PolicyError;
 use crate::resilience::Error;
 
-/// Takes answers apart into values and errors, and makes the answer to a call that a policy ended.
+/// Splits answers into values and errors, and creates the answer to a call that a policy ended.
 ///
-/// [`IntoError`] does for every `Result` whose error can be made of a [`PolicyError`]: `Box<dyn Error + Send + Sync>`,
-/// and an `enum` with a variant for it. [`Policies::or_error`](super::Policies::or_error) and
-/// [`or_answer`](super::Policies::or_answer) are for all others.
+/// [`IntoError`] works for every `Result` whose error can be created from a [`PolicyError`], such as `Box<dyn Error +
+/// Send + Sync>` and an `enum` with a variant for it. [`Policies::or_error`](super::Policies::or_error) and
+/// [`or_answer`](super::Policies::or_answer) are for all other answers.
 #[diagnostic::on_unimplemented(
-    message = "a policy that ends a call cannot make the answer `{R}`",
-    label = "no way from a `PolicyError` to `{R}`",
+    message = "a policy that ends a call cannot create the answer `{R}`",
+    label = "no conversion from a `PolicyError` to `{R}`",
     note = "for `Result<T, E>`: `impl From<PolicyError> for E` (with thiserror: a variant `Policy(#[from] PolicyError)`), \
             or `.or_error(|error: PolicyError| ..)` on this part",
-    note = "for an answer that is no `Result`: `.or_answer(|error: PolicyError| ..)` on this part"
+    note = "for an answer that is not a `Result`: `.or_answer(|error: PolicyError| ..)` on this part"
 )]
 pub trait Settle<R>: Send + Sync + 'static {
-    /// The value in an answer.
+    /// The value of an answer.
     type Ok: Send + 'static;
-    /// The error in an answer.
+    /// The error of an answer.
     type Err: Send + 'static;
-    /// Takes an answer apart.
+    /// Splits an answer into a value or an error.
     #[doc(hidden)]
     fn split(answer: R) -> Result<Self::Ok, Self::Err>;
-    /// Makes an answer of a value.
+    /// Creates an answer from a value.
     #[doc(hidden)]
     fn value(value: Self::Ok) -> R;
-    /// Makes an answer of an error that was answered inside.
+    /// Creates an answer from an error of the inner parts.
     #[doc(hidden)]
     fn error(error: Self::Err) -> R;
-    /// Makes the answer to a call that a policy ended.
+    /// Creates the answer to a call that a policy ended.
     #[doc(hidden)]
     fn ended(&self, error: PolicyError) -> R;
 }
@@ -44,15 +44,15 @@ pub(super) fn settle<R, S: Settle<R>>(by: &S, outcome: Result<S::Ok, Error<S::Er
     }
 }
 
-/// Makes an error of a [`PolicyError`], as `From` says.
+/// Creates an error from a [`PolicyError`] with `From`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct IntoError;
 
-/// Makes an error of a [`PolicyError`], as a closure says.
+/// Creates an error from a [`PolicyError`] with a closure.
 #[derive(Clone)]
 pub struct OrError<F>(pub(super) F);
 
-/// Makes an answer of a [`PolicyError`], as a closure says.
+/// Creates an answer from a [`PolicyError`] with a closure.
 #[derive(Clone)]
 pub struct OrAnswer<F>(pub(super) F);
 

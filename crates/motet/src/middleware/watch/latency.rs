@@ -1,16 +1,17 @@
-//! How long calls took, in buckets: what HdrHistogram does, with three bits of precision.
+//! The durations of calls in buckets, as in HdrHistogram with three bits of precision.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Eight buckets for each power of two, so that a quantile is off by an eighth at most.
+/// Eight buckets per power of two, so that a quantile is off by at most an eighth.
 const BITS: u32 = 3;
-/// Everything below about a microsecond is one bucket, and everything above about an hour.
+/// The bits of the shortest and the longest duration in nanoseconds: all durations below about a microsecond share a
+/// bucket, and all durations above about an hour.
 const LEAST: u32 = 10;
 const MOST: u32 = 42;
 const BUCKETS: usize = ((MOST - LEAST) as usize) << BITS;
 
-/// 2 KiB, and one relaxed addition for each call.
+/// A histogram: 2 KiB, and one relaxed addition per call.
 pub(super) struct Latency(Box<[AtomicU64; BUCKETS]>);
 
 impl Latency {
@@ -22,7 +23,8 @@ impl Latency {
         self.0[bucket(took)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What so many of all calls took at most, up to an eighth; `None` before the first.
+    /// Returns an upper bound, at most an eighth too high, of the duration of the fraction `part` of all calls; `None`
+    /// before the first call has ended.
     pub(super) fn quantile(&self, part: f64) -> Option<Duration> {
         let counts: Vec<u64> = self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let all: u64 = counts.iter().sum();
@@ -43,7 +45,7 @@ fn bucket(took: Duration) -> usize {
     (((exponent - LEAST) as usize) << BITS) + fraction
 }
 
-/// The end of a bucket.
+/// The upper end of a bucket.
 fn upper(at: usize) -> Duration {
     let (exponent, fraction) = (LEAST + (at >> BITS) as u32, (at & ((1 << BITS) - 1)) as u64);
     Duration::from_nanos(((1 << BITS) + fraction + 1) << (exponent - BITS))
@@ -81,8 +83,8 @@ mod tests {
         }
         for part in [0.0, 0.001, 0.5, 0.9, 0.99, 1.0] {
             let exact = (1_000.0_f64 * part).max(1.0) / 1_000.0;
-            let told = latency.quantile(part).unwrap().as_secs_f64();
-            assert!((exact..exact * 1.126).contains(&told), "{part}: {exact} {told}");
+            let found = latency.quantile(part).unwrap().as_secs_f64();
+            assert!((exact..exact * 1.126).contains(&found), "{part}: {exact} {found}");
         }
     }
 }

@@ -10,21 +10,23 @@ use crate::observe::{Registration, Stats};
 use crate::resilience::Verdict;
 use crate::task::{Name, Scope};
 
-/// Counts calls, how they end, and how long they take: see [`metrics()`].
+/// Counts of calls, of how they ended, and of how long they took: see [`metrics()`].
 ///
-/// A handle: clones are one count, and several chains may share it. It is 2 KiB.
+/// A cheap handle: clones share the same counts, and several chains may use one. The counts take 2 KiB.
 ///
 /// # Examples
 /// ```
 /// use motet::middleware::{Chain, Metrics, metrics};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let calls = Metrics::new();
 /// let handler = Chain::new().with(metrics(&calls)).to(|n: u32| async move { if n > 0 { Ok(n) } else { Err("none") } });
 /// assert!(handler.call(1).await.is_ok() && handler.call(0).await.is_err());
 /// let seen = calls.stats();
 /// assert_eq!((seen.begun, seen.succeeded, seen.failed), (2, 1, 1));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Metrics(Arc<Counts>);
@@ -39,35 +41,36 @@ struct Counts {
     latency: Latency,
 }
 
-/// What a [`Metrics`] knows.
+/// The counts of a [`Metrics`].
 ///
-/// Counts are read one after the other: those of calls that end meanwhile may be in one and not yet in another.
+/// The counts are read one after the other: a call that ends during the read may be in some counts and not yet in
+/// others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MetricsStats {
-    /// Calls that were begun.
+    /// The number of calls that have begun.
     pub begun: u64,
-    /// Those that have not ended.
-    pub under_way: u64,
-    /// Those that ended well.
+    /// The number of calls that have not ended.
+    pub in_flight: u64,
+    /// The number of calls that succeeded.
     pub succeeded: u64,
-    /// Those that failed.
+    /// The number of calls that failed.
     pub failed: u64,
-    /// Those that say nothing of what is inside.
+    /// The number of calls whose answer the verdict ignores: neither a success nor a failure.
     pub ignored: u64,
-    /// Those that were dropped.
+    /// The number of calls whose future was dropped.
     pub dropped: u64,
-    /// Those that panicked.
+    /// The number of calls that panicked.
     pub panicked: u64,
-    /// What half of the calls took at most, up to an eighth more; `None` before the first has ended. The time of those
-    /// that were dropped is in it, up to then.
+    /// The median duration of a call, rounded up by at most an eighth; `None` before the first call has ended. A call
+    /// that was dropped counts with its duration until then.
     pub p50: Option<Duration>,
-    /// What 99 of 100 took at most, likewise.
+    /// The 99th percentile of the duration, rounded like `p50`.
     pub p99: Option<Duration>,
 }
 
 impl Metrics {
-    /// Makes one that has counted nothing.
+    /// Creates counts of zero.
     #[must_use]
     pub fn new() -> Self {
         let zero = || AtomicU64::new(0);
@@ -82,17 +85,18 @@ impl Metrics {
         }))
     }
 
-    /// Gives what it has counted.
+    /// The current counts.
     #[must_use]
     pub fn stats(&self) -> MetricsStats {
         let Counts { begun, succeeded, failed, ignored, dropped, panicked, latency } = &*self.0;
-        // Ends first: a call that ends meanwhile is under way, rather than less than none.
+        // The ends are read first: a call that ends during the read then counts as running, and the difference cannot
+        // be negative.
         let [succeeded, failed, ignored, dropped, panicked] =
             [succeeded, failed, ignored, dropped, panicked].map(|count| count.load(Relaxed));
         let begun = begun.load(Relaxed);
         MetricsStats {
             begun,
-            under_way: begun.saturating_sub(succeeded + failed + ignored + dropped + panicked),
+            in_flight: begun.saturating_sub(succeeded + failed + ignored + dropped + panicked),
             succeeded,
             failed,
             ignored,
@@ -103,7 +107,7 @@ impl Metrics {
         }
     }
 
-    /// Shows it in the snapshots of a scope, until what this gives is dropped.
+    /// Shows the counts in the snapshots of `scope`, until the returned registration is dropped.
     pub fn register(&self, scope: &Scope, name: impl Into<Name>) -> Registration {
         let metrics = self.clone();
         scope.register("calls", name, move || metrics.stats().shown())
@@ -120,7 +124,7 @@ impl MetricsStats {
         let millis = |took: Option<Duration>| took.map_or(0.0, |took| took.as_secs_f64() * 1_000.0);
         Stats::new()
             .count("begun", self.begun)
-            .count("under way", self.under_way)
+            .count("in flight", self.in_flight)
             .count("succeeded", self.succeeded)
             .count("failed", self.failed)
             .count("ignored", self.ignored)
@@ -131,12 +135,13 @@ impl MetricsStats {
     }
 }
 
-/// Counts the calls of what is inside; an `Err` is a failure, unless [`judged_by`](Measured::judged_by) says otherwise.
+/// Returns a part that counts the calls of the inner parts. An `Err` is a failure, unless
+/// [`judged_by`](Measured::judged_by) is set.
 pub fn metrics(metrics: &Metrics) -> Measured {
     Measured { metrics: metrics.clone(), judge: Errs }
 }
 
-/// A part that counts: see [`metrics()`].
+/// The part that [`metrics()`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
 pub struct Measured<J = Errs> {
@@ -144,24 +149,24 @@ pub struct Measured<J = Errs> {
     judge: J,
 }
 
-/// Takes every `Err` for a failure.
+/// Counts every `Err` as a failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Errs;
 
 impl<J> Measured<J> {
-    /// Asks `judge` what answers are, where they are no `Result`, or not every `Err` is a failure.
+    /// Sets the function that classifies answers, for answers that are not a `Result`, or errors that are not failures.
     pub fn judged_by<R, F: Fn(&R) -> Verdict>(self, judge: F) -> Measured<JudgedBy<F>> {
         Measured { metrics: self.metrics, judge: JudgedBy(judge) }
     }
 }
 
-/// Asks a closure what answers are.
+/// Classifies answers with a closure.
 #[derive(Clone)]
 pub struct JudgedBy<F>(F);
 
-/// Says what an answer is.
+/// Classifies answers.
 pub trait Judge<R>: Send + Sync + 'static {
-    /// Says it.
+    /// Returns the verdict on an answer.
     fn judge(&self, answer: &R) -> Verdict;
 }
 

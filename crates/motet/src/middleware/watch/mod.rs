@@ -1,4 +1,4 @@
-//! Parts that look on: a listener, a span, counts.
+//! Parts that observe calls: a listener, a tracing span, counts.
 
 mod latency;
 mod metrics;

@@ -7,26 +7,28 @@ use super::watch::{End, Ended, watched};
 use crate::middleware::{BoxFuture, Middleware, Next};
 use crate::task::Name;
 
-/// Runs what is inside in a span of [`tracing`], made of the request, and says in it how the call ended and how long it
-/// took, at the level `DEBUG`.
+/// Returns a part that runs the inner parts in a span of [`tracing`], which `span` creates from the request. When the
+/// call ends, the part logs in this span how it ended and how long it took, at level `DEBUG`.
 ///
-/// A span that nobody listens to costs the making of it, and no allocation.
+/// A span without a subscriber costs its creation, and no allocation.
 ///
 /// # Examples
 /// ```
 /// use motet::middleware::{Chain, trace};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let span = |id: &u32| tracing::info_span!("user", id);
 /// let handler = Chain::new().with(trace(span)).to(|id: u32| async move { format!("user {id}") });
 /// assert_eq!(handler.call(7).await, "user 7");
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub fn trace<Q, F: Fn(&Q) -> Span>(span: F) -> Trace<F> {
     Trace(span)
 }
 
-/// A part with a span: see [`trace`].
+/// The part that [`trace`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
 pub struct Trace<F>(F);
@@ -42,14 +44,14 @@ where
         if span.is_disabled() {
             return next.run(request);
         }
-        let told = span.clone();
+        let ended_in = span.clone();
         let call = watched(request, next, move |ended: &Ended<'_, R>| {
             let how = match ended.how {
                 End::Answered(_) => "answered",
                 End::Dropped => "dropped",
                 End::Panicked => "panicked",
             };
-            told.in_scope(|| crate::log::debug!(took = ?ended.took, "{how}"));
+            ended_in.in_scope(|| crate::log::debug!(took = ?ended.took, "{how}"));
         });
         Box::pin(call.instrument(span))
     }

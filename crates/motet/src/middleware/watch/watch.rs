@@ -12,56 +12,58 @@ use crate::task::Name;
 use crate::task::caught::Caught;
 use crate::task::core::panic_words;
 
-/// Tells `listener` how each call ended, and how long it took, whatever answers are.
+/// Returns a part that calls `listener` when a call ends, with the answer and the duration.
 ///
-/// It is told of calls that were dropped and that panicked too. It should be quick: it runs where the call ends, before
-/// the answer is given. A panic of its own is logged, and harms no call.
+/// The listener is also called for calls that were dropped or that panicked. It should be quick: it runs where the call
+/// ends, before the answer is returned. A panic of the listener is logged, and does not affect the call.
 ///
 /// # When to use
-/// For numbers of your own kind. [`metrics()`](super::metrics()) keeps the usual ones, [`trace()`](super::trace()) opens
-/// a span.
+/// For metrics of your own. [`metrics()`](super::metrics()) keeps the usual counts, [`trace()`](super::trace()) opens a
+/// span.
 ///
 /// # Examples
 /// ```
 /// use motet::middleware::{Chain, End, Ended, watch};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let report = |ended: &Ended<'_, Result<u32, String>>| match ended.how {
 ///     End::Answered(Ok(_)) => {}
 ///     End::Answered(Err(error)) => println!("failed after {:?}: {error}", ended.took),
-///     End::Dropped | End::Panicked => println!("gone after {:?}", ended.took),
+///     End::Dropped | End::Panicked => println!("no answer after {:?}", ended.took),
 /// };
 /// let handler = Chain::new().with(watch(report)).to(|n: u32| async move { Ok(n) });
 /// assert_eq!(handler.call(1).await, Ok(1));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub fn watch<R, F: Fn(&Ended<'_, R>)>(listener: F) -> Watch<F> {
     Watch(listener)
 }
 
-/// A part that tells a listener how calls end: see [`watch`].
+/// The part that [`watch`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
 pub struct Watch<F>(F);
 
-/// How a call ended.
+/// The end of a call: how it ended and how long it took.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Ended<'a, R> {
-    /// From its first poll on.
+    /// The duration of the call, counted from its first poll.
     pub took: Duration,
-    /// How.
+    /// How the call ended.
     pub how: End<'a, R>,
 }
 
 /// How a call ended: see [`Ended`].
 #[derive(Debug)]
 pub enum End<'a, R> {
-    /// With an answer.
+    /// The call returned this answer.
     Answered(&'a R),
-    /// Its future was dropped.
+    /// The future of the call was dropped.
     Dropped,
-    /// It panicked; the panic goes on.
+    /// The call panicked; the panic propagates.
     Panicked,
 }
 
@@ -80,7 +82,7 @@ where
     }
 }
 
-/// Runs what is inside, and tells once how that ended.
+/// Calls the inner parts, and reports once how the call ended.
 pub(super) async fn watched<Q, R, F>(request: Q, next: Next<Q, R>, tell: F) -> R
 where
     Q: Send + 'static,
@@ -100,7 +102,7 @@ where
     }
 }
 
-/// Tells at its drop, if it was not told before.
+/// Reports a dropped call when it is dropped itself, unless the end of the call was reported before.
 struct Watched<R, F: Fn(&Ended<'_, R>)> {
     begun: Instant,
     tell: Option<F>,
@@ -117,7 +119,7 @@ impl<R, F: Fn(&Ended<'_, R>)> Watched<R, F> {
         let ended = Ended { took: self.begun.elapsed(), how };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tell(&ended))) {
             let panic = panic_words(payload);
-            crate::log::error!(panic, "a listener panicked when it was told how a call ended");
+            crate::log::error!(panic, "the listener of a `watch` panicked");
         }
     }
 }

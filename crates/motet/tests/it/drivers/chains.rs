@@ -1,4 +1,4 @@
-//! Parts around handlers.
+//! Middlewares around handlers.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -34,7 +34,7 @@ fn every_order_passes_all_middleware_with_its_context() {
     passes(sweep_chain);
 }
 
-/// How many parts the call has passed.
+/// The number of parts that the call has passed.
 struct Depth(u32);
 
 fn cancel_chain() {
@@ -57,7 +57,8 @@ fn cancel_chain() {
     );
 }
 
-/// Parts that wait before and after, and the same as a chain in a chain, over other types.
+/// Returns a handler with parts that wait before and after the inner parts, around a chain over other types with the
+/// same parts.
 fn waiting(live: &Live) -> Handler<u32, u32> {
     let held = |live: Live| {
         move |n: u32, next: Next<u32, u32>| {
@@ -80,11 +81,11 @@ fn waiting(live: &Live) -> Handler<u32, u32> {
 fn sweep_chain(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
         passes_every_part_in_order().await;
-        runs_again_what_is_inside().await;
+        runs_the_inner_parts_again().await;
     })
 }
 
-/// Calls side by side: each passes all parts, in order, with a context of its own.
+/// Concurrent calls: each passes all parts, in order, with a context of its own.
 async fn passes_every_part_in_order() {
     async fn step(n: u32, next: Next<u32, u32>) -> u32 {
         let passed = next.context().get::<Depth>().map_or(0, |depth| depth.0);
@@ -101,8 +102,8 @@ async fn passes_every_part_in_order() {
     assert_eq!([a, b, c], [100 + parts, 200 + parts, 300 + parts]);
 }
 
-/// A part that clones what is inside gets the same again, with what it said before.
-async fn runs_again_what_is_inside() {
+/// A part that clones `Next` runs the same inner parts again, with the context that it had set before.
+async fn runs_the_inner_parts_again() {
     let log = Log::default();
     let noted = log.clone();
     let again = async |n: u32, next: Next<u32, u32>| {
@@ -136,7 +137,7 @@ fn every_order_repeats_no_rejection_and_counts_each_call() {
     passes(sweep_parts);
 }
 
-/// What the calls share.
+/// The state that the calls share.
 struct Parts {
     live: Live,
     metrics: Metrics,
@@ -165,7 +166,7 @@ impl Parts {
         Self { live: Live::default(), metrics: Metrics::new(), places }
     }
 
-    /// `inside` is called once for each attempt that has a place.
+    /// Returns a handler that calls `inside` once for each attempt that got a slot of the bulkhead.
     fn handler<F, Fut>(&self, inside: F) -> Handler<u32, Result<u32, Failed>>
     where
         F: Fn(u32, u32) -> Fut + Send + Sync + 'static,
@@ -191,11 +192,11 @@ impl Parts {
             .to(move |n| inside(n, calls.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Nothing is left of the calls, and each was counted once.
+    /// Checks that no call is left, and that each call was counted once.
     fn check(&self) {
         assert_eq!((self.live.count(), self.places.stats().taken), (0, 0));
         let seen = self.metrics.stats();
-        assert_eq!(seen.under_way, 0, "{seen:?}");
+        assert_eq!(seen.in_flight, 0, "{seen:?}");
         assert_eq!(seen.begun, seen.succeeded + seen.failed + seen.dropped + seen.panicked);
     }
 }
@@ -220,13 +221,13 @@ fn cancel_parts() {
 
 fn sweep_parts(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        ends_every_call_as_it_should().await;
-        repeats_nothing_that_was_rejected().await;
+        every_call_ends_and_is_counted().await;
+        rejected_call_is_not_repeated().await;
     })
 }
 
-/// Four calls side by side, for two places and one who waits.
-async fn ends_every_call_as_it_should() {
+/// Four concurrent calls for two slots, and one waiter.
+async fn every_call_ends_and_is_counted() {
     let parts = Parts::new();
     let handler = parts.handler(async |n, _| {
         sleep(millis(draw(8))).await;
@@ -255,8 +256,8 @@ async fn ends_every_call_as_it_should() {
     assert_eq!(seen.dropped, u64::from(dropped.is_err()));
 }
 
-/// The places are taken by others: a call is rejected after its wait, and that is the end of it.
-async fn repeats_nothing_that_was_rejected() {
+/// All slots are taken: a call is rejected after its wait, and is not repeated.
+async fn rejected_call_is_not_repeated() {
     let parts = Parts::new();
     let handler = parts.handler(async |n, _| Ok(n));
     let taken = (parts.places.try_acquire().unwrap(), parts.places.try_acquire().unwrap());

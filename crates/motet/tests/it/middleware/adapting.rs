@@ -1,4 +1,4 @@
-//! Chains over one pair of types around chains over another.
+//! Chains around chains over other types.
 
 use std::num::ParseIntError;
 
@@ -47,7 +47,7 @@ async fn nested_adapters_keep_their_order() {
     let chain = chain.with(super::pass);
     let missing = chain.clone().insert_before("parse", super::pass).unwrap_err();
     assert_eq!(missing.to_string(), "the chain has no part `parse`; it has `pass`");
-    // One chain, two handlers.
+    // One chain, with two handlers.
     let (count, none) = (chain.clone().to(async |v: Vec<i64>| v.len()), chain.to(async |_| 0));
     assert_eq!(count.call("12".to_owned()).await.unwrap(), "12");
     assert_eq!(none.call("12".to_owned()).await.unwrap(), "0");

@@ -1,4 +1,4 @@
-//! Names, order, and what is put where.
+//! The names and the order of parts.
 
 use motet::middleware::{Chain, Next, named, with_state};
 
@@ -75,7 +75,7 @@ async fn insert_before_and_after_insert_beside_the_named_part() {
     assert_eq!(missing.name(), "z");
     assert_eq!(missing.to_string(), "the chain has no part `z`; it has `0`, `a`, `1`, `b`, `c`, `b`");
     let empty = Chain::<u32, u32>::new().insert_before("z", pass).unwrap_err();
-    assert_eq!(empty.to_string(), "the chain has no part `z`; it has none at all");
+    assert_eq!(empty.to_string(), "the chain has no part `z`; it has no parts");
 }
 
 #[tokio::test]

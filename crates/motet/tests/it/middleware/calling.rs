@@ -1,4 +1,4 @@
-//! What becomes of a call.
+//! Calls of a handler: their answers, cancellation and panics.
 
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ fn is_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
 
 #[tokio::test]
 async fn requests_and_answers_need_not_be_sync_or_clone() {
-    // Neither the request nor the answer is `Sync`, and the answer is not even `Clone`.
+    // Neither the request nor the answer is `Sync`, and the answer is not `Clone`.
     use std::cell::Cell;
     let handler = Chain::new().with(pass).to(async |n: Cell<u32>| Ok::<_, ()>(Box::new(n.get())));
     is_shared(&handler);
@@ -132,7 +132,7 @@ async fn panic_of_the_handler_resumes_and_the_chain_still_works() {
     assert_eq!(panicked.downcast_ref::<&str>(), Some(&"nothing"));
     drop(call);
     assert_eq!(log.read(), ["out begins", "out dropped"]);
-    // The chain is as it was.
+    // The chain can be called again.
     assert_eq!(handler.call(1).await, 1);
 }
 
@@ -191,7 +191,7 @@ async fn concurrent_calls_share_the_state_of_a_middleware() {
     .await
     .unwrap();
     assert_eq!(count.load(Ordering::Relaxed), 1_000);
-    // What the calls shared they have given back.
+    // The calls have released everything that they shared.
     drop(handler);
     assert_eq!(Arc::strong_count(&count), 1);
 }

@@ -1,4 +1,4 @@
-//! What the compiler says to a part that is none.
+//! The compiler's messages for a value that is not a part.
 
 #[test]
 fn wrong_middleware_gets_helpful_compile_errors() {

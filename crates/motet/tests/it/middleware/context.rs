@@ -1,4 +1,4 @@
-//! What parts tell those inside of them.
+//! The context of a call: values that outer parts pass to inner parts.
 
 use std::sync::Arc;
 

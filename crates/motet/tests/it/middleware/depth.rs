@@ -1,4 +1,4 @@
-//! Chains far longer than any program needs, on a thread's default stack of 2 MiB, in a debug build.
+//! Chains far longer than a program needs, on the default stack of a thread, 2 MiB, in a debug build.
 
 use std::future::pending;
 use std::task::{Context, Waker};
@@ -62,7 +62,7 @@ async fn deeply_nested_chains_do_not_overflow_the_stack() {
     });
     let handler = (0..DEEP).fold(innermost, |inner, _| Chain::new().with(pass).to(inner));
     assert_eq!(handler.call(1).await, 1);
-    // Handlers that hold each other are dropped one within the other.
+    // Handlers that hold each other are dropped nested in each other.
     drop(handler);
 }
 

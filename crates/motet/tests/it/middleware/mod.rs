@@ -1,4 +1,4 @@
-//! Parts around handlers.
+//! Middlewares around handlers.
 
 mod adapting;
 mod building;
@@ -16,7 +16,7 @@ use motet::task::Name;
 
 use crate::notes::Log;
 
-/// A part that notes when it begins and when it ends.
+/// Returns a part that notes when it begins and when it ends.
 #[derive(Clone)]
 struct Noting(&'static str, Log);
 
@@ -37,7 +37,7 @@ impl<Q: Send + 'static, R: Send + 'static> Middleware<Q, R> for Noting {
     }
 }
 
-/// A part for whatever passes.
+/// A part for requests and answers of any type.
 async fn pass<Q: Send + 'static, R: Send + 'static>(request: Q, next: Next<Q, R>) -> R {
     next.run(request).await
 }

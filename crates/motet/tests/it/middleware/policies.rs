@@ -1,4 +1,4 @@
-//! Policies as parts: what they let through, what they answer, and what they know of each other.
+//! Policies as parts: the calls they allow, the answers they create, and what they report to each other.
 
 use std::error::Error;
 use std::future::{Ready, pending, ready};
@@ -38,7 +38,7 @@ fn attempts(attempts: u32) -> Retry {
     Retry::new().attempts(attempts).backoff(Backoff::constant(SECOND)).without_budget()
 }
 
-/// Fails so often, then answers with the number of the call.
+/// Fails the given number of times, and then answers with the number of the call.
 fn failing(times: u32, calls: &Arc<AtomicU32>) -> impl Fn(u32) -> Ready<Answer> + use<> {
     let calls = Arc::clone(calls);
     move |_| {
@@ -50,7 +50,7 @@ fn failing(times: u32, calls: &Arc<AtomicU32>) -> impl Fn(u32) -> Ready<Answer> 
 fn kind(answer: Answer) -> ErrorKind {
     match answer {
         Err(Failed::Policy(error)) => error.kind(),
-        other => panic!("no policy ended it: {other:?}"),
+        other => panic!("no policy ended the call: {other:?}"),
     }
 }
 
@@ -60,7 +60,7 @@ async fn timeout_drops_the_call_and_fails() {
     let handler: Handler<u32, Answer> =
         Chain::new().with(timeout(SECOND)).with(Noting("inside", log.clone())).to(|_| pending());
     let begun = Instant::now();
-    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("it has no time") };
+    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("the call must time out") };
     assert_eq!(begun.elapsed(), SECOND);
     assert_eq!(log.read(), ["inside begins", "inside dropped"]);
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut(Limited::Total), 1));
@@ -77,7 +77,7 @@ async fn retry_makes_at_most_its_attempts_and_returns_the_last_error() {
     assert_eq!(handler.call(1).await.unwrap(), 3);
     let calls = Arc::default();
     let handler = Chain::new().with(retry(attempts(3))).to(failing(9, &calls));
-    // The last error, as it is.
+    // The last error, unchanged.
     assert!(matches!(handler.call(1).await, Err(Failed::Busy)));
     assert_eq!(calls.load(Ordering::Relaxed), 3);
 }
@@ -142,7 +142,7 @@ async fn retry_does_not_repeat_a_rejection_of_an_inner_breaker() {
     let handler =
         Chain::new().with(retry(attempts(5))).with(pass).with(breaker(opens.clone())).to(failing(9, &calls));
     let begun = Instant::now();
-    // The first attempt opens it, the second is rejected: that is the last word.
+    // The first attempt opens the breaker, and the second is rejected, which the retry does not repeat.
     assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(RejectedBy::CircuitBreaker));
     assert_eq!((calls.load(Ordering::Relaxed), begun.elapsed()), (1, SECOND));
     assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(RejectedBy::CircuitBreaker));
@@ -220,7 +220,7 @@ async fn recovered_rejection_does_not_prevent_a_retry() {
     let calls = Arc::default();
     let handler =
         Chain::new().with(retry(attempts(3))).with(insist).with(bulkhead(one.clone())).to(failing(1, &calls));
-    // Rejected, then failed: that is worth another attempt, which runs it twice.
+    // The call is rejected, then fails: the retry starts another attempt, which runs the handler twice.
     assert_eq!(handler.call(1).await.unwrap(), 3);
 }
 
@@ -230,7 +230,7 @@ async fn outer_timeout_keeps_a_retry_from_waiting_past_it() {
     let handler =
         Chain::new().with(timeout(SECOND * 5 / 2)).with(pass).with(retry(attempts(9))).to(failing(9, &calls));
     let begun = Instant::now();
-    // A third wait would end too late: it is not begun.
+    // A third delay would end after the timeout, so the retry does not begin it.
     assert!(matches!(handler.call(1).await, Err(Failed::Busy)));
     assert_eq!((calls.load(Ordering::Relaxed), begun.elapsed()), (3, SECOND * 2));
 }
@@ -240,7 +240,7 @@ async fn limits_reject_calls_beyond_them() {
     let rate = RateLimiter::builder(1, SECOND).max_wait(Duration::ZERO).build().unwrap();
     let handler: Handler<u32, Answer> = Chain::new().with(rate_limit(rate)).to(async |n| Ok(n));
     assert_eq!(handler.call(1).await.unwrap(), 1);
-    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("it is limited") };
+    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("the call must be rejected") };
     assert_eq!(error.kind(), ErrorKind::Rejected(RejectedBy::RateLimiter));
     assert_eq!((error.retry_after(), error.attempts()), (Some(SECOND), 0));
 
@@ -278,7 +278,7 @@ async fn policies_work_on_answers_that_are_no_result() {
         });
     assert_eq!(handler.call(0).await, Response(504));
     assert_eq!(calls.swap(0, Ordering::Relaxed), 1);
-    // The last that was not acceptable.
+    // The last answer that was not acceptable.
     assert_eq!(handler.call(503).await, Response(503));
     assert_eq!(calls.swap(0, Ordering::Relaxed), 3);
     assert_eq!(handler.call(404).await, Response(404));
@@ -341,7 +341,7 @@ async fn pipeline_as_middleware_applies_all_its_policies() {
     });
     assert_eq!(handler.call(7).await.unwrap(), 7);
     assert_eq!(handler.call(0).await.unwrap(), 0);
-    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("it has no time") };
+    let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("the call must time out") };
     assert_eq!((error.kind(), error.pipeline()), (ErrorKind::AttemptsExhausted, Some("db")));
     assert_eq!(error.last_attempt(), ErrorKind::TimedOut(Limited::Attempt));
     assert_eq!(log.read(), ["gave up", "gave up"]);

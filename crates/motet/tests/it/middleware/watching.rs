@@ -1,4 +1,4 @@
-//! Parts that look on.
+//! Parts that observe calls.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::notes::Log;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Answers, fails, hangs or panics, after a second.
+/// Answers, fails, hangs or panics after a second.
 async fn any(n: u32) -> Result<u32, &'static str> {
     sleep(SECOND).await;
     match n {
@@ -28,14 +28,14 @@ async fn any(n: u32) -> Result<u32, &'static str> {
     }
 }
 
-/// Calls with each of them, and gives up after two seconds.
+/// Calls the handler once per outcome, and gives up after two seconds.
 async fn call_all(handler: &Handler<u32, Result<u32, &'static str>>) {
     for n in 0..4 {
         let _ = outcome(timeout(SECOND * 2, handler.call(n))).await;
     }
 }
 
-/// A panic is nothing.
+/// Returns the output of `future`, or `None` if it panicked.
 async fn outcome<F>(future: F) -> Option<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
@@ -78,18 +78,18 @@ async fn panic_of_a_watch_listener_leaves_the_call_intact() {
 async fn metrics_count_each_kind_of_end_and_the_latency() {
     let calls = Metrics::new();
     let handler = Chain::new().with(metrics(&calls)).to(any);
-    let under_way = handler.call(1);
-    let mut under_way = std::pin::pin!(under_way);
-    assert!(waits(under_way.as_mut()).await);
+    let in_flight = handler.call(1);
+    let mut in_flight = std::pin::pin!(in_flight);
+    assert!(waits(in_flight.as_mut()).await);
     call_all(&handler).await;
     let seen = calls.stats();
-    assert_eq!((seen.begun, seen.under_way, seen.succeeded, seen.failed), (5, 1, 1, 1));
+    assert_eq!((seen.begun, seen.in_flight, seen.succeeded, seen.failed), (5, 1, 1, 1));
     assert_eq!((seen.ignored, seen.dropped, seen.panicked), (0, 1, 1));
     let (p50, p99) = (seen.p50.unwrap().as_secs_f64(), seen.p99.unwrap().as_secs_f64());
     assert!((1.0..1.125).contains(&p50) && (2.0..2.25).contains(&p99), "{p50} {p99}");
 }
 
-/// Polls once; says whether it waits.
+/// Polls the future once. Returns `true` if it is pending.
 async fn waits<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }
@@ -110,7 +110,7 @@ async fn metrics_are_shown_until_their_registration_is_dropped() {
         let shown = calls.register(n, "users");
         let text = n.snapshot().to_string();
         assert!(
-            text.contains("calls `users`: begun 5, under way 0, succeeded 3, failed 1, ignored 1"),
+            text.contains("calls `users`: begun 5, in flight 0, succeeded 3, failed 1, ignored 1"),
             "{text}"
         );
         drop(shown);
@@ -161,7 +161,7 @@ async fn catch_panic_catches_a_panic_outside_of_a_future() {
         next.run(n)
     };
     let handler = Chain::new().with(catch_panic()).with(forward).to(async |n| Ok(n));
-    assert_eq!(handler.call(0).await.unwrap_err().to_string(), "a panic: nothing");
+    assert_eq!(handler.call(0).await.unwrap_err().to_string(), "the call panicked: nothing");
     assert_eq!(handler.call(1).await, Ok(1));
 }
 
