@@ -1,4 +1,4 @@
-//! Building one component: wait for what it needs, call its factory, then its `on_start`.
+//! The build of one component: it waits for the dependencies, calls the factory, and then `on_start`.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -26,20 +26,20 @@ use crate::task::options::Open;
 use crate::task::timeout::poll_limit;
 use crate::task::{Reason, ReasonKind, Scope, timeout_at};
 
-/// Something that was made, or is being made: its scope, and once there is one its value.
+/// A component that was built or is being built: its scope, and its value once there is one.
 pub(crate) struct Instance {
     pub(crate) node: usize,
-    /// What its factory starts or defers belongs to it; there if the factory has asked for it.
+    /// The scope of its tasks and deferred cleanups; `Some` if the factory takes a scope.
     pub(crate) open: Option<Open>,
-    /// Once the factory has returned it.
+    /// `Some` once the factory has returned it.
     pub(crate) value: Option<Value>,
 }
 
-/// The task that builds a component for a slot. It settles the slot however it ends.
+/// The task that builds a component for a slot. It settles the slot, however the task ends.
 pub(crate) struct Attempt {
     store: Arc<Store>,
     node: usize,
-    /// `None` once settled.
+    /// `None` once the slot is settled.
     settle: Option<Arc<Settled>>,
 }
 
@@ -49,12 +49,12 @@ impl Attempt {
     }
 
     pub(crate) async fn run(mut self, depth: usize) {
-        // Of many that begin in place, those for which no budget is left go on in tasks.
+        // If many builds begin in place, those without coop budget continue in tasks.
         consume_budget().await;
         let store = Arc::clone(&self.store);
         let mut instances = Vec::new();
         let mut ready = None;
-        // Phases catch their own panics; what is left is a cast of `bind`.
+        // The phases catch panics of factories and hooks; this one catches a panic of a `bind` cast.
         let made = Caught::new(make(&store, self.node, &mut instances, &mut ready, depth)).await;
         let made = made.unwrap_or_else(|payload| {
             Err(store.failed(self.node, Phase::Factory, Cause::Panicked(panic_words(payload))))
@@ -76,7 +76,8 @@ impl Attempt {
                 let skipped = mutant!("container.no_rollback_on_timeout") && failed.is_timeout();
                 if !skipped {
                     let stopped = stop_instances(&store, instances).await;
-                    // A `Scoped` may fail as often as it is asked; what went wrong has been logged.
+                    // The failed build of a `Scoped` may be repeated any number of times, so its stops are not
+                    // collected; their failures were logged.
                     if store.parent.is_none() {
                         store.state().stopped.extend(stopped);
                     }
@@ -96,13 +97,13 @@ impl Attempt {
             (Some(slot), Ok(value)) => {
                 Some(std::mem::replace(&mut state.slots[slot], Slot::Ready(value.clone())))
             }
-            // The factory of a singleton can be called once: who asks for it later gets this same error.
+            // The factory of a singleton can be called only once, so the slot keeps the error for later callers.
             (Some(_), Err(_)) if self.store.parent.is_none() || mutant!("container.keep_failed_slot") => None,
             (Some(slot), Err(_)) => Some(std::mem::take(&mut state.slots[slot])),
         };
         if let Some((built, started)) = built {
             state.built.push(built);
-            // Those of a `Scoped` are of no start.
+            // The components of a `Scoped` do not belong to the start.
             if self.store.parent.is_none() {
                 state.started.push(started);
             }
@@ -122,7 +123,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        // Never run: its scope has ended. Or cut off, with the runtime.
+        // The task was never polled because its scope has ended, or it was dropped with the runtime.
         if self.settle.is_some() {
             let closed = self.store.failed(self.node, Phase::Factory, Cause::Closed);
             self.settle(Err(closed), None);
@@ -130,8 +131,8 @@ impl Drop for Attempt {
     }
 }
 
-/// Makes a component: first the transients it needs, into `instances`, then itself, as the last of them. `ready`
-/// becomes the moment when all that it needs was there.
+/// Builds a component: first the transients that it needs, then the component itself. All are pushed to `instances`,
+/// the component last. Sets `ready` to the time at which all dependencies were available.
 async fn make(
     store: &Arc<Store>,
     node: usize,
@@ -167,7 +168,7 @@ async fn make(
     };
     let made = run(store, core.as_ref(), node, Phase::Factory, deadline, factory).await?;
     let Some(value) = made else {
-        // One that a scope is opened with has no factory.
+        // An input has no factory.
         return Err(store.failed(node, Phase::Factory, Cause::NoInput));
     };
     instances[at].value = Some(value.clone());
@@ -178,7 +179,7 @@ async fn make(
     Ok(value)
 }
 
-/// Makes a transient for another component.
+/// Builds a transient for another component.
 fn make_transient<'a>(
     store: &'a Arc<Store>,
     node: usize,
@@ -188,7 +189,7 @@ fn make_transient<'a>(
     Box::pin(async move { make(store, node, instances, &mut None, depth).await })
 }
 
-/// The arguments, but for the scope of the component, which is opened when all that it needs is there.
+/// Collects the arguments, except for the scope of the component, which is opened when all dependencies are available.
 async fn gather_args(
     store: &Arc<Store>,
     node: usize,
@@ -197,7 +198,7 @@ async fn gather_args(
 ) -> Result<Vec<Arg>, BuildFailed> {
     let described = &store.graph.nodes[node];
     let mut args = Vec::with_capacity(described.args.len());
-    // All are asked for before the first is waited for: they are built side by side.
+    // All dependencies are requested before the first one is awaited, so that they are built concurrently.
     let mut later = Vec::new();
     for (at, need) in described.args.iter().enumerate() {
         let asked = match need {
@@ -235,7 +236,7 @@ impl Target {
     }
 }
 
-/// Runs a phase, in the component's scope if it has one, until it ends, is late or is given up.
+/// Runs a phase until it ends, times out or is cancelled, in the component's scope if it has one.
 async fn run<T>(
     store: &Store,
     core: Option<&Arc<Core>>,
@@ -264,7 +265,7 @@ async fn run<T>(
 enum Phased<T> {
     Ended(Result<T, BoxError>),
     Panicked(Box<dyn Any + Send>),
-    /// Late, or given up; or a task that it started has panicked, or it has cancelled its own scope.
+    /// The phase timed out or was cancelled; or a task that it started panicked; or it cancelled its own scope.
     Stopped(Reason),
 }
 
@@ -282,7 +283,7 @@ async fn in_scope<T>(
             if let Poll::Ready(ended) = body.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            // What is raised ends the body when it is polled again, at once.
+            // The raised cancellation takes effect when the body is polled again, which the loop does at once.
             match poll_limit(limits.as_mut(), had_budget, cx) {
                 Poll::Ready(reason) => core.raise(Level::Work, &reason),
                 Poll::Pending => return Poll::Pending,
@@ -296,7 +297,7 @@ async fn in_scope<T>(
     }
 }
 
-/// For a component that has asked for no scope, and so has nothing that could outlive its phases.
+/// Runs a phase of a component that takes no scope, and so has no tasks that could outlive the phase.
 async fn alone<T>(
     store: &Store,
     deadline: Option<Instant>,
@@ -307,7 +308,7 @@ async fn alone<T>(
     poll_fn(|cx| {
         let had_budget = has_budget_remaining();
         let Some(running) = body.as_mut().as_pin_mut() else {
-            unreachable!("it is not polled after its end")
+            unreachable!("a phase is not polled after it has ended")
         };
         let ended = match running.poll(cx) {
             Poll::Ready(Ok(returned)) => Phased::Ended(returned),
@@ -317,7 +318,7 @@ async fn alone<T>(
                 Poll::Pending => return Poll::Pending,
             },
         };
-        // Here, where a panic of that is caught, too.
+        // Dropped here, where a panic of the drop is caught, too.
         match catch_unwind(AssertUnwindSafe(|| body.set(None))) {
             Ok(()) => Poll::Ready(ended),
             Err(payload) => Poll::Ready(Phased::Panicked(payload)),
@@ -326,7 +327,7 @@ async fn alone<T>(
     .await
 }
 
-/// Ends when the phase has to: it is late, or what is being built is given up. Polled when the phase first waits, and no
+/// Waits until the phase has to end: it times out, or the build is cancelled. Polled when the phase first waits, and no
 /// timer is armed before that.
 async fn limits(store: &Store, deadline: Option<Instant>) -> Reason {
     let given_up = store.given_up();

@@ -11,14 +11,14 @@ use super::{CheckFailed, Factory, Key, Lifetime, Plan, Provided, Running, StartF
 use crate::sim::Site;
 use crate::task::{Name, Scope};
 
-/// Collects providers: what there is, what each needs, how it begins and ends.
+/// A list of providers, each with its dependencies, hooks and limits.
 ///
-/// Nothing runs before [`start`](Self::start). A provider's dependencies are the types of its factory's arguments, so
-/// the whole graph is known before that.
+/// No code of a provider runs before [`start`](Self::start). The dependencies of a provider are the types of its
+/// factory's arguments, so the whole graph is known before that.
 ///
 /// # Defaults
-/// Unnamed; 15 s for each component to start, what a cold database may need; 5 s for its `on_stop`, as for any release
-/// of a scope; 1 s for a health check, short enough for a probe.
+/// No name; 15 s for each component to start, which a cold database may need; 5 s for its `on_stop`, as for any release
+/// of a scope; 1 s for a health check, which is short enough for a probe.
 ///
 /// # Examples
 /// See [the module](super).
@@ -27,13 +27,13 @@ pub struct Container {
     name: Option<Name>,
     providers: Vec<Provider>,
     limits: Limits,
-    /// The module that is being added.
+    /// The module whose providers are being added.
     module: Option<Name>,
     overriding: bool,
 }
 
 impl Container {
-    /// Makes an empty container.
+    /// Creates a container without providers.
     pub fn new() -> Self {
         let limits = Limits {
             start: Duration::from_secs(15),
@@ -43,48 +43,48 @@ impl Container {
         Self { name: None, providers: Vec::new(), limits, module: None, overriding: false }
     }
 
-    /// Names the container, which shows it in the snapshots of its scope.
+    /// Sets the name of the container, and shows the container in the snapshots of its scope.
     pub fn named(&mut self, name: impl Into<Name>) -> &mut Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Limits the start of each component that is provided after this; see [`Provided::start_timeout`]. Here and below, zero
-    /// refuses what is not ready at once, and [`Duration::MAX`] is no limit.
+    /// Limits the start of each component that is provided after this call; see [`Provided::start_timeout`]. For the
+    /// three limits, zero allows no wait at all, and [`Duration::MAX`] is no limit.
     pub fn start_timeout(&mut self, limit: Duration) -> &mut Self {
         self.limits.start = limit;
         self
     }
 
-    /// Limits the stop of each component that is provided after this; see [`Provided::stop_timeout`].
+    /// Limits the stop of each component that is provided after this call; see [`Provided::stop_timeout`].
     pub fn stop_timeout(&mut self, limit: Duration) -> &mut Self {
         self.limits.stop = limit;
         self
     }
 
-    /// Limits the health check of each component that is provided after this.
+    /// Limits the health check of each component that is provided after this call.
     pub fn health_timeout(&mut self, limit: Duration) -> &mut Self {
         self.limits.health = limit;
         self
     }
 
-    /// Provides what there is already.
+    /// Provides an existing value.
     #[track_caller]
     pub fn value<T: Send + Sync + 'static>(&mut self, value: T) -> Provided<'_, T> {
         self.shared(Arc::new(value))
     }
 
-    /// Provides what there is already, behind an `Arc`: a trait object, a mock that the test keeps.
+    /// Provides an existing value that is behind an `Arc`, for example a trait object or a mock that the test keeps.
     #[track_caller]
     pub fn shared<T: ?Sized + Send + Sync + 'static>(&mut self, value: Arc<T>) -> Provided<'_, T> {
         let maker = Maker::ready(Value::new(value));
         self.add(Key::of::<(), T>(), Lifetime::Singleton, Vec::new(), maker)
     }
 
-    /// Provides a singleton, by a factory that cannot fail.
+    /// Provides a singleton with a factory that cannot fail.
     ///
-    /// A factory that returns a `Result` makes a component of that type; [`try_provide`](Self::try_provide) makes one of
-    /// what is in it.
+    /// If the factory returns a `Result`, that `Result` is the component; [`try_provide`](Self::try_provide) unwraps
+    /// it.
     #[track_caller]
     pub fn provide<T, A, F>(&mut self, factory: F) -> Provided<'_, T>
     where
@@ -100,7 +100,7 @@ impl Container {
         )
     }
 
-    /// Provides a singleton, by a factory that can fail.
+    /// Provides a singleton with a factory that can fail.
     #[track_caller]
     pub fn try_provide<T, E, A, F>(&mut self, factory: F) -> Provided<'_, T>
     where
@@ -112,7 +112,7 @@ impl Container {
         self.add(Key::of::<(), T>(), Lifetime::Singleton, needs::<A, F>(), Maker::once(factory, |made| made))
     }
 
-    /// Provides a component of each [`Scoped`](super::Scoped), built when it is first asked for.
+    /// Provides a component that each [`Scoped`](super::Scoped) builds when it is first requested.
     #[track_caller]
     pub fn provide_scoped<T, A, F>(&mut self, factory: F) -> Provided<'_, T>
     where
@@ -123,7 +123,8 @@ impl Container {
         self.add(Key::of::<(), T>(), Lifetime::Scoped, needs::<A, F>(), Maker::each(factory, infallible::<T>))
     }
 
-    /// Provides a component of each [`Scoped`](super::Scoped), by a factory that can fail.
+    /// Provides a component that each [`Scoped`](super::Scoped) builds when it is first requested, with a factory that
+    /// can fail.
     #[track_caller]
     pub fn try_provide_scoped<T, E, A, F>(&mut self, factory: F) -> Provided<'_, T>
     where
@@ -135,7 +136,7 @@ impl Container {
         self.add(Key::of::<(), T>(), Lifetime::Scoped, needs::<A, F>(), Maker::each(factory, |made| made))
     }
 
-    /// Provides a component of which everyone who needs it has one of its own.
+    /// Provides a component that is built anew for each component that depends on it.
     #[track_caller]
     pub fn provide_transient<T, A, F>(&mut self, factory: F) -> Provided<'_, T>
     where
@@ -151,7 +152,7 @@ impl Container {
         )
     }
 
-    /// Provides a component of which everyone who needs it has one of its own, by a factory that can fail.
+    /// Provides a component that is built anew for each component that depends on it, with a factory that can fail.
     #[track_caller]
     pub fn try_provide_transient<T, E, A, F>(&mut self, factory: F) -> Provided<'_, T>
     where
@@ -163,16 +164,16 @@ impl Container {
         self.add(Key::of::<(), T>(), Lifetime::Transient, needs::<A, F>(), Maker::each(factory, |made| made))
     }
 
-    /// Says that every [`Scoped`](super::Scoped) is given a value of this type, with
-    /// [`Scoped::value`](super::Scoped::value): a request, who sent it. Of several of one type, each
-    /// [has a tag](Provided::named).
+    /// Declares an input: a value of this type that every [`Scoped`](super::Scoped) receives through
+    /// [`Scoped::value`](super::Scoped::value), such as the request or its sender. Several inputs of one type are
+    /// distinguished [by a tag](Provided::named).
     #[track_caller]
     pub fn input<T: Send + Sync + 'static>(&mut self) -> Provided<'_, T> {
         self.add(Key::of::<(), T>(), Lifetime::Scoped, Vec::new(), Maker::Input)
     }
 
-    /// Adds a module: a function that provides what belongs together. The name stands before those of its components,
-    /// and around them in drawings.
+    /// Adds a module: a function that provides related components. The name of the module is put before the names of
+    /// its components, and around them in drawings.
     ///
     /// # Examples
     /// ```
@@ -201,10 +202,10 @@ impl Container {
         self
     }
 
-    /// Takes what is provided within `replace` in place of what was provided before under the same key: for tests.
+    /// Replaces providers of the same key by the providers that `replace` adds. Meant for tests.
     ///
-    /// What only the replaced ones needed is left out as well: with a mock of the repository, no database is started.
-    /// An override for which there is nothing to replace is a problem that [`check`](Self::check) finds.
+    /// Components that only the replaced providers needed are left out as well: with a mock of the repository, no
+    /// database is started. [`check`](Self::check) reports an override that replaces nothing.
     ///
     /// # Examples
     /// ```
@@ -235,22 +236,22 @@ impl Container {
         self
     }
 
-    /// Finds everything that is wrong with the graph, before anything runs.
+    /// Checks the whole graph before anything runs.
     ///
     /// # Errors
-    /// [`CheckFailed`] with all that is missing, goes in circles, outlives what it needs, is there twice or overrides
-    /// nothing.
+    /// [`CheckFailed`] with all problems: missing providers, cycles, singletons that depend on scoped components,
+    /// duplicates and overrides that replace nothing.
     pub fn check(self) -> Result<Plan, CheckFailed> {
         plan(self.name, self.providers)
     }
 
-    /// Checks the graph, and starts it in the scope: [`check`](Self::check) and [`Plan::start`].
+    /// Checks the graph, and starts it in `scope`: [`check`](Self::check) and then [`Plan::start`].
     ///
     /// # Cancel safety
     /// Safe: as [`Plan::start`].
     ///
     /// # Errors
-    /// [`StartFailed`]; [`StartFailed::Check`] if the graph is wrong.
+    /// [`StartFailed`]; [`StartFailed::Check`] if the graph has problems.
     #[track_caller]
     pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
         let site = Site::new("container", "start").around();
@@ -275,7 +276,7 @@ impl Container {
         provider.module.clone_from(&self.module);
         provider.overrides = self.overriding;
         self.providers.push(provider);
-        Provided::new(self.providers.last_mut().expect("one was pushed"))
+        Provided::new(self.providers.last_mut().expect("a provider was just pushed"))
     }
 }
 

@@ -1,11 +1,11 @@
-//! Directed graphs, without a word about what their nodes are.
+//! Algorithms on directed graphs, independent of the nodes' content.
 
 use std::collections::VecDeque;
 
-/// For each node, those it needs; each at most once.
+/// For each node, its dependencies, each at most once.
 pub(crate) type Needs = Vec<Vec<usize>>;
 
-/// Finds circles: no node is in two, and a graph has one exactly if one is found.
+/// Finds cycles. No node is in two of the returned cycles, and the result is empty exactly if the graph has no cycle.
 pub(crate) fn cycles(needs: &Needs) -> Vec<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
@@ -20,7 +20,7 @@ pub(crate) fn cycles(needs: &Needs) -> Vec<Vec<usize>> {
         if seen[root] != Seen::No {
             continue;
         }
-        // A stack of its own: a chain may be longer than the thread's.
+        // An explicit stack: a chain may be longer than the thread's stack allows.
         let mut path = vec![(root, 0)];
         seen[root] = Seen::OnPath;
         while let Some((node, next)) = path.last_mut() {
@@ -51,7 +51,7 @@ pub(crate) fn cycles(needs: &Needs) -> Vec<Vec<usize>> {
     found
 }
 
-/// For each node, those that need it.
+/// For each node, the nodes that depend on it.
 pub(crate) fn reversed(needs: &Needs) -> Needs {
     let mut needed_by = vec![Vec::new(); needs.len()];
     for (node, needs) in needs.iter().enumerate() {
@@ -60,7 +60,7 @@ pub(crate) fn reversed(needs: &Needs) -> Needs {
     needed_by
 }
 
-/// The shortest way up from a node to one that nobody needs: that one first.
+/// The shortest path from a node that no other node needs down to `node`.
 pub(crate) fn path_from_top(needed_by: &Needs, node: usize) -> Vec<usize> {
     let mut below = vec![None; needed_by.len()];
     let mut queue = VecDeque::from([node]);
@@ -84,7 +84,7 @@ pub(crate) fn path_from_top(needed_by: &Needs, node: usize) -> Vec<usize> {
     path
 }
 
-/// A node with all that it needs, directly or not.
+/// Marks a node and all its direct and indirect dependencies.
 pub(crate) fn closure(needs: &Needs, from: usize) -> Vec<bool> {
     let mut within = vec![false; needs.len()];
     let mut stack = vec![from];
@@ -96,11 +96,11 @@ pub(crate) fn closure(needs: &Needs, from: usize) -> Vec<bool> {
     within
 }
 
-/// Says which nodes may be stopped: those that nobody needs any more.
+/// Tracks which nodes may be stopped: those whose dependents are all stopped.
 #[derive(Debug)]
 pub(crate) struct Unwind {
     needs: Needs,
-    /// How many of those that need it are not stopped yet.
+    /// For each node, the number of dependents that are not stopped yet.
     users: Vec<usize>,
     left: usize,
 }
@@ -112,12 +112,12 @@ impl Unwind {
         Self { left: needs.len(), needs, users }
     }
 
-    /// Those that can be stopped at once.
+    /// The nodes that can be stopped at first.
     pub(crate) fn first(&self) -> Vec<usize> {
         (0..self.users.len()).filter(|node| self.users[*node] == 0).collect()
     }
 
-    /// Takes note that a node is stopped; gives those that can be now.
+    /// Notes that a node is stopped. Returns the nodes that can be stopped now.
     pub(crate) fn stopped(&mut self, node: usize) -> Vec<usize> {
         self.left -= 1;
         let mut free = Vec::new();
@@ -154,7 +154,7 @@ mod tests {
         })
     }
 
-    /// Edges go to lower numbers alone.
+    /// Generates graphs whose edges go only to lower numbers.
     fn acyclic() -> impl Strategy<Value = Needs> {
         graphs().prop_map(|mut needs| {
             for (node, needs) in needs.iter_mut().enumerate() {
@@ -191,7 +191,7 @@ mod tests {
             let count = in_one.len();
             in_one.sort_unstable();
             in_one.dedup();
-            prop_assert_eq!(in_one.len(), count, "a node is in two");
+            prop_assert_eq!(in_one.len(), count, "a node is in two cycles");
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! The graph as text.
+//! Drawings of the graph as text.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use super::Lifetime;
 use super::graph::{Graph, Needed, Node};
 
-/// Each edge once, and whether it is optional: it is only if every argument along it is.
+/// Each edge once, with `true` if it is optional: if every argument along it is optional.
 fn edges(node: &Node) -> BTreeMap<usize, bool> {
     let mut edges = BTreeMap::new();
     for arg in &node.args {
@@ -18,7 +18,7 @@ fn edges(node: &Node) -> BTreeMap<usize, bool> {
     edges
 }
 
-/// The components by module; without one first.
+/// The components by module; those without a module first.
 fn modules(graph: &Graph) -> BTreeMap<&str, Vec<usize>> {
     let mut modules: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, node) in graph.nodes.iter().enumerate() {
@@ -27,7 +27,7 @@ fn modules(graph: &Graph) -> BTreeMap<&str, Vec<usize>> {
     modules
 }
 
-/// What stands in a box; `break_` goes between its lines.
+/// The text of a node; `break_` separates its lines.
 fn label(node: &Node, break_: &str) -> String {
     let mut label = node.key.to_string();
     for bound in &node.binds {
@@ -47,7 +47,7 @@ pub(crate) fn dot(graph: &Graph) -> String {
             let _ = writeln!(out, "  subgraph cluster_{number} {{\n    label={module:?};");
         }
         for at in nodes {
-            // `\n` is what DOT itself breaks a line at, so the escape goes in as it is.
+            // DOT breaks a line at the two characters `\n`, so the escape itself is written.
             let label =
                 label(&graph.nodes[at], "\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
             let _ = writeln!(out, "{indent}n{at} [label=\"{label}\"];");

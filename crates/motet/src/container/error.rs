@@ -8,7 +8,7 @@ use super::factory::BoxError;
 use super::{CheckFailed, Key, StopReport};
 use crate::task::{Name, Reason};
 
-/// Says why a component could not be built. Cheap to clone: all who waited for it get the same.
+/// The error of a component that could not be built. Cheap to clone: all waiters receive the same error.
 #[derive(Debug, Clone)]
 pub struct BuildFailed(pub(crate) Arc<Failed>);
 
@@ -16,19 +16,19 @@ pub struct BuildFailed(pub(crate) Arc<Failed>);
 pub(crate) struct Failed {
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
-    /// From a component that nobody needs down to this one.
+    /// The path from a component that no other component needs down to this one.
     pub(crate) path: Vec<Name>,
     pub(crate) phase: Phase,
     pub(crate) cause: Cause,
 }
 
-/// Which part of a component's start it was.
+/// A phase of a component's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Its factory.
+    /// The factory.
     Factory,
-    /// Its `on_start`.
+    /// The `on_start` hook.
     OnStart,
 }
 
@@ -38,49 +38,49 @@ pub(crate) enum Cause {
     Panicked(String),
     TimedOut(Duration),
     Cancelled(Reason),
-    /// It is one that a scope is opened with, and was not.
+    /// The component is an input, and the scope has no value for it.
     NoInput,
     /// The container, or the scope of a `Scoped`, has ended.
     Closed,
 }
 
 impl BuildFailed {
-    /// Gives the name of the component.
+    /// The name of the component.
     #[must_use]
     pub fn component(&self) -> &str {
         self.0.name.as_str()
     }
 
-    /// Gives the place where it was provided.
+    /// The place in the source where the component was provided.
     #[must_use]
     pub fn site(&self) -> &'static Location<'static> {
         self.0.site
     }
 
-    /// Gives the names from a component that nobody needs down to this one: who wanted it.
+    /// The names on the path from a component that no other component needs down to this one.
     pub fn path(&self) -> impl Iterator<Item = &str> {
         self.0.path.iter().map(Name::as_str)
     }
 
-    /// Says whether it was the factory or `on_start`.
+    /// The phase that failed.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.0.phase
     }
 
-    /// Asks whether it took longer than it was allowed.
+    /// Returns `true` if the phase exceeded its time limit.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         matches!(self.0.cause, Cause::TimedOut(_))
     }
 
-    /// Asks whether it panicked.
+    /// Returns `true` if the phase panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
         matches!(self.0.cause, Cause::Panicked(_))
     }
 
-    /// Asks whether it was given up, since something else failed or its scope ended.
+    /// Returns `true` if the build was cancelled, because another component failed or the scope ended.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self.0.cause, Cause::Cancelled(_) | Cause::Closed)
@@ -98,9 +98,9 @@ impl fmt::Display for BuildFailed {
             Cause::Returned(_) => write!(f, "{what} of `{name}` failed")?,
             Cause::Panicked(message) => write!(f, "{what} of `{name}` panicked: {message}")?,
             Cause::TimedOut(limit) => write!(f, "{what} of `{name}` took longer than {limit:?}")?,
-            Cause::Cancelled(reason) => write!(f, "the start of `{name}` was given up: {reason}")?,
-            Cause::NoInput => write!(f, "`{name}` is an input that the scope was not given")?,
-            Cause::Closed => write!(f, "`{name}` cannot be built any more: its scope has ended")?,
+            Cause::Cancelled(reason) => write!(f, "the start of `{name}` was cancelled: {reason}")?,
+            Cause::NoInput => write!(f, "`{name}` is an input, and the scope has no value for it")?,
+            Cause::Closed => write!(f, "`{name}` cannot be built: its scope has ended")?,
         }
         write!(f, " ({site})")?;
         if path.len() > 1 {
@@ -122,36 +122,37 @@ impl Error for BuildFailed {
     }
 }
 
-/// Says why a container did not start. Whatever was built is stopped, or is being stopped by the scope.
+/// The error of a container that did not start. All built components have been stopped, or are being stopped by the
+/// scope.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartFailed {
-    /// The graph is wrong; nothing was run.
+    /// The graph has problems; nothing was run.
     Check(CheckFailed),
     /// A component could not be built.
     Build {
-        /// What failed first.
+        /// The first failure.
         first: BuildFailed,
-        /// What else failed before the rest could be given up, in order.
+        /// Further failures before the start was cancelled, in order.
         others: Vec<BuildFailed>,
-        /// How the components that had been built were stopped.
+        /// The report of the stop of the components that had been built.
         rollback: StopReport,
     },
-    /// The scope was cancelled meanwhile.
+    /// The scope was cancelled during the start.
     Cancelled {
-        /// Why.
+        /// The reason of the cancellation.
         reason: Reason,
-        /// How the components that had been built were stopped.
+        /// The report of the stop of the components that had been built.
         rollback: StopReport,
     },
-    /// The component that alone was to be started cannot be; nothing was run.
+    /// The component that was requested by `start_only` cannot be started; nothing was run.
     Unavailable(Unavailable),
     /// The scope has ended; nothing was run.
     Closed,
 }
 
 impl StartFailed {
-    /// Gives what failed first, if a component did.
+    /// The first component that failed, if one did.
     #[must_use]
     pub fn build_failed(&self) -> Option<&BuildFailed> {
         match self {
@@ -160,7 +161,7 @@ impl StartFailed {
         }
     }
 
-    /// Says how the components that had been built were stopped; `None` if nothing was run.
+    /// The report of the stop of the components that had been built; `None` if nothing was run.
     #[must_use]
     pub fn rollback(&self) -> Option<&StopReport> {
         match self {
@@ -175,7 +176,7 @@ impl fmt::Display for StartFailed {
         let rollback = match self {
             Self::Check(_) => return f.write_str("the container cannot start"),
             Self::Unavailable(_) => return f.write_str("the component cannot be started alone"),
-            Self::Closed => return f.write_str("the scope has ended and takes no container"),
+            Self::Closed => return f.write_str("the scope has ended, so the container cannot start in it"),
             Self::Build { others, rollback, .. } => {
                 f.write_str("the container did not start")?;
                 if !others.is_empty() {
@@ -189,9 +190,9 @@ impl fmt::Display for StartFailed {
             }
         };
         if rollback.is_cut_off() {
-            return f.write_str("; the stop of what had been built was cut off");
+            return f.write_str("; the stop of the built components did not finish");
         }
-        write!(f, "; stopped {} that had been built", rollback.components().len())?;
+        write!(f, "; stopped {} built components", rollback.components().len())?;
         match rollback.failures().count() {
             0 => Ok(()),
             failed => write!(f, ", {failed} of them with failures"),
@@ -210,7 +211,7 @@ impl Error for StartFailed {
     }
 }
 
-/// Says why a container does not give a component.
+/// The error of a component that a container cannot return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable {
     what: String,
@@ -237,13 +238,13 @@ impl Unavailable {
         Self { what: key.to_string(), why: Why::NotSingleton(lifetime) }
     }
 
-    /// Asks whether nobody provides it.
+    /// Returns `true` if there is no provider of the component.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         matches!(self.why, Why::Unknown(_))
     }
 
-    /// Asks whether it is provided, but was left out of this start.
+    /// Returns `true` if the component has a provider, but was not part of this start.
     #[must_use]
     pub fn is_not_started(&self) -> bool {
         self.why == Why::NotStarted
@@ -255,12 +256,12 @@ impl fmt::Display for Unavailable {
         let what = &self.what;
         match &self.why {
             Why::Unknown(hints) => {
-                write!(f, "nobody provides `{what}`")?;
+                write!(f, "`{what}` is not provided")?;
                 hints.iter().try_for_each(|hint| write!(f, "; {hint}"))
             }
-            Why::NotStarted => write!(f, "`{what}` was left out of this start"),
+            Why::NotStarted => write!(f, "`{what}` was not part of this start"),
             Why::NotSingleton(lifetime) => {
-                write!(f, "`{what}` is {lifetime}: a `Scoped` builds it")
+                write!(f, "`{what}` is {lifetime}: get it from a `Scoped`")
             }
         }
     }
@@ -268,13 +269,13 @@ impl fmt::Display for Unavailable {
 
 impl Error for Unavailable {}
 
-/// Says why a [`Scoped`](super::Scoped) does not give a component.
+/// The error of [`Scoped::get`](super::Scoped::get).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum GetFailed {
-    /// There is none.
+    /// The component is not available.
     Unavailable(Unavailable),
-    /// It, or something that it needs, could not be built. Asked again, it is tried again.
+    /// The component or one of its dependencies could not be built. The next request tries again.
     Build(BuildFailed),
 }
 

@@ -7,22 +7,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::inject::{Args, Edge, Need, sealed};
 use super::{Inject, Value};
 
-/// An async closure or function that makes a component from others.
+/// An async closure or function that creates a component from its dependencies.
 ///
-/// Implemented for every `FnOnce` of up to 12 arguments, each of which can be [injected](Inject), that returns a
-/// future which is `Send`. The types of a closure's arguments have to be written out: they are the edges.
+/// Implemented for every `FnOnce` with up to 12 arguments that can be [injected](Inject), and whose future is `Send`.
+/// The argument types of a closure have to be written out: they are the edges of the graph.
 #[diagnostic::on_unimplemented(
-    message = "this is not a factory that the container can call",
+    message = "this value is not a factory that the container can call",
     label = "not a factory",
     note = "a factory is `|a: Arc<A>, b: Arc<dyn B>| async move {{ .. }}`: its argument types are written out, and each \
             is `Arc<T>`, `Arc<dyn Trait>`, `Named<Tag, T>`, an `Option` of these, `Scope` or `CancelToken`",
-    note = "it returns a future, which has to be `Send`: nothing like `Rc` or a lock guard may live across an `.await`",
+    note = "it returns a future, which has to be `Send`: no `Rc` or lock guard may be held across an `.await`",
     note = "`T` has to be `Send + Sync + 'static`; at most 12 arguments"
 )]
 pub trait Factory<Arguments>: Send + 'static {
-    /// What the future gives.
+    /// The output of the future.
     type Output;
-    /// The future.
+    /// The future that the factory returns.
     type Future: Future<Output = Self::Output> + Send + 'static;
 
     #[doc(hidden)]
@@ -46,7 +46,7 @@ macro_rules! factory {
                 vec![$(<$arg as sealed::Inject>::edge()),*]
             }
 
-            #[allow(unused_variables, reason = "without arguments nothing is taken")]
+            #[allow(unused_variables, reason = "unused by a factory without arguments")]
             fn call(self, args: &mut Args) -> Fut {
                 self($(<$arg as sealed::Inject>::take(args)),*)
             }
@@ -73,17 +73,17 @@ pub(crate) type Making = Pin<Box<dyn Future<Output = Result<Value, BoxError>> + 
 
 type CalledOnce = Box<dyn FnOnce(Args) -> Making + Send>;
 
-/// A factory of which only the graph knows what it makes.
+/// A factory without its types; the graph knows the type of its component.
 pub(crate) enum Maker {
-    /// `None` once called.
+    /// `None` once the factory was called.
     Once(Mutex<Option<CalledOnce>>),
     Each(Box<dyn Fn(Args) -> Making + Send + Sync>),
-    /// What a scope is opened with.
+    /// An input, which has no factory.
     Input,
 }
 
 impl Maker {
-    /// Calls the factory; `None` for one that can be called once and was.
+    /// Calls the factory. Returns `None` if it can be called only once and was called before.
     pub(crate) fn call(&self, args: Args) -> Option<Making> {
         match self {
             Self::Once(factory) => {
@@ -117,7 +117,7 @@ impl Maker {
         Self::Each(Box::new(move |args| make(factory.clone(), args, result)))
     }
 
-    /// What is there already.
+    /// Returns an existing value.
     pub(crate) fn ready(value: Value) -> Self {
         Self::Once(Mutex::new(Some(Box::new(move |_| Box::pin(async move { Ok(value) })))))
     }
@@ -135,7 +135,7 @@ where
     Box::pin(async move { result(making.await).map(|made| Value::new(Arc::new(made))).map_err(Into::into) })
 }
 
-/// What the arguments of a factory need.
+/// The dependencies of a factory.
 pub(crate) fn needs<A, F: Factory<A>>() -> Vec<Need> {
     F::edges().into_iter().map(|Edge(need)| need).collect()
 }

@@ -1,4 +1,4 @@
-//! The graph of a plan: every component knows which ones it needs.
+//! The graph of a plan: the components with their dependencies.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -13,30 +13,30 @@ use super::{Key, Lifetime};
 use crate::task::{Name, Policy};
 
 pub(crate) struct Graph {
-    /// The container's name.
+    /// The name of the container.
     pub(crate) name: Option<Name>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) keys: KeyMap<Target>,
     pub(crate) needs: Needs,
     pub(crate) needed_by: Needs,
-    /// What each needs together with the transients that its factory owns, directly or through each other: those of it
-    /// that are not transient.
+    /// For each component, the dependencies of itself and of the transients that are built for it, directly or
+    /// indirectly; without the transients themselves.
     pub(crate) beyond_transients: Arc<Needs>,
-    /// How many slots the stores of singletons and of scoped ones have.
+    /// The number of slots in the store of the singletons, and in the store of a `Scoped`.
     pub(crate) singletons: usize,
     pub(crate) scoped: usize,
 }
 
 pub(crate) struct Node {
     pub(crate) key: Key,
-    /// Its module and key, for people.
+    /// Its module and key, for messages.
     pub(crate) name: Name,
     pub(crate) module: Option<Name>,
-    /// What it is known as, too.
+    /// The further keys under which the component is found.
     pub(crate) binds: Vec<Key>,
     pub(crate) site: Site,
     pub(crate) lifetime: Lifetime,
-    /// Its place among those of its lifetime; a transient has none.
+    /// Its slot in the store of its lifetime; `None` for a transient.
     pub(crate) slot: Option<usize>,
     pub(crate) args: Vec<Needed>,
     pub(crate) maker: Maker,
@@ -47,14 +47,14 @@ pub(crate) struct Node {
     pub(crate) policy: Policy,
 }
 
-/// What an argument is filled with.
+/// The source of an argument.
 pub(crate) enum Needed {
     Node { target: Target, optional: bool },
     Absent,
     Scope,
 }
 
-/// What a key leads to.
+/// The component that a key identifies.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) node: usize,
@@ -62,14 +62,14 @@ pub(crate) struct Target {
 }
 
 impl Node {
-    /// Whether its factory does, or asks for the token of it.
+    /// Returns `true` if its factory takes a scope or the cancel token of one.
     pub(crate) fn asks_for_scope(&self) -> bool {
         self.args.iter().any(|arg| matches!(arg, Needed::Scope))
     }
 }
 
 impl Graph {
-    /// Names from a component that nobody needs down to this one.
+    /// The names on the path from a component that no other component needs down to this one.
     pub(crate) fn path(&self, node: usize) -> Vec<Name> {
         dag::path_from_top(&self.needed_by, node)
             .into_iter()
@@ -77,8 +77,8 @@ impl Graph {
             .collect()
     }
 
-    /// For each component, how long it may take to stop it together with the transients that were made for it: one after
-    /// the other, as often as they are asked for.
+    /// For each component, the time limit of its stop, including the transients that were built for it: they are
+    /// stopped one after the other.
     pub(crate) fn stop_limits(&self) -> impl Iterator<Item = Duration> {
         fn limit(graph: &Graph, node: usize, known: &mut [Option<Duration>]) -> Duration {
             if let Some(known) = known[node] {
@@ -101,7 +101,7 @@ impl Graph {
     }
 }
 
-/// See [`Graph::beyond_transients`].
+/// Computes [`Graph::beyond_transients`].
 pub(crate) fn beyond_transients(nodes: &[Node], needs: &Needs) -> Needs {
     let beyond = |node: usize| {
         let mut found = Vec::new();
@@ -124,7 +124,7 @@ pub(crate) fn beyond_transients(nodes: &[Node], needs: &Needs) -> Needs {
     }
 }
 
-/// A map of types, whose ids are hashes already: hashing them again cost 8 ns of 15 per look-up.
+/// A map by type. A type id is a hash already: hashing it again cost 8 ns of 15 per look-up.
 pub(crate) type KeyMap<V, K = TypeId> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 #[derive(Default)]
@@ -136,7 +136,7 @@ impl Hasher for IdHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // What else a later standard library may hash of a `TypeId`.
+        // A later version of the standard library may hash a `TypeId` through this method.
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }

@@ -1,4 +1,4 @@
-//! How healthy components are, along the graph.
+//! Health checks of components, combined along the graph.
 
 use std::error::Error;
 use std::fmt;
@@ -14,14 +14,14 @@ use crate::task::caught::Caught;
 use crate::task::core::{Level, panic_words};
 use crate::task::{Name, gather, timeout};
 
-/// How healthy a component is; the less, the smaller.
+/// The health of a component. Worse health is smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
-    /// It does not work.
+    /// The component does not work.
     Unhealthy,
-    /// It works, but not as it should.
+    /// The component works with restrictions.
     Degraded,
-    /// It works.
+    /// The component works.
     Healthy,
 }
 
@@ -35,7 +35,8 @@ impl fmt::Display for Health {
     }
 }
 
-/// What a health check returns: a [`Health`], or a `Result` of it or of nothing; an error is [`Health::Unhealthy`].
+/// The return value of a health check: a [`Health`], a `Result<(), E>` or a `Result<Health, E>`. An error counts as
+/// [`Health::Unhealthy`].
 pub trait HealthOutcome: sealed::Sealed {
     #[doc(hidden)]
     fn into_health(self) -> Result<Health, BoxError>;
@@ -60,39 +61,40 @@ impl<E: Into<BoxError>> HealthOutcome for Result<Health, E> {
 }
 
 mod sealed {
-    #[expect(unnameable_types, reason = "nobody else implements it")]
+    #[expect(unnameable_types, reason = "the trait is implemented only in this module")]
     pub trait Sealed {}
     impl Sealed for super::Health {}
     impl<E> Sealed for Result<(), E> {}
     impl<E> Sealed for Result<super::Health, E> {}
 }
 
-/// How healthy the components of a container are.
+/// The health of the components of a container.
 #[derive(Debug)]
 pub struct HealthReport {
     components: Vec<ComponentHealth>,
     life: Life,
 }
 
-/// How healthy a component is.
+/// The health of a component.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ComponentHealth {
-    /// Its module and type.
+    /// The module and the type of the component.
     pub name: Name,
-    /// How healthy it is: no more than what it needs. What it only can use makes it degraded at most.
+    /// The health of the component, which is at most the health of its dependencies. An unhealthy optional dependency
+    /// makes it degraded.
     pub health: Health,
-    /// What it says of itself.
+    /// The result of the component's own health check.
     pub own: Health,
-    /// Why that is less than healthy, where it said so.
+    /// The error of the component's own health check, if it failed.
     pub error: Option<BoxError>,
-    /// The component whose own health makes it less healthy than it is itself.
+    /// The dependency whose own health reduces the health of this component, if there is one.
     pub because_of: Option<Name>,
 }
 
 impl HealthReport {
-    /// Returns the health of the whole container: that of the least healthy component. A container that is stopping or
-    /// stopped is [`Health::Unhealthy`], whatever its components report.
+    /// The health of the whole container: that of the least healthy component. A container that is stopping or stopped
+    /// is [`Health::Unhealthy`], whatever its components report.
     #[must_use]
     pub fn health(&self) -> Health {
         if self.is_stopping() {
@@ -114,13 +116,13 @@ impl HealthReport {
         self.life == Life::Closed
     }
 
-    /// Returns the components that were checked, in the order in which they were provided.
+    /// The components that were checked, in the order in which they were provided.
     #[must_use]
     pub fn components(&self) -> &[ComponentHealth] {
         &self.components
     }
 
-    /// Gives a component by its name.
+    /// Returns the component with this name.
     #[must_use]
     pub fn component(&self, name: &str) -> Option<&ComponentHealth> {
         self.components.iter().find(|component| component.name == name)
@@ -150,10 +152,10 @@ impl fmt::Display for HealthReport {
     }
 }
 
-/// Asks all, side by side, in the calling task.
+/// Runs all health checks concurrently in the calling task.
 pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
     let graph = &store.graph;
-    // Those that are there; each with whether its scope was cancelled, by a panic of one of its tasks.
+    // The components that are built, each with `true` if its scope was cancelled by the panic of one of its tasks.
     let there: Vec<_> = {
         let state = store.state();
         let singletons = graph.nodes.iter().enumerate();
@@ -177,14 +179,14 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
     let answers = gather(there.iter().map(|(at, value, ended)| async move {
         let node = &graph.nodes[*at];
         if *ended {
-            return Err("a task of it has panicked".into());
+            return Err("a task of the component has panicked".into());
         }
         let Some(ask) = &node.health else { return Ok(Health::Healthy) };
         let asking = async { ask(value.clone()).await };
         match Caught::new(Box::pin(timeout(node.limits.health, asking))).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(format!("no answer within {:?}", node.limits.health).into()),
-            Err(payload) => Err(format!("the check panicked: {}", panic_words(payload)).into()),
+            Ok(Err(_)) => Err(format!("the health check took longer than {:?}", node.limits.health).into()),
+            Err(payload) => Err(format!("the health check panicked: {}", panic_words(payload)).into()),
         }
     }))
     .await;
@@ -210,11 +212,11 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
         }
     });
     let components = components.collect();
-    // Read last: a stop that began during the checks makes their results out of date.
+    // Read last: the results of the checks are out of date if a stop began during the checks.
     HealthReport { components, life: store.life() }
 }
 
-/// Whether a component can do without another: each argument that is filled with it is optional.
+/// Returns `true` if all arguments of `node` that take `needed` are optional.
 fn is_optional(graph: &Graph, node: usize, needed: usize) -> bool {
     graph.nodes[node].args.iter().all(|arg| match arg {
         Needed::Node { target, optional } if target.node == needed => *optional,
@@ -222,14 +224,15 @@ fn is_optional(graph: &Graph, node: usize, needed: usize) -> bool {
     })
 }
 
-/// How healthy each is with what it needs, and whose own health says so.
+/// Returns the health of each component together with its dependencies, and the component whose own health determines
+/// it.
 fn aggregate(
     own: &[Health],
     needs: &Needs,
     is_optional: impl Fn(usize, usize) -> bool,
 ) -> Vec<(Health, usize)> {
     let mut along: Vec<(Health, usize)> = own.iter().copied().zip(0..).collect();
-    // Health only falls, along a chain no further than there are components.
+    // The health of a component only decreases, so the loop ends after at most one pass per component.
     let mut changed = true;
     while changed && !mutant!("container.health_alone") {
         changed = false;
@@ -275,7 +278,7 @@ mod tests {
                 }
             }
             let along = aggregate(&own, &needs, |from, to| optional.contains(&(from, to)));
-            // Edges go down, so by number is an order in which what is needed is known.
+            // Edges go to lower numbers, so the dependencies of a node are computed before it.
             let mut expected = own.clone();
             for node in 0..own.len() {
                 for needed in &needs[node] {

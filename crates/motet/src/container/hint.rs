@@ -1,13 +1,13 @@
-//! What might have been meant by a key that nobody provides.
+//! Suggestions for a key that is not provided.
 
 use super::Key;
 use super::key::short;
 use super::provider::Site;
 
-/// How many guesses help; more confuse.
+/// The maximum number of suggestions; more would confuse.
 const HINTS: usize = 3;
 
-/// Guesses, the best first.
+/// Returns the suggestions, the best first.
 pub(crate) fn hints(missing: Key, provided: &[(Key, Site)]) -> Vec<String> {
     let mut guesses: Vec<(u8, String)> = provided
         .iter()
@@ -25,31 +25,34 @@ fn guess(missing: Key, key: Key) -> Option<(u8, String)> {
     let (short_wanted, short_given) = (short(wanted), short(given));
     if wanted == given {
         if missing.is_tagged() != key.is_tagged() || missing.is_tagged() {
-            return Some((0, format!("did you mean `{key}`, which is provided under another tag, or none")));
+            return Some((
+                0,
+                format!("did you mean `{key}`, which is provided with another tag or without a tag"),
+            ));
         }
         return Some((0, format!("`{}` is provided by another version of its crate", missing.full())));
     }
     let wrapped = |wrapper: &str| short_given.starts_with(&format!("{wrapper}<{short_wanted}"));
     if wrapped("Result") {
-        return Some((0, format!("`{key}` is provided: `try_provide` would take it apart")));
+        return Some((0, format!("`{key}` is provided: use `try_provide` to unwrap the `Result`")));
     }
     if wrapped("Arc") {
-        return Some((0, format!("`{key}` is provided: `shared` takes an `Arc` as it is")));
+        return Some((0, format!("`{key}` is provided: use `shared` to provide an existing `Arc`")));
     }
     if wrapped("Box") || wrapped("Option") {
-        return Some((0, format!("`{key}` is provided, which is another type")));
+        return Some((0, format!("`{key}` is provided, which is a different type")));
     }
     if short_wanted == short_given {
         let (wanted, given) = (missing.full(), key.full());
         return Some((
             1,
             format!(
-                "`{given}` is provided: another type than `{wanted}`, or of another version of its crate"
+                "`{given}` is provided: a different type than `{wanted}`, or from another version of its crate"
             ),
         ));
     }
     if let Some(of_trait) = short_wanted.strip_prefix("dyn ") {
-        // Who implements a trait cannot be asked; those who do are often named after it.
+        // The implementations of a trait cannot be listed, but their names often contain the name of the trait.
         if short_given.contains(of_trait) {
             return Some((2, format!("did you mean to `bind::<dyn {of_trait}>` on `{key}`")));
         }

@@ -1,4 +1,4 @@
-//! What mostly has nothing to wait for: it begins in place, and becomes a task once it waits.
+//! Futures that mostly do not wait: they are first polled in place, and become a task once they wait.
 
 use std::num::NonZeroUsize;
 use std::pin::Pin;
@@ -13,29 +13,29 @@ use crate::sim;
 use crate::task::ambient::Inside;
 use crate::task::core::Core;
 
-/// Whether the next one may begin in place. One that has kept the thread for long has the others begin in tasks: they
-/// may, too, and there are more threads.
+/// Decides whether the next future may begin in place. After a future that has blocked the thread for long, the others
+/// begin as tasks: they may block as well, and there are more threads.
 #[derive(Default)]
 pub(crate) struct InPlace {
     kept_busy: AtomicBool,
 }
 
-/// A task costs some microseconds, and another thread that wakes up for it some more.
+/// A task costs some microseconds, and waking another thread for it some more.
 const LONG: Duration = Duration::from_micros(100);
 
-/// A simulation tries both.
-const EITHER: NonZeroUsize = NonZeroUsize::new(2).expect("more than none");
+/// A simulation tries both choices.
+const EITHER: NonZeroUsize = NonZeroUsize::new(2).expect("2 is not zero");
 
 impl InPlace {
-    /// Polls the future one time, as a task of the scope would. Gives it back if it is to become one.
+    /// Polls the future once, like a task of `scope` would. Returns the future if it has to continue as a task.
     ///
-    /// Its waker wakes nobody: the task polls it again at once.
+    /// The waker of this poll does nothing: the new task polls the future again at once.
     pub(crate) fn begin<F: Future>(
         &self,
         scope: &Arc<Core>,
         mut future: Pin<Box<F>>,
     ) -> Result<F::Output, Pin<Box<F>>> {
-        // Relaxed: that it is missed for a moment makes no difference but in time.
+        // Relaxed suffices: a stale value costs only time.
         let as_task = self.kept_busy.load(Ordering::Relaxed) || sim::choice(EITHER) == Some(0);
         if as_task {
             return Err(future);

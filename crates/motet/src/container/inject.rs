@@ -1,4 +1,4 @@
-//! What a factory may ask for.
+//! The argument types of factories.
 
 use std::sync::Arc;
 use std::vec;
@@ -8,15 +8,15 @@ use crate::task::{CancelToken, Scope};
 
 /// A type that a factory may take as an argument.
 ///
-/// | Argument | What it is |
+/// | Argument | Value |
 /// |---|---|
-/// | `Arc<T>`, `Arc<dyn Trait>` | what was provided or bound as that type |
-/// | [`Named<Tag, T>`](Named) | the same, of those provided under a tag |
-/// | `Option<Arc<T>>`, `Option<Named<Tag, T>>` | the same, or `None` if nobody provides it |
-/// | [`Scope`] | the component's own scope: its tasks and deferred cleanups end when it is stopped |
-/// | [`CancelToken`] | the token of that scope: cancelled when construction is given up, or after `on_stop` |
+/// | `Arc<T>`, `Arc<dyn Trait>` | the component that was provided or bound as that type |
+/// | [`Named<Tag, T>`](Named) | the component of that type that was provided with the tag |
+/// | `Option<Arc<T>>`, `Option<Named<Tag, T>>` | the same, or `None` if it is not provided |
+/// | [`Scope`] | the component's own scope: its tasks and deferred cleanups end when the component is stopped |
+/// | [`CancelToken`] | the token of that scope: cancelled when the build is cancelled, or after `on_stop` |
 ///
-/// The trait is sealed: more kinds may come.
+/// The trait is sealed, so that more types can be added.
 pub trait Inject: sealed::Inject {}
 
 impl<A: sealed::Inject> Inject for A {}
@@ -24,14 +24,14 @@ impl<A: sealed::Inject> Inject for A {}
 pub(crate) mod sealed {
     use super::{Args, Edge};
 
-    #[expect(unnameable_types, reason = "nobody else implements it")]
+    #[expect(unnameable_types, reason = "the trait is implemented only in this module")]
     pub trait Inject: Sized + Send + 'static {
         fn edge() -> Edge;
         fn take(args: &mut Args) -> Self;
     }
 }
 
-/// What an argument needs.
+/// The dependency of an argument.
 #[derive(Debug, Clone, Copy)]
 #[expect(unnameable_types, reason = "between the container and a sealed trait")]
 pub struct Edge(pub(crate) Need);
@@ -63,18 +63,18 @@ impl Args {
         match self.0.next() {
             Some(Arg::Value(value)) => Some(value),
             Some(Arg::Absent) => None,
-            Some(Arg::Scope(_)) | None => unreachable!("arguments come as the edges said"),
+            Some(Arg::Scope(_)) | None => unreachable!("the arguments are in the order of the edges"),
         }
     }
 
     fn required(&mut self) -> Value {
-        self.value().expect("a plan has what is required")
+        self.value().expect("a checked plan has all required components")
     }
 
     fn scope(&mut self) -> Scope {
         match self.0.next() {
             Some(Arg::Scope(scope)) => scope,
-            _ => unreachable!("arguments come as the edges said"),
+            _ => unreachable!("the arguments are in the order of the edges"),
         }
     }
 }

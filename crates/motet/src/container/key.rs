@@ -1,4 +1,4 @@
-//! What a provider is known by: a type, and for some a tag.
+//! The key of a provider: a type, and optionally a tag.
 
 use std::any::{TypeId, type_name};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use super::Named;
 
-/// A type that can be injected, alone or under a tag.
+/// A type that can be injected, with or without a tag.
 #[derive(Clone, Copy)]
 pub(crate) struct Key {
     id: TypeId,
@@ -15,7 +15,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The tag `()` is none.
+    /// The tag `()` means no tag.
     pub(crate) fn of<Tag: 'static, T: ?Sized + 'static>() -> Self {
         if TypeId::of::<Tag>() == TypeId::of::<()>() {
             Self { id: TypeId::of::<T>(), of: type_name::<T>(), tag: None }
@@ -37,7 +37,7 @@ impl Key {
         self.tag.is_some()
     }
 
-    /// With all paths in full.
+    /// The name with all paths in full.
     pub(crate) fn full(&self) -> String {
         match self.tag {
             Some(tag) => format!("Named<{tag}, {}>", self.of),
@@ -50,7 +50,7 @@ pub(crate) fn id_named<Tag: 'static, T: ?Sized + 'static>() -> TypeId {
     TypeId::of::<Named<Tag, T>>()
 }
 
-/// Without the paths of modules: `Named<Replica, Pool>`.
+/// The name without module paths, such as `Named<Replica, Pool>`.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.tag {
@@ -80,11 +80,11 @@ impl Hash for Key {
     }
 }
 
-/// Takes the paths off a type's name: `Option<alloc::string::String>` becomes `Option<String>`.
+/// Removes the module paths from the name of a type: `Option<alloc::string::String>` becomes `Option<String>`.
 pub(crate) fn short(name: &str) -> String {
     let bytes = name.as_bytes();
     let mut out = String::with_capacity(name.len());
-    // Where the word begins that is read, and written once it is known to be no part of a path.
+    // The start of the current word, which is written once it is known not to be part of a path.
     let (mut word, mut at) = (0, 0);
     while at < bytes.len() {
         if bytes[at..].starts_with(b"::") {
@@ -94,8 +94,8 @@ pub(crate) fn short(name: &str) -> String {
         }
         let byte = bytes[at];
         at += 1;
-        // Braces are of a path, too: `main::{{closure}}::Pool` is declared within an `async fn`. What is not ASCII is
-        // of an identifier.
+        // Braces belong to a path, too: `main::{{closure}}::Pool` is declared inside of an `async fn`. Bytes that are
+        // not ASCII belong to an identifier.
         if !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'{' | b'}' | b'#' | 0x80..)) {
             out.push_str(&name[word..at]);
             word = at;

@@ -1,14 +1,15 @@
 use std::fmt;
 
-/// How long a component lives, and who shares it.
+/// The lifetime of a component, and which components share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Lifetime {
-    /// One for the container: built at its start, stopped at its end.
+    /// The container has one instance, which is built at its start and stopped at its end.
     Singleton,
-    /// One for each [`Scoped`](super::Scoped): built when it is first asked for, stopped at the end of its scope.
+    /// Each [`Scoped`](super::Scoped) has one instance, which is built when it is first requested, and stopped at the
+    /// end of its scope.
     Scoped,
-    /// One for each component that needs it, whose it is: stopped right after that one.
+    /// Each component that depends on it has its own instance, which is stopped right after that component.
     Transient,
 }
 

@@ -1,36 +1,5 @@
-//! Dependency injection with a life cycle: components start and stop along the graph of what needs what.
+//! Dependency injection with a life cycle: components start and stop in the order of their dependencies.
 //!
-//! A factory is an async closure whose argument types are the edges of that graph. No macros, no names to misspell, and
-//! no factory sees the container: so the graph is complete, and checked, before anything runs.
-//!
-//! # When to use
-//! | You want to | |
-//! |---|---|
-//! | build a program from components that need each other, and start and stop them in order | [`Container`] |
-//! | open one thing and close it again | [`resource`](crate::resource), [`Scope::acquire`](crate::task::Scope::acquire) |
-//! | have what fails while it runs started again | [`Supervisor`](crate::task::Supervisor) |
-//! | give a function what it needs | an argument |
-//!
-//! # Guarantees
-//! - **Checked.** [`Container::check`] finds everything that is missing, goes in circles, outlives what it needs, is there
-//!   twice or overrides nothing, all at once, with file and line.
-//! - **Started along the graph.** A component is built once, as soon as all that it needs has started, within its own
-//!   limit: side by side, each in a task of its own once it waits. One that waits for nothing needs none, until one
-//!   keeps its thread busy. [`StartReport::critical_path`] says what the start waited for.
-//! - **Stopped once.** Every component whose factory returned is stopped exactly once, after all that need it and before
-//!   what it needs: when the container is stopped, when its start fails, is dropped or cancelled, and at the end of its
-//!   scope. Each has its own limit, which begins with its stop; one that fails, panics or hangs does not skip the rest.
-//! - **A scope for who asks.** What a factory starts or defers in the [`Scope`](crate::task::Scope) that it asks for ends
-//!   with its component, also if it is given up half-way. What a factory leaves behind that asks for none, in a scope of
-//!   its own making that is cut off with it, ends with the scope around the container.
-//! - **Built once.** However many ask a [`Scoped`] at once; a build that fails or is cut off leaves an empty slot behind,
-//!   and nobody waiting.
-//!
-//! # Price
-//! After the start, [`Running::get`] is a look-up by a type's id, which is its own hash, and a count. A component costs a
-//! few allocations, one that waits a task, and one that asks for a scope that.
-//!
-//! # Examples
 //! ```
 //! use motet::container::Container;
 //! use motet::task::{Nursery, scope};
@@ -51,7 +20,8 @@
 //! }
 //! struct Server(Arc<dyn Users>);
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! scope(async |n: &Nursery| {
 //!     let mut c = Container::new();
 //!     c.value(Config { url: "db://users".into() });
@@ -63,9 +33,41 @@
 //!     let running = c.start(n).await.unwrap();
 //!     assert_eq!(running.get::<Server>().unwrap().0.source(), "db://users");
 //!     Ok(())
-//! }).await.unwrap(); // the pool is closed
-//! # });
+//! }).await?; // the pool is closed
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! A factory is an async closure whose argument types are its dependencies. There are no macros and no names to misspell, and
+//! no factory sees the container, so the graph is complete, and is checked before anything runs.
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | build a program from components that depend on each other, and start and stop them in order | [`Container`] |
+//! | acquire one resource and release it | [`resource`](crate::resource), [`Scope::acquire`](crate::task::Scope::acquire) |
+//! | restart a task that fails | [`Supervisor`](crate::task::Supervisor) |
+//! | give a function its dependencies | an argument |
+//!
+//! # Guarantees
+//! - **Check.** [`Container::check`] reports all problems at once, each with file and line: missing providers, cycles,
+//!   singletons that depend on scoped components, duplicates, and overrides that replace nothing.
+//! - **Start.** A component is built once, as soon as all its dependencies have started, within its own time limit.
+//!   Components that do not depend on each other start concurrently: a component that waits continues in a task of its own. A
+//!   component that never waits needs no task, unless an earlier one has blocked the thread.
+//!   [`StartReport::critical_path`] shows what determined the duration of the start.
+//! - **Stop.** Every component whose factory returned is stopped exactly once, after all components that depend on it and
+//!   before its dependencies: when the container is stopped, when its start fails, is dropped or cancelled, and at the end of
+//!   its scope. Each has its own time limit, which begins with its stop. A component that fails, panics or hangs does not
+//!   prevent the stop of the others.
+//! - **Scope.** Tasks that a factory starts, and cleanups that it defers, in the [`Scope`](crate::task::Scope) that it takes as
+//!   an argument end with its component, also if its start is cancelled half-way. If a factory takes no scope and opens one
+//!   itself, and is then dropped, the tasks of that scope end with the scope around the container.
+//! - **One build.** A [`Scoped`] builds a component once for all concurrent callers. A build that fails or is cancelled leaves
+//!   an empty slot and no waiting caller.
+//!
+//! # Cost
+//! After the start, [`Running::get`] costs a look-up by the type's id, which is its own hash, and a reference count. A component
+//! costs a few allocations, a component that waits also a task, and a component that takes a scope also that scope.
 
 mod build;
 #[expect(clippy::module_inception, reason = "the type has its own file, named like it")]

@@ -3,9 +3,9 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// One of several values of a type: the one that was provided under `Tag`.
+/// A component that was provided with the tag `Tag`, to distinguish several components of one type.
 ///
-/// `Tag` is any type, mostly a unit struct; the compiler knows it, so a misspelt name does not exist. See
+/// `Tag` is any type, usually a unit struct, so that the compiler finds a misspelt tag. See
 /// [`Provided::named`](super::Provided::named).
 ///
 /// # Examples
@@ -17,7 +17,8 @@ use std::sync::Arc;
 /// struct Replica;
 /// struct Reader(String);
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # motet::task::scope(async |n: &motet::task::Nursery| {
 /// let mut c = Container::new();
 /// c.value(String::from("db1")).named(Primary);
@@ -28,7 +29,8 @@ use std::sync::Arc;
 /// assert_eq!(*running.get_named::<Primary, String>().unwrap(), "db1");
 /// # Ok(())
 /// # }).await.unwrap();
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 pub struct Named<Tag, T: ?Sized> {
     value: Arc<T>,
@@ -36,13 +38,13 @@ pub struct Named<Tag, T: ?Sized> {
 }
 
 impl<Tag, T: ?Sized> Named<Tag, T> {
-    /// Puts a value under the tag, as a container does.
+    /// Wraps a value, as the container does for an argument.
     #[must_use]
     pub fn new(value: Arc<T>) -> Self {
         Self { value, tag: PhantomData }
     }
 
-    /// Gives the value without its tag.
+    /// Returns the value without its tag.
     #[must_use]
     pub fn into_inner(self) -> Arc<T> {
         self.value

@@ -1,4 +1,4 @@
-//! A store, and the release that its scope owes for it.
+//! A store, and the pending cleanup of its scope that stops it.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::task::gate::Class;
 use crate::task::member::Member;
 use crate::task::{Name, Reason};
 
-/// Who may stop a store before its scope does.
+/// The right to stop a store before its scope does.
 pub(crate) struct Owner {
     store: Arc<Store>,
-    /// The number of the release.
+    /// The number of the pending cleanup.
     owed: u64,
 }
 
 impl Owner {
-    /// Owes the stop of the store to the end of its scope; `None` if that has ended.
+    /// Registers a cleanup of the scope that stops the store. Returns `None` if the scope has ended.
     pub(crate) fn new(store: Arc<Store>, name: Name, site: &'static Location<'static>) -> Option<Self> {
         let limit = Some(store.stop_limit());
-        // Counted in for the moment, so that the scope cannot close before the registration.
+        // The member keeps the scope from closing until the cleanup is registered.
         let Some(_member) = Member::enter(&store.host, Class::Work) else {
-            // Nothing was built.
+            // No component was built.
             store.state().phase = Life::Closed;
             return None;
         };
@@ -39,17 +39,17 @@ impl Owner {
         &self.store
     }
 
-    /// Stops the store now, and says how it went. Goes on in the scope when it is dropped.
+    /// Stops the store now, and returns the report. If the future is dropped, the stop continues in the scope.
     pub(crate) async fn stop(self, reason: Reason) -> StopReport {
         let store = Arc::clone(&self.store);
         self.begin(reason, |_| {});
-        // Or the scope has begun to.
+        // The scope may have begun the stop instead.
         store.until(|state| (state.phase == Life::Closed).then_some(())).await;
         let report = store.state().report.take();
         report.unwrap_or_else(StopReport::of_cut_off)
     }
 
-    /// Stops the store in the scope, which hears of what goes wrong.
+    /// Stops the store in the scope, which receives the failures.
     pub(crate) fn stop_later(self, reason: Reason) {
         self.begin(reason, |ended| {
             if let Err(failed) = ended {

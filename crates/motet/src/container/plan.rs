@@ -12,40 +12,40 @@ use super::{
 use crate::sim;
 use crate::task::{Name, Scope};
 
-/// A graph that was checked: every component finds what it needs.
+/// A checked graph, in which every component has its dependencies.
 ///
-/// It prints as a list, and draws itself as [DOT](Self::to_dot) and [Mermaid](Self::to_mermaid).
+/// Its `Display` output is a list. It can be drawn as [DOT](Self::to_dot) and [Mermaid](Self::to_mermaid).
 pub struct Plan {
     graph: Arc<Graph>,
 }
 
 impl Plan {
-    /// Builds every singleton, and waits until all have started.
+    /// Builds all singletons, and waits until all have started.
     ///
-    /// Each begins as soon as all that it needs has started, and goes on in a task of its own if it waits. The first error gives up what is under
-    /// way and stops what was built, in reverse. The components belong to the scope from the beginning: at its
-    /// end, when all its children and services have ended, they are stopped in reverse, before resources that it acquired
-    /// earlier.
+    /// Each component begins as soon as all its dependencies have started, and continues in a task of its own if it
+    /// waits. The first error cancels the builds in progress and stops the built components in reverse order. The
+    /// components belong to `scope` from the beginning: at its end, when all its children and services have ended, they
+    /// are stopped in reverse order, before resources that the scope acquired earlier.
     ///
     /// # Cancel safety
-    /// Safe: if this is dropped, or the scope is cancelled meanwhile, what was built is stopped at once; the scope
-    /// waits for that and reports what could not be stopped.
+    /// Safe: if the future is dropped, or the scope is cancelled during the start, the built components are stopped at
+    /// once. The scope waits for that, and reports failures of the stop.
     ///
     /// # Errors
-    /// [`StartFailed`] with what failed, what else did meanwhile, and how each component was stopped.
+    /// [`StartFailed`] with the first failure, further failures, and the report of the stop of each component.
     #[track_caller]
     pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
         sim::around("container", "start", start::start(self.graph, scope, Wanted::All))
     }
 
-    /// Builds one component and what it needs, as [`start`](Self::start) does; the others are left out. A `Scoped` that
-    /// needs one of those builds it then.
+    /// Builds one component and its dependencies, like [`start`](Self::start), and leaves out the others. If a `Scoped`
+    /// needs one of the others, it builds it then.
     ///
     /// # Cancel safety
     /// Safe: as [`start`](Self::start).
     ///
     /// # Errors
-    /// [`StartFailed`]; [`StartFailed::Unavailable`] if nobody provides it, or it is no singleton.
+    /// [`StartFailed`]; [`StartFailed::Unavailable`] if the component is not provided, or is not a singleton.
     #[track_caller]
     pub fn start_only<T: ?Sized + 'static>(
         self,
@@ -55,7 +55,7 @@ impl Plan {
         sim::around("container", "start", start::start(self.graph, scope, wanted))
     }
 
-    /// Gives the names of the components, in alphabetical order.
+    /// The names of the components, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let mut names: Vec<&str> = self.graph.nodes.iter().map(|node| node.name.as_str()).collect();
         names.sort_unstable();
@@ -88,7 +88,7 @@ impl fmt::Debug for Plan {
 }
 
 impl Graph {
-    /// The component of a key, for messages that say why there is none.
+    /// Returns the component of a key, or the error that explains why there is none.
     pub(crate) fn target(&self, key: Key) -> Result<&Target, Unavailable> {
         self.keys.get(&key.id()).ok_or_else(|| {
             let provided: Vec<(Key, Site)> = self.nodes.iter().map(|node| (node.key, node.site)).collect();
@@ -97,7 +97,7 @@ impl Graph {
     }
 }
 
-/// Ties every need to its provider, and says all that is wrong.
+/// Connects every dependency with its provider, and collects all problems.
 pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan, CheckFailed> {
     let mut problems = Vec::new();
     let mut targets = targets(&providers, &mut problems);
@@ -115,9 +115,10 @@ pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan,
 
 type Targets = KeyMap<Target, Key>;
 
-/// What each key leads to. Where several say they are it, the first is taken, so that the rest can be looked at.
+/// Maps each key to its provider. If several providers have the same key, the first one is used, so that the rest of
+/// the graph can be checked.
 fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
-    /// In the order of their registration, so that reports are.
+    /// In the order of registration, so that reports have this order.
     struct Claims {
         originals: Vec<(usize, Site)>,
         overrides: Vec<(usize, Site)>,
@@ -164,14 +165,15 @@ fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
     targets
 }
 
-/// Which providers are left when overrides have replaced others, and with them what only those needed.
+/// Determines the providers that are left after the overrides: without the replaced providers, and without those that
+/// only replaced providers needed.
 fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
     let mut live = vec![true; providers.len()];
     let needed = |need: &Need| match need {
         Need::Key { key, .. } => targets.get(key).map(|target| target.node),
         Need::Scope => None,
     };
-    // What was needed by somebody before: the first of the originals, as if there were no overrides.
+    // The providers that were needed before the overrides: the first provider of each key.
     let mut before: KeyMap<usize, Key> = KeyMap::default();
     for (at, provider) in providers.iter().enumerate().filter(|(_, provider)| !provider.overrides) {
         provider.keys().for_each(|(key, _)| _ = before.entry(key).or_insert(at));
@@ -211,7 +213,7 @@ fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
     }
 }
 
-/// Whom each provider needs; what nobody provides is a problem.
+/// Returns the dependencies of each provider. A required dependency without a provider is a problem.
 fn missing(
     providers: &[Provider],
     live: &[bool],
@@ -253,7 +255,7 @@ fn missing(
     needs
 }
 
-/// Singletons that need something scoped, directly or through transients.
+/// Finds singletons that depend on a scoped component, directly or through transients.
 fn outliving(providers: &[Provider], needs: &dag::Needs, problems: &mut Vec<Problem>) {
     for (at, _) in providers.iter().enumerate().filter(|(_, one)| one.lifetime == Lifetime::Singleton) {
         let mut seen = vec![false; providers.len()];
@@ -276,7 +278,7 @@ fn outliving(providers: &[Provider], needs: &dag::Needs, problems: &mut Vec<Prob
     }
 }
 
-/// The graph of providers among whom all is well.
+/// Builds the graph from providers without problems.
 fn tied(name: Option<Name>, providers: Vec<Provider>, live: &[bool], targets: &Targets) -> Graph {
     let mut number = vec![0; providers.len()];
     let mut count = 0;

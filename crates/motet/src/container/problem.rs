@@ -5,12 +5,12 @@ use std::panic::Location;
 use super::Lifetime;
 use crate::task::Name;
 
-/// Everything that is wrong with the graph of a container.
+/// The error of a graph with problems.
 #[derive(Debug)]
 pub struct CheckFailed(pub(crate) Vec<Problem>);
 
 impl CheckFailed {
-    /// Gives the problems.
+    /// The problems, in the order in which they were found.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.0
@@ -20,7 +20,7 @@ impl CheckFailed {
 impl fmt::Display for CheckFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {
-            1 => f.write_str("the container has a problem"),
+            1 => f.write_str("the container has 1 problem"),
             count => write!(f, "the container has {count} problems"),
         }?;
         self.0.iter().try_for_each(|problem| write!(f, "\n\n{problem}"))
@@ -29,49 +29,49 @@ impl fmt::Display for CheckFailed {
 
 impl Error for CheckFailed {}
 
-/// A component, and where in the source it was provided.
+/// A provided component, and the place in the source where it was provided.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Place {
-    /// Its module and type.
+    /// The module and the type of the component.
     pub name: Name,
-    /// Where it was provided.
+    /// The place where it was provided.
     pub site: &'static Location<'static>,
-    /// How long it lives.
+    /// The lifetime of the component.
     pub lifetime: Lifetime,
 }
 
-/// Something that is wrong with the graph of a container.
+/// A problem in the graph of a container.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Problem {
-    /// Nobody provides what is needed.
+    /// A required component is not provided.
     Missing {
-        /// What is needed.
+        /// The missing component.
         what: String,
-        /// Who needs it: for each, the way from a component that nobody needs down to it.
+        /// For each component that needs it, the path from a component that no other component needs down to it.
         needed_by: Vec<Vec<Place>>,
-        /// What might have been meant.
+        /// Suggestions for the intended component.
         hints: Vec<String>,
     },
-    /// Each of these needs the next one, and the last the first.
+    /// A cycle: each component needs the next one, and the last needs the first.
     Cycle(Vec<Place>),
-    /// The first, a singleton, outlives the last, which is scoped and which it needs, through those between.
+    /// The first component is a singleton and needs the last one, which is scoped, through the components between them.
     Outlives(Vec<Place>),
-    /// Several provide the same.
+    /// Several providers provide the same component.
     Duplicate {
-        /// What they provide.
+        /// The component.
         what: String,
-        /// Who.
+        /// The providers.
         providers: Vec<Place>,
     },
-    /// An override replaces nothing.
+    /// An override replaces no provider.
     UselessOverride {
-        /// What it provides.
+        /// The component that it provides.
         what: String,
         /// The override.
         place: Place,
-        /// What might have been meant.
+        /// Suggestions for the intended component.
         hints: Vec<String>,
     },
 }
@@ -112,7 +112,7 @@ impl fmt::Display for Problem {
                 Ok(())
             }
             Self::Outlives(places) => {
-                f.write_str("outlives what it needs:")?;
+                f.write_str("singleton depends on a scoped component:")?;
                 for (at, place) in places.iter().enumerate() {
                     let needs = if at == 0 { "" } else { "needs " };
                     write!(f, "\n  {:indent$}{needs}{place}, {}", "", place.lifetime, indent = at * 2)?;

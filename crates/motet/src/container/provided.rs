@@ -11,9 +11,9 @@ use super::{Key, Lifetime, Value};
 use crate::task::Policy;
 use crate::task::outcome::IntoResult;
 
-/// Says more of what was provided: how it starts and stops, what else it is known as.
+/// Sets the options of a provider: its hooks, limits, tag and further types.
 ///
-/// Each hook can be given once.
+/// Each hook can be set once.
 pub struct Provided<'c, T: ?Sized, Tag = ()> {
     provider: &'c mut Provider,
     types: PhantomData<fn(Tag) -> Arc<T>>,
@@ -26,8 +26,8 @@ impl<'c, T: ?Sized> Provided<'c, T> {
 }
 
 impl<'c, T: ?Sized + Send + Sync + 'static> Provided<'c, T> {
-    /// Provides it under a tag, for arguments of [`Named<Tag, T>`](super::Named), so that there can be several of the type.
-    /// What is bound after this is under the tag, too.
+    /// Provides the component with a tag, for arguments of type [`Named<Tag, T>`](super::Named), so that several
+    /// components of one type can be provided. Types that are bound after this call have the tag, too.
     pub fn named<Tag: 'static>(self, tag: Tag) -> Provided<'c, T, Tag> {
         drop(tag);
         self.provider.key = Key::of::<Tag, T>();
@@ -38,10 +38,10 @@ impl<'c, T: ?Sized + Send + Sync + 'static> Provided<'c, T> {
 #[allow(
     clippy::return_self_not_must_use,
     clippy::must_use_candidate,
-    reason = "what is said is kept by the container, which this borrows"
+    reason = "the container keeps the settings, which `Provided` borrows"
 )]
 impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
-    /// Makes it known as a trait, too: `bind::<dyn Repo>(|repo| repo)`.
+    /// Also provides the component as the trait `D`: `bind::<dyn Repo>(|repo| repo)`.
     #[track_caller]
     pub fn bind<D: ?Sized + Send + Sync + 'static>(self, cast: fn(Arc<T>) -> Arc<D>) -> Self {
         self.provider.binds.push(Bind {
@@ -52,12 +52,13 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Runs this after the factory, before anything that needs the component is built: a migration, a warm-up.
+    /// Runs `hook` after the factory, before any component that depends on this one is built, for example for a
+    /// migration or a warm-up.
     ///
-    /// If it fails, so does the start, and the component is stopped like one that had started.
+    /// If the hook fails, the start fails, and the component is stopped like one that had started.
     ///
     /// # Panics
-    /// If it is given twice, or for an [`input`](super::Container::input).
+    /// If the hook is set twice, or for an [`input`](super::Container::input).
     #[track_caller]
     pub fn on_start<H, Fut>(self, hook: H) -> Self
     where
@@ -73,12 +74,13 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Runs this once when the component is stopped: after everything that needs it, before what it needs.
+    /// Runs `hook` once when the component is stopped: after everything that depends on the component, before its
+    /// dependencies.
     ///
-    /// It runs whenever the factory returned a component, whatever came after that.
+    /// It runs whenever the factory has returned a component, even if the start failed later.
     ///
     /// # Panics
-    /// If it is given twice, or for an [`input`](super::Container::input).
+    /// If the hook is set twice, or for an [`input`](super::Container::input).
     #[track_caller]
     pub fn on_stop<H, Fut>(self, hook: H) -> Self
     where
@@ -94,11 +96,11 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Asks the component how it is, for [`Running::health`](super::Running::health). Without this it is healthy
-    /// while its tasks are.
+    /// Sets the health check of the component, for [`Running::health`](super::Running::health). Without a check, the
+    /// component is healthy as long as none of its tasks has panicked.
     ///
     /// # Panics
-    /// If it is given twice, or for a component that is no singleton.
+    /// If the check is set twice, or for a component that is not a singleton.
     #[track_caller]
     pub fn health<H, Fut>(self, check: H) -> Self
     where
@@ -107,7 +109,10 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     {
         self.once("health", self.provider.health.is_some());
         let (key, lifetime) = (self.provider.key, self.provider.lifetime);
-        assert!(lifetime == Lifetime::Singleton, "`{key}` is {lifetime}: only a singleton has a `health`");
+        assert!(
+            lifetime == Lifetime::Singleton,
+            "`{key}` is {lifetime}: only a singleton can have a `health` check"
+        );
         self.provider.health = Some(Box::new(move |value| {
             let asking = check(value.arc());
             Box::pin(async move { asking.await.into_health() })
@@ -115,31 +120,34 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Keeps a panic of a task in the component's scope with whoever awaits the task: the component's other tasks go on,
-    /// and it stays as healthy as it says. Without this, such a panic cancels them, and the component is unhealthy.
+    /// Passes the panic of a task in the component's scope only to the caller that awaits the task: the component's
+    /// other tasks continue, and the health of the component is that of its check. Without this setting, such a panic
+    /// cancels the other tasks, and the component is unhealthy.
     ///
-    /// For a component that runs the jobs of others: a pool of readers, where one bad query harms no other.
+    /// For a component that runs jobs for several callers, such as a pool of readers, in which one bad query must not
+    /// affect the others.
     pub fn isolated(self) -> Self {
         self.provider.policy = Policy::Isolate;
         self
     }
 
-    /// Gives factory and `on_start` together this long, from when all that they need is there; then they are dropped
-    /// and the start fails.
+    /// Limits the factory and `on_start` together, from the time at which all dependencies have started. After `limit`
+    /// they are dropped, and the start fails.
     pub fn start_timeout(self, limit: Duration) -> Self {
         self.provider.limits.start = limit;
         self
     }
 
-    /// Gives `on_stop` this long, and each cleanup that the component deferred; its tasks and cleanups together have twice
-    /// as long. Then what comes next is stopped, and what is left is waited for by the scope that the container is in.
+    /// Limits `on_stop`, and each cleanup that the component deferred; its tasks and cleanups together have twice as
+    /// long. After that the next component is stopped, and the scope that the container is in waits for the remaining
+    /// tasks.
     pub fn stop_timeout(self, limit: Duration) -> Self {
         self.provider.limits.stop = limit;
         self
     }
 
-    /// Gives the health check this long; then the component counts as unhealthy. Of the three limits, zero refuses what is
-    /// not ready at once, and [`Duration::MAX`] is none.
+    /// Limits the health check: after `limit` the component counts as unhealthy. For the three limits, zero allows no wait
+    /// at all, and [`Duration::MAX`] is no limit.
     pub fn health_timeout(self, limit: Duration) -> Self {
         self.provider.limits.health = limit;
         self
@@ -149,12 +157,12 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     fn of_built(&self, hook: &str) {
         let is_input = matches!(self.provider.maker, Maker::Input);
         let key = self.provider.key;
-        assert!(!is_input, "`{key}` is an input: it is given, not built, so its `{hook}` would never run");
+        assert!(!is_input, "`{key}` is an input, which is not built, so its `{hook}` would never run");
     }
 
     #[track_caller]
     fn once(&self, hook: &str, given: bool) {
-        assert!(!given, "`{hook}` of `{}` is given twice: put both into one", self.provider.key);
+        assert!(!given, "`{hook}` of `{}` is set twice: put both into one closure", self.provider.key);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A provider as it was registered, before anything is known of the others.
+//! A registered provider, before it is connected with other providers.
 
 use std::panic::Location;
 use std::pin::Pin;
@@ -28,20 +28,20 @@ pub(crate) struct Provider {
     pub(crate) on_stop: Option<Hook>,
     pub(crate) health: Option<HealthHook>,
     pub(crate) limits: Limits,
-    /// What a panic of its tasks does.
+    /// The policy of its scope for the panic of a task.
     pub(crate) policy: Policy,
-    /// Takes the place of what was provided before it.
+    /// `true` if it replaces providers that were added before it.
     pub(crate) overrides: bool,
 }
 
-/// A further type under which a provider is found.
+/// A further type under which the provider is found.
 pub(crate) struct Bind {
     pub(crate) key: Key,
     pub(crate) site: Site,
     pub(crate) cast: Cast,
 }
 
-/// How long the phases of a component's life may take.
+/// The time limits of a component's start, stop and health check.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) start: Duration,
@@ -75,7 +75,7 @@ impl Provider {
         }
     }
 
-    /// Every key it is found by, with where that was said.
+    /// All keys of the provider, with the place where each was declared.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (Key, Site)> {
         [(self.key, self.site)].into_iter().chain(self.binds.iter().map(|bind| (bind.key, bind.site)))
     }

@@ -16,7 +16,7 @@ use crate::task::{Name, Reason, Scope, ScopeClosedError};
 /// A container whose components have started.
 ///
 /// # Drop
-/// The components stay with the scope, which stops them at its end. [`stop`](Self::stop) stops them earlier.
+/// The components stay in the scope, which stops them at its end. [`stop`](Self::stop) stops them earlier.
 pub struct Running {
     owner: Owner,
     /// The singletons that were started, under all their keys.
@@ -39,7 +39,7 @@ impl Running {
                 }
             }
         }
-        // Outside of the lock: a cast is a user's.
+        // Outside of the lock: a cast is code of the user.
         let cast = |(id, value, cast): (TypeId, Value, Option<Cast>)| match cast {
             Some(cast) => (id, cast(&value)),
             None => (id, value),
@@ -52,15 +52,15 @@ impl Running {
         Self { owner, values, report }
     }
 
-    /// Gives a singleton: a look into a map, and a count.
+    /// Returns a singleton, for the cost of a look-up in a map and a reference count.
     ///
     /// # Errors
-    /// [`Unavailable`]: nobody provides it, it is no singleton, or it was left out of this start.
+    /// [`Unavailable`]: the component is not provided, is not a singleton, or was not part of this start.
     pub fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, Unavailable> {
         self.get_ref().cloned()
     }
 
-    /// Gives a singleton without counting a reference to it.
+    /// Returns a reference to a singleton, without a reference count.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -71,7 +71,7 @@ impl Running {
         }
     }
 
-    /// Gives a singleton that was provided under a tag.
+    /// Returns a singleton that was provided with a tag.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -92,11 +92,11 @@ impl Running {
         }
     }
 
-    /// Opens the container to a scope of its own: a request, a job. Scoped components are built in it when they are
-    /// first asked for, and stopped at its end.
+    /// Opens the container in another scope, for example that of a request or a job. Scoped components are built in
+    /// that scope when they are first requested, and stopped at its end.
     ///
     /// # Errors
-    /// [`ScopeClosedError`], if the scope has ended, or the container was stopped with its own.
+    /// [`ScopeClosedError`]: the scope has ended, or the container was stopped.
     ///
     /// # Examples
     /// ```
@@ -109,7 +109,8 @@ impl Running {
     /// struct Database;
     /// struct Transaction(Arc<Database>, Arc<Request>);
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// scope(async |n: &Nursery| {
     ///     let mut c = Container::new();
     ///     c.input::<Request>();
@@ -124,11 +125,12 @@ impl Running {
     ///             scoped.value(Request(request)).unwrap();
     ///             assert_eq!(scoped.get::<Transaction>().await.unwrap().1.0, request);
     ///             Ok(())
-    ///         }).await.unwrap(); // committed
+    ///         }).await.unwrap(); // the transaction is committed
     ///     }
     ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    /// }).await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn within(&self, scope: &Scope) -> Result<Scoped, ScopeClosedError<()>> {
@@ -137,13 +139,15 @@ impl Running {
         let name = Name::from("scoped components");
         let owner = Owner::new(Arc::clone(&store), name, Location::caller()).ok_or(ScopeClosedError(()))?;
         let mut state = parent.state();
-        // Its stop has looked for those that are open: nobody would stop this one before what it uses.
+        // The stop has already collected the open scopes, so it would not stop this one before the components that it
+        // uses.
         if state.phase != Life::Open {
             drop(state);
             owner.stop_later(Reason::requested("the container is stopped"));
             return Err(ScopeClosedError(()));
         }
-        // Those that are gone, so that the list is no longer than those that there are at a time, twice.
+        // Entries of closed scopes are removed when the list is full, so that it is at most twice as long as the number
+        // of scopes that were open at a time.
         if state.scoped.len() == state.scoped.capacity() {
             state.scoped.retain(|scoped| scoped.strong_count() > 0);
         }
@@ -152,30 +156,30 @@ impl Running {
         Ok(Scoped::new(owner))
     }
 
-    /// Asks every component how it is, side by side, and says how healthy each can be: no more than what it needs.
+    /// Runs the health checks of all components concurrently. The health of a component is at most the health of its
+    /// dependencies.
     ///
-    /// A check that fails, panics or takes longer than its limit makes its component unhealthy; so does the panic of a
-    /// task in the component's scope. A container whose stop has begun is unhealthy as a whole:
-    /// [`HealthReport::is_stopping`].
+    /// A component is unhealthy if its check fails, panics or exceeds its time limit, or if a task in its scope has
+    /// panicked. A container whose stop has begun is unhealthy as a whole: [`HealthReport::is_stopping`].
     ///
     /// # Cancel safety
-    /// Safe: the checks are dropped.
+    /// Safe: dropping the future drops the checks.
     #[track_caller]
     pub fn health(&self) -> impl Future<Output = HealthReport> {
         sim::around("container", "health", async move { health::check(self.owner.store()).await })
     }
 
-    /// Says how long what took at the start, and what it waited for.
+    /// The durations of the start, and what determined them.
     #[must_use]
     pub fn start_report(&self) -> &StartReport {
         &self.report
     }
 
-    /// Stops the components now: each once, after all that need it, and side by side where that leaves it open. What is
-    /// left of scoped ones is stopped before.
+    /// Stops the components now: each once, after all components that depend on it, concurrently where the order allows
+    /// it. Components of open scopes are stopped first.
     ///
     /// # Cancel safety
-    /// The stop goes on in the scope, which waits for it; its report is lost.
+    /// Safe: if the future is dropped, the stop continues in the scope, which waits for it; the report is lost.
     #[track_caller]
     pub fn stop(self) -> impl Future<Output = StopReport> {
         sim::around("container", "stop", async move {

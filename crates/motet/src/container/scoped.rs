@@ -8,13 +8,13 @@ use super::{GetFailed, Key, StopReport, Value};
 use crate::sim;
 use crate::task::Reason;
 
-/// A container within a scope: what is scoped is built here, when it is first asked for.
+/// A container in a scope of its own, which builds scoped components when they are first requested.
 ///
-/// Opened with [`Running::within`](super::Running::within).
+/// Returned by [`Running::within`](super::Running::within).
 ///
 /// # Drop
-/// The components stay with the scope, which stops them at its end. Open a scope for each request, not one for all:
-/// what was built for one is held until its scope ends.
+/// The components stay in the scope, which stops them at its end. Open a scope per request, not one for all: the
+/// components of a request are held until its scope ends.
 pub struct Scoped {
     owner: Owner,
 }
@@ -24,15 +24,15 @@ impl Scoped {
         Self { owner }
     }
 
-    /// Gives the scope one of its inputs; see [`Container::input`](super::Container::input).
+    /// Sets an input of the scope; see [`Container::input`](super::Container::input).
     ///
     /// # Errors
-    /// The value, if it is no input, or was given before.
+    /// The value, if its type is not an input, or the input was set before.
     pub fn value<T: Send + Sync + 'static>(&self, value: T) -> Result<(), T> {
         self.fill(Key::of::<(), T>(), value)
     }
 
-    /// Gives the scope an input that was declared under a tag, as [`value`](Self::value) does.
+    /// Sets an input that was declared with a tag, like [`value`](Self::value).
     ///
     /// # Errors
     /// As [`value`](Self::value).
@@ -50,17 +50,17 @@ impl Scoped {
         }
     }
 
-    /// Gives a component: a singleton; a scoped one, which is built if it is not there; a transient, a new one each time,
-    /// which is this scope's.
+    /// Returns a component: a singleton, a scoped component, which is built if the scope has none yet, or a new
+    /// transient, which belongs to this scope.
     ///
-    /// However many ask at once, it is built once. If that fails, all who wait get the error, and whoever asks after that
-    /// has it tried again.
+    /// A scoped component is built once for all concurrent callers. If the build fails, all waiting callers receive the
+    /// error, and the next call tries again.
     ///
     /// # Cancel safety
-    /// Safe: what is being built goes on, for who asks next, and is stopped with the scope.
+    /// Safe: a build in progress continues, for the next caller, and is stopped with the scope.
     ///
     /// # Errors
-    /// [`GetFailed`]: there is none, or it could not be built.
+    /// [`GetFailed`]: the component is not available, or could not be built.
     #[track_caller]
     pub fn get<T: ?Sized + Send + Sync + 'static>(&self) -> impl Future<Output = Result<Arc<T>, GetFailed>> {
         sim::around("container", "get", async move {
@@ -68,7 +68,7 @@ impl Scoped {
         })
     }
 
-    /// Gives a component that was provided under a tag, as [`get`](Self::get) does.
+    /// Returns a component that was provided with a tag, like [`get`](Self::get).
     ///
     /// # Cancel safety
     /// Safe: as [`get`](Self::get).
@@ -100,10 +100,10 @@ impl Scoped {
         })
     }
 
-    /// Stops what was built in the scope now: each once, after all that need it.
+    /// Stops the components that were built in the scope now: each once, after all components that depend on it.
     ///
     /// # Cancel safety
-    /// The stop goes on in the scope, which waits for it; its report is lost.
+    /// Safe: if the future is dropped, the stop continues in the scope, which waits for it; the report is lost.
     #[track_caller]
     pub fn close(self) -> impl Future<Output = StopReport> {
         sim::around("container", "stop of a scope", async move {

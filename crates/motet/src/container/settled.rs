@@ -5,9 +5,9 @@ use tokio::task::coop;
 use super::store::Outcome;
 use crate::task::notify::Notify;
 
-/// How a build ended, once it has, for all who wait for it.
+/// The outcome of a build, for all callers that wait for it.
 ///
-/// Tokio's `watch` would do, but wakes in an order by chance, and a test could not be repeated.
+/// tokio's `watch` wakes its receivers in random order, so that a test could not be repeated.
 #[derive(Default)]
 pub(crate) struct Settled {
     outcome: OnceLock<Outcome>,
@@ -21,7 +21,7 @@ impl Settled {
         self.ended.notify_waiters();
     }
 
-    /// The outcome, of an attempt that has ended.
+    /// The outcome of an attempt that has ended.
     pub(crate) fn now(&self) -> Outcome {
         self.outcome.get().cloned().expect("an attempt settles before it ends")
     }
@@ -32,10 +32,10 @@ impl Settled {
     }
 }
 
-/// Looks again whenever it is notified, until it has found something.
+/// Calls `look` after each notification, until it returns a value.
 pub(crate) async fn until<T>(changed: &Notify, mut look: impl FnMut() -> Option<T>) -> T {
     loop {
-        // Before the look, so that a change between the two is not missed.
+        // Registered before the look, so that a change between the two is not missed.
         let notified = changed.notified();
         if let Some(found) = look() {
             return found;

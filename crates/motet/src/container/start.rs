@@ -1,4 +1,4 @@
-//! The start of a container: ask for everything, wait for all or the first that fails.
+//! The start of a container: it requests all components, and waits for all, or for the first failure.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::mutant;
 use crate::observe::Stats;
 use crate::task::{Name, Reason, ReasonKind, Scope};
 
-/// What is to be built.
+/// The components to build.
 pub(crate) enum Wanted {
     All,
     Only(Key),
@@ -36,7 +36,7 @@ pub(crate) fn start(
             let registration = scope.register("container", name.clone(), stats);
             store.state().registration = Some(registration);
         }
-        // From here on the scope owes the stop of whatever is built.
+        // From here on the scope has a pending cleanup that stops all built components.
         let Some(owner) = Owner::new(store, name, site) else { return Err(StartFailed::Closed) };
         let starting = Starting(Some(owner));
         let store = Arc::clone(starting.store());
@@ -55,7 +55,7 @@ pub(crate) fn start(
         match failed {
             Some(first) => Err(starting.failed(first).await),
             None => {
-                // While its drop still stops what was built: a cast may panic.
+                // Before `done`, so that the drop of `starting` stops the components if a cast panics.
                 let values = Running::values(&store);
                 Ok(Running::new(starting.done(), values))
             }
@@ -83,19 +83,19 @@ impl Wanted {
     }
 }
 
-/// A start that is under way. Dropping it stops what was built.
+/// A start in progress. Dropping it stops the components that were built.
 struct Starting(Option<Owner>);
 
 impl Starting {
     fn store(&self) -> &Arc<Store> {
-        self.0.as_ref().expect("there until it is done").store()
+        self.0.as_ref().expect("the owner is present until `done`").store()
     }
 
     fn done(mut self) -> Owner {
-        self.0.take().expect("there until it is done")
+        self.0.take().expect("the owner is present until `done`")
     }
 
-    /// Stops what was built, and says what failed.
+    /// Stops the built components, and returns the error of the start.
     async fn failed(self, first: BuildFailed) -> StartFailed {
         let store = Arc::clone(self.store());
         let reason = Reason::new(ReasonKind::Failed, None, Some(Name::from("a component did not start")));
@@ -103,7 +103,7 @@ impl Starting {
         let others: Vec<BuildFailed> = {
             let state = store.state();
             let others = state.failures.iter().filter(|one| !Arc::ptr_eq(&one.0, &first.0));
-            // That the rest was given up is no news.
+            // The cancellation of the other builds is not a failure of its own.
             others.filter(|other| !other.is_cancelled()).cloned().collect()
         };
         match (store.host.reason(), first.is_cancelled()) {
@@ -124,7 +124,7 @@ impl Drop for Starting {
 }
 
 impl Store {
-    /// What it does now, for snapshots.
+    /// The statistics of the container for snapshots.
     fn stats(&self) -> Stats {
         let state = self.state();
         let phase = match state.phase {

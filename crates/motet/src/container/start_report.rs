@@ -6,50 +6,52 @@ use std::time::Duration;
 use super::dag::Needs;
 use crate::task::Name;
 
-/// How the components of a container started: what took how long, and what the start waited for.
+/// The durations of a container's start, per component.
 #[derive(Debug, Clone)]
 pub struct StartReport {
     pub(crate) components: Vec<Started>,
     pub(crate) took: Duration,
-    /// What each component needs, by their numbers in the graph.
+    /// The dependencies of each component, by their numbers in the graph.
     pub(crate) needs: Arc<Needs>,
 }
 
-/// How a component started.
+/// The start of a component.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Started {
-    /// Its module and type.
+    /// The module and the type of the component.
     pub name: Name,
-    /// Where it was provided.
+    /// The place where it was provided.
     pub site: &'static Location<'static>,
-    /// How long after the begin all that it needs had started.
+    /// The time from the beginning of the start until all dependencies of the component had started.
     pub waited: Duration,
-    /// How long its factory and `on_start` took after that.
+    /// The duration of its factory and `on_start` after that.
     pub took: Duration,
-    /// Its number in the graph.
+    /// The number of the component in the graph.
     pub(crate) node: usize,
 }
 
 impl StartReport {
-    /// Gives the components in the order in which they had started.
+    /// The components, in the order in which their start ended.
     #[must_use]
     pub fn components(&self) -> &[Started] {
         &self.components
     }
 
-    /// Says how long the whole start took.
+    /// The duration of the whole start.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.took
     }
 
-    /// Gives the chain that the start as a whole waited for, the first one first: to start sooner, one of these has to.
+    /// The chain of components that determined the duration of the start, the first component first. To make the start
+    /// faster, one of these has to become faster.
     #[must_use]
     pub fn critical_path(&self) -> Vec<&Started> {
         let ended = |started: &&Started| started.waited + started.took;
         let mut path = Vec::new();
-        // Of several at one instant the first: it comes first in the order of completion, too.
+        // Of several components that ended at the same time, the first one is used: it is also the first in the order
+        // of completion.
         let mut next = self.components.iter().rev().max_by_key(ended);
         while let Some(last) = next {
             path.push(last);
@@ -67,7 +69,7 @@ impl fmt::Display for StartReport {
         for started in &self.components {
             write!(f, "\n  `{}` waited {:?}, took {:?}", started.name, started.waited, started.took)?;
         }
-        f.write_str("\n  the longest way:")?;
+        f.write_str("\n  critical path:")?;
         for (at, started) in self.critical_path().into_iter().enumerate() {
             write!(f, "{} `{}`", if at == 0 { "" } else { "," }, started.name)?;
         }

@@ -1,4 +1,4 @@
-//! Stopping what was built: once each, in reverse, whatever goes wrong with one.
+//! The stop of components: each once, in reverse order, even if one of them fails.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::task::options::Open;
 use crate::task::{Reason, ReasonKind, gather, timeout};
 
 impl Store {
-    /// Stops everything, once: who comes later waits for the end of it.
+    /// Stops everything once. Later callers wait for the end of that stop.
     pub(crate) async fn close(self: &Arc<Self>) {
         let begun = Instant::now();
         let is_first = {
@@ -39,13 +39,13 @@ impl Store {
             return;
         }
         let _closed = Closed(self);
-        // What is being built cleans up after itself.
+        // Builds in progress clean up after themselves.
         self.cancel.cancel(Reason::requested("the container is stopped"));
-        // They use what is stopped here.
+        // Components of open scopes use the components that are stopped here, so they are stopped first.
         let scoped = std::mem::take(&mut self.state().scoped);
         let scoped = if mutant!("container.forget_scoped") { Vec::new() } else { scoped };
         gather(scoped.iter().filter_map(std::sync::Weak::upgrade).map(|scoped| async move {
-            // Boxed: it is this very function.
+            // Boxed, since the call is recursive.
             Box::pin(scoped.close()).await;
         }))
         .await;
@@ -55,7 +55,7 @@ impl Store {
             let slots: Vec<Slot> = state.slots.iter_mut().map(std::mem::take).collect();
             (std::mem::take(&mut state.built), slots, std::mem::take(&mut state.stopped))
         };
-        // Outside of the lock: what nobody else holds is dropped when it is stopped.
+        // Outside of the lock. A component without other owners is dropped when it is stopped.
         drop(slots);
         stopped.extend(stop_all(self, built).await);
         let report = StopReport { components: stopped, took: begun.elapsed(), cut_off: false };
@@ -65,7 +65,7 @@ impl Store {
     }
 }
 
-/// Says that the store is closed, also when its stop is dropped: the runtime goes away.
+/// Marks the store as closed when it is dropped, even if the stop itself is dropped with the runtime.
 struct Closed<'a>(&'a Store);
 
 impl Drop for Closed<'_> {
@@ -79,7 +79,7 @@ impl Drop for Closed<'_> {
     }
 }
 
-/// Stops components side by side, each when all that need it are stopped.
+/// Stops components concurrently, each when all components that depend on it are stopped.
 async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
     let mut places = vec![None; store.graph.nodes.len()];
     built.iter().enumerate().for_each(|(at, built)| places[built.node] = Some(at));
@@ -127,7 +127,7 @@ async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
     all
 }
 
-/// Tells of the end of a stop, also if its task is cut off.
+/// Reports the end of a stop, even if its task is dropped.
 struct Done {
     at: usize,
     stopped: Vec<Stopped>,
@@ -142,12 +142,12 @@ impl Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
-        // Nobody listens if the whole stop was dropped.
+        // The receiver is gone if the whole stop was dropped.
         drop(self.done.send((self.at, std::mem::take(&mut self.stopped))));
     }
 }
 
-/// Stops a component and the transients made for it: the last one made first.
+/// Stops a component and the transients that were built for it, the last one first.
 pub(crate) async fn stop_instances(store: &Arc<Store>, instances: Vec<Instance>) -> Vec<Stopped> {
     let mut all = Vec::new();
     for instance in instances.into_iter().rev() {
@@ -156,9 +156,9 @@ pub(crate) async fn stop_instances(store: &Arc<Store>, instances: Vec<Instance>)
         let failures = stop_one(described, instance).await;
         for failure in &failures {
             let error: &dyn std::error::Error = failure;
-            crate::log::error!(component = %described.name, site = %described.site, error, source = error.source(), "a stop failed");
+            crate::log::error!(component = %described.name, site = %described.site, error, source = error.source(), "a component failed to stop");
         }
-        // One that was never there is of interest only if its cleanup failed.
+        // A component that was never built is reported only if its cleanup failed.
         if was_built || !failures.is_empty() {
             let (name, site) = (described.name.clone(), described.site);
             all.push(Stopped { name, site, took: begun.elapsed(), failures });
@@ -167,7 +167,7 @@ pub(crate) async fn stop_instances(store: &Arc<Store>, instances: Vec<Instance>)
     all
 }
 
-/// `on_stop`, then the end of its tasks and cleanups, then the drop of the value.
+/// Runs `on_stop`, then ends the tasks and cleanups of the component, then drops its value.
 async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
     let Instance { open, value, .. } = instance;
     let limit = described.limits.stop;
@@ -179,7 +179,7 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
             }
             on_stop(value.clone()).await
         };
-        // Dropped by the timeout within the poll, where a panic of that is caught, too.
+        // The timeout drops the future within the poll, where a panic of the drop is caught, too.
         match Caught::new(Box::pin(timeout(limit, stopping))).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => failures.push(StopCause::Returned(error)),
@@ -200,13 +200,13 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
 async fn end_scope(open: Open, limit: Duration, failures: &mut Vec<StopCause>) {
     let core = Arc::clone(open.core());
     core.raise(Level::Work, &Reason::of(ReasonKind::Ended));
-    // Longer than one of its cleanups may take, so that one that hangs is given up by the scope itself.
+    // Longer than the limit of one cleanup, so that the scope itself gives up a cleanup that hangs.
     let limit = limit.saturating_mul(2);
     match timeout(limit, finish(&core)).await {
         Ok(()) => drop(open.closed()),
         Err(_) => {
             failures.push(StopCause::Left(limit));
-            // The scope around takes in what is left.
+            // The enclosing scope adopts the remaining tasks and cleanups.
             drop(open);
         }
     }
@@ -218,7 +218,7 @@ async fn end_scope(open: Open, limit: Duration, failures: &mut Vec<StopCause>) {
     failures.extend(releases.into_iter().map(StopCause::Release));
 }
 
-/// The stop of a store, as the release that its scope owes.
+/// The stop of a store, as the pending cleanup of its scope.
 pub(crate) struct StopOwed(pub(crate) Option<Arc<Store>>);
 
 impl Owe for StopOwed {
@@ -234,12 +234,12 @@ impl Owe for StopOwed {
 
 impl Drop for StopOwed {
     fn drop(&mut self) {
-        // One that its scope has refused is closed: there is nothing to stop.
+        // The cleanup of a scope that has ended: the store is closed, and there is nothing to stop.
         if let Some(store) = self.0.take()
             && store.state().phase != Life::Closed
         {
             store.host.count_release(Event::Lost);
-            // Nothing more is built for nobody to stop.
+            // The store is closed, so that no further component is built that no cleanup would stop.
             drop(Closed(&store));
             crate::log::error!(scope = %store.host.name, "a container was never stopped");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::factory::BoxError;
 use crate::task::{Name, ReleaseError};
 
-/// How the components of a container were stopped.
+/// The report of a container's stop.
 #[derive(Debug, Default)]
 pub struct StopReport {
     pub(crate) components: Vec<Stopped>,
@@ -14,61 +14,61 @@ pub struct StopReport {
     pub(crate) cut_off: bool,
 }
 
-/// How a component was stopped.
+/// The stop of a component.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Stopped {
-    /// Its module and type.
+    /// The module and the type of the component.
     pub name: Name,
-    /// Where it was provided.
+    /// The place where it was provided.
     pub site: &'static Location<'static>,
-    /// How long it took.
+    /// The duration of the stop.
     pub took: Duration,
-    /// What went wrong, in order. Nothing of it kept the next from being stopped.
+    /// The failures, in order. No failure prevented the following steps of the stop.
     pub failures: Vec<StopFailed>,
 }
 
 impl StopReport {
-    /// Gives the components that had been built, in the order in which their stop ended.
+    /// The components that had been built, in the order in which their stop ended.
     #[must_use]
     pub fn components(&self) -> &[Stopped] {
         &self.components
     }
 
-    /// Says how long it took.
+    /// The duration of the whole stop.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.took
     }
 
-    /// Gives those with which something went wrong.
+    /// The components whose stop had failures.
     pub fn failures(&self) -> impl Iterator<Item = &Stopped> {
         self.components.iter().filter(|component| !component.failures.is_empty())
     }
 
-    /// Asks whether the stop was cut off, by the end of the runtime or by code that blocked for longer than all of it may
-    /// take: what became of the components is not known then.
+    /// Returns `true` if the stop did not finish: the runtime shut down, or code blocked the thread for longer than the
+    /// time limit of the whole stop. The state of the components is unknown then.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
         self.cut_off
     }
 
-    /// Asks whether nothing went wrong.
+    /// Returns `true` if the stop finished without failures.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         !self.cut_off && self.failures().next().is_none()
     }
 
-    /// The report of a stop that did not come to its end.
+    /// The report of a stop that did not finish.
     pub(crate) fn of_cut_off() -> Self {
         Self { cut_off: true, ..Self::default() }
     }
 
-    /// The same for who has room for an error alone.
+    /// Returns the report as a `Result` with a single error.
     pub(crate) fn to_result(&self) -> Result<(), BoxError> {
         let mut words = String::new();
         for component in self.failures() {
-            let before = if words.is_empty() { "could not be stopped as they should:" } else { "," };
+            let before = if words.is_empty() { "components failed to stop:" } else { "," };
             words.push_str(&format!("{before} `{}`", component.name));
             for failure in &component.failures {
                 words.push_str(&format!(" ({failure}"));
@@ -87,7 +87,7 @@ impl StopReport {
 impl fmt::Display for StopReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.cut_off {
-            return f.write_str("the stop was cut off");
+            return f.write_str("the stop did not finish");
         }
         write!(f, "stopped {} in {:?}", self.components.len(), self.took)?;
         for component in &self.components {
@@ -100,7 +100,7 @@ impl fmt::Display for StopReport {
     }
 }
 
-/// Something that went wrong while a component was stopped.
+/// A failure during the stop of a component.
 #[derive(Debug)]
 pub struct StopFailed(pub(crate) StopCause);
 
@@ -109,18 +109,18 @@ pub(crate) enum StopCause {
     Returned(BoxError),
     Panicked(String),
     TimedOut(Duration),
-    /// A task of the component.
+    /// A task of the component panicked.
     TaskPanicked(String),
-    /// A cleanup that it had deferred, or a resource of its scope.
+    /// A cleanup that the component deferred, or the release of a resource of its scope, failed.
     Release(ReleaseError),
-    /// Tasks and cleanups of its scope, which the scope around waits for now.
+    /// Tasks and cleanups of the component did not end in time; the enclosing scope waits for them.
     Left(Duration),
-    /// The drop of the value.
+    /// The drop of the value panicked.
     DropPanicked(String),
 }
 
 impl StopFailed {
-    /// Asks whether something took longer than it was allowed.
+    /// Returns `true` if a step of the stop exceeded its time limit.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         match &self.0 {
@@ -130,7 +130,7 @@ impl StopFailed {
         }
     }
 
-    /// Asks whether something panicked.
+    /// Returns `true` if a step of the stop panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
         match &self.0 {
@@ -147,10 +147,10 @@ impl fmt::Display for StopFailed {
             StopCause::Returned(_) => f.write_str("`on_stop` failed"),
             StopCause::Panicked(message) => write!(f, "`on_stop` panicked: {message}"),
             StopCause::TimedOut(limit) => write!(f, "`on_stop` took longer than {limit:?} and was dropped"),
-            StopCause::TaskPanicked(message) => write!(f, "a task of it panicked: {message}"),
+            StopCause::TaskPanicked(message) => write!(f, "a task of the component panicked: {message}"),
             StopCause::Release(failed) => failed.fmt(f),
             StopCause::Left(limit) => write!(f, "its tasks and cleanups did not end within {limit:?}"),
-            StopCause::DropPanicked(message) => write!(f, "its drop panicked: {message}"),
+            StopCause::DropPanicked(message) => write!(f, "the drop of the component panicked: {message}"),
         }
     }
 }

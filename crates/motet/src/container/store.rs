@@ -1,8 +1,9 @@
-//! The components that there are: one store for the singletons, one for each [`Scoped`](super::Scoped).
+//! The stores of built components: one for the singletons, and one for each [`Scoped`](super::Scoped).
 //!
-//! A slot is empty, being built or filled. Whoever finds it empty starts a task that builds; everybody waits for that.
-//! The task belongs to the store's scope and nobody cancels it but the store, so no caller that is dropped takes
-//! anything along; what it built is in the list of what has to be stopped before anyone can see it.
+//! A slot is empty, being built, or filled. A caller that finds it empty starts the task that builds the component, and
+//! all callers wait for that task. The task belongs to the store's scope, and only the store cancels it, so a caller
+//! that is dropped does not stop a build. A built component is in the list of components to stop before any caller can
+//! see it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -27,29 +28,29 @@ pub(crate) type Outcome = Result<Value, BuildFailed>;
 
 pub(crate) struct Store {
     pub(crate) graph: Arc<Graph>,
-    /// The scope that its tasks, and what it holds, belong to.
+    /// The scope of its tasks and components.
     pub(crate) host: Arc<Core>,
-    /// The singletons, for a scoped one.
+    /// The store of the singletons; `Some` in the store of a `Scoped`.
     pub(crate) parent: Option<Arc<Self>>,
-    /// Gives up what is being built.
+    /// Cancels the builds in progress.
     pub(crate) cancel: CancelToken,
     pub(crate) begun: Instant,
     pub(crate) in_place: InPlace,
     pub(crate) state: Mutex<State>,
-    /// Notified whenever a build or the stop ends: who waits for one looks at the state again.
+    /// Notified whenever a build or the stop ends, so that waiters check the state again.
     pub(crate) changed: Notify,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) slots: Vec<Slot>,
-    /// What has to be stopped, in the order in which it was ready.
+    /// The components to stop, in the order in which they were ready.
     pub(crate) built: Vec<Built>,
     pub(crate) building: usize,
-    /// What failed to build, in order; of a start.
+    /// The failures of a start, in order.
     pub(crate) failures: Vec<BuildFailed>,
     pub(crate) started: Vec<Started>,
-    /// Stopped before their time: parts of what failed.
+    /// The components that were stopped early, as parts of a build that failed.
     pub(crate) stopped: Vec<Stopped>,
     pub(crate) phase: Life,
     pub(crate) scoped: Vec<Weak<Store>>,
@@ -73,16 +74,16 @@ pub(crate) enum Slot {
     Ready(Value),
 }
 
-/// A component with the transients that were made for it, which come before it.
+/// A component with the transients that were built for it, which come before it.
 pub(crate) struct Built {
     pub(crate) node: usize,
     pub(crate) instances: Vec<Instance>,
 }
 
-/// A chain of components that is longer than this goes on in a task: each is on the stack of the one that needs it.
+/// The longest chain of components that are built on one stack; a longer chain continues in a task.
 const DEEP: usize = 8;
 
-/// What comes of asking for a component.
+/// The result of a request for a component.
 pub(crate) enum Asked {
     Ready(Value),
     Wait(Arc<Settled>),
@@ -104,12 +105,12 @@ impl Store {
         })
     }
 
-    /// No code of a user runs under this lock, drops included, so a poisoned one holds a sound state.
+    /// No code of the user runs under this lock, drops included, so the state of a poisoned lock is consistent.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the stop has begun, and whether it has ended.
+    /// The state of the stop: not begun, begun or ended.
     pub(crate) fn life(&self) -> Life {
         self.state().phase
     }
@@ -122,8 +123,8 @@ impl Store {
         }
     }
 
-    /// Asks for a component; has it built if nobody did so far, or if it is a transient. `depth` is how many builds this
-    /// is part of, as far as they are under way in place.
+    /// Requests a component, and starts its build if there is none yet or if it is a transient. `depth` is the number
+    /// of builds in place that this request is part of.
     pub(crate) fn ask(self: &Arc<Self>, node: usize, depth: usize) -> Result<Asked, BuildFailed> {
         let owner = self.owner(node);
         let slot = owner.graph.nodes[node].slot;
@@ -146,7 +147,7 @@ impl Store {
             built
         };
         let mut attempt = Box::pin(Attempt::new(Arc::clone(owner), node, Arc::clone(&built)).run(depth + 1));
-        // The scope stays open meanwhile; one that has ended refuses the task below as well.
+        // The member keeps the scope open; a scope that has ended also refuses the task below.
         if depth < DEEP
             && let Some(_member) = Member::enter(&owner.host, Class::Work)
         {
@@ -157,25 +158,25 @@ impl Store {
         }
         let described = &owner.graph.nodes[node];
         let spec = Spec::new(described.name.clone(), described.site, Class::Work, Stop::Never);
-        // Refused by a scope that has ended: dropping the attempt settles it.
+        // If the scope has ended, it refuses the task: dropping the attempt settles it.
         drop(launch::<_, Plain>(&owner.host, spec, attempt));
         Ok(Asked::Wait(built))
     }
 
-    /// Waits for a component that another needs.
+    /// Waits for a component that another component needs.
     pub(crate) async fn built(self: &Arc<Self>, needed: usize, by: usize, built: &Settled) -> Outcome {
         if Arc::ptr_eq(self.owner(needed), self) {
-            // It is given up when this store is.
+            // The build is cancelled together with this store.
             return built.wait().await;
         }
-        // The container builds it, for whoever asks: a scope that ends does not wait for that.
+        // The container builds the singleton for all callers: a scope that ends does not wait for that build.
         match race(built.wait(), self.given_up()).await {
             Either::Left(outcome) => outcome,
             Either::Right(reason) => Err(self.failed(by, Phase::Factory, Cause::Cancelled(reason))),
         }
     }
 
-    /// Puts what a scope is opened with into its slot; gives it back if one is there.
+    /// Stores an input in its slot. Returns the value if the slot is in use.
     pub(crate) fn fill<T: Send + Sync + 'static>(&self, slot: usize, value: T) -> Result<(), T> {
         let mut state = self.state();
         match (&state.slots[slot], state.phase) {
@@ -198,13 +199,13 @@ impl Store {
         }))
     }
 
-    /// Waits until the state is as asked.
+    /// Waits until `look` returns a value for the state.
     pub(crate) async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
         until(&self.changed, || look(&mut self.state())).await
     }
 
     pub(crate) fn start_report(&self) -> StartReport {
-        // Nobody else asks for it.
+        // The report is created only once.
         let components = std::mem::take(&mut self.state().started);
         StartReport {
             components,
@@ -213,14 +214,14 @@ impl Store {
         }
     }
 
-    /// How long stopping everything may take at most.
+    /// The time limit of the whole stop.
     pub(crate) fn stop_limit(&self) -> Duration {
         let all = self.graph.stop_limits();
         // A component that is being built when the stop begins cleans up first, within its own limit.
         all.fold(Duration::ZERO, Duration::saturating_add).saturating_mul(2)
     }
 
-    /// Waits until what is being built is to be given up: the store is stopped, or its scope cancelled.
+    /// Waits until builds have to be cancelled: the store is stopped, or its scope is cancelled.
     pub(crate) async fn given_up(&self) -> Reason {
         race(self.cancel.cancelled(), self.host.token().cancelled()).await.into_inner().clone()
     }

@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-/// An `Arc<T>` of a type that only its key knows. Inside is the `Arc` itself, since `T` may be a trait object.
+/// An `Arc<T>` whose type only its key knows. The box contains the `Arc` itself, since `T` may be a trait object.
 #[derive(Clone)]
 pub(crate) struct Value(Arc<dyn Any + Send + Sync>);
 
@@ -15,8 +15,8 @@ impl Value {
     }
 
     /// # Panics
-    /// If it is of another type, which no key leads to.
+    /// If the value is of another type, which its key excludes.
     pub(crate) fn arc<T: ?Sized + Send + Sync + 'static>(&self) -> Arc<T> {
-        Arc::clone(self.get().expect("a key leads to values of its type alone"))
+        Arc::clone(self.get().expect("a key identifies values of its own type"))
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a graph is found before anything runs, all of it at once.
+//! All problems of a graph are found before anything runs.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn failed(c: Container) -> CheckFailed {
     c.check().expect_err("something is wrong with it")
 }
 
-/// Without the path of this file, and line numbers as they are.
+/// The error without the path of this file.
 fn text(failed: &CheckFailed) -> String {
     failed.to_string().replace(file!(), "FILE")
 }
@@ -59,7 +59,7 @@ cycle:
   |     needs
   +-- `B` {}
 
-outlives what it needs:
+singleton depends on a scoped component:
   `D` {}, singleton
     needs `C` {}, scoped",
         at(4),
@@ -84,7 +84,7 @@ fn missing_component_names_the_path_that_needs_it() {
     c.provide(|_: Arc<Pool>| async { A });
     c.provide(|_: Arc<A>| async { B });
     c.provide_transient(|_: Arc<B>, _: Arc<D>| async { C });
-    // Within a circle there is no end to that.
+    // Inside of a cycle there is no first component.
     c.provide(|_: Arc<Pool>, _: Arc<PgRepo>| async { D });
     c.provide(|_: Arc<D>| async { PgRepo });
     let failed = failed(c);
@@ -132,9 +132,9 @@ fn missing_component_comes_with_a_matching_hint() {
     concrete.provide(|_: Arc<PgRepo>| async { A });
     for (c, expected) in [
         (tagged, "did you mean `Named<Replica, Pool>`"),
-        (result, "`Result<Pool, Error>` is provided: `try_provide` would take it apart"),
-        (arc, "`Arc<Pool>` is provided: `shared` takes an `Arc` as it is"),
-        (other_path, "another type than `"),
+        (result, "`Result<Pool, Error>` is provided: use `try_provide` to unwrap the `Result`"),
+        (arc, "`Arc<Pool>` is provided: use `shared` to provide an existing `Arc`"),
+        (other_path, "a different type than `"),
         (typo, "did you mean `Poool`"),
         (concrete, "did you mean `dyn Repo`"),
     ] {
@@ -168,7 +168,7 @@ fn outliving_through_transients_and_options_is_found() {
     c.provide_scoped(|| async { A });
     c.provide_transient(|_: Arc<A>| async { B });
     c.provide(|_: Option<Arc<B>>| async { C });
-    // No problem: it lives as long.
+    // Not a problem: both have the same lifetime.
     c.provide_scoped(|_: Arc<B>| async { D });
     let failed = failed(c);
     let [Problem::Outlives(places)] = failed.problems() else { panic!("{failed}") };
@@ -200,7 +200,7 @@ fn override_removes_only_components_that_become_unused() {
     mocked.overrides(|c| {
         c.shared::<dyn Repo>(Arc::new(Mock));
     });
-    assert_eq!(names(mocked), ["A", "dyn Repo"], "the unused pool would be opened");
+    assert_eq!(names(mocked), ["A", "dyn Repo"], "the unused pool is left out");
 
     let mut also_used = build();
     also_used.provide(|_: Arc<Pool>| async { B });
@@ -214,7 +214,7 @@ fn override_removes_only_components_that_become_unused() {
         c.provide(|_: Arc<Pool>| async { Mock }).bind::<dyn Repo>(|mock| mock);
     });
     let failed = failed(by_the_mock);
-    // The override has to be for `dyn Repo` alone: no component provided a `Mock` before.
+    // The override must be for `dyn Repo` only: no component provided a `Mock` before.
     assert!(matches!(failed.problems(), [Problem::UselessOverride { what, .. }] if what == "Mock"));
 }
 

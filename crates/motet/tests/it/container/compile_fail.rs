@@ -1,4 +1,4 @@
-//! What the compiler says to a factory that is none.
+//! The compiler's messages for a closure that is not a factory.
 
 #[test]
 fn wrong_factories_get_helpful_compile_errors() {

@@ -1,4 +1,4 @@
-//! Health, along the graph.
+//! Health checks, combined along the graph.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,7 +19,7 @@ async fn component_is_at_most_as_healthy_as_its_dependencies() {
         let running = started(n, c).await;
         let begin = Instant::now();
         let report = running.health().await;
-        assert_eq!(begin.elapsed(), millis(100), "side by side");
+        assert_eq!(begin.elapsed(), millis(100), "the checks run concurrently");
         assert_eq!(report.health(), Health::Unhealthy);
         let seen: Vec<_> = report
             .components()
@@ -74,10 +74,10 @@ async fn hung_or_panicked_checks_and_dead_tasks_are_unhealthy() {
         assert_eq!(begin.elapsed(), millis(200));
         let text = report.to_string();
         for part in [
-            "`A` unhealthy: no answer within 200ms",
-            "`B` unhealthy: the check panicked: a bug",
-            "`C` unhealthy: a task of it has panicked",
-            "`D` unhealthy: a task of it has panicked",
+            "`A` unhealthy: the health check took longer than 200ms",
+            "`B` unhealthy: the health check panicked: a bug",
+            "`C` unhealthy: a task of the component has panicked",
+            "`D` unhealthy: a task of the component has panicked",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
@@ -88,14 +88,14 @@ async fn hung_or_panicked_checks_and_dead_tasks_are_unhealthy() {
 }
 
 #[test]
-#[should_panic(expected = "`on_stop` of `A` is given twice: put both into one")]
+#[should_panic(expected = "`on_stop` of `A` is set twice: put both into one closure")]
 fn second_hook_of_a_kind_panics() {
     let mut c = Container::new();
     c.value(A).on_stop(|_| async {}).on_stop(|_| async {});
 }
 
 #[test]
-#[should_panic(expected = "`u8` is an input: it is given, not built, so its `on_stop` would never run")]
+#[should_panic(expected = "`u8` is an input, which is not built, so its `on_stop` would never run")]
 fn hook_of_an_input_panics() {
     Container::new().input::<u8>().on_stop(|_| async {});
 }
@@ -119,7 +119,7 @@ async fn panic_in_an_isolated_component_leaves_its_other_tasks() {
         let running = started(n, c).await;
         heard.await.unwrap();
         assert_eq!(running.health().await.health(), Health::Healthy);
-        assert!(running.stop().await.is_ok(), "nor is it a failure of the stop");
+        assert!(running.stop().await.is_ok(), "the panic is not a failure of the stop");
     })
     .await
     .unwrap();
@@ -138,7 +138,7 @@ async fn a_container_that_is_stopped_is_unhealthy() {
             Ok(())
         });
         let mut ended = std::pin::pin!(ended);
-        // Its stop has begun, and waits for `on_stop`.
+        // The stop has begun, and waits for `on_stop`.
         assert!(timeout(millis(50), &mut ended).await.is_err());
         let report = outlives.get().unwrap().health().await;
         assert!(report.is_stopping() && !report.is_stopped());
@@ -154,7 +154,7 @@ async fn a_container_that_is_stopped_is_unhealthy() {
     assert_eq!(report.to_string(), "unhealthy: the container is stopped");
 }
 
-/// What a check answers while the stop begins is out of date.
+/// The answer of a check is out of date if the stop begins during the check.
 #[tokio::test(start_paused = true)]
 async fn a_container_whose_stop_begins_during_the_checks_is_unhealthy() {
     let mut asked = None;

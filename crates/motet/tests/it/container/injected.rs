@@ -1,4 +1,4 @@
-//! What factories may ask for.
+//! The argument types of factories.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

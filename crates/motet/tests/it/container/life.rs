@@ -1,4 +1,4 @@
-//! Starting along the graph, stopping against it.
+//! The start in the order of the dependencies, and the stop in reverse.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ async fn component_starts_once_its_own_dependencies_are_ready() {
     within(async |n| {
         let begin = Instant::now();
         let mut c = Container::new();
-        // Level by level this would take 350 ms: the slow one delays only the last.
+        // Level by level the start would take 350 ms: the slow component delays only the last one.
         c.provide(|| after(50, A));
         c.provide(|| after(200, B));
         c.provide(|_: Arc<A>| after(150, C)).on_start(|_| after(20, ()));
@@ -51,7 +51,7 @@ async fn component_starts_once_its_own_dependencies_are_ready() {
             ]
         );
         assert_eq!((report.took(), report.components().len()), (millis(230), 4));
-        assert!(report.to_string().ends_with("the longest way: `A`, `C`, `D`"), "{report}");
+        assert!(report.to_string().ends_with("critical path: `A`, `C`, `D`"), "{report}");
     })
     .await
     .unwrap();
@@ -82,10 +82,10 @@ async fn component_stops_once_its_dependents_have_stopped() {
         c.provide(|_: Arc<C>| async { D }).on_stop(|_: Arc<D>| async { Err(Refused("no")) });
         let begin = Instant::now();
         let report = started(n, c).await.stop().await;
-        // B and C side by side, then A.
+        // B and C stop concurrently, then A.
         assert_eq!((begin.elapsed(), report.took()), (millis(200), millis(200)));
         let failed: Vec<_> = report.failures().map(|one| one.name.as_str()).collect();
-        assert_eq!(failed, ["D"], "and the rest stopped");
+        assert_eq!(failed, ["D"], "the other components stopped");
         assert_eq!(report.components().len(), 4);
     })
     .await
@@ -208,8 +208,8 @@ async fn failures_of_a_stop_are_reported_and_the_others_stop() {
         for part in [
             "`B` in 100ms: `on_stop` took longer than 100ms and was dropped",
             "`on_stop` panicked: in on_stop",
-            "its drop panicked: in drop",
-            "a task of it panicked: in a task",
+            "the drop of the component panicked: in drop",
+            "a task of the component panicked: in a task",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
@@ -235,7 +235,7 @@ async fn failed_stop_of_a_dropped_container_fails_its_scope() {
     let release = &failed.release_failures()[0];
     assert_eq!(release.resource(), "container");
     let source = std::error::Error::source(release).unwrap().to_string();
-    assert_eq!(source, "could not be stopped as they should: `A` (`on_stop` failed: will not)");
+    assert_eq!(source, "components failed to stop: `A` (`on_stop` failed: will not)");
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,9 +254,9 @@ async fn start_only_builds_only_what_the_component_needs() {
         assert_eq!(log.read(), ["A", "B"]);
         assert!(running.get::<C>().unwrap_err().is_not_started());
         let unknown = running.get::<u8>().unwrap_err();
-        assert!(unknown.is_unknown() && unknown.to_string() == "nobody provides `u8`", "{unknown}");
+        assert!(unknown.is_unknown() && unknown.to_string() == "`u8` is not provided", "{unknown}");
         assert_eq!(running.get::<D>().unwrap_err().to_string(), "`D` is scoped: a `Scoped` builds it");
-        // What needs it builds it then.
+        // A component that needs it builds it then.
         running.within(n).unwrap().get::<D>().await.unwrap();
         assert_eq!(log.read(), ["A", "B", "C"]);
         assert_eq!(running.stop().await.components().len(), 4 - 1, "D is stopped before, with its own scope");
@@ -306,7 +306,7 @@ async fn container_does_not_start_in_an_ended_scope() {
     let mut c = Container::new();
     c.provide(|| async { panic!("a factory runs") as A });
     assert!(matches!(c.start(&ended).await, Err(StartFailed::Closed)));
-    assert_eq!(ended.release_counts().lost, 0, "there was nothing to stop");
+    assert_eq!(ended.release_counts().lost, 0, "no component was built");
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,14 +365,14 @@ async fn hanging_transients_leave_time_to_stop_their_dependencies() {
     assert_eq!(log.read(), ["A"]);
 }
 
-/// With no time left, the scope gives up the whole stop.
+/// When its time is over, the scope gives up the whole stop.
 #[tokio::test(start_paused = true)]
 async fn stop_that_is_cut_off_is_not_ok() {
     within(async |n| {
         let mut c = Container::new();
         c.provide(|| async { A }).on_stop(|_| async {
             tokio::task::yield_now().await;
-            // The thread is blocked for an hour, as far as the clock can tell.
+            // The advanced clock makes the thread look blocked for an hour.
             tokio::time::advance(millis(3_600_000)).await;
         });
         c.provide(|_: Arc<A>| async { B }).on_stop(|_| async {

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::notes::Log;
 
-/// Components that need nothing of each other but what the tests say.
+/// Components whose dependencies are set by each test.
 #[derive(Debug)]
 struct A;
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Log {
-    /// A hook that notes it.
+    /// Returns a hook that notes the name of its component.
     fn hook<T: ?Sized>(&self, what: &'static str) -> impl Fn(Arc<T>) -> std::future::Ready<()> + use<T> {
         let log = self.clone();
         move |_| {
@@ -60,7 +60,7 @@ async fn after<T>(time: u64, value: T) -> T {
     value
 }
 
-/// Runs in a scope of its own.
+/// Runs `body` in a scope of its own.
 async fn within<T>(body: impl AsyncFnOnce(&Nursery<Refused>) -> T) -> Result<T, ScopeError<Refused>> {
     scope(async |n: &Nursery<Refused>| Ok(body(n).await)).await
 }

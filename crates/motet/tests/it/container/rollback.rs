@@ -36,7 +36,7 @@ async fn failed_factory_is_named_and_the_built_components_stop() {
         assert_eq!(
             errors(&failed),
             [
-                "the container did not start; stopped 2 that had been built".to_owned(),
+                "the container did not start; stopped 2 built components".to_owned(),
                 format!("the factory of `C` failed ({}:{line}:11), needed by `D`", file!()),
                 "port in use".to_owned(),
             ]
@@ -57,7 +57,7 @@ async fn start_timeout_rolls_back_within_a_limit_of_its_own() {
         let begin = Instant::now();
         let mut c = Container::new();
         let stopped = log.clone();
-        // Longer than what starts in time: rolled back under a limit of its own.
+        // The stop takes longer than the limit of the start: it has a limit of its own.
         c.provide(|| async { A }).on_stop(move |_| {
             let stopped = stopped.clone();
             async move {
@@ -82,7 +82,7 @@ async fn start_timeout_rolls_back_within_a_limit_of_its_own() {
     })
     .await
     .unwrap();
-    assert_eq!(log.read(), ["cleanup", "A"], "what was deferred may need what its component did");
+    assert_eq!(log.read(), ["cleanup", "A"], "a deferred cleanup may use the dependencies of its component");
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,7 +109,7 @@ async fn component_whose_on_start_fails_is_stopped() {
         c.provide(|_: Arc<A>| async { B })
             .on_start(|_| async { Err(Refused("no migration")) })
             .on_stop(log.hook("B"));
-        c.provide(|_: Arc<B>| async { panic!("it needs what did not start") as C });
+        c.provide(|_: Arc<B>| async { panic!("its dependency did not start") as C });
         let failed = c.start(n).await.unwrap_err();
         let first = failed.build_failed().unwrap();
         assert_eq!((first.component(), first.phase()), ("B", Phase::OnStart));
@@ -125,7 +125,7 @@ async fn panics_of_factories_and_their_drops_fail_only_the_start() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
-            panic!("in the drop of a factory that was given up");
+            panic!("in the drop of a cancelled factory");
         }
     }
     let log = Log::default();
@@ -137,7 +137,7 @@ async fn panics_of_factories_and_their_drops_fail_only_the_start() {
             let _bomb = Bomb;
             never::<C>().await
         });
-        // Before its first await, in the closure itself.
+        // The closure itself panics, before it returns a future.
         c.provide(|_: Arc<A>| {
             if true {
                 panic!("at once");
@@ -161,7 +161,7 @@ async fn start_fails_at_the_first_error_and_keeps_concurrent_ones() {
         let mut c = Container::new();
         c.try_provide(|| after(100, Err::<A, _>(Refused("first"))));
         c.try_provide(|| after(100, Err::<B, _>(Refused("second"))));
-        // It fails of what it needs, and that is no failure of its own.
+        // B fails because of its dependency, which is not a failure of its own.
         c.provide(|_: Arc<B>| async { D });
         c.provide(|| after(5_000, C));
         let failed = c.start(n).await.unwrap_err();
@@ -184,10 +184,10 @@ async fn dropped_start_is_rolled_back_at_once() {
         c.provide(|_: Arc<B>| never::<C>()).on_stop(log.hook("C"));
         assert!(timeout(millis(100), c.start(n)).await.is_err());
         after(10, ()).await;
-        assert_eq!(log.read(), ["A"], "at once, and not at the end of the scope");
+        assert_eq!(log.read(), ["A"], "the component stops at once, and not at the end of the scope");
     })
     .await;
-    assert_eq!(ended.unwrap_err().release_failures().len(), 1, "and the scope hears of what went wrong");
+    assert_eq!(ended.unwrap_err().release_failures().len(), 1, "the scope receives the failure");
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +197,7 @@ async fn cancelled_scope_rolls_the_start_back_at_once() {
         let mut c = Container::new();
         c.provide(|| async { A }).on_stop(log.hook("A"));
         c.provide(|_: Arc<A>| never::<B>());
-        // Awaited outside of the scope that it is in.
+        // The start is awaited outside of its scope.
         let (give, take) = tokio::sync::oneshot::channel();
         n.spawn("inner", async {
             let inner = within(async |inner| {
@@ -233,7 +233,7 @@ async fn panic_of_a_needed_cast_fails_the_start_and_rolls_back() {
         c.provide_transient(|| async { C }).on_stop(log.hook("C"));
         c.provide(|| after(10, A))
             .on_stop(log.hook("A"))
-            .bind::<dyn Nothing>(|a| if true { panic!("no such thing") } else { a });
+            .bind::<dyn Nothing>(|a| if true { panic!("a cast panics") } else { a });
         c.provide(|_: Arc<C>, _: Arc<dyn Nothing>| async { B }).on_stop(log.hook("B"));
         let failed = c.start(n).await.unwrap_err();
         assert!(failed.build_failed().is_some_and(|first| first.is_panic() && first.component() == "B"));
@@ -253,7 +253,7 @@ async fn panic_of_an_unneeded_cast_resumes_and_rolls_back() {
         let mut c = Container::new();
         c.provide(|| async { A })
             .on_stop(log.hook("A"))
-            .bind::<dyn Nothing>(|a| if true { panic!("no such thing") } else { a });
+            .bind::<dyn Nothing>(|a| if true { panic!("a cast panics") } else { a });
         let mut start = Box::pin(c.start(n));
         let panicked = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| start.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
@@ -262,7 +262,7 @@ async fn panic_of_an_unneeded_cast_resumes_and_rolls_back() {
         assert!(panicked.await);
         drop(start);
         after(10, ()).await;
-        assert_eq!(log.read(), ["A"], "at once, and not at the end of the scope");
+        assert_eq!(log.read(), ["A"], "the component stops at once, and not at the end of the scope");
     })
     .await
     .unwrap();
@@ -276,7 +276,7 @@ async fn panic_before_the_first_await_is_a_build_failure() {
         let mut c = Container::new();
         c.provide(|| async { A }).on_stop(log.hook("A"));
         c.provide(|_: Arc<A>| async { panic!("no config") as B }).on_stop(log.hook("B"));
-        c.provide(|| async { panic!("comes after it") as C });
+        c.provide(|| async { panic!("starts after B") as C });
         let failed = c.start(n).await.unwrap_err();
         let StartFailed::Build { first, others, rollback } = &failed else { panic!("{failed}") };
         assert!(first.is_panic() && others.is_empty(), "{failed:?}");
@@ -288,7 +288,9 @@ async fn panic_before_the_first_await_is_a_build_failure() {
         let running = started(n, c).await;
         let scoped = running.within(n).unwrap();
         for _ in 0..2 {
-            let Err(GetFailed::Build(failed)) = scoped.get::<D>().await else { panic!("it is built") };
+            let Err(GetFailed::Build(failed)) = scoped.get::<D>().await else {
+                panic!("the build must fail")
+            };
             assert!(failed.is_panic());
         }
     })
@@ -297,7 +299,8 @@ async fn panic_before_the_first_await_is_a_build_failure() {
     assert_eq!(log.read(), ["A"]);
 }
 
-/// Each component is built on the stack of the component that needs it: a chain of any length, provided from its end.
+/// Each component is built on the stack of the component that needs it. The test has a long chain, provided from its
+/// end.
 #[tokio::test(start_paused = true)]
 async fn long_chain_needs_little_stack() {
     struct Link<const N: usize>;
@@ -314,7 +317,7 @@ async fn long_chain_needs_little_stack() {
             17 needs 16, 16 needs 15, 15 needs 14, 14 needs 13, 13 needs 12, 12 needs 11, 11 needs 10, 10 needs 9,
             9 needs 8, 8 needs 7, 7 needs 6, 6 needs 5, 5 needs 4, 4 needs 3, 3 needs 2, 2 needs 1, 1 needs 0,);
         c.provide(|| async {
-            // How deep it is shows in where a variable is, compared to one of the start.
+            // The depth of the stack is the distance between the address of a local variable here and one at the start.
             DEPTH.with(|depth| depth.set(std::ptr::from_ref(&depth).addr()));
             Link::<0>
         });

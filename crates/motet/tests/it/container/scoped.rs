@@ -1,4 +1,4 @@
-//! Components of a scope, built when they are asked for.
+//! Components of a scope, built when they are first requested.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ async fn concurrent_gets_build_a_scoped_component_once() {
         assert_eq!(begin.elapsed(), millis(200), "B and C side by side");
         assert_eq!(built.load(Ordering::Relaxed), 1);
         running.within(n).unwrap().get::<A>().await.unwrap();
-        assert_eq!(built.load(Ordering::Relaxed), 2, "another scope, another component");
+        assert_eq!(built.load(Ordering::Relaxed), 2, "each scope has its own component");
     })
     .await
     .unwrap();
@@ -90,7 +90,7 @@ async fn dropped_get_leaves_the_build_running() {
         assert!(timeout(millis(50), scoped.get::<A>()).await.is_err());
         assert!(timeout(millis(0), scoped.get::<B>()).await.is_err());
         scoped.get::<A>().await.unwrap();
-        assert_eq!(begin.elapsed(), millis(100), "it went on");
+        assert_eq!(begin.elapsed(), millis(100), "the build continued");
         after(100, ()).await;
         assert_eq!(scoped.close().await.components().len(), 2);
     })
@@ -113,7 +113,7 @@ async fn scoped_components_stop_before_singletons_with_their_scope() {
             let scoped = running.within(inner).unwrap();
             let GetFailed::Build(failed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
             assert!(
-                failed.to_string().starts_with("`u32` is an input that the scope was not given"),
+                failed.to_string().starts_with("`u32` is an input, and the scope has no value for it"),
                 "{failed}"
             );
             scoped.value(7_u32).unwrap();
@@ -124,7 +124,7 @@ async fn scoped_components_stop_before_singletons_with_their_scope() {
         .await
         .unwrap();
         assert_eq!(log.read(), ["C", "B"]);
-        // Still open when the container stops.
+        // This scope is still open when the container stops.
         let scoped = running.within(n).unwrap();
         scoped.value(7_u32).unwrap();
         scoped.get::<C>().await.unwrap();
@@ -136,7 +136,7 @@ async fn scoped_components_stop_before_singletons_with_their_scope() {
     })
     .await
     .unwrap();
-    assert_eq!(log.read().len(), 5, "each once");
+    assert_eq!(log.read().len(), 5, "each component stops once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +201,7 @@ async fn independent_dependencies_build_concurrently() {
     .unwrap();
 }
 
-/// The container builds the singleton, for every caller.
+/// The container builds the singleton for all callers.
 #[tokio::test(start_paused = true)]
 async fn ending_scope_does_not_wait_for_a_build_of_the_container() {
     within(async |n| {
@@ -224,7 +224,7 @@ async fn ending_scope_does_not_wait_for_a_build_of_the_container() {
         assert!(closed.close().await.is_ok());
         assert_eq!(begin.elapsed(), millis(100));
         running.within(n).unwrap().get::<C>().await.unwrap();
-        assert_eq!(begin.elapsed(), millis(10_000), "and it was built once");
+        assert_eq!(begin.elapsed(), millis(10_000), "the singleton was built once");
     })
     .await
     .unwrap();
@@ -252,7 +252,7 @@ async fn scoped_cannot_open_once_the_container_stops() {
             inner.await.unwrap();
         });
         let running = take.await.unwrap();
-        // Its stop takes a while, and so does that of the container.
+        // The stop of the component takes a while, and so does that of the container.
         running.within(n).unwrap().get::<B>().await.unwrap();
         after(500, ()).await;
         assert!(running.within(n).is_err(), "the stop has begun");

@@ -1,4 +1,5 @@
-//! Containers: whatever graph, whatever fails, hangs, panics or is dropped, what was built is stopped once, in reverse.
+//! Containers of random graphs: whatever fails, hangs, panics or is dropped, each built component is stopped once, in
+//! reverse order.
 
 use std::future::pending;
 use std::sync::{Arc, Mutex};
@@ -56,11 +57,11 @@ const STOP_LIMIT: u64 = 200;
 
 type Hooked = std::pin::Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>>;
 
-/// A component; they differ by number.
+/// A component, with its number.
 struct Part<const N: usize>;
 struct Tag;
 
-/// What a part does at a point of its life.
+/// The behaviour of a part in one of its phases.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Act {
     Works,
@@ -80,12 +81,12 @@ enum Event {
     Cleaned,
 }
 
-/// What the parts do, and what they did.
+/// The behaviour of the parts, and the events that they caused.
 #[derive(Clone)]
 struct World(Arc<Mutex<State>>);
 
 struct State {
-    /// For each part: factory, `on_start`, `on_stop`.
+    /// For each part: the factory, `on_start` and `on_stop`.
     acts: [[Act; 3]; NODES],
     delays: [[u64; 3]; NODES],
     needs: [&'static [usize]; NODES],
@@ -176,7 +177,7 @@ impl World {
         }
     }
 
-    /// What must hold when all is over.
+    /// Checks the guarantees after the end.
     fn check(&self) {
         let state = self.0.lock().unwrap();
         let events = &state.events;
@@ -190,14 +191,15 @@ impl World {
             assert_eq!(built.len(), all(node, Event::StopEnds).len(), "{node}: {events:?}");
             assert_eq!(all(node, Event::Begins).len(), all(node, Event::Cleaned).len(), "{node}: {events:?}");
             for (cleaned, ended) in all(node, Event::Cleaned).iter().zip(all(node, Event::StopEnds)) {
-                // Of what failed before it was built, none ended.
+                // A part that failed before it was built has no `StopEnds`.
                 assert!(
                     built.len() < all(node, Event::Begins).len() || *cleaned > ended,
                     "{node}: {events:?}"
                 );
             }
             for needed in state.needs[node] {
-                // At most one of each is alive at a time here, so the last of what is needed outlives the last user.
+                // At most one instance of each part is alive at a time, so the last instance of a dependency outlives
+                // its last user.
                 if let (Some(cleaned), Some(stops)) =
                     (all(node, Event::Cleaned).last(), all(*needed, Event::StopBegins).last())
                 {
@@ -223,7 +225,7 @@ impl Drop for StopEnds {
     }
 }
 
-/// Provides part `$n`, which needs the parts in brackets; as a singleton or scoped.
+/// Provides part `$n`, which depends on the parts in brackets, as a singleton or scoped.
 macro_rules! part {
     ($n:literal [$($needs:literal),*]) => {
         (&[$($needs),*], |c, w, scoped| {
@@ -242,7 +244,7 @@ macro_rules! part {
 
 type Shape = (&'static [usize], fn(&mut Container, &World, bool));
 
-/// What each part may need.
+/// The possible dependencies of each part.
 const SHAPES: [&[Shape]; NODES] = [
     &[part!(0 [])],
     &[part!(1 []), part!(1[0])],
@@ -260,7 +262,7 @@ fn container(
     let mut c = Container::new();
     for (node, shapes) in SHAPES.iter().enumerate() {
         let (needs, provide) = shapes[shape(shapes.len())];
-        // Something scoped cannot be needed by a singleton.
+        // A singleton cannot depend on a scoped part.
         provide(&mut c, world, scoped(node));
         world.0.lock().unwrap().needs[node] = needs;
     }
@@ -293,7 +295,7 @@ fn cancel_singletons() {
             if matches!(outcome, Outcome::Dropped { .. }) {
                 drain().await;
             }
-            // Two containers after each other: the second began when the first had stopped.
+            // Two containers one after the other: the second began when the first had stopped.
             for node in 0..NODES {
                 assert_eq!(world.count(node, Event::Built), world.count(node, Event::StopEnds));
                 assert_eq!(world.count(node, Event::Begins), world.count(node, Event::Cleaned));
@@ -317,17 +319,17 @@ async fn start_and_end() {
         let c = container(&world, |shapes| draw(shapes as u64) as usize, |_| false);
         let begin = Instant::now();
         let started = match way {
-            // Dropped while it starts.
+            // The start is dropped.
             0 => match timeout(millis(patience), c.start(n)).await {
                 Ok(started) => started,
                 Err(_) => {
-                    // Each within its limits, one after the other at worst.
+                    // In the worst case all parts stop one after the other, each within its limits.
                     sleep(millis(NODES as u64 * STOP_LIMIT * 4)).await;
                     world.check();
                     return Ok(());
                 }
             },
-            // Cancelled while it starts.
+            // The start is cancelled.
             1 => {
                 let outer = Scope::clone(n);
                 n.spawn("canceller", async move {
@@ -342,7 +344,11 @@ async fn start_and_end() {
             Ok(running) => {
                 assert!(begin.elapsed() <= millis(100 * NODES as u64));
                 for node in 0..NODES {
-                    assert_eq!(world.count(node, Event::Ready), 1, "a start is over before all have started");
+                    assert_eq!(
+                        world.count(node, Event::Ready),
+                        1,
+                        "the start ended before all components had started"
+                    );
                 }
                 match way {
                     2 => {
@@ -358,7 +364,7 @@ async fn start_and_end() {
             }
             Err(failed) => {
                 world.check();
-                let rollback = failed.rollback().expect("something ran");
+                let rollback = failed.rollback().expect("factories ran");
                 let built = (0..NODES).filter(|node| world.count(*node, Event::Built) > 0);
                 assert_eq!(rollback.components().len(), built.count(), "{rollback}");
                 if let StartFailed::Build { first, .. } = &failed {
@@ -442,7 +448,7 @@ fn sweep_scoped(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         let world = World::drawn();
         let singletons = draw(3) as usize;
         {
-            // The singletons start: this is about the others.
+            // The singletons start without failures: this test is about scoped parts.
             let mut state = world.0.lock().unwrap();
             for node in 0..singletons {
                 state.acts[node] = [Act::Works; 3];
@@ -482,7 +488,7 @@ fn sweep_scoped(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                     pending::<()>().await;
                 }
                 if way >= 2 {
-                    // What failed is tried again: now that all is well, it is there.
+                    // A part that failed is built again, now without failures.
                     sleep(millis(2_000)).await;
                     world.0.lock().unwrap().acts.iter_mut().for_each(|acts| acts[..2].fill(Act::Works));
                     scoped.get::<Part<5>>().await.unwrap();
@@ -500,7 +506,7 @@ fn sweep_scoped(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 for node in singletons..NODES {
                     let (built, stopped) =
                         (world.count(node, Event::Built), world.count(node, Event::StopEnds));
-                    assert_eq!(built, stopped, "the scope ended without it");
+                    assert_eq!(built, stopped, "the scope ended before the part was stopped");
                 }
             }
             Ok(())
