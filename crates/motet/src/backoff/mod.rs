@@ -1,4 +1,4 @@
-//! How long to wait between attempts.
+//! Delays between attempts.
 
 mod jitter;
 
@@ -10,21 +10,21 @@ pub use jitter::Jitter;
 
 use crate::rng::Rng;
 
-/// Says how long to wait before the next attempt: constant or growing, with jitter.
+/// The delay before the next attempt: constant or growing, with jitter.
 ///
-/// A pure value: it reads no clock, sleeps never and keeps no count. The caller counts failed attempts, starts
-/// again from zero after a success, and lends the generator, usually that of its thread
+/// A back-off is a plain value: it reads no clock, never sleeps and keeps no count. The caller counts the failed
+/// attempts, starts again at zero after a success, and passes the random number generator, usually that of its thread
 /// ([`rng::with`](crate::rng::with)).
 ///
-/// The growth is `base * factor^attempt`, at most `max`: the *ceiling* of an attempt. The wait itself is
-/// drawn from an interval that the [`Jitter`] spans below (with [`Jitter::Proportional`], around) the ceiling,
-/// and that never reaches past `max`: the cap is applied before the draw. Clamped after it, every late attempt
-/// of every client would come at the same moment.
+/// The *ceiling* of an attempt is `base * factor^attempt`, at most `max`. The delay is drawn from an interval that the
+/// [`Jitter`] spans below the ceiling (around it, with [`Jitter::Proportional`]), and that never exceeds `max`: the cap
+/// is applied before the draw. If the delay were clamped after the draw, every late attempt of every client would come
+/// at the same moment.
 ///
 /// # Defaults
-/// [`Backoff::default`] is 100 ms doubling up to 20 s with full jitter, as the AWS SDKs have it. An
-/// [`exponential`](Self::exponential) one has factor 2 and [`Jitter::Full`]; a [`constant`](Self::constant)
-/// one has no jitter, for then it would not be constant.
+/// [`Backoff::default`] is 100 ms, doubling up to 20 s, with full jitter, as in the AWS SDKs. An
+/// [`exponential`](Self::exponential) back-off has factor 2 and [`Jitter::Full`]. A [`constant`](Self::constant)
+/// back-off has no jitter, because with jitter it would not be constant.
 ///
 /// # Examples
 /// ```
@@ -51,17 +51,17 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits `delay` after each attempt: zero is at once, and [`Duration::MAX`] never.
+    /// Creates a back-off of `delay` after each attempt. Zero does not wait, and [`Duration::MAX`] waits forever.
     ///
-    /// There is no cap, so that [`Jitter::Proportional`] reaches to both sides of `delay`. With a
-    /// [`factor`](Self::factor) it would grow without bound: use [`exponential`](Self::exponential).
+    /// There is no cap, so that [`Jitter::Proportional`] extends to both sides of `delay`. With a
+    /// [`factor`](Self::factor) the delay would grow without bound: use [`exponential`](Self::exponential).
     #[must_use]
     pub const fn constant(delay: Duration) -> Self {
         Self { base: delay, max: Duration::MAX, factor: 1.0, jitter: Jitter::None }
     }
 
-    /// Waits up to `base` after the first attempt, up to twice as long after each further one, and never
-    /// longer than `max`.
+    /// Creates a back-off of up to `base` after the first attempt, up to twice as much after each further attempt, and
+    /// never more than `max`.
     ///
     /// # Errors
     /// [`BackoffConfigError`] if `base` is longer than `max`: the delay could never grow.
@@ -72,7 +72,7 @@ impl Backoff {
         Ok(Self::doubling(base, max))
     }
 
-    /// The back-off of [`exponential`](Self::exponential) for a `base` that is known to be at most `max`.
+    /// Creates the back-off of [`exponential`](Self::exponential) for a `base` that is known to be at most `max`.
     pub(crate) const fn doubling(base: Duration, max: Duration) -> Self {
         Self { base, max, factor: 2.0, jitter: Jitter::Full }
     }
@@ -109,25 +109,25 @@ impl Backoff {
         }
     }
 
-    /// Draws how long to wait after attempt number `attempt`, the first being 0.
+    /// Draws the delay after attempt number `attempt`; the first attempt has number 0.
     ///
-    /// `attempt` may be anything up to `u32::MAX`: the wait stays at its cap.
+    /// `attempt` may be any number up to `u32::MAX`: the delay stays at its cap.
     #[must_use]
     pub fn delay(&self, attempt: u32, rng: &mut Rng) -> Duration {
         self.jitter.draw(self.ceiling(attempt), self.max, rng)
     }
 
-    /// Returns `base * factor^attempt`, at most `max`: the wait after `attempt` without jitter.
+    /// Returns `base * factor^attempt`, at most `max`: the delay after `attempt` without jitter.
     #[must_use]
     pub fn ceiling(&self, attempt: u32) -> Duration {
-        // Zero times infinity is no number.
+        // Zero times infinity is not a number.
         if self.base.is_zero() {
             return Duration::ZERO;
         }
         // In nanoseconds, not seconds: doubling a base of less than 104 days (2^53 ns) is then exact.
         let nanos = self.base.as_nanos() as f64 * power(self.factor, attempt);
         if nanos < self.max.as_nanos() as f64 {
-            // Clamped, for at sizes past 2^53 ns rounding reaches below the base and past the cap.
+            // Clamped, because beyond 2^53 ns rounding goes below the base and past the cap.
             Duration::from_nanos_u128(nanos.round() as u128).clamp(self.base, self.max)
         } else {
             self.max
@@ -135,14 +135,14 @@ impl Backoff {
     }
 }
 
-/// 100 ms doubling up to 20 s, with full jitter.
+/// Creates the default back-off: 100 ms, doubling up to 20 s, with full jitter.
 impl Default for Backoff {
     fn default() -> Self {
         Self::doubling(Duration::from_millis(100), Duration::from_secs(20))
     }
 }
 
-/// The error of a setting of a [`Backoff`] that has no meaning.
+/// The error of an invalid setting of a [`Backoff`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackoffConfigError(Setting);
 
@@ -169,9 +169,9 @@ impl fmt::Display for BackoffConfigError {
 
 impl Error for BackoffConfigError {}
 
-/// `factor^exponent` by squaring; infinite where it overflows.
+/// Returns `factor^exponent` by squaring; infinity if it overflows.
 ///
-/// Not `f64::powi`, whose last digits may differ from one platform to the next: a seed must replay anywhere.
+/// Not `f64::powi`, whose last digits may differ between platforms: a seed must replay everywhere.
 fn power(factor: f64, mut exponent: u32) -> f64 {
     let (mut result, mut square) = (1.0, factor);
     while exponent > 0 {

@@ -4,7 +4,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Doubling as a child would do it: one step at a time, in whole nanoseconds.
+/// Doubles naively: step by step, in whole nanoseconds.
 fn doubled(base: Duration, max: Duration, attempt: u32) -> Duration {
     let mut ceiling = base;
     for _ in 0..attempt {
@@ -16,7 +16,7 @@ fn doubled(base: Duration, max: Duration, attempt: u32) -> Duration {
     ceiling.min(max)
 }
 
-/// Up to 100 days: beyond 2^53 ns doubling is exact to 53 bits only.
+/// Up to 100 days: beyond 2^53 ns, doubling is exact to 53 bits only.
 fn some_duration() -> impl Strategy<Value = Duration> {
     prop_oneof![0..1_000u64, 0..8_640_000_000_000_000u64].prop_map(Duration::from_nanos)
 }
@@ -76,7 +76,7 @@ proptest! {
             Jitter::Full => (Duration::ZERO, ceiling),
             Jitter::Equal => (ceiling / 2, ceiling),
             Jitter::Proportional(fraction) => {
-                // A relative slack of 2^-50, since the bounds here are computed in another way.
+                // A relative slack of 2^-50, because the bounds are computed in another way here.
                 let seconds = ceiling.as_secs_f64();
                 let slack = Duration::from_nanos(1 + (seconds * 1e-6) as u64);
                 let low = Duration::try_from_secs_f64(seconds * (1.0 - fraction)).unwrap_or(Duration::MAX);
@@ -114,7 +114,7 @@ fn factor_sets_the_growth() {
     assert_eq!(millis, [1_000, 1_500, 2_250, 3_375, 57_665, 60_000, 60_000]);
 }
 
-/// The lowest, middle and highest wait, in milliseconds, of 10,000 draws.
+/// The lowest, middle and highest delay, in milliseconds, of 10,000 draws.
 fn spread(backoff: &Backoff, attempt: u32) -> [u128; 3] {
     let mut rng = Rng::seeded(11);
     let mut waits: Vec<_> = (0..10_000).map(|_| backoff.delay(attempt, &mut rng).as_millis()).collect();
@@ -130,7 +130,7 @@ fn jitter_fills_its_interval() {
         ("full at the cap", backoff.clone(), 30, [0, 5_000, 10_000]),
         ("equal", backoff.clone().with_jitter(Jitter::Equal), 2, [2_000, 3_000, 4_000]),
         ("proportional", backoff.clone().with_jitter(Jitter::Proportional(0.25)), 2, [3_000, 4_000, 5_000]),
-        // Half of the interval lies past the cap: the draw is from what is left, with no spike at the cap.
+        // Half of the interval lies past the cap: the draw is from the half below it, without a spike at the cap.
         (
             "proportional at the cap",
             backoff.with_jitter(Jitter::Proportional(0.2)),
