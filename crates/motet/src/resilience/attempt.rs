@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// What an operation is told of the attempt it is called for.
+/// The attempt that an operation is called for.
 pub struct Attempt<'a, E> {
     pub(super) number: u32,
     pub(super) remaining: Option<Duration>,
@@ -9,20 +9,20 @@ pub struct Attempt<'a, E> {
 }
 
 impl<'a, E> Attempt<'a, E> {
-    /// Gives its number among the attempts of this call, hedges included; the first is 1.
+    /// The number of this attempt within its call, hedges included; the first attempt has number 1.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Gives the time that was left for it when it began: until the nearest of all limits around it, those of an outer
-    /// pipeline included. `None` if there is no limit.
+    /// The time that was left when the attempt began: until the nearest of all limits around it, including the limits
+    /// of an outer pipeline. `None` if there is no limit.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         self.remaining
     }
 
-    /// Gives the last error of the operation itself in this call.
+    /// The last error of the operation in this call.
     #[must_use]
     pub fn last_error(&self) -> Option<&'a E> {
         self.last_error

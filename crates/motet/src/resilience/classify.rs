@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use super::Verdict;
 
-/// Judges what a call gave: what it says of what was called, and whether to try again.
+/// Classifies the outcomes of calls: whether the dependency is healthy, and whether to try again.
 ///
-/// One judgement serves every policy of a pipeline: a breaker counts the [`verdict`](Class::verdict), a retry and a
-/// hedge ask whether it is [`retryable`](Class::retryable). It sees values too, for not everything that failed is an
-/// `Err`: a response with status 503 is none.
+/// All policies of a pipeline share one classification: a breaker counts the [`verdict`](Class::verdict), a retry and a
+/// hedge use [`retryable`](Class::retryable). Values are classified as well as errors, because not every failure is an
+/// `Err`: a response with status 503 is an `Ok`.
 ///
-/// Implemented by closures from `Result<&T, &E>` (what `Result::as_ref` gives) to [`Class`], and by
-/// [`ErrorsAreRetryable`], the default.
+/// It is implemented by closures from `Result<&T, &E>` (the type of `Result::as_ref`) to [`Class`]. Without a
+/// classification, every `Ok` is a success, and every `Err` is a failure that is worth another attempt.
 ///
 /// # Examples
 /// ```
@@ -19,54 +19,54 @@ use super::Verdict;
 /// let by_kind = |outcome: Result<&u16, &Error>| match outcome {
 ///     Ok(503) => Class::retry(),
 ///     Ok(_) => Class::success(),
-///     Err(error) if error.kind() == ErrorKind::InvalidInput => Class::ignore(), // our own mistake
+///     Err(error) if error.kind() == ErrorKind::InvalidInput => Class::ignore(), // a mistake of the caller
 ///     Err(_) => Class::retry(),
 /// };
 /// assert!(by_kind.classify(Ok(&503)).retryable);
 /// ```
 pub trait Classify<T, E> {
-    /// Judges an outcome. Called by each policy that asks, and for the error that is given; so it should be cheap, and do
-    /// nothing else.
+    /// Classifies an outcome. Each policy that needs the class calls it, and the pipeline calls it once more for the
+    /// error that it returns: it should be cheap and have no effects.
     fn classify(&self, outcome: Result<&T, &E>) -> Class;
 }
 
-/// A judgement of one outcome: see [`Classify`].
+/// The classification of an outcome: see [`Classify`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class {
-    /// What it says of what was called.
+    /// The verdict on the dependency that was called.
     pub verdict: Verdict,
-    /// Whether the same call may end otherwise when it is made again.
+    /// Whether another attempt may end differently.
     pub retryable: bool,
-    /// When to try again, as the called side has it: `Retry-After`, say.
+    /// How long to wait before the next attempt, as the dependency asked for: by `Retry-After`, for example.
     pub retry_after: Option<Duration>,
 }
 
 impl Class {
-    /// All is well.
+    /// The call succeeded.
     #[must_use]
     pub const fn success() -> Self {
         Self { verdict: Verdict::Success, retryable: false, retry_after: None }
     }
 
-    /// It failed, and may not fail again.
+    /// The call failed, and another attempt may succeed.
     #[must_use]
     pub const fn retry() -> Self {
         Self { verdict: Verdict::Failure, retryable: true, retry_after: None }
     }
 
-    /// It failed, and would again.
+    /// The call failed, and another attempt would fail as well.
     #[must_use]
     pub const fn fail() -> Self {
         Self { verdict: Verdict::Failure, retryable: false, retry_after: None }
     }
 
-    /// It says nothing of what was called, and would go the same way again.
+    /// The outcome does not show whether the dependency is healthy, and another attempt would end the same way.
     #[must_use]
     pub const fn ignore() -> Self {
         Self { verdict: Verdict::Ignore, retryable: false, retry_after: None }
     }
 
-    /// Says when to try again.
+    /// Sets how long to wait before the next attempt.
     #[must_use]
     pub const fn after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
@@ -74,7 +74,7 @@ impl Class {
     }
 }
 
-/// Takes every `Ok` for a success, and every `Err` for a failure that may not come again.
+/// The default classification: every `Ok` is a success, and every `Err` is a failure that is worth another attempt.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ErrorsAreRetryable;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 use super::{PolicyKind, RejectedBy};
 use crate::task::Name;
 
-/// Why a call through a [`Pipeline`](super::Pipeline) or a [`Retry`](super::Retry) gave no value.
+/// The error of a call through a [`Pipeline`](super::Pipeline) or a [`Retry`](super::Retry).
 ///
-/// Flat, however many policies there are: [`kind`](Self::kind) says what ended the call, and the last error of the
-/// operation is kept, whatever that was.
+/// It is flat, for any number of policies: [`kind`](Self::kind) is the reason why the call ended, and the last error of
+/// the operation is kept, whatever ended the call.
 pub struct Error<E> {
     pub(super) failure: Failure<E>,
     pub(super) attempts: u32,
@@ -15,42 +15,42 @@ pub struct Error<E> {
     pub(super) pipeline: Option<Name>,
 }
 
-/// What ended a call.
+/// The reason why a call ended without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The operation failed, in a way that is not to be retried, or nothing retries it.
+    /// The operation failed. The failure was not retryable, or no policy retries.
     Failed,
-    /// The last attempt that a retry may make failed too.
+    /// The last attempt that the retry allows failed as well.
     AttemptsExhausted,
-    /// The call may have been retried, but too many are: see [`RetryBudget`](super::RetryBudget).
+    /// The failure was retryable, but too many calls are being retried: see [`RetryBudget`](super::RetryBudget).
     BudgetExhausted,
     /// The next attempt would have begun past the deadline.
     OutOfTime,
-    /// Time was up.
+    /// The call timed out.
     TimedOut(Limited),
-    /// A policy did not let it through.
+    /// A policy rejected the call.
     Rejected(RejectedBy),
 }
 
-/// What a timeout limits.
+/// The part of a call that a timeout limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Limited {
-    /// All of the call: attempts, and the waits between them.
+    /// The whole call: the attempts and the delays between them.
     Total,
-    /// One attempt.
+    /// A single attempt.
     Attempt,
 }
 
-/// What the policies of a pipeline hand to each other: an [`Error`] in the making.
+/// An [`Error`] in the making, as the policies of a pipeline pass it on.
 #[derive(Debug)]
 pub struct Failure<E> {
     pub(super) kind: ErrorKind,
-    /// How the last attempt ended; differs from the kind where a retry gave up.
+    /// How the last attempt ended; differs from `kind` if a retry gave up.
     pub(super) last: ErrorKind,
     pub(super) source: Option<E>,
-    /// Whether the source is what the last attempt gave, and not left from one before.
+    /// Whether `source` comes from the last attempt, and not from an earlier one.
     pub(super) answered: bool,
     pub(super) retry_after: Option<Duration>,
 }
@@ -62,32 +62,32 @@ impl<E> Failure<E> {
 }
 
 impl<E> Error<E> {
-    /// Says what ended the call.
+    /// The reason why the call ended.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.failure.kind
     }
 
-    /// Says how the last attempt ended, which is another thing where a retry gave up: the operation failed, its time
-    /// was up, or it was rejected.
+    /// How the last attempt ended. It differs from [`kind`](Self::kind) if a retry gave up: the operation failed, the
+    /// attempt timed out, or it was rejected.
     #[must_use]
     pub fn last_attempt(&self) -> ErrorKind {
         self.failure.last
     }
 
-    /// Gives the last error of the operation, if it had any.
+    /// The last error of the operation, if it failed at least once.
     #[must_use]
     pub fn error(&self) -> Option<&E> {
         self.failure.source.as_ref()
     }
 
-    /// Gives the last error of the operation, if it had any.
+    /// Returns the last error of the operation, if it failed at least once.
     #[must_use]
     pub fn into_error(self) -> Option<E> {
         self.failure.source
     }
 
-    /// Gives the error that the last attempt gave, or, if it gave none, all that is known besides.
+    /// Returns the error of the last attempt, or, if that attempt ended without one, everything else that is known.
     pub(crate) fn into_answer(self) -> Result<E, Error<()>> {
         let Self {
             failure: Failure { kind, last, source, answered, retry_after },
@@ -104,19 +104,20 @@ impl<E> Error<E> {
         }
     }
 
-    /// Counts how often the operation was called.
+    /// The number of times that the operation was called.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Gives the time from when the call first had to wait, or failed, to its end: what the operation took is in it.
+    /// The time from the moment at which the call first had to wait, or failed, to its end. It includes the time of the
+    /// operation.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// Says which policy ended the call; `None` if the operation did.
+    /// The policy that ended the call; `None` if the operation did.
     #[must_use]
     pub fn policy(&self) -> Option<PolicyKind> {
         match self.failure.kind {
@@ -129,13 +130,13 @@ impl<E> Error<E> {
         }
     }
 
-    /// Says when to try again, where the called side or the policy knows.
+    /// How long to wait before the next call, if the dependency or the policy knows.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.failure.retry_after
     }
 
-    /// Gives the name of the pipeline.
+    /// The name of the pipeline.
     #[must_use]
     pub fn pipeline(&self) -> Option<&str> {
         self.pipeline.as_ref().map(Name::as_str)
@@ -155,17 +156,19 @@ impl<E> fmt::Display for Error<E> {
             ErrorKind::Failed => f.write_str("the operation failed")?,
             ErrorKind::AttemptsExhausted => write!(f, "gave up after {attempts}")?,
             ErrorKind::BudgetExhausted => {
-                write!(f, "gave up after {attempts}, for too many calls are retried")?
+                write!(f, "gave up after {attempts}: the retry budget is exhausted")?
             }
-            ErrorKind::OutOfTime => write!(f, "gave up after {attempts}, for there is no time for another")?,
-            ErrorKind::TimedOut(Limited::Total) => write!(f, "time was up, in {attempts}")?,
-            ErrorKind::TimedOut(Limited::Attempt) => f.write_str("the time of the attempt was up")?,
+            ErrorKind::OutOfTime => {
+                write!(f, "gave up after {attempts}: the next attempt would begin past the deadline")?
+            }
+            ErrorKind::TimedOut(Limited::Total) => write!(f, "timed out after {attempts}")?,
+            ErrorKind::TimedOut(Limited::Attempt) => f.write_str("the attempt timed out")?,
             ErrorKind::Rejected(by) => write!(f, "rejected by the {by}")?,
         }
         match self.failure.last {
             last if last == self.failure.kind => Ok(()),
-            ErrorKind::TimedOut(_) => f.write_str("; the time of the last was up"),
-            ErrorKind::Rejected(by) => write!(f, "; the last was rejected by the {by}"),
+            ErrorKind::TimedOut(_) => f.write_str("; the last attempt timed out"),
+            ErrorKind::Rejected(by) => write!(f, "; the last attempt was rejected by the {by}"),
             _ => Ok(()),
         }
     }

@@ -2,55 +2,55 @@ use std::time::Duration;
 
 use super::{ErrorKind, Limited, RejectedBy};
 
-/// What happens in a pipeline: see [`Pipeline::on_event`](super::Pipeline::on_event).
+/// An event of a call through a pipeline: see [`Pipeline::on_event`](super::Pipeline::on_event).
 ///
-/// Made only where somebody listens; no lock is held meanwhile.
+/// Events are created only for a listener. No lock is held while it runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Event<'a> {
     /// The name of the pipeline.
     pub pipeline: Option<&'a str>,
-    /// How often the operation was called so far in this call.
+    /// The number of times that the operation was called so far in this call.
     pub attempts: u32,
-    /// What it is.
+    /// The kind of the event.
     pub what: EventKind,
 }
 
-/// What an [`Event`] tells.
+/// The kind of an [`Event`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum EventKind {
     /// The operation is called.
     AttemptStarted,
-    /// An attempt ended so, and another is made after a wait.
+    /// An attempt ended, and another one follows after a delay.
     RetryScheduled {
-        /// The wait.
+        /// The delay.
         delay: Duration,
-        /// How it ended; `None`: with a value that is not acceptable.
+        /// How the attempt ended; `None` if it returned a value that is not acceptable.
         after: Option<ErrorKind>,
     },
-    /// No attempt follows, though the last one may have been retried.
+    /// No attempt follows, although the last one was retryable.
     GaveUp {
         /// The reason: attempts, budget or time.
         reason: ErrorKind,
     },
-    /// Time was up.
+    /// A timeout expired.
     TimedOut {
-        /// What was limited.
+        /// The part of the call that the timeout limits.
         limited: Limited,
     },
-    /// A policy did not let the call through.
+    /// A policy rejected the call.
     Rejected {
         /// The policy.
         by: RejectedBy,
     },
-    /// The operation is called once more, beside the attempts under way.
+    /// The operation is called once more while the earlier attempts still run.
     Hedged {
-        /// How many are beside the first now.
+        /// The number of attempts that were started in addition to the first.
         extra: u32,
     },
-    /// A hedge was due, but its budget is used up.
+    /// A hedge was due, but its budget is exhausted.
     HedgeWithheld,
-    /// The fallback is asked.
+    /// The fallback is called.
     FellBack,
 }

@@ -7,9 +7,9 @@ use pin_project_lite::pin_project;
 use super::pipeline::{Call, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
 use super::{Error, EventKind};
 
-/// Gives another answer when the policies inside of it have none: a cached value, a default.
+/// Provides another result when the policies inside of it fail: a cached value, a default.
 ///
-/// It is asked with the error, and gives a value, or the error back.
+/// The closure gets the error, and returns a value or an error.
 #[derive(Clone)]
 pub struct Fallback<F>(pub(super) F);
 
@@ -39,7 +39,7 @@ where
 }
 
 pin_project! {
-    /// A [`Fallback`] at work.
+    /// The state of a [`Fallback`] in one call.
     pub struct FallingBack<'p, F, M, Fut> {
         ask: &'p F,
         #[pin]
@@ -70,7 +70,7 @@ where
             this.other.set(Some((this.ask)(error)));
         }
         let Some(other) = this.other.as_mut().as_pin_mut() else {
-            unreachable!("its end was told to whoever polls it")
+            unreachable!("a policy is not polled after it has returned its outcome")
         };
         let limit = call.session.limit;
         let answer = ready!(limit.around(|| other.poll(cx)));

@@ -14,16 +14,16 @@ use super::{ErrorKind, EventKind};
 use crate::mutant;
 use crate::task::timeout::poll_limit;
 
-/// Calls an operation once more, beside the attempt under way, when that takes long: the first acceptable answer
+/// Starts a second attempt while the first one still runs, when the first takes long: the first acceptable result
 /// counts.
 ///
-/// It cuts off the slowest of answers, for the price of a few calls more (Dean and Barroso, "The Tail at Scale", 2013).
-/// An answer is acceptable unless it is to be retried; losers are dropped before it is given. If all fail, the error of
-/// the first attempt is given. Whatever becomes of a hedge, the attempts under way are not touched: neither a budget
-/// that is used up nor a hedge that is rejected ends them.
+/// A hedge cuts off the slowest results, at the price of a few more calls (Dean and Barroso, "The Tail at Scale",
+/// 2013). A result is acceptable unless it is retryable; the losers are dropped before the result is returned. If all
+/// attempts fail, the error of the first attempt is returned. A hedge never ends an attempt that is in flight: neither
+/// an exhausted budget nor a hedge that is rejected does.
 ///
 /// # When to use
-/// For reads, and writes that may be done twice, where a few calls take much longer than the rest. A
+/// For reads, and for writes that may be done twice, where a few calls take much longer than the others. A
 /// [`Retry`](super::Retry) waits until an attempt has failed.
 ///
 /// # Defaults
@@ -35,7 +35,8 @@ use crate::task::timeout::poll_limit;
 /// use std::{cell::Cell, time::Duration};
 /// use tokio::time::{Instant, sleep};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let pipeline = Pipeline::new().hedge(Hedge::after(Duration::from_millis(50)));
 /// let calls = Cell::new(0);
 /// let read = async || {
@@ -45,9 +46,10 @@ use crate::task::timeout::poll_limit;
 ///     Ok::<_, std::io::Error>("row")
 /// };
 /// let begin = Instant::now();
-/// assert_eq!(pipeline.run(read).await.unwrap(), "row");
+/// assert_eq!(pipeline.run(read).await?, "row");
 /// assert_eq!(begin.elapsed(), Duration::from_millis(60));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Hedge {
@@ -63,44 +65,45 @@ enum Delay {
 }
 
 impl Hedge {
-    /// Calls once more when there is no answer after `delay`: about what 95 of 100 calls take. With zero it does
-    /// so when the first has to wait, with [`Duration::MAX`] never.
+    /// Creates a hedge that starts another attempt when there is no result after `delay`: about the time that 95 of 100
+    /// calls take. Zero starts it as soon as the first attempt has to wait, and [`Duration::MAX`] never.
     #[must_use]
     pub fn after(delay: Duration) -> Self {
         Self { delay: Delay::Fixed(delay), extra: 1, budget: Some(RetryBudget::new(0.05, 1.0)) }
     }
 
-    /// Asks `delay` how long to wait before each extra attempt, from the one before it; the first has number 1.
+    /// Creates a hedge that calls `delay` for the time before each extra attempt, counted from the start of the attempt
+    /// before it; the first extra attempt has number 1.
     ///
-    /// It is asked when an attempt first has to wait: for a delay that is measured, or drawn. [`Duration::MAX`] is never: so
-    /// it says, too, whether to hedge at all, while the load is high, say.
+    /// The closure is called when an attempt first has to wait: use it for a delay that is measured or drawn. It can
+    /// also switch hedging off, under high load for example: [`Duration::MAX`] starts no attempt.
     #[must_use]
     pub fn after_fn(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
         Self { delay: Delay::By(Arc::new(delay)), ..Self::after(Duration::ZERO) }
     }
 
-    /// Makes up to so many attempts beside the first.
+    /// Sets the number of attempts that may be started in addition to the first. Zero never hedges.
     #[must_use]
     pub fn extra(mut self, attempts: u32) -> Self {
         self.extra = attempts;
         self
     }
 
-    /// Takes its extra attempts from this budget.
+    /// Sets the budget that pays for the extra attempts.
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(budget);
         self
     }
 
-    /// Hedges without a budget.
+    /// Removes the budget.
     #[must_use]
     pub fn without_budget(mut self) -> Self {
         self.budget = None;
         self
     }
 
-    /// The fixed delay, if that is what it has.
+    /// The delay, if it is fixed.
     pub(super) fn fixed(&self) -> Option<Duration> {
         match self.delay {
             Delay::Fixed(delay) => Some(delay),
@@ -150,20 +153,21 @@ impl<'p, T, E, Inner: Layers<'p, T, E> + 'p> Layers<'p, T, E> for Layer<Hedge, I
 }
 
 pin_project! {
-    /// A [`Hedge`] at work.
+    /// The state of a [`Hedge`] in one call.
     pub struct Hedging<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> {
         hedge: &'p Hedge,
         next: &'p Inner,
         #[pin]
         first: Option<Inner::Machine<K>>,
-        // Boxed, for few calls have any.
+        // Boxed, because few calls have any.
         more: Vec<Pin<Box<Inner::Machine<K>>>>,
         #[pin]
         timer: Option<Sleep>,
         launched: u32,
         begun: bool,
         withheld: bool,
-        // The first attempt left no budget when it was polled last: the others go before it, once.
+        // The first attempt used up the coop budget in the last poll: in the next one, the other attempts are polled
+        // first.
         first_is_last: bool,
         // How the first attempt failed.
         failed: Option<Outcome<K>>,
@@ -205,7 +209,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Hedging<'p, K
 }
 
 impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
-    /// Gives the outcome of all, once there is one.
+    /// Returns the outcome of the call, once there is one.
     fn poll_attempts(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -223,7 +227,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
             accepted.or_else(|| self.as_mut().poll_more(cx, call))
         };
         let this = self.project();
-        // All have failed: the error of the first is that of the call.
+        // All attempts have failed: the error of the first one is the error of the call.
         accepted.or_else(|| this.failed.take_if(|_| this.more.is_empty()))
     }
 
@@ -260,13 +264,13 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
             }
         }
         if let Some(at) = left_no_budget.filter(|at| *at < this.more.len()) {
-            // Those behind it go before it next time.
+            // The attempts behind it are polled before it next time.
             this.more.rotate_left(at + 1);
         }
         None
     }
 
-    /// Begins one more attempt if it is time.
+    /// Starts another attempt if its time has come. Returns `true` if it did.
     fn launch(self: Pin<&mut Self>, cx: &mut Context<'_>, had_budget: bool, call: &Call<'_, K>) -> bool {
         let mut this = self.project();
         if *this.withheld || *this.launched == this.hedge.extra || !call.action.repeatable() {
@@ -297,7 +301,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
     }
 }
 
-/// Whether it ends the call while others are under way.
+/// Returns `true` if the outcome ends the call while other attempts are in flight.
 fn accepts<K: Kind>(outcome: &Outcome<K>, call: &Call<'_, K>) -> bool {
     let judged_by_the_operation = match outcome {
         Ok(_) => true,

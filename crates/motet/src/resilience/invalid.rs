@@ -1,12 +1,12 @@
 use std::error::Error;
 use std::fmt;
 
-/// The settings of a policy do not make sense: says which, and what they must be.
+/// The error of an invalid setting of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidPolicy(&'static str);
 
 impl InvalidPolicy {
-    /// `Ok` where `holds`; the error says what must.
+    /// Returns an error with the text `must` unless `holds`.
     pub(crate) fn unless(holds: bool, must: &'static str) -> Result<(), Self> {
         if holds { Ok(()) } else { Err(Self(must)) }
     }

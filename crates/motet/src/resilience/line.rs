@@ -1,4 +1,5 @@
-//! Places that are taken by few and waited for by some, in order: what a bulkhead and an adaptive limit share.
+//! A bounded number of permits with a bounded line of waiters, first come, first served: shared by bulkheads and
+//! adaptive limits.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,15 +12,15 @@ use crate::task::timeout;
 
 #[derive(Debug)]
 pub(super) struct Line {
-    /// Free places; it serves in order, and whoever comes later waits behind those who wait.
+    /// The free permits. The semaphore serves its waiters in order, and later callers queue behind them.
     free: Semaphore,
-    /// Who has a place or waits for one. The semaphore alone does not say how many wait.
+    /// The number of callers that hold a permit or wait for one. The semaphore alone does not count its waiters.
     inside: AtomicUsize,
     queue: usize,
     max_wait: Duration,
 }
 
-/// There was no place, or not in time.
+/// No permit was free, or not in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -28,7 +29,7 @@ impl Line {
         Self { free: Semaphore::new(places), inside: AtomicUsize::new(0), queue, max_wait }
     }
 
-    /// Takes a place if one of `places` is free and nobody waits. It is given back by [`leave`](Self::leave).
+    /// Takes a permit if one of `places` is free and no caller waits. [`leave`](Self::leave) returns it.
     pub(super) fn try_take(&self, places: usize) -> Result<(), Full> {
         let inside = self.enter(places)?;
         match self.free.try_acquire() {
@@ -41,12 +42,12 @@ impl Line {
         }
     }
 
-    /// Waits for a place, if the queue has one.
+    /// Waits for a permit, if the line has capacity.
     ///
     /// # Cancel safety
-    /// Safe: a place that was to be this one's goes to the next in line.
+    /// Safe: a permit that was assigned to this caller goes to the next waiter.
     pub(super) async fn take(&self, places: usize) -> Result<(), Full> {
-        // Here, not under the limit of time: one whose task has used up its budget is not late.
+        // Before the timeout starts: a caller whose task has used up its coop budget is not late.
         coop::consume_budget().await;
         let inside = self.enter(places + self.queue)?;
         if let Ok(place) = self.free.try_acquire() {
@@ -55,28 +56,29 @@ impl Line {
             return Ok(());
         }
         let place = timeout(self.max_wait, self.free.acquire()).await;
-        // Not in time; it is never closed.
+        // It timed out; the semaphore is never closed.
         let Ok(Ok(place)) = place else { return Err(Full) };
         place.forget();
         inside.stay();
         Ok(())
     }
 
-    /// Gives up a place that was taken; `back` says whether another may have it.
+    /// Leaves the line with a permit that was taken. `back` decides whether another caller may have the permit.
     pub(super) fn leave(&self, back: bool) {
-        // First: whoever is woken by the place, and ends, must not find the line full of those who have left.
+        // Counted first: a caller that is woken by the permit, and finishes, must not find the line full of callers
+        // that have left.
         self.inside.fetch_sub(1, Ordering::Relaxed);
         if back {
             self.free.add_permits(1);
         }
     }
 
-    /// Opens more places.
+    /// Adds permits.
     pub(super) fn open(&self, places: usize) {
         self.free.add_permits(places);
     }
 
-    /// Closes so many places, or as many as are free; says how many.
+    /// Removes up to `places` free permits. Returns the number that was removed.
     pub(super) fn close(&self, places: usize) -> usize {
         self.free.forget_permits(places)
     }
@@ -92,7 +94,7 @@ impl Line {
     }
 }
 
-/// Somebody who waits, and leaves when dropped.
+/// A caller that waits, and leaves the line when it is dropped.
 struct Inside<'a>(Option<&'a Line>);
 
 impl Inside<'_> {

@@ -1,4 +1,4 @@
-//! Who wants to know of changes.
+//! Listeners of changes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,17 +15,18 @@ impl<C> Listeners<C> {
         self.0.push(Arc::new(listener));
     }
 
-    /// Tells all of them. To be called with no lock held.
+    /// Calls all listeners. The caller must hold no lock.
     pub(super) fn tell(&self, policy: Option<&Name>, change: &C) {
         self.0.iter().for_each(|listener| guarded(policy, || listener(change)));
     }
 }
 
-/// Runs somebody's code where nothing may get out of it: at the end of a call, which may be a drop by a panic.
+/// Runs a closure of the user and contains its panic: it is called at the end of a call, which may be a drop during a
+/// panic.
 pub(super) fn guarded(policy: Option<&Name>, tell: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(tell)) {
         let (policy, message) = (policy.map_or("", Name::as_str), panic_words(payload));
-        crate::log::error!(policy, message, "a listener panicked when it was told of a change");
+        crate::log::error!(policy, message, "a listener panicked");
     }
 }
 

@@ -1,43 +1,5 @@
-//! Policies around calls that can fail: retry, breaker, timeout, hedge, bulkhead, rate limit.
+//! Policies for calls that can fail: timeout, retry, circuit breaker, hedge, bulkhead, rate limit.
 //!
-//! A [`Pipeline`] puts them around each other and has one error; each also works alone.
-//!
-//! # When to use what
-//! | You want to | |
-//! |---|---|
-//! | have several policies around a call, in an order that you choose | [`Pipeline`]; as a field of a struct: [`DynPipeline`] |
-//! | call again what failed | [`Retry`], within a [`RetryBudget`] |
-//! | limit the time of a call, and of each attempt | [`Pipeline::timeout`], [`Pipeline::attempt_timeout`] |
-//! | cut off the slowest answers | [`Hedge`] |
-//! | answer though all has failed | [`Pipeline::fallback`] |
-//! | say what is a failure, and what is worth another attempt | [`Classify`] |
-//!
-//! # Which call is let through
-//! | You want to | |
-//! |---|---|
-//! | stop calling what fails, or hangs, and try again later | [`CircuitBreaker`] |
-//! | do so for each host, tenant or endpoint | [`CircuitBreakers`] |
-//! | bound how many calls are under way, at a number that you know | [`Bulkhead`] |
-//! | have that number found out | [`AdaptiveLimit`] |
-//! | bound how many calls there are per time | [`RateLimiter`] |
-//!
-//! Each is a handle: clones are one policy. Each lets a call through with a permit, or says [`Rejected`],
-//! with the time after which to try again where it knows one. A permit borrows its policy; `into_owned` makes
-//! one that does not.
-//!
-//! # Guarantees
-//! - **Dropped calls.** What a permit means that is dropped is stated for each: a place is free, a probe's
-//!   place too, and a breaker counts the call as its [`OnCancel`] says.
-//! - **Waiting.** In order, bounded, and safe to drop: nobody who left is waited for, and no place is lost.
-//! - **Time** is tokio's, so a test can pause it, and moves no task: states change with calls, and when they
-//!   are asked for.
-//! - **Retrying.** The last error is kept, whatever ended the call. A hint makes a wait longer and never an attempt
-//!   more; no wait is begun that would end past a deadline; those who wait are charged to the budget.
-//! - **Losers.** An attempt that lost, or whose time was up, is dropped before the call goes on.
-//! - **Price.** No allocation for a call, but where it is stated: a [`DynPipeline`], a hedge that is begun, a wait for
-//!   a place. A pipeline around a call that is ready reads no clock. Listeners run with no lock held.
-//!
-//! # Examples
 //! ```
 //! use motet::resilience::{CircuitBreaker, Class, ErrorKind, Pipeline, Retry};
 //! use std::time::Duration;
@@ -46,12 +8,13 @@
 //! # async fn fetch(path: &str) -> Result<String, Status> {
 //! #     if path == "/" { Ok("hello".to_owned()) } else { Err(Status(404)) }
 //! # }
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Pipeline::new()
 //!     .named("users")
-//!     .classify_by(|answer: Result<&String, &Status>| match answer {
+//!     .classify_by(|result: Result<&String, &Status>| match result {
 //!         Ok(_) => Class::success(),
-//!         Err(Status(400..=499)) => Class::ignore(), // our own mistake
+//!         Err(Status(400..=499)) => Class::ignore(), // a mistake of the caller
 //!         Err(_) => Class::retry(),
 //!     })
 //!     .timeout(Duration::from_secs(5))
@@ -60,10 +23,45 @@
 //!     .attempt_timeout(Duration::from_secs(1));
 //!
 //! assert_eq!(client.run(|| fetch("/")).await.unwrap(), "hello");
-//! let error = client.run(|| fetch("/nobody")).await.unwrap_err();
+//! let error = client.run(|| fetch("/missing")).await.unwrap_err();
 //! assert_eq!((error.kind(), error.attempts()), (ErrorKind::Failed, 1));
-//! # });
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! A [`Pipeline`] nests policies and has one error type. Each policy also works alone.
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | put several policies around a call, in an order that you choose | [`Pipeline`]; as a field of a struct: [`DynPipeline`] |
+//! | repeat failed calls | [`Retry`], limited by a [`RetryBudget`] |
+//! | limit the time of a call, and of each attempt | [`Pipeline::timeout`], [`Pipeline::attempt_timeout`] |
+//! | cut off the slowest results | [`Hedge`] |
+//! | return another result when all attempts failed | [`Pipeline::fallback`] |
+//! | define which outcomes are failures, and which are worth another attempt | [`Classify`] |
+//! | stop calling a dependency that fails or hangs, and try again later | [`CircuitBreaker`] |
+//! | do so per host, tenant or endpoint | [`CircuitBreakers`] |
+//! | limit concurrent calls to a known number | [`Bulkhead`] |
+//! | limit concurrent calls to a number that is measured | [`AdaptiveLimit`] |
+//! | limit the calls per unit of time | [`RateLimiter`] |
+//!
+//! The last five decide whether a call may start. Each is a handle: clones share one policy. Each admits a call with a
+//! permit, or rejects it with [`Rejected`], which carries the time after which to try again if it is known. A permit
+//! borrows its policy; `into_owned` turns it into a permit that does not.
+//!
+//! # Guarantees
+//! - **Dropped calls.** Each permit documents what its drop means: the permit is free again, also that of a probe, and a
+//!   breaker counts the call according to its [`OnCancel`].
+//! - **Waiting.** Waiting is in order, bounded, and cancel-safe: a dropped waiter holds up no other waiter, and no permit
+//!   is lost.
+//! - **Time.** Time is tokio's, so a test can pause it. No task and no timer moves a policy: its state changes during
+//!   calls, and when the state is read.
+//! - **Retries.** The last error is kept, whatever ends the call. A hint of the dependency can lengthen a delay, but never
+//!   adds an attempt. No delay begins that would end past a deadline. Waiting retries are charged to the budget.
+//! - **Losers.** An attempt that lost, or that timed out, is dropped before the call goes on.
+//! - **Cost.** A call allocates nothing, except where it is documented: in a [`DynPipeline`], when a hedge starts, and when
+//!   a call waits for a permit. A pipeline around an operation that is ready reads no clock. Listeners run with no lock
+//!   held.
 
 mod adaptive;
 mod attempt;

@@ -1,5 +1,5 @@
-//! Models of the rate limiter's atomic, and of those of a breaker, under every order in which threads can meet, with
-//! loom: see `src/task/models.rs`.
+//! Models of the atomics of the rate limiter and of the breaker under every thread interleaving, with loom: see
+//! `src/task/models.rs`.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use super::breaker::word::{Calls, Success, Word};
 use super::rate::gcra::Gcra;
 use crate::sim::mutants;
 
-/// Where the probe below finds the bug that it is to run with.
+/// The environment variable that names the planted bug of a probe process.
 const PLANTED: &str = "MOTET_PLANTED_RESILIENCE";
 
 #[test]
@@ -28,12 +28,13 @@ fn each_cell_is_taken_once() {
         };
         let (one, two) = (takes(10), takes(20));
         let (one, two) = (one.join().unwrap(), two.join().unwrap());
-        assert!(one != two, "of two cells, one was taken: {one}, or two: {two}");
+        assert!(one != two, "of two cells, one thread took one: {one}, the other two: {two}");
         assert_eq!(gcra.available(100), u64::from(one));
     });
 }
 
-/// Opened for long, reset, and opened for a short time: a reader that sees it open sees for how long.
+/// The breaker opens for a long time, is reset, and opens for a short time: a reader that sees it open sees the time of
+/// that opening.
 #[test]
 fn open_until_belongs_to_the_latest_opening() {
     let planted = std::env::var(PLANTED).ok();
@@ -45,7 +46,7 @@ fn open_until_belongs_to_the_latest_opening() {
                 let _planted = planted.map(mutants::enable);
                 published.publish(Word::new(1, Calls::RejectedForATime, Success::Told), || 1_000);
                 published.publish(Word::new(2, Calls::Admitted, Success::Settled), || {
-                    unreachable!("it is closed")
+                    unreachable!("the breaker is closed")
                 });
                 published.publish(Word::new(3, Calls::RejectedForATime, Success::Told), || 20);
             })
@@ -55,7 +56,7 @@ fn open_until_belongs_to_the_latest_opening() {
             thread::spawn(move || (published.word().generation() >= 2, published.open_until()))
         };
         let (was_reset, until) = reads.join().unwrap();
-        // By a time that is newer than its word, it is no longer open than it will be.
+        // A reader may see a time that is newer than its word, but never one that keeps calls out for longer.
         let known: &[_] = if was_reset { &[None, Some(20)] } else { &[None, Some(1_000), Some(20)] };
         assert!(known.contains(&until), "open until {until:?}, and reset before that: {was_reset}");
         writes.join().unwrap();
@@ -63,7 +64,8 @@ fn open_until_belongs_to_the_latest_opening() {
     });
 }
 
-/// Counted while a failure is recorded, and while the breaker is reset: each counts once, in its generation.
+/// Successes that are counted while a failure is recorded, and while the breaker is reset: each counts once, in its
+/// generation.
 #[test]
 fn each_success_counts_once_in_its_generation() {
     let planted = std::env::var(PLANTED).ok();
@@ -80,7 +82,7 @@ fn each_success_counts_once_in_its_generation() {
             let (published, planted) = (Arc::clone(&published), planted.clone());
             thread::spawn(move || {
                 let _planted = planted.map(mutants::enable);
-                let unused = || unreachable!("it is closed");
+                let unused = || unreachable!("the breaker is closed");
                 let first = published.take_successes();
                 published.publish(closed(0, Success::Told), unused);
                 let second = published.take_successes();
@@ -90,8 +92,8 @@ fn each_success_counts_once_in_its_generation() {
         };
         let (counted, taken) = (succeeds.join().unwrap(), records.join().unwrap());
         assert_eq!(taken + published.take_successes(), counted);
-        published.publish(closed(1, Success::Counted), || unreachable!("it is closed"));
-        assert!(!published.count_success(0), "a success of before the reset counts");
+        published.publish(closed(1, Success::Counted), || unreachable!("the breaker is closed"));
+        assert!(!published.count_success(0), "a success from before the reset counts");
         assert!(published.count_success(1));
     });
 }
@@ -117,5 +119,5 @@ fn finds(planted: &str, model: &str) {
         .env(PLANTED, planted)
         .output()
         .unwrap();
-    assert!(!probe.status.success(), "nobody finds it");
+    assert!(!probe.status.success(), "no model finds `{planted}`");
 }

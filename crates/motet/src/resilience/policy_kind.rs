@@ -2,11 +2,11 @@ use std::fmt;
 
 use super::RejectedBy;
 
-/// Names a kind of policy.
+/// The kind of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PolicyKind {
-    /// A limit of time.
+    /// A timeout.
     Timeout,
     /// A [`Retry`](super::Retry).
     Retry,

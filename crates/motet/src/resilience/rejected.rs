@@ -2,20 +2,20 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// A policy did not let a call through: nothing was called.
+/// The error of a call that a policy rejected: the operation was not called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejected {
     by: RejectedBy,
     retry_after: Option<Duration>,
 }
 
-/// Which policy did not let a call through.
+/// The policy that rejected a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RejectedBy {
-    /// A circuit breaker that is open, or half open with all its probes under way.
+    /// A circuit breaker that is open, or half-open with all its probes in flight.
     CircuitBreaker,
-    /// A bulkhead whose places and queue are full, or that had no place for as long as a call may wait.
+    /// A bulkhead whose permits and line are full, or that had no permit within the longest wait.
     Bulkhead,
     /// A rate limiter.
     RateLimiter,
@@ -28,13 +28,13 @@ impl Rejected {
         Self { by, retry_after }
     }
 
-    /// Says which policy it was.
+    /// The policy that rejected the call.
     #[must_use]
     pub fn by(&self) -> RejectedBy {
         self.by
     }
 
-    /// Says when a call may pass again, where the policy knows.
+    /// How long to wait until a call may pass again, if the policy knows.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
@@ -56,7 +56,7 @@ impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rejected by the {}", self.by)?;
         match self.retry_after {
-            Some(after) => write!(f, ", which may let calls pass in {after:?}"),
+            Some(after) => write!(f, "; try again in {after:?}"),
             None => Ok(()),
         }
     }

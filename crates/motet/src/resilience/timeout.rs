@@ -12,13 +12,13 @@ use super::{ErrorKind, EventKind, Limited};
 use crate::mutant;
 use crate::task::timeout::poll_limit;
 
-/// Limits the time of what is inside of it in a [`Pipeline`](super::Pipeline).
+/// Limits the time of the policies and the operation inside of it, in a [`Pipeline`](super::Pipeline).
 ///
-/// The clock is read and a timer armed only when the inside first has to wait. When time is up, the attempts under
-/// way are dropped before the error is seen.
+/// The clock is read, and a timer is armed, only when the inside first has to wait. When the time is up, the attempts
+/// in flight are dropped before the error is returned.
 ///
 /// # When to use
-/// [`task::timeout`](crate::task::timeout()) for a future that is guarded by nothing else.
+/// Use [`task::timeout`](crate::task::timeout()) for a future without other policies.
 #[derive(Debug, Clone)]
 pub struct Timeout {
     pub(super) within: Duration,
@@ -41,7 +41,7 @@ impl<'p, T, E, Inner: Layers<'p, T, E>> Layers<'p, T, E> for Layer<Timeout, Inne
 }
 
 pin_project! {
-    /// A [`Timeout`] at work.
+    /// The state of a [`Timeout`] in one call.
     pub struct Timing<M> {
         #[pin]
         inner: Option<M>,
@@ -58,7 +58,7 @@ impl<K: Kind, M: Machine<K>> Machine<K> for Timing<M> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
         let mut this = self.project();
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
-            unreachable!("its end was told to whoever polls it")
+            unreachable!("a policy is not polled after it has returned its outcome")
         };
         let had_budget = coop::has_budget_remaining();
         let around = call.session.limit;

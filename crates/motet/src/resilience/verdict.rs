@@ -1,11 +1,11 @@
-/// What a finished call says of what it called.
+/// The verdict of a finished call on the dependency that was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It is well.
+    /// The dependency is healthy.
     Success,
-    /// It is not: the call counts against it.
+    /// The dependency failed: the call counts against it.
     Failure,
-    /// The call says nothing of it: the caller's own mistake, say. It neither counts as a failure nor ends a
-    /// streak of them.
+    /// The call does not show whether the dependency is healthy: a mistake of the caller, for example. It neither
+    /// counts as a failure nor ends a streak of failures.
     Ignore,
 }

@@ -29,7 +29,7 @@ type One<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, IntoError, R
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let hangs = Chain::new().with(timeout(Duration::from_secs(1))).to(|_: u32| pending::<Answer>());
-/// assert_eq!(hangs.call(1).await.unwrap_err().to_string(), "time was up, in 1 attempt");
+/// assert_eq!(hangs.call(1).await.unwrap_err().to_string(), "timed out after 1 attempt");
 /// # Ok(())
 /// # }
 /// ```

@@ -14,38 +14,40 @@ use crate::resilience::{Rejected, RejectedBy};
 use crate::task::Name;
 use crate::{mutant, sim};
 
-/// Finds out how many calls the other side can take at the same time, and lets no more through.
+/// Limits concurrent calls to a number that it measures: the number that the dependency can sustain.
 ///
-/// It compares how long calls take with how long they took before: calls that take longer queue somewhere,
-/// and the limit is lowered; else it is raised, as long as that brings more calls through, and to no more
-/// than five times the calls that there are. The rules are failsafe-go's. Each call reads the clock twice. A
-/// handle: clones are one limit.
+/// It compares the durations of recent calls with earlier ones. If calls take longer, they queue somewhere, and the
+/// limit is lowered. Otherwise the limit is raised, as long as that increases the throughput, and to at most five times
+/// the calls in flight. The rules are those of failsafe-go. Each call reads the clock twice. It is a handle: clones
+/// share one limit.
 ///
 /// # When to use
-/// In front of what has no known limit, or one that changes. Where it is known, a
+/// Use it for a dependency without a known limit, or with one that changes. Where the limit is known, a
 /// [`Bulkhead`](super::super::Bulkhead) is simpler.
 ///
 /// # Ordering and fairness
-/// As a [`Bulkhead`](super::super::Bulkhead): first come, first served.
+/// First come, first served, as with a [`Bulkhead`](super::super::Bulkhead).
 ///
 /// # Examples
 /// ```
 /// use motet::resilience::AdaptiveLimit;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let limit = AdaptiveLimit::default();
-/// let permit = limit.acquire().await.unwrap();
-/// // The call, and then how it went:
+/// let permit = limit.acquire().await?;
+/// // The call runs here, and then its outcome is recorded:
 /// permit.success();
 /// assert_eq!(limit.stats().limit, 20);
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct AdaptiveLimit(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     line: Line,
-    /// A copy of the limit of the rules, written under their lock.
+    /// A copy of the limit in the rules, written under their lock.
     limit: AtomicUsize,
     in_flight: AtomicUsize,
     rejected: AtomicU64,
@@ -57,12 +59,12 @@ pub(super) struct Shared {
 
 struct Ruled {
     rules: Rules,
-    /// How many places there are, free, taken, and on their way back. Above the limit until enough have come
-    /// back.
+    /// The number of permits: free, taken, and being returned. It stays above the limit until enough permits have been
+    /// returned.
     places: usize,
 }
 
-/// How a call ended, as the limit sees it.
+/// The outcome of a call, as the limit counts it.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Sample {
     Success { took: Duration },
@@ -70,7 +72,7 @@ pub(super) enum Sample {
 }
 
 impl AdaptiveLimit {
-    /// Begins a limit, with the [defaults](AdaptiveLimitBuilder).
+    /// Creates a builder, with the [defaults](AdaptiveLimitBuilder).
     pub fn builder() -> AdaptiveLimitBuilder {
         AdaptiveLimitBuilder::default()
     }
@@ -94,27 +96,27 @@ impl AdaptiveLimit {
         }))
     }
 
-    /// Takes a place, if there is one below the limit and nobody waits for it.
+    /// Takes a permit, if the limit allows it and no caller waits.
     ///
     /// # Errors
-    /// [`Rejected`] otherwise. So it is, too, in the instant in which another thread gives a place back.
+    /// [`Rejected`] otherwise; also in the instant in which another thread returns a permit.
     pub fn try_acquire(&self) -> Result<LimitPermit<'_>, Rejected> {
         self.permit(self.0.line.try_take(self.0.limit.load(Ordering::Relaxed)))
     }
 
-    /// A place that is free, without a count of those for whom there was none.
+    /// Takes a free permit, without counting a rejection if there is none.
     pub(in crate::resilience) fn take_free(&self) -> Option<LimitPermit<'_>> {
         let taken = self.0.line.try_take(self.0.limit.load(Ordering::Relaxed));
         taken.is_ok().then(|| self.permit(taken).ok()).flatten()
     }
 
-    /// Takes a place, or waits for one if the queue has room.
+    /// Takes a permit, or waits for one if the line has capacity.
     ///
     /// # Cancel safety
-    /// Safe: it leaves the queue, and a place that was to be its goes to the next in line.
+    /// Safe: the caller leaves the line, and a permit that was assigned to it goes to the next waiter.
     ///
     /// # Errors
-    /// [`Rejected`], if the queue is full, or there was no place for as long as a call may wait.
+    /// [`Rejected`] if the line is full, or if no permit was free within the longest wait.
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<LimitPermit<'_>, Rejected>> {
         sim::at_named(
@@ -138,7 +140,7 @@ impl AdaptiveLimit {
         }
     }
 
-    /// Gives what the limit knows.
+    /// The statistics of the limit.
     #[must_use]
     pub fn stats(&self) -> AdaptiveLimitStats {
         let in_flight = self.0.in_flight.load(Ordering::Relaxed);
@@ -152,7 +154,7 @@ impl AdaptiveLimit {
 }
 
 impl Shared {
-    /// Gives a place back, and takes notice of how its call went; `now` is read where there is a sample.
+    /// Returns a permit and records the outcome of its call, with the time at which it ended.
     pub(super) fn leave(&self, sample: Option<(Sample, Instant)>, in_flight: usize) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         let mut ruled = self.lock();
@@ -164,12 +166,12 @@ impl Shared {
         }
         let limit = ruled.rules.limit();
         self.limit.store(limit, Ordering::Relaxed);
-        // This place first: above the limit, it is not given back.
+        // The returned permit first: it is removed if there are more permits than the limit.
         let back = ruled.places <= limit || mutant!("limit.never_shrink");
         if !back {
             ruled.places -= 1;
         }
-        // Closing wakes nobody, so it may be done under the lock.
+        // Removing permits wakes no waiter, so that it may be done under the lock.
         ruled.places -= self.line.close(ruled.places.saturating_sub(limit));
         let more = limit.saturating_sub(ruled.places);
         ruled.places += more;
@@ -188,7 +190,7 @@ impl Shared {
     }
 }
 
-/// With the [defaults](AdaptiveLimitBuilder), which make sense.
+/// Creates a limit with the [defaults](AdaptiveLimitBuilder), which are valid.
 impl Default for AdaptiveLimit {
     fn default() -> Self {
         AdaptiveLimitBuilder::default().checked()

@@ -9,11 +9,11 @@ use crate::resilience::line::Line;
 use crate::resilience::listeners::Listeners;
 use crate::task::{Name, Scope};
 
-/// Builds an [`AdaptiveLimit`].
+/// A builder of an [`AdaptiveLimit`].
 ///
 /// # Defaults
-/// It starts at 20 and stays within 1 to 200; windows are of a second and of 50 calls, at least. No queue.
-/// They are failsafe-go's.
+/// The limit starts at 20 and stays from 1 to 200. A window lasts at least a second and has at least 50 calls. There is
+/// no waiting line. The values are those of failsafe-go.
 #[derive(Clone)]
 #[must_use = "nothing is limited until the limit is built"]
 pub struct AdaptiveLimitBuilder {
@@ -32,49 +32,50 @@ impl Default for AdaptiveLimitBuilder {
 }
 
 impl AdaptiveLimitBuilder {
-    /// Starts at this limit.
+    /// Sets the limit at the start.
     pub fn start(mut self, limit: usize) -> Self {
         self.config.start = limit;
         self
     }
 
-    /// Stays between these.
+    /// Sets the bounds of the limit, from 1 to a million.
     pub fn between(mut self, min: usize, max: usize) -> Self {
         (self.config.min, self.config.max) = (min, max);
         self
     }
 
-    /// Looks at calls for so long, and at so many of them, before it changes the limit. With zero, their number alone counts;
-    /// more than a day is refused, since the limit would hardly ever change.
+    /// Sets the shortest time, and the smallest number of calls, after which the limit may change. With a time of zero,
+    /// only the number counts. A time of more than a day is invalid, because the limit would hardly ever change.
     pub fn window(mut self, time: Duration, min_samples: u32) -> Self {
         (self.config.window, self.config.min_samples) = (time, min_samples);
         self
     }
 
-    /// Lets so many wait for a place, and for no longer than this. With zero no caller waits, [`Duration::MAX`] is no limit.
+    /// Sets how many callers may wait for a permit, up to a million, and for how long. With `max_wait` zero no caller
+    /// waits, [`Duration::MAX`] waits without a limit.
     pub fn queue(mut self, length: usize, max_wait: Duration) -> Self {
         (self.queue, self.max_wait) = (length, max_wait);
         self
     }
 
-    /// Calls `listener` when the limit has changed, with no lock held, in the call whose end changed it. A
-    /// panic of it is logged, and goes no further.
+    /// Calls `listener` after each change of the limit, with no lock held, in the call whose end changed it. Its panic
+    /// is logged, and goes no further.
     pub fn on_change(mut self, listener: impl Fn(&LimitChange) + Send + Sync + 'static) -> Self {
         self.listeners.add(listener);
         self
     }
 
-    /// Names the limit, and shows it in the snapshots of the scope.
+    /// Sets the name, and registers the limit with the scope, whose snapshots show it.
     pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
         self.shown = Some((scope.clone(), name.into()));
         self
     }
 
-    /// Makes the limit.
+    /// Builds the limit.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if the limits are not in order from 1 to a million, the queue is longer than that,
-    /// a window has no sample, or more than a day.
+    /// [`InvalidPolicy`] if the bounds and the start are not in order or not from 1 to a million, the line is longer
+    /// than that, or a window has no calls or is longer than a day.
     pub fn build(self) -> Result<AdaptiveLimit, InvalidPolicy> {
         const MILLION: usize = 1_000_000;
         let Config { start, min, max, window, min_samples } = self.config;
@@ -98,7 +99,7 @@ impl AdaptiveLimitBuilder {
             let shown = scope.register("adaptive limit", name, move || {
                 weak.upgrade().map(|shared| AdaptiveLimit(shared).stats().shown()).unwrap_or_default()
             });
-            // It is new, so nothing is there yet.
+            // The limit is new, so the cell is empty.
             let _ = limit.0.shown.set(shown);
         }
         limit

@@ -1,4 +1,4 @@
-//! The adaptive limit: what it is, is said in [`resilience`](super).
+//! Adaptive concurrency limits. See [`resilience`](super).
 
 mod adaptive_limit;
 mod builder;

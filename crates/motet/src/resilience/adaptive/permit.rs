@@ -7,16 +7,16 @@ use super::adaptive_limit::{Sample, Shared};
 use crate::mutant;
 use crate::resilience::Verdict;
 
-/// A place below an [`AdaptiveLimit`](super::AdaptiveLimit), for one call that is to tell how it went.
+/// A permit of an [`AdaptiveLimit`](super::AdaptiveLimit) for one call, with which its outcome is recorded.
 ///
 /// # Drop
-/// The place is free. A call that does not tell how it went says nothing of the limit: one that was cancelled
-/// has taken as long as its caller was patient.
-#[must_use = "the place is free when the permit is dropped"]
+/// The permit is free. A call without a recorded outcome does not count: the duration of a dropped call shows the
+/// patience of its caller only.
+#[must_use = "a permit that is dropped is free again"]
 pub struct LimitPermit<'a> {
     limit: Held<'a>,
     begun: Instant,
-    /// How many there were, this one included, when it began.
+    /// The number of calls in flight when this call began, itself included.
     in_flight: usize,
 }
 
@@ -31,24 +31,25 @@ impl<'a> LimitPermit<'a> {
         Self { limit: Held::Borrowed(shared), begun, in_flight }
     }
 
-    /// Gives the place back; the call took as long as it should say.
+    /// Returns the permit, and records a success with its duration.
     pub fn success(self) {
         self.record(Verdict::Success);
     }
 
-    /// Gives the place back; the call failed of too much load: it was refused for that, or took too long.
+    /// Returns the permit, and records a failure because of too much load: the dependency rejected the call, or took
+    /// too long.
     ///
-    /// One in ten of a window lowers the limit.
+    /// If at least one call in ten of a window fails, the limit is lowered.
     pub fn failure(self) {
         self.record(Verdict::Failure);
     }
 
-    /// Gives the place back; how long the call took says nothing.
+    /// Returns the permit, without counting the call.
     pub fn ignore(self) {
         self.record(Verdict::Ignore);
     }
 
-    /// Gives the place back, and tells how the call went. Only a failure of too much load is one to tell.
+    /// Returns the permit, and records the verdict. Record a failure only if it was caused by too much load.
     pub fn record(mut self, verdict: Verdict) {
         let sample = match verdict {
             Verdict::Ignore => None,
@@ -62,7 +63,8 @@ impl<'a> LimitPermit<'a> {
         self.leave(sample);
     }
 
-    /// Makes a permit that borrows nothing, for a call that outlives the handle. It counts one more handle.
+    /// Turns the permit into one that does not borrow the handle, for a call that outlives it. The permit counts as
+    /// another handle.
     pub fn into_owned(mut self) -> LimitPermit<'static> {
         let limit = match mem::replace(&mut self.limit, Held::Done) {
             Held::Borrowed(shared) => Held::Owned(Arc::clone(shared)),

@@ -1,16 +1,16 @@
 use crate::observe::Stats;
 
-/// What an adaptive limit knows, at one moment.
+/// The statistics of an adaptive limit at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AdaptiveLimitStats {
     /// The limit now.
     pub limit: usize,
-    /// Calls under way: more than the limit, when that was lowered while they were.
+    /// The number of calls in flight: more than the limit, if it was lowered while they ran.
     pub in_flight: usize,
-    /// Calls that wait for a place.
+    /// The number of calls that wait for a permit.
     pub waiting: usize,
-    /// Calls that were rejected.
+    /// The number of rejected calls.
     pub rejected: u64,
 }
 

@@ -12,16 +12,16 @@ use crate::resilience::listeners::Listeners;
 use crate::task::{Name, Scope};
 use crate::{Backoff, Jitter};
 
-/// Builds a [`CircuitBreaker`].
+/// A builder of a [`CircuitBreaker`].
 ///
 /// # Defaults
-/// It opens when half of the last 100 calls failed, from 20 calls on; for 30 s, a fifth more or less, and
-/// twice as long each time up to 5 min, until it was closed for a minute. Then 3 probes, of which less than
-/// half may fail or be slow, each of which has a minute. No call is slow. A dropped call is a failure if it
-/// had been under way for as long as a slow call, or for a second where no call is slow.
+/// The breaker opens when half of the last 100 calls failed, once there were 20 calls. It opens for 30 s, plus or minus
+/// a fifth, and twice as long each time up to 5 min, until it was closed for a minute. Then 3 probes decide: it closes
+/// if fewer than half of them fail and fewer than half are slow, and each has a minute. No call counts as slow. A
+/// dropped call is a failure if it ran for at least the time of a slow call, or for a second if no call counts as slow.
 ///
-/// The rate, window and open time are those of Resilience4j, with its minimum of 100 calls lowered for
-/// services that have few; the growth of the open time is failsafe-rs's.
+/// The rate, window and open time are those of Resilience4j, with its minimum of 100 calls lowered for services with
+/// few calls; the growth of the open time is that of failsafe-rs.
 #[derive(Clone)]
 #[must_use = "nothing is guarded until the breaker is built"]
 pub struct CircuitBreakerBuilder {
@@ -32,13 +32,13 @@ pub struct CircuitBreakerBuilder {
     shown: Option<(Scope, Name)>,
 }
 
-/// Says what a breaker does that was half open for as long as it may be.
+/// The next state of a breaker that was half-open for the longest allowed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AfterWait {
-    /// It opens again.
+    /// The breaker opens again.
     Open,
-    /// It closes.
+    /// The breaker closes.
     Close,
 }
 
@@ -60,98 +60,100 @@ impl Default for CircuitBreakerBuilder {
 }
 
 impl CircuitBreakerBuilder {
-    /// Says what opens the breaker.
+    /// Sets what opens the breaker.
     pub fn opens_on(mut self, trip: impl Into<Trip>) -> Self {
         self.config.trip = trip.into();
         self
     }
 
-    /// Counts a call as slow that takes this long, which is more than zero: for the slow rates of windows and probes. Each
-    /// call then reads the clock twice. With [`Duration::MAX`], none is slow.
+    /// Sets the time from which a call counts as slow, for the slow rates of windows and probes; more than zero. Each
+    /// call then reads the clock twice. With [`Duration::MAX`], no call is slow.
     pub fn slow_call(mut self, time: Duration) -> Self {
         self.config.slow_call = Some(time);
         self
     }
 
-    /// Says what a call counts as that is dropped before it ended.
+    /// Sets how a call counts that is dropped before it ended.
     pub fn on_cancel(mut self, on_cancel: OnCancel) -> Self {
         self.on_cancel = Some(on_cancel);
         self
     }
 
-    /// Says for how long the breaker is open: the first time, the second, and so on, until it was closed for
-    /// [long enough](Self::stable_after). With [`Jitter::Full`] that may be no time at all.
+    /// Sets how long the breaker is open: the first time, the second time, and so on, until it was closed for [long
+    /// enough](Self::stable_after). With [`Jitter::Full`], that may be no time at all.
     pub fn open_for(mut self, backoff: Backoff) -> Self {
         self.config.open_for = backoff;
         self
     }
 
-    /// Lets the open time grow no further once the breaker was closed for so long: it begins anew. With zero it never grows,
-    /// with [`Duration::MAX`] it always does.
+    /// Sets how long the breaker must be closed until its open time starts again at the first value. With zero, the
+    /// open time never grows; with [`Duration::MAX`], it grows every time.
     pub fn stable_after(mut self, time: Duration) -> Self {
         self.config.stable_after = time;
         self
     }
 
-    /// Decides by this many probes, which may be under way at the same time.
+    /// Sets the number of probes that decide, which may all be in flight at the same time; from 1 to 1000.
     pub fn probes(mut self, count: u32) -> Self {
         self.config.probes.count = count;
         self
     }
 
-    /// Opens again when this part of all probes fails, more than 0 and up to 1.
+    /// Sets the share of failed probes from which the breaker opens again, more than 0 and at most 1. It is a share of
+    /// all probes, not of those that have ended.
     pub fn probe_failure_rate(mut self, rate: f64) -> Self {
         self.config.probes.failure_rate = rate;
         self
     }
 
-    /// Opens again when this part of all probes is slow, more than 0 and up to 1.
+    /// Sets the share of slow probes from which the breaker opens again, more than 0 and at most 1. It is a share of
+    /// all probes, not of those that have ended.
     pub fn probe_slow_rate(mut self, rate: f64) -> Self {
         self.config.probes.slow_rate = rate;
         self
     }
 
-    /// Takes the place of a probe that has not ended after so long, and counts it as failed and slow: neither
-    /// a hung call nor a permit that was leaked keeps the breaker half open. More than zero; with [`Duration::MAX`], they do.
+    /// Sets how long a probe may take, more than zero. A probe that has not ended by then counts as failed and slow,
+    /// and another call may be let through as a probe: neither a hung call nor a leaked permit keeps the breaker
+    /// half-open. With [`Duration::MAX`], they do.
     pub fn probe_lease(mut self, time: Duration) -> Self {
         self.config.probes.lease = time;
         self
     }
 
-    /// Ends the half-open state after so long, if too few probes have ended by then. Without it, a breaker
-    /// with hardly any calls stays half open, and lets them through, until there were enough; so it does with
-    /// [`Duration::MAX`]. More than zero.
+    /// Sets how long the breaker stays half-open, more than zero, and its state after that if too few probes have
+    /// ended. Without this setting, or with [`Duration::MAX`], a breaker with few calls stays half-open, and lets them
+    /// through, until enough probes have ended.
     pub fn half_open_max_wait(mut self, time: Duration, then: AfterWait) -> Self {
         self.config.probes.max_wait = Some((time, then));
         self
     }
 
-    /// Calls `listener` at each change of state: after the change, in the order of changes, with no lock
-    /// held. It runs in the call that made the change, so it should be quick. A panic of it is logged, and
-    /// goes no further.
+    /// Calls `listener` after each change of state, in the order of the changes, with no lock held. It runs in the call
+    /// that made the change, and should be quick. Its panic is logged, and goes no further.
     pub fn on_change(mut self, listener: impl Fn(&StateChange) + Send + Sync + 'static) -> Self {
         self.listeners.add(listener);
         self
     }
 
-    /// Makes a breaker that is disabled from the start, which is no change of state: it lets all calls through until it
-    /// is [reset](CircuitBreaker::reset) or told otherwise.
+    /// Starts the breaker disabled, which is not a change of state: it admits all calls until it is
+    /// [reset](CircuitBreaker::reset) or another state is forced.
     pub fn disabled(mut self) -> Self {
         self.is_disabled = true;
         self
     }
 
-    /// Names the breaker, and shows it in the snapshots of the scope.
+    /// Sets the name, and registers the breaker with the scope, whose snapshots show it.
     pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
         self.shown = Some((scope.clone(), name.into()));
         self
     }
 
-    /// Makes the breaker.
+    /// Builds the breaker.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if a rate is not more than 0 and up to 1, a count or a time is zero, or a window of
-    /// calls never holds its minimum.
+    /// [`InvalidPolicy`] if a rate is not more than 0 and at most 1, a count or a time is zero, there are more than
+    /// 1000 probes, or a window of calls is smaller than its minimum of calls.
     pub fn build(self) -> Result<CircuitBreaker, InvalidPolicy> {
         Ok(self.check()?.checked())
     }
@@ -164,7 +166,7 @@ impl CircuitBreakerBuilder {
         let within = (1..=MAX_PROBES).contains(&probes.count);
         InvalidPolicy::unless(within, "a breaker decides by 1 to 1000 probes")?;
         InvalidPolicy::unless(!probes.lease.is_zero(), "a probe has more than no time")?;
-        // Or it would open again, or close, before it has let a probe through.
+        // Otherwise the breaker would leave the half-open state before it has let a probe through.
         let waits = probes.max_wait.is_none_or(|(time, _)| !time.is_zero());
         InvalidPolicy::unless(waits, "a breaker is half open for more than no time")?;
         let slow = self.config.slow_call.is_none_or(|time| !time.is_zero());
@@ -188,14 +190,14 @@ impl CircuitBreakerBuilder {
             let shown = scope.register("circuit breaker", name, move || {
                 weak.upgrade().map(|shared| CircuitBreaker(shared).stats().shown()).unwrap_or_default()
             });
-            // It is new, so nothing is there yet.
+            // The breaker is new, so the cell is empty.
             let _ = shared.shown.set(shown);
         }
         CircuitBreaker(shared)
     }
 }
 
-/// Places of probes are looked through one by one.
+/// The leases of probes are searched linearly.
 const MAX_PROBES: u32 = 1000;
 
 impl fmt::Debug for CircuitBreakerBuilder {

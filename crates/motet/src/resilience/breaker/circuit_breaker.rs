@@ -12,28 +12,28 @@ use super::{BreakerPermit, BreakerState, BreakerStats, CircuitBreakerBuilder, On
 use crate::resilience::{Rejected, RejectedBy, Verdict};
 use crate::sim;
 
-/// Stops calling what fails, and tries now and then whether it is well again.
+/// Stops calls to a dependency that fails, and tries from time to time whether it has recovered.
 ///
-/// Closed, it lets calls through and counts how they end; when its [`Trip`](super::Trip) says so it opens,
-/// and rejects calls without calling anything. After its open time it is half open: it lets a few calls
-/// through as probes, and closes or opens again by how they end. A handle: clones are one breaker.
+/// A closed breaker admits calls and counts how they end. When its [`Trip`](super::Trip) applies, it opens, and rejects
+/// calls without calling anything. After its open time it is half-open: it admits a few calls as probes, and closes or
+/// opens again by their outcomes. It is a handle: clones share one breaker.
 ///
-/// The state moves with calls, and when it is asked for: no task runs and no timer is armed for it. Time is
-/// tokio's.
+/// The state changes during calls, and when it is read: the breaker runs no task and arms no timer. Time is tokio's.
 ///
 /// # When to use
-/// Where calls to something that fails cost more than they bring: time, connections, load on what tries to
-/// recover. Not for the errors of a caller: their verdict is [`Verdict::Ignore`]. Inside a retry it sees each
-/// attempt.
+/// Use it where calls to a failing dependency cost more than they are worth: time, connections, load on a dependency
+/// that tries to recover. It does not serve for mistakes of the caller: their verdict is [`Verdict::Ignore`]. Inside a
+/// retry, the breaker sees each attempt.
 ///
 /// # Drop
-/// When the last handle is dropped, the breaker is. Permits borrow it.
+/// The breaker is dropped with its last handle. Permits borrow it.
 ///
 /// # Examples
 /// ```
 /// use motet::resilience::{BreakerState, CircuitBreaker, Trip};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(2)).build()?;
 /// breaker.try_acquire()?.failure();
 /// breaker.try_acquire()?.failure();
@@ -42,34 +42,34 @@ use crate::sim;
 /// assert_eq!(breaker.state(), BreakerState::Open);
 /// tokio::time::advance(rejected.retry_after().unwrap()).await;
 /// breaker.try_acquire()?.success();
-/// # Ok::<_, Box<dyn std::error::Error>>(())
-/// # }).unwrap();
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct CircuitBreaker(pub(super) Arc<Shared>);
 
 impl CircuitBreaker {
-    /// Begins a breaker, with the [defaults](CircuitBreakerBuilder).
+    /// Creates a builder, with the [defaults](CircuitBreakerBuilder).
     pub fn builder() -> CircuitBreakerBuilder {
         CircuitBreakerBuilder::default()
     }
 
-    /// Lets a call through that is to tell how it ended.
+    /// Admits a call, whose outcome is recorded with the permit.
     ///
-    /// While the breaker is closed that takes no lock. It reads the clock where slow calls count, or where a
-    /// call that is dropped counts by its age, which is the default: [`call`](Self::call) does not, for a
-    /// future that is ready.
+    /// While the breaker is closed, this takes no lock. It reads the clock if slow calls count, or if a dropped call
+    /// counts by its duration, which is the default; [`call`](Self::call) does not read it then, for a future that is
+    /// ready.
     ///
     /// # Errors
-    /// [`Rejected`] when the breaker is open, half open with all probes under way, or forced open; with the
-    /// time until it lets probes through, where it is open.
+    /// [`Rejected`] if the breaker is open, half-open with all probes in flight, or forced open. If it is open, the
+    /// error carries the time until it admits probes.
     #[inline]
     pub fn try_acquire(&self) -> Result<BreakerPermit<'_>, Rejected> {
         self.admit(self.0.times_permits)
     }
 
-    /// The same for a call that says when it [waits](BreakerPermit::waits), so that one that is ready reads no clock
-    /// only because it could have been cancelled.
+    /// Like [`try_acquire`](Self::try_acquire), but for a call that reports when it [waits](BreakerPermit::waits), so
+    /// that a call that is ready does not read the clock only because it could have been dropped.
     #[inline]
     pub(crate) fn try_acquire_untimed(&self) -> Result<BreakerPermit<'_>, Rejected> {
         self.admit(self.0.slow_call.is_some())
@@ -84,7 +84,8 @@ impl CircuitBreaker {
 
     #[cold]
     fn admit_by_machine(&self) -> Result<BreakerPermit<'_>, Rejected> {
-        // One that is forced closed since a moment ago, say, is timed all the same: it reads the clock here anyway.
+        // The permit is timed in every case here, also if the breaker was forced closed a moment ago: the clock is read
+        // anyway.
         let now = Instant::now();
         if let Some(left) = self.0.reject(now) {
             return Err(Rejected::new(RejectedBy::CircuitBreaker, Some(left)));
@@ -95,28 +96,30 @@ impl CircuitBreaker {
         }
     }
 
-    /// Calls, if the breaker lets it through, and counts the output as `verdict` says.
+    /// Runs a future, if the breaker admits it, and records the verdict on its output.
     ///
     /// # Cancel safety
-    /// As safe as the future, which is dropped where it is. The call then counts as the breaker's
-    /// [`OnCancel`] says; how long it was under way is counted from its first wait.
+    /// As safe as the future, which is dropped. The call then counts according to the breaker's [`OnCancel`]; its
+    /// duration is counted from its first wait.
     ///
     /// # Errors
-    /// [`Rejected`], as [`try_acquire`](Self::try_acquire); the future is dropped unpolled.
+    /// [`Rejected`], as for [`try_acquire`](Self::try_acquire); the future is dropped without having been polled.
     ///
     /// # Examples
     /// ```
     /// use motet::resilience::{CircuitBreaker, Verdict};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let breaker = CircuitBreaker::default();
-    /// let answer = async { Ok::<_, std::io::Error>(7) };
-    /// let answer = breaker.call(answer, |answer| match answer {
+    /// let request = async { Ok::<_, std::io::Error>(7) };
+    /// let call = breaker.call(request, |response| match response {
     ///     Ok(_) => Verdict::Success,
     ///     Err(_) => Verdict::Failure,
     /// });
-    /// assert_eq!(answer.await.unwrap().unwrap(), 7);
-    /// # });
+    /// assert_eq!(call.await??, 7);
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn call<F: Future>(
@@ -127,7 +130,7 @@ impl CircuitBreaker {
         let site = sim::Site::named("circuit breaker", "call", || self.name().map(str::to_owned)).around();
         site.of(async move {
             let mut permit = self.try_acquire_untimed()?;
-            // Dropped before the permit, which tells: a probe's place is free when its call is over.
+            // Dropped before the permit records the outcome: the lease of a probe is free when its call has ended.
             let mut future = pin!(future);
             let output = poll_fn(|cx| match future.as_mut().poll(cx) {
                 Poll::Pending => {
@@ -142,7 +145,7 @@ impl CircuitBreaker {
         })
     }
 
-    /// Gives the state, after the changes that are due.
+    /// The state, after the changes that are due.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         let now = Instant::now();
@@ -152,7 +155,7 @@ impl CircuitBreaker {
         })
     }
 
-    /// Gives what the breaker knows.
+    /// The statistics of the breaker.
     #[must_use]
     pub fn stats(&self) -> BreakerStats {
         let now = Instant::now();
@@ -172,40 +175,42 @@ impl CircuitBreaker {
         })
     }
 
-    /// Watches the state: the receiver has the latest.
+    /// Subscribes to the state: the receiver holds the latest state.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<BreakerState> {
         self.0.subscribe()
     }
 
-    /// Gives the name, if it has one.
+    /// The name, if the breaker has one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_ref().map(crate::task::Name::as_str)
     }
 
-    /// Rejects all calls until told otherwise. Calls under way count for nothing, as after each of these.
+    /// Rejects all calls until another state is forced, or the breaker is [reset](Self::reset). The outcomes of calls
+    /// in flight no longer count, as for each of these methods.
     pub fn force_open(&self) {
         self.force(BreakerState::ForcedOpen);
     }
 
-    /// Lets all calls through until told otherwise, and counts how they end.
+    /// Admits all calls, and counts how they end, until another state is forced, or the breaker is
+    /// [reset](Self::reset).
     pub fn force_closed(&self) {
         self.force(BreakerState::ForcedClosed);
     }
 
-    /// Lets all calls through until told otherwise, counts how they end, and says when it would have opened:
-    /// to try settings out on calls that matter.
+    /// Admits all calls, counts how they end, and reports when the breaker would have opened, until another state is
+    /// forced, or the breaker is [reset](Self::reset): use it to try out settings in production.
     pub fn measure_only(&self) {
         self.force(BreakerState::MetricsOnly);
     }
 
-    /// Lets all calls through until told otherwise, and counts nothing.
+    /// Admits all calls, and counts nothing, until another state is forced, or the breaker is [reset](Self::reset).
     pub fn disable(&self) {
         self.force(BreakerState::Disabled);
     }
 
-    /// Begins anew: closed, with empty windows, and by itself again.
+    /// Returns the breaker to its initial state: closed, with empty windows, and no state forced.
     pub fn reset(&self) {
         self.force(BreakerState::Closed);
     }
@@ -214,7 +219,7 @@ impl CircuitBreaker {
         self.0.with(|machine| machine.force(state));
     }
 
-    /// The state as it is, without the changes that are due: tells nobody of anything.
+    /// The state without the changes that are due, so that no listener is called.
     pub(in crate::resilience) fn peek(&self) -> BreakerState {
         self.0.peek()
     }
@@ -223,14 +228,14 @@ impl CircuitBreaker {
         Arc::strong_count(&self.0)
     }
 
-    /// Says what a call counts as that is dropped.
+    /// How a call counts that is dropped before it ended.
     #[must_use]
     pub fn on_cancel(&self) -> OnCancel {
         self.0.on_cancel
     }
 }
 
-/// With the [defaults](CircuitBreakerBuilder), which make sense.
+/// Creates a breaker with the [defaults](CircuitBreakerBuilder), which are valid.
 impl Default for CircuitBreaker {
     fn default() -> Self {
         CircuitBreakerBuilder::default().checked()
@@ -239,7 +244,7 @@ impl Default for CircuitBreaker {
 
 impl fmt::Debug for CircuitBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the state: to print it is not to change it.
+        // Without the state: printing must not change it.
         f.debug_struct("CircuitBreaker").field("name", &self.name()).finish_non_exhaustive()
     }
 }

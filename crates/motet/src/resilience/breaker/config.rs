@@ -3,11 +3,11 @@ use std::time::Duration;
 use super::{AfterWait, Trip};
 use crate::Backoff;
 
-/// What a breaker goes by; checked.
+/// The settings of a breaker, validated.
 #[derive(Debug, Clone)]
 pub(super) struct Config {
     pub(super) trip: Trip,
-    /// A call that takes this long is slow.
+    /// The time from which a call counts as slow.
     pub(super) slow_call: Option<Duration>,
     pub(super) open_for: Backoff,
     pub(super) stable_after: Duration,

@@ -1,16 +1,16 @@
-/// Finished calls, and how many of them were not well.
+/// The number of finished calls, and how many of them failed or were slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Counts {
-    /// All that ended, but for those whose verdict is to ignore them.
+    /// The calls that ended, except those with the verdict [`Ignore`](crate::resilience::Verdict::Ignore).
     pub calls: u64,
-    /// Those that failed.
+    /// The calls that failed.
     pub failures: u64,
-    /// Those that took as long as a slow call, failed or not.
+    /// The calls that took at least the time of a slow call, failed or not.
     pub slow: u64,
 }
 
-/// How one call ended.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) failed: bool,
@@ -18,20 +18,20 @@ pub(super) struct Ended {
 }
 
 impl Counts {
-    /// Gives the part of the calls that failed, from 0 to 1; 0 where there are none.
+    /// The share of the calls that failed, from 0 to 1; 0 if there are no calls.
     #[must_use]
     pub fn failure_rate(&self) -> f64 {
         self.part(self.failures)
     }
 
-    /// Gives the part of the calls that were slow, from 0 to 1; 0 where there are none.
+    /// The share of the calls that were slow, from 0 to 1; 0 if there are no calls.
     #[must_use]
     pub fn slow_rate(&self) -> f64 {
         self.part(self.slow)
     }
 
-    // A division, not a product with the threshold: 7/100 is the very number that `0.07` is, and 0.07 * 100
-    // is not 7.
+    // A division, not a product with the threshold: 7/100 is exactly the number that `0.07` is, but 0.07 * 100 is not
+    // 7.
     fn part(&self, count: u64) -> f64 {
         if self.calls == 0 { 0.0 } else { count as f64 / self.calls as f64 }
     }
@@ -48,7 +48,7 @@ impl Counts {
         self.slow -= other.slow;
     }
 
-    /// Whether all calls were well.
+    /// Returns `true` if no call failed or was slow.
     pub(super) fn is_clean(&self) -> bool {
         self.failures == 0 && self.slow == 0
     }

@@ -1,4 +1,4 @@
-//! The circuit breaker: what it is, is said in [`resilience`](super).
+//! Circuit breakers. See [`resilience`](super).
 
 mod builder;
 mod circuit_breaker;

@@ -1,17 +1,17 @@
 use std::time::Duration;
 
-/// Says what a call counts as that was dropped before it ended.
+/// How a call counts that was dropped before it ended.
 ///
-/// A call whose caller lost interest says nothing of the backend. One that hung until a timeout of the caller
-/// dropped it says the most: a breaker that ignores it never opens for a backend that hangs.
+/// A call whose caller lost interest does not show whether the dependency is healthy. A call that hung until a timeout
+/// of the caller dropped it shows the most: a breaker that ignores such calls never opens for a dependency that hangs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnCancel {
-    /// As nothing.
+    /// The call does not count.
     Ignore,
-    /// As a failure.
+    /// The call counts as a failure.
     Failure,
-    /// As a failure, and a slow one, if it had been under way for this long; else as nothing. With zero as a failure
-    /// always, with [`Duration::MAX`] never.
+    /// The call counts as a failure, and as slow, if it ran for at least this long; otherwise it does not count. With
+    /// zero, it always counts as a failure; with [`Duration::MAX`], never.
     FailureIfLongerThan(Duration),
 }

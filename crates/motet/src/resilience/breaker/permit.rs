@@ -10,19 +10,19 @@ use super::{CircuitBreaker, OnCancel};
 use crate::mutant;
 use crate::resilience::Verdict;
 
-/// A call that a [`CircuitBreaker`] let through, and that is to tell how it ended.
+/// The permit of a call that a [`CircuitBreaker`] admitted, with which its outcome is recorded.
 ///
-/// What is told counts for the state in which the call was let through. If the breaker has changed since, it
-/// counts for nothing: a success of long ago does not close it, and a failure of long ago does not open it.
+/// The outcome counts for the state in which the call was admitted. If the breaker has changed its state since, the
+/// outcome does not count: an old success does not close the breaker, and an old failure does not open it.
 ///
 /// # Drop
-/// The call was cancelled, and counts as the breaker's [`OnCancel`] says; dropped by a panic, it failed. The
-/// place of a probe is free again.
-#[must_use = "a call that does not tell how it ended counts as cancelled"]
+/// The call was dropped, and counts according to the breaker's [`OnCancel`]; a call that is dropped by a panic counts
+/// as failed. The lease of a probe is free again.
+#[must_use = "a call without a recorded outcome counts as dropped"]
 pub struct BreakerPermit<'a> {
     breaker: Held<'a>,
     call: Admitted,
-    /// When it began to count how long the call takes; `None` where nobody asks, and before the call first
+    /// When the duration of the call began to count; `None` if the duration does not count, and before the call first
     /// waits.
     begun: Option<Instant>,
 }
@@ -30,7 +30,7 @@ pub struct BreakerPermit<'a> {
 enum Held<'a> {
     Borrowed(&'a Arc<Shared>),
     Owned(Arc<Shared>),
-    /// The call has told.
+    /// The outcome is recorded.
     Done,
 }
 
@@ -40,23 +40,23 @@ impl<'a> BreakerPermit<'a> {
         Self { breaker: Held::Borrowed(&breaker.0), call, begun }
     }
 
-    /// Counts the call as well.
+    /// Records a success.
     #[inline]
     pub fn success(self) {
         self.record(Verdict::Success);
     }
 
-    /// Counts the call as failed.
+    /// Records a failure.
     pub fn failure(self) {
         self.record(Verdict::Failure);
     }
 
-    /// Counts the call as nothing: neither for nor against.
+    /// Records that the outcome does not show whether the dependency is healthy.
     pub fn ignore(self) {
         self.record(Verdict::Ignore);
     }
 
-    /// Counts the call as the verdict says.
+    /// Records the verdict.
     #[inline]
     pub fn record(mut self, verdict: Verdict) {
         if let Held::Borrowed(shared) = self.breaker
@@ -74,7 +74,7 @@ impl<'a> BreakerPermit<'a> {
     fn tell(&mut self, verdict: Verdict) {
         let breaker = mem::replace(&mut self.breaker, Held::Done);
         let Some(shared) = breaker.shared() else { return };
-        // One look at the clock, and none where nothing counts how long calls take.
+        // The clock is read once, and not at all if the duration of calls does not count.
         let now = match shared.slow_call {
             Some(_) if verdict != Verdict::Ignore => Some(Instant::now()),
             _ => None,
@@ -88,7 +88,7 @@ impl<'a> BreakerPermit<'a> {
         shared.record(self.call, ended, now);
     }
 
-    /// Notes that the call waits: from now on it counts how long, if that was not counted from its begin.
+    /// Notes that the call waits: its duration counts from now on, unless it counted from the start.
     #[inline]
     pub(crate) fn waits(&mut self) {
         if self.begun.is_none()
@@ -99,9 +99,10 @@ impl<'a> BreakerPermit<'a> {
         }
     }
 
-    /// Makes a permit that borrows nothing, for a call that outlives the handle: the body of an answer, say.
+    /// Turns the permit into one that does not borrow the handle, for a call that outlives it: the body of a response,
+    /// for example.
     ///
-    /// It counts one more handle of the breaker.
+    /// The permit counts as another handle of the breaker.
     pub fn into_owned(mut self) -> BreakerPermit<'static> {
         let breaker = match mem::replace(&mut self.breaker, Held::Done) {
             Held::Borrowed(shared) => Held::Owned(Arc::clone(shared)),
@@ -116,7 +117,7 @@ impl<'a> BreakerPermit<'a> {
         shared.slow_call.zip(took).is_some_and(|(slow, took)| took >= slow)
     }
 
-    /// How the call counts that is dropped now.
+    /// Returns how the call counts if it is dropped now.
     fn cancelled(&self, shared: &Shared) -> (Option<Ended>, Option<Instant>) {
         let is_failure = match shared.on_cancel {
             _ if thread::panicking() => true,

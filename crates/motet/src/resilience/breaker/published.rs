@@ -1,4 +1,4 @@
-//! What calls go by that take no lock. Checked with loom.
+//! The state that calls use without a lock. Checked with loom.
 
 #[cfg(all(test, motet_loom))]
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::word::{ONE, SUCCESSES, Word};
 use crate::mutant;
 
-/// A copy of what the machine says, written under its lock; and successes that it has not heard of yet, counted by
-/// whoever has them.
+/// A copy of the machine's state, written under its lock, and the successes that the machine has not counted yet, added
+/// by the calls themselves.
 #[derive(Debug)]
 pub(in crate::resilience) struct Published {
     word: AtomicU64,
-    /// Until when it is open, if the word says that it is.
+    /// When the open time ends, if the word is that of an open breaker.
     until: AtomicU64,
 }
 
@@ -24,24 +24,26 @@ impl Published {
 
     #[inline]
     pub(in crate::resilience) fn word(&self) -> Word {
-        // Relaxed: nothing else is read by it. A change that is missed by a moment is a call that came before it.
+        // Relaxed: no other memory is read by it. A call that misses a change by a moment counts as a call before the
+        // change.
         Word(self.word.load(Ordering::Relaxed))
     }
 
-    /// Says until when it is open, if it is.
+    /// Returns the end of the open time if the breaker is open.
     #[inline]
     pub(in crate::resilience) fn open_until(&self) -> Option<u64> {
-        // Acquire: the time is that of this opening or of a later one. That of an earlier one, which somebody may have
-        // ended long before its time, would keep calls out.
+        // Acquire: the time is that of this opening or of a later one. The time of an earlier opening, which may have
+        // been ended long before, would keep calls out.
         let open = Word(self.word.load(Ordering::Acquire)).is_open();
         open.then(|| self.until.load(Ordering::Relaxed))
     }
 
-    /// Counts a success of this generation, if that is enough; else the machine is to be told.
+    /// Counts a success of this generation, if that is enough; otherwise returns `false`, and the machine must record
+    /// it.
     #[inline]
     pub(in crate::resilience) fn count_success(&self, generation: u64) -> bool {
         let mut word = self.word();
-        // A swap, and not a sum: the generation may end any moment.
+        // A compare-and-swap, not an addition: the generation may end at any moment.
         while word.generation() == generation && word.counts_successes() {
             let (counted, relaxed) = (word.0 + ONE, Ordering::Relaxed);
             match self.word.compare_exchange_weak(word.0, counted, relaxed, relaxed) {
@@ -52,7 +54,7 @@ impl Published {
         false
     }
 
-    /// Takes the successes that were counted in this generation: by whoever holds the lock.
+    /// Takes the successes that were counted in this generation. The caller holds the lock.
     #[inline]
     pub(in crate::resilience) fn take_successes(&self) -> u32 {
         match self.word().successes() {
@@ -61,8 +63,8 @@ impl Published {
         }
     }
 
-    /// Writes what the machine says now: by whoever holds its lock. Successes that were counted meanwhile stay, in a
-    /// new generation they say nothing.
+    /// Publishes the state of the machine. The caller holds its lock. Successes that were counted since the last call
+    /// stay; in a new generation they do not count.
     #[inline]
     pub(in crate::resilience) fn publish(&self, word: Word, until: impl FnOnce() -> u64) {
         let mut before = self.word().0;
@@ -73,7 +75,7 @@ impl Published {
         let publish = |until| self.until.store(until, Ordering::Relaxed);
         let is_late = mutant!("breaker.publish_late");
         until.filter(|_| !is_late).map(publish);
-        // Release: who sees an opening sees its time.
+        // Release: a reader that sees an opening sees its time.
         if Word(before).generation() != word.generation() || mutant!("breaker.forget_successes") {
             self.word.store(word.0, Ordering::Release);
         } else {

@@ -1,4 +1,4 @@
-//! The machine behind its lock, and whom it tells of changes.
+//! The machine behind its lock, and the listeners.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,13 +20,13 @@ use crate::task::Name;
 pub(super) struct Shared {
     published: Published,
     locked: Mutex<Locked>,
-    /// Calls that were rejected without the lock.
+    /// The calls that were rejected without the lock.
     rejected: AtomicU64,
-    /// What published times are counted from, in nanoseconds.
+    /// The instant from which published times count, in nanoseconds.
     since: Instant,
     pub(super) slow_call: Option<Duration>,
     pub(super) on_cancel: OnCancel,
-    /// Whether it matters when a permit was given.
+    /// Whether a permit needs the time at which it was given.
     pub(super) times_permits: bool,
     pub(super) name: Option<Name>,
     listeners: Listeners<StateChange>,
@@ -36,7 +36,7 @@ pub(super) struct Shared {
 
 struct Locked {
     machine: Machine,
-    /// Somebody tells of changes, and will tell of those that come meanwhile.
+    /// Whether a thread is calling listeners; it will also report the changes that are made until it has finished.
     telling: bool,
 }
 
@@ -68,15 +68,16 @@ impl Shared {
         self.watch.subscribe()
     }
 
-    /// Lets a call through without the lock, as it does while it is closed; `None` if the machine is to say.
+    /// Admits a call without the lock, which is possible while the breaker is closed; `None` if the machine must
+    /// decide.
     #[inline]
     pub(super) fn admit(&self) -> Option<Admitted> {
         let word = self.published.word();
         word.admits().then_some(Admitted { generation: word.generation(), probe: None })
     }
 
-    /// Rejects a call without the lock, as it does while it is open: gives for how long that will be. `None` if the
-    /// machine is to say.
+    /// Rejects a call without the lock, which is possible while the breaker is open, and returns the rest of its open
+    /// time; `None` if the machine must decide.
     #[inline]
     pub(super) fn reject(&self, now: Instant) -> Option<Duration> {
         let left = self.published.open_until()?.saturating_sub(self.nanos(now)?);
@@ -91,22 +92,22 @@ impl Shared {
         self.rejected.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds up to `at`, 584 years of them; `None` after that, and before there was a breaker, by the clock of
-    /// another runtime.
+    /// Returns the nanoseconds until `at`, for 584 years; `None` after that, and for a time before the breaker was
+    /// created, which the clock of another runtime can return.
     #[inline]
     fn nanos(&self, at: Instant) -> Option<u64> {
         let since = at.checked_duration_since(self.since)?;
         since.as_secs().checked_mul(1_000_000_000)?.checked_add(since.subsec_nanos().into())
     }
 
-    /// Takes notice of a success that was not slow, if the machine need not be told of it.
+    /// Records a success that was not slow, if the machine need not record it.
     #[inline]
     pub(super) fn succeeds(&self, call: Admitted) -> bool {
         if call.probe.is_some() {
             return false;
         }
         let word = self.published.word();
-        // Most calls, by far.
+        // The most frequent case by far.
         let is_settled = word.is_settled() && word.generation() == call.generation;
         is_settled || self.published.count_success(call.generation)
     }
@@ -115,7 +116,7 @@ impl Shared {
         self.published.word().generation() == call.generation
     }
 
-    /// Takes notice of how a call ended; `now` where it is known.
+    /// Records the outcome of a call; `now` if the time is known.
     pub(super) fn record(&self, call: Admitted, ended: Option<Ended>, now: Option<Instant>) {
         match ended {
             Some(Ended { failed: false, slow: false }) if self.succeeds(call) => return,
@@ -125,7 +126,7 @@ impl Shared {
         self.with(|machine| machine.record(call, ended, || now.unwrap_or_else(Instant::now)));
     }
 
-    /// Asks or tells the machine, and then tells others what has changed, with no lock held.
+    /// Runs a closure with the machine, and then reports the changes with no lock held.
     pub(super) fn with<T>(&self, ask: impl FnOnce(&mut Machine) -> T) -> T {
         let mut locked = self.lock();
         let successes = self.published.take_successes();
@@ -148,7 +149,7 @@ impl Shared {
         self.lock().machine.state()
     }
 
-    /// Tells of all changes, in their order: one at a time, by one thread at a time.
+    /// Reports all changes in their order: one at a time, by one thread at a time.
     fn tell(&self) {
         loop {
             let mut locked = self.lock();

@@ -3,24 +3,24 @@ use std::time::Duration;
 
 use super::Counts;
 
-/// Says what a breaker does with calls.
+/// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum BreakerState {
-    /// Lets all calls through, and counts how they end.
+    /// Admits all calls, and counts how they end.
     #[default]
     Closed,
-    /// Rejects all calls until its time is over.
+    /// Rejects all calls until another state is forced, or the breaker is reset.
     Open,
-    /// Lets a few calls through, to see how they end.
+    /// Admits a few calls as probes, and decides by their outcomes.
     HalfOpen,
-    /// Rejects all calls until it is told otherwise.
+    /// Rejects all calls until another state is forced, or the breaker is reset.
     ForcedOpen,
-    /// Lets all calls through and counts how they end, until it is told otherwise.
+    /// Admits all calls, and counts how they end, until another state is forced, or the breaker is reset.
     ForcedClosed,
-    /// Lets all calls through, counts how they end, and says when it would have opened.
+    /// Admits all calls, counts how they end, and reports when the breaker would have opened.
     MetricsOnly,
-    /// Lets all calls through and counts nothing.
+    /// Admits all calls, and counts nothing.
     Disabled,
 }
 
@@ -38,42 +38,42 @@ impl fmt::Display for BreakerState {
     }
 }
 
-/// What made a breaker change its state.
+/// The cause of a change of state.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Cause {
-    /// So many failures in a row.
+    /// A number of consecutive failures.
     Consecutive {
-        /// How many.
+        /// The number of failures.
         failures: u32,
     },
-    /// The rate of failures within a window.
+    /// The failure rate of a window.
     FailureRate(Counts),
-    /// The rate of slow calls within a window.
+    /// The slow rate of a window.
     SlowRate(Counts),
-    /// The breaker had been open for its time.
+    /// The open time has ended.
     OpenTimeOver,
-    /// The probes went well.
+    /// The probes succeeded.
     ProbesSucceeded(Counts),
-    /// Too many probes failed, or were slow.
+    /// Too many probes failed or were slow.
     ProbesFailed(Counts),
-    /// It was half open for as long as it may be, and too few probes had ended.
+    /// The breaker was half-open for the longest allowed time, and too few probes had ended.
     HalfOpenWaitOver(Counts),
-    /// It was told to.
+    /// The state was forced, or the breaker was reset.
     Manual,
 }
 
-/// A change of a breaker's state, with what made it.
+/// A change of a breaker's state, with its cause.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct StateChange {
     /// The state before.
     pub from: BreakerState,
-    /// The state now. The same as before for a breaker of [metrics only](BreakerState::MetricsOnly), which
-    /// says that it would have opened.
+    /// The state now. It equals `from` for a breaker with [metrics only](BreakerState::MetricsOnly), which reports that
+    /// it would have opened.
     pub to: BreakerState,
-    /// What made it.
+    /// The cause of the change.
     pub cause: Cause,
-    /// For how long it is open, where it opened by itself.
+    /// How long the breaker stays open, if it opened by itself.
     pub open_for: Option<Duration>,
 }

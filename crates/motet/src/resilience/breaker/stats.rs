@@ -3,27 +3,27 @@ use std::time::Duration;
 use super::{BreakerState, Counts};
 use crate::observe::Stats;
 
-/// What a breaker knows, at one moment.
+/// The statistics of a breaker at one moment.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct BreakerStats {
-    /// Its state.
+    /// The state.
     pub state: BreakerState,
-    /// How many failures in a row it has seen.
+    /// The number of consecutive failures.
     pub streak: u32,
-    /// What is in its windows, in the order in which they were given.
+    /// The counts of its windows, in the order in which they were added.
     pub windows: Vec<Counts>,
-    /// Probes under way.
+    /// The number of probes in flight.
     pub probes: usize,
-    /// In how long it will let a probe through, where it is open.
+    /// The time until it admits a probe, if it is open.
     pub retry_after: Option<Duration>,
-    /// How often it opened by itself.
+    /// The number of times that it opened by itself.
     pub opened: u64,
-    /// How often it would have opened, had it not been told to measure only.
+    /// The number of times that it would have opened while it only measured.
     pub would_have_opened: u64,
-    /// Calls that it rejected.
+    /// The number of rejected calls.
     pub rejected: u64,
-    /// Calls that ended after it had changed, and so counted for nothing.
+    /// The number of calls that ended after the state had changed, and so did not count.
     pub stale: u64,
 }
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::resilience::InvalidPolicy;
 
-/// Says what opens a breaker: so many failures in a row, or a rate within a window, or any of several.
+/// The condition that opens a breaker: consecutive failures, a rate within a window, or any of several.
 ///
 /// # Examples
 /// ```
@@ -17,20 +17,20 @@ use crate::resilience::InvalidPolicy;
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "a breaker opens on it when it is given to its builder"]
 pub struct Trip {
-    /// The least of those that were given.
+    /// The smallest number that was given.
     pub(super) consecutive: Option<u32>,
     pub(super) windows: Vec<Window>,
 }
 
 impl Trip {
-    /// Opens at this many failures without a success between them.
+    /// Opens after this many consecutive failures, at least 1.
     ///
-    /// The cheapest: a success reads no clock and takes no lock, unless it ends a streak.
+    /// This is the cheapest condition: a success reads no clock and takes no lock, unless it ends a streak.
     pub const fn consecutive(failures: u32) -> Self {
         Self { consecutive: Some(failures), windows: Vec::new() }
     }
 
-    /// Opens on the other as well.
+    /// Also opens on `other`.
     pub fn or(mut self, other: impl Into<Self>) -> Self {
         let other = other.into();
         self.consecutive = match (self.consecutive, other.consecutive) {
@@ -50,18 +50,17 @@ impl Trip {
     }
 }
 
-/// Says at which rate of failures, or of slow calls, a breaker opens, and over which calls the rate is taken.
+/// A rate of failures, or of slow calls, at which a breaker opens, and the calls over which the rate is taken.
 ///
-/// The window slides: a call leaves it when so many have come after it, or when so much time has passed.
-/// Rates count from the minimum of calls on, whether the window is full or not, and are looked at after each
-/// call, a good one too.
+/// The window slides: a call leaves it after a number of later calls, or after a time. Rates count once the window
+/// holds its minimum of calls, full or not, and are checked after each call, including a success.
 ///
 /// # Defaults
-/// A failure rate of 0.5, a slow rate of 0.5, at least 20 calls, and 10 intervals for a window of time. A
-/// minimum of 100, as others have it, leaves a service with few calls without a breaker.
+/// A failure rate of 0.5, a slow rate of 0.5, at least 20 calls, and 10 intervals for a window of time. A minimum of
+/// 100, as in other libraries, would leave a service with few calls without a breaker.
 ///
-/// Slow calls are counted where the breaker knows what is [slow](super::CircuitBreakerBuilder::slow_call); a dropped
-/// call that [hung](super::OnCancel) is one everywhere.
+/// Slow calls are counted if the breaker knows which calls are [slow](super::CircuitBreakerBuilder::slow_call); a
+/// dropped call that [hung](super::OnCancel) always counts as slow.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[must_use = "a breaker opens on it when it is given to its builder"]
 pub struct Window {
@@ -77,23 +76,23 @@ pub(super) enum Over {
     Time { length: Duration, intervals: u32 },
 }
 
-/// A quarter of a megabyte for the two bits of each call.
+/// A quarter of a megabyte, at two bits for each call.
 const MAX_CALLS: u32 = 1 << 20;
 
 impl Window {
-    /// Looks at the last so many calls, at most 2^20. It keeps two bits for each.
+    /// Creates a window of the last `size` calls, from 1 to 2^20. It keeps two bits for each.
     ///
-    /// A success reads no clock, unless slow calls count; while all calls in a full window are well, it takes
-    /// no lock.
+    /// A success reads no clock, unless slow calls count; while a full window holds no failed and no slow call, a
+    /// success takes no lock.
     pub const fn calls(size: u32) -> Self {
         Self::over(Over::Calls(size))
     }
 
-    /// Looks at the calls that ended within so much time.
+    /// Creates a window of the calls that ended within `length`, more than zero.
     ///
-    /// Time passes in intervals of a tenth of it: a call leaves the window when it is between nine tenths of
-    /// the time and all of it old. The cost does not depend on the number of calls. An interval is a nanosecond at least;
-    /// a window of [`Duration::MAX`] forgets nothing, and one of no time is refused.
+    /// Time passes in intervals of a tenth of `length`: a call leaves the window when its age is between nine tenths of
+    /// `length` and `length`. The cost does not depend on the number of calls. An interval is at least a nanosecond; a
+    /// window of [`Duration::MAX`] forgets no call.
     pub const fn time(length: Duration) -> Self {
         Self::over(Over::Time { length, intervals: 10 })
     }
@@ -102,25 +101,25 @@ impl Window {
         Self { over, failure_rate: 0.5, slow_rate: 0.5, min_calls: 20 }
     }
 
-    /// Opens when this part of the calls fails, more than 0 and up to 1.
+    /// Sets the share of failed calls at which the breaker opens, more than 0 and at most 1.
     pub const fn failure_rate(mut self, rate: f64) -> Self {
         self.failure_rate = rate;
         self
     }
 
-    /// Opens when this part of the calls is slow, more than 0 and up to 1.
+    /// Sets the share of slow calls at which the breaker opens, more than 0 and at most 1.
     pub const fn slow_rate(mut self, rate: f64) -> Self {
         self.slow_rate = rate;
         self
     }
 
-    /// Looks at rates from this many calls on; for a window of calls, no more than its size.
+    /// Sets the number of calls from which rates count, at least 1; for a window of calls, at most its size.
     pub const fn min_calls(mut self, calls: u32) -> Self {
         self.min_calls = calls;
         self
     }
 
-    /// Divides a window of time into this many intervals, from 10 to 1000.
+    /// Sets the number of intervals of a window of time, from 10 to 1000. A window of calls has none.
     pub const fn intervals(mut self, count: u32) -> Self {
         if let Over::Time { length, .. } = self.over {
             self.over = Over::Time { length, intervals: count };
@@ -128,7 +127,7 @@ impl Window {
         self
     }
 
-    /// Opens on the other as well.
+    /// Also opens on `other`.
     pub fn or(self, other: impl Into<Trip>) -> Trip {
         Trip::from(self).or(other)
     }

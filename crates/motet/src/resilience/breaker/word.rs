@@ -1,5 +1,5 @@
-/// What a breaker knows of itself, in one word: its generation, whether calls need its lock, and how many successes were
-/// counted without it.
+/// The published state of a breaker in one word: its generation, whether calls need its lock, and the number of
+/// successes that were counted without the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::resilience) struct Word(pub(super) u64);
 
@@ -7,28 +7,28 @@ const ADMITS: u64 = 1;
 const OPEN: u64 = 1 << 1;
 const SETTLED: u64 = 1 << 2;
 const COUNTS: u64 = 1 << 3;
-/// One success. There is room for a million.
+/// The unit of the success count. The field holds a million.
 pub(super) const ONE: u64 = 1 << 4;
 const GENERATION: u32 = 24;
 pub(super) const SUCCESSES: u64 = (1 << GENERATION) - ONE;
 
-/// What becomes of calls.
+/// How a breaker treats calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::resilience) enum Calls {
     Admitted,
     RejectedForATime,
-    /// The machine is to say.
+    /// The machine must decide.
     Asked,
 }
 
-/// What becomes of a success that was not slow.
+/// How a breaker treats a success that was not slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::resilience) enum Success {
-    /// It changes nothing.
+    /// The success changes nothing.
     Settled,
-    /// It opens nothing, so that it is enough to count it.
+    /// The success cannot open the breaker, so that it is enough to count it.
     Counted,
-    /// The machine is to be told.
+    /// The machine must record it.
     Told,
 }
 
@@ -53,25 +53,25 @@ impl Word {
         self.0 >> GENERATION
     }
 
-    /// Whether every call is let through.
+    /// Returns `true` if every call is admitted.
     #[inline]
     pub(super) fn admits(self) -> bool {
         self.0 & ADMITS != 0
     }
 
-    /// Whether every call is rejected until a time.
+    /// Returns `true` if every call is rejected until a time.
     #[inline]
     pub(super) fn is_open(self) -> bool {
         self.0 & OPEN != 0
     }
 
-    /// Whether a success that was not slow changes nothing.
+    /// Returns `true` if a success that was not slow changes nothing.
     #[inline]
     pub(super) fn is_settled(self) -> bool {
         self.0 & SETTLED != 0
     }
 
-    /// Whether it is enough to count a success that was not slow, and there is room.
+    /// Returns `true` if it is enough to count a success that was not slow, and the field is not full.
     #[inline]
     pub(super) fn counts_successes(self) -> bool {
         self.0 & COUNTS != 0 && self.0 & SUCCESSES != SUCCESSES

@@ -1,4 +1,4 @@
-//! How many calls may be made in addition to those that were asked for.
+//! Budgets for retries and hedges.
 
 mod tokens;
 
@@ -11,20 +11,22 @@ use tokio::time::Instant;
 use crate::mutant;
 use tokens::{LAST_TICK, MEMORY, Rates, TICK, TOKEN, Tokens};
 
-/// Limits retries, or hedges, to a share of the calls: when all fail, their retries do not bury what is failing.
+/// Limits retries, or hedges, to a share of the calls: when all calls fail, their retries do not overload the failing
+/// dependency.
 ///
-/// Each call earns a fraction of a token and each second some more, so that a client with few calls may retry too; an
-/// additional attempt costs a token. What is earned fades, with a time constant of ten seconds: the good hour before
-/// does not pay for a storm. A retry is charged when it is decided, before its wait: those who wait count. One that is
-/// dropped while it waits is given back.
+/// Each call earns a fraction of a token, and each second earns some more, so that a client with few calls can retry
+/// too; an additional attempt costs a token. Earned tokens fade with a time constant of ten seconds: a healthy hour
+/// does not pay for a storm of retries after it. A retry is charged when it is decided, before its delay, so that
+/// waiting retries count. The charge of a retry that is dropped during its delay is returned.
 ///
-/// A handle: clones share the balance. Share one between the clients of one backend, and between retries and hedges.
+/// It is a handle: clones share the balance. Share one budget between the clients of a backend, and between retries and
+/// hedges.
 ///
-/// The scheme is that of Finagle ("retry budgets", 2016), with a fading sum in place of a ring of slices, so that it
-/// is one word and one compare-and-swap. A call adds to one counter, and reads no clock.
+/// The scheme is that of Finagle ("retry budgets", 2016), with a fading sum in place of a ring of slices, so that the
+/// balance is one word and one compare-and-swap. A call adds to a counter, and reads no clock.
 ///
 /// # Defaults
-/// 20 % of the calls and 10 a second; it begins with the tokens of ten idle seconds, 100.
+/// 20 % of the calls and 10 a second. The budget starts with the tokens of ten idle seconds, 100.
 ///
 /// # Examples
 /// ```
@@ -34,7 +36,7 @@ use tokens::{LAST_TICK, MEMORY, Rates, TICK, TOKEN, Tokens};
 /// budget.deposit();
 /// assert!(budget.try_withdraw().is_none(), "half a token");
 /// budget.deposit();
-/// budget.try_withdraw().expect("a whole one").spend();
+/// budget.try_withdraw().expect("a whole token").spend();
 /// assert!(budget.try_withdraw().is_none());
 /// ```
 #[derive(Clone)]
@@ -43,23 +45,23 @@ pub struct RetryBudget(Arc<Shared>);
 struct Shared {
     rates: Rates,
     origin: Instant,
-    /// Calls that are not in the balance yet.
+    /// The calls that are not yet counted in the balance.
     calls: AtomicU64,
     tokens: AtomicU64,
-    /// Whether the last withdrawal was refused, so that an operator reads of it once.
+    /// Whether the last withdrawal was refused, so that the warning is logged once.
     empty: AtomicBool,
 }
 
 impl RetryBudget {
-    /// Allows `ratio` additional attempts for each call, and `floor` for each second.
+    /// Creates a budget of `ratio` additional attempts for each call, and `floor` for each second.
     ///
     /// # Panics
-    /// If one of them is negative or not finite.
+    /// If `ratio` or `floor` is negative or not finite.
     #[must_use]
     #[track_caller]
     pub fn new(ratio: f64, floor: f64) -> Self {
-        assert!(ratio.is_finite() && ratio >= 0.0, "a budget allows a share of the calls, not {ratio}");
-        assert!(floor.is_finite() && floor >= 0.0, "a budget allows some attempts a second, not {floor}");
+        assert!(ratio.is_finite() && ratio >= 0.0, "`ratio` is {ratio}, but must be finite and at least 0");
+        assert!(floor.is_finite() && floor >= 0.0, "`floor` is {floor}, but must be finite and at least 0");
         let rates = Rates { ratio, floor };
         Self(Arc::new(Shared {
             rates,
@@ -76,7 +78,7 @@ impl RetryBudget {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Takes a token for an additional attempt, if there is one.
+    /// Takes a token for an additional attempt, if the budget has one.
     #[must_use]
     pub fn try_withdraw(&self) -> Option<Charge> {
         let calls = self.0.calls.swap(0, Ordering::Relaxed);
@@ -95,13 +97,13 @@ impl RetryBudget {
         if taken.is_none() != was_empty {
             self.0.empty.store(taken.is_none(), Ordering::Relaxed);
             if taken.is_none() {
-                crate::log::warn!("the retry budget is used up: calls fail without being retried");
+                crate::log::warn!("the retry budget is exhausted: failed calls are not retried");
             }
         }
         taken.map(|_| Charge { budget: Some(self.clone()) })
     }
 
-    /// Gives the tokens there are, without the time since they were last counted.
+    /// The number of tokens, as of the last withdrawal: the seconds since then are not counted.
     #[must_use]
     pub fn balance(&self) -> f64 {
         let calls = self.0.calls.load(Ordering::Relaxed) as f64;
@@ -116,7 +118,7 @@ impl RetryBudget {
 
 impl Shared {
     fn now(&self) -> u64 {
-        // Wraps, as `Tokens` expects.
+        // Wraps around, as `Tokens` expects.
         (Instant::now().saturating_duration_since(self.origin).as_millis() as u64 / TICK) & LAST_TICK
     }
 }
@@ -141,14 +143,14 @@ impl fmt::Debug for RetryBudget {
 /// A token for an additional attempt that has not begun.
 ///
 /// # Drop
-/// Gives it back: the attempt is not made.
-#[must_use = "a charge that is dropped is given back"]
+/// Returns the token to the budget: the attempt is not made.
+#[must_use = "a charge that is dropped returns its token to the budget"]
 pub struct Charge {
     budget: Option<RetryBudget>,
 }
 
 impl Charge {
-    /// Spends it: the attempt begins.
+    /// Spends the token: the attempt begins.
     pub fn spend(mut self) {
         self.budget = None;
     }
@@ -161,7 +163,7 @@ impl Drop for Charge {
             return;
         };
         let returned = |word| Some(Tokens::unpack(word).returned().pack());
-        // Never refused: the closure always answers.
+        // Never an error: the closure always returns a value.
         let _ = shared.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, returned);
     }
 }

@@ -2,10 +2,10 @@ use proptest::prelude::{Strategy, any, prop, prop_assert, proptest};
 
 use super::tokens::{LAST_TICK, MEMORY, MOST, Rates, TICK, TOKEN, Tokens};
 
-/// The same as sums over everything that ever happened, by the real exponential.
+/// A naive balance: a sum over all tokens that were ever earned, with the real exponential.
 #[derive(Default)]
 struct Naive {
-    /// When, and how many tokens.
+    /// When the tokens were earned, in milliseconds, and their number.
     earned: Vec<(f64, f64)>,
 }
 
@@ -20,7 +20,7 @@ fn some_rates() -> impl Strategy<Value = Rates> {
 }
 
 proptest! {
-    /// Counted often, the balance is that of the model; each withdrawal counts it.
+    /// A balance that is counted often agrees with the model; each withdrawal counts it.
     #[test]
     fn balance_agrees_with_the_naive_model(
         rates in some_rates(),
@@ -30,7 +30,7 @@ proptest! {
         let mut model = Naive { earned: vec![(0.0, f64::from(tokens.balance) / 1_000.0)] };
         let mut now = 0;
         for (passed, calls, withdraws) in steps {
-            // The model gets what came in between in slices of a millisecond.
+            // The model gets the tokens of the time in between in slices of a millisecond.
             let slices = passed * TICK;
             for ms in 0..slices {
                 let at = (now * TICK + ms) as f64 + 0.5;
@@ -44,8 +44,8 @@ proptest! {
                 model.earned.push(((now * TICK) as f64, -1.0));
             }
         }
-        let (ours, naive) = (f64::from(tokens.balance) / f64::from(TOKEN), model.balance((now * TICK) as f64));
-        prop_assert!((ours - naive).abs() <= 0.5 + naive.abs() * 0.02, "{ours} is not {naive}");
+        let (found, naive) = (f64::from(tokens.balance) / f64::from(TOKEN), model.balance((now * TICK) as f64));
+        prop_assert!((found - naive).abs() <= 0.5 + naive.abs() * 0.02, "{found} is not {naive}");
     }
 
     #[test]
@@ -55,7 +55,7 @@ proptest! {
         let after = Tokens { balance, at: 0 }.earned(rates, calls, idle);
         let tokens = f64::from(after.balance) / f64::from(TOKEN);
         let floor = rates.floor * MEMORY / 1_000.0;
-        // Of ten seconds or more, at most what ten seconds earn is left; the series fades slower than e^-x.
+        // After ten seconds or more, at most the tokens of ten seconds are left; the series fades slower than e^-x.
         let most = floor + rates.ratio * calls as f64 * MEMORY / (idle * TICK) as f64 * 1.01;
         prop_assert!(tokens >= floor * 0.99 - 0.01, "{tokens} of {floor}");
         prop_assert!(tokens <= most + f64::from(balance) / 1_000.0 / 100.0 + 0.01, "{tokens}, not {most}");

@@ -1,22 +1,21 @@
 //! The balance of a budget, without a clock and without threads: one word, for one compare-and-swap.
 
-/// How long what was earned is remembered, in milliseconds.
+/// The time constant with which earned tokens fade, in milliseconds.
 pub(super) const MEMORY: f64 = 10_000.0;
-/// Time goes on in ticks of so many milliseconds: a tenth of a token a second is then a whole unit of the balance in
-/// each.
+/// The length of a tick in milliseconds: a tenth of a token a second is then a whole unit of the balance in each tick.
 pub(super) const TICK: u64 = 10;
-/// Bits of the time in a word. Ticks wrap after five years; nobody has to have looked at the balance for long, for a
-/// backend that is well gives no cause to, and of milliseconds in 32 bits the first half would last for 25 days.
+/// The bits of the tick in a word. Ticks wrap around after five years. The balance may go unread for long, because a
+/// healthy backend causes no retries; milliseconds in 32 bits would cover a gap of 25 days only.
 const TIME_BITS: u32 = 34;
 pub(super) const LAST_TICK: u64 = (1 << TIME_BITS) - 1;
-/// A step that is longer leads back, up to an hour.
+/// A longer step is a clock that went backwards, by up to an hour.
 const BACK: u64 = LAST_TICK - 3_600_000 / TICK;
 /// A token, in units of the balance.
 pub(super) const TOKEN: u32 = 1_000;
-/// What is left of the word: a million tokens.
+/// The largest balance that fits into the word: a million tokens.
 pub(super) const MOST: u32 = (1 << (u64::BITS - TIME_BITS)) - 1;
 
-/// What a budget earns.
+/// The rates at which a budget earns tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rates {
     /// Tokens for each call.
@@ -25,7 +24,7 @@ pub(super) struct Rates {
     pub(super) floor: f64,
 }
 
-/// Thousandths of tokens, and the tick at which they were counted.
+/// A balance in thousandths of a token, and the tick at which it was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tokens {
     pub(super) balance: u32,
@@ -33,7 +32,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// What a budget that has stood idle for long has.
+    /// Returns the balance of a budget that has been idle for long.
     pub(super) fn full(rates: Rates) -> Self {
         Self { balance: units(rates.floor * MEMORY / 1_000.0), at: 0 }
     }
@@ -46,10 +45,10 @@ impl Tokens {
         Self { balance: (word >> TIME_BITS) as u32, at: word & LAST_TICK }
     }
 
-    /// Counts what was earned up to `now`: with `calls` since the last count, spread evenly over that time, for
-    /// nobody noted when each came.
+    /// Adds the tokens that were earned up to `now`, with `calls` since the last count. The calls count as spread
+    /// evenly over that time, because their times were not recorded.
     pub(super) fn earned(self, rates: Rates, calls: u64, now: u64) -> Self {
-        // Ticks wrap. A clock that seems to have gone back stands still.
+        // Ticks wrap around. A clock that went backwards counts as a clock that stands still.
         let passed = match now.wrapping_sub(self.at) & LAST_TICK {
             passed @ 0..=BACK => passed,
             _ => 0,
@@ -72,10 +71,10 @@ impl Tokens {
     }
 }
 
-/// What is left of something after `time`, and what is left on average of things that came evenly over it; in times
-/// of the memory.
+/// Returns the share that is left of a value after `time`, and the average share that is left of values that arrived
+/// evenly over `time`. `time` is in units of the time constant.
 ///
-/// An exponential decay, by the first terms of its series: its last digits are then the same on every platform.
+/// The decay is exponential, by the first terms of its series, so that its last digits are the same on every platform.
 fn fade(time: f64) -> (f64, f64) {
     let series = 1.0 + time * (1.0 + time / 2.0 * (1.0 + time / 3.0));
     (1.0 / series, (1.0 + time / 2.0 * (1.0 + time / 3.0)) / series)

@@ -9,10 +9,10 @@ use crate::resilience::InvalidPolicy;
 use crate::resilience::line::Line;
 use crate::task::{Name, Scope};
 
-/// Builds a [`Bulkhead`].
+/// A builder of a [`Bulkhead`].
 ///
 /// # Defaults
-/// No queue: who finds no place is rejected, as with Resilience4j. A bulkhead of its default has 25 places.
+/// No waiting line: a caller that finds no permit is rejected, as in Resilience4j. The default bulkhead has 25 permits.
 #[derive(Clone)]
 #[must_use = "nothing is limited until the bulkhead is built"]
 pub struct BulkheadBuilder {
@@ -27,23 +27,24 @@ impl BulkheadBuilder {
         Self { places, queue: 0, max_wait: Duration::ZERO, shown: None }
     }
 
-    /// Lets so many wait for a place, and for no longer than this. With zero no caller waits, [`Duration::MAX`] is no limit.
+    /// Sets how many callers may wait for a permit, and for how long. With `max_wait` zero no caller waits,
+    /// [`Duration::MAX`] waits without a limit.
     pub fn queue(mut self, length: usize, max_wait: Duration) -> Self {
         (self.queue, self.max_wait) = (length, max_wait);
         self
     }
 
-    /// Names the bulkhead, and shows it in the snapshots of the scope.
+    /// Sets the name, and registers the bulkhead with the scope, whose snapshots show it.
     pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
         self.shown = Some((scope.clone(), name.into()));
         self
     }
 
-    /// Makes the bulkhead.
+    /// Builds the bulkhead.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if it has no place, or more places, or a longer queue, than the semaphore of tokio
-    /// counts.
+    /// [`InvalidPolicy`] if the bulkhead has no permit, or if its permits or its line exceed the limit of tokio's
+    /// semaphore, `usize::MAX / 8`.
     pub fn build(self) -> Result<Bulkhead, InvalidPolicy> {
         let counted = 1..=Semaphore::MAX_PERMITS;
         InvalidPolicy::unless(
@@ -62,14 +63,14 @@ impl BulkheadBuilder {
             let shown = scope.register("bulkhead", name, move || {
                 weak.upgrade().map(|shared| Bulkhead(shared).stats().shown()).unwrap_or_default()
             });
-            // It is new, so nothing is there yet.
+            // The bulkhead is new, so the cell is empty.
             let _ = bulkhead.0.shown.set(shown);
         }
         bulkhead
     }
 }
 
-/// 25 places and no queue.
+/// Creates a bulkhead with 25 permits and no waiting line.
 impl Default for Bulkhead {
     fn default() -> Self {
         BulkheadBuilder::new(25).checked()

@@ -8,33 +8,35 @@ use crate::resilience::line::Line;
 use crate::resilience::{Rejected, RejectedBy};
 use crate::sim;
 
-/// Lets so many calls be under way at the same time; some more wait, and the rest is rejected.
+/// Limits the number of concurrent calls: further calls wait in a bounded line, or are rejected.
 ///
-/// What is called can then hang or be slow without taking everything else with it. A handle: clones are one
+/// A dependency that hangs or is slow then ties up a bounded number of callers. It is a handle: clones share one
 /// bulkhead.
 ///
 /// # When to use
-/// Where the number of calls that the other side can take is known. An
-/// [`AdaptiveLimit`](super::super::AdaptiveLimit) finds it out; a [`RateLimiter`](super::super::RateLimiter)
-/// limits calls per time.
+/// Use it where the number of calls that the dependency can sustain is known. An
+/// [`AdaptiveLimit`](super::super::AdaptiveLimit) measures that number; a [`RateLimiter`](super::super::RateLimiter)
+/// limits calls per unit of time.
 ///
 /// # Ordering and fairness
-/// Those who wait are served in the order in which they came, and before those who come later.
+/// Waiters are served in order, and before callers that come later.
 ///
 /// # Examples
 /// ```
 /// use motet::resilience::Bulkhead;
 /// use std::time::Duration;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-/// let bulkhead = Bulkhead::builder(1).queue(1, Duration::from_secs(1)).build().unwrap();
-/// let permit = bulkhead.acquire().await.unwrap();
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bulkhead = Bulkhead::builder(1).queue(1, Duration::from_secs(1)).build()?;
+/// let permit = bulkhead.acquire().await?;
 /// let (waits, too_many) = tokio::join!(bulkhead.acquire(), bulkhead.acquire());
 /// assert!(waits.is_err()); // after a second
 /// assert!(too_many.is_err()); // at once
 /// drop(permit);
 /// assert!(bulkhead.try_acquire().is_ok());
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Bulkhead(pub(super) Arc<Shared>);
@@ -47,7 +49,7 @@ pub(super) struct Shared {
 }
 
 impl Bulkhead {
-    /// Begins a bulkhead with so many places.
+    /// Creates a builder of a bulkhead with `places` permits.
     pub fn builder(places: usize) -> BulkheadBuilder {
         BulkheadBuilder::new(places)
     }
@@ -57,27 +59,27 @@ impl Bulkhead {
         Self(Arc::new(Shared { line, places, rejected, shown }))
     }
 
-    /// Takes a place, if one is free and nobody waits for it.
+    /// Takes a permit, if one is free and no caller waits.
     ///
     /// # Errors
-    /// [`Rejected`] otherwise. So it is, too, in the instant in which another thread gives a place back.
+    /// [`Rejected`] otherwise; also in the instant in which another thread returns a permit.
     pub fn try_acquire(&self) -> Result<BulkheadPermit<'_>, Rejected> {
         let taken = self.0.line.try_take(self.0.places);
         taken.map(|()| BulkheadPermit::new(&self.0)).map_err(|_| self.0.reject())
     }
 
-    /// A place that is free, without a count of those for whom there was none.
+    /// Takes a free permit, without counting a rejection if there is none.
     pub(in crate::resilience) fn take_free(&self) -> Option<BulkheadPermit<'_>> {
         self.0.line.try_take(self.0.places).ok().map(|()| BulkheadPermit::new(&self.0))
     }
 
-    /// Takes a place, or waits for one if the queue has room.
+    /// Takes a permit, or waits for one if the line has capacity.
     ///
     /// # Cancel safety
-    /// Safe: it leaves the queue, and a place that was to be its goes to the next in line.
+    /// Safe: the caller leaves the line, and a permit that was assigned to it goes to the next waiter.
     ///
     /// # Errors
-    /// [`Rejected`], if the queue is full, or there was no place for as long as a call may wait.
+    /// [`Rejected`] if the line is full, or if no permit was free within the longest wait.
     #[track_caller]
     pub fn acquire(&self) -> impl Future<Output = Result<BulkheadPermit<'_>, Rejected>> {
         sim::at("bulkhead", "acquire", async move {
@@ -86,7 +88,7 @@ impl Bulkhead {
         })
     }
 
-    /// Gives what the bulkhead knows.
+    /// The statistics of the bulkhead.
     #[must_use]
     pub fn stats(&self) -> BulkheadStats {
         let inside = self.0.line.inside();

@@ -1,4 +1,4 @@
-//! The bulkhead: what it is, is said in [`resilience`](super).
+//! Bulkheads. See [`resilience`](super).
 
 mod builder;
 mod compartment;

@@ -4,11 +4,11 @@ use std::{fmt, mem};
 use super::compartment::Shared;
 use crate::mutant;
 
-/// A place in a [`Bulkhead`](super::Bulkhead).
+/// A permit of a [`Bulkhead`](super::Bulkhead).
 ///
 /// # Drop
-/// The place is free, and goes to whoever waits first.
-#[must_use = "the place is free when the permit is dropped"]
+/// The permit is free, and goes to the first waiter.
+#[must_use = "a permit that is dropped is free again"]
 pub struct BulkheadPermit<'a>(Held<'a>);
 
 enum Held<'a> {
@@ -22,7 +22,8 @@ impl<'a> BulkheadPermit<'a> {
         Self(Held::Borrowed(shared))
     }
 
-    /// Makes a permit that borrows nothing, for a call that outlives the handle. It counts one more handle.
+    /// Turns the permit into one that does not borrow the handle, for a call that outlives it. The permit counts as
+    /// another handle.
     pub fn into_owned(mut self) -> BulkheadPermit<'static> {
         BulkheadPermit(match mem::replace(&mut self.0, Held::Moved) {
             Held::Borrowed(shared) => Held::Owned(Arc::clone(shared)),

@@ -1,16 +1,16 @@
 use crate::observe::Stats;
 
-/// What a bulkhead knows, at one moment.
+/// The statistics of a bulkhead at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BulkheadStats {
-    /// How many places it has.
+    /// The number of permits.
     pub places: usize,
-    /// How many are taken.
+    /// The number of permits that are taken.
     pub taken: usize,
-    /// How many calls wait for a place.
+    /// The number of calls that wait for a permit.
     pub waiting: usize,
-    /// Calls that were rejected.
+    /// The number of rejected calls.
     pub rejected: u64,
 }
 

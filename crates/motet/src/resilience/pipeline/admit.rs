@@ -1,4 +1,4 @@
-//! Policies that let a call through, or not.
+//! Admission policies in a pipeline: breaker, bulkhead, rate limiter, adaptive limit.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,35 +13,35 @@ use crate::resilience::{
     LimitPermit, PolicyKind, RateLimiter, Rejected, Verdict,
 };
 
-/// A policy that gives out permits.
+/// A policy that admits calls with permits.
 pub trait Gate {
-    /// What lets a call through, and is told how it ended.
+    /// The permit of an admitted call; the outcome of the call is recorded with it.
     type Permit<'p>
     where
         Self: 'p;
-    /// Lets a call through, or not, or not yet.
+    /// Admits a call, rejects it, or puts it in line.
     fn pass(&self) -> Passed<'_, Self::Permit<'_>>;
-    /// The call has to wait.
+    /// Notes that the call has to wait.
     fn waits(_permit: &mut Self::Permit<'_>) {}
-    /// The call has ended; `overload` if it failed for the load: its time was up, or the called side said when to come
-    /// back.
+    /// Records the end of a call. `overload` is `true` if the call failed because of the load: it timed out, or the
+    /// dependency asked to be called later.
     fn record(permit: Self::Permit<'_>, verdict: Verdict, overload: bool);
-    /// What it is, and how it is set.
+    /// The kind and the settings of the policy.
     fn kind_and_settings(&self) -> (PolicyKind, Stats);
 }
 
-/// What a [`Gate`] says to a call.
+/// The decision of a [`Gate`] on a call.
 #[derive(Debug)]
 pub enum Passed<'p, P> {
-    /// Go on.
+    /// The call is admitted.
     Yes(P),
-    /// Not now.
+    /// The call is rejected.
     No(Rejected),
-    /// Stand in line: boxed, for that is rare.
+    /// The call waits in line. Boxed, because that is rare.
     Queued(Queued<'p, P>),
 }
 
-/// A call that stands in line.
+/// A call that waits in line.
 pub struct Queued<'p, P>(BoxFuture<'p, Result<P, Rejected>>);
 
 opaque!("Queued": <P> std::fmt::Debug for Queued<'_, P>);
@@ -119,7 +119,7 @@ impl Gate for AdaptiveLimit {
     }
 
     fn record(permit: LimitPermit<'_>, verdict: Verdict, overload: bool) {
-        // A failure of another kind says nothing of the load.
+        // A failure of another kind is unrelated to the load.
         permit.record(if verdict == Verdict::Failure && !overload { Verdict::Ignore } else { verdict });
     }
 
@@ -157,14 +157,14 @@ where
 }
 
 pin_project! {
-    /// A policy that gives out permits, at work on one call.
+    /// A policy that admits calls with permits.
     pub struct Admitting<'p, G, M>
     where
         G: Gate,
         G: 'p,
     {
         gate: &'p G,
-        // Dropped before the permit: a place is free when its call is over.
+        // Dropped before the permit: the permit is returned when its call has ended.
         #[pin]
         inner: Option<M>,
         permit: Option<G::Permit<'p>>,
@@ -184,7 +184,7 @@ impl<'p, K: Kind, G: Gate, M: Machine<K>> Machine<K> for Admitting<'p, G, M> {
         }
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            unreachable!("its end was told to whoever polls it")
+            unreachable!("a policy is not polled after it has returned its outcome")
         };
         let Poll::Ready(outcome) = inner.poll(cx, call) else {
             if let Some(permit) = this.permit {
@@ -192,7 +192,7 @@ impl<'p, K: Kind, G: Gate, M: Machine<K>> Machine<K> for Admitting<'p, G, M> {
             }
             return Poll::Pending;
         };
-        // Before the permit is: what the call held is free.
+        // Dropped before the permit is returned: everything that the call held is free.
         this.inner.set(None);
         let class = call.classify(&outcome);
         let timed_out = matches!(&outcome, Err(failure) if matches!(failure.kind, ErrorKind::TimedOut(_)));
@@ -223,7 +223,7 @@ impl<'p, G: Gate, M> Admitting<'p, G, M> {
                 Passed::Queued(queued) => *this.queued = Some(queued),
             }
         }
-        let Some(Queued(queued)) = this.queued else { unreachable!("it was queued above") };
+        let Some(Queued(queued)) = this.queued else { unreachable!("the call was put in line above") };
         let admitted = ready!(queued.as_mut().poll(cx));
         *this.queued = None;
         Poll::Ready(admitted.map(|permit| *this.permit = Some(permit)))

@@ -1,7 +1,7 @@
-//! A pipeline whose policies are not in its type.
+//! A pipeline without its policies in the type.
 //!
-//! The policies at work are one box for a whole call. The attempts stay where the caller is, in the future of the
-//! call: what the box holds for each is a ticket.
+//! The state of the policies is one box for a whole call. The attempts live in the future of the call; the box holds a
+//! ticket for each.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,13 +21,13 @@ use crate::resilience::error::Failure;
 use crate::resilience::{Attempt, Class, Classify, Error};
 use crate::sim::Site;
 
-/// A [`Pipeline`] of whatever policies, for operations that give `T` or fail with `E`.
+/// A [`Pipeline`] of any policies, for operations that return `Result<T, E>`.
 ///
-/// A handle: clones share the policies. A call costs one allocation.
+/// It is a handle: clones share the policies. A call costs one allocation.
 ///
 /// # When to use
-/// For the field of a struct, or a map of pipelines by name. Where its type can be written or inferred, a
-/// [`Pipeline`] costs no allocation.
+/// Use it for the field of a struct, or for a map of pipelines by name. Where its type can be inferred, a [`Pipeline`]
+/// costs no allocation.
 ///
 /// # Examples
 /// ```
@@ -38,11 +38,13 @@ use crate::sim::Site;
 ///     calls: HashMap<&'static str, DynPipeline<String, io::Error>>,
 /// }
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let read = Pipeline::new().timeout(Duration::from_secs(1)).retry(Retry::new()).boxed();
 /// let client = Client { calls: HashMap::from([("read", read), ("write", Pipeline::noop().boxed())]) };
-/// assert_eq!(client.calls["read"].run(async || Ok("hello".to_owned())).await.unwrap(), "hello");
-/// # });
+/// assert_eq!(client.calls["read"].run(async || Ok("hello".to_owned())).await?, "hello");
+/// # Ok(())
+/// # }
 /// ```
 pub struct DynPipeline<T, E>(pub(super) Arc<dyn Dynamic<T, E> + Send + Sync>);
 
@@ -66,7 +68,7 @@ impl<T: 'static, E: 'static> DynPipeline<T, E> {
         DynRun::new(&*self.0, Plain(operation))
     }
 
-    /// Runs an operation that is told of its attempts: see [`Pipeline::run_attempts`].
+    /// Runs an operation that receives its [`Attempt`]: see [`Pipeline::run_attempts`].
     ///
     /// # Cancel safety
     /// As [`Pipeline::run`].
@@ -85,7 +87,7 @@ impl<T: 'static, E: 'static> DynPipeline<T, E> {
         DynRun::new(&*self.0, Told::new(operation))
     }
 
-    /// Says what it is made of.
+    /// Describes the policies and their settings.
     #[must_use]
     pub fn describe(&self) -> Description {
         self.0.describe()
@@ -104,24 +106,24 @@ impl<T, E> fmt::Debug for DynPipeline<T, E> {
     }
 }
 
-/// What can be boxed: every pipeline that owns its policies, for values and errors that are `Send`.
+/// A pipeline that can be boxed: it owns its policies, and its values and errors are `Send`.
 pub trait Dynamic<T, E> {
-    /// Begins a call.
+    /// Starts a call.
     fn start(&self) -> BoxMachine<'_, T, E>;
-    /// Judges an outcome.
+    /// Classifies an outcome.
     fn judge(&self, outcome: Result<&T, &E>) -> Class;
-    /// Who is told of a call.
+    /// The name and the listener of the pipeline.
     fn hooks(&self) -> Hooks<'_>;
-    /// Says what it is made of.
+    /// Describes the policies and their settings.
     fn describe(&self) -> Description;
 }
 
-/// Policies at work that are not known by their type.
+/// The state of policies of an unknown type.
 pub type BoxMachine<'p, T, E> = Pin<Box<dyn Machine<Erased<T, E>> + Send + 'p>>;
 
-/// Policies that can begin in a box.
+/// Policies whose state can be boxed.
 pub trait Boxed<'p, T, E> {
-    /// Begins.
+    /// Starts a call.
     fn start_boxed(&'p self) -> BoxMachine<'p, T, E>;
 }
 
@@ -162,7 +164,7 @@ where
 /// The types of a call whose policies do not know the operation.
 pub struct Erased<T, E>(PhantomData<fn() -> (T, E)>);
 
-/// Stands for an attempt, which is where the caller is.
+/// A ticket for an attempt that lives in the future of the call.
 #[derive(Debug)]
 pub struct Ticket(Option<NonZeroU32>);
 
@@ -180,7 +182,7 @@ pin_project! {
     where
         O: Operate,
     {
-        // The attempts are dropped before what the policies hold for them.
+        // The attempts are dropped before the policies' state for them.
         #[pin]
         first: Option<O::Future>,
         more: Vec<Numbered<O::Future>>,
@@ -231,7 +233,7 @@ where
     #[track_caller]
     fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let this = self.project();
-        let Some(machine) = this.machine else { panic!("a call through policies was polled after its end") };
+        let Some(machine) = this.machine else { panic!("a pipeline call was polled after its end") };
         this.session.polled();
         let mut attempts = Attempts {
             operation: this.operation,
@@ -260,7 +262,7 @@ impl<O: Operate> fmt::Debug for DynRun<'_, O> {
     }
 }
 
-/// An attempt beside the first, with the number of its ticket.
+/// An attempt after the first, with the number of its ticket.
 type Numbered<F> = (Option<NonZeroU32>, Pin<Box<F>>);
 
 fn poll_one<O: Operate>(
@@ -271,7 +273,7 @@ fn poll_one<O: Operate>(
     Poll::Ready(output.map_err(|error| O::failure(&attempt, error)))
 }
 
-/// The operation with its attempts, as they are lent to policies.
+/// The operation and its attempts, as they are lent to the policies.
 struct Attempts<'x, O: Operate> {
     operation: &'x mut O,
     first: Pin<&'x mut Option<O::Future>>,
@@ -311,7 +313,7 @@ where
                     .map(|(_, future)| poll_one::<O>(future.as_mut(), cx))
             }
         };
-        let Some(polled) = polled else { unreachable!("an attempt that was dropped is not polled") };
+        let Some(polled) = polled else { unreachable!("a dropped attempt is not polled") };
         if polled.is_ready() {
             self.stop(ticket);
         }

@@ -8,27 +8,27 @@ use crate::resilience::error::Failure;
 use crate::resilience::{Attempt, Class, Error, ErrorKind, Event, EventKind};
 use crate::task::Name;
 
-/// What is lent to a machine for a poll.
+/// The context that is lent to a machine for a poll.
 pub struct Call<'c, K: Kind + 'c> {
     pub(crate) action: &'c mut K::Action<'c>,
     pub(crate) session: &'c mut Session<K::Err>,
     pub(crate) hooks: Hooks<'c>,
 }
 
-/// What is known of a call, from its first poll to its end.
+/// The state of a call, from its first poll to its end.
 pub(crate) struct Session<E> {
     pub(crate) attempts: u32,
-    /// When it first had to wait, or failed. A call that does neither reads no clock.
+    /// When the call first had to wait, or failed. A call that does neither reads no clock.
     begun: Option<Instant>,
-    /// The time of this poll, once somebody asked.
+    /// The time of this poll, once it was read.
     clock: Option<Instant>,
-    /// The nearest limit around whatever is polled.
+    /// The nearest limit around the machine that is polled.
     pub(crate) limit: Limit,
-    /// Of the operation, in an attempt that was followed by another.
+    /// The error of the last attempt that was followed by another one.
     pub(crate) last_error: Option<E>,
 }
 
-/// Who is told of a call.
+/// The name and the listener of a pipeline.
 #[derive(Clone, Copy)]
 pub struct Hooks<'p> {
     pub(crate) name: Option<&'p Name>,
@@ -46,15 +46,15 @@ impl<E> Session<E> {
         Self { attempts: 0, begun: None, clock: None, limit: Limit::NONE, last_error: None }
     }
 
-    /// At the begin of each poll.
+    /// Starts a poll.
     #[inline]
     pub(crate) fn polled(&mut self) {
         self.clock = None;
-        // Anew each time: what was a duration from its begin on may have become a point in time.
+        // Read again in each poll: a limit that was a duration from its start may have become an instant.
         self.limit = Limit::inherited();
     }
 
-    /// The time, read once in each poll, and only if it is asked for.
+    /// Returns the time, which is read once in each poll, and only if it is needed.
     #[inline]
     pub(crate) fn now(&mut self) -> Instant {
         let now = *self.clock.get_or_insert_with(Instant::now);
@@ -62,18 +62,18 @@ impl<E> Session<E> {
         now
     }
 
-    /// Has the time read again when it is asked for next.
+    /// Makes the next call of [`now`](Self::now) read the clock again.
     pub(crate) fn look_again(&mut self) {
         self.clock = None;
     }
 
-    /// Sets a timer's end, at the first `Pending`.
+    /// Computes the end of a timer, at the first `Pending`.
     pub(crate) fn arm(&mut self, within: Duration) -> Armed {
         self.now().checked_add(within).map_or(Armed::Never, Armed::At)
     }
 
     fn elapsed(&self) -> Duration {
-        // Not by the clock of the poll: the last attempt may have held up its thread since.
+        // Not the time of the poll: the last attempt may have blocked the thread since then.
         self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 }
@@ -93,7 +93,7 @@ impl<K: Kind> Call<'_, K> {
         })
     }
 
-    /// Judges what an attempt gave.
+    /// Classifies the outcome of an attempt.
     #[inline]
     pub(crate) fn classify(&self, outcome: &Outcome<K>) -> Class {
         match outcome {
@@ -104,7 +104,7 @@ impl<K: Kind> Call<'_, K> {
 
     fn classify_failure(&self, failure: &Failure<K::Err>) -> Class {
         let class = match (failure.kind, &failure.source) {
-            // What a retry inside has given up for good is not taken up again out here.
+            // When an inner retry has given up for good, an outer one does not repeat the call.
             (ErrorKind::BudgetExhausted | ErrorKind::OutOfTime, _) => Class::fail(),
             (ErrorKind::Rejected(_), _) => Class::ignore(),
             (ErrorKind::Failed | ErrorKind::AttemptsExhausted, Some(error)) => {
@@ -115,7 +115,7 @@ impl<K: Kind> Call<'_, K> {
         Class { retry_after: failure.retry_after.or(class.retry_after), ..class }
     }
 
-    /// Tells whoever listens.
+    /// Notifies the listener.
     #[inline]
     pub(crate) fn tell(&self, what: impl FnOnce() -> EventKind) {
         if let Some(listener) = self.hooks.listener {
@@ -124,7 +124,7 @@ impl<K: Kind> Call<'_, K> {
         }
     }
 
-    /// Makes of a failure what the caller gets.
+    /// Turns a failure into the error that the caller gets.
     pub(crate) fn error(&mut self, mut failure: Failure<K::Err>) -> Error<K::Err> {
         if failure.source.is_none() {
             failure.source = self.session.last_error.take();

@@ -5,7 +5,7 @@ use crate::observe::Stats;
 use crate::resilience::{Fallback, Hedge, Limited, PolicyKind, Retry, RetryBudget, Timeout};
 use crate::task::Name;
 
-/// What a pipeline is made of, outermost first.
+/// The policies of a pipeline and their settings, outermost first.
 ///
 /// # Examples
 /// ```
@@ -13,9 +13,9 @@ use crate::task::Name;
 /// use std::time::Duration;
 ///
 /// let pipeline = Pipeline::new().named("users").timeout(Duration::from_secs(5)).retry(Retry::new());
-/// let made_of = pipeline.describe();
-/// assert_eq!(made_of.layers()[1].policy, PolicyKind::Retry);
-/// assert!(made_of.to_string().starts_with("users: timeout (total, within 5s) > retry (attempts 3"));
+/// let description = pipeline.describe();
+/// assert_eq!(description.layers()[1].policy, PolicyKind::Retry);
+/// assert!(description.to_string().starts_with("users: timeout (total, within 5s) > retry (attempts 3"));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
@@ -23,13 +23,13 @@ pub struct Description {
     layers: Vec<LayerDescription>,
 }
 
-/// One policy of a pipeline.
+/// A policy of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct LayerDescription {
-    /// What it is.
+    /// The kind of the policy.
     pub policy: PolicyKind,
-    /// How it is set.
+    /// The settings of the policy.
     pub settings: Stats,
 }
 
@@ -40,19 +40,19 @@ impl Description {
         Self { name: name.cloned(), layers: described }
     }
 
-    /// Gives the name of the pipeline, if it has one.
+    /// The name of the pipeline, if it has one.
     #[must_use]
     pub fn name(&self) -> Option<&Name> {
         self.name.as_ref()
     }
 
-    /// Gives the policies, outermost first.
+    /// The policies, outermost first.
     #[must_use]
     pub fn layers(&self) -> &[LayerDescription] {
         &self.layers
     }
 
-    /// Says what in the order of the policies is seldom meant; empty for most pipelines.
+    /// Returns remarks on an order of policies that is seldom intended; empty for most pipelines.
     #[must_use]
     pub fn remarks(&self) -> Vec<&'static str> {
         let place = |policy| self.layers.iter().position(|layer| layer.policy == policy);
@@ -63,11 +63,10 @@ impl Description {
         }
         if let Some(retry) = place(PolicyKind::Retry) {
             if place(PolicyKind::CircuitBreaker).is_some_and(|breaker| breaker < retry) {
-                remarks
-                    .push("a breaker around a retry counts a call once, however many of its attempts fail");
+                remarks.push("a breaker around a retry counts a call once, even if several attempts fail");
             }
             if place(PolicyKind::Fallback).is_some_and(|fallback| fallback > retry) {
-                remarks.push("a retry around a fallback sees what the fallback gives, not the failure");
+                remarks.push("a retry around a fallback sees the result of the fallback, not the failure");
             }
             let after = |layer: &LayerDescription| {
                 layer.policy == PolicyKind::Timeout
@@ -115,17 +114,17 @@ impl fmt::Display for LayerDescription {
     }
 }
 
-/// What can say how it is set.
+/// Layers that can describe themselves.
 pub trait Describe {
-    /// Appends it.
+    /// Appends the descriptions of the layers.
     fn describe(&self, layers: &mut Vec<LayerDescription>);
 }
 
-/// A policy that can say how it is set.
+/// A policy that can describe itself.
 pub trait DescribePolicy {
-    /// What it is.
+    /// The kind of the policy.
     fn policy(&self) -> PolicyKind;
-    /// How it is set.
+    /// The settings of the policy.
     fn settings(&self) -> Stats;
 }
 
@@ -165,7 +164,7 @@ impl DescribePolicy for Retry {
         let mut settings = Stats::new()
             .count("attempts", self.attempts.into())
             .text(
-                "waits",
+                "delays",
                 if first == last { format!("{first:?}") } else { format!("{first:?} to {last:?}") },
             )
             .text("budget", budget(self.budget.as_ref()));
@@ -176,7 +175,7 @@ impl DescribePolicy for Retry {
             settings = settings.text("each within", format!("{within:?}"));
         }
         if self.rejected {
-            settings = settings.text("rejections too", "");
+            settings = settings.text("retries rejections", "");
         }
         settings
     }
@@ -188,7 +187,7 @@ impl DescribePolicy for Hedge {
     }
 
     fn settings(&self) -> Stats {
-        let delay = self.fixed().map_or_else(|| "a delay that is asked for".to_owned(), |d| format!("{d:?}"));
+        let delay = self.fixed().map_or_else(|| "a computed delay".to_owned(), |d| format!("{d:?}"));
         Stats::new()
             .text("after", delay)
             .count("extra", self.extra.into())

@@ -1,4 +1,4 @@
-//! A call whose operation is known by its type.
+//! Calls whose operation is known by its type.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -8,29 +8,29 @@ use super::machine::{Action, Kind};
 use crate::resilience::error::Failure;
 use crate::resilience::{Attempt, Class, Classify, ErrorKind};
 
-/// What can be called, again and again.
+/// An operation that can be called repeatedly.
 pub trait Operate {
-    /// The value.
+    /// The value type.
     type Ok;
-    /// The error.
+    /// The error type.
     type Err;
-    /// One attempt.
+    /// The future of an attempt.
     type Future: Future<Output = Result<Self::Ok, Self::Err>>;
-    /// Makes an attempt.
+    /// Starts an attempt.
     fn call(&mut self, attempt: Attempt<'_, Self::Err>) -> Self::Future;
-    /// Asks whether another attempt can be made.
+    /// Returns `true` if another attempt can be made.
     #[inline]
     fn repeatable(&self) -> bool {
         true
     }
-    /// Says of an error that an attempt gave what ended the attempt: the operation, by itself.
+    /// Converts the error of an attempt into a failure. By default, the operation has failed.
     #[inline]
     fn failure(_finished: &Self::Future, error: Self::Err) -> Failure<Self::Err> {
         Failure::of(ErrorKind::Failed, Some(error), None)
     }
 }
 
-/// An operation that asks for nothing.
+/// An operation without arguments.
 pub struct Plain<F>(pub(crate) F);
 
 impl<F, Fut, T, E> Operate for Plain<F>
@@ -48,7 +48,7 @@ where
     }
 }
 
-/// An operation that is told of its attempts.
+/// An operation that receives its [`Attempt`].
 pub struct Told<F, E>(F, PhantomData<fn(E)>);
 
 impl<F, Fut, T, E> Operate for Told<F, E>
@@ -66,10 +66,10 @@ where
     }
 }
 
-/// The types of such a call.
+/// The types of a call whose operation is known by its type.
 pub struct Direct<'p, O, C>(PhantomData<(O, &'p C)>);
 
-/// An operation, and what judges it.
+/// An operation with its classification.
 pub struct Judged<'p, O, C> {
     pub(crate) operation: O,
     pub(crate) classify: &'p C,

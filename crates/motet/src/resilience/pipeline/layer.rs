@@ -1,22 +1,22 @@
 use super::leaf::Leaf;
 use super::machine::{Kind, Layers};
 
-/// A policy, and those inside of it.
+/// A policy around the inner layers.
 #[derive(Debug, Clone)]
 pub struct Layer<P, Inner> {
     pub(crate) policy: P,
     pub(crate) inner: Inner,
 }
 
-/// The inside of the innermost policy: the operation.
+/// The innermost layer: the operation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct End;
 
-/// Policies that one more can be put into, innermost.
+/// Layers that can take another policy, as the innermost one.
 pub trait Append<P>: Sized {
-    /// With it.
+    /// The layers with the policy.
     type Out;
-    /// Puts it in.
+    /// Adds the policy as the innermost one.
     fn append(self, policy: P) -> Self::Out;
 }
 
@@ -48,11 +48,11 @@ impl<'p, T, E> Layers<'p, T, E> for End {
     }
 }
 
-/// Policies that have one attempt under way at a time: all but a hedge.
+/// Policies that run one attempt at a time: all except a hedge.
 #[diagnostic::on_unimplemented(
-    message = "an operation that is lent its state cannot be hedged",
-    label = "this pipeline has a hedge, which runs several attempts at once",
-    note = "`run` takes an operation whose attempts share nothing that is mutable"
+    message = "an operation that borrows mutable state cannot be hedged",
+    label = "this pipeline has a hedge, which runs several attempts concurrently",
+    note = "use `run` with an operation whose attempts share no mutable state"
 )]
 pub trait OneAtATime {}
 

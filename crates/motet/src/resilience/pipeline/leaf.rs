@@ -8,7 +8,7 @@ use super::call::Call;
 use super::machine::{Action, Kind, Machine, Outcome};
 
 pin_project! {
-    /// One attempt.
+    /// The state of an attempt in one call.
     pub struct Leaf<K: Kind> {
         #[pin]
         started: Option<K::Started>,
@@ -26,7 +26,8 @@ impl<K: Kind> Machine<K> for Leaf<K> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
         let mut this = self.project();
-        // A retry without a wait, of what is always ready, would keep its worker for itself otherwise.
+        // Otherwise a retry without delays, of an operation that is always ready, would keep its worker thread to
+        // itself.
         let begins = this.started.is_none();
         let progress = if begins { Some(ready!(coop::poll_proceed(cx))) } else { None };
         let limit = call.session.limit;
@@ -37,7 +38,7 @@ impl<K: Kind> Machine<K> for Leaf<K> {
             }
             match this.started.as_mut().as_pin_mut() {
                 Some(started) => call.action.poll(started, cx),
-                None => unreachable!("it has begun"),
+                None => unreachable!("the attempt was started above"),
             }
         });
         if let Some(progress) = progress {

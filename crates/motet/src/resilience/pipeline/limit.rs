@@ -1,4 +1,4 @@
-//! The time a call has, known before a clock was read.
+//! The time limit of a call, known before a clock is read.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use crate::mutant;
 
 thread_local! {
-    /// The limit of the operation that is polled now, for the pipelines it calls.
+    /// The limit of the operation that is polled now, for the pipelines that it calls.
     static AROUND: Cell<Limit> = const { Cell::new(Limit::NONE) };
 }
 
-/// What limits the time of whatever runs now: the nearest of all limits around it.
+/// The time limit of the running code: the nearest of all limits around it.
 ///
-/// A limit whose timer has not been armed is a duration from now on: nothing has been waited for since it began.
+/// A limit without an armed timer is a duration from now: the call has not waited since the limit began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit {
     at: Option<Instant>,
@@ -24,7 +24,7 @@ pub(crate) struct Limit {
 impl Limit {
     pub(crate) const NONE: Self = Self { at: None, within: None };
 
-    /// What the pipeline around this one, if there is one, has left.
+    /// Returns the limit of the enclosing pipeline, if there is one.
     pub(crate) fn inherited() -> Self {
         match mutant!("resilience.inherit_nothing") {
             true => Self::NONE,
@@ -37,7 +37,7 @@ impl Limit {
         self.at.is_none() && self.within.is_none()
     }
 
-    /// With one more limit, which is armed or not.
+    /// Returns the limit with another one added, which may be armed or not.
     #[inline]
     pub(crate) fn and(self, within: Option<Duration>, armed: Armed) -> Self {
         match (armed, within) {
@@ -49,7 +49,7 @@ impl Limit {
         }
     }
 
-    /// What is left; asks for the time only if it must.
+    /// Returns the time that is left. Reads the clock only if it must.
     pub(crate) fn remaining(self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         let until = self.at.map(|at| at.saturating_duration_since(now()));
         match (until, self.within) {
@@ -58,7 +58,7 @@ impl Limit {
         }
     }
 
-    /// Runs something within this limit.
+    /// Runs a closure within this limit.
     #[inline]
     pub(crate) fn around<T>(self, run: impl FnOnce() -> T) -> T {
         if self.is_none() {
@@ -69,14 +69,14 @@ impl Limit {
     }
 }
 
-/// Whether a timer was armed, and when it fires: never, if that is later than a clock can tell.
+/// Whether a timer is armed, and when it fires: never, if that is later than a clock can represent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Armed {
-    /// Not yet.
+    /// Not armed.
     No,
-    /// It fires then.
+    /// Fires at this instant.
     At(Instant),
-    /// It never fires.
+    /// Never fires.
     Never,
 }
 

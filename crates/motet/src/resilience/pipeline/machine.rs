@@ -1,7 +1,8 @@
-//! What the policies of a pipeline are to each other: machines, each polling the next.
+//! The state machines of policies in a call: each polls the next one.
 //!
-//! A machine does not have the operation; it is lent at each poll, with all that the machines share. So no machine
-//! borrows from another, the future of a call is one struct without a box, and it is `Send` where its parts are.
+//! A machine does not own the operation: the operation is lent to it at each poll, with the state that all machines
+//! share. So no machine borrows from another one, the future of a call is one struct without a box, and it is `Send` if
+//! its parts are.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,51 +11,51 @@ use super::call::Call;
 use crate::resilience::error::Failure;
 use crate::resilience::{Attempt, Class};
 
-/// What a call gives, policy to policy.
+/// The outcome of a call, as a policy passes it to the policy around it.
 pub type Outcome<K> = Result<<K as Kind>::Ok, Failure<<K as Kind>::Err>>;
 
-/// The types of a call: what it gives, and how an attempt is held.
+/// The types of a call: its result, and how an attempt is held.
 pub trait Kind {
-    /// The value.
+    /// The value type.
     type Ok;
-    /// The operation's error.
+    /// The error type of the operation.
     type Err;
-    /// An attempt under way: a future, or what stands for it.
+    /// An attempt in flight: a future, or a ticket for one.
     type Started;
-    /// The operation, as it is lent.
+    /// The operation, as it is lent to machines.
     type Action<'x>: Action<Self> + ?Sized + 'x
     where
         Self: 'x;
 }
 
-/// The operation, and the judgement of it.
+/// The operation and the classification.
 pub trait Action<K: Kind + ?Sized> {
     /// Calls the operation.
     fn begin(&mut self, attempt: Attempt<'_, K::Err>) -> K::Started;
-    /// Asks whether the operation can be called again.
+    /// Returns `true` if the operation can be called again.
     fn repeatable(&self) -> bool;
-    /// Polls an attempt. What it held is dropped once it is ready.
+    /// Polls an attempt. Everything that the attempt held is dropped once it is ready.
     fn poll(&mut self, started: Pin<&mut K::Started>, cx: &mut Context<'_>) -> Poll<Outcome<K>>;
-    /// Drops what an attempt holds that is not in `started`, which is dropped after this.
+    /// Drops everything that an attempt holds outside of `started`, which is dropped after this call.
     fn stop(&mut self, started: Pin<&mut K::Started>);
-    /// Judges an outcome.
+    /// Classifies an outcome.
     fn classify(&self, outcome: Result<&K::Ok, &K::Err>) -> Class;
 }
 
-/// A policy at work on one call.
+/// The state of a policy in one call.
 pub trait Machine<K: Kind> {
-    /// Goes on.
+    /// Continues the call.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>>;
-    /// Drops what the attempts under way hold outside of the machine, which is dropped after this.
+    /// Drops everything that the attempts in flight hold outside of the machine, which is dropped after this call.
     fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>);
 }
 
-/// Policies, outermost first, that can be put to work.
+/// Policies, outermost first, that can start a call.
 pub trait Layers<'p, T, E>: 'p {
-    /// At work.
+    /// The state in one call.
     type Machine<K: Kind<Ok = T, Err = E>>: Machine<K>
     where
         Self: 'p;
-    /// Begins; nothing is called before the first poll.
+    /// Starts a call. The operation is not called before the first poll.
     fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> Self::Machine<K>;
 }

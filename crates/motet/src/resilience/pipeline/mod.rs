@@ -1,9 +1,8 @@
-//! Policies around a call, outermost first.
+//! Pipelines: policies around a call, outermost first.
 //!
-//! What is here beside [`Pipeline`] and [`DynPipeline`] is what their types are spelled with, and what a policy does
-//! while a call is under way. Nothing of it is needed to use them.
+//! Users name [`Pipeline`] and [`DynPipeline`]. The other types appear in signatures only, and drive a call.
 
-/// Says a type's name, and nothing of what is in it.
+/// Implements `Debug` with the name of the type, without its fields.
 macro_rules! opaque {
     ($name:literal: $($generics:tt)*) => {
         impl $($generics)* {
@@ -57,45 +56,48 @@ pub use super::hedge::Hedging;
 pub use super::retry::Retrying;
 pub use super::timeout::Timing;
 
-/// Runs operations through policies, in the order in which they are written: the first is outermost.
+/// Runs operations through policies, in the order in which they are added: the first one is outermost.
 ///
-/// `timeout(5 s) > retry > attempt_timeout(1 s)` retries attempts of one second each, and cuts all of it off after
-/// five. Each policy is a handle, so that pipelines can share one; a pipeline is `Clone` where its policies are, and is
-/// used through `&self`, from as many tasks as there are. Operations, values and errors need not be `Clone`, nor
+/// `timeout(5 s) > retry > attempt_timeout(1 s)` retries attempts of one second each, and cuts all of them off after
+/// five seconds. Each policy is a handle, so that pipelines can share one. A pipeline is `Clone` if its policies are,
+/// and is used through `&self`, from any number of tasks. Operations, values and errors need neither `Clone` nor
 /// `'static`.
 ///
-/// A call is one future without an allocation. One that succeeds without having to wait reads no clock, arms no timer
-/// and makes no event.
+/// A call is one future, without an allocation. A call that succeeds without having to wait reads no clock, arms no
+/// timer and creates no event.
 ///
-/// **One deadline.** The limits around an operation reach it: an [`Attempt`] tells what is left, a retry begins no wait
-/// that would end past it, and a pipeline that is called inside of another's operation has the shorter time of both.
-/// That holds within one task; what is spawned meanwhile begins anew.
+/// **One deadline.** An operation sees the limits around it: an [`Attempt`] reports the time that is left, a retry
+/// begins no delay that would end past the limit, and a pipeline that is called inside the operation of another
+/// pipeline has the shorter time of both. That holds within one task; a task that the operation spawns has no limit.
 ///
 /// # When to use
-/// [`boxed`](Self::boxed) for a field of a struct, or a map of pipelines. [`Retry`] and the admission policies also
+/// Use [`boxed`](Self::boxed) for a field of a struct, or a map of pipelines. [`Retry`] and the admission policies also
 /// work alone.
 ///
 /// # Which order
 /// `fallback > timeout > retry > breaker > bulkhead > attempt_timeout` suits most clients: the breaker sees every
-/// attempt, and what it rejects is not retried. What is seldom meant [`describe`](Self::describe) remarks on.
+/// attempt, and its rejections are not retried. [`describe`](Self::describe) remarks on orders that are seldom
+/// intended.
 ///
 /// # Examples
 /// ```
 /// use motet::resilience::{ErrorKind, Limited, Pipeline, Retry};
 /// use std::{future::pending, time::Duration};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let pipeline = Pipeline::new()
 ///     .timeout(Duration::from_secs(5))
 ///     .retry(Retry::new().attempts(2))
 ///     .attempt_timeout(Duration::from_secs(1));
 ///
-/// assert_eq!(pipeline.run(async || Ok::<_, std::io::Error>("hello")).await.unwrap(), "hello");
+/// assert_eq!(pipeline.run(async || Ok::<_, std::io::Error>("hello")).await?, "hello");
 ///
 /// let hung = pipeline.run(async || pending::<Result<(), std::io::Error>>().await).await.unwrap_err();
 /// assert_eq!(hung.kind(), ErrorKind::AttemptsExhausted);
 /// assert_eq!(hung.last_attempt(), ErrorKind::TimedOut(Limited::Attempt));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[must_use = "a pipeline does nothing until it runs something"]
 pub struct Pipeline<L = End, C = ErrorsAreRetryable> {
@@ -106,30 +108,30 @@ pub struct Pipeline<L = End, C = ErrorsAreRetryable> {
 }
 
 impl Pipeline {
-    /// Makes a pipeline without policies, in which every error is a failure that may be retried.
+    /// Creates a pipeline without policies, in which every error is a failure that may be retried.
     pub const fn new() -> Self {
         Self { layers: End, classify: ErrorsAreRetryable, name: None, listener: None }
     }
 
-    /// Makes a pipeline that stays without policies: for tests of what takes one.
+    /// Creates a pipeline that stays without policies, for tests of code that takes a pipeline.
     pub const fn noop() -> Self {
         Self::new()
     }
 }
 
 impl<L, C> Pipeline<L, C> {
-    /// Names it, in errors, events and logs.
+    /// Sets the name, for errors, events and logs.
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Judges outcomes like this, for all its policies.
+    /// Sets the classification of outcomes, for all policies of the pipeline.
     pub fn classify<D>(self, classify: D) -> Pipeline<L, D> {
         Pipeline { layers: self.layers, classify, name: self.name, listener: self.listener }
     }
 
-    /// Judges outcomes by a closure, as [`classify`](Self::classify) does.
+    /// Sets the classification to a closure, as [`classify`](Self::classify) does.
     pub fn classify_by<T, E, F>(self, classify: F) -> Pipeline<L, F>
     where
         F: Fn(Result<&T, &E>) -> Class,
@@ -137,14 +139,14 @@ impl<L, C> Pipeline<L, C> {
         self.classify(classify)
     }
 
-    /// Tells `listener` what happens. Called where it happens, with no lock held; it should be quick.
+    /// Calls `listener` for every event of a call. It runs inside the call, with no lock held, and should be quick.
     pub fn on_event(mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.listener = Some(Arc::new(listener));
         self
     }
 
-    /// Limits the time of all that comes after it: attempts and the waits between them. Zero cuts off what waits,
-    /// [`Duration::MAX`] nothing.
+    /// Limits the total time of the policies that follow: attempts and the delays between them. Zero cuts off every
+    /// call that waits, [`Duration::MAX`] none.
     pub fn timeout(self, within: Duration) -> Pipeline<L::Out, C>
     where
         L: Append<Timeout>,
@@ -152,8 +154,8 @@ impl<L, C> Pipeline<L, C> {
         self.layer(Timeout { within, limited: Limited::Total })
     }
 
-    /// Limits the time of one attempt: for the inside of a retry or a hedge. Zero cuts off what waits, [`Duration::MAX`]
-    /// nothing.
+    /// Limits the time of one attempt, inside a retry or a hedge. Zero cuts off every attempt that waits,
+    /// [`Duration::MAX`] none.
     pub fn attempt_timeout(self, within: Duration) -> Pipeline<L::Out, C>
     where
         L: Append<Timeout>,
@@ -161,7 +163,7 @@ impl<L, C> Pipeline<L, C> {
         self.layer(Timeout { within, limited: Limited::Attempt })
     }
 
-    /// Calls again what comes after it.
+    /// Repeats failed calls of the policies that follow.
     pub fn retry(self, retry: Retry) -> Pipeline<L::Out, C>
     where
         L: Append<Retry>,
@@ -169,7 +171,7 @@ impl<L, C> Pipeline<L, C> {
         self.layer(retry)
     }
 
-    /// Calls what comes after it once more when it takes long.
+    /// Starts another attempt, through the policies that follow, when the first one takes long.
     pub fn hedge(self, hedge: Hedge) -> Pipeline<L::Out, C>
     where
         L: Append<Hedge>,
@@ -177,7 +179,7 @@ impl<L, C> Pipeline<L, C> {
         self.layer(hedge)
     }
 
-    /// Rejects calls of what comes after it while that fails.
+    /// Rejects calls while the dependency fails.
     pub fn breaker(self, breaker: CircuitBreaker) -> Pipeline<L::Out, C>
     where
         L: Append<CircuitBreaker>,
@@ -185,7 +187,8 @@ impl<L, C> Pipeline<L, C> {
         self.layer(breaker)
     }
 
-    /// Has so many calls of what comes after it under way at a time, and lets others wait as that says.
+    /// Limits the concurrent calls of the policies that follow. Further calls wait or are rejected, as the bulkhead is
+    /// set.
     ///
     /// A call that has to wait costs one allocation.
     pub fn bulkhead(self, bulkhead: Bulkhead) -> Pipeline<L::Out, C>
@@ -195,7 +198,8 @@ impl<L, C> Pipeline<L, C> {
         self.layer(bulkhead)
     }
 
-    /// Begins so many calls of what comes after it in a time, and lets others wait as that says.
+    /// Limits the calls per unit of time of the policies that follow. Further calls wait or are rejected, as the
+    /// limiter is set.
     ///
     /// A call that has to wait costs one allocation.
     pub fn rate_limit(self, limiter: RateLimiter) -> Pipeline<L::Out, C>
@@ -205,10 +209,10 @@ impl<L, C> Pipeline<L, C> {
         self.layer(limiter)
     }
 
-    /// Has as many calls of what comes after it under way as that bears.
+    /// Limits the concurrent calls of the policies that follow to the number that the dependency currently sustains.
     ///
-    /// Of failures, those count against the limit whose time was up, or to which the called side has said when to come
-    /// back; the others say nothing of the load. A call that has to wait costs one allocation.
+    /// A failure counts against the limit if the call timed out, or if the dependency asked to be called later; other
+    /// failures are unrelated to the load. A call that has to wait costs one allocation.
     pub fn adaptive_limit(self, limit: AdaptiveLimit) -> Pipeline<L::Out, C>
     where
         L: Append<AdaptiveLimit>,
@@ -216,20 +220,22 @@ impl<L, C> Pipeline<L, C> {
         self.layer(limit)
     }
 
-    /// Asks for another answer when what comes after it has none.
+    /// Calls `answer` for another result when the policies that follow fail.
     ///
     /// # Examples
     /// ```
     /// use motet::resilience::Pipeline;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let pipeline = Pipeline::new().fallback(async |error| match error.error() {
     ///     Some(&404) => Err(error),
     ///     _ => Ok("from the cache"),
     /// });
     /// assert_eq!(pipeline.run(async || Err(503)).await.unwrap(), "from the cache");
     /// assert_eq!(pipeline.run(async || Err(404)).await.unwrap_err().into_error(), Some(404));
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn fallback<F, Fut, T, E>(self, answer: F) -> Pipeline<L::Out, C>
     where
@@ -250,19 +256,19 @@ impl<L, C> Pipeline<L, C> {
 
     /// Runs an operation through the policies.
     ///
-    /// The operation is called once for each attempt, at its first poll: what it does besides making a future is done
-    /// after the policies have let it through.
+    /// The operation is called once for each attempt, when the attempt is first polled: code that runs before it
+    /// returns its future runs after the policies have admitted the call.
     ///
     /// # Cancel safety
-    /// The attempts under way are dropped where they are, and what the policies hold for them goes back: places,
-    /// charges. A breaker counts it as that says.
+    /// The attempts in flight are dropped, and the policies get back everything that they hold for them: permits and
+    /// charges. A breaker counts the call according to its setting for dropped calls.
     ///
     /// # Errors
-    /// [`Error`], whose [`kind`](Error::kind) says what ended the call, with the operation's last error.
+    /// [`Error`], whose [`kind`](Error::kind) is the reason why the call ended, with the last error of the operation.
     ///
     /// # Panics
-    /// With a panic of the operation, of the classification or of the listener. If the future is polled after its end.
-    /// Outside of a runtime with time, once there is something to wait for.
+    /// Passes on a panic of the operation, of the classification or of the listener. Panics if the future is polled
+    /// after its end, and, if the call has to wait, outside of a runtime with a clock.
     #[inline]
     #[track_caller]
     pub fn run<'p, F, Fut, T, E>(&'p self, operation: F) -> Run<'p, L, Plain<F>, C>
@@ -275,7 +281,7 @@ impl<L, C> Pipeline<L, C> {
         Run::new(self.layers.start(), Plain(operation), &self.classify, self.hooks())
     }
 
-    /// Runs an operation that is told of its attempts.
+    /// Runs an operation that receives its [`Attempt`].
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -290,14 +296,16 @@ impl<L, C> Pipeline<L, C> {
     /// ```
     /// use motet::resilience::{Attempt, Pipeline, Retry};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let pipeline = Pipeline::new().retry(Retry::new());
     /// let third = pipeline.run_attempts(|attempt: Attempt<'_, &str>| {
     ///     let (number, before) = (attempt.number(), attempt.last_error().copied());
     ///     async move { if number < 3 { Err("busy") } else { Ok((number, before)) } }
     /// });
     /// assert_eq!(third.await.unwrap(), (3, Some("busy")));
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     #[inline]
     #[track_caller]
@@ -311,11 +319,11 @@ impl<L, C> Pipeline<L, C> {
         Run::new(self.layers.start(), Told::new(operation), &self.classify, self.hooks())
     }
 
-    /// Runs an operation that borrows mutably what it has captured: a counter, a connection.
+    /// Runs an operation that mutably borrows captured variables: a counter, a connection.
     ///
     /// # When to use
-    /// For an `async ||` closure that changes something, awaited where it is. The compiler cannot show that the
-    /// futures of such closures are `Send`: in a task of its own use [`run_with`](Self::run_with).
+    /// Use it for an `async ||` closure that changes a captured variable, and await it in the same task. The compiler
+    /// cannot show that the futures of such closures are `Send`: in a spawned task, use [`run_with`](Self::run_with).
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -330,7 +338,8 @@ impl<L, C> Pipeline<L, C> {
     /// ```
     /// use motet::resilience::{Pipeline, Retry};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut calls = 0;
     /// let pipeline = Pipeline::new().retry(Retry::new());
     /// let done = pipeline.run_mut(async || {
@@ -339,7 +348,8 @@ impl<L, C> Pipeline<L, C> {
     /// });
     /// done.await.unwrap();
     /// assert_eq!(calls, 3);
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn run_mut<'p, F, T, E>(&'p self, operation: F) -> impl Future<Output = Result<T, Error<E>>>
@@ -354,14 +364,15 @@ impl<L, C> Pipeline<L, C> {
         })
     }
 
-    /// Runs an operation that is lent `state`, mutably, for each attempt; its futures are boxed and `Send`.
+    /// Runs an operation that borrows `state` mutably in each attempt; its futures are boxed and `Send`.
     ///
     /// # When to use
-    /// For `&mut` state in a task of its own or a boxed future, of which [`run_mut`](Self::run_mut) cannot show that it
-    /// is `Send`. What else the operation borrows goes into `state` too: its futures may borrow from there alone.
+    /// Use it for `&mut` state in a spawned task or a boxed future, where [`run_mut`](Self::run_mut) cannot show that
+    /// its future is `Send`. Put everything else that the operation borrows into `state` as well: its futures may
+    /// borrow from there only.
     ///
     /// # Cancel safety
-    /// As [`run`](Self::run); `state` is as the attempt left it.
+    /// As [`run`](Self::run). `state` is left as the dropped attempt left it.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -373,7 +384,8 @@ impl<L, C> Pipeline<L, C> {
     /// ```
     /// use motet::resilience::{Pipeline, Retry};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut log = vec!["begin"];
     /// let pipeline = Pipeline::new().retry(Retry::new());
     /// let done = pipeline.run_with(&mut log, |log| Box::pin(async move {
@@ -382,7 +394,8 @@ impl<L, C> Pipeline<L, C> {
     /// }));
     /// done.await.unwrap();
     /// assert_eq!(log, ["begin", "called", "called", "called"]);
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     pub fn run_with<'p, S, F, T, E>(
@@ -402,7 +415,7 @@ impl<L, C> Pipeline<L, C> {
         })
     }
 
-    /// Runs an operation that says more of itself than a closure can.
+    /// Runs an operation of another module, which decides whether it can be repeated.
     #[inline]
     #[track_caller]
     pub(crate) fn operate<'p, O>(&'p self, operation: O) -> Run<'p, L, O, C>
@@ -418,7 +431,7 @@ impl<L, C> Pipeline<L, C> {
         Hooks { name: self.name.as_ref(), listener: self.listener.as_deref() }
     }
 
-    /// Says what it is made of.
+    /// Describes the policies and their settings.
     #[must_use]
     pub fn describe(&self) -> Description
     where
@@ -427,9 +440,9 @@ impl<L, C> Pipeline<L, C> {
         Description::of(self.name.as_ref(), &self.layers)
     }
 
-    /// Hides of what policies it is made, so that it can be a field, or one of many in a map.
+    /// Erases the policy types, so that the pipeline can be stored in a field or a map.
     ///
-    /// A call through it costs one allocation, however many attempts it makes; a hedge that is begun costs two more.
+    /// A call through it costs one allocation, for any number of attempts; a hedge that starts costs two more.
     pub fn boxed<T, E>(self) -> DynPipeline<T, E>
     where
         Self: Dynamic<T, E> + Send + Sync + 'static,

@@ -11,8 +11,8 @@ use crate::resilience::{Classify, Error};
 use crate::sim::Site;
 
 pin_project! {
-    /// The future of a call through policies: of [`Pipeline::run`](crate::resilience::Pipeline::run) and its
-    /// siblings. It is one piece, without an allocation.
+    /// The future of a call through policies: of [`Pipeline::run`](crate::resilience::Pipeline::run) and its siblings.
+    /// It is one piece, without an allocation.
     #[must_use = "futures do nothing unless awaited"]
     pub struct Run<'p, L, O, C>
     where
@@ -20,7 +20,7 @@ pin_project! {
         O: Operate,
         C: Classify<O::Ok, O::Err>,
     {
-        // Dropped before what it was called with.
+        // Dropped before the operation.
         #[pin]
         machine: Option<L::Machine<Direct<'p, O, C>>>,
         action: Judged<'p, O, C>,
@@ -59,13 +59,13 @@ where
     fn poll_here(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let mut this = self.project();
         let Some(machine) = this.machine.as_mut().as_pin_mut() else {
-            panic!("a call through policies was polled after its end")
+            panic!("a pipeline call was polled after its end")
         };
         this.session.polled();
         let mut call = Call { action: this.action, session: this.session, hooks: *this.hooks };
         match machine.poll(cx, &mut call) {
             Poll::Pending => {
-                // What it waits for counts from here on.
+                // The time of the call counts from here on.
                 call.session.now();
                 Poll::Pending
             }

@@ -1,4 +1,4 @@
-//! Operations that borrow mutably: what they borrow goes into each attempt by value, and comes back from it.
+//! Operations that borrow mutably: each attempt takes the borrowed state by value, and returns it when it ends.
 
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -8,9 +8,9 @@ use crate::mutant;
 /// A boxed `Send` future, as `run_with` takes it.
 pub type BoxFuture<'s, T> = Pin<Box<dyn Future<Output = T> + Send + 's>>;
 
-/// Where the operation is between two attempts.
+/// Holds the operation between two attempts.
 ///
-/// Locked to move it in or out, never while it runs.
+/// The lock is held to move the operation in or out, never while it runs.
 pub(crate) struct Slot<T>(Mutex<Option<T>>);
 
 impl<T> Slot<T> {
@@ -24,7 +24,7 @@ impl<T> Slot<T> {
     }
 }
 
-/// Brings the operation back, also when its attempt is dropped.
+/// Returns the operation, also when its attempt is dropped.
 struct Lent<'c, T> {
     value: Option<T>,
     slot: &'c Slot<T>,
@@ -34,7 +34,7 @@ impl<T> Lent<'_, T> {
     fn get(&mut self) -> &mut T {
         match &mut self.value {
             Some(value) => value,
-            None => unreachable!("one attempt at a time, and each brings it back"),
+            None => unreachable!("attempts run one at a time, and each returns the operation"),
         }
     }
 }

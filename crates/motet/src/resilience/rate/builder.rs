@@ -6,11 +6,10 @@ use super::RateLimiter;
 use crate::resilience::InvalidPolicy;
 use crate::task::{Name, Scope};
 
-/// Builds a [`RateLimiter`].
+/// A builder of a [`RateLimiter`].
 ///
 /// # Defaults
-/// A burst of as many cells as come back in the time that the rate is given for, and a longest wait of 5 s, as
-/// Resilience4j has it.
+/// The burst is the number of cells of the rate. The longest wait is 5 s, as in Resilience4j.
 #[derive(Clone)]
 #[must_use = "nothing is limited until the limiter is built"]
 pub struct RateLimiterBuilder {
@@ -26,31 +25,32 @@ impl RateLimiterBuilder {
         Self { count, per, burst: count, max_wait: Duration::from_secs(5), shown: None }
     }
 
-    /// Lets so many cells be taken at once, after a pause.
+    /// Sets how many cells may be taken at once after a pause.
     pub fn burst(mut self, cells: u32) -> Self {
         self.burst = cells;
         self
     }
 
-    /// Rejects who would have to wait for longer. So it bounds how many wait, too: as many as are served in that time. With
-    /// zero no caller waits, with [`Duration::MAX`] each does.
+    /// Sets the longest wait: a caller that would have to wait longer is rejected at once. It also bounds the number of
+    /// waiters, to those that can be served in that time. With zero no caller waits, with [`Duration::MAX`] every
+    /// caller does.
     pub fn max_wait(mut self, time: Duration) -> Self {
         self.max_wait = time;
         self
     }
 
-    /// Names the limiter, and shows it in the snapshots of the scope.
+    /// Sets the name, and registers the limiter with the scope, whose snapshots show it.
     pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
         self.shown = Some((scope.clone(), name.into()));
         self
     }
 
-    /// Makes the limiter. The time of one cell is rounded up to whole nanoseconds: never faster than asked
-    /// for, and at a million per second slower by a thousandth at most.
+    /// Builds the limiter. The time of one cell is rounded up to whole nanoseconds: the limiter is never faster than
+    /// asked for, and at a million calls per second slower by a thousandth at most.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], if the count, the time or the burst is zero, or all cells take centuries to come
-    /// back.
+    /// [`InvalidPolicy`] if the count, the time or the burst is zero, or if a burst takes more than two centuries to
+    /// come back.
     pub fn build(self) -> Result<RateLimiter, InvalidPolicy> {
         let some = self.count > 0 && self.burst > 0 && !self.per.is_zero();
         InvalidPolicy::unless(some, "a rate lets 1 cell or more through, in more than no time")?;
@@ -65,14 +65,15 @@ impl RateLimiterBuilder {
             let shown = scope.register("rate limiter", name, move || {
                 weak.upgrade().map(|shared| RateLimiter(shared).stats().shown()).unwrap_or_default()
             });
-            // It is new, so nothing is there yet.
+            // The limiter is new, so the cell is empty.
             let _ = limiter.0.shown.set(shown);
         }
         Ok(limiter)
     }
 }
 
-/// Two, in nanoseconds: what runs since a moment, and what is taken ahead, are together less than a `u64`.
+/// Two centuries in nanoseconds: the time since the limiter was created, plus the time of the cells that are taken
+/// ahead, fits into a `u64`.
 const CENTURIES: u64 = 200 * 365 * 24 * 60 * 60 * 1_000_000_000;
 
 impl fmt::Debug for RateLimiterBuilder {

@@ -1,4 +1,4 @@
-//! The generic cell rate algorithm (ITU-T I.371), as its virtual scheduling: one moment says all.
+//! The generic cell rate algorithm (ITU-T I.371) in its form of virtual scheduling: its whole state is one instant.
 
 #[cfg(all(test, motet_loom))]
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -7,23 +7,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::mutant;
 
-/// Times are nanoseconds since a moment of the caller's choice: 584 years of them.
+/// Times are nanoseconds since an instant of the caller's choice, for 584 years.
 #[derive(Debug)]
 pub(in crate::resilience) struct Gcra {
     /// When all cells that were taken will have come back.
     full_at: AtomicU64,
     /// How long one cell takes to come back.
     cell: u64,
-    /// How long all of them take.
+    /// How long the whole burst takes to come back.
     burst: u64,
 }
 
-/// No cells were taken.
+/// The error if no cells were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::resilience) enum Refused {
-    /// They can be in so many nanoseconds, if nobody else takes any.
+    /// The cells can be taken in this many nanoseconds, if no other caller takes any.
     For(u64),
-    /// There are never so many.
+    /// The burst never holds as many cells.
     ForEver,
 }
 
@@ -32,15 +32,15 @@ impl Gcra {
         Self { full_at: AtomicU64::new(0), cell, burst }
     }
 
-    /// How long so many cells take to come back.
+    /// Returns how long `cells` take to come back.
     pub(in crate::resilience) fn cost(&self, cells: u32) -> u64 {
         self.cell.saturating_mul(cells.into())
     }
 
-    /// Takes what takes `cost` to come back.
+    /// Takes the cells that take `cost` to come back.
     #[inline]
     pub(in crate::resilience) fn take(&self, cost: u64, now: u64) -> Result<(), Refused> {
-        // Relaxed: the moment is all there is, and says nothing of other memory.
+        // Relaxed: the instant is the whole state, and no other memory is read by it.
         let mut full_at = self.full_at.load(Ordering::Relaxed);
         loop {
             let then = self.check(full_at, cost, now)?;
@@ -56,7 +56,7 @@ impl Gcra {
         }
     }
 
-    /// For how long what takes `cost` cannot be taken, when `before` is taken first.
+    /// Returns how long to wait until cells of `cost` can be taken, if cells of `before` are taken first.
     pub(in crate::resilience) fn wait(&self, before: u64, cost: u64, now: u64) -> Result<u64, Refused> {
         let full_at = self.full_at.load(Ordering::Relaxed).max(now).saturating_add(before);
         match self.check(full_at, cost, now) {
@@ -76,7 +76,7 @@ impl Gcra {
         Err(if cost > self.burst { Refused::ForEver } else { Refused::For(missing) })
     }
 
-    /// Counts the cells that are there.
+    /// Returns the number of cells that can be taken.
     pub(in crate::resilience) fn available(&self, now: u64) -> u64 {
         let ahead = self.full_at.load(Ordering::Relaxed).saturating_sub(now);
         self.burst.saturating_sub(ahead) / self.cell
@@ -99,7 +99,7 @@ mod tests {
             let gcra = Gcra::new(cell, cell * burst);
             let mut now = 0;
             let mut passed: Vec<(u64, u64)> = Vec::new();
-            // A bucket that is filled drop by drop, in cells times `cell`.
+            // A bucket that is filled drop by drop, in units of a `cell`th of a cell.
             let (mut bucket, mut filled_at) = (cell * burst, 0);
             for (pause, cells) in calls {
                 // Mostly close together.
@@ -122,7 +122,7 @@ mod tests {
                     prop_assert_eq!(taken, Err(Refused::ForEver));
                 } else {
                     prop_assert_eq!(taken, Err(Refused::For(cost - bucket)));
-                    // That long, and not a moment less.
+                    // The cells are free after exactly that time.
                     prop_assert_eq!(gcra.wait(0, cost, now + cost - bucket), Ok(0));
                     prop_assert_eq!(gcra.wait(0, cost, now + cost - bucket - 1), Ok(1));
                 }

@@ -1,4 +1,4 @@
-//! The rate limiter: what it is, is said in [`resilience`](super).
+//! Rate limiters. See [`resilience`](super).
 
 mod builder;
 pub(super) mod gcra;

@@ -13,52 +13,55 @@ use crate::observe::Registration;
 use crate::resilience::{Rejected, RejectedBy};
 use crate::{mutant, sim};
 
-/// Lets so many calls through per time, with a burst: the rest waits, or is rejected.
+/// Limits the number of calls per unit of time, with a burst: further calls wait, or are rejected.
 ///
-/// It counts in *cells*: a call takes one, or as many as it costs. Taken cells come back one by one, evenly:
-/// with 100 per second, every 10 ms one, up to the burst. In any stretch of time no more are taken than come
-/// back within it, and the burst. All of it is one moment in one atomic (GCRA). Time is tokio's. A handle:
-/// clones are one limiter.
+/// It counts in *cells*: a call takes one cell, or as many as it costs. Cells that were taken come back one by one at
+/// equal intervals, up to the burst: with 100 per second, one every 10 ms. In any period, at most the burst and the
+/// cells that come back in that period are taken. The whole state is one instant in one atomic (GCRA). Time is tokio's.
+/// It is a handle: clones share one limiter.
 ///
 /// # When to use
-/// To keep to a limit per time: of an API, of a budget. A [`Bulkhead`](super::super::Bulkhead) limits how
-/// many calls are under way, which follows what the other side can take; a rate does not.
+/// Use it to keep to a limit per unit of time: of an API, or of a budget. A [`Bulkhead`](super::super::Bulkhead) limits
+/// concurrent calls, which adapts to a dependency that becomes slow; a rate does not.
 ///
 /// # Ordering and fairness
-/// Those who wait are served in the order in which they came; while somebody waits, nobody else takes cells.
+/// Waiters are served in order; while a caller waits, no other caller takes cells.
 ///
 /// # Examples
 /// ```
 /// use motet::resilience::RateLimiter;
 /// use std::time::Duration;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
-/// let limiter = RateLimiter::builder(100, Duration::from_secs(1)).burst(10).build().unwrap();
-/// limiter.try_acquire(10).unwrap();
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let limiter = RateLimiter::builder(100, Duration::from_secs(1)).burst(10).build()?;
+/// limiter.try_acquire(10)?;
 /// let rejected = limiter.try_acquire(1).unwrap_err();
 /// assert_eq!(rejected.retry_after(), Some(Duration::from_millis(10)));
-/// limiter.acquire(1).await.unwrap(); // 10 ms later
-/// # });
+/// limiter.acquire(1).await?; // 10 ms later
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct RateLimiter(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     gcra: Gcra,
-    /// What the gcra's times are counted from.
+    /// The instant from which times count.
     since: Instant,
     max_wait: Duration,
-    /// What those who wait want, as the time it takes to come back.
+    /// The cells that the waiters want, as the time they take to come back.
     wanted: AtomicU64,
-    /// Whose turn it is: one at a time, in order.
+    /// The turn of the first waiter: one at a time, in order.
     turn: Semaphore,
     rejected: AtomicU64,
     pub(super) shown: OnceLock<Registration>,
 }
 
 impl RateLimiter {
-    /// Begins a limiter of `count` cells per time. `count` is also its burst, unless that is set. No time, and one of
-    /// centuries as [`Duration::MAX`], are no rate: the limiter is not built.
+    /// Creates a builder of a limiter of `count` cells per `per`. `count` is also its burst, unless
+    /// [`burst`](RateLimiterBuilder::burst) sets another one. A `per` of zero, or of centuries as [`Duration::MAX`], is
+    /// invalid.
     pub fn builder(count: u32, per: Duration) -> RateLimiterBuilder {
         RateLimiterBuilder::new(count, per)
     }
@@ -75,11 +78,11 @@ impl RateLimiter {
         }))
     }
 
-    /// Takes cells, if they are there and nobody waits for some.
+    /// Takes cells, if they are free and no caller waits.
     ///
     /// # Errors
-    /// [`Rejected`], with the time until there will be as many after those who wait; without it, where the
-    /// burst has never as many.
+    /// [`Rejected`] with the time until the cells are free and no waiter comes first; without a time if the burst never
+    /// holds as many cells.
     #[inline]
     pub fn try_acquire(&self, cells: u32) -> Result<(), Rejected> {
         let shared = &*self.0;
@@ -91,29 +94,29 @@ impl RateLimiter {
         Err(shared.reject(shared.gcra.wait(before, cost, now).ok()))
     }
 
-    /// Takes cells that are there, without a count of those for whom there were none.
+    /// Takes free cells, without counting a rejection if there are not enough.
     pub(in crate::resilience) fn take_free(&self, cells: u32) -> bool {
         let (cost, now) = (self.0.gcra.cost(cells), self.0.now());
         self.0.wanted.load(Ordering::Relaxed) == 0 && self.0.gcra.take(cost, now).is_ok()
     }
 
-    /// Waits for its turn, and until the cells are there; and takes them.
+    /// Waits until the cells are free, in order, and takes them.
     ///
-    /// One who would have to wait for longer than the longest wait is rejected at once.
+    /// A caller that would have to wait longer than the longest wait is rejected at once.
     ///
-    /// Timers are as fine as a millisecond: to let more than a thousand per second through that wait, give a
-    /// burst of as many as come back within some milliseconds.
+    /// Timers have a resolution of a millisecond: to let more than a thousand waiting calls per second through, set a
+    /// burst of the cells of several milliseconds.
     ///
     /// # Cancel safety
-    /// Safe: cells are taken when it returns and not before, and the next in line has its turn.
+    /// Safe: cells are taken when the future completes and not before, and the next waiter has its turn.
     ///
     /// # Errors
-    /// [`Rejected`], with the time after which the wait would be short enough; without it, where the burst
-    /// has never as many.
+    /// [`Rejected`] with the time after which the wait would be short enough; without a time if the burst never holds
+    /// as many cells.
     #[track_caller]
     pub fn acquire(&self, cells: u32) -> impl Future<Output = Result<(), Rejected>> {
         sim::at("rate limiter", "acquire", async move {
-            // Before any is taken: a call that is put off here has taken nothing.
+            // Before any cell is taken: a call that yields here has taken nothing.
             coop::consume_budget().await;
             let shared = &*self.0;
             let cost = shared.gcra.cost(cells);
@@ -121,7 +124,7 @@ impl RateLimiter {
                 return Ok(());
             }
             let _wanted = shared.queue(cost)?;
-            // It is never closed.
+            // The semaphore is never closed.
             let _turn = shared.turn.acquire().await;
             loop {
                 match shared.gcra.take(cost, shared.now()) {
@@ -133,7 +136,7 @@ impl RateLimiter {
         })
     }
 
-    /// Gives what the limiter knows.
+    /// The statistics of the limiter.
     #[must_use]
     pub fn stats(&self) -> RateLimiterStats {
         RateLimiterStats {
@@ -151,11 +154,11 @@ impl Shared {
         since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
     }
 
-    /// Gets in line, unless the wait would be too long.
+    /// Enters the line, unless the wait would be too long.
     fn queue(&self, cost: u64) -> Result<Wanted<'_>, Rejected> {
         let now = self.now();
         let mut too_long = None;
-        // Asked before it is counted: one who is rejected is never in the way of another.
+        // Checked before it is counted: a caller that is rejected never holds up another caller.
         let one_more = |before: u64| {
             let wait = Duration::from_nanos(self.gcra.wait(before, cost, now).ok()?);
             too_long = wait.checked_sub(self.max_wait).filter(|too_long| !too_long.is_zero());
@@ -174,7 +177,7 @@ impl Shared {
     }
 }
 
-/// A place in line.
+/// A position in line.
 struct Wanted<'a> {
     shared: &'a Shared,
     cost: u64,

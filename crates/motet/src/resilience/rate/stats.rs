@@ -1,14 +1,14 @@
 use crate::observe::Stats;
 
-/// What a rate limiter knows, at one moment.
+/// The statistics of a rate limiter at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RateLimiterStats {
-    /// Cells that can be taken now, if nobody waits.
+    /// The number of cells that can be taken now, if no caller waits.
     pub available: u64,
-    /// Cells that are waited for.
+    /// The number of cells that callers wait for.
     pub wanted: u64,
-    /// Calls that were rejected.
+    /// The number of rejected calls.
     pub rejected: u64,
 }
 

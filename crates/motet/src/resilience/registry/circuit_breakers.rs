@@ -8,15 +8,15 @@ use crate::observe::{Registration, Stats};
 use crate::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, InvalidPolicy};
 use crate::task::{Name, Scope};
 
-/// A [`CircuitBreaker`] for each key - a host, a tenant, an endpoint - made when it is first asked for.
+/// A [`CircuitBreaker`] for each key - a host, a tenant, an endpoint - created when it is first asked for.
 ///
-/// At most so many are kept. When there are more keys, a breaker that is closed and that nobody else has a
-/// handle of makes room, one that was not asked for lately before the others; one that is open only where
-/// there is nothing else among the few dozen that are looked at, and one that was told what to do last of
-/// all. What made room is forgotten: if its key comes again, it begins closed.
+/// At most `max` breakers are kept. A further key evicts a breaker: preferably one that is closed and has no other
+/// handle, and that was not asked for lately; an open breaker only if there is no other one among the few dozen that
+/// are examined, and a breaker with a forced state last. An evicted breaker is forgotten: if its key comes again, its
+/// breaker starts closed.
 ///
-/// A handle: clones are one registry. Comparisons of keys run under its lock. One that panics, as a hash or a clone that
-/// does, is the panic of its caller, and changes nothing.
+/// It is a handle: clones share one registry. Keys are compared under its lock. A panic of a comparison, of a hash or
+/// of a clone reaches the caller, and changes nothing.
 ///
 /// # Examples
 /// ```
@@ -27,7 +27,7 @@ use crate::task::{Name, Scope};
 /// let hosts = CircuitBreakers::new(max, |host: &String| {
 ///     let failures = if host.ends_with(".internal") { 20 } else { 5 };
 ///     let builder = CircuitBreaker::builder().opens_on(Trip::consecutive(failures));
-///     builder.build().expect("the settings make sense")
+///     builder.build().expect("the settings are valid")
 /// });
 /// hosts.get(&"a.example".to_owned()).force_open();
 /// assert!(hosts.get(&"a.example".to_owned()).try_acquire().is_err());
@@ -45,7 +45,7 @@ struct Shared<K> {
 }
 
 impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
-    /// Makes a registry that keeps up to `max` breakers, each made by `make`, with no lock held.
+    /// Creates a registry that keeps up to `max` breakers. `make` creates each breaker, with no lock held.
     pub fn new(max: NonZeroUsize, make: impl Fn(&K) -> CircuitBreaker + Send + Sync + 'static) -> Self {
         let slots = Mutex::new(Slots::new(max.get()));
         Self(Arc::new(Shared {
@@ -56,16 +56,16 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
         }))
     }
 
-    /// Makes a registry whose breakers are all alike.
+    /// Creates a registry whose breakers have the same settings.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], as [`CircuitBreakerBuilder::build`].
+    /// [`InvalidPolicy`], as for [`CircuitBreakerBuilder::build`].
     pub fn alike(max: NonZeroUsize, builder: CircuitBreakerBuilder) -> Result<Self, InvalidPolicy> {
         let builder = builder.check()?;
         Ok(Self::new(max, move |_| builder.clone().checked()))
     }
 
-    /// Gives the breaker of the key.
+    /// Returns the breaker of the key.
     #[must_use]
     pub fn get(&self, key: &K) -> CircuitBreaker {
         let hash = self.0.hasher.hash_one(key);
@@ -76,7 +76,8 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
         let owned = Arc::new(key.clone());
         let mut slots = self.0.lock();
         if let Some(first) = slots.get(hash, key) {
-            // Another was quicker. Dropped without the lock: it holds somebody's closures.
+            // Another thread was quicker. The breaker is dropped without the lock, because it holds closures of the
+            // user.
             drop(slots);
             return first;
         }
@@ -86,35 +87,34 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
         breaker
     }
 
-    /// Forgets the breaker of the key. Those who have a handle of it keep it.
+    /// Removes the breaker of the key. Its other handles stay valid.
     pub fn remove(&self, key: &K) -> Option<CircuitBreaker> {
         let hash = self.0.hasher.hash_one(key);
         let gone = self.0.lock().remove(hash, key);
         gone.map(|(_, breaker)| breaker)
     }
 
-    /// Counts the breakers.
+    /// The number of breakers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// Asks whether there are none.
+    /// Returns `true` if there are no breakers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives all keys with the states of their breakers, in no order that means something but the same each
-    /// time.
+    /// Returns all keys with the states of their breakers, in an arbitrary order that stays the same.
     #[must_use]
     pub fn states(&self) -> Vec<(Arc<K>, BreakerState)> {
         let all = self.0.lock().all();
-        // Without the lock: a breaker that moves on tells its listeners.
+        // Without the lock: a breaker whose state changes calls its listeners.
         all.into_iter().map(|(key, breaker)| (key, breaker.state())).collect()
     }
 
-    /// Names the registry, and shows it in the snapshots of the scope. The first name is kept.
+    /// Sets the name, and registers the registry with the scope, whose snapshots show it. The first name is kept.
     #[must_use]
     pub fn named(self, scope: &Scope, name: impl Into<Name>) -> Self
     where
@@ -124,7 +124,7 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
         let shown = scope.register("circuit breakers", name, move || {
             weak.upgrade().map(|shared| Self(shared).shown()).unwrap_or_default()
         });
-        // A second one is dropped here, and not shown.
+        // A second registration is dropped here, and not shown.
         let _ = self.0.shown.set(shown);
         self
     }
@@ -142,7 +142,7 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     }
 }
 
-/// How much a breaker would be missed.
+/// Returns how valuable a breaker is: the least valuable one is evicted.
 fn worth(breaker: &CircuitBreaker) -> u8 {
     match breaker.peek() {
         BreakerState::Closed if breaker.handles() == 1 => 0,

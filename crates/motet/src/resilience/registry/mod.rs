@@ -1,4 +1,4 @@
-//! Breakers by key.
+//! Circuit breakers by key. See [`resilience`](super).
 
 mod circuit_breakers;
 mod slots;

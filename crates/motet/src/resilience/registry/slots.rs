@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use crate::mutant;
 
-/// What is kept by key, up to so many: the one that is missed least makes room.
+/// A map of up to `max` values: when it is full, a further key evicts the least valuable one.
 ///
-/// A clock with a hand: a look at a key marks it, and the hand that looks for room takes the mark away. So it
-/// costs next to nothing to look, and no more than [`LOOKS`] steps to make room.
+/// The eviction is that of a clock: a lookup marks its slot, and the hand, which searches a slot to evict, clears the
+/// marks. So a lookup costs next to nothing, and an eviction at most [`LOOKS`] steps.
 ///
-/// Keys are hashed by the caller. They are compared in [`find`](Self::find) alone, before anything is changed, so that a
+/// The caller hashes the keys. Keys are compared in [`find`](Self::find) only, before anything is changed, so that a
 /// comparison that panics leaves everything as it was.
 #[derive(Debug)]
 pub(super) struct Slots<K, V> {
@@ -25,7 +25,7 @@ struct Slot<K, V> {
     key: Arc<K>,
     value: V,
     marked: bool,
-    /// Of the same hash.
+    /// The next slot with the same hash.
     next: Option<usize>,
 }
 
@@ -51,9 +51,9 @@ impl<K: Eq, V: Clone> Slots<K, V> {
         Some(place)
     }
 
-    /// Puts a new key in. What had to make room for it is given back, to be dropped elsewhere.
+    /// Inserts a new key. Returns the evicted entry, to be dropped without the lock.
     ///
-    /// `worth` says how much a value would be missed; among equals the one that was not looked at for longer goes.
+    /// `worth` returns the value of an entry; among equal ones, the entry that was not looked up for longer is evicted.
     pub(super) fn insert(
         &mut self,
         hash: u64,
@@ -100,7 +100,7 @@ impl<K: Eq, V: Clone> Slots<K, V> {
         if place < last {
             self.relink(self.slots[last].hash, last, Some(place));
         }
-        // The last slot moves to its place.
+        // The last slot moves to the position of the removed one.
         let gone = self.slots.swap_remove(place);
         if self.hand >= self.slots.len() {
             self.hand = 0;
@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// One of few, so that some keys share theirs.
+    /// A hash with few values, so that some keys share theirs.
     fn hash(key: u8) -> u64 {
         u64::from(key % 7)
     }
@@ -173,7 +173,7 @@ mod tests {
                         prop_assert_eq!(gone.is_some(), was_full);
                         if let Some((gone, value)) = gone {
                             prop_assert_eq!(model.remove(&gone), Some(value));
-                            // With so few, every one was looked at.
+                            // With so few slots, every one was examined.
                             prop_assert!(model.values().all(|kept| value % 3 <= kept % 3));
                         }
                         model.insert(key, key);
@@ -195,7 +195,7 @@ mod tests {
         for key in 0..3 {
             slots.insert(hash(key), Arc::new(key), key, |_| 0);
         }
-        // The first to come takes all marks away, and then the place of the first.
+        // The first new key clears all marks, and then takes the slot of the first key.
         assert_eq!(slots.insert(hash(3), Arc::new(3), 3, |_| 0).map(|gone| gone.1), Some(0));
         assert_eq!(slots.get(hash(1), &1), Some(1));
         assert_eq!(slots.insert(hash(4), Arc::new(4), 4, |_| 0).map(|gone| gone.1), Some(2));

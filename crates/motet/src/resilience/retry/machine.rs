@@ -31,20 +31,20 @@ impl<'p, T, E, Inner: Layers<'p, T, E> + 'p> Layers<'p, T, E> for Layer<Retry, I
 }
 
 pin_project! {
-    /// A [`Retry`] at work.
+    /// The state of a [`Retry`] in one call.
     pub struct Retrying<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> {
         retry: &'p Retry,
         next: &'p Inner,
         #[pin]
         inner: Option<Inner::Machine<K>>,
-        // Of an attempt, the nearer of both limits; between two, the wait.
+        // During an attempt, the nearer of both limits; between two attempts, the delay.
         #[pin]
         timer: Option<Sleep>,
         tries: u32,
         total: Armed,
         attempt: Armed,
         waits: bool,
-        // Of an attempt that has not begun: it is waited for, or held up by a policy inside.
+        // The charge of an attempt that has not begun: its delay runs, or an inner policy holds it up.
         charge: Option<Charge>,
     }
 }
@@ -98,7 +98,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Retrying<'p, 
 }
 
 impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
-    /// Waits between two attempts, and begins the next.
+    /// Waits between two attempts, and starts the next one.
     fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         if let Some(timer) = this.timer.as_mut().as_pin_mut() {
@@ -112,12 +112,12 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
         Poll::Ready(())
     }
 
-    /// Polls the attempt, within its limits.
+    /// Polls the attempt within its limits.
     #[inline]
     fn attempt(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
         let mut this = self.project();
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
-            unreachable!("its end was told to whoever polls it")
+            unreachable!("a policy is not polled after it has returned its outcome")
         };
         let is_limited = this.retry.timeout.is_some() || this.retry.attempt_timeout.is_some();
         let had_budget = is_limited && coop::has_budget_remaining();
@@ -157,19 +157,19 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
                 Err(Failure::of(ErrorKind::TimedOut(limited), None, None))
             }
         };
-        // What an attempt holds is free while the next is waited for.
+        // Everything that an attempt holds is free during the delay before the next one.
         this.inner.set(None);
         this.timer.set(None);
         Poll::Ready(outcome)
     }
 
-    /// Gives the outcome back if it is the last.
+    /// Returns the outcome if it is the last one.
     #[cold]
     fn decide(self: Pin<&mut Self>, call: &mut Call<'_, K>, mut outcome: Outcome<K>) -> Option<Outcome<K>> {
         let mut this = self.project();
-        // The attempt may have held up its thread since the clock was read, for longer than there is time.
+        // The attempt may have blocked the thread since the clock was read, past the deadline.
         call.session.look_again();
-        // Back, if its attempt was rejected before it began.
+        // Returned to the budget, if its attempt was rejected before it began.
         *this.charge = None;
         if matches!(&outcome, Err(failure) if failure.kind == ErrorKind::TimedOut(Limited::Total))
             && [end(*this.total), this.retry.cut_off]
@@ -196,7 +196,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
                 let after = outcome.as_ref().err().map(|failure| failure.kind);
                 let attempts = call.session.attempts;
                 let pipeline = call.hooks.name.map(tracing::field::display);
-                crate::log::debug!(pipeline, attempts, ?delay, ?after, "an attempt is to be repeated");
+                crate::log::debug!(pipeline, attempts, ?delay, ?after, "an attempt will be retried");
                 call.tell(|| EventKind::RetryScheduled { delay, after });
                 if let Err(Failure { source: Some(error), .. }) = outcome {
                     call.session.last_error = Some(error);
@@ -207,7 +207,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
             }
             Next::GiveUp(reason) => {
                 let pipeline = call.hooks.name.map(tracing::field::display);
-                crate::log::debug!(pipeline, attempts = call.session.attempts, ?reason, "gave up");
+                crate::log::debug!(pipeline, attempts = call.session.attempts, ?reason, "a retry gave up");
                 call.tell(|| EventKind::GaveUp { reason });
                 if let Err(failure) = &mut outcome {
                     failure.kind = reason;
@@ -218,19 +218,19 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
     }
 }
 
-/// With what the retry gives all attempts together.
+/// Returns the limit of all attempts together.
 #[inline]
 fn limit(retry: &Retry, total: Armed, around: Limit) -> Limit {
     let limit = around.and(retry.timeout, total);
     retry.cut_off.map_or(limit, |at| limit.and(None, Armed::At(at)))
 }
 
-/// The timer of a wait; a wait that is none has none.
+/// Returns a timer for the delay, or `None` if the delay is zero.
 fn wake(now: Instant, delay: Duration) -> Option<Sleep> {
     if delay.is_zero() || mutant!("resilience.no_wait") {
         return None;
     }
-    // So far off that no clock can tell: tokio's own notion of never.
+    // Too far in the future for a clock: tokio's notion of never.
     Some(now.checked_add(delay).map_or_else(|| tokio::time::sleep(Duration::MAX), sleep_until))
 }
 

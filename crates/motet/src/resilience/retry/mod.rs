@@ -1,4 +1,4 @@
-//! Calling again.
+//! Retries.
 
 mod machine;
 
@@ -15,34 +15,35 @@ use crate::{Backoff, mutant, rng};
 
 pub use machine::Retrying;
 
-/// Calls an operation again when it fails, after a wait, up to a number of times, and within a budget.
+/// Calls an operation again when it fails, after a delay, up to a number of attempts, and within a budget.
 ///
-/// What is worth another attempt a [`Classify`](super::Classify) says; by itself, as here, a retry takes every error for
-/// one. A value can be judged too. Once a retry gives up, the last outcome is given: an error with the last error of
-/// the operation in it, or the value that was not acceptable.
+/// A [`Classify`](super::Classify) decides which outcomes are worth another attempt; used alone, a retry repeats the
+/// call after every error. A value can be retryable too. When the retry gives up, it returns the last outcome: an error
+/// that contains the last error of the operation, or the value that was not acceptable.
 ///
-/// A handle: clones share the budget. Nothing is locked, nothing spawned, and `T` and `E` need not be anything.
+/// It is a handle: clones share the budget. A retry takes no lock and spawns no task, and has no bounds on `T` and `E`.
 ///
 /// # When to use
-/// For operations that can be repeated without harm. In a [`Pipeline`](super::Pipeline) with other policies; here,
-/// alone.
+/// Use it for operations that can be repeated without harm: alone, or in a [`Pipeline`](super::Pipeline) with other
+/// policies.
 ///
 /// # Defaults
-/// | | | |
+/// | Setting | Default | Reason |
 /// |---|---|---|
-/// | attempts | 3 | as the AWS SDKs and most libraries have it |
-/// | waits | 100 ms, doubling up to 20 s, with full jitter | [`Backoff::default`] |
+/// | attempts | 3 | as in the AWS SDKs and most libraries |
+/// | delays | 100 ms, doubling up to 20 s, with full jitter | [`Backoff::default`] |
 /// | budget | 20 % of the calls, and 10 a second | [`RetryBudget::default`] |
-/// | hints of the called side | followed for up to 5 s more than the wait | the rule of the AWS SDKs |
-/// | rejections | not retried | a breaker that is open has said what there is to say |
-/// | limits of time | none | |
+/// | hints of the dependency | followed for up to 5 s longer than the delay | the rule of the AWS SDKs |
+/// | rejections | not retried | an open breaker would reject the next attempt as well |
+/// | timeouts | none | the caller knows the time it has |
 ///
 /// # Examples
 /// ```
 /// use motet::resilience::{ErrorKind, Retry};
 /// use std::cell::Cell;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let retry = Retry::new().attempts(4);
 /// let calls = Cell::new(0);
 /// let flaky = async || {
@@ -54,7 +55,8 @@ pub use machine::Retrying;
 /// let error = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
 /// assert_eq!((error.kind(), error.attempts()), (ErrorKind::AttemptsExhausted, 4));
 /// assert_eq!(error.into_error(), Some("down"));
-/// # });
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Retry {
@@ -69,7 +71,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Makes a retry with the defaults, and a budget of its own.
+    /// Creates a retry with the defaults, and a budget of its own.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -84,64 +86,64 @@ impl Retry {
         }
     }
 
-    /// Makes up to so many attempts in all, the first included.
+    /// Sets the maximum number of attempts, including the first.
     ///
     /// # Panics
-    /// If it is none.
+    /// If `attempts` is zero.
     #[must_use]
     #[track_caller]
     pub fn attempts(mut self, attempts: u32) -> Self {
-        assert!(attempts > 0, "a retry makes one attempt at least");
+        assert!(attempts > 0, "`attempts` is 0, but must be at least 1");
         self.attempts = attempts;
         self
     }
 
-    /// Waits like this between attempts.
+    /// Sets the delays between attempts.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Takes its attempts past the first from this budget.
+    /// Sets the budget that pays for the attempts after the first.
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(budget);
         self
     }
 
-    /// Retries without a budget, for work in which nobody else would be hurt: a test, a batch at night.
+    /// Removes the budget: for work that overloads no other client, as in a test, or in a batch at night.
     #[must_use]
     pub fn without_budget(mut self) -> Self {
         self.budget = None;
         self
     }
 
-    /// Waits so much longer than the backoff says, at most, when the called side asks for it.
+    /// Sets how much longer than the back-off a delay may be when the dependency asks for it.
     ///
-    /// A hint never makes a wait shorter, nor an attempt more. Zero follows none, [`Duration::MAX`] each.
+    /// A hint never shortens a delay, and never adds an attempt. Zero follows no hint, [`Duration::MAX`] each.
     #[must_use]
     pub fn follow_hints_for(mut self, longer: Duration) -> Self {
         self.patience = longer;
         self
     }
 
-    /// Limits the time of all attempts, with the waits between them.
+    /// Limits the time of all attempts together, including the delays between them.
     ///
-    /// An attempt is cut off by it, with zero as soon as it waits; [`Duration::MAX`] is no limit. A wait that would end past it is not begun: the call ends at once, with
-    /// [`ErrorKind::OutOfTime`].
+    /// It cuts off the attempt in flight; with zero, as soon as an attempt waits. [`Duration::MAX`] is no limit. A
+    /// delay that would end past it does not begin: the call ends at once with [`ErrorKind::OutOfTime`].
     #[must_use]
     pub fn timeout(mut self, within: Duration) -> Self {
         self.timeout = Some(within);
         self
     }
 
-    /// Limits the time as [`timeout`](Self::timeout) does, up to a point in time, but without a timer for attempts: one is
-    /// cut off when it is polled and the time is up.
+    /// Limits the time as [`timeout`](Self::timeout) does, but by an instant, and without a timer for attempts: an
+    /// attempt is cut off when it is polled after `deadline`.
     ///
     /// # When to use
-    /// Where each attempt has a timer for the same end, so that a second one would only cost. An attempt that nothing
-    /// wakes by then goes on until something does.
+    /// Use it where each attempt has a timer for the same deadline already, so that a second timer would only cost. An
+    /// attempt that is not woken at `deadline` goes on until it is woken.
     ///
     /// # Examples
     /// ```
@@ -149,7 +151,8 @@ impl Retry {
     /// use std::time::Duration;
     /// use tokio::time::{Instant, sleep_until};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let deadline = Instant::now() + Duration::from_secs(3);
     /// let hung = async || {
     ///     sleep_until(deadline).await;
@@ -157,7 +160,8 @@ impl Retry {
     /// };
     /// let error = Retry::new().cut_off_at(deadline).run(hung).await.unwrap_err();
     /// assert_eq!((error.kind(), Instant::now()), (ErrorKind::TimedOut(Limited::Total), deadline));
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     #[must_use]
     pub fn cut_off_at(mut self, deadline: Instant) -> Self {
@@ -165,15 +169,15 @@ impl Retry {
         self
     }
 
-    /// Limits the time of each attempt; one that is cut off is retried. Zero cuts off each that waits, [`Duration::MAX`]
-    /// none.
+    /// Limits the time of each attempt; an attempt that is cut off is retried. Zero cuts off every attempt that waits,
+    /// [`Duration::MAX`] none.
     #[must_use]
     pub fn attempt_timeout(mut self, within: Duration) -> Self {
         self.attempt_timeout = Some(within);
         self
     }
 
-    /// Retries also what a breaker, a bulkhead or a limit inside has rejected, and waits for as long as that says.
+    /// Also retries rejections of an inner breaker, bulkhead or limit, after the time that the rejection asks for.
     #[must_use]
     pub fn retry_rejected(mut self) -> Self {
         self.rejected = true;
@@ -183,15 +187,15 @@ impl Retry {
     /// Calls the operation until it succeeds, or no attempt is left.
     ///
     /// # Cancel safety
-    /// The attempt under way is dropped where it is; if the call was waiting for the next, its charge goes back to the
-    /// budget.
+    /// The attempt in flight is dropped. If the call was waiting for the next attempt, the charge of that attempt
+    /// returns to the budget.
     ///
     /// # Errors
-    /// [`Error`], whose [`kind`](Error::kind) says what ended it, with the operation's last error.
+    /// [`Error`], whose [`kind`](Error::kind) is the reason why the call ended, with the last error of the operation.
     ///
     /// # Panics
-    /// With the operation's panic. If the future is polled after its end. Outside of a runtime with time, once there
-    /// is something to wait for.
+    /// Passes on a panic of the operation. Panics if the future is polled after its end, and, if the call has to wait,
+    /// outside of a runtime with a clock.
     #[track_caller]
     pub fn run<F, Fut, T, E>(&self, operation: F) -> Run<'_, Layer<Self, End>, Plain<F>, ErrorsAreRetryable>
     where
@@ -201,7 +205,7 @@ impl Retry {
         Run::new(Retrying::new(self, &End), Plain(operation), &ErrorsAreRetryable, Hooks::NONE)
     }
 
-    /// Calls an operation that is told of its attempts.
+    /// Calls an operation that receives its [`Attempt`].
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -223,11 +227,11 @@ impl Retry {
         Run::new(Retrying::new(self, &End), Told::new(operation), &ErrorsAreRetryable, Hooks::NONE)
     }
 
-    /// Calls an operation that borrows mutably what it has captured: a counter, a connection.
+    /// Calls an operation that mutably borrows captured variables: a counter, a connection.
     ///
     /// # When to use
-    /// For an `async ||` closure that changes something, awaited where it is. The compiler cannot show that the
-    /// futures of such closures are `Send`: in a task of its own use [`run_with`](Self::run_with).
+    /// Use it for an `async ||` closure that changes a captured variable, and await it in the same task. The compiler
+    /// cannot show that the futures of such closures are `Send`: in a spawned task, use [`run_with`](Self::run_with).
     ///
     /// # Cancel safety
     /// As [`run`](Self::run).
@@ -248,10 +252,10 @@ impl Retry {
         })
     }
 
-    /// Calls an operation that is lent `state`, mutably, for each attempt; its futures are boxed and `Send`.
+    /// Calls an operation that borrows `state` mutably in each attempt; its futures are boxed and `Send`.
     ///
     /// # Cancel safety
-    /// As [`run`](Self::run); `state` is as the attempt left it.
+    /// As [`run`](Self::run). `state` is left as the dropped attempt left it.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -295,7 +299,7 @@ impl Retry {
     }
 }
 
-/// What follows an attempt that failed.
+/// The decision of a retry after a failed attempt.
 pub(crate) enum Next {
     After(Duration, Option<Charge>),
     GiveUp(ErrorKind),

@@ -37,7 +37,7 @@ fn builder() -> CircuitBreakerBuilder {
         .probes(PROBES as u32)
 }
 
-/// Half open: nothing is under way in it.
+/// Makes the breaker half-open, without a probe in flight.
 async fn half_open(breaker: &CircuitBreaker) {
     while let Ok(permit) = breaker.try_acquire() {
         permit.failure();
@@ -67,7 +67,7 @@ fn cancel() {
             assert_eq!(breaker.stats().probes, 0);
             if breaker.state() == BreakerState::HalfOpen {
                 let permits: Vec<_> = (0..PROBES + 1).filter_map(|_| breaker.try_acquire().ok()).collect();
-                assert!(!permits.is_empty(), "wedged");
+                assert!(!permits.is_empty(), "the breaker admits no call");
             }
         },
     );
@@ -88,42 +88,42 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         .await
         .unwrap();
         let now = breaker.state();
-        assert_eq!(*breaker.subscribe().borrow(), now, "not told");
+        assert_eq!(*breaker.subscribe().borrow(), now, "the subscriber missed a change");
         let changes = std::mem::take(&mut *changes.lock().unwrap());
         let mut state = BreakerState::Closed;
         for change in changes {
-            assert_eq!(change.from, state, "told out of order, or not told");
+            assert_eq!(change.from, state, "a change was reported out of order, or not at all");
             state = change.to;
         }
-        assert_eq!(state, now, "not told");
-        assert_eq!(breaker.stats().probes, 0, "nothing is under way");
-        // Whatever was: time alone lets calls through again.
+        assert_eq!(state, now, "a change was not reported");
+        assert_eq!(breaker.stats().probes, 0, "no call is in flight");
+        // After any sequence of calls, time alone makes the breaker admit calls again.
         sleep(millis(25)).await;
-        assert!(breaker.try_acquire().is_ok(), "wedged");
-        calls_of_before(&breaker).await;
+        assert!(breaker.try_acquire().is_ok(), "the breaker admits no call");
+        stale_calls(&breaker).await;
         hung_and_slow(&breaker).await;
     })
 }
 
-/// Calls of all kinds, some of them given up.
+/// Makes calls with random durations and verdicts, some of which are dropped.
 async fn calls(breaker: CircuitBreaker) {
     for _ in 0..draw(8) {
         let (takes, patience, verdict) = (draw(60), draw(80), draw(3));
         let verdict = [Verdict::Success, Verdict::Failure, Verdict::Ignore][verdict as usize];
         let call = async {
             yield_now().await;
-            assert!(breaker.stats().probes <= PROBES, "too many probes at once");
+            assert!(breaker.stats().probes <= PROBES, "too many concurrent probes");
             sleep(millis(takes)).await;
         };
         if timeout(millis(patience), breaker.call(call, |()| verdict)).await == Ok(Ok(())) {
-            motet::sometimes!(breaker.stats().stale > 0, "a call of before has ended");
+            motet::sometimes!(breaker.stats().stale > 0, "a stale call has ended");
         } else {
             sleep(millis(draw(10))).await;
         }
     }
 }
 
-async fn calls_of_before(breaker: &CircuitBreaker) {
+async fn stale_calls(breaker: &CircuitBreaker) {
     breaker.reset();
     half_open(breaker).await;
     let old = breaker.try_acquire().unwrap();
@@ -135,7 +135,7 @@ async fn calls_of_before(breaker: &CircuitBreaker) {
         1 => old.success(),
         _ => drop(old),
     }
-    assert_eq!(breaker.stats().probes, 1, "a call of before took the place of a probe");
+    assert_eq!(breaker.stats().probes, 1, "a stale call freed the lease of a probe");
     probe.success();
 }
 
@@ -145,12 +145,12 @@ async fn hung_and_slow(breaker: &CircuitBreaker) {
         let hung = breaker.call(pending::<()>(), |()| Verdict::Success);
         assert!(timeout(millis(60), hung).await.is_err());
     }
-    assert_eq!(breaker.state(), BreakerState::Open, "hung calls count as nothing");
+    assert_eq!(breaker.state(), BreakerState::Open, "hung calls did not count");
     sleep(millis(25)).await;
     for _ in 0..2 {
         if breaker.state() == BreakerState::HalfOpen {
             breaker.call(sleep(millis(60)), |()| Verdict::Success).await.unwrap();
         }
     }
-    assert_ne!(breaker.state(), BreakerState::Closed, "slow probes are well");
+    assert_ne!(breaker.state(), BreakerState::Closed, "slow probes closed the breaker");
 }

@@ -1,4 +1,4 @@
-//! Bulkheads, rate limiters, adaptive limits: places and cells are neither lost nor given twice.
+//! Bulkheads, rate limiters, adaptive limits: no permit and no cell is lost or given twice.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -73,7 +73,10 @@ fn cancel_bulkhead() {
         async |bulkhead, _| {
             assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
             let permit = bulkhead.try_acquire().unwrap();
-            assert!(timeout(millis(1), bulkhead.acquire()).await.is_err(), "two have the same place");
+            assert!(
+                timeout(millis(1), bulkhead.acquire()).await.is_err(),
+                "two callers hold the same permit"
+            );
             drop(permit);
         },
     );
@@ -81,8 +84,8 @@ fn cancel_bulkhead() {
 
 fn sweep_bulkhead(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        let (places, queue) = (1 + draw(3) as usize, draw(4) as usize);
-        let bulkhead = Bulkhead::builder(places).queue(queue, millis(20)).build().unwrap();
+        let (limit, queue) = (1 + draw(3) as usize, draw(4) as usize);
+        let bulkhead = Bulkhead::builder(limit).queue(queue, millis(20)).build().unwrap();
         let inside = Live::default();
         scope(async |n: &Nursery<Infallible>| {
             for _ in 0..8 {
@@ -93,7 +96,7 @@ fn sweep_bulkhead(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                     let call = async {
                         let Ok(_permit) = bulkhead.acquire().await else { return };
                         let _inside = inside.enter();
-                        assert!(inside.count() <= places, "more calls than places");
+                        assert!(inside.count() <= limit, "more calls than permits");
                         assert!(bulkhead.stats().waiting <= queue);
                         sleep(millis(takes)).await;
                     };
@@ -105,8 +108,8 @@ fn sweep_bulkhead(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         .await
         .unwrap();
         assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
-        let permits: Vec<_> = (0..places + 1).filter_map(|_| bulkhead.try_acquire().ok()).collect();
-        assert_eq!(permits.len(), places);
+        let permits: Vec<_> = (0..limit + 1).filter_map(|_| bulkhead.try_acquire().ok()).collect();
+        assert_eq!(permits.len(), limit);
     })
 }
 
@@ -169,7 +172,7 @@ fn sweep_rate(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             }
         }
         assert_eq!(limiter.stats().wanted, 0);
-        // Whoever came and went: the burst is there again in its time, and no more.
+        // After any sequence of calls, the burst is available again in its time, and no more than the burst.
         sleep(millis(CELL * (burst + 1))).await;
         assert_eq!(limiter.stats().available, burst);
     })
@@ -180,14 +183,14 @@ fn adaptive(queue: usize) -> AdaptiveLimit {
     builder.queue(queue, millis(20)).build().unwrap()
 }
 
-/// As many as the limit says get a place, and no more.
-async fn has_its_places(limit: &AdaptiveLimit) {
+/// Asserts that exactly as many callers as the limit get a permit.
+async fn admits_its_limit(limit: &AdaptiveLimit) {
     let stats = limit.stats();
     assert_eq!((stats.in_flight, stats.waiting), (0, 0));
     let mut permits = Vec::new();
     while let Ok(Ok(permit)) = timeout(millis(1), limit.acquire()).await {
         permits.push(permit);
-        assert!(permits.len() <= stats.limit, "more places than {}", stats.limit);
+        assert!(permits.len() <= stats.limit, "more permits than {}", stats.limit);
     }
     assert_eq!(permits.len(), stats.limit);
 }
@@ -204,7 +207,7 @@ fn cancel_adaptive() {
             };
             tokio::join!(biased; call(), call(), call(), call(), call());
         },
-        async |limit, _| has_its_places(limit).await,
+        async |limit, _| admits_its_limit(limit).await,
     );
 }
 
@@ -235,13 +238,13 @@ fn sweep_adaptive(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         .unwrap();
         motet::sometimes!(limit.stats().limit < 3, "the limit was lowered");
         motet::sometimes!(limit.stats().limit > 3, "the limit was raised");
-        has_its_places(&limit).await;
-        lowered_while_all_is_wanted().await;
+        admits_its_limit(&limit).await;
+        lowered_with_waiters().await;
     })
 }
 
-/// A place above the new limit goes to nobody, though some wait for one.
-async fn lowered_while_all_is_wanted() {
+/// A permit above the new limit goes to no waiter.
+async fn lowered_with_waiters() {
     let limit = adaptive(4);
     let mut held: Vec<_> = (0..3).map(|_| limit.try_acquire().unwrap()).collect();
     scope(async |n: &Nursery<Infallible>| {
@@ -259,7 +262,7 @@ async fn lowered_while_all_is_wanted() {
         }
         sleep(millis(2)).await;
         assert_eq!(limit.stats().limit, 2);
-        assert_eq!(limit.stats().in_flight, 2, "a place above the limit is given away");
+        assert_eq!(limit.stats().in_flight, 2, "a permit above the limit was given to a waiter");
         Ok(())
     })
     .await

@@ -1,4 +1,4 @@
-//! Calls through policies.
+//! Retries and pipelines.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::{Driver, draw, millis, passes, swept};
 use crate::notes::Live;
 
-/// Alone, and with an operation that borrows mutably.
+/// A retry alone, and operations that borrow mutably.
 pub(super) const RETRY: Driver = Driver {
     drives: &[
         "resilience::retry::Retry::run_mut",
@@ -28,7 +28,7 @@ pub(super) const RETRY: Driver = Driver {
     sweep: sweep_retry,
 };
 
-/// Many around each other.
+/// Pipelines of several policies.
 pub(super) const PIPELINE: Driver = Driver {
     drives: &["resilience::pipeline::Run", "resilience::pipeline::DynRun"],
     cancel: cancel_pipeline,
@@ -68,7 +68,7 @@ fn cancel_retry() {
     cancel_everywhere(
         async || State { live: Live::default(), budget: RetryBudget::new(8.0, 0.0), retries: Cell::new(0) },
         async |state| {
-            // Within the step in which nothing fades.
+            // Within the tick in which no token fades.
             let retry = constant(1).attempts(3).budget(state.budget.clone());
             let mut calls = 0;
             let called = retry.run_mut(async || {
@@ -136,7 +136,7 @@ async fn counts_attempts() {
         .await
         .unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::AttemptsExhausted, attempts));
-    assert!(begin.elapsed() >= millis(wait) * (attempts - 1), "it did not wait");
+    assert!(begin.elapsed() >= millis(wait) * (attempts - 1), "a delay was skipped");
 }
 
 async fn keeps_its_time() {
@@ -153,11 +153,16 @@ async fn keeps_its_time() {
         .unwrap_err();
     assert!(begin.elapsed() <= millis(limit + 1));
     match error.kind() {
-        ErrorKind::OutOfTime => assert_eq!(ended.get(), Instant::now(), "it waited for nothing"),
-        kind => assert_eq!(kind, ErrorKind::TimedOut(Limited::Total), "in an attempt"),
+        ErrorKind::OutOfTime => {
+            assert_eq!(ended.get(), Instant::now(), "a delay began that could not end in time")
+        }
+        kind => assert_eq!(kind, ErrorKind::TimedOut(Limited::Total), "an attempt was cut off"),
     }
     if error.kind() != ErrorKind::OutOfTime {
-        assert!(ended.get() + millis(wait) < begin + millis(limit + 1), "no attempt fits in there");
+        assert!(
+            ended.get() + millis(wait) < begin + millis(limit + 1),
+            "the next attempt would begin in time"
+        );
     }
 }
 
@@ -226,7 +231,7 @@ fn cancel_pipeline() {
         setup,
         async |state| {
             let pipeline = hedged(state);
-            // Still here when its end is seen.
+            // Not yet dropped when its result is checked.
             let mut run =
                 Box::pin(pipeline.run_attempts(|a: Attempt<'_, _>| attempt(&state.live, a.number())));
             ended(state, (&mut run).await);
@@ -247,14 +252,14 @@ fn cancel_pipeline() {
 
 fn sweep_pipeline(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        the_quickest_answer_counts().await;
+        the_quickest_success_wins().await;
         attempts_do_not_overlap().await;
         an_inner_call_knows_the_limit().await;
-        places_come_back().await;
+        permits_come_back().await;
     })
 }
 
-async fn the_quickest_answer_counts() {
+async fn the_quickest_success_wins() {
     let delay = 5 + draw(20);
     let pipeline = Pipeline::new().hedge(Hedge::after(millis(delay)).extra(2).without_budget());
     let takes: [u64; 3] = std::array::from_fn(|_| 2 + draw(60));
@@ -275,8 +280,8 @@ async fn the_quickest_answer_counts() {
     match result {
         Ok(number) => assert!(!fails[number as usize - 1]),
         Err(error) => {
-            assert!(fails[..begun].iter().all(|fails| *fails), "another might have answered");
-            assert_eq!(error.into_error(), Some(1), "the error is that of the first");
+            assert!(fails[..begun].iter().all(|fails| *fails), "an attempt that succeeds was dropped");
+            assert_eq!(error.into_error(), Some(1), "the error of the first attempt");
         }
     }
 }
@@ -286,7 +291,7 @@ async fn attempts_do_not_overlap() {
     let pipeline: DynPipeline<(), &str> =
         Pipeline::new().retry(constant(draw(20)).attempts(4)).attempt_timeout(millis(10)).boxed();
     let result = pipeline.run(|| {
-        assert_eq!(live.count(), 0, "the attempt before is alive");
+        assert_eq!(live.count(), 0, "the previous attempt is still alive");
         let alive = live.enter();
         async move {
             let _alive = alive;
@@ -302,13 +307,13 @@ async fn an_inner_call_knows_the_limit() {
     let (limit, first) = (20 + draw(50), draw(15));
     let outer = Pipeline::new().timeout(millis(limit));
     let inner = Pipeline::new().timeout(millis(10_000)).retry(constant(10).attempts(100));
-    let told = RefCell::new(Vec::new());
+    let remaining = RefCell::new(Vec::new());
     let (begin, last) = (Instant::now(), Cell::new(Instant::now()));
     let error = outer
         .run(async || {
             sleep(millis(first)).await;
             let called = inner.run_attempts(|attempt: Attempt<'_, &str>| {
-                told.borrow_mut().push(attempt.remaining());
+                remaining.borrow_mut().push(attempt.remaining());
                 last.set(Instant::now());
                 async { Err::<(), _>("busy") }
             });
@@ -318,13 +323,13 @@ async fn an_inner_call_knows_the_limit() {
         .unwrap_err();
     match error.into_error() {
         Some(kind) => assert_eq!(kind, ErrorKind::OutOfTime),
-        // Cut off when the next attempt was due: a timer is good for a millisecond.
-        None => assert!(last.get() + millis(10) <= begin + millis(limit + 1), "cut off in a wait"),
+        // Cut off when the next attempt was due: a timer has a resolution of a millisecond.
+        None => assert!(last.get() + millis(10) <= begin + millis(limit + 1), "cut off during a delay"),
     }
-    assert!(told.borrow().iter().all(|left| left.is_some_and(|left| left <= millis(limit))));
+    assert!(remaining.borrow().iter().all(|left| left.is_some_and(|left| left <= millis(limit))));
 }
 
-async fn places_come_back() {
+async fn permits_come_back() {
     let bulkhead = Bulkhead::builder(1).queue(8, millis(40)).build().unwrap();
     let budget = RetryBudget::new(0.5, 100.0);
     let retry = Retry::new()
@@ -336,7 +341,7 @@ async fn places_come_back() {
     let call = async || {
         let called = pipeline.run(async || {
             let _alive = live.enter();
-            assert_eq!(live.count(), 1, "more calls than places");
+            assert_eq!(live.count(), 1, "more calls than permits");
             sleep(millis(draw(20))).await;
             if draw(3) == 0 { Err("busy") } else { Ok(()) }
         });

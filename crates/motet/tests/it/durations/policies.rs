@@ -1,4 +1,4 @@
-//! Policies of resilience.
+//! Policies of `resilience`.
 
 use std::future::{pending, ready};
 use std::time::Duration;
@@ -59,13 +59,13 @@ pub(super) fn table() -> Vec<Row> {
         },
         Row { setting: "resilience/bulkhead/builder.rs queue", means: LIMIT, uses: of_a_bulkhead },
         Row { setting: "resilience/adaptive/builder.rs queue", means: LIMIT, uses: of_an_adaptive_limit },
-        // The effect: a change of the limit: a window is a day at most.
+        // The effect is a change of the limit. A window is at most a day.
         Row {
             setting: "resilience/adaptive/builder.rs window",
             means: [Odd::AtOnce, Odd::AtOnce, Odd::Refused, Odd::Refused],
             uses: of_a_window_of_a_limit,
         },
-        // The effect: the next call: a rate of one in centuries is none.
+        // The effect is the next call. One call in centuries is not a valid rate.
         Row {
             setting: "resilience/rate/rate_limiter.rs builder",
             means: [Odd::Refused, Odd::AtOnce, Odd::Refused, Odd::Refused],
@@ -129,7 +129,7 @@ fn hangs(retry: Retry) -> Effect {
     })
 }
 
-/// The effect: the second attempt.
+/// The effect is the second attempt.
 fn again(backoff: Duration, patience: Duration, class: Option<Class>) -> Effect {
     Box::pin(async move {
         let class = class.unwrap_or_else(Class::retry);
@@ -201,7 +201,7 @@ fn of_a_rate(odd: Duration) -> Effect {
     })
 }
 
-/// The effect: a caller is refused.
+/// The effect is a rejected caller.
 fn of_a_wait_for_a_rate(odd: Duration) -> Effect {
     Box::pin(async move {
         let limiter = RateLimiter::builder(1, SECOND * 100_000).max_wait(odd).build()?;
@@ -215,7 +215,7 @@ fn breaker() -> CircuitBreakerBuilder {
     CircuitBreaker::builder().opens_on(Trip::consecutive(1)).open_for(Backoff::constant(SECOND))
 }
 
-/// Waits until the breaker is found in this state by a caller.
+/// Waits until a caller finds the breaker in this state.
 async fn becomes(breaker: &CircuitBreaker, state: BreakerState) {
     while breaker.state() != state {
         sleep(SECOND / 2).await;
@@ -247,7 +247,7 @@ fn of_a_slow_call(odd: Duration) -> Effect {
     })
 }
 
-/// The effect: the place of a probe that hangs is taken, so that the breaker opens again.
+/// The effect: the lease of a hung probe expires, so that the breaker opens again.
 fn of_a_probe(odd: Duration) -> Effect {
     Box::pin(async move {
         let breaker = breaker().probes(1).probe_lease(odd).build()?;
@@ -270,7 +270,7 @@ fn of_half_open(odd: Duration) -> Effect {
     })
 }
 
-/// The effect: the second time of being open is as short as the first.
+/// The effect: the second open time is as short as the first.
 fn of_a_stable_breaker(odd: Duration) -> Effect {
     Box::pin(async move {
         let grows = Backoff::exponential(SECOND, SECOND * 100_000)
@@ -290,7 +290,7 @@ fn of_a_stable_breaker(odd: Duration) -> Effect {
     })
 }
 
-/// The effect: a call counts as failed that is dropped after a second.
+/// The effect: a call that is dropped after a second counts as failed.
 fn of_a_drop(odd: Duration) -> Effect {
     Box::pin(async move {
         let breaker = breaker().on_cancel(OnCancel::FailureIfLongerThan(odd)).build()?;

@@ -66,7 +66,7 @@ async fn timeout_drops_the_call_and_fails() {
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut(Limited::Total), 1));
     assert_eq!((error.policy(), error.elapsed()), (Some(PolicyKind::Timeout), SECOND));
     assert_eq!((error.retry_after(), error.pipeline()), (None, None));
-    assert_eq!(error.to_string(), "time was up, in 1 attempt");
+    assert_eq!(error.to_string(), "timed out after 1 attempt");
     assert!(error.source().is_none());
 }
 

@@ -10,12 +10,12 @@ use tokio::time::{advance, sleep};
 
 use super::{millis, seconds};
 
-/// Small windows, so that a few calls change the limit.
+/// A limit with small windows, so that a few calls change it.
 fn quick() -> AdaptiveLimit {
     AdaptiveLimit::builder().start(4).between(1, 8).window(millis(10), 1).build().unwrap()
 }
 
-/// One window of failures.
+/// Fails all calls of a window.
 async fn lower(limit: &AdaptiveLimit) {
     limit.try_acquire().unwrap().failure();
     advance(millis(10)).await;
@@ -50,7 +50,7 @@ async fn lowered_limit_admits_fewer() {
 async fn lowered_limit_also_bounds_waiters() {
     let builder = AdaptiveLimit::builder().start(100).between(1, 100).window(millis(10), 1);
     let limit = builder.queue(100, millis(5)).build().unwrap();
-    // By ten at once, of which one comes back just then.
+    // Lowers the limit by ten; one of the ten permits is returned at that moment.
     lower(&limit).await;
     let places = limit.stats().limit;
     assert!(places < 99, "{limit:?}");
@@ -65,7 +65,7 @@ async fn limit_lowered_during_calls_keeps_its_count() {
         let all: Vec<_> = (0..10).filter_map(|_| limit.try_acquire().ok()).collect();
         assert_eq!(all.len(), limit.stats().limit, "round {round}");
         advance(millis(10)).await;
-        // Down to the least and up again.
+        // Down to the minimum and up again.
         let verdict = if round % 8 < 4 { Verdict::Failure } else { Verdict::Success };
         all.into_iter().for_each(|permit| permit.record(verdict));
         assert_eq!(limit.stats().in_flight, 0);

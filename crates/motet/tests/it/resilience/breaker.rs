@@ -1,4 +1,4 @@
-//! The circuit breaker: what it counts, and whom it lets through.
+//! Circuit breakers: which outcomes count, and which calls are admitted.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -32,13 +32,13 @@ fn calls(breaker: &CircuitBreaker, count: u32, verdict: Verdict) {
     (0..count).for_each(|_| breaker.try_acquire().unwrap().record(verdict));
 }
 
-/// How many failures open it, from here on.
+/// Counts the failures that open the breaker from here on.
 fn failures_to_open(breaker: &CircuitBreaker) -> u32 {
     let mut failures = 0;
     while let Ok(permit) = breaker.try_acquire() {
         permit.failure();
         failures += 1;
-        assert!(failures < 10_000, "it never opens");
+        assert!(failures < 10_000, "the breaker never opens");
     }
     failures
 }
@@ -77,7 +77,7 @@ async fn rate_is_checked_after_successes() {
 }
 
 proptest! {
-    /// Whichever way its calls are counted, with the lock or without: beside a list of all of them.
+    /// A breaker counts its calls with the lock or without it; either way it agrees with a list of all calls.
     #[test]
     fn breaker_opens_at_the_call_of_its_model(
         size in 1_usize..150,
@@ -91,13 +91,13 @@ proptest! {
         let mut ended: Vec<Verdict> = Vec::new();
         let all = calls.into_iter().flat_map(|(successes, ignored)| {
             let between = if ignored { Some(Verdict::Ignore) } else { None };
-            // Mostly a few, now and then enough to leave only successes.
+            // Mostly a few successes, sometimes enough to fill the window.
             let successes = if successes < 100 { successes / 10 } else { successes * 2 };
             std::iter::repeat_n(Verdict::Success, successes).chain(between).chain([Verdict::Failure])
         });
         for verdict in all {
             let permit = breaker.try_acquire();
-            prop_assert!(permit.is_ok(), "it is open");
+            prop_assert!(permit.is_ok(), "the breaker is open");
             permit.unwrap().record(verdict);
             if verdict != Verdict::Ignore {
                 ended.push(verdict);
@@ -130,12 +130,12 @@ async fn successes_without_the_lock_are_counted() {
     assert_eq!((window.calls, window.failures), (60, 10));
     calls(&breaker, 59, Verdict::Success);
     assert_eq!(breaker.stats().windows[0].failures, 10);
-    // All before them have left; now they do.
+    // The calls before the failures have left the window; now the failures leave it.
     calls(&breaker, 5, Verdict::Success);
     assert_eq!(breaker.stats().windows[0].failures, 5);
     calls(&breaker, 1_000, Verdict::Success);
     assert_eq!(breaker.stats().windows[0].failures, 0);
-    // Those of before a reset say nothing after it.
+    // Calls from before a reset do not count after it.
     calls(&breaker, 1, Verdict::Failure);
     calls(&breaker, 7, Verdict::Success);
     breaker.reset();
@@ -152,7 +152,7 @@ async fn each_of_several_triggers_opens_the_breaker() {
         calls(&breaker, 1, Verdict::Failure);
         calls(&breaker, 1, Verdict::Success);
     }
-    assert_eq!(failures_to_open(&breaker), 2, "six of ten");
+    assert_eq!(failures_to_open(&breaker), 2, "six failures of ten calls");
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,7 +185,7 @@ async fn half_open_breaker_admits_only_its_probes() {
     let probes: Vec<_> = (0..500).filter_map(|_| breaker.try_acquire().ok()).collect();
     assert_eq!((probes.len(), breaker.stats().rejected), (2, 499));
     assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), None);
-    // One that has ended well does not make room for a third.
+    // A probe that succeeded does not free its position for a third probe.
     probes.into_iter().next().unwrap().success();
     let second = breaker.try_acquire().unwrap();
     assert!(breaker.try_acquire().is_err());
@@ -209,7 +209,7 @@ async fn slow_probes_reopen_a_breaker_opened_by_slow_calls() {
     assert_eq!(breaker.state(), BreakerState::Open);
     advance(seconds(30)).await;
     slow().await;
-    assert_eq!(breaker.state(), BreakerState::Open, "one slow probe of two is the rate");
+    assert_eq!(breaker.state(), BreakerState::Open, "one slow probe of two reaches the rate");
     advance(seconds(30)).await;
     calls(&breaker, 2, Verdict::Success);
     assert_eq!(breaker.state(), BreakerState::Closed);
@@ -227,8 +227,8 @@ async fn calls_of_an_earlier_state_are_stale() {
     let probe = breaker.try_acquire().unwrap();
     old.next().unwrap().success();
     old.next().unwrap().ignore();
-    assert_eq!(breaker.state(), BreakerState::HalfOpen, "a late success while the probe is under way");
-    assert!(breaker.try_acquire().is_err(), "a late call gives back the place of a probe");
+    assert_eq!(breaker.state(), BreakerState::HalfOpen, "a late success while the probe is in flight");
+    assert!(breaker.try_acquire().is_err(), "a late call freed the lease of a probe");
     old.next().unwrap().failure();
     probe.failure();
     assert_eq!(breaker.state(), BreakerState::Open);
@@ -331,7 +331,7 @@ async fn panic_in_a_call_counts_as_a_failure() {
     }
 }
 
-/// Catches the panic, so that the scope does not see it.
+/// Catches the panic of a future, so that the scope does not see it.
 async fn without_its_panic<F: Future>(future: F) {
     let mut future = std::pin::pin!(future);
     std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
@@ -350,7 +350,7 @@ async fn owned_permit_counts_after_its_handle_is_dropped() {
     permits.into_iter().for_each(|permit| permit.failure());
     let rejected = other.try_acquire().unwrap_err();
     assert_eq!(rejected.by(), RejectedBy::CircuitBreaker);
-    assert_eq!(rejected.to_string(), "rejected by the circuit breaker, which may let calls pass in 30s");
+    assert_eq!(rejected.to_string(), "rejected by the circuit breaker; try again in 30s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -386,7 +386,7 @@ async fn listeners_run_unlocked_and_in_order_despite_panics() {
     let builder =
         opens_on(Trip::consecutive(2)).on_change(|_| panic!("a listener")).on_change(move |change| {
             let breaker = own.get().unwrap();
-            // Under the lock, this would hang.
+            // Under the lock, this would deadlock.
             let now = breaker.stats().state;
             log.lock().unwrap().push((change.from, change.to, change.cause, now));
             if change.to == Open {
@@ -395,7 +395,7 @@ async fn listeners_run_unlocked_and_in_order_despite_panics() {
         });
     let breaker = built(builder);
     handle.set(breaker.clone()).unwrap();
-    // In a drop, too.
+    // Also in a drop during a panic.
     calls(&breaker, 1, Verdict::Failure);
     drop(catch_unwind(AssertUnwindSafe(|| {
         let _permit = breaker.try_acquire().unwrap();
@@ -406,15 +406,15 @@ async fn listeners_run_unlocked_and_in_order_despite_panics() {
     assert_eq!(*seen.lock().unwrap(), [opened, (Open, Closed, Cause::Manual, Closed)]);
     assert_eq!(*breaker.subscribe().borrow(), Closed);
     breaker.force_open();
-    assert_eq!(seen.lock().unwrap().len(), 3, "the listener is not called");
+    assert_eq!(seen.lock().unwrap().len(), 3, "the listener was not called");
 }
 
 #[tokio::test(start_paused = true)]
 async fn changes_are_reported_despite_a_panicking_subscriber() {
-    let told = Log::default();
+    let reported = Log::default();
     let breaker = {
-        let told = told.clone();
-        built(opens_on(Trip::consecutive(1)).on_change(move |change| told.note(change.to.to_string())))
+        let reported = reported.clone();
+        built(opens_on(Trip::consecutive(1)).on_change(move |change| reported.note(change.to.to_string())))
     };
     let watch = breaker.subscribe();
     {
@@ -423,7 +423,7 @@ async fn changes_are_reported_despite_a_panicking_subscriber() {
         breaker.reset();
     }
     breaker.force_open();
-    assert_eq!(told.read(), ["open", "closed", "forced open"]);
+    assert_eq!(reported.read(), ["open", "closed", "forced open"]);
     assert_eq!(*watch.borrow(), BreakerState::ForcedOpen);
 }
 
@@ -439,7 +439,7 @@ async fn watch_sees_each_state() {
         sleep(millis(1)).await;
         failures_to_open(&breaker);
         sleep(seconds(30)).await;
-        // It is asked, and no call made.
+        // The state is read, and no call is made.
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
         timeout(seconds(1), waits).await.unwrap().unwrap();
         Ok(())
@@ -485,9 +485,9 @@ fn invalid_settings_are_refused_with_the_reason() {
         ("half open for", builder().half_open_max_wait(no_time, AfterWait::Open)),
         ("a slow call", builder().slow_call(no_time)),
     ];
-    for (says, builder) in all {
+    for (reason, builder) in all {
         let refused: InvalidPolicy = builder.build().unwrap_err();
-        assert!(refused.to_string().contains(says), "{refused} does not say {says}");
+        assert!(refused.to_string().contains(reason), "`{refused}` does not contain `{reason}`");
     }
     builder()
         .open_for(Backoff::constant(Duration::MAX).jitter(Jitter::None).unwrap())

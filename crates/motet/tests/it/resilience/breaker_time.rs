@@ -1,4 +1,4 @@
-//! The circuit breaker and the clock.
+//! Circuit breakers and the clock.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn calls(breaker: &CircuitBreaker, count: u32, verdict: Verdict) {
     (0..count).for_each(|_| breaker.try_acquire().unwrap().record(verdict));
 }
 
-/// Opens it, and says for how long.
+/// Opens the breaker, and returns its open time.
 fn open(breaker: &CircuitBreaker) -> Duration {
     loop {
         match breaker.try_acquire() {
@@ -99,7 +99,7 @@ async fn probe_lease_reopens_a_breaker_with_a_hanging_probe() {
     assert_eq!(breaker.state(), BreakerState::Open);
     advance(seconds(1)).await;
     assert!(breaker.try_acquire().is_ok());
-    // Too late: their places went to others.
+    // Too late: their leases have expired.
     two.success();
     one.success();
     assert_eq!((breaker.state(), breaker.stats().stale), (BreakerState::HalfOpen, 2));
@@ -139,7 +139,7 @@ async fn open_time_backs_off_up_to_its_cap_until_stable() {
         // The probe fails.
         open_for = open(&breaker);
     }
-    // Closed, but not for long: it has not recovered.
+    // Closed, but not for long enough: the open time does not start again.
     advance(open_for).await;
     calls(&breaker, 1, Verdict::Success);
     advance(seconds(99)).await;
@@ -163,7 +163,7 @@ async fn open_times_vary_and_repeat_under_a_seed() {
     assert!(all.iter().any(|time| *time != all[0]));
 }
 
-/// The jitter of the open time is drawn wherever a call happens to end.
+/// The jitter of the open time is drawn where the call ends, which may be inside of another draw.
 #[tokio::test(start_paused = true)]
 async fn breaker_opens_while_its_caller_uses_the_generator() {
     let times = || {
@@ -172,13 +172,13 @@ async fn breaker_opens_while_its_caller_uses_the_generator() {
         (opened(), rng::with(|rng| rng.below(1_000)))
     };
     let ([one, two], next) = times();
-    assert_ne!(one, two, "they come back together");
-    assert_eq!(times(), ([one, two], next), "another way in a replay");
+    assert_ne!(one, two, "the breakers admit probes at the same time");
+    assert_eq!(times(), ([one, two], next), "a replay differs");
     let _seeded = rng::seed_thread(7);
-    assert_eq!(rng::with(|rng| rng.below(1_000)), next, "what the caller draws has shifted");
+    assert_eq!(rng::with(|rng| rng.below(1_000)), next, "the draws of the caller have shifted");
 }
 
-/// A breaker of a program with a clock of its own, such as a static, is used by a test whose clock is paused.
+/// A breaker that outlives a runtime, such as a static, is used with another clock, which is paused.
 #[test]
 fn breaker_keeps_its_open_time_across_clocks() {
     let breaker =
@@ -195,7 +195,7 @@ fn breaker_keeps_its_open_time_across_clocks() {
         calls(&breaker, 1, Verdict::Failure);
         open();
     });
-    // Back in time, by a million seconds.
+    // A clock that is a million seconds behind.
     runtime().block_on(async {
         breaker.reset();
         calls(&breaker, 1, Verdict::Failure);

@@ -31,10 +31,10 @@ async fn slot_handed_to_a_waiter_leaves_the_queue() {
     assert!(timeout(millis(1), &mut second).await.is_err());
     assert!(bulkhead.acquire().await.is_err());
     drop(first);
-    // The second has the place and does not know it yet; the queue is empty.
-    assert!(bulkhead.try_acquire().is_err(), "a newcomer takes the slot of a waiter");
+    // The second caller has the permit without having been polled; the line is empty.
+    assert!(bulkhead.try_acquire().is_err(), "a newcomer took the permit of a waiter");
     let mut third = Box::pin(bulkhead.acquire());
-    assert!(timeout(millis(1), &mut third).await.is_err(), "it waits");
+    assert!(timeout(millis(1), &mut third).await.is_err(), "the third caller waits");
     drop(second);
     assert!(third.await.is_ok());
 }
@@ -61,7 +61,7 @@ async fn waiters_are_served_in_order_within_max_wait() {
     })
     .await
     .unwrap();
-    // At two seconds a slot is free and the wait times out: either may come first.
+    // After two seconds, a permit is free and the wait times out: either may come first.
     assert!(order.lock().unwrap().starts_with(&[0, 1, 2, 3]), "{order:?}");
     assert!(order.lock().unwrap().len() <= 5);
     assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));

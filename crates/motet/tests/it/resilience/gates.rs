@@ -1,4 +1,4 @@
-//! Permits as policies of a pipeline: which calls are admitted, and what a call counts as.
+//! Admission policies in a pipeline: which calls are admitted, and how a call counts.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -52,7 +52,7 @@ async fn rejected_attempt_costs_no_budget() {
     breaker.force_open();
     let error = pipeline.run(async || Ok::<_, ()>(1)).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::AttemptsExhausted, 0));
-    assert_eq!(budget.balance().round(), 6.0, "five, and one for the call");
+    assert_eq!(budget.balance().round(), 6.0, "five tokens, and one for the call");
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,12 +75,12 @@ async fn ignored_errors_leave_the_breaker_and_its_streak() {
 
 #[tokio::test(start_paused = true)]
 async fn hanging_backend_opens_the_breaker_under_any_timeout() {
-    // Inside of the breaker, around it, and of the caller.
-    for place in 0..3 {
+    // The timeout is inside of the breaker, around it, or that of the caller.
+    for position in 0..3 {
         let breaker = trips_after(3);
         for _ in 0..3 {
             let hang = pending::<Result<(), ()>>;
-            match place {
+            match position {
                 0 => {
                     let inside = Pipeline::new().breaker(breaker.clone()).attempt_timeout(seconds(5));
                     assert!(inside.run(hang).await.is_err());
@@ -95,7 +95,7 @@ async fn hanging_backend_opens_the_breaker_under_any_timeout() {
                 }
             }
         }
-        assert_eq!(breaker.state(), BreakerState::Open, "{place}");
+        assert_eq!(breaker.state(), BreakerState::Open, "{position}");
     }
 }
 
@@ -198,7 +198,7 @@ fn trips_forced() -> Rejected {
     breaker.try_acquire().unwrap_err()
 }
 
-/// A probe that a bulkhead rejects, inside of the breaker, says nothing about the backend.
+/// A probe that an inner bulkhead rejects does not show whether the backend is healthy.
 #[tokio::test(start_paused = true)]
 async fn rejected_probe_frees_its_slot() {
     let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).probes(1).build().unwrap();
@@ -206,13 +206,13 @@ async fn rejected_probe_frees_its_slot() {
     let pipeline = Pipeline::new().breaker(breaker.clone()).bulkhead(bulkhead.clone());
     breaker.try_acquire().unwrap().failure();
     sleep(seconds(40)).await;
-    let place = bulkhead.try_acquire().unwrap();
+    let permit = bulkhead.try_acquire().unwrap();
     for _ in 0..1_000 {
         let error = pipeline.run(async || Ok::<_, ()>(1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Rejected(RejectedBy::Bulkhead));
     }
     assert_eq!((breaker.state(), breaker.stats().probes), (BreakerState::HalfOpen, 0));
-    drop(place);
+    drop(permit);
     assert_eq!(pipeline.run(async || Ok::<_, ()>(1)).await.unwrap(), 1);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }

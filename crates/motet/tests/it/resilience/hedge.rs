@@ -1,4 +1,4 @@
-//! Hedges: which attempt wins, and what becomes of the others.
+//! Hedges: which attempt wins, and when the others are dropped.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{millis, steady, tokens};
 
-/// What attempt n does: how long it takes, and what it gives.
+/// The duration and the result of each attempt, by its number.
 type Script = &'static [(u64, Result<&'static str, &'static str>)];
 
 async fn play(
@@ -21,16 +21,16 @@ async fn play(
     let alive = Rc::new(());
     let pipeline = Pipeline::new().hedge(hedge);
     let mut run = Box::pin(pipeline.run_attempts(|attempt: Attempt<'_, &'static str>| {
-        let (takes, gives) = script[attempt.number() as usize - 1];
+        let (takes, result) = script[attempt.number() as usize - 1];
         let alive = Rc::clone(&alive);
         async move {
             let _alive = alive;
             sleep(millis(takes)).await;
-            gives
+            result
         }
     }));
     let result = (&mut run).await;
-    // The future is still here.
+    // The future of the call has not been dropped yet.
     (result, begin.elapsed().as_millis() as u64, Rc::strong_count(&alive) - 1)
 }
 
@@ -159,23 +159,23 @@ async fn boxed_pipeline_returns_the_winner_and_drops_the_losers() {
             }
         }));
         assert_eq!((&mut run).await.unwrap(), wins);
-        assert_eq!(Rc::strong_count(&alive), 1, "the losers are alive");
+        assert_eq!(Rc::strong_count(&alive), 1, "the losers were not dropped");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn hedges_and_withheld_hedges_are_reported() {
     use std::sync::{Arc, Mutex};
-    let heard: Arc<Mutex<Vec<EventKind>>> = Arc::default();
-    let hears = Arc::clone(&heard);
+    let seen: Arc<Mutex<Vec<EventKind>>> = Arc::default();
+    let log = Arc::clone(&seen);
     let pipeline = Pipeline::new()
-        .on_event(move |event: &Event<'_>| hears.lock().unwrap().push(event.what))
+        .on_event(move |event: &Event<'_>| log.lock().unwrap().push(event.what))
         .hedge(Hedge::after(millis(50)).budget(tokens(1)).extra(2));
     let calls = Cell::new(0);
     pipeline
         .run(async || {
             calls.set(calls.get() + 1);
-            // It is woken in between: a hedge that was withheld is not tried again.
+            // The call is polled several times: a withheld hedge is not tried again.
             for _ in 0..20 {
                 sleep(millis(10)).await;
             }
@@ -189,5 +189,5 @@ async fn hedges_and_withheld_hedges_are_reported() {
         EventKind::AttemptStarted,
         EventKind::HedgeWithheld,
     ];
-    assert_eq!(*heard.lock().unwrap(), expected);
+    assert_eq!(*seen.lock().unwrap(), expected);
 }

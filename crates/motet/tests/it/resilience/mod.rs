@@ -25,12 +25,12 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Waits `wait` each time, and knows no budget.
+/// A retry that waits `wait` before each attempt, without a budget.
 fn steady(wait: Duration) -> Retry {
     Retry::new().backoff(Backoff::constant(wait)).without_budget()
 }
 
-/// 100 ms doubling, without jitter.
+/// A retry that waits 100 ms, doubling, without jitter and without a budget.
 fn doubling() -> Retry {
     Retry::new().backoff(Backoff::default().jitter(Jitter::None).unwrap()).without_budget()
 }

@@ -1,4 +1,4 @@
-//! Policies around each other.
+//! Pipelines of policies.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error as _;
@@ -16,7 +16,7 @@ use super::{millis, steady};
 
 #[tokio::test(start_paused = true)]
 async fn first_policy_is_outermost() {
-    // Around: attempts share one second. Inside: each has its own.
+    // Around the retry, all attempts share one second; inside, each has its own.
     let around = Pipeline::new().timeout(millis(1_000)).retry(steady(millis(0)).attempts(3));
     let inside = Pipeline::new().retry(steady(millis(0)).attempts(3)).timeout(millis(1_000));
     let begin = Instant::now();
@@ -32,14 +32,14 @@ async fn timeout_error_names_the_limit_that_elapsed() {
     let pipeline = Pipeline::new().named("users").timeout(millis(1_000)).attempt_timeout(millis(100));
     let error = pipeline.run(pending::<Result<(), io::Error>>).await.unwrap_err();
     assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Attempt), millis(100)));
-    assert_eq!(error.to_string(), "`users`: the time of the attempt was up");
+    assert_eq!(error.to_string(), "`users`: the attempt timed out");
     let pipeline = Pipeline::new().timeout(millis(100)).attempt_timeout(millis(1_000));
     let error = pipeline.run(pending::<Result<(), io::Error>>).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.policy()),
         (ErrorKind::TimedOut(Limited::Total), Some(PolicyKind::Timeout))
     );
-    assert_eq!(error.to_string(), "time was up, in 1 attempt");
+    assert_eq!(error.to_string(), "timed out after 1 attempt");
     assert!(error.source().is_none());
 }
 
@@ -71,7 +71,7 @@ async fn timed_out_attempt_is_dropped_before_the_wait() {
         let dynamic = pipeline.clone().boxed();
         let look = async {
             sleep(millis(500)).await;
-            // The operation has one; a clone that is alive would be an attempt.
+            // The operation holds one reference; another one would belong to an attempt.
             assert_eq!(Rc::strong_count(&alive), 1);
         };
         match boxed {
@@ -86,12 +86,12 @@ async fn inner_pipeline_stops_at_the_deadline_of_the_outer() {
     let outer = Pipeline::new().timeout(millis(1_000));
     let inner = Pipeline::new().timeout(millis(60_000)).retry(steady(millis(400)).attempts(100));
     let begin = Instant::now();
-    let told = RefCell::new(Vec::new());
+    let remaining = RefCell::new(Vec::new());
     let error = outer
         .run(async || {
             sleep(millis(100)).await;
             let inner = inner.run_attempts(|attempt: Attempt<'_, &str>| {
-                told.borrow_mut().push(attempt.remaining().unwrap());
+                remaining.borrow_mut().push(attempt.remaining().unwrap());
                 async { Err::<(), _>("down") }
             });
             inner.await
@@ -101,7 +101,7 @@ async fn inner_pipeline_stops_at_the_deadline_of_the_outer() {
     // The third attempt would begin at 900 ms, the fourth at 1300.
     assert_eq!(begin.elapsed(), millis(900));
     assert_eq!(error.into_error().unwrap().kind(), ErrorKind::OutOfTime);
-    assert_eq!(told.into_inner(), [millis(900), millis(500), millis(100)]);
+    assert_eq!(remaining.into_inner(), [millis(900), millis(500), millis(100)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,15 +142,15 @@ async fn fallback_receives_every_failure_and_no_success() {
     assert_eq!(error.into_error(), Some("fatal"));
 }
 
-/// The pipeline's name, its attempts, and what happened.
-type Heard = (Option<String>, u32, EventKind);
+/// The name of the pipeline, the number of attempts, and the kind of the event.
+type Seen = (Option<String>, u32, EventKind);
 
 #[tokio::test(start_paused = true)]
 async fn events_are_reported_in_order_with_the_name() {
-    let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
-    let hears = Arc::clone(&heard);
+    let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+    let log = Arc::clone(&seen);
     let listener = move |event: &Event<'_>| {
-        hears.lock().unwrap().push((event.pipeline.map(str::to_owned), event.attempts, event.what));
+        log.lock().unwrap().push((event.pipeline.map(str::to_owned), event.attempts, event.what));
     };
     let pipeline = Pipeline::new()
         .named("users")
@@ -175,10 +175,10 @@ async fn events_are_reported_in_order_with_the_name() {
         (2, EventKind::GaveUp { reason: ErrorKind::AttemptsExhausted }),
         (2, EventKind::FellBack),
     ];
-    let heard = heard.lock().unwrap();
-    assert!(heard.iter().all(|(name, ..)| name.as_deref() == Some("users")));
-    let heard: Vec<_> = heard.iter().map(|(_, attempts, what)| (*attempts, *what)).collect();
-    assert_eq!(heard, expected);
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().all(|(name, ..)| name.as_deref() == Some("users")));
+    let seen: Vec<_> = seen.iter().map(|(_, attempts, what)| (*attempts, *what)).collect();
+    assert_eq!(seen, expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +187,7 @@ async fn outer_retry_stops_when_an_inner_retry_runs_out() {
     let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5)).retry(inner);
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::BudgetExhausted, 1));
-    // Or the time.
+    // Likewise if the time runs out.
     let inner = steady(millis(200)).timeout(millis(100));
     let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5)).retry(inner);
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
@@ -222,7 +222,7 @@ fn description_shows_the_policies_and_remarks_on_odd_orders() {
     let described = pipeline.describe();
     assert_eq!(
         described.to_string(),
-        "users: timeout (total, within 5s) > retry (attempts 3, waits 100ms to 20s, budget 20 % and 10 a second, each \
+        "users: timeout (total, within 5s) > retry (attempts 3, delays 100ms to 20s, budget 20 % and 10 a second, each \
          within 500ms) > timeout (attempt, within 1s)"
     );
     assert_eq!(described, pipeline.boxed::<(), ()>().describe());

@@ -38,7 +38,7 @@ async fn call_above_the_burst_is_rejected_at_once() {
     let rejected = limiter.acquire(4).await.unwrap_err();
     assert_eq!(rejected.retry_after(), None);
     assert_eq!(limiter.try_acquire(4).unwrap_err().retry_after(), None);
-    assert_eq!(limiter.stats().available, 3, "it took some");
+    assert_eq!(limiter.stats().available, 3, "the rejected call took cells");
     limiter.acquire(0).await.unwrap();
     limiter.acquire(u32::MAX).await.unwrap_err();
 }
@@ -51,7 +51,7 @@ async fn call_waits_up_to_max_wait_and_is_else_rejected_at_once() {
     let (one, two, three) = tokio::join!(limiter.acquire(1), limiter.acquire(1), limiter.acquire(1));
     assert!(one.is_ok() && two.is_ok());
     assert_eq!(begin.elapsed(), seconds(2));
-    // In a second, the wait would be two.
+    // In a second, the wait would be two seconds.
     assert_eq!(three.unwrap_err().retry_after(), Some(seconds(1)));
 }
 
@@ -70,7 +70,7 @@ async fn waiters_are_served_in_order() {
             });
         }
         tokio::time::sleep(millis(150)).await;
-        // One cell is free, and wanted by the first waiter.
+        // A cell is free, but the first waiter wants it.
         let rejected = limiter.try_acquire(1).unwrap_err();
         assert_eq!(rejected.retry_after(), Some(millis(550)));
         limiter.acquire(1).await.unwrap();
@@ -94,7 +94,7 @@ async fn dropped_waiter_frees_its_turn_and_its_cells() {
     assert_eq!(limiter.stats().wanted, 0);
 }
 
-/// One caller asks again and again for more than the burst, and affects no other call.
+/// A caller asks again and again for more cells than the burst, and affects no other call.
 #[test]
 fn rejected_call_rejects_no_other() {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
@@ -116,7 +116,7 @@ fn rejected_call_rejects_no_other() {
         done.store(true, Ordering::Relaxed);
         rejected
     });
-    assert_eq!(rejected, 0, "the call fits into its second of waiting");
+    assert_eq!(rejected, 0, "the call fits into its longest wait of five seconds");
 }
 
 fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {

@@ -1,4 +1,4 @@
-//! Breakers by key.
+//! Circuit breakers by key.
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
@@ -42,7 +42,7 @@ async fn registry_is_bounded_and_keeps_open_and_used_breakers() {
     assert!(breakers.get(&7).try_acquire().is_err());
     assert_eq!(breakers.get(&8).state(), BreakerState::ForcedOpen);
     permit.failure();
-    assert!(breakers.get(&9).try_acquire().is_err(), "one that is in use was forgotten");
+    assert!(breakers.get(&9).try_acquire().is_err(), "a breaker in use was evicted");
     assert!(breakers.remove(&8).is_some());
     assert!(breakers.get(&8).try_acquire().is_ok());
 }
@@ -60,7 +60,7 @@ async fn breaker_is_made_outside_of_the_lock() {
     let own: Arc<std::sync::OnceLock<CircuitBreakers<u32>>> = Arc::default();
     let within = Arc::clone(&own);
     let breakers = CircuitBreakers::new(max(10), move |key: &u32| {
-        // Under the lock, this would hang; and the first to come is the one.
+        // Under the lock, this would deadlock. The breaker that is inserted first is kept.
         match key {
             1 => within.get().unwrap().get(&2),
             _ => CircuitBreaker::default(),

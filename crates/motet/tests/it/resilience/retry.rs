@@ -1,4 +1,4 @@
-//! What a retry decides.
+//! Retries: attempts, delays, deadlines and budgets.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::{doubling, millis, seconds, steady, tokens};
 
-/// Runs it, and gives when each attempt began.
+/// Runs a retry, and returns when each attempt began.
 async fn times(retry: &Retry, fails: u32) -> (Vec<Duration>, Result<u32, Error<u32>>) {
     let (begin, times) = (Instant::now(), RefCell::new(Vec::new()));
     let result = retry.run_attempts(|attempt: Attempt<'_, u32>| {
@@ -52,9 +52,12 @@ async fn jitter_stays_below_the_cap_without_piling_up_there() {
         Retry::new().attempts(60).without_budget().backoff(Backoff::exponential(millis(100), cap).unwrap());
     let (times, _) = times(&retry, 99).await;
     let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    // The timer is good for a millisecond.
+    // The timer has a resolution of a millisecond.
     assert!(waits.iter().all(|wait| *wait <= cap + millis(1)), "{waits:?}");
-    assert!(waits.iter().filter(|wait| **wait >= cap).count() < 6, "clamped after the draw: {waits:?}");
+    assert!(
+        waits.iter().filter(|wait| **wait >= cap).count() < 6,
+        "the delays were clamped after the draw: {waits:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +84,7 @@ async fn hint_extends_the_wait_up_to_its_limit() {
             .retry(doubling().attempts(2));
         let begin = Instant::now();
         let error = pipeline.run(async || Err("busy")).await.unwrap_err();
-        assert_eq!((error.attempts(), begin.elapsed()), (2, millis(wait)), "hinted at {hint} ms");
+        assert_eq!((error.attempts(), begin.elapsed()), (2, millis(wait)), "a hint of {hint} ms");
         assert_eq!(error.retry_after(), Some(millis(hint)), "for the outer layers");
     }
 }
@@ -136,7 +139,7 @@ async fn value_classed_as_retryable_is_retried_and_finally_returned() {
     assert_eq!(pipeline.run_mut(async || second(&calls)).await.unwrap(), 200);
     assert_eq!(calls.get(), 2);
     let never = status(9);
-    assert_eq!(pipeline.run_mut(async || never(&calls)).await.unwrap(), 503, "the last answer is given");
+    assert_eq!(pipeline.run_mut(async || never(&calls)).await.unwrap(), 503, "the last value is returned");
     assert_eq!(calls.get(), 3);
 }
 
@@ -153,7 +156,7 @@ async fn timeout_covers_waits_and_attempts() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut(Limited::Total));
     assert_eq!((error.attempts(), error.elapsed(), begin.elapsed()), (4, millis(1_000), millis(1_000)));
-    assert_eq!(error.error(), Some(&"slow"), "of the attempt before");
+    assert_eq!(error.error(), Some(&"slow"), "the error of the attempt before");
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,14 +176,14 @@ async fn cut_off_at_drops_the_attempt_and_begins_no_more() {
     let error = retry().run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts(), begin.elapsed()), (ErrorKind::OutOfTime, 3, millis(800)));
     let hung = async || {
-        // It wakes itself, and does not end.
+        // The attempt wakes itself, but does not end.
         sleep(millis(200)).await;
         pending::<Result<(), &str>>().await
     };
     let error = retry().run(hung).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut(Limited::Total), 1));
     assert_eq!(begin.elapsed(), millis(1_000));
-    // Past it, what is ready counts, and nothing is begun again.
+    // After the deadline, a ready result counts, and no further attempt begins.
     assert_eq!(retry().run(async || Ok::<_, &str>(7)).await.unwrap(), 7);
     assert_eq!(retry().run(async || Err::<(), _>("down")).await.unwrap_err().attempts(), 1);
 }
@@ -202,7 +205,7 @@ async fn nearest_of_three_limits_ends_the_call() {
     }
 }
 
-/// An attempt that computes: the clock goes on within a poll.
+/// An attempt that blocks its thread: the clock advances within a poll.
 #[tokio::test(start_paused = true)]
 async fn no_attempt_begins_after_one_that_blocked_past_the_deadline() {
     let retry = steady(millis(10)).attempts(5).timeout(millis(100));
@@ -231,9 +234,9 @@ async fn attempt_timeout_ends_a_hanging_attempt() {
         (error.kind(), error.last_attempt()),
         (ErrorKind::AttemptsExhausted, ErrorKind::TimedOut(Limited::Attempt))
     );
-    assert_eq!(error.to_string(), "gave up after 3 attempts; the time of the last was up");
+    assert_eq!(error.to_string(), "gave up after 3 attempts; the last attempt timed out");
     assert_eq!(begin.elapsed(), millis(320));
-    // The nearer of both limits is named.
+    // The error names the nearer of both limits.
     let error = retry.clone().timeout(millis(50)).run(pending::<Result<(), &str>>).await.unwrap_err();
     assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Total), millis(50)));
 }
@@ -241,11 +244,11 @@ async fn attempt_timeout_ends_a_hanging_attempt() {
 #[tokio::test(start_paused = true)]
 async fn attempt_knows_its_remaining_time_and_the_last_error() {
     let retry = steady(millis(100)).attempts(9).timeout(millis(1_000)).attempt_timeout(millis(500));
-    let told = RefCell::new(Vec::new());
+    let seen = RefCell::new(Vec::new());
     let _ = retry
         .run_attempts(|attempt: Attempt<'_, u32>| {
             let number = attempt.number();
-            told.borrow_mut().push((number, attempt.remaining().unwrap(), attempt.last_error().copied()));
+            seen.borrow_mut().push((number, attempt.remaining().unwrap(), attempt.last_error().copied()));
             async move {
                 sleep(millis(200)).await;
                 Err::<(), _>(number)
@@ -258,12 +261,12 @@ async fn attempt_knows_its_remaining_time_and_the_last_error() {
         (3, millis(400), Some(2)),
         (4, millis(100), Some(3)),
     ];
-    assert_eq!(told.into_inner(), expected);
+    assert_eq!(seen.into_inner(), expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn budget_charges_retries_before_their_wait() {
-    // Of a hundred that fail at once, nine may wait for their retry, though none has begun.
+    // Of a hundred calls that fail at the same time, nine may wait for a retry, although none of these has begun.
     let retry = steady(millis(1_000)).attempts(2).budget(RetryBudget::new(0.1, 0.0));
     let mut calls = JoinSet::new();
     for _ in 0..100 {
@@ -278,7 +281,7 @@ async fn budget_charges_retries_before_their_wait() {
     }
     let errors = calls.join_all().await;
     let retried = errors.iter().filter(|error| error.attempts() == 2).count();
-    // A little of what the calls earned has faded in the 10 ms.
+    // A little of the earned tokens has faded in the 10 ms.
     assert_eq!(retried, 9);
     let out = errors.iter().filter(|error| error.kind() == ErrorKind::BudgetExhausted);
     assert!(out.clone().all(|error| error.error() == Some(&"down") && error.elapsed() == millis(10)));
@@ -304,7 +307,7 @@ async fn budget_lets_rare_calls_retry() {
     }
 }
 
-/// A backend that is well gives no cause to look at the balance: calls are counted, and nothing else.
+/// While a backend is healthy, the balance is never read: calls are only counted.
 #[tokio::test(start_paused = true)]
 async fn budget_of_a_good_month_grants_only_its_window() {
     for days in [1, 24, 25, 40, 49, 50, 60, 200, 600] {
@@ -312,8 +315,8 @@ async fn budget_of_a_good_month_grants_only_its_window() {
         (0..1_000_000).for_each(|_| budget.deposit());
         advance(seconds(days * 24 * 60 * 60)).await;
         let granted = iter::from_fn(|| budget.try_withdraw()).take(10_000).map(Charge::spend).count();
-        // A hundred by the time, and what a day's calls earned in its last ten seconds.
-        assert!((100..=125).contains(&granted), "{granted} after {days} days");
+        // A hundred tokens for the time, and those that a day's calls earned in its last ten seconds.
+        assert!((100..=125).contains(&granted), "{granted} tokens after {days} days");
     }
 }
 
@@ -324,7 +327,7 @@ async fn budget_of_a_good_hour_grants_only_its_window() {
         sleep(millis(1_000)).await;
         (0..100).for_each(|_| budget.deposit());
     }
-    // 100 a second for the ten seconds that are remembered.
+    // 100 a second for the ten seconds of the time constant.
     let mut granted = 0;
     while let Some(charge) = budget.try_withdraw() {
         charge.spend();
@@ -339,8 +342,11 @@ async fn call_dropped_during_its_wait_refunds_the_charge() {
     let retry = steady(millis(1_000)).attempts(2).budget(budget.clone());
     for _ in 0..5 {
         let before = budget.balance();
-        assert!(timeout(millis(10), retry.run(async || Err::<(), _>("down"))).await.is_err(), "it waits");
-        assert!(budget.balance() > before - 0.1, "and is given back");
+        assert!(
+            timeout(millis(10), retry.run(async || Err::<(), _>("down"))).await.is_err(),
+            "the call waits"
+        );
+        assert!(budget.balance() > before - 0.1, "the charge was not returned");
     }
 }
 
@@ -350,7 +356,7 @@ async fn clones_share_the_budget() {
     let clone = retry.clone();
     let one = retry.run(async || Err::<(), _>("down")).await.unwrap_err();
     let two = clone.run(async || Err::<(), _>("down")).await.unwrap_err();
-    // One token each is earned by the calls themselves.
+    // The calls themselves earn one token each.
     assert_eq!((one.kind(), one.attempts()), (ErrorKind::BudgetExhausted, 6));
     assert_eq!((two.kind(), two.attempts()), (ErrorKind::BudgetExhausted, 2));
 }
@@ -367,13 +373,13 @@ async fn retry_without_a_wait_lets_other_futures_run() {
 }
 
 #[test]
-#[should_panic(expected = "a retry makes one attempt at least")]
+#[should_panic(expected = "`attempts` is 0, but must be at least 1")]
 fn zero_attempts_panics() {
     let _ = Retry::new().attempts(0);
 }
 
 #[test]
-#[should_panic(expected = "a budget allows a share of the calls")]
+#[should_panic(expected = "`ratio` is NaN")]
 fn invalid_budget_panics() {
     let _ = RetryBudget::new(f64::NAN, 1.0);
 }

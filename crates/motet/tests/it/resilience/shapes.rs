@@ -1,4 +1,4 @@
-//! The shapes in which callers write their calls compile, and are `Send` where they should be.
+//! The forms in which callers write their calls compile, and their futures are `Send` where they should be.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -56,15 +56,15 @@ async fn spawned_calls_may_borrow() {
             n.spawn("attempts", {
                 let (pipeline, name) = (Arc::clone(&pipeline), Arc::clone(&name));
                 async move {
-                    let told = pipeline.run_attempts(|attempt: Attempt<'_, Failed>| {
+                    let numbered = pipeline.run_attempts(|attempt: Attempt<'_, Failed>| {
                         let number = attempt.number() as usize;
                         let name = &name;
                         async move { fetch(name).await.map(|length| length * number) }
                     });
-                    told.await.unwrap()
+                    numbered.await.unwrap()
                 }
             }),
-            // A lifetime in the error does no harm here.
+            // A lifetime in the error type is allowed here.
             n.spawn("static", {
                 let name = Arc::clone(&name);
                 async move {
@@ -96,7 +96,7 @@ async fn spawned_calls_may_borrow() {
     assert_eq!(sum.await.unwrap(), 28);
 }
 
-/// As `async_trait` expands.
+/// A trait as `async_trait` expands it.
 trait Fetch: Send + Sync {
     fn fetch<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<usize, Failed>>;
     fn count<'a>(&'a self, log: &'a mut Vec<String>) -> BoxFuture<'a, Result<usize, Failed>>;
@@ -240,7 +240,7 @@ async fn boxed_pipelines_of_different_types_share_a_map() {
     for pipeline in by_name.values() {
         assert_eq!(pipeline.clone().run(|| fetch("four")).await.unwrap(), 4);
     }
-    // Spawned, with a future of an unnamed type.
+    // In a spawned task, with a future of an unnamed type.
     let pipeline = by_name["all"].clone();
     let task = scope(async |n: &Nursery<Infallible>| {
         let local = "four".to_owned();

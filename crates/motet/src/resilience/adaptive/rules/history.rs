@@ -1,13 +1,13 @@
 use std::collections::VecDeque;
 
-/// As failsafe-go.
+/// The number of windows that are kept, as in failsafe-go.
 const KEPT: usize = 50;
 
-/// What the last windows saw: whether more calls under way brought more of them through, or only took longer.
+/// The last windows: they show whether more calls in flight increased the throughput, or only took longer.
 #[derive(Debug, Default)]
 pub(super) struct History(VecDeque<Seen>);
 
-/// What one window saw.
+/// The figures of one window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub(super) in_flight: f64,
@@ -15,7 +15,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Calls per time, by Little's law.
+    /// Returns the calls per unit of time, by Little's law.
     fn throughput(&self) -> f64 {
         self.in_flight / self.time
     }
@@ -29,9 +29,9 @@ impl History {
         self.0.push_back(seen);
     }
 
-    /// Whether calls only queue: more of them under way take longer and bring no more through.
+    /// Returns `true` if calls only queue: more calls in flight take longer, and the throughput does not grow.
     pub(super) fn queues(&self) -> bool {
-        // Fewer say nothing.
+        // Fewer windows show no trend.
         if self.0.len() < 5 {
             return false;
         }
@@ -40,8 +40,8 @@ impl History {
         more_through < 0.0 || longer > 0.5 && (more_through < 0.3 || self.variation() < 0.2)
     }
 
-    /// How a value goes with the calls under way, from -1 to 1; 0 where one of the two stands still
-    /// (Pearson's).
+    /// Returns the correlation (Pearson's) of a value with the calls in flight, from -1 to 1; 0 if one of the two is
+    /// constant.
     fn correlation(&self, of: impl Fn(&Seen) -> f64) -> f64 {
         let (x, y) = (self.mean(|seen| seen.in_flight), self.mean(&of));
         let sum = |f: &dyn Fn(&Seen) -> f64| self.0.iter().map(f).sum::<f64>();
@@ -50,7 +50,7 @@ impl History {
         if squares > 0.0 { both / squares.sqrt() } else { 0.0 }
     }
 
-    /// How much the throughput varies: its standard deviation as a part of its mean.
+    /// Returns the variation of the throughput: its standard deviation as a share of its mean.
     fn variation(&self) -> f64 {
         let mean = self.mean(Seen::throughput);
         let variance = self.mean(|seen| (seen.throughput() - mean).powi(2));

@@ -1,11 +1,11 @@
-//! What an adaptive limit goes by: no clock of its own, no lock, no runtime.
+//! The rules of an adaptive limit: without a clock of their own, a lock or a runtime.
 //!
-//! The rules are those of failsafe-go's adaptive limiter (Jonathan Halterman, 2024; version 0.9), which is in
-//! the line of TCP Vegas and of Netflix's concurrency-limits: the times of late are compared with a slow
-//! average of them, which tells how many calls queue; few are room for more, many are too many. An average
-//! drifts up with a queue that stays, so that the comparison alone would raise a limit without end
-//! (Netflix/concurrency-limits has that). Hence the second look: whether more calls under way have brought
-//! more through. From concurrency-limits' AIMD is the answer to calls that failed of too much load.
+//! The rules are those of failsafe-go's adaptive limiter (Jonathan Halterman, 2024; version 0.9), in the line of TCP
+//! Vegas and Netflix's concurrency-limits: the recent durations are compared with a slow average of durations, which
+//! shows how many calls queue. With few queued calls the limit is raised, with many it is lowered. A queue that stays
+//! raises the average, so that the comparison alone would raise the limit without end (as Netflix/concurrency-limits
+//! does). So a second check looks at whether more calls in flight have increased the throughput. The response to calls
+//! that failed because of too much load is that of AIMD in concurrency-limits.
 
 mod history;
 mod quantile;
@@ -30,25 +30,25 @@ pub(in crate::resilience::adaptive) struct Config {
 pub(in crate::resilience::adaptive) struct Rules {
     config: Config,
     limit: f64,
-    /// Until when the window lasts at least; `None` before its first call ended.
+    /// When the window ends at the earliest; `None` before its first call has ended.
     until: Option<Instant>,
     times: Times,
     failures: u32,
-    /// The most calls that were under way when one of the window began.
+    /// The largest number of calls in flight when a call of the window began.
     most: usize,
     shortest: Duration,
     baseline: Average,
     history: History,
 }
 
-/// No window is longer, however slow calls are.
+/// The longest window, for any duration of calls.
 const LONGEST: Duration = Duration::from_secs(30);
-/// Most calls of a window are quicker; what the rest needs is often their own affair.
+/// The quantile that is compared: most calls of a window are shorter, and the longer ones often have causes of their
+/// own.
 const QUANTILE: f64 = 0.9;
-/// There is no telling where the limit of calls that are few would be: it is not raised above this many times
-/// them.
+/// The limit is not raised above this multiple of the calls in flight: a few calls do not show where the limit is.
 const AHEAD: f64 = 5.0;
-/// One failure of this many calls lowers the limit; fewer are errors, as there always are.
+/// The limit is lowered if at least one in this many calls fails; fewer failures are normal.
 const FAILURES: u32 = 10;
 const BACK_OFF: f64 = 0.9;
 
@@ -71,7 +71,7 @@ impl Rules {
         self.limit as usize
     }
 
-    /// Takes notice of a call that succeeded in this time, or failed of too much load.
+    /// Records a call that succeeded in `time`, or, with `None`, failed because of too much load.
     pub(in crate::resilience::adaptive) fn ended(
         &mut self,
         time: Option<Duration>,
@@ -92,14 +92,14 @@ impl Rules {
         }
         let limit = self.next();
         self.limit = limit.clamp(self.config.min as f64, self.config.max as f64);
-        // Of slow calls a window of the least length would see few, and those that began before it.
+        // A window of the shortest length would have few slow calls, and mostly those that began before it.
         let twice = if self.times.count() > 0 { self.shortest.saturating_mul(2) } else { Duration::ZERO };
         self.until = Some(now + twice.min(LONGEST).max(self.config.window));
         self.times.clear();
         (self.failures, self.most, self.shortest) = (0, 0, Duration::MAX);
     }
 
-    /// What the limit is to be after this window.
+    /// Returns the limit after this window.
     fn next(&mut self) -> f64 {
         let all = self.times.count() + self.failures;
         if self.failures.saturating_mul(FAILURES) >= all {
@@ -116,14 +116,14 @@ impl Rules {
         }
         let highest = self.most as f64 * AHEAD;
         if self.limit > highest {
-            // Step by step: calls that pause for a moment have not become fewer.
+            // Step by step, because a pause in the calls does not mean that there are fewer calls.
             return self.limit - step;
         }
         if queued < 3.0 * step { (self.limit + step).min(highest) } else { self.limit }
     }
 }
 
-/// An average in which the last ten windows or so count.
+/// An average of about the last ten windows.
 #[derive(Debug, Default)]
 struct Average {
     value: f64,
@@ -132,7 +132,7 @@ struct Average {
 
 impl Average {
     fn add(&mut self, value: f64) -> f64 {
-        // Plain at first, so that the first window is not all there is.
+        // A plain average at first, so that the first window does not dominate.
         const AGE: f64 = 10.0;
         self.count = self.count.saturating_add(1);
         let weight = (1.0 / f64::from(self.count)).max(2.0 / (AGE + 1.0));

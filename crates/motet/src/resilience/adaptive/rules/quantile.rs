@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-/// Sixteen bins for each doubling: a quantile is right to a sixteenth, whatever the times are.
+/// Sixteen bins for each doubling: a quantile is exact to a sixteenth, for any durations.
 const BINS: u32 = 16;
-/// Below about a microsecond all is one bin, and above half an hour.
+/// Durations below about a microsecond share a bin, and durations above half an hour.
 const LOWEST: u32 = 10;
 const HIGHEST: u32 = 41;
 
-/// Counts of times, from which a quantile is read.
+/// A histogram of durations, from which a quantile is read.
 #[derive(Debug)]
 pub(super) struct Times {
     bins: Box<[u32]>,
@@ -28,7 +28,8 @@ impl Times {
         self.count
     }
 
-    /// Gives nanoseconds that this part of the times does not exceed, to a sixteenth; 0 without any.
+    /// Returns the nanoseconds that this share of the durations does not exceed, exact to a sixteenth; 0 without any
+    /// durations.
     pub(super) fn quantile(&self, part: f64) -> f64 {
         let rank = part * f64::from(self.count);
         let mut below = 0.0;
@@ -59,7 +60,7 @@ fn bin(time: Duration) -> usize {
     ((power - LOWEST) * BINS + within) as usize
 }
 
-/// Where a bin begins, in nanoseconds.
+/// Returns the lower bound of a bin, in nanoseconds.
 fn edge(bin: usize) -> f64 {
     let (power, within) = (bin as u32 / BINS + LOWEST, bin as u32 % BINS);
     (1_u64 << power) as f64 * f64::from(BINS + within) / f64::from(BINS)
@@ -77,22 +78,22 @@ mod tests {
             mut times in prop::collection::vec(2_000_u64..1_000_000_000, 1..200),
             part in 0.01_f64..1.0,
         ) {
-            let mut ours = Times::new();
-            times.iter().for_each(|time| ours.add(Duration::from_nanos(*time)));
+            let mut histogram = Times::new();
+            times.iter().for_each(|time| histogram.add(Duration::from_nanos(*time)));
             times.sort_unstable();
             let rank = ((part * times.len() as f64).ceil() as usize).clamp(1, times.len());
             let exact = times[rank - 1] as f64;
-            let error = (ours.quantile(part) / exact - 1.0).abs();
-            prop_assert!(error <= 1.0 / 16.0 + 1e-9, "{} is not {exact}", ours.quantile(part));
+            let error = (histogram.quantile(part) / exact - 1.0).abs();
+            prop_assert!(error <= 1.0 / 16.0 + 1e-9, "{} is not {exact}", histogram.quantile(part));
         }
     }
 
     #[test]
     fn times_beyond_the_bins_are_counted() {
-        let mut ours = Times::new();
-        ours.add(Duration::ZERO);
-        ours.add(Duration::MAX);
-        assert_eq!(ours.count(), 2);
-        assert!(ours.quantile(1.0) > 1e12);
+        let mut histogram = Times::new();
+        histogram.add(Duration::ZERO);
+        histogram.add(Duration::MAX);
+        assert_eq!(histogram.count(), 2);
+        assert!(histogram.quantile(1.0) > 1e12);
     }
 }

@@ -1,4 +1,4 @@
-//! A limit in front of a backend of so many workers, all of them wanted.
+//! A limit for a backend with a number of workers, under full load.
 
 use super::*;
 use crate::rng::Rng;
@@ -7,7 +7,7 @@ fn config() -> Config {
     Config { start: 20, min: 1, max: 200, window: Duration::from_secs(1), min_samples: 50 }
 }
 
-/// A backend: so many calls at a time, the others queue for it.
+/// A backend that handles `workers` calls at a time; further calls queue.
 struct Backend {
     workers: f64,
     time: Duration,
@@ -19,7 +19,7 @@ impl Backend {
         Self { workers, time: Duration::from_millis(20), rng: Rng::seeded(11) }
     }
 
-    /// Runs for a second with so many calls under way.
+    /// Runs for a second with `in_flight` calls in flight.
     fn second(&mut self, rules: &mut Rules, in_flight: usize, now: &mut Instant) {
         for _ in 0..60 {
             let queued = (in_flight as f64 / self.workers).max(1.0);
@@ -40,7 +40,10 @@ fn limit_settles_near_the_capacity_of_the_backend() {
         most = most.max(rules.limit());
     }
     let end = rules.limit();
-    assert!((20..=80).contains(&end) && most <= 120, "40 workers, at last {end} calls, at most {most}");
+    assert!(
+        (20..=80).contains(&end) && most <= 120,
+        "40 workers, a limit of {end} at the end, at most {most}"
+    );
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn many_failures_lower_the_limit_and_a_few_do_not() {
     assert!(many < few, "{many}");
     let least = (0..200).map(|_| second(100)).last();
     assert_eq!(least, Some(1));
-    // And it comes back.
+    // The limit recovers.
     let again = (0..50).map(|_| second(0)).last();
     assert!(again > Some(10), "{again:?}");
 }

@@ -1,10 +1,10 @@
 use crate::resilience::breaker::counts::{Counts, Ended};
 
-/// The last so many calls: two bits for each, and their counts.
+/// The last `size` calls: two bits for each, and their counts.
 #[derive(Debug)]
 pub(super) struct CallRing {
     size: u32,
-    /// Where the next call goes; once the ring is full, the oldest stands there.
+    /// The position of the next call; in a full ring, that of the oldest one.
     next: u32,
     failed: Box<[u64]>,
     slow: Box<[u64]>,
@@ -26,7 +26,7 @@ impl CallRing {
         };
         let failed = replace(&mut self.failed, ended.failed);
         let slow = replace(&mut self.slow, ended.slow);
-        // Until the ring is full, the bits that are replaced are zero and stand for no call.
+        // Until the ring is full, the bits that are replaced are zero and belong to no call.
         if self.is_full() {
             self.counts.subtract(Counts { calls: 1, failures: failed.into(), slow: slow.into() });
         }
@@ -37,9 +37,9 @@ impl CallRing {
         }
     }
 
-    /// Records so many calls that are well, 64 at a time.
+    /// Records `calls` successes, 64 at a time.
     pub(super) fn succeeded(&mut self, calls: u32) {
-        // Those beyond its size take the places of each other.
+        // Successes beyond the size of the ring would replace each other.
         let mut left = calls.min(self.size);
         while left > 0 {
             let (word, from) = ((self.next / u64::BITS) as usize, self.next % u64::BITS);
@@ -67,8 +67,7 @@ impl CallRing {
         self.counts.calls == u64::from(self.size)
     }
 
-    /// Whether one more call that is well would leave everything as it is: one good call takes the place of
-    /// another.
+    /// Returns `true` if another success would leave everything as it is: it replaces a success.
     pub(super) fn is_saturated(&self) -> bool {
         self.is_full() && self.counts.is_clean()
     }

@@ -1,4 +1,4 @@
-//! What a breaker decides: no clock of its own, no lock, no runtime.
+//! The decisions of a breaker: without a clock of its own, a lock or a runtime.
 
 mod calls;
 mod probing;
@@ -23,16 +23,16 @@ use rule::Rule;
 pub(super) struct Machine {
     config: Config,
     phase: Phase,
-    /// A new one at every change: what was let through before it says nothing of what is now.
+    /// A new number at every change of state: a call that was admitted before a change does not count after it.
     generation: u64,
-    /// Failures in a row.
+    /// The number of consecutive failures.
     streak: u32,
     rules: Vec<Rule>,
-    /// How often it opened since it was last closed for long.
+    /// The number of times that it opened since it was last closed for long.
     attempt: u32,
     closed_at: Option<Instant>,
     pub(super) totals: Totals,
-    /// Changes that nobody was told of yet.
+    /// Changes that have not been reported yet.
     pub(super) changes: VecDeque<StateChange>,
 }
 
@@ -55,11 +55,11 @@ enum Phase {
     Manual(BreakerState),
 }
 
-/// A call that was let through.
+/// A call that was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Admitted {
     pub(super) generation: u64,
-    /// Its number, where it is a probe.
+    /// The number of the probe, if the call is one.
     pub(super) probe: Option<u32>,
 }
 
@@ -87,7 +87,7 @@ impl Machine {
         }
     }
 
-    /// What can be known without asking the machine.
+    /// Returns the part of the state that is published.
     pub(super) fn word(&self) -> Word {
         let (calls, counts) = match self.phase {
             Phase::Closed | Phase::Manual(BreakerState::ForcedClosed | BreakerState::MetricsOnly) => {
@@ -101,7 +101,8 @@ impl Machine {
         let success = match calls {
             _ if !counts => Success::Settled,
             Calls::Admitted if self.streak == 0 => self.success_without_a_streak(),
-            // Closed, one ends a streak. Else it is a probe's, or of a generation before.
+            // In a closed breaker, a success ends a streak. In the other states, it belongs to a probe, or to an
+            // earlier generation.
             _ => Success::Told,
         };
         Word::new(self.generation, calls, success)
@@ -117,13 +118,13 @@ impl Machine {
         }
     }
 
-    /// Takes notice of successes that were counted while that was enough.
+    /// Records successes that were only counted.
     pub(super) fn succeeded(&mut self, calls: u32) {
         self.streak = 0;
         self.rules.iter_mut().for_each(|rule| rule.succeeded(calls));
     }
 
-    /// Lets a call through, or says in how long to ask again where that is known.
+    /// Admits a call, or returns the time after which to ask again, if it is known.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Admitted, Option<Duration>> {
         self.pass_time(now);
         let probe = match &mut self.phase {
@@ -147,7 +148,7 @@ impl Machine {
         Err(after)
     }
 
-    /// Takes notice of how a call ended; `None` if that says nothing. Asks for the time where it matters only.
+    /// Records the outcome of a call; `None` if the call does not count. Reads the time only if it is needed.
     pub(super) fn record(&mut self, call: Admitted, ended: Option<Ended>, now: impl Fn() -> Instant + Copy) {
         if call.generation != self.generation && !mutant!("breaker.act_on_stale") {
             self.totals.stale += 1;
@@ -172,7 +173,7 @@ impl Machine {
             Phase::Closed => self.open(cause, now()),
             Phase::Manual(BreakerState::MetricsOnly) => {
                 self.totals.would_have_opened += 1;
-                // Anew, or each further call would say so again.
+                // Cleared, because otherwise each further call would report it again.
                 self.clear();
                 let state = BreakerState::MetricsOnly;
                 self.changes.push_back(StateChange { from: state, to: state, cause, open_for: None });
@@ -188,7 +189,7 @@ impl Machine {
         }
     }
 
-    /// Makes the changes that are due by time, or by what probes have said.
+    /// Makes the changes that are due because of the time or of the probes.
     pub(super) fn pass_time(&mut self, now: Instant) {
         if let Phase::Open { until } = self.phase
             && now >= until
@@ -228,7 +229,7 @@ impl Machine {
         self.change(Phase::Open { until: later(now, open_for) }, cause, Some(open_for));
     }
 
-    /// Does so until told otherwise; `Closed` is to begin anew.
+    /// Forces a state; `Closed` returns to the initial state.
     pub(super) fn force(&mut self, state: BreakerState) {
         if state == BreakerState::Closed {
             (self.attempt, self.closed_at) = (0, None);

@@ -7,13 +7,13 @@ use crate::resilience::breaker::config::Probes;
 use crate::resilience::breaker::counts::{Counts, Ended};
 use crate::resilience::breaker::state::Cause;
 
-/// What a half-open breaker knows.
+/// The state of a half-open breaker.
 #[derive(Debug)]
 pub(super) struct Probing {
     since: Instant,
-    /// Of probes that ended, or whose time was over.
+    /// The counts of the probes that ended or expired.
     counts: Counts,
-    /// Of probes under way: their numbers, and until when they have a place.
+    /// The probes in flight: their numbers, and when their leases expire.
     leases: Vec<(u32, Instant)>,
     last: u32,
 }
@@ -27,7 +27,7 @@ impl Probing {
         self.leases.len()
     }
 
-    /// Gives a probe its number, if there is a place.
+    /// Returns the number of a new probe, if a lease is free.
     pub(super) fn admit(&mut self, probes: &Probes, now: Instant) -> Option<u32> {
         if self.counts.calls + self.leases.len() as u64 >= u64::from(probes.count) {
             return None;
@@ -37,7 +37,7 @@ impl Probing {
         Some(self.last)
     }
 
-    /// Counts how a probe ended, or that it says nothing; false if its place was taken from it before.
+    /// Records the outcome of a probe; `None` if it does not count. Returns `false` if its lease has expired.
     pub(super) fn end(&mut self, probe: u32, ended: Option<Ended>) -> bool {
         let Some(at) = self.leases.iter().position(|(number, _)| *number == probe) else { return false };
         if ended.is_none() && mutant!("breaker.keep_cancelled_probe") {
@@ -50,7 +50,7 @@ impl Probing {
         true
     }
 
-    /// Takes the places of probes whose time is over: each counts as hung.
+    /// Removes expired leases: each of their probes counts as hung.
     pub(super) fn expire(&mut self, now: Instant) {
         let before = self.leases.len();
         self.leases.retain(|(_, until)| now < *until);
@@ -59,9 +59,9 @@ impl Probing {
         }
     }
 
-    /// Whether the probes have decided, and for the better.
+    /// Returns the decision of the probes, if there is one: `true` closes the breaker.
     pub(super) fn verdict(&self, probes: &Probes) -> Option<(bool, Cause)> {
-        // Of all probes, not of those that ended: the first failure of ten is not a rate of 1.
+        // A share of all probes, not of those that ended: the first failure of ten is not a rate of 1.
         let reached = |count: u64, rate: f64| count as f64 / f64::from(probes.count) >= rate;
         let slow = reached(self.counts.slow, probes.slow_rate) && !mutant!("breaker.slow_probe_is_well");
         if reached(self.counts.failures, probes.failure_rate) || slow {
@@ -71,14 +71,14 @@ impl Probing {
         all.then_some((true, Cause::ProbesSucceeded(self.counts)))
     }
 
-    /// Whether it has been half open for too long.
+    /// Returns the cause if the breaker has been half-open for `longest`.
     pub(super) fn waited(&self, longest: Duration, now: Instant) -> Option<Cause> {
         let over = now.saturating_duration_since(self.since) >= longest;
         over.then_some(Cause::HalfOpenWaitOver(self.counts))
     }
 }
 
-/// `now + time`, or a day that does not come.
+/// Returns `now + time`, or an instant in the far future if the clock cannot represent it.
 pub(super) fn later(now: Instant, time: Duration) -> Instant {
     const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     now.checked_add(time).unwrap_or_else(|| now + THIRTY_YEARS)

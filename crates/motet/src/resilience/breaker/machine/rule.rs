@@ -6,7 +6,7 @@ use crate::resilience::breaker::counts::{Counts, Ended};
 use crate::resilience::breaker::state::Cause;
 use crate::resilience::breaker::trip::{Over, Window};
 
-/// A window, with the calls in it.
+/// A window with its calls.
 #[derive(Debug)]
 pub(super) struct Rule {
     window: Window,
@@ -35,7 +35,7 @@ impl Rule {
         }
     }
 
-    /// What is in the window, as of the last call or [`advance`](Self::advance).
+    /// The counts of the window, as of the last call or [`advance`](Self::advance).
     pub(super) fn counts(&self) -> Counts {
         match &self.ring {
             Ring::Calls(ring) => ring.counts(),
@@ -49,13 +49,13 @@ impl Rule {
         }
     }
 
-    /// Whether what is in the window opens the breaker.
+    /// Returns the cause if the window opens the breaker.
     pub(super) fn tripped(&self) -> Option<Cause> {
         let counts = self.counts();
         if counts.calls < u64::from(self.window.min_calls) {
             return None;
         }
-        // A rate is more than zero, so that most calls need no division.
+        // Rates are more than zero, so that most calls need no division.
         if counts.failures > 0 && counts.failure_rate() >= self.window.failure_rate {
             return Some(Cause::FailureRate(counts));
         }
@@ -63,18 +63,18 @@ impl Rule {
         is_slow.then_some(Cause::SlowRate(counts))
     }
 
-    /// Whether a success is of no interest but for the place it takes: it does not open the breaker, now or before the
-    /// next call that is not well.
+    /// Returns `true` if a success only takes a position in the window: it does not open the breaker, neither now nor
+    /// before the next call that fails or is slow.
     pub(super) fn only_counts_successes(&self) -> bool {
         match &self.ring {
-            // From the minimum on, one more never raises a rate.
+            // Once the window holds its minimum of calls, a success never raises a rate.
             Ring::Calls(ring) => ring.counts().calls >= u64::from(self.window.min_calls),
-            // It leaves some time after it came.
+            // A success leaves the window a fixed time after it was recorded.
             Ring::Time(_) => false,
         }
     }
 
-    /// Records so many successes, where they are [only counted](Self::only_counts_successes).
+    /// Records `calls` successes, if they are [only counted](Self::only_counts_successes).
     pub(super) fn succeeded(&mut self, calls: u32) {
         if let Ring::Calls(ring) = &mut self.ring {
             ring.succeeded(calls);
@@ -84,7 +84,7 @@ impl Rule {
     pub(super) fn is_saturated(&self) -> bool {
         match &self.ring {
             Ring::Calls(ring) => ring.is_saturated(),
-            // A good call counts, for it leaves at another time than the one before.
+            // A success counts, because it leaves the window at another time than the one before.
             Ring::Time(_) => false,
         }
     }

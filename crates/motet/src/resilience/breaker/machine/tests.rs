@@ -1,4 +1,4 @@
-//! The machine beside a model that keeps every call and counts them anew each time.
+//! The machine compared with a model that keeps every call and counts them again each time.
 
 use std::collections::VecDeque;
 
@@ -45,8 +45,8 @@ proptest! {
                 last.pop_front();
             }
             prop_assert_eq!(ring.counts(), count(&last));
-            let all_well = last.iter().all(|call| !call.failed && !call.slow);
-            prop_assert_eq!(ring.is_saturated(), all_well && last.len() == size as usize);
+            let all_succeeded = last.iter().all(|call| !call.failed && !call.slow);
+            prop_assert_eq!(ring.is_saturated(), all_succeeded && last.len() == size as usize);
         }
     }
 
@@ -63,7 +63,7 @@ proptest! {
             (0..successes).for_each(|_| one_by_one.record(Ended { failed: false, slow: false }));
             prop_assert_eq!(at_once.counts(), one_by_one.counts());
         }
-        // What is left leaves in the same order.
+        // The remaining calls leave in the same order.
         for _ in 0..size {
             at_once.succeeded(1);
             one_by_one.succeeded(1);
@@ -81,7 +81,7 @@ proptest! {
         let mut now = Instant::now();
         let mut all = Vec::new();
         for (millis, call) in calls {
-            // Mostly close together, now and then far apart.
+            // Mostly close together, sometimes far apart.
             now += Duration::from_millis(if millis > 2_400 { millis * 10 } else { millis / 10 });
             ring.record(call, now);
             all.push((now, call));
@@ -100,20 +100,19 @@ proptest! {
 #[test]
 fn window_of_time_bears_late_threads_and_clock_jumps() {
     let mut ring = TimeRing::new(seconds(10), 10);
-    let (well, now) = (Ended { failed: false, slow: false }, Instant::now() + seconds(3600));
-    ring.record(well, now);
-    ring.record(well, now - seconds(100));
+    let (success, now) = (Ended { failed: false, slow: false }, Instant::now() + seconds(3600));
+    ring.record(success, now);
+    ring.record(success, now - seconds(100));
     assert_eq!(ring.counts().calls, 2);
-    ring.record(well, now + seconds(1_000_000_000));
+    ring.record(success, now + seconds(1_000_000_000));
     assert_eq!(ring.counts().calls, 1);
 }
 
-/// What is done to a breaker.
+/// A step of a test.
 #[derive(Debug, Clone)]
 enum Step {
     Acquire,
-    /// Ends one of the calls under way, the oldest ones too: `None` is a verdict to ignore it, or a cancelled
-    /// call.
+    /// Ends one of the calls in flight, old ones too: `None` is a verdict to ignore it, or a dropped call.
     End(prop::sample::Index, Option<Ended>),
     Pass(u64),
     Force(BreakerState),
@@ -158,17 +157,17 @@ fn config() -> Config {
     }
 }
 
-/// A breaker that remembers all and is in no hurry; times are whole seconds.
+/// A breaker that remembers every call; times are whole seconds.
 #[derive(Debug)]
 struct Model {
     now: u64,
     state: BreakerState,
-    /// Counts changes of state.
+    /// The number of changes of state.
     era: u64,
-    /// Ends of calls of this era; of probes when half open.
+    /// The outcomes of the calls of this era; of the probes if it is half-open.
     calls: Vec<Ended>,
     until: u64,
-    /// Of the half-open state: since when, and the probes under way with their begin.
+    /// The half-open state: its begin, and the probes in flight with their begins.
     since: u64,
     probes: Vec<(usize, u64)>,
     openings: u32,
@@ -177,7 +176,7 @@ struct Model {
     would_have: u64,
 }
 
-/// A call under way, as the model knows it.
+/// A call in flight, as the model knows it.
 #[derive(Debug, Clone, Copy)]
 struct Under {
     number: usize,
@@ -212,7 +211,7 @@ impl Model {
         self.probes.retain(|(_, begun)| self.now - begun < LEASE);
         self.calls.extend(vec![Ended { failed: true, slow: true }; hung]);
         let seen = count(&self.calls);
-        // Two of three failed are 0.66, three of three slow are 1.
+        // Two failures of three are 0.66, three slow probes of three are 1.
         if seen.failures >= 2 || seen.slow >= 3 {
             self.open();
         } else if seen.calls == u64::from(PROBES) {
@@ -315,14 +314,14 @@ proptest! {
                         prop_assert_eq!(admitted.probe.is_some(), model.state == BreakerState::HalfOpen);
                         under_way.push((admitted, under));
                     }
-                    (ours, theirs) => prop_assert_eq!(ours.map(drop), theirs.map(drop)),
+                    (found, expected) => prop_assert_eq!(found.map(drop), expected.map(drop)),
                 },
                 Step::End(which, ended) if !under_way.is_empty() => {
                     let (admitted, under) = under_way.swap_remove(which.index(under_way.len()));
                     let was_settled = machine.word();
                     machine.record(admitted, ended, || now);
                     model.end(under, ended);
-                    // The shell does not even ask for these.
+                    // The caller of the machine does not record these at all.
                     if was_settled.is_settled()
                         && was_settled.generation() == admitted.generation
                         && ended == Some(Ended { failed: false, slow: false })
@@ -353,7 +352,7 @@ proptest! {
             let open = [BreakerState::Open, BreakerState::HalfOpen, BreakerState::ForcedOpen];
             prop_assert_eq!(admits, !open.contains(&model.state));
         }
-        // Each change is there, and begins where the one before it ended.
+        // Each change was recorded, and begins where the one before it ended.
         let mut state = BreakerState::Closed;
         for change in &machine.changes {
             prop_assert_eq!(change.from, state);
@@ -362,7 +361,7 @@ proptest! {
         prop_assert_eq!(state, model.state);
     }
 
-    /// Whatever was done, and whatever calls never end: time alone makes the next call pass.
+    /// After any steps, with calls that never end, time alone makes the next call pass.
     #[test]
     fn time_alone_lets_the_breaker_admit_a_call(steps in steps()) {
         let mut now = Instant::now();
@@ -378,7 +377,7 @@ proptest! {
                 _ => {}
             }
         }
-        // Once to take the places of those who hang, and once for the time that the breaker is open then.
+        // Once to expire the leases of hung probes, and once for the open time that follows.
         let mut passes = || {
             now += seconds(61);
             machine.admit(now).is_ok()

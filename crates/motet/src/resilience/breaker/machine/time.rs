@@ -4,23 +4,23 @@ use tokio::time::Instant;
 
 use crate::resilience::breaker::counts::{Counts, Ended};
 
-/// The calls that ended lately, by intervals of time: what it costs does not depend on how many there are.
+/// The calls of the last intervals of time: its cost does not depend on the number of calls.
 #[derive(Debug)]
 pub(super) struct TimeRing {
-    /// How long an interval is.
+    /// The length of an interval.
     width: Duration,
     intervals: Box<[Counts]>,
     current: usize,
-    /// Where the current interval ends; `None` before the first call.
+    /// The end of the current interval; `None` before the first call.
     ends: Option<Instant>,
-    /// Of all intervals together.
+    /// The counts of all intervals together.
     counts: Counts,
 }
 
 impl TimeRing {
     pub(super) fn new(length: Duration, intervals: u32) -> Self {
         Self {
-            // Of an interval of no time there would be endlessly many.
+            // An interval of no time would divide by zero in `advance`.
             width: (length / intervals).max(Duration::from_nanos(1)),
             intervals: vec![Counts::default(); intervals as usize].into_boxed_slice(),
             current: 0,
@@ -35,8 +35,8 @@ impl TimeRing {
         self.counts.add(ended);
     }
 
-    /// Lets go of the intervals that are past. A `now` of before, from a thread that was late at the lock, is
-    /// taken for the current interval.
+    /// Drops the intervals that have passed. An earlier `now`, from a thread that was late at the lock, counts for the
+    /// current interval.
     pub(super) fn advance(&mut self, now: Instant) {
         let Some(ends) = self.ends else {
             self.ends = now.checked_add(self.width);
@@ -47,7 +47,7 @@ impl TimeRing {
         }
         let steps = (now - ends).as_nanos() / self.width.as_nanos() + 1;
         if steps >= self.intervals.len() as u128 {
-            // All are past; the intervals begin anew.
+            // All intervals have passed, and start again.
             self.clear();
             self.ends = now.checked_add(self.width);
             return;
@@ -56,7 +56,7 @@ impl TimeRing {
             self.current = (self.current + 1) % self.intervals.len();
             self.counts.subtract(std::mem::take(&mut self.intervals[self.current]));
         }
-        // Few steps, so this does not overflow.
+        // Fewer steps than intervals, so that this does not overflow.
         self.ends = ends.checked_add(self.width * steps as u32);
     }
 
