@@ -1,4 +1,4 @@
-//! Getting a connection: from the pool or from the queue, and checked where it was idle.
+//! Acquiring a connection: an idle one or the next free one, with a check if it was idle for a while.
 
 use std::error::Error;
 use std::panic::Location;
@@ -35,7 +35,7 @@ pub(super) async fn acquire<M: Manager>(
         drop(wait);
         let left = shared.settings.check_timeout.saturating_sub(entry.checked_for);
         let mut checking = Checking { shared, entry: Some(entry), began: now };
-        // Cut off, it is dropped where a panic of that ends; while it runs, its panic is the caller's.
+        // If the check is dropped, a panic in its drop is caught; while the check runs, a panic reaches the caller.
         let outcome = timeout(left, Quiet::new(shared.manager.check(checking.connection()))).await;
         let mut entry = checking.done();
         let error: &dyn Error = match &outcome {
@@ -46,11 +46,11 @@ pub(super) async fn acquire<M: Manager>(
             Ok(Err(error)) => error,
             Err(elapsed) => elapsed,
         };
-        // Before the error is shown, which may panic.
+        // Before the error is formatted, which may panic.
         shared.discard(entry);
         crate::log::debug!(pool = %shared.settings.name, error, "a connection failed its check");
         quietly_drop(outcome);
-        // It was its turn, and it got nothing out of it.
+        // This caller was at the head of the queue and has no connection yet, so it joins at the front again.
         (at, began) = (At::Front, Some(began_to_wait));
     }
 }
@@ -63,7 +63,8 @@ pub(super) fn try_acquire<M: Manager>(
     Some(Pooled::new(shared, entry, site))
 }
 
-/// The time, if it is one for a check. The clock is read only for a connection that has been idle for a tick or more.
+/// The current time, if the connection has to be checked. The clock is read only for a connection that has been idle
+/// for at least one tick.
 #[inline]
 fn check_is_due<M: Manager>(shared: &Shared<M>, entry: &Entry<Inner<M::Connection>>) -> Option<Instant> {
     let after = shared.settings.check_after?;
@@ -75,7 +76,7 @@ fn check_is_due<M: Manager>(shared: &Shared<M>, entry: &Entry<Inner<M::Connectio
     (now.saturating_duration_since(since) >= after).then_some(now)
 }
 
-/// A connection that is being checked. Dropped meanwhile, it goes back as one that nobody knows anything about.
+/// A connection that is being checked. If it is dropped during the check, it returns to the pool as unverified.
 struct Checking<'a, M: Manager> {
     shared: &'a Arc<Shared<M>>,
     /// `None` once the check is done.
@@ -85,11 +86,11 @@ struct Checking<'a, M: Manager> {
 
 impl<M: Manager> Checking<'_, M> {
     fn connection(&mut self) -> &mut M::Connection {
-        &mut self.entry.as_mut().expect("there until the check is done").what.connection
+        &mut self.entry.as_mut().expect("the entry is present until the check is done").what.connection
     }
 
     fn done(mut self) -> Member<M> {
-        self.entry.take().expect("there until the check is done")
+        self.entry.take().expect("the entry is present until the check is done")
     }
 }
 
@@ -97,7 +98,7 @@ impl<M: Manager> Drop for Checking<'_, M> {
     fn drop(&mut self) {
         let Some(mut entry) = self.entry.take() else { return };
         entry.unverified = !mutant!("pool.trust_unverified");
-        // What hangs in every check must not go round for ever among callers with less patience than that.
+        // A connection whose check always hangs must not circulate without end among callers with shorter timeouts.
         entry.checked_for += self.began.elapsed();
         let is_hopeless = entry.checked_for >= self.shared.settings.check_timeout;
         if thread::panicking() || is_hopeless || mutant!("pool.discard_unverified") {
@@ -108,11 +109,12 @@ impl<M: Manager> Drop for Checking<'_, M> {
     }
 }
 
-/// Waits for a connection. Dropped with one that it was handed, it hands that on.
+/// Waits for a connection. If it is dropped after a connection was handed to it, that connection goes to the next
+/// caller.
 struct Wait<'a, M: Manager> {
     shared: &'a Arc<Shared<M>>,
     at: At,
-    /// When it began to wait; unknown until it has to.
+    /// When the wait began; `None` until the caller has to wait.
     began: Option<Instant>,
     place: Option<usize>,
 }
@@ -127,7 +129,8 @@ impl<M: Manager> Future for Wait<'_, M> {
         let coop = ready!(coop::poll_proceed(cx));
         let taken = match self.place {
             Some(place) => self.look(place, cx.waker()),
-            // Where others had to wait it joins them at once, and saves a lock: joining takes what is idle, too.
+            // If other callers had to wait, this one joins the queue at once and saves a lock: joining also takes an
+            // idle connection.
             None if self.shared.is_busy.load(Ordering::Relaxed) => self.join(cx.waker()),
             None => {
                 let idle = self.shared.state().take();
@@ -143,7 +146,7 @@ impl<M: Manager> Future for Wait<'_, M> {
 
 impl<M: Manager> Wait<'_, M> {
     fn join(&mut self, waker: &Waker) -> Poll<Taken<M>> {
-        // Outside of the lock: a waker is somebody's code.
+        // Outside of the lock: cloning a waker runs code of the user.
         let mut waker = Some(waker.clone());
         let now = Instant::now();
         let began = *self.began.get_or_insert(now);
@@ -179,7 +182,7 @@ impl<M: Manager> Drop for Wait<'_, M> {
         let stage = self.shared.state().leave(place);
         match stage {
             Stage::Settled(Ok(entry)) if mutant!("pool.lose_hand_off") => quietly_drop(entry),
-            // Nobody has used it.
+            // The connection was not used.
             Stage::Settled(Ok(entry)) => self.shared.put_back(At::Front, entry),
             Stage::Settled(Err(error)) => quietly_drop(error),
             Stage::Waiting(waker) => drop(waker),

@@ -18,27 +18,27 @@ use crate::task::member::Member;
 use crate::task::{Name, Scope, finalizer};
 use crate::{Backoff, Jitter};
 
-/// Sets up a [`Pool`].
+/// Sets the options of a [`Pool`].
 ///
 /// # Defaults
-/// | | | |
+/// | Setting | Default | Reason |
 /// |---|---|---|
 /// | [`max`](Self::max) | 10 | most databases do best with a few connections for each of their cores |
 /// | [`min`](Self::min) | 0 | |
-/// | [`max_waiting`](Self::max_waiting) | 10 000 | more is a crowd that no pool serves before its patience ends |
-/// | [`acquire_timeout`](Self::acquire_timeout) | 30 s | the patience of a user; callers with less set their own |
+/// | [`max_waiting`](Self::max_waiting) | 10 000 | no pool serves more callers before they time out |
+/// | [`acquire_timeout`](Self::acquire_timeout) | 30 s | how long a user waits; callers with less time set their own timeout |
 /// | [`connect_timeout`](Self::connect_timeout) | 10 s | three lost packets of a handshake |
 /// | [`connects`](Self::connects) | 4 | |
-/// | [`backoff`](Self::backoff) | 100 ms to 5 s | half of each wait is jitter |
-/// | [`check_after`](Self::check_after) | 500 ms | as `HikariCP` has it: what was used just now is alive |
+/// | [`backoff`](Self::backoff) | 100 ms to 5 s | half of each delay is jitter |
+/// | [`check_after`](Self::check_after) | 500 ms | as in `HikariCP`: a connection that was just used is alive |
 /// | [`check_timeout`](Self::check_timeout) | 3 s | |
 /// | [`idle_timeout`](Self::idle_timeout) | 10 min | |
 /// | [`max_lifetime`](Self::max_lifetime) | 30 min | |
 /// | [`close_timeout`](Self::close_timeout) | 5 s | |
 /// | [`leak_after`](Self::leak_after) | off | |
 ///
-/// A time of [`Duration::MAX`] is never.
-#[must_use = "a pool is not opened before `build`"]
+/// A setting of [`Duration::MAX`] means never.
+#[must_use = "the pool is created by `build`"]
 pub struct Builder<M> {
     scope: Scope,
     manager: M,
@@ -74,7 +74,7 @@ impl<M: Manager> Builder<M> {
             min: 0,
             max: 10,
             connects: 4,
-            // A wait near zero would press on what has just failed.
+            // A delay near zero would put load on a backend that has just failed.
             backoff: Backoff::doubling(Duration::from_millis(100), Duration::from_secs(5))
                 .with_jitter(Jitter::Equal),
             max_waiting: 10_000,
@@ -89,102 +89,104 @@ impl<M: Manager> Builder<M> {
         }
     }
 
-    /// Names the pool, and shows it in the snapshots of its scope.
+    /// Sets the name, and shows the pool in the snapshots of its scope.
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Keeps so many connections open, in the background and from the start. Neither
+    /// Sets how many connections the pool keeps open, in the background and from the start. Neither
     /// [`idle_timeout`](Self::idle_timeout) nor [`max_lifetime`](Self::max_lifetime) leaves fewer for long.
     pub fn min(mut self, connections: usize) -> Self {
         self.min = connections;
         self
     }
 
-    /// Has at most so many connections at any instant, those that are being opened or closed included.
+    /// Sets the maximum number of connections at any instant, including those that are being opened or closed.
     pub fn max(mut self, connections: usize) -> Self {
         self.max = connections;
         self
     }
 
-    /// Opens at most so many connections at once.
+    /// Sets how many connections may be opened at the same time.
     pub fn connects(mut self, connects: usize) -> Self {
         self.connects = connects;
         self
     }
 
-    /// Waits so long after a connect that failed, before the next.
+    /// Sets the delay after a failed connect, before the next one.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// Lets at most so many wait for a connection: who would be one more is refused at once, with
+    /// Sets how many callers may wait for a connection. Further callers fail at once with
     /// [`TooManyWaiting`](super::AcquireError::TooManyWaiting).
     pub fn max_waiting(mut self, callers: usize) -> Self {
         self.max_waiting = callers;
         self
     }
 
-    /// Lets nobody wait for longer than this; with `None`, for as long as it takes. A check comes on top of it.
-    /// Zero takes an idle connection, and waits for none.
+    /// Sets how long a caller may wait for a connection; `None` is without limit. The time of a check is added to it.
+    /// With zero a caller takes an idle connection, and does not wait for another one.
     pub fn acquire_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.acquire_timeout = timeout.into();
         self
     }
 
-    /// Gives up a connect that takes longer than this, which is more than zero.
+    /// Sets how long a connect may take; more than zero.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Checks a connection before it is used again when it has been idle for so long: zero checks always, `None`
-    /// never. Idle times are known to a quarter of this, so a check may come that much early.
+    /// Sets after which idle time a connection is checked before it is used again: with zero always, with `None` never.
+    /// Idle times are accurate to a quarter of this, so a check may come that much early.
     pub fn check_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.check_after = idle.into();
         self
     }
 
-    /// Closes a connection whose check takes longer than this, which is more than zero; checks that were cut off count.
+    /// Sets how long a check may take before the connection is closed; more than zero. Checks that were dropped count.
     pub fn check_timeout(mut self, timeout: Duration) -> Self {
         self.check_timeout = timeout;
         self
     }
 
-    /// Drops a connection that takes longer than this to close: zero drops each that has to wait for anything.
+    /// Sets how long closing a connection may take before the connection is dropped. With zero every connection is
+    /// dropped whose close has to wait.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 
-    /// Closes a connection above the minimum that has been idle for so long, known to a quarter or a millisecond; with
-    /// `None`, never. Zero closes it as soon as that is known.
+    /// Sets the idle time after which a connection above the minimum is closed, accurate to a quarter of it or a
+    /// millisecond; `None` is never. With zero a connection is closed as soon as it is seen to be idle.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
         self
     }
 
-    /// Closes a connection when it is so old or, for each drawn anew, up to a tenth less; one in use then is closed
-    /// when it comes back. With `None`, never. With zero, each is used once.
+    /// Sets the age at which a connection is closed, less up to a tenth that is drawn for each connection. A connection
+    /// that is in use at that age is closed when it comes back. `None` is never; with zero each connection is used
+    /// once.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.max_lifetime = lifetime.into();
         self
     }
 
-    /// Reports whoever has held a connection for longer than this: a warning with where it was acquired, once for
-    /// each, and [`Pool::leaks`]. It costs a look at the clock and a second lock at each acquire; off, nothing. Zero
-    /// reports all.
+    /// Reports callers that hold a connection for longer than this: with one warning per holder that contains the place
+    /// of the acquire, and in [`Pool::leaks`]. It costs reading the clock and a second lock at each acquire; without it
+    /// there is no cost. With zero every holder is reported.
     pub fn leak_after(mut self, held: impl Into<Option<Duration>>) -> Self {
         self.leak_after = held.into();
         self
     }
 
-    /// Opens the pool. In a scope that has ended, it is closed from the start.
+    /// Creates the pool. In a scope that has ended, the pool is closed from the start.
     ///
     /// # Errors
-    /// [`InvalidPool`]: the numbers contradict each other, or a connect or a check has no time.
+    /// [`InvalidPool`]: a setting is out of its range, or two settings contradict each other.
     pub fn build(self) -> Result<Pool<M>, InvalidPool> {
         let Self { min, max, .. } = self;
         match () {
@@ -240,19 +242,19 @@ impl<M: Manager> Builder<M> {
             *shared.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
         }
         let owing = Box::new(Owing { shared: Arc::clone(&shared), has_begun: false });
-        // Counted in for the moment, so that the scope cannot close before the registration.
+        // A member of the scope for the moment, so that the scope cannot close before the registration.
         match Member::enter(&core, Class::Work) {
             Some(_member) => drop(shared.owed.set(finalizer::push(&core, name, self.site, None, owing))),
             None => shared.begin_close(),
         }
         let spec = Spec::new(keeper, self.site, Class::Service, Stop::Drop);
-        // Refused, it is dropped, and ends the pool.
+        // If the scope refuses the keeper, the keeper is dropped, which ends the pool.
         drop(launch::<_, Plain>(&core, spec, keep(Keeper(Arc::clone(&shared)))));
         Pool { handles: Arc::new(Handles(Arc::clone(&shared))), shared }
     }
 }
 
-/// How exactly idle times are to be kept: to a quarter, and no more often than the timer can tell.
+/// The accuracy of idle times: a quarter of the shortest one, but at least the resolution of the timer.
 fn tick(check_after: Option<Duration>, idle_timeout: Option<Duration>) -> Option<Duration> {
     let asked = check_after.filter(|after| !after.is_zero()).into_iter().chain(idle_timeout).min()?;
     Some((asked / 4).max(Duration::from_millis(1)))

@@ -1,4 +1,4 @@
-//! How a pool ends: closed by its user, with its last handle, or with its scope.
+//! The end of a pool: closed by its user, with its last handle, or with its scope.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::task::finalizer::{Event, ReleaseFuture};
 use crate::task::timeout;
 use crate::task::wakers::Place;
 
-/// What all handles of a pool have in common. With the last of them the pool closes.
+/// The part that all handles of a pool share. The drop of the last handle closes the pool.
 pub(super) struct Handles<M: Manager>(pub(super) Arc<Shared<M>>);
 
 impl<M: Manager> Drop for Handles<M> {
@@ -32,7 +32,7 @@ pub(super) async fn close<M: Manager>(shared: &Arc<Shared<M>>, within: Duration)
     let mut place = Place::among(&shared.changed);
     let over = poll_fn(|cx| {
         let coop = ready!(coop::poll_proceed(cx));
-        // Before the question, so that no answer is missed.
+        // Registered before the state is read, so that no change is missed.
         place.set(cx.waker());
         if !shared.state().is_over() && !mutant!("pool.close_at_once") {
             return Poll::Pending;
@@ -52,7 +52,7 @@ pub(super) async fn close<M: Manager>(shared: &Arc<Shared<M>>, within: Duration)
     }
 }
 
-/// The end of a pool, owed by its scope.
+/// The close of a pool, as a pending release of its scope.
 pub(super) struct Owing<M: Manager> {
     pub(super) shared: Arc<Shared<M>>,
     pub(super) has_begun: bool,
@@ -63,7 +63,7 @@ impl<M: Manager> Owe for Owing<M> {
         self.has_begun = true;
         let shared = Arc::clone(&self.shared);
         Some(Box::pin(async move {
-            // The other half is for saying who holds what is left.
+            // The other half of the time is for the report that names the holders.
             let report = close(&shared, shared.core.release_timeout / 2).await;
             if report.is_complete() { Ok(()) } else { Err(report.into()) }
         }))
@@ -75,9 +75,9 @@ impl<M: Manager> Drop for Owing<M> {
         if self.has_begun || self.shared.state().is_over() {
             return;
         }
-        // The runtime has gone: there is nothing to close connections with.
+        // The runtime has shut down, so connections cannot be closed properly.
         self.shared.core.count_release(Event::Lost);
-        crate::log::error!(pool = %self.shared.settings.name, "a pool was never closed");
+        crate::log::error!(pool = %self.shared.settings.name, "a pool was not closed: its runtime has shut down");
         let idle = self.shared.state().take_all();
         quietly_drop(idle);
         self.shared.begin_close();

@@ -3,35 +3,36 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Says why a pool gave no connection.
+/// The error of an acquire.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AcquireError<E> {
-    /// No connection could be made, and there is none to wait for. The cause is shared by all who waited for it.
+    /// No connection could be opened, and there is none to wait for. All callers that waited share the cause.
     ///
-    /// The pool tries again by itself, after its back-off: a retry is sane, at leisure.
+    /// The pool tries again by itself, after its back-off. A retry is sensible after a while.
     Unavailable(Arc<ConnectError<E>>),
-    /// No connection came free in time.
+    /// No connection became free in time.
     TimedOut {
-        /// Why the pool could not make another, if the last attempt failed.
+        /// The reason why the pool could not open another one, if the last connect failed.
         cause: Option<Arc<ConnectError<E>>>,
     },
-    /// As many wait for a connection as [may](super::Builder::max_waiting). A retry is sane when some of them are served.
+    /// [`max_waiting`](super::Builder::max_waiting) callers are already waiting. A retry is sensible when some of them
+    /// have been served.
     TooManyWaiting {
-        /// How many may.
+        /// The limit, `max_waiting`.
         limit: usize,
     },
-    /// The pool is closed, or its scope is ending and makes no more connections. A retry gets the same answer.
+    /// The pool is closed, or its scope is ending and opens no more connections. A retry fails as well.
     Closed,
 }
 
 impl<E> fmt::Display for AcquireError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(_) => f.write_str("the pool has no connection and could not make one"),
-            Self::TimedOut { .. } => f.write_str("no connection of the pool came free in time"),
+            Self::Unavailable(_) => f.write_str("the pool has no connection, and could not open one"),
+            Self::TimedOut { .. } => f.write_str("no connection of the pool became free before the timeout"),
             Self::TooManyWaiting { limit } => {
-                write!(f, "{limit} wait for a connection of the pool, as many as may (`max_waiting`)")
+                write!(f, "{limit} callers are already waiting for a connection (`max_waiting`)")
             }
             Self::Closed => f.write_str("the pool is closed"),
         }
@@ -58,15 +59,15 @@ impl<E> Clone for AcquireError<E> {
     }
 }
 
-/// Says why a connection could not be made.
+/// The error of a connect.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError<E> {
-    /// The manager said so.
+    /// The manager returned this error.
     Failed(E),
-    /// The manager took longer than this.
+    /// The connect took longer than this timeout.
     TimedOut(Duration),
-    /// The manager panicked, with these words.
+    /// The manager panicked, with this message.
     Panicked(String),
 }
 
@@ -89,42 +90,40 @@ impl<E: Error + 'static> Error for ConnectError<E> {
     }
 }
 
-/// Says which settings of a pool contradict each other.
+/// The error of invalid settings of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidPool {
-    /// A pool of at most no connections gives none.
+    /// `max` is 0.
     NoConnections,
-    /// More connections are to be kept than there may be.
+    /// `min` is above `max`.
     MinAboveMax {
-        /// The minimum.
+        /// The value of `min`.
         min: usize,
-        /// The maximum.
+        /// The value of `max`.
         max: usize,
     },
-    /// No connect may be under way.
+    /// `connects` is 0.
     NoConnects,
-    /// Nobody may wait, so nobody could wait for a first connection.
+    /// `max_waiting` is 0, so no caller could wait for a first connection.
     NoneWaiting,
-    /// A connect has no time, so every one would fail.
+    /// `connect_timeout` is zero, so every connect would fail.
     NoTimeToConnect,
-    /// A check has no time, so every one would fail.
+    /// `check_timeout` is zero, so every check would fail.
     NoTimeToCheck,
 }
 
 impl fmt::Display for InvalidPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoConnections => f.write_str("a pool needs a maximum of at least one connection"),
+            Self::NoConnections => f.write_str("`max` is 0, but must be at least 1"),
             Self::MinAboveMax { min, max } => {
-                write!(f, "a pool of at most {max} connections cannot keep {min} open")
+                write!(f, "`min` is {min}, but must be at most `max`, {max}")
             }
-            Self::NoConnects => f.write_str("a pool needs at least one connect at a time"),
-            Self::NoneWaiting => f.write_str("a pool needs room for at least one caller that waits"),
-            Self::NoTimeToConnect => {
-                f.write_str("a connect of a pool needs more than no time (`connect_timeout`)")
-            }
-            Self::NoTimeToCheck => f.write_str("a check of a pool needs more than no time (`check_timeout`)"),
+            Self::NoConnects => f.write_str("`connects` is 0, but must be at least 1"),
+            Self::NoneWaiting => f.write_str("`max_waiting` is 0, but must be at least 1"),
+            Self::NoTimeToConnect => f.write_str("`connect_timeout` is zero, but must be longer"),
+            Self::NoTimeToCheck => f.write_str("`check_timeout` is zero, but must be longer"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The service that looks at the clock for a pool: what is idle or old for too long, who has waited for too long, and
-//! when to try again.
+//! The keeper: the service that reads the clock for a pool. It closes connections that are too old or idle for too long,
+//! ends waits that take too long, and starts the next connect after a failed one.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -12,7 +12,7 @@ use super::manager::Manager;
 use super::shared::Shared;
 use crate::task::finalizer;
 
-/// Ends the pool's connecting when the keeper is dropped: its scope cancels its services.
+/// Ends connecting when the keeper is dropped, because its scope cancels its services.
 pub(super) struct Keeper<M: Manager>(pub(super) Arc<Shared<M>>);
 
 impl<M: Manager> Drop for Keeper<M> {
@@ -47,7 +47,7 @@ pub(super) async fn keep<M: Manager>(keeper: Keeper<M>) {
 }
 
 impl<M: Manager> Shared<M> {
-    /// Takes a pool of which nothing is left out of its scope.
+    /// Removes a pool without connections from its scope.
     pub(super) fn retire(&self) {
         if let Some(id) = self.owed.get() {
             drop(finalizer::take(&self.core, *id));

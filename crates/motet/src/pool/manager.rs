@@ -1,12 +1,12 @@
 use std::error::Error;
 use std::future::ready;
 
-/// Makes, checks and closes the connections of a [`Pool`](super::Pool).
+/// Opens, checks and closes the connections of a [`Pool`](super::Pool).
 ///
-/// Write the methods as plain `async fn`s: that their futures are `Send` is checked where they are implemented, and
-/// known to whoever uses the pool.
+/// Write the methods as `async fn`. The compiler checks at the implementation that their futures are `Send`, so code
+/// that is generic over managers need not repeat the bound.
 ///
-/// A panic in any of them harms one connection, never the pool.
+/// A panic in a method affects one connection, never the pool.
 ///
 /// # Examples
 /// ```
@@ -31,7 +31,7 @@ use std::future::ready;
 ///     }
 ///
 ///     fn recycle(&self, connection: &mut TcpStream) -> Recycle {
-///         // Nothing may be left to be read by the next.
+///         // No unread data may be left for the next user.
 ///         match connection.try_read(&mut [0]) {
 ///             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Recycle::Keep,
 ///             _ => Recycle::Discard,
@@ -45,24 +45,25 @@ use std::future::ready;
 /// # let _ = Cache("localhost:6379");
 /// ```
 pub trait Manager: Send + Sync + 'static {
-    /// What is pooled.
+    /// The type of a connection.
     type Connection: Send + 'static;
 
-    /// Why a connection could not be made, or is not fit for use.
+    /// The error of a failed connect or a failed check.
     type Error: Error + Send + Sync + 'static;
 
     /// Opens a connection.
     ///
-    /// It runs in a task of the pool's scope, not of whoever wants the connection. It is dropped when its
-    /// [time](super::Builder::connect_timeout) is up, when the pool closes, and when the scope cancels its services.
+    /// The connect runs in a task of the pool's scope, not in the caller that waits for the connection. It is dropped
+    /// when its [time](super::Builder::connect_timeout) is over, when the pool closes, and when the scope cancels its
+    /// services.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
     /// Checks that a connection still works, before it is used again after it was idle for a
     /// [while](super::Builder::check_after). By default every connection passes.
     ///
-    /// It is dropped with whoever wants the connection, which then counts as unchecked: the next user's check begins
-    /// anew on the same connection. So a protocol in which half an exchange cannot be left behind has to note that it
-    /// is in the middle of one, and fail the next check.
+    /// The check is dropped together with the caller that waits for the connection. The connection then counts as
+    /// unverified, and the next caller's check starts again on the same connection. So if a protocol cannot recover
+    /// from half an exchange, the connection has to record that an exchange is in progress, and fail the next check.
     fn check(
         &self,
         connection: &mut Self::Connection,
@@ -71,29 +72,30 @@ pub trait Manager: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// Tells, when a connection is returned, whether it may be used again. By default it may.
+    /// Decides whether a returned connection may be used again. By default it may.
     ///
-    /// Called in the drop of [`Pooled`](super::Pooled), so it does not wait: it looks at what is known already.
+    /// It is called in the drop of [`Pooled`](super::Pooled), so it cannot wait: it uses only
+    /// state that is already known.
     fn recycle(&self, connection: &mut Self::Connection) -> Recycle {
         _ = connection;
         Recycle::Keep
     }
 
-    /// Closes a connection. By default it is dropped.
+    /// Closes a connection. By default the connection is dropped.
     ///
-    /// It runs in a task of the pool's scope, which waits for it, and is dropped when its
-    /// [time](super::Builder::close_timeout) is up.
+    /// The close runs in a task of the pool's scope, which waits for it. It is dropped when its
+    /// [time](super::Builder::close_timeout) is over.
     fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
         drop(connection);
         ready(())
     }
 }
 
-/// What becomes of a connection that is returned.
+/// The decision about a returned connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recycle {
-    /// It goes to the next user.
+    /// The connection goes to the next caller.
     Keep,
-    /// It is closed: broken, or in a state that the next user must not see.
+    /// The connection is closed, because it is broken or in a state that the next caller must not see.
     Discard,
 }

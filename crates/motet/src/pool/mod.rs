@@ -1,43 +1,5 @@
-//! Connection pools: few connections, used by many in turn.
+//! Connection pools: a few connections that many tasks use in turn.
 //!
-//! A [`Manager`] makes, checks and closes connections of one kind; a [`Pool`] belongs to a scope and lends them:
-//! [`acquire`](Pool::acquire) gives a [`Pooled`] guard, whose drop gives the connection back.
-//!
-//! # When to use
-//! | You want to | |
-//! |---|---|
-//! | share a few of something that is dear to open and used by one at a time | a pool |
-//! | open one for as long as a scope lasts | [`Scope::acquire`](crate::task::Scope::acquire) |
-//! | open one for a single use | [`resource()`](crate::resource::resource()) |
-//! | limit how many do something at once, with nothing to lend | a `tokio::sync::Semaphore` |
-//!
-//! A client that sends the requests of many over one connection by itself needs no pool.
-//!
-//! # Guarantees
-//! - **Bounds.** At no instant are there more than [`max`](Builder::max) connections: one counts from before its
-//!   connect until its close has ended. Only after a [`resize`](Pool::resize) to fewer are there more, until they come
-//!   back.
-//! - **Fairness.** Strictly first come, first served. At most [`max_waiting`](Builder::max_waiting) wait; who would be one
-//!   more is refused at once.
-//! - **Cancelling.** Connects run in the scope, so a caller that is dropped wastes none: a crowd that comes and goes makes
-//!   no more connections than there may be, and a connection on its way to somebody who is gone goes to the next.
-//! - **Downtime.** While connecting fails and no connection is left, callers fail at once with the last cause; one at a
-//!   time tries again, after a back-off with jitter. Nobody waits for what cannot come, and there is no crowd when the
-//!   backend is back.
-//! - **Age.** A connection is closed when it has been idle for too long, or is too old: also one that is always in use,
-//!   when it comes back. One that was idle for a while is checked before its next use.
-//! - **Panics.** A connect that panics has failed. A connection is closed if its user, its check or its recycling panics.
-//! - **End of the scope.** When the scope cancels its services, nothing is connected any more: idle connections are
-//!   still given out, to the releases that run then, and whoever would have to wait gets
-//!   [`Closed`](AcquireError::Closed). When it is the pool's turn among the releases, it closes; for connections that
-//!   are held outside of the scope it waits for half of the scope's
-//!   [`release_timeout`](crate::task::ScopeBuilder::release_timeout). If some are held for longer, the scope reports a
-//!   failed release, which says who holds them. Those are dropped without [`Manager::close`] when they come back.
-//! - **Price.** Acquire and return take one short lock each, and nothing else that is shared but a count of
-//!   references. Nothing is allocated; the clock is looked at by a task of the pool, a few times a second while it
-//!   is in use.
-//!
-//! # Examples
 //! ```
 //! use motet::pool::{Manager, Pool};
 //! use motet::task::{Nursery, scope};
@@ -54,20 +16,60 @@
 //!     }
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! scope(async |n: &Nursery| {
-//!     let pool = Pool::builder(n, Database).named("db").max(2).build().expect("the numbers fit");
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! scope(async |n: &Nursery<Box<dyn std::error::Error + Send + Sync>>| {
+//!     let pool = Pool::builder(n, Database).named("db").max(2).build()?;
 //!     for user in 0..10 {
 //!         let pool = pool.clone();
-//!         n.spawn("user", async move {
-//!             let mut connection = pool.acquire().await.expect("the database is up");
+//!         n.try_spawn("user", async move {
+//!             let mut connection = pool.acquire().await?;
 //!             connection.push(user);
+//!             Ok(()) // the drop of `connection` returns it to the pool
 //!         });
 //!     }
 //!     Ok(())
-//! }).await.unwrap(); // every connection is closed
-//! # });
+//! })
+//! .await?; // every connection is closed here
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! A [`Manager`] opens, checks and closes connections of one kind. A [`Pool`] belongs to a scope, and lends connections:
+//! [`acquire`](Pool::acquire) returns a [`Pooled`] guard, whose drop returns the connection.
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | share a few connections that are expensive to open and serve one task at a time | a pool |
+//! | open one connection for as long as a scope lasts | [`Scope::acquire`](crate::task::Scope::acquire) |
+//! | open one connection for a single use | [`resource()`](crate::resource::resource()) |
+//! | limit how many tasks do something at once, with nothing to lend | a `tokio::sync::Semaphore` |
+//!
+//! A client that multiplexes many requests over one connection needs no pool.
+//!
+//! # Guarantees
+//! - **Bounds.** At no instant are there more than [`max`](Builder::max) connections. A connection counts from before its
+//!   connect until its close has ended. Only after a [`resize`](Pool::resize) to a smaller number are there more, until
+//!   connections come back.
+//! - **Fairness.** Strictly first come, first served. At most [`max_waiting`](Builder::max_waiting) callers wait; further
+//!   callers fail at once.
+//! - **Cancellation.** Connects run in the scope, so a dropped caller wastes no connect: a crowd of callers that give up
+//!   causes no more connections than the maximum, and a connection that was handed to a dropped caller goes to the next one.
+//! - **Downtime.** While connecting fails and no connection is left, callers fail at once with the last cause. One caller at
+//!   a time tries again, after a back-off with jitter. So no caller waits for a connection that cannot come, and no crowd
+//!   connects when the backend is back.
+//! - **Age.** A connection is closed when it has been idle for too long, or is too old. A connection that is always in use is
+//!   closed when it comes back. A connection that was idle for a while is checked before its next use.
+//! - **Panics.** A connect that panics counts as failed. A connection is closed if its user, its check or its recycling
+//!   panics.
+//! - **End of the scope.** When the scope cancels its services, the pool opens no more connections. Idle connections are
+//!   still lent, to the releases that run then; a caller that would have to wait gets [`Closed`](AcquireError::Closed). The
+//!   pool closes when its turn among the releases comes. It waits for connections that are held outside of the scope, for
+//!   half of the scope's [`release_timeout`](crate::task::ScopeBuilder::release_timeout). If some are held for longer, the
+//!   scope reports a failed release, which names the holders; these connections are dropped without [`Manager::close`] when
+//!   they come back.
+//! - **Cost.** An acquire and a return each take one short lock, and share nothing else but a reference count. They do not
+//!   allocate. A task of the pool reads the clock, a few times per second while the pool is in use.
 
 mod acquire;
 mod builder;

@@ -23,29 +23,31 @@ use crate::sim::Site;
 use crate::task::Scope;
 use crate::task::wakers::Place;
 
-/// Keeps connections for many to use in turn; a handle, cheap to clone.
+/// A pool of connections that many tasks use in turn. The handle is cheap to clone.
 ///
 /// # Ordering and fairness
-/// Who waits is served in order, and nobody overtakes: a connection that comes back goes to whoever has waited
-/// longest, and is idle only if nobody waits. Of those that are idle, the one used last is used next, so that those
-/// which are not needed grow old and are closed.
+/// Waiting callers are served in order, and no caller overtakes another: a returned connection goes to the caller that
+/// has waited longest, and is idle only if no caller waits. Of the idle connections, the one that was used last is lent
+/// first, so that connections which are not needed become old and are closed.
 ///
 /// # Drop
-/// With its last handle the pool closes: what is idle at once, what is held when it comes back.
+/// The drop of the last handle closes the pool: idle connections are closed at once, held connections when they come
+/// back.
 pub struct Pool<M: Manager> {
     pub(super) shared: Arc<Shared<M>>,
     pub(super) handles: Arc<Handles<M>>,
 }
 
 impl<M: Manager> Pool<M> {
-    /// Opens a pool with the [defaults](Builder) in a scope. In a scope that has ended, it is closed from the start.
+    /// Creates a pool with the [defaults](Builder) in a scope. In a scope that has ended, the pool is closed from the
+    /// start.
     #[track_caller]
     #[must_use]
     pub fn new(scope: &Scope, manager: M) -> Self {
         Builder::new(scope, manager).open()
     }
 
-    /// Sets up a pool in a scope.
+    /// Creates a builder for a pool in a scope.
     ///
     /// # Examples
     /// ```
@@ -62,23 +64,24 @@ impl<M: Manager> Pool<M> {
         Builder::new(scope, manager)
     }
 
-    /// Gives a connection: an idle one, or else the first that comes back or is made.
+    /// Returns a connection: an idle one, or the next one that comes back or is opened.
     ///
-    /// Nothing is allocated, no timer is armed, and the clock is read only if it has to wait or the connection has been
-    /// idle for a while.
+    /// It does not allocate and sets no timer. It reads the clock only if the caller has to wait, or if the connection
+    /// has been idle for a while.
     ///
     /// # Cancel safety
-    /// Safe. A connect that this caller was the reason for goes on, for whoever comes next. A connection it was
-    /// handed but did not see yet goes to the next. One that is being checked goes back unchecked. Its place in the
-    /// queue is lost.
+    /// Safe. A connect that was started for this caller continues, for the next caller. A connection that was handed to
+    /// this caller and not returned yet goes to the next one. If the future is dropped during the health check, the
+    /// connection returns to the pool unchecked. The position in the queue is lost.
     ///
     /// # Errors
-    /// [`AcquireError`]: nothing can be connected, nothing came free in time, too many wait, or the pool is closed. While the backend
-    /// is down and the pool has no connection left, it fails at once with the last cause, but for one caller at a
-    /// time, after each back-off, who waits for the outcome of another attempt. While it has some, it waits for those.
+    /// [`AcquireError`]: no connection can be opened, none became free in time, too many callers wait, or the pool is
+    /// closed. While the backend is down and the pool has no connection left, the call fails at once with the last
+    /// cause; after each back-off, one caller at a time waits for the outcome of another connect instead. While the
+    /// pool has some connections, callers wait for those.
     ///
     /// # Panics
-    /// With the panic of [`Manager::check`]; the connection is closed then.
+    /// Rethrows a panic of [`Manager::check`]; the connection is then closed.
     #[track_caller]
     pub fn acquire(
         &self,
@@ -87,27 +90,27 @@ impl<M: Manager> Pool<M> {
         site.of(acquire::acquire(&self.shared, Location::caller()))
     }
 
-    /// Gives a connection if one is idle that needs no check. Never waits, and makes none.
+    /// Returns a connection if one is idle and needs no check. It never waits, and opens no connection.
     #[track_caller]
     #[must_use]
     pub fn try_acquire(&self) -> Option<Pooled<M>> {
         acquire::try_acquire(&self.shared, Location::caller())
     }
 
-    /// Waits until the [minimum](Builder::min) is open.
+    /// Waits until the [minimum](Builder::min) number of connections is open.
     ///
     /// # Cancel safety
-    /// Safe: the pool goes on.
+    /// Safe: the pool continues to connect.
     ///
     /// # Errors
-    /// [`AcquireError`]: a connect failed, or the pool is closed. The pool goes on trying.
+    /// [`AcquireError`]: a connect failed, or the pool is closed. The pool continues to connect.
     #[track_caller]
     pub fn warm_up(&self) -> impl Future<Output = Result<(), AcquireError<M::Error>>> {
         sim::at_named("pool", "warm up", || Some(self.shared.settings.name.to_string()), async move {
             let mut place = Place::among(&self.shared.changed);
             poll_fn(|cx| {
                 let coop = ready!(coop::poll_proceed(cx));
-                // Before the question, so that no answer is missed.
+                // Registered before the state is read, so that no change is missed.
                 place.set(cx.waker());
                 let outcome = match self.shared.change(|state, todo| state.warm_up(Instant::now(), todo)) {
                     Warmth::Warm => Ok(()),
@@ -121,32 +124,30 @@ impl<M: Manager> Pool<M> {
         })
     }
 
-    /// Changes how many connections there may be, at once.
+    /// Changes the maximum number of connections at once.
     ///
-    /// Made larger, the pool connects for those who wait. Made smaller, it closes what is idle, that which has been
-    /// idle longest first, and what is held when it comes back; until then there are more than the maximum.
+    /// With a larger maximum, the pool connects for the callers that wait. With a smaller one, it closes idle
+    /// connections, those that have been idle longest first, and held connections when they come back; until then there
+    /// are more than the maximum.
     ///
     /// # Panics
     /// If `max` is zero or less than the minimum.
     #[track_caller]
     pub fn resize(&self, max: usize) {
         let min = self.stats().min;
-        assert!(
-            max > 0 && max >= min,
-            "a pool that keeps {min} connections needs a maximum of more than {max}"
-        );
+        assert!(max > 0 && max >= min, "`max` is {max}, but must be at least 1 and at least `min`, {min}");
         self.shared.change(|state, todo| state.resize(max, Instant::now(), todo));
     }
 
-    /// Closes the idle connections that `keep` does not want, and gives their number.
+    /// Closes the idle connections for which `keep` returns `false`, and returns their number.
     ///
-    /// Those in use are not looked at. Who comes meanwhile waits for one of them to be looked at. Should `keep` panic,
-    /// the connection it was looking at is closed, and the others stay.
+    /// Connections in use are not passed to `keep`. While `retain` runs, a caller waits until an idle connection has
+    /// been looked at. If `keep` panics, the connection that it was called with is closed, and the others stay.
     pub fn retain(&self, mut keep: impl FnMut(&mut M::Connection) -> bool) -> usize {
         let mut looking = Looking { pool: self, left: self.shared.state().take_all(), judged: None };
         let mut closed = 0;
         while let Some(entry) = looking.left.pop_front() {
-            // Closed, unless it is found to be good.
+            // The connection is closed unless `keep` returns `true`.
             let judged = looking.judged.insert(entry);
             if keep(&mut judged.what.connection) {
                 looking.left_alone();
@@ -158,15 +159,15 @@ impl<M: Manager> Pool<M> {
         closed
     }
 
-    /// Closes the pool: refuses whoever comes or waits, closes what is idle, and gives those who hold a connection so
-    /// long to return it.
+    /// Closes the pool: new and waiting callers fail, idle connections are closed, and holders have the time `within`
+    /// to return their connections.
     ///
-    /// What is left then is in the report, and is closed as it comes back. Zero waits for no holder, and [`Duration::MAX`] for
-    /// as long as it takes.
+    /// Connections that are left after that are in the report, and are closed as they come back. With zero the call
+    /// waits for no holder; with [`Duration::MAX`] it waits until every connection is closed.
     ///
     /// # Cancel safety
-    /// Safe: the pool is closed as soon as this is polled, and goes on closing its connections. Called again, it waits
-    /// for the rest.
+    /// Safe: the pool is closed at the first poll, and continues to close its connections. A further call waits for the
+    /// connections that are left.
     #[track_caller]
     pub fn close(&self, within: Duration) -> impl Future<Output = CloseReport> {
         sim::at_named("pool", "close", || Some(self.shared.settings.name.to_string()), async move {
@@ -174,19 +175,19 @@ impl<M: Manager> Pool<M> {
         })
     }
 
-    /// Asks whether the pool refuses newcomers: it was closed, or its scope makes no more connections.
+    /// Returns `true` if the pool is closed, or its scope opens no more connections.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared.state().is_closed()
     }
 
-    /// Counts what there is.
+    /// The current numbers of the pool.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats::new(self.shared.state().counts())
     }
 
-    /// Gives those who have held a connection for longer than [`leak_after`](Builder::leak_after), the longest first.
+    /// The holders that have held a connection for longer than [`leak_after`](Builder::leak_after), the longest first.
     #[must_use]
     pub fn leaks(&self) -> Vec<Holder> {
         let now = Instant::now();
@@ -195,11 +196,11 @@ impl<M: Manager> Pool<M> {
     }
 }
 
-/// Idle connections that are looked at. What is left goes back.
+/// Idle connections that `retain` looks at. Those that are left return to the pool.
 struct Looking<'a, M: Manager> {
     pool: &'a Pool<M>,
     left: VecDeque<Member<M>>,
-    /// The one that is looked at now. If it stays here, it is not wanted.
+    /// The connection that `keep` is called with. If it stays here, it is closed.
     judged: Option<Member<M>>,
 }
 

@@ -8,19 +8,20 @@ use tokio::time::Instant;
 use super::manager::Manager;
 use super::shared::{Member, Shared};
 
-/// A connection of a pool, in use; it derefs to the connection.
+/// A guard of a connection of a pool, which dereferences to the connection.
 ///
 /// # Drop
-/// The connection goes back: to whoever has waited longest, or to those that are idle. It is closed instead if it was
-/// [poisoned](Self::poison), if [`Manager::recycle`] says so, if its lifetime is over, if the pool is closed or has
-/// become too small for it, and if it is dropped while its holder panics. Nothing is waited for. A task is started
-/// only to close it; if the scope of the pool has ended, the connection is dropped right here.
+/// The connection returns to the pool: to the caller that has waited longest, or to the idle connections. It is closed
+/// instead if it was [poisoned](Self::poison), if [`Manager::recycle`] discards it, if its lifetime is over, if the
+/// pool is closed or has become too small for it, and if the guard is dropped while its thread panics. The drop does
+/// not wait. A task is started only to close the connection; if the scope of the pool has ended, the connection is
+/// dropped in place.
 ///
-/// A panic is seen where the guard is dropped by its unwinding. A guard that is kept somewhere else meanwhile, and
-/// dropped later, is returned like any other.
-#[must_use = "dropped, the connection goes back at once"]
+/// A panic is detected only if its unwinding drops the guard. A guard that survives the panic elsewhere and is dropped
+/// later returns its connection as usual.
+#[must_use = "the connection returns to the pool when the guard is dropped"]
 pub struct Pooled<M: Manager> {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     entry: Option<Member<M>>,
     shared: Arc<Shared<M>>,
 }
@@ -38,15 +39,17 @@ impl<M: Manager> Pooled<M> {
         Self { entry: Some(entry), shared: Arc::clone(shared) }
     }
 
-    /// Has the connection closed when it is returned: it is broken, or in a state that nobody should find it in.
+    /// Marks the connection as broken: it is closed instead of returned.
     pub fn poison(&mut self) {
         self.member().what.is_poisoned = true;
     }
 
-    /// Takes the connection out of the pool, which may make another in its place.
+    /// Removes the connection from the pool, and returns it. The pool may open another one instead.
     #[must_use]
     pub fn detach(mut self) -> M::Connection {
-        let Some(mut entry) = self.entry.take() else { unreachable!("there until the guard is dropped") };
+        let Some(mut entry) = self.entry.take() else {
+            unreachable!("the entry is present until the guard is dropped")
+        };
         let held = entry.what.held.take();
         self.shared.change(|state, todo| {
             held.into_iter().for_each(|held| state.let_go(held));
@@ -56,7 +59,7 @@ impl<M: Manager> Pooled<M> {
     }
 
     fn member(&mut self) -> &mut Member<M> {
-        self.entry.as_mut().expect("there until the guard is dropped")
+        self.entry.as_mut().expect("the entry is present until the guard is dropped")
     }
 }
 
@@ -64,7 +67,7 @@ impl<M: Manager> Deref for Pooled<M> {
     type Target = M::Connection;
 
     fn deref(&self) -> &M::Connection {
-        &self.entry.as_ref().expect("there until the guard is dropped").what.connection
+        &self.entry.as_ref().expect("the entry is present until the guard is dropped").what.connection
     }
 }
 

@@ -1,4 +1,4 @@
-//! What all handles, guards and tasks of a pool share, and what is done when the lock is free again.
+//! The state that all handles, guards and tasks of a pool share, and the work that follows once the lock is released.
 
 use std::any::Any;
 use std::error::Error;
@@ -23,7 +23,7 @@ use crate::task::wakers::{Wakers, wake_each};
 use crate::task::{CancelToken, Either, Name, Reason, race, timeout};
 use crate::{mutant, rng};
 
-/// A connection in the pool or in somebody's hands.
+/// A connection, idle or lent.
 pub(super) type Member<M> = Box<Entry<Inner<<M as Manager>::Connection>>>;
 
 pub(super) type Work<M> = Todo<Inner<<M as Manager>::Connection>, <M as Manager>::Error>;
@@ -31,29 +31,29 @@ pub(super) type Work<M> = Todo<Inner<<M as Manager>::Connection>, <M as Manager>
 pub(super) struct Inner<C> {
     pub(super) connection: C,
     pub(super) is_poisoned: bool,
-    /// The number under which its holder is kept, if holders are.
+    /// The key of its holder, if holders are recorded.
     pub(super) held: Option<(Instant, u64)>,
 }
 
 pub(super) struct Shared<M: Manager> {
     state: Mutex<State<Inner<M::Connection>, M::Error>>,
-    /// Whether somebody had to wait when somebody last looked: a hint, with which nothing but time can be lost.
+    /// `true` if a caller had to wait recently: a hint, which can cost time but never correctness.
     pub(super) is_busy: AtomicBool,
     pub(super) manager: M,
     pub(super) settings: Settings,
     pub(super) core: Arc<Core>,
-    /// Cuts off connects when the pool closes.
+    /// Cancels connects when the pool closes.
     closed: CancelToken,
-    /// Those who wait for the pool to become warm or closed.
+    /// Callers that wait for the pool to become warm or closed.
     pub(super) changed: Arc<Wakers>,
-    /// What the scope owes.
+    /// The id of the pending release in the scope.
     pub(super) owed: OnceLock<u64>,
     pub(super) shown: Mutex<Option<Registration>>,
 }
 
 pub(super) struct Settings {
     pub(super) name: Name,
-    /// What the tasks are called that connect and close.
+    /// The names of the tasks that connect and close.
     pub(super) connects: Name,
     pub(super) closes: Name,
     pub(super) site: &'static Location<'static>,
@@ -85,13 +85,13 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    /// No code of a user runs under this lock, so a poisoned one holds a sound state.
+    /// No code of the user runs under this lock, so the state of a poisoned lock is sound.
     #[inline]
     pub(super) fn state(&self) -> MutexGuard<'_, State<Inner<M::Connection>, M::Error>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state, and does what follows from it.
+    /// Changes the state, and does the work that follows from the change.
     pub(super) fn change<T>(
         self: &Arc<Self>,
         change: impl FnOnce(&mut State<Inner<M::Connection>, M::Error>, &mut Work<M>) -> T,
@@ -104,7 +104,7 @@ impl<M: Manager> Shared<M> {
         result
     }
 
-    /// Takes a connection back from its user. Waits for nothing, and starts a task only to close one.
+    /// Takes a connection back from its user. It does not wait, and starts a task only to close a connection.
     #[inline]
     pub(super) fn release(self: &Arc<Self>, mut entry: Member<M>) {
         let is_fit = (!entry.what.is_poisoned && !thread::panicking() && self.recycles(&mut entry))
@@ -118,7 +118,7 @@ impl<M: Manager> Shared<M> {
         drop(state);
         match kept {
             Ok(Some(waker)) => wake_each([waker]),
-            // Written only when it changes, as all workers read it.
+            // Written only when it changes, since all workers read it.
             Ok(None) if self.is_busy.load(Ordering::Relaxed) => self.is_busy.store(false, Ordering::Relaxed),
             Ok(None) => {}
             Err(entry) => self.discard(entry),
@@ -136,7 +136,7 @@ impl<M: Manager> Shared<M> {
         }
     }
 
-    /// Takes back a connection that nobody has used since it was handed out.
+    /// Takes back a connection that was not used after it was handed out.
     pub(super) fn put_back(self: &Arc<Self>, at: At, entry: Member<M>) {
         let kept = self.state().put_back(at, entry);
         match kept {
@@ -151,7 +151,7 @@ impl<M: Manager> Shared<M> {
         self.change(|state, todo| state.discard(entry, todo));
     }
 
-    /// Refuses newcomers, closes what is idle and cuts off connects.
+    /// Refuses callers, closes idle connections and cancels connects.
     pub(super) fn begin_close(self: &Arc<Self>) {
         self.change(|state, todo| state.close(todo));
         self.closed.cancel(Reason::requested("the pool is closed"));
@@ -179,13 +179,13 @@ impl<M: Manager> Shared<M> {
     fn start_connect(self: &Arc<Self>) {
         let attempt = Attempt { shared: Arc::clone(self), is_over: false };
         let spec = Spec::new(self.settings.connects.clone(), self.settings.site, Class::Service, Stop::Drop);
-        // Refused, it is dropped, and knows what to do then.
+        // If the scope refuses the task, the attempt is dropped, which reports it.
         drop(launch::<_, Plain>(&self.core, spec, connect(attempt)));
     }
 
     fn start_close(self: &Arc<Self>, entry: Member<M>) {
         let leaving = Leaving { shared: Arc::clone(self), entry: Some(entry) };
-        // Of the class for which the scope waits, and not cancelled with it.
+        // Of the class for which the scope waits, and which it does not cancel.
         let spec = Spec::new(self.settings.closes.clone(), self.settings.site, Class::Work, Stop::Never);
         drop(launch::<_, Plain>(&self.core, spec, close(leaving)));
     }
@@ -197,7 +197,7 @@ impl<M: Manager> Shared<M> {
     }
 }
 
-/// A connect under way. Dropped before it is over, it was cut off.
+/// A connect in progress. If it is dropped before its end, it was cut off.
 struct Attempt<M: Manager> {
     shared: Arc<Shared<M>>,
     is_over: bool,
@@ -213,7 +213,7 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
         Ok(Ok(Ok(connection))) => {
             let now = Instant::now();
             let expires = shared.settings.max_lifetime.and_then(|lifetime| {
-                // So that connections which were opened together are not all renewed together.
+                // So that connections that were opened together are not all replaced together.
                 now.checked_add(rng::with(|rng| rng.duration(lifetime - lifetime / 10..=lifetime)))
             });
             let inner = Inner { connection, is_poisoned: false, held: None };
@@ -222,7 +222,7 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
         Ok(Ok(Err(error))) => ConnectError::Failed(error),
         Ok(Err(payload)) => {
             let message = panic_message(&*payload).to_owned();
-            shared.report_panic("making", payload);
+            shared.report_panic("opening", payload);
             ConnectError::Panicked(message)
         }
         Err(_) => ConnectError::TimedOut(limit),
@@ -230,13 +230,13 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
     let error = Arc::new(error);
     let cause = Arc::clone(&error);
     shared.change(|state, todo| state.connect_failed(cause, Instant::now(), todo));
-    // Last, and caught: what an error does where it is shown is somebody's code.
+    // Last, and with panics caught: formatting the error runs code of the user.
     let shown = catch_unwind(AssertUnwindSafe(|| {
         let source = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        crate::log::warn!(pool = %shared.settings.name, error = source, "a connection could not be made");
+        crate::log::warn!(pool = %shared.settings.name, error = source, "a connection could not be opened");
     }));
     if let Err(payload) = shown {
-        shared.report_panic("showing the error of", payload);
+        shared.report_panic("formatting the error of", payload);
     }
     quietly_drop(error);
 }
@@ -249,7 +249,8 @@ impl<M: Manager> Drop for Attempt<M> {
     }
 }
 
-/// A connection on its way out: in its place until it is closed or, where there is no scope to close it in, dropped.
+/// A connection that is being closed. It counts towards the maximum until it is closed or, without a scope to close it
+/// in, dropped.
 struct Leaving<M: Manager> {
     shared: Arc<Shared<M>>,
     entry: Option<Member<M>>,

@@ -5,33 +5,33 @@ use std::time::Duration;
 use super::state::{Counts, Phase};
 use crate::observe::Stats;
 
-/// How a pool is, at one moment.
+/// The numbers of a pool, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// How many connections are kept open.
+    /// The number of connections that the pool keeps open.
     pub min: usize,
-    /// How many there may be.
+    /// The maximum number of connections.
     pub max: usize,
-    /// Open and free.
+    /// Connections that are open and idle.
     pub idle: usize,
-    /// Open and held by somebody, or being checked for somebody.
+    /// Connections that are held by a caller, or being checked for one.
     pub in_use: usize,
-    /// Being opened.
+    /// Connections that are being opened.
     pub connecting: usize,
-    /// Being closed; each has its place in the pool until that is done.
+    /// Connections that are being closed; each counts towards the maximum until it is closed.
     pub closing: usize,
-    /// Those who wait for a connection.
+    /// Callers that wait for a connection.
     pub waiting: usize,
-    /// Those who have held one for [too long](super::Builder::leak_after).
+    /// Callers that have held a connection for [too long](super::Builder::leak_after).
     pub overdue: usize,
-    /// Connections that were opened, ever.
+    /// Connections that were opened since the pool was created.
     pub opened: u64,
-    /// Connections that were closed, ever.
+    /// Connections that were closed since the pool was created.
     pub closed: u64,
-    /// Whether the last connect failed.
+    /// `true` if the last connect failed.
     pub is_down: bool,
-    /// Whether it refuses newcomers.
+    /// `true` if the pool is closed.
     pub is_closed: bool,
 }
 
@@ -73,13 +73,13 @@ impl PoolStats {
     }
 }
 
-/// Somebody who holds a connection.
+/// A holder of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
     /// Where the connection was acquired.
     pub site: &'static Location<'static>,
-    /// How long ago.
+    /// How long the connection has been held.
     pub held_for: Duration,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What was left of a pool when the time to close it was up: see [`Pool::close`](super::Pool::close).
+/// The connections that were left when the time to close a pool had elapsed. See [`Pool::close`](super::Pool::close).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
@@ -104,12 +104,12 @@ pub struct CloseReport {
     pub in_use: usize,
     /// Connections that are being closed.
     pub closing: usize,
-    /// Who holds them, as far as that is [kept](super::Builder::leak_after).
+    /// The holders of these connections, if holders are [recorded](super::Builder::leak_after).
     pub holders: Vec<Holder>,
 }
 
 impl CloseReport {
-    /// Asks whether everything is closed.
+    /// Returns `true` if every connection is closed.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.in_use + self.closing == 0
@@ -119,7 +119,7 @@ impl CloseReport {
 impl fmt::Display for CloseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { in_use, closing, holders } = self;
-        write!(f, "{in_use} connections are still in use, {closing} still being closed")?;
+        write!(f, "{in_use} connections are still in use, and {closing} are being closed")?;
         holders.iter().try_for_each(|holder| write!(f, "; {holder}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What happens as time goes by. The keeper looks at the clock, so that those who take and give back need not.
+//! Everything that depends on time. The keeper reads the clock, so that acquires and returns need not.
 
 use std::panic::Location;
 use std::task::Waker;
@@ -11,8 +11,8 @@ use super::{AcquireError, Entry, Phase, State, Todo};
 use crate::mutant;
 
 impl<X, E> State<X, E> {
-    /// Does what is due, as the keeper does whenever it is woken; keeps its waker and tells when it is to come
-    /// again at the latest. The waker that comes back is the former one.
+    /// Does the work that is due, whenever the keeper is woken. Stores the keeper's waker, and returns the latest time
+    /// at which the keeper must run again, with the previous waker.
     pub(in crate::pool) fn keep(
         &mut self,
         now: Instant,
@@ -43,7 +43,7 @@ impl<X, E> State<X, E> {
         if self.expiries.len() == before {
             return;
         }
-        // Those in use are seen to when they come back.
+        // Connections in use are checked when they come back.
         for entry in self.take_all() {
             if self.has_expired(&entry) { self.discard(entry, todo) } else { self.idle.push_back(entry) }
         }
@@ -55,8 +55,8 @@ impl<X, E> State<X, E> {
             && !mutant!("pool.live_for_ever")
     }
 
-    /// Marks what came back during the tick that ends as idle since its beginning. Another begins if something was
-    /// marked, or else with the next that comes back.
+    /// Marks connections that came back during the tick that ends as idle since its beginning. Another tick begins if a
+    /// connection was marked, or else with the next one that comes back.
     fn tick(&mut self, now: Instant) {
         let Some(tick) = self.rules.tick else { return };
         let is_stirred = std::mem::take(&mut self.is_stirred);
@@ -79,7 +79,7 @@ impl<X, E> State<X, E> {
         }
     }
 
-    /// When the connection that has been idle longest is to go: those of the minimum stay.
+    /// The time at which the connection that has been idle longest is closed; the minimum stays open.
     fn long_idle_at(&self) -> Option<Instant> {
         let timeout = self.rules.idle_timeout?;
         let spare = self.live > self.min || mutant!("pool.starve_minimum");
@@ -87,7 +87,7 @@ impl<X, E> State<X, E> {
         since.checked_add(timeout)
     }
 
-    /// When something is due, if nothing happens before.
+    /// The next time at which work is due, if nothing happens before.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         let retry = self.down.as_ref().filter(|_| {
             let is_wanted = !self.queue.is_empty() || self.live < self.min;
@@ -108,7 +108,7 @@ impl<X, E> State<X, E> {
         .min()
     }
 
-    /// Wakes the keeper if something is due before it comes.
+    /// Wakes the keeper if work is due before its alarm.
     pub(super) fn poke(&mut self, todo: &mut Todo<X, E>) {
         let Some(next) = self.next_alarm() else { return };
         if self.alarm.is_none_or(|alarm| next < alarm) {
@@ -116,7 +116,7 @@ impl<X, E> State<X, E> {
         }
     }
 
-    /// Notes who holds a connection, where leaks are to be reported.
+    /// Records a holder, if leaks are reported.
     pub(in crate::pool) fn hold(
         &mut self,
         now: Instant,
@@ -132,13 +132,13 @@ impl<X, E> State<X, E> {
         self.holders.remove(held);
     }
 
-    /// Those who hold a connection and have been reported.
+    /// The holders that have been reported.
     pub(in crate::pool) fn overdue(&self, now: Instant) -> Vec<(&'static Location<'static>, Duration)> {
         let overdue = self.holders.overdue().iter();
         overdue.map(|((since, _), site)| (*site, now.saturating_duration_since(*since))).collect()
     }
 
-    /// All who hold a connection, as far as that is kept.
+    /// All holders, if holders are recorded.
     pub(in crate::pool) fn holders(&self, now: Instant) -> Vec<(&'static Location<'static>, Duration)> {
         self.holders.iter().map(|(since, site)| (site, now.saturating_duration_since(since))).collect()
     }

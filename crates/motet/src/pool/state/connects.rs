@@ -1,4 +1,4 @@
-//! Connections that come and go: how many there are, and who gets a new one.
+//! Opening and closing connections: how many there are, and which caller gets a new one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::downtime::Downtime;
 use super::{AcquireError, ConnectError, Entry, Phase, State, Todo};
 use crate::mutant;
 
-/// Where warming up is.
+/// The progress of warming up.
 pub(in crate::pool) enum Warmth<E> {
     Warm,
     Cold(AcquireError<E>),
@@ -17,7 +17,7 @@ pub(in crate::pool) enum Warmth<E> {
 }
 
 impl<X, E> State<X, E> {
-    /// A connect has come to its end: the connection goes to whoever has waited longest.
+    /// Notes a successful connect: the connection goes to the caller that has waited longest.
     pub(in crate::pool) fn connected(
         &mut self,
         what: X,
@@ -48,7 +48,7 @@ impl<X, E> State<X, E> {
         self.poke(todo);
     }
 
-    /// A connect has failed.
+    /// Notes a failed connect.
     pub(in crate::pool) fn connect_failed(
         &mut self,
         cause: Arc<ConnectError<E>>,
@@ -68,20 +68,20 @@ impl<X, E> State<X, E> {
         self.poke(todo);
     }
 
-    /// A connect was cut off: the pool closes, or its scope ends.
+    /// Notes a connect that was cut off, because the pool closes or its scope ends.
     pub(in crate::pool) fn connect_cut_off(&mut self, todo: &mut Todo<X, E>) {
         self.connecting -= 1;
         self.end(todo);
     }
 
-    /// A connection is to be closed; until that is done, it has its place in the pool.
+    /// Starts to close a connection, which counts towards the maximum until it is closed.
     pub(in crate::pool) fn discard(&mut self, entry: Box<Entry<X>>, todo: &mut Todo<X, E>) {
         self.closing += 1;
         self.lose(&entry, todo);
         todo.close.push(entry);
     }
 
-    /// A connection leaves the pool as it is.
+    /// Removes a connection from the pool without closing it.
     pub(in crate::pool) fn detach(&mut self, entry: &Entry<X>, now: Instant, todo: &mut Todo<X, E>) {
         self.lose(entry, todo);
         self.connect_what_is_due(now, todo);
@@ -97,7 +97,7 @@ impl<X, E> State<X, E> {
         self.tell(todo);
     }
 
-    /// A connection was closed.
+    /// Notes that a connection was closed.
     pub(in crate::pool) fn has_closed(&mut self, now: Instant, todo: &mut Todo<X, E>) {
         self.closing -= 1;
         self.closed += 1;
@@ -117,7 +117,7 @@ impl<X, E> State<X, E> {
         self.poke(todo);
     }
 
-    /// Connects up to the minimum, if that is not under way.
+    /// Connects up to the minimum, unless these connects are already in progress.
     pub(in crate::pool) fn warm_up(&mut self, now: Instant, todo: &mut Todo<X, E>) -> Warmth<E> {
         if self.phase != Phase::Open {
             return Warmth::Cold(AcquireError::Closed);
@@ -132,7 +132,7 @@ impl<X, E> State<X, E> {
         }
     }
 
-    /// Starts as many connects as are wanted and may be.
+    /// Starts as many connects as are wanted and allowed.
     #[inline]
     pub(super) fn connect_what_is_due(&mut self, now: Instant, todo: &mut Todo<X, E>) {
         if self.phase != Phase::Open {
@@ -149,7 +149,7 @@ impl<X, E> State<X, E> {
         todo.connect += due;
     }
 
-    /// How many more connections there may be.
+    /// The number of further connections that the maximum allows.
     pub(super) fn room(&self) -> usize {
         let closing = if mutant!("pool.closing_has_gone") { 0 } else { self.closing };
         self.max.saturating_sub(self.live + self.connecting + closing)

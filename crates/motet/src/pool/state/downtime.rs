@@ -6,27 +6,27 @@ use tokio::time::Instant;
 use super::ConnectError;
 use crate::{Backoff, rng};
 
-/// The backend cannot be reached: since the last connect failed, until one succeeds.
+/// A downtime of the backend: from a failed connect until the next successful one.
 pub(super) struct Downtime<E> {
-    /// Attempts that failed in a row.
+    /// The number of failed connects in a row.
     failures: u32,
-    /// Attempts under way when the first failed: they tell nothing new.
+    /// The connects that were in progress at the first failure: their failures are no news.
     stragglers: usize,
     cause: Arc<ConnectError<E>>,
     retry_at: Instant,
 }
 
 impl<E> Downtime<E> {
-    /// Makes it out of the former one; gives the cause that is not needed any more, too.
+    /// Creates the downtime from the previous one. Also returns the cause that is not needed any more.
     pub(super) fn after(
         former: Option<Self>,
         cause: Arc<ConnectError<E>>,
-        under_way: usize,
+        in_progress: usize,
         backoff: &Backoff,
         now: Instant,
     ) -> (Self, Option<Arc<ConnectError<E>>>) {
         let (failures, stragglers, retry_at, garbage) = match former {
-            None => (1, under_way, None, None),
+            None => (1, in_progress, None, None),
             Some(Self { failures, stragglers, cause, retry_at }) if stragglers > 0 => {
                 (failures, stragglers - 1, Some(retry_at), Some(cause))
             }
@@ -34,7 +34,7 @@ impl<E> Downtime<E> {
         };
         let after_a_while = || {
             let delay = rng::with(|rng| backoff.delay(failures - 1, rng));
-            // Beyond what the clock can tell: never, as far as anybody will know.
+            // Beyond the range of the clock: never, for practical purposes.
             now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(86_400 * 365 * 30))
         };
         let retry_at = retry_at.unwrap_or_else(after_a_while);
@@ -53,7 +53,7 @@ impl<E> Downtime<E> {
         self.retry_at
     }
 
-    /// Whether it is time for an attempt; one at a time.
+    /// Returns `true` if it is time for a connect; one at a time.
     pub(super) fn may_try(&self, now: Instant) -> bool {
         now >= self.retry_at
     }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Who holds a connection, since when and where: kept only where a report of leaks is asked for.
+/// The holders of connections, with time and call site: recorded only if leaks are reported.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
-    /// Those not reported yet, the longest first.
+    /// The holders that are not reported yet, the longest first.
     timely: BTreeMap<Held, &'static Location<'static>>,
     overdue: BTreeMap<Held, &'static Location<'static>>,
     next: u64,
 }
 
-/// A holder: since when, and which.
+/// The key of a holder: since when, and a number.
 pub(in crate::pool) type Held = (Instant, u64);
 
 impl Holders {
@@ -30,12 +30,12 @@ impl Holders {
         }
     }
 
-    /// Since when the longest holder that is not overdue has held.
+    /// The time since which the longest holder that is not reported has held its connection.
     pub(super) fn longest(&self) -> Option<Instant> {
         self.timely.first_key_value().map(|((since, _), _)| *since)
     }
 
-    /// Those that are overdue from now on.
+    /// Moves holders to the reported ones, and returns them.
     pub(super) fn report(
         &mut self,
         now: Instant,
@@ -58,7 +58,7 @@ impl Holders {
         &self.overdue
     }
 
-    /// All of them.
+    /// All holders.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Instant, &'static Location<'static>)> {
         self.overdue.iter().chain(&self.timely).map(|((since, _), site)| (*since, *site))
     }

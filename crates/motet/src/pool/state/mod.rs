@@ -1,5 +1,5 @@
-//! What a pool has and who waits for it, as a pure state machine: `now` is an argument, and nothing here waits, calls
-//! a user's code, or drops what is a user's.
+//! The state of a pool as a pure state machine: `now` is an argument. Nothing here waits, calls code of the user, or
+//! drops values of the user.
 
 mod ages;
 mod connects;
@@ -28,31 +28,31 @@ pub(super) use self::connects::Warmth;
 pub(super) use self::queue::{At, Seen, Stage};
 pub(super) use self::todo::Todo;
 
-/// A connection, with what the pool knows of it.
+/// A connection with the bookkeeping of the pool.
 pub(super) struct Entry<X> {
     pub(super) what: X,
     id: u64,
     expires: Option<Instant>,
-    /// Since when it has been idle, at the earliest; `None` while it is used, and until the next tick.
+    /// Since when the connection has been idle, at the earliest; `None` while it is used, and until the next tick.
     pub(super) since: Option<Instant>,
-    /// A check of it was cut off, so nobody knows.
+    /// `true` if a check was cut off, so the state of the connection is unknown.
     pub(super) unverified: bool,
-    /// How long it has been checked without an outcome.
+    /// How long it has been checked without a result.
     pub(super) checked_for: Duration,
 }
 
-/// What a waiter is handed.
+/// The result of a wait.
 pub(super) type Handed<X, E> = Result<Box<Entry<X>>, AcquireError<E>>;
 
-/// What a pool does not change while it is open.
+/// The settings that do not change while the pool is open.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    /// How many connects may be under way at once.
+    /// The maximum number of concurrent connects.
     pub(super) connects: usize,
     pub(super) max_waiting: usize,
     pub(super) acquire_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
-    /// How exactly idle times are kept; `None` when nobody asks for them.
+    /// The accuracy of idle times; `None` if no setting needs them.
     pub(super) tick: Option<Duration>,
     pub(super) leak_after: Option<Duration>,
     pub(super) backoff: Backoff,
@@ -61,30 +61,30 @@ pub(super) struct Rules {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     Open,
-    /// The scope has cancelled its services: nothing is connected any more, what is idle is still given out.
+    /// The scope has cancelled its services: the pool opens no more connections, and still lends idle ones.
     Ending,
     Closed,
 }
 
-/// `X` is the connection, `E` the error of a connect.
+/// The state machine. `X` is the connection, `E` the error of a connect.
 pub(super) struct State<X, E> {
-    /// Nobody waits while something is idle.
+    /// No caller waits while a connection is idle.
     idle: VecDeque<Box<Entry<X>>>,
     queue: Queue<Handed<X, E>>,
     phase: Phase,
     min: usize,
     max: usize,
-    /// Open connections, idle or not.
+    /// The number of open connections, idle or not.
     live: usize,
     connecting: usize,
     closing: usize,
     rules: Rules,
     down: Option<Downtime<E>>,
-    /// When the tick began, since when everything idle without a `since` has come back.
+    /// When the tick began. An idle connection without a `since` came back after that.
     ticking: Option<Instant>,
     /// The keeper was woken to begin a tick.
     is_stirred: bool,
-    /// The last time that the keeper told: what expired before that is not handed on.
+    /// The last time that the keeper ran: a connection that had expired by then is not lent.
     told: Option<Instant>,
     expiries: BTreeSet<(Instant, u64)>,
     holders: Holders,
@@ -94,7 +94,7 @@ pub(super) struct State<X, E> {
     closed: u64,
 }
 
-/// How a pool is, in numbers.
+/// The numbers of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) min: usize,
@@ -111,11 +111,11 @@ pub(super) struct Counts {
     pub(super) phase: Phase,
 }
 
-/// What becomes of one who wants a connection.
+/// The result of joining the queue.
 pub(super) enum Joined<X, E> {
     Got(Box<Entry<X>>),
     Refused(AcquireError<E>),
-    /// It waits at this place.
+    /// The caller waits, with this key.
     Waits(usize),
 }
 
@@ -144,24 +144,24 @@ impl<X, E> State<X, E> {
         }
     }
 
-    /// Takes the connection that was used last. If one is idle, nobody waits.
+    /// Takes the connection that was used last. If one is idle, no caller waits.
     #[inline]
     pub(super) fn take(&mut self) -> Option<Box<Entry<X>>> {
         self.idle.pop_back()
     }
 
-    /// Takes the connection that was used last, if it will do.
+    /// Takes the connection that was used last, if `will_do` returns `true` for it.
     pub(super) fn take_if(&mut self, will_do: impl FnOnce(&Entry<X>) -> bool) -> Option<Box<Entry<X>>> {
         self.idle.pop_back_if(|entry| will_do(entry))
     }
 
-    /// Takes all that is idle.
+    /// Takes all idle connections.
     pub(super) fn take_all(&mut self) -> VecDeque<Box<Entry<X>>> {
         std::mem::take(&mut self.idle)
     }
 
-    /// Hands a connection back, fit for the next: gives the waker to call, of who gets it or of the keeper. The error
-    /// is a connection that must not be used any more.
+    /// Returns a usable connection to the pool. Returns the waker to call: of the caller that gets it, or of the
+    /// keeper. The error is a connection that must not be used any more.
     #[inline]
     pub(super) fn give_back(&mut self, mut entry: Box<Entry<X>>) -> Result<Option<Waker>, Box<Entry<X>>> {
         if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
@@ -175,12 +175,12 @@ impl<X, E> State<X, E> {
         if self.ticking.is_some() || self.is_stirred || self.rules.tick.is_none() {
             return Ok(None);
         }
-        // Once a tick at most, so that nobody else has to look at the clock.
+        // At most once per tick, so that no other code has to read the clock.
         self.is_stirred = true;
         Ok(self.keeper.take())
     }
 
-    /// Hands back what nobody has used, as it was; at the front it is the last to be taken.
+    /// Returns an unused connection to the pool, unchanged. At the front it is the last one to be lent.
     pub(super) fn put_back(&mut self, at: At, entry: Box<Entry<X>>) -> Result<Option<Waker>, Box<Entry<X>>> {
         if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
             return Err(entry);
@@ -188,7 +188,7 @@ impl<X, E> State<X, E> {
         if !self.queue.is_empty() {
             return Ok(self.hand_over(entry));
         }
-        // One that was handed to somebody who did not use it has no age: as with those that come back from use.
+        // A connection that was handed to a caller that did not use it has no age, like one that comes back from use.
         self.is_stirred |= entry.since.is_none() && self.rules.tick.is_some();
         match at {
             At::Front => self.idle.push_front(entry),
@@ -202,11 +202,11 @@ impl<X, E> State<X, E> {
         match self.queue.settle(Ok(entry)) {
             Ok(_) if mutant!("pool.skip_wake") => None,
             Ok(waker) => Some(waker),
-            Err(_) => unreachable!("somebody waits"),
+            Err(_) => unreachable!("a caller waits"),
         }
     }
 
-    /// Gives a connection to one who came without waiting, or puts it in the queue.
+    /// Returns an idle connection, or puts the caller into the queue.
     pub(super) fn join(
         &mut self,
         at: At,
@@ -226,18 +226,18 @@ impl<X, E> State<X, E> {
         {
             return Joined::Refused(AcquireError::Unavailable(cause));
         }
-        // Who comes back to the front, because what it got was no good, was in already.
+        // A caller that comes back to the front, because its connection failed the check, was already admitted.
         let limit = self.rules.max_waiting;
         if at == At::Back && self.queue.len() >= limit && !mutant!("pool.wait_unbounded") {
             return Joined::Refused(AcquireError::TooManyWaiting { limit });
         }
-        // It may have passed. Whoever comes without patience is a reason for a connect all the same: otherwise a pool
-        // that only such callers use would never have a connection. The keeper refuses it.
+        // The deadline may have passed. A caller without patience still causes a connect: otherwise a pool with only
+        // such callers would never have a connection. The keeper refuses the caller.
         let deadline = self.rules.acquire_timeout.and_then(|timeout| began.checked_add(timeout));
-        let Some(waker) = waker.take() else { unreachable!("whoever waits has a waker") };
+        let Some(waker) = waker.take() else { unreachable!("a caller that waits has a waker") };
         let key = self.queue.join(at, waker, deadline);
         self.connect_what_is_due(now, todo);
-        // Whoever waits while the pool is up brings nothing else that the keeper would have to come for.
+        // While the pool is up, a waiting caller brings no other work for the keeper than its deadline.
         let is_first = match (deadline, self.alarm) {
             (Some(deadline), Some(alarm)) => deadline < alarm,
             (deadline, _) => deadline.is_some(),
@@ -248,24 +248,24 @@ impl<X, E> State<X, E> {
         Joined::Waits(key)
     }
 
-    /// What was handed to a place.
+    /// Looks at the entry of a caller.
     pub(super) fn look(&mut self, key: usize, renewal: &mut Renewal<'_>) -> Seen<Handed<X, E>> {
         self.queue.look(key, renewal)
     }
 
-    /// Somebody waits no more. What it was handed meanwhile is the caller's to hand back.
+    /// Removes a caller. If it was handed a connection, the caller of this function has to return it.
     pub(super) fn leave(&mut self, key: usize) -> Stage<Handed<X, E>> {
         self.queue.remove(key)
     }
 
-    /// Nothing is connected any more, so nobody waits.
+    /// Ends connecting: no caller can wait any more.
     pub(super) fn end(&mut self, todo: &mut Todo<X, E>) {
         self.phase = self.phase.max(Phase::Ending);
         self.refuse_all(todo, || AcquireError::Closed);
         self.tell(todo);
     }
 
-    /// Refuses whoever comes or waits, and closes what is idle.
+    /// Refuses new and waiting callers, and closes idle connections.
     pub(super) fn close(&mut self, todo: &mut Todo<X, E>) {
         self.end(todo);
         self.phase = Phase::Closed;
@@ -275,7 +275,7 @@ impl<X, E> State<X, E> {
         todo.wake.extend(self.keeper.take());
     }
 
-    /// Has those look again who wait for the pool to become warm or closed.
+    /// Notifies the callers that wait for the pool to become warm or closed.
     fn tell(&mut self, todo: &mut Todo<X, E>) {
         todo.changed = true;
         if self.is_over() {
@@ -287,7 +287,7 @@ impl<X, E> State<X, E> {
         self.phase != Phase::Open
     }
 
-    /// Whether nothing is left of a closed pool.
+    /// Returns `true` if the pool is closed and has no connection left.
     pub(super) fn is_over(&self) -> bool {
         self.phase == Phase::Closed && self.live + self.connecting + self.closing == 0
     }
@@ -313,13 +313,14 @@ impl<X, E> State<X, E> {
         self.down.as_ref().map(Downtime::cause)
     }
 
-    /// Why nobody may wait now: there is no connection to wait for, and it is not the time to try for one.
+    /// The reason why no caller may wait now: there is no connection to wait for, and it is not yet time to connect
+    /// again.
     fn refusal(&self, now: Instant) -> Option<Arc<ConnectError<E>>> {
         let down = self.down.as_ref().filter(|_| self.live == 0)?;
         (self.connecting > 0 || !down.may_try(now)).then(|| down.cause())
     }
 
-    /// Refuses those who wait, if there is nothing left that they could get.
+    /// Refuses the waiting callers if no connection can come.
     fn refuse_the_stranded(&mut self, todo: &mut Todo<X, E>) {
         if let Some(cause) = self.cause()
             && self.live + self.connecting == 0
@@ -331,7 +332,7 @@ impl<X, E> State<X, E> {
 
     fn refuse_all(&mut self, todo: &mut Todo<X, E>, refusal: impl Fn() -> AcquireError<E>) {
         while !self.queue.is_empty() {
-            // What comes back is a refusal that nobody is left to hear.
+            // An error is the refusal itself, when no caller is left.
             todo.wake.extend(self.queue.settle(Err(refusal())).ok());
         }
     }

@@ -1,4 +1,4 @@
-//! Those who wait, in order; each has a place from which it takes what it was handed.
+//! The callers that wait for a connection, in order. Each has an entry from which it takes its result.
 
 use std::task::Waker;
 
@@ -7,12 +7,13 @@ use tokio::time::Instant;
 
 use crate::task::renew::Renewal;
 
-const NOBODY: usize = usize::MAX;
+const NONE: usize = usize::MAX;
 
-/// Places kept when the queue is empty; more are given back, for a crowd may come once.
+/// The number of entries that an empty queue keeps. A larger queue frees its memory, since a crowd of callers may come
+/// only once.
 const KEPT: usize = 256;
 
-/// A queue of wakers out of which anybody can step, in constant time and without an allocation for each.
+/// A queue of wakers from which each caller can leave in constant time and without an allocation per caller.
 pub(in crate::pool) struct Queue<T> {
     places: Slab<Place<T>>,
     front: usize,
@@ -27,35 +28,35 @@ struct Place<T> {
     deadline: Option<Instant>,
 }
 
-/// How far somebody in the queue is.
+/// The state of a caller in the queue.
 pub(in crate::pool) enum Stage<T> {
     Waiting(Waker),
-    /// It is out of the queue, and has not seen yet what it was handed.
+    /// The caller has left the queue, and has not taken its result yet.
     Settled(T),
 }
 
-/// Which end somebody joins at.
+/// The end of the queue at which a caller joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pool) enum At {
     Front,
     Back,
 }
 
-/// What there is at a place.
+/// The result of looking at an entry.
 pub(in crate::pool) enum Seen<T> {
     Settled(T),
-    /// It waits on, and its waker is the right one.
+    /// The caller still waits, and its waker is the right one.
     Waiting,
-    /// It waits on with another waker.
+    /// The caller still waits, with another waker.
     OtherWaker,
 }
 
 impl<T> Queue<T> {
     pub(super) const fn new() -> Self {
-        Self { places: Slab::new(), front: NOBODY, back: NOBODY, waiting: 0 }
+        Self { places: Slab::new(), front: NONE, back: NONE, waiting: 0 }
     }
 
-    /// How many wait.
+    /// The number of callers that wait.
     pub(super) const fn len(&self) -> usize {
         self.waiting
     }
@@ -75,8 +76,8 @@ impl<T> Queue<T> {
 
     pub(super) fn join(&mut self, at: At, waker: Waker, deadline: Option<Instant>) -> usize {
         let (before, after) = match at {
-            At::Front => (NOBODY, self.front),
-            At::Back => (self.back, NOBODY),
+            At::Front => (NONE, self.front),
+            At::Back => (self.back, NONE),
         };
         let key = self.places.insert(Place { stage: Stage::Waiting(waker), before, after, deadline });
         self.tie(before, key);
@@ -85,20 +86,21 @@ impl<T> Queue<T> {
         key
     }
 
-    /// Hands something to whoever has waited longest, and gives the waker; without anybody, gives it back.
+    /// Hands a result to the caller that has waited longest, and returns its waker. Returns the result if no caller
+    /// waits.
     pub(super) fn settle(&mut self, value: T) -> Result<Waker, T> {
         let key = self.front;
-        if key == NOBODY {
+        if key == NONE {
             return Err(value);
         }
         self.unlink(key);
         match std::mem::replace(&mut self.places[key].stage, Stage::Settled(value)) {
             Stage::Waiting(waker) => Ok(waker),
-            Stage::Settled(_) => unreachable!("who is settled has left the queue"),
+            Stage::Settled(_) => unreachable!("a settled caller has left the queue"),
         }
     }
 
-    /// Takes what was handed to this place, which is free then; or looks at its waker.
+    /// Takes the result of this entry, which is then free; or checks its waker.
     pub(super) fn look(&mut self, key: usize, renewal: &mut Renewal<'_>) -> Seen<T> {
         match &mut self.places[key].stage {
             Stage::Waiting(own) => {
@@ -110,12 +112,12 @@ impl<T> Queue<T> {
             }
             Stage::Settled(_) => match self.remove(key) {
                 Stage::Settled(value) => Seen::Settled(value),
-                Stage::Waiting(_) => unreachable!("it was settled"),
+                Stage::Waiting(_) => unreachable!("the entry was settled"),
             },
         }
     }
 
-    /// Frees the place.
+    /// Frees the entry.
     pub(super) fn remove(&mut self, key: usize) -> Stage<T> {
         if matches!(self.places[key].stage, Stage::Waiting(_)) {
             self.unlink(key);
@@ -133,7 +135,7 @@ impl<T> Queue<T> {
         self.waiting -= 1;
     }
 
-    /// Makes the two neighbours; with nobody on one side, the other is at that end.
+    /// Links two entries. If one side is missing, the other one is the end of the queue.
     fn tie(&mut self, before: usize, after: usize) {
         match self.places.get_mut(before) {
             Some(place) => place.after = after,

@@ -1,4 +1,4 @@
-//! The state beside a naive model of it: lists that are searched, and no times but the deadlines of those who wait.
+//! Compares the state with a naive model: lists that are searched, and no times but the deadlines of the callers.
 
 #![allow(clippy::vec_box, reason = "entries are boxed wherever they go")]
 
@@ -15,7 +15,7 @@ use crate::task::renew::renew;
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Acquire,
-    /// The waiter of this number, out of those there are.
+    /// The waiter of this number, among those that exist.
     GiveUp(usize),
     Look(usize),
     Return(usize),
@@ -46,10 +46,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The number of a connection stands for it.
+/// A number stands for each connection.
 type Subject = State<u32, ()>;
 
-/// What a waiter of the model is to find at its place.
+/// The expected content of a waiter's entry.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Found {
     Nothing,
@@ -66,12 +66,12 @@ struct Model {
     connects: usize,
     idle: Vec<u32>,
     held: Vec<u32>,
-    /// In the order in which they came, with their deadlines, and their places in the subject.
+    /// In the order of arrival, with their deadlines, and their keys in the subject.
     waiters: Vec<(usize, Duration, Found)>,
     connecting: usize,
     closing: usize,
     next: u32,
-    /// Until when nothing is tried again.
+    /// The time before which no connect is started.
     down_until: Option<Duration>,
     stragglers: usize,
     failures: u32,
@@ -79,7 +79,7 @@ struct Model {
 }
 
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How many may wait.
+/// The limit of waiting callers.
 const CROWD: usize = 6;
 
 impl Model {
@@ -102,7 +102,7 @@ impl Model {
         }
     }
 
-    /// A connection is free.
+    /// Makes a connection free.
     fn give(&mut self, link: u32) {
         match self.next_waiter() {
             Some((_, _, found)) => *found = Found::Link(link),
@@ -116,7 +116,7 @@ impl Model {
         }
     }
 
-    /// How many connects are to be started now.
+    /// The number of connects to start now.
     fn connect(&mut self, now: Duration) -> usize {
         let mut started = 0;
         while !self.is_closed {
@@ -184,7 +184,7 @@ impl Pair {
         let model = &mut self.model;
         match joined {
             Joined::Got(entry) => {
-                assert_eq!(model.idle.pop(), Some(entry.what), "the one used last");
+                assert_eq!(model.idle.pop(), Some(entry.what), "the connection that was used last");
                 model.held.push(entry.what);
                 self.held.push(entry);
             }
@@ -193,7 +193,7 @@ impl Pair {
                 match error {
                     AcquireError::Closed => assert!(model.is_closed),
                     AcquireError::Unavailable(_) => {
-                        let until = model.down_until.expect("it is down");
+                        let until = model.down_until.expect("the backend is down");
                         assert!(model.live() == 0 && (model.connecting > 0 || self.now < until));
                     }
                     AcquireError::TooManyWaiting { limit } => {
@@ -209,7 +209,7 @@ impl Pair {
                 return assert_eq!(started, self.model.connect(self.now));
             }
         }
-        // What the minimum wants is the keeper's to see to.
+        // The keeper connects up to the minimum.
         assert_eq!(self.done(todo), 0);
     }
 
@@ -275,7 +275,7 @@ impl Pair {
         }
     }
 
-    /// One that is in nobody's hands in the model any more.
+    /// A connection that no caller of the model holds any more.
     fn discard(&mut self, entry: Box<Entry<u32>>) {
         let mut todo = Todo::default();
         self.subject.discard(entry, &mut todo);
@@ -321,7 +321,7 @@ impl Pair {
                 if self.model.connecting == 0 {
                     return;
                 }
-                // Far beyond the end: what counts is that nothing is kept of those that have gone.
+                // Far beyond the end: the test checks that no entry of an ended wait is kept.
                 let expires = Some(self.begin + Duration::from_secs(86_400));
                 self.subject.connected(self.model.next, expires, self.begin + self.now, &mut todo);
                 let model = &mut self.model;
@@ -399,12 +399,15 @@ impl Pair {
             (model.idle.len(), model.live(), model.connecting, model.closing, model.waiting())
         );
         assert!(counts.live + counts.connecting + counts.closing <= self.max_ever);
-        assert!(counts.idle == 0 || counts.waiting == 0, "somebody waits while something is idle");
-        assert_eq!(self.closing.len(), model.closing, "each is closed once");
-        assert_eq!(self.subject.expiries.len(), model.live(), "an expiry is kept of one that has gone");
+        assert!(counts.idle == 0 || counts.waiting == 0, "a caller waits while a connection is idle");
+        assert_eq!(self.closing.len(), model.closing, "each connection is closed once");
+        assert_eq!(self.subject.expiries.len(), model.live(), "the expiry of a closed connection is kept");
         if let Some(alarm) = self.subject.next_alarm() {
             let retries = self.subject.down.is_some();
-            assert!(alarm > self.begin + self.now || retries || counts.waiting > 0, "it is due and not done");
+            assert!(
+                alarm > self.begin + self.now || retries || counts.waiting > 0,
+                "work is due and was not done"
+            );
         }
     }
 }
@@ -428,7 +431,7 @@ proptest! {
 fn empty_queue_frees_the_memory_of_a_crowd() {
     let mut queue = Queue::<()>::new();
     let places: Vec<_> = (0..100_000).map(|_| queue.join(At::Back, Waker::noop().clone(), None)).collect();
-    // First out of the middle.
+    // First from the middle of the queue.
     let (middle, ends): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| place % 3 == 1);
     for place in middle.into_iter().chain(ends) {
         drop(queue.remove(place));

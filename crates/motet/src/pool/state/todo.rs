@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use super::{ConnectError, Entry};
 
-/// What the shell has to do when the lock is free again.
+/// The work that follows once the lock is released.
 #[must_use]
 pub(in crate::pool) struct Todo<X, E> {
-    /// So many connects are to be started; they are counted already.
+    /// The number of connects to start; they are already counted.
     pub(in crate::pool) connect: usize,
-    /// These are to be closed; they are counted already.
+    /// The connections to close; they are already counted.
     pub(in crate::pool) close: Vec<Box<Entry<X>>>,
     pub(in crate::pool) wake: Vec<Waker>,
-    /// Whoever waits for the pool to change is to look again.
+    /// `true` if callers that wait for a change of the pool must look again.
     pub(in crate::pool) changed: bool,
     /// Errors that are not needed any more.
     pub(in crate::pool) garbage: Vec<Arc<ConnectError<E>>>,
-    /// Those who have held a connection for too long, since the last report.
+    /// The holders that have held a connection for too long, since the last report.
     pub(in crate::pool) overdue: Vec<(&'static Location<'static>, Duration)>,
 }
 

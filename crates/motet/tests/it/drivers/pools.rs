@@ -1,4 +1,5 @@
-//! Pools: never more connections than the maximum, never fewer that can be used than there are, each closed once.
+//! Drives pools: never more connections than the maximum, never fewer usable connections than open ones, each closed
+//! once.
 
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
@@ -30,7 +31,7 @@ fn every_order_keeps_the_limits_and_serves_every_waiter() {
     passes(sweep);
 }
 
-/// A pool whose scope goes on when what uses it is dropped.
+/// A pool whose scope continues when its user is dropped.
 struct Home {
     backend: Backend,
     pool: Pool<Backend>,
@@ -57,7 +58,7 @@ impl Home {
         Self { backend, pool, scope }
     }
 
-    /// As many can be used as there may be; then it ends, and all are closed.
+    /// Checks that the maximum of connections is usable; then closes the pool and checks that all are closed.
     async fn whole(&self) {
         self.usable().await;
         self.ends().await;
@@ -66,7 +67,7 @@ impl Home {
     async fn usable(&self) {
         let max = self.pool.stats().max;
         let all = timeout(millis(5_000), gather((0..max).map(|_| self.pool.acquire()))).await;
-        let all = all.unwrap_or_else(|_| panic!("fewer can be used than there are: {:?}", self.pool.stats()));
+        let all = all.unwrap_or_else(|_| panic!("not every connection is usable: {:?}", self.pool.stats()));
         assert!(all.iter().all(Result::is_ok), "{all:?}");
         let stats = self.pool.stats();
         assert_eq!((stats.in_use, stats.idle, stats.waiting), (max, 0, 0));
@@ -97,11 +98,11 @@ fn cancel() {
         },
         async |home, _| {
             home.usable().await;
-            assert!(home.backend.opened() <= 2, "a caller that was dropped costs a connection");
+            assert!(home.backend.opened() <= 2, "a dropped caller costs a connection");
             home.ends().await;
         },
     );
-    // Handed over to one who has gone.
+    // Handed to a caller that was dropped.
     cancel_everywhere(
         async || {
             let home = Home::new(1, |pool| pool).await;
@@ -121,7 +122,7 @@ fn cancel() {
             home.whole().await;
         },
     );
-    // A check that is cut off, and the one after it.
+    // A check that is dropped, and the one after it.
     cancel_everywhere(
         async || {
             let home = Home::new(1, |pool| pool).await;
@@ -135,7 +136,7 @@ fn cancel() {
             let _link = home.pool.acquire().await.unwrap();
             let is_verified = matches!(outcome, motet_testkit::cancel::Outcome::Completed(()));
             assert_eq!(home.backend.checked() - before, usize::from(!is_verified));
-            assert_eq!(home.backend.opened(), 1, "what was not checked to its end was thrown away");
+            assert_eq!(home.backend.opened(), 1, "a connection was discarded because its check was dropped");
             drop(_link);
             home.whole().await;
         },
@@ -169,7 +170,7 @@ fn cancel() {
 
 fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        // One in each run: together they would take as long as all the other drivers.
+        // One per run: together they would take as long as all the other drivers.
         match draw(7) {
             0 => lends().await,
             1 => serves_in_order().await,
@@ -182,7 +183,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     })
 }
 
-/// Whatever its users do, the pool is whole after it.
+/// Whatever its users do, the pool is intact afterwards.
 async fn lends() {
     let max = 1 + draw(4) as usize;
     let home = Home::new(max, |pool| pool).await;
@@ -210,7 +211,7 @@ async fn lends() {
 async fn use_once(pool: &Pool<Backend>) {
     let begin = Instant::now();
     let Ok(taken) = timeout(millis(10 + draw(200)), pool.acquire()).await else {
-        sometimes!(begin.elapsed() < millis(60), "somebody gives up early");
+        sometimes!(begin.elapsed() < millis(60), "a caller gives up early");
         return;
     };
     let mut link = taken.unwrap();
@@ -231,7 +232,7 @@ async fn use_once(pool: &Pool<Backend>) {
     }
 }
 
-/// Everybody who waits is served, by as few connections as there are.
+/// Every waiting caller is served, by as few connections as there are.
 async fn serves_in_order() {
     let home = Home::new(2, |pool| pool.acquire_timeout(millis(900))).await;
     let (came, served) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
@@ -241,11 +242,11 @@ async fn serves_in_order() {
             let pause = millis(number * 4 + draw(3));
             n.spawn("uses", async move {
                 sleep(pause).await;
-                // Its place is where it is polled first.
+                // The position in the queue is that of the first poll.
                 let mut takes = Box::pin(pool.acquire());
                 let before = pool.stats();
                 let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(takes.as_mut().poll(cx))).await;
-                // Suspended by the simulation, it has no place yet.
+                // If the simulation has suspended it, it is not in the queue yet.
                 let has_place = pool.stats().waiting > before.waiting;
                 let link = match polled {
                     std::task::Poll::Ready(link) => link,
@@ -272,7 +273,7 @@ async fn serves_in_order() {
     assert_eq!(came, served);
 }
 
-/// While nothing can be connected everybody is told so, soon; and one at a time tries.
+/// While the backend is down every caller fails soon, and one connect at a time is tried.
 async fn goes_down() {
     let home = Home::new(3, |pool| {
         pool.backoff(Backoff::exponential(millis(100), millis(400)).unwrap()).connects(3)
@@ -286,7 +287,7 @@ async fn goes_down() {
         let begin = Instant::now();
         let refused = home.pool.acquire().await;
         assert!(matches!(refused, Err(AcquireError::Unavailable(_))), "{refused:?}");
-        assert!(begin.elapsed() <= patience, "it waited for what cannot come");
+        assert!(begin.elapsed() <= patience, "a caller waited for a connection that cannot come");
     }));
     refused.await;
     if answer == Answer::Hang {
@@ -297,19 +298,19 @@ async fn goes_down() {
         sleep(millis(draw(150))).await;
         drop(gather((0..5).map(|_| home.pool.acquire())).await);
         let tried = home.backend.attempts() - before;
-        assert!(tried <= 1, "{tried} try at once");
-        sometimes!(tried == 1, "somebody tries again");
+        assert!(tried <= 1, "{tried} connects at once");
+        sometimes!(tried == 1, "a caller connects again");
     }
     home.backend.behave(|b| b.connect = Answer::Well);
     let begin = Instant::now();
     while home.pool.acquire().await.is_err() {
         sleep(millis(10)).await;
-        assert!(begin.elapsed() < millis(1_000), "it is down for ever");
+        assert!(begin.elapsed() < millis(1_000), "the pool stays down");
     }
     home.whole().await;
 }
 
-/// The old and the idle go, the minimum stays.
+/// Old and idle connections are closed, the minimum stays.
 async fn grows_old() {
     let home = Home::new(4, |pool| {
         pool.min(1).idle_timeout(millis(400)).max_lifetime(millis(2_000)).check_after(None)
@@ -319,8 +320,8 @@ async fn grows_old() {
     drop(gather((0..4).map(|_| home.pool.acquire())).await);
     sleep(idle + millis(500)).await;
     let stats = home.pool.stats();
-    assert_eq!((stats.idle, stats.closed), (1, 3), "the minimum, and no more");
-    // One that is always in use has its lifetime, too.
+    assert_eq!((stats.idle, stats.closed), (1, 3), "the minimum stays open");
+    // A connection that is always in use has a lifetime, too.
     home.pool.resize(1);
     let first = home.pool.acquire().await.unwrap();
     let uses = gather((0..2).map(|_| async {
@@ -334,12 +335,12 @@ async fn grows_old() {
     }));
     drop(first);
     let ids = uses.await.concat();
-    assert!(ids.iter().max() > ids.iter().min(), "it lives for ever");
+    assert!(ids.iter().max() > ids.iter().min(), "the connection was never replaced");
     home.pool.resize(4);
     home.whole().await;
 }
 
-/// What was idle is checked before it is used, by whoever has the patience.
+/// An idle connection is checked before it is used, by a caller with enough time.
 async fn checks() {
     let home = Home::new(2, |pool| pool).await;
     drop(gather((0..2).map(|_| home.pool.acquire())).await);
@@ -359,11 +360,11 @@ async fn checks() {
     home.backend.behave(|b| b.check = Answer::Well);
     home.usable().await;
     let made = home.backend.opened();
-    assert!(made <= if is_dead { 4 } else { 2 }, "{made} were made");
+    assert!(made <= if is_dead { 4 } else { 2 }, "{made} connections were opened");
     home.ends().await;
 }
 
-/// No more wait than may, and those who were let in are served.
+/// At most `max_waiting` callers wait, and all admitted callers are served.
 async fn crowds() {
     const MAY_WAIT: usize = 3;
     let home = Home::new(1, |pool| pool.max_waiting(MAY_WAIT)).await;
@@ -374,7 +375,7 @@ async fn crowds() {
             n.spawn("uses", async move {
                 sleep(begins).await;
                 let taken = pool.acquire().await;
-                assert!(pool.stats().waiting <= MAY_WAIT, "more wait than may");
+                assert!(pool.stats().waiting <= MAY_WAIT, "more callers wait than `max_waiting`");
                 match taken {
                     Ok(_link) => sleep(holds).await,
                     Err(error) => {
@@ -382,7 +383,7 @@ async fn crowds() {
                             matches!(error, AcquireError::TooManyWaiting { limit: MAY_WAIT }),
                             "{error:?}"
                         );
-                        sometimes!(true, "somebody is not let in");
+                        sometimes!(true, "a caller is refused");
                     }
                 }
             });
@@ -393,7 +394,7 @@ async fn crowds() {
     home.whole().await;
 }
 
-/// A close waits for those who hold, and nobody else gets anything.
+/// A close waits for the holders, and no other caller gets a connection.
 async fn closes() {
     let home = Home::new(3, |pool| pool.min(1)).await;
     let users = scope(async |n: &Nursery| {

@@ -1,4 +1,4 @@
-//! The ages of connections, waits and holds.
+//! The ages of connections, of waits and of holders.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
@@ -24,10 +24,10 @@ async fn connection_is_checked_after_being_idle_for_check_after() {
                 drop(pool.acquire().await.unwrap());
                 sleep(millis(300)).await;
             }
-            assert_eq!(backend.checked(), 0, "it was used just now");
+            assert_eq!(backend.checked(), 0, "the connection was just used");
             for checks in 1..5 {
                 sleep(millis(510)).await;
-                assert!(pool.try_acquire().is_none(), "it would have to be checked");
+                assert!(pool.try_acquire().is_none(), "the connection would have to be checked");
                 drop(pool.acquire().await.unwrap());
                 assert_eq!(backend.checked(), checks);
             }
@@ -53,7 +53,7 @@ async fn check_after_zero_checks_always_and_none_never() {
             },
         )
         .await;
-        // Always: also one that was made just now.
+        // Always, also a connection that was just opened.
         assert_eq!(backend.checked(), checks);
     }
 }
@@ -71,19 +71,19 @@ async fn connection_that_fails_its_check_is_replaced() {
             drop(link);
             sleep(seconds(1)).await;
             backend.behave(|b| b.check = Answer::Fail);
-            assert_eq!(pool.acquire().await.unwrap().id, 2, "both had failed");
+            assert_eq!(pool.acquire().await.unwrap().id, 2, "both checks had failed");
             assert_eq!(backend.checked(), 2);
 
             sleep(seconds(1)).await;
             backend.behave(|b| b.check = Answer::Hang);
             let begin = Instant::now();
             assert_eq!(pool.acquire().await.unwrap().id, 3);
-            assert_eq!(begin.elapsed(), seconds(3), "the time for a check");
+            assert_eq!(begin.elapsed(), seconds(3), "the timeout of a check");
 
             sleep(seconds(1)).await;
             backend.behave(|b| b.check = Answer::Panic);
             let checks = AssertUnwindSafe(async { pool.acquire().await.map(|link| link.id) });
-            assert!(caught(checks).await.is_err(), "the caller hears of it");
+            assert!(caught(checks).await.is_err(), "the caller gets the panic");
             backend.behave(|b| b.check = Answer::Well);
             assert_eq!(pool.acquire().await.unwrap().id, 4);
         },
@@ -107,7 +107,7 @@ async fn check_cut_off_by_its_caller_is_repeated_at_the_next_use() {
             let checked = backend.checked();
             let links = gather((0..4).map(|_| pool.acquire())).await;
             assert!(links.iter().all(Result::is_ok));
-            assert_eq!(backend.checked() - checked, 4, "each was in doubt");
+            assert_eq!(backend.checked() - checked, 4, "each connection was unverified");
         },
     )
     .await;
@@ -143,7 +143,7 @@ async fn idle_timeout_closes_connections_down_to_the_minimum() {
     let settings = |pool: motet::pool::Builder<Backend>| pool.min(2).max(6).connects(6).max_lifetime(None);
     with_pool(&backend, settings, async |_, pool| {
         drop(gather((0..6).map(|_| pool.acquire())).await);
-        // A second of use now and then keeps one of them.
+        // A second of use now and then keeps one of the connections.
         for _ in 0..12 {
             sleep(seconds(60)).await;
             drop(pool.acquire().await.unwrap());
@@ -154,7 +154,7 @@ async fn idle_timeout_closes_connections_down_to_the_minimum() {
         assert_eq!(pool.stats().idle, 2);
     })
     .await;
-    assert_eq!(backend.attempts(), 6, "none was closed and made again");
+    assert_eq!(backend.attempts(), 6, "no connection was closed and opened again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,12 +166,12 @@ async fn max_lifetime_replaces_idle_and_busy_connections() {
     with_pool(&backend, settings, async |n, pool| {
         pool.warm_up().await.unwrap();
         sleep(seconds(89)).await;
-        assert_eq!(pool.stats().closed, 0, "a tenth less at most");
+        assert_eq!(pool.stats().closed, 0, "the lifetime is shortened by at most a tenth");
         sleep(seconds(12)).await;
         let stats = pool.stats();
-        assert_eq!((stats.closed, stats.idle), (1, 1), "idle, and replaced");
+        assert_eq!((stats.closed, stats.idle), (1, 1), "the idle connection was replaced");
 
-        // One that is never idle: it goes from hand to hand.
+        // A connection that is never idle: it goes from caller to caller.
         pool.resize(1);
         for _ in 0..2 {
             let pool = pool.clone();
@@ -186,7 +186,7 @@ async fn max_lifetime_replaces_idle_and_busy_connections() {
         let closed = pool.stats().closed;
         assert!((10..=12).contains(&closed), "{closed} in eleven lifetimes");
 
-        // One that is held beyond its lifetime is closed when it comes back.
+        // A connection that is held beyond its lifetime is closed when it comes back.
         let id = {
             let link = pool.acquire().await.unwrap();
             sleep(seconds(200)).await;
@@ -237,7 +237,7 @@ async fn acquire_fails_exactly_after_its_timeout() {
             sleep(millis(200)).await;
             drop(held);
             let (got, at) = late.await.unwrap();
-            assert_eq!((got.unwrap(), at - begin), (0, millis(900)), "it had a tenth of a second left");
+            assert_eq!((got.unwrap(), at - begin), (0, millis(900)), "a tenth of a second was left");
             assert_eq!(pool.stats().waiting, 0);
         },
     )
@@ -272,7 +272,7 @@ async fn leaks_are_reported_with_the_site_of_the_acquire() {
     .await;
 }
 
-/// The waiter was first: neither its turn nor its timeout begins anew.
+/// The waiter was first: neither its turn nor its timeout starts again.
 #[tokio::test(start_paused = true)]
 async fn waiter_keeps_its_turn_and_timeout_after_a_failed_check() {
     for (held_for, expected) in

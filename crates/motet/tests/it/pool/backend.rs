@@ -1,4 +1,4 @@
-//! A backend in memory, which counts what a pool does to it and says when the pool breaks a law.
+//! A backend in memory that counts the calls of a pool and detects when the pool breaks a rule.
 
 use std::error::Error;
 use std::fmt;
@@ -11,7 +11,7 @@ use motet::pool::{Manager, Recycle};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-/// What it answers.
+/// The behaviour of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Well,
@@ -20,7 +20,7 @@ pub(crate) enum Answer {
     Panic,
 }
 
-/// How it behaves now.
+/// The current behaviour of the backend.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Behaviour {
     pub(crate) connect: Answer,
@@ -30,7 +30,7 @@ pub(crate) struct Behaviour {
     pub(crate) recycle: Answer,
     pub(crate) close: Answer,
     pub(crate) close_takes: Duration,
-    /// At no instant may more be alive.
+    /// The largest number of connections that may be alive at any instant.
     pub(crate) limit: usize,
 }
 
@@ -48,7 +48,7 @@ struct Counts {
     checked: AtomicUsize,
     closed: AtomicUsize,
     closed_twice: AtomicBool,
-    /// Dropped without being closed by the pool.
+    /// Connections that were dropped without being closed by the pool.
     dropped: AtomicUsize,
 }
 
@@ -95,12 +95,12 @@ impl Backend {
         *self.0.behaviour.lock().unwrap()
     }
 
-    /// Connects that were begun.
+    /// Connects that were started.
     pub(crate) fn attempts(&self) -> usize {
         self.0.attempts.load(SeqCst)
     }
 
-    /// The most connects that were under way at once.
+    /// The largest number of concurrent connects.
     pub(crate) fn connecting_peak(&self) -> usize {
         self.0.connecting_peak.load(SeqCst)
     }
@@ -129,13 +129,17 @@ impl Backend {
         self.0.alive.load(SeqCst)
     }
 
-    /// Whatever was opened was closed, once, and nothing is left.
+    /// Checks that each opened connection was closed exactly once.
     #[track_caller]
     pub(crate) fn assert_settled(&self) {
         assert!(!self.0.closed_twice.load(SeqCst), "a connection was closed twice");
         let ended = self.closed() + self.dropped();
-        assert_eq!((self.opened(), self.alive()), (ended, 0), "opened and ended, alive");
-        assert_eq!(self.dropped(), 0, "dropped without being closed");
+        assert_eq!(
+            (self.opened(), self.alive()),
+            (ended, 0),
+            "each opened connection ended, and none is alive"
+        );
+        assert_eq!(self.dropped(), 0, "connections were dropped without being closed");
     }
 
     async fn answer<T>(&self, answer: Answer, takes: Duration, well: T) -> Result<T, Refused> {
@@ -152,7 +156,7 @@ impl Backend {
     }
 }
 
-/// A connection counts as alive from before its connect until it is gone.
+/// A connection counts as alive from before its connect until it has ended.
 struct Alive(Backend);
 
 impl Alive {
@@ -173,7 +177,7 @@ impl Drop for Alive {
 pub(crate) struct Link {
     pub(crate) id: usize,
     pub(crate) is_broken: bool,
-    /// Uses so far.
+    /// The number of uses so far.
     pub(crate) uses: usize,
     is_closed: bool,
     alive: Alive,
@@ -193,7 +197,7 @@ impl Drop for Link {
     }
 }
 
-/// The number is that of the attempt.
+/// The number of a connection is that of its attempt.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Refused(pub(crate) usize);
 
@@ -242,7 +246,7 @@ impl Manager for Backend {
     }
 
     fn recycle(&self, link: &mut Link) -> Recycle {
-        assert!(!link.is_closed, "returned after it was closed");
+        assert!(!link.is_closed, "a closed connection was returned");
         link.uses += 1;
         match self.now().recycle {
             Answer::Panic => panic!("the driver has a bug"),

@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep};
 use super::backend::{Answer, Backend};
 use super::{millis, poll_once, seconds, with_pool};
 
-/// Fails if this is not the failed attempt of that number.
+/// Checks that the outcome is the failure of that attempt.
 #[track_caller]
 fn assert_refused<T>(outcome: Result<T, AcquireError<super::backend::Refused>>, attempt: usize) {
-    let Err(error) = outcome else { panic!("it was not refused") };
+    let Err(error) = outcome else { panic!("the acquire did not fail") };
     let AcquireError::Unavailable(cause) = &error else { panic!("{error:?}") };
     let ConnectError::Failed(refused) = &**cause else { panic!("{cause:?}") };
     assert_eq!(refused.0, attempt);
@@ -38,11 +38,15 @@ async fn callers_fail_at_once_while_the_backend_is_down() {
             for outcome in gather((0..100).map(|_| pool.acquire())).await {
                 let Err(AcquireError::Unavailable(_)) = outcome else { panic!("{outcome:?}") };
             }
-            assert_eq!(begin.elapsed(), millis(20), "with the first attempts, and not one after the other");
+            assert_eq!(
+                begin.elapsed(),
+                millis(20),
+                "callers fail with the first attempts, and not one after the other"
+            );
             assert_eq!(backend.attempts(), 2);
 
             assert_refused(pool.acquire().await, 2);
-            assert_eq!(begin.elapsed(), millis(20), "newcomers fail at once");
+            assert_eq!(begin.elapsed(), millis(20), "new callers fail at once");
             assert!(pool.stats().is_down);
 
             // After the back-off one caller tries; the others do not wait for it.
@@ -78,7 +82,7 @@ async fn recovery_connects_one_at_a_time_and_within_the_limit() {
                 if !pool.stats().is_down {
                     break;
                 }
-                assert!(backend.attempts() - before <= 1, "one at a time while it is down");
+                assert!(backend.attempts() - before <= 1, "one connect at a time while the backend is down");
             }
             drop(gather((0..20).map(|_| pool.acquire())).await);
             assert!(!pool.stats().is_down);
@@ -118,7 +122,9 @@ async fn connect_that_panics_fails_its_caller() {
         &backend,
         |pool| no_jitter(pool).max(1),
         async |_, pool| {
-            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else { panic!("it is up") };
+            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else {
+                panic!("the backend is up")
+            };
             assert_eq!(cause.to_string(), "connecting panicked: the driver has a bug");
             backend.behave(|b| b.connect = Answer::Well);
             sleep(millis(100)).await;
@@ -137,7 +143,9 @@ async fn connect_that_hangs_times_out() {
         |pool| no_jitter(pool).max(1).acquire_timeout(None),
         async |_, pool| {
             let begin = Instant::now();
-            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else { panic!("it is up") };
+            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else {
+                panic!("the backend is up")
+            };
             assert_eq!(cause.to_string(), "connecting took longer than 10s");
             assert_eq!(begin.elapsed(), seconds(10));
         },
@@ -165,7 +173,7 @@ async fn existing_connections_serve_while_no_more_can_be_made() {
 
             let held = pool.acquire().await.unwrap();
             let Err(AcquireError::TimedOut { cause: Some(_) }) = pool.acquire().await else {
-                panic!("no cause")
+                panic!("the timeout has no cause")
             };
             // When the last connection goes, no caller can wait for it.
             let begin = Instant::now();
@@ -192,7 +200,7 @@ async fn close_that_hangs_frees_its_slot_after_a_timeout() {
             pool.acquire().await.unwrap().poison();
             let begin = Instant::now();
             assert_eq!(pool.acquire().await.unwrap().id, 1);
-            assert_eq!(begin.elapsed(), seconds(5), "one too many before that");
+            assert_eq!(begin.elapsed(), seconds(5), "a caller waited longer");
             backend.behave(|b| b.close = Answer::Panic);
             pool.acquire().await.unwrap().poison();
             assert_eq!(pool.acquire().await.unwrap().id, 2);
@@ -212,7 +220,11 @@ async fn warm_up_returns_once_the_minimum_is_connected() {
         async |_, pool: Pool<Backend>| {
             let begin = Instant::now();
             pool.warm_up().await.unwrap();
-            assert_eq!((pool.stats().idle, begin.elapsed()), (6, millis(60)), "in two turns");
+            assert_eq!(
+                (pool.stats().idle, begin.elapsed()),
+                (6, millis(60)),
+                "the connects run in two rounds"
+            );
             pool.warm_up().await.unwrap();
             assert_eq!(begin.elapsed(), millis(60));
         },

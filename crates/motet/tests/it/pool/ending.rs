@@ -1,4 +1,4 @@
-//! How a pool ends.
+//! The end of a pool.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -30,7 +30,11 @@ async fn close_refuses_newcomers_and_waits_for_users() {
             assert!(matches!(pool.acquire().await, Err(AcquireError::Closed)));
             assert!(pool.is_closed() && pool.try_acquire().is_none());
             assert!(closes.await.is_complete());
-            assert_eq!(begin.elapsed(), millis(230), "until it was returned, and closed");
+            assert_eq!(
+                begin.elapsed(),
+                millis(230),
+                "the close waits for the return and the close of the connection"
+            );
             assert_eq!(user.await.unwrap(), 0);
         },
     )
@@ -48,7 +52,7 @@ async fn close_reports_the_connections_in_use_after_its_limit() {
             let begin = Instant::now();
             let report = pool.close(millis(300)).await;
             assert_eq!((report.in_use, report.is_complete(), begin.elapsed()), (1, false, millis(300)));
-            assert_eq!(report.to_string(), "1 connections are still in use, 0 still being closed");
+            assert_eq!(report.to_string(), "1 connections are still in use, and 0 are being closed");
             drop(held);
             assert!(pool.close(millis(300)).await.is_complete());
             assert_eq!((backend.closed(), begin.elapsed()), (1, millis(300)));
@@ -68,7 +72,7 @@ async fn waiters_fail_when_the_pool_closes() {
             let (mut waits, mut warms) = (Box::pin(pool.acquire()), Box::pin(pool.warm_up()));
             assert!(poll_once(&mut waits).await.is_pending() && poll_once(&mut warms).await.is_pending());
             let begin = Instant::now();
-            assert!(pool.close(seconds(1)).await.is_complete(), "the connect is cut off");
+            assert!(pool.close(seconds(1)).await.is_complete(), "the connect is cancelled");
             assert!(matches!(waits.await, Err(AcquireError::Closed)));
             assert!(matches!(warms.await, Err(AcquireError::Closed)));
             assert_eq!(begin.elapsed(), millis(0));
@@ -86,7 +90,7 @@ async fn connections_are_closed_before_the_scope_ends() {
         let pool = Pool::builder(n, backend.clone()).min(3).build().unwrap();
         pool.warm_up().await.unwrap();
         let user = pool.clone();
-        // The scope waits for it, and it for a connection.
+        // The scope waits for the caller, and the caller for a connection.
         n.spawn("uses", async move {
             sleep(millis(100)).await;
             drop(user.acquire().await.unwrap());
@@ -117,9 +121,9 @@ async fn connection_held_outside_of_the_scope_is_a_failed_release() {
     let text = format!("{}: {}", failures[0], std::error::Error::source(&failures[0]).unwrap());
     assert!(text.contains("`db`") && text.contains("1 connections are still in use"), "{text}");
     assert!(text.contains(file!()), "{text}");
-    assert_eq!(begin.elapsed(), millis(2_500), "half of the time for a release");
+    assert_eq!(begin.elapsed(), millis(2_500), "half of the release timeout");
     drop(outside);
-    assert_eq!((backend.alive(), backend.dropped()), (0, 1), "there is no scope left to close it in");
+    assert_eq!((backend.alive(), backend.dropped()), (0, 1), "no scope is left to close the connection in");
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,8 +132,8 @@ async fn release_finds_an_idle_connection_and_never_waits() {
     scope(async |n: &Nursery<Infallible>| {
         let pool = Pool::builder(n, backend.clone()).max(1).build().unwrap();
         drop(pool.acquire().await.unwrap());
-        // Released before the pool, for it was registered after it.
-        n.defer("says goodbye", async move |_| {
+        // Released before the pool, because it was registered after it.
+        n.defer("goodbye", async move |_| {
             let link = pool.acquire().await.unwrap();
             assert_eq!(link.id, 0);
             let begin = Instant::now();
@@ -190,7 +194,7 @@ async fn pool_closes_when_its_last_handle_is_dropped() {
             drop(pool.clone());
             drop(pool);
             sleep(millis(1)).await;
-            assert_eq!(backend.alive(), 1, "it is in use");
+            assert_eq!(backend.alive(), 1, "the connection is in use");
             drop(held);
             sleep(millis(1)).await;
             backend.assert_settled();
@@ -216,7 +220,7 @@ async fn pool_opened_in_an_ended_scope_is_closed() {
     assert_eq!(backend.attempts(), 0);
 }
 
-/// What a runtime leaves behind when it goes with a pool in it.
+/// A runtime that is shut down with a pool in it.
 #[test]
 fn dropped_runtime_drops_the_connections() {
     let backend = Backend::default();
@@ -237,7 +241,7 @@ fn dropped_runtime_drops_the_connections() {
         receiver.await.unwrap()
     });
     drop(runtime);
-    assert_eq!(backend.alive(), 1, "the one that is held");
+    assert_eq!(backend.alive(), 1, "the held connection is alive");
     drop(held);
     assert_eq!((backend.alive(), backend.dropped()), (0, 2));
 }

@@ -1,4 +1,4 @@
-//! Who gets which connection.
+//! The order in which callers get connections.
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,12 +23,12 @@ async fn most_recently_used_idle_connection_is_used_first() {
         &backend,
         |pool| pool,
         async |_, pool| {
-            assert!(pool.try_acquire().is_none(), "nothing is connected yet");
+            assert!(pool.try_acquire().is_none(), "no connection is open yet");
             let (first, second) = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
             assert_eq!((first.id, second.id), (0, 1));
             drop(second);
             drop(first);
-            assert_eq!(pool.acquire().await.unwrap().id, 0, "the one used last");
+            assert_eq!(pool.acquire().await.unwrap().id, 0, "the connection that was used last");
             assert_eq!(pool.try_acquire().unwrap().id, 0);
             assert_eq!(pool.stats().idle, 2);
         },
@@ -56,8 +56,8 @@ async fn newcomers_queue_behind_waiters() {
                 yield_now().await;
             }
             drop(held);
-            // It goes from waiter to waiter, and is never idle.
-            assert!(pool.try_acquire().is_none(), "a newcomer overtakes the waiters");
+            // The connection goes from waiter to waiter, and is never idle.
+            assert!(pool.try_acquire().is_none(), "a new caller overtook the waiters");
             let _last = pool.acquire().await.unwrap();
             assert_eq!(*served.lock().unwrap(), Vec::from_iter(0..10));
         },
@@ -97,7 +97,7 @@ async fn first_callers_open_one_connection_each() {
         |pool| pool.max(5),
         async |_, pool| {
             gather((0..2).map(|_| pool.acquire())).await.into_iter().for_each(|link| drop(link.unwrap()));
-            assert_eq!(backend.opened(), 2, "one for each caller");
+            assert_eq!(backend.opened(), 2, "one connection per caller");
         },
     )
     .await;
@@ -115,7 +115,7 @@ async fn dropped_callers_leave_their_connects_to_the_pool() {
                 drop(timeout(millis(round % 50), pool.acquire()).await);
             }
             let links = gather((0..4).map(|_| pool.acquire())).await;
-            assert!(links.iter().all(Result::is_ok), "fewer are usable than there are");
+            assert!(links.iter().all(Result::is_ok), "not every connection is usable");
         },
     )
     .await;
@@ -133,9 +133,9 @@ async fn connection_handed_to_a_dropped_waiter_goes_to_the_next() {
             let (mut goes, mut stays) = (Box::pin(pool.acquire()), Box::pin(pool.acquire()));
             assert!(poll_once(&mut goes).await.is_pending() && poll_once(&mut stays).await.is_pending());
             drop(held);
-            // It has been handed the connection, and has not seen it.
+            // The future has been handed the connection, and was not polled since.
             drop(goes);
-            let Poll::Ready(link) = poll_once(&mut stays).await else { panic!("it waits for ever") };
+            let Poll::Ready(link) = poll_once(&mut stays).await else { panic!("the caller was not served") };
             assert_eq!(link.unwrap().id, 0);
 
             // The same without another waiter.
@@ -183,7 +183,7 @@ async fn max_waiting_bounds_the_waiters() {
             assert!(poll_once(&mut second).await.is_pending());
             let refused = pool.acquire().await.unwrap_err();
             assert!(matches!(refused, AcquireError::TooManyWaiting { limit: 2 }));
-            let says = "2 wait for a connection of the pool, as many as may (`max_waiting`)";
+            let says = "2 callers are already waiting for a connection (`max_waiting`)";
             assert_eq!(refused.to_string(), says);
             // A waiter that is dropped frees a slot, and so does a waiter that is served.
             drop(first);
@@ -198,7 +198,7 @@ async fn max_waiting_bounds_the_waiters() {
     .await;
 }
 
-/// None of them waits, and each is a reason for a connection.
+/// None of the callers waits, and each of them causes a connect.
 #[tokio::test(start_paused = true)]
 async fn acquire_with_zero_timeout_still_starts_a_connect() {
     let backend = Backend::limited_to(1);
@@ -220,7 +220,7 @@ async fn acquire_with_zero_timeout_still_starts_a_connect() {
     .await;
 }
 
-/// Nothing else happens in the pool by which it could notice.
+/// No other event in the pool makes the pool check the connection.
 #[tokio::test(start_paused = true)]
 async fn connection_of_a_dropped_waiter_ages() {
     let backend = Backend::limited_to(1);
@@ -240,9 +240,9 @@ async fn connection_of_a_dropped_waiter_ages() {
             sleep(seconds(60)).await;
             let checked = backend.checked();
             give_to_nobody().await;
-            assert_eq!(backend.checked(), checked + 1, "it was idle for a minute");
+            assert_eq!(backend.checked(), checked + 1, "the connection was idle for a minute");
             sleep(seconds(3600)).await;
-            assert_eq!(pool.stats().idle, 0, "it was idle for an hour");
+            assert_eq!(pool.stats().idle, 0, "the connection was idle for an hour");
         },
     )
     .await;
@@ -329,7 +329,7 @@ async fn detached_connection_frees_its_slot_and_stays_open() {
     });
     ended.await.unwrap();
     assert_eq!((detached.unwrap().id, backend.closed()), (0, 1));
-    assert_eq!(backend.dropped(), 1, "by its owner, just now");
+    assert_eq!(backend.dropped(), 1, "its owner dropped it just now");
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,7 +364,7 @@ async fn resize_lowers_the_maximum_of_a_pool_that_is_not_full() {
             let held = pool.acquire().await.unwrap();
             pool.resize(3);
             let rest = gather((0..9).map(|_| timeout(millis(10), pool.acquire()))).await;
-            assert_eq!(rest.iter().filter(|link| link.is_ok()).count(), 2, "three in all");
+            assert_eq!(rest.iter().filter(|link| link.is_ok()).count(), 2, "three connections in all");
             assert_eq!(backend.peak(), 3);
             drop((held, rest));
         },
@@ -384,7 +384,11 @@ async fn resize_closes_and_opens_connections_at_once() {
             held.truncate(6);
             pool.resize(3);
             let stats = pool.stats();
-            assert_eq!((stats.idle, stats.in_use, stats.closing), (0, 6, 2), "what is idle goes at once");
+            assert_eq!(
+                (stats.idle, stats.in_use, stats.closing),
+                (0, 6, 2),
+                "idle connections are closed at once"
+            );
             drop(held);
             let stats = pool.stats();
             assert_eq!((stats.idle, stats.closing), (3, 5), "of the returned connections, three stay");
@@ -395,7 +399,7 @@ async fn resize_closes_and_opens_connections_at_once() {
             let mut waits = Box::pin(pool.acquire());
             assert!(poll_once(&mut waits).await.is_pending());
             pool.resize(4);
-            assert_eq!(waits.await.unwrap().id, 8, "there is room for it now");
+            assert_eq!(waits.await.unwrap().id, 8, "the maximum allows the connection now");
             drop(held);
         },
     )
@@ -484,7 +488,7 @@ async fn snapshot_shows_the_state_of_a_pool() {
         drop(held);
         assert!(pool.close(millis(1)).await.is_complete());
         sleep(millis(1)).await;
-        assert!(n.snapshot().components.is_empty(), "it is over");
+        assert!(n.snapshot().components.is_empty(), "the pool has ended");
     })
     .await;
 }
@@ -519,15 +523,15 @@ fn generic_code_may_spawn_an_acquire() {
     let _: fn(&Nursery<Infallible>, Pool<Backend>) = spawned::<Backend>;
 }
 
-/// A waker whose clones are not seen to wake the same task. With optimizations those of the standard library are like
-/// that, too, now and then.
+/// A waker whose clones are never recognised as waking the same task. With optimisations, wakers of the standard
+/// library sometimes behave like that, too.
 #[allow(unsafe_code, reason = "no safe waker is like that for sure")]
 fn unlike_its_clones() -> Waker {
     static TABLE: RawWakerVTable = RawWakerVTable::new(another, |_| (), |_| (), |_| ());
     fn another(data: *const ()) -> RawWaker {
         RawWaker::new(data.wrapping_byte_add(1), &TABLE)
     }
-    // SAFETY: the pointer is a number, and nothing follows it.
+    // SAFETY: the pointer is a number, and no code dereferences it.
     unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &TABLE)) }
 }
 
@@ -546,7 +550,9 @@ async fn waker_unlike_its_clones_does_not_loop() {
                 assert!(waits.as_mut().poll(&mut cx).is_pending());
             }
             drop(held);
-            let Poll::Ready(Ok(link)) = waits.as_mut().poll(&mut cx) else { panic!("it was handed over") };
+            let Poll::Ready(Ok(link)) = waits.as_mut().poll(&mut cx) else {
+                panic!("a connection was handed over")
+            };
             assert_eq!(link.id, 0);
         },
     )

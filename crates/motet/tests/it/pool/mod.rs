@@ -1,4 +1,4 @@
-//! Pools, through their public API.
+//! Tests of pools through their public API.
 
 mod ages;
 pub(crate) mod backend;
@@ -26,7 +26,7 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Runs a body with a pool in a scope, and sees at its end that everything was closed.
+/// Runs a body with a pool in a scope, and checks at the end that every connection was closed.
 async fn with_pool(
     backend: &Backend,
     settings: impl FnOnce(Builder<Backend>) -> Builder<Backend>,
@@ -42,7 +42,7 @@ async fn with_pool(
     backend.assert_settled();
 }
 
-/// Polls once; with all of the budget, as each `await` of a test has.
+/// Polls once, with a full budget, as each `await` of a test has.
 async fn poll_once<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }

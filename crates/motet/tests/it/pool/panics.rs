@@ -1,4 +1,4 @@
-//! Code of users that panics where a pool calls it, beside the methods of a manager.
+//! Code of users, beside the methods of a manager, that panics when a pool calls it.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -17,7 +17,7 @@ use super::backend::Backend;
 use super::{seconds, with_pool};
 use crate::reader::reader;
 
-/// Must not be shown, or not be dropped.
+/// An error that panics when it is formatted, or dropped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Touch {
     Show,
@@ -29,7 +29,7 @@ struct Mine(Touch);
 
 impl fmt::Display for Mine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        assert!(self.0 != Touch::Show, "it goes off");
+        assert!(self.0 != Touch::Show, "an error panics in its display");
         f.write_str("a mine")
     }
 }
@@ -38,11 +38,11 @@ impl Error for Mine {}
 
 impl Drop for Mine {
     fn drop(&mut self) {
-        assert!(self.0 != Touch::Drop, "it goes off");
+        assert!(self.0 != Touch::Drop, "an error panics in its drop");
     }
 }
 
-/// Fails while its flag is set, and its connections fail their checks.
+/// A manager whose connects fail while its flag is set, and whose connections fail their checks.
 struct Minefield(AtomicBool, Touch);
 
 impl Manager for Minefield {
@@ -64,16 +64,18 @@ async fn panicking_errors_keep_no_slot_and_leave_the_pool_working() {
     for touch in [Touch::Show, Touch::Drop] {
         scope(async |n: &Nursery<Infallible>| {
             let pool = Pool::builder(n, Minefield(AtomicBool::new(true), touch)).max(1).build().unwrap();
-            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else { panic!("it is up") };
-            // The pool has it, too, and is the one that drops it.
+            let Err(AcquireError::Unavailable(cause)) = pool.acquire().await else {
+                panic!("the backend is up")
+            };
+            // The pool has a reference, too, and drops the last one.
             drop(cause);
             assert_eq!(pool.stats().connecting, 0);
             sleep(seconds(1)).await;
             drop(pool.acquire().await.unwrap());
             sleep(seconds(1)).await;
-            // Its check fails, and the error may go off in its user's hands.
+            // The check fails, and its error may panic while the caller handles it.
             let _ = Caught(Box::pin(pool.acquire())).await;
-            assert_eq!(pool.stats().in_use, 0, "a connection that failed its check is held for ever");
+            assert_eq!(pool.stats().in_use, 0, "a connection that failed its check is held without end");
             Ok(())
         })
         .await
@@ -81,7 +83,7 @@ async fn panicking_errors_keep_no_slot_and_leave_the_pool_working() {
     }
 }
 
-/// A future whose panic is its output.
+/// A future whose output is its panic.
 struct Caught<F>(Pin<Box<F>>);
 
 impl<F: Future> Future for Caught<F> {
