@@ -15,23 +15,24 @@ use super::submit::Submit;
 use crate::sim;
 use crate::task::Scope;
 
-/// Collects items into batches for a handler, and gives each caller the answer to its own item.
+/// Collects items into batches for a handler, and returns to each caller the answer to its own item.
 ///
-/// A handle: clones bring items to the same batches.
+/// It is a handle: clones add items to the same batches.
 ///
 /// # Ordering and fairness
-/// Items are batched in the order in which they came in. Callers that wait for a place are served in order, and
-/// nobody overtakes them. Batches begin in order; with more than one in flight they may end in any.
+/// Items are batched in the order in which they were added. Callers that wait for capacity are served in order, and no
+/// caller overtakes another. Batches start in order; with more than one in flight they may end in any order.
 ///
 /// # Drop
-/// With the last handle the items that were posted go at once; what a caller waits for has a handle.
+/// The drop of the last handle sends posted items at once. A caller that waits for an answer has a handle.
 ///
 /// # Examples
 /// ```
 /// use motet::batch::Batcher;
 /// use motet::task::{Nursery, gather, scope};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// scope(async |n: &Nursery| {
 ///     let squares = Batcher::new(n, async |items: Vec<u32>| {
 ///         items.into_iter().map(|n| n.checked_mul(n).ok_or("too large")).collect::<Vec<_>>()
@@ -41,15 +42,17 @@ use crate::task::Scope;
 ///     assert_eq!(answers[2].as_ref().unwrap_err().to_string(), "the item failed");
 ///     assert_eq!(squares.stats().batches, 1);
 ///     Ok(())
-/// }).await.unwrap();
-/// # });
+/// })
+/// .await?;
+/// # Ok(())
+/// # }
 /// ```
 pub struct Batcher<T, R, E> {
     handle: Arc<Handle<T, R, E>>,
 }
 
 impl<T: Send + 'static, R: Send + 'static, E: Send + Sync + 'static> Batcher<T, R, E> {
-    /// Opens a batcher in a scope, with the defaults of [`Builder`].
+    /// Creates a batcher in a scope, with the defaults of [`Builder`].
     #[track_caller]
     pub fn new<F, Fut>(scope: &Scope, handler: F) -> Self
     where
@@ -65,33 +68,33 @@ impl<T, R, E> Batcher<T, R, E> {
         Self { handle: Arc::new(handle) }
     }
 
-    /// Submits an item, and waits for its own answer.
+    /// Submits an item, and waits for its answer.
     ///
-    /// Waits for a place first if as many items wait as may; with too many in that line it is refused. The item is in its batch from the first poll that
-    /// finds a place.
+    /// If the maximum of items is waiting, the call first waits for capacity; with too many callers in that line it
+    /// fails. The item is in its batch from the first poll that finds capacity.
     ///
-    /// A handler that submits to its own batcher waits for another batch, and for ever once all that may be in flight
-    /// do so: give the work of a handler a batcher of its own.
+    /// A handler that submits to its own batcher waits for another batch. If all batches in flight do that, they wait
+    /// without end: use another batcher for the work of a handler.
     ///
     /// # Cancel safety
-    /// See [`Submit`]: an item that is not taken yet is removed, and nobody else is disturbed.
+    /// See [`Submit`]: an item whose batch does not run yet is removed, and other callers are not affected.
     ///
     /// # Errors
-    /// [`SubmitError`](super::SubmitError): the item is handed back if it was in no batch.
+    /// [`SubmitError`](super::SubmitError). The item is handed back if it was in no batch.
     #[track_caller]
     pub fn submit(&self, item: T) -> Submit<'_, T, R, E> {
         Submit::new(Entering::new(&self.handle.shared, item))
     }
 
-    /// Adds an item whose answer nobody waits for; waits for a place if as many items wait as may.
+    /// Adds an item without waiting for its answer. Waits for capacity if the maximum of items is waiting.
     ///
-    /// An error for it is counted ([`BatchStats::failed_posts`]) and logged.
+    /// An error for the item is counted ([`BatchStats::failed_posts`]) and logged.
     ///
     /// # Cancel safety
-    /// Safe: until it returns the item is in no batch; it is dropped with the future.
+    /// Safe: until the future returns, the item is in no batch, and is dropped with the future.
     ///
     /// # Errors
-    /// [`PostError`], which hands the item back.
+    /// [`PostError`], which contains the item.
     #[track_caller]
     pub fn post(&self, item: T) -> impl Future<Output = Result<(), PostError<T>>> {
         sim::at_named("batcher", "post", || Some(self.handle.shared.name.to_string()), async move {
@@ -106,10 +109,10 @@ impl<T, R, E> Batcher<T, R, E> {
         })
     }
 
-    /// Adds an item whose answer nobody waits for, if there is a place for it.
+    /// Adds an item without waiting for its answer, if there is capacity for it now.
     ///
     /// # Errors
-    /// [`PostError`], which hands the item back.
+    /// [`PostError`], which contains the item.
     pub fn try_post(&self, item: T) -> Result<(), PostError<T>> {
         match Entering::new(&self.handle.shared, item).enter(Wants::Nothing, None, None) {
             Err(Denied::Refused(refused)) => Err(refused),
@@ -117,12 +120,12 @@ impl<T, R, E> Batcher<T, R, E> {
         }
     }
 
-    /// Has the open batch go now, and waits until all items that had come in before have their answers.
+    /// Sends the open batch to the handler now, and waits until all items that were added before have their answers.
     ///
-    /// In a handler it would wait for itself.
+    /// A handler must not call this: it would wait for itself.
     ///
     /// # Cancel safety
-    /// Safe: the batch goes; only the wait is dropped.
+    /// Safe: the batch runs; only the wait is dropped.
     #[track_caller]
     pub fn flush(&self) -> impl Future<Output = ()> {
         sim::at_named("batcher", "flush", || Some(self.handle.shared.name.to_string()), async move {
@@ -130,13 +133,13 @@ impl<T, R, E> Batcher<T, R, E> {
         })
     }
 
-    /// Takes no more items, has the open batch go now, and waits until all items have their answers. Callers that
-    /// wait for a place have their items handed back.
+    /// Closes the batcher, sends the open batch to the handler now, and waits until all items have their answers.
+    /// Callers that wait for capacity get their items back.
     ///
-    /// In a handler it would wait for itself.
+    /// A handler must not call this: it would wait for itself.
     ///
     /// # Cancel safety
-    /// Safe: it is closed all the same, and drains; call it again to wait.
+    /// Safe: the batcher is closed at the first poll, and its items are handled. A further call waits for them.
     #[track_caller]
     pub fn close(&self) -> impl Future<Output = ()> {
         sim::at_named("batcher", "close", || Some(self.handle.shared.name.to_string()), async move {
@@ -144,13 +147,13 @@ impl<T, R, E> Batcher<T, R, E> {
         })
     }
 
-    /// Asks whether it takes no more items: it was closed, or its scope is cancelled or has ended.
+    /// Returns `true` if the batcher is closed, or its scope is cancelled or has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.handle.shared.is_over() || self.stats().is_closed
     }
 
-    /// Tells what it does now, and what it has done.
+    /// The current numbers of the batcher.
     #[must_use]
     pub fn stats(&self) -> BatchStats {
         BatchStats::of(&self.handle.shared)

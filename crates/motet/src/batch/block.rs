@@ -1,4 +1,4 @@
-//! Where the answers of one batch will be, and who is told: one for all that asked.
+//! The answers of one batch and the wakers of its callers, shared by all its callers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -13,15 +13,16 @@ pub(super) struct Block<T, R, E> {
 }
 
 enum Phase<T, R, E> {
-    /// The batch is not taken: the seats are with the state.
+    /// The batch does not run yet: the state has the seats.
     Waits,
     Runs(Vec<Seat<Waker>>),
-    /// Each answer is there until whoever asked takes it.
+    /// The batch has ended; each answer stays until its caller takes it.
     Ended(Answers<T, R, E>),
 }
 
-/// Answers and items are a user's, and are dropped by whoever lets go of the batch last: a panic of one ends here. One by
-/// one, for a second panic in the drop of one vector would end the process.
+/// Answers and items are values of the user. The owner that releases the batch last drops them, and a panic in such a
+/// drop ends here. They are dropped one by one, because a second panic in the drop of one vector would abort the
+/// process.
 impl<T, R, E> Drop for Block<T, R, E> {
     fn drop(&mut self) {
         let phase = std::mem::replace(&mut *self.phase(), Phase::Waits);
@@ -34,22 +35,22 @@ impl<T, R, E> Drop for Block<T, R, E> {
     }
 }
 
-/// What became of a batch, by seat.
+/// The result of a batch, by seat.
 pub(super) enum Answers<T, R, E> {
     Each(Vec<Option<Result<R, E>>>),
     All(Failure<E>),
-    /// It did not run: the items.
+    /// The batch did not run: the items are handed back.
     Back(Vec<Option<T>>),
 }
 
-/// What became of one item.
+/// The result of one item.
 pub(super) enum Answer<T, R, E> {
     Each(Result<R, E>),
     All(Failure<E>),
     Back(Option<T>),
 }
 
-/// Why a whole batch has no answers.
+/// The reason why a whole batch has no answers.
 #[derive(Debug)]
 pub(super) enum Failure<E> {
     Failed(Arc<E>),
@@ -58,20 +59,20 @@ pub(super) enum Failure<E> {
     Cancelled,
 }
 
-/// Where an answer is.
+/// The result of looking for an answer.
 pub(super) enum Found<T, R, E> {
-    /// The batch is not taken yet.
+    /// The batch does not run yet.
     Waits,
     Runs,
-    /// It runs, and has another waker on the seat.
+    /// The batch runs, and the seat has another waker.
     OtherWaker,
     Here(Answer<T, R, E>),
 }
 
-/// What is left of a batch that has ended.
+/// The remains of a batch that has ended.
 pub(super) struct Ended<T, R, E> {
     pub(super) seats: Vec<Seat<Waker>>,
-    /// Answers to what was posted, or asked by somebody who is gone.
+    /// Answers to posted items, and to items whose callers were dropped.
     pub(super) unasked: Vec<(Seat<Waker>, Answer<T, R, E>)>,
 }
 
@@ -80,19 +81,19 @@ impl<T, R, E> Block<T, R, E> {
         Self { number, phase: Mutex::new(Phase::Waits) }
     }
 
-    /// The batch is taken: whoever asks finds the seats here now. Called under the lock of the state.
+    /// Starts the batch: from now on its callers find their seats here. Called under the lock of the state.
     pub(super) fn run(&self, seats: Vec<Seat<Waker>>) {
         *self.phase() = Phase::Runs(seats);
     }
 
-    /// Puts the answers in place. Those on the seats are to be woken.
+    /// Stores the answers. The caller has to wake the returned seats.
     pub(super) fn end(&self, mut answers: Answers<T, R, E>) -> Ended<T, R, E> {
         let mut phase = self.phase();
         let seats = match &mut *phase {
             Phase::Runs(seats) => std::mem::take(seats),
             Phase::Waits | Phase::Ended(_) => Vec::new(),
         };
-        // Nobody would ever take these, and their drop is not to happen in the task of a neighbour.
+        // No caller would take these answers, and their drop must not run in the task of a neighbour.
         let mut unasked = Vec::new();
         for (at, seat) in seats.iter().enumerate() {
             let gone = match seat {
@@ -115,11 +116,11 @@ impl<T, R, E> Block<T, R, E> {
         }
     }
 
-    /// Takes the answer, or looks at the waker on the seat.
+    /// Takes the answer, or checks the waker on the seat.
     pub(super) fn look(&self, seat: u32, renewal: &mut Renewal<'_>) -> Found<T, R, E> {
         match &mut *self.phase() {
             Phase::Waits => Found::Waits,
-            // It was never taken before: it is with whoever has the seat.
+            // The answer was not taken before: only the owner of the seat takes it.
             Phase::Ended(answers) => answers.take(seat).map_or(Found::Here(Answer::Back(None)), Found::Here),
             Phase::Runs(seats) => match &mut seats[seat as usize] {
                 Seat::Asked(kept) => {
@@ -134,9 +135,9 @@ impl<T, R, E> Block<T, R, E> {
         }
     }
 
-    /// Takes one off its seat; `None` when the batch is not taken. What comes back is to be dropped outside of
-    /// the lock.
-    #[allow(clippy::type_complexity, reason = "what was in the seat, or the answer that was there")]
+    /// Removes a caller from its seat; `None` if the batch does not run yet. The caller drops the returned values
+    /// outside of the lock.
+    #[allow(clippy::type_complexity, reason = "the content of the seat, or the answer")]
     pub(super) fn leave(&self, seat: u32) -> Option<(Option<Seat<Waker>>, Option<Answer<T, R, E>>)> {
         match &mut *self.phase() {
             Phase::Waits => None,
@@ -147,7 +148,7 @@ impl<T, R, E> Block<T, R, E> {
         }
     }
 
-    /// No code of a user runs under this lock, so a poisoned one holds a sound state.
+    /// No code of the user runs under this lock, so the state of a poisoned lock is sound.
     fn phase(&self) -> MutexGuard<'_, Phase<T, R, E>> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -166,13 +167,15 @@ impl<T, R, E> Answers<T, R, E> {
 }
 
 impl<E> Failure<E> {
-    /// For the log; the error itself need not be printable.
+    /// The text for the log; the error itself need not implement `Display`.
     pub(super) fn words(&self) -> String {
         match self {
             Self::Failed(_) => "the handler returned an error".to_owned(),
             Self::Panicked(message) => format!("the handler panicked: {message}"),
-            Self::Mismatch { items, answers } => format!("{answers} answers to {items} items"),
-            Self::Cancelled => "it was cancelled with its scope".to_owned(),
+            Self::Mismatch { items, answers } => {
+                format!("the handler returned {answers} answers to {items} items")
+            }
+            Self::Cancelled => "the batch was cancelled with its scope".to_owned(),
         }
     }
 }

@@ -13,20 +13,21 @@ use super::state::{Seating, State};
 use super::watch;
 use crate::task::{Name, Scope};
 
-/// Sets up a [`Batcher`].
+/// Sets the options of a [`Batcher`].
 ///
 /// # Defaults
-/// At most 64 items and any weight in a batch, 1 ms after its first item, 4 batches in flight, 16 times the items of
-/// a batch waiting, 10 000 callers that wait for a place, not eager, no name.
+/// At most 64 items of any weight in a batch, 1 ms after its first item, 4 batches in flight, 16 times the items of a
+/// batch waiting, 10 000 callers that wait for capacity, not eager, no name.
 ///
 /// # Examples
 /// ```
 /// use motet::batch::Builder;
 /// use motet::task::{Nursery, scope};
-/// use std::time::Duration;
+/// use std::{io, time::Duration};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// scope(async |n: &Nursery| {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// scope(async |n: &Nursery<io::Error>| {
 ///     let lines = Builder::new(n)
 ///         .named("lines")
 ///         .max_items(500)
@@ -34,18 +35,20 @@ use crate::task::{Name, Scope};
 ///         .max_delay(Duration::from_millis(20))
 ///         .max_in_flight(1)
 ///         .build(async |lines: Vec<String>| {
-///             let written = lines.iter().map(|line| Ok::<_, std::io::Error>(line.len()));
+///             let written = lines.iter().map(|line| Ok::<_, io::Error>(line.len()));
 ///             written.collect::<Vec<_>>()
 ///         })
-///         .expect("these limits make sense");
-///     lines.post("hello".to_owned()).await.unwrap();
+///         .map_err(io::Error::other)?;
+///     lines.post("hello".to_owned()).await.map_err(io::Error::other)?;
 ///     lines.close().await;
 ///     assert!(n.snapshot().to_string().contains("batcher `lines`"));
 ///     Ok(())
-/// }).await.unwrap();
-/// # });
+/// })
+/// .await?;
+/// # Ok(())
+/// # }
 /// ```
-#[must_use = "it is no batcher until it is built"]
+#[must_use = "the batcher is created by `build`"]
 pub struct Builder<T> {
     scope: Scope,
     settings: Settings,
@@ -53,73 +56,73 @@ pub struct Builder<T> {
 }
 
 impl<T: Send + 'static> Builder<T> {
-    /// Sets up a batcher of a scope: its batches run as tasks of that.
+    /// Creates a builder for a batcher in a scope. Its batches run as tasks of that scope.
     #[track_caller]
     pub fn new(scope: &Scope) -> Self {
         Self { scope: scope.clone(), settings: Settings::new(), weigh: None }
     }
 
-    /// Shows the batcher under this name in the snapshots of its scope.
+    /// Sets the name, and shows the batcher in the snapshots of its scope.
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into());
         self
     }
 
-    /// Puts no more than this many items in a batch; 64 unless set.
+    /// Sets how many items a batch holds; 64 by default.
     pub fn max_items(mut self, items: usize) -> Self {
         self.settings.max_items = items;
         self
     }
 
-    /// Puts no more than this weight in a batch; `weigh` says what an item weighs, and is called once for each, by
-    /// whoever brings it.
+    /// Sets the weight that a batch holds. `weigh` returns the weight of an item; the caller that adds the item calls
+    /// it once.
     pub fn max_weight(mut self, weight: u64, weigh: impl Fn(&T) -> u64 + Send + Sync + 'static) -> Self {
         self.weigh = Some((weight, Box::new(weigh)));
         self
     }
 
-    /// Has a batch go this long after its first item, full or not; 1 ms unless set. With `None` it goes when it is
-    /// full, flushed or closed, and so it does with [`Duration::MAX`]. With zero it waits for nothing.
+    /// Sets the delay after the first item of a batch at which the batch runs, full or not; 1 ms by default. With
+    /// `None` or [`Duration::MAX`] a batch runs when it is full, flushed or closed. With zero it runs without delay.
     pub fn max_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.settings.max_delay = delay.into();
         self
     }
 
-    /// Lets no more than this many batches run at the same time; 4 unless set. With 1 they run in order.
+    /// Sets how many batches may be in flight; 4 by default. With 1 they run in order.
     pub fn max_in_flight(mut self, batches: usize) -> Self {
         self.settings.max_in_flight = batches;
         self
     }
 
-    /// Lets no more than this many items wait to be taken: who brings more waits for a place. 16 times the items of
-    /// a batch unless set.
+    /// Sets how many items may wait for their batch; further callers wait for capacity. 16 times the items of a batch
+    /// by default.
     pub fn max_waiting(mut self, items: usize) -> Self {
         self.settings.max_waiting = Some(items);
         self
     }
 
-    /// Lets no more than this many callers wait for a place: who would be one more is refused at once, with `Full`.
-    /// 10 000 unless set; with zero nobody waits.
+    /// Sets how many callers may wait for capacity; further callers fail at once with `Full`. 10 000 by default; with
+    /// zero no caller waits.
     pub fn max_in_line(mut self, callers: usize) -> Self {
         self.settings.max_in_line = callers;
         self
     }
 
-    /// Has a batch go at once when none is in flight: items are batched only while the handler is busy.
+    /// Runs a batch at once when none is in flight: items are batched only while the handler is busy.
     ///
-    /// Takes away the delay where there is little to do, at the price of a first batch of one item.
+    /// This removes the delay under light load, at the price of a first batch of one item.
     pub fn eager(mut self) -> Self {
         self.settings.eager = true;
         self
     }
 
-    /// Makes the batcher.
+    /// Creates the batcher.
     ///
-    /// `handler` is given the items of a batch, and gives an answer for each, in their order, or one error for all:
+    /// `handler` gets the items of a batch, and returns an answer for each, in their order, or one error for all: see
     /// [`BatchOutcome`]. It is called in a task of its own for each batch.
     ///
     /// # Errors
-    /// [`BuildError`]: a limit makes no sense.
+    /// [`BuildError`]: a limit is out of its range.
     pub fn build<R, E, F, Fut>(self, handler: F) -> Result<Batcher<T, R, E>, BuildError>
     where
         R: Send + 'static,
@@ -135,7 +138,7 @@ impl<T: Send + 'static> Builder<T> {
         self.weigh.as_ref().map_or(u64::MAX, |(most, _)| *most)
     }
 
-    /// With settings that are known to make sense.
+    /// Creates the batcher from valid settings.
     pub(super) fn open<R, E, F, Fut>(self, handler: F) -> Batcher<T, R, E>
     where
         R: Send + 'static,

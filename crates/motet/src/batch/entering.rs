@@ -1,4 +1,4 @@
-//! An item on its way in: waits for a place, in order, and stays with its caller until it has one.
+//! Adding an item to a batch: the item waits for capacity, in order, and stays with its caller until then.
 
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -10,31 +10,31 @@ use super::state::{Door, Seat};
 
 pub(super) struct Entering<'a, T, R, E> {
     shared: &'a Arc<Shared<T, R, E>>,
-    /// Until it is in, or refused.
+    /// `Some` until the item is in a batch, or refused.
     item: Option<T>,
-    /// What it weighs, once that was asked.
+    /// The weight, once it was computed.
     weight: Option<u64>,
-    /// One's own in the line.
+    /// The key in the line.
     place: Option<usize>,
 }
 
-/// The seat of an item that is in.
+/// The seat of an item that is in a batch.
 pub(super) struct Entered<T, R, E> {
     pub(super) block: Arc<Block<T, R, E>>,
     pub(super) seat: u32,
     pub(super) weight: u64,
 }
 
-/// Why an item is not in.
+/// The reason why an item is not in a batch.
 pub(super) enum Denied<T> {
     Refused(PostError<T>),
-    /// It waits in the line.
+    /// The caller waits in line.
     Waits,
-    /// Others came in since it was asked whether its key is there.
+    /// Other items were added since the caller checked whether its key is there.
     Changed,
 }
 
-/// Where the key of an item belongs: after so many of the same hash, in the batch that was seen.
+/// The position of a key in the open batch: after `before` other items of the same hash, in the batch that was seen.
 #[derive(Clone, Copy)]
 pub(super) struct Key {
     pub(super) hash: u64,
@@ -43,7 +43,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Whether that is still where it belongs.
+    /// Returns `true` if this is still the position of the key.
     fn holds<T, R, E>(self, state: &mut Core<T, R, E>) -> bool {
         let Some(open) = state.open() else { return self.before == 0 };
         (self.before == 0 || self.batch == Some(open.number))
@@ -51,7 +51,7 @@ impl Key {
     }
 }
 
-/// Who is to have the answer.
+/// Whether the caller waits for the answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wants {
     Answer,
@@ -78,7 +78,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
         wants: Wants,
         cx: &Context<'_>,
     ) -> Poll<Result<Entered<T, R, E>, PostError<T>>> {
-        // Before the lock: cloning a waker may run somebody's code.
+        // Before the lock: cloning a waker may run code of the user.
         match self.enter(wants, Some(cx.waker().clone()), None) {
             Ok(entered) => Poll::Ready(Ok(entered)),
             Err(Denied::Refused(refused)) => Poll::Ready(Err(refused)),
@@ -86,7 +86,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
         }
     }
 
-    /// Goes in if there is a place; if not, and with a waker, waits in the line.
+    /// Adds the item if there is capacity; otherwise, with a waker, waits in line.
     #[inline(always)]
     pub(super) fn enter(
         &mut self,
@@ -96,7 +96,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
     ) -> Result<Entered<T, R, E>, Denied<T>> {
         let shared = self.shared;
         let refused = |refused| Err(Denied::Refused(refused));
-        let Some(item) = self.item.take() else { unreachable!("it is not polled after its end") };
+        let Some(item) = self.item.take() else { unreachable!("the future is not polled after its end") };
         let weight = match (self.weight, &shared.weigh) {
             (Some(weight), _) => weight,
             (None, None) => 0,
@@ -137,7 +137,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
             }
             Door::Open => {
                 if let Some(place) = self.place.take() {
-                    // It was offered, so no waker comes back.
+                    // The capacity was offered, so no waker comes back.
                     state.line.leave(place);
                 }
                 let seat = match wants {
@@ -150,7 +150,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
         }
     }
 
-    /// Gives what is to be dropped outside of the lock.
+    /// Returns a waker that the caller drops outside of the lock.
     fn wait(&mut self, state: &mut MutexGuard<'_, Core<T, R, E>>, waker: Waker) -> Option<Waker> {
         let Some(place) = self.place else {
             self.place = Some(state.line.join(waker));
@@ -160,7 +160,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
         Some(std::mem::replace(known, waker))
     }
 
-    /// Leaves the line; a place that was offered is offered to the next.
+    /// Leaves the line. Offered capacity is offered to the next caller.
     #[inline(always)]
     pub(super) fn leave_line(&mut self) {
         if let Some(place) = self.place.take() {

@@ -4,87 +4,91 @@ use std::sync::Arc;
 
 use super::block::Failure;
 
-/// Says why an item has no answer.
+/// The error of [`Batcher::submit`](super::Batcher::submit).
 ///
-/// `Closed`, `TooHeavy` and `Full` hand the item back: it was in no batch. In all other cases the handler has had it.
+/// `Closed`, `TooHeavy` and `Full` contain the item, which was in no batch. In all other cases the handler got the
+/// item.
 #[non_exhaustive]
 pub enum SubmitError<T, E> {
-    /// The batcher is closed, or its scope is cancelled or has ended. The item; it was in no batch.
+    /// The batcher is closed, or its scope is cancelled or has ended. Contains the item, which was in no batch.
     Closed(T),
-    /// The item alone weighs more than a batch may. The item.
+    /// The item alone is heavier than `max_weight`. Contains the item.
     TooHeavy(T),
-    /// As many callers wait for a place as [may](super::Builder::max_in_line). The item; a retry is sane, later.
+    /// [`max_in_line`](super::Builder::max_in_line) callers are already waiting for capacity. Contains the item. A
+    /// retry is sensible later.
     Full(T),
-    /// The handler answered this item with an error.
+    /// The handler returned an error for this item.
     Failed(E),
     /// The handler failed for the whole batch.
     BatchFailed(Arc<E>),
-    /// The handler panicked; its message, where it is text.
+    /// The handler panicked. Contains the message, if it is text.
     Panicked(Arc<str>),
-    /// The handler gave more or fewer answers than there were items, so none can be told to be this item's.
+    /// The handler returned more or fewer answers than it got items, so no answer can be assigned to this item.
     Mismatch {
-        /// How many items there were.
+        /// The number of items.
         items: usize,
-        /// How many answers there were.
+        /// The number of answers.
         answers: usize,
     },
     /// The handler was cancelled with its scope while it ran.
     Cancelled,
 }
 
-/// Says why an item was not posted. The item is handed back.
+/// The error of [`Batcher::post`](super::Batcher::post). It contains the item.
 #[non_exhaustive]
 pub enum PostError<T> {
     /// The batcher is closed, or its scope is cancelled or has ended.
     Closed(T),
-    /// The item alone weighs more than a batch may.
+    /// The item alone is heavier than `max_weight`.
     TooHeavy(T),
-    /// As many items wait as may, and so do as many callers for a place, unless it was only [tried](super::Batcher::try_post).
+    /// `max_waiting` items and `max_in_line` callers are already waiting; for [`try_post`](super::Batcher::try_post),
+    /// `max_waiting` items.
     Full(T),
 }
 
-/// Says why a key has no value.
+/// The error of [`Loader::load`](super::Loader::load).
 #[non_exhaustive]
 pub enum LoadError<K, E> {
-    /// The loader is closed, or its scope is cancelled or has ended. The key; nobody was asked for it.
+    /// The loader is closed, or its scope is cancelled or has ended. Contains the key, which was not looked up.
     Closed(K),
-    /// As many callers wait for a place as [may](super::LoaderBuilder::max_in_line). The key; a retry is sane, later.
+    /// [`max_in_line`](super::LoaderBuilder::max_in_line) callers are already waiting for capacity. Contains the key. A
+    /// retry is sensible later.
     Full(K),
-    /// The handler answered this key, or the whole batch, with an error.
+    /// The handler returned an error for this key, or for the whole batch.
     Failed(Arc<E>),
-    /// The handler panicked; its message, where it is text.
+    /// The handler panicked. Contains the message, if it is text.
     Panicked(Arc<str>),
-    /// The handler gave more or fewer answers than there were keys, so none can be told to be this key's.
+    /// The handler returned more or fewer answers than it got keys, so no answer can be assigned to this key.
     Mismatch {
-        /// How many keys there were.
+        /// The number of keys.
         keys: usize,
-        /// How many answers there were.
+        /// The number of answers.
         answers: usize,
     },
     /// The handler was cancelled with its scope while it ran.
     Cancelled,
 }
 
-/// Says which limit of a batcher makes no sense.
+/// The error of invalid settings of a batcher or a loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// No batch could hold an item.
-    #[error("a batch of at most no items holds none: `max_items` must be one or more")]
+    /// `max_items` is 0, so no batch could hold an item.
+    #[error("`max_items` is 0, but must be at least 1")]
     NoItems,
-    /// No batch could hold an item that weighs something.
-    #[error("a batch of no weight holds nothing: `max_weight` must be one or more")]
+    /// `max_weight` is 0, so no batch could hold an item with a weight.
+    #[error("`max_weight` is 0, but must be at least 1")]
     NoWeight,
-    /// No batch could run.
-    #[error("with no batch in flight none would run: `max_in_flight` must be one or more")]
+    /// `max_in_flight` is 0, so no batch could run.
+    #[error("`max_in_flight` is 0, but must be at least 1")]
     NoneInFlight,
-    /// No batch could be full.
-    #[error("fewer items may wait than a batch holds: `max_waiting` must be at least `max_items`")]
+    /// `max_waiting` is below `max_items`, so no batch could be full.
+    #[error("`max_waiting` is below `max_items`, but must be at least that")]
     WaitingBelowBatch,
 }
 
 impl<T, E> SubmitError<T, E> {
-    /// Gives the item, if it was handed back.
+    /// Returns the item, if it was handed back.
     pub fn into_item(self) -> Option<T> {
         match self {
             Self::Closed(item) | Self::TooHeavy(item) | Self::Full(item) => Some(item),
@@ -92,7 +96,7 @@ impl<T, E> SubmitError<T, E> {
         }
     }
 
-    /// Gives the handler's own error for this item, if that is what it is.
+    /// Returns the handler's error for this item, if the error is one.
     pub fn into_error(self) -> Option<E> {
         match self {
             Self::Failed(error) => Some(error),
@@ -121,14 +125,14 @@ impl<T, E> From<PostError<T>> for SubmitError<T, E> {
 }
 
 impl<T> PostError<T> {
-    /// Gives the item.
+    /// Returns the item.
     pub fn into_item(self) -> T {
         match self {
             Self::Closed(item) | Self::TooHeavy(item) | Self::Full(item) => item,
         }
     }
 
-    /// Asks whether there was no place for it: trying again later makes sense.
+    /// Returns `true` if there was no capacity for the item: a retry is sensible later.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(_))
@@ -147,8 +151,8 @@ impl<K, E> LoadError<K, E> {
 }
 
 const CLOSED: &str = "the batcher is closed";
-const TOO_HEAVY: &str = "the item weighs more than a batch may";
-const FULL: &str = "as many items wait for the batcher as may";
+const TOO_HEAVY: &str = "the item is heavier than a batch may be (`max_weight`)";
+const FULL: &str = "too many items are waiting for the batcher (`max_waiting`, `max_in_line`)";
 const FAILED: &str = "the item failed";
 const BATCH_FAILED: &str = "the batch failed";
 const CANCELLED: &str = "the batch was cancelled with its scope";
@@ -158,7 +162,7 @@ fn panicked(f: &mut fmt::Formatter<'_>, message: &str) -> fmt::Result {
 }
 
 fn mismatch(f: &mut fmt::Formatter<'_>, items: usize, answers: usize) -> fmt::Result {
-    write!(f, "the handler gave {answers} answers to {items} items")
+    write!(f, "the handler returned {answers} answers to {items} items")
 }
 
 impl<T, E> fmt::Display for SubmitError<T, E> {
@@ -190,7 +194,9 @@ impl<K, E> fmt::Display for LoadError<K, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(_) => f.write_str("the loader is closed"),
-            Self::Full(_) => f.write_str("as many keys wait for the loader as may"),
+            Self::Full(_) => {
+                f.write_str("too many keys are waiting for the loader (`max_waiting`, `max_in_line`)")
+            }
             Self::Failed(_) => f.write_str("the key failed"),
             Self::Panicked(message) => panicked(f, message),
             Self::Mismatch { keys, answers } => mismatch(f, *keys, *answers),

@@ -1,4 +1,4 @@
-//! What the clones of a handle share: gone with the last of them.
+//! The part that the clones of a handle share; it is dropped with the last one.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::task::Scope;
 
 pub(super) struct Handle<T, R, E> {
     pub(super) shared: Arc<Shared<T, R, E>>,
-    /// In the snapshots, if it has a name.
+    /// The registration in snapshots, if there is a name.
     _shown: Option<Registration>,
 }
 
@@ -56,10 +56,10 @@ impl<T, R, E> Handle<T, R, E> {
         count
     }
 
-    /// Waits until so many batches have ended.
+    /// Waits until the first `count` batches have ended.
     async fn ended(&self, count: u64) {
         loop {
-            // Before the question, so that an end between the two is not missed.
+            // Registered before the state is read, so that an end between the two is not missed.
             let ended = self.shared.ended.notified();
             if self.shared.state().window.have_ended(count) {
                 return;
@@ -69,7 +69,7 @@ impl<T, R, E> Handle<T, R, E> {
     }
 }
 
-/// Nobody can bring an item any more: what is here goes, and nothing waits for a deadline.
+/// No caller can add an item any more: the waiting items run, and no task waits for a deadline.
 impl<T, R, E> Drop for Handle<T, R, E> {
     fn drop(&mut self) {
         if !mutant!("batch.forget_at_drop") {

@@ -12,28 +12,29 @@ use super::shared::Shared;
 use crate::mutant;
 use crate::sim::Site;
 
-/// A key and the wait for its value: see [`Loader::load`](super::Loader::load).
+/// The future of a key's value. See [`Loader::load`](super::Loader::load).
 ///
 /// # Drop
-/// A key that nobody else asks for is removed, unless its batch is taken; the others stay.
+/// If no other caller waits for the key and its batch does not run yet, the key is removed; the other keys stay.
 ///
 /// # Cancel safety
-/// Safe: nobody else is disturbed.
-#[must_use = "a key is not asked for until it is awaited"]
+/// Safe: other callers are not affected.
+#[must_use = "a key is not looked up until the future is awaited"]
 pub struct Load<'a, K, V, E> {
     entering: Entering<'a, Asked<K>, Arc<V>, Arc<E>>,
     key: Arc<K>,
     hash: u64,
-    /// Once the key is in.
+    /// Set once the key is in a batch.
     entered: Option<Seat<K, V, E>>,
     site: Site,
 }
 
-/// A key as it stands in a batch.
+/// A key in a batch.
 pub(super) struct Asked<K> {
-    /// For comparisons.
+    /// The key for comparisons.
     pub(super) key: Arc<K>,
-    /// For the handler. Cloned before the key enters the batch, so that a panic of the clone is the panic of the caller.
+    /// The key for the handler. It is cloned before the key enters the batch, so that a panic of the clone is a panic
+    /// of the caller.
     pub(super) own: Option<K>,
 }
 
@@ -51,10 +52,10 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
         Self { site, entering: Entering::new(shared, asked), key, hash, entered: None }
     }
 
-    /// Joins those that ask for the same key in the open batch; goes in, or waits for a place, if there are none.
+    /// Joins the callers of the same key in the open batch. If there is none, adds the key, or waits for capacity.
     ///
-    /// Keys are compared with no lock held, since that is the user's code: so what was seen is looked at again.
-    #[allow(clippy::type_complexity, reason = "what `Entering` gives, for keys")]
+    /// Keys are compared without a lock, since that is code of the user. So the result is checked again under the lock.
+    #[allow(clippy::type_complexity, reason = "the output of `Entering`, for keys")]
     fn seek(&mut self, cx: &Context<'_>) -> Poll<Result<Seat<K, V, E>, PostError<Asked<K>>>> {
         let shared = self.entering.shared();
         let mut key = Key { hash: self.hash, before: 0, batch: None };
@@ -77,7 +78,8 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
                     let open = state.open().filter(|open| open.number == batch);
                     let still = open
                         .filter(|open| matches!(open.candidate(key.hash, key.before), Some((_, Some(_)))));
-                    // Not into the closure, which is dropped under the lock: it may be somebody's code.
+                    // Not moved into the closure, which is dropped under the lock: dropping a waker may run code of the
+                    // user.
                     let mut waker = Some(waker);
                     let joined = still
                         .and_then(|open| Some((Arc::clone(&open.block), open.join(number, waker.take()?))));
@@ -87,7 +89,7 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
                         return Poll::Ready(Ok(Entered { block, seat, weight: 0 }));
                     }
                 }
-                // Another key of the same hash, or one that was removed.
+                // Another key of the same hash, or a key that was removed.
                 Some(_) => key.before += 1,
                 None => {
                     if !opened {
@@ -135,7 +137,7 @@ impl<K: Eq + Clone, V, E> Load<'_, K, V, E> {
                     Poll::Pending
                 }
                 Err(PostError::Full(_)) => Poll::Ready(Err(LoadError::Full(K::clone(&this.key)))),
-                // A key weighs nothing.
+                // A key has no weight.
                 Err(PostError::Closed(_) | PostError::TooHeavy(_)) => Poll::Ready(Err(this.closed())),
             };
         };

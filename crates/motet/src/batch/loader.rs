@@ -17,20 +17,21 @@ use crate::task::caught::quietly_drop;
 use crate::task::{Name, Scope};
 use crate::{mutant, sim};
 
-/// Looks values up by key, in batches in which each key is there once, whoever asks for it.
+/// Looks up values by key, in batches that contain each key once for all its callers.
 ///
-/// A handle: clones ask in the same batches. It keeps no values: who asks after a batch was taken is asked for anew,
-/// so a value is never older than the question.
+/// It is a handle: clones look up in the same batches. A loader stores no values: a call after a batch has started
+/// looks its key up again, so a value is never older than the call.
 ///
 /// # Drop
-/// With the last handle nobody waits any more.
+/// When the last handle is dropped, no caller is waiting any more.
 ///
 /// # Examples
 /// ```
 /// use motet::batch::Loader;
 /// use motet::task::{Nursery, gather, scope};
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// scope(async |n: &Nursery| {
 ///     let lengths = Loader::new(n, async |words: Vec<&'static str>| {
 ///         assert_eq!(words, ["one", "three"]);
@@ -39,8 +40,10 @@ use crate::{mutant, sim};
 ///     let loaded = gather(["one", "three", "one"].map(|word| lengths.load(word))).await;
 ///     assert_eq!(loaded.into_iter().map(|length| *length.unwrap()).sum::<usize>(), 11);
 ///     Ok(())
-/// }).await.unwrap();
-/// # });
+/// })
+/// .await?;
+/// # Ok(())
+/// # }
 /// ```
 pub struct Loader<K, V, E> {
     inner: Arc<Inner<K, V, E>>,
@@ -48,7 +51,7 @@ pub struct Loader<K, V, E> {
 
 struct Inner<K, V, E> {
     handle: Handle<Asked<K>, Arc<V>, Arc<E>>,
-    /// No order depends on it: keys are batched as they come.
+    /// Random per loader: keys are batched in the order of the calls, not of their hashes.
     hasher: RandomState,
 }
 
@@ -58,7 +61,7 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Opens a loader in a scope, with the defaults of [`LoaderBuilder`].
+    /// Creates a loader in a scope, with the defaults of [`LoaderBuilder`].
     #[track_caller]
     pub fn new<F, Fut>(scope: &Scope, handler: F) -> Self
     where
@@ -68,13 +71,13 @@ where
         LoaderBuilder::new(scope).open(handler)
     }
 
-    /// Asks for the value of a key.
+    /// Loads the value of a key.
     ///
-    /// The handler sees a key once for all that ask while its batch is open; each is given the same value, or the
-    /// same error. An allocation for each question.
+    /// The handler gets a key once for all callers that load it while its batch is open; each of them gets the same
+    /// value, or the same error. Each call costs one allocation.
     ///
     /// # Cancel safety
-    /// See [`Load`]: nobody else is disturbed.
+    /// See [`Load`]: other callers are not affected.
     ///
     /// # Errors
     /// [`LoadError`](super::LoadError).
@@ -84,12 +87,12 @@ where
         Load::new(&self.inner.handle.shared, key, hash)
     }
 
-    /// Has the open batch go now, and waits until all keys that had come in before have their values.
+    /// Sends the open batch to the handler now, and waits until all keys that were added before have their values.
     ///
-    /// In a handler it would wait for itself.
+    /// A handler must not call this: it would wait for itself.
     ///
     /// # Cancel safety
-    /// Safe: the batch goes; only the wait is dropped.
+    /// Safe: the batch runs; only the wait is dropped.
     #[track_caller]
     pub fn flush(&self) -> impl Future<Output = ()> {
         sim::at_named("loader", "flush", || Some(self.inner.handle.shared.name.to_string()), async move {
@@ -97,12 +100,12 @@ where
         })
     }
 
-    /// Takes no more keys, has the open batch go now, and waits until all keys have their values.
+    /// Closes the loader, sends the open batch to the handler now, and waits until all keys have their values.
     ///
-    /// In a handler it would wait for itself.
+    /// A handler must not call this: it would wait for itself.
     ///
     /// # Cancel safety
-    /// Safe: it is closed all the same, and drains; call it again to wait.
+    /// Safe: the loader is closed at the first poll, and its keys are handled. A further call waits for them.
     #[track_caller]
     pub fn close(&self) -> impl Future<Output = ()> {
         sim::at_named("loader", "close", || Some(self.inner.handle.shared.name.to_string()), async move {
@@ -110,7 +113,7 @@ where
         })
     }
 
-    /// Tells what it does now, and what it has done. An item is a key, however many ask for it.
+    /// The current numbers of the loader. An item is a key, whatever the number of its callers.
     #[must_use]
     pub fn stats(&self) -> BatchStats {
         BatchStats::of(&self.inner.handle.shared)
@@ -133,77 +136,77 @@ impl<K, V, E> fmt::Debug for Loader<K, V, E> {
     }
 }
 
-/// Sets up a [`Loader`].
+/// Sets the options of a [`Loader`].
 ///
 /// # Defaults
 /// Those of a [`Builder`](super::Builder): at most 64 different keys in a batch, 1 ms after its first key, 4 batches in
-/// flight, 16 times the keys of a batch waiting, 10 000 callers that wait for a place, not eager, no name.
+/// flight, 16 times the keys of a batch waiting, 10 000 callers that wait for capacity, not eager, no name.
 #[derive(Debug)]
-#[must_use = "it is no loader until it is built"]
+#[must_use = "the loader is created by `build`"]
 pub struct LoaderBuilder {
     scope: Scope,
     settings: Settings,
 }
 
 impl LoaderBuilder {
-    /// Sets up a loader of a scope: its batches run as tasks of that.
+    /// Creates a builder for a loader in a scope. Its batches run as tasks of that scope.
     #[track_caller]
     pub fn new(scope: &Scope) -> Self {
         Self { scope: scope.clone(), settings: Settings::new() }
     }
 
-    /// Shows the loader under this name in the snapshots of its scope.
+    /// Sets the name, and shows the loader in the snapshots of its scope.
     pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.settings.name = Some(name.into());
         self
     }
 
-    /// Puts no more than this many different keys in a batch; 64 unless set.
+    /// Sets how many different keys a batch holds; 64 by default.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.settings.max_items = keys;
         self
     }
 
-    /// Has a batch go this long after its first key, full or not; 1 ms unless set. With `None` it goes when it is
-    /// full, flushed or closed, and so it does with [`Duration::MAX`]. With zero it waits for nothing.
+    /// Sets the delay after the first key of a batch at which the batch runs, full or not; 1 ms by default. With `None`
+    /// or [`Duration::MAX`] a batch runs when it is full, flushed or closed. With zero it runs without delay.
     pub fn max_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.settings.max_delay = delay.into();
         self
     }
 
-    /// Lets no more than this many batches run at the same time; 4 unless set.
+    /// Sets how many batches may be in flight; 4 by default.
     pub fn max_in_flight(mut self, batches: usize) -> Self {
         self.settings.max_in_flight = batches;
         self
     }
 
-    /// Lets no more than this many keys wait to be taken: who asks for more waits for a place. 16 times the keys of a
-    /// batch unless set.
+    /// Sets how many keys may wait for their batch; further callers wait for capacity. 16 times the keys of a batch by
+    /// default.
     pub fn max_waiting(mut self, keys: usize) -> Self {
         self.settings.max_waiting = Some(keys);
         self
     }
 
-    /// Lets no more than this many callers wait for a place: who would be one more is refused at once, with `Full`.
-    /// 10 000 unless set; with zero nobody waits.
+    /// Sets how many callers may wait for capacity; further callers fail at once with `Full`. 10 000 by default; with
+    /// zero no caller waits.
     pub fn max_in_line(mut self, callers: usize) -> Self {
         self.settings.max_in_line = callers;
         self
     }
 
-    /// Has a batch go at once when none is in flight: keys are batched only while the handler is busy.
+    /// Runs a batch at once when none is in flight: keys are batched only while the handler is busy.
     pub fn eager(mut self) -> Self {
         self.settings.eager = true;
         self
     }
 
-    /// Makes the loader.
+    /// Creates the loader.
     ///
-    /// `handler` is given the keys of a batch, each once, and gives a value or an error for each, in their order, or
-    /// one error for all: [`BatchOutcome`].
+    /// `handler` gets the keys of a batch, each once, and returns a value or an error for each, in their order, or one
+    /// error for all: see [`BatchOutcome`].
     ///
     /// # Errors
-    /// [`BuildError`]: a limit makes no sense.
+    /// [`BuildError`]: a limit is out of its range.
     pub fn build<K, V, E, F, Fut>(self, handler: F) -> Result<Loader<K, V, E>, BuildError>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -216,7 +219,7 @@ impl LoaderBuilder {
         Ok(self.open(handler))
     }
 
-    /// With settings that are known to make sense.
+    /// Creates the loader from valid settings.
     fn open<K, V, E, F, Fut>(self, handler: F) -> Loader<K, V, E>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -236,7 +239,7 @@ impl LoaderBuilder {
                     if mutant!("batch.clone_in_batch") {
                         drop(K::clone(&key));
                     }
-                    // The last one, if no caller waits for the value any more: its drop may panic.
+                    // The last reference, if no caller waits for the value any more: its drop may panic.
                     quietly_drop(key);
                     own
                 };

@@ -1,15 +1,14 @@
-/// What a handler gives for a batch: an answer for each item, in the order of the items, or one error for all of
-/// them.
+/// The output of a handler: an answer for each item, in the order of the items, or one error for all of them.
 ///
 /// Implemented for `Vec<Result<R, E>>` and for `Result<Vec<Result<R, E>>, E>`.
 pub trait BatchOutcome: sealed::Sealed {
-    /// What is answered to an item.
+    /// The answer to an item.
     type Value;
-    /// What is answered to an item that failed.
+    /// The error of an item.
     type Error;
 
     #[doc(hidden)]
-    #[allow(clippy::type_complexity, reason = "a result of results is what it is")]
+    #[allow(clippy::type_complexity, reason = "a result of results")]
     fn into_answers(self) -> Result<Vec<Result<Self::Value, Self::Error>>, Self::Error>;
 }
 
@@ -32,7 +31,7 @@ impl<R, E> BatchOutcome for Result<Vec<Result<R, E>>, E> {
 }
 
 mod sealed {
-    #[expect(unnameable_types, reason = "nobody else implements it")]
+    #[expect(unnameable_types, reason = "sealed: only this module implements it")]
     pub trait Sealed {}
     impl<R, E> Sealed for Vec<Result<R, E>> {}
     impl<R, E> Sealed for Result<Vec<Result<R, E>>, E> {}

@@ -1,4 +1,4 @@
-//! One batch that was taken: it runs as a task of the scope, and always ends with answers.
+//! A running batch: a task of the scope that always ends with answers.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{mutant, sim};
 pub(super) struct Running<T, R, E> {
     shared: Arc<Shared<T, R, E>>,
     block: Arc<Block<T, R, E>>,
-    /// Until the handler has them.
+    /// `Some` until the handler gets the items.
     items: Option<Vec<T>>,
     seating: Seating,
     ended: bool,
@@ -42,7 +42,7 @@ impl<T, R, E> Running<T, R, E> {
         let items = self.seating.in_order(items);
         let count = items.len();
         sim::op("batch.run");
-        // The call in it, too: a handler may panic before it gives its future.
+        // The call is inside as well: a handler may panic before it returns its future.
         let answers = match Caught::new(async move { handler(items).await.into_answers() }).await {
             Ok(Ok(answers)) if answers.len() == count => Ok((self.shared.spread)(&self.seating, answers)),
             Ok(Ok(answers)) => {
@@ -62,7 +62,7 @@ impl<T, R, E> Running<T, R, E> {
     }
 }
 
-/// Dropped before its end: the scope is cancelled, or the runtime goes away. No batch would run any more.
+/// If it is dropped before its end, the scope is cancelled, or the runtime shuts down: no further batch would run.
 impl<T, R, E> Drop for Running<T, R, E> {
     fn drop(&mut self) {
         if self.ended || mutant!("batch.strand_on_cancel") {
@@ -72,13 +72,13 @@ impl<T, R, E> Drop for Running<T, R, E> {
             Some(items) => Answers::Back(self.seating.by_number(items)),
             None => Answers::All(Failure::Cancelled),
         };
-        // First, so that the end of this one starts no other.
+        // First, so that the end of this batch starts no other one.
         self.shared.abandon();
         self.end(answers);
     }
 }
 
-/// What starts a task for a batch.
+/// Returns the function that starts a task for a batch.
 pub(super) fn starter<T, R, E, F, Fut>(scope: Scope, handler: F) -> Start<T, R, E>
 where
     T: Send + 'static,
@@ -92,7 +92,8 @@ where
         let (name, site) = (running.shared.name.clone(), running.shared.site);
         let core = &scope.0;
         let batch = running.run(Arc::clone(&handler));
-        // Only services are left: this is the last of what the scope waits for, and has its grace.
+        // Only services are left: this batch is the last work that the scope waits for, and it has the grace period of
+        // the scope.
         if core.reached(Level::Services) && core.reason().is_none() {
             let token = CancelToken::new();
             let spec = Spec::told(name.clone(), site, Class::Service, token.clone());
@@ -104,7 +105,7 @@ where
             return;
         }
         let spec = Spec::new(name, site, Class::Work, Stop::Drop);
-        // Refused by a scope that has ended, it is dropped, and hands its items back.
+        // If the scope has ended, the task is dropped, and hands its items back.
         drop(launch::<_, Plain>(core, spec, batch));
     })
 }

@@ -1,4 +1,4 @@
-//! What a batcher and a loader are set up with.
+//! The settings of a batcher and of a loader.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Settings {
         }
     }
 
-    /// Enough that those who bring items seldom wait while all batches are in flight.
+    /// The default is large enough that callers seldom wait while all batches are in flight.
     fn max_waiting(&self) -> usize {
         self.max_waiting.unwrap_or_else(|| self.max_items.saturating_mul(16))
     }

@@ -1,4 +1,4 @@
-//! What the handles of a batcher, its waiting callers and its running batches share.
+//! The state that the handles of a batcher, its waiting callers and its running batches share.
 
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,9 +23,9 @@ type Taken<T, R, E> = Batch<T, Waker, Arc<Block<T, R, E>>>;
 
 pub(super) struct Shared<T, R, E> {
     pub(super) state: Mutex<Core<T, R, E>>,
-    /// Told whenever a batch has ended, for those that wait for many.
+    /// Notified whenever a batch has ended, for callers that wait for several batches.
     pub(super) ended: Notify,
-    /// Told when the watch has less to wait for.
+    /// Notified when the watch has less to wait for.
     pub(super) watch: Notify,
     pub(super) scope: Scope,
     pub(super) name: Name,
@@ -33,38 +33,39 @@ pub(super) struct Shared<T, R, E> {
     pub(super) max_delay: Option<Duration>,
     pub(super) weigh: Option<Weigh<T>>,
     pub(super) start: Start<T, R, E>,
-    /// Starts the watch: a function, so that only whoever makes a batcher has to know that all of it is `Send`.
+    /// Starts the watch. It is a function pointer, so that only the code that creates a batcher needs the `Send`
+    /// bounds.
     pub(super) start_watch: fn(&Arc<Self>),
     pub(super) spread: Spread<R, E>,
 }
 
-/// Weighs an item. Runs in the task of whoever brings it.
+/// The maximum weight and the weight of an item. The closure runs in the task of the caller.
 pub(super) type Weigh<T> = (u64, Box<dyn Fn(&T) -> u64 + Send + Sync>);
 
-/// Starts a task for a batch: knows the handler and the type of its future.
+/// Starts a task for a batch. It contains the handler and the type of its future.
 pub(super) type Start<T, R, E> = Box<dyn Fn(Running<T, R, E>) + Send + Sync>;
 
-/// Puts the answers to the items on the seats of those that asked.
+/// Assigns the answers of the items to the seats of the callers.
 pub(super) type Spread<R, E> = fn(&Seating, Vec<Result<R, E>>) -> Vec<Option<Result<R, E>>>;
 
-/// What a change of the state leaves to do once its lock is gone.
+/// The work that follows a change of the state, once the lock is released.
 struct Todo<T, R, E> {
     batches: Vec<Running<T, R, E>>,
-    told: Vec<Waker>,
+    wakers: Vec<Waker>,
 }
 
 impl<T, R, E> Shared<T, R, E> {
-    /// No code of a user runs under this lock, so a poisoned one holds a sound state.
+    /// No code of the user runs under this lock, so the state of a poisoned lock is sound.
     pub(super) fn state(&self) -> MutexGuard<'_, Core<T, R, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the scope starts no more batches.
+    /// Returns `true` if the scope starts no more batches.
     pub(super) fn is_over(&self) -> bool {
         self.scope.0.reached(Level::Children)
     }
 
-    /// Adds an item for which there is a place, and does what follows from that.
+    /// Adds an item for which there is capacity, and does the work that follows.
     #[inline(always)]
     pub(super) fn push(
         self: &Arc<Self>,
@@ -86,8 +87,8 @@ impl<T, R, E> Shared<T, R, E> {
         pushed
     }
 
-    /// Does what a change of the state leaves to do: starts batches, tells those in the line, sets a watch. All of
-    /// it once the lock is gone.
+    /// Does the work that follows a change of the state: starts batches, notifies callers in line, starts a watch. All
+    /// of it once the lock is released.
     #[inline(always)]
     pub(super) fn settle(self: &Arc<Self>, state: MutexGuard<'_, Core<T, R, E>>) {
         if !state.is_at_rest() {
@@ -97,34 +98,35 @@ impl<T, R, E> Shared<T, R, E> {
 
     #[inline(never)]
     fn settle_what_is_left(self: &Arc<Self>, mut state: MutexGuard<'_, Core<T, R, E>>) {
-        let mut todo = Todo { batches: Vec::new(), told: Vec::new() };
+        let mut todo = Todo { batches: Vec::new(), wakers: Vec::new() };
         while let Some(batch) = state.next() {
             todo.batches.push(self.take(batch));
         }
-        state.offer(&mut todo.told);
+        state.offer(&mut todo.wakers);
         let unwatched = state.wants_watch();
         state.watched |= unwatched;
         drop(state);
-        wake_each(todo.told);
+        wake_each(todo.wakers);
         todo.batches.into_iter().for_each(&self.start);
         if unwatched {
             (self.start_watch)(self);
         }
     }
 
-    /// Makes a batch one that runs: under the lock, so that whoever asks finds its seat in one place or the other.
+    /// Turns a batch into a running one: under the lock, so that a caller always finds its seat in the state or in the
+    /// block.
     fn take(self: &Arc<Self>, batch: Taken<T, R, E>) -> Running<T, R, E> {
         let Batch { block, items, seats, seating, .. } = batch;
         block.run(seats);
         Running::new(Arc::clone(self), block, items, seating)
     }
 
-    /// Ends a batch that was taken: whoever asked is answered, and the next batch may go.
+    /// Ends a running batch: its callers get their answers, and the next batch may start.
     pub(super) fn end(self: &Arc<Self>, block: &Block<T, R, E>, mut answers: Answers<T, R, E>) {
         let whole = match &answers {
             Answers::Each(_) => None,
             Answers::All(failure) => Some(failure.words()),
-            Answers::Back(_) => Some("it did not run".into()),
+            Answers::Back(_) => Some("the batch did not run".into()),
         };
         if let Some(why) = &whole {
             crate::log::warn!(scope = self.scope.name(), batcher = %self.name, why, "a batch failed");
@@ -148,7 +150,7 @@ impl<T, R, E> Shared<T, R, E> {
         state.totals.failed_batches += u64::from(whole.is_some());
         state.totals.failed_posts += failed_posts as u64;
         if !mutant!("batch.start_no_next") {
-            // The next batch first: the handler has something to wait for, those that are answered do not.
+            // The next batch first: its handler has something to wait for, the answered callers have not.
             self.settle(state);
         }
         if mutant!("batch.lost_wake") {
@@ -167,7 +169,7 @@ impl<T, R, E> Shared<T, R, E> {
         }
     }
 
-    /// Closes the batcher, and hands back all that waits: the scope has ended, or is cancelled.
+    /// Closes the batcher, and hands back all waiting items: the scope has ended, or is cancelled.
     pub(super) fn abandon(self: &Arc<Self>) {
         let mut state = self.state();
         let left = state.abandon();
@@ -193,11 +195,11 @@ impl<T, R, E> Shared<T, R, E> {
         self.ended.notify_waiters();
         self.watch.notify_waiters();
         if posted > 0 {
-            crate::log::warn!(scope = self.scope.name(), batcher = %self.name, posted, "posted items are lost: the scope has ended");
+            crate::log::warn!(scope = self.scope.name(), batcher = %self.name, posted, "posted items were lost: the scope has ended");
         }
     }
 
-    /// Takes the answer, or sees to it that the task is woken when it is there.
+    /// Takes the answer, or registers the task to be woken when the answer is there.
     #[inline(always)]
     pub(super) fn answer(
         &self,
@@ -205,7 +207,7 @@ impl<T, R, E> Shared<T, R, E> {
         seat: u32,
         cx: &Context<'_>,
     ) -> Option<Answer<T, R, E>> {
-        // Whoever was woken for its answer finds it.
+        // A caller that was woken for its answer finds it here.
         block.take(seat).or_else(|| self.answer_or_wait(block, seat, cx.waker()))
     }
 
@@ -220,7 +222,7 @@ impl<T, R, E> Shared<T, R, E> {
                     Found::Waits => {}
                 }
                 let mut state = self.state();
-                // Taken in between: then the block has the seats.
+                // The batch was started in between, so the block has the seats.
                 let Some(batch) = state.find(block.number) else { continue };
                 let Seat::Asked(kept) = &mut batch.seats[seat as usize] else { return Some(None) };
                 return renewal.set(kept).then_some(None);
@@ -228,10 +230,10 @@ impl<T, R, E> Shared<T, R, E> {
         })
     }
 
-    /// Gives up a seat. An item that is not taken is taken out, unless somebody else asks for it, too.
+    /// Leaves a seat. The item is removed if its batch does not run yet, and no other caller waits for it.
     pub(super) fn leave(self: &Arc<Self>, block: &Block<T, R, E>, seat: u32, weight: u64) {
         loop {
-            // What comes back is dropped here, with no lock held.
+            // The returned values are dropped here, without a lock.
             if let Some(was) = block.leave(seat) {
                 drop(was);
                 return;
@@ -240,7 +242,8 @@ impl<T, R, E> Shared<T, R, E> {
             if let Some(was) = state.leave(block.number, seat, weight) {
                 self.settle(state);
                 if let Some(emptied) = &was.2 {
-                    // Nobody has a seat there. If somebody had, that one would look for the batch for ever.
+                    // No caller has a seat in this batch. A caller with a seat would otherwise search for the batch
+                    // without end.
                     emptied.block.end(Answers::Back(Vec::new()));
                     self.ended.notify_waiters();
                 }
@@ -250,7 +253,7 @@ impl<T, R, E> Shared<T, R, E> {
         }
     }
 
-    /// Drops what may panic, in a task where nobody is to hear of it.
+    /// Drops a value whose drop may panic, in a task that has no caller for that panic.
     pub(super) fn drop_caught<X>(&self, value: X) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
             let message = panic_message(&*payload);

@@ -1,25 +1,25 @@
 use super::shared::Shared;
 use crate::observe::Stats;
 
-/// What a batcher does now, and what it has done.
+/// The numbers of a batcher or a loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchStats {
-    /// Items that wait to be taken.
+    /// Items that wait for their batch to run.
     pub waiting: usize,
-    /// Callers that wait for a place for their item.
+    /// Callers that wait for capacity for their item.
     pub in_line: usize,
     /// Batches whose handler runs.
     pub in_flight: usize,
-    /// Items that came in so far.
+    /// Items that were added so far.
     pub items: u64,
-    /// Batches that were begun so far: `items / batches` is how well it batches.
+    /// Batches that were started so far: `items / batches` is the average size.
     pub batches: u64,
     /// Batches whose handler failed for all of their items, panicked, or was cancelled.
     pub failed_batches: u64,
     /// Items that were posted, and failed or were lost with the scope.
     pub failed_posts: u64,
-    /// Whether it takes no more items.
+    /// `true` if it is closed.
     pub is_closed: bool,
 }
 

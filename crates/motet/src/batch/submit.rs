@@ -8,18 +8,18 @@ use super::error::SubmitError;
 use crate::sim::Site;
 use crate::task::budget::poll_share;
 
-/// An item and the wait for its answer: see [`Batcher::submit`](super::Batcher::submit).
+/// The future of an item's answer. See [`Batcher::submit`](super::Batcher::submit).
 ///
 /// # Drop
-/// Before the item is taken by a batch, it is removed and dropped; the others of its batch stay. After that the
-/// handler has it, and its answer is dropped. One that is held and not polled keeps its place in the line.
+/// Before its batch runs, the item is removed and dropped; the other items of the batch stay. After that the handler
+/// has the item, and its answer is dropped. A future that is held and not polled keeps its position in the line.
 ///
 /// # Cancel safety
-/// Safe for all others, see Drop; one's own item is dropped with the future, or handled for nobody.
-#[must_use = "an item is not submitted until it is awaited"]
+/// Safe for other callers, see Drop. The item of this caller is dropped with the future, or handled without an answer.
+#[must_use = "an item is not submitted until the future is awaited"]
 pub struct Submit<'a, T, R, E> {
     entering: Entering<'a, T, R, E>,
-    /// Once the item is in.
+    /// Set once the item is in a batch.
     entered: Option<Entered<T, R, E>>,
     site: Site,
 }
@@ -67,7 +67,7 @@ impl<T, R, E> Submit<'_, T, R, E> {
             Answer::Each(result) => result.map_err(SubmitError::Failed),
             Answer::All(failure) => Err(SubmitError::of_batch(failure)),
             Answer::Back(Some(item)) => Err(SubmitError::Closed(item)),
-            Answer::Back(None) => unreachable!("only this future takes what is on its seat"),
+            Answer::Back(None) => unreachable!("only this future takes the answer of its seat"),
         })
     }
 }

@@ -1,7 +1,8 @@
-//! Sees to the deadline of the open batch, and to the end of the scope: a task that is there while a batch is open.
+//! The watch: a task that exists while a batch is open. It starts the open batch at its deadline, and handles the end of
+//! the scope.
 //!
-//! Not in the future of whoever opened the batch, which may be dropped; and not one for each batch: when the
-//! deadline passes of a batch that is gone, it goes on with the one that is open.
+//! The future of the caller that opened the batch cannot do this, because it may be dropped. One watch serves all batches:
+//! when the deadline of a batch passes that has already run, the watch continues with the open batch.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,7 +17,7 @@ use crate::task::CancelToken;
 use crate::task::child::{Plain, Spec, launch};
 use crate::task::gate::Class;
 
-/// Starts it: a service, so that the scope does not wait for a deadline at its end.
+/// Starts the watch as a service, so that the scope does not wait for a deadline at its end.
 pub(super) fn start<T, R, E>(shared: &Arc<Shared<T, R, E>>)
 where
     T: Send + 'static,
@@ -26,11 +27,12 @@ where
     let token = CancelToken::new();
     let spec = Spec::told(shared.name.clone(), shared.site, Class::Service, token.clone());
     let watching = Watching(Some(Arc::clone(shared)));
-    // Refused by a scope that has ended, it is dropped, and hands back what waits.
+    // If the scope has ended, the watch is dropped, and hands the waiting items back.
     drop(launch::<_, Plain>(&shared.scope.0, spec, watching.run(token)));
 }
 
-/// Has the open batch go if its deadline has passed. With nothing left to see to, the next batch gets another watch.
+/// Marks the open batch as due if its deadline has passed. If no batch needs the watch any more, the next batch starts
+/// another one.
 fn look<T, R, E>(shared: &Arc<Shared<T, R, E>>) -> Watch {
     let mut state = shared.state();
     let watch = state.watch(Instant::now());
@@ -44,10 +46,10 @@ struct Watching<T, R, E>(Option<Arc<Shared<T, R, E>>>);
 impl<T, R, E> Watching<T, R, E> {
     async fn run(mut self, token: CancelToken) {
         let Some(shared) = self.0.clone() else { return };
-        let mut told = pin!(token.cancelled());
+        let mut cancelled = pin!(token.cancelled());
         let mut sleep = pin!(None::<Sleep>);
         loop {
-            // Before the look, so that a change between the two is not missed.
+            // Registered before the state is read, so that a change between the two is not missed.
             let mut changed = pin!(shared.watch.notified());
             let Watch::Until(deadline) = look(&shared) else {
                 self.0 = None;
@@ -55,7 +57,7 @@ impl<T, R, E> Watching<T, R, E> {
             };
             sleep.set(deadline.map(sleep_until));
             let ended = poll_fn(|cx| {
-                if told.as_mut().poll(cx).is_ready() {
+                if cancelled.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(true);
                 }
                 let late = sleep.as_mut().as_pin_mut().is_some_and(|sleep| sleep.poll(cx).is_ready());
@@ -65,7 +67,7 @@ impl<T, R, E> Watching<T, R, E> {
                 break;
             }
         }
-        // All else in the scope has ended. What is here runs, unless the scope was cancelled.
+        // All other tasks of the scope have ended. The waiting items run, unless the scope was cancelled.
         if shared.scope.reason().is_none() {
             self.0 = None;
             let mut state = shared.state();
@@ -75,7 +77,7 @@ impl<T, R, E> Watching<T, R, E> {
     }
 }
 
-/// Cut off, or the scope was cancelled.
+/// The watch was dropped, or the scope was cancelled.
 impl<T, R, E> Drop for Watching<T, R, E> {
     fn drop(&mut self) {
         if let Some(shared) = self.0.take() {

@@ -18,12 +18,12 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! scope(async |n: &Nursery<Box<dyn std::error::Error + Send + Sync>>| {
-//!     let pool = Pool::builder(n, Database).named("db").max(2).build()?;
+//! scope(async |n: &Nursery<io::Error>| {
+//!     let pool = Pool::builder(n, Database).named("db").max(2).build().map_err(io::Error::other)?;
 //!     for user in 0..10 {
 //!         let pool = pool.clone();
 //!         n.try_spawn("user", async move {
-//!             let mut connection = pool.acquire().await?;
+//!             let mut connection = pool.acquire().await.map_err(io::Error::other)?;
 //!             connection.push(user);
 //!             Ok(()) // the drop of `connection` returns it to the pool
 //!         });

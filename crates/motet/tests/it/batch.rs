@@ -1,4 +1,4 @@
-//! Batches of items: the answers, the time at which a batch runs, and the items left when it ends.
+//! Batches of items: the answers, the time at which a batch runs, and the items that are left when it ends.
 
 use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
@@ -20,7 +20,7 @@ const fn ms(millis: u64) -> Duration {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What the handler was given, batch by batch, with the time.
+/// The items that the handler got, batch by batch, with the time.
 #[derive(Clone)]
 struct Batches(Arc<Mutex<Vec<Noted>>>, Instant);
 
@@ -44,7 +44,7 @@ impl Batches {
     }
 }
 
-/// Answers each item with ten times itself, after `time`.
+/// Answers each item with ten times its value, after `time`.
 fn tenfold(builder: Builder<u32>, batches: &Batches, time: u64) -> Batcher<u32, u32, &'static str> {
     let batches = batches.clone();
     let handler = move |items: Vec<u32>| {
@@ -57,7 +57,7 @@ fn tenfold(builder: Builder<u32>, batches: &Batches, time: u64) -> Batcher<u32, 
     builder.build(handler).unwrap()
 }
 
-/// Runs a body in a scope in which nothing fails.
+/// Runs a body in a scope in which no task fails.
 async fn within(body: impl AsyncFnOnce(&Nursery)) {
     scope(async |n: &Nursery| {
         body(n).await;
@@ -102,7 +102,7 @@ async fn failed_batch_fails_only_its_own_items() {
         assert_eq!(answers, expected);
         let stats = batcher.stats();
         assert_eq!((stats.failed_batches, stats.in_flight, stats.waiting), (3, 0, 0));
-        assert_eq!(batcher.submit(10).await.unwrap(), 10, "it lives on");
+        assert_eq!(batcher.submit(10).await.unwrap(), 10, "the batcher still works");
     })
     .await;
 }
@@ -124,7 +124,7 @@ async fn deadline_runs_from_the_first_item_of_a_batch() {
         for caller in callers {
             caller.await.unwrap();
         }
-        // 0, 4 and 8 by the deadline of the first, and so on.
+        // 0, 4 and 8 run by the deadline of the first, and so on.
         assert_eq!(batches.seen(), [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7]]);
         let times = batches.times();
         let late: Vec<_> = times.iter().zip([10, 22, 34]).filter(|(at, due)| **at > due + 1).collect();
@@ -165,7 +165,7 @@ async fn overdue_batch_takes_more_items_until_it_can_run() {
         for caller in callers {
             caller.await.unwrap();
         }
-        // The second was due at 6, and took in another until there was room.
+        // The second batch was due at 6, and took another item until it could be in flight.
         assert_eq!(batches.seen(), [vec![0], vec![1, 2]]);
     })
     .await;
@@ -178,7 +178,7 @@ async fn dropped_caller_removes_its_item_from_the_batch() {
         let batcher = tenfold(Builder::new(n).max_delay(ms(10)), &batches, 0);
         assert!(timeout(ms(5), batcher.submit(1)).await.is_err());
         sleep(ms(20)).await;
-        assert!(batches.seen().is_empty(), "a batch of nothing");
+        assert!(batches.seen().is_empty(), "an empty batch ran");
         let stays = submit(n, &batcher, 2);
         let stays_too = submit(n, &batcher, 4);
         yield_now().await;
@@ -209,7 +209,7 @@ async fn removed_item_leaves_the_order_of_the_others() {
     .await;
 }
 
-/// What is removed leaves nothing behind that adds up, also where no deadline ends the batch.
+/// A removed item leaves no memory behind that accumulates, also where no deadline ends the batch.
 #[tokio::test(start_paused = true)]
 async fn removed_items_do_not_fill_the_batch() {
     within(async |n| {
@@ -266,7 +266,10 @@ async fn newcomers_queue_behind_the_line_at_max_waiting() {
         yield_now().await;
         assert_eq!((batcher.stats().waiting, batcher.stats().in_line), (2, 4));
         sleep(ms(10)).await;
-        assert!(batcher.try_post(98).is_err_and(|error| error.is_full()), "the places are kept for the line");
+        assert!(
+            batcher.try_post(98).is_err_and(|error| error.is_full()),
+            "the capacity is reserved for the line"
+        );
         for poster in in_line {
             poster.await.unwrap();
         }
@@ -287,7 +290,10 @@ async fn max_in_line_bounds_the_line() {
         let waits = submit(n, &batcher, 2);
         yield_now().await;
         let refused = batcher.submit(3).await.unwrap_err();
-        assert_eq!(refused.to_string(), "as many items wait for the batcher as may");
+        assert_eq!(
+            refused.to_string(),
+            "too many items are waiting for the batcher (`max_waiting`, `max_in_line`)"
+        );
         assert_eq!(refused.into_item(), Some(3));
         assert!(batcher.post(4).await.unwrap_err().is_full());
         assert_eq!(waits.await.unwrap(), "20");
@@ -307,7 +313,7 @@ async fn caller_dropped_from_the_line_frees_its_slot() {
         let mut leaves = Box::pin(batcher.submit(2));
         assert!(timeout(ms(1), &mut leaves).await.is_err());
         let next = submit(n, &batcher, 3);
-        // It has a place since the first batch ended, and is not polled.
+        // The caller has an offer since the first batch ended, and is not polled.
         sleep(ms(11)).await;
         drop(leaves);
         assert_eq!(next.await.unwrap(), "30");
@@ -328,7 +334,7 @@ async fn close_runs_every_pending_batch_and_refuses_new_items() {
         yield_now().await;
         let begin = Instant::now();
         batcher.close().await;
-        assert_eq!(begin.elapsed(), ms(30), "it waits for what is here, and for no deadline");
+        assert_eq!(begin.elapsed(), ms(30), "flush waits for the items, and for no deadline");
         for (item, caller) in callers.into_iter().enumerate() {
             assert_eq!(caller.await.unwrap(), (item * 10).to_string());
         }
@@ -398,7 +404,7 @@ async fn cancelled_scope_fails_every_caller() {
         let stats = batcher.stats();
         assert_eq!((stats.in_flight, stats.waiting, stats.in_line), (0, 0, 0));
         assert_eq!(batcher.submit(8).await.unwrap_err().into_item(), Some(8));
-        // Nothing to wait for.
+        // No item to wait for.
         batcher.flush().await;
         batcher.close().await;
     })
@@ -525,7 +531,7 @@ async fn invalid_limits_are_refused() {
     .await;
 }
 
-/// A waker that comes back to the batcher in whatever is done to it.
+/// A waker that calls the batcher in its clone, wake and drop.
 struct Reenters(OnceLock<Batcher<Nosy, u32, &'static str>>, AtomicUsize);
 
 impl Wake for Reenters {
@@ -537,7 +543,7 @@ impl Wake for Reenters {
     }
 }
 
-/// An item that comes back to the batcher when it is dropped.
+/// An item that calls the batcher in its drop.
 struct Nosy(Option<Batcher<Self, u32, &'static str>>);
 
 impl Drop for Nosy {
@@ -558,10 +564,10 @@ async fn drops_of_items_and_wakers_may_call_the_batcher() {
         let waker = Waker::from(Arc::clone(&reenters));
         let mut asks = Box::pin(batcher.submit(Nosy(Some(batcher.clone()))));
         assert!(asks.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        // Another waker in its place, and the first is dropped; then the item is, with its caller.
+        // Another waker replaces the first one, which is dropped; then the item is dropped with its caller.
         assert!(asks.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         drop(asks);
-        assert_eq!(batcher.stats().waiting, 1, "what the dropped item posted");
+        assert_eq!(batcher.stats().waiting, 1, "the item that the dropped item posted");
         let mut asks = Box::pin(batcher.submit(Nosy(Some(batcher.clone()))));
         assert!(asks.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         batcher.close().await;
@@ -590,7 +596,7 @@ async fn panicking_waker_does_not_keep_others_from_waking() {
     .await;
 }
 
-/// From many threads, while it is closed, or its scope ends: each item is answered, or handed back.
+/// From many threads, while the batcher is closed, or its scope ends: each item is answered, or handed back.
 #[test]
 fn items_submitted_during_a_close_are_answered_or_handed_back() {
     let runtime =
@@ -694,7 +700,7 @@ async fn concurrent_loads_of_a_key_share_one_lookup() {
     .await;
 }
 
-/// Between the look whether a key is there and the moment it goes in, another thread may have brought it.
+/// Between the check for a key and the moment at which the key is added, another thread may have added it.
 #[test]
 fn concurrent_threads_put_a_key_into_a_batch_once() {
     let runtime =
@@ -726,7 +732,7 @@ fn concurrent_threads_put_a_key_into_a_batch_once() {
     }));
 }
 
-/// Keys whose comparison comes back to the loader.
+/// Keys whose comparison calls the loader.
 #[derive(Clone)]
 struct Reads(u32, Arc<OnceLock<Loader<Self, u32, ()>>>);
 
@@ -743,7 +749,7 @@ impl Eq for Reads {}
 
 impl Hash for Reads {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // All the same: each is compared with all.
+        // All hashes are equal: each key is compared with all others.
         0.hash(state);
     }
 }
@@ -775,7 +781,10 @@ async fn load_is_refused_when_the_line_is_full() {
         let loader = loader.unwrap();
         let loaded = gather([1, 2, 3].map(|key| loader.load(key))).await;
         assert!(matches!(&loaded[2], Err(LoadError::Full(3))), "{loaded:?}");
-        assert_eq!(loaded[2].as_ref().unwrap_err().to_string(), "as many keys wait for the loader as may");
+        assert_eq!(
+            loaded[2].as_ref().unwrap_err().to_string(),
+            "too many keys are waiting for the loader (`max_waiting`, `max_in_line`)"
+        );
         assert!(loaded[0].is_ok() && loaded[1].is_ok());
     })
     .await;

@@ -1,4 +1,4 @@
-//! One batch that is not taken yet: its items, and who asked for them.
+//! A batch that does not run yet: its items, and its callers.
 
 use std::collections::HashMap;
 
@@ -6,56 +6,57 @@ use tokio::time::Instant;
 
 use crate::mutant;
 
-/// Who waits for the answer to an item.
+/// The caller that waits for an answer.
 #[derive(Debug)]
 pub(crate) enum Seat<W> {
-    /// Somebody, to be told so.
+    /// A caller waits.
     Asked(W),
-    /// Nobody: the item was posted.
+    /// No caller waits: the item was posted.
     Posted,
-    /// Nobody any more.
+    /// The caller was dropped.
     Gone,
 }
 
 #[derive(Debug)]
 pub(crate) struct Batch<T, W, B> {
     pub(crate) number: u64,
-    /// Where the answers will be.
+    /// The block in which the answers will be.
     pub(crate) block: B,
-    /// In the order in which they came until one is taken out: [`Seating::in_order`].
+    /// The items, in the order in which they were added until one is removed: see [`Seating::in_order`].
     pub(crate) items: Vec<T>,
     pub(crate) seats: Vec<Seat<W>>,
     pub(crate) seating: Seating,
-    /// When it is to be taken at the latest.
+    /// The time at which the batch runs at the latest.
     pub(crate) deadline: Option<Instant>,
-    /// Whether it is to be taken as soon as there is room in flight.
+    /// `true` if the batch runs as soon as it may be in flight.
     pub(crate) due: bool,
     pub(crate) weight: u64,
-    /// How many items were taken out again.
+    /// The number of items that were removed.
     pub(crate) removed: usize,
-    /// How many items it was ever given.
+    /// The number of items that were ever added.
     given: u32,
-    /// Items by hash of their key, and by how many of that hash came before. Batches without keys have none.
+    /// Items by the hash of their key, and the number of earlier items with that hash. Batches without keys have none.
     keys: Option<HashMap<(u64, u32), u32>>,
 }
 
-/// Which seat belongs to which item. Items are numbered as they come, and keep their number.
+/// The mapping between seats and items. Items are numbered in the order in which they were added, and keep their
+/// number.
 #[derive(Debug, Default)]
 pub(crate) struct Seating {
-    /// The number of each item that is left; empty while none was taken out.
+    /// The number of each remaining item; empty while none was removed.
     numbers: Vec<u32>,
-    /// Where each item is among those that are left, or `GONE`; empty while none was taken out.
+    /// The index of each item among the remaining ones, or `GONE`; empty while none was removed.
     places: Vec<u32>,
-    /// The item of each seat; empty while each has its own.
+    /// The item of each seat; empty while each seat has its own item.
     item_of: Vec<u32>,
-    /// How many ask for each item; empty while one does.
+    /// The number of callers of each item; empty while each item has one.
     askers: Vec<u32>,
 }
 
 const GONE: u32 = u32::MAX;
 
 impl Seating {
-    /// Where an item is among those that are left.
+    /// The index of an item among the remaining ones.
     fn position(&self, number: u32) -> Option<usize> {
         match self.places.is_empty() {
             true => Some(number as usize),
@@ -65,7 +66,7 @@ impl Seating {
         }
     }
 
-    /// Takes an item out: the last one takes its place, so that it costs the same in a batch of any size.
+    /// Removes an item. The last item takes its index, so that the cost does not depend on the size of the batch.
     fn take_out<T>(&mut self, items: &mut Vec<T>, at: usize, given: u32) -> T {
         if self.places.is_empty() {
             self.numbers.extend(0..given);
@@ -79,7 +80,7 @@ impl Seating {
         items.swap_remove(at)
     }
 
-    /// Puts the items back into the order in which they came.
+    /// Puts the items back into the order in which they were added.
     pub(crate) fn in_order<T>(&mut self, items: Vec<T>) -> Vec<T> {
         if self.numbers.is_sorted() {
             return items;
@@ -100,10 +101,10 @@ impl Seating {
         self.item_of.get(seat as usize).copied().unwrap_or(seat)
     }
 
-    /// Puts what belongs to the items, in their order, to the numbers they have.
+    /// Assigns values, in the order of the remaining items, to the numbers of these items.
     pub(crate) fn by_number<X>(&self, of_items: Vec<X>) -> Vec<Option<X>> {
         if self.places.is_empty() {
-            // In place, mostly: an `Option` of a result is no larger.
+            // Mostly in place: an `Option` of a result is no larger.
             return of_items.into_iter().map(Some).collect();
         }
         let mut all: Vec<Option<X>> = self.places.iter().map(|_| None).collect();
@@ -113,7 +114,7 @@ impl Seating {
         all
     }
 
-    /// Gives each seat a copy of what its item has.
+    /// Returns for each seat a copy of the value of its item.
     pub(crate) fn by_seat<X: Clone>(&self, of_items: Vec<X>) -> Vec<Option<X>> {
         let all = self.by_number(of_items);
         if self.item_of.is_empty() {
@@ -140,7 +141,7 @@ impl<T, W, B> Batch<T, W, B> {
         }
     }
 
-    /// Adds an item, and gives the number of its seat.
+    /// Adds an item, and returns the number of its seat.
     #[inline(always)]
     pub(crate) fn push(&mut self, item: T, weight: u64, seat: Seat<W>) -> u32 {
         let (number, at) = (self.given, self.seats.len() as u32);
@@ -160,7 +161,7 @@ impl<T, W, B> Batch<T, W, B> {
         at
     }
 
-    /// Seats another that asks for an item which is there.
+    /// Adds a seat for a further caller of an item that is in the batch.
     pub(crate) fn join(&mut self, number: u32, waker: W) -> u32 {
         let seating = &mut self.seating;
         if seating.item_of.is_empty() {
@@ -174,7 +175,7 @@ impl<T, W, B> Batch<T, W, B> {
         at
     }
 
-    /// Takes one off its seat, and its item out if nobody else asks for that.
+    /// Removes a caller from its seat, and its item if no other caller waits for it.
     pub(crate) fn leave(&mut self, seat: u32, weight: u64) -> (Option<T>, Seat<W>) {
         let was = std::mem::replace(&mut self.seats[seat as usize], Seat::Gone);
         let number = self.seating.item_of(seat);
@@ -193,13 +194,14 @@ impl<T, W, B> Batch<T, W, B> {
         (Some(self.seating.take_out(&mut self.items, at, self.given)), was)
     }
 
-    /// The item with this hash of which `before` came before, if it is still there; `None` when there is no more.
+    /// The item with this hash that has `before` earlier items of that hash, if it is still there; `None` if there is
+    /// no further one.
     pub(crate) fn candidate(&self, hash: u64, before: u32) -> Option<(u32, Option<&T>)> {
         let number = *self.keys.as_ref()?.get(&(hash, before))?;
         Some((number, self.seating.position(number).and_then(|at| self.items.get(at))))
     }
 
-    /// Notes the hash of the item that was added last.
+    /// Records the hash of the item that was added last.
     pub(crate) fn note_key(&mut self, hash: u64, before: u32) {
         self.keys.get_or_insert_default().insert((hash, before), self.given - 1);
     }

@@ -1,4 +1,4 @@
-//! Who waits for a place: in order, and a place that is offered is kept for whom it was offered.
+//! The callers that wait for capacity, in order. Capacity that is offered to a caller is reserved for it.
 
 use std::collections::VecDeque;
 
@@ -6,14 +6,14 @@ use slab::Slab;
 
 use crate::mutant;
 
-/// A queue of those that wait. `W` is how one is told.
+/// A queue of waiting callers. `W` is their waker.
 #[derive(Debug)]
 pub(crate) struct Line<W> {
     entries: Slab<Entry<W>>,
-    /// Those that wait, the first first, and those that left meanwhile.
+    /// The waiting callers in order, including those that have left and are not removed yet.
     order: VecDeque<usize>,
     left: usize,
-    /// Places that are offered and not taken yet.
+    /// The number of offers that were not taken yet.
     offered: usize,
 }
 
@@ -29,7 +29,7 @@ impl<W> Line<W> {
         Self { entries: Slab::new(), order: VecDeque::new(), left: 0, offered: 0 }
     }
 
-    /// How many wait for an offer.
+    /// The number of callers that wait for an offer.
     pub(crate) fn len(&self) -> usize {
         self.order.len() - self.left
     }
@@ -39,12 +39,12 @@ impl<W> Line<W> {
         self.entries.len().max(self.order.len())
     }
 
-    /// How many places are kept for somebody.
+    /// The number of offers that are reserved for a caller.
     pub(crate) fn offered(&self) -> usize {
         self.offered
     }
 
-    /// Joins at the end.
+    /// Adds a caller at the end.
     pub(crate) fn join(&mut self, waker: W) -> usize {
         let key = self.entries.insert(Entry::Waits(waker));
         self.order.push_back(key);
@@ -55,7 +55,7 @@ impl<W> Line<W> {
         matches!(self.entries[key], Entry::Offered)
     }
 
-    /// How the one that waits is told, to be compared or replaced.
+    /// The waker of a waiting caller, to be compared or replaced.
     pub(crate) fn waker(&mut self, key: usize) -> Option<&mut W> {
         match &mut self.entries[key] {
             Entry::Waits(waker) => Some(waker),
@@ -63,7 +63,7 @@ impl<W> Line<W> {
         }
     }
 
-    /// Leaves the line, or takes the place that was offered. What comes back is to be dropped outside of the lock.
+    /// Removes a caller, or takes its offer. The caller drops the returned waker outside of the lock.
     pub(crate) fn leave(&mut self, key: usize) -> Option<W> {
         match std::mem::replace(&mut self.entries[key], Entry::Left) {
             Entry::Offered => {
@@ -75,7 +75,7 @@ impl<W> Line<W> {
             }
             Entry::Waits(waker) => {
                 self.left += 1;
-                // Rarely, so that leaving costs a constant time, and at some point, so that it costs no memory.
+                // Rarely, so that leaving costs constant time; and often enough that callers that left use no memory.
                 if self.left > self.order.len() / 2 {
                     self.order.retain(|key| !forget(&mut self.entries, *key));
                     self.left = 0;
@@ -86,8 +86,8 @@ impl<W> Line<W> {
         }
     }
 
-    /// Offers a place to each of the first `places`.
-    pub(crate) fn offer(&mut self, places: usize, told: &mut Vec<W>) {
+    /// Offers capacity to the first `places` callers.
+    pub(crate) fn offer(&mut self, places: usize, wakers: &mut Vec<W>) {
         let mut places = places;
         while places > 0
             && let Some(key) = self.order.pop_front()
@@ -97,7 +97,7 @@ impl<W> Line<W> {
                 continue;
             }
             if let Entry::Waits(waker) = std::mem::replace(&mut self.entries[key], Entry::Offered) {
-                told.push(waker);
+                wakers.push(waker);
             }
             self.offered += 1;
             places -= 1;
@@ -105,7 +105,7 @@ impl<W> Line<W> {
     }
 }
 
-/// Frees the entry of one that left.
+/// Frees the entry of a caller that has left.
 fn forget<W>(entries: &mut Slab<Entry<W>>, key: usize) -> bool {
     let left = matches!(entries[key], Entry::Left);
     if left {

@@ -1,6 +1,6 @@
-//! What a batcher holds, as a pure state: nothing here waits, and `now` is an argument.
+//! The state of a batcher as a pure state machine: nothing here waits, and `now` is an argument.
 //!
-//! `T` is an item, `W` tells whoever waits, `B` is where the answers of a batch will be.
+//! `T` is an item, `W` is the waker of a caller, `B` is the block in which the answers of a batch will be.
 
 mod batch;
 mod line;
@@ -28,7 +28,7 @@ pub(crate) struct Limits {
     pub(crate) eager: bool,
 }
 
-/// What there has been so far.
+/// The totals so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) items: u64,
@@ -40,23 +40,23 @@ pub(crate) struct Totals {
 #[derive(Debug)]
 pub(crate) struct State<T, W, B> {
     limits: Limits,
-    /// The batch that is filled.
+    /// The batch to which items are added.
     open: Option<Batch<T, W, B>>,
-    /// Those that reached a limit, and wait for room in flight.
+    /// The batches that reached a limit and wait to be in flight.
     full: VecDeque<Batch<T, W, B>>,
-    /// Who waits until there is a place for an item.
+    /// The callers that wait for capacity for an item.
     pub(crate) line: Line<W>,
-    /// Items in `open` and `full`.
+    /// The number of items in `open` and `full`.
     waiting: usize,
     in_flight: usize,
     closed: bool,
     pub(crate) window: Window,
     pub(crate) totals: Totals,
-    /// Whether somebody sees to the deadline of the open batch, and to the end of the scope.
+    /// `true` if a watch handles the deadline of the open batch and the end of the scope.
     pub(crate) watched: bool,
 }
 
-/// What whoever brings an item finds.
+/// The answer to a caller that adds an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
     Open,
@@ -64,12 +64,12 @@ pub(crate) enum Door {
     Closed,
 }
 
-/// What is left to see to once a deadline has passed, or has not.
+/// The remaining work of the watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Watch {
-    /// Nothing: no batch is open, or the one that is goes as soon as there is room in flight.
+    /// No work: no batch is open, or the open batch runs as soon as it may be in flight.
     Done,
-    /// A batch is open, until then at the latest.
+    /// A batch is open, with this deadline.
     Until(Option<Instant>),
 }
 
@@ -105,13 +105,14 @@ impl<T, W, B: Clone> State<T, W, B> {
         self.open.is_some()
     }
 
-    /// Whether somebody is to begin to watch. A batch that is due goes with the next end of one in flight, which
-    /// also keeps the scope from its end.
+    /// Returns `true` if a watch must be started. A batch that is due runs after the next end of a batch in flight,
+    /// which also keeps the scope from ending.
     pub(crate) fn wants_watch(&self) -> bool {
         !self.watched && self.open.as_ref().is_some_and(|open| !open.due)
     }
 
-    /// Asks for a place, with one's own in the line if one has it. Nobody overtakes whoever waits.
+    /// Checks whether an item may be added; `place` is the caller's key in the line, if it has one. No caller overtakes
+    /// a waiting one.
     pub(crate) fn door(&self, place: Option<usize>) -> Door {
         let may = match place {
             Some(place) => self.line.is_offered(place),
@@ -124,25 +125,25 @@ impl<T, W, B: Clone> State<T, W, B> {
         }
     }
 
-    /// Asks whether one more may wait for a place.
+    /// Returns `true` if one more caller may wait for capacity.
     pub(crate) fn has_room_in_line(&self) -> bool {
         self.line.len() + self.line.offered() < self.limits.max_in_line || mutant!("batch.line_unbounded")
     }
 
-    /// Places for items that are not kept for anybody.
+    /// The capacity that is not reserved for a caller.
     fn free(&self) -> usize {
         self.limits.max_waiting.saturating_sub(self.waiting + self.line.offered())
     }
 
-    /// Tells those in the line for whom there is a place now; all of them when it is closed.
-    pub(crate) fn offer(&mut self, told: &mut Vec<W>) {
+    /// Offers free capacity to callers in line; when closed, to all of them.
+    pub(crate) fn offer(&mut self, wakers: &mut Vec<W>) {
         let free = if self.closed { usize::MAX } else { self.free() };
         if free > 0 {
-            self.line.offer(free, told);
+            self.line.offer(free, wakers);
         }
     }
 
-    /// Adds an item to the open batch; `begin` opens one. Gives the batch's block and the seat.
+    /// Adds an item to the open batch; `begin` opens one. Returns the block of the batch, and the seat.
     #[inline(always)]
     pub(crate) fn push(
         &mut self,
@@ -182,12 +183,12 @@ impl<T, W, B: Clone> State<T, W, B> {
     ) -> &'a mut Batch<T, W, B> {
         let number = window.begin();
         let (block, deadline) = begin(number);
-        // Not more than it may wait for: a huge limit costs nothing.
+        // At most 64, so that a huge limit allocates nothing.
         let room = limits.max_items.min(64);
         open.insert(Batch::new(number, block, deadline, room))
     }
 
-    /// The open batch, which somebody may join.
+    /// The open batch, which callers may join.
     pub(crate) fn open(&mut self) -> Option<&mut Batch<T, W, B>> {
         self.open.as_mut()
     }
@@ -196,31 +197,28 @@ impl<T, W, B: Clone> State<T, W, B> {
         self.full.extend(self.open.take());
     }
 
-    /// The batch of this number, unless it was taken.
+    /// The batch of this number, unless it runs.
     pub(crate) fn find(&mut self, number: u64) -> Option<&mut Batch<T, W, B>> {
         let at = self.full_at(number);
         let open = self.open.as_mut().filter(|open| open.number == number);
         open.or_else(|| self.full.get_mut(at?))
     }
 
-    /// Where a batch is among the full ones, which are in the order of their numbers.
+    /// The index of a batch among the full ones, which are in the order of their numbers.
     fn full_at(&self, number: u64) -> Option<usize> {
         self.full.binary_search_by_key(&number, |batch| batch.number).ok()
     }
 
-    /// Takes one off its seat, with its item; `None` if the batch was taken. What comes back is to be dropped
+    /// Removes a caller from its seat, with its item; `None` if the batch runs. The caller drops the returned values
     /// outside of the lock.
-    #[allow(
-        clippy::type_complexity,
-        reason = "what was in the seat, and the block of a batch that is empty now"
-    )]
+    #[allow(clippy::type_complexity, reason = "the content of the seat, and the batch if it is empty now")]
     pub(crate) fn leave(
         &mut self,
         number: u64,
         seat: u32,
         weight: u64,
     ) -> Option<(Option<T>, Seat<W>, Option<Batch<T, W, B>>)> {
-        // What is removed leaves its seat behind, which must not add up for as long as a batch is open.
+        // A removed item leaves its seat behind. These seats must not accumulate for as long as a batch is open.
         let most = self.limits.max_items.max(64);
         let batch = self.find(number)?;
         let (item, was) = batch.leave(seat, weight);
@@ -239,15 +237,16 @@ impl<T, W, B: Clone> State<T, W, B> {
         Some((item, was, emptied))
     }
 
-    /// Whether the last change leaves nothing to do: no batch to go, nobody in the line, nobody to begin to watch.
+    /// Returns `true` if the last change leaves no work: no batch to start, no caller in line, no watch to start.
     ///
-    /// So it is after most items, and asked before all else: what is done otherwise is a tenth of what an item costs.
+    /// This is the case after most items, and checked first: the other checks cost a tenth of the whole cost of an
+    /// item.
     pub(crate) fn is_at_rest(&self) -> bool {
         let open_waits = |open: &Batch<T, W, B>| self.watched && !open.due && !self.limits.eager;
         self.full.is_empty() && self.line.len() == 0 && self.open.as_ref().is_none_or(open_waits)
     }
 
-    /// Takes the next batch that may go now.
+    /// Takes the next batch that may run now.
     pub(crate) fn next(&mut self) -> Option<Batch<T, W, B>> {
         if self.in_flight >= self.limits.max_in_flight {
             return None;
@@ -263,8 +262,8 @@ impl<T, W, B: Clone> State<T, W, B> {
         Some(batch)
     }
 
-    /// Has the open batch go as soon as there is room in flight. Gives how many batches have to end until all
-    /// that is here has its answer.
+    /// Marks the open batch as due. Returns the number of batches that have to end until all waiting items have their
+    /// answers.
     pub(crate) fn flush(&mut self) -> u64 {
         if let Some(open) = &mut self.open {
             open.due = true;
@@ -272,7 +271,7 @@ impl<T, W, B: Clone> State<T, W, B> {
         self.window.begun()
     }
 
-    /// Takes no more items; those that are here go.
+    /// Closes the batcher; waiting items run.
     pub(crate) fn close(&mut self) -> u64 {
         self.closed = true;
         if mutant!("batch.close_forgets_open") {
@@ -281,20 +280,20 @@ impl<T, W, B: Clone> State<T, W, B> {
         self.flush()
     }
 
-    /// Looks at the deadline of the open batch.
+    /// Checks the deadline of the open batch.
     pub(crate) fn watch(&mut self, now: Instant) -> Watch {
         let Some(open) = &mut self.open else { return Watch::Done };
         open.due |= open.deadline.is_some_and(|deadline| deadline <= now);
         if open.due { Watch::Done } else { Watch::Until(open.deadline) }
     }
 
-    /// A batch that was taken has ended.
+    /// Notes that a running batch has ended.
     pub(crate) fn end(&mut self, number: u64) {
         self.in_flight -= 1;
         self.window.end(number);
     }
 
-    /// Closes it, and takes out all that is here: nothing of it will run.
+    /// Closes the batcher, and removes all waiting batches, which will not run.
     pub(crate) fn abandon(&mut self) -> Vec<Batch<T, W, B>> {
         self.closed = true;
         self.fill();

@@ -1,4 +1,4 @@
-//! The state beside a naive model: lists of items, searched from the front at every step.
+//! Compares the state with a naive model: lists of items that are searched from the front at every step.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,18 +6,18 @@ use proptest::test_runner::TestCaseError;
 
 use super::{Batch, Door, Limits, Seat, State};
 
-/// One thing that is done to both.
+/// A step that is applied to both.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody brings an item that weighs so much.
+    /// A caller adds an item of this weight.
     Bring(u64),
-    /// The one that is so far in the line, or among those that are in, goes away.
+    /// The caller at this index, in line or in a batch, is dropped.
     Leave(usize),
-    /// The one that is so far in the line looks whether there is a place.
+    /// The caller at this index in the line checks for capacity.
     Look(usize),
-    /// Somebody asks for the item of another, if that is in the open batch.
+    /// A caller joins the item of another caller, if that item is in the open batch.
     Join(usize),
-    /// The batch that is so far among those in flight ends.
+    /// The batch in flight at this index ends.
     End(usize),
     Flush,
     Close,
@@ -55,11 +55,11 @@ fn limits() -> impl Strategy<Value = Limits> {
     )
 }
 
-/// What the model knows of a batch: who asks for what.
+/// A batch of the model, with the callers of each item.
 #[derive(Debug, Clone, Default)]
 struct Naive {
     number: u64,
-    /// Item, weight, and who asks for it.
+    /// Item, weight, and the callers of the item.
     items: Vec<(u32, u64, Vec<u32>)>,
     due: bool,
 }
@@ -76,7 +76,7 @@ struct Model {
     open: Option<Naive>,
     full: Vec<Naive>,
     flying: Vec<Naive>,
-    /// Who waits, with the weight; and whether a place is kept for them.
+    /// The waiting callers, with the weight, and whether capacity is reserved for them.
     line: Vec<(u32, u64, bool)>,
     begun: u64,
     closed: bool,
@@ -136,16 +136,16 @@ impl Model {
     }
 }
 
-/// Where each of the real state is.
+/// The callers of the real state.
 #[derive(Debug)]
 struct Real {
     state: State<u32, u32, u64>,
-    /// In the line: who, and the place.
+    /// In line: the caller, and its key.
     line: Vec<(u32, usize)>,
-    /// In a batch: who, its number, the seat, the weight.
+    /// In a batch: the caller, the number of the batch, the seat, the weight.
     seated: Vec<(u32, u64, u32, u64)>,
     flying: Vec<Batch<u32, u32, u64>>,
-    told: Vec<u32>,
+    woken: Vec<u32>,
 }
 
 impl Real {
@@ -154,11 +154,11 @@ impl Real {
             self.seated.retain(|seat| seat.1 != batch.number);
             self.flying.push(batch);
         }
-        self.state.offer(&mut self.told);
+        self.state.offer(&mut self.woken);
     }
 }
 
-/// Who is answered by which item, through the seating.
+/// The callers and the items that answer them, through the seating.
 fn answered(batch: &Batch<u32, u32, u64>) -> Vec<(u32, u32)> {
     let answers = batch.seating.by_seat(batch.items.clone());
     let seats = batch.seats.iter().enumerate();
@@ -185,7 +185,7 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
         line: Vec::new(),
         seated: Vec::new(),
         flying: Vec::new(),
-        told: Vec::new(),
+        woken: Vec::new(),
     };
     let mut next = 0;
     for step in steps {
@@ -238,7 +238,8 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Leave(at) if at - real.line.len() < real.seated.len() => {
                 let (who, number, seat, weight) = real.seated.remove(at - real.line.len());
-                let (item, _, _) = real.state.leave(number, seat, weight).expect("it is not taken");
+                let (item, _, _) =
+                    real.state.leave(number, seat, weight).expect("the batch does not run yet");
                 let waits = model.full.iter_mut().chain(&mut model.open);
                 let batch = waits.into_iter().find(|batch| batch.number == number).expect("the same batches");
                 let of = batch.items.iter().position(|item| item.2.contains(&who)).expect("the same items");
@@ -256,10 +257,10 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let who = next;
                 next += 1;
                 item.2.push(who);
-                // The items of a batch are numbered in the order in which they came.
+                // The items of a batch are numbered in the order in which they were added.
                 let batch = real.state.open().expect("the same batch");
                 let key = u64::from(item.0);
-                let (of, there) = batch.candidate(key, 0).expect("each item was noted");
+                let (of, there) = batch.candidate(key, 0).expect("each key was recorded");
                 prop_assert_eq!(there, Some(&item.0));
                 let (weight, seat) = (item.1, batch.join(of, who));
                 real.seated.push((who, number, seat, weight));
@@ -317,9 +318,9 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
             model.full.iter().chain(&model.open).chain(&model.flying).map(|batch| batch.number).min();
         let ended = first_open.unwrap_or(model.begun);
         prop_assert!(real.state.window.have_ended(ended) && !real.state.window.have_ended(ended + 1));
-        let mut told: Vec<u32> = model.line.iter().filter(|one| one.2).map(|one| one.0).collect();
-        told.retain(|who| !real.told.contains(who));
-        prop_assert!(told.is_empty(), "{told:?} have a place and are not told");
+        let mut woken: Vec<u32> = model.line.iter().filter(|one| one.2).map(|one| one.0).collect();
+        woken.retain(|who| !real.woken.contains(who));
+        prop_assert!(woken.is_empty(), "{woken:?} have capacity and were not woken");
     }
     Ok(())
 }
@@ -349,7 +350,7 @@ fn line_keeps_no_entries_of_callers_that_left() {
         line.leave(place);
     }
     assert_eq!(line.len(), 1);
-    assert!(line.footprint() < 16, "{} entries for one that waits", line.footprint());
+    assert!(line.footprint() < 16, "{} entries for one waiting caller", line.footprint());
     line.leave(first);
     assert_eq!((line.len(), line.offered()), (0, 0));
 }
@@ -362,7 +363,7 @@ fn window_of_a_hanging_batch_stays_small() {
         let number = window.begin();
         window.end(number);
     }
-    assert!(window.footprint() < 16, "{} notes of one batch", window.footprint());
+    assert!(window.footprint() < 16, "{} entries for one batch", window.footprint());
     assert!(!window.have_ended(1) && window.have_ended(0));
     window.end(hangs);
     assert!(window.have_ended(100_001) && window.begun() == 100_001);

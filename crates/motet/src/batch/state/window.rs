@@ -1,13 +1,13 @@
-//! Which batches have ended: the question of whoever waits for all that were begun before.
+//! The batches that have ended, for callers that wait for all batches begun before.
 
 use std::collections::VecDeque;
 
-/// Numbers batches, and knows up to which number all have ended.
+/// Numbers batches, and tracks up to which number all have ended.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     begun: u64,
-    /// Those that have not ended, in order: so that one which hangs costs its own number, and not one for each that
-    /// comes after it.
+    /// The batches that have not ended, in order. A batch that hangs costs one entry, whatever the number of batches
+    /// after it.
     open: VecDeque<u64>,
 }
 
@@ -19,7 +19,7 @@ impl Window {
         number
     }
 
-    /// How many were begun.
+    /// The number of batches that were begun.
     pub(crate) fn begun(&self) -> u64 {
         self.begun
     }
@@ -30,7 +30,7 @@ impl Window {
         }
     }
 
-    /// Whether the first `count` batches have ended.
+    /// Returns `true` if the first `count` batches have ended.
     pub(crate) fn have_ended(&self, count: u64) -> bool {
         *self.open.front().unwrap_or(&self.begun) >= count
     }

@@ -1,4 +1,4 @@
-//! Batchers and loaders.
+//! Drives batchers and loaders.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -48,14 +48,14 @@ fn every_order_loads_each_key_once_for_its_callers() {
     passes(sweep_loader);
 }
 
-/// A batcher or loader in a scope that goes on when its caller is dropped.
+/// A batcher or loader in a scope that continues when its caller is dropped.
 struct Hosted<B> {
     batches: B,
     end: CancelToken,
     handled: Handled,
 }
 
-/// What the handler was given, batch by batch.
+/// The items that the handler got, batch by batch.
 #[derive(Clone, Default)]
 struct Handled(Arc<Mutex<Vec<Vec<u32>>>>);
 
@@ -130,18 +130,18 @@ fn cancel_batcher() {
             let (handled, stats) = (&host.handled, host.batches.stats());
             assert_eq!((stats.waiting, stats.in_flight, stats.in_line), (0, 0, 0));
             for item in [10, 20] {
-                assert_eq!(handled.times(item), handled.times(item + 100), "answered if it was handled");
+                assert_eq!(
+                    handled.times(item),
+                    handled.times(item + 100),
+                    "an item is answered if and only if it was handled"
+                );
             }
             let all = outcome == Outcome::Completed(());
             for item in [1, 3, 4, 10, 20] {
                 assert!(handled.times(item) <= 1 && (!all || handled.times(item) == 1), "{item}");
             }
             if matches!(outcome, Outcome::Dropped { suspensions } if suspensions > 0) {
-                assert_eq!(
-                    (handled.times(10), handled.times(20)),
-                    (1, 1),
-                    "the neighbours have their answers"
-                );
+                assert_eq!((handled.times(10), handled.times(20)), (1, 1), "a neighbour has no answer");
             }
             host.end.cancel(Reason::requested("the run is over"));
             drain().await;
@@ -150,7 +150,7 @@ fn cancel_batcher() {
     assert!(report.points() > 6, "{report:?}");
 }
 
-/// What the handler said of an item.
+/// The answer of the handler to an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
     Value(u32),
@@ -161,7 +161,7 @@ enum Said {
     Never,
 }
 
-/// What is drawn for a run.
+/// The settings that are drawn for a run.
 #[derive(Debug, Clone, Copy)]
 struct Drawn {
     max_items: usize,
@@ -174,7 +174,7 @@ struct Drawn {
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<BTreeMap<u32, Said>>>, Arc<Mutex<usize>>);
 
-/// The handler: it sees to it that limits hold, and notes what it says.
+/// The handler: it checks that limits hold, and records its answers.
 async fn handle(items: Vec<(u32, Instant)>, drawn: Drawn, seen: Seen) -> Result<Vec<Result<u32, u32>>, u32> {
     assert!(!items.is_empty() && items.len() <= drawn.max_items);
     if let (Some(delay), true) = (drawn.delay, drawn.in_flight > 50) {
@@ -189,7 +189,7 @@ async fn handle(items: Vec<(u32, Instant)>, drawn: Drawn, seen: Seen) -> Result<
         *running += 1;
         *running
     };
-    motet::always!(running <= drawn.in_flight, "no more batches in flight than may");
+    motet::always!(running <= drawn.in_flight, "the number of batches in flight stays within its limit");
     struct Out(Seen);
     impl Drop for Out {
         fn drop(&mut self) {
@@ -223,7 +223,7 @@ async fn handle(items: Vec<(u32, Instant)>, drawn: Drawn, seen: Seen) -> Result<
 
 type Item = (u32, Instant);
 
-/// How the batcher ends.
+/// The number of ways in which the batcher ends.
 const ENDS: u64 = 5;
 
 fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
@@ -270,12 +270,12 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                         sleep(millis(at)).await;
                         let begin = Instant::now();
                         let asked = timeout(millis(patience), batcher.submit((id, begin))).await;
-                        // A wait that ends with its patience may find the answer at that very moment.
+                        // A wait that times out may find the answer at that very moment.
                         assert!(begin.elapsed() < millis(1_000), "a caller is not woken");
                         judge(id, patience, asked.ok(), &seen);
                         motet::always!(
                             batcher.stats().in_line <= in_line,
-                            "no more wait for a place than may"
+                            "the number of callers in line stays within its limit"
                         );
                     })
                 })
@@ -292,13 +292,13 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                             {
                                 false
                             }
-                            other => panic!("a post waits for ever, or another's item comes back: {other:?}"),
+                            other => panic!("a post waits without end, or returns another item: {other:?}"),
                         }
                     })
                 })
                 .collect();
             sleep(millis(10 + draw(20))).await;
-            // Without a delay only this makes what is left go.
+            // Without a delay, only this call runs the remaining items.
             batcher.flush().await;
             sleep(millis(draw(15))).await;
             let stats = batcher.clone();
@@ -326,7 +326,7 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             }
             let failed_posts = |stats: &Batcher<Item, u32, u32>| stats.stats().failed_posts;
             if end == 3 {
-                // The last handles: what was posted goes, though nobody is there any more.
+                // The last handles are dropped: posted items run, though no handle is left.
                 if batcher.try_post((110, Instant::now())).is_ok() {
                     posted.push(110);
                 }
@@ -347,16 +347,20 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 .filter(|id| handled.get(id).is_some_and(|said| !matches!(said, Said::Value(_))));
             let failed = failed.count() as u64;
             let now = stats.stats();
-            assert_eq!((now.waiting, now.in_flight, now.in_line), (0, 0, 0), "something is left");
+            assert_eq!(
+                (now.waiting, now.in_flight, now.in_line),
+                (0, 0, 0),
+                "items, batches or callers are left"
+            );
             if end == 1 {
-                // What ran when it was cancelled counts as failed, whatever the handler would have said.
+                // A batch that ran when it was cancelled counts as failed, whatever its handler would have returned.
                 assert!(
                     failed_posts(&stats) >= lost,
-                    "{lost} posts are lost, and it says {}",
+                    "{lost} posts are lost, and {} are counted",
                     failed_posts(&stats)
                 );
             } else {
-                assert_eq!((lost, failed_posts(&stats)), (0, failed), "posts are lost or their failures");
+                assert_eq!((lost, failed_posts(&stats)), (0, failed), "posts or their failures are lost");
             }
             motet::sometimes!(end == 1 && lost > 0, "a post is lost with its scope, and counted");
             Ok(())
@@ -365,11 +369,11 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     })
 }
 
-/// One answer for each caller: what the handler said of its item, or the item.
+/// Checks that each caller gets one answer: the handler's answer to its item, or the item.
 fn judge(id: u32, patience: u64, asked: Option<Result<u32, SubmitError<Item, u32>>>, seen: &Seen) {
     let said = seen.0.lock().unwrap().get(&id).copied().unwrap_or(Said::Never);
     let Some(answer) = asked else {
-        assert!(patience < 2_000, "a caller waits for ever, and its item {said:?}");
+        assert!(patience < 2_000, "a caller waits without end, and the answer is {said:?}");
         motet::sometimes!(said == Said::Never, "an item is removed with its caller");
         return;
     };
@@ -380,18 +384,18 @@ fn judge(id: u32, patience: u64, asked: Option<Result<u32, SubmitError<Item, u32
         (Err(SubmitError::Panicked(message)), Said::Panicked) => &**message == "a bug in the handler",
         (Err(SubmitError::Mismatch { items, answers }), Said::Mismatch) => *answers == items + 1,
         (Err(SubmitError::Closed((back, _)) | SubmitError::Full((back, _))), Said::Never) => *back == id,
-        // It had begun: what it would have said is not heard.
+        // The batch had begun: the handler's answer is lost.
         (Err(SubmitError::Cancelled), said) => said != Said::Never,
         _ => false,
     };
     motet::sometimes!(matches!(answer, Err(SubmitError::Cancelled)), "a batch is cancelled while it runs");
     motet::sometimes!(matches!(answer, Err(SubmitError::Closed(_))), "an item is handed back");
-    motet::sometimes!(matches!(answer, Err(SubmitError::Full(_))), "somebody is not let in");
+    motet::sometimes!(matches!(answer, Err(SubmitError::Full(_))), "a caller is refused");
     motet::sometimes!(matches!(answer, Err(SubmitError::Panicked(_))), "the handler panics");
-    assert!(fits, "the handler said {said:?}, and the caller heard {answer:?}");
+    assert!(fits, "the handler answered {said:?}, and the caller got {answer:?}");
 }
 
-/// A key of which many have the same hash.
+/// A key type in which many keys have the same hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key(u32);
 
@@ -406,7 +410,7 @@ fn lookup(keys: Vec<Key>, handled: &Handled) -> Vec<Result<u32, u32>> {
     handled.note(distinct.clone());
     distinct.sort_unstable();
     distinct.dedup();
-    assert_eq!(distinct.len(), keys.len(), "a key is there twice");
+    assert_eq!(distinct.len(), keys.len(), "a key is in a batch twice");
     keys.into_iter().map(|key| if key.0 == 3 { Err(key.0) } else { Ok(key.0 * 10) }).collect()
 }
 
@@ -447,7 +451,7 @@ fn cancel_loader() {
             }
             yield_now().await;
             assert_eq!(*loader.load(Key(1)).await.unwrap(), 10);
-            assert_eq!(host.handled.times(1), 1, "asked for once");
+            assert_eq!(host.handled.times(1), 1, "the key was looked up once");
             assert!(loader.load(Key(3)).await.is_err());
             loader.flush().await;
             loader.close().await;
@@ -500,9 +504,9 @@ fn sweep_loader(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                         let loaded = timeout(millis(patience), loader.load(Key(key))).await;
                         assert!(begin.elapsed() < millis(1_000), "a caller is not woken");
                         match loaded {
-                            Ok(Err(LoadError::Closed(_))) if !closes => panic!("it is not closed"),
+                            Ok(Err(LoadError::Closed(_))) if !closes => panic!("the loader is not closed"),
                             Ok(loaded) => assert!(fits(key, &loaded), "{loaded:?}"),
-                            Err(_) => assert!(patience < 2_000, "a caller waits for ever"),
+                            Err(_) => assert!(patience < 2_000, "a caller waits without end"),
                         }
                     })
                 })
