@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use motet::batch::{Batcher, Builder};
+use motet::batch::Batcher;
 use motet::task::{Nursery, scope};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -95,7 +95,7 @@ where
 
 async fn ours(count: usize) {
     let done = scope(async |n: &Nursery<Infallible>| {
-        let batcher: Batcher<u64, u64, Infallible> = Builder::new(n)
+        let batcher: Batcher<u64, u64, Infallible> = Batcher::builder(n)
             .max_items(SIZE)
             .max_delay(DELAY)
             .build(async |items: Vec<u64>| items.into_iter().map(|n| Ok(n + 1)).collect::<Vec<_>>())

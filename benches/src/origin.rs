@@ -157,7 +157,7 @@ async fn futures_and_tasks(count: u32) {
 
 async fn producer_consumer(count: u32) {
     let done = scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(10);
+        let (sender, receiver) = queue::bounded(10).expect("the capacity is valid");
         for _ in 0..2 {
             let sender = sender.clone();
             n.spawn("producer", async move {
@@ -170,7 +170,7 @@ async fn producer_consumer(count: u32) {
             black_box(*item);
             Ok::<_, Infallible>(())
         };
-        let consumers = receiver.workers(3).start(n, "consumer", consume).expect("the scope is open");
+        let consumers = receiver.workers(3).expect("there is a worker").start(n, "consumer", consume).expect("the scope is open");
         drop((sender, receiver));
         assert_eq!(consumers.ended().await.done, u64::from(count));
         Ok(())
@@ -274,7 +274,7 @@ async fn di_container(count: u32) {
 async fn batch_processor(count: u32) {
     let done = scope(async |n: &Nursery| {
         let handler = async |batch: Vec<u32>| batch.into_iter().map(Ok::<_, Infallible>).collect::<Vec<_>>();
-        let batcher = batch::Builder::new(n).max_items(3).build(handler).expect("the limits make sense");
+        let batcher = batch::Batcher::builder(n).max_items(3).build(handler).expect("the limits make sense");
         for _ in 0..3 {
             let batcher = batcher.clone();
             n.spawn("caller", async move {

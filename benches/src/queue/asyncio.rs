@@ -17,14 +17,16 @@ use crate::report::{Case, Cases, say};
 
 const CAPACITY: usize = 1024;
 const ITEMS: u64 = 200_000;
+/// Why making a queue cannot fail.
+const VALID: &str = "the capacity is valid";
 
 type Make = fn() -> (Sender<u64>, Receiver<u64>);
 
 /// Each queue of asyncio, its name as a rival, and ours.
 const QUEUES: [(&str, &str, Make); 3] = [
-    ("Queue", "asyncio.Queue", || bounded(CAPACITY)),
-    ("PriorityQueue", "asyncio.PriorityQueue", || priority(CAPACITY, |item| *item as i64)),
-    ("LifoQueue", "asyncio.LifoQueue", || lifo(CAPACITY)),
+    ("Queue", "asyncio.Queue", || bounded(CAPACITY).expect(VALID)),
+    ("PriorityQueue", "asyncio.PriorityQueue", || priority(CAPACITY, |item| *item as i64).expect(VALID)),
+    ("LifoQueue", "asyncio.LifoQueue", || lifo(CAPACITY).expect(VALID)),
 ];
 
 /// Gives nothing, and says so, where there is no Python.

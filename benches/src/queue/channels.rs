@@ -67,9 +67,13 @@ fn has_one<T>(_: &T) -> T {
     unreachable!("it has one receiver")
 }
 
+fn bounded(capacity: usize) -> (motet::queue::Sender<u64>, motet::queue::Receiver<u64>) {
+    motet::queue::bounded(capacity).expect("the capacity is valid")
+}
+
 channel!(
     Ours: motet::queue::Sender<u64>, motet::queue::Receiver<u64>,
-    motet::queue::bounded, Clone::clone; send, recv, is_some
+    bounded, Clone::clone; send, recv, is_some
 );
 channel!(
     Tokio: tokio::sync::mpsc::Sender<u64>, tokio::sync::mpsc::Receiver<u64>,
@@ -102,7 +106,7 @@ channel!(
 );
 
 channel! {
-    OursBatch: motet::queue::Sender<u64>, motet::queue::Receiver<u64>, motet::queue::bounded, Clone::clone;
+    OursBatch: motet::queue::Sender<u64>, motet::queue::Receiver<u64>, bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         let mut items = VecDeque::with_capacity(BATCH);
         for item in 0..count {

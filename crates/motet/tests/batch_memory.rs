@@ -8,7 +8,7 @@ mod counting;
 
 use std::time::Duration;
 
-use motet::batch::{Batcher, Builder, Loader, LoaderBuilder};
+use motet::batch::{Batcher, BatcherBuilder, Loader};
 use motet::task::{Nursery, Reason, scope, timeout, unscoped};
 use tokio::task::yield_now;
 
@@ -75,8 +75,8 @@ async fn loads(n: &Nursery, loader: &Loader<u32, u32, u32>, each: u32) {
 /// How a batcher's batches go.
 const MODES: [&str; 5] = ["by count", "by weight", "eager", "by deadline", "on request"];
 
-fn builder(n: &Nursery, mode: &str) -> Builder<u32> {
-    let builder = Builder::new(n).max_waiting(48).max_in_flight(2);
+fn builder(n: &Nursery, mode: &str) -> BatcherBuilder<u32> {
+    let builder = Batcher::builder(n).max_waiting(48).max_in_flight(2);
     match mode {
         "by count" => builder.max_items(32),
         "by weight" => builder.max_items(48).max_weight(64, |item| u64::from(item % 4)),
@@ -142,7 +142,7 @@ fn many_items_leave_no_memory_task_or_slot_behind() {
         done.unwrap();
     }
     let done = runtime.block_on(scope(async |n: &Nursery| {
-        let loader = LoaderBuilder::new(n).max_keys(32).max_waiting(48).max_in_flight(2);
+        let loader = Loader::builder(n).max_items(32).max_waiting(48).max_in_flight(2);
         let loader = loader.build(async |keys: Vec<u32>| {
             yield_now().await;
             assert!(keys[0] % 100 != 7, "now and then");

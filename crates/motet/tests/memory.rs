@@ -107,11 +107,14 @@ fn queue_memory_does_not_grow_with_its_throughput() {
     runtime.block_on(async {
         let now = Instant::now();
         let queues: [(_, Make); 5] = [
-            ("first in, first out", Box::new(|| queue::bounded(512))),
+            ("first in, first out", Box::new(|| queue::bounded(512).unwrap())),
             ("unbounded", Box::new(queue::unbounded)),
-            ("last in, first out", Box::new(|| queue::lifo(512))),
-            ("by rank", Box::new(|| queue::priority(512, |item| *item as i64))),
-            ("when due", Box::new(move || queue::delay(512, move |item| now + Duration::from_micros(*item)))),
+            ("last in, first out", Box::new(|| queue::lifo(512).unwrap())),
+            ("by rank", Box::new(|| queue::priority(512, |item| *item as i64).unwrap())),
+            (
+                "when due",
+                Box::new(move || queue::delay(512, move |item| now + Duration::from_micros(*item)).unwrap()),
+            ),
         ];
         for (order, make) in queues {
             // The runtime keeps what it has made for the first timers.
@@ -137,9 +140,9 @@ fn queue_memory_does_not_grow_with_its_throughput() {
     });
     runtime.block_on(async {
         let make = || {
-            let (to, letters) = queue::bounded(8);
+            let (to, letters) = queue::bounded(8).unwrap();
             let (sender, receiver) =
-                queue::options(512).dead_letters(NonZeroU32::new(2).unwrap(), to).build();
+                queue::builder(512).dead_letters(NonZeroU32::new(2).unwrap(), to).build().unwrap();
             (sender, receiver, letters)
         };
         // As above: what is made once stays.
@@ -162,13 +165,13 @@ fn queue_memory_does_not_grow_with_its_throughput() {
     runtime.block_on(async {
         let crews = async |keys: u64, rounds: u64| {
             scope(async |n: &Nursery| {
-                let (sender, receiver) = queue::bounded(64);
+                let (sender, receiver) = queue::bounded(64).unwrap();
                 // One in a hundred fails at first.
                 let handler = async |job: Job<u64>| match *job % 100 == 3 && job.attempt() == 1 {
                     true => Err("once"),
                     false => Ok(()),
                 };
-                let workers = receiver.workers(4);
+                let workers = receiver.workers(4).unwrap();
                 let workers = if keys > 0 { workers.keyed(move |item: &u64| item % keys) } else { workers };
                 let crew = workers.start(n, "works", handler).unwrap();
                 let tasks = || n.snapshot().tasks.len() + n.snapshot().starting;

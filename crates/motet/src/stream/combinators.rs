@@ -333,7 +333,7 @@ pub trait StreamCombinators: Stream {
     /// use motet::stream::StreamCombinators as _;
     ///
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// let (sender, receiver) = motet::queue::bounded(8);
+    /// let (sender, receiver) = motet::queue::bounded(8).unwrap();
     /// assert_eq!(tokio_stream::iter([1, 2, 3]).pipe_to(sender).await.unwrap(), 3);
     /// assert_eq!((receiver.len(), receiver.is_closed()), (3, true));
     /// # });

@@ -8,8 +8,8 @@ use crate::mutant;
 
 /// A queue of waiting callers. `W` is their waker.
 #[derive(Debug)]
-pub(crate) struct Line<W> {
-    entries: Slab<Entry<W>>,
+pub(crate) struct WaitLine<W> {
+    entries: Slab<LineEntry<W>>,
     /// The waiting callers in order, including those that have left and are not removed yet.
     order: VecDeque<usize>,
     left: usize,
@@ -18,13 +18,13 @@ pub(crate) struct Line<W> {
 }
 
 #[derive(Debug)]
-enum Entry<W> {
+enum LineEntry<W> {
     Waits(W),
     Offered,
     Left,
 }
 
-impl<W> Line<W> {
+impl<W> WaitLine<W> {
     pub(crate) fn new() -> Self {
         Self { entries: Slab::new(), order: VecDeque::new(), left: 0, offered: 0 }
     }
@@ -46,34 +46,35 @@ impl<W> Line<W> {
 
     /// Adds a caller at the end.
     pub(crate) fn join(&mut self, waker: W) -> usize {
-        let key = self.entries.insert(Entry::Waits(waker));
+        let key = self.entries.insert(LineEntry::Waits(waker));
         self.order.push_back(key);
         key
     }
 
     pub(crate) fn is_offered(&self, key: usize) -> bool {
-        matches!(self.entries[key], Entry::Offered)
+        matches!(self.entries[key], LineEntry::Offered)
     }
 
     /// The waker of a waiting caller, to be compared or replaced.
     pub(crate) fn waker(&mut self, key: usize) -> Option<&mut W> {
         match &mut self.entries[key] {
-            Entry::Waits(waker) => Some(waker),
-            Entry::Offered | Entry::Left => None,
+            LineEntry::Waits(waker) => Some(waker),
+            LineEntry::Offered | LineEntry::Left => None,
         }
     }
 
     /// Removes a caller, or takes its offer. The caller drops the returned waker outside of the lock.
     pub(crate) fn leave(&mut self, key: usize) -> Option<W> {
-        match std::mem::replace(&mut self.entries[key], Entry::Left) {
-            Entry::Offered => {
+        match std::mem::replace(&mut self.entries[key], LineEntry::Left) {
+            LineEntry::Offered => {
                 self.entries.remove(key);
-                if !mutant!("batch.keep_offer") {
-                    self.offered -= 1;
+                self.offered -= 1;
+                if mutant!("batch.keep_offer") {
+                    self.offered += 1;
                 }
                 None
             }
-            Entry::Waits(waker) => {
+            LineEntry::Waits(waker) => {
                 self.left += 1;
                 // Rarely, so that leaving costs constant time; and often enough that callers that left use no memory.
                 if self.left > self.order.len() / 2 {
@@ -82,32 +83,32 @@ impl<W> Line<W> {
                 }
                 Some(waker)
             }
-            Entry::Left => None,
+            LineEntry::Left => None,
         }
     }
 
-    /// Offers capacity to the first `places` callers.
-    pub(crate) fn offer(&mut self, places: usize, wakers: &mut Vec<W>) {
-        let mut places = places;
-        while places > 0
+    /// Offers capacity to the first `count` callers.
+    pub(crate) fn offer(&mut self, count: usize, wakers: &mut Vec<W>) {
+        let mut count = count;
+        while count > 0
             && let Some(key) = self.order.pop_front()
         {
             if forget(&mut self.entries, key) {
                 self.left -= 1;
                 continue;
             }
-            if let Entry::Waits(waker) = std::mem::replace(&mut self.entries[key], Entry::Offered) {
+            if let LineEntry::Waits(waker) = std::mem::replace(&mut self.entries[key], LineEntry::Offered) {
                 wakers.push(waker);
             }
             self.offered += 1;
-            places -= 1;
+            count -= 1;
         }
     }
 }
 
 /// Frees the entry of a caller that has left.
-fn forget<W>(entries: &mut Slab<Entry<W>>, key: usize) -> bool {
-    let left = matches!(entries[key], Entry::Left);
+fn forget<W>(entries: &mut Slab<LineEntry<W>>, key: usize) -> bool {
+    let left = matches!(entries[key], LineEntry::Left);
     if left {
         entries.remove(key);
     }

@@ -14,22 +14,22 @@ const NONE: usize = usize::MAX;
 const KEPT: usize = 256;
 
 /// A queue of wakers from which each caller can leave in constant time and without an allocation per caller.
-pub(in crate::pool) struct Queue<T> {
-    places: Slab<Place<T>>,
+pub(in crate::pool) struct WaitQueue<T> {
+    entries: Slab<WaitEntry<T>>,
     front: usize,
     back: usize,
     waiting: usize,
 }
 
-struct Place<T> {
-    stage: Stage<T>,
+struct WaitEntry<T> {
+    stage: WaitStage<T>,
     before: usize,
     after: usize,
     deadline: Option<Instant>,
 }
 
 /// The state of a caller in the queue.
-pub(in crate::pool) enum Stage<T> {
+pub(in crate::pool) enum WaitStage<T> {
     Waiting(Waker),
     /// The caller has left the queue, and has not taken its result yet.
     Settled(T),
@@ -37,7 +37,7 @@ pub(in crate::pool) enum Stage<T> {
 
 /// The end of the queue at which a caller joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::pool) enum At {
+pub(in crate::pool) enum QueueEnd {
     Front,
     Back,
 }
@@ -51,9 +51,9 @@ pub(in crate::pool) enum Seen<T> {
     OtherWaker,
 }
 
-impl<T> Queue<T> {
+impl<T> WaitQueue<T> {
     pub(super) const fn new() -> Self {
-        Self { places: Slab::new(), front: NONE, back: NONE, waiting: 0 }
+        Self { entries: Slab::new(), front: NONE, back: NONE, waiting: 0 }
     }
 
     /// The number of callers that wait.
@@ -67,19 +67,20 @@ impl<T> Queue<T> {
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.places.capacity()
+        self.entries.capacity()
     }
 
     pub(super) fn front_deadline(&self) -> Option<Instant> {
-        self.places.get(self.front)?.deadline
+        self.entries.get(self.front)?.deadline
     }
 
-    pub(super) fn join(&mut self, at: At, waker: Waker, deadline: Option<Instant>) -> usize {
+    pub(super) fn join(&mut self, at: QueueEnd, waker: Waker, deadline: Option<Instant>) -> usize {
         let (before, after) = match at {
-            At::Front => (NONE, self.front),
-            At::Back => (self.back, NONE),
+            QueueEnd::Front => (NONE, self.front),
+            QueueEnd::Back => (self.back, NONE),
         };
-        let key = self.places.insert(Place { stage: Stage::Waiting(waker), before, after, deadline });
+        let key =
+            self.entries.insert(WaitEntry { stage: WaitStage::Waiting(waker), before, after, deadline });
         self.tie(before, key);
         self.tie(key, after);
         self.waiting += 1;
@@ -94,55 +95,55 @@ impl<T> Queue<T> {
             return Err(value);
         }
         self.unlink(key);
-        match std::mem::replace(&mut self.places[key].stage, Stage::Settled(value)) {
-            Stage::Waiting(waker) => Ok(waker),
-            Stage::Settled(_) => unreachable!("a settled caller has left the queue"),
+        match std::mem::replace(&mut self.entries[key].stage, WaitStage::Settled(value)) {
+            WaitStage::Waiting(waker) => Ok(waker),
+            WaitStage::Settled(_) => unreachable!("a settled caller has left the queue"),
         }
     }
 
     /// Takes the result of this entry, which is then free; or checks its waker.
     pub(super) fn look(&mut self, key: usize, renewal: &mut Renewal<'_>) -> Seen<T> {
-        match &mut self.places[key].stage {
-            Stage::Waiting(own) => {
+        match &mut self.entries[key].stage {
+            WaitStage::Waiting(own) => {
                 if renewal.set(own) {
                     Seen::Waiting
                 } else {
                     Seen::OtherWaker
                 }
             }
-            Stage::Settled(_) => match self.remove(key) {
-                Stage::Settled(value) => Seen::Settled(value),
-                Stage::Waiting(_) => unreachable!("the entry was settled"),
+            WaitStage::Settled(_) => match self.remove(key) {
+                WaitStage::Settled(value) => Seen::Settled(value),
+                WaitStage::Waiting(_) => unreachable!("the entry was settled"),
             },
         }
     }
 
     /// Frees the entry.
-    pub(super) fn remove(&mut self, key: usize) -> Stage<T> {
-        if matches!(self.places[key].stage, Stage::Waiting(_)) {
+    pub(super) fn remove(&mut self, key: usize) -> WaitStage<T> {
+        if matches!(self.entries[key].stage, WaitStage::Waiting(_)) {
             self.unlink(key);
         }
-        let place = self.places.remove(key);
-        if self.places.is_empty() && self.places.capacity() > KEPT {
-            self.places = Slab::new();
+        let entry = self.entries.remove(key);
+        if self.entries.is_empty() && self.entries.capacity() > KEPT {
+            self.entries = Slab::new();
         }
-        place.stage
+        entry.stage
     }
 
     fn unlink(&mut self, key: usize) {
-        let Place { before, after, .. } = self.places[key];
+        let WaitEntry { before, after, .. } = self.entries[key];
         self.tie(before, after);
         self.waiting -= 1;
     }
 
     /// Links two entries. If one side is missing, the other one is the end of the queue.
     fn tie(&mut self, before: usize, after: usize) {
-        match self.places.get_mut(before) {
-            Some(place) => place.after = after,
+        match self.entries.get_mut(before) {
+            Some(entry) => entry.after = after,
             None => self.front = after,
         }
-        match self.places.get_mut(after) {
-            Some(place) => place.before = before,
+        match self.entries.get_mut(after) {
+            Some(entry) => entry.before = before,
             None => self.back = before,
         }
     }

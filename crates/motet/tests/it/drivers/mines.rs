@@ -283,10 +283,10 @@ async fn in_a_batch(touch: Touch) {
 }
 
 async fn in_workers(touch: Touch) {
-    let (dead, letters) = queue::bounded(16);
+    let (dead, letters) = queue::bounded(16).unwrap();
     let done = scope(async |n: &Nursery<Infallible>| {
-        let (sender, receiver) = queue::options(16).dead_letters(NonZeroU32::MIN, dead).build();
-        let workers = receiver.workers(2).keyed(|(number, mine): &(u32, Option<Mine>)| {
+        let (sender, receiver) = queue::builder(16).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
+        let workers = receiver.workers(2).unwrap().keyed(|(number, mine): &(u32, Option<Mine>)| {
             if let Some(mine) = mine {
                 mine.hash(&mut std::hash::DefaultHasher::new());
             }
@@ -473,7 +473,7 @@ impl Manager for Well {
 /// A wake does not panic, and the item or connection of the mined waiter goes to another waiter.
 async fn in_wakers_of_a_queue_and_a_pool(touch: &'static Touch) {
     scope(async |n: &Nursery<Infallible>| {
-        let (sender, receiver) = queue::bounded(2);
+        let (sender, receiver) = queue::bounded(2).unwrap();
         let mined = waits_with(touch, receiver.recv());
         let other = receiver.clone();
         let other = n.spawn("receives", async move { other.recv().await });
@@ -520,7 +520,7 @@ async fn in_wakers_of_a_token(touch: &'static Touch) {
 /// A close and the receipt of the last item do not panic, and wake the waiters behind the mined ones.
 async fn in_wakers_of_a_queue_that_ends(touch: &'static Touch) {
     scope(async |n: &Nursery<Infallible>| {
-        let (sender, receiver) = queue::bounded(2);
+        let (sender, receiver) = queue::bounded(2).unwrap();
         sender.send(1).await.unwrap();
         let mined = (waits_with(touch, sender.closed()), waits_with(touch, sender.join()));
         let (closed, joined) = (sender.clone(), sender.clone());

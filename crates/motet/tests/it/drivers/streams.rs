@@ -113,7 +113,7 @@ fn cancel() {
     // A pipe that is given up and taken up again.
     cancel_everywhere(
         async || {
-            let (sender, receiver) = queue::bounded(2);
+            let (sender, receiver) = queue::bounded(2).unwrap();
             let pipe = tokio_stream::iter(0..5).pipe_to(sender);
             (tokio::sync::Mutex::new(Box::pin(pipe)), receiver)
         },

@@ -31,7 +31,7 @@ const REPORTS: [&str; 26] = [
     "resilience/breaker/stats.rs BreakerStats.retry_after",
     "resilience/event.rs EventKind::RetryScheduled",
     "run/report.rs PhaseReport.took",
-    "run/report.rs Report.took",
+    "run/report.rs ShutdownReport.took",
     "sim/runner/outcome.rs Failed.at",
     "sim/runner/outcome.rs Problem::Deadlock",
     "sim/runner/outcome.rs Record.took",

@@ -26,7 +26,7 @@ const NEVER: Duration = Duration::MAX;
 pub(super) fn table() -> Vec<Row> {
     vec![
         Row { setting: "task/timeout.rs timeout", means: LIMIT, uses: of_a_timeout },
-        Row { setting: "task/options.rs deadline", means: LIMIT, uses: of_a_deadline },
+        Row { setting: "task/options.rs timeout", means: LIMIT, uses: of_a_deadline },
         Row { setting: "task/options.rs grace", means: LIMIT, uses: of_a_grace },
         Row { setting: "task/options.rs release_timeout", means: LIMIT, uses: of_a_release },
         Row { setting: "task/stall.rs start", means: LIMIT, uses: of_a_stall },

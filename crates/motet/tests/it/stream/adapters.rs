@@ -142,7 +142,7 @@ fn retry_source_does_not_reopen_without_budget_or_after_the_end() {
 #[test]
 fn pipe_to_holds_no_idle_slot_and_loses_no_item() {
     block_on(async {
-        let (sender, receiver) = queue::bounded(1);
+        let (sender, receiver) = queue::bounded(1).unwrap();
         let mut silent = pin!(tokio_stream::pending::<u32>().pipe_to(sender.clone()));
         let mut full = pin!(tokio_stream::iter(1..=3).pipe_to(sender.clone()));
         assert!(timeout(MS, &mut silent).await.is_err());
@@ -164,7 +164,7 @@ fn pipe_to_holds_no_idle_slot_and_loses_no_item() {
 fn waiting_pipe_to_ends_when_the_queue_is_closed() {
     block_on(async {
         scope(async |n: &Nursery| {
-            let (sender, receiver) = queue::bounded(1);
+            let (sender, receiver) = queue::bounded(1).unwrap();
             let pipe = n.spawn("pipe", tokio_stream::iter([1, 2]).pipe_to(sender));
             sleep(MS).await;
             receiver.close();
@@ -182,7 +182,7 @@ fn waiting_pipe_to_ends_when_the_queue_is_closed() {
 fn queue_read_as_a_stream_and_piped_on_loses_nothing() {
     block_on(async {
         scope(async |n: &Nursery| {
-            let (first, second) = (queue::bounded(2), queue::bounded(3));
+            let (first, second) = (queue::bounded(2).unwrap(), queue::bounded(3).unwrap());
             n.spawn("pipe", first.1.map(|number: u32| number * 2).pipe_to(second.0));
             let sender = first.0;
             n.spawn("sends", async move {
