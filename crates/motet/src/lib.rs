@@ -64,6 +64,7 @@ pub mod rng;
 pub mod run;
 pub mod sim;
 pub mod stream;
+mod sync;
 pub mod task;
 
 pub use backoff::{Backoff, BackoffConfigError, Jitter};

@@ -16,8 +16,9 @@ use super::error::AcquireError;
 use super::manager::Manager;
 use super::pooled::Pooled;
 use super::shared::{Member, PoolConnection, PoolShared};
-use super::state::{Joined, PoolEntry, QueueEnd, Seen, WaitStage};
+use super::state::{Joined, PoolEntry, QueueEnd, Seen};
 use crate::mutant;
+use crate::sync::WaitState;
 use crate::task::caught::{Quiet, quietly_drop};
 use crate::task::renew::renew;
 use crate::task::timeout;
@@ -191,15 +192,15 @@ impl<M: Manager> Drop for Wait<'_, M> {
         let Some(key) = self.key else { return };
         let stage = self.shared.state().leave(key);
         match stage {
-            WaitStage::Settled(Ok(entry)) => {
+            WaitState::Settled(Ok(entry)) => {
                 if mutant!("pool.lose_hand_off") {
                     return quietly_drop(entry);
                 }
                 // The connection was not used.
                 self.shared.put_back(QueueEnd::Front, entry);
             }
-            WaitStage::Settled(Err(error)) => quietly_drop(error),
-            WaitStage::Waiting(waker) => drop(waker),
+            WaitState::Settled(Err(error)) => quietly_drop(error),
+            WaitState::Waiting(waker) => drop(waker),
         }
     }
 }

@@ -174,7 +174,7 @@ impl<M: Manager> PoolShared<M> {
         if changed {
             self.changed.wake_by_ref();
         }
-        wake_each(wake);
+        wake.wake();
         quietly_drop(garbage);
     }
 

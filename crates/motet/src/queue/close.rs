@@ -3,8 +3,9 @@
 use super::atomics::{Ordering, yield_now};
 use super::core::{QueueCore, SlowState, flag};
 use super::cursors::{Claim, NoItem};
-use super::waiters::{WaiterState, WakeList};
+use super::waiters::WaiterState;
 use crate::mutant;
+use crate::sync::WakeList;
 
 impl<T> QueueCore<T> {
     /// Returns `true` if no item is in the queue, and none can come back.
@@ -39,7 +40,7 @@ impl<T> QueueCore<T> {
 
     fn dismiss_receivers(&self, slow: &mut SlowState<T>, wakes: &mut WakeList) {
         while let Some(first) = slow.receivers.first() {
-            wakes.add(slow.receivers.settle(first, WaiterState::Released));
+            wakes.extend(slow.receivers.settle(first, WaiterState::Released));
         }
         self.lower(slow, flag::RECEIVERS);
         self.mind_timer(slow, wakes);
@@ -55,7 +56,7 @@ impl<T> QueueCore<T> {
             if mutant!("queue.close_and_tell_nobody") {
                 break;
             }
-            wakes.add(slow.senders.settle(sender, WaiterState::Released));
+            wakes.extend(slow.senders.settle(sender, WaiterState::Released));
         }
         if slow.senders.waiting() == 0 {
             self.lower(&slow, flag::SENDERS);

@@ -25,15 +25,16 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use tokio::time::Instant;
 
-use super::atomics::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, Padded, in_one_order};
+use super::atomics::{AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, in_one_order};
 use super::close::End;
 use super::cursors::{Claim, Cursors, NoItem, NoSlot};
 use super::dead_letters::DeadLetterSink;
 use super::orders::{Entry, Later};
 use super::storage::{DueFn, Storage};
-use super::waiters::{WaiterKey, Waiters, WakeList};
+use super::waiters::{WaiterKey, Waiters};
 use crate::mutant;
 use crate::observe::Registration;
+use crate::sync::{Padded, WakeList};
 use crate::task::notify::Notify;
 
 /// The state of an item after it was taken.
@@ -110,8 +111,8 @@ impl<T> QueueCore<T> {
             storage,
             flags: Padded(AtomicU32::new(0)),
             slow: Padded(Mutex::new(SlowState {
-                senders: Waiters::default(),
-                receivers: Waiters::default(),
+                senders: Waiters::new(),
+                receivers: Waiters::new(),
                 front: VecDeque::new(),
                 later: Later::new(),
                 timer: None,

@@ -9,7 +9,8 @@
 //! afterwards whether a waiter is parked, and a waiter sets its flag before it reads the cursors again. So at least one of
 //! the two sees the other.
 
-use super::atomics::{AtomicU64, Ordering, Padded, lost_a_race};
+use super::atomics::{AtomicU64, Ordering, lost_a_race};
+use crate::sync::Padded;
 
 // 40 bits of position repeat after hours at the highest rates; two positions that are compared are never that far
 // apart.

@@ -7,8 +7,9 @@ use super::core::{QueueCore, SlowState, Take, flag};
 use super::cursors::{Claim, NoItem};
 use super::orders::Entry;
 use super::storage::Storage;
-use super::waiters::{WaiterState, WakeList};
+use super::waiters::WaiterState;
 use crate::mutant;
+use crate::sync::WakeList;
 
 impl<T> QueueCore<T> {
     /// Takes an item from the front or from the storage. For `Claim::Open`, no receiver may be in line.
@@ -44,7 +45,7 @@ impl<T> QueueCore<T> {
         while let Some(first) = slow.senders.first()
             && let Ok(slots) = self.cursors.hold(slow.senders.want(first))
         {
-            wakes.add(slow.senders.settle(first, WaiterState::Granted(slots)));
+            wakes.extend(slow.senders.settle(first, WaiterState::Granted(slots)));
         }
         if slow.senders.waiting() == 0 {
             self.lower(slow, flag::SENDERS);
@@ -56,7 +57,7 @@ impl<T> QueueCore<T> {
         while let Some(first) = slow.receivers.first()
             && self.cursors.promise(slow.front.len())
         {
-            wakes.add(slow.receivers.settle(first, WaiterState::Granted(1)));
+            wakes.extend(slow.receivers.settle(first, WaiterState::Granted(1)));
         }
         if slow.receivers.waiting() == 0 {
             self.lower(slow, flag::RECEIVERS);
@@ -76,7 +77,7 @@ impl<T> QueueCore<T> {
             && let Some(first) = slow.receivers.first()
         {
             // The receiver reads the clock when it is polled.
-            wakes.add(slow.receivers.nudge(first));
+            wakes.extend(slow.receivers.nudge(first));
         }
     }
 
@@ -95,7 +96,7 @@ impl<T> QueueCore<T> {
         slow.later.push(entry, due);
         self.raise(slow, flag::ASIDE);
         match slow.timer {
-            Some(key) if first => wakes.add(slow.receivers.nudge(key)),
+            Some(key) if first => wakes.extend(slow.receivers.nudge(key)),
             _ => self.mind_timer(slow, wakes),
         }
     }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::core::{QueueCore, flag};
 use super::orders::Entry;
 use super::storage::Storage;
-use super::waiters::WakeList;
 use super::{DeadLetter, LeaseError};
+use crate::sync::WakeList;
 use crate::{mutant, sim};
 
 /// An item that is handed out to one worker and not settled yet.

@@ -10,8 +10,9 @@ use super::atomics::spin_loop;
 use super::core::{QueueCore, SlowState, Take, flag};
 use super::cursors::{Claim, NoItem};
 use super::orders::Entry;
-use super::waiters::{LOOKS, WaiterKey, WaiterState, WakeList, again};
+use super::waiters::{LOOKS, WaiterKey, WaiterState, again};
 use crate::mutant;
+use crate::sync::WakeList;
 use crate::task::budget::poll_share;
 
 /// The state of a waiting receiver, without its queue: a stream keeps it from one item to the next. The owner calls

@@ -12,7 +12,8 @@ use super::SendError;
 use super::atomics::spin_loop;
 use super::core::{QueueCore, flag};
 use super::cursors::NoSlot;
-use super::waiters::{LOOKS, WaiterKey, WaiterState, WakeList, YIELDS, again};
+use super::waiters::{LOOKS, WaiterKey, WaiterState, YIELDS, again};
+use crate::sync::WakeList;
 use crate::task::budget::poll_share;
 use crate::{mutant, sim};
 

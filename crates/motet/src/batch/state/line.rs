@@ -1,42 +1,32 @@
 //! The callers that wait for capacity, in order. Capacity that is offered to a caller is reserved for it.
 
-use std::collections::VecDeque;
-
-use slab::Slab;
-
 use crate::mutant;
+use crate::sync::{WaitList, WaitState};
 
-/// A queue of waiting callers. `W` is their waker.
+/// A queue of waiting callers. `W` is their waker. A caller with an offer has left the line.
 #[derive(Debug)]
 pub(crate) struct WaitLine<W> {
-    entries: Slab<LineEntry<W>>,
-    /// The waiting callers in order, including those that have left and are not removed yet.
-    order: VecDeque<usize>,
-    left: usize,
+    callers: WaitList<W, Offer>,
     /// The number of offers that were not taken yet.
     offered: usize,
 }
 
 #[derive(Debug)]
-enum LineEntry<W> {
-    Waits(W),
-    Offered,
-    Left,
-}
+struct Offer;
 
 impl<W> WaitLine<W> {
     pub(crate) fn new() -> Self {
-        Self { entries: Slab::new(), order: VecDeque::new(), left: 0, offered: 0 }
+        Self { callers: WaitList::new(), offered: 0 }
     }
 
     /// The number of callers that wait for an offer.
     pub(crate) fn len(&self) -> usize {
-        self.order.len() - self.left
+        self.callers.len()
     }
 
     #[cfg(test)]
     pub(crate) fn footprint(&self) -> usize {
-        self.entries.len().max(self.order.len())
+        self.callers.entries()
     }
 
     /// The number of offers that are reserved for a caller.
@@ -46,71 +36,41 @@ impl<W> WaitLine<W> {
 
     /// Adds a caller at the end.
     pub(crate) fn join(&mut self, waker: W) -> usize {
-        let key = self.entries.insert(LineEntry::Waits(waker));
-        self.order.push_back(key);
-        key
+        self.callers.push_back(waker, ())
     }
 
     pub(crate) fn is_offered(&self, key: usize) -> bool {
-        matches!(self.entries[key], LineEntry::Offered)
+        matches!(self.callers.state(key), WaitState::Settled(Offer))
     }
 
     /// The waker of a waiting caller, to be compared or replaced.
     pub(crate) fn waker(&mut self, key: usize) -> Option<&mut W> {
-        match &mut self.entries[key] {
-            LineEntry::Waits(waker) => Some(waker),
-            LineEntry::Offered | LineEntry::Left => None,
+        match self.callers.state_mut(key) {
+            WaitState::Waiting(waker) => Some(waker),
+            WaitState::Settled(Offer) => None,
         }
     }
 
     /// Removes a caller, or takes its offer. The caller drops the returned waker outside of the lock.
     pub(crate) fn leave(&mut self, key: usize) -> Option<W> {
-        match std::mem::replace(&mut self.entries[key], LineEntry::Left) {
-            LineEntry::Offered => {
-                self.entries.remove(key);
+        match self.callers.remove(key) {
+            WaitState::Settled(Offer) => {
                 self.offered -= 1;
                 if mutant!("batch.keep_offer") {
                     self.offered += 1;
                 }
                 None
             }
-            LineEntry::Waits(waker) => {
-                self.left += 1;
-                // Rarely, so that leaving costs constant time; and often enough that callers that left use no memory.
-                if self.left > self.order.len() / 2 {
-                    self.order.retain(|key| !forget(&mut self.entries, *key));
-                    self.left = 0;
-                }
-                Some(waker)
-            }
-            LineEntry::Left => None,
+            WaitState::Waiting(waker) => Some(waker),
         }
     }
 
     /// Offers capacity to the first `count` callers.
     pub(crate) fn offer(&mut self, count: usize, wakers: &mut Vec<W>) {
-        let mut count = count;
-        while count > 0
-            && let Some(key) = self.order.pop_front()
-        {
-            if forget(&mut self.entries, key) {
-                self.left -= 1;
-                continue;
-            }
-            if let LineEntry::Waits(waker) = std::mem::replace(&mut self.entries[key], LineEntry::Offered) {
-                wakers.push(waker);
-            }
+        for _ in 0..count {
+            let Some(first) = self.callers.first() else { return };
+            wakers.extend(self.callers.settle(first, Offer).ok());
             self.offered += 1;
-            count -= 1;
         }
     }
-}
-
-/// Frees the entry of a caller that has left.
-fn forget<W>(entries: &mut Slab<LineEntry<W>>, key: usize) -> bool {
-    let left = matches!(entries[key], LineEntry::Left);
-    if left {
-        entries.remove(key);
-    }
-    left
 }

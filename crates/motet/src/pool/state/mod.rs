@@ -21,11 +21,12 @@ use self::downtime::Downtime;
 use self::holders::Holders;
 use self::queue::WaitQueue;
 use super::error::{AcquireError, ConnectError};
+use crate::sync::WaitState;
 use crate::task::renew::Renewal;
 use crate::{Backoff, mutant};
 
 pub(super) use self::connects::Warmth;
-pub(super) use self::queue::{QueueEnd, Seen, WaitStage};
+pub(super) use self::queue::{QueueEnd, Seen};
 pub(super) use self::todo::PoolTodo;
 
 /// A connection with the bookkeeping of the pool.
@@ -278,7 +279,7 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Removes a caller. If it was handed a connection, the caller of this function has to return it.
-    pub(super) fn leave(&mut self, key: usize) -> WaitStage<Handed<X, E>> {
+    pub(super) fn leave(&mut self, key: usize) -> WaitState<Waker, Handed<X, E>> {
         self.queue.remove(key)
     }
 

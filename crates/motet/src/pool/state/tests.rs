@@ -249,13 +249,13 @@ impl Pair {
         }
         let (key, _, found) = self.model.waiters.remove(number % self.model.waiters.len());
         match self.subject.leave(key) {
-            WaitStage::Waiting(_) => assert_eq!(found, Found::Nothing),
-            WaitStage::Settled(Ok(entry)) => {
+            WaitState::Waiting(_) => assert_eq!(found, Found::Nothing),
+            WaitState::Settled(Ok(entry)) => {
                 assert_eq!(found, Found::Link(entry.what));
                 self.model.held.push(entry.what);
                 self.give_back(entry);
             }
-            WaitStage::Settled(Err(_)) => assert!(!matches!(found, Found::Nothing | Found::Link(_))),
+            WaitState::Settled(Err(_)) => assert!(!matches!(found, Found::Nothing | Found::Link(_))),
         }
     }
 
@@ -425,18 +425,4 @@ proptest! {
             pair.check();
         }
     }
-}
-
-#[test]
-fn empty_queue_frees_the_memory_of_a_crowd() {
-    let mut queue = WaitQueue::<()>::new();
-    let places: Vec<_> =
-        (0..100_000).map(|_| queue.join(QueueEnd::Back, Waker::noop().clone(), None)).collect();
-    // First from the middle of the queue.
-    let (middle, ends): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| place % 3 == 1);
-    for place in middle.into_iter().chain(ends) {
-        drop(queue.remove(place));
-    }
-    assert!(queue.is_empty() && queue.front_deadline().is_none());
-    assert_eq!(queue.capacity(), 0);
 }

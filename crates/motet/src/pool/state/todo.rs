@@ -1,9 +1,9 @@
 use std::panic::Location;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use super::{ConnectError, PoolEntry};
+use crate::sync::WakeList;
 
 /// The work that follows once the lock is released.
 #[must_use]
@@ -12,7 +12,7 @@ pub(in crate::pool) struct PoolTodo<X, E> {
     pub(in crate::pool) connect: usize,
     /// The connections to close; they are already counted.
     pub(in crate::pool) close: Vec<Box<PoolEntry<X>>>,
-    pub(in crate::pool) wake: Vec<Waker>,
+    pub(in crate::pool) wake: WakeList,
     /// `true` if callers that wait for a change of the pool must look again.
     pub(in crate::pool) changed: bool,
     /// Errors that are not needed any more.
@@ -26,7 +26,7 @@ impl<X, E> Default for PoolTodo<X, E> {
         Self {
             connect: 0,
             close: Vec::new(),
-            wake: Vec::new(),
+            wake: WakeList::default(),
             changed: false,
             garbage: Vec::new(),
             overdue: Vec::new(),
