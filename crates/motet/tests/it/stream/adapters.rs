@@ -154,7 +154,7 @@ fn pipe_to_holds_no_idle_slot_and_loses_no_item() {
         assert_eq!(full.await.unwrap(), 3);
         assert_eq!(receiver.recv().await, Some(3));
         receiver.close();
-        assert_eq!(timeout(MS, silent).await.expect("it hears of it").unwrap_err().0, None);
+        assert_eq!(timeout(MS, silent).await.expect("the pipe does not end").unwrap_err().0, None);
         let refused = tokio_stream::iter([4]).pipe_to(sender).await.unwrap_err();
         assert_eq!(refused.0, None, "nothing is taken for a queue that is closed");
     });
@@ -168,7 +168,7 @@ fn waiting_pipe_to_ends_when_the_queue_is_closed() {
             let pipe = n.spawn("pipe", tokio_stream::iter([1, 2]).pipe_to(sender));
             sleep(MS).await;
             receiver.close();
-            let refused = timeout(MS, pipe).await.expect("it hears of it").unwrap().unwrap_err();
+            let refused = timeout(MS, pipe).await.expect("the pipe does not end").unwrap().unwrap_err();
             assert_eq!(refused.0, Some(2));
             assert_eq!((receiver.recv().await, receiver.recv().await), (Some(1), None));
             Ok(())

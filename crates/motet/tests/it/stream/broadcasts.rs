@@ -1,4 +1,4 @@
-//! One source, several readers.
+//! A source with several readers.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};

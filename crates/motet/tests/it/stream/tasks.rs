@@ -403,7 +403,8 @@ fn stream_is_in_the_snapshot_until_it_is_dropped() {
     });
 }
 
-/// A source or an item whose drop panics, when the reader goes: the scope hears of it, the reader's drop does not panic.
+/// If the drop of the source or of an item panics when the reader is dropped, the scope receives the panic, and the drop of
+/// the reader does not panic.
 #[test]
 fn source_that_panics_on_drop_lets_the_stream_drop() {
     struct Bomb;
