@@ -173,7 +173,7 @@ async fn law() {
         (end, ended) => panic!("{end:?} ended with {ended:?}"),
     }
     assert!(end == End::Deadline || took < millis(2_000), "{end:?} is over at the deadline only");
-    // No grace period is needed: there is no child that ignores its cancellation.
+    // Including the grace period: the scope waits no longer for a child that ignores its cancellation.
     assert!(took <= millis(2_700), "the scope ended {took:?} after it began");
 }
 
