@@ -1,4 +1,4 @@
-//! An allocator that counts, for tests that each are a program of their own: what is counted is the whole process.
+//! A counting allocator, for tests that are separate programs: it counts the whole process.
 
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
 #![allow(dead_code, reason = "no program asks for all of the figures")]
@@ -19,34 +19,34 @@ thread_local! {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call goes to the system's allocator unchanged; the counters are beside it.
+// SAFETY: every call is passed to the allocator of the system unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller keeps the contract of this function, which is that of the called one.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller keeps the contract of this function, which is that of the called one.
         unsafe { System.dealloc(memory, layout) }
     }
 }
 
-/// Bytes that are allocated now.
+/// The bytes that are allocated.
 pub(crate) fn live() -> isize {
     LIVE.load(Ordering::Relaxed)
 }
 
-/// Allocations of this thread so far: the one that runs the tests has some of its own at any time.
+/// The number of allocations of this thread. The thread of the test harness allocates at any time.
 pub(crate) fn allocations() -> usize {
     ALLOCATIONS.get()
 }
 
-/// Bytes that were allocated so far.
+/// The sum of all allocated bytes.
 pub(crate) fn bytes() -> usize {
     BYTES.load(Ordering::Relaxed)
 }
