@@ -147,7 +147,8 @@ fn lint() -> Result<(), String> {
 
 fn compare(args: &[String]) -> Result<(), String> {
     let (flags, areas): (Vec<_>, Vec<_>) = args.iter().partition(|arg| arg.starts_with('-'));
-    let mut benches = cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/Cargo.toml", "--"]);
+    let mut benches =
+        cargo(&["run", "--release", "--quiet", "--locked", "--manifest-path", "benches/Cargo.toml", "--"]);
     benches
         .args(areas)
         // Or glibc gives memory back between the rounds of some cases and not of others, by what ran before, and a
@@ -174,7 +175,7 @@ fn policy() -> Result<(), String> {
         run(&mut cargo(&["install", "--locked", "cargo-deny"]))?;
     }
     run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
-    run(&mut cargo(&["clippy", "--manifest-path", "benches/Cargo.toml", "--", "-D", "warnings"]))
+    run(&mut cargo(&["clippy", "--locked", "--manifest-path", "benches/Cargo.toml", "--", "-D", "warnings"]))
 }
 
 /// With optimizations some faults show that a debug build hides, and the other way round.

@@ -166,7 +166,11 @@ async fn nobody_waits_any_more() {
         let given_up = timeout(millis(15 + draw(10)), acquiring).await.is_err();
         sleep(millis(200)).await;
         if given_up {
-            assert_eq!(log.count("open"), log.count("close"), "a resource without a user was kept until the end");
+            assert_eq!(
+                log.count("open"),
+                log.count("close"),
+                "a resource without a user was kept until the end"
+            );
         }
         Ok(())
     })

@@ -105,7 +105,10 @@ async fn token_of_an_ended_scope_is_cancelled() {
     .unwrap();
     let scope = kept.unwrap();
     assert!(scope.is_cancelled(), "the scope is not cancelled");
-    assert!(timeout(SECOND, scope.token().cancelled()).await.is_ok(), "the token of the scope is not cancelled");
+    assert!(
+        timeout(SECOND, scope.token().cancelled()).await.is_ok(),
+        "the token of the scope is not cancelled"
+    );
 }
 
 #[tokio::test(start_paused = true)]
