@@ -46,7 +46,7 @@ pub(crate) fn run(cases: &mut Cases) {
     node(cases, &runtime);
 }
 
-/// An emitter of motet with `count` listeners. Its scope does not end.
+/// An emitter of motet with its listeners. Its scope does not end.
 struct Ours {
     emitter: Emitter,
     _on: Vec<Subscription>,

@@ -128,7 +128,7 @@ impl Calls for Retried {
     }
 }
 
-/// Makes `calls` calls, `at_once` of them at a time.
+/// Makes the calls of a round, `at_once` of them at a time.
 fn run_calls(runtime: &Runtime, client: &impl Calls, at_once: u32) {
     runtime.block_on(async {
         if at_once == 1 {

@@ -127,7 +127,7 @@ async fn read(stream: impl Stream<Item = u64>, count: u64) {
     assert_eq!(read, count);
 }
 
-/// Reads `streams` streams of four numbers.
+/// Reads streams of four numbers.
 async fn read_short<S: Stream<Item = u64>>(make: fn(u64) -> S) {
     for _ in 0..ITEMS / SHORT {
         read(make(SHORT), SHORT).await;

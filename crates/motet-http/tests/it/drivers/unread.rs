@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use motet::task::{Nursery, Scope, scope, timeout};
@@ -171,14 +172,24 @@ fn request(home: &Home, path: &str) -> Request<Body> {
     Request::post(format!("http://a{path}")).body(home.body()).unwrap()
 }
 
-/// A request with a stream whose chunks are all ready. Together they are more than the peer allows.
+/// A stream whose chunks are all ready. Together they are more than the peer allows.
+struct ReadyChunks(u32, #[expect(dead_code, reason = "it counts by being there")] Alive);
+
+impl Stream for ReadyChunks {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.0 == 0 {
+            return Poll::Ready(None);
+        }
+        self.0 -= 1;
+        Poll::Ready(Some(Ok(Bytes::from(vec![b'x'; 4 << 10]))))
+    }
+}
+
 fn streamed(home: &Home, path: &str) -> Request<Body> {
-    let alive = Arc::new(home.bodies.enter());
-    let chunks = (0..40).map(move |_| {
-        let _alive = &alive;
-        Ok::<_, io::Error>(Bytes::from(vec![b'x'; 4 << 10]))
-    });
-    Request::post(format!("http://a{path}")).body(Body::stream(tokio_stream::iter(chunks))).unwrap()
+    let chunks = ReadyChunks(40, home.bodies.enter());
+    Request::post(format!("http://a{path}")).body(Body::stream(chunks)).unwrap()
 }
 
 fn cancel() {

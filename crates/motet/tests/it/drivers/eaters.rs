@@ -111,7 +111,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             }
             5 => hedged().await,
             6 => {
-                let mut chunks = pin!(EatenStream(eater(), Some(1)).chunks_within(10, SOON));
+                let mut chunks = pin!(EatenStream(eater(), Some(1)).chunks_within(10, SOON).unwrap());
                 assert_eq!(chunks.next().await, Some(vec![1]));
             }
             7 => {

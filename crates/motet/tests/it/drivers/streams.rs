@@ -302,7 +302,7 @@ async fn gathered() {
             y.emit(number).await;
         }
     });
-    let mut chunks = pin!(trickle.chunks_within(100, millis(10)));
+    let mut chunks = pin!(trickle.chunks_within(100, millis(10)).unwrap());
     let first = chunks.next().await.unwrap();
     let after = begun.elapsed();
     assert!(after <= millis(15), "a chunk of {} came after {after:?}", first.len());

@@ -99,7 +99,7 @@ fn one() -> impl tokio_stream::Stream<Item = u32> {
 
 fn chunks(odd: Duration) -> Effect {
     Box::pin(async move {
-        let mut chunks = std::pin::pin!(one().chunks_within(2, odd));
+        let mut chunks = std::pin::pin!(one().chunks_within(2, odd).unwrap());
         assert_eq!(chunks.next().await, Some(vec![7]));
         Ok(())
     })

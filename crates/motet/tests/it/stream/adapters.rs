@@ -66,6 +66,14 @@ fn debounce_yields_the_last_item_of_each_burst() {
 }
 
 #[test]
+fn buffer_ahead_of_zero_passes_items_through() {
+    let mut stream = pin!(tokio_stream::iter(0..2).buffer_ahead(0));
+    assert_eq!(poll_once(stream.as_mut()), Poll::Ready(Some(0)));
+    assert_eq!(poll_once(stream.as_mut()), Poll::Ready(Some(1)));
+    assert_eq!(poll_once(stream.as_mut()), Poll::Ready(None));
+}
+
+#[test]
 fn buffer_ahead_takes_exactly_its_capacity() {
     let taken = Rc::new(Cell::new(0));
     let counts = Rc::clone(&taken);

@@ -143,7 +143,7 @@ proptest! {
                     y.emit(at).await;
                 }
             });
-            let chunks = source.chunks_within(max_items, MS * within as u32);
+            let chunks = source.chunks_within(max_items, MS * within as u32).unwrap();
             chunks.map(|chunk| (begun.elapsed().as_millis() as u64, chunk)).collect::<Vec<_>>().await
         });
         // An item and the end of a chunk in the same millisecond: either may be first.
