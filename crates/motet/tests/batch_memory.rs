@@ -1,6 +1,6 @@
 //! A million items in each mode leave no memory, no task and no waiter behind.
 //!
-//! A separate binary, since it counts the allocations of the whole process.
+//! A separate binary, since it has its own allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 

@@ -1,4 +1,4 @@
-//! The memory of an emitter. A separate binary, since it counts the allocations of the whole process.
+//! The memory of an emitter. A separate binary, since it has its own allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
@@ -66,7 +66,6 @@ async fn come_and_go(n: &Nursery, emitter: &Emitter, count: usize, goes: Goes) -
     bytes() - before
 }
 
-/// A single test, since two tests at once would count the allocations of each other.
 #[tokio::test]
 async fn emitter_does_not_grow_and_sync_emits_do_not_allocate() {
     scope(async |n: &Nursery| {

@@ -99,8 +99,6 @@ fn assert_at_rest(order: &str, sender: &Sender<u64>) {
 
 /// An empty queue is compared with its state many operations before; it may keep a few more entries. The memory after its
 /// end is compared with the memory before its creation.
-///
-/// A single test, since other tests at the same time would be counted.
 #[test]
 fn queue_memory_does_not_grow_with_its_throughput() {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();

@@ -1,4 +1,4 @@
-//! The allocations of streams. A separate binary, since it counts all allocations.
+//! The allocations of streams. A separate binary, since it has its own allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
@@ -33,7 +33,6 @@ async fn items(count: u64) -> u64 {
     sum
 }
 
-/// A single test, since two tests at once would count the allocations of each other.
 #[test]
 fn generators_and_their_items_do_not_allocate() {
     let runtime = Builder::new_current_thread().build().unwrap();

@@ -35,6 +35,7 @@
 //! its stats when the snapshot is taken; nothing is collected in between.
 
 mod component;
+#[cfg(feature = "json")]
 mod json;
 mod print;
 mod snapshot;

@@ -225,7 +225,7 @@ async fn in_a_listener(touch: Touch) {
 }
 
 /// An event that removes a listener when it is dropped.
-struct Removes(Option<Subscription>);
+struct Removes(#[expect(dead_code, reason = "it is dropped with the event")] Option<Subscription>);
 
 impl Event for Removes {
     const NAME: &'static str = "removes";
