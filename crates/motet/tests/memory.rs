@@ -163,7 +163,7 @@ fn queue_memory_does_not_grow_with_its_throughput() {
     runtime.block_on(async {
         let crews = async |keys: u64, rounds: u64| {
             scope(async |n: &Nursery| {
-                let (sender, receiver) = queue::bounded(64);
+                let (sender, receiver) = queue::bounded(64).unwrap();
                 // Every hundredth item fails at its first attempt.
                 let handler = async |job: Job<u64>| match *job % 100 == 3 && job.attempt() == 1 {
                     true => Err("once"),

@@ -19,7 +19,7 @@ use motet_http::{
     ApiClient, ApiClientBuilder, Body, Connections, ConnectionsBuilder, Served, Server, ServerBuilder,
 };
 use scan::check_complete;
-use table::{ABOVE_ZERO, Effect, LIMIT, Odd, Row, check};
+use table::{ABOVE_ZERO, Effect, LIMIT, Row, check};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
