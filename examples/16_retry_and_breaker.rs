@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use motet::resilience::{
-    CircuitBreaker, Error, Event, EventKind, InvalidPolicy, Pipeline, Retry, StateChange, Trip,
+    CircuitBreaker, Error, Pipeline, PolicyConfigError, PolicyEvent, PolicyEventKind, Retry, StateChange,
 };
 use motet::{Backoff, rng};
 
@@ -14,20 +14,20 @@ async fn unreliable_operation() -> io::Result<&'static str> {
     if rng::with(|rng| rng.unit()) < 0.7 { Err(io::Error::other("random failure")) } else { Ok("Success") }
 }
 
-fn circuit_breaker() -> Result<CircuitBreaker, InvalidPolicy> {
+fn circuit_breaker() -> Result<CircuitBreaker, PolicyConfigError> {
     CircuitBreaker::builder()
-        .opens_on(Trip::consecutive(3))
+        .consecutive_failures(3)
         .open_for(Backoff::constant(Duration::from_secs(5)))
         .on_change(|change: &StateChange| println!("The circuit breaker is {}", change.to))
         .build()
 }
 
-fn print_event(event: &Event<'_>) {
-    match event.what {
-        EventKind::RetryScheduled { delay, .. } => {
+fn print_event(event: &PolicyEvent<'_>) {
+    match event.kind {
+        PolicyEventKind::RetryScheduled { delay, .. } => {
             println!("Attempt {} failed, retrying in {delay:.1?}...", event.attempts);
         }
-        EventKind::GaveUp { .. } => println!("All {} attempts failed", event.attempts),
+        PolicyEventKind::GaveUp { .. } => println!("All {} attempts failed", event.attempts),
         _ => {}
     }
 }
@@ -40,13 +40,13 @@ async fn call(
         Backoff::exponential(Duration::from_secs(1), Duration::from_secs(20)).expect("1 s is below 20 s");
     let pipeline = Pipeline::new()
         .on_event(print_event)
-        .retry(Retry::new().attempts(3).backoff(backoff))
+        .retry(Retry::new().attempts(3).expect("3 is at least 1").backoff(backoff))
         .breaker(breaker.clone());
     pipeline.run(|| operation()).await
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), InvalidPolicy> {
+async fn main() -> Result<(), PolicyConfigError> {
     match call(&circuit_breaker()?, unreliable_operation).await {
         Ok(result) => println!("Result: {result}"),
         Err(error) => println!("Final error: {error}"),

@@ -1,30 +1,30 @@
-//! The send and receive loops of each queue.
+//! One way to send and to take, for each queue.
 
 use std::collections::VecDeque;
 
-/// The size of a batch in the cases called `batch`.
+/// How many go at once in the cases called `batch`.
 const BATCH: usize = 64;
 
-/// The operations on a queue.
+/// A queue as it is used here.
 pub(super) trait Channel: Send + 'static {
     type Sender: Clone + Send + 'static;
     type Receiver: Send + 'static;
 
     fn new(capacity: usize) -> (Self::Sender, Self::Receiver);
 
-    /// A further receiver of the queue.
+    /// Another receiver of the same queue.
     fn another(receiver: &Self::Receiver) -> Self::Receiver;
 
-    /// Sends this number of items.
+    /// Sends so many numbers.
     fn produce(sender: Self::Sender, count: u64) -> impl Future<Output = ()> + Send;
 
-    /// Receives all items, and returns their number.
+    /// Takes all there are, and gives how many that was.
     fn consume(receiver: &mut Self::Receiver) -> impl Future<Output = u64> + Send;
 }
 
-/// Defines a type for the queue of a crate: its two ends, its constructor, and the two loops.
+/// A type that stands for the queue of a crate: its two ends, how it is made, and the two ways.
 macro_rules! channel {
-    // Item by item: the future of a send, and the pattern of a successful receive.
+    // Item by item: what is awaited to send one, and what is to be of taking one as long as there are some.
     ($name:ident: $sender:ty, $receiver:ty, $new:path, $another:expr; $send:ident, $recv:ident, $is_one:ident) => {
         channel! {
             $name: $sender, $receiver, $new, $another;
@@ -67,13 +67,9 @@ fn has_one<T>(_: &T) -> T {
     unreachable!("it has one receiver")
 }
 
-fn bounded(capacity: usize) -> (motet::queue::Sender<u64>, motet::queue::Receiver<u64>) {
-    motet::queue::bounded(capacity).expect("the capacity is valid")
-}
-
 channel!(
     Ours: motet::queue::Sender<u64>, motet::queue::Receiver<u64>,
-    bounded, Clone::clone; send, recv, is_some
+    motet::queue::bounded, Clone::clone; send, recv, is_some
 );
 channel!(
     Tokio: tokio::sync::mpsc::Sender<u64>, tokio::sync::mpsc::Receiver<u64>,
@@ -106,7 +102,7 @@ channel!(
 );
 
 channel! {
-    OursBatch: motet::queue::Sender<u64>, motet::queue::Receiver<u64>, bounded, Clone::clone;
+    OursBatch: motet::queue::Sender<u64>, motet::queue::Receiver<u64>, motet::queue::bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         let mut items = VecDeque::with_capacity(BATCH);
         for item in 0..count {
@@ -127,7 +123,7 @@ channel! {
 }
 
 channel! {
-    /// `recv_many`, and `reserve_many` to send.
+    /// `recv_many`; what it has to send many at once, `reserve_many`, is used for as many.
     TokioBatch: tokio::sync::mpsc::Sender<u64>, tokio::sync::mpsc::Receiver<u64>,
     tokio::sync::mpsc::channel, has_one;
     async fn produce(sender: Self::Sender, count: u64) {
@@ -151,7 +147,7 @@ channel! {
 }
 
 channel! {
-    /// `drain`, after a receive that waited.
+    /// `drain`, after one that was waited for.
     FlumeBatch: flume::Sender<u64>, flume::Receiver<u64>, flume::bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         Flume::produce(sender, count).await;
@@ -166,7 +162,7 @@ channel! {
 }
 
 channel! {
-    /// `drain`, after a receive that waited.
+    /// `drain`, after one that was waited for.
     LooleBatch: loole::Sender<u64>, loole::Receiver<u64>, loole::bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         Loole::produce(sender, count).await;

@@ -1,10 +1,10 @@
-//! Question: what does a circuit breaker cost per call?
+//! Question: what does a circuit breaker cost a call?
 //!
-//! Each side guards a call that is ready at once. `failsafe` and `recloser` guard closures and futures; motet guards with a
-//! permit, and futures. Guarantees of motet that the other libraries do not state: the meaning of a dropped call, and that a
-//! call that was admitted in one state has no effect in another state; for this, `tower-resilience` has separate permits in the
-//! half-open state. A default breaker of motet reads the clock for a permit, since the age of a permit decides its meaning
-//! when it is dropped. Cases without this read are called `no clock`, and compare equal work.
+//! Each side guards a call that is ready at once. `failsafe` and `recloser` guard closures and futures; ours guards with
+//! a permit, and futures. Guarantees of ours that the others do not state: what a dropped call counts as, and that a call
+//! which was let through in one state decides nothing in another; for that, `tower-resilience` has its own permits in the
+//! half-open state. A default breaker of ours reads the clock for a permit, since its age decides what it counts as when
+//! it is dropped: cases without that say `no clock`, and are the ones that are like for like.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use failsafe::failure_policy::consecutive_failures;
 use failsafe::{CircuitBreaker as _, backoff};
-use motet::resilience::{BreakerState, CircuitBreaker, OnCancel, Trip, Verdict, Window};
+use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, Verdict, Window};
 use recloser::{AsyncRecloser, Recloser};
 use tokio::runtime::Builder;
 use tower::{Layer, Service};
@@ -36,8 +36,8 @@ pub(crate) fn run(cases: &mut Cases) {
     two_threads(cases);
 }
 
-fn ours(trip: impl Into<Trip>) -> CircuitBreaker {
-    let builder = CircuitBreaker::builder().opens_on(trip).on_cancel(OnCancel::Ignore);
+fn ours(builder: CircuitBreakerBuilder) -> CircuitBreaker {
+    let builder = builder.ignore_dropped_calls();
     builder.build().expect("settings that make sense")
 }
 
@@ -56,7 +56,7 @@ fn recloser() -> Recloser {
     Recloser::custom().error_rate(0.5).closed_len(100).half_open_len(10).open_wait(HOUR).build()
 }
 
-/// The interval of failures, or none.
+/// One failure in so many, or none.
 fn result(call: u32, failures: Option<u32>) -> Result<u32, ()> {
     match failures {
         Some(every) if call.is_multiple_of(every) => Err(()),
@@ -67,9 +67,9 @@ fn result(call: u32, failures: Option<u32>) -> Result<u32, ()> {
 fn closures(cases: &mut Cases) {
     for (calls, failures) in [("all well", None), ("1 of 10 fails", Some(10))] {
         let each = |call: &dyn Fn(Result<u32, ()>)| (0..CALLS).for_each(|n| call(result(n, failures)));
-        let consecutive = ours(Trip::consecutive(5));
-        let window = ours(Window::calls(100));
-        let timed = CircuitBreaker::builder().opens_on(Trip::consecutive(5)).build().expect("it makes sense");
+        let consecutive = ours(CircuitBreaker::builder().consecutive_failures(5));
+        let window = ours(CircuitBreaker::builder().window(Window::calls(100)));
+        let timed = CircuitBreaker::builder().consecutive_failures(5).build().expect("it makes sense");
         let (failsafe, recloser) = (failsafe(), recloser());
         let with_failsafe = |result| {
             let _ = black_box(failsafe.call(|| black_box(result)));
@@ -90,7 +90,7 @@ fn closures(cases: &mut Cases) {
     }
 }
 
-/// Polls a ready future.
+/// Polls a future that is ready.
 fn now<F: Future>(future: F) -> F::Output {
     let mut cx = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut cx) {
@@ -106,7 +106,7 @@ fn verdict(result: &Result<u32, ()>) -> Verdict {
 fn futures(cases: &mut Cases) {
     let all = |call: &dyn Fn(u32)| (0..CALLS).for_each(call);
     let consecutive =
-        CircuitBreaker::builder().opens_on(Trip::consecutive(5)).build().expect("it makes sense");
+        CircuitBreaker::builder().consecutive_failures(5).build().expect("it makes sense");
     let window = CircuitBreaker::default();
     let (failsafe, recloser) = (failsafe(), AsyncRecloser::from(recloser()));
     let mut add = |name: &str, ours: &CircuitBreaker, rival_name, rival: &dyn Fn(u32)| {
@@ -158,10 +158,10 @@ fn futures(cases: &mut Cases) {
 }
 
 fn rejections(cases: &mut Cases) {
-    let ours = ours(Trip::consecutive(5));
+    let ours = ours(CircuitBreaker::builder().consecutive_failures(5));
     ours.force_open();
     let by_itself = CircuitBreaker::builder()
-        .opens_on(Trip::consecutive(5))
+        .consecutive_failures(5)
         .open_for(motet::Backoff::constant(HOUR))
         .build()
         .expect("it makes sense");
@@ -184,14 +184,14 @@ fn rejections(cases: &mut Cases) {
 
 fn windows_of_time(cases: &mut Cases) {
     let filled = |calls: u32| {
-        let breaker = ours(Window::time(HOUR));
+        let breaker = ours(CircuitBreaker::builder().window(Window::time(HOUR)));
         (0..calls).for_each(|n| guarded(&breaker, Ok(n)));
         breaker
     };
     let (empty, full) = (filled(0), filled(100_000));
     let all = |breaker: &CircuitBreaker| (0..CALLS).for_each(|n| guarded(breaker, Ok(n)));
     let (a, b) = both_of(CALLS, || all(&full), || all(&empty));
-    cases.extend(Case::median_and_minimum("window of time, 100 000 calls in it", "motet, few calls", a, b));
+    cases.extend(Case::median_and_minimum("window of time, 100 000 calls in it", "ours, few in it", a, b));
 
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let layer = CircuitBreakerLayer::builder()
@@ -208,9 +208,9 @@ fn windows_of_time(cases: &mut Cases) {
             }
         });
     };
-    // It stores every call, so larger numbers take too long; the measurement adds further calls.
+    // It keeps every call, so this is as far as patience goes; the measurement adds some.
     call(1_000);
-    let few = ours(Window::time(HOUR));
+    let few = ours(CircuitBreaker::builder().window(Window::time(HOUR)));
     let ours = once(9_000, || (0..9_000).for_each(|n| guarded(&few, Ok(n))));
     let rival = once(9_000, || call(9_000));
     let case = "window of time, the 1 000th to 10 000th call".to_owned();
@@ -228,7 +228,7 @@ fn two_threads(cases: &mut Cases) {
     };
     let (failsafe, recloser) = (failsafe(), recloser());
     let breakers =
-        [("consecutive", ours(Trip::consecutive(5))), ("window of calls", ours(Window::calls(100)))];
+        [("consecutive", ours(CircuitBreaker::builder().consecutive_failures(5))), ("window of calls", ours(CircuitBreaker::builder().window(Window::calls(100))))];
     for (calls, failures) in [("all well", None), ("1 of 10 fails", Some(10))] {
         let with_failsafe = |n: u32| {
             let _ = black_box(failsafe.call(|| black_box(result(n, failures))));

@@ -1,4 +1,4 @@
-//! Question: what do policies cost for a call that succeeds? Each area has its own file.
+//! Policies around calls, each area in a file of its own: what do they cost a call that succeeds?
 
 mod breaker;
 mod limits;
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::measure::both_of;
 use crate::report::{Case, Cases};
 
-/// The calls in each run of the runtime, so that the cost of entering it is not visible.
+/// In each run of the runtime, so that entering it weighs nothing.
 const CALLS: u32 = 10_000;
 
 pub(crate) fn run(cases: &mut Cases) {
@@ -23,12 +23,12 @@ pub(crate) fn run(cases: &mut Cases) {
     limits::run(cases);
 }
 
-/// The guarded call, which is ready, and which the compiler cannot predict.
+/// What is called: ready, and not to be foreseen by the compiler.
 async fn operation() -> Result<u64, Failed> {
     black_box(Ok(black_box(7)))
 }
 
-/// An error that every library accepts.
+/// An error that every rival takes.
 #[derive(Debug, Clone, PartialEq)]
 struct Failed;
 
@@ -40,7 +40,7 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// Calls both in alternating rounds.
+/// Calls both, again and again.
 fn compare<T, U>(
     runtime: &Runtime,
     case: &str,

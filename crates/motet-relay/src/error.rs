@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use motet::container::StartFailed;
-use motet::resilience::InvalidPolicy;
+use motet::resilience::PolicyConfigError;
 use rusqlite::ErrorCode;
 use thiserror::Error;
 
@@ -43,7 +43,7 @@ pub enum StartError {
     Metrics(String),
     /// A setting of the breakers, the rate limits or the feeds is not valid.
     #[error("a setting of the breakers, the rate limits or the feeds is not valid")]
-    Settings(#[source] InvalidPolicy),
+    Settings(#[source] PolicyConfigError),
     /// A duration is zero that must be above zero.
     #[error("`{setting}` is zero; set one millisecond or more")]
     ZeroDuration {

@@ -1,17 +1,16 @@
-//! Macros for log events that catch panics.
+//! Log events that cannot harm what they report on.
 //!
-//! A subscriber is user code, and so is the `Display` of a user's error. Both may panic, and some events are logged while
-//! state is half changed. Therefore all events of this crate use these macros, which catch the panic.
+//! A subscriber is foreign code, and so is the `Display` of a user's error. Either may panic, and events are logged where
+//! state is half changed. So every event of this crate goes through these macros: a panic ends in them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::task::core::panic_words;
 
-/// Runs the closure that builds an event and passes it to the subscriber, and catches its panic, which the panic hook has
-/// reported.
+/// Runs what builds an event and hands it to the subscriber. A panic in it ends here; the panic hook has reported it.
 pub(crate) fn harmless(event: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(event)) {
-        // The drop of the payload may panic as well.
+        // The payload's own drop may panic as well.
         let _words = panic_words(payload);
     }
 }
@@ -29,5 +28,5 @@ macro_rules! debug {
     ($($event:tt)*) => { $crate::log::harmless(|| ::tracing::event!(::tracing::Level::DEBUG, $($event)*)) };
 }
 
-// The name `warn` alone would be ambiguous, since it is also an attribute.
+// `warn` alone is an attribute, and would be ambiguous.
 pub(crate) use {debug, error, info, warning as warn};

@@ -2,7 +2,7 @@ include!("../../09_middleware.rs");
 
 mod tests {
     use motet::middleware::PolicyError;
-    use motet::resilience::{ErrorKind, Limited};
+    use motet::resilience::ErrorKind;
     use motet_testkit::cancel_everywhere;
 
     use super::*;
@@ -36,7 +36,7 @@ mod tests {
         let printed = Printed::begin();
         let answer = application(MILLISECOND * 10).call(request(true)).await;
         let error = answer.unwrap_err().downcast::<PolicyError>().expect("it has no time");
-        assert_eq!(error.kind(), ErrorKind::TimedOut(Limited::Total));
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert_eq!(printed.timed().pop(), Some((10, format!("Request failed: {error}"))));
     }
 

@@ -4,7 +4,7 @@ mod tests {
     use std::cell::Cell;
     use std::future::pending;
 
-    use motet::resilience::{BreakerState, ErrorKind, RejectedBy, RetryBudget};
+    use motet::resilience::{BreakerState, ErrorKind, PolicyKind, RetryBudget};
     use motet::task::gather;
     use motet_testkit::MockFn;
     use motet_testkit::mock::{call as calling, ok};
@@ -70,7 +70,7 @@ mod tests {
         let breaker = opened().await;
         let (operation, begin) = (operation(0), Instant::now());
         let rejected = call(&breaker, async || operation.call(()).await).await.unwrap_err();
-        assert_eq!(rejected.kind(), ErrorKind::Rejected(RejectedBy::CircuitBreaker));
+        assert_eq!(rejected.kind(), ErrorKind::Rejected(PolicyKind::CircuitBreaker));
         assert_eq!((rejected.attempts(), begin.elapsed()), (0, Duration::ZERO));
         assert!(rejected.retry_after().is_some_and(|after| after <= 5 * SECOND), "no time to try again");
         operation.assert_calls(0);
@@ -95,7 +95,7 @@ mod tests {
     /// Without a budget, every caller of a backend that is down calls three times.
     #[tokio::test(start_paused = true)]
     async fn budget_bounds_the_load_of_retries() {
-        let retry = Retry::new().budget(RetryBudget::new(0.2, 1.0));
+        let retry = Retry::new().budget(RetryBudget::new(0.2, 1.0).unwrap());
         let calls = Cell::new(0);
         let call = async || {
             calls.set(calls.get() + 1);

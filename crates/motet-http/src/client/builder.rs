@@ -67,9 +67,9 @@ enum Breakers {
 /// The settings of a client are invalid.
 #[derive(Debug, ThisError)]
 #[error("invalid client settings")]
-pub struct ClientConfigError(#[source] BoxError);
+pub struct InvalidClient(#[source] BoxError);
 
-impl ClientConfigError {
+impl InvalidClient {
     pub(crate) fn new(why: impl Into<BoxError>) -> Self {
         Self(why.into())
     }
@@ -103,7 +103,7 @@ impl ApiClientBuilder {
     }
 
     /// Sets the name of the client, and shows the client in the snapshots of the scope.
-    pub fn name(mut self, name: impl Into<Name>) -> Self {
+    pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
@@ -167,7 +167,7 @@ impl ApiClientBuilder {
 
     /// Turns retries off: each call makes one attempt.
     pub fn without_retry(self) -> Self {
-        self.retry(Retry::new().attempts(1).without_budget())
+        self.retry(Retry::new().attempts(1).expect("1 is at least 1").without_budget())
     }
 
     /// Sets the longest `Retry-After` that a call waits for. If a host asks for more, the call returns the response of the
@@ -325,20 +325,20 @@ impl ApiClientBuilder {
     /// Creates the client. It does not connect yet.
     ///
     /// # Errors
-    /// [`ClientConfigError`]: an invalid base URL or header, no slots, a timeout of zero, protocols in the configuration of TLS,
+    /// [`InvalidClient`]: an invalid base URL or header, no slots, a timeout of zero, protocols in the configuration of TLS,
     /// or an address filter together with `connect_by`.
-    pub fn build(self) -> Result<ApiClient, ClientConfigError> {
+    pub fn build(self) -> Result<ApiClient, InvalidClient> {
         if let Some(problem) = self.problem {
-            return Err(ClientConfigError(problem));
+            return Err(InvalidClient(problem));
         }
         self.times.check()?;
         let base = self.base.as_deref().map(Base::parse).transpose();
-        let base = base.map_err(|error| ClientConfigError(error.into()))?;
+        let base = base.map_err(|error| InvalidClient(error.into()))?;
         let (places, waiting) = self.in_flight;
         let each = Bulkhead::builder(places).queue(waiting, Duration::MAX);
-        drop(each.clone().build().map_err(|error| ClientConfigError(error.into()))?);
+        drop(each.clone().build().map_err(|error| InvalidClient(error.into()))?);
         let no_breaker = CircuitBreaker::builder().disabled().build();
-        let no_breaker = no_breaker.map_err(|error| ClientConfigError(error.into()))?;
+        let no_breaker = no_breaker.map_err(|error| InvalidClient(error.into()))?;
         let core = Arc::new(Core {
             defaults: Defaults::new(self.headers, base.as_ref(), self.connections.versions),
             connections: self.connections.max_idle_per_host(places).build()?,

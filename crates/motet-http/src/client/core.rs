@@ -11,7 +11,7 @@ use std::time::Duration;
 use motet::mutant;
 use motet::observe::Registration;
 use motet::resilience::{
-    self, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Limited, Pipeline, Rejected, Retry,
+    self, BulkheadPermit, CircuitBreaker, CircuitBreakers, DynPipeline, Pipeline, RejectedError, Retry,
 };
 use motet::task::timeout_at;
 use tokio::task::yield_now;
@@ -24,7 +24,7 @@ use super::host::{Host, Places};
 use super::judge::{self, Repeat};
 use super::request::{Reads, Request};
 use super::target::Base;
-use super::{ByStatus, ClientConfigError, Error, Response, redirect};
+use super::{ByStatus, Error, InvalidClient, Response, redirect};
 use crate::connect::Connections;
 
 /// The state that the clones of a client share.
@@ -54,12 +54,10 @@ pub(super) struct Times {
 
 impl Times {
     /// Refuses a timeout of zero, with which no call could succeed.
-    pub(super) fn check(&self) -> Result<(), ClientConfigError> {
+    pub(super) fn check(&self) -> Result<(), InvalidClient> {
         let limits = [("timeout", self.total), ("head_timeout", self.head), ("read_timeout", self.read)];
         match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit.is_zero())) {
-            Some((name, _)) => {
-                Err(ClientConfigError::new(format!("`{name}` is zero: no call could succeed")))
-            }
+            Some((name, _)) => Err(InvalidClient::new(format!("`{name}` is zero: no call could succeed"))),
             None => Ok(()),
         }
     }
@@ -185,7 +183,7 @@ impl Core {
     }
 
     /// Waits for a slot, until the deadline of the call.
-    async fn place(&self, call: &Call<'_>) -> Result<BulkheadPermit<'static>, Rejected> {
+    async fn place(&self, call: &Call<'_>) -> Result<BulkheadPermit<'static>, RejectedError> {
         let place = self.places.take(call.host);
         let deadline = call.deadline.filter(|_| !mutant!("http.wait_for_place_for_ever"));
         let Some(deadline) = deadline else { return place.await };
@@ -252,8 +250,8 @@ fn flatten(error: resilience::Error<Error>, call: &Call<'_>, total: TimeLimit) -
     let ended_by = error.kind();
     let kind = match ended_by {
         resilience::ErrorKind::Rejected(by) => ErrorKind::Rejected(by),
-        resilience::ErrorKind::TimedOut(Limited::Total) => ErrorKind::TimedOut(total),
-        resilience::ErrorKind::TimedOut(_) => ErrorKind::TimedOut(TimeLimit::Policy),
+        resilience::ErrorKind::TimedOut => ErrorKind::TimedOut(total),
+        resilience::ErrorKind::AttemptTimedOut => ErrorKind::TimedOut(TimeLimit::Policy),
         // The retry gave up: the last error is the reason.
         _ => match (error.last_attempt(), error.into_error()) {
             (_, Some(last)) => {

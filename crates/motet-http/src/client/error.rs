@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode, Uri};
-use motet::resilience::{Class, RejectedBy};
+use motet::resilience::{Class, PolicyKind};
 
 use super::judge::{self, Repeat};
 use super::request_line::RequestLine;
@@ -38,7 +38,7 @@ pub enum ErrorKind {
     /// A timeout elapsed.
     TimedOut(TimeLimit),
     /// A policy rejected the call: the breaker of the host, or the limit of calls in flight. Nothing was sent.
-    Rejected(RejectedBy),
+    Rejected(PolicyKind),
     /// The status of the response is not a success.
     Status(Status),
     /// The connection failed, or the server violated HTTP, before the response was complete.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
 use http::uri::{Authority, Scheme};
-use motet::resilience::{Bulkhead, BulkheadBuilder, BulkheadPermit, Rejected};
+use motet::resilience::{Bulkhead, BulkheadBuilder, BulkheadPermit, RejectedError};
 use rustls::pki_types::ServerName;
 
 /// A host: scheme, name and port. Connections, limits and breakers are kept per host.
@@ -41,12 +41,12 @@ impl Host {
     /// digits, hyphens and underscores, 253 bytes in all.
     ///
     /// # Errors
-    /// [`HostNameError`]: the name can never be resolved.
-    pub fn check_name(name: &str) -> Result<(), HostNameError> {
+    /// [`InvalidHostName`]: the name can never be resolved.
+    pub fn check_name(name: &str) -> Result<(), InvalidHostName> {
         let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         match ServerName::try_from(bare) {
             Ok(_) => Ok(()),
-            Err(_) => Err(HostNameError { name: name.to_owned() }),
+            Err(_) => Err(InvalidHostName { name: name.to_owned() }),
         }
     }
 
@@ -75,7 +75,7 @@ impl Host {
     "{name:?} is not a name of a host: its labels have 1 to 63 letters, digits, hyphens and underscores each, no hyphen at \
      either end, and not digits alone in the last one"
 )]
-pub struct HostNameError {
+pub struct InvalidHostName {
     name: String,
 }
 
@@ -129,7 +129,7 @@ impl Places {
         Self { each, kept: Mutex::new(Kept { hosts: HashMap::new(), sweep_at: SWEEP_AT }) }
     }
 
-    pub(super) async fn take(&self, host: &Host) -> Result<BulkheadPermit<'static>, Rejected> {
+    pub(super) async fn take(&self, host: &Host) -> Result<BulkheadPermit<'static>, RejectedError> {
         let bulkhead = self.of(host);
         let permit = bulkhead.acquire().await?.into_owned();
         // The handle counts as a user until the slot is taken: see `sweep`.
@@ -153,10 +153,9 @@ impl Places {
     /// Returns the calls in flight and the waiting calls, over all hosts.
     pub(super) fn count(&self) -> (usize, usize) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.hosts
-            .values()
-            .map(|host| host.stats())
-            .fold((0, 0), |(taken, waiting), stats| (taken + stats.taken, waiting + stats.waiting))
+        kept.hosts.values().map(|host| host.stats()).fold((0, 0), |(in_flight, waiting), stats| {
+            (in_flight + stats.in_flight, waiting + stats.waiting)
+        })
     }
 }
 
@@ -164,7 +163,7 @@ impl Kept {
     /// Removes the hosts without calls. The next sweep is at twice the number of the remaining hosts, so that its cost
     /// per new host is constant on average.
     fn sweep(&mut self) {
-        self.hosts.retain(|_, bulkhead| Arc::strong_count(bulkhead) > 1 || bulkhead.stats().taken > 0);
+        self.hosts.retain(|_, bulkhead| Arc::strong_count(bulkhead) > 1 || bulkhead.stats().in_flight > 0);
         self.sweep_at = SWEEP_AT.max(self.hosts.len() * 2);
     }
 }

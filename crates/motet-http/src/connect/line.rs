@@ -93,7 +93,7 @@ impl Line {
             state.is_given_up = true;
             state.reader.take()
         };
-        upload::wake_hyper(reader);
+        reader.into_iter().for_each(Waker::wake);
     }
 
     /// Makes the connection idle, or closes it if it is too old.

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
 use bytes::Bytes;
-use motet::resilience::RejectedBy;
+use motet::resilience::PolicyKind;
 use motet::task::gather;
 use motet_http::ErrorKind;
 use tokio::sync::Semaphore;
@@ -30,7 +30,7 @@ async fn max_in_flight_bounds_calls_and_waiting_calls_complete() {
             "hello"
         });
         let base = serve(n, Router::new().route("/", handler)).await;
-        let api = builder(n, &base).max_in_flight(3, 100).name("api").build().unwrap();
+        let api = builder(n, &base).max_in_flight(3, 100).named("api").build().unwrap();
         let answers = gather((0..50).map(|_| api.get("/").fetch_bytes())).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
         assert_eq!(most.load(Ordering::SeqCst), 3);
@@ -59,7 +59,7 @@ async fn unread_body_holds_its_slot_until_it_is_dropped() {
         let answer = api.get("/").send().await.unwrap();
         assert_eq!(api.stats().in_flight, 1);
         let error = api.get("/").send().await.unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Rejected(RejectedBy::Bulkhead)), "{error:?}");
+        assert!(matches!(error.kind(), ErrorKind::Rejected(PolicyKind::Bulkhead)), "{error:?}");
         drop(answer);
         assert_eq!(api.stats().in_flight, 0);
         // The connection is not used again, for the rest of the body is on it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::any;
 use http::StatusCode;
-use motet::resilience::{CircuitBreaker, CircuitBreakers, Pipeline, RejectedBy, Trip};
+use motet::resilience::{CircuitBreaker, CircuitBreakers, Pipeline, PolicyKind};
 use motet::task::Scope;
 use motet_http::{ApiClientBuilder, Body, ByStatus, ErrorKind};
 use tokio::time::Instant;
@@ -183,7 +183,7 @@ async fn breaker_of_a_failing_host_opens_for_that_host_alone() {
     test(async |n| {
         let (down, calls) = flaky(n, 100, StatusCode::INTERNAL_SERVER_ERROR).await;
         let (up, _) = flaky(n, 0, StatusCode::OK).await;
-        let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(4));
+        let breaker = CircuitBreaker::builder().consecutive_failures(4);
         let breakers = CircuitBreakers::alike(NonZeroUsize::new(10).unwrap(), breaker).unwrap();
         let api = motet_http::ApiClient::builder(n).retry(quick()).breakers(breakers).build().unwrap();
         assert_eq!(api.get(&down).fetch().await.unwrap_err().attempts(), 3);
@@ -192,7 +192,7 @@ async fn breaker_of_a_failing_host_opens_for_that_host_alone() {
         assert_eq!(calls.load(Ordering::SeqCst), 4);
         assert!(error.is_rejected(), "{error:?}");
         let error = api.get(&down).fetch().await.unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Rejected(RejectedBy::CircuitBreaker)), "{error:?}");
+        assert!(matches!(error.kind(), ErrorKind::Rejected(PolicyKind::CircuitBreaker)), "{error:?}");
         assert!(error.retry_after().is_some());
         assert_eq!((error.attempts(), calls.load(Ordering::SeqCst)), (0, 4));
         assert_eq!(api.get(&up).fetch_bytes().await.unwrap(), "hello ");
@@ -205,7 +205,7 @@ async fn breaker_of_a_failing_host_opens_for_that_host_alone() {
 async fn pipeline_of_the_caller_replaces_the_default() {
     test(async |n| {
         let (base, calls) = flaky(n, 4, StatusCode::SERVICE_UNAVAILABLE).await;
-        let five = Pipeline::new().classify(ByStatus).retry(quick().attempts(5)).boxed();
+        let five = Pipeline::new().classify(ByStatus).retry(quick().attempts(5).unwrap()).boxed();
         let api = builder(n, &base).without_breakers().build().unwrap();
         let answer = api.get("/").pipeline(five.clone()).fetch().await.unwrap();
         assert_eq!((answer.attempts(), calls.load(Ordering::SeqCst)), (5, 5));

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, StatusCode};
-use motet::resilience::{Bulkhead, BulkheadPermit, InvalidPolicy};
+use motet::resilience::{Bulkhead, BulkheadPermit, PolicyConfigError};
 use motet::stream::{StreamCombinators as _, Yielder, try_generator};
 use motet::task::{CancelToken, Scope, timeout};
 use serde::Deserialize;
@@ -43,19 +43,19 @@ pub(crate) struct FeedSlots {
 }
 
 impl FeedSlots {
-    pub(crate) fn new(feeds: &Feeds, scope: &Scope) -> Result<Self, InvalidPolicy> {
-        let slots = Bulkhead::builder(feeds.max_open.get()).named(scope, "feeds").build()?;
+    pub(crate) fn new(feeds: &Feeds, scope: &Scope) -> Result<Self, PolicyConfigError> {
+        let slots = Bulkhead::builder(feeds.max_open.get()).name("feeds").build_in(scope)?;
         Ok(Self { slots, keep_alive: feeds.keep_alive })
     }
 
     /// Number of open feeds.
     pub(super) fn taken(&self) -> usize {
-        self.slots.stats().taken
+        self.slots.stats().in_flight
     }
 
     fn try_acquire(&self) -> Result<BulkheadPermit<'static>, Problem> {
         self.slots.try_acquire().map(BulkheadPermit::into_owned).map_err(|_| {
-            let limit = self.slots.stats().places;
+            let limit = self.slots.stats().limit;
             Problem::unavailable(format!(
                 "{limit} feeds are open, which is the limit (--max-feeds); close one, or try again"
             ))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use motet::resilience::{
-    BreakerPermit, BreakerState, CircuitBreaker, CircuitBreakers, InvalidPolicy, OnCancel, RateLimiter,
-    RateLimiterBuilder, Trip,
+    BreakerPermit, BreakerState, CircuitBreaker, CircuitBreakers, PolicyConfigError, RateLimiter,
+    RateLimiterBuilder,
 };
 use motet::{Backoff, Jitter};
 use tokio::time::Instant;
@@ -48,18 +48,18 @@ impl Admission {
         attempt: Duration,
         ids: Ids,
         lifecycle: Arc<Lifecycle>,
-    ) -> Result<Self, InvalidPolicy> {
+    ) -> Result<Self, PolicyConfigError> {
         let first = Duration::from_secs(1).min(limits.breaker_open);
         let open_for = Backoff::exponential(first, limits.breaker_open)
             .and_then(|open_for| open_for.jitter(Jitter::Proportional(0.2)))
             .expect("`first` is at most `breaker_open`, and the fraction is below 1");
         let builder = CircuitBreaker::builder()
-            .opens_on(Trip::consecutive(limits.breaker_failures.get()))
+            .consecutive_failures(limits.breaker_failures.get())
             .open_for(open_for)
             .probes(1)
             .probe_lease(attempt.saturating_mul(2))
             // Attempts are dropped only when relay ends, which is no failure of the endpoint.
-            .on_cancel(OnCancel::Ignore);
+            .ignore_dropped_calls();
         // Checks the settings here, so that the `expect` below cannot fail.
         builder.clone().build()?;
         let breakers = CircuitBreakers::new(MAX_KEPT, move |(endpoint, _): &EndpointGeneration| {

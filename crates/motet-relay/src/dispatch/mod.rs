@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use motet::queue::{self, Receiver, Sender};
-use motet::resilience::InvalidPolicy;
+use motet::resilience::PolicyConfigError;
 use motet::task::{Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -112,7 +112,7 @@ impl Dispatcher {
         store: &Store,
         outbound: Arc<Outbound>,
         lifecycle: Arc<Lifecycle>,
-    ) -> Result<Self, InvalidPolicy> {
+    ) -> Result<Self, PolicyConfigError> {
         let limits = &config.endpoint_limits;
         let admission = Admission::new(limits, config.timeouts.total, store.ids(), Arc::clone(&lifecycle))?;
         let mut in_flight = config.in_flight.clone();
@@ -145,7 +145,7 @@ impl Dispatcher {
         let tasks = Scope::builder().name("dispatch").policy(Policy::Isolate);
         let mut drained = DrainReport { handed_back: 0 };
         let ran = tasks.run(async |n: &Nursery| {
-            let (sender, reports) = queue::bounded(REPORTS).expect("the capacity is valid");
+            let (sender, reports) = queue::bounded(REPORTS);
             let InFlight { per_endpoint, total } = self.in_flight;
             let mut dispatch = DispatchLoop {
                 dispatcher: self,

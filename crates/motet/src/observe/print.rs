@@ -1,4 +1,4 @@
-//! A snapshot as a tree of text.
+//! A snapshot as a tree, for people.
 
 use std::fmt;
 use std::time::Duration;

@@ -10,71 +10,71 @@ use crate::task::core::{Core, panic_words};
 use crate::task::gate::Class;
 use crate::task::{Name, Reason, ReleaseCounts, Scope, root};
 
-/// A scope at the time of the snapshot.
+/// A scope, at the moment of the snapshot.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ScopeView {
-    /// The name.
+    /// Its name.
     pub name: Name,
-    /// The line that opened the scope.
+    /// Where it was opened.
     pub site: &'static Location<'static>,
-    /// The age; `None` without [`keep_ages`](crate::task::ScopeBuilder::keep_ages).
+    /// How long ago; where ages are kept ([`Options::keep_ages`](crate::task::ScopeBuilder::keep_ages)).
     pub age: Option<Duration>,
-    /// The reason of the cancellation; `None` if the scope is not cancelled.
+    /// Why it is cancelled, if it is.
     pub reason: Option<Reason>,
-    /// The tasks, the oldest first.
+    /// Its tasks, the oldest first.
     pub tasks: Vec<TaskView>,
-    /// The number of further tasks: tasks that have just started, or, without ages, that are in their first poll.
+    /// How many more tasks it has: just started, or, where no ages are kept, in their first poll.
     pub starting: usize,
-    /// The registered components.
+    /// What registered with it.
     pub components: Vec<ComponentView>,
-    /// The releases of resources in this scope and the scopes within it.
+    /// Releases of resources, in it and all scopes below.
     pub releases: ReleaseCounts,
-    /// The scopes that its tasks opened.
+    /// Scopes that its tasks opened.
     pub scopes: Vec<Self>,
 }
 
-/// A task at the time of the snapshot.
+/// A task, at the moment of the snapshot.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TaskView {
-    /// The name.
+    /// Its name.
     pub name: Name,
-    /// The role of the task in its scope.
+    /// What it is to its scope.
     pub kind: TaskKind,
-    /// The scope has cancelled the task, which may still be running.
+    /// Whether its scope has cancelled it; it may still be running.
     pub is_cancelled: bool,
-    /// The line that started the task.
+    /// Where it was started.
     pub site: &'static Location<'static>,
-    /// The time since the first poll; `None` without [`keep_ages`](crate::task::ScopeBuilder::keep_ages).
+    /// How long ago it was first polled; where ages are kept.
     pub age: Option<Duration>,
 }
 
-/// The role of a task in its scope.
+/// What a task is to its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskKind {
     /// A child.
     Task,
-    /// A service, which is cancelled after the children.
+    /// A service: cancelled last.
     Service,
-    /// A release, or a scope whose future was dropped. It is not cancelled.
+    /// A release, or a scope whose future was dropped: cancelled by nobody.
     Cleanup,
 }
 
-/// A registered component at the time of the snapshot.
+/// A registered component, at the moment of the snapshot.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ComponentView {
-    /// The kind of component, such as `pool`.
+    /// What it is: `pool`, `queue`.
     pub kind: &'static str,
-    /// The name.
+    /// Its name.
     pub name: Name,
-    /// The values that it shows.
+    /// What it shows.
     pub stats: Stats,
 }
 
-/// Returns the tree of all scopes and tasks of the runtime; `None` if there are none.
+/// Shows every scope and task of the runtime. `None` when there are none.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
@@ -84,14 +84,14 @@ pub fn snapshot() -> Option<ScopeView> {
 }
 
 impl Scope {
-    /// Returns the tree of this scope and the scopes within it.
+    /// Shows the scope and all below it.
     #[must_use]
     pub fn snapshot(&self) -> ScopeView {
         view(&self.0)
     }
 }
 
-/// Returns the values of a component. A panic of its closure, which is user code, must not prevent the report.
+/// What a component shows. Its closure is a user's: a panic of one must not take the whole report along.
 fn shown(stats: &(dyn Fn() -> Stats + Send + Sync)) -> Stats {
     let shown = catch_unwind(AssertUnwindSafe(stats));
     shown.unwrap_or_else(|payload| Stats::new().text("panicked", panic_words(payload)))

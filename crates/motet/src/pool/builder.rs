@@ -4,12 +4,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::end::{Handles, Owing};
-use super::error::PoolConfigError;
+use super::error::InvalidPool;
 use super::keeper::{Keeper, keep};
 use super::manager::Manager;
 use super::pool::Pool;
-use super::shared::{PoolSettings, PoolShared};
-use super::state::{PoolRules, PoolState};
+use super::shared::{Settings, Shared};
+use super::state::{Rules, State};
 use super::stats::PoolStats;
 use crate::observe::Stats;
 use crate::task::child::{Plain, Spec, Stop, launch};
@@ -39,7 +39,7 @@ use crate::{Backoff, Jitter};
 ///
 /// A setting of [`Duration::MAX`] means never.
 #[must_use = "the pool is created by `build`"]
-pub struct PoolBuilder<M> {
+pub struct Builder<M> {
     scope: Scope,
     manager: M,
     site: &'static Location<'static>,
@@ -63,7 +63,7 @@ const fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-impl<M: Manager> PoolBuilder<M> {
+impl<M: Manager> Builder<M> {
     #[track_caller]
     pub(super) fn new(scope: &Scope, manager: M) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl<M: Manager> PoolBuilder<M> {
     }
 
     /// Sets the name, and shows the pool in the snapshots of its scope.
-    pub fn name(mut self, name: impl Into<Name>) -> Self {
+    pub fn named(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
@@ -186,14 +186,16 @@ impl<M: Manager> PoolBuilder<M> {
     /// Creates the pool. In a scope that has ended, the pool is closed from the start.
     ///
     /// # Errors
-    /// [`PoolConfigError`]: a setting is out of its range, or two settings contradict each other.
-    pub fn build(self) -> Result<Pool<M>, PoolConfigError> {
-        PoolConfigError::check_size(self.min, self.max)?;
+    /// [`InvalidPool`]: a setting is out of its range, or two settings contradict each other.
+    pub fn build(self) -> Result<Pool<M>, InvalidPool> {
+        let Self { min, max, .. } = self;
         match () {
-            () if self.connects == 0 => Err(PoolConfigError::NoConnects),
-            () if self.max_waiting == 0 => Err(PoolConfigError::NoneWaiting),
-            () if self.connect_timeout.is_zero() => Err(PoolConfigError::NoTimeToConnect),
-            () if self.check_timeout.is_zero() => Err(PoolConfigError::NoTimeToCheck),
+            () if max == 0 => Err(InvalidPool::NoConnections),
+            () if min > max => Err(InvalidPool::MinAboveMax { min, max }),
+            () if self.connects == 0 => Err(InvalidPool::NoConnects),
+            () if self.max_waiting == 0 => Err(InvalidPool::NoneWaiting),
+            () if self.connect_timeout.is_zero() => Err(InvalidPool::NoTimeToConnect),
+            () if self.check_timeout.is_zero() => Err(InvalidPool::NoTimeToCheck),
             () => Ok(self.open()),
         }
     }
@@ -206,7 +208,7 @@ impl<M: Manager> PoolBuilder<M> {
             None => Name::from(does),
         };
         let keeper = task("keep the pool");
-        let rules = PoolRules {
+        let rules = Rules {
             connects: self.connects,
             max_waiting: self.max_waiting,
             acquire_timeout: self.acquire_timeout,
@@ -215,7 +217,7 @@ impl<M: Manager> PoolBuilder<M> {
             leak_after: self.leak_after,
             backoff: self.backoff,
         };
-        let settings = PoolSettings {
+        let settings = Settings {
             connects: task("connect"),
             closes: task("close a connection"),
             name: name.clone(),
@@ -228,8 +230,8 @@ impl<M: Manager> PoolBuilder<M> {
             keeps_holders: self.leak_after.is_some(),
         };
         let core = Arc::clone(&self.scope.0);
-        let state = PoolState::new(self.min, self.max, rules);
-        let shared = Arc::new(PoolShared::new(state, self.manager, settings, Arc::clone(&core)));
+        let state = State::new(self.min, self.max, rules);
+        let shared = Arc::new(Shared::new(state, self.manager, settings, Arc::clone(&core)));
         if is_named {
             let seen = Arc::downgrade(&shared);
             let stats = move || {
@@ -258,9 +260,9 @@ fn tick(check_after: Option<Duration>, idle_timeout: Option<Duration>) -> Option
     Some((asked / 4).max(Duration::from_millis(1)))
 }
 
-impl<M> fmt::Debug for PoolBuilder<M> {
+impl<M> fmt::Debug for Builder<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolBuilder")
+        f.debug_struct("Builder")
             .field("name", &self.name)
             .field("min", &self.min)
             .field("max", &self.max)

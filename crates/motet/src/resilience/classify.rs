@@ -1,7 +1,5 @@
 use std::time::Duration;
 
-use super::Verdict;
-
 /// Classifies the outcomes of calls: whether the dependency is healthy, and whether to try again.
 ///
 /// All policies of a pipeline share one classification: a breaker counts the [`verdict`](Class::verdict), a retry and a
@@ -28,6 +26,18 @@ pub trait Classify<T, E> {
     /// Classifies an outcome. Each policy that needs the class calls it, and the pipeline calls it once more for the
     /// error that it returns: it should be cheap and have no effects.
     fn classify(&self, outcome: Result<&T, &E>) -> Class;
+}
+
+/// The verdict of a finished call on the dependency that was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The dependency is healthy.
+    Success,
+    /// The dependency failed: the call counts against it.
+    Failure,
+    /// The call does not show whether the dependency is healthy: a mistake of the caller, for example. It neither
+    /// counts as a failure nor ends a streak of failures.
+    Ignore,
 }
 
 /// The classification of an outcome: see [`Classify`].
@@ -76,6 +86,7 @@ impl Class {
 
 /// The default classification: every `Ok` is a success, and every `Err` is a failure that is worth another attempt.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(unnameable_types, reason = "it is the default of a pipeline")]
 pub struct ErrorsAreRetryable;
 
 impl<T, E> Classify<T, E> for ErrorsAreRetryable {

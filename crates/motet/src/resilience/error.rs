@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{PolicyKind, RejectedBy};
+use super::PolicyKind;
 use crate::task::Name;
 
 /// The error of a call through a [`Pipeline`](super::Pipeline) or a [`Retry`](super::Retry).
@@ -27,24 +27,17 @@ pub enum ErrorKind {
     BudgetExhausted,
     /// The next attempt would have begun past the deadline.
     OutOfTime,
-    /// The call timed out.
-    TimedOut(Limited),
+    /// The timeout of the whole call expired: attempts, and the delays between them.
+    TimedOut,
+    /// The timeout of a single attempt expired.
+    AttemptTimedOut,
     /// A policy rejected the call.
-    Rejected(RejectedBy),
-}
-
-/// The part of a call that a timeout limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Limited {
-    /// The whole call: the attempts and the delays between them.
-    Total,
-    /// A single attempt.
-    Attempt,
+    Rejected(PolicyKind),
 }
 
 /// An [`Error`] in the making, as the policies of a pipeline pass it on.
 #[derive(Debug)]
+#[allow(unnameable_types, reason = "it passes between policies, and users never see it")]
 pub struct Failure<E> {
     pub(super) kind: ErrorKind,
     /// How the last attempt ended; differs from `kind` if a retry gave up.
@@ -125,8 +118,8 @@ impl<E> Error<E> {
             ErrorKind::AttemptsExhausted | ErrorKind::BudgetExhausted | ErrorKind::OutOfTime => {
                 Some(PolicyKind::Retry)
             }
-            ErrorKind::TimedOut(_) => Some(PolicyKind::Timeout),
-            ErrorKind::Rejected(by) => Some(by.into()),
+            ErrorKind::TimedOut | ErrorKind::AttemptTimedOut => Some(PolicyKind::Timeout),
+            ErrorKind::Rejected(by) => Some(by),
         }
     }
 
@@ -161,13 +154,13 @@ impl<E> fmt::Display for Error<E> {
             ErrorKind::OutOfTime => {
                 write!(f, "gave up after {attempts}: the next attempt would begin past the deadline")?
             }
-            ErrorKind::TimedOut(Limited::Total) => write!(f, "timed out after {attempts}")?,
-            ErrorKind::TimedOut(Limited::Attempt) => f.write_str("the attempt timed out")?,
+            ErrorKind::TimedOut => write!(f, "timed out after {attempts}")?,
+            ErrorKind::AttemptTimedOut => f.write_str("the attempt timed out")?,
             ErrorKind::Rejected(by) => write!(f, "rejected by the {by}")?,
         }
         match self.failure.last {
             last if last == self.failure.kind => Ok(()),
-            ErrorKind::TimedOut(_) => f.write_str("; the last attempt timed out"),
+            ErrorKind::TimedOut | ErrorKind::AttemptTimedOut => f.write_str("; the last attempt timed out"),
             ErrorKind::Rejected(by) => write!(f, "; the last attempt was rejected by the {by}"),
             _ => Ok(()),
         }

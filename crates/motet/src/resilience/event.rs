@@ -1,25 +1,25 @@
 use std::time::Duration;
 
-use super::{ErrorKind, Limited, RejectedBy};
+use super::{ErrorKind, PolicyKind};
 
 /// An event of a call through a pipeline: see [`Pipeline::on_event`](super::Pipeline::on_event).
 ///
 /// Events are created only for a listener. No lock is held while it runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub struct Event<'a> {
+pub struct PolicyEvent<'a> {
     /// The name of the pipeline.
     pub pipeline: Option<&'a str>,
     /// The number of times that the operation was called so far in this call.
     pub attempts: u32,
     /// The kind of the event.
-    pub what: EventKind,
+    pub kind: PolicyEventKind,
 }
 
-/// The kind of an [`Event`].
+/// The kind of a [`PolicyEvent`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub enum EventKind {
+pub enum PolicyEventKind {
     /// The operation is called.
     AttemptStarted,
     /// An attempt ended, and another one follows after a delay.
@@ -34,15 +34,14 @@ pub enum EventKind {
         /// The reason: attempts, budget or time.
         reason: ErrorKind,
     },
-    /// A timeout expired.
-    TimedOut {
-        /// The part of the call that the timeout limits.
-        limited: Limited,
-    },
+    /// The timeout of the whole call expired.
+    TimedOut,
+    /// The timeout of an attempt expired.
+    AttemptTimedOut,
     /// A policy rejected the call.
     Rejected {
         /// The policy.
-        by: RejectedBy,
+        by: PolicyKind,
     },
     /// The operation is called once more while the earlier attempts still run.
     Hedged {

@@ -4,13 +4,14 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::pipeline::{Call, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
-use super::{Error, EventKind};
+use super::pipeline::{CallContext, CallTypes, Layer, Layers, Machine, OneAtATime, PolicyOutcome};
+use super::{Error, PolicyEventKind};
 
 /// Provides another result when the policies inside of it fail: a cached value, a default.
 ///
 /// The closure gets the error, and returns a value or an error.
 #[derive(Clone)]
+#[allow(unnameable_types, reason = "`Pipeline::fallback` creates it")]
 pub struct Fallback<F>(pub(super) F);
 
 impl<F> fmt::Debug for Fallback<F> {
@@ -27,19 +28,20 @@ where
     F: Fn(Error<E>) -> Fut + 'p,
     Fut: Future<Output = Result<T, Error<E>>>,
 {
-    type Machine<K: Kind<Ok = T, Err = E>>
+    type Machine<K: CallTypes<Ok = T, Err = E>>
         = FallingBack<'p, F, Inner::Machine<K>, Fut>
     where
         Self: 'p;
 
     #[inline]
-    fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> FallingBack<'p, F, Inner::Machine<K>, Fut> {
+    fn start<K: CallTypes<Ok = T, Err = E>>(&'p self) -> FallingBack<'p, F, Inner::Machine<K>, Fut> {
         FallingBack { ask: &self.policy.0, inner: Some(self.inner.start()), other: None }
     }
 }
 
 pin_project! {
     /// The state of a [`Fallback`] in one call.
+    #[allow(unnameable_types, reason = "it is the state of a call, and users never see it")]
     pub struct FallingBack<'p, F, M, Fut> {
         ask: &'p F,
         #[pin]
@@ -51,13 +53,17 @@ pin_project! {
 
 impl<'p, K, M, F, Fut> Machine<K> for FallingBack<'p, F, M, Fut>
 where
-    K: Kind,
+    K: CallTypes,
     M: Machine<K>,
     F: Fn(Error<K::Err>) -> Fut,
     Fut: Future<Output = Result<K::Ok, Error<K::Err>>>,
 {
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut CallContext<'_, K>,
+    ) -> Poll<PolicyOutcome<K>> {
         let mut this = self.project();
         if let Some(inner) = this.inner.as_mut().as_pin_mut() {
             let failure = match ready!(inner.poll(cx, call)) {
@@ -65,7 +71,7 @@ where
                 Err(failure) => failure,
             };
             this.inner.set(None);
-            call.tell(|| EventKind::FellBack);
+            call.notify(|| PolicyEventKind::FellBack);
             let error = call.error(failure);
             this.other.set(Some((this.ask)(error)));
         }
@@ -78,7 +84,7 @@ where
         Poll::Ready(answer.map_err(|error| error.failure))
     }
 
-    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+    fn stop(self: Pin<&mut Self>, call: &mut CallContext<'_, K>) {
         if let Some(inner) = self.project().inner.as_pin_mut() {
             inner.stop(call);
         }

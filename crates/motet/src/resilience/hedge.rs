@@ -9,8 +9,8 @@ use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
 use super::budget::RetryBudget;
-use super::pipeline::{Action, Call, Kind, Layer, Layers, Machine, Outcome};
-use super::{ErrorKind, EventKind};
+use super::pipeline::{Action, CallContext, CallTypes, Layer, Layers, Machine, PolicyOutcome};
+use super::{ErrorKind, PolicyEventKind};
 use crate::mutant;
 use crate::task::timeout::poll_limit;
 
@@ -69,7 +69,7 @@ impl Hedge {
     /// calls take. Zero starts it as soon as the first attempt has to wait, and [`Duration::MAX`] never.
     #[must_use]
     pub fn after(delay: Duration) -> Self {
-        Self { delay: Delay::Fixed(delay), extra: 1, budget: Some(RetryBudget::new(0.05, 1.0)) }
+        Self { delay: Delay::Fixed(delay), extra: 1, budget: Some(RetryBudget::with_rates(0.05, 1.0)) }
     }
 
     /// Creates a hedge that calls `delay` for the time before each extra attempt, counted from the start of the attempt
@@ -130,13 +130,13 @@ impl fmt::Debug for Hedge {
 }
 
 impl<'p, T, E, Inner: Layers<'p, T, E> + 'p> Layers<'p, T, E> for Layer<Hedge, Inner> {
-    type Machine<K: Kind<Ok = T, Err = E>>
+    type Machine<K: CallTypes<Ok = T, Err = E>>
         = Hedging<'p, K, Inner>
     where
         Self: 'p;
 
     #[inline]
-    fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> Hedging<'p, K, Inner> {
+    fn start<K: CallTypes<Ok = T, Err = E>>(&'p self) -> Hedging<'p, K, Inner> {
         Hedging {
             hedge: &self.policy,
             next: &self.inner,
@@ -154,7 +154,8 @@ impl<'p, T, E, Inner: Layers<'p, T, E> + 'p> Layers<'p, T, E> for Layer<Hedge, I
 
 pin_project! {
     /// The state of a [`Hedge`] in one call.
-    pub struct Hedging<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> {
+    #[allow(unnameable_types, reason = "it is the state of a call, and users never see it")]
+    pub struct Hedging<'p, K: CallTypes, Inner: Layers<'p, K::Ok, K::Err>> {
         hedge: &'p Hedge,
         next: &'p Inner,
         #[pin]
@@ -170,12 +171,16 @@ pin_project! {
         // first.
         first_is_last: bool,
         // How the first attempt failed.
-        failed: Option<Outcome<K>>,
+        failed: Option<PolicyOutcome<K>>,
     }
 }
 
-impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Hedging<'p, K, Inner> {
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+impl<'p, K: CallTypes, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Hedging<'p, K, Inner> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut CallContext<'_, K>,
+    ) -> Poll<PolicyOutcome<K>> {
         if !self.begun {
             *self.as_mut().project().begun = true;
             if let Some(budget) = &self.hedge.budget {
@@ -197,7 +202,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Hedging<'p, K
         }
     }
 
-    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+    fn stop(self: Pin<&mut Self>, call: &mut CallContext<'_, K>) {
         let this = self.project();
         if let Some(first) = this.first.as_pin_mut() {
             first.stop(call);
@@ -208,13 +213,13 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Hedging<'p, K
     }
 }
 
-impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
+impl<'p, K: CallTypes, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
     /// Returns the outcome of the call, once there is one.
     fn poll_attempts(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        call: &mut Call<'_, K>,
-    ) -> Option<Outcome<K>> {
+        call: &mut CallContext<'_, K>,
+    ) -> Option<PolicyOutcome<K>> {
         let mut first_is_last = std::mem::take(self.as_mut().project().first_is_last);
         if mutant!("resilience.hedge_first_is_first") {
             first_is_last = false;
@@ -231,7 +236,11 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
         accepted.or_else(|| this.failed.take_if(|_| this.more.is_empty()))
     }
 
-    fn poll_first(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Option<Outcome<K>> {
+    fn poll_first(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut CallContext<'_, K>,
+    ) -> Option<PolicyOutcome<K>> {
         let mut this = self.project();
         let had_budget = coop::has_budget_remaining();
         let Poll::Ready(outcome) = this.first.as_mut().as_pin_mut()?.poll(cx, call) else {
@@ -246,7 +255,11 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
         None
     }
 
-    fn poll_more(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Option<Outcome<K>> {
+    fn poll_more(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut CallContext<'_, K>,
+    ) -> Option<PolicyOutcome<K>> {
         let this = self.project();
         let (mut at, mut left_no_budget) = (0, None);
         while let Some(attempt) = this.more.get_mut(at) {
@@ -271,7 +284,12 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
     }
 
     /// Starts another attempt if its time has come. Returns `true` if it did.
-    fn launch(self: Pin<&mut Self>, cx: &mut Context<'_>, had_budget: bool, call: &Call<'_, K>) -> bool {
+    fn launch(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        had_budget: bool,
+        call: &CallContext<'_, K>,
+    ) -> bool {
         let mut this = self.project();
         if *this.withheld || *this.launched == this.hedge.extra || !call.action.repeatable() {
             return false;
@@ -287,7 +305,7 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
         match this.hedge.budget.as_ref().map(RetryBudget::try_withdraw) {
             Some(None) => {
                 *this.withheld = true;
-                call.tell(|| EventKind::HedgeWithheld);
+                call.notify(|| PolicyEventKind::HedgeWithheld);
                 return false;
             }
             Some(Some(charge)) => charge.spend(),
@@ -296,17 +314,19 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Hedging<'p, K, Inner> {
         *this.launched += 1;
         this.more.push(Box::pin(this.next.start()));
         let extra = *this.launched;
-        call.tell(|| EventKind::Hedged { extra });
+        call.notify(|| PolicyEventKind::Hedged { extra });
         true
     }
 }
 
 /// Returns `true` if the outcome ends the call while other attempts are in flight.
-fn accepts<K: Kind>(outcome: &Outcome<K>, call: &Call<'_, K>) -> bool {
-    let judged_by_the_operation = match outcome {
+fn accepts<K: CallTypes>(outcome: &PolicyOutcome<K>, call: &CallContext<'_, K>) -> bool {
+    let is_of_the_operation = match outcome {
         Ok(_) => true,
         Err(failure) => matches!(failure.kind, ErrorKind::Failed),
     };
-    judged_by_the_operation
-        && (!call.classify(outcome).retryable || mutant!("resilience.hedge_takes_failures"))
+    if mutant!("resilience.hedge_takes_failures") {
+        return is_of_the_operation;
+    }
+    is_of_the_operation && !call.classify(outcome).retryable
 }

@@ -16,15 +16,15 @@ impl<C> Listeners<C> {
     }
 
     /// Calls all listeners. The caller must hold no lock.
-    pub(super) fn tell(&self, policy: Option<&Name>, change: &C) {
+    pub(super) fn notify(&self, policy: Option<&Name>, change: &C) {
         self.0.iter().for_each(|listener| guarded(policy, || listener(change)));
     }
 }
 
 /// Runs a closure of the user and contains its panic: it is called at the end of a call, which may be a drop during a
 /// panic.
-pub(super) fn guarded(policy: Option<&Name>, tell: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(tell)) {
+pub(super) fn guarded(policy: Option<&Name>, call: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
         let (policy, message) = (policy.map_or("", Name::as_str), panic_words(payload));
         crate::log::error!(policy, message, "a listener panicked");
     }

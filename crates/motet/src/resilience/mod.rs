@@ -11,14 +11,14 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Pipeline::new()
-//!     .named("users")
+//!     .name("users")
 //!     .classify_by(|result: Result<&String, &Status>| match result {
 //!         Ok(_) => Class::success(),
 //!         Err(Status(400..=499)) => Class::ignore(), // a mistake of the caller
 //!         Err(_) => Class::retry(),
 //!     })
 //!     .timeout(Duration::from_secs(5))
-//!     .retry(Retry::new().attempts(4))
+//!     .retry(Retry::new().attempts(4)?)
 //!     .breaker(CircuitBreaker::default())
 //!     .attempt_timeout(Duration::from_secs(1));
 //!
@@ -46,22 +46,22 @@
 //! | limit the calls per unit of time | [`RateLimiter`] |
 //!
 //! The last five decide whether a call may start. Each is a handle: clones share one policy. Each admits a call with a
-//! permit, or rejects it with [`Rejected`], which carries the time after which to try again if it is known. A permit
-//! borrows its policy; `into_owned` turns it into a permit that does not.
+//! permit, or rejects it with [`RejectedError`], which carries the time after which to try again if it is known. A
+//! permit borrows its policy; `into_owned` turns it into a permit that does not.
 //!
 //! # Guarantees
-//! - **Dropped calls.** Each permit documents what its drop means: the permit is free again, also that of a probe, and a
-//!   breaker counts the call according to its [`OnCancel`].
-//! - **Waiting.** Waiting is in order, bounded, and cancel-safe: a dropped waiter holds up no other waiter, and no permit
-//!   is lost.
+//! - **Dropped calls.** Each permit documents what its drop means: the permit is free again, also that of a probe, and
+//!   a breaker counts the call as its builder [sets](CircuitBreakerBuilder::fail_dropped_calls_after).
+//! - **Waiting.** Waiting is in order, bounded, and cancel-safe: a dropped waiter holds up no other waiter, and no
+//!   permit is lost.
 //! - **Time.** Time is tokio's, so a test can pause it. No task and no timer moves a policy: its state changes during
 //!   calls, and when the state is read.
-//! - **Retries.** The last error is kept, whatever ends the call. A hint of the dependency can lengthen a delay, but never
-//!   adds an attempt. No delay begins that would end past a deadline. Waiting retries are charged to the budget.
+//! - **Retries.** The last error is kept, whatever ends the call. A hint of the dependency can lengthen a delay, but
+//!   never adds an attempt. No delay begins that would end past a deadline. Waiting retries are charged to the budget.
 //! - **Losers.** An attempt that lost, or that timed out, is dropped before the call goes on.
-//! - **Cost.** A call allocates nothing, except where it is documented: in a [`DynPipeline`], when a hedge starts, and when
-//!   a call waits for a permit. A pipeline around an operation that is ready reads no clock. Listeners run with no lock
-//!   held.
+//! - **Cost.** A call allocates nothing, except where it is documented: in a [`DynPipeline`], when a hedge starts, and
+//!   when a call waits for a permit. A pipeline around an operation that is ready reads no clock. Listeners run with no
+//!   lock held.
 
 mod adaptive;
 mod attempt;
@@ -69,44 +69,47 @@ mod breaker;
 mod budget;
 mod bulkhead;
 mod classify;
+mod config_error;
 mod error;
 mod event;
 mod fallback;
 mod hedge;
-mod invalid;
 mod line;
 mod listeners;
 #[cfg(all(test, motet_loom))]
 mod models;
-pub mod pipeline;
+pub(crate) mod pipeline;
+mod policy_handle;
 mod policy_kind;
 mod rate;
+mod register;
 mod registry;
 mod rejected;
 mod retry;
 mod timeout;
-mod verdict;
 
-pub use adaptive::{AdaptiveLimit, AdaptiveLimitBuilder, AdaptiveLimitStats, LimitChange, LimitPermit};
+pub use adaptive::{AdaptiveLimit, AdaptiveLimitBuilder, LimitPermit};
 pub use attempt::Attempt;
 pub use breaker::{
-    AfterWait, BreakerPermit, BreakerState, BreakerStats, Cause, CircuitBreaker, CircuitBreakerBuilder,
-    Counts, OnCancel, StateChange, Trip, Window,
+    BreakerPermit, BreakerState, BreakerStats, CallCounts, CircuitBreaker, CircuitBreakerBuilder,
+    StateChange, TripCause, Window,
 };
-pub use budget::{Charge, RetryBudget};
-pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadPermit, BulkheadStats};
-pub use classify::{Class, Classify, ErrorsAreRetryable};
-pub use error::{Error, ErrorKind, Limited};
-pub use event::{Event, EventKind};
-pub use fallback::Fallback;
+pub(crate) use budget::Charge;
+pub use budget::RetryBudget;
+pub use bulkhead::{Bulkhead, BulkheadBuilder, BulkheadPermit};
+pub(crate) use classify::ErrorsAreRetryable;
+pub use classify::{Class, Classify, Verdict};
+pub use config_error::PolicyConfigError;
+pub use error::{Error, ErrorKind};
+pub use event::{PolicyEvent, PolicyEventKind};
+pub(crate) use fallback::Fallback;
 pub use hedge::Hedge;
-pub use invalid::InvalidPolicy;
+pub use line::LimitStats;
 pub use pipeline::{DynPipeline, Pipeline};
 pub use policy_kind::PolicyKind;
 pub use rate::{RateLimiter, RateLimiterBuilder, RateLimiterStats};
 pub use registry::CircuitBreakers;
-pub use rejected::{Rejected, RejectedBy};
-pub(crate) use retry::Next;
+pub use rejected::RejectedError;
 pub use retry::Retry;
-pub use timeout::Timeout;
-pub use verdict::Verdict;
+pub(crate) use retry::RetryDecision;
+pub(crate) use timeout::Timeout;

@@ -6,8 +6,8 @@ use std::process::Command;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::breaker::published::Published;
-use super::breaker::word::{Calls, Success, Word};
+use super::breaker::published::PublishedState;
+use super::breaker::word::{CallMode, StateWord, SuccessMode};
 use super::rate::gcra::Gcra;
 use crate::sim::mutants;
 
@@ -39,16 +39,18 @@ fn each_cell_is_taken_once() {
 fn open_until_belongs_to_the_latest_opening() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
-        let published = Arc::new(Published::new(Word::new(0, Calls::Admitted, Success::Settled)));
+        let published =
+            Arc::new(PublishedState::new(StateWord::new(0, CallMode::Admitted, SuccessMode::Settled)));
         let writes = {
             let (published, planted) = (Arc::clone(&published), planted.clone());
             thread::spawn(move || {
                 let _planted = planted.map(mutants::enable);
-                published.publish(Word::new(1, Calls::RejectedForATime, Success::Told), || 1_000);
-                published.publish(Word::new(2, Calls::Admitted, Success::Settled), || {
+                published
+                    .publish(StateWord::new(1, CallMode::RejectedUntil, SuccessMode::Recorded), || 1_000);
+                published.publish(StateWord::new(2, CallMode::Admitted, SuccessMode::Settled), || {
                     unreachable!("the breaker is closed")
                 });
-                published.publish(Word::new(3, Calls::RejectedForATime, Success::Told), || 20);
+                published.publish(StateWord::new(3, CallMode::RejectedUntil, SuccessMode::Recorded), || 20);
             })
         };
         let reads = {
@@ -70,8 +72,8 @@ fn open_until_belongs_to_the_latest_opening() {
 fn each_success_counts_once_in_its_generation() {
     let planted = std::env::var(PLANTED).ok();
     loom::model(move || {
-        let closed = |generation, success| Word::new(generation, Calls::Admitted, success);
-        let published = Arc::new(Published::new(closed(0, Success::Counted)));
+        let closed = |generation, success| StateWord::new(generation, CallMode::Admitted, success);
+        let published = Arc::new(PublishedState::new(closed(0, SuccessMode::Counted)));
         let succeeds = {
             let published = Arc::clone(&published);
             thread::spawn(move || {
@@ -84,15 +86,15 @@ fn each_success_counts_once_in_its_generation() {
                 let _planted = planted.map(mutants::enable);
                 let unused = || unreachable!("the breaker is closed");
                 let first = published.take_successes();
-                published.publish(closed(0, Success::Told), unused);
+                published.publish(closed(0, SuccessMode::Recorded), unused);
                 let second = published.take_successes();
-                published.publish(closed(0, Success::Counted), unused);
+                published.publish(closed(0, SuccessMode::Counted), unused);
                 first + second
             })
         };
         let (counted, taken) = (succeeds.join().unwrap(), records.join().unwrap());
         assert_eq!(taken + published.take_successes(), counted);
-        published.publish(closed(1, Success::Counted), || unreachable!("the breaker is closed"));
+        published.publish(closed(1, SuccessMode::Counted), || unreachable!("the breaker is closed"));
         assert!(!published.count_success(0), "a success from before the reset counts");
         assert!(published.count_success(1));
     });

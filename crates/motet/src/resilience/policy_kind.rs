@@ -1,7 +1,5 @@
 use std::fmt;
 
-use super::RejectedBy;
-
 /// The kind of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -12,27 +10,18 @@ pub enum PolicyKind {
     Retry,
     /// A [`Hedge`](super::Hedge).
     Hedge,
-    /// A [`Fallback`](super::Fallback).
+    /// A fallback: see [`Pipeline::fallback`](super::Pipeline::fallback).
     Fallback,
-    /// A circuit breaker.
+    /// A [`CircuitBreaker`](super::CircuitBreaker). It rejects calls while it is open, or half-open with all its probes
+    /// in flight.
     CircuitBreaker,
-    /// A bulkhead.
+    /// A [`Bulkhead`](super::Bulkhead). It rejects calls when its permits and its line are used up, or when no permit
+    /// is free within the longest wait.
     Bulkhead,
-    /// A rate limiter.
+    /// A [`RateLimiter`](super::RateLimiter). It rejects calls that would have to wait too long.
     RateLimiter,
-    /// An adaptive limit.
+    /// An [`AdaptiveLimit`](super::AdaptiveLimit). It rejects calls as a bulkhead does.
     AdaptiveLimit,
-}
-
-impl From<RejectedBy> for PolicyKind {
-    fn from(by: RejectedBy) -> Self {
-        match by {
-            RejectedBy::CircuitBreaker => Self::CircuitBreaker,
-            RejectedBy::Bulkhead => Self::Bulkhead,
-            RejectedBy::RateLimiter => Self::RateLimiter,
-            RejectedBy::AdaptiveLimit => Self::AdaptiveLimit,
-        }
-    }
 }
 
 impl fmt::Display for PolicyKind {

@@ -1,4 +1,4 @@
-//! The replacement of the simulation without the feature `sim`: zero-sized types and empty functions.
+//! What stands in for the simulation without the feature `sim`: nothing, of no size, at no cost.
 
 use std::future::{IntoFuture, Ready, ready};
 use std::num::NonZeroUsize;
@@ -7,19 +7,19 @@ use std::task::{Context, Poll};
 
 use super::PollKind;
 
-/// The hook without the feature `sim`, which does nothing.
+/// Does nothing: stands in for the hook of the feature `sim`.
 #[derive(Debug)]
 pub struct TaskHook(());
 
 impl TaskHook {
-    /// Creates a zero-sized hook.
+    /// Makes a hook of no size.
     #[inline(always)]
     #[must_use]
     pub const fn new(_name: &str, _site: &'static Location<'static>, _kind: PollKind) -> Self {
         Self(())
     }
 
-    /// Polls the future.
+    /// Polls.
     #[inline(always)]
     pub fn poll<T>(
         &mut self,
@@ -34,13 +34,13 @@ impl TaskHook {
     pub const fn panicked(&mut self, _message: &str) {}
 }
 
-/// The decision of a fault point without the feature `sim`, which is never a fault.
+/// Is never a fault: stands in for the decision of the feature `sim`.
 #[derive(Debug)]
-#[must_use = "a fault point has no effect unless its result is used"]
+#[must_use = "a fault that nobody looks at is not injected"]
 pub struct Fault(());
 
 impl Fault {
-    /// Returns `false`.
+    /// Answers no.
     #[inline(always)]
     #[must_use]
     pub const fn fails(&self) -> bool {
@@ -68,14 +68,14 @@ pub const fn fault(_point: &'static str) -> Fault {
 #[inline(always)]
 pub const fn op(_name: &'static str) {}
 
-/// Returns `None` without the feature `sim`.
+/// Answers `None` without the feature `sim`.
 #[inline(always)]
 #[must_use]
 pub const fn choice(_options: NonZeroUsize) -> Option<usize> {
     None
 }
 
-/// Returns `false` without the feature `sim`.
+/// Answers no without the feature `sim`.
 #[inline(always)]
 #[must_use]
 pub const fn is_current() -> bool {
@@ -97,7 +97,7 @@ pub const fn mutant(_name: &'static str) -> bool {
     false
 }
 
-/// The site of a future without the feature `sim`, which is zero-sized.
+/// Stands in for the site of a future: has no size and knows nothing.
 pub(crate) struct Site(());
 
 impl Site {
@@ -151,7 +151,7 @@ impl Site {
     }
 }
 
-/// A poll in progress, without the feature `sim`.
+/// Stands in for a poll in progress.
 pub(crate) struct Entered(());
 
 impl Entered {
@@ -181,10 +181,10 @@ pub(crate) fn around<F: Future>(_kind: &'static str, _verb: &'static str, future
     future
 }
 
-/// Fails to compile if a type of this file is not zero-sized, or a function of it has an effect.
+/// Holds the promise: this file does not compile once something here has a size or says yes.
 const _: () = {
     const fn evaluated() -> bool {
-        panic!("the condition was evaluated")
+        panic!("a condition is evaluated")
     }
     assert!(size_of::<TaskHook>() == 0 && size_of::<Fault>() == 0);
     assert!(size_of::<Site>() == 0 && !std::mem::needs_drop::<Site>());

@@ -7,22 +7,22 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
 use crate::mutant;
-use crate::resilience::{Charge, Next, Retry};
+use crate::resilience::{Charge, Retry, RetryDecision};
 
-/// Creates a stream from a source that is reopened when it fails.
+/// Makes a stream of a source that is opened again when it fails.
 ///
-/// `open` is called for the first item, and again after an error, if the retry allows it and the back-off has passed. The
-/// failed source is dropped before the back-off. An item counts as a success: it resets the number of attempts. The
-/// stream ends with its source, or with the error at which the retry gives up, as its last item.
+/// `open` is called for the first item, and after an error when the retry allows it and the wait is over; the source that
+/// failed is dropped before the wait. An item counts as a success: with it the count of attempts begins anew. The stream
+/// ends with its source, or with the error at which the retry gives up, as its last item.
 ///
-/// Items that a source yielded before its error are not taken back. `open` decides where the next source continues, for
-/// example from a position that it stores.
+/// Where a source goes on after it was opened again is for `open` to say, which may keep a position: what a source has
+/// given before its error was given.
 ///
-/// The attempts, back-off and budget of the [`Retry`] are used. Its timeouts are for calls, and have no effect on a
-/// stream; for a timeout per item, use `timeout` of tokio-stream.
+/// Of the [`Retry`] its attempts, backoff and budget are used. Its limits of time are for calls, not for streams, and have
+/// no effect here; an item that may not be waited for longer is for `timeout` of tokio-stream.
 ///
 /// # Drop
-/// If the stream is dropped during a back-off, the token of the next attempt is returned to the budget.
+/// Between two attempts, the charge goes back to the budget.
 ///
 /// # Examples
 /// ```
@@ -31,8 +31,7 @@ use crate::resilience::{Charge, Next, Retry};
 /// use std::cell::Cell;
 /// use tokio_stream::StreamExt as _;
 ///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 /// let (opened, position) = (&Cell::new(0), &Cell::new(0));
 /// let lines = retry_source(Retry::new(), || {
 ///     opened.set(opened.get() + 1);
@@ -50,7 +49,7 @@ use crate::resilience::{Charge, Next, Retry};
 /// });
 /// assert_eq!(lines.collect::<Vec<_>>().await, [Ok(0), Ok(1), Ok(2), Ok(3)]);
 /// assert_eq!(opened.get(), 2);
-/// # }
+/// # });
 /// ```
 pub fn retry_source<O, S, T, E>(retry: Retry, open: O) -> RetrySource<O, S>
 where
@@ -70,9 +69,9 @@ pin_project! {
         source: Option<S>,
         #[pin]
         wait: Option<Sleep>,
-        // The charge of the next attempt, during the back-off.
+        // Of the attempt that is waited for.
         charge: Option<Charge>,
-        // Attempts since the last item, including the current one.
+        // Attempts since the last item, the one under way included.
         tries: u32,
         over: bool,
     }
@@ -107,7 +106,7 @@ where
             match ready!(source.poll_next(cx)) {
                 Some(Ok(item)) => {
                     if *this.tries > 1 {
-                        // The next error is the first one of its source.
+                        // What fails next fails for the first time.
                         deposit(this.retry);
                     }
                     if !mutant!("stream.count_for_ever") {
@@ -117,12 +116,12 @@ where
                 }
                 Some(Err(error)) => {
                     this.source.set(None);
-                    match this.retry.next(*this.tries, None, None) {
-                        Next::After(delay, charge) => {
+                    match this.retry.decide(*this.tries, None, None) {
+                        RetryDecision::After(delay, charge) => {
                             *this.charge = charge;
                             this.wait.set(Some(sleep(delay)));
                         }
-                        Next::GiveUp(_) => {
+                        RetryDecision::GiveUp(_) => {
                             *this.over = true;
                             return Poll::Ready(Some(Err(error)));
                         }
@@ -137,7 +136,7 @@ where
     }
 }
 
-/// Adds the deposit of a success to the budget.
+/// A success earns something for later.
 fn deposit(retry: &Retry) {
     if let Some(budget) = &retry.budget {
         budget.deposit();

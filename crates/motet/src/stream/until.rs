@@ -14,7 +14,7 @@ pin_project! {
         #[pin]
         stream: Option<S>,
         token: CancelToken,
-        // Created when the stream first has to wait.
+        // Made when there is something to wait for.
         cancelled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     }
 }

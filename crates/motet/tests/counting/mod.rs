@@ -1,51 +1,52 @@
-//! A counting allocator, for tests that are separate programs. It counts the current thread only: the thread of the test
-//! harness allocates at any time.
+//! An allocator that counts, for tests that each are a program of their own: what is counted is the whole process.
 
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
-#![allow(dead_code, reason = "no program uses all of the figures")]
+#![allow(dead_code, reason = "no program asks for all of the figures")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 struct Counting;
 
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static BYTES: Cell<usize> = const { Cell::new(0) };
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call is passed to the allocator of the system unchanged.
+// SAFETY: every call goes to the system's allocator unchanged; the counters are beside it.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.set(LIVE.get() + layout.size().cast_signed());
-        BYTES.set(BYTES.get() + layout.size());
+        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of this function, which is that of the called one.
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get() - layout.size().cast_signed());
-        // SAFETY: the caller keeps the contract of this function, which is that of the called one.
+        LIVE.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(memory, layout) }
     }
 }
 
-/// The bytes that this thread has allocated and not freed.
+/// Bytes that are allocated now.
 pub(crate) fn live() -> isize {
-    LIVE.get()
+    LIVE.load(Ordering::Relaxed)
 }
 
-/// The number of allocations of this thread.
+/// Allocations of this thread so far: the one that runs the tests has some of its own at any time.
 pub(crate) fn allocations() -> usize {
     ALLOCATIONS.get()
 }
 
-/// The sum of all bytes that this thread has allocated.
+/// Bytes that were allocated so far.
 pub(crate) fn bytes() -> usize {
-    BYTES.get()
+    BYTES.load(Ordering::Relaxed)
 }

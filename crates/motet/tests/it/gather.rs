@@ -1,4 +1,4 @@
-//! `gather`: order, errors, and the time of drops.
+//! Gathering: order, errors, and what is dropped when.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn, ready};

@@ -1,9 +1,9 @@
-//! Records of events for tests.
+//! What tests note on the way, to look at it at the end.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Counts the live values.
+/// Counts what is alive.
 #[derive(Clone, Default)]
 pub(crate) struct Live(Arc<AtomicUsize>);
 
@@ -27,7 +27,7 @@ impl Drop for Alive {
     }
 }
 
-/// The events, in order.
+/// What happened, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use motet::Backoff;
-use motet::resilience::{CircuitBreaker, CircuitBreakers, Retry, Trip};
+use motet::resilience::{CircuitBreaker, CircuitBreakers, Retry};
 use motet::sometimes;
 use motet::task::{Nursery, gather, scope, timeout};
 use motet_http::{ApiClientBuilder, Error, ErrorKind, TimeLimit};
@@ -104,7 +104,7 @@ const OPEN_FOR: Duration = millis(500);
 
 /// With a breaker that opens soon, and has one probe.
 fn guarded(builder: ApiClientBuilder) -> ApiClientBuilder {
-    let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(3)).probes(1);
+    let breaker = CircuitBreaker::builder().consecutive_failures(3).probes(1);
     let breaker = breaker.open_for(Backoff::constant(OPEN_FOR));
     one_place(builder).breakers(CircuitBreakers::alike(NonZeroUsize::MIN, breaker).unwrap())
 }

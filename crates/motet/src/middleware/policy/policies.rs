@@ -8,7 +8,7 @@ use super::run::RunsWith;
 use super::settle::{IntoError, OrAnswer, OrError, Settle, settle};
 use crate::middleware::{BoxFuture, Middleware, Next, Part};
 use crate::resilience::pipeline::Describe;
-use crate::resilience::{Class, ErrorsAreRetryable, Event, Pipeline, PolicyKind};
+use crate::resilience::{Class, ErrorsAreRetryable, Pipeline, PolicyEvent, PolicyKind};
 use crate::task::Name;
 
 /// The policies of a [`Pipeline`] as a part of a chain: see [`pipeline`], [`timeout`](super::timeout()) and the other
@@ -61,7 +61,7 @@ pub struct Policies<L, C = ErrorsAreRetryable, S = IntoError, P = Once> {
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let policies = Pipeline::new().named("db").retry(Retry::new()).breaker(CircuitBreaker::default());
+/// let policies = Pipeline::new().name("db").retry(Retry::new()).breaker(CircuitBreaker::default());
 /// let handler = Chain::new().with(pipeline(policies)).to(|id: u32| async move {
 ///     if id == 0 { Err(Failed::Locked) } else { Ok(id) }
 /// });
@@ -109,7 +109,7 @@ impl<L, C, S, P> Policies<L, C, S, P> {
     }
 
     /// Calls `listener` for the events of the policies: see [`Pipeline::on_event`].
-    pub fn on_event(mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+    pub fn on_event(mut self, listener: impl Fn(&PolicyEvent<'_>) + Send + Sync + 'static) -> Self {
         self.pipeline = self.pipeline.on_event(listener);
         self
     }
@@ -138,7 +138,7 @@ where
     }
 
     fn name(&self) -> Name {
-        let description = self.pipeline.describe();
+        let description = self.pipeline.description();
         match (description.name(), description.layers()) {
             (Some(name), _) => name.clone(),
             (None, [layer]) => Name::from(name_of(layer.policy)),
@@ -147,7 +147,7 @@ where
     }
 
     fn settings(&self) -> String {
-        let description = self.pipeline.describe();
+        let description = self.pipeline.description();
         match description.layers() {
             // The part has the name of the policy, so the settings do not repeat it.
             [layer] if description.name().is_none() => {
@@ -188,6 +188,6 @@ impl<L: Clone, C: Clone, S: Clone, P: Clone> Clone for Policies<L, C, S, P> {
 
 impl<L: Describe, C, S, P> fmt::Debug for Policies<L, C, S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Policies({})", self.pipeline.describe())
+        write!(f, "Policies({})", self.pipeline.description())
     }
 }

@@ -7,19 +7,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::holders::Held;
-use super::{AcquireError, PoolEntry, PoolPhase, PoolState, PoolTodo};
+use super::{AcquireError, Entry, Phase, State, Todo};
 use crate::mutant;
 
-impl<X, E> PoolState<X, E> {
+impl<X, E> State<X, E> {
     /// Does the work that is due, whenever the keeper is woken. Stores the keeper's waker, and returns the latest time
     /// at which the keeper must run again, with the previous waker.
     pub(in crate::pool) fn keep(
         &mut self,
         now: Instant,
         keeper: Waker,
-        todo: &mut PoolTodo<X, E>,
+        todo: &mut Todo<X, E>,
     ) -> (Option<Instant>, Option<Waker>) {
-        self.kept_at = Some(now);
+        self.told = Some(now);
         while self.queue.front_deadline().is_some_and(|deadline| deadline <= now) {
             let refusal = AcquireError::TimedOut { cause: self.cause() };
             todo.wake.extend(self.queue.settle(Err(refusal)).ok());
@@ -35,7 +35,7 @@ impl<X, E> PoolState<X, E> {
         (self.alarm, self.keeper.replace(keeper))
     }
 
-    fn discard_expired(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
+    fn discard_expired(&mut self, now: Instant, todo: &mut Todo<X, E>) {
         let before = self.expiries.len();
         while self.expiries.first().is_some_and(|(expires, _)| *expires <= now) {
             self.expiries.pop_first();
@@ -50,11 +50,9 @@ impl<X, E> PoolState<X, E> {
     }
 
     #[inline]
-    pub(super) fn has_expired(&self, entry: &PoolEntry<X>) -> bool {
-        if mutant!("pool.live_for_ever") {
-            return false;
-        }
-        matches!((entry.expires, self.kept_at), (Some(expires), Some(now)) if expires <= now)
+    pub(super) fn has_expired(&self, entry: &Entry<X>) -> bool {
+        matches!((entry.expires, self.told), (Some(expires), Some(told)) if expires <= told)
+            && !mutant!("pool.live_for_ever")
     }
 
     /// Marks connections that came back during the tick that ends as idle since its beginning. Another tick begins if a
@@ -73,7 +71,7 @@ impl<X, E> PoolState<X, E> {
         }
     }
 
-    fn discard_long_idle(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
+    fn discard_long_idle(&mut self, now: Instant, todo: &mut Todo<X, E>) {
         while self.long_idle_at().is_some_and(|at| at <= now)
             && let Some(entry) = self.idle.pop_front()
         {
@@ -84,11 +82,8 @@ impl<X, E> PoolState<X, E> {
     /// The time at which the connection that has been idle longest is closed; the minimum stays open.
     fn long_idle_at(&self) -> Option<Instant> {
         let timeout = self.rules.idle_timeout?;
-        let mut is_spare = self.live > self.min;
-        if mutant!("pool.starve_minimum") {
-            is_spare = true;
-        }
-        let since = self.idle.front().filter(|_| is_spare)?.since?;
+        let spare = self.live > self.min || mutant!("pool.starve_minimum");
+        let since = self.idle.front().filter(|_| spare)?.since?;
         since.checked_add(timeout)
     }
 
@@ -96,7 +91,7 @@ impl<X, E> PoolState<X, E> {
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         let retry = self.down.as_ref().filter(|_| {
             let is_wanted = !self.queue.is_empty() || self.live < self.min;
-            self.phase == PoolPhase::Open && is_wanted && self.connecting == 0 && self.capacity_left() > 0
+            self.phase == Phase::Open && is_wanted && self.connecting == 0 && self.room() > 0
         });
         let tick_ends = self.ticking.zip(self.rules.tick).and_then(|(began, tick)| began.checked_add(tick));
         let leak = self.holders.longest().zip(self.rules.leak_after);
@@ -114,7 +109,7 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Wakes the keeper if work is due before its alarm.
-    pub(super) fn poke(&mut self, todo: &mut PoolTodo<X, E>) {
+    pub(super) fn poke(&mut self, todo: &mut Todo<X, E>) {
         let Some(next) = self.next_alarm() else { return };
         if self.alarm.is_none_or(|alarm| next < alarm) {
             todo.wake.extend(self.keeper.take());
@@ -126,7 +121,7 @@ impl<X, E> PoolState<X, E> {
         &mut self,
         now: Instant,
         site: &'static Location<'static>,
-        todo: &mut PoolTodo<X, E>,
+        todo: &mut Todo<X, E>,
     ) -> Held {
         let held = self.holders.add(now, site);
         self.poke(todo);

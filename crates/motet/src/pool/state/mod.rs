@@ -19,18 +19,17 @@ use tokio::time::Instant;
 
 use self::downtime::Downtime;
 use self::holders::Holders;
-use self::queue::WaitQueue;
+use self::queue::Queue;
 use super::error::{AcquireError, ConnectError};
-use crate::sync::WaitState;
 use crate::task::renew::Renewal;
 use crate::{Backoff, mutant};
 
 pub(super) use self::connects::Warmth;
-pub(super) use self::queue::{QueueEnd, Seen};
-pub(super) use self::todo::PoolTodo;
+pub(super) use self::queue::{At, Seen, Stage};
+pub(super) use self::todo::Todo;
 
 /// A connection with the bookkeeping of the pool.
-pub(super) struct PoolEntry<X> {
+pub(super) struct Entry<X> {
     pub(super) what: X,
     id: u64,
     expires: Option<Instant>,
@@ -43,11 +42,11 @@ pub(super) struct PoolEntry<X> {
 }
 
 /// The result of a wait.
-pub(super) type Handed<X, E> = Result<Box<PoolEntry<X>>, AcquireError<E>>;
+pub(super) type Handed<X, E> = Result<Box<Entry<X>>, AcquireError<E>>;
 
 /// The settings that do not change while the pool is open.
 #[derive(Debug, Clone)]
-pub(super) struct PoolRules {
+pub(super) struct Rules {
     /// The maximum number of concurrent connects.
     pub(super) connects: usize,
     pub(super) max_waiting: usize,
@@ -60,7 +59,7 @@ pub(super) struct PoolRules {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum PoolPhase {
+pub(super) enum Phase {
     Open,
     /// The scope has cancelled its services: the pool opens no more connections, and still lends idle ones.
     Ending,
@@ -68,25 +67,25 @@ pub(super) enum PoolPhase {
 }
 
 /// The state machine. `X` is the connection, `E` the error of a connect.
-pub(super) struct PoolState<X, E> {
+pub(super) struct State<X, E> {
     /// No caller waits while a connection is idle.
-    idle: VecDeque<Box<PoolEntry<X>>>,
-    queue: WaitQueue<Handed<X, E>>,
-    phase: PoolPhase,
+    idle: VecDeque<Box<Entry<X>>>,
+    queue: Queue<Handed<X, E>>,
+    phase: Phase,
     min: usize,
     max: usize,
     /// The number of open connections, idle or not.
     live: usize,
     connecting: usize,
     closing: usize,
-    rules: PoolRules,
+    rules: Rules,
     down: Option<Downtime<E>>,
     /// When the tick began. An idle connection without a `since` came back after that.
     ticking: Option<Instant>,
     /// The keeper was woken to begin a tick.
     is_stirred: bool,
     /// The last time that the keeper ran: a connection that had expired by then is not lent.
-    kept_at: Option<Instant>,
+    told: Option<Instant>,
     expiries: BTreeSet<(Instant, u64)>,
     holders: Holders,
     keeper: Option<Waker>,
@@ -97,7 +96,7 @@ pub(super) struct PoolState<X, E> {
 
 /// The numbers of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PoolCounts {
+pub(super) struct Counts {
     pub(super) min: usize,
     pub(super) max: usize,
     pub(super) idle: usize,
@@ -109,23 +108,23 @@ pub(super) struct PoolCounts {
     pub(super) made: u64,
     pub(super) closed: u64,
     pub(super) down: bool,
-    pub(super) phase: PoolPhase,
+    pub(super) phase: Phase,
 }
 
 /// The result of joining the queue.
 pub(super) enum Joined<X, E> {
-    Got(Box<PoolEntry<X>>),
+    Got(Box<Entry<X>>),
     Refused(AcquireError<E>),
     /// The caller waits, with this key.
     Waits(usize),
 }
 
-impl<X, E> PoolState<X, E> {
-    pub(super) fn new(min: usize, max: usize, rules: PoolRules) -> Self {
+impl<X, E> State<X, E> {
+    pub(super) fn new(min: usize, max: usize, rules: Rules) -> Self {
         Self {
             idle: VecDeque::new(),
-            queue: WaitQueue::new(),
-            phase: PoolPhase::Open,
+            queue: Queue::new(),
+            phase: Phase::Open,
             min,
             max,
             live: 0,
@@ -135,7 +134,7 @@ impl<X, E> PoolState<X, E> {
             down: None,
             ticking: None,
             is_stirred: false,
-            kept_at: None,
+            told: None,
             expiries: BTreeSet::new(),
             holders: Holders::default(),
             keeper: None,
@@ -147,38 +146,28 @@ impl<X, E> PoolState<X, E> {
 
     /// Takes the connection that was used last. If one is idle, no caller waits.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<Box<PoolEntry<X>>> {
+    pub(super) fn take(&mut self) -> Option<Box<Entry<X>>> {
         self.idle.pop_back()
     }
 
     /// Takes the connection that was used last, if `will_do` returns `true` for it.
-    pub(super) fn take_if(
-        &mut self,
-        will_do: impl FnOnce(&PoolEntry<X>) -> bool,
-    ) -> Option<Box<PoolEntry<X>>> {
+    pub(super) fn take_if(&mut self, will_do: impl FnOnce(&Entry<X>) -> bool) -> Option<Box<Entry<X>>> {
         self.idle.pop_back_if(|entry| will_do(entry))
     }
 
     /// Takes all idle connections.
-    pub(super) fn take_all(&mut self) -> VecDeque<Box<PoolEntry<X>>> {
+    pub(super) fn take_all(&mut self) -> VecDeque<Box<Entry<X>>> {
         std::mem::take(&mut self.idle)
     }
 
     /// Returns a usable connection to the pool. Returns the waker to call: of the caller that gets it, or of the
     /// keeper. The error is a connection that must not be used any more.
     #[inline]
-    pub(super) fn give_back(
-        &mut self,
-        mut entry: Box<PoolEntry<X>>,
-    ) -> Result<Option<Waker>, Box<PoolEntry<X>>> {
-        if self.phase == PoolPhase::Closed || self.live > self.max || self.has_expired(&entry) {
+    pub(super) fn give_back(&mut self, mut entry: Box<Entry<X>>) -> Result<Option<Waker>, Box<Entry<X>>> {
+        if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
             return Err(entry);
         }
-        let mut is_wanted = !self.queue.is_empty();
-        if mutant!("pool.ignore_waiters") {
-            is_wanted = false;
-        }
-        if is_wanted {
+        if !self.queue.is_empty() && !mutant!("pool.ignore_waiters") {
             return Ok(self.hand_over(entry));
         }
         entry.since = None;
@@ -192,12 +181,8 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Returns an unused connection to the pool, unchanged. At the front it is the last one to be lent.
-    pub(super) fn put_back(
-        &mut self,
-        at: QueueEnd,
-        entry: Box<PoolEntry<X>>,
-    ) -> Result<Option<Waker>, Box<PoolEntry<X>>> {
-        if self.phase == PoolPhase::Closed || self.live > self.max || self.has_expired(&entry) {
+    pub(super) fn put_back(&mut self, at: At, entry: Box<Entry<X>>) -> Result<Option<Waker>, Box<Entry<X>>> {
+        if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
             return Err(entry);
         }
         if !self.queue.is_empty() {
@@ -206,21 +191,17 @@ impl<X, E> PoolState<X, E> {
         // A connection that was handed to a caller that did not use it has no age, like one that comes back from use.
         self.is_stirred |= entry.since.is_none() && self.rules.tick.is_some();
         match at {
-            QueueEnd::Front => self.idle.push_front(entry),
-            QueueEnd::Back => self.idle.push_back(entry),
+            At::Front => self.idle.push_front(entry),
+            At::Back => self.idle.push_back(entry),
         }
         Ok(self.keeper.take())
     }
 
-    fn hand_over(&mut self, mut entry: Box<PoolEntry<X>>) -> Option<Waker> {
+    fn hand_over(&mut self, mut entry: Box<Entry<X>>) -> Option<Waker> {
         entry.since = None;
         match self.queue.settle(Ok(entry)) {
-            Ok(waker) => {
-                if mutant!("pool.skip_wake") {
-                    return None;
-                }
-                Some(waker)
-            }
+            Ok(_) if mutant!("pool.skip_wake") => None,
+            Ok(waker) => Some(waker),
             Err(_) => unreachable!("a caller waits"),
         }
     }
@@ -228,32 +209,26 @@ impl<X, E> PoolState<X, E> {
     /// Returns an idle connection, or puts the caller into the queue.
     pub(super) fn join(
         &mut self,
-        at: QueueEnd,
+        at: At,
         waker: &mut Option<Waker>,
         began: Instant,
         now: Instant,
-        todo: &mut PoolTodo<X, E>,
+        todo: &mut Todo<X, E>,
     ) -> Joined<X, E> {
         if let Some(entry) = self.take() {
             return Joined::Got(entry);
         }
-        if self.phase != PoolPhase::Open {
+        if self.phase != Phase::Open {
             return Joined::Refused(AcquireError::Closed);
         }
-        let mut refusal = self.refusal(now);
-        if mutant!("pool.hang_when_down") {
-            refusal = None;
-        }
-        if let Some(cause) = refusal {
+        if let Some(cause) = self.refusal(now)
+            && !mutant!("pool.hang_when_down")
+        {
             return Joined::Refused(AcquireError::Unavailable(cause));
         }
         // A caller that comes back to the front, because its connection failed the check, was already admitted.
         let limit = self.rules.max_waiting;
-        let mut is_full = at == QueueEnd::Back && self.queue.len() >= limit;
-        if mutant!("pool.wait_unbounded") {
-            is_full = false;
-        }
-        if is_full {
+        if at == At::Back && self.queue.len() >= limit && !mutant!("pool.wait_unbounded") {
             return Joined::Refused(AcquireError::TooManyWaiting { limit });
         }
         // The deadline may have passed. A caller without patience still causes a connect: otherwise a pool with only
@@ -279,21 +254,21 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Removes a caller. If it was handed a connection, the caller of this function has to return it.
-    pub(super) fn leave(&mut self, key: usize) -> WaitState<Waker, Handed<X, E>> {
+    pub(super) fn leave(&mut self, key: usize) -> Stage<Handed<X, E>> {
         self.queue.remove(key)
     }
 
     /// Ends connecting: no caller can wait any more.
-    pub(super) fn end(&mut self, todo: &mut PoolTodo<X, E>) {
-        self.phase = self.phase.max(PoolPhase::Ending);
+    pub(super) fn end(&mut self, todo: &mut Todo<X, E>) {
+        self.phase = self.phase.max(Phase::Ending);
         self.refuse_all(todo, || AcquireError::Closed);
         self.tell(todo);
     }
 
     /// Refuses new and waiting callers, and closes idle connections.
-    pub(super) fn close(&mut self, todo: &mut PoolTodo<X, E>) {
+    pub(super) fn close(&mut self, todo: &mut Todo<X, E>) {
         self.end(todo);
-        self.phase = PoolPhase::Closed;
+        self.phase = Phase::Closed;
         for entry in self.take_all() {
             self.discard(entry, todo);
         }
@@ -301,7 +276,7 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Notifies the callers that wait for the pool to become warm or closed.
-    fn tell(&mut self, todo: &mut PoolTodo<X, E>) {
+    fn tell(&mut self, todo: &mut Todo<X, E>) {
         todo.changed = true;
         if self.is_over() {
             todo.wake.extend(self.keeper.take());
@@ -309,16 +284,16 @@ impl<X, E> PoolState<X, E> {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.phase != PoolPhase::Open
+        self.phase != Phase::Open
     }
 
     /// Returns `true` if the pool is closed and has no connection left.
     pub(super) fn is_over(&self) -> bool {
-        self.phase == PoolPhase::Closed && self.live + self.connecting + self.closing == 0
+        self.phase == Phase::Closed && self.live + self.connecting + self.closing == 0
     }
 
-    pub(super) fn counts(&self) -> PoolCounts {
-        PoolCounts {
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
             min: self.min,
             max: self.max,
             idle: self.idle.len(),
@@ -346,19 +321,16 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Refuses the waiting callers if no connection can come.
-    fn refuse_the_stranded(&mut self, todo: &mut PoolTodo<X, E>) {
-        let mut cause = self.cause();
-        if mutant!("pool.hang_when_down") {
-            cause = None;
-        }
-        if let Some(cause) = cause
+    fn refuse_the_stranded(&mut self, todo: &mut Todo<X, E>) {
+        if let Some(cause) = self.cause()
             && self.live + self.connecting == 0
+            && !mutant!("pool.hang_when_down")
         {
             self.refuse_all(todo, || AcquireError::Unavailable(Arc::clone(&cause)));
         }
     }
 
-    fn refuse_all(&mut self, todo: &mut PoolTodo<X, E>, refusal: impl Fn() -> AcquireError<E>) {
+    fn refuse_all(&mut self, todo: &mut Todo<X, E>, refusal: impl Fn() -> AcquireError<E>) {
         while !self.queue.is_empty() {
             // An error is the refusal itself, when no caller is left.
             todo.wake.extend(self.queue.settle(Err(refusal())).ok());

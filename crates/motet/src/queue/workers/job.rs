@@ -18,13 +18,13 @@ use crate::task::core::panic_words;
 pub struct Job<T: Send + 'static> {
     /// Always `Some` until the drop.
     lease: Option<Lease<T>>,
-    slot: Arc<JobSlot<T>>,
+    slot: Arc<Slot<T>>,
 }
 
 /// The slot to which a job returns its lease.
-pub(super) struct JobSlot<T: Send + 'static>(Mutex<JobState<T>>);
+pub(super) struct Slot<T: Send + 'static>(Mutex<State<T>>);
 
-enum JobState<T: Send + 'static> {
+enum State<T: Send + 'static> {
     Out,
     Back(Lease<T>),
     /// The handler has ended, and the job still lives.
@@ -60,15 +60,9 @@ impl Verdict {
     fn settle<T: Send + 'static>(self, lease: Lease<T>) -> Result<(), LeaseError> {
         match self {
             Self::Done => lease.end(),
-            Self::Release => {
-                if mutant!("workers.burn_attempt") {
-                    drop(lease);
-                    return Ok(());
-                }
-                lease.give_back()
-            }
+            Self::Release if !mutant!("workers.burn_attempt") => lease.give_back(),
             Self::Retry(after) if !after.is_zero() => lease.fail(after),
-            Self::Retry(_) => {
+            Self::Release | Self::Retry(_) => {
                 drop(lease);
                 Ok(())
             }
@@ -76,9 +70,9 @@ impl Verdict {
     }
 }
 
-impl<T: Send + 'static> JobSlot<T> {
+impl<T: Send + 'static> Slot<T> {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(JobState::Out)))
+        Arc::new(Self(Mutex::new(State::Out)))
     }
 
     /// Creates a job of the lease, which returns to this slot.
@@ -89,16 +83,16 @@ impl<T: Send + 'static> JobSlot<T> {
     /// Takes the lease back. If the job still lives, `verdict` is applied when the job is dropped.
     pub(super) fn take_or(&self, verdict: Verdict) -> Option<Lease<T>> {
         let mut state = self.lock();
-        match std::mem::replace(&mut *state, JobState::Out) {
-            JobState::Back(lease) => Some(lease),
-            JobState::Out | JobState::Judged(_) => {
-                *state = JobState::Judged(verdict);
+        match std::mem::replace(&mut *state, State::Out) {
+            State::Back(lease) => Some(lease),
+            State::Out | State::Judged(_) => {
+                *state = State::Judged(verdict);
                 None
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, JobState<T>> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,12 +122,12 @@ impl<T: Send + 'static> Drop for Job<T> {
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         let mut state = self.slot.lock();
-        match std::mem::replace(&mut *state, JobState::Out) {
-            JobState::Judged(verdict) => {
+        match std::mem::replace(&mut *state, State::Out) {
+            State::Judged(verdict) => {
                 drop(state);
                 verdict.apply(lease);
             }
-            JobState::Out | JobState::Back(_) => *state = JobState::Back(lease),
+            State::Out | State::Back(_) => *state = State::Back(lease),
         }
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::rules::{Config, Rules};
-use super::{AdaptiveLimitBuilder, AdaptiveLimitStats, LimitChange, LimitPermit};
+use super::rules::{AdaptiveConfig, AdaptiveRules};
+use super::{AdaptiveLimitBuilder, LimitPermit};
 use crate::observe::Registration;
-use crate::resilience::line::{Full, Line};
+use crate::resilience::line::{LineFull, PermitLine};
 use crate::resilience::listeners::Listeners;
-use crate::resilience::{Rejected, RejectedBy};
+use crate::resilience::register::RegisterWith;
+use crate::resilience::{LimitStats, PolicyKind, RejectedError};
 use crate::task::Name;
 use crate::{mutant, sim};
 
@@ -43,30 +44,37 @@ use crate::{mutant, sim};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct AdaptiveLimit(pub(super) Arc<Shared>);
+pub struct AdaptiveLimit(pub(super) Arc<AdaptiveShared>);
 
-pub(super) struct Shared {
-    line: Line,
+pub(super) struct AdaptiveShared {
+    line: PermitLine,
     /// A copy of the limit in the rules, written under their lock.
     limit: AtomicUsize,
     in_flight: AtomicUsize,
     rejected: AtomicU64,
-    rules: Mutex<Ruled>,
+    rules: Mutex<LimitState>,
     listeners: Listeners<LimitChange>,
     name: Option<Name>,
-    pub(super) shown: OnceLock<Registration>,
+    pub(super) registration: OnceLock<Registration>,
 }
 
-struct Ruled {
-    rules: Rules,
+struct LimitState {
+    rules: AdaptiveRules,
     /// The number of permits: free, taken, and being returned. It stays above the limit until enough permits have been
     /// returned.
-    places: usize,
+    permits: usize,
+}
+
+/// A change of the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LimitChange {
+    pub(super) from: usize,
+    pub(super) to: usize,
 }
 
 /// The outcome of a call, as the limit counts it.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Sample {
+pub(super) enum CallSample {
     Success { took: Duration },
     Failure,
 }
@@ -78,29 +86,29 @@ impl AdaptiveLimit {
     }
 
     pub(super) fn new(
-        config: Config,
-        line: Line,
+        config: AdaptiveConfig,
+        line: PermitLine,
         listeners: Listeners<LimitChange>,
         name: Option<Name>,
     ) -> Self {
-        let places = config.start;
-        Self(Arc::new(Shared {
+        let permits = config.start;
+        Self(Arc::new(AdaptiveShared {
             line,
-            limit: AtomicUsize::new(places),
+            limit: AtomicUsize::new(permits),
             in_flight: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
-            rules: Mutex::new(Ruled { rules: Rules::new(config), places }),
+            rules: Mutex::new(LimitState { rules: AdaptiveRules::new(config), permits }),
             listeners,
             name,
-            shown: OnceLock::new(),
+            registration: OnceLock::new(),
         }))
     }
 
     /// Takes a permit, if the limit allows it and no caller waits.
     ///
     /// # Errors
-    /// [`Rejected`] otherwise; also in the instant in which another thread returns a permit.
-    pub fn try_acquire(&self) -> Result<LimitPermit<'_>, Rejected> {
+    /// [`RejectedError`] otherwise; also in the instant in which another thread returns a permit.
+    pub fn try_acquire(&self) -> Result<LimitPermit<'_>, RejectedError> {
         self.permit(self.0.line.try_take(self.0.limit.load(Ordering::Relaxed)))
     }
 
@@ -116,9 +124,9 @@ impl AdaptiveLimit {
     /// Safe: the caller leaves the line, and a permit that was assigned to it goes to the next waiter.
     ///
     /// # Errors
-    /// [`Rejected`] if the line is full, or if no permit was free within the longest wait.
+    /// [`RejectedError`] if the line is full, or if no permit was free within the longest wait.
     #[track_caller]
-    pub fn acquire(&self) -> impl Future<Output = Result<LimitPermit<'_>, Rejected>> {
+    pub fn acquire(&self) -> impl Future<Output = Result<LimitPermit<'_>, RejectedError>> {
         sim::at_named(
             "adaptive limit",
             "acquire",
@@ -127,24 +135,24 @@ impl AdaptiveLimit {
         )
     }
 
-    fn permit(&self, taken: Result<(), Full>) -> Result<LimitPermit<'_>, Rejected> {
+    fn permit(&self, taken: Result<(), LineFull>) -> Result<LimitPermit<'_>, RejectedError> {
         match taken {
             Ok(()) => {
                 let in_flight = self.0.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
                 Ok(LimitPermit::new(&self.0, Instant::now(), in_flight))
             }
-            Err(Full) => {
+            Err(LineFull) => {
                 self.0.rejected.fetch_add(1, Ordering::Relaxed);
-                Err(Rejected::new(RejectedBy::AdaptiveLimit, None))
+                Err(RejectedError::new(PolicyKind::AdaptiveLimit, None))
             }
         }
     }
 
     /// The statistics of the limit.
     #[must_use]
-    pub fn stats(&self) -> AdaptiveLimitStats {
+    pub fn stats(&self) -> LimitStats {
         let in_flight = self.0.in_flight.load(Ordering::Relaxed);
-        AdaptiveLimitStats {
+        LimitStats {
             limit: self.0.limit.load(Ordering::Relaxed),
             in_flight,
             waiting: self.0.line.inside().saturating_sub(in_flight),
@@ -153,39 +161,46 @@ impl AdaptiveLimit {
     }
 }
 
-impl Shared {
+impl AdaptiveShared {
     /// Returns a permit and records the outcome of its call, with the time at which it ended.
-    pub(super) fn leave(&self, sample: Option<(Sample, Instant)>, in_flight: usize) {
+    pub(super) fn leave(&self, sample: Option<(CallSample, Instant)>, in_flight: usize) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let mut ruled = self.lock();
-        let before = ruled.rules.limit();
+        let mut state = self.lock();
+        let before = state.rules.limit();
         match sample {
-            Some((Sample::Success { took }, now)) => ruled.rules.ended(Some(took), in_flight, now),
-            Some((Sample::Failure, now)) => ruled.rules.ended(None, in_flight, now),
+            Some((CallSample::Success { took }, now)) => state.rules.ended(Some(took), in_flight, now),
+            Some((CallSample::Failure, now)) => state.rules.ended(None, in_flight, now),
             None => {}
         }
-        let limit = ruled.rules.limit();
+        let limit = state.rules.limit();
         self.limit.store(limit, Ordering::Relaxed);
         // The returned permit first: it is removed if there are more permits than the limit.
-        let back = ruled.places <= limit || mutant!("limit.never_shrink");
-        if !back {
-            ruled.places -= 1;
+        let mut is_above = state.permits > limit;
+        if mutant!("limit.never_shrink") {
+            is_above = false;
+        }
+        if is_above {
+            state.permits -= 1;
         }
         // Removing permits wakes no waiter, so that it may be done under the lock.
-        ruled.places -= self.line.close(ruled.places.saturating_sub(limit));
-        let more = limit.saturating_sub(ruled.places);
-        ruled.places += more;
-        drop(ruled);
-        self.line.leave(back);
+        state.permits -= self.line.remove(state.permits.saturating_sub(limit));
+        let more = limit.saturating_sub(state.permits);
+        state.permits += more;
+        drop(state);
+        if is_above {
+            self.line.leave_without_permit();
+        } else {
+            self.line.leave();
+        }
         if more > 0 {
-            self.line.open(more);
+            self.line.add(more);
         }
         if limit != before {
-            self.listeners.tell(self.name.as_ref(), &LimitChange { from: before, to: limit });
+            self.listeners.notify(self.name.as_ref(), &LimitChange { from: before, to: limit });
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ruled> {
+    fn lock(&self) -> MutexGuard<'_, LimitState> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -193,7 +208,7 @@ impl Shared {
 /// Creates a limit with the [defaults](AdaptiveLimitBuilder), which are valid.
 impl Default for AdaptiveLimit {
     fn default() -> Self {
-        AdaptiveLimitBuilder::default().checked()
+        AdaptiveLimitBuilder::default().checked(RegisterWith::AmbientScope)
     }
 }
 

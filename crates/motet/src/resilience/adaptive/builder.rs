@@ -1,12 +1,13 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::rules::Config;
-use super::{AdaptiveLimit, LimitChange};
-use crate::resilience::InvalidPolicy;
-use crate::resilience::line::Line;
+use super::AdaptiveLimit;
+use super::adaptive_limit::LimitChange;
+use super::rules::AdaptiveConfig;
+use crate::resilience::PolicyConfigError;
+use crate::resilience::line::PermitLine;
 use crate::resilience::listeners::Listeners;
+use crate::resilience::register::{RegisterWith, register};
 use crate::task::{Name, Scope};
 
 /// A builder of an [`AdaptiveLimit`].
@@ -17,17 +18,18 @@ use crate::task::{Name, Scope};
 #[derive(Clone)]
 #[must_use = "nothing is limited until the limit is built"]
 pub struct AdaptiveLimitBuilder {
-    config: Config,
-    queue: usize,
+    config: AdaptiveConfig,
+    max_waiting: usize,
     max_wait: Duration,
     listeners: Listeners<LimitChange>,
-    shown: Option<(Scope, Name)>,
+    name: Option<Name>,
 }
 
 impl Default for AdaptiveLimitBuilder {
     fn default() -> Self {
-        let config = Config { start: 20, min: 1, max: 200, window: Duration::from_secs(1), min_samples: 50 };
-        Self { config, queue: 0, max_wait: Duration::ZERO, listeners: Listeners::default(), shown: None }
+        let config =
+            AdaptiveConfig { start: 20, min: 1, max: 200, window: Duration::from_secs(1), min_samples: 50 };
+        Self { config, max_waiting: 0, max_wait: Duration::ZERO, listeners: Listeners::default(), name: None }
     }
 }
 
@@ -53,54 +55,64 @@ impl AdaptiveLimitBuilder {
 
     /// Sets how many callers may wait for a permit, up to a million, and for how long. With `max_wait` zero no caller
     /// waits, [`Duration::MAX`] waits without a limit.
-    pub fn queue(mut self, length: usize, max_wait: Duration) -> Self {
-        (self.queue, self.max_wait) = (length, max_wait);
+    pub fn queue(mut self, max_waiting: usize, max_wait: Duration) -> Self {
+        (self.max_waiting, self.max_wait) = (max_waiting, max_wait);
         self
     }
 
-    /// Calls `listener` after each change of the limit, with no lock held, in the call whose end changed it. Its panic
-    /// is logged, and goes no further.
-    pub fn on_change(mut self, listener: impl Fn(&LimitChange) + Send + Sync + 'static) -> Self {
-        self.listeners.add(listener);
+    /// Calls `listener` with the old and the new limit after each change, with no lock held, in the call whose end
+    /// changed it. Its panic is logged, and goes no further.
+    pub fn on_change(mut self, listener: impl Fn(usize, usize) + Send + Sync + 'static) -> Self {
+        self.listeners.add(move |change: &LimitChange| listener(change.from, change.to));
         self
     }
 
-    /// Sets the name, and registers the limit with the scope, whose snapshots show it.
-    pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
-        self.shown = Some((scope.clone(), name.into()));
+    /// Sets the name, for logs and snapshots.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
-    /// Builds the limit.
+    /// Builds the limit. If it has a name, the snapshots of the scope of the running task show it.
     ///
     /// # Errors
-    /// [`InvalidPolicy`] if the bounds and the start are not in order or not from 1 to a million, the line is longer
-    /// than that, or a window has no calls or is longer than a day.
-    pub fn build(self) -> Result<AdaptiveLimit, InvalidPolicy> {
-        const MILLION: usize = 1_000_000;
-        let Config { start, min, max, window, min_samples } = self.config;
-        let in_order = 1 <= min && min <= start && start <= max && max <= MILLION;
-        InvalidPolicy::unless(in_order, "an adaptive limit starts between its bounds, from 1 to a million")?;
-        InvalidPolicy::unless(
-            self.queue <= MILLION,
-            "the queue of an adaptive limit has up to a million places",
-        )?;
-        let some = min_samples > 0 && window <= Duration::from_secs(24 * 60 * 60);
-        InvalidPolicy::unless(some, "a window has 1 sample or more, and a day or less")?;
-        Ok(self.checked())
+    /// [`PolicyConfigError`] if the bounds and the start are not in order or not from 1 to a million, the line is
+    /// longer than that, or a window has no calls or is longer than a day.
+    pub fn build(self) -> Result<AdaptiveLimit, PolicyConfigError> {
+        self.check()?;
+        Ok(self.checked(RegisterWith::AmbientScope))
     }
 
-    pub(super) fn checked(self) -> AdaptiveLimit {
-        let line = Line::new(self.config.start, self.queue, self.max_wait);
-        let name = self.shown.as_ref().map(|(_, name)| name.clone());
-        let limit = AdaptiveLimit::new(self.config, line, self.listeners, name);
-        if let Some((scope, name)) = self.shown {
-            let weak = Arc::downgrade(&limit.0);
-            let shown = scope.register("adaptive limit", name, move || {
-                weak.upgrade().map(|shared| AdaptiveLimit(shared).stats().shown()).unwrap_or_default()
-            });
+    /// Builds the limit. If it has a name, the snapshots of `scope` show it.
+    ///
+    /// # Errors
+    /// [`PolicyConfigError`], as for [`build`](Self::build).
+    pub fn build_in(self, scope: &Scope) -> Result<AdaptiveLimit, PolicyConfigError> {
+        self.check()?;
+        Ok(self.checked(RegisterWith::Scope(scope)))
+    }
+
+    fn check(&self) -> Result<(), PolicyConfigError> {
+        const MILLION: usize = 1_000_000;
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let AdaptiveConfig { start, min, max, window, min_samples } = self.config;
+        let in_order = 1 <= min && min <= max && max <= MILLION;
+        PolicyConfigError::unless(in_order, "between", (min, max), "in order and from 1 to a million")?;
+        let within = (min..=max).contains(&start);
+        PolicyConfigError::unless(within, "start", start, "within the bounds of `between`")?;
+        let is_bounded = self.max_waiting <= MILLION;
+        PolicyConfigError::unless(is_bounded, "queue", self.max_waiting, "at most a million")?;
+        PolicyConfigError::unless(window <= DAY, "window", window, "at most a day")?;
+        PolicyConfigError::unless(min_samples > 0, "min_samples", min_samples, "at least 1")
+    }
+
+    pub(super) fn checked(self, with: RegisterWith<'_>) -> AdaptiveLimit {
+        let line = PermitLine::new(self.config.start, self.max_waiting, self.max_wait);
+        let limit = AdaptiveLimit::new(self.config, line, self.listeners, self.name.clone());
+        let stats = |shared| AdaptiveLimit(shared).stats().shown();
+        if let Some(registration) = register(with, "adaptive limit", self.name, &limit.0, stats) {
             // The limit is new, so the cell is empty.
-            let _ = limit.0.shown.set(shown);
+            let _ = limit.0.registration.set(registration);
         }
         limit
     }

@@ -4,9 +4,7 @@ mod adaptive_limit;
 mod builder;
 mod permit;
 mod rules;
-mod stats;
 
 pub use adaptive_limit::AdaptiveLimit;
 pub use builder::AdaptiveLimitBuilder;
 pub use permit::LimitPermit;
-pub use stats::{AdaptiveLimitStats, LimitChange};

@@ -1,11 +1,12 @@
+use std::fmt;
 use std::sync::Arc;
-use std::{fmt, mem};
 
 use tokio::time::Instant;
 
-use super::adaptive_limit::{Sample, Shared};
+use super::adaptive_limit::{AdaptiveShared, CallSample};
 use crate::mutant;
 use crate::resilience::Verdict;
+use crate::resilience::policy_handle::PolicyHandle;
 
 /// A permit of an [`AdaptiveLimit`](super::AdaptiveLimit) for one call, with which its outcome is recorded.
 ///
@@ -14,21 +15,15 @@ use crate::resilience::Verdict;
 /// patience of its caller only.
 #[must_use = "a permit that is dropped is free again"]
 pub struct LimitPermit<'a> {
-    limit: Held<'a>,
+    limit: PolicyHandle<'a, AdaptiveShared>,
     begun: Instant,
     /// The number of calls in flight when this call began, itself included.
     in_flight: usize,
 }
 
-enum Held<'a> {
-    Borrowed(&'a Arc<Shared>),
-    Owned(Arc<Shared>),
-    Done,
-}
-
 impl<'a> LimitPermit<'a> {
-    pub(super) fn new(shared: &'a Arc<Shared>, begun: Instant, in_flight: usize) -> Self {
-        Self { limit: Held::Borrowed(shared), begun, in_flight }
+    pub(super) fn new(shared: &'a Arc<AdaptiveShared>, begun: Instant, in_flight: usize) -> Self {
+        Self { limit: PolicyHandle::Borrowed(shared), begun, in_flight }
     }
 
     /// Returns the permit, and records a success with its duration.
@@ -57,7 +52,7 @@ impl<'a> LimitPermit<'a> {
                 let now = Instant::now();
                 let took = now.saturating_duration_since(self.begun);
                 let failed = verdict == Verdict::Failure;
-                Some((if failed { Sample::Failure } else { Sample::Success { took } }, now))
+                Some((if failed { CallSample::Failure } else { CallSample::Success { took } }, now))
             }
         };
         self.leave(sample);
@@ -66,28 +61,22 @@ impl<'a> LimitPermit<'a> {
     /// Turns the permit into one that does not borrow the handle, for a call that outlives it. The permit counts as
     /// another handle.
     pub fn into_owned(mut self) -> LimitPermit<'static> {
-        let limit = match mem::replace(&mut self.limit, Held::Done) {
-            Held::Borrowed(shared) => Held::Owned(Arc::clone(shared)),
-            Held::Owned(shared) => Held::Owned(shared),
-            Held::Done => Held::Done,
-        };
-        LimitPermit { limit, begun: self.begun, in_flight: self.in_flight }
+        LimitPermit { limit: self.limit.take_owned(), begun: self.begun, in_flight: self.in_flight }
     }
 
-    fn leave(&mut self, sample: Option<(Sample, Instant)>) {
-        match mem::replace(&mut self.limit, Held::Done) {
-            Held::Borrowed(shared) => shared.leave(sample, self.in_flight),
-            Held::Owned(shared) => shared.leave(sample, self.in_flight),
-            Held::Done => {}
+    fn leave(&mut self, sample: Option<(CallSample, Instant)>) {
+        if let Some(shared) = self.limit.take().get() {
+            shared.leave(sample, self.in_flight);
         }
     }
 }
 
 impl Drop for LimitPermit<'_> {
     fn drop(&mut self) {
-        if !mutant!("limit.leak") {
-            self.leave(None);
+        if mutant!("limit.leak") {
+            return;
         }
+        self.leave(None);
     }
 }
 

@@ -2,13 +2,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::{Config, Probes};
-use super::machine::Machine;
-use super::shared::Shared;
-use super::trip::check_rate;
-use super::{BreakerState, CircuitBreaker, OnCancel, StateChange, Trip, Window};
-use crate::resilience::InvalidPolicy;
+use super::machine::BreakerMachine;
+use super::shared::BreakerShared;
+use super::window::check_rate;
+use super::{BreakerState, CircuitBreaker, StateChange, Window};
+use crate::resilience::PolicyConfigError;
 use crate::resilience::listeners::Listeners;
+use crate::resilience::register::{RegisterWith, register};
 use crate::task::{Name, Scope};
 use crate::{Backoff, Jitter};
 
@@ -25,21 +25,40 @@ use crate::{Backoff, Jitter};
 #[derive(Clone)]
 #[must_use = "nothing is guarded until the breaker is built"]
 pub struct CircuitBreakerBuilder {
-    config: Config,
-    on_cancel: Option<OnCancel>,
+    config: BreakerConfig,
+    dropped_calls: Option<DroppedCalls>,
     listeners: Listeners<StateChange>,
     is_disabled: bool,
-    shown: Option<(Scope, Name)>,
+    name: Option<Name>,
 }
 
-/// The next state of a breaker that was half-open for the longest allowed time.
+/// The settings of a breaker.
+#[derive(Debug, Clone)]
+pub(super) struct BreakerConfig {
+    pub(super) consecutive_failures: Option<u32>,
+    pub(super) windows: Vec<Window>,
+    /// The time from which a call counts as slow.
+    pub(super) slow_call: Option<Duration>,
+    pub(super) open_for: Backoff,
+    pub(super) stable_after: Duration,
+    pub(super) probes: ProbeConfig,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ProbeConfig {
+    pub(super) count: u32,
+    pub(super) failure_rate: f64,
+    pub(super) slow_rate: f64,
+    pub(super) lease: Duration,
+    pub(super) max_wait: Option<(Duration, BreakerState)>,
+}
+
+/// How a call counts that was dropped before it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AfterWait {
-    /// The breaker opens again.
-    Open,
-    /// The breaker closes.
-    Close,
+pub(super) enum DroppedCalls {
+    Ignored,
+    Failed,
+    FailedAfter(Duration),
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,22 +66,34 @@ const MINUTE: Duration = Duration::from_secs(60);
 impl Default for CircuitBreakerBuilder {
     fn default() -> Self {
         let open_for = Backoff::doubling(MINUTE / 2, MINUTE * 5).with_jitter(Jitter::Proportional(0.2));
-        let probes = Probes { count: 3, failure_rate: 0.5, slow_rate: 0.5, lease: MINUTE, max_wait: None };
-        let config = Config {
-            trip: Window::calls(100).into(),
+        let probes =
+            ProbeConfig { count: 3, failure_rate: 0.5, slow_rate: 0.5, lease: MINUTE, max_wait: None };
+        let config = BreakerConfig {
+            consecutive_failures: None,
+            windows: Vec::new(),
             slow_call: None,
             open_for,
             stable_after: MINUTE,
             probes,
         };
-        Self { config, on_cancel: None, listeners: Listeners::default(), is_disabled: false, shown: None }
+        Self { config, dropped_calls: None, listeners: Listeners::default(), is_disabled: false, name: None }
     }
 }
 
 impl CircuitBreakerBuilder {
-    /// Sets what opens the breaker.
-    pub fn opens_on(mut self, trip: impl Into<Trip>) -> Self {
-        self.config.trip = trip.into();
+    /// Opens the breaker after this many consecutive failures, at least 1. It replaces the default window, and applies
+    /// in addition to the windows that are added.
+    ///
+    /// This is the cheapest condition: a success reads no clock and takes no lock, unless it ends a streak.
+    pub fn consecutive_failures(mut self, failures: u32) -> Self {
+        self.config.consecutive_failures = Some(failures);
+        self
+    }
+
+    /// Adds a window whose rates open the breaker. It replaces the default window, and applies in addition to other
+    /// windows and to [`consecutive_failures`](Self::consecutive_failures).
+    pub fn window(mut self, window: Window) -> Self {
+        self.config.windows.push(window);
         self
     }
 
@@ -73,9 +104,26 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Sets how a call counts that is dropped before it ended.
-    pub fn on_cancel(mut self, on_cancel: OnCancel) -> Self {
-        self.on_cancel = Some(on_cancel);
+    /// Does not count calls that are dropped before they ended.
+    ///
+    /// A call whose caller lost interest does not show whether the dependency is healthy. A call that hung until a
+    /// timeout of the caller dropped it shows the most: a breaker that ignores such calls never opens for a dependency
+    /// that hangs.
+    pub fn ignore_dropped_calls(mut self) -> Self {
+        self.dropped_calls = Some(DroppedCalls::Ignored);
+        self
+    }
+
+    /// Counts calls that are dropped before they ended as failures.
+    pub fn fail_dropped_calls(mut self) -> Self {
+        self.dropped_calls = Some(DroppedCalls::Failed);
+        self
+    }
+
+    /// Counts a call that is dropped before it ended as a failure, and as slow, if it ran for at least `duration`;
+    /// otherwise the call does not count. With zero, it always counts as a failure; with [`Duration::MAX`], never.
+    pub fn fail_dropped_calls_after(mut self, duration: Duration) -> Self {
+        self.dropped_calls = Some(DroppedCalls::FailedAfter(duration));
         self
     }
 
@@ -122,9 +170,9 @@ impl CircuitBreakerBuilder {
     }
 
     /// Sets how long the breaker stays half-open, more than zero, and its state after that if too few probes have
-    /// ended. Without this setting, or with [`Duration::MAX`], a breaker with few calls stays half-open, and lets them
-    /// through, until enough probes have ended.
-    pub fn half_open_max_wait(mut self, time: Duration, then: AfterWait) -> Self {
+    /// ended, `Open` or `Closed`. Without this setting, or with [`Duration::MAX`], a breaker with few calls stays
+    /// half-open, and lets them through, until enough probes have ended.
+    pub fn half_open_max_wait(mut self, time: Duration, then: BreakerState) -> Self {
         self.config.probes.max_wait = Some((time, then));
         self
     }
@@ -143,55 +191,79 @@ impl CircuitBreakerBuilder {
         self
     }
 
-    /// Sets the name, and registers the breaker with the scope, whose snapshots show it.
-    pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
-        self.shown = Some((scope.clone(), name.into()));
+    /// Sets the name, for errors, logs and snapshots.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
-    /// Builds the breaker.
+    /// Builds the breaker. If it has a name, the snapshots of the scope of the running task show it.
     ///
     /// # Errors
-    /// [`InvalidPolicy`] if a rate is not more than 0 and at most 1, a count or a time is zero, there are more than
-    /// 1000 probes, or a window of calls is smaller than its minimum of calls.
-    pub fn build(self) -> Result<CircuitBreaker, InvalidPolicy> {
-        Ok(self.check()?.checked())
+    /// [`PolicyConfigError`] if a rate is not more than 0 and at most 1, a count or a time is zero, there are more than
+    /// 1000 probes, a window of calls is smaller than its minimum of calls, or the state after
+    /// [`half_open_max_wait`](Self::half_open_max_wait) is neither `Open` nor `Closed`.
+    pub fn build(self) -> Result<CircuitBreaker, PolicyConfigError> {
+        Ok(self.check()?.checked(RegisterWith::AmbientScope))
     }
 
-    pub(in crate::resilience) fn check(self) -> Result<Self, InvalidPolicy> {
-        let probes = &self.config.probes;
-        self.config.trip.check()?;
-        check_rate(probes.failure_rate)?;
-        check_rate(probes.slow_rate)?;
-        let within = (1..=MAX_PROBES).contains(&probes.count);
-        InvalidPolicy::unless(within, "a breaker decides by 1 to 1000 probes")?;
-        InvalidPolicy::unless(!probes.lease.is_zero(), "a probe has more than no time")?;
-        // Otherwise the breaker would leave the half-open state before it has let a probe through.
-        let waits = probes.max_wait.is_none_or(|(time, _)| !time.is_zero());
-        InvalidPolicy::unless(waits, "a breaker is half open for more than no time")?;
-        let slow = self.config.slow_call.is_none_or(|time| !time.is_zero());
-        InvalidPolicy::unless(slow, "a slow call takes more than no time")?;
+    /// Builds the breaker. If it has a name, the snapshots of `scope` show it.
+    ///
+    /// # Errors
+    /// [`PolicyConfigError`], as for [`build`](Self::build).
+    pub fn build_in(self, scope: &Scope) -> Result<CircuitBreaker, PolicyConfigError> {
+        Ok(self.check()?.checked(RegisterWith::Scope(scope)))
+    }
+
+    pub(in crate::resilience) fn check(self) -> Result<Self, PolicyConfigError> {
+        let config = &self.config;
+        if let Some(failures) = config.consecutive_failures {
+            PolicyConfigError::unless(failures > 0, "consecutive_failures", failures, "at least 1")?;
+        }
+        config.windows.iter().try_for_each(Window::check)?;
+        let probes = &config.probes;
+        check_rate("probe_failure_rate", probes.failure_rate)?;
+        check_rate("probe_slow_rate", probes.slow_rate)?;
+        let fits = (1..=MAX_PROBES).contains(&probes.count);
+        PolicyConfigError::unless(fits, "probes", probes.count, "from 1 to 1000")?;
+        let above_zero = |setting, time: Duration| {
+            PolicyConfigError::unless(!time.is_zero(), setting, time, "more than zero")
+        };
+        above_zero("probe_lease", probes.lease)?;
+        if let Some((time, then)) = probes.max_wait {
+            // With zero, the breaker would leave the half-open state before it has let a probe through.
+            above_zero("half_open_max_wait", time)?;
+            let is_allowed = matches!(then, BreakerState::Open | BreakerState::Closed);
+            PolicyConfigError::unless(
+                is_allowed,
+                "half_open_max_wait",
+                then,
+                "followed by `Open` or `Closed`",
+            )?;
+        }
+        config.slow_call.map_or(Ok(()), |time| above_zero("slow_call", time))?;
         Ok(self)
     }
 
-    pub(in crate::resilience) fn checked(self) -> CircuitBreaker {
+    pub(in crate::resilience) fn checked(mut self, with: RegisterWith<'_>) -> CircuitBreaker {
+        if self.config.consecutive_failures.is_none() && self.config.windows.is_empty() {
+            self.config.windows.push(Window::calls(100));
+        }
         let slow_call = self.config.slow_call;
         let hung = slow_call.unwrap_or(Duration::from_secs(1));
-        let on_cancel = self.on_cancel.unwrap_or(OnCancel::FailureIfLongerThan(hung));
-        let name = self.shown.as_ref().map(|(_, name)| name.clone());
-        let mut machine = Machine::new(self.config);
+        let dropped_calls = self.dropped_calls.unwrap_or(DroppedCalls::FailedAfter(hung));
+        let mut machine = BreakerMachine::new(self.config);
         if self.is_disabled {
             machine.force(BreakerState::Disabled);
             machine.changes.clear();
         }
-        let shared = Arc::new(Shared::new(machine, slow_call, on_cancel, name, self.listeners));
-        if let Some((scope, name)) = self.shown {
-            let weak = Arc::downgrade(&shared);
-            let shown = scope.register("circuit breaker", name, move || {
-                weak.upgrade().map(|shared| CircuitBreaker(shared).stats().shown()).unwrap_or_default()
-            });
+        let name = self.name;
+        let shared = BreakerShared::new(machine, slow_call, dropped_calls, name.clone(), self.listeners);
+        let shared = Arc::new(shared);
+        let stats = |shared| CircuitBreaker(shared).stats().shown();
+        if let Some(registration) = register(with, "circuit breaker", name, &shared, stats) {
             // The breaker is new, so the cell is empty.
-            let _ = shared.shown.set(shown);
+            let _ = shared.registration.set(registration);
         }
         CircuitBreaker(shared)
     }

@@ -7,14 +7,15 @@ use std::task::Poll;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::shared::Shared;
-use super::{BreakerPermit, BreakerState, BreakerStats, CircuitBreakerBuilder, OnCancel};
-use crate::resilience::{Rejected, RejectedBy, Verdict};
+use super::shared::BreakerShared;
+use super::{BreakerPermit, BreakerState, BreakerStats, CircuitBreakerBuilder};
+use crate::resilience::register::RegisterWith;
+use crate::resilience::{PolicyKind, RejectedError, Verdict};
 use crate::sim;
 
 /// Stops calls to a dependency that fails, and tries from time to time whether it has recovered.
 ///
-/// A closed breaker admits calls and counts how they end. When its [`Trip`](super::Trip) applies, it opens, and rejects
+/// A closed breaker admits calls and counts how they end. When one of its conditions applies, it opens, and rejects
 /// calls without calling anything. After its open time it is half-open: it admits a few calls as probes, and closes or
 /// opens again by their outcomes. It is a handle: clones share one breaker.
 ///
@@ -30,11 +31,11 @@ use crate::sim;
 ///
 /// # Examples
 /// ```
-/// use motet::resilience::{BreakerState, CircuitBreaker, Trip};
+/// use motet::resilience::{BreakerState, CircuitBreaker};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(2)).build()?;
+/// let breaker = CircuitBreaker::builder().consecutive_failures(2).build()?;
 /// breaker.try_acquire()?.failure();
 /// breaker.try_acquire()?.failure();
 ///
@@ -46,7 +47,7 @@ use crate::sim;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct CircuitBreaker(pub(super) Arc<Shared>);
+pub struct CircuitBreaker(pub(super) Arc<BreakerShared>);
 
 impl CircuitBreaker {
     /// Creates a builder, with the [defaults](CircuitBreakerBuilder).
@@ -61,49 +62,49 @@ impl CircuitBreaker {
     /// ready.
     ///
     /// # Errors
-    /// [`Rejected`] if the breaker is open, half-open with all probes in flight, or forced open. If it is open, the
-    /// error carries the time until it admits probes.
+    /// [`RejectedError`] if the breaker is open, half-open with all probes in flight, or forced open. If it is open,
+    /// the error carries the time until it admits probes.
     #[inline]
-    pub fn try_acquire(&self) -> Result<BreakerPermit<'_>, Rejected> {
+    pub fn try_acquire(&self) -> Result<BreakerPermit<'_>, RejectedError> {
         self.admit(self.0.times_permits)
     }
 
     /// Like [`try_acquire`](Self::try_acquire), but for a call that reports when it [waits](BreakerPermit::waits), so
     /// that a call that is ready does not read the clock only because it could have been dropped.
     #[inline]
-    pub(crate) fn try_acquire_untimed(&self) -> Result<BreakerPermit<'_>, Rejected> {
+    pub(crate) fn try_acquire_untimed(&self) -> Result<BreakerPermit<'_>, RejectedError> {
         self.admit(self.0.slow_call.is_some())
     }
 
     #[inline]
-    fn admit(&self, timed: bool) -> Result<BreakerPermit<'_>, Rejected> {
+    fn admit(&self, timed: bool) -> Result<BreakerPermit<'_>, RejectedError> {
         let Some(call) = self.0.admit() else { return self.admit_by_machine() };
         let begun = if timed { Some(Instant::now()) } else { None };
         Ok(BreakerPermit::new(self, call, begun))
     }
 
     #[cold]
-    fn admit_by_machine(&self) -> Result<BreakerPermit<'_>, Rejected> {
+    fn admit_by_machine(&self) -> Result<BreakerPermit<'_>, RejectedError> {
         // The permit is timed in every case here, also if the breaker was forced closed a moment ago: the clock is read
         // anyway.
         let now = Instant::now();
         if let Some(left) = self.0.reject(now) {
-            return Err(Rejected::new(RejectedBy::CircuitBreaker, Some(left)));
+            return Err(RejectedError::new(PolicyKind::CircuitBreaker, Some(left)));
         }
         match self.0.with(|machine| machine.admit(now)) {
             Ok(call) => Ok(BreakerPermit::new(self, call, Some(now))),
-            Err(retry_after) => Err(Rejected::new(RejectedBy::CircuitBreaker, retry_after)),
+            Err(retry_after) => Err(RejectedError::new(PolicyKind::CircuitBreaker, retry_after)),
         }
     }
 
     /// Runs a future, if the breaker admits it, and records the verdict on its output.
     ///
     /// # Cancel safety
-    /// As safe as the future, which is dropped. The call then counts according to the breaker's [`OnCancel`]; its
-    /// duration is counted from its first wait.
+    /// As safe as the future, which is dropped. The call then counts as the breaker is
+    /// [set](CircuitBreakerBuilder::fail_dropped_calls_after); its duration is counted from its first wait.
     ///
     /// # Errors
-    /// [`Rejected`], as for [`try_acquire`](Self::try_acquire); the future is dropped without having been polled.
+    /// [`RejectedError`], as for [`try_acquire`](Self::try_acquire); the future is dropped without having been polled.
     ///
     /// # Examples
     /// ```
@@ -126,7 +127,7 @@ impl CircuitBreaker {
         &self,
         future: F,
         verdict: impl FnOnce(&F::Output) -> Verdict,
-    ) -> impl Future<Output = Result<F::Output, Rejected>> {
+    ) -> impl Future<Output = Result<F::Output, RejectedError>> {
         let site = sim::Site::named("circuit breaker", "call", || self.name().map(str::to_owned)).around();
         site.of(async move {
             let mut permit = self.try_acquire_untimed()?;
@@ -165,7 +166,7 @@ impl CircuitBreaker {
                 state: machine.state(),
                 streak: machine.streak(),
                 windows: machine.windows(now),
-                probes: machine.probes_under_way(),
+                probes: machine.probes_in_flight(),
                 retry_after: machine.retry_after(now),
                 opened: machine.totals.opened,
                 would_have_opened: machine.totals.would_have_opened,
@@ -227,18 +228,12 @@ impl CircuitBreaker {
     pub(in crate::resilience) fn handles(&self) -> usize {
         Arc::strong_count(&self.0)
     }
-
-    /// How a call counts that is dropped before it ended.
-    #[must_use]
-    pub fn on_cancel(&self) -> OnCancel {
-        self.0.on_cancel
-    }
 }
 
 /// Creates a breaker with the [defaults](CircuitBreakerBuilder), which are valid.
 impl Default for CircuitBreaker {
     fn default() -> Self {
-        CircuitBreakerBuilder::default().checked()
+        CircuitBreakerBuilder::default().checked(RegisterWith::AmbientScope)
     }
 }
 

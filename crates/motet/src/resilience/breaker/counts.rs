@@ -1,7 +1,7 @@
 /// The number of finished calls, and how many of them failed or were slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub struct Counts {
+pub struct CallCounts {
     /// The calls that ended, except those with the verdict [`Ignore`](crate::resilience::Verdict::Ignore).
     pub calls: u64,
     /// The calls that failed.
@@ -12,12 +12,12 @@ pub struct Counts {
 
 /// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(super) struct EndedCall {
     pub(super) failed: bool,
     pub(super) slow: bool,
 }
 
-impl Counts {
+impl CallCounts {
     /// The share of the calls that failed, from 0 to 1; 0 if there are no calls.
     #[must_use]
     pub fn failure_rate(&self) -> f64 {
@@ -36,7 +36,7 @@ impl Counts {
         if self.calls == 0 { 0.0 } else { count as f64 / self.calls as f64 }
     }
 
-    pub(super) fn add(&mut self, ended: Ended) {
+    pub(super) fn add(&mut self, ended: EndedCall) {
         self.calls += 1;
         self.failures += u64::from(ended.failed);
         self.slow += u64::from(ended.slow);

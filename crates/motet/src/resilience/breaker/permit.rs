@@ -1,14 +1,15 @@
-use std::sync::Arc;
-use std::{fmt, mem, thread};
+use std::{fmt, thread};
 
 use tokio::time::Instant;
 
-use super::counts::Ended;
-use super::machine::Admitted;
-use super::shared::Shared;
-use super::{CircuitBreaker, OnCancel};
+use super::CircuitBreaker;
+use super::builder::DroppedCalls;
+use super::counts::EndedCall;
+use super::machine::AdmittedCall;
+use super::shared::BreakerShared;
 use crate::mutant;
 use crate::resilience::Verdict;
+use crate::resilience::policy_handle::PolicyHandle;
 
 /// The permit of a call that a [`CircuitBreaker`] admitted, with which its outcome is recorded.
 ///
@@ -16,28 +17,21 @@ use crate::resilience::Verdict;
 /// outcome does not count: an old success does not close the breaker, and an old failure does not open it.
 ///
 /// # Drop
-/// The call was dropped, and counts according to the breaker's [`OnCancel`]; a call that is dropped by a panic counts
-/// as failed. The lease of a probe is free again.
+/// The call was dropped, and counts as [the builder](super::CircuitBreakerBuilder::fail_dropped_calls_after) sets; a
+/// call that is dropped by a panic counts as failed. The lease of a probe is free again.
 #[must_use = "a call without a recorded outcome counts as dropped"]
 pub struct BreakerPermit<'a> {
-    breaker: Held<'a>,
-    call: Admitted,
+    breaker: PolicyHandle<'a, BreakerShared>,
+    call: AdmittedCall,
     /// When the duration of the call began to count; `None` if the duration does not count, and before the call first
     /// waits.
     begun: Option<Instant>,
 }
 
-enum Held<'a> {
-    Borrowed(&'a Arc<Shared>),
-    Owned(Arc<Shared>),
-    /// The outcome is recorded.
-    Done,
-}
-
 impl<'a> BreakerPermit<'a> {
     #[inline]
-    pub(super) fn new(breaker: &'a CircuitBreaker, call: Admitted, begun: Option<Instant>) -> Self {
-        Self { breaker: Held::Borrowed(&breaker.0), call, begun }
+    pub(super) fn new(breaker: &'a CircuitBreaker, call: AdmittedCall, begun: Option<Instant>) -> Self {
+        Self { breaker: PolicyHandle::Borrowed(&breaker.0), call, begun }
     }
 
     /// Records a success.
@@ -59,21 +53,21 @@ impl<'a> BreakerPermit<'a> {
     /// Records the verdict.
     #[inline]
     pub fn record(mut self, verdict: Verdict) {
-        if let Held::Borrowed(shared) = self.breaker
+        if let PolicyHandle::Borrowed(shared) = self.breaker
             && verdict == Verdict::Success
             && shared.slow_call.is_none()
             && shared.succeeds(self.call)
         {
-            self.breaker = Held::Done;
+            self.breaker = PolicyHandle::Released;
             return;
         }
-        self.tell(verdict);
+        self.record_by_machine(verdict);
     }
 
     #[inline(never)]
-    fn tell(&mut self, verdict: Verdict) {
-        let breaker = mem::replace(&mut self.breaker, Held::Done);
-        let Some(shared) = breaker.shared() else { return };
+    fn record_by_machine(&mut self, verdict: Verdict) {
+        let breaker = self.breaker.take();
+        let Some(shared) = breaker.get() else { return };
         // The clock is read once, and not at all if the duration of calls does not count.
         let now = match shared.slow_call {
             Some(_) if verdict != Verdict::Ignore => Some(Instant::now()),
@@ -81,8 +75,8 @@ impl<'a> BreakerPermit<'a> {
         };
         let slow = now.is_some_and(|now| self.is_slow(shared, now));
         let ended = match verdict {
-            Verdict::Success => Some(Ended { failed: false, slow }),
-            Verdict::Failure => Some(Ended { failed: true, slow }),
+            Verdict::Success => Some(EndedCall { failed: false, slow }),
+            Verdict::Failure => Some(EndedCall { failed: true, slow }),
             Verdict::Ignore => None,
         };
         shared.record(self.call, ended, now);
@@ -92,8 +86,8 @@ impl<'a> BreakerPermit<'a> {
     #[inline]
     pub(crate) fn waits(&mut self) {
         if self.begun.is_none()
-            && let Some(shared) = self.breaker.shared()
-            && matches!(shared.on_cancel, OnCancel::FailureIfLongerThan(_))
+            && let Some(shared) = self.breaker.get()
+            && matches!(shared.dropped_calls, DroppedCalls::FailedAfter(_))
         {
             self.begun = Some(Instant::now());
         }
@@ -104,55 +98,42 @@ impl<'a> BreakerPermit<'a> {
     ///
     /// The permit counts as another handle of the breaker.
     pub fn into_owned(mut self) -> BreakerPermit<'static> {
-        let breaker = match mem::replace(&mut self.breaker, Held::Done) {
-            Held::Borrowed(shared) => Held::Owned(Arc::clone(shared)),
-            Held::Owned(shared) => Held::Owned(shared),
-            Held::Done => Held::Done,
-        };
-        BreakerPermit { breaker, call: self.call, begun: self.begun }
+        BreakerPermit { breaker: self.breaker.take_owned(), call: self.call, begun: self.begun }
     }
 
-    fn is_slow(&self, shared: &Shared, now: Instant) -> bool {
+    fn is_slow(&self, shared: &BreakerShared, now: Instant) -> bool {
         let took = self.begun.map(|begun| now.saturating_duration_since(begun));
         shared.slow_call.zip(took).is_some_and(|(slow, took)| took >= slow)
     }
 
     /// Returns how the call counts if it is dropped now.
-    fn cancelled(&self, shared: &Shared) -> (Option<Ended>, Option<Instant>) {
-        let is_failure = match shared.on_cancel {
+    fn cancelled(&self, shared: &BreakerShared) -> (Option<EndedCall>, Option<Instant>) {
+        let is_failure = match shared.dropped_calls {
             _ if thread::panicking() => true,
-            OnCancel::Ignore => false,
-            OnCancel::Failure => true,
-            OnCancel::FailureIfLongerThan(limit) => {
+            DroppedCalls::Ignored => false,
+            DroppedCalls::Failed => true,
+            DroppedCalls::FailedAfter(limit) => {
                 let now = Instant::now();
                 let took = self.begun.map(|begun| now.saturating_duration_since(begun));
-                let hung = took.is_some_and(|took| took >= limit) && !mutant!("breaker.forget_hung");
-                return (hung.then_some(Ended { failed: true, slow: true }), Some(now));
+                let hung = took.is_some_and(|took| took >= limit);
+                if mutant!("breaker.forget_hung") {
+                    return (None, Some(now));
+                }
+                return (hung.then_some(EndedCall { failed: true, slow: true }), Some(now));
             }
         };
         if !is_failure {
             return (None, None);
         }
         let now = Instant::now();
-        (Some(Ended { failed: true, slow: self.is_slow(shared, now) }), Some(now))
-    }
-}
-
-impl Held<'_> {
-    #[inline]
-    fn shared(&self) -> Option<&Shared> {
-        match self {
-            Held::Borrowed(shared) => Some(shared),
-            Held::Owned(shared) => Some(shared),
-            Held::Done => None,
-        }
+        (Some(EndedCall { failed: true, slow: self.is_slow(shared, now) }), Some(now))
     }
 }
 
 impl Drop for BreakerPermit<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(shared) = self.breaker.shared() {
+        if let Some(shared) = self.breaker.get() {
             let (ended, now) = self.cancelled(shared);
             shared.record(self.call, ended, now);
         }

@@ -8,59 +8,60 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::counts::Ended;
-use super::machine::{Admitted, Machine};
-use super::published::Published;
-use super::{BreakerState, OnCancel, StateChange};
+use super::builder::DroppedCalls;
+use super::counts::EndedCall;
+use super::machine::{AdmittedCall, BreakerMachine};
+use super::published::PublishedState;
+use super::{BreakerState, StateChange};
 use crate::mutant;
 use crate::observe::Registration;
 use crate::resilience::listeners::{self, Listeners};
 use crate::task::Name;
 
-pub(super) struct Shared {
-    published: Published,
-    locked: Mutex<Locked>,
+pub(super) struct BreakerShared {
+    published: PublishedState,
+    locked: Mutex<LockedMachine>,
     /// The calls that were rejected without the lock.
     rejected: AtomicU64,
     /// The instant from which published times count, in nanoseconds.
     since: Instant,
     pub(super) slow_call: Option<Duration>,
-    pub(super) on_cancel: OnCancel,
+    pub(super) dropped_calls: DroppedCalls,
     /// Whether a permit needs the time at which it was given.
     pub(super) times_permits: bool,
     pub(super) name: Option<Name>,
     listeners: Listeners<StateChange>,
     watch: watch::Sender<BreakerState>,
-    pub(super) shown: OnceLock<Registration>,
+    pub(super) registration: OnceLock<Registration>,
 }
 
-struct Locked {
-    machine: Machine,
+struct LockedMachine {
+    machine: BreakerMachine,
     /// Whether a thread is calling listeners; it will also report the changes that are made until it has finished.
-    telling: bool,
+    reports: bool,
 }
 
-impl Shared {
+impl BreakerShared {
     pub(super) fn new(
-        machine: Machine,
+        machine: BreakerMachine,
         slow_call: Option<Duration>,
-        on_cancel: OnCancel,
+        dropped_calls: DroppedCalls,
         name: Option<Name>,
         listeners: Listeners<StateChange>,
     ) -> Self {
         let state = machine.state();
         Self {
-            published: Published::new(machine.word()),
-            locked: Mutex::new(Locked { machine, telling: false }),
+            published: PublishedState::new(machine.word()),
+            locked: Mutex::new(LockedMachine { machine, reports: false }),
             rejected: AtomicU64::new(0),
             since: Instant::now(),
             slow_call,
-            on_cancel,
-            times_permits: slow_call.is_some() || matches!(on_cancel, OnCancel::FailureIfLongerThan(_)),
+            dropped_calls,
+            times_permits: slow_call.is_some() || matches!(dropped_calls, DroppedCalls::FailedAfter(_)),
             name,
             listeners,
             watch: watch::Sender::new(state),
-            shown: OnceLock::new(),
+            registration: OnceLock::new(),
         }
     }
 
@@ -71,9 +72,9 @@ impl Shared {
     /// Admits a call without the lock, which is possible while the breaker is closed; `None` if the machine must
     /// decide.
     #[inline]
-    pub(super) fn admit(&self) -> Option<Admitted> {
+    pub(super) fn admit(&self) -> Option<AdmittedCall> {
         let word = self.published.word();
-        word.admits().then_some(Admitted { generation: word.generation(), probe: None })
+        word.admits().then_some(AdmittedCall { generation: word.generation(), probe: None })
     }
 
     /// Rejects a call without the lock, which is possible while the breaker is open, and returns the rest of its open
@@ -102,7 +103,7 @@ impl Shared {
 
     /// Records a success that was not slow, if the machine need not record it.
     #[inline]
-    pub(super) fn succeeds(&self, call: Admitted) -> bool {
+    pub(super) fn succeeds(&self, call: AdmittedCall) -> bool {
         if call.probe.is_some() {
             return false;
         }
@@ -112,14 +113,14 @@ impl Shared {
         is_settled || self.published.count_success(call.generation)
     }
 
-    fn is_current(&self, call: Admitted) -> bool {
+    fn is_current(&self, call: AdmittedCall) -> bool {
         self.published.word().generation() == call.generation
     }
 
     /// Records the outcome of a call; `now` if the time is known.
-    pub(super) fn record(&self, call: Admitted, ended: Option<Ended>, now: Option<Instant>) {
+    pub(super) fn record(&self, call: AdmittedCall, ended: Option<EndedCall>, now: Option<Instant>) {
         match ended {
-            Some(Ended { failed: false, slow: false }) if self.succeeds(call) => return,
+            Some(EndedCall { failed: false, slow: false }) if self.succeeds(call) => return,
             None if call.probe.is_none() && self.is_current(call) => return,
             _ => {}
         }
@@ -127,7 +128,7 @@ impl Shared {
     }
 
     /// Runs a closure with the machine, and then reports the changes with no lock held.
-    pub(super) fn with<T>(&self, ask: impl FnOnce(&mut Machine) -> T) -> T {
+    pub(super) fn with<T>(&self, ask: impl FnOnce(&mut BreakerMachine) -> T) -> T {
         let mut locked = self.lock();
         let successes = self.published.take_successes();
         if successes > 0 {
@@ -137,10 +138,10 @@ impl Shared {
         let machine = &locked.machine;
         let until = || machine.open_until().and_then(|until| self.nanos(until));
         self.published.publish(machine.word(), || until().unwrap_or_default());
-        if !locked.machine.changes.is_empty() && !locked.telling {
-            locked.telling = true;
+        if !locked.machine.changes.is_empty() && !locked.reports {
+            locked.reports = true;
             drop(locked);
-            self.tell();
+            self.report();
         }
         answer
     }
@@ -150,13 +151,14 @@ impl Shared {
     }
 
     /// Reports all changes in their order: one at a time, by one thread at a time.
-    fn tell(&self) {
+    fn report(&self) {
         loop {
             let mut locked = self.lock();
             let Some(change) = locked.machine.changes.pop_front() else {
-                if !mutant!("breaker.tell_once") {
-                    locked.telling = false;
+                if mutant!("breaker.tell_once") {
+                    return;
                 }
+                locked.reports = false;
                 return;
             };
             drop(locked);
@@ -173,17 +175,17 @@ impl Shared {
             listeners::guarded(name, || {
                 self.watch.send_replace(change.to);
             });
-            self.listeners.tell(name, &change);
+            self.listeners.notify(name, &change);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Locked> {
+    fn lock(&self) -> MutexGuard<'_, LockedMachine> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for BreakerShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
+        f.debug_struct("BreakerShared").finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Counts;
+use super::CallCounts;
 
 /// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -41,24 +41,24 @@ impl fmt::Display for BreakerState {
 /// The cause of a change of state.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub enum Cause {
+pub enum TripCause {
     /// A number of consecutive failures.
     Consecutive {
         /// The number of failures.
         failures: u32,
     },
     /// The failure rate of a window.
-    FailureRate(Counts),
+    FailureRate(CallCounts),
     /// The slow rate of a window.
-    SlowRate(Counts),
+    SlowRate(CallCounts),
     /// The open time has ended.
     OpenTimeOver,
     /// The probes succeeded.
-    ProbesSucceeded(Counts),
+    ProbesSucceeded(CallCounts),
     /// Too many probes failed or were slow.
-    ProbesFailed(Counts),
+    ProbesFailed(CallCounts),
     /// The breaker was half-open for the longest allowed time, and too few probes had ended.
-    HalfOpenWaitOver(Counts),
+    HalfOpenWaitOver(CallCounts),
     /// The state was forced, or the breaker was reset.
     Manual,
 }
@@ -73,7 +73,7 @@ pub struct StateChange {
     /// it would have opened.
     pub to: BreakerState,
     /// The cause of the change.
-    pub cause: Cause,
+    pub cause: TripCause,
     /// How long the breaker stays open, if it opened by itself.
     pub open_for: Option<Duration>,
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{BreakerState, Counts};
+use super::{BreakerState, CallCounts};
 use crate::observe::Stats;
 
 /// The statistics of a breaker at one moment.
@@ -12,7 +12,7 @@ pub struct BreakerStats {
     /// The number of consecutive failures.
     pub streak: u32,
     /// The counts of its windows, in the order in which they were added.
-    pub windows: Vec<Counts>,
+    pub windows: Vec<CallCounts>,
     /// The number of probes in flight.
     pub probes: usize,
     /// The time until it admits a probe, if it is open.

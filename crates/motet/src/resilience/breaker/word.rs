@@ -1,7 +1,7 @@
 /// The published state of a breaker in one word: its generation, whether calls need its lock, and the number of
 /// successes that were counted without the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::resilience) struct Word(pub(super) u64);
+pub(in crate::resilience) struct StateWord(pub(super) u64);
 
 const ADMITS: u64 = 1;
 const OPEN: u64 = 1 << 1;
@@ -14,35 +14,35 @@ pub(super) const SUCCESSES: u64 = (1 << GENERATION) - ONE;
 
 /// How a breaker treats calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::resilience) enum Calls {
+pub(in crate::resilience) enum CallMode {
     Admitted,
-    RejectedForATime,
+    RejectedUntil,
     /// The machine must decide.
-    Asked,
+    Decided,
 }
 
 /// How a breaker treats a success that was not slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::resilience) enum Success {
+pub(in crate::resilience) enum SuccessMode {
     /// The success changes nothing.
     Settled,
     /// The success cannot open the breaker, so that it is enough to count it.
     Counted,
     /// The machine must record it.
-    Told,
+    Recorded,
 }
 
-impl Word {
-    pub(in crate::resilience) fn new(generation: u64, calls: Calls, success: Success) -> Self {
+impl StateWord {
+    pub(in crate::resilience) fn new(generation: u64, calls: CallMode, success: SuccessMode) -> Self {
         let calls = match calls {
-            Calls::Admitted => ADMITS,
-            Calls::RejectedForATime => OPEN,
-            Calls::Asked => 0,
+            CallMode::Admitted => ADMITS,
+            CallMode::RejectedUntil => OPEN,
+            CallMode::Decided => 0,
         };
         let success = match success {
-            Success::Settled => SETTLED,
-            Success::Counted => COUNTS,
-            Success::Told => 0,
+            SuccessMode::Settled => SETTLED,
+            SuccessMode::Counted => COUNTS,
+            SuccessMode::Recorded => 0,
         };
         Self((generation << GENERATION) | success | calls)
     }

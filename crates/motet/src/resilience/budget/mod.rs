@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::time::Instant;
 
+use super::PolicyConfigError;
 use crate::mutant;
 use tokens::{LAST_TICK, MEMORY, Rates, TICK, TOKEN, Tokens};
 
@@ -32,17 +33,20 @@ use tokens::{LAST_TICK, MEMORY, Rates, TICK, TOKEN, Tokens};
 /// ```
 /// use motet::resilience::RetryBudget;
 ///
-/// let budget = RetryBudget::new(0.5, 0.0);
+/// # fn main() -> Result<(), motet::resilience::PolicyConfigError> {
+/// let budget = RetryBudget::new(0.5, 0.0)?;
 /// budget.deposit();
 /// assert!(budget.try_withdraw().is_none(), "half a token");
 /// budget.deposit();
 /// budget.try_withdraw().expect("a whole token").spend();
 /// assert!(budget.try_withdraw().is_none());
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
-pub struct RetryBudget(Arc<Shared>);
+pub struct RetryBudget(Arc<BudgetShared>);
 
-struct Shared {
+struct BudgetShared {
     rates: Rates,
     origin: Instant,
     /// The calls that are not yet counted in the balance.
@@ -55,15 +59,20 @@ struct Shared {
 impl RetryBudget {
     /// Creates a budget of `ratio` additional attempts for each call, and `floor` for each second.
     ///
-    /// # Panics
-    /// If `ratio` or `floor` is negative or not finite.
-    #[must_use]
-    #[track_caller]
-    pub fn new(ratio: f64, floor: f64) -> Self {
-        assert!(ratio.is_finite() && ratio >= 0.0, "`ratio` is {ratio}, but must be finite and at least 0");
-        assert!(floor.is_finite() && floor >= 0.0, "`floor` is {floor}, but must be finite and at least 0");
+    /// # Errors
+    /// [`PolicyConfigError`] if `ratio` or `floor` is negative or not finite.
+    pub fn new(ratio: f64, floor: f64) -> Result<Self, PolicyConfigError> {
+        for (setting, rate) in [("ratio", ratio), ("floor", floor)] {
+            let is_valid = rate.is_finite() && rate >= 0.0;
+            PolicyConfigError::unless(is_valid, setting, rate, "finite and at least 0")?;
+        }
+        Ok(Self::with_rates(ratio, floor))
+    }
+
+    /// Creates the budget of [`new`](Self::new) for rates that are known to be valid.
+    pub(super) fn with_rates(ratio: f64, floor: f64) -> Self {
         let rates = Rates { ratio, floor };
-        Self(Arc::new(Shared {
+        Self(Arc::new(BudgetShared {
             rates,
             origin: Instant::now(),
             calls: AtomicU64::new(0),
@@ -79,6 +88,8 @@ impl RetryBudget {
     }
 
     /// Takes a token for an additional attempt, if the budget has one.
+    ///
+    /// Call `spend()` on the token when the attempt begins. A token that is dropped before that returns to the budget.
     #[must_use]
     pub fn try_withdraw(&self) -> Option<Charge> {
         let calls = self.0.calls.swap(0, Ordering::Relaxed);
@@ -116,7 +127,7 @@ impl RetryBudget {
     }
 }
 
-impl Shared {
+impl BudgetShared {
     fn now(&self) -> u64 {
         // Wraps around, as `Tokens` expects.
         (Instant::now().saturating_duration_since(self.origin).as_millis() as u64 / TICK) & LAST_TICK
@@ -125,7 +136,7 @@ impl Shared {
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self::new(0.2, 10.0)
+        Self::with_rates(0.2, 10.0)
     }
 }
 
@@ -144,6 +155,7 @@ impl fmt::Debug for RetryBudget {
 ///
 /// # Drop
 /// Returns the token to the budget: the attempt is not made.
+#[allow(unnameable_types, reason = "`RetryBudget::try_withdraw` returns it, and users seldom store it")]
 #[must_use = "a charge that is dropped returns its token to the budget"]
 pub struct Charge {
     budget: Option<RetryBudget>,
@@ -158,10 +170,10 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let Some(RetryBudget(shared)) = self.budget.take().filter(|_| !mutant!("resilience.keep_charge"))
-        else {
-            return;
-        };
+        if mutant!("resilience.keep_charge") {
+            self.budget = None;
+        }
+        let Some(RetryBudget(shared)) = self.budget.take() else { return };
         let returned = |word| Some(Tokens::unpack(word).returned().pack());
         // Never an error: the closure always returns a value.
         let _ = shared.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, returned);

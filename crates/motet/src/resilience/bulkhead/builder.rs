@@ -1,12 +1,12 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::Bulkhead;
-use crate::resilience::InvalidPolicy;
-use crate::resilience::line::Line;
+use crate::resilience::PolicyConfigError;
+use crate::resilience::line::PermitLine;
+use crate::resilience::register::{RegisterWith, register};
 use crate::task::{Name, Scope};
 
 /// A builder of a [`Bulkhead`].
@@ -16,55 +16,63 @@ use crate::task::{Name, Scope};
 #[derive(Clone)]
 #[must_use = "nothing is limited until the bulkhead is built"]
 pub struct BulkheadBuilder {
-    places: usize,
-    queue: usize,
+    limit: usize,
+    max_waiting: usize,
     max_wait: Duration,
-    shown: Option<(Scope, Name)>,
+    name: Option<Name>,
 }
 
 impl BulkheadBuilder {
-    pub(super) fn new(places: usize) -> Self {
-        Self { places, queue: 0, max_wait: Duration::ZERO, shown: None }
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, max_waiting: 0, max_wait: Duration::ZERO, name: None }
     }
 
     /// Sets how many callers may wait for a permit, and for how long. With `max_wait` zero no caller waits,
     /// [`Duration::MAX`] waits without a limit.
-    pub fn queue(mut self, length: usize, max_wait: Duration) -> Self {
-        (self.queue, self.max_wait) = (length, max_wait);
+    pub fn queue(mut self, max_waiting: usize, max_wait: Duration) -> Self {
+        (self.max_waiting, self.max_wait) = (max_waiting, max_wait);
         self
     }
 
-    /// Sets the name, and registers the bulkhead with the scope, whose snapshots show it.
-    pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
-        self.shown = Some((scope.clone(), name.into()));
+    /// Sets the name, for snapshots.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
-    /// Builds the bulkhead.
+    /// Builds the bulkhead. If it has a name, the snapshots of the scope of the running task show it.
     ///
     /// # Errors
-    /// [`InvalidPolicy`] if the bulkhead has no permit, or if its permits or its line exceed the limit of tokio's
+    /// [`PolicyConfigError`] if the limit is zero, or if the limit or the line exceeds the maximum of tokio's
     /// semaphore, `usize::MAX / 8`.
-    pub fn build(self) -> Result<Bulkhead, InvalidPolicy> {
-        let counted = 1..=Semaphore::MAX_PERMITS;
-        InvalidPolicy::unless(
-            counted.contains(&self.places),
-            "a bulkhead has from 1 to usize::MAX / 8 places",
-        )?;
-        let fits = self.queue <= Semaphore::MAX_PERMITS;
-        InvalidPolicy::unless(fits, "the queue of a bulkhead has up to usize::MAX / 8 places")?;
-        Ok(self.checked())
+    pub fn build(self) -> Result<Bulkhead, PolicyConfigError> {
+        self.check()?;
+        Ok(self.checked(RegisterWith::AmbientScope))
     }
 
-    pub(super) fn checked(self) -> Bulkhead {
-        let bulkhead = Bulkhead::new(self.places, Line::new(self.places, self.queue, self.max_wait));
-        if let Some((scope, name)) = self.shown {
-            let weak = Arc::downgrade(&bulkhead.0);
-            let shown = scope.register("bulkhead", name, move || {
-                weak.upgrade().map(|shared| Bulkhead(shared).stats().shown()).unwrap_or_default()
-            });
+    /// Builds the bulkhead. If it has a name, the snapshots of `scope` show it.
+    ///
+    /// # Errors
+    /// [`PolicyConfigError`], as for [`build`](Self::build).
+    pub fn build_in(self, scope: &Scope) -> Result<Bulkhead, PolicyConfigError> {
+        self.check()?;
+        Ok(self.checked(RegisterWith::Scope(scope)))
+    }
+
+    fn check(&self) -> Result<(), PolicyConfigError> {
+        let fits = (1..=Semaphore::MAX_PERMITS).contains(&self.limit);
+        PolicyConfigError::unless(fits, "limit", self.limit, "from 1 to `usize::MAX / 8`")?;
+        let fits = self.max_waiting <= Semaphore::MAX_PERMITS;
+        PolicyConfigError::unless(fits, "queue", self.max_waiting, "at most `usize::MAX / 8`")
+    }
+
+    fn checked(self, with: RegisterWith<'_>) -> Bulkhead {
+        let line = PermitLine::new(self.limit, self.max_waiting, self.max_wait);
+        let bulkhead = Bulkhead::new(self.limit, line);
+        let stats = |shared| Bulkhead(shared).stats().shown();
+        if let Some(registration) = register(with, "bulkhead", self.name, &bulkhead.0, stats) {
             // The bulkhead is new, so the cell is empty.
-            let _ = bulkhead.0.shown.set(shown);
+            let _ = bulkhead.0.registration.set(registration);
         }
         bulkhead
     }
@@ -73,16 +81,16 @@ impl BulkheadBuilder {
 /// Creates a bulkhead with 25 permits and no waiting line.
 impl Default for Bulkhead {
     fn default() -> Self {
-        BulkheadBuilder::new(25).checked()
+        BulkheadBuilder::new(25).checked(RegisterWith::AmbientScope)
     }
 }
 
 impl fmt::Debug for BulkheadBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { places, queue, max_wait, .. } = self;
+        let Self { limit, max_waiting, max_wait, .. } = self;
         f.debug_struct("BulkheadBuilder")
-            .field("places", places)
-            .field("queue", queue)
+            .field("limit", limit)
+            .field("max_waiting", max_waiting)
             .field("max_wait", max_wait)
             .finish_non_exhaustive()
     }

@@ -1,11 +1,10 @@
 //! Bulkheads. See [`resilience`](super).
 
 mod builder;
-mod compartment;
+#[expect(clippy::module_inception, reason = "the file of the type")]
+mod bulkhead;
 mod permit;
-mod stats;
 
 pub use builder::BulkheadBuilder;
-pub use compartment::Bulkhead;
+pub use bulkhead::Bulkhead;
 pub use permit::BulkheadPermit;
-pub use stats::BulkheadStats;

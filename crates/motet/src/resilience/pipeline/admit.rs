@@ -5,12 +5,14 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::{BoxFuture, Call, DescribePolicy, Kind, Layer, Layers, Machine, OneAtATime, Outcome};
+use super::{
+    BoxFuture, CallContext, CallTypes, DescribePolicy, Layer, Layers, Machine, OneAtATime, PolicyOutcome,
+};
 use crate::observe::Stats;
 use crate::resilience::error::Failure;
 use crate::resilience::{
-    AdaptiveLimit, BreakerPermit, Bulkhead, BulkheadPermit, CircuitBreaker, ErrorKind, EventKind,
-    LimitPermit, PolicyKind, RateLimiter, Rejected, Verdict,
+    AdaptiveLimit, BreakerPermit, Bulkhead, BulkheadPermit, CircuitBreaker, ErrorKind, LimitPermit,
+    PolicyEventKind, PolicyKind, RateLimiter, RejectedError, Verdict,
 };
 
 /// A policy that admits calls with permits.
@@ -20,7 +22,7 @@ pub trait Gate {
     where
         Self: 'p;
     /// Admits a call, rejects it, or puts it in line.
-    fn pass(&self) -> Passed<'_, Self::Permit<'_>>;
+    fn admit(&self) -> Admission<'_, Self::Permit<'_>>;
     /// Notes that the call has to wait.
     fn waits(_permit: &mut Self::Permit<'_>) {}
     /// Records the end of a call. `overload` is `true` if the call failed because of the load: it timed out, or the
@@ -32,28 +34,28 @@ pub trait Gate {
 
 /// The decision of a [`Gate`] on a call.
 #[derive(Debug)]
-pub enum Passed<'p, P> {
+pub enum Admission<'p, P> {
     /// The call is admitted.
-    Yes(P),
+    Admitted(P),
     /// The call is rejected.
-    No(Rejected),
+    Rejected(RejectedError),
     /// The call waits in line. Boxed, because that is rare.
-    Queued(Queued<'p, P>),
+    Queued(QueuedCall<'p, P>),
 }
 
 /// A call that waits in line.
-pub struct Queued<'p, P>(BoxFuture<'p, Result<P, Rejected>>);
+pub struct QueuedCall<'p, P>(BoxFuture<'p, Result<P, RejectedError>>);
 
-opaque!("Queued": <P> std::fmt::Debug for Queued<'_, P>);
+opaque!("QueuedCall": <P> std::fmt::Debug for QueuedCall<'_, P>);
 
 impl Gate for CircuitBreaker {
     type Permit<'p> = BreakerPermit<'p>;
 
     #[inline]
-    fn pass(&self) -> Passed<'_, BreakerPermit<'_>> {
+    fn admit(&self) -> Admission<'_, BreakerPermit<'_>> {
         match self.try_acquire_untimed() {
-            Ok(permit) => Passed::Yes(permit),
-            Err(rejected) => Passed::No(rejected),
+            Ok(permit) => Admission::Admitted(permit),
+            Err(rejected) => Admission::Rejected(rejected),
         }
     }
 
@@ -75,10 +77,10 @@ impl Gate for CircuitBreaker {
 impl Gate for Bulkhead {
     type Permit<'p> = BulkheadPermit<'p>;
 
-    fn pass(&self) -> Passed<'_, BulkheadPermit<'_>> {
+    fn admit(&self) -> Admission<'_, BulkheadPermit<'_>> {
         match self.take_free() {
-            Some(permit) => Passed::Yes(permit),
-            None => Passed::Queued(Queued(Box::pin(self.acquire()))),
+            Some(permit) => Admission::Admitted(permit),
+            None => Admission::Queued(QueuedCall(Box::pin(self.acquire()))),
         }
     }
 
@@ -87,17 +89,17 @@ impl Gate for Bulkhead {
     }
 
     fn kind_and_settings(&self) -> (PolicyKind, Stats) {
-        (PolicyKind::Bulkhead, Stats::new().count("places", self.stats().places as u64))
+        (PolicyKind::Bulkhead, Stats::new().count("limit", self.stats().limit as u64))
     }
 }
 
 impl Gate for RateLimiter {
     type Permit<'p> = ();
 
-    fn pass(&self) -> Passed<'_, ()> {
+    fn admit(&self) -> Admission<'_, ()> {
         match self.take_free(1) {
-            true => Passed::Yes(()),
-            false => Passed::Queued(Queued(Box::pin(self.acquire(1)))),
+            true => Admission::Admitted(()),
+            false => Admission::Queued(QueuedCall(Box::pin(self.acquire(1)))),
         }
     }
 
@@ -111,10 +113,10 @@ impl Gate for RateLimiter {
 impl Gate for AdaptiveLimit {
     type Permit<'p> = LimitPermit<'p>;
 
-    fn pass(&self) -> Passed<'_, LimitPermit<'_>> {
+    fn admit(&self) -> Admission<'_, LimitPermit<'_>> {
         match self.take_free() {
-            Some(permit) => Passed::Yes(permit),
-            None => Passed::Queued(Queued(Box::pin(self.acquire()))),
+            Some(permit) => Admission::Admitted(permit),
+            None => Admission::Queued(QueuedCall(Box::pin(self.acquire()))),
         }
     }
 
@@ -145,13 +147,13 @@ where
     G: Gate + 'p,
     Inner: Layers<'p, T, E>,
 {
-    type Machine<K: Kind<Ok = T, Err = E>>
+    type Machine<K: CallTypes<Ok = T, Err = E>>
         = Admitting<'p, G, Inner::Machine<K>>
     where
         Self: 'p;
 
     #[inline]
-    fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> Admitting<'p, G, Inner::Machine<K>> {
+    fn start<K: CallTypes<Ok = T, Err = E>>(&'p self) -> Admitting<'p, G, Inner::Machine<K>> {
         Admitting { gate: &self.policy, inner: Some(self.inner.start()), permit: None, queued: None }
     }
 }
@@ -168,18 +170,22 @@ pin_project! {
         #[pin]
         inner: Option<M>,
         permit: Option<G::Permit<'p>>,
-        queued: Option<Queued<'p, G::Permit<'p>>>,
+        queued: Option<QueuedCall<'p, G::Permit<'p>>>,
     }
 }
 
-impl<'p, K: Kind, G: Gate, M: Machine<K>> Machine<K> for Admitting<'p, G, M> {
+impl<'p, K: CallTypes, G: Gate, M: Machine<K>> Machine<K> for Admitting<'p, G, M> {
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut CallContext<'_, K>,
+    ) -> Poll<PolicyOutcome<K>> {
         if self.permit.is_none()
             && let Err(rejected) = ready!(self.as_mut().admit(cx))
         {
             let kind = ErrorKind::Rejected(rejected.by());
-            call.tell(|| EventKind::Rejected { by: rejected.by() });
+            call.notify(|| PolicyEventKind::Rejected { by: rejected.by() });
             return Poll::Ready(Err(Failure::of(kind, None, rejected.retry_after())));
         }
         let mut this = self.project();
@@ -195,14 +201,17 @@ impl<'p, K: Kind, G: Gate, M: Machine<K>> Machine<K> for Admitting<'p, G, M> {
         // Dropped before the permit is returned: everything that the call held is free.
         this.inner.set(None);
         let class = call.classify(&outcome);
-        let timed_out = matches!(&outcome, Err(failure) if matches!(failure.kind, ErrorKind::TimedOut(_)));
+        let timed_out = matches!(
+            &outcome,
+            Err(failure) if matches!(failure.kind, ErrorKind::TimedOut | ErrorKind::AttemptTimedOut)
+        );
         if let Some(permit) = this.permit.take() {
             G::record(permit, class.verdict, timed_out || class.retry_after.is_some());
         }
         Poll::Ready(outcome)
     }
 
-    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+    fn stop(self: Pin<&mut Self>, call: &mut CallContext<'_, K>) {
         if let Some(inner) = self.project().inner.as_pin_mut() {
             inner.stop(call);
         }
@@ -211,19 +220,19 @@ impl<'p, K: Kind, G: Gate, M: Machine<K>> Machine<K> for Admitting<'p, G, M> {
 
 impl<'p, G: Gate, M> Admitting<'p, G, M> {
     #[inline]
-    fn admit(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Rejected>> {
+    fn admit(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), RejectedError>> {
         let this = self.project();
         if this.queued.is_none() {
-            match this.gate.pass() {
-                Passed::Yes(permit) => {
+            match this.gate.admit() {
+                Admission::Admitted(permit) => {
                     *this.permit = Some(permit);
                     return Poll::Ready(Ok(()));
                 }
-                Passed::No(rejected) => return Poll::Ready(Err(rejected)),
-                Passed::Queued(queued) => *this.queued = Some(queued),
+                Admission::Rejected(rejected) => return Poll::Ready(Err(rejected)),
+                Admission::Queued(queued) => *this.queued = Some(queued),
             }
         }
-        let Some(Queued(queued)) = this.queued else { unreachable!("the call was put in line above") };
+        let Some(QueuedCall(queued)) = this.queued else { unreachable!("the call was put in line above") };
         let admitted = ready!(queued.as_mut().poll(cx));
         *this.queued = None;
         Poll::Ready(admitted.map(|permit| *this.permit = Some(permit)))

@@ -13,12 +13,13 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::Pipeline;
-use super::call::{Call, Hooks, Session};
-use super::describe::{Describe, Description};
-use super::direct::{Operate, Plain, Told};
-use super::machine::{Action, Kind, Layers, Machine};
+use super::call::{CallContext, CallSession, Hooks};
+use super::describe::{Describe, PipelineDescription};
+use super::direct::{Operate, Plain, WithAttempt};
+use super::machine::{Action, CallTypes, Layers, Machine};
+use crate::observe::Stats;
 use crate::resilience::error::Failure;
-use crate::resilience::{Attempt, Class, Classify, Error};
+use crate::resilience::{Attempt, Class, Classify, Error, PolicyKind};
 use crate::sim::Site;
 
 /// A [`Pipeline`] of any policies, for operations that return `Result<T, E>`.
@@ -79,18 +80,24 @@ impl<T: 'static, E: 'static> DynPipeline<T, E> {
     /// # Panics
     /// As [`Pipeline::run`].
     #[track_caller]
-    pub fn run_attempts<F, Fut>(&self, operation: F) -> DynRun<'_, Told<F, E>>
+    pub fn run_attempts<F, Fut>(&self, operation: F) -> DynRun<'_, WithAttempt<F, E>>
     where
         F: FnMut(Attempt<'_, E>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        DynRun::new(&*self.0, Told::new(operation))
+        DynRun::new(&*self.0, WithAttempt::new(operation))
     }
 
-    /// Describes the policies and their settings.
+    /// Describes the policies and their settings: see [`Pipeline::describe`].
     #[must_use]
-    pub fn describe(&self) -> Description {
-        self.0.describe()
+    pub fn describe(&self) -> String {
+        self.0.description().to_string()
+    }
+
+    /// Returns the policies with their settings: see [`Pipeline::policies`].
+    #[must_use]
+    pub fn policies(&self) -> Vec<(PolicyKind, Stats)> {
+        self.0.description().into_policies()
     }
 }
 
@@ -102,7 +109,7 @@ impl<T, E> Clone for DynPipeline<T, E> {
 
 impl<T, E> fmt::Debug for DynPipeline<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DynPipeline({})", self.0.describe())
+        write!(f, "DynPipeline({})", self.0.description())
     }
 }
 
@@ -115,13 +122,14 @@ pub trait Dynamic<T, E> {
     /// The name and the listener of the pipeline.
     fn hooks(&self) -> Hooks<'_>;
     /// Describes the policies and their settings.
-    fn describe(&self) -> Description;
+    fn description(&self) -> PipelineDescription;
 }
 
 /// The state of policies of an unknown type.
-pub type BoxMachine<'p, T, E> = Pin<Box<dyn Machine<Erased<T, E>> + Send + 'p>>;
+pub(crate) type BoxMachine<'p, T, E> = Pin<Box<dyn Machine<Erased<T, E>> + Send + 'p>>;
 
-/// Policies whose state can be boxed.
+/// Policies whose state can be boxed. The bound that the state is `Send` for every lifetime is stated in the
+/// implementation, where the compiler knows its type.
 pub trait Boxed<'p, T, E> {
     /// Starts a call.
     fn start_boxed(&'p self) -> BoxMachine<'p, T, E>;
@@ -156,8 +164,8 @@ where
         Self::hooks(self)
     }
 
-    fn describe(&self) -> Description {
-        Self::describe(self)
+    fn description(&self) -> PipelineDescription {
+        Self::description(self)
     }
 }
 
@@ -168,7 +176,7 @@ pub struct Erased<T, E>(PhantomData<fn() -> (T, E)>);
 #[derive(Debug)]
 pub struct Ticket(Option<NonZeroU32>);
 
-impl<T: 'static, E: 'static> Kind for Erased<T, E> {
+impl<T: 'static, E: 'static> CallTypes for Erased<T, E> {
     type Ok = T;
     type Err = E;
     type Started = Ticket;
@@ -188,7 +196,7 @@ pin_project! {
         more: Vec<Numbered<O::Future>>,
         machine: Option<BoxMachine<'p, O::Ok, O::Err>>,
         operation: O,
-        session: Session<O::Err>,
+        session: CallSession<O::Err>,
         pipeline: &'p (dyn Dynamic<O::Ok, O::Err> + Send + Sync),
         site: Site,
     }
@@ -205,7 +213,7 @@ where
             more: Vec::new(),
             machine: Some(pipeline.start()),
             operation,
-            session: Session::new(),
+            session: CallSession::new(),
             pipeline,
             site: Site::new("pipeline", "run").around(),
         }
@@ -241,8 +249,8 @@ where
             more: this.more,
             pipeline: *this.pipeline,
         };
-        let mut call: Call<'_, Erased<O::Ok, O::Err>> =
-            Call { action: &mut attempts, session: this.session, hooks: this.pipeline.hooks() };
+        let mut call: CallContext<'_, Erased<O::Ok, O::Err>> =
+            CallContext { action: &mut attempts, session: this.session, hooks: this.pipeline.hooks() };
         let output = match machine.as_mut().poll(cx, &mut call) {
             Poll::Pending => {
                 call.session.now();

@@ -3,20 +3,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::limit::{Armed, Limit};
-use super::machine::{Action, Kind, Outcome};
+use super::machine::{Action, CallTypes, PolicyOutcome};
 use crate::resilience::error::Failure;
-use crate::resilience::{Attempt, Class, Error, ErrorKind, Event, EventKind};
+use crate::resilience::{Attempt, Class, Error, ErrorKind, PolicyEvent, PolicyEventKind};
 use crate::task::Name;
 
 /// The context that is lent to a machine for a poll.
-pub struct Call<'c, K: Kind + 'c> {
+pub struct CallContext<'c, K: CallTypes + 'c> {
     pub(crate) action: &'c mut K::Action<'c>,
-    pub(crate) session: &'c mut Session<K::Err>,
+    pub(crate) session: &'c mut CallSession<K::Err>,
     pub(crate) hooks: Hooks<'c>,
 }
 
 /// The state of a call, from its first poll to its end.
-pub(crate) struct Session<E> {
+pub(crate) struct CallSession<E> {
     pub(crate) attempts: u32,
     /// When the call first had to wait, or failed. A call that does neither reads no clock.
     begun: Option<Instant>,
@@ -35,13 +35,13 @@ pub struct Hooks<'p> {
     pub(crate) listener: Option<&'p Listener>,
 }
 
-pub(crate) type Listener = dyn Fn(&Event<'_>) + Send + Sync;
+pub(crate) type Listener = dyn Fn(&PolicyEvent<'_>) + Send + Sync;
 
 impl Hooks<'_> {
     pub(crate) const NONE: Self = Self { name: None, listener: None };
 }
 
-impl<E> Session<E> {
+impl<E> CallSession<E> {
     pub(crate) fn new() -> Self {
         Self { attempts: 0, begun: None, clock: None, limit: Limit::NONE, last_error: None }
     }
@@ -63,7 +63,7 @@ impl<E> Session<E> {
     }
 
     /// Makes the next call of [`now`](Self::now) read the clock again.
-    pub(crate) fn look_again(&mut self) {
+    pub(crate) fn reread_clock(&mut self) {
         self.clock = None;
     }
 
@@ -78,12 +78,12 @@ impl<E> Session<E> {
     }
 }
 
-impl<K: Kind> Call<'_, K> {
+impl<K: CallTypes> CallContext<'_, K> {
     /// Calls the operation.
     #[inline]
     pub(crate) fn begin(&mut self) -> K::Started {
         self.session.attempts += 1;
-        self.tell(|| EventKind::AttemptStarted);
+        self.notify(|| PolicyEventKind::AttemptStarted);
         let limit = self.session.limit;
         let remaining = if limit.is_none() { None } else { limit.remaining(|| self.session.now()) };
         self.action.begin(Attempt {
@@ -95,7 +95,7 @@ impl<K: Kind> Call<'_, K> {
 
     /// Classifies the outcome of an attempt.
     #[inline]
-    pub(crate) fn classify(&self, outcome: &Outcome<K>) -> Class {
+    pub(crate) fn classify(&self, outcome: &PolicyOutcome<K>) -> Class {
         match outcome {
             Ok(value) => self.action.classify(Ok(value)),
             Err(failure) => self.classify_failure(failure),
@@ -110,17 +110,23 @@ impl<K: Kind> Call<'_, K> {
             (ErrorKind::Failed | ErrorKind::AttemptsExhausted, Some(error)) => {
                 self.action.classify(Err(error))
             }
-            (ErrorKind::Failed | ErrorKind::AttemptsExhausted | ErrorKind::TimedOut(_), _) => Class::retry(),
+            (
+                ErrorKind::Failed
+                | ErrorKind::AttemptsExhausted
+                | ErrorKind::TimedOut
+                | ErrorKind::AttemptTimedOut,
+                _,
+            ) => Class::retry(),
         };
         Class { retry_after: failure.retry_after.or(class.retry_after), ..class }
     }
 
     /// Notifies the listener.
     #[inline]
-    pub(crate) fn tell(&self, what: impl FnOnce() -> EventKind) {
+    pub(crate) fn notify(&self, kind: impl FnOnce() -> PolicyEventKind) {
         if let Some(listener) = self.hooks.listener {
             let pipeline = self.hooks.name.map(Name::as_str);
-            listener(&Event { pipeline, attempts: self.session.attempts, what: what() });
+            listener(&PolicyEvent { pipeline, attempts: self.session.attempts, kind: kind() });
         }
     }
 
@@ -140,5 +146,5 @@ impl<K: Kind> Call<'_, K> {
     }
 }
 
-opaque!("Call": <K: Kind> std::fmt::Debug for Call<'_, K>);
+opaque!("CallContext": <K: CallTypes> std::fmt::Debug for CallContext<'_, K>);
 opaque!("Hooks": std::fmt::Debug for Hooks<'_>);

@@ -2,38 +2,28 @@ use std::fmt;
 
 use super::{End, Layer};
 use crate::observe::Stats;
-use crate::resilience::{Fallback, Hedge, Limited, PolicyKind, Retry, RetryBudget, Timeout};
+use crate::resilience::fallback::Fallback;
+use crate::resilience::timeout::{Limited, Timeout};
+use crate::resilience::{Hedge, PolicyKind, Retry, RetryBudget};
 use crate::task::Name;
 
 /// The policies of a pipeline and their settings, outermost first.
-///
-/// # Examples
-/// ```
-/// use motet::resilience::{Pipeline, PolicyKind, Retry};
-/// use std::time::Duration;
-///
-/// let pipeline = Pipeline::new().named("users").timeout(Duration::from_secs(5)).retry(Retry::new());
-/// let description = pipeline.describe();
-/// assert_eq!(description.layers()[1].policy, PolicyKind::Retry);
-/// assert!(description.to_string().starts_with("users: timeout (total, within 5s) > retry (attempts 3"));
-/// ```
 #[derive(Debug, Clone, PartialEq)]
-pub struct Description {
+pub struct PipelineDescription {
     name: Option<Name>,
-    layers: Vec<LayerDescription>,
+    layers: Vec<PolicyDescription>,
 }
 
 /// A policy of a pipeline.
 #[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct LayerDescription {
+pub struct PolicyDescription {
     /// The kind of the policy.
-    pub policy: PolicyKind,
+    pub(crate) policy: PolicyKind,
     /// The settings of the policy.
-    pub settings: Stats,
+    pub(crate) settings: Stats,
 }
 
-impl Description {
+impl PipelineDescription {
     pub(crate) fn of(name: Option<&Name>, layers: &impl Describe) -> Self {
         let mut described = Vec::new();
         layers.describe(&mut described);
@@ -41,34 +31,35 @@ impl Description {
     }
 
     /// The name of the pipeline, if it has one.
-    #[must_use]
-    pub fn name(&self) -> Option<&Name> {
+    pub(crate) fn name(&self) -> Option<&Name> {
         self.name.as_ref()
     }
 
     /// The policies, outermost first.
-    #[must_use]
-    pub fn layers(&self) -> &[LayerDescription] {
+    pub(crate) fn layers(&self) -> &[PolicyDescription] {
         &self.layers
     }
 
+    pub(super) fn into_policies(self) -> Vec<(PolicyKind, Stats)> {
+        self.layers.into_iter().map(|layer| (layer.policy, layer.settings)).collect()
+    }
+
     /// Returns remarks on an order of policies that is seldom intended; empty for most pipelines.
-    #[must_use]
-    pub fn remarks(&self) -> Vec<&'static str> {
-        let place = |policy| self.layers.iter().position(|layer| layer.policy == policy);
+    pub(super) fn remarks(&self) -> Vec<&'static str> {
+        let position = |policy| self.layers.iter().position(|layer| layer.policy == policy);
         let retries = self.layers.iter().filter(|layer| layer.policy == PolicyKind::Retry).count();
         let mut remarks = Vec::new();
         if retries > 1 {
             remarks.push("two retries multiply their attempts");
         }
-        if let Some(retry) = place(PolicyKind::Retry) {
-            if place(PolicyKind::CircuitBreaker).is_some_and(|breaker| breaker < retry) {
+        if let Some(retry) = position(PolicyKind::Retry) {
+            if position(PolicyKind::CircuitBreaker).is_some_and(|breaker| breaker < retry) {
                 remarks.push("a breaker around a retry counts a call once, even if several attempts fail");
             }
-            if place(PolicyKind::Fallback).is_some_and(|fallback| fallback > retry) {
+            if position(PolicyKind::Fallback).is_some_and(|fallback| fallback > retry) {
                 remarks.push("a retry around a fallback sees the result of the fallback, not the failure");
             }
-            let after = |layer: &LayerDescription| {
+            let after = |layer: &PolicyDescription| {
                 layer.policy == PolicyKind::Timeout
                     && layer.settings.iter().any(|(name, _)| name == "attempt")
             };
@@ -80,7 +71,7 @@ impl Description {
     }
 }
 
-impl fmt::Display for Description {
+impl fmt::Display for PipelineDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(name) = &self.name {
             write!(f, "{name}: ")?;
@@ -98,7 +89,7 @@ impl fmt::Display for Description {
     }
 }
 
-impl fmt::Display for LayerDescription {
+impl fmt::Display for PolicyDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.policy.fmt(f)?;
         let mut open = " (";
@@ -117,7 +108,7 @@ impl fmt::Display for LayerDescription {
 /// Layers that can describe themselves.
 pub trait Describe {
     /// Appends the descriptions of the layers.
-    fn describe(&self, layers: &mut Vec<LayerDescription>);
+    fn describe(&self, layers: &mut Vec<PolicyDescription>);
 }
 
 /// A policy that can describe itself.
@@ -129,13 +120,13 @@ pub trait DescribePolicy {
 }
 
 impl Describe for End {
-    fn describe(&self, _: &mut Vec<LayerDescription>) {}
+    fn describe(&self, _: &mut Vec<PolicyDescription>) {}
 }
 
 impl<P: DescribePolicy, Inner: Describe> Describe for Layer<P, Inner> {
-    fn describe(&self, layers: &mut Vec<LayerDescription>) {
+    fn describe(&self, layers: &mut Vec<PolicyDescription>) {
         let (policy, settings) = (self.policy.policy(), self.policy.settings());
-        layers.push(LayerDescription { policy, settings });
+        layers.push(PolicyDescription { policy, settings });
         self.inner.describe(layers);
     }
 }

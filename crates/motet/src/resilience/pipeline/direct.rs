@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::machine::{Action, Kind};
+use super::machine::{Action, CallTypes};
 use crate::resilience::error::Failure;
 use crate::resilience::{Attempt, Class, Classify, ErrorKind};
 
@@ -49,9 +49,9 @@ where
 }
 
 /// An operation that receives its [`Attempt`].
-pub struct Told<F, E>(F, PhantomData<fn(E)>);
+pub struct WithAttempt<F, E>(F, PhantomData<fn(E)>);
 
-impl<F, Fut, T, E> Operate for Told<F, E>
+impl<F, Fut, T, E> Operate for WithAttempt<F, E>
 where
     F: FnMut(Attempt<'_, E>) -> Fut,
     Fut: Future<Output = Result<T, E>>,
@@ -70,12 +70,12 @@ where
 pub struct Direct<'p, O, C>(PhantomData<(O, &'p C)>);
 
 /// An operation with its classification.
-pub struct Judged<'p, O, C> {
+pub struct Classified<'p, O, C> {
     pub(crate) operation: O,
     pub(crate) classify: &'p C,
 }
 
-impl<'p, O, C> Kind for Direct<'p, O, C>
+impl<'p, O, C> CallTypes for Direct<'p, O, C>
 where
     O: Operate,
     C: Classify<O::Ok, O::Err>,
@@ -84,12 +84,12 @@ where
     type Err = O::Err;
     type Started = O::Future;
     type Action<'x>
-        = Judged<'p, O, C>
+        = Classified<'p, O, C>
     where
         Self: 'x;
 }
 
-impl<'p, O, C> Action<Direct<'p, O, C>> for Judged<'p, O, C>
+impl<'p, O, C> Action<Direct<'p, O, C>> for Classified<'p, O, C>
 where
     O: Operate,
     C: Classify<O::Ok, O::Err>,
@@ -123,13 +123,13 @@ where
     }
 }
 
-impl<F, E> Told<F, E> {
+impl<F, E> WithAttempt<F, E> {
     pub(crate) fn new(operation: F) -> Self {
         Self(operation, PhantomData)
     }
 }
 
 opaque!("Plain": <F> std::fmt::Debug for Plain<F>);
-opaque!("Told": <F, E> std::fmt::Debug for Told<F, E>);
+opaque!("WithAttempt": <F, E> std::fmt::Debug for WithAttempt<F, E>);
 opaque!("Direct": <O, C> std::fmt::Debug for Direct<'_, O, C>);
-opaque!("Judged": <O, C> std::fmt::Debug for Judged<'_, O, C>);
+opaque!("Classified": <O, C> std::fmt::Debug for Classified<'_, O, C>);

@@ -1,5 +1,5 @@
 use super::leaf::Leaf;
-use super::machine::{Kind, Layers};
+use super::machine::{CallTypes, Layers};
 
 /// A policy around the inner layers.
 #[derive(Debug, Clone)]
@@ -37,13 +37,13 @@ impl<P, Q, Inner: Append<P>> Append<P> for Layer<Q, Inner> {
 }
 
 impl<'p, T, E> Layers<'p, T, E> for End {
-    type Machine<K: Kind<Ok = T, Err = E>>
+    type Machine<K: CallTypes<Ok = T, Err = E>>
         = Leaf<K>
     where
         Self: 'p;
 
     #[inline]
-    fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> Leaf<K> {
+    fn start<K: CallTypes<Ok = T, Err = E>>(&'p self) -> Leaf<K> {
         Leaf::new()
     }
 }

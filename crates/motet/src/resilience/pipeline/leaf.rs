@@ -4,27 +4,31 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 use tokio::task::coop;
 
-use super::call::Call;
-use super::machine::{Action, Kind, Machine, Outcome};
+use super::call::CallContext;
+use super::machine::{Action, CallTypes, Machine, PolicyOutcome};
 
 pin_project! {
     /// The state of an attempt in one call.
-    pub struct Leaf<K: Kind> {
+    pub struct Leaf<K: CallTypes> {
         #[pin]
         started: Option<K::Started>,
     }
 }
 
-impl<K: Kind> Leaf<K> {
+impl<K: CallTypes> Leaf<K> {
     #[inline]
     pub(crate) fn new() -> Self {
         Self { started: None }
     }
 }
 
-impl<K: Kind> Machine<K> for Leaf<K> {
+impl<K: CallTypes> Machine<K> for Leaf<K> {
     #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut CallContext<'_, K>,
+    ) -> Poll<PolicyOutcome<K>> {
         let mut this = self.project();
         // Otherwise a retry without delays, of an operation that is always ready, would keep its worker thread to
         // itself.
@@ -49,7 +53,7 @@ impl<K: Kind> Machine<K> for Leaf<K> {
         Poll::Ready(outcome)
     }
 
-    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+    fn stop(self: Pin<&mut Self>, call: &mut CallContext<'_, K>) {
         if let Some(started) = self.project().started.as_pin_mut() {
             call.action.stop(started);
         }

@@ -26,10 +26,10 @@ impl Limit {
 
     /// Returns the limit of the enclosing pipeline, if there is one.
     pub(crate) fn inherited() -> Self {
-        match mutant!("resilience.inherit_nothing") {
-            true => Self::NONE,
-            false => AROUND.get(),
+        if mutant!("resilience.inherit_nothing") {
+            return Self::NONE;
         }
+        AROUND.get()
     }
 
     #[inline]
@@ -64,7 +64,7 @@ impl Limit {
         if self.is_none() {
             return run();
         }
-        let _back = Back(AROUND.replace(self));
+        let _restored = RestoredLimit(AROUND.replace(self));
         run()
     }
 }
@@ -80,9 +80,9 @@ pub(crate) enum Armed {
     Never,
 }
 
-struct Back(Limit);
+struct RestoredLimit(Limit);
 
-impl Drop for Back {
+impl Drop for RestoredLimit {
     #[inline]
     fn drop(&mut self) {
         AROUND.set(self.0);

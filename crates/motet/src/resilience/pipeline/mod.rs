@@ -1,6 +1,7 @@
 //! Pipelines: policies around a call, outermost first.
 //!
 //! Users name [`Pipeline`] and [`DynPipeline`]. The other types appear in signatures only, and drive a call.
+#![allow(unnameable_types, reason = "users never write the types that drive a call")]
 
 /// Implements `Debug` with the name of the type, without its fields.
 macro_rules! opaque {
@@ -17,7 +18,7 @@ mod admit;
 mod boxed;
 mod call;
 mod describe;
-mod direct;
+pub(crate) mod direct;
 mod layer;
 mod leaf;
 mod limit;
@@ -29,32 +30,33 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fallback::Fallback;
+use super::timeout::{Limited, Timeout};
 use super::{
-    AdaptiveLimit, Attempt, Bulkhead, CircuitBreaker, Class, Classify, Error, ErrorsAreRetryable, Event,
-    Fallback, Hedge, Limited, RateLimiter, Retry, Timeout,
+    AdaptiveLimit, Attempt, Bulkhead, CircuitBreaker, Class, Classify, Error, ErrorsAreRetryable, Hedge,
+    PolicyEvent, PolicyKind, RateLimiter, Retry,
 };
+use crate::observe::Stats;
 use crate::sim;
 use crate::task::Name;
 
-pub use admit::{Admitting, Gate, Passed, Queued};
-pub use boxed::{BoxMachine, Boxed, DynPipeline, DynRun, Dynamic, Erased, Ticket};
+pub(crate) use admit::Gate;
+pub use boxed::DynPipeline;
+use boxed::Dynamic;
 use call::Listener;
-pub use call::{Call, Hooks};
-pub use describe::{Describe, DescribePolicy, Description, LayerDescription};
-pub use direct::{Direct, Judged, Operate, Plain, Told};
-pub use layer::{Append, End, Layer, OneAtATime};
-pub use leaf::Leaf;
+pub(crate) use call::{CallContext, Hooks};
+pub(crate) use describe::Describe;
+use describe::{DescribePolicy, PipelineDescription};
+pub(crate) use direct::{Direct, Operate};
+use direct::{Plain, WithAttempt};
+use layer::Append;
+pub(crate) use layer::{End, Layer, OneAtATime};
 pub(crate) use limit::{Armed, Limit};
-pub use machine::{Action, Kind, Layers, Machine, Outcome};
-pub use run::Run;
-pub use with_state::BoxFuture;
-use with_state::Slot;
+pub(crate) use machine::{Action, CallTypes, Layers, Machine, PolicyOutcome};
+pub(crate) use run::Run;
+use with_state::{BoxFuture, OperationSlot};
 
-pub use super::error::Failure;
-pub use super::fallback::FallingBack;
-pub use super::hedge::Hedging;
-pub use super::retry::Retrying;
-pub use super::timeout::Timing;
+pub(crate) use super::error::Failure;
 
 /// Runs operations through policies, in the order in which they are added: the first one is outermost.
 ///
@@ -76,26 +78,26 @@ pub use super::timeout::Timing;
 ///
 /// # Which order
 /// `fallback > timeout > retry > breaker > bulkhead > attempt_timeout` suits most clients: the breaker sees every
-/// attempt, and its rejections are not retried. [`describe`](Self::describe) remarks on orders that are seldom
+/// attempt, and its rejections are not retried. [`remarks`](Self::remarks) points out orders that are seldom
 /// intended.
 ///
 /// # Examples
 /// ```
-/// use motet::resilience::{ErrorKind, Limited, Pipeline, Retry};
+/// use motet::resilience::{ErrorKind, Pipeline, Retry};
 /// use std::{future::pending, time::Duration};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let pipeline = Pipeline::new()
 ///     .timeout(Duration::from_secs(5))
-///     .retry(Retry::new().attempts(2))
+///     .retry(Retry::new().attempts(2)?)
 ///     .attempt_timeout(Duration::from_secs(1));
 ///
 /// assert_eq!(pipeline.run(async || Ok::<_, std::io::Error>("hello")).await?, "hello");
 ///
 /// let hung = pipeline.run(async || pending::<Result<(), std::io::Error>>().await).await.unwrap_err();
 /// assert_eq!(hung.kind(), ErrorKind::AttemptsExhausted);
-/// assert_eq!(hung.last_attempt(), ErrorKind::TimedOut(Limited::Attempt));
+/// assert_eq!(hung.last_attempt(), ErrorKind::AttemptTimedOut);
 /// # Ok(())
 /// # }
 /// ```
@@ -121,7 +123,7 @@ impl Pipeline {
 
 impl<L, C> Pipeline<L, C> {
     /// Sets the name, for errors, events and logs.
-    pub fn named(mut self, name: impl Into<Name>) -> Self {
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
@@ -140,7 +142,7 @@ impl<L, C> Pipeline<L, C> {
     }
 
     /// Calls `listener` for every event of a call. It runs inside the call, with no lock held, and should be quick.
-    pub fn on_event(mut self, listener: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
+    pub fn on_event(mut self, listener: impl Fn(&PolicyEvent<'_>) + Send + Sync + 'static) -> Self {
         self.listener = Some(Arc::new(listener));
         self
     }
@@ -309,14 +311,14 @@ impl<L, C> Pipeline<L, C> {
     /// ```
     #[inline]
     #[track_caller]
-    pub fn run_attempts<'p, F, Fut, T, E>(&'p self, operation: F) -> Run<'p, L, Told<F, E>, C>
+    pub fn run_attempts<'p, F, Fut, T, E>(&'p self, operation: F) -> Run<'p, L, WithAttempt<F, E>, C>
     where
         F: FnMut(Attempt<'_, E>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         L: Layers<'p, T, E>,
         C: Classify<T, E>,
     {
-        Run::new(self.layers.start(), Told::new(operation), &self.classify, self.hooks())
+        Run::new(self.layers.start(), WithAttempt::new(operation), &self.classify, self.hooks())
     }
 
     /// Runs an operation that mutably borrows captured variables: a counter, a connection.
@@ -359,7 +361,7 @@ impl<L, C> Pipeline<L, C> {
         C: Classify<T, E>,
     {
         sim::around("pipeline", "run", async move {
-            let slot = Slot::new(operation);
+            let slot = OperationSlot::new(operation);
             self.run(|| with_state::call_mut(&slot)).await
         })
     }
@@ -410,7 +412,7 @@ impl<L, C> Pipeline<L, C> {
         C: Classify<T, E>,
     {
         sim::around("pipeline", "run", async move {
-            let slot = Slot::new((state, operation));
+            let slot = OperationSlot::new((state, operation));
             self.run(|| with_state::call_with(&slot)).await
         })
     }
@@ -431,13 +433,55 @@ impl<L, C> Pipeline<L, C> {
         Hooks { name: self.name.as_ref(), listener: self.listener.as_deref() }
     }
 
-    /// Describes the policies and their settings.
+    /// Describes the policies and their settings, outermost first.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::resilience::{Pipeline, Retry};
+    /// use std::time::Duration;
+    ///
+    /// let pipeline = Pipeline::new().name("users").timeout(Duration::from_secs(5)).retry(Retry::new());
+    /// assert!(pipeline.describe().starts_with("users: timeout (total, within 5s) > retry (attempts 3"));
+    /// ```
     #[must_use]
-    pub fn describe(&self) -> Description
+    pub fn describe(&self) -> String
     where
         L: Describe,
     {
-        Description::of(self.name.as_ref(), &self.layers)
+        self.description().to_string()
+    }
+
+    /// Returns the policies with their settings, outermost first.
+    #[must_use]
+    pub fn policies(&self) -> Vec<(PolicyKind, Stats)>
+    where
+        L: Describe,
+    {
+        self.description().into_policies()
+    }
+
+    /// Returns remarks on an order of policies that is seldom intended; empty for most pipelines.
+    ///
+    /// # Examples
+    /// ```
+    /// use motet::resilience::{Pipeline, Retry};
+    ///
+    /// let twice = Pipeline::new().retry(Retry::new()).retry(Retry::new());
+    /// assert_eq!(twice.remarks(), ["two retries multiply their attempts"]);
+    /// ```
+    #[must_use]
+    pub fn remarks(&self) -> Vec<&'static str>
+    where
+        L: Describe,
+    {
+        self.description().remarks()
+    }
+
+    pub(crate) fn description(&self) -> PipelineDescription
+    where
+        L: Describe,
+    {
+        PipelineDescription::of(self.name.as_ref(), &self.layers)
     }
 
     /// Erases the policy types, so that the pipeline can be stored in a field or a map.
@@ -471,6 +515,6 @@ impl Default for Pipeline {
 
 impl<L: Describe, C> fmt::Debug for Pipeline<L, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pipeline({})", self.describe())
+        write!(f, "Pipeline({})", self.description())
     }
 }

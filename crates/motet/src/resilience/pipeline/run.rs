@@ -4,8 +4,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::call::{Call, Hooks, Session};
-use super::direct::{Direct, Judged, Operate};
+use super::call::{CallContext, CallSession, Hooks};
+use super::direct::{Classified, Direct, Operate};
 use super::machine::{Layers, Machine};
 use crate::resilience::{Classify, Error};
 use crate::sim::Site;
@@ -23,8 +23,8 @@ pin_project! {
         // Dropped before the operation.
         #[pin]
         machine: Option<L::Machine<Direct<'p, O, C>>>,
-        action: Judged<'p, O, C>,
-        session: Session<O::Err>,
+        action: Classified<'p, O, C>,
+        session: CallSession<O::Err>,
         hooks: Hooks<'p>,
         site: Site,
     }
@@ -44,11 +44,11 @@ where
         classify: &'p C,
         hooks: Hooks<'p>,
     ) -> Self {
-        let action = Judged { operation, classify };
+        let action = Classified { operation, classify };
         Self {
             machine: Some(machine),
             action,
-            session: Session::new(),
+            session: CallSession::new(),
             hooks,
             site: Site::new("pipeline", "run").around(),
         }
@@ -62,7 +62,7 @@ where
             panic!("a pipeline call was polled after its end")
         };
         this.session.polled();
-        let mut call = Call { action: this.action, session: this.session, hooks: *this.hooks };
+        let mut call = CallContext { action: this.action, session: this.session, hooks: *this.hooks };
         match machine.poll(cx, &mut call) {
             Poll::Pending => {
                 // The time of the call counts from here on.

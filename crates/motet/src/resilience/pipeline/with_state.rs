@@ -6,31 +6,31 @@ use std::sync::{Mutex, PoisonError};
 use crate::mutant;
 
 /// A boxed `Send` future, as `run_with` takes it.
-pub type BoxFuture<'s, T> = Pin<Box<dyn Future<Output = T> + Send + 's>>;
+pub(crate) type BoxFuture<'s, T> = Pin<Box<dyn Future<Output = T> + Send + 's>>;
 
 /// Holds the operation between two attempts.
 ///
 /// The lock is held to move the operation in or out, never while it runs.
-pub(crate) struct Slot<T>(Mutex<Option<T>>);
+pub(crate) struct OperationSlot<T>(Mutex<Option<T>>);
 
-impl<T> Slot<T> {
+impl<T> OperationSlot<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Mutex::new(Some(value)))
     }
 
-    fn take(&self) -> Lent<'_, T> {
+    fn take(&self) -> LentOperation<'_, T> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Lent { value: slot.take(), slot: self }
+        LentOperation { value: slot.take(), slot: self }
     }
 }
 
 /// Returns the operation, also when its attempt is dropped.
-struct Lent<'c, T> {
+struct LentOperation<'c, T> {
     value: Option<T>,
-    slot: &'c Slot<T>,
+    slot: &'c OperationSlot<T>,
 }
 
-impl<T> Lent<'_, T> {
+impl<T> LentOperation<'_, T> {
     fn get(&mut self) -> &mut T {
         match &mut self.value {
             Some(value) => value,
@@ -39,15 +39,16 @@ impl<T> Lent<'_, T> {
     }
 }
 
-impl<T> Drop for Lent<'_, T> {
+impl<T> Drop for LentOperation<'_, T> {
     fn drop(&mut self) {
-        if !mutant!("resilience.lose_operation") {
-            *self.slot.0.lock().unwrap_or_else(PoisonError::into_inner) = self.value.take();
+        if mutant!("resilience.lose_operation") {
+            return;
         }
+        *self.slot.0.lock().unwrap_or_else(PoisonError::into_inner) = self.value.take();
     }
 }
 
-pub(crate) async fn call_mut<F, T>(slot: &Slot<F>) -> T
+pub(crate) async fn call_mut<F, T>(slot: &OperationSlot<F>) -> T
 where
     F: AsyncFnMut() -> T,
 {
@@ -55,7 +56,7 @@ where
     operation.get()().await
 }
 
-pub(crate) async fn call_with<S, F, T>(slot: &Slot<(&mut S, F)>) -> T
+pub(crate) async fn call_with<S, F, T>(slot: &OperationSlot<(&mut S, F)>) -> T
 where
     S: ?Sized,
     F: for<'s> FnMut(&'s mut S) -> BoxFuture<'s, T>,

@@ -1,9 +1,9 @@
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::RateLimiter;
-use crate::resilience::InvalidPolicy;
+use crate::resilience::PolicyConfigError;
+use crate::resilience::register::{RegisterWith, register};
 use crate::task::{Name, Scope};
 
 /// A builder of a [`RateLimiter`].
@@ -17,12 +17,12 @@ pub struct RateLimiterBuilder {
     per: Duration,
     burst: u32,
     max_wait: Duration,
-    shown: Option<(Scope, Name)>,
+    name: Option<Name>,
 }
 
 impl RateLimiterBuilder {
     pub(super) fn new(count: u32, per: Duration) -> Self {
-        Self { count, per, burst: count, max_wait: Duration::from_secs(5), shown: None }
+        Self { count, per, burst: count, max_wait: Duration::from_secs(5), name: None }
     }
 
     /// Sets how many cells may be taken at once after a pause.
@@ -39,34 +39,47 @@ impl RateLimiterBuilder {
         self
     }
 
-    /// Sets the name, and registers the limiter with the scope, whose snapshots show it.
-    pub fn named(mut self, scope: &Scope, name: impl Into<Name>) -> Self {
-        self.shown = Some((scope.clone(), name.into()));
+    /// Sets the name, for snapshots.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
-    /// Builds the limiter. The time of one cell is rounded up to whole nanoseconds: the limiter is never faster than
-    /// asked for, and at a million calls per second slower by a thousandth at most.
+    /// Builds the limiter. If it has a name, the snapshots of the scope of the running task show it.
+    ///
+    /// The time of one cell is rounded up to whole nanoseconds: the limiter is never faster than asked for, and at a
+    /// million calls per second slower by a thousandth at most.
     ///
     /// # Errors
-    /// [`InvalidPolicy`] if the count, the time or the burst is zero, or if a burst takes more than two centuries to
-    /// come back.
-    pub fn build(self) -> Result<RateLimiter, InvalidPolicy> {
-        let some = self.count > 0 && self.burst > 0 && !self.per.is_zero();
-        InvalidPolicy::unless(some, "a rate lets 1 cell or more through, in more than no time")?;
+    /// [`PolicyConfigError`] if the count, the time or the burst is zero, or if a burst takes more than two centuries
+    /// to come back.
+    pub fn build(self) -> Result<RateLimiter, PolicyConfigError> {
+        self.build_with(RegisterWith::AmbientScope)
+    }
+
+    /// Builds the limiter as [`build`](Self::build) does. If it has a name, the snapshots of `scope` show it.
+    ///
+    /// # Errors
+    /// [`PolicyConfigError`], as for [`build`](Self::build).
+    pub fn build_in(self, scope: &Scope) -> Result<RateLimiter, PolicyConfigError> {
+        self.build_with(RegisterWith::Scope(scope))
+    }
+
+    fn build_with(self, with: RegisterWith<'_>) -> Result<RateLimiter, PolicyConfigError> {
+        PolicyConfigError::unless(self.count > 0, "count", self.count, "at least 1")?;
+        PolicyConfigError::unless(self.burst > 0, "burst", self.burst, "at least 1")?;
+        PolicyConfigError::unless(!self.per.is_zero(), "per", self.per, "more than zero")?;
         let cell = self.per.as_nanos().div_ceil(self.count.into());
         let cell = u64::try_from(cell).ok().filter(|cell| *cell < CENTURIES);
         let burst =
             cell.and_then(|cell| cell.checked_mul(self.burst.into())).filter(|burst| *burst < CENTURIES);
-        InvalidPolicy::unless(burst.is_some(), "the cells of a burst come back within two centuries")?;
+        let allowed = "short enough that the burst comes back within two centuries";
+        PolicyConfigError::unless(burst.is_some(), "per", self.per, allowed)?;
         let limiter = RateLimiter::new(cell.unwrap_or(1), burst.unwrap_or(1), self.max_wait);
-        if let Some((scope, name)) = self.shown {
-            let weak = Arc::downgrade(&limiter.0);
-            let shown = scope.register("rate limiter", name, move || {
-                weak.upgrade().map(|shared| RateLimiter(shared).stats().shown()).unwrap_or_default()
-            });
+        let stats = |shared| RateLimiter(shared).stats().shown();
+        if let Some(registration) = register(with, "rate limiter", self.name, &limiter.0, stats) {
             // The limiter is new, so the cell is empty.
-            let _ = limiter.0.shown.set(shown);
+            let _ = limiter.0.registration.set(registration);
         }
         Ok(limiter)
     }

@@ -3,8 +3,6 @@
 mod builder;
 pub(super) mod gcra;
 mod rate_limiter;
-mod stats;
 
 pub use builder::RateLimiterBuilder;
-pub use rate_limiter::RateLimiter;
-pub use stats::RateLimiterStats;
+pub use rate_limiter::{RateLimiter, RateLimiterStats};

@@ -7,10 +7,10 @@ use tokio::sync::Semaphore;
 use tokio::task::coop;
 use tokio::time::{Instant, sleep};
 
+use super::RateLimiterBuilder;
 use super::gcra::{Gcra, Refused};
-use super::{RateLimiterBuilder, RateLimiterStats};
-use crate::observe::Registration;
-use crate::resilience::{Rejected, RejectedBy};
+use crate::observe::{Registration, Stats};
+use crate::resilience::{PolicyKind, RejectedError};
 use crate::{mutant, sim};
 
 /// Limits the number of calls per unit of time, with a burst: further calls wait, or are rejected.
@@ -43,9 +43,9 @@ use crate::{mutant, sim};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RateLimiter(pub(super) Arc<Shared>);
+pub struct RateLimiter(pub(super) Arc<RateLimiterShared>);
 
-pub(super) struct Shared {
+pub(super) struct RateLimiterShared {
     gcra: Gcra,
     /// The instant from which times count.
     since: Instant,
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     /// The turn of the first waiter: one at a time, in order.
     turn: Semaphore,
     rejected: AtomicU64,
-    pub(super) shown: OnceLock<Registration>,
+    pub(super) registration: OnceLock<Registration>,
 }
 
 impl RateLimiter {
@@ -67,24 +67,24 @@ impl RateLimiter {
     }
 
     pub(super) fn new(cell: u64, burst: u64, max_wait: Duration) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(RateLimiterShared {
             gcra: Gcra::new(cell, burst),
             since: Instant::now(),
             max_wait,
             wanted: AtomicU64::new(0),
             turn: Semaphore::new(1),
             rejected: AtomicU64::new(0),
-            shown: OnceLock::new(),
+            registration: OnceLock::new(),
         }))
     }
 
     /// Takes cells, if they are free and no caller waits.
     ///
     /// # Errors
-    /// [`Rejected`] with the time until the cells are free and no waiter comes first; without a time if the burst never
-    /// holds as many cells.
+    /// [`RejectedError`] with the time until the cells are free and no waiter comes first; without a time if the burst
+    /// never holds as many cells.
     #[inline]
-    pub fn try_acquire(&self, cells: u32) -> Result<(), Rejected> {
+    pub fn try_acquire(&self, cells: u32) -> Result<(), RejectedError> {
         let shared = &*self.0;
         let (cost, now) = (shared.gcra.cost(cells), shared.now());
         if shared.wanted.load(Ordering::Relaxed) == 0 && shared.gcra.take(cost, now).is_ok() {
@@ -111,10 +111,10 @@ impl RateLimiter {
     /// Safe: cells are taken when the future completes and not before, and the next waiter has its turn.
     ///
     /// # Errors
-    /// [`Rejected`] with the time after which the wait would be short enough; without a time if the burst never holds
-    /// as many cells.
+    /// [`RejectedError`] with the time after which the wait would be short enough; without a time if the burst never
+    /// holds as many cells.
     #[track_caller]
-    pub fn acquire(&self, cells: u32) -> impl Future<Output = Result<(), Rejected>> {
+    pub fn acquire(&self, cells: u32) -> impl Future<Output = Result<(), RejectedError>> {
         sim::at("rate limiter", "acquire", async move {
             // Before any cell is taken: a call that yields here has taken nothing.
             coop::consume_budget().await;
@@ -147,7 +147,28 @@ impl RateLimiter {
     }
 }
 
-impl Shared {
+/// The statistics of a rate limiter at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RateLimiterStats {
+    /// The number of cells that can be taken now, if no caller waits.
+    pub available: u64,
+    /// The number of cells that callers wait for.
+    pub wanted: u64,
+    /// The number of rejected calls.
+    pub rejected: u64,
+}
+
+impl RateLimiterStats {
+    pub(super) fn shown(self) -> Stats {
+        Stats::new()
+            .count("available", self.available)
+            .count("wanted", self.wanted)
+            .count("rejected", self.rejected)
+    }
+}
+
+impl RateLimiterShared {
     #[inline]
     fn now(&self) -> u64 {
         let since = Instant::now().saturating_duration_since(self.since);
@@ -155,7 +176,7 @@ impl Shared {
     }
 
     /// Enters the line, unless the wait would be too long.
-    fn queue(&self, cost: u64) -> Result<Wanted<'_>, Rejected> {
+    fn queue(&self, cost: u64) -> Result<CellWaiter<'_>, RejectedError> {
         let now = self.now();
         let mut too_long = None;
         // Checked before it is counted: a caller that is rejected never holds up another caller.
@@ -165,29 +186,30 @@ impl Shared {
             if too_long.is_some() { None } else { before.checked_add(cost) }
         };
         match self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
-            Ok(_) => Ok(Wanted { shared: self, cost }),
+            Ok(_) => Ok(CellWaiter { shared: self, cost }),
             Err(_) => Err(self.reject(too_long.map(|too_long| too_long.as_nanos() as u64))),
         }
     }
 
     #[cold]
-    fn reject(&self, after: Option<u64>) -> Rejected {
+    fn reject(&self, after: Option<u64>) -> RejectedError {
         self.rejected.fetch_add(1, Ordering::Relaxed);
-        Rejected::new(RejectedBy::RateLimiter, after.map(Duration::from_nanos))
+        RejectedError::new(PolicyKind::RateLimiter, after.map(Duration::from_nanos))
     }
 }
 
 /// A position in line.
-struct Wanted<'a> {
-    shared: &'a Shared,
+struct CellWaiter<'a> {
+    shared: &'a RateLimiterShared,
     cost: u64,
 }
 
-impl Drop for Wanted<'_> {
+impl Drop for CellWaiter<'_> {
     fn drop(&mut self) {
-        if !mutant!("rate.keep_place") {
-            self.shared.wanted.fetch_sub(self.cost, Ordering::Relaxed);
+        if mutant!("rate.keep_place") {
+            return;
         }
+        self.shared.wanted.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 

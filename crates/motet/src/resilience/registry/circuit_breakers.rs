@@ -3,9 +3,10 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::slots::Slots;
+use super::clock_map::ClockMap;
 use crate::observe::{Registration, Stats};
-use crate::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, InvalidPolicy};
+use crate::resilience::register::{RegisterWith, register};
+use crate::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, PolicyConfigError};
 use crate::task::{Name, Scope};
 
 /// A [`CircuitBreaker`] for each key - a host, a tenant, an endpoint - created when it is first asked for.
@@ -20,49 +21,49 @@ use crate::task::{Name, Scope};
 ///
 /// # Examples
 /// ```
-/// use motet::resilience::{CircuitBreaker, CircuitBreakers, Trip};
+/// use motet::resilience::{CircuitBreaker, CircuitBreakers};
 /// use std::num::NonZeroUsize;
 ///
 /// let max = NonZeroUsize::new(1000).unwrap();
 /// let hosts = CircuitBreakers::new(max, |host: &String| {
 ///     let failures = if host.ends_with(".internal") { 20 } else { 5 };
-///     let builder = CircuitBreaker::builder().opens_on(Trip::consecutive(failures));
+///     let builder = CircuitBreaker::builder().consecutive_failures(failures);
 ///     builder.build().expect("the settings are valid")
 /// });
 /// hosts.get(&"a.example".to_owned()).force_open();
 /// assert!(hosts.get(&"a.example".to_owned()).try_acquire().is_err());
 /// assert!(hosts.get(&"b.example".to_owned()).try_acquire().is_ok());
 /// ```
-pub struct CircuitBreakers<K>(Arc<Shared<K>>);
+pub struct CircuitBreakers<K>(Arc<RegistryShared<K>>);
 
 type Make<K> = Box<dyn Fn(&K) -> CircuitBreaker + Send + Sync>;
 
-struct Shared<K> {
+struct RegistryShared<K> {
     make: Make<K>,
     hasher: RandomState,
-    slots: Mutex<Slots<K, CircuitBreaker>>,
-    shown: OnceLock<Registration>,
+    slots: Mutex<ClockMap<K, CircuitBreaker>>,
+    registration: OnceLock<Registration>,
 }
 
 impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     /// Creates a registry that keeps up to `max` breakers. `make` creates each breaker, with no lock held.
     pub fn new(max: NonZeroUsize, make: impl Fn(&K) -> CircuitBreaker + Send + Sync + 'static) -> Self {
-        let slots = Mutex::new(Slots::new(max.get()));
-        Self(Arc::new(Shared {
+        let slots = Mutex::new(ClockMap::new(max.get()));
+        Self(Arc::new(RegistryShared {
             make: Box::new(make),
             hasher: RandomState::new(),
             slots,
-            shown: OnceLock::new(),
+            registration: OnceLock::new(),
         }))
     }
 
-    /// Creates a registry whose breakers have the same settings.
+    /// Creates a registry whose breakers have the same settings. They are not shown one by one.
     ///
     /// # Errors
-    /// [`InvalidPolicy`], as for [`CircuitBreakerBuilder::build`].
-    pub fn alike(max: NonZeroUsize, builder: CircuitBreakerBuilder) -> Result<Self, InvalidPolicy> {
+    /// [`PolicyConfigError`], as for [`CircuitBreakerBuilder::build`].
+    pub fn alike(max: NonZeroUsize, builder: CircuitBreakerBuilder) -> Result<Self, PolicyConfigError> {
         let builder = builder.check()?;
-        Ok(Self::new(max, move |_| builder.clone().checked()))
+        Ok(Self::new(max, move |_| builder.clone().checked(RegisterWith::NoScope)))
     }
 
     /// Returns the breaker of the key.
@@ -114,18 +115,34 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
         all.into_iter().map(|(key, breaker)| (key, breaker.state())).collect()
     }
 
-    /// Sets the name, and registers the registry with the scope, whose snapshots show it. The first name is kept.
+    /// Sets the name, with which the snapshots of the scope of the running task show the registry. The first name is
+    /// kept.
     #[must_use]
-    pub fn named(self, scope: &Scope, name: impl Into<Name>) -> Self
+    pub fn name(self, name: impl Into<Name>) -> Self
     where
         K: Send + Sync + 'static,
     {
-        let weak = Arc::downgrade(&self.0);
-        let shown = scope.register("circuit breakers", name, move || {
-            weak.upgrade().map(|shared| Self(shared).shown()).unwrap_or_default()
-        });
-        // A second registration is dropped here, and not shown.
-        let _ = self.0.shown.set(shown);
+        self.register(RegisterWith::AmbientScope, name.into())
+    }
+
+    /// Sets the name, with which the snapshots of `scope` show the registry. The first name is kept.
+    #[must_use]
+    pub fn name_in(self, scope: &Scope, name: impl Into<Name>) -> Self
+    where
+        K: Send + Sync + 'static,
+    {
+        self.register(RegisterWith::Scope(scope), name.into())
+    }
+
+    fn register(self, with: RegisterWith<'_>, name: Name) -> Self
+    where
+        K: Send + Sync + 'static,
+    {
+        let stats = |shared| Self(shared).shown();
+        if let Some(registration) = register(with, "circuit breakers", Some(name), &self.0, stats) {
+            // A second registration is dropped here, and not shown.
+            let _ = self.0.registration.set(registration);
+        }
         self
     }
 
@@ -155,8 +172,8 @@ fn worth(breaker: &CircuitBreaker) -> u8 {
     }
 }
 
-impl<K> Shared<K> {
-    fn lock(&self) -> MutexGuard<'_, Slots<K, CircuitBreaker>> {
+impl<K> RegistryShared<K> {
+    fn lock(&self) -> MutexGuard<'_, ClockMap<K, CircuitBreaker>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

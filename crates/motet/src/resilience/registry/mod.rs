@@ -1,6 +1,6 @@
 //! Circuit breakers by key. See [`resilience`](super).
 
 mod circuit_breakers;
-mod slots;
+mod clock_map;
 
 pub use circuit_breakers::CircuitBreakers;

@@ -6,33 +6,35 @@ use pin_project_lite::pin_project;
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{Next, Retry};
+use super::{Retry, RetryDecision};
 use crate::mutant;
 use crate::resilience::budget::Charge;
 use crate::resilience::error::Failure;
 use crate::resilience::pipeline::{
-    Action, Armed, Call, Kind, Layer, Layers, Limit, Machine, OneAtATime, Outcome,
+    Action, Armed, CallContext, CallTypes, Layer, Layers, Limit, Machine, OneAtATime, PolicyOutcome,
 };
-use crate::resilience::{ErrorKind, EventKind, Limited};
+use crate::resilience::timeout::Limited;
+use crate::resilience::{ErrorKind, PolicyEventKind};
 use crate::task::timeout::poll_limit;
 
 impl OneAtATime for Retry {}
 
 impl<'p, T, E, Inner: Layers<'p, T, E> + 'p> Layers<'p, T, E> for Layer<Retry, Inner> {
-    type Machine<K: Kind<Ok = T, Err = E>>
+    type Machine<K: CallTypes<Ok = T, Err = E>>
         = Retrying<'p, K, Inner>
     where
         Self: 'p;
 
     #[inline]
-    fn start<K: Kind<Ok = T, Err = E>>(&'p self) -> Retrying<'p, K, Inner> {
+    fn start<K: CallTypes<Ok = T, Err = E>>(&'p self) -> Retrying<'p, K, Inner> {
         Retrying::new(&self.policy, &self.inner)
     }
 }
 
 pin_project! {
     /// The state of a [`Retry`] in one call.
-    pub struct Retrying<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> {
+    #[allow(unnameable_types, reason = "it is the state of a call, and users never see it")]
+    pub struct Retrying<'p, K: CallTypes, Inner: Layers<'p, K::Ok, K::Err>> {
         retry: &'p Retry,
         next: &'p Inner,
         #[pin]
@@ -49,7 +51,7 @@ pin_project! {
     }
 }
 
-impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
+impl<'p, K: CallTypes, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
     #[inline]
     pub(crate) fn new(retry: &'p Retry, next: &'p Inner) -> Self {
         Self {
@@ -66,9 +68,13 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
     }
 }
 
-impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Retrying<'p, K, Inner> {
+impl<'p, K: CallTypes, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Retrying<'p, K, Inner> {
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut CallContext<'_, K>,
+    ) -> Poll<PolicyOutcome<K>> {
         if self.tries == 0 {
             *self.as_mut().project().tries = 1;
             if let Some(budget) = &self.retry.budget {
@@ -90,14 +96,14 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Machine<K> for Retrying<'p, 
         }
     }
 
-    fn stop(self: Pin<&mut Self>, call: &mut Call<'_, K>) {
+    fn stop(self: Pin<&mut Self>, call: &mut CallContext<'_, K>) {
         if let Some(inner) = self.project().inner.as_pin_mut() {
             inner.stop(call);
         }
     }
 }
 
-impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
+impl<'p, K: CallTypes, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
     /// Waits between two attempts, and starts the next one.
     fn wait(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
@@ -114,7 +120,11 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
 
     /// Polls the attempt within its limits.
     #[inline]
-    fn attempt(self: Pin<&mut Self>, cx: &mut Context<'_>, call: &mut Call<'_, K>) -> Poll<Outcome<K>> {
+    fn attempt(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        call: &mut CallContext<'_, K>,
+    ) -> Poll<PolicyOutcome<K>> {
         let mut this = self.project();
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
             unreachable!("a policy is not polled after it has returned its outcome")
@@ -153,8 +163,8 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
                     (None, _) => Limited::Attempt,
                     _ => Limited::Total,
                 };
-                call.tell(|| EventKind::TimedOut { limited });
-                Err(Failure::of(ErrorKind::TimedOut(limited), None, None))
+                call.notify(|| limited.event());
+                Err(Failure::of(limited.error(), None, None))
             }
         };
         // Everything that an attempt holds is free during the delay before the next one.
@@ -165,13 +175,17 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
 
     /// Returns the outcome if it is the last one.
     #[cold]
-    fn decide(self: Pin<&mut Self>, call: &mut Call<'_, K>, mut outcome: Outcome<K>) -> Option<Outcome<K>> {
+    fn decide(
+        self: Pin<&mut Self>,
+        call: &mut CallContext<'_, K>,
+        mut outcome: PolicyOutcome<K>,
+    ) -> Option<PolicyOutcome<K>> {
         let mut this = self.project();
         // The attempt may have blocked the thread since the clock was read, past the deadline.
-        call.session.look_again();
+        call.session.reread_clock();
         // Returned to the budget, if its attempt was rejected before it began.
         *this.charge = None;
-        if matches!(&outcome, Err(failure) if failure.kind == ErrorKind::TimedOut(Limited::Total))
+        if matches!(&outcome, Err(failure) if failure.kind == ErrorKind::TimedOut)
             && [end(*this.total), this.retry.cut_off]
                 .into_iter()
                 .flatten()
@@ -191,13 +205,13 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
         arm(this.total, this.retry.timeout, call);
         let limit = limit(this.retry, *this.total, call.session.limit);
         let now = call.session.now();
-        match this.retry.next(*this.tries, class.retry_after, limit.remaining(|| now)) {
-            Next::After(delay, charge) => {
+        match this.retry.decide(*this.tries, class.retry_after, limit.remaining(|| now)) {
+            RetryDecision::After(delay, charge) => {
                 let after = outcome.as_ref().err().map(|failure| failure.kind);
                 let attempts = call.session.attempts;
                 let pipeline = call.hooks.name.map(tracing::field::display);
                 crate::log::debug!(pipeline, attempts, ?delay, ?after, "an attempt will be retried");
-                call.tell(|| EventKind::RetryScheduled { delay, after });
+                call.notify(|| PolicyEventKind::RetryScheduled { delay, after });
                 if let Err(Failure { source: Some(error), .. }) = outcome {
                     call.session.last_error = Some(error);
                 }
@@ -205,10 +219,10 @@ impl<'p, K: Kind, Inner: Layers<'p, K::Ok, K::Err>> Retrying<'p, K, Inner> {
                 this.timer.set(wake(now, delay));
                 None
             }
-            Next::GiveUp(reason) => {
+            RetryDecision::GiveUp(reason) => {
                 let pipeline = call.hooks.name.map(tracing::field::display);
                 crate::log::debug!(pipeline, attempts = call.session.attempts, ?reason, "a retry gave up");
-                call.tell(|| EventKind::GaveUp { reason });
+                call.notify(|| PolicyEventKind::GaveUp { reason });
                 if let Err(failure) = &mut outcome {
                     failure.kind = reason;
                 }
@@ -227,7 +241,10 @@ fn limit(retry: &Retry, total: Armed, around: Limit) -> Limit {
 
 /// Returns a timer for the delay, or `None` if the delay is zero.
 fn wake(now: Instant, delay: Duration) -> Option<Sleep> {
-    if delay.is_zero() || mutant!("resilience.no_wait") {
+    if mutant!("resilience.no_wait") {
+        return None;
+    }
+    if delay.is_zero() {
         return None;
     }
     // Too far in the future for a clock: tokio's notion of never.
@@ -241,7 +258,7 @@ fn end(armed: Armed) -> Option<Instant> {
     }
 }
 
-fn arm<K: Kind>(armed: &mut Armed, within: Option<Duration>, call: &mut Call<'_, K>) {
+fn arm<K: CallTypes>(armed: &mut Armed, within: Option<Duration>, call: &mut CallContext<'_, K>) {
     if let (Armed::No, Some(within)) = (*armed, within) {
         *armed = call.session.arm(within);
     }

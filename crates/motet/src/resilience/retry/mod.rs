@@ -8,12 +8,13 @@ use tokio::time::Instant;
 
 use super::budget::{Charge, RetryBudget};
 use super::classify::ErrorsAreRetryable;
-use super::pipeline::{End, Hooks, Layer, Plain, Run, Told, with_state};
-use super::{Attempt, Error, ErrorKind};
+use super::pipeline::direct::{Plain, WithAttempt};
+use super::pipeline::{End, Hooks, Layer, Run, with_state};
+use super::{Attempt, Error, ErrorKind, PolicyConfigError};
 use crate::sim;
 use crate::{Backoff, mutant, rng};
 
-pub use machine::Retrying;
+use machine::Retrying;
 
 /// Calls an operation again when it fails, after a delay, up to a number of attempts, and within a budget.
 ///
@@ -44,7 +45,7 @@ pub use machine::Retrying;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let retry = Retry::new().attempts(4);
+/// let retry = Retry::new().attempts(4)?;
 /// let calls = Cell::new(0);
 /// let flaky = async || {
 ///     calls.set(calls.get() + 1);
@@ -88,14 +89,12 @@ impl Retry {
 
     /// Sets the maximum number of attempts, including the first.
     ///
-    /// # Panics
-    /// If `attempts` is zero.
-    #[must_use]
-    #[track_caller]
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        assert!(attempts > 0, "`attempts` is 0, but must be at least 1");
+    /// # Errors
+    /// [`PolicyConfigError`] if `attempts` is zero.
+    pub fn attempts(mut self, attempts: u32) -> Result<Self, PolicyConfigError> {
+        PolicyConfigError::unless(attempts > 0, "attempts", attempts, "at least 1")?;
         self.attempts = attempts;
-        self
+        Ok(self)
     }
 
     /// Sets the delays between attempts.
@@ -147,7 +146,7 @@ impl Retry {
     ///
     /// # Examples
     /// ```
-    /// use motet::resilience::{ErrorKind, Limited, Retry};
+    /// use motet::resilience::{ErrorKind, Retry};
     /// use std::time::Duration;
     /// use tokio::time::{Instant, sleep_until};
     ///
@@ -159,7 +158,7 @@ impl Retry {
     ///     std::future::pending::<Result<(), &str>>().await
     /// };
     /// let error = Retry::new().cut_off_at(deadline).run(hung).await.unwrap_err();
-    /// assert_eq!((error.kind(), Instant::now()), (ErrorKind::TimedOut(Limited::Total), deadline));
+    /// assert_eq!((error.kind(), Instant::now()), (ErrorKind::TimedOut, deadline));
     /// # Ok(())
     /// # }
     /// ```
@@ -219,12 +218,12 @@ impl Retry {
     pub fn run_attempts<F, Fut, T, E>(
         &self,
         operation: F,
-    ) -> Run<'_, Layer<Self, End>, Told<F, E>, ErrorsAreRetryable>
+    ) -> Run<'_, Layer<Self, End>, WithAttempt<F, E>, ErrorsAreRetryable>
     where
         F: FnMut(Attempt<'_, E>) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        Run::new(Retrying::new(self, &End), Told::new(operation), &ErrorsAreRetryable, Hooks::NONE)
+        Run::new(Retrying::new(self, &End), WithAttempt::new(operation), &ErrorsAreRetryable, Hooks::NONE)
     }
 
     /// Calls an operation that mutably borrows captured variables: a counter, a connection.
@@ -247,7 +246,7 @@ impl Retry {
         F: AsyncFnMut() -> Result<T, E>,
     {
         sim::around("retry", "run", async move {
-            let slot = with_state::Slot::new(operation);
+            let slot = with_state::OperationSlot::new(operation);
             self.run(|| with_state::call_mut(&slot)).await
         })
     }
@@ -273,34 +272,46 @@ impl Retry {
         F: for<'s> FnMut(&'s mut S) -> with_state::BoxFuture<'s, Result<T, E>>,
     {
         sim::around("retry", "run", async move {
-            let slot = with_state::Slot::new((state, operation));
+            let slot = with_state::OperationSlot::new((state, operation));
             self.run(|| with_state::call_with(&slot)).await
         })
     }
 
     /// Decides what follows attempt number `tries`, which failed.
-    pub(crate) fn next(&self, tries: u32, hint: Option<Duration>, remaining: Option<Duration>) -> Next {
-        if tries >= self.attempts && !(mutant!("resilience.hint_adds_attempts") && hint.is_some()) {
-            return Next::GiveUp(ErrorKind::AttemptsExhausted);
+    pub(crate) fn decide(
+        &self,
+        tries: u32,
+        hint: Option<Duration>,
+        remaining: Option<Duration>,
+    ) -> RetryDecision {
+        let mut is_last = tries >= self.attempts;
+        if mutant!("resilience.hint_adds_attempts") && hint.is_some() {
+            is_last = false;
+        }
+        if is_last {
+            return RetryDecision::GiveUp(ErrorKind::AttemptsExhausted);
         }
         let mut delay = rng::aside(|rng| self.backoff.delay(tries - 1, rng));
         if let Some(hint) = hint {
             delay = hint.clamp(delay, delay.saturating_add(self.patience));
         }
-        if remaining.is_some_and(|remaining| delay >= remaining) && !mutant!("resilience.wait_past_deadline")
-        {
-            return Next::GiveUp(ErrorKind::OutOfTime);
+        let mut is_too_late = remaining.is_some_and(|remaining| delay >= remaining);
+        if mutant!("resilience.wait_past_deadline") {
+            is_too_late = false;
+        }
+        if is_too_late {
+            return RetryDecision::GiveUp(ErrorKind::OutOfTime);
         }
         match self.budget.as_ref().map(RetryBudget::try_withdraw) {
-            None => Next::After(delay, None),
-            Some(Some(charge)) => Next::After(delay, Some(charge)),
-            Some(None) => Next::GiveUp(ErrorKind::BudgetExhausted),
+            None => RetryDecision::After(delay, None),
+            Some(Some(charge)) => RetryDecision::After(delay, Some(charge)),
+            Some(None) => RetryDecision::GiveUp(ErrorKind::BudgetExhausted),
         }
     }
 }
 
 /// The decision of a retry after a failed attempt.
-pub(crate) enum Next {
+pub(crate) enum RetryDecision {
     After(Duration, Option<Charge>),
     GiveUp(ErrorKind),
 }

@@ -5,70 +5,70 @@ use std::time::Duration;
 
 use super::{Event, Task};
 
-/// A failure of a run.
+/// What can go wrong in a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// A task panicked.
     Panic {
-        /// The name of the task.
+        /// Its name.
         task: String,
-        /// The message of the panic.
+        /// What the panic said.
         message: String,
     },
-    /// The condition of an `always!` was false.
+    /// An `always!` did not hold.
     Always {
-        /// The text of the condition.
+        /// What should have held.
         text: &'static str,
-        /// The line of the condition.
+        /// The line.
         site: &'static Location<'static>,
     },
-    /// No task can make progress.
+    /// No work can go on.
     Deadlock {
-        /// The time of the last progress.
+        /// When work last ran.
         since: Duration,
     },
-    /// Work continued after the limit of virtual time.
+    /// Work went on beyond the limit of virtual time.
     TimeLimit,
-    /// The number of polls exceeded its limit.
+    /// More polls than the limit.
     StepLimit,
-    /// Tasks were started without a hook.
+    /// Tasks were started past the library.
     Foreign {
-        /// The number of these tasks that are alive.
+        /// How many are alive.
         tasks: usize,
     },
 }
 
-/// The state of a run at its first failure.
+/// The state of a run when the first thing went wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// The failure.
+    /// What went wrong.
     pub problem: Problem,
-    /// The virtual time of the failure.
+    /// The virtual time then.
     pub at: Duration,
-    /// The tasks that were alive.
+    /// The tasks alive then.
     pub live: Vec<Task>,
-    /// The number of earlier events.
+    /// How many events had happened.
     pub events: usize,
 }
 
-/// The result of a run.
+/// What a run leaves behind.
 #[derive(Debug)]
 pub struct Record {
-    /// All events.
+    /// Everything that happened.
     pub trace: Vec<Event>,
     /// All tasks.
     pub tasks: Vec<Task>,
-    /// The conditions of `sometimes!` that were reached; the value is `true` if the condition was true once.
+    /// The conditions of `sometimes!` that were reached, and whether they were ever true.
     pub sometimes: BTreeMap<&'static str, bool>,
-    /// The first failure.
+    /// The first thing that went wrong.
     pub failed: Option<Failed>,
-    /// The virtual duration of the run.
+    /// The virtual time it took.
     pub took: Duration,
-    /// The number of polls of hooked tasks.
+    /// Polls of hooked tasks.
     pub steps: u64,
 }
 
-/// The message of a panic.
+/// What a panic said.
 #[must_use]
 pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload

@@ -2,57 +2,57 @@ use std::sync::Arc;
 
 use super::Pulse;
 
-/// The settings of a run.
+/// What one run is to be.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The seed of all random decisions.
+    /// All chance of the run comes from it.
     pub seed: u64,
-    /// The interleaving of tasks.
+    /// How tasks are interleaved.
     pub interleaving: Interleaving,
-    /// The effect of fault points.
+    /// What fault points do.
     pub faults: Faults,
-    /// The effect of a panic of a task.
+    /// What the panic of a task does.
     pub panics: Panics,
-    /// The effect of a task that is started without a hook.
+    /// What a task does that is started past the library.
     pub foreign: ForeignTasks,
-    /// The number of polls after which the run fails: of work in total, or of services while the clock stands still.
+    /// Polls of work, in all, or of services without the clock moving, after which the run fails.
     pub step_limit: u64,
-    /// The signal of progress, for a watchdog on another thread.
+    /// Where a watchdog on another thread can see that the run goes on.
     pub pulse: Arc<Pulse>,
 }
 
-/// The interleaving of tasks.
+/// Tells how tasks are interleaved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interleaving {
-    /// Determined by the seed.
+    /// As the seed wants it.
     Seeded,
-    /// Unchanged, as tokio does it; polls are only recorded.
+    /// As tokio does it, only recorded.
     Plain,
 }
 
-/// The effect of fault points.
+/// Tells what fault points do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Faults {
     /// Each seed enables half of the points.
     Swarm,
-    /// No point is a fault.
+    /// None is ever a fault.
     Off,
 }
 
-/// The effect of a task that is started without a hook, for example with `tokio::spawn`.
+/// Tells what a task means that is started past the library, with `tokio::spawn`, and not polled through a hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForeignTasks {
-    /// The run fails.
+    /// It fails the run.
     Fail,
-    /// The task runs untested: not interleaved, and without a name. Only its panic is noticed.
+    /// It runs, untested: not interleaved, and without a name. Only its panic is noticed.
     Allow,
 }
 
-/// The effect of a panic of a task other than the body.
+/// Tells what the panic of a task other than the body means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Panics {
-    /// The run fails.
+    /// It fails the run.
     Fail,
-    /// The panic is only recorded in the trace, for tests of how a program handles panics.
+    /// It is recorded in the trace only: for tests of what a program does about panics.
     Record,
 }

@@ -4,46 +4,46 @@ use std::sync::{Mutex, PoisonError};
 
 use super::TaskId;
 
-/// Shows another thread whether the run makes progress, and which task is polled.
+/// Shows another thread whether the run goes on, and which poll it is in.
 #[derive(Debug, Default)]
 pub struct Pulse {
     beats: AtomicU64,
-    /// The number of the task that is polled, plus 1; 0 outside of polls.
+    /// One more than the number of the task whose poll runs; zero outside polls.
     running: AtomicU64,
     held: AtomicU64,
     tasks: Mutex<Vec<String>>,
 }
 
 impl Pulse {
-    /// A number that changes while the run makes progress.
+    /// A number that changes as long as the run goes on.
     #[must_use]
     pub fn beats(&self) -> u64 {
         self.beats.load(Relaxed)
     }
 
-    /// Returns `true` if the run waits for another thread, so that a pause is not a hang.
+    /// Whether something real is waited for, so that a pause proves nothing.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.held.load(Relaxed) > 0
     }
 
-    /// Notes a wait for another thread, until [`release`](Self::release).
+    /// Counts one more wait for something real, until [`release`](Self::release).
     pub fn hold(&self) {
         self.held.fetch_add(1, Relaxed);
     }
 
-    /// Ends a [`hold`](Self::hold).
+    /// Takes one [`hold`](Self::hold) back.
     pub fn release(&self) {
         self.held.fetch_sub(1, Relaxed);
         self.beat();
     }
 
-    /// Notes progress.
+    /// Shows that the run goes on.
     pub fn beat(&self) {
         self.beats.fetch_add(1, Relaxed);
     }
 
-    /// The name and the spawn site of the task that is polled.
+    /// Name and spawn site of the task whose poll runs.
     #[must_use]
     pub fn running(&self) -> Option<String> {
         let number = self.running.load(Relaxed).checked_sub(1)?;

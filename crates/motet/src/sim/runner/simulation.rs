@@ -18,23 +18,23 @@ use super::{
 use crate::rng::Rng;
 use crate::sim::PollKind;
 
-/// The state of a run, which its hooks and points use.
+/// One run: what its hooks and points talk to.
 #[derive(Debug)]
 pub struct Simulation {
     run: u64,
     plan: Plan,
-    /// Used only by the scheduler: draws of the program must not change the interleaving.
+    /// Drawn by the scheduler alone: what a program draws must not shift how its tasks are interleaved.
     turns: RefCell<Rng>,
-    /// Used by fault points and choices.
+    /// Drawn by fault points and choices.
     points: RefCell<Rng>,
-    /// The seed of the random numbers of the program.
+    /// Seeds what the program itself draws.
     program: u64,
-    /// Nothing is recorded before the start and after the end, since the clock outside of the runtime is the real one.
+    /// Nothing is recorded before the start and after the end: the clock outside the runtime is the real one.
     start: Cell<Option<Instant>>,
     budget: Cell<usize>,
     steps: Cell<u64>,
     work_steps: Cell<u64>,
-    /// The polls since the clock last moved, and the time of that move.
+    /// Since the clock last moved, and when that was.
     service_steps: Cell<(Duration, u64)>,
     running: Cell<Option<TaskId>>,
     last_work: Cell<Duration>,
@@ -47,14 +47,14 @@ pub struct Simulation {
     driver: RefCell<Option<Waker>>,
 }
 
-/// The decision for the next poll of a task.
+/// How the next poll of a task is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// Delayed: the task goes to the end of the run queue.
+    /// Put off: the task goes to the end of the run queue.
     Skip,
-    /// Limited to this number of operations of the budget.
+    /// With so many operations of the budget.
     Leave(usize),
-    /// Unchanged.
+    /// As it is.
     Plain,
 }
 
@@ -87,36 +87,36 @@ impl Simulation {
         }
     }
 
-    /// Starts the virtual clock of the run. Called within its runtime, whose polls have this budget.
+    /// Starts the virtual clock of the run; within its runtime, whose polls have this budget.
     pub fn start(&self, budget: usize) {
         self.budget.set(budget);
         self.start.set(Some(Instant::now()));
     }
 
-    /// The settings of the run.
+    /// The plan.
     #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The virtual time since the start.
+    /// Virtual time since the start.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.start.get().map_or(Duration::ZERO, |start| start.elapsed())
     }
 
-    /// The time of the last poll of work.
+    /// When work was last polled.
     #[must_use]
     pub fn last_work(&self) -> Duration {
         self.last_work.get()
     }
 
-    /// Makes the next poll of work fail the run, since the time limit is reached.
+    /// From here on, work that runs fails the run: it is beyond the limit of time.
     pub fn set_out_of_time(&self) {
         self.out_of_time.set(true);
     }
 
-    /// Sets the waker to wake at the first failure.
+    /// Who is woken when something goes wrong.
     pub fn set_driver(&self, waker: &Waker) {
         let mut driver = self.driver.borrow_mut();
         if !driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
@@ -124,13 +124,13 @@ impl Simulation {
         }
     }
 
-    /// Returns `true` if the run has failed.
+    /// Whether something went wrong.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed.borrow().is_some()
     }
 
-    /// Fails the run. Only the first failure counts.
+    /// Fails the run; only the first problem counts.
     pub fn fail(&self, problem: Problem) {
         if self.has_failed() || self.start.get().is_none() {
             return;
@@ -152,7 +152,7 @@ impl Simulation {
         live
     }
 
-    /// Ends the run. Nothing is recorded afterwards.
+    /// Ends the run: nothing is recorded from here on.
     #[must_use]
     pub fn finish(&self) -> Record {
         let took = self.now();
@@ -167,7 +167,7 @@ impl Simulation {
         }
     }
 
-    /// Records an event of the current task.
+    /// Puts an event of the running task into the trace.
     pub fn record(&self, what: What) {
         self.record_of(self.running.get(), what);
     }
@@ -176,12 +176,12 @@ impl Simulation {
         self.run
     }
 
-    /// The seed of the generator of the thread while this simulation is current.
+    /// What the thread's generator is seeded with while this is current.
     pub(super) const fn program_seed(&self) -> u64 {
         self.program
     }
 
-    /// Returns a random number below the bound, for a point of the program.
+    /// Draws a number below the bound, for a point of the program.
     pub(in crate::sim) fn draw_below(&self, bound: u64) -> u64 {
         self.points.borrow_mut().below(bound)
     }
@@ -232,13 +232,13 @@ impl Simulation {
         turn
     }
 
-    /// The number of tasks of the runtime without a hook.
+    /// Counts the tasks of the runtime that no hook stands for.
     fn foreign(&self) -> usize {
         let Ok(runtime) = Handle::try_current() else { return 0 };
         runtime.metrics().num_alive_tasks().saturating_sub(self.tasks.borrow().alive_in_runtime())
     }
 
-    /// Records a panic on the thread of the run. It is the only notice of a panic of a task without a hook.
+    /// Takes notice of a panic on the thread of the run: that of a task which no hook stands for is seen nowhere else.
     pub fn saw_panic(&self, message: &str) {
         if self.running.get().is_none() && self.plan.panics == Panics::Fail && self.foreign() > 0 {
             let task = "(a task that was started past the library)".to_owned();
@@ -246,8 +246,8 @@ impl Simulation {
         }
     }
 
-    /// Counts a poll towards the limit. The count of services is reset whenever the clock moves: otherwise their ticks would
-    /// reach the limit before a deadlock is found, and only a loop in which no time passes is endless.
+    /// Counts a poll towards the limit. Those of services start anew whenever the clock moves: their ticks
+    /// would reach the limit before a deadlock beside them shows, and only a loop without time never ends.
     fn count(&self, is_work: bool) -> u64 {
         if is_work {
             self.work_steps.set(self.work_steps.get() + 1);
@@ -260,8 +260,8 @@ impl Simulation {
         polls
     }
 
-    /// Delays a quarter of the polls. A quarter of the other polls have their whole budget, and the others have at most two
-    /// operations. With these rates, 514 of 2000 seeds lost an update that runs without a simulation never lost.
+    /// One poll in four is put off; of the others, one in four has its whole budget and the rest at most two
+    /// operations. With these rates 514 of 2000 seeds lost an update that plain runs never lost.
     fn draw_turn(&self) -> Turn {
         if self.plan.interleaving == Interleaving::Plain {
             return Turn::Plain;
@@ -276,7 +276,7 @@ impl Simulation {
         }
     }
 
-    /// Begins the poll of a task. Returns the task within whose poll it begins.
+    /// The poll of a task begins; gives the task within whose poll that is.
     pub(in crate::sim) fn enter(&self, task: TaskId) -> Option<TaskId> {
         self.plan.pulse.runs(Some(task));
         self.sites.borrow_mut().forget_latest();
@@ -297,7 +297,7 @@ impl Simulation {
         self.sites.borrow_mut().make(self.run)
     }
 
-    /// Begins the poll of a future with a site, in the current task.
+    /// The poll of a future with a site begins, in the running task.
     pub(in crate::sim) fn enter_site(&self, id: SiteId, waiting: &Arc<Waiting>) {
         self.sites.borrow_mut().enter(self.run, id, self.running.get(), waiting);
     }
@@ -306,7 +306,7 @@ impl Simulation {
         self.sites.borrow_mut().leave(id, pending);
     }
 
-    /// Notes that the future was dropped.
+    /// The future is dropped.
     pub(in crate::sim) fn drop_site(&self, id: SiteId) {
         self.sites.borrow_mut().remove(id);
     }

@@ -3,37 +3,37 @@ use std::time::Duration;
 
 use super::{End, Operation, TaskId};
 
-/// An event of a run. Two runs of a seed have equal events. Its size is 88 bytes.
+/// Something that happened in a run; two runs of one seed give equal events. 88 bytes each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// The virtual time since the start of the run.
+    /// Virtual time since the start of the run.
     pub at: Duration,
-    /// The task of the event.
+    /// The task that it happened to, or in.
     pub task: Option<TaskId>,
-    /// The kind of event.
+    /// What happened.
     pub what: What,
 }
 
-/// The kind of an event.
+/// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum What {
     /// The task was spawned.
     Spawned,
-    /// The simulation delayed the poll.
+    /// The simulation put the poll off.
     Skipped,
-    /// A poll begins, with this number of operations of the budget, or with the whole budget.
+    /// A poll begins, with so many operations of the budget, or all of it.
     Polled(Option<usize>),
-    /// The poll was pending, in this operation of the library, if any.
+    /// The poll was pending, in this operation if it is one of the library.
     Pending(Option<Operation>),
-    /// The task has ended.
+    /// The task is over.
     Ended(End),
     /// An operation of the library.
     Op(&'static str),
     /// A pass through a fault point.
     Fault(&'static str, Act),
-    /// A choice.
+    /// A choice was drawn.
     Choice(usize),
-    /// The condition of an `always!` was false.
+    /// An `always!` did not hold.
     Broken(&'static str),
 }
 
@@ -57,16 +57,16 @@ impl fmt::Display for What {
     }
 }
 
-/// The effect of a pass through a fault point.
+/// What a pass through a fault point does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Act {
-    /// No effect.
+    /// Nothing.
     Pass,
-    /// Other tasks run first.
+    /// It lets others run first.
     Yield,
-    /// A delay.
+    /// It waits.
     Delay(Duration),
-    /// A failure.
+    /// It fails.
     Fail,
 }
 

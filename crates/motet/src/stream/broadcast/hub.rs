@@ -1,4 +1,4 @@
-//! The state that the task of the source shares with all readers.
+//! What the task that reads the source shares with all readers.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -9,7 +9,6 @@ use slab::Slab;
 
 use crate::event::{Lag, Missed};
 use crate::stream::tasks::Panicked;
-use crate::task::wakers::wake_each;
 use crate::task::{Name, Scope};
 use crate::{mutant, sim};
 
@@ -23,28 +22,28 @@ pub(super) struct Hub<T> {
 struct State<T> {
     readers: Slab<Reader<T>>,
     end: Option<End>,
-    /// The waker of the task that reads the source.
+    /// Who reads the source, while it waits.
     driver: Option<Waker>,
 }
 
 struct Reader<T> {
     items: VecDeque<Arc<T>>,
-    /// Items that were dropped since the reader was last informed.
+    /// Since it was told last.
     missed: u64,
     waker: Option<Waker>,
-    /// The reader has received the end.
-    has_ended: bool,
+    /// It has had its part of the end.
+    told: bool,
 }
 
-/// The end of the source.
+/// How the source ended.
 pub(super) enum End {
     Over,
     CutOff,
-    /// The first reader that reaches it rethrows the panic, the other readers panic with its message.
+    /// The first reader who gets there rethrows it, the others its words.
     Panicked(Option<Box<Panicked>>, String),
 }
 
-/// The result of a read.
+/// What a reader gets.
 pub(super) enum Read<T> {
     Item(Result<Arc<T>, Missed>),
     Panicked(Box<Panicked>),
@@ -56,48 +55,48 @@ impl<T> Hub<T> {
     pub(super) fn new(lag: Lag, scope: Scope, name: Name, readers: usize) -> Self {
         let mut all = Slab::with_capacity(readers);
         for _ in 0..readers {
-            all.insert(Reader { items: VecDeque::new(), missed: 0, waker: None, has_ended: false });
+            all.insert(Reader { items: VecDeque::new(), missed: 0, waker: None, told: false });
         }
         Self { lag, scope, name, state: Mutex::new(State { readers: all, end: None, driver: None }) }
     }
 
-    /// No user code runs under this lock.
+    /// Only our own code runs under this lock.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn capacity(&self) -> usize {
+    fn room(&self) -> usize {
         match self.lag {
-            Lag::Wait(capacity) | Lag::DropOldest(capacity) => capacity.get(),
+            Lag::Wait(room) | Lag::DropOldest(room) => room.get(),
             Lag::Latest => 1,
         }
     }
 
-    /// Waits until every reader has capacity for an item. Returns `false` if there is no reader any more.
+    /// Waits until the next item is wanted; says no when nobody is left to want it.
     pub(super) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<bool> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
         if state.readers.is_empty() {
             return Poll::Ready(false);
         }
-        // Registered also while the task waits for the source, so that it is woken when the last reader is dropped.
+        // Known whatever it waits for next, the source included: so that it hears that all have gone.
         let replaced = state.driver.replace(waker);
         let full = matches!(self.lag, Lag::Wait(_))
-            && state.readers.iter().any(|(_, reader)| reader.items.len() >= self.capacity())
+            && state.readers.iter().any(|(_, reader)| reader.items.len() >= self.room())
             && !mutant!("stream.broadcast_no_wait");
         drop(state);
         drop(replaced);
         if full { Poll::Pending } else { Poll::Ready(true) }
     }
 
-    /// Passes the item to every reader.
+    /// Gives the item to every reader.
     pub(super) fn put(&self, item: T) {
         sim::op("stream.broadcast");
         let item = Arc::new(item);
         let (mut wakers, mut gone) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         for (_, reader) in &mut state.readers {
-            if reader.items.len() >= self.capacity() && !matches!(self.lag, Lag::Wait(_)) {
+            if reader.items.len() >= self.room() && !matches!(self.lag, Lag::Wait(_)) {
                 gone.extend(reader.items.pop_front());
                 reader.missed += u64::from(matches!(self.lag, Lag::DropOldest(_)));
             }
@@ -105,8 +104,8 @@ impl<T> Hub<T> {
             wakers.extend(reader.waker.take());
         }
         drop(state);
-        wake_each(wakers);
-        // Outside of the lock: this may be the last reference to an item, whose drop is user code.
+        wakers.into_iter().for_each(Waker::wake);
+        // It may be the last of them.
         drop(gone);
     }
 
@@ -120,7 +119,7 @@ impl<T> Hub<T> {
         let wakers: Vec<_> = state.readers.iter_mut().filter_map(|(_, reader)| reader.waker.take()).collect();
         drop(state);
         drop((driver, end));
-        wake_each(wakers);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn poll_read(&self, reader: usize, cx: &Context<'_>) -> Poll<Read<T>> {
@@ -131,12 +130,12 @@ impl<T> Hub<T> {
         if this.missed > 0 {
             return Poll::Ready(Read::Item(Err(Missed(std::mem::take(&mut this.missed)))));
         }
-        let was_full = matches!(self.lag, Lag::Wait(_)) && this.items.len() >= self.capacity();
+        let was_full = matches!(self.lag, Lag::Wait(_)) && this.items.len() >= self.room();
         if let Some(item) = this.items.pop_front() {
-            // The task may wait for the capacity of this reader.
+            // It may have been waited for.
             let driver = if was_full { driver.take() } else { None };
             drop(state);
-            wake_each(driver);
+            driver.into_iter().for_each(Waker::wake);
             return Poll::Ready(Read::Item(Ok(item)));
         }
         let Some(end) = end else {
@@ -145,7 +144,7 @@ impl<T> Hub<T> {
             drop(replaced);
             return Poll::Pending;
         };
-        if std::mem::replace(&mut this.has_ended, true) {
+        if std::mem::replace(&mut this.told, true) {
             return Poll::Ready(Read::End);
         }
         Poll::Ready(match end {
@@ -162,22 +161,22 @@ impl<T> Hub<T> {
         matches!(state.end, Some(End::CutOff)) && state.readers[reader].items.is_empty()
     }
 
-    /// Adds a reader with the unread items of the reader `like`.
+    /// One more reader, who has before it what this one has.
     pub(super) fn join(&self, like: usize) -> usize {
         let mut state = self.lock();
-        let Reader { items, missed, has_ended, .. } = &state.readers[like];
-        let reader = Reader { items: items.clone(), missed: *missed, waker: None, has_ended: *has_ended };
+        let Reader { items, missed, told, .. } = &state.readers[like];
+        let reader = Reader { items: items.clone(), missed: *missed, waker: None, told: *told };
         state.readers.insert(reader)
     }
 
     pub(super) fn leave(&self, reader: usize) {
         let mut state = self.lock();
         let left = state.readers.remove(reader);
-        // The task may wait for the capacity of this reader; or this was the last reader.
+        // It was perhaps the one that was waited for, or the last.
         let driver = state.driver.take();
         let end = if state.readers.is_empty() { state.end.take() } else { None };
         drop(state);
-        wake_each(driver);
+        driver.into_iter().for_each(Waker::wake);
         drop((left, end));
     }
 

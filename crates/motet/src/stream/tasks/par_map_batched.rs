@@ -10,21 +10,25 @@ use pin_project_lite::pin_project;
 use super::par_map::ParMap;
 use super::spawned::Spawned;
 use super::state::Order;
-use crate::stream::error::{SetupProblem, StreamSetupError};
-use crate::task::{Name, Reason, Scope};
+use crate::task::{Name, Reason, Scope, ScopeClosedError};
 
-/// The settings of workers that apply a function to batches of items: see
+/// Sets up workers that apply a function to batches of items: see
 /// [`par_map_batched`](crate::stream::StreamCombinators::par_map_batched).
-#[must_use = "`ordered` or `unordered` starts the workers"]
+#[must_use = "nothing is started before its order is known"]
 pub struct ParMapBatched<S, F>(ParMap<Batches<S>, F>);
 
 impl<S: Stream, F> ParMapBatched<S, F> {
+    #[track_caller]
     pub(crate) fn new(source: S, workers: usize, max_items: usize, map: F) -> Self {
+        assert!(max_items > 0, "a batch has one item at least");
         Self(ParMap::new(Batches { stream: Some(source), max_items }, workers, map))
     }
 
-    /// Sets the most batches that are taken from the source and not consumed, including the batches in progress. It must
-    /// be at least 1.
+    /// Takes at most so many batches from the source that are not consumed, those in work included.
+    ///
+    /// # Panics
+    /// If it is none.
+    #[track_caller]
     pub fn window(self, batches: usize) -> Self {
         Self(self.0.window(batches))
     }
@@ -37,50 +41,37 @@ where
     Fut: Future<Output = Vec<O>> + Send + 'static,
     O: Send + 'static,
 {
-    /// Starts the workers in the scope. The results have the order of the source.
+    /// Starts the workers in a scope, under a name; results come in the order of the source.
     ///
     /// # Errors
-    /// [`StreamSetupError`] with these settings, if the scope has ended, or the number of workers, `max_items` or the window
-    /// is zero.
+    /// [`ScopeClosedError`] with this, if the scope has ended.
     #[track_caller]
     pub fn ordered(
         self,
         scope: &Scope,
         name: impl Into<Name>,
-    ) -> Result<SpawnedBatches<O>, StreamSetupError<Self>> {
-        self.start(Order::Source, scope, name.into(), Location::caller())
+    ) -> Result<SpawnedBatches<O>, ScopeClosedError<Self>> {
+        let started = self.0.start(Order::Source, scope, name.into(), Location::caller());
+        started.map(SpawnedBatches::new).map_err(|ScopeClosedError(back)| ScopeClosedError(Self(back)))
     }
 
-    /// Starts the workers in the scope. The results have the order in which their batches complete.
+    /// Starts the workers in a scope, under a name; results come as their batches are done.
     ///
     /// # Errors
-    /// As with [`ordered`](Self::ordered).
+    /// [`ScopeClosedError`] with this, if the scope has ended.
     #[track_caller]
     pub fn unordered(
         self,
         scope: &Scope,
         name: impl Into<Name>,
-    ) -> Result<SpawnedBatches<O>, StreamSetupError<Self>> {
-        self.start(Order::Done, scope, name.into(), Location::caller())
-    }
-
-    fn start(
-        self,
-        order: Order,
-        scope: &Scope,
-        name: Name,
-        site: &'static Location<'static>,
-    ) -> Result<SpawnedBatches<O>, StreamSetupError<Self>> {
-        if self.0.source().max_items == 0 {
-            return Err(StreamSetupError { stream: self, problem: SetupProblem::Zero("max_items") });
-        }
-        let started = self.0.start(order, scope, name, site);
-        started.map(SpawnedBatches::new).map_err(|error| error.map(Self))
+    ) -> Result<SpawnedBatches<O>, ScopeClosedError<Self>> {
+        let started = self.0.start(Order::Done, scope, name.into(), Location::caller());
+        started.map(SpawnedBatches::new).map_err(|ScopeClosedError(back)| ScopeClosedError(Self(back)))
     }
 }
 
 pin_project! {
-    /// A stream of the items that another stream has ready.
+    /// What a stream has ready, as one item.
     struct Batches<S> {
         #[pin]
         stream: Option<S>,
@@ -109,8 +100,8 @@ impl<S: Stream> Stream for Batches<S> {
     }
 }
 
-/// The results of batches, one by one.
-#[must_use = "the tasks wait until the stream is read"]
+/// The results of batches, one by one: a [`Spawned`] of what [`ParMapBatched`] gives.
+#[must_use = "its tasks wait for whoever reads it"]
 #[allow(unnameable_types, reason = "users read it as a stream")]
 pub struct SpawnedBatches<T> {
     batches: Spawned<Vec<T>>,
@@ -122,7 +113,7 @@ impl<T> SpawnedBatches<T> {
         Self { batches, ready: Vec::new().into_iter() }
     }
 
-    /// The reason if the stream ended before its source: see [`Spawned::cut_off`].
+    /// Says why the stream ended before its source did: see [`Spawned::cut_off`].
     #[must_use]
     pub fn cut_off(&self) -> Option<Reason> {
         self.batches.cut_off()

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 
 use motet::Backoff;
-use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, StateChange, Trip, Verdict};
+use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, StateChange, Verdict};
 use motet::task::{Nursery, scope, timeout};
 use motet_testkit::cancel_everywhere;
 use motet_testkit::sim::{Failure, Sweep};
@@ -31,7 +31,7 @@ const PROBES: usize = 2;
 
 fn builder() -> CircuitBreakerBuilder {
     CircuitBreaker::builder()
-        .opens_on(Trip::consecutive(2))
+        .consecutive_failures(2)
         .open_for(Backoff::constant(millis(20)))
         .slow_call(millis(50))
         .probes(PROBES as u32)

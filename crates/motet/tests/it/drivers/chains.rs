@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use motet::middleware::{
     self, Chain, Context, Handler, Metrics, Next, Panicked, PolicyError, catch_panic, metrics, timeout,
 };
-use motet::resilience::{Bulkhead, ErrorKind, RejectedBy};
+use motet::resilience::{Bulkhead, ErrorKind, PolicyKind};
 use motet::{Backoff, task};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::cancel_everywhere;
@@ -173,7 +173,7 @@ impl Parts {
         Fut: Future<Output = Result<u32, Failed>> + Send + 'static,
     {
         let (live, calls) = (self.live.clone(), AtomicU32::new(0));
-        let retry = motet::resilience::Retry::new().attempts(3).without_budget();
+        let retry = motet::resilience::Retry::new().attempts(3).unwrap().without_budget();
         let hold = move |n: u32, next: Next<u32, Result<u32, Failed>>| {
             let live = live.clone();
             async move {
@@ -194,7 +194,7 @@ impl Parts {
 
     /// Checks that no call is left, and that each call was counted once.
     fn check(&self) {
-        assert_eq!((self.live.count(), self.places.stats().taken), (0, 0));
+        assert_eq!((self.live.count(), self.places.stats().in_flight), (0, 0));
         let seen = self.metrics.stats();
         assert_eq!(seen.in_flight, 0, "{seen:?}");
         assert_eq!(seen.begun, seen.succeeded + seen.failed + seen.dropped + seen.panicked);
@@ -262,7 +262,7 @@ async fn rejected_call_is_not_repeated() {
     let handler = parts.handler(async |n, _| Ok(n));
     let taken = (parts.places.try_acquire().unwrap(), parts.places.try_acquire().unwrap());
     let begun = Instant::now();
-    assert_eq!(handler.call(1).await, Err(Failed::Policy(ErrorKind::Rejected(RejectedBy::Bulkhead))));
+    assert_eq!(handler.call(1).await, Err(Failed::Policy(ErrorKind::Rejected(PolicyKind::Bulkhead))));
     assert_eq!(begun.elapsed(), millis(10));
     drop(taken);
     parts.check();

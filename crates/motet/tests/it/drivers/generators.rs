@@ -1,4 +1,5 @@
-//! Generators: the reader receives each emitted item once, in order, and a dropped stream drops its body.
+//! Generators: what is emitted is read once, in order, by whoever reads, and a stream that is dropped takes its body
+//! along.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -71,7 +71,7 @@ fn cancel_bulkhead() {
             tokio::join!(biased; call(), call(), call());
         },
         async |bulkhead, _| {
-            assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
+            assert_eq!((bulkhead.stats().in_flight, bulkhead.stats().waiting), (0, 0));
             let permit = bulkhead.try_acquire().unwrap();
             assert!(
                 timeout(millis(1), bulkhead.acquire()).await.is_err(),
@@ -107,7 +107,7 @@ fn sweep_bulkhead(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         })
         .await
         .unwrap();
-        assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
+        assert_eq!((bulkhead.stats().in_flight, bulkhead.stats().waiting), (0, 0));
         let permits: Vec<_> = (0..limit + 1).filter_map(|_| bulkhead.try_acquire().ok()).collect();
         assert_eq!(permits.len(), limit);
     })

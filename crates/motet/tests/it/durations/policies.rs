@@ -6,8 +6,8 @@ use std::time::Duration;
 use motet::Backoff;
 use motet::middleware::{self, Chain};
 use motet::resilience::{
-    AdaptiveLimit, AfterWait, BreakerState, Bulkhead, CircuitBreaker, CircuitBreakerBuilder, Class, Hedge,
-    OnCancel, Pipeline, RateLimiter, Retry, Trip, Window,
+    AdaptiveLimit, BreakerState, Bulkhead, CircuitBreaker, CircuitBreakerBuilder, Class, Hedge, Pipeline,
+    RateLimiter, Retry, Window,
 };
 use tokio::time::{advance, sleep};
 
@@ -29,7 +29,7 @@ pub(super) fn table() -> Vec<Row> {
         Row {
             setting: "resilience/retry/mod.rs attempt_timeout",
             means: LIMIT,
-            uses: |odd| hangs(Retry::new().attempts(1).attempt_timeout(odd)),
+            uses: |odd| hangs(Retry::new().attempts(1).unwrap().attempt_timeout(odd)),
         },
         Row {
             setting: "resilience/retry/mod.rs backoff",
@@ -86,13 +86,13 @@ pub(super) fn table() -> Vec<Row> {
             uses: of_a_stable_breaker,
         },
         Row {
-            setting: "resilience/breaker/on_cancel.rs OnCancel::FailureIfLongerThan",
+            setting: "resilience/breaker/builder.rs fail_dropped_calls_after",
             means: LIMIT,
             uses: of_a_drop,
         },
         // The effect: two failures, a second apart, open the breaker.
         Row {
-            setting: "resilience/breaker/trip.rs time",
+            setting: "resilience/breaker/window.rs time",
             means: [Odd::Refused, Odd::Never, Odd::AtOnce, Odd::AtOnce],
             uses: of_a_window,
         },
@@ -212,7 +212,7 @@ fn of_a_wait_for_a_rate(odd: Duration) -> Effect {
 }
 
 fn breaker() -> CircuitBreakerBuilder {
-    CircuitBreaker::builder().opens_on(Trip::consecutive(1)).open_for(Backoff::constant(SECOND))
+    CircuitBreaker::builder().consecutive_failures(1).open_for(Backoff::constant(SECOND))
 }
 
 /// Waits until a caller finds the breaker in this state.
@@ -236,8 +236,8 @@ fn of_an_open_breaker(odd: Duration) -> Effect {
 
 fn of_a_slow_call(odd: Duration) -> Effect {
     Box::pin(async move {
-        let trip = Window::calls(1).min_calls(1).slow_rate(1.0);
-        let breaker = CircuitBreaker::builder().opens_on(trip).slow_call(odd).build()?;
+        let window = Window::calls(1).min_calls(1).slow_rate(1.0);
+        let breaker = CircuitBreaker::builder().window(window).slow_call(odd).build()?;
         while breaker.state() == BreakerState::Closed {
             let permit = breaker.try_acquire()?;
             sleep(SECOND).await;
@@ -261,7 +261,7 @@ fn of_a_probe(odd: Duration) -> Effect {
 
 fn of_half_open(odd: Duration) -> Effect {
     Box::pin(async move {
-        let breaker = breaker().probes(2).half_open_max_wait(odd, AfterWait::Close).build()?;
+        let breaker = breaker().probes(2).half_open_max_wait(odd, BreakerState::Closed).build()?;
         breaker.try_acquire()?.failure();
         sleep(SECOND).await;
         breaker.try_acquire()?.ignore();
@@ -293,7 +293,7 @@ fn of_a_stable_breaker(odd: Duration) -> Effect {
 /// The effect: a call that is dropped after a second counts as failed.
 fn of_a_drop(odd: Duration) -> Effect {
     Box::pin(async move {
-        let breaker = breaker().on_cancel(OnCancel::FailureIfLongerThan(odd)).build()?;
+        let breaker = breaker().fail_dropped_calls_after(odd).build()?;
         while breaker.state() == BreakerState::Closed {
             let permit = breaker.try_acquire()?;
             sleep(SECOND).await;
@@ -305,8 +305,8 @@ fn of_a_drop(odd: Duration) -> Effect {
 
 fn of_a_window(odd: Duration) -> Effect {
     Box::pin(async move {
-        let trip = Window::time(odd).min_calls(2);
-        let breaker = CircuitBreaker::builder().opens_on(trip).build()?;
+        let window = Window::time(odd).min_calls(2);
+        let breaker = CircuitBreaker::builder().window(window).build()?;
         while breaker.state() == BreakerState::Closed {
             breaker.try_acquire()?.failure();
             sleep(SECOND).await;

@@ -12,8 +12,8 @@ use motet::middleware::{
     rate_limit, retry, timeout,
 };
 use motet::resilience::{
-    AdaptiveLimit, Bulkhead, CircuitBreaker, Class, ErrorKind, EventKind, Hedge, Limited, Pipeline,
-    PolicyKind, RateLimiter, RejectedBy, Retry, Trip,
+    AdaptiveLimit, Bulkhead, CircuitBreaker, Class, ErrorKind, Hedge, Pipeline, PolicyEventKind, PolicyKind,
+    RateLimiter, Retry,
 };
 use tokio::time::{Instant, sleep};
 
@@ -35,7 +35,7 @@ enum Failed {
 type Answer = Result<u32, Failed>;
 
 fn attempts(attempts: u32) -> Retry {
-    Retry::new().attempts(attempts).backoff(Backoff::constant(SECOND)).without_budget()
+    Retry::new().attempts(attempts).unwrap().backoff(Backoff::constant(SECOND)).without_budget()
 }
 
 /// Fails the given number of times, and then answers with the number of the call.
@@ -63,7 +63,7 @@ async fn timeout_drops_the_call_and_fails() {
     let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("the call must time out") };
     assert_eq!(begun.elapsed(), SECOND);
     assert_eq!(log.read(), ["inside begins", "inside dropped"]);
-    assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut(Limited::Total), 1));
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::TimedOut, 1));
     assert_eq!((error.policy(), error.elapsed()), (Some(PolicyKind::Timeout), SECOND));
     assert_eq!((error.retry_after(), error.pipeline()), (None, None));
     assert_eq!(error.to_string(), "timed out after 1 attempt");
@@ -137,15 +137,15 @@ async fn request_that_cannot_be_replayed_is_not_hedged() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_does_not_repeat_a_rejection_of_an_inner_breaker() {
-    let opens = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).build().unwrap();
+    let opens = CircuitBreaker::builder().consecutive_failures(1).build().unwrap();
     let calls = Arc::default();
     let handler =
         Chain::new().with(retry(attempts(5))).with(pass).with(breaker(opens.clone())).to(failing(9, &calls));
     let begun = Instant::now();
     // The first attempt opens the breaker, and the second is rejected, which the retry does not repeat.
-    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(RejectedBy::CircuitBreaker));
+    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(PolicyKind::CircuitBreaker));
     assert_eq!((calls.load(Ordering::Relaxed), begun.elapsed()), (1, SECOND));
-    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(RejectedBy::CircuitBreaker));
+    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(PolicyKind::CircuitBreaker));
     assert_eq!((calls.load(Ordering::Relaxed), begun.elapsed()), (1, SECOND));
 }
 
@@ -180,12 +180,12 @@ async fn retry_repeats_an_attempt_that_timed_out() {
 
 #[tokio::test(start_paused = true)]
 async fn breaker_ignores_rejections_from_inside() {
-    let outer = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).build().unwrap();
+    let outer = CircuitBreaker::builder().consecutive_failures(1).build().unwrap();
     let one = Bulkhead::builder(1).build().unwrap();
     let handler: Handler<u32, Answer> =
         Chain::new().with(breaker(outer)).with(bulkhead(one.clone())).to(async |n| Ok(n));
     let permit = one.try_acquire().unwrap();
-    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(RejectedBy::Bulkhead));
+    assert_eq!(kind(handler.call(1).await), ErrorKind::Rejected(PolicyKind::Bulkhead));
     drop(permit);
     assert_eq!(handler.call(1).await.unwrap(), 1);
 }
@@ -241,7 +241,7 @@ async fn limits_reject_calls_beyond_them() {
     let handler: Handler<u32, Answer> = Chain::new().with(rate_limit(rate)).to(async |n| Ok(n));
     assert_eq!(handler.call(1).await.unwrap(), 1);
     let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("the call must be rejected") };
-    assert_eq!(error.kind(), ErrorKind::Rejected(RejectedBy::RateLimiter));
+    assert_eq!(error.kind(), ErrorKind::Rejected(PolicyKind::RateLimiter));
     assert_eq!((error.retry_after(), error.attempts()), (Some(SECOND), 0));
 
     let limit = AdaptiveLimit::default();
@@ -255,7 +255,7 @@ async fn limits_reject_calls_beyond_them() {
     });
     let (a, b, c) = tokio::join!(handler.call(1), handler.call(2), handler.call(3));
     assert_eq!((a.unwrap(), b.unwrap()), (1, 2));
-    assert_eq!(kind(c), ErrorKind::Rejected(RejectedBy::Bulkhead));
+    assert_eq!(kind(c), ErrorKind::Rejected(PolicyKind::Bulkhead));
 }
 
 #[tokio::test(start_paused = true)]
@@ -291,7 +291,7 @@ async fn policy_error_converts_into_boxed_and_custom_errors() {
     let handler: Handler<u32, Boxed> = Chain::new().with(timeout(SECOND)).to(|_| pending());
     assert!(handler.call(1).await.unwrap_err().is::<PolicyError>());
     let status = timeout(SECOND).or_error(|error: PolicyError| match error.kind() {
-        ErrorKind::TimedOut(_) => 504_u16,
+        ErrorKind::TimedOut => 504_u16,
         _ => 503,
     });
     let handler: Handler<u32, Result<u32, u16>> = Chain::new().with(status).to(|_| pending());
@@ -320,7 +320,7 @@ async fn pipeline_as_middleware_applies_all_its_policies() {
     let log = Log::default();
     let noted = log.clone();
     let policies = Pipeline::new()
-        .named("db")
+        .name("db")
         .fallback(async |error: motet::resilience::Error<Failed>| match error.error() {
             Some(Failed::Missing) => Ok(0),
             _ => Err(error),
@@ -328,7 +328,7 @@ async fn pipeline_as_middleware_applies_all_its_policies() {
         .retry(attempts(2))
         .attempt_timeout(SECOND);
     let part = pipeline(policies).on_event(move |event| {
-        if let EventKind::GaveUp { .. } = event.what {
+        if let PolicyEventKind::GaveUp { .. } = event.kind {
             noted.note("gave up");
         }
     });
@@ -343,11 +343,11 @@ async fn pipeline_as_middleware_applies_all_its_policies() {
     assert_eq!(handler.call(0).await.unwrap(), 0);
     let Err(Failed::Policy(error)) = handler.call(1).await else { panic!("the call must time out") };
     assert_eq!((error.kind(), error.pipeline()), (ErrorKind::AttemptsExhausted, Some("db")));
-    assert_eq!(error.last_attempt(), ErrorKind::TimedOut(Limited::Attempt));
+    assert_eq!(error.last_attempt(), ErrorKind::AttemptTimedOut);
     assert_eq!(log.read(), ["gave up", "gave up"]);
     assert_eq!(
         handler.describe().to_string(),
-        "db (fallback > retry (attempts 2, waits 1s, budget none) > timeout (attempt, within 1s)) > closure"
+        "db (fallback > retry (attempts 2, delays 1s, budget none) > timeout (attempt, within 1s)) > closure"
     );
 }
 
@@ -381,7 +381,7 @@ fn description_shows_the_settings_of_policies() {
         .to(async |n| Ok(n));
     assert_eq!(
         handler.describe().to_string(),
-        "timeout (total, within 1s) > retry (attempts 3, waits 1s, budget none) > breaker > bulkhead (places 4) > \
+        "timeout (total, within 1s) > retry (attempts 3, delays 1s, budget none) > breaker > bulkhead (limit 4) > \
          hedge (after 1s, extra 1, budget none) > closure"
     );
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use motet::resilience::{AdaptiveLimit, RejectedBy, Verdict};
+use motet::resilience::{AdaptiveLimit, PolicyKind, Verdict};
 use motet::task::{Nursery, gather, scope, timeout};
 use tokio::time::{advance, sleep};
 
@@ -27,7 +27,7 @@ async fn calls_in_flight_stay_within_the_limit() {
     let limit = AdaptiveLimit::default();
     let permits: Vec<_> = (0..100).filter_map(|_| limit.try_acquire().ok()).collect();
     assert_eq!((permits.len(), limit.stats().in_flight), (20, 20));
-    assert_eq!(limit.acquire().await.unwrap_err().by(), RejectedBy::AdaptiveLimit);
+    assert_eq!(limit.acquire().await.unwrap_err().by(), PolicyKind::AdaptiveLimit);
     drop(permits);
     assert_eq!((limit.stats().in_flight, limit.stats().waiting), (0, 0));
 }
@@ -52,10 +52,10 @@ async fn lowered_limit_also_bounds_waiters() {
     let limit = builder.queue(100, millis(5)).build().unwrap();
     // Lowers the limit by ten; one of the ten permits is returned at that moment.
     lower(&limit).await;
-    let places = limit.stats().limit;
-    assert!(places < 99, "{limit:?}");
+    let permits = limit.stats().limit;
+    assert!(permits < 99, "{limit:?}");
     let all = gather((0..100).map(|_| limit.acquire())).await;
-    assert_eq!(all.iter().filter(|permit| permit.is_ok()).count(), places);
+    assert_eq!(all.iter().filter(|permit| permit.is_ok()).count(), permits);
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,8 +119,8 @@ async fn on_change_reports_changes_despite_a_panicking_listener() {
     let log = Arc::clone(&seen);
     let builder = AdaptiveLimit::builder().start(4).between(1, 8).window(millis(10), 1);
     let builder = builder
-        .on_change(|_| panic!("a listener"))
-        .on_change(move |change| log.lock().unwrap().push((change.from, change.to)));
+        .on_change(|_, _| panic!("a listener"))
+        .on_change(move |from, to| log.lock().unwrap().push((from, to)));
     let limit = builder.build().unwrap();
     let lowered = catch_unwind(AssertUnwindSafe(|| limit.try_acquire().unwrap().failure()));
     assert!(lowered.is_ok());
@@ -145,7 +145,7 @@ async fn invalid_settings_are_refused_and_a_named_limit_is_shown() {
         assert!(builder.clone().build().is_err(), "{builder:?}");
     }
     scope(async |n: &Nursery<Infallible>| {
-        let _limit = builder().named(n, "search").build().unwrap();
+        let _limit = builder().name("search").build_in(n).unwrap();
         assert!(n.snapshot().to_string().contains("search"));
         Ok(())
     })

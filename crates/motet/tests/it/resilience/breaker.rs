@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use motet::resilience::{
-    AfterWait, BreakerState, Cause, CircuitBreaker, CircuitBreakerBuilder, InvalidPolicy, OnCancel,
-    RejectedBy, Trip, Verdict, Window,
+    BreakerState, CircuitBreaker, CircuitBreakerBuilder, PolicyConfigError, PolicyKind, TripCause, Verdict,
+    Window,
 };
 use motet::task::{Nursery, scope, timeout};
 use motet::{Backoff, Jitter};
@@ -19,8 +19,16 @@ use super::{millis, seconds};
 use crate::notes::Log;
 use crate::reader::panics_at_events;
 
-fn opens_on(trip: impl Into<Trip>) -> CircuitBreakerBuilder {
-    CircuitBreaker::builder().opens_on(trip).open_for(Backoff::constant(seconds(30)))
+fn consecutive(failures: u32) -> CircuitBreakerBuilder {
+    builder().consecutive_failures(failures)
+}
+
+fn windowed(window: Window) -> CircuitBreakerBuilder {
+    builder().window(window)
+}
+
+fn builder() -> CircuitBreakerBuilder {
+    CircuitBreaker::builder().open_for(Backoff::constant(seconds(30)))
 }
 
 fn built(builder: CircuitBreakerBuilder) -> CircuitBreaker {
@@ -53,22 +61,22 @@ async fn half_open(builder: CircuitBreakerBuilder) -> CircuitBreaker {
 
 #[tokio::test(start_paused = true)]
 async fn window_of_calls_forgets_the_oldest() {
-    let breaker = built(opens_on(Window::calls(100).failure_rate(0.5)));
+    let breaker = built(windowed(Window::calls(100).failure_rate(0.5)));
     calls(&breaker, 1000, Verdict::Success);
     assert_eq!(failures_to_open(&breaker), 50);
 }
 
 #[tokio::test(start_paused = true)]
 async fn window_counts_from_its_minimum_of_calls() {
-    let breaker = built(opens_on(Window::calls(100).min_calls(5)));
+    let breaker = built(windowed(Window::calls(100).min_calls(5)));
     assert_eq!(failures_to_open(&breaker), 5);
-    let breaker = built(opens_on(Window::time(seconds(60)).min_calls(5)));
+    let breaker = built(windowed(Window::time(seconds(60)).min_calls(5)));
     assert_eq!(failures_to_open(&breaker), 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rate_is_checked_after_successes() {
-    let breaker = built(opens_on(Window::calls(100).min_calls(20)));
+    let breaker = built(windowed(Window::calls(100).min_calls(20)));
     calls(&breaker, 10, Verdict::Failure);
     calls(&breaker, 9, Verdict::Success);
     assert_eq!(breaker.state(), BreakerState::Closed);
@@ -87,7 +95,7 @@ proptest! {
     ) {
         let least = least.min(size);
         let window = Window::calls(size as u32).min_calls(least as u32).failure_rate(0.3);
-        let breaker = built(opens_on(window.or(Trip::consecutive(consecutive as u32))));
+        let breaker = built(windowed(window).consecutive_failures(consecutive as u32));
         let mut ended: Vec<Verdict> = Vec::new();
         let all = calls.into_iter().flat_map(|(successes, ignored)| {
             let between = if ignored { Some(Verdict::Ignore) } else { None };
@@ -122,7 +130,7 @@ proptest! {
 /// The state is read only at the end, so successes are counted without the lock until then.
 #[tokio::test(start_paused = true)]
 async fn successes_without_the_lock_are_counted() {
-    let breaker = built(opens_on(Window::calls(100).min_calls(20).failure_rate(0.5)));
+    let breaker = built(windowed(Window::calls(100).min_calls(20).failure_rate(0.5)));
     calls(&breaker, 19, Verdict::Success);
     calls(&breaker, 10, Verdict::Failure);
     calls(&breaker, 31, Verdict::Success);
@@ -145,9 +153,9 @@ async fn successes_without_the_lock_are_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn each_of_several_triggers_opens_the_breaker() {
-    let trip = || Trip::consecutive(3).or(Window::calls(10).min_calls(10)).or(Trip::consecutive(7));
-    assert_eq!(failures_to_open(&built(opens_on(trip()))), 3);
-    let breaker = built(opens_on(trip()));
+    let both = || consecutive(3).window(Window::calls(10).min_calls(10));
+    assert_eq!(failures_to_open(&built(both())), 3);
+    let breaker = built(both());
     for _ in 0..4 {
         calls(&breaker, 1, Verdict::Failure);
         calls(&breaker, 1, Verdict::Success);
@@ -157,7 +165,7 @@ async fn each_of_several_triggers_opens_the_breaker() {
 
 #[tokio::test(start_paused = true)]
 async fn ignored_calls_leave_streak_and_window() {
-    let breaker = built(opens_on(Trip::consecutive(3).or(Window::calls(10).min_calls(4))));
+    let breaker = built(consecutive(3).window(Window::calls(10).min_calls(4)));
     calls(&breaker, 2, Verdict::Failure);
     calls(&breaker, 50, Verdict::Ignore);
     assert_eq!((breaker.stats().streak, breaker.stats().windows[0].calls), (2, 2));
@@ -166,7 +174,7 @@ async fn ignored_calls_leave_streak_and_window() {
 
 #[tokio::test(start_paused = true)]
 async fn ignored_and_cancelled_probes_free_their_slots() {
-    let breaker = half_open(opens_on(Trip::consecutive(3)).probes(2)).await;
+    let breaker = half_open(consecutive(3).probes(2)).await;
     for _ in 0..10 {
         breaker.try_acquire().unwrap().ignore();
         drop(breaker.try_acquire().unwrap());
@@ -181,7 +189,7 @@ async fn ignored_and_cancelled_probes_free_their_slots() {
 
 #[tokio::test(start_paused = true)]
 async fn half_open_breaker_admits_only_its_probes() {
-    let breaker = half_open(opens_on(Trip::consecutive(3)).probes(2)).await;
+    let breaker = half_open(consecutive(3).probes(2)).await;
     let probes: Vec<_> = (0..500).filter_map(|_| breaker.try_acquire().ok()).collect();
     assert_eq!((probes.len(), breaker.stats().rejected), (2, 499));
     assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), None);
@@ -196,7 +204,7 @@ async fn half_open_breaker_admits_only_its_probes() {
 #[tokio::test(start_paused = true)]
 async fn slow_probes_reopen_a_breaker_opened_by_slow_calls() {
     let window = Window::calls(10).min_calls(4).slow_rate(0.5);
-    let breaker = built(opens_on(window).slow_call(millis(100)).probes(2));
+    let breaker = built(windowed(window).slow_call(millis(100)).probes(2));
     let slow = async || {
         let permit = breaker.try_acquire().unwrap();
         advance(millis(100)).await;
@@ -217,7 +225,7 @@ async fn slow_probes_reopen_a_breaker_opened_by_slow_calls() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_of_an_earlier_state_are_stale() {
-    let breaker = built(opens_on(Trip::consecutive(3)).probes(1));
+    let breaker = built(consecutive(3).probes(1));
     let old: Vec<_> = (0..9).map(|_| breaker.try_acquire().unwrap()).collect();
     let mut old = old.into_iter();
     failures_to_open(&breaker);
@@ -242,7 +250,7 @@ async fn calls_of_an_earlier_state_are_stale() {
 
 #[tokio::test(start_paused = true)]
 async fn probe_of_an_earlier_half_open_state_is_stale() {
-    let builder = opens_on(Trip::consecutive(3)).probes(2).probe_failure_rate(0.5);
+    let builder = consecutive(3).probes(2).probe_failure_rate(0.5);
     let breaker = half_open(builder).await;
     let old = breaker.try_acquire().unwrap();
     calls(&breaker, 1, Verdict::Failure);
@@ -257,9 +265,9 @@ async fn probe_of_an_earlier_half_open_state_is_stale() {
 #[tokio::test(start_paused = true)]
 async fn calls_cancelled_after_a_second_open_the_breaker() {
     let all = [
-        opens_on(Trip::consecutive(5)),
-        opens_on(Window::calls(100).min_calls(5)),
-        opens_on(Window::time(seconds(60)).min_calls(5)).slow_call(millis(500)),
+        consecutive(5),
+        windowed(Window::calls(100).min_calls(5)),
+        windowed(Window::time(seconds(60)).min_calls(5)).slow_call(millis(500)),
     ];
     for breaker in all.map(built) {
         for _ in 0..5 {
@@ -268,7 +276,7 @@ async fn calls_cancelled_after_a_second_open_the_breaker() {
         }
         assert_eq!(breaker.state(), BreakerState::Open);
     }
-    let breaker = built(opens_on(Trip::consecutive(5)));
+    let breaker = built(consecutive(5));
     for _ in 0..5 {
         let call = async {
             let _permit = breaker.try_acquire().unwrap();
@@ -281,7 +289,7 @@ async fn calls_cancelled_after_a_second_open_the_breaker() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_cancelled_within_a_second_do_not_count() {
-    let breaker = built(opens_on(Trip::consecutive(2)));
+    let breaker = built(consecutive(2));
     for _ in 0..50 {
         let call = breaker.call(pending::<()>(), |()| Verdict::Success);
         assert!(timeout(millis(999), call).await.is_err());
@@ -290,28 +298,30 @@ async fn calls_cancelled_within_a_second_do_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_cancel_decides_how_a_dropped_call_counts() {
+async fn dropped_call_counts_as_the_builder_sets() {
     let cases = [
-        (OnCancel::Ignore, seconds(100), 0, 0),
-        (OnCancel::Failure, millis(0), 1, 0),
-        (OnCancel::Failure, millis(50), 1, 1),
-        (OnCancel::FailureIfLongerThan(millis(20)), millis(19), 0, 0),
-        (OnCancel::FailureIfLongerThan(millis(20)), millis(20), 1, 1),
+        ("ignored", builder().ignore_dropped_calls(), seconds(100), 0, 0),
+        ("failed", builder().fail_dropped_calls(), millis(0), 1, 0),
+        ("failed and slow", builder().fail_dropped_calls(), millis(50), 1, 1),
+        ("dropped early", builder().fail_dropped_calls_after(millis(20)), millis(19), 0, 0),
+        ("hung", builder().fail_dropped_calls_after(millis(20)), millis(20), 1, 1),
     ];
-    for (on_cancel, age, failures, slow) in cases {
-        let breaker = built(opens_on(Window::calls(20)).slow_call(millis(50)).on_cancel(on_cancel));
+    for (name, builder, age, failures, slow) in cases {
+        let breaker = built(builder.window(Window::calls(20)).slow_call(millis(50)));
         let permit = breaker.try_acquire().unwrap();
         advance(age).await;
         drop(permit);
         let counts = breaker.stats().windows[0];
-        assert_eq!((counts.failures, counts.slow), (failures, slow), "{on_cancel:?} after {age:?}");
+        assert_eq!((counts.failures, counts.slow), (failures, slow), "{name}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn panic_in_a_call_counts_as_a_failure() {
-    for on_cancel in [OnCancel::Ignore, OnCancel::FailureIfLongerThan(seconds(1))] {
-        let breaker = built(opens_on(Trip::consecutive(2)).on_cancel(on_cancel));
+    for builder in
+        [consecutive(2).ignore_dropped_calls(), consecutive(2).fail_dropped_calls_after(seconds(1))]
+    {
+        let breaker = built(builder);
         let panics = catch_unwind(AssertUnwindSafe(|| {
             let _permit = breaker.try_acquire().unwrap();
             panic!("in a call");
@@ -327,7 +337,7 @@ async fn panic_in_a_call_counts_as_a_failure() {
         })
         .await
         .unwrap();
-        assert_eq!(breaker.state(), BreakerState::Open, "{on_cancel:?}");
+        assert_eq!(breaker.state(), BreakerState::Open);
     }
 }
 
@@ -343,19 +353,19 @@ async fn without_its_panic<F: Future>(future: F) {
 
 #[tokio::test(start_paused = true)]
 async fn owned_permit_counts_after_its_handle_is_dropped() {
-    let breaker = built(opens_on(Trip::consecutive(2)));
+    let breaker = built(consecutive(2));
     let other = breaker.clone();
     let permits = [(); 2].map(|()| breaker.try_acquire().unwrap().into_owned());
     drop(breaker);
     permits.into_iter().for_each(|permit| permit.failure());
     let rejected = other.try_acquire().unwrap_err();
-    assert_eq!(rejected.by(), RejectedBy::CircuitBreaker);
+    assert_eq!(rejected.by(), PolicyKind::CircuitBreaker);
     assert_eq!(rejected.to_string(), "rejected by the circuit breaker; try again in 30s");
 }
 
 #[tokio::test(start_paused = true)]
 async fn manual_states_override_the_counts() {
-    let breaker = built(opens_on(Trip::consecutive(3)));
+    let breaker = built(consecutive(3));
     breaker.force_open();
     assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), None);
     advance(seconds(100_000)).await;
@@ -383,16 +393,15 @@ async fn listeners_run_unlocked_and_in_order_despite_panics() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let handle: Arc<OnceLock<CircuitBreaker>> = Arc::default();
     let (log, own) = (Arc::clone(&seen), Arc::clone(&handle));
-    let builder =
-        opens_on(Trip::consecutive(2)).on_change(|_| panic!("a listener")).on_change(move |change| {
-            let breaker = own.get().unwrap();
-            // Under the lock, this would deadlock.
-            let now = breaker.stats().state;
-            log.lock().unwrap().push((change.from, change.to, change.cause, now));
-            if change.to == Open {
-                breaker.reset();
-            }
-        });
+    let builder = consecutive(2).on_change(|_| panic!("a listener")).on_change(move |change| {
+        let breaker = own.get().unwrap();
+        // Under the lock, this would deadlock.
+        let now = breaker.stats().state;
+        log.lock().unwrap().push((change.from, change.to, change.cause, now));
+        if change.to == Open {
+            breaker.reset();
+        }
+    });
     let breaker = built(builder);
     handle.set(breaker.clone()).unwrap();
     // Also in a drop during a panic.
@@ -402,8 +411,8 @@ async fn listeners_run_unlocked_and_in_order_despite_panics() {
         panic!("in a call");
     })));
     use BreakerState::{Closed, Open};
-    let opened = (Closed, Open, Cause::Consecutive { failures: 2 }, Open);
-    assert_eq!(*seen.lock().unwrap(), [opened, (Open, Closed, Cause::Manual, Closed)]);
+    let opened = (Closed, Open, TripCause::Consecutive { failures: 2 }, Open);
+    assert_eq!(*seen.lock().unwrap(), [opened, (Open, Closed, TripCause::Manual, Closed)]);
     assert_eq!(*breaker.subscribe().borrow(), Closed);
     breaker.force_open();
     assert_eq!(seen.lock().unwrap().len(), 3, "the listener was not called");
@@ -414,7 +423,7 @@ async fn changes_are_reported_despite_a_panicking_subscriber() {
     let reported = Log::default();
     let breaker = {
         let reported = reported.clone();
-        built(opens_on(Trip::consecutive(1)).on_change(move |change| reported.note(change.to.to_string())))
+        built(consecutive(1).on_change(move |change| reported.note(change.to.to_string())))
     };
     let watch = breaker.subscribe();
     {
@@ -429,7 +438,7 @@ async fn changes_are_reported_despite_a_panicking_subscriber() {
 
 #[tokio::test(start_paused = true)]
 async fn watch_sees_each_state() {
-    let breaker = built(opens_on(Trip::consecutive(2)));
+    let breaker = built(consecutive(2));
     let mut watch = breaker.subscribe();
     scope(async |n: &Nursery<Infallible>| {
         let waits = n.spawn("waits", async move {
@@ -451,7 +460,7 @@ async fn watch_sees_each_state() {
 #[tokio::test(start_paused = true)]
 async fn named_breaker_is_in_snapshots_until_it_is_dropped() {
     scope(async |n: &Nursery<Infallible>| {
-        let breaker = built(opens_on(Trip::consecutive(2)).named(n, "payments"));
+        let breaker = consecutive(2).name("payments").build_in(n).unwrap();
         failures_to_open(&breaker);
         assert_eq!(breaker.name(), Some("payments"));
         let seen = n.snapshot().to_string();
@@ -466,32 +475,33 @@ async fn named_breaker_is_in_snapshots_until_it_is_dropped() {
 
 #[test]
 fn invalid_settings_are_refused_with_the_reason() {
-    let builder = CircuitBreaker::builder;
     let no_time = Duration::ZERO;
     let all: Vec<(&str, CircuitBreakerBuilder)> = vec![
-        ("not on 0", builder().opens_on(Trip::consecutive(0))),
-        ("a rate is", builder().opens_on(Window::calls(10).min_calls(1).failure_rate(0.0))),
-        ("a rate is", builder().opens_on(Window::calls(10).min_calls(1).slow_rate(f64::NAN))),
-        ("a rate is", builder().probe_failure_rate(1.1)),
-        ("a rate is", builder().probe_slow_rate(-1.0)),
-        ("never holds", builder().opens_on(Window::calls(10))),
-        ("from 1 to 2^20", builder().opens_on(Window::calls(0))),
-        ("from 1 to 2^20", builder().opens_on(Window::calls(u32::MAX))),
-        ("the minimum", builder().opens_on(Window::calls(10).min_calls(0))),
-        ("a nanosecond", builder().opens_on(Window::time(no_time))),
-        ("intervals", builder().opens_on(Window::time(seconds(1)).intervals(9))),
-        ("1 to 1000 probes", builder().probes(0)),
-        ("a probe has", builder().probe_lease(no_time)),
-        ("half open for", builder().half_open_max_wait(no_time, AfterWait::Open)),
-        ("a slow call", builder().slow_call(no_time)),
+        ("`consecutive_failures` is 0", builder().consecutive_failures(0)),
+        ("`failure_rate` is 0.0", builder().window(Window::calls(10).min_calls(1).failure_rate(0.0))),
+        ("`slow_rate` is NaN", builder().window(Window::calls(10).min_calls(1).slow_rate(f64::NAN))),
+        ("`probe_failure_rate` is 1.1", builder().probe_failure_rate(1.1)),
+        ("`probe_slow_rate` is -1.0", builder().probe_slow_rate(-1.0)),
+        ("at most the size of the window", builder().window(Window::calls(10))),
+        ("from 1 to 2^20", builder().window(Window::calls(0))),
+        ("from 1 to 2^20", builder().window(Window::calls(u32::MAX))),
+        ("`min_calls` is 0", builder().window(Window::calls(10).min_calls(0))),
+        ("`Window::time` is 0ns", builder().window(Window::time(no_time))),
+        ("`intervals` is 9", builder().window(Window::time(seconds(1)).intervals(9))),
+        ("unset for a window", builder().window(Window::calls(100).intervals(20))),
+        ("`probes` is 0", builder().probes(0)),
+        ("`probe_lease` is 0ns", builder().probe_lease(no_time)),
+        ("`half_open_max_wait` is 0ns", builder().half_open_max_wait(no_time, BreakerState::Open)),
+        ("`Open` or `Closed`", builder().half_open_max_wait(seconds(1), BreakerState::HalfOpen)),
+        ("`slow_call` is 0ns", builder().slow_call(no_time)),
     ];
     for (reason, builder) in all {
-        let refused: InvalidPolicy = builder.build().unwrap_err();
+        let refused: PolicyConfigError = builder.build().unwrap_err();
         assert!(refused.to_string().contains(reason), "`{refused}` does not contain `{reason}`");
     }
     builder()
         .open_for(Backoff::constant(Duration::MAX).jitter(Jitter::None).unwrap())
-        .half_open_max_wait(Duration::MAX, AfterWait::Close)
+        .half_open_max_wait(Duration::MAX, BreakerState::Closed)
         .stable_after(Duration::MAX)
         .probe_lease(Duration::MAX)
         .build()

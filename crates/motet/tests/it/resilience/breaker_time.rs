@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use motet::resilience::{
-    AfterWait, BreakerState, CircuitBreaker, CircuitBreakerBuilder, Trip, Verdict, Window,
-};
+use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakerBuilder, Verdict, Window};
 use motet::{Backoff, Jitter, rng};
 use tokio::time::advance;
 
@@ -30,9 +28,8 @@ fn open(breaker: &CircuitBreaker) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn open_breaker_admits_a_probe_after_its_open_time() {
-    let breaker = built(
-        CircuitBreaker::builder().opens_on(Trip::consecutive(1)).open_for(Backoff::constant(seconds(30))),
-    );
+    let breaker =
+        built(CircuitBreaker::builder().consecutive_failures(1).open_for(Backoff::constant(seconds(30))));
     assert_eq!(open(&breaker), seconds(30));
     advance(millis(29_999)).await;
     assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(millis(1)));
@@ -43,7 +40,7 @@ async fn open_breaker_admits_a_probe_after_its_open_time() {
 #[tokio::test(start_paused = true)]
 async fn open_time_of_a_thousand_years_does_not_overflow() {
     let millennium = seconds(1_000 * 365 * 24 * 60 * 60);
-    let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(1));
+    let breaker = CircuitBreaker::builder().consecutive_failures(1);
     let breaker = built(breaker.open_for(Backoff::constant(millennium)));
     breaker.try_acquire().unwrap().failure();
     let rejected = breaker.try_acquire().unwrap_err();
@@ -54,7 +51,7 @@ async fn open_time_of_a_thousand_years_does_not_overflow() {
 async fn window_of_time_forgets_old_failures() {
     for length in [seconds(10), millis(500)] {
         let window = Window::time(length).min_calls(4);
-        let breaker = built(CircuitBreaker::builder().opens_on(window));
+        let breaker = built(CircuitBreaker::builder().window(window));
         calls(&breaker, 3, Verdict::Failure);
         advance(length).await;
         calls(&breaker, 3, Verdict::Failure);
@@ -68,8 +65,7 @@ async fn window_of_time_forgets_old_failures() {
 #[tokio::test(start_paused = true)]
 async fn probes_far_apart_close_the_breaker() {
     let window = Window::time(seconds(1)).min_calls(2);
-    let builder =
-        CircuitBreaker::builder().opens_on(window).open_for(Backoff::constant(seconds(1))).probes(3);
+    let builder = CircuitBreaker::builder().window(window).open_for(Backoff::constant(seconds(1))).probes(3);
     let breaker = built(builder);
     open(&breaker);
     for probe in 0..3 {
@@ -83,7 +79,7 @@ async fn probes_far_apart_close_the_breaker() {
 #[tokio::test(start_paused = true)]
 async fn probe_lease_reopens_a_breaker_with_a_hanging_probe() {
     let builder = CircuitBreaker::builder()
-        .opens_on(Trip::consecutive(1))
+        .consecutive_failures(1)
         .open_for(Backoff::constant(seconds(1)))
         .probes(2)
         .probe_failure_rate(1.0)
@@ -107,9 +103,9 @@ async fn probe_lease_reopens_a_breaker_with_a_hanging_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn half_open_max_wait_ends_the_half_open_state() {
-    for (then, state) in [(AfterWait::Open, BreakerState::Open), (AfterWait::Close, BreakerState::Closed)] {
+    for then in [BreakerState::Open, BreakerState::Closed] {
         let builder = CircuitBreaker::builder()
-            .opens_on(Trip::consecutive(1))
+            .consecutive_failures(1)
             .open_for(Backoff::constant(seconds(1)))
             .half_open_max_wait(seconds(5), then);
         let breaker = built(builder);
@@ -119,7 +115,7 @@ async fn half_open_max_wait_ends_the_half_open_state() {
         advance(millis(4_999)).await;
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
         advance(millis(1)).await;
-        assert_eq!(breaker.state(), state);
+        assert_eq!(breaker.state(), then);
     }
 }
 
@@ -127,7 +123,7 @@ async fn half_open_max_wait_ends_the_half_open_state() {
 async fn open_time_backs_off_up_to_its_cap_until_stable() {
     let backoff = Backoff::exponential(seconds(10), seconds(60)).unwrap().jitter(Jitter::None).unwrap();
     let builder = CircuitBreaker::builder()
-        .opens_on(Trip::consecutive(1))
+        .consecutive_failures(1)
         .open_for(backoff)
         .probes(1)
         .stable_after(seconds(100));
@@ -181,8 +177,7 @@ async fn breaker_opens_while_its_caller_uses_the_generator() {
 /// A breaker that outlives a runtime, such as a static, is used with another clock, which is paused.
 #[test]
 fn breaker_keeps_its_open_time_across_clocks() {
-    let breaker =
-        CircuitBreaker::builder().opens_on(Trip::consecutive(1)).open_for(Backoff::constant(seconds(30)));
+    let breaker = CircuitBreaker::builder().consecutive_failures(1).open_for(Backoff::constant(seconds(30)));
     let breaker = built(breaker);
     let open = || assert_eq!(breaker.try_acquire().unwrap_err().retry_after(), Some(seconds(30)));
     let runtime =

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use motet::resilience::{Bulkhead, RejectedBy};
+use motet::resilience::{Bulkhead, PolicyKind};
 use motet::task::{Nursery, scope, timeout};
 use tokio::time::{Instant, sleep};
 
@@ -16,10 +16,10 @@ async fn bulkhead_admits_at_most_its_capacity() {
     let permits: Vec<_> = (0..100).filter_map(|_| bulkhead.try_acquire().ok()).collect();
     assert_eq!(permits.len(), 25);
     let rejected = bulkhead.acquire().await.unwrap_err();
-    assert_eq!((rejected.by(), rejected.retry_after()), (RejectedBy::Bulkhead, None));
+    assert_eq!((rejected.by(), rejected.retry_after()), (PolicyKind::Bulkhead, None));
     drop(permits);
     let stats = bulkhead.stats();
-    assert_eq!((stats.taken, stats.waiting, stats.rejected), (0, 0, 76));
+    assert_eq!((stats.in_flight, stats.waiting, stats.rejected), (0, 0, 76));
     assert!(bulkhead.acquire().await.is_ok());
 }
 
@@ -64,7 +64,7 @@ async fn waiters_are_served_in_order_within_max_wait() {
     // After two seconds, a permit is free and the wait times out: either may come first.
     assert!(order.lock().unwrap().starts_with(&[0, 1, 2, 3]), "{order:?}");
     assert!(order.lock().unwrap().len() <= 5);
-    assert_eq!((bulkhead.stats().taken, bulkhead.stats().waiting), (0, 0));
+    assert_eq!((bulkhead.stats().in_flight, bulkhead.stats().waiting), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,7 +92,7 @@ async fn invalid_capacity_is_refused_and_a_named_bulkhead_is_shown() {
     assert!(Bulkhead::builder(usize::MAX).build().is_err());
     assert!(Bulkhead::builder(1).queue(usize::MAX, seconds(1)).build().is_err());
     scope(async |n: &Nursery<Infallible>| {
-        let _bulkhead = Bulkhead::builder(3).named(n, "reports").build().unwrap();
+        let _bulkhead = Bulkhead::builder(3).name("reports").build_in(n).unwrap();
         assert!(n.snapshot().to_string().contains("reports"));
         Ok(())
     })

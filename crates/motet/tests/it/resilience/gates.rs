@@ -5,24 +5,24 @@ use std::rc::Rc;
 
 use motet::resilience::{
     AdaptiveLimit, BreakerState, Bulkhead, CircuitBreaker, Class, ErrorKind, Hedge, Pipeline, PolicyKind,
-    RateLimiter, Rejected, RejectedBy, Trip,
+    RateLimiter, RejectedError,
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{millis, seconds, steady, tokens};
 
 fn trips_after(failures: u32) -> CircuitBreaker {
-    CircuitBreaker::builder().opens_on(Trip::consecutive(failures)).build().unwrap()
+    CircuitBreaker::builder().consecutive_failures(failures).build().unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn breaker_in_a_retry_counts_attempts_and_ends_it_when_open() {
     let breaker = trips_after(2);
-    let pipeline = Pipeline::new().retry(steady(millis(10)).attempts(5)).breaker(breaker.clone());
+    let pipeline = Pipeline::new().retry(steady(millis(10)).attempts(5).unwrap()).breaker(breaker.clone());
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!(breaker.state(), BreakerState::Open);
     // The third attempt is rejected, and a rejection is not retried.
-    assert_eq!((error.kind(), error.attempts()), (ErrorKind::Rejected(RejectedBy::CircuitBreaker), 2));
+    assert_eq!((error.kind(), error.attempts()), (ErrorKind::Rejected(PolicyKind::CircuitBreaker), 2));
     assert_eq!((error.policy(), error.error()), (Some(PolicyKind::CircuitBreaker), Some(&"down")));
     assert!(error.retry_after().is_some_and(|after| after > seconds(1)), "{error:?}");
     let begin = Instant::now();
@@ -33,7 +33,7 @@ async fn breaker_in_a_retry_counts_attempts_and_ends_it_when_open() {
 #[tokio::test(start_paused = true)]
 async fn retried_rejection_waits_for_its_retry_after() {
     let breaker = trips_after(1);
-    let retry = steady(millis(10)).attempts(2).retry_rejected().follow_hints_for(seconds(600));
+    let retry = steady(millis(10)).attempts(2).unwrap().retry_rejected().follow_hints_for(seconds(600));
     let pipeline = Pipeline::new().retry(retry).breaker(breaker.clone());
     let after = {
         breaker.try_acquire().unwrap().failure();
@@ -47,7 +47,7 @@ async fn retried_rejection_waits_for_its_retry_after() {
 #[tokio::test(start_paused = true)]
 async fn rejected_attempt_costs_no_budget() {
     let (breaker, budget) = (CircuitBreaker::default(), tokens(5));
-    let retry = steady(millis(0)).attempts(4).retry_rejected().budget(budget.clone());
+    let retry = steady(millis(0)).attempts(4).unwrap().retry_rejected().budget(budget.clone());
     let pipeline = Pipeline::new().retry(retry).breaker(breaker.clone());
     breaker.force_open();
     let error = pipeline.run(async || Ok::<_, ()>(1)).await.unwrap_err();
@@ -114,12 +114,12 @@ async fn slot_is_held_exactly_as_long_as_its_call() {
     let second = async {
         sleep(millis(50)).await;
         let error = pipeline.run(async || Ok::<_, ()>(())).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Rejected(RejectedBy::Bulkhead));
+        assert_eq!(error.kind(), ErrorKind::Rejected(PolicyKind::Bulkhead));
     };
     let _ = tokio::join!(pipeline.run(hang), second);
-    assert_eq!((Rc::strong_count(&alive), bulkhead.stats().taken), (1, 0));
+    assert_eq!((Rc::strong_count(&alive), bulkhead.stats().in_flight), (1, 0));
     drop(timeout(millis(10), pipeline.run(hang)).await);
-    assert_eq!((Rc::strong_count(&alive), bulkhead.stats().taken), (1, 0));
+    assert_eq!((Rc::strong_count(&alive), bulkhead.stats().in_flight), (1, 0));
     assert_eq!(bulkhead.stats().rejected, 1);
 }
 
@@ -175,7 +175,7 @@ async fn rejected_hedge_leaves_the_first_attempt_running() {
         Ok::<_, ()>(1)
     });
     assert_eq!(value.await.unwrap(), 1);
-    assert_eq!((bulkhead.stats().rejected, bulkhead.stats().taken), (1, 0));
+    assert_eq!((bulkhead.stats().rejected, bulkhead.stats().in_flight), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,12 +187,12 @@ async fn rejection_inside_is_no_failure_of_the_outer_breaker() {
     let error = pipeline.run(async || Ok::<_, ()>(())).await.unwrap_err();
     assert_eq!(
         (error.kind(), outer.state()),
-        (ErrorKind::Rejected(RejectedBy::CircuitBreaker), BreakerState::Closed)
+        (ErrorKind::Rejected(PolicyKind::CircuitBreaker), BreakerState::Closed)
     );
-    assert_eq!(error.retry_after(), Rejected::retry_after(&trips_forced()));
+    assert_eq!(error.retry_after(), RejectedError::retry_after(&trips_forced()));
 }
 
-fn trips_forced() -> Rejected {
+fn trips_forced() -> RejectedError {
     let breaker = trips_after(1);
     breaker.force_open();
     breaker.try_acquire().unwrap_err()
@@ -201,7 +201,7 @@ fn trips_forced() -> Rejected {
 /// A probe that an inner bulkhead rejects does not show whether the backend is healthy.
 #[tokio::test(start_paused = true)]
 async fn rejected_probe_frees_its_slot() {
-    let breaker = CircuitBreaker::builder().opens_on(Trip::consecutive(1)).probes(1).build().unwrap();
+    let breaker = CircuitBreaker::builder().consecutive_failures(1).probes(1).build().unwrap();
     let bulkhead = Bulkhead::builder(1).build().unwrap();
     let pipeline = Pipeline::new().breaker(breaker.clone()).bulkhead(bulkhead.clone());
     breaker.try_acquire().unwrap().failure();
@@ -209,7 +209,7 @@ async fn rejected_probe_frees_its_slot() {
     let permit = bulkhead.try_acquire().unwrap();
     for _ in 0..1_000 {
         let error = pipeline.run(async || Ok::<_, ()>(1)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Rejected(RejectedBy::Bulkhead));
+        assert_eq!(error.kind(), ErrorKind::Rejected(PolicyKind::Bulkhead));
     }
     assert_eq!((breaker.state(), breaker.stats().probes), (BreakerState::HalfOpen, 0));
     drop(permit);

@@ -5,7 +5,9 @@ use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
-use motet::resilience::{Attempt, Class, ErrorKind, Event, EventKind, Hedge, Limited, Pipeline, RetryBudget};
+use motet::resilience::{
+    Attempt, Class, ErrorKind, Hedge, Pipeline, PolicyEvent, PolicyEventKind, RetryBudget,
+};
 use tokio::time::{Instant, sleep};
 
 use super::{millis, steady, tokens};
@@ -76,7 +78,7 @@ async fn call_that_fails_before_the_delay_ends_without_a_hedge() {
 
 #[tokio::test(start_paused = true)]
 async fn exhausted_budget_withholds_hedges_and_keeps_attempts() {
-    let budget = RetryBudget::new(0.0, 0.0);
+    let budget = RetryBudget::new(0.0, 0.0).unwrap();
     let script: Script = &[(500, Ok("first"))];
     let (result, took, _) = play(Hedge::after(millis(50)).budget(budget), script).await;
     assert_eq!((result.unwrap(), took), ("first", 500));
@@ -123,7 +125,7 @@ async fn ignored_error_ends_the_call_at_once() {
 async fn attempts_are_numbered_through_retries_and_hedges() {
     let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
     let pipeline = Pipeline::new()
-        .retry(steady(millis(100)).attempts(2))
+        .retry(steady(millis(100)).attempts(2).unwrap())
         .hedge(Hedge::after(millis(50)).without_budget())
         .attempt_timeout(millis(200));
     let begin = Instant::now();
@@ -138,7 +140,7 @@ async fn attempts_are_numbered_through_retries_and_hedges() {
     assert_eq!((error.attempts(), begin.elapsed()), (4, millis(250 + 100 + 250)));
     assert_eq!(
         (error.kind(), error.last_attempt()),
-        (ErrorKind::AttemptsExhausted, ErrorKind::TimedOut(Limited::Attempt))
+        (ErrorKind::AttemptsExhausted, ErrorKind::AttemptTimedOut)
     );
 }
 
@@ -166,10 +168,10 @@ async fn boxed_pipeline_returns_the_winner_and_drops_the_losers() {
 #[tokio::test(start_paused = true)]
 async fn hedges_and_withheld_hedges_are_reported() {
     use std::sync::{Arc, Mutex};
-    let seen: Arc<Mutex<Vec<EventKind>>> = Arc::default();
+    let seen: Arc<Mutex<Vec<PolicyEventKind>>> = Arc::default();
     let log = Arc::clone(&seen);
     let pipeline = Pipeline::new()
-        .on_event(move |event: &Event<'_>| log.lock().unwrap().push(event.what))
+        .on_event(move |event: &PolicyEvent<'_>| log.lock().unwrap().push(event.kind))
         .hedge(Hedge::after(millis(50)).budget(tokens(1)).extra(2));
     let calls = Cell::new(0);
     pipeline
@@ -184,10 +186,10 @@ async fn hedges_and_withheld_hedges_are_reported() {
         .await
         .unwrap();
     let expected = [
-        EventKind::AttemptStarted,
-        EventKind::Hedged { extra: 1 },
-        EventKind::AttemptStarted,
-        EventKind::HedgeWithheld,
+        PolicyEventKind::AttemptStarted,
+        PolicyEventKind::Hedged { extra: 1 },
+        PolicyEventKind::AttemptStarted,
+        PolicyEventKind::HedgeWithheld,
     ];
     assert_eq!(*seen.lock().unwrap(), expected);
 }

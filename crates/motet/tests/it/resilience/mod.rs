@@ -6,6 +6,7 @@ mod breaker_time;
 mod bulkhead;
 mod gates;
 mod hedge;
+mod names;
 mod pipeline;
 mod rate;
 mod registry;
@@ -37,7 +38,7 @@ fn doubling() -> Retry {
 
 /// A budget of `count` tokens, which fade within seconds.
 fn tokens(count: u32) -> RetryBudget {
-    let budget = RetryBudget::new(1.0, 0.0);
+    let budget = RetryBudget::new(1.0, 0.0).unwrap();
     (0..count).for_each(|_| budget.deposit());
     budget
 }

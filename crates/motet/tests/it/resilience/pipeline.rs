@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use motet::resilience::{
-    Attempt, Error, ErrorKind, Event, EventKind, Limited, Pipeline, PolicyKind, Retry, RetryBudget,
+    Attempt, Error, ErrorKind, Pipeline, PolicyEvent, PolicyEventKind, PolicyKind, Retry, RetryBudget,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -17,8 +17,8 @@ use super::{millis, steady};
 #[tokio::test(start_paused = true)]
 async fn first_policy_is_outermost() {
     // Around the retry, all attempts share one second; inside, each has its own.
-    let around = Pipeline::new().timeout(millis(1_000)).retry(steady(millis(0)).attempts(3));
-    let inside = Pipeline::new().retry(steady(millis(0)).attempts(3)).timeout(millis(1_000));
+    let around = Pipeline::new().timeout(millis(1_000)).retry(steady(millis(0)).attempts(3).unwrap());
+    let inside = Pipeline::new().retry(steady(millis(0)).attempts(3).unwrap()).timeout(millis(1_000));
     let begin = Instant::now();
     let error = around.run(pending::<Result<(), ()>>).await.unwrap_err();
     assert_eq!((error.attempts(), begin.elapsed()), (1, millis(1_000)));
@@ -29,16 +29,13 @@ async fn first_policy_is_outermost() {
 
 #[tokio::test(start_paused = true)]
 async fn timeout_error_names_the_limit_that_elapsed() {
-    let pipeline = Pipeline::new().named("users").timeout(millis(1_000)).attempt_timeout(millis(100));
+    let pipeline = Pipeline::new().name("users").timeout(millis(1_000)).attempt_timeout(millis(100));
     let error = pipeline.run(pending::<Result<(), io::Error>>).await.unwrap_err();
-    assert_eq!((error.kind(), error.elapsed()), (ErrorKind::TimedOut(Limited::Attempt), millis(100)));
+    assert_eq!((error.kind(), error.elapsed()), (ErrorKind::AttemptTimedOut, millis(100)));
     assert_eq!(error.to_string(), "`users`: the attempt timed out");
     let pipeline = Pipeline::new().timeout(millis(100)).attempt_timeout(millis(1_000));
     let error = pipeline.run(pending::<Result<(), io::Error>>).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.policy()),
-        (ErrorKind::TimedOut(Limited::Total), Some(PolicyKind::Timeout))
-    );
+    assert_eq!((error.kind(), error.policy()), (ErrorKind::TimedOut, Some(PolicyKind::Timeout)));
     assert_eq!(error.to_string(), "timed out after 1 attempt");
     assert!(error.source().is_none());
 }
@@ -67,7 +64,8 @@ async fn timed_out_attempt_is_dropped_before_the_wait() {
                 pending::<Result<(), ()>>().await
             }
         };
-        let pipeline = Pipeline::new().retry(steady(millis(1_000)).attempts(2)).attempt_timeout(millis(100));
+        let pipeline =
+            Pipeline::new().retry(steady(millis(1_000)).attempts(2).unwrap()).attempt_timeout(millis(100));
         let dynamic = pipeline.clone().boxed();
         let look = async {
             sleep(millis(500)).await;
@@ -84,7 +82,7 @@ async fn timed_out_attempt_is_dropped_before_the_wait() {
 #[tokio::test(start_paused = true)]
 async fn inner_pipeline_stops_at_the_deadline_of_the_outer() {
     let outer = Pipeline::new().timeout(millis(1_000));
-    let inner = Pipeline::new().timeout(millis(60_000)).retry(steady(millis(400)).attempts(100));
+    let inner = Pipeline::new().timeout(millis(60_000)).retry(steady(millis(400)).attempts(100).unwrap());
     let begin = Instant::now();
     let remaining = RefCell::new(Vec::new());
     let error = outer
@@ -143,20 +141,20 @@ async fn fallback_receives_every_failure_and_no_success() {
 }
 
 /// The name of the pipeline, the number of attempts, and the kind of the event.
-type Seen = (Option<String>, u32, EventKind);
+type Seen = (Option<String>, u32, PolicyEventKind);
 
 #[tokio::test(start_paused = true)]
 async fn events_are_reported_in_order_with_the_name() {
     let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
     let log = Arc::clone(&seen);
-    let listener = move |event: &Event<'_>| {
-        log.lock().unwrap().push((event.pipeline.map(str::to_owned), event.attempts, event.what));
+    let listener = move |event: &PolicyEvent<'_>| {
+        log.lock().unwrap().push((event.pipeline.map(str::to_owned), event.attempts, event.kind));
     };
     let pipeline = Pipeline::new()
-        .named("users")
+        .name("users")
         .on_event(listener)
         .fallback(async |_: Error<&str>| Ok::<_, Error<&str>>(()))
-        .retry(steady(millis(10)).attempts(2))
+        .retry(steady(millis(10)).attempts(2).unwrap())
         .attempt_timeout(millis(100));
     let first = Cell::new(true);
     pipeline
@@ -166,14 +164,13 @@ async fn events_are_reported_in_order_with_the_name() {
         })
         .await
         .unwrap();
-    let limited = Limited::Attempt;
     let expected = [
-        (1, EventKind::AttemptStarted),
-        (1, EventKind::RetryScheduled { delay: millis(10), after: Some(ErrorKind::Failed) }),
-        (2, EventKind::AttemptStarted),
-        (2, EventKind::TimedOut { limited }),
-        (2, EventKind::GaveUp { reason: ErrorKind::AttemptsExhausted }),
-        (2, EventKind::FellBack),
+        (1, PolicyEventKind::AttemptStarted),
+        (1, PolicyEventKind::RetryScheduled { delay: millis(10), after: Some(ErrorKind::Failed) }),
+        (2, PolicyEventKind::AttemptStarted),
+        (2, PolicyEventKind::AttemptTimedOut),
+        (2, PolicyEventKind::GaveUp { reason: ErrorKind::AttemptsExhausted }),
+        (2, PolicyEventKind::FellBack),
     ];
     let seen = seen.lock().unwrap();
     assert!(seen.iter().all(|(name, ..)| name.as_deref() == Some("users")));
@@ -183,13 +180,13 @@ async fn events_are_reported_in_order_with_the_name() {
 
 #[tokio::test(start_paused = true)]
 async fn outer_retry_stops_when_an_inner_retry_runs_out() {
-    let inner = steady(millis(1)).attempts(3).budget(RetryBudget::new(0.0, 0.0));
-    let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5)).retry(inner);
+    let inner = steady(millis(1)).attempts(3).unwrap().budget(RetryBudget::new(0.0, 0.0).unwrap());
+    let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5).unwrap()).retry(inner);
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::BudgetExhausted, 1));
     // Likewise if the time runs out.
     let inner = steady(millis(200)).timeout(millis(100));
-    let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5)).retry(inner);
+    let pipeline = Pipeline::new().retry(steady(millis(1)).attempts(5).unwrap()).retry(inner);
     let error = pipeline.run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts()), (ErrorKind::OutOfTime, 1));
 }
@@ -197,7 +194,7 @@ async fn outer_retry_stops_when_an_inner_retry_runs_out() {
 #[tokio::test(start_paused = true)]
 async fn pipeline_without_policies_changes_nothing() {
     let pipeline = Pipeline::noop();
-    assert_eq!(pipeline.describe().to_string(), "no policies");
+    assert_eq!(pipeline.describe(), "no policies");
     let mut calls = 0;
     assert_eq!(
         pipeline
@@ -215,20 +212,23 @@ async fn pipeline_without_policies_changes_nothing() {
 #[test]
 fn description_shows_the_policies_and_remarks_on_odd_orders() {
     let pipeline = Pipeline::new()
-        .named("users")
+        .name("users")
         .timeout(millis(5_000))
         .retry(Retry::new().attempt_timeout(millis(500)))
         .attempt_timeout(millis(1_000));
     let described = pipeline.describe();
     assert_eq!(
-        described.to_string(),
+        described,
         "users: timeout (total, within 5s) > retry (attempts 3, delays 100ms to 20s, budget 20 % and 10 a second, each \
          within 500ms) > timeout (attempt, within 1s)"
     );
-    assert_eq!(described, pipeline.boxed::<(), ()>().describe());
-    assert!(described.remarks().is_empty());
+    assert!(pipeline.remarks().is_empty());
+    let policies = pipeline.policies();
+    assert_eq!(policies[1].0, PolicyKind::Retry);
+    let boxed = pipeline.boxed::<(), ()>();
+    assert_eq!((boxed.describe(), boxed.policies()), (described, policies));
     let twice = Pipeline::new().attempt_timeout(millis(1)).retry(Retry::new()).retry(Retry::new());
-    assert_eq!(twice.describe().remarks().len(), 2);
+    assert_eq!(twice.remarks().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

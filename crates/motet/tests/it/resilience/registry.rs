@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakers, Trip};
+use motet::resilience::{BreakerState, CircuitBreaker, CircuitBreakers};
 use motet::task::{Nursery, scope};
 
 fn max(count: usize) -> NonZeroUsize {
@@ -18,7 +18,7 @@ async fn each_key_has_one_breaker_of_its_own() {
     let count = Arc::clone(&made);
     let breakers = CircuitBreakers::new(max(10), move |key: &u32| {
         count.fetch_add(1, Ordering::Relaxed);
-        CircuitBreaker::builder().opens_on(Trip::consecutive(*key)).build().unwrap()
+        CircuitBreaker::builder().consecutive_failures(*key).build().unwrap()
     });
     breakers.get(&1).try_acquire().unwrap().failure();
     breakers.clone().get(&2).try_acquire().unwrap().failure();
@@ -29,7 +29,7 @@ async fn each_key_has_one_breaker_of_its_own() {
 
 #[tokio::test(start_paused = true)]
 async fn registry_is_bounded_and_keeps_open_and_used_breakers() {
-    let builder = CircuitBreaker::builder().opens_on(Trip::consecutive(1));
+    let builder = CircuitBreaker::builder().consecutive_failures(1);
     let breakers = CircuitBreakers::alike(max(50), builder).unwrap();
     breakers.get(&7).try_acquire().unwrap().failure();
     breakers.get(&8).force_open();
@@ -74,7 +74,7 @@ async fn breaker_is_made_outside_of_the_lock() {
 #[tokio::test(start_paused = true)]
 async fn named_registry_is_shown_and_invalid_settings_are_refused() {
     scope(async |n: &Nursery<Infallible>| {
-        let breakers = CircuitBreakers::alike(max(3), CircuitBreaker::builder()).unwrap().named(n, "hosts");
+        let breakers = CircuitBreakers::alike(max(3), CircuitBreaker::builder()).unwrap().name_in(n, "hosts");
         breakers.get(&"a").force_open();
         let _ = breakers.get(&"b");
         let seen = n.snapshot().to_string();

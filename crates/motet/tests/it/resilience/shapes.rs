@@ -187,8 +187,8 @@ async fn operation_that_is_not_send_runs_on_a_local_set() {
 
 #[tokio::test(start_paused = true)]
 async fn run_mut_keeps_state_across_attempts_that_are_cut_off() {
-    let retry = Retry::new().attempts(4).attempt_timeout(millis(10));
-    let pipeline = Pipeline::new().retry(Retry::new().attempts(4)).attempt_timeout(millis(10));
+    let retry = Retry::new().attempts(4).unwrap().attempt_timeout(millis(10));
+    let pipeline = Pipeline::new().retry(Retry::new().attempts(4).unwrap()).attempt_timeout(millis(10));
     let mut lengths = Vec::new();
     for alone in [true, false] {
         let mut log = vec![0];

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use history::{History, Seen};
-use quantile::Times;
+use history::{WindowHistory, WindowSample};
+use quantile::DurationHistogram;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::resilience::adaptive) struct Config {
+pub(in crate::resilience::adaptive) struct AdaptiveConfig {
     pub(in crate::resilience::adaptive) start: usize,
     pub(in crate::resilience::adaptive) min: usize,
     pub(in crate::resilience::adaptive) max: usize,
@@ -27,18 +27,18 @@ pub(in crate::resilience::adaptive) struct Config {
 }
 
 #[derive(Debug)]
-pub(in crate::resilience::adaptive) struct Rules {
-    config: Config,
+pub(in crate::resilience::adaptive) struct AdaptiveRules {
+    config: AdaptiveConfig,
     limit: f64,
     /// When the window ends at the earliest; `None` before its first call has ended.
     until: Option<Instant>,
-    times: Times,
+    times: DurationHistogram,
     failures: u32,
     /// The largest number of calls in flight when a call of the window began.
     most: usize,
     shortest: Duration,
     baseline: Average,
-    history: History,
+    history: WindowHistory,
 }
 
 /// The longest window, for any duration of calls.
@@ -52,18 +52,18 @@ const AHEAD: f64 = 5.0;
 const FAILURES: u32 = 10;
 const BACK_OFF: f64 = 0.9;
 
-impl Rules {
-    pub(in crate::resilience::adaptive) fn new(config: Config) -> Self {
+impl AdaptiveRules {
+    pub(in crate::resilience::adaptive) fn new(config: AdaptiveConfig) -> Self {
         Self {
             limit: config.start as f64,
             config,
             until: None,
-            times: Times::new(),
+            times: DurationHistogram::new(),
             failures: 0,
             most: 0,
             shortest: Duration::MAX,
             baseline: Average::default(),
-            history: History::default(),
+            history: WindowHistory::default(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Rules {
         }
         let time = self.times.quantile(QUANTILE).max(1.0);
         let baseline = self.baseline.add(time);
-        self.history.add(Seen { in_flight: self.most as f64, time });
+        self.history.add(WindowSample { in_flight: self.most as f64, time });
         let queued = self.limit * (1.0 - baseline / time);
         let step = self.limit.log10().max(1.0);
         let is_full = self.most as f64 >= self.limit.floor();

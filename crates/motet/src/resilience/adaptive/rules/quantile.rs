@@ -8,12 +8,12 @@ const HIGHEST: u32 = 41;
 
 /// A histogram of durations, from which a quantile is read.
 #[derive(Debug)]
-pub(super) struct Times {
+pub(super) struct DurationHistogram {
     bins: Box<[u32]>,
     count: u32,
 }
 
-impl Times {
+impl DurationHistogram {
     pub(super) fn new() -> Self {
         Self { bins: vec![0; ((HIGHEST - LOWEST) * BINS) as usize].into_boxed_slice(), count: 0 }
     }
@@ -78,7 +78,7 @@ mod tests {
             mut times in prop::collection::vec(2_000_u64..1_000_000_000, 1..200),
             part in 0.01_f64..1.0,
         ) {
-            let mut histogram = Times::new();
+            let mut histogram = DurationHistogram::new();
             times.iter().for_each(|time| histogram.add(Duration::from_nanos(*time)));
             times.sort_unstable();
             let rank = ((part * times.len() as f64).ceil() as usize).clamp(1, times.len());
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn times_beyond_the_bins_are_counted() {
-        let mut histogram = Times::new();
+        let mut histogram = DurationHistogram::new();
         histogram.add(Duration::ZERO);
         histogram.add(Duration::MAX);
         assert_eq!(histogram.count(), 2);

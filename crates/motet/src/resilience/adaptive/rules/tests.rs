@@ -3,8 +3,8 @@
 use super::*;
 use crate::rng::Rng;
 
-fn config() -> Config {
-    Config { start: 20, min: 1, max: 200, window: Duration::from_secs(1), min_samples: 50 }
+fn config() -> AdaptiveConfig {
+    AdaptiveConfig { start: 20, min: 1, max: 200, window: Duration::from_secs(1), min_samples: 50 }
 }
 
 /// A backend that handles `workers` calls at a time; further calls queue.
@@ -20,7 +20,7 @@ impl Backend {
     }
 
     /// Runs for a second with `in_flight` calls in flight.
-    fn second(&mut self, rules: &mut Rules, in_flight: usize, now: &mut Instant) {
+    fn second(&mut self, rules: &mut AdaptiveRules, in_flight: usize, now: &mut Instant) {
         for _ in 0..60 {
             let queued = (in_flight as f64 / self.workers).max(1.0);
             let noise = 0.9 + 0.2 * self.rng.unit();
@@ -32,7 +32,8 @@ impl Backend {
 
 #[test]
 fn limit_settles_near_the_capacity_of_the_backend() {
-    let (mut rules, mut backend, mut now) = (Rules::new(config()), Backend::new(40.0), Instant::now());
+    let (mut rules, mut backend, mut now) =
+        (AdaptiveRules::new(config()), Backend::new(40.0), Instant::now());
     let mut most = 0;
     for _ in 0..3_000 {
         let in_flight = rules.limit();
@@ -48,7 +49,8 @@ fn limit_settles_near_the_capacity_of_the_backend() {
 
 #[test]
 fn limit_falls_when_the_backend_shrinks() {
-    let (mut rules, mut backend, mut now) = (Rules::new(config()), Backend::new(100.0), Instant::now());
+    let (mut rules, mut backend, mut now) =
+        (AdaptiveRules::new(config()), Backend::new(100.0), Instant::now());
     for _ in 0..300 {
         let in_flight = rules.limit();
         backend.second(&mut rules, in_flight, &mut now);
@@ -64,7 +66,8 @@ fn limit_falls_when_the_backend_shrinks() {
 
 #[test]
 fn limit_stays_near_the_calls_in_flight() {
-    let (mut rules, mut backend, mut now) = (Rules::new(config()), Backend::new(1000.0), Instant::now());
+    let (mut rules, mut backend, mut now) =
+        (AdaptiveRules::new(config()), Backend::new(1000.0), Instant::now());
     for _ in 0..500 {
         backend.second(&mut rules, 10, &mut now);
     }
@@ -77,13 +80,13 @@ fn limit_stays_near_the_calls_in_flight() {
 
 #[test]
 fn limit_changes_only_after_a_full_window() {
-    let (mut rules, begin) = (Rules::new(config()), Instant::now());
+    let (mut rules, begin) = (AdaptiveRules::new(config()), Instant::now());
     let quick = Some(Duration::from_millis(10));
     for _ in 0..1_000 {
         rules.ended(quick, 20, begin + Duration::from_millis(999));
     }
     assert_eq!(rules.limit(), 20);
-    let mut rules = Rules::new(config());
+    let mut rules = AdaptiveRules::new(config());
     for second in 0..49 {
         rules.ended(quick, 20, begin + Duration::from_secs(second));
     }
@@ -94,7 +97,7 @@ fn limit_changes_only_after_a_full_window() {
 
 #[test]
 fn many_failures_lower_the_limit_and_a_few_do_not() {
-    let (mut rules, mut now) = (Rules::new(config()), Instant::now());
+    let (mut rules, mut now) = (AdaptiveRules::new(config()), Instant::now());
     let mut second = |failures: u32| {
         for number in 0..100 {
             let time = (number >= failures).then_some(Duration::from_millis(10));

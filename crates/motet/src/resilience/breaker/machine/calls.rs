@@ -1,4 +1,4 @@
-use crate::resilience::breaker::counts::{Counts, Ended};
+use crate::resilience::breaker::counts::{CallCounts, EndedCall};
 
 /// The last `size` calls: two bits for each, and their counts.
 #[derive(Debug)]
@@ -8,16 +8,16 @@ pub(super) struct CallRing {
     next: u32,
     failed: Box<[u64]>,
     slow: Box<[u64]>,
-    counts: Counts,
+    counts: CallCounts,
 }
 
 impl CallRing {
     pub(super) fn new(size: u32) -> Self {
         let words = || vec![0; size.div_ceil(u64::BITS) as usize].into_boxed_slice();
-        Self { size, next: 0, failed: words(), slow: words(), counts: Counts::default() }
+        Self { size, next: 0, failed: words(), slow: words(), counts: CallCounts::default() }
     }
 
-    pub(super) fn record(&mut self, ended: Ended) {
+    pub(super) fn record(&mut self, ended: EndedCall) {
         let (word, bit) = ((self.next / u64::BITS) as usize, 1 << (self.next % u64::BITS));
         let replace = |bits: &mut [u64], set: bool| {
             let had = bits[word] & bit != 0;
@@ -28,7 +28,7 @@ impl CallRing {
         let slow = replace(&mut self.slow, ended.slow);
         // Until the ring is full, the bits that are replaced are zero and belong to no call.
         if self.is_full() {
-            self.counts.subtract(Counts { calls: 1, failures: failed.into(), slow: slow.into() });
+            self.counts.subtract(CallCounts { calls: 1, failures: failed.into(), slow: slow.into() });
         }
         self.counts.add(ended);
         self.next += 1;
@@ -53,13 +53,13 @@ impl CallRing {
             let (failures, slow) = (replaced(&mut self.failed), replaced(&mut self.slow));
             self.counts.calls += u64::from(here);
             let calls = self.counts.calls.saturating_sub(self.size.into());
-            self.counts.subtract(Counts { calls, failures, slow });
+            self.counts.subtract(CallCounts { calls, failures, slow });
             self.next = (self.next + here) % self.size;
             left -= here;
         }
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> CallCounts {
         self.counts
     }
 
@@ -76,6 +76,6 @@ impl CallRing {
         self.failed.fill(0);
         self.slow.fill(0);
         self.next = 0;
-        self.counts = Counts::default();
+        self.counts = CallCounts::default();
     }
 }

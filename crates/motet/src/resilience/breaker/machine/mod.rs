@@ -10,34 +10,34 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::Config;
-use super::counts::{Counts, Ended};
-use super::state::{BreakerState, Cause, StateChange};
-use super::word::{Calls, Success};
-use super::{AfterWait, Word};
+use super::StateWord;
+use super::builder::BreakerConfig;
+use super::counts::{CallCounts, EndedCall};
+use super::state::{BreakerState, StateChange, TripCause};
+use super::word::{CallMode, SuccessMode};
 use crate::{mutant, rng};
 use probing::{Probing, later};
-use rule::Rule;
+use rule::WindowRule;
 
 #[derive(Debug)]
-pub(super) struct Machine {
-    config: Config,
-    phase: Phase,
+pub(super) struct BreakerMachine {
+    config: BreakerConfig,
+    phase: BreakerPhase,
     /// A new number at every change of state: a call that was admitted before a change does not count after it.
     generation: u64,
     /// The number of consecutive failures.
     streak: u32,
-    rules: Vec<Rule>,
+    rules: Vec<WindowRule>,
     /// The number of times that it opened since it was last closed for long.
     attempt: u32,
     closed_at: Option<Instant>,
-    pub(super) totals: Totals,
+    pub(super) totals: BreakerTotals,
     /// Changes that have not been reported yet.
     pub(super) changes: VecDeque<StateChange>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Totals {
+pub(super) struct BreakerTotals {
     pub(super) opened: u64,
     pub(super) would_have_opened: u64,
     pub(super) rejected: u64,
@@ -45,7 +45,7 @@ pub(super) struct Totals {
 }
 
 #[derive(Debug)]
-enum Phase {
+enum BreakerPhase {
     Closed,
     Open {
         until: Instant,
@@ -57,64 +57,65 @@ enum Phase {
 
 /// A call that was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Admitted {
+pub(super) struct AdmittedCall {
     pub(super) generation: u64,
     /// The number of the probe, if the call is one.
     pub(super) probe: Option<u32>,
 }
 
-impl Machine {
-    pub(super) fn new(config: Config) -> Self {
+impl BreakerMachine {
+    pub(super) fn new(config: BreakerConfig) -> Self {
         Self {
-            rules: config.trip.windows.iter().copied().map(Rule::new).collect(),
+            rules: config.windows.iter().copied().map(WindowRule::new).collect(),
             config,
-            phase: Phase::Closed,
+            phase: BreakerPhase::Closed,
             generation: 0,
             streak: 0,
             attempt: 0,
             closed_at: None,
-            totals: Totals::default(),
+            totals: BreakerTotals::default(),
             changes: VecDeque::new(),
         }
     }
 
     pub(super) fn state(&self) -> BreakerState {
         match self.phase {
-            Phase::Closed => BreakerState::Closed,
-            Phase::Open { .. } => BreakerState::Open,
-            Phase::HalfOpen(_) => BreakerState::HalfOpen,
-            Phase::Manual(state) => state,
+            BreakerPhase::Closed => BreakerState::Closed,
+            BreakerPhase::Open { .. } => BreakerState::Open,
+            BreakerPhase::HalfOpen(_) => BreakerState::HalfOpen,
+            BreakerPhase::Manual(state) => state,
         }
     }
 
     /// Returns the part of the state that is published.
-    pub(super) fn word(&self) -> Word {
+    pub(super) fn word(&self) -> StateWord {
         let (calls, counts) = match self.phase {
-            Phase::Closed | Phase::Manual(BreakerState::ForcedClosed | BreakerState::MetricsOnly) => {
-                (Calls::Admitted, true)
+            BreakerPhase::Closed
+            | BreakerPhase::Manual(BreakerState::ForcedClosed | BreakerState::MetricsOnly) => {
+                (CallMode::Admitted, true)
             }
-            Phase::Open { .. } => (Calls::RejectedForATime, true),
-            Phase::HalfOpen(_) => (Calls::Asked, true),
-            Phase::Manual(BreakerState::Disabled) => (Calls::Admitted, false),
-            Phase::Manual(_) => (Calls::Asked, false),
+            BreakerPhase::Open { .. } => (CallMode::RejectedUntil, true),
+            BreakerPhase::HalfOpen(_) => (CallMode::Decided, true),
+            BreakerPhase::Manual(BreakerState::Disabled) => (CallMode::Admitted, false),
+            BreakerPhase::Manual(_) => (CallMode::Decided, false),
         };
         let success = match calls {
-            _ if !counts => Success::Settled,
-            Calls::Admitted if self.streak == 0 => self.success_without_a_streak(),
+            _ if !counts => SuccessMode::Settled,
+            CallMode::Admitted if self.streak == 0 => self.success_without_a_streak(),
             // In a closed breaker, a success ends a streak. In the other states, it belongs to a probe, or to an
             // earlier generation.
-            _ => Success::Told,
+            _ => SuccessMode::Recorded,
         };
-        Word::new(self.generation, calls, success)
+        StateWord::new(self.generation, calls, success)
     }
 
-    fn success_without_a_streak(&self) -> Success {
-        if self.rules.iter().all(Rule::is_saturated) {
-            return Success::Settled;
+    fn success_without_a_streak(&self) -> SuccessMode {
+        if self.rules.iter().all(WindowRule::is_saturated) {
+            return SuccessMode::Settled;
         }
-        match self.rules.iter().all(Rule::only_counts_successes) {
-            true => Success::Counted,
-            false => Success::Told,
+        match self.rules.iter().all(WindowRule::only_counts_successes) {
+            true => SuccessMode::Counted,
+            false => SuccessMode::Recorded,
         }
     }
 
@@ -125,36 +126,45 @@ impl Machine {
     }
 
     /// Admits a call, or returns the time after which to ask again, if it is known.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<Admitted, Option<Duration>> {
+    pub(super) fn admit(&mut self, now: Instant) -> Result<AdmittedCall, Option<Duration>> {
         self.pass_time(now);
         let probe = match &mut self.phase {
-            Phase::Closed => None,
-            Phase::Open { until } => {
+            BreakerPhase::Closed => None,
+            BreakerPhase::Open { until } => {
                 let left = until.saturating_duration_since(now);
                 return self.reject(Some(left));
             }
-            Phase::HalfOpen(probing) => match probing.admit(&self.config.probes, now) {
+            BreakerPhase::HalfOpen(probing) => match probing.admit(&self.config.probes, now) {
                 Some(probe) => Some(probe),
                 None => return self.reject(None),
             },
-            Phase::Manual(BreakerState::ForcedOpen) => return self.reject(None),
-            Phase::Manual(_) => None,
+            BreakerPhase::Manual(BreakerState::ForcedOpen) => return self.reject(None),
+            BreakerPhase::Manual(_) => None,
         };
-        Ok(Admitted { generation: self.generation, probe })
+        Ok(AdmittedCall { generation: self.generation, probe })
     }
 
-    fn reject(&mut self, after: Option<Duration>) -> Result<Admitted, Option<Duration>> {
+    fn reject(&mut self, after: Option<Duration>) -> Result<AdmittedCall, Option<Duration>> {
         self.totals.rejected += 1;
         Err(after)
     }
 
     /// Records the outcome of a call; `None` if the call does not count. Reads the time only if it is needed.
-    pub(super) fn record(&mut self, call: Admitted, ended: Option<Ended>, now: impl Fn() -> Instant + Copy) {
-        if call.generation != self.generation && !mutant!("breaker.act_on_stale") {
+    pub(super) fn record(
+        &mut self,
+        call: AdmittedCall,
+        ended: Option<EndedCall>,
+        now: impl Fn() -> Instant + Copy,
+    ) {
+        let mut is_stale = call.generation != self.generation;
+        if mutant!("breaker.act_on_stale") {
+            is_stale = false;
+        }
+        if is_stale {
             self.totals.stale += 1;
             return;
         }
-        if let (Phase::HalfOpen(probing), Some(probe)) = (&mut self.phase, call.probe) {
+        if let (BreakerPhase::HalfOpen(probing), Some(probe)) = (&mut self.phase, call.probe) {
             if !probing.end(probe, ended) {
                 self.totals.stale += 1;
             }
@@ -163,15 +173,16 @@ impl Machine {
         }
         let Some(ended) = ended else { return };
         match self.phase {
-            Phase::Closed | Phase::Manual(BreakerState::ForcedClosed | BreakerState::MetricsOnly) => {}
+            BreakerPhase::Closed
+            | BreakerPhase::Manual(BreakerState::ForcedClosed | BreakerState::MetricsOnly) => {}
             _ => return,
         }
         self.streak = if ended.failed { self.streak.saturating_add(1) } else { 0 };
         self.rules.iter_mut().for_each(|rule| rule.record(ended, now));
         let Some(cause) = self.tripped() else { return };
         match self.phase {
-            Phase::Closed => self.open(cause, now()),
-            Phase::Manual(BreakerState::MetricsOnly) => {
+            BreakerPhase::Closed => self.open(cause, now()),
+            BreakerPhase::Manual(BreakerState::MetricsOnly) => {
                 self.totals.would_have_opened += 1;
                 // Cleared, because otherwise each further call would report it again.
                 self.clear();
@@ -182,41 +193,41 @@ impl Machine {
         }
     }
 
-    fn tripped(&self) -> Option<Cause> {
-        match self.config.trip.consecutive {
-            Some(limit) if self.streak >= limit => Some(Cause::Consecutive { failures: self.streak }),
-            _ => self.rules.iter().find_map(Rule::tripped),
+    fn tripped(&self) -> Option<TripCause> {
+        match self.config.consecutive_failures {
+            Some(limit) if self.streak >= limit => Some(TripCause::Consecutive { failures: self.streak }),
+            _ => self.rules.iter().find_map(WindowRule::tripped),
         }
     }
 
     /// Makes the changes that are due because of the time or of the probes.
     pub(super) fn pass_time(&mut self, now: Instant) {
-        if let Phase::Open { until } = self.phase
+        if let BreakerPhase::Open { until } = self.phase
             && now >= until
         {
-            self.change(Phase::HalfOpen(Probing::new(now)), Cause::OpenTimeOver, None);
+            self.change(BreakerPhase::HalfOpen(Probing::new(now)), TripCause::OpenTimeOver, None);
         }
-        let Phase::HalfOpen(probing) = &mut self.phase else { return };
+        let BreakerPhase::HalfOpen(probing) = &mut self.phase else { return };
         let probes = &self.config.probes;
         probing.expire(now);
         let decided = probing.verdict(probes).or_else(|| {
             let (longest, then) = probes.max_wait?;
             let cause = probing.waited(longest, now)?;
-            Some((then == AfterWait::Close, cause))
+            Some((then == BreakerState::Closed, cause))
         });
         match decided {
             Some((true, cause)) => {
                 self.closed_at = Some(now);
                 self.clear();
-                self.change(Phase::Closed, cause, None);
+                self.change(BreakerPhase::Closed, cause, None);
             }
             Some((false, cause)) => self.open(cause, now),
             None => {}
         }
     }
 
-    fn open(&mut self, cause: Cause, now: Instant) {
-        let was_closed = matches!(self.phase, Phase::Closed);
+    fn open(&mut self, cause: TripCause, now: Instant) {
+        let was_closed = matches!(self.phase, BreakerPhase::Closed);
         let stable =
             |closed_at: Instant| now.saturating_duration_since(closed_at) >= self.config.stable_after;
         if was_closed && self.closed_at.is_none_or(stable) {
@@ -226,7 +237,7 @@ impl Machine {
         self.attempt = self.attempt.saturating_add(1);
         self.totals.opened += 1;
         self.clear();
-        self.change(Phase::Open { until: later(now, open_for) }, cause, Some(open_for));
+        self.change(BreakerPhase::Open { until: later(now, open_for) }, cause, Some(open_for));
     }
 
     /// Forces a state; `Closed` returns to the initial state.
@@ -236,13 +247,13 @@ impl Machine {
         }
         self.clear();
         let phase = match state {
-            BreakerState::Closed => Phase::Closed,
-            manual => Phase::Manual(manual),
+            BreakerState::Closed => BreakerPhase::Closed,
+            manual => BreakerPhase::Manual(manual),
         };
-        self.change(phase, Cause::Manual, None);
+        self.change(phase, TripCause::Manual, None);
     }
 
-    fn change(&mut self, phase: Phase, cause: Cause, open_for: Option<Duration>) {
+    fn change(&mut self, phase: BreakerPhase, cause: TripCause, open_for: Option<Duration>) {
         let from = self.state();
         self.phase = phase;
         self.generation += 1;
@@ -254,21 +265,21 @@ impl Machine {
 
     fn clear(&mut self) {
         self.streak = 0;
-        self.rules.iter_mut().for_each(Rule::clear);
+        self.rules.iter_mut().for_each(WindowRule::clear);
     }
 
     pub(super) fn streak(&self) -> u32 {
         self.streak
     }
 
-    pub(super) fn windows(&mut self, now: Instant) -> Vec<Counts> {
+    pub(super) fn windows(&mut self, now: Instant) -> Vec<CallCounts> {
         self.rules.iter_mut().for_each(|rule| rule.advance(now));
-        self.rules.iter().map(Rule::counts).collect()
+        self.rules.iter().map(WindowRule::counts).collect()
     }
 
-    pub(super) fn probes_under_way(&self) -> usize {
+    pub(super) fn probes_in_flight(&self) -> usize {
         match &self.phase {
-            Phase::HalfOpen(probing) => probing.under_way(),
+            BreakerPhase::HalfOpen(probing) => probing.in_flight(),
             _ => 0,
         }
     }
@@ -279,7 +290,7 @@ impl Machine {
 
     pub(super) fn open_until(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Open { until } => Some(until),
+            BreakerPhase::Open { until } => Some(until),
             _ => None,
         }
     }

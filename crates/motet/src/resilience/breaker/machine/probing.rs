@@ -3,16 +3,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::mutant;
-use crate::resilience::breaker::config::Probes;
-use crate::resilience::breaker::counts::{Counts, Ended};
-use crate::resilience::breaker::state::Cause;
+use crate::resilience::breaker::builder::ProbeConfig;
+use crate::resilience::breaker::counts::{CallCounts, EndedCall};
+use crate::resilience::breaker::state::TripCause;
 
 /// The state of a half-open breaker.
 #[derive(Debug)]
 pub(super) struct Probing {
     since: Instant,
     /// The counts of the probes that ended or expired.
-    counts: Counts,
+    counts: CallCounts,
     /// The probes in flight: their numbers, and when their leases expire.
     leases: Vec<(u32, Instant)>,
     last: u32,
@@ -20,15 +20,15 @@ pub(super) struct Probing {
 
 impl Probing {
     pub(super) fn new(since: Instant) -> Self {
-        Self { since, counts: Counts::default(), leases: Vec::new(), last: 0 }
+        Self { since, counts: CallCounts::default(), leases: Vec::new(), last: 0 }
     }
 
-    pub(super) fn under_way(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.leases.len()
     }
 
     /// Returns the number of a new probe, if a lease is free.
-    pub(super) fn admit(&mut self, probes: &Probes, now: Instant) -> Option<u32> {
+    pub(super) fn admit(&mut self, probes: &ProbeConfig, now: Instant) -> Option<u32> {
         if self.counts.calls + self.leases.len() as u64 >= u64::from(probes.count) {
             return None;
         }
@@ -38,9 +38,9 @@ impl Probing {
     }
 
     /// Records the outcome of a probe; `None` if it does not count. Returns `false` if its lease has expired.
-    pub(super) fn end(&mut self, probe: u32, ended: Option<Ended>) -> bool {
+    pub(super) fn end(&mut self, probe: u32, ended: Option<EndedCall>) -> bool {
         let Some(at) = self.leases.iter().position(|(number, _)| *number == probe) else { return false };
-        if ended.is_none() && mutant!("breaker.keep_cancelled_probe") {
+        if mutant!("breaker.keep_cancelled_probe") && ended.is_none() {
             return true;
         }
         self.leases.swap_remove(at);
@@ -55,26 +55,29 @@ impl Probing {
         let before = self.leases.len();
         self.leases.retain(|(_, until)| now < *until);
         for _ in self.leases.len()..before {
-            self.counts.add(Ended { failed: true, slow: true });
+            self.counts.add(EndedCall { failed: true, slow: true });
         }
     }
 
     /// Returns the decision of the probes, if there is one: `true` closes the breaker.
-    pub(super) fn verdict(&self, probes: &Probes) -> Option<(bool, Cause)> {
+    pub(super) fn verdict(&self, probes: &ProbeConfig) -> Option<(bool, TripCause)> {
         // A share of all probes, not of those that ended: the first failure of ten is not a rate of 1.
         let reached = |count: u64, rate: f64| count as f64 / f64::from(probes.count) >= rate;
-        let slow = reached(self.counts.slow, probes.slow_rate) && !mutant!("breaker.slow_probe_is_well");
+        let mut slow = reached(self.counts.slow, probes.slow_rate);
+        if mutant!("breaker.slow_probe_is_well") {
+            slow = false;
+        }
         if reached(self.counts.failures, probes.failure_rate) || slow {
-            return Some((false, Cause::ProbesFailed(self.counts)));
+            return Some((false, TripCause::ProbesFailed(self.counts)));
         }
         let all = self.counts.calls >= u64::from(probes.count);
-        all.then_some((true, Cause::ProbesSucceeded(self.counts)))
+        all.then_some((true, TripCause::ProbesSucceeded(self.counts)))
     }
 
     /// Returns the cause if the breaker has been half-open for `longest`.
-    pub(super) fn waited(&self, longest: Duration, now: Instant) -> Option<Cause> {
+    pub(super) fn waited(&self, longest: Duration, now: Instant) -> Option<TripCause> {
         let over = now.saturating_duration_since(self.since) >= longest;
-        over.then_some(Cause::HalfOpenWaitOver(self.counts))
+        over.then_some(TripCause::HalfOpenWaitOver(self.counts))
     }
 }
 

@@ -7,22 +7,23 @@ use proptest::prelude::*;
 use super::calls::CallRing;
 use super::time::TimeRing;
 use super::*;
-use crate::resilience::breaker::config::Probes;
-use crate::resilience::{Trip, Window};
+use crate::resilience::Window;
+use crate::resilience::breaker::builder::ProbeConfig;
 use crate::{Backoff, Jitter};
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn count<'a>(calls: impl IntoIterator<Item = &'a Ended>) -> Counts {
-    let mut counts = Counts::default();
+fn count<'a>(calls: impl IntoIterator<Item = &'a EndedCall>) -> CallCounts {
+    let mut counts = CallCounts::default();
     calls.into_iter().for_each(|ended| counts.add(*ended));
     counts
 }
 
-fn ended() -> impl Strategy<Value = Ended> {
-    (prop::bool::weighted(0.3), prop::bool::weighted(0.2)).prop_map(|(failed, slow)| Ended { failed, slow })
+fn ended() -> impl Strategy<Value = EndedCall> {
+    (prop::bool::weighted(0.3), prop::bool::weighted(0.2))
+        .prop_map(|(failed, slow)| EndedCall { failed, slow })
 }
 
 proptest! {
@@ -60,7 +61,7 @@ proptest! {
             at_once.record(call);
             one_by_one.record(call);
             at_once.succeeded(successes);
-            (0..successes).for_each(|_| one_by_one.record(Ended { failed: false, slow: false }));
+            (0..successes).for_each(|_| one_by_one.record(EndedCall { failed: false, slow: false }));
             prop_assert_eq!(at_once.counts(), one_by_one.counts());
         }
         // The remaining calls leave in the same order.
@@ -100,7 +101,7 @@ proptest! {
 #[test]
 fn window_of_time_bears_late_threads_and_clock_jumps() {
     let mut ring = TimeRing::new(seconds(10), 10);
-    let (success, now) = (Ended { failed: false, slow: false }, Instant::now() + seconds(3600));
+    let (success, now) = (EndedCall { failed: false, slow: false }, Instant::now() + seconds(3600));
     ring.record(success, now);
     ring.record(success, now - seconds(100));
     assert_eq!(ring.counts().calls, 2);
@@ -113,7 +114,7 @@ fn window_of_time_bears_late_threads_and_clock_jumps() {
 enum Step {
     Acquire,
     /// Ends one of the calls in flight, old ones too: `None` is a verdict to ignore it, or a dropped call.
-    End(prop::sample::Index, Option<Ended>),
+    End(prop::sample::Index, Option<EndedCall>),
     Pass(u64),
     Force(BreakerState),
 }
@@ -141,18 +142,19 @@ const LEASE: u64 = 20;
 const MAX_WAIT: u64 = 30;
 const STABLE: u64 = 40;
 
-fn config() -> Config {
-    Config {
-        trip: Trip::consecutive(4).or(Window::calls(8).min_calls(5).failure_rate(0.6).slow_rate(0.5)),
+fn config() -> BreakerConfig {
+    BreakerConfig {
+        consecutive_failures: Some(4),
+        windows: vec![Window::calls(8).min_calls(5).failure_rate(0.6).slow_rate(0.5)],
         slow_call: Some(seconds(1)),
         open_for: Backoff::doubling(seconds(8), seconds(60)).with_jitter(Jitter::None),
         stable_after: seconds(STABLE),
-        probes: Probes {
+        probes: ProbeConfig {
             count: PROBES,
             failure_rate: 0.6,
             slow_rate: 1.0,
             lease: seconds(LEASE),
-            max_wait: Some((seconds(MAX_WAIT), AfterWait::Open)),
+            max_wait: Some((seconds(MAX_WAIT), BreakerState::Open)),
         },
     }
 }
@@ -165,7 +167,7 @@ struct Model {
     /// The number of changes of state.
     era: u64,
     /// The outcomes of the calls of this era; of the probes if it is half-open.
-    calls: Vec<Ended>,
+    calls: Vec<EndedCall>,
     until: u64,
     /// The half-open state: its begin, and the probes in flight with their begins.
     since: u64,
@@ -178,7 +180,7 @@ struct Model {
 
 /// A call in flight, as the model knows it.
 #[derive(Debug, Clone, Copy)]
-struct Under {
+struct ModelCall {
     number: usize,
     era: u64,
 }
@@ -209,7 +211,7 @@ impl Model {
         }
         let hung = self.probes.iter().filter(|(_, begun)| self.now - begun >= LEASE).count();
         self.probes.retain(|(_, begun)| self.now - begun < LEASE);
-        self.calls.extend(vec![Ended { failed: true, slow: true }; hung]);
+        self.calls.extend(vec![EndedCall { failed: true, slow: true }; hung]);
         let seen = count(&self.calls);
         // Two failures of three are 0.66, three slow probes of three are 1.
         if seen.failures >= 2 || seen.slow >= 3 {
@@ -222,7 +224,7 @@ impl Model {
         }
     }
 
-    fn acquire(&mut self, number: usize) -> Result<Under, Option<Duration>> {
+    fn acquire(&mut self, number: usize) -> Result<ModelCall, Option<Duration>> {
         self.time();
         match self.state {
             BreakerState::Open => return Err(Some(seconds(self.until - self.now))),
@@ -233,10 +235,10 @@ impl Model {
             BreakerState::HalfOpen => self.probes.push((number, self.now)),
             _ => {}
         }
-        Ok(Under { number, era: self.era })
+        Ok(ModelCall { number, era: self.era })
     }
 
-    fn end(&mut self, call: Under, ended: Option<Ended>) {
+    fn end(&mut self, call: ModelCall, ended: Option<EndedCall>) {
         if call.era != self.era {
             self.stale += 1;
             return;
@@ -275,7 +277,7 @@ impl Model {
         self.calls.iter().rev().take_while(|call| call.failed).count()
     }
 
-    fn window(&self) -> Counts {
+    fn window(&self) -> CallCounts {
         count(self.calls.iter().rev().take(8))
     }
 
@@ -291,7 +293,7 @@ proptest! {
     #[test]
     fn breaker_agrees_with_a_naive_model(steps in steps()) {
         let begin = Instant::now();
-        let mut machine = Machine::new(config());
+        let mut machine = BreakerMachine::new(config());
         let mut model = Model {
             now: 0,
             state: BreakerState::Closed,
@@ -305,26 +307,26 @@ proptest! {
             stale: 0,
             would_have: 0,
         };
-        let mut under_way: Vec<(Admitted, Under)> = Vec::new();
+        let mut in_flight: Vec<(AdmittedCall, ModelCall)> = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
             let now = begin + seconds(model.now);
             match step {
                 Step::Acquire => match (machine.admit(now), model.acquire(number)) {
                     (Ok(admitted), Ok(under)) => {
                         prop_assert_eq!(admitted.probe.is_some(), model.state == BreakerState::HalfOpen);
-                        under_way.push((admitted, under));
+                        in_flight.push((admitted, under));
                     }
                     (found, expected) => prop_assert_eq!(found.map(drop), expected.map(drop)),
                 },
-                Step::End(which, ended) if !under_way.is_empty() => {
-                    let (admitted, under) = under_way.swap_remove(which.index(under_way.len()));
+                Step::End(which, ended) if !in_flight.is_empty() => {
+                    let (admitted, under) = in_flight.swap_remove(which.index(in_flight.len()));
                     let was_settled = machine.word();
                     machine.record(admitted, ended, || now);
                     model.end(under, ended);
                     // The caller of the machine does not record these at all.
                     if was_settled.is_settled()
                         && was_settled.generation() == admitted.generation
-                        && ended == Some(Ended { failed: false, slow: false })
+                        && ended == Some(EndedCall { failed: false, slow: false })
                     {
                         prop_assert_eq!(machine.word(), was_settled);
                     }
@@ -343,7 +345,7 @@ proptest! {
             prop_assert_eq!(machine.totals.stale, model.stale);
             prop_assert_eq!(machine.totals.would_have_opened, model.would_have);
             if model.state == BreakerState::HalfOpen {
-                prop_assert_eq!(machine.probes_under_way(), model.probes.len());
+                prop_assert_eq!(machine.probes_in_flight(), model.probes.len());
             } else {
                 prop_assert_eq!(machine.streak() as usize, model.streak());
                 prop_assert_eq!(machine.windows(now)[0], model.window());
@@ -365,13 +367,13 @@ proptest! {
     #[test]
     fn time_alone_lets_the_breaker_admit_a_call(steps in steps()) {
         let mut now = Instant::now();
-        let mut machine = Machine::new(config());
-        let mut under_way = Vec::new();
+        let mut machine = BreakerMachine::new(config());
+        let mut in_flight = Vec::new();
         for step in steps {
             match step {
-                Step::Acquire => under_way.extend(machine.admit(now)),
-                Step::End(which, ended) if !under_way.is_empty() => {
-                    machine.record(under_way.swap_remove(which.index(under_way.len())), ended, || now);
+                Step::Acquire => in_flight.extend(machine.admit(now)),
+                Step::End(which, ended) if !in_flight.is_empty() => {
+                    machine.record(in_flight.swap_remove(which.index(in_flight.len())), ended, || now);
                 }
                 Step::Pass(time) => now += seconds(time),
                 _ => {}

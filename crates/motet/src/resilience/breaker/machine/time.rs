@@ -2,19 +2,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::resilience::breaker::counts::{Counts, Ended};
+use crate::resilience::breaker::counts::{CallCounts, EndedCall};
 
 /// The calls of the last intervals of time: its cost does not depend on the number of calls.
 #[derive(Debug)]
 pub(super) struct TimeRing {
     /// The length of an interval.
     width: Duration,
-    intervals: Box<[Counts]>,
+    intervals: Box<[CallCounts]>,
     current: usize,
     /// The end of the current interval; `None` before the first call.
     ends: Option<Instant>,
     /// The counts of all intervals together.
-    counts: Counts,
+    counts: CallCounts,
 }
 
 impl TimeRing {
@@ -22,14 +22,14 @@ impl TimeRing {
         Self {
             // An interval of no time would divide by zero in `advance`.
             width: (length / intervals).max(Duration::from_nanos(1)),
-            intervals: vec![Counts::default(); intervals as usize].into_boxed_slice(),
+            intervals: vec![CallCounts::default(); intervals as usize].into_boxed_slice(),
             current: 0,
             ends: None,
-            counts: Counts::default(),
+            counts: CallCounts::default(),
         }
     }
 
-    pub(super) fn record(&mut self, ended: Ended, now: Instant) {
+    pub(super) fn record(&mut self, ended: EndedCall, now: Instant) {
         self.advance(now);
         self.intervals[self.current].add(ended);
         self.counts.add(ended);
@@ -60,13 +60,13 @@ impl TimeRing {
         self.ends = ends.checked_add(self.width * steps as u32);
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> CallCounts {
         self.counts
     }
 
     pub(super) fn clear(&mut self) {
-        self.intervals.fill(Counts::default());
-        self.counts = Counts::default();
+        self.intervals.fill(CallCounts::default());
+        self.counts = CallCounts::default();
         self.ends = None;
     }
 }

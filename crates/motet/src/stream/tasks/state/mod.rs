@@ -1,16 +1,15 @@
-//! The items that were taken from a source: in progress, returned by a worker, or waiting for the reader. Pure state,
-//! which receives measured times from its caller.
+//! What is taken from a source, worked on, and waits for the reader: pure, and told how long things took.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::mutant;
 
-/// The most items that a worker takes at once. With 64, the cost per item is already that of its own work.
+/// A worker takes at most so many items at once: past 64 the price of an item is its own.
 pub(super) const MAX_PACE: usize = 64;
 
-/// A worker that processes its items within this time may take twice as many; a worker that needs four times as long takes
-/// half. So a worker holds back items from other workers for less than a millisecond.
+/// A worker that is through within this time may take twice as much; one that takes four times as long takes half. So
+/// what one worker holds and another could have is a fraction of a millisecond.
 const QUICK: Duration = Duration::from_micros(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,24 +20,24 @@ pub(super) enum Order {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    Available,
-    /// A worker reads it.
-    InUse,
+    AtRest,
+    /// A worker has it.
+    InHand,
     Over,
 }
 
-/// The next step of a worker.
+/// What a worker is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Claim<T> {
-    /// Process this item, which another worker has returned.
+    /// Work on this item, which another has given back.
     Item(u64, T),
-    /// Take up to this number of items from the source.
+    /// Take up to so many items from the source.
     Source(usize),
     Wait,
     Over,
 }
 
-/// The result of a read.
+/// What a reader finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     Results,
@@ -50,18 +49,18 @@ pub(super) struct State<T, R> {
     order: Order,
     workers: usize,
     window: Option<usize>,
-    /// The number of items that a worker takes at once: 1 after a function had to wait.
+    /// How many items a worker takes at once: one while work waits for something.
     pace: usize,
     source: Source,
     returned: VecDeque<(u64, T)>,
     /// The number of the next item of the source.
     next: u64,
-    /// In the order of the source, from number `first`, with gaps; or in the order of completion.
+    /// In the order of the source, from number `first` on, with gaps; or as they are done.
     results: VecDeque<Option<R>>,
     first: u64,
-    /// The number of items that were taken from the source and are not consumed.
+    /// Taken from the source, and not consumed.
     ahead: usize,
-    /// The number of items that were taken from the source and are not delivered.
+    /// Taken from the source, and not delivered.
     undone: usize,
     cut_off: bool,
 }
@@ -73,7 +72,7 @@ impl<T, R> State<T, R> {
             workers,
             window,
             pace: 1,
-            source: Source::Available,
+            source: Source::AtRest,
             returned: VecDeque::new(),
             next: 0,
             results: VecDeque::new(),
@@ -84,8 +83,8 @@ impl<T, R> State<T, R> {
         }
     }
 
-    /// The most items that may be taken and not consumed: for each item that a worker takes at once, one in progress and
-    /// one that waits.
+    /// How many items may be taken and not consumed: one in work and one that waits for each worker, or for each that
+    /// it takes at once.
     fn limit(&self) -> usize {
         if mutant!("stream.no_window") {
             return usize::MAX;
@@ -93,7 +92,7 @@ impl<T, R> State<T, R> {
         self.window.unwrap_or(2 * self.workers * self.pace)
     }
 
-    fn capacity(&self) -> usize {
+    fn room(&self) -> usize {
         self.limit().saturating_sub(self.ahead)
     }
 
@@ -101,29 +100,29 @@ impl<T, R> State<T, R> {
         if let Some((number, item)) = self.returned.pop_front() {
             return Claim::Item(number, item);
         }
-        match (self.source, self.capacity()) {
-            (Source::Available, capacity @ 1..) => {
-                self.source = Source::InUse;
-                Claim::Source(self.pace.min(capacity))
+        match (self.source, self.room()) {
+            (Source::AtRest, room @ 1..) => {
+                self.source = Source::InHand;
+                Claim::Source(self.pace.min(room))
             }
             (Source::Over, _) if self.undone == 0 => Claim::Over,
             _ => Claim::Wait,
         }
     }
 
-    /// Returns `true` if a worker that asks now has something to do.
+    /// Asks whether a worker that comes now has something to do.
     pub(super) fn is_claimable(&self) -> bool {
-        !self.returned.is_empty() || (self.source == Source::Available && self.capacity() > 0)
+        !self.returned.is_empty() || (self.source == Source::AtRest && self.room() > 0)
     }
 
-    /// Returns `true` if all results are delivered.
+    /// Asks whether all is delivered that will be.
     pub(super) fn is_done(&self) -> bool {
         self.source == Source::Over && self.undone == 0
     }
 
-    /// Returns the source after `count` items were taken from it. Returns the number of the first of these items.
+    /// Puts the source back, from which so many items were taken, and numbers these: gives the first number.
     pub(super) fn took(&mut self, count: usize, over: bool) -> u64 {
-        self.source = if over { Source::Over } else { Source::Available };
+        self.source = if over { Source::Over } else { Source::AtRest };
         let first = self.next;
         self.next += count as u64;
         self.ahead += count;
@@ -131,7 +130,7 @@ impl<T, R> State<T, R> {
         first
     }
 
-    /// Takes items back that a worker has not begun, because the item before them has to wait.
+    /// Takes back what was taken and not begun: the one before it waits for something.
     pub(super) fn give_back(
         &mut self,
         first: u64,
@@ -145,51 +144,47 @@ impl<T, R> State<T, R> {
         }
     }
 
-    /// Stores results until the reader collects them.
+    /// Keeps results until they are collected.
     pub(super) fn deliver(&mut self, first: u64, results: impl ExactSizeIterator<Item = R>) {
         self.undone -= results.len();
         match self.order {
             Order::Done => self.results.extend(results.map(Some)),
+            Order::Source if mutant!("stream.order_of_ends") => self.results.extend(results.map(Some)),
             Order::Source => {
-                if mutant!("stream.order_of_ends") {
-                    self.results.extend(results.map(Some));
-                    return;
-                }
                 let at = (first - self.first) as usize;
                 let end = at + results.len();
                 if self.results.len() < end {
                     self.results.resize_with(end, || None);
                 }
-                for (entry, result) in self.results.range_mut(at..end).zip(results) {
-                    *entry = Some(result);
+                for (place, result) in self.results.range_mut(at..end).zip(results) {
+                    *place = Some(result);
                 }
             }
         }
     }
 
-    /// Adapts to the time that a worker took for `count` items, none of which had to wait.
+    /// Learns how long a worker took for so many items, none of which waited for anything.
     pub(super) fn timed(&mut self, count: usize, took: Duration) {
         if took >= QUICK * 4 {
             self.pace = (self.pace / 2).max(1);
         } else if took <= QUICK && count >= self.pace {
-            // Each worker may use its share of a window.
+            // Of a window, each worker has its part.
             let most = self.window.map_or(MAX_PACE, |window| (window / self.workers / 2).clamp(1, MAX_PACE));
             self.pace = (self.pace * 2).min(most);
         }
     }
 
-    /// Notes that a worker was dropped with its items.
+    /// A worker has gone before its end, with what it had.
     pub(super) fn cut_off(&mut self) {
         self.cut_off = true;
     }
 
-    /// Returns `true` if [`collect`](Self::collect) has a result or the end for the reader.
+    /// Asks whether [`collect`](Self::collect) would find something.
     pub(super) fn has_news(&self) -> bool {
         matches!(self.results.front(), Some(Some(_))) || self.is_done() || self.cut_off
     }
 
-    /// Moves the next results to the reader. `consumed` is the number of results that the reader has consumed since the
-    /// last call, without the first one, which was counted when it was collected.
+    /// Moves what comes next to the reader, who has consumed so many beside the first since the last time.
     pub(super) fn collect(&mut self, consumed: usize, into: &mut VecDeque<R>) -> Found {
         self.ahead -= consumed;
         let before = into.len();
@@ -199,7 +194,7 @@ impl<T, R> State<T, R> {
             into.push_back(result);
         }
         if into.len() > before {
-            // The reader yields the first one at once.
+            // The first of them is handed out at once.
             self.ahead -= 1;
             Found::Results
         } else if self.is_done() || self.cut_off {
@@ -213,7 +208,7 @@ impl<T, R> State<T, R> {
         self.cut_off && !self.is_done()
     }
 
-    /// Removes all values of users.
+    /// Takes out all that holds something of a user.
     pub(super) fn empty(&mut self) -> (VecDeque<(u64, T)>, VecDeque<Option<R>>) {
         (std::mem::take(&mut self.returned), std::mem::take(&mut self.results))
     }
@@ -223,7 +218,7 @@ impl<T, R> State<T, R> {
     }
 }
 
-/// The numbers that a stream shows in snapshots.
+/// What a stream shows of itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
     pub(super) taken: u64,
