@@ -38,10 +38,13 @@ where
     Fut: Future<Output = Result<(), &'static str>> + Send + 'static,
 {
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(10);
+        let (sender, receiver) = queue::bounded(10).expect("the capacity is valid");
         n.spawn("producer", produce(0, sender.clone()));
         n.spawn("producer", produce(1, sender)); // the last sender closes the queue
-        let workers = receiver.workers(3).backoff(Backoff::constant(Duration::from_millis(100)));
+        let workers = receiver
+            .workers(3)
+            .expect("there is a worker")
+            .backoff(Backoff::constant(Duration::from_millis(100)));
         let consumers = workers.start(n, "consumer", consume).expect("the scope is open");
         drop(receiver);
         println!("All {} items are consumed", consumers.ended().await.done);

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use motet::batch::{Batcher, Builder};
+use motet::batch::Batcher;
 use motet::task::{Nursery, Scope, ScopeError, scope};
 use tokio::time::sleep;
 
@@ -24,7 +24,7 @@ async fn process_batch(batch: Vec<String>) -> Vec<io::Result<String>> {
 }
 
 fn processor(scope: &Scope) -> Batcher<String, String, io::Error> {
-    let builder = Builder::new(scope).named("processor").max_items(3).max_delay(Duration::from_secs(2));
+    let builder = Batcher::builder(scope).name("processor").max_items(3).max_delay(Duration::from_secs(2));
     builder.build(process_batch).expect("the settings are valid")
 }
 

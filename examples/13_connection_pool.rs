@@ -46,7 +46,7 @@ impl Manager for Server {
 }
 
 fn pool(scope: &Scope, server: Server) -> Pool<Server> {
-    let builder = Pool::builder(scope, server).named("api").max(5).connects(5);
+    let builder = Pool::builder(scope, server).name("api").max(5).connects(5);
     builder.acquire_timeout(Duration::from_secs(2)).build().expect("the settings are valid")
 }
 

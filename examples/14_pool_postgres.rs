@@ -48,7 +48,7 @@ async fn with_pool<T>(config: Config, body: impl AsyncFnOnce(&Pool<Postgres>) ->
         let manager = Postgres { config, drivers: Scope::clone(drivers) };
         let used = scope(async |n: &Nursery<Infallible>| {
             let pool =
-                Pool::builder(n, manager).named("postgres").max(4).build().expect("the settings are valid");
+                Pool::builder(n, manager).name("postgres").max(4).build().expect("the settings are valid");
             Ok(body(&pool).await)
         });
         Ok(used.await)

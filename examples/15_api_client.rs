@@ -13,7 +13,7 @@ use motet_http::{ApiClient, Error, Server};
 use tokio::net::TcpListener;
 
 fn client(scope: &Scope, base: &str) -> ApiClient {
-    let builder = ApiClient::builder(scope).named("api").base_url(base).max_in_flight(5, 100);
+    let builder = ApiClient::builder(scope).name("api").base_url(base).max_in_flight(5, 100);
     builder.build().expect("the settings are valid")
 }
 

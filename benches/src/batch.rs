@@ -1,17 +1,15 @@
-//! Question: what does an item cost that is handled in a batch of 64, with its own answer for its caller?
+//! Question: what does an item cost that is handled in a batch of 64, with a result for its caller?
 //!
-//! 64 or 256 tasks take numbers from one counter and ask for each, one at a time; the handler adds one to each number
-//! of a batch. Batches have at most 64 items and go 1 ms after their first. What each side promises beside that:
-//! - ours: limits of items, weight, batches in flight and items waiting; an error or a panic reaches the callers of its
-//!   batch alone; a caller that is dropped takes its item out; closing drains.
-//! - a plain actor, one task with `mpsc::recv_many` and a `oneshot` for each item: bounded, and nothing else of these;
-//!   it handles what has come in and waits for no more, so it has no timer, and its batches may be smaller.
-//! - `ultra-batch`: one batch at a time; the delay begins anew with each item; an error is a text for the whole batch;
-//!   a panic of the handler ends it.
-//! - `dataloader`: one batch at a time, run by the caller that found it; the window is a count of yields, here its
-//!   default of 10; keys are asked for once. A caller that is dropped while it runs the batch takes it with it.
-//! - `tower-batch-control`: limits of weight, batches in flight and items waiting; an error of the service is final;
-//!   what is in the open batch when the last handle is dropped is not flushed.
+//! 64 or 256 tasks take numbers from a counter and submit them one at a time. The handler adds one to each number of a
+//! batch. A batch has at most 64 items, and is handled 1 ms after its first item. The guarantees of each side:
+//! - motet: limits of items, weight, batches in flight and waiting items; an error or a panic reaches the callers of its batch
+//!   only; a dropped caller removes its item; closing drains.
+//! - an actor, one task with `mpsc::recv_many` and a `oneshot` for each item: bounded. It handles the items that have
+//!   arrived without waiting for further ones, so it has no timer, and its batches may be smaller.
+//! - `ultra-batch`: one batch at a time; the delay starts again with each item; an error is a text for the whole batch.
+//! - `dataloader`: one batch at a time, run by the caller that found it; the window is a number of yields, here the default
+//!   of 10; a key is requested once.
+//! - `tower-batch-control`: limits of weight, batches in flight and waiting items; an error of the service is final.
 
 #![allow(clippy::disallowed_methods, reason = "callers are bare tasks on every side")]
 
@@ -24,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use motet::batch::{Batcher, Builder};
+use motet::batch::Batcher;
 use motet::task::{Nursery, scope};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
@@ -35,7 +33,7 @@ use ultra_batch::{BatchExecutor, Executor};
 use crate::measure::both_of;
 use crate::report::{Case, Cases};
 
-/// Divides by the size of a batch: the last one is full, and nobody waits for its deadline.
+/// A multiple of the size of a batch: the last batch is full, and no caller waits for its deadline.
 const ITEMS: u32 = 1 << 17;
 const SIZE: usize = 64;
 const DELAY: Duration = Duration::from_millis(1);
@@ -59,12 +57,12 @@ pub(crate) fn run(cases: &mut Cases) {
     }
 }
 
-/// In a task of the runtime, as a server's code runs.
+/// Runs in a task of the runtime, like the code of a server.
 fn on(runtime: &runtime::Runtime, work: impl Future<Output = ()> + Send + 'static) {
     runtime.block_on(async { tokio::spawn(work).await.expect("the work does not panic") });
 }
 
-/// The numbers that are still to be asked for.
+/// The numbers that are not submitted yet.
 #[derive(Clone, Default)]
 struct Numbers(Arc<AtomicU64>);
 
@@ -74,14 +72,14 @@ impl Numbers {
     }
 }
 
-/// What the callers of every side do.
+/// The callers of every side.
 async fn ask<F: Future<Output = u64>>(numbers: Numbers, mut ask: impl FnMut(u64) -> F) {
     while let Some(number) = numbers.next() {
         assert_eq!(black_box(ask(number).await), number + 1);
     }
 }
 
-/// Starts the callers, bare tasks on every side, and waits for them.
+/// Starts the callers, which are plain tasks on every side, and waits for them.
 async fn callers<F>(count: usize, mut caller: impl FnMut(Numbers) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -95,7 +93,7 @@ where
 
 async fn ours(count: usize) {
     let done = scope(async |n: &Nursery<Infallible>| {
-        let batcher: Batcher<u64, u64, Infallible> = Builder::new(n)
+        let batcher: Batcher<u64, u64, Infallible> = Batcher::builder(n)
             .max_items(SIZE)
             .max_delay(DELAY)
             .build(async |items: Vec<u64>| items.into_iter().map(|n| Ok(n + 1)).collect::<Vec<_>>())
@@ -143,7 +141,7 @@ struct Number(u64);
 
 impl RequestWeight for Number {}
 
-/// Collects what it is given until the flush, as the documentation has it.
+/// Collects its items until the flush, as in the documentation.
 #[derive(Default)]
 struct AddOne(Vec<(u64, oneshot::Sender<u64>)>);
 

@@ -1,14 +1,13 @@
-//! Questions: what does it cost to resolve a component once all have started, and what does it cost to start a graph of
-//! 50?
+//! Questions: what does it cost to resolve a component after the start, and to start a graph of 50 components?
 //!
-//! Resolving: everyone has 50 singletons and gives one of them. shaku knows at compile time where it is, and has nothing
-//! asynchronous; its components are made when the module is. The map is what one would write by hand: no checks, no order,
-//! no life cycle.
+//! Resolving: each side has 50 singletons, and returns one of them. shaku knows its place at compile time, and has no async
+//! components; they are created with the module. The map is the hand-written solution, without checks, order or life cycle.
 //!
-//! Starting: a binary tree of 50 components, whose factories do nothing, or wait for a millisecond. Ours checks the graph,
-//! builds along it side by side in tasks of a scope, each within a deadline, and stops everything in reverse at the end of
-//! the scope, which is in the measured time. froodi and fluxdi build what is asked for, in the caller's task; the 25 leaves
-//! are asked for one after the other, as their documentation does. Neither has deadlines or rolls back a start that fails.
+//! Starting: a binary tree of 50 components, whose factories do nothing, or wait for a millisecond. motet checks the graph,
+//! builds independent components in parallel in tasks of a scope, each within a timeout, and stops all of them in reverse
+//! order at the end of the scope, which is part of the measured time. froodi and fluxdi build a requested component in the
+//! task of the caller; the 25 leaves are requested one after the other, as in their documentation. Timeouts and the rollback
+//! of a failed start are guarantees of motet only.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -50,7 +49,7 @@ module! {
     Module { components = [Last], providers = [] }
 }
 
-/// Hands each node, and the one that it needs, to a macro.
+/// Passes each node, and the node that it depends on, to a macro.
 macro_rules! tree {
     ($each:ident!($($with:tt)*)) => {
         $each!(($($with)*)
@@ -109,7 +108,7 @@ macro_rules! by_hand {
     };
 }
 
-/// Asks for every node that nobody needs.
+/// Requests every leaf of the tree.
 macro_rules! leaves {
     ($ask:ident!($from:ident)) => {
         $ask!($from: 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49)
@@ -140,7 +139,7 @@ pub(crate) fn run(cases: &mut Cases) {
     start(&runtime, cases);
 }
 
-/// A container with all nodes, started in a scope that lasts.
+/// A container with all nodes, started in a scope that stays open.
 fn running(runtime: &Runtime, then: impl FnOnce(&Running)) {
     let mut c = Container::new();
     tree!(ours!(c, nothing));

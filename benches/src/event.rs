@@ -1,13 +1,12 @@
-//! Question: what does it cost to tell 0, 1, 8 or 64 listeners of an event?
+//! Question: what does it cost to pass an event to 0, 1, 8 or 64 listeners?
 //!
-//! Each side emits one event of eight bytes, and each listener looks at it. Ours gives the result of every listener,
-//! keeps a panic of one from the others, skips one that is off, takes part in tokio's budget, and finds the event by
-//! its type at every emit. `Vec<Box<dyn Fn>>` is the floor: a loop over closures with none of that. A broadcast channel
-//! has receivers and no listeners, so each receiver reads the event here in turn: no results, and one that is slow
-//! misses events or holds up the others. `event-emitter-rs` runs each listener on a thread of its own, of which it
-//! hands out the handles, joined here; it and `async-event-emitter` encode the event once and decode it for each.
-//! Node's `EventEmitter` is called from a script beside this, for sync listeners; a listener that throws there stops
-//! the rest.
+//! Each side emits one event of eight bytes, and each listener reads it. motet returns the result of every listener, isolates
+//! the panic of a listener from the others, skips a removed listener, takes part in tokio's budget, and finds the listeners by
+//! the type of the event at every emit. `Vec<Box<dyn Fn>>` is the floor: a loop over closures without these guarantees. A
+//! broadcast channel has receivers in place of listeners, which read the event in turn here: it has no results, and a slow
+//! receiver misses events. `event-emitter-rs` runs each listener on its own thread, and returns the handles, which are joined
+//! here; it and `async-event-emitter` encode the event once and decode it for each listener. Node's `EventEmitter` runs in a
+//! separate script, for sync listeners; there, an exception of a listener skips the following ones.
 
 use std::hint::black_box;
 use std::process::Command;
@@ -26,7 +25,7 @@ use crate::report::{Case, Cases, say};
 
 const COUNTS: [usize; 4] = [0, 1, 8, 64];
 
-/// Emits of one call, so that entering the runtime does not show.
+/// The emits of a call, so that the cost of entering the runtime is not visible.
 const EMITS: u32 = 1_000;
 
 struct Tick(u64);
@@ -35,7 +34,7 @@ impl Event for Tick {
     const NAME: &'static str = "tick";
 }
 
-/// What every listener does.
+/// The work of every listener.
 fn look(tick: &Tick) {
     black_box(tick.0);
 }
@@ -47,7 +46,7 @@ pub(crate) fn run(cases: &mut Cases) {
     node(cases, &runtime);
 }
 
-/// Our emitter with so many listeners. It outlives its scope here, and so do they: the scope is never ended.
+/// An emitter of motet with its listeners. Its scope does not end.
 struct Ours {
     emitter: Emitter,
     _on: Vec<Subscription>,
@@ -55,7 +54,7 @@ struct Ours {
 
 impl Ours {
     fn new(runtime: &Runtime, listen: impl Fn(&Emitter) -> Subscription, count: usize) -> Self {
-        // The scope stays open as long as its future is kept: so this is a scope that is leaked on purpose.
+        // A scope stays open while its future exists, so the future is leaked.
         let (sender, receiver) = std::sync::mpsc::channel();
         let mut open = Box::pin(async move {
             let body = async |n: &motet::task::Nursery| {
@@ -142,7 +141,7 @@ fn sync_listeners(cases: &mut Cases, runtime: &Runtime) {
             }
         });
     }
-    // A thread for each listener of each emit: fewer cases, of fewer emits.
+    // A thread for each listener of each emit: fewer cases and fewer emits.
     for count in [0, 1, 8] {
         let ours = Ours::sync(runtime, count);
         let mut theirs = EventEmitter::new();
@@ -207,7 +206,7 @@ fn async_listeners(cases: &mut Cases, runtime: &Runtime) {
     }
 }
 
-/// Node measures by itself, right before ours.
+/// Node measures itself, directly before motet.
 fn node(cases: &mut Cases, runtime: &Runtime) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/node/event.mjs");
     let counts = COUNTS.map(|count| count.to_string());
@@ -222,7 +221,7 @@ fn node(cases: &mut Cases, runtime: &Runtime) {
     for (count, line) in COUNTS.into_iter().zip(said.lines()) {
         let (median, minimum) = line.split_once(' ').expect("two numbers on a line");
         let nanoseconds = |text: &str| text.parse().expect("a number");
-        // What it allocates is not ours to count.
+        // Its allocations are not counted.
         let theirs = Cost::figure(nanoseconds(median), nanoseconds(minimum));
         let ours = Ours::sync(runtime, count);
         let ours = one_of(EMITS, || ours.emit(runtime));

@@ -1,4 +1,4 @@
-//! Ours beside each rival, on the same work, in one run.
+//! motet beside other libraries, on the same work, in one run.
 //!
 //! `cargo xtask compare [AREA ..]`: one JSON object per case on standard output, a table on standard error.
 
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use report::{Cases, say};
 
-/// An area: its name, and what runs it.
+/// The name of an area, and the function that runs it.
 type Area = (&'static str, fn(&mut Cases));
 
 const AREAS: [Area; 13] = [

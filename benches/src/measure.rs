@@ -1,4 +1,4 @@
-//! Measuring two sides in turns, so that a noisy machine is as noisy to both.
+//! Measures two sides in alternating rounds, so that noise of the machine affects both.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
@@ -10,8 +10,8 @@ use crate::allocations;
 pub(crate) const ROUNDS: usize = 31;
 const ROUND: Duration = Duration::from_millis(20);
 
-/// What a case may take, after its calibration: it then ends with fewer rounds, and says so. A case has
-/// [`FEWEST`] rounds at least.
+/// The time limit of a case, after its calibration. Then the case ends with fewer rounds, at least [`FEWEST`], and reports
+/// it.
 pub(crate) const CASE: Duration = Duration::from_millis(1_000);
 pub(crate) const FEWEST: usize = 5;
 
@@ -20,15 +20,15 @@ pub(crate) const FEWEST: usize = 5;
 pub(crate) struct Cost {
     /// The median over the rounds.
     pub(crate) nanoseconds: f64,
-    /// The quickest round: on a noisy machine, the nearest to what the code itself takes.
+    /// The quickest round: on a noisy machine, it is closest to the cost of the code itself.
     pub(crate) minimum: f64,
     pub(crate) allocations: f64,
-    /// The rounds that were done where the deadline of the case cut them short.
+    /// The number of rounds, if the time limit of the case ended them early.
     pub(crate) cut_at: Option<usize>,
 }
 
 impl Cost {
-    /// A figure that was measured in a way of its own, with no count of allocations.
+    /// A figure without a count of allocations.
     pub(crate) const fn figure(median: f64, minimum: f64) -> Self {
         Self { nanoseconds: median, minimum, allocations: f64::NAN, cut_at: None }
     }
@@ -39,7 +39,7 @@ pub(crate) fn both(ours: impl FnMut(), rival: impl FnMut()) -> (Cost, Cost) {
     both_of(1, ours, rival)
 }
 
-/// The same where one call does `operations` of them.
+/// Like [`both`], for calls that do `operations` operations each.
 pub(crate) fn both_of(operations: u32, mut ours: impl FnMut(), mut rival: impl FnMut()) -> (Cost, Cost) {
     let (per_round_ours, per_round_rival) = (calibrate(&mut ours), calibrate(&mut rival));
     let mut costs_ours = Vec::with_capacity(ROUNDS);
@@ -51,23 +51,23 @@ pub(crate) fn both_of(operations: u32, mut ours: impl FnMut(), mut rival: impl F
     (summary(costs_ours, operations), summary(costs_rival, operations))
 }
 
-/// The same for one side, where the other was measured in another way.
+/// Like [`both_of`], for one side only.
 pub(crate) fn one_of(operations: u32, mut operation: impl FnMut()) -> Cost {
     let per_round = calibrate(&mut operation);
     let costs = rounds().map(|_| round(&mut operation, per_round)).collect();
     summary(costs, operations)
 }
 
-/// The rounds of a case, fewer where its deadline comes first.
+/// The rounds of a case, or fewer if its time limit is reached.
 pub(crate) fn rounds() -> impl Iterator<Item = usize> {
     let begun = Instant::now();
     (0..ROUNDS).take_while(move |done| *done < FEWEST || begun.elapsed() < CASE)
 }
 
-/// How many operations fill a round.
+/// The number of operations of a round.
 ///
 /// # Panics
-/// If no number does: the compiler has removed the operation.
+/// If no number is large enough, since the compiler has removed the operation.
 fn calibrate(operation: &mut impl FnMut()) -> u32 {
     let mut count: u32 = 1;
     loop {
@@ -84,7 +84,7 @@ fn round(operation: &mut impl FnMut(), count: u32) -> Cost {
     once(count, || repeat(operation, count))
 }
 
-/// Nothing is hoisted out of the loop, and the loop itself stays where the operation does next to nothing.
+/// A loop that the compiler neither removes nor simplifies, also if the operation does nearly nothing.
 fn repeat(operation: &mut impl FnMut(), count: u32) {
     for n in 0..count {
         operation();
@@ -92,7 +92,7 @@ fn repeat(operation: &mut impl FnMut(), count: u32) {
     }
 }
 
-/// The cost of each of so many operations that are done in one run, which cannot be repeated.
+/// The cost of an operation in a run of `operations` operations, which cannot be repeated.
 pub(crate) fn once(operations: u32, run: impl FnOnce()) -> Cost {
     let allocations_before = allocations::count();
     let started = Instant::now();

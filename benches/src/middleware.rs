@@ -1,20 +1,19 @@
-//! Question: what does it cost to have eight parts around a handler that do nothing but pass the call on?
+//! Question: what do eight parts around a handler cost that only pass the call on?
 //!
-//! Ours are eight `async fn(request, next)`, each with a future of its own in a box, around an `async fn` from `u64` to a
-//! `Result`. The rival's parts are written as its documentation has them:
+//! The parts of motet are eight `async fn(request, next)`, each with a boxed future, around an `async fn` from `u64` to a
+//! `Result`. The parts of each other library are written as in its documentation:
 //!
-//! - axum, `from_fn`: the same shape, over HTTP requests. A call is a clone of the router and a `oneshot`; the cost of a
-//!   router without parts is taken off, in time and allocations, while ours is whole, handler included.
-//! - tower, a `BoxCloneService` around each of eight services that pass the call on without a future of their own; a
-//!   call is a clone and a `oneshot`, which is what a service that is shared needs. Its readiness has to be asked for on
-//!   the very clone that is called.
-//! - A `Vec<Arc<dyn Middleware>>` by async_trait, as reqwest-middleware and surf have it, without HTTP. Its `Next` borrows:
-//!   it cannot be kept for longer than the call, and no plain `async fn` is a part.
-//! - reqwest-middleware itself, over a last part that answers without a network; a client that has only that is taken off.
-//! - tower's services within each other, for scale: their types are known, nothing is boxed, and nothing can be put
-//!   together at run time.
+//! - axum, `from_fn`: the same shape, over HTTP requests. A call is a clone of the router and a `oneshot`. The cost of a
+//!   router without parts is subtracted, in time and allocations; that of motet includes its handler.
+//! - tower, a `BoxCloneService` around each of eight services that pass the call on without a future of their own. A call is a
+//!   clone and a `oneshot`, as a shared service needs. Its readiness is checked on the clone that is called.
+//! - A `Vec<Arc<dyn Middleware>>` with async_trait, as in reqwest-middleware and surf, without HTTP. Its `Next` borrows, so it
+//!   cannot outlive the call, and a plain `async fn` cannot be a part.
+//! - reqwest-middleware, over a last part that answers without a network; a client with only that part is subtracted.
+//! - tower's services within each other, for scale: their types are known, no future is boxed, and the chain is fixed at
+//!   compile time.
 //!
-//! Where a handler waits once, all parts are polled twice.
+//! If a handler waits once, all parts are polled twice.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -116,7 +115,7 @@ fn add(cases: &mut Cases, case: &str, name: &'static str, ours: &mut dyn FnMut()
     cases.extend(Case::median_and_minimum(case, name, ours, rival));
 }
 
-/// What the rival costs without parts is not held against it.
+/// Subtracts the cost of the other library without parts.
 fn taken_off(
     cases: &mut Cases,
     case: &str,
@@ -168,7 +167,7 @@ fn second_time<F: Future>(future: F) -> F::Output {
     }
 }
 
-// Ours.
+// motet.
 
 async fn pass(request: u64, next: Next<u64, Answer>) -> Answer {
     next.run(black_box(request)).await
@@ -226,7 +225,7 @@ fn call_router(router: &Router) {
 
 // tower.
 
-/// Passes the call on, without a future of its own.
+/// Passes the call on without its own future.
 #[derive(Clone)]
 struct Inner<S>(S);
 
@@ -262,7 +261,7 @@ trait Part: Send + Sync {
     async fn handle(&self, request: u64, next: Rest<'_>) -> Answer;
 }
 
-/// What is inside of a part, borrowed.
+/// The rest of the chain, borrowed.
 struct Rest<'a> {
     parts: &'a [Arc<dyn Part>],
     endpoint: &'a Endpoint,
@@ -329,7 +328,7 @@ impl reqwest_middleware::Middleware for ReqwestPass {
     }
 }
 
-/// Answers in the place of the network.
+/// Answers in place of the network.
 struct ReqwestTerminal;
 
 #[async_trait]

@@ -1,14 +1,13 @@
-//! Question: what do the thirteen programs of the article cost, on asyncio and on ours?
+//! Question: what do the thirteen programs of the examples cost, on asyncio and on motet?
 //!
-//! The work of each program, without its sleeps and prints: Python's side is `python/origin.py`, by the plainest means
-//! of asyncio, and ours is what the examples are made of. Both run in one thread. One operation is one call, task, item
-//! or event. Each program of either side has a process of its own for its peak of memory, which is compared in a case of
-//! its own; that of the interpreter is in Python's.
+//! The work of each program without its sleeps and prints. The Python side is `python/origin.py`, with plain asyncio; the motet
+//! side is the code of the examples. Both run in one thread. One operation is a call, task, item or event. The peak of memory
+//! of each program is measured in a separate process and compared in a separate case; that of Python includes the
+//! interpreter.
 //!
-//! What ours gives and the article's programs do not: a task, a release or a listener that belongs to a scope, an item
-//! that is settled by its lease, a result for each listener and each item of a batch, a budget for retries, bounds
-//! everywhere. The mock of the last program is a plain type on our side: ours come with the simulator, which no
-//! measurement has in it.
+//! Guarantees of motet that the Python programs do not have: tasks, releases and listeners belong to a scope, a lease completes
+//! an item, each listener and each item of a batch has a result, retries have a budget, and everything is bounded. The mock of
+//! the last program is a plain type on the motet side, since the mocks of motet need the simulator.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -36,10 +35,10 @@ use tokio::task::yield_now;
 use crate::measure::{Cost, one_of};
 use crate::report::{Case, Cases, say};
 
-/// What runs a program with so many operations.
+/// A function that runs a program with this number of operations.
 type Program = fn(&Runtime, u32);
 
-/// The programs, and how many operations make a round: as in the script.
+/// The programs with the operations of a round, as in the script.
 const PROGRAMS: [(&str, Program, u32); 13] = [
     ("00_coroutine", |runtime, count| runtime.block_on(coroutine(count)), 200_000),
     ("01_event_loop", |runtime, count| runtime.block_on(event_loop(count)), 10_000),
@@ -56,13 +55,13 @@ const PROGRAMS: [(&str, Program, u32); 13] = [
     ("12_testing", |runtime, count| runtime.block_on(testing(count)), 1_000),
 ];
 
-/// Has one program run and says its peak of memory, where that is set to its name.
+/// If this variable is set, the process runs the program with this name and prints its peak of memory.
 const PEAK_OF: &str = "MOTET_COMPARE_PEAK_OF";
 
-/// Rounds of a process that is asked for its peak; Python has as many.
+/// The rounds of a process that measures its peak; the same number as in Python.
 const PEAK_ROUNDS: usize = 15;
 
-/// Gives nothing, and says so, where there is no Python.
+/// Without Python, it prints a notice and measures nothing.
 pub(crate) fn run(cases: &mut Cases) {
     if let Ok(name) = env::var(PEAK_OF) {
         say_peak_of(&name);
@@ -75,13 +74,13 @@ pub(crate) fn run(cases: &mut Cases) {
             continue;
         };
         let ours = one_of(count, || program(&runtime, count));
-        // A machine that was busy with something else at one time may not be so at the other.
+        // Twice, since the machine may be busy at one of the times.
         let after = python(name).unwrap_or_else(|| before.clone());
         let best = |what: &str| {
             let of = |row: &Value| row[what].as_f64().unwrap_or(f64::NAN);
             of(&before).min(of(&after))
         };
-        // Python does not count allocations as we do.
+        // The allocations of Python are not counted.
         let rival = Cost::figure(best("ns"), best("minimum"));
         cases.extend(Case::median_and_minimum(name, "asyncio", ours, rival));
         if let Some(ours) = our_peak(name) {
@@ -96,7 +95,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
 
-/// Runs Python's side of a program.
+/// Runs the Python side of a program.
 fn python(program: &str) -> Option<Value> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/origin.py");
     let ran = Command::new("python3").arg(script).arg(program).stderr(Stdio::inherit()).output().ok()?;
@@ -104,7 +103,7 @@ fn python(program: &str) -> Option<Value> {
     serde_json::from_str(&text).ok()
 }
 
-/// The peak of a process that runs nothing but this program, in KiB.
+/// The peak of a process that runs only this program, in KiB.
 fn our_peak(program: &str) -> Option<f64> {
     let itself = env::current_exe().ok()?;
     let ran = Command::new(itself).arg("origin").env(PEAK_OF, program).output().ok()?;
@@ -157,7 +156,7 @@ async fn futures_and_tasks(count: u32) {
 
 async fn producer_consumer(count: u32) {
     let done = scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(10);
+        let (sender, receiver) = queue::bounded(10).expect("the capacity is valid");
         for _ in 0..2 {
             let sender = sender.clone();
             n.spawn("producer", async move {
@@ -170,7 +169,7 @@ async fn producer_consumer(count: u32) {
             black_box(*item);
             Ok::<_, Infallible>(())
         };
-        let consumers = receiver.workers(3).start(n, "consumer", consume).expect("the scope is open");
+        let consumers = receiver.workers(3).expect("there is a worker").start(n, "consumer", consume).expect("the scope is open");
         drop((sender, receiver));
         assert_eq!(consumers.ended().await.done, u64::from(count));
         Ok(())
@@ -252,7 +251,7 @@ async fn event_emitter(count: u32) {
     done.await.expect("nothing fails");
 }
 
-struct Database(#[expect(dead_code, reason = "it takes room, as Python's does")] u64);
+struct Database(#[expect(dead_code, reason = "it takes memory, as in Python")] u64);
 struct Cache(#[expect(dead_code, reason = "it keeps the database")] Arc<Database>);
 struct Service(#[expect(dead_code, reason = "it keeps both")] Arc<Database>, Arc<Cache>);
 
@@ -274,7 +273,7 @@ async fn di_container(count: u32) {
 async fn batch_processor(count: u32) {
     let done = scope(async |n: &Nursery| {
         let handler = async |batch: Vec<u32>| batch.into_iter().map(Ok::<_, Infallible>).collect::<Vec<_>>();
-        let batcher = batch::Builder::new(n).max_items(3).build(handler).expect("the limits make sense");
+        let batcher = batch::Batcher::builder(n).max_items(3).build(handler).expect("the limits make sense");
         for _ in 0..3 {
             let batcher = batcher.clone();
             n.spawn("caller", async move {
@@ -329,7 +328,7 @@ async fn retry_and_breaker(count: u32) {
     }
 }
 
-/// What the service needs of its client.
+/// The methods of the client that the service calls.
 trait ApiClient {
     async fn get(&self, path: String) -> Result<u32, Infallible>;
 }

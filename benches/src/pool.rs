@@ -1,16 +1,16 @@
-//! Question: what does it cost to take a connection out of a pool and to give it back?
+//! Question: what does it cost to take a connection from a pool and to return it?
 //!
-//! 1, 16 and 256 tasks on two workers share 8 connections of a manager that does nothing. Each takes one and returns
-//! it, at once or after a `yield_now`; then most of 256 tasks wait, and the waits are compared as well: a pool that
-//! serves in order has a p99 near its p50. Ours runs with its defaults: it keeps lifetimes,
-//! idle times and acquire timeouts, checks what was idle for half a second, serves strictly in order, takes part in
-//! tokio's budget, and catches panics of the manager. Each rival does the least that its documented API allows: no
-//! timeouts, no lifetimes, no check; `fast_pool` has neither its timeouts nor its checks to be switched off.
+//! 1, 16 and 256 tasks on two workers share 8 connections of a manager that does nothing. Each task takes a connection and
+//! returns it, at once or after a `yield_now`. Most of 256 tasks wait, and their waits are compared as well: in a pool that
+//! serves in order, p99 is near p50. motet runs with its defaults: lifetimes, idle times, acquire timeouts, a check of
+//! connections that were idle for half a second, strict order, a part in tokio's budget, and isolation of panics of the
+//! manager. Each other pool is configured to the least that its documented API allows: no timeouts, no lifetimes, no check;
+//! the timeouts and checks of `fast_pool` cannot be switched off.
 //!
-//! What a rival does not have there: `bb8` does not serve in order; `deadpool` and `mobc` connect in the caller's
-//! future, and have no idle timeout kept in the background; `mobc` starts a task for each return; `fast_pool` does not
-//! serve in order, takes no part in tokio's budget, and has no lifetimes without a plug-in. The floor is a semaphore of
-//! tokio with a stack of connections behind a lock: no connects, no checks, no limits of time, no closing.
+//! Guarantees that another pool does not state: order (`bb8`, `fast_pool`); connects that outlive their caller, and idle
+//! timeouts in the background (`deadpool`, `mobc`); returns without a task (`mobc`); a part in tokio's budget, and lifetimes
+//! without a plug-in (`fast_pool`). The floor is a semaphore of tokio with a stack of connections behind a lock: no connects,
+//! checks, timeouts or closing.
 
 #![allow(
     clippy::disallowed_methods,
@@ -32,7 +32,7 @@ use crate::measure::{Cost, both_of};
 use crate::report::{Case, Cases};
 
 const CONNECTIONS: usize = 8;
-/// Of all tasks together, in one call.
+/// Acquires of all tasks together, in one call.
 const OPERATIONS: usize = 1 << 14;
 
 struct Connection(u64);
@@ -109,7 +109,7 @@ impl fast_pool::Manager for Nothing {
     }
 }
 
-/// What anybody would write: a permit for each connection, and a stack of them.
+/// The hand-written solution: a permit for each connection, and a stack of connections.
 #[derive(Clone)]
 struct Floor {
     permits: Arc<Semaphore>,
@@ -130,11 +130,10 @@ struct Load {
     yields: bool,
 }
 
-/// A pool and how to take from it, as a closure that puts a load on it and gives how long each had to wait, if that is
-/// to be measured.
+/// Creates a closure that puts a load on a pool, and returns the waits if they are measured.
 type Driven = Box<dyn Fn(&Runtime, Load, bool) -> Vec<u64>>;
 
-/// One future for all pools: only how a connection is taken differs.
+/// The future of a task, the same for all pools except for the acquire.
 macro_rules! driven {
     ($pool:expr, |$taken_from:ident| $take:expr) => {{
         let pool = $pool;
@@ -187,7 +186,7 @@ impl std::ops::DerefMut for FloorGuard {
 impl Drop for FloorGuard {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.floor.idle.lock().expect("nobody panics").push(connection);
+            self.floor.idle.lock().expect("no thread panics").push(connection);
             self.floor.permits.add_permits(1);
         }
     }
@@ -195,7 +194,7 @@ impl Drop for FloorGuard {
 
 async fn from_floor(floor: &Floor) -> FloorGuard {
     floor.permits.acquire().await.expect("it is never closed").forget();
-    let connection = floor.idle.lock().expect("nobody panics").pop();
+    let connection = floor.idle.lock().expect("no thread panics").pop();
     FloorGuard { floor: floor.clone(), connection }
 }
 
@@ -246,7 +245,7 @@ pub(crate) fn run(cases: &mut Cases) {
     let load = Load { tasks: 256, yields: true };
     for (rival_name, rival) in &rivals {
         let (mut waits, mut theirs) = (Vec::new(), Vec::new());
-        // In turns, as elsewhere.
+        // In alternating rounds, as in all areas.
         for _ in 0..31 {
             waits.extend(ours(&runtime, load, true));
             theirs.extend(rival(&runtime, load, true));
@@ -265,7 +264,7 @@ pub(crate) fn run(cases: &mut Cases) {
     runtime.block_on(ended).expect("the scope does not panic");
 }
 
-/// How long it takes to get a connection, in nanoseconds.
+/// The time of an acquire, in nanoseconds.
 #[derive(Debug, Clone, Copy)]
 struct Percentiles {
     p50: f64,
@@ -284,7 +283,7 @@ fn figure(nanoseconds: f64) -> Cost {
     Cost::figure(nanoseconds, nanoseconds)
 }
 
-/// Our pool, with the scope that it lives in.
+/// A pool of motet with its scope.
 fn ours(runtime: &Runtime) -> (Driven, Scope, tokio::task::JoinHandle<()>) {
     let (sender, opened) = tokio::sync::oneshot::channel();
     let ended = runtime.spawn(async move {

@@ -1,11 +1,11 @@
-//! One line per case.
+//! Prints a line for each case.
 
 use serde_json::json;
 
 use crate::guarantees::missing;
 use crate::measure::Cost;
 
-/// Prints a line for people. Where standard error cannot be written, the figures on standard output go on.
+/// Prints a line of the table. If standard error cannot be written, the figures on standard output continue.
 macro_rules! say {
     ($($line:tt)*) => {{
         use std::io::Write as _;
@@ -14,7 +14,7 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// One comparison. The ratio is above one where ours is better.
+/// A comparison. The ratio is above 1 if motet is better.
 #[derive(Debug)]
 pub(crate) struct Case {
     case: String,
@@ -24,16 +24,16 @@ pub(crate) struct Case {
     unit: Unit,
 }
 
-/// How costs are shown.
+/// The unit of the figures.
 #[derive(Debug, Clone, Copy)]
 enum Unit {
     NanosecondsPerOperation,
     Microseconds,
     Milliseconds,
-    /// A figure without a dimension, kept in the place of the nanoseconds.
+    /// A figure without a unit, stored in place of the nanoseconds.
     Times,
     EventsPerSecond,
-    /// Memory, kept in the place of the nanoseconds.
+    /// Memory, stored in place of the nanoseconds.
     Kibibytes,
 }
 
@@ -71,7 +71,7 @@ impl Case {
         Self { case, rival_name, ours, rival, unit: Unit::NanosecondsPerOperation }
     }
 
-    /// An operation is an event, and shown is how many are done in a second.
+    /// Shows operations per second. An operation is an event.
     pub(crate) fn per_second(self) -> Self {
         Self { unit: Unit::EventsPerSecond, ..self }
     }
@@ -84,17 +84,17 @@ impl Case {
         Self { unit: Unit::Milliseconds, ..self }
     }
 
-    /// The figures are of memory.
+    /// Shows memory.
     pub(crate) fn in_kibibytes(self) -> Self {
         Self { unit: Unit::Kibibytes, ..self }
     }
 
-    /// The figures are ratios themselves.
+    /// Shows figures that are ratios themselves.
     pub(crate) fn in_times(self) -> Self {
         Self { unit: Unit::Times, ..self }
     }
 
-    /// The same comparison twice: by the median, and by the quickest round.
+    /// Two cases of a comparison: the median, and the quickest round.
     pub(crate) fn median_and_minimum(
         case: &str,
         rival_name: &'static str,
@@ -122,7 +122,7 @@ pub(crate) fn head() {
     );
 }
 
-/// Where an area puts its cases, which are shown as they come: a run that is cut off has shown what it measured.
+/// Receives the cases of an area, and prints each at once, so that an interrupted run has printed its results.
 #[derive(Debug)]
 pub(crate) struct Cases {
     area: &'static str,
@@ -142,7 +142,7 @@ impl Cases {
     }
 }
 
-/// JSON for programs on standard output, a row for people on standard error.
+/// Prints JSON on standard output, and a row of the table on standard error.
 fn show(area: &str, case: &Case) {
     let Case { case, rival_name, ours, rival, unit } = case;
     let ratio = rival.nanoseconds / ours.nanoseconds;

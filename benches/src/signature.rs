@@ -1,8 +1,7 @@
-//! Question: what does signing one delivery cost?
+//! Question: what does the signature of a delivery cost?
 //!
-//! Both make the `webhook-signature` header of Standard Webhooks v1 from an id, a time stamp and a body, with
-//! the key decoded outside the loop. The rival is the reference library for Rust; like it, ours makes the
-//! header as an owned string.
+//! Both sides create the `webhook-signature` header of Standard Webhooks v1 from an id, a time stamp and a body, with the key
+//! decoded outside of the loop. The other side is the reference library for Rust; both return an owned string.
 
 use std::hint::black_box;
 

@@ -1,9 +1,9 @@
-//! Question: what does a child of a scope cost beside a bare task?
+//! Question: what does a child of a scope cost beside a plain task?
 //!
-//! Each side starts 10 000 children that yield once, and waits for all of them. Ours has the guarantees of a
-//! scope: names, cancellation with a reason, panics that reach the parent, nothing left behind when it is
-//! dropped. `tokio::spawn` and `FuturesUnordered` of join handles have none of these; `JoinSet` aborts its tasks
-//! when dropped but does not wait for them; `TaskTracker` with a token cancels, but hides panics.
+//! Each side starts 10 000 children that yield once, and waits for all of them. motet has the guarantees of a scope: names,
+//! cancellation with a reason, panics that reach the parent, and no task that outlives a dropped scope. `tokio::spawn` and
+//! `FuturesUnordered` of join handles have none of these; `JoinSet` aborts its tasks when it is dropped and does not wait for
+//! them; `TaskTracker` with a token cancels, and does not report panics.
 
 #![allow(clippy::disallowed_methods, reason = "rivals start their tasks themselves")]
 
@@ -35,7 +35,7 @@ pub(crate) fn run(cases: &mut Cases) {
         add("JoinSet", Box::new(|| on(runtime, join_set())));
         add("TaskTracker + token", Box::new(|| on(runtime, tracker())));
         add("FuturesUnordered<JoinHandle>", Box::new(|| on(runtime, unordered())));
-        // A bare task with next to no state fits two cache lines less than a child. Most have some.
+        // A plain task with little state fits into two cache lines less than a child. Most tasks have more state.
         let (ours, theirs) =
             both_of(CHILDREN, || on(runtime, ours(stateful)), || on(runtime, bare(stateful)));
         let case = format!("{name}, 200 B of state");
@@ -45,12 +45,12 @@ pub(crate) fn run(cases: &mut Cases) {
     cases.push(asking());
 }
 
-/// In a task of the runtime, as a server's code runs: `block_on` alone would measure another path.
+/// Runs in a task of the runtime, like the code of a server: `block_on` alone would measure another path.
 fn on(runtime: &Runtime, work: impl Future<Output = ()> + Send + 'static) {
     runtime.block_on(async { tokio::spawn(work).await.expect("the work does not panic") });
 }
 
-/// A child that carries something over its await.
+/// A child with state across its await.
 async fn stateful() {
     let state = black_box([1_u8; 200]);
     yield_now().await;
@@ -113,7 +113,7 @@ async fn unordered() {
     }
 }
 
-/// Children that stay in their task: they may borrow, and need one core.
+/// Children within one task: they may borrow, and use one core.
 fn in_one_task(cases: &mut Cases, runtime: &Runtime) {
     let mut add = |case, rival_name, ours: &mut dyn FnMut(), rival: &mut dyn FnMut()| {
         let (ours, theirs) = both_of(CHILDREN, ours, rival);
@@ -166,7 +166,7 @@ fn in_one_task(cases: &mut Cases, runtime: &Runtime) {
     );
 }
 
-/// A loop that asks at every turn whether it is to stop.
+/// A loop that checks for cancellation in every iteration.
 fn asking() -> Case {
     let (ours, theirs) = (CancelToken::new(), CancellationToken::new());
     let (ours, rival) = both_of(

@@ -39,12 +39,13 @@ usage: cargo xtask COMMAND
 ";
 
 /// The parts of `verify`, quick ones first.
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part {
         name: "policy",
         what: "dependencies: licences, sources, bans; clippy of the benches",
         run: policy,
     },
+    Part { name: "features", what: "each feature of the library alone", run: features },
     Part { name: "drivers", what: "the drivers of the library, optimised", run: drivers },
     Part { name: "optimised", what: "all tests of the library, optimised", run: optimised },
     Part { name: "models", what: "loom: what needs two threads", run: models },
@@ -68,6 +69,21 @@ const PARTS: [Part; 10] = [
     Part { name: "compare", what: "every area of the benches to its end", run: every_area },
 ];
 
+/// The features of motet that are enabled by default, except `full`, and `sim`.
+const FEATURES: [&str; 11] = [
+    "batch",
+    "container",
+    "event",
+    "json",
+    "middleware",
+    "pool",
+    "queue",
+    "resilience",
+    "run",
+    "stream",
+    "sim",
+];
+
 /// Seeds of a test, and cases of a property, in long runs.
 const MANY: &str = "20000";
 
@@ -85,8 +101,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::check(&rest),
         "ci" if rest.is_empty() => ci(),
         "compare" => compare(&rest),
-        "verify" if rest.is_empty() => run_missing(&PARTS),
-        "verify" => run_named(&PARTS, &rest),
+        "verify" => verify(&rest),
         "help" | "--help" | "-h" => {
             shell::say(USAGE);
             Ok(())
@@ -106,6 +121,14 @@ fn ci() -> Result<(), String> {
     test(&[])?;
     run_named(&PARTS, &["drivers".to_owned()])?;
     lint()
+}
+
+fn verify(parts: &[String]) -> Result<(), String> {
+    timed("tools of the tests", test_tools::install)?;
+    match parts {
+        [] => run_missing(&PARTS),
+        parts => run_named(&PARTS, parts),
+    }
 }
 
 fn test(args: &[String]) -> Result<(), String> {
@@ -147,7 +170,8 @@ fn lint() -> Result<(), String> {
 
 fn compare(args: &[String]) -> Result<(), String> {
     let (flags, areas): (Vec<_>, Vec<_>) = args.iter().partition(|arg| arg.starts_with('-'));
-    let mut benches = cargo(&["run", "--release", "--quiet", "--manifest-path", "benches/Cargo.toml", "--"]);
+    let mut benches =
+        cargo(&["run", "--release", "--quiet", "--locked", "--manifest-path", "benches/Cargo.toml", "--"]);
     benches
         .args(areas)
         // Or glibc gives memory back between the rounds of some cases and not of others, by what ran before, and a
@@ -174,7 +198,16 @@ fn policy() -> Result<(), String> {
         run(&mut cargo(&["install", "--locked", "cargo-deny"]))?;
     }
     run(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
-    run(&mut cargo(&["clippy", "--manifest-path", "benches/Cargo.toml", "--", "-D", "warnings"]))
+    run(&mut cargo(&["clippy", "--locked", "--manifest-path", "benches/Cargo.toml", "--", "-D", "warnings"]))
+}
+
+/// Each feature of the library compiles without the others.
+fn features() -> Result<(), String> {
+    let none = std::iter::once("");
+    none.chain(FEATURES).try_for_each(|feature| {
+        let args = ["clippy", "--package", "motet", "--lib", "--no-default-features", "--features", feature];
+        run(cargo(&args).args(["--", "-D", "warnings"]))
+    })
 }
 
 /// With optimizations some faults show that a debug build hides, and the other way round.

@@ -1,7 +1,8 @@
-//! Ours beside the queues of Python's asyncio: the same number of producers and consumers, the same capacity and
-//! items. Python's side is run before ours and after it, and the better of the two counts. Python runs in one thread; ours has two workers, as in `shared`.
+//! motet beside the queues of Python's asyncio: the same number of producers and consumers, the same capacity and items.
 //!
-//! The orders are compared as well. Ours keeps the order of arrival within a priority; asyncio compares the items.
+//! The Python side runs before motet and after it, and the better result counts. Python runs in one thread; motet has two
+//! workers, as in `shared`. The orders are compared as well: motet keeps the order of arrival within a priority, and asyncio
+//! compares the items.
 
 #![allow(clippy::disallowed_methods, reason = "the tasks of a benchmark are awaited one by one")]
 
@@ -17,17 +18,19 @@ use crate::report::{Case, Cases, say};
 
 const CAPACITY: usize = 1024;
 const ITEMS: u64 = 200_000;
+/// Why making a queue cannot fail.
+const VALID: &str = "the capacity is valid";
 
 type Make = fn() -> (Sender<u64>, Receiver<u64>);
 
-/// Each queue of asyncio, its name as a rival, and ours.
+/// Each queue of asyncio, its name in the tables, and the queue of motet.
 const QUEUES: [(&str, &str, Make); 3] = [
-    ("Queue", "asyncio.Queue", || bounded(CAPACITY)),
-    ("PriorityQueue", "asyncio.PriorityQueue", || priority(CAPACITY, |item| *item as i64)),
-    ("LifoQueue", "asyncio.LifoQueue", || lifo(CAPACITY)),
+    ("Queue", "asyncio.Queue", || bounded(CAPACITY).expect(VALID)),
+    ("PriorityQueue", "asyncio.PriorityQueue", || priority(CAPACITY, |item| *item as i64).expect(VALID)),
+    ("LifoQueue", "asyncio.LifoQueue", || lifo(CAPACITY).expect(VALID)),
 ];
 
-/// Gives nothing, and says so, where there is no Python.
+/// Without Python, it prints a notice and measures nothing.
 pub(super) fn run(cases: &mut Cases) {
     if std::env::var("MOTET_COMPARE_ONLY").is_ok_and(|only| !"asyncio".contains(&only)) {
         return;
@@ -38,19 +41,19 @@ pub(super) fn run(cases: &mut Cases) {
     };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
     let ours: Vec<_> = before.iter().map(|row| ours(&runtime, row)).collect();
-    // A machine that was busy with something else at one time may not be so at the other.
+    // Twice, since the machine may be busy at one of the times.
     let after = python().unwrap_or_default();
     for (at, (row, ours)) in before.iter().zip(ours).enumerate() {
         let Some((shape, rival_name, ours)) = ours else { continue };
         let cost = |row: &Value, name: &str| row[name].as_f64().unwrap_or(f64::NAN);
         let best = |name| after.get(at).map_or(f64::NAN, |again| cost(again, name)).min(cost(row, name));
-        // Python does not count allocations as we do.
+        // The allocations of Python are not counted.
         let rival = Cost::figure(best("ns"), best("minimum"));
         cases.extend(Case::median_and_minimum(&shape, rival_name, ours, rival));
     }
 }
 
-/// Measures ours of a case of Python's.
+/// Measures motet in a case of Python.
 fn ours(runtime: &Runtime, row: &Value) -> Option<(String, &'static str, Cost)> {
     let (_, rival_name, make) = QUEUES.iter().find(|(queue, ..)| row["queue"] == *queue)?;
     let shape = row["case"].as_str()?;
@@ -60,7 +63,7 @@ fn ours(runtime: &Runtime, row: &Value) -> Option<(String, &'static str, Cost)> 
     Some((format!("{shape}, {CAPACITY} shared"), *rival_name, ours))
 }
 
-/// Runs Python's side: a row for each case.
+/// Runs the Python side, which prints a row for each case.
 fn python() -> Option<Vec<Value>> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/queue.py");
     let ran = Command::new("python3").arg(script).stderr(Stdio::inherit()).output().ok()?;

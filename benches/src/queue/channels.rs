@@ -1,30 +1,30 @@
-//! One way to send and to take, for each queue.
+//! The send and receive loops of each queue.
 
 use std::collections::VecDeque;
 
-/// How many go at once in the cases called `batch`.
+/// The size of a batch in the cases called `batch`.
 const BATCH: usize = 64;
 
-/// A queue as it is used here.
+/// The operations on a queue.
 pub(super) trait Channel: Send + 'static {
     type Sender: Clone + Send + 'static;
     type Receiver: Send + 'static;
 
     fn new(capacity: usize) -> (Self::Sender, Self::Receiver);
 
-    /// Another receiver of the same queue.
+    /// A further receiver of the queue.
     fn another(receiver: &Self::Receiver) -> Self::Receiver;
 
-    /// Sends so many numbers.
+    /// Sends this number of items.
     fn produce(sender: Self::Sender, count: u64) -> impl Future<Output = ()> + Send;
 
-    /// Takes all there are, and gives how many that was.
+    /// Receives all items, and returns their number.
     fn consume(receiver: &mut Self::Receiver) -> impl Future<Output = u64> + Send;
 }
 
-/// A type that stands for the queue of a crate: its two ends, how it is made, and the two ways.
+/// Defines a type for the queue of a crate: its two ends, its constructor, and the two loops.
 macro_rules! channel {
-    // Item by item: what is awaited to send one, and what is to be of taking one as long as there are some.
+    // Item by item: the future of a send, and the pattern of a successful receive.
     ($name:ident: $sender:ty, $receiver:ty, $new:path, $another:expr; $send:ident, $recv:ident, $is_one:ident) => {
         channel! {
             $name: $sender, $receiver, $new, $another;
@@ -67,9 +67,13 @@ fn has_one<T>(_: &T) -> T {
     unreachable!("it has one receiver")
 }
 
+fn bounded(capacity: usize) -> (motet::queue::Sender<u64>, motet::queue::Receiver<u64>) {
+    motet::queue::bounded(capacity).expect("the capacity is valid")
+}
+
 channel!(
     Ours: motet::queue::Sender<u64>, motet::queue::Receiver<u64>,
-    motet::queue::bounded, Clone::clone; send, recv, is_some
+    bounded, Clone::clone; send, recv, is_some
 );
 channel!(
     Tokio: tokio::sync::mpsc::Sender<u64>, tokio::sync::mpsc::Receiver<u64>,
@@ -102,7 +106,7 @@ channel!(
 );
 
 channel! {
-    OursBatch: motet::queue::Sender<u64>, motet::queue::Receiver<u64>, motet::queue::bounded, Clone::clone;
+    OursBatch: motet::queue::Sender<u64>, motet::queue::Receiver<u64>, bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         let mut items = VecDeque::with_capacity(BATCH);
         for item in 0..count {
@@ -123,7 +127,7 @@ channel! {
 }
 
 channel! {
-    /// `recv_many`; what it has to send many at once, `reserve_many`, is used for as many.
+    /// `recv_many`, and `reserve_many` to send.
     TokioBatch: tokio::sync::mpsc::Sender<u64>, tokio::sync::mpsc::Receiver<u64>,
     tokio::sync::mpsc::channel, has_one;
     async fn produce(sender: Self::Sender, count: u64) {
@@ -147,7 +151,7 @@ channel! {
 }
 
 channel! {
-    /// `drain`, after one that was waited for.
+    /// `drain`, after a receive that waited.
     FlumeBatch: flume::Sender<u64>, flume::Receiver<u64>, flume::bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         Flume::produce(sender, count).await;
@@ -162,7 +166,7 @@ channel! {
 }
 
 channel! {
-    /// `drain`, after one that was waited for.
+    /// `drain`, after a receive that waited.
     LooleBatch: loole::Sender<u64>, loole::Receiver<u64>, loole::bounded, Clone::clone;
     async fn produce(sender: Self::Sender, count: u64) {
         Loole::produce(sender, count).await;

@@ -1,21 +1,21 @@
-//! Question: how many items a second go through a bounded queue?
+//! Question: how many items per second pass through a bounded queue?
 //!
-//! So many producers send numbers and so many consumers take them, on one runtime of two workers (`shared`), or on two
-//! of one worker each (`split`). One operation is one item. Each rival is used by its quickest documented way: item by
-//! item, and, in the cases called `batch`, with what it offers for many at once; where it offers nothing, item by item.
+//! Producers send numbers and consumers receive them, on one runtime of two workers (`shared`), or on two of one worker each
+//! (`split`). One operation is one item. Each queue is used in its quickest documented way: item by item, and in the cases
+//! called `batch` with its functions for many items; without such functions, item by item.
 //!
-//! What ours gives and a rival may not, in neutral words:
-//! - Many consumers: not tokio's mpsc nor thingbuf, which are left out where there are several.
-//! - A part in tokio's coop budget, so that other tasks run while a full queue is drained: tokio's mpsc only.
-//! - Parked senders go before newcomers: tokio, flume, loole and kanal; async-channel and crossfire let a newcomer in.
-//! - A receive that is dropped leaves the item: all but kanal, by its documentation. A send that is dropped has not
-//!   sent: tokio, async-channel, crossfire.
-//! - Places held by permits (tokio, thingbuf), leases, `join`: ours alone has all of them behind one handle.
+//! Guarantees of motet that another queue may not state:
+//! - Many consumers: tokio's mpsc and thingbuf have one consumer, and are left out of cases with several.
+//! - A part in tokio's cooperative budget, so that other tasks run while a full queue is drained: tokio's mpsc.
+//! - Waiting senders before newcomers: tokio, flume, loole and kanal.
+//! - A dropped receive leaves the item: all but kanal, by its documentation. A dropped send has not sent: tokio,
+//!   async-channel, crossfire.
+//! - Capacity held by permits (tokio, thingbuf), leases, `join`: only motet has all of them with one handle.
 //!
-//! What a part in the budget is for is measured as well: how long a neighbour in the same thread is kept from running
-//! while three million items are drained.
+//! The effect of the budget is measured as well: the longest time that a neighbour in the same thread cannot run while three
+//! million items are drained.
 //!
-//! With a capacity of 1 and with 64 of each side, what is measured is how tasks are switched: reported, not judged.
+//! With a capacity of 1 and with 64 tasks on each side, the cost is that of task switches: these cases are reported only.
 
 mod asyncio;
 mod channels;

@@ -1,4 +1,4 @@
-//! So many producers and consumers, on one runtime or on two.
+//! Numbers of producers and consumers, on one runtime or on two.
 
 #![allow(clippy::disallowed_methods, reason = "the tasks of a benchmark are awaited one by one")]
 
@@ -16,7 +16,7 @@ struct Shape {
     producers: u64,
     consumers: u64,
     capacity: usize,
-    /// Items of one run: as many as take a few milliseconds.
+    /// The items of a run, which takes a few milliseconds.
     items: u64,
 }
 
@@ -29,7 +29,7 @@ const SHAPES: [Shape; 6] = [
     Shape { name: "64p64c, 16", producers: 64, consumers: 64, capacity: 16, items: 6_400 },
 ];
 
-/// Where the two sides run.
+/// The runtimes of the two sides.
 struct Runtimes {
     name: &'static str,
     producers: Handle,
@@ -37,7 +37,7 @@ struct Runtimes {
 }
 
 pub(super) fn run(cases: &mut Cases) {
-    // As its documentation asks for, on machines that may be virtual.
+    // Recommended by its documentation for virtual machines.
     crossfire::detect_backoff_cfg();
     let shared = workers(2);
     let (left, right) = (workers(1), workers(1));
@@ -45,7 +45,7 @@ pub(super) fn run(cases: &mut Cases) {
         Runtimes { name: "shared", producers: shared.handle().clone(), consumers: shared.handle().clone() },
         Runtimes { name: "split", producers: left.handle().clone(), consumers: right.handle().clone() },
     ];
-    // To look at some of the cases alone.
+    // To run only some of the cases.
     let only = std::env::var("MOTET_COMPARE_ONLY").unwrap_or_default();
     for shape in SHAPES {
         for runtimes in &runtimes {

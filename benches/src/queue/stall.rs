@@ -1,9 +1,8 @@
-//! How long a neighbour is kept from running while a full queue is drained.
+//! The longest time that a neighbour cannot run while a full queue is drained.
 //!
-//! In one thread a consumer drains a queue of three million items, and a neighbour does nothing but yield. Shown is the
-//! longest time from one of its turns to the next, in milliseconds, of as many drains as there are rounds: the median
-//! over the rounds, and the least. The thread may be stopped by the machine in the middle; that is why the rounds are
-//! in turns, and why the least is shown.
+//! In one thread, a consumer drains a queue of three million items, and a neighbour only yields. The figure is the longest time
+//! between two turns of the neighbour, in milliseconds: the median of the rounds, and the minimum, since the machine may stop
+//! the thread.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
@@ -65,10 +64,10 @@ fn figure(stalls: &[Duration], at: usize) -> Cost {
 
 async fn worst_stall<C: Channel>() -> Duration {
     let (sender, mut receiver) = C::new(ITEMS as usize);
-    // It is the last sender, so the consumer comes to an end.
+    // This is the last sender, so the consumer ends.
     C::produce(sender, ITEMS).await;
     let drained = Arc::new(AtomicBool::new(false));
-    // Before the consumer, so that its first turn counts as well.
+    // Started before the consumer, so that its first turn counts as well.
     let neighbour = tokio::spawn({
         let drained = Arc::clone(&drained);
         async move {
@@ -85,7 +84,7 @@ async fn worst_stall<C: Channel>() -> Duration {
     let consumer = tokio::spawn(async move {
         let count = C::consume(&mut receiver).await;
         drained.store(true, Ordering::Relaxed);
-        // Kept: to give back the memory of so many places at once takes longer than anything in the drain.
+        // Not dropped here: to free the memory of all slots at once takes longer than any step of the drain.
         (count, receiver)
     });
     let worst = neighbour.await.expect("it does not panic");

@@ -1,4 +1,4 @@
-//! The load: the same requests to both sides.
+//! The load, which sends the same requests to both sides.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tokio::net::TcpStream;
 
 use super::receiver::Receiver;
 
-/// The whole body of an event, its frame included.
+/// The size of the body of an event.
 const EVENT_BYTES: usize = 300;
 
-/// Clients of the paced load: enough that none is ever waited for.
+/// The clients of the paced load: enough that an event never waits for a client.
 const PACED_CLIENTS: usize = 64;
 
-/// Where events are posted.
+/// The path to which events are posted.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
@@ -28,19 +28,19 @@ pub(super) struct Target {
     pub(super) key: String,
 }
 
-/// What a round brought.
+/// The result of a round.
 #[derive(Debug)]
 pub(super) struct Measured {
-    /// Until the last 202.
+    /// The time until the last 202.
     pub(super) acknowledged: Duration,
-    /// Until the last event arrived.
+    /// The time until the last event arrived.
     pub(super) delivered: Duration,
-    /// Of each event, from when it was to be sent until it arrived.
+    /// The time of each event from its planned send until its arrival.
     pub(super) waits: Vec<Duration>,
     pub(super) allocations: u64,
 }
 
-/// So many clients, each with one request at a time.
+/// Runs `clients` clients, each with one request at a time.
 pub(super) async fn closed_loop(
     target: &Target,
     receiver: &'static Receiver,
@@ -69,7 +69,7 @@ pub(super) async fn closed_loop(
     Measured { acknowledged, delivered: started.elapsed(), waits: Vec::new(), allocations: 0 }
 }
 
-/// An event at each tick, whether or not those before were answered.
+/// Sends an event at each tick, without waiting for earlier responses.
 pub(super) async fn paced(
     target: &Target,
     receiver: &'static Receiver,
@@ -80,7 +80,8 @@ pub(super) async fn paced(
     receiver.expect(events);
     let started = Instant::now() + Duration::from_millis(10);
     let due = move |event: usize| started + Duration::from_secs(1) * event as u32 / per_second;
-    // Each client has every so manieth event; its next one is a sixth of a second away, so it is never late.
+    // The events are distributed over the clients. The next event of a client is a sixth of a second later, so it is never
+    // late.
     let done = each(connections, |client, mut connection| {
         let target = target.clone();
         async move {
@@ -109,7 +110,7 @@ async fn connections(target: &Target, count: usize) -> Vec<Connection> {
     connections
 }
 
-/// Runs a client on each connection, and waits for them all.
+/// Runs a client on each connection, and waits for all clients.
 async fn each<F>(connections: Vec<Connection>, client: impl Fn(usize, Connection) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -143,7 +144,7 @@ async fn post(connection: &mut Connection, target: &Target, event: usize) {
     response.into_body().collect().await.expect("the whole answer");
 }
 
-/// `"n":` is what the receiver looks for; it ends at the comma.
+/// The receiver searches for `"n":`, and reads the number up to the comma.
 fn body(event: usize) -> String {
     let mut body = format!(r#"{{"type":"bench.counted","data":{{"n":{event},"padding":""#);
     let end = r#""}}"#;

@@ -1,4 +1,4 @@
-//! The least that takes events in and delivers them durably.
+//! The smallest program that accepts events and delivers them durably.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -27,10 +27,10 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 const SECRET: &[u8] = b"a secret of thirty-two bytes....";
 
-/// As relay's default for an endpoint.
+/// The default of relay for an endpoint.
 const CONNECTIONS: usize = 16;
 
-/// As relay's.
+/// The value of relay.
 const MOST_ROWS: usize = 256;
 
 enum Row {
@@ -38,7 +38,7 @@ enum Row {
     Attempt { event: i64, at: i64, status: u16 },
 }
 
-/// Serves for as long as the runtime runs.
+/// Serves until the runtime shuts down.
 pub(super) async fn serve(database: &Path, endpoint: String) -> SocketAddr {
     let connection = open(database).expect("a database");
     let (rows, inbox) = sync_channel(4_096);
@@ -74,7 +74,7 @@ fn open(database: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Commits what has come in while the commit before was written; ends when nobody is left to send any more.
+/// Commits the rows that arrived during the previous commit. Ends when all senders are dropped.
 fn write(
     connection: Connection,
     inbox: &Receiver<Row>,
@@ -110,7 +110,7 @@ async fn take(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await.expect("a whole body").to_bytes();
     let (answer, stored) = oneshot::channel();
-    rows.try_send(Row::Event(body, answer)).expect("there is room for one of each client");
+    rows.try_send(Row::Event(body, answer)).expect("the capacity is one row per client");
     let event = stored.await.expect("the disk takes it");
     let mut response = Response::new(Full::from(format!(r#"{{"id":"{event}"}}"#)));
     *response.status_mut() = StatusCode::ACCEPTED;
@@ -139,6 +139,6 @@ async fn deliver(
         let response = client.request(request).await.expect("an answer");
         let status = response.status().as_u16();
         response.into_body().collect().await.expect("the whole answer");
-        rows.try_send(Row::Attempt { event, at, status }).expect("there is room for one of each connection");
+        rows.try_send(Row::Attempt { event, at, status }).expect("the capacity is one row per connection");
     }
 }

@@ -1,17 +1,15 @@
-//! Question: how many events a second does relay take in and deliver, durably, beside the least that could do it?
+//! Question: how many events per second does relay accept and deliver durably, beside the smallest program that could?
 //!
-//! 64 clients post events of 300 bytes, each waiting for its 202 before the next; one endpoint is owed all of them, and
-//! answers 204. A round is over when the last event has arrived. Server, clients and receiver share one runtime of two
-//! workers: both sides pay for the same driver, and neither gets cores of its own. `acks` is how fast the 202s came;
-//! `paced` sends at a fixed rate, whatever comes back, and is judged by how long an event takes to its receiver, counted
-//! from when it should have been sent.
+//! 64 clients post events of 300 bytes, and each waits for its 202 before the next one. One endpoint receives all events, and
+//! answers 204. A round ends when the last event has arrived. Server, clients and receiver share one runtime of two workers:
+//! both sides pay for the same driver. `acks` is the rate of the 202s; `paced` sends at a fixed rate, and measures the time of
+//! an event to its receiver, from its planned send.
 //!
-//! The floor is hyper, SQLite with one thread that commits in groups (`synchronous=FULL`), an HMAC, a delivery by hyper's
-//! client, and one row per attempt: the cost of doing the work at all. Relay does beside that: API keys, JSON and event
-//! types checked, routing by pattern, a row and a state for each delivery with an index on what is due, payloads on disk
-//! and not in memory while they wait, an attempt's outcome on disk before its slot is free, in-flight limits and fair turns,
-//! deadlines, a breaker, retries, the address guard, recovery at start, metrics. The floor loses what is under way when its
-//! process ends.
+//! The floor is hyper, SQLite with one thread that commits in groups (`synchronous=FULL`), an HMAC, a delivery with hyper's
+//! client, and one row per attempt. relay has in addition: API keys, checks of JSON and event types, routing by pattern, a row
+//! and a state for each delivery with an index on due deliveries, waiting payloads on disk and not in memory, the outcome of an
+//! attempt on disk before its slot is free, limits in flight and fair turns, timeouts, a breaker, retries, the address guard,
+//! recovery at the start, metrics. The floor loses the deliveries in flight when its process ends.
 
 #![allow(clippy::disallowed_methods, reason = "the clients are bare tasks, and real time is measured")]
 
@@ -34,7 +32,7 @@ const CLIENTS: usize = 64;
 const EVENTS: usize = 20_000;
 const ROUNDS: usize = 7;
 
-/// Events a second, and how many, of the paced case.
+/// The rate of the paced case, and its number of events.
 const PACE: u32 = 400;
 const PACED_EVENTS: usize = 1_200;
 const PACED_ROUNDS: usize = 3;
@@ -42,7 +40,7 @@ const PACED_ROUNDS: usize = 3;
 /// A server under test.
 type Side = fn(&Runtime, &Load) -> Measured;
 
-/// How a round drives a server.
+/// The load of a round.
 enum Load {
     Closed,
     Paced,
@@ -74,7 +72,7 @@ pub(crate) fn run(cases: &mut Cases) {
     }
 }
 
-/// A new one each round: nothing of a round reaches the next.
+/// A new server for each round, so that rounds are independent.
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
@@ -88,7 +86,7 @@ fn floor(runtime: &Runtime, load: &Load) -> Measured {
 }
 
 async fn drive(target: Target, receiver: &'static Receiver, load: &Load) -> Measured {
-    // What the first requests set up, connections above all, is not the question.
+    // The setup of the first requests, above all of connections, is not measured.
     driver::closed_loop(&target, receiver, CLIENTS, EVENTS / 20).await;
     let before = allocations::count();
     let measured = match load {
@@ -98,7 +96,7 @@ async fn drive(target: Target, receiver: &'static Receiver, load: &Load) -> Meas
     Measured { allocations: allocations::count() - before, ..measured }
 }
 
-/// Per event, of the median round.
+/// The cost of an event in the median round.
 fn median(rounds: &[Measured], took: fn(&Measured) -> Duration) -> Cost {
     let mut costs: Vec<_> = rounds
         .iter()

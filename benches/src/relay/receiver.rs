@@ -1,4 +1,4 @@
-//! The endpoint: answers 204, and notes when each event first arrived.
+//! The endpoint, which answers 204, and records the first arrival of each event.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ struct Book {
 }
 
 impl Receiver {
-    /// The events 0 to `events` are about to be sent.
+    /// Prepares for the events 0 to `events`.
     pub(super) fn expect(&self, events: usize) {
         *self.book() = Book { arrived: vec![None; events], missing: events };
     }
@@ -43,7 +43,7 @@ impl Receiver {
         self.book().arrived.iter().map(|at| at.expect("all have arrived")).collect()
     }
 
-    /// Listens, and answers for as long as the runtime runs.
+    /// Listens, and answers until the runtime shuts down.
     pub(super) async fn listen(&'static self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");

@@ -1,4 +1,4 @@
-//! Both servers, each with a directory of its own for as long as it is driven.
+//! Both servers, each with its own directory.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::driver::{Measured, Target};
 use super::floor;
 use super::receiver::Receiver;
 
-/// Relay as its program runs it, but for the network it may deliver to.
+/// relay as its program runs it, except that it may deliver to the local network.
 pub(super) fn with_relay<F>(runtime: &Runtime, drive: impl FnOnce(Target, &'static Receiver) -> F) -> Measured
 where
     F: Future<Output = Measured>,

@@ -1,10 +1,10 @@
-//! Question: what does a circuit breaker cost a call?
+//! Question: what does a circuit breaker cost per call?
 //!
-//! Each side guards a call that is ready at once. `failsafe` and `recloser` guard closures and futures; ours guards with
-//! a permit, and futures. Guarantees of ours that the others do not state: what a dropped call counts as, and that a call
-//! which was let through in one state decides nothing in another; for that, `tower-resilience` has its own permits in the
-//! half-open state. A default breaker of ours reads the clock for a permit, since its age decides what it counts as when
-//! it is dropped: cases without that say `no clock`, and are the ones that are like for like.
+//! Each side guards a call that is ready at once. `failsafe` and `recloser` guard closures and futures; motet guards with a
+//! permit, and futures. Guarantees of motet that the other libraries do not state: the meaning of a dropped call, and that a
+//! call that was admitted in one state has no effect in another state; for this, `tower-resilience` has separate permits in the
+//! half-open state. A default breaker of motet reads the clock for a permit, since the age of a permit decides its meaning
+//! when it is dropped. Cases without this read are called `no clock`, and compare equal work.
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
@@ -56,7 +56,7 @@ fn recloser() -> Recloser {
     Recloser::custom().error_rate(0.5).closed_len(100).half_open_len(10).open_wait(HOUR).build()
 }
 
-/// One failure in so many, or none.
+/// The interval of failures, or none.
 fn result(call: u32, failures: Option<u32>) -> Result<u32, ()> {
     match failures {
         Some(every) if call.is_multiple_of(every) => Err(()),
@@ -90,7 +90,7 @@ fn closures(cases: &mut Cases) {
     }
 }
 
-/// Polls a future that is ready.
+/// Polls a ready future.
 fn now<F: Future>(future: F) -> F::Output {
     let mut cx = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut cx) {
@@ -191,7 +191,7 @@ fn windows_of_time(cases: &mut Cases) {
     let (empty, full) = (filled(0), filled(100_000));
     let all = |breaker: &CircuitBreaker| (0..CALLS).for_each(|n| guarded(breaker, Ok(n)));
     let (a, b) = both_of(CALLS, || all(&full), || all(&empty));
-    cases.extend(Case::median_and_minimum("window of time, 100 000 calls in it", "ours, few in it", a, b));
+    cases.extend(Case::median_and_minimum("window of time, 100 000 calls in it", "motet, few calls", a, b));
 
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let layer = CircuitBreakerLayer::builder()
@@ -208,7 +208,7 @@ fn windows_of_time(cases: &mut Cases) {
             }
         });
     };
-    // It keeps every call, so this is as far as patience goes; the measurement adds some.
+    // It stores every call, so larger numbers take too long; the measurement adds further calls.
     call(1_000);
     let few = ours(CircuitBreaker::builder().window(Window::time(HOUR)));
     let ours = once(9_000, || (0..9_000).for_each(|n| guarded(&few, Ok(n))));

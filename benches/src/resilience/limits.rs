@@ -1,9 +1,9 @@
-//! Question: what do limits cost a call that they let through?
+//! Question: what do limits cost for a call that they admit?
 //!
-//! `governor` is a rate limiter by the same algorithm. It takes its clock as a parameter, so it is measured with three:
-//! tokio's, which ours reads and which a test can pause; the standard library's; and its own default, which reads the
-//! processor's time stamp. A limiter of ours also knows who waits, and serves them in order. tokio's `Semaphore`
-//! is what a bulkhead of ours stands on: beside it, a bulkhead bounds its queue and the wait. No limit is reached here.
+//! `governor` is a rate limiter with the same algorithm. Its clock is a parameter, so it is measured with three: tokio's, which
+//! motet reads and a test can pause; that of the standard library; and its default, which reads the time stamp counter of the
+//! processor. A limiter of motet also knows its waiters, and serves them in order. A bulkhead of motet is built on tokio's
+//! `Semaphore`, and in addition limits its waiters and their waits. No limit is reached here.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -23,7 +23,7 @@ use crate::measure::both_of;
 use crate::report::{Case, Cases};
 
 const CALLS: u32 = 1_000;
-/// As many per second as no machine calls: a cell in 10 ns.
+/// A rate that no machine reaches: one call in 10 ns.
 const MANY: NonZeroU32 = NonZeroU32::new(100_000_000).expect("more than none");
 
 #[derive(Debug, Clone, Default)]

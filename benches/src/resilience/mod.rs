@@ -1,4 +1,4 @@
-//! Policies around calls, each area in a file of its own: what do they cost a call that succeeds?
+//! Question: what do policies cost for a call that succeeds? Each area has its own file.
 
 mod breaker;
 mod limits;
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::measure::both_of;
 use crate::report::{Case, Cases};
 
-/// In each run of the runtime, so that entering it weighs nothing.
+/// The calls in each run of the runtime, so that the cost of entering it is not visible.
 const CALLS: u32 = 10_000;
 
 pub(crate) fn run(cases: &mut Cases) {
@@ -23,12 +23,12 @@ pub(crate) fn run(cases: &mut Cases) {
     limits::run(cases);
 }
 
-/// What is called: ready, and not to be foreseen by the compiler.
+/// The guarded call, which is ready, and which the compiler cannot predict.
 async fn operation() -> Result<u64, Failed> {
     black_box(Ok(black_box(7)))
 }
 
-/// An error that every rival takes.
+/// An error that every library accepts.
 #[derive(Debug, Clone, PartialEq)]
 struct Failed;
 
@@ -40,7 +40,7 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
-/// Calls both, again and again.
+/// Calls both in alternating rounds.
 fn compare<T, U>(
     runtime: &Runtime,
     case: &str,

@@ -1,10 +1,10 @@
-//! A timeout around a retry with a budget around a breaker over the last 100 calls, and a call that succeeds: at once,
-//! and after it has waited once.
+//! A timeout around a retry with a budget around a breaker over the last 100 calls, and a call that succeeds: at once, and
+//! after one wait.
 //!
-//! The stack of tokio's timeout, backon and failsafe has no budget; its breaker and those of execution-policy (a time
-//! window) and tower-resilience count as each does by its documentation. tower-resilience has its timeout around its
-//! retry, as ours; execution-policy has one order, with the breaker around the retry. With a boxed pipeline the type of
-//! the policies is hidden, for one allocation.
+//! The stack of tokio's timeout, backon and failsafe has no budget. Its breaker and those of execution-policy (a time window)
+//! and tower-resilience count as documented. tower-resilience has its timeout around its retry, like motet; execution-policy
+//! has one order, with the breaker around the retry. With a boxed pipeline, the type of the policies is hidden, for one
+//! allocation.
 
 use std::time::Duration;
 

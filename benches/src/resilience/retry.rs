@@ -1,8 +1,8 @@
 //! A retry around a call that succeeds at once; the policy is built outside of the loop.
 //!
-//! Ours counts the call for its budget, which none of backon, tokio-retry and tower does unasked: their limit is the
-//! number of attempts of each call. backon and tokio-retry take their policy by value, and copy it for each call.
-//! tower's is what its documentation shows, a count of attempts.
+//! motet counts the call for its budget, which is not a default of backon, tokio-retry and tower: their limit is the number of
+//! attempts of each call. backon and tokio-retry take their policy by value, and copy it for each call. The policy of tower is
+//! that of its documentation, a number of attempts.
 
 use std::future::{Ready, ready};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(super) fn run(cases: &mut Cases, runtime: &Runtime) {
     let ours = async || retry.run(operation).await.expect("it succeeds");
 
     let policy = ExponentialBuilder::default().with_jitter().with_max_times(2);
-    assert!(policy.build().count() == 2, "as many attempts as ours");
+    assert!(policy.build().count() == 2, "both sides have the same number of attempts");
     let rival = async || operation.retry(policy).await.expect("it succeeds");
     cases.extend(compare(runtime, "retry", "backon", ours, rival));
 
@@ -55,7 +55,7 @@ pub(super) fn run(cases: &mut Cases, runtime: &Runtime) {
     cases.extend(compare(runtime, "retry", "execution-policy", ours, rival));
 }
 
-/// Calls a service as its contract has it: ready first.
+/// Calls a service after it is ready, as its contract requires.
 pub(super) async fn call<S: Service<()>>(service: &mut S) -> Result<S::Response, S::Error> {
     service.ready().await?.call(()).await
 }

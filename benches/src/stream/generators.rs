@@ -1,4 +1,4 @@
-//! Streams that emit numbers, each way.
+//! Streams that emit numbers, with each library.
 
 #![allow(clippy::disallowed_methods, reason = "a rival is a task that sends")]
 
@@ -26,8 +26,8 @@ fn ours(count: u64) -> impl Stream<Item = u64> + Send {
     })
 }
 
-/// The innermost of `nested`. A function of its own, as a stream has in a program: one that is both read in place and
-/// boxed is inlined into neither.
+/// The innermost stream of `nested`. A separate function, as in a program: a stream that is both read in place and boxed is
+/// not inlined.
 fn ours_boxed(count: u64) -> Pin<Box<dyn Stream<Item = u64> + Send>> {
     Box::pin(generator(async move |mut y| {
         for number in 0..count {
@@ -56,7 +56,7 @@ fn async_stream(count: u64) -> impl Stream<Item = u64> + Send {
     }
 }
 
-/// As [`ours_boxed`].
+/// Like [`ours_boxed`].
 fn async_stream_boxed(count: u64) -> Pin<Box<dyn Stream<Item = u64> + Send>> {
     Box::pin(async_stream::stream! {
         for number in 0..count {
@@ -127,7 +127,7 @@ async fn read(stream: impl Stream<Item = u64>, count: u64) {
     assert_eq!(read, count);
 }
 
-/// Reads so many streams of four numbers.
+/// Reads streams of four numbers.
 async fn read_short<S: Stream<Item = u64>>(make: fn(u64) -> S) {
     for _ in 0..ITEMS / SHORT {
         read(make(SHORT), SHORT).await;

@@ -1,20 +1,18 @@
-//! Question: what does an item of a stream cost that an async function emits, and what does it cost beside the work to
-//! have tasks work on it?
+//! Questions: what does an emitted item of a stream cost, and what does it cost to process items in tasks?
 //!
-//! `generator`: one operation is one number, read in a task of a runtime with two workers. `hand-written` is a struct with
-//! a counter, which no generator can be faster than. `mpsc(64)` is a task that sends. The rivals make the same stream:
-//! async-stream with a macro, async-fn-stream and genawaiter without. Cases `of 4` make a stream for every four numbers;
-//! `nested` reads one stream in another in another.
+//! `generator`: one operation is one number, read in a task of a runtime with two workers. `hand-written` is a struct with a
+//! counter, the lower limit of a generator. `mpsc(64)` is a task that sends. The other libraries create the same stream:
+//! async-stream with a macro, async-fn-stream and genawaiter without. Cases `of 4` create a stream for every four numbers;
+//! `nested` reads a stream within a stream within a stream.
 //!
-//! What ours gives and a rival may not: two emits at once do not compile (async-fn-stream: they change places); polled
-//! after its end, it is at its end (genawaiter and async-fn-stream panic); a part in tokio's coop budget; an item emitted
-//! last is not lost; an emit from within `FuturesUnordered` is woken.
+//! Guarantees of motet that another library may not state: two emits at once do not compile; a stream that has ended stays
+//! ended; a part in tokio's cooperative budget; the last emitted item is not lost; an emit within `FuturesUnordered` is woken.
 //!
-//! `par_map`: one operation is one number, the work is next to nothing, with four at once; so what is measured is the
-//! price of handing things over. `buffer_unordered` and `buffered` run in the task of the reader, on one core, with no
-//! task at all; they lose nothing, and stand still while the reader is busy. `JoinSet` is a task for each item, four at
-//! most. par-stream has workers as ours; it ends as if nothing were wrong when one of them panics, without its items.
-//! Ours is told of every panic in its place, has a scope that waits for its workers, and stops them when the reader goes.
+//! `par_map`: one operation is one number, four at a time, with nearly no work, so the cost is that of passing items.
+//! `buffer_unordered` and `buffered` run in the task of the reader, on one core, without any task; they lose nothing, and make
+//! no progress while the reader is busy. `JoinSet` is a task for each item, four at most. par-stream has workers, like motet.
+//! motet rethrows every panic in place of its item, has a scope that waits for its workers, and stops the workers when the
+//! reader is dropped.
 
 mod generators;
 mod par_map;
@@ -29,7 +27,7 @@ pub(crate) fn run(cases: &mut Cases) {
     par_map::run(cases, &two);
 }
 
-/// In a task of the runtime, as a server's code runs.
+/// Runs in a task of the runtime, like the code of a server.
 #[allow(clippy::disallowed_methods, reason = "a benchmark is awaited at once")]
 fn on(runtime: &Runtime, work: impl Future<Output = ()> + Send + 'static) {
     runtime.block_on(async { tokio::spawn(work).await.expect("the work does not panic") });

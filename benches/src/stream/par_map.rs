@@ -1,5 +1,5 @@
-//! A function of numbers that does next to nothing, four at once, each way; and one of batches of 64 numbers, which the
-//! rivals get from `ready_chunks` of futures, as ours takes what is ready.
+//! A function of numbers with nearly no work, four at a time, with each library; and a function of batches of 64 numbers,
+//! which the other libraries take from `ready_chunks` of futures, while motet takes the ready items.
 
 #![allow(clippy::disallowed_methods, reason = "rivals start their tasks themselves")]
 

@@ -60,10 +60,10 @@ pub mod server;
 mod trace;
 
 pub use client::{
-    ApiClient, ApiClientBuilder, ApiClientStats, Body, BoxError, ByStatus, Decode, Error, ErrorKind, Host,
-    InvalidClient, InvalidHostName, Redirect, Request, RequestBuilder, Response, ResponseBody, Status,
+    ApiClient, ApiClientBuilder, ApiClientStats, Body, BoxError, ByStatus, ClientConfigError, Decode, Error,
+    ErrorKind, Host, HostNameError, Redirect, Request, RequestBuilder, Response, ResponseBody, Status,
     TimeLimit, retry_after,
 };
 pub use connect::{Connections, ConnectionsBuilder, Fault, ReceivedBody, SendError, Versions};
-pub use server::{Peer, Readiness, Reserved, Served, Server, ServerStats};
-pub use trace::{InvalidTraceContext, Sampled, TraceContext};
+pub use server::{Peer, Readiness, Reserved, Served, Server, ServerBuilder, ServerConfigError, ServerStats};
+pub use trace::{Sampled, TraceContext, TraceContextError};

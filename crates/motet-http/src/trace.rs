@@ -27,7 +27,7 @@ pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// assert_eq!(goes_on.trace_id(), came.trace_id());
 /// assert_ne!(goes_on.span_id(), came.span_id());
 /// assert!(goes_on.is_sampled());
-/// # Ok::<_, motet_http::InvalidTraceContext>(())
+/// # Ok::<_, motet_http::TraceContextError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
@@ -39,7 +39,7 @@ pub struct TraceContext {
 
 /// The error for a text that is not a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InvalidTraceContext;
+pub struct TraceContextError;
 
 impl TraceContext {
     /// Creates the context of a span with these ids.
@@ -120,20 +120,20 @@ impl fmt::Display for TraceContext {
 }
 
 impl FromStr for TraceContext {
-    type Err = InvalidTraceContext;
+    type Err = TraceContextError;
 
     /// A later version may have more fields; `ff` is invalid (3.2.2.1).
-    fn from_str(text: &str) -> Result<Self, InvalidTraceContext> {
+    fn from_str(text: &str) -> Result<Self, TraceContextError> {
         let mut parts = text.splitn(5, '-');
-        let mut part = |digits| parts.next().and_then(|part| hex(part, digits)).ok_or(InvalidTraceContext);
+        let mut part = |digits| parts.next().and_then(|part| hex(part, digits)).ok_or(TraceContextError);
         let (version, trace, span, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
         let rest = parts.next();
         if version == 0xff || (version == 0 && rest.is_some()) {
-            return Err(InvalidTraceContext);
+            return Err(TraceContextError);
         }
         Ok(Self {
-            trace: NonZeroU128::new(trace).ok_or(InvalidTraceContext)?,
-            span: u64::try_from(span).ok().and_then(NonZeroU64::new).ok_or(InvalidTraceContext)?,
+            trace: NonZeroU128::new(trace).ok_or(TraceContextError)?,
+            span: u64::try_from(span).ok().and_then(NonZeroU64::new).ok_or(TraceContextError)?,
             // Only the first flag is defined in version 00, and only it is passed on.
             flags: u8::from(flags & 1 == 1),
             state: None,
@@ -147,13 +147,13 @@ fn hex(text: &str, digits: usize) -> Option<u128> {
     fits.then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
 
-impl fmt::Display for InvalidTraceContext {
+impl fmt::Display for TraceContextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not a valid traceparent of W3C Trace Context")
     }
 }
 
-impl std::error::Error for InvalidTraceContext {}
+impl std::error::Error for TraceContextError {}
 
 #[cfg(test)]
 mod tests {
@@ -176,7 +176,7 @@ mod tests {
             "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
-            assert_eq!(wrong.parse::<TraceContext>(), Err(InvalidTraceContext), "{wrong}");
+            assert_eq!(wrong.parse::<TraceContext>(), Err(TraceContextError), "{wrong}");
         }
     }
 

@@ -66,9 +66,10 @@ pub(crate) fn container(config: Config) -> Container {
         .health(|store| async move { store.health().await });
     c.try_provide(|store: Arc<Store>| async move { ApiKeys::load(&store).await });
     c.provide(|| async { Readiness::new() }).health(|readiness| async move { accepts_events(&readiness) });
-    c.provide(|config: Arc<Config>, readiness: Arc<Readiness>| async move {
-        let server = Server::new().named("api").readiness(&readiness).grace(HTTP_GRACE);
-        server.max_connections(config.max_connections.get()).reserved_connections(HEALTH_CONNECTIONS)
+    c.try_provide(|config: Arc<Config>, readiness: Arc<Readiness>| async move {
+        let server = Server::builder().name("api").readiness(&readiness).grace(HTTP_GRACE);
+        let server = server.max_connections(config.max_connections.get());
+        server.reserved_connections(HEALTH_CONNECTIONS).build()
     });
     c.try_provide(|config: Arc<Config>, guard: Arc<AddressGuard>, scope: Scope| async move {
         let (timeouts, kept) = (config.timeouts.clone(), config.in_flight.per_endpoint.get());

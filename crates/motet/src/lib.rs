@@ -41,31 +41,53 @@
 //! | give a simulation access to a program | [`sim`], and the crate `motet-testkit` for the tests |
 //!
 //! # Features
+//! All features except `sim` are enabled by default. With `default-features = false`, only [`task`], [`resource`],
+//! [`observe`], [`rng`], [`sim`] and [`Backoff`] are compiled.
+//!
 //! | Feature | Effect |
 //! |---|---|
+//! | `batch`, `container`, `event`, `middleware`, `pool`, `queue`, `resilience`, `run`, `stream` | the module with this name |
+//! | `json` | [`ScopeView::to_json`](observe::ScopeView::to_json) |
+//! | `full` | all of the features above |
 //! | `sim` | lets the simulator of `motet-testkit` control the program; outside of a simulation nothing changes. For dev-dependencies |
 //!
 //! # Limits
 //! motet runs on tokio: it has no runtime of its own, no effect type, and no macros to learn. Panics have to unwind: with
 //! `panic = "abort"` the first panic ends the process.
 
+#![cfg_attr(
+    not(feature = "full"),
+    allow(dead_code, unused_imports, unused_macros, reason = "for other features")
+)]
+
 mod backoff;
+#[cfg(feature = "batch")]
 pub mod batch;
+#[cfg(feature = "container")]
 pub mod container;
+#[cfg(feature = "event")]
 pub mod event;
 mod log;
+#[cfg(feature = "middleware")]
 pub mod middleware;
 pub mod observe;
+#[cfg(feature = "pool")]
 pub mod pool;
+#[cfg(feature = "queue")]
 pub mod queue;
+#[cfg(feature = "resilience")]
 pub mod resilience;
 pub mod resource;
 pub mod rng;
+#[cfg(feature = "run")]
 pub mod run;
 pub mod sim;
+#[cfg(feature = "stream")]
 pub mod stream;
+mod sync;
 pub mod task;
 
 pub use backoff::{Backoff, BackoffConfigError, Jitter};
+#[cfg(feature = "run")]
 pub use run::{App, run};
 pub use task::drain;

@@ -1,16 +1,17 @@
-//! Log events that cannot harm what they report on.
+//! Macros for log events that catch panics.
 //!
-//! A subscriber is foreign code, and so is the `Display` of a user's error. Either may panic, and events are logged where
-//! state is half changed. So every event of this crate goes through these macros: a panic ends in them.
+//! A subscriber is user code, and so is the `Display` of a user's error. Both may panic, and some events are logged while
+//! state is half changed. Therefore all events of this crate use these macros, which catch the panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::task::core::panic_words;
 
-/// Runs what builds an event and hands it to the subscriber. A panic in it ends here; the panic hook has reported it.
+/// Runs the closure that builds an event and passes it to the subscriber, and catches its panic, which the panic hook has
+/// reported.
 pub(crate) fn harmless(event: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(event)) {
-        // The payload's own drop may panic as well.
+        // The drop of the payload may panic as well.
         let _words = panic_words(payload);
     }
 }
@@ -28,5 +29,5 @@ macro_rules! debug {
     ($($event:tt)*) => { $crate::log::harmless(|| ::tracing::event!(::tracing::Level::DEBUG, $($event)*)) };
 }
 
-// `warn` alone is an attribute, and would be ambiguous.
+// The name `warn` alone would be ambiguous, since it is also an attribute.
 pub(crate) use {debug, error, info, warning as warn};

@@ -1,6 +1,6 @@
-//! What a million items in each mode leave behind: no memory, no task, no place that is taken.
+//! A million items in each mode leave no memory, no task and no waiter behind.
 //!
-//! A binary of its own, since it counts what is allocated in the whole process.
+//! A separate binary, since it has its own allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
@@ -8,7 +8,7 @@ mod counting;
 
 use std::time::Duration;
 
-use motet::batch::{Batcher, Builder, Loader, LoaderBuilder};
+use motet::batch::{Batcher, BatcherBuilder, Loader};
 use motet::task::{Nursery, Reason, scope, timeout, unscoped};
 use tokio::task::yield_now;
 
@@ -16,10 +16,10 @@ use counting::live;
 
 const CALLERS: u32 = 64;
 
-/// In each mode; without optimizations, where it takes minutes, enough of them.
+/// The number of items in each mode. It is smaller without optimizations, where the test would take minutes.
 const ITEMS: u32 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 
-/// Items that are asked for, posted, and given up half-way; handlers that fail and panic now and then.
+/// Items that are submitted, posted, and cancelled; some handlers fail or panic.
 async fn turns(n: &Nursery, batcher: &Batcher<u32, u32, u32>, each: u32, stays: usize) {
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
@@ -46,7 +46,7 @@ async fn turns(n: &Nursery, batcher: &Batcher<u32, u32, u32>, each: u32, stays: 
     }
 }
 
-/// Keys that many ask for, some of which are given up half-way.
+/// Keys with many callers, some of which are cancelled.
 async fn loads(n: &Nursery, loader: &Loader<u32, u32, u32>, each: u32) {
     let callers: Vec<_> = (0..CALLERS)
         .map(|caller| {
@@ -72,23 +72,23 @@ async fn loads(n: &Nursery, loader: &Loader<u32, u32, u32>, each: u32) {
     }
 }
 
-/// How a batcher's batches go.
+/// The mode of a batcher.
 const MODES: [&str; 5] = ["by count", "by weight", "eager", "by deadline", "on request"];
 
-fn builder(n: &Nursery, mode: &str) -> Builder<u32> {
-    let builder = Builder::new(n).max_waiting(48).max_in_flight(2);
+fn builder(n: &Nursery, mode: &str) -> BatcherBuilder<u32> {
+    let builder = Batcher::builder(n).max_waiting(48).max_in_flight(2);
     match mode {
         "by count" => builder.max_items(32),
         "by weight" => builder.max_items(48).max_weight(64, |item| u64::from(item % 4)),
         "eager" => builder.max_items(32).eager(),
-        // There are never as many.
+        // The limit is never reached.
         "by deadline" => builder.max_items(48),
         "on request" => builder.max_items(48).max_delay(None),
         other => unreachable!("there is no mode {other}"),
     }
 }
 
-/// Has what waits go at short intervals, until it is cancelled with its scope.
+/// Flushes at short intervals, until it is cancelled with its scope.
 async fn flushes(batcher: Batcher<u32, u32, u32>) {
     loop {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -98,9 +98,9 @@ async fn flushes(batcher: Batcher<u32, u32, u32>) {
 
 #[test]
 fn many_items_leave_no_memory_task_or_slot_behind() {
-    // A panic in a handler is part of the test, and its report would be most of the output.
+    // Handlers panic in this test; the default hook would print all panics.
     std::panic::set_hook(Box::new(|panicked| {
-        if !panicked.to_string().contains("now and then") {
+        if !panicked.to_string().contains("some batches panic") {
             eprintln!("{panicked}");
         }
     }));
@@ -110,17 +110,17 @@ fn many_items_leave_no_memory_task_or_slot_behind() {
         let done = runtime.block_on(scope(async |n: &Nursery| {
             let batcher = builder(n, mode).build(async |items: Vec<u32>| {
                 yield_now().await;
-                assert!(items[0] % 1_000 != 7, "now and then");
+                assert!(items[0] % 1_000 != 7, "some batches panic");
                 if items[0] % 100 == 3 { Err(items[0]) } else { Ok(items.into_iter().map(Ok).collect()) }
             });
             let batcher = batcher.unwrap();
-            // Without a delay one task stays, and sleeps.
+            // Without a delay, one idle task stays.
             let stays = usize::from(mode == "on request");
             let requests = scope(async |flushing: &Nursery| {
                 if mode == "on request" {
                     flushing.spawn("flushes", flushes(batcher.clone()));
                 }
-                // What grows once and stays: queues of the runtime, the slab of the line.
+                // Memory that grows once and stays: queues of the runtime, the slab of waiters.
                 turns(n, &batcher, 2_000, stays).await;
                 let before = live();
                 turns(n, &batcher, ITEMS / CALLERS, stays).await;
@@ -142,10 +142,10 @@ fn many_items_leave_no_memory_task_or_slot_behind() {
         done.unwrap();
     }
     let done = runtime.block_on(scope(async |n: &Nursery| {
-        let loader = LoaderBuilder::new(n).max_keys(32).max_waiting(48).max_in_flight(2);
+        let loader = Loader::builder(n).max_items(32).max_waiting(48).max_in_flight(2);
         let loader = loader.build(async |keys: Vec<u32>| {
             yield_now().await;
-            assert!(keys[0] % 100 != 7, "now and then");
+            assert!(keys[0] % 100 != 7, "some batches panic");
             if keys[0] % 100 == 3 { Err(keys[0]) } else { Ok(keys.into_iter().map(Ok).collect()) }
         });
         let loader = loader.unwrap();

@@ -1,4 +1,4 @@
-//! What an emitter leaves behind in memory: a binary of its own, since it counts all that is allocated.
+//! The memory of an emitter. A separate binary, since it has its own allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
@@ -18,16 +18,16 @@ impl Event for Tick {
     const NAME: &'static str = "tick";
 }
 
-/// In which order listeners go.
+/// The order in which listeners are removed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Goes {
     OldestFirst,
     NewestFirst,
-    /// Each has a scope of its own.
+    /// Each listener has its own scope.
     WithItsScope,
 }
 
-/// The bytes that are allocated, and so copied, while listeners come and go; with an emit in between.
+/// The bytes that are allocated, and so copied, while listeners are added and removed, with emits in between.
 async fn come_and_go(n: &Nursery, emitter: &Emitter, count: usize, goes: Goes) -> usize {
     let others = emitter.listener_count::<Tick>();
     let before = bytes();
@@ -66,28 +66,27 @@ async fn come_and_go(n: &Nursery, emitter: &Emitter, count: usize, goes: Goes) -
     bytes() - before
 }
 
-/// One test: with two at once, each would count what the other allocates.
 #[tokio::test]
 async fn emitter_does_not_grow_and_sync_emits_do_not_allocate() {
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         let _sync = [(); 8].map(|()| emitter.on("sync", |tick: &Tick| assert!(tick.0 < 2_000_000)).unwrap());
-        // Past the first time that the budget is used up: the runtime makes room for who gives way.
+        // Beyond the first time that the budget is used up, when the runtime allocates once for deferred wakers.
         emit(&emitter, 1_000).await;
         let (before, allocated) = (live(), allocations());
         emit(&emitter, 1_000_000).await;
-        assert_eq!(live(), before, "a million emits leave something behind");
+        assert_eq!(live(), before, "a million emits leave memory behind");
         assert_eq!(allocations(), allocated, "a sync emit allocates");
 
         let nexts: Vec<_> = (0..2_000).map(|_| emitter.next::<Tick>()).collect();
         let before = bytes();
         emit(&emitter, 1).await;
         let bytes = bytes() - before;
-        assert!(bytes < 2_000 * 200, "{bytes} bytes: the list is copied for each of those who wait");
+        assert!(bytes < 2_000 * 200, "{bytes} bytes: the list is copied for each waiter");
         drop(nexts);
 
         for goes in [Goes::OldestFirst, Goes::NewestFirst, Goes::WithItsScope] {
-            // Once before, for what is allocated the first time.
+            // Once before, for the first allocations.
             come_and_go(n, &emitter, 1_000, goes).await;
             let (few, many) =
                 (come_and_go(n, &emitter, 1_000, goes).await, come_and_go(n, &emitter, 10_000, goes).await);
@@ -99,7 +98,7 @@ async fn emitter_does_not_grow_and_sync_emits_do_not_allocate() {
         everything(&emitter, 100).await;
         let before = live();
         everything(&emitter, 10_000).await;
-        assert_eq!(live(), before, "who comes, goes, emits and posts leaves something behind");
+        assert_eq!(live(), before, "adding, removing, emitting and posting leave memory behind");
         for number in 0..1_000 {
             let _ = emitter.post(Tick(number)).unwrap();
         }

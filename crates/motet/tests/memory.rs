@@ -1,4 +1,4 @@
-//! Live bytes end where they began. In a program of its own, for it has an allocator of its own.
+//! Live bytes end where they began. A separate program, since it has its own allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
@@ -18,11 +18,11 @@ use counting::live;
 
 type Make = Box<dyn Fn() -> (Sender<u64>, Receiver<u64>)>;
 
-/// A million items in each order; without optimizations, where it takes minutes, enough of them.
+/// The number of items in each order. It is smaller without optimizations, where the test would take minutes.
 const ROUNDS: u64 = if cfg!(debug_assertions) { 100 } else { 1_000 };
 const IN_A_ROUND: u64 = 500;
 
-/// In, and out again: received, or leased and done, or brought back first.
+/// Sends items, and receives them, or leases them and completes or returns the lease.
 async fn turn(sender: &Sender<u64>, receiver: &Receiver<u64>, at: u64) {
     for number in 0..IN_A_ROUND {
         sender.send(number * 7919 % (1 + at % 60)).await.unwrap();
@@ -42,8 +42,8 @@ async fn turn(sender: &Sender<u64>, receiver: &Receiver<u64>, at: u64) {
     assert!(receiver.is_empty());
 }
 
-/// In and out by every other way: permits that are used and given up, batches, and those that wait for room or for an
-/// item and give up.
+/// The other ways in and out: permits that are used and dropped, batches, and waits for capacity or for an item that are
+/// dropped.
 async fn turn_by_other_ways(sender: &Sender<u64>, receiver: &Receiver<u64>) {
     const SHORT: Duration = Duration::from_millis(1);
     drop(sender.reserve().await.unwrap());
@@ -69,7 +69,7 @@ async fn turn_by_other_ways(sender: &Sender<u64>, receiver: &Receiver<u64>) {
     assert!(receiver.try_recv().is_err() && receiver.try_lease().is_err());
 }
 
-/// Each is leased twice, and is a dead letter then.
+/// Each item is leased twice, and is a dead letter then.
 async fn turn_to_dead_letters(
     sender: &Sender<u64>,
     receiver: &Receiver<u64>,
@@ -82,14 +82,14 @@ async fn turn_to_dead_letters(
         drop(receiver.lease().await.unwrap());
         drop(receiver.lease().await.unwrap());
     }
-    // Those that found no room wait inside for it.
+    // Workers without capacity for an item wait for it.
     for _ in 0..IN_A_ROUND {
         assert_eq!(letters.recv().await.unwrap().attempts, 2);
     }
     sender.join().await.unwrap();
 }
 
-/// No item, no lease, no permit, and nobody in line but workers.
+/// No item, no lease, no permit, and no waiter except workers.
 fn assert_at_rest(order: &str, sender: &Sender<u64>) {
     let others = if order == "workers" { &["capacity", "receivers_waiting"][..] } else { &["capacity"] };
     for (name, stat) in sender.stats().iter().filter(|(name, _)| !others.contains(name)) {
@@ -97,24 +97,25 @@ fn assert_at_rest(order: &str, sender: &Sender<u64>) {
     }
 }
 
-/// An empty queue is compared with the same one many operations before, when it
-/// may keep a few places more; and what is there after its end with what was there before it was made.
-///
-/// One test for all, since whatever runs beside it would be counted.
+/// An empty queue is compared with its state many operations before; it may keep a few more entries. The memory after its
+/// end is compared with the memory before its creation.
 #[test]
 fn queue_memory_does_not_grow_with_its_throughput() {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let now = Instant::now();
         let queues: [(_, Make); 5] = [
-            ("first in, first out", Box::new(|| queue::bounded(512))),
+            ("first in, first out", Box::new(|| queue::bounded(512).unwrap())),
             ("unbounded", Box::new(queue::unbounded)),
-            ("last in, first out", Box::new(|| queue::lifo(512))),
-            ("by rank", Box::new(|| queue::priority(512, |item| *item as i64))),
-            ("when due", Box::new(move || queue::delay(512, move |item| now + Duration::from_micros(*item)))),
+            ("last in, first out", Box::new(|| queue::lifo(512).unwrap())),
+            ("by rank", Box::new(|| queue::priority(512, |item| *item as i64).unwrap())),
+            (
+                "when due",
+                Box::new(move || queue::delay(512, move |item| now + Duration::from_micros(*item)).unwrap()),
+            ),
         ];
         for (order, make) in queues {
-            // The runtime keeps what it has made for the first timers.
+            // The runtime keeps the memory of the first timers.
             let (sender, receiver) = make();
             turn(&sender, &receiver, 59).await;
             turn_by_other_ways(&sender, &receiver).await;
@@ -132,17 +133,17 @@ fn queue_memory_does_not_grow_with_its_throughput() {
             let grown = live() - before;
             assert!(grown <= 64 * 1024, "{order}: {grown} bytes more than before");
             drop((sender, receiver));
-            assert_eq!(live() - begin, 0, "{order}: a queue that is gone has left something");
+            assert_eq!(live() - begin, 0, "{order}: a dropped queue left memory");
         }
     });
     runtime.block_on(async {
         let make = || {
-            let (to, letters) = queue::bounded(8);
+            let (to, letters) = queue::bounded(8).unwrap();
             let (sender, receiver) =
-                queue::options(512).dead_letters(NonZeroU32::new(2).unwrap(), to).build();
+                queue::builder(512).dead_letters(NonZeroU32::new(2).unwrap(), to).build().unwrap();
             (sender, receiver, letters)
         };
-        // As above: what is made once stays.
+        // As above, for memory that is allocated once.
         let (sender, receiver, letters) = make();
         turn_to_dead_letters(&sender, &receiver, &letters).await;
         drop((sender, receiver, letters));
@@ -157,18 +158,18 @@ fn queue_memory_does_not_grow_with_its_throughput() {
         let grown = live() - before;
         assert!(grown <= 4 * 1024, "dead letters: {grown} bytes more than before");
         drop((sender, receiver, letters));
-        assert_eq!(live() - begin, 0, "a queue with dead letters that is gone has left something");
+        assert_eq!(live() - begin, 0, "a dropped queue with dead letters left memory");
     });
     runtime.block_on(async {
         let crews = async |keys: u64, rounds: u64| {
             scope(async |n: &Nursery| {
-                let (sender, receiver) = queue::bounded(64);
-                // One in a hundred fails at first.
+                let (sender, receiver) = queue::bounded(64).unwrap();
+                // Every hundredth item fails at its first attempt.
                 let handler = async |job: Job<u64>| match *job % 100 == 3 && job.attempt() == 1 {
                     true => Err("once"),
                     false => Ok(()),
                 };
-                let workers = receiver.workers(4);
+                let workers = receiver.workers(4).unwrap();
                 let workers = if keys > 0 { workers.keyed(move |item: &u64| item % keys) } else { workers };
                 let crew = workers.start(n, "works", handler).unwrap();
                 let tasks = || n.snapshot().tasks.len() + n.snapshot().starting;
@@ -187,7 +188,7 @@ fn queue_memory_does_not_grow_with_its_throughput() {
             .await
             .unwrap()
         };
-        // In any order, each key its own, and a few keys with many items each.
+        // In any order, with one key per item, and with few keys.
         for keys in [0, u64::MAX, 7] {
             let (few, many) = (crews(keys, 1_000).await, crews(keys, ROUNDS * IN_A_ROUND).await);
             assert!((many - few).abs() <= 4 * 1024, "workers keep {} bytes more", many - few);

@@ -1,4 +1,4 @@
-//! A million uses of a pool leave the memory as it was. A binary of its own, since it counts all that is allocated.
+//! A million uses of a pool leave no memory behind. A separate binary, since it has its own allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 

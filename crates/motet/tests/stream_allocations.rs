@@ -1,4 +1,4 @@
-//! What a stream allocates: a binary of its own, since it counts all allocations.
+//! The allocations of streams. A separate binary, since it has its own allocator.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is to panic")]
 
@@ -33,12 +33,11 @@ async fn items(count: u64) -> u64 {
     sum
 }
 
-/// One test: with two at once, each would count what the other allocates.
 #[test]
 fn generators_and_their_items_do_not_allocate() {
     let runtime = Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        // Past the first time that the budget is used up: the runtime makes room for who gives way.
+        // Beyond the first time that the budget is used up, when the runtime allocates once for deferred wakers.
         items(100_000).await;
         let before = allocations();
         for _ in 0..1_000 {

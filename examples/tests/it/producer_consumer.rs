@@ -89,7 +89,7 @@ mod tests {
     fn cancelled_consumer_returns_its_item_to_the_queue() {
         sim(|| async {
             let printed = Printed::begin();
-            let (sender, receiver) = queue::bounded(10);
+            let (sender, receiver) = queue::bounded(10).expect("the capacity is valid");
             for item in all() {
                 sender.send(item).await.unwrap();
             }
@@ -101,7 +101,8 @@ mod tests {
                     }
                     consume(item).await
                 };
-                let consumers = receiver.workers(3).start(n, "consumer", slow).unwrap();
+                let consumers =
+                    receiver.workers(3).expect("there is a worker").start(n, "consumer", slow).unwrap();
                 random_delay(0, 3_000).await;
                 consumers.cancel(Reason::requested("enough"));
                 consumers.ended().await;

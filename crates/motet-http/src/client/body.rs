@@ -1,7 +1,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -73,10 +73,10 @@ impl Body {
     pub(crate) fn outgoing(&self) -> Option<Outgoing> {
         match &self.0 {
             Kind::Bytes(bytes) if bytes.is_empty() => Some(Outgoing(None)),
-            Kind::Bytes(bytes) => Some(Outgoing::new(Rest::Bytes(Some(bytes.clone())))),
+            Kind::Bytes(bytes) => Some(Outgoing::new(bytes.clone(), None)),
             Kind::Stream(stream) => {
                 let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-                Some(Outgoing::new(Rest::Stream(stream)))
+                Some(Outgoing::new(Bytes::new(), Some(stream)))
             }
         }
     }
@@ -100,9 +100,33 @@ impl<S: Stream<Item = Result<Bytes, E>>, E> Stream for Frames<S> {
 /// A body as hyper takes it. Small, since hyper moves requests often, and most requests have no body.
 pub(crate) struct Outgoing(Option<Box<Unsent>>);
 
+/// The most bytes that hyper receives in one frame.
+///
+/// After the response has ended and hyper has read the last frame, an HTTP/2 stream cannot be reset any more: its frames
+/// stay in memory until the peer reads them, or until the connection ends. Before the last frame, hyper reads only what
+/// the peer allows it to send.
+const MAX_FRAME: usize = 64 << 10;
+
 struct Unsent {
-    rest: Rest,
+    /// The rest of the current chunk.
+    chunk: Bytes,
+    /// The chunk was larger than a frame.
+    is_split: bool,
+    /// The further chunks; `None` if the body is one chunk of bytes.
+    stream: Option<UnsyncBoxBody<Bytes, BoxError>>,
     upload: Arc<Upload>,
+}
+
+impl Unsent {
+    /// The next piece of the current chunk.
+    fn next_piece(&mut self) -> Bytes {
+        let piece = self.chunk.split_to(self.chunk.len().min(MAX_FRAME));
+        match self.is_split && !self.upload.is_http1() {
+            // Or a frame that stays in memory would keep the memory of the whole chunk.
+            true => Bytes::copy_from_slice(&piece),
+            false => piece,
+        }
+    }
 }
 
 impl Drop for Unsent {
@@ -112,19 +136,15 @@ impl Drop for Unsent {
 }
 
 impl Outgoing {
-    fn new(rest: Rest) -> Self {
-        Self(Some(Box::new(Unsent { rest, upload: Arc::default() })))
+    fn new(chunk: Bytes, stream: Option<UnsyncBoxBody<Bytes, BoxError>>) -> Self {
+        let is_split = chunk.len() > MAX_FRAME;
+        Self(Some(Box::new(Unsent { chunk, is_split, stream, upload: Arc::default() })))
     }
 
     /// The state of the upload, or `None` for an empty body.
     pub(crate) fn upload(&self) -> Option<&Arc<Upload>> {
         self.0.as_deref().map(|unsent| &unsent.upload)
     }
-}
-
-enum Rest {
-    Bytes(Option<Bytes>),
-    Stream(UnsyncBoxBody<Bytes, BoxError>),
 }
 
 impl http_body::Body for Outgoing {
@@ -139,10 +159,18 @@ impl http_body::Body for Outgoing {
         if !unsent.upload.goes_on() {
             return Poll::Ready(Some(Err("the call of this body has ended".into())));
         }
-        match &mut unsent.rest {
-            Rest::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Rest::Stream(stream) => Pin::new(stream).poll_frame(cx),
+        if unsent.chunk.is_empty() {
+            let Some(stream) = &mut unsent.stream else { return Poll::Ready(None) };
+            match ready!(Pin::new(stream).poll_frame(cx)).transpose()?.map(Frame::into_data) {
+                Some(Ok(chunk)) => {
+                    unsent.is_split = chunk.len() > MAX_FRAME;
+                    unsent.chunk = chunk;
+                }
+                Some(Err(trailers)) => return Poll::Ready(Some(Ok(trailers))),
+                None => return Poll::Ready(None),
+            }
         }
+        Poll::Ready(Some(Ok(Frame::data(unsent.next_piece()))))
     }
 
     /// hyper asks this in the task that sends the request, before it writes the head.
@@ -152,18 +180,19 @@ impl http_body::Body for Outgoing {
             return true;
         };
         unsent.upload.note_task();
-        match &unsent.rest {
-            Rest::Bytes(bytes) => bytes.is_none(),
-            Rest::Stream(stream) => stream.is_end_stream(),
-        }
+        unsent.chunk.is_empty() && unsent.stream.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.0.as_deref().map(|unsent| &unsent.rest) {
-            None => SizeHint::with_exact(0),
-            Some(Rest::Bytes(bytes)) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Some(Rest::Stream(stream)) => stream.size_hint(),
+        let Some(unsent) = self.0.as_deref() else { return SizeHint::with_exact(0) };
+        let chunk = unsent.chunk.len() as u64;
+        let Some(stream) = &unsent.stream else { return SizeHint::with_exact(chunk) };
+        let mut size = stream.size_hint();
+        if let Some(upper) = size.upper() {
+            size.set_upper(upper.saturating_add(chunk));
         }
+        size.set_lower(size.lower().saturating_add(chunk));
+        size
     }
 }
 

@@ -67,9 +67,9 @@ enum Breakers {
 /// The settings of a client are invalid.
 #[derive(Debug, ThisError)]
 #[error("invalid client settings")]
-pub struct InvalidClient(#[source] BoxError);
+pub struct ClientConfigError(#[source] BoxError);
 
-impl InvalidClient {
+impl ClientConfigError {
     pub(crate) fn new(why: impl Into<BoxError>) -> Self {
         Self(why.into())
     }
@@ -103,7 +103,7 @@ impl ApiClientBuilder {
     }
 
     /// Sets the name of the client, and shows the client in the snapshots of the scope.
-    pub fn named(mut self, name: impl Into<Name>) -> Self {
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
@@ -325,20 +325,20 @@ impl ApiClientBuilder {
     /// Creates the client. It does not connect yet.
     ///
     /// # Errors
-    /// [`InvalidClient`]: an invalid base URL or header, no slots, a timeout of zero, protocols in the configuration of TLS,
+    /// [`ClientConfigError`]: an invalid base URL or header, no slots, a timeout of zero, protocols in the configuration of TLS,
     /// or an address filter together with `connect_by`.
-    pub fn build(self) -> Result<ApiClient, InvalidClient> {
+    pub fn build(self) -> Result<ApiClient, ClientConfigError> {
         if let Some(problem) = self.problem {
-            return Err(InvalidClient(problem));
+            return Err(ClientConfigError(problem));
         }
         self.times.check()?;
         let base = self.base.as_deref().map(Base::parse).transpose();
-        let base = base.map_err(|error| InvalidClient(error.into()))?;
+        let base = base.map_err(|error| ClientConfigError(error.into()))?;
         let (places, waiting) = self.in_flight;
         let each = Bulkhead::builder(places).queue(waiting, Duration::MAX);
-        drop(each.clone().build().map_err(|error| InvalidClient(error.into()))?);
+        drop(each.clone().build().map_err(|error| ClientConfigError(error.into()))?);
         let no_breaker = CircuitBreaker::builder().disabled().build();
-        let no_breaker = no_breaker.map_err(|error| InvalidClient(error.into()))?;
+        let no_breaker = no_breaker.map_err(|error| ClientConfigError(error.into()))?;
         let core = Arc::new(Core {
             defaults: Defaults::new(self.headers, base.as_ref(), self.connections.versions),
             connections: self.connections.max_idle_per_host(places).build()?,

@@ -24,7 +24,7 @@ use super::host::{Host, Places};
 use super::judge::{self, Repeat};
 use super::request::{Reads, Request};
 use super::target::Base;
-use super::{ByStatus, Error, InvalidClient, Response, redirect};
+use super::{ByStatus, ClientConfigError, Error, Response, redirect};
 use crate::connect::Connections;
 
 /// The state that the clones of a client share.
@@ -54,10 +54,12 @@ pub(super) struct Times {
 
 impl Times {
     /// Refuses a timeout of zero, with which no call could succeed.
-    pub(super) fn check(&self) -> Result<(), InvalidClient> {
+    pub(super) fn check(&self) -> Result<(), ClientConfigError> {
         let limits = [("timeout", self.total), ("head_timeout", self.head), ("read_timeout", self.read)];
         match limits.into_iter().find(|(_, limit)| limit.is_some_and(|limit| limit.is_zero())) {
-            Some((name, _)) => Err(InvalidClient::new(format!("`{name}` is zero: no call could succeed"))),
+            Some((name, _)) => {
+                Err(ClientConfigError::new(format!("`{name}` is zero: no call could succeed")))
+            }
             None => Ok(()),
         }
     }

@@ -41,12 +41,12 @@ impl Host {
     /// digits, hyphens and underscores, 253 bytes in all.
     ///
     /// # Errors
-    /// [`InvalidHostName`]: the name can never be resolved.
-    pub fn check_name(name: &str) -> Result<(), InvalidHostName> {
+    /// [`HostNameError`]: the name can never be resolved.
+    pub fn check_name(name: &str) -> Result<(), HostNameError> {
         let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         match ServerName::try_from(bare) {
             Ok(_) => Ok(()),
-            Err(_) => Err(InvalidHostName { name: name.to_owned() }),
+            Err(_) => Err(HostNameError { name: name.to_owned() }),
         }
     }
 
@@ -75,7 +75,7 @@ impl Host {
     "{name:?} is not a name of a host: its labels have 1 to 63 letters, digits, hyphens and underscores each, no hyphen at \
      either end, and not digits alone in the last one"
 )]
-pub struct InvalidHostName {
+pub struct HostNameError {
     name: String,
 }
 

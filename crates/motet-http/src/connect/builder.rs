@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{AddressFilter, Connections, Dial, Duplex, Kept, NameSources, Plan, ScopeExecutor, connector};
 use crate::Host;
-use crate::client::{BoxError, InvalidClient};
+use crate::client::{BoxError, ClientConfigError};
 
 /// The interval of HTTP/2 pings on a connection in use, and the timeout of their answer: all calls of a host share the
 /// connection, and would find it dead one after another.
@@ -215,16 +215,16 @@ impl ConnectionsBuilder {
     /// Creates the connections. None is opened yet.
     ///
     /// # Errors
-    /// [`InvalidClient`]: protocols in the configuration of TLS, a head of less than 8 KiB, a limit of no connections,
+    /// [`ClientConfigError`]: protocols in the configuration of TLS, a head of less than 8 KiB, a limit of no connections,
     /// a timeout of zero, or an address filter together with `connect_by`.
-    pub fn build(self) -> Result<Connections, InvalidClient> {
+    pub fn build(self) -> Result<Connections, ClientConfigError> {
         if self.dial.is_some() && self.filter.is_some() {
-            return Err(InvalidClient::new(
+            return Err(ClientConfigError::new(
                 "an address filter has no effect with `connect_by`: remove one of them",
             ));
         }
         if self.tls.as_ref().is_some_and(|tls| !tls.alpn_protocols.is_empty()) {
-            return Err(InvalidClient::new(
+            return Err(ClientConfigError::new(
                 "the configuration of TLS names protocols (ALPN): leave them empty",
             ));
         }
@@ -240,10 +240,10 @@ impl ConnectionsBuilder {
             .http2_keep_alive_timeout(PING)
             .http2_only(self.versions == Versions::Http2);
         if self.max_open == 0 {
-            return Err(InvalidClient::new("`max_open` is 0: it must be at least 1"));
+            return Err(ClientConfigError::new("`max_open` is 0: it must be at least 1"));
         }
         if self.connect.is_zero() {
-            return Err(InvalidClient::new("`connect_timeout` is zero: no connection could be opened"));
+            return Err(ClientConfigError::new("`connect_timeout` is zero: no connection could be opened"));
         }
         if self.lenient_heads {
             http.http1_allow_obsolete_multiline_headers_in_responses(true)
@@ -253,7 +253,7 @@ impl ConnectionsBuilder {
         }
         if let Some(bytes) = self.max_head {
             if bytes < LEAST_HEAD {
-                return Err(InvalidClient::new("`max_head` is below 8 KiB"));
+                return Err(ClientConfigError::new("`max_head` is below 8 KiB"));
             }
             http.http1_max_buf_size(bytes);
         }

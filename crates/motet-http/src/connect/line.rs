@@ -93,7 +93,7 @@ impl Line {
             state.is_given_up = true;
             state.reader.take()
         };
-        reader.into_iter().for_each(Waker::wake);
+        upload::wake_hyper(reader);
     }
 
     /// Makes the connection idle, or closes it if it is too old.

@@ -4,14 +4,15 @@
 //! while the peer reads nothing, the connection and the body stay. Therefore a call knows the task of hyper that sends
 //! its body, and ends that task: with HTTP/1.1 the connection, with HTTP/2 only the stream of the request.
 //!
-//! The call and the task meet in the body, which hyper polls in the task that sends it. An HTTP/2 body is polled once
-//! by the task that starts all requests of the connection, and then by its own task; the first task is never ended.
+//! The call and the task meet in the body, which hyper polls in the task that sends it. An HTTP/2 body is first polled by
+//! the task that starts all requests of the connection, which is never ended. If the peer does not take the whole body at
+//! once, that task starts a task of the body, which is ended with the call.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use motet::mutant;
@@ -21,9 +22,6 @@ thread_local! {
     /// The task of hyper that is being polled.
     static CURRENT: RefCell<Option<Arc<SendingTask>>> = const { RefCell::new(None) };
 }
-
-/// The value in place of the address of an [`Upload`].
-const NO_UPLOAD: usize = 0;
 
 /// The sending of the body of one request.
 #[derive(Default)]
@@ -36,13 +34,15 @@ pub(crate) struct Upload {
 
 #[derive(Default)]
 struct Tasks {
-    first: Option<Arc<SendingTask>>,
-    latest: Option<Arc<SendingTask>>,
+    /// The task of the connection.
+    connection: Option<Arc<SendingTask>>,
+    /// HTTP/2: the tasks of this request.
+    own: Vec<Arc<SendingTask>>,
 }
 
 impl Upload {
-    /// Notes the task that polls the body. Returns `false` if the call has ended.
-    pub(crate) fn goes_on(&self) -> bool {
+    /// Returns `false` if the call has ended. Called at each poll of the body.
+    pub(crate) fn goes_on(self: &Arc<Self>) -> bool {
         if self.is_over.load(Ordering::Acquire) {
             return false;
         }
@@ -54,17 +54,17 @@ impl Upload {
     ///
     /// hyper asks for the length of a body before it writes the head. From then on the connection belongs to this
     /// request, and a late end of the previous call must not end it.
-    pub(crate) fn note_task(&self) {
+    pub(crate) fn note_task(self: &Arc<Self>) {
         CURRENT.with_borrow(|current| {
             let Some(current) = current else { return };
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            if !tasks.latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, current)) {
-                tasks.first.get_or_insert_with(|| Arc::clone(current));
-                tasks.latest = Some(Arc::clone(current));
-            }
-            drop(tasks);
-            current.sends(self.id());
+            self.tasks().connection.get_or_insert_with(|| Arc::clone(current));
+            current.sends(Some(self));
         });
+    }
+
+    /// Returns `true` if the request is known to be sent over HTTP/1.1.
+    pub(crate) fn is_http1(&self) -> bool {
+        self.tasks().connection.as_ref().is_some_and(|connection| connection.state().has_wire)
     }
 
     /// Notes that hyper does not poll the body any more.
@@ -73,24 +73,24 @@ impl Upload {
     }
 
     /// Ends the sending, unless the whole request was sent and answered.
-    fn end(&self, is_answered: bool) {
+    fn end(self: &Arc<Self>, is_answered: bool) {
         self.is_over.store(true, Ordering::Release);
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        let (first, latest) = (tasks.first.take(), tasks.latest.take());
-        drop(tasks);
-        let Some(task) = latest else { return };
+        let Tasks { connection, own } = std::mem::take(&mut *self.tasks());
         let is_taken = self.is_taken.load(Ordering::Acquire);
-        let SendingState { has_wire, is_blocked, .. } = *task.state();
-        let is_of_all = !has_wire && first.is_some_and(|first| Arc::ptr_eq(&first, &task));
-        // The part of an HTTP/2 body that hyper has read ends with its stream, which the call resets.
-        let is_done = is_taken && (!has_wire || (is_answered && !is_blocked));
-        if !is_of_all && !is_done {
-            task.end(self.id());
+        if !is_taken {
+            // Dropping the task of the body resets the stream.
+            own.iter().for_each(|task| task.end(self));
+        }
+        let Some(connection) = connection else { return };
+        let SendingState { has_wire, is_blocked, .. } = *connection.state();
+        let is_sent = is_taken && is_answered && !is_blocked;
+        if has_wire && !is_sent {
+            connection.end(self);
         }
     }
 
-    fn id(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,7 +98,7 @@ impl Upload {
 pub(crate) fn note_empty() {
     CURRENT.with_borrow(|current| {
         if let Some(current) = current {
-            current.sends(NO_UPLOAD);
+            current.sends(None);
         }
     });
 }
@@ -139,7 +139,7 @@ pub(super) struct SendingTask(Mutex<SendingState>);
 #[derive(Default)]
 struct SendingState {
     /// The current or last upload: a connection serves one call after another.
-    upload: usize,
+    upload: Option<Weak<Upload>>,
     /// The task is an HTTP/1.1 connection.
     has_wire: bool,
     /// The last write did not complete: the peer reads nothing.
@@ -149,29 +149,36 @@ struct SendingState {
 }
 
 impl SendingTask {
-    /// Runs a future that the call can end.
+    /// Runs a future that the call can end. If a task of hyper starts the future, it belongs to the request that this
+    /// task sends.
     pub(super) fn run<F: Future<Output = ()>>(future: F) -> impl Future<Output = ()> {
-        Running { future: Some(future), task: Arc::default() }
+        let task = Arc::<Self>::default();
+        let upload = CURRENT.with_borrow(|current| current.as_ref()?.state().upload.as_ref()?.upgrade());
+        if let Some(upload) = upload {
+            task.sends(Some(&upload));
+            upload.tasks().own.push(Arc::clone(&task));
+        }
+        Running { future: Some(future), task }
     }
 
-    fn sends(&self, upload: usize) {
+    fn sends(&self, upload: Option<&Arc<Upload>>) {
         let mut state = self.state();
-        if state.upload != upload {
-            state.upload = upload;
+        if !state.is_of(upload) {
+            state.upload = upload.map(Arc::downgrade);
             // The previous call had ended when this one got its connection.
             state.is_ended = false;
         }
     }
 
-    fn end(&self, upload: usize) {
+    fn end(&self, upload: &Arc<Upload>) {
         let mut state = self.state();
-        if state.upload != upload {
+        if !state.is_of(Some(upload)) {
             return;
         }
         state.is_ended = true;
         let waker = state.waker.take();
         drop(state);
-        waker.into_iter().for_each(Waker::wake);
+        wake_hyper(waker);
     }
 
     /// Returns `true` if the task continues. Called at each poll.
@@ -186,6 +193,22 @@ impl SendingTask {
     fn state(&self) -> MutexGuard<'_, SendingState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl SendingState {
+    fn is_of(&self, upload: Option<&Arc<Upload>>) -> bool {
+        match (&self.upload, upload) {
+            (Some(current), Some(upload)) => std::ptr::eq(current.as_ptr(), Arc::as_ptr(upload)),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Wakes a task of hyper.
+#[expect(clippy::disallowed_methods, reason = "the waker of a task of this crate, which does not panic")]
+pub(super) fn wake_hyper(waker: Option<Waker>) {
+    waker.into_iter().for_each(Waker::wake);
 }
 
 /// Notes that the current task writes to an HTTP/1.1 connection, and whether the peer reads.
@@ -243,7 +266,7 @@ mod tests {
 
     /// Simulates a peer that reads the first write of `task`, and not the second one, which belongs to the next
     /// request.
-    fn blocked_after(task: &Arc<SendingTask>, first: &Upload, next: impl FnOnce()) {
+    fn blocked_after(task: &Arc<SendingTask>, first: &Arc<Upload>, next: impl FnOnce()) {
         let _current = Current::enter(task);
         first.note_task();
         assert!(first.goes_on());
@@ -255,7 +278,8 @@ mod tests {
 
     #[test]
     fn late_end_of_a_call_leaves_the_next_request() {
-        let (task, first, second) = (Arc::new(SendingTask::default()), Upload::default(), Upload::default());
+        let (task, first, second) =
+            (Arc::new(SendingTask::default()), Arc::<Upload>::default(), Arc::<Upload>::default());
         blocked_after(&task, &first, || second.note_task());
         first.end(true);
         assert!(task.goes_on(Waker::noop()));
@@ -265,7 +289,7 @@ mod tests {
 
     #[test]
     fn late_end_of_a_call_leaves_a_request_without_body() {
-        let (task, first) = (Arc::new(SendingTask::default()), Upload::default());
+        let (task, first) = (Arc::new(SendingTask::default()), Arc::<Upload>::default());
         blocked_after(&task, &first, note_empty);
         first.end(false);
         assert!(task.goes_on(Waker::noop()));
@@ -273,7 +297,7 @@ mod tests {
 
     #[test]
     fn end_of_a_call_ends_a_blocked_request() {
-        let (task, first) = (Arc::new(SendingTask::default()), Upload::default());
+        let (task, first) = (Arc::new(SendingTask::default()), Arc::<Upload>::default());
         blocked_after(&task, &first, || {});
         first.end(true);
         assert!(!task.goes_on(Waker::noop()));

@@ -21,6 +21,7 @@
 //! [`Readiness`] is for the load balancer; the notice is the time that the load balancer has to check it.
 
 mod answering;
+mod builder;
 mod connection;
 mod phase;
 mod readiness;
@@ -30,6 +31,7 @@ mod socket;
 mod stats;
 mod write_deadline;
 
+pub use builder::{ServerBuilder, ServerConfigError};
 pub use readiness::Readiness;
 pub use serve::{Peer, Reserved, Served, Server};
 pub use stats::ServerStats;

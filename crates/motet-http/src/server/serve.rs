@@ -12,19 +12,20 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use motet::task::{CancelToken, Either, Name, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
+use motet::task::{CancelToken, Either, Nursery, Policy, Reason, Scope, ScopeError, race, timeout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
+use super::ServerStats;
 use super::answering::Answering;
+use super::builder::{ServerBuilder, ServerSettings};
 use super::connection::{Times, Watched, drive};
 use super::phase::ConnectionState;
 use super::registry::{Admission, Limits, Place, Registry};
 use super::socket;
 use super::stats::{Counted, Counts};
 use super::write_deadline::WriteDeadline;
-use super::{Readiness, ServerStats};
 use crate::client::BoxError;
 
 /// The delay after an accept that failed for want of descriptors or memory.
@@ -65,16 +66,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 #[must_use = "a server does nothing until it serves"]
 pub struct Server {
-    name: Option<Name>,
-    connections: usize,
-    per_peer: Option<usize>,
-    reserved: usize,
-    headers: Duration,
-    idle: Duration,
-    unread: Duration,
-    notice: Duration,
-    grace: Duration,
-    readiness: Option<Readiness>,
+    settings: ServerSettings,
     counts: Arc<Counts>,
 }
 
@@ -95,7 +87,7 @@ pub enum Served {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// In the extensions of a request whose connection is [reserved](Server::reserved_connections): all other connections
+/// In the extensions of a request whose connection is [reserved](ServerBuilder::reserved_connections): all other connections
 /// are busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reserved;
@@ -103,105 +95,16 @@ pub struct Reserved;
 impl Server {
     /// Creates a server with the defaults.
     pub fn new() -> Self {
-        Self {
-            name: None,
-            connections: 4_096,
-            per_peer: None,
-            reserved: 0,
-            headers: Duration::from_secs(30),
-            idle: Duration::from_secs(75),
-            unread: Duration::from_secs(30),
-            notice: Duration::ZERO,
-            grace: Duration::from_secs(20),
-            readiness: None,
-            counts: Arc::default(),
-        }
+        Self::with(ServerSettings::default())
     }
 
-    /// Sets the name of the server, and shows it in snapshots while it serves.
-    pub fn named(mut self, name: impl Into<Name>) -> Self {
-        self.name = Some(name.into());
-        self
+    /// Creates the builder of a server.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
     }
 
-    /// Sets the maximum number of connections.
-    ///
-    /// # Panics
-    /// If it is 0.
-    #[track_caller]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        assert!(connections > 0, "the number of connections is 0: it must be at least 1");
-        self.connections = connections;
-        self
-    }
-
-    /// Sets the maximum number of connections per address, for IPv6 per /64. At this limit, if all of them are busy, a
-    /// further connection is closed.
-    ///
-    /// # Panics
-    /// If it is 0.
-    #[track_caller]
-    pub fn max_connections_per_peer(mut self, connections: usize) -> Self {
-        assert!(connections > 0, "the number of connections is 0: it must be at least 1");
-        self.per_peer = Some(connections);
-        self
-    }
-
-    /// Sets the number of further connections for requests that must always be answered, such as health checks. Their
-    /// requests have [`Reserved`] in their extensions, so that the service can refuse other requests; each is the last
-    /// of its connection.
-    pub fn reserved_connections(mut self, connections: usize) -> Self {
-        self.reserved = connections;
-        self
-    }
-
-    /// Sets the timeout of the headers of a request: for the first request from the connect, for others from their
-    /// first byte.
-    ///
-    /// # Panics
-    /// If it is zero.
-    #[track_caller]
-    pub fn header_timeout(mut self, within: Duration) -> Self {
-        assert!(!within.is_zero(), "`header_timeout` is zero: no request could be read");
-        self.headers = within;
-        self
-    }
-
-    /// Sets how long a connection may be idle before it is closed. Zero closes each connection after its response.
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.idle = limit;
-        self
-    }
-
-    /// Sets how long a client may read nothing of its response before its connection is closed; on Linux also for a
-    /// client that is gone.
-    ///
-    /// # Panics
-    /// If it is zero.
-    #[track_caller]
-    pub fn unread_timeout(mut self, within: Duration) -> Self {
-        assert!(!within.is_zero(), "`unread_timeout` is zero: no response could be written");
-        self.unread = within;
-        self
-    }
-
-    /// Sets the readiness that becomes not ready at the stop.
-    pub fn readiness(mut self, readiness: &Readiness) -> Self {
-        self.readiness = Some(readiness.clone());
-        self
-    }
-
-    /// Sets how long the server accepts connections after the stop, so that a load balancer can notice. Zero closes the
-    /// listener immediately.
-    pub fn notice(mut self, time: Duration) -> Self {
-        self.notice = time;
-        self
-    }
-
-    /// Sets the grace of requests in flight, after the listener is closed. Zero closes their connections immediately.
-    pub fn grace(mut self, time: Duration) -> Self {
-        self.grace = time;
-        self
+    pub(super) fn with(settings: ServerSettings) -> Self {
+        Self { settings, counts: Arc::default() }
     }
 
     /// Returns the statistics of the server.
@@ -228,7 +131,7 @@ impl Server {
         let connections = Scope::builder().name("http connections").policy(Policy::Isolate);
         let cut = AtomicUsize::new(0);
         let served = connections.run(async |n: &Nursery| {
-            let _shown = self.name.clone().map(|name| {
+            let _shown = self.settings.name.clone().map(|name| {
                 let counts = Arc::clone(&self.counts);
                 n.register("http server", name, move || counts.stats().shown())
             });
@@ -267,8 +170,8 @@ impl Server {
             connections,
             registry: Registry::new(self.limits()),
             service: TowerToHyperService::new(service),
-            unread: self.unread,
-            times: Times { head: self.headers, idle: self.idle },
+            unread: self.settings.unread,
+            times: Times { head: self.settings.headers, idle: self.settings.idle },
             origin: Instant::now(),
             counts: &self.counts,
             drain: CancelToken::new(),
@@ -284,28 +187,26 @@ impl Server {
         }
         acceptor.take_backlog(listener);
         acceptor.drain.cancel(Reason::requested("the server is stopping"));
-        match timeout(self.grace, acceptor.registry.all_end()).await {
+        match timeout(self.settings.grace, acceptor.registry.all_end()).await {
             Ok(()) => 0,
             Err(_) => acceptor.registry.open(),
         }
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            in_all: self.connections,
-            per_peer: self.per_peer.unwrap_or_else(|| self.connections.div_ceil(4).saturating_mul(3)),
-            reserved: self.reserved,
-        }
+        let ServerSettings { connections, per_peer, reserved, .. } = self.settings;
+        let per_peer = per_peer.unwrap_or_else(|| connections.div_ceil(4).saturating_mul(3));
+        Limits { in_all: connections, per_peer, reserved }
     }
 
     /// The server is stopping, and the notice has elapsed.
     async fn stopped(&self, stop: &CancelToken) {
         stop.cancelled().await;
-        if let Some(readiness) = &self.readiness {
+        if let Some(readiness) = &self.settings.readiness {
             readiness.stop();
         }
-        if !self.notice.is_zero() {
-            sleep(self.notice).await;
+        if !self.settings.notice.is_zero() {
+            sleep(self.settings.notice).await;
         }
     }
 }
@@ -404,9 +305,9 @@ where
         };
         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
         let (drain, times, counted) = (self.drain.clone(), self.times, Counted::new(self.counts));
-        drop(self.connections.spawn("http connection", async move {
+        self.connections.spawn("http connection", async move {
             let _held = (place, counted);
             drive(connection, &state, &drain, times).await;
-        }));
+        });
     }
 }

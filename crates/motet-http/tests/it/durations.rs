@@ -15,9 +15,11 @@ use axum::Router;
 use axum::routing::get;
 use bytes::Bytes;
 use motet::task::{CancelToken, Nursery, Reason, Scope, Task, scope};
-use motet_http::{ApiClient, ApiClientBuilder, Body, Connections, ConnectionsBuilder, Served, Server};
+use motet_http::{
+    ApiClient, ApiClientBuilder, Body, Connections, ConnectionsBuilder, Served, Server, ServerBuilder,
+};
 use scan::check_complete;
-use table::{ABOVE_ZERO, Effect, LIMIT, Odd, Row, check};
+use table::{ABOVE_ZERO, Effect, LIMIT, Row, check};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
@@ -30,9 +32,6 @@ const REPORTS: [&str; 1] = ["connect/send_error.rs SendError::ConnectTimedOut"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const NEVER: Duration = Duration::MAX;
-
-/// No client is served if it is zero.
-const PANICS: [Odd; 4] = [Odd::Panics, Odd::AtOnce, Odd::Never, Odd::Never];
 
 fn rows() -> Vec<Row> {
     vec![
@@ -75,34 +74,36 @@ fn rows() -> Vec<Row> {
             uses: |odd| kept(odd, |connections, odd| connections.max_age(odd)),
         },
         Row {
-            setting: "server/serve.rs header_timeout",
-            means: PANICS,
-            uses: |odd| silent("", Server::new().header_timeout(odd)),
+            setting: "server/builder.rs header_timeout",
+            means: ABOVE_ZERO,
+            uses: |odd| silent("", Server::builder().header_timeout(odd)),
         },
         Row {
-            setting: "server/serve.rs idle_timeout",
+            setting: "server/builder.rs idle_timeout",
             means: LIMIT,
             uses: |odd| {
                 silent(
                     "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
-                    Server::new().idle_timeout(odd).header_timeout(NEVER),
+                    Server::builder().idle_timeout(odd).header_timeout(NEVER),
                 )
             },
         },
         Row {
-            setting: "server/serve.rs unread_timeout",
-            means: PANICS,
-            uses: |odd| silent("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n", Server::new().unread_timeout(odd)),
+            setting: "server/builder.rs unread_timeout",
+            means: ABOVE_ZERO,
+            uses: |odd| {
+                silent("GET /endless HTTP/1.1\r\nhost: a\r\n\r\n", Server::builder().unread_timeout(odd))
+            },
         },
         Row {
-            setting: "server/serve.rs notice",
+            setting: "server/builder.rs notice",
             means: LIMIT,
-            uses: |odd| stops(Server::new().notice(odd), false),
+            uses: |odd| stops(Server::builder().notice(odd), false),
         },
         Row {
-            setting: "server/serve.rs grace",
+            setting: "server/builder.rs grace",
             means: LIMIT,
-            uses: |odd| stops(Server::new().grace(odd), true),
+            uses: |odd| stops(Server::builder().grace(odd), true),
         },
     ]
 }
@@ -311,8 +312,9 @@ impl http_body::Body for Endless {
 }
 
 /// The effect: the server ends after its stop.
-fn silent(request: &'static str, server: Server) -> Effect {
+fn silent(request: &'static str, server: ServerBuilder) -> Effect {
     Box::pin(async move {
+        let server = server.build()?;
         scope(async |n: &Nursery<Infallible>| {
             let (mut client, _stop, _serving) = serve(n, server.clone(), CancelToken::new()).await;
             client.write_all(request.as_bytes()).await.unwrap();
@@ -332,8 +334,9 @@ fn silent(request: &'static str, server: Server) -> Effect {
 }
 
 /// The effect: the server ends after its stop.
-fn stops(server: Server, is_busy: bool) -> Effect {
+fn stops(server: ServerBuilder, is_busy: bool) -> Effect {
     Box::pin(async move {
+        let server = server.build()?;
         scope(async |n: &Nursery<Infallible>| {
             let begun = CancelToken::new();
             let (mut client, stop, serving) = serve(n, server, begun.clone()).await;

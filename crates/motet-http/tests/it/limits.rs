@@ -30,7 +30,7 @@ async fn max_in_flight_bounds_calls_and_waiting_calls_complete() {
             "hello"
         });
         let base = serve(n, Router::new().route("/", handler)).await;
-        let api = builder(n, &base).max_in_flight(3, 100).named("api").build().unwrap();
+        let api = builder(n, &base).max_in_flight(3, 100).name("api").build().unwrap();
         let answers = gather((0..50).map(|_| api.get("/").fetch_bytes())).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
         assert_eq!(most.load(Ordering::SeqCst), 3);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::Request;
 use motet::stream::{StreamCombinators as _, Yielder, generator};
 use motet::task::{CancelToken, Nursery, Reason, Task};
-use motet_http::{ErrorKind, Peer, Readiness, Served, Server};
+use motet_http::{ErrorKind, Peer, Readiness, Served, Server, ServerBuilder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
@@ -78,7 +78,8 @@ async fn stop_completes_requests_and_closes_idle_connections() {
 async fn grace_ends_requests_that_do_not_complete() {
     test(async |n| {
         let (router, gate) = gated();
-        let (base, stop, serving) = serve(n, Server::new().grace(Duration::from_millis(20)), router).await;
+        let (base, stop, serving) =
+            serve(n, Server::builder().grace(Duration::from_millis(20)).build().unwrap(), router).await;
         let api = builder(n, &base).without_retry().build().unwrap();
         let call = n.spawn("call", async move { api.get("/").fetch_bytes().await });
         gate.called.notified().await;
@@ -97,7 +98,7 @@ async fn readiness_fails_throughout_the_notice_before_a_stop() {
         let asked = readiness.clone();
         let router = Router::new().route("/readyz", get(async move || asked.status()));
         let notice = Duration::from_millis(200);
-        let server = Server::new().readiness(&readiness).notice(notice);
+        let server = Server::builder().readiness(&readiness).notice(notice).build().unwrap();
         let (base, stop, serving) = serve(n, server, router).await;
         let api = builder(n, &base).without_retry().build().unwrap();
         let ask = async || api.get("/readyz").send().await.unwrap().status().as_u16();
@@ -143,7 +144,8 @@ async fn silent_client_does_not_keep_the_only_slot() {
                 request.extensions().get::<Peer>().unwrap().0.ip().to_string()
             }),
         );
-        let server = Server::new().header_timeout(Duration::from_millis(50)).max_connections(1);
+        let server =
+            Server::builder().header_timeout(Duration::from_millis(50)).max_connections(1).build().unwrap();
         let (base, stop, serving) = serve(n, server, router).await;
         let silent = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
         // It has the only place until its time is over.
@@ -166,7 +168,7 @@ async fn until(is_so: impl Fn() -> bool) {
 async fn stats_and_snapshot_count_connections() {
     test(async |n| {
         let (router, gate) = gated();
-        let server = Server::new().named("api");
+        let server = Server::builder().name("api").build().unwrap();
         let (base, stop, serving) = serve(n, server.clone(), router).await;
         let counted = || (server.stats().connections, server.stats().accepted);
         assert_eq!(counted(), (0, 0));
@@ -309,7 +311,7 @@ async fn stop_serves_connections_in_the_backlog() {
 async fn half_a_head_does_not_delay_a_stop() {
     test(async |n| {
         let router = Router::new().route("/", get(async || "hello"));
-        let server = Server::new().grace(Duration::MAX).header_timeout(Duration::MAX);
+        let server = Server::builder().grace(Duration::MAX).header_timeout(Duration::MAX).build().unwrap();
         let (base, stop, serving) = serve(n, server.clone(), router).await;
         let mut half = TcpStream::connect(base.trim_start_matches("http://")).await.unwrap();
         half.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
@@ -320,12 +322,27 @@ async fn half_a_head_does_not_delay_a_stop() {
     .await;
 }
 
+#[test]
+fn server_setting_of_zero_is_an_error_that_names_it() {
+    let error = |builder: ServerBuilder| builder.build().unwrap_err().to_string();
+    let zero = Duration::ZERO;
+    assert_eq!(error(Server::builder().max_connections(0)), "`max_connections` is 0: it must be at least 1");
+    let per_peer = error(Server::builder().max_connections_per_peer(0));
+    assert_eq!(per_peer, "`max_connections_per_peer` is 0: it must be at least 1");
+    let headers = error(Server::builder().header_timeout(zero));
+    assert_eq!(headers, "`header_timeout` is zero: no request could be read");
+    let unread = error(Server::builder().unread_timeout(zero));
+    assert_eq!(unread, "`unread_timeout` is zero: no response could be written");
+    assert!(Server::builder().idle_timeout(zero).notice(zero).grace(zero).build().is_ok());
+}
+
 #[tokio::test]
 async fn silent_connections_make_way_for_new_ones() {
     test(async |n| {
         let router = Router::new().route("/", get(async || "hello"));
         let server =
-            Server::new().max_connections(8).max_connections_per_peer(8).header_timeout(Duration::MAX);
+            Server::builder().max_connections(8).max_connections_per_peer(8).header_timeout(Duration::MAX);
+        let server = server.build().unwrap();
         let (base, stop, serving) = serve(n, server.clone(), router).await;
         let address = base.trim_start_matches("http://");
         let mut silent = Vec::new();
@@ -346,7 +363,7 @@ async fn silent_connections_make_way_for_new_ones() {
 async fn peer_at_its_limit_is_refused_while_its_requests_run() {
     test(async |n| {
         let (router, gate) = gated();
-        let server = Server::new().max_connections_per_peer(2);
+        let server = Server::builder().max_connections_per_peer(2).build().unwrap();
         let (base, stop, serving) = serve(n, server.clone(), router).await;
         let mut busy = Vec::new();
         for _ in 0..2 {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use motet::batch::{Batcher, Builder};
+use motet::batch::Batcher;
 use motet::container::{ComponentHealth, Health, Running};
 use motet::task::Scope;
 use tokio::time::Instant;
@@ -37,7 +37,7 @@ impl<T: Clone + Send + Sync + 'static> CachedCheck<T> {
     {
         let last = Arc::new(Mutex::new(None::<(Instant, T)>));
         let compute = Arc::new(compute);
-        let batcher = Builder::new(scope).named(name).eager().max_delay(None).max_in_flight(1);
+        let batcher = Batcher::builder(scope).name(name).eager().max_delay(None).max_in_flight(1);
         let batcher = batcher.build(move |askers: Vec<()>| {
             let (last, compute) = (Arc::clone(&last), Arc::clone(&compute));
             async move {

@@ -145,7 +145,7 @@ impl Dispatcher {
         let tasks = Scope::builder().name("dispatch").policy(Policy::Isolate);
         let mut drained = DrainReport { handed_back: 0 };
         let ran = tasks.run(async |n: &Nursery| {
-            let (sender, reports) = queue::bounded(REPORTS);
+            let (sender, reports) = queue::bounded(REPORTS).expect("the capacity is valid");
             let InFlight { per_endpoint, total } = self.in_flight;
             let mut dispatch = DispatchLoop {
                 dispatcher: self,

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use motet::task::{Scope, timeout, timeout_at};
-use motet_http::{Body, Connections, Fault, InvalidClient, ReceivedBody, Versions, retry_after};
+use motet_http::{Body, ClientConfigError, Connections, Fault, ReceivedBody, Versions, retry_after};
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -116,7 +116,7 @@ impl Outbound {
         timeouts: Timeouts,
         per_host: usize,
         scope: &Scope,
-    ) -> Result<Self, InvalidClient> {
+    ) -> Result<Self, ClientConfigError> {
         let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
         let max_open = NonZeroUsize::new(files.map_or(usize::MAX, |files| files - files.div_ceil(4)));
         let max_open = max_open.unwrap_or(NonZeroUsize::MIN);

@@ -52,7 +52,7 @@ impl Readers {
     ) -> Result<Self, StoreError> {
         let reading = ReaderManager { scope: scope.clone(), database };
         let pool = Pool::builder(scope, reading)
-            .named(name)
+            .name(name)
             .max(max)
             // The callers have their own timeouts, except the dispatcher, which has none.
             .acquire_timeout(None)

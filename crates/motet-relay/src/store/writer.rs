@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use motet::batch::{Batcher, Builder, SubmitError};
+use motet::batch::{Batcher, SubmitError};
 use motet::task::{CancelToken, Reason, Scope};
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ErrorCode};
@@ -128,8 +128,8 @@ impl Writer {
             restart_at: RESTART_PAGES,
         })));
         let gone = CancelToken::new();
-        let jobs = Builder::<Job>::new(scope)
-            .named("writer")
+        let jobs = Batcher::builder::<Job>(scope)
+            .name("writer")
             // No timer: a commit takes the jobs that were queued during the previous commit.
             .eager()
             .max_delay(None)

@@ -5,11 +5,10 @@ use std::task::{Poll, ready};
 
 use tokio::task::coop;
 
-use super::builder::Builder;
 use super::entering::{Denied, Entering, Wants};
-use super::error::PostError;
-use super::handle::Handle;
-use super::outcome::BatchOutcome;
+use super::error::{PostError, SubmitError};
+use super::handle::BatchHandle;
+use super::run::BatchOutcome;
 use super::stats::BatchStats;
 use super::submit::Submit;
 use crate::sim;
@@ -48,23 +47,23 @@ use crate::task::Scope;
 /// # }
 /// ```
 pub struct Batcher<T, R, E> {
-    handle: Arc<Handle<T, R, E>>,
+    handle: Arc<BatchHandle<T, R, E>>,
 }
 
 impl<T: Send + 'static, R: Send + 'static, E: Send + Sync + 'static> Batcher<T, R, E> {
-    /// Creates a batcher in a scope, with the defaults of [`Builder`].
+    /// Creates a batcher in a scope, with the defaults of [`BatcherBuilder`](super::BatcherBuilder).
     #[track_caller]
     pub fn new<F, Fut>(scope: &Scope, handler: F) -> Self
     where
         F: Fn(Vec<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: BatchOutcome<Value = R, Error = E>> + Send + 'static,
     {
-        Builder::new(scope).open(handler)
+        Batcher::builder(scope).open(handler)
     }
 }
 
 impl<T, R, E> Batcher<T, R, E> {
-    pub(super) fn of(handle: Handle<T, R, E>) -> Self {
+    pub(super) fn of(handle: BatchHandle<T, R, E>) -> Self {
         Self { handle: Arc::new(handle) }
     }
 
@@ -77,12 +76,17 @@ impl<T, R, E> Batcher<T, R, E> {
     /// without end: use another batcher for the work of a handler.
     ///
     /// # Cancel safety
-    /// See [`Submit`]: an item whose batch does not run yet is removed, and other callers are not affected.
+    /// Safe for other callers, see Drop. The item of this caller is dropped with the future, or handled without an
+    /// answer.
     ///
     /// # Errors
-    /// [`SubmitError`](super::SubmitError). The item is handed back if it was in no batch.
+    /// [`SubmitError`]. The item is handed back if it was in no batch.
+    ///
+    /// # Drop
+    /// Before its batch runs, the item is removed and dropped; the other items of the batch stay. After that the handler
+    /// has the item, and its answer is dropped. A future that is held and not polled keeps its position in the line.
     #[track_caller]
-    pub fn submit(&self, item: T) -> Submit<'_, T, R, E> {
+    pub fn submit(&self, item: T) -> impl Future<Output = Result<R, SubmitError<T, E>>> {
         Submit::new(Entering::new(&self.handle.shared, item))
     }
 

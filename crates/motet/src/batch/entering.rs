@@ -3,25 +3,25 @@
 use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use super::block::Block;
 use super::error::PostError;
-use super::shared::{Core, Shared};
-use super::state::{Door, Seat};
+use super::shared::{BatchCore, BatchShared};
+use super::slots::BatchSlots;
+use super::state::{Admission, Waiter};
 
 pub(super) struct Entering<'a, T, R, E> {
-    shared: &'a Arc<Shared<T, R, E>>,
+    shared: &'a Arc<BatchShared<T, R, E>>,
     /// `Some` until the item is in a batch, or refused.
     item: Option<T>,
     /// The weight, once it was computed.
     weight: Option<u64>,
     /// The key in the line.
-    place: Option<usize>,
+    line_key: Option<usize>,
 }
 
-/// The seat of an item that is in a batch.
+/// The slot of an item that is in a batch.
 pub(super) struct Entered<T, R, E> {
-    pub(super) block: Arc<Block<T, R, E>>,
-    pub(super) seat: u32,
+    pub(super) slots: Arc<BatchSlots<T, R, E>>,
+    pub(super) slot: u32,
     pub(super) weight: u64,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Key {
 
 impl Key {
     /// Returns `true` if this is still the position of the key.
-    fn holds<T, R, E>(self, state: &mut Core<T, R, E>) -> bool {
+    fn holds<T, R, E>(self, state: &mut BatchCore<T, R, E>) -> bool {
         let Some(open) = state.open() else { return self.before == 0 };
         (self.before == 0 || self.batch == Some(open.number))
             && open.candidate(self.hash, self.before).is_none()
@@ -59,8 +59,8 @@ pub(super) enum Wants {
 }
 
 impl<'a, T, R, E> Entering<'a, T, R, E> {
-    pub(super) fn new(shared: &'a Arc<Shared<T, R, E>>, item: T) -> Self {
-        Self { shared, item: Some(item), weight: None, place: None }
+    pub(super) fn new(shared: &'a Arc<BatchShared<T, R, E>>, item: T) -> Self {
+        Self { shared, item: Some(item), weight: None, line_key: None }
     }
 
     /// The item, until it has entered a batch.
@@ -68,7 +68,7 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
         self.item.as_mut()
     }
 
-    pub(super) fn shared(&self) -> &'a Arc<Shared<T, R, E>> {
+    pub(super) fn shared(&self) -> &'a Arc<BatchShared<T, R, E>> {
         self.shared
     }
 
@@ -113,14 +113,14 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
             return refused(PostError::Closed(item));
         }
         let mut state = shared.state();
-        match state.door(self.place) {
-            Door::Closed => {
+        match state.admission(self.line_key) {
+            Admission::Closed => {
                 drop(state);
                 self.leave_line();
                 refused(PostError::Closed(item))
             }
-            Door::Full => {
-                let may_wait = self.place.is_some() || state.has_room_in_line();
+            Admission::Full => {
+                let may_wait = self.line_key.is_some() || state.may_join_line();
                 let Some(waker) = waker.take_if(|_| may_wait) else {
                     drop(state);
                     return refused(PostError::Full(item));
@@ -131,47 +131,47 @@ impl<'a, T, R, E> Entering<'a, T, R, E> {
                 drop(replaced);
                 Err(Denied::Waits)
             }
-            Door::Open if key.as_ref().is_some_and(|key| !key.holds(&mut state)) => {
+            Admission::Open if key.as_ref().is_some_and(|key| !key.holds(&mut state)) => {
                 self.item = Some(item);
                 Err(Denied::Changed)
             }
-            Door::Open => {
-                if let Some(place) = self.place.take() {
+            Admission::Open => {
+                if let Some(line_key) = self.line_key.take() {
                     // The capacity was offered, so no waker comes back.
-                    state.line.leave(place);
+                    state.line.leave(line_key);
                 }
-                let seat = match wants {
-                    Wants::Answer => waker.take().map_or(Seat::Posted, Seat::Asked),
-                    Wants::Nothing => Seat::Posted,
+                let waiter = match wants {
+                    Wants::Answer => waker.take().map_or(Waiter::Posted, Waiter::Asked),
+                    Wants::Nothing => Waiter::Posted,
                 };
-                let (block, seat) = shared.push(state, item, weight, seat, key);
-                Ok(Entered { block, seat, weight })
+                let (slots, slot) = shared.push(state, item, weight, waiter, key);
+                Ok(Entered { slots, slot, weight })
             }
         }
     }
 
     /// Returns a waker that the caller drops outside of the lock.
-    fn wait(&mut self, state: &mut MutexGuard<'_, Core<T, R, E>>, waker: Waker) -> Option<Waker> {
-        let Some(place) = self.place else {
-            self.place = Some(state.line.join(waker));
+    fn wait(&mut self, state: &mut MutexGuard<'_, BatchCore<T, R, E>>, waker: Waker) -> Option<Waker> {
+        let Some(line_key) = self.line_key else {
+            self.line_key = Some(state.line.join(waker));
             return None;
         };
-        let known = state.line.waker(place)?;
+        let known = state.line.waker(line_key)?;
         Some(std::mem::replace(known, waker))
     }
 
     /// Leaves the line. Offered capacity is offered to the next caller.
     #[inline(always)]
     pub(super) fn leave_line(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.give_up(place);
+        if let Some(line_key) = self.line_key.take() {
+            self.give_up(line_key);
         }
     }
 
     #[inline(never)]
-    fn give_up(&self, place: usize) {
+    fn give_up(&self, line_key: usize) {
         let mut state = self.shared.state();
-        let waker = state.line.leave(place);
+        let waker = state.line.leave(line_key);
         self.shared.settle(state);
         drop(waker);
     }

@@ -2,7 +2,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use super::block::Failure;
+use super::slots::Failure;
 
 /// The error of [`Batcher::submit`](super::Batcher::submit).
 ///
@@ -14,7 +14,7 @@ pub enum SubmitError<T, E> {
     Closed(T),
     /// The item alone is heavier than `max_weight`. Contains the item.
     TooHeavy(T),
-    /// [`max_in_line`](super::Builder::max_in_line) callers are already waiting for capacity. Contains the item. A
+    /// [`max_in_line`](super::BatcherBuilder::max_in_line) callers are already waiting for capacity. Contains the item. A
     /// retry is sensible later.
     Full(T),
     /// The handler returned an error for this item.
@@ -51,7 +51,7 @@ pub enum PostError<T> {
 pub enum LoadError<K, E> {
     /// The loader is closed, or its scope is cancelled or has ended. Contains the key, which was not looked up.
     Closed(K),
-    /// [`max_in_line`](super::LoaderBuilder::max_in_line) callers are already waiting for capacity. Contains the key. A
+    /// [`max_in_line`](super::BatcherBuilder::max_in_line) callers are already waiting for capacity. Contains the key. A
     /// retry is sensible later.
     Full(K),
     /// The handler returned an error for this key, or for the whole batch.
@@ -72,7 +72,7 @@ pub enum LoadError<K, E> {
 /// The error of invalid settings of a batcher or a loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BuildError {
+pub enum BatcherConfigError {
     /// `max_items` is 0, so no batch could hold an item.
     #[error("`max_items` is 0, but must be at least 1")]
     NoItems,

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use super::shared::Shared;
+use super::shared::BatchShared;
 use super::stats::BatchStats;
 use crate::mutant;
 use crate::observe::{Registration, Stats};
 use crate::task::Scope;
 
-pub(super) struct Handle<T, R, E> {
-    pub(super) shared: Arc<Shared<T, R, E>>,
+pub(super) struct BatchHandle<T, R, E> {
+    pub(super) shared: Arc<BatchShared<T, R, E>>,
     /// The registration in snapshots, if there is a name.
     _shown: Option<Registration>,
 }
 
-impl<T: Send + 'static, R: Send + 'static, E: Send + Sync + 'static> Handle<T, R, E> {
+impl<T: Send + 'static, R: Send + 'static, E: Send + Sync + 'static> BatchHandle<T, R, E> {
     /// Shows it in the snapshots of its scope.
     pub(super) fn shown(mut self, kind: &'static str, scope: &Scope) -> Self {
         let shared = Arc::downgrade(&self.shared);
@@ -24,8 +24,8 @@ impl<T: Send + 'static, R: Send + 'static, E: Send + Sync + 'static> Handle<T, R
     }
 }
 
-impl<T, R, E> Handle<T, R, E> {
-    pub(super) fn new(shared: Arc<Shared<T, R, E>>) -> Self {
+impl<T, R, E> BatchHandle<T, R, E> {
+    pub(super) fn new(shared: Arc<BatchShared<T, R, E>>) -> Self {
         Self { shared, _shown: None }
     }
 
@@ -70,10 +70,11 @@ impl<T, R, E> Handle<T, R, E> {
 }
 
 /// No caller can add an item any more: the waiting items run, and no task waits for a deadline.
-impl<T, R, E> Drop for Handle<T, R, E> {
+impl<T, R, E> Drop for BatchHandle<T, R, E> {
     fn drop(&mut self) {
-        if !mutant!("batch.forget_at_drop") {
-            self.close_now();
+        if mutant!("batch.forget_at_drop") {
+            return;
         }
+        self.close_now();
     }
 }

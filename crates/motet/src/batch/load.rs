@@ -1,31 +1,24 @@
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::task::coop;
 
-use super::block::Answer;
 use super::entering::{Denied, Entered, Entering, Key, Wants};
 use super::error::{LoadError, PostError};
-use super::shared::Shared;
+use super::shared::BatchShared;
+use super::slots::Answer;
 use crate::mutant;
 use crate::sim::Site;
 
-/// The future of a key's value. See [`Loader::load`](super::Loader::load).
-///
-/// # Drop
-/// If no other caller waits for the key and its batch does not run yet, the key is removed; the other keys stay.
-///
-/// # Cancel safety
-/// Safe: other callers are not affected.
+/// The future of [`Loader::load`](super::Loader::load).
 #[must_use = "a key is not looked up until the future is awaited"]
-pub struct Load<'a, K, V, E> {
+pub(super) struct Load<'a, K, V, E> {
     entering: Entering<'a, Asked<K>, Arc<V>, Arc<E>>,
     key: Arc<K>,
     hash: u64,
     /// Set once the key is in a batch.
-    entered: Option<Seat<K, V, E>>,
+    entered: Option<EnteredKey<K, V, E>>,
     site: Site,
 }
 
@@ -41,11 +34,11 @@ pub(super) struct Asked<K> {
 /// A key is moved, and never pinned.
 impl<K> Unpin for Asked<K> {}
 
-type Seat<K, V, E> = Entered<Asked<K>, Arc<V>, Arc<E>>;
+type EnteredKey<K, V, E> = Entered<Asked<K>, Arc<V>, Arc<E>>;
 
 impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
     #[track_caller]
-    pub(super) fn new(shared: &'a Arc<Shared<Asked<K>, Arc<V>, Arc<E>>>, key: K, hash: u64) -> Self {
+    pub(super) fn new(shared: &'a Arc<BatchShared<Asked<K>, Arc<V>, Arc<E>>>, key: K, hash: u64) -> Self {
         let key = Arc::new(key);
         let asked = Asked { key: Arc::clone(&key), own: None };
         let site = Site::named("loader", "load", || Some(shared.name.to_string()));
@@ -56,7 +49,7 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
     ///
     /// Keys are compared without a lock, since that is code of the user. So the result is checked again under the lock.
     #[allow(clippy::type_complexity, reason = "the output of `Entering`, for keys")]
-    fn seek(&mut self, cx: &Context<'_>) -> Poll<Result<Seat<K, V, E>, PostError<Asked<K>>>> {
+    fn seek(&mut self, cx: &Context<'_>) -> Poll<Result<EnteredKey<K, V, E>, PostError<Asked<K>>>> {
         let shared = self.entering.shared();
         let mut key = Key { hash: self.hash, before: 0, batch: None };
         loop {
@@ -72,8 +65,13 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
             let opened = state.is_open();
             drop(state);
             let waker = cx.waker().clone();
+            let theirs = found.as_ref().and_then(|(_, _, theirs)| theirs.as_ref());
+            let mut is_same = theirs.is_some_and(|theirs| **theirs == *self.key);
+            if mutant!("batch.join_any") {
+                is_same = theirs.is_some();
+            }
             match found {
-                Some((batch, number, Some(theirs))) if *theirs == *self.key || mutant!("batch.join_any") => {
+                Some((batch, number, _)) if is_same => {
                     let mut state = shared.state();
                     let open = state.open().filter(|open| open.number == batch);
                     let still = open
@@ -82,11 +80,11 @@ impl<'a, K: Eq + Clone, V, E> Load<'a, K, V, E> {
                     // user.
                     let mut waker = Some(waker);
                     let joined = still
-                        .and_then(|open| Some((Arc::clone(&open.block), open.join(number, waker.take()?))));
+                        .and_then(|open| Some((Arc::clone(&open.slots), open.join(number, waker.take()?))));
                     drop(state);
-                    if let Some((block, seat)) = joined {
+                    if let Some((slots, slot)) = joined {
                         self.entering.leave_line();
-                        return Poll::Ready(Ok(Entered { block, seat, weight: 0 }));
+                        return Poll::Ready(Ok(Entered { slots, slot, weight: 0 }));
                     }
                 }
                 // Another key of the same hash, or a key that was removed.
@@ -128,7 +126,7 @@ impl<K: Eq + Clone, V, E> Load<'_, K, V, E> {
     fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let budget = ready!(coop::poll_proceed(cx));
         let this = &mut *self;
-        let Some(Entered { block, seat, .. }) = &this.entered else {
+        let Some(Entered { slots, slot, .. }) = &this.entered else {
             let entered = ready!(this.seek(cx));
             budget.made_progress();
             return match entered {
@@ -141,7 +139,7 @@ impl<K: Eq + Clone, V, E> Load<'_, K, V, E> {
                 Err(PostError::Closed(_) | PostError::TooHeavy(_)) => Poll::Ready(Err(this.closed())),
             };
         };
-        let Some(answer) = this.entering.shared().answer(block, *seat, cx) else { return Poll::Pending };
+        let Some(answer) = this.entering.shared().answer(slots, *slot, cx) else { return Poll::Pending };
         budget.made_progress();
         this.entered = None;
         Poll::Ready(match answer {
@@ -154,17 +152,8 @@ impl<K: Eq + Clone, V, E> Load<'_, K, V, E> {
 
 impl<K, V, E> Drop for Load<'_, K, V, E> {
     fn drop(&mut self) {
-        if let Some(Entered { block, seat, weight }) = self.entered.take() {
-            self.entering.shared().leave(&block, seat, weight);
+        if let Some(Entered { slots, slot, weight }) = self.entered.take() {
+            self.entering.shared().leave(&slots, slot, weight);
         }
-    }
-}
-
-impl<K: fmt::Debug, V, E> fmt::Debug for Load<'_, K, V, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Load")
-            .field("key", &self.key)
-            .field("entered", &self.entered.is_some())
-            .finish_non_exhaustive()
     }
 }

@@ -1,20 +1,16 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::error::BuildError;
-use super::handle::Handle;
+use super::builder::{BatcherBuilder, Keys};
+use super::error::{BatcherConfigError, LoadError};
+use super::handle::BatchHandle;
 use super::load::{Asked, Load};
-use super::outcome::BatchOutcome;
-use super::run::starter;
-use super::settings::Settings;
-use super::shared::Shared;
-use super::state::{Seating, State};
+use super::run::{BatchOutcome, starter};
+use super::state::SlotMap;
 use super::stats::BatchStats;
-use super::watch;
+use crate::task::Scope;
 use crate::task::caught::quietly_drop;
-use crate::task::{Name, Scope};
 use crate::{mutant, sim};
 
 /// Looks up values by key, in batches that contain each key once for all its callers.
@@ -46,11 +42,11 @@ use crate::{mutant, sim};
 /// # }
 /// ```
 pub struct Loader<K, V, E> {
-    inner: Arc<Inner<K, V, E>>,
+    inner: Arc<LoaderInner<K, V, E>>,
 }
 
-struct Inner<K, V, E> {
-    handle: Handle<Asked<K>, Arc<V>, Arc<E>>,
+struct LoaderInner<K, V, E> {
+    handle: BatchHandle<Asked<K>, Arc<V>, Arc<E>>,
     /// Random per loader: keys are batched in the order of the calls, not of their hashes.
     hasher: RandomState,
 }
@@ -61,14 +57,14 @@ where
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Creates a loader in a scope, with the defaults of [`LoaderBuilder`].
+    /// Creates a loader in a scope, with the defaults of [`BatcherBuilder`].
     #[track_caller]
     pub fn new<F, Fut>(scope: &Scope, handler: F) -> Self
     where
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: BatchOutcome<Value = V, Error = E>> + Send + 'static,
     {
-        LoaderBuilder::new(scope).open(handler)
+        Loader::builder(scope).open(handler)
     }
 
     /// Loads the value of a key.
@@ -77,12 +73,15 @@ where
     /// value, or the same error. Each call costs one allocation.
     ///
     /// # Cancel safety
-    /// See [`Load`]: other callers are not affected.
+    /// Safe: other callers are not affected.
     ///
     /// # Errors
-    /// [`LoadError`](super::LoadError).
+    /// [`LoadError`]. The key is handed back if it was not looked up.
+    ///
+    /// # Drop
+    /// If no other caller waits for the key and its batch does not run yet, the key is removed; the other keys stay.
     #[track_caller]
-    pub fn load(&self, key: K) -> Load<'_, K, V, E> {
+    pub fn load(&self, key: K) -> impl Future<Output = Result<Arc<V>, LoadError<K, E>>> {
         let hash = self.inner.hasher.hash_one(&key);
         Load::new(&self.inner.handle.shared, key, hash)
     }
@@ -136,80 +135,28 @@ impl<K, V, E> fmt::Debug for Loader<K, V, E> {
     }
 }
 
-/// Sets the options of a [`Loader`].
-///
-/// # Defaults
-/// Those of a [`Builder`](super::Builder): at most 64 different keys in a batch, 1 ms after its first key, 4 batches in
-/// flight, 16 times the keys of a batch waiting, 10 000 callers that wait for capacity, not eager, no name.
-#[derive(Debug)]
-#[must_use = "the loader is created by `build`"]
-pub struct LoaderBuilder {
-    scope: Scope,
-    settings: Settings,
-}
-
-impl LoaderBuilder {
+impl Loader<(), (), ()> {
     /// Creates a builder for a loader in a scope. Its batches run as tasks of that scope.
     #[track_caller]
-    pub fn new(scope: &Scope) -> Self {
-        Self { scope: scope.clone(), settings: Settings::new() }
+    pub fn builder<K>(scope: &Scope) -> BatcherBuilder<K, Keys> {
+        BatcherBuilder::new(scope)
     }
+}
 
-    /// Sets the name, and shows the loader in the snapshots of its scope.
-    pub fn named(mut self, name: impl Into<Name>) -> Self {
-        self.settings.name = Some(name.into());
-        self
-    }
-
-    /// Sets how many different keys a batch holds; 64 by default.
-    pub fn max_keys(mut self, keys: usize) -> Self {
-        self.settings.max_items = keys;
-        self
-    }
-
-    /// Sets the delay after the first key of a batch at which the batch runs, full or not; 1 ms by default. With `None`
-    /// or [`Duration::MAX`] a batch runs when it is full, flushed or closed. With zero it runs without delay.
-    pub fn max_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
-        self.settings.max_delay = delay.into();
-        self
-    }
-
-    /// Sets how many batches may be in flight; 4 by default.
-    pub fn max_in_flight(mut self, batches: usize) -> Self {
-        self.settings.max_in_flight = batches;
-        self
-    }
-
-    /// Sets how many keys may wait for their batch; further callers wait for capacity. 16 times the keys of a batch by
-    /// default.
-    pub fn max_waiting(mut self, keys: usize) -> Self {
-        self.settings.max_waiting = Some(keys);
-        self
-    }
-
-    /// Sets how many callers may wait for capacity; further callers fail at once with `Full`. 10 000 by default; with
-    /// zero no caller waits.
-    pub fn max_in_line(mut self, callers: usize) -> Self {
-        self.settings.max_in_line = callers;
-        self
-    }
-
-    /// Runs a batch at once when none is in flight: keys are batched only while the handler is busy.
-    pub fn eager(mut self) -> Self {
-        self.settings.eager = true;
-        self
-    }
-
+impl<K> BatcherBuilder<K, Keys>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
     /// Creates the loader.
     ///
-    /// `handler` gets the keys of a batch, each once, and returns a value or an error for each, in their order, or one
-    /// error for all: see [`BatchOutcome`].
+    /// `handler` gets the keys of a batch, each once, and returns a `Vec<Result<V, E>>` with a value or an error for each
+    /// key, in their order; or a `Result<Vec<Result<V, E>>, E>`, whose error is the answer to all of them. It is called in
+    /// a task of its own for each batch.
     ///
     /// # Errors
-    /// [`BuildError`]: a limit is out of its range.
-    pub fn build<K, V, E, F, Fut>(self, handler: F) -> Result<Loader<K, V, E>, BuildError>
+    /// [`BatcherConfigError`]: a setting is out of its range.
+    pub fn build<V, E, F, Fut>(self, handler: F) -> Result<Loader<K, V, E>, BatcherConfigError>
     where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
         V: Send + Sync + 'static,
         E: Send + Sync + 'static,
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
@@ -220,16 +167,14 @@ impl LoaderBuilder {
     }
 
     /// Creates the loader from valid settings.
-    fn open<K, V, E, F, Fut>(self, handler: F) -> Loader<K, V, E>
+    fn open<V, E, F, Fut>(self, handler: F) -> Loader<K, V, E>
     where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
         V: Send + Sync + 'static,
         E: Send + Sync + 'static,
         F: Fn(Vec<K>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: BatchOutcome<Value = V, Error = E>> + Send + 'static,
     {
-        let Self { scope, settings } = self;
-        let is_named = settings.name.is_some();
+        let Self { scope, settings, .. } = self;
         let handler = Arc::new(handler);
         let by_key = move |keys: Vec<Asked<K>>| {
             let handler = Arc::clone(&handler);
@@ -252,20 +197,8 @@ impl LoaderBuilder {
                 }
             }
         };
-        let handle = Handle::new(Arc::new(Shared {
-            state: State::new(settings.limits(u64::MAX)).into(),
-            ended: Default::default(),
-            watch: Default::default(),
-            name: settings.name.unwrap_or_else(|| Name::from("load")),
-            site: settings.site,
-            max_delay: settings.max_delay,
-            weigh: None,
-            start_watch: watch::start,
-            start: starter(scope.clone(), by_key),
-            spread: Seating::by_seat,
-            scope: scope.clone(),
-        }));
-        let handle = if is_named { handle.shown("loader", &scope) } else { handle };
-        Loader { inner: Arc::new(Inner { handle, hasher: RandomState::new() }) }
+        let start = starter(scope.clone(), by_key);
+        let handle = settings.open(&scope, ("loader", "load"), None, start, SlotMap::by_slot);
+        Loader { inner: Arc::new(LoaderInner { handle, hasher: RandomState::new() }) }
     }
 }

@@ -54,27 +54,22 @@
 //!   is taken.
 
 mod batcher;
-mod block;
 mod builder;
 mod entering;
 mod error;
 mod handle;
 mod load;
 mod loader;
-mod outcome;
 mod run;
-mod settings;
 mod shared;
+mod slots;
 mod state;
 mod stats;
 mod submit;
 mod watch;
 
 pub use batcher::Batcher;
-pub use builder::Builder;
-pub use error::{BuildError, LoadError, PostError, SubmitError};
-pub use load::Load;
-pub use loader::{Loader, LoaderBuilder};
-pub use outcome::BatchOutcome;
+pub use builder::BatcherBuilder;
+pub use error::{BatcherConfigError, LoadError, PostError, SubmitError};
+pub use loader::Loader;
 pub use stats::BatchStats;
-pub use submit::Submit;

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::block::{Answers, Block, Failure};
-use super::outcome::BatchOutcome;
-use super::shared::{Shared, Start};
-use super::state::Seating;
+use super::shared::{BatchShared, Start};
+use super::slots::{Answers, BatchSlots, Failure};
+use super::state::SlotMap;
 use crate::task::caught::Caught;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::coop::cooperative;
@@ -14,23 +13,60 @@ use crate::task::gate::Class;
 use crate::task::{CancelToken, Scope};
 use crate::{mutant, sim};
 
+/// The output of a handler: an answer for each item, in the order of the items, or one error for all of them.
+///
+/// Implemented for `Vec<Result<R, E>>` and for `Result<Vec<Result<R, E>>, E>`.
+#[allow(unnameable_types, reason = "handlers return one of two types, and do not name the trait")]
+#[diagnostic::on_unimplemented(
+    message = "a batch handler cannot return `{Self}`",
+    label = "return `Vec<Result<R, E>>`, or `Result<Vec<Result<R, E>>, E>`"
+)]
+pub trait BatchOutcome {
+    /// The answer to an item.
+    type Value;
+    /// The error of an item.
+    type Error;
+
+    /// The answers to the items, or the error for all of them.
+    #[allow(clippy::type_complexity, reason = "a result of results")]
+    fn into_answers(self) -> Result<Vec<Result<Self::Value, Self::Error>>, Self::Error>;
+}
+
+impl<R, E> BatchOutcome for Vec<Result<R, E>> {
+    type Value = R;
+    type Error = E;
+
+    fn into_answers(self) -> Result<Self, E> {
+        Ok(self)
+    }
+}
+
+impl<R, E> BatchOutcome for Result<Vec<Result<R, E>>, E> {
+    type Value = R;
+    type Error = E;
+
+    fn into_answers(self) -> Self {
+        self
+    }
+}
+
 pub(super) struct Running<T, R, E> {
-    shared: Arc<Shared<T, R, E>>,
-    block: Arc<Block<T, R, E>>,
+    shared: Arc<BatchShared<T, R, E>>,
+    slots: Arc<BatchSlots<T, R, E>>,
     /// `Some` until the handler gets the items.
     items: Option<Vec<T>>,
-    seating: Seating,
+    slot_map: SlotMap,
     ended: bool,
 }
 
 impl<T, R, E> Running<T, R, E> {
     pub(super) fn new(
-        shared: Arc<Shared<T, R, E>>,
-        block: Arc<Block<T, R, E>>,
+        shared: Arc<BatchShared<T, R, E>>,
+        slots: Arc<BatchSlots<T, R, E>>,
         items: Vec<T>,
-        seating: Seating,
+        slot_map: SlotMap,
     ) -> Self {
-        Self { shared, block, items: Some(items), seating, ended: false }
+        Self { shared, slots, items: Some(items), slot_map, ended: false }
     }
 
     async fn run<F, Fut>(mut self, handler: Arc<F>)
@@ -39,12 +75,12 @@ impl<T, R, E> Running<T, R, E> {
         Fut: Future<Output: BatchOutcome<Value = R, Error = E>>,
     {
         let items = self.items.take().unwrap_or_default();
-        let items = self.seating.in_order(items);
+        let items = self.slot_map.in_order(items);
         let count = items.len();
         sim::op("batch.run");
         // The call is inside as well: a handler may panic before it returns its future.
         let answers = match Caught::new(async move { handler(items).await.into_answers() }).await {
-            Ok(Ok(answers)) if answers.len() == count => Ok((self.shared.spread)(&self.seating, answers)),
+            Ok(Ok(answers)) if answers.len() == count => Ok((self.shared.spread)(&self.slot_map, answers)),
             Ok(Ok(answers)) => {
                 let mismatch = Failure::Mismatch { items: count, answers: answers.len() };
                 self.shared.drop_caught(answers);
@@ -58,18 +94,21 @@ impl<T, R, E> Running<T, R, E> {
 
     fn end(&mut self, answers: Answers<T, R, E>) {
         self.ended = true;
-        self.shared.end(&self.block, answers);
+        self.shared.end(&self.slots, answers);
     }
 }
 
 /// If it is dropped before its end, the scope is cancelled, or the runtime shuts down: no further batch would run.
 impl<T, R, E> Drop for Running<T, R, E> {
     fn drop(&mut self) {
-        if self.ended || mutant!("batch.strand_on_cancel") {
+        if mutant!("batch.strand_on_cancel") {
+            return;
+        }
+        if self.ended {
             return;
         }
         let answers = match self.items.take() {
-            Some(items) => Answers::Back(self.seating.by_number(items)),
+            Some(items) => Answers::Back(self.slot_map.by_number(items)),
             None => Answers::All(Failure::Cancelled),
         };
         // First, so that the end of this batch starts no other one.

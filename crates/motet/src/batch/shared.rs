@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::block::{Answer, Answers, Block, Found};
 use super::entering::Key;
 use super::run::Running;
-use super::state::{Batch, Seat, Seating, State};
+use super::slots::{Answer, Answers, BatchSlots, Ended, Found};
+use super::state::{Batch, BatchState, SlotMap, Waiter};
 use crate::mutant;
 use crate::task::core::{Level, panic_message};
 use crate::task::notify::Notify;
@@ -18,11 +18,11 @@ use crate::task::renew::renew;
 use crate::task::wakers::wake_each;
 use crate::task::{Name, Scope};
 
-pub(super) type Core<T, R, E> = State<T, Waker, Arc<Block<T, R, E>>>;
-type Taken<T, R, E> = Batch<T, Waker, Arc<Block<T, R, E>>>;
+pub(super) type BatchCore<T, R, E> = BatchState<T, Waker, Arc<BatchSlots<T, R, E>>>;
+type Taken<T, R, E> = Batch<T, Waker, Arc<BatchSlots<T, R, E>>>;
 
-pub(super) struct Shared<T, R, E> {
-    pub(super) state: Mutex<Core<T, R, E>>,
+pub(super) struct BatchShared<T, R, E> {
+    pub(super) state: Mutex<BatchCore<T, R, E>>,
     /// Notified whenever a batch has ended, for callers that wait for several batches.
     pub(super) ended: Notify,
     /// Notified when the watch has less to wait for.
@@ -45,18 +45,18 @@ pub(super) type Weigh<T> = (u64, Box<dyn Fn(&T) -> u64 + Send + Sync>);
 /// Starts a task for a batch. It contains the handler and the type of its future.
 pub(super) type Start<T, R, E> = Box<dyn Fn(Running<T, R, E>) + Send + Sync>;
 
-/// Assigns the answers of the items to the seats of the callers.
-pub(super) type Spread<R, E> = fn(&Seating, Vec<Result<R, E>>) -> Vec<Option<Result<R, E>>>;
+/// Assigns the answers of the items to the slots of the callers.
+pub(super) type Spread<R, E> = fn(&SlotMap, Vec<Result<R, E>>) -> Vec<Option<Result<R, E>>>;
 
 /// The work that follows a change of the state, once the lock is released.
-struct Todo<T, R, E> {
+struct BatchTodo<T, R, E> {
     batches: Vec<Running<T, R, E>>,
     wakers: Vec<Waker>,
 }
 
-impl<T, R, E> Shared<T, R, E> {
+impl<T, R, E> BatchShared<T, R, E> {
     /// No code of the user runs under this lock, so the state of a poisoned lock is sound.
-    pub(super) fn state(&self) -> MutexGuard<'_, Core<T, R, E>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, BatchCore<T, R, E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,17 +69,17 @@ impl<T, R, E> Shared<T, R, E> {
     #[inline(always)]
     pub(super) fn push(
         self: &Arc<Self>,
-        mut state: MutexGuard<'_, Core<T, R, E>>,
+        mut state: MutexGuard<'_, BatchCore<T, R, E>>,
         item: T,
         weight: u64,
-        seat: Seat<Waker>,
+        waiter: Waiter<Waker>,
         key: Option<Key>,
-    ) -> (Arc<Block<T, R, E>>, u32) {
+    ) -> (Arc<BatchSlots<T, R, E>>, u32) {
         let begin = |number| {
             let deadline = self.max_delay.and_then(|delay| Instant::now().checked_add(delay));
-            (Arc::new(Block::new(number)), deadline)
+            (Arc::new(BatchSlots::new(number)), deadline)
         };
-        let pushed = state.push(item, weight, seat, begin);
+        let pushed = state.push(item, weight, waiter, begin);
         if let (Some(key), Some(open)) = (key, state.open()) {
             open.note_key(key.hash, key.before);
         }
@@ -90,15 +90,15 @@ impl<T, R, E> Shared<T, R, E> {
     /// Does the work that follows a change of the state: starts batches, notifies callers in line, starts a watch. All
     /// of it once the lock is released.
     #[inline(always)]
-    pub(super) fn settle(self: &Arc<Self>, state: MutexGuard<'_, Core<T, R, E>>) {
+    pub(super) fn settle(self: &Arc<Self>, state: MutexGuard<'_, BatchCore<T, R, E>>) {
         if !state.is_at_rest() {
             self.settle_what_is_left(state);
         }
     }
 
     #[inline(never)]
-    fn settle_what_is_left(self: &Arc<Self>, mut state: MutexGuard<'_, Core<T, R, E>>) {
-        let mut todo = Todo { batches: Vec::new(), wakers: Vec::new() };
+    fn settle_what_is_left(self: &Arc<Self>, mut state: MutexGuard<'_, BatchCore<T, R, E>>) {
+        let mut todo = BatchTodo { batches: Vec::new(), wakers: Vec::new() };
         while let Some(batch) = state.next() {
             todo.batches.push(self.take(batch));
         }
@@ -113,16 +113,16 @@ impl<T, R, E> Shared<T, R, E> {
         }
     }
 
-    /// Turns a batch into a running one: under the lock, so that a caller always finds its seat in the state or in the
-    /// block.
+    /// Turns a batch into a running one: under the lock, so that a caller always finds its waker in the state or in the
+    /// slots.
     fn take(self: &Arc<Self>, batch: Taken<T, R, E>) -> Running<T, R, E> {
-        let Batch { block, items, seats, seating, .. } = batch;
-        block.run(seats);
-        Running::new(Arc::clone(self), block, items, seating)
+        let Batch { slots, items, waiters, slot_map, .. } = batch;
+        slots.run(waiters);
+        Running::new(Arc::clone(self), slots, items, slot_map)
     }
 
     /// Ends a running batch: its callers get their answers, and the next batch may start.
-    pub(super) fn end(self: &Arc<Self>, block: &Block<T, R, E>, mut answers: Answers<T, R, E>) {
+    pub(super) fn end(self: &Arc<Self>, slots: &BatchSlots<T, R, E>, mut answers: Answers<T, R, E>) {
         let whole = match &answers {
             Answers::Each(_) => None,
             Answers::All(failure) => Some(failure.words()),
@@ -131,34 +131,43 @@ impl<T, R, E> Shared<T, R, E> {
         if let Some(why) = &whole {
             crate::log::warn!(scope = self.scope.name(), batcher = %self.name, why, "a batch failed");
         }
-        if let Answers::Each(each) = &mut answers
-            && mutant!("batch.swap_answers")
-            && each.len() > 1
-        {
-            each.swap(0, 1);
+        if mutant!("batch.swap_answers") {
+            let each = match &mut answers {
+                Answers::Each(each) => each.as_mut_slice(),
+                Answers::All(_) | Answers::Back(_) => &mut [],
+            };
+            let two = each.len().min(2);
+            each[..two].reverse();
         }
-        let panicked = whole.is_some() && !matches!(answers, Answers::Back(_));
-        let mut ended = block.end(answers);
-        let failed = |(seat, answer): &&(Seat<Waker>, Answer<T, R, E>)| {
-            matches!(seat, Seat::Posted) && !matches!(answer, Answer::Each(Ok(_)))
+        let ended = slots.end(answers);
+        let failed = |(waiter, answer): &&(Waiter<Waker>, Answer<T, R, E>)| {
+            matches!(waiter, Waiter::Posted) && !matches!(answer, Answer::Each(Ok(_)))
         };
         let failed_posts = ended.unasked.iter().filter(failed).count();
         let mut state = self.state();
-        if !(panicked && mutant!("batch.leak_slot")) {
-            state.end(block.number);
+        state.end(slots.number);
+        if mutant!("batch.leak_slot") {
+            state.in_flight += usize::from(whole.is_some());
         }
         state.totals.failed_batches += u64::from(whole.is_some());
         state.totals.failed_posts += failed_posts as u64;
-        if !mutant!("batch.start_no_next") {
-            // The next batch first: its handler has something to wait for, the answered callers have not.
-            self.settle(state);
+        if mutant!("batch.start_no_next") {
+            drop(state);
+            return self.answer_callers(ended, failed_posts);
         }
+        // The next batch first: its handler has something to wait for, the answered callers have not.
+        self.settle(state);
+        self.answer_callers(ended, failed_posts);
+    }
+
+    /// Wakes the callers of a batch that has ended, and drops the answers that no caller takes.
+    fn answer_callers(&self, mut ended: Ended<T, R, E>, failed_posts: usize) {
         if mutant!("batch.lost_wake") {
-            ended.seats.pop();
+            ended.waiters.pop();
         }
-        wake_each(ended.seats.into_iter().filter_map(|seat| match seat {
-            Seat::Asked(waker) => Some(waker),
-            Seat::Posted | Seat::Gone => None,
+        wake_each(ended.waiters.into_iter().filter_map(|waiter| match waiter {
+            Waiter::Asked(waker) => Some(waker),
+            Waiter::Posted | Waiter::Gone => None,
         }));
         self.ended.notify_waiters();
         if failed_posts > 0 {
@@ -173,22 +182,22 @@ impl<T, R, E> Shared<T, R, E> {
     pub(super) fn abandon(self: &Arc<Self>) {
         let mut state = self.state();
         let left = state.abandon();
-        let left: Vec<_> = left.into_iter().map(|batch| (Arc::clone(&batch.block), batch)).collect();
+        let left: Vec<_> = left.into_iter().map(|batch| (Arc::clone(&batch.slots), batch)).collect();
         let mut posted = 0;
         let mut backs = Vec::with_capacity(left.len());
-        for (block, batch) in left {
-            let Batch { items, seats, seating, .. } = batch;
-            posted += seats.iter().filter(|seat| matches!(seat, Seat::Posted)).count();
-            block.run(seats);
-            backs.push((block, items, seating));
+        for (slots, batch) in left {
+            let Batch { items, waiters, slot_map, .. } = batch;
+            posted += waiters.iter().filter(|waiter| matches!(waiter, Waiter::Posted)).count();
+            slots.run(waiters);
+            backs.push((slots, items, slot_map));
         }
         state.totals.failed_posts += posted as u64;
         self.settle(state);
-        for (block, items, seating) in backs {
-            let ended = block.end(Answers::Back(seating.by_number(items)));
-            wake_each(ended.seats.into_iter().filter_map(|seat| match seat {
-                Seat::Asked(waker) => Some(waker),
-                Seat::Posted | Seat::Gone => None,
+        for (slots, items, slot_map) in backs {
+            let ended = slots.end(Answers::Back(slot_map.by_number(items)));
+            wake_each(ended.waiters.into_iter().filter_map(|waiter| match waiter {
+                Waiter::Asked(waker) => Some(waker),
+                Waiter::Posted | Waiter::Gone => None,
             }));
             ended.unasked.into_iter().for_each(|unasked| self.drop_caught(unasked));
         }
@@ -203,48 +212,53 @@ impl<T, R, E> Shared<T, R, E> {
     #[inline(always)]
     pub(super) fn answer(
         &self,
-        block: &Block<T, R, E>,
-        seat: u32,
+        slots: &BatchSlots<T, R, E>,
+        slot: u32,
         cx: &Context<'_>,
     ) -> Option<Answer<T, R, E>> {
         // A caller that was woken for its answer finds it here.
-        block.take(seat).or_else(|| self.answer_or_wait(block, seat, cx.waker()))
+        slots.take(slot).or_else(|| self.answer_or_wait(slots, slot, cx.waker()))
     }
 
     #[inline(never)]
-    fn answer_or_wait(&self, block: &Block<T, R, E>, seat: u32, waker: &Waker) -> Option<Answer<T, R, E>> {
+    fn answer_or_wait(
+        &self,
+        slots: &BatchSlots<T, R, E>,
+        slot: u32,
+        waker: &Waker,
+    ) -> Option<Answer<T, R, E>> {
         renew(waker, |renewal| {
             loop {
-                match block.look(seat, renewal) {
+                match slots.look(slot, renewal) {
                     Found::Here(answer) => return Some(Some(answer)),
                     Found::Runs => return Some(None),
                     Found::OtherWaker => return None,
                     Found::Waits => {}
                 }
                 let mut state = self.state();
-                // The batch was started in between, so the block has the seats.
-                let Some(batch) = state.find(block.number) else { continue };
-                let Seat::Asked(kept) = &mut batch.seats[seat as usize] else { return Some(None) };
+                // The batch was started in between, so the slots have the waiters.
+                let Some(batch) = state.find(slots.number) else { continue };
+                let Waiter::Asked(kept) = &mut batch.waiters[slot as usize] else { return Some(None) };
                 return renewal.set(kept).then_some(None);
             }
         })
     }
 
-    /// Leaves a seat. The item is removed if its batch does not run yet, and no other caller waits for it.
-    pub(super) fn leave(self: &Arc<Self>, block: &Block<T, R, E>, seat: u32, weight: u64) {
+    /// Leaves a slot. The item is removed if its batch does not run yet, and no other caller waits for it.
+    pub(super) fn leave(self: &Arc<Self>, slots: &BatchSlots<T, R, E>, slot: u32, weight: u64) {
         loop {
             // The returned values are dropped here, without a lock.
-            if let Some(was) = block.leave(seat) {
+            if let Some(was) = slots.leave(slot) {
                 drop(was);
                 return;
             }
             let mut state = self.state();
-            if let Some(was) = state.leave(block.number, seat, weight) {
+            if let Some(was) = state.leave(slots.number, slot, weight) {
                 self.settle(state);
                 if let Some(emptied) = &was.2 {
-                    // No caller has a seat in this batch. A caller with a seat would otherwise search for the batch
+                    // No caller has a slot in this batch. A caller with a slot would otherwise search for the batch
                     // without end.
-                    emptied.block.end(Answers::Back(Vec::new()));
+                    emptied.slots.end(Answers::Back(Vec::new()));
                     self.ended.notify_waiters();
                 }
                 drop(was);

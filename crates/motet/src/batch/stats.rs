@@ -1,4 +1,4 @@
-use super::shared::Shared;
+use super::shared::BatchShared;
 use crate::observe::Stats;
 
 /// The numbers of a batcher or a loader.
@@ -24,7 +24,7 @@ pub struct BatchStats {
 }
 
 impl BatchStats {
-    pub(super) fn of<T, R, E>(shared: &Shared<T, R, E>) -> Self {
+    pub(super) fn of<T, R, E>(shared: &BatchShared<T, R, E>) -> Self {
         let state = shared.state();
         Self {
             waiting: state.waiting(),

@@ -1,23 +1,15 @@
-use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::block::Answer;
 use super::entering::{Entered, Entering, Wants};
 use super::error::SubmitError;
+use super::slots::Answer;
 use crate::sim::Site;
 use crate::task::budget::poll_share;
 
-/// The future of an item's answer. See [`Batcher::submit`](super::Batcher::submit).
-///
-/// # Drop
-/// Before its batch runs, the item is removed and dropped; the other items of the batch stay. After that the handler
-/// has the item, and its answer is dropped. A future that is held and not polled keeps its position in the line.
-///
-/// # Cancel safety
-/// Safe for other callers, see Drop. The item of this caller is dropped with the future, or handled without an answer.
+/// The future of [`Batcher::submit`](super::Batcher::submit).
 #[must_use = "an item is not submitted until the future is awaited"]
-pub struct Submit<'a, T, R, E> {
+pub(super) struct Submit<'a, T, R, E> {
     entering: Entering<'a, T, R, E>,
     /// Set once the item is in a batch.
     entered: Option<Entered<T, R, E>>,
@@ -51,7 +43,7 @@ impl<T, R, E> Submit<'_, T, R, E> {
     fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let share = ready!(poll_share(cx));
         let this = &mut *self;
-        let Some(Entered { block, seat, .. }) = &this.entered else {
+        let Some(Entered { slots, slot, .. }) = &this.entered else {
             let entered = ready!(this.entering.poll(Wants::Answer, cx));
             share.spend();
             this.entered = match entered {
@@ -60,14 +52,14 @@ impl<T, R, E> Submit<'_, T, R, E> {
             };
             return Poll::Pending;
         };
-        let Some(answer) = this.entering.shared().answer(block, *seat, cx) else { return Poll::Pending };
+        let Some(answer) = this.entering.shared().answer(slots, *slot, cx) else { return Poll::Pending };
         share.spend();
         this.entered = None;
         Poll::Ready(match answer {
             Answer::Each(result) => result.map_err(SubmitError::Failed),
             Answer::All(failure) => Err(SubmitError::of_batch(failure)),
             Answer::Back(Some(item)) => Err(SubmitError::Closed(item)),
-            Answer::Back(None) => unreachable!("only this future takes the answer of its seat"),
+            Answer::Back(None) => unreachable!("only this future takes the answer of its slot"),
         })
     }
 }
@@ -75,14 +67,8 @@ impl<T, R, E> Submit<'_, T, R, E> {
 impl<T, R, E> Drop for Submit<'_, T, R, E> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(Entered { block, seat, weight }) = self.entered.take() {
-            self.entering.shared().leave(&block, seat, weight);
+        if let Some(Entered { slots, slot, weight }) = self.entered.take() {
+            self.entering.shared().leave(&slots, slot, weight);
         }
-    }
-}
-
-impl<T, R, E> fmt::Debug for Submit<'_, T, R, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Submit").field("entered", &self.entered.is_some()).finish_non_exhaustive()
     }
 }

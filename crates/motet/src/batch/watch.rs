@@ -11,14 +11,14 @@ use std::task::Poll;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::shared::Shared;
+use super::shared::BatchShared;
 use super::state::Watch;
 use crate::task::CancelToken;
 use crate::task::child::{Plain, Spec, launch};
 use crate::task::gate::Class;
 
 /// Starts the watch as a service, so that the scope does not wait for a deadline at its end.
-pub(super) fn start<T, R, E>(shared: &Arc<Shared<T, R, E>>)
+pub(super) fn start<T, R, E>(shared: &Arc<BatchShared<T, R, E>>)
 where
     T: Send + 'static,
     R: Send + 'static,
@@ -33,7 +33,7 @@ where
 
 /// Marks the open batch as due if its deadline has passed. If no batch needs the watch any more, the next batch starts
 /// another one.
-fn look<T, R, E>(shared: &Arc<Shared<T, R, E>>) -> Watch {
+fn look<T, R, E>(shared: &Arc<BatchShared<T, R, E>>) -> Watch {
     let mut state = shared.state();
     let watch = state.watch(Instant::now());
     state.watched = watch != Watch::Done;
@@ -41,7 +41,7 @@ fn look<T, R, E>(shared: &Arc<Shared<T, R, E>>) -> Watch {
     watch
 }
 
-struct Watching<T, R, E>(Option<Arc<Shared<T, R, E>>>);
+struct Watching<T, R, E>(Option<Arc<BatchShared<T, R, E>>>);
 
 impl<T, R, E> Watching<T, R, E> {
     async fn run(mut self, token: CancelToken) {

@@ -202,7 +202,7 @@ impl Drop for Spent<'_> {
 
 /// Drops a snapshot. If the list has changed since, this may be the last reference to listeners that are off.
 #[inline]
-fn leave<E>(snapshot: Guard<Arc<Snapshot<E>>>) {
+pub(super) fn leave<E>(snapshot: Guard<Arc<Snapshot<E>>>) {
     if !snapshot.entries.is_empty() {
         let_go(snapshot);
     }

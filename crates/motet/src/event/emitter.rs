@@ -2,7 +2,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::emit::{Emit, Listeners};
+use super::emit::{Emit, Listeners, leave};
 use super::inner::Inner;
 use super::{
     Answer, AnyEvent, Closed, EmitterBuilder, Event, Events, Lag, Listen, NamedEvent, Next, Posted,
@@ -192,12 +192,13 @@ impl Emitter {
             return Err(Closed(event));
         }
         let snapshot = self.0.topic().listeners();
-        Ok(if snapshot.entries.is_empty() {
+        if snapshot.entries.is_empty() {
             self.0.dead(&event);
-            Posted::default()
-        } else {
-            snapshot.post(&self.0, &Arc::new(event))
-        })
+            return Ok(Posted::default());
+        }
+        let posted = snapshot.post(&self.0, &Arc::new(event));
+        leave(snapshot);
+        Ok(posted)
     }
 
     /// Waits for the next event of type `E`. The wait begins with this call, not with the first poll.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::mutant;
+use crate::task::wakers::wake_each;
 
 pub(super) struct Ring<T>(Mutex<State<T>>);
 
@@ -38,7 +39,7 @@ impl<T> Ring<T> {
         state.events.push_back(event);
         let reader = if mutant!("event.reader_not_woken") { None } else { state.reader.take() };
         drop(state);
-        reader.into_iter().for_each(Waker::wake);
+        wake_each(reader);
         oldest
     }
 
@@ -48,7 +49,7 @@ impl<T> Ring<T> {
         state.ended = true;
         let reader = state.reader.take();
         drop(state);
-        reader.into_iter().for_each(Waker::wake);
+        wake_each(reader);
     }
 
     pub(super) fn poll_read(&self, cx: &Context<'_>) -> Poll<Read<T>> {

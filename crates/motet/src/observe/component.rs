@@ -5,24 +5,24 @@ use crate::task::core::Core;
 use crate::task::name::write_escaped;
 use crate::task::{Name, Scope};
 
-/// A number or a word that a component shows.
+/// A value that a component shows.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Stat {
-    /// A count, of what is or of what has been.
+    /// A count: of current items, or of all items so far.
     Count(u64),
     /// A measured value.
     Value(f64),
-    /// A word: a state.
+    /// A word, such as a state.
     Text(String),
 }
 
-/// What a component shows of itself, in order.
+/// The values that a component shows, in order.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stats(pub(crate) Vec<(&'static str, Stat)>);
 
 impl Stats {
-    /// Makes empty stats.
+    /// Creates empty stats.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -49,7 +49,7 @@ impl Stats {
         self
     }
 
-    /// Gives the stats in the order in which they were added.
+    /// Returns the values in the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Stat)> {
         self.0.iter().map(|(name, stat)| (*name, stat))
     }
@@ -65,7 +65,7 @@ impl fmt::Display for Stat {
     }
 }
 
-/// A component as its scope keeps it.
+/// A component as its scope stores it.
 #[derive(Clone)]
 pub(crate) struct Component {
     pub(crate) kind: &'static str,
@@ -73,7 +73,7 @@ pub(crate) struct Component {
     pub(crate) stats: Arc<dyn Fn() -> Stats + Send + Sync>,
 }
 
-/// Shows a component in the snapshots of its scope, until it is dropped.
+/// The entry of a component in the snapshots of its scope. Dropping it removes the component.
 #[must_use = "the component is shown until this is dropped"]
 pub struct Registration {
     core: Weak<Core>,
@@ -81,9 +81,9 @@ pub struct Registration {
 }
 
 impl Scope {
-    /// Shows a component of the given kind in the scope's snapshots: a pool, a queue, a breaker.
+    /// Adds a component of this kind, such as `pool`, to the snapshots of the scope.
     ///
-    /// `stats` is called for each snapshot, with no lock held; it should read state that is kept anyway.
+    /// `stats` is called for each snapshot, without a lock held. It should read existing state, and not compute.
     pub fn register(
         &self,
         kind: &'static str,
@@ -97,7 +97,7 @@ impl Scope {
 }
 
 impl Registration {
-    /// The name that the component is shown under; `None` once its scope is gone.
+    /// The name of the component in snapshots; `None` after the scope was dropped.
     pub(crate) fn name(&self) -> Option<String> {
         let core = self.core.upgrade()?;
         let state = core.state();
@@ -109,7 +109,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         if let Some(core) = self.core.upgrade() {
             let component = core.state().components.try_remove(self.place);
-            // Outside of the lock: it holds somebody's closure.
+            // Outside of the lock, since it contains a closure of a user.
             drop(component);
         }
     }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::{ComponentView, ScopeView, Stat, TaskKind, TaskView};
 
 impl ScopeView {
-    /// Gives the tree as a JSON object: `name`, `site`, `age_seconds`, `cancelled`, `tasks`, `starting`, `components`,
-    /// `releases`, `scopes`. What is not known is `null`.
+    /// Returns the tree as a JSON object with `name`, `site`, `age_seconds`, `cancelled`, `tasks`, `starting`,
+    /// `components`, `releases` and `scopes`. An unknown value is `null`.
     #[must_use]
     pub fn to_json(&self) -> String {
         scope(self).to_string()

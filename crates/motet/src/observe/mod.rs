@@ -1,35 +1,41 @@
-//! What runs, as data: the tree of scopes with their tasks and components.
+//! The live tree of a program: scopes with their tasks and components, as data.
 //!
-//! [`Scope::snapshot`](crate::task::Scope::snapshot) shows a scope and all below it; [`snapshot()`] shows the whole
-//! runtime. A snapshot prints as a tree and gives itself as JSON. What is named is visible: tasks and scopes have
-//! names, and a component of any other kind registers with its scope ([`Scope::register`]).
-//!
-//! [`Scope::register`]: crate::task::Scope::register
-//!
-//! # Guarantees
-//! A snapshot is taken scope by scope: each scope is seen at one moment, two scopes maybe at two. Stats are
-//! read when a snapshot is taken, by the component itself; nothing is collected meanwhile.
-//!
-//! # Examples
 //! ```
 //! use motet::observe::Stats;
 //! use motet::task::{Nursery, Scope};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! Scope::builder().name("server").run(async |n: &Nursery| {
-//!     let accepting = n.service("accept", std::future::pending::<()>());
-//!     let _shown = n.register("pool", "db", || Stats::new().count("idle", 3).text("state", "open"));
-//!     tokio::task::yield_now().await;
-//!     let seen = n.snapshot();
-//!     assert_eq!(seen.tasks[0].name, "accept");
-//!     assert!(seen.to_string().contains("pool `db`: idle 3, state open"), "{seen}");
-//!     drop(accepting);
-//!     Ok(())
-//! }).await.unwrap();
-//! # });
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! Scope::builder()
+//!     .name("server")
+//!     .run(async |n: &Nursery| {
+//!         n.service("accept", std::future::pending::<()>()).expect("the scope is open");
+//!         let _entry = n.register("pool", "db", || Stats::new().count("idle", 3).text("state", "open"));
+//!         tokio::task::yield_now().await;
+//!         let tree = n.snapshot();
+//!         assert_eq!(tree.tasks[0].name, "accept");
+//!         assert!(tree.to_string().contains("pool `db`: idle 3, state open"));
+//!         Ok(())
+//!     })
+//!     .await?;
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | see a scope and the scopes within it | [`Scope::snapshot`](crate::task::Scope::snapshot) |
+//! | see the whole runtime | [`snapshot()`] |
+//! | print the tree, or send it as JSON | `Display` and `to_json` of [`Snapshot`] |
+//! | add your own component to the tree | [`Scope::register`](crate::task::Scope::register) |
+//! | print the tree on a signal | SIGUSR1, in a program of [`run`](crate::run) |
+//!
+//! # Guarantees
+//! A snapshot is taken scope by scope: each scope is read at one instant, and two scopes possibly at two. A component reads
+//! its stats when the snapshot is taken; nothing is collected in between.
 
 mod component;
+#[cfg(feature = "json")]
 mod json;
 mod print;
 mod snapshot;

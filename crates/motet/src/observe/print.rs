@@ -1,4 +1,4 @@
-//! A snapshot as a tree, for people.
+//! A snapshot as a tree of text.
 
 use std::fmt;
 use std::time::Duration;

@@ -10,71 +10,71 @@ use crate::task::core::{Core, panic_words};
 use crate::task::gate::Class;
 use crate::task::{Name, Reason, ReleaseCounts, Scope, root};
 
-/// A scope, at the moment of the snapshot.
+/// A scope at the time of the snapshot.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ScopeView {
-    /// Its name.
+    /// The name.
     pub name: Name,
-    /// Where it was opened.
+    /// The line that opened the scope.
     pub site: &'static Location<'static>,
-    /// How long ago; where ages are kept ([`Options::keep_ages`](crate::task::ScopeBuilder::keep_ages)).
+    /// The age; `None` without [`keep_ages`](crate::task::ScopeBuilder::keep_ages).
     pub age: Option<Duration>,
-    /// Why it is cancelled, if it is.
+    /// The reason of the cancellation; `None` if the scope is not cancelled.
     pub reason: Option<Reason>,
-    /// Its tasks, the oldest first.
+    /// The tasks, the oldest first.
     pub tasks: Vec<TaskView>,
-    /// How many more tasks it has: just started, or, where no ages are kept, in their first poll.
+    /// The number of further tasks: tasks that have just started, or, without ages, that are in their first poll.
     pub starting: usize,
-    /// What registered with it.
+    /// The registered components.
     pub components: Vec<ComponentView>,
-    /// Releases of resources, in it and all scopes below.
+    /// The releases of resources in this scope and the scopes within it.
     pub releases: ReleaseCounts,
-    /// Scopes that its tasks opened.
+    /// The scopes that its tasks opened.
     pub scopes: Vec<Self>,
 }
 
-/// A task, at the moment of the snapshot.
+/// A task at the time of the snapshot.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TaskView {
-    /// Its name.
+    /// The name.
     pub name: Name,
-    /// What it is to its scope.
+    /// The role of the task in its scope.
     pub kind: TaskKind,
-    /// Whether its scope has cancelled it; it may still be running.
+    /// The scope has cancelled the task, which may still be running.
     pub is_cancelled: bool,
-    /// Where it was started.
+    /// The line that started the task.
     pub site: &'static Location<'static>,
-    /// How long ago it was first polled; where ages are kept.
+    /// The time since the first poll; `None` without [`keep_ages`](crate::task::ScopeBuilder::keep_ages).
     pub age: Option<Duration>,
 }
 
-/// What a task is to its scope.
+/// The role of a task in its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskKind {
     /// A child.
     Task,
-    /// A service: cancelled last.
+    /// A service, which is cancelled after the children.
     Service,
-    /// A release, or a scope whose future was dropped: cancelled by nobody.
+    /// A release, or a scope whose future was dropped. It is not cancelled.
     Cleanup,
 }
 
-/// A registered component, at the moment of the snapshot.
+/// A registered component at the time of the snapshot.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ComponentView {
-    /// What it is: `pool`, `queue`.
+    /// The kind of component, such as `pool`.
     pub kind: &'static str,
-    /// Its name.
+    /// The name.
     pub name: Name,
-    /// What it shows.
+    /// The values that it shows.
     pub stats: Stats,
 }
 
-/// Shows every scope and task of the runtime. `None` when there are none.
+/// Returns the tree of all scopes and tasks of the runtime; `None` if there are none.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
@@ -84,14 +84,14 @@ pub fn snapshot() -> Option<ScopeView> {
 }
 
 impl Scope {
-    /// Shows the scope and all below it.
+    /// Returns the tree of this scope and the scopes within it.
     #[must_use]
     pub fn snapshot(&self) -> ScopeView {
         view(&self.0)
     }
 }
 
-/// What a component shows. Its closure is a user's: a panic of one must not take the whole report along.
+/// Returns the values of a component. A panic of its closure, which is user code, must not prevent the report.
 fn shown(stats: &(dyn Fn() -> Stats + Send + Sync)) -> Stats {
     let shown = catch_unwind(AssertUnwindSafe(stats));
     shown.unwrap_or_else(|payload| Stats::new().text("panicked", panic_words(payload)))

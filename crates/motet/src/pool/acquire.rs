@@ -15,20 +15,21 @@ use tokio::time::Instant;
 use super::error::AcquireError;
 use super::manager::Manager;
 use super::pooled::Pooled;
-use super::shared::{Inner, Member, Shared};
-use super::state::{At, Entry, Joined, Seen, Stage};
+use super::shared::{Member, PoolConnection, PoolShared};
+use super::state::{Joined, PoolEntry, QueueEnd, Seen};
 use crate::mutant;
+use crate::sync::WaitState;
 use crate::task::caught::{Quiet, quietly_drop};
 use crate::task::renew::renew;
 use crate::task::timeout;
 
 pub(super) async fn acquire<M: Manager>(
-    shared: &Arc<Shared<M>>,
+    shared: &Arc<PoolShared<M>>,
     site: &'static Location<'static>,
 ) -> Result<Pooled<M>, AcquireError<M::Error>> {
-    let (mut at, mut began) = (At::Back, None);
+    let (mut at, mut began) = (QueueEnd::Back, None);
     loop {
-        let mut wait = Wait { shared, at, began, place: None };
+        let mut wait = Wait { shared, at, began, key: None };
         let entry = (&mut wait).await?;
         let Some(now) = check_is_due(shared, &entry) else { return Ok(Pooled::new(shared, entry, site)) };
         let began_to_wait = wait.began.unwrap_or(now);
@@ -51,12 +52,12 @@ pub(super) async fn acquire<M: Manager>(
         crate::log::debug!(pool = %shared.settings.name, error, "a connection failed its check");
         quietly_drop(outcome);
         // This caller was at the head of the queue and has no connection yet, so it joins at the front again.
-        (at, began) = (At::Front, Some(began_to_wait));
+        (at, began) = (QueueEnd::Front, Some(began_to_wait));
     }
 }
 
 pub(super) fn try_acquire<M: Manager>(
-    shared: &Arc<Shared<M>>,
+    shared: &Arc<PoolShared<M>>,
     site: &'static Location<'static>,
 ) -> Option<Pooled<M>> {
     let entry = shared.state().take_if(|entry| check_is_due(shared, entry).is_none())?;
@@ -66,7 +67,10 @@ pub(super) fn try_acquire<M: Manager>(
 /// The current time, if the connection has to be checked. The clock is read only for a connection that has been idle
 /// for at least one tick.
 #[inline]
-fn check_is_due<M: Manager>(shared: &Shared<M>, entry: &Entry<Inner<M::Connection>>) -> Option<Instant> {
+fn check_is_due<M: Manager>(
+    shared: &PoolShared<M>,
+    entry: &PoolEntry<PoolConnection<M::Connection>>,
+) -> Option<Instant> {
     let after = shared.settings.check_after?;
     if entry.unverified || after.is_zero() {
         return Some(Instant::now());
@@ -78,7 +82,7 @@ fn check_is_due<M: Manager>(shared: &Shared<M>, entry: &Entry<Inner<M::Connectio
 
 /// A connection that is being checked. If it is dropped during the check, it returns to the pool as unverified.
 struct Checking<'a, M: Manager> {
-    shared: &'a Arc<Shared<M>>,
+    shared: &'a Arc<PoolShared<M>>,
     /// `None` once the check is done.
     entry: Option<Member<M>>,
     began: Instant,
@@ -97,14 +101,20 @@ impl<M: Manager> Checking<'_, M> {
 impl<M: Manager> Drop for Checking<'_, M> {
     fn drop(&mut self) {
         let Some(mut entry) = self.entry.take() else { return };
-        entry.unverified = !mutant!("pool.trust_unverified");
+        entry.unverified = true;
+        if mutant!("pool.trust_unverified") {
+            entry.unverified = false;
+        }
         // A connection whose check always hangs must not circulate without end among callers with shorter timeouts.
         entry.checked_for += self.began.elapsed();
-        let is_hopeless = entry.checked_for >= self.shared.settings.check_timeout;
-        if thread::panicking() || is_hopeless || mutant!("pool.discard_unverified") {
+        let mut is_hopeless = entry.checked_for >= self.shared.settings.check_timeout;
+        if mutant!("pool.discard_unverified") {
+            is_hopeless = true;
+        }
+        if thread::panicking() || is_hopeless {
             self.shared.discard(entry);
         } else {
-            self.shared.put_back(At::Front, entry);
+            self.shared.put_back(QueueEnd::Front, entry);
         }
     }
 }
@@ -112,11 +122,12 @@ impl<M: Manager> Drop for Checking<'_, M> {
 /// Waits for a connection. If it is dropped after a connection was handed to it, that connection goes to the next
 /// caller.
 struct Wait<'a, M: Manager> {
-    shared: &'a Arc<Shared<M>>,
-    at: At,
+    shared: &'a Arc<PoolShared<M>>,
+    at: QueueEnd,
     /// When the wait began; `None` until the caller has to wait.
     began: Option<Instant>,
-    place: Option<usize>,
+    /// The key in the queue, while the caller waits.
+    key: Option<usize>,
 }
 
 type Taken<M> = Result<Member<M>, AcquireError<<M as Manager>::Error>>;
@@ -127,8 +138,8 @@ impl<M: Manager> Future for Wait<'_, M> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Taken<M>> {
         let coop = ready!(coop::poll_proceed(cx));
-        let taken = match self.place {
-            Some(place) => self.look(place, cx.waker()),
+        let taken = match self.key {
+            Some(key) => self.look(key, cx.waker()),
             // If other callers had to wait, this one joins the queue at once and saves a lock: joining also takes an
             // idle connection.
             None if self.shared.is_busy.load(Ordering::Relaxed) => self.join(cx.waker()),
@@ -153,8 +164,8 @@ impl<M: Manager> Wait<'_, M> {
         match self.shared.change(|state, todo| state.join(self.at, &mut waker, began, now, todo)) {
             Joined::Got(entry) => Poll::Ready(Ok(entry)),
             Joined::Refused(error) => Poll::Ready(Err(error)),
-            Joined::Waits(place) => {
-                self.place = Some(place);
+            Joined::Waits(key) => {
+                self.key = Some(key);
                 if !self.shared.is_busy.load(Ordering::Relaxed) {
                     self.shared.is_busy.store(true, Ordering::Relaxed);
                 }
@@ -163,14 +174,14 @@ impl<M: Manager> Wait<'_, M> {
         }
     }
 
-    fn look(&mut self, place: usize, waker: &Waker) -> Poll<Taken<M>> {
-        let taken = renew(waker, |renewal| match self.shared.state().look(place, renewal) {
+    fn look(&mut self, key: usize, waker: &Waker) -> Poll<Taken<M>> {
+        let taken = renew(waker, |renewal| match self.shared.state().look(key, renewal) {
             Seen::Settled(taken) => Some(Poll::Ready(taken)),
             Seen::Waiting => Some(Poll::Pending),
             Seen::OtherWaker => None,
         });
         if taken.is_ready() {
-            self.place = None;
+            self.key = None;
         }
         taken
     }
@@ -178,14 +189,18 @@ impl<M: Manager> Wait<'_, M> {
 
 impl<M: Manager> Drop for Wait<'_, M> {
     fn drop(&mut self) {
-        let Some(place) = self.place else { return };
-        let stage = self.shared.state().leave(place);
+        let Some(key) = self.key else { return };
+        let stage = self.shared.state().leave(key);
         match stage {
-            Stage::Settled(Ok(entry)) if mutant!("pool.lose_hand_off") => quietly_drop(entry),
-            // The connection was not used.
-            Stage::Settled(Ok(entry)) => self.shared.put_back(At::Front, entry),
-            Stage::Settled(Err(error)) => quietly_drop(error),
-            Stage::Waiting(waker) => drop(waker),
+            WaitState::Settled(Ok(entry)) => {
+                if mutant!("pool.lose_hand_off") {
+                    return quietly_drop(entry);
+                }
+                // The connection was not used.
+                self.shared.put_back(QueueEnd::Front, entry);
+            }
+            WaitState::Settled(Err(error)) => quietly_drop(error),
+            WaitState::Waiting(waker) => drop(waker),
         }
     }
 }

@@ -4,12 +4,12 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::end::{Handles, Owing};
-use super::error::InvalidPool;
+use super::error::PoolConfigError;
 use super::keeper::{Keeper, keep};
 use super::manager::Manager;
 use super::pool::Pool;
-use super::shared::{Settings, Shared};
-use super::state::{Rules, State};
+use super::shared::{PoolSettings, PoolShared};
+use super::state::{PoolRules, PoolState};
 use super::stats::PoolStats;
 use crate::observe::Stats;
 use crate::task::child::{Plain, Spec, Stop, launch};
@@ -39,7 +39,7 @@ use crate::{Backoff, Jitter};
 ///
 /// A setting of [`Duration::MAX`] means never.
 #[must_use = "the pool is created by `build`"]
-pub struct Builder<M> {
+pub struct PoolBuilder<M> {
     scope: Scope,
     manager: M,
     site: &'static Location<'static>,
@@ -63,7 +63,7 @@ const fn seconds(seconds: u64) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-impl<M: Manager> Builder<M> {
+impl<M: Manager> PoolBuilder<M> {
     #[track_caller]
     pub(super) fn new(scope: &Scope, manager: M) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl<M: Manager> Builder<M> {
     }
 
     /// Sets the name, and shows the pool in the snapshots of its scope.
-    pub fn named(mut self, name: impl Into<Name>) -> Self {
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
         self.name = Some(name.into());
         self
     }
@@ -186,16 +186,14 @@ impl<M: Manager> Builder<M> {
     /// Creates the pool. In a scope that has ended, the pool is closed from the start.
     ///
     /// # Errors
-    /// [`InvalidPool`]: a setting is out of its range, or two settings contradict each other.
-    pub fn build(self) -> Result<Pool<M>, InvalidPool> {
-        let Self { min, max, .. } = self;
+    /// [`PoolConfigError`]: a setting is out of its range, or two settings contradict each other.
+    pub fn build(self) -> Result<Pool<M>, PoolConfigError> {
+        PoolConfigError::check_size(self.min, self.max)?;
         match () {
-            () if max == 0 => Err(InvalidPool::NoConnections),
-            () if min > max => Err(InvalidPool::MinAboveMax { min, max }),
-            () if self.connects == 0 => Err(InvalidPool::NoConnects),
-            () if self.max_waiting == 0 => Err(InvalidPool::NoneWaiting),
-            () if self.connect_timeout.is_zero() => Err(InvalidPool::NoTimeToConnect),
-            () if self.check_timeout.is_zero() => Err(InvalidPool::NoTimeToCheck),
+            () if self.connects == 0 => Err(PoolConfigError::NoConnects),
+            () if self.max_waiting == 0 => Err(PoolConfigError::NoneWaiting),
+            () if self.connect_timeout.is_zero() => Err(PoolConfigError::NoTimeToConnect),
+            () if self.check_timeout.is_zero() => Err(PoolConfigError::NoTimeToCheck),
             () => Ok(self.open()),
         }
     }
@@ -208,7 +206,7 @@ impl<M: Manager> Builder<M> {
             None => Name::from(does),
         };
         let keeper = task("keep the pool");
-        let rules = Rules {
+        let rules = PoolRules {
             connects: self.connects,
             max_waiting: self.max_waiting,
             acquire_timeout: self.acquire_timeout,
@@ -217,7 +215,7 @@ impl<M: Manager> Builder<M> {
             leak_after: self.leak_after,
             backoff: self.backoff,
         };
-        let settings = Settings {
+        let settings = PoolSettings {
             connects: task("connect"),
             closes: task("close a connection"),
             name: name.clone(),
@@ -230,8 +228,8 @@ impl<M: Manager> Builder<M> {
             keeps_holders: self.leak_after.is_some(),
         };
         let core = Arc::clone(&self.scope.0);
-        let state = State::new(self.min, self.max, rules);
-        let shared = Arc::new(Shared::new(state, self.manager, settings, Arc::clone(&core)));
+        let state = PoolState::new(self.min, self.max, rules);
+        let shared = Arc::new(PoolShared::new(state, self.manager, settings, Arc::clone(&core)));
         if is_named {
             let seen = Arc::downgrade(&shared);
             let stats = move || {
@@ -260,9 +258,9 @@ fn tick(check_after: Option<Duration>, idle_timeout: Option<Duration>) -> Option
     Some((asked / 4).max(Duration::from_millis(1)))
 }
 
-impl<M> fmt::Debug for Builder<M> {
+impl<M> fmt::Debug for PoolBuilder<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("PoolBuilder")
             .field("name", &self.name)
             .field("min", &self.min)
             .field("max", &self.max)

@@ -9,7 +9,7 @@ use tokio::task::coop;
 use tokio::time::Instant;
 
 use super::manager::Manager;
-use super::shared::Shared;
+use super::shared::PoolShared;
 use super::stats::{CloseReport, Holder};
 use crate::mutant;
 use crate::resource::{Exit, Owe};
@@ -19,7 +19,7 @@ use crate::task::timeout;
 use crate::task::wakers::Place;
 
 /// The part that all handles of a pool share. The drop of the last handle closes the pool.
-pub(super) struct Handles<M: Manager>(pub(super) Arc<Shared<M>>);
+pub(super) struct Handles<M: Manager>(pub(super) Arc<PoolShared<M>>);
 
 impl<M: Manager> Drop for Handles<M> {
     fn drop(&mut self) {
@@ -27,14 +27,17 @@ impl<M: Manager> Drop for Handles<M> {
     }
 }
 
-pub(super) async fn close<M: Manager>(shared: &Arc<Shared<M>>, within: Duration) -> CloseReport {
+pub(super) async fn close<M: Manager>(shared: &Arc<PoolShared<M>>, within: Duration) -> CloseReport {
     shared.begin_close();
     let mut place = Place::among(&shared.changed);
     let over = poll_fn(|cx| {
         let coop = ready!(coop::poll_proceed(cx));
         // Registered before the state is read, so that no change is missed.
         place.set(cx.waker());
-        if !shared.state().is_over() && !mutant!("pool.close_at_once") {
+        if mutant!("pool.close_at_once") {
+            return Poll::Ready(());
+        }
+        if !shared.state().is_over() {
             return Poll::Pending;
         }
         coop.made_progress();
@@ -54,7 +57,7 @@ pub(super) async fn close<M: Manager>(shared: &Arc<Shared<M>>, within: Duration)
 
 /// The close of a pool, as a pending release of its scope.
 pub(super) struct Owing<M: Manager> {
-    pub(super) shared: Arc<Shared<M>>,
+    pub(super) shared: Arc<PoolShared<M>>,
     pub(super) has_begun: bool,
 }
 

@@ -16,7 +16,7 @@ pub enum AcquireError<E> {
         /// The reason why the pool could not open another one, if the last connect failed.
         cause: Option<Arc<ConnectError<E>>>,
     },
-    /// [`max_waiting`](super::Builder::max_waiting) callers are already waiting. A retry is sensible when some of them
+    /// [`max_waiting`](super::PoolBuilder::max_waiting) callers are already waiting. A retry is sensible when some of them
     /// have been served.
     TooManyWaiting {
         /// The limit, `max_waiting`.
@@ -93,7 +93,7 @@ impl<E: Error + 'static> Error for ConnectError<E> {
 /// The error of invalid settings of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum InvalidPool {
+pub enum PoolConfigError {
     /// `max` is 0.
     NoConnections,
     /// `min` is above `max`.
@@ -113,7 +113,18 @@ pub enum InvalidPool {
     NoTimeToCheck,
 }
 
-impl fmt::Display for InvalidPool {
+impl PoolConfigError {
+    /// Checks the minimum and the maximum number of connections.
+    pub(super) const fn check_size(min: usize, max: usize) -> Result<(), Self> {
+        match max {
+            0 => Err(Self::NoConnections),
+            max if min > max => Err(Self::MinAboveMax { min, max }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for PoolConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoConnections => f.write_str("`max` is 0, but must be at least 1"),
@@ -128,4 +139,4 @@ impl fmt::Display for InvalidPool {
     }
 }
 
-impl Error for InvalidPool {}
+impl Error for PoolConfigError {}

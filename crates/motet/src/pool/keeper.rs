@@ -9,11 +9,11 @@ use std::task::Poll;
 use tokio::time::{Instant, sleep_until};
 
 use super::manager::Manager;
-use super::shared::Shared;
+use super::shared::PoolShared;
 use crate::task::finalizer;
 
 /// Ends connecting when the keeper is dropped, because its scope cancels its services.
-pub(super) struct Keeper<M: Manager>(pub(super) Arc<Shared<M>>);
+pub(super) struct Keeper<M: Manager>(pub(super) Arc<PoolShared<M>>);
 
 impl<M: Manager> Drop for Keeper<M> {
     fn drop(&mut self) {
@@ -46,7 +46,7 @@ pub(super) async fn keep<M: Manager>(keeper: Keeper<M>) {
     shared.retire();
 }
 
-impl<M: Manager> Shared<M> {
+impl<M: Manager> PoolShared<M> {
     /// Removes a pool without connections from its scope.
     pub(super) fn retire(&self) {
         if let Some(id) = self.owed.get() {

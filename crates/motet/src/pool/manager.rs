@@ -54,12 +54,12 @@ pub trait Manager: Send + Sync + 'static {
     /// Opens a connection.
     ///
     /// The connect runs in a task of the pool's scope, not in the caller that waits for the connection. It is dropped
-    /// when its [time](super::Builder::connect_timeout) is over, when the pool closes, and when the scope cancels its
+    /// when its [time](super::PoolBuilder::connect_timeout) is over, when the pool closes, and when the scope cancels its
     /// services.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
     /// Checks that a connection still works, before it is used again after it was idle for a
-    /// [while](super::Builder::check_after). By default every connection passes.
+    /// [while](super::PoolBuilder::check_after). By default every connection passes.
     ///
     /// The check is dropped together with the caller that waits for the connection. The connection then counts as
     /// unverified, and the next caller's check starts again on the same connection. So if a protocol cannot recover
@@ -84,7 +84,7 @@ pub trait Manager: Send + Sync + 'static {
     /// Closes a connection. By default the connection is dropped.
     ///
     /// The close runs in a task of the pool's scope, which waits for it. It is dropped when its
-    /// [time](super::Builder::close_timeout) is over.
+    /// [time](super::PoolBuilder::close_timeout) is over.
     fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send {
         drop(connection);
         ready(())

@@ -19,7 +19,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! scope(async |n: &Nursery<io::Error>| {
-//!     let pool = Pool::builder(n, Database).named("db").max(2).build().map_err(io::Error::other)?;
+//!     let pool = Pool::builder(n, Database).name("db").max(2).build().map_err(io::Error::other)?;
 //!     for user in 0..10 {
 //!         let pool = pool.clone();
 //!         n.try_spawn("user", async move {
@@ -48,10 +48,10 @@
 //! A client that multiplexes many requests over one connection needs no pool.
 //!
 //! # Guarantees
-//! - **Bounds.** At no instant are there more than [`max`](Builder::max) connections. A connection counts from before its
+//! - **Bounds.** At no instant are there more than [`max`](PoolBuilder::max) connections. A connection counts from before its
 //!   connect until its close has ended. Only after a [`resize`](Pool::resize) to a smaller number are there more, until
 //!   connections come back.
-//! - **Fairness.** Strictly first come, first served. At most [`max_waiting`](Builder::max_waiting) callers wait; further
+//! - **Fairness.** Strictly first come, first served. At most [`max_waiting`](PoolBuilder::max_waiting) callers wait; further
 //!   callers fail at once.
 //! - **Cancellation.** Connects run in the scope, so a dropped caller wastes no connect: a crowd of callers that give up
 //!   causes no more connections than the maximum, and a connection that was handed to a dropped caller goes to the next one.
@@ -84,8 +84,8 @@ mod shared;
 mod state;
 mod stats;
 
-pub use builder::Builder;
-pub use error::{AcquireError, ConnectError, InvalidPool};
+pub use builder::PoolBuilder;
+pub use error::{AcquireError, ConnectError, PoolConfigError};
 pub use manager::{Manager, Recycle};
 pub use pool::Pool;
 pub use pooled::Pooled;

@@ -10,13 +10,13 @@ use tokio::task::coop;
 use tokio::time::Instant;
 
 use super::acquire;
-use super::builder::Builder;
+use super::builder::PoolBuilder;
 use super::end::{self, Handles};
-use super::error::AcquireError;
+use super::error::{AcquireError, PoolConfigError};
 use super::manager::Manager;
 use super::pooled::Pooled;
-use super::shared::{Member, Shared};
-use super::state::{At, Warmth};
+use super::shared::{Member, PoolShared};
+use super::state::{QueueEnd, Warmth};
 use super::stats::{CloseReport, Holder, PoolStats};
 use crate::sim;
 use crate::sim::Site;
@@ -34,34 +34,34 @@ use crate::task::wakers::Place;
 /// The drop of the last handle closes the pool: idle connections are closed at once, held connections when they come
 /// back.
 pub struct Pool<M: Manager> {
-    pub(super) shared: Arc<Shared<M>>,
+    pub(super) shared: Arc<PoolShared<M>>,
     pub(super) handles: Arc<Handles<M>>,
 }
 
 impl<M: Manager> Pool<M> {
-    /// Creates a pool with the [defaults](Builder) in a scope. In a scope that has ended, the pool is closed from the
+    /// Creates a pool with the [defaults](PoolBuilder) in a scope. In a scope that has ended, the pool is closed from the
     /// start.
     #[track_caller]
     #[must_use]
     pub fn new(scope: &Scope, manager: M) -> Self {
-        Builder::new(scope, manager).open()
+        PoolBuilder::new(scope, manager).open()
     }
 
     /// Creates a builder for a pool in a scope.
     ///
     /// # Examples
     /// ```
-    /// use motet::pool::{InvalidPool, Manager, Pool};
+    /// use motet::pool::{PoolConfigError, Manager, Pool};
     /// use motet::task::Scope;
     /// use std::time::Duration;
     ///
-    /// fn pool<M: Manager>(scope: &Scope, manager: M) -> Result<Pool<M>, InvalidPool> {
-    ///     Pool::builder(scope, manager).named("db").min(2).max(20).idle_timeout(Duration::from_secs(60)).build()
+    /// fn pool<M: Manager>(scope: &Scope, manager: M) -> Result<Pool<M>, PoolConfigError> {
+    ///     Pool::builder(scope, manager).name("db").min(2).max(20).idle_timeout(Duration::from_secs(60)).build()
     /// }
     /// ```
     #[track_caller]
-    pub fn builder(scope: &Scope, manager: M) -> Builder<M> {
-        Builder::new(scope, manager)
+    pub fn builder(scope: &Scope, manager: M) -> PoolBuilder<M> {
+        PoolBuilder::new(scope, manager)
     }
 
     /// Returns a connection: an idle one, or the next one that comes back or is opened.
@@ -97,7 +97,7 @@ impl<M: Manager> Pool<M> {
         acquire::try_acquire(&self.shared, Location::caller())
     }
 
-    /// Waits until the [minimum](Builder::min) number of connections is open.
+    /// Waits until the [minimum](PoolBuilder::min) number of connections is open.
     ///
     /// # Cancel safety
     /// Safe: the pool continues to connect.
@@ -130,13 +130,12 @@ impl<M: Manager> Pool<M> {
     /// connections, those that have been idle longest first, and held connections when they come back; until then there
     /// are more than the maximum.
     ///
-    /// # Panics
-    /// If `max` is zero or less than the minimum.
-    #[track_caller]
-    pub fn resize(&self, max: usize) {
-        let min = self.stats().min;
-        assert!(max > 0 && max >= min, "`max` is {max}, but must be at least 1 and at least `min`, {min}");
+    /// # Errors
+    /// [`PoolConfigError`] if `max` is zero or less than the minimum. The maximum is unchanged.
+    pub fn resize(&self, max: usize) -> Result<(), PoolConfigError> {
+        PoolConfigError::check_size(self.stats().min, max)?;
         self.shared.change(|state, todo| state.resize(max, Instant::now(), todo));
+        Ok(())
     }
 
     /// Closes the idle connections for which `keep` returns `false`, and returns their number.
@@ -144,15 +143,15 @@ impl<M: Manager> Pool<M> {
     /// Connections in use are not passed to `keep`. While `retain` runs, a caller waits until an idle connection has
     /// been looked at. If `keep` panics, the connection that it was called with is closed, and the others stay.
     pub fn retain(&self, mut keep: impl FnMut(&mut M::Connection) -> bool) -> usize {
-        let mut looking = Looking { pool: self, left: self.shared.state().take_all(), judged: None };
+        let mut scan = IdleScan { pool: self, left: self.shared.state().take_all(), judged: None };
         let mut closed = 0;
-        while let Some(entry) = looking.left.pop_front() {
+        while let Some(entry) = scan.left.pop_front() {
             // The connection is closed unless `keep` returns `true`.
-            let judged = looking.judged.insert(entry);
+            let judged = scan.judged.insert(entry);
             if keep(&mut judged.what.connection) {
-                looking.left_alone();
+                scan.keep();
             } else {
-                looking.closed();
+                scan.close();
                 closed += 1;
             }
         }
@@ -187,7 +186,7 @@ impl<M: Manager> Pool<M> {
         PoolStats::new(self.shared.state().counts())
     }
 
-    /// The holders that have held a connection for longer than [`leak_after`](Builder::leak_after), the longest first.
+    /// The holders that have held a connection for longer than [`leak_after`](PoolBuilder::leak_after), the longest first.
     #[must_use]
     pub fn leaks(&self) -> Vec<Holder> {
         let now = Instant::now();
@@ -197,32 +196,32 @@ impl<M: Manager> Pool<M> {
 }
 
 /// Idle connections that `retain` looks at. Those that are left return to the pool.
-struct Looking<'a, M: Manager> {
+struct IdleScan<'a, M: Manager> {
     pool: &'a Pool<M>,
     left: VecDeque<Member<M>>,
     /// The connection that `keep` is called with. If it stays here, it is closed.
     judged: Option<Member<M>>,
 }
 
-impl<M: Manager> Looking<'_, M> {
-    fn left_alone(&mut self) {
+impl<M: Manager> IdleScan<'_, M> {
+    fn keep(&mut self) {
         if let Some(entry) = self.judged.take() {
-            self.pool.shared.put_back(At::Back, entry);
+            self.pool.shared.put_back(QueueEnd::Back, entry);
         }
     }
 
-    fn closed(&mut self) {
+    fn close(&mut self) {
         if let Some(entry) = self.judged.take() {
             self.pool.shared.discard(entry);
         }
     }
 }
 
-impl<M: Manager> Drop for Looking<'_, M> {
+impl<M: Manager> Drop for IdleScan<'_, M> {
     fn drop(&mut self) {
-        self.closed();
+        self.close();
         while let Some(entry) = self.left.pop_front() {
-            self.pool.shared.put_back(At::Back, entry);
+            self.pool.shared.put_back(QueueEnd::Back, entry);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::manager::Manager;
-use super::shared::{Member, Shared};
+use super::shared::{Member, PoolShared};
 
 /// A guard of a connection of a pool, which dereferences to the connection.
 ///
@@ -23,13 +23,13 @@ use super::shared::{Member, Shared};
 pub struct Pooled<M: Manager> {
     /// `None` only during the drop.
     entry: Option<Member<M>>,
-    shared: Arc<Shared<M>>,
+    shared: Arc<PoolShared<M>>,
 }
 
 impl<M: Manager> Pooled<M> {
     #[inline]
     pub(super) fn new(
-        shared: &Arc<Shared<M>>,
+        shared: &Arc<PoolShared<M>>,
         mut entry: Member<M>,
         site: &'static Location<'static>,
     ) -> Self {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::ConnectError;
 use super::manager::{Manager, Recycle};
-use super::state::{At, Entry, State, Todo};
+use super::state::{PoolEntry, PoolState, PoolTodo, QueueEnd};
 use crate::observe::Registration;
 use crate::task::caught::{Caught, Quiet, quietly_drop};
 use crate::task::child::{Plain, Spec, Stop, launch};
@@ -24,23 +24,23 @@ use crate::task::{CancelToken, Either, Name, Reason, race, timeout};
 use crate::{mutant, rng};
 
 /// A connection, idle or lent.
-pub(super) type Member<M> = Box<Entry<Inner<<M as Manager>::Connection>>>;
+pub(super) type Member<M> = Box<PoolEntry<PoolConnection<<M as Manager>::Connection>>>;
 
-pub(super) type Work<M> = Todo<Inner<<M as Manager>::Connection>, <M as Manager>::Error>;
+pub(super) type Work<M> = PoolTodo<PoolConnection<<M as Manager>::Connection>, <M as Manager>::Error>;
 
-pub(super) struct Inner<C> {
+pub(super) struct PoolConnection<C> {
     pub(super) connection: C,
     pub(super) is_poisoned: bool,
     /// The key of its holder, if holders are recorded.
     pub(super) held: Option<(Instant, u64)>,
 }
 
-pub(super) struct Shared<M: Manager> {
-    state: Mutex<State<Inner<M::Connection>, M::Error>>,
+pub(super) struct PoolShared<M: Manager> {
+    state: Mutex<PoolState<PoolConnection<M::Connection>, M::Error>>,
     /// `true` if a caller had to wait recently: a hint, which can cost time but never correctness.
     pub(super) is_busy: AtomicBool,
     pub(super) manager: M,
-    pub(super) settings: Settings,
+    pub(super) settings: PoolSettings,
     pub(super) core: Arc<Core>,
     /// Cancels connects when the pool closes.
     closed: CancelToken,
@@ -51,7 +51,7 @@ pub(super) struct Shared<M: Manager> {
     pub(super) shown: Mutex<Option<Registration>>,
 }
 
-pub(super) struct Settings {
+pub(super) struct PoolSettings {
     pub(super) name: Name,
     /// The names of the tasks that connect and close.
     pub(super) connects: Name,
@@ -65,11 +65,11 @@ pub(super) struct Settings {
     pub(super) keeps_holders: bool,
 }
 
-impl<M: Manager> Shared<M> {
+impl<M: Manager> PoolShared<M> {
     pub(super) fn new(
-        state: State<Inner<M::Connection>, M::Error>,
+        state: PoolState<PoolConnection<M::Connection>, M::Error>,
         manager: M,
-        settings: Settings,
+        settings: PoolSettings,
         core: Arc<Core>,
     ) -> Self {
         Self {
@@ -87,16 +87,16 @@ impl<M: Manager> Shared<M> {
 
     /// No code of the user runs under this lock, so the state of a poisoned lock is sound.
     #[inline]
-    pub(super) fn state(&self) -> MutexGuard<'_, State<Inner<M::Connection>, M::Error>> {
+    pub(super) fn state(&self) -> MutexGuard<'_, PoolState<PoolConnection<M::Connection>, M::Error>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, and does the work that follows from the change.
     pub(super) fn change<T>(
         self: &Arc<Self>,
-        change: impl FnOnce(&mut State<Inner<M::Connection>, M::Error>, &mut Work<M>) -> T,
+        change: impl FnOnce(&mut PoolState<PoolConnection<M::Connection>, M::Error>, &mut Work<M>) -> T,
     ) -> T {
-        let mut todo = Todo::default();
+        let mut todo = PoolTodo::default();
         let result = change(&mut self.state(), &mut todo);
         if !todo.is_empty() {
             self.run(todo);
@@ -107,8 +107,10 @@ impl<M: Manager> Shared<M> {
     /// Takes a connection back from its user. It does not wait, and starts a task only to close a connection.
     #[inline]
     pub(super) fn release(self: &Arc<Self>, mut entry: Member<M>) {
-        let is_fit = (!entry.what.is_poisoned && !thread::panicking() && self.recycles(&mut entry))
-            || mutant!("pool.keep_broken");
+        let mut is_fit = !entry.what.is_poisoned && !thread::panicking() && self.recycles(&mut entry);
+        if mutant!("pool.keep_broken") {
+            is_fit = true;
+        }
         let held = entry.what.held.take();
         let mut state = self.state();
         if let Some(held) = held {
@@ -137,7 +139,7 @@ impl<M: Manager> Shared<M> {
     }
 
     /// Takes back a connection that was not used after it was handed out.
-    pub(super) fn put_back(self: &Arc<Self>, at: At, entry: Member<M>) {
+    pub(super) fn put_back(self: &Arc<Self>, at: QueueEnd, entry: Member<M>) {
         let kept = self.state().put_back(at, entry);
         match kept {
             Ok(waker) => {
@@ -158,7 +160,7 @@ impl<M: Manager> Shared<M> {
     }
 
     fn run(self: &Arc<Self>, todo: Work<M>) {
-        let Todo { connect, close, wake, changed, garbage, overdue } = todo;
+        let PoolTodo { connect, close, wake, changed, garbage, overdue } = todo;
         for entry in close {
             self.start_close(entry);
         }
@@ -172,7 +174,7 @@ impl<M: Manager> Shared<M> {
         if changed {
             self.changed.wake_by_ref();
         }
-        wake_each(wake);
+        wake.wake();
         quietly_drop(garbage);
     }
 
@@ -184,10 +186,10 @@ impl<M: Manager> Shared<M> {
     }
 
     fn start_close(self: &Arc<Self>, entry: Member<M>) {
-        let leaving = Leaving { shared: Arc::clone(self), entry: Some(entry) };
+        let closing = Closing { shared: Arc::clone(self), entry: Some(entry) };
         // Of the class for which the scope waits, and which it does not cancel.
         let spec = Spec::new(self.settings.closes.clone(), self.settings.site, Class::Work, Stop::Never);
-        drop(launch::<_, Plain>(&self.core, spec, close(leaving)));
+        drop(launch::<_, Plain>(&self.core, spec, close(closing)));
     }
 
     pub(super) fn report_panic(&self, doing: &str, payload: Box<dyn Any + Send>) {
@@ -199,7 +201,7 @@ impl<M: Manager> Shared<M> {
 
 /// A connect in progress. If it is dropped before its end, it was cut off.
 struct Attempt<M: Manager> {
-    shared: Arc<Shared<M>>,
+    shared: Arc<PoolShared<M>>,
     is_over: bool,
 }
 
@@ -216,7 +218,7 @@ async fn connect<M: Manager>(mut attempt: Attempt<M>) {
                 // So that connections that were opened together are not all replaced together.
                 now.checked_add(rng::with(|rng| rng.duration(lifetime - lifetime / 10..=lifetime)))
             });
-            let inner = Inner { connection, is_poisoned: false, held: None };
+            let inner = PoolConnection { connection, is_poisoned: false, held: None };
             return shared.change(|state, todo| state.connected(inner, expires, now, todo));
         }
         Ok(Ok(Err(error))) => ConnectError::Failed(error),
@@ -251,19 +253,19 @@ impl<M: Manager> Drop for Attempt<M> {
 
 /// A connection that is being closed. It counts towards the maximum until it is closed or, without a scope to close it
 /// in, dropped.
-struct Leaving<M: Manager> {
-    shared: Arc<Shared<M>>,
+struct Closing<M: Manager> {
+    shared: Arc<PoolShared<M>>,
     entry: Option<Member<M>>,
 }
 
-async fn close<M: Manager>(mut leaving: Leaving<M>) {
-    let Some(entry) = leaving.entry.take() else { return };
-    let shared = Arc::clone(&leaving.shared);
+async fn close<M: Manager>(mut closing: Closing<M>) {
+    let Some(entry) = closing.entry.take() else { return };
+    let shared = Arc::clone(&closing.shared);
     if mutant!("pool.forget_close") {
         return;
     }
-    let closing = Quiet::new(Caught::new(async { shared.manager.close(entry.what.connection).await }));
-    match timeout(shared.settings.close_timeout, closing).await {
+    let close = Quiet::new(Caught::new(async { shared.manager.close(entry.what.connection).await }));
+    match timeout(shared.settings.close_timeout, close).await {
         Ok(Ok(())) => {}
         Ok(Err(payload)) => shared.report_panic("closing", payload),
         Err(_) => {
@@ -273,7 +275,7 @@ async fn close<M: Manager>(mut leaving: Leaving<M>) {
     }
 }
 
-impl<M: Manager> Drop for Leaving<M> {
+impl<M: Manager> Drop for Closing<M> {
     fn drop(&mut self) {
         quietly_drop(self.entry.take());
         self.shared.change(|state, todo| state.has_closed(Instant::now(), todo));

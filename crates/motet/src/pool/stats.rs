@@ -2,7 +2,7 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::state::{Counts, Phase};
+use super::state::{PoolCounts, PoolPhase};
 use crate::observe::Stats;
 
 /// The numbers of a pool, at one moment.
@@ -23,7 +23,7 @@ pub struct PoolStats {
     pub closing: usize,
     /// Callers that wait for a connection.
     pub waiting: usize,
-    /// Callers that have held a connection for [too long](super::Builder::leak_after).
+    /// Callers that have held a connection for [too long](super::PoolBuilder::leak_after).
     pub overdue: usize,
     /// Connections that were opened since the pool was created.
     pub opened: u64,
@@ -36,7 +36,7 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
-    pub(super) fn new(counts: Counts) -> Self {
+    pub(super) fn new(counts: PoolCounts) -> Self {
         Self {
             min: counts.min,
             max: counts.max,
@@ -49,7 +49,7 @@ impl PoolStats {
             opened: counts.made,
             closed: counts.closed,
             is_down: counts.down,
-            is_closed: counts.phase != Phase::Open,
+            is_closed: counts.phase != PoolPhase::Open,
         }
     }
 
@@ -104,7 +104,7 @@ pub struct CloseReport {
     pub in_use: usize,
     /// Connections that are being closed.
     pub closing: usize,
-    /// The holders of these connections, if holders are [recorded](super::Builder::leak_after).
+    /// The holders of these connections, if holders are [recorded](super::PoolBuilder::leak_after).
     pub holders: Vec<Holder>,
 }
 

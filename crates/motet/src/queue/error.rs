@@ -1,42 +1,28 @@
 use std::error::Error;
 use std::fmt;
 
+use super::cursors::MAX_CAPACITY;
+
 /// The error of a send: the queue is closed. It contains the item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 
-/// The error of a send that does not wait. It contains the item.
+/// The error of [`try_send`](super::Sender::try_send) and [`send_timeout`](super::Sender::send_timeout). It contains the
+/// item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// No slot is free, or the free slots are for senders in line.
+    /// No slot is free, or the free slots are for senders in line; for a send with a timeout, during all of its time.
     Full(T),
     /// The queue is closed.
     Closed(T),
 }
 
-/// The error of a send with a timeout. It contains the item.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum SendTimeoutError<T> {
-    /// The time elapsed.
-    Elapsed(T),
-    /// The queue is closed.
-    Closed(T),
-}
-
-/// The error of a receive that does not wait.
+/// The error of [`try_recv`](super::Receiver::try_recv), [`recv_timeout`](super::Receiver::recv_timeout) and
+/// [`try_lease`](super::Receiver::try_lease).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// There is no item now, or the items are for receivers in line.
+    /// There is no item, or the items are for receivers in line; for a receive with a timeout, during all of its time.
     Empty,
-    /// The queue is closed, and every item in it was settled.
-    Closed,
-}
-
-/// The error of a receive with a timeout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecvTimeoutError {
-    /// The time elapsed.
-    Elapsed,
     /// The queue is closed, and every item in it was settled.
     Closed,
 }
@@ -53,9 +39,19 @@ pub enum LeaseError {
 
 /// The error of [`Sender::join`](super::Sender::join): the last receiver was dropped while items were left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Abandoned {
+pub struct AbandonedError {
     /// The number of items that were not settled.
     pub left: usize,
+}
+
+/// The error of an invalid setting of a queue or of its workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueueConfigError {
+    /// The capacity is 0, or more than 4 194 304.
+    Capacity(usize),
+    /// The number of workers is 0.
+    NoWorkers,
 }
 
 impl<T> TrySendError<T> {
@@ -63,15 +59,6 @@ impl<T> TrySendError<T> {
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(item) | Self::Closed(item) => item,
-        }
-    }
-}
-
-impl<T> SendTimeoutError<T> {
-    /// Returns the item.
-    pub fn into_inner(self) -> T {
-        match self {
-            Self::Elapsed(item) | Self::Closed(item) => item,
         }
     }
 }
@@ -93,28 +80,10 @@ impl<T> fmt::Display for TrySendError<T> {
     }
 }
 
-impl<T> fmt::Display for SendTimeoutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Elapsed(_) => "no slot of the queue became free before the timeout",
-            Self::Closed(_) => CLOSED,
-        })
-    }
-}
-
 impl fmt::Display for TryRecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "the queue is empty",
-            Self::Closed => CLOSED,
-        })
-    }
-}
-
-impl fmt::Display for RecvTimeoutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Elapsed => "no item arrived in the queue before the timeout",
             Self::Closed => CLOSED,
         })
     }
@@ -129,7 +98,18 @@ impl fmt::Display for LeaseError {
     }
 }
 
-impl fmt::Display for Abandoned {
+impl fmt::Display for QueueConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capacity(capacity) => {
+                write!(f, "`capacity` is {capacity}, but must be from 1 to {MAX_CAPACITY}")
+            }
+            Self::NoWorkers => f.write_str("`count` is 0, but must be at least 1"),
+        }
+    }
+}
+
+impl fmt::Display for AbandonedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the last receiver was dropped while {} items were left in the queue", self.left)
     }
@@ -151,19 +131,9 @@ impl<T> fmt::Debug for TrySendError<T> {
     }
 }
 
-impl<T> fmt::Debug for SendTimeoutError<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Elapsed(_) => "Elapsed(..)",
-            Self::Closed(_) => "Closed(..)",
-        })
-    }
-}
-
 impl<T> Error for SendError<T> {}
 impl<T> Error for TrySendError<T> {}
-impl<T> Error for SendTimeoutError<T> {}
 impl Error for TryRecvError {}
-impl Error for RecvTimeoutError {}
 impl Error for LeaseError {}
-impl Error for Abandoned {}
+impl Error for AbandonedError {}
+impl Error for QueueConfigError {}

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::core::{Core, flag};
-use super::place::Place;
-use super::store::Entry;
-use super::waiters::Wakes;
+use super::core::{QueueCore, flag};
+use super::orders::Entry;
+use super::storage::Storage;
 use super::{DeadLetter, LeaseError};
+use crate::sync::WakeList;
 use crate::{mutant, sim};
 
 /// An item that is handed out to one worker and not settled yet.
@@ -22,13 +22,13 @@ use crate::{mutant, sim};
 /// letters, if the queue has such. The drop never waits.
 #[must_use = "the item returns to the queue when the lease is dropped"]
 pub struct Lease<T> {
-    core: Arc<Core<T>>,
+    core: Arc<QueueCore<T>>,
     /// `None` once settled.
     entry: Option<Entry<T>>,
 }
 
 impl<T> Lease<T> {
-    pub(super) fn new(core: Arc<Core<T>>, entry: Entry<T>) -> Self {
+    pub(super) fn new(core: Arc<QueueCore<T>>, entry: Entry<T>) -> Self {
         Self { core, entry: Some(entry) }
     }
 
@@ -46,11 +46,14 @@ impl<T> Lease<T> {
     }
 
     pub(super) fn end(mut self) -> Result<(), LeaseError> {
-        self.counts()?;
-        match self.entry.take() {
-            Some(entry) if mutant!("queue.hand_out_again") => self.core.take_back(entry, None),
-            Some(_settled) => self.core.settle(),
-            None => {}
+        self.check()?;
+        if let Some(entry) = self.entry.take() {
+            if mutant!("queue.hand_out_again") {
+                self.core.take_back(entry, None);
+                return Ok(());
+            }
+            self.core.settle();
+            drop(entry);
         }
         Ok(())
     }
@@ -65,7 +68,7 @@ impl<T> Lease<T> {
     #[allow(clippy::unused_async, reason = "a queue on another machine needs a request")]
     #[track_caller]
     pub fn extend(&mut self, _by: Duration) -> impl Future<Output = Result<(), LeaseError>> {
-        sim::at("lease", "extend", async move { self.counts() })
+        sim::at("lease", "extend", async move { self.check() })
     }
 
     /// Returns the item, to be handed out again after the delay `after`, before items that are sent in the meantime.
@@ -84,7 +87,7 @@ impl<T> Lease<T> {
     }
 
     pub(super) fn fail(mut self, after: Duration) -> Result<(), LeaseError> {
-        self.counts()?;
+        self.check()?;
         if let Some(entry) = self.entry.take() {
             // A time beyond the range of the clock never comes.
             let now = Instant::now();
@@ -111,7 +114,7 @@ impl<T> Lease<T> {
     }
 
     pub(super) fn give_back(mut self) -> Result<(), LeaseError> {
-        self.counts()?;
+        self.check()?;
         if let Some(entry) = self.entry.take() {
             self.core.put_back(entry, None);
         }
@@ -137,8 +140,11 @@ impl<T> Lease<T> {
     }
 
     /// Returns an error if the lease is void.
-    fn counts(&self) -> Result<(), LeaseError> {
-        if self.core.has(flag::FENCED) && !mutant!("queue.no_fence") {
+    fn check(&self) -> Result<(), LeaseError> {
+        if mutant!("queue.no_fence") {
+            return Ok(());
+        }
+        if self.core.has(flag::FENCED) {
             return Err(LeaseError::Closed);
         }
         Ok(())
@@ -164,11 +170,12 @@ impl<T> Drop for Lease<T> {
     }
 }
 
-impl<T> Core<T> {
+impl<T> QueueCore<T> {
     /// Takes a leased item back: to the front, to be due later, or to the dead letters.
     pub(super) fn take_back(&self, mut entry: Entry<T>, due: Option<Instant>) {
-        if !mutant!("queue.attempt_uncounted") {
-            entry.returns = entry.returns.saturating_add(1);
+        entry.returns = entry.returns.saturating_add(1);
+        if mutant!("queue.attempt_uncounted") {
+            entry.returns -= 1;
         }
         if let Some(letters) = &self.letters
             && entry.returns >= letters.after()
@@ -182,7 +189,7 @@ impl<T> Core<T> {
 
     /// Puts an item back that will be handed out again.
     fn put_back(&self, entry: Entry<T>, due: Option<Instant>) {
-        let mut wakes = Wakes::default();
+        let mut wakes = WakeList::default();
         let mut slow = self.lock();
         if self.has(flag::ENDED) {
             if !self.has(flag::FENCED) {
@@ -193,16 +200,16 @@ impl<T> Core<T> {
             drop(entry);
             return;
         }
-        match (&self.place, due) {
+        match (&self.storage, due) {
             (_, Some(due)) => self.schedule(&mut slow, entry, due, &mut wakes),
-            (Place::Store(store), None) => {
-                store.push_front(&self.counts, entry);
+            (Storage::Store(store), None) => {
+                store.push_front(&self.cursors, entry);
                 self.forget_lease(&slow);
             }
-            (Place::Ring(_) | Place::Later(_), None) => {
-                match mutant!("queue.return_to_back") {
-                    true => slow.front.push_back(entry),
-                    false => slow.front.push_front(entry),
+            (Storage::Ring(_) | Storage::Later(_), None) => {
+                slow.front.push_front(entry);
+                if mutant!("queue.return_to_back") {
+                    slow.front.rotate_left(1);
                 }
                 self.raise(&slow, flag::ASIDE);
             }

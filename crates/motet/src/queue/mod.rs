@@ -6,7 +6,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (sender, receiver) = queue::bounded(16);
+//! let (sender, receiver) = queue::bounded(16)?;
 //! let sum = scope(async |n: &Nursery<SendError<u32>>| {
 //!     n.try_spawn("producer", async move {
 //!         for number in 1..=100 {
@@ -29,7 +29,7 @@
 //! | You want to | Use |
 //! |---|---|
 //! | pass items to other tasks, and wait while these tasks are behind | [`bounded`] |
-//! | set a name, or a queue for dead letters | [`options()`] |
+//! | set a name, or a queue for dead letters | [`builder()`] |
 //! | receive urgent items first, or the newest item first | [`priority`], [`lifo`] |
 //! | receive each item when it is due | [`delay`] |
 //! | send from code that cannot wait, where something else limits the number of items | [`unbounded`] |
@@ -60,7 +60,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (sender, receiver) = queue::bounded(16);
+//! let (sender, receiver) = queue::bounded(16)?;
 //! sender.send("job").await?;
 //! drop(receiver.lease().await); // the worker fails
 //!
@@ -72,36 +72,33 @@
 //! # }
 //! ```
 
+mod atomics;
+mod builder;
+mod close;
 mod core;
-mod counts;
-mod dead_letter;
+mod cursors;
+mod dead_letters;
 mod error;
+mod grants;
 mod lease;
-mod letters;
-mod line;
 #[cfg(all(test, motet_loom))]
 mod models;
-mod options;
-mod permit;
-mod place;
-mod poll_sender;
+mod orders;
 mod receiver;
+mod recv_waiter;
 mod ring;
+mod send_waiter;
 mod sender;
 mod stats;
-mod store;
-mod sync;
+mod storage;
 mod waiters;
 pub mod workers;
 
-pub use dead_letter::DeadLetter;
-pub use error::{
-    Abandoned, LeaseError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
-};
+pub use builder::{QueueBuilder, bounded, builder, delay, lifo, priority, unbounded};
+pub use dead_letters::DeadLetter;
+pub use error::{AbandonedError, LeaseError, QueueConfigError, SendError, TryRecvError, TrySendError};
 pub use lease::Lease;
-pub use options::{Options, bounded, delay, lifo, options, priority, unbounded};
-pub use permit::Permit;
-pub(crate) use poll_sender::PollSender;
 pub use receiver::Receiver;
-pub use sender::Sender;
+pub(crate) use sender::PollSender;
+pub use sender::{Permit, Sender};
 pub use workers::{Crew, CrewStats, Job, Workers};

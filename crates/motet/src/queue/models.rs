@@ -9,15 +9,16 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
-use super::core::{Core, Take};
-use super::counts::Counts;
-use super::line::{Line, Sending, Taking};
-use super::place::Place;
+use super::core::{QueueCore, Take};
+use super::cursors::Cursors;
+use super::recv_waiter::{RecvWaiter, RecvWaiterGuard};
 use super::ring::{Ring, slots};
+use super::send_waiter::Sending;
+use super::storage::Storage;
 
-fn queue(capacity: usize) -> Arc<Core<Box<u32>>> {
-    let counts = Counts::new(capacity, Some(slots(capacity)));
-    Arc::new(Core::new(counts, Place::Ring(Ring::new(capacity)), None))
+fn queue(capacity: usize) -> Arc<QueueCore<Box<u32>>> {
+    let cursors = Cursors::new(capacity, Some(slots(capacity)));
+    Arc::new(QueueCore::new(cursors, Storage::Ring(Ring::new(capacity)), None))
 }
 
 /// Runs a model with at most `preemptions` switches away from a thread that could continue: all interleavings take
@@ -30,19 +31,19 @@ fn model(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
 }
 
 fn on_a_thread(
-    core: &Arc<Core<Box<u32>>>,
-    work: impl FnOnce(&Core<Box<u32>>) + Send + 'static,
+    core: &Arc<QueueCore<Box<u32>>>,
+    work: impl FnOnce(&QueueCore<Box<u32>>) + Send + 'static,
 ) -> thread::JoinHandle<()> {
     let core = Arc::clone(core);
     thread::spawn(move || work(&core))
 }
 
-async fn recv(core: &Core<Box<u32>>) -> Option<u32> {
-    let mut turn = Taking::new(core);
-    poll_fn(|cx| turn.poll_recv(cx)).await.map(|item| *item)
+async fn recv(core: &QueueCore<Box<u32>>) -> Option<u32> {
+    let mut waiter = RecvWaiterGuard::new(core);
+    poll_fn(|cx| waiter.poll_recv(cx)).await.map(|item| *item)
 }
 
-async fn send(core: &Core<Box<u32>>, item: u32) -> bool {
+async fn send(core: &QueueCore<Box<u32>>, item: u32) -> bool {
     Sending::new(core, Box::new(item)).await.is_ok()
 }
 
@@ -72,7 +73,7 @@ fn parked_sender_wakes_for_a_free_slot() {
 fn item_is_read_once_after_it_is_written() {
     model(2, || {
         let core = queue(2);
-        let takes = |core: &Arc<Core<Box<u32>>>| {
+        let takes = |core: &Arc<QueueCore<Box<u32>>>| {
             let core = Arc::clone(core);
             thread::spawn(move || block_on(recv(&core)).unwrap())
         };
@@ -89,7 +90,7 @@ fn item_is_read_once_after_it_is_written() {
 fn close_wakes_parked_waiters_and_no_item_follows() {
     model(3, || {
         let core = queue(1);
-        let closer = on_a_thread(&core, Core::close);
+        let closer = on_a_thread(&core, QueueCore::close);
         let sent = block_on(send(&core, 1));
         assert_eq!(block_on(recv(&core)), sent.then_some(1));
         assert_eq!(block_on(recv(&core)), None);
@@ -105,7 +106,7 @@ fn released_permit_wakes_a_parked_sender() {
         let gives_up = on_a_thread(&core, |core| core.release(1));
         assert!(block_on(send(&core, 1)));
         gives_up.join().unwrap();
-        assert_eq!((core.counts.len(), core.counts.held()), (1, 0));
+        assert_eq!((core.cursors.len(), core.cursors.held()), (1, 0));
     });
 }
 
@@ -114,11 +115,13 @@ fn returned_lease_wakes_a_parked_receiver() {
     model(3, || {
         let core = queue(1);
         assert!(block_on(send(&core, 1)));
-        let Ok(Some(entry)) = Line::try_take(&core, Take::Leased) else { panic!("an item is in the queue") };
+        let Ok(Some(entry)) = RecvWaiter::try_take(&core, Take::Leased) else {
+            panic!("an item is in the queue")
+        };
         let gives_back = on_a_thread(&core, move |core| core.take_back(entry, None));
         assert_eq!(block_on(recv(&core)), Some(1));
         gives_back.join().unwrap();
-        assert!(core.is_settled() && core.counts.held() == 0);
+        assert!(core.is_settled() && core.cursors.held() == 0);
     });
 }
 
@@ -127,11 +130,11 @@ fn dropped_granted_receiver_wakes_the_next() {
     model(2, || {
         let core = queue(1);
         let goes = on_a_thread(&core, |core| {
-            let mut turn = Taking::new(core);
+            let mut waiter = RecvWaiterGuard::new(core);
             // Twice: at the first poll the receiver yields before it parks.
             for _ in 0..2 {
                 let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-                if turn.poll_recv(&mut cx).is_ready() {
+                if waiter.poll_recv(&mut cx).is_ready() {
                     // This receiver was faster: the other one gets another item.
                     assert!(block_on(send(core, 1)));
                     return;
@@ -149,7 +152,9 @@ fn join_waits_for_the_items_that_a_worker_sends() {
     model(3, || {
         let core = queue(2);
         assert!(block_on(send(&core, 1)));
-        let Ok(Some(entry)) = Line::try_take(&core, Take::Leased) else { panic!("an item is in the queue") };
+        let Ok(Some(entry)) = RecvWaiter::try_take(&core, Take::Leased) else {
+            panic!("an item is in the queue")
+        };
         let works = on_a_thread(&core, move |core| {
             assert!(block_on(send(core, 2)));
             drop(entry);
@@ -166,12 +171,12 @@ fn failed_lease_leaves_no_sender_parked() {
         let core = queue(1);
         assert!(block_on(send(&core, 1)));
         let leases = on_a_thread(&core, |core| {
-            if let Ok(Some(entry)) = Line::try_take(core, Take::Leased) {
+            if let Ok(Some(entry)) = RecvWaiter::try_take(core, Take::Leased) {
                 drop(entry);
                 core.settle();
             }
         });
-        let takes = on_a_thread(&core, |core| drop(Line::try_take(core, Take::Settled)));
+        let takes = on_a_thread(&core, |core| drop(RecvWaiter::try_take(core, Take::Settled)));
         // One of the two frees a slot.
         assert!(block_on(send(&core, 2)));
         leases.join().unwrap();

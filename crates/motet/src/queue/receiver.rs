@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use super::core::{Core, End, Take};
-use super::line::{Line, Receiving, Taking};
-use super::store::Entry;
-use super::{Lease, RecvTimeoutError, TryRecvError};
+use super::close::End;
+use super::core::{QueueCore, Take};
+use super::orders::Entry;
+use super::recv_waiter::{Receiving, RecvWaiter, RecvWaiterGuard};
+use super::{Lease, TryRecvError};
 use crate::observe::Stats;
 use crate::sim;
 use crate::task::timeout;
@@ -29,14 +30,14 @@ use crate::task::timeout;
 /// Dropping the last receiver closes the queue and drops the items in it. [`Sender::join`](super::Sender::join) returns
 /// their number.
 pub struct Receiver<T> {
-    core: Arc<Core<T>>,
+    core: Arc<QueueCore<T>>,
     /// The position in line of this receiver as a stream.
-    streaming: Line,
+    streaming: RecvWaiter,
 }
 
 impl<T> Receiver<T> {
-    pub(super) fn new(core: Arc<Core<T>>) -> Self {
-        Self { core, streaming: Line::default() }
+    pub(super) fn new(core: Arc<QueueCore<T>>) -> Self {
+        Self { core, streaming: RecvWaiter::default() }
     }
 
     /// Receives and settles the next item. Returns `None` once the queue is closed and no item is left.
@@ -76,17 +77,17 @@ impl<T> Receiver<T> {
     /// As with [`recv`](Self::recv).
     ///
     /// # Errors
-    /// [`RecvTimeoutError`]: the time has elapsed, or the queue is closed and no item is left.
+    /// [`TryRecvError`]: no item arrived in `time`, or the queue is closed and no item is left.
     ///
     /// # Panics
     /// Outside of a runtime with a timer, if there is no item at once.
     #[track_caller]
-    pub fn recv_timeout(&self, time: Duration) -> impl Future<Output = Result<T, RecvTimeoutError>> {
+    pub fn recv_timeout(&self, time: Duration) -> impl Future<Output = Result<T, TryRecvError>> {
         sim::at_named("queue", "receive with a timeout", || self.core.name(), async move {
             match timeout(time, self.recv()).await {
                 Ok(Some(item)) => Ok(item),
-                Ok(None) => Err(RecvTimeoutError::Closed),
-                Err(_) => Err(RecvTimeoutError::Elapsed),
+                Ok(None) => Err(TryRecvError::Closed),
+                Err(_) => Err(TryRecvError::Empty),
             }
         })
     }
@@ -102,8 +103,8 @@ impl<T> Receiver<T> {
             if most == 0 {
                 return 0;
             }
-            let mut turn = Taking::new(&self.core);
-            poll_fn(|cx| turn.poll_many(cx, into, most)).await
+            let mut waiter = RecvWaiterGuard::new(&self.core);
+            poll_fn(|cx| waiter.poll_many(cx, into, most)).await
         })
     }
 
@@ -116,7 +117,7 @@ impl<T> Receiver<T> {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (sender, receiver) = motet::queue::bounded(4);
+    /// let (sender, receiver) = motet::queue::bounded(4)?;
     /// sender.send("job").await?;
     /// drop(receiver.lease().await); // the worker fails
     /// let job = receiver.lease().await.expect("the job came back");
@@ -128,8 +129,8 @@ impl<T> Receiver<T> {
     #[track_caller]
     pub fn lease(&self) -> impl Future<Output = Option<Lease<T>>> {
         sim::at_named("queue", "lease", || self.core.name(), async move {
-            let mut turn = Taking::new(&self.core);
-            let entry = poll_fn(|cx| turn.poll_lease(cx)).await?;
+            let mut waiter = RecvWaiterGuard::new(&self.core);
+            let entry = poll_fn(|cx| waiter.poll_lease(cx)).await?;
             Some(Lease::new(Arc::clone(&self.core), entry))
         })
     }
@@ -143,7 +144,7 @@ impl<T> Receiver<T> {
     }
 
     fn try_take(&self, take: Take) -> Result<Entry<T>, TryRecvError> {
-        match Line::try_take(&self.core, take) {
+        match RecvWaiter::try_take(&self.core, take) {
             Ok(entry) => entry.ok_or(TryRecvError::Closed),
             Err(_) => Err(TryRecvError::Empty),
         }
@@ -167,7 +168,7 @@ impl<T> Receiver<T> {
     /// Returns `true` if the queue is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.core.counts.is_closed()
+        self.core.cursors.is_closed()
     }
 
     /// Waits until the queue is closed: by a call of `close`, or because its last sender was dropped.

@@ -2,7 +2,7 @@
 //!
 //! This is Dmitry Vyukov's bounded queue, as in crossbeam's `ArrayQueue`. Each slot has a stamp that shows its state: for
 //! position `p`, the slot is free if its stamp is `p`, and full if its stamp is `p + 1`. The receiver that empties the slot
-//! stamps it for the next lap. Positions are claimed in [`Counts`].
+//! stamps it for the next lap. Positions are claimed in [`Cursors`].
 //!
 //! The rules that make it sound:
 //! - Only the sender that has claimed a position writes the slot of that position. A position is claimed only if the stamp
@@ -16,14 +16,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use super::counts::{Claim, Counts, NoItem, NoPlace, advance};
-use super::sync::{AtomicU64, Ordering, UnsafeCell};
+use super::atomics::{AtomicU64, Ordering, UnsafeCell};
+use super::cursors::{Claim, Cursors, NoItem, NoSlot, advance};
 
 pub(super) struct Ring<T> {
-    slots: Box<[Slot<T>]>,
+    slots: Box<[RingSlot<T>]>,
 }
 
-struct Slot<T> {
+struct RingSlot<T> {
     stamp: AtomicU64,
     value: UnsafeCell<MaybeUninit<T>>,
 }
@@ -42,12 +42,12 @@ pub(super) fn slots(capacity: usize) -> usize {
 impl<T> Ring<T> {
     pub(super) fn new(capacity: usize) -> Self {
         let slot =
-            |at| Slot { stamp: AtomicU64::new(at as u64), value: UnsafeCell::new(MaybeUninit::uninit()) };
+            |at| RingSlot { stamp: AtomicU64::new(at as u64), value: UnsafeCell::new(MaybeUninit::uninit()) };
         Self { slots: (0..slots(capacity)).map(slot).collect() }
     }
 
     #[inline(always)]
-    fn slot(&self, position: u64) -> &Slot<T> {
+    fn slot(&self, position: u64) -> &RingSlot<T> {
         // The number of slots is a power of two, so the mask is the remainder, and the index is within bounds.
         &self.slots[position as usize & (self.slots.len() - 1)]
     }
@@ -87,23 +87,23 @@ impl<T> Ring<T> {
     /// Moves an item in. The plain case is inlined and looks its slot up once; the other cases are in a function of
     /// their own.
     #[inline(always)]
-    pub(super) fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
+    pub(super) fn push(&self, cursors: &Cursors, claim: Claim, item: T) -> Result<(), (NoSlot, T)> {
         if claim == Claim::Open
-            && let Some(at) = counts.plain_place()
+            && let Some(at) = cursors.plain_slot()
         {
             let slot = self.slot(at);
-            if slot.is_free(at) && counts.claim_plain_place(at) {
+            if slot.is_free(at) && cursors.claim_plain_slot(at) {
                 // SAFETY: the position was claimed just now.
                 unsafe { slot.write(at, item) };
                 return Ok(());
             }
         }
-        self.push_any(counts, claim, item)
+        self.push_any(cursors, claim, item)
     }
 
     #[inline(never)]
-    fn push_any(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
-        match counts.claim_places(claim, 1, |at| self.is_free(at)) {
+    fn push_any(&self, cursors: &Cursors, claim: Claim, item: T) -> Result<(), (NoSlot, T)> {
+        match cursors.claim_slots(claim, 1, |at| self.is_free(at)) {
             Ok((at, _)) => {
                 // SAFETY: the position was claimed just now.
                 unsafe { self.write(at, item) };
@@ -116,38 +116,38 @@ impl<T> Ring<T> {
     /// Moves in as many items as there are free slots, up to `most`.
     pub(super) fn push_many(
         &self,
-        counts: &Counts,
+        cursors: &Cursors,
         claim: Claim,
         items: &mut VecDeque<T>,
         most: usize,
-    ) -> Result<usize, NoPlace> {
+    ) -> Result<usize, NoSlot> {
         let most = most.min(items.len()) as u64;
-        let (at, count) = counts.claim_places(claim, most, |at| self.is_free(at))?;
-        for (place, item) in (0..count).zip(items.drain(..count as usize)) {
+        let (at, count) = cursors.claim_slots(claim, most, |at| self.is_free(at))?;
+        for (offset, item) in (0..count).zip(items.drain(..count as usize)) {
             // SAFETY: the positions were claimed just now, and each is used once.
-            unsafe { self.write(advance(at, place), item) };
+            unsafe { self.write(advance(at, offset), item) };
         }
         Ok(count as usize)
     }
 
     /// Moves an item out. See [`push`](Self::push).
     #[inline(always)]
-    pub(super) fn pop(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
+    pub(super) fn pop(&self, cursors: &Cursors, claim: Claim) -> Result<T, NoItem> {
         if claim == Claim::Open
-            && let Some(at) = counts.plain_item()
+            && let Some(at) = cursors.plain_item()
         {
             let slot = self.slot(at);
-            if slot.is_full(at) && counts.claim_plain_item(at) {
+            if slot.is_full(at) && cursors.claim_plain_item(at) {
                 // SAFETY: the position was claimed just now.
                 return Ok(unsafe { slot.read(self.next_lap(at)) });
             }
         }
-        self.pop_any(counts, claim)
+        self.pop_any(cursors, claim)
     }
 
     #[inline(never)]
-    fn pop_any(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
-        let (at, _) = counts.claim_items(claim, 1, |at| self.is_full(at))?;
+    fn pop_any(&self, cursors: &Cursors, claim: Claim) -> Result<T, NoItem> {
+        let (at, _) = cursors.claim_items(claim, 1, |at| self.is_full(at))?;
         // SAFETY: the position was claimed just now.
         Ok(unsafe { self.read(at) })
     }
@@ -155,15 +155,15 @@ impl<T> Ring<T> {
     /// Moves out as many items as there are, up to `most`.
     pub(super) fn pop_many(
         &self,
-        counts: &Counts,
+        cursors: &Cursors,
         claim: Claim,
         into: &mut Vec<T>,
         most: usize,
     ) -> Result<usize, NoItem> {
         // Before a position is claimed: the allocation may panic.
-        into.reserve(most.min(counts.len()).max(1));
+        into.reserve(most.min(cursors.len()).max(1));
         let most = most.min(into.capacity() - into.len());
-        let (at, count) = counts.claim_items(claim, most as u64, |at| self.is_full(at))?;
+        let (at, count) = cursors.claim_items(claim, most as u64, |at| self.is_full(at))?;
         for item in 0..count {
             // SAFETY: the positions were claimed just now, and each is used once.
             into.push(unsafe { self.read(advance(at, item)) });
@@ -172,7 +172,7 @@ impl<T> Ring<T> {
     }
 }
 
-impl<T> Slot<T> {
+impl<T> RingSlot<T> {
     #[inline(always)]
     fn is_free(&self, position: u64) -> bool {
         self.stamp.load(Ordering::Acquire) == position

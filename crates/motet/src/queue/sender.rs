@@ -1,13 +1,17 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::core::Core;
-use super::counts::NoPlace;
-use super::line::{Closed, Placing, Sending};
-use super::{Abandoned, Permit, SendError, SendTimeoutError, TrySendError};
+use super::atomics::{spin_loop, yield_now};
+use super::core::QueueCore;
+use super::cursors::NoSlot;
+use super::send_waiter::{Closed, SendWaiter, SendWaiterGuard, Sending};
+use super::{AbandonedError, SendError, TrySendError};
 use crate::observe::Stats;
 use crate::task::timeout;
 use crate::{mutant, sim};
@@ -27,7 +31,7 @@ use tokio::task::coop;
 /// # Drop
 /// Dropping the last sender closes the queue: receivers get the items that are left, and then `None`.
 pub struct Sender<T> {
-    pub(super) core: Arc<Core<T>>,
+    pub(super) core: Arc<QueueCore<T>>,
 }
 
 impl<T> Sender<T> {
@@ -47,7 +51,7 @@ impl<T> Sender<T> {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (sender, receiver) = motet::queue::bounded(2);
+    /// let (sender, receiver) = motet::queue::bounded(2)?;
     /// for number in [1, 2] {
     ///     sender.send(number).await?;
     /// }
@@ -75,8 +79,8 @@ impl<T> Sender<T> {
     /// the item out of the last slot.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         self.core.push(item).map_err(|(why, item)| match why {
-            NoPlace::Closed => TrySendError::Closed(item),
-            NoPlace::Full | NoPlace::Busy => TrySendError::Full(item),
+            NoSlot::Closed => TrySendError::Closed(item),
+            NoSlot::Full | NoSlot::Busy => TrySendError::Full(item),
         })
     }
 
@@ -87,21 +91,17 @@ impl<T> Sender<T> {
     /// As with [`send`](Self::send).
     ///
     /// # Errors
-    /// [`SendTimeoutError`] with the item, which was not sent.
+    /// [`TrySendError`] with the item, which was not sent: [`Full`](TrySendError::Full) if no slot became free in `time`.
     ///
     /// # Panics
     /// Outside of a runtime with a timer, if there is no free slot at once.
     #[track_caller]
-    pub fn send_timeout(
-        &self,
-        item: T,
-        time: Duration,
-    ) -> impl Future<Output = Result<(), SendTimeoutError<T>>> {
+    pub fn send_timeout(&self, item: T, time: Duration) -> impl Future<Output = Result<(), TrySendError<T>>> {
         sim::at_named("queue", "send with a timeout", || self.core.name(), async move {
             match timeout(time, self.reserve()).await {
-                Ok(Ok(permit)) => permit.send(item).map_err(|SendError(item)| SendTimeoutError::Closed(item)),
-                Ok(Err(_)) => Err(SendTimeoutError::Closed(item)),
-                Err(_) => Err(SendTimeoutError::Elapsed(item)),
+                Ok(Ok(permit)) => permit.send(item).map_err(|SendError(item)| TrySendError::Closed(item)),
+                Ok(Err(_)) => Err(TrySendError::Closed(item)),
+                Err(_) => Err(TrySendError::Full(item)),
             }
         })
     }
@@ -120,7 +120,7 @@ impl<T> Sender<T> {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (sender, receiver) = motet::queue::bounded(100);
+    /// let (sender, receiver) = motet::queue::bounded(100)?;
     /// sender.send_all(&mut (1..=3).collect()).await?;
     /// let mut received = Vec::new();
     /// assert_eq!(receiver.recv_many(&mut received, 50).await, 3);
@@ -131,8 +131,8 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send_all(&self, items: &mut VecDeque<T>) -> impl Future<Output = Result<(), SendError<()>>> {
         sim::at_named("queue", "send all", || self.core.name(), async move {
-            let mut turn = Placing::new(&self.core);
-            poll_fn(|cx| turn.poll_send_all(cx, items)).await.map_err(|Closed| SendError(()))
+            let mut waiter = SendWaiterGuard::new(&self.core);
+            poll_fn(|cx| waiter.poll_send_all(cx, items)).await.map_err(|Closed| SendError(()))
         })
     }
 
@@ -151,7 +151,7 @@ impl<T> Sender<T> {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (sender, receiver) = motet::queue::bounded(1);
+    /// let (sender, receiver) = motet::queue::bounded(1)?;
     /// let permit = sender.reserve().await?;
     /// assert!(sender.try_send("too late").is_err());
     /// permit.send("reserved")?;
@@ -162,7 +162,7 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn reserve(&self) -> impl Future<Output = Result<Permit<'_, T>, SendError<()>>> {
         sim::at_named("queue", "reserve", || self.core.name(), async move {
-            match Placing::new(&self.core).hold().await {
+            match SendWaiterGuard::new(&self.core).hold().await {
                 Ok(()) => Ok(Permit { core: &self.core }),
                 Err(Closed) => Err(SendError(())),
             }
@@ -178,7 +178,7 @@ impl<T> Sender<T> {
     /// Returns `true` if the queue is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.core.counts.is_closed()
+        self.core.cursors.is_closed()
     }
 
     /// Waits until the queue is closed: by a call of `close`, or because its last receiver was dropped.
@@ -203,13 +203,13 @@ impl<T> Sender<T> {
     /// Safe: dropping the future loses nothing.
     ///
     /// # Errors
-    /// [`Abandoned`], if the last receiver was dropped while items were left.
+    /// [`AbandonedError`], if the last receiver was dropped while items were left.
     ///
     /// # Examples
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (sender, receiver) = motet::queue::bounded(8);
+    /// let (sender, receiver) = motet::queue::bounded(8)?;
     /// sender.send("job").await?;
     /// let job = receiver.lease().await.expect("a job");
     /// let (joined, done) = tokio::join!(sender.join(), job.done());
@@ -218,7 +218,7 @@ impl<T> Sender<T> {
     /// # }
     /// ```
     #[track_caller]
-    pub fn join(&self) -> impl Future<Output = Result<(), Abandoned>> {
+    pub fn join(&self) -> impl Future<Output = Result<(), AbandonedError>> {
         sim::at_named("queue", "join", || self.core.name(), async move {
             coop::consume_budget().await;
             let _watch = self.core.watch();
@@ -227,9 +227,16 @@ impl<T> Sender<T> {
                 let settled = self.core.settled.notified();
                 match self.core.outcome() {
                     Some(0) => return Ok(()),
-                    Some(left) => return Err(Abandoned { left }),
-                    None if mutant!("queue.join_early") && self.core.counts.len() == 0 => return Ok(()),
-                    None => settled.await,
+                    Some(left) => return Err(AbandonedError { left }),
+                    None => {
+                        if mutant!("queue.join_early") {
+                            let is_empty = self.core.cursors.len() == 0;
+                            if is_empty {
+                                return Ok(());
+                            }
+                        }
+                        settled.await;
+                    }
                 }
             }
         })
@@ -276,5 +283,96 @@ impl<T> Drop for Sender<T> {
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.core.fmt_handle("Sender", f)
+    }
+}
+
+/// A slot in a queue that is reserved for one item.
+///
+/// The slot counts as used until the permit is used or dropped, and no other sender can take it.
+///
+/// # Drop
+/// The slot goes to the first sender in line, or becomes free.
+#[must_use = "the slot is released when the permit is dropped"]
+pub struct Permit<'a, T> {
+    core: &'a QueueCore<T>,
+}
+
+impl<T> Permit<'_, T> {
+    /// Sends the item into the slot, without waiting.
+    ///
+    /// # Errors
+    /// [`SendError`] with the item, if the queue was closed after the permit was granted.
+    pub fn send(self, item: T) -> Result<(), SendError<T>> {
+        let mut item = item;
+        let mut looks = 0;
+        loop {
+            match self.core.push_held(item) {
+                Ok(()) => {
+                    // The slot is used, so the drop must not release it.
+                    let _used = ManuallyDrop::new(self);
+                    return Ok(());
+                }
+                Err((NoSlot::Closed, back)) => return Err(SendError(back)),
+                // The receiver that freed the slot is still moving its item out.
+                Err((NoSlot::Full | NoSlot::Busy, back)) => item = back,
+            }
+            looks += 1;
+            if looks < 32 { spin_loop() } else { yield_now() }
+        }
+    }
+}
+
+impl<T> Drop for Permit<'_, T> {
+    fn drop(&mut self) {
+        if mutant!("queue.keep_permit") {
+            return;
+        }
+        self.core.release(1);
+    }
+}
+
+impl<T> fmt::Debug for Permit<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}
+
+/// A sender for futures that are written by hand, with its position in line.
+pub(crate) struct PollSender<T> {
+    sender: Sender<T>,
+    waiter: SendWaiter,
+    /// Created at the first wait.
+    closed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl<T> PollSender<T> {
+    pub(crate) fn new(sender: Sender<T>) -> Self {
+        Self { sender, waiter: SendWaiter::default(), closed: None }
+    }
+
+    /// Sends the item. It stays in `item` until it is in the queue, and if the queue is closed.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, item: &mut Option<T>) -> Poll<Result<(), ()>> {
+        self.waiter.poll_send(&self.sender.core, cx, item).map_err(|Closed| ())
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+impl<T: Send + 'static> PollSender<T> {
+    /// Waits until the queue is closed.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let closed = self.closed.get_or_insert_with(|| {
+            let sender = self.sender.clone();
+            Box::pin(async move { sender.closed().await })
+        });
+        closed.as_mut().poll(cx)
+    }
+}
+
+impl<T> Drop for PollSender<T> {
+    fn drop(&mut self) {
+        self.waiter.leave(&self.sender.core);
     }
 }

@@ -4,19 +4,19 @@ use std::fmt;
 
 use tokio::task::coop;
 
-use super::core::Core;
-use super::counts::UNBOUNDED;
+use super::core::QueueCore;
+use super::cursors::UNBOUNDED;
 use crate::observe::Stats;
 
-impl<T> Core<T> {
+impl<T> QueueCore<T> {
     /// The number of items that were sent and are not handed out.
     pub(super) fn len(&self) -> usize {
         let slow = self.lock();
-        self.counts.len() + slow.front.len() + slow.later.len()
+        self.cursors.len() + slow.front.len() + slow.later.len()
     }
 
     pub(super) fn capacity(&self) -> Option<usize> {
-        Some(self.counts.capacity()).filter(|capacity| *capacity < UNBOUNDED)
+        Some(self.cursors.capacity()).filter(|capacity| *capacity < UNBOUNDED)
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -26,10 +26,10 @@ impl<T> Core<T> {
         let unsettled = self.unsettled();
         let count = |count: usize| count as u64;
         let stats = Stats::new()
-            .count("len", count(self.counts.len() + front))
+            .count("len", count(self.cursors.len() + front))
             .count("later", count(later))
             .count("leased", count(unsettled.saturating_sub(front + later + letters)))
-            .count("permits", count(self.counts.held().saturating_sub(unsettled)))
+            .count("permits", count(self.cursors.held().saturating_sub(unsettled)))
             .count("letters_waiting", count(letters))
             .count("senders_waiting", count(slow.senders.waiting()))
             .count("receivers_waiting", count(slow.receivers.waiting()));
@@ -38,7 +38,7 @@ impl<T> Core<T> {
             Some(capacity) => stats.count("capacity", count(capacity)),
             None => stats,
         };
-        stats.text("state", if self.counts.is_closed() { "closed" } else { "open" })
+        stats.text("state", if self.cursors.is_closed() { "closed" } else { "open" })
     }
 
     pub(super) async fn wait_closed(&self) {
@@ -46,7 +46,7 @@ impl<T> Core<T> {
         loop {
             // Registered before the state is read, so that a change between the two is not missed.
             let closed = self.closed.notified();
-            if self.counts.is_closed() {
+            if self.cursors.is_closed() {
                 return;
             }
             closed.await;
@@ -56,6 +56,6 @@ impl<T> Core<T> {
     pub(super) fn fmt_handle(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct(name);
         shown.field("len", &self.len()).field("capacity", &self.capacity());
-        shown.field("closed", &self.counts.is_closed()).finish_non_exhaustive()
+        shown.field("closed", &self.cursors.is_closed()).finish_non_exhaustive()
     }
 }

@@ -2,15 +2,14 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Draws pseudo-random numbers, the same ones for the same seed on every platform.
+/// A generator of pseudo-random numbers. The same seed yields the same numbers on every platform.
 ///
 /// The algorithm is xoshiro256++ 1.0 by David Blackman and Sebastiano Vigna ("Scrambled Linear Pseudorandom
-/// Number Generators", 2018; <https://prng.di.unimi.it>), its 256 bits of state filled by SplitMix64 as its
-/// authors advise. 32 bytes, a period of 2^256 - 1, and a handful of instructions a number. It is no
-/// generator for secrets.
+/// Number Generators", 2018; <https://prng.di.unimi.it>). SplitMix64 fills its 256 bits of state, as its authors
+/// advise. Its period is 2^256 - 1. Do not use it for secrets.
 ///
-/// It is not `Clone`: a clone repeats the numbers of its original, and callers that were meant to spread out
-/// move in step. [`fork`](Self::fork) gives an independent generator.
+/// It is not `Clone`, since a clone repeats the numbers of its original: callers that should spread out would act at the
+/// same time. [`fork`](Self::fork) returns an independent generator.
 ///
 /// # Examples
 /// ```
@@ -27,40 +26,38 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// Creates the generator that `seed` stands for.
+    /// Creates the generator of this seed.
     ///
-    /// Seeds that differ in one bit give unrelated numbers: 1, 2, 3 are as good as any.
+    /// Seeds that differ in one bit yield unrelated numbers, so small seeds such as 1, 2, 3 are good.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let mut mix = SplitMix64 { state: seed };
-        // Never all zero, the one state that xoshiro cannot leave: SplitMix64 gives each number once in its
-        // period, so at most one of four is zero.
+        // Never all zero, which xoshiro cannot leave: SplitMix64 returns each number once in its period, so at most one
+        // of the four is zero.
         Self { state: [mix.next_u64(), mix.next_u64(), mix.next_u64(), mix.next_u64()] }
     }
 
-    /// Creates a generator that differs from every other, seeded with 64 bits of the operating system's
-    /// randomness.
+    /// Creates a generator with a random seed of 64 bits from the operating system.
     #[must_use]
     pub fn from_entropy() -> Self {
-        // The standard library keys its hash maps from the operating system, and each `RandomState` anew:
-        // entropy without one more dependency.
+        // The standard library takes the key of each `RandomState` from the operating system. This avoids a dependency.
         Self::seeded(RandomState::new().build_hasher().finish())
     }
 
-    /// Splits off a generator whose numbers do not depend on how many this one draws from here on.
+    /// Creates a generator whose numbers do not depend on the later draws of this one.
     ///
-    /// For a simulator: what the program draws must not shift what the scheduler draws.
+    /// For a simulator: draws of the program must not change the draws of the scheduler.
     #[must_use]
     pub fn fork(&mut self) -> Self {
         Self::seeded(self.next_u64())
     }
 
-    /// A seed that follows from the state, and leaves it as it is.
+    /// A seed that depends on the state, and does not change it.
     pub(super) fn aside(&self) -> u64 {
         self.state[0].wrapping_add(self.state[2].rotate_left(32))
     }
 
-    /// Draws from all of `u64`, evenly.
+    /// Returns a number of the whole range of `u64`, uniformly distributed.
     pub fn next_u64(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;
         let drawn = a.wrapping_add(*d).rotate_left(23).wrapping_add(*a);
@@ -74,37 +71,37 @@ impl Rng {
         drawn
     }
 
-    /// Draws from `0..bound`, evenly: no number is favoured, however large the bound.
+    /// Returns a number from `0..bound`, uniformly distributed, for every bound.
     ///
-    /// The method is Daniel Lemire's ("Fast Random Integer Generation in an Interval", 2019): one
-    /// multiplication, and a second draw only where the first would favour some numbers.
+    /// The method is that of Daniel Lemire ("Fast Random Integer Generation in an Interval", 2019): one multiplication,
+    /// and a second draw only if the first one would make some numbers more likely.
     ///
     /// # Panics
-    /// If `bound` is zero: there is no number to draw.
+    /// If `bound` is zero, since the range is empty.
     #[track_caller]
     pub fn below(&mut self, bound: u64) -> u64 {
-        assert!(bound > 0, "no number is below zero: draw only if there is something to draw from");
+        assert!(bound > 0, "`bound` is 0; it must be at least 1");
         loop {
             let product = u128::from(self.next_u64()) * u128::from(bound);
             let (high, low) = ((product >> 64) as u64, product as u64);
-            // The first 2^64 mod bound values of `low` belong to numbers that own one draw too many. The
-            // comparison before it spares the division almost always.
+            // The first 2^64 mod bound values of `low` are rejected, since they would make some numbers more likely. The
+            // comparison before it almost always avoids the division.
             if low >= bound || low >= bound.wrapping_neg() % bound {
                 return high;
             }
         }
     }
 
-    /// Draws from `0.0..1.0`, evenly, in steps of 2^-53: zero may come up, one never does.
+    /// Returns a number from `0.0..1.0`, uniformly distributed, in steps of 2^-53. Zero is possible, one is not.
     pub fn unit(&mut self) -> f64 {
         const STEP: f64 = 1.0 / (1u64 << 53) as f64;
         (self.next_u64() >> 11) as f64 * STEP
     }
 
-    /// Draws a duration from `range`, both ends included, evenly to the nanosecond.
+    /// Returns a duration from `range`, uniformly distributed, in nanoseconds. Both ends are included.
     ///
     /// # Panics
-    /// If the range ends before it starts.
+    /// If the end of the range is less than its start.
     ///
     /// # Examples
     /// ```
@@ -118,14 +115,14 @@ impl Rng {
     pub fn duration(&mut self, range: RangeInclusive<Duration>) -> Duration {
         let (start, end) = range.into_inner();
         let Some(span) = end.checked_sub(start) else {
-            panic!("the range of durations {start:?}..={end:?} ends before it starts")
+            panic!("the range of durations {start:?}..={end:?} is empty")
         };
         start + Duration::from_nanos_u128(self.up_to(span.as_nanos()))
     }
 
-    /// Draws from `0..=last`, evenly.
+    /// Returns a number from `0..=last`, uniformly distributed.
     fn up_to(&mut self, last: u128) -> u128 {
-        // Spans past 584 years are no number of nanoseconds in a u64; `Duration::MAX` means "no limit".
+        // More than 584 years do not fit into a u64 of nanoseconds. `Duration::MAX` means "no limit".
         if let Ok(last) = u64::try_from(last)
             && let Some(bound) = last.checked_add(1)
         {
@@ -141,9 +138,9 @@ impl Rng {
     }
 }
 
-/// The generator that fills the state of another: every seed will do, and near seeds give far numbers.
+/// The generator that fills the state of [`Rng`]. Every seed is good, and similar seeds yield unrelated numbers.
 ///
-/// After the public domain code of Sebastiano Vigna, <https://prng.di.unimi.it/splitmix64.c>.
+/// Source: the public domain code of Sebastiano Vigna, <https://prng.di.unimi.it/splitmix64.c>.
 struct SplitMix64 {
     state: u64,
 }
@@ -215,7 +212,7 @@ mod tests {
         assert_eq!(one, numbers(Rng::seeded(3).fork()));
     }
 
-    /// Four draws for three numbers: with none drawn anew, every third number would come up twice as often.
+    /// With a bound of three quarters of the range: without rejection, every third number would be twice as likely.
     #[test]
     fn large_bound_favours_no_number() {
         let (bound, mut rng) = (3 << 62, Rng::seeded(1));

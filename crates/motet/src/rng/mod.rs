@@ -1,16 +1,5 @@
-//! The one source of chance: a seedable generator, and one per thread.
+//! Random numbers with a seed: a generator, and one generator per thread.
 //!
-//! Whatever in this crate draws lots - jitter of a [`Backoff`](crate::Backoff), the lifetime of a pooled
-//! connection - draws from [`with`]. In production each thread seeds its generator from the operating system.
-//! Under test, [`seed_thread`] makes everything that runs on the current thread repeat exactly, which on a
-//! current-thread runtime is the whole program.
-//!
-//! # When to use
-//! [`with`] inside a component, so that a simulation controls it; an [`Rng`] of your own where a test or a
-//! simulator needs a stream that nothing else draws from. Neither is for secrets: the numbers can be
-//! foreseen from a few of their predecessors.
-//!
-//! # Examples
 //! ```
 //! use motet::rng;
 //!
@@ -23,6 +12,19 @@
 //! let _seeded = rng::seed_thread(17);
 //! assert_eq!(draw(), first);
 //! ```
+//!
+//! All random decisions of this crate, such as the jitter of a [`Backoff`](crate::Backoff) or the lifetime of a pooled
+//! connection, use [`with`]. In production, each thread takes its seed from the operating system. In a test,
+//! [`seed_thread`] makes the decisions of the current thread reproducible: on a current-thread runtime, those of the whole
+//! program.
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | draw numbers that a simulation can reproduce | [`with`] |
+//! | make a test reproducible | [`seed_thread`] |
+//! | draw from a generator that no other code uses | [`Rng`] |
+//!
+//! None of them is for secrets: an attacker can compute the next numbers from a few previous ones.
 
 mod generator;
 mod thread;

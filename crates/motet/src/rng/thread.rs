@@ -4,28 +4,27 @@ use std::mem;
 
 use super::Rng;
 
-/// What a thread knows of its generator.
+/// The generator of a thread.
 enum Slot {
-    /// Nothing was drawn yet; the first draw seeds it from entropy.
+    /// Not created yet. The first draw creates it, with a seed of the operating system.
     Unseeded,
     Ready(Rng),
-    /// A closure given to [`with`] has it. What [`aside`] seeds its next generator with.
+    /// A closure of [`with`] uses the generator. The value is the seed of the next generator of [`aside`].
     Lent(u64),
 }
 
 thread_local! {
-    // Const and without drop glue: there is no destructor after which a late draw, from the drop of another
-    // thread-local, would fail.
+    // `const` and without a destructor, so that a late draw, in the drop of another thread-local, does not fail.
     static SLOT: Cell<Slot> = const { Cell::new(Slot::Unseeded) };
 }
 
-/// Lends the generator of the current thread to `draw`.
+/// Calls `draw` with the generator of the current thread.
 ///
-/// Seeded from entropy by the first draw on each thread, unless [`seed_thread`] came before. `draw` may panic:
-/// the generator is back in its place, where the panic left it.
+/// The first call on each thread creates the generator, with a seed of the operating system, unless [`seed_thread`] was
+/// called before. If `draw` panics, the generator keeps its state.
 ///
 /// # Panics
-/// If called from within `draw`: the generator is lent already. Use the one you were given.
+/// If it is called within `draw`. Use the generator that `draw` received.
 ///
 /// # Examples
 /// ```
@@ -36,25 +35,27 @@ thread_local! {
 pub fn with<T>(draw: impl FnOnce(&mut Rng) -> T) -> T {
     match lend(draw) {
         Ok(drawn) => drawn,
-        Err(_) => panic!("rng::with was called inside rng::with: draw from the generator at hand"),
+        Err(_) => {
+            panic!("rng::with was called inside rng::with; use the generator that the closure received")
+        }
     }
 }
 
-/// Does what [`with`] does, and where the generator is lent already lends another, which follows from it.
+/// Like [`with`], but within a closure of [`with`] it uses another generator, whose seed depends on the first one.
 ///
-/// For what is drawn at the end of a call: that may be reached from anybody's closure, one given to [`with`] too.
+/// For draws at the end of a call, which may also run within a closure of [`with`] of a user.
 pub(crate) fn aside<T>(draw: impl FnOnce(&mut Rng) -> T) -> T {
     lend(draw).unwrap_or_else(|draw| match SLOT.replace(Slot::Lent(0)) {
         Slot::Lent(seed) => {
             SLOT.set(Slot::Lent(seed.wrapping_add(1)));
             draw(&mut Rng::seeded(seed))
         }
-        // It was lent a moment ago, on this very thread.
-        _ => unreachable!("a generator is brought back at the end of its closure alone"),
+        // `with` failed on this thread because a closure uses the generator.
+        _ => unreachable!("only the end of a closure returns its generator"),
     })
 }
 
-/// Gives `draw` back where the generator is lent already.
+/// Returns `draw` if a closure uses the generator.
 fn lend<T, D: FnOnce(&mut Rng) -> T>(draw: D) -> Result<T, D> {
     let rng = match SLOT.replace(Slot::Lent(0)) {
         Slot::Unseeded => Rng::from_entropy(),
@@ -69,7 +70,7 @@ fn lend<T, D: FnOnce(&mut Rng) -> T>(draw: D) -> Result<T, D> {
     Ok(draw(&mut loan.rng))
 }
 
-/// Brings the generator back, also when the closure panics.
+/// Returns the generator to its thread, also when the closure panics.
 struct Loan {
     rng: Rng,
 }
@@ -78,22 +79,21 @@ impl Drop for Loan {
     fn drop(&mut self) {
         let back = Slot::Ready(mem::replace(&mut self.rng, Rng::seeded(0)));
         let found = SLOT.replace(back);
-        // A guard of `seed_thread` dropped inside the closure has restored what was before it, and that
-        // is what counts: this generator belonged to the guard.
+        // A guard of `seed_thread` that was dropped in the closure has restored the former generator, which stays: this
+        // generator belonged to the guard.
         if !matches!(found, Slot::Lent(_)) {
             SLOT.set(found);
         }
     }
 }
 
-/// Seeds the generator of the current thread, until the guard is dropped.
+/// Sets the seed of the generator of the current thread, until the guard is dropped.
 ///
-/// For simulators and tests: on a current-thread runtime every draw of the program then follows from `seed`.
-/// Other threads are not affected. Guards nest; they are dropped in the reverse order of their making, as
-/// variables of one block are.
+/// For simulators and tests: on a current-thread runtime, `seed` determines all draws of the program. Other threads are
+/// not affected. Guards nest, and must be dropped in reverse order, like the variables of a block.
 ///
 /// # Panics
-/// If called inside the closure of [`with`]: the generator to replace is lent.
+/// If it is called within a closure of [`with`], which uses the generator.
 ///
 /// # Examples
 /// ```
@@ -107,20 +107,20 @@ pub fn seed_thread(seed: u64) -> SeedGuard {
     match SLOT.replace(Slot::Ready(Rng::seeded(seed))) {
         lent @ Slot::Lent(_) => {
             SLOT.set(lent);
-            panic!("rng::seed_thread was called inside rng::with: seed the thread before drawing from it")
+            panic!("rng::seed_thread was called inside rng::with; call it before the draw")
         }
         former => SeedGuard { former, this_thread_only: PhantomData },
     }
 }
 
-/// Restores, when dropped, the generator that the thread had before [`seed_thread`].
+/// Restores the generator that the thread had before [`seed_thread`], when it is dropped.
 ///
 /// # Drop
-/// The former generator goes on with the number it would have given next, as if nothing had been between.
+/// The former generator continues with its next number.
 #[must_use = "the seed is in force only as long as the guard lives"]
 pub struct SeedGuard {
     former: Slot,
-    /// Not `Send`: dropped elsewhere, it would restore a generator to a thread that never had it.
+    /// Not `Send`: on another thread, it would restore a generator that this thread never had.
     this_thread_only: PhantomData<*const ()>,
 }
 
@@ -165,7 +165,7 @@ mod tests {
         let inner = seed_thread(2);
         assert_eq!([draw(), draw()], numbers(2));
         drop(inner);
-        assert_eq!([first, draw()], numbers(1), "the outer sequence goes on where it was");
+        assert_eq!([first, draw()], numbers(1), "the outer sequence does not continue");
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         let spawned = || thread::spawn(draw).join().unwrap();
         let (one, two) = (spawned(), spawned());
         assert_ne!(one, two);
-        assert_ne!(one, numbers::<1>(1)[0], "a seed must not leak to other threads");
+        assert_ne!(one, numbers::<1>(1)[0], "the seed affects another thread");
     }
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
         let panicked = panic::catch_unwind(|| with(|_| draw()));
         let text = *panicked.unwrap_err().downcast::<&str>().unwrap();
         assert!(text.contains("inside rng::with"), "{text}");
-        assert_eq!(draw(), numbers::<1>(6)[0], "the refused draw must take nothing");
+        assert_eq!(draw(), numbers::<1>(6)[0], "the refused draw took a number");
     }
 
     #[test]
@@ -220,7 +220,11 @@ mod tests {
         assert_eq!([first, second, third], numbers(6));
         let drawn = [first, one, two, second, three, third];
         assert!((0..6).all(|at| !drawn[..at].contains(&drawn[at])), "{drawn:?}");
-        assert_eq!(nested(), (first, (one, two, second, three), third), "it does not follow from the seed");
+        assert_eq!(
+            nested(),
+            (first, (one, two, second, three), third),
+            "the draws do not depend on the seed"
+        );
     }
 
     #[test]

@@ -8,15 +8,15 @@ use tokio::time::Sleep;
 use super::runner::{Act, Faults, Simulation, What, current};
 use crate::rng::Rng;
 
-/// Holds what the simulation decided for one pass through a fault point; made by [`fault!`](crate::fault).
+/// The decision of the simulation for one pass through a fault point, created by [`fault!`](crate::fault).
 ///
-/// Await it to wait as decided and learn whether to fail.
+/// Awaiting it waits for the decided time, and returns `true` if the program should fail here.
 #[derive(Debug)]
-#[must_use = "a fault that nobody looks at is not injected"]
+#[must_use = "a fault point has no effect unless its result is used"]
 pub struct Fault(Act);
 
 impl Fault {
-    /// Tells whether to fail here, without waiting: for places where nothing can be awaited.
+    /// Returns `true` if the program should fail here, without waiting: for code that cannot await.
     #[must_use]
     pub const fn fails(&self) -> bool {
         matches!(self.0, Act::Fail)
@@ -32,7 +32,7 @@ impl IntoFuture for Fault {
     }
 }
 
-/// Waits as the simulation decided; the output tells whether to fail.
+/// Waits for the decided time. The output is `true` if the program should fail.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct FaultWait(Act, Option<Pin<Box<Sleep>>>);
@@ -69,7 +69,7 @@ fn decide(sim: &Simulation, point: &'static str) -> Act {
     if sim.plan().faults == Faults::Off || !coin(sim.plan().seed, point) {
         return Act::Pass;
     }
-    // One pass in four acts: FoundationDB's rate for an enabled point.
+    // One pass in four has an effect, as in FoundationDB.
     match sim.draw_below(12) {
         0 => Act::Yield,
         1 => Act::Delay(Duration::from_millis(1 + sim.draw_below(1_000))),
@@ -78,9 +78,9 @@ fn decide(sim: &Simulation, point: &'static str) -> Act {
     }
 }
 
-/// Tosses a coin that depends on seed and name alone, not on what was drawn before.
+/// Returns a random bit that depends only on the seed and the name, and not on earlier draws.
 fn coin(seed: u64, name: &str) -> bool {
-    // FNV-1a; the standard hasher is not promised to stay the same.
+    // FNV-1a, since the algorithm of the standard hasher may change.
     let hash = name
         .bytes()
         .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));

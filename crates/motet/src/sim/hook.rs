@@ -7,12 +7,12 @@ use tokio::task::coop;
 use super::PollKind;
 use super::runner::{End, Simulation, TaskId, Turn, current, panic_message};
 
-/// Lets a simulation schedule a task: the task's future is polled through it.
+/// The connection of a task to a simulation, which schedules the task: the future of the task is polled through it.
 ///
-/// Made when the task is spawned, and kept in the task's future: when the hook goes, the task has ended.
-/// With a simulation current on the thread where it is made, it is entered in the simulation's table of
-/// tasks, and each poll is one of its steps: put off, cut short by leaving the poll little of tokio's budget,
-/// or left alone. A hook that is made outside a simulation only polls, for good.
+/// It is created when the task is spawned, and stored in the future of the task, so that its drop is the end of the task. If
+/// a simulation is current on the thread, the task is added to the tasks of the simulation. At each poll, the simulation
+/// delays the task, limits the poll to a small part of tokio's budget, or does not change it. A hook that is created outside
+/// of a simulation only polls.
 ///
 /// # Drop
 /// A task that neither completed nor panicked is recorded as dropped.
@@ -21,7 +21,7 @@ pub struct TaskHook {
     task: Option<Ticket>,
 }
 
-/// Which task of which run: a hook may be polled on other threads, and outlive its run.
+/// The task and its run: a hook may be polled on other threads, and outlive its run.
 #[derive(Debug, Clone, Copy)]
 struct Ticket {
     run: u64,
@@ -29,17 +29,17 @@ struct Ticket {
 }
 
 impl TaskHook {
-    /// Enters a task in the current simulation, if there is one.
+    /// Adds a task to the current simulation, if there is one.
     #[must_use]
     pub fn new(name: &str, site: &'static Location<'static>, kind: PollKind) -> Self {
         let task = current().map(|sim| Ticket { run: sim.run(), task: sim.spawned(name, site, kind) });
         Self { task }
     }
 
-    /// Polls, as the current simulation wants it.
+    /// Polls the future, unless the current simulation delays the task.
     ///
     /// # Panics
-    /// Goes on with the panic of `poll`, after the simulation has taken note of it.
+    /// With the panic of `poll`, after the simulation has recorded it.
     pub fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -73,10 +73,9 @@ impl TaskHook {
         }
     }
 
-    /// Reports that the task panicked; for a spawner that catches the panic within the poll.
+    /// Reports that the task has panicked, for a spawner that catches the panic within the poll.
     ///
-    /// Only the first report of a task counts, so it does no harm after [`poll`](Self::poll) saw the panic
-    /// itself.
+    /// Only the first report of a task counts. After [`poll`](Self::poll) has seen the panic, it has no effect.
     pub fn panicked(&mut self, message: &str) {
         if let Some((sim, task)) = self.entry() {
             sim.panicked(task, message);
@@ -93,16 +92,16 @@ impl TaskHook {
 impl Drop for TaskHook {
     fn drop(&mut self) {
         if let Some((sim, task)) = self.entry() {
-            // Not a panic of its own, even while the thread is panicking: that went through `poll`.
+            // Also while the thread panics: a panic of the task itself went through `poll`.
             sim.ended(task, End::Dropped);
         }
     }
 }
 
-/// Uses up so many operations of the budget, so that operations beyond the rest suspend the task.
+/// Uses up the budget except for `left` operations, so that the task is suspended after them.
 fn burn(operations: usize, cx: &mut Context<'_>) {
     for _ in 0..operations {
-        // With nothing left `poll_proceed` would wake the task, on top of what it waits for.
+        // Without budget, `poll_proceed` would wake the task in addition to its own wakers.
         if !coop::has_budget_remaining() {
             break;
         }

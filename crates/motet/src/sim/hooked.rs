@@ -7,7 +7,7 @@ use pin_project_lite::pin_project;
 
 use super::{PollKind, TaskHook};
 
-/// Makes a future a task of the current simulation, for tasks that are started without a scope of this library.
+/// Adds a future to the current simulation as a task, for tasks that are started without a scope.
 ///
 /// Outside of a simulation, and without the feature `sim`, it only polls the future.
 ///
@@ -15,14 +15,15 @@ use super::{PollKind, TaskHook};
 /// ```
 /// use motet::sim::hooked;
 ///
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
 /// let answer = tokio::spawn(hooked("answer", async { 42 }));
 /// assert_eq!(answer.await.unwrap(), 42);
-/// # });
+/// # }
 /// ```
 ///
 /// # Cancel safety
-/// That of `future`.
+/// As with the future itself.
 #[track_caller]
 pub fn hooked<F: Future>(name: &str, future: F) -> Hooked<F> {
     Hooked { future, hook: TaskHook::new(name, Location::caller(), PollKind::Work) }

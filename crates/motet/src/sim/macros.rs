@@ -1,18 +1,16 @@
-//! The macros a program is written with. Each calls a function of this crate that is empty without the
-//! feature `sim`: the feature is asked for here, not in the crate that uses the macro.
+//! The macros of the simulation. Each calls a function of this crate that is empty without the feature `sim`, so that the
+//! feature of this crate counts, and not one of the crate that uses the macro.
 
-/// Marks a fault point: a place where a simulation may let things go wrong.
+/// Marks a fault point: a line at which a simulation may inject a delay or a failure.
 ///
-/// The value is a [`Fault`](crate::sim::Fault). Awaited, it first waits as long as the simulation decided,
-/// which is mostly not at all, and then says whether to fail here; [`fails`](crate::sim::Fault::fails)
-/// answers without waiting, where there is nothing to await. Outside a simulation, and without the feature
-/// `sim`, it is never a fault.
+/// The value is a [`Fault`](crate::sim::Fault). Awaiting it waits for the time that the simulation decided, usually zero,
+/// and returns `true` if the program should fail here. [`fails`](crate::sim::Fault::fails) returns this without waiting, for
+/// code that cannot await. Outside of a simulation, and without the feature `sim`, there is never a fault.
 ///
-/// Each seed enables half of the points, chosen by seed and name alone; an enabled point acts on one pass in
-/// four. Seeds with few faults go deep, seeds with many go wide.
+/// Each seed enables half of the points, by seed and name. An enabled point has an effect in one pass of four.
 ///
 /// # Cancel safety
-/// Safe: a dropped fault was only a wait.
+/// Safe: nothing is lost.
 ///
 /// # Examples
 /// ```
@@ -23,9 +21,10 @@
 ///     }
 ///     Ok("connection")
 /// }
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
 /// assert_eq!(connect().await.unwrap(), "connection");
-/// # });
+/// # }
 /// ```
 #[macro_export]
 macro_rules! fault {
@@ -34,16 +33,15 @@ macro_rules! fault {
     };
 }
 
-/// States what must hold whenever this line is reached in a simulation.
+/// States a condition that must be true whenever a simulation reaches this line.
 ///
-/// When it does not hold, the run fails with the text and this place; the code goes on until the simulation
-/// gets control. Outside a simulation, and without the feature `sim`, the condition is not evaluated, so it
-/// must have no effects.
+/// If it is false, the run fails with the text and this line; the code continues until the simulation gets control. Outside
+/// of a simulation, and without the feature `sim`, the condition is not evaluated, so it must have no side effects.
 ///
 /// # Examples
 /// ```
 /// let (capacity, in_use) = (4, 3);
-/// motet::always!(in_use <= capacity, "no more permits in use than there are");
+/// motet::always!(in_use <= capacity, "at most `capacity` permits are in use");
 /// ```
 #[macro_export]
 macro_rules! always {
@@ -54,11 +52,11 @@ macro_rules! always {
     };
 }
 
-/// States what must have been true at this line at least once over all seeds of a simulation.
+/// States a condition that must be true at this line at least once in all seeds of a sweep.
 ///
-/// A sweep in which it was never true fails and lists the text: it tested less than it seems to. A line that
-/// no seed reaches is unknown to the sweep; name it there with `must_see`. Outside a simulation, and without
-/// the feature `sim`, the condition is not evaluated.
+/// If it was never true, the sweep fails and prints the text, since it did not test what it should. A sweep does not know
+/// of a line that no seed reaches; name the text there with `must_see`. Outside of a simulation, and without the feature
+/// `sim`, the condition is not evaluated.
 ///
 /// # Examples
 /// ```
@@ -74,10 +72,10 @@ macro_rules! sometimes {
     };
 }
 
-/// Tells whether a planted bug is switched on, so that tests can show that they would find it.
+/// Returns `true` if a planted bug is enabled, so that a test can prove that it finds the bug.
 ///
-/// True only on a thread that holds the guard of `sim::mutants::enable` for this name. Without the feature
-/// `sim` it is a constant `false`, and the planted code is not compiled in.
+/// It is `true` only on a thread with a guard of `sim::mutants::enable` for this name. Without the feature `sim` it is the
+/// constant `false`, and the planted code is not compiled.
 ///
 /// # Examples
 /// ```

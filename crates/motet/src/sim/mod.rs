@@ -1,35 +1,35 @@
-//! The points at which a simulation reaches into a program: none of them costs anything without the feature
-//! `sim`.
+//! The points at which a simulation controls a program. Without the feature `sim`, they cost nothing.
 //!
-//! A test of `motet-testkit` runs a program many times, each time under another seed: in virtual time, with
-//! its tasks interleaved as the seed wants it. What it needs for that inside the program is here. Every task
-//! that this library starts is polled through a [`TaskHook`]; fault points ([`fault!`](crate::fault)),
-//! statements ([`always!`](crate::always), [`sometimes!`](crate::sometimes)) and planted bugs
-//! ([`mutant!`](crate::mutant)) are written into the code. Every future of the library that can wait has the line that
-//! called it, so that a report says what each task is suspended in.
-//!
-//! # When to use
-//! Use the macros in your own code. [`hooked()`] is for tasks that are started without a scope of this library, with
-//! `tokio::spawn`, and are to be simulated all the same; a [`TaskHook`] is what it stands on.
-//!
-//! # Guarantees
-//! - Without the feature `sim` every item here has no size and does nothing; with it, and outside a
-//!   simulation, a poll costs one comparison and a point one look at a thread-local.
-//! - Everything random comes from the seed, and is drawn on the simulation's thread alone: the same seed
-//!   gives the same run. So does what the program draws from [`rng`](crate::rng), without shifting how its tasks
-//!   are interleaved.
-//! - Blind spots: `tokio::task::unconstrained`, `Notify`, `Barrier` and channels of other crates take no part
-//!   in tokio's budget, so the simulator does not suspend a task there; nor does it reach a task that is
-//!   started without a hook, which fails the run. A `blocking` closure is on another thread, where no statement is evaluated.
-//!
-//! # Examples
 //! ```
 //! use motet::sim::hooked;
 //!
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
 //! assert_eq!(hooked("answer", async { 42 }).await, 42);
-//! # });
+//! # }
 //! ```
+//!
+//! A test of `motet-testkit` runs a program many times, in virtual time, each time with another seed, which determines how
+//! the tasks are interleaved. Every task of this library is polled through a [`TaskHook`], and every future of this library
+//! that can wait stores the line of its call, so that a report shows where each task is suspended.
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | inject delays and failures | [`fault!`](crate::fault) |
+//! | state a condition that must always hold | [`always!`](crate::always) |
+//! | state a condition that must hold in some run | [`sometimes!`](crate::sometimes) |
+//! | plant a bug that a test has to find | [`mutant!`](crate::mutant) |
+//! | simulate a task of `tokio::spawn` | [`hooked()`] |
+//! | build your own spawn function | [`TaskHook`] |
+//!
+//! # Guarantees
+//! - Without the feature `sim`, all items of this module are zero-sized and do nothing. With it, outside of a simulation, a
+//!   poll costs one comparison, and a point one read of a thread-local.
+//! - All random decisions depend on the seed, and are drawn on the thread of the simulation: the same seed yields the same
+//!   run. Draws of the program from [`rng`](crate::rng) also depend on the seed, and do not change the interleaving.
+//! - Limits: `tokio::task::unconstrained`, `Notify`, `Barrier` and the channels of other crates do not take part in tokio's
+//!   budget, so the simulator does not suspend a task there. A task that is started without a hook fails the run. A
+//!   `blocking` closure runs on another thread, where no condition is evaluated.
 
 mod hooked;
 mod kind;

@@ -1,5 +1,4 @@
-//! Planted bugs: switches for wrong code that stands beside the right one, so that a test can show that it
-//! would find the bug.
+//! Switches of planted bugs, with which a test proves that it finds a bug.
 //!
 //! # Examples
 //! ```
@@ -19,19 +18,19 @@ thread_local! {
     static ENABLED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Switches a planted bug on, on this thread, until the guard is dropped.
+/// Enables a planted bug on this thread until the guard is dropped.
 ///
-/// Guards of one name add up: the bug is on as long as one of them lives.
+/// With several guards of one name, the bug is enabled until the last one is dropped.
 pub fn enable(name: impl Into<String>) -> Guard {
     let name = name.into();
     ENABLED.with_borrow_mut(|enabled| enabled.push(name.clone()));
     Guard { name, _on_this_thread: PhantomData }
 }
 
-/// Keeps a planted bug switched on.
+/// The guard of an enabled planted bug.
 ///
 /// # Drop
-/// Switches it off.
+/// Disables the bug.
 #[derive(Debug)]
 #[must_use = "the planted bug is switched off when the guard is dropped"]
 pub struct Guard {
@@ -41,7 +40,7 @@ pub struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // A thread that ends takes its switches with it.
+        // The thread-local is gone when the thread ends.
         let _ = ENABLED.try_with(|enabled| {
             let mut enabled = enabled.borrow_mut();
             if let Some(at) = enabled.iter().position(|name| *name == self.name) {

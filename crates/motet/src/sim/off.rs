@@ -1,4 +1,4 @@
-//! What stands in for the simulation without the feature `sim`: nothing, of no size, at no cost.
+//! The replacement of the simulation without the feature `sim`: zero-sized types and empty functions.
 
 use std::future::{IntoFuture, Ready, ready};
 use std::num::NonZeroUsize;
@@ -7,19 +7,19 @@ use std::task::{Context, Poll};
 
 use super::PollKind;
 
-/// Does nothing: stands in for the hook of the feature `sim`.
+/// The hook without the feature `sim`, which does nothing.
 #[derive(Debug)]
 pub struct TaskHook(());
 
 impl TaskHook {
-    /// Makes a hook of no size.
+    /// Creates a zero-sized hook.
     #[inline(always)]
     #[must_use]
     pub const fn new(_name: &str, _site: &'static Location<'static>, _kind: PollKind) -> Self {
         Self(())
     }
 
-    /// Polls.
+    /// Polls the future.
     #[inline(always)]
     pub fn poll<T>(
         &mut self,
@@ -34,13 +34,13 @@ impl TaskHook {
     pub const fn panicked(&mut self, _message: &str) {}
 }
 
-/// Is never a fault: stands in for the decision of the feature `sim`.
+/// The decision of a fault point without the feature `sim`, which is never a fault.
 #[derive(Debug)]
-#[must_use = "a fault that nobody looks at is not injected"]
+#[must_use = "a fault point has no effect unless its result is used"]
 pub struct Fault(());
 
 impl Fault {
-    /// Answers no.
+    /// Returns `false`.
     #[inline(always)]
     #[must_use]
     pub const fn fails(&self) -> bool {
@@ -68,14 +68,14 @@ pub const fn fault(_point: &'static str) -> Fault {
 #[inline(always)]
 pub const fn op(_name: &'static str) {}
 
-/// Answers `None` without the feature `sim`.
+/// Returns `None` without the feature `sim`.
 #[inline(always)]
 #[must_use]
 pub const fn choice(_options: NonZeroUsize) -> Option<usize> {
     None
 }
 
-/// Answers no without the feature `sim`.
+/// Returns `false` without the feature `sim`.
 #[inline(always)]
 #[must_use]
 pub const fn is_current() -> bool {
@@ -97,7 +97,7 @@ pub const fn mutant(_name: &'static str) -> bool {
     false
 }
 
-/// Stands in for the site of a future: has no size and knows nothing.
+/// The site of a future without the feature `sim`, which is zero-sized.
 pub(crate) struct Site(());
 
 impl Site {
@@ -151,7 +151,7 @@ impl Site {
     }
 }
 
-/// Stands in for a poll in progress.
+/// A poll in progress, without the feature `sim`.
 pub(crate) struct Entered(());
 
 impl Entered {
@@ -181,10 +181,10 @@ pub(crate) fn around<F: Future>(_kind: &'static str, _verb: &'static str, future
     future
 }
 
-/// Holds the promise: this file does not compile once something here has a size or says yes.
+/// Fails to compile if a type of this file is not zero-sized, or a function of it has an effect.
 const _: () = {
     const fn evaluated() -> bool {
-        panic!("a condition is evaluated")
+        panic!("the condition was evaluated")
     }
     assert!(size_of::<TaskHook>() == 0 && size_of::<Fault>() == 0);
     assert!(size_of::<Site>() == 0 && !std::mem::needs_drop::<Site>());

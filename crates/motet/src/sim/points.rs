@@ -1,11 +1,11 @@
-//! The functions behind the macros, and what the library tells a simulation about itself.
+//! The functions of the macros, and the operations that the library reports to a simulation.
 
 use std::num::NonZeroUsize;
 use std::panic::Location;
 
 use super::runner::{Problem, What, current};
 
-/// Tells whether a simulation runs on this thread.
+/// Returns `true` if a simulation runs on this thread.
 #[must_use]
 pub fn is_current() -> bool {
     current().is_some()
@@ -13,17 +13,17 @@ pub fn is_current() -> bool {
 
 /// Records an operation in the trace of the current simulation, such as `queue.recv`.
 ///
-/// Traces are compared between two runs of a seed and printed when it fails, so an operation belongs in it
-/// where it takes effect.
+/// Traces are compared between two runs of a seed, and printed when the seed fails. Therefore record an operation where it
+/// takes effect.
 pub fn op(name: &'static str) {
     if let Some(sim) = current() {
         sim.record(What::Op(name));
     }
 }
 
-/// Draws one of so many options from the seed of the current simulation; `None` outside one.
+/// Returns one of `options` options, from the seed of the current simulation; `None` outside of a simulation.
 ///
-/// For choices that are arbitrary in production and are to be explored in a test.
+/// For choices that are arbitrary in production, and that a test should explore.
 #[must_use]
 pub fn choice(options: NonZeroUsize) -> Option<usize> {
     let sim = current()?;

@@ -12,7 +12,7 @@ use super::runner::{Operation, SiteId, Waiting, current};
 /// The call that created a future, for the reports of a simulation. Outside of a simulation it holds nothing.
 ///
 /// # Drop
-/// The task is no longer suspended here.
+/// The task is not suspended here any more.
 pub(crate) struct Site(Option<Box<Here>>);
 
 struct Here {

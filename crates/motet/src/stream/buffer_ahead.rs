@@ -18,9 +18,7 @@ pin_project! {
 }
 
 impl<S: Stream> BufferAhead<S> {
-    #[track_caller]
     pub(super) fn new(stream: S, ahead: usize) -> Self {
-        assert!(ahead > 0, "a buffer without room lets nothing through");
         Self { stream: Some(stream), ready: VecDeque::new(), ahead }
     }
 }
@@ -30,7 +28,8 @@ impl<S: Stream> Stream for BufferAhead<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let mut this = self.project();
-        while this.ready.len() < *this.ahead
+        // The reader takes one of them below.
+        while this.ready.len() < (*this.ahead).max(1)
             && let Some(stream) = this.stream.as_mut().as_pin_mut()
         {
             match stream.poll_next(cx) {

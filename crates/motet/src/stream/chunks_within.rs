@@ -20,16 +20,14 @@ pin_project! {
         max_items: usize,
         within: Duration,
         chunk: Vec<S::Item>,
-        // Of a chunk that has to wait.
+        // The timer of a chunk that waits for further items.
         #[pin]
         timer: Option<Sleep>,
     }
 }
 
 impl<S: Stream> ChunksWithin<S> {
-    #[track_caller]
     pub(super) fn new(stream: S, max_items: usize, within: Duration) -> Self {
-        assert!(max_items > 0, "a chunk has one item at least");
         Self { stream: Some(stream), max_items, within, chunk: Vec::new(), timer: None }
     }
 }
@@ -54,7 +52,7 @@ impl<S: Stream> Stream for ChunksWithin<S> {
                 Poll::Ready(None) => this.stream.set(None),
                 Poll::Pending if this.chunk.is_empty() => return Poll::Pending,
                 Poll::Pending => {
-                    // The first item came in this very poll if there is no timer yet.
+                    // Without a timer, the first item was taken in this poll.
                     if this.timer.is_none() {
                         this.timer.set(Some(sleep(*this.within)));
                     }

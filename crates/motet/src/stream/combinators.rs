@@ -5,29 +5,27 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use super::broadcast::{Broadcast, broadcast};
+use super::error::{SetupProblem, StreamSetupError};
 use super::tasks::{ParMap, ParMapBatched, Spawned, spawned};
 use super::{BufferAhead, ChunksWithin, Debounce, PipeTo, Until};
 use crate::event::Lag;
 use crate::queue::Sender;
-use crate::task::{CancelToken, Name, Scope, ScopeClosedError};
+use crate::task::{CancelToken, Name, Scope};
 
-/// What this library adds to every stream.
+/// The combinators that this library adds to every stream.
 ///
-/// The names differ from those of futures and tokio-stream, so all of them can be in scope:
+/// Their names differ from those of futures and tokio-stream, so all traits can be imported together:
 /// `use motet::stream::StreamCombinators as _`.
 pub trait StreamCombinators: Stream {
-    /// Has the stream read by a task of its own, up to `ahead` items before they are asked for.
+    /// Reads the stream in a task of the scope, up to `ahead` items before the reader asks for them.
     ///
     /// # When to use
-    /// For a stream in which something happens: a [`generator`](super::generator()) is at rest while its reader is busy;
-    /// in a task it goes on. And for a reader that waits for other things as well: what is taken from the source waits
-    /// in the buffer. To buffer without a task, [`buffer_ahead`](Self::buffer_ahead).
+    /// For a stream that does work: a [`generator`](super::generator()) makes no progress while its reader is busy, and in
+    /// a task it does. Also for a reader that waits for other events as well: items of the source wait in the buffer. To
+    /// buffer without a task, use [`buffer_ahead`](Self::buffer_ahead).
     ///
     /// # Errors
-    /// [`ScopeClosedError`] with the stream, if the scope has ended.
-    ///
-    /// # Panics
-    /// If `ahead` is zero.
+    /// [`StreamSetupError`] with the stream, if the scope has ended or `ahead` is zero.
     ///
     /// # Examples
     /// ```
@@ -37,22 +35,25 @@ pub trait StreamCombinators: Stream {
     /// use tokio::time::{Instant, sleep};
     /// use tokio_stream::StreamExt as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// scope(async |n: &Nursery| {
     ///     let pages = generator(async |mut y| {
     ///         for page in 1..=5 {
-    ///             sleep(Duration::from_millis(100)).await; // to fetch it
+    ///             sleep(Duration::from_millis(100)).await; // the time to fetch it
     ///             y.emit(page).await;
     ///         }
     ///     });
     ///     let (begun, mut pages) = (Instant::now(), pages.spawned(n, "pages", 4).expect("the scope is open"));
     ///     while let Some(_page) = pages.next().await {
-    ///         sleep(Duration::from_millis(100)).await; // to work on it, while the next is fetched
+    ///         sleep(Duration::from_millis(100)).await; // the next page is fetched at the same time
     ///     }
     ///     assert_eq!(begun.elapsed(), Duration::from_millis(600));
     ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     fn spawned(
@@ -60,7 +61,7 @@ pub trait StreamCombinators: Stream {
         scope: &Scope,
         name: impl Into<Name>,
         ahead: usize,
-    ) -> Result<Spawned<Self::Item>, ScopeClosedError<Self>>
+    ) -> Result<Spawned<Self::Item>, StreamSetupError<Self>>
     where
         Self: Sized + Send + 'static,
         Self::Item: Send + 'static,
@@ -68,20 +69,20 @@ pub trait StreamCombinators: Stream {
         spawned(self, scope, name.into(), ahead, Location::caller())
     }
 
-    /// Applies a function to all items, so many at once, in tasks of a scope: on all cores.
+    /// Applies a function to all items, in `workers` tasks of a scope, on all cores.
     ///
-    /// Its [`ordered`](ParMap::ordered) and [`unordered`](ParMap::unordered) start the workers. A worker takes as many
-    /// items at once as it is through with in about fifty microseconds, at most 64; when one of them has to wait, it
-    /// gives those behind it back to the other workers. So work that waits is done item by item, `workers` at once,
-    /// and work that does not costs a few nanoseconds an item more than the work.
+    /// [`ordered`](ParMap::ordered) and [`unordered`](ParMap::unordered) start the workers. A worker takes as many items
+    /// at once as it processes in about 50 µs, at most 64. When the function has to wait, the worker hands the items that
+    /// it has not begun back to the other workers. So calls that wait run one item per worker, and calls that do not wait
+    /// cost a few nanoseconds per item.
     ///
     /// # When to use
-    /// `buffered` of futures runs in the task of the reader, on one core, and stands still while the reader is busy;
-    /// it may borrow, and needs no scope. An item that computes for long without an await holds up those that its worker
-    /// has taken with it: at most 63 that were expected to be quick.
+    /// `buffered` of futures runs in the task of the reader, on one core, and makes no progress while the reader is busy;
+    /// its futures may borrow, and it needs no scope. A function that computes for long without an await delays the items
+    /// that its worker has taken: at most 63, which were expected to be fast.
     ///
-    /// # Panics
-    /// If `workers` is zero.
+    /// # Errors
+    /// [`ParMap::ordered`] and [`ParMap::unordered`] return an error if `workers` is zero.
     ///
     /// # Examples
     /// ```
@@ -91,7 +92,8 @@ pub trait StreamCombinators: Stream {
     /// use tokio::time::sleep;
     /// use tokio_stream::StreamExt as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// scope(async |n: &Nursery| {
     ///     let sizes = tokio_stream::iter([30, 10, 20]).par_map(3, async |millis| {
     ///         sleep(Duration::from_millis(millis)).await;
@@ -100,8 +102,10 @@ pub trait StreamCombinators: Stream {
     ///     let sizes = sizes.unordered(n, "sizes").expect("the scope is open");
     ///     assert_eq!(sizes.collect::<Vec<_>>().await, [10, 20, 30]);
     ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     fn par_map<F, Fut>(self, workers: usize, map: F) -> ParMap<Self, F>
@@ -113,17 +117,17 @@ pub trait StreamCombinators: Stream {
         ParMap::new(self, workers, map)
     }
 
-    /// Applies a function to batches of items, so many batches at once, in tasks of a scope.
+    /// Applies a function to batches of items, in `workers` tasks of a scope.
     ///
-    /// A batch is what the stream has ready, at most `max_items`: none waits for items to come. The function gives the
-    /// results of a batch, as many as it likes, which are read one by one.
+    /// A batch contains the items that the stream has ready, at most `max_items`; it does not wait for further items. The
+    /// function returns the results of a batch, in any number, and the reader receives them one by one.
     ///
     /// # When to use
-    /// Where several items together cost little more than one: a statement, a request. Where a batch may wait to become
-    /// larger: [`chunks_within`](Self::chunks_within), and [`par_map`](Self::par_map) of that.
+    /// Where several items cost little more than one, such as rows of a statement. To let a batch wait for further items,
+    /// use [`par_map`](Self::par_map) on [`chunks_within`](Self::chunks_within).
     ///
-    /// # Panics
-    /// If `workers` or `max_items` is zero.
+    /// # Errors
+    /// [`ParMapBatched::ordered`] and [`ParMapBatched::unordered`] return an error if `workers` or `max_items` is zero.
     ///
     /// # Examples
     /// ```
@@ -131,7 +135,8 @@ pub trait StreamCombinators: Stream {
     /// use motet::task::{Nursery, scope};
     /// use tokio_stream::StreamExt as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// scope(async |n: &Nursery| {
     ///     let doubled = tokio_stream::iter(1..=5).par_map_batched(2, 2, async |batch: Vec<u32>| {
     ///         batch.into_iter().map(|number| number * 2).collect()
@@ -139,8 +144,10 @@ pub trait StreamCombinators: Stream {
     ///     let doubled = doubled.ordered(n, "doubled").expect("the scope is open");
     ///     assert_eq!(doubled.collect::<Vec<_>>().await, [2, 4, 6, 8, 10]);
     ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     fn par_map_batched<F, Fut, O>(self, workers: usize, max_items: usize, map: F) -> ParMapBatched<Self, F>
@@ -152,18 +159,21 @@ pub trait StreamCombinators: Stream {
         ParMapBatched::new(self, workers, max_items, map)
     }
 
-    /// Gathers items into chunks: of `max_items`, or of what came within the given time from the first item of the
-    /// chunk on.
+    /// Collects items into chunks. A chunk is complete when it has `max_items` items, or `within` after its first item.
     ///
-    /// No later item prolongs it. A chunk is never empty; the last one comes at the end of the stream. A chunk that is
-    /// full at once costs no timer. With zero, a chunk is what the stream has ready; [`Duration::MAX`] waits for full ones.
+    /// Later items do not extend the time. A chunk is never empty; the last one is yielded at the end of the stream. A
+    /// chunk that is full at once starts no timer. If `within` is zero, a chunk contains the items that the stream has
+    /// ready; with [`Duration::MAX`], every chunk but the last one is full.
+    ///
+    /// # Errors
+    /// [`StreamSetupError`] with the stream, if `max_items` is zero.
     ///
     /// # Drop
-    /// What was gathered is dropped with it. [`spawned`](Self::spawned) before it keeps that small, and
-    /// [`batch`](crate::batch) answers each item.
+    /// The collected items are dropped. With [`spawned`](Self::spawned) before it, these are few; [`batch`](crate::batch)
+    /// answers the caller of each item.
     ///
     /// # Panics
-    /// If `max_items` is zero. When it is polled outside of a runtime with time, if a chunk has to wait.
+    /// If it is polled outside of a runtime with timers while a chunk waits.
     ///
     /// # Examples
     /// ```
@@ -171,7 +181,8 @@ pub trait StreamCombinators: Stream {
     /// use std::time::Duration;
     /// use tokio_stream::StreamExt as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let ticks = generator(async |mut y| {
     ///     for tick in 0..7 {
     ///         y.emit(tick).await;
@@ -180,22 +191,30 @@ pub trait StreamCombinators: Stream {
     ///         }
     ///     }
     /// });
-    /// let chunks = ticks.chunks_within(3, Duration::from_millis(50));
+    /// let chunks = ticks.chunks_within(3, Duration::from_millis(50))?;
     /// assert_eq!(chunks.collect::<Vec<_>>().await, [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
-    #[track_caller]
-    fn chunks_within(self, max_items: usize, within: Duration) -> ChunksWithin<Self>
+    fn chunks_within(
+        self,
+        max_items: usize,
+        within: Duration,
+    ) -> Result<ChunksWithin<Self>, StreamSetupError<Self>>
     where
         Self: Sized,
     {
-        ChunksWithin::new(self, max_items, within)
+        match max_items {
+            0 => Err(StreamSetupError { stream: self, problem: SetupProblem::Zero("max_items") }),
+            _ => Ok(ChunksWithin::new(self, max_items, within)),
+        }
     }
 
-    /// Ends the stream when a token is cancelled, and drops the source then.
+    /// Ends the stream when the token is cancelled, and drops the source at that time.
     ///
     /// # When to use
-    /// For a reader that is to come to its end in good order. One that may be dropped needs nothing: its scope does it.
+    /// For a reader that has work to do after the last item. A reader that may be dropped needs no token, since its scope
+    /// drops it.
     ///
     /// # Examples
     /// ```
@@ -203,13 +222,15 @@ pub trait StreamCombinators: Stream {
     /// use motet::task::{CancelToken, Reason};
     /// use tokio_stream::StreamExt as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let token = CancelToken::new();
     /// let mut numbers = tokio_stream::iter(1..).until(token.clone());
     /// assert_eq!(numbers.next().await, Some(1));
     /// token.cancel(Reason::requested("one is enough"));
     /// assert_eq!(numbers.next().await, None);
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     fn until(self, token: CancelToken) -> Until<Self>
     where
@@ -218,14 +239,11 @@ pub trait StreamCombinators: Stream {
         Until::new(self, token)
     }
 
-    /// Takes all that the stream has ready, up to so many items, whenever it is polled.
+    /// Takes all items that the stream has ready, up to `ahead`, whenever it is polled.
     ///
-    /// Nothing runs while nobody polls; but a source that has work in flight, as one of `buffered`, has the places of
-    /// what is done free again for more. For a task that reads on meanwhile: [`spawned`](Self::spawned).
-    ///
-    /// # Panics
-    /// If `ahead` is zero.
-    #[track_caller]
+    /// The stream is only polled by its reader. But a source with work in flight, such as `buffered`, can start further
+    /// work as soon as its finished items are in the buffer. To read while the reader is busy, use
+    /// [`spawned`](Self::spawned). If `ahead` is zero, nothing is buffered.
     fn buffer_ahead(self, ahead: usize) -> BufferAhead<Self>
     where
         Self: Sized,
@@ -233,14 +251,14 @@ pub trait StreamCombinators: Stream {
         BufferAhead::new(self, ahead)
     }
 
-    /// Gives an item once none has come after it for so long; what came shortly before is dropped.
+    /// Yields an item when no other item has followed it for `quiet`, and drops the items before it.
     ///
-    /// For changes of which only the last counts: of a file, of a field that is typed into. A stream that is never quiet
-    /// gives nothing until its end, when the last item comes at once. With zero, an item is given as soon as the stream has no
-    /// other ready; with [`Duration::MAX`], at the end alone.
+    /// For changes of which only the last one counts, such as those of a file or of an input field. A stream that is never
+    /// quiet yields only its last item, at its end. If `quiet` is zero, an item is yielded as soon as the stream has no
+    /// other item ready; with [`Duration::MAX`], only at the end.
     ///
     /// # Panics
-    /// When it is polled outside of a runtime with time, once there is an item.
+    /// If it is polled outside of a runtime with timers, once there is an item.
     ///
     /// # Examples
     /// ```
@@ -248,7 +266,8 @@ pub trait StreamCombinators: Stream {
     /// use std::time::Duration;
     /// use tokio_stream::StreamExt as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let typed = generator(async |mut y| {
     ///     for (text, pause) in [("m", 10), ("mo", 10), ("mot", 500), ("mote", 10), ("motet", 0)] {
     ///         y.emit(text).await;
@@ -257,7 +276,8 @@ pub trait StreamCombinators: Stream {
     /// });
     /// let searched = typed.debounce(Duration::from_millis(100));
     /// assert_eq!(searched.collect::<Vec<_>>().await, ["mot", "motet"]);
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     fn debounce(self, quiet: Duration) -> Debounce<Self>
     where
@@ -266,13 +286,14 @@ pub trait StreamCombinators: Stream {
         Debounce::new(self, quiet)
     }
 
-    /// Gives every item to several readers; a task of the scope reads the stream.
+    /// Passes every item to several readers. A task of the scope reads the stream.
     ///
-    /// Each reader gets every item from the first on, in order, or hears in their place how many it has missed: what
-    /// becomes of an item for which a reader has no room the [`Lag`] says. A clone of a reader is one more.
+    /// Each reader receives every item from the first one, in order. [`Lag`] defines what happens when the buffer of a
+    /// reader is full: the source waits, or the reader receives the number of dropped items in their place. A clone of a
+    /// reader is a further reader.
     ///
     /// # Errors
-    /// [`ScopeClosedError`] with the stream, if the scope has ended.
+    /// [`StreamSetupError`] with the stream, if the scope has ended.
     ///
     /// # Examples
     /// ```
@@ -282,20 +303,23 @@ pub trait StreamCombinators: Stream {
     /// use std::num::NonZeroUsize;
     /// use tokio_stream::StreamExt as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// scope(async |n: &Nursery| {
     ///     let two = NonZeroUsize::new(2).unwrap();
     ///     let prices = tokio_stream::iter([3, 5, 4]);
     ///     let readers = prices.broadcast(n, "prices", two, Lag::Wait(two)).expect("the scope is open");
     ///     let tasks: Vec<_> = readers.into_iter().map(|prices| {
-    ///         n.spawn("reads", prices.map(|price| *price.expect("nothing is missed")).collect::<Vec<_>>())
+    ///         n.spawn("reads", prices.map(|price| *price.expect("no item is dropped")).collect::<Vec<_>>())
     ///     }).collect();
     ///     for task in tasks {
     ///         assert_eq!(task.await.unwrap(), [3, 5, 4]);
     ///     }
     ///     Ok(())
-    /// }).await.unwrap();
-    /// # });
+    /// })
+    /// .await?;
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     fn broadcast(
@@ -304,7 +328,7 @@ pub trait StreamCombinators: Stream {
         name: impl Into<Name>,
         readers: NonZeroUsize,
         lag: Lag,
-    ) -> Result<Vec<Broadcast<Self::Item>>, ScopeClosedError<Self>>
+    ) -> Result<Vec<Broadcast<Self::Item>>, StreamSetupError<Self>>
     where
         Self: Sized + Send + 'static,
         Self::Item: Send + Sync + 'static,
@@ -312,31 +336,34 @@ pub trait StreamCombinators: Stream {
         broadcast(self, (scope, name.into(), Location::caller()), readers.get(), lag)
     }
 
-    /// Sends all items into a queue, and gives how many there were, at the end of the stream.
+    /// Sends all items into a queue, and returns their number at the end of the stream.
     ///
-    /// The other way round, a [`Receiver`](crate::queue::Receiver) is a stream. The queue is not closed with the
-    /// stream; but its sender is dropped with the future.
+    /// In the other direction, a [`Receiver`](crate::queue::Receiver) is a stream. The end of the stream does not close
+    /// the queue, but the sender is dropped with the future.
     ///
     /// # Cancel safety
-    /// Safe as long as it is awaited as `&mut` of a pinned one: what has no place yet is kept. Dropped, it drops the
-    /// stream, with at most one item that it has taken; those that it counts as [`sent`](PipeTo::sent) are in the queue.
+    /// Safe if it is awaited as `&mut` of a pinned future: it keeps an item that the queue has no capacity for. Dropping
+    /// the future drops the stream, and at most one item that was taken from it; the items counted by
+    /// [`sent`](PipeTo::sent) are in the queue.
     ///
     /// # Errors
-    /// [`SendError`](crate::queue::SendError), if the queue is closed, now or while it waits: with the item that was
-    /// taken for it, if there was one. The stream is dropped.
+    /// [`SendError`](crate::queue::SendError) if the queue is closed, at the call or while it waits, with the item that was
+    /// taken from the stream, if any. The stream is dropped.
     ///
     /// # Panics
-    /// If it is polled after its end.
+    /// If it is polled after it has completed.
     ///
     /// # Examples
     /// ```
     /// use motet::stream::StreamCombinators as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// let (sender, receiver) = motet::queue::bounded(8);
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, receiver) = motet::queue::bounded(8)?;
     /// assert_eq!(tokio_stream::iter([1, 2, 3]).pipe_to(sender).await.unwrap(), 3);
     /// assert_eq!((receiver.len(), receiver.is_closed()), (3, true));
-    /// # });
+    /// # Ok(())
+    /// # }
     /// ```
     #[track_caller]
     fn pipe_to(self, sender: Sender<Self::Item>) -> PipeTo<Self>

@@ -18,7 +18,7 @@ pin_project! {
         stream: Option<S>,
         quiet: Duration,
         latest: Option<S::Item>,
-        // Since the latest.
+        // Started at the latest item.
         #[pin]
         timer: Option<Sleep>,
     }
@@ -45,7 +45,7 @@ impl<S: Stream> Stream for Debounce<S> {
                 Poll::Ready(None) => this.stream.set(None),
                 Poll::Pending if this.latest.is_none() => return Poll::Pending,
                 Poll::Pending => {
-                    // The latest came in this very poll if there is no timer yet.
+                    // Without a timer, the latest item was taken in this poll.
                     if this.timer.is_none() {
                         this.timer.set(Some(sleep(*this.quiet)));
                     }

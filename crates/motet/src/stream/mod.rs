@@ -1,81 +1,31 @@
-//! Streams: async iterators, generators that make them, and tasks that work on what comes out of them.
+//! Streams: async iterators, generators that create them, and tasks that process their items.
 //!
-//! # When to use what
-//! | You want to | |
-//! |---|---|
-//! | make a stream of a loop that awaits | [`generator`](generator()); with `?`: [`try_generator`] |
-//! | have a stream run ahead of its reader | [`spawned`](StreamCombinators::spawned) |
-//! | apply a function to many items at once, on all cores | [`par_map`](StreamCombinators::par_map) |
-//! | the same with several items in one call | [`par_map_batched`](StreamCombinators::par_map_batched) |
-//! | gather items, up to a number or a time | [`chunks_within`](StreamCombinators::chunks_within) |
-//! | end a stream in good order | [`until`](StreamCombinators::until) |
-//! | have several readers of one stream | [`broadcast`](StreamCombinators::broadcast) |
-//! | open a source again when it fails | [`retry_source`](retry_source()) |
-//! | have only the last of many changes | [`debounce`](StreamCombinators::debounce) |
-//! | free the places of what is done, in the reader's task | [`buffer_ahead`](StreamCombinators::buffer_ahead) |
-//! | send a stream into a queue | [`pipe_to`](StreamCombinators::pipe_to) |
-//! | read a queue as a stream | [`queue::Receiver`](crate::queue::Receiver) is one |
-//! | read events as a stream | [`Emitter::stream`](crate::event::Emitter::stream) |
-//! | answer each item, from batches | no stream: [`batch`](crate::batch) |
-//!
-//! # What to take from elsewhere
-//! All of these are streams of `futures_core`, so the adapters of other crates work on them, and these on theirs.
-//!
-//! | | take | why |
-//! |---|---|---|
-//! | `next`, `map`, `filter`, `then`, `take`, `skip`, `fold`, `collect`, `zip`, `chain`, `scan` | futures or tokio-stream | good as they are |
-//! | merge two | `merge` of tokio-stream, `select` of futures | both take turns |
-//! | merge many, by key or as they come | `StreamMap` of tokio-stream, `select_all` of futures | |
-//! | at most one item in so long | `throttle` of tokio-stream | |
-//! | a limit of time for each item | `timeout`, `timeout_repeating` of tokio-stream | |
-//! | what is ready, as one item | `ready_chunks` of futures | |
-//! | several futures at once that borrow, on one core | `buffered`, `buffer_unordered` of futures | [`par_map`](StreamCombinators::par_map) needs `'static` and a scope; in return it goes on while its reader is busy |
-//! | a `watch` or `broadcast` channel, an interval, signals, lines | the wrappers of tokio-stream | |
-//! | chunks by number and time | [`chunks_within`](StreamCombinators::chunks_within), or `chunks_timeout` of tokio-stream | the same chunks; ours looks at no clock for a chunk that is full at once |
-//! | an end on a signal | [`until`](StreamCombinators::until), or `take_until` of futures | a token needs no future of your own, and drops the source |
-//! | one source for several readers | [`broadcast`](StreamCombinators::broadcast) | a `broadcast` channel of tokio has one policy, to forget the oldest, and a task to fill it is yours |
-//!
-//! # Guarantees
-//! - **Nothing lost.** An item that a source has given comes out once, in the promised order, unless whoever reads goes
-//!   away or the scope is cancelled; a stream that was cut off by its scope says so
-//!   ([`Spawned::cut_off`]). An error is an item. A panic reaches the reader in the place of its item, and the stream
-//!   goes on; a panic that nobody reads goes to the scope.
-//! - **Who leaves stops the rest.** A stream that is dropped drops its body; its tasks are cancelled, and dropped at
-//!   their next await, with the source. The scope waits for them.
-//! - **Bounded.** What is taken from a source and not read is limited: see [`ParMap::window`] and `ahead`.
-//! - **Fused.** After its end a stream stays at its end.
-//! - **Budget.** Streams take part in tokio's coop budget: 32 items of a generator, or what a reader collects from its
-//!   tasks at once, count as one operation.
-//! - **Price.** A generator allocates nothing, nor do its items. A worker of `par_map` is one allocation; an item is none.
-//!
-//! # Examples
 //! ```
 //! use motet::stream::{StreamCombinators as _, Yielder, try_generator};
 //! use motet::task::{Nursery, scope};
 //! use tokio_stream::StreamExt as _;
 //!
-//! # #[derive(Debug)] struct Refused;
-//! # async fn list(page: u32) -> Result<Vec<String>, Refused> {
+//! # async fn list(page: u32) -> Result<Vec<String>, std::io::Error> {
 //! #     Ok(if page < 3 { vec![format!("{page}a"), format!("{page}b")] } else { Vec::new() })
 //! # }
 //! # async fn size(name: String) -> usize { name.len() }
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! let total = scope(async |n: &Nursery<Refused>| {
-//!     let names = try_generator(async |mut y: Yielder<String>| {
-//!         let mut page = 0;
-//!         loop {
-//!             let names = list(page).await?; // ends the stream with the error
-//!             if names.is_empty() {
-//!                 return Ok(());
-//!             }
-//!             for name in names {
-//!                 y.emit(name).await;
-//!             }
-//!             page += 1;
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let names = try_generator(async |mut y: Yielder<String>| {
+//!     for page in 0.. {
+//!         let names = list(page).await?; // an error is the last item of the stream
+//!         if names.is_empty() {
+//!             break;
 //!         }
-//!     });
-//!     // Eight at once, on all cores; sizes in the order of the names, an error in its place.
-//!     let sizes = names.par_map(8, async |name: Result<String, Refused>| Ok(size(name?).await));
+//!         for name in names {
+//!             y.emit(name).await;
+//!         }
+//!     }
+//!     Ok::<_, std::io::Error>(())
+//! });
+//! let total = scope(async |n: &Nursery<std::io::Error>| {
+//!     // Eight at once, on all cores. The sizes have the order of the names.
+//!     let sizes = names.par_map(8, async |name: Result<String, _>| Ok::<_, std::io::Error>(size(name?).await));
 //!     let mut sizes = sizes.ordered(n, "sizes").expect("the scope is open");
 //!     let mut total = 0;
 //!     while let Some(size) = sizes.next().await {
@@ -83,15 +33,64 @@
 //!     }
 //!     Ok(total)
 //! });
-//! assert_eq!(total.await.unwrap(), 12);
-//! # });
+//! assert_eq!(total.await?, 12);
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! | You want to | Use |
+//! |---|---|
+//! | create a stream from a loop that awaits | [`generator`](generator()); with `?`: [`try_generator`] |
+//! | read a stream ahead of its reader, in a task | [`spawned`](StreamCombinators::spawned) |
+//! | apply a function to many items at once, on all cores | [`par_map`](StreamCombinators::par_map) |
+//! | apply a function to batches of items, on all cores | [`par_map_batched`](StreamCombinators::par_map_batched) |
+//! | collect items into chunks, by number and time | [`chunks_within`](StreamCombinators::chunks_within) |
+//! | end a stream when a token is cancelled | [`until`](StreamCombinators::until) |
+//! | read one stream in several places | [`broadcast`](StreamCombinators::broadcast) |
+//! | reopen a source that fails | [`retry_source`](retry_source()) |
+//! | keep only the last of many changes | [`debounce`](StreamCombinators::debounce) |
+//! | start further work of a source before the reader asks, without a task | [`buffer_ahead`](StreamCombinators::buffer_ahead) |
+//! | send a stream into a queue | [`pipe_to`](StreamCombinators::pipe_to) |
+//! | read a queue as a stream | [`queue::Receiver`](crate::queue::Receiver) is a stream |
+//! | read events as a stream | [`Emitter::stream`](crate::event::Emitter::stream) |
+//! | process items in batches, and answer each caller | [`batch`](crate::batch) |
+//!
+//! # Combinators of other crates
+//! All streams of this module implement `Stream` of `futures_core`, so they work with the combinators of other crates.
+//!
+//! | You want to | Use | Because |
+//! |---|---|---|
+//! | `next`, `map`, `filter`, `then`, `take`, `skip`, `fold`, `collect`, `zip`, `chain`, `scan` | futures or tokio-stream | they need no scope |
+//! | merge two streams | `merge` of tokio-stream, `select` of futures | both alternate between the streams |
+//! | merge many streams | `StreamMap` of tokio-stream, `select_all` of futures | with or without a key per stream |
+//! | limit the rate of items | `throttle` of tokio-stream | it needs no scope |
+//! | set a timeout for each item | `timeout`, `timeout_repeating` of tokio-stream | it needs no scope |
+//! | collect the items that are ready | `ready_chunks` of futures | it needs no timer |
+//! | run several futures that borrow, on one core | `buffered`, `buffer_unordered` of futures | [`par_map`](StreamCombinators::par_map) needs `'static` and a scope; in return it continues while its reader is busy |
+//! | read a `watch` or `broadcast` channel, an interval, signals, lines | the wrappers of tokio-stream | they exist |
+//! | collect chunks by number and time | [`chunks_within`](StreamCombinators::chunks_within), or `chunks_timeout` of tokio-stream | the chunks are the same; `chunks_within` starts no timer for a chunk that is full at once |
+//! | end a stream on a signal | [`until`](StreamCombinators::until), or `take_until` of futures | `until` takes a token instead of a future, and drops the source |
+//! | read one source in several places | [`broadcast`](StreamCombinators::broadcast) | a `broadcast` channel of tokio always drops the oldest item, and you write the task that fills it |
+//!
+//! # Guarantees
+//! - **No loss.** Each item of a source is yielded once, in the documented order, unless the reader is dropped or the scope
+//!   is cancelled. A stream that ended because its scope was cancelled reports it: [`Spawned::cut_off`]. An error is an
+//!   item. A panic is rethrown in the reader, in place of its item, and the stream continues; a panic that is not read is
+//!   passed to the scope.
+//! - **Drop.** A dropped stream drops its body. Its tasks are cancelled, and dropped with the source at their next await.
+//!   The scope waits for them.
+//! - **Bounds.** The number of items that are taken from a source and not read is limited: [`ParMap::window`], `ahead`.
+//! - **Fused.** A stream that has ended stays ended.
+//! - **Budget.** Streams take part in tokio's cooperative budget. 32 items of a generator count as one operation, as do
+//!   the items that a reader collects from its tasks at once.
+//! - **Cost.** A generator and its items allocate nothing. A worker of `par_map` is one allocation, and its items are none.
 
 mod broadcast;
 mod buffer_ahead;
 mod chunks_within;
 mod combinators;
 mod debounce;
+mod error;
 mod generator;
 mod pipe_to;
 mod retry_source;
@@ -100,6 +99,7 @@ mod until;
 
 pub use broadcast::Broadcast;
 pub use combinators::StreamCombinators;
+pub use error::StreamSetupError;
 pub use generator::{Yielder, generator, try_generator};
 pub use pipe_to::PipeTo;
 pub use retry_source::retry_source;

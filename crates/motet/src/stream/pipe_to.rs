@@ -14,7 +14,7 @@ pin_project! {
     pub struct PipeTo<S: Stream> {
         #[pin]
         stream: Option<S>,
-        // Taken from the stream; there was no room for it yet.
+        // An item of the stream for which the queue has had no capacity yet.
         item: Option<S::Item>,
         sending: PollSender<S::Item>,
         sent: u64,
@@ -34,7 +34,7 @@ impl<S: Stream> PipeTo<S> {
         }
     }
 
-    /// Counts the items that are in the queue.
+    /// The number of items that were put into the queue.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
@@ -70,7 +70,7 @@ impl<S: Stream<Item: Send + 'static>> PipeTo<S> {
             match stream.poll_next(cx) {
                 Poll::Ready(Some(item)) => *this.item = Some(item),
                 Poll::Ready(None) => this.stream.set(None),
-                // Round again, where it says so.
+                // Ready if the queue is closed: the next iteration returns the error.
                 Poll::Pending => ready!(this.sending.poll_closed(cx)),
             }
         }

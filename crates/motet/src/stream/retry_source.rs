@@ -9,20 +9,20 @@ use tokio::time::{Sleep, sleep};
 use crate::mutant;
 use crate::resilience::{Charge, Retry, RetryDecision};
 
-/// Makes a stream of a source that is opened again when it fails.
+/// Creates a stream from a source that is reopened when it fails.
 ///
-/// `open` is called for the first item, and after an error when the retry allows it and the wait is over; the source that
-/// failed is dropped before the wait. An item counts as a success: with it the count of attempts begins anew. The stream
-/// ends with its source, or with the error at which the retry gives up, as its last item.
+/// `open` is called for the first item, and again after an error, if the retry allows it and the back-off has passed. The
+/// failed source is dropped before the back-off. An item counts as a success: it resets the number of attempts. The
+/// stream ends with its source, or with the error at which the retry gives up, as its last item.
 ///
-/// Where a source goes on after it was opened again is for `open` to say, which may keep a position: what a source has
-/// given before its error was given.
+/// Items that a source yielded before its error are not taken back. `open` decides where the next source continues, for
+/// example from a position that it stores.
 ///
-/// Of the [`Retry`] its attempts, backoff and budget are used. Its limits of time are for calls, not for streams, and have
-/// no effect here; an item that may not be waited for longer is for `timeout` of tokio-stream.
+/// The attempts, back-off and budget of the [`Retry`] are used. Its timeouts are for calls, and have no effect on a
+/// stream; for a timeout per item, use `timeout` of tokio-stream.
 ///
 /// # Drop
-/// Between two attempts, the charge goes back to the budget.
+/// If the stream is dropped during a back-off, the token of the next attempt is returned to the budget.
 ///
 /// # Examples
 /// ```
@@ -31,7 +31,8 @@ use crate::resilience::{Charge, Retry, RetryDecision};
 /// use std::cell::Cell;
 /// use tokio_stream::StreamExt as _;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
 /// let (opened, position) = (&Cell::new(0), &Cell::new(0));
 /// let lines = retry_source(Retry::new(), || {
 ///     opened.set(opened.get() + 1);
@@ -49,7 +50,7 @@ use crate::resilience::{Charge, Retry, RetryDecision};
 /// });
 /// assert_eq!(lines.collect::<Vec<_>>().await, [Ok(0), Ok(1), Ok(2), Ok(3)]);
 /// assert_eq!(opened.get(), 2);
-/// # });
+/// # }
 /// ```
 pub fn retry_source<O, S, T, E>(retry: Retry, open: O) -> RetrySource<O, S>
 where
@@ -69,9 +70,9 @@ pin_project! {
         source: Option<S>,
         #[pin]
         wait: Option<Sleep>,
-        // Of the attempt that is waited for.
+        // The charge of the next attempt, during the back-off.
         charge: Option<Charge>,
-        // Attempts since the last item, the one under way included.
+        // Attempts since the last item, including the current one.
         tries: u32,
         over: bool,
     }
@@ -106,7 +107,7 @@ where
             match ready!(source.poll_next(cx)) {
                 Some(Ok(item)) => {
                     if *this.tries > 1 {
-                        // What fails next fails for the first time.
+                        // The next error is the first one of its source.
                         deposit(this.retry);
                     }
                     if !mutant!("stream.count_for_ever") {
@@ -136,7 +137,7 @@ where
     }
 }
 
-/// A success earns something for later.
+/// Adds the deposit of a success to the budget.
 fn deposit(retry: &Retry) {
     if let Some(budget) = &retry.budget {
         budget.deposit();

@@ -14,7 +14,7 @@ pin_project! {
         #[pin]
         stream: Option<S>,
         token: CancelToken,
-        // Made when there is something to wait for.
+        // Created when the stream first has to wait.
         cancelled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     }
 }

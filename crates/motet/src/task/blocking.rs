@@ -21,7 +21,7 @@ use super::member::Member;
 use super::{CancelToken, Name, Reason, ReasonKind, Scope, ScopeClosedError, Task, TaskError};
 
 /// The number of closures that may block at a time in a runtime, unless a scope or the program sets its own limit. Tokio's
-/// limit is 512 threads: their stacks can fill the memory of a small machine, and no disk serves so many requests at once.
+/// limit is 512 threads: their stacks can fill the memory of a small machine, and no disk serves 512 requests at once.
 pub const BLOCKING_LIMIT: usize = 64;
 
 /// The permits of closures that block.

@@ -1,12 +1,12 @@
 //! The shared state of a scope: its children, its cancellation level, and its failures.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
@@ -17,6 +17,7 @@ use super::blocking::BlockingPool;
 use super::finalizer::{Counters, Finalizer};
 use super::gate::{Class, Gate};
 use super::list::{List, Listed};
+use super::wakers::wake_each;
 use super::{CancelToken, Name, Policy, Reason, ReasonKind, ReleaseError};
 use crate::resource::Exit;
 use crate::{mutant, sim};
@@ -55,7 +56,7 @@ pub(crate) struct Core {
     pub(crate) releases: Counters,
     level: AtomicU8,
     token: OnceLock<CancelToken>,
-    /// One list for each of a few groups of threads: the thread that first polls a child lists it, and the child mostly ends
+    /// Each group of threads has a list: the thread that first polls a child adds it to a list, and the child usually ends
     /// on that thread. With a single list, two workers spent half of their time on its lock.
     lists: [Apart<Mutex<List>>; LISTS],
     state: Apart<Mutex<State>>,
@@ -93,7 +94,8 @@ impl<T> Deref for Apart<T> {
 pub(crate) struct State {
     pub(crate) scopes: Slab<Weak<Core>>,
     pub(crate) components: Slab<crate::observe::Component>,
-    pub(crate) finalizers: Vec<Finalizer>,
+    /// By their numbers, which are the order of their registration.
+    pub(crate) finalizers: BTreeMap<u64, Finalizer>,
     pub(crate) next_finalizer: u64,
     pub(crate) release_failures: Vec<ReleaseError>,
     pub(crate) reason: Option<Reason>,
@@ -155,7 +157,7 @@ impl Core {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One relaxed load. A task that a cancellation wakes sees it: the waker orders the two.
+    /// Costs a relaxed load. A task that a cancellation wakes sees it: the waker orders the two.
     #[inline]
     pub(crate) fn reached(&self, level: Level) -> bool {
         self.level.load(Ordering::Relaxed) >= level as u8
@@ -200,7 +202,7 @@ impl Core {
         for token in told {
             token.cancel(reason.clone());
         }
-        wakers.into_iter().for_each(Waker::wake);
+        wake_each(wakers);
         self.gate.wake_joiner();
     }
 

@@ -71,18 +71,34 @@ pub struct ReleaseError {
     pub(crate) source: ReleaseErrorCause,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum ReleaseErrorCause {
-    #[error(transparent)]
     Returned(Box<dyn Error + Send + Sync>),
-    #[error("it took longer than {0:?} and was dropped")]
     TimedOut(std::time::Duration),
-    #[error("it panicked: {0}")]
     Panicked(String),
-    #[error("the runtime shut down first")]
     CutOff,
-    #[error("its scope ended before the release started")]
     ScopeEnded,
+}
+
+impl fmt::Display for ReleaseErrorCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Returned(error) => error.fmt(f),
+            Self::TimedOut(timeout) => write!(f, "it took longer than {timeout:?} and was dropped"),
+            Self::Panicked(message) => write!(f, "it panicked: {message}"),
+            Self::CutOff => f.write_str("the runtime shut down first"),
+            Self::ScopeEnded => f.write_str("its scope ended before the release started"),
+        }
+    }
+}
+
+impl Error for ReleaseErrorCause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Returned(error) => error.source(),
+            _ => None,
+        }
+    }
 }
 
 impl ReleaseError {

@@ -32,7 +32,6 @@ pub(crate) const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pending release.
 pub(crate) struct Finalizer {
-    pub(crate) id: u64,
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
     /// The timeout of the release; `None` for the release timeout of the scope.
@@ -101,7 +100,7 @@ impl Core {
 /// Starts the pending releases, last in first out, in a task of the scope that is not cancelled. Returns `None` if no
 /// release is pending.
 pub(crate) fn start(core: &Arc<Core>) -> Option<JoinHandle<Result<(), TaskError>>> {
-    let last = core.state().finalizers.last().map(|last| last.site)?;
+    let last = core.state().finalizers.last_key_value().map(|(_, last)| last.site)?;
     let stop = if mutant!("resource.unshielded") { Stop::Drop } else { Stop::Never };
     let spec = Spec::new(Name::from("release"), last, Class::Work, stop);
     let scope = Arc::clone(core);
@@ -140,17 +139,14 @@ pub(crate) fn push(
     let mut state = core.state();
     let id = state.next_finalizer;
     state.next_finalizer += 1;
-    state.finalizers.push(Finalizer { id, name, site, limit, owed });
+    state.finalizers.insert(id, Finalizer { name, site, limit, owed });
     id
 }
 
 /// Removes a pending release from the scope; `None` if the scope has started it. The caller drops it outside of any lock: it
 /// holds values of a user.
 pub(crate) fn take(core: &Core, id: u64) -> Option<Finalizer> {
-    let mut state = core.state();
-    // They are in the order of their numbers: those that are released go from an end.
-    let at = state.finalizers.binary_search_by_key(&id, |finalizer| finalizer.id).ok()?;
-    Some(state.finalizers.remove(at))
+    core.state().finalizers.remove(&id)
 }
 
 /// Runs a pending release now, in a task of the scope.
@@ -221,10 +217,10 @@ pub(crate) async fn run(
 
 impl State {
     fn next_release(&mut self) -> Option<Finalizer> {
-        if mutant!("resource.first_in_first_out") && !self.finalizers.is_empty() {
-            return Some(self.finalizers.remove(0));
+        if mutant!("resource.first_in_first_out") {
+            return self.finalizers.pop_first().map(|(_, first)| first);
         }
-        self.finalizers.pop()
+        self.finalizers.pop_last().map(|(_, last)| last)
     }
 }
 

@@ -70,7 +70,7 @@ where
 ///
 /// # Defaults
 /// The name `scope`; no deadline; a grace period of 1 s, which is long enough to answer a request in flight and short enough
-/// for an operator who waits; 5 s for each release; [`Policy::FailFast`]; no ages of tasks, unless an enclosing scope keeps
+/// for an operator; 5 s for each release; [`Policy::FailFast`]; no ages of tasks, unless an enclosing scope keeps
 /// them; the limit of blocking closures of the enclosing scope, and for a runtime
 /// [`BLOCKING_LIMIT`](super::BLOCKING_LIMIT).
 #[derive(Debug, Clone)]
@@ -143,15 +143,15 @@ impl ScopeBuilder {
         self
     }
 
-    /// Gives cooperative children this long from the cancellation to their end; then they are dropped: with zero where
-    /// they first wait, with [`Duration::MAX`] never.
+    /// Sets the grace period: the time from the cancellation after which cooperative children are dropped. With zero, they
+    /// are dropped at their next await; with [`Duration::MAX`], never.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Gives each release of a resource this long; then it is dropped and reported: with zero where it first waits, with
-    /// [`Duration::MAX`] never.
+    /// Sets the timeout of each release of a resource, after which the release is dropped and reported. With zero, it is
+    /// dropped at its first await; with [`Duration::MAX`], never.
     pub fn release_timeout(mut self, limit: Duration) -> Self {
         self.release_timeout = limit;
         self

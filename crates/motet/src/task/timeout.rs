@@ -13,8 +13,8 @@ use crate::sim::Site;
 
 /// Limits a future to `time`, from its first poll on.
 ///
-/// The future is polled first. Only if it is not ready is the clock read and a timer armed. With zero, a future that is
-/// not ready then has no more time. A duration beyond what the clock can tell, as [`Duration::MAX`], is no limit.
+/// The future is polled first. Only if it is not ready is the clock read and a timer armed. With zero, the timeout is
+/// over at once. A duration that exceeds the range of the clock, such as [`Duration::MAX`], is no limit.
 ///
 /// # When to use
 /// For a single future. [`timeout_at`] for several that share a deadline; a scope's
@@ -157,7 +157,7 @@ impl<F: Future> Timeout<F> {
     }
 }
 
-/// Polls what limits a future, after the future; `had_budget` says what there was before that.
+/// Polls the timer of a future, after the future. `had_budget` is `true` if there was budget before the poll of the future.
 ///
 /// A future that uses up the budget at every poll would keep its limit from ever being looked at.
 pub(crate) fn poll_limit<L: Future>(

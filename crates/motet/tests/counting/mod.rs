@@ -1,52 +1,51 @@
-//! An allocator that counts, for tests that each are a program of their own: what is counted is the whole process.
+//! A counting allocator, for tests that are separate programs. It counts the current thread only: the thread of the test
+//! harness allocates at any time.
 
 #![allow(unsafe_code, reason = "an allocator is unsafe to write")]
-#![allow(dead_code, reason = "no program asks for all of the figures")]
+#![allow(dead_code, reason = "no program uses all of the figures")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 struct Counting;
 
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-static BYTES: AtomicUsize = AtomicUsize::new(0);
-
 thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: every call goes to the system's allocator unchanged; the counters are beside it.
+// SAFETY: every call is passed to the allocator of the system unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
+        LIVE.set(LIVE.get() + layout.size().cast_signed());
+        BYTES.set(BYTES.get() + layout.size());
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller keeps the contract of this function, which is that of the called one.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        LIVE.set(LIVE.get() - layout.size().cast_signed());
+        // SAFETY: the caller keeps the contract of this function, which is that of the called one.
         unsafe { System.dealloc(memory, layout) }
     }
 }
 
-/// Bytes that are allocated now.
+/// The bytes that this thread has allocated and not freed.
 pub(crate) fn live() -> isize {
-    LIVE.load(Ordering::Relaxed)
+    LIVE.get()
 }
 
-/// Allocations of this thread so far: the one that runs the tests has some of its own at any time.
+/// The number of allocations of this thread.
 pub(crate) fn allocations() -> usize {
     ALLOCATIONS.get()
 }
 
-/// Bytes that were allocated so far.
+/// The sum of all bytes that this thread has allocated.
 pub(crate) fn bytes() -> usize {
-    BYTES.load(Ordering::Relaxed)
+    BYTES.get()
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use motet::batch::{Batcher, BuildError, Builder, LoadError, Loader, LoaderBuilder, PostError, SubmitError};
+use motet::batch::{Batcher, BatcherBuilder, BatcherConfigError, LoadError, Loader, PostError, SubmitError};
 use motet::observe::Stat;
 use motet::task::{Nursery, Reason, Scope, gather, scope, timeout};
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -45,7 +45,7 @@ impl Batches {
 }
 
 /// Answers each item with ten times its value, after `time`.
-fn tenfold(builder: Builder<u32>, batches: &Batches, time: u64) -> Batcher<u32, u32, &'static str> {
+fn tenfold(builder: BatcherBuilder<u32>, batches: &Batches, time: u64) -> Batcher<u32, u32, &'static str> {
     let batches = batches.clone();
     let handler = move |items: Vec<u32>| {
         batches.note(&items);
@@ -81,7 +81,7 @@ fn submit(n: &Nursery, batcher: &Batcher<u32, u32, &'static str>, item: u32) -> 
 async fn failed_batch_fails_only_its_own_items() {
     within(async |n| {
         let batcher =
-            Builder::new(n).max_items(2).max_delay(ms(5)).build(async |items: Vec<u32>| match items[0] {
+            Batcher::builder(n).max_items(2).max_delay(ms(5)).build(async |items: Vec<u32>| match items[0] {
                 1 => panic!("a bug"),
                 3 => Err("no connection"),
                 5 => Ok(vec![Ok(0); 3]),
@@ -111,7 +111,7 @@ async fn failed_batch_fails_only_its_own_items() {
 async fn deadline_runs_from_the_first_item_of_a_batch() {
     within(async |n| {
         let batches = Batches::new();
-        let batcher = tenfold(Builder::new(n).max_delay(ms(10)), &batches, 0);
+        let batcher = tenfold(Batcher::builder(n).max_delay(ms(10)), &batches, 0);
         let callers: Vec<_> = (0..8)
             .map(|item| {
                 let batcher = batcher.clone();
@@ -137,7 +137,7 @@ async fn deadline_runs_from_the_first_item_of_a_batch() {
 async fn batch_that_fills_during_full_flight_runs_next() {
     within(async |n| {
         let batches = Batches::new();
-        let builder = Builder::new(n).max_items(2).max_in_flight(1).max_delay(None);
+        let builder = Batcher::builder(n).max_items(2).max_in_flight(1).max_delay(None);
         let batcher = tenfold(builder, &batches, 10);
         let callers: Vec<_> = (0..6).map(|item| submit(n, &batcher, item)).collect();
         for (item, caller) in callers.into_iter().enumerate() {
@@ -153,7 +153,7 @@ async fn batch_that_fills_during_full_flight_runs_next() {
 async fn overdue_batch_takes_more_items_until_it_can_run() {
     within(async |n| {
         let batches = Batches::new();
-        let builder = Builder::new(n).max_items(3).max_in_flight(1).max_delay(ms(2));
+        let builder = Batcher::builder(n).max_items(3).max_in_flight(1).max_delay(ms(2));
         let batcher = tenfold(builder, &batches, 20);
         let callers = [(0, 0), (1, 4), (2, 15)].map(|(item, at)| {
             let batcher = batcher.clone();
@@ -175,7 +175,7 @@ async fn overdue_batch_takes_more_items_until_it_can_run() {
 async fn dropped_caller_removes_its_item_from_the_batch() {
     within(async |n| {
         let batches = Batches::new();
-        let batcher = tenfold(Builder::new(n).max_delay(ms(10)), &batches, 0);
+        let batcher = tenfold(Batcher::builder(n).max_delay(ms(10)), &batches, 0);
         assert!(timeout(ms(5), batcher.submit(1)).await.is_err());
         sleep(ms(20)).await;
         assert!(batches.seen().is_empty(), "an empty batch ran");
@@ -195,7 +195,7 @@ async fn dropped_caller_removes_its_item_from_the_batch() {
 async fn removed_item_leaves_the_order_of_the_others() {
     within(async |n| {
         let batches = Batches::new();
-        let batcher = tenfold(Builder::new(n).max_delay(ms(10)), &batches, 0);
+        let batcher = tenfold(Batcher::builder(n).max_delay(ms(10)), &batches, 0);
         let mut leaves = Box::pin(batcher.submit(1));
         assert!(leaves.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let stay = [2, 3, 4].map(|item| submit(n, &batcher, item));
@@ -214,7 +214,7 @@ async fn removed_item_leaves_the_order_of_the_others() {
 async fn removed_items_do_not_fill_the_batch() {
     within(async |n| {
         let batches = Batches::new();
-        let batcher = tenfold(Builder::new(n).max_items(100).max_delay(None), &batches, 0);
+        let batcher = tenfold(Batcher::builder(n).max_items(100).max_delay(None), &batches, 0);
         let stays = submit(n, &batcher, 7);
         yield_now().await;
         for item in 0..1_000 {
@@ -232,7 +232,7 @@ async fn batches_stay_within_max_weight() {
     within(async |n| {
         let batches = Batches::new();
         let weigh = |item: &u32| u64::from(*item);
-        let builder = Builder::new(n).max_weight(10, weigh).max_items(4).max_delay(ms(5));
+        let builder = Batcher::builder(n).max_weight(10, weigh).max_items(4).max_delay(ms(5));
         let batcher = tenfold(builder, &batches, 0);
         let refused = batcher.submit(11).await.unwrap_err();
         assert!(matches!(refused, SubmitError::TooHeavy(11)));
@@ -251,7 +251,7 @@ async fn batches_stay_within_max_weight() {
 async fn newcomers_queue_behind_the_line_at_max_waiting() {
     within(async |n| {
         let batches = Batches::new();
-        let builder = Builder::new(n).max_items(2).max_waiting(2).max_in_flight(1).max_delay(None);
+        let builder = Batcher::builder(n).max_items(2).max_waiting(2).max_in_flight(1).max_delay(None);
         let batcher = tenfold(builder, &batches, 10);
         for item in 0..4 {
             batcher.post(item).await.unwrap();
@@ -283,7 +283,7 @@ async fn newcomers_queue_behind_the_line_at_max_waiting() {
 async fn max_in_line_bounds_the_line() {
     within(async |n| {
         let batches = Batches::new();
-        let builder = Builder::new(n).max_items(1).max_waiting(1).max_in_flight(1).max_in_line(1);
+        let builder = Batcher::builder(n).max_items(1).max_waiting(1).max_in_flight(1).max_in_line(1);
         let batcher = tenfold(builder, &batches, 10);
         batcher.post(0).await.unwrap();
         batcher.post(1).await.unwrap();
@@ -306,7 +306,7 @@ async fn max_in_line_bounds_the_line() {
 async fn caller_dropped_from_the_line_frees_its_slot() {
     within(async |n| {
         let batches = Batches::new();
-        let builder = Builder::new(n).max_items(1).max_waiting(1).max_in_flight(1).max_delay(None);
+        let builder = Batcher::builder(n).max_items(1).max_waiting(1).max_in_flight(1).max_delay(None);
         let batcher = tenfold(builder, &batches, 10);
         batcher.post(0).await.unwrap();
         batcher.post(1).await.unwrap();
@@ -326,7 +326,7 @@ async fn caller_dropped_from_the_line_frees_its_slot() {
 async fn close_runs_every_pending_batch_and_refuses_new_items() {
     within(async |n| {
         let batches = Batches::new();
-        let builder = Builder::new(n).max_items(2).max_waiting(4).max_in_flight(1).max_delay(HOUR);
+        let builder = Batcher::builder(n).max_items(2).max_waiting(4).max_in_flight(1).max_delay(HOUR);
         let batcher = tenfold(builder, &batches, 10);
         let callers: Vec<_> = (0..5).map(|item| submit(n, &batcher, item)).collect();
         yield_now().await;
@@ -353,7 +353,7 @@ async fn close_runs_every_pending_batch_and_refuses_new_items() {
 async fn flush_waits_for_exactly_the_items_before_it() {
     within(async |n| {
         let batches = Batches::new();
-        let builder = Builder::new(n).max_items(2).max_in_flight(1).max_delay(None);
+        let builder = Batcher::builder(n).max_items(2).max_in_flight(1).max_delay(None);
         let batcher = tenfold(builder, &batches, 10);
         for item in 0..3 {
             batcher.post(item).await.unwrap();
@@ -383,7 +383,7 @@ async fn cancelled_scope_fails_every_caller() {
             Scope::builder()
                 .run_send(async move |n: &Nursery| {
                     let builder =
-                        Builder::new(n).max_items(2).max_in_flight(1).max_waiting(4).max_delay(None);
+                        Batcher::builder(n).max_items(2).max_in_flight(1).max_waiting(4).max_delay(None);
                     drop(give.send((tenfold(builder, &noting, 50), Scope::clone(n))));
                     std::future::pending::<Result<(), Infallible>>().await
                 })
@@ -417,7 +417,7 @@ async fn end_of_the_scope_runs_pending_posts_at_once() {
         let batches = Batches::new();
         let begin = Instant::now();
         within(async |n| {
-            let builder = Builder::new(n).max_items(3).max_in_flight(1).max_delay(delay);
+            let builder = Batcher::builder(n).max_items(3).max_in_flight(1).max_delay(delay);
             let batcher = tenfold(builder, &batches, 100);
             for item in 0..8 {
                 batcher.post(item).await.unwrap();
@@ -438,7 +438,7 @@ async fn end_of_the_scope_runs_pending_posts_at_once() {
 async fn posts_lost_with_a_cancelled_scope_are_counted() {
     let mut kept = None;
     let ended = scope(async |n: &Nursery<&'static str>| {
-        let batcher = tenfold(Builder::new(n).max_delay(HOUR), &Batches::new(), 0);
+        let batcher = tenfold(Batcher::builder(n).max_delay(HOUR), &Batches::new(), 0);
         batcher.post(1).await.unwrap();
         batcher.post(2).await.unwrap();
         kept = Some(batcher);
@@ -452,7 +452,7 @@ async fn posts_lost_with_a_cancelled_scope_are_counted() {
 async fn pending_posts_run_after_the_last_handle_is_dropped() {
     within(async |n| {
         let batches = Batches::new();
-        let batcher = tenfold(Builder::new(n).max_delay(None), &batches, 0);
+        let batcher = tenfold(Batcher::builder(n).max_delay(None), &batches, 0);
         batcher.post(1).await.unwrap();
         drop(batcher);
         sleep(ms(1)).await;
@@ -465,7 +465,7 @@ async fn pending_posts_run_after_the_last_handle_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn idle_batcher_keeps_no_task_and_no_timer() {
     within(async |n| {
-        let batcher = tenfold(Builder::new(n).max_delay(ms(5)), &Batches::new(), 0);
+        let batcher = tenfold(Batcher::builder(n).max_delay(ms(5)), &Batches::new(), 0);
         let tasks = || (n.snapshot().tasks.len(), n.snapshot().starting);
         assert_eq!(tasks(), (0, 0));
         assert_eq!(batcher.submit(1).await.unwrap(), 10);
@@ -479,7 +479,7 @@ async fn idle_batcher_keeps_no_task_and_no_timer() {
 async fn eager_batcher_runs_at_once_and_batches_while_busy() {
     within(async |n| {
         let batches = Batches::new();
-        let batcher = tenfold(Builder::new(n).max_delay(HOUR).eager(), &batches, 10);
+        let batcher = tenfold(Batcher::builder(n).max_delay(HOUR).eager(), &batches, 10);
         let callers: Vec<_> = (0..5).map(|item| submit(n, &batcher, item)).collect();
         for caller in callers {
             caller.await.unwrap();
@@ -495,7 +495,7 @@ async fn eager_batcher_runs_at_once_and_batches_while_busy() {
 #[tokio::test(start_paused = true)]
 async fn failed_posts_are_counted_and_shown() {
     within(async |n| {
-        let builder = Builder::new(n).named("lines").max_items(4);
+        let builder = Batcher::builder(n).name("lines").max_items(4);
         let handler = async |items: Vec<u32>| -> Vec<Result<(), u32>> {
             assert!(items[0] < 100, "too large");
             items.into_iter().map(|item| if item % 2 == 0 { Ok(()) } else { Err(item) }).collect()
@@ -520,13 +520,16 @@ async fn failed_posts_are_counted_and_shown() {
 #[tokio::test(start_paused = true)]
 async fn invalid_limits_are_refused() {
     within(async |n| {
-        let build = |builder: Builder<u32>| {
+        let build = |builder: BatcherBuilder<u32>| {
             builder.build(async |_: Vec<u32>| Vec::<Result<(), ()>>::new()).map(drop).unwrap_err()
         };
-        assert_eq!(build(Builder::new(n).max_items(0)), BuildError::NoItems);
-        assert_eq!(build(Builder::new(n).max_in_flight(0)), BuildError::NoneInFlight);
-        assert_eq!(build(Builder::new(n).max_weight(0, |_| 1)), BuildError::NoWeight);
-        assert_eq!(build(Builder::new(n).max_items(8).max_waiting(7)), BuildError::WaitingBelowBatch);
+        assert_eq!(build(Batcher::builder(n).max_items(0)), BatcherConfigError::NoItems);
+        assert_eq!(build(Batcher::builder(n).max_in_flight(0)), BatcherConfigError::NoneInFlight);
+        assert_eq!(build(Batcher::builder(n).max_weight(0, |_| 1)), BatcherConfigError::NoWeight);
+        assert_eq!(
+            build(Batcher::builder(n).max_items(8).max_waiting(7)),
+            BatcherConfigError::WaitingBelowBatch
+        );
     })
     .await;
 }
@@ -558,7 +561,7 @@ impl Drop for Nosy {
 async fn drops_of_items_and_wakers_may_call_the_batcher() {
     within(async |n| {
         let handler = async |items: Vec<Nosy>| items.iter().map(|_| Ok::<_, &str>(1)).collect::<Vec<_>>();
-        let batcher = Builder::new(n).max_items(3).max_delay(None).build(handler).unwrap();
+        let batcher = Batcher::builder(n).max_items(3).max_delay(None).build(handler).unwrap();
         let reenters = Arc::new(Reenters(OnceLock::new(), AtomicUsize::new(0)));
         assert!(reenters.0.set(batcher.clone()).is_ok());
         let waker = Waker::from(Arc::clone(&reenters));
@@ -586,7 +589,7 @@ async fn panicking_waker_does_not_keep_others_from_waking() {
         }
     }
     within(async |n| {
-        let batcher = tenfold(Builder::new(n).max_items(2), &Batches::new(), 1);
+        let batcher = tenfold(Batcher::builder(n).max_items(2), &Batches::new(), 1);
         let mut first = Box::pin(batcher.submit(1));
         let waker = Waker::from(Arc::new(Panics));
         assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
@@ -616,7 +619,7 @@ fn items_submitted_during_a_close_are_answered_or_handed_back() {
                             counting.fetch_add(items.len(), Ordering::SeqCst);
                             async move { items.into_iter().map(Ok::<_, ()>).collect::<Vec<_>>() }
                         };
-                        let builder = Builder::new(n).max_items(4).max_waiting(4).max_in_flight(2);
+                        let builder = Batcher::builder(n).max_items(4).max_waiting(4).max_in_flight(2);
                         drop(give.send(builder.max_delay(ms(1)).build(handler).unwrap()));
                         ends.notified().await;
                         Ok(())
@@ -661,7 +664,7 @@ async fn concurrent_loads_of_a_key_share_one_lookup() {
         let noting = batches.clone();
         let gate = Arc::new(Semaphore::new(0));
         let opened = Arc::clone(&gate);
-        let loader = LoaderBuilder::new(n).named("users").max_keys(11).build(move |keys: Vec<u32>| {
+        let loader = Loader::builder(n).name("users").max_items(11).build(move |keys: Vec<u32>| {
             noting.note(&keys);
             let opened = Arc::clone(&opened);
             async move {
@@ -714,7 +717,7 @@ fn concurrent_threads_put_a_key_into_a_batch_once() {
             found.fetch_add(keys.windows(2).filter(|two| two[0] == two[1]).count(), Ordering::Relaxed);
             async move { answers }
         };
-        let loader = LoaderBuilder::new(n).max_delay(Duration::ZERO).max_in_flight(1).build(handler);
+        let loader = Loader::builder(n).max_delay(Duration::ZERO).max_in_flight(1).build(handler);
         let loader = loader.unwrap();
         let asks = (0..8).map(|_| {
             let loader = loader.clone();
@@ -773,7 +776,7 @@ async fn hash_of_a_key_may_call_the_loader() {
 #[tokio::test(start_paused = true)]
 async fn load_is_refused_when_the_line_is_full() {
     within(async |n| {
-        let builder = LoaderBuilder::new(n).max_keys(1).max_in_flight(1).max_waiting(1).max_in_line(0);
+        let builder = Loader::builder(n).max_items(1).max_in_flight(1).max_waiting(1).max_in_line(0);
         let loader = builder.build(async |keys: Vec<u32>| {
             sleep(ms(5)).await;
             keys.into_iter().map(Ok::<_, ()>).collect::<Vec<_>>()
@@ -793,7 +796,7 @@ async fn load_is_refused_when_the_line_is_full() {
 #[tokio::test(start_paused = true)]
 async fn dropped_load_leaves_its_key_to_other_callers() {
     within(async |n| {
-        let loader = LoaderBuilder::new(n).max_delay(ms(5)).build(async |keys: Vec<u32>| {
+        let loader = Loader::builder(n).max_delay(ms(5)).build(async |keys: Vec<u32>| {
             assert_eq!(keys, [2, 3], "the other keys have no caller");
             keys.into_iter().map(Ok::<_, ()>).collect::<Vec<_>>()
         });

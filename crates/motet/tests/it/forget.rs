@@ -1,9 +1,9 @@
-//! Futures that are leaked: polled once, twice, .. and then forgotten.
+//! Futures that are leaked after some polls.
 //!
-//! Nobody can run what a leaked future still had to do. What must hold is that nothing else waits for it: the
-//! scope around ends, and so does a drain. What is lost with it is said here, case by case.
+//! The rest of a leaked future never runs. But no other future may wait for it: the enclosing scope ends, and so does
+//! `drain`. The table states for each future what the leak keeps alive.
 
-#![allow(clippy::mem_forget, reason = "what is forgotten is what is tested")]
+#![allow(clippy::mem_forget, reason = "the tests leak futures")]
 
 use std::future::{pending, poll_fn};
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 type Leaky = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Polls the future so often, a while apart, and forgets it.
+/// Polls the future `polls` times, with pauses, and leaks it.
 async fn forget_after(polls: usize, mut future: Leaky) {
     for _ in 0..polls {
         if poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await.is_ready() {
@@ -37,12 +37,12 @@ fn leaky(future: impl Future + 'static) -> Leaky {
     Box::pin(async { drop(future.await) })
 }
 
-/// What a leaked future keeps alive.
+/// The values that a leaked future keeps alive.
 #[derive(Debug, PartialEq, Eq)]
 enum Keeps {
     Nothing,
-    /// A scope whose end was leaked: its children run on, cancelled by nobody, waited for by nobody. So here, all
-    /// end by themselves.
+    /// Its scope: no code cancels the children of the scope or waits for them. In these tests, the children end by
+    /// themselves.
     ItsScope,
 }
 
@@ -113,7 +113,7 @@ fn futures(n: &Nursery<()>) -> Vec<(&'static str, Keeps, Leaky)> {
     ]
 }
 
-/// Also one that is leaked in a task of the scope: what is leaked is then the future, not the task.
+/// Also a future that is leaked within a task of the scope: then the future is leaked, and the task ends.
 #[tokio::test(start_paused = true)]
 async fn leaked_future_blocks_neither_its_scope_nor_drain() {
     let count = scope(async |n: &Nursery<()>| Ok(futures(n).len())).await.unwrap();

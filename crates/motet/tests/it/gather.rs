@@ -1,4 +1,4 @@
-//! Gathering: order, errors, and what is dropped when.
+//! `gather`: order, errors, and the time of drops.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn, ready};

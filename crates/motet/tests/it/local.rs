@@ -1,4 +1,4 @@
-//! Local scopes: what borrows, what is waited for, what is dropped, and wakers from anywhere.
+//! Local scopes: children that borrow, waits, drops, and wakers of any origin.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn, ready};
@@ -435,7 +435,7 @@ fn wakers_of_a_leaked_scope_stay_valid() {
     let waker = kept.take().unwrap();
     waker.wake_by_ref();
     waker.wake();
-    // Not leaked after all, so that a leak checker has nothing to say.
+    // Dropped after all, so that a leak checker reports nothing.
     drop(ManuallyDrop::into_inner(scope));
 }
 

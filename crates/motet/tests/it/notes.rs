@@ -1,9 +1,9 @@
-//! What tests note on the way, to look at it at the end.
+//! Records of events for tests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Counts what is alive.
+/// Counts the live values.
 #[derive(Clone, Default)]
 pub(crate) struct Live(Arc<AtomicUsize>);
 
@@ -27,7 +27,7 @@ impl Drop for Alive {
     }
 }
 
-/// What happened, in order.
+/// The events, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 

@@ -22,7 +22,7 @@ pub(crate) fn panics_at_events() -> impl Subscriber + Send + Sync {
     OnEvent(|_: &Event<'_>| panic!("a log line cannot be written"))
 }
 
-/// Keeps what is logged on its thread, a line for each event.
+/// Stores the log events of its thread, one line per event.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
 

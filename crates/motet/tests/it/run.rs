@@ -100,7 +100,7 @@ fn a_program_of_these_tests() {
     exit(code.into());
 }
 
-/// Blocks its thread for ever.
+/// Blocks its thread until the process ends.
 fn park() {
     while std::hint::black_box(true) {
         std::thread::park();
@@ -315,7 +315,7 @@ fn hangup_stops_the_program_unless_ignored_at_start() {
     assert_eq!(program.end().0, Some(0));
 }
 
-/// A task that is in its first poll for ever.
+/// A task whose first poll does not end.
 #[test]
 fn task_that_never_yields_is_named_at_give_up() {
     let (code, printed) = Program::start("hog").end();

@@ -26,7 +26,7 @@ async fn after(seconds: u32) -> Reason {
     Reason::requested("enough")
 }
 
-/// Takes a second to stop, and says so.
+/// Takes a second to stop, and records it.
 fn tidy<E: Send + 'static>(root: &Root<E>, phase: &str, name: &'static str, log: &Log) {
     let log = log.clone();
     root.in_phase(phase).service_coop(name, async move |cx: CancelToken| {
@@ -140,7 +140,7 @@ async fn total_limits_the_time_of_all_phases() {
     assert!(
         report.to_string().starts_with("shutdown of `shop` (cancelled on request: enough) gave up after 12s")
     );
-    // What was left behind is dropped, though the program did not wait for it.
+    // The remaining task is dropped, although the program did not wait for it.
     drain().await;
     assert_eq!(unscoped(), 0);
 }

@@ -20,7 +20,7 @@ use crate::notes::Log;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Says when it starts and stops, and takes a second for each.
+/// Records its start and its stop, and takes a second for each.
 fn tidy(name: &'static str, log: &Log) -> Child {
     let log = log.clone();
     Child::new(name, Restart::Permanent, move |cx| {

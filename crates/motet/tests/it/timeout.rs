@@ -48,7 +48,7 @@ async fn future_ready_at_the_deadline_yields_its_value() {
     let deadline = Instant::now() + SECOND;
     assert!(timeout(SECOND, sleep(SECOND)).await.is_ok());
     advance(SECOND).await;
-    // The deadline has passed, yet what is ready counts; what is not, is over at once.
+    // The deadline has passed. A future that is ready succeeds; any other times out at once.
     assert_eq!(timeout_at(deadline, ready(3)).await, Ok(3));
     assert!(timeout_at(deadline, pending::<()>()).await.is_err());
     assert!(timeout(Duration::ZERO, pending::<()>()).await.is_err());

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use motet::task::{Nursery, Scope, scope, timeout};
@@ -97,7 +98,8 @@ enum Peer {
     Silent,
     /// Reads the head of a request, and refuses it.
     Refuses,
-    /// Speaks HTTP/2, and takes nothing of bodies.
+    /// Speaks HTTP/2, and reads no body. It answers `/well`, and refuses `/refused` with a response that does not end
+    /// and `/early` with a whole response.
     Http2,
 }
 
@@ -149,12 +151,17 @@ async fn serve(peer: Peer, mut far: DuplexStream) {
         }
         Peer::Http2 => {
             let Ok(mut connection) = h2::server::handshake(far).await else { return };
-            let mut kept = Vec::new();
+            let (mut kept, mut streams) = (Vec::new(), Vec::new());
             while let Some(Ok((request, mut respond))) = connection.accept().await {
-                if request.uri().path() == "/well" {
-                    drop(respond.send_response(Response::new(()), true));
-                } else {
-                    kept.push((request, respond));
+                match request.uri().path() {
+                    "/well" => drop(respond.send_response(Response::new(()), true)),
+                    path @ ("/refused" | "/early") => {
+                        let mut refusal = Response::new(());
+                        *refusal.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+                        let stream = respond.send_response(refusal, path == "/early").unwrap();
+                        streams.push((request, stream));
+                    }
+                    _ => kept.push((request, respond)),
                 }
             }
         }
@@ -163,6 +170,26 @@ async fn serve(peer: Peer, mut far: DuplexStream) {
 
 fn request(home: &Home, path: &str) -> Request<Body> {
     Request::post(format!("http://a{path}")).body(home.body()).unwrap()
+}
+
+/// A stream whose chunks are all ready. Together they are more than the peer allows.
+struct ReadyChunks(u32, #[expect(dead_code, reason = "it counts by being there")] Alive);
+
+impl Stream for ReadyChunks {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.0 == 0 {
+            return Poll::Ready(None);
+        }
+        self.0 -= 1;
+        Poll::Ready(Some(Ok(Bytes::from(vec![b'x'; 4 << 10]))))
+    }
+}
+
+fn streamed(home: &Home, path: &str) -> Request<Body> {
+    let chunks = ReadyChunks(40, home.bodies.enter());
+    Request::post(format!("http://a{path}")).body(Body::stream(chunks)).unwrap()
 }
 
 fn cancel() {
@@ -240,8 +267,23 @@ async fn over_http2() {
         let connections = Connections::builder(n).versions(Versions::Http2);
         let connections = connections.connect_by(home.dial(n, Peer::Http2)).build().unwrap();
         for _ in 0..3 {
-            let sent = timeout(millis(10 + draw(50)), connections.send(request(&home, "/a"))).await;
-            assert!(sent.is_err(), "{sent:?}");
+            match draw(3) {
+                0 => {
+                    let sent = timeout(millis(10 + draw(50)), connections.send(request(&home, "/a"))).await;
+                    assert!(sent.is_err(), "{sent:?}");
+                }
+                1 => {
+                    // The response does not end.
+                    let refused = connections.send(streamed(&home, "/refused")).await.unwrap();
+                    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+                    drop(refused);
+                }
+                _ => {
+                    let whole = connections.send(request(&home, "/early")).await.unwrap();
+                    assert_eq!(whole.status(), StatusCode::PAYLOAD_TOO_LARGE);
+                    assert!(whole.into_body().collect().await.unwrap().to_bytes().is_empty());
+                }
+            }
             sleep(millis(1)).await;
             assert_eq!((home.connections.count(), home.bodies.count()), (1, 0), "connections, and bodies");
             let well = Request::get("http://a/well").body(Body::empty()).unwrap();

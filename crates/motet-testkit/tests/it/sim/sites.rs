@@ -56,8 +56,8 @@ where
 fn deadlock_over_two_queues_names_both_operations_and_lines() {
     let failure = deadlock(|| async {
         let ended = scope(async |n: &Nursery| {
-            let (to_left, left) = bounded::<u32>(1);
-            let (to_right, right) = queue::options::<u32>(1).named("orders", n).build();
+            let (to_left, left) = bounded::<u32>(1).unwrap();
+            let (to_right, right) = queue::builder::<u32>(1).name("orders").build_in(n).unwrap();
             to_right.send(0).await.unwrap();
             n.spawn("left", async move {
                 left.recv().await; // left waits
@@ -86,7 +86,7 @@ fn deadlock_over_two_queues_names_both_operations_and_lines() {
 #[test]
 fn left_over_task_is_named_with_its_wait() {
     let left_over = sim(|| async {
-        let (sender, receiver) = bounded::<u32>(1);
+        let (sender, receiver) = bounded::<u32>(1).unwrap();
         drop(work("reader", async move {
             receiver.recv().await; // reader waits
         }));
@@ -108,7 +108,7 @@ fn foreign_future_is_named_by_its_enclosing_operation() {
     });
     assert!(bare.ends_with("; not suspended in a future of motet"), "{bare}");
     let after = waits(|_| async {
-        let (sender, receiver) = bounded(1);
+        let (sender, receiver) = bounded(1).unwrap();
         sender.send(1).await.unwrap();
         receiver.recv().await; // was the last
         pending().await
@@ -125,8 +125,8 @@ fn foreign_future_is_named_by_its_enclosing_operation() {
 #[test]
 fn every_awaited_future_is_named_and_no_finished_one() {
     let both = waits(|_| async {
-        let (_kept, first) = bounded::<u32>(1);
-        let (_too, second) = bounded::<u32>(1);
+        let (_kept, first) = bounded::<u32>(1).unwrap();
+        let (_too, second) = bounded::<u32>(1).unwrap();
         let _ = timeout(Duration::from_secs(1), first.recv()).await; // has left
         let waits = [
             first.recv(),  // the first

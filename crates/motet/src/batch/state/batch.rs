@@ -8,7 +8,7 @@ use crate::mutant;
 
 /// The caller that waits for an answer.
 #[derive(Debug)]
-pub(crate) enum Seat<W> {
+pub(crate) enum Waiter<W> {
     /// A caller waits.
     Asked(W),
     /// No caller waits: the item was posted.
@@ -20,12 +20,12 @@ pub(crate) enum Seat<W> {
 #[derive(Debug)]
 pub(crate) struct Batch<T, W, B> {
     pub(crate) number: u64,
-    /// The block in which the answers will be.
-    pub(crate) block: B,
-    /// The items, in the order in which they were added until one is removed: see [`Seating::in_order`].
+    /// The slots in which the answers will be.
+    pub(crate) slots: B,
+    /// The items, in the order in which they were added until one is removed: see [`SlotMap::in_order`].
     pub(crate) items: Vec<T>,
-    pub(crate) seats: Vec<Seat<W>>,
-    pub(crate) seating: Seating,
+    pub(crate) waiters: Vec<Waiter<W>>,
+    pub(crate) slot_map: SlotMap,
     /// The time at which the batch runs at the latest.
     pub(crate) deadline: Option<Instant>,
     /// `true` if the batch runs as soon as it may be in flight.
@@ -39,15 +39,15 @@ pub(crate) struct Batch<T, W, B> {
     keys: Option<HashMap<(u64, u32), u32>>,
 }
 
-/// The mapping between seats and items. Items are numbered in the order in which they were added, and keep their
+/// The mapping between slots and items. Items are numbered in the order in which they were added, and keep their
 /// number.
 #[derive(Debug, Default)]
-pub(crate) struct Seating {
+pub(crate) struct SlotMap {
     /// The number of each remaining item; empty while none was removed.
     numbers: Vec<u32>,
     /// The index of each item among the remaining ones, or `GONE`; empty while none was removed.
-    places: Vec<u32>,
-    /// The item of each seat; empty while each seat has its own item.
+    positions: Vec<u32>,
+    /// The item of each slot; empty while each slot has its own item.
     item_of: Vec<u32>,
     /// The number of callers of each item; empty while each item has one.
     askers: Vec<u32>,
@@ -55,27 +55,29 @@ pub(crate) struct Seating {
 
 const GONE: u32 = u32::MAX;
 
-impl Seating {
+impl SlotMap {
     /// The index of an item among the remaining ones.
     fn position(&self, number: u32) -> Option<usize> {
-        match self.places.is_empty() {
+        match self.positions.is_empty() {
             true => Some(number as usize),
-            false => {
-                self.places.get(number as usize).filter(|place| **place != GONE).map(|place| *place as usize)
-            }
+            false => self
+                .positions
+                .get(number as usize)
+                .filter(|index| **index != GONE)
+                .map(|index| *index as usize),
         }
     }
 
     /// Removes an item. The last item takes its index, so that the cost does not depend on the size of the batch.
     fn take_out<T>(&mut self, items: &mut Vec<T>, at: usize, given: u32) -> T {
-        if self.places.is_empty() {
+        if self.positions.is_empty() {
             self.numbers.extend(0..given);
-            self.places.extend(0..given);
+            self.positions.extend(0..given);
         }
         let gone = self.numbers.swap_remove(at);
-        self.places[gone as usize] = GONE;
+        self.positions[gone as usize] = GONE;
         if let Some(moved) = self.numbers.get(at) {
-            self.places[*moved as usize] = at as u32;
+            self.positions[*moved as usize] = at as u32;
         }
         items.swap_remove(at)
     }
@@ -86,36 +88,36 @@ impl Seating {
             return items;
         }
         let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
-        let places = std::mem::take(&mut self.places);
-        let left = places.iter().filter(|place| **place != GONE);
-        let items = left.filter_map(|place| items.get_mut(*place as usize)?.take()).collect();
+        let positions = std::mem::take(&mut self.positions);
+        let left = positions.iter().filter(|index| **index != GONE);
+        let items = left.filter_map(|index| items.get_mut(*index as usize)?.take()).collect();
         self.numbers.sort_unstable();
-        self.places = places;
-        for (place, number) in self.numbers.iter().enumerate() {
-            self.places[*number as usize] = place as u32;
+        self.positions = positions;
+        for (index, number) in self.numbers.iter().enumerate() {
+            self.positions[*number as usize] = index as u32;
         }
         items
     }
 
-    fn item_of(&self, seat: u32) -> u32 {
-        self.item_of.get(seat as usize).copied().unwrap_or(seat)
+    fn item_of(&self, slot: u32) -> u32 {
+        self.item_of.get(slot as usize).copied().unwrap_or(slot)
     }
 
     /// Assigns values, in the order of the remaining items, to the numbers of these items.
     pub(crate) fn by_number<X>(&self, of_items: Vec<X>) -> Vec<Option<X>> {
-        if self.places.is_empty() {
+        if self.positions.is_empty() {
             // Mostly in place: an `Option` of a result is no larger.
             return of_items.into_iter().map(Some).collect();
         }
-        let mut all: Vec<Option<X>> = self.places.iter().map(|_| None).collect();
+        let mut all: Vec<Option<X>> = self.positions.iter().map(|_| None).collect();
         for (number, one) in self.numbers.iter().zip(of_items) {
             all[*number as usize] = Some(one);
         }
         all
     }
 
-    /// Returns for each seat a copy of the value of its item.
-    pub(crate) fn by_seat<X: Clone>(&self, of_items: Vec<X>) -> Vec<Option<X>> {
+    /// Returns for each slot a copy of the value of its item.
+    pub(crate) fn by_slot<X: Clone>(&self, of_items: Vec<X>) -> Vec<Option<X>> {
         let all = self.by_number(of_items);
         if self.item_of.is_empty() {
             return all;
@@ -125,13 +127,13 @@ impl Seating {
 }
 
 impl<T, W, B> Batch<T, W, B> {
-    pub(crate) fn new(number: u64, block: B, deadline: Option<Instant>, room: usize) -> Self {
+    pub(crate) fn new(number: u64, slots: B, deadline: Option<Instant>, capacity: usize) -> Self {
         Self {
             number,
-            block,
-            items: Vec::with_capacity(room),
-            seats: Vec::with_capacity(room),
-            seating: Seating::default(),
+            slots,
+            items: Vec::with_capacity(capacity),
+            waiters: Vec::with_capacity(capacity),
+            slot_map: SlotMap::default(),
             deadline,
             due: false,
             weight: 0,
@@ -141,64 +143,68 @@ impl<T, W, B> Batch<T, W, B> {
         }
     }
 
-    /// Adds an item, and returns the number of its seat.
+    /// Adds an item, and returns the number of its slot.
     #[inline(always)]
-    pub(crate) fn push(&mut self, item: T, weight: u64, seat: Seat<W>) -> u32 {
-        let (number, at) = (self.given, self.seats.len() as u32);
+    pub(crate) fn push(&mut self, item: T, weight: u64, waiter: Waiter<W>) -> u32 {
+        let (number, at) = (self.given, self.waiters.len() as u32);
         self.given += 1;
         self.weight += weight;
         self.items.push(item);
-        self.seats.push(seat);
-        let seating = &mut self.seating;
-        if !seating.places.is_empty() {
-            seating.places.push(seating.numbers.len() as u32);
-            seating.numbers.push(number);
+        self.waiters.push(waiter);
+        let slot_map = &mut self.slot_map;
+        if !slot_map.positions.is_empty() {
+            slot_map.positions.push(slot_map.numbers.len() as u32);
+            slot_map.numbers.push(number);
         }
-        if !seating.item_of.is_empty() {
-            seating.item_of.push(number);
-            seating.askers.push(1);
+        if !slot_map.item_of.is_empty() {
+            slot_map.item_of.push(number);
+            slot_map.askers.push(1);
         }
         at
     }
 
-    /// Adds a seat for a further caller of an item that is in the batch.
+    /// Adds a slot for a further caller of an item that is in the batch.
     pub(crate) fn join(&mut self, number: u32, waker: W) -> u32 {
-        let seating = &mut self.seating;
-        if seating.item_of.is_empty() {
-            seating.item_of.extend(0..self.given);
-            seating.askers.resize(self.given as usize, 1);
+        let slot_map = &mut self.slot_map;
+        if slot_map.item_of.is_empty() {
+            slot_map.item_of.extend(0..self.given);
+            slot_map.askers.resize(self.given as usize, 1);
         }
-        let at = self.seats.len() as u32;
-        seating.item_of.push(number);
-        seating.askers[number as usize] += 1;
-        self.seats.push(Seat::Asked(waker));
+        let at = self.waiters.len() as u32;
+        slot_map.item_of.push(number);
+        slot_map.askers[number as usize] += 1;
+        self.waiters.push(Waiter::Asked(waker));
         at
     }
 
-    /// Removes a caller from its seat, and its item if no other caller waits for it.
-    pub(crate) fn leave(&mut self, seat: u32, weight: u64) -> (Option<T>, Seat<W>) {
-        let was = std::mem::replace(&mut self.seats[seat as usize], Seat::Gone);
-        let number = self.seating.item_of(seat);
-        if let Some(askers) = self.seating.askers.get_mut(number as usize) {
+    /// Removes a caller from its slot, and its item if no other caller waits for it.
+    pub(crate) fn leave(&mut self, slot: u32, weight: u64) -> (Option<T>, Waiter<W>) {
+        let was = std::mem::replace(&mut self.waiters[slot as usize], Waiter::Gone);
+        let number = self.slot_map.item_of(slot);
+        if let Some(askers) = self.slot_map.askers.get_mut(number as usize) {
             *askers -= 1;
-            if *askers > 0 && !mutant!("batch.first_asker_only") {
+            let mut is_shared = *askers > 0;
+            if mutant!("batch.first_asker_only") {
+                is_shared = false;
+            }
+            if is_shared {
                 return (None, was);
             }
         }
-        let Some(mut at) = self.seating.position(number) else { return (None, was) };
+        let Some(mut at) = self.slot_map.position(number) else { return (None, was) };
         if mutant!("batch.remove_neighbour") {
             at = (at + 1) % self.items.len();
         }
         self.removed += 1;
         self.weight -= weight;
-        (Some(self.seating.take_out(&mut self.items, at, self.given)), was)
+        (Some(self.slot_map.take_out(&mut self.items, at, self.given)), was)
     }
 
     /// The item with this hash that has `before` earlier items of that hash, if it is still there; `None` if there is
     /// no further one.
     pub(crate) fn candidate(&self, hash: u64, before: u32) -> Option<(u32, Option<&T>)> {
         let number = *self.keys.as_ref()?.get(&(hash, before))?;
-        Some((number, self.seating.position(number).and_then(|at| self.items.get(at))))
+        Some((number, self.slot_map.position(number).and_then(|at| self.items.get(at))))
     }
 
     /// Records the hash of the item that was added last.

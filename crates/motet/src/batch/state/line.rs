@@ -1,42 +1,32 @@
 //! The callers that wait for capacity, in order. Capacity that is offered to a caller is reserved for it.
 
-use std::collections::VecDeque;
-
-use slab::Slab;
-
 use crate::mutant;
+use crate::sync::{WaitList, WaitState};
 
-/// A queue of waiting callers. `W` is their waker.
+/// A queue of waiting callers. `W` is their waker. A caller with an offer has left the line.
 #[derive(Debug)]
-pub(crate) struct Line<W> {
-    entries: Slab<Entry<W>>,
-    /// The waiting callers in order, including those that have left and are not removed yet.
-    order: VecDeque<usize>,
-    left: usize,
+pub(crate) struct WaitLine<W> {
+    callers: WaitList<W, Offer>,
     /// The number of offers that were not taken yet.
     offered: usize,
 }
 
 #[derive(Debug)]
-enum Entry<W> {
-    Waits(W),
-    Offered,
-    Left,
-}
+struct Offer;
 
-impl<W> Line<W> {
+impl<W> WaitLine<W> {
     pub(crate) fn new() -> Self {
-        Self { entries: Slab::new(), order: VecDeque::new(), left: 0, offered: 0 }
+        Self { callers: WaitList::new(), offered: 0 }
     }
 
     /// The number of callers that wait for an offer.
     pub(crate) fn len(&self) -> usize {
-        self.order.len() - self.left
+        self.callers.len()
     }
 
     #[cfg(test)]
     pub(crate) fn footprint(&self) -> usize {
-        self.entries.len().max(self.order.len())
+        self.callers.entries()
     }
 
     /// The number of offers that are reserved for a caller.
@@ -46,70 +36,41 @@ impl<W> Line<W> {
 
     /// Adds a caller at the end.
     pub(crate) fn join(&mut self, waker: W) -> usize {
-        let key = self.entries.insert(Entry::Waits(waker));
-        self.order.push_back(key);
-        key
+        self.callers.push_back(waker, ())
     }
 
     pub(crate) fn is_offered(&self, key: usize) -> bool {
-        matches!(self.entries[key], Entry::Offered)
+        matches!(self.callers.state(key), WaitState::Settled(Offer))
     }
 
     /// The waker of a waiting caller, to be compared or replaced.
     pub(crate) fn waker(&mut self, key: usize) -> Option<&mut W> {
-        match &mut self.entries[key] {
-            Entry::Waits(waker) => Some(waker),
-            Entry::Offered | Entry::Left => None,
+        match self.callers.state_mut(key) {
+            WaitState::Waiting(waker) => Some(waker),
+            WaitState::Settled(Offer) => None,
         }
     }
 
     /// Removes a caller, or takes its offer. The caller drops the returned waker outside of the lock.
     pub(crate) fn leave(&mut self, key: usize) -> Option<W> {
-        match std::mem::replace(&mut self.entries[key], Entry::Left) {
-            Entry::Offered => {
-                self.entries.remove(key);
-                if !mutant!("batch.keep_offer") {
-                    self.offered -= 1;
+        match self.callers.remove(key) {
+            WaitState::Settled(Offer) => {
+                self.offered -= 1;
+                if mutant!("batch.keep_offer") {
+                    self.offered += 1;
                 }
                 None
             }
-            Entry::Waits(waker) => {
-                self.left += 1;
-                // Rarely, so that leaving costs constant time; and often enough that callers that left use no memory.
-                if self.left > self.order.len() / 2 {
-                    self.order.retain(|key| !forget(&mut self.entries, *key));
-                    self.left = 0;
-                }
-                Some(waker)
-            }
-            Entry::Left => None,
+            WaitState::Waiting(waker) => Some(waker),
         }
     }
 
-    /// Offers capacity to the first `places` callers.
-    pub(crate) fn offer(&mut self, places: usize, wakers: &mut Vec<W>) {
-        let mut places = places;
-        while places > 0
-            && let Some(key) = self.order.pop_front()
-        {
-            if forget(&mut self.entries, key) {
-                self.left -= 1;
-                continue;
-            }
-            if let Entry::Waits(waker) = std::mem::replace(&mut self.entries[key], Entry::Offered) {
-                wakers.push(waker);
-            }
+    /// Offers capacity to the first `count` callers.
+    pub(crate) fn offer(&mut self, count: usize, wakers: &mut Vec<W>) {
+        for _ in 0..count {
+            let Some(first) = self.callers.first() else { return };
+            wakers.extend(self.callers.settle(first, Offer).ok());
             self.offered += 1;
-            places -= 1;
         }
     }
-}
-
-/// Frees the entry of a caller that has left.
-fn forget<W>(entries: &mut Slab<Entry<W>>, key: usize) -> bool {
-    let left = matches!(entries[key], Entry::Left);
-    if left {
-        entries.remove(key);
-    }
-    left
 }

@@ -1,6 +1,6 @@
 //! The state of a batcher as a pure state machine: nothing here waits, and `now` is an argument.
 //!
-//! `T` is an item, `W` is the waker of a caller, `B` is the block in which the answers of a batch will be.
+//! `T` is an item, `W` is the waker of a caller, `B` is the slots in which the answers of a batch will be.
 
 mod batch;
 mod line;
@@ -14,12 +14,12 @@ use tokio::time::Instant;
 
 use crate::mutant;
 
-pub(crate) use batch::{Batch, Seat, Seating};
-pub(crate) use line::Line;
-pub(crate) use window::Window;
+pub(crate) use batch::{Batch, SlotMap, Waiter};
+pub(crate) use line::WaitLine;
+pub(crate) use window::BatchWindow;
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct BatchLimits {
     pub(crate) max_items: usize,
     pub(crate) max_weight: u64,
     pub(crate) max_in_flight: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Limits {
 
 /// The totals so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Totals {
+pub(crate) struct BatchTotals {
     pub(crate) items: u64,
     pub(crate) batches: u64,
     pub(crate) failed_batches: u64,
@@ -38,27 +38,27 @@ pub(crate) struct Totals {
 }
 
 #[derive(Debug)]
-pub(crate) struct State<T, W, B> {
-    limits: Limits,
+pub(crate) struct BatchState<T, W, B> {
+    limits: BatchLimits,
     /// The batch to which items are added.
     open: Option<Batch<T, W, B>>,
     /// The batches that reached a limit and wait to be in flight.
     full: VecDeque<Batch<T, W, B>>,
     /// The callers that wait for capacity for an item.
-    pub(crate) line: Line<W>,
+    pub(crate) line: WaitLine<W>,
     /// The number of items in `open` and `full`.
     waiting: usize,
-    in_flight: usize,
+    pub(crate) in_flight: usize,
     closed: bool,
-    pub(crate) window: Window,
-    pub(crate) totals: Totals,
+    pub(crate) window: BatchWindow,
+    pub(crate) totals: BatchTotals,
     /// `true` if a watch handles the deadline of the open batch and the end of the scope.
     pub(crate) watched: bool,
 }
 
 /// The answer to a caller that adds an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Admission {
     Open,
     Full,
     Closed,
@@ -73,18 +73,18 @@ pub(crate) enum Watch {
     Until(Option<Instant>),
 }
 
-impl<T, W, B: Clone> State<T, W, B> {
-    pub(crate) fn new(limits: Limits) -> Self {
+impl<T, W, B: Clone> BatchState<T, W, B> {
+    pub(crate) fn new(limits: BatchLimits) -> Self {
         Self {
             limits,
             open: None,
             full: VecDeque::new(),
-            line: Line::new(),
+            line: WaitLine::new(),
             waiting: 0,
             in_flight: 0,
             closed: false,
-            window: Window::default(),
-            totals: Totals::default(),
+            window: BatchWindow::default(),
+            totals: BatchTotals::default(),
             watched: false,
         }
     }
@@ -111,23 +111,26 @@ impl<T, W, B: Clone> State<T, W, B> {
         !self.watched && self.open.as_ref().is_some_and(|open| !open.due)
     }
 
-    /// Checks whether an item may be added; `place` is the caller's key in the line, if it has one. No caller overtakes
+    /// Checks whether an item may be added; `line_key` is the caller's key in the line, if it has one. No caller overtakes
     /// a waiting one.
-    pub(crate) fn door(&self, place: Option<usize>) -> Door {
-        let may = match place {
-            Some(place) => self.line.is_offered(place),
+    pub(crate) fn admission(&self, line_key: Option<usize>) -> Admission {
+        let may = match line_key {
+            Some(line_key) => self.line.is_offered(line_key),
             None => self.line.len() == 0 && self.free() > 0,
         };
         match (self.closed, may) {
-            (true, _) => Door::Closed,
-            (false, true) => Door::Open,
-            (false, false) => Door::Full,
+            (true, _) => Admission::Closed,
+            (false, true) => Admission::Open,
+            (false, false) => Admission::Full,
         }
     }
 
     /// Returns `true` if one more caller may wait for capacity.
-    pub(crate) fn has_room_in_line(&self) -> bool {
-        self.line.len() + self.line.offered() < self.limits.max_in_line || mutant!("batch.line_unbounded")
+    pub(crate) fn may_join_line(&self) -> bool {
+        if mutant!("batch.line_unbounded") {
+            return true;
+        }
+        self.line.len() + self.line.offered() < self.limits.max_in_line
     }
 
     /// The capacity that is not reserved for a caller.
@@ -143,13 +146,13 @@ impl<T, W, B: Clone> State<T, W, B> {
         }
     }
 
-    /// Adds an item to the open batch; `begin` opens one. Returns the block of the batch, and the seat.
+    /// Adds an item to the open batch; `begin` opens one. Returns the slots of the batch, and the slot.
     #[inline(always)]
     pub(crate) fn push(
         &mut self,
         item: T,
         weight: u64,
-        seat: Seat<W>,
+        waiter: Waiter<W>,
         begin: impl FnOnce(u64) -> (B, Option<Instant>),
     ) -> (B, u32) {
         if self.open.as_ref().is_some_and(|open| self.limits.max_weight - open.weight < weight) {
@@ -164,28 +167,28 @@ impl<T, W, B: Clone> State<T, W, B> {
             }
             none => Self::begin(none, &mut self.window, self.limits, begin),
         };
-        let at = open.push(item, weight, seat);
-        let block = open.block.clone();
+        let at = open.push(item, weight, waiter);
+        let slots = open.slots.clone();
         self.waiting += 1;
         self.totals.items += 1;
         if open.items.len() >= self.limits.max_items || open.weight >= self.limits.max_weight {
             self.fill();
         }
-        (block, at)
+        (slots, at)
     }
 
     #[inline(never)]
     fn begin<'a>(
         open: &'a mut Option<Batch<T, W, B>>,
-        window: &mut Window,
-        limits: Limits,
+        window: &mut BatchWindow,
+        limits: BatchLimits,
         begin: impl FnOnce(u64) -> (B, Option<Instant>),
     ) -> &'a mut Batch<T, W, B> {
         let number = window.begin();
-        let (block, deadline) = begin(number);
+        let (slots, deadline) = begin(number);
         // At most 64, so that a huge limit allocates nothing.
-        let room = limits.max_items.min(64);
-        open.insert(Batch::new(number, block, deadline, room))
+        let capacity = limits.max_items.min(64);
+        open.insert(Batch::new(number, slots, deadline, capacity))
     }
 
     /// The open batch, which callers may join.
@@ -209,19 +212,19 @@ impl<T, W, B: Clone> State<T, W, B> {
         self.full.binary_search_by_key(&number, |batch| batch.number).ok()
     }
 
-    /// Removes a caller from its seat, with its item; `None` if the batch runs. The caller drops the returned values
+    /// Removes a caller from its slot, with its item; `None` if the batch runs. The caller drops the returned values
     /// outside of the lock.
-    #[allow(clippy::type_complexity, reason = "the content of the seat, and the batch if it is empty now")]
+    #[allow(clippy::type_complexity, reason = "the content of the slot, and the batch if it is empty now")]
     pub(crate) fn leave(
         &mut self,
         number: u64,
-        seat: u32,
+        slot: u32,
         weight: u64,
-    ) -> Option<(Option<T>, Seat<W>, Option<Batch<T, W, B>>)> {
-        // A removed item leaves its seat behind. These seats must not accumulate for as long as a batch is open.
+    ) -> Option<(Option<T>, Waiter<W>, Option<Batch<T, W, B>>)> {
+        // A removed item leaves its slot behind. These slots must not accumulate for as long as a batch is open.
         let most = self.limits.max_items.max(64);
         let batch = self.find(number)?;
-        let (item, was) = batch.leave(seat, weight);
+        let (item, was) = batch.leave(slot, weight);
         let (empty, worn) = (batch.items.is_empty(), batch.removed >= most);
         self.waiting -= usize::from(item.is_some());
         let mut emptied = None;

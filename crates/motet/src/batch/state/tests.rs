@@ -4,11 +4,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use super::{Batch, Door, Limits, Seat, State};
+use super::{Admission, Batch, BatchLimits, BatchState, Waiter};
 
 /// A step that is applied to both.
 #[derive(Debug, Clone)]
-enum Step {
+enum BatchStep {
     /// A caller adds an item of this weight.
     Bring(u64),
     /// The caller at this index, in line or in a batch, is dropped.
@@ -24,16 +24,17 @@ enum Step {
     Abandon,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<BatchStep>> {
     let step = prop_oneof![
-        12 => (0..6_u64).prop_map(Step::Bring),
-        4 => (0..40_usize).prop_map(Step::Leave),
-        5 => (0..8_usize).prop_map(Step::Look),
-        2 => (0..40_usize).prop_map(Step::Join),
-        5 => (0..4_usize).prop_map(Step::End),
-        1 => Just(Step::Flush),
+        12 => (0..6_u64).prop_map(BatchStep::Bring),
+        4 => (0..40_usize).prop_map(BatchStep::Leave),
+        5 => (0..8_usize).prop_map(BatchStep::Look),
+        2 => (0..40_usize).prop_map(BatchStep::Join),
+        5 => (0..4_usize).prop_map(BatchStep::End),
+        1 => Just(BatchStep::Flush),
     ];
-    let ends = prop_oneof![4 => Just(None), 1 => Just(Some(Step::Close)), 1 => Just(Some(Step::Abandon))];
+    let ends =
+        prop_oneof![4 => Just(None), 1 => Just(Some(BatchStep::Close)), 1 => Just(Some(BatchStep::Abandon))];
     (vec(step, 0..120), ends, 0..120_usize).prop_map(|(mut steps, end, at)| {
         if let Some(end) = end {
             steps.insert(at.min(steps.len()), end);
@@ -42,9 +43,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-fn limits() -> impl Strategy<Value = Limits> {
+fn limits() -> impl Strategy<Value = BatchLimits> {
     (1..6_usize, 5..12_u64, 1..4_usize, 0..8_usize, 0..6_usize, any::<bool>()).prop_map(
-        |(max_items, max_weight, max_in_flight, more, max_in_line, eager)| Limits {
+        |(max_items, max_weight, max_in_flight, more, max_in_line, eager)| BatchLimits {
             max_items,
             max_weight,
             max_in_flight,
@@ -72,7 +73,7 @@ impl Naive {
 
 #[derive(Debug)]
 struct Model {
-    limits: Limits,
+    limits: BatchLimits,
     open: Option<Naive>,
     full: Vec<Naive>,
     flying: Vec<Naive>,
@@ -139,10 +140,10 @@ impl Model {
 /// The callers of the real state.
 #[derive(Debug)]
 struct Real {
-    state: State<u32, u32, u64>,
+    state: BatchState<u32, u32, u64>,
     /// In line: the caller, and its key.
     line: Vec<(u32, usize)>,
-    /// In a batch: the caller, the number of the batch, the seat, the weight.
+    /// In a batch: the caller, the number of the batch, the slot, the weight.
     seated: Vec<(u32, u64, u32, u64)>,
     flying: Vec<Batch<u32, u32, u64>>,
     woken: Vec<u32>,
@@ -151,26 +152,26 @@ struct Real {
 impl Real {
     fn settle(&mut self) {
         while let Some(batch) = self.state.next() {
-            self.seated.retain(|seat| seat.1 != batch.number);
+            self.seated.retain(|slot| slot.1 != batch.number);
             self.flying.push(batch);
         }
         self.state.offer(&mut self.woken);
     }
 }
 
-/// The callers and the items that answer them, through the seating.
+/// The callers and the items that answer them, through the slot map.
 fn answered(batch: &Batch<u32, u32, u64>) -> Vec<(u32, u32)> {
-    let answers = batch.seating.by_seat(batch.items.clone());
-    let seats = batch.seats.iter().enumerate();
-    seats
-        .filter_map(|(at, seat)| match seat {
-            Seat::Asked(who) => Some((*who, answers.get(at).copied().flatten().expect("an answer"))),
-            Seat::Posted | Seat::Gone => None,
+    let answers = batch.slot_map.by_slot(batch.items.clone());
+    let waiters = batch.waiters.iter().enumerate();
+    waiters
+        .filter_map(|(at, slot)| match slot {
+            Waiter::Asked(who) => Some((*who, answers.get(at).copied().flatten().expect("an answer"))),
+            Waiter::Posted | Waiter::Gone => None,
         })
         .collect()
 }
 
-fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
+fn run(limits: BatchLimits, steps: Vec<BatchStep>) -> Result<(), TestCaseError> {
     let mut model = Model {
         limits,
         open: None,
@@ -181,7 +182,7 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
         closed: false,
     };
     let mut real = Real {
-        state: State::new(limits),
+        state: BatchState::new(limits),
         line: Vec::new(),
         seated: Vec::new(),
         flying: Vec::new(),
@@ -190,56 +191,56 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut next = 0;
     for step in steps {
         match step {
-            Step::Bring(weight) => {
+            BatchStep::Bring(weight) => {
                 let who = next;
                 next += 1;
-                let door = real.state.door(None);
+                let door = real.state.admission(None);
                 let expected = match (model.closed, model.admits()) {
-                    (true, _) => Door::Closed,
-                    (false, true) => Door::Open,
-                    (false, false) => Door::Full,
+                    (true, _) => Admission::Closed,
+                    (false, true) => Admission::Open,
+                    (false, false) => Admission::Full,
                 };
                 prop_assert_eq!(door, expected);
                 match door {
-                    Door::Open => enter(&mut real, &mut model, who, weight),
-                    Door::Full => {
-                        prop_assert_eq!(real.state.has_room_in_line(), model.line.len() < limits.max_in_line);
+                    Admission::Open => enter(&mut real, &mut model, who, weight),
+                    Admission::Full => {
+                        prop_assert_eq!(real.state.may_join_line(), model.line.len() < limits.max_in_line);
                         if model.line.len() >= limits.max_in_line {
                             continue;
                         }
                         real.line.push((who, real.state.line.join(who)));
                         model.line.push((who, weight, false));
                     }
-                    Door::Closed => {}
+                    Admission::Closed => {}
                 }
             }
-            Step::Look(at) if at < real.line.len() => {
+            BatchStep::Look(at) if at < real.line.len() => {
                 let (who, place) = real.line[at];
                 let (_, weight, offered) = model.line[at];
                 let expected = match (model.closed, offered) {
-                    (true, _) => Door::Closed,
-                    (false, true) => Door::Open,
-                    (false, false) => Door::Full,
+                    (true, _) => Admission::Closed,
+                    (false, true) => Admission::Open,
+                    (false, false) => Admission::Full,
                 };
-                prop_assert_eq!(real.state.door(Some(place)), expected);
-                if expected != Door::Full {
+                prop_assert_eq!(real.state.admission(Some(place)), expected);
+                if expected != Admission::Full {
                     real.state.line.leave(place);
                     real.line.remove(at);
                     model.line.remove(at);
                 }
-                if expected == Door::Open {
+                if expected == Admission::Open {
                     enter(&mut real, &mut model, who, weight);
                 }
             }
-            Step::Leave(at) if at < real.line.len() => {
+            BatchStep::Leave(at) if at < real.line.len() => {
                 let (_, place) = real.line.remove(at);
                 real.state.line.leave(place);
                 model.line.remove(at);
             }
-            Step::Leave(at) if at - real.line.len() < real.seated.len() => {
-                let (who, number, seat, weight) = real.seated.remove(at - real.line.len());
+            BatchStep::Leave(at) if at - real.line.len() < real.seated.len() => {
+                let (who, number, slot, weight) = real.seated.remove(at - real.line.len());
                 let (item, _, _) =
-                    real.state.leave(number, seat, weight).expect("the batch does not run yet");
+                    real.state.leave(number, slot, weight).expect("the batch does not run yet");
                 let waits = model.full.iter_mut().chain(&mut model.open);
                 let batch = waits.into_iter().find(|batch| batch.number == number).expect("the same batches");
                 let of = batch.items.iter().position(|item| item.2.contains(&who)).expect("the same items");
@@ -249,7 +250,7 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 model.full.retain(|batch| !batch.items.is_empty());
                 model.open = model.open.take().filter(|open| !open.items.is_empty());
             }
-            Step::Join(at) if at < real.seated.len() => {
+            BatchStep::Join(at) if at < real.seated.len() => {
                 let (asked, number, _, _) = real.seated[at];
                 let Some(open) = model.open.as_mut().filter(|open| open.number == number) else { continue };
                 let item =
@@ -262,10 +263,10 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 let key = u64::from(item.0);
                 let (of, there) = batch.candidate(key, 0).expect("each key was recorded");
                 prop_assert_eq!(there, Some(&item.0));
-                let (weight, seat) = (item.1, batch.join(of, who));
-                real.seated.push((who, number, seat, weight));
+                let (weight, slot) = (item.1, batch.join(of, who));
+                real.seated.push((who, number, slot, weight));
             }
-            Step::End(at) if at < real.flying.len() => {
+            BatchStep::End(at) if at < real.flying.len() => {
                 let mut batch = real.flying.remove(at);
                 real.state.end(batch.number);
                 let naive = model.flying.remove(at);
@@ -274,7 +275,7 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 prop_assert!(batch.weight <= limits.max_weight);
                 let items: Vec<u32> = naive.items.iter().map(|item| item.0).collect();
                 let before = answered(&batch);
-                batch.items = batch.seating.in_order(batch.items);
+                batch.items = batch.slot_map.in_order(batch.items);
                 prop_assert_eq!(&batch.items, &items);
                 let mut got = answered(&batch);
                 prop_assert_eq!(&got, &before);
@@ -285,19 +286,19 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 expected.sort_unstable();
                 prop_assert_eq!(got, expected);
             }
-            Step::Flush => {
+            BatchStep::Flush => {
                 prop_assert_eq!(real.state.flush(), model.begun);
                 model.open.iter_mut().for_each(|open| open.due = true);
             }
-            Step::Close => {
+            BatchStep::Close => {
                 real.state.close();
                 model.closed = true;
                 model.open.iter_mut().for_each(|open| open.due = true);
             }
-            Step::Abandon => {
+            BatchStep::Abandon => {
                 let left = real.state.abandon();
                 let items: Vec<Vec<u32>> =
-                    left.into_iter().map(|mut batch| batch.seating.in_order(batch.items)).collect();
+                    left.into_iter().map(|mut batch| batch.slot_map.in_order(batch.items)).collect();
                 let full = std::mem::take(&mut model.full);
                 let expected = full.into_iter().chain(model.open.take());
                 let expected: Vec<Vec<u32>> =
@@ -306,7 +307,7 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
                 real.seated.clear();
                 model.closed = true;
             }
-            Step::Leave(_) | Step::Look(_) | Step::Join(_) | Step::End(_) => continue,
+            BatchStep::Leave(_) | BatchStep::Look(_) | BatchStep::Join(_) | BatchStep::End(_) => continue,
         }
         real.settle();
         model.go();
@@ -327,11 +328,11 @@ fn run(limits: Limits, steps: Vec<Step>) -> Result<(), TestCaseError> {
 
 fn enter(real: &mut Real, model: &mut Model, who: u32, weight: u64) {
     model.bring(who, weight);
-    let (number, seat) = real.state.push(who, weight, Seat::Asked(who), |number| (number, None));
+    let (number, slot) = real.state.push(who, weight, Waiter::Asked(who), |number| (number, None));
     if let Some(open) = real.state.open() {
         open.note_key(u64::from(who), 0);
     }
-    real.seated.push((who, number, seat, weight));
+    real.seated.push((who, number, slot, weight));
 }
 
 proptest! {
@@ -343,7 +344,7 @@ proptest! {
 
 #[test]
 fn line_keeps_no_entries_of_callers_that_left() {
-    let mut line = super::Line::new();
+    let mut line = super::WaitLine::new();
     let first = line.join(0);
     for who in 1..10_000 {
         let place = line.join(who);
@@ -357,7 +358,7 @@ fn line_keeps_no_entries_of_callers_that_left() {
 
 #[test]
 fn window_of_a_hanging_batch_stays_small() {
-    let mut window = super::Window::default();
+    let mut window = super::BatchWindow::default();
     let hangs = window.begin();
     for _ in 0..100_000 {
         let number = window.begin();

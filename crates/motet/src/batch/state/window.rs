@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 /// Numbers batches, and tracks up to which number all have ended.
 #[derive(Debug, Default)]
-pub(crate) struct Window {
+pub(crate) struct BatchWindow {
     begun: u64,
     /// The batches that have not ended, in order. A batch that hangs costs one entry, whatever the number of batches
     /// after it.
     open: VecDeque<u64>,
 }
 
-impl Window {
+impl BatchWindow {
     pub(crate) fn begin(&mut self) -> u64 {
         let number = self.begun;
         self.begun += 1;

@@ -7,19 +7,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::holders::Held;
-use super::{AcquireError, Entry, Phase, State, Todo};
+use super::{AcquireError, PoolEntry, PoolPhase, PoolState, PoolTodo};
 use crate::mutant;
 
-impl<X, E> State<X, E> {
+impl<X, E> PoolState<X, E> {
     /// Does the work that is due, whenever the keeper is woken. Stores the keeper's waker, and returns the latest time
     /// at which the keeper must run again, with the previous waker.
     pub(in crate::pool) fn keep(
         &mut self,
         now: Instant,
         keeper: Waker,
-        todo: &mut Todo<X, E>,
+        todo: &mut PoolTodo<X, E>,
     ) -> (Option<Instant>, Option<Waker>) {
-        self.told = Some(now);
+        self.kept_at = Some(now);
         while self.queue.front_deadline().is_some_and(|deadline| deadline <= now) {
             let refusal = AcquireError::TimedOut { cause: self.cause() };
             todo.wake.extend(self.queue.settle(Err(refusal)).ok());
@@ -35,7 +35,7 @@ impl<X, E> State<X, E> {
         (self.alarm, self.keeper.replace(keeper))
     }
 
-    fn discard_expired(&mut self, now: Instant, todo: &mut Todo<X, E>) {
+    fn discard_expired(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
         let before = self.expiries.len();
         while self.expiries.first().is_some_and(|(expires, _)| *expires <= now) {
             self.expiries.pop_first();
@@ -50,9 +50,11 @@ impl<X, E> State<X, E> {
     }
 
     #[inline]
-    pub(super) fn has_expired(&self, entry: &Entry<X>) -> bool {
-        matches!((entry.expires, self.told), (Some(expires), Some(told)) if expires <= told)
-            && !mutant!("pool.live_for_ever")
+    pub(super) fn has_expired(&self, entry: &PoolEntry<X>) -> bool {
+        if mutant!("pool.live_for_ever") {
+            return false;
+        }
+        matches!((entry.expires, self.kept_at), (Some(expires), Some(now)) if expires <= now)
     }
 
     /// Marks connections that came back during the tick that ends as idle since its beginning. Another tick begins if a
@@ -71,7 +73,7 @@ impl<X, E> State<X, E> {
         }
     }
 
-    fn discard_long_idle(&mut self, now: Instant, todo: &mut Todo<X, E>) {
+    fn discard_long_idle(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
         while self.long_idle_at().is_some_and(|at| at <= now)
             && let Some(entry) = self.idle.pop_front()
         {
@@ -82,8 +84,11 @@ impl<X, E> State<X, E> {
     /// The time at which the connection that has been idle longest is closed; the minimum stays open.
     fn long_idle_at(&self) -> Option<Instant> {
         let timeout = self.rules.idle_timeout?;
-        let spare = self.live > self.min || mutant!("pool.starve_minimum");
-        let since = self.idle.front().filter(|_| spare)?.since?;
+        let mut is_spare = self.live > self.min;
+        if mutant!("pool.starve_minimum") {
+            is_spare = true;
+        }
+        let since = self.idle.front().filter(|_| is_spare)?.since?;
         since.checked_add(timeout)
     }
 
@@ -91,7 +96,7 @@ impl<X, E> State<X, E> {
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         let retry = self.down.as_ref().filter(|_| {
             let is_wanted = !self.queue.is_empty() || self.live < self.min;
-            self.phase == Phase::Open && is_wanted && self.connecting == 0 && self.room() > 0
+            self.phase == PoolPhase::Open && is_wanted && self.connecting == 0 && self.capacity_left() > 0
         });
         let tick_ends = self.ticking.zip(self.rules.tick).and_then(|(began, tick)| began.checked_add(tick));
         let leak = self.holders.longest().zip(self.rules.leak_after);
@@ -109,7 +114,7 @@ impl<X, E> State<X, E> {
     }
 
     /// Wakes the keeper if work is due before its alarm.
-    pub(super) fn poke(&mut self, todo: &mut Todo<X, E>) {
+    pub(super) fn poke(&mut self, todo: &mut PoolTodo<X, E>) {
         let Some(next) = self.next_alarm() else { return };
         if self.alarm.is_none_or(|alarm| next < alarm) {
             todo.wake.extend(self.keeper.take());
@@ -121,7 +126,7 @@ impl<X, E> State<X, E> {
         &mut self,
         now: Instant,
         site: &'static Location<'static>,
-        todo: &mut Todo<X, E>,
+        todo: &mut PoolTodo<X, E>,
     ) -> Held {
         let held = self.holders.add(now, site);
         self.poke(todo);

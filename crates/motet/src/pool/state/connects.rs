@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::downtime::Downtime;
-use super::{AcquireError, ConnectError, Entry, Phase, State, Todo};
+use super::{AcquireError, ConnectError, PoolEntry, PoolPhase, PoolState, PoolTodo};
 use crate::mutant;
 
 /// The progress of warming up.
@@ -16,23 +16,23 @@ pub(in crate::pool) enum Warmth<E> {
     Warming,
 }
 
-impl<X, E> State<X, E> {
+impl<X, E> PoolState<X, E> {
     /// Notes a successful connect: the connection goes to the caller that has waited longest.
     pub(in crate::pool) fn connected(
         &mut self,
         what: X,
         expires: Option<Instant>,
         now: Instant,
-        todo: &mut Todo<X, E>,
+        todo: &mut PoolTodo<X, E>,
     ) {
         self.connecting -= 1;
         let id = self.next_id;
         self.next_id += 1;
         todo.garbage.extend(self.down.take().map(Downtime::into_cause));
         let entry =
-            Entry { what, id, expires, since: Some(now), unverified: false, checked_for: Duration::ZERO };
+            PoolEntry { what, id, expires, since: Some(now), unverified: false, checked_for: Duration::ZERO };
         todo.changed = true;
-        if self.phase == Phase::Closed || self.live >= self.max {
+        if self.phase == PoolPhase::Closed || self.live >= self.max {
             self.closing += 1;
             todo.close.push(Box::new(entry));
             return;
@@ -53,10 +53,11 @@ impl<X, E> State<X, E> {
         &mut self,
         cause: Arc<ConnectError<E>>,
         now: Instant,
-        todo: &mut Todo<X, E>,
+        todo: &mut PoolTodo<X, E>,
     ) {
-        if !mutant!("pool.leak_slot") {
-            self.connecting -= 1;
+        self.connecting -= 1;
+        if mutant!("pool.leak_slot") {
+            self.connecting += 1;
         }
         todo.changed = true;
         let former = self.down.take();
@@ -69,26 +70,26 @@ impl<X, E> State<X, E> {
     }
 
     /// Notes a connect that was cut off, because the pool closes or its scope ends.
-    pub(in crate::pool) fn connect_cut_off(&mut self, todo: &mut Todo<X, E>) {
+    pub(in crate::pool) fn connect_cut_off(&mut self, todo: &mut PoolTodo<X, E>) {
         self.connecting -= 1;
         self.end(todo);
     }
 
     /// Starts to close a connection, which counts towards the maximum until it is closed.
-    pub(in crate::pool) fn discard(&mut self, entry: Box<Entry<X>>, todo: &mut Todo<X, E>) {
+    pub(in crate::pool) fn discard(&mut self, entry: Box<PoolEntry<X>>, todo: &mut PoolTodo<X, E>) {
         self.closing += 1;
         self.lose(&entry, todo);
         todo.close.push(entry);
     }
 
     /// Removes a connection from the pool without closing it.
-    pub(in crate::pool) fn detach(&mut self, entry: &Entry<X>, now: Instant, todo: &mut Todo<X, E>) {
+    pub(in crate::pool) fn detach(&mut self, entry: &PoolEntry<X>, now: Instant, todo: &mut PoolTodo<X, E>) {
         self.lose(entry, todo);
         self.connect_what_is_due(now, todo);
         self.poke(todo);
     }
 
-    fn lose(&mut self, entry: &Entry<X>, todo: &mut Todo<X, E>) {
+    fn lose(&mut self, entry: &PoolEntry<X>, todo: &mut PoolTodo<X, E>) {
         self.live -= 1;
         if let Some(expires) = entry.expires {
             self.expiries.remove(&(expires, entry.id));
@@ -98,7 +99,7 @@ impl<X, E> State<X, E> {
     }
 
     /// Notes that a connection was closed.
-    pub(in crate::pool) fn has_closed(&mut self, now: Instant, todo: &mut Todo<X, E>) {
+    pub(in crate::pool) fn has_closed(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
         self.closing -= 1;
         self.closed += 1;
         self.tell(todo);
@@ -106,7 +107,7 @@ impl<X, E> State<X, E> {
         self.poke(todo);
     }
 
-    pub(in crate::pool) fn resize(&mut self, max: usize, now: Instant, todo: &mut Todo<X, E>) {
+    pub(in crate::pool) fn resize(&mut self, max: usize, now: Instant, todo: &mut PoolTodo<X, E>) {
         self.max = max;
         while self.live > self.max
             && let Some(longest_idle) = self.idle.pop_front()
@@ -118,8 +119,8 @@ impl<X, E> State<X, E> {
     }
 
     /// Connects up to the minimum, unless these connects are already in progress.
-    pub(in crate::pool) fn warm_up(&mut self, now: Instant, todo: &mut Todo<X, E>) -> Warmth<E> {
-        if self.phase != Phase::Open {
+    pub(in crate::pool) fn warm_up(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) -> Warmth<E> {
+        if self.phase != PoolPhase::Open {
             return Warmth::Cold(AcquireError::Closed);
         }
         if self.live >= self.min {
@@ -134,24 +135,30 @@ impl<X, E> State<X, E> {
 
     /// Starts as many connects as are wanted and allowed.
     #[inline]
-    pub(super) fn connect_what_is_due(&mut self, now: Instant, todo: &mut Todo<X, E>) {
-        if self.phase != Phase::Open {
+    pub(super) fn connect_what_is_due(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
+        if self.phase != PoolPhase::Open {
             return;
         }
         let missing = self.min.saturating_sub(self.live);
         let wanted = self.queue.len().max(missing).saturating_sub(self.connecting);
-        let at_once = match &self.down {
-            Some(down) if !mutant!("pool.herd") => usize::from(down.may_try(now)),
-            _ => self.rules.connects,
+        let mut at_once = match &self.down {
+            Some(down) => usize::from(down.may_try(now)),
+            None => self.rules.connects,
         };
-        let due = wanted.min(at_once.saturating_sub(self.connecting)).min(self.room());
+        if mutant!("pool.herd") {
+            at_once = self.rules.connects;
+        }
+        let due = wanted.min(at_once.saturating_sub(self.connecting)).min(self.capacity_left());
         self.connecting += due;
         todo.connect += due;
     }
 
     /// The number of further connections that the maximum allows.
-    pub(super) fn room(&self) -> usize {
-        let closing = if mutant!("pool.closing_has_gone") { 0 } else { self.closing };
+    pub(super) fn capacity_left(&self) -> usize {
+        let mut closing = self.closing;
+        if mutant!("pool.closing_has_gone") {
+            closing = 0;
+        }
         self.max.saturating_sub(self.live + self.connecting + closing)
     }
 }

@@ -19,17 +19,18 @@ use tokio::time::Instant;
 
 use self::downtime::Downtime;
 use self::holders::Holders;
-use self::queue::Queue;
+use self::queue::WaitQueue;
 use super::error::{AcquireError, ConnectError};
+use crate::sync::WaitState;
 use crate::task::renew::Renewal;
 use crate::{Backoff, mutant};
 
 pub(super) use self::connects::Warmth;
-pub(super) use self::queue::{At, Seen, Stage};
-pub(super) use self::todo::Todo;
+pub(super) use self::queue::{QueueEnd, Seen};
+pub(super) use self::todo::PoolTodo;
 
 /// A connection with the bookkeeping of the pool.
-pub(super) struct Entry<X> {
+pub(super) struct PoolEntry<X> {
     pub(super) what: X,
     id: u64,
     expires: Option<Instant>,
@@ -42,11 +43,11 @@ pub(super) struct Entry<X> {
 }
 
 /// The result of a wait.
-pub(super) type Handed<X, E> = Result<Box<Entry<X>>, AcquireError<E>>;
+pub(super) type Handed<X, E> = Result<Box<PoolEntry<X>>, AcquireError<E>>;
 
 /// The settings that do not change while the pool is open.
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
+pub(super) struct PoolRules {
     /// The maximum number of concurrent connects.
     pub(super) connects: usize,
     pub(super) max_waiting: usize,
@@ -59,7 +60,7 @@ pub(super) struct Rules {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(super) enum PoolPhase {
     Open,
     /// The scope has cancelled its services: the pool opens no more connections, and still lends idle ones.
     Ending,
@@ -67,25 +68,25 @@ pub(super) enum Phase {
 }
 
 /// The state machine. `X` is the connection, `E` the error of a connect.
-pub(super) struct State<X, E> {
+pub(super) struct PoolState<X, E> {
     /// No caller waits while a connection is idle.
-    idle: VecDeque<Box<Entry<X>>>,
-    queue: Queue<Handed<X, E>>,
-    phase: Phase,
+    idle: VecDeque<Box<PoolEntry<X>>>,
+    queue: WaitQueue<Handed<X, E>>,
+    phase: PoolPhase,
     min: usize,
     max: usize,
     /// The number of open connections, idle or not.
     live: usize,
     connecting: usize,
     closing: usize,
-    rules: Rules,
+    rules: PoolRules,
     down: Option<Downtime<E>>,
     /// When the tick began. An idle connection without a `since` came back after that.
     ticking: Option<Instant>,
     /// The keeper was woken to begin a tick.
     is_stirred: bool,
     /// The last time that the keeper ran: a connection that had expired by then is not lent.
-    told: Option<Instant>,
+    kept_at: Option<Instant>,
     expiries: BTreeSet<(Instant, u64)>,
     holders: Holders,
     keeper: Option<Waker>,
@@ -96,7 +97,7 @@ pub(super) struct State<X, E> {
 
 /// The numbers of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct PoolCounts {
     pub(super) min: usize,
     pub(super) max: usize,
     pub(super) idle: usize,
@@ -108,23 +109,23 @@ pub(super) struct Counts {
     pub(super) made: u64,
     pub(super) closed: u64,
     pub(super) down: bool,
-    pub(super) phase: Phase,
+    pub(super) phase: PoolPhase,
 }
 
 /// The result of joining the queue.
 pub(super) enum Joined<X, E> {
-    Got(Box<Entry<X>>),
+    Got(Box<PoolEntry<X>>),
     Refused(AcquireError<E>),
     /// The caller waits, with this key.
     Waits(usize),
 }
 
-impl<X, E> State<X, E> {
-    pub(super) fn new(min: usize, max: usize, rules: Rules) -> Self {
+impl<X, E> PoolState<X, E> {
+    pub(super) fn new(min: usize, max: usize, rules: PoolRules) -> Self {
         Self {
             idle: VecDeque::new(),
-            queue: Queue::new(),
-            phase: Phase::Open,
+            queue: WaitQueue::new(),
+            phase: PoolPhase::Open,
             min,
             max,
             live: 0,
@@ -134,7 +135,7 @@ impl<X, E> State<X, E> {
             down: None,
             ticking: None,
             is_stirred: false,
-            told: None,
+            kept_at: None,
             expiries: BTreeSet::new(),
             holders: Holders::default(),
             keeper: None,
@@ -146,28 +147,38 @@ impl<X, E> State<X, E> {
 
     /// Takes the connection that was used last. If one is idle, no caller waits.
     #[inline]
-    pub(super) fn take(&mut self) -> Option<Box<Entry<X>>> {
+    pub(super) fn take(&mut self) -> Option<Box<PoolEntry<X>>> {
         self.idle.pop_back()
     }
 
     /// Takes the connection that was used last, if `will_do` returns `true` for it.
-    pub(super) fn take_if(&mut self, will_do: impl FnOnce(&Entry<X>) -> bool) -> Option<Box<Entry<X>>> {
+    pub(super) fn take_if(
+        &mut self,
+        will_do: impl FnOnce(&PoolEntry<X>) -> bool,
+    ) -> Option<Box<PoolEntry<X>>> {
         self.idle.pop_back_if(|entry| will_do(entry))
     }
 
     /// Takes all idle connections.
-    pub(super) fn take_all(&mut self) -> VecDeque<Box<Entry<X>>> {
+    pub(super) fn take_all(&mut self) -> VecDeque<Box<PoolEntry<X>>> {
         std::mem::take(&mut self.idle)
     }
 
     /// Returns a usable connection to the pool. Returns the waker to call: of the caller that gets it, or of the
     /// keeper. The error is a connection that must not be used any more.
     #[inline]
-    pub(super) fn give_back(&mut self, mut entry: Box<Entry<X>>) -> Result<Option<Waker>, Box<Entry<X>>> {
-        if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
+    pub(super) fn give_back(
+        &mut self,
+        mut entry: Box<PoolEntry<X>>,
+    ) -> Result<Option<Waker>, Box<PoolEntry<X>>> {
+        if self.phase == PoolPhase::Closed || self.live > self.max || self.has_expired(&entry) {
             return Err(entry);
         }
-        if !self.queue.is_empty() && !mutant!("pool.ignore_waiters") {
+        let mut is_wanted = !self.queue.is_empty();
+        if mutant!("pool.ignore_waiters") {
+            is_wanted = false;
+        }
+        if is_wanted {
             return Ok(self.hand_over(entry));
         }
         entry.since = None;
@@ -181,8 +192,12 @@ impl<X, E> State<X, E> {
     }
 
     /// Returns an unused connection to the pool, unchanged. At the front it is the last one to be lent.
-    pub(super) fn put_back(&mut self, at: At, entry: Box<Entry<X>>) -> Result<Option<Waker>, Box<Entry<X>>> {
-        if self.phase == Phase::Closed || self.live > self.max || self.has_expired(&entry) {
+    pub(super) fn put_back(
+        &mut self,
+        at: QueueEnd,
+        entry: Box<PoolEntry<X>>,
+    ) -> Result<Option<Waker>, Box<PoolEntry<X>>> {
+        if self.phase == PoolPhase::Closed || self.live > self.max || self.has_expired(&entry) {
             return Err(entry);
         }
         if !self.queue.is_empty() {
@@ -191,17 +206,21 @@ impl<X, E> State<X, E> {
         // A connection that was handed to a caller that did not use it has no age, like one that comes back from use.
         self.is_stirred |= entry.since.is_none() && self.rules.tick.is_some();
         match at {
-            At::Front => self.idle.push_front(entry),
-            At::Back => self.idle.push_back(entry),
+            QueueEnd::Front => self.idle.push_front(entry),
+            QueueEnd::Back => self.idle.push_back(entry),
         }
         Ok(self.keeper.take())
     }
 
-    fn hand_over(&mut self, mut entry: Box<Entry<X>>) -> Option<Waker> {
+    fn hand_over(&mut self, mut entry: Box<PoolEntry<X>>) -> Option<Waker> {
         entry.since = None;
         match self.queue.settle(Ok(entry)) {
-            Ok(_) if mutant!("pool.skip_wake") => None,
-            Ok(waker) => Some(waker),
+            Ok(waker) => {
+                if mutant!("pool.skip_wake") {
+                    return None;
+                }
+                Some(waker)
+            }
             Err(_) => unreachable!("a caller waits"),
         }
     }
@@ -209,26 +228,32 @@ impl<X, E> State<X, E> {
     /// Returns an idle connection, or puts the caller into the queue.
     pub(super) fn join(
         &mut self,
-        at: At,
+        at: QueueEnd,
         waker: &mut Option<Waker>,
         began: Instant,
         now: Instant,
-        todo: &mut Todo<X, E>,
+        todo: &mut PoolTodo<X, E>,
     ) -> Joined<X, E> {
         if let Some(entry) = self.take() {
             return Joined::Got(entry);
         }
-        if self.phase != Phase::Open {
+        if self.phase != PoolPhase::Open {
             return Joined::Refused(AcquireError::Closed);
         }
-        if let Some(cause) = self.refusal(now)
-            && !mutant!("pool.hang_when_down")
-        {
+        let mut refusal = self.refusal(now);
+        if mutant!("pool.hang_when_down") {
+            refusal = None;
+        }
+        if let Some(cause) = refusal {
             return Joined::Refused(AcquireError::Unavailable(cause));
         }
         // A caller that comes back to the front, because its connection failed the check, was already admitted.
         let limit = self.rules.max_waiting;
-        if at == At::Back && self.queue.len() >= limit && !mutant!("pool.wait_unbounded") {
+        let mut is_full = at == QueueEnd::Back && self.queue.len() >= limit;
+        if mutant!("pool.wait_unbounded") {
+            is_full = false;
+        }
+        if is_full {
             return Joined::Refused(AcquireError::TooManyWaiting { limit });
         }
         // The deadline may have passed. A caller without patience still causes a connect: otherwise a pool with only
@@ -254,21 +279,21 @@ impl<X, E> State<X, E> {
     }
 
     /// Removes a caller. If it was handed a connection, the caller of this function has to return it.
-    pub(super) fn leave(&mut self, key: usize) -> Stage<Handed<X, E>> {
+    pub(super) fn leave(&mut self, key: usize) -> WaitState<Waker, Handed<X, E>> {
         self.queue.remove(key)
     }
 
     /// Ends connecting: no caller can wait any more.
-    pub(super) fn end(&mut self, todo: &mut Todo<X, E>) {
-        self.phase = self.phase.max(Phase::Ending);
+    pub(super) fn end(&mut self, todo: &mut PoolTodo<X, E>) {
+        self.phase = self.phase.max(PoolPhase::Ending);
         self.refuse_all(todo, || AcquireError::Closed);
         self.tell(todo);
     }
 
     /// Refuses new and waiting callers, and closes idle connections.
-    pub(super) fn close(&mut self, todo: &mut Todo<X, E>) {
+    pub(super) fn close(&mut self, todo: &mut PoolTodo<X, E>) {
         self.end(todo);
-        self.phase = Phase::Closed;
+        self.phase = PoolPhase::Closed;
         for entry in self.take_all() {
             self.discard(entry, todo);
         }
@@ -276,7 +301,7 @@ impl<X, E> State<X, E> {
     }
 
     /// Notifies the callers that wait for the pool to become warm or closed.
-    fn tell(&mut self, todo: &mut Todo<X, E>) {
+    fn tell(&mut self, todo: &mut PoolTodo<X, E>) {
         todo.changed = true;
         if self.is_over() {
             todo.wake.extend(self.keeper.take());
@@ -284,16 +309,16 @@ impl<X, E> State<X, E> {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.phase != Phase::Open
+        self.phase != PoolPhase::Open
     }
 
     /// Returns `true` if the pool is closed and has no connection left.
     pub(super) fn is_over(&self) -> bool {
-        self.phase == Phase::Closed && self.live + self.connecting + self.closing == 0
+        self.phase == PoolPhase::Closed && self.live + self.connecting + self.closing == 0
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        Counts {
+    pub(super) fn counts(&self) -> PoolCounts {
+        PoolCounts {
             min: self.min,
             max: self.max,
             idle: self.idle.len(),
@@ -321,16 +346,19 @@ impl<X, E> State<X, E> {
     }
 
     /// Refuses the waiting callers if no connection can come.
-    fn refuse_the_stranded(&mut self, todo: &mut Todo<X, E>) {
-        if let Some(cause) = self.cause()
+    fn refuse_the_stranded(&mut self, todo: &mut PoolTodo<X, E>) {
+        let mut cause = self.cause();
+        if mutant!("pool.hang_when_down") {
+            cause = None;
+        }
+        if let Some(cause) = cause
             && self.live + self.connecting == 0
-            && !mutant!("pool.hang_when_down")
         {
             self.refuse_all(todo, || AcquireError::Unavailable(Arc::clone(&cause)));
         }
     }
 
-    fn refuse_all(&mut self, todo: &mut Todo<X, E>, refusal: impl Fn() -> AcquireError<E>) {
+    fn refuse_all(&mut self, todo: &mut PoolTodo<X, E>, refusal: impl Fn() -> AcquireError<E>) {
         while !self.queue.is_empty() {
             // An error is the refusal itself, when no caller is left.
             todo.wake.extend(self.queue.settle(Err(refusal())).ok());

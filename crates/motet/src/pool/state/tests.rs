@@ -13,7 +13,7 @@ use crate::Jitter;
 use crate::task::renew::renew;
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum PoolStep {
     Acquire,
     /// The waiter of this number, among those that exist.
     GiveUp(usize),
@@ -29,25 +29,25 @@ enum Step {
     Close,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = PoolStep> {
     prop_oneof![
-        8 => Just(Step::Acquire),
-        2 => any::<usize>().prop_map(Step::GiveUp),
-        6 => any::<usize>().prop_map(Step::Look),
-        5 => any::<usize>().prop_map(Step::Return),
-        2 => any::<usize>().prop_map(Step::Break),
-        1 => any::<usize>().prop_map(Step::Detach),
-        6 => Just(Step::ConnectEnds),
-        1 => Just(Step::ConnectFails),
-        3 => Just(Step::CloseEnds),
-        1 => (2_usize..6).prop_map(Step::Resize),
-        2 => (0_u64..60).prop_map(Step::Pass),
-        1 => prop_oneof![30 => Just(Step::Acquire), 1 => Just(Step::Close)],
+        8 => Just(PoolStep::Acquire),
+        2 => any::<usize>().prop_map(PoolStep::GiveUp),
+        6 => any::<usize>().prop_map(PoolStep::Look),
+        5 => any::<usize>().prop_map(PoolStep::Return),
+        2 => any::<usize>().prop_map(PoolStep::Break),
+        1 => any::<usize>().prop_map(PoolStep::Detach),
+        6 => Just(PoolStep::ConnectEnds),
+        1 => Just(PoolStep::ConnectFails),
+        3 => Just(PoolStep::CloseEnds),
+        1 => (2_usize..6).prop_map(PoolStep::Resize),
+        2 => (0_u64..60).prop_map(PoolStep::Pass),
+        1 => prop_oneof![30 => Just(PoolStep::Acquire), 1 => Just(PoolStep::Close)],
     ]
 }
 
 /// A number stands for each connection.
-type Subject = State<u32, ()>;
+type Subject = PoolState<u32, ()>;
 
 /// The expected content of a waiter's entry.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -141,14 +141,14 @@ struct Pair {
     subject: Subject,
     begin: Instant,
     now: Duration,
-    held: Vec<Box<Entry<u32>>>,
-    closing: VecDeque<Box<Entry<u32>>>,
+    held: Vec<Box<PoolEntry<u32>>>,
+    closing: VecDeque<Box<PoolEntry<u32>>>,
     max_ever: usize,
 }
 
 impl Pair {
     fn new(min: usize, max: usize, connects: usize) -> Self {
-        let rules = Rules {
+        let rules = PoolRules {
             connects,
             max_waiting: CROWD,
             acquire_timeout: Some(PATIENCE),
@@ -160,7 +160,7 @@ impl Pair {
         };
         Self {
             model: Model { min, max, connects, ..Model::default() },
-            subject: State::new(min, max, rules),
+            subject: PoolState::new(min, max, rules),
             begin: Instant::now(),
             now: Duration::ZERO,
             held: Vec::new(),
@@ -173,14 +173,14 @@ impl Pair {
         self.begin + self.now
     }
 
-    fn done(&mut self, todo: Todo<u32, ()>) -> usize {
+    fn done(&mut self, todo: PoolTodo<u32, ()>) -> usize {
         self.closing.extend(todo.close);
         todo.connect
     }
 
     fn acquire(&mut self) {
-        let (mut todo, mut waker) = (Todo::default(), Some(Waker::noop().clone()));
-        let joined = self.subject.join(At::Back, &mut waker, self.at(), self.at(), &mut todo);
+        let (mut todo, mut waker) = (PoolTodo::default(), Some(Waker::noop().clone()));
+        let joined = self.subject.join(QueueEnd::Back, &mut waker, self.at(), self.at(), &mut todo);
         let model = &mut self.model;
         match joined {
             Joined::Got(entry) => {
@@ -249,17 +249,17 @@ impl Pair {
         }
         let (key, _, found) = self.model.waiters.remove(number % self.model.waiters.len());
         match self.subject.leave(key) {
-            Stage::Waiting(_) => assert_eq!(found, Found::Nothing),
-            Stage::Settled(Ok(entry)) => {
+            WaitState::Waiting(_) => assert_eq!(found, Found::Nothing),
+            WaitState::Settled(Ok(entry)) => {
                 assert_eq!(found, Found::Link(entry.what));
                 self.model.held.push(entry.what);
                 self.give_back(entry);
             }
-            Stage::Settled(Err(_)) => assert!(!matches!(found, Found::Nothing | Found::Link(_))),
+            WaitState::Settled(Err(_)) => assert!(!matches!(found, Found::Nothing | Found::Link(_))),
         }
     }
 
-    fn give_back(&mut self, entry: Box<Entry<u32>>) {
+    fn give_back(&mut self, entry: Box<PoolEntry<u32>>) {
         let link = entry.what;
         let is_surplus = self.model.is_closed || self.model.live() > self.model.max;
         self.model.held.retain(|held| *held != link);
@@ -276,15 +276,15 @@ impl Pair {
     }
 
     /// A connection that no caller of the model holds any more.
-    fn discard(&mut self, entry: Box<Entry<u32>>) {
-        let mut todo = Todo::default();
+    fn discard(&mut self, entry: Box<PoolEntry<u32>>) {
+        let mut todo = PoolTodo::default();
         self.subject.discard(entry, &mut todo);
         self.model.closing += 1;
         self.model.strand();
         assert_eq!(self.done(todo), 0);
     }
 
-    fn take_held(&mut self, number: usize) -> Option<Box<Entry<u32>>> {
+    fn take_held(&mut self, number: usize) -> Option<Box<PoolEntry<u32>>> {
         if self.held.is_empty() {
             return None;
         }
@@ -292,32 +292,32 @@ impl Pair {
         Some(self.held.swap_remove(number))
     }
 
-    fn step(&mut self, step: Step) {
-        let mut todo = Todo::default();
+    fn step(&mut self, step: PoolStep) {
+        let mut todo = PoolTodo::default();
         match step {
-            Step::Acquire => return self.acquire(),
-            Step::GiveUp(number) => return self.give_up(number),
-            Step::Look(number) => return self.look(number),
-            Step::Return(number) => {
+            PoolStep::Acquire => return self.acquire(),
+            PoolStep::GiveUp(number) => return self.give_up(number),
+            PoolStep::Look(number) => return self.look(number),
+            PoolStep::Return(number) => {
                 if let Some(entry) = self.take_held(number) {
                     self.give_back(entry);
                 }
                 return;
             }
-            Step::Break(number) => {
+            PoolStep::Break(number) => {
                 if let Some(entry) = self.take_held(number) {
                     self.model.held.retain(|held| *held != entry.what);
                     self.discard(entry);
                 }
                 return;
             }
-            Step::Detach(number) => {
+            PoolStep::Detach(number) => {
                 let Some(entry) = self.take_held(number) else { return };
                 self.model.held.retain(|held| *held != entry.what);
                 self.subject.detach(&entry, self.begin + self.now, &mut todo);
                 self.model.strand();
             }
-            Step::ConnectEnds => {
+            PoolStep::ConnectEnds => {
                 if self.model.connecting == 0 {
                     return;
                 }
@@ -333,7 +333,7 @@ impl Pair {
                     model.give(link);
                 }
             }
-            Step::ConnectFails => {
+            PoolStep::ConnectFails => {
                 if self.model.connecting == 0 {
                     return;
                 }
@@ -352,14 +352,14 @@ impl Pair {
                 }
                 model.strand();
             }
-            Step::CloseEnds => {
+            PoolStep::CloseEnds => {
                 if self.closing.pop_front().is_none() {
                     return;
                 }
                 self.subject.has_closed(self.begin + self.now, &mut todo);
                 self.model.closing -= 1;
             }
-            Step::Resize(max) => {
+            PoolStep::Resize(max) => {
                 let max = max.max(self.model.min);
                 self.max_ever = self.max_ever.max(max);
                 self.subject.resize(max, self.begin + self.now, &mut todo);
@@ -370,7 +370,7 @@ impl Pair {
                     model.closing += 1;
                 }
             }
-            Step::Pass(millis) => {
+            PoolStep::Pass(millis) => {
                 self.now += Duration::from_millis(millis);
                 drop(self.subject.keep(self.begin + self.now, Waker::noop().clone(), &mut todo));
                 for (_, deadline, found) in &mut self.model.waiters {
@@ -379,7 +379,7 @@ impl Pair {
                     }
                 }
             }
-            Step::Close => {
+            PoolStep::Close => {
                 self.subject.close(&mut todo);
                 let model = &mut self.model;
                 model.is_closed = true;
@@ -425,17 +425,4 @@ proptest! {
             pair.check();
         }
     }
-}
-
-#[test]
-fn empty_queue_frees_the_memory_of_a_crowd() {
-    let mut queue = Queue::<()>::new();
-    let places: Vec<_> = (0..100_000).map(|_| queue.join(At::Back, Waker::noop().clone(), None)).collect();
-    // First from the middle of the queue.
-    let (middle, ends): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| place % 3 == 1);
-    for place in middle.into_iter().chain(ends) {
-        drop(queue.remove(place));
-    }
-    assert!(queue.is_empty() && queue.front_deadline().is_none());
-    assert_eq!(queue.capacity(), 0);
 }

@@ -1,18 +1,18 @@
 use std::panic::Location;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
-use super::{ConnectError, Entry};
+use super::{ConnectError, PoolEntry};
+use crate::sync::WakeList;
 
 /// The work that follows once the lock is released.
 #[must_use]
-pub(in crate::pool) struct Todo<X, E> {
+pub(in crate::pool) struct PoolTodo<X, E> {
     /// The number of connects to start; they are already counted.
     pub(in crate::pool) connect: usize,
     /// The connections to close; they are already counted.
-    pub(in crate::pool) close: Vec<Box<Entry<X>>>,
-    pub(in crate::pool) wake: Vec<Waker>,
+    pub(in crate::pool) close: Vec<Box<PoolEntry<X>>>,
+    pub(in crate::pool) wake: WakeList,
     /// `true` if callers that wait for a change of the pool must look again.
     pub(in crate::pool) changed: bool,
     /// Errors that are not needed any more.
@@ -21,12 +21,12 @@ pub(in crate::pool) struct Todo<X, E> {
     pub(in crate::pool) overdue: Vec<(&'static Location<'static>, Duration)>,
 }
 
-impl<X, E> Default for Todo<X, E> {
+impl<X, E> Default for PoolTodo<X, E> {
     fn default() -> Self {
         Self {
             connect: 0,
             close: Vec::new(),
-            wake: Vec::new(),
+            wake: WakeList::default(),
             changed: false,
             garbage: Vec::new(),
             overdue: Vec::new(),
@@ -34,7 +34,7 @@ impl<X, E> Default for Todo<X, E> {
     }
 }
 
-impl<X, E> Todo<X, E> {
+impl<X, E> PoolTodo<X, E> {
     pub(in crate::pool) fn is_empty(&self) -> bool {
         let Self { connect, close, wake, changed, garbage, overdue } = self;
         *connect == 0

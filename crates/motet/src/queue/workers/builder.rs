@@ -4,12 +4,12 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::Receiver;
+use super::super::{QueueConfigError, Receiver};
+use super::crew::Counters;
 use super::crew::Crew;
 use super::job::Job;
 use super::keyed::{self, Keyed, LaneOf};
-use super::stats::Counters;
-use super::worker::{AtWork, Shared};
+use super::worker::{AtWork, CrewShared};
 use crate::Backoff;
 use crate::task::child::{Spec, launch};
 use crate::task::coop::{Cooperative, cooperative};
@@ -50,8 +50,8 @@ impl<T: Send + Sync + 'static> Receiver<T> {
     /// The workers have a receiver of their own. Keep this receiver, to get the items that cancelled workers leave
     /// behind; without another receiver, the queue is abandoned with its workers.
     ///
-    /// # Panics
-    /// If `count` is zero.
+    /// # Errors
+    /// [`QueueConfigError`] if `count` is zero.
     ///
     /// # Examples
     /// ```
@@ -67,13 +67,11 @@ impl<T: Send + Sync + 'static> Receiver<T> {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (sender, receiver) = queue::bounded(100);
+    /// let (sender, receiver) = queue::bounded(100)?;
     /// let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(5))?;
+    /// let workers = receiver.workers(8)?.keyed(|update: &Update| update.account).backoff(backoff);
     /// let stats = scope(async |n: &Nursery<queue::SendError<Update>>| {
-    ///     let crew = receiver
-    ///         .workers(8)
-    ///         .keyed(|update: &Update| update.account)
-    ///         .backoff(backoff)
+    ///     let crew = workers
     ///         .start(n, "accounts", |job| async move { store(&job).await })
     ///         .expect("the scope is open");
     ///     sender.send(Update { account: 7, amount: -20 }).await?;
@@ -85,24 +83,25 @@ impl<T: Send + Sync + 'static> Receiver<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[track_caller]
-    pub fn workers(&self, count: usize) -> Workers<T> {
-        assert!(count > 0, "`count` is 0, but must be at least 1");
-        Workers {
+    pub fn workers(&self, count: usize) -> Result<Workers<T>, QueueConfigError> {
+        if count == 0 {
+            return Err(QueueConfigError::NoWorkers);
+        }
+        Ok(Workers {
             receiver: self.clone(),
             count,
             backoff: Backoff::doubling(MIN_BACKOFF, MAX_BACKOFF),
             lane_of: None,
             max_waiting: count.saturating_mul(WAITING_PER_WORKER),
             class: Class::Work,
-        }
+        })
     }
 }
 
 impl<T: Send + Sync + 'static> Workers<T> {
     /// Sets the delay before an item is handled again after its handler failed or panicked; by default up to 100 ms,
     /// growing to 30 s, with full jitter. The queue decides how often an item is handled: with [dead
-    /// letters](crate::queue::Options::dead_letters) the item is moved there after that number of attempts; without
+    /// letters](crate::queue::QueueBuilder::dead_letters) the item is moved there after that number of attempts; without
     /// them no item is dropped, and an item that never succeeds is tried without end. Such an item is logged as a
     /// warning once, at its tenth attempt, and counted in [`CrewStats::stubborn`](super::CrewStats::stubborn).
     ///
@@ -175,7 +174,7 @@ impl<T: Send + Sync + 'static> Workers<T> {
         let shown = Arc::clone(&counters);
         // One lease for each worker, beside the waiting items.
         let window = self.max_waiting.saturating_add(self.count).min(tokio::sync::Semaphore::MAX_PERMITS);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(CrewShared {
             name: name.clone(),
             site,
             scope: scope.clone(),
@@ -192,9 +191,9 @@ impl<T: Send + Sync + 'static> Workers<T> {
         let tasks = at_work.into_iter().filter_map(|at_work| {
             let token = CancelToken::new();
             let worker = Arc::clone(&shared).work(token.clone(), at_work);
-            let told = cooperative(name.clone(), token.clone(), scope.0.grace, worker);
+            let future = cooperative(name.clone(), token.clone(), scope.0.grace, worker);
             let spec = Spec::told(name.clone(), site, self.class, token.clone());
-            let join = launch::<_, Cooperative>(&scope.0, spec, told).ok()?;
+            let join = launch::<_, Cooperative>(&scope.0, spec, future).ok()?;
             Some(Task::new(join, name.clone(), Some(token)))
         });
         let tasks = tasks.collect();

@@ -18,13 +18,13 @@ use crate::task::core::panic_words;
 pub struct Job<T: Send + 'static> {
     /// Always `Some` until the drop.
     lease: Option<Lease<T>>,
-    slot: Arc<Slot<T>>,
+    slot: Arc<JobSlot<T>>,
 }
 
 /// The slot to which a job returns its lease.
-pub(super) struct Slot<T: Send + 'static>(Mutex<State<T>>);
+pub(super) struct JobSlot<T: Send + 'static>(Mutex<JobState<T>>);
 
-enum State<T: Send + 'static> {
+enum JobState<T: Send + 'static> {
     Out,
     Back(Lease<T>),
     /// The handler has ended, and the job still lives.
@@ -60,9 +60,15 @@ impl Verdict {
     fn settle<T: Send + 'static>(self, lease: Lease<T>) -> Result<(), LeaseError> {
         match self {
             Self::Done => lease.end(),
-            Self::Release if !mutant!("workers.burn_attempt") => lease.give_back(),
+            Self::Release => {
+                if mutant!("workers.burn_attempt") {
+                    drop(lease);
+                    return Ok(());
+                }
+                lease.give_back()
+            }
             Self::Retry(after) if !after.is_zero() => lease.fail(after),
-            Self::Release | Self::Retry(_) => {
+            Self::Retry(_) => {
                 drop(lease);
                 Ok(())
             }
@@ -70,9 +76,9 @@ impl Verdict {
     }
 }
 
-impl<T: Send + 'static> Slot<T> {
+impl<T: Send + 'static> JobSlot<T> {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State::Out)))
+        Arc::new(Self(Mutex::new(JobState::Out)))
     }
 
     /// Creates a job of the lease, which returns to this slot.
@@ -83,16 +89,16 @@ impl<T: Send + 'static> Slot<T> {
     /// Takes the lease back. If the job still lives, `verdict` is applied when the job is dropped.
     pub(super) fn take_or(&self, verdict: Verdict) -> Option<Lease<T>> {
         let mut state = self.lock();
-        match std::mem::replace(&mut *state, State::Out) {
-            State::Back(lease) => Some(lease),
-            State::Out | State::Judged(_) => {
-                *state = State::Judged(verdict);
+        match std::mem::replace(&mut *state, JobState::Out) {
+            JobState::Back(lease) => Some(lease),
+            JobState::Out | JobState::Judged(_) => {
+                *state = JobState::Judged(verdict);
                 None
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, JobState<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,12 +128,12 @@ impl<T: Send + 'static> Drop for Job<T> {
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         let mut state = self.slot.lock();
-        match std::mem::replace(&mut *state, State::Out) {
-            State::Judged(verdict) => {
+        match std::mem::replace(&mut *state, JobState::Out) {
+            JobState::Judged(verdict) => {
                 drop(state);
                 verdict.apply(lease);
             }
-            State::Out | State::Back(_) => *state = State::Back(lease),
+            JobState::Out | JobState::Back(_) => *state = JobState::Back(lease),
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +8,8 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::super::{Lease, Receiver};
+use super::crew::Counters;
 use super::job::Verdict;
-use super::lanes::Lanes;
-use super::stats::Counters;
 use crate::mutant;
 use crate::task::{CancelToken, Either, Reason, ReasonKind, race};
 
@@ -24,17 +23,17 @@ pub(super) type LaneOf<T> = Box<dyn Fn(&T) -> u64 + Send + Sync>;
 /// lanes to the queue. No earlier worker could do so, because another worker might receive an item between two returns.
 pub(super) struct Keyed<T: Send + 'static> {
     lane_of: LaneOf<T>,
-    state: Mutex<State<T>>,
+    state: Mutex<KeyedState<T>>,
     /// A permit for each item that is ready.
     ready: Semaphore,
     /// A permit for each further lease that may be taken.
-    room: Semaphore,
+    capacity: Semaphore,
     /// Cancelled when the last worker has left.
     over: CancelToken,
     counters: Arc<Counters>,
 }
 
-struct State<T: Send + 'static> {
+struct KeyedState<T: Send + 'static> {
     lanes: Lanes<Lease<T>>,
     /// Lanes whose first item has waited for its delay, and is handled before any item from the queue.
     ready: VecDeque<u64>,
@@ -49,18 +48,18 @@ pub(super) fn hash(key: &impl Hash) -> u64 {
 
 impl<T: Send + 'static> Keyed<T> {
     pub(super) fn new(lane_of: LaneOf<T>, window: usize, counters: Arc<Counters>) -> Self {
-        let state = State { lanes: Lanes::new(), ready: VecDeque::new() };
+        let state = KeyedState { lanes: Lanes::new(), ready: VecDeque::new() };
         Self {
             lane_of,
             state: Mutex::new(state),
             ready: Semaphore::new(0),
-            room: Semaphore::new(window),
+            capacity: Semaphore::new(window),
             over: CancelToken::new(),
             counters,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, KeyedState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,10 +84,10 @@ impl<T: Send + 'static> Keyed<T> {
 
     /// Takes a lease from the queue; `None` if the queue has ended.
     pub(super) async fn fresh(&self, receiver: &Receiver<T>) -> Option<Lease<T>> {
-        let room = self.room.acquire().await;
+        let permit = self.capacity.acquire().await;
         let lease = receiver.lease().await?;
-        if let Ok(room) = room {
-            room.forget();
+        if let Ok(permit) = permit {
+            permit.forget();
         }
         Some(lease)
     }
@@ -104,9 +103,10 @@ impl<T: Send + 'static> Keyed<T> {
 
     /// Allows one more lease to be taken, since one has left its lane.
     pub(super) fn left(&self) {
-        if !mutant!("workers.keep_room") {
-            self.room.add_permits(1);
+        if mutant!("workers.keep_room") {
+            return;
         }
+        self.capacity.add_permits(1);
     }
 
     /// Returns the next lease of the lane.
@@ -145,6 +145,125 @@ impl<T: Send + 'static> Keyed<T> {
                 Verdict::Release.apply(lease);
                 self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
             }
+        }
+    }
+}
+
+/// The keys that have an item in progress, and the items that wait behind it: one lane per key, for as long as the key
+/// has an item.
+///
+/// A key is a hash. Two keys with the same hash share a lane, which only makes them slower. In return no key is stored,
+/// and no code of a key runs here.
+#[derive(Debug)]
+struct Lanes<L> {
+    waiting: BTreeMap<u64, VecDeque<L>>,
+}
+
+impl<L> Lanes<L> {
+    fn new() -> Self {
+        Self { waiting: BTreeMap::new() }
+    }
+
+    /// Returns the item if it is the first of its lane and may be handled now. Otherwise keeps it, behind the earlier
+    /// items of its lane.
+    fn enter(&mut self, lane: u64, item: L) -> Option<L> {
+        if let Some(waiting) = self.waiting.get_mut(&lane) {
+            if mutant!("workers.two_of_a_key") {
+                return Some(item);
+            }
+            waiting.push_back(item);
+            return None;
+        }
+        self.waiting.insert(lane, VecDeque::new());
+        Some(item)
+    }
+
+    /// Ends the item in progress in a lane, and returns the next item of the lane.
+    fn next(&mut self, lane: u64) -> Option<L> {
+        let waiting = self.waiting.get_mut(&lane);
+        let next = waiting.and_then(|waiting| {
+            if mutant!("workers.newest_of_a_key") {
+                waiting.rotate_right(waiting.len().min(1));
+            }
+            waiting.pop_front()
+        });
+        if next.is_none() {
+            if mutant!("workers.keep_keys") {
+                return None;
+            }
+            self.waiting.remove(&lane);
+        }
+        next
+    }
+
+    /// Puts an item back at the head of its lane, which stays in progress: the item is handled before those behind it.
+    fn put_first(&mut self, lane: u64, item: L) {
+        self.waiting.entry(lane).or_default().push_front(item);
+    }
+
+    /// Empties all lanes, and returns the items that wait in each, in order.
+    fn take_all(&mut self) -> Vec<VecDeque<L>> {
+        std::mem::take(&mut self.waiting).into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn under_way(list: &[(u64, usize)]) -> Vec<u64> {
+        let mut keys: Vec<u64> = list.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    proptest! {
+        /// The naive model: all items in one list; the first item of each key is in progress.
+        #[test]
+        fn items_of_a_key_run_one_at_a_time_and_in_order(
+            steps in proptest::collection::vec((0..5u8, 0..5u64, any::<usize>()), 0..200)
+        ) {
+            let (mut lanes, mut list) = (Lanes::new(), Vec::<(u64, usize)>::new());
+            for (number, (kind, key, which)) in steps.into_iter().enumerate() {
+                let keys = under_way(&list);
+                match kind {
+                    0 | 1 => {
+                        let first = !keys.contains(&key);
+                        list.push((key, number));
+                        prop_assert_eq!(lanes.enter(key, number), first.then_some(number));
+                    }
+                    2 if !keys.is_empty() => {
+                        let key = keys[which % keys.len()];
+                        let done = list.iter().position(|(other, _)| *other == key).unwrap();
+                        list.remove(done);
+                        let next = list.iter().find(|(other, _)| *other == key).map(|(_, number)| *number);
+                        prop_assert_eq!(lanes.next(key), next);
+                    }
+                    3 if !keys.is_empty() => {
+                        // The item in progress fails, and is handled again before the others of its lane.
+                        let key = keys[which % keys.len()];
+                        let first = list.iter().find(|(other, _)| *other == key).map(|(_, number)| *number).unwrap();
+                        lanes.put_first(key, first);
+                        prop_assert_eq!(lanes.next(key), Some(first));
+                    }
+                    4 if which % 8 == 0 => {
+                        let waiting: Vec<usize> = keys.iter().flat_map(|key| {
+                            list.iter().filter(move |(other, _)| other == key).skip(1).map(|(_, number)| *number)
+                        }).collect();
+                        prop_assert_eq!(lanes.take_all().into_iter().flatten().collect::<Vec<_>>(), waiting);
+                        list.clear();
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(lanes.waiting.len(), under_way(&list).len());
+            }
+            for key in under_way(&list) {
+                while lanes.next(key).is_some() {}
+            }
+            prop_assert!(lanes.waiting.is_empty(), "a key without items is kept");
         }
     }
 }

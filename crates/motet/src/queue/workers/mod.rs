@@ -7,9 +7,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (sender, receiver) = queue::bounded(16);
+//! let (sender, receiver) = queue::bounded(16)?;
+//! let workers = receiver.workers(4)?;
 //! scope(async |n: &Nursery<queue::SendError<u32>>| {
-//!     receiver.workers(4).start(n, "double", |job: queue::Job<u32>| async move {
+//!     workers.start(n, "double", |job: queue::Job<u32>| async move {
 //!         println!("{} doubled is {}", *job, *job * 2);
 //!         Ok::<_, Infallible>(())
 //!     });
@@ -48,11 +49,8 @@ mod builder;
 mod crew;
 mod job;
 mod keyed;
-mod lanes;
-mod stats;
 mod worker;
 
 pub use builder::Workers;
-pub use crew::Crew;
+pub use crew::{Crew, CrewStats};
 pub use job::Job;
-pub use stats::CrewStats;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::task::coop::consume_budget;
 
 use super::super::{Lease, Receiver};
-use super::job::{Job, Slot, Verdict};
+use super::crew::Counters;
+use super::job::{Job, JobSlot, Verdict};
 use super::keyed::Keyed;
-use super::stats::Counters;
 use crate::observe::Registration;
 use crate::task::caught::{Caught, quietly_drop};
 use crate::task::child::{Plain, Spec, Stop, launch};
@@ -26,7 +26,7 @@ use crate::{Backoff, always, mutant, rng};
 const STUBBORN: u32 = 10;
 
 /// The state that workers started together share.
-pub(super) struct Shared<T: Send + 'static, F> {
+pub(super) struct CrewShared<T: Send + 'static, F> {
     pub(super) name: Name,
     pub(super) site: &'static Location<'static>,
     pub(super) scope: Scope,
@@ -42,7 +42,7 @@ pub(super) struct Shared<T: Send + 'static, F> {
 /// An item to be handled, and its lane if there are lanes.
 type Next<T> = (Option<u64>, Lease<T>);
 
-impl<T, F, Fut, E> Shared<T, F>
+impl<T, F, Fut, E> CrewShared<T, F>
 where
     T: Send + Sync + 'static,
     F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
@@ -51,7 +51,7 @@ where
 {
     /// Handles items until the queue has ended, or the token is cancelled.
     pub(super) async fn work(self: Arc<Self>, token: CancelToken, _at_work: AtWork<T, F>) {
-        let mut slot = Slot::new();
+        let mut slot = JobSlot::new();
         while let Some((lane, first)) = self.next(&token).await {
             let mut lease = Some(first);
             while let Some(next) = lease {
@@ -62,7 +62,7 @@ where
 
     /// Takes the next item, unless the token is cancelled.
     async fn next(&self, token: &CancelToken) -> Option<Next<T>> {
-        let mut told = pin!(token.cancelled());
+        let mut cancelled = pin!(token.cancelled());
         let mut next = pin!(async {
             match &self.keyed {
                 None => self.receiver.lease().await.map(|lease| (None, lease)),
@@ -70,13 +70,19 @@ where
             }
         });
         poll_fn(|cx| {
+            if mutant!("workers.take_when_told") {
+                let taken = next.as_mut().poll(cx);
+                if taken.is_ready() {
+                    return taken;
+                }
+            }
             // Checked before the queue is polled: the handler of an item that is taken now would soon be dropped.
-            if token.is_cancelled() && !mutant!("workers.take_when_told") {
+            if token.is_cancelled() {
                 return Poll::Ready(None);
             }
             match next.as_mut().poll(cx) {
                 Poll::Ready(next) => Poll::Ready(next),
-                Poll::Pending => told.as_mut().poll(cx).map(|_| None),
+                Poll::Pending => cancelled.as_mut().poll(cx).map(|_| None),
             }
         })
         .await
@@ -107,14 +113,14 @@ where
     /// Handles an item, and returns the next item to handle if it is already known.
     async fn handle(
         self: &Arc<Self>,
-        slot: &mut Arc<Slot<T>>,
+        slot: &mut Arc<JobSlot<T>>,
         lane: Option<u64>,
         lease: Lease<T>,
         token: &CancelToken,
     ) -> Option<Lease<T>> {
         if Arc::strong_count(slot) > 1 {
             // A job has outlived its handler, and returns its lease to the old slot.
-            *slot = Slot::new();
+            *slot = JobSlot::new();
         }
         let attempt = lease.attempt();
         let under_way = UnderWay::new(self, slot, lane);
@@ -132,18 +138,18 @@ where
             lease.into_iter().for_each(|lease| verdict.apply(lease));
             return None;
         };
-        let is_told = token.is_cancelled();
-        if is_told && mutant!("workers.due_later_when_told") {
-            lease.take().into_iter().for_each(|lease| verdict.apply(lease));
+        let is_cancelled = token.is_cancelled();
+        if mutant!("workers.due_later_when_told") {
+            lease.take_if(|_| is_cancelled).into_iter().for_each(|lease| verdict.apply(lease));
         }
         if let Verdict::Retry(after) = verdict
             && let Some(lease) = lease.take_if(Lease::try_again)
         {
-            if after.is_zero() && !is_told {
+            if after.is_zero() && !is_cancelled {
                 return Some(lease);
             }
             keyed.keep_first(lane, lease);
-            if !is_told {
+            if !is_cancelled {
                 self.wake_after(keyed, lane, after);
             }
             return None;
@@ -151,7 +157,7 @@ where
         lease.into_iter().for_each(|lease| verdict.apply(lease));
         keyed.left();
         // The items that wait in the lane of a cancelled worker return to the queue when the last worker has ended.
-        if is_told { None } else { keyed.next(lane) }
+        if is_cancelled { None } else { keyed.next(lane) }
     }
 
     fn judge(&self, attempt: u32, ended: Result<Result<(), E>, Box<dyn Any + Send>>) -> Verdict {
@@ -211,10 +217,10 @@ where
 ///
 /// # Drop
 /// The last worker returns the items that wait for their keys to the queue.
-pub(super) struct AtWork<T: Send + 'static, F>(Arc<Shared<T, F>>);
+pub(super) struct AtWork<T: Send + 'static, F>(Arc<CrewShared<T, F>>);
 
 impl<T: Send + 'static, F> AtWork<T, F> {
-    pub(super) fn new(shared: &Arc<Shared<T, F>>) -> Self {
+    pub(super) fn new(shared: &Arc<CrewShared<T, F>>) -> Self {
         shared.counters.workers.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(shared))
     }
@@ -234,14 +240,14 @@ impl<T: Send + 'static, F> Drop for AtWork<T, F> {
 /// An item that is being handled. If it is dropped before its handler has ended, the item returns to the queue, and the
 /// attempt does not count.
 struct UnderWay<'a, T: Send + 'static, F> {
-    shared: &'a Shared<T, F>,
-    slot: Arc<Slot<T>>,
+    shared: &'a CrewShared<T, F>,
+    slot: Arc<JobSlot<T>>,
     lane: Option<u64>,
     ended: bool,
 }
 
 impl<'a, T: Send + 'static, F> UnderWay<'a, T, F> {
-    fn new(shared: &'a Shared<T, F>, slot: &Arc<Slot<T>>, lane: Option<u64>) -> Self {
+    fn new(shared: &'a CrewShared<T, F>, slot: &Arc<JobSlot<T>>, lane: Option<u64>) -> Self {
         let busy = shared.counters.busy.fetch_add(1, Ordering::Relaxed);
         always!(
             busy < shared.counters.workers.load(Ordering::Relaxed),

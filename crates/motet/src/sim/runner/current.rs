@@ -12,11 +12,11 @@ thread_local! {
 /// The simulation that runs on this thread.
 #[must_use]
 pub fn current() -> Option<Rc<Simulation>> {
-    // Hooks may be dropped while their thread ends, when the thread-local is gone.
+    // A hook may be dropped at the end of its thread, after the thread-local.
     CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()
 }
 
-/// Keeps a simulation current on this thread, and what is drawn here from its seed.
+/// Keeps a simulation current on this thread, and the random numbers of this thread under its seed.
 #[derive(Debug)]
 pub struct Installed {
     sim: Rc<Simulation>,
@@ -27,13 +27,16 @@ impl Installed {
     /// Makes a simulation current.
     ///
     /// # Panics
-    /// When one is current already: simulations do not nest.
+    /// If a simulation is current already, since simulations do not nest.
     #[track_caller]
     #[must_use]
     pub fn new(plan: Plan) -> Self {
         let sim = Rc::new(Simulation::new(plan));
         CURRENT.with_borrow_mut(|current| {
-            assert!(current.is_none(), "a simulation within a simulation; run them one after the other");
+            assert!(
+                current.is_none(),
+                "a simulation was started within a simulation; run them one after the other"
+            );
             *current = Some(Rc::clone(&sim));
         });
         let draws = rng::seed_thread(sim.program_seed());

@@ -1,5 +1,5 @@
-//! The simulation that is current on a thread, for `motet-testkit` to install and drive. Not for others:
-//! it changes without notice.
+//! The simulation of a thread, which `motet-testkit` installs and drives. It is not public API, and changes without
+//! notice.
 
 mod current;
 mod outcome;

@@ -5,70 +5,70 @@ use std::time::Duration;
 
 use super::{Event, Task};
 
-/// What can go wrong in a run.
+/// A failure of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// A task panicked.
     Panic {
-        /// Its name.
+        /// The name of the task.
         task: String,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// An `always!` did not hold.
+    /// The condition of an `always!` was false.
     Always {
-        /// What should have held.
+        /// The text of the condition.
         text: &'static str,
-        /// The line.
+        /// The line of the condition.
         site: &'static Location<'static>,
     },
-    /// No work can go on.
+    /// No task can make progress.
     Deadlock {
-        /// When work last ran.
+        /// The time of the last progress.
         since: Duration,
     },
-    /// Work went on beyond the limit of virtual time.
+    /// Work continued after the limit of virtual time.
     TimeLimit,
-    /// More polls than the limit.
+    /// The number of polls exceeded its limit.
     StepLimit,
-    /// Tasks were started past the library.
+    /// Tasks were started without a hook.
     Foreign {
-        /// How many are alive.
+        /// The number of these tasks that are alive.
         tasks: usize,
     },
 }
 
-/// The state of a run when the first thing went wrong.
+/// The state of a run at its first failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// What went wrong.
+    /// The failure.
     pub problem: Problem,
-    /// The virtual time then.
+    /// The virtual time of the failure.
     pub at: Duration,
-    /// The tasks alive then.
+    /// The tasks that were alive.
     pub live: Vec<Task>,
-    /// How many events had happened.
+    /// The number of earlier events.
     pub events: usize,
 }
 
-/// What a run leaves behind.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Record {
-    /// Everything that happened.
+    /// All events.
     pub trace: Vec<Event>,
     /// All tasks.
     pub tasks: Vec<Task>,
-    /// The conditions of `sometimes!` that were reached, and whether they were ever true.
+    /// The conditions of `sometimes!` that were reached; the value is `true` if the condition was true once.
     pub sometimes: BTreeMap<&'static str, bool>,
-    /// The first thing that went wrong.
+    /// The first failure.
     pub failed: Option<Failed>,
-    /// The virtual time it took.
+    /// The virtual duration of the run.
     pub took: Duration,
-    /// Polls of hooked tasks.
+    /// The number of polls of hooked tasks.
     pub steps: u64,
 }
 
-/// What a panic said.
+/// The message of a panic.
 #[must_use]
 pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
     payload

@@ -2,57 +2,57 @@ use std::sync::Arc;
 
 use super::Pulse;
 
-/// What one run is to be.
+/// The settings of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// All chance of the run comes from it.
+    /// The seed of all random decisions.
     pub seed: u64,
-    /// How tasks are interleaved.
+    /// The interleaving of tasks.
     pub interleaving: Interleaving,
-    /// What fault points do.
+    /// The effect of fault points.
     pub faults: Faults,
-    /// What the panic of a task does.
+    /// The effect of a panic of a task.
     pub panics: Panics,
-    /// What a task does that is started past the library.
+    /// The effect of a task that is started without a hook.
     pub foreign: ForeignTasks,
-    /// Polls of work, in all, or of services without the clock moving, after which the run fails.
+    /// The number of polls after which the run fails: of work in total, or of services while the clock stands still.
     pub step_limit: u64,
-    /// Where a watchdog on another thread can see that the run goes on.
+    /// The signal of progress, for a watchdog on another thread.
     pub pulse: Arc<Pulse>,
 }
 
-/// Tells how tasks are interleaved.
+/// The interleaving of tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interleaving {
-    /// As the seed wants it.
+    /// Determined by the seed.
     Seeded,
-    /// As tokio does it, only recorded.
+    /// Unchanged, as tokio does it; polls are only recorded.
     Plain,
 }
 
-/// Tells what fault points do.
+/// The effect of fault points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Faults {
     /// Each seed enables half of the points.
     Swarm,
-    /// None is ever a fault.
+    /// No point is a fault.
     Off,
 }
 
-/// Tells what a task means that is started past the library, with `tokio::spawn`, and not polled through a hook.
+/// The effect of a task that is started without a hook, for example with `tokio::spawn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForeignTasks {
-    /// It fails the run.
+    /// The run fails.
     Fail,
-    /// It runs, untested: not interleaved, and without a name. Only its panic is noticed.
+    /// The task runs untested: not interleaved, and without a name. Only its panic is noticed.
     Allow,
 }
 
-/// Tells what the panic of a task other than the body means.
+/// The effect of a panic of a task other than the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Panics {
-    /// It fails the run.
+    /// The run fails.
     Fail,
-    /// It is recorded in the trace only: for tests of what a program does about panics.
+    /// The panic is only recorded in the trace, for tests of how a program handles panics.
     Record,
 }

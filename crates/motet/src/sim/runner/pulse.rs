@@ -4,46 +4,46 @@ use std::sync::{Mutex, PoisonError};
 
 use super::TaskId;
 
-/// Shows another thread whether the run goes on, and which poll it is in.
+/// Shows another thread whether the run makes progress, and which task is polled.
 #[derive(Debug, Default)]
 pub struct Pulse {
     beats: AtomicU64,
-    /// One more than the number of the task whose poll runs; zero outside polls.
+    /// The number of the task that is polled, plus 1; 0 outside of polls.
     running: AtomicU64,
     held: AtomicU64,
     tasks: Mutex<Vec<String>>,
 }
 
 impl Pulse {
-    /// A number that changes as long as the run goes on.
+    /// A number that changes while the run makes progress.
     #[must_use]
     pub fn beats(&self) -> u64 {
         self.beats.load(Relaxed)
     }
 
-    /// Whether something real is waited for, so that a pause proves nothing.
+    /// Returns `true` if the run waits for another thread, so that a pause is not a hang.
     #[must_use]
     pub fn is_held(&self) -> bool {
         self.held.load(Relaxed) > 0
     }
 
-    /// Counts one more wait for something real, until [`release`](Self::release).
+    /// Notes a wait for another thread, until [`release`](Self::release).
     pub fn hold(&self) {
         self.held.fetch_add(1, Relaxed);
     }
 
-    /// Takes one [`hold`](Self::hold) back.
+    /// Ends a [`hold`](Self::hold).
     pub fn release(&self) {
         self.held.fetch_sub(1, Relaxed);
         self.beat();
     }
 
-    /// Shows that the run goes on.
+    /// Notes progress.
     pub fn beat(&self) {
         self.beats.fetch_add(1, Relaxed);
     }
 
-    /// Name and spawn site of the task whose poll runs.
+    /// The name and the spawn site of the task that is polled.
     #[must_use]
     pub fn running(&self) -> Option<String> {
         let number = self.running.load(Relaxed).checked_sub(1)?;

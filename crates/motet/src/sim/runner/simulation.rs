@@ -18,23 +18,23 @@ use super::{
 use crate::rng::Rng;
 use crate::sim::PollKind;
 
-/// One run: what its hooks and points talk to.
+/// The state of a run, which its hooks and points use.
 #[derive(Debug)]
 pub struct Simulation {
     run: u64,
     plan: Plan,
-    /// Drawn by the scheduler alone: what a program draws must not shift how its tasks are interleaved.
+    /// Used only by the scheduler: draws of the program must not change the interleaving.
     turns: RefCell<Rng>,
-    /// Drawn by fault points and choices.
+    /// Used by fault points and choices.
     points: RefCell<Rng>,
-    /// Seeds what the program itself draws.
+    /// The seed of the random numbers of the program.
     program: u64,
-    /// Nothing is recorded before the start and after the end: the clock outside the runtime is the real one.
+    /// Nothing is recorded before the start and after the end, since the clock outside of the runtime is the real one.
     start: Cell<Option<Instant>>,
     budget: Cell<usize>,
     steps: Cell<u64>,
     work_steps: Cell<u64>,
-    /// Since the clock last moved, and when that was.
+    /// The polls since the clock last moved, and the time of that move.
     service_steps: Cell<(Duration, u64)>,
     running: Cell<Option<TaskId>>,
     last_work: Cell<Duration>,
@@ -47,14 +47,14 @@ pub struct Simulation {
     driver: RefCell<Option<Waker>>,
 }
 
-/// How the next poll of a task is to be.
+/// The decision for the next poll of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// Put off: the task goes to the end of the run queue.
+    /// Delayed: the task goes to the end of the run queue.
     Skip,
-    /// With so many operations of the budget.
+    /// Limited to this number of operations of the budget.
     Leave(usize),
-    /// As it is.
+    /// Unchanged.
     Plain,
 }
 
@@ -87,36 +87,36 @@ impl Simulation {
         }
     }
 
-    /// Starts the virtual clock of the run; within its runtime, whose polls have this budget.
+    /// Starts the virtual clock of the run. Called within its runtime, whose polls have this budget.
     pub fn start(&self, budget: usize) {
         self.budget.set(budget);
         self.start.set(Some(Instant::now()));
     }
 
-    /// The plan.
+    /// The settings of the run.
     #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Virtual time since the start.
+    /// The virtual time since the start.
     #[must_use]
     pub fn now(&self) -> Duration {
         self.start.get().map_or(Duration::ZERO, |start| start.elapsed())
     }
 
-    /// When work was last polled.
+    /// The time of the last poll of work.
     #[must_use]
     pub fn last_work(&self) -> Duration {
         self.last_work.get()
     }
 
-    /// From here on, work that runs fails the run: it is beyond the limit of time.
+    /// Makes the next poll of work fail the run, since the time limit is reached.
     pub fn set_out_of_time(&self) {
         self.out_of_time.set(true);
     }
 
-    /// Who is woken when something goes wrong.
+    /// Sets the waker to wake at the first failure.
     pub fn set_driver(&self, waker: &Waker) {
         let mut driver = self.driver.borrow_mut();
         if !driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
@@ -124,13 +124,13 @@ impl Simulation {
         }
     }
 
-    /// Whether something went wrong.
+    /// Returns `true` if the run has failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.failed.borrow().is_some()
     }
 
-    /// Fails the run; only the first problem counts.
+    /// Fails the run. Only the first failure counts.
     pub fn fail(&self, problem: Problem) {
         if self.has_failed() || self.start.get().is_none() {
             return;
@@ -152,7 +152,7 @@ impl Simulation {
         live
     }
 
-    /// Ends the run: nothing is recorded from here on.
+    /// Ends the run. Nothing is recorded afterwards.
     #[must_use]
     pub fn finish(&self) -> Record {
         let took = self.now();
@@ -167,7 +167,7 @@ impl Simulation {
         }
     }
 
-    /// Puts an event of the running task into the trace.
+    /// Records an event of the current task.
     pub fn record(&self, what: What) {
         self.record_of(self.running.get(), what);
     }
@@ -176,12 +176,12 @@ impl Simulation {
         self.run
     }
 
-    /// What the thread's generator is seeded with while this is current.
+    /// The seed of the generator of the thread while this simulation is current.
     pub(super) const fn program_seed(&self) -> u64 {
         self.program
     }
 
-    /// Draws a number below the bound, for a point of the program.
+    /// Returns a random number below the bound, for a point of the program.
     pub(in crate::sim) fn draw_below(&self, bound: u64) -> u64 {
         self.points.borrow_mut().below(bound)
     }
@@ -232,13 +232,13 @@ impl Simulation {
         turn
     }
 
-    /// Counts the tasks of the runtime that no hook stands for.
+    /// The number of tasks of the runtime without a hook.
     fn foreign(&self) -> usize {
         let Ok(runtime) = Handle::try_current() else { return 0 };
         runtime.metrics().num_alive_tasks().saturating_sub(self.tasks.borrow().alive_in_runtime())
     }
 
-    /// Takes notice of a panic on the thread of the run: that of a task which no hook stands for is seen nowhere else.
+    /// Records a panic on the thread of the run. It is the only notice of a panic of a task without a hook.
     pub fn saw_panic(&self, message: &str) {
         if self.running.get().is_none() && self.plan.panics == Panics::Fail && self.foreign() > 0 {
             let task = "(a task that was started past the library)".to_owned();
@@ -246,8 +246,8 @@ impl Simulation {
         }
     }
 
-    /// Counts a poll towards the limit. Those of services start anew whenever the clock moves: their ticks
-    /// would reach the limit before a deadlock beside them shows, and only a loop without time never ends.
+    /// Counts a poll towards the limit. The count of services is reset whenever the clock moves: otherwise their ticks would
+    /// reach the limit before a deadlock is found, and only a loop in which no time passes is endless.
     fn count(&self, is_work: bool) -> u64 {
         if is_work {
             self.work_steps.set(self.work_steps.get() + 1);
@@ -260,8 +260,8 @@ impl Simulation {
         polls
     }
 
-    /// One poll in four is put off; of the others, one in four has its whole budget and the rest at most two
-    /// operations. With these rates 514 of 2000 seeds lost an update that plain runs never lost.
+    /// Delays a quarter of the polls. A quarter of the other polls have their whole budget, and the others have at most two
+    /// operations. With these rates, 514 of 2000 seeds lost an update that runs without a simulation never lost.
     fn draw_turn(&self) -> Turn {
         if self.plan.interleaving == Interleaving::Plain {
             return Turn::Plain;
@@ -276,7 +276,7 @@ impl Simulation {
         }
     }
 
-    /// The poll of a task begins; gives the task within whose poll that is.
+    /// Begins the poll of a task. Returns the task within whose poll it begins.
     pub(in crate::sim) fn enter(&self, task: TaskId) -> Option<TaskId> {
         self.plan.pulse.runs(Some(task));
         self.sites.borrow_mut().forget_latest();
@@ -297,7 +297,7 @@ impl Simulation {
         self.sites.borrow_mut().make(self.run)
     }
 
-    /// The poll of a future with a site begins, in the running task.
+    /// Begins the poll of a future with a site, in the current task.
     pub(in crate::sim) fn enter_site(&self, id: SiteId, waiting: &Arc<Waiting>) {
         self.sites.borrow_mut().enter(self.run, id, self.running.get(), waiting);
     }
@@ -306,7 +306,7 @@ impl Simulation {
         self.sites.borrow_mut().leave(id, pending);
     }
 
-    /// The future is dropped.
+    /// Notes that the future was dropped.
     pub(in crate::sim) fn drop_site(&self, id: SiteId) {
         self.sites.borrow_mut().remove(id);
     }

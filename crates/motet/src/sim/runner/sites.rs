@@ -1,4 +1,4 @@
-//! Where the tasks of a run are suspended.
+//! The operations in which the tasks of a run are suspended.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::TaskId;
 
-/// Numbers a site within all runs of the process, in the order in which they are made.
+/// The number of a site in the process, in the order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sim) struct SiteId {
     run: u64,
@@ -38,7 +38,7 @@ pub struct Waiting {
     pub operation: Operation,
     /// The name that the user gave to the component.
     pub name: Option<String>,
-    /// The operation runs code of its caller, which may wait for a future of another crate.
+    /// The operation runs code of its caller, which may await a future of another crate.
     pub runs_code: bool,
 }
 
@@ -58,7 +58,7 @@ pub struct Suspended(pub Vec<Waiting>);
 
 impl fmt::Display for Suspended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Users look for lines of their own code; lines of the library are shown only if there are no others.
+        // Users look for lines of their own code. Lines of the library are shown only if there is no other line.
         let is_users = |waiting: &&Waiting| !waiting.operation.at.file().starts_with(OWN);
         let users: Vec<&Waiting> = self.0.iter().filter(is_users).collect();
         let shown = if users.is_empty() { self.0.iter().collect() } else { users };
@@ -75,7 +75,7 @@ impl fmt::Display for Suspended {
     }
 }
 
-/// The common beginning of the paths of the library's own files.
+/// The common prefix of the paths of the library's own files.
 const OWN: &str = file!().split_at(file!().len() - "sim/runner/sites.rs".len()).0;
 
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::panic::Location;
 use super::{Suspended, Waiting};
 use crate::sim::PollKind;
 
-/// Numbers a task within its run, in the order of spawning.
+/// The number of a task in its run, in the order of spawning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskId(u32);
 
@@ -13,7 +13,7 @@ impl TaskId {
         self.0
     }
 
-    /// Its place in the table of tasks.
+    /// The index in the table of tasks.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -29,15 +29,15 @@ impl fmt::Display for TaskId {
 /// A task of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its number.
+    /// The number of the task.
     pub id: TaskId,
-    /// The name it was spawned under.
+    /// The name of the task.
     pub name: String,
-    /// Where it was spawned.
+    /// The line that spawned it.
     pub site: &'static Location<'static>,
-    /// What its polls mean.
+    /// The meaning of its polls.
     pub kind: PollKind,
-    /// How it ended, once it has.
+    /// The end of the task; `None` while it runs.
     pub end: Option<End>,
     /// The operations that the task is suspended in, as far as the library knows.
     pub suspended: Vec<Suspended>,
@@ -70,12 +70,12 @@ impl fmt::Display for Task {
     }
 }
 
-/// How a task ended.
+/// The end of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
-    /// It was ready.
+    /// It completed.
     Completed,
-    /// Its future was dropped before.
+    /// Its future was dropped before it completed.
     Dropped,
     /// It panicked.
     Panicked,
@@ -113,7 +113,7 @@ impl Tasks {
         self.all.get(id.index()).map_or_else(String::new, |task| task.name.clone())
     }
 
-    /// Takes note of the end, unless the task has ended before.
+    /// Records the end, unless the task has already ended.
     pub(super) fn end(&mut self, id: TaskId, end: End) -> bool {
         match self.all.get_mut(id.index()) {
             Some(task) if task.end.is_none() => {
@@ -133,7 +133,8 @@ impl Tasks {
         self.all.clone()
     }
 
-    /// Counts the tasks of the runtime that have not ended: all but the body, which is the first and runs in place.
+    /// The number of tasks of the runtime that have not ended. The body is not counted: it is the first task, and it is not
+    /// spawned.
     pub(super) fn alive_in_runtime(&self) -> usize {
         let is_body_alive = self.all.first().is_some_and(|body| body.end.is_none());
         self.alive - usize::from(is_body_alive)

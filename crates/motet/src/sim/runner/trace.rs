@@ -3,37 +3,37 @@ use std::time::Duration;
 
 use super::{End, Operation, TaskId};
 
-/// Something that happened in a run; two runs of one seed give equal events. 88 bytes each.
+/// An event of a run. Two runs of a seed have equal events. Its size is 88 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// Virtual time since the start of the run.
+    /// The virtual time since the start of the run.
     pub at: Duration,
-    /// The task that it happened to, or in.
+    /// The task of the event.
     pub task: Option<TaskId>,
-    /// What happened.
+    /// The kind of event.
     pub what: What,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum What {
     /// The task was spawned.
     Spawned,
-    /// The simulation put the poll off.
+    /// The simulation delayed the poll.
     Skipped,
-    /// A poll begins, with so many operations of the budget, or all of it.
+    /// A poll begins, with this number of operations of the budget, or with the whole budget.
     Polled(Option<usize>),
-    /// The poll was pending, in this operation if it is one of the library.
+    /// The poll was pending, in this operation of the library, if any.
     Pending(Option<Operation>),
-    /// The task is over.
+    /// The task has ended.
     Ended(End),
     /// An operation of the library.
     Op(&'static str),
     /// A pass through a fault point.
     Fault(&'static str, Act),
-    /// A choice was drawn.
+    /// A choice.
     Choice(usize),
-    /// An `always!` did not hold.
+    /// The condition of an `always!` was false.
     Broken(&'static str),
 }
 
@@ -57,16 +57,16 @@ impl fmt::Display for What {
     }
 }
 
-/// What a pass through a fault point does.
+/// The effect of a pass through a fault point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Act {
-    /// Nothing.
+    /// No effect.
     Pass,
-    /// It lets others run first.
+    /// Other tasks run first.
     Yield,
-    /// It waits.
+    /// A delay.
     Delay(Duration),
-    /// It fails.
+    /// A failure.
     Fail,
 }
 

@@ -1,4 +1,4 @@
-//! What the task that reads the source shares with all readers.
+//! The state that the task of the source shares with all readers.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -9,6 +9,7 @@ use slab::Slab;
 
 use crate::event::{Lag, Missed};
 use crate::stream::tasks::Panicked;
+use crate::task::wakers::wake_each;
 use crate::task::{Name, Scope};
 use crate::{mutant, sim};
 
@@ -22,28 +23,28 @@ pub(super) struct Hub<T> {
 struct State<T> {
     readers: Slab<Reader<T>>,
     end: Option<End>,
-    /// Who reads the source, while it waits.
+    /// The waker of the task that reads the source.
     driver: Option<Waker>,
 }
 
 struct Reader<T> {
     items: VecDeque<Arc<T>>,
-    /// Since it was told last.
+    /// Items that were dropped since the reader was last informed.
     missed: u64,
     waker: Option<Waker>,
-    /// It has had its part of the end.
-    told: bool,
+    /// The reader has received the end.
+    has_ended: bool,
 }
 
-/// How the source ended.
+/// The end of the source.
 pub(super) enum End {
     Over,
     CutOff,
-    /// The first reader who gets there rethrows it, the others its words.
+    /// The first reader that reaches it rethrows the panic, the other readers panic with its message.
     Panicked(Option<Box<Panicked>>, String),
 }
 
-/// What a reader gets.
+/// The result of a read.
 pub(super) enum Read<T> {
     Item(Result<Arc<T>, Missed>),
     Panicked(Box<Panicked>),
@@ -55,48 +56,48 @@ impl<T> Hub<T> {
     pub(super) fn new(lag: Lag, scope: Scope, name: Name, readers: usize) -> Self {
         let mut all = Slab::with_capacity(readers);
         for _ in 0..readers {
-            all.insert(Reader { items: VecDeque::new(), missed: 0, waker: None, told: false });
+            all.insert(Reader { items: VecDeque::new(), missed: 0, waker: None, has_ended: false });
         }
         Self { lag, scope, name, state: Mutex::new(State { readers: all, end: None, driver: None }) }
     }
 
-    /// Only our own code runs under this lock.
+    /// No user code runs under this lock.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn room(&self) -> usize {
+    fn capacity(&self) -> usize {
         match self.lag {
-            Lag::Wait(room) | Lag::DropOldest(room) => room.get(),
+            Lag::Wait(capacity) | Lag::DropOldest(capacity) => capacity.get(),
             Lag::Latest => 1,
         }
     }
 
-    /// Waits until the next item is wanted; says no when nobody is left to want it.
+    /// Waits until every reader has capacity for an item. Returns `false` if there is no reader any more.
     pub(super) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<bool> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
         if state.readers.is_empty() {
             return Poll::Ready(false);
         }
-        // Known whatever it waits for next, the source included: so that it hears that all have gone.
+        // Registered also while the task waits for the source, so that it is woken when the last reader is dropped.
         let replaced = state.driver.replace(waker);
         let full = matches!(self.lag, Lag::Wait(_))
-            && state.readers.iter().any(|(_, reader)| reader.items.len() >= self.room())
+            && state.readers.iter().any(|(_, reader)| reader.items.len() >= self.capacity())
             && !mutant!("stream.broadcast_no_wait");
         drop(state);
         drop(replaced);
         if full { Poll::Pending } else { Poll::Ready(true) }
     }
 
-    /// Gives the item to every reader.
+    /// Passes the item to every reader.
     pub(super) fn put(&self, item: T) {
         sim::op("stream.broadcast");
         let item = Arc::new(item);
         let (mut wakers, mut gone) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         for (_, reader) in &mut state.readers {
-            if reader.items.len() >= self.room() && !matches!(self.lag, Lag::Wait(_)) {
+            if reader.items.len() >= self.capacity() && !matches!(self.lag, Lag::Wait(_)) {
                 gone.extend(reader.items.pop_front());
                 reader.missed += u64::from(matches!(self.lag, Lag::DropOldest(_)));
             }
@@ -104,8 +105,8 @@ impl<T> Hub<T> {
             wakers.extend(reader.waker.take());
         }
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        // It may be the last of them.
+        wake_each(wakers);
+        // Outside of the lock: this may be the last reference to an item, whose drop is user code.
         drop(gone);
     }
 
@@ -119,7 +120,7 @@ impl<T> Hub<T> {
         let wakers: Vec<_> = state.readers.iter_mut().filter_map(|(_, reader)| reader.waker.take()).collect();
         drop(state);
         drop((driver, end));
-        wakers.into_iter().for_each(Waker::wake);
+        wake_each(wakers);
     }
 
     pub(super) fn poll_read(&self, reader: usize, cx: &Context<'_>) -> Poll<Read<T>> {
@@ -130,12 +131,12 @@ impl<T> Hub<T> {
         if this.missed > 0 {
             return Poll::Ready(Read::Item(Err(Missed(std::mem::take(&mut this.missed)))));
         }
-        let was_full = matches!(self.lag, Lag::Wait(_)) && this.items.len() >= self.room();
+        let was_full = matches!(self.lag, Lag::Wait(_)) && this.items.len() >= self.capacity();
         if let Some(item) = this.items.pop_front() {
-            // It may have been waited for.
+            // The task may wait for the capacity of this reader.
             let driver = if was_full { driver.take() } else { None };
             drop(state);
-            driver.into_iter().for_each(Waker::wake);
+            wake_each(driver);
             return Poll::Ready(Read::Item(Ok(item)));
         }
         let Some(end) = end else {
@@ -144,7 +145,7 @@ impl<T> Hub<T> {
             drop(replaced);
             return Poll::Pending;
         };
-        if std::mem::replace(&mut this.told, true) {
+        if std::mem::replace(&mut this.has_ended, true) {
             return Poll::Ready(Read::End);
         }
         Poll::Ready(match end {
@@ -161,22 +162,22 @@ impl<T> Hub<T> {
         matches!(state.end, Some(End::CutOff)) && state.readers[reader].items.is_empty()
     }
 
-    /// One more reader, who has before it what this one has.
+    /// Adds a reader with the unread items of the reader `like`.
     pub(super) fn join(&self, like: usize) -> usize {
         let mut state = self.lock();
-        let Reader { items, missed, told, .. } = &state.readers[like];
-        let reader = Reader { items: items.clone(), missed: *missed, waker: None, told: *told };
+        let Reader { items, missed, has_ended, .. } = &state.readers[like];
+        let reader = Reader { items: items.clone(), missed: *missed, waker: None, has_ended: *has_ended };
         state.readers.insert(reader)
     }
 
     pub(super) fn leave(&self, reader: usize) {
         let mut state = self.lock();
         let left = state.readers.remove(reader);
-        // It was perhaps the one that was waited for, or the last.
+        // The task may wait for the capacity of this reader; or this was the last reader.
         let driver = state.driver.take();
         let end = if state.readers.is_empty() { state.end.take() } else { None };
         drop(state);
-        driver.into_iter().for_each(Waker::wake);
+        wake_each(driver);
         drop((left, end));
     }
 

@@ -1,4 +1,4 @@
-//! One source for several readers.
+//! A stream with several readers.
 
 mod hub;
 mod reader;
@@ -13,31 +13,34 @@ use std::task::{Poll, ready};
 use futures_core::Stream;
 use tokio::task::coop::consume_budget;
 
+use super::error::{SetupProblem, StreamSetupError};
 use super::tasks::drop_caught;
 use crate::event::Lag;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::gate::Class;
 use crate::task::member::Member;
-use crate::task::{Name, Scope, ScopeClosedError};
+use crate::task::{Name, Scope};
 use hub::{End, Hub};
 pub use reader::Broadcast;
 
-/// Has a stream read by a task of its own, for so many readers.
+/// Reads a stream in a task, for this number of readers.
 pub(super) fn broadcast<S>(
     source: S,
     (scope, name, site): (&Scope, Name, &'static Location<'static>),
     readers: usize,
     lag: Lag,
-) -> Result<Vec<Broadcast<S::Item>>, ScopeClosedError<S>>
+) -> Result<Vec<Broadcast<S::Item>>, StreamSetupError<S>>
 where
     S: Stream<Item: Send + Sync + 'static> + Send + 'static,
 {
-    // Counted in for the moment, so that the source is there to be handed back.
-    let Some(_member) = Member::enter(&scope.0, Class::Work) else { return Err(ScopeClosedError(source)) };
+    // A member until the task has started, so that the scope cannot close after this check.
+    let Some(_member) = Member::enter(&scope.0, Class::Work) else {
+        return Err(StreamSetupError { stream: source, problem: SetupProblem::ScopeClosed });
+    };
     let hub = Arc::new(Hub::new(lag, scope.clone(), name.clone(), readers));
     let driver = Driver { source: Some(Box::pin(source)), hub: Arc::clone(&hub), ended: false };
     let spec = Spec::new(name, site, Class::Work, Stop::Drop);
-    drop(launch::<_, Plain>(&scope.0, spec, driver.drive()));
+    let _detached = launch::<_, Plain>(&scope.0, spec, driver.drive());
     Ok((0..readers).map(|reader| Broadcast::new(Arc::clone(&hub), reader)).collect())
 }
 
@@ -71,7 +74,7 @@ impl<S: Stream> Driver<S> {
     async fn step(&mut self) -> Step<S::Item> {
         let Self { source, hub, .. } = self;
         poll_fn(|cx| {
-            // Asked at each poll: the last reader may have gone.
+            // Checked at each poll, since the last reader may have been dropped.
             let wanted = ready!(hub.poll_wanted(cx));
             let Some(source) = source.as_mut().filter(|_| wanted) else { return Poll::Ready(Step::Over) };
             match catch_unwind(AssertUnwindSafe(|| source.as_mut().poll_next(cx))) {

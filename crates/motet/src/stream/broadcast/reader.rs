@@ -11,17 +11,18 @@ use super::hub::{Hub, Read};
 use crate::event::Missed;
 use crate::task::{Reason, ReasonKind};
 
-/// One reader of a stream that several read: see [`broadcast`](crate::stream::StreamCombinators::broadcast).
+/// A reader of a stream that has several: see [`broadcast`](crate::stream::StreamCombinators::broadcast).
 ///
-/// A clone is one more reader: it gets what this one has still to read, and what comes.
+/// A clone is a further reader. It receives the items that this reader has not read yet, and all later items.
 ///
 /// # Drop
-/// The others go on, and nobody waits for this one any more. When the last has gone, the source is dropped.
+/// The other readers continue, and the source does not wait for this reader any more. With the last reader, the source is
+/// dropped.
 ///
 /// # Panics
-/// When it is polled: with a panic of the source, after all items; one reader with the panic itself, the others with its
-/// words.
-#[must_use = "the source may wait for whoever does not read"]
+/// When it is polled, with a panic of the source, after all items: the first reader with the panic itself, the other readers with
+/// its message.
+#[must_use = "the source may wait for a reader that does not read"]
 pub struct Broadcast<T> {
     hub: Arc<Hub<T>>,
     reader: usize,
@@ -32,7 +33,8 @@ impl<T> Broadcast<T> {
         Self { hub, reader }
     }
 
-    /// Says why the stream ended before its source did, once all is read: its scope was cancelled.
+    /// Returns the reason of the cancellation if the stream ended before its source, because its scope was cancelled;
+    /// `None` while there are items to read.
     #[must_use]
     pub fn cut_off(&self) -> Option<Reason> {
         let reason = || self.hub.scope.reason().unwrap_or_else(|| Reason::of(ReasonKind::Shutdown));

@@ -6,18 +6,18 @@ use futures_core::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
 use super::Yielder;
-use super::course::{Course, Step};
+use super::state::{GeneratorState, GeneratorStep};
 
-/// Makes a stream of what an async function emits, which ends with an error if the function does.
+/// Creates a stream of the items that an async function emits, and of its error.
 ///
-/// What is emitted comes as `Ok`; a `?` in the body ends the stream with that error, as its last item. Otherwise it is a
-/// [`generator`](super::generator).
+/// An emitted item is yielded as `Ok`. A `?` in the body ends the stream, with the error as its last item. Apart from
+/// this, it behaves like a [`generator`](super::generator).
 ///
 /// # Drop
-/// As a [`generator`](super::generator).
+/// As with a [`generator`](super::generator).
 ///
 /// # Panics
-/// The stream, when it is polled: with a panic of the body. It has ended then.
+/// When the stream is polled, with a panic of the body. The stream has ended then.
 ///
 /// # Examples
 /// ```
@@ -29,7 +29,8 @@ use super::course::{Course, Step};
 /// #     if page == 2 { return Err("gone") }
 /// #     Ok(Page { lines: vec![page * 10, page * 10 + 1], next: Some(page + 1) })
 /// # }
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
 /// let lines = try_generator(async |mut y: Yielder<u32>| {
 ///     let mut next = Some(0);
 ///     while let Some(page) = next {
@@ -42,22 +43,22 @@ use super::course::{Course, Step};
 ///     Ok(())
 /// });
 /// assert_eq!(lines.collect::<Vec<_>>().await, [Ok(0), Ok(1), Ok(10), Ok(11), Err("gone")]);
-/// # });
+/// # }
 /// ```
 pub fn try_generator<T, E, B, F>(body: B) -> TryGenerator<T, E, F>
 where
     B: FnOnce(Yielder<T>) -> F,
     F: Future<Output = Result<(), E>>,
 {
-    TryGenerator { course: Course::new(|key| body(Yielder::new(key))) }
+    TryGenerator { state: GeneratorState::new(|key| body(Yielder::new(key))) }
 }
 
 pin_project! {
-    /// The stream of [`try_generator`]. It is fused, and allocates nothing, as a [`Generator`](super::Generator).
+    /// The stream of [`try_generator`]. It is fused, and allocates nothing.
     #[must_use = "a stream does nothing unless it is read"]
     pub struct TryGenerator<T, E, F: Future<Output = Result<(), E>>> {
         #[pin]
-        course: Course<T, F>,
+        state: GeneratorState<T, F>,
     }
 }
 
@@ -66,10 +67,10 @@ impl<T, E, F: Future<Output = Result<(), E>>> Stream for TryGenerator<T, E, F> {
 
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.project().course.poll(cx).map(|step| match step {
-            Step::Item(item) => Some(Ok(item)),
-            Step::End(Some(Err(error))) => Some(Err(error)),
-            Step::End(Some(Ok(())) | None) => None,
+        self.project().state.poll(cx).map(|step| match step {
+            GeneratorStep::Item(item) => Some(Ok(item)),
+            GeneratorStep::End(Some(Err(error))) => Some(Err(error)),
+            GeneratorStep::End(Some(Ok(())) | None) => None,
         })
     }
 
@@ -80,12 +81,12 @@ impl<T, E, F: Future<Output = Result<(), E>>> Stream for TryGenerator<T, E, F> {
 
 impl<T, E, F: Future<Output = Result<(), E>>> FusedStream for TryGenerator<T, E, F> {
     fn is_terminated(&self) -> bool {
-        self.course.is_over()
+        self.state.is_over()
     }
 }
 
 impl<T, E, F: Future<Output = Result<(), E>>> fmt::Debug for TryGenerator<T, E, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TryGenerator").field("over", &self.course.is_over()).finish_non_exhaustive()
+        f.debug_struct("TryGenerator").field("over", &self.state.is_over()).finish_non_exhaustive()
     }
 }

@@ -1,9 +1,9 @@
-//! Streams of what an async function emits.
+//! Streams of the items that an async function emits.
 
-mod course;
 mod fallible;
 mod plain;
 mod slot;
+mod state;
 mod yielder;
 
 pub use fallible::try_generator;

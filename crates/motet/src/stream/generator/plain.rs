@@ -6,22 +6,24 @@ use futures_core::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
 use super::Yielder;
-use super::course::{Course, Step};
+use super::state::{GeneratorState, GeneratorStep};
 
-/// Makes a stream of what an async function emits.
+/// Creates a stream of the items that an async function emits.
 ///
-/// The body runs while the stream is polled, in the reader's task: it is at rest until the first item is asked for, and
-/// between any two. It may await anything, borrow what lives longer than the stream, and call itself.
+/// The body runs in the task of the reader, only while the stream is polled: it starts when the reader asks for the first
+/// item, and pauses at each item until the reader asks for the next one. It may await any future, borrow values that
+/// outlive the stream, and be recursive.
 ///
 /// # When to use
-/// For a stream that is a loop in the end: pages, lines, events, a protocol. To have it run ahead in a task of its own,
-/// [`spawned`](crate::stream::StreamCombinators::spawned). With errors: [`try_generator`](crate::stream::try_generator).
+/// For a stream that is a loop: pages, lines, events, a protocol. To run the body ahead of the reader, in a task:
+/// [`spawned`](crate::stream::StreamCombinators::spawned). For a body with errors:
+/// [`try_generator`](crate::stream::try_generator).
 ///
 /// # Drop
-/// The body is dropped at the emit or await where it is, with what it holds.
+/// The body is dropped at its current emit or await, with its values.
 ///
 /// # Panics
-/// The stream, when it is polled: with a panic of the body. It has ended then.
+/// When the stream is polled, with a panic of the body. The stream has ended then.
 ///
 /// # Examples
 /// ```
@@ -29,7 +31,8 @@ use super::course::{Course, Step};
 /// use std::time::Duration;
 /// use tokio_stream::StreamExt as _;
 ///
-/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
 /// let batches = generator(async |mut y| {
 ///     for number in 1..=3 {
 ///         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -37,25 +40,25 @@ use super::course::{Course, Step};
 ///     }
 /// });
 /// assert_eq!(batches.collect::<Vec<_>>().await, [[1, 1], [2, 2], [3, 3]]);
-/// # });
+/// # }
 /// ```
 pub fn generator<T, B, F>(body: B) -> Generator<T, F>
 where
     B: FnOnce(Yielder<T>) -> F,
     F: Future<Output = ()>,
 {
-    Generator { course: Course::new(|key| body(Yielder::new(key))) }
+    Generator { state: GeneratorState::new(|key| body(Yielder::new(key))) }
 }
 
 pin_project! {
     /// The stream of [`generator`].
     ///
-    /// It is fused: polled after its end, it is at its end. It holds its body in place and allocates nothing. 32 items
-    /// are one operation of tokio's budget.
+    /// It is fused: polled after its end, it returns `None` again. It contains its body, and allocates nothing. 32 items
+    /// count as one operation of tokio's budget.
     #[must_use = "a stream does nothing unless it is read"]
     pub struct Generator<T, F: Future<Output = ()>> {
         #[pin]
-        course: Course<T, F>,
+        state: GeneratorState<T, F>,
     }
 }
 
@@ -64,9 +67,9 @@ impl<T, F: Future<Output = ()>> Stream for Generator<T, F> {
 
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.project().course.poll(cx).map(|step| match step {
-            Step::Item(item) => Some(item),
-            Step::End(_) => None,
+        self.project().state.poll(cx).map(|step| match step {
+            GeneratorStep::Item(item) => Some(item),
+            GeneratorStep::End(_) => None,
         })
     }
 
@@ -77,12 +80,12 @@ impl<T, F: Future<Output = ()>> Stream for Generator<T, F> {
 
 impl<T, F: Future<Output = ()>> FusedStream for Generator<T, F> {
     fn is_terminated(&self) -> bool {
-        self.course.is_over()
+        self.state.is_over()
     }
 }
 
 impl<T, F: Future<Output = ()>> fmt::Debug for Generator<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Generator").field("over", &self.course.is_over()).finish_non_exhaustive()
+        f.debug_struct("Generator").field("over", &self.state.is_over()).finish_non_exhaustive()
     }
 }

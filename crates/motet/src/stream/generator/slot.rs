@@ -1,23 +1,24 @@
-//! Where an item is handed over from the body of a generator to its stream.
+//! The slot in which the body of a generator hands an item to its stream.
 //!
-//! While a stream polls its body, a thread-local points to the stream's [`Slot`], which points to the one that was
-//! there before. An emit looks for the slot of its stream and finds it however deep it is called: in a generator within
-//! a generator, or behind futures of others.
+//! While a stream polls its body, a thread-local points to the [`Slot`] of the stream, and this slot points to the slot
+//! that was there before: the slots form a chain. An emit searches the chain for the slot of its stream, so it works in a
+//! generator within a generator, and within futures that poll the body of another generator.
 //!
-//! Mostly its slot is the innermost, is empty, and the body is polled with the waker that the stream is polled with. That
-//! is inlined into the body, and nothing is called; in a body that is inlined into its stream the compiler even sees
-//! through the thread-local. All else is kept out of the way of that.
+//! In the common case, the slot is the innermost one, it is empty, and the emit is polled with the waker of the stream.
+//! This case is inlined into the body and calls no function; if the body is inlined into its stream, the compiler also
+//! removes the thread-local. All other cases are in functions that are not inlined.
 //!
 //! # Safety
-//! 1. A slot is in the chain exactly while [`Slot::open`] runs, which puts it in and takes it out, by a guard also when
-//!    the body panics. So whatever is found in the chain is alive, and so is the waker that `open` borrows. `open`
-//!    borrows the slot mutably, and leaves it alone meanwhile: it is used by emits alone, through the chain.
-//! 2. A number is given to one slot and one key, made together, of one type of items, and never again. Whoever finds a
-//!    slot with the number of their key has found one of that type. An address would not do: the next stream may be at
-//!    the same one.
-//! 3. A key is invariant in the type of its items, so it cannot become one of another type or lifetime.
-//! 4. There is an item in a slot exactly while its mark is that of a full one.
-//! 5. No code of a user runs while there is a reference to what is in a slot, or between its item and its mark.
+//! 1. A slot is in the chain exactly while [`Slot::open`] runs, which adds it and removes it, with a guard also when the
+//!    body panics. So every slot of the chain is alive, and so is the waker that `open` borrows. `open` borrows the slot
+//!    mutably, and does not use it while the body runs: only emits use it, through the chain.
+//! 2. A number belongs to one slot and one key, which are created together for one type of items, and is never reused. So
+//!    a slot with the number of a key has the item type of that key. An address would not be enough: the next stream may
+//!    have the same one.
+//! 3. A key is invariant in the type of its items, so it cannot become a key of another type or lifetime.
+//! 4. A slot contains an item exactly while its mark is that of a full slot.
+//! 5. No user code runs while there is a reference to the content of a slot, or between the writes of its item and its
+//!    mark.
 #![allow(unsafe_code, reason = "a thread-local points to the slot of a stream")]
 
 use std::cell::{Cell, UnsafeCell};
@@ -32,52 +33,52 @@ use std::task::{Context, Poll, Waker};
 use crate::mutant;
 use crate::task::wakers::wake_each;
 
-/// What opens one slot, from within.
+/// The access of the body to its slot.
 pub(super) struct Key<T> {
     number: u64,
     items: PhantomData<fn(T) -> T>,
 }
 
-// The link is first: it is found without the type of the items.
+// The link is the first field: it is read without knowledge of the item type.
 #[repr(C)]
 pub(super) struct Slot<T> {
     link: Link,
     item: UnsafeCell<MaybeUninit<T>>,
-    /// Whom to wake when the item is taken: who waits within a task of the body's own, as in `FuturesUnordered`, which
-    /// polls it again only if it is woken.
+    /// The waker to wake when the item is taken: that of an emit in a group of the body, such as `FuturesUnordered`,
+    /// which polls the emit again only if it is woken.
     waits: Cell<Option<Waker>>,
 }
 
 struct Link {
-    /// The number of the slot if it is empty, its complement if it is full: with one comparison an emit knows that this
-    /// slot is its own, and has room.
+    /// The number of the slot if it is empty, the complement of the number if it is full. One comparison shows an emit
+    /// that the slot is its own, and empty.
     mark: Cell<u64>,
-    /// The waker with which the body is polled. It and `around` mean something while the slot is open.
+    /// The waker with which the body is polled. It and `around` are valid while the slot is open.
     waker: Cell<*const Waker>,
     around: Cell<*const Self>,
 }
 
-// SAFETY: the pointers are followed while the slot is open, which is a call, by the thread that makes the call and set
-// them there. The item and the waker may be sent.
+// SAFETY: the pointers are followed only while the slot is open, during a call, by the thread that makes the call and has
+// set them. The item and the waker are `Send`.
 unsafe impl<T: Send> Send for Slot<T> {}
-// SAFETY: of a slot that is shared nothing is read but its mark, and nothing is written: it is borrowed mutably while it
-// is open.
+// SAFETY: through a shared reference, only the mark is read, and nothing is written: a slot is borrowed mutably while it is
+// open.
 unsafe impl<T: Send> Sync for Slot<T> {}
-// A panic in a body leaves the chain as it was.
+// A panic in a body restores the chain.
 impl<T: UnwindSafe> UnwindSafe for Slot<T> {}
 impl<T: RefUnwindSafe> RefUnwindSafe for Slot<T> {}
 
-/// The end of the chain, so that an emit need not ask whether there is a slot at all.
-struct Nobody(Link);
+/// The end of the chain, so that an emit need not check whether there is a slot at all.
+struct ChainEnd(Link);
 
-// SAFETY: nobody has its number, so nothing is written to it.
-unsafe impl Sync for Nobody {}
+// SAFETY: no key has its number, so nothing is written to it.
+unsafe impl Sync for ChainEnd {}
 
-static NOBODY: Nobody =
-    Nobody(Link { mark: Cell::new(0), waker: Cell::new(ptr::null()), around: Cell::new(ptr::null()) });
+static CHAIN_END: ChainEnd =
+    ChainEnd(Link { mark: Cell::new(0), waker: Cell::new(ptr::null()), around: Cell::new(ptr::null()) });
 
 thread_local! {
-    static INNERMOST: Cell<*const Link> = const { Cell::new(&raw const NOBODY.0) };
+    static INNERMOST: Cell<*const Link> = const { Cell::new(&raw const CHAIN_END.0) };
 }
 
 impl<T> Slot<T> {
@@ -89,20 +90,20 @@ impl<T> Slot<T> {
         (Self { link, item, waits: Cell::new(None) }, Key { number, items: PhantomData })
     }
 
-    /// Polls the body, which finds the slot meanwhile.
-    // Not inlined by force: the body is inlined here as long as it is called in this one place.
+    /// Polls the body, with the slot in the chain.
+    // `inline` and not `inline(always)`: the body is inlined here because this is its only call.
     #[inline]
     pub(super) fn open<F: Future>(&mut self, body: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let around = INNERMOST.get();
         self.link.waker.set(cx.waker());
         self.link.around.set(around);
         let _restored = Restored(around);
-        // Of the whole slot: an emit finds the item behind the link.
+        // A pointer to the whole slot: an emit reaches the item through it.
         INNERMOST.set(ptr::from_mut(self).cast());
         body.poll(cx)
     }
 
-    /// Tells who waits for it that their item was taken.
+    /// Wakes the emit that waits for its item to be taken.
     #[inline]
     pub(super) fn wake_waiter(&mut self) {
         if self.waits.get_mut().is_some() {
@@ -133,15 +134,15 @@ impl<T> Slot<T> {
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        // The highest bit; no number has it.
+        // The sign bit is set in the complement of every number.
         self.link.mark.get().cast_signed() >= 0
     }
 
-    /// Puts the item inside; the slot is empty.
+    /// Puts the item into the slot, which is empty.
     #[inline(always)]
     fn put(&self, item: &mut Option<T>) {
         if let Some(item) = item.take() {
-            // SAFETY: 1 and 5: nobody else has a reference; by 4 there is nothing inside that would have to be dropped.
+            // SAFETY: 1 and 5: there is no other reference. 4: there is no item that would have to be dropped.
             unsafe { (*self.item.get()).write(item) };
             self.link.mark.set(!self.link.mark.get());
         }
@@ -155,14 +156,14 @@ impl<T> Drop for Slot<T> {
 }
 
 impl<T> Key<T> {
-    /// The same key, for an emit that holds it instead of its yielder.
+    /// A copy of the key for an emit.
     #[inline(always)]
     pub(super) const fn again(&self) -> Self {
         Self { number: self.number, items: PhantomData }
     }
 
-    /// Puts the item into the slot, and is ready when it has been taken from there. Until the item is inside it stays
-    /// where it is.
+    /// Puts the item into the slot, and is ready when the stream has taken it. Until the slot is empty, the item stays in
+    /// `item`.
     ///
     /// # Panics
     /// If the slot is not open on this thread.
@@ -185,21 +186,21 @@ impl<T> Key<T> {
         Poll::Pending
     }
 
-    /// The answer from within another generator. It writes nothing, and the compiler knows after it what it knew before.
+    /// Checks a slot that is not the innermost one. It writes nothing, so the compiler keeps what it knows of the body.
     #[cold]
     #[inline(never)]
     fn is_taken_afar(&self, innermost: *const Link) -> bool {
         self.find(innermost).is_some_and(Slot::is_empty)
     }
 
-    /// From within another generator, with a waker of somebody's own, or while the slot is full.
+    /// Puts the item from within another generator, with a waker of a group, or while the slot is full.
     #[cold]
     #[inline(never)]
     fn put_from_afar(&self, item: &mut Option<T>, cx: &Context<'_>) {
         let Some(slot) = self.find(INNERMOST.get()) else { outside() };
         // SAFETY: 1.
         let known = unsafe { &*slot.link.waker.get() };
-        // Before the slot is looked at: wakers are cloned by somebody's code.
+        // Before the slot is read: the clone of a waker may run user code.
         let waits = if known.will_wake(cx.waker()) { None } else { Some(cx.waker().clone()) };
         if slot.is_empty() {
             slot.put(item);
@@ -211,7 +212,7 @@ impl<T> Key<T> {
 
     fn find(&self, mut at: *const Link) -> Option<&Slot<T>> {
         loop {
-            // SAFETY: 1: every slot in the chain is alive, those around it too.
+            // SAFETY: 1: every slot of the chain is alive.
             let link = unsafe { at.as_ref() }?;
             let mark = link.mark.get();
             if mark == self.number || mark == !self.number {
@@ -223,7 +224,7 @@ impl<T> Key<T> {
     }
 }
 
-/// Takes the innermost slot out of the chain when it is dropped.
+/// Removes the innermost slot from the chain when it is dropped.
 struct Restored(*const Link);
 
 impl Drop for Restored {
@@ -237,12 +238,10 @@ impl Drop for Restored {
 #[inline(never)]
 #[track_caller]
 fn outside() -> ! {
-    panic!(
-        "an item is emitted outside of its generator: a yielder works in the body it was made for, and nowhere else"
-    )
+    panic!("an item was emitted outside of its generator; emit it in the body that received the yielder")
 }
 
-/// Numbers are given out to threads in blocks, so that two that make streams do not write to the same place.
+/// Returns a new number. A thread takes numbers in blocks, so that threads that create streams do not share a cache line.
 fn next_number() -> u64 {
     const BLOCK: u64 = 4096;
     static BLOCKS: AtomicU64 = AtomicU64::new(0);
@@ -251,7 +250,7 @@ fn next_number() -> u64 {
     }
     let mut number = NEXT.get();
     if number.is_multiple_of(BLOCK) {
-        // 63 bits are not used up: at a million streams a second it takes a quarter of a million years. Zero is nobody's.
+        // 63 bits last for 290 000 years at a million streams per second. Zero is the number of the end of the chain.
         number = BLOCKS.fetch_add(BLOCK, Ordering::Relaxed) + 1;
     }
     NEXT.set(number + 1);

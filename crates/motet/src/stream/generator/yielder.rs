@@ -10,10 +10,10 @@ use super::slot::Key;
 use crate::sim;
 use crate::sim::Site;
 
-/// What the body of a generator emits its items with.
+/// The handle with which the body of a generator emits items.
 ///
 /// It belongs to one stream, and works while that stream polls its body: in the body itself, in futures that the body
-/// awaits, and in generators inside of it.
+/// awaits, and in generators within the body.
 pub struct Yielder<T>(Key<T>);
 
 impl<T> Yielder<T> {
@@ -21,23 +21,24 @@ impl<T> Yielder<T> {
         Self(key)
     }
 
-    /// Gives an item to whoever reads the stream, and waits until they ask for the next.
+    /// Yields an item to the reader of the stream, and waits until the reader asks for the next one.
     ///
-    /// It borrows the yielder until then, so that there is one item at a time, and items keep their order: two emits at
-    /// once do not compile.
+    /// The future borrows the yielder, so that there is one item at a time, and items keep their order: two emits at once
+    /// do not compile.
     ///
     /// # Cancel safety
-    /// Once it was polled and the place was free, the item is on its way, also if the future is dropped: a `select` that
-    /// drops it in the same turn loses nothing. One that was never polled has emitted nothing, and its item is dropped
-    /// with it.
+    /// Safe after a poll that found the slot empty: the reader receives the item, also if the future is dropped. A `select!`
+    /// that drops the future in the same iteration loses nothing. A future that was never polled has emitted nothing, and
+    /// drops its item.
     ///
     /// # Panics
-    /// If it is polled where its stream does not poll its body: in another stream or task, on another thread, or after
-    /// the stream has gone.
+    /// If it is polled while its stream does not poll its body: in another stream or task, on another thread, or after the
+    /// stream was dropped.
     ///
     /// # Examples
     /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
     /// use tokio_stream::StreamExt as _;
     /// let squares = motet::stream::generator(async |mut y| {
     ///     for number in 1..=3 {
@@ -45,12 +46,12 @@ impl<T> Yielder<T> {
     ///     }
     /// });
     /// assert_eq!(squares.collect::<Vec<_>>().await, [1, 4, 9]);
-    /// # });
+    /// # }
     /// ```
     ///
     /// ```compile_fail,E0499
     /// let both = motet::stream::generator(async |mut y| {
-    ///     tokio::join!(y.emit(1), y.emit(2)); // which would be first?
+    ///     tokio::join!(y.emit(1), y.emit(2)); // the order would be undefined
     /// });
     /// ```
     #[inline]
@@ -67,25 +68,26 @@ impl<T> Yielder<T> {
     /// Emits all items of a stream, and returns at its end.
     ///
     /// # Cancel safety
-    /// What was taken from the stream is on its way; the stream is dropped with the future, unless it is lent as
-    /// `&mut stream`.
+    /// The reader receives every item that was taken from the stream. The stream is dropped with the future, unless it is
+    /// passed as `&mut stream`.
     ///
     /// # Panics
-    /// As [`emit`](Self::emit).
+    /// As with [`emit`](Self::emit).
     ///
     /// # Examples
     /// ```
     /// use motet::stream::generator;
     /// use tokio_stream::StreamExt as _;
     ///
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
     /// let framed = generator(async |mut y| {
     ///     y.emit(0).await;
     ///     y.emit_all(tokio_stream::iter([1, 2])).await;
     ///     y.emit(3).await;
     /// });
     /// assert_eq!(framed.collect::<Vec<_>>().await, [0, 1, 2, 3]);
-    /// # });
+    /// # }
     /// ```
     #[track_caller]
     pub fn emit_all<S: Stream<Item = T>>(&mut self, stream: S) -> impl Future<Output = ()> {
@@ -100,13 +102,13 @@ impl<T> Yielder<T> {
     /// Emits the items of a stream up to its first error.
     ///
     /// # Cancel safety
-    /// As [`emit_all`](Self::emit_all).
+    /// As with [`emit_all`](Self::emit_all).
     ///
     /// # Errors
-    /// The first error of the stream, which is left there.
+    /// The first error of the stream. No further item is taken from the stream.
     ///
     /// # Panics
-    /// As [`emit`](Self::emit).
+    /// As with [`emit`](Self::emit).
     #[track_caller]
     pub fn try_emit_all<S, E>(&mut self, stream: S) -> impl Future<Output = Result<(), E>>
     where
@@ -132,7 +134,7 @@ async fn next<S: Stream>(mut stream: Pin<&mut S>) -> Option<S::Item> {
 pub struct Emit<'a, T> {
     key: Key<T>,
     yielder: PhantomData<&'a mut Yielder<T>>,
-    /// Until there is a place for it.
+    /// The item, until the slot is empty.
     item: Option<T>,
     site: Site,
 }
@@ -143,7 +145,7 @@ impl<T> Unpin for Emit<'_, T> {}
 impl<T> Future for Emit<'_, T> {
     type Output = ();
 
-    // Within the body whatever its size: an emit is two of these.
+    // Always inlined into the body: an emit is two of these calls.
     #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let entered = self.site.enter();
@@ -153,7 +155,7 @@ impl<T> Future for Emit<'_, T> {
 }
 
 impl<T> Emit<'_, T> {
-    // Within the body whatever its size: an emit is two of these.
+    // Always inlined into the body: an emit is two of these calls.
     #[inline(always)]
     fn poll_here(mut self: Pin<&mut Self>, cx: &Context<'_>) -> Poll<()> {
         let Self { key, item, .. } = &mut *self;

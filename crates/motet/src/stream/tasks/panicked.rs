@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::task::{Name, Scope};
 
-/// What became of an item.
+/// The result of the function for an item.
 pub(super) type Outcome<O> = Result<O, Box<Panicked>>;
 
-/// A panic on its way to the reader. If it does not get there, it goes to the scope: none is lost.
+/// A panic for the reader. If it is dropped before the reader receives it, it is passed to the scope, so none is lost.
 pub(crate) struct Panicked {
     payload: Option<Box<dyn Any + Send>>,
     scope: Scope,
@@ -22,7 +22,7 @@ impl Panicked {
     pub(crate) fn rethrow(mut self) -> ! {
         match self.payload.take() {
             Some(payload) => resume_unwind(payload),
-            None => unreachable!("it is rethrown once"),
+            None => unreachable!("a panic is rethrown once"),
         }
     }
 }
@@ -41,7 +41,7 @@ impl fmt::Debug for Panicked {
     }
 }
 
-/// Drops what is somebody's; the panic of that goes to the scope.
+/// Drops a value of a user. A panic of its drop is passed to the scope.
 pub(crate) fn drop_caught<T>(dropped: T, scope: &Scope, name: &Name) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(dropped))) {
         drop(Panicked::new(payload, scope, name));

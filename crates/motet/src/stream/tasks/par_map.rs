@@ -5,11 +5,12 @@ use futures_core::Stream;
 
 use super::spawned::Spawned;
 use super::state::{Order, State};
-use crate::task::{Name, Scope, ScopeClosedError};
+use crate::stream::error::{SetupProblem, StreamSetupError};
+use crate::task::{Name, Scope};
 
-/// Sets up workers that apply a function to the items of a stream: see
+/// The settings of workers that apply a function to the items of a stream: see
 /// [`par_map`](crate::stream::StreamCombinators::par_map).
-#[must_use = "nothing is started before its order is known"]
+#[must_use = "`ordered` or `unordered` starts the workers"]
 pub struct ParMap<S, F> {
     source: S,
     map: F,
@@ -18,22 +19,16 @@ pub struct ParMap<S, F> {
 }
 
 impl<S: Stream, F> ParMap<S, F> {
-    #[track_caller]
     pub(crate) fn new(source: S, workers: usize, map: F) -> Self {
-        assert!(workers > 0, "no worker works on nothing: ask for one at least");
         Self { source, map, workers, window: None }
     }
 
-    /// Takes at most so many items from the source that are not consumed, those in work included.
+    /// Sets the most items that are taken from the source and not consumed, including the items in progress. It must be
+    /// at least 1.
     ///
-    /// By default twice as many as the workers take at once: two for each while work waits for something, up to 128 for
-    /// each while all of it is done at once.
-    ///
-    /// # Panics
-    /// If it is none.
-    #[track_caller]
+    /// The default is twice the number that the workers take at once: two for each worker while the function has to wait,
+    /// and up to 128 for each worker while it does not.
     pub fn window(mut self, items: usize) -> Self {
-        assert!(items > 0, "a window without room lets nothing through");
         self.window = Some(items);
         self
     }
@@ -45,31 +40,31 @@ where
     F: Fn(S::Item) -> Fut + Send + Sync + 'static,
     Fut: Future<Output: Send> + Send + 'static,
 {
-    /// Starts the workers in a scope, under a name; results come in the order of the source.
+    /// Starts the workers in the scope. The results have the order of the source.
     ///
-    /// What is done waits for what comes before it, and the workers stop when the window is full.
+    /// A result waits for the results before it, and the workers stop when the window is full.
     ///
     /// # Errors
-    /// [`ScopeClosedError`] with this, if the scope has ended.
+    /// [`StreamSetupError`] with these settings, if the scope has ended, or the number of workers or the window is zero.
     #[track_caller]
     pub fn ordered(
         self,
         scope: &Scope,
         name: impl Into<Name>,
-    ) -> Result<Spawned<Fut::Output>, ScopeClosedError<Self>> {
+    ) -> Result<Spawned<Fut::Output>, StreamSetupError<Self>> {
         self.start(Order::Source, scope, name.into(), Location::caller())
     }
 
-    /// Starts the workers in a scope, under a name; results come as they are done.
+    /// Starts the workers in the scope. The results have the order in which they complete.
     ///
     /// # Errors
-    /// [`ScopeClosedError`] with this, if the scope has ended.
+    /// As with [`ordered`](Self::ordered).
     #[track_caller]
     pub fn unordered(
         self,
         scope: &Scope,
         name: impl Into<Name>,
-    ) -> Result<Spawned<Fut::Output>, ScopeClosedError<Self>> {
+    ) -> Result<Spawned<Fut::Output>, StreamSetupError<Self>> {
         self.start(Order::Done, scope, name.into(), Location::caller())
     }
 
@@ -79,15 +74,29 @@ where
         scope: &Scope,
         name: Name,
         site: &'static Location<'static>,
-    ) -> Result<Spawned<Fut::Output>, ScopeClosedError<Self>> {
+    ) -> Result<Spawned<Fut::Output>, StreamSetupError<Self>> {
+        let zero = match (self.workers, self.window) {
+            (0, _) => Some("workers"),
+            (_, Some(0)) => Some("window"),
+            _ => None,
+        };
+        if let Some(setting) = zero {
+            return Err(StreamSetupError { stream: self, problem: SetupProblem::Zero(setting) });
+        }
         let Self { source, map, workers, window } = self;
         let state = State::new(order, workers, window);
-        Spawned::start(source, map, workers, state, (scope, name, site))
-            .map_err(|(source, map)| ScopeClosedError(Self { source, map, workers, window }))
+        Spawned::start(source, map, workers, state, (scope, name, site)).map_err(|(source, map)| {
+            let stream = Self { source, map, workers, window };
+            StreamSetupError { stream, problem: SetupProblem::ScopeClosed }
+        })
     }
 }
 
 impl<S, F> ParMap<S, F> {
+    pub(super) fn source(&self) -> &S {
+        &self.source
+    }
+
     pub(super) fn into_source(self) -> S {
         self.source
     }

@@ -10,25 +10,21 @@ use pin_project_lite::pin_project;
 use super::par_map::ParMap;
 use super::spawned::Spawned;
 use super::state::Order;
-use crate::task::{Name, Reason, Scope, ScopeClosedError};
+use crate::stream::error::{SetupProblem, StreamSetupError};
+use crate::task::{Name, Reason, Scope};
 
-/// Sets up workers that apply a function to batches of items: see
+/// The settings of workers that apply a function to batches of items: see
 /// [`par_map_batched`](crate::stream::StreamCombinators::par_map_batched).
-#[must_use = "nothing is started before its order is known"]
+#[must_use = "`ordered` or `unordered` starts the workers"]
 pub struct ParMapBatched<S, F>(ParMap<Batches<S>, F>);
 
 impl<S: Stream, F> ParMapBatched<S, F> {
-    #[track_caller]
     pub(crate) fn new(source: S, workers: usize, max_items: usize, map: F) -> Self {
-        assert!(max_items > 0, "a batch has one item at least");
         Self(ParMap::new(Batches { stream: Some(source), max_items }, workers, map))
     }
 
-    /// Takes at most so many batches from the source that are not consumed, those in work included.
-    ///
-    /// # Panics
-    /// If it is none.
-    #[track_caller]
+    /// Sets the most batches that are taken from the source and not consumed, including the batches in progress. It must
+    /// be at least 1.
     pub fn window(self, batches: usize) -> Self {
         Self(self.0.window(batches))
     }
@@ -41,37 +37,50 @@ where
     Fut: Future<Output = Vec<O>> + Send + 'static,
     O: Send + 'static,
 {
-    /// Starts the workers in a scope, under a name; results come in the order of the source.
+    /// Starts the workers in the scope. The results have the order of the source.
     ///
     /// # Errors
-    /// [`ScopeClosedError`] with this, if the scope has ended.
+    /// [`StreamSetupError`] with these settings, if the scope has ended, or the number of workers, `max_items` or the window
+    /// is zero.
     #[track_caller]
     pub fn ordered(
         self,
         scope: &Scope,
         name: impl Into<Name>,
-    ) -> Result<SpawnedBatches<O>, ScopeClosedError<Self>> {
-        let started = self.0.start(Order::Source, scope, name.into(), Location::caller());
-        started.map(SpawnedBatches::new).map_err(|ScopeClosedError(back)| ScopeClosedError(Self(back)))
+    ) -> Result<SpawnedBatches<O>, StreamSetupError<Self>> {
+        self.start(Order::Source, scope, name.into(), Location::caller())
     }
 
-    /// Starts the workers in a scope, under a name; results come as their batches are done.
+    /// Starts the workers in the scope. The results have the order in which their batches complete.
     ///
     /// # Errors
-    /// [`ScopeClosedError`] with this, if the scope has ended.
+    /// As with [`ordered`](Self::ordered).
     #[track_caller]
     pub fn unordered(
         self,
         scope: &Scope,
         name: impl Into<Name>,
-    ) -> Result<SpawnedBatches<O>, ScopeClosedError<Self>> {
-        let started = self.0.start(Order::Done, scope, name.into(), Location::caller());
-        started.map(SpawnedBatches::new).map_err(|ScopeClosedError(back)| ScopeClosedError(Self(back)))
+    ) -> Result<SpawnedBatches<O>, StreamSetupError<Self>> {
+        self.start(Order::Done, scope, name.into(), Location::caller())
+    }
+
+    fn start(
+        self,
+        order: Order,
+        scope: &Scope,
+        name: Name,
+        site: &'static Location<'static>,
+    ) -> Result<SpawnedBatches<O>, StreamSetupError<Self>> {
+        if self.0.source().max_items == 0 {
+            return Err(StreamSetupError { stream: self, problem: SetupProblem::Zero("max_items") });
+        }
+        let started = self.0.start(order, scope, name, site);
+        started.map(SpawnedBatches::new).map_err(|error| error.map(Self))
     }
 }
 
 pin_project! {
-    /// What a stream has ready, as one item.
+    /// A stream of the items that another stream has ready.
     struct Batches<S> {
         #[pin]
         stream: Option<S>,
@@ -100,8 +109,8 @@ impl<S: Stream> Stream for Batches<S> {
     }
 }
 
-/// The results of batches, one by one: a [`Spawned`] of what [`ParMapBatched`] gives.
-#[must_use = "its tasks wait for whoever reads it"]
+/// The results of batches, one by one.
+#[must_use = "the tasks wait until the stream is read"]
 #[allow(unnameable_types, reason = "users read it as a stream")]
 pub struct SpawnedBatches<T> {
     batches: Spawned<Vec<T>>,
@@ -113,7 +122,7 @@ impl<T> SpawnedBatches<T> {
         Self { batches, ready: Vec::new().into_iter() }
     }
 
-    /// Says why the stream ended before its source did: see [`Spawned::cut_off`].
+    /// The reason if the stream ended before its source: see [`Spawned::cut_off`].
     #[must_use]
     pub fn cut_off(&self) -> Option<Reason> {
         self.batches.cut_off()

@@ -1,4 +1,4 @@
-//! What the tasks of a stream share with each other and with its reader.
+//! The state that the tasks of a stream share with each other and with its reader.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -22,15 +22,15 @@ pub(super) struct Shared<S: Stream, F, O> {
 
 struct Inner<S: Stream, O> {
     state: State<S::Item, Outcome<O>>,
-    /// While it is at rest.
+    /// `None` while a worker reads it, and after its end.
     source: Option<Pin<Box<S>>>,
     idle: VecDeque<(usize, Waker)>,
     reader: Option<Waker>,
-    /// The reader has gone.
+    /// The reader was dropped.
     closed: bool,
 }
 
-/// Whom to wake, once the lock is released.
+/// Wakers to wake after the lock is released.
 #[derive(Default)]
 struct Wakes {
     worker: Option<Waker>,
@@ -45,23 +45,24 @@ impl Wakes {
     }
 }
 
-/// What a worker has got.
+/// The next step of a worker.
 pub(super) enum Claimed<S: Stream> {
     Item(u64, S::Item),
     Source(Pin<Box<S>>, usize),
     Over,
 }
 
-/// The side of the reader, whatever is at the other.
+/// The reader's side of the state, without the types of the source and the function.
 pub(super) trait Outlet<O>: Send + Sync {
-    /// Moves results to the reader, who has consumed so many beside the first of the last ones; says no at the end.
+    /// Moves results to the reader. `consumed` is the number of results that it has consumed since the last call, without
+    /// the first one. Returns `false` at the end.
     fn poll_collect(
         &self,
         consumed: &mut usize,
         into: &mut VecDeque<Outcome<O>>,
         cx: &Context<'_>,
     ) -> Poll<bool>;
-    /// The reader goes.
+    /// Notes that the reader was dropped.
     fn leave(&self);
     fn cut_off(&self) -> Option<Reason>;
     fn counts(&self) -> Counts;
@@ -85,24 +86,24 @@ impl<S: Stream, F, O> Shared<S, F, O> {
         Self { map, scope, name, inner: Mutex::new(inner) }
     }
 
-    /// Only our own code runs under this lock.
+    /// No user code runs under this lock.
     fn lock(&self) -> MutexGuard<'_, Inner<S, O>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a worker what to do, or parks it.
+    /// Returns the next step of a worker, or registers its waker.
     pub(super) fn poll_claim(&self, worker: usize, cx: &Context<'_>) -> Poll<Claimed<S>> {
-        // Cloned outside of the lock, and only if it is needed.
+        // Cloned outside of the lock, and only if the worker has to wait.
         let mut waker = None;
         loop {
             let mut inner = self.lock();
-            // The reader has gone, and has taken the source with it.
+            // After the drop of the reader, which has dropped the source.
             let claim = if inner.closed { Claim::Over } else { inner.state.claim() };
             let claimed = match claim {
                 Claim::Item(number, item) => Claimed::Item(number, item),
                 Claim::Source(count) => match inner.source.take() {
                     Some(source) => Claimed::Source(source, count),
-                    None => unreachable!("it is there while it is at rest"),
+                    None => unreachable!("an available source is stored"),
                 },
                 Claim::Over => Claimed::Over,
                 Claim::Wait => {
@@ -124,7 +125,7 @@ impl<S: Stream, F, O> Shared<S, F, O> {
                     return Poll::Pending;
                 }
             };
-            // Polled for another reason than that it was woken from the list.
+            // The worker may be in the list, if it was polled without being woken from there.
             let at = inner.idle.iter().position(|(idle, _)| *idle == worker);
             let listed = at.and_then(|at| inner.idle.remove(at));
             let wakes = inner.wakes();
@@ -135,12 +136,12 @@ impl<S: Stream, F, O> Shared<S, F, O> {
         }
     }
 
-    /// Puts the source back, if there is more to come of it, and numbers what was taken.
+    /// Puts the source back, unless it has ended. Returns the number of the first item that was taken.
     pub(super) fn took(&self, source: Option<Pin<Box<S>>>, count: usize) -> u64 {
         sim::op("stream.take");
         let mut inner = self.lock();
         let first = inner.state.took(count, source.is_none());
-        // Nobody claims it any more if the reader has gone: it goes with the worker.
+        // Without a reader, no worker takes the source any more: this worker drops it.
         let unwanted = if inner.closed { source } else { std::mem::replace(&mut inner.source, source) };
         let wakes = inner.wakes();
         drop(inner);
@@ -149,7 +150,7 @@ impl<S: Stream, F, O> Shared<S, F, O> {
         first
     }
 
-    /// Hands over results, and what was not begun.
+    /// Stores results, and updates the state.
     pub(super) fn deliver(
         &self,
         first: u64,
@@ -170,7 +171,7 @@ impl<S: Stream, F, O> Shared<S, F, O> {
         wakes.wake();
     }
 
-    /// A worker has gone before its end.
+    /// Notes that a worker was dropped before its end.
     pub(super) fn cut_off(&self) {
         let mut inner = self.lock();
         inner.state.cut_off();
@@ -223,7 +224,7 @@ where
                 (Found::Nothing, waker) => std::mem::replace(&mut inner.reader, waker),
                 (_, waker) => waker,
             };
-            // There may be room for a worker now.
+            // A worker may have capacity for an item now.
             let wakes = inner.wakes();
             drop(inner);
             wakes.wake();

@@ -19,24 +19,24 @@ use crate::task::member::Member;
 use crate::task::{Name, Reason, Scope, Task};
 use crate::{mutant, sim};
 
-/// A stream whose items come from tasks of a scope.
+/// A stream whose items are produced by tasks of a scope.
 ///
-/// It shows up in the snapshots of its scope, with how far it is ahead of its reader.
+/// Snapshots of the scope contain it, with the number of items that it is ahead of its reader.
 ///
 /// # Drop
 /// Its tasks are cancelled: they are dropped at their next await, with the source.
 ///
 /// # Panics
-/// When it is polled: with the panic of the source, or of the work on an item, in the place of the item. It can be read
-/// on after that. A panic that nobody reads goes to the scope.
-#[must_use = "its tasks wait for whoever reads it"]
+/// When it is polled, with a panic of the source, or of the function, in place of the item. The stream continues after it.
+/// A panic that is not read is passed to the scope.
+#[must_use = "the tasks wait until the stream is read"]
 pub struct Spawned<T> {
     outlet: Arc<dyn Outlet<T>>,
     ready: VecDeque<Outcome<T>>,
-    /// The first of what was collected is handed out. It was counted as consumed then, so that the room of it is used
-    /// while the reader is busy with it.
+    /// The first collected item was yielded. It was counted as consumed when it was collected, so that a worker can take
+    /// another item while the reader is busy with it.
     first_is_out: bool,
-    /// Of the others.
+    /// The number of further collected items that were yielded.
     consumed: usize,
     over: bool,
     tasks: Vec<Task<()>>,
@@ -44,7 +44,7 @@ pub struct Spawned<T> {
 }
 
 impl<T: Send + 'static> Spawned<T> {
-    /// Starts the tasks; gives source and function back if the scope is closed.
+    /// Starts the tasks. Returns the source and the function if the scope is closed.
     pub(super) fn start<S, F, Fut>(
         source: S,
         map: F,
@@ -57,7 +57,7 @@ impl<T: Send + 'static> Spawned<T> {
         F: Fn(S::Item) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        // Counted in for the moment, so that the scope cannot close between two tasks.
+        // A member until all tasks have started, so that the scope cannot close between two of them.
         let Some(_member) = Member::enter(&scope.0, Class::Work) else { return Err((source, map)) };
         let shared = Arc::new(Shared::new(source, map, state, scope.clone(), name.clone()));
         let tasks = (0..workers).filter_map(|number| {
@@ -92,10 +92,11 @@ fn show<T>(workers: usize, outlet: &dyn Outlet<T>) -> Stats {
 }
 
 impl<T> Spawned<T> {
-    /// Says why the stream ended before its source did: its scope was cancelled.
+    /// The reason of the cancellation if the stream ended before its source, because its scope was cancelled. `None` while
+    /// there are items to read, and after the end of the source.
     ///
-    /// A reader in the same scope is cancelled as well and has no need to ask. One that outlives the scope does: to it,
-    /// a stream that was cut off ends like any other. `None` while there is more to read, and after a real end.
+    /// For a reader that outlives the scope of the stream: it sees the same end in both cases. A reader in the same scope is
+    /// cancelled as well.
     #[must_use]
     pub fn cut_off(&self) -> Option<Reason> {
         if self.over { self.outlet.cut_off() } else { None }
@@ -110,7 +111,7 @@ impl<T> Stream for Spawned<T> {
         let this = &mut *self;
         loop {
             if sim::is_current() && !this.ready.is_empty() {
-                // Each item is an operation where interleavings are explored.
+                // In a simulation, each item is an operation, so that more interleavings are explored.
                 ready!(coop::poll_proceed(cx)).made_progress();
             }
             if let Some(outcome) = this.ready.pop_front() {
@@ -123,7 +124,7 @@ impl<T> Stream for Spawned<T> {
             if this.over {
                 return Poll::Ready(None);
             }
-            // What is collected together is one operation.
+            // The items that are collected at once are one operation.
             let operation = ready!(coop::poll_proceed(cx));
             this.over = !ready!(this.outlet.poll_collect(&mut this.consumed, &mut this.ready, cx));
             this.first_is_out = false;
@@ -144,7 +145,7 @@ impl<T> Unpin for Spawned<T> {}
 impl<T> Drop for Spawned<T> {
     fn drop(&mut self) {
         if !self.over && !mutant!("stream.keep_tasks") {
-            let reason = Reason::requested("nobody reads the stream");
+            let reason = Reason::requested("the stream was dropped");
             self.tasks.iter().for_each(|task| task.cancel(reason.clone()));
         }
         self.outlet.leave();

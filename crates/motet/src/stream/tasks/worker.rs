@@ -1,4 +1,4 @@
-//! A task that takes items from the source, works on them, and hands over what comes of it.
+//! A task that takes items from the source, applies the function to them, and delivers the results.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use super::panicked::{Outcome, Panicked};
 use super::shared::{Claimed, Shared};
 use crate::mutant;
 
-/// Works until the source is at its end, and all that came from it is delivered.
+/// Runs until the source has ended and all results are delivered.
 pub(super) async fn work<S, F, Fut, O>(shared: Arc<Shared<S, F, O>>, number: usize)
 where
     S: Stream,
@@ -42,15 +42,15 @@ where
 struct Worker<'a, S: Stream, F, O> {
     shared: &'a Shared<S, F, O>,
     number: usize,
-    /// While items are taken from it.
+    /// The source, while this worker reads it.
     source: Option<Pin<Box<S>>>,
     want: usize,
-    /// Not begun.
+    /// The items that are not begun.
     items: VecDeque<S::Item>,
-    /// The number of what comes first in `results`; behind it those under way and not begun.
+    /// The number of the first item of `results`. The current item and `items` have the numbers behind `results`.
     first: u64,
     results: Vec<Outcome<O>>,
-    /// When they were taken; `None` once one of them has waited for something.
+    /// The time at which the items were taken; `None` after one of them had to wait.
     begun: Option<Instant>,
     ended: bool,
 }
@@ -84,7 +84,7 @@ where
         }
     }
 
-    /// Takes what the source has, up to what is wanted, and passes it on.
+    /// Takes the items that the source has ready, up to `want`, and puts the source back.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(source) = &mut self.source else { return Poll::Ready(()) };
         self.begun = Some(Instant::now());
@@ -119,16 +119,16 @@ where
         Poll::Ready(())
     }
 
-    /// Works on the items. Once one has to wait for something, the others go to whoever has time.
+    /// Applies the function to the items. When an item has to wait, the items behind it are returned to the other workers.
     fn poll_run(&mut self, cx: &mut Context<'_>, mut current: Pin<&mut Option<Fut>>) -> Poll<()> {
         loop {
             let (map, items, results) = (&self.shared.map, &mut self.items, &mut self.results);
-            // One catch for all of them.
+            // One `catch_unwind` for all items.
             let run = catch_unwind(AssertUnwindSafe(|| {
                 loop {
-                    if let Some(under_way) = current.as_mut().as_pin_mut() {
-                        let output = ready!(under_way.poll(cx));
-                        // Before it counts as done: if that panics, it is not.
+                    if let Some(future) = current.as_mut().as_pin_mut() {
+                        let output = ready!(future.poll(cx));
+                        // Dropped before the result is stored: if the drop panics, the panic is the result.
                         current.set(None);
                         results.push(Ok(output));
                     }
@@ -149,7 +149,7 @@ where
                         self.results.push(Err(panicked));
                     }
                     if let Err(second) = dropped {
-                        // One panic for an item; the scope hears of the other.
+                        // The item has one panic; the second one is passed to the scope.
                         drop(self.panicked(second));
                     }
                 }
@@ -164,16 +164,19 @@ where
         Poll::Ready(())
     }
 
-    /// Keeps nothing but the item that waits.
+    /// Delivers the results, and returns the items that are not begun.
     fn give_back(&mut self) {
         self.begun = None;
-        if (self.results.is_empty() && self.items.is_empty()) || mutant!("stream.keep_rest") {
+        if mutant!("stream.keep_rest") {
+            return;
+        }
+        if self.results.is_empty() && self.items.is_empty() {
             return;
         }
         let (first, waits) = (self.first, self.first + self.results.len() as u64);
         let items = &mut self.items;
         self.shared.deliver(first, &mut self.results, |state| state.give_back(waits + 1, items.drain(..)));
-        // If the reader has gone they were not taken.
+        // They are still here if the reader was dropped.
         self.items.clear();
         self.first = waits;
     }

@@ -22,7 +22,7 @@ const AWAKE: *mut Header = ptr::without_provenance_mut(1);
 const CLOSED: *mut Header = ptr::without_provenance_mut(2);
 
 pub(super) struct Queue {
-    /// One of the words above, or the node that was pushed last. Each node in the stack is a counted reference.
+    /// A constant of those above, or the node that was pushed last. Each node in the stack is a counted reference.
     head: AtomicPtr<Header>,
     owner: Mutex<Option<Waker>>,
 }

@@ -97,8 +97,8 @@ impl Child {
         Self { stop: ChildStop::Drop, ..Self::new(name, restart, move |_| child()) }
     }
 
-    /// Gives the child this long from being told to its end; then it is dropped: with zero where it first waits, with
-    /// [`Duration::MAX`] never.
+    /// Sets the time from the cancellation after which the child is dropped. With zero, it is dropped at its next await; with
+    /// [`Duration::MAX`], never.
     pub fn stop_timeout(mut self, timeout: Duration) -> Self {
         self.stop = ChildStop::Tell(timeout);
         self

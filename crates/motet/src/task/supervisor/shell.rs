@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use tokio::sync::{oneshot, watch};
@@ -111,13 +111,18 @@ impl Shell {
                 None => pending().await,
             }
         };
-        // In this order: a stop is not put off by children that fail all the time.
-        tokio::select! {
-            biased;
-            _ = stop.cancelled(), if !stopping => Event::Stop,
-            event = poll_fn(|cx| self.poll_children(cx)) => event,
-            () = wake => Event::Wake,
-        }
+        let (mut stopped, mut wake) = (pin!(stop.cancelled()), pin!(wake));
+        poll_fn(|cx| {
+            // The stop first, so that children that fail all the time do not delay it.
+            if !stopping && stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Stop);
+            }
+            if let Poll::Ready(event) = self.poll_children(cx) {
+                return Poll::Ready(event);
+            }
+            wake.as_mut().poll(cx).map(|()| Event::Wake)
+        })
+        .await
     }
 
     fn poll_children(&mut self, cx: &mut Context<'_>) -> Poll<Event> {

@@ -1,6 +1,6 @@
 use motet::stream::Yielder;
 
-// What is emitted through it would be gone before it is read.
+// An emitted item would be dropped before it is read.
 fn shorter<'short>(yielder: Yielder<&'static str>) -> Yielder<&'short str> {
     yielder
 }

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use motet::batch::{Batcher, Builder, LoadError, Loader, LoaderBuilder, PostError, SubmitError};
+use motet::batch::{Batcher, LoadError, Loader, PostError, SubmitError};
 use motet::task::{CancelToken, Nursery, Reason, Scope, detach, drain, timeout};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::cancel_everywhere;
@@ -17,13 +17,18 @@ use tokio::time::{Instant, sleep};
 use super::{Driver, draw, millis, passes, swept};
 
 pub(super) const BATCHER: Driver = Driver {
-    drives: &["batch::Submit", "batch::Batcher::post", "batch::Batcher::flush", "batch::Batcher::close"],
+    drives: &[
+        "batch::Batcher::submit",
+        "batch::Batcher::post",
+        "batch::Batcher::flush",
+        "batch::Batcher::close",
+    ],
     cancel: cancel_batcher,
     sweep: sweep_batcher,
 };
 
 pub(super) const LOADER: Driver = Driver {
-    drives: &["batch::Load", "batch::Loader::flush", "batch::Loader::close"],
+    drives: &["batch::Loader::load", "batch::Loader::flush", "batch::Loader::close"],
     cancel: cancel_loader,
     sweep: sweep_loader,
 };
@@ -90,7 +95,7 @@ fn cancel_batcher() {
     let report = cancel_everywhere(
         async || {
             hosted(|scope, handled| {
-                Builder::new(scope)
+                Batcher::builder(scope)
                     .max_items(3)
                     .max_waiting(3)
                     .max_in_flight(1)
@@ -246,7 +251,7 @@ fn sweep_batcher(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             let host = outer.spawn("host", async move {
                 Scope::builder()
                     .run_send(async move |n: &Nursery| {
-                        let builder = Builder::new(n).named("swept").max_items(drawn.max_items);
+                        let builder = Batcher::builder(n).name("swept").max_items(drawn.max_items);
                         let builder = builder.max_in_flight(drawn.in_flight).max_waiting(waiting);
                         let builder = builder.max_in_line(in_line);
                         let builder = if eager { builder.eager() } else { builder };
@@ -427,7 +432,7 @@ fn cancel_loader() {
     cancel_everywhere(
         async || {
             hosted(|scope, handled| {
-                let loader = LoaderBuilder::new(scope).max_keys(3).max_delay(millis(10));
+                let loader = Loader::builder(scope).max_items(3).max_delay(millis(10));
                 let handler = move |keys: Vec<Key>| {
                     let answers = lookup(keys, &handled);
                     async move {
@@ -481,7 +486,7 @@ fn sweep_loader(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             (max_keys + draw(3) as usize, 1 + draw(3) as usize, millis(draw(8)), 1 + draw(6));
         let ran = Scope::builder().run(async |n: &Nursery| {
             let noting = handled.clone();
-            let builder = LoaderBuilder::new(n).max_keys(max_keys).max_waiting(waiting);
+            let builder = Loader::builder(n).max_items(max_keys).max_waiting(waiting);
             let builder = builder.max_in_flight(in_flight).max_delay(delay);
             let loader = builder
                 .build(move |keys: Vec<Key>| {

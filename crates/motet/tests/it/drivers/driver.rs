@@ -1,4 +1,4 @@
-//! What a driver is. The tests of other crates of the workspace have it, too, by its path.
+//! The type of a driver. The tests of other crates of the workspace include this file by its path.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -20,12 +20,12 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Asks whether the sweep notices a bug.
+    /// Returns `true` if the sweep finds the bug.
     pub(super) fn sweep_finds(&self, planted: &'static str) -> bool {
         (self.sweep)(Some(planted)).is_err()
     }
 
-    /// Asks whether dropping at every suspension notices a bug.
+    /// Returns `true` if a drop at every suspension finds the bug.
     pub(super) fn cancel_finds(&self, planted: &'static str) -> bool {
         let _planted = mutants::enable(planted);
         catch_unwind(AssertUnwindSafe(self.cancel)).is_err()

@@ -27,8 +27,8 @@ fn neighbour_of_a_budget_eater_gets_its_turn() {
     passes(sweep);
 }
 
-/// Uses up the budget of its task at every poll, for ever. A millisecond passes at each: there is always something to run,
-/// so that a paused clock does not move by itself.
+/// Uses up the budget of its task at every poll, without end. A millisecond passes at each poll: there is always a task to
+/// run, so a paused clock does not move by itself.
 struct Eater(Pin<Box<dyn Future<Output = ()> + Send>>);
 
 fn eater() -> Eater {
@@ -71,7 +71,7 @@ impl Stream for EatenStream {
     }
 }
 
-/// What waits in tokio's budget, as a channel or a timer does.
+/// A future that takes part in tokio's budget, like a channel or a timer.
 async fn in_budget() {
     for _ in 0..3 {
         consume_budget().await;
@@ -111,7 +111,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             }
             5 => hedged().await,
             6 => {
-                let mut chunks = pin!(EatenStream(eater(), Some(1)).chunks_within(10, SOON));
+                let mut chunks = pin!(EatenStream(eater(), Some(1)).chunks_within(10, SOON).unwrap());
                 assert_eq!(chunks.next().await, Some(vec![1]));
             }
             7 => {
@@ -155,7 +155,7 @@ async fn hedged() {
     assert_eq!(answer.unwrap(), 2);
 }
 
-/// The body uses up the budget when the program is told to stop.
+/// The body uses up the budget while the program shuts down.
 async fn told_to_stop() {
     let stop = async {
         sleep(SOON).await;

@@ -1,5 +1,4 @@
-//! Generators: what is emitted is read once, in order, by whoever reads, and a stream that is dropped takes its body
-//! along.
+//! Generators: the reader receives each emitted item once, in order, and a dropped stream drops its body.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -106,7 +106,7 @@ fn sweep_task(planted: Option<&'static str>) -> Result<Sweep, Failure> {
             }
             Err(payload) => {
                 assert!(armed && payload.downcast_ref() == Some(&23));
-                motet::sometimes!(true, "the drop of a cancelled task panics, and the scope says so");
+                motet::sometimes!(true, "the drop of a cancelled task panics, and the scope reports it");
                 true
             }
             other => panic!("{other:?}"),

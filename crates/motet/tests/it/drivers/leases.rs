@@ -43,9 +43,9 @@ struct Yard {
 }
 
 fn yard(capacity: usize, attempts: u32) -> Yard {
-    let (dead, letters) = queue::bounded(1);
+    let (dead, letters) = queue::bounded(1).unwrap();
     let attempts = NonZeroU32::new(attempts).unwrap();
-    let (sender, receiver) = queue::options(capacity).dead_letters(attempts, dead).build();
+    let (sender, receiver) = queue::builder(capacity).dead_letters(attempts, dead).build().unwrap();
     Yard { sender, receiver, letters, books: Books::default() }
 }
 
@@ -102,7 +102,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         workers_that_fail().await;
         back_to_the_front().await;
         due_later().await;
-        letters_wait_for_room().await;
+        dead_letters_wait_for_capacity().await;
         shut_down_in_the_middle().await;
         nobody_is_left().await;
     })
@@ -174,7 +174,7 @@ async fn work(receiver: &Receiver<Item>, books: &Books) -> bool {
 /// A returned item comes before items that were sent after it, also before other returned items; and it goes to a
 /// parked receiver.
 async fn back_to_the_front() {
-    let (sender, receiver) = queue::bounded(4);
+    let (sender, receiver) = queue::bounded(4).unwrap();
     for item in 1..=3 {
         sender.send(item).await.unwrap();
     }
@@ -206,7 +206,7 @@ async fn back_to_the_front() {
 /// Each item comes when it is due, though the receiver that watched the clock was dropped, or waits for a later item.
 async fn due_later() {
     let begin = Instant::now();
-    let (sender, receiver) = queue::delay(8, move |after: &u64| begin + millis(*after));
+    let (sender, receiver) = queue::delay(8, move |after: &u64| begin + millis(*after)).unwrap();
     scope(async |n: &Nursery<&'static str>| {
         let times = [40 + draw(10), 20 + draw(10)];
         sender.send(times[0]).await.unwrap();
@@ -235,7 +235,7 @@ async fn due_later() {
 }
 
 /// Dead letters that find the other queue full wait, and keep their slots.
-async fn letters_wait_for_room() {
+async fn dead_letters_wait_for_capacity() {
     let Yard { sender, receiver, letters, books } = yard(3, 1);
     for id in 1..=3 {
         sender.send(books.item(id)).await.unwrap_or_else(|_| panic!("a receiver lives"));

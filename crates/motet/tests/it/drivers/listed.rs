@@ -1,9 +1,9 @@
-//! The sources are searched for public futures: each has a driver, and each driver drives something that exists.
+//! Searches the sources for public futures: each has a driver, and each driver drives a future that exists.
 //!
-//! A plain search of the text, so it goes by how this crate is written: an `impl` begins at the start of its line,
-//! and `pub` is said of what is public alone (`unreachable_pub` sees to it).
+//! It searches the text, and relies on the style of this crate: an `impl` begins at the start of its line, and only public
+//! items are `pub` (the lint `unreachable_pub`).
 //!
-//! The tests of other crates of the workspace have it, too, by its path.
+//! The tests of other crates of the workspace include this file by its path.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -83,7 +83,7 @@ fn until_quote(text: &str) -> String {
     text.chars().take_while(|c| *c != '"').collect()
 }
 
-/// All files of the library, with what is in them.
+/// All files of the library, with their text.
 pub(super) fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut folders, mut files) = (vec![root.clone()], Vec::new());
@@ -153,7 +153,7 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// What an `impl` is for.
+/// The type of an `impl`.
 fn subject(line: &str) -> Option<&str> {
     let after_for = line.split_once(" for ").map(|(_, subject)| subject);
     let plain = || {

@@ -42,7 +42,7 @@ async fn holds(live: &Live, permits: &Semaphore, number: usize) -> usize {
     number
 }
 
-/// What must hold whenever a group has ended or was dropped.
+/// The conditions that must hold after a group has ended or was dropped.
 fn free(live: &Live, permits: &Semaphore) {
     assert_eq!((live.count(), permits.available_permits()), (0, 2));
 }

@@ -1,7 +1,7 @@
 //! Every public future of the library is dropped at each of its suspensions, and interleaved under many seeds.
 //!
-//! A [`Driver`] says which ones it drives; [`listed`] fails when one in the sources has none. [`planted`]
-//! shows that the drivers find the bugs that are planted there.
+//! A [`Driver`] lists the futures that it drives; [`listed`] fails if a future of the sources has no driver. [`planted`]
+//! proves that the drivers find the planted bugs.
 
 mod batches;
 mod breakers;

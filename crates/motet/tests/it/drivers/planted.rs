@@ -1,7 +1,7 @@
-//! The bugs that are planted in the library: the drivers find each, and nothing without it.
+//! The planted bugs of the library: the drivers find each of them.
 //!
-//! That they find nothing without it is what their own tests say. What needs two threads is planted under the
-//! models of `src/task/models.rs` and `src/resilience/models.rs`, which loom runs.
+//! The tests of the drivers themselves show that they pass without a planted bug. Bugs that need two threads are found by
+//! the models of `src/task/models.rs` and `src/resilience/models.rs`, which loom runs.
 
 use super::driver::planted;
 use super::listed::planted;
@@ -10,7 +10,7 @@ use super::{
     local, mines, policies, pools, queues, resources, scopes, starting, streams, time, tokens, workers,
 };
 
-/// What finds a bug.
+/// The check that finds a bug.
 enum By {
     /// The sweep over seeds of this driver.
     Sweep(&'static Driver),
@@ -162,7 +162,7 @@ planted! {
     workers_two_of_a_key: "workers.two_of_a_key", By::Sweep(&workers::DRIVER);
 }
 
-/// What loom runs.
+/// The bugs that loom finds.
 const MODELS: [&str; 2] =
     [include_str!("../../../src/task/models.rs"), include_str!("../../../src/resilience/models.rs")];
 

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 
-use motet::pool::{AcquireError, Builder, Pool, Pooled};
+use motet::pool::{AcquireError, Pool, PoolBuilder, Pooled};
 use motet::task::{Nursery, Reason, Scope, drain, gather, scope, timeout, unscoped};
 use motet::{Backoff, sometimes};
 use motet_testkit::cancel_everywhere;
@@ -39,7 +39,7 @@ struct Home {
 }
 
 impl Home {
-    async fn new(max: usize, settings: fn(Builder<Backend>) -> Builder<Backend>) -> Self {
+    async fn new(max: usize, settings: fn(PoolBuilder<Backend>) -> PoolBuilder<Backend>) -> Self {
         let backend = Backend::limited_to(max);
         backend
             .behave(|b| (b.connect_takes, b.check_takes, b.close_takes) = (millis(9), millis(8), millis(7)));
@@ -247,10 +247,10 @@ async fn serves_in_order() {
                 let before = pool.stats();
                 let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(takes.as_mut().poll(cx))).await;
                 // If the simulation has suspended it, it is not in the queue yet.
-                let has_place = pool.stats().waiting > before.waiting;
+                let is_queued = pool.stats().waiting > before.waiting;
                 let link = match polled {
                     std::task::Poll::Ready(link) => link,
-                    std::task::Poll::Pending if has_place => {
+                    std::task::Poll::Pending if is_queued => {
                         came.lock().unwrap().push(number);
                         let link = takes.await;
                         served.lock().unwrap().push(number);
@@ -322,7 +322,7 @@ async fn grows_old() {
     let stats = home.pool.stats();
     assert_eq!((stats.idle, stats.closed), (1, 3), "the minimum stays open");
     // A connection that is always in use has a lifetime, too.
-    home.pool.resize(1);
+    home.pool.resize(1).unwrap();
     let first = home.pool.acquire().await.unwrap();
     let uses = gather((0..2).map(|_| async {
         let mut ids = Vec::new();
@@ -336,7 +336,7 @@ async fn grows_old() {
     drop(first);
     let ids = uses.await.concat();
     assert!(ids.iter().max() > ids.iter().min(), "the connection was never replaced");
-    home.pool.resize(4);
+    home.pool.resize(4).unwrap();
     home.whole().await;
 }
 

@@ -106,7 +106,7 @@ fn sweep_app(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     })
 }
 
-/// A child that runs until it is told, and then takes a while.
+/// A child that runs until it is cancelled, and then takes some time to end.
 fn tidy(name: &'static str, live: &Live, log: &Log) -> Child {
     let (live, log) = (live.clone(), log.clone());
     Child::new(name, Restart::Permanent, move |cx| {

@@ -93,7 +93,7 @@ struct Yard {
 
 impl Yard {
     fn new(capacity: usize) -> Self {
-        let (sender, receiver) = queue::bounded(capacity);
+        let (sender, receiver) = queue::bounded(capacity).unwrap();
         Self { sender, receiver, books: Books::default() }
     }
 }
@@ -224,7 +224,7 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
 /// Producers and consumers that drop some of their futures: each item is received exactly once.
 async fn many_through_few_slots() {
     let books = Books::default();
-    let (sender, receiver) = queue::bounded(1 + draw(3) as usize);
+    let (sender, receiver) = queue::bounded(1 + draw(3) as usize).unwrap();
     scope(async |n: &Nursery<&'static str>| {
         for producer in 0..3 {
             let (sender, books) = (sender.clone(), books.clone());
@@ -311,7 +311,7 @@ async fn take_somehow(receiver: &Receiver<Item>, books: &Books) -> bool {
 
 /// Polled in one task and awaited in another: the second one is woken.
 async fn a_future_that_changes_its_task() {
-    let (sender, receiver) = queue::bounded(1);
+    let (sender, receiver) = queue::bounded(1).unwrap();
     scope(async |n: &Nursery<&'static str>| {
         let waits = receiver.clone();
         let received = moved(n, Box::pin(async move { waits.recv().await })).await;
@@ -357,7 +357,7 @@ async fn moved<T: Send + 'static>(
 
 /// Slots and items that are granted to a dropped future go to the next waiter.
 async fn unused_permits() {
-    let (sender, receiver) = queue::bounded(2);
+    let (sender, receiver) = queue::bounded(2).unwrap();
     for _ in 0..4 {
         drop(sender.reserve().await.unwrap());
     }
@@ -415,7 +415,7 @@ async fn unused_permits() {
 }
 
 async fn closed_while_senders_wait() {
-    let (sender, receiver) = queue::bounded(1);
+    let (sender, receiver) = queue::bounded(1).unwrap();
     sender.send(0).await.unwrap();
     scope(async |n: &Nursery<&'static str>| {
         let waiting: Vec<_> = (1..=2)

@@ -1,4 +1,4 @@
-//! Resources: whatever was opened is closed once, in the right order, and told how its use ended.
+//! Resources: each opened resource is closed once, in the right order, with the end of its use.
 
 use std::future::pending;
 use std::io;
@@ -91,7 +91,7 @@ fn cancel_owned() {
             assert_eq!(unscoped(), 0);
         },
     );
-    // The same, where the scope goes on after the acquire was dropped: it keeps no resource that nobody has.
+    // The same, in a scope that continues after the drop of the acquire: it keeps no resource without a user.
     cancel_everywhere(
         async || Log::default(),
         async |log| {
@@ -166,7 +166,11 @@ async fn nobody_waits_any_more() {
         let given_up = timeout(millis(15 + draw(10)), acquiring).await.is_err();
         sleep(millis(200)).await;
         if given_up {
-            assert_eq!(log.count("open"), log.count("close"), "kept until the end for nobody");
+            assert_eq!(
+                log.count("open"),
+                log.count("close"),
+                "a resource without a user was kept until the end"
+            );
         }
         Ok(())
     })
@@ -242,7 +246,7 @@ fn sweep_used(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 Err(_) => {}
             }
             if was_used && log.count("failed") + log.count("not failed") > 0 {
-                assert_eq!(log.count("failed"), usize::from(fails), "told the wrong end");
+                assert_eq!(log.count("failed"), usize::from(fails), "the release received the wrong end");
             }
             Ok(())
         })

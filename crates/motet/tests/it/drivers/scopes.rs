@@ -44,7 +44,7 @@ fn concurrent_drains_all_end_once_nothing_is_left() {
     passes(sweep_drain);
 }
 
-/// A child that tidies up for a while when it is told, or ends by itself.
+/// A child that cleans up for some time when it is cancelled, or ends by itself.
 fn tidies(n: &Nursery<&'static str>, live: &Live) {
     let alive = live.enter();
     n.spawn_coop("tidies", async move |cx: CancelToken| {
@@ -154,7 +154,7 @@ async fn law() {
             pending::<Result<(), _>>().await
         });
         assert!(timeout(millis(draw(30)), inner).await.is_err());
-        assert_eq!(unscoped(), 0, "what is left of a scope within is not of this one");
+        assert_eq!(unscoped(), 0, "tasks of a nested scope count as unscoped");
         end_as(n, end).await
     }))
     .await;
@@ -173,12 +173,12 @@ async fn law() {
         (end, ended) => panic!("{end:?} ended with {ended:?}"),
     }
     assert!(end == End::Deadline || took < millis(2_000), "{end:?} is over at the deadline only");
-    // Grace and all: nobody waits for a deaf child.
+    // Including the grace period: the scope waits no longer for a child that ignores its cancellation.
     assert!(took <= millis(2_700), "the scope ended {took:?} after it began");
 }
 
 async fn end_as(n: &Nursery<&'static str>, end: End) -> Result<(), &'static str> {
-    // One that does not hear of its cancellation, and is dropped when its grace is over.
+    // A child that ignores its cancellation, and is dropped after its grace period.
     if end != End::ByItself {
         n.spawn_coop("deaf", async |_| pending::<()>().await);
     }
@@ -237,7 +237,7 @@ fn sweep_drain(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 n.spawn("drains", async move {
                     sleep(millis(draw(500))).await;
                     drain().await;
-                    assert_eq!(live.count(), 0, "drained, and somebody is left");
+                    assert_eq!(live.count(), 0, "a task is left after the drain");
                 });
             }
             Ok(())

@@ -1,4 +1,4 @@
-//! Children that say when they are ready.
+//! Children that report when they are ready.
 
 use std::future::pending;
 

@@ -1,4 +1,4 @@
-//! Streams whose items come from tasks, and pipes: each item comes out once, whoever is slow, panics or goes.
+//! Streams of tasks, and pipes: each item is yielded once, also with a slow reader, a panic or a drop.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -113,7 +113,7 @@ fn cancel() {
     // A pipe that is given up and taken up again.
     cancel_everywhere(
         async || {
-            let (sender, receiver) = queue::bounded(2);
+            let (sender, receiver) = queue::bounded(2).unwrap();
             let pipe = tokio_stream::iter(0..5).pipe_to(sender);
             (tokio::sync::Mutex::new(Box::pin(pipe)), receiver)
         },
@@ -182,7 +182,7 @@ async fn mapped() {
                 let (taken, read) = (taken.load(Ordering::Relaxed), seen.len());
                 assert!(taken <= read + window, "{taken} taken and {read} read, with a window of {window}");
             }
-            let next = timeout(millis(1_000), next(&mut stream)).await.expect("somebody is woken");
+            let next = timeout(millis(1_000), next(&mut stream)).await.expect("the reader is woken");
             let Some(number) = next else { break };
             seen.push(number);
         }
@@ -197,7 +197,7 @@ async fn mapped() {
     assert_eq!(live.count(), 0);
 }
 
-/// Work that waits is done so many at once, whatever came before it.
+/// Work that waits runs `workers` items at once, after any earlier work.
 async fn side_by_side() {
     scope(async |n: &Nursery<()>| {
         let map = tokio_stream::iter(0..136_u32).par_map(4, async |number| {
@@ -265,7 +265,7 @@ async fn several_readers() {
                 taken.lock().unwrap().insert(at, next);
             });
             if at == 2 {
-                // How far one is ahead of another is limited by the room.
+                // The distance between two readers is limited by the capacity.
                 sleep(millis(draw(30))).await;
             }
         }
@@ -274,7 +274,7 @@ async fn several_readers() {
     .await
     .unwrap();
     assert_eq!(live.count(), 0);
-    // Read by nobody, a source is taken from only as far as there is room.
+    // Without a reader, items are taken from the source only up to the capacity.
     scope(async |n: &Nursery<()>| {
         let one = NonZeroUsize::new(1).unwrap();
         let held = live.clone();
@@ -285,7 +285,7 @@ async fn several_readers() {
         });
         let readers = items.broadcast(n, "items", one, Lag::Wait(one)).map_err(drop).unwrap();
         sleep(millis(5)).await;
-        assert_eq!(live.count(), 1, "one item, for which there is room");
+        assert_eq!(live.count(), 1, "the source takes more than the capacity");
         drop(readers);
         Ok(())
     })
@@ -302,7 +302,7 @@ async fn gathered() {
             y.emit(number).await;
         }
     });
-    let mut chunks = pin!(trickle.chunks_within(100, millis(10)));
+    let mut chunks = pin!(trickle.chunks_within(100, millis(10)).unwrap());
     let first = chunks.next().await.unwrap();
     let after = begun.elapsed();
     assert!(after <= millis(15), "a chunk of {} came after {after:?}", first.len());

@@ -112,7 +112,7 @@ async fn rest(receiver: &Receiver<Item>, books: &Books) -> Vec<Item> {
 
 fn cancel() {
     cancel_everywhere(
-        async || (queue::bounded::<Item>(4), Books::default()),
+        async || (queue::bounded::<Item>(4).unwrap(), Books::default()),
         async |((sender, receiver), books)| {
             let options = Scope::builder().grace(millis(5));
             let done = options.run(async |n: &Nursery<Infallible>| {
@@ -126,7 +126,7 @@ fn cancel() {
                         Ok::<_, Infallible>(())
                     }
                 };
-                let workers = receiver.workers(2).keyed(|(key, _): &Item| *key);
+                let workers = receiver.workers(2).unwrap().keyed(|(key, _): &Item| *key);
                 let crew = workers.start(n, "works", handler).expect("the scope is open");
                 for item in [(0, 0), (0, 1), (1, 2), (0, 3)] {
                     // An item that is refused here is not sent, so it is not lost.
@@ -140,7 +140,7 @@ fn cancel() {
             });
             done.await.unwrap();
             // No item comes back to a lease that was released, and each is counted once.
-            let (sender, receiver) = queue::lifo(2);
+            let (sender, receiver) = queue::lifo(2).unwrap();
             sender.send(1).await.unwrap();
             receiver.lease().await.unwrap().release().await.unwrap();
             assert_eq!(receiver.lease().await.unwrap().attempt(), 1);
@@ -173,14 +173,17 @@ fn sweep(planted: Option<&'static str>) -> Result<Sweep, Failure> {
 
 /// Each item is done once or a dead letter, and the items of each key are in order.
 async fn by_key_with_failures() {
-    let (dead, letters) = queue::bounded(64);
+    let (dead, letters) = queue::bounded(64).unwrap();
     let books = Books::default();
     let crew = scope(async |n: &Nursery| {
-        let (sender, receiver) =
-            queue::options(2 + draw(6) as usize).dead_letters(NonZeroU32::new(3).unwrap(), dead).build();
+        let (sender, receiver) = queue::builder(2 + draw(6) as usize)
+            .dead_letters(NonZeroU32::new(3).unwrap(), dead)
+            .build()
+            .unwrap();
         let seen = books.clone();
         let mut workers = receiver
             .workers(1 + draw(3) as usize)
+            .unwrap()
             .keyed(|(key, _): &Item| *key)
             .max_waiting(draw(4) as usize);
         if draw(2) == 0 {
@@ -221,7 +224,7 @@ async fn by_key_with_failures() {
 
 /// No item is lost, no attempt counts without a failure, and returned items are in order.
 async fn cancelled_in_the_middle() {
-    let (sender, receiver) = queue::bounded(16);
+    let (sender, receiver) = queue::bounded(16).unwrap();
     let books = Books::default();
     let keyed = draw(3) > 0;
     for number in 0..8 {
@@ -232,7 +235,7 @@ async fn cancelled_in_the_middle() {
     let told = draw(2) == 0;
     let ended = options.run(async |n: &Nursery<Infallible>| {
         let seen = books.clone();
-        let mut workers = receiver.workers(1 + draw(3) as usize).max_waiting(draw(6) as usize);
+        let mut workers = receiver.workers(1 + draw(3) as usize).unwrap().max_waiting(draw(6) as usize);
         if keyed {
             workers = workers.keyed(|(key, _): &Item| *key);
         }
@@ -264,7 +267,7 @@ async fn cancelled_in_the_middle() {
 /// Several crews, each of which is cancelled except for the last. Each continues where the previous one stopped, and
 /// the items of each key are handled in order.
 async fn crew_after_crew() {
-    let (sender, receiver) = queue::bounded(16);
+    let (sender, receiver) = queue::bounded(16).unwrap();
     let books = Books::default();
     for number in 0..9 {
         sender.send((number % 3, number)).await.unwrap();
@@ -274,7 +277,7 @@ async fn crew_after_crew() {
     let ended = options.run(async |n: &Nursery<Infallible>| {
         for crew in 0.. {
             let seen = books.clone();
-            let workers = receiver.workers(1 + draw(3) as usize).keyed(|(key, _): &Item| *key);
+            let workers = receiver.workers(1 + draw(3) as usize).unwrap().keyed(|(key, _): &Item| *key);
             let workers = workers.max_waiting(draw(6) as usize).backoff(Backoff::constant(millis(draw(30))));
             let crew_of = workers.start(n, "works", move |job| handle(job, seen.clone()));
             let crew_of = crew_of.expect("the scope is open");
@@ -305,8 +308,9 @@ async fn crew_after_crew() {
 
 async fn idle_when_told() {
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(4);
-        let crew = receiver.workers(2).start(n, "idle", async |_: Job<Item>| Ok::<_, Infallible>(()));
+        let (sender, receiver) = queue::bounded(4).unwrap();
+        let crew =
+            receiver.workers(2).unwrap().start(n, "idle", async |_: Job<Item>| Ok::<_, Infallible>(()));
         let crew = crew.expect("the scope is open");
         sleep(millis(draw(2))).await;
         crew.cancel(Reason::requested("enough"));
@@ -323,7 +327,7 @@ async fn idle_when_told() {
 }
 
 async fn back_before_others_of_its_rank() {
-    let (sender, receiver) = queue::priority(8, |(key, _): &Item| i64::from(*key));
+    let (sender, receiver) = queue::priority(8, |(key, _): &Item| i64::from(*key)).unwrap();
     for item in [(1, 0), (0, 1), (1, 2), (0, 3)] {
         sender.send(item).await.unwrap();
     }

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
-use motet::batch::{Batcher, Builder, LoaderBuilder};
-use motet::queue::{self, Job, RecvTimeoutError, SendTimeoutError};
+use motet::batch::{Batcher, Loader};
+use motet::queue::{self, Job, TryRecvError, TrySendError};
 use motet::stream::{StreamCombinators as _, generator};
 use motet::task::{Nursery, scope};
 use motet::{Backoff, Jitter, rng};
@@ -23,7 +23,7 @@ pub(super) fn table() -> Vec<Row> {
         Row { setting: "stream/combinators.rs chunks_within", means: LIMIT, uses: chunks },
         Row { setting: "stream/combinators.rs debounce", means: LIMIT, uses: debounces },
         Row { setting: "batch/builder.rs max_delay", means: LIMIT, uses: batches },
-        Row { setting: "batch/loader.rs max_delay", means: LIMIT, uses: loads },
+        Row { setting: "batch/builder.rs max_delay", means: LIMIT, uses: loads },
         Row { setting: "backoff/mod.rs constant", means: LIMIT, uses: |odd| waits(Backoff::constant(odd)) },
         Row {
             setting: "backoff/mod.rs exponential",
@@ -46,24 +46,24 @@ pub(super) fn table() -> Vec<Row> {
 
 fn sends(odd: Duration) -> Effect {
     Box::pin(async move {
-        let (sender, _receiver) = queue::bounded(1);
+        let (sender, _receiver) = queue::bounded(1).unwrap();
         sender.send(1).await?;
-        assert!(matches!(sender.send_timeout(2, odd).await, Err(SendTimeoutError::Elapsed(2))));
+        assert!(matches!(sender.send_timeout(2, odd).await, Err(TrySendError::Full(2))));
         Ok(())
     })
 }
 
 fn receives(odd: Duration) -> Effect {
     Box::pin(async move {
-        let (_sender, receiver) = queue::bounded::<u32>(1);
-        assert!(matches!(receiver.recv_timeout(odd).await, Err(RecvTimeoutError::Elapsed)));
+        let (_sender, receiver) = queue::bounded::<u32>(1).unwrap();
+        assert!(matches!(receiver.recv_timeout(odd).await, Err(TryRecvError::Empty)));
         Ok(())
     })
 }
 
 fn leases(odd: Duration) -> Effect {
     Box::pin(async move {
-        let (sender, receiver) = queue::bounded(1);
+        let (sender, receiver) = queue::bounded(1).unwrap();
         sender.send(7).await?;
         receiver.lease().await.unwrap().retry(odd).await?;
         assert_eq!(receiver.recv().await, Some(7));
@@ -74,8 +74,8 @@ fn leases(odd: Duration) -> Effect {
 fn works(odd: Duration) -> Effect {
     Box::pin(async move {
         scope(async |n: &Nursery<Infallible>| {
-            let (sender, receiver) = queue::bounded(1);
-            let workers = receiver.workers(1).backoff(Backoff::constant(odd));
+            let (sender, receiver) = queue::bounded(1).unwrap();
+            let workers = receiver.workers(1).unwrap().backoff(Backoff::constant(odd));
             let crew = workers.start(n, "fails once", |job: Job<u32>| {
                 let ended = if job.attempt() == 1 { Err("not now") } else { Ok(()) };
                 async move { ended }
@@ -99,7 +99,7 @@ fn one() -> impl tokio_stream::Stream<Item = u32> {
 
 fn chunks(odd: Duration) -> Effect {
     Box::pin(async move {
-        let mut chunks = std::pin::pin!(one().chunks_within(2, odd));
+        let mut chunks = std::pin::pin!(one().chunks_within(2, odd).unwrap());
         assert_eq!(chunks.next().await, Some(vec![7]));
         Ok(())
     })
@@ -121,7 +121,7 @@ fn batches(odd: Duration) -> Effect {
     Box::pin(async move {
         scope(async |n: &Nursery<Infallible>| {
             let batcher: Batcher<u32, u32, Infallible> =
-                Builder::new(n).max_items(2).max_delay(odd).build(answers).unwrap();
+                Batcher::builder(n).max_items(2).max_delay(odd).build(answers).unwrap();
             assert_eq!(batcher.submit(7).await.unwrap(), 7);
             Ok(())
         })
@@ -133,7 +133,7 @@ fn batches(odd: Duration) -> Effect {
 fn loads(odd: Duration) -> Effect {
     Box::pin(async move {
         scope(async |n: &Nursery<Infallible>| {
-            let loader = LoaderBuilder::new(n).max_keys(2).max_delay(odd).build(answers).unwrap();
+            let loader = Loader::builder(n).max_items(2).max_delay(odd).build(answers).unwrap();
             assert_eq!(*loader.load(7).await.unwrap(), 7);
             Ok(())
         })

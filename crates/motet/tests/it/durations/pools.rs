@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use motet::Backoff;
-use motet::pool::{Builder, InvalidPool, Manager, Pool};
+use motet::pool::{Manager, Pool, PoolBuilder, PoolConfigError};
 use motet::task::{Nursery, scope};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -71,7 +71,7 @@ impl Manager for &'static Backend {
     }
 }
 
-type Set = fn(Builder<&'static Backend>, Duration) -> Builder<&'static Backend>;
+type Set = fn(PoolBuilder<&'static Backend>, Duration) -> PoolBuilder<&'static Backend>;
 
 /// Uses a pool of one connection that has no other limits than the one that is set.
 fn with(
@@ -82,7 +82,7 @@ fn with(
 ) -> Effect {
     Box::pin(async move {
         let backend: &'static Backend = Box::leak(Box::new(backend));
-        let mut refused: Option<InvalidPool> = None;
+        let mut refused: Option<PoolConfigError> = None;
         scope(async |n: &Nursery<Infallible>| {
             let never = Duration::MAX;
             let builder = Pool::builder(n, backend).max(1).acquire_timeout(None).check_after(None);

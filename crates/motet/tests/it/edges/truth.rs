@@ -1,4 +1,4 @@
-//! What a scope says, and what it tells its releases and tasks.
+//! The reports of a scope to its caller, its releases and its tasks are true.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -74,7 +74,7 @@ async fn collect_all_lets_children_end_after_an_error_of_the_body() {
         Err::<(), _>("body")
     });
     assert!(ended.await.is_err());
-    assert!(done.load(Ordering::SeqCst), "`CollectAll`: errors cancel nobody");
+    assert!(done.load(Ordering::SeqCst), "an error cancels a sibling under `CollectAll`");
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,8 +104,11 @@ async fn token_of_an_ended_scope_is_cancelled() {
     .await
     .unwrap();
     let scope = kept.unwrap();
-    assert!(scope.is_cancelled(), "it says so");
-    assert!(timeout(SECOND, scope.token().cancelled()).await.is_ok(), "its token does not");
+    assert!(scope.is_cancelled(), "the scope is not cancelled");
+    assert!(
+        timeout(SECOND, scope.token().cancelled()).await.is_ok(),
+        "the token of the scope is not cancelled"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +160,7 @@ async fn start_fails_when_its_task_has_ended() {
         }),
     )
     .await;
-    assert!(ended.is_ok(), "it waits for ever");
+    assert!(ended.is_ok(), "it does not end");
     drop(kept);
 }
 

@@ -140,7 +140,8 @@ async fn check_that_hangs_over_several_callers_is_given_up() {
 #[tokio::test(start_paused = true)]
 async fn idle_timeout_closes_connections_down_to_the_minimum() {
     let backend = Backend::default();
-    let settings = |pool: motet::pool::Builder<Backend>| pool.min(2).max(6).connects(6).max_lifetime(None);
+    let settings =
+        |pool: motet::pool::PoolBuilder<Backend>| pool.min(2).max(6).connects(6).max_lifetime(None);
     with_pool(&backend, settings, async |_, pool| {
         drop(gather((0..6).map(|_| pool.acquire())).await);
         // A second of use now and then keeps one of the connections.
@@ -160,7 +161,7 @@ async fn idle_timeout_closes_connections_down_to_the_minimum() {
 #[tokio::test(start_paused = true)]
 async fn max_lifetime_replaces_idle_and_busy_connections() {
     let backend = Backend::default();
-    let settings = |pool: motet::pool::Builder<Backend>| {
+    let settings = |pool: motet::pool::PoolBuilder<Backend>| {
         pool.min(1).max(2).idle_timeout(None).acquire_timeout(None).max_lifetime(seconds(100))
     };
     with_pool(&backend, settings, async |n, pool| {
@@ -172,7 +173,7 @@ async fn max_lifetime_replaces_idle_and_busy_connections() {
         assert_eq!((stats.closed, stats.idle), (1, 1), "the idle connection was replaced");
 
         // A connection that is never idle: it goes from caller to caller.
-        pool.resize(1);
+        pool.resize(1).unwrap();
         for _ in 0..2 {
             let pool = pool.clone();
             n.service("uses", async move {
@@ -201,7 +202,7 @@ async fn max_lifetime_replaces_idle_and_busy_connections() {
 #[tokio::test(start_paused = true)]
 async fn connections_opened_together_are_renewed_apart() {
     let backend = Backend::default();
-    let settings = |pool: motet::pool::Builder<Backend>| {
+    let settings = |pool: motet::pool::PoolBuilder<Backend>| {
         pool.min(50).max(50).connects(50).idle_timeout(None).check_after(None).max_lifetime(seconds(1_000))
     };
     with_pool(&backend, settings, async |_, pool| {
@@ -249,7 +250,7 @@ async fn leaks_are_reported_with_the_site_of_the_acquire() {
     let backend = Backend::default();
     with_pool(
         &backend,
-        |pool| pool.leak_after(seconds(10)).named("db"),
+        |pool| pool.leak_after(seconds(10)).name("db"),
         async |n, pool| {
             let line = line!() + 1;
             let leaked = pool.acquire().await.unwrap();

@@ -22,7 +22,7 @@ fn assert_refused<T>(outcome: Result<T, AcquireError<super::backend::Refused>>, 
     assert_eq!(sources, ["connecting failed", &format!("attempt {attempt} was refused")]);
 }
 
-fn no_jitter(pool: motet::pool::Builder<Backend>) -> motet::pool::Builder<Backend> {
+fn no_jitter(pool: motet::pool::PoolBuilder<Backend>) -> motet::pool::PoolBuilder<Backend> {
     pool.backoff(Backoff::exponential(millis(100), seconds(5)).unwrap().jitter(Jitter::None).unwrap())
 }
 

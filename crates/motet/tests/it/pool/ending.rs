@@ -111,7 +111,7 @@ async fn connection_held_outside_of_the_scope_is_a_failed_release() {
     let mut outside = None;
     let begin = Instant::now();
     let ended = scope(async |n: &Nursery<Infallible>| {
-        let pool = Pool::builder(n, backend.clone()).named("db").leak_after(seconds(60)).build().unwrap();
+        let pool = Pool::builder(n, backend.clone()).name("db").leak_after(seconds(60)).build().unwrap();
         outside = Some(pool.acquire().await.unwrap());
         Ok(())
     });
@@ -189,7 +189,7 @@ async fn pool_closes_when_its_last_handle_is_dropped() {
     let backend = Backend::default();
     scope(async |n: &Nursery<Infallible>| {
         for _ in 0..100 {
-            let pool = Pool::builder(n, backend.clone()).min(1).named("of a tenant").build().unwrap();
+            let pool = Pool::builder(n, backend.clone()).min(1).name("of a tenant").build().unwrap();
             let held = pool.acquire().await.unwrap();
             drop(pool.clone());
             drop(pool);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use motet::pool::{AcquireError, InvalidPool, Manager, Pool};
+use motet::pool::{AcquireError, Manager, Pool, PoolConfigError};
 use motet::task::{Nursery, Policy, Scope, gather, timeout};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
@@ -161,7 +161,7 @@ async fn connection_of_a_dropped_waiter_keeps_to_the_maximum() {
             let mut goes = Box::pin(pool.acquire());
             assert!(poll_once(&mut goes).await.is_pending());
             drop(first);
-            pool.resize(1);
+            pool.resize(1).unwrap();
             drop(goes);
             drop(second);
             assert_eq!((pool.stats().idle, pool.stats().in_use), (1, 0));
@@ -362,7 +362,7 @@ async fn resize_lowers_the_maximum_of_a_pool_that_is_not_full() {
         |pool| pool.max(10).connects(10),
         async |_, pool| {
             let held = pool.acquire().await.unwrap();
-            pool.resize(3);
+            pool.resize(3).unwrap();
             let rest = gather((0..9).map(|_| timeout(millis(10), pool.acquire()))).await;
             assert_eq!(rest.iter().filter(|link| link.is_ok()).count(), 2, "three connections in all");
             assert_eq!(backend.peak(), 3);
@@ -382,7 +382,7 @@ async fn resize_closes_and_opens_connections_at_once() {
         async |_, pool| {
             let mut held = gather((0..8).map(|_| pool.acquire())).await;
             held.truncate(6);
-            pool.resize(3);
+            pool.resize(3).unwrap();
             let stats = pool.stats();
             assert_eq!(
                 (stats.idle, stats.in_use, stats.closing),
@@ -398,7 +398,7 @@ async fn resize_closes_and_opens_connections_at_once() {
             let held = gather((0..3).map(|_| pool.acquire())).await;
             let mut waits = Box::pin(pool.acquire());
             assert!(poll_once(&mut waits).await.is_pending());
-            pool.resize(4);
+            pool.resize(4).unwrap();
             assert_eq!(waits.await.unwrap().id, 8, "the maximum allows the connection now");
             drop(held);
         },
@@ -416,7 +416,7 @@ async fn resize_during_a_connect_closes_the_surplus() {
         async |_, pool| {
             let mut both = Box::pin(gather((0..2).map(|_| pool.acquire())));
             assert!(poll_once(&mut both).await.is_pending());
-            pool.resize(1);
+            pool.resize(1).unwrap();
             sleep(millis(50)).await;
             let stats = pool.stats();
             assert_eq!((stats.in_use + stats.idle, stats.closed, stats.waiting), (1, 1, 1));
@@ -473,7 +473,7 @@ fn guard_dropped_on_another_thread_returns_its_connection() {
 #[tokio::test(start_paused = true)]
 async fn snapshot_shows_the_state_of_a_pool() {
     let backend = Backend::default();
-    with_pool(&backend, |pool| pool.named("db").max(2).min(1), async |n, pool| {
+    with_pool(&backend, |pool| pool.name("db").max(2).min(1), async |n, pool| {
         pool.warm_up().await.unwrap();
         let held = pool.acquire().await.unwrap();
         let other = pool.acquire().await.unwrap();
@@ -497,12 +497,17 @@ async fn snapshot_shows_the_state_of_a_pool() {
 async fn contradictory_settings_are_refused() {
     motet::task::scope(async |n: &Nursery<Infallible>| {
         let pool = || Pool::builder(n, Backend::default());
-        assert_eq!(pool().max(0).build().unwrap_err(), InvalidPool::NoConnections);
-        assert_eq!(pool().min(3).max(2).build().unwrap_err(), InvalidPool::MinAboveMax { min: 3, max: 2 });
-        assert_eq!(pool().connects(0).build().unwrap_err(), InvalidPool::NoConnects);
-        assert_eq!(pool().max_waiting(0).build().unwrap_err(), InvalidPool::NoneWaiting);
+        assert_eq!(pool().max(0).build().unwrap_err(), PoolConfigError::NoConnections);
+        assert_eq!(
+            pool().min(3).max(2).build().unwrap_err(),
+            PoolConfigError::MinAboveMax { min: 3, max: 2 }
+        );
+        assert_eq!(pool().connects(0).build().unwrap_err(), PoolConfigError::NoConnects);
+        assert_eq!(pool().max_waiting(0).build().unwrap_err(), PoolConfigError::NoneWaiting);
         let pool = pool().min(2).build().unwrap();
-        assert!(catch_unwind(AssertUnwindSafe(|| pool.resize(1))).is_err());
+        assert_eq!(pool.resize(1), Err(PoolConfigError::MinAboveMax { min: 2, max: 1 }));
+        assert_eq!(pool.resize(0), Err(PoolConfigError::NoConnections));
+        assert_eq!(pool.stats().max, 10);
         Ok(())
     })
     .await

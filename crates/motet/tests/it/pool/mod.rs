@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use motet::pool::{Builder, Pool};
+use motet::pool::{Pool, PoolBuilder};
 use motet::task::{Nursery, scope};
 
 use self::backend::Backend;
@@ -29,7 +29,7 @@ fn seconds(count: u64) -> Duration {
 /// Runs a body with a pool in a scope, and checks at the end that every connection was closed.
 async fn with_pool(
     backend: &Backend,
-    settings: impl FnOnce(Builder<Backend>) -> Builder<Backend>,
+    settings: impl FnOnce(PoolBuilder<Backend>) -> PoolBuilder<Backend>,
     body: impl AsyncFnOnce(&Nursery<Infallible>, Pool<Backend>),
 ) {
     scope(async |n: &Nursery<Infallible>| {

@@ -17,9 +17,13 @@ use tokio::task::yield_now;
 use super::now;
 
 #[test]
-#[should_panic = "`capacity` is 0"]
-fn zero_capacity_panics() {
-    drop(queue::bounded::<()>(0));
+fn capacity_out_of_range_is_refused() {
+    for capacity in [0, (1 << 22) + 1] {
+        let error = queue::bounded::<()>(capacity).unwrap_err();
+        assert_eq!(error, queue::QueueConfigError::Capacity(capacity));
+        assert_eq!(error.to_string(), format!("`capacity` is {capacity}, but must be from 1 to 4194304"));
+    }
+    assert!(queue::bounded::<()>(1 << 22).is_ok());
 }
 
 /// An item, or a waker, that counts its drops and reads the length of its queue in its drop.
@@ -39,7 +43,7 @@ impl Wake for Looks {
 #[test]
 fn wakers_and_items_are_dropped_outside_of_the_lock() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let (sender, receiver) = queue::bounded(1);
+    let (sender, receiver) = queue::bounded(1).unwrap();
     let looks = || Looks(receiver.clone(), Arc::clone(&dropped));
     for _ in 0..2 {
         let mut waits = pin!(receiver.recv());
@@ -65,7 +69,7 @@ fn wakers_and_items_are_dropped_outside_of_the_lock() {
 #[test]
 fn last_receiver_drops_the_items_and_last_sender_keeps_them() {
     let alive = Rc::new(());
-    let (sender, receiver) = queue::bounded(4);
+    let (sender, receiver) = queue::bounded(4).unwrap();
     sender.try_send(Rc::clone(&alive)).unwrap();
     let other = receiver.clone();
     drop(receiver);
@@ -73,11 +77,11 @@ fn last_receiver_drops_the_items_and_last_sender_keeps_them() {
     drop(other);
     assert_eq!(Rc::strong_count(&alive), 1);
     assert!(matches!(sender.try_send(Rc::clone(&alive)), Err(TrySendError::Closed(_))));
-    let (sender, receiver) = queue::bounded(4);
+    let (sender, receiver) = queue::bounded(4).unwrap();
     sender.try_send(Rc::clone(&alive)).unwrap();
     drop(sender);
     assert!(now(receiver.recv()).flatten().is_some() && now(receiver.recv()) == Some(None));
-    let (sender, receiver) = queue::bounded(3);
+    let (sender, receiver) = queue::bounded(3).unwrap();
     (0..3).for_each(|_| sender.try_send(Rc::clone(&alive)).unwrap());
     drop((now(receiver.recv()), receiver, sender));
     assert_eq!(Rc::strong_count(&alive), 1);
@@ -87,7 +91,7 @@ fn last_receiver_drops_the_items_and_last_sender_keeps_them() {
 #[tokio::test]
 async fn draining_a_full_queue_lets_neighbours_run() {
     const ITEMS: usize = 100_000;
-    let (sender, receiver) = queue::bounded(ITEMS);
+    let (sender, receiver) = queue::bounded(ITEMS).unwrap();
     (0..ITEMS).for_each(|item| sender.try_send(item).unwrap());
     let (taken, done) = (Cell::new(0), Cell::new(false));
     let local = tokio::task::LocalSet::new();
@@ -127,7 +131,7 @@ async fn goes_into_the_line(mut sender: Pin<&mut impl Future>) {
 #[tokio::test(start_paused = true)]
 async fn waiting_send_all_gets_its_slots_together_or_frees_them() {
     for goes in [false, true] {
-        let (sender, receiver) = queue::bounded(4);
+        let (sender, receiver) = queue::bounded(4).unwrap();
         sender.send_all(&mut (0..4).collect()).await.unwrap();
         let mut items = (4..7).collect();
         let mut first = Box::pin(sender.send_all(&mut items));
@@ -156,7 +160,7 @@ async fn waiting_send_all_gets_its_slots_together_or_frees_them() {
 /// the next sender is behind it.
 #[tokio::test(start_paused = true)]
 async fn sender_queues_as_a_waiter_after_a_bounded_number_of_polls() {
-    let (sender, receiver) = queue::bounded(1);
+    let (sender, receiver) = queue::bounded(1).unwrap();
     sender.send(0).await.unwrap();
     let mut waits = pin!(sender.send(1));
     let is_in_line =
@@ -179,7 +183,7 @@ async fn sender_queues_as_a_waiter_after_a_bounded_number_of_polls() {
 #[tokio::test(start_paused = true)]
 async fn named_queue_is_in_snapshots_until_it_ends() {
     scope(async |n: &Nursery<()>| {
-        let (sender, receiver) = queue::options(4).named("jobs", n).build();
+        let (sender, receiver) = queue::builder(4).name("jobs").build_in(n).unwrap();
         sender.send(1).await.unwrap();
         sender.send(2).await.unwrap();
         let held = receiver.lease().await.unwrap();
@@ -211,8 +215,8 @@ async fn unbounded_queue_takes_every_item_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn dead_letter_to_a_closed_queue_frees_its_slot() {
-    let (dead, letters) = queue::bounded(1);
-    let (sender, receiver) = queue::options(1).dead_letters(NonZeroU32::MIN, dead).build();
+    let (dead, letters) = queue::bounded(1).unwrap();
+    let (sender, receiver) = queue::builder(1).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
     drop(letters);
     sender.send(1).await.unwrap();
     drop(receiver.lease().await);
@@ -222,12 +226,12 @@ async fn dead_letter_to_a_closed_queue_frees_its_slot() {
 
 #[tokio::test(start_paused = true)]
 async fn receiver_of_a_closed_queue_waits_for_leased_items() {
-    let (sender, receiver) = queue::bounded(4);
+    let (sender, receiver) = queue::bounded(4).unwrap();
     sender.send(1).await.unwrap();
     let lease = receiver.lease().await.unwrap();
     drop(sender);
     let waits = receiver.recv_timeout(Duration::from_secs(1)).await;
-    assert_eq!(waits, Err(queue::RecvTimeoutError::Elapsed));
+    assert_eq!(waits, Err(queue::TryRecvError::Empty));
     lease.retry(Duration::from_secs(2)).await.unwrap();
     assert_eq!(receiver.recv().await, Some(1));
     assert_eq!(receiver.recv().await, None);
@@ -236,8 +240,8 @@ async fn receiver_of_a_closed_queue_waits_for_leased_items() {
 /// The item is the holder's: it was neither returned to the queue nor tried too often.
 #[tokio::test(start_paused = true)]
 async fn lease_dropped_after_shutdown_now_makes_no_dead_letter() {
-    let (dead, letters) = queue::bounded(4);
-    let (sender, receiver) = queue::options(4).dead_letters(NonZeroU32::MIN, dead).build();
+    let (dead, letters) = queue::bounded(4).unwrap();
+    let (sender, receiver) = queue::builder(4).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
     for item in 0..3 {
         sender.send(item).await.unwrap();
     }
@@ -253,7 +257,7 @@ async fn lease_dropped_after_shutdown_now_makes_no_dead_letter() {
 /// The end of the queue reaches every waiter, also after another waiter was dropped.
 #[tokio::test(start_paused = true)]
 async fn dropped_join_leaves_the_end_to_waiting_receivers() {
-    let (sender, receiver) = queue::bounded(4);
+    let (sender, receiver) = queue::bounded(4).unwrap();
     sender.send(1).await.unwrap();
     let lease = receiver.lease().await.unwrap();
     sender.close();
@@ -267,7 +271,7 @@ async fn dropped_join_leaves_the_end_to_waiting_receivers() {
 /// A receiver that has been granted an item may be polled late.
 #[tokio::test(start_paused = true)]
 async fn timer_fires_while_a_granted_receiver_is_not_polled() {
-    let (sender, receiver) = queue::bounded(4);
+    let (sender, receiver) = queue::bounded(4).unwrap();
     sender.send("later").await.unwrap();
     receiver.lease().await.unwrap().retry(Duration::from_secs(5)).await.unwrap();
     let (mut first, mut second) = (pin!(receiver.recv()), pin!(receiver.recv()));

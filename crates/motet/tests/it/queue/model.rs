@@ -51,7 +51,7 @@ struct Naive {
 }
 
 impl Naive {
-    fn room(&self, capacity: usize) -> usize {
+    fn free(&self, capacity: usize) -> usize {
         capacity - self.items.len() - self.leased.len() - self.permits
     }
 }
@@ -60,7 +60,7 @@ proptest! {
     #[test]
     fn queue_agrees_with_a_naive_one(capacity in 1..9_usize, bounded in any::<bool>(), steps in steps()) {
         let (sender, receiver) = match bounded {
-            true => queue::bounded(capacity),
+            true => queue::bounded(capacity).unwrap(),
             false => queue::unbounded(),
         };
         let capacity = if bounded { capacity } else { 1_000_000 };
@@ -69,11 +69,11 @@ proptest! {
         let mut leases: Vec<Lease<u64>> = Vec::new();
         let mut next = 0;
         for step in steps {
-            let room = naive.room(capacity);
+            let free = naive.free(capacity);
             match step {
                 Step::Send => {
                     next += 1;
-                    let expected = match (naive.closed, room) {
+                    let expected = match (naive.closed, free) {
                         (true, _) => Err(TrySendError::Closed(next)),
                         (false, 0) => Err(TrySendError::Full(next)),
                         (false, _) => {
@@ -86,7 +86,7 @@ proptest! {
                 Step::SendAll(count) => {
                     let mut items: VecDeque<u64> = (next + 1..=next + count as u64).collect();
                     next += count as u64;
-                    let fits = if naive.closed { 0 } else { count.min(room) };
+                    let fits = if naive.closed { 0 } else { count.min(free) };
                     naive.items.extend(items.iter().take(fits).map(|item| (*item, 1)));
                     let sent = now(sender.send_all(&mut items));
                     prop_assert_eq!(items.len(), count - fits);
@@ -94,12 +94,12 @@ proptest! {
                 }
                 Step::Reserve => match now(sender.reserve()) {
                     Some(Ok(permit)) => {
-                        prop_assert!(!naive.closed && room > 0);
+                        prop_assert!(!naive.closed && free > 0);
                         naive.permits += 1;
                         permits.push(permit);
                     }
                     Some(Err(_)) => prop_assert!(naive.closed),
-                    None => prop_assert!(!naive.closed && room == 0),
+                    None => prop_assert!(!naive.closed && free == 0),
                 },
                 Step::UsePermit(at) => if !permits.is_empty() {
                     next += 1;

@@ -17,7 +17,8 @@ async fn panic_of_the_due_time_frees_its_slot() {
     let (sender, receiver) = queue::delay(1, |item: &u32| match item {
         0 => panic!("no such time"),
         _ => Instant::now(),
-    });
+    })
+    .unwrap();
     let sent = catch_unwind(AssertUnwindSafe(|| sender.try_send(0)));
     assert!(sent.is_err());
     let sent = catch_unwind(AssertUnwindSafe(|| now(sender.send(0))));
@@ -34,9 +35,10 @@ async fn panicking_dead_letter_queue_loses_only_that_letter() {
     let (dead, letters) = queue::priority(1, |letter: &DeadLetter<u32>| match letter.item {
         1 | 3 => panic!("no such rank"),
         _ => 0,
-    });
+    })
+    .unwrap();
     let other = dead.clone();
-    let (sender, receiver) = queue::options(4).dead_letters(NonZeroU32::MIN, dead).build();
+    let (sender, receiver) = queue::builder(4).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
     for item in 0..4 {
         sender.send(item).await.unwrap();
     }
@@ -60,9 +62,9 @@ impl Drop for Bomb {
 
 #[tokio::test(start_paused = true)]
 async fn dead_letter_that_panics_on_drop_keeps_no_slot() {
-    let (dead, letters) = queue::bounded(1);
+    let (dead, letters) = queue::bounded(1).unwrap();
     drop(letters);
-    let (sender, receiver) = queue::options(4).dead_letters(NonZeroU32::MIN, dead).build();
+    let (sender, receiver) = queue::builder(4).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
     for _ in 0..3 {
         assert!(sender.send(Some(Bomb)).await.is_ok());
     }
@@ -87,7 +89,7 @@ impl Wake for Alarm {
 
 #[test]
 fn panicking_waker_does_not_keep_others_from_waking() {
-    let (sender, receiver) = queue::bounded::<u32>(1);
+    let (sender, receiver) = queue::bounded::<u32>(1).unwrap();
     let alarms: Vec<_> =
         [true, false, false].map(|panics| Arc::new(Alarm { panics, woken: AtomicUsize::new(0) })).into();
     let wakers: Vec<Waker> = alarms.iter().map(|alarm| Waker::from(Arc::clone(alarm))).collect();

@@ -56,8 +56,8 @@ fn threads_deliver_every_dead_letter() {
     let count = items(20_000);
     let runtime = Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
     runtime.block_on(async {
-        let (dead, letters) = queue::bounded(1);
-        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::MIN, dead).build();
+        let (dead, letters) = queue::bounded(1).unwrap();
+        let (sender, receiver) = queue::builder(8).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
         scope(async |n: &Nursery<()>| {
             for _ in 0..3 {
                 let receiver = receiver.clone();
@@ -92,7 +92,8 @@ fn run(capacity: usize, unbounded: bool) {
     let sum = Arc::new(AtomicUsize::new(0));
     let runtime = Builder::new_multi_thread().worker_threads(SIDES).enable_time().build().unwrap();
     runtime.block_on(async {
-        let (sender, receiver) = if unbounded { queue::unbounded() } else { queue::bounded(capacity) };
+        let (sender, receiver) =
+            if unbounded { queue::unbounded() } else { queue::bounded(capacity).unwrap() };
         scope(async |n: &Nursery<()>| {
             for side in 0..SIDES {
                 n.spawn(

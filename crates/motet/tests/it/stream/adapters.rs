@@ -66,6 +66,14 @@ fn debounce_yields_the_last_item_of_each_burst() {
 }
 
 #[test]
+fn buffer_ahead_of_zero_passes_items_through() {
+    let mut stream = pin!(tokio_stream::iter(0..2).buffer_ahead(0));
+    assert_eq!(poll_once(stream.as_mut()), Poll::Ready(Some(0)));
+    assert_eq!(poll_once(stream.as_mut()), Poll::Ready(Some(1)));
+    assert_eq!(poll_once(stream.as_mut()), Poll::Ready(None));
+}
+
+#[test]
 fn buffer_ahead_takes_exactly_its_capacity() {
     let taken = Rc::new(Cell::new(0));
     let counts = Rc::clone(&taken);
@@ -142,7 +150,7 @@ fn retry_source_does_not_reopen_without_budget_or_after_the_end() {
 #[test]
 fn pipe_to_holds_no_idle_slot_and_loses_no_item() {
     block_on(async {
-        let (sender, receiver) = queue::bounded(1);
+        let (sender, receiver) = queue::bounded(1).unwrap();
         let mut silent = pin!(tokio_stream::pending::<u32>().pipe_to(sender.clone()));
         let mut full = pin!(tokio_stream::iter(1..=3).pipe_to(sender.clone()));
         assert!(timeout(MS, &mut silent).await.is_err());
@@ -154,7 +162,7 @@ fn pipe_to_holds_no_idle_slot_and_loses_no_item() {
         assert_eq!(full.await.unwrap(), 3);
         assert_eq!(receiver.recv().await, Some(3));
         receiver.close();
-        assert_eq!(timeout(MS, silent).await.expect("it hears of it").unwrap_err().0, None);
+        assert_eq!(timeout(MS, silent).await.expect("the pipe does not end").unwrap_err().0, None);
         let refused = tokio_stream::iter([4]).pipe_to(sender).await.unwrap_err();
         assert_eq!(refused.0, None, "nothing is taken for a queue that is closed");
     });
@@ -164,11 +172,11 @@ fn pipe_to_holds_no_idle_slot_and_loses_no_item() {
 fn waiting_pipe_to_ends_when_the_queue_is_closed() {
     block_on(async {
         scope(async |n: &Nursery| {
-            let (sender, receiver) = queue::bounded(1);
+            let (sender, receiver) = queue::bounded(1).unwrap();
             let pipe = n.spawn("pipe", tokio_stream::iter([1, 2]).pipe_to(sender));
             sleep(MS).await;
             receiver.close();
-            let refused = timeout(MS, pipe).await.expect("it hears of it").unwrap().unwrap_err();
+            let refused = timeout(MS, pipe).await.expect("the pipe does not end").unwrap().unwrap_err();
             assert_eq!(refused.0, Some(2));
             assert_eq!((receiver.recv().await, receiver.recv().await), (Some(1), None));
             Ok(())
@@ -182,7 +190,7 @@ fn waiting_pipe_to_ends_when_the_queue_is_closed() {
 fn queue_read_as_a_stream_and_piped_on_loses_nothing() {
     block_on(async {
         scope(async |n: &Nursery| {
-            let (first, second) = (queue::bounded(2), queue::bounded(3));
+            let (first, second) = (queue::bounded(2).unwrap(), queue::bounded(3).unwrap());
             n.spawn("pipe", first.1.map(|number: u32| number * 2).pipe_to(second.0));
             let sender = first.0;
             n.spawn("sends", async move {

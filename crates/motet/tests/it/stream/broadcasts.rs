@@ -1,4 +1,4 @@
-//! One source, several readers.
+//! A source with several readers.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -169,7 +169,7 @@ fn reader_outside_of_the_scope_sees_that_it_was_cut_off() {
 
         let closed = scope(async |n: &Nursery| Ok(Scope::clone(n))).await.unwrap();
         let refused = tokio_stream::iter([1]).broadcast(&closed, "late", many(1), Lag::Latest);
-        assert_eq!(refused.unwrap_err().0.collect::<Vec<_>>().await, [1]);
+        assert_eq!(refused.unwrap_err().into_stream().collect::<Vec<_>>().await, [1]);
     });
 }
 

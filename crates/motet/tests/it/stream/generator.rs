@@ -353,7 +353,7 @@ fn emit_in_a_group_of_futures_is_woken() {
     assert_eq!(read.expect("it is woken"), [1, 2, 3, 4, 5]);
 }
 
-/// A waker whose clone emits: what is in the slot is not borrowed while it does.
+/// A waker whose clone emits: the item in the slot is not borrowed during the clone.
 #[test]
 fn waker_may_emit_while_the_slot_is_in_use() {
     struct Evil(Mutex<Option<Yielder<u32>>>);

@@ -14,7 +14,7 @@ use crate::notes::Live;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// What comes before an item: nothing, a yield, or some milliseconds.
+/// The wait before an item: none, a yield, or some milliseconds.
 #[derive(Debug, Clone, Copy)]
 enum Pause {
     No,
@@ -36,7 +36,7 @@ fn pause() -> impl Strategy<Value = Pause> {
     prop_oneof![6 => Just(Pause::No), 1 => Just(Pause::Yield), 2 => (1_u8..9).prop_map(Pause::Millis)]
 }
 
-/// For each item: what comes before it, how long the work takes, and whether it panics.
+/// For each item: the wait before it, the time of its work, and `true` if the work panics.
 fn items() -> impl Strategy<Value = Vec<(Pause, Pause, bool)>> {
     prop::collection::vec((pause(), pause(), prop::bool::weighted(0.1)), 0..80)
 }
@@ -143,7 +143,7 @@ proptest! {
                     y.emit(at).await;
                 }
             });
-            let chunks = source.chunks_within(max_items, MS * within as u32);
+            let chunks = source.chunks_within(max_items, MS * within as u32).unwrap();
             chunks.map(|chunk| (begun.elapsed().as_millis() as u64, chunk)).collect::<Vec<_>>().await
         });
         // An item and the end of a chunk in the same millisecond: either may be first.

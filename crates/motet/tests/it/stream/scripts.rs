@@ -58,7 +58,7 @@ async fn body(mut y: Yielder<usize>, steps: Vec<Step>, end: End) -> Result<(), &
         next += 1;
         next
     };
-    // What was emitted and dropped may still be in its place, where one after it is not put: it waits.
+    // An emitted item whose future was dropped may still be in the slot; the next emit waits for it.
     for step in steps {
         match step {
             Step::Emit => y.emit(number()).await,

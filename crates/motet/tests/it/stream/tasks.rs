@@ -312,11 +312,46 @@ fn closed_scope_hands_the_source_back() {
     block_on(async {
         let handle = scope(async |n: &Nursery| Ok(Scope::clone(n))).await.unwrap();
         let refused = tokio_stream::iter([1, 2]).spawned(&handle, "late", 1).unwrap_err();
-        assert_eq!(refused.0.collect::<Vec<_>>().await, [1, 2]);
+        assert!(refused.is_scope_closed());
+        assert_eq!(refused.into_stream().collect::<Vec<_>>().await, [1, 2]);
         let refused = tokio_stream::iter([1]).par_map(2, async |number: u32| number).ordered(&handle, "late");
-        assert!(format!("{:?}", refused.unwrap_err().0).contains("workers: 2"));
+        assert!(format!("{:?}", refused.unwrap_err().into_stream()).contains("workers: 2"));
         let batched = tokio_stream::iter([1]).par_map_batched(1, 1, async |batch: Vec<u32>| batch);
         assert!(batched.unordered(&handle, "late").is_err());
+    });
+}
+
+#[test]
+fn setting_of_zero_is_an_error_that_hands_the_source_back() {
+    block_on(async {
+        scope(async |n: &Nursery| {
+            let one = || tokio_stream::iter([1]);
+            let map = async |number: u32| number;
+            let batched = async |batch: Vec<u32>| batch;
+            let errors = [
+                ("ahead", one().spawned(n, "zero", 0).err().map(|error| error.to_string())),
+                ("workers", one().par_map(0, map).ordered(n, "zero").err().map(|error| error.to_string())),
+                ("window", one().par_map(1, map).window(0).unordered(n, "zero").err().map(|e| e.to_string())),
+                (
+                    "workers",
+                    one().par_map_batched(0, 1, batched).ordered(n, "zero").err().map(|e| e.to_string()),
+                ),
+                (
+                    "max_items",
+                    one().par_map_batched(1, 0, batched).ordered(n, "zero").err().map(|e| e.to_string()),
+                ),
+                ("max_items", one().chunks_within(0, Duration::ZERO).err().map(|error| error.to_string())),
+            ];
+            for (setting, error) in errors {
+                assert_eq!(error, Some(format!("`{setting}` is 0; it must be at least 1")));
+            }
+            let back = one().chunks_within(0, Duration::ZERO).unwrap_err();
+            assert!(!back.is_scope_closed());
+            assert_eq!(back.into_stream().collect::<Vec<_>>().await, [1]);
+            Ok(())
+        })
+        .await
+        .unwrap();
     });
 }
 
@@ -403,7 +438,8 @@ fn stream_is_in_the_snapshot_until_it_is_dropped() {
     });
 }
 
-/// A source or an item whose drop panics, when the reader goes: the scope hears of it, the reader's drop does not panic.
+/// If the drop of the source or of an item panics when the reader is dropped, the scope receives the panic, and the drop of
+/// the reader does not panic.
 #[test]
 fn source_that_panics_on_drop_lets_the_stream_drop() {
     struct Bomb;

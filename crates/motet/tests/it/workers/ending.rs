@@ -12,10 +12,10 @@ use super::{Log, ms};
 
 #[tokio::test(start_paused = true)]
 async fn cancelled_idle_workers_take_no_item() {
-    let (sender, receiver) = queue::bounded(8);
+    let (sender, receiver) = queue::bounded(8).unwrap();
     scope(async |n: &Nursery| {
         let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
-        let crew = receiver.workers(3).start(n, "idle", handler).unwrap();
+        let crew = receiver.workers(3).unwrap().start(n, "idle", handler).unwrap();
         sleep(ms(1)).await;
         // Both before a worker runs again: either one wakes it.
         sender.try_send(1).unwrap();
@@ -32,13 +32,13 @@ async fn cancelled_idle_workers_take_no_item() {
 
 #[tokio::test(start_paused = true)]
 async fn handlers_get_the_grace_and_cut_off_items_keep_attempts() {
-    let (sender, receiver) = queue::bounded(8);
+    let (sender, receiver) = queue::bounded(8).unwrap();
     let log = Log::new();
     let begin = Instant::now();
     let options = Scope::builder().grace(ms(100));
     let ended = options.run(async |n: &Nursery<Infallible>| {
         let seen = log.clone();
-        let crew = receiver.workers(3).start(n, "slow", move |job: Job<u64>| {
+        let crew = receiver.workers(3).unwrap().start(n, "slow", move |job: Job<u64>| {
             let seen = seen.clone();
             async move {
                 sleep(ms(*job)).await;
@@ -70,14 +70,15 @@ async fn handlers_get_the_grace_and_cut_off_items_keep_attempts() {
 #[tokio::test(start_paused = true)]
 async fn items_waiting_for_their_key_return_in_order() {
     for cut_off in [true, false] {
-        let (sender, receiver) = queue::bounded(8);
+        let (sender, receiver) = queue::bounded(8).unwrap();
         let options = Scope::builder().grace(ms(100));
         let ended = options.run(async |n: &Nursery<Infallible>| {
             let handler = move |_: Job<(u32, u32)>| async move {
                 sleep(if cut_off { ms(1_000) } else { ms(50) }).await;
                 Ok::<_, Infallible>(())
             };
-            let crew = receiver.workers(3).keyed(|(key, _): &(u32, u32)| *key).start(n, "keyed", handler);
+            let crew =
+                receiver.workers(3).unwrap().keyed(|(key, _): &(u32, u32)| *key).start(n, "keyed", handler);
             for number in 0..6 {
                 sender.send((number / 3, number)).await.unwrap();
             }
@@ -102,11 +103,12 @@ async fn items_waiting_for_their_key_return_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn item_in_backoff_returns_at_once_when_the_scope_ends() {
-    let (sender, receiver) = queue::bounded(8);
+    let (sender, receiver) = queue::bounded(8).unwrap();
     let after = OnceCell::new();
     let begin = Instant::now();
     let ended = Scope::builder().grace(ms(100)).run(async |n: &Nursery<Infallible>| {
-        let workers = receiver.workers(1).keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(10_000)));
+        let workers =
+            receiver.workers(1).unwrap().keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(10_000)));
         let crew = workers.start(n, "keyed", async |_: Job<u32>| Err::<(), _>("not now"));
         for number in 0..3 {
             sender.send(number).await.unwrap();
@@ -133,10 +135,13 @@ async fn item_in_backoff_returns_at_once_when_the_scope_ends() {
 /// The delay of the item is over, and no worker has taken it.
 #[tokio::test(start_paused = true)]
 async fn item_due_when_its_workers_end_keeps_its_attempt_count() {
-    let (sender, receiver) = queue::bounded(8);
+    let (sender, receiver) = queue::bounded(8).unwrap();
     scope(async |n: &Nursery| {
-        let workers =
-            receiver.workers(1).keyed(|number: &u32| *number).backoff(motet::Backoff::constant(ms(10)));
+        let workers = receiver
+            .workers(1)
+            .unwrap()
+            .keyed(|number: &u32| *number)
+            .backoff(motet::Backoff::constant(ms(10)));
         let handler = async |job: Job<u32>| match *job {
             0 => Err("not now"),
             _ => {
@@ -166,7 +171,7 @@ async fn item_due_when_its_workers_end_keeps_its_attempt_count() {
 async fn workers_finish_a_closed_queue_including_retries() {
     let log = Log::new();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(100);
+        let (sender, receiver) = queue::bounded(100).unwrap();
         for number in 0..50 {
             sender.send(number).await.unwrap();
         }
@@ -184,7 +189,13 @@ async fn workers_finish_a_closed_queue_including_retries() {
                 Ok(())
             }
         };
-        drop(receiver.workers(4).backoff(motet::Backoff::constant(ms(100))).start(n, "drain", handler));
+        drop(
+            receiver
+                .workers(4)
+                .unwrap()
+                .backoff(motet::Backoff::constant(ms(100)))
+                .start(n, "drain", handler),
+        );
         Ok(())
     })
     .await
@@ -197,7 +208,7 @@ async fn workers_finish_a_closed_queue_including_retries() {
 #[tokio::test(start_paused = true)]
 async fn service_workers_serve_until_the_senders_end() {
     let log = Log::new();
-    let (sender, receiver) = queue::bounded(8);
+    let (sender, receiver) = queue::bounded(8).unwrap();
     let begin = Instant::now();
     scope(async |n: &Nursery| {
         let seen = log.clone();
@@ -205,7 +216,7 @@ async fn service_workers_serve_until_the_senders_end() {
             seen.note(*job);
             async { Ok::<_, Infallible>(()) }
         };
-        drop(receiver.workers(2).as_services().start(n, "serves", handler));
+        drop(receiver.workers(2).unwrap().as_services().start(n, "serves", handler));
         let theirs = sender.clone();
         n.spawn("sends", async move {
             for number in 0..3 {
@@ -225,10 +236,10 @@ async fn service_workers_serve_until_the_senders_end() {
 
 #[tokio::test(start_paused = true)]
 async fn ended_scope_refuses_workers_and_frees_the_queue() {
-    let (sender, receiver) = queue::bounded::<u32>(8);
+    let (sender, receiver) = queue::bounded::<u32>(8).unwrap();
     let ended = scope(async |n: &Nursery| Ok(Scope::clone(n))).await.unwrap();
     let handler = async |_: Job<u32>| Ok::<_, Infallible>(());
-    assert!(receiver.workers(2).start(&ended, "late", handler).is_err());
+    assert!(receiver.workers(2).unwrap().start(&ended, "late", handler).is_err());
     drop(receiver);
     assert!(sender.is_closed(), "workers that did not start hold a receiver");
 }
@@ -236,9 +247,9 @@ async fn ended_scope_refuses_workers_and_frees_the_queue() {
 /// Without a receiver beside those of the workers, no receiver can take the items that the workers leave.
 #[tokio::test(start_paused = true)]
 async fn join_fails_when_the_last_workers_are_cancelled() {
-    let (sender, receiver) = queue::bounded(8);
+    let (sender, receiver) = queue::bounded(8).unwrap();
     let left = scope(async |n: &Nursery| {
-        let workers = receiver.workers(1);
+        let workers = receiver.workers(1).unwrap();
         drop(receiver);
         let crew = workers.start(n, "gone", async |_: Job<u32>| pending::<Result<(), Infallible>>().await);
         sender.send(1).await.unwrap();
@@ -254,7 +265,7 @@ async fn join_fails_when_the_last_workers_are_cancelled() {
 #[tokio::test(start_paused = true)]
 async fn next_workers_continue_in_the_order_of_each_key() {
     for takes in [0, 10] {
-        let (sender, receiver) = queue::bounded(8);
+        let (sender, receiver) = queue::bounded(8).unwrap();
         for number in 0..4 {
             sender.send(number).await.unwrap();
         }
@@ -264,7 +275,8 @@ async fn next_workers_continue_in_the_order_of_each_key() {
                 sleep(ms(takes)).await;
                 Err::<(), _>("not now")
             };
-            let workers = receiver.workers(2).keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(1_000)));
+            let workers =
+                receiver.workers(2).unwrap().keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(1_000)));
             let crew = workers.start(n, "first", handler).unwrap();
             sleep(ms(5)).await;
             crew.cancel(Reason::requested("enough"));
@@ -275,7 +287,7 @@ async fn next_workers_continue_in_the_order_of_each_key() {
                 seen.note((*job, job.attempt()));
                 async { Ok::<_, Infallible>(()) }
             };
-            let crew = receiver.workers(2).keyed(|_: &u32| 0).start(n, "second", handler).unwrap();
+            let crew = receiver.workers(2).unwrap().keyed(|_: &u32| 0).start(n, "second", handler).unwrap();
             drop(sender);
             assert_eq!(crew.ended().await.done, 4);
             Ok(())
@@ -289,10 +301,11 @@ async fn next_workers_continue_in_the_order_of_each_key() {
 /// An item that waits for its delay does not keep the scope of a cancelled crew open.
 #[tokio::test(start_paused = true)]
 async fn cancelled_workers_leave_no_timer() {
-    let (sender, receiver) = queue::bounded(8);
+    let (sender, receiver) = queue::bounded(8).unwrap();
     let begin = Instant::now();
     scope(async |n: &Nursery| {
-        let workers = receiver.workers(1).keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(60_000)));
+        let workers =
+            receiver.workers(1).unwrap().keyed(|_: &u32| 0).backoff(motet::Backoff::constant(ms(60_000)));
         let crew = workers.start(n, "keyed", async |_: Job<u32>| Err::<(), _>("not now")).unwrap();
         sender.send(1).await.unwrap();
         sleep(ms(10)).await;

@@ -19,10 +19,12 @@ async fn items_of_a_key_run_in_order_and_keys_run_concurrently() {
     let log = Log::new();
     let begin = Instant::now();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(100);
+        let (sender, receiver) = queue::bounded(100).unwrap();
         let seen = log.clone();
-        let crew =
-            receiver.workers(4).keyed(|(key, _): &Item| *key).start(n, "keyed", move |job: Job<Item>| {
+        let crew = receiver.workers(4).unwrap().keyed(|(key, _): &Item| *key).start(
+            n,
+            "keyed",
+            move |job: Job<Item>| {
                 let seen = seen.clone();
                 async move {
                     seen.note(("begin", *job));
@@ -30,7 +32,8 @@ async fn items_of_a_key_run_in_order_and_keys_run_concurrently() {
                     seen.note(("end", *job));
                     Ok::<_, Infallible>(())
                 }
-            });
+            },
+        );
         // Key 0 has many items in a row; the items of other keys must not wait for all of them.
         let items = (0..10).map(|number| (0, number)).chain((1..4).map(|key| (key, 0)));
         for item in items {
@@ -61,7 +64,7 @@ async fn retried_item_delays_only_its_own_key() {
     let log = Log::new();
     let begin = Instant::now();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(100);
+        let (sender, receiver) = queue::bounded(100).unwrap();
         let seen = log.clone();
         let handler = move |job: Job<Item>| {
             seen.note((begin.elapsed().as_millis(), *job, job.attempt()));
@@ -71,6 +74,7 @@ async fn retried_item_delays_only_its_own_key() {
         // With one worker, which an item that waits for its delay must not occupy.
         let crew = receiver
             .workers(1)
+            .unwrap()
             .keyed(|(key, _): &Item| *key)
             .backoff(Backoff::constant(ms(10)))
             .start(n, "keyed", handler)
@@ -104,11 +108,11 @@ async fn retried_item_delays_only_its_own_key() {
 #[tokio::test(start_paused = true)]
 async fn poison_item_becomes_a_dead_letter_and_frees_its_key() {
     for backoff in [None, Some(Backoff::constant(ms(10)))] {
-        let (dead, letters) = queue::bounded(8);
+        let (dead, letters) = queue::bounded(8).unwrap();
         scope(async |n: &Nursery| {
             let (sender, receiver) =
-                queue::options(8).dead_letters(NonZeroU32::new(3).unwrap(), dead.clone()).build();
-            let mut workers = receiver.workers(2).keyed(|(key, _): &Item| *key);
+                queue::builder(8).dead_letters(NonZeroU32::new(3).unwrap(), dead.clone()).build().unwrap();
+            let mut workers = receiver.workers(2).unwrap().keyed(|(key, _): &Item| *key);
             if let Some(backoff) = backoff {
                 workers = workers.backoff(backoff);
             }
@@ -132,13 +136,14 @@ async fn poison_item_becomes_a_dead_letter_and_frees_its_key() {
 #[tokio::test(start_paused = true)]
 async fn max_waiting_bounds_the_items_that_wait_for_a_key() {
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(1_000);
+        let (sender, receiver) = queue::bounded(1_000).unwrap();
         let handler = async |_: Job<Item>| {
             sleep(ms(1)).await;
             Ok::<_, Infallible>(())
         };
         let crew = receiver
             .workers(2)
+            .unwrap()
             .keyed(|(key, _): &Item| *key)
             .max_waiting(10)
             .start(n, "keyed", handler)
@@ -163,14 +168,15 @@ async fn max_waiting_bounds_the_items_that_wait_for_a_key() {
 
 #[tokio::test(start_paused = true)]
 async fn panic_of_the_key_function_fails_only_its_item() {
-    let (dead, letters) = queue::bounded(8);
+    let (dead, letters) = queue::bounded(8).unwrap();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::new(2).unwrap(), dead).build();
+        let (sender, receiver) =
+            queue::builder(8).dead_letters(NonZeroU32::new(2).unwrap(), dead).build().unwrap();
         let key = |(key, _): &Item| if *key == 0 { panic!("no key") } else { *key };
         let handler = async |_: Job<Item>| Ok::<_, Infallible>(());
         // The window allows one lease: the lease has to come back.
         let workers =
-            receiver.workers(1).keyed(key).max_waiting(0).backoff(Backoff::constant(Duration::ZERO));
+            receiver.workers(1).unwrap().keyed(key).max_waiting(0).backoff(Backoff::constant(Duration::ZERO));
         let crew = workers.start(n, "keyed", handler).unwrap();
         for item in [(0, 0), (1, 0), (0, 1), (1, 1)] {
             sender.send(item).await.unwrap();
@@ -190,7 +196,7 @@ async fn panic_of_the_key_function_fails_only_its_item() {
 async fn many_keys_with_failures_keep_items_and_order() {
     let log = Log::new();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(64);
+        let (sender, receiver) = queue::bounded(64).unwrap();
         let seen = log.clone();
         let handler = move |job: Job<Item>| {
             let seen = seen.clone();
@@ -203,7 +209,8 @@ async fn many_keys_with_failures_keep_items_and_order() {
                 Ok(())
             }
         };
-        let workers = receiver.workers(8).keyed(|(key, _): &Item| *key).backoff(Backoff::constant(ms(3)));
+        let workers =
+            receiver.workers(8).unwrap().keyed(|(key, _): &Item| *key).backoff(Backoff::constant(ms(3)));
         let crew = workers.start(n, "keyed", handler).unwrap();
         for number in 0..2_000 {
             sender.send((rng::with(|rng| rng.below(20)) as u32, number)).await.unwrap();

@@ -17,7 +17,7 @@ fn rest(receiver: &Receiver<i64>) -> Vec<i64> {
 
 #[tokio::test]
 async fn item_returned_to_a_lifo_queue_comes_first() {
-    let (sender, receiver) = queue::lifo(8);
+    let (sender, receiver) = queue::lifo(8).unwrap();
     fill(&sender, 0..4).await;
     drop(receiver.try_lease());
     let lease = receiver.try_lease().unwrap();
@@ -28,7 +28,7 @@ async fn item_returned_to_a_lifo_queue_comes_first() {
 
 #[tokio::test]
 async fn item_returned_to_a_priority_queue_leads_its_rank() {
-    let (sender, receiver) = queue::priority(16, |item: &i64| item / 10);
+    let (sender, receiver) = queue::priority(16, |item: &i64| item / 10).unwrap();
     fill(&sender, [20, 10, 11, 0, 12]).await;
     assert_eq!(receiver.try_recv(), Ok(0));
     let (first, second) = (receiver.try_lease().unwrap(), receiver.try_lease().unwrap());
@@ -42,7 +42,7 @@ async fn item_returned_to_a_priority_queue_leads_its_rank() {
 /// An item that has become due comes before the other items of its rank, but not before items of a better rank.
 #[tokio::test(start_paused = true)]
 async fn delayed_retry_leads_its_rank_and_no_better_one() {
-    let (sender, receiver) = queue::priority(16, |item: &i64| item / 10);
+    let (sender, receiver) = queue::priority(16, |item: &i64| item / 10).unwrap();
     fill(&sender, [20, 21]).await;
     for item in [20, 21] {
         let lease = receiver.try_lease().unwrap();
@@ -52,7 +52,7 @@ async fn delayed_retry_leads_its_rank_and_no_better_one() {
     fill(&sender, [30, 0, 22]).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(rest(&receiver), [0, 20, 21, 22, 30]);
-    let (sender, receiver) = queue::lifo(4);
+    let (sender, receiver) = queue::lifo(4).unwrap();
     fill(&sender, [1]).await;
     receiver.try_lease().unwrap().retry(Duration::from_secs(5)).await.unwrap();
     fill(&sender, [2]).await;
@@ -66,7 +66,9 @@ async fn delayed_retry_leads_its_rank_and_no_better_one() {
 
 #[tokio::test]
 async fn released_item_keeps_its_attempt_count() {
-    for (sender, receiver) in [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0)] {
+    for (sender, receiver) in
+        [queue::bounded(4).unwrap(), queue::lifo(4).unwrap(), queue::priority(4, |_| 0).unwrap()]
+    {
         fill(&sender, [7]).await;
         receiver.try_lease().unwrap().release().await.unwrap();
         assert_eq!(receiver.try_lease().unwrap().attempt(), 1);
@@ -77,7 +79,9 @@ async fn released_item_keeps_its_attempt_count() {
 #[tokio::test(start_paused = true)]
 async fn delayed_retry_comes_at_its_time_in_every_order() {
     let begin = Instant::now();
-    for (sender, receiver) in [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0)] {
+    for (sender, receiver) in
+        [queue::bounded(4).unwrap(), queue::lifo(4).unwrap(), queue::priority(4, |_| 0).unwrap()]
+    {
         fill(&sender, [7]).await;
         let begin = Instant::now();
         receiver.try_lease().unwrap().retry(Duration::from_secs(5)).await.unwrap();
@@ -86,7 +90,7 @@ async fn delayed_retry_comes_at_its_time_in_every_order() {
         assert_eq!(begin.elapsed(), Duration::from_secs(5));
     }
     let (sender, receiver) =
-        queue::delay(4, move |seconds: &i64| begin + Duration::from_secs(*seconds as u64));
+        queue::delay(4, move |seconds: &i64| begin + Duration::from_secs(*seconds as u64)).unwrap();
     fill(&sender, [30, 20]).await;
     let lease = receiver.lease().await.unwrap();
     assert_eq!((*lease, begin.elapsed().as_secs()), (20, 20));
@@ -96,7 +100,12 @@ async fn delayed_retry_comes_at_its_time_in_every_order() {
 
 #[tokio::test]
 async fn attempt_to_take_from_an_empty_queue_loses_no_item() {
-    let orders = [queue::bounded(4), queue::lifo(4), queue::priority(4, |_| 0), queue::unbounded()];
+    let orders = [
+        queue::bounded(4).unwrap(),
+        queue::lifo(4).unwrap(),
+        queue::priority(4, |_| 0).unwrap(),
+        queue::unbounded(),
+    ];
     for (sender, receiver) in orders {
         assert!(receiver.try_recv().is_err());
         assert!(receiver.try_lease().is_err());

@@ -21,9 +21,9 @@ async fn exactly_as_many_handlers_run_as_there_are_workers() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let begin = Instant::now();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(100);
+        let (sender, receiver) = queue::bounded(100).unwrap();
         let (running, seen) = (Arc::clone(&now), Arc::clone(&most));
-        let crew = receiver.workers(3).start(n, "resize", move |_: Job<u32>| {
+        let crew = receiver.workers(3).unwrap().start(n, "resize", move |_: Job<u32>| {
             let (running, seen) = (Arc::clone(&running), Arc::clone(&seen));
             async move {
                 seen.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -50,9 +50,10 @@ async fn exactly_as_many_handlers_run_as_there_are_workers() {
 async fn failed_items_are_retried_with_backoff_until_dead() {
     let tries = Log::new();
     let begin = Instant::now();
-    let (dead, letters) = queue::bounded(8);
+    let (dead, letters) = queue::bounded(8).unwrap();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::new(4).unwrap(), dead).build();
+        let (sender, receiver) =
+            queue::builder(8).dead_letters(NonZeroU32::new(4).unwrap(), dead).build().unwrap();
         let handler = {
             let tries = tries.clone();
             move |job: Job<&'static str>| {
@@ -67,7 +68,7 @@ async fn failed_items_are_retried_with_backoff_until_dead() {
             }
         };
         let backoff = Backoff::exponential(ms(10), ms(1_000)).unwrap().jitter(Jitter::None).unwrap();
-        let crew = receiver.workers(2).backoff(backoff).start(n, "flaky", handler).unwrap();
+        let crew = receiver.workers(2).unwrap().backoff(backoff).start(n, "flaky", handler).unwrap();
         for item in ["flaky", "poison", "bomb", "good"] {
             sender.send(item).await.unwrap();
         }
@@ -99,13 +100,13 @@ async fn failed_items_are_retried_with_backoff_until_dead() {
 async fn backoff_of_zero_retries_before_other_items() {
     let tries = Log::new();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(8);
+        let (sender, receiver) = queue::bounded(8).unwrap();
         for number in 0..3 {
             sender.send(number).await.unwrap();
         }
         drop(sender);
         let seen = tries.clone();
-        let workers = receiver.workers(1).backoff(Backoff::constant(Duration::ZERO));
+        let workers = receiver.workers(1).unwrap().backoff(Backoff::constant(Duration::ZERO));
         let crew = workers.start(n, "again", move |job: Job<u32>| {
             seen.note((*job, job.attempt()));
             let failed = *job == 0 && job.attempt() < 3;
@@ -126,7 +127,7 @@ async fn poison_item_does_not_delay_other_items() {
         let begin = Instant::now();
         let log = Log::new();
         let crew = scope(async |n: &Nursery| {
-            let (sender, receiver) = queue::bounded(128);
+            let (sender, receiver) = queue::bounded(128).unwrap();
             sender.send(0).await.unwrap();
             for number in 1..=100 {
                 sender.send(number).await.unwrap();
@@ -143,7 +144,7 @@ async fn poison_item_does_not_delay_other_items() {
                     Ok(())
                 }
             };
-            let mut workers = receiver.workers(1);
+            let mut workers = receiver.workers(1).unwrap();
             if keyed {
                 workers = workers.keyed(|number: &u32| *number);
             }
@@ -166,8 +167,8 @@ async fn item_that_keeps_failing_is_logged_once() {
     let lines = Lines::default();
     let _lines = tracing::subscriber::set_default(lines.subscriber());
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(8);
-        let workers = receiver.workers(1).backoff(Backoff::constant(ms(1)));
+        let (sender, receiver) = queue::bounded(8).unwrap();
+        let workers = receiver.workers(1).unwrap().backoff(Backoff::constant(ms(1)));
         let crew = workers.start(n, "poisoned", async |_: Job<u32>| Err::<(), _>("not now")).unwrap();
         sender.send(1).await.unwrap();
         sleep(ms(100)).await;
@@ -206,11 +207,11 @@ async fn panic_in_the_drop_of_a_handler_fails_only_its_item() {
         }
     }
 
-    let (dead, letters) = queue::bounded(8);
+    let (dead, letters) = queue::bounded(8).unwrap();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::MIN, dead).build();
+        let (sender, receiver) = queue::builder(8).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
         let handler = |job: Job<u32>| Late((*job == 0).then(|| Bomb));
-        let crew = receiver.workers(1).start(n, "bombs", handler).unwrap();
+        let crew = receiver.workers(1).unwrap().start(n, "bombs", handler).unwrap();
         for number in 0..3 {
             sender.send(number).await.unwrap();
         }
@@ -230,9 +231,9 @@ async fn panic_in_the_drop_of_a_handler_fails_only_its_item() {
 async fn kept_job_is_settled_when_it_is_dropped() {
     let kept = Arc::new(Mutex::new(Vec::new()));
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(8);
+        let (sender, receiver) = queue::bounded(8).unwrap();
         let shelf = Arc::clone(&kept);
-        let workers = receiver.workers(1).backoff(Backoff::constant(Duration::ZERO));
+        let workers = receiver.workers(1).unwrap().backoff(Backoff::constant(Duration::ZERO));
         let crew = workers.start(n, "keeps", move |job: Job<u32>| {
             let (number, attempt) = (*job, job.attempt());
             shelf.lock().unwrap().push(job);
@@ -265,12 +266,12 @@ async fn kept_job_is_settled_when_it_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn workers_are_in_snapshots_until_they_end() {
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::bounded(8);
+        let (sender, receiver) = queue::bounded(8).unwrap();
         let handler = async |_: Job<u32>| {
             sleep(ms(10)).await;
             Ok::<_, Infallible>(())
         };
-        let crew = receiver.workers(2).start(n, "resize", handler).unwrap();
+        let crew = receiver.workers(2).unwrap().start(n, "resize", handler).unwrap();
         assert_eq!(crew.name(), "resize");
         sender.send(1).await.unwrap();
         sleep(ms(5)).await;
@@ -290,11 +291,10 @@ async fn workers_are_in_snapshots_until_they_end() {
     .unwrap();
 }
 
-#[tokio::test]
-#[should_panic(expected = "`count` is 0")]
-async fn zero_workers_panics() {
-    let (_sender, receiver) = queue::bounded::<u32>(1);
-    drop(receiver.workers(0));
+#[test]
+fn zero_workers_are_refused() {
+    let (_sender, receiver) = queue::bounded::<u32>(1).unwrap();
+    assert_eq!(receiver.workers(0).unwrap_err(), queue::QueueConfigError::NoWorkers);
 }
 
 /// An item that panics when it is dropped, or shown.
@@ -323,9 +323,9 @@ impl std::fmt::Display for Mine {
 #[tokio::test(start_paused = true)]
 async fn items_and_errors_that_panic_leave_the_worker_running() {
     let _read = tracing::subscriber::set_default(reader());
-    let (dead, letters) = queue::bounded(8);
+    let (dead, letters) = queue::bounded(8).unwrap();
     scope(async |n: &Nursery| {
-        let (sender, receiver) = queue::options(8).dead_letters(NonZeroU32::MIN, dead).build();
+        let (sender, receiver) = queue::builder(8).dead_letters(NonZeroU32::MIN, dead).build().unwrap();
         let handler = |job: Job<(u32, Mine)>| async move {
             match job.0 {
                 1 => Err(Mine(Touch::Show)),
@@ -333,7 +333,7 @@ async fn items_and_errors_that_panic_leave_the_worker_running() {
                 _ => Ok(()),
             }
         };
-        let crew = receiver.workers(1).keyed(|_| 0).start(n, "mines", handler).unwrap();
+        let crew = receiver.workers(1).unwrap().keyed(|_| 0).start(n, "mines", handler).unwrap();
         for number in 0..4 {
             assert!(
                 sender

@@ -1,15 +1,16 @@
-//! What is taken from a source, worked on, and waits for the reader: pure, and told how long things took.
+//! The items that were taken from a source: in progress, returned by a worker, or waiting for the reader. Pure state,
+//! which receives measured times from its caller.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::mutant;
 
-/// A worker takes at most so many items at once: past 64 the price of an item is its own.
+/// The most items that a worker takes at once. With 64, the cost per item is already that of its own work.
 pub(super) const MAX_PACE: usize = 64;
 
-/// A worker that is through within this time may take twice as much; one that takes four times as long takes half. So
-/// what one worker holds and another could have is a fraction of a millisecond.
+/// A worker that processes its items within this time may take twice as many; a worker that needs four times as long takes
+/// half. So a worker holds back items from other workers for less than a millisecond.
 const QUICK: Duration = Duration::from_micros(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,24 +21,24 @@ pub(super) enum Order {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    AtRest,
-    /// A worker has it.
-    InHand,
+    Available,
+    /// A worker reads it.
+    InUse,
     Over,
 }
 
-/// What a worker is to do.
+/// The next step of a worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Claim<T> {
-    /// Work on this item, which another has given back.
+    /// Process this item, which another worker has returned.
     Item(u64, T),
-    /// Take up to so many items from the source.
+    /// Take up to this number of items from the source.
     Source(usize),
     Wait,
     Over,
 }
 
-/// What a reader finds.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     Results,
@@ -49,18 +50,18 @@ pub(super) struct State<T, R> {
     order: Order,
     workers: usize,
     window: Option<usize>,
-    /// How many items a worker takes at once: one while work waits for something.
+    /// The number of items that a worker takes at once: 1 after a function had to wait.
     pace: usize,
     source: Source,
     returned: VecDeque<(u64, T)>,
     /// The number of the next item of the source.
     next: u64,
-    /// In the order of the source, from number `first` on, with gaps; or as they are done.
+    /// In the order of the source, from number `first`, with gaps; or in the order of completion.
     results: VecDeque<Option<R>>,
     first: u64,
-    /// Taken from the source, and not consumed.
+    /// The number of items that were taken from the source and are not consumed.
     ahead: usize,
-    /// Taken from the source, and not delivered.
+    /// The number of items that were taken from the source and are not delivered.
     undone: usize,
     cut_off: bool,
 }
@@ -72,7 +73,7 @@ impl<T, R> State<T, R> {
             workers,
             window,
             pace: 1,
-            source: Source::AtRest,
+            source: Source::Available,
             returned: VecDeque::new(),
             next: 0,
             results: VecDeque::new(),
@@ -83,8 +84,8 @@ impl<T, R> State<T, R> {
         }
     }
 
-    /// How many items may be taken and not consumed: one in work and one that waits for each worker, or for each that
-    /// it takes at once.
+    /// The most items that may be taken and not consumed: for each item that a worker takes at once, one in progress and
+    /// one that waits.
     fn limit(&self) -> usize {
         if mutant!("stream.no_window") {
             return usize::MAX;
@@ -92,7 +93,7 @@ impl<T, R> State<T, R> {
         self.window.unwrap_or(2 * self.workers * self.pace)
     }
 
-    fn room(&self) -> usize {
+    fn capacity(&self) -> usize {
         self.limit().saturating_sub(self.ahead)
     }
 
@@ -100,29 +101,29 @@ impl<T, R> State<T, R> {
         if let Some((number, item)) = self.returned.pop_front() {
             return Claim::Item(number, item);
         }
-        match (self.source, self.room()) {
-            (Source::AtRest, room @ 1..) => {
-                self.source = Source::InHand;
-                Claim::Source(self.pace.min(room))
+        match (self.source, self.capacity()) {
+            (Source::Available, capacity @ 1..) => {
+                self.source = Source::InUse;
+                Claim::Source(self.pace.min(capacity))
             }
             (Source::Over, _) if self.undone == 0 => Claim::Over,
             _ => Claim::Wait,
         }
     }
 
-    /// Asks whether a worker that comes now has something to do.
+    /// Returns `true` if a worker that asks now has something to do.
     pub(super) fn is_claimable(&self) -> bool {
-        !self.returned.is_empty() || (self.source == Source::AtRest && self.room() > 0)
+        !self.returned.is_empty() || (self.source == Source::Available && self.capacity() > 0)
     }
 
-    /// Asks whether all is delivered that will be.
+    /// Returns `true` if all results are delivered.
     pub(super) fn is_done(&self) -> bool {
         self.source == Source::Over && self.undone == 0
     }
 
-    /// Puts the source back, from which so many items were taken, and numbers these: gives the first number.
+    /// Returns the source after `count` items were taken from it. Returns the number of the first of these items.
     pub(super) fn took(&mut self, count: usize, over: bool) -> u64 {
-        self.source = if over { Source::Over } else { Source::AtRest };
+        self.source = if over { Source::Over } else { Source::Available };
         let first = self.next;
         self.next += count as u64;
         self.ahead += count;
@@ -130,7 +131,7 @@ impl<T, R> State<T, R> {
         first
     }
 
-    /// Takes back what was taken and not begun: the one before it waits for something.
+    /// Takes items back that a worker has not begun, because the item before them has to wait.
     pub(super) fn give_back(
         &mut self,
         first: u64,
@@ -144,47 +145,51 @@ impl<T, R> State<T, R> {
         }
     }
 
-    /// Keeps results until they are collected.
+    /// Stores results until the reader collects them.
     pub(super) fn deliver(&mut self, first: u64, results: impl ExactSizeIterator<Item = R>) {
         self.undone -= results.len();
         match self.order {
             Order::Done => self.results.extend(results.map(Some)),
-            Order::Source if mutant!("stream.order_of_ends") => self.results.extend(results.map(Some)),
             Order::Source => {
+                if mutant!("stream.order_of_ends") {
+                    self.results.extend(results.map(Some));
+                    return;
+                }
                 let at = (first - self.first) as usize;
                 let end = at + results.len();
                 if self.results.len() < end {
                     self.results.resize_with(end, || None);
                 }
-                for (place, result) in self.results.range_mut(at..end).zip(results) {
-                    *place = Some(result);
+                for (entry, result) in self.results.range_mut(at..end).zip(results) {
+                    *entry = Some(result);
                 }
             }
         }
     }
 
-    /// Learns how long a worker took for so many items, none of which waited for anything.
+    /// Adapts to the time that a worker took for `count` items, none of which had to wait.
     pub(super) fn timed(&mut self, count: usize, took: Duration) {
         if took >= QUICK * 4 {
             self.pace = (self.pace / 2).max(1);
         } else if took <= QUICK && count >= self.pace {
-            // Of a window, each worker has its part.
+            // Each worker may use its share of a window.
             let most = self.window.map_or(MAX_PACE, |window| (window / self.workers / 2).clamp(1, MAX_PACE));
             self.pace = (self.pace * 2).min(most);
         }
     }
 
-    /// A worker has gone before its end, with what it had.
+    /// Notes that a worker was dropped with its items.
     pub(super) fn cut_off(&mut self) {
         self.cut_off = true;
     }
 
-    /// Asks whether [`collect`](Self::collect) would find something.
+    /// Returns `true` if [`collect`](Self::collect) has a result or the end for the reader.
     pub(super) fn has_news(&self) -> bool {
         matches!(self.results.front(), Some(Some(_))) || self.is_done() || self.cut_off
     }
 
-    /// Moves what comes next to the reader, who has consumed so many beside the first since the last time.
+    /// Moves the next results to the reader. `consumed` is the number of results that the reader has consumed since the
+    /// last call, without the first one, which was counted when it was collected.
     pub(super) fn collect(&mut self, consumed: usize, into: &mut VecDeque<R>) -> Found {
         self.ahead -= consumed;
         let before = into.len();
@@ -194,7 +199,7 @@ impl<T, R> State<T, R> {
             into.push_back(result);
         }
         if into.len() > before {
-            // The first of them is handed out at once.
+            // The reader yields the first one at once.
             self.ahead -= 1;
             Found::Results
         } else if self.is_done() || self.cut_off {
@@ -208,7 +213,7 @@ impl<T, R> State<T, R> {
         self.cut_off && !self.is_done()
     }
 
-    /// Takes out all that holds something of a user.
+    /// Removes all values of users.
     pub(super) fn empty(&mut self) -> (VecDeque<(u64, T)>, VecDeque<Option<R>>) {
         (std::mem::take(&mut self.returned), std::mem::take(&mut self.results))
     }
@@ -218,7 +223,7 @@ impl<T, R> State<T, R> {
     }
 }
 
-/// What a stream shows of itself.
+/// The numbers that a stream shows in snapshots.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counts {
     pub(super) taken: u64,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a worker has in hand.
+/// The items that a worker holds.
 enum Hand {
     Nothing,
     Source(usize),
@@ -28,7 +28,7 @@ impl Model {
         found
     }
 
-    /// The next thing that this worker may do; `gives_back`: an item waits, and the rest goes back.
+    /// Performs the next step of this worker. With `gives_back`, an item waits, and the items behind it are returned.
     fn step(&mut self, worker: usize, take: usize, gives_back: bool) {
         let hand = std::mem::replace(&mut self.hands[worker], Hand::Nothing);
         self.hands[worker] = match hand {

@@ -9,7 +9,8 @@
 //! afterwards whether a waiter is parked, and a waiter sets its flag before it reads the cursors again. So at least one of
 //! the two sees the other.
 
-use super::sync::{AtomicU64, Ordering, Padded, lost_a_race};
+use super::atomics::{AtomicU64, Ordering, lost_a_race};
+use crate::sync::Padded;
 
 // 40 bits of position repeat after hours at the highest rates; two positions that are compared are never that far
 // apart.
@@ -37,7 +38,7 @@ pub(super) enum Claim {
 
 /// The reason why no slot was claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoPlace {
+pub(super) enum NoSlot {
     Full,
     Closed,
     /// A slot is free, but its last item is still being moved out; try again.
@@ -53,7 +54,7 @@ pub(super) enum NoItem {
 }
 
 #[derive(Debug)]
-pub(super) struct Counts {
+pub(super) struct Cursors {
     head: Padded<AtomicU64>,
     tail: Padded<AtomicU64>,
     capacity: u64,
@@ -91,7 +92,7 @@ fn moved(word: u64, by: u64) -> u64 {
     (word & !POSITION) | advance(position(word), by)
 }
 
-impl Counts {
+impl Cursors {
     /// Creates the cursors. `slots` is the number of slots, if the items are in slots.
     pub(super) fn new(capacity: usize, slots: Option<usize>) -> Self {
         let word = || Padded(AtomicU64::new(0));
@@ -111,14 +112,14 @@ impl Counts {
     /// The position of the next item to be sent in the plain case: no slot is held, the queue is not closed, and a free
     /// slot proves that there is capacity. The word then equals the position.
     #[inline(always)]
-    pub(super) fn plain_place(&self) -> Option<u64> {
+    pub(super) fn plain_slot(&self) -> Option<u64> {
         let at = self.tail.0.load(Ordering::SeqCst);
         (at <= POSITION && self.exact).then_some(at)
     }
 
-    /// Claims the position of [`plain_place`](Self::plain_place), if the word has not changed.
+    /// Claims the position of [`plain_slot`](Self::plain_slot), if the word has not changed.
     #[inline(always)]
-    pub(super) fn claim_plain_place(&self, at: u64) -> bool {
+    pub(super) fn claim_plain_slot(&self, at: u64) -> bool {
         let next = advance(at, 1);
         let claimed = self.tail.0.compare_exchange(at, next, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if !claimed {
@@ -149,38 +150,38 @@ impl Counts {
     /// Claims up to `want` consecutive free positions, and returns the first one and their number. `free` returns
     /// `true` if the slot of a position can be written.
     #[inline(always)]
-    pub(super) fn claim_places(
+    pub(super) fn claim_slots(
         &self,
         claim: Claim,
         want: u64,
         free: impl Fn(u64) -> bool,
-    ) -> Result<(u64, u64), NoPlace> {
+    ) -> Result<(u64, u64), NoSlot> {
         let mut word = self.tail.0.load(Ordering::SeqCst);
         loop {
             if word & CLOSED != 0 {
-                return Err(NoPlace::Closed);
+                return Err(NoSlot::Closed);
             }
             let (at, held) = (position(word), count(word));
             let is_granted = claim == Claim::Granted;
             debug_assert!(!is_granted || held >= want, "more slots were claimed than are held");
             let most = match is_granted || (self.exact && held == 0) {
                 true => want,
-                false => want.min(self.room(word).max(0).unsigned_abs()),
+                false => want.min(self.unclaimed(word).max(0).unsigned_abs()),
             };
-            let places = (0..most).take_while(|place| free(advance(at, *place))).count() as u64;
-            if places == 0 {
-                let full = !is_granted && self.room(word) <= 0;
+            let slots = (0..most).take_while(|slot| free(advance(at, *slot))).count() as u64;
+            if slots == 0 {
+                let full = !is_granted && self.unclaimed(word) <= 0;
                 let now = self.tail.0.load(Ordering::SeqCst);
                 if now != word {
                     word = now;
                     continue;
                 }
-                return Err(if full { NoPlace::Full } else { NoPlace::Busy });
+                return Err(if full { NoSlot::Full } else { NoSlot::Busy });
             }
-            let used = if is_granted { places * ONE } else { 0 };
-            let next = moved(word, places) - used;
+            let used = if is_granted { slots * ONE } else { 0 };
+            let next = moved(word, slots) - used;
             match self.tail.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return Ok((at, places)),
+                Ok(_) => return Ok((at, slots)),
                 Err(now) => {
                     word = now;
                     lost_a_race();
@@ -191,7 +192,7 @@ impl Counts {
 
     /// The free capacity. Too high if the word is out of date.
     #[inline(always)]
-    fn room(&self, tail: u64) -> i64 {
+    fn unclaimed(&self, tail: u64) -> i64 {
         let head = position(self.head.0.load(Ordering::SeqCst));
         self.capacity as i64 - distance(head, position(tail)) - count(tail) as i64
     }
@@ -242,25 +243,25 @@ impl Counts {
     }
 
     /// Holds up to `want` slots, and returns their number.
-    pub(super) fn hold(&self, want: u32) -> Result<u32, NoPlace> {
+    pub(super) fn hold(&self, want: u32) -> Result<u32, NoSlot> {
         let mut word = self.tail.0.load(Ordering::SeqCst);
         loop {
             if word & CLOSED != 0 {
-                return Err(NoPlace::Closed);
+                return Err(NoSlot::Closed);
             }
-            let room = self.room(word).max(0).unsigned_abs();
-            let places = room.min(MOST - count(word)).min(want.into());
-            if places == 0 {
+            let unclaimed = self.unclaimed(word).max(0).unsigned_abs();
+            let slots = unclaimed.min(MOST - count(word)).min(want.into());
+            if slots == 0 {
                 let now = self.tail.0.load(Ordering::SeqCst);
                 if now == word {
-                    return Err(NoPlace::Full);
+                    return Err(NoSlot::Full);
                 }
                 word = now;
                 continue;
             }
-            let next = word + places * ONE;
+            let next = word + slots * ONE;
             match self.tail.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return Ok(places as u32),
+                Ok(_) => return Ok(slots as u32),
                 Err(now) => {
                     word = now;
                     lost_a_race();
@@ -277,9 +278,9 @@ impl Counts {
     }
 
     /// Releases held slots.
-    pub(super) fn release(&self, places: u32) {
-        let before = self.tail.0.fetch_sub(u64::from(places) * ONE, Ordering::SeqCst);
-        debug_assert!(count(before) >= places.into(), "more slots were released than are held");
+    pub(super) fn release(&self, slots: u32) {
+        let before = self.tail.0.fetch_sub(u64::from(slots) * ONE, Ordering::SeqCst);
+        debug_assert!(count(before) >= slots.into(), "more slots were released than are held");
     }
 
     /// Turns a held slot into the slot of an item, also in a closed queue, since the item was in the queue before.
@@ -361,39 +362,39 @@ impl Counts {
 mod tests {
     use super::*;
 
-    fn counts(capacity: usize, slots: Option<usize>, at: u64) -> Counts {
-        let counts = Counts::new(capacity, slots);
-        counts.head.0.store(at, Ordering::Relaxed);
-        counts.tail.0.store(at, Ordering::Relaxed);
-        counts
+    fn cursors(capacity: usize, slots: Option<usize>, at: u64) -> Cursors {
+        let cursors = Cursors::new(capacity, slots);
+        cursors.head.0.store(at, Ordering::Relaxed);
+        cursors.tail.0.store(at, Ordering::Relaxed);
+        cursors
     }
 
     /// Starts just before positions wrap, where a carry would count as a held slot.
     #[test]
     fn positions_wrap_without_changing_the_counts() {
-        for (slots, places) in [(Some(4), 4), (None, 3)] {
-            let counts = counts(places, slots, POSITION - 1);
-            counts.hold(1).unwrap();
-            let open = counts.claim_places(Claim::Open, 9, |_| true);
-            assert_eq!(open, Ok((POSITION - 1, places as u64 - 1)));
-            assert_eq!(counts.claim_places(Claim::Open, 1, |_| true), Err(NoPlace::Full));
-            assert_eq!((counts.len(), counts.held()), (places - 1, 1));
-            assert!(counts.promise(0));
-            let items = counts.claim_items(Claim::Open, 9, |_| true);
-            assert_eq!(items, Ok((POSITION - 1, places as u64 - 2)));
-            assert_eq!(counts.claim_items(Claim::Open, 1, |_| true), Err(NoItem::Empty));
-            assert_eq!(counts.claim_items(Claim::Granted, 1, |_| true).unwrap().1, 1);
-            counts.settle_back();
-            assert_eq!((counts.len(), counts.held()), (1, 0));
+        for (slots, capacity) in [(Some(4), 4), (None, 3)] {
+            let cursors = cursors(capacity, slots, POSITION - 1);
+            cursors.hold(1).unwrap();
+            let open = cursors.claim_slots(Claim::Open, 9, |_| true);
+            assert_eq!(open, Ok((POSITION - 1, capacity as u64 - 1)));
+            assert_eq!(cursors.claim_slots(Claim::Open, 1, |_| true), Err(NoSlot::Full));
+            assert_eq!((cursors.len(), cursors.held()), (capacity - 1, 1));
+            assert!(cursors.promise(0));
+            let items = cursors.claim_items(Claim::Open, 9, |_| true);
+            assert_eq!(items, Ok((POSITION - 1, capacity as u64 - 2)));
+            assert_eq!(cursors.claim_items(Claim::Open, 1, |_| true), Err(NoItem::Empty));
+            assert_eq!(cursors.claim_items(Claim::Granted, 1, |_| true).unwrap().1, 1);
+            cursors.settle_back();
+            assert_eq!((cursors.len(), cursors.held()), (1, 0));
         }
     }
 
     #[test]
     fn claim_of_a_busy_slot_is_busy() {
-        let counts = counts(4, Some(4), 0);
-        assert_eq!(counts.claim_places(Claim::Open, 1, |_| false), Err(NoPlace::Busy));
-        assert_eq!(counts.claim_places(Claim::Open, 3, |at| at < 2), Ok((0, 2)));
-        assert_eq!(counts.claim_items(Claim::Open, 1, |_| false), Err(NoItem::Busy));
-        assert_eq!(counts.claim_items(Claim::Open, 3, |at| at < 1), Ok((0, 1)));
+        let cursors = cursors(4, Some(4), 0);
+        assert_eq!(cursors.claim_slots(Claim::Open, 1, |_| false), Err(NoSlot::Busy));
+        assert_eq!(cursors.claim_slots(Claim::Open, 3, |at| at < 2), Ok((0, 2)));
+        assert_eq!(cursors.claim_items(Claim::Open, 1, |_| false), Err(NoItem::Busy));
+        assert_eq!(cursors.claim_items(Claim::Open, 3, |at| at < 1), Ok((0, 1)));
     }
 }

@@ -1,7 +1,6 @@
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
-use super::levels::Levels;
 use super::{Entry, Store, spare};
 use crate::mutant;
 
@@ -26,9 +25,9 @@ pub(crate) struct Priority<T> {
 /// A rank may be in the levels and in the heap, since it has a level only while one is free for it: the sequence
 /// numbers order its entries.
 #[derive(Debug)]
-pub(super) struct Placed<T> {
-    place: i64,
-    pub(super) entry: Entry<T>,
+struct Placed<T> {
+    sequence: i64,
+    entry: Entry<T>,
 }
 
 impl<T> Priority<T> {
@@ -52,7 +51,7 @@ impl<T> Priority<T> {
 
 impl<T: Send> Store<T> for Priority<T> {
     fn push(&mut self, entry: Entry<T>) {
-        let last = Placed { place: self.end, entry };
+        let last = Placed { sequence: self.end, entry };
         self.end += 1;
         if let Err(last) = self.levels.push_back(last) {
             self.rest.push(last);
@@ -64,7 +63,7 @@ impl<T: Send> Store<T> for Priority<T> {
             return self.push(entry);
         }
         self.front -= 1;
-        let first = Placed { place: self.front, entry };
+        let first = Placed { sequence: self.front, entry };
         if let Err(first) = self.levels.push_front(first) {
             self.rest.push(first);
         }
@@ -85,7 +84,7 @@ impl<T> Placed<T> {
     /// without a branch.
     fn key(&self) -> i128 {
         // The sign of the sequence number is flipped, so that it keeps its order as the unsigned lower half.
-        (i128::from(self.entry.rank) << 64) | i128::from(self.place as u64 ^ (1 << 63))
+        (i128::from(self.entry.rank) << 64) | i128::from(self.sequence as u64 ^ (1 << 63))
     }
 }
 
@@ -107,5 +106,89 @@ impl<T> Ord for Placed<T> {
     /// The entry with the lowest key is the greatest, because the heap pops the greatest.
     fn cmp(&self, other: &Self) -> Ordering {
         other.key().cmp(&self.key())
+    }
+}
+
+/// The number of levels. Each item is compared with the rank of every level; 16 comparisons still cost less than one
+/// level of a heap.
+const MOST: usize = 16;
+
+/// The items of a few ranks, in one deque per rank.
+#[derive(Debug)]
+struct Levels<T> {
+    /// The number of levels in use.
+    used: usize,
+    /// The ranks in use, from the highest to the lowest, so that the level that is emptied first is at the end.
+    ranks: [i64; MOST],
+    /// The deques of the levels: those in use are not empty, the others are.
+    items: [VecDeque<Placed<T>>; MOST],
+}
+
+impl<T> Levels<T> {
+    fn new() -> Self {
+        Self { used: 0, ranks: [0; MOST], items: Default::default() }
+    }
+
+    /// Adds an entry behind the entries of its rank. Returns it if all levels are in use for other ranks.
+    #[inline]
+    fn push_back(&mut self, last: Placed<T>) -> Result<(), Placed<T>> {
+        match self.level(last.entry.rank) {
+            Some(level) => {
+                level.push_back(last);
+                Ok(())
+            }
+            None => Err(last),
+        }
+    }
+
+    /// Adds an entry before the entries of its rank. Returns it if all levels are in use for other ranks.
+    #[inline]
+    fn push_front(&mut self, first: Placed<T>) -> Result<(), Placed<T>> {
+        match self.level(first.entry.rank) {
+            Some(level) => {
+                level.push_front(first);
+                Ok(())
+            }
+            None => Err(first),
+        }
+    }
+
+    fn first(&self) -> Option<&Placed<T>> {
+        self.items[self.used.checked_sub(1)?].front()
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Placed<T>> {
+        let level = &mut self.items[self.used.checked_sub(1)?];
+        let first = level.pop_front();
+        if let Some(enough) = spare(level.len(), level.capacity()) {
+            level.shrink_to(enough);
+        }
+        if level.is_empty() {
+            self.used -= 1;
+        }
+        first
+    }
+
+    /// The level of `rank`: a new one if the rank has none and one is free.
+    #[inline]
+    fn level(&mut self, rank: i64) -> Option<&mut VecDeque<Placed<T>>> {
+        // All ranks are compared instead of a search: a sum needs no branch.
+        let at: usize = self.ranks[..self.used].iter().map(|other| usize::from(*other > rank)).sum();
+        if at == self.used || self.ranks[at] != rank {
+            if self.used == MOST {
+                return None;
+            }
+            self.ranks.copy_within(at..self.used, at + 1);
+            self.items[at..=self.used].rotate_right(1);
+            self.ranks[at] = rank;
+            self.used += 1;
+        }
+        Some(&mut self.items[at])
+    }
+
+    #[cfg(test)]
+    fn capacity(&self) -> usize {
+        self.items.iter().map(VecDeque::capacity).sum()
     }
 }

@@ -1,35 +1,36 @@
 //! Closing and shutting down a queue, and waiting until every item is settled.
 
-use super::super::counts::{Claim, NoItem};
-use super::super::sync::{Ordering, yield_now};
-use super::super::waiters::{State, Wakes};
-use super::{Core, Slow, flag};
+use super::atomics::{Ordering, yield_now};
+use super::core::{QueueCore, SlowState, flag};
+use super::cursors::{Claim, NoItem};
+use super::waiters::WaiterState;
 use crate::mutant;
+use crate::sync::WakeList;
 
-impl<T> Core<T> {
+impl<T> QueueCore<T> {
     /// Returns `true` if no item is in the queue, and none can come back.
-    pub(in crate::queue) fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         // A lease is counted before its item leaves the storage. A worker may send further items before it settles the
         // last one, so both numbers are read as of one moment.
-        self.counts.is_empty_while(|| self.unsettled() == 0) || self.has(flag::FENCED)
+        self.cursors.is_empty_while(|| self.unsettled() == 0) || self.has(flag::FENCED)
     }
 
-    pub(in crate::queue) fn is_finished(&self) -> bool {
-        self.counts.is_closed() && self.is_settled()
+    pub(super) fn is_finished(&self) -> bool {
+        self.cursors.is_closed() && self.is_settled()
     }
 
     /// Wakes the callers of `join` if the last item is settled, and the receivers if the queue is closed as well.
-    pub(in crate::queue) fn look_whether_settled(&self) {
+    pub(super) fn look_whether_settled(&self) {
         if !self.has(flag::WATCHED) || !self.is_settled() {
             return;
         }
-        let mut wakes = Wakes::default();
+        let mut wakes = WakeList::default();
         let mut slow = self.lock();
         // Under the lock: an item that comes back to a store is counted twice for a moment, but never zero times.
         if !self.is_settled() {
             return;
         }
-        if self.counts.is_closed() {
+        if self.cursors.is_closed() {
             self.dismiss_receivers(&mut slow, &mut wakes);
         }
         drop(slow);
@@ -37,24 +38,25 @@ impl<T> Core<T> {
         wakes.wake();
     }
 
-    fn dismiss_receivers(&self, slow: &mut Slow<T>, wakes: &mut Wakes) {
+    fn dismiss_receivers(&self, slow: &mut SlowState<T>, wakes: &mut WakeList) {
         while let Some(first) = slow.receivers.first() {
-            wakes.add(slow.receivers.settle(first, State::Released));
+            wakes.extend(slow.receivers.settle(first, WaiterState::Released));
         }
         self.lower(slow, flag::RECEIVERS);
         self.mind_timer(slow, wakes);
     }
 
     /// Closes the queue, and releases the senders in line.
-    pub(in crate::queue) fn close(&self) {
-        let first = self.counts.close();
-        let mut wakes = Wakes::default();
+    pub(super) fn close(&self) {
+        let first = self.cursors.close();
+        let mut wakes = WakeList::default();
         let mut slow = self.lock();
         self.raise(&slow, flag::WATCHED);
-        while let Some(sender) = slow.senders.first()
-            && !mutant!("queue.close_and_tell_nobody")
-        {
-            wakes.add(slow.senders.settle(sender, State::Released));
+        while let Some(sender) = slow.senders.first() {
+            if mutant!("queue.close_and_tell_nobody") {
+                break;
+            }
+            wakes.extend(slow.senders.settle(sender, WaiterState::Released));
         }
         if slow.senders.waiting() == 0 {
             self.lower(&slow, flag::SENDERS);
@@ -68,11 +70,11 @@ impl<T> Core<T> {
     }
 
     /// Closes the queue, and takes all items out of it.
-    pub(in crate::queue) fn end(&self, how: End) -> Vec<T> {
+    pub(super) fn end(&self, how: End) -> Vec<T> {
         self.close();
         // No caller must find the queue settled before the number of abandoned items is known.
         self.unsettled.0.fetch_add(1, Ordering::SeqCst);
-        let mut wakes = Wakes::default();
+        let mut wakes = WakeList::default();
         let mut slow = self.lock();
         // Both flags at once: an item that a holder returns from now on does not count as abandoned.
         self.raise(&slow, flag::ENDED | if how == End::Handed { flag::FENCED } else { 0 });
@@ -83,9 +85,9 @@ impl<T> Core<T> {
         drop(slow);
         wakes.wake();
         let aside = left.len() + due_later.len();
-        (0..aside).for_each(|_| self.counts.release(1));
+        (0..aside).for_each(|_| self.cursors.release(1));
         loop {
-            match self.place.pop(&self.counts, Claim::All) {
+            match self.storage.pop(&self.cursors, Claim::All) {
                 Ok(entry) => left.push(entry.item),
                 Err(NoItem::Empty) => break,
                 // A sender on another thread is still writing the item.
@@ -102,13 +104,13 @@ impl<T> Core<T> {
     }
 
     /// Returns the number of abandoned items if every item is settled.
-    pub(in crate::queue) fn outcome(&self) -> Option<usize> {
+    pub(super) fn outcome(&self) -> Option<usize> {
         let slow = self.lock();
         self.is_settled().then_some(slow.abandoned)
     }
 
     /// Requests a notification of `settled` when every item is settled, for as long as the result lives.
-    pub(in crate::queue) fn watch(&self) -> Watch<'_, T> {
+    pub(super) fn watch(&self) -> Watch<'_, T> {
         let mut slow = self.lock();
         slow.joiners += 1;
         self.raise(&slow, flag::WATCHED);
@@ -118,20 +120,20 @@ impl<T> Core<T> {
 
 /// The fate of the items of a queue that is shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::queue) enum End {
+pub(super) enum End {
     /// The caller gets them, and leases are void.
     Handed,
     /// No receiver is left, and the items are dropped.
     Abandoned,
 }
 
-pub(in crate::queue) struct Watch<'a, T>(&'a Core<T>);
+pub(super) struct Watch<'a, T>(&'a QueueCore<T>);
 
 impl<T> Drop for Watch<'_, T> {
     fn drop(&mut self) {
         let mut slow = self.0.lock();
         slow.joiners -= 1;
-        if slow.joiners == 0 && !self.0.counts.is_closed() {
+        if slow.joiners == 0 && !self.0.cursors.is_closed() {
             self.0.lower(&slow, flag::WATCHED);
         }
     }

@@ -3,19 +3,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use super::state::Seat;
+use super::state::Waiter;
 use crate::task::caught::quietly_drop;
 use crate::task::renew::Renewal;
 
-pub(super) struct Block<T, R, E> {
+pub(super) struct BatchSlots<T, R, E> {
     pub(super) number: u64,
-    phase: Mutex<Phase<T, R, E>>,
+    phase: Mutex<SlotsPhase<T, R, E>>,
 }
 
-enum Phase<T, R, E> {
-    /// The batch does not run yet: the state has the seats.
+enum SlotsPhase<T, R, E> {
+    /// The batch does not run yet: the state has the waiters.
     Waits,
-    Runs(Vec<Seat<Waker>>),
+    Runs(Vec<Waiter<Waker>>),
     /// The batch has ended; each answer stays until its caller takes it.
     Ended(Answers<T, R, E>),
 }
@@ -23,19 +23,19 @@ enum Phase<T, R, E> {
 /// Answers and items are values of the user. The owner that releases the batch last drops them, and a panic in such a
 /// drop ends here. They are dropped one by one, because a second panic in the drop of one vector would abort the
 /// process.
-impl<T, R, E> Drop for Block<T, R, E> {
+impl<T, R, E> Drop for BatchSlots<T, R, E> {
     fn drop(&mut self) {
-        let phase = std::mem::replace(&mut *self.phase(), Phase::Waits);
+        let phase = std::mem::replace(&mut *self.phase(), SlotsPhase::Waits);
         match phase {
-            Phase::Ended(Answers::Each(answers)) => answers.into_iter().for_each(quietly_drop),
-            Phase::Ended(Answers::All(failure)) => quietly_drop(failure),
-            Phase::Ended(Answers::Back(items)) => items.into_iter().for_each(quietly_drop),
-            Phase::Waits | Phase::Runs(_) => {}
+            SlotsPhase::Ended(Answers::Each(answers)) => answers.into_iter().for_each(quietly_drop),
+            SlotsPhase::Ended(Answers::All(failure)) => quietly_drop(failure),
+            SlotsPhase::Ended(Answers::Back(items)) => items.into_iter().for_each(quietly_drop),
+            SlotsPhase::Waits | SlotsPhase::Runs(_) => {}
         }
     }
 }
 
-/// The result of a batch, by seat.
+/// The result of a batch, by slot.
 pub(super) enum Answers<T, R, E> {
     Each(Vec<Option<Result<R, E>>>),
     All(Failure<E>),
@@ -64,100 +64,102 @@ pub(super) enum Found<T, R, E> {
     /// The batch does not run yet.
     Waits,
     Runs,
-    /// The batch runs, and the seat has another waker.
+    /// The batch runs, and the slot has another waker.
     OtherWaker,
     Here(Answer<T, R, E>),
 }
 
 /// The remains of a batch that has ended.
 pub(super) struct Ended<T, R, E> {
-    pub(super) seats: Vec<Seat<Waker>>,
+    pub(super) waiters: Vec<Waiter<Waker>>,
     /// Answers to posted items, and to items whose callers were dropped.
-    pub(super) unasked: Vec<(Seat<Waker>, Answer<T, R, E>)>,
+    pub(super) unasked: Vec<(Waiter<Waker>, Answer<T, R, E>)>,
 }
 
-impl<T, R, E> Block<T, R, E> {
+impl<T, R, E> BatchSlots<T, R, E> {
     pub(super) fn new(number: u64) -> Self {
-        Self { number, phase: Mutex::new(Phase::Waits) }
+        Self { number, phase: Mutex::new(SlotsPhase::Waits) }
     }
 
-    /// Starts the batch: from now on its callers find their seats here. Called under the lock of the state.
-    pub(super) fn run(&self, seats: Vec<Seat<Waker>>) {
-        *self.phase() = Phase::Runs(seats);
+    /// Starts the batch: from now on the waiters are here. Called under the lock of the state.
+    pub(super) fn run(&self, waiters: Vec<Waiter<Waker>>) {
+        *self.phase() = SlotsPhase::Runs(waiters);
     }
 
-    /// Stores the answers. The caller has to wake the returned seats.
+    /// Stores the answers. The caller has to wake the returned waiters.
     pub(super) fn end(&self, mut answers: Answers<T, R, E>) -> Ended<T, R, E> {
         let mut phase = self.phase();
-        let seats = match &mut *phase {
-            Phase::Runs(seats) => std::mem::take(seats),
-            Phase::Waits | Phase::Ended(_) => Vec::new(),
+        let waiters = match &mut *phase {
+            SlotsPhase::Runs(waiters) => std::mem::take(waiters),
+            SlotsPhase::Waits | SlotsPhase::Ended(_) => Vec::new(),
         };
         // No caller would take these answers, and their drop must not run in the task of a neighbour.
         let mut unasked = Vec::new();
-        for (at, seat) in seats.iter().enumerate() {
-            let gone = match seat {
-                Seat::Asked(_) => continue,
-                Seat::Posted => Seat::Posted,
-                Seat::Gone => Seat::Gone,
+        for (at, waiter) in waiters.iter().enumerate() {
+            let gone = match waiter {
+                Waiter::Asked(_) => continue,
+                Waiter::Posted => Waiter::Posted,
+                Waiter::Gone => Waiter::Gone,
             };
             unasked.extend(answers.take(at as u32).map(|answer| (gone, answer)));
         }
-        *phase = Phase::Ended(answers);
-        Ended { seats, unasked }
+        *phase = SlotsPhase::Ended(answers);
+        Ended { waiters, unasked }
     }
 
     /// Takes the answer if it is there.
     #[inline(always)]
-    pub(super) fn take(&self, seat: u32) -> Option<Answer<T, R, E>> {
+    pub(super) fn take(&self, slot: u32) -> Option<Answer<T, R, E>> {
         match &mut *self.phase() {
-            Phase::Ended(answers) => answers.take(seat),
-            Phase::Waits | Phase::Runs(_) => None,
+            SlotsPhase::Ended(answers) => answers.take(slot),
+            SlotsPhase::Waits | SlotsPhase::Runs(_) => None,
         }
     }
 
-    /// Takes the answer, or checks the waker on the seat.
-    pub(super) fn look(&self, seat: u32, renewal: &mut Renewal<'_>) -> Found<T, R, E> {
+    /// Takes the answer, or checks the waker on the slot.
+    pub(super) fn look(&self, slot: u32, renewal: &mut Renewal<'_>) -> Found<T, R, E> {
         match &mut *self.phase() {
-            Phase::Waits => Found::Waits,
-            // The answer was not taken before: only the owner of the seat takes it.
-            Phase::Ended(answers) => answers.take(seat).map_or(Found::Here(Answer::Back(None)), Found::Here),
-            Phase::Runs(seats) => match &mut seats[seat as usize] {
-                Seat::Asked(kept) => {
+            SlotsPhase::Waits => Found::Waits,
+            // The answer was not taken before: only the owner of the slot takes it.
+            SlotsPhase::Ended(answers) => {
+                answers.take(slot).map_or(Found::Here(Answer::Back(None)), Found::Here)
+            }
+            SlotsPhase::Runs(waiters) => match &mut waiters[slot as usize] {
+                Waiter::Asked(kept) => {
                     if renewal.set(kept) {
                         Found::Runs
                     } else {
                         Found::OtherWaker
                     }
                 }
-                Seat::Posted | Seat::Gone => Found::Runs,
+                Waiter::Posted | Waiter::Gone => Found::Runs,
             },
         }
     }
 
-    /// Removes a caller from its seat; `None` if the batch does not run yet. The caller drops the returned values
+    /// Removes a caller from its slot; `None` if the batch does not run yet. The caller drops the returned values
     /// outside of the lock.
-    #[allow(clippy::type_complexity, reason = "the content of the seat, or the answer")]
-    pub(super) fn leave(&self, seat: u32) -> Option<(Option<Seat<Waker>>, Option<Answer<T, R, E>>)> {
+    #[allow(clippy::type_complexity, reason = "the content of the slot, or the answer")]
+    pub(super) fn leave(&self, slot: u32) -> Option<(Option<Waiter<Waker>>, Option<Answer<T, R, E>>)> {
         match &mut *self.phase() {
-            Phase::Waits => None,
-            Phase::Runs(seats) => {
-                Some((Some(std::mem::replace(&mut seats[seat as usize], Seat::Gone)), None))
+            SlotsPhase::Waits => None,
+            SlotsPhase::Runs(waiters) => {
+                Some((Some(std::mem::replace(&mut waiters[slot as usize], Waiter::Gone)), None))
             }
-            Phase::Ended(answers) => Some((None, answers.take(seat))),
+            SlotsPhase::Ended(answers) => Some((None, answers.take(slot))),
         }
     }
 
     /// No code of the user runs under this lock, so the state of a poisoned lock is sound.
-    fn phase(&self) -> MutexGuard<'_, Phase<T, R, E>> {
+    fn phase(&self) -> MutexGuard<'_, SlotsPhase<T, R, E>> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T, R, E> Answers<T, R, E> {
     #[inline(always)]
-    fn take(&mut self, seat: u32) -> Option<Answer<T, R, E>> {
-        let at = seat as usize;
+    fn take(&mut self, slot: u32) -> Option<Answer<T, R, E>> {
+        let at = slot as usize;
         match self {
             Self::Each(each) => each.get_mut(at)?.take().map(Answer::Each),
             Self::All(failure) => Some(Answer::All(failure.clone())),

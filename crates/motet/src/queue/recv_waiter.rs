@@ -6,20 +6,20 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::super::core::{Core, Slow, Take, flag};
-use super::super::counts::{Claim, NoItem};
-use super::super::store::Entry;
-use super::super::sync::spin_loop;
-use super::super::waiters::{Key, State, Wakes};
-use super::{LOOKS, again};
+use super::atomics::spin_loop;
+use super::core::{QueueCore, SlowState, Take, flag};
+use super::cursors::{Claim, NoItem};
+use super::orders::Entry;
+use super::waiters::{LOOKS, WaiterKey, WaiterState, again};
 use crate::mutant;
+use crate::sync::WakeList;
 use crate::task::budget::poll_share;
 
 /// The state of a waiting receiver, without its queue: a stream keeps it from one item to the next. The owner calls
 /// [`leave`](Self::leave) before it drops this.
 #[derive(Debug, Default)]
-pub(in crate::queue) struct Line {
-    key: Option<Key>,
+pub(super) struct RecvWaiter {
+    key: Option<WaiterKey>,
     yielded: bool,
     /// Set only while an item is due later and this receiver watches the clock.
     timer: Timer,
@@ -46,7 +46,7 @@ impl Drop for Timer {
 }
 
 /// The result of an attempt to take an item under the lock.
-enum Visit<T> {
+enum Scan<T> {
     Taken(Entry<T>),
     /// There is no item, and none can come.
     Finished,
@@ -55,10 +55,10 @@ enum Visit<T> {
     Busy,
 }
 
-impl Line {
+impl RecvWaiter {
     /// Takes and settles an item once there is one for this receiver; `None` once no item can come any more.
     #[inline(always)]
-    pub(in crate::queue) fn poll_recv<T>(&mut self, core: &Core<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    pub(super) fn poll_recv<T>(&mut self, core: &QueueCore<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let share = ready!(poll_share(cx));
         if self.key.is_none()
             && let Ok(item) = core.pop_quickly()
@@ -73,9 +73,9 @@ impl Line {
     }
 
     /// Leases an item once there is one for this receiver; `None` once no item can come any more.
-    pub(in crate::queue) fn poll_lease<T>(
+    pub(super) fn poll_lease<T>(
         &mut self,
-        core: &Core<T>,
+        core: &QueueCore<T>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Entry<T>>> {
         let coop = ready!(coop::poll_proceed(cx));
@@ -97,7 +97,7 @@ impl Line {
     #[inline(never)]
     fn poll_in_line<T>(
         &mut self,
-        core: &Core<T>,
+        core: &QueueCore<T>,
         cx: &mut Context<'_>,
         take: Take,
     ) -> Poll<Option<Entry<T>>> {
@@ -108,7 +108,7 @@ impl Line {
                     Err(NoItem::Empty)
                         if self.may_yield()
                             && !core.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED)
-                            && !core.counts.is_closed() =>
+                            && !core.cursors.is_closed() =>
                     {
                         return again(cx);
                     }
@@ -118,15 +118,15 @@ impl Line {
             }
         }
         loop {
-            let until = match self.visit(core, Some(cx.waker()), take) {
-                Visit::Taken(entry) => return Poll::Ready(Some(entry)),
-                Visit::Finished => return Poll::Ready(None),
-                Visit::Busy => return again(cx),
-                Visit::Waiting(None) => {
+            let until = match self.scan(core, Some(cx.waker()), take) {
+                Scan::Taken(entry) => return Poll::Ready(Some(entry)),
+                Scan::Finished => return Poll::Ready(None),
+                Scan::Busy => return again(cx),
+                Scan::Waiting(None) => {
                     self.timer.stop();
                     return Poll::Pending;
                 }
-                Visit::Waiting(Some(until)) => until,
+                Scan::Waiting(Some(until)) => until,
             };
             let timer = self.timer.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
             if timer.deadline() != until {
@@ -139,147 +139,148 @@ impl Line {
     }
 
     /// Takes an item if there is one. Without a waker it does not wait.
-    fn visit<T>(&mut self, core: &Core<T>, waker: Option<&Waker>, take: Take) -> Visit<T> {
+    fn scan<T>(&mut self, core: &QueueCore<T>, waker: Option<&Waker>, take: Take) -> Scan<T> {
         // Wakers are cloned and dropped outside of the lock: both may run code of the user.
         let mut waker = waker.cloned();
         let mut unused = None;
-        let mut wakes = Wakes::default();
+        let mut wakes = WakeList::default();
         let mut slow = core.lock();
         core.advance(&mut slow);
-        let visit = loop {
+        let scan = loop {
             let state = self.key.map(|key| slow.receivers.state(key));
-            if state == Some(State::Released) || core.has(flag::ENDED) {
-                break Visit::Finished;
+            if state == Some(WaiterState::Released) || core.has(flag::ENDED) {
+                break Scan::Finished;
             }
             let claim = match state {
                 None if slow.receivers.waiting() == 0 => Some(Claim::Open),
-                Some(State::Granted(_)) => Some(Claim::Granted),
+                Some(WaiterState::Granted(_)) => Some(Claim::Granted),
                 _ => None,
             };
             match claim.map(|claim| core.take_any(&mut slow, claim, take, &mut wakes)) {
-                Some(Ok(entry)) => break Visit::Taken(entry),
-                Some(Err(NoItem::Busy)) => break Visit::Busy,
+                Some(Ok(entry)) => break Scan::Taken(entry),
+                Some(Err(NoItem::Busy)) => break Scan::Busy,
                 // The promised item exists, so its sender is still writing it.
-                Some(Err(NoItem::Empty)) if claim == Some(Claim::Granted) => break Visit::Busy,
+                Some(Err(NoItem::Empty)) if claim == Some(Claim::Granted) => break Scan::Busy,
                 Some(Err(NoItem::Empty)) | None => {}
             }
             if core.is_finished() {
-                break Visit::Finished;
+                break Scan::Finished;
             }
             match (self.key, waker.take()) {
-                (_, None) => break Visit::Waiting(None),
+                (_, None) => break Scan::Waiting(None),
                 (None, Some(waker)) => {
                     let key = *self.key.insert(slow.receivers.push(waker, 1));
                     core.raise(&slow, flag::RECEIVERS);
                     // An item may have arrived by now: it goes to the first receiver in line.
                     core.grant_items(&mut slow, &mut wakes);
-                    if slow.receivers.state(key) == State::Waiting {
-                        break Visit::Waiting(self.watch_the_clock(&mut slow, key));
+                    if slow.receivers.state(key) == WaiterState::Waiting {
+                        break Scan::Waiting(self.watch_the_clock(&mut slow, key));
                     }
                 }
                 (Some(key), Some(waker)) => {
-                    unused = match mutant!("queue.keep_receiver_waker") {
-                        true => Some(waker),
-                        false => slow.receivers.replace(key, waker),
-                    };
-                    break Visit::Waiting(self.watch_the_clock(&mut slow, key));
+                    unused = slow.receivers.replace(key, waker);
+                    if mutant!("queue.keep_receiver_waker") {
+                        let known = unused.take().and_then(|known| slow.receivers.replace(key, known));
+                        unused = known;
+                    }
+                    break Scan::Waiting(self.watch_the_clock(&mut slow, key));
                 }
             }
         };
-        let (mut state, mut known) = (State::Waiting, None);
-        if matches!(visit, Visit::Taken(_) | Visit::Finished)
+        let (mut state, mut known) = (WaiterState::Waiting, None);
+        if matches!(scan, Scan::Taken(_) | Scan::Finished)
             && let Some(key) = self.key.take()
         {
             (state, known) = remove(&mut slow, key);
         }
-        if matches!(state, State::Granted(_)) && matches!(visit, Visit::Finished) {
-            core.counts.unpromise();
+        if matches!(state, WaiterState::Granted(_)) && matches!(scan, Scan::Finished) {
+            core.cursors.unpromise();
         }
         // Items that have become due may be for other receivers.
         core.grant_items(&mut slow, &mut wakes);
         drop(slow);
         drop((unused, known));
         wakes.wake();
-        if matches!(visit, Visit::Taken(_)) {
+        if matches!(scan, Scan::Taken(_)) {
             core.look_whether_settled();
         }
-        visit
+        scan
     }
 
     /// The time at which this receiver looks again, if it is the one that watches the clock.
-    fn watch_the_clock<T>(&self, slow: &mut Slow<T>, key: Key) -> Option<Instant> {
+    fn watch_the_clock<T>(&self, slow: &mut SlowState<T>, key: WaiterKey) -> Option<Instant> {
         let until = slow.later.next_due()?;
         (*slow.timer.get_or_insert(key) == key).then_some(until)
     }
 
     /// Takes an item if there is one for a new receiver: `Ok(None)` if no item can come any more.
-    pub(in crate::queue) fn try_take<T>(core: &Core<T>, take: Take) -> Result<Option<Entry<T>>, NoItem> {
+    pub(super) fn try_take<T>(core: &QueueCore<T>, take: Take) -> Result<Option<Entry<T>>, NoItem> {
         if let Ok(entry) = core.take_quickly(take) {
             return Ok(Some(entry));
         }
-        match Self::default().visit(core, None, take) {
-            Visit::Taken(entry) => Ok(Some(entry)),
-            Visit::Finished => Ok(None),
-            Visit::Waiting(_) | Visit::Busy => Err(NoItem::Empty),
+        match Self::default().scan(core, None, take) {
+            Scan::Taken(entry) => Ok(Some(entry)),
+            Scan::Finished => Ok(None),
+            Scan::Waiting(_) | Scan::Busy => Err(NoItem::Empty),
         }
     }
 
     /// Leaves the line. A granted item goes to the next receiver.
     #[inline(always)]
-    pub(in crate::queue) fn leave<T>(&mut self, core: &Core<T>) {
+    pub(super) fn leave<T>(&mut self, core: &QueueCore<T>) {
         if self.key.is_some() {
             self.give_up(core);
         }
     }
 
     #[inline(never)]
-    fn give_up<T>(&mut self, core: &Core<T>) {
+    fn give_up<T>(&mut self, core: &QueueCore<T>) {
         self.timer.stop();
         let Some(key) = self.key.take() else { return };
-        let mut wakes = Wakes::default();
+        let mut wakes = WakeList::default();
         let mut slow = core.lock();
-        let (state, waker) = remove(&mut slow, key);
-        let mut lost = None;
-        if matches!(state, State::Granted(_)) && !mutant!("queue.keep_promise") {
-            if mutant!("queue.take_and_drop") {
-                lost = core.take_any(&mut slow, Claim::Granted, Take::Settled, &mut wakes).ok();
-            } else {
-                core.counts.unpromise();
+        let (mut state, waker) = remove(&mut slow, key);
+        if mutant!("queue.keep_promise") {
+            state = WaiterState::Released;
+        }
+        if mutant!("queue.take_and_drop") {
+            let is_granted = matches!(state, WaiterState::Granted(_));
+            if is_granted {
+                drop(core.take_any(&mut slow, Claim::Granted, Take::Settled, &mut wakes));
+                state = WaiterState::Released;
             }
+        }
+        if matches!(state, WaiterState::Granted(_)) {
+            core.cursors.unpromise();
         }
         core.grant_items(&mut slow, &mut wakes);
         drop(slow);
-        drop((waker, lost));
+        drop(waker);
         wakes.wake();
     }
 }
 
-fn remove<T>(slow: &mut Slow<T>, key: Key) -> (State, Option<Waker>) {
+fn remove<T>(slow: &mut SlowState<T>, key: WaiterKey) -> (WaiterState, Option<Waker>) {
     if slow.timer == Some(key) {
         slow.timer = None;
     }
     slow.receivers.remove(key)
 }
 
-/// A [`Line`] that leaves the line when it is dropped.
-pub(in crate::queue) struct Taking<'a, T> {
-    core: &'a Core<T>,
-    line: Line,
+/// A [`RecvWaiter`] that leaves the line when it is dropped.
+pub(super) struct RecvWaiterGuard<'a, T> {
+    core: &'a QueueCore<T>,
+    line: RecvWaiter,
 }
 
-impl<'a, T> Taking<'a, T> {
+impl<'a, T> RecvWaiterGuard<'a, T> {
     #[inline(always)]
-    pub(in crate::queue) fn new(core: &'a Core<T>) -> Self {
-        Self { core, line: Line::default() }
+    pub(super) fn new(core: &'a QueueCore<T>) -> Self {
+        Self { core, line: RecvWaiter::default() }
     }
 
     /// Takes one item, and the others that are there, up to `most`.
-    pub(in crate::queue) fn poll_many(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut Vec<T>,
-        most: usize,
-    ) -> Poll<usize> {
+    pub(super) fn poll_many(&mut self, cx: &mut Context<'_>, into: &mut Vec<T>, most: usize) -> Poll<usize> {
         let coop = ready!(coop::poll_proceed(cx));
         let taken = match self.line.is_parked() {
             true => 0,
@@ -297,16 +298,16 @@ impl<'a, T> Taking<'a, T> {
     }
 
     #[inline(always)]
-    pub(in crate::queue) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         self.line.poll_recv(self.core, cx)
     }
 
-    pub(in crate::queue) fn poll_lease(&mut self, cx: &mut Context<'_>) -> Poll<Option<Entry<T>>> {
+    pub(super) fn poll_lease(&mut self, cx: &mut Context<'_>) -> Poll<Option<Entry<T>>> {
         self.line.poll_lease(self.core, cx)
     }
 }
 
-impl<T> Drop for Taking<'_, T> {
+impl<T> Drop for RecvWaiterGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         self.line.leave(self.core);
@@ -314,21 +315,21 @@ impl<T> Drop for Taking<'_, T> {
 }
 
 /// The future that receives one item.
-pub(in crate::queue) struct Receiving<'a, T> {
-    core: &'a Core<T>,
+pub(super) struct Receiving<'a, T> {
+    core: &'a QueueCore<T>,
     /// Set once the first poll has found no item; until then, a drop costs one comparison.
-    waits: Option<Taking<'a, T>>,
+    waits: Option<RecvWaiterGuard<'a, T>>,
 }
 
 impl<'a, T> Receiving<'a, T> {
     #[inline(always)]
-    pub(in crate::queue) fn new(core: &'a Core<T>) -> Self {
+    pub(super) fn new(core: &'a QueueCore<T>) -> Self {
         Self { core, waits: None }
     }
 
     #[inline(never)]
     fn poll_longer(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.waits.get_or_insert_with(|| Taking::new(self.core)).poll_recv(cx)
+        self.waits.get_or_insert_with(|| RecvWaiterGuard::new(self.core)).poll_recv(cx)
     }
 }
 

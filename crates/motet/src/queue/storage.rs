@@ -6,28 +6,28 @@ use std::sync::PoisonError;
 
 use tokio::time::Instant;
 
-use super::counts::{Claim, Counts, NoItem, NoPlace};
+use super::atomics::{Mutex, MutexGuard};
+use super::cursors::{Claim, Cursors, NoItem, NoSlot};
+use super::orders::{Entry, Store};
 use super::ring::Ring;
-use super::store::{Entry, Store};
-use super::sync::{Mutex, MutexGuard};
 
 pub(super) type RankFn<T> = Box<dyn Fn(&T) -> i64 + Send + Sync>;
 pub(super) type DueFn<T> = Box<dyn Fn(&T) -> Instant + Send + Sync>;
 
-pub(super) enum Place<T> {
+pub(super) enum Storage<T> {
     Ring(Ring<T>),
-    Store(Locked<T>),
+    Store(LockedStore<T>),
     /// No storage: the core keeps the items that are due later, and those that are due.
     Later(DueFn<T>),
 }
 
 /// A store behind a lock. Items are also counted under this lock, so that the store and the counts always agree.
-pub(super) struct Locked<T> {
+pub(super) struct LockedStore<T> {
     store: Mutex<Box<dyn Store<T>>>,
     rank: Option<RankFn<T>>,
 }
 
-impl<T> Locked<T> {
+impl<T> LockedStore<T> {
     pub(super) fn new(store: Box<dyn Store<T>>, rank: Option<RankFn<T>>) -> Self {
         Self { store: Mutex::new(store), rank }
     }
@@ -42,10 +42,10 @@ impl<T> Locked<T> {
         Entry { rank, ..Entry::new(item) }
     }
 
-    fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
+    fn push(&self, cursors: &Cursors, claim: Claim, item: T) -> Result<(), (NoSlot, T)> {
         let entry = self.ranked(item);
         let mut store = self.lock();
-        match counts.claim_places(claim, 1, |_| true) {
+        match cursors.claim_slots(claim, 1, |_| true) {
             Ok(_) => {
                 store.push(entry);
                 Ok(())
@@ -57,11 +57,11 @@ impl<T> Locked<T> {
     /// Moves at most 64 items per call, so that the lock is not held for long.
     fn push_many(
         &self,
-        counts: &Counts,
+        cursors: &Cursors,
         claim: Claim,
         items: &mut VecDeque<T>,
         most: usize,
-    ) -> Result<usize, NoPlace> {
+    ) -> Result<usize, NoSlot> {
         const AT_ONCE: usize = 64;
         let most = most.min(items.len()).min(AT_ONCE);
         let ranks: Vec<i64> = match &self.rank {
@@ -69,50 +69,50 @@ impl<T> Locked<T> {
             None => Vec::new(),
         };
         let mut store = self.lock();
-        let (_, places) = counts.claim_places(claim, most as u64, |_| true)?;
-        for (place, item) in items.drain(..places as usize).enumerate() {
-            store.push(Entry { rank: ranks.get(place).copied().unwrap_or(0), ..Entry::new(item) });
+        let (_, slots) = cursors.claim_slots(claim, most as u64, |_| true)?;
+        for (offset, item) in items.drain(..slots as usize).enumerate() {
+            store.push(Entry { rank: ranks.get(offset).copied().unwrap_or(0), ..Entry::new(item) });
         }
-        Ok(places as usize)
+        Ok(slots as usize)
     }
 
-    fn pop(&self, counts: &Counts, claim: Claim) -> Result<Entry<T>, NoItem> {
+    fn pop(&self, cursors: &Cursors, claim: Claim) -> Result<Entry<T>, NoItem> {
         let mut store = self.lock();
-        counts.claim_items(claim, 1, |_| true)?;
+        cursors.claim_items(claim, 1, |_| true)?;
         // A counted item is in the store, since both happen under the lock.
         store.pop().ok_or(NoItem::Empty)
     }
 
     fn pop_many(
         &self,
-        counts: &Counts,
+        cursors: &Cursors,
         claim: Claim,
         into: &mut Vec<T>,
         most: usize,
     ) -> Result<usize, NoItem> {
-        into.reserve(most.min(counts.len()).max(1));
+        into.reserve(most.min(cursors.len()).max(1));
         let most = most.min(into.capacity() - into.len());
         let mut store = self.lock();
-        let (_, items) = counts.claim_items(claim, most as u64, |_| true)?;
+        let (_, items) = cursors.claim_items(claim, most as u64, |_| true)?;
         into.extend((0..items).filter_map(|_| store.pop()).map(|entry| entry.item));
         Ok(items as usize)
     }
 
     /// Puts an item back into the store, in the slot that was held for it.
-    pub(super) fn push_front(&self, counts: &Counts, entry: Entry<T>) {
+    pub(super) fn push_front(&self, cursors: &Cursors, entry: Entry<T>) {
         let mut store = self.lock();
-        counts.settle_back();
+        cursors.settle_back();
         store.push_front(entry);
     }
 }
 
-impl<T> Place<T> {
+impl<T> Storage<T> {
     #[inline(always)]
-    pub(super) fn push(&self, counts: &Counts, claim: Claim, item: T) -> Result<(), (NoPlace, T)> {
+    pub(super) fn push(&self, cursors: &Cursors, claim: Claim, item: T) -> Result<(), (NoSlot, T)> {
         match self {
-            Self::Ring(ring) => ring.push(counts, claim, item),
-            Self::Store(store) => store.push(counts, claim, item),
-            Self::Later(_) => Err((NoPlace::Busy, item)),
+            Self::Ring(ring) => ring.push(cursors, claim, item),
+            Self::Store(store) => store.push(cursors, claim, item),
+            Self::Later(_) => Err((NoSlot::Busy, item)),
         }
     }
 
@@ -120,53 +120,53 @@ impl<T> Place<T> {
     /// the caller holds `most` slots.
     pub(super) fn push_many(
         &self,
-        counts: &Counts,
+        cursors: &Cursors,
         claim: Claim,
         items: &mut VecDeque<T>,
         most: usize,
-    ) -> Result<usize, NoPlace> {
+    ) -> Result<usize, NoSlot> {
         match self {
-            Self::Ring(ring) => ring.push_many(counts, claim, items, most),
-            Self::Store(store) => store.push_many(counts, claim, items, most),
-            Self::Later(_) => Err(NoPlace::Full),
+            Self::Ring(ring) => ring.push_many(cursors, claim, items, most),
+            Self::Store(store) => store.push_many(cursors, claim, items, most),
+            Self::Later(_) => Err(NoSlot::Full),
         }
     }
 
     #[inline(always)]
-    pub(super) fn pop(&self, counts: &Counts, claim: Claim) -> Result<Entry<T>, NoItem> {
+    pub(super) fn pop(&self, cursors: &Cursors, claim: Claim) -> Result<Entry<T>, NoItem> {
         match self {
-            Self::Ring(ring) => ring.pop(counts, claim).map(Entry::new),
-            Self::Store(store) => store.pop(counts, claim),
+            Self::Ring(ring) => ring.pop(cursors, claim).map(Entry::new),
+            Self::Store(store) => store.pop(cursors, claim),
             Self::Later(_) => Err(NoItem::Empty),
         }
     }
 
     /// Like [`pop`](Self::pop), but returns the item without the count of its returns.
     #[inline(always)]
-    pub(super) fn pop_item(&self, counts: &Counts, claim: Claim) -> Result<T, NoItem> {
+    pub(super) fn pop_item(&self, cursors: &Cursors, claim: Claim) -> Result<T, NoItem> {
         match self {
-            Self::Ring(ring) => ring.pop(counts, claim),
-            Self::Store(store) => store.pop(counts, claim).map(|entry| entry.item),
+            Self::Ring(ring) => ring.pop(cursors, claim),
+            Self::Store(store) => store.pop(cursors, claim).map(|entry| entry.item),
             Self::Later(_) => Err(NoItem::Empty),
         }
     }
 
     pub(super) fn pop_many(
         &self,
-        counts: &Counts,
+        cursors: &Cursors,
         claim: Claim,
         into: &mut Vec<T>,
         most: usize,
     ) -> Result<usize, NoItem> {
         match self {
-            Self::Ring(ring) => ring.pop_many(counts, claim, into, most),
-            Self::Store(store) => store.pop_many(counts, claim, into, most),
+            Self::Ring(ring) => ring.pop_many(cursors, claim, into, most),
+            Self::Store(store) => store.pop_many(cursors, claim, into, most),
             Self::Later(_) => Err(NoItem::Empty),
         }
     }
 }
 
-impl<T> fmt::Debug for Place<T> {
+impl<T> fmt::Debug for Storage<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ring(_) => "Ring",

@@ -4,38 +4,37 @@ use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
 
-use super::core::Core;
-use super::counts::{Counts, MAX_CAPACITY, UNBOUNDED};
-use super::letters::{LetterBox, Letters};
-use super::place::{Locked, Place, RankFn};
+use super::core::QueueCore;
+use super::cursors::{Cursors, MAX_CAPACITY, UNBOUNDED};
+use super::dead_letters::{DeadLetterQueue, DeadLetterSink};
+use super::orders::{Fifo, Lifo, Priority, Store};
 use super::ring::{Ring, slots};
-use super::store::{Fifo, Lifo, Priority, Store};
-use super::{DeadLetter, Receiver, Sender};
+use super::storage::{LockedStore, RankFn, Storage};
+use super::{DeadLetter, QueueConfigError, Receiver, Sender};
 use crate::observe::Stats;
-use crate::task::{Name, Scope};
+use crate::task::{Name, Scope, ambient};
 
-/// Sets the options of a queue; created by [`options`].
+/// Sets the options of a queue; created by [`builder`].
 ///
 /// # Defaults
 /// First in, first out; no dead letters, so an item may be tried without end; no name.
 #[must_use = "the queue is created by `build`"]
-pub struct Options<T> {
+pub struct QueueBuilder<T> {
     capacity: usize,
     order: Order<T>,
-    letters: Option<Arc<dyn Letters<T>>>,
-    #[allow(clippy::type_complexity, reason = "it is called once, in `build`")]
-    register: Option<Box<dyn FnOnce(&Arc<Core<T>>)>>,
+    letters: Option<Arc<dyn DeadLetterSink<T>>>,
+    register: Option<Register<T>>,
 }
+
+/// Registers a queue with a scope.
+type Register<T> = Box<dyn FnOnce(&Arc<QueueCore<T>>, &Scope)>;
 
 enum Order<T> {
     Fifo,
-    Other(Place<T>),
+    Other(Storage<T>),
 }
 
-/// Creates a builder for a queue that holds at most `capacity` items.
-///
-/// # Panics
-/// If the capacity is 0, or more than 4 194 304.
+/// Creates a builder for a queue that holds at most `capacity` items: from 1 to 4 194 304.
 ///
 /// # Examples
 /// ```
@@ -44,8 +43,8 @@ enum Order<T> {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (dead, letters) = queue::bounded(16);
-/// let (sender, receiver) = queue::options(64).dead_letters(NonZeroU32::MIN, dead).build();
+/// let (dead, letters) = queue::bounded(16)?;
+/// let (sender, receiver) = queue::builder(64).dead_letters(NonZeroU32::MIN, dead).build()?;
 /// sender.send("poison").await?;
 /// drop(receiver.lease().await); // the only attempt fails
 /// let letter = letters.recv().await.expect("a dead letter");
@@ -53,14 +52,11 @@ enum Order<T> {
 /// # Ok(())
 /// # }
 /// ```
-#[track_caller]
-pub fn options<T>(capacity: usize) -> Options<T> {
-    assert!(capacity > 0, "`capacity` is 0, but must be at least 1");
-    assert!(capacity <= MAX_CAPACITY, "`capacity` is {capacity}, but must be at most {MAX_CAPACITY}");
-    Options { capacity, order: Order::Fifo, letters: None, register: None }
+pub fn builder<T>(capacity: usize) -> QueueBuilder<T> {
+    QueueBuilder { capacity, order: Order::Fifo, letters: None, register: None }
 }
 
-impl<T> Options<T> {
+impl<T> QueueBuilder<T> {
     /// Moves an item to the queue `to` when it has come back from its lease `after` times.
     ///
     /// While `to` is full, the dead letter waits in this queue and keeps its slot. If `to` is closed, the dead letter
@@ -69,17 +65,17 @@ impl<T> Options<T> {
     where
         T: Send + 'static,
     {
-        self.letters = Some(Arc::new(LetterBox::new(after, to)));
+        self.letters = Some(Arc::new(DeadLetterQueue::new(after, to)));
         self
     }
 
-    /// Sets the name, and shows the queue in the snapshots of `scope`.
-    pub fn named(mut self, name: impl Into<Name>, scope: &Scope) -> Self
+    /// Sets the name, under which snapshots of the queue's scope show the queue.
+    pub fn name(mut self, name: impl Into<Name>) -> Self
     where
         T: Send + 'static,
     {
-        let (name, scope) = (name.into(), scope.clone());
-        self.register = Some(Box::new(move |core| {
+        let name = name.into();
+        self.register = Some(Box::new(move |core, scope| {
             let weak = Arc::downgrade(core);
             let stats = move || weak.upgrade().map_or_else(Stats::new, |core| core.stats());
             let _ = core.registration.set(scope.register("queue", name, stats));
@@ -87,28 +83,54 @@ impl<T> Options<T> {
         self
     }
 
-    /// Creates the queue.
-    #[must_use = "a queue whose handles are dropped is closed"]
-    pub fn build(self) -> (Sender<T>, Receiver<T>) {
-        let (place, slots) = match self.order {
-            Order::Fifo => (Place::Ring(Ring::new(self.capacity)), Some(slots(self.capacity))),
-            Order::Other(place) => (place, None),
+    /// Creates the queue. A queue with a name is shown in the snapshots of the scope that the caller runs in, if it runs
+    /// in one.
+    ///
+    /// # Errors
+    /// [`QueueConfigError`]: the capacity is 0, or more than 4 194 304.
+    pub fn build(self) -> Result<(Sender<T>, Receiver<T>), QueueConfigError> {
+        self.check()?;
+        let scope = ambient::current().filter(|_| self.register.is_some()).map(Scope);
+        Ok(self.create(scope.as_ref()))
+    }
+
+    /// Creates the queue. A queue with a name is shown in the snapshots of `scope`.
+    ///
+    /// # Errors
+    /// [`QueueConfigError`]: the capacity is 0, or more than 4 194 304.
+    pub fn build_in(self, scope: &Scope) -> Result<(Sender<T>, Receiver<T>), QueueConfigError> {
+        self.check()?;
+        Ok(self.create(Some(scope)))
+    }
+
+    fn check(&self) -> Result<(), QueueConfigError> {
+        match self.capacity {
+            1..=MAX_CAPACITY => Ok(()),
+            capacity => Err(QueueConfigError::Capacity(capacity)),
+        }
+    }
+
+    /// Creates the queue with a capacity that is known to be valid.
+    fn create(self, scope: Option<&Scope>) -> (Sender<T>, Receiver<T>) {
+        let (storage, slots) = match self.order {
+            Order::Fifo => (Storage::Ring(Ring::new(self.capacity)), Some(slots(self.capacity))),
+            Order::Other(storage) => (storage, None),
         };
-        let core = Core::new(Counts::new(self.capacity, slots), place, self.letters);
+        let core = QueueCore::new(Cursors::new(self.capacity, slots), storage, self.letters);
         let core = Arc::new(core);
         if let Some(letters) = &core.letters {
-            let owner: Weak<Core<T>> = Arc::downgrade(&core);
+            let owner: Weak<QueueCore<T>> = Arc::downgrade(&core);
             letters.serve(owner);
         }
-        if let Some(register) = self.register {
-            register(&core);
+        if let (Some(register), Some(scope)) = (self.register, scope) {
+            register(&core, scope);
         }
         (Sender { core: Arc::clone(&core) }, Receiver::new(core))
     }
 
     /// Hands out each item when it is due. See [`delay`].
     pub fn delay(mut self, due: impl Fn(&T) -> Instant + Send + Sync + 'static) -> Self {
-        self.order = Order::Other(Place::Later(Box::new(due)));
+        self.order = Order::Other(Storage::Later(Box::new(due)));
         self
     }
 
@@ -130,7 +152,7 @@ impl<T> Options<T> {
 
     /// Stores the items in `store`.
     pub(super) fn stored(mut self, store: Box<dyn Store<T>>, rank: Option<RankFn<T>>) -> Self {
-        self.order = Order::Other(Place::Store(Locked::new(store, rank)));
+        self.order = Order::Other(Storage::Store(LockedStore::new(store, rank)));
         self
     }
 }
@@ -140,12 +162,10 @@ impl<T> Options<T> {
 /// A capacity that is a power of two is the fastest. The memory is allocated at once: 8 bytes and the size of an item
 /// for each slot, up to the next power of two.
 ///
-/// # Panics
-/// If the capacity is 0, or more than 4 194 304.
-#[must_use = "a queue whose handles are dropped is closed"]
-#[track_caller]
-pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    options(capacity).build()
+/// # Errors
+/// [`QueueConfigError`]: the capacity is 0, or more than 4 194 304.
+pub fn bounded<T>(capacity: usize) -> Result<(Sender<T>, Receiver<T>), QueueConfigError> {
+    builder(capacity).build()
 }
 
 /// Creates a queue that is first in, first out, and has no capacity limit.
@@ -155,14 +175,16 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// leak: use [`bounded`].
 #[must_use = "a queue whose handles are dropped is closed"]
 pub fn unbounded<T: Send + 'static>() -> (Sender<T>, Receiver<T>) {
-    let options = Options { capacity: UNBOUNDED, order: Order::Fifo, letters: None, register: None };
-    options.stored(Box::new(Fifo::new()), None).build()
+    builder(UNBOUNDED).stored(Box::new(Fifo::new()), None).create(None)
 }
 
 /// Creates a queue that hands out each item when it is due, in the order of their due times.
 ///
+/// # Errors
+/// [`QueueConfigError`]: the capacity is 0, or more than 4 194 304.
+///
 /// # Panics
-/// If the capacity is 0, or more than 4 194 304. Receivers that wait panic outside of a runtime with a timer.
+/// A receiver that waits for a due time panics outside of a runtime with a timer.
 ///
 /// # Examples
 /// ```
@@ -173,7 +195,7 @@ pub fn unbounded<T: Send + 'static>() -> (Sender<T>, Receiver<T>) {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let now = Instant::now();
-/// let (sender, receiver) = queue::delay(8, move |seconds: &u64| now + Duration::from_secs(*seconds));
+/// let (sender, receiver) = queue::delay(8, move |seconds: &u64| now + Duration::from_secs(*seconds))?;
 /// sender.send(20).await?;
 /// sender.send(10).await?;
 /// assert_eq!(receiver.recv().await, Some(10));
@@ -181,13 +203,11 @@ pub fn unbounded<T: Send + 'static>() -> (Sender<T>, Receiver<T>) {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a queue whose handles are dropped is closed"]
-#[track_caller]
 pub fn delay<T>(
     capacity: usize,
     due: impl Fn(&T) -> Instant + Send + Sync + 'static,
-) -> (Sender<T>, Receiver<T>) {
-    options(capacity).delay(due).build()
+) -> Result<(Sender<T>, Receiver<T>), QueueConfigError> {
+    builder(capacity).delay(due).build()
 }
 
 /// Creates a queue that hands out the newest item first.
@@ -195,8 +215,8 @@ pub fn delay<T>(
 /// # When to use
 /// Where new items are worth more than old ones. An old item may wait for as long as new items arrive.
 ///
-/// # Panics
-/// If the capacity is 0, or more than 4 194 304.
+/// # Errors
+/// [`QueueConfigError`]: the capacity is 0, or more than 4 194 304.
 ///
 /// # Examples
 /// ```
@@ -204,17 +224,15 @@ pub fn delay<T>(
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use motet::queue;
 ///
-/// let (sender, receiver) = queue::lifo(8);
+/// let (sender, receiver) = queue::lifo(8)?;
 /// sender.send("old").await?;
 /// sender.send("new").await?;
 /// assert_eq!(receiver.recv().await, Some("new"));
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a queue whose handles are dropped is closed"]
-#[track_caller]
-pub fn lifo<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    options(capacity).lifo().build()
+pub fn lifo<T: Send + 'static>(capacity: usize) -> Result<(Sender<T>, Receiver<T>), QueueConfigError> {
+    builder(capacity).lifo().build()
 }
 
 /// Creates a queue that hands out the items with the lowest rank first.
@@ -229,8 +247,8 @@ pub fn lifo<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// rank. Up to 16 ranks at a time are the fastest; further ranks cost a search whose time grows with the logarithm of
 /// the number of items.
 ///
-/// # Panics
-/// If the capacity is 0, or more than 4 194 304.
+/// # Errors
+/// [`QueueConfigError`]: the capacity is 0, or more than 4 194 304.
 ///
 /// # Examples
 /// ```
@@ -240,7 +258,7 @@ pub fn lifo<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let (sender, receiver) = queue::priority(8, |mail: &Mail| if mail.urgent { 0 } else { 1 });
+/// let (sender, receiver) = queue::priority(8, |mail: &Mail| if mail.urgent { 0 } else { 1 })?;
 /// for (urgent, text) in [(false, "news"), (true, "fire"), (true, "flood")] {
 ///     sender.send(Mail { urgent, text }).await?;
 /// }
@@ -253,17 +271,15 @@ pub fn lifo<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a queue whose handles are dropped is closed"]
-#[track_caller]
 pub fn priority<T: Send + 'static>(
     capacity: usize,
     rank: impl Fn(&T) -> i64 + Send + Sync + 'static,
-) -> (Sender<T>, Receiver<T>) {
-    options(capacity).priority(rank).build()
+) -> Result<(Sender<T>, Receiver<T>), QueueConfigError> {
+    builder(capacity).priority(rank).build()
 }
 
-impl<T> fmt::Debug for Options<T> {
+impl<T> fmt::Debug for QueueBuilder<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("capacity", &self.capacity).finish_non_exhaustive()
+        f.debug_struct("QueueBuilder").field("capacity", &self.capacity).finish_non_exhaustive()
     }
 }

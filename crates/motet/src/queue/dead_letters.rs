@@ -6,20 +6,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Wake, Waker};
 
-use super::core::Core;
-use super::line::{Sent, Turn};
-use super::sync::yield_now;
-use super::{DeadLetter, Sender};
+use super::Sender;
+use super::atomics::yield_now;
+use super::core::QueueCore;
+use super::send_waiter::{SendWaiter, Sent};
 use crate::mutant;
 use crate::task::core::panic_words;
 
+/// An item that was handed out as often as the queue allows, without being settled as done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter<T> {
+    /// The item.
+    pub item: T,
+    /// The number of times the item was handed out.
+    pub attempts: u32,
+}
+
 /// The sink of dead letters, without the type of its queue: the type would be infinite otherwise.
-pub(super) trait Letters<T>: Send + Sync {
+pub(super) trait DeadLetterSink<T>: Send + Sync {
     /// The number of attempts after which an item is a dead letter.
     fn after(&self) -> u32;
 
     /// Sets the queue that the dead letters come from.
-    fn serve(&self, owner: Weak<Core<T>>);
+    fn serve(&self, owner: Weak<QueueCore<T>>);
 
     /// Sends a dead letter, now or when there is a free slot. It never waits.
     fn put(self: Arc<Self>, letter: DeadLetter<T>);
@@ -28,31 +37,31 @@ pub(super) trait Letters<T>: Send + Sync {
     fn waiting(&self) -> usize;
 }
 
-/// Dead letters on their way to their queue. The box waits in the line of that queue like a sender. Its waker sends the
+/// Dead letters on their way to their queue. This struct waits in the line of that queue like a sender. Its waker sends the
 /// next dead letter, on the thread that freed the slot, so no task is needed.
-pub(super) struct LetterBox<T> {
+pub(super) struct DeadLetterQueue<T> {
     after: NonZeroU32,
     sink: Sender<DeadLetter<T>>,
-    owner: OnceLock<Weak<Core<T>>>,
-    desk: Mutex<Desk<T>>,
+    owner: OnceLock<Weak<QueueCore<T>>>,
+    outbox: Mutex<Outbox<T>>,
 }
 
-struct Desk<T> {
+struct Outbox<T> {
     letters: VecDeque<DeadLetter<T>>,
     /// The position in the line of the other queue; `None` while a thread is sending.
-    turn: Option<Turn>,
+    waiter: Option<SendWaiter>,
     /// Set when a dead letter or a wake has arrived since the sending thread last checked.
     again: bool,
 }
 
-impl<T> LetterBox<T> {
+impl<T> DeadLetterQueue<T> {
     pub(super) fn new(after: NonZeroU32, sink: Sender<DeadLetter<T>>) -> Self {
-        let desk = Desk { letters: VecDeque::new(), turn: Some(Turn::default()), again: false };
-        Self { after, sink, owner: OnceLock::new(), desk: Mutex::new(desk) }
+        let outbox = Outbox { letters: VecDeque::new(), waiter: Some(SendWaiter::default()), again: false };
+        Self { after, sink, owner: OnceLock::new(), outbox: Mutex::new(outbox) }
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk<T>> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outbox(&self) -> MutexGuard<'_, Outbox<T>> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn settled(&self) {
@@ -62,21 +71,21 @@ impl<T> LetterBox<T> {
     }
 }
 
-impl<T: Send + 'static> LetterBox<T> {
+impl<T: Send + 'static> DeadLetterQueue<T> {
     /// Sends as many dead letters as possible; one thread at a time.
     fn work(self: &Arc<Self>) {
-        let mut desk = self.desk();
-        let Some(mut turn) = desk.turn.take() else {
-            desk.again = true;
+        let mut outbox = self.outbox();
+        let Some(mut waiter) = outbox.waiter.take() else {
+            outbox.again = true;
             return;
         };
         let waker = Waker::from(Arc::clone(self));
         loop {
-            desk.again = false;
-            let mut letter = desk.letters.pop_front();
-            drop(desk);
+            outbox.again = false;
+            let mut letter = outbox.letters.pop_front();
+            drop(outbox);
             let sent = match letter {
-                Some(_) => self.send(&mut turn, &waker, &mut letter),
+                Some(_) => self.send(&mut waiter, &waker, &mut letter),
                 None => Sent::Waiting,
             };
             let waits = match sent {
@@ -90,26 +99,27 @@ impl<T: Send + 'static> LetterBox<T> {
                     false
                 }
             };
-            desk = self.desk();
-            if let Some(letter) = letter
-                && !mutant!("queue.lose_letter")
-            {
-                desk.letters.push_front(letter);
+            outbox = self.outbox();
+            if mutant!("queue.lose_letter") {
+                letter = None;
             }
-            if waits && !desk.again {
-                desk.turn = Some(turn);
+            if let Some(letter) = letter {
+                outbox.letters.push_front(letter);
+            }
+            if waits && !outbox.again {
+                outbox.waiter = Some(waiter);
                 return;
             }
         }
     }
 }
 
-impl<T: Send + 'static> LetterBox<T> {
+impl<T: Send + 'static> DeadLetterQueue<T> {
     /// Sends a dead letter. A panic in it comes from code of the item or from the order of the other queue: this dead
     /// letter is lost, and those behind it are sent.
-    fn send(&self, turn: &mut Turn, waker: &Waker, letter: &mut Option<DeadLetter<T>>) -> Sent {
+    fn send(&self, waiter: &mut SendWaiter, waker: &Waker, letter: &mut Option<DeadLetter<T>>) -> Sent {
         let sent = catch_unwind(AssertUnwindSafe(|| {
-            let sent = turn.send(&self.sink.core, waker, letter);
+            let sent = waiter.send(&self.sink.core, waker, letter);
             if matches!(sent, Sent::Closed) {
                 crate::log::error!("a dead letter was dropped: the queue for dead letters is closed");
                 drop(letter.take());
@@ -120,42 +130,42 @@ impl<T: Send + 'static> LetterBox<T> {
             let panic = panic_words(payload);
             crate::log::error!(panic, "a dead letter was dropped: sending it panicked");
             // The sender may hold a slot for this dead letter, and there may be no further one to use it.
-            turn.leave(&self.sink.core);
+            waiter.leave(&self.sink.core);
             Sent::Closed
         })
     }
 }
 
-impl<T: Send + 'static> Wake for LetterBox<T> {
+impl<T: Send + 'static> Wake for DeadLetterQueue<T> {
     fn wake(self: Arc<Self>) {
         self.work();
     }
 }
 
-impl<T: Send + 'static> Letters<T> for LetterBox<T> {
+impl<T: Send + 'static> DeadLetterSink<T> for DeadLetterQueue<T> {
     fn after(&self) -> u32 {
         self.after.get()
     }
 
-    fn serve(&self, owner: Weak<Core<T>>) {
+    fn serve(&self, owner: Weak<QueueCore<T>>) {
         let _ = self.owner.set(owner);
     }
 
     fn put(self: Arc<Self>, letter: DeadLetter<T>) {
-        self.desk().letters.push_back(letter);
+        self.outbox().letters.push_back(letter);
         self.work();
     }
 
     fn waiting(&self) -> usize {
-        self.desk().letters.len()
+        self.outbox().letters.len()
     }
 }
 
-impl<T> Drop for LetterBox<T> {
+impl<T> Drop for DeadLetterQueue<T> {
     fn drop(&mut self) {
-        let turn = self.desk().turn.take();
-        if let Some(mut turn) = turn {
-            turn.leave(&self.sink.core);
+        let waiter = self.outbox().waiter.take();
+        if let Some(mut waiter) = waiter {
+            waiter.leave(&self.sink.core);
         }
     }
 }

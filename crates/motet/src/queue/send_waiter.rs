@@ -8,29 +8,29 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
 
-use super::super::SendError;
-use super::super::core::{Core, flag};
-use super::super::counts::NoPlace;
-use super::super::sync::spin_loop;
-use super::super::waiters::{Key, State, Wakes};
-use super::{LOOKS, YIELDS, again};
+use super::SendError;
+use super::atomics::spin_loop;
+use super::core::{QueueCore, flag};
+use super::cursors::NoSlot;
+use super::waiters::{LOOKS, WaiterKey, WaiterState, YIELDS, again};
+use crate::sync::WakeList;
 use crate::task::budget::poll_share;
 use crate::{mutant, sim};
 
 /// The queue is closed.
-pub(in crate::queue) struct Closed;
+pub(super) struct Closed;
 
 /// The state of a waiting sender, without its queue. The owner calls [`leave`](Self::leave) before it drops this.
 #[derive(Debug, Default)]
-pub(in crate::queue) struct Turn {
-    key: Option<Key>,
+pub(super) struct SendWaiter {
+    key: Option<WaiterKey>,
     /// The slots that this sender holds.
     held: u32,
     yields: u8,
 }
 
 /// The result of an attempt to send.
-pub(in crate::queue) enum Sent {
+pub(super) enum Sent {
     Done,
     Closed,
     /// The sender is in line, and is woken.
@@ -39,11 +39,11 @@ pub(in crate::queue) enum Sent {
     Busy,
 }
 
-impl Turn {
+impl SendWaiter {
     /// Moves the item in if there is a slot for it. The item stays in `item` until it is in the queue, and if it is
     /// refused.
     #[inline(always)]
-    pub(in crate::queue) fn send<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
+    pub(super) fn send<T>(&mut self, core: &QueueCore<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
         if self.is_new()
             && let Some(moving) = item.take()
         {
@@ -59,9 +59,9 @@ impl Turn {
     }
 
     #[inline(always)]
-    pub(in crate::queue) fn poll_send<T>(
+    pub(super) fn poll_send<T>(
         &mut self,
-        core: &Core<T>,
+        core: &QueueCore<T>,
         cx: &mut Context<'_>,
         item: &mut Option<T>,
     ) -> Poll<Result<(), Closed>> {
@@ -82,7 +82,7 @@ impl Turn {
     }
 
     /// Returns `true` if the sender should yield before it joins the line. It does not yield while senders are in line.
-    fn may_yield<T>(&mut self, core: &Core<T>) -> bool {
+    fn may_yield<T>(&mut self, core: &QueueCore<T>) -> bool {
         self.yields = self.yields.saturating_add(1);
         // Once in a simulation, so that senders get into the line at all.
         let most = if sim::is_current() { 1 } else { YIELDS };
@@ -90,13 +90,13 @@ impl Turn {
     }
 
     #[inline(never)]
-    fn send_in_turn<T>(&mut self, core: &Core<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
+    fn send_in_turn<T>(&mut self, core: &QueueCore<T>, waker: &Waker, item: &mut Option<T>) -> Sent {
         if self.is_new() {
-            match push(core, item, Core::push) {
+            match push(core, item, QueueCore::push) {
                 Ok(()) => return Sent::Done,
-                Err(NoPlace::Full) if self.may_yield(core) => return Sent::Busy,
-                Err(NoPlace::Full | NoPlace::Closed) => {}
-                Err(NoPlace::Busy) => return Sent::Busy,
+                Err(NoSlot::Full) if self.may_yield(core) => return Sent::Busy,
+                Err(NoSlot::Full | NoSlot::Closed) => {}
+                Err(NoSlot::Busy) => return Sent::Busy,
             }
         }
         match self.poll_held(core, waker, 1) {
@@ -104,27 +104,27 @@ impl Turn {
             Poll::Ready(Err(Closed)) => return Sent::Closed,
             Poll::Pending => return Sent::Waiting,
         }
-        match push(core, item, Core::push_held) {
+        match push(core, item, QueueCore::push_held) {
             Ok(()) => {
                 (self.held, self.yields) = (0, 0);
                 Sent::Done
             }
-            Err(NoPlace::Closed) => Sent::Closed,
-            Err(NoPlace::Full | NoPlace::Busy) => Sent::Busy,
+            Err(NoSlot::Closed) => Sent::Closed,
+            Err(NoSlot::Full | NoSlot::Busy) => Sent::Busy,
         }
     }
 
     /// Moves in as many items at once as there are slots for this sender.
-    fn send_many<T>(&mut self, core: &Core<T>, waker: &Waker, items: &mut VecDeque<T>) -> Sent {
+    fn send_many<T>(&mut self, core: &QueueCore<T>, waker: &Waker, items: &mut VecDeque<T>) -> Sent {
         if items.is_empty() {
             return Sent::Done;
         }
         if self.is_new() {
             match looks(|| core.push_many(items)) {
                 Ok(()) => return Sent::Done,
-                Err(NoPlace::Full) if self.may_yield(core) => return Sent::Busy,
-                Err(NoPlace::Full | NoPlace::Closed) => {}
-                Err(NoPlace::Busy) => return Sent::Busy,
+                Err(NoSlot::Full) if self.may_yield(core) => return Sent::Busy,
+                Err(NoSlot::Full | NoSlot::Closed) => {}
+                Err(NoSlot::Busy) => return Sent::Busy,
             }
         }
         let want = u32::try_from(items.len()).unwrap_or(u32::MAX);
@@ -134,42 +134,45 @@ impl Turn {
             Poll::Pending => return Sent::Waiting,
         }
         match looks(|| core.push_many_held(items, self.held)) {
-            Ok(places) => {
-                self.held -= places;
+            Ok(slots) => {
+                self.held -= slots;
                 Sent::Done
             }
-            Err(NoPlace::Closed) => Sent::Closed,
-            Err(NoPlace::Full | NoPlace::Busy) => Sent::Busy,
+            Err(NoSlot::Closed) => Sent::Closed,
+            Err(NoSlot::Full | NoSlot::Busy) => Sent::Busy,
         }
     }
 
     /// Waits until this sender holds at least one of the `want` slots.
-    fn poll_held<T>(&mut self, core: &Core<T>, waker: &Waker, want: u32) -> Poll<Result<(), Closed>> {
+    fn poll_held<T>(&mut self, core: &QueueCore<T>, waker: &Waker, want: u32) -> Poll<Result<(), Closed>> {
         if self.held > 0 {
             return Poll::Ready(Ok(()));
         }
         if self.key.is_none()
-            && let Ok(places) = core.hold(want)
+            && let Ok(slots) = core.hold(want)
         {
-            self.held = places;
+            self.held = slots;
             return Poll::Ready(Ok(()));
         }
         // Wakers are cloned and dropped outside of the lock: both may run code of the user.
         let waker = waker.clone();
         let (mut unused, mut known) = (None, None);
-        let mut wakes = Wakes::default();
+        let mut wakes = WakeList::default();
         let mut slow = core.lock();
         let key = match self.key {
             None => {
                 let key = *self.key.insert(slow.senders.push(waker, want));
                 core.raise(&slow, flag::SENDERS);
                 // A slot may be free by now: it goes to the first sender in line.
-                core.grant_places(&mut slow, &mut wakes);
+                core.grant_slots(&mut slow, &mut wakes);
                 key
             }
             Some(key) => {
-                let waits = slow.senders.state(key) == State::Waiting;
-                unused = match waits && !mutant!("queue.keep_sender_waker") {
+                let mut waits = slow.senders.state(key) == WaiterState::Waiting;
+                if mutant!("queue.keep_sender_waker") {
+                    waits = false;
+                }
+                unused = match waits {
                     true => slow.senders.replace(key, waker),
                     false => Some(waker),
                 };
@@ -177,53 +180,57 @@ impl Turn {
             }
         };
         let mut state = slow.senders.state(key);
-        if state == State::Waiting && core.counts.is_closed() && !mutant!("queue.close_and_tell_nobody") {
+        if state == WaiterState::Waiting && core.cursors.is_closed() {
             // The sender joined the line after `close` had released the senders in it.
-            state = State::Released;
+            state = WaiterState::Released;
+            if mutant!("queue.close_and_tell_nobody") {
+                state = WaiterState::Waiting;
+            }
         }
-        if state != State::Waiting {
+        if state != WaiterState::Waiting {
             self.key = None;
             // A sender that released itself here still has its waker in the list.
             known = slow.senders.remove(key).1;
-            core.grant_places(&mut slow, &mut wakes);
+            core.grant_slots(&mut slow, &mut wakes);
         }
         drop(slow);
         drop((unused, known));
         wakes.wake();
         match state {
-            State::Waiting => Poll::Pending,
-            State::Granted(places) => {
-                self.held = places;
+            WaiterState::Waiting => Poll::Pending,
+            WaiterState::Granted(slots) => {
+                self.held = slots;
                 Poll::Ready(Ok(()))
             }
-            State::Released => Poll::Ready(Err(Closed)),
+            WaiterState::Released => Poll::Ready(Err(Closed)),
         }
     }
 
     /// Leaves the line, and releases the slots that were granted.
     #[inline(always)]
-    pub(in crate::queue) fn leave<T>(&mut self, core: &Core<T>) {
+    pub(super) fn leave<T>(&mut self, core: &QueueCore<T>) {
         if !self.is_new() {
             self.give_up(core);
         }
     }
 
     #[inline(never)]
-    fn give_up<T>(&mut self, core: &Core<T>) {
+    fn give_up<T>(&mut self, core: &QueueCore<T>) {
         let held = mem::take(&mut self.held);
         if held > 0 {
             core.release(held);
         }
         let Some(key) = self.key.take() else { return };
-        let mut wakes = Wakes::default();
+        let mut wakes = WakeList::default();
         let mut slow = core.lock();
-        let (state, waker) = slow.senders.remove(key);
-        if let State::Granted(places) = state
-            && !mutant!("queue.keep_place")
-        {
-            core.counts.release(places);
+        let (mut state, waker) = slow.senders.remove(key);
+        if mutant!("queue.keep_place") {
+            state = WaiterState::Released;
         }
-        core.grant_places(&mut slow, &mut wakes);
+        if let WaiterState::Granted(slots) = state {
+            core.cursors.release(slots);
+        }
+        core.grant_slots(&mut slow, &mut wakes);
         drop(slow);
         drop(waker);
         wakes.wake();
@@ -232,10 +239,10 @@ impl Turn {
 
 #[inline]
 fn push<T>(
-    core: &Core<T>,
+    core: &QueueCore<T>,
     item: &mut Option<T>,
-    push: impl Fn(&Core<T>, T) -> Result<(), (NoPlace, T)>,
-) -> Result<(), NoPlace> {
+    push: impl Fn(&QueueCore<T>, T) -> Result<(), (NoSlot, T)>,
+) -> Result<(), NoSlot> {
     looks(|| {
         let Some(moving) = item.take() else { return Ok(()) };
         push(core, moving).map_err(|(why, back)| {
@@ -247,52 +254,52 @@ fn push<T>(
 
 /// Repeats an attempt while the slot is in use by another thread.
 #[inline]
-fn looks<R>(mut look: impl FnMut() -> Result<R, NoPlace>) -> Result<R, NoPlace> {
+fn looks<R>(mut look: impl FnMut() -> Result<R, NoSlot>) -> Result<R, NoSlot> {
     for _ in 1..LOOKS {
         match look() {
-            Err(NoPlace::Busy) => spin_loop(),
+            Err(NoSlot::Busy) => spin_loop(),
             other => return other,
         }
     }
     look()
 }
 
-/// A [`Turn`] that leaves the line when it is dropped.
-pub(in crate::queue) struct Placing<'a, T> {
-    core: &'a Core<T>,
-    turn: Turn,
+/// A [`SendWaiter`] that leaves the line when it is dropped.
+pub(super) struct SendWaiterGuard<'a, T> {
+    core: &'a QueueCore<T>,
+    waiter: SendWaiter,
 }
 
-impl<'a, T> Placing<'a, T> {
+impl<'a, T> SendWaiterGuard<'a, T> {
     #[inline(always)]
-    pub(in crate::queue) fn new(core: &'a Core<T>) -> Self {
-        Self { core, turn: Turn::default() }
+    pub(super) fn new(core: &'a QueueCore<T>) -> Self {
+        Self { core, waiter: SendWaiter::default() }
     }
 
     /// Waits for a slot, which the caller then has to release.
-    pub(in crate::queue) async fn hold(mut self) -> Result<(), Closed> {
+    pub(super) async fn hold(mut self) -> Result<(), Closed> {
         poll_fn(|cx| {
             let coop = ready!(coop::poll_proceed(cx));
-            let held = self.turn.poll_held(self.core, cx.waker(), 1);
+            let held = self.waiter.poll_held(self.core, cx.waker(), 1);
             if held.is_ready() {
                 coop.made_progress();
             }
             held
         })
         .await?;
-        self.turn.held = 0;
+        self.waiter.held = 0;
         Ok(())
     }
 
     /// Moves all items in, many at once. Each batch costs one unit of the coop budget.
-    pub(in crate::queue) fn poll_send_all(
+    pub(super) fn poll_send_all(
         &mut self,
         cx: &mut Context<'_>,
         items: &mut VecDeque<T>,
     ) -> Poll<Result<(), Closed>> {
         loop {
             let coop = ready!(coop::poll_proceed(cx));
-            let sent = match self.turn.send_many(self.core, cx.waker(), items) {
+            let sent = match self.waiter.send_many(self.core, cx.waker(), items) {
                 Sent::Done => Ok(()),
                 Sent::Closed => Err(Closed),
                 Sent::Waiting => return Poll::Pending,
@@ -302,22 +309,22 @@ impl<'a, T> Placing<'a, T> {
             if sent.is_err() || items.is_empty() {
                 return Poll::Ready(sent);
             }
-            self.turn.yields = 0;
+            self.waiter.yields = 0;
         }
     }
 }
 
-impl<T> Drop for Placing<'_, T> {
+impl<T> Drop for SendWaiterGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.turn.leave(self.core);
+        self.waiter.leave(self.core);
     }
 }
 
 /// The future that sends one item.
-pub(in crate::queue) struct Sending<'a, T> {
-    core: &'a Core<T>,
-    turn: Turn,
+pub(super) struct Sending<'a, T> {
+    core: &'a QueueCore<T>,
+    waiter: SendWaiter,
     item: Option<T>,
 }
 
@@ -326,8 +333,8 @@ impl<T> Unpin for Sending<'_, T> {}
 
 impl<'a, T> Sending<'a, T> {
     #[inline(always)]
-    pub(in crate::queue) fn new(core: &'a Core<T>, item: T) -> Self {
-        Self { core, turn: Turn::default(), item: Some(item) }
+    pub(super) fn new(core: &'a QueueCore<T>, item: T) -> Self {
+        Self { core, waiter: SendWaiter::default(), item: Some(item) }
     }
 }
 
@@ -336,8 +343,8 @@ impl<T> Future for Sending<'_, T> {
 
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { core, turn, item } = &mut *self;
-        let sent = ready!(turn.poll_send(core, cx, item));
+        let Self { core, waiter, item } = &mut *self;
+        let sent = ready!(waiter.poll_send(core, cx, item));
         Poll::Ready(match (sent, item.take()) {
             (Err(Closed), Some(item)) => Err(SendError(item)),
             _ => Ok(()),
@@ -348,6 +355,6 @@ impl<T> Future for Sending<'_, T> {
 impl<T> Drop for Sending<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.turn.leave(self.core);
+        self.waiter.leave(self.core);
     }
 }

@@ -37,12 +37,6 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Keeps values that different threads write on different cache lines: on two lines each, since lines are fetched in
-/// pairs.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(super) struct Padded<T>(pub(super) T);
-
 /// Separates two sequentially consistent accesses that the hand-off needs in one order for all threads. The language
 /// guarantees that order; loom treats such accesses as acquire and release, and needs a fence.
 #[inline(always)]

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use motet::task::Name;
+use thiserror::Error;
+
+use super::{Readiness, Server};
+
+#[derive(Debug, Clone)]
+pub(super) struct ServerSettings {
+    pub(super) name: Option<Name>,
+    pub(super) connections: usize,
+    pub(super) per_peer: Option<usize>,
+    pub(super) reserved: usize,
+    pub(super) headers: Duration,
+    pub(super) idle: Duration,
+    pub(super) unread: Duration,
+    pub(super) notice: Duration,
+    pub(super) grace: Duration,
+    pub(super) readiness: Option<Readiness>,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            name: None,
+            connections: 4_096,
+            per_peer: None,
+            reserved: 0,
+            headers: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            unread: Duration::from_secs(30),
+            notice: Duration::ZERO,
+            grace: Duration::from_secs(20),
+            readiness: None,
+        }
+    }
+}
+
+/// The settings of a [`Server`].
+#[derive(Debug, Clone, Default)]
+#[must_use = "`build` creates the server"]
+pub struct ServerBuilder(ServerSettings);
+
+/// A setting of a [`Server`] that has no meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{setting}` is {value}: {allowed}")]
+pub struct ServerConfigError {
+    setting: &'static str,
+    value: &'static str,
+    allowed: &'static str,
+}
+
+impl ServerBuilder {
+    /// Sets the name of the server, and shows it in snapshots while it serves.
+    pub fn name(mut self, name: impl Into<Name>) -> Self {
+        self.0.name = Some(name.into());
+        self
+    }
+
+    /// Sets the maximum number of connections, at least 1.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.0.connections = connections;
+        self
+    }
+
+    /// Sets the maximum number of connections per address, at least 1; for IPv6 per /64. At this limit, if all of them are
+    /// busy, a further connection is closed.
+    pub fn max_connections_per_peer(mut self, connections: usize) -> Self {
+        self.0.per_peer = Some(connections);
+        self
+    }
+
+    /// Sets the number of further connections for requests that must always be answered, such as health checks. Their
+    /// requests have [`Reserved`](super::Reserved) in their extensions, so that the service can refuse other requests; each
+    /// is the last of its connection.
+    pub fn reserved_connections(mut self, connections: usize) -> Self {
+        self.0.reserved = connections;
+        self
+    }
+
+    /// Sets the timeout of the headers of a request, which must not be zero: for the first request from the connect, for
+    /// others from their first byte.
+    pub fn header_timeout(mut self, timeout: Duration) -> Self {
+        self.0.headers = timeout;
+        self
+    }
+
+    /// Sets how long a connection may be idle before it is closed. Zero closes each connection after its response.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.0.idle = timeout;
+        self
+    }
+
+    /// Sets how long a client may read nothing of its response before its connection is closed, which must not be zero. On
+    /// Linux it applies also to a client that is gone.
+    pub fn unread_timeout(mut self, timeout: Duration) -> Self {
+        self.0.unread = timeout;
+        self
+    }
+
+    /// Sets the readiness that becomes not ready at the stop.
+    pub fn readiness(mut self, readiness: &Readiness) -> Self {
+        self.0.readiness = Some(readiness.clone());
+        self
+    }
+
+    /// Sets how long the server accepts connections after the stop, so that a load balancer can notice. Zero closes the
+    /// listener immediately.
+    pub fn notice(mut self, time: Duration) -> Self {
+        self.0.notice = time;
+        self
+    }
+
+    /// Sets the grace of requests in flight, after the listener is closed. Zero closes their connections immediately.
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.0.grace = time;
+        self
+    }
+
+    /// Creates the server.
+    ///
+    /// # Errors
+    /// [`ServerConfigError`] if a number of connections, or the timeout of headers or of reads, is zero.
+    pub fn build(self) -> Result<Server, ServerConfigError> {
+        let Self(settings) = self;
+        let counts = [
+            ("max_connections", settings.connections),
+            ("max_connections_per_peer", settings.per_peer.unwrap_or(1)),
+        ];
+        if let Some((setting, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(ServerConfigError { setting, value: "0", allowed: "it must be at least 1" });
+        }
+        if settings.headers.is_zero() {
+            let allowed = "no request could be read";
+            return Err(ServerConfigError { setting: "header_timeout", value: "zero", allowed });
+        }
+        if settings.unread.is_zero() {
+            let allowed = "no response could be written";
+            return Err(ServerConfigError { setting: "unread_timeout", value: "zero", allowed });
+        }
+        Ok(Server::with(settings))
+    }
+}
