@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use motet::middleware::{Chain, End, Ended, Handler, Next, timeout, watch};
+use motet::middleware::{CallEnd, Chain, Handler, Next, timeout, watch};
 use tokio::time::sleep;
 
 #[derive(Debug)]
@@ -24,11 +24,11 @@ async fn log(request: Request, next: Next<Request, Answer>) -> Answer {
 }
 
 /// Also called for a request whose caller is dropped.
-fn log_end(ended: &Ended<'_, Answer>) {
-    match ended.how {
-        End::Answered(Ok(_)) => println!("Request completed"),
-        End::Answered(Err(error)) => println!("Request failed: {error}"),
-        End::Dropped | End::Panicked => println!("Request dropped by its caller"),
+fn log_end(end: CallEnd<'_, Answer>, _took: Duration) {
+    match end {
+        CallEnd::Answered(Ok(_)) => println!("Request completed"),
+        CallEnd::Answered(Err(error)) => println!("Request failed: {error}"),
+        CallEnd::Dropped | CallEnd::Panicked => println!("Request dropped by its caller"),
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use motet::container::StartFailed;
+use motet::container;
 use motet::resilience::PolicyConfigError;
 use rusqlite::ErrorCode;
 use thiserror::Error;
@@ -52,7 +52,7 @@ pub enum StartError {
     },
     /// A part did not start for another reason: a bug, or the program was asked to stop during the start.
     #[error("a part of relay did not start")]
-    Part(#[source] Arc<StartFailed>),
+    Part(#[source] Arc<container::StartError>),
 }
 
 impl StartError {
@@ -65,8 +65,8 @@ impl StartError {
     }
 }
 
-impl From<StartFailed> for StartError {
-    fn from(failed: StartFailed) -> Self {
+impl From<container::StartError> for StartError {
+    fn from(failed: container::StartError) -> Self {
         let cause = failed.build_failed().and_then(|failed| failed.source()?.downcast_ref::<Self>());
         cause.cloned().unwrap_or_else(|| Self::Part(Arc::new(failed)))
     }

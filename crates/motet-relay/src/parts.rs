@@ -47,11 +47,11 @@ const BUCKETS: [f64; 14] =
 
 pub(crate) fn container(config: Config) -> Container {
     let mut c = Container::new();
-    c.named("relay");
+    c.name("relay");
     c.value(config);
     c.provide(|config: Arc<Config>| async move { AddressGuard::new(config.allow_net.clone()) });
     c.provide(
-        |scope: Scope| async move { Lifecycle::new(Emitter::builder().named("lifecycle").build(&scope)) },
+        |scope: Scope| async move { Lifecycle::new(Emitter::builder(&scope).name("lifecycle").build()) },
     )
     // Delivers the events that are already in the backlogs of listeners.
     .on_stop(|lifecycle| async move { lifecycle.emitter().drain().await });

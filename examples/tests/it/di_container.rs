@@ -3,7 +3,7 @@ include!("../../11_di_container.rs");
 mod tests {
     use std::time::Duration;
 
-    use motet::container::{Problem, StartFailed};
+    use motet::container::{Problem, StartError};
     use motet::task::gather;
     use tokio::time::{Instant, sleep};
 
@@ -123,7 +123,7 @@ mod tests {
         .await
         .unwrap_err();
         let failed = failed.into_error().unwrap();
-        let Some(StartFailed::Build { first, .. }) = failed.downcast_ref() else { panic!("{failed}") };
+        let Some(StartError::Build { first, .. }) = failed.downcast_ref() else { panic!("{failed}") };
         assert_eq!(first.component(), "Broken");
         assert_eq!(printed.lines()[1..], ["Closing the cache", "Closing the database"]);
     }

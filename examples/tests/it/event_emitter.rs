@@ -79,7 +79,7 @@ mod tests {
     async fn hanging_listener_delays_the_service_only_to_the_deadline() {
         let printed = Printed::begin();
         scope(async |n: &Nursery| {
-            let emitter = Emitter::builder().deadline(Duration::from_secs(1)).build(n);
+            let emitter = Emitter::builder(n).timeout(Duration::from_secs(1)).build();
             let _hangs = emitter.on_async("hangs", |_: Arc<UserCreated>| pending::<()>());
             let _subscriptions = listen(&emitter);
             create_user(&emitter, "Alice", MAIL).await;

@@ -154,7 +154,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_generation_has_its_own_breaker_and_rate() {
         scope(async |n: &Nursery| {
-            let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder().build(n)));
+            let lifecycle = Arc::new(Lifecycle::new(motet::event::Emitter::builder(n).build()));
             let one = const { NonZeroU32::new(1).unwrap() };
             let rate = Some(one);
             let limits = EndpointLimits { breaker_failures: one, rate, ..EndpointLimits::default() };

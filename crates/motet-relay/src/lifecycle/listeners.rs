@@ -1,6 +1,6 @@
 //! relay's own listeners: they write the log and count.
 
-use motet::event::{Closed, Emitter, Event, Subscription};
+use motet::event::{Emitter, EmitterClosedError, Event, Subscription};
 
 use super::{
     BreakerClosed, BreakerHalfOpened, BreakerOpened, DisabledReason, EnabledReason, EndpointDisabled,
@@ -47,6 +47,8 @@ fn listen<E: Event>(emitter: &Emitter, listener: fn(&E)) -> Option<Subscription>
     // A new emitter is open.
     emitter
         .on("log and counters", listener)
-        .map_err(|Closed(_)| tracing::error!("lifecycle events are not logged: the emitter is closed"))
+        .map_err(|EmitterClosedError(_)| {
+            tracing::error!("lifecycle events are not logged: the emitter is closed")
+        })
         .ok()
 }

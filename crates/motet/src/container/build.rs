@@ -10,14 +10,18 @@ use std::task::Poll;
 use tokio::task::coop::{consume_budget, has_budget_remaining};
 use tokio::time::Instant;
 
-use super::error::Cause;
+use super::ComponentBuildError;
+use super::error::BuildFailureCause;
+use super::error::LifecyclePhase;
 use super::factory::BoxError;
 use super::graph::{Needed, Target};
 use super::inject::{Arg, Args};
-use super::settled::Settled;
+use super::key::Value;
+use super::provider::Lifetime;
+use super::settled::SettledBuild;
+use super::start_report::Started;
 use super::stop::stop_instances;
-use super::store::{Asked, Built, Outcome, Slot, Store};
-use super::{BuildFailed, Lifetime, Phase, Started, Value};
+use super::store::{Asked, BuildOutcome, BuiltComponent, ComponentSlot, Store};
 use crate::mutant;
 use crate::task::body::{Body, Ended};
 use crate::task::caught::Caught;
@@ -36,15 +40,15 @@ pub(crate) struct Instance {
 }
 
 /// The task that builds a component for a slot. It settles the slot, however the task ends.
-pub(crate) struct Attempt {
+pub(crate) struct BuildAttempt {
     store: Arc<Store>,
     node: usize,
     /// `None` once the slot is settled.
-    settle: Option<Arc<Settled>>,
+    settle: Option<Arc<SettledBuild>>,
 }
 
-impl Attempt {
-    pub(crate) fn new(store: Arc<Store>, node: usize, settle: Arc<Settled>) -> Self {
+impl BuildAttempt {
+    pub(crate) fn new(store: Arc<Store>, node: usize, settle: Arc<SettledBuild>) -> Self {
         Self { store, node, settle: Some(settle) }
     }
 
@@ -57,7 +61,11 @@ impl Attempt {
         // The phases catch panics of factories and hooks; this one catches a panic of a `bind` cast.
         let made = Caught::new(make(&store, self.node, &mut instances, &mut ready, depth)).await;
         let made = made.unwrap_or_else(|payload| {
-            Err(store.failed(self.node, Phase::Factory, Cause::Panicked(panic_words(payload))))
+            Err(store.failed(
+                self.node,
+                LifecyclePhase::Factory,
+                BuildFailureCause::Panicked(panic_words(payload)),
+            ))
         });
         match made {
             Ok(value) => {
@@ -70,35 +78,39 @@ impl Attempt {
                     took: ready.elapsed(),
                     node: self.node,
                 };
-                self.settle(Ok(value), Some((Built { node: self.node, instances }, started)));
+                self.settle(Ok(value), Some((BuiltComponent { node: self.node, instances }, started)));
             }
             Err(failed) => {
-                let skipped = mutant!("container.no_rollback_on_timeout") && failed.is_timeout();
-                if !skipped {
-                    let stopped = stop_instances(&store, instances).await;
-                    // The failed build of a `Scoped` may be repeated any number of times, so its stops are not
-                    // collected; their failures were logged.
-                    if store.parent.is_none() {
-                        store.state().stopped.extend(stopped);
-                    }
+                if mutant!("container.no_rollback_on_timeout") {
+                    instances.retain(|_| !failed.is_timeout());
+                }
+                let stopped = stop_instances(&store, instances).await;
+                // The failed build of a `Scoped` may be repeated any number of times, so its stops are not collected;
+                // their failures were logged.
+                if store.parent.is_none() {
+                    store.state().stopped.extend(stopped);
                 }
                 self.settle(Err(failed), None);
             }
         }
     }
 
-    fn settle(&mut self, outcome: Outcome, built: Option<(Built, Started)>) {
+    fn settle(&mut self, outcome: BuildOutcome, built: Option<(BuiltComponent, Started)>) {
         let Some(settle) = self.settle.take() else { return };
         let slot = self.store.graph.nodes[self.node].slot;
+        let mut keeps_error = self.store.parent.is_none();
+        if mutant!("container.keep_failed_slot") {
+            keeps_error = true;
+        }
         let mut state = self.store.state();
         state.building -= 1;
         let before = match (slot, &outcome) {
             (None, _) => None,
             (Some(slot), Ok(value)) => {
-                Some(std::mem::replace(&mut state.slots[slot], Slot::Ready(value.clone())))
+                Some(std::mem::replace(&mut state.slots[slot], ComponentSlot::Ready(value.clone())))
             }
             // The factory of a singleton can be called only once, so the slot keeps the error for later callers.
-            (Some(_), Err(_)) if self.store.parent.is_none() || mutant!("container.keep_failed_slot") => None,
+            (Some(_), Err(_)) if keeps_error => None,
             (Some(slot), Err(_)) => Some(std::mem::take(&mut state.slots[slot])),
         };
         if let Some((built, started)) = built {
@@ -121,11 +133,11 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
+impl Drop for BuildAttempt {
     fn drop(&mut self) {
         // The task was never polled because its scope has ended, or it was dropped with the runtime.
         if self.settle.is_some() {
-            let closed = self.store.failed(self.node, Phase::Factory, Cause::Closed);
+            let closed = self.store.failed(self.node, LifecyclePhase::Factory, BuildFailureCause::Closed);
             self.settle(Err(closed), None);
         }
     }
@@ -139,7 +151,7 @@ async fn make(
     instances: &mut Vec<Instance>,
     ready: &mut Option<Instant>,
     depth: usize,
-) -> Outcome {
+) -> BuildOutcome {
     let described = &store.graph.nodes[node];
     let mut args = gather_args(store, node, instances, depth).await?;
     let now = Instant::now();
@@ -166,15 +178,15 @@ async fn make(
             None => Ok(None),
         }
     };
-    let made = run(store, core.as_ref(), node, Phase::Factory, deadline, factory).await?;
+    let made = run(store, core.as_ref(), node, LifecyclePhase::Factory, deadline, factory).await?;
     let Some(value) = made else {
         // An input has no factory.
-        return Err(store.failed(node, Phase::Factory, Cause::NoInput));
+        return Err(store.failed(node, LifecyclePhase::Factory, BuildFailureCause::NoInput));
     };
     instances[at].value = Some(value.clone());
     if let Some(on_start) = &described.on_start {
         let starting = async { on_start(value.clone()).await };
-        run(store, core.as_ref(), node, Phase::OnStart, deadline, starting).await?;
+        run(store, core.as_ref(), node, LifecyclePhase::OnStart, deadline, starting).await?;
     }
     Ok(value)
 }
@@ -185,7 +197,7 @@ fn make_transient<'a>(
     node: usize,
     instances: &'a mut Vec<Instance>,
     depth: usize,
-) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+) -> Pin<Box<dyn Future<Output = BuildOutcome> + Send + 'a>> {
     Box::pin(async move { make(store, node, instances, &mut None, depth).await })
 }
 
@@ -195,7 +207,7 @@ async fn gather_args(
     node: usize,
     instances: &mut Vec<Instance>,
     depth: usize,
-) -> Result<Vec<Arg>, BuildFailed> {
+) -> Result<Vec<Arg>, ComponentBuildError> {
     let described = &store.graph.nodes[node];
     let mut args = Vec::with_capacity(described.args.len());
     // All dependencies are requested before the first one is awaited, so that they are built concurrently.
@@ -241,22 +253,22 @@ async fn run<T>(
     store: &Store,
     core: Option<&Arc<Core>>,
     node: usize,
-    phase: Phase,
+    phase: LifecyclePhase,
     deadline: Option<Instant>,
     future: impl Future<Output = Result<T, BoxError>>,
-) -> Result<T, BuildFailed> {
+) -> Result<T, ComponentBuildError> {
     let ended = match core {
         Some(core) => in_scope(core, store, deadline, future).await,
         None => alone(store, deadline, future).await,
     };
     let cause = match ended {
         Phased::Ended(Ok(value)) => return Ok(value),
-        Phased::Ended(Err(error)) => Cause::Returned(error),
-        Phased::Panicked(payload) => Cause::Panicked(panic_words(payload)),
+        Phased::Ended(Err(error)) => BuildFailureCause::Returned(error),
+        Phased::Panicked(payload) => BuildFailureCause::Panicked(panic_words(payload)),
         Phased::Stopped(late) if late.kind() == ReasonKind::Deadline => {
-            Cause::TimedOut(store.graph.nodes[node].limits.start)
+            BuildFailureCause::TimedOut(store.graph.nodes[node].limits.start)
         }
-        Phased::Stopped(reason) => Cause::Cancelled(reason),
+        Phased::Stopped(reason) => BuildFailureCause::Cancelled(reason),
     };
     Err(store.failed(node, phase, cause))
 }

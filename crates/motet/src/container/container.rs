@@ -4,10 +4,11 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::factory::{BoxError, Maker, needs};
+use super::factory::{BoxError, Factory, Maker, needs};
+use super::key::{Key, Value};
 use super::plan::plan;
-use super::provider::{Limits, Provider};
-use super::{CheckFailed, Factory, Key, Lifetime, Plan, Provided, Running, StartFailed, Value};
+use super::provider::{ComponentLimits, Lifetime, Provider};
+use super::{CheckError, Plan, Provided, Running, StartError};
 use crate::sim::Site;
 use crate::task::{Name, Scope};
 
@@ -26,7 +27,7 @@ use crate::task::{Name, Scope};
 pub struct Container {
     name: Option<Name>,
     providers: Vec<Provider>,
-    limits: Limits,
+    limits: ComponentLimits,
     /// The module whose providers are being added.
     module: Option<Name>,
     overriding: bool,
@@ -35,7 +36,7 @@ pub struct Container {
 impl Container {
     /// Creates a container without providers.
     pub fn new() -> Self {
-        let limits = Limits {
+        let limits = ComponentLimits {
             start: Duration::from_secs(15),
             stop: Duration::from_secs(5),
             health: Duration::from_secs(1),
@@ -44,7 +45,7 @@ impl Container {
     }
 
     /// Sets the name of the container, and shows the container in the snapshots of its scope.
-    pub fn named(&mut self, name: impl Into<Name>) -> &mut Self {
+    pub fn name(&mut self, name: impl Into<Name>) -> &mut Self {
         self.name = Some(name.into());
         self
     }
@@ -239,9 +240,9 @@ impl Container {
     /// Checks the whole graph before anything runs.
     ///
     /// # Errors
-    /// [`CheckFailed`] with all problems: missing providers, cycles, singletons that depend on scoped components,
+    /// [`CheckError`] with all problems: missing providers, cycles, singletons that depend on scoped components,
     /// duplicates and overrides that replace nothing.
-    pub fn check(self) -> Result<Plan, CheckFailed> {
+    pub fn check(self) -> Result<Plan, CheckError> {
         plan(self.name, self.providers)
     }
 
@@ -251,15 +252,15 @@ impl Container {
     /// Safe: as [`Plan::start`].
     ///
     /// # Errors
-    /// [`StartFailed`]; [`StartFailed::Check`] if the graph has problems.
+    /// [`StartError`]; [`StartError::Check`] if the graph has problems.
     #[track_caller]
-    pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
+    pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartError>> + Send + use<> {
         let site = Site::new("container", "start").around();
         let starting = self.check().map(|plan| plan.start(scope));
         site.of(async move {
             match starting {
                 Ok(starting) => starting.await,
-                Err(failed) => Err(StartFailed::Check(failed)),
+                Err(failed) => Err(StartError::Check(failed)),
             }
         })
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::Lifetime;
 use super::graph::{Graph, Needed, Node};
+use super::provider::Lifetime;
 
 /// Each edge once, with `true` if it is optional: if every argument along it is optional.
 fn edges(node: &Node) -> BTreeMap<usize, bool> {

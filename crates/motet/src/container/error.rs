@@ -5,27 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::factory::BoxError;
-use super::{CheckFailed, Key, StopReport};
+use super::key::Key;
+use super::provider::Lifetime;
+use super::{CheckError, StopReport};
 use crate::task::{Name, Reason};
 
 /// The error of a component that could not be built. Cheap to clone: all waiters receive the same error.
 #[derive(Debug, Clone)]
-pub struct BuildFailed(pub(crate) Arc<Failed>);
+pub struct ComponentBuildError(pub(crate) Arc<BuildFailure>);
 
 #[derive(Debug)]
-pub(crate) struct Failed {
+pub(crate) struct BuildFailure {
     pub(crate) name: Name,
     pub(crate) site: &'static Location<'static>,
     /// The path from a component that no other component needs down to this one.
     pub(crate) path: Vec<Name>,
-    pub(crate) phase: Phase,
-    pub(crate) cause: Cause,
+    pub(crate) phase: LifecyclePhase,
+    pub(crate) cause: BuildFailureCause,
 }
 
 /// A phase of a component's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Phase {
+pub(crate) enum LifecyclePhase {
     /// The factory.
     Factory,
     /// The `on_start` hook.
@@ -33,7 +34,7 @@ pub enum Phase {
 }
 
 #[derive(Debug)]
-pub(crate) enum Cause {
+pub(crate) enum BuildFailureCause {
     Returned(BoxError),
     Panicked(String),
     TimedOut(Duration),
@@ -44,7 +45,7 @@ pub(crate) enum Cause {
     Closed,
 }
 
-impl BuildFailed {
+impl ComponentBuildError {
     /// The name of the component.
     #[must_use]
     pub fn component(&self) -> &str {
@@ -62,45 +63,49 @@ impl BuildFailed {
         self.0.path.iter().map(Name::as_str)
     }
 
-    /// The phase that failed.
+    /// Returns `true` if `on_start` failed, and `false` if the factory failed.
     #[must_use]
-    pub fn phase(&self) -> Phase {
-        self.0.phase
+    pub fn is_on_start(&self) -> bool {
+        self.0.phase == LifecyclePhase::OnStart
     }
 
     /// Returns `true` if the phase exceeded its time limit.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
-        matches!(self.0.cause, Cause::TimedOut(_))
+        matches!(self.0.cause, BuildFailureCause::TimedOut(_))
     }
 
     /// Returns `true` if the phase panicked.
     #[must_use]
     pub fn is_panic(&self) -> bool {
-        matches!(self.0.cause, Cause::Panicked(_))
+        matches!(self.0.cause, BuildFailureCause::Panicked(_))
     }
 
     /// Returns `true` if the build was cancelled, because another component failed or the scope ended.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self.0.cause, Cause::Cancelled(_) | Cause::Closed)
+        matches!(self.0.cause, BuildFailureCause::Cancelled(_) | BuildFailureCause::Closed)
     }
 }
 
-impl fmt::Display for BuildFailed {
+impl fmt::Display for ComponentBuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failed { name, site, path, phase, cause } = &*self.0;
+        let BuildFailure { name, site, path, phase, cause } = &*self.0;
         let what = match phase {
-            Phase::Factory => "the factory",
-            Phase::OnStart => "`on_start`",
+            LifecyclePhase::Factory => "the factory",
+            LifecyclePhase::OnStart => "`on_start`",
         };
         match cause {
-            Cause::Returned(_) => write!(f, "{what} of `{name}` failed")?,
-            Cause::Panicked(message) => write!(f, "{what} of `{name}` panicked: {message}")?,
-            Cause::TimedOut(limit) => write!(f, "{what} of `{name}` took longer than {limit:?}")?,
-            Cause::Cancelled(reason) => write!(f, "the start of `{name}` was cancelled: {reason}")?,
-            Cause::NoInput => write!(f, "`{name}` is an input, and the scope has no value for it")?,
-            Cause::Closed => write!(f, "`{name}` cannot be built: its scope has ended")?,
+            BuildFailureCause::Returned(_) => write!(f, "{what} of `{name}` failed")?,
+            BuildFailureCause::Panicked(message) => write!(f, "{what} of `{name}` panicked: {message}")?,
+            BuildFailureCause::TimedOut(limit) => write!(f, "{what} of `{name}` took longer than {limit:?}")?,
+            BuildFailureCause::Cancelled(reason) => {
+                write!(f, "the start of `{name}` was cancelled: {reason}")?
+            }
+            BuildFailureCause::NoInput => {
+                write!(f, "`{name}` is an input, and the scope has no value for it")?
+            }
+            BuildFailureCause::Closed => write!(f, "`{name}` cannot be built: its scope has ended")?,
         }
         write!(f, " ({site})")?;
         if path.len() > 1 {
@@ -113,10 +118,10 @@ impl fmt::Display for BuildFailed {
     }
 }
 
-impl Error for BuildFailed {
+impl Error for ComponentBuildError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0.cause {
-            Cause::Returned(error) => Some(&**error),
+            BuildFailureCause::Returned(error) => Some(&**error),
             _ => None,
         }
     }
@@ -126,15 +131,15 @@ impl Error for BuildFailed {
 /// scope.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum StartFailed {
+pub enum StartError {
     /// The graph has problems; nothing was run.
-    Check(CheckFailed),
+    Check(CheckError),
     /// A component could not be built.
     Build {
         /// The first failure.
-        first: BuildFailed,
+        first: ComponentBuildError,
         /// Further failures before the start was cancelled, in order.
-        others: Vec<BuildFailed>,
+        others: Vec<ComponentBuildError>,
         /// The report of the stop of the components that had been built.
         rollback: StopReport,
     },
@@ -146,15 +151,15 @@ pub enum StartFailed {
         rollback: StopReport,
     },
     /// The component that was requested by `start_only` cannot be started; nothing was run.
-    Unavailable(Unavailable),
+    Unavailable(GetError),
     /// The scope has ended; nothing was run.
     Closed,
 }
 
-impl StartFailed {
+impl StartError {
     /// The first component that failed, if one did.
     #[must_use]
-    pub fn build_failed(&self) -> Option<&BuildFailed> {
+    pub fn build_failed(&self) -> Option<&ComponentBuildError> {
         match self {
             Self::Build { first, .. } => Some(first),
             _ => None,
@@ -171,7 +176,7 @@ impl StartFailed {
     }
 }
 
-impl fmt::Display for StartFailed {
+impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rollback = match self {
             Self::Check(_) => return f.write_str("the container cannot start"),
@@ -200,7 +205,7 @@ impl fmt::Display for StartFailed {
     }
 }
 
-impl Error for StartFailed {
+impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Check(failed) => Some(failed),
@@ -211,88 +216,68 @@ impl Error for StartFailed {
     }
 }
 
-/// The error of a component that a container cannot return.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable {
-    what: String,
-    why: Why,
+/// The error of a component that a [`Running`](super::Running) or a [`Scoped`](super::Scoped) cannot return.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The component is not provided.
+    NotProvided {
+        /// The component.
+        component: String,
+        /// Suggestions for the intended component.
+        hints: Vec<String>,
+    },
+    /// The component is provided, but was not part of this start.
+    NotStarted {
+        /// The component.
+        component: String,
+    },
+    /// The component is scoped or transient: only a [`Scoped`](super::Scoped) returns it.
+    NotSingleton {
+        /// The component.
+        component: String,
+        /// Its lifetime: scoped or transient.
+        lifetime: Lifetime,
+    },
+    /// The component or one of its dependencies could not be built. The next request tries again.
+    Build(ComponentBuildError),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Why {
-    Unknown(Vec<String>),
-    NotStarted,
-    NotSingleton(super::Lifetime),
-}
-
-impl Unavailable {
-    pub(crate) fn unknown(key: Key, hints: Vec<String>) -> Self {
-        Self { what: key.to_string(), why: Why::Unknown(hints) }
+impl GetError {
+    pub(crate) fn not_provided(key: Key, hints: Vec<String>) -> Self {
+        Self::NotProvided { component: key.to_string(), hints }
     }
 
     pub(crate) fn not_started(key: Key) -> Self {
-        Self { what: key.to_string(), why: Why::NotStarted }
+        Self::NotStarted { component: key.to_string() }
     }
 
-    pub(crate) fn not_singleton(key: Key, lifetime: super::Lifetime) -> Self {
-        Self { what: key.to_string(), why: Why::NotSingleton(lifetime) }
-    }
-
-    /// Returns `true` if there is no provider of the component.
-    #[must_use]
-    pub fn is_unknown(&self) -> bool {
-        matches!(self.why, Why::Unknown(_))
-    }
-
-    /// Returns `true` if the component has a provider, but was not part of this start.
-    #[must_use]
-    pub fn is_not_started(&self) -> bool {
-        self.why == Why::NotStarted
+    pub(crate) fn not_singleton(key: Key, lifetime: Lifetime) -> Self {
+        Self::NotSingleton { component: key.to_string(), lifetime }
     }
 }
 
-impl fmt::Display for Unavailable {
+impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = &self.what;
-        match &self.why {
-            Why::Unknown(hints) => {
-                write!(f, "`{what}` is not provided")?;
+        match self {
+            Self::NotProvided { component, hints } => {
+                write!(f, "`{component}` is not provided")?;
                 hints.iter().try_for_each(|hint| write!(f, "; {hint}"))
             }
-            Why::NotStarted => write!(f, "`{what}` was not part of this start"),
-            Why::NotSingleton(lifetime) => {
-                write!(f, "`{what}` is {lifetime}: get it from a `Scoped`")
+            Self::NotStarted { component } => write!(f, "`{component}` was not part of this start"),
+            Self::NotSingleton { component, lifetime } => {
+                write!(f, "`{component}` is {lifetime}: get it from a `Scoped`")
             }
+            Self::Build(_) => f.write_str("the component could not be built"),
         }
     }
 }
 
-impl Error for Unavailable {}
-
-/// The error of [`Scoped::get`](super::Scoped::get).
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum GetFailed {
-    /// The component is not available.
-    Unavailable(Unavailable),
-    /// The component or one of its dependencies could not be built. The next request tries again.
-    Build(BuildFailed),
-}
-
-impl fmt::Display for GetFailed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unavailable(_) => "the component is not available",
-            Self::Build(_) => "the component could not be built",
-        })
-    }
-}
-
-impl Error for GetFailed {
+impl Error for GetError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Unavailable(unavailable) => Some(unavailable),
             Self::Build(failed) => Some(failed),
+            Self::NotProvided { .. } | Self::NotStarted { .. } | Self::NotSingleton { .. } => None,
         }
     }
 }

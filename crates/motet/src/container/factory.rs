@@ -4,13 +4,14 @@ use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::inject::{Args, Edge, Need, sealed};
-use super::{Inject, Value};
+use super::inject::{Args, Edge, Inject, Need, sealed};
+use super::key::Value;
 
 /// An async closure or function that creates a component from its dependencies.
 ///
 /// Implemented for every `FnOnce` with up to 12 arguments that can be [injected](Inject), and whose future is `Send`.
 /// The argument types of a closure have to be written out: they are the edges of the graph.
+#[allow(unnameable_types, reason = "a bound that users do not write")]
 #[diagnostic::on_unimplemented(
     message = "this value is not a factory that the container can call",
     label = "not a factory",

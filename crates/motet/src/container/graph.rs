@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::dag::{self, Needs};
 use super::factory::Maker;
-use super::provider::{Cast, HealthHook, Hook, Limits, Site};
-use super::{Key, Lifetime};
+use super::key::Key;
+use super::provider::{Cast, ComponentLimits, HealthHook, Hook, Lifetime, Site};
+
 use crate::task::{Name, Policy};
 
 pub(crate) struct Graph {
@@ -43,7 +44,7 @@ pub(crate) struct Node {
     pub(crate) on_start: Option<Hook>,
     pub(crate) on_stop: Option<Hook>,
     pub(crate) health: Option<HealthHook>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ComponentLimits,
     pub(crate) policy: Policy,
 }
 

@@ -4,11 +4,11 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use super::Lifetime;
 use super::dag::Needs;
 use super::factory::BoxError;
 use super::graph::{Graph, Needed};
-use super::store::{Life, Slot, Store};
+use super::provider::Lifetime;
+use super::store::{ComponentSlot, Store, StoreLife};
 use crate::mutant;
 use crate::task::caught::Caught;
 use crate::task::core::{Level, panic_words};
@@ -37,6 +37,7 @@ impl fmt::Display for Health {
 
 /// The return value of a health check: a [`Health`], a `Result<(), E>` or a `Result<Health, E>`. An error counts as
 /// [`Health::Unhealthy`].
+#[allow(unnameable_types, reason = "a bound that users do not write")]
 pub trait HealthOutcome: sealed::Sealed {
     #[doc(hidden)]
     fn into_health(self) -> Result<Health, BoxError>;
@@ -72,7 +73,7 @@ mod sealed {
 #[derive(Debug)]
 pub struct HealthReport {
     components: Vec<ComponentHealth>,
-    life: Life,
+    life: StoreLife,
 }
 
 /// The health of a component.
@@ -103,17 +104,17 @@ impl HealthReport {
         self.components.iter().map(|component| component.health).min().unwrap_or(Health::Healthy)
     }
 
-    /// Returns `true` if the stop of the container had begun: by [`Running::stop`](super::Running::stop), or by the end of its
-    /// scope.
+    /// Returns `true` if the stop of the container had begun: by [`Running::stop`](super::Running::stop), or by the end
+    /// of its scope.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.life != Life::Open
+        self.life != StoreLife::Open
     }
 
     /// Returns `true` if the container was stopped. Then there are no components to report.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.life == Life::Closed
+        self.life == StoreLife::Closed
     }
 
     /// The components that were checked, in the order in which they were provided.
@@ -133,9 +134,9 @@ impl fmt::Display for HealthReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.health())?;
         match self.life {
-            Life::Open => {}
-            Life::Closing => f.write_str(": the container is being stopped")?,
-            Life::Closed => f.write_str(": the container is stopped")?,
+            StoreLife::Open => {}
+            StoreLife::Closing => f.write_str(": the container is being stopped")?,
+            StoreLife::Closed => f.write_str(": the container is stopped")?,
         }
         for component in &self.components {
             write!(f, "\n  `{}` {}", component.name, component.health)?;
@@ -162,7 +163,7 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
         let found =
             singletons.filter(|(_, node)| node.lifetime == Lifetime::Singleton).filter_map(|(at, node)| {
                 match node.slot.map(|slot| &state.slots[slot]) {
-                    Some(Slot::Ready(value)) => Some((at, value.clone())),
+                    Some(ComponentSlot::Ready(value)) => Some((at, value.clone())),
                     _ => None,
                 }
             });
@@ -234,7 +235,10 @@ fn aggregate(
     let mut along: Vec<(Health, usize)> = own.iter().copied().zip(0..).collect();
     // The health of a component only decreases, so the loop ends after at most one pass per component.
     let mut changed = true;
-    while changed && !mutant!("container.health_alone") {
+    if mutant!("container.health_alone") {
+        changed = false;
+    }
+    while changed {
         changed = false;
         for node in 0..needs.len() {
             for &needed in &needs[node] {

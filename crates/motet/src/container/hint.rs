@@ -1,7 +1,6 @@
 //! Suggestions for a key that is not provided.
 
-use super::Key;
-use super::key::short;
+use super::key::{Key, short};
 use super::provider::Site;
 
 /// The maximum number of suggestions; more would confuse.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::vec;
 
-use super::{Key, Named, Value};
+use super::Named;
+use super::key::{Key, Value};
 use crate::task::{CancelToken, Scope};
 
 /// A type that a factory may take as an argument.
@@ -17,6 +18,7 @@ use crate::task::{CancelToken, Scope};
 /// | [`CancelToken`] | the token of that scope: cancelled when the build is cancelled, or after `on_stop` |
 ///
 /// The trait is sealed, so that more types can be added.
+#[allow(unnameable_types, reason = "a bound that users do not write")]
 pub trait Inject: sealed::Inject {}
 
 impl<A: sealed::Inject> Inject for A {}

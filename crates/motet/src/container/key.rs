@@ -1,8 +1,9 @@
-//! The key of a provider: a type, and optionally a tag.
+//! The key of a provider: a type, and optionally a tag; and the value that it identifies.
 
-use std::any::{TypeId, type_name};
+use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use super::Named;
 
@@ -77,6 +78,26 @@ impl Eq for Key {}
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.id.hash(state);
+    }
+}
+
+/// An `Arc<T>` whose type only its key knows. The box contains the `Arc` itself, since `T` may be a trait object.
+#[derive(Clone)]
+pub(crate) struct Value(Arc<dyn Any + Send + Sync>);
+
+impl Value {
+    pub(crate) fn new<T: ?Sized + Send + Sync + 'static>(value: Arc<T>) -> Self {
+        Self(Arc::new(value))
+    }
+
+    pub(crate) fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Option<&Arc<T>> {
+        self.0.downcast_ref()
+    }
+
+    /// # Panics
+    /// If the value is of another type, which its key excludes.
+    pub(crate) fn arc<T: ?Sized + Send + Sync + 'static>(&self) -> Arc<T> {
+        Arc::clone(self.get().expect("a key identifies values of its own type"))
     }
 }
 

@@ -4,8 +4,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::StopReport;
-use super::stop::StopOwed;
-use super::store::{Life, Store};
+use super::stop::PendingStop;
+use super::store::{Store, StoreLife};
 use crate::resource::Exit;
 use crate::task::end::{adopt, inherit};
 use crate::task::finalizer::{self, Finalizer};
@@ -14,25 +14,25 @@ use crate::task::member::Member;
 use crate::task::{Name, Reason};
 
 /// The right to stop a store before its scope does.
-pub(crate) struct Owner {
+pub(crate) struct StoreOwner {
     store: Arc<Store>,
     /// The number of the pending cleanup.
-    owed: u64,
+    cleanup: u64,
 }
 
-impl Owner {
+impl StoreOwner {
     /// Registers a cleanup of the scope that stops the store. Returns `None` if the scope has ended.
     pub(crate) fn new(store: Arc<Store>, name: Name, site: &'static Location<'static>) -> Option<Self> {
         let limit = Some(store.stop_limit());
         // The member keeps the scope from closing until the cleanup is registered.
         let Some(_member) = Member::enter(&store.host, Class::Work) else {
             // No component was built.
-            store.state().phase = Life::Closed;
+            store.state().phase = StoreLife::Closed;
             return None;
         };
-        let owed = Box::new(StopOwed(Some(Arc::clone(&store))));
+        let owed = Box::new(PendingStop(Some(Arc::clone(&store))));
         let owed = finalizer::push(&store.host, name, site, limit, owed);
-        Some(Self { store, owed })
+        Some(Self { store, cleanup: owed })
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -44,7 +44,7 @@ impl Owner {
         let store = Arc::clone(&self.store);
         self.begin(reason, |_| {});
         // The scope may have begun the stop instead.
-        store.until(|state| (state.phase == Life::Closed).then_some(())).await;
+        store.until(|state| (state.phase == StoreLife::Closed).then_some(())).await;
         let report = store.state().report.take();
         report.unwrap_or_else(StopReport::of_cut_off)
     }
@@ -63,7 +63,7 @@ impl Owner {
         F: FnOnce(Result<(), crate::task::ReleaseError>) + Send + 'static,
     {
         self.store.cancel.cancel(reason);
-        let Some(Finalizer { name, site, limit, owed, .. }) = finalizer::take(&self.store.host, self.owed)
+        let Some(Finalizer { name, site, limit, owed, .. }) = finalizer::take(&self.store.host, self.cleanup)
         else {
             return;
         };

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use super::graph::{Graph, KeyMap, Needed, Node, Target};
 use super::hint::hints;
 use super::inject::Need;
-use super::provider::{Provider, Site};
+use super::key::Key;
+use super::provider::{Lifetime, Provider, Site};
 use super::start::{self, Wanted};
-use super::{
-    CheckFailed, Key, Lifetime, Place, Problem, Running, StartFailed, Unavailable, dag, draw, graph,
-};
+use super::{CheckError, GetError, Problem, ProvidedAt, Running, StartError, dag, draw, graph};
 use crate::sim;
 use crate::task::{Name, Scope};
 
@@ -32,9 +31,9 @@ impl Plan {
     /// once. The scope waits for that, and reports failures of the stop.
     ///
     /// # Errors
-    /// [`StartFailed`] with the first failure, further failures, and the report of the stop of each component.
+    /// [`StartError`] with the first failure, further failures, and the report of the stop of each component.
     #[track_caller]
-    pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
+    pub fn start(self, scope: &Scope) -> impl Future<Output = Result<Running, StartError>> + Send + use<> {
         sim::around("container", "start", start::start(self.graph, scope, Wanted::All))
     }
 
@@ -45,12 +44,12 @@ impl Plan {
     /// Safe: as [`start`](Self::start).
     ///
     /// # Errors
-    /// [`StartFailed`]; [`StartFailed::Unavailable`] if the component is not provided, or is not a singleton.
+    /// [`StartError`]; [`StartError::Unavailable`] if the component is not provided, or is not a singleton.
     #[track_caller]
     pub fn start_only<T: ?Sized + 'static>(
         self,
         scope: &Scope,
-    ) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<T> {
+    ) -> impl Future<Output = Result<Running, StartError>> + Send + use<T> {
         let wanted = Wanted::Only(Key::of::<(), T>());
         sim::around("container", "start", start::start(self.graph, scope, wanted))
     }
@@ -89,28 +88,41 @@ impl fmt::Debug for Plan {
 
 impl Graph {
     /// Returns the component of a key, or the error that explains why there is none.
-    pub(crate) fn target(&self, key: Key) -> Result<&Target, Unavailable> {
+    pub(crate) fn target(&self, key: Key) -> Result<&Target, GetError> {
         self.keys.get(&key.id()).ok_or_else(|| {
             let provided: Vec<(Key, Site)> = self.nodes.iter().map(|node| (node.key, node.site)).collect();
-            Unavailable::unknown(key, hints(key, &provided))
+            GetError::not_provided(key, hints(key, &provided))
         })
     }
 }
 
 /// Connects every dependency with its provider, and collects all problems.
-pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan, CheckFailed> {
-    let mut problems = Vec::new();
+pub(crate) fn plan(name: Option<Name>, providers: Vec<Provider>) -> Result<Plan, CheckError> {
+    let mut problems = invalid_hooks(&providers);
     let mut targets = targets(&providers, &mut problems);
     let live = live(&providers, &targets);
     targets.retain(|_, target| live[target.node]);
     let needs = missing(&providers, &live, &targets, &mut problems);
-    problems.extend(dag::cycles(&needs).into_iter().map(|cycle| Problem::Cycle(places(&providers, &cycle))));
+    problems.extend(
+        dag::cycles(&needs).into_iter().map(|cycle| Problem::Cycle(provided_at_all(&providers, &cycle))),
+    );
     outliving(&providers, &needs, &mut problems);
     if problems.is_empty() {
         Ok(Plan { graph: Arc::new(tied(name, providers, &live, &targets)) })
     } else {
-        Err(CheckFailed(problems))
+        Err(CheckError(problems))
     }
+}
+
+fn invalid_hooks(providers: &[Provider]) -> Vec<Problem> {
+    let misuses =
+        providers.iter().flat_map(|provider| provider.misuse.iter().map(move |misuse| (provider, misuse)));
+    misuses
+        .map(|(provider, reason)| Problem::InvalidHook {
+            provider: provided_at(provider),
+            reason: reason.clone(),
+        })
+        .collect()
 }
 
 type Targets = KeyMap<Target, Key>;
@@ -142,7 +154,10 @@ fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
         let Claims { originals, overrides } = &claims[&key];
         for same in [originals, overrides] {
             if same.len() > 1 {
-                let at = |(provider, site): &(usize, Site)| Place { site, ..place(&providers[*provider]) };
+                let at = |(provider, site): &(usize, Site)| ProvidedAt {
+                    site,
+                    ..provided_at(&providers[*provider])
+                };
                 problems.push(Problem::Duplicate {
                     what: key.to_string(),
                     providers: same.iter().map(at).collect(),
@@ -150,7 +165,7 @@ fn targets(providers: &[Provider], problems: &mut Vec<Problem>) -> Targets {
             }
         }
         if let (Some((at, site)), true) = (overrides.first(), originals.is_empty()) {
-            let place = Place { site, ..place(&providers[*at]) };
+            let place = ProvidedAt { site, ..provided_at(&providers[*at]) };
             problems.push(Problem::UselessOverride {
                 what: key.to_string(),
                 place,
@@ -245,7 +260,7 @@ fn missing(
     let needed_by = dag::reversed(&needs);
     problems.extend(missing.into_iter().map(|(key, mut by)| {
         by.dedup();
-        let way = |at: &usize| places(providers, &dag::path_from_top(&needed_by, *at));
+        let way = |at: &usize| provided_at_all(providers, &dag::path_from_top(&needed_by, *at));
         Problem::Missing {
             what: key.to_string(),
             needed_by: by.iter().map(way).collect(),
@@ -267,7 +282,7 @@ fn outliving(providers: &[Provider], needs: &dag::Needs, problems: &mut Vec<Prob
             }
             match providers[end].lifetime {
                 Lifetime::Singleton => {}
-                Lifetime::Scoped => problems.push(Problem::Outlives(places(providers, &path))),
+                Lifetime::Scoped => problems.push(Problem::Outlives(provided_at_all(providers, &path))),
                 Lifetime::Transient => paths.extend(needs[end].iter().map(|needed| {
                     let mut longer = path.clone();
                     longer.push(*needed);
@@ -352,10 +367,10 @@ fn provider_name(provider: &Provider) -> Name {
     })
 }
 
-fn place(provider: &Provider) -> Place {
-    Place { name: provider_name(provider), site: provider.site, lifetime: provider.lifetime }
+fn provided_at(provider: &Provider) -> ProvidedAt {
+    ProvidedAt { name: provider_name(provider), site: provider.site, lifetime: provider.lifetime }
 }
 
-fn places(providers: &[Provider], which: &[usize]) -> Vec<Place> {
-    which.iter().map(|at| place(&providers[*at])).collect()
+fn provided_at_all(providers: &[Provider], which: &[usize]) -> Vec<ProvidedAt> {
+    which.iter().map(|at| provided_at(&providers[*at])).collect()
 }

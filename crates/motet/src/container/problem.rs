@@ -2,14 +2,14 @@ use std::error::Error;
 use std::fmt;
 use std::panic::Location;
 
-use super::Lifetime;
+use super::provider::Lifetime;
 use crate::task::Name;
 
 /// The error of a graph with problems.
 #[derive(Debug)]
-pub struct CheckFailed(pub(crate) Vec<Problem>);
+pub struct CheckError(pub(crate) Vec<Problem>);
 
-impl CheckFailed {
+impl CheckError {
     /// The problems, in the order in which they were found.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
@@ -17,7 +17,7 @@ impl CheckFailed {
     }
 }
 
-impl fmt::Display for CheckFailed {
+impl fmt::Display for CheckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {
             1 => f.write_str("the container has 1 problem"),
@@ -27,17 +27,17 @@ impl fmt::Display for CheckFailed {
     }
 }
 
-impl Error for CheckFailed {}
+impl Error for CheckError {}
 
 /// A provided component, and the place in the source where it was provided.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct Place {
+pub struct ProvidedAt {
     /// The module and the type of the component.
     pub name: Name,
     /// The place where it was provided.
     pub site: &'static Location<'static>,
-    /// The lifetime of the component.
+    /// The lifetime of the component: singleton, scoped or transient.
     pub lifetime: Lifetime,
 }
 
@@ -50,33 +50,40 @@ pub enum Problem {
         /// The missing component.
         what: String,
         /// For each component that needs it, the path from a component that no other component needs down to it.
-        needed_by: Vec<Vec<Place>>,
+        needed_by: Vec<Vec<ProvidedAt>>,
         /// Suggestions for the intended component.
         hints: Vec<String>,
     },
     /// A cycle: each component needs the next one, and the last needs the first.
-    Cycle(Vec<Place>),
+    Cycle(Vec<ProvidedAt>),
     /// The first component is a singleton and needs the last one, which is scoped, through the components between them.
-    Outlives(Vec<Place>),
+    Outlives(Vec<ProvidedAt>),
     /// Several providers provide the same component.
     Duplicate {
         /// The component.
         what: String,
         /// The providers.
-        providers: Vec<Place>,
+        providers: Vec<ProvidedAt>,
+    },
+    /// A hook has no effect: it is set twice, for an input, or for a component that is not a singleton.
+    InvalidHook {
+        /// The component.
+        provider: ProvidedAt,
+        /// The explanation, with the hook.
+        reason: String,
     },
     /// An override replaces no provider.
     UselessOverride {
         /// The component that it provides.
         what: String,
         /// The override.
-        place: Place,
+        place: ProvidedAt,
         /// Suggestions for the intended component.
         hints: Vec<String>,
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ProvidedAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` ({})", self.name, self.site)
     }
@@ -123,6 +130,9 @@ impl fmt::Display for Problem {
                 write!(f, "provided more than once: `{what}`")?;
                 providers.iter().try_for_each(|place| write!(f, "\n  by {place}"))?;
                 f.write_str("\n  give each a tag with `named`, or put it into `overrides`")
+            }
+            Self::InvalidHook { provider, reason } => {
+                write!(f, "invalid hook: {reason}\n  provided by {provider}")
             }
             Self::UselessOverride { what, place, hints } => {
                 write!(f, "overrides nothing: `{what}`\n  provided by {place}")?;

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use super::factory::Maker;
 use super::health::HealthOutcome;
-use super::provider::{Bind, Provider};
-use super::{Key, Lifetime, Value};
+use super::key::{Key, Value};
+use super::provider::{Bind, Lifetime, Provider};
+
 use crate::task::Policy;
 use crate::task::outcome::IntoResult;
 
 /// Sets the options of a provider: its hooks, limits, tag and further types.
 ///
-/// Each hook can be set once.
+/// Each hook can be set once: [`Container::check`](super::Container::check) reports a second one.
 pub struct Provided<'c, T: ?Sized, Tag = ()> {
     provider: &'c mut Provider,
     types: PhantomData<fn(Tag) -> Arc<T>>,
@@ -57,16 +58,16 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     ///
     /// If the hook fails, the start fails, and the component is stopped like one that had started.
     ///
-    /// # Panics
-    /// If the hook is set twice, or for an [`input`](super::Container::input).
-    #[track_caller]
-    pub fn on_start<H, Fut>(self, hook: H) -> Self
+    /// [`Container::check`](super::Container::check) reports a hook that is set twice or for an
+    /// [`input`](super::Container::input).
+    pub fn on_start<H, Fut>(mut self, hook: H) -> Self
     where
         H: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: IntoResult> + Send + 'static,
     {
-        self.of_built("on_start");
-        self.once("on_start", self.provider.on_start.is_some());
+        if !self.accepts("on_start", self.provider.on_start.is_some()) {
+            return self;
+        }
         self.provider.on_start = Some(Box::new(move |value| {
             let starting = hook(value.arc());
             Box::pin(async move { starting.await.into_result() })
@@ -79,16 +80,16 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     ///
     /// It runs whenever the factory has returned a component, even if the start failed later.
     ///
-    /// # Panics
-    /// If the hook is set twice, or for an [`input`](super::Container::input).
-    #[track_caller]
-    pub fn on_stop<H, Fut>(self, hook: H) -> Self
+    /// [`Container::check`](super::Container::check) reports a hook that is set twice or for an
+    /// [`input`](super::Container::input).
+    pub fn on_stop<H, Fut>(mut self, hook: H) -> Self
     where
         H: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: IntoResult> + Send + 'static,
     {
-        self.of_built("on_stop");
-        self.once("on_stop", self.provider.on_stop.is_some());
+        if !self.accepts("on_stop", self.provider.on_stop.is_some()) {
+            return self;
+        }
         self.provider.on_stop = Some(Box::new(move |value| {
             let stopping = hook(value.arc());
             Box::pin(async move { stopping.await.into_result() })
@@ -99,20 +100,22 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
     /// Sets the health check of the component, for [`Running::health`](super::Running::health). Without a check, the
     /// component is healthy as long as none of its tasks has panicked.
     ///
-    /// # Panics
-    /// If the check is set twice, or for a component that is not a singleton.
-    #[track_caller]
-    pub fn health<H, Fut>(self, check: H) -> Self
+    /// [`Container::check`](super::Container::check) reports a health check that is set twice, or for a component that
+    /// is not a singleton.
+    pub fn health<H, Fut>(mut self, check: H) -> Self
     where
         H: Fn(Arc<T>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: HealthOutcome> + Send + 'static,
     {
-        self.once("health", self.provider.health.is_some());
         let (key, lifetime) = (self.provider.key, self.provider.lifetime);
-        assert!(
-            lifetime == Lifetime::Singleton,
-            "`{key}` is {lifetime}: only a singleton can have a `health` check"
-        );
+        if lifetime != Lifetime::Singleton {
+            let misuse = format!("`{key}` is {lifetime}: only a singleton can have a `health` check");
+            self.provider.misuse.push(misuse);
+            return self;
+        }
+        if !self.accepts("health", self.provider.health.is_some()) {
+            return self;
+        }
         self.provider.health = Some(Box::new(move |value| {
             let asking = check(value.arc());
             Box::pin(async move { asking.await.into_health() })
@@ -146,23 +149,25 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Limits the health check: after `limit` the component counts as unhealthy. For the three limits, zero allows no wait
-    /// at all, and [`Duration::MAX`] is no limit.
+    /// Limits the health check: after `limit` the component counts as unhealthy. For the three limits, zero allows no
+    /// wait at all, and [`Duration::MAX`] is no limit.
     pub fn health_timeout(self, limit: Duration) -> Self {
         self.provider.limits.health = limit;
         self
     }
 
-    #[track_caller]
-    fn of_built(&self, hook: &str) {
-        let is_input = matches!(self.provider.maker, Maker::Input);
+    /// Returns `true` if a hook can be set, and notes a problem if not.
+    fn accepts(&mut self, hook: &str, is_set: bool) -> bool {
         let key = self.provider.key;
-        assert!(!is_input, "`{key}` is an input, which is not built, so its `{hook}` would never run");
-    }
-
-    #[track_caller]
-    fn once(&self, hook: &str, given: bool) {
-        assert!(!given, "`{hook}` of `{}` is set twice: put both into one closure", self.provider.key);
+        let misuse = if matches!(self.provider.maker, Maker::Input) {
+            format!("`{key}` is an input, which is not built, so its `{hook}` would never run")
+        } else if is_set {
+            format!("`{hook}` of `{key}` is set twice: put both into one closure")
+        } else {
+            return true;
+        };
+        self.provider.misuse.push(misuse);
+        false
     }
 }
 

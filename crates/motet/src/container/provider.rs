@@ -1,13 +1,15 @@
 //! A registered provider, before it is connected with other providers.
 
+use std::fmt;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Health;
 use super::factory::{BoxError, Maker};
 use super::inject::Need;
-use super::{Health, Key, Lifetime, Value};
+use super::key::{Key, Value};
 use crate::task::{Name, Policy};
 
 pub(crate) type Site = &'static Location<'static>;
@@ -27,9 +29,11 @@ pub(crate) struct Provider {
     pub(crate) on_start: Option<Hook>,
     pub(crate) on_stop: Option<Hook>,
     pub(crate) health: Option<HealthHook>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ComponentLimits,
     /// The policy of its scope for the panic of a task.
     pub(crate) policy: Policy,
+    /// Hooks that were set where they have no effect.
+    pub(crate) misuse: Vec<String>,
     /// `true` if it replaces providers that were added before it.
     pub(crate) overrides: bool,
 }
@@ -43,7 +47,7 @@ pub(crate) struct Bind {
 
 /// The time limits of a component's start, stop and health check.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct ComponentLimits {
     pub(crate) start: Duration,
     pub(crate) stop: Duration,
     pub(crate) health: Duration,
@@ -56,7 +60,7 @@ impl Provider {
         site: Site,
         needs: Vec<Need>,
         maker: Maker,
-        limits: Limits,
+        limits: ComponentLimits,
     ) -> Self {
         Self {
             key,
@@ -71,6 +75,7 @@ impl Provider {
             health: None,
             limits,
             policy: Policy::FailFast,
+            misuse: Vec::new(),
             overrides: false,
         }
     }
@@ -78,5 +83,29 @@ impl Provider {
     /// All keys of the provider, with the place where each was declared.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (Key, Site)> {
         [(self.key, self.site)].into_iter().chain(self.binds.iter().map(|bind| (bind.key, bind.site)))
+    }
+}
+
+/// The lifetime of a component, and which components share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[allow(unnameable_types, reason = "users see it in reports")]
+pub enum Lifetime {
+    /// The container has one instance, which is built at its start and stopped at its end.
+    Singleton,
+    /// Each [`Scoped`](super::Scoped) has one instance, which is built when it is first requested, and stopped at the
+    /// end of its scope.
+    Scoped,
+    /// Each component that depends on it has its own instance, which is stopped right after that component.
+    Transient,
+}
+
+impl fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Singleton => "singleton",
+            Self::Scoped => "scoped",
+            Self::Transient => "transient",
+        })
     }
 }

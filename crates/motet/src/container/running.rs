@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::graph::KeyMap;
 use super::health::{self, HealthReport};
-use super::key::id_named;
-use super::owner::Owner;
-use super::provider::Cast;
-use super::store::{Life, Slot, Store};
-use super::{Key, Lifetime, Scoped, StartReport, StopReport, Unavailable, Value};
+use super::key::{Key, Value, id_named};
+use super::owner::StoreOwner;
+use super::provider::{Cast, Lifetime};
+use super::store::{ComponentSlot, Store, StoreLife};
+use super::{GetError, Scoped, StartReport, StopReport};
 use crate::sim;
 use crate::task::{Name, Reason, Scope, ScopeClosedError};
 
@@ -18,7 +18,7 @@ use crate::task::{Name, Reason, Scope, ScopeClosedError};
 /// # Drop
 /// The components stay in the scope, which stops them at its end. [`stop`](Self::stop) stops them earlier.
 pub struct Running {
-    owner: Owner,
+    owner: StoreOwner,
     /// The singletons that were started, under all their keys.
     values: KeyMap<Value>,
     report: StartReport,
@@ -33,7 +33,7 @@ impl Running {
             for (id, target) in &store.graph.keys {
                 let node = &store.graph.nodes[target.node];
                 if node.lifetime == Lifetime::Singleton
-                    && let Some(Slot::Ready(value)) = node.slot.map(|slot| &state.slots[slot])
+                    && let Some(ComponentSlot::Ready(value)) = node.slot.map(|slot| &state.slots[slot])
                 {
                     values.push((*id, value.clone(), target.cast.clone()));
                 }
@@ -47,7 +47,7 @@ impl Running {
         values.into_iter().map(cast).collect()
     }
 
-    pub(crate) fn new(owner: Owner, values: KeyMap<Value>) -> Self {
+    pub(crate) fn new(owner: StoreOwner, values: KeyMap<Value>) -> Self {
         let report = owner.store().start_report();
         Self { owner, values, report }
     }
@@ -55,8 +55,8 @@ impl Running {
     /// Returns a singleton, for the cost of a look-up in a map and a reference count.
     ///
     /// # Errors
-    /// [`Unavailable`]: the component is not provided, is not a singleton, or was not part of this start.
-    pub fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, Unavailable> {
+    /// [`GetError`]: the component is not provided, is not a singleton, or was not part of this start.
+    pub fn get<T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, GetError> {
         self.get_ref().cloned()
     }
 
@@ -64,7 +64,7 @@ impl Running {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn get_ref<T: ?Sized + Send + Sync + 'static>(&self) -> Result<&Arc<T>, Unavailable> {
+    pub fn get_ref<T: ?Sized + Send + Sync + 'static>(&self) -> Result<&Arc<T>, GetError> {
         match self.values.get(&TypeId::of::<T>()).and_then(Value::get) {
             Some(value) => Ok(value),
             None => Err(self.unavailable(Key::of::<(), T>())),
@@ -75,7 +75,7 @@ impl Running {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, Unavailable> {
+    pub fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(&self) -> Result<Arc<T>, GetError> {
         match self.values.get(&id_named::<Tag, T>()).and_then(Value::get) {
             Some(value) => Ok(Arc::clone(value)),
             None => Err(self.unavailable(Key::of::<Tag, T>())),
@@ -83,12 +83,12 @@ impl Running {
     }
 
     #[cold]
-    fn unavailable(&self, key: Key) -> Unavailable {
+    fn unavailable(&self, key: Key) -> GetError {
         let graph = &self.owner.store().graph;
         match graph.target(key).map(|target| graph.nodes[target.node].lifetime) {
             Err(unknown) => unknown,
-            Ok(Lifetime::Singleton) => Unavailable::not_started(key),
-            Ok(lifetime) => Unavailable::not_singleton(key, lifetime),
+            Ok(Lifetime::Singleton) => GetError::not_started(key),
+            Ok(lifetime) => GetError::not_singleton(key, lifetime),
         }
     }
 
@@ -137,11 +137,12 @@ impl Running {
         let parent = self.owner.store();
         let store = Store::new(Arc::clone(&parent.graph), Arc::clone(&scope.0), Some(Arc::clone(parent)));
         let name = Name::from("scoped components");
-        let owner = Owner::new(Arc::clone(&store), name, Location::caller()).ok_or(ScopeClosedError(()))?;
+        let owner =
+            StoreOwner::new(Arc::clone(&store), name, Location::caller()).ok_or(ScopeClosedError(()))?;
         let mut state = parent.state();
         // The stop has already collected the open scopes, so it would not stop this one before the components that it
         // uses.
-        if state.phase != Life::Open {
+        if state.phase != StoreLife::Open {
             drop(state);
             owner.stop_later(Reason::requested("the container is stopped"));
             return Err(ScopeClosedError(()));

@@ -2,9 +2,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::factory::Maker;
-use super::owner::Owner;
+use super::key::{Key, Value};
+use super::owner::StoreOwner;
 use super::store::Asked;
-use super::{GetFailed, Key, StopReport, Value};
+use super::{GetError, StopReport};
 use crate::sim;
 use crate::task::Reason;
 
@@ -16,11 +17,11 @@ use crate::task::Reason;
 /// The components stay in the scope, which stops them at its end. Open a scope per request, not one for all: the
 /// components of a request are held until its scope ends.
 pub struct Scoped {
-    owner: Owner,
+    owner: StoreOwner,
 }
 
 impl Scoped {
-    pub(crate) fn new(owner: Owner) -> Self {
+    pub(crate) fn new(owner: StoreOwner) -> Self {
         Self { owner }
     }
 
@@ -60,9 +61,9 @@ impl Scoped {
     /// Safe: a build in progress continues, for the next caller, and is stopped with the scope.
     ///
     /// # Errors
-    /// [`GetFailed`]: the component is not available, or could not be built.
+    /// [`GetError`]: the component is not available, or could not be built.
     #[track_caller]
-    pub fn get<T: ?Sized + Send + Sync + 'static>(&self) -> impl Future<Output = Result<Arc<T>, GetFailed>> {
+    pub fn get<T: ?Sized + Send + Sync + 'static>(&self) -> impl Future<Output = Result<Arc<T>, GetError>> {
         sim::around("container", "get", async move {
             self.find(Key::of::<(), T>()).await.map(|value| value.arc())
         })
@@ -78,22 +79,22 @@ impl Scoped {
     #[track_caller]
     pub fn get_named<Tag: 'static, T: ?Sized + Send + Sync + 'static>(
         &self,
-    ) -> impl Future<Output = Result<Arc<T>, GetFailed>> {
+    ) -> impl Future<Output = Result<Arc<T>, GetError>> {
         sim::around("container", "get", async move {
             self.find(Key::of::<Tag, T>()).await.map(|value| value.arc())
         })
     }
 
-    async fn find(&self, key: Key) -> Result<Value, GetFailed> {
+    async fn find(&self, key: Key) -> Result<Value, GetError> {
         tokio::task::coop::consume_budget().await;
         let store = self.owner.store();
-        let target = store.graph.target(key).map_err(GetFailed::Unavailable)?.clone();
+        let target = store.graph.target(key)?.clone();
         let built = match store.ask(target.node, 0) {
             Ok(Asked::Ready(value)) => Ok(value),
             Ok(Asked::Wait(built)) => built.wait().await,
             Err(closed) => Err(closed),
         };
-        let value = built.map_err(GetFailed::Build)?;
+        let value = built.map_err(GetError::Build)?;
         Ok(match target.cast {
             Some(cast) => cast(&value),
             None => value,

@@ -2,31 +2,31 @@ use std::sync::OnceLock;
 
 use tokio::task::coop;
 
-use super::store::Outcome;
+use super::store::BuildOutcome;
 use crate::task::notify::Notify;
 
 /// The outcome of a build, for all callers that wait for it.
 ///
 /// tokio's `watch` wakes its receivers in random order, so that a test could not be repeated.
 #[derive(Default)]
-pub(crate) struct Settled {
-    outcome: OnceLock<Outcome>,
+pub(crate) struct SettledBuild {
+    outcome: OnceLock<BuildOutcome>,
     ended: Notify,
 }
 
-impl Settled {
-    pub(crate) fn settle(&self, outcome: Outcome) {
+impl SettledBuild {
+    pub(crate) fn settle(&self, outcome: BuildOutcome) {
         // An attempt settles once.
         drop(self.outcome.set(outcome));
         self.ended.notify_waiters();
     }
 
     /// The outcome of an attempt that has ended.
-    pub(crate) fn now(&self) -> Outcome {
+    pub(crate) fn now(&self) -> BuildOutcome {
         self.outcome.get().cloned().expect("an attempt settles before it ends")
     }
 
-    pub(crate) async fn wait(&self) -> Outcome {
+    pub(crate) async fn wait(&self) -> BuildOutcome {
         coop::consume_budget().await;
         until(&self.ended, || self.outcome.get().cloned()).await
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use tokio::task::coop;
 
 use super::graph::{Graph, Node};
-use super::owner::Owner;
+use super::key::Key;
+use super::owner::StoreOwner;
+use super::provider::Lifetime;
 use super::store::Store;
-use super::{BuildFailed, Key, Lifetime, Running, StartFailed, Unavailable, dag};
+use super::{ComponentBuildError, GetError, Running, StartError, dag};
 use crate::mutant;
 use crate::observe::Stats;
 use crate::task::{Name, Reason, ReasonKind, Scope};
@@ -24,10 +26,10 @@ pub(crate) fn start(
     graph: Arc<Graph>,
     scope: &Scope,
     wanted: Wanted,
-) -> impl Future<Output = Result<Running, StartFailed>> + Send + use<> {
+) -> impl Future<Output = Result<Running, StartError>> + Send + use<> {
     let (site, scope) = (Location::caller(), scope.clone());
     async move {
-        let wanted = wanted.nodes(&graph).map_err(StartFailed::Unavailable)?;
+        let wanted = wanted.nodes(&graph).map_err(StartError::Unavailable)?;
         let name = graph.name.clone().unwrap_or_else(|| Name::from("container"));
         let store = Store::new(graph, Arc::clone(&scope.0), None);
         if store.graph.name.is_some() {
@@ -37,7 +39,7 @@ pub(crate) fn start(
             store.state().registration = Some(registration);
         }
         // From here on the scope has a pending cleanup that stops all built components.
-        let Some(owner) = Owner::new(store, name, site) else { return Err(StartFailed::Closed) };
+        let Some(owner) = StoreOwner::new(store, name, site) else { return Err(StartError::Closed) };
         let starting = Starting(Some(owner));
         let store = Arc::clone(starting.store());
         for node in wanted {
@@ -65,7 +67,7 @@ pub(crate) fn start(
 
 impl Wanted {
     /// The singletons to build, in the order in which they were provided.
-    fn nodes(self, graph: &Graph) -> Result<Vec<usize>, Unavailable> {
+    fn nodes(self, graph: &Graph) -> Result<Vec<usize>, GetError> {
         let is_singleton = |node: &Node| node.lifetime == Lifetime::Singleton;
         let within = match self {
             Self::All => vec![true; graph.nodes.len()],
@@ -73,7 +75,7 @@ impl Wanted {
                 let node = graph.target(key)?.node;
                 let found = &graph.nodes[node];
                 if !is_singleton(found) {
-                    return Err(Unavailable::not_singleton(key, found.lifetime));
+                    return Err(GetError::not_singleton(key, found.lifetime));
                 }
                 dag::closure(&graph.needs, node)
             }
@@ -84,40 +86,41 @@ impl Wanted {
 }
 
 /// A start in progress. Dropping it stops the components that were built.
-struct Starting(Option<Owner>);
+struct Starting(Option<StoreOwner>);
 
 impl Starting {
     fn store(&self) -> &Arc<Store> {
         self.0.as_ref().expect("the owner is present until `done`").store()
     }
 
-    fn done(mut self) -> Owner {
+    fn done(mut self) -> StoreOwner {
         self.0.take().expect("the owner is present until `done`")
     }
 
     /// Stops the built components, and returns the error of the start.
-    async fn failed(self, first: BuildFailed) -> StartFailed {
+    async fn failed(self, first: ComponentBuildError) -> StartError {
         let store = Arc::clone(self.store());
         let reason = Reason::new(ReasonKind::Failed, None, Some(Name::from("a component did not start")));
         let rollback = self.done().stop(reason).await;
-        let others: Vec<BuildFailed> = {
+        let others: Vec<ComponentBuildError> = {
             let state = store.state();
             let others = state.failures.iter().filter(|one| !Arc::ptr_eq(&one.0, &first.0));
             // The cancellation of the other builds is not a failure of its own.
             others.filter(|other| !other.is_cancelled()).cloned().collect()
         };
         match (store.host.reason(), first.is_cancelled()) {
-            (Some(reason), true) => StartFailed::Cancelled { reason, rollback },
-            _ => StartFailed::Build { first, others, rollback },
+            (Some(reason), true) => StartError::Cancelled { reason, rollback },
+            _ => StartError::Build { first, others, rollback },
         }
     }
 }
 
 impl Drop for Starting {
     fn drop(&mut self) {
-        if let Some(owner) = self.0.take()
-            && !mutant!("container.keep_dropped_start")
-        {
+        if mutant!("container.keep_dropped_start") {
+            return;
+        }
+        if let Some(owner) = self.0.take() {
             owner.stop_later(Reason::of(ReasonKind::Dropped));
         }
     }
@@ -128,10 +131,10 @@ impl Store {
     fn stats(&self) -> Stats {
         let state = self.state();
         let phase = match state.phase {
-            super::store::Life::Closing => "stopping",
-            super::store::Life::Closed => "stopped",
-            super::store::Life::Open if state.building > 0 => "starting",
-            super::store::Life::Open => "running",
+            super::store::StoreLife::Closing => "stopping",
+            super::store::StoreLife::Closed => "stopped",
+            super::store::StoreLife::Open if state.building > 0 => "starting",
+            super::store::StoreLife::Open => "running",
         };
         Stats::new()
             .text("state", phase)

@@ -18,6 +18,7 @@ pub struct StartReport {
 /// The start of a component.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
+#[allow(unnameable_types, reason = "users read it through its report")]
 pub struct Started {
     /// The module and the type of the component.
     pub name: Name,
@@ -32,7 +33,9 @@ pub struct Started {
 }
 
 impl StartReport {
-    /// The components, in the order in which their start ended.
+    /// The components, in the order in which their start ended. Each has the fields `name` and `site`, `waited`: the
+    /// time from the beginning of the start until all its dependencies had started, and `took`: the duration of its
+    /// factory and `on_start`.
     #[must_use]
     pub fn components(&self) -> &[Started] {
         &self.components

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::build::Instance;
 use super::dag::Unwind;
 use super::graph::Node;
-use super::stop_report::StopCause;
-use super::store::{Built, Life, Slot, Store};
-use super::{StopFailed, StopReport, Stopped};
+use super::stop_report::{StopCause, StopError};
+use super::store::{BuiltComponent, ComponentSlot, Store, StoreLife};
+use super::{StopReport, Stopped};
 use crate::mutant;
 use crate::resource::Owe;
 use crate::task::caught::Caught;
@@ -28,22 +28,24 @@ impl Store {
         let begun = Instant::now();
         let is_first = {
             let mut state = self.state();
-            let is_first = state.phase == Life::Open;
+            let is_first = state.phase == StoreLife::Open;
             if is_first {
-                state.phase = Life::Closing;
+                state.phase = StoreLife::Closing;
             }
             is_first
         };
         if !is_first {
-            self.until(|state| (state.phase == Life::Closed).then_some(())).await;
+            self.until(|state| (state.phase == StoreLife::Closed).then_some(())).await;
             return;
         }
         let _closed = Closed(self);
         // Builds in progress clean up after themselves.
         self.cancel.cancel(Reason::requested("the container is stopped"));
         // Components of open scopes use the components that are stopped here, so they are stopped first.
-        let scoped = std::mem::take(&mut self.state().scoped);
-        let scoped = if mutant!("container.forget_scoped") { Vec::new() } else { scoped };
+        let mut scoped = std::mem::take(&mut self.state().scoped);
+        if mutant!("container.forget_scoped") {
+            scoped.clear();
+        }
         gather(scoped.iter().filter_map(std::sync::Weak::upgrade).map(|scoped| async move {
             // Boxed, since the call is recursive.
             Box::pin(scoped.close()).await;
@@ -52,7 +54,7 @@ impl Store {
         self.until(|state| (state.building == 0).then_some(())).await;
         let (built, slots, mut stopped) = {
             let mut state = self.state();
-            let slots: Vec<Slot> = state.slots.iter_mut().map(std::mem::take).collect();
+            let slots: Vec<ComponentSlot> = state.slots.iter_mut().map(std::mem::take).collect();
             (std::mem::take(&mut state.built), slots, std::mem::take(&mut state.stopped))
         };
         // Outside of the lock. A component without other owners is dropped when it is stopped.
@@ -71,7 +73,7 @@ struct Closed<'a>(&'a Store);
 impl Drop for Closed<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.phase = Life::Closed;
+        state.phase = StoreLife::Closed;
         let registration = state.registration.take();
         drop(state);
         drop(registration);
@@ -80,10 +82,10 @@ impl Drop for Closed<'_> {
 }
 
 /// Stops components concurrently, each when all components that depend on it are stopped.
-async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
+async fn stop_all(store: &Arc<Store>, built: Vec<BuiltComponent>) -> Vec<Stopped> {
     let mut places = vec![None; store.graph.nodes.len()];
     built.iter().enumerate().for_each(|(at, built)| places[built.node] = Some(at));
-    let needs = |built: &Built| {
+    let needs = |built: &BuiltComponent| {
         let needed = &store.graph.beyond_transients[built.node];
         needed.iter().filter_map(|node| places[*node]).collect::<Vec<_>>()
     };
@@ -92,21 +94,21 @@ async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
         needs = super::dag::reversed(&needs);
     }
     let mut unwind = Unwind::new(needs);
-    let mut built: Vec<Option<Built>> = built.into_iter().map(Some).collect();
+    let mut built: Vec<Option<BuiltComponent>> = built.into_iter().map(Some).collect();
     let mut next = unwind.first();
     let mut all = Vec::with_capacity(built.len());
     let (done, mut ended) = mpsc::unbounded_channel();
     while !unwind.is_done() {
         let (at, stopped) = match next.pop() {
             Some(at) => {
-                let Some(Built { node, instances }) = built[at].take() else { continue };
+                let Some(BuiltComponent { node, instances }) = built[at].take() else { continue };
                 let described = &store.graph.nodes[node];
                 let stop = Arc::clone(store);
                 let stopping = Box::pin(async move { stop_instances(&stop, instances).await });
                 match store.in_place.begin(&store.host, stopping) {
                     Ok(stopped) => (at, stopped),
                     Err(waits) => {
-                        let stopping = Done { at, stopped: Vec::new(), done: done.clone() }.after(waits);
+                        let stopping = StopDone { at, stopped: Vec::new(), done: done.clone() }.after(waits);
                         drop(adopt(&store.host, &described.name, described.site, stopping));
                         continue;
                     }
@@ -117,30 +119,33 @@ async fn stop_all(store: &Arc<Store>, built: Vec<Built>) -> Vec<Stopped> {
                 ended
             }
         };
-        let failed = stopped.iter().any(|one| !one.failures.is_empty());
-        all.extend(stopped);
-        if failed && mutant!("container.skip_after_failure") {
-            break;
+        if mutant!("container.skip_after_failure") {
+            let failed = stopped.iter().any(|one| !one.failures.is_empty());
+            if failed {
+                all.extend(stopped);
+                break;
+            }
         }
+        all.extend(stopped);
         next.extend(unwind.stopped(at));
     }
     all
 }
 
 /// Reports the end of a stop, even if its task is dropped.
-struct Done {
+struct StopDone {
     at: usize,
     stopped: Vec<Stopped>,
     done: mpsc::UnboundedSender<(usize, Vec<Stopped>)>,
 }
 
-impl Done {
+impl StopDone {
     async fn after(mut self, stopping: impl Future<Output = Vec<Stopped>>) {
         self.stopped = stopping.await;
     }
 }
 
-impl Drop for Done {
+impl Drop for StopDone {
     fn drop(&mut self) {
         // The receiver is gone if the whole stop was dropped.
         drop(self.done.send((self.at, std::mem::take(&mut self.stopped))));
@@ -168,7 +173,7 @@ pub(crate) async fn stop_instances(store: &Arc<Store>, instances: Vec<Instance>)
 }
 
 /// Runs `on_stop`, then ends the tasks and cleanups of the component, then drops its value.
-async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
+async fn stop_one(described: &Node, instance: Instance) -> Vec<StopError> {
     let Instance { open, value, .. } = instance;
     let limit = described.limits.stop;
     let mut failures = Vec::new();
@@ -193,7 +198,7 @@ async fn stop_one(described: &Node, instance: Instance) -> Vec<StopFailed> {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         failures.push(StopCause::DropPanicked(panic_words(payload)));
     }
-    failures.into_iter().map(StopFailed).collect()
+    failures.into_iter().map(StopError).collect()
 }
 
 /// Ends the tasks and cleanups of a component.
@@ -219,9 +224,9 @@ async fn end_scope(open: Open, limit: Duration, failures: &mut Vec<StopCause>) {
 }
 
 /// The stop of a store, as the pending cleanup of its scope.
-pub(crate) struct StopOwed(pub(crate) Option<Arc<Store>>);
+pub(crate) struct PendingStop(pub(crate) Option<Arc<Store>>);
 
-impl Owe for StopOwed {
+impl Owe for PendingStop {
     fn begin(mut self: Box<Self>, _: crate::resource::Exit) -> Option<ReleaseFuture> {
         let store = self.0.take()?;
         Some(Box::pin(async move {
@@ -232,11 +237,11 @@ impl Owe for StopOwed {
     }
 }
 
-impl Drop for StopOwed {
+impl Drop for PendingStop {
     fn drop(&mut self) {
         // The cleanup of a scope that has ended: the store is closed, and there is nothing to stop.
         if let Some(store) = self.0.take()
-            && store.state().phase != Life::Closed
+            && store.state().phase != StoreLife::Closed
         {
             store.host.count_release(Event::Lost);
             // The store is closed, so that no further component is built that no cleanup would stop.

@@ -24,8 +24,9 @@ pub struct Stopped {
     pub site: &'static Location<'static>,
     /// The duration of the stop.
     pub took: Duration,
-    /// The failures, in order. No failure prevented the following steps of the stop.
-    pub failures: Vec<StopFailed>,
+    /// The failures, in order. No failure prevented the following steps of the stop. Each has `is_timeout()` and
+    /// `is_panic()`.
+    pub failures: Vec<StopError>,
 }
 
 impl StopReport {
@@ -102,7 +103,8 @@ impl fmt::Display for StopReport {
 
 /// A failure during the stop of a component.
 #[derive(Debug)]
-pub struct StopFailed(pub(crate) StopCause);
+#[allow(unnameable_types, reason = "users read it through its report")]
+pub struct StopError(pub(crate) StopCause);
 
 #[derive(Debug)]
 pub(crate) enum StopCause {
@@ -119,7 +121,7 @@ pub(crate) enum StopCause {
     DropPanicked(String),
 }
 
-impl StopFailed {
+impl StopError {
     /// Returns `true` if a step of the stop exceeded its time limit.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
@@ -141,7 +143,7 @@ impl StopFailed {
     }
 }
 
-impl fmt::Display for StopFailed {
+impl fmt::Display for StopError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             StopCause::Returned(_) => f.write_str("`on_stop` failed"),
@@ -155,7 +157,7 @@ impl fmt::Display for StopFailed {
     }
 }
 
-impl Error for StopFailed {
+impl Error for StopError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
             StopCause::Returned(error) => Some(&**error),

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::build::{Attempt, Instance};
-use super::error::{Cause, Failed};
+use super::build::{BuildAttempt, Instance};
+use super::error::{BuildFailure, BuildFailureCause, LifecyclePhase};
 use super::graph::Graph;
 use super::in_place::InPlace;
-use super::settled::{Settled, until};
-use super::{BuildFailed, Lifetime, Phase, StartReport, Started, StopReport, Stopped, Value};
+use super::key::Value;
+use super::provider::Lifetime;
+use super::settled::{SettledBuild, until};
+use super::start_report::Started;
+use super::{ComponentBuildError, StartReport, StopReport, Stopped};
 use crate::observe::Registration;
 use crate::task::child::{Plain, Spec, Stop, launch};
 use crate::task::core::Core;
@@ -24,7 +27,7 @@ use crate::task::member::Member;
 use crate::task::notify::Notify;
 use crate::task::{CancelToken, Either, Reason, race};
 
-pub(crate) type Outcome = Result<Value, BuildFailed>;
+pub(crate) type BuildOutcome = Result<Value, ComponentBuildError>;
 
 pub(crate) struct Store {
     pub(crate) graph: Arc<Graph>,
@@ -36,30 +39,30 @@ pub(crate) struct Store {
     pub(crate) cancel: CancelToken,
     pub(crate) begun: Instant,
     pub(crate) in_place: InPlace,
-    pub(crate) state: Mutex<State>,
+    pub(crate) state: Mutex<StoreState>,
     /// Notified whenever a build or the stop ends, so that waiters check the state again.
     pub(crate) changed: Notify,
 }
 
 #[derive(Default)]
-pub(crate) struct State {
-    pub(crate) slots: Vec<Slot>,
+pub(crate) struct StoreState {
+    pub(crate) slots: Vec<ComponentSlot>,
     /// The components to stop, in the order in which they were ready.
-    pub(crate) built: Vec<Built>,
+    pub(crate) built: Vec<BuiltComponent>,
     pub(crate) building: usize,
     /// The failures of a start, in order.
-    pub(crate) failures: Vec<BuildFailed>,
+    pub(crate) failures: Vec<ComponentBuildError>,
     pub(crate) started: Vec<Started>,
     /// The components that were stopped early, as parts of a build that failed.
     pub(crate) stopped: Vec<Stopped>,
-    pub(crate) phase: Life,
+    pub(crate) phase: StoreLife,
     pub(crate) scoped: Vec<Weak<Store>>,
     pub(crate) report: Option<StopReport>,
     pub(crate) registration: Option<Registration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Life {
+pub(crate) enum StoreLife {
     #[default]
     Open,
     Closing,
@@ -67,15 +70,15 @@ pub(crate) enum Life {
 }
 
 #[derive(Default)]
-pub(crate) enum Slot {
+pub(crate) enum ComponentSlot {
     #[default]
     Empty,
-    Building(Arc<Settled>),
+    Building(Arc<SettledBuild>),
     Ready(Value),
 }
 
 /// A component with the transients that were built for it, which come before it.
-pub(crate) struct Built {
+pub(crate) struct BuiltComponent {
     pub(crate) node: usize,
     pub(crate) instances: Vec<Instance>,
 }
@@ -86,13 +89,14 @@ const DEEP: usize = 8;
 /// The result of a request for a component.
 pub(crate) enum Asked {
     Ready(Value),
-    Wait(Arc<Settled>),
+    Wait(Arc<SettledBuild>),
 }
 
 impl Store {
     pub(crate) fn new(graph: Arc<Graph>, host: Arc<Core>, parent: Option<Arc<Self>>) -> Arc<Self> {
         let slots = if parent.is_some() { graph.scoped } else { graph.singletons };
-        let state = State { slots: (0..slots).map(|_| Slot::Empty).collect(), ..State::default() };
+        let state =
+            StoreState { slots: (0..slots).map(|_| ComponentSlot::Empty).collect(), ..StoreState::default() };
         Arc::new(Self {
             graph,
             host,
@@ -106,12 +110,12 @@ impl Store {
     }
 
     /// No code of the user runs under this lock, drops included, so the state of a poisoned lock is consistent.
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, StoreState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state of the stop: not begun, begun or ended.
-    pub(crate) fn life(&self) -> Life {
+    pub(crate) fn life(&self) -> StoreLife {
         self.state().phase
     }
 
@@ -125,28 +129,29 @@ impl Store {
 
     /// Requests a component, and starts its build if there is none yet or if it is a transient. `depth` is the number
     /// of builds in place that this request is part of.
-    pub(crate) fn ask(self: &Arc<Self>, node: usize, depth: usize) -> Result<Asked, BuildFailed> {
+    pub(crate) fn ask(self: &Arc<Self>, node: usize, depth: usize) -> Result<Asked, ComponentBuildError> {
         let owner = self.owner(node);
         let slot = owner.graph.nodes[node].slot;
         let built = {
             let mut state = owner.state();
             match slot.map(|slot| &state.slots[slot]) {
-                Some(Slot::Ready(value)) => return Ok(Asked::Ready(value.clone())),
-                Some(Slot::Building(built)) => return Ok(Asked::Wait(Arc::clone(built))),
-                Some(Slot::Empty) | None => {}
+                Some(ComponentSlot::Ready(value)) => return Ok(Asked::Ready(value.clone())),
+                Some(ComponentSlot::Building(built)) => return Ok(Asked::Wait(Arc::clone(built))),
+                Some(ComponentSlot::Empty) | None => {}
             }
-            if state.phase != Life::Open {
+            if state.phase != StoreLife::Open {
                 drop(state);
-                return Err(owner.failed(node, Phase::Factory, Cause::Closed));
+                return Err(owner.failed(node, LifecyclePhase::Factory, BuildFailureCause::Closed));
             }
-            let built = Arc::<Settled>::default();
+            let built = Arc::<SettledBuild>::default();
             if let Some(slot) = slot {
-                state.slots[slot] = Slot::Building(Arc::clone(&built));
+                state.slots[slot] = ComponentSlot::Building(Arc::clone(&built));
             }
             state.building += 1;
             built
         };
-        let mut attempt = Box::pin(Attempt::new(Arc::clone(owner), node, Arc::clone(&built)).run(depth + 1));
+        let mut attempt =
+            Box::pin(BuildAttempt::new(Arc::clone(owner), node, Arc::clone(&built)).run(depth + 1));
         // The member keeps the scope open; a scope that has ended also refuses the task below.
         if depth < DEEP
             && let Some(_member) = Member::enter(&owner.host, Class::Work)
@@ -164,7 +169,12 @@ impl Store {
     }
 
     /// Waits for a component that another component needs.
-    pub(crate) async fn built(self: &Arc<Self>, needed: usize, by: usize, built: &Settled) -> Outcome {
+    pub(crate) async fn built(
+        self: &Arc<Self>,
+        needed: usize,
+        by: usize,
+        built: &SettledBuild,
+    ) -> BuildOutcome {
         if Arc::ptr_eq(self.owner(needed), self) {
             // The build is cancelled together with this store.
             return built.wait().await;
@@ -172,7 +182,9 @@ impl Store {
         // The container builds the singleton for all callers: a scope that ends does not wait for that build.
         match race(built.wait(), self.given_up()).await {
             Either::Left(outcome) => outcome,
-            Either::Right(reason) => Err(self.failed(by, Phase::Factory, Cause::Cancelled(reason))),
+            Either::Right(reason) => {
+                Err(self.failed(by, LifecyclePhase::Factory, BuildFailureCause::Cancelled(reason)))
+            }
         }
     }
 
@@ -180,17 +192,22 @@ impl Store {
     pub(crate) fn fill<T: Send + Sync + 'static>(&self, slot: usize, value: T) -> Result<(), T> {
         let mut state = self.state();
         match (&state.slots[slot], state.phase) {
-            (Slot::Empty, Life::Open) => {
-                state.slots[slot] = Slot::Ready(Value::new(Arc::new(value)));
+            (ComponentSlot::Empty, StoreLife::Open) => {
+                state.slots[slot] = ComponentSlot::Ready(Value::new(Arc::new(value)));
                 Ok(())
             }
             _ => Err(value),
         }
     }
 
-    pub(crate) fn failed(&self, node: usize, phase: Phase, cause: Cause) -> BuildFailed {
+    pub(crate) fn failed(
+        &self,
+        node: usize,
+        phase: LifecyclePhase,
+        cause: BuildFailureCause,
+    ) -> ComponentBuildError {
         let described = &self.graph.nodes[node];
-        BuildFailed(Arc::new(Failed {
+        ComponentBuildError(Arc::new(BuildFailure {
             name: described.name.clone(),
             site: described.site,
             path: self.graph.path(node),
@@ -200,7 +217,7 @@ impl Store {
     }
 
     /// Waits until `look` returns a value for the state.
-    pub(crate) async fn until<T>(&self, mut look: impl FnMut(&mut State) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, mut look: impl FnMut(&mut StoreState) -> Option<T>) -> T {
         until(&self.changed, || look(&mut self.state())).await
     }
 

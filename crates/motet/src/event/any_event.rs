@@ -2,9 +2,31 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Event, NamedEvent};
+use crate::task::Name;
 
-/// Any event, as a listener of a pattern receives it. Implemented for every [`Event`] and for [`NamedEvent`].
+/// A type of events.
+///
+/// Listeners receive the event by reference or share it, so it does not have to be `Clone`.
+///
+/// # Examples
+/// ```
+/// use motet::event::Event;
+///
+/// struct UserCreated {
+///     id: u64,
+/// }
+///
+/// impl Event for UserCreated {
+///     const NAME: &'static str = "user.created";
+/// }
+/// ```
+pub trait Event: Send + Sync + 'static {
+    /// The name that patterns are compared with: segments, separated by dots.
+    const NAME: &'static str;
+}
+
+/// Any event, as a listener of a pattern receives it. Implemented for every [`Event`], and for the events
+/// of [`Emitter::emit_named`](super::Emitter::emit_named).
 ///
 /// # Examples
 /// ```
@@ -77,6 +99,30 @@ impl dyn AnyEvent {
 impl fmt::Debug for dyn AnyEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnyEvent").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// An event whose name is known only at run time: see [`Emitter::emit_named`](super::Emitter::emit_named).
+pub(super) struct NamedEvent {
+    pub(super) name: Name,
+    pub(super) value: Arc<dyn Any + Send + Sync>,
+}
+
+impl NamedEvent {
+    pub(super) fn new(name: Name, value: impl Any + Send + Sync) -> Self {
+        Self { name, value: Arc::new(value) }
+    }
+
+    /// Returns the value of an event that was refused.
+    pub(super) fn into_value<T: Any + Send + Sync>(self) -> T {
+        let value = self.value.downcast::<T>().ok().and_then(Arc::into_inner);
+        value.expect("a refused event was not shared, and has the type that it was created with")
+    }
+}
+
+impl fmt::Debug for NamedEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamedEvent").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -6,37 +6,51 @@ use std::sync::atomic::Ordering;
 
 use tokio::task::coop;
 
-use super::failed::{Cause, ListenerFailed};
-use super::hearing::let_go;
-use super::inbox::Put;
-use super::inner::Inner;
-use super::slot::{Call, Called, Claim, Slot};
-use super::snapshot::{Entry, Snapshot};
-use super::{AnyEvent, Posted};
+use super::AnyEvent;
+use super::call::let_go;
+use super::error::{ListenerError, ListenerErrorCause};
+use super::inbox::InboxPut;
+use super::shared::EmitterShared;
+use super::slot::{Called, Claim, ListenerFn, ListenerSlot};
+use super::snapshot::{Snapshot, SnapshotEntry};
 use crate::sim;
 use crate::task::{ScopeClosedError as ScopeEnded, timeout};
 
+/// The result of a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+#[must_use = "it reports whether an event was dropped"]
+pub struct Posted {
+    /// The number of listeners for which the event is queued.
+    pub queued: usize,
+    /// The number of events that were dropped, the posted event or an older one: the backlog of a listener was full,
+    /// its scope has ended, or its runtime has shut down.
+    pub dropped: usize,
+}
+
 impl<E: AnyEvent> Snapshot<E> {
     /// Queues the event for each listener.
-    pub(super) fn post(&self, inner: &Arc<Inner>, event: &Arc<E>) -> Posted {
+    pub(super) fn post(&self, inner: &Arc<EmitterShared>, event: &Arc<E>) -> Posted {
         let mut posted = Posted::default();
         for entry in &self.entries {
             match entry {
-                Entry::Own(slot) => slot.post(inner, Arc::clone(event), &mut posted),
-                Entry::Pattern(slot) => slot.post(inner, Arc::clone(event) as Arc<dyn AnyEvent>, &mut posted),
+                SnapshotEntry::Own(slot) => slot.post(inner, Arc::clone(event), &mut posted),
+                SnapshotEntry::Pattern(slot) => {
+                    slot.post(inner, Arc::clone(event) as Arc<dyn AnyEvent>, &mut posted)
+                }
             }
         }
         posted
     }
 }
 
-impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
-    fn post(self: &Arc<Self>, inner: &Arc<Inner>, event: Arc<T>, posted: &mut Posted) {
+impl<T: ?Sized + Send + Sync + 'static> ListenerSlot<T> {
+    fn post(self: &Arc<Self>, inner: &Arc<EmitterShared>, event: Arc<T>, posted: &mut Posted) {
         let meta = &self.meta;
         if !meta.is_on() {
             return;
         }
-        if let Call::Keep(keep) = &self.call {
+        if let ListenerFn::Keep(keep) = &self.call {
             match meta.claim() {
                 Claim::No => return,
                 Claim::Yes => {}
@@ -48,22 +62,22 @@ impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
         }
         inner.open.enter();
         match self.inbox.put(event, meta.backlog, meta.overflow) {
-            Put::Queued => posted.queued += 1,
-            Put::Instead(oldest) => {
+            InboxPut::Queued => posted.queued += 1,
+            InboxPut::Instead(oldest) => {
                 posted.queued += 1;
                 posted.dropped += 1;
-                inner.drops(1);
+                inner.drop_posted(1);
                 let_go(oldest);
             }
-            Put::Full(event) => {
+            InboxPut::Full(event) => {
                 posted.dropped += 1;
-                inner.drops(1);
+                inner.drop_posted(1);
                 let_go(event);
             }
-            Put::Begin(abandoned) => {
+            InboxPut::Begin(abandoned) => {
                 let (inner, slot) = (Arc::clone(inner), Arc::clone(self));
-                let attends = Attends { inner, slot, busy: false, ended: false };
-                match meta.scope.spawn(meta.name.clone(), attends.run()) {
+                let delivery = DeliveryTask { inner, slot, busy: false, ended: false };
+                match meta.scope.spawn(meta.name.clone(), delivery.run()) {
                     // The runtime has shut down, and dropped the task when it was spawned.
                     Ok(task) if task.is_finished() && self.inbox.abandoned() != abandoned => {
                         posted.dropped += 1;
@@ -78,32 +92,32 @@ impl<T: ?Sized + Send + Sync + 'static> Slot<T> {
 }
 
 /// The task that passes the events of an inbox to the listener, one after the other.
-struct Attends<T: ?Sized + Send + Sync + 'static> {
-    inner: Arc<Inner>,
-    slot: Arc<Slot<T>>,
+struct DeliveryTask<T: ?Sized + Send + Sync + 'static> {
+    inner: Arc<EmitterShared>,
+    slot: Arc<ListenerSlot<T>>,
     /// An event was taken out of the inbox, and the listener is handling it.
     busy: bool,
     /// The inbox was empty: the next event that is put in starts another task.
     ended: bool,
 }
 
-impl Inner {
+impl EmitterShared {
     /// Counts `count` dropped events, and removes them from the events that wait.
-    fn drops(&self, count: usize) {
+    fn drop_posted(&self, count: usize) {
         self.counters.dropped.fetch_add(count as u64, Ordering::Relaxed);
         (0..count).for_each(|_| self.handled());
     }
 }
 
-impl<T: ?Sized + Send + Sync + 'static> Attends<T> {
+impl<T: ?Sized + Send + Sync + 'static> DeliveryTask<T> {
     async fn run(mut self) {
         while let Some(event) = self.slot.inbox.take() {
             self.busy = true;
             sim::op("event.deliver");
             coop::consume_budget().await;
-            if let Err(cause) = self.hear(event).await {
+            if let Err(cause) = self.handle(event).await {
                 self.inner.counters.failed.fetch_add(1, Ordering::Relaxed);
-                let failed = ListenerFailed { listener: self.slot.meta.name.clone(), cause };
+                let failed = ListenerError { listener: self.slot.meta.name.clone(), cause };
                 let error: &(dyn std::error::Error + 'static) = &failed;
                 crate::log::warn!(
                     emitter = %self.inner.settings.name, error, cause = error.source(),
@@ -117,7 +131,7 @@ impl<T: ?Sized + Send + Sync + 'static> Attends<T> {
         self.ended = true;
     }
 
-    async fn hear(&self, event: Arc<T>) -> Result<(), Cause> {
+    async fn handle(&self, event: Arc<T>) -> Result<(), ListenerErrorCause> {
         let meta = &self.slot.meta;
         match meta.claim() {
             Claim::No => return Ok(()),
@@ -126,22 +140,22 @@ impl<T: ?Sized + Send + Sync + 'static> Attends<T> {
         }
         match self.slot.call(&event) {
             Called::Done(result) => result,
-            Called::Running(hearing) => {
-                let ended = timeout(meta.limit, hearing).await;
-                ended.unwrap_or(Err(Cause::TimedOut(meta.limit)))
+            Called::Running(call) => {
+                let ended = timeout(meta.timeout, call).await;
+                ended.unwrap_or(Err(ListenerErrorCause::TimedOut(meta.timeout)))
             }
         }
     }
 }
 
-impl<T: ?Sized + Send + Sync + 'static> Drop for Attends<T> {
+impl<T: ?Sized + Send + Sync + 'static> Drop for DeliveryTask<T> {
     fn drop(&mut self) {
         if self.ended {
             return;
         }
         // The task was dropped before the inbox was empty: the scope of the listener is cancelled, or has ended.
         let left = self.slot.inbox.abandon();
-        self.inner.drops(left.len() + usize::from(self.busy));
+        self.inner.drop_posted(left.len() + usize::from(self.busy));
         left.into_iter().for_each(let_go);
     }
 }

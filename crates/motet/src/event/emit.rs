@@ -8,28 +8,26 @@ use arc_swap::Guard;
 use pin_project_lite::pin_project;
 use tokio::task::coop;
 
-use super::failed::Cause;
-use super::hearing::{Hearing, let_go};
-use super::inner::Inner;
-use super::slot::{Called, Claim, Hears, Meta};
-use super::snapshot::{Calls, Snapshot};
+use super::call::{ListenerCall, let_go};
+use super::error::ListenerErrorCause;
+use super::shared::EmitterShared;
+use super::slot::{Called, Claim, ListenerMeta, ListenerTarget};
+use super::snapshot::{Snapshot, SnapshotCalls};
 use super::topic::Topic;
-use super::{AnyEvent, Closed, Emitted};
+use super::{AnyEvent, Emitted, EmitterClosedError};
 use crate::sim::Site;
 use crate::task::timeout::Timeout;
 use crate::task::{Group, TimeoutError, timeout};
 use crate::{mutant, sim};
 
 /// The future of [`Emitter::emit`](super::Emitter::emit): the result of every listener, or the refused event.
-#[must_use = "futures do nothing unless awaited"]
-pub struct Emit<'a, E> {
-    inner: &'a Inner,
+pub(super) struct Emit<'a, E> {
+    inner: &'a EmitterShared,
     listeners: Listeners<'a, E>,
     /// `None` once the emit has begun.
     event: Option<E>,
     /// `Some` once a listener has had to wait.
-    running: Option<Running<E>>,
-    with_names: bool,
+    running: Option<RunningEmit<E>>,
     site: Site,
 }
 
@@ -37,20 +35,12 @@ pub struct Emit<'a, E> {
 pub(super) enum Listeners<'a, E> {
     Topic(&'a Topic<E>),
     /// The listeners are looked up when the emit begins.
-    Search(fn(&Inner, &E) -> Arc<Snapshot<E>>),
+    Search(fn(&EmitterShared, &E) -> Arc<Snapshot<E>>),
 }
 
 impl<'a, E: AnyEvent> Emit<'a, E> {
-    #[track_caller]
-    pub(super) fn new(inner: &'a Inner, listeners: Listeners<'a, E>, event: E) -> Self {
-        let site = Site::named("emitter", "emit", || Some(inner.settings.name.to_string())).around();
-        Self { inner, listeners, event: Some(event), running: None, with_names: false, site }
-    }
-
-    /// Also keeps the names of the listeners that succeed, which [`Emitted::names`] returns. This costs an allocation.
-    pub fn with_names(mut self) -> Self {
-        self.with_names = true;
-        self
+    pub(super) fn new(inner: &'a EmitterShared, listeners: Listeners<'a, E>, event: E, site: Site) -> Self {
+        Self { inner, listeners, event: Some(event), running: None, site }
     }
 
     fn run(
@@ -58,9 +48,9 @@ impl<'a, E: AnyEvent> Emit<'a, E> {
         snapshot: Arc<Snapshot<E>>,
         event: E,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Emitted, Closed<E>>> {
+    ) -> Poll<Result<Emitted, EmitterClosedError<E>>> {
         sim::op("event.emit");
-        let mut running = Running::new(snapshot, event, self.with_names);
+        let mut running = RunningEmit::new(snapshot, event);
         let polled = running.poll(self.inner, cx);
         match polled {
             Poll::Pending => self.running = Some(running),
@@ -74,7 +64,7 @@ impl<'a, E: AnyEvent> Emit<'a, E> {
 impl<E> Unpin for Emit<'_, E> {}
 
 impl<E: AnyEvent> Future for Emit<'_, E> {
-    type Output = Result<Emitted, Closed<E>>;
+    type Output = Result<Emitted, EmitterClosedError<E>>;
 
     #[track_caller]
     #[inline]
@@ -100,34 +90,36 @@ impl<E: AnyEvent> Emit<'_, E> {
             panic!("`emit` was polled after it had returned its result")
         };
         if this.inner.open.is_closed() {
-            return Poll::Ready(Err(Closed(event)));
+            return Poll::Ready(Err(EmitterClosedError(event)));
         }
         match this.listeners {
-            Listeners::Topic(topic) if !topic.is_heard() => {
+            Listeners::Topic(topic) if !topic.has_listeners() => {
                 this.inner.dead(&event);
                 Poll::Ready(Ok(Emitted::default()))
             }
             Listeners::Topic(topic) => {
                 let snapshot = topic.listeners();
                 match snapshot.calls {
-                    Calls::ByRef => {
-                        let emitted = snapshot.call_in_turn(this.inner, this.with_names, &event);
+                    SnapshotCalls::ByRef => {
+                        let emitted = snapshot.call_in_turn(this.inner, &event);
                         leave(snapshot);
                         Poll::Ready(Ok(emitted))
                     }
                     // The emit may take long, so it holds a reference count instead of the guard.
-                    Calls::Shared | Calls::Stale => this.run(Guard::into_inner(snapshot), event, cx),
+                    SnapshotCalls::Shared | SnapshotCalls::Stale => {
+                        this.run(Guard::into_inner(snapshot), event, cx)
+                    }
                 }
             }
             Listeners::Search(search) => {
                 let snapshot = search(this.inner, &event);
                 match snapshot.calls {
-                    Calls::ByRef => {
-                        let emitted = snapshot.call_in_turn(this.inner, this.with_names, &event);
+                    SnapshotCalls::ByRef => {
+                        let emitted = snapshot.call_in_turn(this.inner, &event);
                         let_go(snapshot);
                         Poll::Ready(Ok(emitted))
                     }
-                    Calls::Shared | Calls::Stale => this.run(snapshot, event, cx),
+                    SnapshotCalls::Shared | SnapshotCalls::Stale => this.run(snapshot, event, cx),
                 }
             }
         }
@@ -137,15 +129,15 @@ impl<E: AnyEvent> Emit<'_, E> {
 impl<E: AnyEvent> Snapshot<E> {
     /// Calls listeners that never wait: on the stack of the caller, and without an allocation.
     #[inline]
-    fn call_in_turn(&self, inner: &Inner, with_names: bool, event: &E) -> Emitted {
+    fn call_in_turn(&self, inner: &EmitterShared, event: &E) -> Emitted {
         let mut emitted = Emitted::default();
         if self.entries.is_empty() {
             inner.dead(event);
         }
-        let mut spent = Spent::new(inner);
+        let mut spent = SpentListeners::new(inner);
         for entry in &self.entries {
             if begins(&mut spent, entry.meta()) {
-                emitted.note(&entry.meta().name, with_names, entry.call_by_ref(event));
+                emitted.note(&entry.meta().name, inner.settings.keep_names, entry.call_by_ref(event));
             } else {
                 emitted.skip();
             }
@@ -156,7 +148,7 @@ impl<E: AnyEvent> Snapshot<E> {
 
 /// Returns `true` if the listener is to be called. A listener that is called for the last time is noted in `spent`.
 #[inline]
-fn begins(spent: &mut Spent<'_>, meta: &Meta) -> bool {
+fn begins(spent: &mut SpentListeners<'_>, meta: &ListenerMeta) -> bool {
     match meta.claim() {
         Claim::No => false,
         Claim::Yes => true,
@@ -167,35 +159,35 @@ fn begins(spent: &mut Spent<'_>, meta: &Meta) -> bool {
     }
 }
 
-/// The listeners that this emit has called for the last time. They are off. The drop of `Spent` removes all of them
-/// under one lock, since ten thousand listeners may wait for one event.
-struct Spent<'a> {
-    inner: &'a Inner,
+/// The listeners that this emit has called for the last time. They are off. The drop of `SpentListeners` removes all of
+/// them under one lock, since ten thousand listeners may wait for one event.
+struct SpentListeners<'a> {
+    inner: &'a EmitterShared,
     /// The lists that contain these listeners, if there are any.
-    hears: Option<Hears>,
+    target: Option<ListenerTarget>,
 }
 
-impl<'a> Spent<'a> {
+impl<'a> SpentListeners<'a> {
     #[inline]
-    fn new(inner: &'a Inner) -> Self {
-        Self { inner, hears: None }
+    fn new(inner: &'a EmitterShared) -> Self {
+        Self { inner, target: None }
     }
 
     #[cold]
-    fn one(&mut self, meta: &Meta) {
-        self.hears = match self.hears {
+    fn one(&mut self, meta: &ListenerMeta) {
+        self.target = match self.target {
             // The removal of a pattern searches all topics, so it covers the listeners of this event.
-            Some(Hears::Pattern) => Some(Hears::Pattern),
-            _ => Some(meta.hears),
+            Some(ListenerTarget::Pattern) => Some(ListenerTarget::Pattern),
+            _ => Some(meta.target),
         };
     }
 }
 
-impl Drop for Spent<'_> {
+impl Drop for SpentListeners<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(hears) = self.hears {
-            self.inner.remove_spent(hears);
+        if let Some(target) = self.target {
+            self.inner.remove_spent(target);
         }
     }
 }
@@ -208,7 +200,7 @@ pub(super) fn leave<E>(snapshot: Guard<Arc<Snapshot<E>>>) {
     }
 }
 
-impl Inner {
+impl EmitterShared {
     /// Reports an event without listeners.
     pub(super) fn dead(&self, event: &dyn AnyEvent) {
         if let Some(on_dead) = &self.settings.on_dead {
@@ -218,29 +210,28 @@ impl Inner {
 }
 
 /// An emit whose listeners may have to wait.
-struct Running<E> {
+struct RunningEmit<E> {
     snapshot: Arc<Snapshot<E>>,
     event: Arc<E>,
     /// The index of the first listener that was not called yet.
     next: usize,
     /// The listeners that wait, and their number. On the heap: most emits have none, and are moved around.
-    group: Option<Box<Group<Waits>>>,
+    group: Option<Box<Group<WaitingListener>>>,
     waiting: usize,
-    with_names: bool,
     emitted: Emitted,
 }
 
-impl<E: AnyEvent> Running<E> {
-    fn new(snapshot: Arc<Snapshot<E>>, event: E, with_names: bool) -> Self {
+impl<E: AnyEvent> RunningEmit<E> {
+    fn new(snapshot: Arc<Snapshot<E>>, event: E) -> Self {
         let event = Arc::new(event);
-        Self { snapshot, event, next: 0, group: None, waiting: 0, with_names, emitted: Emitted::default() }
+        Self { snapshot, event, next: 0, group: None, waiting: 0, emitted: Emitted::default() }
     }
 
-    fn poll(&mut self, inner: &Inner, cx: &mut Context<'_>) -> Poll<Emitted> {
+    fn poll(&mut self, inner: &EmitterShared, cx: &mut Context<'_>) -> Poll<Emitted> {
         loop {
-            let mut spent = Spent::new(inner);
+            let mut spent = SpentListeners::new(inner);
             while self.waiting < inner.settings.concurrency.get() && self.next < self.snapshot.entries.len() {
-                self.begin_next(&mut spent, cx);
+                self.begin_next(inner, &mut spent, cx);
             }
             drop(spent);
             let Some(group) = self.group.as_mut().filter(|_| self.waiting > 0) else {
@@ -254,13 +245,14 @@ impl<E: AnyEvent> Running<E> {
             };
             self.waiting -= 1;
             let meta = self.snapshot.entries[at].meta();
-            let result = ended.unwrap_or_else(|TimeoutError { .. }| Err(Cause::TimedOut(meta.limit)));
-            self.emitted.note(&meta.name, self.with_names, result);
+            let result =
+                ended.unwrap_or_else(|TimeoutError { .. }| Err(ListenerErrorCause::TimedOut(meta.timeout)));
+            self.emitted.note(&meta.name, inner.settings.keep_names, result);
         }
     }
 
     #[inline]
-    fn begin_next(&mut self, spent: &mut Spent<'_>, cx: &mut Context<'_>) {
+    fn begin_next(&mut self, inner: &EmitterShared, spent: &mut SpentListeners<'_>, cx: &mut Context<'_>) {
         let at = self.next;
         self.next += 1;
         let entry = &self.snapshot.entries[at];
@@ -270,37 +262,42 @@ impl<E: AnyEvent> Running<E> {
         }
         let result = match entry.call(&self.event) {
             Called::Done(result) => result,
-            Called::Running(mut hearing) => match Pin::new(&mut hearing).poll(cx) {
+            Called::Running(mut call) => match Pin::new(&mut call).poll(cx) {
                 Poll::Ready(result) => result,
                 // Only a listener that waits needs a slot of the group and a timer.
                 Poll::Pending => {
-                    let limit = if mutant!("event.no_deadline") { Duration::MAX } else { meta.limit };
-                    let hearing = timeout(limit, hearing);
-                    self.group.get_or_insert_with(|| Box::new(Group::empty())).push(Waits { at, hearing });
+                    let mut limit = meta.timeout;
+                    if mutant!("event.no_deadline") {
+                        limit = Duration::MAX;
+                    }
+                    let call = timeout(limit, call);
+                    self.group
+                        .get_or_insert_with(|| Box::new(Group::empty()))
+                        .push(WaitingListener { at, call });
                     self.waiting += 1;
                     return;
                 }
             },
         };
-        self.emitted.note(&meta.name, self.with_names, result);
+        self.emitted.note(&meta.name, inner.settings.keep_names, result);
     }
 }
 
 pin_project! {
     /// A listener that waits, and its index in the snapshot.
-    struct Waits {
+    struct WaitingListener {
         at: usize,
         #[pin]
-        hearing: Timeout<Hearing>,
+        call: Timeout<ListenerCall>,
     }
 }
 
-impl Future for Waits {
-    type Output = (usize, Result<Result<(), Cause>, TimeoutError>);
+impl Future for WaitingListener {
+    type Output = (usize, Result<Result<(), ListenerErrorCause>, TimeoutError>);
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.hearing.poll(cx).map(|ended| (*this.at, ended))
+        this.call.poll(cx).map(|ended| (*this.at, ended))
     }
 }
 

@@ -1,7 +1,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::failed::{Cause, ListenerFailed};
+use super::error::{ListenerError, ListenerErrorCause};
 use crate::task::Name;
 
 /// The result of an emit: how every listener ended.
@@ -10,14 +10,14 @@ use crate::task::Name;
 pub struct Emitted {
     succeeded: usize,
     skipped: usize,
-    /// `Some` if a listener failed or names were requested. A single word, so that the result of a success is small.
+    /// `Some` if a listener failed or names are kept. A single word, so that the result of a success is small.
     details: Option<Box<Details>>,
 }
 
 #[derive(Debug, Default)]
 struct Details {
-    failed: Vec<ListenerFailed>,
-    /// The listeners that succeeded, if names were requested.
+    failed: Vec<ListenerError>,
+    /// The listeners that succeeded, if names are kept.
     names: Vec<Name>,
 }
 
@@ -28,8 +28,8 @@ impl Emitted {
         self.succeeded
     }
 
-    /// The names of the listeners that succeeded, in the order in which they ended. Empty unless the names were
-    /// requested with [`Emit::with_names`](super::Emit::with_names).
+    /// The names of the listeners that succeeded, in the order in which they ended. Empty unless
+    /// [`EmitterBuilder::keep_names`](super::EmitterBuilder::keep_names) is set.
     #[must_use]
     pub fn names(&self) -> &[Name] {
         self.details.as_ref().map_or(&[], |details| &details.names)
@@ -37,7 +37,7 @@ impl Emitted {
 
     /// The listeners that failed, panicked or timed out, in the order in which they ended.
     #[must_use]
-    pub fn failed(&self) -> &[ListenerFailed] {
+    pub fn failed(&self) -> &[ListenerError] {
         self.details.as_ref().map_or(&[], |details| &details.failed)
     }
 
@@ -56,11 +56,11 @@ impl Emitted {
     /// Returns the number of listeners that succeeded, or an error if a listener failed.
     ///
     /// # Errors
-    /// [`EmitFailed`] with all listeners that failed. The other listeners have handled the event: a second emit calls
+    /// [`EmitError`] with all listeners that failed. The other listeners have handled the event: a second emit calls
     /// them again.
-    pub fn into_result(self) -> Result<usize, EmitFailed> {
+    pub fn into_result(self) -> Result<usize, EmitError> {
         match self.details {
-            Some(details) if !details.failed.is_empty() => Err(EmitFailed(details.failed)),
+            Some(details) if !details.failed.is_empty() => Err(EmitError(details.failed)),
             _ => Ok(self.succeeded),
         }
     }
@@ -71,7 +71,7 @@ impl Emitted {
     }
 
     #[inline]
-    pub(super) fn note(&mut self, listener: &Name, named: bool, result: Result<(), Cause>) {
+    pub(super) fn note(&mut self, listener: &Name, named: bool, result: Result<(), ListenerErrorCause>) {
         match result {
             Ok(()) if !named => self.succeeded += 1,
             result => self.note_with_name(listener.clone(), result),
@@ -79,31 +79,31 @@ impl Emitted {
     }
 
     #[cold]
-    fn note_with_name(&mut self, listener: Name, result: Result<(), Cause>) {
+    fn note_with_name(&mut self, listener: Name, result: Result<(), ListenerErrorCause>) {
         let details = self.details.get_or_insert_default();
         match result {
             Ok(()) => {
                 self.succeeded += 1;
                 details.names.push(listener);
             }
-            Err(cause) => details.failed.push(ListenerFailed { listener, cause }),
+            Err(cause) => details.failed.push(ListenerError { listener, cause }),
         }
     }
 }
 
 /// The error of an emit of which at least one listener failed; its source is the first failure.
 #[derive(Debug)]
-pub struct EmitFailed(Vec<ListenerFailed>);
+pub struct EmitError(Vec<ListenerError>);
 
-impl EmitFailed {
+impl EmitError {
     /// The listeners that failed, in the order in which they ended; never empty.
     #[must_use]
-    pub fn listeners(&self) -> &[ListenerFailed] {
+    pub fn listeners(&self) -> &[ListenerError] {
         &self.0
     }
 }
 
-impl fmt::Display for EmitFailed {
+impl fmt::Display for EmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.len() {
             1 => f.write_str("1 listener failed"),
@@ -112,7 +112,7 @@ impl fmt::Display for EmitFailed {
     }
 }
 
-impl Error for EmitFailed {
+impl Error for EmitError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.first().map(|first| first as _)
     }

@@ -2,31 +2,34 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use super::any_event::NamedEvent;
 use super::emit::{Emit, Listeners, leave};
-use super::inner::Inner;
+use super::next::Next;
+use super::shared::EmitterShared;
 use super::{
-    Answer, AnyEvent, Closed, EmitterBuilder, Event, Events, Lag, Listen, NamedEvent, Next, Posted,
-    Subscription,
+    AnyEvent, Emitted, EmitterBuilder, EmitterClosedError, Event, Events, Lag, ListenerBuilder, Pattern,
+    Posted, Subscription,
 };
-use crate::sim;
+use crate::sim::{self, Site};
+use crate::task::outcome::IntoResult;
 use crate::task::{Name, Scope};
 
 /// Calls listeners when an event is emitted: see the [module](super).
 ///
 /// A cheap handle: clones share one emitter.
 #[derive(Clone)]
-pub struct Emitter(pub(super) Arc<Inner>);
+pub struct Emitter(pub(super) Arc<EmitterShared>);
 
 impl Emitter {
     /// Creates an emitter with the defaults of its [builder](EmitterBuilder). Its listeners belong to `scope`.
     #[must_use]
     pub fn new(scope: &Scope) -> Self {
-        Self::builder().build(scope)
+        Self::builder(scope).build()
     }
 
-    /// Returns a builder of an emitter.
-    pub fn builder() -> EmitterBuilder {
-        EmitterBuilder::new()
+    /// Returns a builder of an emitter whose listeners belong to `scope`.
+    pub fn builder(scope: &Scope) -> EmitterBuilder {
+        EmitterBuilder::new(scope)
     }
 
     /// Adds a listener to the events of type `E`, which receives each event by reference. The caller that emits calls
@@ -34,15 +37,19 @@ impl Emitter {
     ///
     /// # When to use
     /// If the listener does not have to wait: it costs no allocation. Otherwise use [`on_async`](Self::on_async). To
-    /// set a priority, a scope or a deadline for the listener, use [`listener`](Self::listener).
+    /// set a priority, a scope or a timeout for the listener, use [`listener`](Self::listener).
     ///
     /// # Errors
-    /// [`Closed`] with the listener.
-    pub fn on<E, F, O>(&self, name: impl Into<Name>, listener: F) -> Result<Subscription, Closed<F>>
+    /// [`EmitterClosedError`] with the listener.
+    pub fn on<E, F, O>(
+        &self,
+        name: impl Into<Name>,
+        listener: F,
+    ) -> Result<Subscription, EmitterClosedError<F>>
     where
         E: Event,
         F: Fn(&E) -> O + Send + Sync + 'static,
-        O: Answer,
+        O: IntoResult,
     {
         self.listener(name).on(listener)
     }
@@ -51,56 +58,60 @@ impl Emitter {
     /// emits awaits the listener's future.
     ///
     /// # Errors
-    /// [`Closed`] with the listener.
-    pub fn on_async<E, F, Fut>(&self, name: impl Into<Name>, listener: F) -> Result<Subscription, Closed<F>>
+    /// [`EmitterClosedError`] with the listener.
+    pub fn on_async<E, F, Fut>(
+        &self,
+        name: impl Into<Name>,
+        listener: F,
+    ) -> Result<Subscription, EmitterClosedError<F>>
     where
         E: Event,
         F: Fn(Arc<E>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: Answer> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         self.listener(name).on_async(listener)
     }
 
-    /// Adds a listener that is called for one event of type `E` at most, by reference: [`Listen::once`].
+    /// Adds a listener that is called for one event of type `E` at most, by reference: [`ListenerBuilder::once`].
     ///
     /// # When to use
     /// To run code once. To wait for an event, use [`next`](Self::next).
     ///
     /// # Errors
-    /// [`Closed`] with the listener.
-    pub fn once<E, F, O>(&self, name: impl Into<Name>, listener: F) -> Result<Subscription, Closed<F>>
+    /// [`EmitterClosedError`] with the listener.
+    pub fn once<E, F, O>(
+        &self,
+        name: impl Into<Name>,
+        listener: F,
+    ) -> Result<Subscription, EmitterClosedError<F>>
     where
         E: Event,
         F: Fn(&E) -> O + Send + Sync + 'static,
-        O: Answer,
+        O: IntoResult,
     {
         self.listener(name).once().on(listener)
     }
 
-    /// Adds an asynchronous listener to all events whose name matches `pattern`: [`Listen::on_pattern_async`].
+    /// Adds an asynchronous listener to all events whose name matches `pattern`: [`ListenerBuilder::on_pattern_async`].
     ///
     /// # Errors
-    /// [`Closed`] with the listener.
-    ///
-    /// # Panics
-    /// If `pattern` is not a valid [`Pattern`](super::Pattern).
-    #[track_caller]
+    /// [`EmitterClosedError`] with the listener.
     pub fn on_pattern<F, Fut>(
         &self,
         name: impl Into<Name>,
-        pattern: &str,
+        pattern: Pattern,
         listener: F,
-    ) -> Result<Subscription, Closed<F>>
+    ) -> Result<Subscription, EmitterClosedError<F>>
     where
         F: Fn(Arc<dyn AnyEvent>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: Answer> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         self.listener(name).on_pattern_async(pattern, listener)
     }
 
     /// Returns a builder of a listener.
-    pub fn listener(&self, name: impl Into<Name>) -> Listen<'_> {
-        Listen::new(&self.0, name.into())
+    pub fn listener(&self, name: impl Into<Name>) -> ListenerBuilder<'_> {
+        ListenerBuilder::new(&self.0, name.into())
     }
 
     /// Calls all listeners of the event, and waits for them.
@@ -120,15 +131,19 @@ impl Emitter {
     /// it has begun.
     ///
     /// # Errors
-    /// [`Closed`] with the event: the emitter was closed, or its scope has ended. A retry fails too. The failure of a
-    /// listener is not an error of the emit: [`Emitted`](super::Emitted) reports it.
+    /// [`EmitterClosedError`] with the event: the emitter was closed, or its scope has ended. A retry fails too. The
+    /// failure of a listener is not an error of the emit: [`Emitted`] reports it.
     ///
     /// # Panics
     /// If the future is polled after it has returned its result.
     #[inline]
     #[track_caller]
-    pub fn emit<E: Event>(&self, event: E) -> Emit<'_, E> {
-        Emit::new(&self.0, Listeners::Topic(self.0.topic()), event)
+    pub fn emit<E: Event>(
+        &self,
+        event: E,
+    ) -> impl Future<Output = Result<Emitted, EmitterClosedError<E>>> + Unpin {
+        let site = Site::named("emitter", "emit", || Some(self.0.settings.name.to_string())).around();
+        Emit::new(&self.0, Listeners::Topic(self.0.topic()), event, site)
     }
 
     /// Calls all listeners whose pattern matches `name`. Most events have the name of their type; this method is for
@@ -141,18 +156,19 @@ impl Emitter {
     /// As [`emit`](Self::emit).
     ///
     /// # Errors
-    /// As [`emit`](Self::emit).
+    /// [`EmitterClosedError`] with the value, as [`emit`](Self::emit).
     ///
     /// # Examples
     /// ```
-    /// use motet::event::Emitter;
+    /// use motet::event::{Emitter, Pattern};
     /// use motet::task::{Nursery, scope};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let paid = Pattern::parse("tenant.*.paid")?;
     /// scope(async |n: &Nursery| {
     ///     let emitter = Emitter::new(n);
-    ///     let _audit = emitter.on_pattern("audit", "tenant.*.paid", async |event| {
+    ///     let _audit = emitter.on_pattern("audit", paid, async |event| {
     ///         match event.downcast_ref::<u32>() {
     ///             Some(amount) if event.name() == "tenant.7.paid" => assert_eq!(*amount, 100),
     ///             _ => return Err("unexpected amount"),
@@ -167,9 +183,15 @@ impl Emitter {
     /// # }
     /// ```
     #[track_caller]
-    pub fn emit_named(&self, name: impl Into<Name>, value: impl Any + Send + Sync) -> Emit<'_, NamedEvent> {
+    pub fn emit_named<V: Any + Send + Sync>(
+        &self,
+        name: impl Into<Name>,
+        value: V,
+    ) -> impl Future<Output = Result<Emitted, EmitterClosedError<V>>> {
+        let site = Site::named("emitter", "emit", || Some(self.0.settings.name.to_string())).around();
         let event = NamedEvent::new(name.into(), value);
-        Emit::new(&self.0, Listeners::Search(Inner::named), event)
+        let emit = Emit::new(&self.0, Listeners::Search(EmitterShared::named), event, site);
+        async move { emit.await.map_err(|EmitterClosedError(refused)| EmitterClosedError(refused.into_value())) }
     }
 
     /// Queues the event for every listener, and returns immediately.
@@ -184,12 +206,12 @@ impl Emitter {
     /// emitted events: an emit calls the listener immediately.
     ///
     /// # Errors
-    /// [`Closed`] with the event: the emitter was closed, or its scope has ended. A retry fails too.
-    pub fn post<E: Event>(&self, event: E) -> Result<Posted, Closed<E>> {
+    /// [`EmitterClosedError`] with the event: the emitter was closed, or its scope has ended. A retry fails too.
+    pub fn post<E: Event>(&self, event: E) -> Result<Posted, EmitterClosedError<E>> {
         let is_open = self.0.open.enter();
         let _entered = Entered(&self.0);
         if !is_open {
-            return Err(Closed(event));
+            return Err(EmitterClosedError(event));
         }
         let snapshot = self.0.topic().listeners();
         if snapshot.entries.is_empty() {
@@ -207,7 +229,7 @@ impl Emitter {
     /// Safe: dropping the future removes its listener.
     ///
     /// # Errors
-    /// [`Closed`]: the emitter was closed, or its scope ended, before an event of this type arrived.
+    /// [`EmitterClosedError`]: the emitter was closed, or its scope ended, before an event of this type arrived.
     ///
     /// # Examples
     /// ```
@@ -232,8 +254,11 @@ impl Emitter {
     /// # }
     /// ```
     #[track_caller]
-    pub fn next<E: Event>(&self) -> Next<E> {
-        Next::new(self)
+    pub fn next<E: Event>(
+        &self,
+    ) -> impl Future<Output = Result<Arc<E>, EmitterClosedError<()>>> + Unpin + use<E> {
+        let site = Site::named("emitter", "next", || Some(self.0.settings.name.to_string()));
+        Next::new(self, site)
     }
 
     /// Returns a stream of the events of type `E` from this call on. `lag` sets what happens to an event when the
@@ -244,7 +269,7 @@ impl Emitter {
     ///
     /// # Examples
     /// ```
-    /// use motet::event::{Emitter, Event, Lag, Missed};
+    /// use motet::event::{Emitter, Event, Lag, LagError};
     /// use motet::task::{Nursery, scope};
     /// use std::num::NonZeroUsize;
     ///
@@ -262,7 +287,7 @@ impl Emitter {
     ///         emitter.emit(Tick(number)).await.unwrap().into_result().unwrap();
     ///     }
     ///     emitter.close();
-    ///     assert_eq!(ticks.next().await.unwrap().err(), Some(Missed(3)));
+    ///     assert_eq!(ticks.next().await.unwrap().err(), Some(LagError(3)));
     ///     assert_eq!(ticks.next().await.unwrap().unwrap().0, 4);
     ///     assert_eq!(ticks.next().await.unwrap().unwrap().0, 5);
     ///     assert!(ticks.next().await.is_none());
@@ -281,9 +306,9 @@ impl Emitter {
         self.0.topic::<E>().len()
     }
 
-    /// Closes the emitter, like the end of its scope: it refuses events and listeners. Posted events are still handled;
-    /// then all listeners are removed, and streams end. An emit in progress finishes the listeners that it has called,
-    /// and skips listeners that are removed before their turn.
+    /// Closes the emitter, like the end of its scope: it refuses events and listeners. Posted events are still
+    /// handled; then all listeners are removed, and streams end. An emit in progress finishes the listeners that it has
+    /// called, and skips listeners that are removed before their turn.
     pub fn close(&self) {
         self.0.close();
     }
@@ -294,8 +319,8 @@ impl Emitter {
         self.0.open.is_closed()
     }
 
-    /// Closes the emitter, and waits until all posted events are handled. It does not wait for emits that have begun:
-    /// their callers do.
+    /// Closes the emitter, and waits until all posted events are handled. It does not wait for emits that have
+    /// begun: their callers do.
     ///
     /// A listener must not await this function while it handles a posted event: it would wait for itself.
     ///
@@ -312,7 +337,7 @@ impl Emitter {
 
 /// An event that is being posted. Its drop removes the event from the count, even if `on_dead`, which is the user's
 /// code, panics: an event that stays counted would keep `drain` from ever returning.
-struct Entered<'a>(&'a Inner);
+struct Entered<'a>(&'a EmitterShared);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::poll_fn;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -8,11 +9,23 @@ use futures_core::Stream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::coop;
 
-use super::hearing::let_go;
-use super::ring::{Read, Ring};
-use super::slot::Call;
-use super::{Emitter, Event, Lag, Missed, Subscription};
+use super::call::let_go;
+use super::ring::{Ring, RingRead};
+use super::slot::ListenerFn;
+use super::{Emitter, Event, LagError, Subscription};
 use crate::sim;
+
+/// The policy of a stream that is full when an event arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lag {
+    /// The emit waits until the stream has capacity. No event is missed, unless an emit waits for longer than the
+    /// timeout of a listener: then its [`Emitted`](super::Emitted) reports the timeout.
+    Wait(NonZeroUsize),
+    /// The stream drops its oldest event, and reports at that position how many were missed.
+    DropOldest(NonZeroUsize),
+    /// The stream keeps only the latest event, and does not report the events that it replaced.
+    Latest,
+}
 
 /// The stream that [`Emitter::stream`] returns.
 ///
@@ -20,44 +33,45 @@ use crate::sim;
 /// when the emitter is dropped.
 #[must_use = "a stream does nothing unless it is read"]
 pub struct Events<E> {
-    read_from: Source<E>,
+    read_from: EventsSource<E>,
     /// `None` if the emitter was closed when the stream was created.
     _on: Option<Subscription>,
 }
 
-enum Source<E> {
+enum EventsSource<E> {
     /// An emit waits for capacity.
     Channel(mpsc::Receiver<Arc<E>>),
     Ring {
         ring: Arc<Ring<Arc<E>>>,
-        tells: bool,
+        reports_lag: bool,
     },
 }
 
 impl<E: Event> Events<E> {
     pub(super) fn new(emitter: &Emitter, lag: Lag) -> Self {
         let listener = emitter.listener("stream");
-        let (room, tells) = match lag {
-            Lag::Wait(room) => {
+        let (capacity, reports_lag) = match lag {
+            Lag::Wait(capacity) => {
                 // tokio panics above this capacity, and no memory holds as many events.
-                let (sender, receiver) = mpsc::channel(room.get().min(Semaphore::MAX_PERMITS));
+                let (sender, receiver) = mpsc::channel(capacity.get().min(Semaphore::MAX_PERMITS));
                 // A failed send needs no report: the receiver is dropped only together with the subscription of this
                 // listener.
-                let hears = move |event: Arc<E>| {
+                let target = move |event: Arc<E>| {
                     let sender = sender.clone();
                     async move { drop(sender.send(event).await) }
                 };
-                let on = listener.on_async(hears).ok();
-                return Self { read_from: Source::Channel(receiver), _on: on };
+                let on = listener.on_async(target).ok();
+                return Self { read_from: EventsSource::Channel(receiver), _on: on };
             }
-            Lag::DropOldest(room) => (room.get(), true),
+            Lag::DropOldest(capacity) => (capacity.get(), true),
             Lag::Latest => (1, false),
         };
-        let ring = Arc::new(Ring::new(room));
-        let filled = Fills(Arc::clone(&ring));
-        let on =
-            listener.hear_event(filled, |filled| Call::Keep(Box::new(move |event| filled.put(event)))).ok();
-        Self { read_from: Source::Ring { ring, tells }, _on: on }
+        let ring = Arc::new(Ring::new(capacity));
+        let filled = RingWriter(Arc::clone(&ring));
+        let on = listener
+            .listen_to_event(filled, |filled| ListenerFn::Keep(Box::new(move |event| filled.put(event))))
+            .ok();
+        Self { read_from: EventsSource::Ring { ring, reports_lag }, _on: on }
     }
 
     /// Returns the next event, waiting until there is one; `None` at the end of the stream.
@@ -66,29 +80,29 @@ impl<E: Event> Events<E> {
     /// Safe: no event is lost, and the next call returns the event.
     ///
     /// # Errors
-    /// [`Missed`]: events were dropped at this position of the stream. The stream continues.
+    /// [`LagError`]: events were dropped at this position of the stream. The stream continues.
     #[track_caller]
     #[allow(clippy::should_implement_trait, reason = "a stream's `next` is awaited")]
-    pub fn next(&mut self) -> impl Future<Output = Option<Result<Arc<E>, Missed>>> {
+    pub fn next(&mut self) -> impl Future<Output = Option<Result<Arc<E>, LagError>>> {
         sim::at("event stream", "next", poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)))
     }
 }
 
 impl<E: Event> Stream for Events<E> {
-    type Item = Result<Arc<E>, Missed>;
+    type Item = Result<Arc<E>, LagError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut self.read_from {
             // The channel consumes coop budget itself.
-            Source::Channel(channel) => channel.poll_recv(cx).map(|event| event.map(Ok)),
-            Source::Ring { ring, tells } => {
+            EventsSource::Channel(channel) => channel.poll_recv(cx).map(|event| event.map(Ok)),
+            EventsSource::Ring { ring, reports_lag } => {
                 let operation = ready!(coop::poll_proceed(cx));
                 loop {
                     let item = match ready!(ring.poll_read(cx)) {
-                        Read::Missed(_) if !*tells => continue,
-                        Read::Missed(count) => Some(Err(Missed(count))),
-                        Read::Event(event) => Some(Ok(event)),
-                        Read::End => None,
+                        RingRead::Missed(_) if !*reports_lag => continue,
+                        RingRead::Missed(count) => Some(Err(LagError(count))),
+                        RingRead::Event(event) => Some(Ok(event)),
+                        RingRead::End => None,
                     };
                     operation.made_progress();
                     return Poll::Ready(item);
@@ -99,9 +113,9 @@ impl<E: Event> Stream for Events<E> {
 }
 
 /// The emitter's side of a ring. Its drop ends the ring, whatever caused the drop.
-pub(super) struct Fills<E>(pub(super) Arc<Ring<Arc<E>>>);
+pub(super) struct RingWriter<E>(pub(super) Arc<Ring<Arc<E>>>);
 
-impl<E> Fills<E> {
+impl<E> RingWriter<E> {
     pub(super) fn put(&self, event: &Arc<E>) {
         if let Some(oldest) = self.0.put(Arc::clone(event)) {
             // This may be the last reference to the event.
@@ -110,7 +124,7 @@ impl<E> Fills<E> {
     }
 }
 
-impl<E> Drop for Fills<E> {
+impl<E> Drop for RingWriter<E> {
     fn drop(&mut self) {
         self.0.end();
     }
@@ -119,9 +133,9 @@ impl<E> Drop for Fills<E> {
 impl<E> fmt::Debug for Events<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lag = match &self.read_from {
-            Source::Channel(_) => "wait",
-            Source::Ring { tells: true, .. } => "drop oldest",
-            Source::Ring { tells: false, .. } => "latest",
+            EventsSource::Channel(_) => "wait",
+            EventsSource::Ring { reports_lag: true, .. } => "drop oldest",
+            EventsSource::Ring { reports_lag: false, .. } => "latest",
         };
         f.debug_struct("Events").field("lag", &lag).finish_non_exhaustive()
     }

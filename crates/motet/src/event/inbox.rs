@@ -4,13 +4,21 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Overflow;
 use crate::mutant;
 
-/// The events in the order in which they were posted, and whether a task is handling them.
-pub(super) struct Inbox<T: ?Sized>(Mutex<State<T>>);
+/// The policy of a listener whose backlog is full when an event is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overflow {
+    /// The listener does not receive the new event.
+    DropNewest,
+    /// The listener does not receive the oldest event of its backlog.
+    DropOldest,
+}
 
-struct State<T: ?Sized> {
+/// The events in the order in which they were posted, and whether a task is handling them.
+pub(super) struct Inbox<T: ?Sized>(Mutex<InboxState<T>>);
+
+struct InboxState<T: ?Sized> {
     events: VecDeque<Arc<T>>,
     /// `true` while a task takes the events out, one after the other.
     attended: bool,
@@ -19,7 +27,7 @@ struct State<T: ?Sized> {
 }
 
 /// The result of putting in an event.
-pub(super) enum Put<T: ?Sized> {
+pub(super) enum InboxPut<T: ?Sized> {
     /// The event waits; the running task will take it out.
     Queued,
     /// The event waits, and the caller must start a task. Contains the number of times that the inbox was
@@ -33,25 +41,25 @@ pub(super) enum Put<T: ?Sized> {
 
 impl<T: ?Sized> Default for Inbox<T> {
     fn default() -> Self {
-        Self(Mutex::new(State { events: VecDeque::new(), attended: false, abandoned: 0 }))
+        Self(Mutex::new(InboxState { events: VecDeque::new(), attended: false, abandoned: 0 }))
     }
 }
 
 impl<T: ?Sized> Inbox<T> {
-    pub(super) fn put(&self, event: Arc<T>, room: NonZeroUsize, overflow: Overflow) -> Put<T> {
+    pub(super) fn put(&self, event: Arc<T>, room: NonZeroUsize, overflow: Overflow) -> InboxPut<T> {
         let mut state = self.state();
         let full = state.events.len() >= room.get();
         if full && overflow == Overflow::DropNewest {
-            return Put::Full(event);
+            return InboxPut::Full(event);
         }
         let oldest = if full { state.events.pop_front() } else { None };
         state.events.push_back(event);
         match oldest {
-            Some(oldest) => Put::Instead(oldest),
-            None if state.attended => Put::Queued,
+            Some(oldest) => InboxPut::Instead(oldest),
+            None if state.attended => InboxPut::Queued,
             None => {
                 state.attended = true;
-                Put::Begin(state.abandoned)
+                InboxPut::Begin(state.abandoned)
             }
         }
     }
@@ -59,9 +67,15 @@ impl<T: ?Sized> Inbox<T> {
     /// Removes the oldest event. `None` if the inbox is empty; then no task is registered any more.
     pub(super) fn take(&self) -> Option<Arc<T>> {
         let mut state = self.state();
-        let next =
-            if mutant!("event.last_first") { state.events.pop_back() } else { state.events.pop_front() };
-        if next.is_none() && !mutant!("event.inbox_left_attended") {
+        if mutant!("event.last_first") {
+            let count = state.events.len();
+            state.events.rotate_right(count.min(1));
+        }
+        let next = state.events.pop_front();
+        if mutant!("event.inbox_left_attended") {
+            return next;
+        }
+        if next.is_none() {
             state.attended = false;
             // The burst is over: its memory is returned.
             if state.events.capacity() > KEPT {
@@ -85,7 +99,7 @@ impl<T: ?Sized> Inbox<T> {
     }
 
     /// No code of the user runs under this lock, so the state of a poisoned lock is consistent.
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, InboxState<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,7 +115,7 @@ mod tests {
 
     #[derive(Debug, Clone, Copy)]
     enum Step {
-        Put,
+        InboxPut,
         Take,
         Abandon,
     }
@@ -111,7 +125,7 @@ mod tests {
         #[test]
         fn inbox_agrees_with_a_list_and_is_always_attended(
             steps in prop::collection::vec(
-                prop_oneof![4 => Just(Step::Put), 4 => Just(Step::Take), 1 => Just(Step::Abandon)],
+                prop_oneof![4 => Just(Step::InboxPut), 4 => Just(Step::Take), 1 => Just(Step::Abandon)],
                 0..60,
             ),
             room in 1_usize..4,
@@ -122,19 +136,19 @@ mod tests {
             let (mut naive, mut attended) = (Vec::new(), false);
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
-                    Step::Put => match inbox.put(Arc::new(number), NonZeroUsize::new(room).unwrap(), overflow) {
-                        Put::Full(event) => {
+                    Step::InboxPut => match inbox.put(Arc::new(number), NonZeroUsize::new(room).unwrap(), overflow) {
+                        InboxPut::Full(event) => {
                             prop_assert_eq!(*event, number);
                             prop_assert!(naive.len() == room && !oldest);
                         }
-                        Put::Instead(event) => {
+                        InboxPut::Instead(event) => {
                             prop_assert!(naive.len() == room && oldest && attended);
                             prop_assert_eq!(*event, naive.remove(0));
                             naive.push(number);
                         }
                         put => {
                             prop_assert!(naive.len() < room);
-                            prop_assert_eq!(matches!(put, Put::Begin(_)), !attended);
+                            prop_assert_eq!(matches!(put, InboxPut::Begin(_)), !attended);
                             attended = true;
                             naive.push(number);
                         }

@@ -48,62 +48,50 @@
 //! | cancel a task | not an event: [`CancelToken`](crate::task::CancelToken) |
 //!
 //! # Guarantees
-//! - **Calls.** A listener that is on when an emit begins is called exactly once for that emit, unless it is removed before
-//!   its turn. A listener that is off is not called. A [`once`](Emitter::once) listener is called for one event, even if
-//!   several tasks emit concurrently.
-//! - **Isolation.** A listener that fails, panics or times out is reported in [`Emitted`], and the other listeners are called.
-//!   A listener that blocks its thread also blocks the caller that emits: it cannot be stopped.
-//! - **Lifetime.** A listener belongs to a scope. It is removed at the latest when that scope releases its resources: after all
-//!   children and services, last opened, first released. Until then its [`Subscription`] keeps it on.
-//! - **Closing.** A closed emitter refuses events and listeners, and hands them back; events that were posted before are
-//!   handled. The end of its scope closes an emitter.
-//! - **No locks.** No lock is held while a listener runs: a listener may emit, add and remove listeners, and close the emitter.
-//! - **Cost.** An emit allocates nothing if all its listeners are synchronous and receive the event by reference. Asynchronous
-//!   listeners, [`next`](Emitter::next) and streams share the event: then the emit allocates the event and the future of each
-//!   asynchronous listener.
+//! - **Calls.** A listener that is on when an emit begins is called exactly once for that emit, unless it is removed
+//!   before its turn. A listener that is off is not called. A [`once`](Emitter::once) listener is called for one event,
+//!   even if several tasks emit concurrently.
+//! - **Isolation.** A listener that fails, panics or times out is reported in [`Emitted`], and the other listeners are
+//!   called. A listener that blocks its thread also blocks the caller that emits: it cannot be stopped.
+//! - **Lifetime.** A listener belongs to a scope. It is removed at the latest when that scope releases its resources:
+//!   after all children and services, last opened, first released. Until then its [`Subscription`] keeps it on.
+//! - **Closing.** A closed emitter refuses events and listeners, and hands them back; events that were posted before
+//!   are handled. The end of its scope closes an emitter.
+//! - **No locks.** No lock is held while a listener runs: a listener may emit, add and remove listeners, and close the
+//!   emitter.
+//! - **Cost.** An emit allocates nothing if all its listeners are synchronous and receive the event by reference.
+//!   Asynchronous listeners, [`next`](Emitter::next) and streams share the event: then the emit allocates the event and
+//!   the future of each asynchronous listener.
 
-mod answer;
 mod any_event;
 mod builder;
-mod closed;
+mod call;
 mod deliver;
 mod emit;
 mod emitted;
 mod emitter;
+mod error;
 mod events;
-mod failed;
-mod hearing;
 mod inbox;
-mod inner;
-mod kind;
-mod lag;
-mod listen;
-mod named_event;
+mod listener_builder;
 mod next;
 mod open;
 mod pattern;
-mod posted;
 mod ring;
+mod shared;
 mod slot;
 mod snapshot;
 mod stats;
 mod subscription;
 mod topic;
 
-pub use answer::Answer;
-pub use any_event::AnyEvent;
+pub use any_event::{AnyEvent, Event};
 pub use builder::EmitterBuilder;
-pub use closed::Closed;
-pub use emit::Emit;
-pub use emitted::{EmitFailed, Emitted};
+pub use deliver::Posted;
+pub use emitted::{EmitError, Emitted};
 pub use emitter::Emitter;
-pub use events::Events;
-pub use failed::{Cause, ListenerFailed};
-pub use kind::Event;
-pub use lag::{Lag, Missed};
-pub use listen::Listen;
-pub use named_event::NamedEvent;
-pub use next::Next;
+pub use error::{EmitterClosedError, LagError, ListenerError};
+pub use events::{Events, Lag};
+pub use listener_builder::ListenerBuilder;
 pub use pattern::{Pattern, PatternError};
-pub use posted::{Overflow, Posted};
 pub use subscription::Subscription;

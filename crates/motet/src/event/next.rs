@@ -5,15 +5,14 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::coop;
 
-use super::events::Fills;
-use super::ring::{Read, Ring};
-use super::slot::Call;
-use super::{Closed, Emitter, Event, Subscription};
+use super::events::RingWriter;
+use super::ring::{Ring, RingRead};
+use super::slot::ListenerFn;
+use super::{Emitter, EmitterClosedError, Event, Subscription};
 use crate::sim::Site;
 
 /// The future of [`Emitter::next`].
-#[must_use = "futures do nothing unless awaited"]
-pub struct Next<E> {
+pub(super) struct Next<E> {
     ring: Arc<Ring<Arc<E>>>,
     /// `None` if the emitter was closed when the future was created.
     _on: Option<Subscription>,
@@ -21,19 +20,19 @@ pub struct Next<E> {
 }
 
 impl<E: Event> Next<E> {
-    #[track_caller]
-    pub(super) fn new(emitter: &Emitter) -> Self {
-        let site = Site::named("emitter", "next", || Some(emitter.0.settings.name.to_string()));
+    pub(super) fn new(emitter: &Emitter, site: Site) -> Self {
         let ring = Arc::new(Ring::new(1));
-        let fills = Fills(Arc::clone(&ring));
+        let fills = RingWriter(Arc::clone(&ring));
         let listener = emitter.listener("next").once();
-        let on = listener.hear_event(fills, |fills| Call::Keep(Box::new(move |event| fills.put(event)))).ok();
+        let on = listener
+            .listen_to_event(fills, |fills| ListenerFn::Keep(Box::new(move |event| fills.put(event))))
+            .ok();
         Self { ring, _on: on, site }
     }
 }
 
 impl<E: Event> Future for Next<E> {
-    type Output = Result<Arc<E>, Closed<()>>;
+    type Output = Result<Arc<E>, EmitterClosedError<()>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let entered = self.site.enter();
@@ -48,8 +47,8 @@ impl<E: Event> Next<E> {
         let read = ready!(self.ring.poll_read(cx));
         operation.made_progress();
         Poll::Ready(match read {
-            Read::Event(event) => Ok(event),
-            Read::Missed(_) | Read::End => Err(Closed(())),
+            RingRead::Event(event) => Ok(event),
+            RingRead::Missed(_) | RingRead::End => Err(EmitterClosedError(())),
         })
     }
 }

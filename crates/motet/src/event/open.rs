@@ -11,13 +11,13 @@ use crate::task::notify::Notify;
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 #[derive(Default)]
-pub(super) struct Open {
+pub(super) struct EmitterGate {
     /// The number of posted events that wait, and the `CLOSED` bit.
     waiting: AtomicUsize,
     settled: Notify,
 }
 
-impl Open {
+impl EmitterGate {
     /// Returns `true` if the emitter is closed. A relaxed load suffices: a caller that was notified of the close has
     /// synchronised with it, and any other caller is ordered before the close.
     #[inline]
@@ -47,8 +47,10 @@ impl Open {
     }
 
     fn is_settled(&self) -> bool {
-        let waiting = self.waiting.load(Ordering::Acquire);
-        waiting == CLOSED || (mutant!("event.drain_looks_away") && waiting >= CLOSED)
+        if mutant!("event.drain_looks_away") {
+            return self.is_closed();
+        }
+        self.waiting.load(Ordering::Acquire) == CLOSED
     }
 
     pub(super) fn wake(&self) {
@@ -59,7 +61,7 @@ impl Open {
     pub(super) async fn settled(&self) {
         coop::consume_budget().await;
         loop {
-            // Registered before the check, so that an end between the check and the wait is not missed.
+            // AnyListener before the check, so that an end between the check and the wait is not missed.
             let settled = self.settled.notified();
             if self.is_settled() {
                 return;

@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Waker};
 use crate::mutant;
 use crate::task::wakers::wake_each;
 
-pub(super) struct Ring<T>(Mutex<State<T>>);
+pub(super) struct Ring<T>(Mutex<RingState<T>>);
 
-struct State<T> {
+struct RingState<T> {
     events: VecDeque<T>,
     room: usize,
     /// The number of events dropped since the reader was last informed.
@@ -20,7 +20,7 @@ struct State<T> {
 
 /// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Read<T> {
+pub(super) enum RingRead<T> {
     Event(T),
     Missed(u64),
     End,
@@ -28,7 +28,7 @@ pub(super) enum Read<T> {
 
 impl<T> Ring<T> {
     pub(super) fn new(room: usize) -> Self {
-        Self(Mutex::new(State { events: VecDeque::new(), room, missed: 0, ended: false, reader: None }))
+        Self(Mutex::new(RingState { events: VecDeque::new(), room, missed: 0, ended: false, reader: None }))
     }
 
     /// Adds an event. Returns the oldest event if it was removed because the ring was full.
@@ -37,7 +37,10 @@ impl<T> Ring<T> {
         let oldest = if state.events.len() >= state.room { state.events.pop_front() } else { None };
         state.missed += u64::from(oldest.is_some());
         state.events.push_back(event);
-        let reader = if mutant!("event.reader_not_woken") { None } else { state.reader.take() };
+        if mutant!("event.reader_not_woken") {
+            state.reader = None;
+        }
+        let reader = state.reader.take();
         drop(state);
         wake_each(reader);
         oldest
@@ -52,7 +55,7 @@ impl<T> Ring<T> {
         wake_each(reader);
     }
 
-    pub(super) fn poll_read(&self, cx: &Context<'_>) -> Poll<Read<T>> {
+    pub(super) fn poll_read(&self, cx: &Context<'_>) -> Poll<RingRead<T>> {
         if let Some(read) = self.state().read() {
             return Poll::Ready(read);
         }
@@ -68,20 +71,20 @@ impl<T> Ring<T> {
     }
 
     /// No code of the user runs under this lock, so the state of a poisoned lock is consistent.
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, RingState<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> State<T> {
-    fn read(&mut self) -> Option<Read<T>> {
+impl<T> RingState<T> {
+    fn read(&mut self) -> Option<RingRead<T>> {
         if self.missed > 0 {
-            return Some(Read::Missed(std::mem::take(&mut self.missed)));
+            return Some(RingRead::Missed(std::mem::take(&mut self.missed)));
         }
         if let Some(event) = self.events.pop_front() {
-            return Some(Read::Event(event));
+            return Some(RingRead::Event(event));
         }
-        self.ended.then_some(Read::End)
+        self.ended.then_some(RingRead::End)
     }
 }
 
@@ -110,20 +113,20 @@ mod tests {
                 }
                 let expected = match (std::mem::take(&mut missed), naive.is_empty()) {
                     (0, true) => Poll::Pending,
-                    (0, false) => Poll::Ready(Read::Event(naive.pop_front().unwrap())),
-                    (missed, _) => Poll::Ready(Read::Missed(missed)),
+                    (0, false) => Poll::Ready(RingRead::Event(naive.pop_front().unwrap())),
+                    (missed, _) => Poll::Ready(RingRead::Missed(missed)),
                 };
                 prop_assert_eq!(ring.poll_read(&cx), expected);
             }
             ring.end();
             let left = std::iter::from_fn(|| match ring.poll_read(&cx) {
-                Poll::Ready(Read::End) | Poll::Pending => None,
+                Poll::Ready(RingRead::End) | Poll::Pending => None,
                 Poll::Ready(read) => Some(read),
             });
-            let missed = (missed > 0).then_some(Read::Missed(missed));
+            let missed = (missed > 0).then_some(RingRead::Missed(missed));
             prop_assert_eq!(
                 left.collect::<Vec<_>>(),
-                missed.into_iter().chain(naive.into_iter().map(Read::Event)).collect::<Vec<_>>()
+                missed.into_iter().chain(naive.into_iter().map(RingRead::Event)).collect::<Vec<_>>()
             );
         }
     }

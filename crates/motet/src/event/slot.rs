@@ -7,26 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::Overflow;
-use super::failed::Cause;
-use super::hearing::{Future, Heard, Hearing, call};
-use super::inbox::Inbox;
+use super::call::{Future, ListenerCall, ListenerOutput, call};
+use super::error::ListenerErrorCause;
+use super::inbox::{Inbox, Overflow};
 use crate::mutant;
 use crate::task::{Name, Scope};
 
 /// How a listener is called. `T` is its event type, or `dyn AnyEvent`.
-pub(super) enum Call<T: ?Sized> {
-    Sync(Box<dyn Fn(&T) -> Heard + Send + Sync>),
+pub(super) enum ListenerFn<T: ?Sized> {
+    Sync(Box<dyn Fn(&T) -> ListenerOutput + Send + Sync>),
     /// Stores the event for a stream or a `next` future. This closure belongs to the crate and does not block.
-    Keep(Box<Keeps<T>>),
+    Keep(Box<KeepFn<T>>),
     Async(Box<dyn Fn(Arc<T>) -> Future + Send + Sync>),
 }
 
-type Keeps<T> = dyn Fn(&Arc<T>) + Send + Sync;
+type KeepFn<T> = dyn Fn(&Arc<T>) + Send + Sync;
 
-pub(super) struct Slot<T: ?Sized> {
-    pub(super) meta: Meta,
-    pub(super) call: Call<T>,
+pub(super) struct ListenerSlot<T: ?Sized> {
+    pub(super) meta: ListenerMeta,
+    pub(super) call: ListenerFn<T>,
     pub(super) inbox: Inbox<T>,
 }
 
@@ -35,15 +34,15 @@ pub(super) struct Slot<T: ?Sized> {
 pub(super) type Order = (Reverse<i32>, u64);
 
 /// The part of a listener that does not depend on its event type.
-pub(super) struct Meta {
+pub(super) struct ListenerMeta {
     pub(super) name: Name,
-    pub(super) hears: Hears,
+    pub(super) target: ListenerTarget,
     /// Listeners of a higher priority are called first.
     pub(super) priority: i32,
     /// Counts the listeners of the emitter, in the order in which they were added.
     pub(super) number: u64,
     pub(super) once: bool,
-    pub(super) limit: Duration,
+    pub(super) timeout: Duration,
     pub(super) backlog: NonZeroUsize,
     pub(super) overflow: Overflow,
     pub(super) scope: Scope,
@@ -51,7 +50,7 @@ pub(super) struct Meta {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hears {
+pub(super) enum ListenerTarget {
     Event(TypeId),
     Pattern,
 }
@@ -66,22 +65,28 @@ pub(super) enum Claim {
     Once,
 }
 
-impl Meta {
+impl ListenerMeta {
     /// Checks whether the listener may be called, right before the call.
     #[inline]
     pub(super) fn claim(&self) -> Claim {
         if self.once {
             return self.claim_once();
         }
-        match self.is_on() || mutant!("event.call_after_off") {
+        if mutant!("event.call_after_off") {
+            return Claim::Yes;
+        }
+        match self.is_on() {
             true => Claim::Yes,
             false => Claim::No,
         }
     }
 
     fn claim_once(&self) -> Claim {
+        if mutant!("event.once_twice") {
+            return Claim::Once;
+        }
         // Before the call: a nested or a concurrent emit finds the listener already claimed.
-        match mutant!("event.once_twice") || self.go_off() {
+        match self.go_off() {
             true => Claim::Once,
             false => Claim::No,
         }
@@ -106,37 +111,39 @@ impl Meta {
 
 /// The result of a call: the listener has ended, or its future has to be polled.
 pub(super) enum Called {
-    Done(Result<(), Cause>),
-    Running(Hearing),
+    Done(Result<(), ListenerErrorCause>),
+    Running(ListenerCall),
 }
 
-impl<T: ?Sized> Slot<T> {
+impl<T: ?Sized> ListenerSlot<T> {
     /// Calls a listener that takes the event by reference.
     #[inline]
-    pub(super) fn call_by_ref(&self, event: &T) -> Result<(), Cause> {
+    pub(super) fn call_by_ref(&self, event: &T) -> Result<(), ListenerErrorCause> {
         match &self.call {
-            Call::Sync(listener) => call(|| listener(event)),
-            Call::Keep(_) | Call::Async(_) => {
-                unreachable!("`Calls::ByRef` means that every listener of the snapshot is synchronous")
+            ListenerFn::Sync(listener) => call(|| listener(event)),
+            ListenerFn::Keep(_) | ListenerFn::Async(_) => {
+                unreachable!(
+                    "`SnapshotCalls::ByRef` means that every listener of the snapshot is synchronous"
+                )
             }
         }
     }
 
     pub(super) fn call(&self, event: &Arc<T>) -> Called {
         Called::Done(match &self.call {
-            Call::Sync(listener) => call(|| listener(event)),
-            Call::Keep(keep) => {
+            ListenerFn::Sync(listener) => call(|| listener(event)),
+            ListenerFn::Keep(keep) => {
                 keep(event);
                 Ok(())
             }
-            Call::Async(listener) => {
+            ListenerFn::Async(listener) => {
                 let mut future = None;
                 let begun = call(|| {
                     future = Some(listener(Arc::clone(event)));
                     Ok(())
                 });
                 match future {
-                    Some(future) => return Called::Running(Hearing::new(future)),
+                    Some(future) => return Called::Running(ListenerCall::new(future)),
                     None => begun,
                 }
             }
@@ -145,12 +152,12 @@ impl<T: ?Sized> Slot<T> {
 }
 
 /// A listener of any event type.
-pub(super) trait Registered: Send + Sync {
-    fn meta(&self) -> &Meta;
+pub(super) trait AnyListener: Send + Sync {
+    fn meta(&self) -> &ListenerMeta;
 }
 
-impl<T: ?Sized + Send + Sync> Registered for Slot<T> {
-    fn meta(&self) -> &Meta {
+impl<T: ?Sized + Send + Sync> AnyListener for ListenerSlot<T> {
+    fn meta(&self) -> &ListenerMeta {
         &self.meta
     }
 }

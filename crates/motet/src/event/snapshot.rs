@@ -4,17 +4,17 @@
 use std::sync::Arc;
 
 use super::AnyEvent;
-use super::failed::Cause;
-use super::slot::{Call, Called, Meta, Registered, Slot};
+use super::error::ListenerErrorCause;
+use super::slot::{AnyListener, Called, ListenerFn, ListenerMeta, ListenerSlot};
 
 pub(super) struct Snapshot<E> {
-    pub(super) entries: Box<[Entry<E>]>,
-    pub(super) calls: Calls,
+    pub(super) entries: Box<[SnapshotEntry<E>]>,
+    pub(super) calls: SnapshotCalls,
 }
 
 /// How the listeners of a snapshot are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Calls {
+pub(super) enum SnapshotCalls {
     /// By reference, one after the other: no listener shares the event.
     ByRef,
     /// At least one listener needs the event as an `Arc`.
@@ -23,33 +23,37 @@ pub(super) enum Calls {
     Stale,
 }
 
-pub(super) enum Entry<E> {
-    Own(Arc<Slot<E>>),
-    Pattern(Arc<Slot<dyn AnyEvent>>),
+pub(super) enum SnapshotEntry<E> {
+    Own(Arc<ListenerSlot<E>>),
+    Pattern(Arc<ListenerSlot<dyn AnyEvent>>),
 }
 
 impl<E: AnyEvent> Snapshot<E> {
-    pub(super) fn of(entries: impl IntoIterator<Item = Entry<E>>) -> Self {
+    pub(super) fn of(entries: impl IntoIterator<Item = SnapshotEntry<E>>) -> Self {
         let entries: Box<[_]> = entries.into_iter().collect();
-        let calls = if entries.iter().all(Entry::is_by_ref) { Calls::ByRef } else { Calls::Shared };
+        let calls = if entries.iter().all(SnapshotEntry::is_by_ref) {
+            SnapshotCalls::ByRef
+        } else {
+            SnapshotCalls::Shared
+        };
         Self { entries, calls }
     }
 
     pub(super) fn stale() -> Self {
-        Self { entries: Box::default(), calls: Calls::Stale }
+        Self { entries: Box::default(), calls: SnapshotCalls::Stale }
     }
 }
 
-impl<E: AnyEvent> Entry<E> {
+impl<E: AnyEvent> SnapshotEntry<E> {
     #[inline]
-    pub(super) fn meta(&self) -> &Meta {
+    pub(super) fn meta(&self) -> &ListenerMeta {
         match self {
             Self::Own(slot) => &slot.meta,
             Self::Pattern(slot) => &slot.meta,
         }
     }
 
-    pub(super) fn into_listener(self) -> Arc<dyn Registered> {
+    pub(super) fn into_listener(self) -> Arc<dyn AnyListener> {
         match self {
             Self::Own(slot) => slot,
             Self::Pattern(slot) => slot,
@@ -58,13 +62,13 @@ impl<E: AnyEvent> Entry<E> {
 
     fn is_by_ref(&self) -> bool {
         match self {
-            Self::Own(slot) => matches!(slot.call, Call::Sync(_)),
-            Self::Pattern(slot) => matches!(slot.call, Call::Sync(_)),
+            Self::Own(slot) => matches!(slot.call, ListenerFn::Sync(_)),
+            Self::Pattern(slot) => matches!(slot.call, ListenerFn::Sync(_)),
         }
     }
 
     #[inline]
-    pub(super) fn call_by_ref(&self, event: &E) -> Result<(), Cause> {
+    pub(super) fn call_by_ref(&self, event: &E) -> Result<(), ListenerErrorCause> {
         match self {
             Self::Own(slot) => slot.call_by_ref(event),
             Self::Pattern(slot) => slot.call_by_ref(event),
@@ -79,7 +83,7 @@ impl<E: AnyEvent> Entry<E> {
     }
 }
 
-impl<E> Clone for Entry<E> {
+impl<E> Clone for SnapshotEntry<E> {
     fn clone(&self) -> Self {
         match self {
             Self::Own(slot) => Self::Own(Arc::clone(slot)),

@@ -2,17 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::inner::Inner;
+use super::shared::EmitterShared;
 use crate::observe::Stats;
 
 /// Counts of failed and dropped posted events, which no caller waits for.
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct EmitterCounters {
     pub(super) failed: AtomicU64,
     pub(super) dropped: AtomicU64,
 }
 
-impl Inner {
+impl EmitterShared {
     pub(super) fn stats(&self) -> Stats {
         let (topics, listeners, patterns) = self.count_listeners();
         Stats::new()

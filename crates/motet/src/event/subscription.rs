@@ -1,12 +1,12 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use super::hearing::let_go;
-use super::inner::Inner;
-use super::slot::Registered;
+use super::call::let_go;
+use super::shared::EmitterShared;
+use super::slot::AnyListener;
 use crate::task::Name;
 
-/// Keeps a listener on until it is dropped.
+/// KeepFn a listener on until it is dropped.
 ///
 /// A listener is also off when its scope has ended, when its emitter is closed and drained, and, if it was added for
 /// one event only, once it is called.
@@ -18,13 +18,13 @@ use crate::task::Name;
 pub struct Subscription {
     name: Name,
     /// Weak, so that a subscription that is kept does not keep the values of a listener that is off.
-    slot: Weak<dyn Registered>,
+    slot: Weak<dyn AnyListener>,
     /// Empty after `forever`, so that the drop leaves the listener on.
-    inner: Weak<Inner>,
+    inner: Weak<EmitterShared>,
 }
 
 impl Subscription {
-    pub(super) fn new(slot: &Arc<impl Registered + 'static>, inner: Weak<Inner>) -> Self {
+    pub(super) fn new(slot: &Arc<impl AnyListener + 'static>, inner: Weak<EmitterShared>) -> Self {
         Self { name: slot.meta().name.clone(), slot: Arc::downgrade(slot) as _, inner }
     }
 

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::slot::{Meta, Order, Registered, Slot};
-use super::snapshot::{Calls, Entry, Snapshot};
+use super::slot::{AnyListener, ListenerMeta, ListenerSlot, Order};
+use super::snapshot::{Snapshot, SnapshotCalls, SnapshotEntry};
 use super::{AnyEvent, Event};
 
 /// The listeners of one event type: a list that changes with each listener that is added or removed, and a snapshot of
@@ -23,7 +23,7 @@ pub(super) struct Topic<E> {
     /// The value of `snapshot` while the snapshot is stale.
     stale: Arc<Snapshot<E>>,
     /// No code of the user runs under this lock. A caller that changes the list also holds the registry.
-    listed: Mutex<BTreeMap<Order, Entry<E>>>,
+    listed: Mutex<BTreeMap<Order, SnapshotEntry<E>>>,
     /// The length of the list, which is read without the lock.
     count: AtomicUsize,
     warned: AtomicBool,
@@ -31,16 +31,16 @@ pub(super) struct Topic<E> {
 
 /// A listener or a snapshot that was removed. It holds values of the user, so it is dropped after all locks are
 /// released.
-pub(super) enum TakenOut {
-    Listener(Arc<dyn Registered>),
+pub(super) enum RemovedListener {
+    Listener(Arc<dyn AnyListener>),
     /// A snapshot that has become stale, with its listeners.
     Snapshot {
         _listeners: Arc<dyn Any + Send + Sync>,
     },
 }
 
-impl TakenOut {
-    pub(super) fn meta(&self) -> Option<&Meta> {
+impl RemovedListener {
+    pub(super) fn meta(&self) -> Option<&ListenerMeta> {
         match self {
             Self::Listener(listener) => Some(listener.meta()),
             Self::Snapshot { .. } => None,
@@ -49,8 +49,9 @@ impl TakenOut {
 }
 
 impl<E: AnyEvent> Topic<E> {
-    pub(super) fn new(patterns: impl Iterator<Item = Arc<Slot<dyn AnyEvent>>>) -> Self {
-        let listed: BTreeMap<_, _> = patterns.map(|slot| (slot.meta.order(), Entry::Pattern(slot))).collect();
+    pub(super) fn new(patterns: impl Iterator<Item = Arc<ListenerSlot<dyn AnyEvent>>>) -> Self {
+        let listed: BTreeMap<_, _> =
+            patterns.map(|slot| (slot.meta.order(), SnapshotEntry::Pattern(slot))).collect();
         let stale = Arc::new(Snapshot::stale());
         Self {
             snapshot: ArcSwap::new(Arc::clone(&stale)),
@@ -62,19 +63,20 @@ impl<E: AnyEvent> Topic<E> {
     }
 
     /// Adds a listener. Returns the snapshot that this made stale.
-    pub(super) fn add(&self, entry: Entry<E>) -> Option<TakenOut> {
+    pub(super) fn add(&self, entry: SnapshotEntry<E>) -> Option<RemovedListener> {
         let mut listed = self.listed();
         listed.insert(entry.meta().order(), entry);
         self.changed(&listed)
     }
 
     /// Marks the snapshot as stale, unless it is stale already.
-    fn changed(&self, listed: &BTreeMap<Order, Entry<E>>) -> Option<TakenOut> {
+    fn changed(&self, listed: &BTreeMap<Order, SnapshotEntry<E>>) -> Option<RemovedListener> {
         // Relaxed suffices: whatever informed a caller that a listener is on or off also synchronised with this store.
         // The emits of other callers are ordered before it.
         self.count.store(listed.len(), Ordering::Relaxed);
-        let is_stale = self.snapshot.load().calls == Calls::Stale;
-        (!is_stale).then(|| TakenOut::Snapshot { _listeners: self.snapshot.swap(Arc::clone(&self.stale)) })
+        let is_stale = self.snapshot.load().calls == SnapshotCalls::Stale;
+        (!is_stale)
+            .then(|| RemovedListener::Snapshot { _listeners: self.snapshot.swap(Arc::clone(&self.stale)) })
     }
 
     /// The current listeners.
@@ -82,8 +84,8 @@ impl<E: AnyEvent> Topic<E> {
     pub(super) fn listeners(&self) -> Guard<Arc<Snapshot<E>>> {
         let snapshot = self.snapshot.load();
         match snapshot.calls {
-            Calls::Stale => Guard::from_inner(self.refresh()),
-            Calls::ByRef | Calls::Shared => snapshot,
+            SnapshotCalls::Stale => Guard::from_inner(self.refresh()),
+            SnapshotCalls::ByRef | SnapshotCalls::Shared => snapshot,
         }
     }
 
@@ -93,7 +95,7 @@ impl<E: AnyEvent> Topic<E> {
         let listed = self.listed();
         // Another emit may have copied the list first.
         let snapshot = self.snapshot.load_full();
-        if snapshot.calls != Calls::Stale {
+        if snapshot.calls != SnapshotCalls::Stale {
             return snapshot;
         }
         let snapshot = Arc::new(Snapshot::of(listed.values().cloned()));
@@ -104,7 +106,7 @@ impl<E: AnyEvent> Topic<E> {
 
 impl<E> Topic<E> {
     #[inline]
-    pub(super) fn is_heard(&self) -> bool {
+    pub(super) fn has_listeners(&self) -> bool {
         self.len() > 0
     }
 
@@ -113,7 +115,7 @@ impl<E> Topic<E> {
         self.count.load(Ordering::Relaxed)
     }
 
-    fn listed(&self) -> MutexGuard<'_, BTreeMap<Order, Entry<E>>> {
+    fn listed(&self) -> MutexGuard<'_, BTreeMap<Order, SnapshotEntry<E>>> {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,11 +124,11 @@ impl<E> Topic<E> {
 pub(super) trait AnyTopic: Any + Send + Sync {
     fn event(&self) -> &'static str;
     fn len(&self) -> usize;
-    fn add_pattern(&self, slot: Arc<Slot<dyn AnyEvent>>) -> Option<TakenOut>;
+    fn add_pattern(&self, slot: Arc<ListenerSlot<dyn AnyEvent>>) -> Option<RemovedListener>;
     /// Removes the listener at `order`, if it is in the list.
-    fn remove(&self, order: Order, out: &mut Vec<TakenOut>);
+    fn remove(&self, order: Order, out: &mut Vec<RemovedListener>);
     /// Removes all listeners that are off.
-    fn remove_off(&self, out: &mut Vec<TakenOut>);
+    fn remove_off(&self, out: &mut Vec<RemovedListener>);
     /// Returns `true` the first time that the topic has more than `limit` listeners.
     fn outgrows(&self, limit: usize) -> bool;
 }
@@ -140,23 +142,23 @@ impl<E: Event> AnyTopic for Topic<E> {
         Self::len(self)
     }
 
-    fn add_pattern(&self, slot: Arc<Slot<dyn AnyEvent>>) -> Option<TakenOut> {
-        self.add(Entry::Pattern(slot))
+    fn add_pattern(&self, slot: Arc<ListenerSlot<dyn AnyEvent>>) -> Option<RemovedListener> {
+        self.add(SnapshotEntry::Pattern(slot))
     }
 
-    fn remove(&self, order: Order, out: &mut Vec<TakenOut>) {
+    fn remove(&self, order: Order, out: &mut Vec<RemovedListener>) {
         let mut listed = self.listed();
         if let Some(removed) = listed.remove(&order) {
             out.extend(self.changed(&listed));
-            out.push(TakenOut::Listener(removed.into_listener()));
+            out.push(RemovedListener::Listener(removed.into_listener()));
         }
     }
 
-    fn remove_off(&self, out: &mut Vec<TakenOut>) {
+    fn remove_off(&self, out: &mut Vec<RemovedListener>) {
         let mut listed = self.listed();
         let before = out.len();
         let off = listed.extract_if(.., |_, entry| !entry.meta().is_on());
-        out.extend(off.map(|(_, entry)| TakenOut::Listener(entry.into_listener())));
+        out.extend(off.map(|(_, entry)| RemovedListener::Listener(entry.into_listener())));
         if out.len() > before {
             out.extend(self.changed(&listed));
         }

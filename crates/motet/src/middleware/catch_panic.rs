@@ -1,14 +1,13 @@
-use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{BoxFuture, Middleware, Next};
+use super::{BoxFuture, Middleware, Next, PanicError};
 use crate::mutant;
 use crate::task::Name;
 use crate::task::caught::Caught;
 use crate::task::core::panic_words;
 
-/// Returns a part that turns a panic of the inner parts into an error: an `E` with `From<Panicked>`.
+/// Returns a part that turns a panic of the inner parts into an error: an `E` with `From<PanicError>`.
 ///
 /// The future that panicked is dropped before the answer is returned. The panic hook reports the panic as usual.
 ///
@@ -37,26 +36,28 @@ pub fn catch_panic() -> CatchPanic {
 }
 
 /// Returns a part that turns a panic of the inner parts into the answer that `answer` returns: for answers that are not
-/// a `Result`, or errors without `From<Panicked>`. Otherwise like [`catch_panic`].
-pub fn catch_panic_with<R, F: Fn(Panicked) -> R>(answer: F) -> CatchPanicWith<F> {
+/// a `Result`, or errors without `From<PanicError>`. Otherwise like [`catch_panic`].
+pub fn catch_panic_with<R, F: Fn(PanicError) -> R>(answer: F) -> CatchPanicWith<F> {
     CatchPanicWith(answer)
 }
 
 /// The part that [`catch_panic`] returns.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a part does nothing until a chain has it"]
+#[allow(unnameable_types, reason = "users pass it to `Chain::with`")]
 pub struct CatchPanic(());
 
 /// The part that [`catch_panic_with`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
+#[allow(unnameable_types, reason = "users pass it to `Chain::with`")]
 pub struct CatchPanicWith<F>(F);
 
 impl<Q, T, E> Middleware<Q, Result<T, E>> for CatchPanic
 where
     Q: Send + 'static,
     T: Send + 'static,
-    E: From<Panicked> + Send + 'static,
+    E: From<PanicError> + Send + 'static,
 {
     fn handle(self: Arc<Self>, request: Q, next: Next<Q, Result<T, E>>) -> BoxFuture<Result<T, E>> {
         Box::pin(async move { caught(request, next).await.unwrap_or_else(|panicked| Err(panicked.into())) })
@@ -71,7 +72,7 @@ impl<Q, R, F> Middleware<Q, R> for CatchPanicWith<F>
 where
     Q: Send + 'static,
     R: Send + 'static,
-    F: Fn(Panicked) -> R + Send + Sync + 'static,
+    F: Fn(PanicError) -> R + Send + Sync + 'static,
 {
     fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
         Box::pin(async move { caught(request, next).await.unwrap_or_else(|panicked| self.0(panicked)) })
@@ -82,37 +83,15 @@ where
     }
 }
 
-async fn caught<Q: Send + 'static, R: Send + 'static>(request: Q, next: Next<Q, R>) -> Result<R, Panicked> {
+async fn caught<Q: Send + 'static, R: Send + 'static>(request: Q, next: Next<Q, R>) -> Result<R, PanicError> {
     // A part that forwards may panic before it returns a future: the block catches this panic too.
     let inside = async move { next.run(request).await };
     if mutant!("middleware.let_panics_out") {
         return Ok(inside.await);
     }
     let outcome = Caught::new(inside).await;
-    outcome.map_err(|payload| Panicked { message: panic_words(payload) })
+    outcome.map_err(|payload| PanicError::new(panic_words(payload)))
 }
-
-/// The error of a call that panicked inside of a [`catch_panic`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Panicked {
-    message: String,
-}
-
-impl Panicked {
-    /// The message of the panic.
-    #[must_use]
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-}
-
-impl fmt::Display for Panicked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the call panicked: {}", self.message)
-    }
-}
-
-impl Error for Panicked {}
 
 impl<F> fmt::Debug for CatchPanicWith<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

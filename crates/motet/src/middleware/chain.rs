@@ -1,10 +1,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::adapter::Adapter;
-use super::built::Built;
-use super::endpoint::{Endpoint, WithContext};
-use super::{Context, Description, Handler, Middleware, Next, NoSuchPart, Part, PartDescription};
+use super::description::PartDescription;
+use super::endpoint::{Adapter, Endpoint, WithContext};
+use super::handler::BuiltChain;
+use super::part::Part;
+use super::{ChainDescription, Context, Handler, Middleware, Next, UnknownPartError};
 
 /// A list of parts around a handler, in the order in which they are added: the first part is outermost, sees the
 /// request first and the answer last.
@@ -34,7 +35,7 @@ use super::{Context, Description, Handler, Middleware, Next, NoSuchPart, Part, P
 pub struct Chain<Q: 'static, R: 'static, CallQ: 'static = Q, CallR: 'static = R> {
     parts: Vec<Part<Q, R>>,
     /// The parts of the outer chains, which are over other types.
-    outside: Description,
+    outside: ChainDescription,
     /// Puts the outer chains around a handler.
     enclose: Arc<Enclose<Q, R, CallQ, CallR>>,
 }
@@ -44,7 +45,7 @@ type Enclose<Q, R, CallQ, CallR> = dyn Fn(Handler<Q, R>) -> Handler<CallQ, CallR
 impl<Q: 'static, R: 'static> Chain<Q, R> {
     /// Creates a chain without parts.
     pub fn new() -> Self {
-        Self { parts: Vec::new(), outside: Description::default(), enclose: Arc::new(|handler| handler) }
+        Self { parts: Vec::new(), outside: ChainDescription::default(), enclose: Arc::new(|handler| handler) }
     }
 }
 
@@ -55,16 +56,19 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
         self
     }
 
-    /// Adds a part if `condition` is `true`, for example if a setting enables it.
-    pub fn with_if(self, condition: bool, part: impl Middleware<Q, R>) -> Self {
-        if condition { self.with(part) } else { self }
+    /// Adds a part if there is one, for example if a setting enables it: `with_option(enabled.then(|| log))`.
+    pub fn with_option(self, part: Option<impl Middleware<Q, R>>) -> Self {
+        match part {
+            Some(part) => self.with(part),
+            None => self,
+        }
     }
 
     /// Adds a part around the part with the name `name`. If several parts have this name, the outermost is used.
     ///
     /// # Errors
-    /// [`NoSuchPart`] if the chain has no such part. Parts outside of an [`adapt`](Self::adapt) have other types, and
-    /// are not searched.
+    /// [`UnknownPartError`] if the chain has no such part. Parts outside of an [`adapt`](Self::adapt) have other types,
+    /// and are not searched.
     ///
     /// # Examples
     /// ```
@@ -78,8 +82,12 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
     /// let error = chain.insert_before("retry", log).unwrap_err();
     /// assert_eq!(error.to_string(), "the chain has no part `retry`; it has `outer`, `log`");
     /// ```
-    pub fn insert_before(mut self, name: &str, part: impl Middleware<Q, R>) -> Result<Self, NoSuchPart> {
-        let at = self.place(name)?;
+    pub fn insert_before(
+        mut self,
+        name: &str,
+        part: impl Middleware<Q, R>,
+    ) -> Result<Self, UnknownPartError> {
+        let at = self.position(name)?;
         self.parts.insert(at, part.into_part());
         Ok(self)
     }
@@ -88,15 +96,15 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
     ///
     /// # Errors
     /// As [`insert_before`](Self::insert_before).
-    pub fn insert_after(mut self, name: &str, part: impl Middleware<Q, R>) -> Result<Self, NoSuchPart> {
-        let at = self.place(name)?;
+    pub fn insert_after(mut self, name: &str, part: impl Middleware<Q, R>) -> Result<Self, UnknownPartError> {
+        let at = self.position(name)?;
         self.parts.insert(at + 1, part.into_part());
         Ok(self)
     }
 
-    fn place(&self, name: &str) -> Result<usize, NoSuchPart> {
-        let place = self.parts.iter().position(|part| part.description.name == name);
-        place.ok_or_else(|| NoSuchPart::new(name, self.parts.iter().map(|part| &part.description)))
+    fn position(&self, name: &str) -> Result<usize, UnknownPartError> {
+        let position = self.parts.iter().position(|part| part.description.name == name);
+        position.ok_or_else(|| UnknownPartError::new(name, self.parts.iter().map(|part| &part.description)))
     }
 
     /// Changes the types: all parts that are added after this call take requests of type `A` and return answers of type
@@ -153,7 +161,7 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
     #[must_use]
     pub fn to(self, handler: impl Endpoint<Q, R>) -> Handler<CallQ, CallR> {
         let Self { parts, enclose, .. } = self;
-        enclose(Handler(Arc::new(Built::new(parts, handler))))
+        enclose(Handler(Arc::new(BuiltChain::new(parts, handler))))
     }
 
     /// Ends the chain with a handler that reads values which parts have added to the context.
@@ -168,7 +176,7 @@ impl<Q: 'static, R: 'static, CallQ: 'static, CallR: 'static> Chain<Q, R, CallQ, 
 
     /// The parts of the chain, outermost first.
     #[must_use]
-    pub fn describe(&self) -> Description {
+    pub fn describe(&self) -> ChainDescription {
         let mut description = self.outside.clone();
         self.parts.iter().for_each(|part| description.push(part.description.clone()));
         description

@@ -2,7 +2,7 @@ use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::sync::Arc;
 
-use super::policy::Mark;
+use super::policy::AttemptOutcome;
 
 /// Values that a part passes to the inner parts of a call, beside the request. A value is looked up by its type.
 ///
@@ -40,16 +40,16 @@ use super::policy::Mark;
 /// ```
 #[derive(Clone, Default)]
 pub struct Context {
-    values: Option<Arc<Entry>>,
+    values: Option<Arc<ContextEntry>>,
     /// Set by the policies around this part.
-    pub(super) mark: Option<Arc<Mark>>,
+    pub(super) outcome: Option<Arc<AttemptOutcome>>,
 }
 
-struct Entry<T: ?Sized = dyn Any + Send + Sync> {
+struct ContextEntry<T: ?Sized = dyn Any + Send + Sync> {
     // Stored beside the value: `type_id()` of the value would be a virtual call.
     id: TypeId,
     name: &'static str,
-    around: Option<Arc<Entry>>,
+    around: Option<Arc<ContextEntry>>,
     value: T,
 }
 
@@ -57,15 +57,15 @@ impl Context {
     /// Creates an empty context.
     #[must_use]
     pub const fn new() -> Self {
-        Self { values: None, mark: None }
+        Self { values: None, outcome: None }
     }
 
     /// Adds a value. It hides a value of the same type that was added before.
     #[must_use]
     pub fn with<T: Send + Sync + 'static>(self, value: T) -> Self {
         let (id, name) = (TypeId::of::<T>(), type_name::<T>());
-        let entry = Entry { id, name, around: self.values, value };
-        Self { values: Some(Arc::new(entry)), mark: self.mark }
+        let entry = ContextEntry { id, name, around: self.values, value };
+        Self { values: Some(Arc::new(entry)), outcome: self.outcome }
     }
 
     /// Returns the value of type `T` that was added last, if there is one.
@@ -81,13 +81,13 @@ impl Context {
         self.values.is_none()
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
+    fn entries(&self) -> impl Iterator<Item = &ContextEntry> {
         std::iter::successors(self.values.as_deref(), |entry| entry.around.as_deref())
     }
 }
 
 /// Frees the nested values in a loop, so that a long context does not overflow the stack.
-impl<T: ?Sized> Drop for Entry<T> {
+impl<T: ?Sized> Drop for ContextEntry<T> {
     fn drop(&mut self) {
         let mut next = self.around.take();
         while let Some(mut entry) = next {

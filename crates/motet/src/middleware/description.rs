@@ -14,26 +14,25 @@ use crate::task::Name;
 ///
 /// let handler = Chain::new().with(log).with(named("again", log)).to(double);
 /// assert_eq!(handler.describe().to_string(), "log > again > double");
-/// assert_eq!(handler.describe().parts()[1].name, "again");
+/// assert_eq!(handler.describe().parts().nth(1), Some(("again", "")));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Description(Vec<PartDescription>);
+pub struct ChainDescription(Vec<PartDescription>);
 
 /// A part of a chain, or its handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PartDescription {
-    /// The name of the part.
-    pub name: Name,
+pub(super) struct PartDescription {
+    pub(super) name: Name,
     /// The settings of the part; empty if it has none.
-    pub settings: String,
+    pub(super) settings: String,
 }
 
-impl Description {
-    /// The parts, outermost first; the last one is the handler.
+impl ChainDescription {
+    /// The name and the settings of each part, outermost first; the last part is the handler. The settings are empty if
+    /// the part has none.
     #[must_use]
-    pub fn parts(&self) -> &[PartDescription] {
-        &self.0
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|part| (part.name.as_str(), part.settings.as_str()))
     }
 
     pub(super) fn push(&mut self, part: PartDescription) {
@@ -52,7 +51,7 @@ impl PartDescription {
     }
 }
 
-impl fmt::Display for Description {
+impl fmt::Display for ChainDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, part) in self.0.iter().enumerate() {
             if at > 0 {

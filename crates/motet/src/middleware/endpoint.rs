@@ -1,6 +1,10 @@
-use super::{BoxFuture, Context, Description, Handler, PartDescription};
+use std::sync::Arc;
+
+use super::description::PartDescription;
+use super::{BoxFuture, ChainDescription, Context, Handler, Next};
 
 /// The end of a chain: an `async fn` from the request to the answer, or a [`Handler`].
+#[allow(unnameable_types, reason = "implemented for all handlers, and not by users")]
 #[diagnostic::on_unimplemented(
     message = "a chain for requests `{Q}` and answers `{R}` cannot end in this value",
     label = "not a handler",
@@ -12,7 +16,7 @@ pub trait Endpoint<Q: 'static, R: 'static>: Send + Sync + 'static {
     fn call(&self, request: Q, context: Context) -> BoxFuture<R>;
 
     #[doc(hidden)]
-    fn describe(&self, inside: &mut Description);
+    fn describe(&self, inside: &mut ChainDescription);
 
     #[doc(hidden)]
     fn has_policies(&self) -> bool {
@@ -30,7 +34,7 @@ where
         Box::pin(self(request))
     }
 
-    fn describe(&self, inside: &mut Description) {
+    fn describe(&self, inside: &mut ChainDescription) {
         inside.push(PartDescription::of::<F>());
     }
 }
@@ -40,7 +44,7 @@ impl<Q: 'static, R: 'static> Endpoint<Q, R> for Handler<Q, R> {
         self.call_with(request, context)
     }
 
-    fn describe(&self, inside: &mut Description) {
+    fn describe(&self, inside: &mut ChainDescription) {
         inside.append(Self::describe(self));
     }
 
@@ -61,7 +65,33 @@ where
         Box::pin(self.0(request, context))
     }
 
-    fn describe(&self, inside: &mut Description) {
+    fn describe(&self, inside: &mut ChainDescription) {
         inside.push(PartDescription::of::<F>());
+    }
+}
+
+/// Connects a chain with an inner chain over other types; the endpoint of the outer chain.
+pub(super) struct Adapter<A: 'static, B: 'static, F> {
+    pub(super) adapt: Arc<F>,
+    pub(super) inside: Handler<A, B>,
+}
+
+impl<Q: 'static, R: 'static, A: 'static, B: 'static, F, Fut> Endpoint<Q, R> for Adapter<A, B, F>
+where
+    F: Fn(Q, Next<A, B>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = R> + Send + 'static,
+{
+    fn call(&self, request: Q, context: Context) -> BoxFuture<R> {
+        let next = Next { built: Arc::clone(&self.inside.0), at: 0, context };
+        Box::pin((self.adapt)(request, next))
+    }
+
+    fn describe(&self, inside: &mut ChainDescription) {
+        inside.push(PartDescription::of::<F>());
+        inside.append(self.inside.describe());
+    }
+
+    fn has_policies(&self) -> bool {
+        self.inside.0.has_policies(0)
     }
 }

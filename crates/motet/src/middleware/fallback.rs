@@ -32,6 +32,7 @@ where
 /// The part that [`fallback`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
+#[allow(unnameable_types, reason = "users pass it to `Chain::with`")]
 pub struct Fallback<F>(F);
 
 impl<Q, T, E, F, Fut> Middleware<Q, Result<T, E>> for Fallback<F>

@@ -1,8 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::built::Built;
-use super::{BoxFuture, Context, Description, Next};
+use super::endpoint::Endpoint;
+use super::part::Part;
+use super::{BoxFuture, ChainDescription, Context, Next};
 
 /// A chain with its handler, ready to be called.
 ///
@@ -21,7 +22,7 @@ use super::{BoxFuture, Context, Description, Next};
 /// # Ok(())
 /// # }
 /// ```
-pub struct Handler<Q: 'static, R: 'static>(pub(super) Arc<Built<Q, R>>);
+pub struct Handler<Q: 'static, R: 'static>(pub(super) Arc<BuiltChain<Q, R>>);
 
 impl<Q: 'static, R: 'static> Handler<Q, R> {
     /// Passes a request through the parts to the handler, and returns the answer.
@@ -54,7 +55,7 @@ impl<Q: 'static, R: 'static> Handler<Q, R> {
 impl<Q: 'static, R: 'static> Handler<Q, R> {
     /// The parts of the chain and its handler, outermost first.
     #[must_use]
-    pub fn describe(&self) -> Description {
+    pub fn describe(&self) -> ChainDescription {
         self.0.description.clone()
     }
 }
@@ -68,5 +69,32 @@ impl<Q: 'static, R: 'static> Clone for Handler<Q, R> {
 impl<Q: 'static, R: 'static> fmt::Debug for Handler<Q, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Handler({})", self.0.description)
+    }
+}
+
+/// The parts and the handler of a chain, shared by the clones of a [`Handler`].
+pub(super) struct BuiltChain<Q: 'static, R: 'static> {
+    pub(super) parts: Box<[Part<Q, R>]>,
+    pub(super) endpoint: Box<dyn Endpoint<Q, R>>,
+    pub(super) description: ChainDescription,
+    /// From this index on, the chain has no policies.
+    quiet_from: usize,
+}
+
+impl<Q: 'static, R: 'static> BuiltChain<Q, R> {
+    pub(super) fn new(parts: Vec<Part<Q, R>>, endpoint: impl Endpoint<Q, R>) -> Self {
+        let mut description = ChainDescription::default();
+        parts.iter().for_each(|part| description.push(part.description.clone()));
+        endpoint.describe(&mut description);
+        let quiet_from = match endpoint.has_policies() {
+            true => usize::MAX,
+            false => parts.iter().rposition(|part| part.policy).map_or(0, |last| last + 1),
+        };
+        Self { parts: parts.into(), endpoint: Box::new(endpoint), description, quiet_from }
+    }
+
+    /// Returns `true` if a part at `at` or further inside is a policy, which may end calls by itself.
+    pub(super) fn has_policies(&self, at: usize) -> bool {
+        at < self.quiet_from
     }
 }

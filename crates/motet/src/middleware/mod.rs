@@ -35,8 +35,8 @@
 //! # }
 //! ```
 //!
-//! A [`Chain`] puts its parts around a handler in the order in which they are added: the first part is outermost, sees the
-//! request first and the answer last.
+//! A [`Chain`] puts its parts around a handler in the order in which they are added: the first part is outermost, sees
+//! the request first and the answer last.
 //!
 //! | You want to | Use |
 //! |---|---|
@@ -51,8 +51,8 @@
 //! | guard one call without a chain | [`Pipeline`](crate::resilience::Pipeline) |
 //!
 //! # Guarantees
-//! - **Task.** A call spawns no task. It is one future in the caller's task, and its parts run nested in each other, so that
-//!   they share the task's scope, task-locals and spans.
+//! - **Task.** A call spawns no task. It is one future in the caller's task, and its parts run nested in each other, so
+//!   that they share the task's scope, task-locals and spans.
 //! - **Cancellation.** Dropping a call drops its parts and its handler at their current await, the innermost first.
 //! - **Panics** propagate to the caller.
 //! - **Readiness.** There is no readiness to poll before a call: a part with a limit waits inside of the call.
@@ -60,15 +60,13 @@
 //! - **Order.** [`Handler::describe`] returns the parts in their order.
 //!
 //! # Cost
-//! A call costs one allocation per part and one for the handler, each for a future whose type the other parts do not know. A
-//! part that returns the future of [`Next::run`] allocates nothing. Functions, and closures that capture nothing, share one
-//! reference count of the chain per call; every other part costs one more.
+//! A call costs one allocation per part and one for the handler, each for a future whose type the other parts do not
+//! know. A part that returns the future of [`Next::run`] allocates nothing. Functions, and closures that capture
+//! nothing, share one reference count of the chain per call; every other part costs one more.
 //!
-//! A call polls its parts nested in each other: a thousand small parts fit into the default stack of a thread, 2 MiB, in a
-//! debug build. Chains are built and dropped without recursion. A chain inside of a chain counts as one more part.
+//! A call polls its parts nested in each other: a thousand small parts fit into the default stack of a thread, 2 MiB,
+//! in a debug build. Chains are built and dropped without recursion. A chain inside of a chain counts as one more part.
 
-mod adapter;
-mod built;
 mod catch_panic;
 mod chain;
 mod context;
@@ -80,30 +78,27 @@ mod handler;
 mod named;
 mod next;
 mod part;
-pub mod policy;
+mod policy;
 mod watch;
 mod with_state;
 
 use std::pin::Pin;
 
-pub use catch_panic::{CatchPanic, CatchPanicWith, Panicked, catch_panic, catch_panic_with};
+pub use catch_panic::{catch_panic, catch_panic_with};
 pub use chain::Chain;
 pub use context::Context;
-pub use description::{Description, PartDescription};
-pub use endpoint::Endpoint;
-pub use error::NoSuchPart;
-pub use fallback::{Fallback, fallback};
+pub use description::ChainDescription;
+pub use error::{PanicError, UnknownPartError};
+pub use fallback::fallback;
 pub use handler::Handler;
-pub use named::{Named, named};
+pub use named::named;
 pub use next::Next;
-pub use part::{Middleware, Part};
+pub use part::Middleware;
 pub use policy::{
     Policies, PolicyError, adaptive_limit, breaker, bulkhead, hedge, pipeline, rate_limit, retry, timeout,
 };
-pub use watch::{
-    End, Ended, Errs, Judge, JudgedBy, Measured, Metrics, MetricsStats, Trace, Watch, metrics, trace, watch,
-};
-pub use with_state::{WithState, with_state};
+pub use watch::{CallEnd, Metrics, MetricsStats, metrics, metrics_with, trace, watch};
+pub use with_state::with_state;
 
 /// The boxed future of a call or of the inner parts.
 pub type BoxFuture<R> = Pin<Box<dyn Future<Output = R> + Send>>;

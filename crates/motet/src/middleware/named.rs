@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use super::{BoxFuture, Middleware, Next, Part};
+use super::part::Part;
+use super::{BoxFuture, Middleware, Next};
 use crate::task::Name;
 
 /// Renames a part, for [`Chain::describe`](super::Chain::describe) and
@@ -12,6 +13,7 @@ pub fn named<M>(name: impl Into<Name>, part: M) -> Named<M> {
 /// The part that [`named`] returns.
 #[derive(Debug, Clone)]
 #[must_use = "a part does nothing until a chain has it"]
+#[allow(unnameable_types, reason = "users pass it to `Chain::with`")]
 pub struct Named<M> {
     name: Name,
     part: Arc<M>,

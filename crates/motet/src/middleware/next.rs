@@ -1,8 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::built::Built;
-use super::part::Run;
+use super::handler::BuiltChain;
+use super::part::PartRun;
 use super::{BoxFuture, Context};
 use crate::mutant;
 use crate::sim::Site;
@@ -12,7 +12,7 @@ use crate::sim::Site;
 /// `Next` is owned, so that a plain `async fn` can take it and its future is `Send`. A part that does not
 /// [run](Self::run) it answers the request by itself. A clone runs the same inner parts again, for example for a retry.
 pub struct Next<Q: 'static, R: 'static> {
-    pub(super) built: Arc<Built<Q, R>>,
+    pub(super) built: Arc<BuiltChain<Q, R>>,
     pub(super) at: usize,
     pub(super) context: Context,
 }
@@ -37,14 +37,17 @@ impl<Q: 'static, R: 'static> Next<Q, R> {
         let Some(part) = self.built.parts.get(self.at) else {
             return self.built.endpoint.call(request, self.context);
         };
-        self.at += if mutant!("middleware.skip_part") { 2 } else { 1 };
+        self.at += 1;
+        if mutant!("middleware.skip_part") {
+            self.at += 1;
+        }
         match &part.run {
             // A part without state needs no reference count of its own: the whole call costs one count.
-            Run::Free(part) => {
+            PartRun::Stateless(part) => {
                 let part = *part;
-                part.call(request, self)
+                part(request, self)
             }
-            Run::Shared(part) => Arc::clone(part).handle(request, self),
+            PartRun::Shared(part) => Arc::clone(part).handle(request, self),
         }
     }
 
@@ -66,19 +69,17 @@ impl<Q: 'static, R: 'static> Next<Q, R> {
 
 impl<Q: 'static, R: 'static> Clone for Next<Q, R> {
     fn clone(&self) -> Self {
-        let context = match mutant!("middleware.clone_without_context") {
-            true => Context::new(),
-            false => self.context.clone(),
-        };
+        let mut context = self.context.clone();
+        if mutant!("middleware.clone_without_context") {
+            context = Context::new();
+        }
         Self { built: Arc::clone(&self.built), at: self.at, context }
     }
 }
 
 impl<Q: 'static, R: 'static> fmt::Debug for Next<Q, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inside = self.built.description.parts().get(self.at..).unwrap_or_default();
-        f.debug_tuple("Next")
-            .field(&inside.iter().map(|part| part.name.as_str()).collect::<Vec<_>>())
-            .finish()
+        let inner: Vec<_> = self.built.description.parts().skip(self.at).map(|(name, _)| name).collect();
+        f.debug_tuple("Next").field(&inner).finish()
     }
 }

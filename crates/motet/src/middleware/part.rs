@@ -2,7 +2,8 @@ use std::any::type_name;
 use std::mem::needs_drop;
 use std::sync::Arc;
 
-use super::{BoxFuture, Next, PartDescription};
+use super::description::PartDescription;
+use super::{BoxFuture, Next};
 use crate::task::Name;
 
 /// A part of a chain: it receives a request and [`Next`], and decides whether and how often the inner parts are called.
@@ -90,39 +91,30 @@ where
         }
         let description = PartDescription { name: self.name(), settings: self.settings() };
         // A function, or a closure that captures nothing, has size zero: the leaked box allocates nothing.
-        Part { description, run: Run::Free(Box::leak(Box::new(self))), policy: false }
+        let call: &'static PartFn<Q, R> = Box::leak(Box::new(move |request: Q, next: Next<Q, R>| {
+            let answer: BoxFuture<R> = Box::pin(self(request, next));
+            answer
+        }));
+        Part { description, run: PartRun::Stateless(call), policy: false }
     }
 }
 
 /// A [`Middleware`] in the form in which a chain stores it.
+#[allow(unnameable_types, reason = "between a middleware and its chain")]
 pub struct Part<Q: 'static, R: 'static> {
     pub(super) description: PartDescription,
-    pub(super) run: Run<Q, R>,
+    pub(super) run: PartRun<Q, R>,
     /// `true` for a policy, which reports to outer policies when it ends a call.
     pub(super) policy: bool,
 }
 
-pub(super) enum Run<Q: 'static, R: 'static> {
-    /// The part has no state.
-    Free(&'static dyn Free<Q, R>),
+pub(super) enum PartRun<Q: 'static, R: 'static> {
+    /// A function without state, which is called by reference while its chain is moved into the call.
+    Stateless(&'static PartFn<Q, R>),
     Shared(Arc<dyn Middleware<Q, R>>),
 }
 
-/// A middleware that is called by reference while its chain is moved into the call.
-pub(super) trait Free<Q: 'static, R: 'static>: Send + Sync {
-    fn call(&self, request: Q, next: Next<Q, R>) -> BoxFuture<R>;
-}
-
-impl<Q: 'static, R: 'static, F, Fut> Free<Q, R> for F
-where
-    F: Fn(Q, Next<Q, R>) -> Fut + Send + Sync,
-    Fut: Future<Output = R> + Send + 'static,
-{
-    #[inline]
-    fn call(&self, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
-        Box::pin(self(request, next))
-    }
-}
+type PartFn<Q, R> = dyn Fn(Q, Next<Q, R>) -> BoxFuture<R> + Send + Sync;
 
 impl<Q: 'static, R: 'static> Part<Q, R> {
     pub(super) fn shared(middleware: impl Middleware<Q, R>) -> Self {
@@ -131,15 +123,15 @@ impl<Q: 'static, R: 'static> Part<Q, R> {
 
     pub(super) fn of(middleware: Arc<impl Middleware<Q, R>>) -> Self {
         let description = PartDescription { name: middleware.name(), settings: middleware.settings() };
-        Self { description, run: Run::Shared(middleware), policy: false }
+        Self { description, run: PartRun::Shared(middleware), policy: false }
     }
 }
 
 impl<Q: 'static, R: 'static> Clone for Part<Q, R> {
     fn clone(&self) -> Self {
         let run = match &self.run {
-            Run::Free(part) => Run::Free(*part),
-            Run::Shared(part) => Run::Shared(Arc::clone(part)),
+            PartRun::Stateless(part) => PartRun::Stateless(*part),
+            PartRun::Shared(part) => PartRun::Shared(Arc::clone(part)),
         };
         Self { description: self.description.clone(), run, policy: self.policy }
     }

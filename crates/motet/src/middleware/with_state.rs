@@ -38,6 +38,7 @@ pub fn with_state<S, F>(state: S, function: F) -> WithState<S, F> {
 /// The part that [`with_state`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
+#[allow(unnameable_types, reason = "users pass it to `Chain::with`")]
 pub struct WithState<S, F> {
     state: S,
     function: F,

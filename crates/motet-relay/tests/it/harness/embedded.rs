@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use motet::event::{AnyEvent, Subscription};
+use motet::event::{AnyEvent, Pattern, Subscription};
 use motet_relay::{Config, RunError};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -37,10 +37,11 @@ impl Embedded {
         let relay = tokio::spawn(async move {
             let mut listening: Option<Subscription> = None;
             let ready = |relay: &motet_relay::Relay| {
-                let listener = relay.lifecycle().on_pattern("test", ">", move |event| {
-                    into.lock().unwrap().push(event);
-                    async {}
-                });
+                let listener =
+                    relay.lifecycle().on_pattern("test", Pattern::parse(">").unwrap(), move |event| {
+                        into.lock().unwrap().push(event);
+                        async {}
+                    });
                 listening = listener.ok();
                 ready.send((relay.address(), relay.new_api_key().unwrap().to_owned())).unwrap();
             };

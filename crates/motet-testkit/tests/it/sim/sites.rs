@@ -154,7 +154,7 @@ fn every_kind_of_wait_has_its_name_and_line() {
         (
             "emitter",
             waits(|scope| async move {
-                let emitter = Emitter::builder().named("news").build(&scope);
+                let emitter = Emitter::builder(&scope).name("news").build();
                 drop(emitter.next::<Tick>().await); // emitter
             }),
         ),

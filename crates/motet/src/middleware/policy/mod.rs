@@ -11,20 +11,15 @@ macro_rules! opaque {
     };
 }
 
+mod attempt_outcome;
+mod convert;
 mod error;
 mod forward;
-mod mark;
 mod parts;
 mod policies;
 mod replay;
-mod run;
-mod settle;
 
+pub(super) use attempt_outcome::AttemptOutcome;
 pub use error::PolicyError;
-pub use forward::{Forward, Inside};
-pub(super) use mark::Mark;
 pub use parts::{adaptive_limit, breaker, bulkhead, hedge, rate_limit, retry, timeout};
 pub use policies::{Policies, pipeline};
-pub use replay::{Attempts, Cloned, Once, Replay, ReplayBy};
-pub use run::RunsWith;
-pub use settle::{IntoError, OrAnswer, OrError, Settle};

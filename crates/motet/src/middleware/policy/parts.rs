@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::convert::IntoError;
 use super::replay::{Cloned, Once};
-use super::settle::IntoError;
 use super::{Policies, pipeline};
 use crate::resilience::pipeline::{End, Layer};
 use crate::resilience::{
@@ -11,7 +11,7 @@ use crate::resilience::{
 };
 
 /// The part of a single policy.
-type One<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, IntoError, R>;
+type SinglePolicy<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, IntoError, R>;
 
 /// Returns a part that limits how long the inner parts may run. After `within` their future is dropped, and then the
 /// answer is created.
@@ -33,7 +33,7 @@ type One<P, R = Once> = Policies<Layer<P, End>, ErrorsAreRetryable, IntoError, R
 /// # Ok(())
 /// # }
 /// ```
-pub fn timeout(within: Duration) -> One<Timeout> {
+pub fn timeout(within: Duration) -> SinglePolicy<Timeout> {
     pipeline(Pipeline::new().timeout(within))
 }
 
@@ -63,7 +63,7 @@ pub fn timeout(within: Duration) -> One<Timeout> {
 /// # Ok(())
 /// # }
 /// ```
-pub fn retry(retry: Retry) -> One<Retry, Cloned> {
+pub fn retry(retry: Retry) -> SinglePolicy<Retry, Cloned> {
     pipeline(Pipeline::new().retry(retry))
 }
 
@@ -71,26 +71,26 @@ pub fn retry(retry: Retry) -> One<Retry, Cloned> {
 /// see [`Hedge`].
 ///
 /// The request must be `Clone`, or [`replay_by`](Policies::replay_by) must provide a copy.
-pub fn hedge(hedge: Hedge) -> One<Hedge, Cloned> {
+pub fn hedge(hedge: Hedge) -> SinglePolicy<Hedge, Cloned> {
     pipeline(Pipeline::new().hedge(hedge))
 }
 
 /// Returns a part that rejects calls while the inner parts fail too often: see [`CircuitBreaker`].
-pub fn breaker(breaker: CircuitBreaker) -> One<CircuitBreaker> {
+pub fn breaker(breaker: CircuitBreaker) -> SinglePolicy<CircuitBreaker> {
     pipeline(Pipeline::new().breaker(breaker))
 }
 
 /// Returns a part that limits the number of concurrent calls of the inner parts: see [`Bulkhead`].
-pub fn bulkhead(bulkhead: Bulkhead) -> One<Bulkhead> {
+pub fn bulkhead(bulkhead: Bulkhead) -> SinglePolicy<Bulkhead> {
     pipeline(Pipeline::new().bulkhead(bulkhead))
 }
 
 /// Returns a part that limits the number of calls of the inner parts per time: see [`RateLimiter`].
-pub fn rate_limit(limiter: RateLimiter) -> One<RateLimiter> {
+pub fn rate_limit(limiter: RateLimiter) -> SinglePolicy<RateLimiter> {
     pipeline(Pipeline::new().rate_limit(limiter))
 }
 
 /// Returns a part that adapts the number of concurrent calls to the latency of the inner parts: see [`AdaptiveLimit`].
-pub fn adaptive_limit(limit: AdaptiveLimit) -> One<AdaptiveLimit> {
+pub fn adaptive_limit(limit: AdaptiveLimit) -> SinglePolicy<AdaptiveLimit> {
     pipeline(Pipeline::new().adaptive_limit(limit))
 }

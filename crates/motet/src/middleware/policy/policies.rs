@@ -2,13 +2,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::PolicyError;
+use super::convert::{Convert, IntoError, OrAnswer, OrError, into_answer};
 use super::forward::Forward;
 use super::replay::{Attempts, Once, Replay, ReplayBy};
-use super::run::RunsWith;
-use super::settle::{IntoError, OrAnswer, OrError, Settle, settle};
-use crate::middleware::{BoxFuture, Middleware, Next, Part};
-use crate::resilience::pipeline::Describe;
-use crate::resilience::{Class, ErrorsAreRetryable, Pipeline, PolicyEvent, PolicyKind};
+use crate::middleware::part::Part;
+use crate::middleware::{BoxFuture, Middleware, Next};
+use crate::resilience::pipeline::{Describe, Direct, Layers, Operate, Run};
+use crate::resilience::{Class, Classify, Error, ErrorsAreRetryable, Pipeline, PolicyEvent, PolicyKind};
 use crate::task::Name;
 
 /// The policies of a [`Pipeline`] as a part of a chain: see [`pipeline`], [`timeout`](super::timeout()) and the other
@@ -32,7 +32,7 @@ use crate::task::Name;
 #[must_use = "a part does nothing until a chain has it"]
 pub struct Policies<L, C = ErrorsAreRetryable, S = IntoError, P = Once> {
     pipeline: Pipeline<L, C>,
-    settle: S,
+    convert: S,
     replay: P,
 }
 
@@ -73,31 +73,31 @@ pub struct Policies<L, C = ErrorsAreRetryable, S = IntoError, P = Once> {
 pub fn pipeline<L: Attempts<Replay: Default>, C>(
     pipeline: Pipeline<L, C>,
 ) -> Policies<L, C, IntoError, L::Replay> {
-    Policies { pipeline, settle: IntoError, replay: L::Replay::default() }
+    Policies { pipeline, convert: IntoError, replay: L::Replay::default() }
 }
 
 impl<L, C, S, P> Policies<L, C, S, P> {
     /// Sets the function that creates the error of a call that a policy ended.
     pub fn or_error<E, F: Fn(PolicyError) -> E>(self, error: F) -> Policies<L, C, OrError<F>, P> {
-        Policies { pipeline: self.pipeline, settle: OrError(error), replay: self.replay }
+        Policies { pipeline: self.pipeline, convert: OrError(error), replay: self.replay }
     }
 
     /// Sets the function that creates the answer to a call that a policy ended, for answers that are not a `Result`.
     ///
     /// Every answer then counts as a success, unless [`classify_by`](Self::classify_by) is set.
     pub fn or_answer<R, F: Fn(PolicyError) -> R>(self, answer: F) -> Policies<L, C, OrAnswer<F>, P> {
-        Policies { pipeline: self.pipeline, settle: OrAnswer(answer), replay: self.replay }
+        Policies { pipeline: self.pipeline, convert: OrAnswer(answer), replay: self.replay }
     }
 
     /// Sets the function that copies the request for another attempt. A request for which it returns `None` is tried
     /// once.
     pub fn replay_by<Q, F: Fn(&Q) -> Option<Q>>(self, again: F) -> Policies<L, C, S, ReplayBy<F>> {
-        Policies { pipeline: self.pipeline, settle: self.settle, replay: ReplayBy(again) }
+        Policies { pipeline: self.pipeline, convert: self.convert, replay: ReplayBy(again) }
     }
 
     /// Sets the classifier of answers: see [`Classify`](crate::resilience::Classify).
     pub fn classify<D>(self, classify: D) -> Policies<L, D, S, P> {
-        Policies { pipeline: self.pipeline.classify(classify), settle: self.settle, replay: self.replay }
+        Policies { pipeline: self.pipeline.classify(classify), convert: self.convert, replay: self.replay }
     }
 
     /// Classifies answers with a closure: see [`Pipeline::classify_by`].
@@ -115,25 +115,48 @@ impl<L, C, S, P> Policies<L, C, S, P> {
     }
 }
 
+/// A pipeline that can run `O`. The bound that its futures are `Send` is stated in the implementation, where the
+/// compiler knows their types.
+#[allow(unnameable_types, reason = "a bound of `Policies`, which users do not write")]
+pub trait RunsWith<'p, O: Operate> {
+    /// The future of a call.
+    type Call: Future<Output = Result<O::Ok, Error<O::Err>>> + Send;
+    /// Starts a call.
+    fn call(&'p self, operation: O) -> Self::Call;
+}
+
+impl<'p, L, C, O> RunsWith<'p, O> for Pipeline<L, C>
+where
+    L: Layers<'p, O::Ok, O::Err, Machine<Direct<'p, O, C>>: Send>,
+    C: Classify<O::Ok, O::Err> + Sync + 'p,
+    O: Operate<Ok: Send, Err: Send> + Send + 'p,
+{
+    type Call = Run<'p, L, O, C>;
+
+    fn call(&'p self, operation: O) -> Self::Call {
+        self.operate(operation)
+    }
+}
+
 impl<Q, R, L, C, S, P> Middleware<Q, R> for Policies<L, C, S, P>
 where
     Q: Send + 'static,
     R: Send + 'static,
     L: Describe + Send + Sync + 'static,
     C: Send + Sync + 'static,
-    S: Settle<R>,
+    S: Convert<R>,
     P: Replay<Q>,
     Pipeline<L, C>: for<'p> RunsWith<'p, Forward<'p, Q, R, S, P>>,
 {
     fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
         Box::pin(async move {
-            let around = next.context.mark.clone();
+            let outer = next.context.outcome.clone();
             let operation = Forward::new(next, request, &self.replay);
-            let outcome = self.pipeline.call(operation).await;
-            if let Some(mark) = around {
-                mark.set(outcome.as_ref().err());
+            let answer = self.pipeline.call(operation).await;
+            if let Some(outer) = outer {
+                outer.set(answer.as_ref().err());
             }
-            settle(&self.settle, outcome)
+            into_answer(&self.convert, answer)
         })
     }
 
@@ -181,8 +204,8 @@ fn name_of(policy: PolicyKind) -> &'static str {
 
 impl<L: Clone, C: Clone, S: Clone, P: Clone> Clone for Policies<L, C, S, P> {
     fn clone(&self) -> Self {
-        let Self { pipeline, settle, replay } = self;
-        Self { pipeline: pipeline.clone(), settle: settle.clone(), replay: replay.clone() }
+        let Self { pipeline, convert, replay } = self;
+        Self { pipeline: pipeline.clone(), convert: convert.clone(), replay: replay.clone() }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::resilience::{Fallback, Hedge, Retry, Timeout};
     note = "implement `Clone` for `{Q}`, or provide a copy with `.replay_by(|request: &{Q}| -> Option<{Q}> ..)`; \
             a request for which it returns `None` is tried once"
 )]
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
 pub trait Replay<Q>: Send + Sync + 'static {
     /// Returns the request for the next attempt, and leaves a copy in `request` if a further attempt is possible.
     #[doc(hidden)]
@@ -18,14 +19,17 @@ pub trait Replay<Q>: Send + Sync + 'static {
 
 /// Allows one attempt.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
 pub struct Once;
 
 /// Clones the request for each attempt.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
 pub struct Cloned;
 
 /// Copies the request with a closure; if the closure returns `None`, there is one attempt.
 #[derive(Clone)]
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
 pub struct ReplayBy<F>(pub(super) F);
 
 impl<Q: Send + 'static> Replay<Q> for Once {
@@ -55,6 +59,7 @@ where
 }
 
 /// Determines from the policies whether the inner parts may be called more than once.
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
 pub trait Attempts {
     /// [`Once`] or [`Cloned`].
     type Replay;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::latency::Latency;
-use super::watch::{End, Ended, watched};
+use super::watch::{CallEnd, watched};
 use crate::middleware::{BoxFuture, Middleware, Next};
 use crate::observe::{Registration, Stats};
 use crate::resilience::Verdict;
@@ -29,9 +29,9 @@ use crate::task::{Name, Scope};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Metrics(Arc<Counts>);
+pub struct Metrics(Arc<MetricsCounts>);
 
-struct Counts {
+struct MetricsCounts {
     begun: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
@@ -74,7 +74,7 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self(Arc::new(Counts {
+        Self(Arc::new(MetricsCounts {
             begun: zero(),
             succeeded: zero(),
             failed: zero(),
@@ -88,7 +88,7 @@ impl Metrics {
     /// The current counts.
     #[must_use]
     pub fn stats(&self) -> MetricsStats {
-        let Counts { begun, succeeded, failed, ignored, dropped, panicked, latency } = &*self.0;
+        let MetricsCounts { begun, succeeded, failed, ignored, dropped, panicked, latency } = &*self.0;
         // The ends are read first: a call that ends during the read then counts as running, and the difference cannot
         // be negative.
         let [succeeded, failed, ignored, dropped, panicked] =
@@ -113,7 +113,7 @@ impl Metrics {
         scope.register("calls", name, move || metrics.stats().shown())
     }
 
-    fn end(&self, took: Duration, count: impl Fn(&Counts) -> &AtomicU64) {
+    fn end(&self, took: Duration, count: impl Fn(&MetricsCounts) -> &AtomicU64) {
         self.0.latency.add(took);
         count(&self.0).fetch_add(1, Relaxed);
     }
@@ -135,48 +135,50 @@ impl MetricsStats {
     }
 }
 
-/// Returns a part that counts the calls of the inner parts. An `Err` is a failure, unless
-/// [`judged_by`](Measured::judged_by) is set.
-pub fn metrics(metrics: &Metrics) -> Measured {
-    Measured { metrics: metrics.clone(), judge: Errs }
+/// Returns a part that counts the calls of the inner parts. Every `Err` counts as a failure.
+pub fn metrics(metrics: &Metrics) -> Measured<ErrIsFailure> {
+    Measured { metrics: metrics.clone(), judge: ErrIsFailure }
 }
 
-/// The part that [`metrics()`] returns.
+/// Returns a part that counts the calls of the inner parts, and classifies their answers with `judge`: for answers that
+/// are not a `Result`, or errors that are not failures.
+pub fn metrics_with<R, F: Fn(&R) -> Verdict>(metrics: &Metrics, judge: F) -> Measured<JudgeFn<F>> {
+    Measured { metrics: metrics.clone(), judge: JudgeFn(judge) }
+}
+
+/// The part that [`metrics()`] and [`metrics_with`] return.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
-pub struct Measured<J = Errs> {
+#[allow(unnameable_types, reason = "users pass it to `Chain::with`")]
+pub struct Measured<J> {
     metrics: Metrics,
     judge: J,
 }
 
 /// Counts every `Err` as a failure.
 #[derive(Debug, Clone, Copy)]
-pub struct Errs;
-
-impl<J> Measured<J> {
-    /// Sets the function that classifies answers, for answers that are not a `Result`, or errors that are not failures.
-    pub fn judged_by<R, F: Fn(&R) -> Verdict>(self, judge: F) -> Measured<JudgedBy<F>> {
-        Measured { metrics: self.metrics, judge: JudgedBy(judge) }
-    }
-}
+#[allow(unnameable_types, reason = "a parameter of `Measured`, which users do not write")]
+pub struct ErrIsFailure;
 
 /// Classifies answers with a closure.
 #[derive(Clone)]
-pub struct JudgedBy<F>(F);
+#[allow(unnameable_types, reason = "a parameter of `Measured`, which users do not write")]
+pub struct JudgeFn<F>(F);
 
 /// Classifies answers.
+#[allow(unnameable_types, reason = "a parameter of `Measured`, which users do not write")]
 pub trait Judge<R>: Send + Sync + 'static {
     /// Returns the verdict on an answer.
     fn judge(&self, answer: &R) -> Verdict;
 }
 
-impl<T, E> Judge<Result<T, E>> for Errs {
+impl<T, E> Judge<Result<T, E>> for ErrIsFailure {
     fn judge(&self, answer: &Result<T, E>) -> Verdict {
         if answer.is_ok() { Verdict::Success } else { Verdict::Failure }
     }
 }
 
-impl<R, F: Fn(&R) -> Verdict + Send + Sync + 'static> Judge<R> for JudgedBy<F> {
+impl<R, F: Fn(&R) -> Verdict + Send + Sync + 'static> Judge<R> for JudgeFn<F> {
     fn judge(&self, answer: &R) -> Verdict {
         self.0(answer)
     }
@@ -191,16 +193,16 @@ where
     fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
         Box::pin(async move {
             self.metrics.0.begun.fetch_add(1, Relaxed);
-            let tell = |ended: &Ended<'_, R>| match ended.how {
-                End::Answered(answer) => match self.judge.judge(answer) {
-                    Verdict::Success => self.metrics.end(ended.took, |counts| &counts.succeeded),
-                    Verdict::Failure => self.metrics.end(ended.took, |counts| &counts.failed),
-                    Verdict::Ignore => self.metrics.end(ended.took, |counts| &counts.ignored),
+            let report = |end: CallEnd<'_, R>, took| match end {
+                CallEnd::Answered(answer) => match self.judge.judge(answer) {
+                    Verdict::Success => self.metrics.end(took, |counts| &counts.succeeded),
+                    Verdict::Failure => self.metrics.end(took, |counts| &counts.failed),
+                    Verdict::Ignore => self.metrics.end(took, |counts| &counts.ignored),
                 },
-                End::Dropped => self.metrics.end(ended.took, |counts| &counts.dropped),
-                End::Panicked => self.metrics.end(ended.took, |counts| &counts.panicked),
+                CallEnd::Dropped => self.metrics.end(took, |counts| &counts.dropped),
+                CallEnd::Panicked => self.metrics.end(took, |counts| &counts.panicked),
             };
-            watched(request, next, tell).await
+            watched(request, next, report).await
         })
     }
 
@@ -227,8 +229,8 @@ impl<J> fmt::Debug for Measured<J> {
     }
 }
 
-impl<F> fmt::Debug for JudgedBy<F> {
+impl<F> fmt::Debug for JudgeFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JudgedBy").finish_non_exhaustive()
+        f.debug_struct("JudgeFn").finish_non_exhaustive()
     }
 }

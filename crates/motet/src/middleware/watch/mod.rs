@@ -6,6 +6,6 @@ mod trace;
 #[expect(clippy::module_inception, reason = "the part has its own file, named like it")]
 mod watch;
 
-pub use metrics::{Errs, Judge, JudgedBy, Measured, Metrics, MetricsStats, metrics};
-pub use trace::{Trace, trace};
-pub use watch::{End, Ended, Watch, watch};
+pub use metrics::{Metrics, MetricsStats, metrics, metrics_with};
+pub use trace::trace;
+pub use watch::{CallEnd, watch};

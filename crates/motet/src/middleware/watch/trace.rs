@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tracing::{Instrument, Span};
 
-use super::watch::{End, Ended, watched};
+use super::watch::{CallEnd, watched};
 use crate::middleware::{BoxFuture, Middleware, Next};
 use crate::task::Name;
 
@@ -31,6 +31,7 @@ pub fn trace<Q, F: Fn(&Q) -> Span>(span: F) -> Trace<F> {
 /// The part that [`trace`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
+#[allow(unnameable_types, reason = "users pass it to `Chain::with`")]
 pub struct Trace<F>(F);
 
 impl<Q, R, F> Middleware<Q, R> for Trace<F>
@@ -45,13 +46,13 @@ where
             return next.run(request);
         }
         let ended_in = span.clone();
-        let call = watched(request, next, move |ended: &Ended<'_, R>| {
-            let how = match ended.how {
-                End::Answered(_) => "answered",
-                End::Dropped => "dropped",
-                End::Panicked => "panicked",
+        let call = watched(request, next, move |end: CallEnd<'_, R>, took| {
+            let how = match end {
+                CallEnd::Answered(_) => "answered",
+                CallEnd::Dropped => "dropped",
+                CallEnd::Panicked => "panicked",
             };
-            ended_in.in_scope(|| crate::log::debug!(took = ?ended.took, "{how}"));
+            ended_in.in_scope(|| crate::log::debug!(?took, "{how}"));
         });
         Box::pin(call.instrument(span))
     }

@@ -12,7 +12,7 @@ use crate::task::Name;
 use crate::task::caught::Caught;
 use crate::task::core::panic_words;
 
-/// Returns a part that calls `listener` when a call ends, with the answer and the duration.
+/// Returns a part that calls `listener` when a call ends, with its end and its duration, counted from its first poll.
 ///
 /// The listener is also called for calls that were dropped or that panicked. It should be quick: it runs where the call
 /// ends, before the answer is returned. A panic of the listener is logged, and does not affect the call.
@@ -23,42 +23,34 @@ use crate::task::core::panic_words;
 ///
 /// # Examples
 /// ```
-/// use motet::middleware::{Chain, End, Ended, watch};
+/// use motet::middleware::{CallEnd, Chain, watch};
+/// use std::time::Duration;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let report = |ended: &Ended<'_, Result<u32, String>>| match ended.how {
-///     End::Answered(Ok(_)) => {}
-///     End::Answered(Err(error)) => println!("failed after {:?}: {error}", ended.took),
-///     End::Dropped | End::Panicked => println!("no answer after {:?}", ended.took),
+/// let report = |end: CallEnd<'_, Result<u32, String>>, took: Duration| match end {
+///     CallEnd::Answered(Ok(_)) => {}
+///     CallEnd::Answered(Err(error)) => println!("failed after {took:?}: {error}"),
+///     CallEnd::Dropped | CallEnd::Panicked => println!("no answer after {took:?}"),
 /// };
 /// let handler = Chain::new().with(watch(report)).to(|n: u32| async move { Ok(n) });
 /// assert_eq!(handler.call(1).await, Ok(1));
 /// # Ok(())
 /// # }
 /// ```
-pub fn watch<R, F: Fn(&Ended<'_, R>)>(listener: F) -> Watch<F> {
+pub fn watch<R, F: Fn(CallEnd<'_, R>, Duration)>(listener: F) -> Watch<F> {
     Watch(listener)
 }
 
 /// The part that [`watch`] returns.
 #[derive(Clone)]
 #[must_use = "a part does nothing until a chain has it"]
+#[allow(unnameable_types, reason = "users pass it to `Chain::with`")]
 pub struct Watch<F>(F);
 
-/// The end of a call: how it ended and how long it took.
+/// How a call ended: see [`watch`].
 #[derive(Debug)]
-#[non_exhaustive]
-pub struct Ended<'a, R> {
-    /// The duration of the call, counted from its first poll.
-    pub took: Duration,
-    /// How the call ended.
-    pub how: End<'a, R>,
-}
-
-/// How a call ended: see [`Ended`].
-#[derive(Debug)]
-pub enum End<'a, R> {
+pub enum CallEnd<'a, R> {
     /// The call returned this answer.
     Answered(&'a R),
     /// The future of the call was dropped.
@@ -71,10 +63,10 @@ impl<Q, R, F> Middleware<Q, R> for Watch<F>
 where
     Q: Send + 'static,
     R: Send + 'static,
-    F: Fn(&Ended<'_, R>) + Send + Sync + 'static,
+    F: Fn(CallEnd<'_, R>, Duration) + Send + Sync + 'static,
 {
     fn handle(self: Arc<Self>, request: Q, next: Next<Q, R>) -> BoxFuture<R> {
-        Box::pin(async move { watched(request, next, |ended: &Ended<'_, R>| self.0(ended)).await })
+        Box::pin(async move { watched(request, next, |end: CallEnd<'_, R>, took| self.0(end, took)).await })
     }
 
     fn name(&self) -> Name {
@@ -83,52 +75,53 @@ where
 }
 
 /// Calls the inner parts, and reports once how the call ended.
-pub(super) async fn watched<Q, R, F>(request: Q, next: Next<Q, R>, tell: F) -> R
+pub(super) async fn watched<Q, R, F>(request: Q, next: Next<Q, R>, report: F) -> R
 where
     Q: Send + 'static,
     R: Send + 'static,
-    F: Fn(&Ended<'_, R>),
+    F: Fn(CallEnd<'_, R>, Duration),
 {
-    let watched = Watched { begun: Instant::now(), tell: Some(tell), answer: PhantomData };
+    let watched = WatchedCall { begun: Instant::now(), report: Some(report), answer: PhantomData };
     match Caught::new(async move { next.run(request).await }).await {
         Ok(answer) => {
-            watched.end(End::Answered(&answer));
+            watched.end(CallEnd::Answered(&answer));
             answer
         }
         Err(payload) => {
-            watched.end(End::Panicked);
+            watched.end(CallEnd::Panicked);
             resume_unwind(payload)
         }
     }
 }
 
 /// Reports a dropped call when it is dropped itself, unless the end of the call was reported before.
-struct Watched<R, F: Fn(&Ended<'_, R>)> {
+struct WatchedCall<R, F: Fn(CallEnd<'_, R>, Duration)> {
     begun: Instant,
-    tell: Option<F>,
+    report: Option<F>,
     answer: PhantomData<fn(&R)>,
 }
 
-impl<R, F: Fn(&Ended<'_, R>)> Watched<R, F> {
-    fn end(mut self, how: End<'_, R>) {
-        self.tell(how);
+impl<R, F: Fn(CallEnd<'_, R>, Duration)> WatchedCall<R, F> {
+    fn end(mut self, end: CallEnd<'_, R>) {
+        self.report(end);
     }
 
-    fn tell(&mut self, how: End<'_, R>) {
-        let Some(tell) = self.tell.take() else { return };
-        let ended = Ended { took: self.begun.elapsed(), how };
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| tell(&ended))) {
+    fn report(&mut self, end: CallEnd<'_, R>) {
+        let Some(report) = self.report.take() else { return };
+        let took = self.begun.elapsed();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| report(end, took))) {
             let panic = panic_words(payload);
             crate::log::error!(panic, "the listener of a `watch` panicked");
         }
     }
 }
 
-impl<R, F: Fn(&Ended<'_, R>)> Drop for Watched<R, F> {
+impl<R, F: Fn(CallEnd<'_, R>, Duration)> Drop for WatchedCall<R, F> {
     fn drop(&mut self) {
-        if !mutant!("middleware.forget_dropped") {
-            self.tell(End::Dropped);
+        if mutant!("middleware.forget_dropped") {
+            return;
         }
+        self.report(CallEnd::Dropped);
     }
 }
 

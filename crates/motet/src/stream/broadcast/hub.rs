@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
 
-use crate::event::{Lag, Missed};
+use crate::event::{Lag, LagError};
 use crate::stream::tasks::Panicked;
 use crate::task::wakers::wake_each;
 use crate::task::{Name, Scope};
@@ -46,7 +46,7 @@ pub(super) enum End {
 
 /// The result of a read.
 pub(super) enum Read<T> {
-    Item(Result<Arc<T>, Missed>),
+    Item(Result<Arc<T>, LagError>),
     Panicked(Box<Panicked>),
     Words(String),
     End,
@@ -129,7 +129,7 @@ impl<T> Hub<T> {
         let State { readers, end, driver } = &mut *state;
         let this = &mut readers[reader];
         if this.missed > 0 {
-            return Poll::Ready(Read::Item(Err(Missed(std::mem::take(&mut this.missed)))));
+            return Poll::Ready(Read::Item(Err(LagError(std::mem::take(&mut this.missed)))));
         }
         let was_full = matches!(self.lag, Lag::Wait(_)) && this.items.len() >= self.capacity();
         if let Some(item) = this.items.pop_front() {

@@ -8,7 +8,7 @@ use futures_core::Stream;
 use tokio::task::coop;
 
 use super::hub::{Hub, Read};
-use crate::event::Missed;
+use crate::event::LagError;
 use crate::task::{Reason, ReasonKind};
 
 /// A reader of a stream that has several: see [`broadcast`](crate::stream::StreamCombinators::broadcast).
@@ -43,7 +43,7 @@ impl<T> Broadcast<T> {
 }
 
 impl<T> Stream for Broadcast<T> {
-    type Item = Result<Arc<T>, Missed>;
+    type Item = Result<Arc<T>, LagError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let operation = ready!(coop::poll_proceed(cx));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use motet::container::{CheckFailed, Container, Named, Problem};
+use motet::container::{CheckError, Container, Named, Problem};
 
 use super::{A, B, C, D};
 
@@ -13,12 +13,12 @@ struct Pool;
 struct Primary;
 struct Replica;
 
-fn failed(c: Container) -> CheckFailed {
+fn failed(c: Container) -> CheckError {
     c.check().expect_err("something is wrong with it")
 }
 
 /// The error without the path of this file.
-fn text(failed: &CheckFailed) -> String {
+fn text(failed: &CheckError) -> String {
     failed.to_string().replace(file!(), "FILE")
 }
 
@@ -269,4 +269,24 @@ fn dot_shows_every_edge_and_module_escaped() {
     );
     let listed = plan.to_string();
     assert!(listed.contains("store/sql/PgRepo (singleton, ") && listed.contains("\n  can use B"), "{listed}");
+}
+
+#[test]
+fn hook_without_an_effect_is_a_problem() {
+    let mut twice = Container::new();
+    twice.value(A).on_stop(|_| async {}).on_stop(|_| async {});
+    let mut input = Container::new();
+    input.input::<u8>().on_stop(|_| async {});
+    let mut scoped = Container::new();
+    scoped.provide_scoped(|| async { A }).health(|_| async { Ok::<(), String>(()) });
+    for (c, expected) in [
+        (twice, "`on_stop` of `A` is set twice: put both into one closure"),
+        (input, "`u8` is an input, which is not built, so its `on_stop` would never run"),
+        (scoped, "`A` is scoped: only a singleton can have a `health` check"),
+    ] {
+        let failed = failed(c);
+        let [Problem::InvalidHook { reason, .. }] = failed.problems() else { panic!("{failed}") };
+        assert_eq!(reason, expected);
+        assert!(failed.to_string().contains(&format!("invalid hook: {expected}")), "{failed}");
+    }
 }

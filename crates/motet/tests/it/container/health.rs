@@ -53,17 +53,21 @@ async fn hung_or_panicked_checks_and_dead_tasks_are_unhealthy() {
         c.value(A).health(|_| never::<Health>());
         c.value(B).health(|_| async { panic!("a bug") as Health });
         c.provide(|scope: Scope| async move {
-            drop(scope.spawn("heartbeat", async {
-                after(50, ()).await;
-                panic!("no more");
-            }));
+            scope
+                .spawn("heartbeat", async {
+                    after(50, ()).await;
+                    panic!("no more");
+                })
+                .unwrap();
             C
         });
         c.provide_transient(|scope: Scope| async move {
-            drop(scope.spawn("watch", async {
-                after(50, ()).await;
-                panic!("no more");
-            }));
+            scope
+                .spawn("watch", async {
+                    after(50, ()).await;
+                    panic!("no more");
+                })
+                .unwrap();
             7_u8
         });
         c.provide(|_: Arc<u8>| async { D });
@@ -87,32 +91,23 @@ async fn hung_or_panicked_checks_and_dead_tasks_are_unhealthy() {
     ended.unwrap();
 }
 
-#[test]
-#[should_panic(expected = "`on_stop` of `A` is set twice: put both into one closure")]
-fn second_hook_of_a_kind_panics() {
-    let mut c = Container::new();
-    c.value(A).on_stop(|_| async {}).on_stop(|_| async {});
-}
-
-#[test]
-#[should_panic(expected = "`u8` is an input, which is not built, so its `on_stop` would never run")]
-fn hook_of_an_input_panics() {
-    Container::new().input::<u8>().on_stop(|_| async {});
-}
-
 #[tokio::test(start_paused = true)]
 async fn panic_in_an_isolated_component_leaves_its_other_tasks() {
     within(async |n| {
         let mut c = Container::new();
         let (done, heard) = tokio::sync::oneshot::channel();
         c.provide(|scope: Scope| async move {
-            drop(scope.spawn("bad", async {
-                panic!("a bug");
-            }));
-            drop(scope.spawn("good", async {
-                after(50, ()).await;
-                done.send(()).unwrap();
-            }));
+            scope
+                .spawn("bad", async {
+                    panic!("a bug");
+                })
+                .unwrap();
+            scope
+                .spawn("good", async {
+                    after(50, ()).await;
+                    done.send(()).unwrap();
+                })
+                .unwrap();
             A
         })
         .isolated();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use motet::container::{Container, Named};
+use motet::container::{Container, GetError, Named};
 use motet::task::{CancelToken, Scope};
 
 use super::{A, B, C, D, Refused, never, started, within};
@@ -48,7 +48,7 @@ async fn arguments_are_injected_by_type_and_tag() {
         assert_eq!(*running.get::<u32>().unwrap(), 3);
         assert!(Arc::ptr_eq(&running.get::<A>().unwrap(), &running.get::<A>().unwrap()));
         assert_eq!(running.get_ref::<dyn Speak>().unwrap().word(), "a");
-        assert!(running.get_named::<Left, A>().unwrap_err().is_unknown());
+        assert!(matches!(running.get_named::<Left, A>(), Err(GetError::NotProvided { .. })));
     })
     .await
     .unwrap();

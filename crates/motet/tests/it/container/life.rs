@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use motet::container::{Container, Health, StartFailed};
+use motet::container::{Container, GetError, Health, StartError};
 use motet::observe::Stat;
 use motet::task::{Reason, Scope, timeout};
 use tokio::time::Instant;
@@ -196,7 +196,7 @@ async fn failures_of_a_stop_are_reported_and_the_others_stop() {
         .on_stop(|_| async { panic!("in on_stop") as () });
         c.provide(|_: Arc<C>| async { DropsBadly });
         c.provide(|_: Arc<C>, scope: Scope| async move {
-            drop(scope.spawn("bad", async { panic!("in a task") }));
+            scope.spawn("bad", async { panic!("in a task") }).unwrap();
             D
         });
         let running = started(n, c).await;
@@ -252,17 +252,17 @@ async fn start_only_builds_only_what_the_component_needs() {
         };
         let running = build(&log).start_only::<B>(n).await.unwrap();
         assert_eq!(log.read(), ["A", "B"]);
-        assert!(running.get::<C>().unwrap_err().is_not_started());
+        assert!(matches!(running.get::<C>(), Err(GetError::NotStarted { .. })));
         let unknown = running.get::<u8>().unwrap_err();
-        assert!(unknown.is_unknown() && unknown.to_string() == "`u8` is not provided", "{unknown}");
-        assert_eq!(running.get::<D>().unwrap_err().to_string(), "`D` is scoped: a `Scoped` builds it");
+        assert_eq!(unknown.to_string(), "`u8` is not provided");
+        assert_eq!(running.get::<D>().unwrap_err().to_string(), "`D` is scoped: get it from a `Scoped`");
         // A component that needs it builds it then.
         running.within(n).unwrap().get::<D>().await.unwrap();
         assert_eq!(log.read(), ["A", "B", "C"]);
         assert_eq!(running.stop().await.components().len(), 4 - 1, "D is stopped before, with its own scope");
 
         for plan in [build(&log).start_only::<u8>(n).await, build(&log).start_only::<D>(n).await] {
-            assert!(matches!(plan, Err(StartFailed::Unavailable(_))));
+            assert!(matches!(plan, Err(StartError::Unavailable(_))));
         }
     })
     .await
@@ -273,7 +273,7 @@ async fn start_only_builds_only_what_the_component_needs() {
 async fn named_container_is_in_snapshots_until_it_is_stopped() {
     within(async |n| {
         let mut c = Container::new();
-        c.named("api");
+        c.name("api");
         c.provide(|_: Scope| after(100, A));
         c.value(B);
         let seen = |n: &Scope| {
@@ -305,7 +305,7 @@ async fn container_does_not_start_in_an_ended_scope() {
     let ended = within(async |n| Scope::clone(n)).await.unwrap();
     let mut c = Container::new();
     c.provide(|| async { panic!("a factory runs") as A });
-    assert!(matches!(c.start(&ended).await, Err(StartFailed::Closed)));
+    assert!(matches!(c.start(&ended).await, Err(StartError::Closed)));
     assert_eq!(ended.release_counts().lost, 0, "no component was built");
 }
 

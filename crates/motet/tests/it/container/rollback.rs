@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
-use motet::container::{Container, GetFailed, Phase, StartFailed};
+use motet::container::{Container, GetError, StartError};
 use motet::task::{Reason, Scope, timeout};
 use tokio::time::Instant;
 
@@ -42,7 +42,7 @@ async fn failed_factory_is_named_and_the_built_components_stop() {
             ]
         );
         let first = failed.build_failed().unwrap();
-        assert_eq!((first.component(), first.phase()), ("C", Phase::Factory));
+        assert_eq!((first.component(), first.is_on_start()), ("C", false));
         assert_eq!(first.path().collect::<Vec<_>>(), ["D", "C"]);
     })
     .await
@@ -93,7 +93,7 @@ async fn factory_and_on_start_share_one_limit() {
         c.provide(|| after(80, A)).on_start(|_| after(80, ())).start_timeout(millis(100));
         let failed = c.start(n).await.unwrap_err();
         let first = failed.build_failed().unwrap();
-        assert!(first.is_timeout() && first.phase() == Phase::OnStart, "{first}");
+        assert!(first.is_timeout() && first.is_on_start(), "{first}");
         assert_eq!(begin.elapsed(), millis(100));
     })
     .await
@@ -112,7 +112,7 @@ async fn component_whose_on_start_fails_is_stopped() {
         c.provide(|_: Arc<B>| async { panic!("its dependency did not start") as C });
         let failed = c.start(n).await.unwrap_err();
         let first = failed.build_failed().unwrap();
-        assert_eq!((first.component(), first.phase()), ("B", Phase::OnStart));
+        assert_eq!((first.component(), first.is_on_start()), ("B", true));
         assert_eq!(failed.rollback().unwrap().components().len(), 2);
     })
     .await
@@ -145,7 +145,7 @@ async fn panics_of_factories_and_their_drops_fail_only_the_start() {
             async { D }
         });
         let failed = c.start(n).await.unwrap_err();
-        let StartFailed::Build { first, others, .. } = &failed else { panic!("{failed}") };
+        let StartError::Build { first, others, .. } = &failed else { panic!("{failed}") };
         assert!(first.is_panic() && others.iter().all(|other| other.is_panic()), "{failed:?}");
         assert!(!others.is_empty());
         assert_eq!(failed.rollback().unwrap().components().len(), log.read().len());
@@ -166,7 +166,7 @@ async fn start_fails_at_the_first_error_and_keeps_concurrent_ones() {
         c.provide(|| after(5_000, C));
         let failed = c.start(n).await.unwrap_err();
         assert_eq!(begin.elapsed(), millis(100));
-        let StartFailed::Build { first, others, rollback } = failed else { panic!("{failed}") };
+        let StartError::Build { first, others, rollback } = failed else { panic!("{failed}") };
         assert_eq!((first.component(), others.len(), rollback.components().len()), ("A", 1, 0));
         assert_eq!(others[0].component(), "B");
     })
@@ -214,7 +214,7 @@ async fn cancelled_scope_rolls_the_start_back_at_once() {
             canceller.cancel(Reason::requested("enough"));
         });
         let failed = c.start(&inner).await.unwrap_err();
-        assert!(matches!(failed, StartFailed::Cancelled { .. }), "{failed}");
+        assert!(matches!(failed, StartError::Cancelled { .. }), "{failed}");
         assert_eq!(begin.elapsed(), millis(100));
         assert_eq!(failed.rollback().unwrap().components().len(), 1);
     })
@@ -278,7 +278,7 @@ async fn panic_before_the_first_await_is_a_build_failure() {
         c.provide(|_: Arc<A>| async { panic!("no config") as B }).on_stop(log.hook("B"));
         c.provide(|| async { panic!("starts after B") as C });
         let failed = c.start(n).await.unwrap_err();
-        let StartFailed::Build { first, others, rollback } = &failed else { panic!("{failed}") };
+        let StartError::Build { first, others, rollback } = &failed else { panic!("{failed}") };
         assert!(first.is_panic() && others.is_empty(), "{failed:?}");
         assert_eq!((first.component(), rollback.components().len()), ("B", 1));
         assert_eq!(log.read(), ["A"]);
@@ -288,9 +288,7 @@ async fn panic_before_the_first_await_is_a_build_failure() {
         let running = started(n, c).await;
         let scoped = running.within(n).unwrap();
         for _ in 0..2 {
-            let Err(GetFailed::Build(failed)) = scoped.get::<D>().await else {
-                panic!("the build must fail")
-            };
+            let Err(GetError::Build(failed)) = scoped.get::<D>().await else { panic!("the build must fail") };
             assert!(failed.is_panic());
         }
     })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use motet::container::{BuildFailed, Container, GetFailed, Named};
+use motet::container::{ComponentBuildError, Container, GetError, Named};
 use motet::task::{Reason, Scope, gather, timeout};
 use tokio::time::Instant;
 
@@ -58,14 +58,14 @@ async fn failed_build_reaches_all_waiters_and_is_retried_later() {
         let running = started(n, c).await;
         let scoped = running.within(n).unwrap();
         for check in [
-            |failed: &BuildFailed| !failed.is_panic() && !failed.is_timeout(),
-            |failed: &BuildFailed| failed.is_panic(),
-            |failed: &BuildFailed| failed.is_timeout(),
+            |failed: &ComponentBuildError| !failed.is_panic() && !failed.is_timeout(),
+            |failed: &ComponentBuildError| failed.is_panic(),
+            |failed: &ComponentBuildError| failed.is_timeout(),
         ] {
             // Every waiter gets the same failure, whichever component it waits for.
             let (b, a) = tokio::join!(scoped.get::<B>(), scoped.get::<A>());
             for failed in [b.unwrap_err(), a.unwrap_err()] {
-                let GetFailed::Build(failed) = failed else { panic!("{failed}") };
+                let GetError::Build(failed) = failed else { panic!("{failed}") };
                 assert_eq!(failed.component(), "A");
                 assert!(check(&failed), "{failed}");
             }
@@ -111,7 +111,7 @@ async fn scoped_components_stop_before_singletons_with_their_scope() {
         let running = started(n, c).await;
         within(async |inner| {
             let scoped = running.within(inner).unwrap();
-            let GetFailed::Build(failed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
+            let GetError::Build(failed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
             assert!(
                 failed.to_string().starts_with("`u32` is an input, and the scope has no value for it"),
                 "{failed}"
@@ -130,7 +130,7 @@ async fn scoped_components_stop_before_singletons_with_their_scope() {
         scoped.get::<C>().await.unwrap();
         running.stop().await;
         assert_eq!(log.read(), ["C", "B", "C", "B", "A"]);
-        let GetFailed::Build(closed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
+        let GetError::Build(closed) = scoped.get::<B>().await.unwrap_err() else { panic!() };
         assert!(closed.is_cancelled());
         assert!(scoped.close().await.components().len() <= 2);
     })

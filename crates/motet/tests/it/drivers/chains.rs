@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use motet::middleware::{
-    self, Chain, Context, Handler, Metrics, Next, Panicked, PolicyError, catch_panic, metrics, timeout,
+    self, Chain, Context, Handler, Metrics, Next, PanicError, PolicyError, catch_panic, metrics, timeout,
 };
 use motet::resilience::{Bulkhead, ErrorKind, PolicyKind};
 use motet::{Backoff, task};
@@ -125,7 +125,7 @@ async fn runs_the_inner_parts_again() {
 
 /// Policies and other parts of the library around a handler.
 pub(super) const PARTS: Driver =
-    Driver { drives: &["middleware::policy::Inside"], cancel: cancel_parts, sweep: sweep_parts };
+    Driver { drives: &["middleware::policy::InnerCall"], cancel: cancel_parts, sweep: sweep_parts };
 
 #[test]
 fn call_dropped_in_a_policy_frees_its_slot_and_is_counted() {
@@ -151,7 +151,7 @@ enum Failed {
     #[error("a policy: {0:?}")]
     Policy(ErrorKind),
     #[error(transparent)]
-    Panicked(#[from] Panicked),
+    Panicked(#[from] PanicError),
 }
 
 impl From<PolicyError> for Failed {

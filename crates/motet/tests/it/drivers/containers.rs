@@ -4,7 +4,7 @@
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 
-use motet::container::{Container, Health, StartFailed};
+use motet::container::{Container, Health, StartError};
 use motet::task::{Nursery, Reason, Scope, drain, scope, timeout, unscoped};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::cancel_everywhere;
@@ -367,7 +367,7 @@ async fn start_and_end() {
                 let rollback = failed.rollback().expect("factories ran");
                 let built = (0..NODES).filter(|node| world.count(*node, Event::Built) > 0);
                 assert_eq!(rollback.components().len(), built.count(), "{rollback}");
-                if let StartFailed::Build { first, .. } = &failed {
+                if let StartError::Build { first, .. } = &failed {
                     let path: Vec<_> = first.path().collect();
                     assert_eq!(path.last().copied(), Some(first.component()));
                 }

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use motet::event::{Emitter, Event, Lag, Missed, Overflow};
+use motet::event::{Emitter, Event, Lag, LagError};
 use motet::task::{Nursery, drain, scope, timeout, unscoped};
 use motet_testkit::cancel::Outcome;
 use motet_testkit::cancel_everywhere;
@@ -15,14 +15,20 @@ use tokio::time::{Instant, sleep};
 use super::{Driver, draw, millis, passes, swept};
 use crate::notes::Live;
 
-pub(super) const EMITTED: Driver =
-    Driver { drives: &["event::Emit"], cancel: cancel_emitted, sweep: sweep_emitted };
+pub(super) const EMITTED: Driver = Driver {
+    drives: &["event::Emitter::emit", "event::Emitter::emit_named"],
+    cancel: cancel_emitted,
+    sweep: sweep_emitted,
+};
 
 pub(super) const POSTED: Driver =
     Driver { drives: &["event::Emitter::drain"], cancel: cancel_posted, sweep: sweep_posted };
 
-pub(super) const READ: Driver =
-    Driver { drives: &["event::Events::next", "event::Next"], cancel: cancel_read, sweep: sweep_read };
+pub(super) const READ: Driver = Driver {
+    drives: &["event::Events::next", "event::Emitter::next"],
+    cancel: cancel_read,
+    sweep: sweep_read,
+};
 
 #[test]
 fn emit_dropped_anywhere_stops_its_listeners() {
@@ -62,9 +68,9 @@ impl Event for Tick {
 
 /// The numbers of the received events, in order.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<u64>>>);
+struct Received(Arc<Mutex<Vec<u64>>>);
 
-impl Heard {
+impl Received {
     fn note(&self, number: u64) {
         self.0.lock().unwrap().push(number);
     }
@@ -74,22 +80,22 @@ impl Heard {
     }
 
     fn sorted(&self) -> Vec<u64> {
-        let mut heard = self.read();
-        heard.sort_unstable();
-        heard
+        let mut received = self.read();
+        received.sort_unstable();
+        received
     }
 }
 
 /// Adds a listener that takes less than `below` milliseconds, and then notes the event.
-fn slow(emitter: &Emitter, heard: &Heard, live: &Live, below: u64) {
-    let (heard, live) = (heard.clone(), live.clone());
+fn slow(emitter: &Emitter, received: &Received, live: &Live, below: u64) {
+    let (received, live) = (received.clone(), live.clone());
     let listener = move |tick: Arc<Tick>| {
-        let (heard, alive) = (heard.clone(), live.enter());
+        let (received, alive) = (received.clone(), live.enter());
         async move {
             let _alive = alive;
             yield_now().await;
             sleep(millis(draw(below))).await;
-            heard.note(tick.0);
+            received.note(tick.0);
         }
     };
     emitter.listener("slow").priority(1).on_async(listener).unwrap().forever();
@@ -97,15 +103,15 @@ fn slow(emitter: &Emitter, heard: &Heard, live: &Live, below: u64) {
 
 fn cancel_emitted() {
     cancel_everywhere(
-        async || (Live::default(), Heard::default(), Heard::default()),
-        async |(live, heard, once)| {
+        async || (Live::default(), Received::default(), Received::default()),
+        async |(live, received, once)| {
             scope(async |n: &Nursery| {
-                let emitter = Emitter::builder().concurrency(2.try_into().unwrap()).build(n);
-                slow(&emitter, heard, live, 3);
-                slow(&emitter, heard, live, 3);
+                let emitter = Emitter::builder(n).concurrency(2.try_into().unwrap()).build();
+                slow(&emitter, received, live, 3);
+                slow(&emitter, received, live, 3);
                 let notes = once.clone();
                 emitter.once("once", move |tick: &Tick| notes.note(tick.0)).unwrap().forever();
-                slow(&emitter, heard, live, 3);
+                slow(&emitter, received, live, 3);
                 for number in 0..2 {
                     assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
                     assert_eq!(live.count(), 0, "the emit ended before its listeners");
@@ -115,16 +121,20 @@ fn cancel_emitted() {
             .await
             .unwrap();
         },
-        async |(live, heard, once), outcome| {
+        async |(live, received, once), outcome| {
             if matches!(outcome, Outcome::Dropped { .. }) {
                 drain().await;
             }
             assert_eq!((live.count(), unscoped()), (0, 0));
-            let (heard, once) = (heard.sorted(), once.read());
-            assert!([0, 1].iter().all(|number| heard.iter().filter(|heard| *heard == number).count() <= 3));
+            let (received, once) = (received.sorted(), once.read());
+            assert!(
+                [0, 1]
+                    .iter()
+                    .all(|number| received.iter().filter(|received| *received == number).count() <= 3)
+            );
             assert!(once.is_empty() || once == [0]);
             if outcome == Outcome::Completed(()) {
-                assert_eq!((heard, once), (vec![0, 0, 0, 1, 1, 1], vec![0]));
+                assert_eq!((received, once), (vec![0, 0, 0, 1, 1, 1], vec![0]));
             }
         },
     );
@@ -132,13 +142,13 @@ fn cancel_emitted() {
 
 fn sweep_emitted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        let (live, heard, once) = (Live::default(), Heard::default(), Heard::default());
+        let (live, received, once) = (Live::default(), Received::default(), Received::default());
         let begin = Instant::now();
         scope(async |n: &Nursery| {
             let concurrency = usize::try_from(1 + draw(3)).unwrap();
             let emitter =
-                Emitter::builder().concurrency(concurrency.try_into().unwrap()).deadline(millis(50)).build(n);
-            slow(&emitter, &heard, &live, 10);
+                Emitter::builder(n).concurrency(concurrency.try_into().unwrap()).timeout(millis(50)).build();
+            slow(&emitter, &received, &live, 10);
             let notes = once.clone();
             emitter.once("once", move |tick: &Tick| notes.note(tick.0)).unwrap().forever();
             let hangs = draw(4) == 0;
@@ -181,18 +191,18 @@ fn sweep_emitted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
         })
         .await
         .unwrap();
-        assert_eq!((heard.sorted(), once.read().len(), live.count()), (vec![0, 1, 2], 1, 0));
+        assert_eq!((received.sorted(), once.read().len(), live.count()), (vec![0, 1, 2], 1, 0));
         assert!(begin.elapsed() < millis(400));
     })
 }
 
 fn cancel_posted() {
     cancel_everywhere(
-        async || (Live::default(), Heard::default()),
-        async |(live, heard)| {
+        async || (Live::default(), Received::default()),
+        async |(live, received)| {
             scope(async |n: &Nursery| {
                 let emitter = Emitter::new(n);
-                slow(&emitter, heard, live, 5);
+                slow(&emitter, received, live, 5);
                 for number in 0..3 {
                     assert_eq!(emitter.post(Tick(number)).unwrap().queued, 1);
                     yield_now().await;
@@ -200,30 +210,30 @@ fn cancel_posted() {
                 // Dropping the wait loses nothing.
                 assert!(timeout(millis(0), emitter.drain()).await.is_err());
                 emitter.drain().await;
-                assert_eq!((heard.read(), live.count()), (vec![0, 1, 2], 0));
+                assert_eq!((received.read(), live.count()), (vec![0, 1, 2], 0));
                 Ok(())
             })
             .await
             .unwrap();
         },
-        async |(live, heard), outcome| {
+        async |(live, received), outcome| {
             if matches!(outcome, Outcome::Dropped { .. }) {
                 drain().await;
             }
             assert_eq!((live.count(), unscoped()), (0, 0));
-            assert!([0, 1, 2].starts_with(&heard.read()));
+            assert!([0, 1, 2].starts_with(&received.read()));
         },
     );
 }
 
 fn sweep_posted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
     swept(planted, || async {
-        let (live, heard) = (Live::default(), Heard::default());
+        let (live, received) = (Live::default(), Received::default());
         let begin = Instant::now();
         scope(async |n: &Nursery| {
             let room = usize::try_from(1 + draw(6)).unwrap();
-            let emitter = Emitter::builder().backlog(room.try_into().unwrap(), Overflow::DropNewest).build(n);
-            slow(&emitter, &heard, &live, 3);
+            let emitter = Emitter::builder(n).backlog(room.try_into().unwrap()).build();
+            slow(&emitter, &received, &live, 3);
             let mut expected = Vec::new();
             for number in 0..6 {
                 sleep(millis(draw(4))).await;
@@ -232,9 +242,12 @@ fn sweep_posted(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                 }
             }
             motet::sometimes!(expected.len() < 6, "a backlog is full");
-            motet::sometimes!(heard.read().len() < expected.len(), "events wait when the emitter is closed");
+            motet::sometimes!(
+                received.read().len() < expected.len(),
+                "events wait when the emitter is closed"
+            );
             timeout(millis(1_000), emitter.drain()).await.expect("the drain ends");
-            assert_eq!((heard.read(), live.count()), (expected, 0));
+            assert_eq!((received.read(), live.count()), (expected, 0));
             assert!(emitter.post(Tick(9)).is_err());
             Ok(())
         })
@@ -270,7 +283,7 @@ fn cancel_read() {
                     assert_eq!(event.unwrap().unwrap().0, number);
                 }
                 assert!(lossless.next().await.is_none());
-                assert_eq!(lossy.next().await.unwrap().err(), Some(Missed(2)));
+                assert_eq!(lossy.next().await.unwrap().err(), Some(LagError(2)));
                 assert_eq!(lossy.next().await.unwrap().unwrap().0, 2);
                 assert_eq!(lossy.next().await.unwrap().unwrap().0, 3);
                 assert!(lossy.next().await.is_none());
@@ -320,7 +333,7 @@ fn sweep_read(planted: Option<&'static str>) -> Result<Sweep, Failure> {
                             assert_eq!(tick.0, expected);
                             expected += 1;
                         }
-                        Err(Missed(count)) => {
+                        Err(LagError(count)) => {
                             motet::sometimes!(true, "a stream lags");
                             expected += count;
                         }

@@ -9,7 +9,7 @@ use super::listed::{futures_of, module, sources};
 const WITHOUT: &[(&str, &str)] = &[
     ("middleware::Handler::call", "it is `Next::run`, called at the same line"),
     ("middleware::Handler::call_with", "it is `Next::run`, called at the same line"),
-    ("middleware::policy::Inside", "it is `Next::run` within a policy"),
+    ("middleware::policy::InnerCall", "it is `Next::run` within a policy"),
     ("sim::Fault", "the trace names the fault point"),
     ("sim::FaultWait", "the trace names the fault point"),
     ("sim::Hooked", "it is a task, and spawned somewhere"),

@@ -63,8 +63,12 @@ pub(super) fn table() -> Vec<Row> {
             means: LIMIT,
             uses: |odd| asks(NEVER, Some(odd)),
         },
-        Row { setting: "event/builder.rs deadline", means: LIMIT, uses: |odd| emits(odd, None) },
-        Row { setting: "event/listen.rs deadline", means: LIMIT, uses: |odd| emits(NEVER, Some(odd)) },
+        Row { setting: "event/builder.rs timeout", means: LIMIT, uses: |odd| emits(odd, None) },
+        Row {
+            setting: "event/listener_builder.rs timeout",
+            means: LIMIT,
+            uses: |odd| emits(NEVER, Some(odd)),
+        },
     ]
 }
 
@@ -313,10 +317,10 @@ impl Event for Happened {
 fn emits(all: Duration, own: Option<Duration>) -> Effect {
     Box::pin(async move {
         scope(async |n: &Nursery<Infallible>| {
-            let emitter = Emitter::builder().deadline(all).build(n);
+            let emitter = Emitter::builder(n).timeout(all).build();
             let listener = emitter.listener("hangs");
             let listener = match own {
-                Some(own) => listener.deadline(own),
+                Some(own) => listener.timeout(own),
                 None => listener,
             };
             let _hears = listener.on_async(|_: Arc<Happened>| pending::<()>()).ok();

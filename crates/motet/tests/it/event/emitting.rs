@@ -1,15 +1,16 @@
+use std::error::Error as _;
 use std::future::pending;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use motet::event::{AnyEvent, Cause, Emitted, Emitter, ListenerFailed, Subscription};
+use motet::event::{AnyEvent, Emitted, Emitter, ListenerError, Subscription};
 use motet::task::{Nursery, gather, scope, timeout};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Heard, Other, SECOND, Tick, Tock, count};
+use super::{Other, Received, SECOND, Tick, Tock, count, matching};
 
 fn failures(emitted: &Emitted) -> Vec<String> {
     emitted.failed().iter().map(ToString::to_string).collect()
@@ -29,13 +30,13 @@ impl Drop for Bomb {
 #[tokio::test(start_paused = true)]
 async fn failing_panicking_and_hanging_listeners_leave_the_others() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().deadline(SECOND).build(n);
-        let heard = Heard::default();
+        let emitter = Emitter::builder(n).timeout(SECOND).keep_names().build();
+        let received = Received::default();
         let _on = [
             emitter.on("fails", |_: &Tick| Err::<(), _>(io::Error::other("full"))).unwrap(),
             emitter.on("panics", |_: &Tick| -> () { panic!("sync") }).unwrap(),
             emitter.on("panics twice", |_: &Tick| -> () { std::panic::panic_any(Bomb) }).unwrap(),
-            emitter.on("first", heard.by("first")).unwrap(),
+            emitter.on("first", received.by("first")).unwrap(),
             emitter.on_async("hangs", |_: Arc<Tick>| pending::<()>()).unwrap(),
             emitter
                 .on_async("panics early", |_: Arc<Tick>| -> std::future::Ready<()> { panic!("early") })
@@ -63,12 +64,12 @@ async fn failing_panicking_and_hanging_listeners_leave_the_others() {
                     }
                 })
                 .unwrap(),
-            emitter.on_async("last", heard.slowly("last", SECOND / 4)).unwrap(),
+            emitter.on_async("last", received.slowly("last", SECOND / 4)).unwrap(),
         ];
         let begin = Instant::now();
-        let emitted = emitter.emit(Tick(1)).with_names().await.unwrap();
+        let emitted = emitter.emit(Tick(1)).await.unwrap();
         assert_eq!(begin.elapsed(), SECOND);
-        assert_eq!(heard.take(), [("first", 1), ("last", 1)]);
+        assert_eq!(received.take(), [("first", 1), ("last", 1)]);
         assert_eq!((emitted.succeeded(), emitted.skipped()), (2, 0));
         assert_eq!(emitted.names(), ["first", "last"]);
         assert_eq!(
@@ -86,8 +87,8 @@ async fn failing_panicking_and_hanging_listeners_leave_the_others() {
         );
         let failed = emitted.into_result().unwrap_err();
         assert_eq!(failed.to_string(), "8 listeners failed");
-        let first: &ListenerFailed = &failed.listeners()[0];
-        assert!(matches!(first.cause(), Cause::Failed(error) if error.to_string() == "full"));
+        let first: &ListenerError = &failed.listeners()[0];
+        assert_eq!(first.source().unwrap().to_string(), "full");
         assert_eq!(std::error::Error::source(first).unwrap().to_string(), "full");
         Ok(())
     })
@@ -99,7 +100,7 @@ async fn failing_panicking_and_hanging_listeners_leave_the_others() {
 async fn listeners_run_up_to_the_concurrency_at_once() {
     scope(async |n: &Nursery| {
         for (concurrency, seconds) in [(1, 7), (3, 3), (7, 1), (100, 1)] {
-            let emitter = Emitter::builder().concurrency(count(concurrency)).build(n);
+            let emitter = Emitter::builder(n).concurrency(count(concurrency)).build();
             let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
             let listen = |_| {
                 let (now, most) = (Arc::clone(&now), Arc::clone(&most));
@@ -128,16 +129,16 @@ async fn listeners_run_up_to_the_concurrency_at_once() {
 #[tokio::test]
 async fn listeners_are_called_by_priority_then_registration() {
     scope(async |n: &Nursery| {
-        let (emitter, heard) = (Emitter::new(n), Heard::default());
+        let (emitter, received) = (Emitter::new(n), Received::default());
         let on = |name: &'static str, priority| {
-            emitter.listener(name).priority(priority).on(heard.by(name)).unwrap()
+            emitter.listener(name).priority(priority).on(received.by(name)).unwrap()
         };
         let _on = [on("c", 0), on("e", -1), on("a", 5), on("d", 0), on("b", 5)];
-        let pattern = heard.clone();
+        let pattern = received.clone();
         let listener = emitter.listener("a, too").priority(6);
-        let _pattern = listener.on_pattern("clock.*", move |_| pattern.note("pattern", 0)).unwrap();
+        let _pattern = listener.on_pattern(matching("clock.*"), move |_| pattern.note("pattern", 0)).unwrap();
         assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
-        let order: Vec<_> = heard.take().into_iter().map(|(name, _)| name).collect();
+        let order: Vec<_> = received.take().into_iter().map(|(name, _)| name).collect();
         assert_eq!(order, ["pattern", "a", "b", "c", "d", "e"]);
         Ok(())
     })
@@ -148,23 +149,24 @@ async fn listeners_are_called_by_priority_then_registration() {
 #[tokio::test]
 async fn emit_skips_listeners_added_or_removed_during_it() {
     scope(async |n: &Nursery| {
-        let (emitter, heard) = (Emitter::new(n), Heard::default());
+        let (emitter, received) = (Emitter::new(n), Received::default());
         let late = Arc::new(Mutex::new(Vec::new()));
         let victim: Arc<Mutex<Option<Subscription>>> = Arc::default();
-        let (to, by, adds, kills) = (emitter.clone(), heard.clone(), Arc::clone(&late), Arc::clone(&victim));
+        let (to, by, adds, kills) =
+            (emitter.clone(), received.clone(), Arc::clone(&late), Arc::clone(&victim));
         let _first = emitter.on("first", move |_: &Tick| {
             // A listener is added and removed within a call: no lock is held.
             adds.lock().unwrap().push(to.listener("late").priority(-1).on(by.by("late")).unwrap());
             drop(kills.lock().unwrap().take());
         });
-        *victim.lock().unwrap() = Some(emitter.on("victim", heard.by("victim")).unwrap());
-        let _last = emitter.on("last", heard.by("last")).unwrap();
+        *victim.lock().unwrap() = Some(emitter.on("victim", received.by("victim")).unwrap());
+        let _last = emitter.on("last", received.by("last")).unwrap();
         assert_eq!(emitter.listener_count::<Tick>(), 3);
         let emitted = emitter.emit(Tick(1)).await.unwrap();
         assert_eq!((emitted.succeeded(), emitted.skipped()), (2, 1));
-        assert_eq!(heard.take(), [("last", 1)]);
+        assert_eq!(received.take(), [("last", 1)]);
         assert_eq!(emitter.emit(Tick(2)).await.unwrap().succeeded(), 3);
-        assert_eq!(heard.take(), [("last", 2), ("late", 2)]);
+        assert_eq!(received.take(), [("last", 2), ("late", 2)]);
         Ok(())
     })
     .await
@@ -174,7 +176,7 @@ async fn emit_skips_listeners_added_or_removed_during_it() {
 #[tokio::test]
 async fn listener_may_emit() {
     scope(async |n: &Nursery| {
-        let (emitter, heard) = (Emitter::new(n), Heard::default());
+        let (emitter, received) = (Emitter::new(n), Received::default());
         let again = emitter.clone();
         let _again = emitter.on_async("again", move |tick: Arc<Tick>| {
             let again = again.clone();
@@ -184,9 +186,9 @@ async fn listener_may_emit() {
                 }
             }
         });
-        let _on = emitter.on("notes", heard.by("notes")).unwrap();
+        let _on = emitter.on("notes", received.by("notes")).unwrap();
         assert!(emitter.emit(Tick(3)).await.unwrap().is_ok());
-        assert_eq!(heard.take(), [0, 1, 2, 3].map(|number| ("notes", number)));
+        assert_eq!(received.take(), [0, 1, 2, 3].map(|number| ("notes", number)));
         Ok(())
     })
     .await
@@ -196,7 +198,7 @@ async fn listener_may_emit() {
 #[tokio::test(start_paused = true)]
 async fn once_listener_is_called_once_by_concurrent_emits() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().concurrency(count(1)).build(n);
+        let emitter = Emitter::builder(n).concurrency(count(1)).build();
         let calls = Arc::new(AtomicUsize::new(0));
         let (again, counted) = (emitter.clone(), Arc::clone(&calls));
         let once = emitter.listener("once").once().on_async(move |tick: Arc<Tick>| {
@@ -224,19 +226,19 @@ async fn once_listener_is_called_once_by_concurrent_emits() {
 #[tokio::test(start_paused = true)]
 async fn dropped_emit_stops_and_leaves_uncalled_once_listeners_on() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().concurrency(count(1)).build(n);
-        let heard = Heard::default();
-        let _first = emitter.on_async("first", heard.slowly("first", SECOND)).unwrap();
-        let once = emitter.once("once", heard.by("once")).unwrap();
+        let emitter = Emitter::builder(n).concurrency(count(1)).build();
+        let received = Received::default();
+        let _first = emitter.on_async("first", received.slowly("first", SECOND)).unwrap();
+        let once = emitter.once("once", received.by("once")).unwrap();
         assert!(timeout(SECOND / 2, emitter.emit(Tick(1))).await.is_err());
         sleep(SECOND * 2).await;
-        assert_eq!(heard.take(), []);
+        assert_eq!(received.take(), []);
         assert!(once.is_on());
         assert!(emitter.emit(Tick(2)).await.unwrap().is_ok());
-        assert_eq!(heard.take(), [("first", 2), ("once", 2)]);
+        assert_eq!(received.take(), [("first", 2), ("once", 2)]);
         // An emit that was never polled has called no listener.
         drop(emitter.emit(Tick(3)));
-        assert_eq!(heard.take(), []);
+        assert_eq!(received.take(), []);
         Ok(())
     })
     .await
@@ -246,10 +248,10 @@ async fn dropped_emit_stops_and_leaves_uncalled_once_listeners_on() {
 #[tokio::test]
 async fn pattern_receives_exactly_the_matching_events() {
     scope(async |n: &Nursery| {
-        let (emitter, heard) = (Emitter::new(n), Heard::default());
+        let (emitter, received) = (Emitter::new(n), Received::default());
         assert!(emitter.emit(Tick(0)).await.unwrap().is_ok(), "the event type is known before the pattern");
-        let notes = heard.clone();
-        let clock = emitter.on_pattern("clock", "clock.*", move |event: Arc<dyn AnyEvent>| {
+        let notes = received.clone();
+        let clock = emitter.on_pattern("clock", matching("clock.*"), move |event: Arc<dyn AnyEvent>| {
             match (event.downcast::<Tick>(), event.name()) {
                 (Some(tick), "clock.tick") => notes.note("tick", tick.0),
                 (None, "clock.tock") => notes.note("tock", 0),
@@ -258,8 +260,8 @@ async fn pattern_receives_exactly_the_matching_events() {
             }
             async {}
         });
-        let notes = heard.clone();
-        let all = emitter.listener("all").on_pattern(">", move |_| notes.note("all", 0)).unwrap();
+        let notes = received.clone();
+        let all = emitter.listener("all").on_pattern(matching(">"), move |_| notes.note("all", 0)).unwrap();
         assert_eq!(emitter.emit(Tick(1)).await.unwrap().into_result().unwrap(), 2);
         assert_eq!(emitter.emit(Tock).await.unwrap().into_result().unwrap(), 2);
         assert_eq!(emitter.emit(Other).await.unwrap().into_result().unwrap(), 1);
@@ -275,7 +277,7 @@ async fn pattern_receives_exactly_the_matching_events() {
             ("all", 0),
             ("all", 0),
         ];
-        assert_eq!(heard.take(), expected);
+        assert_eq!(received.take(), expected);
         drop((clock, all));
         assert_eq!(emitter.emit(Tock).await.unwrap().succeeded(), 0);
         assert_eq!(emitter.emit_named("clock.7", 7_u32).await.unwrap().succeeded(), 0);
@@ -288,13 +290,17 @@ async fn pattern_receives_exactly_the_matching_events() {
 #[tokio::test]
 async fn once_pattern_receives_one_event_of_all_types() {
     scope(async |n: &Nursery| {
-        let (emitter, heard) = (Emitter::new(n), Heard::default());
-        let notes = heard.clone();
-        let once = emitter.listener("once").once().on_pattern(">", move |_| notes.note("once", 0)).unwrap();
+        let (emitter, received) = (Emitter::new(n), Received::default());
+        let notes = received.clone();
+        let once = emitter
+            .listener("once")
+            .once()
+            .on_pattern(matching(">"), move |_| notes.note("once", 0))
+            .unwrap();
         assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
         assert!(emitter.emit(Tock).await.unwrap().is_ok());
         assert!(emitter.emit_named("named", ()).await.unwrap().is_ok());
-        assert_eq!(heard.take(), [("once", 0)]);
+        assert_eq!(received.take(), [("once", 0)]);
         assert!(!once.is_on());
         assert_eq!(emitter.listener_count::<Tick>() + emitter.listener_count::<Tock>(), 0);
         Ok(())
@@ -304,24 +310,13 @@ async fn once_pattern_receives_one_event_of_all_types() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "\"a..b\" is not a pattern: a pattern has an empty segment")]
-async fn invalid_pattern_panics() {
-    scope(async |n: &Nursery| {
-        let _on = Emitter::new(n).on_pattern("typo", "a..b", async |_| {});
-        Ok(())
-    })
-    .await
-    .unwrap();
-}
-
-#[tokio::test]
 async fn on_dead_receives_events_without_a_listener() {
     scope(async |n: &Nursery| {
-        let dead = Heard::default();
+        let dead = Received::default();
         let notes = dead.clone();
-        let emitter = Emitter::builder()
+        let emitter = Emitter::builder(n)
             .on_dead(move |event| notes.note("dead", event.downcast_ref::<Tick>().map_or(0, |tick| tick.0)))
-            .build(n);
+            .build();
         assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
         assert_eq!(emitter.post(Tick(2)).unwrap().queued, 0);
         assert!(emitter.emit_named("named", 3_u32).await.unwrap().is_ok());
@@ -359,15 +354,15 @@ async fn loop_of_emits_lets_other_tasks_run() {
 #[tokio::test(start_paused = true)]
 async fn greedy_listener_lets_the_others_complete() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().deadline(SECOND).build(n);
+        let emitter = Emitter::builder(n).timeout(SECOND).build();
         let greedy = async |_: Arc<Tick>| {
             while std::hint::black_box(true) {
                 tokio::task::consume_budget().await;
             }
         };
         let _greedy = emitter.on_async("greedy", greedy).unwrap();
-        let heard = Heard::default();
-        let _last = emitter.on_async("last", heard.slowly("last", SECOND / 2)).unwrap();
+        let received = Received::default();
+        let _last = emitter.on_async("last", received.slowly("last", SECOND / 2)).unwrap();
         n.spawn("time", sleep(Duration::from_millis(1)));
         let emitted = emitter.emit(Tick(1));
         let mut emitted = Box::pin(emitted);
@@ -375,7 +370,7 @@ async fn greedy_listener_lets_the_others_complete() {
         for _ in 0..2_000 {
             if let Ok(emitted) = timeout(Duration::ZERO, &mut emitted).await {
                 let emitted = emitted.unwrap();
-                assert_eq!(heard.take(), [("last", 1)]);
+                assert_eq!(received.take(), [("last", 1)]);
                 assert_eq!(failures(&emitted), ["listener `greedy` took longer than 1s"]);
                 return Ok(());
             }

@@ -3,13 +3,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use motet::event::{AnyEvent, Closed, Emitter};
+use motet::event::{AnyEvent, Emitter, EmitterClosedError};
 use motet::resource::Exit;
 use motet::task::{Nursery, Reason, ReleaseCounts, Scope, drain, scope, timeout};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::{Heard, SECOND, Tick};
+use super::{Received, SECOND, Tick, matching};
 
 /// A listener, and a handle that shows whether it is still held.
 fn held() -> (Arc<()>, impl Fn(&Tick) + Send + Sync) {
@@ -35,7 +35,7 @@ async fn listener_is_dropped_with_its_scope() {
                 subscription = Some(emitter.listener("kept").within(inner).on(listener).unwrap());
                 let pattern = Arc::clone(&kept);
                 let listener = emitter.listener("forever").within(inner);
-                listener.on_pattern(">", move |_| drop(Arc::clone(&pattern))).unwrap().forever();
+                listener.on_pattern(matching(">"), move |_| drop(Arc::clone(&pattern))).unwrap().forever();
                 assert_eq!(emitter.emit(Tick(1)).await.unwrap().into_result().unwrap(), 3);
                 Ok(())
             })
@@ -136,7 +136,7 @@ async fn listener_is_off_before_earlier_resources_are_released() {
 #[tokio::test]
 async fn running_emit_skips_a_listener_of_an_ended_scope() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().concurrency(super::count(1)).build(n);
+        let emitter = Emitter::builder(n).concurrency(super::count(1)).build();
         let gate = Arc::new(tokio::sync::Notify::new());
         let opened = Arc::clone(&gate);
         let _first = emitter
@@ -174,7 +174,7 @@ async fn dropped_listeners_leave_one_cleanup_in_their_scope() {
                     let _pattern = emitter
                         .listener("short")
                         .within(inner)
-                        .on_pattern(">", |_: &dyn AnyEvent| ())
+                        .on_pattern(matching(">"), |_: &dyn AnyEvent| ())
                         .unwrap();
                 }
                 assert_eq!(emitter.listener_count::<Tick>(), 0);
@@ -214,7 +214,7 @@ async fn dropped_emitters_leave_nothing_in_their_scope() {
 #[tokio::test]
 async fn dropped_emitter_drops_listeners_and_leaves_snapshots() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().named("events").build(n);
+        let emitter = Emitter::builder(n).name("events").build();
         let (kept, listener) = held();
         let on = emitter.on("kept", listener).unwrap();
         let ticks = emitter.stream::<Tick>(motet::event::Lag::Latest);
@@ -254,7 +254,12 @@ async fn listener_that_panics_on_drop_lets_the_emit_complete() {
             let (typed, named) = (bomb(), bomb());
             let other = emitter.clone();
             emitter.once("typed", move |_: &Tick| typed()).unwrap().forever();
-            emitter.listener("named").once().on_pattern("named", move |_| named()).unwrap().forever();
+            emitter
+                .listener("named")
+                .once()
+                .on_pattern(matching("named"), move |_| named())
+                .unwrap()
+                .forever();
             let waiting = move |_: Arc<dyn AnyEvent>| {
                 let other = other.clone();
                 async move {
@@ -263,7 +268,7 @@ async fn listener_that_panics_on_drop_lets_the_emit_complete() {
                     }
                 }
             };
-            let _waits = waits.then(|| emitter.on_pattern("waits", ">", waiting).unwrap());
+            let _waits = waits.then(|| emitter.on_pattern("waits", matching(">"), waiting).unwrap());
             let expected = 1 + usize::from(waits);
             assert_eq!(emitter.emit(Tick(1)).await.unwrap().succeeded(), expected);
             assert_eq!(emitter.emit_named("named", 1).await.unwrap().succeeded(), expected);
@@ -304,16 +309,16 @@ fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
 #[tokio::test]
 async fn listener_that_panics_on_drop_leaves_the_others() {
     scope(async |n: &Nursery| {
-        let (emitter, heard) = (Emitter::new(n), Heard::default());
+        let (emitter, received) = (Emitter::new(n), Received::default());
         let bomb = Bomb;
         let bombs = move |_: &Tick| {
             let _bomb = &bomb;
         };
         let first = emitter.on("bomb", bombs).unwrap();
-        let _other = emitter.on("other", heard.by("other")).unwrap();
+        let _other = emitter.on("other", received.by("other")).unwrap();
         first.off();
         assert!(emitter.emit(Tick(1)).await.unwrap().is_ok());
-        assert_eq!(heard.take(), [("other", 1)]);
+        assert_eq!(received.take(), [("other", 1)]);
         let inner: Result<(), motet::task::ScopeError> = Scope::builder()
             .run(async |inner: &Nursery| {
                 let bomb = Bomb;
@@ -335,15 +340,15 @@ async fn listener_that_panics_on_drop_leaves_the_others() {
 
 #[tokio::test]
 async fn an_emitter_is_closed_when_its_scope_has_ended() {
-    let heard = Heard::default();
+    let received = Received::default();
     let mut outlives = None;
     scope(async |n: &Nursery| {
         Scope::builder()
             .run(async |inner: &Nursery| {
-                let dead = heard.clone();
-                let emitter = Emitter::builder().on_dead(move |_| dead.note("dead", 0)).build(inner);
+                let dead = received.clone();
+                let emitter = Emitter::builder(inner).on_dead(move |_| dead.note("dead", 0)).build();
                 // A listener of a scope that is still open.
-                emitter.listener("outside").within(n).on(heard.by("outside")).unwrap().forever();
+                emitter.listener("outside").within(n).on(received.by("outside")).unwrap().forever();
                 outlives = Some(emitter);
                 Ok(())
             })
@@ -351,10 +356,9 @@ async fn an_emitter_is_closed_when_its_scope_has_ended() {
             .unwrap();
         let emitter = outlives.take().unwrap();
         assert!(emitter.is_closed());
-        let Closed(Tick(number)) = emitter.emit(Tick(1)).await.unwrap_err();
+        let EmitterClosedError(Tick(number)) = emitter.emit(Tick(1)).await.unwrap_err();
         assert_eq!(number, 1, "a refused event is handed back");
-        let Closed(named) = emitter.emit_named("named", ()).await.unwrap_err();
-        assert_eq!(named.name(), "named");
+        let EmitterClosedError(()) = emitter.emit_named("named", ()).await.unwrap_err();
         assert_eq!(emitter.post(Tick(2)).unwrap_err().0, Tick(2));
         assert_eq!(emitter.listener_count::<Tick>(), 0);
         assert!(emitter.on("late", |_: &Tick| ()).is_err());
@@ -368,7 +372,7 @@ async fn an_emitter_is_closed_when_its_scope_has_ended() {
     .unwrap();
     let late = outlives.unwrap();
     assert!(late.emit(Tick(3)).await.is_err(), "an emitter that never had a listener");
-    assert_eq!(heard.take(), [], "a refused event reaches neither a listener nor `on_dead`");
+    assert_eq!(received.take(), [], "a refused event reaches neither a listener nor `on_dead`");
 }
 
 #[tokio::test]
@@ -388,12 +392,12 @@ async fn emitter_of_an_ended_scope_is_closed_from_the_start() {
 /// Resources that were opened after the emitter are released before it is closed, and may emit until then.
 #[tokio::test]
 async fn a_release_emits_to_an_emitter_that_was_made_before() {
-    let (heard, said) = (Heard::default(), Arc::new(AtomicUsize::new(0)));
+    let (received, said) = (Received::default(), Arc::new(AtomicUsize::new(0)));
     scope(async |n: &Nursery| {
         Scope::builder()
             .run(async |inner: &Nursery| {
                 let emitter = Emitter::new(inner);
-                emitter.listener("outside").within(n).on(heard.by("outside")).unwrap().forever();
+                emitter.listener("outside").within(n).on(received.by("outside")).unwrap().forever();
                 let (last, says) = (emitter.clone(), Arc::clone(&said));
                 let close = move |_: u32, _: Exit| async move {
                     says.store(last.emit(Tick(1)).await.unwrap().succeeded(), Ordering::Relaxed);
@@ -407,5 +411,5 @@ async fn a_release_emits_to_an_emitter_that_was_made_before() {
     })
     .await
     .unwrap();
-    assert_eq!((said.load(Ordering::Relaxed), heard.take()), (1, vec![("outside", 1)]));
+    assert_eq!((said.load(Ordering::Relaxed), received.take()), (1, vec![("outside", 1)]));
 }

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use motet::event::Event;
+use motet::event::{Event, Pattern};
 
 /// An event that is not `Clone`.
 #[derive(Debug, PartialEq)]
@@ -39,11 +39,16 @@ fn count(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
 }
 
+/// Returns the pattern of the names that match `text`.
+fn matching(text: &str) -> Pattern {
+    Pattern::parse(text).unwrap()
+}
+
 /// The calls of listeners, in order.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<(&'static str, u32)>>>);
+struct Received(Arc<Mutex<Vec<(&'static str, u32)>>>);
 
-impl Heard {
+impl Received {
     fn note(&self, listener: &'static str, number: u32) {
         self.0.lock().unwrap().push((listener, number));
     }
@@ -54,8 +59,8 @@ impl Heard {
 
     /// Returns a listener that notes each event.
     fn by(&self, listener: &'static str) -> impl Fn(&Tick) + Send + Sync + use<> {
-        let heard = self.clone();
-        move |tick| heard.note(listener, tick.0)
+        let received = self.clone();
+        move |tick| received.note(listener, tick.0)
     }
 
     /// Returns a listener that waits for `time`, and then notes the event.
@@ -64,12 +69,12 @@ impl Heard {
         listener: &'static str,
         time: Duration,
     ) -> impl Fn(Arc<Tick>) -> futures_of::Noting + Send + Sync + use<> {
-        let heard = self.clone();
+        let received = self.clone();
         move |tick| {
-            let heard = heard.clone();
+            let received = received.clone();
             Box::pin(async move {
                 tokio::time::sleep(time).await;
-                heard.note(listener, tick.0);
+                received.note(listener, tick.0);
             })
         }
     }

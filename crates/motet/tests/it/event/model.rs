@@ -6,11 +6,11 @@ use motet::event::{AnyEvent, Emitter, Subscription};
 use motet::task::{Nursery, scope};
 use proptest::prelude::*;
 
-use super::{Tick, Tock};
+use super::{Tick, Tock, matching};
 
 #[derive(Debug, Clone)]
 enum Step {
-    On { priority: i32, once: bool, hears: Hears },
+    On { priority: i32, once: bool, receives: Target },
     Off(usize),
     EmitTick,
     EmitTock,
@@ -19,7 +19,7 @@ enum Step {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Hears {
+enum Target {
     Tick,
     TickLater,
     Clock,
@@ -27,10 +27,10 @@ enum Hears {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let hears = prop::sample::select(vec![Hears::Tick, Hears::TickLater, Hears::Clock, Hears::All]);
+    let receives = prop::sample::select(vec![Target::Tick, Target::TickLater, Target::Clock, Target::All]);
     prop_oneof![
-        5 => (-2..3, prop::bool::weighted(0.3), hears)
-            .prop_map(|(priority, once, hears)| Step::On { priority, once, hears }),
+        5 => (-2..3, prop::bool::weighted(0.3), receives)
+            .prop_map(|(priority, once, receives)| Step::On { priority, once, receives }),
         2 => (0_usize..20).prop_map(Step::Off),
         3 => Just(Step::EmitTick),
         1 => Just(Step::EmitTock),
@@ -44,7 +44,7 @@ struct Listed {
     number: usize,
     priority: i32,
     once: bool,
-    hears: Hears,
+    receives: Target,
 }
 
 #[derive(Default)]
@@ -58,14 +58,14 @@ impl Model {
     }
 
     fn hear(&mut self, tick: bool, named: bool) -> Vec<usize> {
-        let hears = |listed: &Listed| match listed.hears {
-            Hears::Tick | Hears::TickLater => tick,
-            Hears::Clock => !named,
-            Hears::All => true,
+        let receives = |listed: &Listed| match listed.receives {
+            Target::Tick | Target::TickLater => tick,
+            Target::Clock => !named,
+            Target::All => true,
         };
-        let heard = self.0.iter().filter(|listed| hears(listed)).map(|listed| listed.number).collect();
-        self.0.retain(|listed| !(listed.once && hears(listed)));
-        heard
+        let received = self.0.iter().filter(|listed| receives(listed)).map(|listed| listed.number).collect();
+        self.0.retain(|listed| !(listed.once && receives(listed)));
+        received
     }
 }
 
@@ -78,18 +78,18 @@ fn listen(emitter: &Emitter, notes: &Notes, listed: &Listed) -> Subscription {
         listener = listener.once();
     }
     let note = move || notes.lock().unwrap().push(number);
-    match listed.hears {
-        Hears::Tick => listener.on(move |_: &Tick| note()).unwrap(),
-        Hears::TickLater => {
+    match listed.receives {
+        Target::Tick => listener.on(move |_: &Tick| note()).unwrap(),
+        Target::TickLater => {
             let listener = listener.on_async(move |_: Arc<Tick>| {
                 note();
                 tokio::task::yield_now()
             });
             listener.unwrap()
         }
-        Hears::Clock => listener.on_pattern("clock.*", move |_: &dyn AnyEvent| note()).unwrap(),
-        Hears::All => {
-            let listener = listener.on_pattern_async(">", move |_| {
+        Target::Clock => listener.on_pattern(matching("clock.*"), move |_: &dyn AnyEvent| note()).unwrap(),
+        Target::All => {
+            let listener = listener.on_pattern_async(matching(">"), move |_| {
                 note();
                 async {}
             });
@@ -103,9 +103,9 @@ async fn agrees(steps: Vec<Step>) {
         let (emitter, notes) = (Emitter::new(n), Notes::default());
         let (mut model, mut on) = (Model::default(), Vec::new());
         for (number, step) in steps.into_iter().enumerate() {
-            let (heard, posted) = match step {
-                Step::On { priority, once, hears } => {
-                    let listed = Listed { number, priority, once, hears };
+            let (received, posted) = match step {
+                Step::On { priority, once, receives } => {
+                    let listed = Listed { number, priority, once, receives };
                     on.push((number, listen(&emitter, &notes, &listed)));
                     model.add(listed);
                     continue;
@@ -132,7 +132,7 @@ async fn agrees(steps: Vec<Step>) {
             let expected =
                 model.hear(matches!(step, Step::EmitTick | Step::PostTick), matches!(step, Step::EmitNamed));
             let mut seen = std::mem::take(&mut *notes.lock().unwrap());
-            assert_eq!(seen.len(), heard);
+            assert_eq!(seen.len(), received);
             if posted {
                 seen.sort_by_key(|number| expected.iter().position(|expected| expected == number));
             }

@@ -4,14 +4,14 @@ use std::sync::{Arc, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
-use motet::event::{Emitter, Lag, Overflow, Posted};
+use motet::event::{Emitter, EmitterClosedError, Lag, Posted};
 use motet::observe::Stat;
 use motet::task::{Nursery, Reason, Scope, ScopeError, scope, timeout};
 use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use super::{Heard, SECOND, Tick, count};
+use super::{Received, SECOND, Tick, count};
 
 fn posted(queued: usize, dropped: usize) -> Posted {
     let mut posted = Posted::default();
@@ -31,39 +31,40 @@ fn stat(n: &Scope, name: &str) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn post_does_not_wait_and_each_listener_keeps_the_order() {
     let begin = Instant::now();
-    let heard = Heard::default();
+    let received = Received::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
         // The scope keeps the listeners on, and waits until they have handled all events.
-        emitter.on_async("slow", heard.slowly("slow", SECOND)).unwrap().forever();
-        emitter.on("quick", heard.by("quick")).unwrap().forever();
+        emitter.on_async("slow", received.slowly("slow", SECOND)).unwrap().forever();
+        emitter.on("quick", received.by("quick")).unwrap().forever();
         for number in 1..=3 {
             assert_eq!(emitter.post(Tick(number)).unwrap(), posted(2, 0));
         }
-        assert_eq!(heard.take(), [], "listeners handle posted events in tasks of their own");
+        assert_eq!(received.take(), [], "listeners handle posted events in tasks of their own");
         yield_now().await;
         yield_now().await;
-        assert_eq!(heard.take(), [1, 2, 3].map(|number| ("quick", number)));
+        assert_eq!(received.take(), [1, 2, 3].map(|number| ("quick", number)));
         assert_eq!(begin.elapsed(), Duration::ZERO);
         Ok(())
     })
     .await
     .unwrap();
-    assert_eq!(heard.take(), [1, 2, 3].map(|number| ("slow", number)));
+    assert_eq!(received.take(), [1, 2, 3].map(|number| ("slow", number)));
     assert_eq!(begin.elapsed(), SECOND * 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn full_backlog_drops_events_by_its_overflow_and_counts_them() {
-    for (overflow, expected) in [(Overflow::DropNewest, [0, 1, 2]), (Overflow::DropOldest, [0, 4, 5])] {
-        let heard = Heard::default();
+    for (drops_oldest, expected) in [(false, [0, 1, 2]), (true, [0, 4, 5])] {
+        let received = Received::default();
         scope(async |n: &Nursery| {
-            let emitter = Emitter::builder().backlog(count(2), overflow).named("events").build(n);
-            emitter.on_async("slow", heard.slowly("slow", SECOND)).unwrap().forever();
+            let builder = Emitter::builder(n).backlog(count(2)).name("events");
+            let emitter = if drops_oldest { builder.drop_oldest() } else { builder.drop_newest() }.build();
+            emitter.on_async("slow", received.slowly("slow", SECOND)).unwrap().forever();
             assert_eq!(emitter.post(Tick(0)).unwrap(), posted(1, 0));
             sleep(SECOND / 2).await;
             let all: Vec<_> = (1..=5).map(|number| emitter.post(Tick(number)).unwrap()).collect();
-            let full = posted(usize::from(overflow == Overflow::DropOldest), 1);
+            let full = posted(usize::from(drops_oldest), 1);
             assert_eq!(all, [posted(1, 0), posted(1, 0), full, full, full]);
             assert_eq!((stat(n, "posted"), stat(n, "dropped")), (3, 3));
             emitter.drain().await;
@@ -72,18 +73,18 @@ async fn full_backlog_drops_events_by_its_overflow_and_counts_them() {
         })
         .await
         .unwrap();
-        assert_eq!(heard.take(), expected.map(|number| ("slow", number)));
+        assert_eq!(received.take(), expected.map(|number| ("slow", number)));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn listener_receives_further_posts_after_a_failure() {
-    let heard = Heard::default();
+    let received = Received::default();
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().deadline(SECOND).named("events").build(n);
-        let hears = heard.clone();
+        let emitter = Emitter::builder(n).timeout(SECOND).name("events").build();
+        let receives = received.clone();
         let listener = move |tick: Arc<Tick>| {
-            hears.note("begins", tick.0);
+            receives.note("begins", tick.0);
             async move {
                 match tick.0 {
                     1 => panic!("one"),
@@ -98,7 +99,7 @@ async fn listener_receives_further_posts_after_a_failure() {
             assert_eq!(emitter.post(Tick(number)).unwrap(), posted(1, 0));
         }
         emitter.drain().await;
-        assert_eq!(heard.take(), [0, 1, 2, 3, 4].map(|number| ("begins", number)));
+        assert_eq!(received.take(), [0, 1, 2, 3, 4].map(|number| ("begins", number)));
         assert_eq!((stat(n, "failed"), stat(n, "dropped")), (3, 0));
         Ok(())
     })
@@ -108,12 +109,12 @@ async fn listener_receives_further_posts_after_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn posts_for_a_listener_of_a_cancelled_scope_are_dropped() {
-    let heard = Heard::default();
+    let received = Received::default();
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().named("events").build(n);
+        let emitter = Emitter::builder(n).name("events").build();
         let inner = Scope::builder().run(async |inner: &Nursery| {
             let listener = emitter.listener("slow").within(inner);
-            listener.on_async(heard.slowly("slow", SECOND)).unwrap().forever();
+            listener.on_async(received.slowly("slow", SECOND)).unwrap().forever();
             for number in 0..3 {
                 assert_eq!(emitter.post(Tick(number)).unwrap(), posted(1, 0));
             }
@@ -123,7 +124,7 @@ async fn posts_for_a_listener_of_a_cancelled_scope_are_dropped() {
             Ok(())
         });
         assert!(matches!(inner.await, Err(ScopeError::Cancelled { .. })));
-        assert_eq!(heard.take(), [("slow", 0)]);
+        assert_eq!(received.take(), [("slow", 0)]);
         assert_eq!((stat(n, "posted"), stat(n, "dropped")), (0, 2));
         assert_eq!(emitter.post(Tick(3)).unwrap(), posted(0, 0), "the listener is off");
         timeout(SECOND, emitter.drain()).await.expect("no posted event is left");
@@ -135,10 +136,10 @@ async fn posts_for_a_listener_of_a_cancelled_scope_are_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn close_delivers_pending_posts_and_refuses_new_events() {
-    let heard = Heard::default();
+    let received = Received::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
-        let slow = emitter.on_async("slow", heard.slowly("slow", SECOND)).unwrap();
+        let slow = emitter.on_async("slow", received.slowly("slow", SECOND)).unwrap();
         for number in 0..3 {
             assert_eq!(emitter.post(Tick(number)).unwrap(), posted(1, 0));
         }
@@ -146,14 +147,14 @@ async fn close_delivers_pending_posts_and_refuses_new_events() {
         assert!(emitter.is_closed() && slow.is_on());
         assert_eq!(emitter.post(Tick(7)).unwrap_err().0, Tick(7));
         assert_eq!(emitter.emit(Tick(8)).await.unwrap_err().0, Tick(8));
-        let named = emitter.emit_named("named", String::from("kept")).await.unwrap_err().0;
-        assert_eq!(named.into_value::<String>().unwrap(), "kept");
-        assert!(emitter.on("late", heard.by("late")).is_err());
+        let EmitterClosedError(value) = emitter.emit_named("named", String::from("kept")).await.unwrap_err();
+        assert_eq!(value, "kept");
+        assert!(emitter.on("late", received.by("late")).is_err());
         assert!(timeout(SECOND, emitter.drain()).await.is_err(), "two events are still waiting");
         let begin = Instant::now();
         emitter.drain().await;
         assert_eq!(begin.elapsed(), SECOND * 2);
-        assert_eq!(heard.take(), [0, 1, 2].map(|number| ("slow", number)));
+        assert_eq!(received.take(), [0, 1, 2].map(|number| ("slow", number)));
         assert!(!slow.is_on());
         emitter.drain().await;
         Ok(())
@@ -165,16 +166,16 @@ async fn close_delivers_pending_posts_and_refuses_new_events() {
 #[tokio::test]
 async fn once_listener_receives_one_of_several_posts() {
     scope(async |n: &Nursery| {
-        let (emitter, heard) = (Emitter::new(n), Heard::default());
-        emitter.once("once", heard.by("once")).unwrap().forever();
-        let off = emitter.on("off", heard.by("off")).unwrap();
+        let (emitter, received) = (Emitter::new(n), Received::default());
+        emitter.once("once", received.by("once")).unwrap().forever();
+        let off = emitter.on("off", received.by("off")).unwrap();
         for number in 0..3 {
             assert_eq!(emitter.post(Tick(number)).unwrap(), posted(2, 0));
         }
         // Events that wait for a listener that is switched off are not delivered.
         off.off();
         emitter.drain().await;
-        assert_eq!(heard.take(), [("once", 0)]);
+        assert_eq!(received.take(), [("once", 0)]);
         Ok(())
     })
     .await
@@ -183,10 +184,10 @@ async fn once_listener_receives_one_of_several_posts() {
 
 #[tokio::test]
 async fn listener_may_post() {
-    let heard = Heard::default();
+    let received = Received::default();
     scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
-        let (again, notes) = (emitter.clone(), heard.clone());
+        let (again, notes) = (emitter.clone(), received.clone());
         let counts = emitter.on("counts", move |tick: &Tick| {
             notes.note("counts", tick.0);
             if tick.0 > 0 {
@@ -199,13 +200,13 @@ async fn listener_may_post() {
     })
     .await
     .unwrap();
-    assert_eq!(heard.take(), [3, 2, 1, 0].map(|number| ("counts", number)));
+    assert_eq!(received.take(), [3, 2, 1, 0].map(|number| ("counts", number)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn drain_completes_after_a_panic_of_on_dead() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().on_dead(|_| panic!("no listener")).build(n);
+        let emitter = Emitter::builder(n).on_dead(|_| panic!("no listener")).build();
         let ticks = emitter.stream::<Tick>(Lag::Latest);
         drop(ticks);
         let panicked = catch_unwind(AssertUnwindSafe(|| emitter.post(Tick(1))));
@@ -221,12 +222,12 @@ async fn drain_completes_after_a_panic_of_on_dead() {
 /// when it is spawned.
 #[test]
 fn a_post_to_a_listener_whose_runtime_is_gone_is_dropped() {
-    let heard = Heard::default();
+    let received = Received::default();
     let (kept, emitters) = mpsc::channel();
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let mut body = Box::pin(scope(async |n: &Nursery| {
         let emitter = Emitter::new(n);
-        emitter.on("gone", heard.by("gone")).unwrap().forever();
+        emitter.on("gone", received.by("gone")).unwrap().forever();
         kept.send(emitter).unwrap();
         pending::<()>().await;
         Ok(())
@@ -242,5 +243,5 @@ fn a_post_to_a_listener_whose_runtime_is_gone_is_dropped() {
     }
     emitter.close();
     assert!(emitter.post(Tick(2)).is_err());
-    assert_eq!(heard.take(), []);
+    assert_eq!(received.take(), []);
 }

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use motet::event::{Cause, Closed, Emitter, Lag, Missed};
+use motet::event::{Emitter, EmitterClosedError, Lag, LagError};
 use motet::task::{Nursery, Scope, scope, timeout};
 use tokio::time::{Instant, sleep};
 
@@ -38,12 +38,12 @@ async fn lag_wait_misses_nothing_and_blocks_emit_only_when_full() {
 #[tokio::test(start_paused = true)]
 async fn emit_gives_up_on_an_unread_stream_at_the_deadline() {
     scope(async |n: &Nursery| {
-        let emitter = Emitter::builder().deadline(SECOND).build(n);
+        let emitter = Emitter::builder(n).timeout(SECOND).build();
         let ticks = emitter.stream::<Tick>(Lag::Wait(count(1)));
         assert!(emitter.emit(Tick(0)).await.unwrap().is_ok());
         let emitted = emitter.emit(Tick(1)).await.unwrap();
         assert_eq!(emitted.failed()[0].listener(), "stream");
-        assert!(matches!(emitted.failed()[0].cause(), Cause::TimedOut(SECOND)));
+        assert!(emitted.failed()[0].is_timeout());
         // Dropping the stream releases the emit that waits for it.
         let emits = emitter.clone();
         let waits = n.spawn("emits", async move { emits.emit(Tick(2)).await.unwrap().is_ok() });
@@ -67,7 +67,7 @@ async fn lagging_stream_reports_how_many_it_missed() {
         for number in 0..5 {
             assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
         }
-        assert_eq!(lags.next().await.unwrap().unwrap_err(), Missed(3));
+        assert_eq!(lags.next().await.unwrap().unwrap_err(), LagError(3));
         assert_eq!(lags.next().await.unwrap().unwrap().0, 3);
         assert!(emitter.post(Tick(5)).unwrap().queued == 2);
         assert_eq!(lags.next().await.unwrap().unwrap().0, 4);
@@ -125,7 +125,7 @@ async fn next_receives_the_first_event_and_leaves_nothing_behind() {
         let waits = n.spawn("waits", emitter.next::<Tick>());
         sleep(SECOND).await;
         emitter.close();
-        assert!(matches!(waits.await.unwrap(), Err(Closed(()))));
+        assert!(matches!(waits.await.unwrap(), Err(EmitterClosedError(()))));
         Ok(())
     })
     .await

@@ -52,11 +52,11 @@ async fn stress_of_emits_calls_only_current_listeners() {
                     // The listener owns its flag, which is set once the listener is off: from then on it must not be
                     // called.
                     let off = Arc::new(AtomicBool::new(false));
-                    let (sees, heard) = (Arc::clone(&off), Arc::new(AtomicUsize::new(0)));
-                    let hears = Arc::clone(&heard);
+                    let (sees, received) = (Arc::clone(&off), Arc::new(AtomicUsize::new(0)));
+                    let receives = Arc::clone(&received);
                     let on = emitter.on("short", move |_: &Tick| {
                         if sees.load(Ordering::Acquire) {
-                            hears.fetch_add(1, Ordering::Relaxed);
+                            receives.fetch_add(1, Ordering::Relaxed);
                         }
                     });
                     let counts = Arc::clone(&once);
@@ -72,7 +72,7 @@ async fn stress_of_emits_calls_only_current_listeners() {
                     drop(single);
                     singles.fetch_add(usize::from(heard_it), Ordering::Relaxed);
                     assert!(
-                        heard.load(Ordering::Relaxed) <= 2,
+                        received.load(Ordering::Relaxed) <= 2,
                         "two emits can be between the check and the call"
                     );
                 }
@@ -106,11 +106,11 @@ async fn stress_of_concurrent_emits_calls_a_once_listener_once() {
                 let emitter = emitter.clone();
                 n.spawn("emits", async move { emitter.emit(Tick(number)).await.unwrap().succeeded() })
             });
-            let mut heard = 0;
+            let mut received = 0;
             for task in tasks {
-                heard += task.await.unwrap();
+                received += task.await.unwrap();
             }
-            assert_eq!((heard, calls.load(Ordering::Relaxed)), (1, 1));
+            assert_eq!((received, calls.load(Ordering::Relaxed)), (1, 1));
         }
         Ok(())
     })
@@ -122,14 +122,14 @@ async fn stress_of_concurrent_emits_calls_a_once_listener_once() {
 async fn stress_of_posts_and_closing_scopes_drains() {
     scope(async |n: &Nursery| {
         for _ in 0..rounds(200) {
-            let emitter = Emitter::builder().backlog(count(4), motet::event::Overflow::DropOldest).build(n);
+            let emitter = Emitter::builder(n).backlog(count(4)).drop_oldest().build();
             let mut stream = emitter.stream::<Tick>(Lag::DropOldest(count(2)));
             let reads = n.spawn("reads", async move { while stream.next().await.is_some() {} });
             let scopes = [0, 1].map(|_| {
                 let emitter = emitter.clone();
                 n.spawn("scope", async move {
                     let ended = Scope::builder().run(async |inner: &Nursery| {
-                        let listener = emitter.listener("hears").within(inner);
+                        let listener = emitter.listener("receives").within(inner);
                         if let Ok(on) = listener.on_async(async |_: Arc<Tick>| yield_now().await) {
                             on.forever();
                         }

@@ -34,10 +34,9 @@ async fn first_added_middleware_is_outermost() {
 }
 
 #[tokio::test]
-async fn with_if_adds_middleware_only_if_true() {
+async fn with_option_adds_middleware_only_if_some() {
     let log = Log::default();
-    let chain =
-        Chain::new().with_if(true, Noting("on", log.clone())).with_if(false, Noting("off", log.clone()));
+    let chain = Chain::new().with_option(Some(Noting("on", log.clone()))).with_option(None::<Noting>);
     let handler = chain.to(double);
     assert_eq!(handler.call(1).await, 2);
     assert_eq!(log.read(), ["on begins", "on ends", "on dropped"]);

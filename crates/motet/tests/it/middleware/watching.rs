@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use motet::middleware::{
-    Chain, End, Ended, Handler, Metrics, Next, Panicked, catch_panic, catch_panic_with, metrics, trace, watch,
+    CallEnd, Chain, Handler, Metrics, Next, PanicError, catch_panic, catch_panic_with, metrics, metrics_with,
+    trace, watch,
 };
 use motet::resilience::Verdict;
 use motet::task::{Nursery, scope, timeout};
@@ -49,14 +50,14 @@ where
 async fn watch_reports_each_end_once() {
     let log = Log::default();
     let noted = log.clone();
-    let listener = move |ended: &Ended<'_, Result<u32, &'static str>>| {
-        let how = match ended.how {
-            End::Answered(Ok(n)) => format!("answered {n}"),
-            End::Answered(Err(error)) => format!("failed: {error}"),
-            End::Dropped => "dropped".to_owned(),
-            End::Panicked => "panicked".to_owned(),
+    let listener = move |end: CallEnd<'_, Result<u32, &'static str>>, took: Duration| {
+        let how = match end {
+            CallEnd::Answered(Ok(n)) => format!("answered {n}"),
+            CallEnd::Answered(Err(error)) => format!("failed: {error}"),
+            CallEnd::Dropped => "dropped".to_owned(),
+            CallEnd::Panicked => "panicked".to_owned(),
         };
-        noted.note(format!("{how} after {} s", ended.took.as_secs()));
+        noted.note(format!("{how} after {} s", took.as_secs()));
     };
     call_all(&Chain::new().with(watch(listener)).to(any)).await;
     let expected =
@@ -66,7 +67,7 @@ async fn watch_reports_each_end_once() {
 
 #[tokio::test]
 async fn panic_of_a_watch_listener_leaves_the_call_intact() {
-    let handler = Chain::new().with(watch(|_: &Ended<'_, u32>| panic!("listener"))).to(async |n: u32| n);
+    let handler = Chain::new().with(watch(|_: CallEnd<'_, u32>, _| panic!("listener"))).to(async |n: u32| n);
     assert_eq!(handler.call(1).await, 1);
     let mut call = handler.call(1);
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -97,7 +98,7 @@ async fn waits<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
 #[tokio::test]
 async fn metrics_are_shown_until_their_registration_is_dropped() {
     let calls = Metrics::new();
-    let part = metrics(&calls).judged_by(|answer: &u32| match answer {
+    let part = metrics_with(&calls, |answer: &u32| match answer {
         0 => Verdict::Failure,
         1 => Verdict::Ignore,
         _ => Verdict::Success,
@@ -125,7 +126,7 @@ async fn metrics_are_shown_until_their_registration_is_dropped() {
 async fn catch_panic_turns_a_panic_into_an_answer() {
     let log = Log::default();
     let handler = Chain::new()
-        .with(catch_panic_with(|panicked: Panicked| panicked.message().to_owned()))
+        .with(catch_panic_with(|panicked: PanicError| panicked.message().to_owned()))
         .with(Noting("inside", log.clone()))
         .to(async |n: u32| {
             assert!(n > 0, "{n} is too little");
@@ -146,7 +147,7 @@ async fn catch_panic_handles_a_payload_that_panics_on_drop() {
         }
     }
     let handler = Chain::new()
-        .with(catch_panic_with(|_: Panicked| 0))
+        .with(catch_panic_with(|_: PanicError| 0))
         .to(async |n: u32| if n == 0 { std::panic::panic_any(Mine) } else { n });
     assert_eq!((handler.call(0).await, handler.call(1).await), (0, 1));
 }
@@ -155,7 +156,7 @@ async fn catch_panic_handles_a_payload_that_panics_on_drop() {
 async fn catch_panic_catches_a_panic_outside_of_a_future() {
     #[derive(Debug, PartialEq, thiserror::Error)]
     #[error(transparent)]
-    struct Failed(#[from] Panicked);
+    struct Failed(#[from] PanicError);
     let forward = |n: u32, next: Next<u32, Result<u32, Failed>>| {
         assert!(n > 0, "nothing");
         next.run(n)

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_core::Stream;
-use motet::event::{Lag, Missed};
+use motet::event::{Lag, LagError};
 use motet::stream::{Broadcast, StreamCombinators as _, generator};
 use motet::task::{Nursery, Reason, Scope, scope, timeout};
 use tokio::task::yield_now;
@@ -26,7 +26,7 @@ fn many(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
 }
 
-async fn numbers(stream: Broadcast<u32>) -> Vec<Result<u32, Missed>> {
+async fn numbers(stream: Broadcast<u32>) -> Vec<Result<u32, LagError>> {
     stream.map(|item| item.map(|number| *number)).collect().await
 }
 
@@ -62,7 +62,7 @@ fn missed_items_are_reported_in_their_position() {
     block_on(async {
         scope(async |n: &Nursery| {
             for (lag, expected) in [
-                (Lag::DropOldest(many(3)), vec![Err(Missed(7)), Ok(7), Ok(8), Ok(9)]),
+                (Lag::DropOldest(many(3)), vec![Err(LagError(7)), Ok(7), Ok(8), Ok(9)]),
                 (Lag::Latest, vec![Ok(9)]),
             ] {
                 let readers = tokio_stream::iter(0..10_u32).broadcast(n, "numbers", many(2), lag).unwrap();

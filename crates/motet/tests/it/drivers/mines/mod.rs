@@ -17,7 +17,7 @@ use std::task::Poll;
 
 use motet::Backoff;
 use motet::batch::Batcher;
-use motet::event::{Emitter, Event, Overflow, Subscription};
+use motet::event::{Emitter, Event, Subscription};
 use motet::observe::Stats;
 use motet::pool::{Manager, Pool};
 use motet::queue::{self, Job};
@@ -204,7 +204,7 @@ impl Event for Happened {
 
 async fn in_a_listener(touch: Touch) {
     scope(async |n: &Nursery<Infallible>| {
-        let emitter = Emitter::builder().build(n);
+        let emitter = Emitter::builder(n).build();
         let heard = Arc::new(AtomicUsize::new(0));
         let _fails =
             emitter.on_async("fails", move |_: Arc<Happened>| async move { Err::<(), _>(Mine(touch)) });
@@ -235,10 +235,15 @@ impl Event for Removes {
 async fn in_a_closure_of_a_listener(touch: Touch) {
     scope(async |n: &Nursery<Infallible>| {
         let emitter = Emitter::new(n);
-        let full = emitter.listener("full").backlog(NonZeroUsize::MIN, Overflow::DropOldest);
+        let full = emitter.listener("full").backlog(NonZeroUsize::MIN).drop_oldest();
         let _full = full.on(|_: &Removes| ()).unwrap();
         let mine = Mine(touch);
-        let mined = emitter.on("mined", move |_: &Removes| assert_ne!(mine.0, Touch::Wake)).unwrap();
+        let mined = emitter
+            .on("mined", move |_: &Removes| {
+                let mine = &mine;
+                assert_ne!(mine.0, Touch::Wake);
+            })
+            .unwrap();
         // The second event replaces the first one, which removes the listener.
         let _first = emitter.post(Removes(Some(mined))).unwrap();
         let second = emitter.post(Removes(None)).unwrap();

@@ -146,7 +146,7 @@ pub(super) async fn of_a_queue_that_ends(touch: &'static Touch) {
 /// The end of the last listener wakes the waiter behind the mined one.
 pub(super) async fn of_an_emitter(touch: &'static Touch) {
     scope(async |n: &Nursery<Infallible>| {
-        let emitter = Emitter::builder().build(n);
+        let emitter = Emitter::builder(n).build();
         let _hears = emitter.on_async("hears", |_: Arc<Happened>| sleep(millis(3)));
         let _posted = emitter.post(Happened).unwrap();
         let mined = waits_with(touch, emitter.drain());

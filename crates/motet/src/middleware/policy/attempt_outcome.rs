@@ -11,26 +11,26 @@ use crate::resilience::{Error, ErrorKind};
 
 /// The report of one attempt, which is passed inward with the attempt.
 #[derive(Default)]
-pub(in crate::middleware) struct Mark(Mutex<Option<Ended>>);
+pub(in crate::middleware) struct AttemptOutcome(Mutex<Option<PolicyEnd>>);
 
 /// How an inner policy ended the attempt.
 #[derive(Clone, Copy)]
-pub(super) struct Ended {
+pub(super) struct PolicyEnd {
     pub(super) kind: ErrorKind,
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Mark {
+impl AttemptOutcome {
     /// Stores how a policy saw its call end; the last report counts.
     pub(super) fn set<E>(&self, error: Option<&Error<E>>) {
         let ended = error.and_then(|error| match error.kind() {
             ErrorKind::Failed => None,
-            kind => Some(Ended { kind, retry_after: error.retry_after() }),
+            kind => Some(PolicyEnd { kind, retry_after: error.retry_after() }),
         });
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ended;
     }
 
-    pub(super) fn take(&self) -> Option<Ended> {
+    pub(super) fn take(&self) -> Option<PolicyEnd> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -5,23 +5,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::failed::Cause;
+use super::error::ListenerErrorCause;
 use crate::task::core::panic_words;
 
-pub(super) type Heard = Result<(), Box<dyn Error + Send + Sync>>;
-pub(super) type Future = Pin<Box<dyn std::future::Future<Output = Heard> + Send>>;
+pub(super) type ListenerOutput = Result<(), Box<dyn Error + Send + Sync>>;
+pub(super) type Future = Pin<Box<dyn std::future::Future<Output = ListenerOutput> + Send>>;
 
 /// The future of a listener. Panics in its polls and in its drop do not propagate.
-pub(super) struct Hearing(Option<Future>);
+pub(super) struct ListenerCall(Option<Future>);
 
-impl Hearing {
+impl ListenerCall {
     pub(super) fn new(future: Future) -> Self {
         Self(Some(future))
     }
 }
 
-impl std::future::Future for Hearing {
-    type Output = Result<(), Cause>;
+impl std::future::Future for ListenerCall {
+    type Output = Result<(), ListenerErrorCause>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = run(|| {
@@ -34,13 +34,13 @@ impl std::future::Future for Hearing {
         });
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(heard)) => Poll::Ready(heard.map_err(Cause::Failed)),
+            Ok(Poll::Ready(output)) => Poll::Ready(output.map_err(ListenerErrorCause::Failed)),
             Err(cause) => Poll::Ready(Err(cause)),
         }
     }
 }
 
-impl Drop for Hearing {
+impl Drop for ListenerCall {
     fn drop(&mut self) {
         if let Some(future) = self.0.take() {
             let_go(future);
@@ -50,13 +50,13 @@ impl Drop for Hearing {
 
 /// Calls a synchronous listener.
 #[inline]
-pub(super) fn call(listener: impl FnOnce() -> Heard) -> Result<(), Cause> {
-    run(listener)?.map_err(Cause::Failed)
+pub(super) fn call(listener: impl FnOnce() -> ListenerOutput) -> Result<(), ListenerErrorCause> {
+    run(listener)?.map_err(ListenerErrorCause::Failed)
 }
 
 #[inline]
-fn run<T>(code: impl FnOnce() -> T) -> Result<T, Cause> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| Cause::Panicked(panic_words(payload)))
+fn run<T>(code: impl FnOnce() -> T) -> Result<T, ListenerErrorCause> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| ListenerErrorCause::Panicked(panic_words(payload)))
 }
 
 /// Drops a value of the user: a panic in its drop is logged, and does not propagate.

@@ -8,15 +8,17 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use super::any_event::NamedEvent;
 use super::builder::OnDead;
-use super::hearing::let_go;
-use super::open::Open;
-use super::slot::{Hears, Meta, Order, Registered, Slot};
-use super::snapshot::{Entry, Snapshot};
-use super::stats::Counters;
+use super::call::let_go;
+use super::inbox::Overflow;
+use super::open::EmitterGate;
+use super::slot::{AnyListener, ListenerMeta, ListenerSlot, ListenerTarget, Order};
+use super::snapshot::{Snapshot, SnapshotEntry};
+use super::stats::EmitterCounters;
 use super::subscription::Subscription;
-use super::topic::{TakenOut, Topic, Topics};
-use super::{AnyEvent, Closed, Event, NamedEvent, Overflow, Pattern};
+use super::topic::{RemovedListener, Topic, Topics};
+use super::{AnyEvent, EmitterClosedError, Event, Pattern};
 use crate::observe::Registration;
 use crate::resource::{Exit, Owe};
 use crate::task::core::Core;
@@ -25,54 +27,55 @@ use crate::task::gate::Class;
 use crate::task::member::Member;
 use crate::task::{Name, Scope};
 
-pub(crate) struct Inner {
+pub(crate) struct EmitterShared {
     pub(super) home: Scope,
-    pub(super) settings: Settings,
+    pub(super) settings: EmitterSettings,
     pub(super) topics: Topics,
-    pub(super) open: Open,
-    pub(super) counters: Counters,
+    pub(super) open: EmitterGate,
+    pub(super) counters: EmitterCounters,
     pub(super) shown: OnceLock<Registration>,
     /// The cleanup of `home` that closes the emitter: the core of `home`, and the number of the cleanup.
     closes: OnceLock<(Weak<Core>, u64)>,
-    registry: Mutex<Registry>,
+    registry: Mutex<ListenerRegistry>,
 }
 
-pub(super) struct Settings {
+pub(super) struct EmitterSettings {
     pub(super) name: Name,
     pub(super) concurrency: NonZeroUsize,
-    pub(super) limit: Duration,
+    pub(super) timeout: Duration,
     pub(super) backlog: NonZeroUsize,
     pub(super) overflow: Overflow,
     pub(super) max_listeners: usize,
     pub(super) on_dead: Option<OnDead>,
+    pub(super) keep_names: bool,
 }
 
 /// The lists that change when a listener is added or removed. An emit does not lock them.
 #[derive(Default)]
-pub(super) struct Registry {
-    patterns: BTreeMap<Order, (Pattern, Arc<Slot<dyn AnyEvent>>)>,
+pub(super) struct ListenerRegistry {
+    patterns: BTreeMap<Order, (Pattern, Arc<ListenerSlot<dyn AnyEvent>>)>,
     /// The scopes with listeners, by their address in memory. The end of a scope removes its listeners.
-    scopes: BTreeMap<usize, Joined>,
+    scopes: BTreeMap<usize, ScopeListeners>,
     next_number: u64,
 }
 
 /// The state of a scope with listeners.
 #[derive(Default)]
-struct Joined {
+struct ScopeListeners {
     /// The scope and the number of its pending cleanup, once the cleanup is registered.
-    owed: Option<(Weak<Core>, u64)>,
+    cleanup: Option<(Weak<Core>, u64)>,
     /// The listeners of the scope, so that the end of the scope does not search those of other scopes.
-    listeners: BTreeMap<Order, Hears>,
+    listeners: BTreeMap<Order, ListenerTarget>,
 }
 
-impl Inner {
-    pub(super) fn new(home: Scope, settings: Settings) -> Self {
+impl EmitterShared {
+    pub(super) fn new(home: Scope, settings: EmitterSettings) -> Self {
         Self {
             home,
             settings,
             topics: Topics::default(),
-            open: Open::default(),
-            counters: Counters::default(),
+            open: EmitterGate::default(),
+            counters: EmitterCounters::default(),
             shown: OnceLock::new(),
             closes: OnceLock::new(),
             registry: Mutex::default(),
@@ -80,7 +83,7 @@ impl Inner {
     }
 
     /// No code of the user runs under this lock, so the state of a poisoned lock is consistent.
-    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(super) fn registry(&self) -> MutexGuard<'_, ListenerRegistry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,7 +94,7 @@ impl Inner {
     }
 
     #[cold]
-    fn topic_of<E: Event>(&self, registry: &Registry) -> &Topic<E> {
+    fn topic_of<E: Event>(&self, registry: &ListenerRegistry) -> &Topic<E> {
         match self.topics.find() {
             Some(topic) => topic,
             None => self.topics.add(Topic::new(registry.matching(E::NAME))),
@@ -100,7 +103,7 @@ impl Inner {
 
     /// Returns the listeners of an event whose name is known only at run time.
     pub(super) fn named(&self, event: &NamedEvent) -> Arc<Snapshot<NamedEvent>> {
-        let matching: Vec<_> = self.registry().matching(event.name()).map(Entry::Pattern).collect();
+        let matching: Vec<_> = self.registry().matching(event.name()).map(SnapshotEntry::Pattern).collect();
         Arc::new(Snapshot::of(matching))
     }
 
@@ -108,12 +111,12 @@ impl Inner {
         self: &Arc<Self>,
         scope: &Scope,
         listener: F,
-        slot: impl FnOnce(F, u64) -> Slot<E>,
-    ) -> Result<Subscription, Closed<F>> {
+        slot: impl FnOnce(F, u64) -> ListenerSlot<E>,
+    ) -> Result<Subscription, EmitterClosedError<F>> {
         self.add(scope, listener, |registry, listener, number| {
             let slot = Arc::new(slot(listener, number));
             let topic = self.topic_of::<E>(registry);
-            let before = topic.add(Entry::Own(Arc::clone(&slot)));
+            let before = topic.add(SnapshotEntry::Own(Arc::clone(&slot)));
             (slot, before.into_iter().collect())
         })
     }
@@ -123,8 +126,8 @@ impl Inner {
         scope: &Scope,
         pattern: Pattern,
         listener: F,
-        slot: impl FnOnce(F, u64) -> Slot<dyn AnyEvent>,
-    ) -> Result<Subscription, Closed<F>> {
+        slot: impl FnOnce(F, u64) -> ListenerSlot<dyn AnyEvent>,
+    ) -> Result<Subscription, EmitterClosedError<F>> {
         self.add(scope, listener, |registry, listener, number| {
             let slot = Arc::new(slot(listener, number));
             let matching = self.topics.iter().filter(|topic| pattern.matches(topic.event()));
@@ -134,26 +137,26 @@ impl Inner {
         })
     }
 
-    fn add<F, S: Registered + 'static>(
+    fn add<F, S: AnyListener + 'static>(
         self: &Arc<Self>,
         scope: &Scope,
         listener: F,
-        list: impl FnOnce(&mut Registry, F, u64) -> (Arc<S>, Vec<TakenOut>),
-    ) -> Result<Subscription, Closed<F>> {
+        list: impl FnOnce(&mut ListenerRegistry, F, u64) -> (Arc<S>, Vec<RemovedListener>),
+    ) -> Result<Subscription, EmitterClosedError<F>> {
         if !self.joins(scope) {
-            return Err(Closed(listener));
+            return Err(EmitterClosedError(listener));
         }
         let mut registry = self.registry();
         // Checked again under the lock: since the first check the scope may have ended, or the emitter may have been
         // closed.
         if self.open.is_closed() || !registry.scopes.contains_key(&key(scope)) {
-            return Err(Closed(listener));
+            return Err(EmitterClosedError(listener));
         }
         let number = registry.next_number;
         registry.next_number += 1;
         let (slot, before) = list(&mut registry, listener, number);
         if let Some(joined) = registry.scopes.get_mut(&key(scope)) {
-            joined.listeners.insert(slot.meta().order(), slot.meta().hears);
+            joined.listeners.insert(slot.meta().order(), slot.meta().target);
         }
         let crowded = self.crowded();
         drop(registry);
@@ -187,21 +190,22 @@ impl Inner {
         // Inserted before the cleanup is registered: if the scope ends in between, its cleanup finds the entry.
         match self.registry().scopes.entry(key(scope)) {
             btree_map::Entry::Occupied(_) => return true,
-            btree_map::Entry::Vacant(place) => _ = place.insert(Joined::default()),
+            btree_map::Entry::Vacant(place) => _ = place.insert(ScopeListeners::default()),
         }
-        let leaves = Box::new(Leaves { inner: Arc::downgrade(self), scope: key(scope) });
-        let owed = finalizer::push(&scope.0, Name::from("event listeners"), Location::caller(), None, leaves);
+        let leaves = Box::new(RemoveListeners { inner: Arc::downgrade(self), scope: key(scope) });
+        let number =
+            finalizer::push(&scope.0, Name::from("event listeners"), Location::caller(), None, leaves);
         if let Some(joined) = self.registry().scopes.get_mut(&key(scope)) {
-            joined.owed = Some((Arc::downgrade(&scope.0), owed));
+            joined.cleanup = Some((Arc::downgrade(&scope.0), number));
         }
         true
     }
 
     /// Removes a listener that is off.
-    pub(super) fn remove(&self, meta: &Meta) {
+    pub(super) fn remove(&self, meta: &ListenerMeta) {
         let mut out = Vec::new();
         let mut registry = self.registry();
-        self.take_out(&mut registry, meta.order(), meta.hears, &mut out);
+        self.take_out(&mut registry, meta.order(), meta.target, &mut out);
         if let Some(joined) = registry.scopes.get_mut(&key(&meta.scope)) {
             joined.listeners.remove(&meta.order());
         }
@@ -209,38 +213,44 @@ impl Inner {
         out.into_iter().for_each(let_go);
     }
 
-    fn take_out(&self, registry: &mut Registry, order: Order, hears: Hears, out: &mut Vec<TakenOut>) {
-        match hears {
-            Hears::Event(event) => {
+    fn take_out(
+        &self,
+        registry: &mut ListenerRegistry,
+        order: Order,
+        target: ListenerTarget,
+        out: &mut Vec<RemovedListener>,
+    ) {
+        match target {
+            ListenerTarget::Event(event) => {
                 if let Some(topic) = self.topics.of(event) {
                     topic.remove(order, out);
                 }
             }
-            Hears::Pattern => {
+            ListenerTarget::Pattern => {
                 self.topics.iter().for_each(|topic| topic.remove(order, out));
-                out.extend(registry.patterns.remove(&order).map(|(_, slot)| TakenOut::Listener(slot)));
+                out.extend(registry.patterns.remove(&order).map(|(_, slot)| RemovedListener::Listener(slot)));
             }
         }
     }
 
     /// Removes all listeners that were called for the last time; they are off.
     #[cold]
-    pub(super) fn remove_spent(&self, hears: Hears) {
+    pub(super) fn remove_spent(&self, target: ListenerTarget) {
         let mut out = Vec::new();
         let mut registry = self.registry();
-        match hears {
-            Hears::Event(event) => {
+        match target {
+            ListenerTarget::Event(event) => {
                 if let Some(topic) = self.topics.of(event) {
                     topic.remove_off(&mut out);
                 }
             }
-            Hears::Pattern => {
+            ListenerTarget::Pattern => {
                 self.topics.iter().for_each(|topic| topic.remove_off(&mut out));
                 let off = registry.patterns.extract_if(.., |_, (_, slot)| !slot.meta.is_on());
-                out.extend(off.map(|(_, (_, slot))| TakenOut::Listener(slot)));
+                out.extend(off.map(|(_, (_, slot))| RemovedListener::Listener(slot)));
             }
         }
-        for meta in out.iter().filter_map(TakenOut::meta) {
+        for meta in out.iter().filter_map(RemovedListener::meta) {
             if let Some(joined) = registry.scopes.get_mut(&key(&meta.scope)) {
                 joined.listeners.remove(&meta.order());
             }
@@ -258,12 +268,12 @@ impl Inner {
 
     fn remove_all(
         &self,
-        mut registry: MutexGuard<'_, Registry>,
-        listeners: impl Iterator<Item = (Order, Hears)>,
+        mut registry: MutexGuard<'_, ListenerRegistry>,
+        listeners: impl Iterator<Item = (Order, ListenerTarget)>,
     ) {
         let mut out = Vec::new();
-        listeners.for_each(|(order, hears)| self.take_out(&mut registry, order, hears, &mut out));
-        out.iter().filter_map(TakenOut::meta).for_each(|meta| _ = meta.go_off());
+        listeners.for_each(|(order, target)| self.take_out(&mut registry, order, target, &mut out));
+        out.iter().filter_map(RemovedListener::meta).for_each(|meta| _ = meta.go_off());
         drop(registry);
         out.into_iter().for_each(let_go);
     }
@@ -304,10 +314,10 @@ impl Inner {
     pub(super) fn closes_with_home(self: &Arc<Self>) {
         // The member keeps the scope from closing until the cleanup is registered.
         let Some(_member) = Member::enter(&self.home.0, Class::Work) else { return self.close() };
-        let closes = Box::new(Closes(Arc::downgrade(self)));
+        let closes = Box::new(CloseEmitter(Arc::downgrade(self)));
         let name = Name::from("event emitter");
-        let owed = finalizer::push(&self.home.0, name, Location::caller(), None, closes);
-        let set = self.closes.set((Arc::downgrade(&self.home.0), owed));
+        let number = finalizer::push(&self.home.0, name, Location::caller(), None, closes);
+        let set = self.closes.set((Arc::downgrade(&self.home.0), number));
         debug_assert!(set.is_ok(), "the cleanup is registered once");
     }
 
@@ -321,8 +331,8 @@ impl Inner {
     }
 }
 
-impl Registry {
-    fn matching(&self, name: &str) -> impl Iterator<Item = Arc<Slot<dyn AnyEvent>>> {
+impl ListenerRegistry {
+    fn matching(&self, name: &str) -> impl Iterator<Item = Arc<ListenerSlot<dyn AnyEvent>>> {
         self.patterns
             .values()
             .filter(move |(pattern, _)| pattern.matches(name))
@@ -337,30 +347,30 @@ fn key(scope: &Scope) -> usize {
 }
 
 /// The scopes that are still open must not keep cleanups for an emitter that is dropped.
-impl Drop for Inner {
+impl Drop for EmitterShared {
     fn drop(&mut self) {
         let registry = self.registry.get_mut().unwrap_or_else(PoisonError::into_inner);
         let joined = mem::take(&mut registry.scopes).into_values();
-        for (core, owed) in joined.filter_map(|joined| joined.owed).chain(self.closes.take()) {
+        for (core, number) in joined.filter_map(|joined| joined.cleanup).chain(self.closes.take()) {
             if let Some(core) = core.upgrade() {
-                drop(finalizer::take(&core, owed));
+                drop(finalizer::take(&core, number));
             }
         }
     }
 }
 
-/// Closes an emitter when this guard is dropped, by the scope or with its runtime. The scope drops it after it has
-/// released the resources that were opened later, since these may still emit.
-struct Closes(Weak<Inner>);
+/// Closes an emitter when this guard is dropped, by the scope or with its runtime. The scope drops it after it
+/// has released the resources that were opened later, since these may still emit.
+struct CloseEmitter(Weak<EmitterShared>);
 
-impl Owe for Closes {
+impl Owe for CloseEmitter {
     fn begin(self: Box<Self>, _: Exit) -> Option<ReleaseFuture> {
         drop(self);
         Some(Box::pin(ready(Ok(()))))
     }
 }
 
-impl Drop for Closes {
+impl Drop for CloseEmitter {
     fn drop(&mut self) {
         if let Some(inner) = self.0.upgrade() {
             inner.close();
@@ -369,19 +379,19 @@ impl Drop for Closes {
 }
 
 /// Removes the listeners of a scope when this guard is dropped, by the scope or with its runtime.
-struct Leaves {
-    inner: Weak<Inner>,
+struct RemoveListeners {
+    inner: Weak<EmitterShared>,
     scope: usize,
 }
 
-impl Owe for Leaves {
+impl Owe for RemoveListeners {
     fn begin(self: Box<Self>, _: Exit) -> Option<ReleaseFuture> {
         drop(self);
         Some(Box::pin(ready(Ok(()))))
     }
 }
 
-impl Drop for Leaves {
+impl Drop for RemoveListeners {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade() {
             inner.leave_scope(self.scope);

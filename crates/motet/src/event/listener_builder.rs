@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::hearing::Future as Boxed;
-use super::inbox::Inbox;
-use super::inner::Inner;
-use super::slot::{Call, Hears, Meta, Slot};
-use super::{Answer, AnyEvent, Closed, Event, Overflow, Pattern, Subscription};
-use crate::task::outcome::IntoResult as _;
+use super::call::Future as Boxed;
+use super::inbox::{Inbox, Overflow};
+use super::shared::EmitterShared;
+use super::slot::{ListenerFn, ListenerMeta, ListenerSlot, ListenerTarget};
+use super::{AnyEvent, EmitterClosedError, Event, Pattern, Subscription};
+use crate::task::outcome::IntoResult;
 use crate::task::{Name, Scope};
 
 /// Sets the options of a listener; returned by [`Emitter::listener`](super::Emitter::listener).
 ///
 /// # Defaults
-/// Priority 0; called for every event; the scope, the deadline and the backlog of the emitter.
+/// Priority 0; called for every event; the scope, the timeout and the backlog of the emitter.
 ///
 /// # Examples
 /// ```
@@ -47,19 +47,19 @@ use crate::task::{Name, Scope};
 /// ```
 #[must_use = "a listener is added by `on` and the other `on_*` methods"]
 #[derive(Clone)]
-pub struct Listen<'a> {
-    inner: &'a Arc<Inner>,
+pub struct ListenerBuilder<'a> {
+    inner: &'a Arc<EmitterShared>,
     name: Name,
     scope: Scope,
     priority: i32,
     once: bool,
-    limit: Duration,
+    timeout: Duration,
     backlog: NonZeroUsize,
     overflow: Overflow,
 }
 
-impl<'a> Listen<'a> {
-    pub(super) fn new(inner: &'a Arc<Inner>, name: Name) -> Self {
+impl<'a> ListenerBuilder<'a> {
+    pub(super) fn new(inner: &'a Arc<EmitterShared>, name: Name) -> Self {
         let settings = &inner.settings;
         Self {
             inner,
@@ -67,7 +67,7 @@ impl<'a> Listen<'a> {
             scope: inner.home.clone(),
             priority: 0,
             once: false,
-            limit: settings.limit,
+            timeout: settings.timeout,
             backlog: settings.backlog,
             overflow: settings.overflow,
         }
@@ -97,15 +97,26 @@ impl<'a> Listen<'a> {
     /// Limits the time that the listener may take for an event, counted from its first wait; then its future is
     /// dropped, and the listener has timed out. With zero, the first wait is a timeout; with [`Duration::MAX`] there is
     /// no limit.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.limit = deadline;
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// Sets how many posted events may wait for the listener, and which event is dropped when `events` are waiting.
-    pub fn backlog(mut self, events: NonZeroUsize, overflow: Overflow) -> Self {
+    /// Sets how many posted events may wait for the listener.
+    pub fn backlog(mut self, events: NonZeroUsize) -> Self {
         self.backlog = events;
-        self.overflow = overflow;
+        self
+    }
+
+    /// Drops a posted event if the backlog is full: the listener does not receive the new event.
+    pub fn drop_newest(mut self) -> Self {
+        self.overflow = Overflow::DropNewest;
+        self
+    }
+
+    /// Drops the oldest event of the backlog if it is full: the listener receives the new event instead.
+    pub fn drop_oldest(mut self) -> Self {
+        self.overflow = Overflow::DropOldest;
         self
     }
 
@@ -113,114 +124,114 @@ impl<'a> Listen<'a> {
     /// listener, so the listener must not block.
     ///
     /// # Errors
-    /// [`Closed`] with the listener.
-    pub fn on<E, F, O>(self, listener: F) -> Result<Subscription, Closed<F>>
+    /// [`EmitterClosedError`] with the listener.
+    pub fn on<E, F, O>(self, listener: F) -> Result<Subscription, EmitterClosedError<F>>
     where
         E: Event,
         F: Fn(&E) -> O + Send + Sync + 'static,
-        O: Answer,
+        O: IntoResult,
     {
-        self.hear_event(listener, |listener| Call::Sync(Box::new(move |event| listener(event).into_result())))
+        self.listen_to_event(listener, |listener| {
+            ListenerFn::Sync(Box::new(move |event| listener(event).into_result()))
+        })
     }
 
     /// Adds an asynchronous listener to the events of type `E`, which it receives as an `Arc`. The caller that emits
     /// awaits the listener's future.
     ///
     /// # Errors
-    /// [`Closed`] with the listener.
-    pub fn on_async<E, F, Fut>(self, listener: F) -> Result<Subscription, Closed<F>>
+    /// [`EmitterClosedError`] with the listener.
+    pub fn on_async<E, F, Fut>(self, listener: F) -> Result<Subscription, EmitterClosedError<F>>
     where
         E: Event,
         F: Fn(Arc<E>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: Answer> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
-        self.hear_event(listener, |listener| Call::Async(Box::new(move |event| boxed(listener(event)))))
+        self.listen_to_event(listener, |listener| {
+            ListenerFn::Async(Box::new(move |event| boxed(listener(event))))
+        })
     }
 
     /// Adds the listener to all events whose name matches `pattern`, which it receives by reference.
     ///
     /// # Errors
-    /// [`Closed`] with the listener.
-    ///
-    /// # Panics
-    /// If `pattern` is not valid. [`Pattern::parse`] checks a pattern without a panic.
-    #[track_caller]
-    pub fn on_pattern<F, O>(self, pattern: &str, listener: F) -> Result<Subscription, Closed<F>>
+    /// [`EmitterClosedError`] with the listener.
+    pub fn on_pattern<F, O>(
+        self,
+        pattern: Pattern,
+        listener: F,
+    ) -> Result<Subscription, EmitterClosedError<F>>
     where
         F: Fn(&dyn AnyEvent) -> O + Send + Sync + 'static,
-        O: Answer,
+        O: IntoResult,
     {
         let call = |listener: F| {
-            Call::Sync(Box::new(move |event: &(dyn AnyEvent + 'static)| listener(event).into_result()))
+            ListenerFn::Sync(Box::new(move |event: &(dyn AnyEvent + 'static)| listener(event).into_result()))
         };
-        self.hear_pattern(pattern, listener, call)
+        self.listen_to_pattern(pattern, listener, call)
     }
 
     /// Adds an asynchronous listener to all events whose name matches `pattern`, which it receives as an `Arc`.
     ///
     /// # Errors
-    /// [`Closed`] with the listener.
-    ///
-    /// # Panics
-    /// If `pattern` is not valid. [`Pattern::parse`] checks a pattern without a panic.
-    #[track_caller]
-    pub fn on_pattern_async<F, Fut>(self, pattern: &str, listener: F) -> Result<Subscription, Closed<F>>
+    /// [`EmitterClosedError`] with the listener.
+    pub fn on_pattern_async<F, Fut>(
+        self,
+        pattern: Pattern,
+        listener: F,
+    ) -> Result<Subscription, EmitterClosedError<F>>
     where
         F: Fn(Arc<dyn AnyEvent>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: Answer> + Send + 'static,
+        Fut: Future<Output: IntoResult> + Send + 'static,
     {
         let call =
-            |listener: F| Call::Async(Box::new(move |event: Arc<dyn AnyEvent>| boxed(listener(event))));
-        self.hear_pattern(pattern, listener, call)
+            |listener: F| ListenerFn::Async(Box::new(move |event: Arc<dyn AnyEvent>| boxed(listener(event))));
+        self.listen_to_pattern(pattern, listener, call)
     }
 
-    pub(super) fn hear_event<E: Event, F>(
+    pub(super) fn listen_to_event<E: Event, F>(
         self,
         listener: F,
-        call: impl FnOnce(F) -> Call<E>,
-    ) -> Result<Subscription, Closed<F>> {
+        call: impl FnOnce(F) -> ListenerFn<E>,
+    ) -> Result<Subscription, EmitterClosedError<F>> {
         let (inner, scope) = (self.inner, self.scope.clone());
-        let hears = Hears::Event(TypeId::of::<E>());
-        inner.add_to_topic(&scope, listener, |listener, number| self.slot(hears, number, call(listener)))
+        let target = ListenerTarget::Event(TypeId::of::<E>());
+        inner.add_to_topic(&scope, listener, |listener, number| self.slot(target, number, call(listener)))
     }
 
-    #[track_caller]
-    fn hear_pattern<F>(
+    fn listen_to_pattern<F>(
         self,
-        pattern: &str,
+        pattern: Pattern,
         listener: F,
-        call: impl FnOnce(F) -> Call<dyn AnyEvent>,
-    ) -> Result<Subscription, Closed<F>> {
-        let pattern = match Pattern::parse(pattern) {
-            Ok(pattern) => pattern,
-            Err(wrong) => panic!("{pattern:?} is not a pattern: {wrong}"),
-        };
+        call: impl FnOnce(F) -> ListenerFn<dyn AnyEvent>,
+    ) -> Result<Subscription, EmitterClosedError<F>> {
         let (inner, scope) = (self.inner, self.scope.clone());
         inner.add_to_pattern(&scope, pattern, listener, |listener, number| {
-            self.slot(Hears::Pattern, number, call(listener))
+            self.slot(ListenerTarget::Pattern, number, call(listener))
         })
     }
 
-    fn slot<T: ?Sized>(self, hears: Hears, number: u64, call: Call<T>) -> Slot<T> {
-        let Self { inner: _, name, scope, priority, once, limit, backlog, overflow } = self;
+    fn slot<T: ?Sized>(self, target: ListenerTarget, number: u64, call: ListenerFn<T>) -> ListenerSlot<T> {
+        let Self { inner: _, name, scope, priority, once, timeout, backlog, overflow } = self;
         let on = AtomicBool::new(true);
-        let meta = Meta { name, hears, priority, number, once, limit, backlog, overflow, scope, on };
-        Slot { meta, call, inbox: Inbox::default() }
+        let meta =
+            ListenerMeta { name, target, priority, number, once, timeout, backlog, overflow, scope, on };
+        ListenerSlot { meta, call, inbox: Inbox::default() }
     }
 }
 
-fn boxed(heard: impl Future<Output: Answer> + Send + 'static) -> Boxed {
-    Box::pin(async move { heard.await.into_result() })
+fn boxed(output: impl Future<Output: IntoResult> + Send + 'static) -> Boxed {
+    Box::pin(async move { output.await.into_result() })
 }
 
-impl fmt::Debug for Listen<'_> {
+impl fmt::Debug for ListenerBuilder<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listen")
+        f.debug_struct("ListenerBuilder")
             .field("name", &self.name)
             .field("scope", &self.scope.name())
             .field("priority", &self.priority)
             .field("once", &self.once)
-            .field("deadline", &self.limit)
+            .field("timeout", &self.timeout)
             .field("backlog", &self.backlog)
             .field("overflow", &self.overflow)
             .finish_non_exhaustive()

@@ -17,7 +17,8 @@ use crate::resilience::Error;
             or `.or_error(|error: PolicyError| ..)` on this part",
     note = "for an answer that is not a `Result`: `.or_answer(|error: PolicyError| ..)` on this part"
 )]
-pub trait Settle<R>: Send + Sync + 'static {
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
+pub trait Convert<R>: Send + Sync + 'static {
     /// The value of an answer.
     type Ok: Send + 'static;
     /// The error of an answer.
@@ -36,24 +37,27 @@ pub trait Settle<R>: Send + Sync + 'static {
     fn ended(&self, error: PolicyError) -> R;
 }
 
-pub(super) fn settle<R, S: Settle<R>>(by: &S, outcome: Result<S::Ok, Error<S::Err>>) -> R {
+pub(super) fn into_answer<R, S: Convert<R>>(convert: &S, outcome: Result<S::Ok, Error<S::Err>>) -> R {
     match outcome.map_err(Error::into_answer) {
         Ok(value) => S::value(value),
         Err(Ok(error)) => S::error(error),
-        Err(Err(error)) => by.ended(PolicyError(error)),
+        Err(Err(error)) => convert.ended(PolicyError(error)),
     }
 }
 
 /// Creates an error from a [`PolicyError`] with `From`.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
 pub struct IntoError;
 
 /// Creates an error from a [`PolicyError`] with a closure.
 #[derive(Clone)]
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
 pub struct OrError<F>(pub(super) F);
 
 /// Creates an answer from a [`PolicyError`] with a closure.
 #[derive(Clone)]
+#[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
 pub struct OrAnswer<F>(pub(super) F);
 
 macro_rules! as_a_result {
@@ -77,7 +81,7 @@ macro_rules! as_a_result {
     };
 }
 
-impl<T, E> Settle<Result<T, E>> for IntoError
+impl<T, E> Convert<Result<T, E>> for IntoError
 where
     T: Send + 'static,
     E: From<PolicyError> + Send + 'static,
@@ -89,7 +93,7 @@ where
     }
 }
 
-impl<T, E, F> Settle<Result<T, E>> for OrError<F>
+impl<T, E, F> Convert<Result<T, E>> for OrError<F>
 where
     T: Send + 'static,
     E: Send + 'static,
@@ -102,7 +106,7 @@ where
     }
 }
 
-impl<R, F> Settle<R> for OrAnswer<F>
+impl<R, F> Convert<R> for OrAnswer<F>
 where
     R: Send + 'static,
     F: Fn(PolicyError) -> R + Send + Sync + 'static,
