@@ -75,8 +75,8 @@ impl<T: ?Sized + Send + Sync + 'static> ListenerSlot<T> {
                 let_go(event);
             }
             InboxPut::Begin(abandoned) => {
-                let (inner, slot) = (Arc::clone(inner), Arc::clone(self));
-                let delivery = DeliveryTask { inner, slot, busy: false, ended: false };
+                let (inner, slot) = (Arc::clone(inner), Some(Arc::clone(self)));
+                let delivery = DeliveryTask { inner, slot, event: None, ended: false };
                 match meta.scope.spawn(meta.name.clone(), delivery.run()) {
                     // The runtime has shut down, and dropped the task when it was spawned.
                     Ok(task) if task.is_finished() && self.inbox.abandoned() != abandoned => {
@@ -94,9 +94,11 @@ impl<T: ?Sized + Send + Sync + 'static> ListenerSlot<T> {
 /// The task that passes the events of an inbox to the listener, one after the other.
 struct DeliveryTask<T: ?Sized + Send + Sync + 'static> {
     inner: Arc<EmitterShared>,
-    slot: Arc<ListenerSlot<T>>,
-    /// An event was taken out of the inbox, and the listener is handling it.
-    busy: bool,
+    /// `Some` until the drop, which contains a panic of the listener's closure: after a listener was removed, its task
+    /// may hold the last reference to it.
+    slot: Option<Arc<ListenerSlot<T>>>,
+    /// The event that the listener is handling.
+    event: Option<Arc<T>>,
     /// The inbox was empty: the next event that is put in starts another task.
     ended: bool,
 }
@@ -111,13 +113,13 @@ impl EmitterShared {
 
 impl<T: ?Sized + Send + Sync + 'static> DeliveryTask<T> {
     async fn run(mut self) {
-        while let Some(event) = self.slot.inbox.take() {
-            self.busy = true;
+        while let Some(event) = self.slot().inbox.take() {
+            self.event = Some(event);
             sim::op("event.deliver");
             coop::consume_budget().await;
-            if let Err(cause) = self.handle(event).await {
+            if let Err(cause) = self.handle().await {
                 self.inner.counters.failed.fetch_add(1, Ordering::Relaxed);
-                let failed = ListenerError { listener: self.slot.meta.name.clone(), cause };
+                let failed = ListenerError { listener: self.slot().meta.name.clone(), cause };
                 let error: &(dyn std::error::Error + 'static) = &failed;
                 crate::log::warn!(
                     emitter = %self.inner.settings.name, error, cause = error.source(),
@@ -125,20 +127,25 @@ impl<T: ?Sized + Send + Sync + 'static> DeliveryTask<T> {
                 );
                 let_go(failed);
             }
-            self.busy = false;
+            let_go(self.event.take());
             self.inner.handled();
         }
         self.ended = true;
     }
 
-    async fn handle(&self, event: Arc<T>) -> Result<(), ListenerErrorCause> {
-        let meta = &self.slot.meta;
+    fn slot(&self) -> &Arc<ListenerSlot<T>> {
+        self.slot.as_ref().expect("the slot is present until the drop")
+    }
+
+    async fn handle(&self) -> Result<(), ListenerErrorCause> {
+        let Some(event) = &self.event else { return Ok(()) };
+        let meta = &self.slot().meta;
         match meta.claim() {
             Claim::No => return Ok(()),
             Claim::Yes => {}
             Claim::Once => self.inner.remove(meta),
         }
-        match self.slot.call(&event) {
+        match self.slot().call(event) {
             Called::Done(result) => result,
             Called::Running(call) => {
                 let ended = timeout(meta.timeout, call).await;
@@ -150,12 +157,13 @@ impl<T: ?Sized + Send + Sync + 'static> DeliveryTask<T> {
 
 impl<T: ?Sized + Send + Sync + 'static> Drop for DeliveryTask<T> {
     fn drop(&mut self) {
-        if self.ended {
-            return;
+        let Some(slot) = self.slot.take() else { return };
+        if !self.ended {
+            // The task was dropped before the inbox was empty: the scope of the listener is cancelled, or has ended.
+            let (event, left) = (self.event.take(), slot.inbox.abandon());
+            self.inner.drop_posted(left.len() + usize::from(event.is_some()));
+            left.into_iter().chain(event).for_each(let_go);
         }
-        // The task was dropped before the inbox was empty: the scope of the listener is cancelled, or has ended.
-        let left = self.slot.inbox.abandon();
-        self.inner.drop_posted(left.len() + usize::from(self.busy));
-        left.into_iter().for_each(let_go);
+        let_go(slot);
     }
 }
