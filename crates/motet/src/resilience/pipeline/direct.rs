@@ -67,9 +67,11 @@ where
 }
 
 /// The types of a call whose operation is known by its type.
+#[allow(unreachable_pub, reason = "it is in bounds of the feature `middleware` only")]
 pub struct Direct<'p, O, C>(PhantomData<(O, &'p C)>);
 
 /// An operation with its classification.
+#[allow(unreachable_pub, reason = "it is in bounds of the feature `middleware` only")]
 pub struct Classified<'p, O, C> {
     pub(crate) operation: O,
     pub(crate) classify: &'p C,
