@@ -169,7 +169,11 @@ async fn producer_consumer(count: u32) {
             black_box(*item);
             Ok::<_, Infallible>(())
         };
-        let consumers = receiver.workers(3).expect("there is a worker").start(n, "consumer", consume).expect("the scope is open");
+        let consumers = receiver
+            .workers(3)
+            .expect("there is a worker")
+            .start(n, "consumer", consume)
+            .expect("the scope is open");
         drop((sender, receiver));
         assert_eq!(consumers.ended().await.done, u64::from(count));
         Ok(())

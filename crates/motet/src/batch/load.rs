@@ -117,13 +117,13 @@ impl<K: Eq + Clone, V, E> Future for Load<'_, K, V, E> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let entered = self.site.enter();
-        let polled = self.poll_here(cx);
+        let polled = self.poll_inner(cx);
         entered.leave(polled)
     }
 }
 
 impl<K: Eq + Clone, V, E> Load<'_, K, V, E> {
-    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
+    fn poll_inner(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let budget = ready!(coop::poll_proceed(cx));
         let this = &mut *self;
         let Some(Entered { slots, slot, .. }) = &this.entered else {

@@ -81,7 +81,7 @@ impl<T, R, E> BatchShared<T, R, E> {
         };
         let pushed = state.push(item, weight, waiter, begin);
         if let (Some(key), Some(open)) = (key, state.open()) {
-            open.note_key(key.hash, key.before);
+            open.record_key(key.hash, key.before);
         }
         self.settle(state);
         pushed
@@ -91,13 +91,13 @@ impl<T, R, E> BatchShared<T, R, E> {
     /// of it once the lock is released.
     #[inline(always)]
     pub(super) fn settle(self: &Arc<Self>, state: MutexGuard<'_, BatchCore<T, R, E>>) {
-        if !state.is_at_rest() {
-            self.settle_what_is_left(state);
+        if !state.is_idle() {
+            self.settle_slow(state);
         }
     }
 
     #[inline(never)]
-    fn settle_what_is_left(self: &Arc<Self>, mut state: MutexGuard<'_, BatchCore<T, R, E>>) {
+    fn settle_slow(self: &Arc<Self>, mut state: MutexGuard<'_, BatchCore<T, R, E>>) {
         let mut todo = BatchTodo { batches: Vec::new(), wakers: Vec::new() };
         while let Some(batch) = state.next() {
             todo.batches.push(self.take(batch));

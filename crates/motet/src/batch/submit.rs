@@ -33,14 +33,14 @@ impl<T, R, E> Future for Submit<'_, T, R, E> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let entered = self.site.enter();
-        let polled = self.poll_here(cx);
+        let polled = self.poll_inner(cx);
         entered.leave(polled)
     }
 }
 
 impl<T, R, E> Submit<'_, T, R, E> {
     #[inline]
-    fn poll_here(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
+    fn poll_inner(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<<Self as Future>::Output> {
         let share = ready!(poll_share(cx));
         let this = &mut *self;
         let Some(Entered { slots, slot, .. }) = &this.entered else {

@@ -52,7 +52,7 @@ impl<M: Manager> Pooled<M> {
         };
         let held = entry.what.held.take();
         self.shared.change(|state, todo| {
-            held.into_iter().for_each(|held| state.let_go(held));
+            held.into_iter().for_each(|held| state.release_holder(held));
             state.detach(&entry, Instant::now(), todo);
         });
         entry.what.connection

@@ -114,7 +114,7 @@ impl<M: Manager> PoolShared<M> {
         let held = entry.what.held.take();
         let mut state = self.state();
         if let Some(held) = held {
-            state.let_go(held);
+            state.release_holder(held);
         }
         let kept = if is_fit { state.give_back(entry) } else { Err(entry) };
         drop(state);
@@ -278,6 +278,6 @@ async fn close<M: Manager>(mut closing: Closing<M>) {
 impl<M: Manager> Drop for Closing<M> {
     fn drop(&mut self) {
         quietly_drop(self.entry.take());
-        self.shared.change(|state, todo| state.has_closed(Instant::now(), todo));
+        self.shared.change(|state, todo| state.connection_closed(Instant::now(), todo));
     }
 }

@@ -50,8 +50,8 @@ pub(super) fn in_one_order() {
 /// moves at every item, and twice as fast with a quarter of this wait.
 #[cold]
 pub(super) fn lost_a_race() {
-    const LOOKS: usize = if cfg!(all(test, motet_loom)) { 1 } else { 64 };
-    for _ in 0..LOOKS {
+    const SPIN_LIMIT: usize = if cfg!(all(test, motet_loom)) { 1 } else { 64 };
+    for _ in 0..SPIN_LIMIT {
         spin_loop();
     }
 }

@@ -20,7 +20,7 @@ impl<T> QueueCore<T> {
     }
 
     /// Wakes the callers of `join` if the last item is settled, and the receivers if the queue is closed as well.
-    pub(super) fn look_whether_settled(&self) {
+    pub(super) fn notify_if_settled(&self) {
         if !self.has(flag::WATCHED) || !self.is_settled() {
             return;
         }
@@ -31,19 +31,19 @@ impl<T> QueueCore<T> {
             return;
         }
         if self.cursors.is_closed() {
-            self.dismiss_receivers(&mut slow, &mut wakes);
+            self.release_receivers(&mut slow, &mut wakes);
         }
         drop(slow);
         self.settled.notify_waiters();
         wakes.wake();
     }
 
-    fn dismiss_receivers(&self, slow: &mut SlowState<T>, wakes: &mut WakeList) {
+    fn release_receivers(&self, slow: &mut SlowState<T>, wakes: &mut WakeList) {
         while let Some(first) = slow.receivers.first() {
             wakes.extend(slow.receivers.settle(first, WaiterState::Released));
         }
         self.lower(slow, flag::RECEIVERS);
-        self.mind_timer(slow, wakes);
+        self.ensure_timer(slow, wakes);
     }
 
     /// Closes the queue, and releases the senders in line.
@@ -66,7 +66,7 @@ impl<T> QueueCore<T> {
         if first {
             self.closed.notify_waiters();
         }
-        self.look_whether_settled();
+        self.notify_if_settled();
     }
 
     /// Closes the queue, and takes all items out of it.
@@ -81,7 +81,7 @@ impl<T> QueueCore<T> {
         let mut left: Vec<T> = slow.front.drain(..).map(|entry| entry.item).collect();
         let due_later: Vec<T> = slow.later.drain().map(|entry| entry.item).collect();
         self.lower(&slow, flag::ASIDE);
-        self.dismiss_receivers(&mut slow, &mut wakes);
+        self.release_receivers(&mut slow, &mut wakes);
         drop(slow);
         wakes.wake();
         let aside = left.len() + due_later.len();
@@ -99,7 +99,7 @@ impl<T> QueueCore<T> {
             self.lock().abandoned += left.len();
         }
         self.unsettled.0.fetch_sub(aside + 1, Ordering::SeqCst);
-        self.look_whether_settled();
+        self.notify_if_settled();
         left
     }
 

@@ -3,7 +3,7 @@
 //! # Fast path
 //! While no waiter is in line, no item is aside (returned or due later) and the queue is open, a send or a receive takes no
 //! lock:
-//! 1. it reads the [flags](flag), one word that is rarely written ([`QueueCore::push`], [`QueueCore::pop_quickly`]);
+//! 1. it reads the [flags](flag), one word that is rarely written ([`QueueCore::push`], [`QueueCore::pop_fast`]);
 //! 2. it claims a position with one compare-and-swap on the tail or head cursor ([`Cursors`]);
 //! 3. it writes or reads the slot of that position, and stamps it ([`Ring`](super::ring::Ring)); or, for other orders than
 //!    first in, first out, it takes the lock of the store for steps 2 and 3 ([`Storage`]);
@@ -236,7 +236,7 @@ impl<T> QueueCore<T> {
             return Err(if self.cursors.is_closed() { NoSlot::Closed } else { NoSlot::Full });
         }
         if matches!(self.storage, Storage::Later(_)) {
-            return one_of(items, |item| self.push(item));
+            return push_first(items, |item| self.push(item));
         }
         let most = items.len();
         self.storage.push_many(&self.cursors, Claim::Open, items, most)?;
@@ -247,7 +247,7 @@ impl<T> QueueCore<T> {
     /// Moves items into slots that the caller holds, and returns their number. The caller still holds the other slots.
     pub(super) fn push_many_held(&self, items: &mut VecDeque<T>, held: u32) -> Result<u32, NoSlot> {
         if matches!(self.storage, Storage::Later(_)) {
-            return one_of(items, |item| self.push_held(item)).map(|()| 1);
+            return push_first(items, |item| self.push_held(item)).map(|()| 1);
         }
         let slots = self.storage.push_many(&self.cursors, Claim::Granted, items, held as usize)?;
         self.after_push();
@@ -279,7 +279,7 @@ impl<T> QueueCore<T> {
 
     /// Takes and settles an item for a new receiver, if the fast path is open.
     #[inline(always)]
-    pub(super) fn pop_quickly(&self) -> Result<T, NoItem> {
+    pub(super) fn pop_fast(&self) -> Result<T, NoItem> {
         if self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
             return Err(NoItem::Empty);
         }
@@ -289,7 +289,7 @@ impl<T> QueueCore<T> {
     }
 
     /// Takes an item for a new receiver, if the fast path is open.
-    pub(super) fn take_quickly(&self, take: Take) -> Result<Entry<T>, NoItem> {
+    pub(super) fn take_fast(&self, take: Take) -> Result<Entry<T>, NoItem> {
         if self.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED) {
             return Err(NoItem::Empty);
         }
@@ -350,7 +350,7 @@ impl<T> QueueCore<T> {
             drop(slow);
             wakes.wake();
         }
-        self.look_whether_settled();
+        self.notify_if_settled();
     }
 
     // Held slots.
@@ -383,7 +383,10 @@ impl<T> QueueCore<T> {
 }
 
 /// Moves the first item in. If it is refused, it is the first item again.
-fn one_of<T>(items: &mut VecDeque<T>, push: impl FnOnce(T) -> Result<(), (NoSlot, T)>) -> Result<(), NoSlot> {
+fn push_first<T>(
+    items: &mut VecDeque<T>,
+    push: impl FnOnce(T) -> Result<(), (NoSlot, T)>,
+) -> Result<(), NoSlot> {
     let Some(item) = items.pop_front() else { return Ok(()) };
     push(item).map_err(|(why, item)| {
         items.push_front(item);

@@ -88,7 +88,7 @@ pub(super) fn advance(position: u64, by: u64) -> u64 {
 
 /// The word with its position advanced by `by`.
 #[inline(always)]
-fn moved(word: u64, by: u64) -> u64 {
+fn advanced(word: u64, by: u64) -> u64 {
     (word & !POSITION) | advance(position(word), by)
 }
 
@@ -179,7 +179,7 @@ impl Cursors {
                 return Err(if full { NoSlot::Full } else { NoSlot::Busy });
             }
             let used = if is_granted { slots * ONE } else { 0 };
-            let next = moved(word, slots) - used;
+            let next = advanced(word, slots) - used;
             match self.tail.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return Ok((at, slots)),
                 Err(now) => {
@@ -225,7 +225,7 @@ impl Cursors {
                 }
                 return Err(if empty { NoItem::Empty } else { NoItem::Busy });
             }
-            let next = moved(word, items) - granted * ONE;
+            let next = advanced(word, items) - granted * ONE;
             match self.head.0.compare_exchange_weak(word, next, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => return Ok((at, items)),
                 Err(now) => {
@@ -285,7 +285,7 @@ impl Cursors {
 
     /// Turns a held slot into the slot of an item, also in a closed queue, since the item was in the queue before.
     pub(super) fn settle_back(&self) {
-        let back = |word| Some(moved(word, 1) - ONE);
+        let back = |word| Some(advanced(word, 1) - ONE);
         let settled = self.tail.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, back);
         debug_assert!(settled.is_ok_and(|before| count(before) > 0), "an item came back without a held slot");
     }

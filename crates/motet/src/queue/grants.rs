@@ -62,11 +62,11 @@ impl<T> QueueCore<T> {
         if slow.receivers.waiting() == 0 {
             self.lower(slow, flag::RECEIVERS);
         }
-        self.mind_timer(slow, wakes);
+        self.ensure_timer(slow, wakes);
     }
 
     /// Ensures that one of the parked receivers has a timer for the earliest due time.
-    pub(super) fn mind_timer(&self, slow: &mut SlowState<T>, wakes: &mut WakeList) {
+    pub(super) fn ensure_timer(&self, slow: &mut SlowState<T>, wakes: &mut WakeList) {
         if let Some(key) = slow.timer
             && (slow.later.len() == 0 || slow.receivers.state(key) != WaiterState::Waiting)
         {
@@ -97,7 +97,7 @@ impl<T> QueueCore<T> {
         self.raise(slow, flag::ASIDE);
         match slow.timer {
             Some(key) if first => wakes.extend(slow.receivers.nudge(key)),
-            _ => self.mind_timer(slow, wakes),
+            _ => self.ensure_timer(slow, wakes),
         }
     }
 

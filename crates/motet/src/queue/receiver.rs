@@ -65,7 +65,7 @@ impl<T> Receiver<T> {
     /// [`TryRecvError`]: the queue is empty, or closed. It also counts as empty while a sender on another thread is
     /// still moving the first item in.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        match self.core.pop_quickly() {
+        match self.core.pop_fast() {
             Ok(item) => Ok(item),
             Err(_) => self.try_take(Take::Settled).map(|entry| entry.item),
         }

@@ -10,7 +10,7 @@ use super::atomics::spin_loop;
 use super::core::{QueueCore, SlowState, Take, flag};
 use super::cursors::{Claim, NoItem};
 use super::orders::Entry;
-use super::waiters::{LOOKS, WaiterKey, WaiterState, again};
+use super::waiters::{SPIN_LIMIT, WaiterKey, WaiterState, yield_poll};
 use crate::mutant;
 use crate::sync::WakeList;
 use crate::task::budget::poll_share;
@@ -61,7 +61,7 @@ impl RecvWaiter {
     pub(super) fn poll_recv<T>(&mut self, core: &QueueCore<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let share = ready!(poll_share(cx));
         if self.key.is_none()
-            && let Ok(item) = core.pop_quickly()
+            && let Ok(item) = core.pop_fast()
         {
             self.yielded = false;
             share.spend();
@@ -102,15 +102,15 @@ impl RecvWaiter {
         take: Take,
     ) -> Poll<Option<Entry<T>>> {
         if self.key.is_none() {
-            for _ in 0..LOOKS {
-                match core.take_quickly(take) {
+            for _ in 0..SPIN_LIMIT {
+                match core.take_fast(take) {
                     Ok(entry) => return Poll::Ready(Some(entry)),
                     Err(NoItem::Empty)
                         if self.may_yield()
                             && !core.has(flag::RECEIVERS | flag::ASIDE | flag::ENDED)
                             && !core.cursors.is_closed() =>
                     {
-                        return again(cx);
+                        return yield_poll(cx);
                     }
                     Err(NoItem::Empty) => break,
                     Err(NoItem::Busy) => spin_loop(),
@@ -121,7 +121,7 @@ impl RecvWaiter {
             let until = match self.scan(core, Some(cx.waker()), take) {
                 Scan::Taken(entry) => return Poll::Ready(Some(entry)),
                 Scan::Finished => return Poll::Ready(None),
-                Scan::Busy => return again(cx),
+                Scan::Busy => return yield_poll(cx),
                 Scan::Waiting(None) => {
                     self.timer.stop();
                     return Poll::Pending;
@@ -174,7 +174,7 @@ impl RecvWaiter {
                     // An item may have arrived by now: it goes to the first receiver in line.
                     core.grant_items(&mut slow, &mut wakes);
                     if slow.receivers.state(key) == WaiterState::Waiting {
-                        break Scan::Waiting(self.watch_the_clock(&mut slow, key));
+                        break Scan::Waiting(self.claim_timer(&mut slow, key));
                     }
                 }
                 (Some(key), Some(waker)) => {
@@ -183,7 +183,7 @@ impl RecvWaiter {
                         let known = unused.take().and_then(|known| slow.receivers.replace(key, known));
                         unused = known;
                     }
-                    break Scan::Waiting(self.watch_the_clock(&mut slow, key));
+                    break Scan::Waiting(self.claim_timer(&mut slow, key));
                 }
             }
         };
@@ -202,20 +202,20 @@ impl RecvWaiter {
         drop((unused, known));
         wakes.wake();
         if matches!(scan, Scan::Taken(_)) {
-            core.look_whether_settled();
+            core.notify_if_settled();
         }
         scan
     }
 
     /// The time at which this receiver looks again, if it is the one that watches the clock.
-    fn watch_the_clock<T>(&self, slow: &mut SlowState<T>, key: WaiterKey) -> Option<Instant> {
+    fn claim_timer<T>(&self, slow: &mut SlowState<T>, key: WaiterKey) -> Option<Instant> {
         let until = slow.later.next_due()?;
         (*slow.timer.get_or_insert(key) == key).then_some(until)
     }
 
     /// Takes an item if there is one for a new receiver: `Ok(None)` if no item can come any more.
     pub(super) fn try_take<T>(core: &QueueCore<T>, take: Take) -> Result<Option<Entry<T>>, NoItem> {
-        if let Ok(entry) = core.take_quickly(take) {
+        if let Ok(entry) = core.take_fast(take) {
             return Ok(Some(entry));
         }
         match Self::default().scan(core, None, take) {
@@ -340,7 +340,7 @@ impl<T> Future for Receiving<'_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if self.waits.is_none() {
             let share = ready!(poll_share(cx));
-            if let Ok(item) = self.core.pop_quickly() {
+            if let Ok(item) = self.core.pop_fast() {
                 share.spend();
                 return Poll::Ready(Some(item));
             }

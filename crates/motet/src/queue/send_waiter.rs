@@ -12,7 +12,7 @@ use super::SendError;
 use super::atomics::spin_loop;
 use super::core::{QueueCore, flag};
 use super::cursors::NoSlot;
-use super::waiters::{LOOKS, WaiterKey, WaiterState, YIELDS, again};
+use super::waiters::{SPIN_LIMIT, WaiterKey, WaiterState, YIELD_LIMIT, yield_poll};
 use crate::sync::WakeList;
 use crate::task::budget::poll_share;
 use crate::{mutant, sim};
@@ -70,7 +70,7 @@ impl SendWaiter {
             Sent::Done => Ok(()),
             Sent::Closed => Err(Closed),
             Sent::Waiting => return Poll::Pending,
-            Sent::Busy => return again(cx),
+            Sent::Busy => return yield_poll(cx),
         };
         share.spend();
         Poll::Ready(sent)
@@ -85,7 +85,7 @@ impl SendWaiter {
     fn may_yield<T>(&mut self, core: &QueueCore<T>) -> bool {
         self.yields = self.yields.saturating_add(1);
         // Once in a simulation, so that senders get into the line at all.
-        let most = if sim::is_current() { 1 } else { YIELDS };
+        let most = if sim::is_current() { 1 } else { YIELD_LIMIT };
         self.yields <= most && !core.has(flag::SENDERS)
     }
 
@@ -120,7 +120,7 @@ impl SendWaiter {
             return Sent::Done;
         }
         if self.is_new() {
-            match looks(|| core.push_many(items)) {
+            match retry_busy(|| core.push_many(items)) {
                 Ok(()) => return Sent::Done,
                 Err(NoSlot::Full) if self.may_yield(core) => return Sent::Busy,
                 Err(NoSlot::Full | NoSlot::Closed) => {}
@@ -133,7 +133,7 @@ impl SendWaiter {
             Poll::Ready(Err(Closed)) => return Sent::Closed,
             Poll::Pending => return Sent::Waiting,
         }
-        match looks(|| core.push_many_held(items, self.held)) {
+        match retry_busy(|| core.push_many_held(items, self.held)) {
             Ok(slots) => {
                 self.held -= slots;
                 Sent::Done
@@ -243,7 +243,7 @@ fn push<T>(
     item: &mut Option<T>,
     push: impl Fn(&QueueCore<T>, T) -> Result<(), (NoSlot, T)>,
 ) -> Result<(), NoSlot> {
-    looks(|| {
+    retry_busy(|| {
         let Some(moving) = item.take() else { return Ok(()) };
         push(core, moving).map_err(|(why, back)| {
             *item = Some(back);
@@ -254,8 +254,8 @@ fn push<T>(
 
 /// Repeats an attempt while the slot is in use by another thread.
 #[inline]
-fn looks<R>(mut look: impl FnMut() -> Result<R, NoSlot>) -> Result<R, NoSlot> {
-    for _ in 1..LOOKS {
+fn retry_busy<R>(mut look: impl FnMut() -> Result<R, NoSlot>) -> Result<R, NoSlot> {
+    for _ in 1..SPIN_LIMIT {
         match look() {
             Err(NoSlot::Busy) => spin_loop(),
             other => return other,
@@ -303,7 +303,7 @@ impl<'a, T> SendWaiterGuard<'a, T> {
                 Sent::Done => Ok(()),
                 Sent::Closed => Err(Closed),
                 Sent::Waiting => return Poll::Pending,
-                Sent::Busy => return again(cx),
+                Sent::Busy => return yield_poll(cx),
             };
             coop.made_progress();
             if sent.is_err() || items.is_empty() {

@@ -304,7 +304,7 @@ impl<T> Permit<'_, T> {
     /// [`SendError`] with the item, if the queue was closed after the permit was granted.
     pub fn send(self, item: T) -> Result<(), SendError<T>> {
         let mut item = item;
-        let mut looks = 0;
+        let mut retry_busy = 0;
         loop {
             match self.core.push_held(item) {
                 Ok(()) => {
@@ -316,8 +316,8 @@ impl<T> Permit<'_, T> {
                 // The receiver that freed the slot is still moving its item out.
                 Err((NoSlot::Full | NoSlot::Busy, back)) => item = back,
             }
-            looks += 1;
-            if looks < 32 { spin_loop() } else { yield_now() }
+            retry_busy += 1;
+            if retry_busy < 32 { spin_loop() } else { yield_now() }
         }
     }
 }

@@ -11,14 +11,14 @@ use crate::sync::{WaitList, WaitState};
 
 /// How often an operation checks a slot that another thread is using before the task yields. That use takes
 /// nanoseconds, unless the other thread was preempted.
-pub(super) const LOOKS: usize = if cfg!(all(test, motet_loom)) { 1 } else { 32 };
+pub(super) const SPIN_LIMIT: usize = if cfg!(all(test, motet_loom)) { 1 } else { 32 };
 
 /// How often a sender that finds no free slot yields before it joins the line. Parking and waking a task, often on
 /// another worker that is woken for it, costs as much as all of these yields; and while the line is empty, an operation
 /// that frees a slot takes no lock. Four senders that share two workers with their receiver take 14 ns per item, and 25
 /// ns with one yield. With as many yields as items are seen to leave during them it is 20 ns, because mostly the
 /// receiver only moves to another worker.
-pub(super) const YIELDS: u8 = if cfg!(all(test, motet_loom)) { 1 } else { 16 };
+pub(super) const YIELD_LIMIT: u8 = if cfg!(all(test, motet_loom)) { 1 } else { 16 };
 
 /// The key of a waiter in its line.
 pub(super) type WaiterKey = usize;
@@ -101,7 +101,7 @@ impl Waiters {
 
 /// Yields to other tasks, and to a thread that was preempted while it used a slot.
 #[cfg(not(all(test, motet_loom)))]
-pub(super) fn again<T>(cx: &mut Context<'_>) -> Poll<T> {
+pub(super) fn yield_poll<T>(cx: &mut Context<'_>) -> Poll<T> {
     // As tokio yields. A wake from inside the poll would make another worker take the task over, and the two workers
     // would pass the queue back and forth.
     let yielding = pin!(yield_now()).poll(cx);
@@ -110,7 +110,7 @@ pub(super) fn again<T>(cx: &mut Context<'_>) -> Poll<T> {
 }
 
 #[cfg(all(test, motet_loom))]
-pub(super) fn again<T>(cx: &mut Context<'_>) -> Poll<T> {
+pub(super) fn yield_poll<T>(cx: &mut Context<'_>) -> Poll<T> {
     super::atomics::yield_now();
     cx.waker().wake_by_ref();
     Poll::Pending

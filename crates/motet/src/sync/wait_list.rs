@@ -111,7 +111,7 @@ impl<W, T, D> WaitList<W, T, D> {
         self.entries.len()
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(motet_loom)))]
     pub(crate) fn capacity(&self) -> usize {
         self.entries.capacity()
     }

@@ -50,7 +50,7 @@ pub(crate) struct SlotMap {
     /// The item of each slot; empty while each slot has its own item.
     item_of: Vec<u32>,
     /// The number of callers of each item; empty while each item has one.
-    askers: Vec<u32>,
+    callers: Vec<u32>,
 }
 
 const GONE: u32 = u32::MAX;
@@ -69,7 +69,7 @@ impl SlotMap {
     }
 
     /// Removes an item. The last item takes its index, so that the cost does not depend on the size of the batch.
-    fn take_out<T>(&mut self, items: &mut Vec<T>, at: usize, given: u32) -> T {
+    fn remove_item<T>(&mut self, items: &mut Vec<T>, at: usize, given: u32) -> T {
         if self.positions.is_empty() {
             self.numbers.extend(0..given);
             self.positions.extend(0..given);
@@ -158,7 +158,7 @@ impl<T, W, B> Batch<T, W, B> {
         }
         if !slot_map.item_of.is_empty() {
             slot_map.item_of.push(number);
-            slot_map.askers.push(1);
+            slot_map.callers.push(1);
         }
         at
     }
@@ -168,11 +168,11 @@ impl<T, W, B> Batch<T, W, B> {
         let slot_map = &mut self.slot_map;
         if slot_map.item_of.is_empty() {
             slot_map.item_of.extend(0..self.given);
-            slot_map.askers.resize(self.given as usize, 1);
+            slot_map.callers.resize(self.given as usize, 1);
         }
         let at = self.waiters.len() as u32;
         slot_map.item_of.push(number);
-        slot_map.askers[number as usize] += 1;
+        slot_map.callers[number as usize] += 1;
         self.waiters.push(Waiter::Asked(waker));
         at
     }
@@ -181,9 +181,9 @@ impl<T, W, B> Batch<T, W, B> {
     pub(crate) fn leave(&mut self, slot: u32, weight: u64) -> (Option<T>, Waiter<W>) {
         let was = std::mem::replace(&mut self.waiters[slot as usize], Waiter::Gone);
         let number = self.slot_map.item_of(slot);
-        if let Some(askers) = self.slot_map.askers.get_mut(number as usize) {
-            *askers -= 1;
-            let mut is_shared = *askers > 0;
+        if let Some(callers) = self.slot_map.callers.get_mut(number as usize) {
+            *callers -= 1;
+            let mut is_shared = *callers > 0;
             if mutant!("batch.first_asker_only") {
                 is_shared = false;
             }
@@ -197,7 +197,7 @@ impl<T, W, B> Batch<T, W, B> {
         }
         self.removed += 1;
         self.weight -= weight;
-        (Some(self.slot_map.take_out(&mut self.items, at, self.given)), was)
+        (Some(self.slot_map.remove_item(&mut self.items, at, self.given)), was)
     }
 
     /// The item with this hash that has `before` earlier items of that hash, if it is still there; `None` if there is
@@ -208,7 +208,7 @@ impl<T, W, B> Batch<T, W, B> {
     }
 
     /// Records the hash of the item that was added last.
-    pub(crate) fn note_key(&mut self, hash: u64, before: u32) {
+    pub(crate) fn record_key(&mut self, hash: u64, before: u32) {
         self.keys.get_or_insert_default().insert((hash, before), self.given - 1);
     }
 }

@@ -6,7 +6,6 @@ mod batch;
 mod line;
 #[cfg(test)]
 mod tests;
-mod window;
 
 use std::collections::VecDeque;
 
@@ -16,7 +15,6 @@ use crate::mutant;
 
 pub(crate) use batch::{Batch, SlotMap, Waiter};
 pub(crate) use line::WaitLine;
-pub(crate) use window::BatchWindow;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchLimits {
@@ -244,7 +242,7 @@ impl<T, W, B: Clone> BatchState<T, W, B> {
     ///
     /// This is the case after most items, and checked first: the other checks cost a tenth of the whole cost of an
     /// item.
-    pub(crate) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let open_waits = |open: &Batch<T, W, B>| self.watched && !open.due && !self.limits.eager;
         self.full.is_empty() && self.line.len() == 0 && self.open.as_ref().is_none_or(open_waits)
     }
@@ -304,5 +302,44 @@ impl<T, W, B: Clone> BatchState<T, W, B> {
         let left: Vec<_> = self.full.drain(..).collect();
         left.iter().for_each(|batch| self.window.end(batch.number));
         left
+    }
+}
+
+/// Numbers batches, and tracks up to which number all have ended.
+#[derive(Debug, Default)]
+pub(crate) struct BatchWindow {
+    begun: u64,
+    /// The batches that have not ended, in order. A batch that hangs costs one entry, whatever the number of batches
+    /// after it.
+    open: VecDeque<u64>,
+}
+
+impl BatchWindow {
+    pub(crate) fn begin(&mut self) -> u64 {
+        let number = self.begun;
+        self.begun += 1;
+        self.open.push_back(number);
+        number
+    }
+
+    /// The number of batches that were begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    pub(crate) fn end(&mut self, number: u64) {
+        if let Ok(at) = self.open.binary_search(&number) {
+            self.open.remove(at);
+        }
+    }
+
+    /// Returns `true` if the first `count` batches have ended.
+    pub(crate) fn have_ended(&self, count: u64) -> bool {
+        *self.open.front().unwrap_or(&self.begun) >= count
+    }
+
+    #[cfg(test)]
+    pub(crate) fn footprint(&self) -> usize {
+        self.open.capacity()
     }
 }

@@ -330,7 +330,7 @@ fn enter(real: &mut Real, model: &mut Model, who: u32, weight: u64) {
     model.bring(who, weight);
     let (number, slot) = real.state.push(who, weight, Waiter::Asked(who), |number| (number, None));
     if let Some(open) = real.state.open() {
-        open.note_key(u64::from(who), 0);
+        open.record_key(u64::from(who), 0);
     }
     real.seated.push((who, number, slot, weight));
 }

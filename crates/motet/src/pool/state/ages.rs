@@ -30,7 +30,7 @@ impl<X, E> PoolState<X, E> {
         if let Some(after) = self.rules.leak_after {
             todo.overdue = self.holders.report(now, after);
         }
-        self.connect_what_is_due(now, todo);
+        self.start_due_connects(now, todo);
         self.alarm = self.next_alarm();
         (self.alarm, self.keeper.replace(keeper))
     }
@@ -114,7 +114,7 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Wakes the keeper if work is due before its alarm.
-    pub(super) fn poke(&mut self, todo: &mut PoolTodo<X, E>) {
+    pub(super) fn wake_keeper(&mut self, todo: &mut PoolTodo<X, E>) {
         let Some(next) = self.next_alarm() else { return };
         if self.alarm.is_none_or(|alarm| next < alarm) {
             todo.wake.extend(self.keeper.take());
@@ -129,11 +129,11 @@ impl<X, E> PoolState<X, E> {
         todo: &mut PoolTodo<X, E>,
     ) -> Held {
         let held = self.holders.add(now, site);
-        self.poke(todo);
+        self.wake_keeper(todo);
         held
     }
 
-    pub(in crate::pool) fn let_go(&mut self, held: Held) {
+    pub(in crate::pool) fn release_holder(&mut self, held: Held) {
         self.holders.remove(held);
     }
 

@@ -44,8 +44,8 @@ impl<X, E> PoolState<X, E> {
         } else {
             todo.wake.extend(self.hand_over(Box::new(entry)));
         }
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
+        self.start_due_connects(now, todo);
+        self.wake_keeper(todo);
     }
 
     /// Notes a failed connect.
@@ -64,9 +64,9 @@ impl<X, E> PoolState<X, E> {
         let (down, former) = Downtime::after(former, cause, self.connecting, &self.rules.backoff, now);
         self.down = Some(down);
         todo.garbage.extend(former);
-        self.refuse_the_stranded(todo);
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
+        self.refuse_stranded(todo);
+        self.start_due_connects(now, todo);
+        self.wake_keeper(todo);
     }
 
     /// Notes a connect that was cut off, because the pool closes or its scope ends.
@@ -78,33 +78,33 @@ impl<X, E> PoolState<X, E> {
     /// Starts to close a connection, which counts towards the maximum until it is closed.
     pub(in crate::pool) fn discard(&mut self, entry: Box<PoolEntry<X>>, todo: &mut PoolTodo<X, E>) {
         self.closing += 1;
-        self.lose(&entry, todo);
+        self.forget(&entry, todo);
         todo.close.push(entry);
     }
 
     /// Removes a connection from the pool without closing it.
     pub(in crate::pool) fn detach(&mut self, entry: &PoolEntry<X>, now: Instant, todo: &mut PoolTodo<X, E>) {
-        self.lose(entry, todo);
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
+        self.forget(entry, todo);
+        self.start_due_connects(now, todo);
+        self.wake_keeper(todo);
     }
 
-    fn lose(&mut self, entry: &PoolEntry<X>, todo: &mut PoolTodo<X, E>) {
+    fn forget(&mut self, entry: &PoolEntry<X>, todo: &mut PoolTodo<X, E>) {
         self.live -= 1;
         if let Some(expires) = entry.expires {
             self.expiries.remove(&(expires, entry.id));
         }
-        self.refuse_the_stranded(todo);
-        self.tell(todo);
+        self.refuse_stranded(todo);
+        self.notify_changed(todo);
     }
 
     /// Notes that a connection was closed.
-    pub(in crate::pool) fn has_closed(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
+    pub(in crate::pool) fn connection_closed(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
         self.closing -= 1;
         self.closed += 1;
-        self.tell(todo);
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
+        self.notify_changed(todo);
+        self.start_due_connects(now, todo);
+        self.wake_keeper(todo);
     }
 
     pub(in crate::pool) fn resize(&mut self, max: usize, now: Instant, todo: &mut PoolTodo<X, E>) {
@@ -114,8 +114,8 @@ impl<X, E> PoolState<X, E> {
         {
             self.discard(longest_idle, todo);
         }
-        self.connect_what_is_due(now, todo);
-        self.poke(todo);
+        self.start_due_connects(now, todo);
+        self.wake_keeper(todo);
     }
 
     /// Connects up to the minimum, unless these connects are already in progress.
@@ -126,7 +126,7 @@ impl<X, E> PoolState<X, E> {
         if self.live >= self.min {
             return Warmth::Warm;
         }
-        self.connect_what_is_due(now, todo);
+        self.start_due_connects(now, todo);
         match &self.down {
             Some(down) if self.connecting == 0 => Warmth::Cold(AcquireError::Unavailable(down.cause())),
             _ => Warmth::Warming,
@@ -135,7 +135,7 @@ impl<X, E> PoolState<X, E> {
 
     /// Starts as many connects as are wanted and allowed.
     #[inline]
-    pub(super) fn connect_what_is_due(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
+    pub(super) fn start_due_connects(&mut self, now: Instant, todo: &mut PoolTodo<X, E>) {
         if self.phase != PoolPhase::Open {
             return;
         }

@@ -261,14 +261,14 @@ impl<X, E> PoolState<X, E> {
         let deadline = self.rules.acquire_timeout.and_then(|timeout| began.checked_add(timeout));
         let Some(waker) = waker.take() else { unreachable!("a caller that waits has a waker") };
         let key = self.queue.join(at, waker, deadline);
-        self.connect_what_is_due(now, todo);
+        self.start_due_connects(now, todo);
         // While the pool is up, a waiting caller brings no other work for the keeper than its deadline.
         let is_first = match (deadline, self.alarm) {
             (Some(deadline), Some(alarm)) => deadline < alarm,
             (deadline, _) => deadline.is_some(),
         };
         if is_first || self.down.is_some() {
-            self.poke(todo);
+            self.wake_keeper(todo);
         }
         Joined::Waits(key)
     }
@@ -287,7 +287,7 @@ impl<X, E> PoolState<X, E> {
     pub(super) fn end(&mut self, todo: &mut PoolTodo<X, E>) {
         self.phase = self.phase.max(PoolPhase::Ending);
         self.refuse_all(todo, || AcquireError::Closed);
-        self.tell(todo);
+        self.notify_changed(todo);
     }
 
     /// Refuses new and waiting callers, and closes idle connections.
@@ -301,7 +301,7 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Notifies the callers that wait for the pool to become warm or closed.
-    fn tell(&mut self, todo: &mut PoolTodo<X, E>) {
+    fn notify_changed(&mut self, todo: &mut PoolTodo<X, E>) {
         todo.changed = true;
         if self.is_over() {
             todo.wake.extend(self.keeper.take());
@@ -346,7 +346,7 @@ impl<X, E> PoolState<X, E> {
     }
 
     /// Refuses the waiting callers if no connection can come.
-    fn refuse_the_stranded(&mut self, todo: &mut PoolTodo<X, E>) {
+    fn refuse_stranded(&mut self, todo: &mut PoolTodo<X, E>) {
         let mut cause = self.cause();
         if mutant!("pool.hang_when_down") {
             cause = None;

@@ -356,7 +356,7 @@ impl Pair {
                 if self.closing.pop_front().is_none() {
                     return;
                 }
-                self.subject.has_closed(self.begin + self.now, &mut todo);
+                self.subject.connection_closed(self.begin + self.now, &mut todo);
                 self.model.closing -= 1;
             }
             PoolStep::Resize(max) => {

@@ -48,7 +48,7 @@ pub(crate) trait Store<T>: Send {
 ///
 /// It is checked after each removal, so that a queue that was full once does not keep the memory forever. Halving the
 /// capacity when a quarter is used keeps the cost per removal constant.
-const fn spare(len: usize, capacity: usize) -> Option<usize> {
+const fn shrink_target(len: usize, capacity: usize) -> Option<usize> {
     if capacity > 64 && len < capacity / 4 { Some(capacity / 2) } else { None }
 }
 
@@ -78,7 +78,7 @@ impl<T: Send> Store<T> for Fifo<T> {
 
     fn pop(&mut self) -> Option<Entry<T>> {
         let entry = self.0.pop_front();
-        if let Some(enough) = spare(self.0.len(), self.0.capacity()) {
+        if let Some(enough) = shrink_target(self.0.len(), self.0.capacity()) {
             self.0.shrink_to(enough);
         }
         entry
@@ -111,7 +111,7 @@ impl<T: Send> Store<T> for Lifo<T> {
 
     fn pop(&mut self) -> Option<Entry<T>> {
         let entry = self.0.pop();
-        if let Some(enough) = spare(self.0.len(), self.0.capacity()) {
+        if let Some(enough) = shrink_target(self.0.len(), self.0.capacity()) {
             self.0.shrink_to(enough);
         }
         entry
@@ -163,7 +163,7 @@ impl<T> Later<T> {
 
     fn pop(&mut self) -> Option<Entry<T>> {
         let first = self.heap.pop();
-        if let Some(enough) = spare(self.heap.len(), self.heap.capacity()) {
+        if let Some(enough) = shrink_target(self.heap.len(), self.heap.capacity()) {
             self.heap.shrink_to(enough);
         }
         first.map(|due| due.entry)

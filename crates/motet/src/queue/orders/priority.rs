@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::{Entry, Store, spare};
+use super::{Entry, Store, shrink_target};
 use crate::mutant;
 
 /// Items by rank, the lowest first; first in, first out within a rank.
@@ -37,7 +37,7 @@ impl<T> Priority<T> {
 
     fn pop_rest(&mut self) -> Option<Placed<T>> {
         let first = self.rest.pop();
-        if let Some(enough) = spare(self.rest.len(), self.rest.capacity()) {
+        if let Some(enough) = shrink_target(self.rest.len(), self.rest.capacity()) {
             self.rest.shrink_to(enough);
         }
         first
@@ -161,7 +161,7 @@ impl<T> Levels<T> {
     fn pop(&mut self) -> Option<Placed<T>> {
         let level = &mut self.items[self.used.checked_sub(1)?];
         let first = level.pop_front();
-        if let Some(enough) = spare(level.len(), level.capacity()) {
+        if let Some(enough) = shrink_target(level.len(), level.capacity()) {
             level.shrink_to(enough);
         }
         if level.is_empty() {

@@ -68,7 +68,7 @@ impl<T: Send + 'static> Keyed<T> {
     }
 
     /// Waits for an item whose delay is over.
-    pub(super) async fn rested(&self) -> (u64, Lease<T>) {
+    pub(super) async fn ready_again(&self) -> (u64, Lease<T>) {
         loop {
             if let Ok(permit) = self.ready.acquire().await {
                 permit.forget();
@@ -83,7 +83,7 @@ impl<T: Send + 'static> Keyed<T> {
     }
 
     /// Takes a lease from the queue; `None` if the queue has ended.
-    pub(super) async fn fresh(&self, receiver: &Receiver<T>) -> Option<Lease<T>> {
+    pub(super) async fn lease_next(&self, receiver: &Receiver<T>) -> Option<Lease<T>> {
         let permit = self.capacity.acquire().await;
         let lease = receiver.lease().await?;
         if let Ok(permit) = permit {
@@ -102,7 +102,7 @@ impl<T: Send + 'static> Keyed<T> {
     }
 
     /// Allows one more lease to be taken, since one has left its lane.
-    pub(super) fn left(&self) {
+    pub(super) fn free_capacity(&self) {
         if mutant!("workers.keep_room") {
             return;
         }
@@ -125,7 +125,7 @@ impl<T: Send + 'static> Keyed<T> {
     }
 
     /// Makes the first item of a lane ready after `rest`, unless the last worker has left by then.
-    pub(super) async fn wake_after(self: Arc<Self>, lane: u64, rest: Duration) {
+    pub(super) async fn ready_after(self: Arc<Self>, lane: u64, rest: Duration) {
         if let Either::Right(()) = race(self.over.cancelled(), sleep(rest)).await {
             self.state().ready.push_back(lane);
             self.ready.add_permits(1);

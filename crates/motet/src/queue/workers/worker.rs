@@ -91,7 +91,7 @@ where
     async fn next_of_keyed(&self, keyed: &Keyed<T>) -> Option<Next<T>> {
         loop {
             // Items whose delay is over come first: they are older.
-            let lease = match race(keyed.rested(), keyed.fresh(&self.receiver)).await {
+            let lease = match race(keyed.ready_again(), keyed.lease_next(&self.receiver)).await {
                 Either::Left((lane, lease)) => return Some((Some(lane), lease)),
                 Either::Right(fresh) => fresh?,
             };
@@ -102,9 +102,9 @@ where
                     }
                 }
                 Err(payload) => {
-                    let verdict = self.judge(lease.attempt(), Err(payload));
+                    let verdict = self.verdict_of(lease.attempt(), Err(payload));
                     verdict.apply(lease);
-                    keyed.left();
+                    keyed.free_capacity();
                 }
             }
         }
@@ -123,7 +123,7 @@ where
             *slot = JobSlot::new();
         }
         let attempt = lease.attempt();
-        let under_way = UnderWay::new(self, slot, lane);
+        let in_progress = InProgress::new(self, slot, lane);
         let job = slot.hand_out(lease);
         if lane.is_some() {
             // A worker can follow one lane without end and without polling the queue, which is the other place that
@@ -132,8 +132,8 @@ where
         }
         // In a future of its own, so that panics in the drop of the handler's future are caught as well.
         let ended = Caught::new(async { (self.handler)(job).await }).await;
-        let verdict = self.judge(attempt, ended);
-        let mut lease = under_way.end(verdict);
+        let verdict = self.verdict_of(attempt, ended);
+        let mut lease = in_progress.end(verdict);
         let (Some(keyed), Some(lane)) = (&self.keyed, lane) else {
             lease.into_iter().for_each(|lease| verdict.apply(lease));
             return None;
@@ -150,17 +150,17 @@ where
             }
             keyed.keep_first(lane, lease);
             if !is_cancelled {
-                self.wake_after(keyed, lane, after);
+                self.ready_after(keyed, lane, after);
             }
             return None;
         }
         lease.into_iter().for_each(|lease| verdict.apply(lease));
-        keyed.left();
+        keyed.free_capacity();
         // The items that wait in the lane of a cancelled worker return to the queue when the last worker has ended.
         if is_cancelled { None } else { keyed.next(lane) }
     }
 
-    fn judge(&self, attempt: u32, ended: Result<Result<(), E>, Box<dyn Any + Send>>) -> Verdict {
+    fn verdict_of(&self, attempt: u32, ended: Result<Result<(), E>, Box<dyn Any + Send>>) -> Verdict {
         let counters = &self.counters;
         let counter = match &ended {
             Ok(Ok(())) => {
@@ -206,10 +206,10 @@ where
     }
 
     /// Makes the first item of a lane ready after `rest`, without occupying a worker.
-    fn wake_after(&self, keyed: &Arc<Keyed<T>>, lane: u64, rest: Duration) {
+    fn ready_after(&self, keyed: &Arc<Keyed<T>>, lane: u64, rest: Duration) {
         let spec = Spec::new(self.name.clone(), self.site, self.class, Stop::Drop);
         // The task belongs to the scope of the workers, which is open while this worker runs.
-        drop(launch::<_, Plain>(&self.scope.0, spec, Arc::clone(keyed).wake_after(lane, rest)));
+        drop(launch::<_, Plain>(&self.scope.0, spec, Arc::clone(keyed).ready_after(lane, rest)));
     }
 }
 
@@ -239,14 +239,14 @@ impl<T: Send + 'static, F> Drop for AtWork<T, F> {
 
 /// An item that is being handled. If it is dropped before its handler has ended, the item returns to the queue, and the
 /// attempt does not count.
-struct UnderWay<'a, T: Send + 'static, F> {
+struct InProgress<'a, T: Send + 'static, F> {
     shared: &'a CrewShared<T, F>,
     slot: Arc<JobSlot<T>>,
     lane: Option<u64>,
     ended: bool,
 }
 
-impl<'a, T: Send + 'static, F> UnderWay<'a, T, F> {
+impl<'a, T: Send + 'static, F> InProgress<'a, T, F> {
     fn new(shared: &'a CrewShared<T, F>, slot: &Arc<JobSlot<T>>, lane: Option<u64>) -> Self {
         let busy = shared.counters.busy.fetch_add(1, Ordering::Relaxed);
         always!(
@@ -262,7 +262,7 @@ impl<'a, T: Send + 'static, F> UnderWay<'a, T, F> {
     }
 }
 
-impl<T: Send + 'static, F> Drop for UnderWay<'_, T, F> {
+impl<T: Send + 'static, F> Drop for InProgress<'_, T, F> {
     fn drop(&mut self) {
         self.shared.counters.busy.fetch_sub(1, Ordering::Relaxed);
         if !self.ended {
