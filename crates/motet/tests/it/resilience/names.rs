@@ -8,7 +8,7 @@ use motet::task::{Nursery, scope};
 
 use super::seconds;
 
-/// One policy of each kind, named after its kind.
+/// A policy of each kind, named after its kind.
 struct Named {
     _all: (AdaptiveLimit, Bulkhead, CircuitBreaker, RateLimiter, CircuitBreakers<u32>),
 }
