@@ -38,7 +38,7 @@ pub(crate) fn run(cases: &mut Cases) {
 
 fn ours(builder: CircuitBreakerBuilder) -> CircuitBreaker {
     let builder = builder.ignore_dropped_calls();
-    builder.build().expect("settings that make sense")
+    builder.build().expect("the settings are valid")
 }
 
 fn guarded(breaker: &CircuitBreaker, result: Result<u32, ()>) {
@@ -69,7 +69,8 @@ fn closures(cases: &mut Cases) {
         let each = |call: &dyn Fn(Result<u32, ()>)| (0..CALLS).for_each(|n| call(result(n, failures)));
         let consecutive = ours(CircuitBreaker::builder().consecutive_failures(5));
         let window = ours(CircuitBreaker::builder().window(Window::calls(100)));
-        let timed = CircuitBreaker::builder().consecutive_failures(5).build().expect("it makes sense");
+        let timed =
+            CircuitBreaker::builder().consecutive_failures(5).build().expect("the settings are valid");
         let (failsafe, recloser) = (failsafe(), recloser());
         let with_failsafe = |result| {
             let _ = black_box(failsafe.call(|| black_box(result)));
@@ -106,7 +107,7 @@ fn verdict(result: &Result<u32, ()>) -> Verdict {
 fn futures(cases: &mut Cases) {
     let all = |call: &dyn Fn(u32)| (0..CALLS).for_each(call);
     let consecutive =
-        CircuitBreaker::builder().consecutive_failures(5).build().expect("it makes sense");
+        CircuitBreaker::builder().consecutive_failures(5).build().expect("the settings are valid");
     let window = CircuitBreaker::default();
     let (failsafe, recloser) = (failsafe(), AsyncRecloser::from(recloser()));
     let mut add = |name: &str, ours: &CircuitBreaker, rival_name, rival: &dyn Fn(u32)| {
@@ -164,7 +165,7 @@ fn rejections(cases: &mut Cases) {
         .consecutive_failures(5)
         .open_for(motet::Backoff::constant(HOUR))
         .build()
-        .expect("it makes sense");
+        .expect("the settings are valid");
     (0..5).for_each(|_| guarded(&by_itself, Err(())));
     assert_eq!(by_itself.state(), BreakerState::Open);
     let (failsafe, recloser) = (failsafe(), recloser());
@@ -227,8 +228,10 @@ fn two_threads(cases: &mut Cases) {
         });
     };
     let (failsafe, recloser) = (failsafe(), recloser());
-    let breakers =
-        [("consecutive", ours(CircuitBreaker::builder().consecutive_failures(5))), ("window of calls", ours(CircuitBreaker::builder().window(Window::calls(100))))];
+    let breakers = [
+        ("consecutive", ours(CircuitBreaker::builder().consecutive_failures(5))),
+        ("window of calls", ours(CircuitBreaker::builder().window(Window::calls(100)))),
+    ];
     for (calls, failures) in [("all well", None), ("1 of 10 fails", Some(10))] {
         let with_failsafe = |n: u32| {
             let _ = black_box(failsafe.call(|| black_box(result(n, failures))));
