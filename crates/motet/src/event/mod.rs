@@ -81,7 +81,6 @@ mod ring;
 mod shared;
 mod slot;
 mod snapshot;
-mod stats;
 mod subscription;
 mod topic;
 

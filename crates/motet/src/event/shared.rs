@@ -5,6 +5,7 @@ use std::future::ready;
 use std::mem;
 use std::num::NonZeroUsize;
 use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,11 +16,10 @@ use super::inbox::Overflow;
 use super::open::EmitterGate;
 use super::slot::{AnyListener, ListenerMeta, ListenerSlot, ListenerTarget, Order};
 use super::snapshot::{Snapshot, SnapshotEntry};
-use super::stats::EmitterCounters;
 use super::subscription::Subscription;
 use super::topic::{RemovedListener, Topic, Topics};
 use super::{AnyEvent, EmitterClosedError, Event, Pattern};
-use crate::observe::Registration;
+use crate::observe::{Registration, Stats};
 use crate::resource::{Exit, Owe};
 use crate::task::core::Core;
 use crate::task::finalizer::{self, ReleaseFuture};
@@ -48,6 +48,13 @@ pub(super) struct EmitterSettings {
     pub(super) max_listeners: usize,
     pub(super) on_dead: Option<OnDead>,
     pub(super) keep_names: bool,
+}
+
+/// Counts of failed and dropped posted events, which no caller waits for.
+#[derive(Default)]
+pub(super) struct EmitterCounters {
+    pub(super) failed: AtomicU64,
+    pub(super) dropped: AtomicU64,
 }
 
 /// The lists that change when a listener is added or removed. An emit does not lock them.
@@ -319,6 +326,19 @@ impl EmitterShared {
         let number = finalizer::push(&self.home.0, name, Location::caller(), None, closes);
         let set = self.closes.set((Arc::downgrade(&self.home.0), number));
         debug_assert!(set.is_ok(), "the cleanup is registered once");
+    }
+
+    /// The statistics of the emitter in snapshots.
+    pub(super) fn stats(&self) -> Stats {
+        let (topics, listeners, patterns) = self.count_listeners();
+        Stats::new()
+            .count("events", topics as u64)
+            .count("listeners", listeners as u64)
+            .count("patterns", patterns as u64)
+            .count("posted", self.open.waiting() as u64)
+            .count("failed", self.counters.failed.load(Ordering::Relaxed))
+            .count("dropped", self.counters.dropped.load(Ordering::Relaxed))
+            .text("state", if self.open.is_closed() { "closed" } else { "open" })
     }
 
     pub(super) fn shows_stats(self: &Arc<Self>) {

@@ -2,16 +2,16 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use super::attempt_outcome::AttemptOutcome;
 use super::convert::Convert;
 use super::replay::Replay;
 use crate::middleware::{BoxFuture, Next};
 use crate::mutant;
 use crate::resilience::pipeline::{Failure, Operate};
-use crate::resilience::{Attempt, ErrorKind};
+use crate::resilience::{Attempt, Error, ErrorKind};
 
 /// Runs the inner parts, once for each attempt.
 #[allow(unnameable_types, reason = "a parameter of `Policies`, which users do not write")]
@@ -84,6 +84,36 @@ impl<R, S: Convert<R>> Future for InnerCall<R, S> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(S::split(ready!(self.future.as_mut().poll(cx))))
+    }
+}
+
+/// The report of an inner policy to the policies around it, which is passed inward with an attempt.
+///
+/// An answer does not show which part created it: to a retry, the error that an inner breaker made of a rejection looks
+/// like an error of the handler. Within one pipeline the policies know of each other; the policies of separate parts
+/// use this report.
+#[derive(Default)]
+pub(in crate::middleware) struct AttemptOutcome(Mutex<Option<PolicyEnd>>);
+
+/// How an inner policy ended the attempt.
+#[derive(Clone, Copy)]
+pub(super) struct PolicyEnd {
+    pub(super) kind: ErrorKind,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl AttemptOutcome {
+    /// Stores how a policy saw its call end; the last report counts.
+    pub(super) fn set<E>(&self, error: Option<&Error<E>>) {
+        let ended = error.and_then(|error| match error.kind() {
+            ErrorKind::Failed => None,
+            kind => Some(PolicyEnd { kind, retry_after: error.retry_after() }),
+        });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+    }
+
+    pub(super) fn take(&self) -> Option<PolicyEnd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

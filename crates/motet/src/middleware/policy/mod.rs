@@ -11,7 +11,6 @@ macro_rules! opaque {
     };
 }
 
-mod attempt_outcome;
 mod convert;
 mod error;
 mod forward;
@@ -19,7 +18,7 @@ mod parts;
 mod policies;
 mod replay;
 
-pub(super) use attempt_outcome::AttemptOutcome;
 pub use error::PolicyError;
+pub(super) use forward::AttemptOutcome;
 pub use parts::{adaptive_limit, breaker, bulkhead, hedge, rate_limit, retry, timeout};
 pub use policies::{Policies, pipeline};
