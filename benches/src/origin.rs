@@ -325,7 +325,9 @@ async fn connection_pool(count: u32) {
 }
 
 async fn retry_and_breaker(count: u32) {
-    let pipeline = Pipeline::new().retry(Retry::new().attempts(3).expect("3 is valid")).breaker(CircuitBreaker::default());
+    let pipeline = Pipeline::new()
+        .retry(Retry::new().attempts(3).expect("3 is valid"))
+        .breaker(CircuitBreaker::default());
     for _ in 0..count {
         let called = pipeline.run(|| async { Ok::<_, Infallible>(simple_coroutine().await) });
         black_box(called.await.is_ok());

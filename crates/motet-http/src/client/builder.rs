@@ -166,6 +166,7 @@ impl ApiClientBuilder {
     }
 
     /// Turns retries off: each call makes one attempt.
+    #[expect(clippy::missing_panics_doc, reason = "one attempt is a valid number")]
     pub fn without_retry(self) -> Self {
         self.retry(Retry::new().attempts(1).expect("1 is at least 1").without_budget())
     }

@@ -26,9 +26,9 @@
 //! |---|---|
 //! | see a scope and the scopes within it | [`Scope::snapshot`](crate::task::Scope::snapshot) |
 //! | see the whole runtime | [`snapshot()`] |
-//! | print the tree, or send it as JSON | `Display` and `to_json` of [`Snapshot`] |
+//! | print the tree, or send it as JSON | `Display` and `to_json` of [`ScopeView`] |
 //! | add your own component to the tree | [`Scope::register`](crate::task::Scope::register) |
-//! | print the tree on a signal | SIGUSR1, in a program of [`run`](crate::run) |
+//! | print the tree on a signal | SIGUSR1, in a program of [`run`](mod@crate::run) |
 //!
 //! # Guarantees
 //! A snapshot is taken scope by scope: each scope is read at one instant, and two scopes possibly at two. A component reads

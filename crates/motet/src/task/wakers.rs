@@ -10,7 +10,7 @@ use super::core::panic_words;
 use crate::mutant;
 
 /// Wakes every waiter, even if a waker panics.
-#[allow(clippy::disallowed_methods, reason = "this is the place that catches the panic of a waker")]
+#[expect(clippy::disallowed_methods, reason = "this is the place that catches the panic of a waker")]
 pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         if mutant!("wakers.let_panics_out") {

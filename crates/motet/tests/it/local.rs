@@ -1,5 +1,7 @@
 //! Local scopes: children that borrow, waits, drops, and wakers of any origin.
 
+#![allow(clippy::disallowed_methods, reason = "the tests wake their own tasks")]
+
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn, ready};
 use std::mem::ManuallyDrop;

@@ -95,7 +95,7 @@ impl<L, C, S, P> Policies<L, C, S, P> {
         Policies { pipeline: self.pipeline, convert: self.convert, replay: ReplayBy(again) }
     }
 
-    /// Sets the classifier of answers: see [`Classify`](crate::resilience::Classify).
+    /// Sets the classifier of answers: see [`Classify`].
     pub fn classify<D>(self, classify: D) -> Policies<L, D, S, P> {
         Policies { pipeline: self.pipeline.classify(classify), convert: self.convert, replay: self.replay }
     }

@@ -1,19 +1,21 @@
-//! The sources are searched for public futures, as in [`listed`](super::listed): each must record its call site, so
-//! that the report of a simulation names the operation that a task is suspended in.
+//! Searches the sources for public futures, as in [`listed`](super::listed): each must record its call site, so that the
+//! report of a simulation names the operation in which a task is suspended.
 
 use std::collections::BTreeSet;
 
 use super::listed::{futures_of, module, sources};
 
-/// Public futures whose site is that of another, with the reason.
+/// Public futures whose site is elsewhere, with the reason.
 const WITHOUT: &[(&str, &str)] = &[
+    ("batch::Batcher::submit", "`Submit` has the site"),
+    ("batch::Loader::load", "`Load` has the site"),
     ("middleware::Handler::call", "it is `Next::run`, called at the same line"),
     ("middleware::Handler::call_with", "it is `Next::run`, called at the same line"),
     ("middleware::policy::InnerCall", "it is `Next::run` within a policy"),
     ("sim::Fault", "the trace names the fault point"),
     ("sim::FaultWait", "the trace names the fault point"),
     ("sim::Hooked", "it is a task, and spawned somewhere"),
-    ("task::scope", "it is `Options::run`, called at the same line"),
+    ("task::scope", "it is `ScopeBuilder::run`, called at the same line"),
 ];
 
 #[test]
