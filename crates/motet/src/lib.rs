@@ -18,7 +18,7 @@
 //! ```
 //!
 //! All modules keep the same promises: no task outlives the scope that started it, every buffer is bounded, a refused input
-//! is handed back, dropping a future at any await loses nothing, and a program can be observed and tested in virtual time.
+//! is handed back, dropping a future at any await loses no item that was accepted, and a program can be observed and tested in virtual time.
 //!
 //! # Modules
 //! | You want to | Use |

@@ -1,4 +1,4 @@
-//! Events: typed listeners, called by an emitter, that the code which emits does not have to know.
+//! Typed events: code emits an event without knowledge of its listeners.
 //!
 //! ```
 //! use motet::event::{Emitter, Event};

@@ -6,7 +6,7 @@ use super::shared::EmitterShared;
 use super::slot::AnyListener;
 use crate::task::Name;
 
-/// KeepFn a listener on until it is dropped.
+/// Keeps a listener until it is dropped.
 ///
 /// A listener is also off when its scope has ended, when its emitter is closed and drained, and, if it was added for
 /// one event only, once it is called.

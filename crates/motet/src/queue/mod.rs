@@ -1,4 +1,4 @@
-//! Queues for many senders and many receivers: bounded, fair, and without loss when a future is dropped.
+//! Queues for many senders and many receivers: bounded, fair, and cancel-safe.
 //!
 //! ```
 //! use motet::queue::{self, SendError};
@@ -45,11 +45,12 @@
 //!   caller can take an item or a slot that was granted to a waiter, so no waiter starves. A receiver that finds no item
 //!   yields to other tasks once before it joins the line; a sender that finds no free slot yields up to 16 times. While
 //!   senders are in line, a new sender joins the line behind them.
-//! - **Refusal.** An operation that fails hands the item back.
+//! - **Refusal.** An operation that owns its item hands it back when it fails.
 //! - **Coop budget.** Every operation takes part in tokio's coop budget. Four items that are sent or received one by one
 //!   cost one unit; a batch costs one unit.
 //! - **User code.** No waker, and no code of an item, runs while a lock is held.
-//! - **Cost.** While an item is due later, each receive takes a lock and reads the clock. Otherwise it does neither.
+//! - **Cost.** A send or receive that does not wait takes no lock and reads no clock. Exceptions: `lifo`, `priority` and
+//!   `delay` keep their items under a lock, and while an item is due later, each receive takes a lock and reads the clock.
 //!
 //! # Leases
 //! [`Receiver::recv`] settles an item at once, and the item is lost with the task that works on it. A [`Lease`] settles the

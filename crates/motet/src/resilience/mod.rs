@@ -45,7 +45,7 @@
 //! | limit concurrent calls to a number that is measured | [`AdaptiveLimit`] |
 //! | limit the calls per unit of time | [`RateLimiter`] |
 //!
-//! The last five decide whether a call may start. Each is a handle: clones share one policy. Each admits a call with a
+//! The breaker, the bulkhead and the limiters decide whether a call may start. Each is a handle: clones share one policy. Each admits a call with a
 //! permit, or rejects it with [`RejectedError`], which carries the time after which to try again if it is known. A
 //! permit borrows its policy; `into_owned` turns it into a permit that does not.
 //!
@@ -58,9 +58,10 @@
 //!   calls, and when the state is read.
 //! - **Retries.** The last error is kept, whatever ends the call. A hint of the dependency can lengthen a delay, but
 //!   never adds an attempt. No delay begins that would end past a deadline. Waiting retries are charged to the budget.
-//! - **Losers.** An attempt that lost, or that timed out, is dropped before the call goes on.
+//! - **Losers.** The slower attempt of a hedge, and an attempt that timed out, are dropped before the call continues.
 //! - **Cost.** A call allocates nothing, except where it is documented: in a [`DynPipeline`], when a hedge starts, and
-//!   when a call waits for a permit. A pipeline around an operation that is ready reads no clock. Listeners run with no
+//!   when a call waits for a permit. A call that does not wait reads no
+//!   clock, except through a rate limiter, an adaptive limit, or a breaker that counts slow calls. Listeners run with no
 //!   lock held.
 
 mod adaptive;
