@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_through_literals() {
+    fn lines_are_counted_through_literals_and_block_comments() {
         assert_eq!(found("let a = \"x\n y\";\n/* z\n */\n// end").last(), Some(&(5, "end".to_owned())));
     }
 }

@@ -120,7 +120,7 @@ impl ServerBuilder {
     /// Creates the server.
     ///
     /// # Errors
-    /// [`ServerConfigError`] if a number of connections, or the timeout of headers or of reads, is zero.
+    /// [`ServerConfigError`] if `max_connections`, `max_connections_per_peer`, `header_timeout` or `unread_timeout` is zero.
     pub fn build(self) -> Result<Server, ServerConfigError> {
         let Self(settings) = self;
         let counts = [

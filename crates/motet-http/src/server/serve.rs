@@ -36,8 +36,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// An HTTP/1.1 server. Every connection is a task of a scope.
 ///
-/// The handler limits the time and the size of a request body. The handler must also end a response without end, such
-/// as server-sent events, when the server stops: otherwise it delays the shutdown for the whole grace, and is then
+/// The handler limits the time and the size of a request body. The handler must also end an endless response, such as
+/// server-sent events, when the server stops: otherwise it delays the shutdown for the whole grace, and is then
 /// closed.
 ///
 /// Clones share the settings and the count of connections.
@@ -53,7 +53,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// | connections | 4096 | idle ones are replaced at the limit |
 /// | connections per address | 3072 | for IPv6 per /64 |
 /// | reserved connections | 0 | for health checks |
-/// | timeout of request headers | 30 s | from the first byte |
+/// | timeout of request headers | 30 s | from the connect; for later requests from their first byte |
 /// | idle timeout | 75 s | proxies use 60 s, and must be the first to close |
 /// | time in which a client reads nothing | 30 s | then its connection is closed |
 /// | notice before the listener is closed | zero | for load balancers |
@@ -76,7 +76,7 @@ pub struct Server {
 pub enum Served {
     /// Every request was answered.
     All,
-    /// The grace elapsed, and connections were closed with a request in flight.
+    /// The grace elapsed before all connections had ended, and the others were closed.
     Cut {
         /// The number of these connections.
         connections: usize,
@@ -138,7 +138,10 @@ impl Server {
             let left = self.accept_all(n, listener, service, stop).await;
             cut.store(left, Ordering::Relaxed);
             if left > 0 {
-                tracing::warn!(connections = left, "closing connections whose requests did not finish");
+                tracing::warn!(
+                    connections = left,
+                    "closing the connections that are open at the end of the grace"
+                );
                 n.cancel(Reason::requested("the grace has elapsed"));
             }
             Ok(())
@@ -293,7 +296,7 @@ where
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, state: Arc<ConnectionState>, place: Place) {
         if let Err(error) = socket::set_up(&stream, self.unread) {
-            tracing::debug!(%error, "a connection was closed before it was served");
+            tracing::debug!(%error, "cannot set the options of a socket");
         }
         let stream = Watched::new(WriteDeadline::new(stream, self.unread), Arc::clone(&state));
         let service = Answering {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-/// Disables Nagle's algorithm, and closes a client that acknowledges nothing for `limit`.
+/// Disables Nagle's algorithm. On Linux, also closes a connection whose client acknowledges nothing for `unread`.
 pub(super) fn set_up(stream: &TcpStream, unread: Duration) -> io::Result<()> {
     // Responses are small; waiting to fill a packet only adds delay.
     stream.set_nodelay(true)?;

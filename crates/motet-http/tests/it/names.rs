@@ -111,7 +111,7 @@ async fn valid_host_names_are_resolved_and_invalid_ones_refused() {
 }
 
 #[tokio::test]
-async fn changed_resolver_files_are_read_again() {
+async fn resolver_files_that_appear_later_are_read() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let file = |name| directory.path().join(name);

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failure_ends_with_an_attempt_or_after_its_time() {
+    async fn local_failure_is_forgotten_when_cleared_or_after_its_time() {
         let failure = LocalFailure::default();
         assert_eq!(failure.current(), None);
         failure.set("no descriptors");

@@ -172,7 +172,7 @@ where
     }
 
     /// Fails the sweep unless the [`sometimes!`](motet::sometimes) of this text was true in some run. Use it for a
-    /// `sometimes!` that no seed may reach.
+    /// `sometimes!` that possibly no run reaches: otherwise such a line is not checked.
     pub fn must_see(mut self, text: impl Into<String>) -> Self {
         self.options.must_see.push(text.into());
         self

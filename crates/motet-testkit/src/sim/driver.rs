@@ -121,11 +121,12 @@ struct Driver<'a, F> {
 
 enum Phase {
     Running,
-    /// At the limit: if work still runs before as much time has passed again, it is only slow.
+    /// After the limit: work that still runs exceeds its time. If none runs until twice the limit, it is a deadlock.
     Overtime,
 }
 
-/// Returns `true` if the body itself was woken: polled because of the limit, it would look runnable.
+/// Notes whether the body itself was woken. A poll of the driver because of the limit must not poll the body, which would
+/// then look runnable.
 struct Gate {
     woken: AtomicBool,
     driver: Waker,

@@ -38,14 +38,14 @@ impl fmt::Display for Cause {
             Self::Panicked { task, message } => write!(f, "`{task}` panicked: {message}"),
             Self::Broken { text, site } => write!(f, "does not hold: {text} ({site})"),
             Self::Deadlock { since } => {
-                write!(f, "deadlock: no task has run since {since:?}, and no timer is set")
+                write!(f, "deadlock: no work has run since {since:?}, and none is due")
             }
             Self::TimeLimit => f.write_str("work went on beyond the limit of virtual time"),
             Self::StepLimit => f.write_str("more polls than the limit: a loop that makes no progress?"),
             Self::Foreign { tasks } => {
                 write!(
                     f,
-                    "{tasks} tasks are not tested, for they were started past the library (`tokio::spawn`): start them in \
+                    "{tasks} tasks are not tested, since they were started without a scope (`tokio::spawn`): start them in \
                      a scope, poll them through `motet::sim::hooked`, or allow them with `foreign_tasks`"
                 )
             }
@@ -55,7 +55,7 @@ impl fmt::Display for Cause {
                     write!(f, " `{name}`")?;
                 }
                 if *unnamed > 0 {
-                    write!(f, " {unnamed} that no name is known of")?;
+                    write!(f, " {unnamed} without a name")?;
                 }
                 Ok(())
             }
@@ -98,7 +98,7 @@ fn write_live(f: &mut fmt::Formatter<'_>, run: &FailedRun, cause: &Cause) -> fmt
     if run.live.is_empty() {
         return match cause {
             Cause::Foreign { tasks: unnamed } | Cause::LeftOver { unnamed, .. } if *unnamed > 0 => {
-                writeln!(f, "tasks alive: {unnamed} that no name is known of")
+                writeln!(f, "tasks alive: {unnamed} without a name")
             }
             _ => writeln!(f, "no task is alive"),
         };

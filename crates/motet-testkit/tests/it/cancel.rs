@@ -313,7 +313,7 @@ fn task_left_over_by_a_dropped_operation_fails_the_run() {
         cancel_everywhere(
             async || (),
             async |(): &()| {
-                #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+                #[expect(clippy::disallowed_methods, reason = "the test is about tasks without a scope")]
                 let helper = tokio::spawn(pending::<()>());
                 sleep(Duration::from_secs(1)).await;
                 helper.abort();
@@ -322,7 +322,7 @@ fn task_left_over_by_a_dropped_operation_fails_the_run() {
         );
     });
     assert!(
-        said.contains("dropped after suspension 1: tasks outlive the body: 1 that no name is known of"),
+        said.contains("dropped after suspension 1: tasks outlive the body: 1 without a name"),
         "{said}"
     );
 }
@@ -333,7 +333,7 @@ fn task_stopped_by_the_state_is_not_left_over() {
         async || {
             let (stop, stopped) = oneshot::channel::<()>();
             let helper = async move { drop(stopped.await) };
-            #[expect(clippy::disallowed_methods, reason = "past the library is what it is about")]
+            #[expect(clippy::disallowed_methods, reason = "the test is about tasks without a scope")]
             drop(tokio::spawn(helper));
             stop
         },

@@ -241,7 +241,7 @@ impl Container {
     ///
     /// # Errors
     /// [`CheckError`] with all problems: missing providers, cycles, singletons that depend on scoped components,
-    /// duplicates and overrides that replace nothing.
+    /// duplicates, overrides that replace nothing, and hooks without an effect.
     pub fn check(self) -> Result<Plan, CheckError> {
         plan(self.name, self.providers)
     }

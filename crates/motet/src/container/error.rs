@@ -239,7 +239,8 @@ pub enum GetError {
         /// Its lifetime: scoped or transient.
         lifetime: Lifetime,
     },
-    /// The component or one of its dependencies could not be built. The next request tries again.
+    /// The component or one of its dependencies could not be built. A further request for a scoped or
+    /// transient component tries again; a singleton that failed is not built again.
     Build(ComponentBuildError),
 }
 

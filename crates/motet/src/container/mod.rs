@@ -75,8 +75,8 @@
 //! - **Scope.** Tasks that a factory starts, and cleanups that it defers, in the [`Scope`](crate::task::Scope) that it
 //!   takes as an argument end with its component, also if its start is cancelled half-way. If a factory takes no scope
 //!   and opens one itself, and is then dropped, the tasks of that scope end with the scope around the container.
-//! - **One build.** A [`Scoped`] builds a component once for all concurrent callers. A build that fails or is cancelled
-//!   leaves an empty slot and no waiting caller.
+//! - **One build.** A [`Scoped`] builds a component once for all concurrent callers. After a build that
+//!   failed or was cancelled, no caller waits, and the next call builds again.
 //!
 //! # Cost
 //! After the start, [`Running::get`] costs a look-up by the type's id, which is its own hash, and a reference count. A

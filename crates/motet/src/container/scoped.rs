@@ -28,7 +28,7 @@ impl Scoped {
     /// Sets an input of the scope; see [`Container::input`](super::Container::input).
     ///
     /// # Errors
-    /// The value, if its type is not an input, or the input was set before.
+    /// The value, if its type is not an input, if the input was set before, or if the components are being stopped.
     pub fn value<T: Send + Sync + 'static>(&self, value: T) -> Result<(), T> {
         self.fill(Key::of::<(), T>(), value)
     }

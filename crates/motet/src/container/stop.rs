@@ -239,12 +239,12 @@ impl Owe for PendingStop {
 
 impl Drop for PendingStop {
     fn drop(&mut self) {
-        // The cleanup of a scope that has ended: the store is closed, and there is nothing to stop.
+        // A closed store has nothing left to stop.
         if let Some(store) = self.0.take()
             && store.state().phase != StoreLife::Closed
         {
             store.host.count_release(Event::Lost);
-            // The store is closed, so that no further component is built that no cleanup would stop.
+            // Closes the store: a component that is built from now on would never be stopped.
             drop(Closed(&store));
             crate::log::error!(scope = %store.host.name, "a container was never stopped");
         }

@@ -25,7 +25,7 @@ use crate::{Backoff, Jitter};
 /// |---|---|---|
 /// | [`max`](Self::max) | 10 | most databases do best with a few connections for each of their cores |
 /// | [`min`](Self::min) | 0 | |
-/// | [`max_waiting`](Self::max_waiting) | 10 000 | no pool serves more callers before they time out |
+/// | [`max_waiting`](Self::max_waiting) | 10 000 | bounds the memory; a longer queue seldom empties before its callers time out |
 /// | [`acquire_timeout`](Self::acquire_timeout) | 30 s | how long a user waits; callers with less time set their own timeout |
 /// | [`connect_timeout`](Self::connect_timeout) | 10 s | three lost packets of a handshake |
 /// | [`connects`](Self::connects) | 4 | |
@@ -147,7 +147,8 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// Sets how long a check may take before the connection is closed; more than zero. Checks that were dropped count.
+    /// Sets how long a check may take before the connection is closed; more than zero. The time of checks
+    /// that were dropped before their result is included.
     pub fn check_timeout(mut self, timeout: Duration) -> Self {
         self.check_timeout = timeout;
         self

@@ -66,7 +66,8 @@ impl<M: Manager> Owe for Owing<M> {
         self.has_begun = true;
         let shared = Arc::clone(&self.shared);
         Some(Box::pin(async move {
-            // The other half of the time is for the report that names the holders.
+            // Half of the time: the close must end before the release times out, or the report that names the holders
+            // would be lost.
             let report = close(&shared, shared.core.release_timeout / 2).await;
             if report.is_complete() { Ok(()) } else { Err(report.into()) }
         }))

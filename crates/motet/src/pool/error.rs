@@ -9,7 +9,8 @@ use std::time::Duration;
 pub enum AcquireError<E> {
     /// No connection could be opened, and there is none to wait for. All callers that waited share the cause.
     ///
-    /// The pool tries again by itself, after its back-off. A retry is sensible after a while.
+    /// After the back-off, the next caller causes another connect; below its minimum, the pool also connects by itself. A
+    /// retry is sensible after a while.
     Unavailable(Arc<ConnectError<E>>),
     /// No connection became free in time.
     TimedOut {

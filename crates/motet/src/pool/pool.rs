@@ -66,8 +66,8 @@ impl<M: Manager> Pool<M> {
 
     /// Returns a connection: an idle one, or the next one that comes back or is opened.
     ///
-    /// It does not allocate and sets no timer. It reads the clock only if the caller has to wait, or if the connection
-    /// has been idle for a while.
+    /// With an idle connection that needs no check, it does not allocate and sets no timer. It reads the clock only if the
+    /// caller has to wait, if the connection has been idle for a while, or for `leak_after`.
     ///
     /// # Cancel safety
     /// Safe. A connect that was started for this caller continues, for the next caller. A connection that was handed to

@@ -187,7 +187,7 @@ impl<M: Manager> PoolShared<M> {
 
     fn start_close(self: &Arc<Self>, entry: Member<M>) {
         let closing = Closing { shared: Arc::clone(self), entry: Some(entry) };
-        // Of the class for which the scope waits, and which it does not cancel.
+        // The scope waits for this task, and does not cancel it.
         let spec = Spec::new(self.settings.closes.clone(), self.settings.site, Class::Work, Stop::Never);
         drop(launch::<_, Plain>(&self.core, spec, close(closing)));
     }

@@ -75,8 +75,8 @@
 //! # Guarantees
 //! - **No loss.** Each item of a source is yielded once, in the documented order, unless the reader is dropped or the scope
 //!   is cancelled. A stream that ended because its scope was cancelled reports it: [`Spawned::cut_off`]. An error is an
-//!   item. A panic is rethrown in the reader, in place of its item, and the stream continues; a panic that is not read is
-//!   passed to the scope.
+//!   item. A panic of the function is rethrown in the reader, in place of its item, and the stream continues; a panic of a
+//!   source or of a body ends the stream. A panic that is not read is passed to the scope.
 //! - **Drop.** A dropped stream drops its body. Its tasks are cancelled, and dropped with the source at their next await.
 //!   The scope waits for them.
 //! - **Bounds.** The number of items that are taken from a source and not read is limited: [`ParMap::window`], `ahead`.

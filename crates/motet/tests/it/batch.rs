@@ -463,7 +463,7 @@ async fn pending_posts_run_after_the_last_handle_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn idle_batcher_keeps_no_task_and_no_timer() {
+async fn idle_batcher_keeps_no_task() {
     within(async |n| {
         let batcher = tenfold(Batcher::builder(n).max_delay(ms(5)), &Batches::new(), 0);
         let tasks = || (n.snapshot().tasks.len(), n.snapshot().starting);

@@ -406,7 +406,7 @@ async fn callback_receives_the_report() {
 
 /// It compiles: an embedding program can run it in a task.
 #[tokio::test(start_paused = true)]
-async fn program_can_run_in_a_task() {
+async fn future_of_a_program_is_send() {
     let app = app().on_report(|_| {});
     let running = app.run_until(after(0), async |app: &Root<Infallible>| {
         tidy(app, "drain", "http", &Log::default());

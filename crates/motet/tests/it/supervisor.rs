@@ -253,7 +253,7 @@ async fn unresponsive_child_is_dropped_after_its_stop_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_ends_a_pending_start_or_backoff() {
+async fn stop_waits_for_a_pending_start_and_ends_a_backoff() {
     // Here, a child that is stopped while it starts becomes ready first, and then ends.
     for (stop_at, ended_at) in [(500, 2_000), (1_500, 4_000), (2_500, 4_500)] {
         let (log, stop, begin) = (Log::default(), CancelToken::new(), Instant::now());

@@ -14,7 +14,7 @@ use super::{failure, spawn, work};
 const BLOCKED_AT: Duration = Duration::from_secs(3);
 
 #[test]
-fn deadlock_is_reported_at_the_time_it_began() {
+fn deadlock_report_contains_the_time_at_which_it_began() {
     let failure = failure(
         sim(|| async {
             sleep(BLOCKED_AT).await;

@@ -10,7 +10,8 @@ use crate::{Backoff, rng};
 pub(super) struct Downtime<E> {
     /// The number of failed connects in a row.
     failures: u32,
-    /// The connects that were in progress at the first failure: their failures are no news.
+    /// The connects that were in progress at the first failure: their failures do not count towards the
+    /// back-off.
     stragglers: usize,
     cause: Arc<ConnectError<E>>,
     retry_at: Instant,

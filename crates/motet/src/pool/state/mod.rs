@@ -34,7 +34,8 @@ pub(super) struct PoolEntry<X> {
     pub(super) what: X,
     id: u64,
     expires: Option<Instant>,
-    /// Since when the connection has been idle, at the earliest; `None` while it is used, and until the next tick.
+    /// The beginning of the tick in which the connection became idle; `None` while it is used, and until that tick has
+    /// ended.
     pub(super) since: Option<Instant>,
     /// `true` if a check was cut off, so the state of the connection is unknown.
     pub(super) unverified: bool,
@@ -360,7 +361,7 @@ impl<X, E> PoolState<X, E> {
 
     fn refuse_all(&mut self, todo: &mut PoolTodo<X, E>, refusal: impl Fn() -> AcquireError<E>) {
         while !self.queue.is_empty() {
-            // An error is the refusal itself, when no caller is left.
+            // `settle` returns the refusal if no caller is left, which the loop excludes.
             todo.wake.extend(self.queue.settle(Err(refusal())).ok());
         }
     }

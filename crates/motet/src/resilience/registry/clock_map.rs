@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_read_recently_are_evicted_last() {
+    fn key_read_recently_is_evicted_after_one_that_was_not() {
         let mut slots = ClockMap::new(3);
         for key in 0..3 {
             slots.insert(hash(key), Arc::new(key), key, |_| 0);

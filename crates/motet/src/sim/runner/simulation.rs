@@ -241,7 +241,7 @@ impl Simulation {
     /// Records a panic on the thread of the run. It is the only notice of a panic of a task without a hook.
     pub fn saw_panic(&self, message: &str) {
         if self.running.get().is_none() && self.plan.panics == Panics::Fail && self.foreign() > 0 {
-            let task = "(a task that was started past the library)".to_owned();
+            let task = "(a task that was started without a scope)".to_owned();
             self.fail(Problem::Panic { task, message: message.to_owned() });
         }
     }

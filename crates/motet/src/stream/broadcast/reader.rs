@@ -20,8 +20,8 @@ use crate::task::{Reason, ReasonKind};
 /// dropped.
 ///
 /// # Panics
-/// When it is polled, with a panic of the source, after all items: the first reader with the panic itself, the other readers with
-/// its message.
+/// If the source panics: the first reader that has read all items rethrows the panic when it is polled, and the other readers
+/// panic with its message.
 #[must_use = "the source may wait for a reader that does not read"]
 pub struct Broadcast<T> {
     hub: Arc<Hub<T>>,

@@ -98,7 +98,7 @@ impl<T, F: Future> GeneratorState<T, F> {
     #[inline(never)]
     fn end(self: Pin<&mut Self>) -> GeneratorStep<T, F::Output> {
         let mut this = self.project();
-        // A body that panicked is dropped here, where no panic guard.
+        // A body that panicked is dropped here, where no `PanicGuard` is active.
         this.body.set(None);
         if mutant!("stream.drop_last_emit") {
             drop(this.slot.take());

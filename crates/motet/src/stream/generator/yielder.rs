@@ -27,9 +27,8 @@ impl<T> Yielder<T> {
     /// do not compile.
     ///
     /// # Cancel safety
-    /// Safe after a poll that found the slot empty: the reader receives the item, also if the future is dropped. A `select!`
-    /// that drops the future in the same iteration loses nothing. A future that was never polled has emitted nothing, and
-    /// drops its item.
+    /// After its first poll, the reader receives the item also if the future is dropped, unless the item of an earlier emit
+    /// that was dropped is still unread. A future that was never polled has emitted nothing, and drops its item.
     ///
     /// # Panics
     /// If it is polled while its stream does not poll its body: in another stream or task, on another thread, or after the

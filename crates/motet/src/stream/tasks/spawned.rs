@@ -27,8 +27,8 @@ use crate::{mutant, sim};
 /// Its tasks are cancelled: they are dropped at their next await, with the source.
 ///
 /// # Panics
-/// When it is polled, with a panic of the source, or of the function, in place of the item. The stream continues after it.
-/// A panic that is not read is passed to the scope.
+/// When it is polled: with a panic of the function, in place of the item; the stream continues after it. With a panic of the
+/// source, after the items before it; the stream ends then. A panic that is not read is passed to the scope.
 #[must_use = "the tasks wait until the stream is read"]
 pub struct Spawned<T> {
     outlet: Arc<dyn Outlet<T>>,

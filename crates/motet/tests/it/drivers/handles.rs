@@ -18,7 +18,7 @@ pub(super) const SHARED: Driver =
     Driver { drives: &["task::SharedTask"], cancel: cancel_shared, sweep: sweep_shared };
 
 #[test]
-fn awaited_task_dropped_anywhere_loses_no_value_and_no_task() {
+fn wait_for_a_task_dropped_anywhere_leaves_no_task() {
     cancel_task();
 }
 

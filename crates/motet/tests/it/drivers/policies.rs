@@ -41,7 +41,7 @@ fn retry_dropped_anywhere_refunds_its_charge() {
 }
 
 #[test]
-fn every_order_keeps_attempts_and_time_of_a_retry() {
+fn every_order_keeps_attempts_timeout_and_state_of_a_retry() {
     passes(sweep_retry);
 }
 

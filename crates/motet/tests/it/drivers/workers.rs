@@ -23,7 +23,7 @@ fn workers_dropped_anywhere_lose_and_repeat_no_item() {
 }
 
 #[test]
-fn every_order_of_workers_keeps_items_and_the_order_of_keys() {
+fn every_order_of_workers_keeps_items_and_their_order_per_key() {
     passes(sweep);
 }
 

@@ -123,7 +123,7 @@ async fn timeout_of_duration_max_never_elapses() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fallback_receives_every_failure_and_no_success() {
+async fn fallback_replaces_a_failure_or_passes_it_on() {
     let pipeline = Pipeline::new()
         .fallback(async |error: Error<&str>| {
             sleep(millis(5)).await;

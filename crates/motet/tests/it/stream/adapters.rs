@@ -148,7 +148,7 @@ fn retry_source_does_not_reopen_without_budget_or_after_the_end() {
 }
 
 #[test]
-fn pipe_to_holds_no_idle_slot_and_loses_no_item() {
+fn pipe_to_reserves_no_slot_and_keeps_its_item_across_waits() {
     block_on(async {
         let (sender, receiver) = queue::bounded(1).unwrap();
         let mut silent = pin!(tokio_stream::pending::<u32>().pipe_to(sender.clone()));
