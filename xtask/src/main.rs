@@ -3,7 +3,7 @@
 //! - `cargo xtask test`: every test, doc tests included; installs what they need first.
 //! - `cargo xtask api [--write]`: the list of motet's public types.
 //! - `cargo xtask tidy [PATH ..]`: the language of docs, comments and messages, and the names of tests.
-//! - `cargo xtask lint`: language, formatting, clippy and docs, with warnings as errors.
+//! - `cargo xtask lint`: language, public types, formatting, clippy and docs, with warnings as errors.
 //! - `cargo xtask ci`: everything that every push must pass: tests, lints, and one part of `verify`.
 //! - `cargo xtask compare [AREA ..]`: motet beside its rivals, one JSON line per case.
 //! - `cargo xtask verify [PART ..]`: checks that are too slow for every push: dependency policy and long runs.
@@ -29,7 +29,7 @@ usage: cargo xtask COMMAND
                       Arguments go to `cargo test`: `cargo xtask test crash` runs tests with that name
   api [--write]       compares the public types of motet with their list in the repository, or writes the list
   tidy [PATH ..]      words that docs, comments and messages do not use, and test names that are too long
-  lint                tidy, cargo fmt, clippy and doc, with warnings as errors
+  lint                tidy, api, cargo fmt, clippy and doc, with warnings as errors
   ci                  everything that every push must pass: test, the part `drivers` of verify, lint
   compare [--markdown] [AREA ..]
                       motet beside its rivals: a JSON line per case on stdout, a table on stderr. With --markdown it
@@ -158,6 +158,7 @@ fn relay_tests(stderr: &str) -> Command {
 
 fn lint() -> Result<(), String> {
     timed("tidy", || tidy::check(&[]))?;
+    timed("public types", || api::check(&[]))?;
     timed("fmt", || {
         run(&mut cargo(&["fmt", "--all", "--check"]))?;
         // A workspace of its own, so the line above does not see it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use motet::sim::runner::{
-    Faults, ForeignTasks, Installed, Interleaving, Panics, Plan, Pulse, Record, panic_message,
+    Faults, ForeignTasks, Installed, Interleaving, Panics, Pulse, Record, RunPlan, panic_message,
 };
 use tokio::task::{coop, yield_now};
 use tokio::time::{sleep, timeout};
@@ -27,7 +27,7 @@ pub(super) fn run_once<S, T>(
     operation: &impl AsyncFn(&S) -> T,
     invariant: &impl AsyncFn(&S, Outcome<T>),
 ) -> Result<usize, String> {
-    let sim = Installed::new(Plan {
+    let sim = Installed::new(RunPlan {
         seed: 0,
         interleaving: Interleaving::Plain,
         faults: Faults::Off,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use motet::sim::runner::{Installed, Plan, Problem, Record, panic_message};
+use motet::sim::runner::{Installed, Record, RunPlan, RunProblem, panic_message};
 use motet::sim::{PollKind, TaskHook};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{coop, yield_now};
@@ -25,7 +25,7 @@ pub(super) struct Outcome {
 }
 
 pub(super) fn run_once<F: Future<Output = ()>>(
-    plan: Plan,
+    plan: RunPlan,
     virtual_limit: Duration,
     io: Io,
     site: &'static Location<'static>,
@@ -55,7 +55,7 @@ pub(super) fn run_once<F: Future<Output = ()>>(
     let within = runtime.enter();
     let leftovers = ran.unwrap_or_else(|payload| {
         let message = panic_message(&*payload).to_owned();
-        sim.fail(Problem::Panic { task: "body".to_owned(), message });
+        sim.fail(RunProblem::Panic { task: "body".to_owned(), message });
         Leftovers::default()
     });
     // Before the drop of the runtime: the drops in it are not events of the run.
@@ -163,7 +163,7 @@ impl<F: Future<Output = Leftovers>> Future for Driver<'_, F> {
                     this.limit.as_mut().reset(end);
                 }
                 Phase::Overtime => {
-                    this.sim.fail(Problem::Deadlock { since: this.sim.last_work() });
+                    this.sim.fail(RunProblem::Deadlock { since: this.sim.last_work() });
                     break;
                 }
             }

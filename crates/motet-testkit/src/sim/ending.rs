@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use motet::sim::runner::{Simulation, Task};
+use motet::sim::runner::{RunTask, Simulation};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 /// The tasks that are alive at the end of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Leftovers {
-    pub(super) named: Vec<Task>,
+    pub(super) named: Vec<RunTask>,
     /// The number of tasks of the runtime without a hook.
     pub(super) unnamed: usize,
 }

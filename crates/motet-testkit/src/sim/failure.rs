@@ -2,7 +2,7 @@ use std::error::Error;
 use std::panic::Location;
 use std::time::Duration;
 
-use motet::sim::runner::{Event, Problem, Task};
+use motet::sim::runner::{RunEvent, RunProblem, RunTask};
 
 use super::ending::Leftovers;
 
@@ -22,9 +22,9 @@ pub(super) struct Details {
 pub(super) struct FailedRun {
     pub(super) place: Place,
     pub(super) at: Duration,
-    pub(super) trace: Vec<Event>,
-    pub(super) tasks: Vec<Task>,
-    pub(super) live: Vec<Task>,
+    pub(super) trace: Vec<RunEvent>,
+    pub(super) tasks: Vec<RunTask>,
+    pub(super) live: Vec<RunTask>,
     pub(super) replays: bool,
 }
 
@@ -100,15 +100,15 @@ impl From<&Leftovers> for Cause {
     }
 }
 
-impl From<Problem> for Cause {
-    fn from(problem: Problem) -> Self {
+impl From<RunProblem> for Cause {
+    fn from(problem: RunProblem) -> Self {
         match problem {
-            Problem::Panic { task, message } => Self::Panicked { task, message },
-            Problem::Always { text, site } => Self::Broken { text, site },
-            Problem::Deadlock { since } => Self::Deadlock { since },
-            Problem::TimeLimit => Self::TimeLimit,
-            Problem::StepLimit => Self::StepLimit,
-            Problem::Foreign { tasks } => Self::Foreign { tasks },
+            RunProblem::Panic { task, message } => Self::Panicked { task, message },
+            RunProblem::Always { text, site } => Self::Broken { text, site },
+            RunProblem::Deadlock { since } => Self::Deadlock { since },
+            RunProblem::TimeLimit => Self::TimeLimit,
+            RunProblem::StepLimit => Self::StepLimit,
+            RunProblem::Foreign { tasks } => Self::Foreign { tasks },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use motet::sim::runner::{Event, Task};
+use motet::sim::runner::{RunEvent, RunTask};
 
 use super::failure::{Details, FailedRun, Place};
 use super::{Cause, Failure};
@@ -80,13 +80,13 @@ impl fmt::Display for Cause {
 }
 
 /// Writes the last events of a trace.
-pub(crate) fn write_events(f: &mut impl fmt::Write, trace: &[Event], tasks: &[Task]) -> fmt::Result {
+pub(crate) fn write_events(f: &mut impl fmt::Write, trace: &[RunEvent], tasks: &[RunTask]) -> fmt::Result {
     let last = &trace[trace.len().saturating_sub(EVENTS)..];
     writeln!(f, "last {} of {} events:", last.len(), trace.len())?;
     last.iter().try_for_each(|event| writeln!(f, "  {}", line(event, tasks)))
 }
 
-pub(super) fn line(event: &Event, tasks: &[Task]) -> String {
+pub(super) fn line(event: &RunEvent, tasks: &[RunTask]) -> String {
     let at = format!("{:.3}s", event.at.as_secs_f64());
     match event.task.and_then(|id| tasks.get(id.index())) {
         Some(task) => format!("{at:>10} {} {}: {}", task.id, task.name, event.what),

@@ -4,7 +4,7 @@ use std::panic;
 use std::sync::{Arc, Once};
 
 use motet::sim::mutants;
-use motet::sim::runner::{Event, Interleaving, Plan, Pulse, Task, current, panic_message};
+use motet::sim::runner::{Interleaving, Pulse, RunEvent, RunPlan, RunTask, current, panic_message};
 
 use super::builder::Options;
 use super::driver::{Outcome, run_once};
@@ -87,7 +87,7 @@ pub(super) fn run<F: Future<Output = ()>>(
     let of = seeds.end - seeds.start;
     for (index, seed) in (0..).zip(seeds) {
         let run = || {
-            let plan = Plan {
+            let plan = RunPlan {
                 seed,
                 interleaving: Interleaving::Seeded,
                 faults: options.faults,
@@ -155,7 +155,7 @@ fn judge(
 
 fn difference(first: &Outcome, second: &Outcome) -> Option<Cause> {
     let (a, b) = (&first.record, &second.record);
-    let shown = |event: Option<&Event>, tasks: &[Task]| {
+    let shown = |event: Option<&RunEvent>, tasks: &[RunTask]| {
         event.map(|event| report::line(event, tasks).trim().to_owned())
     };
     let event = (0..a.trace.len().max(b.trace.len())).find(|at| {
@@ -172,7 +172,7 @@ fn difference(first: &Outcome, second: &Outcome) -> Option<Cause> {
     })
 }
 
-fn named<'a>(event: Option<&Event>, tasks: &'a [Task]) -> Option<&'a str> {
+fn named<'a>(event: Option<&RunEvent>, tasks: &'a [RunTask]) -> Option<&'a str> {
     tasks.get(event?.task?.index()).map(|task| task.name.as_str())
 }
 

@@ -321,10 +321,7 @@ fn task_left_over_by_a_dropped_operation_fails_the_run() {
             async |(): &(), _| {},
         );
     });
-    assert!(
-        said.contains("dropped after suspension 1: tasks outlive the body: 1 without a name"),
-        "{said}"
-    );
+    assert!(said.contains("dropped after suspension 1: tasks outlive the body: 1 without a name"), "{said}");
 }
 
 #[test]

@@ -121,4 +121,5 @@ pub use provided::Provided;
 pub use running::Running;
 pub use scoped::Scoped;
 pub use start_report::StartReport;
-pub use stop_report::{StopReport, Stopped};
+pub use stop_report::StopReport;
+pub(crate) use stop_report::Stopped;

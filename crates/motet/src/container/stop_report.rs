@@ -17,6 +17,7 @@ pub struct StopReport {
 /// The stop of a component.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(unnameable_types, reason = "users read it through its report")]
 pub struct Stopped {
     /// The module and the type of the component.
     pub name: Name,

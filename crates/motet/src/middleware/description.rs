@@ -17,6 +17,7 @@ use crate::task::Name;
 /// assert_eq!(handler.describe().parts().nth(1), Some(("again", "")));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[allow(unnameable_types, reason = "users print it, and never write its type")]
 pub struct ChainDescription(Vec<PartDescription>);
 
 /// A part of a chain, or its handler.

@@ -87,7 +87,7 @@ use std::pin::Pin;
 pub use catch_panic::{catch_panic, catch_panic_with};
 pub use chain::Chain;
 pub use context::Context;
-pub use description::ChainDescription;
+use description::ChainDescription;
 pub use error::{PanicError, UnknownPartError};
 pub use fallback::fallback;
 pub use handler::Handler;

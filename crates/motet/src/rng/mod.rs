@@ -30,5 +30,6 @@ mod generator;
 mod thread;
 
 pub use generator::Rng;
+pub(crate) use thread::SeedGuard;
 pub(crate) use thread::aside;
-pub use thread::{SeedGuard, seed_thread, with};
+pub use thread::{seed_thread, with};

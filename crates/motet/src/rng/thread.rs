@@ -118,6 +118,7 @@ pub fn seed_thread(seed: u64) -> SeedGuard {
 /// # Drop
 /// The former generator continues with its next number.
 #[must_use = "the seed is in force only as long as the guard lives"]
+#[allow(unnameable_types, reason = "users keep it in a variable, and never write its type")]
 pub struct SeedGuard {
     former: Slot,
     /// Not `Send`: on another thread, it would restore a generator that this thread never had.

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::panic::Location;
 
-use super::runner::{Problem, What, current};
+use super::runner::{RunProblem, What, current};
 
 /// Returns `true` if a simulation runs on this thread.
 #[must_use]
@@ -37,7 +37,7 @@ pub fn choice(options: NonZeroUsize) -> Option<usize> {
 pub fn always(holds: bool, text: &'static str) {
     if !holds && let Some(sim) = current() {
         sim.record(What::Broken(text));
-        sim.fail(Problem::Always { text, site: Location::caller() });
+        sim.fail(RunProblem::Always { text, site: Location::caller() });
     }
 }
 

@@ -344,7 +344,7 @@ pub trait StreamCombinators: Stream {
     /// # Cancel safety
     /// Safe if it is awaited as `&mut` of a pinned future: it keeps an item that the queue has no capacity for. Dropping
     /// the future drops the stream, and at most one item that was taken from it; the items counted by
-    /// [`sent`](PipeTo::sent) are in the queue.
+    /// `sent()` of the future are in the queue.
     ///
     /// # Errors
     /// [`SendError`](crate::queue::SendError) if the queue is closed, at the call or while it waits, with the item that was

@@ -101,11 +101,11 @@ pub use broadcast::Broadcast;
 pub use combinators::StreamCombinators;
 pub use error::StreamSetupError;
 pub use generator::{Yielder, generator, try_generator};
-pub use pipe_to::PipeTo;
 pub use retry_source::retry_source;
 pub use tasks::{ParMap, ParMapBatched, Spawned};
 
 use buffer_ahead::BufferAhead;
 use chunks_within::ChunksWithin;
 use debounce::Debounce;
+use pipe_to::PipeTo;
 use until::Until;

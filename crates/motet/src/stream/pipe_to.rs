@@ -11,6 +11,7 @@ use crate::sim::Site;
 pin_project! {
     /// The future of [`pipe_to`](super::StreamCombinators::pipe_to).
     #[must_use = "nothing is sent unless it is awaited"]
+    #[allow(unnameable_types, reason = "users await it, and never write its type")]
     pub struct PipeTo<S: Stream> {
         #[pin]
         stream: Option<S>,

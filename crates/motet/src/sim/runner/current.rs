@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::ops::Deref;
 use std::rc::Rc;
 
-use super::{Plan, Simulation};
+use super::{RunPlan, Simulation};
 use crate::rng::{self, SeedGuard};
 
 thread_local! {
@@ -30,7 +30,7 @@ impl Installed {
     /// If a simulation is current already, since simulations do not nest.
     #[track_caller]
     #[must_use]
-    pub fn new(plan: Plan) -> Self {
+    pub fn new(plan: RunPlan) -> Self {
         let sim = Rc::new(Simulation::new(plan));
         CURRENT.with_borrow_mut(|current| {
             assert!(

@@ -11,11 +11,11 @@ mod tasks;
 mod trace;
 
 pub use current::{Installed, current};
-pub use outcome::{Failed, Problem, Record, panic_message};
-pub use plan::{Faults, ForeignTasks, Interleaving, Panics, Plan};
+pub use outcome::{Failed, Record, RunProblem, panic_message};
+pub use plan::{Faults, ForeignTasks, Interleaving, Panics, RunPlan};
 pub use pulse::Pulse;
 pub use simulation::{Simulation, Turn};
 pub(in crate::sim) use sites::SiteId;
 pub use sites::{Operation, Suspended, Waiting};
-pub use tasks::{End, Task, TaskId};
-pub use trace::{Act, Event, What};
+pub use tasks::{End, RunTask, TaskId};
+pub use trace::{Act, RunEvent, What};

@@ -3,11 +3,11 @@ use std::collections::BTreeMap;
 use std::panic::Location;
 use std::time::Duration;
 
-use super::{Event, Task};
+use super::{RunEvent, RunTask};
 
 /// A failure of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub enum RunProblem {
     /// A task panicked.
     Panic {
         /// The name of the task.
@@ -42,11 +42,11 @@ pub enum Problem {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     /// The failure.
-    pub problem: Problem,
+    pub problem: RunProblem,
     /// The virtual time of the failure.
     pub at: Duration,
     /// The tasks that were alive.
-    pub live: Vec<Task>,
+    pub live: Vec<RunTask>,
     /// The number of earlier events.
     pub events: usize,
 }
@@ -55,9 +55,9 @@ pub struct Failed {
 #[derive(Debug)]
 pub struct Record {
     /// All events.
-    pub trace: Vec<Event>,
+    pub trace: Vec<RunEvent>,
     /// All tasks.
-    pub tasks: Vec<Task>,
+    pub tasks: Vec<RunTask>,
     /// The conditions of `sometimes!` that were reached; the value is `true` if the condition was true once.
     pub sometimes: BTreeMap<&'static str, bool>,
     /// The first failure.

@@ -4,7 +4,7 @@ use super::Pulse;
 
 /// The settings of a run.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct RunPlan {
     /// The seed of all random decisions.
     pub seed: u64,
     /// The interleaving of tasks.

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::sites::{SiteId, Sites};
 use super::tasks::Tasks;
 use super::{
-    End, Event, Failed, ForeignTasks, Interleaving, Panics, Plan, Problem, Record, Task, TaskId, Waiting,
-    What,
+    End, Failed, ForeignTasks, Interleaving, Panics, Record, RunEvent, RunPlan, RunProblem, RunTask, TaskId,
+    Waiting, What,
 };
 use crate::rng::Rng;
 use crate::sim::PollKind;
@@ -22,7 +22,7 @@ use crate::sim::PollKind;
 #[derive(Debug)]
 pub struct Simulation {
     run: u64,
-    plan: Plan,
+    plan: RunPlan,
     /// Used only by the scheduler: draws of the program must not change the interleaving.
     turns: RefCell<Rng>,
     /// Used by fault points and choices.
@@ -41,7 +41,7 @@ pub struct Simulation {
     out_of_time: Cell<bool>,
     tasks: RefCell<Tasks>,
     sites: RefCell<Sites>,
-    trace: RefCell<Vec<Event>>,
+    trace: RefCell<Vec<RunEvent>>,
     sometimes: RefCell<BTreeMap<&'static str, bool>>,
     failed: RefCell<Option<Failed>>,
     driver: RefCell<Option<Waker>>,
@@ -61,7 +61,7 @@ pub enum Turn {
 static RUNS: AtomicU64 = AtomicU64::new(0);
 
 impl Simulation {
-    pub(super) fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: RunPlan) -> Self {
         plan.pulse.started();
         let mut rng = Rng::seeded(plan.seed);
         Self {
@@ -95,7 +95,7 @@ impl Simulation {
 
     /// The settings of the run.
     #[must_use]
-    pub const fn plan(&self) -> &Plan {
+    pub const fn plan(&self) -> &RunPlan {
         &self.plan
     }
 
@@ -131,7 +131,7 @@ impl Simulation {
     }
 
     /// Fails the run. Only the first failure counts.
-    pub fn fail(&self, problem: Problem) {
+    pub fn fail(&self, problem: RunProblem) {
         if self.has_failed() || self.start.get().is_none() {
             return;
         }
@@ -144,7 +144,7 @@ impl Simulation {
 
     /// The hooked tasks that have not ended.
     #[must_use]
-    pub fn live(&self) -> Vec<Task> {
+    pub fn live(&self) -> Vec<RunTask> {
         let (mut live, sites) = (self.tasks.borrow().live(), self.sites.borrow());
         for task in &mut live {
             (task.suspended, task.last) = (sites.of(task.id), sites.last_ended(task.id));
@@ -206,17 +206,17 @@ impl Simulation {
         self.steps.set(self.steps.get() + 1);
         let is_work = self.tasks.borrow().kind(task) == Some(PollKind::Work);
         if self.count(is_work) > self.plan.step_limit {
-            self.fail(Problem::StepLimit);
+            self.fail(RunProblem::StepLimit);
         }
         if self.plan.foreign == ForeignTasks::Fail {
             let tasks = self.foreign();
             if tasks > 0 {
-                self.fail(Problem::Foreign { tasks });
+                self.fail(RunProblem::Foreign { tasks });
             }
         }
         if is_work {
             if self.out_of_time.get() {
-                self.fail(Problem::TimeLimit);
+                self.fail(RunProblem::TimeLimit);
             }
             self.last_work.set(self.now());
         }
@@ -242,7 +242,7 @@ impl Simulation {
     pub fn saw_panic(&self, message: &str) {
         if self.running.get().is_none() && self.plan.panics == Panics::Fail && self.foreign() > 0 {
             let task = "(a task that was started without a scope)".to_owned();
-            self.fail(Problem::Panic { task, message: message.to_owned() });
+            self.fail(RunProblem::Panic { task, message: message.to_owned() });
         }
     }
 
@@ -324,7 +324,7 @@ impl Simulation {
         self.record_of(Some(task), What::Ended(End::Panicked));
         if self.plan.panics == Panics::Fail {
             let task = self.tasks.borrow().name(task);
-            self.fail(Problem::Panic { task, message: message.to_owned() });
+            self.fail(RunProblem::Panic { task, message: message.to_owned() });
         }
     }
 
@@ -336,7 +336,7 @@ impl Simulation {
 
     fn record_of(&self, task: Option<TaskId>, what: What) {
         if self.start.get().is_some() {
-            self.trace.borrow_mut().push(Event { at: self.now(), task, what });
+            self.trace.borrow_mut().push(RunEvent { at: self.now(), task, what });
         }
     }
 }

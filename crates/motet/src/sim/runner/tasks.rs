@@ -28,7 +28,7 @@ impl fmt::Display for TaskId {
 
 /// A task of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
+pub struct RunTask {
     /// The number of the task.
     pub id: TaskId,
     /// The name of the task.
@@ -45,7 +45,7 @@ pub struct Task {
     pub last: Option<Waiting>,
 }
 
-impl fmt::Display for Task {
+impl fmt::Display for RunTask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             PollKind::Work => "work",
@@ -84,7 +84,7 @@ pub enum End {
 /// The tasks of a run, in the order of spawning.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
-    all: Vec<Task>,
+    all: Vec<RunTask>,
     alive: usize,
 }
 
@@ -92,7 +92,7 @@ impl Tasks {
     pub(super) fn add(&mut self, name: &str, site: &'static Location<'static>, kind: PollKind) -> TaskId {
         // The step limit ends a run long before 2^32 tasks.
         let id = TaskId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
-        self.all.push(Task {
+        self.all.push(RunTask {
             id,
             name: name.to_owned(),
             site,
@@ -125,11 +125,11 @@ impl Tasks {
         }
     }
 
-    pub(super) fn live(&self) -> Vec<Task> {
+    pub(super) fn live(&self) -> Vec<RunTask> {
         self.all.iter().filter(|task| task.end.is_none()).cloned().collect()
     }
 
-    pub(super) fn all(&self) -> Vec<Task> {
+    pub(super) fn all(&self) -> Vec<RunTask> {
         self.all.clone()
     }
 

@@ -5,7 +5,7 @@ use super::{End, Operation, TaskId};
 
 /// An event of a run. Two runs of a seed have equal events. Its size is 88 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
+pub struct RunEvent {
     /// The virtual time since the start of the run.
     pub at: Duration,
     /// The task of the event.
