@@ -267,7 +267,7 @@ async fn closed_scope_hands_a_refused_future_back() {
     let handle = handle.unwrap();
     assert!(handle.is_closed());
     let refused = handle.spawn("late", async { 7 }).unwrap_err();
-    assert_eq!(refused.to_string(), "the scope has ended and takes no more tasks");
+    assert_eq!(refused.to_string(), "the scope has ended and starts no more tasks");
     assert_eq!(refused.0.await, 7);
 }
 
