@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Feed, Home, Receiver, Relay, eventually};
 
-/// Failed deliveries are due again only when a test sets their due time, and no breaker opens.
+/// Failed deliveries are due again after hours on average, and no breaker opens.
 const SLOW: [&str; 6] = ["--retry-base", "30000", "--retry-cap", "30000", "--breaker-failures", "1000000"];
 
-/// Creates a stopped store with `events` events, each of which was attempted once and failed. Returns the path of the
+/// Creates a stopped store with `events` events, whose deliveries have failed and are pending. Returns the path of the
 /// endpoint.
 async fn pending(events: usize) -> (Arc<Home>, String) {
     let relay = Relay::start_with(&SLOW).await;
@@ -26,8 +26,9 @@ async fn pending(events: usize) -> (Arc<Home>, String) {
         .map(|n| format!("{{\"type\":\"a.b\",\"data\":{{\"n\":{n},\"filler\":\"{}\"}}}}\n", "x".repeat(100)))
         .collect();
     assert_eq!(client.ndjson(lines).await.0, StatusCode::ACCEPTED);
+    // With full jitter, a delivery may be due again within a second.
     eventually("every event to be attempted", || async {
-        let attempted = home.count("SELECT count(*) FROM deliveries WHERE state = 0 AND attempts = 1");
+        let attempted = home.count("SELECT count(*) FROM deliveries WHERE state = 0 AND attempts > 0");
         (attempted == events).then_some(())
     })
     .await;
