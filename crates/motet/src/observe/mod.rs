@@ -9,7 +9,7 @@
 //! Scope::builder()
 //!     .name("server")
 //!     .run(async |n: &Nursery| {
-//!         n.service("accept", std::future::pending::<()>()).expect("the scope is open");
+//!         n.service("accept", std::future::pending::<()>());
 //!         let _entry = n.register("pool", "db", || Stats::new().count("idle", 3).text("state", "open"));
 //!         tokio::task::yield_now().await;
 //!         let tree = n.snapshot();
