@@ -50,7 +50,9 @@ async fn sigusr1_logs_every_task_of_relay() {
     let _feed = Feed::open(client, "", None).await;
     relay.signal(Signal::USR1);
     // The snapshot includes the kept connection to the receiver.
-    for shown in ["http server `api`", "bulkhead `feeds`: limit 100, in_flight 1", "service `http connection`"] {
+    for shown in
+        ["http server `api`", "bulkhead `feeds`: limit 100, in_flight 1", "service `http connection`"]
+    {
         relay.log_line(shown).await;
     }
 }
