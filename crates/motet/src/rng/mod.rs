@@ -30,6 +30,7 @@ mod generator;
 mod thread;
 
 pub use generator::Rng;
+#[cfg(feature = "sim")]
 pub(crate) use thread::SeedGuard;
 pub(crate) use thread::aside;
 pub use thread::{seed_thread, with};
