@@ -157,6 +157,10 @@ impl SendingTask {
         if let Some(upload) = upload {
             task.sends(Some(&upload));
             upload.tasks().own.push(Arc::clone(&task));
+            // The call may have ended between the poll of the body and this start, on another thread.
+            if upload.is_over.load(Ordering::Acquire) {
+                task.end(&upload);
+            }
         }
         Running { future: Some(future), task }
     }
@@ -293,6 +297,16 @@ mod tests {
         blocked_after(&task, &first, note_empty);
         first.end(false);
         assert!(task.goes_on(Waker::noop()));
+    }
+
+    #[test]
+    fn task_started_after_the_end_of_its_call_drops_its_future() {
+        let (connection, upload) = (Arc::new(SendingTask::default()), Arc::<Upload>::default());
+        let _current = Current::enter(&connection);
+        assert!(upload.goes_on());
+        upload.end(false);
+        let mut task = std::pin::pin!(SendingTask::run(std::future::pending()));
+        assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
     }
 
     #[test]
