@@ -167,7 +167,7 @@ impl Core {
         let mut retry = self.retry.clone();
         if let Some(deadline) = call.deadline {
             // Each attempt has its own timer.
-            retry = retry.cut_off_at(deadline);
+            retry = retry.deadline(deadline);
         }
         let pipeline = Pipeline::new().classify(ByStatus).retry(retry).breaker(self.breaker(call.host));
         let done = pipeline.run(|| self.attempt(call)).await;

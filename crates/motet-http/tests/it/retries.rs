@@ -184,7 +184,7 @@ async fn breaker_of_a_failing_host_opens_for_that_host_alone() {
         let (down, calls) = flaky(n, 100, StatusCode::INTERNAL_SERVER_ERROR).await;
         let (up, _) = flaky(n, 0, StatusCode::OK).await;
         let breaker = CircuitBreaker::builder().consecutive_failures(4);
-        let breakers = CircuitBreakers::alike(NonZeroUsize::new(10).unwrap(), breaker).unwrap();
+        let breakers = CircuitBreakers::with_builder(NonZeroUsize::new(10).unwrap(), breaker).unwrap();
         let api = motet_http::ApiClient::builder(n).retry(quick()).breakers(breakers).build().unwrap();
         assert_eq!(api.get(&down).fetch().await.unwrap_err().attempts(), 3);
         // The breaker opens at the first of three, and the retry goes no further.

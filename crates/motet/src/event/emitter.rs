@@ -14,9 +14,9 @@ use crate::sim::{self, Site};
 use crate::task::outcome::IntoResult;
 use crate::task::{Name, Scope};
 
-/// Calls listeners when an event is emitted: see the [module](super).
+/// Emits typed events to its listeners.
 ///
-/// A cheap handle: clones share one emitter.
+/// It is a handle that is cheap to clone: clones share one emitter. The [module](super) has an example.
 #[derive(Clone)]
 pub struct Emitter(pub(super) Arc<EmitterShared>);
 
@@ -92,11 +92,28 @@ impl Emitter {
         self.listener(name).once().on(listener)
     }
 
+    /// Adds a listener to all events whose name matches `pattern`, by reference: [`ListenerBuilder::on_pattern`].
+    ///
+    /// # Errors
+    /// [`EmitterClosedError`] with the listener.
+    pub fn on_pattern<F, O>(
+        &self,
+        name: impl Into<Name>,
+        pattern: Pattern,
+        listener: F,
+    ) -> Result<Subscription, EmitterClosedError<F>>
+    where
+        F: Fn(&dyn AnyEvent) -> O + Send + Sync + 'static,
+        O: IntoResult,
+    {
+        self.listener(name).on_pattern(pattern, listener)
+    }
+
     /// Adds an asynchronous listener to all events whose name matches `pattern`: [`ListenerBuilder::on_pattern_async`].
     ///
     /// # Errors
     /// [`EmitterClosedError`] with the listener.
-    pub fn on_pattern<F, Fut>(
+    pub fn on_pattern_async<F, Fut>(
         &self,
         name: impl Into<Name>,
         pattern: Pattern,
@@ -127,8 +144,8 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// Loses the event: listeners that have begun are dropped at their current await, and the others are not called. If
-    /// listeners must finish in any case, use [`post`](Self::post). A listener that is called only once is used up when
-    /// it has begun.
+    /// listeners must finish in any case, use [`post`](Self::post). A [`once`](Self::once) listener that has begun is
+    /// removed, and is not called again.
     ///
     /// # Errors
     /// [`EmitterClosedError`] with the event: the emitter was closed, or its scope has ended. A retry fails too. The
@@ -168,7 +185,7 @@ impl Emitter {
     /// let paid = Pattern::parse("tenant.*.paid")?;
     /// scope(async |n: &Nursery| {
     ///     let emitter = Emitter::new(n);
-    ///     let _audit = emitter.on_pattern("audit", paid, async |event| {
+    ///     let _audit = emitter.on_pattern("audit", paid, |event| {
     ///         match event.downcast_ref::<u32>() {
     ///             Some(amount) if event.name() == "tenant.7.paid" => assert_eq!(*amount, 100),
     ///             _ => return Err("unexpected amount"),

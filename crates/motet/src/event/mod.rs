@@ -39,22 +39,23 @@
 //! |---|---|
 //! | call code for every event of a type | [`Emitter::on`], or [`on_async`](Emitter::on_async) if the code has to wait |
 //! | call code for one event | [`Emitter::once`] |
-//! | listen to events of any type, selected by name | [`Emitter::on_pattern`] |
-//! | call the listeners, and receive every result | [`Emitter::emit`] |
-//! | queue an event for the listeners, without waiting | [`Emitter::post`] |
+//! | listen to events of any type, selected by name | [`Emitter::on_pattern`], [`on_pattern_async`](Emitter::on_pattern_async) |
+//! | call the listeners, wait for them, and receive every result; a dropped emit loses the event | [`Emitter::emit`] |
+//! | queue an event for the listeners, without waiting; it cannot be cancelled, except with the scope of the listener | [`Emitter::post`] |
 //! | wait for an event | [`Emitter::next`] |
 //! | read events one by one | [`Emitter::stream`] |
 //! | pass work to one of several workers | not an event: [`queue`](crate::queue) |
 //! | cancel a task | not an event: [`CancelToken`](crate::task::CancelToken) |
 //!
 //! # Guarantees
-//! - **Calls.** A listener that is on when an emit begins is called exactly once for that emit, unless it is removed
-//!   before its turn. A listener that is off is not called. A [`once`](Emitter::once) listener is called for one event,
-//!   even if several tasks emit concurrently.
+//! - **Calls.** A listener that was added before an emit begins is called exactly once for that emit, unless it is removed
+//!   before its turn. A removed listener is not called. A [`once`](Emitter::once) listener is called for one event, even if
+//!   several tasks emit concurrently.
 //! - **Isolation.** A listener that fails, panics or times out is reported in [`Emitted`], and the other listeners are
 //!   called. A listener that blocks its thread also blocks the caller that emits: it cannot be stopped.
-//! - **Lifetime.** A listener belongs to a scope. It is removed at the latest when that scope releases its resources:
-//!   after all children and services, last opened, first released. Until then its [`Subscription`] keeps it on.
+//! - **Lifetime.** A listener is removed when its [`Subscription`] is dropped. If the subscription is kept, or
+//!   [`forever`](Subscription::forever) was called, the listener is removed at the end of its scope, after all children and
+//!   services have ended.
 //! - **Closing.** A closed emitter refuses events and listeners, and hands them back; events that were posted before
 //!   are handled. The end of its scope closes an emitter.
 //! - **No locks.** No lock is held while a listener runs: a listener may emit, add and remove listeners, and close the

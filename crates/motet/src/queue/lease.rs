@@ -14,8 +14,8 @@ use crate::{mutant, sim};
 
 /// An item that is handed out to one worker and not settled yet.
 ///
-/// The item keeps its slot in the queue. Settling is asynchronous and can fail, as it is for a queue on another
-/// machine, where the item may have been handed out again.
+/// The item keeps its slot in the queue. Settling is asynchronous and can fail, so that a queue on another machine, where
+/// the item may have been handed out again, can have the same interface.
 ///
 /// # Drop
 /// The item returns to the front of the queue, and the attempt counts. After the last attempt it goes to the dead

@@ -29,7 +29,7 @@
 //! | You want to | Use |
 //! |---|---|
 //! | pass items to other tasks, and wait while these tasks are behind | [`bounded`] |
-//! | set a name, or a queue for dead letters | [`builder()`] |
+//! | set a name, an order, or a queue for dead letters | [`builder()`] |
 //! | receive urgent items first, or the newest item first | [`priority`], [`lifo`] |
 //! | receive each item when it is due | [`delay`] |
 //! | send from code that cannot wait, where something else limits the number of items | [`unbounded`] |
@@ -41,16 +41,15 @@
 //! - **Capacity.** The items in the queue, the leased items and the permits together never exceed the capacity.
 //! - **Cancellation.** A receive that is dropped leaves the item in the queue, in order. A send that is dropped has sent
 //!   nothing. If the dropped future had already been granted an item or a slot, the next waiter gets it.
-//! - **Fairness.** Senders in line, and receivers in line, are served in the order in which they joined the line. No other
-//!   caller can take an item or a slot that was granted to a waiter, so no waiter starves. A receiver that finds no item
-//!   yields to other tasks once before it joins the line; a sender that finds no free slot yields up to 16 times. While
-//!   senders are in line, a new sender joins the line behind them.
+//! - **Fairness.** Callers that wait form a line, and are served in the order in which they joined it. No other caller can
+//!   take an item or a slot that was granted to a waiter, so no waiter starves. A receiver that finds no item yields to
+//!   other tasks once before it joins the line; a sender that finds no free slot yields up to 16 times. While senders are in
+//!   line, a new sender joins the line behind them.
 //! - **Refusal.** An operation that owns its item hands it back when it fails.
-//! - **Coop budget.** Every operation takes part in tokio's coop budget. Four items that are sent or received one by one
-//!   cost one unit; a batch costs one unit.
 //! - **User code.** No waker, and no code of an item, runs while a lock is held.
 //! - **Cost.** A send or receive that does not wait takes no lock and reads no clock. Exceptions: `lifo`, `priority` and
 //!   `delay` keep their items under a lock, and while an item is due later, each receive takes a lock and reads the clock.
+//!   Four items that are sent or received one by one cost one unit of tokio's coop budget; a batch costs one unit.
 //!
 //! # Leases
 //! [`Receiver::recv`] settles an item at once, and the item is lost with the task that works on it. A [`Lease`] settles the

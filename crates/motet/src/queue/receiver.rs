@@ -27,8 +27,8 @@ use crate::task::timeout;
 /// other receiver can take the last item from it.
 ///
 /// # Drop
-/// Dropping the last receiver closes the queue and drops the items in it. [`Sender::join`](super::Sender::join) returns
-/// their number.
+/// Dropping the last receiver closes the queue and drops the items in it. [`Sender::join`](super::Sender::join) then fails
+/// with their number.
 pub struct Receiver<T> {
     core: Arc<QueueCore<T>>,
     /// The position in line of this receiver as a stream.
@@ -42,7 +42,8 @@ impl<T> Receiver<T> {
 
     /// Receives and settles the next item. Returns `None` once the queue is closed and no item is left.
     ///
-    /// Items may come back to a closed queue while leases exist: `None` is returned after them.
+    /// While leases exist, items may come back to a closed queue: then `recv` waits, and returns `None` only after the last
+    /// lease has ended.
     ///
     /// # When to use
     /// Where an item may be lost with the task that works on it. Otherwise use [`lease`](Self::lease).
@@ -92,23 +93,26 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Receives up to `most` items at once: waits for the first item, and takes the others that are there. Returns the
-    /// number of items that were added to `into`: 0 once the queue is closed and no item is left, or if `most` is 0.
+    /// Waits for at least one item, and appends up to `limit` items to `buffer`. Returns the number of these items: 0 once
+    /// the queue is closed and no item is left, or if `limit` is 0.
     ///
     /// # Cancel safety
     /// Safe: the items are taken all at once, when the future returns.
     #[track_caller]
-    pub fn recv_many(&self, into: &mut Vec<T>, most: usize) -> impl Future<Output = usize> {
+    pub fn recv_many(&self, buffer: &mut Vec<T>, limit: usize) -> impl Future<Output = usize> {
         sim::at_named("queue", "receive many", || self.core.name(), async move {
-            if most == 0 {
+            if limit == 0 {
                 return 0;
             }
             let mut waiter = RecvWaiterGuard::new(&self.core);
-            poll_fn(|cx| waiter.poll_many(cx, into, most)).await
+            poll_fn(|cx| waiter.poll_many(cx, buffer, limit)).await
         })
     }
 
     /// Leases the next item. Returns `None` once the queue is closed and no item is left or can come back.
+    ///
+    /// An item whose lease is dropped comes back without end, unless the queue has
+    /// [dead letters](super::QueueBuilder::dead_letters).
     ///
     /// # Cancel safety
     /// As with [`recv`](Self::recv).
@@ -171,7 +175,7 @@ impl<T> Receiver<T> {
         self.core.cursors.is_closed()
     }
 
-    /// Waits until the queue is closed: by a call of `close`, or because its last sender was dropped.
+    /// Waits until the queue is closed: by `close` or `shutdown_now`, or because its last sender was dropped.
     ///
     /// # Cancel safety
     /// Safe: dropping the future loses nothing.

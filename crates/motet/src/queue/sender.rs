@@ -38,8 +38,8 @@ impl<T> Sender<T> {
     /// Sends an item, waiting until there is a free slot.
     ///
     /// # When to use
-    /// Where the item may be lost when the future is dropped. With [`reserve`](Self::reserve), and with `send_all` of a
-    /// buffer, the caller keeps the item.
+    /// Where losing the item with a dropped future is acceptable. Otherwise use [`reserve`](Self::reserve), or
+    /// [`send_all`](Self::send_all) of a buffer, with which the caller keeps the item.
     ///
     /// # Cancel safety
     /// Nothing is sent unless the future returns. The future owns the item, so the item is dropped with it.
@@ -75,8 +75,8 @@ impl<T> Sender<T> {
     /// Sends an item if there is a free slot now, and no sender is in line.
     ///
     /// # Errors
-    /// [`TrySendError`] with the item. The queue also counts as full while a receiver on another thread is still moving
-    /// the item out of the last slot.
+    /// [`TrySendError`] with the item. It can be [`Full`](TrySendError::Full) for a moment longer than the queue is full,
+    /// while a receiver on another thread moves the item out of the last slot.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         self.core.push(item).map_err(|(why, item)| match why {
             NoSlot::Closed => TrySendError::Closed(item),
@@ -181,7 +181,7 @@ impl<T> Sender<T> {
         self.core.cursors.is_closed()
     }
 
-    /// Waits until the queue is closed: by a call of `close`, or because its last receiver was dropped.
+    /// Waits until the queue is closed: by `close` or `shutdown_now`, or because its last receiver was dropped.
     ///
     /// # Cancel safety
     /// Safe: dropping the future loses nothing.
@@ -196,8 +196,8 @@ impl<T> Sender<T> {
     /// letters.
     ///
     /// The answer holds for one moment: another sender may send right after it. If a worker sends further items while
-    /// it works on an item, and settles that item afterwards, `join` waits for the further items as well. It always
-    /// returns, unless living receivers do not receive the items, or a lease is never dropped.
+    /// it works on an item, and settles that item afterwards, `join` waits for the further items as well. It waits
+    /// without end if receivers exist but do not receive, or if a lease is neither settled nor dropped.
     ///
     /// # Cancel safety
     /// Safe: dropping the future loses nothing.

@@ -84,7 +84,7 @@ impl Hedge {
 
     /// Sets the number of attempts that may be started in addition to the first. Zero never hedges.
     #[must_use]
-    pub fn extra(mut self, attempts: u32) -> Self {
+    pub fn extra_attempts(mut self, attempts: u32) -> Self {
         self.extra = attempts;
         self
     }

@@ -36,7 +36,7 @@
 //! | put several policies around a call, in an order that you choose | [`Pipeline`]; as a field of a struct: [`DynPipeline`] |
 //! | repeat failed calls | [`Retry`], limited by a [`RetryBudget`] |
 //! | limit the time of a call, and of each attempt | [`Pipeline::timeout`], [`Pipeline::attempt_timeout`] |
-//! | cut off the slowest results | [`Hedge`] |
+//! | start a second attempt when the first one is slow | [`Hedge`] |
 //! | return another result when all attempts failed | [`Pipeline::fallback`] |
 //! | define which outcomes are failures, and which are worth another attempt | [`Classify`] |
 //! | stop calling a dependency that fails or hangs, and try again later | [`CircuitBreaker`] |
@@ -45,24 +45,25 @@
 //! | limit concurrent calls to a number that is measured | [`AdaptiveLimit`] |
 //! | limit the calls per unit of time | [`RateLimiter`] |
 //!
-//! The breaker, the bulkhead and the limiters decide whether a call may start. Each is a handle: clones share one policy. Each admits a call with a
-//! permit, or rejects it with [`RejectedError`], which carries the time after which to try again if it is known. A
-//! permit borrows its policy; `into_owned` turns it into a permit that does not.
+//! The breaker, the bulkhead and the limiters decide whether a call may start. Each is a handle: clones share one policy.
+//! Each admits a call with a permit, or rejects it with [`RejectedError`], which carries the time after which to try again
+//! if it is known. A permit borrows its policy; `into_owned` turns it into a permit that does not.
 //!
 //! # Guarantees
-//! - **Dropped calls.** Each permit documents what its drop means: the permit is free again, also that of a probe, and
-//!   a breaker counts the call as its builder [sets](CircuitBreakerBuilder::fail_dropped_calls_after).
+//! - **Dropped calls.** A permit that is dropped becomes free, also that of a probe. A breaker counts the dropped call
+//!   according to [its setting](CircuitBreakerBuilder::fail_dropped_calls_after): by default as a failure if it ran for at
+//!   least the time of a slow call, or for a second.
 //! - **Waiting.** Waiting is in order, bounded, and cancel-safe: a dropped waiter holds up no other waiter, and no
 //!   permit is lost.
 //! - **Time.** Time is tokio's, so a test can pause it. No task and no timer moves a policy: its state changes during
 //!   calls, and when the state is read.
 //! - **Retries.** The last error is kept, whatever ends the call. A hint of the dependency can lengthen a delay, but
-//!   never adds an attempt. No delay begins that would end past a deadline. Waiting retries are charged to the budget.
+//!   never adds an attempt. No delay begins that would end past a deadline. A retry is charged to the budget when its delay
+//!   begins.
 //! - **Losers.** The slower attempt of a hedge, and an attempt that timed out, are dropped before the call continues.
 //! - **Cost.** A call allocates nothing, except where it is documented: in a [`DynPipeline`], when a hedge starts, and
-//!   when a call waits for a permit. A call that does not wait reads no
-//!   clock, except through a rate limiter, an adaptive limit, or a breaker that counts slow calls. Listeners run with no
-//!   lock held.
+//!   when a call waits for a permit. A call that does not wait reads no clock, except through a rate limiter, an adaptive
+//!   limit, or a breaker that counts slow calls. Listeners run with no lock held.
 
 mod adaptive;
 mod attempt;

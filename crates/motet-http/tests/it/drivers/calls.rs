@@ -106,7 +106,7 @@ const OPEN_FOR: Duration = millis(500);
 fn guarded(builder: ApiClientBuilder) -> ApiClientBuilder {
     let breaker = CircuitBreaker::builder().consecutive_failures(3).probes(1);
     let breaker = breaker.open_for(Backoff::constant(OPEN_FOR));
-    one_place(builder).breakers(CircuitBreakers::alike(NonZeroUsize::MIN, breaker).unwrap())
+    one_place(builder).breakers(CircuitBreakers::with_builder(NonZeroUsize::MIN, breaker).unwrap())
 }
 
 async fn open_breaker(home: &Home) {

@@ -38,7 +38,7 @@ impl Embedded {
             let mut listening: Option<Subscription> = None;
             let ready = |relay: &motet_relay::Relay| {
                 let listener =
-                    relay.lifecycle().on_pattern("test", Pattern::parse(">").unwrap(), move |event| {
+                    relay.lifecycle().on_pattern_async("test", Pattern::parse(">").unwrap(), move |event| {
                         into.lock().unwrap().push(event);
                         async {}
                     });

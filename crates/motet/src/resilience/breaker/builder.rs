@@ -18,7 +18,8 @@ use crate::{Backoff, Jitter};
 /// The breaker opens when half of the last 100 calls failed, once there were 20 calls. It opens for 30 s, plus or minus
 /// a fifth, and twice as long each time up to 5 min, until it was closed for a minute. Then 3 probes decide: it closes
 /// if fewer than half of them fail and fewer than half are slow, and each has a minute. No call counts as slow. A
-/// dropped call is a failure if it ran for at least the time of a slow call, or for a second if no call counts as slow.
+/// dropped call is a failure if it ran for at least the time of a slow call; if no time of a slow call is set, for a
+/// second.
 ///
 /// The rate, window and open time are those of Resilience4j, with its minimum of 100 calls lowered for services with
 /// few calls; the growth of the open time is that of failsafe-rs.

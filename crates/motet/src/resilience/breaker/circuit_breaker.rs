@@ -15,16 +15,16 @@ use crate::sim;
 
 /// Stops calls to a dependency that fails, and tries from time to time whether it has recovered.
 ///
-/// A closed breaker admits calls and counts how they end. When one of its conditions applies, it opens, and rejects
-/// calls without calling anything. After its open time it is half-open: it admits a few calls as probes, and closes or
-/// opens again by their outcomes. It is a handle: clones share one breaker.
+/// A closed breaker admits calls and counts how they end. By default it opens when at least half of the last 100 calls
+/// failed, once there were 20 calls; then it rejects calls without calling anything. After its open time it is half-open:
+/// it admits a few calls as probes, and closes or opens again by their outcomes. It is a handle: clones share one breaker.
 ///
 /// The state changes during calls, and when it is read: the breaker runs no task and arms no timer. Time is tokio's.
 ///
 /// # When to use
 /// Use it where calls to a failing dependency cost more than they are worth: time, connections, load on a dependency
-/// that tries to recover. It does not serve for mistakes of the caller: their verdict is [`Verdict::Ignore`]. Inside a
-/// retry, the breaker sees each attempt.
+/// that tries to recover. Record the caller's own mistakes, such as a 404, as [`Verdict::Ignore`]: they show nothing about
+/// the dependency. Inside a retry, the breaker sees each attempt.
 ///
 /// # Drop
 /// The breaker is dropped with its last handle. Permits borrow it.
@@ -58,8 +58,8 @@ impl CircuitBreaker {
     /// Admits a call, whose outcome is recorded with the permit.
     ///
     /// While the breaker is closed, this takes no lock. It reads the clock if slow calls count, or if a dropped call
-    /// counts by its duration, which is the default; [`call`](Self::call) does not read it then, for a future that is
-    /// ready.
+    /// counts by its duration, which is the default; in the second case, [`call`](Self::call) reads it only if the future
+    /// has to wait.
     ///
     /// # Errors
     /// [`RejectedError`] if the breaker is open, half-open with all probes in flight, or forced open. If it is open,
@@ -100,8 +100,9 @@ impl CircuitBreaker {
     /// Runs a future, if the breaker admits it, and records the verdict on its output.
     ///
     /// # Cancel safety
-    /// As safe as the future, which is dropped. The call then counts as the breaker is
-    /// [set](CircuitBreakerBuilder::fail_dropped_calls_after); its duration is counted from its first wait.
+    /// The future is dropped. The call then counts according to
+    /// [the setting](CircuitBreakerBuilder::fail_dropped_calls_after) for dropped calls; its duration is counted from its
+    /// first wait.
     ///
     /// # Errors
     /// [`RejectedError`], as for [`try_acquire`](Self::try_acquire); the future is dropped without having been polled.
@@ -146,7 +147,7 @@ impl CircuitBreaker {
         })
     }
 
-    /// The state, after the changes that are due.
+    /// The current state. A change that time has made due, such as from open to half-open, is made first.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         let now = Instant::now();
@@ -177,6 +178,9 @@ impl CircuitBreaker {
     }
 
     /// Subscribes to the state: the receiver holds the latest state.
+    ///
+    /// The breaker runs no task, so the change from open to half-open is reported at the next call, or when the state is
+    /// read.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<BreakerState> {
         self.0.subscribe()
@@ -189,7 +193,7 @@ impl CircuitBreaker {
     }
 
     /// Rejects all calls until another state is forced, or the breaker is [reset](Self::reset). The outcomes of calls
-    /// in flight no longer count, as for each of these methods.
+    /// in flight no longer count. This holds for each method that forces a state.
     pub fn force_open(&self) {
         self.force(BreakerState::ForcedOpen);
     }
@@ -202,7 +206,7 @@ impl CircuitBreaker {
 
     /// Admits all calls, counts how they end, and reports when the breaker would have opened, until another state is
     /// forced, or the breaker is [reset](Self::reset): use it to try out settings in production.
-    pub fn measure_only(&self) {
+    pub fn metrics_only(&self) {
         self.force(BreakerState::MetricsOnly);
     }
 

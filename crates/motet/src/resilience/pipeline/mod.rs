@@ -65,12 +65,13 @@ pub(crate) use super::error::Failure;
 /// and is used through `&self`, from any number of tasks. Operations, values and errors need neither `Clone` nor
 /// `'static`.
 ///
-/// A call is one future, without an allocation. A call that succeeds without having to wait reads no clock, arms no
-/// timer and creates no event.
+/// A call is one future, without an allocation. A call that succeeds without having to wait arms no timer and creates no
+/// event, and reads no clock, except through a rate limiter, an adaptive limit, or a breaker that counts slow calls.
 ///
 /// **One deadline.** An operation sees the limits around it: an [`Attempt`] reports the time that is left, a retry
 /// begins no delay that would end past the limit, and a pipeline that is called inside the operation of another
-/// pipeline has the shorter time of both. That holds within one task; a task that the operation spawns has no limit.
+/// pipeline has the shorter time of both. That holds within one task; a task that the operation spawns has no limit. The
+/// deadline of a scope is not one of these limits.
 ///
 /// # When to use
 /// Use [`boxed`](Self::boxed) for a field of a struct, or a map of pipelines. [`Retry`] and the admission policies also
@@ -258,8 +259,8 @@ impl<L, C> Pipeline<L, C> {
 
     /// Runs an operation through the policies.
     ///
-    /// The operation is called once for each attempt, when the attempt is first polled: code that runs before it
-    /// returns its future runs after the policies have admitted the call.
+    /// The operation is called once for each attempt, when the attempt is first polled. Code in the closure before its
+    /// `async` block therefore also runs only after the policies have admitted the attempt.
     ///
     /// # Cancel safety
     /// The attempts in flight are dropped, and the policies get back everything that they hold for them: permits and

@@ -19,10 +19,11 @@ use machine::Retrying;
 /// Calls an operation again when it fails, after a delay, up to a number of attempts, and within a budget.
 ///
 /// A [`Classify`](super::Classify) decides which outcomes are worth another attempt; used alone, a retry repeats the
-/// call after every error. A value can be retryable too. When the retry gives up, it returns the last outcome: an error
-/// that contains the last error of the operation, or the value that was not acceptable.
+/// call after every error. A `Classify` may also ask to retry a value, such as a response with status 503; when the retry
+/// gives up, it returns that value. Otherwise it returns an error that contains the last error of the operation.
 ///
-/// It is a handle: clones share the budget. A retry takes no lock and spawns no task, and has no bounds on `T` and `E`.
+/// It is a handle: clones share the budget. A retry takes no lock and spawns no task, and its values and errors need no
+/// bounds.
 ///
 /// # When to use
 /// Use it for operations that can be repeated without harm: alone, or in a [`Pipeline`](super::Pipeline) with other
@@ -118,9 +119,9 @@ impl Retry {
         self
     }
 
-    /// Sets how much longer than the back-off a delay may be when the dependency asks for it.
+    /// Sets how much longer than the back-off a delay may be when the dependency asks for it, as with `Retry-After`.
     ///
-    /// A hint never shortens a delay, and never adds an attempt. Zero follows no hint, [`Duration::MAX`] each.
+    /// Such a hint never shortens a delay, and never adds an attempt. Zero follows no hint, [`Duration::MAX`] each.
     #[must_use]
     pub fn follow_hints_for(mut self, longer: Duration) -> Self {
         self.patience = longer;
@@ -157,13 +158,13 @@ impl Retry {
     ///     sleep_until(deadline).await;
     ///     std::future::pending::<Result<(), &str>>().await
     /// };
-    /// let error = Retry::new().cut_off_at(deadline).run(hung).await.unwrap_err();
+    /// let error = Retry::new().deadline(deadline).run(hung).await.unwrap_err();
     /// assert_eq!((error.kind(), Instant::now()), (ErrorKind::TimedOut, deadline));
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn cut_off_at(mut self, deadline: Instant) -> Self {
+    pub fn deadline(mut self, deadline: Instant) -> Self {
         self.cut_off = Some(deadline);
         self
     }

@@ -265,7 +265,7 @@ fn sweep_pipeline(planted: Option<&'static str>) -> Result<Sweep, Failure> {
 
 async fn the_quickest_success_wins() {
     let delay = 5 + draw(20);
-    let pipeline = Pipeline::new().hedge(Hedge::after(millis(delay)).extra(2).without_budget());
+    let pipeline = Pipeline::new().hedge(Hedge::after(millis(delay)).extra_attempts(2).without_budget());
     let takes: [u64; 3] = std::array::from_fn(|_| 2 + draw(60));
     let fails: [bool; 3] = std::array::from_fn(|_| draw(3) == 0);
     let began = Cell::new(0);

@@ -268,7 +268,7 @@ async fn listener_that_panics_on_drop_lets_the_emit_complete() {
                     }
                 }
             };
-            let _waits = waits.then(|| emitter.on_pattern("waits", matching(">"), waiting).unwrap());
+            let _waits = waits.then(|| emitter.on_pattern_async("waits", matching(">"), waiting).unwrap());
             let expected = 1 + usize::from(waits);
             assert_eq!(emitter.emit(Tick(1)).await.unwrap().succeeded(), expected);
             assert_eq!(emitter.emit_named("named", 1).await.unwrap().succeeded(), expected);

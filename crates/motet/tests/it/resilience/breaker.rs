@@ -377,7 +377,7 @@ async fn manual_states_override_the_counts() {
     calls(&breaker, 100, Verdict::Failure);
     assert_eq!((breaker.state(), breaker.stats().streak), (BreakerState::Disabled, 0));
     let before = breaker.try_acquire().unwrap();
-    breaker.measure_only();
+    breaker.metrics_only();
     before.failure();
     calls(&breaker, 7, Verdict::Failure);
     let stats = breaker.stats();

@@ -84,13 +84,13 @@ async fn exhausted_budget_withholds_hedges_and_keeps_attempts() {
     assert_eq!((result.unwrap(), took), ("first", 500));
     // With one token left, one of two extra attempts is made, and goes on.
     let script: Script = &[(500, Ok("first")), (300, Ok("second"))];
-    let (result, took, _) = play(Hedge::after(millis(50)).extra(2).budget(tokens(1)), script).await;
+    let (result, took, _) = play(Hedge::after(millis(50)).extra_attempts(2).budget(tokens(1)), script).await;
     assert_eq!((result.unwrap(), took), ("second", 350));
 }
 
 #[tokio::test(start_paused = true)]
 async fn extra_attempts_begin_each_after_its_delay() {
-    let hedge = Hedge::after_fn(|number| millis(10) * number).extra(2).without_budget();
+    let hedge = Hedge::after_fn(|number| millis(10) * number).extra_attempts(2).without_budget();
     let script: Script = &[(500, Ok("first")), (500, Ok("second")), (100, Ok("third"))];
     let (result, took, _) = play(hedge, script).await;
     assert_eq!((result.unwrap(), took), ("third", 130));
@@ -146,7 +146,7 @@ async fn attempts_are_numbered_through_retries_and_hedges() {
 
 #[tokio::test(start_paused = true)]
 async fn boxed_pipeline_returns_the_winner_and_drops_the_losers() {
-    let hedge = Hedge::after(millis(50)).extra(2).without_budget();
+    let hedge = Hedge::after(millis(50)).extra_attempts(2).without_budget();
     let pipeline = Pipeline::new().hedge(hedge).boxed::<u32, u32>();
     for (takes, wins) in [([100, 100, 100], 1), ([500, 10, 500], 2), ([500, 500, 10], 3), ([500, 90, 10], 3)]
     {
@@ -172,7 +172,7 @@ async fn hedges_and_withheld_hedges_are_reported() {
     let log = Arc::clone(&seen);
     let pipeline = Pipeline::new()
         .on_event(move |event: &PolicyEvent<'_>| log.lock().unwrap().push(event.kind))
-        .hedge(Hedge::after(millis(50)).budget(tokens(1)).extra(2));
+        .hedge(Hedge::after(millis(50)).budget(tokens(1)).extra_attempts(2));
     let calls = Cell::new(0);
     pipeline
         .run(async || {

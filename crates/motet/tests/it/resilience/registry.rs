@@ -30,7 +30,7 @@ async fn each_key_has_one_breaker_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn registry_is_bounded_and_keeps_open_and_used_breakers() {
     let builder = CircuitBreaker::builder().consecutive_failures(1);
-    let breakers = CircuitBreakers::alike(max(50), builder).unwrap();
+    let breakers = CircuitBreakers::with_builder(max(50), builder).unwrap();
     breakers.get(&7).try_acquire().unwrap().failure();
     breakers.get(&8).force_open();
     let used = breakers.get(&9);
@@ -49,7 +49,7 @@ async fn registry_is_bounded_and_keeps_open_and_used_breakers() {
 
 #[tokio::test(start_paused = true)]
 async fn new_key_gets_a_breaker_when_all_are_open() {
-    let breakers = CircuitBreakers::alike(max(3), CircuitBreaker::builder()).unwrap();
+    let breakers = CircuitBreakers::with_builder(max(3), CircuitBreaker::builder()).unwrap();
     (0..3).for_each(|key| breakers.get(&key).force_open());
     assert!(breakers.get(&3).try_acquire().is_ok());
     assert_eq!(breakers.len(), 3);
@@ -74,7 +74,7 @@ async fn breaker_is_made_outside_of_the_lock() {
 #[tokio::test(start_paused = true)]
 async fn named_registry_is_shown_and_invalid_settings_are_refused() {
     scope(async |n: &Nursery<Infallible>| {
-        let breakers = CircuitBreakers::alike(max(3), CircuitBreaker::builder()).unwrap().name_in(n, "hosts");
+        let breakers = CircuitBreakers::with_builder(max(3), CircuitBreaker::builder()).unwrap().name_in(n, "hosts");
         breakers.get(&"a").force_open();
         let _ = breakers.get(&"b");
         let seen = n.snapshot().to_string();
@@ -87,5 +87,5 @@ async fn named_registry_is_shown_and_invalid_settings_are_refused() {
     })
     .await
     .unwrap();
-    assert!(CircuitBreakers::<u8>::alike(max(3), CircuitBreaker::builder().probes(0)).is_err());
+    assert!(CircuitBreakers::<u8>::with_builder(max(3), CircuitBreaker::builder().probes(0)).is_err());
 }

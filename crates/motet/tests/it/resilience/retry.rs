@@ -172,10 +172,10 @@ async fn wait_that_would_end_past_the_deadline_is_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cut_off_at_drops_the_attempt_and_begins_no_more() {
+async fn deadline_drops_the_attempt_and_begins_no_more() {
     let begin = Instant::now();
     let deadline = begin + millis(1_000);
-    let retry = || steady(millis(400)).attempts(100).unwrap().cut_off_at(deadline);
+    let retry = || steady(millis(400)).attempts(100).unwrap().deadline(deadline);
     let error = retry().run(async || Err::<(), _>("down")).await.unwrap_err();
     assert_eq!((error.kind(), error.attempts(), begin.elapsed()), (ErrorKind::OutOfTime, 3, millis(800)));
     let hung = async || {
@@ -206,7 +206,7 @@ async fn nearest_of_three_limits_ends_the_call() {
                 sleep(millis(1)).await;
             }
         };
-        let error = retry.cut_off_at(begin + millis(cut_off)).run(polled_often).await.unwrap_err();
+        let error = retry.deadline(begin + millis(cut_off)).run(polled_often).await.unwrap_err();
         assert_eq!((error.last_attempt(), begin.elapsed()), (kind, millis(10)));
     }
 }
