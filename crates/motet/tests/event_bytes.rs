@@ -122,7 +122,8 @@ async fn everything(emitter: &Emitter, count: u64) {
     for number in 0..count {
         let short = emitter.on("short", |_: &Tick| ()).unwrap();
         let once = emitter.once("once", |_: &Tick| ()).unwrap();
-        let pattern = emitter.on_pattern_async("pattern", Pattern::parse(">").unwrap(), async |_| {}).unwrap();
+        let pattern =
+            emitter.on_pattern_async("pattern", Pattern::parse(">").unwrap(), async |_| {}).unwrap();
         let next = emitter.next::<Tick>();
         assert!(emitter.emit(Tick(number)).await.unwrap().is_ok());
         assert!(emitter.emit_named("named", number).await.unwrap().is_ok());

@@ -157,11 +157,11 @@ impl fmt::Display for BackoffConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Setting::Base { base, max } => {
-                write!(f, "`base` is {base:?}, but must be at most `max`, {max:?}")
+                write!(f, "`base` is {base:?}; it must be at most `max`, which is {max:?}")
             }
-            Setting::Factor(factor) => write!(f, "`factor` is {factor}, but must be finite and at least 1"),
+            Setting::Factor(factor) => write!(f, "`factor` is {factor}; it must be finite and at least 1"),
             Setting::Fraction(fraction) => {
-                write!(f, "the fraction of `Jitter::Proportional` is {fraction}, but must be from 0 to 1")
+                write!(f, "the fraction of `Jitter::Proportional` is {fraction}; it must be from 0 to 1")
             }
         }
     }

@@ -165,16 +165,16 @@ fn default_has_full_jitter_and_the_documented_schedule() {
 #[test]
 fn invalid_setting_is_an_error_that_names_it() {
     let capped = Backoff::exponential(2 * SECOND, SECOND);
-    assert_eq!(capped.unwrap_err().to_string(), "`base` is 2s, but must be at most `max`, 1s");
+    assert_eq!(capped.unwrap_err().to_string(), "`base` is 2s; it must be at most `max`, which is 1s");
     for factor in [0.99, -2.0, f64::NAN, f64::INFINITY] {
         let message = Backoff::constant(SECOND).factor(factor).unwrap_err().to_string();
-        assert_eq!(message, format!("`factor` is {factor}, but must be finite and at least 1"));
+        assert_eq!(message, format!("`factor` is {factor}; it must be finite and at least 1"));
     }
     for fraction in [-0.1, 1.1, f64::NAN] {
         let message = Backoff::default().jitter(Jitter::Proportional(fraction)).unwrap_err().to_string();
         assert_eq!(
             message,
-            format!("the fraction of `Jitter::Proportional` is {fraction}, but must be from 0 to 1")
+            format!("the fraction of `Jitter::Proportional` is {fraction}; it must be from 0 to 1")
         );
     }
 }

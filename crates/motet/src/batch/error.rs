@@ -74,16 +74,16 @@ pub enum LoadError<K, E> {
 #[non_exhaustive]
 pub enum BatcherConfigError {
     /// `max_items` is 0, so no batch could hold an item.
-    #[error("`max_items` is 0, but must be at least 1")]
+    #[error("`max_items` is 0; it must be at least 1")]
     NoItems,
     /// `max_weight` is 0, so no batch could hold an item with a weight.
-    #[error("`max_weight` is 0, but must be at least 1")]
+    #[error("`max_weight` is 0; it must be at least 1")]
     NoWeight,
     /// `max_in_flight` is 0, so no batch could run.
-    #[error("`max_in_flight` is 0, but must be at least 1")]
+    #[error("`max_in_flight` is 0; it must be at least 1")]
     NoneInFlight,
     /// `max_waiting` is below `max_items`, so no batch could be full.
-    #[error("`max_waiting` is below `max_items`, but must be at least that")]
+    #[error("`max_waiting` is less than `max_items`; it must be at least as large")]
     WaitingBelowBatch,
 }
 

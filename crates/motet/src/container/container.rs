@@ -50,8 +50,8 @@ impl Container {
         self
     }
 
-    /// Limits the start of each component that is provided after this call; see [`Provided::start_timeout`]. For the
-    /// three limits, zero allows no wait at all, and [`Duration::MAX`] is no limit.
+    /// Limits the start of each component that is provided after this call; see [`Provided::start_timeout`]. For this limit
+    /// and those of the stop and the health check, zero allows no wait at all, and [`Duration::MAX`] is no limit.
     pub fn start_timeout(&mut self, limit: Duration) -> &mut Self {
         self.limits.start = limit;
         self

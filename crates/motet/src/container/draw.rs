@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use super::graph::{Graph, Needed, Node};
 use super::provider::Lifetime;
 
-/// Each edge once, with `true` if it is optional: if every argument along it is optional.
+/// Returns each edge once, with `true` if every argument along it is optional.
 fn edges(node: &Node) -> BTreeMap<usize, bool> {
     let mut edges = BTreeMap::new();
     for arg in &node.args {

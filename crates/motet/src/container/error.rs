@@ -197,10 +197,10 @@ impl fmt::Display for StartError {
         if rollback.is_cut_off() {
             return f.write_str("; the stop of the built components did not finish");
         }
-        write!(f, "; stopped {} built components", rollback.components().len())?;
+        write!(f, "; components stopped: {}", rollback.components().len())?;
         match rollback.failures().count() {
             0 => Ok(()),
-            failed => write!(f, ", {failed} of them with failures"),
+            failed => write!(f, ", with failures: {failed}"),
         }
     }
 }

@@ -20,8 +20,8 @@ pub(crate) struct Graph {
     pub(crate) keys: KeyMap<Target>,
     pub(crate) needs: Needs,
     pub(crate) needed_by: Needs,
-    /// For each component, the dependencies of itself and of the transients that are built for it, directly or
-    /// indirectly; without the transients themselves.
+    /// For each component, the components that must be stopped after it: its dependencies, with each transient replaced by
+    /// the dependencies of that transient.
     pub(crate) beyond_transients: Arc<Needs>,
     /// The number of slots in the store of the singletons, and in the store of a `Scoped`.
     pub(crate) singletons: usize,
@@ -125,7 +125,7 @@ pub(crate) fn beyond_transients(nodes: &[Node], needs: &Needs) -> Needs {
     }
 }
 
-/// A map by type. A type id is a hash already: hashing it again cost 8 ns of 15 per look-up.
+/// A map by type. A type id is a hash already: hashing it again would cost 8 of 15 ns per look-up.
 pub(crate) type KeyMap<V, K = TypeId> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 
 #[derive(Default)]

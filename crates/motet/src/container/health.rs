@@ -156,7 +156,7 @@ impl fmt::Display for HealthReport {
 /// Runs all health checks concurrently in the calling task.
 pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
     let graph = &store.graph;
-    // The components that are built, each with `true` if its scope was cancelled by the panic of one of its tasks.
+    // The components that are built, each with `true` if its scope was cancelled.
     let there: Vec<_> = {
         let state = store.state();
         let singletons = graph.nodes.iter().enumerate();
@@ -180,7 +180,7 @@ pub(crate) async fn check(store: &Arc<Store>) -> HealthReport {
     let answers = gather(there.iter().map(|(at, value, ended)| async move {
         let node = &graph.nodes[*at];
         if *ended {
-            return Err("a task of the component has panicked".into());
+            return Err("the scope of the component was cancelled: a task of it panicked, or the component cancelled it".into());
         }
         let Some(ask) = &node.health else { return Ok(Health::Healthy) };
         let asking = async { ask(value.clone()).await };

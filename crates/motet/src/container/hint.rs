@@ -26,7 +26,7 @@ fn guess(missing: Key, key: Key) -> Option<(u8, String)> {
         if missing.is_tagged() != key.is_tagged() || missing.is_tagged() {
             return Some((
                 0,
-                format!("did you mean `{key}`, which is provided with another tag or without a tag"),
+                format!("did you mean `{key}`, which is provided with another tag or without a tag?"),
             ));
         }
         return Some((0, format!("`{}` is provided by another version of its crate", missing.full())));
@@ -53,14 +53,14 @@ fn guess(missing: Key, key: Key) -> Option<(u8, String)> {
     if let Some(of_trait) = short_wanted.strip_prefix("dyn ") {
         // The implementations of a trait cannot be listed, but their names often contain the name of the trait.
         if short_given.contains(of_trait) {
-            return Some((2, format!("did you mean to `bind::<dyn {of_trait}>` on `{key}`")));
+            return Some((2, format!("did you mean to call `bind::<dyn {of_trait}>` on `{key}`?")));
         }
     }
     if let Some(of_trait) = short_given.strip_prefix("dyn ")
         && short_wanted.contains(of_trait)
     {
-        return Some((2, format!("did you mean `{key}`")));
+        return Some((2, format!("did you mean `{key}`?")));
     }
     let alike = strsim::damerau_levenshtein(&short_wanted, &short_given);
-    (alike <= short_wanted.len().min(short_given.len()) / 3).then(|| (3, format!("did you mean `{key}`")))
+    (alike <= short_wanted.len().min(short_given.len()) / 3).then(|| (3, format!("did you mean `{key}`?")))
 }

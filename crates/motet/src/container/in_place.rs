@@ -20,7 +20,8 @@ pub(crate) struct InPlace {
     kept_busy: AtomicBool,
 }
 
-/// A task costs some microseconds, and waking another thread for it some more.
+/// A future that takes this long has blocked the thread. A task costs some microseconds, and waking another thread for it
+/// some more.
 const LONG: Duration = Duration::from_micros(100);
 
 /// A simulation tries both choices.

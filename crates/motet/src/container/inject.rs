@@ -35,7 +35,7 @@ pub(crate) mod sealed {
 
 /// The dependency of an argument.
 #[derive(Debug, Clone, Copy)]
-#[expect(unnameable_types, reason = "between the container and a sealed trait")]
+#[expect(unnameable_types, reason = "passed only between the container and a sealed trait")]
 pub struct Edge(pub(crate) Need);
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,7 @@ pub(crate) enum Need {
 }
 
 /// The arguments of one call, in order.
-#[expect(unnameable_types, reason = "between the container and a sealed trait")]
+#[expect(unnameable_types, reason = "passed only between the container and a sealed trait")]
 pub struct Args(pub(crate) vec::IntoIter<Arg>);
 
 pub(crate) enum Arg {

@@ -38,7 +38,7 @@ impl Plan {
     }
 
     /// Builds one component and its dependencies, like [`start`](Self::start), and leaves out the others. If a `Scoped`
-    /// needs one of the others, it builds it then.
+    /// needs one of the others, that one is built then.
     ///
     /// # Cancel safety
     /// Safe: as [`start`](Self::start).
@@ -188,7 +188,7 @@ fn live(providers: &[Provider], targets: &Targets) -> Vec<bool> {
         Need::Key { key, .. } => targets.get(key).map(|target| target.node),
         Need::Scope => None,
     };
-    // The providers that were needed before the overrides: the first provider of each key.
+    // The provider of each key before the overrides: the first one.
     let mut before: KeyMap<usize, Key> = KeyMap::default();
     for (at, provider) in providers.iter().enumerate().filter(|(_, provider)| !provider.overrides) {
         provider.keys().for_each(|(key, _)| _ = before.entry(key).or_insert(at));

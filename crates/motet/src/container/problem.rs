@@ -65,7 +65,8 @@ pub enum Problem {
         /// The providers.
         providers: Vec<ProvidedAt>,
     },
-    /// A hook has no effect: it is set twice, for an input, or for a component that is not a singleton.
+    /// A hook has no effect: it is set twice or for an input, or it is a health check of a component that is not a
+    /// singleton.
     InvalidHook {
         /// The component.
         provider: ProvidedAt,

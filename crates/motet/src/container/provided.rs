@@ -149,8 +149,8 @@ impl<T: ?Sized + Send + Sync + 'static, Tag: 'static> Provided<'_, T, Tag> {
         self
     }
 
-    /// Limits the health check: after `limit` the component counts as unhealthy. For the three limits, zero allows no
-    /// wait at all, and [`Duration::MAX`] is no limit.
+    /// Limits the health check: after `limit` the component counts as unhealthy. For this limit and those of the start and
+    /// the stop, zero allows no wait at all, and [`Duration::MAX`] is no limit.
     pub fn health_timeout(self, limit: Duration) -> Self {
         self.provider.limits.health = limit;
         self

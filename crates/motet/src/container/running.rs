@@ -60,7 +60,7 @@ impl Running {
         self.get_ref().cloned()
     }
 
-    /// Returns a reference to a singleton, without a reference count.
+    /// Returns a reference to a singleton: no reference count is changed.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -140,8 +140,8 @@ impl Running {
         let owner =
             StoreOwner::new(Arc::clone(&store), name, Location::caller()).ok_or(ScopeClosedError(()))?;
         let mut state = parent.state();
-        // The stop has already collected the open scopes, so it would not stop this one before the components that it
-        // uses.
+        // The stop has already collected the open scopes. It would stop the components of this one too late: after the
+        // singletons that they use.
         if state.phase != StoreLife::Open {
             drop(state);
             owner.stop_later(Reason::requested("the container is stopped"));

@@ -101,7 +101,7 @@ impl Scoped {
         })
     }
 
-    /// Stops the components that were built in the scope now: each once, after all components that depend on it.
+    /// Stops the components of this scope now, before the scope ends: each once, after all components that depend on it.
     ///
     /// # Cancel safety
     /// Safe: if the future is dropped, the stop continues in the scope, which waits for it; the report is lost.

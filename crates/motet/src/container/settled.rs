@@ -7,7 +7,7 @@ use crate::task::notify::Notify;
 
 /// The outcome of a build, for all callers that wait for it.
 ///
-/// tokio's `watch` wakes its receivers in random order, so that a test could not be repeated.
+/// It replaces tokio's `watch`, which wakes its receivers in random order, so that a simulation could not be replayed.
 #[derive(Default)]
 pub(crate) struct SettledBuild {
     outcome: OnceLock<BuildOutcome>,

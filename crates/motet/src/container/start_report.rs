@@ -68,7 +68,7 @@ impl StartReport {
 
 impl fmt::Display for StartReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "started {} in {:?}", self.components.len(), self.took)?;
+        write!(f, "components started: {}, in {:?}", self.components.len(), self.took)?;
         for started in &self.components {
             write!(f, "\n  `{}` waited {:?}, took {:?}", started.name, started.waited, started.took)?;
         }

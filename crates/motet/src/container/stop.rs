@@ -246,7 +246,8 @@ impl Drop for PendingStop {
             store.host.count_release(Event::Lost);
             // Closes the store: a component that is built from now on would never be stopped.
             drop(Closed(&store));
-            crate::log::error!(scope = %store.host.name, "a container was never stopped");
+            let container = store.graph.name.as_ref().map_or("container", crate::task::Name::as_str);
+            crate::log::error!(container, scope = %store.host.name, "a container was never stopped");
         }
     }
 }

@@ -91,7 +91,7 @@ impl fmt::Display for StopReport {
         if self.cut_off {
             return f.write_str("the stop did not finish");
         }
-        write!(f, "stopped {} in {:?}", self.components.len(), self.took)?;
+        write!(f, "components stopped: {}, in {:?}", self.components.len(), self.took)?;
         for component in &self.components {
             write!(f, "\n  `{}` in {:?}", component.name, component.took)?;
             for (at, failure) in component.failures.iter().enumerate() {

@@ -188,7 +188,7 @@ impl Store {
         }
     }
 
-    /// Stores an input in its slot. Returns the value if the slot is in use.
+    /// Stores an input in its slot. Returns the value if the slot is in use, or if the components are being stopped.
     pub(crate) fn fill<T: Send + Sync + 'static>(&self, slot: usize, value: T) -> Result<(), T> {
         let mut state = self.state();
         match (&state.slots[slot], state.phase) {

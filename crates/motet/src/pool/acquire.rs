@@ -64,8 +64,8 @@ pub(super) fn try_acquire<M: Manager>(
     Some(Pooled::new(shared, entry, site))
 }
 
-/// The current time, if the connection has to be checked. The clock is read only for a connection that has been idle
-/// for at least one tick.
+/// The current time, if the connection has to be checked. The clock is not read for a connection that came back since the
+/// last tick, unless a check is due in any case.
 #[inline]
 fn check_is_due<M: Manager>(
     shared: &PoolShared<M>,

@@ -95,8 +95,8 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// Sets how many connections the pool keeps open, in the background and from the start. Neither
-    /// [`idle_timeout`](Self::idle_timeout) nor [`max_lifetime`](Self::max_lifetime) leaves fewer for long.
+    /// Sets the minimum number of connections. The pool opens them in the background, from the start, and replaces those
+    /// that [`idle_timeout`](Self::idle_timeout) or [`max_lifetime`](Self::max_lifetime) closes.
     pub fn min(mut self, connections: usize) -> Self {
         self.min = connections;
         self
@@ -127,7 +127,7 @@ impl<M: Manager> PoolBuilder<M> {
         self
     }
 
-    /// Sets how long a caller may wait for a connection; `None` is without limit. The time of a check is added to it.
+    /// Sets how long a caller may wait for a connection; `None` means no limit. A health check takes its time on top of it.
     /// With zero a caller takes an idle connection, and does not wait for another one.
     pub fn acquire_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.acquire_timeout = timeout.into();
@@ -141,7 +141,7 @@ impl<M: Manager> PoolBuilder<M> {
     }
 
     /// Sets after which idle time a connection is checked before it is used again: with zero always, with `None` never.
-    /// Idle times are accurate to a quarter of this, so a check may come that much early.
+    /// Idle times are accurate to a quarter of this time, so a check may come too early by that much.
     pub fn check_after(mut self, idle: impl Into<Option<Duration>>) -> Self {
         self.check_after = idle.into();
         self
@@ -162,15 +162,15 @@ impl<M: Manager> PoolBuilder<M> {
     }
 
     /// Sets the idle time after which a connection above the minimum is closed, accurate to a quarter of it or a
-    /// millisecond; `None` is never. With zero a connection is closed as soon as it is seen to be idle.
+    /// millisecond; `None` means never. With zero a connection is closed as soon as it is seen to be idle.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
         self
     }
 
-    /// Sets the age at which a connection is closed, less up to a tenth that is drawn for each connection. A connection
-    /// that is in use at that age is closed when it comes back. `None` is never; with zero each connection is used
-    /// once.
+    /// Sets the age at which a connection is closed. For each connection, a random part of up to a tenth is subtracted. A
+    /// connection that is in use at that age is closed when it comes back. `None` means never; with zero each connection
+    /// is used once.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.max_lifetime = lifetime.into();
         self

@@ -23,7 +23,7 @@ pub enum AcquireError<E> {
         /// The limit, `max_waiting`.
         limit: usize,
     },
-    /// The pool is closed, or its scope is ending and opens no more connections. A retry fails as well.
+    /// The pool is closed, or its scope is ending, in which it opens no more connections. A retry seldom succeeds.
     Closed,
 }
 
@@ -128,14 +128,14 @@ impl PoolConfigError {
 impl fmt::Display for PoolConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoConnections => f.write_str("`max` is 0, but must be at least 1"),
+            Self::NoConnections => f.write_str("`max` is 0; it must be at least 1"),
             Self::MinAboveMax { min, max } => {
-                write!(f, "`min` is {min}, but must be at most `max`, {max}")
+                write!(f, "`min` is {min}; it must be at most `max`, which is {max}")
             }
-            Self::NoConnects => f.write_str("`connects` is 0, but must be at least 1"),
-            Self::NoneWaiting => f.write_str("`max_waiting` is 0, but must be at least 1"),
-            Self::NoTimeToConnect => f.write_str("`connect_timeout` is zero, but must be longer"),
-            Self::NoTimeToCheck => f.write_str("`check_timeout` is zero, but must be longer"),
+            Self::NoConnects => f.write_str("`connects` is 0; it must be at least 1"),
+            Self::NoneWaiting => f.write_str("`max_waiting` is 0; it must be at least 1"),
+            Self::NoTimeToConnect => f.write_str("`connect_timeout` is zero; it must be longer"),
+            Self::NoTimeToCheck => f.write_str("`check_timeout` is zero; it must be longer"),
         }
     }
 }

@@ -12,7 +12,8 @@ use super::manager::Manager;
 use super::shared::PoolShared;
 use crate::task::finalizer;
 
-/// Ends connecting when the keeper is dropped, because its scope cancels its services.
+/// Belongs to the task of the keeper. When it is dropped, because the scope cancels its services, the pool opens no more
+/// connections.
 pub(super) struct Keeper<M: Manager>(pub(super) Arc<PoolShared<M>>);
 
 impl<M: Manager> Drop for Keeper<M> {

@@ -58,8 +58,8 @@ pub trait Manager: Send + Sync + 'static {
     /// services.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
-    /// Checks that a connection still works, before it is used again after it was idle for a
-    /// [while](super::PoolBuilder::check_after). By default every connection passes.
+    /// Checks that a connection that has been idle for a [while](super::PoolBuilder::check_after) still works, before it is
+    /// used again. By default every connection passes.
     ///
     /// The check is dropped together with the caller that waits for the connection. The connection then counts as
     /// unverified, and the next caller's check starts again on the same connection. So if a protocol cannot recover

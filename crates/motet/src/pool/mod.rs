@@ -48,9 +48,9 @@
 //! A client that multiplexes many requests over one connection needs no pool.
 //!
 //! # Guarantees
-//! - **Bounds.** At no instant are there more than [`max`](PoolBuilder::max) connections. A connection counts from before its
-//!   connect until its close has ended. Only after a [`resize`](Pool::resize) to a smaller number are there more, until
-//!   connections come back.
+//! - **Bounds.** There are never more than [`max`](PoolBuilder::max) connections, except after a [`resize`](Pool::resize) to
+//!   a smaller number, until connections come back. A connection counts from the start of its connect to the end of its
+//!   close.
 //! - **Fairness.** Strictly first come, first served. At most [`max_waiting`](PoolBuilder::max_waiting) callers wait; further
 //!   callers fail at once.
 //! - **Cancellation.** Connects run in the scope, so a dropped caller wastes no connect: a crowd of callers that give up
@@ -68,8 +68,8 @@
 //!   half of the scope's [`release_timeout`](crate::task::ScopeBuilder::release_timeout). If some are held for longer, the
 //!   scope reports a failed release, which names the holders; these connections are dropped without [`Manager::close`] when
 //!   they come back.
-//! - **Cost.** An acquire and a return each take one short lock, and share nothing else but a reference count. They do not
-//!   allocate. A task of the pool reads the clock, a few times per second while the pool is in use.
+//! - **Cost.** An acquire of an idle connection and its return each take one short lock, share nothing else but a reference
+//!   count, and do not allocate. A task of the pool reads the clock, a few times per second while the pool is in use.
 
 mod acquire;
 mod builder;

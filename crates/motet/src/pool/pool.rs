@@ -140,8 +140,9 @@ impl<M: Manager> Pool<M> {
 
     /// Closes the idle connections for which `keep` returns `false`, and returns their number.
     ///
-    /// Connections in use are not passed to `keep`. While `retain` runs, a caller waits until an idle connection has
-    /// been looked at. If `keep` panics, the connection that it was called with is closed, and the others stay.
+    /// Connections in use are not passed to `keep`. While `retain` runs, no connection is idle: a caller waits for the next
+    /// one that `keep` accepts, or for a new one. If `keep` panics, the connection that it was called with is closed, and
+    /// the others stay.
     pub fn retain(&self, mut keep: impl FnMut(&mut M::Connection) -> bool) -> usize {
         let mut scan = IdleScan { pool: self, left: self.shared.state().take_all(), judged: None };
         let mut closed = 0;

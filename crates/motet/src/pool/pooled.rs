@@ -14,8 +14,8 @@ use super::shared::{Member, PoolShared};
 /// The connection returns to the pool: to the caller that has waited longest, or to the idle connections. It is closed
 /// instead if it was [poisoned](Self::poison), if [`Manager::recycle`] discards it, if its lifetime is over, if the
 /// pool is closed or has become too small for it, or if the guard is dropped while its thread panics. The drop does
-/// not wait. A task is started only to close the connection; if the scope of the pool has ended, the connection is
-/// dropped in place.
+/// not wait: a connection is closed in a task of the pool's scope. If that scope has ended, the connection is dropped in
+/// place.
 ///
 /// A panic is detected only if its unwinding drops the guard. A guard that survives the panic elsewhere and is dropped
 /// later returns its connection as usual.

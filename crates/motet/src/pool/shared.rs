@@ -251,8 +251,7 @@ impl<M: Manager> Drop for Attempt<M> {
     }
 }
 
-/// A connection that is being closed. It counts towards the maximum until it is closed or, without a scope to close it
-/// in, dropped.
+/// A connection that is being closed. It counts towards the maximum until it is closed, or dropped if the scope has ended.
 struct Closing<M: Manager> {
     shared: Arc<PoolShared<M>>,
     entry: Option<Member<M>>,

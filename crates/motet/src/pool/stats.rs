@@ -9,7 +9,7 @@ use crate::observe::Stats;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// The number of connections that the pool keeps open.
+    /// The minimum number of connections, which the pool keeps open.
     pub min: usize,
     /// The maximum number of connections.
     pub max: usize,
@@ -119,7 +119,10 @@ impl CloseReport {
 impl fmt::Display for CloseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { in_use, closing, holders } = self;
-        write!(f, "{in_use} connections are still in use, and {closing} are being closed")?;
+        if self.is_complete() {
+            return f.write_str("every connection is closed");
+        }
+        write!(f, "connections still in use: {in_use}, being closed: {closing}")?;
         holders.iter().try_for_each(|holder| write!(f, "; {holder}"))
     }
 }

@@ -102,9 +102,9 @@ impl fmt::Display for QueueConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Capacity(capacity) => {
-                write!(f, "`capacity` is {capacity}, but must be from 1 to {MAX_CAPACITY}")
+                write!(f, "`capacity` is {capacity}; it must be from 1 to {MAX_CAPACITY}")
             }
-            Self::NoWorkers => f.write_str("`count` is 0, but must be at least 1"),
+            Self::NoWorkers => f.write_str("`count` is 0; it must be at least 1"),
         }
     }
 }

@@ -26,7 +26,7 @@ impl PolicyConfigError {
 impl fmt::Display for PolicyConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { setting, value, allowed } = self;
-        write!(f, "`{setting}` is {value}, but must be {allowed}")
+        write!(f, "`{setting}` is {value}; it must be {allowed}")
     }
 }
 

@@ -169,8 +169,7 @@ pub trait StreamCombinators: Stream {
     /// [`StreamSetupError`] with the stream, if `max_items` is zero.
     ///
     /// # Drop
-    /// The collected items are dropped. With [`spawned`](Self::spawned) before it, these are few; [`batch`](crate::batch)
-    /// answers the caller of each item.
+    /// The items of the current chunk are dropped. To answer the caller of each item, use [`batch`](crate::batch).
     ///
     /// # Panics
     /// If it is polled outside of a runtime with timers while a chunk waits.

@@ -62,12 +62,12 @@
 //! |---|---|---|
 //! | `next`, `map`, `filter`, `then`, `take`, `skip`, `fold`, `collect`, `zip`, `chain`, `scan` | futures or tokio-stream | they need no scope |
 //! | merge two streams | `merge` of tokio-stream, `select` of futures | both alternate between the streams |
-//! | merge many streams | `StreamMap` of tokio-stream, `select_all` of futures | with or without a key per stream |
+//! | merge many streams | `StreamMap` of tokio-stream, `select_all` of futures | the first one has a key for each stream |
 //! | limit the rate of items | `throttle` of tokio-stream | it needs no scope |
 //! | set a timeout for each item | `timeout`, `timeout_repeating` of tokio-stream | it needs no scope |
 //! | collect the items that are ready | `ready_chunks` of futures | it needs no timer |
 //! | run several futures that borrow, on one core | `buffered`, `buffer_unordered` of futures | [`par_map`](StreamCombinators::par_map) needs `'static` and a scope; in return it continues while its reader is busy |
-//! | read a `watch` or `broadcast` channel, an interval, signals, lines | the wrappers of tokio-stream | they exist |
+//! | read a `watch` or `broadcast` channel, an interval, signals, lines | the wrappers of tokio-stream | they need no scope |
 //! | collect chunks by number and time | [`chunks_within`](StreamCombinators::chunks_within), or `chunks_timeout` of tokio-stream | the chunks are the same; `chunks_within` starts no timer for a chunk that is full at once |
 //! | end a stream on a signal | [`until`](StreamCombinators::until), or `take_until` of futures | `until` takes a token instead of a future, and drops the source |
 //! | read one source in several places | [`broadcast`](StreamCombinators::broadcast) | a `broadcast` channel of tokio always drops the oldest item, and you write the task that fills it |
@@ -79,7 +79,8 @@
 //!   source or of a body ends the stream. A panic that is not read is passed to the scope.
 //! - **Drop.** A dropped stream drops its body. Its tasks are cancelled, and dropped with the source at their next await.
 //!   The scope waits for them.
-//! - **Bounds.** The number of items that are taken from a source and not read is limited: [`ParMap::window`], `ahead`.
+//! - **Bounds.** The number of items that are taken from a source and not read is limited, by [`ParMap::window`] or by
+//!   `ahead`.
 //! - **Fused.** A stream that has ended stays ended.
 //! - **Budget.** Streams take part in tokio's cooperative budget. 32 items of a generator count as one operation, as do
 //!   the items that a reader collects from its tasks at once.

@@ -107,7 +107,7 @@ where
             match ready!(source.poll_next(cx)) {
                 Some(Ok(item)) => {
                     if *this.tries > 1 {
-                        // The next error is the first one of its source.
+                        // The next error counts as the first one, so this item makes the deposit of a new operation.
                         deposit(this.retry);
                     }
                     if !mutant!("stream.count_for_ever") {

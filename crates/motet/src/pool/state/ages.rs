@@ -57,8 +57,8 @@ impl<X, E> PoolState<X, E> {
         matches!((entry.expires, self.kept_at), (Some(expires), Some(now)) if expires <= now)
     }
 
-    /// Marks connections that came back during the tick that ends as idle since its beginning. Another tick begins if a
-    /// connection was marked, or else with the next one that comes back.
+    /// When a tick ends, marks the connections that came back during it as idle since its beginning. Another tick begins if
+    /// a connection was marked, or else with the next one that comes back.
     fn tick(&mut self, now: Instant) {
         let Some(tick) = self.rules.tick else { return };
         let is_stirred = std::mem::take(&mut self.is_stirred);

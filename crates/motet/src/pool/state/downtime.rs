@@ -54,7 +54,7 @@ impl<E> Downtime<E> {
         self.retry_at
     }
 
-    /// Returns `true` if it is time for a connect; one at a time.
+    /// Returns `true` if the back-off has passed. The caller starts one connect at a time.
     pub(super) fn may_try(&self, now: Instant) -> bool {
         now >= self.retry_at
     }

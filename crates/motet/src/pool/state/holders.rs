@@ -30,7 +30,7 @@ impl Holders {
         }
     }
 
-    /// The time since which the longest holder that is not reported has held its connection.
+    /// The time at which the longest of the holders that are not reported yet acquired its connection.
     pub(super) fn longest(&self) -> Option<Instant> {
         self.timely.first_key_value().map(|((since, _), _)| *since)
     }

@@ -84,7 +84,7 @@ pub(super) struct PoolState<X, E> {
     down: Option<Downtime<E>>,
     /// When the tick began. An idle connection without a `since` came back after that.
     ticking: Option<Instant>,
-    /// The keeper was woken to begin a tick.
+    /// `true` if the keeper was woken to begin a tick, and has not run since.
     is_stirred: bool,
     /// The last time that the keeper ran: a connection that had expired by then is not lent.
     kept_at: Option<Instant>,
@@ -263,7 +263,7 @@ impl<X, E> PoolState<X, E> {
         let Some(waker) = waker.take() else { unreachable!("a caller that waits has a waker") };
         let key = self.queue.join(at, waker, deadline);
         self.start_due_connects(now, todo);
-        // While the pool is up, a waiting caller brings no other work for the keeper than its deadline.
+        // Unless the backend is down, the keeper has only the deadline of a waiting caller to watch.
         let is_first = match (deadline, self.alarm) {
             (Some(deadline), Some(alarm)) => deadline < alarm,
             (deadline, _) => deadline.is_some(),

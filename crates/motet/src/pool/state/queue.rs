@@ -60,7 +60,7 @@ impl<T> WaitQueue<T> {
         }
     }
 
-    /// Takes the result of this entry, which is then free; or checks its waker.
+    /// If the entry is settled, frees it and returns its result. Otherwise renews its waker.
     pub(super) fn look(&mut self, key: usize, renewal: &mut Renewal<'_>) -> Seen<T> {
         if let WaitState::Waiting(own) = self.0.state_mut(key) {
             return if renewal.set(own) { Seen::Waiting } else { Seen::OtherWaker };

@@ -1,4 +1,5 @@
-//! Compares the state with a naive model: lists that are searched, and no times but the deadlines of the callers.
+//! Compares the state with a naive model: lists that are searched, and no times but the deadlines of the callers and the
+//! back-off.
 
 #![allow(clippy::vec_box, reason = "entries are boxed wherever they go")]
 
@@ -53,7 +54,7 @@ type Subject = PoolState<u32, ()>;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Found {
     Nothing,
-    Link(u32),
+    Connection(u32),
     TimedOut,
     Unavailable,
     Closed,
@@ -80,11 +81,12 @@ struct Model {
 
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The limit of waiting callers.
-const CROWD: usize = 6;
+const MAX_WAITING: usize = 6;
 
 impl Model {
     fn live(&self) -> usize {
-        let handed = self.waiters.iter().filter(|(_, _, found)| matches!(found, Found::Link(_))).count();
+        let handed =
+            self.waiters.iter().filter(|(_, _, found)| matches!(found, Found::Connection(_))).count();
         self.idle.len() + self.held.len() + handed
     }
 
@@ -105,12 +107,12 @@ impl Model {
     /// Makes a connection free.
     fn give(&mut self, link: u32) {
         match self.next_waiter() {
-            Some((_, _, found)) => *found = Found::Link(link),
+            Some((_, _, found)) => *found = Found::Connection(link),
             None => self.idle.push(link),
         }
     }
 
-    fn strand(&mut self) {
+    fn refuse_stranded(&mut self) {
         if self.down_until.is_some() && self.live() + self.connecting == 0 {
             self.refuse_all(Found::Unavailable);
         }
@@ -150,7 +152,7 @@ impl Pair {
     fn new(min: usize, max: usize, connects: usize) -> Self {
         let rules = PoolRules {
             connects,
-            max_waiting: CROWD,
+            max_waiting: MAX_WAITING,
             acquire_timeout: Some(PATIENCE),
             idle_timeout: None,
             tick: None,
@@ -197,19 +199,19 @@ impl Pair {
                         assert!(model.live() == 0 && (model.connecting > 0 || self.now < until));
                     }
                     AcquireError::TooManyWaiting { limit } => {
-                        assert_eq!((limit, model.waiting()), (CROWD, CROWD));
+                        assert_eq!((limit, model.waiting()), (MAX_WAITING, MAX_WAITING));
                     }
-                    AcquireError::TimedOut { .. } => panic!("it has just come"),
+                    AcquireError::TimedOut { .. } => panic!("a new caller cannot have timed out"),
                 }
             }
             Joined::Waits(key) => {
-                assert!(model.idle.is_empty() && !model.is_closed && model.waiting() < CROWD);
+                assert!(model.idle.is_empty() && !model.is_closed && model.waiting() < MAX_WAITING);
                 model.waiters.push((key, self.now + PATIENCE, Found::Nothing));
                 let started = self.done(todo);
                 return assert_eq!(started, self.model.connect(self.now));
             }
         }
-        // The keeper connects up to the minimum.
+        // Only a caller that waits starts connects here; the keeper starts the connects up to the minimum.
         assert_eq!(self.done(todo), 0);
     }
 
@@ -226,7 +228,7 @@ impl Pair {
         match seen {
             Seen::Waiting | Seen::OtherWaker => return assert_eq!(found, Found::Nothing),
             Seen::Settled(Ok(entry)) => {
-                assert_eq!(found, Found::Link(entry.what));
+                assert_eq!(found, Found::Connection(entry.what));
                 self.model.held.push(entry.what);
                 self.held.push(entry);
             }
@@ -235,7 +237,9 @@ impl Pair {
                     AcquireError::Closed => Found::Closed,
                     AcquireError::Unavailable(_) => Found::Unavailable,
                     AcquireError::TimedOut { .. } => Found::TimedOut,
-                    AcquireError::TooManyWaiting { .. } => panic!("it was let in"),
+                    AcquireError::TooManyWaiting { .. } => {
+                        panic!("a caller in the queue is not refused for the limit")
+                    }
                 };
                 assert_eq!(found, refused);
             }
@@ -251,11 +255,11 @@ impl Pair {
         match self.subject.leave(key) {
             WaitState::Waiting(_) => assert_eq!(found, Found::Nothing),
             WaitState::Settled(Ok(entry)) => {
-                assert_eq!(found, Found::Link(entry.what));
+                assert_eq!(found, Found::Connection(entry.what));
                 self.model.held.push(entry.what);
                 self.give_back(entry);
             }
-            WaitState::Settled(Err(_)) => assert!(!matches!(found, Found::Nothing | Found::Link(_))),
+            WaitState::Settled(Err(_)) => assert!(!matches!(found, Found::Nothing | Found::Connection(_))),
         }
     }
 
@@ -275,12 +279,12 @@ impl Pair {
         }
     }
 
-    /// A connection that no caller of the model holds any more.
+    /// Discards a connection that no caller of the model holds any more.
     fn discard(&mut self, entry: Box<PoolEntry<u32>>) {
         let mut todo = PoolTodo::default();
         self.subject.discard(entry, &mut todo);
         self.model.closing += 1;
-        self.model.strand();
+        self.model.refuse_stranded();
         assert_eq!(self.done(todo), 0);
     }
 
@@ -315,13 +319,13 @@ impl Pair {
                 let Some(entry) = self.take_held(number) else { return };
                 self.model.held.retain(|held| *held != entry.what);
                 self.subject.detach(&entry, self.begin + self.now, &mut todo);
-                self.model.strand();
+                self.model.refuse_stranded();
             }
             PoolStep::ConnectEnds => {
                 if self.model.connecting == 0 {
                     return;
                 }
-                // Far beyond the end: the test checks that no entry of an ended wait is kept.
+                // Far beyond the end: the test checks that no expiry of a closed connection is kept.
                 let expires = Some(self.begin + Duration::from_secs(86_400));
                 self.subject.connected(self.model.next, expires, self.begin + self.now, &mut todo);
                 let model = &mut self.model;
@@ -350,7 +354,7 @@ impl Pair {
                     model.failures = (model.failures + 1).min(2);
                     model.down_until = Some(self.now + Duration::from_millis(20 << model.failures));
                 }
-                model.strand();
+                model.refuse_stranded();
             }
             PoolStep::CloseEnds => {
                 if self.closing.pop_front().is_none() {

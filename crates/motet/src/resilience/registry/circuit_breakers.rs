@@ -61,7 +61,10 @@ impl<K: Clone + Eq + Hash> CircuitBreakers<K> {
     ///
     /// # Errors
     /// [`PolicyConfigError`], as for [`CircuitBreakerBuilder::build`].
-    pub fn with_builder(max: NonZeroUsize, builder: CircuitBreakerBuilder) -> Result<Self, PolicyConfigError> {
+    pub fn with_builder(
+        max: NonZeroUsize,
+        builder: CircuitBreakerBuilder,
+    ) -> Result<Self, PolicyConfigError> {
         let builder = builder.check()?;
         Ok(Self::new(max, move |_| builder.clone().checked(RegisterWith::NoScope)))
     }

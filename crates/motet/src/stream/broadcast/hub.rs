@@ -32,7 +32,7 @@ struct Reader<T> {
     /// Items that were dropped since the reader was last informed.
     missed: u64,
     waker: Option<Waker>,
-    /// The reader has received the end.
+    /// `true` if the reader has received the end.
     has_ended: bool,
 }
 
@@ -73,7 +73,8 @@ impl<T> Hub<T> {
         }
     }
 
-    /// Waits until every reader has capacity for an item. Returns `false` if there is no reader any more.
+    /// Waits for a reader that needs an item: with [`Lag::Wait`] until every reader has capacity, else at once. Returns
+    /// `false` if no reader is left.
     pub(super) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<bool> {
         let waker = cx.waker().clone();
         let mut state = self.lock();

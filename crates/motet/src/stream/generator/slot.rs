@@ -174,7 +174,7 @@ impl<T> Key<T> {
         let link = unsafe { &*innermost };
         let has_room = link.mark.get() == self.number;
         if item.is_none() {
-            if has_room || self.is_taken_afar(innermost) {
+            if has_room || self.is_taken_in_chain(innermost) {
                 return Poll::Ready(());
             }
         } else if has_room && ptr::eq(link.waker.get(), cx.waker()) {
@@ -182,21 +182,23 @@ impl<T> Key<T> {
             unsafe { &*innermost.cast::<Slot<T>>() }.put(item);
             return Poll::Pending;
         }
-        self.put_from_afar(item, cx);
+        self.put_in_chain(item, cx);
         Poll::Pending
     }
 
-    /// Checks a slot that is not the innermost one. It writes nothing, so the compiler keeps what it knows of the body.
+    /// Returns `true` if a slot that is not the innermost one is empty. It writes nothing, so the compiler need not reload
+    /// the values of the body.
     #[cold]
     #[inline(never)]
-    fn is_taken_afar(&self, innermost: *const Link) -> bool {
+    fn is_taken_in_chain(&self, innermost: *const Link) -> bool {
         self.find(innermost).is_some_and(Slot::is_empty)
     }
 
-    /// Puts the item from within another generator, with a waker of a group, or while the slot is full.
+    /// The rare cases of an emit: within another generator, with the waker of a group, or while the slot is full; then the
+    /// item waits.
     #[cold]
     #[inline(never)]
-    fn put_from_afar(&self, item: &mut Option<T>, cx: &Context<'_>) {
+    fn put_in_chain(&self, item: &mut Option<T>, cx: &Context<'_>) {
         let Some(slot) = self.find(INNERMOST.get()) else { outside() };
         // SAFETY: 1.
         let known = unsafe { &*slot.link.waker.get() };

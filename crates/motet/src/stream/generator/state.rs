@@ -26,7 +26,7 @@ pin_project! {
         slot: Slot<T>,
         // The items that are left of an operation; 0 after the end of the body.
         left: i8,
-        // The body has returned or panicked.
+        // `true` if the body has returned or panicked.
         over: bool,
         #[pin]
         body: Option<F>,

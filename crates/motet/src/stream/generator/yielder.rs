@@ -170,6 +170,6 @@ impl<T> fmt::Debug for Yielder<T> {
 
 impl<T> fmt::Debug for Emit<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Emit").field("waits_for_place", &self.item.is_some()).finish_non_exhaustive()
+        f.debug_struct("Emit").field("waits_for_slot", &self.item.is_some()).finish_non_exhaustive()
     }
 }

@@ -23,8 +23,8 @@ impl<S: Stream, F> ParMap<S, F> {
         Self { source, map, workers, window: None }
     }
 
-    /// Sets the most items that are taken from the source and not consumed, including the items in progress. It must be
-    /// at least 1.
+    /// Sets the maximum number of items that are taken from the source and not consumed, including the items in progress.
+    /// It must be at least 1.
     ///
     /// The default is twice the number that the workers take at once: two for each worker while the function has to wait,
     /// and up to 128 for each worker while it does not.

@@ -23,8 +23,8 @@ impl<S: Stream, F> ParMapBatched<S, F> {
         Self(ParMap::new(Batches { stream: Some(source), max_items }, workers, map))
     }
 
-    /// Sets the most batches that are taken from the source and not consumed, including the batches in progress. It must
-    /// be at least 1.
+    /// Sets the maximum number of batches that are taken from the source and not consumed, including the batches in
+    /// progress. It must be at least 1.
     pub fn window(self, batches: usize) -> Self {
         Self(self.0.window(batches))
     }

@@ -22,11 +22,11 @@ pub(super) struct Shared<S: Stream, F, O> {
 
 struct Inner<S: Stream, O> {
     state: State<S::Item, Outcome<O>>,
-    /// `None` while a worker reads it, and after its end.
+    /// `None` while a worker reads the source, and after its end.
     source: Option<Pin<Box<S>>>,
     idle: VecDeque<(usize, Waker)>,
     reader: Option<Waker>,
-    /// The reader was dropped.
+    /// `true` if the reader was dropped.
     closed: bool,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Claimed<S: Stream> {
 /// The reader's side of the state, without the types of the source and the function.
 pub(super) trait Outlet<O>: Send + Sync {
     /// Moves results to the reader. `consumed` is the number of results that it has consumed since the last call, without
-    /// the first one. Returns `false` at the end.
+    /// the first of them, which was counted when it was collected. Returns `false` at the end.
     fn poll_collect(
         &self,
         consumed: &mut usize,

@@ -33,8 +33,8 @@ use crate::{mutant, sim};
 pub struct Spawned<T> {
     outlet: Arc<dyn Outlet<T>>,
     ready: VecDeque<Outcome<T>>,
-    /// The first collected item was yielded. It was counted as consumed when it was collected, so that a worker can take
-    /// another item while the reader is busy with it.
+    /// `true` if the first collected item was yielded. It was counted as consumed when it was collected, so that a worker
+    /// can take another item while the reader is busy with it.
     first_is_out: bool,
     /// The number of further collected items that were yielded.
     consumed: usize,
@@ -95,8 +95,8 @@ impl<T> Spawned<T> {
     /// The reason of the cancellation if the stream ended before its source, because its scope was cancelled. `None` while
     /// there are items to read, and after the end of the source.
     ///
-    /// For a reader that outlives the scope of the stream: it sees the same end in both cases. A reader in the same scope is
-    /// cancelled as well.
+    /// It is for a reader outside of the scope, which could not tell otherwise whether the source had ended. A reader in the
+    /// same scope is cancelled as well.
     #[must_use]
     pub fn cut_off(&self) -> Option<Reason> {
         if self.over { self.outlet.cut_off() } else { None }

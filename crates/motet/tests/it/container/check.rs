@@ -52,7 +52,7 @@ overrides nothing: `u8`
 missing: `dyn Repo`
   needed by `D` {}
   needed by `Pool` {}
-  did you mean to `bind::<dyn Repo>` on `PgRepo` {}
+  did you mean to call `bind::<dyn Repo>` on `PgRepo`? {}
 
 cycle:
   +-> `A` {}
@@ -135,8 +135,8 @@ fn missing_component_comes_with_a_matching_hint() {
         (result, "`Result<Pool, Error>` is provided: use `try_provide` to unwrap the `Result`"),
         (arc, "`Arc<Pool>` is provided: use `shared` to provide an existing `Arc`"),
         (other_path, "a different type than `"),
-        (typo, "did you mean `Poool`"),
-        (concrete, "did you mean `dyn Repo`"),
+        (typo, "did you mean `Poool`?"),
+        (concrete, "did you mean `dyn Repo`?"),
     ] {
         let failed = failed(c);
         let [Problem::Missing { hints, .. }] = failed.problems() else { panic!("{failed}") };

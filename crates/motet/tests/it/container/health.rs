@@ -80,8 +80,8 @@ async fn hung_or_panicked_checks_and_dead_tasks_are_unhealthy() {
         for part in [
             "`A` unhealthy: the health check took longer than 200ms",
             "`B` unhealthy: the health check panicked: a bug",
-            "`C` unhealthy: a task of the component has panicked",
-            "`D` unhealthy: a task of the component has panicked",
+            "`C` unhealthy: the scope of the component was cancelled: a task of it panicked, or the component cancelled it",
+            "`D` unhealthy: the scope of the component was cancelled: a task of it panicked, or the component cancelled it",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

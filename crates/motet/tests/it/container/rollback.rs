@@ -36,7 +36,7 @@ async fn failed_factory_is_named_and_the_built_components_stop() {
         assert_eq!(
             errors(&failed),
             [
-                "the container did not start; stopped 2 built components".to_owned(),
+                "the container did not start; components stopped: 2".to_owned(),
                 format!("the factory of `C` failed ({}:{line}:11), needed by `D`", file!()),
                 "port in use".to_owned(),
             ]

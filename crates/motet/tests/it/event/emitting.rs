@@ -251,15 +251,16 @@ async fn pattern_receives_exactly_the_matching_events() {
         let (emitter, received) = (Emitter::new(n), Received::default());
         assert!(emitter.emit(Tick(0)).await.unwrap().is_ok(), "the event type is known before the pattern");
         let notes = received.clone();
-        let clock = emitter.on_pattern_async("clock", matching("clock.*"), move |event: Arc<dyn AnyEvent>| {
-            match (event.downcast::<Tick>(), event.name()) {
-                (Some(tick), "clock.tick") => notes.note("tick", tick.0),
-                (None, "clock.tock") => notes.note("tock", 0),
-                (None, "clock.7") => notes.note("named", *event.downcast_ref().unwrap()),
-                other => panic!("{other:?}"),
-            }
-            async {}
-        });
+        let clock =
+            emitter.on_pattern_async("clock", matching("clock.*"), move |event: Arc<dyn AnyEvent>| {
+                match (event.downcast::<Tick>(), event.name()) {
+                    (Some(tick), "clock.tick") => notes.note("tick", tick.0),
+                    (None, "clock.tock") => notes.note("tock", 0),
+                    (None, "clock.7") => notes.note("named", *event.downcast_ref().unwrap()),
+                    other => panic!("{other:?}"),
+                }
+                async {}
+            });
         let notes = received.clone();
         let all = emitter.listener("all").on_pattern(matching(">"), move |_| notes.note("all", 0)).unwrap();
         assert_eq!(emitter.emit(Tick(1)).await.unwrap().into_result().unwrap(), 2);

@@ -52,7 +52,7 @@ async fn close_reports_the_connections_in_use_after_its_limit() {
             let begin = Instant::now();
             let report = pool.close(millis(300)).await;
             assert_eq!((report.in_use, report.is_complete(), begin.elapsed()), (1, false, millis(300)));
-            assert_eq!(report.to_string(), "1 connections are still in use, and 0 are being closed");
+            assert_eq!(report.to_string(), "connections still in use: 1, being closed: 0");
             drop(held);
             assert!(pool.close(millis(300)).await.is_complete());
             assert_eq!((backend.closed(), begin.elapsed()), (1, millis(300)));
@@ -119,7 +119,7 @@ async fn connection_held_outside_of_the_scope_is_a_failed_release() {
     let failures = failed.release_failures();
     assert_eq!(failures.len(), 1);
     let text = format!("{}: {}", failures[0], std::error::Error::source(&failures[0]).unwrap());
-    assert!(text.contains("`db`") && text.contains("1 connections are still in use"), "{text}");
+    assert!(text.contains("`db`") && text.contains("connections still in use: 1"), "{text}");
     assert!(text.contains(file!()), "{text}");
     assert_eq!(begin.elapsed(), millis(2_500), "half of the release timeout");
     drop(outside);

@@ -21,7 +21,7 @@ fn capacity_out_of_range_is_refused() {
     for capacity in [0, (1 << 22) + 1] {
         let error = queue::bounded::<()>(capacity).unwrap_err();
         assert_eq!(error, queue::QueueConfigError::Capacity(capacity));
-        assert_eq!(error.to_string(), format!("`capacity` is {capacity}, but must be from 1 to 4194304"));
+        assert_eq!(error.to_string(), format!("`capacity` is {capacity}; it must be from 1 to 4194304"));
     }
     assert!(queue::bounded::<()>(1 << 22).is_ok());
 }

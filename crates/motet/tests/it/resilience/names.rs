@@ -18,7 +18,8 @@ const NAMES: [&str; 5] = ["an adaptive limit", "a bulkhead", "a breaker", "a rat
 impl Named {
     fn new() -> Self {
         let max = NonZeroUsize::new(3).unwrap();
-        let breakers = CircuitBreakers::with_builder(max, CircuitBreaker::builder().name("one of many")).unwrap();
+        let breakers =
+            CircuitBreakers::with_builder(max, CircuitBreaker::builder().name("one of many")).unwrap();
         let _one = breakers.get(&7);
         let all = (
             AdaptiveLimit::builder().name(NAMES[0]).build().unwrap(),

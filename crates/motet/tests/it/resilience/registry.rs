@@ -74,7 +74,8 @@ async fn breaker_is_made_outside_of_the_lock() {
 #[tokio::test(start_paused = true)]
 async fn named_registry_is_shown_and_invalid_settings_are_refused() {
     scope(async |n: &Nursery<Infallible>| {
-        let breakers = CircuitBreakers::with_builder(max(3), CircuitBreaker::builder()).unwrap().name_in(n, "hosts");
+        let breakers =
+            CircuitBreakers::with_builder(max(3), CircuitBreaker::builder()).unwrap().name_in(n, "hosts");
         breakers.get(&"a").force_open();
         let _ = breakers.get(&"b");
         let seen = n.snapshot().to_string();

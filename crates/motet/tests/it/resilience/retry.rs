@@ -382,10 +382,10 @@ async fn retry_without_a_wait_lets_other_futures_run() {
 #[test]
 fn invalid_settings_are_errors_that_name_them() {
     let refused = Retry::new().attempts(0).unwrap_err();
-    assert_eq!(refused.to_string(), "`attempts` is 0, but must be at least 1");
+    assert_eq!(refused.to_string(), "`attempts` is 0; it must be at least 1");
     for (ratio, floor, text) in [(f64::NAN, 1.0, "`ratio` is NaN"), (0.2, -1.0, "`floor` is -1.0")] {
         let refused = RetryBudget::new(ratio, floor).unwrap_err();
-        assert_eq!(refused.to_string(), format!("{text}, but must be finite and at least 0"));
+        assert_eq!(refused.to_string(), format!("{text}; it must be finite and at least 0"));
     }
 }
 

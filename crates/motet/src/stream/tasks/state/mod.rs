@@ -10,7 +10,7 @@ use crate::mutant;
 pub(super) const MAX_PACE: usize = 64;
 
 /// A worker that processes its items within this time may take twice as many; a worker that needs four times as long takes
-/// half. So a worker holds back items from other workers for less than a millisecond.
+/// half. So while the cost of an item is steady, a worker holds items back from other workers for less than a millisecond.
 const QUICK: Duration = Duration::from_micros(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Available,
-    /// A worker reads it.
+    /// A worker reads the source.
     InUse,
     Over,
 }
@@ -121,7 +121,7 @@ impl<T, R> State<T, R> {
         self.source == Source::Over && self.undone == 0
     }
 
-    /// Returns the source after `count` items were taken from it. Returns the number of the first of these items.
+    /// Puts the source back after `count` items were taken from it. Returns the number of the first of these items.
     pub(super) fn took(&mut self, count: usize, over: bool) -> u64 {
         self.source = if over { Source::Over } else { Source::Available };
         let first = self.next;
