@@ -209,7 +209,7 @@ mod tests {
         }
 
         #[test]
-        fn parsing_any_text_does_not_panic(text in "\\PC*") {
+        fn parsing_any_text_as_a_traceparent_does_not_panic(text in "\\PC*") {
             let _any = text.parse::<TraceContext>();
         }
     }

@@ -177,10 +177,12 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_equal_by_scheme_port_and_name_in_any_case() {
+    fn hosts_are_equal_by_scheme_port_and_name_without_case() {
         let of = |uri: &str| Host::of(&uri.parse().unwrap()).unwrap();
         assert_eq!(of("http://A.example/x"), of("http://a.example/y?z"));
-        assert_ne!(of("http://a.example"), of("https://a.example"));
+        for other in ["https://a.example", "http://a.example:8080", "http://b.example"] {
+            assert_ne!(of("http://a.example"), of(other));
+        }
         assert_eq!(of("https://a.example:8443").to_string(), "https://a.example:8443");
         assert_eq!(Host::of(&"/path".parse().unwrap()), None);
     }

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn only_failures_of_the_server_count_against_the_breaker() {
+    fn only_server_errors_but_501_count_against_the_breaker() {
         for (code, verdict) in [
             (200, Verdict::Success),
             (304, Verdict::Success),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn unrepeatable_requests_are_never_retried() {
+    fn no_status_causes_a_retry_of_an_unrepeatable_request() {
         for code in 100..600 {
             assert!(!judge(code, false, None).retryable, "{code}");
         }

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn redirect_status_decides_the_method_and_the_body() {
+    fn redirect_status_and_method_decide_the_next_method_and_body() {
         for (status, method, becomes) in [
             (301, Method::POST, Method::GET),
             (302, Method::POST, Method::GET),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_stay_on_the_same_host() {
+    fn credentials_are_sent_only_to_the_same_host_and_port() {
         let same = go(request(Method::GET, Body::empty()), 302, "../z").unwrap();
         assert_eq!(same.uri(), "https://a.example/z");
         assert!(same.headers.contains_key(AUTHORIZATION) && same.headers.contains_key(COOKIE));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_redirects_are_refused() {
+    fn unsafe_or_unrepeatable_redirects_are_refused() {
         let go = |body, location| go(request(Method::POST, body), 307, location).unwrap_err();
         assert_eq!(go(Body::empty(), "http://a.example/"), Redirect::Downgrade);
         assert_eq!(go(Body::empty(), "file:///etc/passwd"), Redirect::NoTarget);

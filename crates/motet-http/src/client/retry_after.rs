@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_date_is_relative_to_the_date_of_the_answer() {
+    fn retry_after_date_is_relative_to_the_date_header_or_now() {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_static("Fri, 31 Dec 1999 23:59:59 GMT"));
         assert_eq!(of(&headers), None);

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn four_addresses_of_each_family_are_dialled_in_turns() {
+    fn up_to_four_addresses_of_each_family_are_dialled_in_turns() {
         let many: Vec<_> = (0..3_000_u32).map(|n| IpAddr::V4(n.into())).collect();
         assert_eq!(dialled(&many), many[..4]);
         let mixed = addresses(&["1.1.1.1", "1.1.1.2", "::1", "1.1.1.3", "1.1.1.4", "1.1.1.5", "::2"]);

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn late_end_of_a_call_leaves_the_next_request() {
+    fn late_end_of_a_call_does_not_end_the_next_request() {
         let (task, first, second) =
             (Arc::new(SendingTask::default()), Arc::<Upload>::default(), Arc::<Upload>::default());
         blocked_after(&task, &first, || second.note_task());
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn late_end_of_a_call_leaves_a_request_without_body() {
+    fn late_end_of_a_call_does_not_end_a_request_without_body() {
         let (task, first) = (Arc::new(SendingTask::default()), Arc::<Upload>::default());
         blocked_after(&task, &first, note_empty);
         first.end(false);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn task_started_after_the_end_of_its_call_drops_its_future() {
+    fn sending_task_started_after_the_end_of_its_call_ends_at_once() {
         let (connection, upload) = (Arc::new(SendingTask::default()), Arc::<Upload>::default());
         let _current = Current::enter(&connection);
         assert!(upload.goes_on());
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn end_of_a_call_ends_a_blocked_request() {
+    fn end_of_a_call_ends_its_blocked_sending_task() {
         let (task, first) = (Arc::new(SendingTask::default()), Arc::<Upload>::default());
         blocked_after(&task, &first, || {});
         first.end(true);

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_connection_ends_after_the_head_timeout() {
+    async fn connection_without_a_request_ends_after_the_head_timeout() {
         assert_eq!(Served::new(TIMES).ends_after().await, TIMES.head);
     }
 
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn head_timeout_runs_from_the_first_byte_of_a_head() {
+    async fn head_timeout_runs_from_the_first_byte_of_a_request() {
         let mut served = Served::new(TIMES);
         served.request().await;
         advance(TIMES.idle - SECOND).await;
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn timeouts_of_duration_max_never_elapse() {
+    async fn timeouts_of_duration_max_do_not_elapse_in_a_year() {
         let mut served = Served::new(Times { head: Duration::MAX, idle: Duration::MAX });
         advance(365 * 86_400 * SECOND).await;
         served.request().await;
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_answers_a_request_that_arrives_within_the_linger() {
+    async fn request_shortly_after_a_stop_is_answered_with_close() {
         let mut served = Served::new(TIMES);
         assert!(!served.request().await.contains("connection: close"));
         served.stop();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_ends_an_idle_connection_after_the_linger() {
+    async fn stop_ends_an_idle_connection_after_the_linger_time() {
         let mut served = Served::new(TIMES);
         served.request().await;
         served.stop();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stop_ends_half_a_head_after_the_late_head_timeout() {
+    async fn stop_ends_a_connection_with_half_a_head_after_a_second() {
         let mut served = Served::new(TIMES);
         served.client.write_all(b"GET / HT").await.unwrap();
         served.stop();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn connection_closes_despite_a_client_that_keeps_sending() {
+    async fn stop_closes_a_connection_whose_client_keeps_sending() {
         let mut served = Served::new(TIMES);
         served.request().await;
         served.stop();

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_begin_a_head_only_on_an_idle_connection() {
+    async fn bytes_begin_a_request_head_only_on_an_idle_connection() {
         let state = ConnectionState::new(Instant::now());
         let begun = Instant::now();
         advance(Duration::from_secs(1)).await;

@@ -214,16 +214,23 @@ mod tests {
         assert_eq!(all.each_ref().map(|c| c.evicted.is_cancelled()), [false, true, false, false]);
         all[2].enter(Phase::Busy);
         let last = connection(Phase::Head).await;
-        assert!(matches!(registry.admit(peer(5), &last), Admission::Full));
-        places.remove(0);
-        places.push(place(registry.admit(peer(5), &last)));
-        drop(places);
+        assert!(matches!(registry.admit(peer(5), &last), Admission::Full), "all are busy");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dropped_place_frees_its_slot_and_leaves_no_entry() {
+        let registry = registry(1, 3, 0);
+        let connections = [connection(Phase::Busy).await, connection(Phase::Busy).await];
+        let first = place(registry.admit(peer(1), &connections[0]));
+        assert!(matches!(registry.admit(peer(2), &connections[1]), Admission::Full));
+        drop(first);
+        drop(place(registry.admit(peer(2), &connections[1])));
         assert_eq!((registry.open(), registry.state().connections.len()), (0, 0));
         assert!(registry.state().per_peer.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peer_at_its_limit_loses_its_own_idle_connection() {
+    async fn peer_at_its_limit_loses_its_idle_connection_or_is_refused() {
         let registry = registry(10, 2, 0);
         let (other, first, second) =
             (connection(Phase::Idle).await, connection(Phase::Idle).await, connection(Phase::Busy).await);
@@ -251,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_addresses_of_one_network_are_one_peer() {
+    fn peer_is_an_ipv4_address_or_a_64_bit_ipv6_network() {
         let same = ["2001:db8::1", "2001:db8::ffff:1"].map(|text| network(text.parse().unwrap()));
         assert_eq!(same[0], same[1]);
         assert_ne!(same[0], network("2001:db8:0:1::1".parse().unwrap()));

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn write_to_a_slow_reader_completes() {
+    async fn write_completes_if_each_read_is_within_the_limit() {
         let (near, mut far) = duplex(1_000);
         let mut stream = WriteDeadline::new(near, LIMIT);
         let reading = async {

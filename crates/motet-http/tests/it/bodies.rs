@@ -88,7 +88,7 @@ async fn upload_stops_when_the_server_does_not_read() {
 }
 
 #[tokio::test]
-async fn failed_upload_is_an_error_of_the_request_body() {
+async fn failed_body_stream_is_a_request_body_error_with_its_cause() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| connection.closed().await).await;
         let (stream, _) = chunks(1);

@@ -18,7 +18,7 @@ struct User {
 }
 
 #[tokio::test]
-async fn json_round_trips() {
+async fn json_request_is_sent_and_json_answer_is_parsed() {
     test(async |n| {
         let echo = post(async |headers: HeaderMap, Json(user): Json<User>| {
             assert_eq!(headers["accept"], "application/json");
@@ -33,7 +33,7 @@ async fn json_round_trips() {
 }
 
 #[tokio::test]
-async fn headers_and_query_are_sent_as_set() {
+async fn path_query_headers_and_bearer_token_are_sent_as_set() {
     test(async |n| {
         let echo = get(async |uri: Uri, RawQuery(query): RawQuery, headers: HeaderMap| {
             let header = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("-").to_owned();
@@ -107,7 +107,7 @@ async fn each_header_is_sent_once_and_overrides_replace_it() {
 }
 
 #[tokio::test]
-async fn trace_continues_in_a_new_span() {
+async fn call_sends_a_traceparent_of_the_same_trace_in_a_new_span() {
     test(async |n| {
         let echo = get(async |headers: HeaderMap| headers["traceparent"].to_str().unwrap().to_owned());
         let api = client(n, &serve(n, Router::new().route("/", echo)).await);
@@ -121,7 +121,7 @@ async fn trace_continues_in_a_new_span() {
 }
 
 #[tokio::test]
-async fn send_returns_an_answer_of_any_status() {
+async fn send_returns_an_error_status_as_an_answer() {
     test(async |n| {
         let teapot = get(async || (StatusCode::IM_A_TEAPOT, "short and stout"));
         let api = client(n, &serve(n, Router::new().route("/", teapot)).await);

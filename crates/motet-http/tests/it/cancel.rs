@@ -57,7 +57,7 @@ async fn dropped_call_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn dropped_answer_closes_its_connection() {
+async fn answer_dropped_before_its_end_closes_its_connection() {
     test(async |n| {
         let (base, seen) = hangs(n, true).await;
         let api = client(n, &base);
@@ -99,7 +99,7 @@ async fn connections_end_with_the_scope_of_their_client() {
 }
 
 #[tokio::test]
-async fn ended_scope_fails_calls_from_outside() {
+async fn end_of_the_clients_scope_fails_a_call_of_another_scope() {
     test(async |n| {
         let (base, seen) = hangs(n, false).await;
         let over = CancelToken::new();

@@ -25,7 +25,7 @@ async fn read(answer: http::Response<motet_http::ReceivedBody>) -> Bytes {
 }
 
 #[tokio::test]
-async fn requests_share_a_connection_and_are_sent_once() {
+async fn requests_in_turn_share_a_connection_and_are_not_retried() {
     test(async |n| {
         let requests = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&requests);
@@ -76,7 +76,7 @@ async fn dropped_request_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn each_failure_has_its_kind_of_error() {
+async fn head_dial_handshake_and_body_failures_have_own_error_kinds() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| {
             let _request = connection.request().await;
@@ -107,14 +107,17 @@ async fn each_failure_has_its_kind_of_error() {
         let connections = Connections::builder(n).build().unwrap();
         let error = connections.send(post(&base, Body::stream(breaks))).await.unwrap_err();
         assert!(matches!(error, SendError::RequestBody(_)), "{error:?}");
-
-        assert!(Connections::builder(n).max_head(1).build().is_err());
     })
     .await;
 }
 
 #[tokio::test]
-async fn connection_ends_with_its_scope() {
+async fn max_head_of_one_byte_is_refused() {
+    test(async |n| assert!(Connections::builder(n).max_head(1).build().is_err())).await;
+}
+
+#[tokio::test]
+async fn connection_ends_with_its_scope_and_later_sends_fail() {
     test(async |n| {
         let closed = Arc::new(Notify::new());
         let closes = Arc::clone(&closed);

@@ -44,10 +44,9 @@ async fn status_error_holds_an_excerpt_and_hides_the_query() {
 }
 
 #[tokio::test]
-async fn decode_error_names_the_path_of_the_value() {
+async fn decode_error_names_the_path_of_the_wrong_value() {
     test(async |n| {
         let routes = Router::new().route("/", get(async || r#"[{"id": 1}, {"id": "two"}]"#));
-        let routes = routes.route("/more", get(async || "[] []"));
         let api = client(n, &serve(n, routes).await);
         let error =
             api.get("/").fetch_json::<Vec<std::collections::HashMap<String, u32>>>().await.unwrap_err();
@@ -56,7 +55,15 @@ async fn decode_error_names_the_path_of_the_value() {
         let causes = causes(&error);
         assert!(causes[0].ends_with("the response does not decode at `[1].id`"), "{causes:?}");
         assert!(causes[1].contains("invalid type"), "{causes:?}");
-        let error = api.get("/more").fetch_json::<Vec<u32>>().await.unwrap_err();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn json_answer_with_data_after_it_does_not_decode() {
+    test(async |n| {
+        let api = client(n, &serve(n, Router::new().route("/", get(async || "[] []"))).await);
+        let error = api.get("/").fetch_json::<Vec<u32>>().await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Decode(_)), "{error:?}");
     })
     .await;
@@ -101,7 +108,7 @@ async fn limit_of(n: &Scope, base: &str) -> TimeLimit {
 }
 
 #[tokio::test]
-async fn silent_server_hits_the_head_timeout() {
+async fn silent_server_causes_a_head_timeout() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -115,7 +122,7 @@ async fn silent_server_hits_the_head_timeout() {
 }
 
 #[tokio::test]
-async fn stalled_body_hits_the_read_timeout() {
+async fn stalled_body_causes_a_read_timeout() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -129,7 +136,7 @@ async fn stalled_body_hits_the_read_timeout() {
 }
 
 #[tokio::test]
-async fn dripping_body_hits_the_total_timeout() {
+async fn trickling_body_causes_a_total_timeout() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;
@@ -158,7 +165,7 @@ async fn dripping_body_hits_the_total_timeout() {
 }
 
 #[tokio::test]
-async fn reset_and_nonsense_are_transport_errors() {
+async fn reset_or_answer_that_is_not_http_is_a_transport_error() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection| {
             connection.request().await;

@@ -92,7 +92,7 @@ async fn body_above_max_body_is_refused() {
 }
 
 #[tokio::test]
-async fn timeouts_of_duration_max_work() {
+async fn call_succeeds_with_all_timeouts_of_duration_max() {
     test(async |n| {
         let base = serve(n, Router::new().route("/", get(async || "hello"))).await;
         let never = Duration::MAX;

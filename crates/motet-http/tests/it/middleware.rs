@@ -34,7 +34,7 @@ async fn twice(request: Request, next: Next<Request, Answer>) -> Answer {
 }
 
 #[tokio::test]
-async fn middleware_runs_once_per_call_around_all_attempts() {
+async fn middleware_runs_outside_of_the_retries_of_a_call() {
     test(async |n| {
         let calls = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&calls);
@@ -81,7 +81,7 @@ async fn stamp(
 }
 
 #[tokio::test]
-async fn chain_works_as_a_layer_of_axum() {
+async fn chain_as_an_axum_layer_changes_or_replaces_the_response() {
     test(async |n| {
         let routes = Router::new().route("/", get(async || "hello")).route("/refused", get(async || "never"));
         let base = serve(n, routes.layer(bridge::layer(Chain::new().with(stamp)))).await;

@@ -131,7 +131,7 @@ async fn resolver_files_that_appear_later_are_read() {
 }
 
 #[tokio::test]
-async fn addresses_of_one_family_are_dialled_without_the_other() {
+async fn ipv4_address_is_dialled_while_the_ipv6_query_is_unanswered() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let (server_address, unanswered) = name_server(n).await;
@@ -146,7 +146,7 @@ async fn addresses_of_one_family_are_dialled_without_the_other() {
 }
 
 #[tokio::test]
-async fn each_failure_is_attributed_to_its_side() {
+async fn failures_are_attributed_to_remote_local_or_settings() {
     test(async |n| {
         let directory = tempfile::tempdir().unwrap();
         let port = server(n).await;

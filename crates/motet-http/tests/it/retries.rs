@@ -106,7 +106,7 @@ async fn asks_for(n: &Scope, header: &'static str) -> (String, Arc<AtomicUsize>)
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_waits_for_the_retry_after() {
+async fn retry_waits_for_the_seconds_or_date_of_retry_after() {
     test(async |n| {
         for header in [
             "retry-after: 7",

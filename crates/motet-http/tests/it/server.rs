@@ -75,7 +75,7 @@ async fn stop_completes_requests_and_closes_idle_connections() {
 }
 
 #[tokio::test]
-async fn grace_ends_requests_that_do_not_complete() {
+async fn request_running_at_the_end_of_the_grace_is_cut_off() {
     test(async |n| {
         let (router, gate) = gated();
         let (base, stop, serving) =
@@ -92,7 +92,7 @@ async fn grace_ends_requests_that_do_not_complete() {
 }
 
 #[tokio::test]
-async fn readiness_fails_throughout_the_notice_before_a_stop() {
+async fn readiness_fails_during_the_notice_while_calls_are_answered() {
     test(async |n| {
         let readiness = Readiness::new();
         let asked = readiness.clone();
@@ -119,7 +119,7 @@ async fn readiness_fails_throughout_the_notice_before_a_stop() {
 }
 
 #[tokio::test]
-async fn panic_of_a_handler_ends_its_connection_alone() {
+async fn panic_of_a_handler_fails_its_request_and_not_the_server() {
     test(async |n| {
         let router = Router::new()
             .route("/panic", get(async || -> &'static str { panic!("a bug") }))
@@ -136,7 +136,7 @@ async fn panic_of_a_handler_ends_its_connection_alone() {
 }
 
 #[tokio::test]
-async fn silent_client_does_not_keep_the_only_slot() {
+async fn silent_client_does_not_keep_the_only_connection_slot() {
     test(async |n| {
         let router = Router::new().route(
             "/",
@@ -192,7 +192,7 @@ async fn stats_and_snapshot_count_connections() {
 }
 
 #[tokio::test]
-async fn endless_answer_can_end_in_order_at_a_stop() {
+async fn stream_that_ends_at_the_stop_is_received_to_its_end() {
     test(async |n| {
         let stop = CancelToken::new();
         let stopping = stop.clone();
@@ -308,7 +308,7 @@ async fn stop_serves_connections_in_the_backlog() {
 }
 
 #[tokio::test]
-async fn half_a_head_does_not_delay_a_stop() {
+async fn half_a_request_head_does_not_prevent_a_stop() {
     test(async |n| {
         let router = Router::new().route("/", get(async || "hello"));
         let server = Server::builder().grace(Duration::MAX).header_timeout(Duration::MAX).build().unwrap();
@@ -323,7 +323,7 @@ async fn half_a_head_does_not_delay_a_stop() {
 }
 
 #[test]
-fn server_setting_of_zero_is_an_error_that_names_it() {
+fn zero_that_serves_no_request_is_an_error_naming_its_setting() {
     let error = |builder: ServerBuilder| builder.build().unwrap_err().to_string();
     let zero = Duration::ZERO;
     assert_eq!(error(Server::builder().max_connections(0)), "`max_connections` is 0: it must be at least 1");
@@ -337,7 +337,7 @@ fn server_setting_of_zero_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn silent_connections_make_way_for_new_ones() {
+async fn longest_silent_connection_is_closed_for_a_new_one() {
     test(async |n| {
         let router = Router::new().route("/", get(async || "hello"));
         let server =

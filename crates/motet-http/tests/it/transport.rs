@@ -55,7 +55,7 @@ async fn keeping(n: &Nursery<Infallible>) -> (String, Arc<Notify>) {
 }
 
 #[tokio::test]
-async fn interim_heads_count_toward_max_head() {
+async fn interim_responses_count_towards_max_head() {
     test(async |n| {
         let (base, _) = scripted(n, async |mut connection: Connection| {
             let _request = connection.request().await;
@@ -128,7 +128,7 @@ async fn max_idle_closes_the_longest_idle_connection_of_any_host() {
 }
 
 #[tokio::test]
-async fn max_open_closes_idle_connections_for_new_ones() {
+async fn max_open_closes_an_idle_connection_or_fails_if_all_are_used() {
     test(async |n| {
         let connections = Connections::builder(n).max_open(2).build().unwrap();
         let (first, closed) = keeping(n).await;

@@ -104,7 +104,7 @@ async fn tls(n: &Scope, protocols: &[&str]) -> (String, Arc<rustls::ClientConfig
 }
 
 #[tokio::test]
-async fn call_uses_the_negotiated_version() {
+async fn call_uses_the_negotiated_http_version() {
     test(async |n| {
         for (protocols, versions, expected) in [
             (&["h2", "http/1.1"][..], Versions::Any, Version::HTTP_2),

@@ -25,7 +25,7 @@ pub(super) const DRIVER: Driver = Driver {
 };
 
 #[test]
-fn answer_dropped_anywhere_frees_its_slot_and_loses_no_piece() {
+fn read_dropped_anywhere_frees_the_slot_and_loses_no_chunk() {
     cancel();
 }
 

@@ -20,7 +20,7 @@ fn hanging_call_dropped_anywhere_frees_slot_and_connection() {
 }
 
 #[test]
-fn every_limit_of_a_call_holds() {
+fn time_size_and_redirect_limits_of_a_call_hold_in_every_order() {
     passes(sweep);
 }
 

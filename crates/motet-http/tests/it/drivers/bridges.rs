@@ -18,12 +18,12 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: &["bridge::Answering"], cancel, sweep };
 
 #[test]
-fn service_call_dropped_anywhere_leaves_the_service() {
+fn tower_call_dropped_anywhere_leaves_nothing_running() {
     cancel();
 }
 
 #[test]
-fn every_order_answers_each_call_of_a_service() {
+fn tower_call_answers_or_times_out_and_leaves_nothing_running() {
     passes(sweep);
 }
 

@@ -32,7 +32,7 @@ fn call_dropped_anywhere_frees_slot_and_connection() {
 }
 
 #[test]
-fn every_order_keeps_calls_timely_true_and_within_the_limit() {
+fn calls_keep_limits_retry_rules_and_breakers_in_every_order() {
     passes(sweep);
 }
 

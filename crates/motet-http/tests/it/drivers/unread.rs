@@ -24,12 +24,12 @@ use super::{Driver, draw, millis, passes, swept};
 pub(super) const DRIVER: Driver = Driver { drives: &["connect::Connections::send"], cancel, sweep };
 
 #[test]
-fn call_dropped_anywhere_drops_its_upload() {
+fn call_dropped_anywhere_drops_its_connection_and_body() {
     cancel();
 }
 
 #[test]
-fn ended_call_keeps_no_connection_and_no_body() {
+fn ended_call_keeps_no_body_and_no_http1_connection() {
     passes(sweep);
 }
 

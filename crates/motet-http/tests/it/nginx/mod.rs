@@ -36,7 +36,7 @@ async fn connection_at_its_request_limit_is_replaced() {
 /// The server closes a connection just as it is used again. A request that the server has not read is sent again; a
 /// request that the server may have read is sent again only if it is repeatable.
 #[tokio::test]
-async fn connection_closed_while_idle_repeats_no_post() {
+async fn post_is_not_repeated_when_its_idle_connection_is_closed() {
     test(async |n| {
         let nginx = Nginx::start(
             "server { listen 127.0.0.1:@PLAIN@; keepalive_timeout 20ms;
@@ -98,7 +98,7 @@ async fn rate_limited_call_waits_for_the_retry_after() {
 }
 
 #[tokio::test]
-async fn compression_is_opt_in_and_leaves_the_body_as_it_came() {
+async fn answer_is_compressed_only_on_request_and_is_not_decoded() {
     test(async |n| {
         let text = "so it goes ".repeat(100);
         let nginx = Nginx::start(
@@ -178,7 +178,7 @@ async fn goaway_loses_no_call_and_repeats_none() {
 
 /// The server behind nginx dies in the middle of its response, with or without a length.
 #[tokio::test]
-async fn truncated_answer_of_a_proxy_is_retried_or_an_error() {
+async fn truncated_answer_is_retried_for_get_and_an_error_for_post() {
     test(async |n| {
         for begun in [
             "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello",
@@ -205,7 +205,7 @@ async fn truncated_answer_of_a_proxy_is_retried_or_an_error() {
 }
 
 #[tokio::test]
-async fn failures_behind_a_proxy_are_reported_or_retried() {
+async fn gateway_errors_fail_a_post_and_are_retried_for_a_get() {
     test(async |n| {
         let nginx = proxy(n, async |mut connection, number| {
             connection.request().await;
