@@ -254,12 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn command_line_is_consistent() {
+    fn clap_accepts_the_definition_of_the_command_line() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn no_arguments_serve_with_the_defaults_of_the_library() {
+    fn serve_without_options_uses_the_default_config() {
         let plain = config(&[]);
         let library = Config::new(Config::DEFAULT_DATA.into(), Config::DEFAULT_LISTEN.parse().unwrap());
         assert_eq!(format!("{plain:?}"), format!("{library:?}"));
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn options_work_with_and_without_the_serve_command() {
+    fn options_are_parsed_with_and_without_the_serve_command() {
         for args in [&["serve", "--listen", "[::1]:80"][..], &["--listen", "[::1]:80"]] {
             assert_eq!(config(args).listen.to_string(), "[::1]:80");
         }

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn special_addresses_are_refused() {
+    fn special_purpose_addresses_are_refused() {
         let guard = AddressGuard::default();
         for address in BLOCKED {
             assert!(guard.check(ip(address)).is_err(), "{address} passed");

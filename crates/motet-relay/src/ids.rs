@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_ids_are_refused() {
+    fn malformed_and_foreign_ids_are_refused() {
         let ids = Ids::new(7);
         let other_store = Ids::new(8).format(IdKind::Event, 1);
         let other_kind = ids.format(IdKind::Endpoint, 1);

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded() {
+    fn json_that_is_nested_too_deeply_is_refused() {
         assert_eq!(check(&nested(MAX_LEVELS - 1)), Ok(()));
         assert_eq!(check(&nested(MAX_LEVELS)), Err(JsonDataError::TooDeep));
         assert_eq!(check(&"{\"a\":".repeat(200)), Err(JsonDataError::TooDeep));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn key_order_and_white_space_do_not_change_the_value() {
+    fn json_values_are_compared_without_key_order_and_white_space() {
         for (left, right, is_same) in [
             (r#"{"a":1,"b":[1,2]}"#, " { \"b\" : [ 1 , 2 ] ,\n\"a\":1 } ", true),
             (r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":2,"x":1}}"#, true),

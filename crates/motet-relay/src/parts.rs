@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_depends_on_the_parts_it_needs() {
+    fn api_and_dispatcher_depend_on_store_and_lifecycle() {
         let config = Config::new("unused".into(), "127.0.0.1:0".parse().unwrap());
         let drawn = container(config).check().unwrap().to_dot();
         let number = |part: &str| {

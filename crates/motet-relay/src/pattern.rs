@@ -226,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matching_agrees_with_its_definition(
+        fn pattern_matching_agrees_with_a_recursive_definition(
             event_type in segments("[ab]{1,2}"),
             mut pattern in segments("[ab]{1,2}|\\*"),
             open_ended in any::<bool>(),
@@ -243,7 +243,7 @@ mod tests {
         }
 
         #[test]
-        fn parsing_any_text_does_not_panic(text in "\\PC{0,12}|[a.*>_]{0,12}") {
+        fn any_text_parses_without_panic_and_a_type_matches_itself(text in "\\PC{0,12}|[a.*>_]{0,12}") {
             let event_type = EventType::parse(&text);
             let pattern = Pattern::parse(&text);
             if let (Ok(pattern), Ok(event_type)) = (&pattern, &event_type) {

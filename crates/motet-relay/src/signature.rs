@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn example_of_the_specification_is_reproduced() {
+    fn signature_in_the_example_of_the_specification_is_computed() {
         let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let signature =
             secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);

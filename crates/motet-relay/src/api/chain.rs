@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn middleware_is_complete_and_in_order() {
+    fn middleware_chains_hold_the_listed_parts_in_order() {
         let all = around_all(Arc::new(MemoryBudget::new()));
         assert_eq!(format!("{all:?}"), "ChainLayer(count > require_host > bound_answers > catch_panic)");
         let api_keys = Arc::new(ApiKeys::default());

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_urls_are_normalized() {
+    fn valid_endpoint_urls_are_normalized() {
         let guard = AddressGuard::new(vec!["127.0.0.0/8".parse().unwrap()]);
         for (url, normal) in [
             ("https://Example.com", "https://example.com/"),

@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_breaks_in_data_stay_within_the_message() {
+    fn line_breaks_in_event_data_become_data_lines_of_one_message() {
         let data = b"{\r\n  \"a\": [1,\r2],\n\n\"b\":\"\\n\"}".to_vec();
         let row = EventRow { seq: 10, event_type: "a.b".to_owned(), data, created_at: 7 };
         let text = message(Ids::new(1), &row);

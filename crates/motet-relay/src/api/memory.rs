@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn large_bodies_leave_the_last_quarter_to_small_ones() {
+    fn large_bodies_leave_a_quarter_of_the_memory_to_small_ones() {
         let budget = ByteBudget::new(REQUESTS);
         let mut large = reserved(&budget);
         assert!(large.grow(REQUESTS / 4 * 3));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_parts_free_their_memory() {
+    fn reservation_cannot_overflow_and_frees_its_bytes_on_drop() {
         let budget = ByteBudget::new(10 << 20);
         let mut part = reserved(&budget);
         assert!(part.grow(100) && part.grow(50));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answer_is_counted_until_its_bytes_are_dropped() {
+    async fn memory_of_an_answer_is_counted_until_its_bytes_are_dropped() {
         let memory = Arc::new(MemoryBudget::new());
         let chain = motet::middleware::Chain::new()
             .with(motet::middleware::with_state(Arc::clone(&memory), bound_answers))

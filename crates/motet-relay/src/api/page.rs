@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_callers_is_escaped() {
+    fn text_is_escaped_for_html() {
         assert_eq!(Escaped("<a href='x'>\"&").to_string(), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;");
     }
 }

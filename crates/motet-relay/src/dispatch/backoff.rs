@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_relay_failed_repeat_until_max_age() {
+    fn failures_of_relay_itself_are_retried_until_max_age() {
         let _seeded = rng::seed_thread(7);
         for (in_a_row, seconds) in [(1, 1..=2), (2, 2..=4), (5, 16..=32), (6, 30..=60), (u32::MAX, 30..=60)] {
             let delay = SCHEDULE.delay_of_relay(in_a_row, Duration::from_secs(3_599)).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_a_floor_up_to_the_cap() {
+    fn retry_after_is_the_minimum_delay_up_to_the_cap() {
         let _seeded = rng::seed_thread(7);
         let ask = |s| Some(Duration::from_secs(s));
         for _ in 0..100 {

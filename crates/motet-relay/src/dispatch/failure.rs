@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_cut_between_characters() {
+    fn long_errors_are_cut_between_characters() {
         assert_eq!(cut("short".to_owned()), "short");
         for text in ["x".repeat(51_000), "\u{20ac}".repeat(17_000), format!("x{}", "\u{20ac}".repeat(17_000))]
         {

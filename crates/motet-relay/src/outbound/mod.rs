@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn excerpt_is_bounded_as_text() {
+    fn excerpt_of_a_long_body_is_text_up_to_the_limit() {
         for body in [vec![b'x'; 5_000], vec![0xff; 5_000], "\u{20ac}".repeat(2_000).into_bytes()] {
             let excerpt = excerpt(&body);
             assert!((EXCERPT_BYTES - 3..=EXCERPT_BYTES).contains(&excerpt.len()), "{}", excerpt.len());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answer_that_came_during_a_pause_is_in_time() {
+    async fn answer_ready_after_relay_was_suspended_is_in_time() {
         let deadline = Instant::now() + Duration::from_secs(10);
         assert!(in_time(deadline, pending::<()>()).await.is_none());
         assert_eq!(Instant::now(), deadline, "without a pause the deadline holds");

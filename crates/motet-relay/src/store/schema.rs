@@ -166,9 +166,9 @@ mod tests {
     use super::*;
 
     /// A killed process does not show whether commits reach the disk, because the system keeps the written data; only
-    /// a power failure would. So the test checks the setting.
+    /// a power failure would.
     #[test]
-    fn writer_syncs_to_disk_at_every_commit() {
+    fn writer_is_set_to_sync_to_disk_at_every_commit() {
         const FULL: i64 = 2;
         let directory = tempfile::tempdir().unwrap();
         let connection = open(&directory.path().join(FILE_NAME)).unwrap();

@@ -243,7 +243,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn every_event_is_given_once_in_order(steps in prop::collection::vec(step(), 1..80), ask: i64) {
+        fn event_tail_returns_events_in_order_without_gaps(steps in prop::collection::vec(step(), 1..80), ask: i64) {
             let tail = Arc::new(EventTail::new(7));
             let mut model: Vec<i64> = Vec::new();
             let mut followers = Vec::new();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn commit_before_the_wait_is_seen() {
+    async fn commit_between_a_read_and_its_wait_ends_the_wait() {
         let tail = Arc::new(EventTail::new(0));
         let mut subscription = Arc::clone(&tail).follow();
         assert!(matches!(subscription.after(0), TailRead::CaughtUp));

@@ -84,7 +84,7 @@ async fn failures(store: &Store, endpoint: i64) -> u32 {
 }
 
 #[tokio::test]
-async fn failed_job_is_undone_alone_and_wakes_nothing() {
+async fn failed_write_job_is_rolled_back_alone_and_wakes_no_lane() {
     with_store(AutoDisable::default(), async |store| {
         let endpoint = endpoint(store).await;
         let insert = "INSERT INTO events (type, data, created_at, checksum) VALUES ('undone', x'31', 0, 0)";
@@ -116,7 +116,7 @@ fn quick() -> AutoDisable {
 }
 
 #[tokio::test]
-async fn relay_failures_are_not_counted_and_share_one_row() {
+async fn failures_of_relay_itself_are_not_counted_and_share_a_row() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();
@@ -140,7 +140,7 @@ async fn relay_failures_are_not_counted_and_share_one_row() {
 }
 
 #[tokio::test]
-async fn config_failures_count_and_do_not_hold_the_endpoint() {
+async fn config_failure_uses_an_attempt_without_holding_the_endpoint() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();
@@ -162,7 +162,7 @@ async fn config_failures_count_and_do_not_hold_the_endpoint() {
 }
 
 #[tokio::test]
-async fn probe_that_relay_fails_is_due_at_its_retry() {
+async fn probe_that_fails_because_of_relay_is_due_at_its_retry_time() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();
@@ -180,7 +180,7 @@ async fn probe_that_relay_fails_is_due_at_its_retry() {
 }
 
 #[tokio::test]
-async fn failure_at_an_old_generation_does_not_hold_the_endpoint() {
+async fn failure_at_the_previous_url_does_not_count_for_the_new_one() {
     with_store(quick(), async |store| {
         let endpoint = endpoint(store).await;
         store.publish(vec![event("a")]).await.unwrap();

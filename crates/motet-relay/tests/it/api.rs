@@ -192,7 +192,7 @@ async fn malformed_requests_are_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn without_the_key_nothing_is_shown_or_stored() {
+async fn request_without_a_valid_key_is_refused_and_stores_nothing() {
     let relay = Relay::start().await;
     let client = relay.client();
     let almost = format!("Bearer {}x", client.key);
@@ -302,7 +302,7 @@ async fn ndjson_is_accepted_and_refused_line_by_line() {
 }
 
 #[tokio::test]
-async fn endpoints_without_a_match_do_not_split_commits() {
+async fn unmatched_endpoints_do_not_increase_the_number_of_commits() {
     let relay = Relay::start().await;
     let client = relay.client();
     for n in 0..100 {

@@ -18,7 +18,7 @@ async fn disabled(client: &Client, path: &str, reason: &str) {
 }
 
 #[tokio::test]
-async fn receiver_that_is_gone_is_not_called_until_it_is_enabled() {
+async fn endpoint_that_answers_410_is_not_called_until_enabled_again() {
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Answer(StatusCode::GONE) } else { OK }).await;
     let relay = Relay::start().await;
     let client = relay.client();
@@ -67,7 +67,7 @@ const QUICK: [&str; 8] =
     ["--retry-base", "0.001", "--retry-cap", "0.001", "--max-attempts", "100000", "--disable-after", "0.001"];
 
 #[tokio::test]
-async fn failing_endpoint_is_held_and_recovers_through_a_probe() {
+async fn failing_endpoint_is_disabled_and_recovers_through_a_probe() {
     let (receiver, repaired) = broken().await;
     let relay = Relay::start_with(&[&QUICK[..], &["--probe-every", "3600"]].concat()).await;
     let home = Arc::clone(relay.client().home());

@@ -192,7 +192,7 @@ async fn event_is_visible_only_with_all_its_deliveries() {
 const LONG_SECONDS: &str = "40000";
 
 #[tokio::test]
-async fn kill_makes_in_flight_due_and_keeps_other_due_times() {
+async fn kill_makes_in_flight_deliveries_due_and_keeps_other_times() {
     let receiver = Receiver::start(|hit| match (hit.json()["type"].as_str().unwrap(), hit.nth) {
         ("in.flight", 1) => Act::Hang,
         // `Retry-After` is a lower bound of the jittered delay.
@@ -242,7 +242,7 @@ async fn due_time_of_a_wrong_clock_is_clamped_to_the_retry_cap() {
 }
 
 #[tokio::test]
-async fn clock_behind_at_start_delays_no_delivery() {
+async fn clock_behind_at_start_does_not_delay_a_pending_delivery() {
     // Due two seconds after the first attempt.
     let receiver = Receiver::start(|hit| match hit.nth {
         1 => Act::AnswerWith(StatusCode::SERVICE_UNAVAILABLE, "retry-after", "2".to_owned()),

@@ -91,7 +91,7 @@ async fn directory_may_have_a_name_like_a_uri() {
 }
 
 #[tokio::test]
-async fn killed_process_leaves_no_lock() {
+async fn directory_of_a_killed_process_can_be_opened_again() {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
     relay.kill().await;
@@ -99,7 +99,7 @@ async fn killed_process_leaves_no_lock() {
 }
 
 #[tokio::test]
-async fn clean_stop_leaves_one_file_to_copy() {
+async fn clean_stop_moves_the_wal_into_the_database_file() {
     let home = used().await;
     assert!(!home.data().join("relay.db-wal").exists(), "the log was not moved into the database");
     let events: u32 = Connection::open(home.database())
@@ -147,7 +147,7 @@ async fn file_that_is_no_database_is_refused() {
 }
 
 #[tokio::test]
-async fn damaged_pages_are_found_at_start() {
+async fn database_with_damaged_pages_is_refused_at_start() {
     let home = used().await;
     let pages = fs::metadata(home.database()).unwrap().len() / 4096;
     assert!(pages > 10);
@@ -187,8 +187,7 @@ async fn address_in_use_is_refused_with_the_option_to_change_it() {
 #[tokio::test]
 async fn rotated_key_replaces_the_old_one() {
     let home = used().await;
-    let rotate = async || program().args(["rotate-key", "--data"]).arg(home.data()).output().await.unwrap();
-    let output = rotate().await;
+    let output = program().args(["rotate-key", "--data"]).arg(home.data()).output().await.unwrap();
     assert!(output.status.success());
     let new = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     assert!(new.starts_with("rk_"));
@@ -198,10 +197,17 @@ async fn rotated_key_replaces_the_old_one() {
     let mut client = relay.client().clone();
     client.key = new;
     assert_eq!(client.list("/v1/events").await.len(), 50);
-    // A running relay holds the lock.
-    let refused = rotate().await;
+}
+
+#[tokio::test]
+async fn key_is_not_rotated_while_relay_runs() {
+    let relay = Relay::start().await;
+    let client = relay.client();
+    let rotate = program().args(["rotate-key", "--data"]).arg(client.home().data()).output();
+    let refused = within("the refusal", rotate).await.unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8(refused.stderr).unwrap().contains("in use by process"));
+    assert_eq!(client.get("/v1/events").await.status.as_u16(), 200);
 }
 
 fn full() -> std::process::Stdio {
@@ -218,7 +224,7 @@ async fn fails(mut command: tokio::process::Command) -> String {
 }
 
 #[tokio::test]
-async fn rotated_key_that_cannot_be_shown_leaves_the_old_one() {
+async fn old_key_stays_valid_if_the_rotated_key_cannot_be_printed() {
     let home = used().await;
     let mut rotate = program();
     rotate.args(["rotate-key", "--data"]).arg(home.data()).stdout(full());
@@ -229,7 +235,7 @@ async fn rotated_key_that_cannot_be_shown_leaves_the_old_one() {
 }
 
 #[tokio::test]
-async fn failed_first_start_leaves_the_key_to_the_next() {
+async fn start_after_a_failed_first_start_prints_a_valid_key() {
     let other = Relay::start().await;
     let taken = other.client().address.to_string();
     let home = Home::new();
@@ -245,7 +251,7 @@ async fn failed_first_start_leaves_the_key_to_the_next() {
 }
 
 #[tokio::test]
-async fn only_the_owner_can_read_the_data() {
+async fn data_is_readable_by_the_owner_only_and_has_no_clear_key() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let home = used().await;
@@ -299,7 +305,7 @@ async fn store_restored_from_a_backup_repeats_no_id() {
 }
 
 #[tokio::test]
-async fn log_is_moved_into_the_database_while_relay_runs() {
+async fn wal_is_moved_into_the_database_while_relay_runs() {
     let relay = Relay::start().await;
     let database = relay.client().home().database();
     // Twice the size at which a checkpoint is requested.

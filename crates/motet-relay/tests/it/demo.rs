@@ -22,7 +22,7 @@ async fn demo_loses_nothing_and_prints_one_json_object() {
 }
 
 #[tokio::test]
-async fn demo_prints_a_table() {
+async fn demo_prints_a_table_with_one_line_per_figure() {
     let demo = program().args(["demo", "--events", "20"]).output();
     let output = within("the demo", demo).await.unwrap();
     assert!(output.status.success());

@@ -43,12 +43,12 @@ const TABLE: [Row; 11] = [
 ];
 
 #[test]
-fn every_setting_that_takes_a_duration_has_a_row() {
+fn every_duration_setting_has_a_row_in_the_test_table() {
     check_complete(SOURCES, TABLE.map(|(setting, ..)| setting), &REPORTS);
 }
 
 #[tokio::test]
-async fn zero_is_refused_where_nothing_could_be_delivered() {
+async fn zero_keep_alive_timeout_or_probe_interval_is_refused() {
     for (setting, _, set) in TABLE.into_iter().filter(|(_, zero, _)| *zero == Zero::Refused) {
         let home = Home::new();
         let mut config = Embedded::config(&home);
@@ -68,7 +68,7 @@ async fn zero_is_refused_where_nothing_could_be_delivered() {
 /// An endpoint that fails is held up by its breaker, its retries and its being disabled, and those of another are
 /// delivered; relay ends in order.
 #[tokio::test]
-async fn odd_durations_leave_deliveries_going_on() {
+async fn deliveries_continue_with_zero_tiny_and_huge_durations() {
     for (setting, zero, set) in TABLE {
         let odd = ODD.into_iter().filter(|odd| zero == Zero::Works || !odd.is_zero());
         let side_by_side = odd.map(|odd| tokio::spawn(one_works_beside_one_that_fails(setting, odd, set)));

@@ -97,7 +97,7 @@ async fn pending_deliveries_follow_a_new_url() {
 }
 
 #[tokio::test]
-async fn new_url_makes_pending_deliveries_due_and_ends_failing() {
+async fn new_url_reenables_a_failing_endpoint_with_its_deliveries() {
     let broken = Receiver::start(|_| FAIL).await;
     let repaired = Receiver::accepting().await;
     // Failed deliveries are not due again within the test, and one failure disables the endpoint.

@@ -341,7 +341,7 @@ async fn feed_shows_exactly_the_stored_events_across_kills() {
 }
 
 #[tokio::test]
-async fn replayed_event_is_shown_once() {
+async fn event_published_twice_under_a_key_is_shown_once_in_the_feed() {
     let relay = Relay::start().await;
     let client = relay.client();
     let mut feed = Feed::open(client, "", None).await;

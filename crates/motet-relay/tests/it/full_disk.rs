@@ -104,7 +104,7 @@ async fn full_disk_refuses_events_until_space_is_free() {
 }
 
 #[tokio::test]
-async fn relay_started_on_a_full_disk_serves_its_events() {
+async fn relay_started_on_a_full_disk_loses_no_event() {
     let home = Home::new();
     let Some(disk) = SmallDisk::mount(&home.data(), "4m") else {
         println!("cannot mount a file system here; the next test starts at the size limit instead");
@@ -136,7 +136,7 @@ async fn relay_started_on_a_full_disk_serves_its_events() {
 }
 
 #[tokio::test]
-async fn store_at_its_size_limit_refuses_events_and_keeps_its_own() {
+async fn store_at_its_size_limit_refuses_events_and_keeps_stored_ones() {
     let receiver = Receiver::accepting().await;
     let home = Home::new();
     let limit = (1 << 20).to_string();
@@ -180,7 +180,7 @@ async fn store_at_its_size_limit_delivers_its_events() {
 }
 
 #[tokio::test]
-async fn reserve_takes_the_outcomes_on_a_full_disk() {
+async fn reserve_file_frees_space_for_outcomes_on_a_full_disk() {
     let home = Home::new();
     let Some(disk) = SmallDisk::mount(&home.data(), "8m") else {
         println!("cannot mount a file system here");

@@ -73,7 +73,7 @@ async fn concurrent_different_requests_of_one_key_conflict() {
 }
 
 #[tokio::test]
-async fn key_survives_a_kill() {
+async fn idempotency_key_survives_a_kill() {
     let relay = Relay::start().await;
     let home = relay.client().home().clone();
     let first = publish(relay.client().clone(), event(1, "once")).await;
@@ -87,7 +87,7 @@ async fn key_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn key_works_in_header_or_field_and_covers_type_and_data() {
+async fn idempotency_key_in_header_or_field_covers_type_and_data() {
     let relay = Relay::start().await;
     let client = relay.client();
     let bearer = format!("Bearer {}", client.key);
@@ -104,7 +104,10 @@ async fn key_works_in_header_or_field_and_covers_type_and_data() {
     assert_eq!(first.status, StatusCode::ACCEPTED);
     assert_eq!(send("k", plain.clone()).await.json(), first.json());
     assert_eq!(publish(client.clone(), event(1, "k")).await.json(), first.json());
-    assert_eq!(send("k", json!({"type": "order.made", "data": {"n": 1}})).await.status, StatusCode::CONFLICT);
+    for (event_type, n) in [("order.made", 1), ("order.paid", 2)] {
+        let other = json!({"type": event_type, "data": {"n": n}});
+        assert_eq!(send("k", other).await.status, StatusCode::CONFLICT);
+    }
     assert_eq!(send("k", event(1, "other")).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(send("", plain.clone()).await.status, StatusCode::BAD_REQUEST);
     assert_eq!(send(&"k".repeat(256), plain.clone()).await.status, StatusCode::BAD_REQUEST);
@@ -112,7 +115,7 @@ async fn key_works_in_header_or_field_and_covers_type_and_data() {
 }
 
 #[tokio::test]
-async fn lines_of_one_body_share_the_keys() {
+async fn lines_of_one_ndjson_body_share_their_idempotency_keys() {
     let relay = Relay::start().await;
     let lines = [event(1, "a"), event(1, "a"), event(2, "a"), event(2, "b")];
     let body = lines.map(|line| line.to_string()).join("\n");
@@ -126,7 +129,7 @@ async fn lines_of_one_body_share_the_keys() {
 }
 
 #[tokio::test]
-async fn key_is_free_again_after_it_expires() {
+async fn expired_idempotency_key_can_be_reused_and_is_removed() {
     let relay = Relay::start().await;
     let home = relay.client().home().clone();
     let first = publish(relay.client().clone(), event(1, "k")).await.json();

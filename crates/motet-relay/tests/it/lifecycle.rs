@@ -86,7 +86,7 @@ async fn each_delivery_and_dead_letter_is_emitted_once() {
 }
 
 #[tokio::test]
-async fn each_change_of_an_endpoint_is_emitted_once() {
+async fn disabling_and_enabling_an_endpoint_is_emitted_once_each() {
     let relay =
         Embedded::start(|config| config.endpoint_limits.breaker_failures = 1.try_into().unwrap()).await;
     let receiver = Receiver::start(|hit| if hit.nth == 1 { Act::Answer(StatusCode::GONE) } else { OK }).await;
@@ -111,8 +111,9 @@ async fn each_change_of_an_endpoint_is_emitted_once() {
     // A 410 is not counted as a failure by the breaker, so the breaker stays closed.
     let heard = relay.stop().await;
     let names: Vec<_> = heard.lock().unwrap().iter().map(|event| event.name().to_owned()).collect();
-    let disabled = names.iter().filter(|name| *name == "endpoint.disabled").count();
-    assert_eq!(disabled, 2, "an event was posted without a change: {names:?}");
+    let count = |of: &str| names.iter().filter(|name| *name == of).count();
+    let (disabled, enabled) = (count("endpoint.disabled"), count("endpoint.enabled"));
+    assert_eq!((disabled, enabled), (2, 1), "an event was posted without a change: {names:?}");
     assert!(!names.iter().any(|name| name.starts_with("breaker.")), "{names:?}");
 }
 
@@ -149,7 +150,7 @@ async fn breaker_changes_and_probes_are_emitted() {
 }
 
 #[tokio::test]
-async fn dead_letters_of_a_deleted_endpoint_are_emitted() {
+async fn dead_letter_of_a_deleted_endpoint_is_emitted() {
     let relay = Embedded::start(|_| {}).await;
     let receiver = Receiver::accepting().await;
     let endpoint = relay.client.endpoint(&receiver).await;

@@ -38,7 +38,7 @@ async fn publish(client: &Client, body: String) -> crate::harness::Answer {
 }
 
 #[tokio::test]
-async fn size_limit_applies_to_the_data() {
+async fn size_limit_applies_to_the_data_of_an_event_alone() {
     let relay = Relay::start().await;
     let client = relay.client();
     let of_size = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
@@ -89,7 +89,7 @@ async fn status_of(client: &Client, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn request_must_name_one_host() {
+async fn http_1_1_request_must_have_one_host_header() {
     let relay = Relay::start().await;
     for (request, status) in [
         ("GET /healthz HTTP/1.1\r\nhost: relay\r\n\r\n", "200"),
@@ -210,7 +210,7 @@ async fn crowd(relay: &Relay, from: [u8; 4], connections: usize, request: &str) 
 }
 
 #[tokio::test]
-async fn health_answers_beside_a_crowd_of_connections() {
+async fn health_and_metrics_answer_while_all_connections_are_busy() {
     let relay = Relay::start_with(&["--max-connections", "64"]).await;
     let client = relay.client();
     let silent = crowd(&relay, [127, 0, 0, 2], 48, "").await;

@@ -17,7 +17,7 @@ fn limit_files(relay: &Relay, files: Option<u64>) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn missing_descriptors_do_not_count_against_receivers() {
+async fn missing_file_descriptors_do_not_count_against_receivers() {
     let (receiver, warm) = (Receiver::accepting().await, Receiver::accepting().await);
     let relay = Relay::start_with(&["--max-attempts", "2", "--breaker-failures", "1"]).await;
     let client = relay.client();
@@ -74,7 +74,7 @@ async fn failures_of_relay_end_as_a_dead_letter_after_max_age() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_for_new_attempts() {
+async fn idle_connections_are_closed_when_no_descriptor_is_free() {
     let mut receivers = Vec::new();
     let relay = Relay::start().await;
     let client = relay.client();
@@ -101,7 +101,7 @@ async fn idle_connections_are_closed_for_new_attempts() {
 }
 
 #[tokio::test]
-async fn answer_that_came_during_a_pause_is_not_late() {
+async fn answer_received_while_relay_was_suspended_is_in_time() {
     let receiver = Receiver::start(|hit| match hit.nth {
         1 => Act::Slow(Duration::from_millis(100), StatusCode::OK),
         _ => OK,

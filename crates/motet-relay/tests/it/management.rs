@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::harness::{FAIL, Hit, OK, Receiver, Relay, eventually};
 
 #[tokio::test]
-async fn lists_are_newest_first_and_pages_neither_skip_nor_repeat() {
+async fn events_are_listed_newest_first_without_skips_or_repeats() {
     let relay = Relay::start().await;
     let client = relay.client();
     let mut published = Vec::new();
@@ -144,7 +144,7 @@ async fn resend_during_an_attempt_is_satisfied_by_its_success() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn concurrent_resends_are_all_attempted() {
+async fn concurrent_resends_leave_no_delivery_pending() {
     let receiver = Receiver::start(|_| FAIL).await;
     let relay = Relay::start_with(&["--max-attempts", "1"]).await;
     let client = relay.client();

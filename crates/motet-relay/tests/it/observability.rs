@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{FAIL, Feed, Receiver, Relay, program};
 
 #[tokio::test]
-async fn metrics_count_attempts_and_show_every_backlog() {
+async fn metrics_show_attempts_backlog_and_dead_letters_without_a_key() {
     let receiver = Receiver::accepting().await;
     let broken = Receiver::start(|_| FAIL).await;
     let relay = Relay::start_with(&["--max-attempts", "1"]).await;
@@ -40,7 +40,7 @@ async fn metrics_count_attempts_and_show_every_backlog() {
 }
 
 #[tokio::test]
-async fn sigusr1_logs_every_task_of_relay() {
+async fn sigusr1_logs_a_snapshot_of_the_tasks_of_relay() {
     let receiver = Receiver::accepting().await;
     let relay = Relay::start().await;
     let client = relay.client();
@@ -109,7 +109,7 @@ async fn page_shows_endpoints_and_deliveries_only_with_the_key() {
 }
 
 #[tokio::test]
-async fn help_names_every_command_and_its_defaults() {
+async fn help_names_the_commands_and_the_defaults_of_serve() {
     let help = async |args: &[&str]| {
         let output = program().args(args).output().await.unwrap();
         assert!(output.status.success());
@@ -123,6 +123,10 @@ async fn help_names_every_command_and_its_defaults() {
     for word in ["./relay-data", "127.0.0.1:8181", "--max-attempts", "[default: 18]", "--shutdown-grace"] {
         assert!(serve.contains(word), "{word} is missing:\n{serve}");
     }
+}
+
+#[tokio::test]
+async fn invalid_network_is_refused_with_an_example() {
     let wrong = program().args(["serve", "--allow-net", "everything"]).output().await.unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("10.0.0.0/8"));

@@ -154,7 +154,7 @@ async fn second_signal_ends_relay_at_once() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_delay_a_stop() {
+async fn idle_connections_do_not_prevent_a_stop() {
     let relay = Relay::start().await;
     // The client keeps this connection open; a shutdown must not wait for it.
     relay.client().list("/v1/events").await;
@@ -162,7 +162,7 @@ async fn idle_connections_do_not_delay_a_stop() {
 }
 
 #[tokio::test]
-async fn accepted_request_is_answered_before_the_end() {
+async fn request_begun_before_a_stop_is_answered_and_stored() {
     let relay = Relay::start().await;
     let home = Arc::clone(relay.client().home());
     let body = r#"{"type":"late","data":1}"#;

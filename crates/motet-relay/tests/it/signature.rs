@@ -90,6 +90,7 @@ async fn payload_arrives_as_sent_under_the_id_of_the_event() {
     let hit = receiver.hits_at_least(1).await.remove(0);
     assert_eq!(hit.id(), answer.json()["id"]);
     assert_eq!(hit.headers["content-type"], "application/json");
+    assert_eq!(hit.headers["accept"], "*/*");
     assert!(hit.headers["user-agent"].to_str().unwrap().starts_with("motet-relay/"));
     let body = String::from_utf8(hit.body.to_vec()).unwrap();
     assert!(body.starts_with(r#"{"type":"user.created","timestamp":""#), "{body}");

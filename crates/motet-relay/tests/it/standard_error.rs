@@ -59,7 +59,7 @@ async fn closed_log_pipe_loses_only_log_lines() {
 }
 
 #[tokio::test]
-async fn unread_log_pipe_blocks_nothing() {
+async fn unread_log_pipe_does_not_block_relay() {
     // Lines in the buffer are not lost yet.
     works_and_stops(Stderr::Unread).await;
 }

@@ -21,7 +21,7 @@ fn lanes_take_turns_in_order_of_waking() {
 }
 
 #[test]
-fn full_lane_leaves_the_queue_until_its_slot_is_free() {
+fn full_lane_gets_no_grant_until_one_of_its_slots_is_free() {
     let mut lanes = lanes(100, 2);
     lanes.wake(1, 0, 0);
     let grant = lanes.next_grant().unwrap();
@@ -117,7 +117,7 @@ fn attempt(lanes: &mut Lanes, endpoint: i64, trust: LaneTrust) {
 }
 
 #[test]
-fn suspects_hold_at_most_three_quarters_of_the_slots() {
+fn suspect_lanes_hold_at_most_three_quarters_of_the_slots() {
     let mut lanes = lanes(1_024, 16);
     attempt(&mut lanes, 1, LaneTrust::Trusted);
     attempt(&mut lanes, 2, LaneTrust::Trusted);
@@ -131,7 +131,7 @@ fn suspects_hold_at_most_three_quarters_of_the_slots() {
 }
 
 #[test]
-fn trusted_lanes_share_the_slots_that_suspects_leave() {
+fn trusted_lanes_share_the_slots_that_suspect_lanes_leave() {
     let mut lanes = lanes(1_024, 16);
     (0..48).for_each(|endpoint| attempt(&mut lanes, endpoint, LaneTrust::Trusted));
     hang(&mut lanes, 100..2_100);

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unused_endpoints_are_forgotten_at_the_bound() {
+    fn trusted_set_keeps_used_endpoints_and_forgets_unused_ones() {
         let mut trusted = Trusted::default();
         for endpoint in 0..4 * MAX_IN_SET as i64 {
             trusted.insert(endpoint);
