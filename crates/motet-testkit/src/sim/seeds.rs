@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_environment_is_an_error_with_its_reason() {
+    fn invalid_seed_or_runs_variable_is_an_error_with_its_reason() {
         for (seed, runs, said) in [
             (Some("17a"), None, "MOTET_SEED is `17a`, not a whole number: invalid digit found in string"),
             (Some(""), None, "MOTET_SEED is ``, not a whole number: cannot parse integer from empty string"),

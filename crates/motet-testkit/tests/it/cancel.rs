@@ -68,7 +68,7 @@ fn panic_of(run: impl FnOnce()) -> String {
 }
 
 #[test]
-fn unguarded_counter_is_wrong_at_every_await_it_is_held_over() {
+fn drop_at_each_await_that_holds_a_counter_leaves_it_wrong() {
     let wrong = std::cell::RefCell::new(Vec::new());
     let report = cancel_everywhere(state, by_hand, async |state: &State, outcome| {
         if state.counted.inside.get() != 0 {
@@ -102,7 +102,7 @@ fn broken_invariant_fails_with_the_point_of_the_drop() {
 }
 
 #[test]
-fn guarded_counter_passes_at_every_point() {
+fn counter_with_a_guard_is_right_after_a_drop_at_each_await() {
     let completed = Cell::new(0);
     let report = cancel_everywhere(state, guarded, async |state: &State, outcome| {
         assert_eq!((state.counted.inside.get(), state.permits.available_permits()), (0, 1));
@@ -113,7 +113,7 @@ fn guarded_counter_passes_at_every_point() {
 }
 
 #[test]
-fn await_of_a_ready_value_is_a_point() {
+fn await_of_a_ready_value_is_a_point_to_drop_at() {
     // Never contended: in an ordinary run nothing here suspends.
     let report = cancel_everywhere(
         async || Mutex::new(0),
@@ -130,7 +130,7 @@ fn await_of_a_ready_value_is_a_point() {
 }
 
 #[test]
-fn first_await_of_a_ready_value_is_a_point() {
+fn first_await_of_a_ready_value_is_a_point_to_drop_at() {
     let at_the_lock = async |(lock, counted): &(Mutex<()>, Counted)| {
         counted.inside.set(1);
         drop(lock.lock().await);
@@ -147,7 +147,7 @@ fn first_await_of_a_ready_value_is_a_point() {
 }
 
 #[test]
-fn first_call_of_a_mock_is_a_point() {
+fn first_call_of_a_mock_is_a_point_to_drop_at() {
     let at_the_call = async |(charge, counted): &(MockFn<(u32,), ()>, Counted)| {
         counted.inside.set(1);
         charge.call((1,)).await;
@@ -188,7 +188,7 @@ fn slot_lost_at_the_first_await_is_found() {
 }
 
 #[test]
-fn budget_used_by_the_set_up_adds_no_point() {
+fn coop_budget_used_by_the_set_up_adds_no_point() {
     let report = cancel_everywhere(
         async || {
             let total = Mutex::new(0);
@@ -204,7 +204,7 @@ fn budget_used_by_the_set_up_adds_no_point() {
 }
 
 #[test]
-fn invariant_sees_whether_the_item_was_received() {
+fn invariant_receives_the_result_or_that_it_was_dropped() {
     // `recv` is cancel-safe: an item is either handed out or still there.
     cancel_everywhere(
         async || {
@@ -260,7 +260,7 @@ fn limits_end_a_run_that_never_ends() {
 }
 
 #[test]
-fn broken_statement_of_the_operation_fails_the_run() {
+fn always_statement_that_is_false_fails_the_run() {
     let said = panic_of(|| {
         cancel_everywhere(async || (), async |()| motet::always!(false, "said within"), async |(), _| {});
     });
@@ -325,7 +325,7 @@ fn task_left_over_by_a_dropped_operation_fails_the_run() {
 }
 
 #[test]
-fn task_stopped_by_the_state_is_not_left_over() {
+fn task_that_ends_with_the_dropped_state_is_not_left_over() {
     cancel_everywhere(
         async || {
             let (stop, stopped) = oneshot::channel::<()>();

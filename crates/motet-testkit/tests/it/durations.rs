@@ -37,12 +37,12 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn every_setting_that_takes_a_duration_has_a_row() {
+fn every_duration_setting_has_a_row_in_the_test_table() {
     check_complete(SOURCES, rows().iter().map(|row| row.setting), &REPORTS);
 }
 
 #[test]
-fn odd_durations_mean_what_the_table_says() {
+fn zero_tiny_and_huge_durations_act_as_the_table_says() {
     check(&rows());
 }
 

@@ -190,7 +190,7 @@ async fn step_scripted_later_comes_between_repeats() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn steps_without_a_value_repeat() {
+async fn pending_panic_and_on_demand_steps_can_repeat() {
     let hangs = MockFn::<(), ()>::new("hangs");
     hangs.script([pending()]).then_repeat_last();
     let breaks = MockFn::<(), ()>::new("breaks");
@@ -206,7 +206,7 @@ async fn steps_without_a_value_repeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn then_makes_answers_that_are_not_clone() {
+async fn then_makes_each_answer_anew_without_clone() {
     let get = MockFn::<(), Opaque>::new("get");
     get.script([value(Opaque(1))]).then(|| value(Opaque(2)));
     get.script([value(Opaque(3))]);
@@ -304,7 +304,7 @@ async fn taken_call_reports_that_its_caller_was_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn call_dropped_without_a_reply_panics() {
+async fn caller_panics_if_its_taken_call_is_dropped_without_a_reply() {
     let get = MockFn::<(u32,), u32>::new("get");
     get.then(on_demand);
     let (text, ()) = tokio::join!(call_in_task(&get, (5,)), async { drop(get.next_call().await) });
@@ -363,7 +363,7 @@ async fn failed_assertion_reports_expected_actual_and_history() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn running_call_has_no_end() {
+async fn running_call_is_recorded_without_an_end() {
     let get = Fetch::new("get");
     get.then(pending);
     let mut call = pin!(get.call((1,)));
@@ -459,7 +459,7 @@ impl Drop for Nosy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn foreign_code_runs_outside_the_lock() {
+async fn user_code_runs_outside_the_lock_of_a_mock() {
     let get = MockFn::<Nosy, Nosy>::new("get");
     let nosy = || Nosy(get.clone());
     get.script([()].map(|()| {
@@ -497,7 +497,7 @@ async fn assert_exhausted_fails_while_steps_are_left() {
 }
 
 #[test]
-fn mock_and_its_futures_cross_threads() {
+fn mock_is_send_and_sync_and_its_futures_are_send() {
     fn shared<T: Clone + Send + Sync>(_: &T) {}
     fn sent<T: Send>(_: &T) {}
     let get = MockFn::<(u64,), Opaque>::new("get");

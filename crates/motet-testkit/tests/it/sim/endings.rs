@@ -52,7 +52,7 @@ fn deadlock_is_found_beside_a_ticking_service() {
 }
 
 #[test]
-fn deadlock_is_found_beside_a_fast_ticker() {
+fn deadlock_beside_a_fast_ticker_is_found_before_the_step_limit() {
     let blocked = sim(|| async {
         spawn("ticker", PollKind::Service, async {
             loop {
@@ -214,7 +214,7 @@ fn recorded_panic_does_not_fail_the_run() {
 }
 
 #[test]
-fn panic_caught_by_the_spawner_fails_the_run() {
+fn first_panic_that_a_spawner_reports_fails_the_run() {
     failure(
         sim(|| async {
             let mut hook =

@@ -87,7 +87,7 @@ fn some_seed_reorders_timers_of_one_instant() {
 }
 
 #[test]
-fn virtual_clock_stands_while_polls_are_put_off() {
+fn virtual_clock_stands_still_while_polls_are_delayed() {
     sim(|| async {
         let start = Instant::now();
         let sleeper = spawn("sleeper", PollKind::Service, sleep(Duration::from_secs(60)));
@@ -113,7 +113,7 @@ fn virtual_clock_stands_while_polls_are_put_off() {
 }
 
 #[test]
-fn hook_made_outside_a_simulation_polls() {
+fn task_hook_made_outside_a_simulation_still_polls() {
     let task = async { work("adder", async { 42 }).await.unwrap() };
     assert_eq!(plain_runtime().block_on(task), 42);
     let hook = std::sync::Mutex::new(TaskHook::new("outside", Location::caller(), PollKind::Work));
@@ -126,7 +126,7 @@ fn hook_made_outside_a_simulation_polls() {
 }
 
 #[test]
-fn hook_of_one_run_is_no_task_of_the_next() {
+fn hook_kept_from_a_run_is_not_a_task_of_the_next_run() {
     let kept = RefCell::new(None);
     let sweep = sim(|| async {
         let mut polls = 0;
@@ -169,7 +169,7 @@ fn some_seed_reorders_tasks_that_await_nothing() {
 }
 
 #[test]
-fn some_seed_leaves_the_first_poll_its_whole_budget() {
+fn some_seeds_reduce_the_budget_of_a_poll_and_some_do_not() {
     sim(|| async {
         let (total, mut polls) = (Mutex::new(0), 0);
         let mut add = std::pin::pin!(async {

@@ -26,7 +26,7 @@ fn is_probed() -> bool {
 }
 
 #[test]
-fn probe_fails_under_one_seed_in_sixteen() {
+fn probe_of_a_rare_failure_does_nothing_unless_probed() {
     if is_probed() {
         sim(|| async {
             let drawn = motet::sim::choice(std::num::NonZeroUsize::new(16).unwrap());
@@ -39,7 +39,7 @@ fn probe_fails_under_one_seed_in_sixteen() {
 }
 
 #[test]
-fn probe_never_returns_from_a_poll() {
+fn probe_of_an_endless_poll_does_nothing_unless_probed() {
     if is_probed() {
         sim(|| async {
             super::work("spinner", async {
@@ -57,11 +57,11 @@ fn probe_never_returns_from_a_poll() {
 
 #[test]
 fn replay_line_repeats_the_failure() {
-    let first = said(&probe("probe_fails_under_one_seed_in_sixteen", &[]));
+    let first = said(&probe("probe_of_a_rare_failure_does_nothing_unless_probed", &[]));
     let line = first.lines().find_map(|line| line.strip_prefix("replay: MOTET_SEED=")).expect(&first);
     let (seed, command) = line.split_once(' ').unwrap();
-    assert_eq!(command, "cargo test sim::replay::probe_fails_under_one_seed_in_sixteen");
-    let again = said(&probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", seed)]));
+    assert_eq!(command, "cargo test sim::replay::probe_of_a_rare_failure_does_nothing_unless_probed");
+    let again = said(&probe("probe_of_a_rare_failure_does_nothing_unless_probed", &[("MOTET_SEED", seed)]));
     let trace = |said: &str| {
         let lines: Vec<_> =
             said.lines().skip_while(|line| !line.starts_with("last ")).map(str::to_owned).collect();
@@ -73,9 +73,11 @@ fn replay_line_repeats_the_failure() {
 }
 
 #[test]
-fn run_of_one_seed_need_not_see_every_condition() {
+fn run_of_one_seed_passes_with_a_sometimes_never_true() {
     let passes = |seed: u32| {
-        probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", &seed.to_string())]).status.success()
+        probe("probe_of_a_rare_failure_does_nothing_unless_probed", &[("MOTET_SEED", &seed.to_string())])
+            .status
+            .success()
     };
     assert!((0..5).any(passes));
 }
@@ -84,8 +86,11 @@ fn run_of_one_seed_need_not_see_every_condition() {
 fn environment_sets_the_number_of_runs() {
     // One of 100 runs fails; a few runs may all pass, and the sweep reports the `sometimes!` that it has not seen.
     let says = |runs: u32, words: &str| {
-        said(&probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_RUNS", &runs.to_string())]))
-            .contains(words)
+        said(&probe(
+            "probe_of_a_rare_failure_does_nothing_unless_probed",
+            &[("MOTET_RUNS", &runs.to_string())],
+        ))
+        .contains(words)
     };
     assert!(says(100, "of 100, at 0ns of virtual time"));
     assert!((1..10).any(|runs| says(runs, "never true in any run: `out of range`")));
@@ -93,7 +98,7 @@ fn environment_sets_the_number_of_runs() {
 
 #[test]
 fn invalid_seed_in_the_environment_is_explained() {
-    let output = probe("probe_fails_under_one_seed_in_sixteen", &[("MOTET_SEED", "seventeen")]);
+    let output = probe("probe_of_a_rare_failure_does_nothing_unless_probed", &[("MOTET_SEED", "seventeen")]);
     assert!(!output.status.success());
     let said = said(&output);
     assert!(said.contains("MOTET_SEED is `seventeen`, not a whole number"), "{said}");
@@ -101,7 +106,7 @@ fn invalid_seed_in_the_environment_is_explained() {
 
 #[test]
 fn poll_that_never_returns_fails_with_the_name_of_its_task() {
-    let output = probe("probe_never_returns_from_a_poll", &[]);
+    let output = probe("probe_of_an_endless_poll_does_nothing_unless_probed", &[]);
     assert!(!output.status.success());
     let said = said(&output);
     assert!(

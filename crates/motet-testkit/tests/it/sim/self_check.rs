@@ -25,7 +25,7 @@ fn state_shared_between_runs_is_found() {
 }
 
 #[test]
-fn name_that_changes_between_runs_is_found() {
+fn task_name_that_changes_between_runs_is_found() {
     let counter = AtomicU64::new(0);
     let body = || async {
         let name = format!("task {}", counter.fetch_add(1, Relaxed));
@@ -49,7 +49,7 @@ fn report_warns_that_a_failure_does_not_repeat() {
 }
 
 #[test]
-fn report_warns_that_the_message_of_a_failure_changes() {
+fn report_warns_if_the_message_of_a_failure_changes() {
     let counter = AtomicU64::new(0);
     let body = || async { panic!("number {}", counter.fetch_add(1, Relaxed)) };
     let failure = failure(sim(body).seeds(1).check(), |cause| matches!(cause, Cause::Panicked { .. }));

@@ -101,7 +101,7 @@ fn left_over_task_is_named_with_its_wait() {
 }
 
 #[test]
-fn foreign_future_is_named_by_its_enclosing_operation() {
+fn wait_outside_of_motet_is_named_by_the_nearest_operation() {
     let bare = waits(|_| async {
         tokio::time::sleep(Duration::from_millis(1)).await;
         pending().await
@@ -148,7 +148,7 @@ impl Event for Tick {
 }
 
 #[test]
-fn every_kind_of_wait_has_its_name_and_line() {
+fn waits_of_seven_kinds_are_named_with_their_line() {
     let cases = [
         ("token", waits(|_| async { _ = CancelToken::new().cancelled().await })), // token
         (
