@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn sections_of_areas_that_did_not_run_are_kept() {
+    fn sections_of_a_report_are_parsed_by_area() {
         let kept = sections("# Benchmarks\n\n## pool\n\nold\n\n## queue\n\nolder\n");
         assert_eq!(kept["pool"].trim(), "old");
         assert_eq!(kept["queue"].trim(), "older");

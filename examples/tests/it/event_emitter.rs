@@ -76,7 +76,7 @@ mod tests {
 
     /// In Python, `emit` waits for a hanging listener without end.
     #[tokio::test(start_paused = true)]
-    async fn hanging_listener_delays_the_service_only_to_the_deadline() {
+    async fn hanging_listener_delays_the_service_only_to_its_timeout() {
         let printed = Printed::begin();
         scope(async |n: &Nursery| {
             let emitter = Emitter::builder(n).timeout(Duration::from_secs(1)).build();

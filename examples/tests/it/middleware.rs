@@ -16,7 +16,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_pass_through_the_chain_to_the_business_logic() {
+    async fn authenticated_request_is_processed_and_another_is_refused() {
         let printed = Printed::begin();
         let application = application(MILLISECOND * 1000);
         assert_eq!(application.call(request(true)).await.unwrap(), "Processed: request 1");

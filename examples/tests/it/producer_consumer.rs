@@ -24,7 +24,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_is_consumed_once_and_in_order_of_production() {
+    fn every_item_is_produced_in_order_and_consumed_once() {
         sim(|| async {
             let printed = Printed::begin();
             produce_and_consume(consume).await.unwrap();

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_tests_are_bounded() {
+    fn only_names_of_tests_are_limited_to_60_characters() {
         let name = "x".repeat(MOST + 1);
         let count = |attribute: &str| too_long(&format!("#[{attribute}]\nasync fn {name}() {{}}")).len();
         assert_eq!(count("test"), 1);

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn first_words_are_refused_only_at_the_start_of_a_doc() {
+    fn first_word_rule_applies_only_at_the_start_of_a_doc_comment() {
         assert_eq!(messages(Kind::Doc, "Runs it. It runs.").len(), 1);
         assert_eq!(messages(Kind::Comment, "Runs it."), []);
     }

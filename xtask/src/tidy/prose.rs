@@ -138,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn comment_lines_that_follow_each_other_are_one_run() {
+    fn adjacent_comment_lines_form_one_text() {
         assert_eq!(found("// a\n// b\nlet x = 1;\n// c"), [(1, "a/b".to_owned()), (4, "c".to_owned())]);
     }
 
     #[test]
-    fn quotes_and_slashes_inside_of_literals_begin_nothing() {
+    fn quotes_and_slashes_in_a_literal_start_no_string_or_comment() {
         let text = r##"let a = ['"', '\'']; let b = "// \" no"; let c = r#"x " y"#; let d: &'static str = "e f"; let e = "g";"##;
         let texts: Vec<_> = found(text).into_iter().map(|(_, text)| text).collect();
         assert_eq!(texts, [r#"// \" no""#, r##"r#"x " y"#"##, r#"e f""#]);
